@@ -1,0 +1,49 @@
+//! Compiles the schema. Ids and timestamps become our own newtypes; enums are named, not numbered, in JSON.
+
+use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Label, field_descriptor_proto::Type};
+
+const PACKAGE: &str = "swarmlog.v1";
+const OWN_TYPES: [&str; 7] = ["ClusterId", "NodeId", "ServiceId", "TaskId", "SessionId", "CommandId", "Timestamp"];
+const FILES: [&str; 3] = ["id.proto", "spec.proto", "events.proto"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let schema = protox::compile(FILES, ["proto"])?;
+    let mut config = prost_build::Config::new();
+    config.btree_map(["."]);
+    config.type_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]");
+    config.type_attribute(".swarmlog.v1.Event.kind", "#[serde(rename_all = \"snake_case\")]");
+    config.type_attribute(".swarmlog.v1.Event.cause", "#[serde(rename_all = \"snake_case\")]");
+    config.type_attribute(".swarmlog.v1.ServiceSpec.mode", "#[serde(rename_all = \"snake_case\")]");
+    config.message_attribute(".", "#[serde(default)]");
+    for name in OWN_TYPES {
+        let module = if name == "Timestamp" { "time" } else { "id" };
+        config.extern_path(format!(".{PACKAGE}.{name}"), format!("crate::{module}::{name}"));
+    }
+    name_enums_in_json(&mut config, &schema);
+    config.compile_fds(schema)?;
+    Ok(())
+}
+
+/// Prost holds an enum as a number; a reader of JSON wants its name.
+fn name_enums_in_json(config: &mut prost_build::Config, schema: &FileDescriptorSet) {
+    for message in schema.file.iter().flat_map(|file| &file.message_type) {
+        for field in message.field.iter().filter(|field| field.r#type() == Type::Bytes && field.label() == Label::Required) {
+            config.field_attribute(format!(".{PACKAGE}.{}.{}", message.name(), field.name()), "#[serde(with = \"crate::json::hex\")]");
+        }
+        for (path, module) in enum_fields(message) {
+            config.field_attribute(path, format!("#[serde(with = \"{module}\")]"));
+        }
+    }
+}
+
+fn enum_fields(message: &DescriptorProto) -> Vec<(String, String)> {
+    let enums = message.field.iter().filter(|field| field.r#type() == Type::Enum && field.oneof_index.is_none_or(|_| field.proto3_optional()));
+    enums
+        .map(|field| {
+            let of = field.type_name().rsplit('.').next().unwrap_or_default();
+            let form = if field.proto3_optional() { "optional" } else { "one" };
+            (format!(".{PACKAGE}.{}.{}", message.name(), field.name()), format!("crate::json::{of}::{form}"))
+        })
+        .collect()
+}

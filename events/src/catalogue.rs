@@ -1,0 +1,88 @@
+//! Names of the events and the objects that each is about, for tables, filters and audits.
+
+use crate::Kind;
+
+macro_rules! catalogue {
+    ($($variant:ident $name:literal |$event:pat_param| [$($subject:expr),*];)*) => {
+        impl Kind {
+            /// The event's name in lower case, such as `service_created`.
+            pub fn name(&self) -> &'static str {
+                match self { $( Kind::$variant(_) => $name, )* }
+            }
+
+            /// Ids of the objects that the event is about, the most particular one first.
+            pub fn subjects(&self) -> Vec<String> {
+                match self { $( Kind::$variant($event) => subjects([$(&$subject as &dyn Subjects),*]), )* }
+            }
+        }
+
+        /// Every event's name, in the order of the catalogue.
+        pub const NAMES: &[&str] = &[$($name),*];
+    };
+}
+
+/// Something that names none, one or several objects.
+trait Subjects {
+    fn add_to(&self, list: &mut Vec<String>);
+}
+
+impl<I: crate::Id> Subjects for I {
+    fn add_to(&self, list: &mut Vec<String>) {
+        list.push(self.to_string());
+    }
+}
+
+impl<I: crate::Id> Subjects for Option<I> {
+    fn add_to(&self, list: &mut Vec<String>) {
+        list.extend(self.iter().map(ToString::to_string));
+    }
+}
+
+impl<I: crate::Id> Subjects for Vec<I> {
+    fn add_to(&self, list: &mut Vec<String>) {
+        list.extend(self.iter().map(ToString::to_string));
+    }
+}
+
+fn subjects<const N: usize>(parts: [&dyn Subjects; N]) -> Vec<String> {
+    let mut list = Vec::new();
+    for part in parts {
+        part.add_to(&mut list);
+    }
+    list
+}
+
+catalogue! {
+    LeadershipAssumed "leadership_assumed" |event| [event.node];
+    StateHashRecorded "state_hash_recorded" |_| [];
+    ClusterInitialised "cluster_initialised" |event| [event.cluster];
+    ClusterSpecUpdated "cluster_spec_updated" |_| [];
+    JoinTokenRotated "join_token_rotated" |_| [];
+    RootCaGenerated "root_ca_generated" |_| [];
+    CertificateIssued "certificate_issued" |event| [event.node];
+    NodeJoined "node_joined" |event| [event.node];
+    NodeRegistered "node_registered" |event| [event.node];
+    NodeDescribed "node_described" |event| [event.node];
+    NodeSpecUpdated "node_spec_updated" |event| [event.node];
+    NodeBecameReady "node_became_ready" |event| [event.node];
+    NodeBecameUnknown "node_became_unknown" |event| [event.node];
+    NodeDeclaredDown "node_declared_down" |event| [event.node];
+    NodeDisconnected "node_disconnected" |event| [event.node];
+    NodeRemoved "node_removed" |event| [event.node];
+    ServiceCreated "service_created" |event| [event.service];
+    ServiceSpecUpdated "service_spec_updated" |event| [event.service];
+    ServiceScaled "service_scaled" |event| [event.service];
+    ServiceRemoved "service_removed" |event| [event.service];
+    UpdateStarted "update_started" |event| [event.service];
+    UpdatePaused "update_paused" |event| [event.service];
+    UpdateCompleted "update_completed" |event| [event.service];
+    RollbackStarted "rollback_started" |event| [event.service];
+    TaskCreated "task_created" |event| [event.task, event.service, event.node];
+    TaskAssigned "task_assigned" |event| [event.task, event.node];
+    TaskPlacementFailed "task_placement_failed" |event| [event.tasks];
+    TaskDesiredStateSet "task_desired_state_set" |event| [event.tasks];
+    TaskReported "task_reported" |event| [event.task];
+    TaskRejected "task_rejected" |event| [event.task];
+    TaskOrphaned "task_orphaned" |event| [event.tasks];
+    TaskReaped "task_reaped" |event| [event.tasks];
+}

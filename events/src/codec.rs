@@ -1,0 +1,110 @@
+//! A raft entry's bytes: a version byte, the length of the frame, the frame, and the volatile section.
+//!
+//! The frame's bytes go to history as they are; the volatile section (secrets) goes to the keyring and nowhere else.
+
+use std::fmt;
+
+use prost::Message;
+
+use crate::schema::{Frame, VolatilePayload, VolatileSection};
+use crate::{Kind, frame};
+
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 5;
+
+/// Why bytes are not an entry, or not one for this build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CodecError {
+    /// Fewer bytes than the entry says.
+    Truncated,
+    /// Written in a form that this build does not know.
+    Version(u8),
+    /// Not the protobuf message that it should be.
+    Malformed(String),
+    /// Holds an event that this build does not know and may not skip.
+    NeedsFeatureLevel {
+        /// The level that the frame names.
+        level: u32,
+        /// The frame's index.
+        index: u64,
+    },
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => write!(f, "the entry is cut short"),
+            Self::Version(version) => write!(f, "the entry has format {version}, this build reads format {VERSION}"),
+            Self::Malformed(why) => write!(f, "the entry is damaged: {why}"),
+            Self::NeedsFeatureLevel { level, index } => {
+                write!(f, "frame {index} needs feature level {level}, this build has {}", frame::FEATURE_LEVEL)
+            }
+        }
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+/// The two sections of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sections<'a> {
+    /// The frame's stored bytes.
+    pub frame: &'a [u8],
+    /// The encoded [`VolatileSection`].
+    pub volatile: &'a [u8],
+}
+
+/// The bytes of the entry that carries these.
+pub fn encode_entry(frame: &Frame, volatile: Vec<VolatilePayload>) -> Vec<u8> {
+    let section = VolatileSection { payloads: volatile };
+    let frame_bytes = frame.encoded_len();
+    let mut entry = Vec::with_capacity(HEADER_BYTES + frame_bytes + section.encoded_len());
+    entry.push(VERSION);
+    entry.extend_from_slice(&u32::try_from(frame_bytes).unwrap_or(u32::MAX).to_le_bytes());
+    entry.extend_from_slice(&frame.encode_to_vec());
+    entry.extend_from_slice(&section.encode_to_vec());
+    entry
+}
+
+/// Splits an entry without decoding its sections.
+///
+/// # Errors
+/// When the entry is cut short or has another format.
+pub fn split_entry(entry: &[u8]) -> Result<Sections<'_>, CodecError> {
+    let (&version, rest) = entry.split_first().ok_or(CodecError::Truncated)?;
+    if version != VERSION {
+        return Err(CodecError::Version(version));
+    }
+    let (length, rest) = rest.split_first_chunk::<4>().ok_or(CodecError::Truncated)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| CodecError::Truncated)?;
+    let (frame, volatile) = rest.split_at_checked(length).ok_or(CodecError::Truncated)?;
+    Ok(Sections { frame, volatile })
+}
+
+/// Decodes a frame; unknown events are dropped if their writer marked them ignorable.
+///
+/// # Errors
+/// When the bytes are damaged, or hold an event that this build must know and does not.
+pub fn decode_frame(stored: &[u8]) -> Result<Frame, CodecError> {
+    let mut frame = Frame::decode(stored).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    let unknown = frame.events.iter().any(|event| event.kind.is_none() && event.ignorable != Some(true));
+    if unknown || frame.header.format > frame::FORMAT {
+        return Err(CodecError::NeedsFeatureLevel { level: frame.header.feature_level, index: frame.header.index });
+    }
+    frame.events.retain(|event| event.kind.is_some());
+    Ok(frame)
+}
+
+/// Decodes a volatile section.
+///
+/// # Errors
+/// When the bytes are damaged.
+pub fn decode_volatile(section: &[u8]) -> Result<Vec<VolatilePayload>, CodecError> {
+    let section = VolatileSection::decode(section).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    Ok(section.payloads)
+}
+
+/// The kinds of a frame's events, in order.
+pub fn kinds(frame: &Frame) -> impl Iterator<Item = &Kind> {
+    frame.events.iter().filter_map(|event| event.kind.as_ref())
+}

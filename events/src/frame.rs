@@ -1,0 +1,49 @@
+//! Frames and events: how they are made, and how one frame is chained to the one before it.
+
+use sha2::{Digest, Sha256};
+
+use crate::schema::{Event, Reconciler, VolatilePayload};
+use crate::{Cause, Kind};
+
+/// Meaning of the frames that this build writes.
+pub const FORMAT: u32 = 1;
+/// Highest feature level whose events this build understands.
+pub const FEATURE_LEVEL: u32 = 1;
+/// Most events in one frame; the rest is the next turn's first work. Keeps a turn short enough to answer others.
+pub const EVENTS_MAX: usize = 1_000;
+/// Size in bytes at which a turn takes no more commands: several frames then fit into one network message.
+pub const BYTES_SOFT_MAX: usize = 512 * 1024;
+/// Size in bytes above which a frame is refused: SwarmKit's limit of one transaction.
+pub const BYTES_HARD_MAX: usize = 1_536 * 1024;
+
+/// SHA-256 of a frame's stored bytes; the next frame carries it.
+pub type FrameHash = [u8; 32];
+
+/// The hash that chains the frame after the one with these bytes.
+pub fn hash(stored: &[u8]) -> FrameHash {
+    Sha256::digest(stored).into()
+}
+
+impl Event {
+    /// A fact that follows from the command at `position` in its frame.
+    pub fn by_command(position: usize, kind: Kind) -> Self {
+        Self { cause: Some(Cause::Command(u32::try_from(position).unwrap_or(u32::MAX))), kind: Some(kind), ignorable: None }
+    }
+
+    /// A fact that a reconciler established.
+    pub fn by_reconciler(reconciler: Reconciler, kind: Kind) -> Self {
+        Self { cause: Some(Cause::Reconciler(reconciler.into())), kind: Some(kind), ignorable: None }
+    }
+}
+
+impl VolatilePayload {
+    /// A secret to keep under `key`.
+    pub fn keep(key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        Self { key: key.into(), value: Some(value.into()) }
+    }
+
+    /// The order to destroy what is kept under `key`.
+    pub fn destroy(key: impl Into<String>) -> Self {
+        Self { key: key.into(), value: None }
+    }
+}

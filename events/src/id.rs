@@ -1,0 +1,238 @@
+//! Identities: one newtype a noun, 128 bits, shown as 25 characters of base 36 like SwarmKit's, so that Docker's clients
+//! feel at home.
+
+use std::fmt;
+use std::hash::Hash;
+use std::str::FromStr;
+
+use prost::bytes::{Buf, BufMut};
+use prost::encoding::{DecodeContext, WireType};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// Characters of an id's text: 36^25 is the first power of 36 above 2^128.
+pub const TEXT_LENGTH: usize = 25;
+
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// What every identity can do.
+pub trait Id: Copy + Ord + Hash + Default + fmt::Display + fmt::Debug + FromStr<Err = ParseIdError> + 'static {
+    /// The noun, for messages: "node".
+    const NOUN: &'static str;
+    /// The id with these bits.
+    fn from_bits(bits: u128) -> Self;
+    /// The id's bits.
+    fn bits(self) -> u128;
+}
+
+/// A text that is not an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseIdError {
+    noun: &'static str,
+    text: String,
+}
+
+impl fmt::Display for ParseIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" is not a {} id: expected {TEXT_LENGTH} characters 0-9 and a-z", self.text, self.noun)
+    }
+}
+
+impl std::error::Error for ParseIdError {}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident $noun:literal;)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u128);
+
+        impl Id for $name {
+            const NOUN: &'static str = $noun;
+            fn from_bits(bits: u128) -> Self { Self(bits) }
+            fn bits(self) -> u128 { self.0 }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.pad(encode(self.0, &mut [0; TEXT_LENGTH])) }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { fmt::Display::fmt(self, f) }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                decode(text).map(Self).ok_or_else(|| ParseIdError { noun: $noun, text: text.to_owned() })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.to_le_bytes().serialize(serializer) }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                } else {
+                    <[u8; 16]>::deserialize(deserializer).map(u128::from_le_bytes).map(Self)
+                }
+            }
+        }
+
+        impl prost::Message for $name {
+            fn encode_raw(&self, buf: &mut impl BufMut) {
+                prost::encoding::fixed64::encode(1, &((self.0 >> 64) as u64), buf);
+                prost::encoding::fixed64::encode(2, &(self.0 as u64), buf);
+            }
+            fn merge_field(&mut self, tag: u32, wire: WireType, buf: &mut impl Buf, ctx: DecodeContext)
+                -> Result<(), prost::DecodeError> {
+                let mut half = 0u64;
+                match tag {
+                    1 => {
+                        prost::encoding::fixed64::merge(wire, &mut half, buf, ctx)?;
+                        self.0 = (u128::from(half) << 64) | (self.0 & u128::from(u64::MAX));
+                        Ok(())
+                    }
+                    2 => {
+                        prost::encoding::fixed64::merge(wire, &mut half, buf, ctx)?;
+                        self.0 = (self.0 & !u128::from(u64::MAX)) | u128::from(half);
+                        Ok(())
+                    }
+                    _ => prost::encoding::skip_field(wire, tag, buf, ctx),
+                }
+            }
+            fn encoded_len(&self) -> usize { 18 }
+            fn clear(&mut self) { self.0 = 0; }
+        }
+    )* };
+}
+
+ids! {
+    /// A cluster.
+    ClusterId "cluster";
+    /// One command, named by the client that makes it.
+    CommandId "command";
+    /// A node of the cluster.
+    NodeId "node";
+    /// A service.
+    ServiceId "service";
+    /// One connection of an agent to the cluster.
+    SessionId "session";
+    /// A task.
+    TaskId "task";
+}
+
+/// Makes the ids of one turn: a hash of the cluster, the frame's index and a counter, so that the core needs no
+/// randomness and a turn that is judged again gives the same ids.
+#[derive(Debug, Clone)]
+pub struct IdGenerator {
+    cluster: ClusterId,
+    frame_index: u64,
+    issued: u64,
+}
+
+impl IdGenerator {
+    /// The generator for the frame that will stand at `frame_index`.
+    pub fn new(cluster: ClusterId, frame_index: u64) -> Self {
+        Self { cluster, frame_index, issued: 0 }
+    }
+
+    /// The next id.
+    pub fn next<I: Id>(&mut self) -> I {
+        self.issued += 1;
+        let digest = Sha256::new()
+            .chain_update(self.cluster.bits().to_le_bytes())
+            .chain_update(self.frame_index.to_le_bytes())
+            .chain_update(self.issued.to_le_bytes())
+            .finalize();
+        let mut bits = [0; 16];
+        bits.copy_from_slice(&digest[..16]);
+        I::from_bits(u128::from_le_bytes(bits))
+    }
+}
+
+/// The range of ids whose text starts with `prefix`; `None` if no id can.
+pub fn prefix_range<I: Id>(prefix: &str) -> Option<(I, I)> {
+    if prefix.is_empty() || prefix.len() > TEXT_LENGTH {
+        return None;
+    }
+    let low = format!("{prefix:0<TEXT_LENGTH$}");
+    let high = format!("{prefix:z<TEXT_LENGTH$}");
+    let last = if prefix.bytes().all(|digit| DIGITS.contains(&digit)) { decode(&high).unwrap_or(u128::MAX) } else { return None };
+    Some((I::from_bits(decode(&low)?), I::from_bits(last)))
+}
+
+fn encode(mut bits: u128, text: &mut [u8; TEXT_LENGTH]) -> &str {
+    for digit in text.iter_mut().rev() {
+        *digit = DIGITS[(bits % 36) as usize];
+        bits /= 36;
+    }
+    std::str::from_utf8(text).unwrap_or_default()
+}
+
+fn decode(text: &str) -> Option<u128> {
+    if text.len() != TEXT_LENGTH {
+        return None;
+    }
+    text.bytes().try_fold(0u128, |bits, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'z' => byte - b'a' + 10,
+            _ => return None,
+        };
+        bits.checked_mul(36)?.checked_add(u128::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    #[test]
+    fn text_round_trips_at_both_ends() {
+        for bits in [0, 1, 35, 36, u128::MAX] {
+            let id = NodeId::from_bits(bits);
+            assert_eq!(id.to_string().len(), TEXT_LENGTH);
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn wire_form_round_trips() {
+        let id = TaskId::from_bits(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210);
+        assert_eq!(TaskId::decode(id.encode_to_vec().as_slice()), Ok(id));
+        assert_eq!(id.encoded_len(), id.encode_to_vec().len());
+    }
+
+    #[test]
+    fn other_text_is_refused() {
+        for text in ["", "abc", "zzzzzzzzzzzzzzzzzzzzzzzzz", "0000000000000000000000000A"] {
+            assert!(text.parse::<NodeId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_spans_exactly_the_ids_that_start_with_it() {
+        let mut ids = IdGenerator::new(ClusterId::from_bits(7), 1);
+        let all: Vec<TaskId> = (0..500).map(|_| ids.next()).collect();
+        for prefix in ["0", "a", "7", "9z", "f5l"] {
+            let Some((low, high)) = prefix_range::<TaskId>(prefix) else { continue };
+            for id in &all {
+                assert_eq!((low..=high).contains(id), id.to_string().starts_with(prefix), "{id} {prefix}");
+            }
+        }
+        assert_eq!(prefix_range::<TaskId>("A"), None);
+    }
+
+    #[test]
+    fn generators_of_the_same_frame_agree() {
+        let ids = |frame| IdGenerator::new(ClusterId::from_bits(7), frame).next::<TaskId>();
+        assert_eq!(ids(4), ids(4));
+        assert_ne!(ids(4), ids(5));
+    }
+}

@@ -1,0 +1,29 @@
+//! What happened: the vocabulary of Swarmlog.
+//!
+//! Ids, time, specs and events, and the frame that carries them through the log. The `.proto` files beside this crate are
+//! the one schema of all of it; the modules here add what a schema cannot say. Depends on none of our crates and does no
+//! I/O, reads no clock and draws no randomness.
+
+pub mod id;
+pub mod time;
+
+pub mod spec;
+
+pub mod catalogue;
+pub mod codec;
+pub mod frame;
+mod json;
+
+/// The messages of `events/proto`, as prost makes them.
+#[allow(missing_docs, clippy::all)]
+mod schema {
+    include!(concat!(env!("OUT_DIR"), "/swarmlog.v1.rs"));
+}
+
+pub use id::{ClusterId, CommandId, Id, NodeId, ServiceId, SessionId, TaskId};
+pub use json::Named;
+pub use schema::*;
+pub use time::{Duration, Timestamp};
+
+/// What kind of fact an [`Event`] states: one variant for each event of the catalogue.
+pub use schema::event::{Cause, Kind};

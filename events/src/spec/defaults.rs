@@ -1,0 +1,184 @@
+//! Defaults. The log keeps the user's sparse spec; whoever reads it fills the gaps here, so that a default can be looked
+//! up in one place. The values are SwarmKit's (`api/defaults/service.go`).
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use crate::schema::service_spec::Mode;
+use crate::schema::*;
+
+/// Time between a polite stop and a kill.
+pub const STOP_GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// Pause before a task is restarted.
+pub const RESTART_DELAY: Duration = Duration::from_secs(5);
+/// How long an updated task is watched for failure.
+pub const UPDATE_MONITOR: Duration = Duration::from_secs(5);
+/// Tasks kept in a slot, counting the live one.
+pub const TASK_HISTORY_LIMIT: i64 = 5;
+/// Time between two heartbeats of an agent.
+pub const HEARTBEAT_PERIOD: Duration = Duration::from_secs(5);
+/// Missed heartbeats after which a node is down.
+pub const HEARTBEAT_GRACE: u32 = 3;
+/// Life of a node's certificate.
+pub const NODE_CERT_EXPIRY: Duration = Duration::from_secs(2160 * 3600);
+/// Name of the one cluster object.
+pub const CLUSTER_NAME: &str = "default";
+
+/// A restart policy without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    /// Which ends of a task call for a replacement.
+    pub condition: RestartCondition,
+    /// Pause before the replacement starts.
+    pub delay: Duration,
+    /// Most restarts within the window; 0: no limit.
+    pub max_attempts: u64,
+    /// The window; zero: all of the task's life.
+    pub window: Duration,
+}
+
+/// An update or rollback configuration without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rollout {
+    /// Slots replaced at the same time; 0: all.
+    pub parallelism: u64,
+    /// Pause after each slot.
+    pub delay: Duration,
+    /// How long a new task is watched after it runs.
+    pub monitor: Duration,
+    /// What too many failures lead to.
+    pub failure_action: FailureAction,
+    /// Tolerated share of failed tasks in millionths.
+    pub max_failure_ppm: u32,
+    /// Which of old and new comes first.
+    pub order: UpdateOrder,
+}
+
+static EMPTY_TASK: LazyLock<TaskSpec> = LazyLock::new(TaskSpec::default);
+static EMPTY_CONTAINER: LazyLock<ContainerSpec> = LazyLock::new(ContainerSpec::default);
+static EMPTY_PLACEMENT: LazyLock<Placement> = LazyLock::new(Placement::default);
+static EMPTY_RESOURCES: LazyLock<Resources> = LazyLock::new(Resources::default);
+static EMPTY_ANNOTATIONS: LazyLock<Annotations> = LazyLock::new(Annotations::default);
+
+impl ServiceSpec {
+    /// The service's name and labels.
+    pub fn named(&self) -> &Annotations {
+        self.annotations.as_ref().unwrap_or(&EMPTY_ANNOTATIONS)
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.named().name
+    }
+
+    /// What each task runs.
+    pub fn template(&self) -> &TaskSpec {
+        self.task.as_ref().unwrap_or(&EMPTY_TASK)
+    }
+
+    /// The number of replicas; `None` for a global service. A spec without a mode has one replica.
+    pub fn replicas(&self) -> Option<u64> {
+        match &self.mode {
+            Some(Mode::Replicated(mode)) => Some(mode.replicas),
+            Some(Mode::Global(_)) => None,
+            None => Some(1),
+        }
+    }
+
+    /// Whether every node gets one task.
+    pub fn is_global(&self) -> bool {
+        self.replicas().is_none()
+    }
+
+    /// Ports that listen on the node that runs a task.
+    pub fn host_ports(&self) -> impl Iterator<Item = &PortConfig> {
+        let ports = self.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+        ports.filter(|port| port.publish_mode() == PublishMode::Host && port.published_port != 0)
+    }
+
+    /// How an update is rolled out.
+    pub fn update_rollout(&self) -> Rollout {
+        rollout(self.update.as_ref())
+    }
+
+    /// How a rollback is rolled out.
+    pub fn rollback_rollout(&self) -> Rollout {
+        rollout(self.rollback.as_ref())
+    }
+}
+
+fn rollout(config: Option<&UpdateConfig>) -> Rollout {
+    let config = config.cloned().unwrap_or_default();
+    Rollout {
+        parallelism: config.parallelism.unwrap_or(1),
+        delay: Duration::from_nanos(config.delay_ns),
+        monitor: config.monitor_ns.map_or(UPDATE_MONITOR, Duration::from_nanos),
+        failure_action: config.failure_action(),
+        max_failure_ppm: config.max_failure_ppm,
+        order: config.order(),
+    }
+}
+
+impl TaskSpec {
+    /// The container that a task is.
+    pub fn runs(&self) -> &ContainerSpec {
+        self.container.as_ref().unwrap_or(&EMPTY_CONTAINER)
+    }
+
+    /// Where tasks may and should run.
+    pub fn placed(&self) -> &Placement {
+        self.placement.as_ref().unwrap_or(&EMPTY_PLACEMENT)
+    }
+
+    /// What the scheduler counts for each task.
+    pub fn reserved(&self) -> &Resources {
+        self.resources.as_ref().and_then(|resources| resources.reservations.as_ref()).unwrap_or(&EMPTY_RESOURCES)
+    }
+
+    /// When a task that ended is replaced.
+    pub fn restart_policy(&self) -> Restart {
+        let policy = self.restart.unwrap_or_default();
+        Restart {
+            condition: policy.condition.map_or(RestartCondition::Any, |_| policy.condition()),
+            delay: policy.delay_ns.map_or(RESTART_DELAY, Duration::from_nanos),
+            max_attempts: policy.max_attempts,
+            window: Duration::from_nanos(policy.window_ns),
+        }
+    }
+}
+
+impl ContainerSpec {
+    /// Time between a polite stop and a kill.
+    pub fn stop_grace(&self) -> Duration {
+        self.stop_grace_period_ns.map_or(STOP_GRACE_PERIOD, Duration::from_nanos)
+    }
+}
+
+impl ClusterSpec {
+    /// Tasks kept in a slot, counting the live one; negative: all.
+    pub fn history_limit(&self) -> i64 {
+        self.task_history_limit.unwrap_or(TASK_HISTORY_LIMIT)
+    }
+
+    /// Time between two heartbeats of an agent.
+    pub fn heartbeat_period(&self) -> Duration {
+        self.heartbeat_period_ns.map_or(HEARTBEAT_PERIOD, Duration::from_nanos)
+    }
+
+    /// Silence after which a node is down.
+    pub fn heartbeat_timeout(&self) -> Duration {
+        self.heartbeat_period() * self.heartbeat_grace.unwrap_or(HEARTBEAT_GRACE)
+    }
+
+    /// Life of a node's certificate.
+    pub fn cert_expiry(&self) -> Duration {
+        self.node_cert_expiry_ns.map_or(NODE_CERT_EXPIRY, Duration::from_nanos)
+    }
+}
+
+impl TaskState {
+    /// Whether a task in this state is over for good.
+    pub fn is_terminal(self) -> bool {
+        self > TaskState::Running
+    }
+}
