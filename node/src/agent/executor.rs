@@ -1,0 +1,92 @@
+//! The line between what should run and what runs it: an [`Executor`] prepares, starts, watches, stops and removes one
+//! task's container, and knows nothing of clusters, managers or policies.
+//!
+//! Every call is idempotent: the agent repeats it after a crash of its own. A task is named by its id; an executor finds
+//! its containers again by the labels (or files) it gave them.
+
+use std::sync::Arc;
+
+use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, ServiceId, ServiceSpec, TaskId};
+
+/// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// The cluster that the node belongs to.
+    pub cluster: ClusterId,
+    /// The node itself.
+    pub node: NodeId,
+    /// The node's name.
+    pub node_hostname: String,
+    /// The task.
+    pub task: TaskId,
+    /// The task's name: `<service>.<slot>.<task id>`, with the node's id for the slot of a global service.
+    pub name: String,
+    /// The task's slot, 0 for a global service.
+    pub slot: u64,
+    /// The task's service.
+    pub service: ServiceId,
+    /// The spec that the task runs.
+    pub spec: Arc<ServiceSpec>,
+    /// Generic resources claimed for the task.
+    pub claims: Vec<events::GenericResource>,
+    /// Registry credentials in the form of Docker's X-Registry-Auth header, if the service has any.
+    pub registry_auth: Option<RegistryAuth>,
+}
+
+/// Registry credentials; never printed.
+#[derive(Clone)]
+pub struct RegistryAuth(pub String);
+
+impl std::fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RegistryAuth(..)")
+    }
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exit {
+    /// What the executor knows of the container; `exit_code` is set.
+    pub container: ContainerStatus,
+    /// Why it ended, when more is known than the exit code: "unhealthy container".
+    pub reason: Option<String>,
+}
+
+/// Why a step did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// It may succeed when tried again: the engine is away or busy. The task's state does not change.
+    #[error("{0}")]
+    Temporary(String),
+    /// It will not succeed: the task is rejected (before it started) or failed, with these words of the engine.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Something that runs tasks.
+#[tonic::async_trait]
+pub trait Executor: Send + Sync + 'static {
+    /// Platform, resources and engine of this machine. Temporary if the engine cannot be reached.
+    async fn describe(&self) -> Result<NodeDescription, ExecutorError>;
+
+    /// Makes everything ready to start: pulls the image unless it is here, creates volumes and the container.
+    /// Already prepared is success.
+    async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError>;
+
+    /// Starts the container and, if it has a health check, waits until it is healthy. Already started is success.
+    /// Fatal if it ended or became unhealthy meanwhile.
+    async fn start(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError>;
+
+    /// Waits until the container has ended (or became unhealthy, in which case it is stopped first).
+    async fn wait(&self, workload: &Workload) -> Result<Exit, ExecutorError>;
+
+    /// Stops the container within the spec's grace period, then by force; a pull or start under way is given up.
+    /// Already stopped, or never created, is success.
+    async fn shutdown(&self, workload: &Workload) -> Result<Option<ContainerStatus>, ExecutorError>;
+
+    /// Removes every trace of the task, by force. Nothing there is success.
+    async fn remove(&self, task: TaskId) -> Result<(), ExecutorError>;
+
+    /// The tasks of which this executor still has traces for this cluster and node, also from before a restart of the agent.
+    async fn inventory(&self, cluster: ClusterId, node: NodeId) -> Result<Vec<TaskId>, ExecutorError>;
+}

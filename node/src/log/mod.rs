@@ -1,0 +1,1 @@
+//! The log: raft, storage and history. Raft types stay inside this folder.
