@@ -1,1 +1,12 @@
-//! Stub.
+//! The RPC schema that `swarmd` and `swarmctl` share, and a client for the control socket.
+
+/// The messages and services of `node/wire/proto`, as tonic and prost make them.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("swarmlog.wire.v1");
+}
+
+mod client;
+mod refusal;
+
+pub use client::{ConnectError, DEFAULT_SOCKET, connect};

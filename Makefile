@@ -1,0 +1,38 @@
+# What there is to run; `make` alone lists it. Everything uses one cargo profile, so that RocksDB is compiled once.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down lint test bench sim bless
+
+SEED ?= 1
+# Figures are measured on optimised code: the one target with a profile of its own.
+BENCH_PROFILE ?= release
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
+
+setup: ## install what building needs (libclang, ccache, the Docker Engine, busybox-static), where it is missing
+	@scripts/setup
+
+demo: setup ## a cluster of three nodes on this machine, and the main job in two minutes
+	@scripts/cargo build --workspace --bins
+	@scripts/demo
+
+demo-down: ## remove every trace of the demo
+	@scripts/demo-down
+
+lint: setup ## format check, and clippy with warnings denied
+	cargo fmt --all --check
+	scripts/cargo clippy --workspace --all-targets -- -D warnings
+
+test: lint ## lint, then all tests; those on real containers where a Docker Engine can be had
+	scripts/engine with scripts/test
+
+bench: setup ## the figures of the README, measured here (BENCH_PROFILE=release)
+	scripts/engine with scripts/cargo run --profile $(BENCH_PROFILE) -p tests --bin bench
+
+sim: setup ## one simulated cluster with faults (SEED=1)
+	scripts/cargo run -p tests --bin sim -- --seed $(SEED)
+
+bless: setup ## accept the scenarios' present transcripts as their goldens
+	SWARMLOG_BLESS=1 scripts/cargo test -p tests --test scenarios

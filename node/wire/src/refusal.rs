@@ -1,0 +1,28 @@
+//! Refusals travel as the binary details of a gRPC status, so that a client sees kind, subject and hint.
+
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::v1::{Refusal, RefusalKind};
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal.kind() {
+            RefusalKind::NotFound => Code::NotFound,
+            RefusalKind::Exists => Code::AlreadyExists,
+            RefusalKind::Invalid => Code::InvalidArgument,
+            RefusalKind::Conflict => Code::FailedPrecondition,
+            RefusalKind::Forbidden => Code::PermissionDenied,
+            RefusalKind::Exhausted => Code::ResourceExhausted,
+            RefusalKind::Unavailable => Code::Unavailable,
+        };
+        Status::with_details(code, refusal.sentence.clone(), refusal.encode_to_vec().into())
+    }
+}
+
+impl Refusal {
+    /// The refusal inside a status; `None` if the status came from somewhere else, such as a broken connection.
+    pub fn from_status(status: &Status) -> Option<Self> {
+        if status.details().is_empty() { None } else { Refusal::decode(status.details()).ok() }
+    }
+}
