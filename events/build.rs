@@ -28,8 +28,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Prost holds an enum as a number; a reader of JSON wants its name.
 fn name_enums_in_json(config: &mut prost_build::Config, schema: &FileDescriptorSet) {
     for message in schema.file.iter().flat_map(|file| &file.message_type) {
-        for field in message.field.iter().filter(|field| field.r#type() == Type::Bytes && field.label() == Label::Required) {
-            config.field_attribute(format!(".{PACKAGE}.{}.{}", message.name(), field.name()), "#[serde(with = \"crate::json::hex\")]");
+        for field in
+            message.field.iter().filter(|field| field.r#type() == Type::Bytes && field.label() == Label::Required)
+        {
+            config.field_attribute(
+                format!(".{PACKAGE}.{}.{}", message.name(), field.name()),
+                "#[serde(with = \"crate::json::hex\")]",
+            );
         }
         for (path, module) in enum_fields(message) {
             config.field_attribute(path, format!("#[serde(with = \"{module}\")]"));
@@ -38,7 +43,10 @@ fn name_enums_in_json(config: &mut prost_build::Config, schema: &FileDescriptorS
 }
 
 fn enum_fields(message: &DescriptorProto) -> Vec<(String, String)> {
-    let enums = message.field.iter().filter(|field| field.r#type() == Type::Enum && field.oneof_index.is_none_or(|_| field.proto3_optional()));
+    let enums = message
+        .field
+        .iter()
+        .filter(|field| field.r#type() == Type::Enum && field.oneof_index.is_none_or(|_| field.proto3_optional()));
     enums
         .map(|field| {
             let of = field.type_name().rsplit('.').next().unwrap_or_default();

@@ -27,7 +27,11 @@ pub fn hash(stored: &[u8]) -> FrameHash {
 impl Event {
     /// A fact that follows from the command at `position` in its frame.
     pub fn by_command(position: usize, kind: Kind) -> Self {
-        Self { cause: Some(Cause::Command(u32::try_from(position).unwrap_or(u32::MAX))), kind: Some(kind), ignorable: None }
+        Self {
+            cause: Some(Cause::Command(u32::try_from(position).unwrap_or(u32::MAX))),
+            kind: Some(kind),
+            ignorable: None,
+        }
     }
 
     /// A fact that a reconciler established.

@@ -46,6 +46,11 @@ macro_rules! ids {
         #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(u128);
 
+        impl $name {
+            /// The last id in their order.
+            pub const MAX: Self = Self(u128::MAX);
+        }
+
         impl Id for $name {
             const NOUN: &'static str = $noun;
             fn from_bits(bits: u128) -> Self { Self(bits) }
@@ -162,7 +167,11 @@ pub fn prefix_range<I: Id>(prefix: &str) -> Option<(I, I)> {
     }
     let low = format!("{prefix:0<TEXT_LENGTH$}");
     let high = format!("{prefix:z<TEXT_LENGTH$}");
-    let last = if prefix.bytes().all(|digit| DIGITS.contains(&digit)) { decode(&high).unwrap_or(u128::MAX) } else { return None };
+    let last = if prefix.bytes().all(|digit| DIGITS.contains(&digit)) {
+        decode(&high).unwrap_or(u128::MAX)
+    } else {
+        return None;
+    };
     Some((I::from_bits(decode(&low)?), I::from_bits(last)))
 }
 

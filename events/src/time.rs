@@ -43,7 +43,8 @@ impl Timestamp {
         let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         let second = ns / 1_000_000_000;
-        let parts = [month, day, second / 3_600, second / 60 % 60, second % 60, ns % 1_000_000_000].map(|part| part as u32);
+        let parts =
+            [month, day, second / 3_600, second / 60 % 60, second % 60, ns % 1_000_000_000].map(|part| part as u32);
         (year, parts[0], parts[1], parts[2], parts[3], parts[4], parts[5])
     }
 }
@@ -102,9 +103,12 @@ impl std::str::FromStr for Timestamp {
 fn parse(text: &str) -> Option<Timestamp> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    let numbers = |text: &str, separator| -> Option<Vec<i64>> { text.split(separator).map(|part| part.parse().ok()).collect() };
+    let numbers =
+        |text: &str, separator| -> Option<Vec<i64>> { text.split(separator).map(|part| part.parse().ok()).collect() };
     let (date, clock) = (numbers(date, '-')?, numbers(clock, ':')?);
-    let ([year, month @ 1..=12, day @ 1..=31], [hour @ 0..=23, minute @ 0..=59, second @ 0..=59]) = (&date[..], &clock[..]) else {
+    let ([year, month @ 1..=12, day @ 1..=31], [hour @ 0..=23, minute @ 0..=59, second @ 0..=59]) =
+        (&date[..], &clock[..])
+    else {
         return None;
     };
     if fraction.len() > 9 || !(0..=9999).contains(year) {

@@ -1,1 +1,275 @@
-//! Stub.
+//! What is: the state of the cluster as a fold of its events.
+//!
+//! [`Cluster`] holds one persistent ordered table a noun; [`Cluster::apply`] is the only way it changes. A clone costs a few
+//! pointers, so that a reader, a plan or the leader's tip each hold a version of their own.
+//!
+//! Absent on purpose: clocks, randomness, I/O, and any way to fail. An event that cannot have happened stops the process,
+//! because a manager that goes on with another state than its peers is worse than one that is away.
+
+pub mod table;
+
+pub mod nodes;
+pub mod requests;
+pub mod services;
+pub mod settings;
+pub mod tasks;
+pub mod usage;
+
+pub mod check;
+pub mod keyring;
+pub mod snapshot;
+pub mod views;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use events::{ClusterId, Event, Frame, Kind, NodeId, ServiceId, TaskId, Timestamp};
+use imbl::{OrdMap, OrdSet};
+use xxhash_rust::xxh3::xxh3_128;
+
+pub use keyring::{Keyring, Secret};
+pub use nodes::{Liveness, Node};
+pub use requests::{Answer, Requests};
+pub use services::{Revision, Service, Update, UpdateState};
+pub use settings::Settings;
+pub use table::Table;
+pub use tasks::{Instance, Task};
+pub use usage::{NodeUsage, Usage};
+
+use events::spec::defaults;
+
+/// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
+pub const FOLD_VERSION: u32 = 1;
+
+/// Where in the log an event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Index of its frame.
+    pub index: u64,
+    /// The frame's log time.
+    pub time: Timestamp,
+}
+
+/// The state of the cluster after some frame.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
+    /// What holds for the whole cluster.
+    pub settings: Arc<Settings>,
+    /// The members.
+    pub nodes: Table<NodeId, Node>,
+    /// Removed members, whose certificates are refused, with the time at which those expire.
+    pub banned: Table<NodeId, Timestamp>,
+    /// The services.
+    pub services: Table<ServiceId, Service>,
+    /// Specs that tasks run, by service and template version.
+    pub revisions: Table<(ServiceId, u64), Revision>,
+    /// The tasks.
+    pub tasks: Table<TaskId, Task>,
+    /// Times of the last restarts in a place, for limits on attempts.
+    pub restarts: Table<(ServiceId, Instance), Vec<Timestamp>>,
+    /// Last failures of a service on a node: spec version and time.
+    pub failures: Table<(ServiceId, NodeId), Vec<(u64, Timestamp)>>,
+    /// Commands that took effect.
+    pub requests: Requests,
+
+    // Derived from the tables above, and made anew when a snapshot is read.
+    service_names: OrdMap<Arc<str>, ServiceId>,
+    tasks_by_node: OrdSet<(NodeId, TaskId)>,
+    tasks_by_instance: OrdSet<(ServiceId, Instance, TaskId)>,
+    unplaced: OrdSet<(ServiceId, u64, TaskId)>,
+    /// What tasks take from their nodes.
+    pub usage: Usage,
+
+    /// Where the log stood when this was the state.
+    pub position: Stamp,
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        Self { index: 0, time: Timestamp::from_unix_ns(0) }
+    }
+}
+
+/// What a change of state concerns: the scope of the reconcilers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Services that changed, or a task of which did.
+    pub services: BTreeSet<ServiceId>,
+    /// Nodes that changed themselves.
+    pub nodes: BTreeSet<NodeId>,
+    /// Nodes a task of which changed.
+    pub tasks_of_nodes: BTreeSet<NodeId>,
+    /// Everything may be concerned: settings changed, or leadership.
+    pub everything: bool,
+}
+
+impl Touched {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        !self.everything && self.services.is_empty() && self.nodes.is_empty() && self.tasks_of_nodes.is_empty()
+    }
+
+    /// Adds what another change concerns.
+    pub fn merge(&mut self, other: Touched) {
+        self.services.extend(other.services);
+        self.nodes.extend(other.nodes);
+        self.tasks_of_nodes.extend(other.tasks_of_nodes);
+        self.everything |= other.everything;
+    }
+}
+
+impl Cluster {
+    /// Folds one event into the state and says what it concerns.
+    ///
+    /// # Panics
+    /// When the event cannot have happened in this state.
+    pub fn apply(&mut self, event: &Event, at: &Stamp) -> Touched {
+        let mut touched = Touched::default();
+        self.apply_into(event, at, &mut touched);
+        touched
+    }
+
+    /// Like [`Cluster::apply`], adding to what earlier events of the turn concern.
+    ///
+    /// # Panics
+    /// When the event cannot have happened in this state.
+    pub fn apply_into(&mut self, event: &Event, at: &Stamp, touched: &mut Touched) {
+        let kind = event.kind.as_ref().expect("unknown events are dropped or refused when a frame is decoded");
+        match kind {
+            Kind::LeadershipAssumed(_) => touched.everything = true,
+            Kind::StateHashRecorded(_) => {}
+            Kind::ClusterInitialised(event) => settings::initialised(self, event, at, touched),
+            Kind::ClusterSpecUpdated(event) => settings::spec_updated(self, &event.spec, at, touched),
+            Kind::JoinTokenRotated(event) => settings::token_rotated(self, event),
+            Kind::RootCaGenerated(event) => settings::root_generated(self, event),
+            Kind::CertificateIssued(event) => nodes::certified(self, event, touched),
+            Kind::NodeJoined(event) => nodes::joined(self, event, at, touched),
+            Kind::NodeRegistered(event) => nodes::registered(self, event, at, touched),
+            Kind::NodeDescribed(event) => nodes::described(self, event, touched),
+            Kind::NodeSpecUpdated(event) => nodes::spec_updated(self, event, at, touched),
+            Kind::NodeBecameReady(event) => nodes::heard(self, event.node, Liveness::Ready, at, touched),
+            Kind::NodeBecameUnknown(event) => nodes::heard(self, event.node, Liveness::Unknown, at, touched),
+            Kind::NodeDeclaredDown(event) => nodes::heard(self, event.node, Liveness::Down, at, touched),
+            Kind::NodeDisconnected(event) => nodes::heard(self, event.node, Liveness::Disconnected, at, touched),
+            Kind::NodeRemoved(event) => nodes::removed(self, event, touched),
+            Kind::ServiceCreated(event) => services::created(self, event, at, touched),
+            Kind::ServiceSpecUpdated(event) => services::spec_updated(self, event, at, touched),
+            Kind::ServiceScaled(event) => services::scaled(self, event, at, touched),
+            Kind::ServiceRemoved(event) => services::removed(self, event.service, touched),
+            Kind::UpdateStarted(event) => services::update_started(self, event, at, touched),
+            Kind::UpdatePaused(event) => services::update_paused(self, event, touched),
+            Kind::UpdateCompleted(event) => services::update_completed(self, event.service, at, touched),
+            Kind::RollbackStarted(event) => services::rollback_started(self, event, at, touched),
+            Kind::TaskCreated(event) => tasks::created(self, event, at, touched),
+            Kind::TaskAssigned(event) => tasks::assigned(self, event, at, touched),
+            Kind::TaskPlacementFailed(event) => tasks::placement_failed(self, event, at, touched),
+            Kind::TaskDesiredStateSet(event) => tasks::desired(self, event, at, touched),
+            Kind::TaskReported(event) => tasks::reported(self, event, at, touched),
+            Kind::TaskRejected(event) => tasks::rejected(self, event, at, touched),
+            Kind::TaskOrphaned(event) => tasks::orphaned(self, event, at, touched),
+            Kind::TaskReaped(event) => tasks::reaped(self, event, touched),
+        }
+    }
+
+    /// Folds a whole frame: its events, then its commands, then its place in the log.
+    ///
+    /// # Panics
+    /// When the frame does not follow this state.
+    pub fn apply_frame(&mut self, frame: &Frame) -> Touched {
+        let at = Stamp { index: frame.header.index, time: frame.header.log_time };
+        let mut touched = Touched::default();
+        for event in &frame.events {
+            self.apply_into(event, &at, &mut touched);
+        }
+        self.conclude(frame, &at);
+        touched
+    }
+
+    /// Ends a frame whose events were applied one by one.
+    ///
+    /// # Panics
+    /// When the frame does not follow this state.
+    pub fn conclude(&mut self, frame: &Frame, at: &Stamp) {
+        assert!(at.index > self.position.index, "frame {} follows frame {}", at.index, self.position.index);
+        assert!(at.time >= self.position.time, "log time went back at frame {}", at.index);
+        for command in &frame.commands {
+            self.requests.remember(command, at);
+        }
+        self.position = *at;
+    }
+
+    /// The cluster's id; zero before it is initialised.
+    pub fn id(&self) -> ClusterId {
+        self.settings.id
+    }
+
+    /// The service with this name, without regard to case.
+    pub fn service_named(&self, name: &str) -> Option<&Service> {
+        self.service_names.get(&services::name_key(name)).and_then(|id| self.services.get(*id))
+    }
+
+    /// The spec that a task runs.
+    pub fn spec_of(&self, task: &Task) -> &Arc<events::ServiceSpec> {
+        let revision = self.revisions.get((task.service, task.spec_version));
+        &revision.expect("a spec is kept as long as a task runs it").spec
+    }
+
+    /// The tasks of a service, by instance, then by id.
+    pub fn tasks_of_service(&self, service: ServiceId) -> impl Iterator<Item = &Task> {
+        let range = (service, Instance::FIRST, TaskId::default())..=(service, Instance::LAST, TaskId::MAX);
+        self.tasks_by_instance.range(range).filter_map(|(_, _, id)| self.tasks.get(*id))
+    }
+
+    /// The tasks in one place of a service, by id.
+    pub fn tasks_of_instance(&self, service: ServiceId, instance: Instance) -> impl Iterator<Item = &Task> {
+        let range = (service, instance, TaskId::default())..=(service, instance, TaskId::MAX);
+        self.tasks_by_instance.range(range).filter_map(|(_, _, id)| self.tasks.get(*id))
+    }
+
+    /// The tasks bound to a node, by id.
+    pub fn tasks_of_node(&self, node: NodeId) -> impl Iterator<Item = &Task> {
+        let range = (node, TaskId::default())..=(node, TaskId::MAX);
+        self.tasks_by_node.range(range).filter_map(|(_, id)| self.tasks.get(*id))
+    }
+
+    /// Tasks that the scheduler has to place or confirm, grouped by service and spec version.
+    pub fn unplaced_tasks(&self) -> impl Iterator<Item = &Task> {
+        self.unplaced.iter().filter_map(|(_, _, id)| self.tasks.get(*id))
+    }
+
+    /// A task's name: `<service>.<slot>.<id>`, with the node's id for the slot of a global service.
+    pub fn task_name(&self, task: &Task) -> String {
+        let service = self.spec_of(task).name();
+        match task.instance() {
+            Instance::Slot(slot) => format!("{service}.{slot}.{}", task.id),
+            Instance::Node(node) => format!("{service}.{node}.{}", task.id),
+        }
+    }
+
+    /// How many dead tasks a slot keeps and the like: the settings of the cluster.
+    pub fn spec(&self) -> &events::ClusterSpec {
+        &self.settings.spec
+    }
+
+    /// The hash of everything that events say, equal on every manager after the same frame.
+    pub fn state_hash(&self) -> [u8; 16] {
+        let settings = postcard::to_allocvec(&*self.settings).expect("settings are plain data, which always encodes");
+        let parts: [u64; 9] = [
+            xxhash_rust::xxh3::xxh3_64(&settings),
+            self.nodes.hash(),
+            self.banned.hash(),
+            self.services.hash(),
+            self.revisions.hash(),
+            self.tasks.hash(),
+            self.restarts.hash(),
+            self.failures.hash(),
+            self.position.index,
+        ];
+        let newest = self.requests.newest();
+        let bytes = postcard::to_allocvec(&(parts, newest)).expect("numbers always encode");
+        xxh3_128(&bytes).to_be_bytes()
+    }
+}
+
+/// The name of the one cluster object.
+pub const CLUSTER_NAME: &str = defaults::CLUSTER_NAME;

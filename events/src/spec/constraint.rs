@@ -210,7 +210,16 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in ["", "node.role", "node.role=manager", "node.role==", "node.rolle==x", "node.labels.==x", "node.id==a,b", "node.ip==10.0.0.0/40"] {
+        for text in [
+            "",
+            "node.role",
+            "node.role=manager",
+            "node.role==",
+            "node.rolle==x",
+            "node.labels.==x",
+            "node.id==a,b",
+            "node.ip==10.0.0.0/40",
+        ] {
             assert!(Constraint::parse(text).is_err(), "{text}");
         }
     }

@@ -35,7 +35,8 @@ pub fn parse(text: &str) -> Result<Vec<GenericResource>, GenericError> {
             return Err(error("has an empty kind or value"));
         }
         let known = kinds.contains_key(kind);
-        let resource = kinds.entry(kind).or_insert_with(|| GenericResource { kind: kind.to_owned(), ..Default::default() });
+        let resource =
+            kinds.entry(kind).or_insert_with(|| GenericResource { kind: kind.to_owned(), ..Default::default() });
         match value.parse::<u64>() {
             Ok(0) => return Err(error("offers nothing")),
             Ok(_) if known => return Err(error("is given twice")),
@@ -67,7 +68,8 @@ pub fn claim(free: &mut Vec<GenericResource>, wanted: &[GenericResource]) -> Opt
     let mut taken = Vec::new();
     for wish in wanted {
         let count = amount(wish);
-        let Some(source) = free.iter_mut().find(|resource| resource.kind == wish.kind && amount(resource) >= count) else {
+        let Some(source) = free.iter_mut().find(|resource| resource.kind == wish.kind && amount(resource) >= count)
+        else {
             continue;
         };
         let mut claim = GenericResource { kind: wish.kind.clone(), ..Default::default() };
@@ -84,7 +86,10 @@ pub fn claim(free: &mut Vec<GenericResource>, wanted: &[GenericResource]) -> Opt
 }
 
 /// What is left of `offered` after all `claims`; claims of things no longer offered take nothing.
-pub fn remaining<'a>(offered: &[GenericResource], claims: impl IntoIterator<Item = &'a GenericResource>) -> Vec<GenericResource> {
+pub fn remaining<'a>(
+    offered: &[GenericResource],
+    claims: impl IntoIterator<Item = &'a GenericResource>,
+) -> Vec<GenericResource> {
     let mut free = offered.to_vec();
     for claim in claims {
         for resource in free.iter_mut().filter(|resource| resource.kind == claim.kind) {

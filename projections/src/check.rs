@@ -1,0 +1,104 @@
+//! Invariants across tables, checked after every turn in tests and at start and end of a replay.
+
+use std::collections::BTreeMap;
+
+use events::TaskState;
+
+use crate::{Cluster, Instance};
+
+/// Everything that is wrong with a state, one sentence each; empty when all is well.
+pub fn check(cluster: &Cluster) -> Vec<String> {
+    let mut faults = Vec::new();
+    check_tasks(cluster, &mut faults);
+    check_services(cluster, &mut faults);
+    check_capacity(cluster, &mut faults);
+    check_indices(cluster, &mut faults);
+    faults
+}
+
+fn check_tasks(cluster: &Cluster, faults: &mut Vec<String>) {
+    for task in cluster.tasks.values() {
+        let mut expect = |holds: bool, what: &str| {
+            if !holds {
+                faults.push(format!("task {} {what}", task.id));
+            }
+        };
+        expect(task.state != TaskState::Remove, "has REMOVE as its state, which can only be desired");
+        expect(
+            task.state < TaskState::Assigned || task.node.is_some() || task.state.is_terminal(),
+            "runs without a node",
+        );
+        expect(cluster.revisions.contains((task.service, task.spec_version)), "runs a spec that is not kept");
+        expect(cluster.services.contains(task.service) || !task.is_wanted(), "is wanted by a service that is gone");
+        expect(
+            task.state.is_terminal() == task.ended_at.is_some(),
+            "is over without a time, or has a time and is not over",
+        );
+        if let Some(node) = task.node.filter(|_| task.occupies_node()) {
+            expect(cluster.nodes.contains(node), "is on a node that is not a member");
+        }
+    }
+}
+
+fn check_services(cluster: &Cluster, faults: &mut Vec<String>) {
+    for service in cluster.services.values() {
+        if !cluster.revisions.contains((service.id, service.template_version)) {
+            faults.push(format!("service {} has no revision {}", service.id, service.template_version));
+        }
+        let mut running: BTreeMap<Instance, usize> = BTreeMap::new();
+        for task in
+            cluster.tasks_of_service(service.id).filter(|task| task.is_wanted() && task.state == TaskState::Running)
+        {
+            *running.entry(task.instance()).or_default() += 1;
+        }
+        for (instance, count) in running.into_iter().filter(|(_, count)| *count > 2) {
+            faults.push(format!("service {} has {count} wanted tasks running in {instance:?}", service.id));
+        }
+    }
+    for ((service, version), revision) in cluster.revisions.iter() {
+        let tasks = cluster.tasks_of_service(service).filter(|task| task.spec_version == version).count() as u64;
+        if tasks != revision.tasks {
+            faults.push(format!(
+                "revision {version} of service {service} counts {} tasks and has {tasks}",
+                revision.tasks
+            ));
+        }
+    }
+}
+
+fn check_capacity(cluster: &Cluster, faults: &mut Vec<String>) {
+    for node in cluster.nodes.values() {
+        // Tasks that are told to leave may still be over what a node offers after it shrank.
+        let wanted = cluster.tasks_of_node(node.id).filter(|task| task.is_live() && task.occupies_node());
+        let (cpus, memory) =
+            wanted.fold((0, 0), |(cpus, memory), task| (cpus + task.nano_cpus, memory + task.memory_bytes));
+        if let Some(offers) = node.offers().filter(|_| node.takes_tasks())
+            && (cpus > offers.nano_cpus || memory > offers.memory_bytes)
+        {
+            faults.push(format!("node {} has promised more than it offers", node.id));
+        }
+    }
+}
+
+/// What is kept up to date must equal what is made anew.
+fn check_indices(cluster: &Cluster, faults: &mut Vec<String>) {
+    let mut fresh = Cluster {
+        settings: cluster.settings.clone(),
+        nodes: cluster.nodes.clone(),
+        services: cluster.services.clone(),
+        revisions: cluster.revisions.clone(),
+        tasks: cluster.tasks.clone(),
+        ..Cluster::default()
+    };
+    fresh.derive_indices();
+    let same = [
+        ("names of services", fresh.service_names == cluster.service_names),
+        ("tasks by node", fresh.tasks_by_node == cluster.tasks_by_node),
+        ("tasks by instance", fresh.tasks_by_instance == cluster.tasks_by_instance),
+        ("unplaced tasks", fresh.unplaced == cluster.unplaced),
+        ("usage of nodes", fresh.usage == cluster.usage),
+    ];
+    faults.extend(
+        same.iter().filter(|(_, same)| !same).map(|(what, _)| format!("the index of {what} is not true to its table")),
+    );
+}

@@ -1,0 +1,174 @@
+//! Nodes: what operators want of them, what they say of themselves, and whether they are heard of.
+
+use std::sync::Arc;
+
+use events::{Availability, Named, NodeDescription, NodeId, NodeSpec, Resources, Role, SessionId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{Cluster, Stamp, Touched};
+
+/// One member of the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// The node's id.
+    pub id: NodeId,
+    /// What operators want of it.
+    pub spec: Arc<NodeSpec>,
+    /// Index of the frame that last changed the spec.
+    pub version: u64,
+    /// When it joined.
+    pub created_at: Timestamp,
+    /// When its spec last changed.
+    pub updated_at: Timestamp,
+    /// The role that its certificate gives it.
+    pub role: Role,
+    /// When its certificate expires; `None` before it has one.
+    pub certificate_not_after: Option<Timestamp>,
+    /// What it called itself when it joined.
+    pub joined_as: String,
+    /// What it says of itself; `None` before it registered for the first time.
+    pub description: Option<Arc<NodeDescription>>,
+    /// Whether it is heard of.
+    pub liveness: Liveness,
+    /// Since when its liveness is what it is.
+    pub liveness_since: Timestamp,
+    /// Where its own API can be reached.
+    pub addr: String,
+    /// Its open session.
+    pub session: Option<SessionId>,
+}
+
+/// Whether a node is heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Liveness {
+    /// Not heard of since it joined, or since the leader changed.
+    Unknown,
+    /// Its session is open.
+    Ready,
+    /// Its session ended; the grace period runs.
+    Disconnected,
+    /// Silent for longer than the grace period.
+    Down,
+}
+
+impl Node {
+    /// The name that people know it by.
+    pub fn hostname(&self) -> &str {
+        self.description.as_ref().map_or(&self.joined_as, |description| &description.hostname)
+    }
+
+    /// Whether it may be given new tasks.
+    pub fn takes_tasks(&self) -> bool {
+        self.liveness == Liveness::Ready && self.spec.availability() == Availability::Active
+    }
+
+    /// Whether the tasks on it have to go elsewhere. A node of which nothing is known is spared: it may be back at once.
+    pub fn must_be_left(&self) -> bool {
+        self.liveness == Liveness::Down || self.spec.availability() == Availability::Drain
+    }
+
+    /// CPU, memory and generic resources that it offers; `None` before it registered.
+    pub fn offers(&self) -> Option<&Resources> {
+        self.description.as_ref().and_then(|description| description.resources.as_ref())
+    }
+
+    /// Why its liveness is what it is, in words.
+    pub fn liveness_message(&self) -> String {
+        match self.liveness {
+            Liveness::Unknown => "not heard of since the leader changed or the node joined".to_owned(),
+            Liveness::Ready => String::new(),
+            Liveness::Disconnected => format!("its session ended at {}", self.liveness_since),
+            Liveness::Down => format!("no heartbeat: declared down at {}", self.liveness_since),
+        }
+    }
+
+    /// Calls `judge` with what a constraint can ask about this node.
+    pub fn with_facts<R>(&self, judge: impl FnOnce(&events::spec::NodeFacts<'_>) -> R) -> R {
+        let nothing = NodeDescription::default();
+        let empty = std::collections::BTreeMap::new();
+        let description = self.description.as_deref().unwrap_or(&nothing);
+        let platform = description.platform.clone().unwrap_or_default();
+        let host = self.addr.rsplit_once(':').map_or(self.addr.as_str(), |(host, _)| host);
+        judge(&events::spec::NodeFacts {
+            id: &self.id.to_string(),
+            hostname: self.hostname(),
+            addr: host.trim_matches(['[', ']']).parse().ok(),
+            role: &self.role.name(),
+            os: &platform.os,
+            architecture: &platform.architecture,
+            node_labels: self.spec.annotations.as_ref().map_or(&empty, |annotations| &annotations.labels),
+            engine_labels: description.engine.as_ref().map_or(&empty, |engine| &engine.labels),
+        })
+    }
+}
+
+pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Stamp, touched: &mut Touched) {
+    assert!(!cluster.nodes.contains(event.node), "node {} joined twice", event.node);
+    let node = Node {
+        id: event.node,
+        spec: Arc::new(event.spec.clone()),
+        version: at.index,
+        created_at: at.time,
+        updated_at: at.time,
+        role: event.spec.role(),
+        certificate_not_after: None,
+        joined_as: event.hostname.clone(),
+        description: None,
+        liveness: Liveness::Unknown,
+        liveness_since: at.time,
+        addr: event.addr.clone(),
+        session: None,
+    };
+    cluster.nodes.insert(event.node, node);
+    touched.nodes.insert(event.node);
+}
+
+pub(crate) fn registered(cluster: &mut Cluster, event: &events::NodeRegistered, at: &Stamp, touched: &mut Touched) {
+    change(cluster, event.node, touched, |node| {
+        node.session = Some(event.session);
+        node.addr.clone_from(&event.addr);
+        node.liveness = Liveness::Ready;
+        node.liveness_since = at.time;
+    });
+}
+
+pub(crate) fn described(cluster: &mut Cluster, event: &events::NodeDescribed, touched: &mut Touched) {
+    change(cluster, event.node, touched, |node| node.description = Some(Arc::new(event.description.clone())));
+}
+
+pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::NodeSpecUpdated, at: &Stamp, touched: &mut Touched) {
+    change(cluster, event.node, touched, |node| {
+        node.spec = Arc::new(event.spec.clone());
+        node.version = at.index;
+        node.updated_at = at.time;
+    });
+}
+
+pub(crate) fn certified(cluster: &mut Cluster, event: &events::CertificateIssued, touched: &mut Touched) {
+    change(cluster, event.node, touched, |node| {
+        node.role = event.role();
+        node.certificate_not_after = Some(event.not_after);
+    });
+}
+
+pub(crate) fn heard(cluster: &mut Cluster, node: NodeId, liveness: Liveness, at: &Stamp, touched: &mut Touched) {
+    change(cluster, node, touched, |node| {
+        node.liveness = liveness;
+        node.liveness_since = at.time;
+        if matches!(liveness, Liveness::Disconnected | Liveness::Down) {
+            node.session = None;
+        }
+    });
+}
+
+pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, touched: &mut Touched) {
+    let node =
+        cluster.nodes.remove(event.node).unwrap_or_else(|| panic!("node {} is not there to be removed", event.node));
+    cluster.banned.insert(event.node, node.certificate_not_after.unwrap_or_default());
+    touched.nodes.insert(event.node);
+}
+
+fn change(cluster: &mut Cluster, id: NodeId, touched: &mut Touched, change: impl FnOnce(&mut Node)) {
+    cluster.nodes.update(id, change).unwrap_or_else(|| panic!("node {id} is not there to be changed"));
+    touched.nodes.insert(id);
+}

@@ -1,0 +1,153 @@
+//! One persistent ordered table: rows by key, a clone in constant time, and a hash of all rows that is kept up to date with
+//! every change.
+//!
+//! The hash of a table is the sum of its rows' hashes, so that it does not depend on the order of changes. It finds bugs and
+//! rotten bits; it does not stop somebody who chooses the rows (that is what the hash chain of the log is for).
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Longest encoded row that is hashed from the stack.
+const ROW_BYTES: usize = 512;
+
+/// Rows by key, in the order of their keys.
+#[derive(Debug, Clone)]
+pub struct Table<K: Ord, V> {
+    rows: OrdMap<K, Row<V>>,
+    hash: u64,
+}
+
+#[derive(Debug)]
+struct Row<V> {
+    value: Arc<V>,
+    hash: u64,
+}
+
+impl<V> Clone for Row<V> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), hash: self.hash }
+    }
+}
+
+impl<K: Ord, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self { rows: OrdMap::new(), hash: 0 }
+    }
+}
+
+impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
+    /// The row with this key.
+    pub fn get(&self, key: K) -> Option<&V> {
+        self.rows.get(&key).map(|row| &*row.value)
+    }
+
+    /// The row with this key, to keep.
+    pub fn share(&self, key: K) -> Option<Arc<V>> {
+        self.rows.get(&key).map(|row| Arc::clone(&row.value))
+    }
+
+    /// Puts a row in, in place of the one that had its key.
+    pub fn insert(&mut self, key: K, value: V) {
+        let hash = row_hash(&key, &value);
+        let old = self.rows.insert(key, Row { value: Arc::new(value), hash });
+        self.hash = self.hash.wrapping_sub(old.map_or(0, |row| row.hash)).wrapping_add(hash);
+    }
+
+    /// Changes the row with this key, if there is one.
+    pub fn update<R>(&mut self, key: K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
+        let row = self.rows.get_mut(&key)?;
+        let result = change(Arc::make_mut(&mut row.value));
+        let hash = row_hash(&key, &*row.value);
+        self.hash = self.hash.wrapping_sub(row.hash).wrapping_add(hash);
+        row.hash = hash;
+        Some(result)
+    }
+
+    /// Takes the row with this key out.
+    pub fn remove(&mut self, key: K) -> Option<Arc<V>> {
+        let row = self.rows.remove(&key)?;
+        self.hash = self.hash.wrapping_sub(row.hash);
+        Some(row.value)
+    }
+
+    /// Whether there is a row with this key.
+    pub fn contains(&self, key: K) -> bool {
+        self.rows.contains_key(&key)
+    }
+
+    /// All rows, in the order of their keys.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (K, &V)> {
+        self.rows.iter().map(|(key, row)| (*key, &*row.value))
+    }
+
+    /// The rows whose keys are in a range.
+    pub fn range(&self, keys: impl RangeBounds<K>) -> impl DoubleEndedIterator<Item = (K, &V)> {
+        self.rows.range(keys).map(|(key, row)| (*key, &*row.value))
+    }
+
+    /// The rows, in the order of their keys.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
+        self.rows.values().map(|row| &*row.value)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The hash of all rows.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+fn row_hash<K: Serialize, V: Serialize>(key: &K, value: &V) -> u64 {
+    let mut buffer = [0; ROW_BYTES];
+    match postcard::to_slice(&(key, value), &mut buffer) {
+        Ok(bytes) => xxh3_64(bytes),
+        // A row with a long spec does not fit on the stack.
+        Err(_) => xxh3_64(&postcard::to_allocvec(&(key, value)).expect("rows are plain data, which always encodes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_depends_on_the_rows_and_not_on_how_they_came_to_be() {
+        let mut one: Table<u64, String> = Table::default();
+        one.insert(1, "a".into());
+        one.insert(2, "b".into());
+        let mut other: Table<u64, String> = Table::default();
+        other.insert(2, "x".into());
+        other.insert(3, "gone".into());
+        other.insert(1, "a".into());
+        other.update(2, |row| *row = "b".into());
+        assert_ne!(one.hash(), other.hash());
+        other.remove(3);
+        assert_eq!(one.hash(), other.hash());
+        other.remove(1);
+        other.remove(2);
+        assert_eq!(other.hash(), Table::<u64, String>::default().hash());
+    }
+
+    #[test]
+    fn a_clone_does_not_see_later_changes() {
+        let mut table: Table<u64, String> = Table::default();
+        table.insert(1, "before".into());
+        let then = table.clone();
+        table.update(1, |row| *row = "after".into());
+        assert_eq!(then.get(1).map(String::as_str), Some("before"));
+        assert_ne!(then.hash(), table.hash());
+    }
+}

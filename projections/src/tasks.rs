@@ -1,0 +1,345 @@
+//! Tasks: one-shot runs of a service's spec in a slot or on a node. A task's state only ever rises.
+
+use std::sync::Arc;
+
+use events::{
+    DesiredCause, GenericResource, NodeId, Resources, ServiceId, TaskCause, TaskId, TaskState, TaskStatus, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::services::{self, Revision};
+use crate::{Cluster, Stamp, Touched};
+
+/// Failures of a service on a node within this many of the last ones count against the node.
+pub const FAILURES_KEPT: usize = 5;
+/// How long a failure counts against a node; SwarmKit's `monitorFailures`.
+pub const FAILURES_WINDOW: std::time::Duration = std::time::Duration::from_secs(300);
+/// Most restarts remembered of one slot; more attempts than this are not told apart from "no limit".
+pub const RESTARTS_KEPT: usize = 1_000;
+
+/// One run of a service's spec.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The task's id.
+    pub id: TaskId,
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// Its slot; 0 for a global service.
+    pub slot: u64,
+    /// The node it is bound to.
+    pub node: Option<NodeId>,
+    /// Whether the node was chosen before the scheduler, as for a global service.
+    pub bound: bool,
+    /// The revision of the service's spec that it runs.
+    pub spec_version: u64,
+    /// What is wanted of it.
+    pub desired: TaskState,
+    /// Why that is wanted, when it is not what the task was made for.
+    pub desired_cause: Option<DesiredCause>,
+    /// How far it is.
+    pub state: TaskState,
+    /// Why it was made.
+    pub cause: TaskCause,
+    /// The task whose place it takes.
+    pub replaces: Option<TaskId>,
+    /// Not to be started before this time.
+    pub start_after: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Where in the log it was made, which orders the tasks of a slot.
+    pub created_index: u64,
+    /// Index of the frame that last changed it.
+    pub version: u64,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When the cluster learned that it runs.
+    pub running_at: Option<Timestamp>,
+    /// When the cluster learned that it is over.
+    pub ended_at: Option<Timestamp>,
+    /// CPU that it reserves, in billionths of a core.
+    pub nano_cpus: u64,
+    /// Memory that it reserves.
+    pub memory_bytes: u64,
+    /// Generic resources that it took from its node.
+    pub claims: Vec<GenericResource>,
+    /// Its node's last report.
+    pub status: Option<Arc<TaskStatus>>,
+    /// Why it is not placed, while it is not.
+    pub waiting: Option<Arc<str>>,
+}
+
+/// The place in a service that a task fills: a numbered slot, or a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Instance {
+    /// A slot of a replicated service, from 1.
+    Slot(u64),
+    /// A node of a global service.
+    Node(NodeId),
+}
+
+impl Instance {
+    /// Before every instance in their order.
+    pub const FIRST: Instance = Instance::Slot(0);
+    /// After every instance in their order.
+    pub const LAST: Instance = Instance::Node(NodeId::MAX);
+}
+
+impl Task {
+    /// The place that it fills.
+    pub fn instance(&self) -> Instance {
+        match (self.slot, self.node) {
+            (0, Some(node)) if self.bound => Instance::Node(node),
+            (slot, _) => Instance::Slot(slot),
+        }
+    }
+
+    /// Whether it is wanted, or will be: not told to stop.
+    pub fn is_wanted(&self) -> bool {
+        self.desired <= TaskState::Running
+    }
+
+    /// Whether it is wanted and not over.
+    pub fn is_live(&self) -> bool {
+        self.is_wanted() && !self.state.is_terminal()
+    }
+
+    /// Whether it takes resources of its node: placed there and not over.
+    pub fn occupies_node(&self) -> bool {
+        self.node.is_some() && self.state >= TaskState::Assigned && !self.state.is_terminal()
+    }
+
+    /// Whether the scheduler has to find a node for it, or to confirm the one it is bound to.
+    pub fn awaits_placement(&self) -> bool {
+        self.state < TaskState::Assigned && self.is_wanted()
+    }
+
+    /// When its end counts as having happened.
+    pub fn ended_or_updated_at(&self) -> Timestamp {
+        self.ended_at.unwrap_or(self.updated_at)
+    }
+
+    /// CPU and memory that it reserves.
+    pub fn reserves(&self) -> Resources {
+        Resources { nano_cpus: self.nano_cpus, memory_bytes: self.memory_bytes, generic: Vec::new() }
+    }
+}
+
+pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &Stamp, touched: &mut Touched) {
+    assert!(!cluster.tasks.contains(event.task), "task {} was made twice", event.task);
+    let revision = (event.service, event.spec_version);
+    let known = cluster.revisions.update(revision, |revision: &mut Revision| {
+        revision.tasks += 1;
+        let reserved = revision.spec.template().reserved();
+        (reserved.nano_cpus, reserved.memory_bytes)
+    });
+    let (nano_cpus, memory_bytes) = known.unwrap_or_else(|| panic!("task {} has an unknown spec", event.task));
+    let task = Task {
+        id: event.task,
+        service: event.service,
+        slot: event.slot,
+        node: event.node,
+        bound: event.node.is_some(),
+        spec_version: event.spec_version,
+        desired: event.desired(),
+        desired_cause: None,
+        state: TaskState::Pending,
+        cause: event.cause(),
+        replaces: event.replaces,
+        start_after: event.start_after,
+        created_at: at.time,
+        created_index: at.index,
+        version: at.index,
+        updated_at: at.time,
+        running_at: None,
+        ended_at: None,
+        nano_cpus,
+        memory_bytes,
+        claims: Vec::new(),
+        status: None,
+        waiting: None,
+    };
+    if event.cause() == TaskCause::Restart {
+        remember_restart(cluster, &task, at);
+    }
+    cluster.tasks_by_instance.insert((task.service, task.instance(), task.id));
+    enter(cluster, &task);
+    touch(touched, &task);
+    cluster.tasks.insert(task.id, task);
+}
+
+pub(crate) fn assigned(cluster: &mut Cluster, event: &events::TaskAssigned, at: &Stamp, touched: &mut Touched) {
+    change(cluster, event.task, at, touched, |task| {
+        assert!(task.state < TaskState::Assigned, "task {} was assigned twice", task.id);
+        task.node = Some(event.node);
+        task.state = TaskState::Assigned;
+        task.claims.clone_from(&event.claims);
+        task.waiting = None;
+    });
+}
+
+pub(crate) fn placement_failed(
+    cluster: &mut Cluster,
+    event: &events::TaskPlacementFailed,
+    at: &Stamp,
+    touched: &mut Touched,
+) {
+    let explanation: Arc<str> = event.explanation.as_str().into();
+    for &task in &event.tasks {
+        change(cluster, task, at, touched, |task| task.waiting = Some(Arc::clone(&explanation)));
+    }
+}
+
+pub(crate) fn desired(cluster: &mut Cluster, event: &events::TaskDesiredStateSet, at: &Stamp, touched: &mut Touched) {
+    for &task in &event.tasks {
+        change(cluster, task, at, touched, |task| {
+            assert!(task.desired < event.desired(), "the desired state of task {} never goes back", task.id);
+            task.desired = event.desired();
+            task.desired_cause = Some(event.cause());
+        });
+    }
+}
+
+pub(crate) fn reported(cluster: &mut Cluster, event: &events::TaskReported, at: &Stamp, touched: &mut Touched) {
+    let status = Arc::new(event.status.clone());
+    end_or_advance(cluster, event.task, event.status.state(), at, touched, |task| task.status = Some(status));
+}
+
+pub(crate) fn rejected(cluster: &mut Cluster, event: &events::TaskRejected, at: &Stamp, touched: &mut Touched) {
+    let (message, error) = (event.message.clone(), event.error.clone());
+    end_or_advance(cluster, event.task, TaskState::Rejected, at, touched, |task| {
+        set_status(task, TaskState::Rejected, at, message, error);
+    });
+}
+
+pub(crate) fn orphaned(cluster: &mut Cluster, event: &events::TaskOrphaned, at: &Stamp, touched: &mut Touched) {
+    for &task in &event.tasks {
+        end_or_advance(cluster, task, TaskState::Orphaned, at, touched, |task| {
+            set_status(task, TaskState::Orphaned, at, event.message.clone(), String::new());
+        });
+    }
+}
+
+pub(crate) fn reaped(cluster: &mut Cluster, event: &events::TaskReaped, touched: &mut Touched) {
+    for &id in &event.tasks {
+        let task = cluster.tasks.remove(id).unwrap_or_else(|| panic!("task {id} is not there to be reaped"));
+        leave(cluster, &task);
+        cluster.tasks_by_instance.remove(&(task.service, task.instance(), id));
+        cluster.revisions.update((task.service, task.spec_version), |revision: &mut Revision| revision.tasks -= 1);
+        services::forget_revision(cluster, task.service, task.spec_version);
+        touch(touched, &task);
+    }
+}
+
+/// Moves a task on; when that ends it too soon, the end counts against its rollout and its node.
+fn end_or_advance(
+    cluster: &mut Cluster,
+    id: TaskId,
+    state: TaskState,
+    at: &Stamp,
+    touched: &mut Touched,
+    status: impl FnOnce(&mut Task),
+) {
+    let (ended, task) = change(cluster, id, at, touched, |task| {
+        assert!(task.state <= state, "the state of task {id} never goes back");
+        let ended = !task.state.is_terminal() && state.is_terminal();
+        task.state = state;
+        if state == TaskState::Running {
+            task.running_at.get_or_insert(at.time);
+        }
+        if ended {
+            task.ended_at = Some(at.time);
+        }
+        status(task);
+        ended
+    });
+    if ended && task.is_wanted() {
+        services::count_failure(cluster, &task, at);
+        remember_failure(cluster, &task, at);
+    }
+}
+
+/// Changes one task and keeps the indices true to it.
+fn change<R>(
+    cluster: &mut Cluster,
+    id: TaskId,
+    at: &Stamp,
+    touched: &mut Touched,
+    change: impl FnOnce(&mut Task) -> R,
+) -> (R, Arc<Task>) {
+    let before = cluster.tasks.share(id).unwrap_or_else(|| panic!("task {id} is not there to be changed"));
+    let result = cluster.tasks.update(id, |task| {
+        let result = change(task);
+        task.version = at.index;
+        task.updated_at = at.time;
+        result
+    });
+    let after = cluster.tasks.share(id).expect("the task was just changed");
+    leave(cluster, &before);
+    enter(cluster, &after);
+    touch(touched, &after);
+    (result.expect("the task was just there"), after)
+}
+
+fn set_status(task: &mut Task, state: TaskState, at: &Stamp, message: String, error: String) {
+    let mut status = task.status.as_deref().cloned().unwrap_or_default();
+    status.set_state(state);
+    status.at = Some(at.time);
+    status.message = message;
+    status.error = error;
+    task.status = Some(Arc::new(status));
+}
+
+fn touch(touched: &mut Touched, task: &Task) {
+    touched.services.insert(task.service);
+    touched.tasks_of_nodes.extend(task.node);
+}
+
+/// Adds a task to the derived indices.
+pub(crate) fn enter(cluster: &mut Cluster, task: &Task) {
+    if let Some(node) = task.node {
+        cluster.tasks_by_node.insert((node, task.id));
+    }
+    if task.awaits_placement() {
+        cluster.unplaced.insert((task.service, task.spec_version, task.id));
+    }
+    cluster.usage.enter(task);
+}
+
+/// Takes a task out of the derived indices.
+fn leave(cluster: &mut Cluster, task: &Task) {
+    if let Some(node) = task.node {
+        cluster.tasks_by_node.remove(&(node, task.id));
+    }
+    if task.awaits_placement() {
+        cluster.unplaced.remove(&(task.service, task.spec_version, task.id));
+    }
+    cluster.usage.leave(task);
+}
+
+/// Keeps as many restarts of a place as its service's limit needs to know.
+fn remember_restart(cluster: &mut Cluster, task: &Task, at: &Stamp) {
+    let Some(service) = cluster.services.get(task.service) else { return };
+    let limit = service.spec.template().restart_policy().max_attempts;
+    let kept = usize::try_from(limit).unwrap_or(RESTARTS_KEPT).min(RESTARTS_KEPT);
+    if kept == 0 {
+        return;
+    }
+    let key = (task.service, task.instance());
+    let mut restarts = cluster.restarts.get(key).cloned().unwrap_or_default();
+    restarts.push(at.time);
+    restarts.drain(..restarts.len().saturating_sub(kept));
+    cluster.restarts.insert(key, restarts);
+}
+
+/// Keeps the last failures of a service on a node, which the scheduler holds against it.
+fn remember_failure(cluster: &mut Cluster, task: &Task, at: &Stamp) {
+    let failed = matches!(task.state, TaskState::Failed | TaskState::Rejected);
+    let Some(node) = task.node.filter(|_| failed && !task.bound) else { return };
+    let key = (task.service, node);
+    let mut failures = cluster.failures.get(key).cloned().unwrap_or_default();
+    failures
+        .retain(|(version, failed_at)| *version == task.spec_version && at.time.since(*failed_at) < FAILURES_WINDOW);
+    failures.push((task.spec_version, at.time));
+    failures.drain(..failures.len().saturating_sub(FAILURES_KEPT));
+    cluster.failures.insert(key, failures);
+}

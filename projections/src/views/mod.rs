@@ -1,0 +1,5 @@
+//! Reads: what dispatchers, operators and auditors ask of a state.
+
+pub mod assignments;
+pub mod history;
+pub mod overview;
