@@ -20,7 +20,7 @@ mod schema {
     include!(concat!(env!("OUT_DIR"), "/swarmlog.v1.rs"));
 }
 
-pub use id::{ClusterId, CommandId, Id, NodeId, ServiceId, SessionId, TaskId};
+pub use id::{ClusterId, CommandId, Id, IdGenerator, NodeId, ServiceId, SessionId, TaskId};
 pub use json::Named;
 pub use schema::*;
 pub use time::{Duration, Timestamp};

@@ -237,6 +237,11 @@ impl Cluster {
         self.unplaced.iter().filter_map(|(_, _, id)| self.tasks.get(*id))
     }
 
+    /// Whether any service listens on ports of its nodes. Saves looking for them on every node where none does.
+    pub fn publishes_host_ports(&self) -> bool {
+        self.revisions.values().any(|revision| revision.spec.host_ports().next().is_some())
+    }
+
     /// A task's name: `<service>.<slot>.<id>`, with the node's id for the slot of a global service.
     pub fn task_name(&self, task: &Task) -> String {
         let service = self.spec_of(task).name();

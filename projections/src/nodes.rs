@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use events::{Availability, Named, NodeDescription, NodeId, NodeSpec, Resources, Role, SessionId, Timestamp};
+use events::spec::NodeFacts;
+use events::{Availability, NodeDescription, NodeId, NodeSpec, Resources, Role, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Cluster, Stamp, Touched};
@@ -82,23 +83,22 @@ impl Node {
         }
     }
 
-    /// Calls `judge` with what a constraint can ask about this node.
-    pub fn with_facts<R>(&self, judge: impl FnOnce(&events::spec::NodeFacts<'_>) -> R) -> R {
-        let nothing = NodeDescription::default();
-        let empty = std::collections::BTreeMap::new();
-        let description = self.description.as_deref().unwrap_or(&nothing);
-        let platform = description.platform.clone().unwrap_or_default();
+    /// What a constraint can ask about this node.
+    pub fn facts(&self) -> NodeFacts<'_> {
+        let description = self.description.as_deref();
+        let platform = description.and_then(|description| description.platform.as_ref());
+        let engine = description.and_then(|description| description.engine.as_ref());
         let host = self.addr.rsplit_once(':').map_or(self.addr.as_str(), |(host, _)| host);
-        judge(&events::spec::NodeFacts {
-            id: &self.id.to_string(),
+        NodeFacts {
+            id: self.id,
             hostname: self.hostname(),
-            addr: host.trim_matches(['[', ']']).parse().ok(),
-            role: &self.role.name(),
-            os: &platform.os,
-            architecture: &platform.architecture,
-            node_labels: self.spec.annotations.as_ref().map_or(&empty, |annotations| &annotations.labels),
-            engine_labels: description.engine.as_ref().map_or(&empty, |engine| &engine.labels),
-        })
+            addr: host.trim_matches(['[', ']']),
+            role: self.role,
+            os: platform.map_or("", |platform| &platform.os),
+            architecture: platform.map_or("", |platform| &platform.architecture),
+            node_labels: self.spec.annotations.as_ref().map(|annotations| &annotations.labels),
+            engine_labels: engine.map(|engine| &engine.labels),
+        }
     }
 }
 

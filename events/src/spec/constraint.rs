@@ -4,25 +4,27 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::{NodeId, Role};
+
 /// What a constraint can ask about a node.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeFacts<'a> {
-    /// The node's id as text.
-    pub id: &'a str,
+    /// The node's id.
+    pub id: NodeId,
     /// What the node calls itself.
     pub hostname: &'a str,
-    /// The address it connects from, if known.
-    pub addr: Option<IpAddr>,
-    /// Observed role: `worker` or `manager`.
-    pub role: &'a str,
+    /// The address it connects from; empty if it is not known.
+    pub addr: &'a str,
+    /// The role that its certificate gives it.
+    pub role: Role,
     /// Operating system.
     pub os: &'a str,
     /// Processor architecture.
     pub architecture: &'a str,
     /// Labels that operators gave the node.
-    pub node_labels: &'a BTreeMap<String, String>,
+    pub node_labels: Option<&'a BTreeMap<String, String>>,
     /// Labels of the node's engine.
-    pub engine_labels: &'a BTreeMap<String, String>,
+    pub engine_labels: Option<&'a BTreeMap<String, String>>,
 }
 
 /// One parsed constraint.
@@ -88,14 +90,17 @@ impl Constraint {
 
     /// Whether the node satisfies the constraint. An absent label counts as empty, so `!=` matches it.
     pub fn matches(&self, node: &NodeFacts<'_>) -> bool {
-        let label = |labels: &BTreeMap<String, String>, key| {
-            labels.get(key).is_some_and(|value| value.eq_ignore_ascii_case(&self.value))
+        let label = |labels: Option<&BTreeMap<String, String>>, key| {
+            labels.and_then(|labels| labels.get(key)).is_some_and(|value| value.eq_ignore_ascii_case(&self.value))
         };
         let same = match &self.key {
-            Key::Id => node.id.eq_ignore_ascii_case(&self.value),
+            Key::Id => node.id.to_string().eq_ignore_ascii_case(&self.value),
             Key::Hostname => node.hostname.eq_ignore_ascii_case(&self.value),
-            Key::Ip => node.addr.is_some_and(|addr| self.covers(addr)),
-            Key::Role => node.role.eq_ignore_ascii_case(&self.value),
+            Key::Ip => node.addr.parse().is_ok_and(|addr| self.covers(addr)),
+            Key::Role => match node.role {
+                Role::Worker => "worker".eq_ignore_ascii_case(&self.value),
+                Role::Manager => "manager".eq_ignore_ascii_case(&self.value),
+            },
             Key::Os => node.os.eq_ignore_ascii_case(&self.value),
             Key::Architecture => node.architecture.eq_ignore_ascii_case(&self.value),
             Key::NodeLabel(key) => label(node.node_labels, key),
@@ -162,19 +167,20 @@ fn prefix(addr: IpAddr, bits: u32) -> (bool, u128) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Id;
 
     fn matches(text: &str) -> bool {
         let node_labels = BTreeMap::from([("Zone".to_owned(), "a".to_owned())]);
         let engine_labels = BTreeMap::from([("storage".to_owned(), "SSD".to_owned())]);
         let node = NodeFacts {
-            id: "abc",
+            id: NodeId::from_bits(37),
             hostname: "Host-1",
-            addr: "10.1.2.3".parse().ok(),
-            role: "worker",
+            addr: "10.1.2.3",
+            role: Role::Worker,
             os: "linux",
             architecture: "x86_64",
-            node_labels: &node_labels,
-            engine_labels: &engine_labels,
+            node_labels: Some(&node_labels),
+            engine_labels: Some(&engine_labels),
         };
         Constraint::parse(text).expect(text).matches(&node)
     }
@@ -182,8 +188,8 @@ mod tests {
     #[test]
     fn every_key_compares_whole_values_without_case() {
         let table = [
-            ("node.id==ABC", true),
-            ("node.id != abc", false),
+            ("node.id==0000000000000000000000011", true),
+            ("node.id != 0000000000000000000000011", false),
             ("NODE.hostname == host-1", true),
             ("node.hostname==host", false),
             ("node.hostname==host*", false),

@@ -1,0 +1,66 @@
+//! One task of a global service on every node that suits it.
+
+use events::{Availability, DesiredCause, TaskCause, TaskState};
+use projections::{Cluster, Instance, Liveness, Node, Service};
+
+use crate::schedule::filters::{Filters, meets_constraints};
+use crate::slots::{NewTask, may_restart, want};
+use crate::{Correction, Ctx, Scope};
+
+pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    let services = scope.services.iter().filter_map(|id| cluster.services.get(*id));
+    for service in services.filter(|service| service.spec.is_global()) {
+        leave_nodes(cluster, service, out);
+        for node in cluster.nodes.values() {
+            if out.is_full() {
+                return;
+            }
+            if takes_task(service, node) && !is_filled(cluster, service, node) {
+                let instance = Instance::Node(node.id);
+                out.events.push(NewTask::at_once(instance, TaskCause::Scale).event(service, ctx));
+            }
+        }
+    }
+}
+
+/// Tasks on nodes that do not suit the service (any more) stop; those of nodes that are gone are removed.
+fn leave_nodes(cluster: &Cluster, service: &Service, out: &mut Correction) {
+    for task in cluster.tasks_of_service(service.id) {
+        let Some(node) = task.node else { continue };
+        match cluster.nodes.get(node) {
+            None => out.events.extend(want([task], TaskState::Remove, DesiredCause::NodeUnfit)),
+            Some(node) if !suits(service, node) => {
+                out.events.extend(want([task], TaskState::Shutdown, DesiredCause::NodeUnfit));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Whether the service wants a task on the node at all.
+fn suits(service: &Service, node: &Node) -> bool {
+    let placement = service.spec.template().placed();
+    let platform = node.description.is_none() || Filters::platform_fits(&placement.platforms, node);
+    !node.must_be_left() && meets_constraints(&placement.constraints, node) && platform
+}
+
+/// Whether a new task may be made for the node now.
+fn takes_task(service: &Service, node: &Node) -> bool {
+    let open = node.spec.availability() == Availability::Active && node.liveness == Liveness::Ready;
+    open && suits(service, node)
+}
+
+/// A node is filled by a task that is wanted, and by one that ended there for good. One that stopped because the node was
+/// unfit for a while does not count.
+fn is_filled(cluster: &Cluster, service: &Service, node: &Node) -> bool {
+    let tasks = cluster.tasks_of_instance(service.id, Instance::Node(node.id));
+    let mut tasks: Vec<_> = tasks.filter(|task| task.desired != TaskState::Remove).collect();
+    tasks.sort_by_key(|task| (task.created_index, task.id));
+    let wanted = tasks.iter().any(|task| task.is_wanted());
+    let newest_ended = tasks.last().is_some_and(|newest| {
+        newest.desired_cause != Some(DesiredCause::NodeUnfit) && !may_restart(cluster, service, newest)
+    });
+    // A predecessor that is still stopping keeps its ports and volumes.
+    let stopping = tasks.iter().any(|task| task.occupies_node());
+    wanted || newest_ended || stopping
+}

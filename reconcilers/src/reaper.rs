@@ -1,0 +1,61 @@
+//! What may be forgotten: tasks that are to be removed and are over, and old tasks beyond what history keeps in a slot.
+
+use std::collections::BTreeMap;
+
+use events::{DesiredCause, Kind, TaskId, TaskReaped, TaskState};
+use projections::{Cluster, Instance, Service, Task};
+
+use crate::slots::want;
+use crate::{Correction, Ctx, Scope};
+
+pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, out: &mut Correction) {
+    for &id in &scope.services {
+        if out.is_full() {
+            return;
+        }
+        let mut tasks: Vec<TaskId> =
+            cluster.tasks_of_service(id).filter(|task| is_removable(task)).map(|task| task.id).collect();
+        match cluster.services.get(id) {
+            Some(service) => tasks.extend(beyond_history(cluster, service)),
+            None => {
+                let left = cluster.tasks_of_service(id);
+                out.events.extend(want(left, TaskState::Remove, DesiredCause::ServiceRemoved));
+            }
+        }
+        if !tasks.is_empty() {
+            out.events.push(Kind::TaskReaped(TaskReaped { tasks }));
+        }
+    }
+}
+
+/// To be removed, and nothing of it can still run.
+fn is_removable(task: &Task) -> bool {
+    task.desired == TaskState::Remove && (task.state < TaskState::Assigned || task.state.is_terminal())
+}
+
+/// The oldest dead tasks of each slot that has too many. The newest task of a slot stays: it says whether the slot is filled.
+fn beyond_history(cluster: &Cluster, service: &Service) -> Vec<TaskId> {
+    let attempts = service.spec.template().restart_policy().max_attempts;
+    let limit = if attempts > 0 {
+        i64::try_from(attempts).map_or(i64::MAX, |attempts| attempts.saturating_add(1))
+    } else {
+        cluster.spec().history_limit()
+    };
+    let Ok(limit) = usize::try_from(limit) else { return Vec::new() };
+    let mut slots: BTreeMap<Instance, Vec<&Task>> = BTreeMap::new();
+    for task in cluster.tasks_of_service(service.id).filter(|task| task.desired != TaskState::Remove) {
+        slots.entry(task.instance()).or_default().push(task);
+    }
+    let mut beyond = Vec::new();
+    for slot in slots.values_mut().filter(|slot| slot.len() > limit.max(1)) {
+        slot.sort_by_key(|task| (task.created_index, task.id));
+        let excess = slot.len() - limit.max(1);
+        let dead = slot[..slot.len() - 1].iter().filter(|task| is_dead(task));
+        beyond.extend(dead.take(excess).map(|task| task.id));
+    }
+    beyond
+}
+
+fn is_dead(task: &Task) -> bool {
+    !task.is_wanted() && (task.state.is_terminal() || task.state < TaskState::Assigned)
+}

@@ -1,0 +1,62 @@
+//! As many tasks as a replicated service wants: missing ones are made, surplus ones removed.
+
+use std::collections::BTreeMap;
+
+use events::{DesiredCause, NodeId, TaskCause, TaskState};
+use projections::{Cluster, Instance, Service};
+
+use crate::slots::{self, NewTask, Slot, may_restart, want};
+use crate::{Correction, Ctx, Scope};
+
+pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    for service in scope.services.iter().filter_map(|id| cluster.services.get(*id)) {
+        let Some(replicas) = service.spec.replicas() else { continue };
+        if out.is_full() {
+            return;
+        }
+        let mut filled = slots::of(cluster, service);
+        filled.retain(|_, slot| is_filled(cluster, service, slot));
+        let wanted = usize::try_from(replicas).unwrap_or(usize::MAX);
+        if filled.len() < wanted {
+            let missing = (wanted - filled.len()).min(out.room());
+            let free = (1..).map(Instance::Slot).filter(|slot| !filled.contains_key(slot));
+            for instance in free.take(missing) {
+                out.events.push(NewTask::at_once(instance, TaskCause::Scale).event(service, ctx));
+            }
+        }
+        for instance in surplus(&filled, wanted) {
+            let tasks = cluster.tasks_of_instance(service.id, instance);
+            out.events.extend(want(tasks, TaskState::Remove, DesiredCause::ScaleDown));
+        }
+    }
+}
+
+/// A slot is filled by a task that is wanted, and by one that ended for good: its policy does not want another.
+fn is_filled(cluster: &Cluster, service: &Service, slot: &Slot<'_>) -> bool {
+    let wanted = slot.iter().any(|task| task.is_wanted());
+    wanted || slot.last().is_some_and(|newest| !may_restart(cluster, service, newest))
+}
+
+/// The slots to give up: first those of the nodes that hold most, among them those that do not run, then the highest.
+fn surplus(filled: &BTreeMap<Instance, Slot<'_>>, wanted: usize) -> Vec<Instance> {
+    let runs = |slot: &Slot<'_>| slot.iter().any(|task| task.is_live() && task.state == TaskState::Running);
+    let mut order: Vec<(&Instance, &Slot<'_>)> = filled.iter().collect();
+    order.sort_by_key(|(instance, slot)| (!runs(slot), **instance));
+    let mut on_node: BTreeMap<NodeId, u64> = BTreeMap::new();
+    let mut ranked: Vec<(u64, Instance)> = Vec::with_capacity(order.len());
+    for (instance, slot) in order {
+        let live: Vec<_> = slot.iter().filter(|task| task.is_live()).collect();
+        let rank = match live[..] {
+            [only] => only.node.map(|node| {
+                let rank = on_node.entry(node).or_default();
+                *rank += 1;
+                *rank
+            }),
+            _ => None,
+        };
+        // No single node: given up first.
+        ranked.push((rank.unwrap_or(u64::MAX), *instance));
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().skip(wanted).map(|(_, instance)| instance).collect()
+}

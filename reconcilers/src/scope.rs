@@ -1,0 +1,60 @@
+//! The part of the state that a pass of the reconcilers looks at.
+
+use std::collections::BTreeSet;
+
+use events::{NodeId, ServiceId};
+use projections::{Cluster, Touched};
+
+use crate::Subject;
+
+/// Services and nodes to look at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Services whose tasks may not be as they should, also ones that are gone and have tasks left.
+    pub services: BTreeSet<ServiceId>,
+    /// Nodes that changed themselves.
+    pub nodes: BTreeSet<NodeId>,
+    /// Nodes on which there may be more room than before.
+    pub roomier: BTreeSet<NodeId>,
+}
+
+impl Scope {
+    /// What has to be looked at after a change: what was touched, the services with tasks on a touched node, and, since a
+    /// node may have become fit for them, all global services.
+    pub fn of(cluster: &Cluster, touched: &Touched) -> Self {
+        if touched.everything {
+            return Self::everything(cluster);
+        }
+        let mut services = touched.services.clone();
+        for &node in &touched.nodes {
+            services.extend(cluster.tasks_of_node(node).map(|task| task.service));
+        }
+        if !touched.nodes.is_empty() {
+            services
+                .extend(cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id));
+        }
+        let roomier = touched.nodes.union(&touched.tasks_of_nodes).copied().collect();
+        Self { services, nodes: touched.nodes.clone(), roomier }
+    }
+
+    /// All there is. Services that are gone are known by the specs that their last tasks run.
+    pub fn everything(cluster: &Cluster) -> Self {
+        let mut services: BTreeSet<ServiceId> = cluster.services.iter().map(|(id, _)| id).collect();
+        services.extend(cluster.revisions.iter().map(|((id, _), _)| id));
+        let nodes: BTreeSet<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
+        Self { services, roomier: nodes.clone(), nodes }
+    }
+
+    /// Whether there is nothing to look at.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.nodes.is_empty() && self.roomier.is_empty()
+    }
+
+    /// Whether a timer of this subject is set anew by a pass over this scope.
+    pub(crate) fn covers(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::Node(node) => self.nodes.contains(&node),
+            Subject::Service(service) => self.services.contains(&service),
+        }
+    }
+}

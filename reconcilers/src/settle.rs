@@ -1,0 +1,97 @@
+//! Settling: running the reconcilers until none has a correction.
+
+use std::collections::BTreeMap;
+
+use events::{Event, Timestamp};
+use projections::{Cluster, Stamp, Touched};
+
+use crate::{ALL, Correction, Ctx, Scope, Subject};
+
+/// Rounds after which reconcilers that still contradict each other are taken for a fault. Settling takes two or three.
+const ROUNDS_MAX: usize = 64;
+
+/// What settling led to.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// What became true, in order; the state has it already.
+    pub events: Vec<Event>,
+    /// Everything that any event of the turn concerns.
+    pub touched: Touched,
+    /// For each subject that was looked at: when to look again, if at all.
+    pub wakes: BTreeMap<Subject, Option<Timestamp>>,
+    /// What was not looked at because the turn was full; the next turn starts with it.
+    pub left: Touched,
+}
+
+/// Puts right what is wrong within what was touched, and applies it, up to about `room` events.
+///
+/// # Panics
+/// When the reconcilers do not come to rest, which is a fault in them.
+pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &Stamp, room: usize) -> Settled {
+    let mut settled = Settled { touched: touched.clone(), ..Settled::default() };
+    let mut next = touched;
+    for _ in 0..ROUNDS_MAX {
+        if next.is_empty() {
+            return settled;
+        }
+        let round = std::mem::take(&mut next);
+        if settled.events.len() >= room {
+            settled.left = round;
+            return settled;
+        }
+        next = pass(cluster, round, ctx, at, room, &mut settled);
+    }
+    panic!("the reconcilers do not come to rest: {:?}", settled.events.last());
+}
+
+/// One run of all reconcilers; returns what their corrections touched.
+fn pass(
+    cluster: &mut Cluster,
+    mut looked_at: Touched,
+    ctx: &mut Ctx<'_>,
+    at: &Stamp,
+    room: usize,
+    settled: &mut Settled,
+) -> Touched {
+    let mut changed = Touched::default();
+    let mut scope = Scope::of(cluster, &looked_at);
+    forget_wakes(&scope, settled);
+    for (name, reconcile) in ALL {
+        let mut correction = Correction::with_room(room.saturating_sub(settled.events.len()));
+        reconcile(cluster, &scope, ctx, &mut correction);
+        let full = correction.is_full();
+        for (time, subject) in correction.wakes {
+            let wake = settled.wakes.entry(subject).or_default();
+            *wake = Some(wake.map_or(time, |earlier| earlier.min(time)));
+        }
+        let mut touched = Touched::default();
+        for kind in correction.events {
+            let event = Event::by_reconciler(name, kind);
+            cluster.apply_into(&event, at, &mut touched);
+            settled.events.push(event);
+        }
+        if full {
+            // Whatever the later reconcilers did not see is looked at again by all of them.
+            changed.merge(looked_at.clone());
+        }
+        if !touched.is_empty() {
+            settled.touched.merge(touched.clone());
+            looked_at.merge(touched.clone());
+            changed.merge(touched);
+            scope = Scope::of(cluster, &looked_at);
+        }
+        if full {
+            break;
+        }
+    }
+    changed
+}
+
+/// A pass over a subject finds all of its timers again.
+fn forget_wakes(scope: &Scope, settled: &mut Settled) {
+    let subjects = scope.nodes.iter().map(|node| Subject::Node(*node));
+    for subject in subjects.chain(scope.services.iter().map(|service| Subject::Service(*service))) {
+        debug_assert!(scope.covers(subject), "a scope covers what it holds");
+        settled.wakes.insert(subject, None);
+    }
+}

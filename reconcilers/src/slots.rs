@@ -1,0 +1,114 @@
+//! The places of a service and the tasks in them, and how a task for a place is made.
+
+use std::collections::BTreeMap;
+
+use events::spec::Restart;
+use events::{
+    DesiredCause, Kind, NodeId, RestartCondition, TaskCause, TaskCreated, TaskDesiredStateSet, TaskId, TaskState,
+    Timestamp,
+};
+use projections::{Cluster, Instance, Service, Task};
+
+use crate::Ctx;
+
+/// The tasks in one place, oldest first; without those that are to be removed.
+pub(crate) type Slot<'a> = Vec<&'a Task>;
+
+/// The places of a service that have tasks.
+pub(crate) fn of<'a>(cluster: &'a Cluster, service: &Service) -> BTreeMap<Instance, Slot<'a>> {
+    let mut slots: BTreeMap<Instance, Slot<'a>> = BTreeMap::new();
+    for task in cluster.tasks_of_service(service.id).filter(|task| task.desired != TaskState::Remove) {
+        slots.entry(task.instance()).or_default().push(task);
+    }
+    for slot in slots.values_mut() {
+        slot.sort_by_key(|task| (task.created_index, task.id));
+    }
+    slots
+}
+
+/// Whether a task that ended (or has to leave its node) is to be replaced under its service's policy.
+pub(crate) fn may_restart(cluster: &Cluster, service: &Service, task: &Task) -> bool {
+    let policy = service.spec.template().restart_policy();
+    let called_for = match policy.condition {
+        RestartCondition::None => false,
+        RestartCondition::OnFailure => task.state != TaskState::Complete,
+        RestartCondition::Any => true,
+    };
+    called_for && attempts_left(cluster, &policy, task)
+}
+
+/// Whether the limit on restarts within the window allows one more. The window ends when the task ended, not now, so that
+/// the answer does not change with time alone.
+fn attempts_left(cluster: &Cluster, policy: &Restart, task: &Task) -> bool {
+    if policy.max_attempts == 0 {
+        return true;
+    }
+    let restarts = cluster.restarts.get((task.service, task.instance())).map_or(&[][..], Vec::as_slice);
+    let ended = task.ended_or_updated_at();
+    let counts = |restart: &&Timestamp| policy.window.is_zero() || **restart > ended - policy.window;
+    (restarts.iter().filter(counts).count() as u64) < policy.max_attempts
+}
+
+/// Whether a task leaves room in its place: its predecessors have let go of it.
+pub(crate) fn is_vacated(cluster: &Cluster, task: &Task) -> bool {
+    let others = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| other.id != task.id);
+    !others.into_iter().any(|other| {
+        let gone = other
+            .node
+            .and_then(|node| cluster.nodes.get(node))
+            .is_none_or(|node| node.liveness == projections::Liveness::Down);
+        other.occupies_node() && !gone
+    })
+}
+
+/// The wish for a new task.
+pub(crate) struct NewTask {
+    pub instance: Instance,
+    pub desired: TaskState,
+    pub cause: TaskCause,
+    pub replaces: Option<TaskId>,
+    pub start_after: Option<Timestamp>,
+}
+
+impl NewTask {
+    /// A task that starts as soon as it is placed.
+    pub(crate) fn at_once(instance: Instance, cause: TaskCause) -> Self {
+        Self { instance, desired: TaskState::Running, cause, replaces: None, start_after: None }
+    }
+
+    /// A task that is made ready and starts when its predecessor has let go and `start_after` has come.
+    pub(crate) fn after(old: &Task, cause: TaskCause, start_after: Timestamp) -> Self {
+        let (replaces, start_after) = (Some(old.id), Some(start_after));
+        Self { instance: old.instance(), desired: TaskState::Ready, cause, replaces, start_after }
+    }
+
+    /// The event that makes it, with the service's present spec.
+    pub(crate) fn event(self, service: &Service, ctx: &mut Ctx<'_>) -> Kind {
+        let (slot, node): (u64, Option<NodeId>) = match self.instance {
+            Instance::Slot(slot) => (slot, None),
+            Instance::Node(node) => (0, Some(node)),
+        };
+        Kind::TaskCreated(TaskCreated {
+            task: ctx.ids.next(),
+            service: service.id,
+            spec_version: service.template_version,
+            slot,
+            node,
+            desired: self.desired.into(),
+            replaces: self.replaces,
+            start_after: self.start_after,
+            cause: self.cause.into(),
+        })
+    }
+}
+
+/// The event that wants less of tasks; nothing if all of them are told already.
+pub(crate) fn want<'a>(
+    tasks: impl IntoIterator<Item = &'a Task>,
+    desired: TaskState,
+    cause: DesiredCause,
+) -> Option<Kind> {
+    let tasks: Vec<TaskId> = tasks.into_iter().filter(|task| task.desired < desired).map(|task| task.id).collect();
+    let event = TaskDesiredStateSet { tasks, desired: desired.into(), cause: cause.into() };
+    (!event.tasks.is_empty()).then_some(Kind::TaskDesiredStateSet(event))
+}

@@ -1,0 +1,251 @@
+//! Rollouts: tasks of an older spec give way to ones of the present spec, a few at a time.
+//!
+//! There are no workers that sleep: how many places are in flight follows from the tasks themselves, a place being in
+//! flight from the moment its new task is made until that task has run for the delay.
+
+use std::collections::BTreeMap;
+
+use events::spec::Rollout;
+use events::{
+    Availability, DesiredCause, FailureAction, Kind, RollbackStarted, ServiceSpecUpdated, SpecChange, TaskCause,
+    TaskState, Timestamp, UpdateCompleted, UpdateOrder, UpdatePaused, UpdateStarted,
+};
+use projections::{Cluster, Instance, Service, Task, Update};
+
+use crate::schedule::filters::meets_constraints;
+use crate::slots::{self, NewTask, Slot, want};
+use crate::{Correction, Ctx, Scope, Subject};
+
+/// How far one place is.
+enum Progress<'a> {
+    /// Its task has another spec than it should.
+    OutOfDate,
+    /// Its new task is not running yet, or its delay is not over, which it is at this time.
+    InFlight(Option<Timestamp>),
+    /// Its new task runs, and old ones beside it are not needed any more.
+    Superseded(Vec<&'a Task>),
+    /// Nothing to do.
+    Done,
+}
+
+pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    for service in scope.services.iter().filter_map(|id| cluster.services.get(*id)) {
+        if out.is_full() {
+            return;
+        }
+        let paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
+        if !paused && !stop_after_failures(cluster, service, out) {
+            roll(cluster, service, ctx, out);
+        }
+    }
+}
+
+fn roll(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    let rollout = service.rollout();
+    let templates = Templates::new(cluster, service);
+    let slots = slots::of(cluster, service);
+    let (mut out_of_date, mut in_flight) = (Vec::new(), 0);
+    for (instance, slot) in &slots {
+        match progress(cluster, service, &templates, &rollout, slot, ctx.now) {
+            Progress::OutOfDate => out_of_date.push((*instance, slot)),
+            Progress::InFlight(until) => {
+                in_flight += 1;
+                if let Some(until) = until {
+                    out.wake(until, Subject::Service(service.id));
+                }
+            }
+            Progress::Superseded(old) => {
+                in_flight += 1;
+                out.events.extend(want(old, TaskState::Shutdown, DesiredCause::Update));
+            }
+            Progress::Done => {}
+        }
+    }
+    if out_of_date.is_empty() {
+        if in_flight == 0 {
+            complete(service, &rollout, &slots, ctx.now, out);
+        }
+        return;
+    }
+    if !service.update.as_ref().is_some_and(|update| update.state.is_open() && update.slots > 0) {
+        out.events.push(Kind::UpdateStarted(UpdateStarted { service: service.id, slots: out_of_date.len() as u64 }));
+    }
+    let free = match rollout.parallelism {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(in_flight),
+    };
+    for (instance, slot) in out_of_date.into_iter().take(free.min(out.room())) {
+        replace(service, &rollout, instance, slot, ctx, out);
+    }
+}
+
+fn progress<'a>(
+    cluster: &Cluster,
+    service: &Service,
+    templates: &Templates,
+    rollout: &Rollout,
+    slot: &Slot<'a>,
+    now: Timestamp,
+) -> Progress<'a> {
+    let Some((newest, older)) = slot.split_last() else { return Progress::Done };
+    if templates.is_out_of_date(cluster, newest) {
+        return if takes_change(cluster, newest) { Progress::OutOfDate } else { Progress::Done };
+    }
+    let older: Vec<&Task> = older.iter().copied().filter(|task| task.is_live()).collect();
+    if !newest.is_live() {
+        return Progress::Done;
+    }
+    if newest.state < TaskState::Running {
+        let rolled = newest.spec_version == service.template_version && made_by_rollout(service, newest);
+        return if rolled || !older.is_empty() { Progress::InFlight(None) } else { Progress::Done };
+    }
+    if !older.is_empty() {
+        return Progress::Superseded(older);
+    }
+    let until = newest.running_at.unwrap_or(now) + rollout.delay;
+    if made_by_rollout(service, newest) && now < until { Progress::InFlight(Some(until)) } else { Progress::Done }
+}
+
+/// Whether a task was made since the rollout began, to replace one or after one that did.
+fn made_by_rollout(service: &Service, task: &Task) -> bool {
+    let began = service.update.as_ref().filter(|update| update.state.is_open()).map(|update| update.started_at);
+    began.is_some_and(|began| task.created_at >= began) && task.cause != TaskCause::Scale
+}
+
+/// A node that takes no tasks, or is about to lose its own, keeps the task of a global service as it is.
+fn takes_change(cluster: &Cluster, task: &Task) -> bool {
+    let node = task.node.filter(|_| task.bound).map(|node| cluster.nodes.get(node));
+    node.is_none_or(|node| {
+        node.is_some_and(|node| node.spec.availability() == Availability::Active && !node.must_be_left())
+    })
+}
+
+fn replace(
+    service: &Service,
+    rollout: &Rollout,
+    instance: Instance,
+    slot: &Slot<'_>,
+    ctx: &mut Ctx<'_>,
+    out: &mut Correction,
+) {
+    let live: Vec<&Task> = slot.iter().copied().filter(|task| task.is_wanted()).collect();
+    let Some(old) = live.last().copied() else {
+        out.events.push(NewTask::at_once(instance, TaskCause::Update).event(service, ctx));
+        return;
+    };
+    match rollout.order {
+        UpdateOrder::StopFirst => {
+            out.events.push(NewTask::after(old, TaskCause::Update, ctx.now).event(service, ctx));
+            out.events.extend(want(live, TaskState::Shutdown, DesiredCause::Update));
+        }
+        UpdateOrder::StartFirst => {
+            let new = NewTask { replaces: Some(old.id), ..NewTask::at_once(instance, TaskCause::Update) };
+            out.events.push(new.event(service, ctx));
+        }
+    }
+}
+
+/// Ends the rollout once the last new task has been watched for long enough.
+fn complete(
+    service: &Service,
+    rollout: &Rollout,
+    slots: &BTreeMap<Instance, Slot<'_>>,
+    now: Timestamp,
+    out: &mut Correction,
+) {
+    let Some(update) = service.update.as_ref().filter(|update| update.state.is_open()) else { return };
+    let newest = slots.values().filter_map(|slot| slot.last()).filter(|task| task.created_at >= update.started_at);
+    let watched_until =
+        newest.filter_map(|task| task.running_at).max().map_or(update.started_at, |last| last + rollout.monitor);
+    if now >= watched_until {
+        out.events.push(Kind::UpdateCompleted(UpdateCompleted { service: service.id }));
+    } else {
+        out.wake(watched_until, Subject::Service(service.id));
+    }
+}
+
+/// Pauses or undoes a rollout too many of whose tasks failed; whether it did.
+fn stop_after_failures(cluster: &Cluster, service: &Service, out: &mut Correction) -> bool {
+    let rollout = service.rollout();
+    let Some(update) = service.update.as_ref().filter(|update| has_failed(update, &rollout)) else { return false };
+    let culprit = cluster.tasks_of_service(service.id).filter(|task| is_culprit(service, task));
+    let culprit = culprit.max_by_key(|task| (task.ended_at, task.id)).map(|task| task.id.to_string());
+    let task = culprit.unwrap_or_else(|| "that was removed since".to_owned());
+    let back = service
+        .previous
+        .as_ref()
+        .filter(|_| rollout.failure_action == FailureAction::Rollback && !update.state.is_rollback());
+    match back {
+        Some((previous, _)) => {
+            let (service, spec, change) = (service.id, (**previous).clone(), SpecChange::AutomaticRollback.into());
+            let reason = format!("update rolled back due to failure or early termination of task {task}");
+            out.events.push(Kind::ServiceSpecUpdated(ServiceSpecUpdated { service, spec, change }));
+            out.events.push(Kind::RollbackStarted(RollbackStarted { service, reason }));
+        }
+        None => {
+            let what = if update.state.is_rollback() { "rollback" } else { "update" };
+            let reason = format!("{what} paused due to failure or early termination of task {task}");
+            out.events.push(Kind::UpdatePaused(UpdatePaused { service: service.id, reason }));
+        }
+    }
+    true
+}
+
+fn has_failed(update: &Update, rollout: &Rollout) -> bool {
+    let too_many =
+        u128::from(update.failed) * 1_000_000 > u128::from(rollout.max_failure_ppm) * u128::from(update.slots);
+    update.state.is_open() && update.failed > 0 && too_many && rollout.failure_action != FailureAction::Continue
+}
+
+fn is_culprit(service: &Service, task: &Task) -> bool {
+    task.spec_version == service.template_version && task.state.is_terminal() && task.state != TaskState::Shutdown
+}
+
+/// How the older specs that tasks run differ from the present one, each compared once.
+struct Templates {
+    current: u64,
+    differences: BTreeMap<u64, Difference>,
+    constraints: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Difference {
+    None,
+    /// Only where tasks may run: one that may stay where it is keeps its old spec.
+    PlacementOnly,
+    Other,
+}
+
+impl Templates {
+    fn new(cluster: &Cluster, service: &Service) -> Self {
+        let older = cluster.revisions.range((service.id, 0)..=(service.id, u64::MAX));
+        let differences = older.map(|((_, version), revision)| (version, difference(&revision.spec, &service.spec)));
+        let constraints = service.spec.template().placed().constraints.clone();
+        Self { current: service.template_version, differences: differences.collect(), constraints }
+    }
+
+    fn is_out_of_date(&self, cluster: &Cluster, task: &Task) -> bool {
+        if task.spec_version == self.current {
+            return false;
+        }
+        match self.differences.get(&task.spec_version) {
+            Some(Difference::None) => false,
+            Some(Difference::PlacementOnly) => {
+                let node = task.node.and_then(|node| cluster.nodes.get(node));
+                !node.is_some_and(|node| meets_constraints(&self.constraints, node))
+            }
+            Some(Difference::Other) | None => true,
+        }
+    }
+}
+
+fn difference(old: &events::ServiceSpec, new: &events::ServiceSpec) -> Difference {
+    if old.endpoint != new.endpoint {
+        return Difference::Other;
+    }
+    if old.task == new.task {
+        return Difference::None;
+    }
+    let moved = events::TaskSpec { placement: new.template().placement.clone(), ..old.template().clone() };
+    if moved == *new.template() { Difference::PlacementOnly } else { Difference::Other }
+}
