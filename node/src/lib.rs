@@ -1,5 +1,26 @@
 //! The shell around the core: everything of `swarmd` that touches the world.
+//!
+//! Suggested order: [`leader`] (the turn), [`driver`] (the thread around it), [`fold`] (the committed state), [`core`] (both
+//! on a disk), [`api`] (what a manager serves), [`agent`] (what every node does), [`run`] (all of it together).
+
+pub mod clock;
+pub mod leader;
+
+pub mod driver;
+pub mod fold;
+
+pub mod core;
 
 pub mod agent;
+pub mod api;
 pub mod log;
 pub mod security;
+
+pub mod config;
+pub mod dev;
+pub mod failure;
+pub mod membership;
+pub mod replay;
+pub mod run;
+pub mod serve;
+pub mod state_dir;

@@ -1,0 +1,100 @@
+//! Letting nodes in and renewing their certificates. The core decides who is let in; the signature is made here, because
+//! it needs a clock and randomness, and is then noted in the log.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use commands::{Actor, Command, Rejection, RejectionKind};
+use events::{CommandId, NodeId, Role};
+use projections::settings::ROOT_KEY;
+use tonic::{Request, Response, Status};
+use wire::v1::certificates_server::Certificates;
+use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
+
+use crate::clock;
+use crate::driver::{Published, Request as CoreRequest};
+use crate::security::{Allowed, Authority, Issued, JoinToken, Peer, Subject};
+
+use super::{Context, refusal, status};
+
+/// The cluster's certificate authority, as nodes call it.
+pub struct CertificateApi {
+    context: Context,
+}
+
+impl CertificateApi {
+    /// The service of this manager.
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    async fn certify(&self, node: NodeId, role: Role, csr_pem: &str) -> Result<CertificateReply, Status> {
+        let state = self.context.state();
+        let issued = sign(&state, Subject { node, role, cluster: state.cluster.id() }, csr_pem)?;
+        let (cert_pem, not_after) = (issued.cert_pem, issued.not_after);
+        let command = Command::CertifyNode { node, role, cert_pem: cert_pem.clone(), not_after };
+        let actor = Actor::Manager(self.context.node);
+        let request = CoreRequest { id: CommandId::default(), actor, command, reason: None, correlation: None };
+        refusal::execute(&self.context, request).await?;
+        Ok(CertificateReply { node, cert_pem })
+    }
+}
+
+#[tonic::async_trait]
+impl Certificates for CertificateApi {
+    async fn get_root(&self, request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
+        self.context.gate().require(&request, Allowed::Anyone)?;
+        Ok(Response::new(RootReply { cert_pem: self.context.state().cluster.settings.root_cert_pem.clone() }))
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<CertificateReply>, Status> {
+        let peer = self.context.gate().require(&request, Allowed::Anyone)?;
+        let addr = match &peer {
+            Peer::Anonymous { address } | Peer::Node { address, .. } => address.to_string(),
+            Peer::Operator { user } => user.clone(),
+        };
+        let JoinRequest { id, token, csr_pem, hostname } = request.into_inner();
+        let token = JoinToken::from_str(&token).map_err(|error| {
+            status(Rejection::invalid("join token", error.to_string(), error.hint()))
+        })?;
+        // A request that cannot be signed must not leave a node behind.
+        check_request(&self.context.state(), &csr_pem)?;
+        let command = Command::JoinNode { secret_sha256: token.secret_sha256(), hostname, addr: addr.clone() };
+        let request = CoreRequest { id, actor: Actor::Joiner(addr), command, reason: None, correlation: None };
+        let (_, subject) = refusal::execute(&self.context, request).await?;
+        let node: NodeId = subject.and_then(|id| id.parse().ok()).ok_or_else(|| broken("the new node has no id".to_owned()))?;
+        let role = self.context.state().cluster.nodes.get(node).map(|node| node.role);
+        let role = role.ok_or_else(|| status(Rejection::not_found("node", node)))?;
+        Ok(Response::new(self.certify(node, role, &csr_pem).await?))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
+        let Peer::Node { subject, .. } = self.context.gate().require(&request, Allowed::Nodes)? else {
+            let hint = "nodes renew over TLS, with their present certificate";
+            return Err(status(Rejection::new(RejectionKind::Forbidden, "certificate", "this call is for nodes", hint)));
+        };
+        let role = self.context.state().cluster.nodes.get(subject.node).map(|node| node.role);
+        let role = role.ok_or_else(|| status(Rejection::not_found("node", subject.node)))?;
+        Ok(Response::new(self.certify(subject.node, role, &request.into_inner().csr_pem).await?))
+    }
+}
+
+fn check_request(state: &Arc<Published>, csr_pem: &str) -> Result<(), Status> {
+    let nobody = Subject { node: NodeId::default(), role: Role::Worker, cluster: state.cluster.id() };
+    sign(state, nobody, csr_pem).map(|_| ())
+}
+
+fn sign(state: &Published, subject: Subject, csr_pem: &str) -> Result<Issued, Status> {
+    let key = state.keyring.text(ROOT_KEY).ok_or_else(|| broken("this manager does not have the root's key".to_owned()))?;
+    let authority = Authority::from_pem(&state.cluster.settings.root_cert_pem, key);
+    let authority = authority.map_err(|error| broken(error.to_string()))?;
+    let expiry = state.cluster.spec().cert_expiry();
+    authority.sign(csr_pem, subject, clock::now(), expiry).map_err(|error| {
+        let hint = "send a certificate request in PEM form, signed with its own key";
+        status(Rejection::invalid("certificate request", error.to_string(), hint))
+    })
+}
+
+fn broken(why: String) -> Status {
+    status(Rejection::new(RejectionKind::Unavailable, "certificate authority", why, "ask another manager"))
+}

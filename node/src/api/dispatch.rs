@@ -1,0 +1,157 @@
+//! The dispatcher: sessions with agents, their heartbeats and reports.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use commands::{Actor, Command, Rejection};
+use events::{CommandId, Id, NodeId, SessionId};
+use futures_util::Stream;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use wire::v1::dispatcher_server::Dispatcher;
+use wire::v1::session_message::Message;
+use wire::v1::{
+    HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportReply, ReportRequest, SessionMessage, Welcome,
+};
+
+use crate::driver::{Published, Request as CoreRequest};
+use crate::security::{Allowed, Peer, Subject};
+
+use super::assignments::Told;
+use super::{Context, jittered, refusal, status};
+
+/// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
+const QUEUED_MAX: usize = 4;
+
+/// The service that agents hold their sessions with.
+pub struct DispatchApi {
+    context: Context,
+}
+
+impl DispatchApi {
+    /// The service of this manager.
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    /// The node that calls, by its certificate.
+    fn node<T>(&self, request: &Request<T>) -> Result<(Subject, String), Status> {
+        match self.context.gate().require(request, Allowed::Nodes)? {
+            Peer::Node { subject, address } => Ok((subject, address.to_string())),
+            Peer::Operator { .. } | Peer::Anonymous { .. } => {
+                let hint = "agents call over TLS, with their node's certificate";
+                Err(status(Rejection::new(commands::RejectionKind::Forbidden, "session", "this call is for nodes", hint)))
+            }
+        }
+    }
+
+    async fn command(&self, subject: Subject, command: Command) -> Result<u64, Status> {
+        let actor = Actor::Node { id: subject.node, role: subject.role };
+        // Nodes' commands repeat without harm, so they need no id.
+        let request = CoreRequest { id: CommandId::default(), actor, command, reason: None, correlation: None };
+        refusal::execute(&self.context, request).await.map(|(index, _)| index)
+    }
+}
+
+#[tonic::async_trait]
+impl Dispatcher for DispatchApi {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<SessionMessage, Status>> + Send>>;
+
+    async fn session(&self, request: Request<RegisterRequest>) -> Result<Response<Self::SessionStream>, Status> {
+        let (subject, address) = self.node(&request)?;
+        let request = request.into_inner();
+        let session = SessionId::from_bits(rand::random());
+        let addr = request.advertise_addr.unwrap_or(address);
+        let (node, description) = (subject.node, Box::new(request.description));
+        self.command(subject, Command::RegisterNode { node, session, description, addr }).await?;
+        let (messages, receiver) = mpsc::channel(QUEUED_MAX);
+        let feed = Feed { context: self.context.clone(), states: self.context.core.states(), node, session, messages };
+        tokio::spawn(feed.run());
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
+        let (subject, _) = self.node(&request)?;
+        self.context.core.hear(subject.node, request.into_inner().session).await.map_err(status)?;
+        let period = jittered(self.context.state().cluster.spec().heartbeat_period());
+        Ok(Response::new(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) }))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
+        let (subject, _) = self.node(&request)?;
+        let ReportRequest { session, sequence, reports } = request.into_inner();
+        let reports = reports.into_iter().map(|report| (report.task, report.status)).collect();
+        self.command(subject, Command::ReportTasks { node: subject.node, session, reports }).await?;
+        Ok(Response::new(ReportReply { sequence }))
+    }
+}
+
+/// Feeds one session with assignments until its agent is gone or another session takes its place.
+struct Feed {
+    context: Context,
+    states: watch::Receiver<Arc<Published>>,
+    node: NodeId,
+    session: SessionId,
+    messages: mpsc::Sender<Result<SessionMessage, Status>>,
+}
+
+impl Feed {
+    async fn run(mut self) {
+        let broken = self.feed().await;
+        if broken.is_err() {
+            self.disconnect().await;
+        }
+    }
+
+    /// Ends well when another session took over.
+    async fn feed(&mut self) -> Result<(), AgentGone> {
+        let state = self.states.borrow_and_update().clone();
+        self.send(Message::Welcome(self.welcome(&state))).await?;
+        let mut told = Told::default();
+        loop {
+            let state = self.states.borrow_and_update().clone();
+            let node = state.cluster.nodes.get(self.node);
+            if node.is_none_or(|node| node.session != Some(self.session)) {
+                let ended = Rejection::conflict("session", "the session is over", "register again");
+                // The agent may be the one that ended it.
+                let _ = self.messages.send(Err(status(ended))).await;
+                return Ok(());
+            }
+            if let Some(set) = told.update(&state, self.node) {
+                self.send(Message::Assignments(set)).await?;
+            }
+            tokio::select! {
+                changed = self.states.changed() => if changed.is_err() { return Ok(()) },
+                () = self.messages.closed() => return Err(AgentGone),
+            }
+        }
+    }
+
+    async fn send(&self, message: Message) -> Result<(), AgentGone> {
+        self.messages.send(Ok(SessionMessage { message: Some(message) })).await.map_err(|_| AgentGone)
+    }
+
+    fn welcome(&self, state: &Published) -> Welcome {
+        let period = state.cluster.spec().heartbeat_period().as_nanos();
+        Welcome {
+            session: self.session,
+            cluster: state.cluster.id(),
+            heartbeat_period_ns: u64::try_from(period).unwrap_or(u64::MAX),
+            managers: vec![self.context.remote_addr.clone()],
+        }
+    }
+
+    /// Tells the core that the connection broke. Should that fail, the missing heartbeats tell it as well.
+    async fn disconnect(&self) {
+        let actor = Actor::Manager(self.context.node);
+        let command = Command::DisconnectNode { node: self.node, session: self.session };
+        let request = CoreRequest { id: CommandId::default(), actor, command, reason: None, correlation: None };
+        if let Err(error) = refusal::execute(&self.context, request).await {
+            tracing::debug!(node = %self.node, %error, "a broken session was not noted");
+        }
+    }
+}
+
+/// The agent's end of the stream is closed.
+struct AgentGone;

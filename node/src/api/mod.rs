@@ -1,0 +1,68 @@
+//! What a manager serves: operators on its unix socket, nodes over mutual TLS. Thin: each call is translated to a command
+//! or to a read of the published state.
+
+mod assignments;
+mod certificates;
+mod control;
+mod dispatch;
+mod events;
+mod refusal;
+mod views;
+
+pub use certificates::CertificateApi;
+pub use control::ControlApi;
+pub use dispatch::DispatchApi;
+
+use std::sync::Arc;
+
+use commands::{Actor, Rejection};
+use ::events::{Duration, NodeId};
+
+use crate::driver::{Handle, Published};
+use crate::log::LogStore;
+use crate::security::{Gate, Peer};
+
+/// What every service of a manager stands on.
+#[derive(Clone)]
+pub struct Context {
+    /// The way to the core.
+    pub core: Handle,
+    /// The log, for reading history.
+    pub store: Arc<dyn LogStore>,
+    /// This manager.
+    pub node: NodeId,
+    /// What this machine is called.
+    pub hostname: String,
+    /// Where other nodes reach this manager.
+    pub remote_addr: String,
+}
+
+impl Context {
+    fn state(&self) -> Arc<Published> {
+        self.core.state()
+    }
+
+    /// Judges callers by the state of this moment.
+    fn gate(&self) -> Gate<impl Fn(NodeId) -> bool + use<>> {
+        let state = self.state();
+        Gate::new(state.cluster.id(), move |node| state.cluster.banned.contains(node))
+    }
+
+    /// Who a connection's other end is to the core.
+    fn actor(&self, peer: &Peer) -> Actor {
+        match peer {
+            Peer::Operator { user } => Actor::Operator(user.clone()),
+            Peer::Node { subject, .. } => Actor::Node { id: subject.node, role: subject.role },
+            Peer::Anonymous { address } => Actor::Joiner(address.ip().to_string()),
+        }
+    }
+}
+
+/// The heartbeat period with up to a tenth more or less, so that nodes that started together do not beat together.
+fn jittered(period: Duration) -> Duration {
+    period.mul_f64(rand::random_range(0.9..=1.1))
+}
+
+fn status(rejection: Rejection) -> tonic::Status {
+    refusal::status(rejection)
+}

@@ -1,0 +1,114 @@
+//! Objects of the state as clients see them.
+
+use events::{Resources, Role, TaskState, TaskStatus};
+use projections::views::overview::replicas;
+use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
+use wire::v1::{
+    ClusterView, JoinTokens, Meta, NodeState, NodeView, ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
+};
+
+use crate::driver::Published;
+
+pub(super) fn cluster(state: &Published, remote_addr: &str) -> ClusterView {
+    let settings = &state.cluster.settings;
+    let token = |role| state.keyring.text(token_key(role)).unwrap_or_default().to_owned();
+    ClusterView {
+        id: settings.id,
+        name: settings.name.clone(),
+        meta: Meta { version: settings.version, created_at: settings.created_at, updated_at: settings.updated_at },
+        spec: (*settings.spec).clone(),
+        root_ca_digest: settings.root_digest.clone(),
+        join_tokens: JoinTokens { worker: token(Role::Worker), manager: token(Role::Manager) },
+        index: state.cluster.position.index,
+        manager_addrs: vec![remote_addr.to_owned()],
+    }
+}
+
+pub(super) fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView {
+    let usage = cluster.usage.of(node.id);
+    let state = match node.liveness {
+        Liveness::Unknown => NodeState::Unknown,
+        Liveness::Ready => NodeState::Ready,
+        Liveness::Disconnected => NodeState::Disconnected,
+        Liveness::Down => NodeState::Down,
+    };
+    let host = node.addr.rsplit_once(':').map_or(node.addr.as_str(), |(host, _)| host);
+    NodeView {
+        id: node.id,
+        meta: Meta { version: node.version, created_at: node.created_at, updated_at: node.updated_at },
+        spec: (*node.spec).clone(),
+        description: Some(match &node.description {
+            Some(description) => (**description).clone(),
+            None => events::NodeDescription { hostname: node.hostname().to_owned(), ..Default::default() },
+        }),
+        state: state.into(),
+        message: node.liveness_message(),
+        addr: host.to_owned(),
+        role: node.role.into(),
+        leader: node.id == leader,
+        reserved: Resources { nano_cpus: usage.nano_cpus, memory_bytes: usage.memory_bytes, generic: Vec::new() },
+        tasks: usage.active,
+        certificate_not_after: node.certificate_not_after,
+    }
+}
+
+pub(super) fn service(cluster: &Cluster, service: &Service) -> ServiceView {
+    let count = replicas(cluster, service);
+    ServiceView {
+        id: service.id,
+        meta: Meta { version: service.version, created_at: service.created_at, updated_at: service.updated_at },
+        spec: (*service.spec).clone(),
+        previous_spec: service.previous.as_ref().map(|(spec, _)| (**spec).clone()),
+        update: service.update.as_ref().map(update),
+        desired_tasks: count.desired,
+        running_tasks: count.running,
+    }
+}
+
+fn update(update: &Update) -> UpdateStatus {
+    let state = match update.state {
+        UpdateState::Updating => WireUpdateState::Updating,
+        UpdateState::Paused => WireUpdateState::Paused,
+        UpdateState::Completed => WireUpdateState::Completed,
+        UpdateState::RollingBack => WireUpdateState::RollbackStarted,
+        UpdateState::RollbackPaused => WireUpdateState::RollbackPaused,
+        UpdateState::RolledBack => WireUpdateState::RollbackCompleted,
+    };
+    UpdateStatus {
+        state: state.into(),
+        started_at: update.started_at,
+        completed_at: update.completed_at,
+        message: update.message.clone(),
+    }
+}
+
+pub(super) fn task(cluster: &Cluster, task: &Task) -> TaskView {
+    let spec = cluster.spec_of(task);
+    let node = task.node.and_then(|node| cluster.nodes.get(node));
+    TaskView {
+        id: task.id,
+        meta: Meta { version: task.version, created_at: task.created_at, updated_at: task.updated_at },
+        name: cluster.task_name(task),
+        service: task.service,
+        service_name: spec.name().to_owned(),
+        slot: task.slot,
+        node: task.node,
+        node_hostname: node.map(|node| node.hostname().to_owned()).unwrap_or_default(),
+        desired: task.desired.into(),
+        status: status(task),
+        spec_version: task.spec_version,
+        spec: (**spec).clone(),
+        waiting: task.waiting.as_deref().filter(|_| task.awaits_placement()).map(str::to_owned),
+        claims: task.claims.clone(),
+        replaces: task.replaces,
+    }
+}
+
+/// The last report, or what the cluster itself knows of a task that its node has not spoken of.
+fn status(task: &Task) -> TaskStatus {
+    if let Some(status) = &task.status {
+        return TaskStatus { state: task.state.into(), ..(**status).clone() };
+    }
+    let message = if task.state < TaskState::Assigned { "waits to be placed" } else { "waits for its node to take it" };
+    TaskStatus { state: task.state.into(), at: Some(task.updated_at), message: message.to_owned(), ..Default::default() }
+}

@@ -1,0 +1,134 @@
+//! What `swarmd` is told on its command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use events::GenericResource;
+use events::spec::generic;
+
+/// The port at which managers serve nodes; SwarmKit's.
+pub const REMOTE_PORT: u16 = 4242;
+/// Where state is kept unless told otherwise.
+pub const STATE_DIR: &str = "/var/lib/swarmd";
+/// Where the Docker Engine listens unless told otherwise.
+pub const ENGINE_ADDR: &str = "unix:///var/run/docker.sock";
+
+/// Run a node of a Swarmlog cluster.
+///
+/// Without --join-addr and on an empty state directory this starts a new cluster, with this machine as its first manager.
+/// With --join-addr and --join-token it joins a cluster. Later starts need neither.
+#[derive(Debug, Parser)]
+#[command(name = "swarmd", version, disable_version_flag = true, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// Work on a state directory instead of running a node.
+    #[command(subcommand)]
+    pub command: Option<Offline>,
+    /// How to run the node.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Print the version.
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// Work on a state directory of a node that is not running.
+#[derive(Debug, Subcommand)]
+pub enum Offline {
+    /// Fold the whole history of a manager and verify it: the hash chain and every recorded hash of the state.
+    Replay {
+        /// The manager's state directory.
+        #[arg(short = 'd', long, default_value = STATE_DIR)]
+        state_dir: PathBuf,
+    },
+    /// Look after one child process of the process executor; started by swarmd itself.
+    #[command(hide = true)]
+    Supervise {
+        /// The task's directory.
+        #[arg(long)]
+        task_dir: PathBuf,
+    },
+}
+
+/// How to run a node.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Directory for the node's keys, log and tasks.
+    #[arg(short = 'd', long, default_value = STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// Address (host:port) of a manager of the cluster to join.
+    #[arg(long, value_name = "HOST:PORT", requires = "join_token")]
+    pub join_addr: Option<String>,
+    /// Join token of the cluster; `swarmctl cluster inspect` shows it.
+    #[arg(long, value_name = "TOKEN", env = "SWARM_JOIN_TOKEN", hide_env_values = true)]
+    pub join_token: Option<String>,
+    /// Address at which this node, as a manager, serves other nodes.
+    #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::from(([0, 0, 0, 0], REMOTE_PORT)))]
+    pub listen_remote_api: SocketAddr,
+    /// Address that other nodes are told to use; found out from the listening address if not given.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise_remote_api: Option<String>,
+    /// Unix socket at which a manager serves operators.
+    #[arg(long, value_name = "PATH", default_value = wire::DEFAULT_SOCKET)]
+    pub listen_control_api: PathBuf,
+    /// Name of this node instead of the machine's own.
+    #[arg(long)]
+    pub hostname: Option<String>,
+    /// Where the Docker Engine listens.
+    #[arg(long, value_name = "URL", default_value = ENGINE_ADDR)]
+    pub engine_addr: String,
+    /// Further resources of this node, such as `fpga=2,gpu=UUID1,gpu=UUID2`.
+    #[arg(long, value_name = "LIST", value_parser = parse_generic)]
+    pub generic_node_resources: Option<Generic>,
+    /// How much is logged to stderr.
+    #[arg(short = 'l', long, default_value = "info")]
+    pub log_level: LogLevel,
+    /// What runs the tasks.
+    #[arg(long, default_value = "docker")]
+    pub executor: ExecutorKind,
+    /// A cluster of this one node in a temporary directory, gone when swarmd ends.
+    #[arg(long, conflicts_with_all = ["join_addr", "join_token"])]
+    pub dev: bool,
+}
+
+/// A parsed list of generic resources.
+#[derive(Debug, Clone)]
+pub struct Generic(pub Vec<GenericResource>);
+
+fn parse_generic(text: &str) -> Result<Generic, String> {
+    generic::parse(text).map(Generic).map_err(|error| format!("{error}; the form is fpga=2,gpu=UUID1,gpu=UUID2"))
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Every step.
+    Debug,
+    /// What an operator wants to know.
+    Info,
+    /// What may need attention.
+    Warn,
+    /// What went wrong.
+    Error,
+}
+
+impl LogLevel {
+    /// The directive for this crate; libraries are only heard when something is wrong, or when debugging.
+    pub fn directive(self) -> &'static str {
+        match self {
+            LogLevel::Debug => "info,node=debug,swarmd=debug",
+            LogLevel::Info => "warn,node=info,swarmd=info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+        }
+    }
+}
+
+/// What runs the tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExecutorKind {
+    /// Containers of the Docker Engine.
+    Docker,
+    /// Plain child processes.
+    Process,
+}

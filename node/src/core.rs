@@ -1,0 +1,196 @@
+//! A manager's core on its disk: opened, begun if there is no cluster yet, and brought up to where its log stands.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use commands::{Actor, Command, InitialiseCluster, SecretText};
+use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, Role};
+use projections::Cluster;
+use projections::settings::ROOT_KEY;
+
+use crate::clock;
+use crate::driver::{self, Handle, Request};
+use crate::failure::Failure;
+use crate::fold::Folded;
+use crate::leader::{FatalError, Leader, Outcome};
+use crate::log::{Consensus, EntryKind, Loaded, LogStore, RocksStore};
+use crate::security::{
+    Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey, RootCertificate,
+    Subject,
+};
+use crate::state_dir::StateDir;
+
+/// Bytes of raft entries read at a time when a manager starts.
+const READ_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A manager's core, running.
+pub struct Core {
+    /// The way to it.
+    pub handle: Handle,
+    /// The log.
+    pub store: Arc<dyn LogStore>,
+    /// This manager.
+    pub node: NodeId,
+    /// The thread that drives it.
+    pub thread: JoinHandle<Result<(), FatalError>>,
+}
+
+/// Whether this state directory is a manager's.
+pub fn is_manager(state_dir: &StateDir) -> bool {
+    state_dir.log().exists()
+}
+
+/// Opens the log in the state directory and starts the core on it.
+///
+/// # Errors
+/// When the log cannot be used.
+pub fn start(state_dir: &StateDir, node: NodeId) -> Result<Core, Failure> {
+    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&state_dir.log())?);
+    let mut loaded = store.load()?;
+    if loaded.membership.is_none() {
+        Consensus::bootstrap(&*store, raft_id(node))?;
+        loaded = store.load()?;
+    }
+    let folded = fold(&*store, &loaded)?;
+    let node = member(&folded.cluster, &loaded).unwrap_or(node);
+    let consensus = Consensus::open(Arc::clone(&store), raft_id(node), &loaded)?;
+    let leader = Leader::new(node, env!("CARGO_PKG_VERSION"), consensus, folded);
+    let spawned = driver::spawn(leader, Arc::clone(&store));
+    let (handle, thread) = spawned.map_err(|error| Failure::new(format!("no thread for the core: {error}"), "free some memory"))?;
+    Ok(Core { handle, store, node, thread })
+}
+
+/// The state at the applied index: the newest checkpoint and the raft entries after it, which still have their secrets.
+fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
+    let mut folded = match store.load_checkpoint()? {
+        Some(checkpoint) => Folded::from_checkpoint(&checkpoint.bytes, checkpoint.head.frame_hash)
+            .map_err(|error| Failure::new(error, "`swarmd replay --state-dir DIR` verifies the history behind it"))?,
+        None => Folded::default(),
+    };
+    let mut next = (folded.cluster.position.index + 1).max(loaded.first_index);
+    while next <= loaded.applied {
+        let entries = store.entries(next, loaded.applied + 1, READ_BYTES)?;
+        for entry in &entries {
+            if entry.kind == EntryKind::Frame && !entry.payload.is_empty() {
+                folded.fold_entry(entry.index, &entry.payload)?;
+            }
+        }
+        next = entries.last().map_or(loaded.applied + 1, |entry| entry.index + 1);
+    }
+    Ok(folded)
+}
+
+/// The node of this log, known by its raft id.
+fn member(cluster: &Cluster, loaded: &Loaded) -> Option<NodeId> {
+    let voters = &loaded.membership.as_ref()?.voters;
+    cluster.nodes.iter().map(|(id, _)| id).find(|id| voters.contains(&raft_id(*id)))
+}
+
+/// Raft's number for a manager: it must not be 0, and fits into 63 bits.
+fn raft_id(node: NodeId) -> u64 {
+    (node.bits() as u64 >> 1) | 1
+}
+
+impl Core {
+    /// Begins the cluster if the log is empty.
+    ///
+    /// # Errors
+    /// When keys cannot be made or written, or the log cannot be written.
+    pub async fn ensure_cluster(&self, certificates: &CertificateStore, hostname: &str, addr: &str) -> Result<(), Failure> {
+        self.wait_for_leadership().await?;
+        if self.handle.state().cluster.id() != ClusterId::default() {
+            return Ok(());
+        }
+        let new = NewCluster::make(self.node, hostname, addr).map_err(|why| Failure::new(why, "report this as a bug"))?;
+        let cert_pem = new.wish.cert_pem.clone();
+        self.submit(Command::InitialiseCluster(Box::new(new.wish))).await?;
+        // Should this fail, the next start issues a certificate anew.
+        certificates.save_root(&new.root)?;
+        Ok(certificates.save(&cert_pem, &new.key)?)
+    }
+
+    async fn wait_for_leadership(&self) -> Result<(), Failure> {
+        let mut states = self.handle.states();
+        let led = states.wait_for(|state| state.leads).await;
+        led.map(|_| ()).map_err(|_| Failure::new("the core ended while it started", "see the log above"))
+    }
+
+    async fn submit(&self, command: Command) -> Result<(), Failure> {
+        let (id, actor) = (CommandId::from_bits(rand::random()), Actor::Manager(self.node));
+        match self.handle.submit(Request { id, actor, command, reason: None, correlation: None }).await {
+            Outcome::Committed { .. } => Ok(()),
+            Outcome::Rejected(rejection) => Err(Failure::new(rejection.sentence, rejection.hint)),
+            Outcome::Unknown => Err(Failure::new("the core ended while it started", "start swarmd again")),
+        }
+    }
+
+    /// This manager's identity: from its files, or, should they be lost or expired, made anew by its own authority.
+    ///
+    /// # Errors
+    /// When the files are damaged or cannot be written.
+    pub async fn identity(&self, certificates: &CertificateStore) -> Result<Identity, Failure> {
+        match certificates.load(clock::now()) {
+            Ok(identity) => Ok(identity),
+            Err(IdentityError::Missing(_) | IdentityError::Expired { .. }) => self.issue_own(certificates).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn issue_own(&self, certificates: &CertificateStore) -> Result<Identity, Failure> {
+        let state = self.handle.state();
+        let broken = |why: String| Failure::new(why, "restore the state directory from a backup");
+        let key = state.keyring.text(ROOT_KEY).ok_or_else(|| broken("the root's key is not in the log".to_owned()))?;
+        let authority = Authority::from_pem(&state.cluster.settings.root_cert_pem, key);
+        let authority = authority.map_err(|error| broken(error.to_string()))?;
+        let request = CertificateRequest::new().map_err(|error| broken(error.to_string()))?;
+        let subject = Subject { node: self.node, role: Role::Manager, cluster: state.cluster.id() };
+        let expiry = state.cluster.spec().cert_expiry();
+        let issued = authority.sign(&request.csr_pem, subject, clock::now(), expiry);
+        let Issued { cert_pem, not_after, .. } = issued.map_err(|error| broken(error.to_string()))?;
+        certificates.save_root(authority.root())?;
+        certificates.save(&cert_pem, &request.key)?;
+        self.submit(Command::CertifyNode { node: self.node, role: Role::Manager, cert_pem, not_after }).await?;
+        Ok(certificates.load(clock::now())?)
+    }
+}
+
+/// Keys, tokens and certificates of a new cluster.
+struct NewCluster {
+    wish: InitialiseCluster,
+    root: RootCertificate,
+    key: PrivateKey,
+}
+
+impl NewCluster {
+    fn make(node: NodeId, hostname: &str, addr: &str) -> Result<Self, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let now = clock::now();
+        let cluster = ClusterId::from_bits(rand::random());
+        let authority = Authority::generate(now).map_err(|error| text(&error))?;
+        let root = authority.root().clone();
+        let token = || {
+            let token = JoinToken::generate(&root).ok_or("this machine gives no random bytes")?;
+            let secret = token.secret_sha256();
+            Ok::<_, String>((SecretText(token.to_string()), secret))
+        };
+        let spec = ClusterSpec::default();
+        let request = CertificateRequest::new().map_err(|error| text(&error))?;
+        let subject = Subject { node, role: Role::Manager, cluster };
+        let issued = authority.sign(&request.csr_pem, subject, now, spec.cert_expiry()).map_err(|error| text(&error))?;
+        let wish = InitialiseCluster {
+            cluster,
+            spec,
+            root_cert_pem: root.to_pem(),
+            root_digest: root.digest(),
+            root_key_pem: SecretText(authority.key().to_pem().to_string()),
+            worker_token: token()?,
+            manager_token: token()?,
+            node,
+            hostname: hostname.to_owned(),
+            addr: addr.to_owned(),
+            cert_pem: issued.cert_pem,
+            cert_not_after: issued.not_after,
+        };
+        Ok(Self { wish, root, key: request.key })
+    }
+}

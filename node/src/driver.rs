@@ -1,0 +1,246 @@
+//! The thread that drives the leader: it waits for the inbox, for raft's ticks and for timers, lets the leader work, and
+//! hands out what came of it. Everything that can wake a manager's core is in [`Input`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use commands::{Actor, Command, Rejection, RejectionKind};
+use events::{CommandId, NodeId, SessionId};
+use projections::{Cluster, Keyring};
+use tokio::sync::{oneshot, watch};
+
+use crate::clock;
+use crate::leader::{Effects, FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish};
+use crate::log::{LogStore, raft::TICK};
+
+/// Inputs taken before a turn runs: all that are queued, up to this bound.
+const INPUTS_MAX: usize = 4_096;
+
+/// The committed state as everybody reads it.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
+    /// The state.
+    pub cluster: Cluster,
+    /// The secrets that go with it.
+    pub keyring: Arc<Keyring>,
+    /// Whether this manager leads.
+    pub leads: bool,
+}
+
+/// A command with what its client says of it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The client's name for the command; zero if it has none.
+    pub id: CommandId,
+    /// Who asks.
+    pub actor: Actor,
+    /// What is asked.
+    pub command: Command,
+    /// Why, in the user's words.
+    pub reason: Option<String>,
+    /// Groups the commands of one operation.
+    pub correlation: Option<CommandId>,
+}
+
+/// Everything that can wake the thread, besides time.
+enum Input {
+    Submit(Box<Request>, oneshot::Sender<Outcome>),
+    Hear(NodeId, SessionId, oneshot::Sender<Result<(), Rejection>>),
+    Checkpointed(Result<(), crate::log::LogError>),
+    Stop,
+}
+
+/// The way to a manager's core, for as many callers as there are.
+#[derive(Clone)]
+pub struct Handle {
+    inputs: SyncSender<Input>,
+    published: watch::Receiver<Arc<Published>>,
+}
+
+impl Handle {
+    /// Asks for a command and waits for what became of it.
+    pub async fn submit(&self, request: Request) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        if let Err(rejection) = self.send(Input::Submit(Box::new(request), answer)) {
+            return Outcome::Rejected(rejection);
+        }
+        outcome.await.unwrap_or(Outcome::Unknown)
+    }
+
+    /// Passes a heartbeat on.
+    ///
+    /// # Errors
+    /// When the session is over: the agent has to register again.
+    pub async fn hear(&self, node: NodeId, session: SessionId) -> Result<(), Rejection> {
+        let (answer, heard) = oneshot::channel();
+        self.send(Input::Hear(node, session, answer))?;
+        heard.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// The committed state now.
+    pub fn state(&self) -> Arc<Published> {
+        self.published.borrow().clone()
+    }
+
+    /// The committed state and its successors.
+    pub fn states(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.clone()
+    }
+
+    /// Asks the thread to end.
+    pub fn stop(&self) {
+        // A thread that is gone already has stopped.
+        let _ = self.inputs.send(Input::Stop);
+    }
+
+    fn send(&self, input: Input) -> Result<(), Rejection> {
+        self.inputs.try_send(input).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                let sentence = format!("{QUEUE_MAX} requests wait already");
+                Rejection::new(RejectionKind::Exhausted, "manager", sentence, "try again in a moment")
+            }
+            TrySendError::Disconnected(_) => stopping(),
+        })
+    }
+}
+
+fn stopping() -> Rejection {
+    Rejection::new(RejectionKind::Unavailable, "manager", "this manager is stopping", "ask another manager, or try again")
+}
+
+/// Starts the thread. It ends when told to, or with the error that made it impossible to go on.
+pub fn spawn(leader: Leader, store: Arc<dyn LogStore>) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
+    let (inputs, inbox) = sync_channel(QUEUE_MAX);
+    let (publisher, published) = watch::channel(Arc::new(publish(&leader)));
+    let handle = Handle { inputs: inputs.clone(), published };
+    let driver = Driver { leader, store, inbox, inputs, publisher, callers: BTreeMap::new(), tickets: 0 };
+    let thread = std::thread::Builder::new().name("leader".to_owned()).spawn(move || driver.run())?;
+    Ok((handle, thread))
+}
+
+fn publish(leader: &Leader) -> Published {
+    let (cluster, keyring) = (leader.cluster().clone(), Arc::clone(leader.keyring()));
+    Published { cluster, keyring, leads: leader.is_leader() }
+}
+
+struct Driver {
+    leader: Leader,
+    store: Arc<dyn LogStore>,
+    inbox: Receiver<Input>,
+    inputs: SyncSender<Input>,
+    publisher: watch::Sender<Arc<Published>>,
+    callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
+    tickets: Ticket,
+}
+
+impl Driver {
+    fn run(mut self) -> Result<(), FatalError> {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            if !self.take_inputs(self.patience(next_tick))? {
+                self.store.sync()?;
+                return Ok(());
+            }
+            while Instant::now() >= next_tick {
+                self.leader.tick();
+                next_tick += TICK;
+            }
+            self.work()?;
+        }
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&self, next_tick: Instant) -> Duration {
+        let now = clock::now();
+        if self.leader.has_work(now) {
+            return Duration::ZERO;
+        }
+        let until_tick = next_tick.saturating_duration_since(Instant::now());
+        self.leader.next_wake().map_or(until_tick, |wake| wake.since(now).min(until_tick))
+    }
+
+    /// Waits for input and takes what is there; whether to go on.
+    fn take_inputs(&mut self, patience: Duration) -> Result<bool, FatalError> {
+        let first = match self.inbox.recv_timeout(patience) {
+            Ok(input) => input,
+            Err(RecvTimeoutError::Timeout) => return Ok(true),
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+        };
+        if !self.take(first)? {
+            return Ok(false);
+        }
+        for _ in 1..INPUTS_MAX {
+            match self.inbox.try_recv() {
+                Ok(input) if self.take(input)? => {}
+                Ok(_) => return Ok(false),
+                Err(_) => break,
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, input: Input) -> Result<bool, FatalError> {
+        match input {
+            Input::Submit(request, caller) => self.submit(*request, caller),
+            Input::Hear(node, session, caller) => {
+                // A caller that gave up does not need the answer.
+                let _ = caller.send(self.leader.hear(node, session, clock::now()));
+            }
+            Input::Checkpointed(result) => result?,
+            Input::Stop => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn submit(&mut self, request: Request, caller: oneshot::Sender<Outcome>) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let Request { id, actor, command, reason, correlation } = request;
+        match self.leader.submit(Wish { ticket, id, actor, command, reason, correlation }) {
+            Ok(()) => {
+                self.callers.insert(ticket, caller);
+            }
+            Err(rejection) => {
+                let _ = caller.send(Outcome::Rejected(rejection));
+            }
+        }
+    }
+
+    fn work(&mut self) -> Result<(), FatalError> {
+        let turn = self.leader.turn(clock::now());
+        let advance = self.leader.advance()?;
+        // Readers see a state before its caller hears of it, so that everybody reads their own writes.
+        if turn.changed || advance.changed || advance.role_changed {
+            self.publisher.send_replace(Arc::new(publish(&self.leader)));
+        }
+        self.answer(turn);
+        self.answer(advance);
+        self.checkpoint();
+        Ok(())
+    }
+
+    fn answer(&mut self, effects: Effects) {
+        for (ticket, outcome) in effects.answers {
+            if let Some(caller) = self.callers.remove(&ticket) {
+                let _ = caller.send(outcome);
+            }
+        }
+    }
+
+    /// Writes a checkpoint beside the turns.
+    fn checkpoint(&mut self) {
+        let Some(job) = self.leader.take_checkpoint() else { return };
+        let (store, inputs) = (Arc::clone(&self.store), self.inputs.clone());
+        let spawned = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
+            let result = job.run(&store);
+            // A driver that is gone needs no checkpoint.
+            let _ = inputs.send(Input::Checkpointed(result));
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread for a checkpoint; the next one will do");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Why `swarmd` ends: one sentence, a hint, and an exit code.
+
+use std::fmt;
+
+/// Exit codes, as `swarmctl` has them too.
+pub mod code {
+    /// Anything without a code of its own.
+    pub const OTHER: u8 = 1;
+    /// Wrong usage.
+    pub const USAGE: u8 = 2;
+    /// The cluster cannot be reached.
+    pub const UNREACHABLE: u8 = 7;
+    /// Not allowed, or a problem with a certificate or a token.
+    pub const NOT_ALLOWED: u8 = 8;
+}
+
+/// Why `swarmd` cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What is wrong.
+    pub sentence: String,
+    /// What to do about it.
+    pub hint: String,
+    /// The process's exit code.
+    pub code: u8,
+}
+
+impl Failure {
+    /// A failure without a code of its own.
+    pub fn new(sentence: impl fmt::Display, hint: impl Into<String>) -> Self {
+        Self { sentence: sentence.to_string(), hint: hint.into(), code: code::OTHER }
+    }
+
+    /// The same failure with another exit code.
+    pub fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "swarmd: {}", self.sentence)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "\nhint: {}", self.hint) }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<crate::log::LogError> for Failure {
+    fn from(error: crate::log::LogError) -> Self {
+        let hint = error.hint().unwrap_or_default();
+        Failure::new(error, hint)
+    }
+}
+
+impl From<crate::fold::FoldError> for Failure {
+    fn from(error: crate::fold::FoldError) -> Self {
+        Failure::new(error, "`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup")
+    }
+}
+
+impl From<crate::leader::FatalError> for Failure {
+    fn from(error: crate::leader::FatalError) -> Self {
+        match error {
+            crate::leader::FatalError::Log(error) => error.into(),
+            crate::leader::FatalError::Fold(error) => error.into(),
+        }
+    }
+}
+
+impl From<crate::security::IdentityError> for Failure {
+    fn from(error: crate::security::IdentityError) -> Self {
+        let hint = error.hint();
+        Failure::new(error, hint).with_code(code::NOT_ALLOWED)
+    }
+}

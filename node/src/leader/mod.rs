@@ -1,0 +1,402 @@
+//! The turn: the only place where the log grows.
+//!
+//! [`Leader`] owns consensus, the committed state and the tip (the state after everything that it has proposed). It is
+//! driven from outside with plain data: [`Leader::submit`] queues a wish, [`Leader::turn`] judges what is queued, settles and
+//! proposes one frame, [`Leader::advance`] makes it durable and says what committed. It has no clock, no thread and no
+//! channel of its own, so that the simulation drives the very same code.
+
+mod presence;
+mod proposal;
+mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use events::{CommandId, NodeId, SessionId, Timestamp};
+use projections::{Cluster, Keyring, Touched};
+use commands::{Actor, Command, Rejection, RejectionKind};
+
+use crate::fold::{FoldError, Folded};
+use crate::log::{AppliedFrame, CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange};
+use presence::Heard;
+use proposal::Proposal;
+use timers::Timers;
+
+/// Commands that wait for a turn; more are refused, so that memory stays bounded.
+pub const QUEUE_MAX: usize = 10_000;
+/// Frames that may be proposed and not committed; then turns wait.
+pub const IN_FLIGHT_FRAMES_MAX: usize = 64;
+/// Bytes of frames that may be proposed and not committed.
+pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Frames after which the state's hash is written into the log.
+pub const HASH_INTERVAL: u64 = 4_096;
+/// Frames after which a checkpoint is taken.
+pub const CHECKPOINT_INTERVAL: u64 = 10_000;
+
+/// Names a caller who waits for an answer.
+pub type Ticket = u64;
+
+/// A command on its way to a turn.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Who waits for the answer.
+    pub ticket: Ticket,
+    /// The client's name for the command; zero: it has none, and a repetition does no harm.
+    pub id: CommandId,
+    /// Who asks.
+    pub actor: Actor,
+    /// What is asked.
+    pub command: Command,
+    /// Why, in the user's words.
+    pub reason: Option<String>,
+    /// Groups the commands of one operation.
+    pub correlation: Option<CommandId>,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It took effect, or had taken effect before.
+    Committed {
+        /// Index of the frame that holds its events.
+        index: u64,
+        /// The object that was made or changed.
+        subject: Option<String>,
+    },
+    /// It has no effect.
+    Rejected(Rejection),
+    /// Leadership was lost while it was under way. It may have taken effect; to repeat it with the same id is safe.
+    Unknown,
+}
+
+/// What driving the leader brought.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Answers for callers.
+    pub answers: Vec<(Ticket, Outcome)>,
+    /// Whether the committed state is a new one.
+    pub changed: bool,
+    /// Whether this manager began or ceased to lead.
+    pub role_changed: bool,
+    /// What to tell other managers.
+    pub messages: Vec<Message>,
+}
+
+/// Why the process has to end.
+#[derive(Debug, thiserror::Error)]
+pub enum FatalError {
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// An entry does not fit the state.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+}
+
+/// A manager's state machine.
+pub struct Leader {
+    node: NodeId,
+    version: String,
+    consensus: Consensus,
+    committed: Folded,
+    /// How many frames were committed, by index, when the last checkpoint was taken.
+    checkpoint_at: u64,
+    hash_at: u64,
+    term: u64,
+    /// While this manager leads: the index of its first entry. Once that is committed, so is all that earlier leaders left.
+    leads_from: Option<u64>,
+    queue: VecDeque<Wish>,
+    /// The state after everything proposed, and what is proposed and not committed; only while this manager leads.
+    lead: Option<Lead>,
+}
+
+/// What only a leader has.
+struct Lead {
+    tip: Cluster,
+    last_hash: Option<events::frame::FrameHash>,
+    pending: VecDeque<Proposal>,
+    pending_bytes: usize,
+    heard: Heard,
+    timers: Timers,
+    /// What the last turn had no room to look at.
+    left: Touched,
+}
+
+impl Leader {
+    /// A manager whose committed state is `folded`, at the end of its history.
+    pub fn new(node: NodeId, version: &str, consensus: Consensus, folded: Folded) -> Self {
+        Self {
+            node,
+            version: version.to_owned(),
+            consensus,
+            checkpoint_at: folded.cluster.position.index,
+            hash_at: folded.cluster.position.index,
+            committed: folded,
+            term: 0,
+            leads_from: None,
+            queue: VecDeque::new(),
+            lead: None,
+        }
+    }
+
+    /// The committed state.
+    pub fn cluster(&self) -> &Cluster {
+        &self.committed.cluster
+    }
+
+    /// The committed secrets.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.committed.keyring
+    }
+
+    /// The state that the next command is judged against, on the leader.
+    pub fn tip(&self) -> Option<&Cluster> {
+        self.lead.as_ref().map(|lead| &lead.tip)
+    }
+
+    /// Whether this manager leads.
+    pub fn is_leader(&self) -> bool {
+        self.lead.is_some()
+    }
+
+    /// Lets one tick of raft's time pass.
+    pub fn tick(&mut self) {
+        self.consensus.tick();
+    }
+
+    /// Queues a command for the next turn.
+    ///
+    /// # Errors
+    /// When this manager does not lead, or too many commands wait already.
+    pub fn submit(&mut self, wish: Wish) -> Result<(), Rejection> {
+        if self.lead.is_none() {
+            let sentence = "this manager does not lead the cluster";
+            return Err(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, "try again in a moment"));
+        }
+        if self.queue.len() >= QUEUE_MAX {
+            let sentence = format!("{QUEUE_MAX} commands wait already");
+            return Err(Rejection::new(RejectionKind::Exhausted, "cluster", sentence, "try again in a moment"));
+        }
+        self.queue.push_back(wish);
+        Ok(())
+    }
+
+    /// Notes a heartbeat. It is no event, unless the node was not thought to be ready.
+    ///
+    /// # Errors
+    /// When this manager does not lead, or the session is over: the agent has to register again.
+    pub fn hear(&mut self, node: NodeId, session: SessionId, now: Timestamp) -> Result<(), Rejection> {
+        let Some(lead) = &mut self.lead else {
+            let sentence = "this manager does not lead the cluster";
+            return Err(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, "try again in a moment"));
+        };
+        let command = lead.heard.note(&lead.tip, node, session, now)?;
+        // A node that finds no room is heard again at its next heartbeat.
+        if let Some(command) = command.filter(|_| self.queue.len() < QUEUE_MAX) {
+            let role = lead.tip.nodes.get(node).map_or(events::Role::Worker, |node| node.role);
+            let actor = Actor::Node { id: node, role };
+            let id = CommandId::default();
+            self.queue.push_back(Wish { ticket: 0, id, actor, command, reason: None, correlation: None });
+        }
+        Ok(())
+    }
+
+    /// When a turn is needed although nobody asks for anything.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.lead.as_ref().and_then(|lead| lead.timers.next())
+    }
+
+    /// Whether a turn has work at this time, and may propose.
+    pub fn has_work(&self, now: Timestamp) -> bool {
+        let Some(lead) = &self.lead else { return false };
+        let due = lead.timers.next().is_some_and(|wake| wake <= now);
+        lead.may_propose() && (!self.queue.is_empty() || due || !lead.left.is_empty() || self.hash_is_due())
+    }
+
+    /// One turn: judges what is queued, settles, and proposes one frame. What is rejected is answered at once, the rest
+    /// once it is committed.
+    pub fn turn(&mut self, now: Timestamp) -> Effects {
+        let mut effects = Effects::default();
+        if !self.has_work(now) {
+            return effects;
+        }
+        if self.hash_is_due() {
+            self.queue_hash();
+        }
+        let Some(lead) = &mut self.lead else { return effects };
+        let base = proposal::Base { index: self.consensus.next_index(), term: self.term, leader: self.node, now };
+        let mut draft = proposal::Draft::new(lead, base);
+        draft.judge(&mut self.queue, &mut effects.answers);
+        draft.settle(lead);
+        let Some((proposal, bytes)) = draft.finish(lead, &mut effects.answers) else { return effects };
+        match self.consensus.propose(bytes) {
+            Ok(_) => lead.push(proposal),
+            Err(error) => {
+                // Nothing of it is in the log. The tip is as before; what was touched is looked at again.
+                tracing::debug!(%error, "a frame was not taken");
+                lead.left.merge(proposal.scope);
+                effects.answers.extend(proposal.answers.into_iter().map(|(ticket, _)| (ticket, Outcome::Unknown)));
+            }
+        }
+        effects
+    }
+
+    /// Makes durable what was proposed and folds what is committed.
+    ///
+    /// # Errors
+    /// When the process must end.
+    pub fn advance(&mut self) -> Result<Effects, FatalError> {
+        let mut effects = Effects::default();
+        while let Some(progress) = self.consensus.ready()? {
+            effects.messages.extend(progress.messages);
+            match progress.role {
+                Some(RoleChange::LostLeadership) => self.step_down(&mut effects),
+                Some(RoleChange::BecameLeader { term, first_index }) => {
+                    self.term = term;
+                    self.leads_from = Some(first_index);
+                }
+                None => {}
+            }
+            self.commit(progress.committed, progress.committed_to, &mut effects)?;
+        }
+        Ok(effects)
+    }
+
+    /// Takes a message from another manager.
+    pub fn step(&mut self, message: &[u8]) {
+        if let Err(error) = self.consensus.step(message) {
+            tracing::debug!(%error, "a message was dropped");
+        }
+    }
+
+    /// What to write as a checkpoint, once enough frames were committed since the last one.
+    pub fn take_checkpoint(&mut self) -> Option<CheckpointJob> {
+        let index = self.committed.cluster.position.index;
+        if index < self.checkpoint_at + CHECKPOINT_INTERVAL {
+            return None;
+        }
+        self.checkpoint_at = index;
+        let frame_hash = self.committed.last_hash.unwrap_or_default();
+        let head = CheckpointHead { index, term: self.consensus.term(), frame_hash };
+        Some(CheckpointJob { head, cluster: self.committed.cluster.clone(), keyring: self.committed.keyring.clone() })
+    }
+
+    fn commit(
+        &mut self,
+        committed: Vec<Committed>,
+        committed_to: Option<u64>,
+        effects: &mut Effects,
+    ) -> Result<(), FatalError> {
+        let Some(applied) = committed_to else { return Ok(()) };
+        let mut frames = Vec::with_capacity(committed.len());
+        for entry in committed {
+            let own = self.lead.as_mut().and_then(|lead| lead.take_committed(entry.index));
+            let bytes = match own {
+                Some(proposal) => {
+                    effects.answers.extend(proposal.answers);
+                    proposal.fold_into(&mut self.committed)
+                }
+                None => self.committed.fold_entry(entry.index, &entry.bytes)?.1,
+            };
+            frames.push(AppliedFrame { index: entry.index, bytes });
+        }
+        effects.changed |= !frames.is_empty();
+        self.consensus.apply(&frames, applied)?;
+        if self.lead.is_none() && self.leads_from.is_some_and(|first| first <= applied) {
+            self.begin_to_lead();
+            effects.role_changed = true;
+        }
+        Ok(())
+    }
+
+    /// A new leader starts from the committed state, and its first frame says so.
+    fn begin_to_lead(&mut self) {
+        self.lead = Some(Lead::new(&self.committed));
+        if self.committed.cluster.id() != events::ClusterId::default() {
+            let (node, term, version) = (self.node, self.term, self.version.clone());
+            self.queue_own(Command::AssumeLeadership { node, term, version });
+        }
+    }
+
+    fn step_down(&mut self, effects: &mut Effects) {
+        effects.role_changed = true;
+        self.leads_from = None;
+        let pending = self.lead.take().map(|lead| lead.pending).unwrap_or_default();
+        let callers = pending.into_iter().flat_map(|proposal| proposal.answers).map(|(ticket, _)| ticket);
+        let queued = std::mem::take(&mut self.queue).into_iter().map(|wish| wish.ticket);
+        effects.answers.extend(callers.chain(queued).map(|ticket| (ticket, Outcome::Unknown)));
+    }
+
+    fn hash_is_due(&self) -> bool {
+        let tip = self.lead.as_ref().map_or(0, |lead| lead.tip.position.index);
+        tip >= self.hash_at + HASH_INTERVAL
+    }
+
+    /// The hash is that of the tip, so the command has to come first in its frame.
+    fn queue_hash(&mut self) {
+        let Some(lead) = &self.lead else { return };
+        let (index, hash) = (lead.tip.position.index, lead.tip.state_hash());
+        self.hash_at = index;
+        let (id, actor) = (CommandId::default(), Actor::Manager(self.node));
+        let command = Command::RecordStateHash { index, hash };
+        self.queue.push_front(Wish { ticket: 0, id, actor, command, reason: None, correlation: None });
+    }
+
+    fn queue_own(&mut self, command: Command) {
+        let (id, actor) = (CommandId::default(), Actor::Manager(self.node));
+        self.queue.push_front(Wish { ticket: 0, id, actor, command, reason: None, correlation: None });
+    }
+}
+
+impl Lead {
+    fn new(committed: &Folded) -> Self {
+        Self {
+            tip: committed.cluster.clone(),
+            last_hash: committed.last_hash,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            heard: Heard::default(),
+            timers: Timers::default(),
+            left: Touched { everything: true, ..Touched::default() },
+        }
+    }
+
+    fn may_propose(&self) -> bool {
+        self.pending.len() < IN_FLIGHT_FRAMES_MAX && self.pending_bytes < IN_FLIGHT_BYTES_MAX
+    }
+
+    fn push(&mut self, proposal: Proposal) {
+        self.tip = proposal.after.clone();
+        self.last_hash = Some(proposal.hash);
+        self.pending_bytes += proposal.stored.len();
+        self.left = proposal.left.clone();
+        self.timers.set(&proposal.wakes);
+        self.pending.push_back(proposal);
+    }
+
+    /// The proposal that was committed at this index, if it is this leader's own.
+    fn take_committed(&mut self, index: u64) -> Option<Proposal> {
+        let proposal = self.pending.pop_front_if(|proposal| proposal.index == index)?;
+        self.pending_bytes -= proposal.stored.len();
+        Some(proposal)
+    }
+}
+
+/// A state to be written as a checkpoint, away from the turn.
+pub struct CheckpointJob {
+    head: CheckpointHead,
+    cluster: Cluster,
+    keyring: Arc<Keyring>,
+}
+
+impl CheckpointJob {
+    /// Writes the checkpoint and cuts the raft entries that it makes superfluous.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn run(self, store: &Arc<dyn LogStore>) -> Result<(), LogError> {
+        let bytes = projections::snapshot::write(&self.cluster, &self.keyring);
+        store.save_checkpoint(self.head, &bytes)?;
+        store.compact(self.head.index).map(|_| ())
+    }
+}

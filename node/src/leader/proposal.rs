@@ -1,0 +1,218 @@
+//! One turn's work, from the first command to the bytes of the frame.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use commands::{Command, Ctx, Decision, Rejection};
+use events::frame::{self, BYTES_HARD_MAX, BYTES_SOFT_MAX, EVENTS_MAX, FrameHash};
+use events::{CommandRecord, Event, Frame, FrameHeader, IdGenerator, Kind, NodeId, Timestamp, VolatilePayload, codec};
+use projections::{Cluster, Stamp, Touched};
+use prost::Message;
+use reconcilers::{Settled, Subject};
+
+use super::{Folded, Lead, Outcome, Ticket, Wish};
+
+/// Events that commands may take of a frame; the rest is for settling, so that a flood of commands cannot starve it.
+const COMMAND_EVENTS_MAX: usize = EVENTS_MAX / 2;
+
+/// Where a turn stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Base {
+    pub index: u64,
+    pub term: u64,
+    pub leader: NodeId,
+    pub now: Timestamp,
+}
+
+/// A frame that was proposed.
+pub(super) struct Proposal {
+    pub index: u64,
+    pub hash: FrameHash,
+    /// The frame's stored bytes.
+    pub stored: Bytes,
+    pub volatile: Vec<VolatilePayload>,
+    /// The state after it.
+    pub after: Cluster,
+    /// Who is answered what once it is committed.
+    pub answers: Vec<(Ticket, Outcome)>,
+    pub wakes: BTreeMap<Subject, Option<Timestamp>>,
+    pub left: Touched,
+    /// Everything that it concerns.
+    pub scope: Touched,
+}
+
+impl Proposal {
+    /// The committed state after this frame is the one that the turn made: the same fold of the same events.
+    pub(super) fn fold_into(self, committed: &mut Folded) -> Bytes {
+        committed.cluster = self.after;
+        committed.last_hash = Some(self.hash);
+        committed.keep(self.volatile);
+        self.stored
+    }
+}
+
+/// A turn in the making, on a clone of the tip.
+pub(super) struct Draft {
+    base: Base,
+    at: Stamp,
+    next: Cluster,
+    ids: IdGenerator,
+    records: Vec<CommandRecord>,
+    events: Vec<Event>,
+    bytes: usize,
+    volatile: Vec<VolatilePayload>,
+    answers: Vec<(Ticket, Outcome)>,
+    /// Commands that changed nothing: answered after everything before them.
+    unchanged: Vec<(Ticket, Outcome)>,
+    touched: Touched,
+    registered: Vec<NodeId>,
+    settled: Settled,
+}
+
+impl Draft {
+    pub(super) fn new(lead: &mut Lead, base: Base) -> Self {
+        let next = lead.tip.clone();
+        let at = Stamp { index: base.index, time: base.now.max(next.position.time) };
+        let mut touched = std::mem::take(&mut lead.left);
+        touched.merge(lead.timers.due(base.now));
+        Self {
+            base,
+            at,
+            ids: IdGenerator::new(next.id(), base.index),
+            next,
+            records: Vec::new(),
+            events: Vec::new(),
+            bytes: 0,
+            volatile: Vec::new(),
+            answers: Vec::new(),
+            unchanged: Vec::new(),
+            touched,
+            registered: Vec::new(),
+            settled: Settled::default(),
+        }
+    }
+
+    /// Judges queued commands in their order until the frame has as many of them as it may.
+    pub(super) fn judge(&mut self, queue: &mut VecDeque<Wish>, rejected: &mut Vec<(Ticket, Outcome)>) {
+        while self.events.len() < COMMAND_EVENTS_MAX && self.bytes < BYTES_SOFT_MAX {
+            let Some(wish) = queue.pop_front() else { return };
+            if let Some(answer) = self.first_answer(&wish) {
+                self.unchanged.push((wish.ticket, answer));
+                continue;
+            }
+            let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone() };
+            match commands::decide(&self.next, &wish.actor, &wish.command, &mut ctx) {
+                Ok(decision) => self.take(wish, decision, ctx.ids, rejected),
+                Err(rejection) => rejected.push((wish.ticket, Outcome::Rejected(rejection))),
+            }
+        }
+    }
+
+    /// The answer that a command got when it was asked before: in an earlier frame or in this one.
+    fn first_answer(&self, wish: &Wish) -> Option<Outcome> {
+        if wish.id == events::CommandId::default() {
+            return None;
+        }
+        let actor = wish.actor.record(Some(self.base.leader));
+        if let Some(answer) = self.next.requests.answer(&actor, wish.id) {
+            return Some(Outcome::Committed { index: answer.index, subject: answer.subject.as_deref().map(str::to_owned) });
+        }
+        let same = |record: &&CommandRecord| record.id == wish.id && record.actor.subject == actor.subject && record.actor.kind == actor.kind;
+        let record = self.records.iter().rev().find(same)?;
+        Some(Outcome::Committed { index: self.at.index, subject: record.subject.clone() })
+    }
+
+    fn take(&mut self, wish: Wish, decision: Decision, ids: IdGenerator, rejected: &mut Vec<(Ticket, Outcome)>) {
+        if decision.events.is_empty() && decision.volatile.is_empty() {
+            let index = self.next.position.index;
+            self.unchanged.push((wish.ticket, Outcome::Committed { index, subject: decision.subject }));
+            return;
+        }
+        let position = self.records.len();
+        let events: Vec<Event> = decision.events.into_iter().map(|kind| Event::by_command(position, kind)).collect();
+        let bytes: usize = events.iter().map(Message::encoded_len).sum();
+        if self.bytes + bytes > BYTES_HARD_MAX {
+            rejected.push((wish.ticket, Outcome::Rejected(too_large(&wish.command, bytes))));
+            return;
+        }
+        self.ids = ids;
+        self.bytes += bytes;
+        for event in events {
+            self.next.apply_into(&event, &self.at, &mut self.touched);
+            if let Some(Kind::NodeRegistered(registered)) = &event.kind {
+                self.registered.push(registered.node);
+            }
+            self.events.push(event);
+        }
+        self.volatile.extend(decision.volatile);
+        self.answers.push((wish.ticket, Outcome::Committed { index: self.at.index, subject: decision.subject.clone() }));
+        self.records.push(CommandRecord {
+            id: wish.id,
+            kind: wish.command.name().to_owned(),
+            actor: wish.actor.record(Some(self.base.leader)),
+            reason: wish.reason,
+            correlation: wish.correlation,
+            causation: None,
+            subject: decision.subject,
+        });
+    }
+
+    /// Puts right what the commands, the timers and the last turn left.
+    pub(super) fn settle(&mut self, lead: &mut Lead) {
+        for node in self.registered.drain(..) {
+            lead.heard.registered(node, self.at.time);
+        }
+        let mut ctx = reconcilers::Ctx { now: self.at.time, ids: &mut self.ids, presence: lead.heard.presence() };
+        let room = EVENTS_MAX.saturating_sub(self.events.len());
+        let touched = std::mem::take(&mut self.touched);
+        self.settled = reconcilers::settle(&mut self.next, touched, &mut ctx, &self.at, room);
+        self.events.append(&mut self.settled.events);
+    }
+
+    /// The frame, ready to be proposed; nothing if the turn changed nothing.
+    pub(super) fn finish(mut self, lead: &mut Lead, answers: &mut Vec<(Ticket, Outcome)>) -> Option<(Proposal, Vec<u8>)> {
+        if self.events.is_empty() && self.volatile.is_empty() {
+            lead.timers.set(&self.settled.wakes);
+            lead.left = self.settled.left;
+            // What is not committed yet may be what made these commands superfluous.
+            match lead.pending.back_mut() {
+                Some(last) => last.answers.extend(self.unchanged),
+                None => answers.extend(self.unchanged),
+            }
+            return None;
+        }
+        let header = FrameHeader {
+            format: frame::FORMAT,
+            index: self.at.index,
+            log_time: self.at.time,
+            feature_level: frame::FEATURE_LEVEL,
+            previous_hash: lead.last_hash.map(Vec::from).unwrap_or_default(),
+            leader: Some(self.base.leader),
+            term: self.base.term,
+        };
+        let frame = Frame { header, commands: self.records, events: self.events };
+        self.next.conclude(&frame, &self.at);
+        let entry = codec::encode_entry(&frame, self.volatile.clone());
+        let stored = codec::split_entry(&entry).map(|sections| Bytes::copy_from_slice(sections.frame));
+        let stored = stored.expect("an entry that was just written can be split");
+        self.answers.append(&mut self.unchanged);
+        let proposal = Proposal {
+            index: self.at.index,
+            hash: frame::hash(&stored),
+            stored,
+            volatile: self.volatile,
+            after: self.next,
+            answers: self.answers,
+            wakes: self.settled.wakes,
+            left: self.settled.left,
+            scope: self.settled.touched,
+        };
+        Some((proposal, entry))
+    }
+}
+
+fn too_large(command: &Command, bytes: usize) -> Rejection {
+    let sentence = format!("{} would write {bytes} bytes at once, more than {BYTES_HARD_MAX}", command.name());
+    let hint = "make the spec smaller, or do it in several steps";
+    Rejection::new(commands::RejectionKind::Exhausted, command.name(), sentence, hint)
+}

@@ -1,0 +1,39 @@
+//! `swarmd`: the daemon of every node.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use node::config::{Cli, Offline, RunArgs};
+use node::failure::Failure;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let Cli { command, run, .. } = Cli::parse();
+    let result = match command {
+        Some(Offline::Supervise { task_dir }) => return node::agent::process::supervise(&task_dir),
+        Some(Offline::Replay { state_dir }) => node::replay::replay(&state_dir, &mut std::io::stdout()),
+        None => start(run),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn start(args: RunArgs) -> Result<(), Failure> {
+    log_to_stderr(&args);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(format!("no threads for the runtime: {error}"), "free some memory"))?;
+    runtime.block_on(async { if args.dev { node::dev::run(args).await } else { node::run::run(args).await } })
+}
+
+/// Human lines on a terminal, JSON otherwise.
+fn log_to_stderr(args: &RunArgs) {
+    let filter = EnvFilter::new(args.log_level.directive());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() { lines.with_target(false).init() } else { lines.json().flatten_event(true).init() }
+}

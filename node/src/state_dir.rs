@@ -1,0 +1,49 @@
+//! A node's state directory: made, checked and locked before anything else happens.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::failure::Failure;
+
+/// A state directory that belongs to this process until it ends.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the directory if need be and locks it.
+    ///
+    /// # Errors
+    /// When it cannot be made or written, or another `swarmd` has it.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let unusable = |error: std::io::Error| {
+            let sentence = format!("the state directory {} cannot be used: {error}", path.display());
+            Failure::new(sentence, "choose a directory that this user can write, with --state-dir")
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(unusable)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let sentence = format!("another swarmd is running on the state directory {}", path.display());
+                Err(Failure::new(sentence, "stop it first, or give this one a directory of its own with --state-dir"))
+            }
+            Err(error) => Err(unusable(error.into())),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a manager's log is.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("raft")
+    }
+}
