@@ -1,0 +1,304 @@
+//! One task of a worker: where it is, what is under way for it and what the managers have not been told yet.
+
+use std::cmp::{max, min};
+
+use events::{ContainerStatus, Duration, TaskPhase, TaskState, TaskStatus, Timestamp};
+
+use super::step::{Call, Retry, Situation, Step, step};
+
+/// Pause before a call that failed for the time being is made again; doubled each time.
+const RETRY_DELAY_FIRST: Duration = Duration::from_secs(1);
+/// Longest such pause: an engine that comes back is noticed within half a minute.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
+/// A phase that lasts longer is reported by itself, so that a slow pull shows; shorter ones travel with the next report.
+const PHASE_QUIET: Duration = Duration::from_secs(1);
+/// Most of an engine's words that are kept: enough to understand, and a log that no engine can fill.
+const ERROR_BYTES_MAX: usize = 1024;
+
+/// How a call of the executor ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Everything is ready to start.
+    Prepared(ContainerStatus),
+    /// The container runs, and is healthy if it says how to tell.
+    Started(ContainerStatus),
+    /// The container has ended.
+    Ended {
+        /// What is known of it; the exit code is set.
+        container: ContainerStatus,
+        /// Why, if more is known than the exit code.
+        reason: Option<String>,
+    },
+    /// The container is stopped, or never was.
+    Stopped(Option<ContainerStatus>),
+    /// No trace is left.
+    Removed,
+    /// The call did not succeed.
+    Failed(Call, Failure),
+}
+
+impl Outcome {
+    fn call(&self) -> Call {
+        match self {
+            Self::Prepared(_) => Call::Prepare,
+            Self::Started(_) => Call::Start,
+            Self::Ended { .. } => Call::Wait,
+            Self::Stopped(_) => Call::Shutdown,
+            Self::Removed => Call::Remove,
+            Self::Failed(call, _) => *call,
+        }
+    }
+}
+
+/// Why a call did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It may when made again.
+    Temporary(String),
+    /// It never will.
+    Fatal(String),
+}
+
+/// What the driver of a [`TaskMachine`] does next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make this call of the executor, giving up one under way, and hand its result to [`TaskMachine::finished`].
+    Call(Call),
+    /// Tell the managers.
+    Report(TaskStatus),
+    /// Nothing before a result, another assignment or this instant.
+    Sleep(Option<Timestamp>),
+    /// Every trace of the task is gone: forget it.
+    Forget,
+}
+
+/// One task, driven by assignments, results and time.
+#[derive(Debug, Clone)]
+pub struct TaskMachine {
+    desired: TaskState,
+    withdrawn: bool,
+    removed: bool,
+    in_flight: Option<Call>,
+    retry: Option<Retry>,
+    retry_delay: Duration,
+    /// The latest status; its phases are those passed since the last report.
+    status: TaskStatus,
+    reported: bool,
+}
+
+impl TaskMachine {
+    /// A task that was just assigned and that the cluster knows to be in `state`.
+    ///
+    /// It may be further than `assigned` when this node ran it before and forgot: the executor's calls are idempotent and
+    /// a container that should run but does not exist makes the task fail, so no task runs twice.
+    pub fn assigned(desired: TaskState, state: TaskState, now: Timestamp) -> Self {
+        let status = TaskStatus { state: state.into(), at: Some(now), ..TaskStatus::default() };
+        Self { reported: true, ..Self::resumed(desired, status) }
+    }
+
+    /// A task that this agent already had before it was restarted, with the status that it noted then.
+    pub fn resumed(desired: TaskState, status: TaskStatus) -> Self {
+        Self {
+            desired,
+            withdrawn: false,
+            removed: false,
+            in_flight: None,
+            retry: None,
+            retry_delay: RETRY_DELAY_FIRST,
+            status: TaskStatus { phases: Vec::new(), ..status },
+            reported: false,
+        }
+    }
+
+    /// The assignment changed: how far the task should go, and the state that the cluster knows.
+    ///
+    /// Desired states only rise. A task that the cluster has written off must not run on, even if nobody asks to stop it.
+    pub fn assign(&mut self, desired: TaskState, known: TaskState) {
+        self.desired = max(self.desired, desired);
+        if known.is_terminal() {
+            self.desired = max(self.desired, TaskState::Shutdown);
+        }
+    }
+
+    /// The assignment was taken back, for good: the task is stopped, removed and not reported any more.
+    pub fn withdraw(&mut self) {
+        self.withdrawn = true;
+    }
+
+    /// How far the task is, for keeping; without phases.
+    pub fn status(&self) -> TaskStatus {
+        TaskStatus { phases: Vec::new(), ..self.status.clone() }
+    }
+
+    /// How far the task should go.
+    pub fn desired(&self) -> TaskState {
+        self.desired
+    }
+
+    /// A call has ended. The result of a call that was given up is ignored.
+    pub fn finished(&mut self, outcome: Outcome, now: Timestamp) {
+        if self.in_flight != Some(outcome.call()) {
+            return;
+        }
+        self.in_flight = None;
+        if let Outcome::Failed(call, failure) = outcome {
+            return self.failed(call, failure, now);
+        }
+        self.retry = None;
+        self.retry_delay = RETRY_DELAY_FIRST;
+        match outcome {
+            Outcome::Prepared(container) => self.succeed(TaskState::Ready, Some(container), now),
+            Outcome::Started(container) => self.succeed(TaskState::Running, Some(container), now),
+            Outcome::Ended { container, reason } => match end_error(&container, reason) {
+                None => self.succeed(TaskState::Complete, Some(container), now),
+                Some(error) => {
+                    self.status.container = Some(container);
+                    self.fail(TaskState::Failed, error, now);
+                }
+            },
+            Outcome::Stopped(container) => self.succeed(TaskState::Shutdown, container, now),
+            Outcome::Removed => self.removed = true,
+            Outcome::Failed(..) => {}
+        }
+    }
+
+    /// The next action at this time.
+    pub fn next(&mut self, now: Timestamp) -> Action {
+        let mut wake_at = None;
+        let mut at_rest = false;
+        loop {
+            match step(&self.situation(), now) {
+                Step::Enter(state) => {
+                    self.enter(state, now);
+                    continue;
+                }
+                Step::Call(call) => {
+                    self.in_flight = Some(call);
+                    return Action::Call(call);
+                }
+                Step::Await => {}
+                Step::RetryAt(at) => wake_at = Some(at),
+                Step::Rest => at_rest = true,
+                Step::Forget => return Action::Forget,
+            }
+            break;
+        }
+        if self.reported || self.withdrawn {
+            return Action::Sleep(wake_at);
+        }
+        let report_at = self.status.at.unwrap_or(now) + PHASE_QUIET;
+        let state = self.status.state();
+        if at_rest || state >= TaskState::Running || report_at <= now {
+            return Action::Report(self.report());
+        }
+        Action::Sleep(Some(wake_at.map_or(report_at, |at| min(at, report_at))))
+    }
+
+    fn situation(&self) -> Situation {
+        Situation {
+            desired: self.desired,
+            withdrawn: self.withdrawn,
+            state: self.status.state(),
+            in_flight: self.in_flight,
+            retry: self.retry,
+            removed: self.removed,
+        }
+    }
+
+    fn report(&mut self) -> TaskStatus {
+        self.reported = true;
+        let kept = self.status();
+        std::mem::replace(&mut self.status, kept)
+    }
+
+    fn enter(&mut self, state: TaskState, now: Timestamp) {
+        if !self.reported {
+            self.status.phases.push(TaskPhase { state: self.status.state, at: self.status.at });
+        }
+        self.reported = false;
+        self.status.set_state(state);
+        self.status.at = Some(now);
+        self.status.message = message(state).to_owned();
+        self.status.error.clear();
+    }
+
+    fn succeed(&mut self, state: TaskState, container: Option<ContainerStatus>, now: Timestamp) {
+        if container.is_some() {
+            self.status.container = container;
+        }
+        self.enter(state, now);
+    }
+
+    fn fail(&mut self, state: TaskState, error: String, now: Timestamp) {
+        self.enter(state, now);
+        self.status.error = error;
+    }
+
+    fn failed(&mut self, call: Call, failure: Failure, now: Timestamp) {
+        match failure {
+            // A removal has no state to fail into, and the container must go.
+            Failure::Fatal(_) if call == Call::Remove => self.retry_later(call, now),
+            Failure::Fatal(error) => {
+                let error = shortened(error);
+                let rejected = self.status.state() < TaskState::Starting;
+                self.fail(if rejected { TaskState::Rejected } else { TaskState::Failed }, error, now);
+            }
+            Failure::Temporary(error) => {
+                let error = shortened(error);
+                self.retry_later(call, now);
+                // While a task runs, an engine that is away is the node's trouble and not the task's.
+                if self.status.state() < TaskState::Running && self.status.error != error {
+                    self.status.error = error;
+                    self.reported = false;
+                }
+            }
+        }
+    }
+
+    fn retry_later(&mut self, call: Call, now: Timestamp) {
+        let changed_call = self.retry.is_some_and(|retry| retry.call != call);
+        let delay = if changed_call { RETRY_DELAY_FIRST } else { self.retry_delay };
+        self.retry = Some(Retry { call, at: now + delay });
+        self.retry_delay = min(delay * 2, RETRY_DELAY_MAX);
+    }
+}
+
+/// What is wrong with a container's end, in words; nothing if it ended well.
+fn end_error(container: &ContainerStatus, reason: Option<String>) -> Option<String> {
+    let exit = match container.exit_code {
+        Some(0) => None,
+        Some(code) if container.oom_killed => Some(format!("task: non-zero exit ({code}): out of memory")),
+        Some(code) => Some(format!("task: non-zero exit ({code})")),
+        None => Some("task: ended with an unknown exit code".to_owned()),
+    };
+    reason.map(shortened).or(exit)
+}
+
+fn shortened(mut error: String) -> String {
+    let end = (0..=ERROR_BYTES_MAX.min(error.len())).rev().find(|end| error.is_char_boundary(*end));
+    error.truncate(end.unwrap_or(0));
+    error
+}
+
+/// SwarmKit's word for having entered a state.
+fn message(state: TaskState) -> &'static str {
+    match state {
+        TaskState::New => "created",
+        TaskState::Pending => "pending task scheduling",
+        TaskState::Assigned => "assigned",
+        TaskState::Accepted => "accepted",
+        TaskState::Preparing => "preparing",
+        TaskState::Ready => "prepared",
+        TaskState::Starting => "starting",
+        TaskState::Running => "started",
+        TaskState::Complete => "finished",
+        TaskState::Shutdown => "shutdown",
+        TaskState::Failed => "failed",
+        TaskState::Rejected => "rejected",
+        TaskState::Remove => "removed",
+        TaskState::Orphaned => "orphaned",
+    }
+}
+
+#[cfg(test)]
+mod tests;

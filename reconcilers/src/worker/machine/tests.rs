@@ -1,0 +1,271 @@
+//! A task's life, told as inputs and the actions that follow.
+
+use super::*;
+
+const ZERO: Timestamp = Timestamp::from_unix_ns(0);
+
+fn ms(ms: u64) -> Timestamp {
+    ZERO + Duration::from_millis(ms)
+}
+
+fn container(id: &str) -> ContainerStatus {
+    ContainerStatus { container_id: id.into(), ..ContainerStatus::default() }
+}
+
+fn exited(code: i32) -> Outcome {
+    Outcome::Ended { container: ContainerStatus { exit_code: Some(code), ..container("c") }, reason: None }
+}
+
+fn assigned(desired: TaskState) -> TaskMachine {
+    TaskMachine::assigned(desired, TaskState::Assigned, ZERO)
+}
+
+/// Takes actions until the machine sleeps; gives the calls, the reports and the wake-up time.
+fn drive(machine: &mut TaskMachine, now: Timestamp) -> (Vec<Call>, Vec<TaskStatus>, Option<Timestamp>) {
+    let (mut calls, mut reports) = (Vec::new(), Vec::new());
+    loop {
+        match machine.next(now) {
+            Action::Call(call) => calls.push(call),
+            Action::Report(status) => reports.push(status),
+            Action::Sleep(wake_at) => return (calls, reports, wake_at),
+            Action::Forget => panic!("not to be forgotten"),
+        }
+    }
+}
+
+/// A machine that was brought to `state` on the ordinary way, with everything reported.
+fn at(state: TaskState, now: Timestamp) -> TaskMachine {
+    let mut machine = assigned(TaskState::Running);
+    drive(&mut machine, now);
+    let outcomes = [
+        (TaskState::Preparing, Outcome::Prepared(container("c"))),
+        (TaskState::Starting, Outcome::Started(container("c"))),
+        (TaskState::Running, exited(0)),
+    ];
+    for (before, outcome) in outcomes {
+        if machine.status().state() == state {
+            break;
+        }
+        assert_eq!(machine.status().state(), before);
+        machine.finished(outcome, now);
+        drive(&mut machine, now);
+    }
+    machine.reported = true;
+    assert_eq!(machine.status().state(), state);
+    machine
+}
+
+fn phases(status: &TaskStatus) -> Vec<(TaskState, Timestamp)> {
+    status.phases.iter().map(|phase| (phase.state(), phase.at.expect("a time"))).collect()
+}
+
+#[test]
+fn a_quick_start_is_one_report_at_running() {
+    let mut machine = assigned(TaskState::Running);
+    assert_eq!(drive(&mut machine, ms(0)), (vec![Call::Prepare], vec![], Some(ms(1000))));
+    machine.finished(Outcome::Prepared(container("c")), ms(10));
+    assert_eq!(drive(&mut machine, ms(10)), (vec![Call::Start], vec![], Some(ms(1010))));
+    machine.finished(Outcome::Started(ContainerStatus { pid: 7, ..container("c") }), ms(30));
+    let (calls, reports, wake_at) = drive(&mut machine, ms(30));
+    assert_eq!((calls, wake_at), (vec![Call::Wait], None));
+    let [report] = &reports[..] else { panic!("one report, not {reports:?}") };
+    assert_eq!((report.state(), report.at, report.message.as_str()), (TaskState::Running, Some(ms(30)), "started"));
+    assert_eq!(report.container.as_ref().expect("a container").pid, 7);
+    let expected =
+        [(TaskState::Accepted, 0), (TaskState::Preparing, 0), (TaskState::Ready, 10), (TaskState::Starting, 10)];
+    assert_eq!(phases(report), expected.map(|(state, at)| (state, ms(at))));
+}
+
+#[test]
+fn a_slow_pull_is_reported_after_a_second() {
+    let mut machine = assigned(TaskState::Running);
+    let (_, reports, wake_at) = drive(&mut machine, ms(0));
+    assert_eq!((reports, wake_at), (vec![], Some(ms(1000))));
+    assert_eq!(drive(&mut machine, ms(999)), (vec![], vec![], Some(ms(1000))));
+    let (_, reports, wake_at) = drive(&mut machine, ms(1000));
+    assert_eq!(wake_at, None);
+    assert_eq!((reports[0].state(), reports[0].at), (TaskState::Preparing, Some(ms(0))));
+    assert_eq!(phases(&reports[0]), [(TaskState::Accepted, ms(0))]);
+    machine.finished(Outcome::Prepared(container("c")), ms(5000));
+    drive(&mut machine, ms(5000));
+    machine.finished(Outcome::Started(container("c")), ms(5001));
+    let (_, reports, _) = drive(&mut machine, ms(5001));
+    assert_eq!(
+        phases(&reports[0]),
+        [(TaskState::Ready, ms(5000)), (TaskState::Starting, ms(5000))],
+        "what was reported is not told again"
+    );
+}
+
+#[test]
+fn a_delayed_start_pauses_at_ready_until_it_is_raised() {
+    let mut machine = assigned(TaskState::Ready);
+    drive(&mut machine, ms(0));
+    machine.finished(Outcome::Prepared(container("c")), ms(10));
+    let (calls, reports, wake_at) = drive(&mut machine, ms(10));
+    assert_eq!((calls, wake_at), (vec![], None));
+    assert_eq!(reports[0].state(), TaskState::Ready, "what it rests in is told at once");
+    machine.assign(TaskState::Running, TaskState::Ready);
+    assert_eq!(drive(&mut machine, ms(900)).0, [Call::Start]);
+    machine.assign(TaskState::Ready, TaskState::Ready);
+    assert_eq!(machine.desired(), TaskState::Running, "desired states only rise");
+}
+
+#[test]
+fn every_state_and_call_has_its_outcome() {
+    let fatal = |call| Outcome::Failed(call, Failure::Fatal("no such thing".into()));
+    let unhealthy = Outcome::Ended { container: container("c"), reason: Some("unhealthy container".into()) };
+    let oom = Outcome::Ended {
+        container: ContainerStatus { exit_code: Some(137), oom_killed: true, ..container("c") },
+        reason: None,
+    };
+    let unknown = Outcome::Ended { container: container("c"), reason: None };
+    let cases = [
+        (TaskState::Preparing, fatal(Call::Prepare), TaskState::Rejected, "rejected", "no such thing"),
+        (TaskState::Starting, fatal(Call::Start), TaskState::Failed, "failed", "no such thing"),
+        (TaskState::Running, fatal(Call::Wait), TaskState::Failed, "failed", "no such thing"),
+        (TaskState::Running, exited(0), TaskState::Complete, "finished", ""),
+        (TaskState::Running, exited(3), TaskState::Failed, "failed", "task: non-zero exit (3)"),
+        (TaskState::Running, oom, TaskState::Failed, "failed", "task: non-zero exit (137): out of memory"),
+        (TaskState::Running, unhealthy, TaskState::Failed, "failed", "unhealthy container"),
+        (TaskState::Running, unknown, TaskState::Failed, "failed", "task: ended with an unknown exit code"),
+    ];
+    for (before, outcome, after, message, error) in cases {
+        let mut machine = at(before, ms(0));
+        let exit = match &outcome {
+            Outcome::Ended { container, .. } => container.exit_code,
+            _ => None,
+        };
+        machine.finished(outcome, ms(50));
+        let (calls, reports, wake_at) = drive(&mut machine, ms(50));
+        assert_eq!((calls, wake_at), (vec![], None));
+        let [report] = &reports[..] else { panic!("one report, not {reports:?}") };
+        assert_eq!((report.state(), report.message.as_str(), report.error.as_str()), (after, message, error));
+        assert_eq!(report.container.as_ref().and_then(|container| container.exit_code), exit);
+    }
+}
+
+#[test]
+fn a_stop_gives_up_what_is_under_way() {
+    for (state, given_up) in [
+        (TaskState::Preparing, Outcome::Prepared(container("c"))),
+        (TaskState::Starting, Outcome::Started(container("c"))),
+        (TaskState::Running, exited(1)),
+    ] {
+        for desired in [TaskState::Shutdown, TaskState::Remove] {
+            let mut machine = at(state, ms(0));
+            machine.assign(desired, state);
+            assert_eq!(drive(&mut machine, ms(10)).0, [Call::Shutdown]);
+            machine.finished(given_up.clone(), ms(11));
+            assert_eq!(machine.status().state(), state, "the result of a call that was given up is ignored");
+            machine.finished(Outcome::Stopped(Some(container("d"))), ms(20));
+            let (calls, reports, _) = drive(&mut machine, ms(20));
+            assert_eq!(calls, []);
+            assert_eq!((reports[0].state(), reports[0].message.as_str()), (TaskState::Shutdown, "shutdown"));
+            assert_eq!(reports[0].container.as_ref().expect("a container").container_id, "d");
+        }
+    }
+}
+
+#[test]
+fn a_task_that_the_cluster_wrote_off_is_stopped() {
+    for known in [TaskState::Rejected, TaskState::Orphaned] {
+        let mut machine = at(TaskState::Running, ms(0));
+        machine.assign(TaskState::Running, known);
+        assert_eq!(drive(&mut machine, ms(1)).0, [Call::Shutdown]);
+    }
+}
+
+#[test]
+fn a_call_that_may_succeed_later_is_repeated_with_growing_pauses() {
+    let mut machine = assigned(TaskState::Running);
+    drive(&mut machine, ms(0));
+    let mut now = ms(0);
+    for pause_s in [1, 2, 4, 8, 16, 30, 30] {
+        machine.finished(Outcome::Failed(Call::Prepare, Failure::Temporary("engine away".into())), now);
+        let again = now + Duration::from_secs(pause_s);
+        assert_eq!(drive(&mut machine, again - Duration::from_nanos(1)).0, []);
+        assert_eq!(drive(&mut machine, again).0, [Call::Prepare]);
+        assert_eq!(machine.status().state(), TaskState::Preparing);
+        now = again;
+    }
+    machine.finished(Outcome::Prepared(container("c")), now);
+    drive(&mut machine, now);
+    machine.finished(Outcome::Failed(Call::Start, Failure::Temporary("engine away".into())), now);
+    let (_, _, wake_at) = drive(&mut machine, now);
+    assert_eq!(wake_at, Some(now + Duration::from_secs(1)), "success makes the pause short again");
+}
+
+#[test]
+fn the_reason_of_a_wait_is_told_once_and_cleared() {
+    let mut machine = assigned(TaskState::Running);
+    drive(&mut machine, ms(0));
+    let away = || Outcome::Failed(Call::Prepare, Failure::Temporary("engine away".into()));
+    machine.finished(away(), ms(100));
+    assert_eq!(drive(&mut machine, ms(100)).1, [], "it may be over within the second");
+    let (_, reports, _) = drive(&mut machine, ms(1000));
+    assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Preparing, "engine away"));
+    drive(&mut machine, ms(1100));
+    machine.finished(away(), ms(1200));
+    assert_eq!(drive(&mut machine, ms(3200)).1, [], "the same reason is no news");
+    machine.finished(Outcome::Prepared(container("c")), ms(3300));
+    assert_eq!(machine.status().error, "");
+}
+
+#[test]
+fn an_absent_engine_does_not_change_a_running_task() {
+    let mut machine = at(TaskState::Running, ms(0));
+    machine.finished(Outcome::Failed(Call::Wait, Failure::Temporary("engine away".into())), ms(10));
+    assert_eq!(drive(&mut machine, ms(10)), (vec![], vec![], Some(ms(1010))));
+    assert_eq!(drive(&mut machine, ms(1010)), (vec![Call::Wait], vec![], None));
+}
+
+#[test]
+fn a_withdrawn_task_is_stopped_removed_and_forgotten_in_silence() {
+    let mut machine = at(TaskState::Running, ms(0));
+    machine.withdraw();
+    assert_eq!(drive(&mut machine, ms(1)), (vec![Call::Shutdown], vec![], None));
+    machine.finished(Outcome::Stopped(None), ms(2));
+    assert_eq!(drive(&mut machine, ms(2)), (vec![Call::Remove], vec![], None));
+    machine.finished(Outcome::Failed(Call::Remove, Failure::Fatal("device busy".into())), ms(3));
+    assert_eq!(
+        drive(&mut machine, ms(3)),
+        (vec![], vec![], Some(ms(1003))),
+        "a container must go, so it is tried again"
+    );
+    assert_eq!(drive(&mut machine, ms(1003)).0, [Call::Remove]);
+    machine.finished(Outcome::Removed, ms(1004));
+    assert_eq!(machine.next(ms(1004)), Action::Forget);
+}
+
+#[test]
+fn a_resumed_task_goes_on_where_it_was_and_says_so() {
+    for (state, call, at_once) in [
+        (TaskState::Preparing, vec![Call::Prepare], false),
+        (TaskState::Starting, vec![Call::Start], false),
+        (TaskState::Running, vec![Call::Wait], true),
+        (TaskState::Failed, vec![], true),
+    ] {
+        let status = TaskStatus { state: state.into(), at: Some(ms(0)), ..TaskStatus::default() };
+        let mut machine = TaskMachine::resumed(TaskState::Running, status.clone());
+        let (calls, reports, _) = drive(&mut machine, ms(1));
+        assert_eq!(calls, call);
+        assert_eq!(reports, if at_once { vec![status.clone()] } else { vec![] });
+        let (_, later, _) = drive(&mut machine, ms(1000));
+        assert_eq!(later, if at_once { vec![] } else { vec![status] });
+    }
+}
+
+#[test]
+fn a_task_known_to_run_is_adopted_and_not_started() {
+    let mut machine = TaskMachine::assigned(TaskState::Running, TaskState::Running, ms(0));
+    assert_eq!(drive(&mut machine, ms(0)), (vec![Call::Wait], vec![], None));
+}
+
+#[test]
+fn long_words_of_an_engine_are_cut_between_characters() {
+    let words = "ä".repeat(ERROR_BYTES_MAX);
+    let cut = shortened(format!("x{words}"));
+    assert_eq!(cut.len(), ERROR_BYTES_MAX - 1);
+    assert_eq!(shortened("short".into()), "short");
+}

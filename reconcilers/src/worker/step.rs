@@ -1,0 +1,226 @@
+//! The next step of one task, from what is wanted and what is seen. One state at a time, as SwarmKit's `Do`.
+//!
+//! States are of three sorts. *Pause points* (assigned, accepted, ready) are left only when more is wanted. *Phases*
+//! (preparing, starting, running) go on by themselves, each with one call of the executor. *Ends* are for good.
+
+use events::{TaskState, Timestamp};
+
+/// A call of the executor. Each may be repeated, and given up for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Make everything ready to start.
+    Prepare,
+    /// Start the container, and wait until it is healthy if it says how to tell.
+    Start,
+    /// Wait until the container has ended.
+    Wait,
+    /// Stop the container.
+    Shutdown,
+    /// Remove every trace of the task.
+    Remove,
+}
+
+/// A call that is to be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// The call that did not succeed.
+    pub call: Call,
+    /// When to make it again.
+    pub at: Timestamp,
+}
+
+/// What is wanted of a task, and what is seen of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation {
+    /// How far the task should go.
+    pub desired: TaskState,
+    /// Whether the assignment was taken back: then the container must go, whatever is desired.
+    pub withdrawn: bool,
+    /// How far the task is.
+    pub state: TaskState,
+    /// The call under way.
+    pub in_flight: Option<Call>,
+    /// The call that failed last, unless a later one succeeded.
+    pub retry: Option<Retry>,
+    /// Whether every trace of the task was removed.
+    pub removed: bool,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Enter this state; nothing has to be done for it.
+    Enter(TaskState),
+    /// Make this call, and give up the one under way.
+    Call(Call),
+    /// Wait for the call under way.
+    Await,
+    /// Make the failed call again at this time.
+    RetryAt(Timestamp),
+    /// Nothing to do until something else is wanted.
+    Rest,
+    /// Every trace is gone: forget the task.
+    Forget,
+}
+
+/// The next step of a task.
+pub fn step(task: &Situation, now: Timestamp) -> Step {
+    match wanted(task) {
+        Step::Call(call) if task.in_flight == Some(call) => Step::Await,
+        Step::Call(call) => match task.retry {
+            Some(retry) if retry.call == call && now < retry.at => Step::RetryAt(retry.at),
+            Some(_) | None => Step::Call(call),
+        },
+        step @ (Step::Enter(_) | Step::Await | Step::RetryAt(_) | Step::Rest | Step::Forget) => step,
+    }
+}
+
+/// The next step as if nothing were under way.
+fn wanted(task: &Situation) -> Step {
+    if task.removed {
+        return Step::Forget;
+    }
+    if task.state.is_terminal() {
+        return if task.withdrawn { Step::Call(Call::Remove) } else { Step::Rest };
+    }
+    if task.withdrawn || task.desired >= TaskState::Shutdown {
+        return Step::Call(Call::Shutdown);
+    }
+    let enter_if_more_is_wanted = |next| if task.state < task.desired { Step::Enter(next) } else { Step::Rest };
+    match task.state {
+        TaskState::New | TaskState::Pending | TaskState::Assigned => enter_if_more_is_wanted(TaskState::Accepted),
+        TaskState::Accepted => enter_if_more_is_wanted(TaskState::Preparing),
+        TaskState::Preparing => Step::Call(Call::Prepare),
+        TaskState::Ready => enter_if_more_is_wanted(TaskState::Starting),
+        TaskState::Starting => Step::Call(Call::Start),
+        TaskState::Running => Step::Call(Call::Wait),
+        TaskState::Complete
+        | TaskState::Shutdown
+        | TaskState::Failed
+        | TaskState::Rejected
+        | TaskState::Remove
+        | TaskState::Orphaned => Step::Rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use events::Duration;
+
+    const STATES: [TaskState; 14] = [
+        TaskState::New,
+        TaskState::Pending,
+        TaskState::Assigned,
+        TaskState::Accepted,
+        TaskState::Preparing,
+        TaskState::Ready,
+        TaskState::Starting,
+        TaskState::Running,
+        TaskState::Complete,
+        TaskState::Shutdown,
+        TaskState::Failed,
+        TaskState::Rejected,
+        TaskState::Remove,
+        TaskState::Orphaned,
+    ];
+    const CALLS: [Call; 5] = [Call::Prepare, Call::Start, Call::Wait, Call::Shutdown, Call::Remove];
+
+    fn idle(state: TaskState, desired: TaskState) -> Situation {
+        Situation { desired, withdrawn: false, state, in_flight: None, retry: None, removed: false }
+    }
+
+    /// One letter a step: what an idle task does, for a table that fits the eye.
+    fn letter(step: Step) -> char {
+        match step {
+            Step::Enter(TaskState::Accepted) => 'a',
+            Step::Enter(TaskState::Preparing) => 'p',
+            Step::Enter(TaskState::Starting) => 's',
+            Step::Call(Call::Prepare) => 'P',
+            Step::Call(Call::Start) => 'S',
+            Step::Call(Call::Wait) => 'W',
+            Step::Call(Call::Shutdown) => 'X',
+            Step::Call(Call::Remove) => 'R',
+            Step::Rest => '.',
+            Step::Enter(other) => panic!("no step enters {other:?}"),
+            Step::Await | Step::RetryAt(_) | Step::Forget => panic!("an idle task neither waits nor is forgotten"),
+        }
+    }
+
+    /// Rows are desired states, columns states, both in the order of `STATES`.
+    #[test]
+    fn every_state_and_desired_state_has_its_step() {
+        #[rustfmt::skip]
+        let table = [
+            // N P A A P R S R C S F R R O
+            "....P.SW......", // new
+            "a...P.SW......", // pending
+            "aa..P.SW......", // assigned
+            "aaa.P.SW......", // accepted
+            "aaapP.SW......", // preparing
+            "aaapP.SW......", // ready: pauses there
+            "aaapPsSW......", // starting
+            "aaapPsSW......", // running
+            "aaapPsSW......", // complete: a job
+            "XXXXXXXX......", // shutdown
+            "XXXXXXXX......", // failed
+            "XXXXXXXX......", // rejected
+            "XXXXXXXX......", // remove
+            "XXXXXXXX......", // orphaned
+        ];
+        for (desired, row) in STATES.iter().zip(table) {
+            let steps: String =
+                STATES.iter().map(|state| letter(step(&idle(*state, *desired), Timestamp::default()))).collect();
+            assert_eq!(steps, row, "desired {desired:?}");
+        }
+    }
+
+    #[test]
+    fn a_withdrawn_task_is_stopped_then_removed_whatever_is_desired() {
+        for desired in STATES {
+            let steps = STATES.map(|state| {
+                letter(step(&Situation { withdrawn: true, ..idle(state, desired) }, Timestamp::default()))
+            });
+            assert_eq!(String::from_iter(steps), "XXXXXXXXRRRRRR", "desired {desired:?}");
+        }
+    }
+
+    #[test]
+    fn a_removed_task_is_forgotten() {
+        for state in STATES {
+            let task = Situation { withdrawn: true, removed: true, ..idle(state, TaskState::Running) };
+            assert_eq!(step(&task, Timestamp::default()), Step::Forget);
+        }
+    }
+
+    #[test]
+    fn the_wanted_call_under_way_is_awaited_and_any_other_given_up() {
+        for (state, desired, wanted) in [
+            (TaskState::Preparing, TaskState::Running, Call::Prepare),
+            (TaskState::Starting, TaskState::Running, Call::Start),
+            (TaskState::Running, TaskState::Running, Call::Wait),
+            (TaskState::Running, TaskState::Shutdown, Call::Shutdown),
+        ] {
+            for call in CALLS {
+                let task = Situation { in_flight: Some(call), ..idle(state, desired) };
+                let expected = if call == wanted { Step::Await } else { Step::Call(wanted) };
+                assert_eq!(step(&task, Timestamp::default()), expected, "{state:?}, {call:?} under way");
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_call_waits_for_its_time_but_holds_up_no_other() {
+        let at = Timestamp::from_unix_ns(5);
+        for call in CALLS {
+            let task = |desired| Situation { retry: Some(Retry { call, at }), ..idle(TaskState::Preparing, desired) };
+            let early = step(&task(TaskState::Running), at - Duration::from_nanos(1));
+            let expected = if call == Call::Prepare { Step::RetryAt(at) } else { Step::Call(Call::Prepare) };
+            assert_eq!(early, expected);
+            assert_eq!(step(&task(TaskState::Running), at), Step::Call(Call::Prepare));
+            let stopping = step(&task(TaskState::Shutdown), at - Duration::from_nanos(1));
+            let expected = if call == Call::Shutdown { Step::RetryAt(at) } else { Step::Call(Call::Shutdown) };
+            assert_eq!(stopping, expected);
+        }
+    }
+}
