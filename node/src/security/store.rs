@@ -25,6 +25,9 @@ pub struct CertificateStore {
     directory: PathBuf,
 }
 
+/// One durable change of the directory.
+type Step<'a> = Box<dyn Fn() -> Result<(), IdentityError> + 'a>;
+
 impl CertificateStore {
     /// The certificates under this state directory; nothing is read or written yet.
     pub fn new(state_dir: &Path) -> Self {
@@ -67,10 +70,17 @@ impl CertificateStore {
 
     /// Keeps a new certificate and the key that belongs to it; after a crash either the old pair or the new one is loaded.
     pub fn save(&self, cert_pem: &str, key: &PrivateKey) -> Result<(), IdentityError> {
-        self.write_beside(NODE_CERTIFICATE, cert_pem.as_bytes(), 0o644)?;
-        self.write_beside(NODE_KEY, key.to_pem().as_bytes(), 0o600)?;
-        self.put_in_place(NODE_KEY)?;
-        self.put_in_place(NODE_CERTIFICATE)
+        self.save_steps(cert_pem, key).iter().try_for_each(|step| step())
+    }
+
+    /// What [`save`](Self::save) does, in order. A crash may come between any two of them.
+    fn save_steps<'a>(&'a self, cert_pem: &'a str, key: &'a PrivateKey) -> [Step<'a>; 4] {
+        [
+            Box::new(|| self.write_beside(NODE_CERTIFICATE, cert_pem.as_bytes(), 0o644)),
+            Box::new(|| self.write_beside(NODE_KEY, key.to_pem().as_bytes(), 0o600)),
+            Box::new(|| self.put_in_place(NODE_KEY)),
+            Box::new(|| self.put_in_place(NODE_CERTIFICATE)),
+        ]
     }
 
     fn read(&self, file: &str) -> Result<Option<Zeroizing<String>>, IdentityError> {
@@ -180,31 +190,44 @@ mod tests {
 
     #[test]
     fn a_crash_at_any_step_leaves_the_old_pair_or_the_new_one() {
-        let disk = Disk::new();
-        let (old, old_key) = disk.pair(1);
-        disk.store.save(&old, &old_key).expect("saved");
-        let (new, new_key) = disk.pair(2);
-        let expect = |node| assert_eq!(disk.loaded().expect("an identity"), node);
-        disk.store.write_beside(NODE_CERTIFICATE, &new.as_bytes()[..100], 0o644).expect("a torn file");
-        expect(1);
-        disk.store.write_beside(NODE_CERTIFICATE, new.as_bytes(), 0o644).expect("written");
-        expect(1);
-        disk.store.write_beside(NODE_KEY, new_key.to_pem().as_bytes(), 0o600).expect("written");
-        expect(1);
-        disk.store.put_in_place(NODE_KEY).expect("renamed");
-        expect(2);
-        assert_eq!(fs::read_to_string(disk.path(NODE_CERTIFICATE)).expect("a file"), new, "and it is put in place");
-        expect(2);
+        for (steps, expected) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2)] {
+            let disk = Disk::new();
+            let (old, old_key) = disk.pair(1);
+            disk.store.save(&old, &old_key).expect("saved");
+            let (new, new_key) = disk.pair(2);
+            for step in &disk.store.save_steps(&new, &new_key)[..steps] {
+                step().expect("done");
+            }
+            assert_eq!(disk.loaded().expect("an identity"), expected, "after {steps} steps");
+            let certificate = fs::read_to_string(disk.path(NODE_CERTIFICATE)).expect("a file");
+            assert_eq!(certificate == new, expected == 2, "after {steps} steps and a load");
+            disk.store.save(&new, &new_key).expect("the rest does not hinder the next attempt");
+            assert_eq!(disk.loaded().expect("an identity"), 2);
+        }
     }
 
     #[test]
     fn a_crash_during_the_first_save_is_finished_or_forgotten() {
+        for steps in 0..=4 {
+            let disk = Disk::new();
+            let (certificate, key) = disk.pair(1);
+            for step in &disk.store.save_steps(&certificate, &key)[..steps] {
+                step().expect("done");
+            }
+            match disk.loaded() {
+                Ok(node) => assert!(node == 1 && steps >= 3, "after {steps} steps"),
+                Err(IdentityError::Missing(_)) => assert!(steps < 3, "after {steps} steps"),
+                Err(error) => panic!("after {steps} steps: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_torn_certificate_that_never_counted_does_no_harm() {
         let disk = Disk::new();
-        let (certificate, key) = disk.pair(1);
-        disk.store.write_beside(NODE_CERTIFICATE, certificate.as_bytes(), 0o644).expect("written");
-        assert!(matches!(disk.loaded(), Err(IdentityError::Missing("key"))));
-        disk.store.write_beside(NODE_KEY, key.to_pem().as_bytes(), 0o600).expect("written");
-        disk.store.put_in_place(NODE_KEY).expect("renamed");
+        let (old, old_key) = disk.pair(1);
+        disk.store.save(&old, &old_key).expect("saved");
+        fs::write(disk.path(&temporary(NODE_CERTIFICATE)), &old.as_bytes()[..100]).expect("a torn file");
         assert_eq!(disk.loaded().expect("an identity"), 1);
     }
 
