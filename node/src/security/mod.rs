@@ -1,1 +1,44 @@
-//! The cluster's own certificate authority, identities, join tokens and TLS.
+//! Trust between nodes: the cluster's own certificate authority, identities, join tokens, TLS, and who may call what.
+//!
+//! A cluster makes its own root ([`Authority`]). A node that wants to join knows a [`JoinToken`], which carries the root's
+//! digest: so it can tell the right cluster ([`fetch_root`]) before the cluster lets it in. It sends a
+//! [`CertificateRequest`] and gets a certificate whose [`Subject`] the cluster wrote; from then on it is known by it. Every
+//! connection between nodes is mutual TLS 1.3 ([`Credentials`], [`incoming`], [`Connector`]); each call is judged by what
+//! the connection proved ([`Peer`], [`Gate`]), never by what a message says.
+//!
+//! Not here: the RPCs that carry requests and certificates, and the choice of when a node renews.
+
+mod authorise;
+mod authority;
+mod bootstrap;
+mod certificate;
+mod connector;
+mod identity;
+mod key;
+mod listener;
+mod peer;
+mod root;
+mod store;
+mod subject;
+mod tls;
+mod tokens;
+
+#[cfg(test)]
+mod loopback;
+#[cfg(test)]
+mod testing;
+
+pub use authorise::{Allowed, Gate, Refusal};
+pub use authority::{Authority, AuthorityError, Issued, NODE_EXPIRY_DEFAULT, NODE_EXPIRY_MIN};
+pub use bootstrap::{BootstrapError, fetch_root};
+pub use certificate::CertificateError;
+pub use connector::Connector;
+pub use identity::{CertificateRequest, Identity, IdentityError};
+pub use key::{KeyError, PrivateKey};
+pub use listener::{Connection, incoming, incoming_local};
+pub use peer::Peer;
+pub use root::RootCertificate;
+pub use store::CertificateStore;
+pub use subject::Subject;
+pub use tls::Credentials;
+pub use tokens::{JoinToken, ParseTokenError, WrongRoot, digest_of};

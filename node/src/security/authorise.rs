@@ -1,0 +1,204 @@
+//! Who may call what. The caller is the one that the connection proved; messages are not asked.
+
+use std::fmt;
+
+use events::{ClusterId, Named, NodeId, Role};
+use tonic::{Request, Status};
+
+use super::peer::Peer;
+use super::subject::Subject;
+
+/// The callers that an RPC serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// Managers, and operators at the unix socket.
+    Managers,
+    /// Managers, workers, and operators at the unix socket.
+    Nodes,
+    /// Also callers without certificate: the RPC itself asks for a join token, or what it tells is public.
+    Anyone,
+}
+
+/// Judges calls for one cluster.
+#[derive(Clone)]
+pub struct Gate<R> {
+    cluster: ClusterId,
+    is_removed: R,
+}
+
+/// A call that is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The call needs a certificate.
+    #[error("this call is for {allowed}, and the caller has no certificate")]
+    Anonymous {
+        /// Whom it is for.
+        allowed: Allowed,
+    },
+    /// The certificate is good, but its role is not enough.
+    #[error("this call is for {allowed}, but the certificate of node {} says {}", .subject.node, .subject.role.name())]
+    Role {
+        /// Whom it is for.
+        allowed: Allowed,
+        /// Who called.
+        subject: Subject,
+    },
+    /// The same root, but another cluster.
+    #[error("the certificate of node {node} belongs to another cluster: {cluster}")]
+    OtherCluster {
+        /// Who called.
+        node: NodeId,
+        /// Where it belongs.
+        cluster: ClusterId,
+    },
+    /// The node was a member once.
+    #[error("node {0} was removed from the cluster")]
+    Removed(NodeId),
+    /// The request came over a connection that tells nothing of its other end: our mistake, and no reason to trust it.
+    #[error("the connection does not say who is calling")]
+    Unknown,
+}
+
+impl Refusal {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Anonymous { .. } => "join the cluster first, or call over the unix socket of a manager",
+            Self::Role { .. } => "call from a manager, or over the unix socket of one",
+            Self::OtherCluster { .. } => "check the address: this manager serves another cluster",
+            Self::Removed(_) => "delete the node's state directory and join again with a token",
+            Self::Unknown => "report this as a bug",
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        Status::permission_denied(format!("{refusal}; {}", refusal.hint()))
+    }
+}
+
+impl<R: Fn(NodeId) -> bool> Gate<R> {
+    /// The gate of `cluster`. `is_removed` says whether a node was a member and was removed.
+    pub fn new(cluster: ClusterId, is_removed: R) -> Self {
+        Self { cluster, is_removed }
+    }
+
+    /// The caller of `request`, if it is among those allowed.
+    ///
+    /// Where anyone may call, a removed node counts as a caller without certificate: it can join again as a new node.
+    pub fn require<T>(&self, request: &Request<T>, allowed: Allowed) -> Result<Peer, Refusal> {
+        let peer = request.extensions().get::<Peer>().ok_or(Refusal::Unknown)?;
+        match (peer, allowed) {
+            (Peer::Operator { .. }, _) | (Peer::Anonymous { .. }, Allowed::Anyone) => Ok(peer.clone()),
+            (Peer::Anonymous { .. }, Allowed::Managers | Allowed::Nodes) => Err(Refusal::Anonymous { allowed }),
+            (Peer::Node { subject, .. }, _) if subject.cluster != self.cluster => {
+                Err(Refusal::OtherCluster { node: subject.node, cluster: subject.cluster })
+            }
+            (Peer::Node { subject, address }, _) if (self.is_removed)(subject.node) => match allowed {
+                Allowed::Anyone => Ok(Peer::Anonymous { address: *address }),
+                Allowed::Managers | Allowed::Nodes => Err(Refusal::Removed(subject.node)),
+            },
+            (Peer::Node { subject, .. }, Allowed::Managers) => match subject.role {
+                Role::Manager => Ok(peer.clone()),
+                Role::Worker => Err(Refusal::Role { allowed, subject: *subject }),
+            },
+            (Peer::Node { .. }, Allowed::Nodes | Allowed::Anyone) => Ok(peer.clone()),
+        }
+    }
+}
+
+impl<R> fmt::Debug for Gate<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Managers => "managers",
+            Self::Nodes => "nodes of the cluster",
+            Self::Anyone => "anyone",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::subject;
+    use super::*;
+    use events::Id;
+
+    const REMOVED: u128 = 13;
+
+    fn judge(peer: Option<Peer>, allowed: Allowed) -> Result<Peer, Refusal> {
+        let gate = Gate::new(ClusterId::from_bits(7), |node| node == NodeId::from_bits(REMOVED));
+        let mut request = Request::new(());
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        gate.require(&request, allowed)
+    }
+
+    fn node(subject: Subject) -> Peer {
+        Peer::Node { subject, address: ([127, 0, 0, 1], 4242).into() }
+    }
+
+    fn anonymous() -> Peer {
+        Peer::Anonymous { address: ([127, 0, 0, 1], 4242).into() }
+    }
+
+    #[test]
+    fn each_call_serves_those_it_is_for() {
+        let operator = Peer::Operator { user: "ada".to_owned() };
+        let (manager, worker) = (node(subject(1, Role::Manager)), node(subject(2, Role::Worker)));
+        let cases = [
+            (&operator, [true, true, true]),
+            (&manager, [true, true, true]),
+            (&worker, [false, true, true]),
+            (&anonymous(), [false, false, true]),
+        ];
+        for (peer, expected) in cases {
+            for (allowed, expected) in [Allowed::Managers, Allowed::Nodes, Allowed::Anyone].into_iter().zip(expected) {
+                let judged = judge(Some(peer.clone()), allowed);
+                assert_eq!(judged.is_ok(), expected, "{peer} {allowed}");
+                assert!(judged.is_err() || judged.as_ref() == Ok(peer));
+            }
+        }
+    }
+
+    #[test]
+    fn removed_nodes_may_only_do_what_strangers_may() {
+        for role in [Role::Manager, Role::Worker] {
+            let removed = node(subject(REMOVED, role));
+            assert_eq!(judge(Some(removed.clone()), Allowed::Anyone), Ok(anonymous()));
+            for allowed in [Allowed::Managers, Allowed::Nodes] {
+                assert_eq!(judge(Some(removed.clone()), allowed), Err(Refusal::Removed(NodeId::from_bits(REMOVED))));
+            }
+        }
+    }
+
+    #[test]
+    fn another_clusters_nodes_and_unknown_callers_may_do_nothing() {
+        let foreign = node(Subject { cluster: ClusterId::from_bits(8), ..subject(1, Role::Manager) });
+        for allowed in [Allowed::Managers, Allowed::Nodes, Allowed::Anyone] {
+            assert!(matches!(judge(Some(foreign.clone()), allowed), Err(Refusal::OtherCluster { .. })));
+            assert_eq!(judge(None, allowed), Err(Refusal::Unknown));
+        }
+    }
+
+    #[test]
+    fn refusals_are_sentences_with_a_hint() {
+        let status = |peer| Status::from(judge(Some(peer), Allowed::Managers).expect_err("a refusal"));
+        let worker = status(node(subject(2, Role::Worker)));
+        assert_eq!(worker.code(), tonic::Code::PermissionDenied);
+        assert_eq!(
+            worker.message(),
+            "this call is for managers, but the certificate of node 0000000000000000000000002 says worker; \
+             call from a manager, or over the unix socket of one"
+        );
+        let removed = status(node(subject(REMOVED, Role::Worker)));
+        assert!(removed.message().starts_with("node 000000000000000000000000d was removed from the cluster; "));
+    }
+}

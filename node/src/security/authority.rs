@@ -1,0 +1,344 @@
+//! The cluster's certificate authority: a root certificate and its key, and what they sign.
+
+use std::fmt;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use events::{Duration, Role, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKey, PublicKeyData, SanType,
+    SerialNumber, date_time_ymd,
+};
+
+use super::subject::{Subject, unit_of};
+use super::{CertificateError, KeyError, PrivateKey, RootCertificate};
+
+/// The authority's name, and the server name that a joiner expects of a manager.
+pub(super) const AUTHORITY_NAME: &str = "swarm-ca";
+
+/// How long a root is valid: 20 years of 365 days.
+const ROOT_EXPIRY: Duration = Duration::from_secs(630_720_000);
+
+/// How long a node's certificate is valid unless the cluster says otherwise: 90 days.
+pub const NODE_EXPIRY_DEFAULT: Duration = Duration::from_secs(2_160 * 3_600);
+
+/// The shortest validity of a node's certificate; less would leave no time to renew it.
+pub const NODE_EXPIRY_MIN: Duration = Duration::from_secs(3_600);
+
+/// Certificates are valid from this long before they were issued, so that a node whose clock is behind accepts them.
+pub(super) const BACKDATE: Duration = Duration::from_secs(3_600);
+
+/// Length of an ECDSA P-256 public key: one byte of form, two coordinates.
+const P256_POINT_BYTES: usize = 65;
+
+/// Length of a serial number: 126 random bits.
+const SERIAL_BYTES: usize = 16;
+
+/// The cluster's root certificate with its key.
+pub struct Authority {
+    root: RootCertificate,
+    key: PrivateKey,
+}
+
+/// A certificate that was issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The certificate, in PEM.
+    pub cert_pem: String,
+    /// The last instant at which it is valid.
+    pub not_after: Timestamp,
+    /// Its serial number, in hexadecimal.
+    pub serial: String,
+}
+
+/// Why an authority cannot be made or does not sign.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The request is the asker's fault.
+    #[error("the certificate request is not valid: {0}")]
+    Request(&'static str),
+    /// The root certificate is not usable.
+    #[error("the root certificate cannot be used: {0}")]
+    Root(#[source] CertificateError),
+    /// The root key is not usable.
+    #[error("the root key cannot be used: {0}")]
+    Key(#[source] KeyError),
+    /// Certificate and key are not a pair.
+    #[error("the root key does not belong to the root certificate")]
+    KeyMismatch,
+    /// Nothing that is signed now would be valid.
+    #[error("the root certificate expired at {0}")]
+    Expired(Timestamp),
+    /// The system gave no random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// The signature failed.
+    #[error("the certificate cannot be signed: {0}")]
+    Signing(#[source] rcgen::Error),
+}
+
+impl Authority {
+    /// A new root, valid from `now`.
+    pub fn generate(now: Timestamp) -> Result<Self, AuthorityError> {
+        let key = PrivateKey::generate().map_err(AuthorityError::Key)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        set_validity(&mut params, now, now + ROOT_EXPIRY);
+        params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
+        let certificate = params.self_signed(key.pair()).map_err(AuthorityError::Signing)?;
+        let root = RootCertificate::from_der(certificate.der().clone()).map_err(AuthorityError::Root)?;
+        Ok(Self { root, key })
+    }
+
+    /// The authority with this root certificate and this key, both in PEM.
+    pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
+        let root = RootCertificate::from_pem(cert_pem).map_err(AuthorityError::Root)?;
+        let key = PrivateKey::from_pem(key_pem).map_err(AuthorityError::Key)?;
+        if key.fits(root.der()).map_err(AuthorityError::Root)? {
+            Ok(Self { root, key })
+        } else {
+            Err(AuthorityError::KeyMismatch)
+        }
+    }
+
+    /// The root certificate.
+    pub fn root(&self) -> &RootCertificate {
+        &self.root
+    }
+
+    /// The root's key: whoever holds it is the cluster.
+    pub fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
+    /// Issues a certificate that speaks for `subject` to the holder of the key behind `csr_pem`.
+    ///
+    /// Of the request only the public key counts, once its signature proves that the asker holds the private half: names,
+    /// usages and everything else that it asks for are ignored. The certificate is valid for `expiry` from `now`, but at
+    /// least [`NODE_EXPIRY_MIN`], and no longer than the root.
+    pub fn sign(
+        &self,
+        csr_pem: &str,
+        subject: Subject,
+        now: Timestamp,
+        expiry: Duration,
+    ) -> Result<Issued, AuthorityError> {
+        let public_key = requested_key(csr_pem)?;
+        if self.root.not_after() <= now {
+            return Err(AuthorityError::Expired(self.root.not_after()));
+        }
+        let not_after = whole_seconds(now + expiry.max(NODE_EXPIRY_MIN)).min(self.root.not_after());
+        let serial = random_serial()?;
+        let mut params = node_params(subject)?;
+        set_validity(&mut params, now, not_after);
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        let issuer = Issuer::from_ca_cert_der(self.root.der(), self.key.pair()).map_err(AuthorityError::Signing)?;
+        let certificate = params.signed_by(&public_key, &issuer).map_err(AuthorityError::Signing)?;
+        let serial = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Issued { cert_pem: super::key::pem("CERTIFICATE", certificate.der()), not_after, serial })
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// The public key of a request whose signature is right.
+fn requested_key(csr_pem: &str) -> Result<PublicKey, AuthorityError> {
+    let request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(|error| match error {
+        rcgen::Error::InvalidCertificationRequestSignature => AuthorityError::Request("its signature is wrong"),
+        rcgen::Error::UnsupportedExtension => AuthorityError::Request("it asks for an unknown extension"),
+        _ => AuthorityError::Request("it is not a certificate signing request in PEM"),
+    })?;
+    let key = request.public_key;
+    // The algorithm that a request names is the one of its signature, which says nothing of the curve: the length does.
+    if key.algorithm() == &PKCS_ECDSA_P256_SHA256 && key.der_bytes().len() == P256_POINT_BYTES {
+        Ok(key)
+    } else {
+        Err(AuthorityError::Request("its key is not ECDSA P-256"))
+    }
+}
+
+/// What every certificate for `subject` says, whoever asks.
+fn node_params(subject: Subject) -> Result<CertificateParams, AuthorityError> {
+    let (node, unit) = (subject.node.to_string(), unit_of(subject.role));
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, subject.cluster.to_string());
+    params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
+    params.distinguished_name.push(DnType::CommonName, node.as_str());
+    let authority = match subject.role {
+        Role::Manager => Some(AUTHORITY_NAME),
+        Role::Worker => None,
+    };
+    for name in [unit, node.as_str()].into_iter().chain(authority) {
+        params.subject_alt_names.push(SanType::DnsName(name.try_into().map_err(AuthorityError::Signing)?));
+    }
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+fn set_validity(params: &mut CertificateParams, now: Timestamp, not_after: Timestamp) {
+    let epoch = date_time_ymd(1970, 1, 1);
+    let since_epoch = |at: Timestamp| whole_seconds(at).since(Timestamp::from_unix_ns(0));
+    params.not_before = epoch + since_epoch(now - BACKDATE);
+    params.not_after = epoch + since_epoch(not_after);
+}
+
+/// Certificates know no fractions of a second.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_unix_ns(at.unix_ns() / 1_000_000_000 * 1_000_000_000)
+}
+
+/// A positive number of full length, so that its text has one form.
+fn random_serial() -> Result<[u8; SERIAL_BYTES], AuthorityError> {
+    let mut serial = [0; SERIAL_BYTES];
+    SystemRandom::new().fill(&mut serial).map_err(|_| AuthorityError::Random)?;
+    serial[0] = serial[0] & 0x7f | 0x40;
+    Ok(serial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{DAY, NOW, subject};
+    use super::super::{CertificateRequest, certificate, key};
+    use super::*;
+    use rcgen::KeyPair;
+    use rustls_pki_types::CertificateSigningRequestDer;
+    use rustls_pki_types::pem::PemObject;
+    use x509_parser::prelude::GeneralName;
+
+    fn authority() -> Authority {
+        Authority::generate(NOW).expect("an authority")
+    }
+
+    fn refusal(csr_pem: &str) -> String {
+        let error = authority().sign(csr_pem, subject(1, Role::Worker), NOW, DAY).expect_err("a refusal");
+        assert!(matches!(error, AuthorityError::Request(_)), "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn what_a_request_asks_for_is_ignored() {
+        let key = KeyPair::generate().expect("a key");
+        let mut asks = CertificateParams::new(["swarm-manager".to_owned(), "swarm-ca".to_owned()]).expect("names");
+        asks.distinguished_name.push(DnType::CommonName, subject(2, Role::Manager).node.to_string());
+        asks.distinguished_name.push(DnType::OrganizationalUnitName, "swarm-manager");
+        asks.distinguished_name.push(DnType::OrganizationName, "another cluster");
+        asks.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        asks.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let csr = asks.serialize_request(&key).and_then(|csr| csr.pem()).expect("a request");
+
+        let worker = subject(1, Role::Worker);
+        let issued = authority().sign(&csr, worker, NOW, DAY).expect("a certificate");
+        let der = certificate::all_in(&issued.cert_pem).expect("PEM").remove(0);
+        assert_eq!(Subject::of(&der), Ok(worker));
+        let parsed = certificate::parse(&der).expect("a certificate");
+        assert!(!parsed.is_ca());
+        let usage = parsed.key_usage().expect("one extension").expect("key usage").value;
+        assert!(usage.digital_signature() && !usage.key_cert_sign());
+        assert_eq!(names(&der), ["swarm-worker".to_owned(), worker.node.to_string()]);
+        assert_eq!(parsed.public_key().raw, key.subject_public_key_info(), "the asker's key");
+    }
+
+    fn names(der: &rustls_pki_types::CertificateDer<'_>) -> Vec<String> {
+        let parsed = certificate::parse(der).expect("a certificate");
+        let names = parsed.subject_alternative_name().expect("one extension").expect("names").value;
+        let name = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => (*name).to_owned(),
+            other => panic!("{other}"),
+        };
+        names.general_names.iter().map(name).collect()
+    }
+
+    #[test]
+    fn managers_also_carry_the_authoritys_name() {
+        let request = CertificateRequest::new().expect("a request");
+        let manager = subject(1, Role::Manager);
+        let issued = authority().sign(&request.csr_pem, manager, NOW, DAY).expect("a certificate");
+        let der = certificate::all_in(&issued.cert_pem).expect("PEM").remove(0);
+        assert_eq!(names(&der), ["swarm-manager".to_owned(), manager.node.to_string(), "swarm-ca".to_owned()]);
+        assert_eq!(
+            certificate::parse(&der).expect("a certificate").raw_serial_as_string().replace(':', ""),
+            issued.serial
+        );
+    }
+
+    #[test]
+    fn bad_requests_are_refused_with_a_reason() {
+        let (mine, other) =
+            (CertificateRequest::new().expect("a request"), CertificateRequest::new().expect("a request"));
+        let good = mine.csr_pem;
+        let der = CertificateSigningRequestDer::from_pem_slice(good.as_bytes()).expect("PEM");
+        let mut forged = der.to_vec();
+        let (point, stolen) = (mine.key.pair().public_key_raw(), other.key.pair().public_key_raw());
+        let at = forged.windows(point.len()).position(|bytes| bytes == point).expect("the public key");
+        forged[at..at + stolen.len()].copy_from_slice(stolen);
+        let forged = key::pem("CERTIFICATE REQUEST", &forged);
+        assert_eq!(refusal(&forged), "the certificate request is not valid: its signature is wrong");
+
+        let text = "the certificate request is not valid: it is not a certificate signing request in PEM";
+        for broken in ["", "hello", &good[..good.len() / 2]] {
+            assert_eq!(refusal(broken), text);
+        }
+
+        let other = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
+        let other =
+            CertificateParams::default().serialize_request(&other).and_then(|csr| csr.pem()).expect("a request");
+        assert_eq!(refusal(&other), "the certificate request is not valid: its key is not ECDSA P-256");
+    }
+
+    #[test]
+    fn validity_is_backdated_bounded_below_and_by_the_root() {
+        let authority = authority();
+        let request = CertificateRequest::new().expect("a request").csr_pem;
+        let validity = |now, expiry| {
+            let issued = authority.sign(&request, subject(1, Role::Worker), now, expiry).expect("a certificate");
+            let der = certificate::all_in(&issued.cert_pem).expect("PEM").remove(0);
+            let (not_before, not_after) = certificate::validity(&certificate::parse(&der).expect("a certificate"));
+            assert_eq!(not_after, issued.not_after);
+            (not_before, not_after)
+        };
+        let half_a_second = Duration::from_millis(500);
+        assert_eq!(validity(NOW + half_a_second, DAY), (NOW - BACKDATE, NOW + DAY));
+        assert_eq!(validity(NOW, Duration::ZERO), (NOW - BACKDATE, NOW + NODE_EXPIRY_MIN));
+        let root_ends = NOW + ROOT_EXPIRY;
+        assert_eq!(authority.root().not_after(), root_ends);
+        assert_eq!(validity(root_ends - DAY, DAY * 90).1, root_ends);
+        let late = authority.sign(&request, subject(1, Role::Worker), root_ends, DAY);
+        assert!(matches!(late, Err(AuthorityError::Expired(at)) if at == root_ends));
+    }
+
+    #[test]
+    fn an_authority_survives_its_texts_and_hides_its_key() {
+        let authority = authority();
+        let key = authority.key().to_pem();
+        let again = Authority::from_pem(&authority.root().to_pem(), &key).expect("the same authority");
+        assert_eq!(again.root(), authority.root());
+        let shown = format!("{authority:?}");
+        assert!(key.lines().all(|line| !shown.contains(line)), "{shown}");
+    }
+
+    #[test]
+    fn parts_that_are_no_authority_are_refused() {
+        let (one, other) = (authority(), authority());
+        let mixed = Authority::from_pem(&one.root().to_pem(), &other.key().to_pem());
+        assert!(matches!(mixed, Err(AuthorityError::KeyMismatch)));
+        let request = CertificateRequest::new().expect("a request");
+        let leaf = one.sign(&request.csr_pem, subject(1, Role::Manager), NOW, DAY).expect("a certificate");
+        let leaf = Authority::from_pem(&leaf.cert_pem, &request.key.to_pem());
+        assert!(matches!(leaf, Err(AuthorityError::Root(CertificateError::NotAuthority))));
+        let bundle = one.root().to_pem() + &other.root().to_pem();
+        let bundle = Authority::from_pem(&bundle, &one.key().to_pem());
+        assert!(matches!(bundle, Err(AuthorityError::Root(CertificateError::Count(2)))));
+    }
+}

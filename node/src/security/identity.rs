@@ -1,0 +1,261 @@
+//! A node's identity: its certificate with the key that belongs to it and the root that vouches for it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use events::{Duration, Timestamp};
+use rcgen::{CertificateParams, DistinguishedName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use super::authority::BACKDATE;
+use super::subject::Subject;
+use super::{CertificateError, KeyError, PrivateKey, RootCertificate, certificate, tls};
+
+/// The share of its lifetime after which a certificate may be renewed, and the span over which nodes spread.
+const RENEW_FROM: f64 = 0.5;
+const RENEW_SPREAD: f64 = 0.3;
+
+/// A key that is waiting for its certificate.
+pub struct CertificateRequest {
+    /// The new private key; it stays on the node.
+    pub key: PrivateKey,
+    /// What the authority is asked to sign, in PEM. It names nobody: the authority writes the subject.
+    pub csr_pem: String,
+}
+
+impl CertificateRequest {
+    /// A new key and the request for its certificate.
+    pub fn new() -> Result<Self, KeyError> {
+        let key = PrivateKey::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let csr_pem =
+            params.serialize_request(key.pair()).and_then(|request| request.pem()).map_err(KeyError::Generation)?;
+        Ok(Self { key, csr_pem })
+    }
+}
+
+impl fmt::Debug for CertificateRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertificateRequest").field("csr_pem", &self.csr_pem).finish_non_exhaustive()
+    }
+}
+
+/// Who this node is, and the proof. Made only of parts that fit together and are valid.
+#[derive(Clone)]
+pub struct Identity {
+    subject: Subject,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    root: RootCertificate,
+    certified: Arc<CertifiedKey>,
+}
+
+/// Why a node has no usable identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The node never joined, or its files were deleted.
+    #[error("this node has no {0}")]
+    Missing(&'static str),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A certificate is damaged.
+    #[error("{file} is not usable: {source}")]
+    Certificate {
+        /// The file's name.
+        file: &'static str,
+        /// What is wrong with it.
+        source: CertificateError,
+    },
+    /// The key is damaged.
+    #[error("swarm-node.key is not usable: {0}")]
+    Key(#[source] KeyError),
+    /// The certificate was issued for another key.
+    #[error("the node's key does not belong to its certificate")]
+    KeyMismatch,
+    /// The certificate was issued by somebody else than the root.
+    #[error("the node's certificate was not issued by the root certificate: {0}")]
+    Untrusted(#[source] rustls::Error),
+    /// The certificate was valid once; a manager can still tell by it which node this is.
+    #[error("the certificate of {subject} expired at {not_after}")]
+    Expired {
+        /// Whom it spoke for.
+        subject: Subject,
+        /// Its last valid instant.
+        not_after: Timestamp,
+    },
+    /// The certificate will be valid later: a clock is wrong.
+    #[error("the certificate of {subject} is not valid before {not_before}")]
+    NotYetValid {
+        /// Whom it will speak for.
+        subject: Subject,
+        /// Its first valid instant.
+        not_before: Timestamp,
+    },
+}
+
+impl IdentityError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "join a cluster with --join-addr and --join-token",
+            Self::File { .. } => "check the owner and the mode of the state directory, and whether its disk is full",
+            Self::NotYetValid { .. } => "check this machine's clock",
+            Self::Expired { .. } => {
+                "if the clock is right, remove the node from the cluster and join again with a token"
+            }
+            Self::Certificate { .. } | Self::Key(_) | Self::KeyMismatch | Self::Untrusted(_) => {
+                "restore the certificates directory, or delete it and join again with a token"
+            }
+        }
+    }
+}
+
+impl Identity {
+    /// The identity that these parts make at `now`, if they belong together: certificate to root, key to certificate.
+    /// `cert_pem` starts with the node's own certificate; intermediates may follow.
+    pub fn new(root: RootCertificate, cert_pem: &str, key: &PrivateKey, now: Timestamp) -> Result<Self, IdentityError> {
+        let damaged = |source| IdentityError::Certificate { file: super::store::NODE_CERTIFICATE, source };
+        let chain = certificate::all_in(cert_pem).map_err(damaged)?;
+        let (own, intermediates) = chain.split_first().ok_or(damaged(CertificateError::Count(0)))?;
+        let subject = Subject::of(own).map_err(damaged)?;
+        let (not_before, not_after) =
+            certificate::parse(own).map(|parsed| certificate::validity(&parsed)).map_err(damaged)?;
+        if !key.fits(own).map_err(damaged)? {
+            return Err(IdentityError::KeyMismatch);
+        }
+        // The chain is judged within the certificate's lifetime, so that "expired" is only said of a genuine one.
+        let at = now.max(not_before).min(not_after);
+        verify_chain(&root, own, intermediates, at).map_err(IdentityError::Untrusted)?;
+        if now > not_after {
+            return Err(IdentityError::Expired { subject, not_after });
+        }
+        if now < not_before {
+            return Err(IdentityError::NotYetValid { subject, not_before });
+        }
+        let certified =
+            CertifiedKey::from_der(chain, key.to_der(), &tls::provider()).map_err(IdentityError::Untrusted)?;
+        Ok(Self { subject, not_before, not_after, root, certified: Arc::new(certified) })
+    }
+
+    /// Whom the certificate speaks for.
+    pub fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    /// The last instant at which the certificate is valid.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// The root that this node trusts.
+    pub fn root(&self) -> &RootCertificate {
+        &self.root
+    }
+
+    /// When to ask for a new certificate: after 50 % to 80 % of the lifetime, as `fraction` (0 to 1, random, so that nodes
+    /// that joined together do not renew together) says, or at once if that is past.
+    pub fn renew_at(&self, now: Timestamp, fraction: f64) -> Timestamp {
+        // Counted from the issue: an hour's certificate, backdated by an hour, is not half over when it is new.
+        let issued = self.not_before + BACKDATE;
+        let share = RENEW_FROM + RENEW_SPREAD * fraction.clamp(0.0, 1.0);
+        let lifetime: Duration = self.not_after.since(issued);
+        now.max(issued + lifetime.mul_f64(share))
+    }
+
+    /// Certificate chain and key in the form that rustls takes.
+    pub(super) fn certified(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.certified)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Identity");
+        shown.field("subject", &self.subject).field("not_after", &self.not_after).field("root", &self.root);
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// Verifies as a server would verify a client: that covers signatures, validity and usage.
+fn verify_chain(
+    root: &RootCertificate,
+    own: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    at: Timestamp,
+) -> Result<(), rustls::Error> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(tls::roots(root)?, tls::provider());
+    let verifier = verifier.build().map_err(|error| rustls::Error::General(error.to_string()))?;
+    let at = UnixTime::since_unix_epoch(at.since(Timestamp::from_unix_ns(0)));
+    verifier.verify_client_cert(own, intermediates, at).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{DAY, NOW, identity, subject};
+    use super::super::{Authority, NODE_EXPIRY_MIN};
+    use super::*;
+    use events::Role;
+
+    #[test]
+    fn renewal_comes_after_half_to_four_fifths_of_the_lifetime() {
+        let authority = Authority::generate(NOW).expect("an authority");
+        let quarter = identity(&authority, subject(1, Role::Worker), NOW);
+        assert_eq!(quarter.renew_at(NOW, 0.0), NOW + DAY * 45);
+        assert_eq!(quarter.renew_at(NOW, 1.0), NOW + DAY * 72);
+        assert_eq!(quarter.renew_at(NOW, 7.0), NOW + DAY * 72);
+        assert_eq!(quarter.renew_at(NOW + DAY * 80, 0.5), NOW + DAY * 80, "it is past: at once");
+
+        let request = CertificateRequest::new().expect("a request");
+        let issued =
+            authority.sign(&request.csr_pem, subject(1, Role::Worker), NOW, NODE_EXPIRY_MIN).expect("a certificate");
+        let hour = Identity::new(authority.root().clone(), &issued.cert_pem, &request.key, NOW).expect("an identity");
+        assert_eq!(hour.renew_at(NOW, 0.0), NOW + Duration::from_secs(30 * 60));
+    }
+
+    #[test]
+    fn only_parts_that_belong_together_make_an_identity() {
+        let (authority, other) = (Authority::generate(NOW).expect("one"), Authority::generate(NOW).expect("another"));
+        let (mine, theirs) =
+            (CertificateRequest::new().expect("a request"), CertificateRequest::new().expect("a request"));
+        let member = subject(1, Role::Manager);
+        let issued = authority.sign(&mine.csr_pem, member, NOW, DAY).expect("a certificate");
+        let identity = |root: &Authority, key, now| Identity::new(root.root().clone(), &issued.cert_pem, key, now);
+
+        let good = identity(&authority, &mine.key, NOW).expect("an identity");
+        assert_eq!((good.subject(), good.not_after()), (member, issued.not_after));
+        assert!(matches!(identity(&authority, &theirs.key, NOW), Err(IdentityError::KeyMismatch)));
+        assert!(matches!(identity(&other, &mine.key, NOW), Err(IdentityError::Untrusted(_))));
+        assert!(matches!(identity(&other, &mine.key, NOW + DAY * 2), Err(IdentityError::Untrusted(_))));
+        let late = identity(&authority, &mine.key, NOW + DAY * 2);
+        assert!(
+            matches!(late, Err(IdentityError::Expired { subject, not_after }) if subject == member && not_after == NOW + DAY)
+        );
+        let early = identity(&authority, &mine.key, NOW - DAY);
+        assert!(matches!(early, Err(IdentityError::NotYetValid { not_before, .. }) if not_before == NOW - BACKDATE));
+    }
+
+    #[test]
+    fn a_certificate_of_a_stranger_under_the_root_is_no_identity() {
+        let authority = Authority::generate(NOW).expect("an authority");
+        let root = Identity::new(authority.root().clone(), &authority.root().to_pem(), authority.key(), NOW);
+        assert!(matches!(root, Err(IdentityError::Certificate { source: CertificateError::Subject(_), .. })));
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let authority = Authority::generate(NOW).expect("an authority");
+        let request = CertificateRequest::new().expect("a request");
+        let key = request.key.to_pem();
+        let shown = format!("{request:?} {:?}", identity(&authority, subject(1, Role::Worker), NOW));
+        assert!(key.lines().all(|line| !shown.contains(line)), "{shown}");
+    }
+}

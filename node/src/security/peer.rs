@@ -1,0 +1,84 @@
+//! Who is at the other end of a connection, as the connection itself proves it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::UnixStream;
+
+use super::subject::Subject;
+
+/// The other end of a connection; every request carries the one of its connection in its extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// Somebody without a certificate.
+    Anonymous {
+        /// Where the connection comes from.
+        address: SocketAddr,
+    },
+    /// The holder of a certificate that the cluster's root vouches for.
+    Node {
+        /// Whom the certificate speaks for.
+        subject: Subject,
+        /// Where the connection comes from.
+        address: SocketAddr,
+    },
+    /// A user of this machine at the manager's unix socket.
+    Operator {
+        /// The user's name, or `uid 1000` if there is none.
+        user: String,
+    },
+}
+
+impl Peer {
+    /// The local user at the other end of a unix socket, as the kernel knows it.
+    pub(super) fn operator(stream: &UnixStream) -> io::Result<Self> {
+        Ok(Self::Operator { user: user_name(stream.peer_cred()?.uid()) })
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous { address } => write!(f, "a caller without certificate at {address}"),
+            Self::Node { subject, address } => write!(f, "{subject} at {address}"),
+            Self::Operator { user } => write!(f, "local user {user}"),
+        }
+    }
+}
+
+/// The name of a local user. Users that only a directory service knows keep their number: asking it could block for long,
+/// while the file is small and at hand.
+fn user_name(uid: u32) -> String {
+    let users = std::fs::read("/etc/passwd").unwrap_or_default();
+    name_in(&String::from_utf8_lossy(&users), uid).map_or_else(|| format!("uid {uid}"), str::to_owned)
+}
+
+/// The name of `uid` in the lines `name:password:uid:...` of `users`.
+fn name_in(users: &str, uid: u32) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_named_by_the_file() {
+        let users =
+            "root:x:0:0:root:/root:/bin/sh\n# a comment\n\n:x:7::\nbroken\nada:x:1000:1000::/home/ada:\nbob:x:1000::";
+        assert_eq!(name_in(users, 0), Some("root"));
+        assert_eq!(name_in(users, 1000), Some("ada"));
+        assert_eq!(name_in(users, 7), None);
+        assert_eq!(name_in("", 0), None);
+    }
+
+    #[test]
+    fn a_user_without_a_name_has_a_number() {
+        assert_eq!(user_name(u32::MAX - 1), "uid 4294967294");
+    }
+}

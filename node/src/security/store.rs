@@ -1,0 +1,267 @@
+//! Where a node keeps its identity: `certificates/` under the state directory.
+//!
+//! Key and certificate are two files, and a crash may come between them. The new certificate is therefore written under a
+//! temporary name first, then the key takes its place (from here on the new pair counts), then the certificate. A load
+//! that finds the certificate not to fit the key takes the temporary one if that fits. Calls block on the disk.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use events::Timestamp;
+use zeroize::Zeroizing;
+
+use super::{Identity, IdentityError, PrivateKey, RootCertificate};
+
+const DIRECTORY: &str = "certificates";
+const ROOT_CERTIFICATE: &str = "swarm-root-ca.crt";
+pub(super) const NODE_CERTIFICATE: &str = "swarm-node.crt";
+const NODE_KEY: &str = "swarm-node.key";
+
+/// The certificates of one node on disk.
+#[derive(Debug, Clone)]
+pub struct CertificateStore {
+    directory: PathBuf,
+}
+
+/// One durable change of the directory.
+type Step<'a> = Box<dyn Fn() -> Result<(), IdentityError> + 'a>;
+
+impl CertificateStore {
+    /// The certificates under this state directory; nothing is read or written yet.
+    pub fn new(state_dir: &Path) -> Self {
+        Self { directory: state_dir.join(DIRECTORY) }
+    }
+
+    /// The node's identity, verified for `now`.
+    pub fn load(&self, now: Timestamp) -> Result<Identity, IdentityError> {
+        let root = self.load_root()?.ok_or(IdentityError::Missing("root certificate"))?;
+        let key = self.read(NODE_KEY)?.ok_or(IdentityError::Missing("key"))?;
+        let key = PrivateKey::from_pem(&key).map_err(IdentityError::Key)?;
+        let identity = |file: &str| match self.read(file)? {
+            Some(pem) => Identity::new(root.clone(), &pem, &key, now),
+            None => Err(IdentityError::Missing("certificate")),
+        };
+        match identity(NODE_CERTIFICATE) {
+            Err(unfit @ (IdentityError::KeyMismatch | IdentityError::Missing(_))) => {
+                let identity = match identity(&temporary(NODE_CERTIFICATE)) {
+                    Err(IdentityError::KeyMismatch | IdentityError::Missing(_)) => return Err(unfit),
+                    other => other?,
+                };
+                self.put_in_place(NODE_CERTIFICATE)?;
+                Ok(identity)
+            }
+            other => other,
+        }
+    }
+
+    /// The root certificate that the node trusts, if it has one yet.
+    pub fn load_root(&self) -> Result<Option<RootCertificate>, IdentityError> {
+        let damaged = |source| IdentityError::Certificate { file: ROOT_CERTIFICATE, source };
+        self.read(ROOT_CERTIFICATE)?.map(|pem| RootCertificate::from_pem(&pem).map_err(damaged)).transpose()
+    }
+
+    /// Keeps the root certificate. Comes before the first [`save`](Self::save).
+    pub fn save_root(&self, root: &RootCertificate) -> Result<(), IdentityError> {
+        self.write_beside(ROOT_CERTIFICATE, root.to_pem().as_bytes(), 0o644)?;
+        self.put_in_place(ROOT_CERTIFICATE)
+    }
+
+    /// Keeps a new certificate and the key that belongs to it; after a crash either the old pair or the new one is loaded.
+    pub fn save(&self, cert_pem: &str, key: &PrivateKey) -> Result<(), IdentityError> {
+        self.save_steps(cert_pem, key).iter().try_for_each(|step| step())
+    }
+
+    /// What [`save`](Self::save) does, in order. A crash may come between any two of them.
+    fn save_steps<'a>(&'a self, cert_pem: &'a str, key: &'a PrivateKey) -> [Step<'a>; 4] {
+        [
+            Box::new(|| self.write_beside(NODE_CERTIFICATE, cert_pem.as_bytes(), 0o644)),
+            Box::new(|| self.write_beside(NODE_KEY, key.to_pem().as_bytes(), 0o600)),
+            Box::new(|| self.put_in_place(NODE_KEY)),
+            Box::new(|| self.put_in_place(NODE_CERTIFICATE)),
+        ]
+    }
+
+    fn read(&self, file: &str) -> Result<Option<Zeroizing<String>>, IdentityError> {
+        let path = self.directory.join(file);
+        match fs::read(&path) {
+            // A byte that is not text is damage like any other: the parser of the content says so.
+            Ok(bytes) => Ok(Some(Zeroizing::new(String::from_utf8_lossy(&Zeroizing::new(bytes)).into_owned()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(failed(&path, source)),
+        }
+    }
+
+    /// Writes and syncs the content under the file's temporary name.
+    fn write_beside(&self, file: &str, content: &[u8], mode: u32) -> Result<(), IdentityError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
+        made.map_err(|source| failed(&self.directory, source))?;
+        let path = self.directory.join(temporary(file));
+        let write = || {
+            // A rest of an earlier attempt goes first: the mode counts only for a file that is created.
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            let mut to = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+            to.write_all(content)?;
+            to.sync_all()?;
+            self.sync_directory()
+        };
+        write().map_err(|source| failed(&path, source))
+    }
+
+    /// Gives the file with the temporary name its own, durably.
+    fn put_in_place(&self, file: &str) -> Result<(), IdentityError> {
+        let path = self.directory.join(file);
+        let renamed = fs::rename(self.directory.join(temporary(file)), &path).and_then(|()| self.sync_directory());
+        renamed.map_err(|source| failed(&path, source))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+fn temporary(file: &str) -> String {
+    format!(".{file}.new")
+}
+
+fn failed(path: &Path, source: io::Error) -> IdentityError {
+    IdentityError::File { path: path.display().to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{DAY, NOW, subject};
+    use super::super::{Authority, CertificateRequest, NODE_EXPIRY_DEFAULT};
+    use super::*;
+    use events::Role;
+    use std::os::unix::fs::PermissionsExt;
+
+    struct Disk {
+        authority: Authority,
+        state_dir: tempfile::TempDir,
+        store: CertificateStore,
+    }
+
+    impl Disk {
+        fn new() -> Self {
+            let state_dir = tempfile::tempdir().expect("a directory");
+            let store = CertificateStore::new(state_dir.path());
+            let authority = Authority::generate(NOW).expect("an authority");
+            store.save_root(authority.root()).expect("saved");
+            Self { authority, state_dir, store }
+        }
+
+        fn pair(&self, node: u128) -> (String, PrivateKey) {
+            let request = CertificateRequest::new().expect("a request");
+            let member = subject(node, Role::Worker);
+            let issued =
+                self.authority.sign(&request.csr_pem, member, NOW, NODE_EXPIRY_DEFAULT).expect("a certificate");
+            (issued.cert_pem, request.key)
+        }
+
+        fn path(&self, file: &str) -> PathBuf {
+            self.state_dir.path().join(DIRECTORY).join(file)
+        }
+
+        fn loaded(&self) -> Result<u128, IdentityError> {
+            self.store.load(NOW).map(|identity| events::Id::bits(identity.subject().node))
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_the_key_is_private() {
+        let disk = Disk::new();
+        assert!(matches!(disk.loaded(), Err(IdentityError::Missing("key"))));
+        let (certificate, key) = disk.pair(1);
+        disk.store.save(&certificate, &key).expect("saved");
+        assert_eq!(disk.loaded().expect("an identity"), 1);
+        let mode = |file| fs::metadata(disk.path(file)).expect("a file").permissions().mode() & 0o777;
+        assert_eq!((mode(NODE_KEY), mode("")), (0o600, 0o700));
+        let mut names: Vec<_> =
+            fs::read_dir(disk.path("")).expect("files").map(|file| file.expect("a file").file_name()).collect();
+        names.sort();
+        assert_eq!(names, [NODE_CERTIFICATE, NODE_KEY, ROOT_CERTIFICATE], "nothing temporary is left");
+        assert!(matches!(disk.store.load(NOW + DAY * 91), Err(IdentityError::Expired { .. })));
+    }
+
+    #[test]
+    fn a_crash_at_any_step_leaves_the_old_pair_or_the_new_one() {
+        for (steps, expected) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2)] {
+            let disk = Disk::new();
+            let (old, old_key) = disk.pair(1);
+            disk.store.save(&old, &old_key).expect("saved");
+            let (new, new_key) = disk.pair(2);
+            for step in &disk.store.save_steps(&new, &new_key)[..steps] {
+                step().expect("done");
+            }
+            assert_eq!(disk.loaded().expect("an identity"), expected, "after {steps} steps");
+            let certificate = fs::read_to_string(disk.path(NODE_CERTIFICATE)).expect("a file");
+            assert_eq!(certificate == new, expected == 2, "after {steps} steps and a load");
+            disk.store.save(&new, &new_key).expect("the rest does not hinder the next attempt");
+            assert_eq!(disk.loaded().expect("an identity"), 2);
+        }
+    }
+
+    #[test]
+    fn a_crash_during_the_first_save_is_finished_or_forgotten() {
+        for steps in 0..=4 {
+            let disk = Disk::new();
+            let (certificate, key) = disk.pair(1);
+            for step in &disk.store.save_steps(&certificate, &key)[..steps] {
+                step().expect("done");
+            }
+            match disk.loaded() {
+                Ok(node) => assert!(node == 1 && steps >= 3, "after {steps} steps"),
+                Err(IdentityError::Missing(_)) => assert!(steps < 3, "after {steps} steps"),
+                Err(error) => panic!("after {steps} steps: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_torn_certificate_that_never_counted_does_no_harm() {
+        let disk = Disk::new();
+        let (old, old_key) = disk.pair(1);
+        disk.store.save(&old, &old_key).expect("saved");
+        fs::write(disk.path(&temporary(NODE_CERTIFICATE)), &old.as_bytes()[..100]).expect("a torn file");
+        assert_eq!(disk.loaded().expect("an identity"), 1);
+    }
+
+    #[test]
+    fn damaged_files_are_named() {
+        let disk = Disk::new();
+        let (certificate, key) = disk.pair(1);
+        for file in [ROOT_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY] {
+            for content in [Some(&b""[..]), Some(b"\xff\xfe"), None] {
+                disk.store.save_root(disk.authority.root()).expect("saved");
+                disk.store.save(&certificate, &key).expect("saved");
+                let whole = fs::read(disk.path(file)).expect("a file");
+                fs::write(disk.path(file), content.unwrap_or(&whole[..whole.len() / 2])).expect("damaged");
+                let error = disk.loaded().expect_err("damage");
+                assert!(error.to_string().starts_with(&format!("{file} is not usable: ")), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_noticed() {
+        let disk = Disk::new();
+        let (certificate, key) = disk.pair(1);
+        disk.store.save(&certificate, &key).expect("saved");
+        fs::write(disk.path(NODE_KEY), disk.pair(2).1.to_pem().as_bytes()).expect("another key");
+        assert!(matches!(disk.loaded(), Err(IdentityError::KeyMismatch)));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let state_dir = tempfile::tempdir().expect("a directory");
+        let file = state_dir.path().join("file");
+        fs::write(&file, "").expect("a file");
+        let error = CertificateStore::new(&file).save_root(Disk::new().authority.root()).expect_err("no directory");
+        assert!(error.to_string().starts_with(&format!("{}/certificates: ", file.display())), "{error}");
+    }
+}

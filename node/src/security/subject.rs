@@ -1,0 +1,62 @@
+//! Whom a certificate speaks for.
+
+use std::fmt;
+
+use events::{ClusterId, Named, NodeId, Role};
+use rustls_pki_types::CertificateDer;
+use x509_parser::x509::AttributeTypeAndValue;
+
+use super::certificate::{self, CertificateError};
+
+/// A member of a cluster, as its certificate's subject names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject {
+    /// The node: the subject's common name.
+    pub node: NodeId,
+    /// What the node is trusted with: the subject's organisational unit.
+    pub role: Role,
+    /// The cluster that it belongs to: the subject's organisation.
+    pub cluster: ClusterId,
+}
+
+impl Subject {
+    /// The subject of a node's certificate. Only its form is checked: trust is the business of whoever verified the chain.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
+        let parsed = certificate::parse(certificate)?;
+        let name = parsed.subject();
+        let node = only(name.iter_common_name()).and_then(|text| text.parse().ok());
+        let role = only(name.iter_organizational_unit()).and_then(role_named);
+        let cluster = only(name.iter_organization()).and_then(|text| text.parse().ok());
+        Ok(Self {
+            node: node.ok_or(CertificateError::Subject("node id (CN)"))?,
+            role: role.ok_or(CertificateError::Subject("role (OU)"))?,
+            cluster: cluster.ok_or(CertificateError::Subject("cluster id (O)"))?,
+        })
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.role.name(), self.node)
+    }
+}
+
+/// The name of a role in certificates; for managers also the server name that clients expect.
+pub(super) fn unit_of(role: Role) -> &'static str {
+    match role {
+        Role::Manager => "swarm-manager",
+        Role::Worker => "swarm-worker",
+    }
+}
+
+fn role_named(unit: &str) -> Option<Role> {
+    [Role::Manager, Role::Worker].into_iter().find(|role| unit_of(*role) == unit)
+}
+
+/// The attribute's text if there is exactly one: a subject with two names is nobody's.
+fn only<'a>(mut attributes: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>) -> Option<&'a str> {
+    match (attributes.next(), attributes.next()) {
+        (Some(attribute), None) => attribute.as_str().ok(),
+        _ => None,
+    }
+}
