@@ -1,7 +1,7 @@
 //! The log: consensus, storage and history. Raft types stay inside this folder.
 //!
-//! Nothing here reads a clock, starts a thread or awaits, and the simulation drives the very same code over a
-//! [`MemoryDisk`].
+//! Nothing here reads a clock, starts a thread or awaits: the turn loop drives [`Consensus`] with ticks, proposals and
+//! [`Consensus::ready`], and the simulation drives the very same code over a [`MemoryDisk`].
 //!
 //! ```text
 //! raft entries   |<- cut ->|<---------- first_index .. last_index ---------->|
@@ -15,9 +15,11 @@
 pub mod chain;
 mod checkpoint;
 pub mod disk;
+mod drain;
 pub mod entry;
 mod mark;
 pub mod memory;
+pub mod raft;
 mod recover;
 pub mod rocks;
 pub mod seal;
@@ -33,6 +35,7 @@ pub use chain::{Verified, verify_all};
 pub use disk::Table;
 pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, Membership};
 pub use memory::{Crash, MemoryDisk, MemoryStore};
+pub use raft::{Committed, Consensus, Message, Progress, ProposeError, RoleChange, StepError};
 pub use rocks::RocksStore;
 
 /// Where a manager keeps its log. All methods take `&self`; the turn loop is the only writer of raft entries and history,
