@@ -26,6 +26,13 @@ pub mod seal;
 pub mod store;
 mod tail;
 
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod fixtures;
+
 use std::path::PathBuf;
 
 use bytes::Bytes;

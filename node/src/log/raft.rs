@@ -295,3 +295,6 @@ fn to_message(message: eraftpb::Message) -> Result<Message, LogError> {
     let bytes = message.write_to_bytes().map_err(|error| LogError::Consensus(error.to_string()))?;
     Ok(Message { to: message.to, bytes })
 }
+
+#[cfg(test)]
+mod tests;

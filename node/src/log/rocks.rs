@@ -248,3 +248,6 @@ fn not_opened(path: &Path, error: rocksdb::Error) -> LogError {
         _ => LogError::Storage { action: "open the log", reason },
     }
 }
+
+#[cfg(test)]
+mod tests;
