@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::chain::Chain;
-use super::fixtures::{Machine, Manager, MemoryMachine};
+use super::fixtures::{Machine, Manager, MemoryMachine, entry};
 use super::memory::{Crash, MemoryDisk};
 use super::{CheckpointHead, LogError, LogStore};
 
@@ -135,4 +135,15 @@ fn an_unsynced_tail_is_applied_again_after_a_power_cut() {
     // The last write that was synced carried the history of the two before it.
     assert_eq!((loaded.applied, loaded.last_index), (4, 5));
     recover(&machine, &mut answers);
+}
+
+#[test]
+fn what_a_start_has_read_survives_a_power_cut() {
+    let machine = MemoryMachine(MemoryDisk::default());
+    let store = machine.start();
+    store.append(vec![entry(2, 1, "written, not synced")], None, false).unwrap();
+    machine.0.crash(Crash::Killed);
+    assert_eq!(machine.open().load().unwrap().last_index, 2);
+    machine.0.crash(Crash::PowerCut { kept_writes: 0 });
+    assert_eq!(machine.open().load().unwrap().last_index, 2);
 }

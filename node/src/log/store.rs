@@ -140,6 +140,9 @@ impl<D: Disk> LogStore for Store<D> {
         if let Some(hard_state) = hard_state {
             batch.push(self.put_record(Table::Meta, HARD_STATE, &hard_state)?);
         }
+        if batch.is_empty() && !sync {
+            return Ok(());
+        }
         self.disk.write(batch, if sync { Durability::Synced } else { Durability::Unsynced })?;
         state.tail.append(entries);
         Ok(())
