@@ -1,1 +1,311 @@
-//! The log: raft, storage and history. Raft types stay inside this folder.
+//! The log: consensus, storage and history. Raft types stay inside this folder.
+//!
+//! Nothing here reads a clock, starts a thread or awaits: the turn loop drives [`Consensus`] with ticks, proposals and
+//! [`Consensus::ready`], and the simulation drives the very same code over a [`MemoryDisk`].
+//!
+//! ```text
+//! raft entries   |<- cut ->|<---------- first_index .. last_index ---------->|
+//! history        |<------------ frames, for ever ------------>| applied
+//! checkpoints         ^ older             ^ newest
+//! ```
+//!
+//! Raft entries are short-lived consensus: they go once history and a checkpoint hold what they say. History is the
+//! product: every applied frame, each carrying the hash of the one before it.
+
+pub mod chain;
+mod checkpoint;
+pub mod disk;
+mod drain;
+pub mod entry;
+mod mark;
+pub mod memory;
+pub mod raft;
+mod recover;
+pub mod rocks;
+pub mod seal;
+pub mod store;
+mod tail;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod fixtures;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use events::frame::FrameHash;
+
+pub use chain::{Verified, verify_all};
+pub use disk::Table;
+pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, Membership};
+pub use memory::{Crash, MemoryDisk, MemoryStore};
+pub use raft::{Committed, Consensus, Message, Progress, ProposeError, RoleChange, StepError};
+pub use rocks::RocksStore;
+
+/// Where a manager keeps its log. All methods take `&self`; the turn loop is the only writer of raft entries and history,
+/// while [`LogStore::history`] and the checkpoint methods may be called from other threads at the same time.
+///
+/// Any error of a method that writes is final: what is on the disk is then unknown, because a second attempt may report a
+/// success that never happened. The process ends, and the next start reads what is really there.
+pub trait LogStore: Send + Sync {
+    /// Verifies the log, repairs a torn tail of history, and says where everything stands. Comes before all else but
+    /// [`LogStore::history`] and [`LogStore::applied`]. What it returns is durable.
+    ///
+    /// # Errors
+    /// When a part that nothing can repair is damaged, or the log ends before what was known to be durable.
+    fn load(&self) -> Result<Loaded, LogError>;
+
+    /// Writes the first members of a new cluster, durably. The first entry then gets index 2.
+    ///
+    /// # Errors
+    /// When the log has begun already, or the write fails.
+    fn initialize(&self, membership: &Membership) -> Result<(), LogError>;
+
+    /// Appends raft entries, in place of those from the first one's index on, and the hard state, in one write.
+    /// With `sync` everything written so far is durable when this returns.
+    ///
+    /// # Errors
+    /// When the entries do not follow what is there, or the write fails.
+    fn append(&self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) -> Result<(), LogError>;
+
+    /// The raft entries `from..to`, cut after `bytes_max` bytes of payload but never before the first.
+    ///
+    /// # Errors
+    /// When an entry is missing or damaged, or cannot be read.
+    fn entries(&self, from: u64, to: u64, bytes_max: u64) -> Result<Vec<Entry>, LogError>;
+
+    /// The term of the entry at `index`; also of the last one that was cut. Nothing for any other.
+    ///
+    /// # Errors
+    /// When the entry is damaged or cannot be read.
+    fn term(&self, index: u64) -> Result<Option<u64>, LogError>;
+
+    /// Index of the first raft entry that is kept, or of the next one if none is.
+    fn first_index(&self) -> u64;
+
+    /// Index of the last raft entry.
+    fn last_index(&self) -> u64;
+
+    /// Adds applied frames to history and moves the applied index, in one write that is not synced: the raft entries can
+    /// repeat it. `applied` may lie beyond the last frame, as empty entries carry none.
+    ///
+    /// # Errors
+    /// When a frame is not the next link of the chain, or the write fails.
+    fn apply(&self, frames: &[AppliedFrame], applied: u64) -> Result<(), LogError>;
+
+    /// What was applied last, as the disk has it.
+    ///
+    /// # Errors
+    /// When the record is damaged or cannot be read.
+    fn applied(&self) -> Result<Applied, LogError>;
+
+    /// The stored bytes of the frames from index `from` on: at most `frames_max` frames, cut after `bytes_max` bytes but
+    /// never before the first.
+    ///
+    /// # Errors
+    /// When a frame is damaged or cannot be read.
+    fn history(&self, from: u64, frames_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError>;
+
+    /// Index of the last frame in history.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn history_last(&self) -> Result<Option<u64>, LogError>;
+
+    /// Stores a snapshot of the projections, durably, and with it all history before it. The newest two are kept.
+    ///
+    /// # Errors
+    /// When a write fails.
+    fn save_checkpoint(&self, head: CheckpointHead, bytes: &[u8]) -> Result<(), LogError>;
+
+    /// The newest checkpoint that is intact and not ahead of the applied index.
+    ///
+    /// # Errors
+    /// When there are checkpoints and none of them is intact, or they cannot be read.
+    fn load_checkpoint(&self) -> Result<Option<Checkpoint>, LogError>;
+
+    /// Cuts raft entries up to and including `to`, but none that is not covered by every checkpoint that is kept and by
+    /// history. Returns the first index that is left.
+    ///
+    /// # Errors
+    /// When the write fails.
+    fn compact(&self, to: u64) -> Result<u64, LogError>;
+
+    /// Makes everything that was written so far durable.
+    ///
+    /// # Errors
+    /// When the disk does not confirm it.
+    fn sync(&self) -> Result<(), LogError>;
+}
+
+/// What a verified log holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Term, vote and commit index; the commit index is at least the applied one.
+    pub hard_state: HardState,
+    /// The members of the cluster; nothing in a log that has not begun.
+    pub membership: Option<Membership>,
+    /// Everything up to this raft index is in history. May be lower than before a crash: the rest is in the raft entries
+    /// still, and consensus returns it again.
+    pub applied: u64,
+    /// Index of the first raft entry that is kept.
+    pub first_index: u64,
+    /// Index of the last raft entry.
+    pub last_index: u64,
+    /// The last frame of history; the next one carries its hash.
+    pub last_frame: Option<FrameLink>,
+    /// Index of the newest checkpoint.
+    pub checkpoint: Option<u64>,
+    /// The index from which on a torn tail of history was dropped.
+    pub repaired_from: Option<u64>,
+}
+
+/// What a checkpoint stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointHead {
+    /// It holds the effects of everything up to this raft index.
+    pub index: u64,
+    /// The term of the entry at that index.
+    pub term: u64,
+    /// Hash of the last frame at or before that index; the frame after it carries this.
+    pub frame_hash: FrameHash,
+}
+
+/// A snapshot of the projections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// What it stands for.
+    pub head: CheckpointHead,
+    /// The projections, in a form that is theirs.
+    pub bytes: Vec<u8>,
+}
+
+/// Why the log cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A file beside the database could not be used.
+    #[error("cannot {action} {path}", path = .path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// The database failed.
+    #[error("cannot {action}: {reason}")]
+    Storage {
+        /// What was tried.
+        action: &'static str,
+        /// The database's words.
+        reason: String,
+    },
+    /// The database's own files are damaged, so that no index can be told.
+    #[error("the log in {path} is damaged: {reason}", path = .path.display())]
+    Unreadable {
+        /// The database's directory.
+        path: PathBuf,
+        /// The database's words.
+        reason: String,
+    },
+    /// Another process has the log open.
+    #[error("another swarmd is using the log in {path}", path = .0.display())]
+    InUse(PathBuf),
+    /// There is a log, but not the key that it is sealed with.
+    #[error("the log's data key {path} is missing, and the log cannot be read without it", path = .0.display())]
+    KeyMissing(PathBuf),
+    /// The data key's file does not hold a key.
+    #[error("the log's data key {path} is damaged: {reason}", path = .path.display())]
+    KeyDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A stored value is not what was written.
+    #[error("the log is damaged at index {index} ({table}): {reason}")]
+    Damaged {
+        /// Where the value is.
+        table: Table,
+        /// The index that it belongs to.
+        index: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The raft log ends before what was known to be durable.
+    #[error("the log ends at index {last}, but everything up to index {known} was durable ({witness})")]
+    Shortened {
+        /// Index of the last entry that is there.
+        last: u64,
+        /// Index that was durable once.
+        known: u64,
+        /// What says so.
+        witness: &'static str,
+    },
+    /// Something was to be written that does not follow what is there.
+    #[error("index {index} does not follow index {last} in the log ({table})")]
+    OutOfOrder {
+        /// Where it was to go.
+        table: Table,
+        /// The index that was to be written.
+        index: u64,
+        /// The last index that is there.
+        last: u64,
+    },
+    /// A frame was to be added to history that does not follow the last one.
+    #[error("frame {index} cannot be added to history: {reason}")]
+    Unchained {
+        /// The frame's index.
+        index: u64,
+        /// Why it is not the next link of the chain.
+        reason: String,
+    },
+    /// The log of a new cluster was to be begun where there is one already.
+    #[error("the log has begun already")]
+    Initialized,
+    /// A log was to be opened that no cluster has begun yet.
+    #[error("the log has not begun: this node was never a manager of a cluster")]
+    NotInitialized,
+    /// The log holds something that only a newer build can follow.
+    #[error("index {index} of the log needs a newer swarmd: {reason}")]
+    Unsupported {
+        /// The index.
+        index: u64,
+        /// What it holds.
+        reason: &'static str,
+    },
+    /// Consensus refused to start with this state.
+    #[error("consensus cannot start: {0}")]
+    Consensus(String),
+}
+
+impl LogError {
+    /// What to do about it, as one sentence for the user; nothing where the error itself says all there is.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Damaged { .. } | Self::Unreadable { .. } => {
+                Some("`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup")
+            }
+            Self::Shortened { .. } => Some(
+                "the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads",
+            ),
+            Self::KeyMissing(_) | Self::KeyDamaged { .. } => {
+                Some("put the key back from a backup, or start with an empty state directory")
+            }
+            Self::InUse(_) => Some("stop the other swarmd, or give this one a state directory of its own"),
+            Self::File { .. } | Self::Storage { .. } => {
+                Some("see that the state directory can be written and its disk is neither full nor failing")
+            }
+            Self::Unsupported { .. } => Some("start the newest swarmd that ran on this state directory"),
+            Self::OutOfOrder { .. }
+            | Self::Unchained { .. }
+            | Self::Initialized
+            | Self::NotInitialized
+            | Self::Consensus(_) => None,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Checkpoints on the disk: parts of bounded size, then a manifest. A checkpoint exists when its manifest does, so one
+//! that a crash cut short was never there.
+
+use std::ops::ControlFlow;
+
+use events::frame::FrameHash;
+use serde::{Deserialize, Serialize};
+
+use super::disk::{Change, Disk, Durability, Key, Table};
+use super::store::Store;
+use super::{Checkpoint, CheckpointHead, LogError};
+
+/// Size of a part in bytes: small enough to be sealed and written without a pause for the turns meanwhile.
+const PART_BYTES: usize = 1024 * 1024;
+/// The newest may prove to be damaged.
+const KEPT: usize = 2;
+
+/// The value at part 0.
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    term: u64,
+    frame_hash: FrameHash,
+    bytes: u64,
+}
+
+impl<D: Disk> Store<D> {
+    pub(super) fn write_checkpoint(&self, head: CheckpointHead, bytes: &[u8]) -> Result<(), LogError> {
+        let table = Table::Checkpoint;
+        // What an earlier attempt at this index left behind.
+        let clear = Change::DeleteRange { table, from: Key::at(head.index), to: Key::at(head.index + 1) };
+        self.disk.write(vec![clear], Durability::Unsynced)?;
+        for (part, chunk) in (1..).zip(bytes.chunks(PART_BYTES)) {
+            let put = self.put(table, Key { index: head.index, part }, &[], chunk)?;
+            self.disk.write(vec![put], Durability::Unsynced)?;
+        }
+        let manifest = Manifest { term: head.term, frame_hash: head.frame_hash, bytes: bytes.len() as u64 };
+        let mut batch = vec![self.put_record(table, Key::at(head.index), &manifest)?];
+        let older = self.checkpoints()?;
+        if let Some(&oldest_kept) = older.iter().rev().filter(|&&index| index != head.index).nth(KEPT - 2) {
+            batch.push(Change::DeleteRange { table, from: Key::MIN, to: Key::at(oldest_kept) });
+        }
+        self.disk.write(batch, Durability::Synced)
+    }
+
+    /// The indexes of all checkpoints, oldest first.
+    pub(super) fn checkpoints(&self) -> Result<Vec<u64>, LogError> {
+        let mut found = Vec::new();
+        let mut next = Some(Key::MIN);
+        while let Some(from) = next.take() {
+            self.disk.scan(Table::Checkpoint, from, Key::MAX, &mut |key, _| {
+                if key.part == 0 {
+                    found.push(key.index);
+                }
+                // Parts are skipped, not read.
+                next = Some(Key::at(key.index + 1));
+                Ok(ControlFlow::Break(()))
+            })?;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn read_checkpoint(&self, applied: u64) -> Result<Option<Checkpoint>, LogError> {
+        let mut damage = None;
+        for &index in self.checkpoints()?.iter().rev().filter(|&&index| index <= applied) {
+            match self.read_checkpoint_at(index) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(error @ LogError::Damaged { .. }) => {
+                    tracing::warn!(%error, "a checkpoint cannot be used, trying the one before it");
+                    damage = damage.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        damage.map_or(Ok(None), Err)
+    }
+
+    fn read_checkpoint_at(&self, index: u64) -> Result<Checkpoint, LogError> {
+        let table = Table::Checkpoint;
+        let damaged = |reason: &str| LogError::Damaged { table, index, reason: reason.into() };
+        let manifest: Manifest =
+            self.record(table, Key::at(index))?.ok_or_else(|| damaged("the manifest is missing"))?;
+        let mut bytes = Vec::new();
+        let mut parts = 1..;
+        self.disk.scan(table, Key { index, part: 1 }, Key::at(index + 1), &mut |key, sealed| {
+            if parts.next() != Some(key.part) {
+                return Err(damaged("a part is missing"));
+            }
+            bytes.extend_from_slice(&self.unseal(table, key, sealed)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if bytes.len() as u64 != manifest.bytes {
+            return Err(damaged("the last part is missing"));
+        }
+        let head = CheckpointHead { index, term: manifest.term, frame_hash: manifest.frame_hash };
+        Ok(Checkpoint { head, bytes })
+    }
+}

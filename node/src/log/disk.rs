@@ -1,0 +1,160 @@
+//! What the log needs of a disk: ordered tables of opaque values, atomic batches, and syncing. RocksDB and the simulated
+//! disk are the two of them; all that knows what the values mean is above.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use super::LogError;
+
+/// A table of the log; RocksDB calls it a column family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Raft entries, by index.
+    Raft,
+    /// The few records that say where everything stands.
+    Meta,
+    /// Applied frames, by the index of their raft entry.
+    History,
+    /// Snapshots of the projections, by index and part.
+    Checkpoint,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 4] = [Self::Raft, Self::Meta, Self::History, Self::Checkpoint];
+
+    /// The name of the table, on the disk and in messages. Values are sealed with it: it never changes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raft => "raft",
+            Self::Meta => "meta",
+            Self::History => "history",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The place of a value in its table: nothing but numbers, so keys tell nobody anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// A raft index; for [`Table::Meta`] the number of the record.
+    pub index: u64,
+    /// Which part of the value; 0 where values are not parted.
+    pub part: u32,
+}
+
+impl Key {
+    /// Before every key.
+    pub const MIN: Self = Self { index: 0, part: 0 };
+    /// After every key in use.
+    pub const MAX: Self = Self { index: u64::MAX, part: u32::MAX };
+    /// Bytes of an encoded key.
+    pub const BYTES: usize = 12;
+
+    /// The key of a value that is not parted.
+    pub const fn at(index: u64) -> Self {
+        Self { index, part: 0 }
+    }
+
+    /// The stored form, which sorts as keys do.
+    pub fn encode(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.index.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.part.to_be_bytes());
+        bytes
+    }
+
+    /// Reads the stored form; nothing if these bytes are not a key.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (index, part) = bytes.split_first_chunk::<8>()?;
+        Some(Self { index: u64::from_be_bytes(*index), part: u32::from_be_bytes(part.try_into().ok()?) })
+    }
+}
+
+/// One step of a [`Batch`].
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Writes a value.
+    Put {
+        /// Its table.
+        table: Table,
+        /// Its place.
+        key: Key,
+        /// The sealed value.
+        value: Vec<u8>,
+    },
+    /// Removes the values at `from` up to, but not including, `to`.
+    DeleteRange {
+        /// Their table.
+        table: Table,
+        /// The first place.
+        from: Key,
+        /// The place after the last one.
+        to: Key,
+    },
+}
+
+/// Changes that happen together or not at all.
+pub type Batch = Vec<Change>;
+
+/// When a write counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When it survives a power cut, and with it every write before it.
+    Synced,
+    /// When the operating system has it: it survives the end of the process.
+    Unsynced,
+}
+
+/// What [`Disk::scan`] does with one value: go on, or stop. Must not call the disk.
+pub type Visit<'a> = dyn FnMut(Key, Vec<u8>) -> Result<ControlFlow<()>, LogError> + 'a;
+
+/// Ordered tables on some medium. Writes survive a crash in the order in which they were made: if one of them is there
+/// after it, so is every write before it, in whichever table.
+pub trait Disk: Send + Sync {
+    /// The value at a place.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn get(&self, table: Table, key: Key) -> Result<Option<Vec<u8>>, LogError>;
+
+    /// Visits the values from `from` up to, but not including, `to`, in order, as they were when the scan began.
+    ///
+    /// # Errors
+    /// When a value cannot be read, or `visit` fails.
+    fn scan(&self, table: Table, from: Key, to: Key, visit: &mut Visit<'_>) -> Result<(), LogError>;
+
+    /// The last key of a table.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn last_key(&self, table: Table) -> Result<Option<Key>, LogError>;
+
+    /// Makes the changes of a batch, all or none.
+    ///
+    /// # Errors
+    /// When they could not be made; the medium is then in an unknown state.
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError>;
+
+    /// Makes every write so far durable.
+    ///
+    /// # Errors
+    /// When the medium does not confirm it.
+    fn sync(&self) -> Result<(), LogError>;
+
+    /// The high-water mark as of the opening of the disk: an index that was durable once, kept apart from the tables so
+    /// that their loss shows. May be lower than the truth after a power cut, never higher.
+    fn mark(&self) -> Option<u64>;
+
+    /// Moves the high-water mark.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    fn set_mark(&self, index: u64) -> Result<(), LogError>;
+}

@@ -1,0 +1,188 @@
+//! Raft's entries and records as we store them. Our own plain types and bytes: nothing on the disk is parsed by raft's
+//! protobuf library, and raft's types do not leave the driver.
+
+use bytes::Bytes;
+use events::frame::FrameHash;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// First byte of every value; another one is a newer build's.
+const VERSION: u8 = 1;
+/// Version, kind and term.
+pub(super) const ENTRY_HEAD_BYTES: usize = 10;
+
+/// What an entry is to raft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A frame, or nothing if the payload is empty: a new leader's first entry.
+    Frame,
+    /// A change of the members, one at a time.
+    Membership,
+    /// A change of the members, by joint consensus.
+    JointMembership,
+}
+
+/// One entry of the raft log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its index; the log has no gaps.
+    pub index: u64,
+    /// The term of the leader that made it.
+    pub term: u64,
+    /// What it is to raft.
+    pub kind: EntryKind,
+    /// What it carries, opaque here.
+    pub payload: Bytes,
+}
+
+impl Entry {
+    /// What is stored before the payload. The index is not: the key is the index, and the value is sealed with it.
+    pub(super) fn head(&self) -> [u8; ENTRY_HEAD_BYTES] {
+        let kind = match self.kind {
+            EntryKind::Frame => 0,
+            EntryKind::Membership => 1,
+            EntryKind::JointMembership => 2,
+        };
+        let mut head = [VERSION, kind, 0, 0, 0, 0, 0, 0, 0, 0];
+        head[2..].copy_from_slice(&self.term.to_le_bytes());
+        head
+    }
+
+    /// Reads an entry back; the payload shares the bytes.
+    ///
+    /// # Errors
+    /// A sentence on what is wrong.
+    pub(super) fn decode(index: u64, mut stored: Bytes) -> Result<Self, String> {
+        if stored.len() < ENTRY_HEAD_BYTES {
+            return Err("the entry is cut short".into());
+        }
+        let payload = stored.split_off(ENTRY_HEAD_BYTES);
+        check_version(stored[0])?;
+        let kind = match stored[1] {
+            0 => EntryKind::Frame,
+            1 => EntryKind::Membership,
+            2 => EntryKind::JointMembership,
+            other => return Err(format!("the entry is of kind {other}, which this build does not know")),
+        };
+        let mut term = [0; 8];
+        term.copy_from_slice(&stored[2..]);
+        Ok(Self { index, term: u64::from_le_bytes(term), kind, payload })
+    }
+}
+
+/// What raft must never forget.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardState {
+    /// The newest term seen.
+    pub term: u64,
+    /// Who got this manager's vote in that term; 0 for nobody.
+    pub vote: u64,
+    /// The last index known to be committed.
+    pub commit: u64,
+}
+
+/// Who decides. Numbers are raft ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// Those who vote.
+    pub voters: Vec<u64>,
+    /// Those who follow without a vote.
+    pub learners: Vec<u64>,
+    /// Voters of the configuration that a joint one leaves.
+    pub voters_outgoing: Vec<u64>,
+    /// Voters that become learners when the joint configuration is left.
+    pub learners_next: Vec<u64>,
+    /// Whether raft leaves the joint configuration by itself.
+    pub auto_leave: bool,
+}
+
+impl Membership {
+    /// A cluster of one.
+    pub fn single(voter: u64) -> Self {
+        Self { voters: vec![voter], ..Self::default() }
+    }
+}
+
+/// A link of the chain of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameLink {
+    /// The frame's index.
+    pub index: u64,
+    /// The hash of its stored bytes.
+    pub hash: FrameHash,
+}
+
+/// How far history goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Everything up to this raft index has been applied.
+    pub index: u64,
+    /// The last frame at or before it: what history must end with.
+    pub frame: Option<FrameLink>,
+}
+
+/// A frame for history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedFrame {
+    /// The index of its raft entry.
+    pub index: u64,
+    /// The frame's stored bytes.
+    pub bytes: Bytes,
+}
+
+/// The last raft entry that was cut; raft still asks for its term.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cut {
+    pub index: u64,
+    pub term: u64,
+}
+
+/// The stored form of a record.
+pub(super) fn encode_record<T: Serialize>(record: &T) -> Vec<u8> {
+    postcard::to_extend(record, vec![VERSION]).expect("a record of numbers is always written to memory")
+}
+
+/// Reads a record back.
+///
+/// # Errors
+/// A sentence on what is wrong.
+pub(super) fn decode_record<T: DeserializeOwned>(stored: &[u8]) -> Result<T, String> {
+    let (&version, rest) = stored.split_first().ok_or("the record is empty")?;
+    check_version(version)?;
+    postcard::from_bytes(rest).map_err(|error| format!("the record is malformed: {error}"))
+}
+
+fn check_version(version: u8) -> Result<(), String> {
+    if version == VERSION { Ok(()) } else { Err(format!("it has format {version}, this build reads format {VERSION}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_every_kind_come_back() {
+        for kind in [EntryKind::Frame, EntryKind::Membership, EntryKind::JointMembership] {
+            let entry = Entry { index: 7, term: 0x0102_0304_0506_0708, kind, payload: Bytes::from_static(b"payload") };
+            let stored = [entry.head().as_slice(), &entry.payload].concat();
+            assert_eq!(Entry::decode(7, stored.into()), Ok(entry));
+        }
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused_with_a_sentence() {
+        assert_eq!(Entry::decode(1, Bytes::from_static(b"short")), Err("the entry is cut short".into()));
+        let newer = Bytes::from_static(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Entry::decode(1, newer), Err("it has format 2, this build reads format 1".into()));
+        assert!(decode_record::<HardState>(&[]).is_err());
+        assert!(decode_record::<Applied>(&[VERSION, 0xff]).is_err());
+    }
+
+    #[test]
+    fn records_come_back() {
+        let applied = Applied { index: 300, frame: Some(FrameLink { index: 299, hash: [9; 32] }) };
+        assert_eq!(decode_record(&encode_record(&applied)), Ok(applied));
+        let members = Membership::single(u64::MAX);
+        assert_eq!(decode_record(&encode_record(&members)), Ok(members));
+    }
+}

@@ -1,0 +1,161 @@
+//! What the tests of the log share: a machine of each kind, chained frames, and a manager that applies what commits.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use events::{Frame, FrameHeader};
+use prost::Message;
+use tempfile::TempDir;
+
+use super::chain::Chain;
+use super::disk::{Batch, Change, Disk, Durability, Key, Table};
+use super::entry::{AppliedFrame, Entry, EntryKind, FrameLink};
+use super::memory::{MemoryDisk, MemoryStore};
+use super::raft::{Consensus, Progress};
+use super::rocks::RocksStore;
+use super::{LogError, LogStore, Membership};
+
+/// Something with a disk on which the log is opened time and again.
+pub trait Machine {
+    fn try_open(&self) -> Result<Arc<dyn LogStore>, LogError>;
+    /// Changes the disk behind the log's back; the log must not be open.
+    fn tamper(&self, change: &dyn Fn(&dyn Disk) -> Batch);
+
+    fn open(&self) -> Arc<dyn LogStore> {
+        self.try_open().unwrap()
+    }
+
+    /// Opens the log of a cluster of one, and begins it if it has not begun.
+    fn start(&self) -> Arc<dyn LogStore> {
+        let store = self.open();
+        if store.load().unwrap().membership.is_none() {
+            store.initialize(&Membership::single(1)).unwrap();
+        }
+        store
+    }
+
+    fn flip_bit(&self, table: Table, index: u64) {
+        self.tamper(&|disk| {
+            let key = Key::at(index);
+            let mut value = disk.get(table, key).unwrap().unwrap();
+            let middle = value.len() / 2;
+            value[middle] ^= 0x10;
+            vec![Change::Put { table, key, value }]
+        });
+    }
+
+    fn remove_from(&self, table: Table, index: u64) {
+        self.tamper(&|_| vec![Change::DeleteRange { table, from: Key::at(index), to: Key::MAX }]);
+    }
+}
+
+pub struct MemoryMachine(pub MemoryDisk);
+
+impl Machine for MemoryMachine {
+    fn try_open(&self) -> Result<Arc<dyn LogStore>, LogError> {
+        Ok(Arc::new(MemoryStore::open(&self.0)?))
+    }
+
+    fn tamper(&self, change: &dyn Fn(&dyn Disk) -> Batch) {
+        self.0.write(change(&self.0), Durability::Synced).unwrap();
+    }
+}
+
+pub struct RocksMachine(pub TempDir);
+
+impl Machine for RocksMachine {
+    fn try_open(&self) -> Result<Arc<dyn LogStore>, LogError> {
+        Ok(Arc::new(RocksStore::open(self.0.path())?))
+    }
+
+    fn tamper(&self, change: &dyn Fn(&dyn Disk) -> Batch) {
+        let disk = RocksStore::open(self.0.path()).unwrap().disk;
+        disk.write(change(&disk), Durability::Synced).unwrap();
+    }
+}
+
+/// Runs a test on a fresh machine of each kind.
+pub fn on_both(test: impl Fn(&dyn Machine)) {
+    test(&MemoryMachine(MemoryDisk::default()));
+    test(&RocksMachine(tempfile::tempdir().unwrap()));
+}
+
+/// An entry that carries `payload`.
+pub fn entry(index: u64, term: u64, payload: &str) -> Entry {
+    Entry { index, term, kind: EntryKind::Frame, payload: Bytes::copy_from_slice(payload.as_bytes()) }
+}
+
+/// The stored bytes of the frame at `index`, chained to `previous`, padded to some size.
+pub fn frame(index: u64, previous: Option<FrameLink>, padding: usize) -> Bytes {
+    let header = FrameHeader {
+        index,
+        previous_hash: previous.map_or(Vec::new(), |link| link.hash.to_vec()),
+        // An unknown but harmless part of the frame.
+        term: 1,
+        ..FrameHeader::default()
+    };
+    let mut bytes = Frame { header, ..Frame::default() }.encode_to_vec();
+    prost::encoding::bytes::encode(15, &vec![7_u8; padding], &mut bytes);
+    bytes.into()
+}
+
+/// The frames `from..to`, chained to what came before.
+pub fn frames(previous: Option<FrameLink>, from: u64, to: u64) -> Vec<AppliedFrame> {
+    let mut chain = Chain::after(previous);
+    let frames = (from..to).map(|index| {
+        let bytes = frame(index, chain.last(), 100);
+        chain.follow(index, &bytes).unwrap();
+        AppliedFrame { index, bytes }
+    });
+    frames.collect()
+}
+
+/// Appends and applies the indexes `2..to`, each with a frame.
+pub fn fill(store: &dyn LogStore, to: u64) {
+    let from = store.last_index() + 1;
+    store.append((from..to).map(|index| entry(index, 1, "change")).collect(), None, true).unwrap();
+    let applied = store.applied().unwrap();
+    store.apply(&frames(applied.frame, applied.index + 1, to), to - 1).unwrap();
+}
+
+/// A manager whose frames are numbered proposals: the least that the turn loop does.
+pub struct Manager {
+    pub store: Arc<dyn LogStore>,
+    pub consensus: Consensus,
+    chain: Chain,
+    /// What was returned as committed and so may have been answered, in order.
+    pub committed: Vec<(u64, Bytes)>,
+}
+
+impl Manager {
+    /// Starts where the log stands, with what history and raft return from there.
+    pub fn start(machine: &dyn Machine, id: u64) -> Result<Self, LogError> {
+        let store = machine.try_open()?;
+        let mut loaded = store.load()?;
+        if loaded.membership.is_none() {
+            Consensus::bootstrap(&*store, id)?;
+            loaded = store.load()?;
+        }
+        let consensus = Consensus::open(store.clone(), id, &loaded)?;
+        Ok(Self { store, consensus, chain: Chain::after(loaded.last_frame), committed: Vec::new() })
+    }
+
+    /// Runs rounds until there is nothing left to do.
+    pub fn settle(&mut self) -> Result<(), LogError> {
+        while let Some(progress) = self.consensus.ready()? {
+            self.take(progress)?;
+        }
+        Ok(())
+    }
+
+    pub fn take(&mut self, progress: Progress) -> Result<(), LogError> {
+        let mut frames = Vec::new();
+        for committed in progress.committed {
+            let bytes = frame(committed.index, self.chain.last(), committed.bytes.len());
+            self.chain.follow(committed.index, &bytes).unwrap();
+            frames.push(AppliedFrame { index: committed.index, bytes });
+            self.committed.push((committed.index, committed.bytes));
+        }
+        progress.committed_to.map_or(Ok(()), |applied| self.consensus.apply(&frames, applied))
+    }
+}

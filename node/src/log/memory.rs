@@ -1,0 +1,195 @@
+//! A disk in memory for the simulation and for tests. It outlives the store that is opened on it, as a disk outlives a
+//! process, and it can crash: what was not synced is then lost, wholly or in part.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::LogError;
+use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
+use super::seal::Seal;
+use super::store::Store;
+
+/// A log on a [`MemoryDisk`].
+pub type MemoryStore = Store<MemoryDisk>;
+
+impl MemoryStore {
+    /// Opens the log on `disk`. All simulated disks share one data key: nothing on them is worth hiding.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn open(disk: &MemoryDisk) -> Result<Self, LogError> {
+        Ok(Self::new(disk.clone(), Seal::new(&[0; 32])?))
+    }
+}
+
+/// What a crash leaves of the writes that were not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// All of them: the process was killed, and the operating system has what it was given.
+    Killed,
+    /// The first few: the power was cut.
+    PowerCut {
+        /// How many of them, 0 for none.
+        kept_writes: usize,
+    },
+    /// Those up to the last one that adds to history, and of that one's last frame only the first half.
+    TornHistory,
+}
+
+/// The disk; clones are the same disk.
+#[derive(Clone, Default)]
+pub struct MemoryDisk(Arc<Mutex<State>>);
+
+type Tables = BTreeMap<(Table, Key), Vec<u8>>;
+
+#[derive(Default)]
+struct State {
+    /// What reads see.
+    written: Tables,
+    /// What a power cut cannot take.
+    durable: Tables,
+    /// What makes `durable` into `written`.
+    unsynced: Vec<Batch>,
+    mark: Option<u64>,
+    /// How many more writes and syncs succeed.
+    writes_left: Option<usize>,
+}
+
+impl MemoryDisk {
+    /// Crashes the machine. Stores that are still open on this disk must not be used any more. The disk works again.
+    pub fn crash(&self, crash: Crash) {
+        let state = &mut *self.state();
+        let mut unsynced = mem::take(&mut state.unsynced);
+        match crash {
+            Crash::Killed => {}
+            Crash::PowerCut { kept_writes } => unsynced.truncate(kept_writes),
+            Crash::TornHistory => tear_history(&mut unsynced),
+        }
+        state.written = state.durable.clone();
+        for batch in &unsynced {
+            change(&mut state.written, batch);
+        }
+        state.unsynced = unsynced;
+        state.writes_left = None;
+    }
+
+    /// Lets `count` more writes and syncs succeed, and none after them until the next crash.
+    pub fn fail_after(&self, count: usize) {
+        self.state().writes_left = Some(count);
+    }
+
+    /// How many writes a power cut would endanger.
+    pub fn unsynced_writes(&self) -> usize {
+        self.state().unsynced.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn spend_write(&mut self) -> Result<(), LogError> {
+        match &mut self.writes_left {
+            None => Ok(()),
+            Some(0) => {
+                Err(LogError::Storage { action: "write to the log", reason: "the simulated disk failed".into() })
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        for batch in mem::take(&mut self.unsynced) {
+            change(&mut self.durable, &batch);
+        }
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn get(&self, table: Table, key: Key) -> Result<Option<Vec<u8>>, LogError> {
+        Ok(self.state().written.get(&(table, key)).cloned())
+    }
+
+    fn scan(&self, table: Table, from: Key, to: Key, visit: &mut Visit<'_>) -> Result<(), LogError> {
+        let state = self.state();
+        for key in keys(&state.written, table, from, to) {
+            if let ControlFlow::Break(()) = visit(key, state.written[&(table, key)].clone())? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn last_key(&self, table: Table) -> Result<Option<Key>, LogError> {
+        let state = self.state();
+        Ok(state.written.range((table, Key::MIN)..=(table, Key::MAX)).next_back().map(|(&(_, key), _)| key))
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError> {
+        let mut state = self.state();
+        state.spend_write()?;
+        change(&mut state.written, &batch);
+        state.unsynced.push(batch);
+        match durability {
+            Durability::Synced => state.sync(),
+            Durability::Unsynced => {}
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        let mut state = self.state();
+        state.spend_write()?;
+        state.sync();
+        Ok(())
+    }
+
+    fn mark(&self) -> Option<u64> {
+        self.state().mark
+    }
+
+    fn set_mark(&self, index: u64) -> Result<(), LogError> {
+        let mut state = self.state();
+        state.spend_write()?;
+        state.mark = Some(index);
+        Ok(())
+    }
+}
+
+fn keys(tables: &Tables, table: Table, from: Key, to: Key) -> impl Iterator<Item = Key> {
+    // An empty range is nothing to read, not a mistake.
+    tables.range((table, from)..(table, to.max(from))).map(|(&(_, key), _)| key)
+}
+
+fn change(tables: &mut Tables, batch: &Batch) {
+    for step in batch {
+        match step {
+            Change::Put { table, key, value } => {
+                tables.insert((*table, *key), value.clone());
+            }
+            Change::DeleteRange { table, from, to } => {
+                let doomed: Vec<_> = keys(tables, *table, *from, *to).collect();
+                for key in doomed {
+                    tables.remove(&(*table, key));
+                }
+            }
+        }
+    }
+}
+
+/// Halves the last frame of the last write that adds to history; writes after it are lost.
+fn tear_history(unsynced: &mut Vec<Batch>) {
+    let adds_frame = |change: &Change| matches!(change, Change::Put { table: Table::History, .. });
+    let torn = unsynced.iter().rposition(|batch| batch.iter().any(adds_frame));
+    unsynced.truncate(torn.map_or(0, |at| at + 1));
+    let last_frame = unsynced.last_mut().into_iter().flatten().rfind(|change| adds_frame(change));
+    if let Some(Change::Put { value, .. }) = last_frame {
+        value.truncate(value.len() / 2);
+    }
+}

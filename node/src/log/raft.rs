@@ -1,0 +1,300 @@
+//! Consensus: drives a raft node over the log, as plain data in and out.
+//!
+//! One round is [`Consensus::ready`]: it makes durable what raft wants to remember, with one fsync for everything that
+//! was proposed since the last round, and only then returns what is committed and what to tell the others. There is one
+//! voter for now; messages, members and checkpoints of other managers have their place here.
+
+mod adapter;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::raft::eraftpb;
+use ::raft::{Config, RawNode, ReadOnlyOption, Ready, StateRole};
+use bytes::Bytes;
+use protobuf::Message as _;
+
+use self::adapter::{Adapter, from_raft, to_hard_state};
+use super::entry::EntryKind;
+use super::{AppliedFrame, Entry, Loaded, LogError, LogStore, Membership, drain, tail};
+
+/// How often [`Consensus::tick`] is to be called.
+pub const TICK: Duration = Duration::from_millis(100);
+/// Ticks between a leader's heartbeats.
+const HEARTBEAT_TICKS: usize = 2;
+/// Ticks without a leader before an election, at least: five heartbeats may be lost. At most twice as many.
+const ELECTION_TICKS: usize = 10;
+/// Bytes of entries in one message to another manager; a larger entry goes alone.
+const MESSAGE_BYTES: u64 = 1024 * 1024;
+/// Messages with entries on the way to one manager.
+const INFLIGHT_MESSAGES: usize = 256;
+/// Bytes of entries that wait to be committed; then proposals are refused.
+const UNCOMMITTED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// This manager's part in consensus.
+pub struct Consensus {
+    node: RawNode<Adapter>,
+    store: Arc<dyn LogStore>,
+    /// The term that this manager leads, as last reported.
+    reported_term: Option<u64>,
+}
+
+/// What a round of consensus brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// A change of leadership, to be acted on before the rest.
+    pub role: Option<RoleChange>,
+    /// What is committed and durable, in order, without entries that carry nothing.
+    pub committed: Vec<Committed>,
+    /// Everything up to this index has been returned as committed, also what carries nothing: how far the applied index
+    /// may move. Nothing if no more than before.
+    pub committed_to: Option<u64>,
+    /// What to tell other managers.
+    pub messages: Vec<Message>,
+}
+
+/// A change of this manager's role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleChange {
+    /// It leads now.
+    BecameLeader {
+        /// The term that it leads.
+        term: u64,
+        /// The index of its first entry. Once this is committed, so is everything that earlier leaders left.
+        first_index: u64,
+    },
+    /// It does not lead any more: what it proposed and was not returned as committed may or may not be, one day.
+    LostLeadership,
+}
+
+/// A committed entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Its index.
+    pub index: u64,
+    /// The term of the leader that proposed it.
+    pub term: u64,
+    /// What was proposed.
+    pub bytes: Bytes,
+}
+
+/// A message to another manager, opaque to everything in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The raft id of the manager that it is for.
+    pub to: u64,
+    /// What its [`Consensus::step`] takes.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a proposal was not taken. Nothing of it is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Another manager leads, or none.
+    #[error("this manager does not lead the cluster")]
+    NotLeader,
+    /// Too much waits to be committed.
+    #[error("too many changes wait to be committed")]
+    Full,
+}
+
+/// Why a message was dropped. Raft copes with lost messages.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// Not a message.
+    #[error("the message is malformed: {0}")]
+    Malformed(String),
+    /// A message that this manager has no use for.
+    #[error("the message was refused: {0}")]
+    Refused(String),
+}
+
+impl Consensus {
+    /// Begins the log of a new cluster, of which `id` is the only voter.
+    ///
+    /// # Errors
+    /// When the log has begun already, or cannot be written.
+    pub fn bootstrap(store: &dyn LogStore, id: u64) -> Result<(), LogError> {
+        store.initialize(&Membership::single(id))
+    }
+
+    /// Joins in again where the log stands. A single voter leads at once, from the first [`Consensus::ready`] on.
+    ///
+    /// # Errors
+    /// When the log has not begun, or raft refuses its state.
+    pub fn open(store: Arc<dyn LogStore>, id: u64, loaded: &Loaded) -> Result<Self, LogError> {
+        let membership = loaded.membership.as_ref().ok_or(LogError::NotInitialized)?;
+        let adapter = Adapter::new(store.clone(), loaded.hard_state, membership);
+        let refused = |error: ::raft::Error| LogError::Consensus(error.to_string());
+        let mut node = RawNode::new(&config(id, loaded.applied), adapter, &drain::logger()).map_err(refused)?;
+        if membership.voters == [id] {
+            node.campaign().map_err(refused)?;
+        }
+        Ok(Self { node, store, reported_term: None })
+    }
+
+    /// Lets [`TICK`] pass.
+    pub fn tick(&mut self) {
+        self.node.tick();
+    }
+
+    /// Whether this manager leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    /// The raft id of the leader, if one is known.
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|&id| id != ::raft::INVALID_ID)
+    }
+
+    /// The newest term.
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    /// The index that the next proposal gets.
+    pub fn next_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index() + 1
+    }
+
+    /// Proposes an entry and returns its index. It is neither durable nor certain until [`Consensus::ready`] returns it.
+    ///
+    /// # Errors
+    /// When this manager does not lead, or too much waits to be committed.
+    pub fn propose(&mut self, bytes: Vec<u8>) -> Result<u64, ProposeError> {
+        // Raft would forward the proposal to the leader, where it may be lost or doubled without notice.
+        if !self.is_leader() {
+            return Err(ProposeError::NotLeader);
+        }
+        let index = self.next_index();
+        self.node.propose(Vec::new(), bytes).map_err(|_| ProposeError::Full)?;
+        Ok(index)
+    }
+
+    /// Takes a message from another manager.
+    ///
+    /// # Errors
+    /// When it is not one, or not for this manager.
+    pub fn step(&mut self, message: &[u8]) -> Result<(), StepError> {
+        let message = eraftpb::Message::parse_from_bytes(message);
+        let message = message.map_err(|error| StepError::Malformed(error.to_string()))?;
+        self.node.step(message).map_err(|error| StepError::Refused(error.to_string()))
+    }
+
+    /// One round: makes durable what must be, then says what came of it. Nothing if there is nothing to do; otherwise to
+    /// be called again, as what is committed comes in pieces of at most 8 MiB.
+    ///
+    /// # Errors
+    /// When the log cannot be written, or holds what this build cannot follow. The process must end.
+    pub fn ready(&mut self) -> Result<Option<Progress>, LogError> {
+        if !self.node.has_ready() {
+            return Ok(None);
+        }
+        let mut ready = self.node.ready();
+        let mut messages = ready.take_messages();
+        let role = self.persist(&mut ready)?;
+        messages.append(&mut ready.take_persisted_messages());
+        let mut committed = ready.take_committed_entries();
+        let mut after_sync = self.node.advance_append(ready);
+        messages.append(&mut after_sync.take_messages());
+        committed.append(&mut after_sync.take_committed_entries());
+        Ok(Some(Progress {
+            role,
+            committed_to: committed.last().map(|entry| entry.index),
+            committed: committed
+                .into_iter()
+                .filter_map(|entry| to_committed(entry).transpose())
+                .collect::<Result<_, _>>()?,
+            messages: messages.into_iter().map(to_message).collect::<Result<_, _>>()?,
+        }))
+    }
+
+    /// Adds the frames of committed entries to history; everything up to `applied` counts as done then.
+    ///
+    /// # Errors
+    /// When a frame is not the next one, or history cannot be written. The process must end.
+    pub fn apply(&mut self, frames: &[AppliedFrame], applied: u64) -> Result<(), LogError> {
+        self.store.apply(frames, applied)?;
+        self.node.advance_apply_to(applied);
+        Ok(())
+    }
+
+    /// Writes what raft must not forget: in one batch, with one fsync if there is anything that a vote or a commit may
+    /// rest on. Raft counts entries as durable only after this, so nothing is committed before its fsync, also alone.
+    fn persist(&mut self, ready: &mut Ready) -> Result<Option<RoleChange>, LogError> {
+        if !ready.snapshot().is_empty() {
+            let index = ready.snapshot().get_metadata().index;
+            return Err(LogError::Unsupported { index, reason: "the leader sent a checkpoint" });
+        }
+        let entries: Vec<Entry> = ready.take_entries().into_iter().map(from_raft).collect();
+        let role = self.role_change(&entries);
+        let hard_state = ready.hs().map(to_hard_state);
+        self.store.append(entries, hard_state, ready.must_sync())?;
+        Ok(role)
+    }
+
+    /// How the role differs from what was last reported.
+    fn role_change(&mut self, unwritten: &[Entry]) -> Option<RoleChange> {
+        let leads = self.is_leader().then(|| self.term());
+        if leads == self.reported_term {
+            return None;
+        }
+        self.reported_term = leads;
+        // A leader's first entry is written in the same round in which it became the leader.
+        Some(leads.map_or(RoleChange::LostLeadership, |term| {
+            let first = unwritten.iter().find(|entry| entry.term == term);
+            RoleChange::BecameLeader { term, first_index: first.map_or(self.next_index(), |entry| entry.index) }
+        }))
+    }
+}
+
+/// Every setting by name, since raft's own defaults are not all fit for use.
+fn config(id: u64, applied: u64) -> Config {
+    Config {
+        id,
+        election_tick: ELECTION_TICKS,
+        heartbeat_tick: HEARTBEAT_TICKS,
+        // What is in history must not be returned again.
+        applied,
+        max_size_per_msg: MESSAGE_BYTES,
+        max_inflight_msgs: INFLIGHT_MESSAGES,
+        // A leader that cannot reach a majority steps down, instead of serving old state.
+        check_quorum: true,
+        // A manager that comes back from a partition does not depose a healthy leader.
+        pre_vote: true,
+        // Between one and two election timeouts, drawn by raft itself.
+        min_election_tick: ELECTION_TICKS,
+        max_election_tick: 2 * ELECTION_TICKS,
+        // Leases need clocks that do not drift and processes that do not pause.
+        read_only_option: ReadOnlyOption::Safe,
+        // Followers learn of a commit at once: agents read from them.
+        skip_bcast_commit: false,
+        // The proposals of one round make one message.
+        batch_append: true,
+        // No manager is a better leader than another.
+        priority: 0,
+        max_uncommitted_size: UNCOMMITTED_BYTES,
+        // A long log is replayed piece by piece, each of which is in memory at once.
+        max_committed_size_per_ready: tail::BYTES_MAX as u64,
+    }
+}
+
+fn to_committed(entry: eraftpb::Entry) -> Result<Option<Committed>, LogError> {
+    let Entry { index, term, kind, payload } = from_raft(entry);
+    match kind {
+        EntryKind::Frame if payload.is_empty() => Ok(None),
+        EntryKind::Frame => Ok(Some(Committed { index, term, bytes: payload })),
+        EntryKind::Membership | EntryKind::JointMembership => {
+            Err(LogError::Unsupported { index, reason: "it changes the members of the cluster" })
+        }
+    }
+}
+
+fn to_message(message: eraftpb::Message) -> Result<Message, LogError> {
+    let bytes = message.write_to_bytes().map_err(|error| LogError::Consensus(error.to_string()))?;
+    Ok(Message { to: message.to, bytes })
+}
+
+#[cfg(test)]
+mod tests;

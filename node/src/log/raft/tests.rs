@@ -1,0 +1,224 @@
+//! Consensus on simulated disks: alone, and with the messages that more managers will exchange.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::log::fixtures::{Machine, Manager, MemoryMachine, entry, on_both};
+use crate::log::{
+    Consensus, Entry, EntryKind, HardState, LogError, LogStore, Membership, MemoryDisk, MemoryStore, ProposeError,
+    RoleChange, StepError,
+};
+
+/// More rounds of ticks than any election takes.
+const TICKS_MAX: usize = 1_000;
+
+#[test]
+fn a_single_voter_leads_at_once() {
+    let machine = MemoryMachine(MemoryDisk::default());
+    let mut manager = Manager::start(&machine, 7).unwrap();
+    let progress = manager.consensus.ready().unwrap().unwrap();
+    assert_eq!(progress.role, Some(RoleChange::BecameLeader { term: 2, first_index: 2 }));
+    assert_eq!((progress.committed, progress.committed_to, progress.messages), (vec![], Some(2), vec![]));
+    assert!(manager.consensus.is_leader());
+    assert_eq!((manager.consensus.leader(), manager.consensus.term(), manager.consensus.next_index()), (Some(7), 2, 3));
+    assert_eq!(manager.consensus.ready().unwrap(), None);
+}
+
+#[test]
+fn a_single_voter_keeps_leading() {
+    let machine = MemoryMachine(MemoryDisk::default());
+    let mut manager = Manager::start(&machine, 1).unwrap();
+    for _ in 0..100 {
+        manager.consensus.tick();
+        manager.settle().unwrap();
+    }
+    assert!(manager.consensus.is_leader());
+    assert_eq!((manager.consensus.term(), manager.store.last_index()), (2, 2));
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart() {
+    on_both(|machine| {
+        let mut manager = Manager::start(machine, 1).unwrap();
+        manager.settle().unwrap();
+        let mut proposed = Vec::new();
+        for number in 0..1_000_u32 {
+            let bytes = number.to_be_bytes().to_vec();
+            proposed.push((manager.consensus.propose(bytes.clone()).unwrap(), Bytes::from(bytes)));
+            if number % 16 == 0 {
+                manager.settle().unwrap();
+            }
+        }
+        manager.settle().unwrap();
+        assert_eq!(manager.committed, proposed);
+        drop(manager);
+
+        let mut manager = Manager::start(machine, 1).unwrap();
+        manager.settle().unwrap();
+        assert!(manager.committed.is_empty(), "history held it all");
+        assert_eq!(manager.consensus.term(), 3);
+        let history = manager.store.history(0, usize::MAX, usize::MAX).unwrap();
+        assert!(history.iter().map(|(index, _)| index).eq(proposed.iter().map(|(index, _)| index)));
+    });
+}
+
+#[test]
+fn the_proposals_of_a_round_share_one_write() {
+    let disk = MemoryDisk::default();
+    let mut manager = Manager::start(&MemoryMachine(disk.clone()), 1).unwrap();
+    manager.settle().unwrap();
+    for number in 0..256_u32 {
+        manager.consensus.propose(number.to_be_bytes().to_vec()).unwrap();
+    }
+    disk.fail_after(1);
+    let progress = manager.consensus.ready().unwrap().unwrap();
+    assert_eq!((progress.committed.len(), disk.unsynced_writes()), (256, 0));
+}
+
+#[test]
+fn nothing_is_committed_without_its_sync() {
+    let disk = MemoryDisk::default();
+    let mut manager = Manager::start(&MemoryMachine(disk.clone()), 1).unwrap();
+    manager.settle().unwrap();
+    manager.consensus.propose(b"never durable".to_vec()).unwrap();
+    disk.fail_after(0);
+    assert!(matches!(manager.consensus.ready(), Err(LogError::Storage { .. })));
+}
+
+#[test]
+fn what_waits_to_be_committed_is_bounded() {
+    let machine = MemoryMachine(MemoryDisk::default());
+    let mut manager = Manager::start(&machine, 1).unwrap();
+    manager.settle().unwrap();
+    let taken = (0..100).take_while(|_| manager.consensus.propose(vec![1; 1024 * 1024]).is_ok()).count();
+    assert_eq!(taken, 64);
+    assert_eq!(manager.consensus.propose(vec![1; 1024]), Err(ProposeError::Full));
+    manager.settle().unwrap();
+    assert_eq!(manager.committed.len(), 64);
+    manager.consensus.propose(vec![1; 1024]).unwrap();
+}
+
+#[test]
+fn a_log_that_has_not_begun_is_not_opened() {
+    let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&MemoryDisk::default()).unwrap());
+    let loaded = store.load().unwrap();
+    assert!(matches!(Consensus::open(store, 1, &loaded), Err(LogError::NotInitialized)));
+}
+
+#[test]
+fn a_change_of_members_needs_a_newer_build() {
+    let machine = MemoryMachine(MemoryDisk::default());
+    let store = machine.start();
+    let change = Entry { kind: EntryKind::JointMembership, ..entry(2, 1, "") };
+    store.append(vec![change], Some(HardState { term: 1, vote: 0, commit: 2 }), true).unwrap();
+    let mut manager = Manager::start(&machine, 1).unwrap();
+    assert!(matches!(manager.settle(), Err(LogError::Unsupported { index: 2, .. })));
+}
+
+#[test]
+fn foreign_messages_are_dropped() {
+    let machine = MemoryMachine(MemoryDisk::default());
+    let mut manager = Manager::start(&machine, 1).unwrap();
+    manager.settle().unwrap();
+    assert!(matches!(manager.consensus.step(&[0xff; 40]), Err(StepError::Malformed(_))));
+    // An empty message is raft's own signal to campaign, which is not for others to give.
+    assert!(matches!(manager.consensus.step(&[]), Err(StepError::Refused(_))));
+}
+
+/// Three managers that hear each other at once.
+struct Cluster(Vec<Manager>);
+
+impl Cluster {
+    fn start() -> Self {
+        let members = Membership { voters: vec![1, 2, 3], ..Membership::default() };
+        let managers = (1..=3).map(|id| {
+            let machine = MemoryMachine(MemoryDisk::default());
+            machine.open().initialize(&members).unwrap();
+            Manager::start(&machine, id).unwrap()
+        });
+        Self(managers.collect())
+    }
+
+    /// Delivers messages until there are none, except to and from `away`.
+    fn settle(&mut self, away: Option<u64>) -> Vec<(u64, RoleChange)> {
+        let mut roles = Vec::new();
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for at in 0..self.0.len() {
+                let from = at as u64 + 1;
+                while let Some(progress) = self.0[at].consensus.ready().unwrap() {
+                    busy = true;
+                    roles.extend(progress.role.map(|role| (from, role)));
+                    for message in &progress.messages {
+                        if away != Some(from) && away != Some(message.to) {
+                            self.0[message.to as usize - 1].consensus.step(&message.bytes).unwrap();
+                        }
+                    }
+                    self.0[at].take(progress).unwrap();
+                }
+            }
+        }
+        roles
+    }
+
+    /// Lets time pass until a manager other than `away` leads, and says which.
+    fn elect(&mut self, away: Option<u64>) -> u64 {
+        for _ in 0..TICKS_MAX {
+            for manager in &mut self.0 {
+                manager.consensus.tick();
+            }
+            self.settle(away);
+            let leads = |id: &u64| away != Some(*id) && self.0[*id as usize - 1].consensus.is_leader();
+            if let Some(leader) = (1..=3).find(leads) {
+                return leader;
+            }
+        }
+        panic!("no leader after {TICKS_MAX} ticks");
+    }
+
+    fn manager(&mut self, id: u64) -> &mut Manager {
+        &mut self.0[id as usize - 1]
+    }
+}
+
+#[test]
+fn three_managers_elect_a_leader_and_agree() {
+    let mut cluster = Cluster::start();
+    let leader = cluster.elect(None);
+    let follower = leader % 3 + 1;
+    assert_eq!(cluster.manager(follower).consensus.propose(vec![1]), Err(ProposeError::NotLeader));
+    assert_eq!(cluster.manager(follower).consensus.leader(), Some(leader));
+    for number in 0..50_u8 {
+        cluster.manager(leader).consensus.propose(vec![number]).unwrap();
+    }
+    cluster.settle(None);
+    let expected: Vec<u8> = (0..50).collect();
+    for manager in &cluster.0 {
+        let committed: Vec<u8> = manager.committed.iter().map(|(_, bytes)| bytes[0]).collect();
+        assert_eq!(committed, expected);
+    }
+}
+
+#[test]
+fn a_leader_without_a_majority_steps_down_and_its_proposal_is_void() {
+    let mut cluster = Cluster::start();
+    let first = cluster.elect(None);
+    cluster.manager(first).consensus.propose(b"lost".to_vec()).unwrap();
+    let second = cluster.elect(Some(first));
+    assert_ne!(first, second);
+    cluster.manager(second).consensus.propose(b"kept".to_vec()).unwrap();
+    cluster.settle(Some(first));
+    for _ in 0..TICKS_MAX {
+        cluster.0.iter_mut().for_each(|manager| manager.consensus.tick());
+        cluster.settle(None);
+        if cluster.manager(first).committed.len() == 1 {
+            break;
+        }
+    }
+    for manager in &cluster.0 {
+        let committed: Vec<_> = manager.committed.iter().map(|(_, bytes)| bytes.as_ref()).collect();
+        assert_eq!(committed, [b"kept"]);
+    }
+}

@@ -1,0 +1,191 @@
+//! The start: verifies what the disk holds before anything relies on it. Raft aborts the process on a state that cannot
+//! be, so such states are found here first and told in a sentence; a torn tail of history is cut off, as the raft entries
+//! can repeat it.
+
+use std::ops::ControlFlow;
+
+use super::chain::{Chain, damaged};
+use super::disk::{Change, Disk, Durability, Key, Table};
+use super::entry::{Applied, Cut, FrameLink, HardState, Membership};
+use super::store::{APPLIED, CUT, HARD_STATE, MEMBERSHIP, State, Store, beyond_applied, expect_index, missing_record};
+use super::tail::Tail;
+use super::{Loaded, LogError};
+
+/// How far back a start verifies history, in indexes. Enough to cover what a crash may have cut short many times over;
+/// the whole of it is for `swarmd replay`.
+const VERIFIED_INDEXES: u64 = 1_000;
+
+struct Meta {
+    hard_state: HardState,
+    membership: Membership,
+    applied: Applied,
+    cut: Cut,
+}
+
+impl<D: Disk> Store<D> {
+    pub(super) fn recover(&self) -> Result<Loaded, LogError> {
+        let Some(meta) = self.read_meta()? else {
+            return self.empty();
+        };
+        let last = self.verify_entries(&meta)?;
+        self.verify_reach(&meta, last)?;
+        let (applied, repaired_from) = self.verify_history(&meta)?;
+        // What has been read may be reported as committed from now on, so it must not be lost to a power cut any more.
+        self.disk.sync()?;
+        let checkpoint = self.checkpoints()?.into_iter().rev().find(|&index| index <= applied.index);
+        *self.state() = State { tail: Tail::new(meta.cut, last), applied };
+        // Raft learns of a commit before it writes it down; what was applied had been committed.
+        let commit = meta.hard_state.commit.max(applied.index);
+        Ok(Loaded {
+            hard_state: HardState { commit, ..meta.hard_state },
+            membership: Some(meta.membership),
+            applied: applied.index,
+            first_index: meta.cut.index + 1,
+            last_index: last,
+            last_frame: applied.frame,
+            checkpoint,
+            repaired_from,
+        })
+    }
+
+    /// A log that has not begun; or one of which everything was lost.
+    fn empty(&self) -> Result<Loaded, LogError> {
+        if let Some(known) = self.disk.mark() {
+            return Err(shortened(0, known, "high-water mark"));
+        }
+        for table in Table::ALL {
+            if self.disk.last_key(table)?.is_some() {
+                return Err(missing_record(CUT));
+            }
+        }
+        Ok(Loaded {
+            hard_state: HardState::default(),
+            membership: None,
+            applied: 0,
+            first_index: 1,
+            last_index: 0,
+            last_frame: None,
+            checkpoint: None,
+            repaired_from: None,
+        })
+    }
+
+    /// The records, which were first written together: all or none.
+    fn read_meta(&self) -> Result<Option<Meta>, LogError> {
+        let Some(cut) = self.record(Table::Meta, CUT)? else { return Ok(None) };
+        Ok(Some(Meta {
+            hard_state: self.record(Table::Meta, HARD_STATE)?.ok_or_else(|| missing_record(HARD_STATE))?,
+            membership: self.record(Table::Meta, MEMBERSHIP)?.ok_or_else(|| missing_record(MEMBERSHIP))?,
+            applied: self.record(Table::Meta, APPLIED)?.ok_or_else(|| missing_record(APPLIED))?,
+            cut,
+        }))
+    }
+
+    /// Every raft entry opens, none is missing between the first and the last, and terms only rise. Returns the last
+    /// index. Checkpoints keep the number of entries small.
+    fn verify_entries(&self, meta: &Meta) -> Result<u64, LogError> {
+        let mut last = meta.cut;
+        self.disk.scan(Table::Raft, Key::MIN, Key::MAX, &mut |key, sealed| {
+            expect_index(key.index, last.index + 1)?;
+            let term = self.entry(key, sealed)?.term;
+            if term < last.term || term > meta.hard_state.term {
+                let reason = format!(
+                    "the entry is of term {term}, the one before it of {}, and term {} is the newest",
+                    last.term, meta.hard_state.term
+                );
+                return Err(LogError::Damaged { table: Table::Raft, index: key.index, reason });
+            }
+            last = Cut { index: key.index, term };
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(last.index)
+    }
+
+    /// The raft log reaches as far as everything that knows of it says.
+    fn verify_reach(&self, meta: &Meta, last: u64) -> Result<(), LogError> {
+        let witnesses = [
+            (meta.hard_state.commit, "commit index"),
+            (meta.applied.index, "applied index"),
+            (self.disk.mark().unwrap_or(0), "high-water mark"),
+        ];
+        match witnesses.into_iter().max_by_key(|(known, _)| *known) {
+            Some((known, witness)) if known > last => Err(shortened(last, known, witness)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The end of history opens, is chained and goes as far as what was applied; or is cut back to where that holds.
+    fn verify_history(&self, meta: &Meta) -> Result<(Applied, Option<u64>), LogError> {
+        let applied = meta.applied;
+        let last = self.disk.last_key(Table::History)?.map_or(0, |key| key.index);
+        if last > applied.index {
+            return Err(beyond_applied(last, applied.index));
+        }
+        let read = self.read_history_end(last.saturating_sub(VERIFIED_INDEXES))?;
+        match (read.torn, applied.frame) {
+            (None, frame) if frame == read.intact => Ok((applied, None)),
+            (Some(torn), _) => self.cut_history(meta, read.intact, torn).map(|applied| (applied, Some(torn))),
+            (None, frame) => {
+                let end = read.intact.map_or(0, |intact| intact.index);
+                let Some(lost) = frame.filter(|frame| frame.index > end) else {
+                    return Err(damaged(end, "history does not end with the frame that was applied last".into()));
+                };
+                tracing::warn!(index = lost.index, "frames that were applied are missing from the end of history");
+                self.cut_history(meta, read.intact, end + 1).map(|applied| (applied, Some(end + 1)))
+            }
+        }
+    }
+
+    /// Reads history from an index to its end. A value that does not open is a torn tail if no intact one follows it, and
+    /// damage otherwise; a frame that opens but is not chained was put there by someone.
+    fn read_history_end(&self, from: u64) -> Result<HistoryEnd, LogError> {
+        let mut chain = if from == 0 { Chain::after(None) } else { Chain::anywhere() };
+        let mut torn: Option<(u64, LogError)> = None;
+        self.disk.scan(Table::History, Key::at(from), Key::MAX, &mut |key, sealed| {
+            match (self.unseal(Table::History, key, sealed), torn.take()) {
+                (Ok(_), Some((_, error))) => return Err(error),
+                (Ok(stored), None) => {
+                    chain.follow(key.index, &stored).map_err(|reason| damaged(key.index, reason))?;
+                }
+                (Err(_), earlier @ Some(_)) => torn = earlier,
+                (Err(error), None) => torn = Some((key.index, error)),
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let torn = torn.map(|(index, _)| index);
+        match (chain.last(), torn) {
+            (None, Some(index)) if from > 0 => Err(damaged(index, format!("no frame from index {from} on is intact"))),
+            (intact, torn) => Ok(HistoryEnd { intact, torn }),
+        }
+    }
+
+    /// Drops history from `torn` on, provided that raft entries hold what it held.
+    fn cut_history(&self, meta: &Meta, intact: Option<FrameLink>, torn: u64) -> Result<Applied, LogError> {
+        if torn <= meta.cut.index {
+            let reason = format!("it is torn, and the raft entries up to index {} are cut already", meta.cut.index);
+            return Err(damaged(torn, reason));
+        }
+        let index = intact.map_or(0, |frame| frame.index).max(meta.cut.index);
+        let applied = Applied { index, frame: intact };
+        let batch = vec![
+            Change::DeleteRange { table: Table::History, from: Key::at(torn), to: Key::MAX },
+            // A state that is ahead of history cannot be what the next frames are folded onto.
+            Change::DeleteRange { table: Table::Checkpoint, from: Key::at(index + 1), to: Key::MAX },
+            self.put_record(Table::Meta, APPLIED, &applied)?,
+        ];
+        self.disk.write(batch, Durability::Synced)?;
+        tracing::warn!(from = torn, "dropped a torn tail of history, the raft entries repeat it");
+        Ok(applied)
+    }
+}
+
+struct HistoryEnd {
+    /// The last frame that is intact.
+    intact: Option<FrameLink>,
+    /// The index of the first value after it.
+    torn: Option<u64>,
+}
+
+fn shortened(last: u64, known: u64, witness: &'static str) -> LogError {
+    LogError::Shortened { last, known, witness }
+}

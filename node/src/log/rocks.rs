@@ -1,0 +1,253 @@
+//! The disk of a manager: one RocksDB with a column family for each table, and the high-water mark beside it.
+//!
+//! All column families share one write-ahead log, and that is what keeps the promise of [`Disk`] that writes survive in
+//! their order: the log is synced whole, and a start takes it up to its first bad record.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
+    IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use super::LogError;
+use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
+use super::mark::Mark;
+use super::seal::{Seal, data_key};
+use super::store::Store;
+
+/// Bytes in memory before a table's newest values become a file. Small, as a manager should be; at 20,000 commands a
+/// second a buffer still lasts about a second.
+const WRITE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes in the write buffers of all tables.
+const WRITE_BUFFERS_BYTES: usize = 16 * 1024 * 1024;
+/// A buffer grows by this much, so that an idle table costs little.
+const ARENA_BLOCK_BYTES: usize = 64 * 1024;
+/// Bytes of blocks, filters and indexes kept in memory, for all tables. History is read in order: more would not help.
+const BLOCK_CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes in the write-ahead log, which a start reads whole.
+const WAL_BYTES: u64 = 32 * 1024 * 1024;
+/// Files held open, of a history that grows for ever.
+const OPEN_FILES: i32 = 128;
+/// One flush and one compaction at a time: the fsync of the raft log needs the processor as well.
+const BACKGROUND_JOBS: i32 = 2;
+/// RocksDB's diary, of which it keeps the newest files.
+const DIARY_BYTES: usize = 1024 * 1024;
+const DIARY_FILES: usize = 2;
+
+/// A log on RocksDB.
+pub type RocksStore = Store<RocksDisk>;
+
+impl RocksStore {
+    /// Opens the log in a state directory, which exists, or creates it there together with its data key.
+    ///
+    /// # Errors
+    /// When another process uses it, the key is missing or damaged, or the files cannot be used.
+    pub fn open(state_dir: &Path) -> Result<Self, LogError> {
+        let paths = Paths::of(state_dir);
+        let key = data_key(&paths.key, !paths.exists())?;
+        let disk = RocksDisk::open(&paths)?;
+        Ok(Self::new(disk, Seal::new(&key)?))
+    }
+
+    /// Opens the log of a state directory to read its history; also while another process writes it, and however damaged
+    /// the rest of it is. Nothing on the disk changes.
+    ///
+    /// # Errors
+    /// When there is no log, the key is missing or damaged, or the files cannot be read.
+    pub fn open_read_only(state_dir: &Path) -> Result<Self, LogError> {
+        let paths = Paths::of(state_dir);
+        if !paths.exists() {
+            return Err(LogError::NotInitialized);
+        }
+        let key = data_key(&paths.key, false)?;
+        let disk = RocksDisk::open_read_only(&paths)?;
+        Ok(Self::new(disk, Seal::new(&key)?))
+    }
+}
+
+/// The files of the log in a state directory.
+struct Paths {
+    database: PathBuf,
+    key: PathBuf,
+    mark: PathBuf,
+}
+
+impl Paths {
+    fn of(state_dir: &Path) -> Self {
+        Self { database: state_dir.join("log"), key: state_dir.join("log.key"), mark: state_dir.join("log.mark") }
+    }
+
+    /// RocksDB writes this file last when it creates a database.
+    fn exists(&self) -> bool {
+        self.database.join("CURRENT").exists()
+    }
+}
+
+/// RocksDB as a [`Disk`].
+pub struct RocksDisk {
+    db: DB,
+    /// Nothing when opened to read only.
+    mark: Option<Mark>,
+}
+
+impl RocksDisk {
+    fn open(paths: &Paths) -> Result<Self, LogError> {
+        let db = DB::open_cf_descriptors(&database_options(), &paths.database, column_families());
+        let db = db.map_err(|error| not_opened(&paths.database, error))?;
+        Ok(Self { db, mark: Some(Mark::open(&paths.mark)?) })
+    }
+
+    fn open_read_only(paths: &Paths) -> Result<Self, LogError> {
+        let db = DB::open_cf_descriptors_read_only(&database_options(), &paths.database, column_families(), false);
+        Ok(Self { db: db.map_err(|error| not_opened(&paths.database, error))?, mark: None })
+    }
+
+    fn family(&self, table: Table) -> Result<&ColumnFamily, LogError> {
+        self.db.cf_handle(table.name()).ok_or_else(|| LogError::Storage {
+            action: "use the log",
+            reason: format!("column family {table} is missing"),
+        })
+    }
+}
+
+impl Disk for RocksDisk {
+    fn get(&self, table: Table, key: Key) -> Result<Option<Vec<u8>>, LogError> {
+        self.db.get_cf(self.family(table)?, key.encode()).map_err(|error| not_read(table, error))
+    }
+
+    fn scan(&self, table: Table, from: Key, to: Key, visit: &mut Visit<'_>) -> Result<(), LogError> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(from.encode().to_vec()..to.encode().to_vec());
+        // A scan touches each block once: it would only push out what is read again.
+        options.fill_cache(false);
+        for pair in self.db.iterator_cf_opt(self.family(table)?, options, IteratorMode::Start) {
+            let (key, value) = pair.map_err(|error| not_read(table, error))?;
+            if let ControlFlow::Break(()) = visit(decode_key(table, &key)?, value.into_vec())? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn last_key(&self, table: Table) -> Result<Option<Key>, LogError> {
+        let last = self.db.iterator_cf(self.family(table)?, IteratorMode::End).next();
+        let last = last.transpose().map_err(|error| not_read(table, error))?;
+        last.map(|(key, _)| decode_key(table, &key)).transpose()
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError> {
+        let mut writes = WriteBatch::default();
+        for change in batch {
+            match change {
+                Change::Put { table, key, value } => writes.put_cf(self.family(table)?, key.encode(), value),
+                Change::DeleteRange { table, from, to } => {
+                    writes.delete_range_cf(self.family(table)?, from.encode(), to.encode());
+                }
+            }
+        }
+        let written = self.db.write_opt(writes, &write_options(durability));
+        written.map_err(|error| LogError::Storage { action: "write to the log", reason: error.into_string() })
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        let synced = self.db.flush_wal(true);
+        synced.map_err(|error| LogError::Storage { action: "sync the log", reason: error.into_string() })
+    }
+
+    fn mark(&self) -> Option<u64> {
+        self.mark.as_ref().and_then(Mark::opened_with)
+    }
+
+    fn set_mark(&self, index: u64) -> Result<(), LogError> {
+        self.mark.as_ref().map_or(Ok(()), |mark| mark.set(index))
+    }
+}
+
+/// The one place that says how a write reaches the disk. RocksDB does not sync by default.
+fn write_options(durability: Durability) -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(false);
+    options.set_sync(match durability {
+        Durability::Synced => true,
+        Durability::Unsynced => false,
+    });
+    options
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // Opens with a torn end of the write-ahead log, which a power cut leaves; the high-water mark and the hash chain tell
+    // whether more than that was lost.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A write-ahead log that disappeared, or is shorter than when it was synced, is refused.
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_paranoid_checks(true);
+    options.set_max_total_wal_size(WAL_BYTES);
+    options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
+    options.set_max_open_files(OPEN_FILES);
+    options.set_max_file_opening_threads(1);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_max_subcompactions(1);
+    options.set_log_level(LogLevel::Warn);
+    options.set_max_log_file_size(DIARY_BYTES);
+    options.set_keep_log_file_num(DIARY_FILES);
+    // No thread for statistics that nobody reads.
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options
+}
+
+/// Tables that are created or opened; they share one cache.
+fn column_families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    Table::ALL.into_iter().map(move |table| ColumnFamilyDescriptor::new(table.name(), table_options(&cache)))
+}
+
+fn table_options(cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    // Within the cache's bound, or their memory would grow with history.
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_arena_block_size(ARENA_BLOCK_BYTES);
+    // Sealed values are noise: compressing them costs time and saves nothing.
+    options.set_compression_type(DBCompressionType::None);
+    options
+}
+
+fn decode_key(table: Table, key: &[u8]) -> Result<Key, LogError> {
+    Key::decode(key).ok_or_else(|| LogError::Storage {
+        action: "read the log",
+        reason: format!("{table} holds a key of {} bytes", key.len()),
+    })
+}
+
+fn not_read(table: Table, error: rocksdb::Error) -> LogError {
+    LogError::Storage { action: "read the log", reason: format!("{table}: {error}") }
+}
+
+fn not_opened(path: &Path, error: rocksdb::Error) -> LogError {
+    let kind = error.kind();
+    let reason = error.into_string();
+    // RocksDB tells this only by its words: for another process, and for this one.
+    let locked = ["While lock file", "lock hold by current process"].iter().any(|words| reason.contains(words));
+    match kind {
+        ErrorKind::IOError if locked => LogError::InUse(path.to_owned()),
+        ErrorKind::Corruption => LogError::Unreadable { path: path.to_owned(), reason },
+        // The kinds are the database's; all others are for its own words to tell.
+        _ => LogError::Storage { action: "open the log", reason },
+    }
+}
+
+#[cfg(test)]
+mod tests;

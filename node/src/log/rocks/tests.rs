@@ -1,0 +1,140 @@
+//! What only a real database can do wrong: files that are missing, damaged or in use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::RocksStore;
+use crate::log::fixtures::{Machine, RocksMachine, entry, fill};
+use crate::log::{CheckpointHead, HardState, LogError, LogStore, verify_all};
+
+fn machine() -> RocksMachine {
+    RocksMachine(tempfile::tempdir().unwrap())
+}
+
+/// The write-ahead log that is in use.
+fn write_ahead_log(state_dir: &Path) -> PathBuf {
+    let files = fs::read_dir(state_dir.join("log")).unwrap().map(|file| file.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "log")).max().unwrap()
+}
+
+#[test]
+fn a_log_in_use_is_refused() {
+    let machine = machine();
+    let _store = machine.start();
+    let refused = machine.try_open().err().unwrap();
+    assert!(matches!(refused, LogError::InUse(_)), "{refused}");
+    assert!(refused.hint().is_some());
+}
+
+#[test]
+fn a_log_without_its_key_is_refused() {
+    let machine = machine();
+    drop(machine.start());
+    let key = machine.0.path().join("log.key");
+    fs::remove_file(&key).unwrap();
+    assert!(matches!(machine.try_open(), Err(LogError::KeyMissing(path)) if path == key));
+    fs::write(&key, [1; 33]).unwrap();
+    assert!(matches!(machine.open().load(), Err(LogError::Damaged { .. })), "another key opens nothing");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_told() {
+    let machine = machine();
+    let refused = RocksStore::open(&machine.0.path().join("absent")).err().unwrap();
+    assert!(matches!(refused, LogError::File { action: "create", .. }), "{refused}");
+    let refused = RocksStore::open_read_only(machine.0.path()).err().unwrap();
+    assert!(matches!(refused, LogError::NotInitialized), "{refused}");
+}
+
+#[test]
+fn history_can_be_read_while_a_manager_writes() {
+    let machine = machine();
+    let store = machine.start();
+    fill(&*store, 100);
+    let reader = RocksStore::open_read_only(machine.0.path()).unwrap();
+    assert_eq!(verify_all::<LogError>(&reader, |_, _| Ok(())).unwrap().frames, 98);
+    let refused = reader.append(vec![entry(1, 1, "change")], None, false);
+    assert!(matches!(refused, Err(LogError::Storage { .. })));
+}
+
+#[test]
+fn a_flipped_bit_in_the_write_ahead_log_does_not_lose_commits_silently() {
+    let machine = machine();
+    let store = machine.start();
+    fill(&*store, 20);
+    fill(&*store, 40);
+    let path = write_ahead_log(machine.0.path());
+    let middle = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap() / 2;
+    fill(&*store, 60);
+    drop(store);
+    let mut stored = fs::read(&path).unwrap();
+    stored[middle] ^= 1;
+    fs::write(&path, stored).unwrap();
+    // RocksDB takes the log up to the bad record and opens; only the mark knows that there was more.
+    let refused = machine.open().load();
+    assert!(matches!(refused, Err(LogError::Shortened { known: 59, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_write_cut_short_by_a_power_cut_is_dropped() {
+    let machine = machine();
+    let store = machine.start();
+    fill(&*store, 20);
+    let path = write_ahead_log(machine.0.path());
+    let durable = fs::metadata(&path).unwrap().len();
+    store.append(vec![entry(20, 1, "never confirmed")], None, false).unwrap();
+    drop(store);
+    let stored = fs::read(&path).unwrap();
+    for cut in [1, 10, stored.len() - usize::try_from(durable).unwrap() - 1] {
+        let copy = tempfile::tempdir().unwrap();
+        copy_state(machine.0.path(), copy.path());
+        fs::write(write_ahead_log(copy.path()), &stored[..stored.len() - cut]).unwrap();
+        let loaded = RocksStore::open(copy.path()).unwrap().load().unwrap();
+        assert_eq!((loaded.last_index, loaded.applied, loaded.repaired_from), (19, 19, None));
+    }
+}
+
+fn copy_state(from: &Path, to: &Path) {
+    fs::create_dir(to.join("log")).unwrap();
+    for name in ["log.key", "log.mark"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    for file in fs::read_dir(from.join("log")).unwrap().map(|file| file.unwrap()) {
+        fs::copy(file.path(), to.join("log").join(file.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_database_that_was_removed_is_missed() {
+    let machine = machine();
+    let store = machine.start();
+    fill(&*store, 20);
+    drop(store);
+    fs::remove_dir_all(machine.0.path().join("log")).unwrap();
+    assert!(matches!(machine.open().load(), Err(LogError::Shortened { last: 0, known: 19, .. })));
+}
+
+#[test]
+fn a_damaged_database_is_refused_with_a_hint() {
+    let machine = machine();
+    drop(machine.start());
+    fs::write(machine.0.path().join("log/CURRENT"), "garbage").unwrap();
+    let refused = machine.try_open().err().unwrap();
+    assert!(matches!(refused, LogError::Unreadable { .. }), "{refused}");
+    assert!(refused.hint().unwrap().contains("swarmd replay"));
+}
+
+#[test]
+fn nothing_on_the_disk_can_be_read_without_the_key() {
+    const SECRET: &str = "a word that nobody may read";
+    let machine = machine();
+    let store = machine.start();
+    store.append(vec![entry(2, 1, SECRET)], Some(HardState::default()), true).unwrap();
+    let head = CheckpointHead { index: 1, term: 1, frame_hash: [0; 32] };
+    store.save_checkpoint(head, SECRET.as_bytes()).unwrap();
+    drop(store);
+    for file in fs::read_dir(machine.0.path().join("log")).unwrap().map(|file| file.unwrap().path()) {
+        let stored = fs::read(&file).unwrap();
+        assert!(!stored.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()), "{}", file.display());
+    }
+}

@@ -1,0 +1,268 @@
+//! The log on a disk: what is kept where, and what is written together. The one implementation of [`LogStore`]; RocksDB
+//! and the simulated disk differ only below [`Disk`].
+
+use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::chain::{Chain, damaged};
+use super::disk::{Batch, Change, Disk, Durability, Key, Table};
+use super::entry::{Applied, AppliedFrame, Cut, Entry, HardState, Membership, decode_record, encode_record};
+use super::seal::Seal;
+use super::tail::{Budget, Tail};
+use super::{Checkpoint, CheckpointHead, Loaded, LogError, LogStore};
+
+/// The records of [`Table::Meta`]. Numbers are never used again.
+pub(super) const HARD_STATE: Key = Key::at(1);
+pub(super) const MEMBERSHIP: Key = Key::at(2);
+pub(super) const APPLIED: Key = Key::at(3);
+pub(super) const CUT: Key = Key::at(4);
+
+/// A new cluster's log begins as if this one entry had been cut already: so a manager that joins finds that its log does
+/// not reach back to the beginning and takes a checkpoint, which is where it learns the members.
+pub(super) const BEGINNING: Cut = Cut { index: 1, term: 1 };
+
+/// The log on a disk.
+pub struct Store<D> {
+    pub(super) disk: D,
+    pub(super) seal: Seal,
+    state: Mutex<State>,
+}
+
+/// What the writer knows without reading.
+#[derive(Default)]
+pub(super) struct State {
+    pub tail: Tail,
+    pub applied: Applied,
+}
+
+impl<D: Disk> Store<D> {
+    pub(super) fn new(disk: D, seal: Seal) -> Self {
+        Self { disk, seal, state: Mutex::default() }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put(&self, table: Table, key: Key, head: &[u8], body: &[u8]) -> Result<Change, LogError> {
+        Ok(Change::Put { table, key, value: self.seal.seal(table, key, head, body)? })
+    }
+
+    pub(super) fn put_record<T: Serialize>(&self, table: Table, key: Key, record: &T) -> Result<Change, LogError> {
+        self.put(table, key, &[], &encode_record(record))
+    }
+
+    pub(super) fn unseal(&self, table: Table, key: Key, sealed: Vec<u8>) -> Result<Bytes, LogError> {
+        self.seal.open(table, key, sealed).ok_or_else(|| LogError::Damaged {
+            table,
+            index: key.index,
+            reason: "the value is not what was sealed there with this data key".into(),
+        })
+    }
+
+    pub(super) fn record<T: DeserializeOwned>(&self, table: Table, key: Key) -> Result<Option<T>, LogError> {
+        let Some(sealed) = self.disk.get(table, key)? else { return Ok(None) };
+        let stored = self.unseal(table, key, sealed)?;
+        let damaged = |reason| LogError::Damaged { table, index: key.index, reason };
+        decode_record(&stored).map(Some).map_err(damaged)
+    }
+
+    pub(super) fn entry(&self, key: Key, sealed: Vec<u8>) -> Result<Entry, LogError> {
+        let stored = self.unseal(Table::Raft, key, sealed)?;
+        let damaged = |reason| LogError::Damaged { table: Table::Raft, index: key.index, reason };
+        Entry::decode(key.index, stored).map_err(damaged)
+    }
+
+    fn entries_on_disk(&self, from: u64, to: u64, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
+        let mut entries = Vec::new();
+        let mut budget = Budget::new(bytes_max);
+        self.disk.scan(Table::Raft, Key::at(from), Key::at(to), &mut |key, sealed| {
+            let entry = self.entry(key, sealed)?;
+            if !budget.allows(entry.payload.len()) {
+                return Ok(ControlFlow::Break(()));
+            }
+            expect_index(entry.index, from + entries.len() as u64)?;
+            entries.push(entry);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if entries.is_empty() && from < to {
+            return Err(missing_entry(from));
+        }
+        Ok(entries)
+    }
+}
+
+impl<D: Disk> LogStore for Store<D> {
+    fn load(&self) -> Result<Loaded, LogError> {
+        self.recover()
+    }
+
+    fn initialize(&self, membership: &Membership) -> Result<(), LogError> {
+        let mut state = self.state();
+        if self.disk.get(Table::Meta, CUT)?.is_some() {
+            return Err(LogError::Initialized);
+        }
+        let hard_state = HardState { term: BEGINNING.term, vote: 0, commit: BEGINNING.index };
+        let applied = Applied { index: BEGINNING.index, frame: None };
+        let batch = vec![
+            self.put_record(Table::Meta, HARD_STATE, &hard_state)?,
+            self.put_record(Table::Meta, MEMBERSHIP, membership)?,
+            self.put_record(Table::Meta, APPLIED, &applied)?,
+            self.put_record(Table::Meta, CUT, &BEGINNING)?,
+        ];
+        self.disk.write(batch, Durability::Synced)?;
+        *state = State { tail: Tail::new(BEGINNING, BEGINNING.index), applied };
+        Ok(())
+    }
+
+    fn append(&self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) -> Result<(), LogError> {
+        let mut state = self.state();
+        let mut batch = Batch::with_capacity(entries.len() + 2);
+        if let Some(first) = entries.first().map(|entry| entry.index) {
+            let last = state.tail.last();
+            if first < state.tail.first() || first > last + 1 {
+                return Err(LogError::OutOfOrder { table: Table::Raft, index: first, last });
+            }
+            if first <= last {
+                batch.push(Change::DeleteRange { table: Table::Raft, from: Key::at(first), to: Key::MAX });
+            }
+        }
+        for (entry, following) in entries.iter().zip(entries.first().map_or(0, |first| first.index)..) {
+            if entry.index != following {
+                return Err(LogError::OutOfOrder { table: Table::Raft, index: entry.index, last: following - 1 });
+            }
+            batch.push(self.put(Table::Raft, Key::at(entry.index), &entry.head(), &entry.payload)?);
+        }
+        if let Some(hard_state) = hard_state {
+            batch.push(self.put_record(Table::Meta, HARD_STATE, &hard_state)?);
+        }
+        if batch.is_empty() && !sync {
+            return Ok(());
+        }
+        self.disk.write(batch, if sync { Durability::Synced } else { Durability::Unsynced })?;
+        state.tail.append(entries);
+        Ok(())
+    }
+
+    fn entries(&self, from: u64, to: u64, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
+        let in_memory = self.state().tail.entries(from, to, bytes_max);
+        in_memory.map_or_else(|| self.entries_on_disk(from, to, bytes_max), Ok)
+    }
+
+    fn term(&self, index: u64) -> Result<Option<u64>, LogError> {
+        {
+            let state = self.state();
+            let known = state.tail.term(index);
+            if known.is_some() || index < state.tail.first() || index > state.tail.last() {
+                return Ok(known);
+            }
+        }
+        let key = Key::at(index);
+        let sealed = self.disk.get(Table::Raft, key)?.ok_or_else(|| missing_entry(index))?;
+        Ok(Some(self.entry(key, sealed)?.term))
+    }
+
+    fn first_index(&self) -> u64 {
+        self.state().tail.first()
+    }
+
+    fn last_index(&self) -> u64 {
+        self.state().tail.last()
+    }
+
+    fn apply(&self, frames: &[AppliedFrame], applied: u64) -> Result<(), LogError> {
+        let mut state = self.state();
+        let mut chain = Chain::after(state.applied.frame);
+        let mut batch = Batch::with_capacity(frames.len() + 1);
+        for AppliedFrame { index, bytes } in frames {
+            let unchained = |reason| LogError::Unchained { index: *index, reason };
+            chain.follow(*index, bytes).map_err(unchained)?;
+            batch.push(self.put(Table::History, Key::at(*index), &[], bytes)?);
+        }
+        let last = state.applied.index;
+        if applied < chain.last().map_or(last, |frame| frame.index.max(last)) || applied > state.tail.last() {
+            return Err(LogError::OutOfOrder { table: Table::History, index: applied, last });
+        }
+        let applied = Applied { index: applied, frame: chain.last() };
+        batch.push(self.put_record(Table::Meta, APPLIED, &applied)?);
+        self.disk.write(batch, Durability::Unsynced)?;
+        // Only what is durable in the raft log is ever applied.
+        self.disk.set_mark(applied.index)?;
+        state.applied = applied;
+        state.tail.forget(applied.index);
+        Ok(())
+    }
+
+    fn applied(&self) -> Result<Applied, LogError> {
+        self.record(Table::Meta, APPLIED).map(Option::unwrap_or_default)
+    }
+
+    fn history(&self, from: u64, frames_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError> {
+        let mut frames = Vec::new();
+        let mut budget = Budget::new(bytes_max as u64);
+        self.disk.scan(Table::History, Key::at(from), Key::MAX, &mut |key, sealed| {
+            if frames.len() == frames_max || !budget.allows(sealed.len()) {
+                return Ok(ControlFlow::Break(()));
+            }
+            frames.push((key.index, self.unseal(Table::History, key, sealed)?));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(frames)
+    }
+
+    fn history_last(&self) -> Result<Option<u64>, LogError> {
+        Ok(self.disk.last_key(Table::History)?.map(|key| key.index))
+    }
+
+    fn save_checkpoint(&self, head: CheckpointHead, bytes: &[u8]) -> Result<(), LogError> {
+        self.write_checkpoint(head, bytes)
+    }
+
+    fn load_checkpoint(&self) -> Result<Option<Checkpoint>, LogError> {
+        let applied = self.state().applied.index;
+        self.read_checkpoint(applied)
+    }
+
+    fn compact(&self, to: u64) -> Result<u64, LogError> {
+        // The older one, or a start that falls back to it would miss the entries between the two, and their secrets.
+        let covered = self.checkpoints()?.first().copied().unwrap_or(0);
+        let to = to.min(covered).min(self.state().applied.index);
+        let first = self.first_index();
+        if to < first {
+            return Ok(first);
+        }
+        let cut = Cut { index: to, term: self.term(to)?.ok_or_else(|| missing_entry(to))? };
+        let batch = vec![
+            self.put_record(Table::Meta, CUT, &cut)?,
+            Change::DeleteRange { table: Table::Raft, from: Key::at(first), to: Key::at(to + 1) },
+        ];
+        // Synced, and with it the history that takes over: the entries go only when the frames are safe.
+        self.disk.write(batch, Durability::Synced)?;
+        self.state().tail.compact(cut);
+        Ok(to + 1)
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        self.disk.sync()
+    }
+}
+
+pub(super) fn expect_index(index: u64, expected: u64) -> Result<(), LogError> {
+    if index == expected { Ok(()) } else { Err(missing_entry(expected)) }
+}
+
+pub(super) fn missing_entry(index: u64) -> LogError {
+    LogError::Damaged { table: Table::Raft, index, reason: "the entry is missing".into() }
+}
+
+pub(super) fn missing_record(key: Key) -> LogError {
+    LogError::Damaged { table: Table::Meta, index: key.index, reason: "the record is missing".into() }
+}
+
+pub(super) fn beyond_applied(index: u64, applied: u64) -> LogError {
+    damaged(index, format!("history goes on after index {applied}, which was applied last"))
+}
