@@ -21,6 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         config.extern_path(format!(".{PACKAGE}.{name}"), format!("crate::{module}::{name}"));
     }
     name_enums_in_json(&mut config, &schema);
+    // The one enum inside a oneof, which has an attribute path of its own.
+    config.field_attribute(".swarmlog.v1.Event.cause.reconciler", "#[serde(with = \"crate::json::Reconciler::one\")]");
     config.compile_fds(schema)?;
     Ok(())
 }

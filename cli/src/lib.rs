@@ -1,1 +1,120 @@
-//! Stub.
+//! `swarmctl`: what operators say to a cluster, and what they see of it.
+//!
+//! [`parse`] reads a command line, [`run`] does what it says. Between them and a cluster stands the trait [`Manager`], so
+//! that the same commands run against the control socket of a real manager and against a simulated cluster. Building
+//! requests (`spec`, `values`) and showing replies (`format`) are functions of their arguments; only the verbs and
+//! `wait` talk to a manager.
+
+pub mod completion;
+mod failure;
+mod format;
+pub mod grpc;
+mod manager;
+mod session;
+mod spec;
+mod usage;
+mod values;
+mod verbs;
+mod wait;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+pub use failure::{Failure, Kind};
+pub use format::Format;
+pub use manager::{EventStream, Manager};
+pub use session::{Clock, Surroundings, Wait};
+pub use usage::Stop;
+
+use session::Session;
+
+/// The environment variable that names the control socket.
+pub const SOCKET_VARIABLE: &str = "SWARM_SOCKET";
+/// Longest reason that a manager keeps, in bytes.
+const REASON_BYTES_MAX: usize = 512;
+
+/// Operate a Swarmlog cluster: its nodes, its services, and the history of both
+///
+/// Objects are named by name, by id or by the unique beginning of an id. Every change is kept for ever with who made it;
+/// `--reason` adds why, and `swarmctl events` tells it all.
+#[derive(Debug, Parser)]
+#[command(name = "swarmctl", version, max_term_width = 120)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+
+    #[command(subcommand)]
+    command: verbs::Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Globals {
+    /// Control socket of the manager to talk to
+    #[arg(short, long, global = true, value_name = "PATH", env = SOCKET_VARIABLE, default_value = wire::DEFAULT_SOCKET)]
+    socket: PathBuf,
+
+    /// Show ids instead of names
+    #[arg(short, long, global = true)]
+    no_resolve: bool,
+
+    /// Why you do this; kept with the change for ever
+    #[arg(long, global = true, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+
+    /// Form of the output, and of errors
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+}
+
+fn reason(text: &str) -> Result<String, values::Invalid> {
+    if text.len() > REASON_BYTES_MAX {
+        return Err(values::Invalid::new("the reason is longer than 512 bytes", "say it in fewer words"));
+    }
+    Ok(text.to_owned())
+}
+
+impl Cli {
+    /// The control socket of the manager to talk to.
+    pub fn socket(&self) -> &std::path::Path {
+        &self.globals.socket
+    }
+}
+
+/// The parser, for completion and documentation.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// When it asks for help, or is wrong.
+pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli, Stop> {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let matches = command().try_get_matches_from(&args);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| usage::stop(error, &args))
+}
+
+/// Does what a command line says, and gives the exit code. Data goes to `around.out`; a failure is told on `around.err`.
+pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Surroundings<'a>) -> u8 {
+    let mut session = Session { manager, around, globals: &cli.globals, operation: None };
+    let result = cli.command.run(&mut session).await;
+    let result = result.and_then(|()| Ok(session.around.out.flush()?));
+    match result {
+        Ok(()) => 0,
+        Err(failure) => tell(&failure, cli.globals.format, session.around.err),
+    }
+}
+
+/// Tells a failure, and gives the exit code.
+pub fn tell(failure: &Failure, format: Format, err: &mut dyn std::io::Write) -> u8 {
+    if failure.kind != Kind::OutputClosed {
+        // If even this cannot be written, the exit code is all that is left to say.
+        let _ = failure.write(format, err);
+    }
+    failure.kind.exit_code()
+}

@@ -15,6 +15,27 @@ fn short<E: Named>(number: i32) -> String {
     E::try_from(number).map_or_else(|_| number.to_string(), Named::name)
 }
 
+/// Serialises the number of an enum by its short name; for schemas that build on this one.
+///
+/// # Errors
+/// When the serialiser fails.
+pub fn serialize_name<E: Named, S: Serializer>(number: &i32, to: S) -> Result<S::Ok, S::Error> {
+    if to.is_human_readable() { to.serialize_str(&short::<E>(*number)) } else { to.serialize_i32(*number) }
+}
+
+/// Serialises the number of an enum, where there is one, by its short name; for schemas that build on this one.
+///
+/// # Errors
+/// When the serialiser fails.
+pub fn serialize_optional_name<E: Named, S: Serializer>(number: &Option<i32>, to: S) -> Result<S::Ok, S::Error> {
+    let readable = to.is_human_readable();
+    match number {
+        Some(number) if readable => to.serialize_some(&short::<E>(*number)),
+        Some(number) => to.serialize_some(number),
+        None => to.serialize_none(),
+    }
+}
+
 macro_rules! named {
     ($($name:ident $prefix:literal,)*) => { $(
         impl Named for crate::schema::$name {
@@ -30,8 +51,7 @@ macro_rules! named {
             pub(crate) mod one {
                 use super::*;
                 pub(crate) fn serialize<S: Serializer>(number: &i32, to: S) -> Result<S::Ok, S::Error> {
-                    if !to.is_human_readable() { return to.serialize_i32(*number) }
-                    to.serialize_str(&short::<crate::schema::$name>(*number))
+                    serialize_name::<crate::schema::$name, S>(number, to)
                 }
                 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
                     if !from.is_human_readable() { return i32::deserialize(from) }
@@ -43,12 +63,7 @@ macro_rules! named {
             pub(crate) mod optional {
                 use super::*;
                 pub(crate) fn serialize<S: Serializer>(number: &Option<i32>, to: S) -> Result<S::Ok, S::Error> {
-                    let readable = to.is_human_readable();
-                    match number {
-                        Some(number) if readable => to.serialize_some(&short::<crate::schema::$name>(*number)),
-                        Some(number) => to.serialize_some(number),
-                        None => to.serialize_none(),
-                    }
+                    serialize_optional_name::<crate::schema::$name, S>(number, to)
                 }
                 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i32>, D::Error> {
                     if !from.is_human_readable() { return Option::deserialize(from) }

@@ -21,7 +21,7 @@ mod schema {
 }
 
 pub use id::{ClusterId, CommandId, Id, IdGenerator, NodeId, ServiceId, SessionId, TaskId};
-pub use json::Named;
+pub use json::{Named, serialize_name, serialize_optional_name};
 pub use schema::*;
 pub use time::{Duration, Timestamp};
 

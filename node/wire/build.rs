@@ -1,13 +1,37 @@
-//! Compiles the RPC schema. The messages of the log come from the `events` crate, unchanged.
+//! Compiles the RPC schema. The messages of the log come from the `events` crate, unchanged; in JSON enums are named as
+//! there, not numbered.
+
+use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::Label, field_descriptor_proto::Type};
+
+const PACKAGE: &str = "swarmlog.wire.v1";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=../../events/proto");
     let schema = protox::compile(["control.proto", "node.proto"], ["proto", "../../events/proto"])?;
-    tonic_prost_build::configure()
+    let mut config = tonic_prost_build::configure()
         .btree_map(".")
         .extern_path(".swarmlog.v1", "::events")
-        .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]")
-        .compile_fds(schema)?;
+        .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]");
+    for (path, attribute) in schema.file.iter().filter(|file| file.package() == PACKAGE).flat_map(named_enums) {
+        config = config.field_attribute(path, attribute);
+    }
+    config.compile_fds(schema)?;
     Ok(())
+}
+
+/// The path of each field that holds an enum, and the attribute that names its value in JSON.
+fn named_enums(file: &FileDescriptorProto) -> Vec<(String, String)> {
+    let of_message = |message: &DescriptorProto| {
+        let enums = message.field.iter().filter(|field| field.r#type() == Type::Enum && field.oneof_index.is_none());
+        let attribute = |field: &prost_types::FieldDescriptorProto| {
+            let (package, name) = field.type_name().trim_start_matches('.').rsplit_once('.').unwrap_or_default();
+            let of = if package == PACKAGE { format!("crate::v1::{name}") } else { format!("::events::{name}") };
+            let form = if field.label() == Label::Required { "serialize_name" } else { "serialize_optional_name" };
+            let path = format!(".{PACKAGE}.{}.{}", message.name(), field.name());
+            (path, format!("#[serde(serialize_with = \"::events::{form}::<{of}, _>\")]"))
+        };
+        enums.map(attribute).collect::<Vec<_>>()
+    };
+    file.message_type.iter().flat_map(of_message).collect()
 }

@@ -7,6 +7,7 @@ pub mod v1 {
 }
 
 mod client;
+mod json;
 mod refusal;
 
 pub use client::{ConnectError, DEFAULT_SOCKET, connect};

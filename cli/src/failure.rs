@@ -1,0 +1,234 @@
+//! Why a command did not do what was asked: one sentence, one hint and one exit code.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use tonic::{Code, Status};
+use wire::v1::{Refusal, RefusalKind};
+
+use crate::format::Format;
+use crate::values::Invalid;
+
+/// What sort of failure; each has its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// None of the others.
+    Other,
+    /// The command line, or a value in it, is wrong.
+    Usage,
+    /// What is named does not exist.
+    NotFound,
+    /// The name is taken.
+    Exists,
+    /// Somebody else changed the object, or its state forbids the change.
+    Conflict,
+    /// An update failed, was paused or rolled itself back.
+    UpdateFailed,
+    /// The time given for waiting is over.
+    TimedOut,
+    /// No manager answers, or it cannot decide anything now.
+    Unreachable,
+    /// The caller may not do this.
+    Forbidden,
+    /// The user ended the wait.
+    Interrupted,
+    /// Nobody reads the output any more, such as `head` after its last line.
+    OutputClosed,
+}
+
+impl Kind {
+    /// The exit code of the process.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            // Whoever closed the pipe has all it wanted.
+            Self::OutputClosed => 0,
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Exists | Self::Conflict => 4,
+            Self::UpdateFailed => 5,
+            Self::TimedOut => 6,
+            Self::Unreachable => 7,
+            Self::Forbidden => 8,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// What to do about it when nobody knows better.
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Usage => "`swarmctl help` lists the commands, and `--help` after a command its flags",
+            Self::NotFound => "the `ls` command of the noun shows what exists; a unique beginning of an id will do",
+            Self::Exists => "choose another name, or update the object that has it",
+            Self::Conflict => "read the object again and repeat the change",
+            Self::UpdateFailed => {
+                "`swarmctl service inspect` shows the state of the update, `swarmctl task ls -a` what failed"
+            }
+            Self::TimedOut => "the change goes on; `swarmctl service inspect` shows how far it is",
+            Self::Unreachable => "check that swarmd runs on this machine and that --socket names its control socket",
+            Self::Forbidden => "the control socket belongs to the user who started swarmd: become that user, or root",
+            Self::Interrupted | Self::OutputClosed => "nothing was undone",
+            Self::Other => "the manager's log may say more",
+        }
+    }
+}
+
+/// A command's failure as people and scripts see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// What sort of failure.
+    #[serde(rename = "code")]
+    pub kind: Kind,
+    /// What it is about, such as `service web`, where the manager said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What happened.
+    pub sentence: String,
+    /// What to do next.
+    pub hint: String,
+}
+
+impl Failure {
+    /// A failure with the usual hint of its kind.
+    pub fn new(kind: Kind, sentence: impl Into<String>) -> Self {
+        Self { kind, subject: None, sentence: sentence.into(), hint: kind.hint().to_owned() }
+    }
+
+    /// The same failure with a better hint.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: hint.into(), ..self }
+    }
+
+    /// Writes the failure for its reader: two lines, or one object of JSON.
+    ///
+    /// # Errors
+    /// When `err` cannot be written to.
+    pub fn write(&self, format: Format, err: &mut dyn Write) -> io::Result<()> {
+        match format {
+            Format::Table => writeln!(err, "error: {}\nhint: {}", self.sentence, self.hint),
+            Format::Json => {
+                #[derive(Serialize)]
+                struct Document<'a> {
+                    error: &'a Failure,
+                }
+                serde_json::to_writer(&mut *err, &Document { error: self })?;
+                writeln!(err)
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let kind = match refusal.kind() {
+            RefusalKind::NotFound => Kind::NotFound,
+            RefusalKind::Exists => Kind::Exists,
+            RefusalKind::Invalid => Kind::Usage,
+            RefusalKind::Conflict => Kind::Conflict,
+            RefusalKind::Forbidden => Kind::Forbidden,
+            RefusalKind::Exhausted => Kind::Other,
+            RefusalKind::Unavailable => Kind::Unreachable,
+        };
+        let subject = Some(refusal.subject).filter(|subject| !subject.is_empty());
+        let hint = refusal.hint.unwrap_or_else(|| kind.hint().to_owned());
+        Self { kind, subject, sentence: refusal.sentence, hint }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        if let Some(refusal) = Refusal::from_status(&status) {
+            return refusal.into();
+        }
+        let kind = match status.code() {
+            Code::NotFound => Kind::NotFound,
+            Code::AlreadyExists => Kind::Exists,
+            Code::InvalidArgument | Code::OutOfRange => Kind::Usage,
+            Code::FailedPrecondition | Code::Aborted => Kind::Conflict,
+            Code::PermissionDenied | Code::Unauthenticated => Kind::Forbidden,
+            Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => Kind::Unreachable,
+            Code::Ok
+            | Code::Unknown
+            | Code::ResourceExhausted
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::DataLoss => Kind::Other,
+        };
+        match kind {
+            Kind::Unreachable => {
+                Self::new(kind, format!("the connection to the manager was lost: {}", status.message()))
+            }
+            _ if status.message().is_empty() => Self::new(kind, format!("the manager answered: {}", status.code())),
+            _ => Self::new(kind, format!("the manager answered: {}", status.message())),
+        }
+    }
+}
+
+impl From<Invalid> for Failure {
+    fn from(invalid: Invalid) -> Self {
+        Self::new(Kind::Usage, invalid.sentence).hint(invalid.hint)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Kind::OutputClosed, "nobody reads the output any more"),
+            _ => Self::new(Kind::Other, format!("the output cannot be written: {error}"))
+                .hint("check where the output goes: the disk may be full"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_exit_code_and_a_hint() {
+        let table = [
+            (RefusalKind::NotFound, 3),
+            (RefusalKind::Exists, 4),
+            (RefusalKind::Invalid, 2),
+            (RefusalKind::Conflict, 4),
+            (RefusalKind::Forbidden, 8),
+            (RefusalKind::Exhausted, 1),
+            (RefusalKind::Unavailable, 7),
+        ];
+        for (kind, code) in table {
+            let refusal =
+                Refusal { kind: kind.into(), subject: "service web".to_owned(), sentence: "no".to_owned(), hint: None };
+            // The long way round: as a manager sends it.
+            let failure = Failure::from(Status::from(refusal));
+            assert_eq!(failure.kind.exit_code(), code, "{kind:?}");
+            assert_eq!(failure.subject.as_deref(), Some("service web"));
+            assert!(!failure.hint.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_no_refusal() {
+        let failure = Failure::from(Status::unavailable("tcp connect error"));
+        assert_eq!(failure.kind.exit_code(), 7);
+        assert!(failure.hint.contains("--socket"));
+    }
+
+    #[test]
+    fn a_reader_gets_two_lines_and_a_script_one_object() {
+        let failure = Failure::new(Kind::NotFound, "there is no service web").hint("look again");
+        let mut text = Vec::new();
+        failure.write(Format::Table, &mut text).expect("a vector takes everything");
+        assert_eq!(String::from_utf8_lossy(&text), "error: there is no service web\nhint: look again\n");
+        text.clear();
+        failure.write(Format::Json, &mut text).expect("a vector takes everything");
+        let expected = r#"{"error":{"code":"not_found","sentence":"there is no service web","hint":"look again"}}"#;
+        assert_eq!(String::from_utf8_lossy(&text).trim_end(), expected);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_not_an_error() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(failure.kind.exit_code(), 0);
+    }
+}

@@ -1,0 +1,54 @@
+//! How replies look: tables and blocks for people, JSON for scripts. Everything here is a function of its arguments.
+
+pub mod age;
+pub mod block;
+pub mod cluster;
+mod names;
+pub mod node;
+mod phrase;
+pub mod service;
+pub mod story;
+pub mod table;
+pub mod task;
+
+pub use names::Names;
+
+/// The forms of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// Tables and blocks for people
+    #[default]
+    Table,
+    /// One JSON object a line
+    Json,
+}
+
+/// The name of an enum's value as tables show it: `RUNNING`.
+pub fn state(value: impl events::Named) -> String {
+    value.name().to_ascii_uppercase()
+}
+
+/// Several words as one could type them, with quotes where they are needed.
+pub fn words(words: &[String]) -> String {
+    let plain = |word: &&String| {
+        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c))
+    };
+    let quoted = |word: &String| {
+        if plain(&word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+pub(crate) mod samples;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_can_be_typed_again() {
+        let list = ["sh", "-c", "echo 'a b'", ""].map(str::to_owned);
+        assert_eq!(words(&list), r"sh -c 'echo '\''a b'\''' ''");
+    }
+}

@@ -1,0 +1,125 @@
+//! Nodes: as rows of a table, and one by one.
+
+use events::{Named, Role, Timestamp};
+use wire::v1::{NodeState, NodeView};
+
+use super::block::Block;
+use super::service::{generic, pairs};
+use super::table::Table;
+use super::{age, state};
+use crate::values::{cpus, size};
+
+/// The table of `node ls`.
+pub fn table(nodes: &[NodeView]) -> String {
+    let mut table = Table::new(&["ID", "NAME", "MEMBERSHIP", "STATUS", "AVAILABILITY", "MANAGER STATUS"]);
+    for node in nodes {
+        table.row([
+            node.id.to_string(),
+            name(node).to_owned(),
+            // Nobody waits at the door: a valid token is the membership, and who left is not listed.
+            "ACCEPTED".to_owned(),
+            state(node.state()),
+            state(node.spec.availability()),
+            manager_status(node).to_owned(),
+        ]);
+    }
+    table.render(None)
+}
+
+/// What a node is called: by its operator, or else by itself.
+pub fn name(node: &NodeView) -> &str {
+    let given = node.spec.annotations.as_ref().map_or("", |annotations| annotations.name.as_str());
+    let own = node.description.as_ref().map_or("", |description| description.hostname.as_str());
+    if given.is_empty() { own } else { given }
+}
+
+fn manager_status(node: &NodeView) -> &'static str {
+    match (node.role(), node.state()) {
+        (Role::Worker, _) => "",
+        (Role::Manager, _) if node.leader => "LEADER",
+        (Role::Manager, NodeState::Ready) => "REACHABLE",
+        (Role::Manager, NodeState::Unknown | NodeState::Down | NodeState::Disconnected) => "UNREACHABLE",
+    }
+}
+
+/// One node, with what it offers and holds.
+pub fn block(node: &NodeView, now: Timestamp) -> String {
+    let mut block = Block::default();
+    block.field("ID", node.id).optional("Name", name(node));
+    block.each("Label", node.spec.annotations.iter().flat_map(|annotations| pairs(&annotations.labels)));
+    block.field("Role", node.role().name()).optional("Manager status", manager_status(node));
+    block.section("Status", |block| {
+        block.field("State", state(node.state())).optional("Message", &node.message);
+        block.field("Availability", state(node.spec.availability())).optional("Address", &node.addr);
+    });
+    block.field("Version", node.meta.version).field("Joined", age::ago(node.meta.created_at, now));
+    block.optional("Certificate valid until", node.certificate_not_after.map_or_else(String::new, |at| at.to_string()));
+    block.field("Tasks", node.tasks);
+    description(&mut block, node);
+    block.render()
+}
+
+fn description(block: &mut Block, node: &NodeView) {
+    let Some(description) = &node.description else { return };
+    block.optional("Hostname", &description.hostname);
+    if let Some(platform) = &description.platform {
+        block.field("Platform", format!("{}/{}", platform.os, platform.architecture));
+    }
+    block.optional("swarmd", &description.version).optional("Executor", &description.executor);
+    if let Some(engine) = &description.engine {
+        block.section("Engine", |block| {
+            block
+                .optional("Version", &engine.version)
+                .optional("API", &engine.api_version)
+                .each("Label", pairs(&engine.labels));
+        });
+    }
+    let Some(offered) = &description.resources else { return };
+    let reserved = &node.reserved;
+    block.section("Resources (reserved of offered)", |block| {
+        block.field("CPU", format!("{} of {}", cpus::show(reserved.nano_cpus), cpus::show(offered.nano_cpus)));
+        block.field("Memory", format!("{} of {}", size::show(reserved.memory_bytes), size::show(offered.memory_bytes)));
+        block.each("Generic", offered.generic.iter().map(generic));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::samples;
+
+    #[test]
+    fn rows_say_who_decides() {
+        let expected = "\
+ID                          NAME       MEMBERSHIP   STATUS    AVAILABILITY   MANAGER STATUS
+0000000000000000000000001   manager    ACCEPTED     READY     ACTIVE         LEADER
+0000000000000000000000002   worker-1   ACCEPTED     DOWN      DRAIN          \n";
+        assert_eq!(table(&samples::nodes()), expected);
+    }
+
+    #[test]
+    fn one_node_is_told_in_full() {
+        let expected = "\
+ID             : 0000000000000000000000002
+Name           : worker-1
+Label          : zone=east
+Role           : worker
+Status
+  State        : DOWN
+  Message      : no heartbeat for 15s
+  Availability : DRAIN
+  Address      : 10.0.0.2
+Version        : 3
+Joined         : 3 minutes ago
+Tasks          : 2
+Hostname       : worker-1
+Platform       : linux/x86_64
+Executor       : docker
+Resources (reserved of offered)
+  CPU          : 0.5 of 2
+  Memory       : 512MiB of 4GiB
+  Generic      : gpu=a, gpu=b
+";
+        assert_eq!(block(&samples::nodes()[1], samples::NOW), expected);
+    }
+}

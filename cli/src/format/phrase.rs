@@ -1,0 +1,134 @@
+//! What each event says, in a few words that begin with what it is about.
+
+use std::fmt::Display;
+
+use events::{Kind, Named, ServiceSpec, TaskAssigned, TaskCreated, TaskId, TaskState, TaskStatus};
+
+use super::{Names, service, state};
+
+/// Names of tasks that one event mentions at most; the number of the others follows.
+const TASKS_SHOWN: usize = 5;
+
+/// What became true.
+pub fn phrase(kind: &Kind, names: &Names) -> String {
+    let name = |id: &dyn Display| names.of(&id.to_string()).to_owned();
+    match kind {
+        Kind::LeadershipAssumed(e) => format!("{}: leads in term {}, swarmd {}", name(&e.node), e.term, e.version),
+        Kind::StateHashRecorded(e) => format!("of the state at index {}", e.at_index),
+        Kind::ClusterInitialised(e) => format!("{} {}", e.name, e.cluster),
+        Kind::ClusterSpecUpdated(_) => "settings of the cluster".to_owned(),
+        Kind::JoinTokenRotated(e) => format!("for the role {}", e.role().name()),
+        Kind::RootCaGenerated(e) => format!("digest {}", e.digest),
+        Kind::CertificateIssued(e) => format!("{}: as {}, until {}", name(&e.node), e.role().name(), e.not_after),
+        Kind::NodeJoined(e) => format!("{}: from {}", name(&e.node), e.addr),
+        Kind::NodeRegistered(e) => format!("{}: ready, from {}", name(&e.node), e.addr),
+        Kind::NodeDescribed(e) => format!("{}: runs {}", name(&e.node), e.description.executor),
+        Kind::NodeSpecUpdated(e) => format!("{}: availability {}", name(&e.node), e.spec.availability().name()),
+        Kind::NodeBecameReady(e) => name(&e.node),
+        Kind::NodeBecameUnknown(e) => name(&e.node),
+        Kind::NodeDeclaredDown(e) => format!("{}: last heard of at {}", name(&e.node), e.last_heard),
+        Kind::NodeDisconnected(e) => name(&e.node),
+        Kind::NodeRemoved(e) => format!("{}{}", name(&e.node), if e.forced { ": by force" } else { "" }),
+        Kind::ServiceCreated(e) => format!("{}: {}", name(&e.service), summary(&e.spec)),
+        Kind::ServiceSpecUpdated(e) => {
+            format!("{}: {}, {}", name(&e.service), e.change().name().replace('_', " "), summary(&e.spec))
+        }
+        Kind::ServiceScaled(e) => format!("{}: from {} to {} replicas", name(&e.service), e.from, e.to),
+        Kind::ServiceRemoved(e) => name(&e.service),
+        Kind::UpdateStarted(e) => format!("{}: {} to replace", name(&e.service), tasks(e.slots)),
+        Kind::UpdatePaused(e) => format!("{}: {}", name(&e.service), e.reason),
+        Kind::UpdateCompleted(e) => name(&e.service),
+        Kind::RollbackStarted(e) => format!("{}: {}", name(&e.service), e.reason),
+        Kind::TaskCreated(e) => created(e, names),
+        Kind::TaskAssigned(e) => assigned(e, names),
+        Kind::TaskPlacementFailed(e) => format!("{}: {}", several(&e.tasks, names), e.explanation),
+        Kind::TaskDesiredStateSet(e) => {
+            format!(
+                "{}: {}, cause {}",
+                several(&e.tasks, names),
+                state(e.desired()),
+                e.cause().name().replace('_', " ")
+            )
+        }
+        Kind::TaskReported(e) => format!("{}: {}", name(&e.task), reported(&e.status)),
+        Kind::TaskRejected(e) => {
+            format!("{}: {}", name(&e.task), if e.error.is_empty() { &e.message } else { &e.error })
+        }
+        Kind::TaskOrphaned(e) => format!("{}: {}", several(&e.tasks, names), e.message),
+        Kind::TaskReaped(e) => several(&e.tasks, names),
+    }
+}
+
+fn summary(spec: &ServiceSpec) -> String {
+    let mode = spec.replicas().map_or_else(
+        || "global".to_owned(),
+        |replicas| match replicas {
+            1 => "1 replica".to_owned(),
+            _ => format!("{replicas} replicas"),
+        },
+    );
+    format!("{}, {mode}", spec.template().runs().image)
+}
+
+fn created(event: &TaskCreated, names: &Names) -> String {
+    let replaces = event.replaces.map_or_else(String::new, |task| format!(", replaces {task}"));
+    let task = event.task.to_string();
+    format!("{}: task {task}, cause {}{replaces}", names.of(&task), event.cause().name())
+}
+
+fn assigned(event: &TaskAssigned, names: &Names) -> String {
+    let (task, node) = (event.task.to_string(), event.node.to_string());
+    let claims: Vec<String> = event.claims.iter().map(service::generic).collect();
+    let with = if claims.is_empty() { "" } else { ", with " };
+    format!("{}: to {}{with}{}", names.of(&task), names.of(&node), claims.join(", "))
+}
+
+/// The state reached, and for one that is not as wished the reason.
+fn reported(status: &TaskStatus) -> String {
+    let reached = state(status.state());
+    match (status.error.as_str(), status.message.as_str()) {
+        ("", _) if status.state() <= TaskState::Running => reached,
+        ("", "") => reached,
+        ("", message) => format!("{reached}, {message}"),
+        (error, _) => format!("{reached}, {error}"),
+    }
+}
+
+fn several(ids: &[TaskId], names: &Names) -> String {
+    let shown: Vec<String> = ids.iter().take(TASKS_SHOWN).map(|id| names.of(&id.to_string()).to_owned()).collect();
+    match ids.len().saturating_sub(TASKS_SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn tasks(number: u64) -> String {
+    if number == 1 { "1 task".to_owned() } else { format!("{number} tasks") }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::Id;
+
+    use super::*;
+
+    #[test]
+    fn many_tasks_are_counted() {
+        let ids: Vec<TaskId> = (1..=7).map(TaskId::from_bits).collect();
+        assert!(several(&ids, &Names::default()).ends_with("5 and 2 more"));
+        assert!(!several(&ids[..5], &Names::default()).contains("more"));
+    }
+
+    #[test]
+    fn a_failure_says_why_and_progress_does_not_chat() {
+        let status = |state: TaskState, message: &str, error: &str| TaskStatus {
+            state: state.into(),
+            message: message.to_owned(),
+            error: error.to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(reported(&status(TaskState::Running, "started", "")), "RUNNING");
+        assert_eq!(reported(&status(TaskState::Failed, "started", "exit status 1")), "FAILED, exit status 1");
+        assert_eq!(reported(&status(TaskState::Shutdown, "stopped on request", "")), "SHUTDOWN, stopped on request");
+    }
+}

@@ -1,0 +1,184 @@
+//! Fixed replies of a manager, for tests of what is shown.
+
+use events::*;
+use wire::v1::*;
+
+use crate::values;
+
+/// The present of all samples.
+pub const NOW: Timestamp = Timestamp::from_unix_ns(1_800_000_000_000_000_000);
+
+fn before(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_ns(NOW.unix_ns() - seconds * 1_000_000_000)
+}
+
+pub fn meta(version: u64) -> Meta {
+    Meta { version, created_at: before(200), updated_at: before(190) }
+}
+
+pub fn spec() -> ServiceSpec {
+    ServiceSpec {
+        annotations: Some(Annotations { name: "web".to_owned(), ..Default::default() }),
+        task: Some(TaskSpec {
+            container: Some(ContainerSpec { image: "nginx:1.27".to_owned(), ..Default::default() }),
+            ..Default::default()
+        }),
+        mode: Some(service_spec::Mode::Replicated(ReplicatedMode { replicas: 2 })),
+        ..Default::default()
+    }
+}
+
+pub fn service() -> ServiceView {
+    ServiceView {
+        id: ServiceId::from_bits(9),
+        meta: meta(7),
+        spec: spec(),
+        previous_spec: None,
+        update: None,
+        desired_tasks: 2,
+        running_tasks: 1,
+    }
+}
+
+/// A service with something in most of its settings.
+pub fn full_service() -> ServiceView {
+    let mut spec = spec();
+    let labels = [("tier", "front"), ("team", "blue")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    spec.annotations = Some(Annotations { name: "web".to_owned(), labels: labels.into() });
+    let reservations = Resources {
+        nano_cpus: 500_000_000,
+        memory_bytes: 0,
+        generic: vec![values::generic::parse("gpu=1").expect("valid")],
+    };
+    let limits = Resources { memory_bytes: 512 << 20, ..Default::default() };
+    spec.task = Some(TaskSpec {
+        container: Some(ContainerSpec {
+            image: "nginx:1.27".to_owned(),
+            args: vec!["-g".to_owned(), "daemon off;".to_owned()],
+            env: vec!["A=b".to_owned()],
+            mounts: vec![values::mount::parse_bind("/srv:/data:ro").expect("valid")],
+            ..Default::default()
+        }),
+        resources: Some(ResourceRequirements {
+            limits: Some(limits),
+            reservations: Some(reservations),
+            ..Default::default()
+        }),
+        restart: Some(RestartPolicy { condition: Some(RestartCondition::OnFailure.into()), ..Default::default() }),
+        placement: Some(Placement { constraints: vec!["node.labels.zone==east".to_owned()], ..Default::default() }),
+        ..Default::default()
+    });
+    spec.update = Some(UpdateConfig {
+        parallelism: Some(2),
+        delay_ns: 1_000_000_000,
+        failure_action: FailureAction::Rollback.into(),
+        max_failure_ppm: 250_000,
+        order: UpdateOrder::StartFirst.into(),
+        ..Default::default()
+    });
+    spec.endpoint = Some(EndpointSpec { ports: vec![values::port::parse("http:80:8080").expect("valid")] });
+    let update = UpdateStatus {
+        state: UpdateState::Paused.into(),
+        started_at: before(185),
+        completed_at: None,
+        message: "1 of 2 tasks failed".to_owned(),
+    };
+    ServiceView { spec, update: Some(update), ..service() }
+}
+
+/// A task of the sample service.
+pub fn task(id: u128, slot: u64, desired: TaskState, state: TaskState, seconds_ago: i64) -> TaskView {
+    TaskView {
+        id: TaskId::from_bits(id),
+        meta: meta(8),
+        name: format!("web.{slot}.{}", TaskId::from_bits(id)),
+        service: ServiceId::from_bits(9),
+        service_name: "web".to_owned(),
+        slot,
+        node: None,
+        node_hostname: String::new(),
+        desired: desired.into(),
+        status: TaskStatus { state: state.into(), at: Some(before(seconds_ago)), ..Default::default() },
+        spec_version: 7,
+        spec: spec(),
+        waiting: None,
+        claims: Vec::new(),
+        replaces: None,
+    }
+}
+
+/// One that runs, one that waits and one that failed.
+pub fn tasks() -> Vec<TaskView> {
+    let mut running = task(3, 1, TaskState::Running, TaskState::Running, 180);
+    running.node = Some(NodeId::from_bits(2));
+    running.node_hostname = "worker-1".to_owned();
+    let mut waiting = task(4, 2, TaskState::Running, TaskState::Pending, 10);
+    waiting.waiting = Some("no suitable node (2 of 3 nodes lack 2 GiB)".to_owned());
+    let mut failed = task(5, 2, TaskState::Shutdown, TaskState::Failed, 11);
+    failed.node = Some(NodeId::from_bits(6));
+    failed.node_hostname = "worker-2".to_owned();
+    failed.status.error = "exit status 1".to_owned();
+    failed.status.container = Some(ContainerStatus {
+        container_id: "c0ffee".to_owned(),
+        exit_code: Some(137),
+        oom_killed: true,
+        ..Default::default()
+    });
+    vec![running, waiting, failed]
+}
+
+pub fn nodes() -> Vec<NodeView> {
+    let node = |id, hostname: &str| NodeView {
+        id: NodeId::from_bits(id),
+        meta: meta(3),
+        spec: NodeSpec::default(),
+        description: Some(NodeDescription {
+            hostname: hostname.to_owned(),
+            platform: Some(Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() }),
+            resources: Some(Resources {
+                nano_cpus: 2_000_000_000,
+                memory_bytes: 4 << 30,
+                generic: events::spec::generic::parse("gpu=a,gpu=b").expect("valid"),
+            }),
+            executor: "docker".to_owned(),
+            ..Default::default()
+        }),
+        state: NodeState::Ready.into(),
+        message: String::new(),
+        addr: format!("10.0.0.{id}"),
+        role: Role::Worker.into(),
+        leader: false,
+        reserved: Resources { nano_cpus: 500_000_000, memory_bytes: 512 << 20, ..Default::default() },
+        tasks: 2,
+        certificate_not_after: None,
+    };
+    let manager = NodeView { role: Role::Manager.into(), leader: true, ..node(1, "manager") };
+    let labels = [("zone".to_owned(), "east".to_owned())].into();
+    let worker = NodeView {
+        spec: NodeSpec {
+            annotations: Some(Annotations { labels, ..Default::default() }),
+            availability: Availability::Drain.into(),
+            ..Default::default()
+        },
+        state: NodeState::Down.into(),
+        message: "no heartbeat for 15s".to_owned(),
+        ..node(2, "worker-1")
+    };
+    vec![manager, worker]
+}
+
+pub fn cluster() -> ClusterView {
+    ClusterView {
+        id: ClusterId::from_bits(7),
+        name: "default".to_owned(),
+        meta: meta(2),
+        spec: ClusterSpec::default(),
+        root_ca_digest: "abc".to_owned(),
+        join_tokens: JoinTokens {
+            worker: "SWMTKN-1-abc-worker".to_owned(),
+            manager: "SWMTKN-1-abc-manager".to_owned(),
+        },
+        index: 42,
+        manager_addrs: vec!["10.0.0.1:4242".to_owned()],
+    }
+}

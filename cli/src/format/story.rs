@@ -1,0 +1,127 @@
+//! History for people: one line an event. It streams, so the columns have fixed widths.
+
+use events::{ActorKind, Cause, Event, Kind, Named, Reconciler};
+use wire::v1::EventRecord;
+
+use super::Names;
+use super::phrase::phrase;
+
+/// The line above the events.
+pub fn heading() -> String {
+    columns(["INDEX", "TIME", "EVENT", "BY", "WHAT"])
+}
+
+/// One event as a line. `names` has learnt from it already.
+pub fn line(record: &EventRecord, names: &Names) -> String {
+    let what = record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, names));
+    let reason = record.command.as_ref().and_then(|command| command.reason.as_deref());
+    let what = what + &reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"));
+    let kind = record.event.kind.as_ref().map_or("unknown", Kind::name);
+    let time = record.log_time.to_string();
+    // Milliseconds are enough for people; JSON has them all.
+    let time = format!("{}Z", time.get(..23).unwrap_or(&time));
+    columns([
+        &record.index.to_string(),
+        &time,
+        kind,
+        &by(&record.event, record, names),
+        &what.replace(['\n', '\r'], " "),
+    ])
+}
+
+fn columns(cells: [&str; 5]) -> String {
+    let [index, time, event, by, what] = cells;
+    format!("{index:<10}{time:<27}{event:<26}{by:<21}{what}\n")
+}
+
+/// Who or what caused an event.
+fn by(event: &Event, record: &EventRecord, names: &Names) -> String {
+    match (&event.cause, &record.command) {
+        (Some(Cause::Reconciler(number)), _) => {
+            Reconciler::try_from(*number).map_or_else(|_| number.to_string(), Named::name)
+        }
+        (Some(Cause::Command(_)) | None, Some(command)) => match command.actor.kind() {
+            ActorKind::Manager => "manager".to_owned(),
+            kind @ (ActorKind::Operator | ActorKind::Node | ActorKind::Joiner) => {
+                format!("{} {}", kind.name(), names.of(&command.actor.subject))
+            }
+        },
+        (Some(Cause::Command(_)) | None, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{ActorRecord, CommandId, CommandRecord, Id, ServiceId, Timestamp};
+
+    use super::*;
+    use crate::format::samples;
+
+    #[test]
+    fn a_line_says_what_became_true_and_why() {
+        let service = ServiceId::from_bits(9);
+        let kind = Kind::ServiceCreated(events::ServiceCreated { service, spec: samples::spec() });
+        let actor = ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: None };
+        let command = CommandRecord {
+            id: CommandId::from_bits(1),
+            kind: "service.create".to_owned(),
+            actor,
+            reason: Some("first release".to_owned()),
+            correlation: None,
+            causation: None,
+            subject: None,
+        };
+        let record = EventRecord {
+            index: 12,
+            ordinal: 0,
+            log_time: Timestamp::from_unix_ns(1_500_000_000),
+            event: Event::by_command(0, kind),
+            command: Some(command),
+            subjects: vec![service.to_string()],
+        };
+        let mut names = Names::default();
+        record.event.kind.iter().for_each(|kind| names.learn(kind));
+        let expected = "\
+INDEX     TIME                       EVENT                     BY                   WHAT
+12        1970-01-01T00:00:01.500Z   service_created           operator root        web: nginx:1.27, 2 replicas (reason: first release)
+";
+        assert_eq!(heading() + &line(&record, &names), expected);
+    }
+
+    #[test]
+    fn reconcilers_are_named_and_tasks_have_their_place() {
+        let task = events::TaskId::from_bits(3);
+        let mut names = Names::default();
+        let service = ServiceId::from_bits(9);
+        names.learn(&Kind::ServiceCreated(events::ServiceCreated { service, spec: samples::spec() }));
+        let created = events::TaskCreated {
+            task,
+            service,
+            spec_version: 7,
+            slot: 2,
+            node: None,
+            desired: events::TaskState::Running.into(),
+            replaces: None,
+            start_after: None,
+            cause: events::TaskCause::Scale.into(),
+        };
+        names.learn(&Kind::TaskCreated(created));
+        let assigned = events::TaskAssigned { task, node: events::NodeId::from_bits(1), claims: Vec::new() };
+        let mut record = EventRecord {
+            index: 13,
+            ordinal: 1,
+            log_time: Timestamp::from_unix_ns(0),
+            event: Event::by_reconciler(Reconciler::Schedule, Kind::TaskAssigned(assigned)),
+            command: None,
+            subjects: Vec::new(),
+        };
+        assert!(
+            line(&record, &names)
+                .contains("task_assigned             schedule             web.2: to 0000000000000000000000001\n")
+        );
+        let reaped = Kind::TaskReaped(events::TaskReaped { tasks: vec![task] });
+        names.forget(&reaped);
+        record.event = Event::by_reconciler(Reconciler::Reaper, reaped);
+        assert!(line(&record, &names).ends_with("0000000000000000000000003\n"));
+    }
+}

@@ -1,0 +1,190 @@
+//! Tasks: as rows of a table, and one by one.
+
+use events::{TaskState, Timestamp};
+use wire::v1::TaskView;
+
+use super::block::Block;
+use super::table::Table;
+use super::{age, service, state};
+
+/// What the rows of a table of tasks depend on besides the tasks.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// The present, for ages.
+    pub now: Timestamp,
+    /// Whether ids are shown instead of names.
+    pub ids: bool,
+    /// Columns of the terminal, if there is one.
+    pub width: Option<usize>,
+}
+
+/// Sorts tasks as people read them: by service and slot, in a slot the newest first.
+pub fn sort(tasks: &mut [TaskView]) {
+    tasks.sort_by(|a, b| {
+        let place = |task: &TaskView| {
+            (task.service_name.clone(), task.service, task.slot, task.node.filter(|_| task.slot == 0))
+        };
+        place(a).cmp(&place(b)).then(b.meta.created_at.cmp(&a.meta.created_at)).then(a.id.cmp(&b.id))
+    });
+}
+
+/// The table of `task ls`.
+pub fn table(tasks: &[TaskView], view: View) -> String {
+    let mut table = Table::new(&["ID", "SERVICE", "DESIRED STATE", "LAST STATE", "NODE", "ERROR"]);
+    for task in tasks {
+        table.row([
+            task.id.to_string(),
+            place(task, view.ids),
+            state(task.desired()),
+            last_state(task, view.now),
+            node(task, view.ids),
+            trouble(task).to_owned(),
+        ]);
+    }
+    table.render(view.width)
+}
+
+/// The table below a service: the service is known, the image is not.
+pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
+    let mut table = Table::new(&["TASK ID", "SLOT", "IMAGE", "DESIRED STATE", "LAST STATE", "NODE", "ERROR"]);
+    for task in tasks {
+        table.row([
+            task.id.to_string(),
+            if task.slot == 0 { String::new() } else { task.slot.to_string() },
+            task.spec.template().runs().image.clone(),
+            state(task.desired()),
+            last_state(task, view.now),
+            node(task, view.ids),
+            trouble(task).to_owned(),
+        ]);
+    }
+    table.render(view.width)
+}
+
+/// One task, with everything that is known of it.
+pub fn block(task: &TaskView, view: View) -> String {
+    let mut block = Block::default();
+    block
+        .field("ID", task.id)
+        .field("Name", &task.name)
+        .field("Service", if view.ids { task.service.to_string() } else { task.service_name.clone() });
+    if task.slot > 0 {
+        block.field("Slot", task.slot);
+    }
+    block.field("Spec version", task.spec_version);
+    block.field("Created", age::ago(task.meta.created_at, view.now));
+    block.optional("Replaces", task.replaces.map_or_else(String::new, |id| id.to_string()));
+    block.section("Status", |block| status(block, task, view.now));
+    block.optional("Node", node(task, view.ids));
+    let claims = task.claims.iter().map(service::generic);
+    block.optional("Claims", claims.collect::<Vec<_>>().join(", "));
+    service::template(&mut block, &task.spec);
+    block.render()
+}
+
+fn status(block: &mut Block, task: &TaskView, now: Timestamp) {
+    block.field("Desired state", state(task.desired())).field("Last state", last_state(task, now));
+    block.optional("Message", &task.status.message).optional("Error", &task.status.error);
+    block.optional("Waiting", task.waiting.clone().unwrap_or_default());
+    let Some(container) = &task.status.container else { return };
+    block.optional("Container", &container.container_id);
+    if container.pid != 0 {
+        block.field("PID", container.pid);
+    }
+    if let Some(code) = container.exit_code {
+        block.field("Exit code", exit_code(code, container.oom_killed));
+    }
+    block.each("Port", container.ports.iter().map(crate::values::port::show));
+}
+
+/// An exit code with its meaning, where it has one.
+fn exit_code(code: i32, oom_killed: bool) -> String {
+    match code {
+        _ if oom_killed => format!("{code} (killed: it used more memory than its limit)"),
+        137 => "137 (killed)".to_owned(),
+        139 => "139 (crashed: bad memory access)".to_owned(),
+        143 => "143 (stopped)".to_owned(),
+        126 => "126 (the command cannot be executed)".to_owned(),
+        127 => "127 (the command was not found)".to_owned(),
+        _ => code.to_string(),
+    }
+}
+
+/// Where a task stands in its service: `web.1`, or the node's name for a global service.
+pub fn place(task: &TaskView, ids: bool) -> String {
+    let service = if ids { task.service.to_string() } else { task.service_name.clone() };
+    match task.slot {
+        0 => format!("{service}.{}", node(task, ids)),
+        slot => format!("{service}.{slot}"),
+    }
+}
+
+/// The node that a task is on, if it is on one.
+pub fn node(task: &TaskView, ids: bool) -> String {
+    let id = task.node.map_or_else(String::new, |id| id.to_string());
+    if ids || task.node_hostname.is_empty() { id } else { task.node_hostname.clone() }
+}
+
+/// What the person should know about a task that is not well: the error, or what it waits for.
+pub fn trouble(task: &TaskView) -> &str {
+    match &task.waiting {
+        _ if !task.status.error.is_empty() => &task.status.error,
+        Some(waiting) if task.status.state() < TaskState::Running => waiting,
+        Some(_) | None => "",
+    }
+}
+
+fn last_state(task: &TaskView, now: Timestamp) -> String {
+    let at = task.status.at.unwrap_or(task.meta.updated_at);
+    format!("{} {}", state(task.status.state()), age::ago(at, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::samples;
+
+    const VIEW: View = View { now: samples::NOW, ids: false, width: None };
+
+    #[test]
+    fn rows_say_where_and_why() {
+        let mut tasks = samples::tasks();
+        sort(&mut tasks);
+        let expected = "\
+ID                          SERVICE   DESIRED STATE   LAST STATE               NODE       ERROR
+0000000000000000000000003   web.1     RUNNING         RUNNING 3 minutes ago    worker-1   \n\
+0000000000000000000000004   web.2     RUNNING         PENDING 10 seconds ago              no suitable node (2 of 3 nodes lack 2 GiB)
+0000000000000000000000005   web.2     SHUTDOWN        FAILED 11 seconds ago    worker-2   exit status 1
+";
+        assert_eq!(table(&tasks, VIEW), expected);
+    }
+
+    #[test]
+    fn ids_replace_names_on_request() {
+        let text = table(&samples::tasks(), View { ids: true, ..VIEW });
+        assert!(!text.contains("worker-1") && !text.contains("web."), "{text}");
+        assert!(text.contains("0000000000000000000000009.1"), "{text}");
+    }
+
+    #[test]
+    fn one_task_is_told_in_full() {
+        let expected = "\
+ID              : 0000000000000000000000005
+Name            : web.2.0000000000000000000000005
+Service         : web
+Slot            : 2
+Spec version    : 7
+Created         : 3 minutes ago
+Status
+  Desired state : SHUTDOWN
+  Last state    : FAILED 11 seconds ago
+  Error         : exit status 1
+  Container     : c0ffee
+  Exit code     : 137 (killed: it used more memory than its limit)
+Node            : worker-2
+Template
+  Image         : nginx:1.27
+";
+        assert_eq!(block(&samples::tasks()[2], VIEW), expected);
+    }
+}

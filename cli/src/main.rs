@@ -1,0 +1,68 @@
+//! The process around `swarmctl`: its terminal, its clock, its signals and its exit code.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use cli::grpc::Connection;
+use cli::{Clock, Stop, Surroundings, Wait};
+use events::{CommandId, Id, Timestamp};
+
+fn main() -> ExitCode {
+    // Answers the shell's question and ends the process if this is one.
+    clap_complete::CompleteEnv::with_factory(cli::command).complete();
+    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let code = match cli::parse(std::env::args_os()) {
+        Ok(cli) => run(&cli, &mut out, &mut err),
+        Err(Stop::Help(help)) => u8::from(help.print().is_err()),
+        Err(Stop::Wrong { failure, format }) => cli::tell(&failure, format, &mut err),
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = cli::Failure::new(cli::Kind::Other, format!("the process cannot start: {error}"));
+            return cli::tell(&failure, cli::Format::Table, err);
+        }
+    };
+    let around = Surroundings {
+        out,
+        err,
+        interactive: std::io::stderr().is_terminal(),
+        width: width(),
+        clock: &SystemClock,
+        command_ids: &mut || CommandId::from_bits(rand::random()),
+        interrupt: Box::pin(interrupted()),
+    };
+    runtime.block_on(cli::run(cli, &mut Connection::new(cli.socket().to_owned()), around))
+}
+
+/// Ends at Ctrl-C; never, if the system cannot tell.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Columns of the terminal that the output goes to.
+fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        // A clock before 1970 is wrong anyway; ages are then zero.
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_unix_ns(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    fn sleep(&self, length: Duration) -> Wait<'static> {
+        Box::pin(tokio::time::sleep(length))
+    }
+}

@@ -1,0 +1,38 @@
+//! What the commands need of a manager. The connection is one implementation, a simulated cluster another.
+
+use std::pin::Pin;
+
+use tokio_stream::Stream;
+use wire::v1::{
+    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListTasksRequest, NodeView, ServiceView,
+    TaskList, VersionReply,
+};
+
+use crate::failure::Failure;
+
+/// History as it arrives, oldest first.
+pub type EventStream = Pin<Box<dyn Stream<Item = Result<EventRecord, Failure>>>>;
+
+/// A manager that takes commands and answers questions.
+pub trait Manager {
+    /// Asks for a change; answers once it is committed. Asking again with the same id has one effect.
+    fn execute(&mut self, request: CommandRequest) -> impl Future<Output = Result<CommandReply, Failure>>;
+
+    /// Who answers.
+    fn version(&mut self) -> impl Future<Output = Result<VersionReply, Failure>>;
+
+    /// The cluster's settings and tokens.
+    fn cluster(&mut self) -> impl Future<Output = Result<ClusterView, Failure>>;
+
+    /// The nodes with these references, all if there are none; an unknown reference is a failure.
+    fn nodes(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<NodeView>, Failure>>;
+
+    /// The services with these references, all if there are none; an unknown reference is a failure.
+    fn services(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<ServiceView>, Failure>>;
+
+    /// Tasks, and the index of the state that was read; an unknown reference is a failure.
+    fn tasks(&mut self, request: ListTasksRequest) -> impl Future<Output = Result<TaskList, Failure>>;
+
+    /// History; with `follow` it does not end.
+    fn events(&mut self, request: EventsRequest) -> impl Future<Output = Result<EventStream, Failure>>;
+}

@@ -1,0 +1,170 @@
+//! One run of a command: the manager it talks to, and the surroundings it runs in.
+
+use std::io::Write;
+use std::pin::Pin;
+use std::time::Duration;
+
+use events::{CommandId, Timestamp};
+use serde::Serialize;
+use wire::v1::{CommandReply, CommandRequest, NodeView, ServiceView, command_request::Command};
+
+use crate::Globals;
+use crate::failure::{Failure, Kind};
+use crate::format::{Format, task::View};
+use crate::manager::Manager;
+
+/// Something to await, on the thread that runs the command.
+pub type Wait<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// The time of the process, or of a simulation.
+pub trait Clock {
+    /// The present instant.
+    fn now(&self) -> Timestamp;
+    /// Ends after this length of time.
+    fn sleep(&self, length: Duration) -> Wait<'static>;
+}
+
+/// What a command takes from the process around it.
+pub struct Surroundings<'a> {
+    /// Data, and nothing else.
+    pub out: &'a mut dyn Write,
+    /// Progress, notes and errors.
+    pub err: &'a mut dyn Write,
+    /// Whether a person watches `err`: progress is drawn, and waiting is the default.
+    pub interactive: bool,
+    /// Columns of the terminal that `out` is; `None` if it is none.
+    pub width: Option<usize>,
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// Names commands; never the same name twice.
+    pub command_ids: &'a mut dyn FnMut() -> CommandId,
+    /// Ends when the user wants the command to end.
+    pub interrupt: Wait<'a>,
+}
+
+/// One run of a command.
+pub struct Session<'a, M> {
+    /// Who is asked.
+    pub manager: &'a mut M,
+    /// What the process around gives.
+    pub around: Surroundings<'a>,
+    /// The flags that every command takes.
+    pub globals: &'a Globals,
+    /// The first change that was asked for: those after it belong to the same operation.
+    pub operation: Option<CommandId>,
+}
+
+impl<M: Manager> Session<'_, M> {
+    /// Asks for one change.
+    ///
+    /// # Errors
+    /// When the manager refuses it or cannot be reached.
+    pub async fn execute(&mut self, command: Command) -> Result<CommandReply, Failure> {
+        let id = (self.around.command_ids)();
+        let reason = self.globals.reason.clone();
+        let correlation = self.operation;
+        self.operation.get_or_insert(id);
+        self.manager.execute(CommandRequest { id, reason, correlation, command: Some(command) }).await
+    }
+
+    /// Asks for one change and prints what it is about: the id, or what the manager answered as JSON.
+    ///
+    /// # Errors
+    /// When the manager refuses it, or the output cannot be written.
+    pub async fn execute_and_tell(&mut self, command: Command, reference: &str) -> Result<CommandReply, Failure> {
+        let reply = self.execute(command).await?;
+        self.tell(&reply, reference)?;
+        Ok(reply)
+    }
+
+    /// Prints the object of an answer: its id, or `reference` if the manager named none.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn tell(&mut self, reply: &CommandReply, reference: &str) -> Result<(), Failure> {
+        match self.globals.format {
+            Format::Json => self.json(reply),
+            Format::Table => self.line(reply.subject.as_deref().unwrap_or(reference)),
+        }
+    }
+
+    /// The one service that a reference names.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn service(&mut self, reference: &str) -> Result<ServiceView, Failure> {
+        let found = self.manager.services(vec![reference.to_owned()]).await?;
+        found.into_iter().next().ok_or_else(|| missing("service", reference))
+    }
+
+    /// The one node that a reference names.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn node(&mut self, reference: &str) -> Result<NodeView, Failure> {
+        let found = self.manager.nodes(vec![reference.to_owned()]).await?;
+        found.into_iter().next().ok_or_else(|| missing("node", reference))
+    }
+
+    /// What tables of tasks depend on besides the tasks.
+    pub fn view(&self) -> View {
+        View { now: self.around.clock.now(), ids: self.globals.no_resolve, width: self.around.width }
+    }
+
+    /// Prints one line of data.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        Ok(writeln!(self.around.out, "{text}")?)
+    }
+
+    /// Prints text that has its own line ends.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn text(&mut self, text: &str) -> Result<(), Failure> {
+        Ok(self.around.out.write_all(text.as_bytes())?)
+    }
+
+    /// Prints one object as one line of JSON.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
+        let mut line = serde_json::to_vec(object).map_err(std::io::Error::from)?;
+        line.push(b'\n');
+        Ok(self.around.out.write_all(&line)?)
+    }
+
+    /// Prints objects, one a line: ids if only those are wanted, JSON if that is the format, or else `table` of them.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn list<T: Serialize>(
+        &mut self,
+        objects: &[T],
+        only_ids: bool,
+        id: impl Fn(&T) -> String,
+        table: impl FnOnce(&[T]) -> String,
+    ) -> Result<(), Failure> {
+        match self.globals.format {
+            _ if only_ids => objects.iter().try_for_each(|object| self.line(&id(object))),
+            Format::Json => objects.iter().try_for_each(|object| self.json(object)),
+            Format::Table => self.text(&table(objects)),
+        }
+    }
+
+    /// Says something to the person, not to the reader of data.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note(&mut self, text: &str) -> Result<(), Failure> {
+        Ok(writeln!(self.around.err, "{text}")?)
+    }
+}
+
+fn missing(noun: &str, reference: &str) -> Failure {
+    Failure::new(Kind::NotFound, format!("there is no {noun} {reference}"))
+        .hint(format!("`swarmctl {noun} ls` shows what exists"))
+}

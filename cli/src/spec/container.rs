@@ -1,0 +1,100 @@
+//! What runs inside a container: process, environment, names.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::Args;
+use events::ServiceSpec;
+
+use super::{container, ns, replace, set};
+use crate::values::{duration, env, host, pair};
+
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Container")]
+pub struct ContainerFlags {
+    /// Word of the command that replaces the image's entrypoint; repeat it for each word
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    command: Vec<String>,
+
+    /// Argument of the command; repeat it for each argument
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    args: Vec<String>,
+
+    /// Environment variable; KEY alone unsets what the image sets; the given ones replace all
+    #[arg(long, value_name = "KEY=VALUE", value_parser = env::parse)]
+    env: Vec<String>,
+
+    /// Host name inside the container
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+
+    /// Working directory of the command
+    #[arg(long, visible_alias = "workdir", value_name = "PATH")]
+    dir: Option<String>,
+
+    /// Give the container a terminal
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tty: Option<bool>,
+
+    /// Keep the standard input open
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    open_stdin: Option<bool>,
+
+    /// Run a small init that forwards signals and reaps processes
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    init: Option<bool>,
+
+    /// Signal that asks the container to stop
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+
+    /// Time between that signal and a kill (10s unless given)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    stop_grace_period: Option<Duration>,
+
+    /// Label of the container; the given ones replace all
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
+    container_label: Vec<(String, String)>,
+
+    /// Name that the container resolves by itself; the given ones replace all
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = host::parse)]
+    host: Vec<String>,
+
+    /// Name server of the container; the given ones replace all
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+
+    /// Domain to search; the given ones replace all
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+
+    /// Option of the resolver; the given ones replace all
+    #[arg(long, value_name = "OPTION")]
+    dns_option: Vec<String>,
+}
+
+impl ContainerFlags {
+    pub fn apply(&self, spec: &mut ServiceSpec) {
+        let container = container(spec);
+        replace(&mut container.command, &self.command);
+        replace(&mut container.args, &self.args);
+        replace(&mut container.env, &self.env);
+        set(&mut container.hostname, &self.hostname);
+        set(&mut container.dir, &self.dir);
+        set(&mut container.tty, &self.tty);
+        set(&mut container.open_stdin, &self.open_stdin);
+        set(&mut container.init, &self.init.map(Some));
+        set(&mut container.stop_signal, &self.stop_signal);
+        set(&mut container.stop_grace_period_ns, &self.stop_grace_period.map(|period| Some(ns(period))));
+        if !self.container_label.is_empty() {
+            container.labels = self.container_label.iter().cloned().collect();
+        }
+        replace(&mut container.hosts, &self.host);
+        if !(self.dns.is_empty() && self.dns_search.is_empty() && self.dns_option.is_empty()) {
+            let dns = container.dns.get_or_insert_default();
+            replace(&mut dns.nameservers, &self.dns.iter().map(IpAddr::to_string).collect::<Vec<_>>());
+            replace(&mut dns.search, &self.dns_search);
+            replace(&mut dns.options, &self.dns_option);
+        }
+    }
+}

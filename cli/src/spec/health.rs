@@ -1,0 +1,64 @@
+//! How the engine finds out whether a container is well.
+
+use std::time::Duration;
+
+use clap::Args;
+use events::ServiceSpec;
+
+use super::{container, ns, set};
+use crate::values::duration;
+
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Health check")]
+pub struct HealthFlags {
+    /// Command line that the container's shell runs; it is well if that ends with 0
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    health_cmd: Option<String>,
+
+    /// Time between two checks
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    health_interval: Option<Duration>,
+
+    /// Time after which a check has failed
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    health_timeout: Option<Duration>,
+
+    /// Failures in a row that make the container unhealthy
+    #[arg(long, value_name = "NUMBER")]
+    health_retries: Option<u32>,
+
+    /// Time at the start in which failures do not count
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    health_start_period: Option<Duration>,
+
+    /// Time between two checks during the start period
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    health_start_interval: Option<Duration>,
+
+    /// Switch off the check that the image defines
+    #[arg(long, conflicts_with_all = ["health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_start_interval"])]
+    no_healthcheck: bool,
+}
+
+impl HealthFlags {
+    pub fn apply(&self, spec: &mut ServiceSpec) {
+        if *self == Self::default() {
+            return;
+        }
+        let check = container(spec).healthcheck.get_or_insert_default();
+        if self.no_healthcheck {
+            *check = Default::default();
+            check.test = vec!["NONE".to_owned()];
+            return;
+        }
+        if check.test == ["NONE"] {
+            check.test.clear();
+        }
+        set(&mut check.test, &self.health_cmd.as_ref().map(|line| vec!["CMD-SHELL".to_owned(), line.clone()]));
+        set(&mut check.interval_ns, &self.health_interval.map(ns));
+        set(&mut check.timeout_ns, &self.health_timeout.map(ns));
+        set(&mut check.retries, &self.health_retries);
+        set(&mut check.start_period_ns, &self.health_start_period.map(ns));
+        set(&mut check.start_interval_ns, &self.health_start_interval.map(ns));
+    }
+}

@@ -1,0 +1,105 @@
+//! From flags to specs. Each file is one group of flags with the edits that it makes; a flag that is not given leaves its
+//! field untouched, so that the same code fills a new spec and changes an existing one.
+
+mod container;
+mod endpoint;
+mod health;
+mod identity;
+mod logging;
+mod mounts;
+mod placement;
+mod reset;
+mod resources;
+mod restart;
+mod rollout;
+mod security;
+
+pub use logging::LogFlags;
+pub use reset::Field;
+
+use clap::Args;
+use events::{ContainerSpec, ServiceSpec, TaskSpec};
+
+use crate::failure::Failure;
+
+/// The flags that creating and updating a service have in common.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct ServiceFlags {
+    #[command(flatten)]
+    identity: identity::IdentityFlags,
+    #[command(flatten)]
+    container: container::ContainerFlags,
+    #[command(flatten)]
+    security: security::SecurityFlags,
+    #[command(flatten)]
+    mounts: mounts::MountFlags,
+    #[command(flatten)]
+    endpoint: endpoint::EndpointFlags,
+    #[command(flatten)]
+    health: health::HealthFlags,
+    #[command(flatten)]
+    resources: resources::ResourceFlags,
+    #[command(flatten)]
+    placement: placement::PlacementFlags,
+    #[command(flatten)]
+    restart: restart::RestartFlags,
+    #[command(flatten)]
+    update: rollout::UpdateFlags,
+    #[command(flatten)]
+    rollback: rollout::RollbackFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+impl ServiceFlags {
+    /// Makes the edits of all flags that were given.
+    ///
+    /// # Errors
+    /// When a flag does not fit the service that it meets.
+    pub fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
+        self.identity.apply(spec)?;
+        self.container.apply(spec);
+        self.security.apply(spec);
+        self.mounts.apply(spec);
+        self.endpoint.apply(spec);
+        self.health.apply(spec);
+        self.resources.apply(spec);
+        self.placement.apply(spec);
+        self.restart.apply(spec);
+        self.update.apply(spec);
+        self.rollback.apply(spec);
+        self.log.apply(&mut task(spec).log_driver)
+    }
+}
+
+/// The task template, made if it is not there.
+fn task(spec: &mut ServiceSpec) -> &mut TaskSpec {
+    spec.task.get_or_insert_default()
+}
+
+/// The container of the task template, made if it is not there.
+pub fn container(spec: &mut ServiceSpec) -> &mut ContainerSpec {
+    task(spec).container.get_or_insert_default()
+}
+
+/// Puts what a flag gave into its field; a flag that was not given changes nothing.
+fn set<T: Clone>(field: &mut T, given: &Option<T>) {
+    if let Some(value) = given {
+        *field = value.clone();
+    }
+}
+
+/// Replaces a list by what a flag gave; a flag that was not given changes nothing.
+fn replace<T: Clone>(field: &mut Vec<T>, given: &[T]) {
+    if !given.is_empty() {
+        *field = given.to_vec();
+    }
+}
+
+/// Nanoseconds of a length of time, as specs hold them. The flags' parser has refused what does not fit.
+fn ns(length: std::time::Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! Where tasks may and should run.
+
+use clap::Args;
+use events::{PlacementPreference, ServiceSpec};
+
+use super::{replace, set, task};
+use crate::values::constraint;
+
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Placement")]
+pub struct PlacementFlags {
+    /// Condition that a node must meet, such as node.labels.zone==east; the given ones replace all
+    #[arg(long, value_name = "EXPRESSION", value_parser = constraint::parse)]
+    constraint: Vec<String>,
+
+    /// Label over whose values tasks are spread, such as spread=node.labels.zone; the given ones replace all
+    #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
+    placement_pref: Vec<String>,
+
+    /// Most tasks of the service on one node; 0 for no limit
+    #[arg(long, value_name = "NUMBER")]
+    replicas_max_per_node: Option<u64>,
+}
+
+impl PlacementFlags {
+    pub fn apply(&self, spec: &mut ServiceSpec) {
+        if *self == Self::default() {
+            return;
+        }
+        let placement = task(spec).placement.get_or_insert_default();
+        replace(&mut placement.constraints, &self.constraint);
+        let preferences = self.placement_pref.iter().map(|label| PlacementPreference { spread: label.clone() });
+        replace(&mut placement.preferences, &preferences.collect::<Vec<_>>());
+        set(&mut placement.max_replicas, &self.replicas_max_per_node);
+    }
+}

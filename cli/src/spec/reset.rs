@@ -1,0 +1,82 @@
+//! Putting settings back to what a new service has.
+
+use clap::ValueEnum;
+use events::{MountType, ServiceSpec};
+
+use super::{container, task};
+
+/// A setting that can be put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names are those of the flags that set them")]
+pub enum Field {
+    Args,
+    Bind,
+    CapAdd,
+    CapDrop,
+    Command,
+    Constraint,
+    ContainerLabel,
+    Dns,
+    Env,
+    GenericResources,
+    Group,
+    Health,
+    Host,
+    Init,
+    Label,
+    Limits,
+    LogDriver,
+    PlacementPref,
+    Ports,
+    Reservations,
+    Restart,
+    Rollback,
+    Sysctl,
+    Tmpfs,
+    Ulimit,
+    Update,
+    Volume,
+}
+
+impl Field {
+    /// Puts the setting back.
+    pub fn reset(self, spec: &mut ServiceSpec) {
+        match self {
+            Self::Label => spec.annotations.iter_mut().for_each(|annotations| annotations.labels.clear()),
+            Self::Ports => spec.endpoint = None,
+            Self::Update => spec.update = None,
+            Self::Rollback => spec.rollback = None,
+            Self::Restart => task(spec).restart = None,
+            Self::LogDriver => task(spec).log_driver = None,
+            Self::Constraint => task(spec).placement.iter_mut().for_each(|placement| placement.constraints.clear()),
+            Self::PlacementPref => task(spec).placement.iter_mut().for_each(|placement| placement.preferences.clear()),
+            Self::Limits => task(spec).resources.iter_mut().for_each(|resources| resources.limits = None),
+            Self::Reservations => task(spec).resources.iter_mut().for_each(|resources| resources.reservations = None),
+            Self::GenericResources => {
+                let reservations =
+                    task(spec).resources.iter_mut().filter_map(|resources| resources.reservations.as_mut());
+                reservations.for_each(|reservations| reservations.generic.clear());
+            }
+            Self::Args => container(spec).args.clear(),
+            Self::CapAdd => container(spec).capability_add.clear(),
+            Self::CapDrop => container(spec).capability_drop.clear(),
+            Self::Command => container(spec).command.clear(),
+            Self::ContainerLabel => container(spec).labels.clear(),
+            Self::Dns => container(spec).dns = None,
+            Self::Env => container(spec).env.clear(),
+            Self::Group => container(spec).groups.clear(),
+            Self::Health => container(spec).healthcheck = None,
+            Self::Host => container(spec).hosts.clear(),
+            Self::Init => container(spec).init = None,
+            Self::Sysctl => container(spec).sysctls.clear(),
+            Self::Ulimit => container(spec).ulimits.clear(),
+            Self::Bind => without(spec, MountType::Bind),
+            Self::Tmpfs => without(spec, MountType::Tmpfs),
+            Self::Volume => without(spec, MountType::Volume),
+        }
+    }
+}
+
+fn without(spec: &mut ServiceSpec, kind: MountType) {
+    container(spec).mounts.retain(|mount| mount.r#type() != kind);
+}

@@ -1,0 +1,51 @@
+//! What a task needs and what it may take at most.
+
+use clap::Args;
+use events::{GenericResource, ServiceSpec};
+
+use super::{replace, set, task};
+use crate::values::{cpus, generic, size};
+
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Resources")]
+pub struct ResourceFlags {
+    /// Memory that a node must have free, such as 512M
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    memory_reservation: Option<u64>,
+
+    /// Most memory that a task may use
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    memory_limit: Option<u64>,
+
+    /// Cores that a node must have free, such as 0.5
+    #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
+    cpu_reservation: Option<u64>,
+
+    /// Most cores that a task may use
+    #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
+    cpu_limit: Option<u64>,
+
+    /// Other resources that a node must have free, such as gpu=1,fpga=2; the given ones replace all
+    #[arg(long, value_name = "KIND=NUMBER,...", value_delimiter = ',', value_parser = generic::parse)]
+    generic_resources: Vec<GenericResource>,
+}
+
+impl ResourceFlags {
+    pub fn apply(&self, spec: &mut ServiceSpec) {
+        if *self == Self::default() {
+            return;
+        }
+        let resources = task(spec).resources.get_or_insert_default();
+        if self.memory_reservation.is_some() || self.cpu_reservation.is_some() || !self.generic_resources.is_empty() {
+            let reservations = resources.reservations.get_or_insert_default();
+            set(&mut reservations.memory_bytes, &self.memory_reservation);
+            set(&mut reservations.nano_cpus, &self.cpu_reservation);
+            replace(&mut reservations.generic, &self.generic_resources);
+        }
+        if self.memory_limit.is_some() || self.cpu_limit.is_some() {
+            let limits = resources.limits.get_or_insert_default();
+            set(&mut limits.memory_bytes, &self.memory_limit);
+            set(&mut limits.nano_cpus, &self.cpu_limit);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! When a task that ended gets a successor.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use events::{RestartCondition, ServiceSpec};
+
+use super::{ns, set, task};
+use crate::values::duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum Condition {
+    /// However it ended
+    Any,
+    /// If it ended with an error
+    #[value(alias = "on-failure")]
+    Failure,
+    /// Never
+    None,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Restart")]
+pub struct RestartFlags {
+    /// Which ends of a task call for a restart (any unless given)
+    #[arg(long, value_name = "CONDITION")]
+    restart_condition: Option<Condition>,
+
+    /// Pause before a restart (5s unless given)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    restart_delay: Option<Duration>,
+
+    /// Most restarts; 0 for no limit
+    #[arg(long, value_name = "NUMBER")]
+    restart_max_attempts: Option<u64>,
+
+    /// Only restarts within this time count towards the most; 0s for all
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    restart_window: Option<Duration>,
+}
+
+impl RestartFlags {
+    pub fn apply(&self, spec: &mut ServiceSpec) {
+        if *self == Self::default() {
+            return;
+        }
+        let policy = task(spec).restart.get_or_insert_default();
+        let condition = self.restart_condition.map(|condition| match condition {
+            Condition::Any => RestartCondition::Any,
+            Condition::Failure => RestartCondition::OnFailure,
+            Condition::None => RestartCondition::None,
+        });
+        set(&mut policy.condition, &condition.map(|condition| Some(condition.into())));
+        set(&mut policy.delay_ns, &self.restart_delay.map(|delay| Some(ns(delay))));
+        set(&mut policy.max_attempts, &self.restart_max_attempts);
+        set(&mut policy.window_ns, &self.restart_window.map(ns));
+    }
+}

@@ -1,0 +1,158 @@
+//! How a change is rolled over the tasks, and how a failed one is rolled back.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use events::{FailureAction, ServiceSpec, UpdateConfig, UpdateOrder};
+
+use super::{ns, set};
+use crate::values::{duration, ratio};
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum OnUpdateFailure {
+    /// Stop and wait for a person
+    Pause,
+    /// Go on
+    Continue,
+    /// Put the previous spec back
+    Rollback,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum OnRollbackFailure {
+    /// Stop and wait for a person
+    Pause,
+    /// Go on
+    Continue,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum Order {
+    /// The old task stops before the new one starts
+    StopFirst,
+    /// The new task runs before the old one stops
+    StartFirst,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Updates")]
+pub struct UpdateFlags {
+    /// Tasks replaced at the same time; 0 for all (1 unless given)
+    #[arg(long, value_name = "NUMBER")]
+    update_parallelism: Option<u64>,
+
+    /// Pause after each replaced task (0s unless given)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    update_delay: Option<Duration>,
+
+    /// What to do when too many replaced tasks fail (pause unless given)
+    #[arg(long, value_name = "ACTION")]
+    update_on_failure: Option<OnUpdateFailure>,
+
+    /// How long a replaced task is watched for failure (5s unless given)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    update_monitor: Option<Duration>,
+
+    /// Share of tasks that may fail, from 0 to 1 (0 unless given)
+    #[arg(long, value_name = "SHARE", value_parser = ratio::parse)]
+    update_max_failure_ratio: Option<u32>,
+
+    /// Which of old and new comes first (stop-first unless given)
+    #[arg(long, value_name = "ORDER")]
+    update_order: Option<Order>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Rollbacks")]
+pub struct RollbackFlags {
+    /// Tasks put back at the same time; 0 for all (1 unless given)
+    #[arg(long, value_name = "NUMBER")]
+    rollback_parallelism: Option<u64>,
+
+    /// Pause after each task that was put back (0s unless given)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    rollback_delay: Option<Duration>,
+
+    /// What to do when too many tasks fail even so (pause unless given)
+    #[arg(long, value_name = "ACTION")]
+    rollback_on_failure: Option<OnRollbackFailure>,
+
+    /// How long a task is watched for failure (5s unless given)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    rollback_monitor: Option<Duration>,
+
+    /// Share of tasks that may fail, from 0 to 1 (0 unless given)
+    #[arg(long, value_name = "SHARE", value_parser = ratio::parse)]
+    rollback_max_failure_ratio: Option<u32>,
+
+    /// Which of old and new comes first (stop-first unless given)
+    #[arg(long, value_name = "ORDER")]
+    rollback_order: Option<Order>,
+}
+
+impl UpdateFlags {
+    pub fn apply(&self, spec: &mut ServiceSpec) {
+        let action = self.update_on_failure.map(|action| match action {
+            OnUpdateFailure::Pause => FailureAction::Pause,
+            OnUpdateFailure::Continue => FailureAction::Continue,
+            OnUpdateFailure::Rollback => FailureAction::Rollback,
+        });
+        let edits = Edits {
+            parallelism: self.update_parallelism,
+            delay: self.update_delay,
+            action,
+            monitor: self.update_monitor,
+            max_failure_ppm: self.update_max_failure_ratio,
+            order: self.update_order,
+        };
+        edits.apply(&mut spec.update);
+    }
+}
+
+impl RollbackFlags {
+    pub fn apply(&self, spec: &mut ServiceSpec) {
+        let action = self.rollback_on_failure.map(|action| match action {
+            OnRollbackFailure::Pause => FailureAction::Pause,
+            OnRollbackFailure::Continue => FailureAction::Continue,
+        });
+        let edits = Edits {
+            parallelism: self.rollback_parallelism,
+            delay: self.rollback_delay,
+            action,
+            monitor: self.rollback_monitor,
+            max_failure_ppm: self.rollback_max_failure_ratio,
+            order: self.rollback_order,
+        };
+        edits.apply(&mut spec.rollback);
+    }
+}
+
+/// What both groups of flags change.
+#[derive(Debug, PartialEq, Default)]
+struct Edits {
+    parallelism: Option<u64>,
+    delay: Option<Duration>,
+    action: Option<FailureAction>,
+    monitor: Option<Duration>,
+    max_failure_ppm: Option<u32>,
+    order: Option<Order>,
+}
+
+impl Edits {
+    fn apply(&self, config: &mut Option<UpdateConfig>) {
+        if *self == Self::default() {
+            return;
+        }
+        let config = config.get_or_insert_default();
+        set(&mut config.parallelism, &self.parallelism.map(Some));
+        set(&mut config.delay_ns, &self.delay.map(ns));
+        set(&mut config.failure_action, &self.action.map(Into::into));
+        set(&mut config.monitor_ns, &self.monitor.map(|monitor| Some(ns(monitor))));
+        set(&mut config.max_failure_ppm, &self.max_failure_ppm);
+        let order = self.order.map(|order| match order {
+            Order::StopFirst => UpdateOrder::StopFirst,
+            Order::StartFirst => UpdateOrder::StartFirst,
+        });
+        set(&mut config.order, &order.map(Into::into));
+    }
+}

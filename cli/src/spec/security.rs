@@ -1,0 +1,64 @@
+//! As whom a container runs and what it may do.
+
+use clap::Args;
+use events::{ServiceSpec, Ulimit};
+
+use super::{container, replace, set};
+use crate::values::{pair, ulimit};
+
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Rights and limits of the container")]
+pub struct SecurityFlags {
+    /// User, by name or number, and group after a colon
+    #[arg(long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+
+    /// Further group of the user; the given ones replace all
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
+
+    /// Forbid writes to the container's own files
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    read_only: Option<bool>,
+
+    /// Capability to add, such as NET_ADMIN; the given ones replace all
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+
+    /// Capability to drop, or ALL; the given ones replace all
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+
+    /// Kernel parameter of the container; the given ones replace all
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
+    sysctl: Vec<(String, String)>,
+
+    /// Limit of a resource of the process, such as nofile; the given ones replace all
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit::parse)]
+    ulimit: Vec<Ulimit>,
+
+    /// Most processes in the container; 0 or -1 for no limit
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
+    pids_limit: Option<i64>,
+
+    /// How readily the kernel kills it when memory runs out, from -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1000..=1000))]
+    oom_score_adj: Option<i64>,
+}
+
+impl SecurityFlags {
+    pub fn apply(&self, spec: &mut ServiceSpec) {
+        let container = container(spec);
+        set(&mut container.user, &self.user);
+        replace(&mut container.groups, &self.group);
+        set(&mut container.read_only, &self.read_only);
+        replace(&mut container.capability_add, &self.cap_add);
+        replace(&mut container.capability_drop, &self.cap_drop);
+        if !self.sysctl.is_empty() {
+            container.sysctls = self.sysctl.iter().cloned().collect();
+        }
+        replace(&mut container.ulimits, &self.ulimit);
+        set(&mut container.pids_limit, &self.pids_limit);
+        set(&mut container.oom_score_adj, &self.oom_score_adj);
+    }
+}

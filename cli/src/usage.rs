@@ -1,0 +1,146 @@
+//! What the command line parser refuses, said the way all our failures are said.
+
+use std::error::Error as _;
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::failure::{Failure, Kind};
+use crate::format::Format;
+use crate::values::Invalid;
+
+/// Why parsing ended without a command to run.
+#[derive(Debug)]
+pub enum Stop {
+    /// The user asked for help or the version, which this prints.
+    Help(clap::Error),
+    /// The command line is wrong.
+    Wrong {
+        /// What is wrong.
+        failure: Failure,
+        /// The form in which to say so.
+        format: Format,
+    },
+}
+
+/// Turns the parser's answer into ours.
+pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(error),
+        _ => Stop::Wrong { failure: failure(&error), format: wanted_format(args) },
+    }
+}
+
+fn failure(error: &clap::Error) -> Failure {
+    if let Some(invalid) = error.source().and_then(|source| source.downcast_ref::<Invalid>()) {
+        // Only a flag is worth naming: what a positional argument should be is in the sentence.
+        let flag = argument(error).filter(|argument| argument.starts_with('-'));
+        let flag = flag.map_or_else(String::new, |flag| format!("{flag}: "));
+        return Failure::new(Kind::Usage, format!("{flag}{}", invalid.sentence)).hint(invalid.hint);
+    }
+    let text = error.render().to_string();
+    let command = command(&text);
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let command = command.unwrap_or_else(|| "swarmctl".to_owned());
+        let sentence = format!("`{command}` needs to know what to do");
+        return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists what it can do"));
+    }
+    let failure = Failure::new(Kind::Usage, sentence(error, &text));
+    let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    match (error.get(ContextKind::ValidValue), command) {
+        _ if !tips.is_empty() => failure.hint(tips.join("; ")),
+        (Some(ContextValue::Strings(values)), _) => failure.hint(format!("write one of {}", values.join(", "))),
+        (_, Some(command)) => failure.hint(format!("`{command} --help` shows its flags")),
+        (_, None) => failure,
+    }
+}
+
+/// The parser's sentence on one line, without the values that would be right: those are the hint.
+fn sentence(error: &clap::Error, text: &str) -> String {
+    if let (Some(ContextValue::String(value)), Some(argument), ErrorKind::InvalidValue) =
+        (error.get(ContextKind::InvalidValue), argument(error), error.kind())
+    {
+        return format!("{argument} cannot be \"{value}\"");
+    }
+    let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let sentence = paragraph.join(" ");
+    sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned()
+}
+
+/// The flag or argument that an error is about.
+fn argument(error: &clap::Error) -> Option<String> {
+    let argument = error.get(ContextKind::InvalidArg)?.to_string();
+    argument.split_whitespace().next().map(str::to_owned)
+}
+
+/// The command that the parser's text speaks of: the words of its usage line before the first placeholder.
+fn command(text: &str) -> Option<String> {
+    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: "))?;
+    let word = |word: &&str| word.starts_with(|c: char| c.is_ascii_alphanumeric());
+    Some(usage.split(' ').take_while(word).collect::<Vec<_>>().join(" "))
+}
+
+/// The output format that a command line asks for, even if it is wrong otherwise.
+fn wanted_format(args: &[OsString]) -> Format {
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let pair = words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
+    if pair || words.iter().any(|word| word == "--format=json") { Format::Json } else { Format::Table }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(line: &str) -> (Failure, Format) {
+        match crate::parse(line.split(' ')) {
+            Err(Stop::Wrong { failure, format }) => (failure, format),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_mistake_gets_a_sentence_and_a_hint() {
+        let create = "swarmctl service create --name web --image nginx";
+        let table = [
+            ("swarmctl", "`swarmctl` needs to know what to do", "`swarmctl --help`"),
+            ("swarmctl service", "`swarmctl service` needs to know", "`swarmctl service --help`"),
+            ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
+            ("swarmctl service create", "--name <NAME> --image <IMAGE>", "`swarmctl service create --help`"),
+            ("swarmctl service create --nmae x", "unexpected argument '--nmae' found", "'--name'"),
+            ("swarmctl service scale web", "\"web\" is not a service and its replicas", "web=6"),
+            ("swarmctl events --kind task_reapt", "--kind cannot be \"task_reapt\"", "'task_reaped'"),
+            ("swarmctl events --from yesterday", "--from: \"yesterday\" is neither", "2026-01-31"),
+            (&format!("{create} --mode x"), "--mode cannot be \"x\"", "write one of replicated, global"),
+            (&format!("{create} --update-delay 5"), "--update-delay: missing unit in duration \"5\"", "1m30s"),
+            (&format!("{create} --memory-limit 5x"), "--memory-limit: size \"5x\" has an unknown unit", "512M"),
+            (&format!("{create} --cpu-limit half"), "--cpu-limit: \"half\" is not a number of cores", "0.5"),
+            (&format!("{create} --constraint node.role"), "has neither == nor !=", "KEY==VALUE"),
+            (&format!("{create} --ports 80"), "has no port after its name", "NAME:PORT"),
+            (&format!("{create} --update-max-failure-ratio 2"), "between 0 and 1", "0.25"),
+            (&format!("{create} --replicas many"), "invalid value 'many' for '--replicas <NUMBER>'", "--help"),
+            ("swarmctl service create --name a.b --image x", "--name: \"a.b\" is not a name", "63 characters"),
+            ("swarmctl service create --name a --image X", "--image: image \"X\" has capital letters", "NAME[:TAG]"),
+        ];
+        for (line, sentence, hint) in table {
+            let (failure, _) = wrong(line);
+            assert_eq!(failure.kind.exit_code(), 2, "{line}");
+            assert!(failure.sentence.contains(sentence), "{line}: {}", failure.sentence);
+            assert!(failure.hint.contains(hint), "{line}: {}", failure.hint);
+            assert!(!failure.sentence.contains('\n') && !failure.hint.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_script_gets_its_mistake_as_json() {
+        assert_eq!(wrong("swarmctl service create --format json").1, Format::Json);
+        assert_eq!(wrong("swarmctl --format=json service").1, Format::Json);
+        assert_eq!(wrong("swarmctl service").1, Format::Table);
+    }
+
+    #[test]
+    fn help_and_version_are_no_mistakes() {
+        for line in ["swarmctl --help", "swarmctl service create -h", "swarmctl --version", "swarmctl help svc"] {
+            assert!(matches!(crate::parse(line.split(' ')), Err(Stop::Help(_))), "{line}");
+        }
+    }
+}

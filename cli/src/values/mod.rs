@@ -1,0 +1,48 @@
+//! The small languages in which flags are written: durations, sizes, ports, mounts and the like.
+//!
+//! Each file reads one of them and refuses everything else with a sentence and a hint. None of them looks at the
+//! cluster; what only the cluster can judge is left to it.
+
+pub mod constraint;
+pub mod cpus;
+mod decimal;
+pub mod duration;
+pub mod env;
+pub mod generic;
+pub mod host;
+pub mod image;
+pub mod mount;
+pub mod name;
+pub mod pair;
+pub mod port;
+pub mod ratio;
+pub mod scale;
+pub mod size;
+pub mod start;
+pub mod ulimit;
+
+use std::fmt;
+
+/// Why a text is not a value of the kind that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// What is wrong, naming the text.
+    pub sentence: String,
+    /// What would be right.
+    pub hint: &'static str,
+}
+
+impl Invalid {
+    /// A refusal of `sentence` with the help of `hint`.
+    pub fn new(sentence: impl Into<String>, hint: &'static str) -> Self {
+        Self { sentence: sentence.into(), hint }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Invalid {}

@@ -1,0 +1,40 @@
+//! What `service scale` takes: `web=6`.
+
+use super::Invalid;
+
+/// A service and the number of replicas that it should have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scale {
+    /// The service: a name, an id or the unique beginning of an id.
+    pub service: String,
+    /// The number of replicas.
+    pub replicas: u64,
+}
+
+/// Reads `service=replicas`.
+///
+/// # Errors
+/// When the service is empty or the number is not a whole one.
+pub fn parse(text: &str) -> Result<Scale, Invalid> {
+    let parts = text.rsplit_once('=').filter(|(service, _)| !service.is_empty());
+    match parts.and_then(|(service, replicas)| Some((service, replicas.parse().ok()?))) {
+        Some((service, replicas)) => Ok(Scale { service: service.to_owned(), replicas }),
+        None => Err(Invalid::new(
+            format!("\"{text}\" is not a service and its replicas"),
+            "write SERVICE=REPLICAS, such as web=6",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_and_a_whole_number_are_needed() {
+        assert_eq!(parse("web=6"), Ok(Scale { service: "web".to_owned(), replicas: 6 }));
+        for text in ["", "web", "web=", "=6", "web=-1", "web=1.5", "web=many"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

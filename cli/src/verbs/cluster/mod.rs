@@ -1,0 +1,27 @@
+//! Verbs about the cluster itself.
+
+mod inspect;
+mod update;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// The verbs of the noun.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Inspect(inspect::Args),
+    Update(update::Args),
+}
+
+impl Verb {
+    /// Does it.
+    pub async fn run<M: Manager>(&self, session: &mut Session<'_, M>) -> Result<(), Failure> {
+        match self {
+            Self::Inspect(args) => inspect::run(args, session).await,
+            Self::Update(args) => update::run(args, session).await,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `swarmctl cluster update`.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use events::{ClusterSpec, Role};
+use wire::v1::command_request::Command;
+use wire::v1::{RotateJoinToken, UpdateCluster};
+
+use crate::failure::{Failure, Kind};
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::spec::LogFlags;
+use crate::values::duration;
+
+/// Change the cluster's settings, or replace a join token
+///
+/// Only what is named changes. A new join token is printed; the old one is void from then on.
+#[derive(Debug, Default, PartialEq, clap::Args)]
+pub struct Args {
+    /// Tasks kept in each slot, the living one included; negative for all (5 unless changed)
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    taskhistory: Option<i64>,
+
+    /// Life of a node's certificate, at least 1h (2160h unless changed)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    certexpiry: Option<Duration>,
+
+    /// Time between two heartbeats of a node (5s unless changed)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    heartbeatperiod: Option<Duration>,
+
+    /// Missed heartbeats after which a node is down (3 unless changed)
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    heartbeatgrace: Option<u32>,
+
+    /// Replace the join token of this role
+    #[arg(long, value_name = "ROLE")]
+    rotate_join_token: Option<TokenRole>,
+
+    /// Log driver of tasks that name none
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum TokenRole {
+    Worker,
+    Manager,
+}
+
+impl Args {
+    /// The settings that the flags make of the present ones.
+    fn edit(&self, present: &ClusterSpec) -> Result<ClusterSpec, Failure> {
+        let ns = |length: Duration| u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        let mut spec = present.clone();
+        spec.task_history_limit = self.taskhistory.or(spec.task_history_limit);
+        spec.node_cert_expiry_ns = self.certexpiry.map(ns).or(spec.node_cert_expiry_ns);
+        spec.heartbeat_period_ns = self.heartbeatperiod.map(ns).or(spec.heartbeat_period_ns);
+        spec.heartbeat_grace = self.heartbeatgrace.or(spec.heartbeat_grace);
+        self.log.apply(&mut spec.log_driver)?;
+        Ok(spec)
+    }
+}
+
+pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    if *args == Args::default() {
+        let failure = Failure::new(Kind::Usage, "nothing is named that should change");
+        return Err(failure.hint("`swarmctl cluster update --help` lists what can change"));
+    }
+    let present = session.manager.cluster().await?;
+    let spec = args.edit(&present.spec)?;
+    if spec != present.spec {
+        let update = UpdateCluster { spec, version: Some(present.meta.version) };
+        session.execute_and_tell(Command::UpdateCluster(update), &present.name).await?;
+    }
+    let Some(role) = args.rotate_join_token else { return Ok(()) };
+    let role = match role {
+        TokenRole::Worker => Role::Worker,
+        TokenRole::Manager => Role::Manager,
+    };
+    session.execute(Command::RotateJoinToken(RotateJoinToken { role: role.into() })).await?;
+    let tokens = session.manager.cluster().await?.join_tokens;
+    match role {
+        Role::Worker => session.line(&tokens.worker),
+        Role::Manager => session.line(&tokens.manager),
+    }
+}

@@ -1,0 +1,70 @@
+//! `swarmctl events`.
+
+use clap::builder::PossibleValuesParser;
+use clap_complete::ArgValueCandidates;
+use tokio_stream::StreamExt;
+use wire::v1::EventsRequest;
+
+use crate::completion;
+use crate::failure::Failure;
+use crate::format::{Format, Names, story};
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::values::start::{self, Start};
+
+/// Tell the history of the cluster, oldest first
+///
+/// Every change since the cluster began is there, with who or what caused it. `--follow` goes on with what happens now.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Begin at this index, or at this time (2026-01-31T12:00:00Z)
+    #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse)]
+    from: Option<Start>,
+
+    /// Go on with what happens now, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+
+    /// Only events about this object; those of a service are also about its tasks
+    #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::services))]
+    object: Option<String>,
+
+    /// Only events of this kind, such as service_created; may be repeated
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(events::catalogue::NAMES), hide_possible_values = true)]
+    kind: Vec<String>,
+}
+
+pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let mut history = session.manager.events(request(args)).await?;
+    let mut names = Names::default();
+    let table = session.globals.format == Format::Table;
+    if table {
+        if !session.globals.no_resolve {
+            names.learn_nodes(&session.manager.nodes(Vec::new()).await?);
+            names.learn_services(&session.manager.services(Vec::new()).await?);
+        }
+        session.text(&story::heading())?;
+    }
+    while let Some(record) = history.next().await {
+        let record = record?;
+        if !table {
+            session.json(&record)?;
+            continue;
+        }
+        if !session.globals.no_resolve {
+            record.event.kind.iter().for_each(|kind| names.learn(kind));
+        }
+        session.text(&story::line(&record, &names))?;
+        record.event.kind.iter().for_each(|kind| names.forget(kind));
+    }
+    Ok(())
+}
+
+fn request(args: &Args) -> EventsRequest {
+    let (from, since) = match args.from {
+        Some(Start::Index(index)) => (Some(index), None),
+        Some(Start::Time(time)) => (None, Some(time)),
+        None => (None, None),
+    };
+    EventsRequest { from, since, follow: args.follow, object: args.object.clone(), kinds: args.kind.clone() }
+}

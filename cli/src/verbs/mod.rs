@@ -1,0 +1,50 @@
+//! What `swarmctl` can be asked to do: one file a verb, whose arguments' comments are its help.
+
+mod cluster;
+mod completion;
+mod events;
+mod node;
+mod service;
+mod task;
+mod version;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// The nouns, and the few verbs that have none.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Machines of the cluster
+    #[command(subcommand)]
+    Node(node::Verb),
+    /// What the cluster keeps running
+    #[command(subcommand, visible_alias = "svc")]
+    Service(service::Verb),
+    /// The single containers of services
+    #[command(subcommand)]
+    Task(task::Verb),
+    /// The cluster's own settings
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
+    Events(events::Args),
+    Version(version::Args),
+    Completion(completion::Args),
+}
+
+impl Command {
+    /// Does it.
+    pub async fn run<M: Manager>(&self, session: &mut Session<'_, M>) -> Result<(), Failure> {
+        match self {
+            Self::Node(verb) => verb.run(session).await,
+            Self::Service(verb) => verb.run(session).await,
+            Self::Task(verb) => verb.run(session).await,
+            Self::Cluster(verb) => verb.run(session).await,
+            Self::Events(args) => events::run(args, session).await,
+            Self::Version(args) => version::run(args, session).await,
+            Self::Completion(args) => completion::run(args, session),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `swarmctl node activate`.
+
+use clap_complete::ArgValueCandidates;
+use events::Availability;
+
+use super::change::set_availability;
+use crate::completion;
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Let nodes take tasks again
+///
+/// Tasks that went elsewhere stay there; new ones may come.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Nodes: names, ids or beginnings of ids
+    #[arg(required = true, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
+    nodes: Vec<String>,
+}
+
+pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    set_availability(session, &args.nodes, Availability::Active).await
+}

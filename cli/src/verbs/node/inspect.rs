@@ -1,0 +1,42 @@
+//! `swarmctl node inspect`.
+
+use clap_complete::ArgValueCandidates;
+use wire::v1::ListTasksRequest;
+
+use crate::completion;
+use crate::failure::Failure;
+use crate::format::{Format, node, task};
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Show nodes with their tasks
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Nodes: names, ids or beginnings of ids
+    #[arg(required = true, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
+    nodes: Vec<String>,
+
+    /// Show tasks that are over as well
+    #[arg(short, long)]
+    all: bool,
+}
+
+pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let nodes = session.manager.nodes(args.nodes.clone()).await?;
+    for (position, node) in nodes.iter().enumerate() {
+        if session.globals.format == Format::Json {
+            session.json(node)?;
+            continue;
+        }
+        let request = ListTasksRequest { node: Some(node.id.to_string()), live: Some(!args.all), ..Default::default() };
+        let mut tasks = session.manager.tasks(request).await?.tasks;
+        task::sort(&mut tasks);
+        let gap = if position == 0 { "" } else { "\n" };
+        let block = node::block(node, session.around.clock.now());
+        session.text(&format!("{gap}{block}"))?;
+        if !tasks.is_empty() {
+            session.text(&format!("\n{}", task::table(&tasks, session.view())))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! `swarmctl node ls`.
+
+use crate::failure::Failure;
+use crate::format::node;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// List the nodes
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show ids only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let mut nodes = session.manager.nodes(Vec::new()).await?;
+    nodes.sort_by(|a, b| (node::name(a), a.id).cmp(&(node::name(b), b.id)));
+    session.list(&nodes, args.quiet, |node| node.id.to_string(), node::table)
+}

@@ -1,0 +1,70 @@
+//! `swarmctl service create`.
+
+use clap::ValueEnum;
+use events::{GlobalMode, ReplicatedMode, ServiceSpec, service_spec::Mode};
+use wire::v1::CreateService;
+use wire::v1::command_request::Command;
+
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::spec::{self, ServiceFlags};
+use crate::values::{image, name};
+use crate::wait::{self, Goal, WaitFlags};
+
+/// Create a service and start its tasks
+///
+/// Example: swarmctl service create --name web --image nginx:1.27 --replicas 3 --ports http:80:8080
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name of the service
+    #[arg(long, value_name = "NAME", value_parser = name::parse)]
+    name: String,
+
+    /// Image of the containers
+    #[arg(long, value_name = "IMAGE", value_parser = image::parse)]
+    image: String,
+
+    /// How many tasks there are
+    #[arg(long, value_name = "MODE", default_value = "replicated")]
+    mode: ServiceMode,
+
+    /// Credentials for the registry, in the form of Docker's X-Registry-Auth header; never shown again
+    #[arg(long, value_name = "AUTH", env = "SWARM_REGISTRY_AUTH", hide_env_values = true)]
+    registry_auth: Option<String>,
+
+    #[command(flatten)]
+    wait: WaitFlags,
+
+    #[command(flatten)]
+    flags: ServiceFlags,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ServiceMode {
+    /// A number of tasks, placed wherever they fit
+    Replicated,
+    /// One task on every eligible node
+    Global,
+}
+
+impl Args {
+    /// The spec that the flags describe.
+    fn spec(&self) -> Result<ServiceSpec, Failure> {
+        let mode = match self.mode {
+            ServiceMode::Replicated => Mode::Replicated(ReplicatedMode { replicas: 1 }),
+            ServiceMode::Global => Mode::Global(GlobalMode {}),
+        };
+        let mut spec = ServiceSpec { mode: Some(mode), ..Default::default() };
+        spec.annotations.get_or_insert_default().name.clone_from(&self.name);
+        spec::container(&mut spec).image.clone_from(&self.image);
+        self.flags.apply(&mut spec)?;
+        Ok(spec)
+    }
+}
+
+pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let create = CreateService { spec: args.spec()?, registry_auth: args.registry_auth.clone() };
+    let reply = session.execute_and_tell(Command::CreateService(create), &args.name).await?;
+    wait::for_service(session, &args.wait, &args.name, Goal::Spec, reply.index).await
+}

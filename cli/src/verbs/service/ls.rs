@@ -1,0 +1,20 @@
+//! `swarmctl service ls`.
+
+use crate::failure::Failure;
+use crate::format::service;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// List the services
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show ids only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let mut services = session.manager.services(Vec::new()).await?;
+    services.sort_by(|a, b| (a.spec.name(), a.id).cmp(&(b.spec.name(), b.id)));
+    session.list(&services, args.quiet, |service| service.id.to_string(), service::table)
+}

@@ -1,0 +1,81 @@
+//! `swarmctl service update`.
+
+use clap_complete::ArgValueCandidates;
+use events::ServiceSpec;
+use wire::v1::UpdateService;
+use wire::v1::command_request::Command;
+
+use crate::completion;
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::spec::{self, Field, ServiceFlags};
+use crate::values::image;
+use crate::wait::{self, Goal, WaitFlags};
+
+/// Change a service; its tasks are replaced as its update settings say
+///
+/// Only what is named changes. A flag that may be repeated replaces the whole list; --reset empties one.
+/// Example: swarmctl service update web --image nginx:1.28 --update-parallelism 2
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Service: a name, an id or the beginning of an id
+    #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(completion::services))]
+    service: String,
+
+    /// Image of the containers
+    #[arg(long, value_name = "IMAGE", value_parser = image::parse)]
+    image: Option<String>,
+
+    /// Replace every task even if nothing else changes
+    #[arg(long)]
+    force: bool,
+
+    /// Setting to put back to what a new service has, before the other flags; may be repeated
+    #[arg(long, value_name = "SETTING", value_delimiter = ',', ignore_case = true)]
+    reset: Vec<Field>,
+
+    /// Credentials for the registry, in the form of Docker's X-Registry-Auth header; never shown again
+    #[arg(long, value_name = "AUTH", env = "SWARM_REGISTRY_AUTH", hide_env_values = true)]
+    registry_auth: Option<String>,
+
+    #[command(flatten)]
+    wait: WaitFlags,
+
+    #[command(flatten)]
+    flags: ServiceFlags,
+}
+
+impl Args {
+    /// The spec that the flags make of the present one.
+    fn edit(&self, present: &ServiceSpec) -> Result<ServiceSpec, Failure> {
+        let mut spec = present.clone();
+        self.reset.iter().for_each(|field| field.reset(&mut spec));
+        self.flags.apply(&mut spec)?;
+        if let Some(image) = &self.image {
+            spec::container(&mut spec).image.clone_from(image);
+        }
+        if self.force {
+            spec.task.get_or_insert_default().force_update += 1;
+        }
+        Ok(spec)
+    }
+}
+
+pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let present = session.service(&args.service).await?;
+    let name = present.spec.name();
+    let spec = args.edit(&present.spec)?;
+    if spec == present.spec && args.registry_auth.is_none() {
+        return session.note(&format!("{name} is as asked already; --force replaces its tasks all the same"));
+    }
+    let update = UpdateService {
+        // The id and the version that were read: nobody's change in between is lost.
+        service: present.id.to_string(),
+        version: Some(present.meta.version),
+        spec,
+        registry_auth: args.registry_auth.clone(),
+    };
+    let reply = session.execute_and_tell(Command::UpdateService(update), name).await?;
+    wait::for_service(session, &args.wait, name, Goal::Spec, reply.index).await
+}

@@ -1,0 +1,154 @@
+//! Waiting until a service is as it was asked to be.
+//!
+//! History drives it: after each event about the service its tasks are read again and judged. Nothing is polled, and no
+//! event is read twice: a reading says at which index it was taken.
+
+mod progress;
+mod verdict;
+
+pub use verdict::Goal;
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio_stream::StreamExt;
+use wire::v1::{EventsRequest, ListTasksRequest};
+
+use crate::failure::{Failure, Kind};
+use crate::manager::{EventStream, Manager};
+use crate::session::Session;
+use crate::values::duration;
+use progress::Progress;
+use verdict::{Verdict, judge};
+
+/// Longest wait of a script that names no limit: nobody is there to end it.
+const UNATTENDED_MAX: Duration = Duration::from_secs(600);
+
+/// Whether and how long to wait.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct WaitFlags {
+    /// Return at once instead of waiting for the tasks (the default where no person watches)
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    detach: Option<bool>,
+
+    /// Longest wait (10m where no person watches, otherwise none)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+}
+
+impl WaitFlags {
+    /// Whether to wait at all: a person wants to see it, and whoever names a limit as well.
+    fn waits(&self, interactive: bool) -> bool {
+        !self.detach.unwrap_or(!interactive && self.timeout.is_none())
+    }
+
+    fn limit(&self, interactive: bool) -> Option<Duration> {
+        self.timeout.or((!interactive).then_some(UNATTENDED_MAX))
+    }
+}
+
+/// Waits, if the flags and the surroundings want it, until the service is as it was asked to be at `since`.
+///
+/// # Errors
+/// When it fails, the time is over, the user ends it or the manager is lost.
+pub async fn for_service<M: Manager>(
+    session: &mut Session<'_, M>,
+    flags: &WaitFlags,
+    service: &str,
+    goal: Goal,
+    since: u64,
+) -> Result<(), Failure> {
+    let interactive = session.around.interactive;
+    if !flags.waits(interactive) {
+        return Ok(());
+    }
+    let limit = match flags.limit(interactive) {
+        Some(limit) => session.around.clock.sleep(limit),
+        None => Box::pin(std::future::pending()),
+    };
+    let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
+    let mut progress = Progress::new(interactive);
+    let result = tokio::select! {
+        result = watch(session, &mut progress, service, goal, since) => result,
+        () = limit => Err(timed_out(service)),
+        () = &mut interrupt => Err(interrupted(service)),
+    };
+    progress.finish();
+    session.around.interrupt = interrupt;
+    result
+}
+
+async fn watch<M: Manager>(
+    session: &mut Session<'_, M>,
+    progress: &mut Progress,
+    service: &str,
+    goal: Goal,
+    since: u64,
+) -> Result<(), Failure> {
+    let object = Some(service.to_owned());
+    let request = EventsRequest { from: Some(since), since: None, follow: true, object, kinds: Vec::new() };
+    let mut history = session.manager.events(request).await?;
+    loop {
+        // Tasks first: a service that is newer than its tasks is judged again at the event in between.
+        let tasks = ListTasksRequest { service: Some(service.to_owned()), ..Default::default() };
+        let tasks = session.manager.tasks(tasks).await?;
+        let view = session.service(service).await?;
+        match judge(&view, &tasks.tasks, goal) {
+            Verdict::Converged(picture) => return Ok(progress.show(&picture, session.around.err)?),
+            Verdict::Underway(picture) => progress.show(&picture, session.around.err)?,
+            Verdict::Failed(why) => {
+                let hint = format!("`swarmctl service inspect -a {service}` shows its tasks, also those that failed");
+                return Err(Failure::new(Kind::UpdateFailed, why).hint(hint));
+            }
+        }
+        after(&mut history, tasks.index).await?;
+    }
+}
+
+/// Ends at the first event that a reading at `index` has not seen.
+async fn after(history: &mut EventStream, index: u64) -> Result<(), Failure> {
+    while let Some(record) = history.next().await {
+        if record?.index > index {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(Kind::Unreachable, "the manager ended the stream of events while the change was under way")
+        .hint("the change goes on; `swarmctl service ls` shows how far it is"))
+}
+
+fn timed_out(service: &str) -> Failure {
+    Failure::new(
+        Kind::TimedOut,
+        format!("{service} is not yet as it was asked to be, and the time for waiting is over"),
+    )
+    .hint(format!("the change goes on; `swarmctl service inspect {service}` shows how far it is"))
+}
+
+fn interrupted(service: &str) -> Failure {
+    Failure::new(Kind::Interrupted, format!("no longer waiting for {service}; the change goes on"))
+        .hint(format!("`swarmctl service inspect {service}` shows how far it is"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_wait_and_scripts_do_not_unless_told() {
+        let flags = |detach, timeout| WaitFlags { detach, timeout };
+        let minute = Some(Duration::from_secs(60));
+        let table = [
+            (flags(None, None), true, true),
+            (flags(None, None), false, false),
+            (flags(Some(true), None), true, false),
+            (flags(Some(false), None), false, true),
+            (flags(None, minute), false, true),
+        ];
+        for (flags, interactive, waits) in table {
+            assert_eq!(flags.waits(interactive), waits, "{flags:?} {interactive}");
+        }
+        assert_eq!(flags(None, None).limit(true), None);
+        assert_eq!(flags(None, None).limit(false), Some(UNATTENDED_MAX));
+        assert_eq!(flags(None, minute).limit(false), minute);
+    }
+}

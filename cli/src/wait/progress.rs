@@ -1,0 +1,168 @@
+//! Progress for the person who waits: bars on a terminal, lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use events::TaskState;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::verdict::{Picture, TaskLine};
+
+/// With more tasks than this only the headline is drawn, as Docker's tools do.
+const BARS_MAX: usize = 20;
+/// How often the headline's spinner turns.
+const SPIN: Duration = Duration::from_millis(120);
+/// States on the way to running, in order; a bar has one step for each.
+const STEPS: [TaskState; 7] = [
+    TaskState::Pending,
+    TaskState::Assigned,
+    TaskState::Accepted,
+    TaskState::Preparing,
+    TaskState::Ready,
+    TaskState::Starting,
+    TaskState::Running,
+];
+
+/// A way to show how far a service is.
+pub enum Progress {
+    /// Drawn on the terminal.
+    Bars(Bars),
+    /// Written when something changed.
+    Lines(Lines),
+}
+
+impl Progress {
+    /// Bars for a person at a terminal, lines for everybody else.
+    pub fn new(interactive: bool) -> Self {
+        if interactive { Self::Bars(Bars::new()) } else { Self::Lines(Lines::default()) }
+    }
+
+    /// Shows how far it is now.
+    ///
+    /// # Errors
+    /// When `err` cannot be written to.
+    pub fn show(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Bars(bars) => {
+                bars.show(picture);
+                Ok(())
+            }
+            Self::Lines(lines) => lines.show(picture, err),
+        }
+    }
+
+    /// Leaves what was shown where it is and gives the terminal back.
+    pub fn finish(&self) {
+        match self {
+            Self::Bars(bars) => bars.finish(),
+            Self::Lines(_) => (),
+        }
+    }
+}
+
+/// A spinning headline and a bar for each task.
+pub struct Bars {
+    all: MultiProgress,
+    headline: ProgressBar,
+    tasks: Vec<ProgressBar>,
+}
+
+impl Bars {
+    fn new() -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let headline = all.add(ProgressBar::new_spinner().with_style(style("{spinner} {wide_msg}")));
+        headline.enable_steady_tick(SPIN);
+        Self { all, headline, tasks: Vec::new() }
+    }
+
+    fn show(&mut self, picture: &Picture) {
+        self.headline.set_message(picture.headline.clone());
+        let shown: &[TaskLine] = if picture.tasks.len() > BARS_MAX { &[] } else { &picture.tasks };
+        while self.tasks.len() > shown.len() {
+            self.tasks.pop().iter().for_each(ProgressBar::finish_and_clear);
+        }
+        while self.tasks.len() < shown.len() {
+            let bar = ProgressBar::new(STEPS.len() as u64).with_style(style("  {prefix} [{bar:14}] {wide_msg}"));
+            self.tasks.push(self.all.add(bar));
+        }
+        for (bar, task) in self.tasks.iter().zip(shown) {
+            bar.set_prefix(task.place.clone());
+            bar.set_position(STEPS.iter().filter(|step| **step <= task.state).count() as u64);
+            bar.set_message(task.detail());
+        }
+    }
+
+    fn finish(&self) {
+        self.tasks.iter().for_each(|bar| bar.abandon());
+        self.headline.abandon();
+    }
+}
+
+/// A style in plain characters, which every terminal has.
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ").tick_chars("|/-\\ ")
+}
+
+/// One line whenever the headline changes, and one for each new trouble of a task.
+#[derive(Default)]
+pub struct Lines {
+    headline: String,
+    troubles: BTreeMap<String, String>,
+}
+
+impl Lines {
+    fn show(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
+        if self.headline != picture.headline {
+            self.headline.clone_from(&picture.headline);
+            writeln!(err, "{}", picture.headline)?;
+        }
+        let present: BTreeMap<String, String> = picture
+            .tasks
+            .iter()
+            .filter(|task| !task.trouble.is_empty())
+            .map(|task| (task.place.clone(), task.detail()))
+            .collect();
+        for (place, detail) in &present {
+            if self.troubles.get(place) != Some(detail) {
+                writeln!(err, "{place}: {detail}")?;
+            }
+        }
+        self.troubles = present;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(headline: &str, trouble: &str) -> Picture {
+        let task = TaskLine {
+            place: "web.1".to_owned(),
+            state: TaskState::Pending,
+            node: String::new(),
+            trouble: trouble.to_owned(),
+        };
+        Picture { headline: headline.to_owned(), tasks: vec![task] }
+    }
+
+    #[test]
+    fn lines_are_written_once_each() {
+        let (mut lines, mut err) = (Lines::default(), Vec::new());
+        for picture in
+            [picture("0 of 1", ""), picture("0 of 1", "no node"), picture("0 of 1", "no node"), picture("1 of 1", "")]
+        {
+            lines.show(&picture, &mut err).expect("a vector takes everything");
+        }
+        assert_eq!(String::from_utf8_lossy(&err), "0 of 1\nweb.1: pending: no node\n1 of 1\n");
+    }
+
+    #[test]
+    fn the_templates_of_the_bars_are_valid() {
+        for template in ["{spinner} {wide_msg}", "  {prefix} [{bar:14}] {wide_msg}"] {
+            assert!(ProgressStyle::with_template(template).is_ok());
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Whether a service is as it was asked to be, judged from one reading of it.
+
+use std::collections::BTreeSet;
+
+use events::{NodeId, RestartCondition, TaskState};
+use wire::v1::{ServiceView, TaskView, UpdateState};
+
+use crate::format::{state, task};
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Every task runs the present spec, and the update that leads there is over.
+    Spec,
+    /// As many tasks run as are wanted, of whatever spec.
+    Count,
+}
+
+/// How far a service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is as asked.
+    Converged(Picture),
+    /// It is on its way.
+    Underway(Picture),
+    /// It will not get there by itself; why.
+    Failed(String),
+}
+
+/// What a person sees while waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The whole in one line.
+    pub headline: String,
+    /// Wanted tasks, in the order of their slots.
+    pub tasks: Vec<TaskLine>,
+}
+
+/// One task on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskLine {
+    /// Where it stands in the service: `web.1`.
+    pub place: String,
+    /// How far it is.
+    pub state: TaskState,
+    /// The node that it is on, if any.
+    pub node: String,
+    /// Why it is not further, if that is known.
+    pub trouble: String,
+}
+
+impl TaskLine {
+    /// State, node and trouble in words.
+    pub fn detail(&self) -> String {
+        let node = if self.node.is_empty() { String::new() } else { format!(" on {}", self.node) };
+        let trouble = if self.trouble.is_empty() { String::new() } else { format!(": {}", self.trouble) };
+        format!("{}{node}{trouble}", state(self.state).to_lowercase())
+    }
+}
+
+/// Where a task belongs: a slot, or a node for a global service.
+type Place = (u64, Option<NodeId>);
+
+/// Judges a service by its tasks, dead ones included.
+pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
+    let name = service.spec.name();
+    if let Some(why) = failure(service, tasks, goal) {
+        return Verdict::Failed(why);
+    }
+    let counts = |task: &&&TaskView| goal == Goal::Count || is_current(service, task);
+    let wanted: Vec<&TaskView> = tasks.iter().filter(|task| is_wanted(task)).collect();
+    let running = wanted.iter().filter(counts).filter(|task| task.status.state() == TaskState::Running).count();
+    let settled = running + finished(service, tasks).len();
+    let stale = wanted.len() - wanted.iter().filter(counts).count();
+    let rolling = goal == Goal::Spec && service.update.as_ref().is_some_and(|update| is_rolling(update.state()));
+    let desired = usize::try_from(service.desired_tasks).unwrap_or(usize::MAX);
+    let doing = match service.update.as_ref().map(|update| update.state()) {
+        Some(UpdateState::Updating) if rolling => ", updating",
+        Some(UpdateState::RollbackStarted) if rolling => ", rolling back",
+        Some(_) | None => "",
+    };
+    let headline = format!("{name}: {settled} of {desired} tasks running{doing}");
+    let picture = Picture { headline, tasks: lines(wanted.clone()) };
+    let surplus = wanted.len() > desired;
+    if settled >= desired && stale == 0 && !surplus && !rolling {
+        Verdict::Converged(picture)
+    } else {
+        Verdict::Underway(picture)
+    }
+}
+
+/// Why the service will not get there by itself, if so.
+fn failure(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<String> {
+    let name = service.spec.name();
+    let update = service.update.as_ref().filter(|_| goal == Goal::Spec);
+    let what = match update.map(|update| update.state()) {
+        Some(UpdateState::Paused) => Some("the update is paused"),
+        Some(UpdateState::RollbackPaused) => Some("the rollback is paused"),
+        Some(UpdateState::RollbackCompleted) => Some("the update failed and was rolled back"),
+        Some(UpdateState::Updating | UpdateState::Completed | UpdateState::RollbackStarted) | None => None,
+    };
+    let because = update.map_or("", |update| update.message.as_str());
+    if let Some(what) = what {
+        return Some(if because.is_empty() { format!("{name}: {what}") } else { format!("{name}: {what}: {because}") });
+    }
+    let never = service.spec.template().restart_policy().condition == RestartCondition::None;
+    let lost = tasks.iter().find(|task| {
+        let bad = matches!(task.status.state(), TaskState::Failed | TaskState::Rejected);
+        never && bad && is_current(service, task) && !has_successor(task, tasks)
+    });
+    lost.map(|task| format!("{} ended and is never restarted: {}", task::place(task, false), task::trouble(task)))
+}
+
+/// Places whose task has done its work and gets no successor.
+fn finished(service: &ServiceView, tasks: &[TaskView]) -> BTreeSet<Place> {
+    let ends = service.spec.template().restart_policy().condition != RestartCondition::Any;
+    let done = tasks.iter().filter(|task| {
+        ends && task.status.state() == TaskState::Complete && is_current(service, task) && !has_successor(task, tasks)
+    });
+    done.map(place).collect()
+}
+
+fn has_successor(task: &TaskView, tasks: &[TaskView]) -> bool {
+    tasks.iter().any(|other| is_wanted(other) && place(other) == place(task))
+}
+
+fn place(task: &TaskView) -> Place {
+    (task.slot, task.node.filter(|_| task.slot == 0))
+}
+
+/// Whether a task is meant to be there, and may still be.
+fn is_wanted(task: &TaskView) -> bool {
+    task.desired() <= TaskState::Running && !task.status.state().is_terminal()
+}
+
+/// Whether a task runs what the service asks for. The version alone does not tell: settings such as the number of
+/// replicas change without touching tasks.
+fn is_current(service: &ServiceView, task: &TaskView) -> bool {
+    task.spec.task == service.spec.task && task.spec.endpoint == service.spec.endpoint
+}
+
+fn is_rolling(state: UpdateState) -> bool {
+    match state {
+        UpdateState::Updating | UpdateState::RollbackStarted => true,
+        UpdateState::Paused | UpdateState::Completed | UpdateState::RollbackPaused | UpdateState::RollbackCompleted => {
+            false
+        }
+    }
+}
+
+fn lines(mut wanted: Vec<&TaskView>) -> Vec<TaskLine> {
+    wanted.sort_by(|a, b| (place(a), a.meta.created_at, a.id).cmp(&(place(b), b.meta.created_at, b.id)));
+    let line = |task: &TaskView| TaskLine {
+        place: task::place(task, false),
+        state: task.status.state(),
+        node: task::node(task, false),
+        trouble: task::trouble(task).to_owned(),
+    };
+    wanted.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::samples;
+    use wire::v1::UpdateStatus;
+
+    fn running(slot: u64) -> TaskView {
+        samples::task(u128::from(slot), slot, TaskState::Running, TaskState::Running, 1)
+    }
+
+    fn update(state: UpdateState) -> Option<UpdateStatus> {
+        Some(UpdateStatus {
+            state: state.into(),
+            started_at: samples::NOW,
+            completed_at: None,
+            message: "why".to_owned(),
+        })
+    }
+
+    fn is_converged(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> bool {
+        matches!(judge(service, tasks, goal), Verdict::Converged(_))
+    }
+
+    #[test]
+    fn every_slot_must_run() {
+        let service = samples::service();
+        assert!(is_converged(&service, &[running(1), running(2)], Goal::Spec));
+        let waiting = samples::tasks();
+        let Verdict::Underway(picture) = judge(&service, &waiting, Goal::Spec) else { panic!("one task waits") };
+        assert_eq!(picture.headline, "web: 1 of 2 tasks running");
+        assert_eq!(picture.tasks[1].detail(), "pending: no suitable node (2 of 3 nodes lack 2 GiB)");
+    }
+
+    #[test]
+    fn tasks_of_an_older_spec_do_not_count_unless_only_numbers_matter() {
+        let mut service = samples::service();
+        service.spec.task.get_or_insert_default().force_update = 1;
+        let tasks = [running(1), running(2)];
+        assert!(!is_converged(&service, &tasks, Goal::Spec));
+        assert!(is_converged(&service, &tasks, Goal::Count));
+    }
+
+    #[test]
+    fn a_surplus_task_and_a_running_update_are_waited_for() {
+        let mut service = samples::service();
+        assert!(!is_converged(&service, &[running(1), running(2), running(3)], Goal::Count));
+        service.update = update(UpdateState::Updating);
+        assert!(!is_converged(&service, &[running(1), running(2)], Goal::Spec));
+        assert!(is_converged(&service, &[running(1), running(2)], Goal::Count));
+        service.update = update(UpdateState::Completed);
+        assert!(is_converged(&service, &[running(1), running(2)], Goal::Spec));
+    }
+
+    #[test]
+    fn an_update_that_stopped_is_a_failure_with_its_reason() {
+        let mut service = samples::service();
+        for state in [UpdateState::Paused, UpdateState::RollbackPaused, UpdateState::RollbackCompleted] {
+            service.update = update(state);
+            let Verdict::Failed(why) = judge(&service, &[], Goal::Spec) else { panic!("{state:?} is an end") };
+            assert!(why.ends_with(": why"), "{why}");
+            assert!(
+                !matches!(judge(&service, &[], Goal::Count), Verdict::Failed(_)),
+                "{state:?} is no concern of a scaling"
+            );
+        }
+    }
+
+    #[test]
+    fn one_shots_that_are_done_count_and_failed_ones_end_the_wait() {
+        let mut service = samples::service();
+        let policy = events::RestartPolicy { condition: Some(RestartCondition::None.into()), ..Default::default() };
+        service.spec.task.get_or_insert_default().restart = Some(policy);
+        let ended = |slot, end| {
+            let mut task = samples::task(slot, slot as u64, TaskState::Shutdown, end, 1);
+            task.spec = service.spec.clone();
+            task
+        };
+        assert!(is_converged(&service, &[ended(1, TaskState::Complete), ended(2, TaskState::Complete)], Goal::Spec));
+        let tasks = [ended(1, TaskState::Complete), ended(2, TaskState::Failed)];
+        let Verdict::Failed(why) = judge(&service, &tasks, Goal::Spec) else { panic!("web.2 failed for good") };
+        assert!(why.starts_with("web.2 ended and is never restarted"), "{why}");
+    }
+}
