@@ -173,10 +173,9 @@ impl Driver {
             return Ok(false);
         }
         for _ in 1..INPUTS_MAX {
-            match self.inbox.try_recv() {
-                Ok(input) if self.take(input)? => {}
-                Ok(_) => return Ok(false),
-                Err(_) => break,
+            let Ok(input) = self.inbox.try_recv() else { break };
+            if !self.take(input)? {
+                return Ok(false);
             }
         }
         Ok(true)

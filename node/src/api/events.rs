@@ -58,20 +58,18 @@ fn resolve(cluster: &Cluster, reference: &str) -> Result<String, Rejection> {
         resolve_node(cluster, reference).map(|id| id.to_string()),
         resolve_task(cluster, reference).map(|id| id.to_string()),
     ];
-    let mut last = None;
     for candidate in candidates {
         match candidate {
             Ok(id) => return Ok(id),
             Err(error @ ReferenceError::Ambiguous { .. }) => return Err(error.into()),
-            Err(error @ ReferenceError::NotFound { .. }) => last = Some(error),
+            Err(ReferenceError::NotFound { .. }) => {}
         }
     }
     if reference.parse::<events::TaskId>().is_ok() {
         return Ok(reference.to_owned());
     }
-    let not_found = ReferenceError::NotFound { noun: "object", reference: reference.to_owned() };
     let hint = "give the name or id of a service, node or task; of one that was removed, the whole id";
-    Err(Rejection { hint: hint.to_owned(), ..last.map_or_else(|| not_found.clone().into(), |_| not_found.into()) })
+    Err(Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) })
 }
 
 /// Reads history for one client.

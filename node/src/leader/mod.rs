@@ -292,8 +292,8 @@ impl Leader {
         for entry in committed {
             let own = self.lead.as_mut().and_then(|lead| lead.take_committed(entry.index));
             let bytes = match own {
-                Some(proposal) => {
-                    effects.answers.extend(proposal.answers);
+                Some(mut proposal) => {
+                    effects.answers.append(&mut proposal.answers);
                     proposal.fold_into(&mut self.committed)
                 }
                 None => self.committed.fold_entry(entry.index, &entry.bytes)?.1,
