@@ -17,6 +17,7 @@ mod checkpoint;
 pub mod disk;
 mod drain;
 pub mod entry;
+mod error;
 mod mark;
 pub mod memory;
 pub mod raft;
@@ -33,14 +34,13 @@ mod crashes;
 #[cfg(test)]
 mod fixtures;
 
-use std::path::PathBuf;
-
 use bytes::Bytes;
 use events::frame::FrameHash;
 
 pub use chain::{Verified, verify_all};
 pub use disk::Table;
 pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, Membership};
+pub use error::LogError;
 pub use memory::{Crash, MemoryDisk, MemoryStore};
 pub use raft::{Committed, Consensus, Message, Progress, ProposeError, RoleChange, StepError};
 pub use rocks::RocksStore;
@@ -181,131 +181,4 @@ pub struct Checkpoint {
     pub head: CheckpointHead,
     /// The projections, in a form that is theirs.
     pub bytes: Vec<u8>,
-}
-
-/// Why the log cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// A file beside the database could not be used.
-    #[error("cannot {action} {path}", path = .path.display())]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The operating system's words.
-        source: std::io::Error,
-    },
-    /// The database failed.
-    #[error("cannot {action}: {reason}")]
-    Storage {
-        /// What was tried.
-        action: &'static str,
-        /// The database's words.
-        reason: String,
-    },
-    /// The database's own files are damaged, so that no index can be told.
-    #[error("the log in {path} is damaged: {reason}", path = .path.display())]
-    Unreadable {
-        /// The database's directory.
-        path: PathBuf,
-        /// The database's words.
-        reason: String,
-    },
-    /// Another process has the log open.
-    #[error("another swarmd is using the log in {path}", path = .0.display())]
-    InUse(PathBuf),
-    /// There is a log, but not the key that it is sealed with.
-    #[error("the log's data key {path} is missing, and the log cannot be read without it", path = .0.display())]
-    KeyMissing(PathBuf),
-    /// The data key's file does not hold a key.
-    #[error("the log's data key {path} is damaged: {reason}", path = .path.display())]
-    KeyDamaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A stored value is not what was written.
-    #[error("the log is damaged at index {index} ({table}): {reason}")]
-    Damaged {
-        /// Where the value is.
-        table: Table,
-        /// The index that it belongs to.
-        index: u64,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The raft log ends before what was known to be durable.
-    #[error("the log ends at index {last}, but everything up to index {known} was durable ({witness})")]
-    Shortened {
-        /// Index of the last entry that is there.
-        last: u64,
-        /// Index that was durable once.
-        known: u64,
-        /// What says so.
-        witness: &'static str,
-    },
-    /// Something was to be written that does not follow what is there.
-    #[error("index {index} does not follow index {last} in the log ({table})")]
-    OutOfOrder {
-        /// Where it was to go.
-        table: Table,
-        /// The index that was to be written.
-        index: u64,
-        /// The last index that is there.
-        last: u64,
-    },
-    /// A frame was to be added to history that does not follow the last one.
-    #[error("frame {index} cannot be added to history: {reason}")]
-    Unchained {
-        /// The frame's index.
-        index: u64,
-        /// Why it is not the next link of the chain.
-        reason: String,
-    },
-    /// The log of a new cluster was to be begun where there is one already.
-    #[error("the log has begun already")]
-    Initialized,
-    /// A log was to be opened that no cluster has begun yet.
-    #[error("the log has not begun: this node was never a manager of a cluster")]
-    NotInitialized,
-    /// The log holds something that only a newer build can follow.
-    #[error("index {index} of the log needs a newer swarmd: {reason}")]
-    Unsupported {
-        /// The index.
-        index: u64,
-        /// What it holds.
-        reason: &'static str,
-    },
-    /// Consensus refused to start with this state.
-    #[error("consensus cannot start: {0}")]
-    Consensus(String),
-}
-
-impl LogError {
-    /// What to do about it, as one sentence for the user; nothing where the error itself says all there is.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Damaged { .. } | Self::Unreadable { .. } => {
-                Some("`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup")
-            }
-            Self::Shortened { .. } => Some(
-                "the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads",
-            ),
-            Self::KeyMissing(_) | Self::KeyDamaged { .. } => {
-                Some("put the key back from a backup, or start with an empty state directory")
-            }
-            Self::InUse(_) => Some("stop the other swarmd, or give this one a state directory of its own"),
-            Self::File { .. } | Self::Storage { .. } => {
-                Some("see that the state directory can be written and its disk is neither full nor failing")
-            }
-            Self::Unsupported { .. } => Some("start the newest swarmd that ran on this state directory"),
-            Self::OutOfOrder { .. }
-            | Self::Unchained { .. }
-            | Self::Initialized
-            | Self::NotInitialized
-            | Self::Consensus(_) => None,
-        }
-    }
 }
