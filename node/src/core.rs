@@ -45,7 +45,7 @@ pub fn is_manager(state_dir: &StateDir) -> bool {
 /// # Errors
 /// When the log cannot be used.
 pub fn start(state_dir: &StateDir, node: NodeId) -> Result<Core, Failure> {
-    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&state_dir.log())?);
+    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&state_dir.make_log()?)?);
     let mut loaded = store.load()?;
     if loaded.membership.is_none() {
         Consensus::bootstrap(&*store, raft_id(node))?;

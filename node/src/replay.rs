@@ -33,7 +33,7 @@ pub fn replay(state_dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
         let sentence = format!("there is no log in {}", state_dir.display());
         return Err(Failure::new(sentence, "give the state directory of a manager with --state-dir"));
     }
-    let store = RocksStore::open(&path)?;
+    let store = RocksStore::open_read_only(&path)?;
     let begun = Instant::now();
     let (folded, report) = fold(&store)?;
     let faults = projections::check::check(&folded.cluster);

@@ -21,10 +21,7 @@ impl StateDir {
     /// # Errors
     /// When it cannot be made or written, or another `swarmd` has it.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let unusable = |error: std::io::Error| {
-            let sentence = format!("the state directory {} cannot be used: {error}", path.display());
-            Failure::new(sentence, "choose a directory that this user can write, with --state-dir")
-        };
+        let unusable = |error: std::io::Error| unusable(path, &error);
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(unusable)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -46,4 +43,19 @@ impl StateDir {
     pub fn log(&self) -> PathBuf {
         self.path.join("raft")
     }
+
+    /// The directory of the log, made if need be.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_log(&self) -> Result<PathBuf, Failure> {
+        let path = self.log();
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| unusable(&path, &error))?;
+        Ok(path)
+    }
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+    let sentence = format!("the state directory {} cannot be used: {error}", path.display());
+    Failure::new(sentence, "choose a directory that this user can write, with --state-dir")
 }
