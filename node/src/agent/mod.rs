@@ -2,4 +2,5 @@
 
 pub mod docker;
 pub mod executor;
+pub mod process;
 mod steps;
