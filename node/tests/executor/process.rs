@@ -2,12 +2,11 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use events::{ClusterId, Id, NodeId, ServiceId, TaskId};
+use events::{ClusterId, Id, NodeId, ServiceId, TaskId, Ulimit};
 use node::agent::executor::Workload;
 
-use crate::bench::{Bench, process};
+use crate::bench::{Bench, container, process};
 
 /// The environment variable that makes an agent of this program, in the directory that it names.
 const AGENT_DIR: &str = "SWARMLOG_TEST_AGENT_DIR";
@@ -19,9 +18,7 @@ fn workload(bench: &Bench, dir: &Path) -> Workload {
     workload.node = NodeId::from_bits(2);
     workload.task = TaskId::from_bits(3);
     workload.service = ServiceId::from_bits(4);
-    let spec = Arc::make_mut(&mut workload.spec);
-    let container = spec.task.get_or_insert_default().container.get_or_insert_default();
-    container.env = vec![format!("READY={}/ready", dir.display())];
+    container(&mut workload).env = vec![format!("READY={}/ready", dir.display())];
     workload
 }
 
@@ -58,6 +55,41 @@ async fn a_task_outlives_the_agent_that_started_it() {
     assert!(pid > 0);
     assert_eq!(stopped.and_then(|stopped| stopped.exit_code), Some(7));
     assert_eq!((exit.container.exit_code, exit.reason), (Some(7), None));
+}
+
+#[tokio::test]
+async fn what_a_task_prints_is_kept() {
+    let bench = Bench::process();
+    let case = async {
+        let workload = bench.shell("echo said; echo shouted >&2");
+        bench.executor.prepare(&workload).await.expect("prepared");
+        bench.executor.start(&workload).await.expect("started");
+        bench.executor.wait(&workload).await.expect("ended");
+        let path = format!("{}/tasks/{}/output", bench.scratch(), workload.task);
+        let output = std::fs::read_to_string(path).expect("the output");
+        // The test's own program, which the supervisor is here, may print a line before it becomes the command.
+        assert!(output.ends_with("said\nshouted\n"), "{output}");
+    };
+    bench.run(case).await;
+}
+
+#[tokio::test]
+async fn a_task_of_another_user_or_within_a_limit_is_that() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED a_task_of_another_user: only root can become another");
+        return;
+    }
+    let bench = Bench::process();
+    let case = async {
+        let mut workload = bench.shell("test $(id -u):$(id -g):$(ulimit -n) = 4242:4343:77");
+        container(&mut workload).user = "4242:4343".into();
+        container(&mut workload).ulimits = vec![Ulimit { name: "nofile".into(), soft: 77, hard: 77 }];
+        bench.executor.prepare(&workload).await.expect("prepared");
+        let started = bench.executor.start(&workload).await.expect("started");
+        assert!(started.warnings.is_empty(), "{:?}", started.warnings);
+        assert_eq!(bench.executor.wait(&workload).await.expect("ended").container.exit_code, Some(0));
+    };
+    bench.run(case).await;
 }
 
 #[tokio::test]

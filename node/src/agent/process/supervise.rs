@@ -59,6 +59,7 @@ fn start_and_wait(dir: &Path) -> io::Result<()> {
     let files = TaskFiles::new(dir.to_owned());
     let mut agent = channel::from_stdin()?;
     let order = channel::receive(&mut agent)?;
+    // Held to the end of this process, unless the start fails.
     let lock = match files.lock() {
         Ok(Some(lock)) => lock,
         Ok(None) => return Ok(()),
@@ -68,16 +69,22 @@ fn start_and_wait(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let (cgroup, warnings) = Cgroup::create(Path::new(cgroup::ROOT), &order.name, &order.limits);
-    let running = start(&files, &order, &cgroup, warnings);
-    let answer = running.as_ref().map(|running| running.warnings.clone()).map_err(Clone::clone);
-    // An agent that is gone looks at the files later.
-    if let Err(error) = channel::reply(&mut agent, &answer) {
-        eprintln!("the agent did not wait for the answer: {error}");
+    match start(&files, &order, &cgroup, warnings) {
+        Ok(running) => {
+            // An agent that is gone looks at the files later.
+            if let Err(error) = channel::reply(&mut agent, &Ok(running.warnings.clone())) {
+                eprintln!("the agent did not wait for the answer: {error}");
+            }
+            wait(&files, running, &cgroup)?;
+            cgroup::remove(cgroup.dirs())
+        }
+        Err(words) => {
+            // All traces go before the answer, for the agent may try again at once.
+            cgroup::remove(cgroup.dirs())?;
+            drop(lock);
+            channel::reply(&mut agent, &Err(words))
+        }
     }
-    let ended = running.map_or(Ok(()), |running| wait(&files, running, &cgroup));
-    cgroup::remove(cgroup.dirs())?;
-    drop(lock);
-    ended
 }
 
 /// Starts the command and records it. No command is left running that is not recorded, for nobody would ever find it.
