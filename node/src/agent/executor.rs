@@ -4,9 +4,10 @@
 //! Every call is idempotent: the agent repeats it after a crash of its own. A task is named by its id; an executor finds
 //! its containers again by the labels (or files) it gave them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, ServiceId, ServiceSpec, TaskId};
+use events::{ClusterId, ContainerSpec, ContainerStatus, NodeDescription, NodeId, ServiceId, ServiceSpec, TaskId};
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
 #[derive(Debug, Clone)]
@@ -31,6 +32,29 @@ pub struct Workload {
     pub claims: Vec<events::GenericResource>,
     /// Registry credentials in the form of Docker's X-Registry-Auth header, if the service has any.
     pub registry_auth: Option<RegistryAuth>,
+}
+
+impl Workload {
+    /// The container that the task is.
+    pub fn container(&self) -> &ContainerSpec {
+        self.spec.template().runs()
+    }
+
+    /// The environment that the spec asks for, and the generic resources claimed as `DOCKER_RESOURCE_<KIND>=a,b`.
+    pub fn environment(&self) -> Vec<String> {
+        let mut claims: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for claim in &self.claims {
+            let values = claims.entry(&claim.kind).or_default();
+            if claim.names.is_empty() {
+                values.push(claim.amount.to_string())
+            } else {
+                values.extend_from_slice(&claim.names)
+            }
+        }
+        let claims =
+            claims.iter().map(|(kind, values)| format!("DOCKER_RESOURCE_{}={}", kind.to_uppercase(), values.join(",")));
+        self.container().env.iter().cloned().chain(claims).collect()
+    }
 }
 
 /// Registry credentials; never printed.

@@ -1,0 +1,126 @@
+//! What the host gives a container: resources, mounts, ports, names, privileges. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models::{
+    HostConfig, HostConfigIsolationEnum, HostConfigLogConfig, PortMap, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use events::{AppArmorMode, ContainerSpec, Driver, Isolation, Privileges, Resources, SeccompMode};
+
+use super::config::{list, number, signed, text};
+use super::mounts;
+use crate::agent::executor::Workload;
+
+/// The host's side of the container that a workload asks for.
+pub(super) fn host_config(workload: &Workload, port_bindings: Option<PortMap>) -> HostConfig {
+    let task = workload.spec.template();
+    let spec = task.runs();
+    let dns = spec.dns.clone().unwrap_or_default();
+    let (binds, mounts) = mounts::mounts(&spec.mounts);
+    HostConfig {
+        // A task is one-shot: the orchestrator makes another when this one ends.
+        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+        log_config: task.log_driver.as_ref().map(log_config),
+        port_bindings,
+        init: spec.init,
+        readonly_rootfs: Some(spec.read_only),
+        group_add: list(&spec.groups),
+        security_opt: list(&security(spec.privileges.as_ref())),
+        binds: list(&binds),
+        mounts: (!mounts.is_empty()).then_some(mounts),
+        extra_hosts: list(&extra_hosts(&spec.hosts)),
+        dns: list(&dns.nameservers),
+        dns_search: list(&dns.search),
+        dns_options: list(&dns.options),
+        isolation: isolation(spec.isolation()),
+        pids_limit: number(spec.pids_limit),
+        sysctls: map(&spec.sysctls),
+        cap_add: list(&spec.capability_add),
+        cap_drop: list(&spec.capability_drop),
+        ulimits: ulimits(spec),
+        oom_score_adj: number(spec.oom_score_adj),
+        ..resources(workload)
+    }
+}
+
+/// Limits and the memory reservation; CPU reservations are the scheduler's alone.
+fn resources(workload: &Workload) -> HostConfig {
+    let Some(wanted) = workload.spec.template().resources.as_ref() else { return HostConfig::default() };
+    let memory = |of: Option<&Resources>| of.and_then(|resources| number(signed(resources.memory_bytes)));
+    HostConfig {
+        nano_cpus: wanted.limits.as_ref().and_then(|limits| number(signed(limits.nano_cpus))),
+        memory: memory(wanted.limits.as_ref()),
+        memory_reservation: memory(wanted.reservations.as_ref()),
+        memory_swap: wanted.swap_bytes,
+        memory_swappiness: wanted.memory_swappiness,
+        ..Default::default()
+    }
+}
+
+fn log_config(driver: &Driver) -> HostConfigLogConfig {
+    HostConfigLogConfig { typ: text(&driver.name), config: map(&driver.options) }
+}
+
+/// Security options in the words of `docker run --security-opt`.
+fn security(privileges: Option<&Privileges>) -> Vec<String> {
+    let Some(privileges) = privileges else { return Vec::new() };
+    let mut options = Vec::new();
+    if let Some(selinux) = &privileges.selinux {
+        if selinux.disable {
+            options.push("label=disable".to_owned());
+        }
+        let parts =
+            [("user", &selinux.user), ("role", &selinux.role), ("type", &selinux.r#type), ("level", &selinux.level)];
+        options.extend(
+            parts.iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("label={key}:{value}")),
+        );
+    }
+    if let Some(seccomp) = &privileges.seccomp {
+        match seccomp.mode() {
+            SeccompMode::Default => {}
+            SeccompMode::Unconfined => options.push("seccomp=unconfined".to_owned()),
+            SeccompMode::Custom => options.push(format!("seccomp={}", String::from_utf8_lossy(&seccomp.profile))),
+        }
+    }
+    match privileges.apparmor() {
+        AppArmorMode::Default => {}
+        AppArmorMode::Disabled => options.push("apparmor=unconfined".to_owned()),
+    }
+    if privileges.no_new_privileges {
+        options.push("no-new-privileges=true".to_owned());
+    }
+    options
+}
+
+/// Lines of hosts(5), an address and its names, as the engine wants them: `name:address`, one for each name.
+fn extra_hosts(lines: &[String]) -> Vec<String> {
+    let entries = lines.iter().flat_map(|line| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address = words.next().unwrap_or_default();
+        words.map(move |name| format!("{name}:{address}"))
+    });
+    entries.collect()
+}
+
+fn isolation(isolation: Isolation) -> Option<HostConfigIsolationEnum> {
+    match isolation {
+        Isolation::Default => None,
+        Isolation::Process => Some(HostConfigIsolationEnum::PROCESS),
+        Isolation::Hyperv => Some(HostConfigIsolationEnum::HYPERV),
+    }
+}
+
+fn ulimits(spec: &ContainerSpec) -> Option<Vec<ResourcesUlimits>> {
+    let limits = spec.ulimits.iter().map(|limit| ResourcesUlimits {
+        name: Some(limit.name.clone()),
+        soft: Some(limit.soft),
+        hard: Some(limit.hard),
+    });
+    (!spec.ulimits.is_empty()).then(|| limits.collect())
+}
+
+/// An absent field for an empty map.
+pub(super) fn map(values: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
+    (!values.is_empty()).then(|| values.clone().into_iter().collect())
+}

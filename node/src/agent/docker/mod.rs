@@ -1,0 +1,281 @@
+//! Tasks as containers of a Docker Engine.
+//!
+//! The engine holds all the state: containers are found again by name and labels, so a new executor takes over where an
+//! older one ended. Calls are few, for each costs time that a task's start feels: a create and no question before it (the
+//! engine itself says when the image is missing), a start between two inspections of one millisecond each.
+
+mod config;
+mod describe;
+mod engine;
+mod events;
+mod features;
+mod host;
+mod mounts;
+mod observed;
+mod pull;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::events::{ClusterId, ContainerStatus, NodeDescription, NodeId, TaskId};
+use bollard::errors::Error;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+};
+
+use self::config::{CLUSTER_LABEL, NODE_LABEL, TASK_LABEL};
+use self::engine::{Engine, status, unless_status};
+use self::events::News;
+use self::observed::{Observed, Phase, UNKNOWN_EXIT_CODE};
+use super::executor::{Executor, ExecutorError, Exit, Workload};
+use super::steps::Steps;
+
+/// The reason of a task that its health check ended.
+const UNHEALTHY: &str = "unhealthy container";
+
+/// Pause before an engine that answers events but no inspection is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Runs tasks as containers of one Docker Engine.
+pub struct DockerExecutor {
+    engine: Arc<Engine>,
+    news: News,
+    steps: Steps,
+}
+
+impl DockerExecutor {
+    /// An executor for the engine at an address of the form `unix:///var/run/docker.sock`. It is not asked yet:
+    /// [`Executor::describe`] tells whether it can be reached.
+    ///
+    /// # Errors
+    /// A sentence when the address is of another form.
+    pub fn new(address: &str) -> Result<Self, String> {
+        let engine = Arc::new(Engine::new(address)?);
+        Ok(Self { news: News::new(engine.clone()), steps: Steps::default(), engine })
+    }
+
+    /// Refuses what this engine would silently leave aside. Asks only for workloads that use such a thing.
+    async fn check_features(&self, workload: &Workload) -> Result<(), ExecutorError> {
+        let needs = features::needs(workload);
+        if needs.is_empty() {
+            return Ok(());
+        }
+        let version = self.engine.client()?.version().await.map_err(|error| self.engine.judge(error))?;
+        let api = version.api_version.unwrap_or_default();
+        let api = api
+            .parse()
+            .map_err(|_| ExecutorError::Fatal(format!("the engine's API version \"{api}\" is malformed")))?;
+        features::refusal(&needs, api).map_or(Ok(()), |refusal| Err(ExecutorError::Fatal(refusal)))
+    }
+
+    /// Makes the container, pulling its image if the engine lacks it; or finds the one made before.
+    async fn create(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
+        let options = CreateContainerOptionsBuilder::new().name(&workload.name).build();
+        let body = config::create_body(workload);
+        let image = &workload.container().image;
+        let mut pulled = false;
+        loop {
+            match self.engine.client()?.create_container(Some(options.clone()), body.clone()).await {
+                Ok(made) => {
+                    made.warnings.iter().for_each(|warning| tracing::warn!(task = %workload.task, "engine: {warning}"));
+                    return Ok(ContainerStatus {
+                        container_id: made.id,
+                        warnings: made.warnings,
+                        ..Default::default()
+                    });
+                }
+                Err(error) if status(&error) == Some(409) => return self.adopt(workload, error).await,
+                Err(error) if is_missing_image(&error) && !pulled => {
+                    pull::pull(&self.engine, image, workload.registry_auth.as_ref()).await?;
+                    pulled = true;
+                }
+                Err(error) => return Err(self.engine.judge(error)),
+            }
+        }
+    }
+
+    /// The name is taken: by this task's own container, made before, or by a stranger's.
+    async fn adopt(&self, workload: &Workload, conflict: Error) -> Result<ContainerStatus, ExecutorError> {
+        match self.inspect(workload).await? {
+            Some(observed) => Ok(observed.status),
+            None => Err(self.engine.judge(conflict)),
+        }
+    }
+
+    /// Looks at the task's container; `None` if there is none, or another's under its name.
+    async fn inspect(&self, workload: &Workload) -> Result<Option<Observed>, ExecutorError> {
+        match self.engine.client()?.inspect_container(&workload.name, None::<InspectContainerOptions>).await {
+            Ok(answer) if observed::is_ours(&answer, workload) => Ok(Some(observed::observe(answer, workload))),
+            Ok(_) => Ok(None),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.engine.judge(error)),
+        }
+    }
+
+    async fn start_and_gate(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
+        let mut news = self.news.subscribe(workload.task);
+        let gone = || ExecutorError::Fatal(format!("no such container: {}", workload.name));
+        let mut observed = self.inspect(workload).await?.ok_or_else(gone)?;
+        if observed.phase == Phase::Ended {
+            // It was started before, and whether it had been healthy is not known any more: `wait` tells how it ended.
+            return Ok(observed.status);
+        }
+        if observed.phase == Phase::Created {
+            let id = &observed.status.container_id;
+            let started = self.engine.client()?.start_container(id, None::<StartContainerOptions>).await;
+            started.map_err(|error| self.engine.judge(error))?;
+            observed = self.inspect(workload).await?.ok_or_else(gone)?;
+        }
+        loop {
+            match observed.phase {
+                Phase::Running => return Ok(observed.status),
+                Phase::Unhealthy => {
+                    self.stop(workload, &observed.status.container_id).await?;
+                    return Err(ExecutorError::Fatal(UNHEALTHY.into()));
+                }
+                Phase::Ended => return ended_at_start(observed),
+                Phase::Created | Phase::Starting => news.next().await,
+            }
+            observed = self.inspect(workload).await?.ok_or_else(gone)?;
+        }
+    }
+
+    /// Stops a container within the spec's grace period, then by force. Gone or stopped already is success.
+    async fn stop(&self, workload: &Workload, id: &str) -> Result<(), ExecutorError> {
+        let grace = workload.container().stop_grace();
+        let options = StopContainerOptionsBuilder::new().t(config::whole_seconds(grace)).build();
+        let stopped = self.engine.patient_client(grace)?.stop_container(id, Some(options)).await;
+        unless_status(stopped, 404).map_err(|error| self.engine.judge(error))
+    }
+
+    /// Removes a container, by force, and its anonymous volumes. Gone already is success.
+    async fn remove_container(&self, id: &str) -> Result<(), ExecutorError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match self.engine.client()?.remove_container(id, Some(options)).await {
+            // Another removal is under way; the task is not gone before that one ends.
+            Err(error) if status(&error) == Some(409) => Err(ExecutorError::Temporary(error.to_string())),
+            removed => unless_status(removed, 404).map_err(|error| self.engine.judge(error)),
+        }
+    }
+
+    /// The labels of all containers, running or not, that carry these.
+    async fn labelled(&self, labels: Vec<String>) -> Result<Vec<(String, HashMap<String, String>)>, ExecutorError> {
+        let filters = HashMap::from([("label".to_owned(), labels)]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let found =
+            self.engine.client()?.list_containers(Some(options)).await.map_err(|error| self.engine.judge(error))?;
+        Ok(found.into_iter().filter_map(|one| Some((one.id?, one.labels.unwrap_or_default()))).collect())
+    }
+}
+
+#[tonic::async_trait]
+impl Executor for DockerExecutor {
+    async fn describe(&self) -> Result<NodeDescription, ExecutorError> {
+        let docker = self.engine.client()?;
+        let (info, version) =
+            tokio::try_join!(docker.info(), docker.version()).map_err(|error| self.engine.judge(error))?;
+        Ok(describe::node(info, version))
+    }
+
+    async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
+        let made = async {
+            self.check_features(workload).await?;
+            self.create(workload).await
+        };
+        self.steps.run(workload.task, made).await
+    }
+
+    async fn start(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
+        self.steps.run(workload.task, self.start_and_gate(workload)).await
+    }
+
+    async fn wait(&self, workload: &Workload) -> Result<Exit, ExecutorError> {
+        let mut news = self.news.subscribe(workload.task);
+        loop {
+            match self.inspect(workload).await {
+                Ok(Some(observed)) => match observed.phase {
+                    Phase::Running | Phase::Starting => news.next().await,
+                    Phase::Ended => return Ok(observed.exit()),
+                    Phase::Unhealthy => {
+                        self.stop(workload, &observed.status.container_id).await?;
+                        let container = self.inspect(workload).await?.map_or(observed.status, |last| last.status);
+                        return Ok(Exit { container, reason: Some(UNHEALTHY.into()) });
+                    }
+                    Phase::Created => return Err(ExecutorError::Fatal("the container was never started".into())),
+                },
+                Ok(None) => return Ok(vanished(news.exit_code())),
+                // The engine is away, which is no news of the container: it may well run on.
+                Err(ExecutorError::Temporary(error)) => {
+                    tracing::debug!(task = %workload.task, %error, "waiting for the engine");
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(error @ ExecutorError::Fatal(_)) => return Err(error),
+            }
+        }
+    }
+
+    async fn shutdown(&self, workload: &Workload) -> Result<Option<ContainerStatus>, ExecutorError> {
+        self.steps.give_up(workload.task);
+        let Some(observed) = self.inspect(workload).await? else { return Ok(None) };
+        match observed.phase {
+            Phase::Ended => Ok(Some(observed.status)),
+            Phase::Created => {
+                // A start that was given up may still be on its way inside the engine; what is gone cannot start.
+                self.remove_container(&observed.status.container_id).await?;
+                Ok(Some(observed.status))
+            }
+            Phase::Running | Phase::Starting | Phase::Unhealthy => {
+                self.stop(workload, &observed.status.container_id).await?;
+                Ok(self.inspect(workload).await?.map(|last| last.status))
+            }
+        }
+    }
+
+    async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
+        self.steps.give_up(task);
+        for (id, _) in self.labelled(vec![format!("{TASK_LABEL}={task}")]).await? {
+            self.remove_container(&id).await?;
+        }
+        Ok(())
+    }
+
+    async fn inventory(&self, cluster: ClusterId, node: NodeId) -> Result<Vec<TaskId>, ExecutorError> {
+        let labels = vec![format!("{CLUSTER_LABEL}={cluster}"), format!("{NODE_LABEL}={node}")];
+        let mut tasks = Vec::new();
+        for (id, labels) in self.labelled(labels).await? {
+            match labels.get(TASK_LABEL).map(|text| text.parse()) {
+                Some(Ok(task)) => tasks.push(task),
+                Some(Err(_)) | None => tracing::warn!(container = id, "a container of this cluster has no task id"),
+            }
+        }
+        tasks.sort_unstable();
+        tasks.dedup();
+        Ok(tasks)
+    }
+}
+
+/// The engine answers 404 for a missing image, but also for other missing things, which no pull brings.
+fn is_missing_image(error: &Error) -> bool {
+    let Error::DockerResponseServerError { status_code: 404, message } = error else { return false };
+    message.to_lowercase().contains("no such image")
+}
+
+/// A container that ended before `start` returned. It did run, and `wait` tells how it ended, unless it was to be
+/// healthy first: then it failed to start.
+fn ended_at_start(observed: Observed) -> Result<ContainerStatus, ExecutorError> {
+    let code = observed.status.exit_code.unwrap_or(UNKNOWN_EXIT_CODE);
+    if observed.has_health_check && code != 0 {
+        return Err(ExecutorError::Fatal(format!("the container ended with exit code {code} before it was healthy")));
+    }
+    Ok(observed.status)
+}
+
+/// The exit of a container that somebody removed.
+fn vanished(exit_code: Option<i32>) -> Exit {
+    let container = ContainerStatus { exit_code: Some(exit_code.unwrap_or(UNKNOWN_EXIT_CODE)), ..Default::default() };
+    Exit { container, reason: Some("the container was removed from outside".into()) }
+}

@@ -1,0 +1,68 @@
+//! Pulling an image that is not here. Dropping the future ends the request, and the engine gives the pull up; what it
+//! has fetched stays, so a later try goes on from there.
+
+use std::time::Duration;
+
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use futures_util::StreamExt;
+use http::HeaderValue;
+
+use super::engine::Engine;
+use crate::agent::executor::{ExecutorError, RegistryAuth};
+
+/// A pull without a sign of progress for so long is given up and tried again: the registry hangs.
+const STALL: Duration = Duration::from_secs(600);
+
+/// Pulls an image.
+///
+/// # Errors
+/// Fatal with the engine's words when the registry or the engine refuses, also when the registry cannot be reached;
+/// Temporary when the engine itself cannot.
+pub(super) async fn pull(engine: &Engine, image: &str, auth: Option<&RegistryAuth>) -> Result<(), ExecutorError> {
+    let mut docker = engine.patient_client(STALL)?;
+    if let Some(auth) = auth {
+        // Not through bollard's credentials: it encodes them in the alphabet of base64 that engines do not read.
+        let mut header = HeaderValue::from_str(&auth.0)
+            .map_err(|_| ExecutorError::Fatal("the registry credentials of the service are malformed".into()))?;
+        header.set_sensitive(true);
+        docker = docker.with_request_modifier(move |mut request| {
+            request.headers_mut().insert("X-Registry-Auth", header.clone());
+            request
+        });
+    }
+    let options = CreateImageOptionsBuilder::new().from_image(&reference(image)).build();
+    let mut progress = docker.create_image(Some(options), None, None);
+    loop {
+        match tokio::time::timeout(STALL, progress.next()).await {
+            Ok(Some(step)) => step.map(drop).map_err(|error| engine.judge(error))?,
+            Ok(None) => return Ok(()),
+            Err(_) => {
+                return Err(ExecutorError::Temporary(format!("the pull of {image} made no progress for 10 minutes")));
+            }
+        }
+    }
+}
+
+/// The image to ask for: without a tag or digest the engine would pull every tag there is.
+fn reference(image: &str) -> String {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reference;
+
+    #[test]
+    fn an_image_without_a_tag_is_the_latest_only() {
+        for (image, wanted) in [
+            ("nginx", "nginx:latest"),
+            ("nginx:1", "nginx:1"),
+            ("localhost:5000/nginx", "localhost:5000/nginx:latest"),
+            ("localhost:5000/a/nginx:1", "localhost:5000/a/nginx:1"),
+            ("nginx@sha256:00", "nginx@sha256:00"),
+        ] {
+            assert_eq!(reference(image), wanted);
+        }
+    }
+}

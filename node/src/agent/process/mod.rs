@@ -1,0 +1,306 @@
+//! Tasks as plain child processes of the host: what a machine without a container engine can run.
+//!
+//! Each task has a directory of small files and, while it runs, a supervisor process (`supervise.rs`) that the agent only
+//! talks to through them. So tasks run on while the agent is away, and the next one takes them over. A process sees the
+//! host's files and network; what of a spec it cannot have is refused (mounts) or said in the status's warnings.
+
+mod cgroup;
+mod channel;
+mod describe;
+mod files;
+mod health;
+mod identity;
+mod order;
+mod output;
+mod signal;
+mod supervise;
+mod ulimits;
+mod user;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, TaskId};
+use rustix::process::Signal;
+use tokio::time::timeout;
+
+use self::files::{Record, Started, TaskFiles};
+use self::health::{Check, Health};
+use self::order::Order;
+pub use self::supervise::supervise;
+use self::user::Users;
+use super::executor::{Executor, ExecutorError, Exit, Workload};
+use super::steps::Steps;
+
+/// The reason of a task that its health check ended.
+const UNHEALTHY: &str = "unhealthy container";
+
+/// The exit code of a process whose own is not known.
+const UNKNOWN_EXIT_CODE: i32 = 255;
+
+/// Time for a supervisor to start a command, and for the kernel to end a killed one: milliseconds, unless the machine is
+/// very busy.
+const PROMPT: Duration = Duration::from_secs(30);
+
+/// Runs tasks as child processes.
+pub struct ProcessExecutor {
+    root: PathBuf,
+    supervisor: Box<dyn Fn(&Path) -> Command + Send + Sync>,
+    steps: Steps,
+}
+
+impl ProcessExecutor {
+    /// An executor that keeps its tasks below `root`. `supervisor` makes the command that runs [`supervise`] for a task's
+    /// directory: this program again, with a subcommand of its own.
+    pub fn new(root: PathBuf, supervisor: impl Fn(&Path) -> Command + Send + Sync + 'static) -> Self {
+        Self { root, supervisor: Box::new(supervisor), steps: Steps::default() }
+    }
+
+    fn files(&self, task: TaskId) -> TaskFiles {
+        TaskFiles::new(self.root.join(task.to_string()))
+    }
+
+    /// Has a supervisor start the command. Dropped on the way, it has either started the command and recorded it, or
+    /// never will: an order cut short is not obeyed.
+    async fn launch(&self, files: &TaskFiles, order: &Order) -> Result<(), ExecutorError> {
+        let (ours, theirs) = UnixStream::pair().map_err(broken)?;
+        let mut command = (self.supervisor)(files.dir());
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(files.supervisor_log().map_err(broken)?);
+        // Through tokio, which also waits for children that nobody waits for. Both ends of theirs are gone after this.
+        let spawned = tokio::process::Command::from(command).spawn();
+        let child = spawned.map_err(|error| ExecutorError::Fatal(format!("cannot start a supervisor: {error}")))?;
+        let order = order.clone();
+        let talk = tokio::task::spawn_blocking(move || {
+            let mut socket = ours;
+            socket.set_read_timeout(Some(PROMPT))?;
+            channel::send(&mut socket, &order)?;
+            channel::answer(&mut socket)
+        });
+        let answer = talk.await.map_err(|error| ExecutorError::Temporary(error.to_string()))?;
+        drop(child);
+        answer
+            .map_err(|error| ExecutorError::Temporary(format!("no answer of the supervisor: {error}")))?
+            .map_err(ExecutorError::Fatal)
+            .map(drop)
+    }
+
+    async fn start_and_gate(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
+        let files = self.files(workload.task);
+        let order = order::order(workload, &Users::of_this_machine()).map_err(ExecutorError::Fatal)?;
+        let check = Check::new(workload.container().healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
+        if files.record().map_err(broken)?.is_none() {
+            return Err(ExecutorError::Fatal(format!("no such task: {}", workload.name)));
+        }
+        let was_over = files.ended().map_err(broken)?.is_some();
+        if files.started().map_err(broken)?.is_none() {
+            if files.is_stopped() {
+                return Err(ExecutorError::Fatal("the task was shut down before it started".into()));
+            }
+            self.launch(&files, &order).await?;
+        }
+        let Some(started) = files.started().map_err(broken)? else {
+            return Err(ExecutorError::Temporary("the supervisor is just starting the task".into()));
+        };
+        // Started before and ended since: whether it had been healthy is not known any more; `wait` tells how it ended.
+        if let Some(check) = check.filter(|_| !was_over) {
+            self.gate(workload, &files, &started, &order, &check).await?;
+        }
+        status(workload, &files)
+    }
+
+    /// Waits until the command is healthy.
+    async fn gate(
+        &self,
+        workload: &Workload,
+        files: &TaskFiles,
+        started: &Started,
+        order: &Order,
+        check: &Check,
+    ) -> Result<(), ExecutorError> {
+        tokio::select! {
+            ended = ended(files, started) => match ended? {
+                0 => Ok(()),
+                code => Err(ExecutorError::Fatal(format!("the command ended with exit code {code} before it was healthy"))),
+            },
+            health = check.decide(Health::Starting, order) => match health {
+                Health::Healthy | Health::Starting => Ok(()),
+                Health::Unhealthy => {
+                    stop(workload, files, started).await?;
+                    Err(ExecutorError::Fatal(UNHEALTHY.into()))
+                }
+            },
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Executor for ProcessExecutor {
+    async fn describe(&self) -> Result<NodeDescription, ExecutorError> {
+        describe::node()
+    }
+
+    async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
+        let container = workload.container();
+        order::order(workload, &Users::of_this_machine()).map_err(ExecutorError::Fatal)?;
+        Check::new(container.healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
+        signal::parse(&container.stop_signal).map_err(ExecutorError::Fatal)?;
+        let (name, image) = (workload.name.clone(), container.image.clone());
+        let files = self.files(workload.task);
+        files.create(&Record { cluster: workload.cluster, node: workload.node, name, image }).map_err(broken)?;
+        status(workload, &files)
+    }
+
+    async fn start(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
+        self.steps.run(workload.task, self.start_and_gate(workload)).await
+    }
+
+    async fn wait(&self, workload: &Workload) -> Result<Exit, ExecutorError> {
+        let files = self.files(workload.task);
+        let Some(started) = files.started().map_err(broken)? else {
+            return if files.dir().exists() {
+                Err(ExecutorError::Fatal("the command was never started".into()))
+            } else {
+                let container = ContainerStatus { exit_code: Some(UNKNOWN_EXIT_CODE), ..Default::default() };
+                Ok(Exit { container, reason: Some("the task's files were removed from outside".into()) })
+            };
+        };
+        let order = order::order(workload, &Users::of_this_machine()).map_err(ExecutorError::Fatal)?;
+        let check = Check::new(workload.container().healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
+        let unhealthy = async {
+            match &check {
+                Some(check) => check.decide(Health::Healthy, &order).await,
+                None => std::future::pending().await,
+            }
+        };
+        let reason = tokio::select! {
+            ended = ended(&files, &started) => ended.map(|_| None)?,
+            _ = unhealthy => {
+                stop(workload, &files, &started).await?;
+                Some(UNHEALTHY.to_owned())
+            }
+        };
+        Ok(exit(reason, status(workload, &files)?, &files))
+    }
+
+    async fn shutdown(&self, workload: &Workload) -> Result<Option<ContainerStatus>, ExecutorError> {
+        self.steps.give_up(workload.task);
+        let files = self.files(workload.task);
+        if files.record().map_err(broken)?.is_none() {
+            return Ok(None);
+        }
+        halt(&files)?;
+        if let Some(started) = files.started().map_err(broken)? {
+            stop(workload, &files, &started).await?;
+        }
+        status(workload, &files).map(Some)
+    }
+
+    async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
+        self.steps.give_up(task);
+        let files = self.files(task);
+        if !files.dir().exists() {
+            return Ok(());
+        }
+        halt(&files)?;
+        if let Some(started) = files.started().map_err(broken)? {
+            kill(&started).await?;
+            cgroup::remove(&started.cgroups).map_err(broken)?;
+        }
+        files.remove().map_err(broken)
+    }
+
+    async fn inventory(&self, cluster: ClusterId, node: NodeId) -> Result<Vec<TaskId>, ExecutorError> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(broken(error)),
+        };
+        let mut tasks = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(broken)?.file_name();
+            let Some(task) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            let record = self.files(task).record().map_err(broken)?;
+            if record.is_some_and(|record| record.cluster == cluster && record.node == node) {
+                tasks.push(task);
+            }
+        }
+        tasks.sort_unstable();
+        Ok(tasks)
+    }
+}
+
+/// Forbids any start from now on. Temporary while a supervisor is between its look at this and its record.
+fn halt(files: &TaskFiles) -> Result<(), ExecutorError> {
+    files.mark_stopped().map_err(broken)?;
+    if files.started().map_err(broken)?.is_none() && files.lock().map_err(broken)?.is_none() {
+        return Err(ExecutorError::Temporary("the supervisor is just starting the task".into()));
+    }
+    Ok(())
+}
+
+/// Stops a command by the spec's signal and, after its grace period, by force.
+async fn stop(workload: &Workload, files: &TaskFiles, started: &Started) -> Result<(), ExecutorError> {
+    let signal = signal::parse(&workload.container().stop_signal).map_err(ExecutorError::Fatal)?;
+    started.command.signal_group(signal).map_err(broken)?;
+    match timeout(workload.container().stop_grace(), ended(files, started)).await {
+        Ok(ended) => ended.map(drop),
+        Err(_) => kill(started).await,
+    }
+}
+
+/// Ends a command by force, and waits until its supervisor has recorded that.
+async fn kill(started: &Started) -> Result<(), ExecutorError> {
+    started.command.signal_group(Signal::KILL).map_err(broken)?;
+    let gone = async {
+        started.supervisor.ended().await?;
+        started.command.ended().await
+    };
+    let late = |_| ExecutorError::Temporary("a killed process does not end".into());
+    timeout(PROMPT, gone).await.map_err(late)?.map_err(broken)
+}
+
+/// Waits for the end of a command: its exit code.
+async fn ended(files: &TaskFiles, started: &Started) -> Result<i32, ExecutorError> {
+    started.supervisor.ended().await.map_err(broken)?;
+    // Killed itself, the supervisor leaves its command running, and nobody to learn the exit code.
+    started.command.ended().await.map_err(broken)?;
+    Ok(files.ended().map_err(broken)?.map_or(UNKNOWN_EXIT_CODE, |ended| ended.exit_code))
+}
+
+/// How a command ended, from its last status.
+fn exit(reason: Option<String>, container: ContainerStatus, files: &TaskFiles) -> Exit {
+    let lost = matches!(files.ended(), Ok(None)).then(|| "the exit code was lost with the supervisor".to_owned());
+    let memory = container.oom_killed.then(|| "out of memory".to_owned());
+    Exit { container, reason: reason.or(lost).or(memory) }
+}
+
+/// What is known of a task.
+fn status(workload: &Workload, files: &TaskFiles) -> Result<ContainerStatus, ExecutorError> {
+    let started = files.started().map_err(broken)?;
+    // In this order: a supervisor writes the end down before its own.
+    let is_gone = started.as_ref().is_some_and(|started| !started.supervisor.is_alive() && !started.command.is_alive());
+    let end = files.ended().map_err(broken)?;
+    let exit_code = end.as_ref().map(|end| end.exit_code).or(is_gone.then_some(UNKNOWN_EXIT_CODE));
+    let mut warnings = order::warnings(workload);
+    let is_running = started.is_some() && exit_code.is_none();
+    let pid = started.as_ref().filter(|_| is_running).map_or(0, |started| started.command.pid);
+    warnings.extend(started.into_iter().flat_map(|started| started.warnings));
+    Ok(ContainerStatus {
+        container_id: workload.task.to_string(),
+        pid,
+        exit_code,
+        oom_killed: end.is_some_and(|end| end.oom_killed),
+        ports: if is_running { order::ports(workload) } else { Vec::new() },
+        warnings,
+    })
+}
+
+/// The host's own failures: a full disk, a file that cannot be read. They pass, or a person must see to them; either way
+/// the task is not to blame.
+fn broken(error: io::Error) -> ExecutorError {
+    ExecutorError::Temporary(format!("process executor: {error}"))
+}

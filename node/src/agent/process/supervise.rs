@@ -1,0 +1,209 @@
+//! The supervisor: a process of its own for each task, which starts the command, waits for it and writes down how it
+//! ended. So a command outlives the agent, and a later agent still learns its exit code.
+//!
+//! It runs in two stages of the same program. The first leads a session of its own, waits and records; the second is what
+//! it starts: it holds still until its limits are set, then becomes the command. Nothing of this needs code between fork
+//! and exec.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use super::cgroup::{self, Cgroup};
+use super::channel;
+use super::files::{Ended, Started, TaskFiles};
+use super::identity::Identity;
+use super::order::Order;
+use super::{output, ulimits};
+
+/// Set for the second stage.
+const STAGE: &str = "SWARMLOG_SUPERVISE_COMMAND";
+
+/// Time to read what a command has printed last. A process that left its group may hold the pipe open for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Supervises the task whose files are in `dir`; the order comes through the standard input. To be called at the very
+/// start of a process that does nothing else. What goes wrong is told to the agent, or to the standard error.
+pub fn supervise(dir: &Path) -> ExitCode {
+    let done = if std::env::var_os(STAGE).is_some() { become_command() } else { start_and_wait(dir) };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("supervisor of {}: {error}", dir.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A command that runs under this supervisor.
+struct Running {
+    child: Child,
+    /// Hears when all that the command printed was kept.
+    drained: mpsc::Receiver<()>,
+    /// What could not be applied.
+    warnings: Vec<String>,
+}
+
+/// The first stage.
+fn start_and_wait(dir: &Path) -> io::Result<()> {
+    // Away from the agent's session: signals of its terminal are not ours. Already leading one is as good.
+    let _ = rustix::process::setsid();
+    let files = TaskFiles::new(dir.to_owned());
+    let mut agent = channel::from_stdin()?;
+    let order = channel::receive(&mut agent)?;
+    // Held to the end of this process, unless the start fails.
+    let lock = match files.lock() {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Ok(()),
+        Err(error) => return channel::reply(&mut agent, &Err(format!("cannot lock {}: {error}", dir.display()))),
+    };
+    if files.is_stopped() || files.started()?.is_some() {
+        return Ok(());
+    }
+    let (cgroup, warnings) = Cgroup::create(Path::new(cgroup::ROOT), &order.name, &order.limits);
+    match start(&files, &order, &cgroup, warnings) {
+        Ok(running) => {
+            // An agent that is gone looks at the files later.
+            if let Err(error) = channel::reply(&mut agent, &Ok(running.warnings.clone())) {
+                eprintln!("the agent did not wait for the answer: {error}");
+            }
+            wait(&files, running, &cgroup)?;
+            cgroup::remove(cgroup.dirs())
+        }
+        Err(words) => {
+            // All traces go before the answer, for the agent may try again at once.
+            cgroup::remove(cgroup.dirs())?;
+            drop(lock);
+            channel::reply(&mut agent, &Err(words))
+        }
+    }
+}
+
+/// Starts the command and records it. No command is left running that is not recorded, for nobody would ever find it.
+fn start(files: &TaskFiles, order: &Order, cgroup: &Cgroup, mut warnings: Vec<String>) -> Result<Running, String> {
+    let (reader, writer) = io::pipe().map_err(|error| error.to_string())?;
+    let (command, child) = spawn(writer).map_err(|error| format!("cannot start the command: {error}"))?;
+    warnings.extend(limit(child.id(), order, cgroup));
+    match release(command, &child, order).and_then(|identity| record(files, identity, &warnings, cgroup)) {
+        Ok(()) => Ok(Running { child, drained: drain(reader, files.output()), warnings }),
+        Err(words) => match kill_group(&child).and_then(|()| reap(child)) {
+            Ok(_) => Err(words),
+            Err(error) => Err(format!("{words}; and the command cannot be killed: {error}")),
+        },
+    }
+}
+
+/// Lets the second stage become the command.
+fn release(mut command: UnixStream, child: &Child, order: &Order) -> Result<Identity, String> {
+    let identity = Identity::of(child.id()).ok_or("the command cannot be found in /proc")?;
+    let talk = channel::send(&mut command, order).and_then(|()| channel::answer(&mut command));
+    talk.map_err(|error| format!("cannot talk to the command: {error}"))??;
+    Ok(identity)
+}
+
+fn record(files: &TaskFiles, command: Identity, warnings: &[String], cgroup: &Cgroup) -> Result<(), String> {
+    let supervisor = Identity::of(std::process::id()).ok_or("the supervisor cannot be found in /proc")?;
+    let started = Started { supervisor, command, warnings: warnings.to_vec(), cgroups: cgroup.dirs().to_vec() };
+    files.write_started(&started).map_err(|error| format!("cannot record the task: {error}"))
+}
+
+/// Keeps what the command prints, on a thread of its own.
+fn drain(reader: io::PipeReader, path: PathBuf) -> mpsc::Receiver<()> {
+    let (done, drained) = mpsc::channel();
+    std::thread::spawn(move || {
+        if let Err(error) = output::keep(reader, &path) {
+            eprintln!("cannot keep the command's output: {error}");
+        }
+        // Nobody listens any more when this took too long.
+        let _ = done.send(());
+    });
+    drained
+}
+
+/// Starts the second stage: this program again, with the same arguments.
+fn spawn(output: io::PipeWriter) -> io::Result<(UnixStream, Child)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(std::env::args_os().skip(1)).env(STAGE, "1").process_group(0);
+    command.stdin(OwnedFd::from(theirs)).stdout(output.try_clone()?).stderr(output);
+    Ok((ours, command.spawn()?))
+}
+
+/// Limits the second stage while it holds still; returns what could not be applied.
+fn limit(pid: u32, order: &Order, cgroup: &Cgroup) -> Vec<String> {
+    let mut warnings: Vec<String> = order.ulimits.iter().filter_map(|limit| ulimits::set(pid, limit).err()).collect();
+    if let Err(error) = cgroup.add(pid) {
+        warnings.push(format!("limits not applied: cannot enter the control group: {error}"));
+    }
+    if order.oom_score_adj != 0 {
+        let written = std::fs::write(format!("/proc/{pid}/oom_score_adj"), order.oom_score_adj.to_string());
+        warnings.extend(written.err().map(|error| format!("oom_score_adj not applied: {error}")));
+    }
+    warnings
+}
+
+/// Waits for the command, ends what is left of its group and records the exit.
+fn wait(files: &TaskFiles, running: Running, cgroup: &Cgroup) -> io::Result<()> {
+    let status = reap(running.child)?;
+    if running.drained.recv_timeout(DRAIN).is_err() {
+        eprintln!("the command's output is held open by a process that left its group");
+    }
+    // As a shell has it.
+    let exit_code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(255);
+    files.write_ended(&Ended { exit_code, oom_killed: cgroup.is_oom_killed() })
+}
+
+/// Waits for a child and ends its group. The child stays a zombie meanwhile, so its group's number cannot come around.
+fn reap(mut child: Child) -> io::Result<ExitStatus> {
+    let pid = raw_pid(&child)?;
+    while let Err(error) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+        if error != Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    kill_group(&child)?;
+    child.wait()
+}
+
+/// Kills the group that a child leads. An empty one is success.
+fn kill_group(child: &Child) -> io::Result<()> {
+    match kill_process_group(raw_pid(child)?, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn raw_pid(child: &Child) -> io::Result<Pid> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::Error::other("the kernel gave a process no id"))
+}
+
+/// The second stage: waits for the order, which comes when the limits are set, and becomes the command. Returns only when
+/// it cannot.
+fn become_command() -> io::Result<()> {
+    let mut supervisor = channel::from_stdin()?;
+    let order = channel::receive(&mut supervisor)?;
+    let [program, args @ ..] = order.argv.as_slice() else {
+        return Err(io::Error::other("an order without a command"));
+    };
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(&order.env).current_dir(&order.dir).stdin(Stdio::null());
+    if let Some(user) = order.user {
+        command.uid(user.uid).gid(user.gid);
+    }
+    let error = command.exec();
+    let failure = if order.dir.is_dir() {
+        format!("exec: \"{program}\": {error}")
+    } else {
+        format!("working directory {}: {error}", order.dir.display())
+    };
+    channel::reply(&mut supervisor, &Err(failure))
+}

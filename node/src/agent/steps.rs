@@ -1,0 +1,100 @@
+//! The steps under way, so that a shutdown can give them up: a pull or a wait for health must not hold it up.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use events::TaskId;
+use tokio_util::sync::CancellationToken;
+
+use super::executor::ExecutorError;
+
+/// The steps under way, by task.
+#[derive(Default)]
+pub(super) struct Steps {
+    running: Mutex<BTreeMap<TaskId, Running>>,
+}
+
+#[derive(Default)]
+struct Running {
+    given_up: CancellationToken,
+    steps: usize,
+}
+
+impl Steps {
+    /// Runs one step of a task. It ends early, as Temporary, when the task is given up; dropping it is as safe.
+    pub(super) async fn run<T>(
+        &self,
+        task: TaskId,
+        step: impl Future<Output = Result<T, ExecutorError>>,
+    ) -> Result<T, ExecutorError> {
+        let entry = self.enter(task);
+        tokio::select! {
+            done = step => done,
+            () = entry.given_up.cancelled() => Err(ExecutorError::Temporary("given up: the task is being shut down".into())),
+        }
+    }
+
+    /// Ends the steps of a task that are under way; later ones are not touched.
+    pub(super) fn give_up(&self, task: TaskId) {
+        if let Some(running) = self.lock().remove(&task) {
+            running.given_up.cancel();
+        }
+    }
+
+    fn enter(&self, task: TaskId) -> Entry<'_> {
+        let mut tasks = self.lock();
+        let running = tasks.entry(task).or_default();
+        running.steps += 1;
+        Entry { steps: self, task, given_up: running.given_up.clone() }
+    }
+
+    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves the list when the step ends or is dropped.
+struct Entry<'a> {
+    steps: &'a Steps,
+    task: TaskId,
+    given_up: CancellationToken,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if self.given_up.is_cancelled() {
+            return;
+        }
+        let mut tasks = self.steps.lock();
+        if let Some(running) = tasks.get_mut(&self.task) {
+            running.steps -= 1;
+            if running.steps == 0 {
+                tasks.remove(&self.task);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::Id;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn giving_up_ends_what_runs_and_nothing_else() {
+        let steps = Steps::default();
+        let (one, two) = (TaskId::from_bits(1), TaskId::from_bits(2));
+        let mut given_up = Box::pin(steps.run(one, std::future::pending::<Result<(), _>>()));
+        let mut kept = Box::pin(steps.run(two, std::future::pending::<Result<(), _>>()));
+        assert!(futures_util::poll!(&mut given_up).is_pending());
+        assert!(futures_util::poll!(&mut kept).is_pending());
+        steps.give_up(one);
+        assert!(matches!(given_up.await, Err(ExecutorError::Temporary(_))));
+        assert!(futures_util::poll!(&mut kept).is_pending());
+        assert!(steps.run(one, async { Ok(()) }).await.is_ok());
+        drop(kept);
+        assert!(steps.lock().is_empty());
+    }
+}

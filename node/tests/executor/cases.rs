@@ -1,0 +1,220 @@
+//! What every executor must do.
+
+use std::time::{Duration, Instant};
+
+use events::{ClusterId, GenericResource, Id, ResourceRequirements, Resources};
+use futures_util::poll;
+use node::agent::executor::{ExecutorError, Workload};
+
+use crate::bench::{Bench, check, container};
+
+/// A probe that waits until the task is ready to be stopped.
+const WHEN_READY: &str = "until test -e $READY; do sleep 0.01; done";
+
+pub async fn a_node_is_described(bench: &Bench) {
+    let node = bench.executor.describe().await.expect("described");
+    let resources = node.resources.expect("resources");
+    assert!(resources.nano_cpus >= 1_000_000_000 && resources.memory_bytes > 64 << 20, "{resources:?}");
+    assert!(!node.hostname.is_empty());
+    assert_eq!(node.platform.expect("a platform").os, "linux");
+}
+
+pub async fn a_task_lives_and_is_removed(bench: &Bench) {
+    let workload = bench.lasting("exit 7");
+    let prepared = bench.executor.prepare(&workload).await.expect("prepared");
+    assert_eq!((prepared.pid, prepared.exit_code), (0, None));
+    assert!(!prepared.container_id.is_empty());
+    let started = bench.executor.start(&workload).await.expect("started");
+    assert_eq!((&started.container_id, started.exit_code), (&prepared.container_id, None));
+    assert!(started.pid > 0);
+    {
+        let mut wait = bench.executor.wait(&workload);
+        assert!(poll!(&mut wait).is_pending());
+        bench.executor.shutdown(&workload).await.expect("stopped");
+        let exit = wait.await.expect("ended");
+        assert_eq!((exit.container.exit_code, exit.reason), (Some(7), None));
+    }
+    bench.executor.remove(workload.task).await.expect("removed");
+    assert_eq!(bench.executor.shutdown(&workload).await.expect("nothing there is success"), None);
+    assert_eq!(bench.executor.inventory(bench.cluster, bench.node).await.expect("an inventory"), []);
+}
+
+pub async fn exit_codes_are_reported(bench: &Bench) {
+    for code in [0, 3] {
+        let workload = bench.shell(&format!("exit {code}"));
+        run(bench, &workload).await;
+        let exit = bench.executor.wait(&workload).await.expect("ended");
+        assert_eq!((exit.container.exit_code, exit.container.oom_killed, exit.reason), (Some(code), false, None));
+    }
+}
+
+pub async fn steps_may_be_repeated(bench: &Bench) {
+    let workload = bench.lasting("exit 7");
+    let executor = &bench.executor;
+    let first = executor.prepare(&workload).await.expect("prepared");
+    let again = executor.prepare(&workload).await.expect("prepared again");
+    assert_eq!(first.container_id, again.container_id);
+    let first = executor.start(&workload).await.expect("started");
+    assert_eq!(executor.start(&workload).await.expect("started again"), first);
+    for _ in 0..2 {
+        let stopped = executor.shutdown(&workload).await.expect("stopped").expect("a status");
+        assert_eq!(stopped.exit_code, Some(7));
+    }
+    // A task is one-shot: what has ended does not start again.
+    let ended = executor.start(&workload).await.expect("started before");
+    assert_eq!((ended.pid, ended.exit_code), (0, Some(7)));
+    for _ in 0..2 {
+        executor.remove(workload.task).await.expect("removed");
+    }
+}
+
+pub async fn a_polite_stop_is_heeded(bench: &Bench) {
+    let mut workload = bench.lasting("exit 7");
+    // A shell that hears both says which it was by its exit code.
+    let line = container(&mut workload).args[2].replace("touch", "trap 'exit 8' USR1; touch");
+    container(&mut workload).args[2] = line;
+    container(&mut workload).stop_signal = "SIGUSR1".into();
+    run(bench, &workload).await;
+    let begin = Instant::now();
+    let stopped = bench.executor.shutdown(&workload).await.expect("stopped").expect("a status");
+    assert_eq!(stopped.exit_code, Some(8));
+    assert!(begin.elapsed() < Duration::from_secs(10), "the grace period need not pass");
+}
+
+pub async fn a_deaf_task_is_killed_after_its_grace_period(bench: &Bench) {
+    let mut workload = bench.lasting("");
+    container(&mut workload).stop_grace_period_ns = Some(1_000_000_000);
+    run(bench, &workload).await;
+    let begin = Instant::now();
+    let stopped = bench.executor.shutdown(&workload).await.expect("stopped").expect("a status");
+    assert_eq!(stopped.exit_code, Some(137));
+    assert!(begin.elapsed() >= Duration::from_secs(1), "the grace period is the task's");
+}
+
+pub async fn a_missing_command_is_fatal_in_words(bench: &Bench) {
+    let mut workload = bench.shell("");
+    container(&mut workload).args = vec!["no-such-command".into()];
+    bench.executor.prepare(&workload).await.expect("prepared");
+    for _ in 0..2 {
+        let words = fatal(bench.executor.start(&workload).await);
+        assert!(words.contains("no-such-command"), "{words}");
+    }
+}
+
+pub async fn a_healthy_task_starts(bench: &Bench) {
+    let mut workload = bench.lasting("exit 7");
+    container(&mut workload).healthcheck = check("true", 2);
+    run(bench, &workload).await;
+}
+
+pub async fn an_unhealthy_task_does_not_start(bench: &Bench) {
+    let mut workload = bench.lasting("exit 7");
+    container(&mut workload).healthcheck = check(&format!("{WHEN_READY}; exit 1"), 2);
+    bench.executor.prepare(&workload).await.expect("prepared");
+    assert_eq!(fatal(bench.executor.start(&workload).await), "unhealthy container");
+    let stopped = bench.executor.shutdown(&workload).await.expect("stopped").expect("a status");
+    assert_eq!(stopped.exit_code, Some(7), "it was stopped, politely");
+}
+
+pub async fn a_task_that_falls_ill_ends(bench: &Bench) {
+    let mut workload = bench.lasting("exit 7");
+    // Well at the first probe, ill from the second on.
+    container(&mut workload).healthcheck =
+        check(&format!("{WHEN_READY}; test ! -e $READY.well && touch $READY.well"), 2);
+    run(bench, &workload).await;
+    let exit = bench.executor.wait(&workload).await.expect("ended");
+    assert_eq!((exit.container.exit_code, exit.reason.as_deref()), (Some(7), Some("unhealthy container")));
+}
+
+pub async fn a_task_that_ends_before_it_is_healthy_does_not_start(bench: &Bench) {
+    let mut workload = bench.shell("sleep 0.3; exit 3");
+    container(&mut workload).healthcheck = check("exit 1", 1000);
+    bench.executor.prepare(&workload).await.expect("prepared");
+    let words = fatal(bench.executor.start(&workload).await);
+    assert!(words.ends_with("ended with exit code 3 before it was healthy"), "{words}");
+}
+
+pub async fn a_shutdown_gives_up_a_start(bench: &Bench) {
+    let mut workload = bench.lasting("exit 7");
+    container(&mut workload).healthcheck = check("exit 1", 1000);
+    bench.executor.prepare(&workload).await.expect("prepared");
+    let start = bench.executor.start(&workload);
+    let shutdown = async {
+        while bench.executor.prepare(&workload).await.expect("prepared before").pid == 0 {
+            tokio::task::yield_now().await;
+        }
+        bench.executor.shutdown(&workload).await
+    };
+    let (started, stopped) = tokio::join!(start, shutdown);
+    assert!(matches!(started, Err(ExecutorError::Temporary(_))), "{started:?}");
+    assert!(stopped.expect("stopped").is_some_and(|stopped| stopped.exit_code.is_some()));
+}
+
+pub async fn the_environment_arrives(bench: &Bench) {
+    let mut workload = bench.shell(r#"test "$A" = "b c" && test "$DOCKER_RESOURCE_GPU" = x,y && test "$(pwd)" = /tmp"#);
+    container(&mut workload).env = vec!["A=b c".into()];
+    container(&mut workload).dir = "/tmp".into();
+    workload.claims = vec![GenericResource { kind: "gpu".into(), amount: 0, names: vec!["x".into(), "y".into()] }];
+    run(bench, &workload).await;
+    assert_eq!(bench.executor.wait(&workload).await.expect("ended").container.exit_code, Some(0));
+}
+
+pub async fn memory_is_limited(bench: &Bench) {
+    let mut workload = bench.shell("tail /dev/zero");
+    let task = std::sync::Arc::make_mut(&mut workload.spec).task.get_or_insert_default();
+    let limits = Some(Resources { memory_bytes: 32 << 20, ..Default::default() });
+    task.resources = Some(ResourceRequirements { limits, ..Default::default() });
+    bench.executor.prepare(&workload).await.expect("prepared");
+    let started = bench.executor.start(&workload).await.expect("started");
+    if let Some(warning) = started.warnings.iter().find(|warning| warning.contains("not applied")) {
+        println!("SKIPPED memory_is_limited: {warning}");
+        return;
+    }
+    let exit = bench.executor.wait(&workload).await.expect("ended");
+    assert_eq!((exit.container.oom_killed, exit.reason.as_deref()), (true, Some("out of memory")));
+}
+
+pub async fn another_executor_takes_over(bench: &Bench) {
+    let workload = bench.lasting("exit 7");
+    run(bench, &workload).await;
+    let another = bench.another_executor();
+    assert_eq!(another.inventory(bench.cluster, bench.node).await.expect("an inventory"), [workload.task]);
+    let adopted = another.prepare(&workload).await.expect("prepared before");
+    assert_eq!(another.start(&workload).await.expect("started before").pid, adopted.pid);
+    let mut wait = another.wait(&workload);
+    assert!(poll!(&mut wait).is_pending());
+    another.shutdown(&workload).await.expect("stopped");
+    assert_eq!(wait.await.expect("ended").container.exit_code, Some(7));
+}
+
+pub async fn an_end_is_learnt_by_another_executor(bench: &Bench) {
+    let workload = bench.shell("exit 4");
+    {
+        let first = bench.another_executor();
+        first.prepare(&workload).await.expect("prepared");
+        first.start(&workload).await.expect("started");
+    }
+    assert_eq!(bench.executor.wait(&workload).await.expect("ended").container.exit_code, Some(4));
+}
+
+pub async fn the_inventory_is_of_one_cluster_and_node(bench: &Bench) {
+    let workload = bench.lasting("exit 7");
+    bench.executor.prepare(&workload).await.expect("prepared");
+    assert_eq!(bench.executor.inventory(bench.cluster, bench.node).await.expect("an inventory"), [workload.task]);
+    let other = ClusterId::from_bits(bench.cluster.bits() + 1);
+    assert_eq!(bench.executor.inventory(other, bench.node).await.expect("an inventory"), []);
+}
+
+/// Prepares and starts a task.
+async fn run(bench: &Bench, workload: &Workload) {
+    bench.executor.prepare(workload).await.expect("prepared");
+    bench.executor.start(workload).await.expect("started");
+}
+
+/// The words of a refusal.
+pub fn fatal<T: std::fmt::Debug>(outcome: Result<T, ExecutorError>) -> String {
+    match outcome {
+        Err(ExecutorError::Fatal(words)) => words,
+        other => panic!("expected Fatal, got {other:?}"),
+    }
+}

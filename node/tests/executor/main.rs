@@ -1,0 +1,60 @@
+//! Conformance of the executors: one suite, run on real containers and on real processes, and some cases that only a
+//! container engine has.
+//!
+//! The tests on containers need a Docker Engine on its usual socket, with the image `swarmlog/demo:v1`. They are skipped,
+//! with a line that says so, when SWARMLOG_TEST_ENGINE is 0, or unset while no engine answers; 1 makes them mandatory.
+
+mod bench;
+mod cases;
+mod docker;
+mod process;
+
+/// Runs each case of the suite on each executor.
+macro_rules! conformance {
+    ($($case:ident)*) => {
+        mod on_docker { $(
+            #[tokio::test]
+            async fn $case() {
+                let Some(bench) = crate::bench::Bench::docker(stringify!($case)).await else { return };
+                bench.run(crate::cases::$case(&bench)).await;
+            }
+        )* }
+        mod on_processes { $(
+            #[tokio::test]
+            async fn $case() {
+                let bench = crate::bench::Bench::process();
+                bench.run(crate::cases::$case(&bench)).await;
+            }
+        )* }
+    };
+}
+
+conformance! {
+    a_node_is_described
+    a_task_lives_and_is_removed
+    exit_codes_are_reported
+    steps_may_be_repeated
+    a_polite_stop_is_heeded
+    a_deaf_task_is_killed_after_its_grace_period
+    a_missing_command_is_fatal_in_words
+    a_healthy_task_starts
+    an_unhealthy_task_does_not_start
+    a_task_that_falls_ill_ends
+    a_task_that_ends_before_it_is_healthy_does_not_start
+    a_shutdown_gives_up_a_start
+    the_environment_arrives
+    memory_is_limited
+    another_executor_takes_over
+    an_end_is_learnt_by_another_executor
+    the_inventory_is_of_one_cluster_and_node
+}
+
+/// Not a test: the process executor starts this binary again, with this test's name, as its supervisor.
+#[test]
+fn supervisor() {
+    if let Some(dir) = std::env::var_os(bench::SUPERVISED_DIR) {
+        // Out of the test harness at once: a supervisor prints nothing. Zero and not zero is all there is to say.
+        let done = node::agent::process::supervise(dir.as_ref());
+        std::process::exit(i32::from(done != std::process::ExitCode::SUCCESS));
+    }
+}

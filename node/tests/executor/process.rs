@@ -1,0 +1,115 @@
+//! What only plain processes need proof of: that they outlive the program that started them, and their supervisor.
+
+use std::path::Path;
+use std::process::Command;
+
+use events::{ClusterId, Id, NodeId, ServiceId, TaskId, Ulimit};
+use node::agent::executor::Workload;
+
+use crate::bench::{Bench, container, process};
+
+/// The environment variable that makes an agent of this program, in the directory that it names.
+const AGENT_DIR: &str = "SWARMLOG_TEST_AGENT_DIR";
+
+/// The same task in both programs.
+fn workload(bench: &Bench, dir: &Path) -> Workload {
+    let mut workload = bench.lasting("exit 7");
+    workload.cluster = ClusterId::from_bits(1);
+    workload.node = NodeId::from_bits(2);
+    workload.task = TaskId::from_bits(3);
+    workload.service = ServiceId::from_bits(4);
+    container(&mut workload).env = vec![format!("READY={}/ready", dir.display())];
+    workload
+}
+
+/// Not a test: the agent that starts a task and dies of its own hand, without a word to anybody.
+#[tokio::test]
+async fn agent_that_dies() {
+    let Some(dir) = std::env::var_os(AGENT_DIR) else { return };
+    let bench = Bench::process();
+    let (executor, workload) = (process(dir.as_ref()), workload(&bench, dir.as_ref()));
+    executor.prepare(&workload).await.expect("prepared");
+    executor.start(&workload).await.expect("started");
+    std::process::abort();
+}
+
+#[tokio::test]
+async fn a_task_outlives_the_agent_that_started_it() {
+    let bench = Bench::process();
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut agent = Command::new(std::env::current_exe().expect("the test's own program"));
+    let agent =
+        agent.args(["process::agent_that_dies", "--exact"]).env(AGENT_DIR, dir.path()).output().expect("it ran");
+    assert_eq!(agent.status.code(), None, "it was to die by a signal: {agent:?}");
+
+    let (executor, workload) = (process(dir.path()), workload(&bench, dir.path()));
+    assert_eq!(executor.inventory(workload.cluster, workload.node).await.expect("an inventory"), [workload.task]);
+    let outcome = async {
+        let adopted = executor.start(&workload).await?;
+        let stopped = executor.shutdown(&workload).await?;
+        Ok::<_, node::agent::executor::ExecutorError>((adopted.pid, stopped, executor.wait(&workload).await?))
+    };
+    let outcome = outcome.await;
+    executor.remove(workload.task).await.expect("removed");
+    let (pid, stopped, exit) = outcome.expect("adopted and stopped");
+    assert!(pid > 0);
+    assert_eq!(stopped.and_then(|stopped| stopped.exit_code), Some(7));
+    assert_eq!((exit.container.exit_code, exit.reason), (Some(7), None));
+}
+
+#[tokio::test]
+async fn what_a_task_prints_is_kept() {
+    let bench = Bench::process();
+    let case = async {
+        let workload = bench.shell("echo said; echo shouted >&2");
+        bench.executor.prepare(&workload).await.expect("prepared");
+        bench.executor.start(&workload).await.expect("started");
+        bench.executor.wait(&workload).await.expect("ended");
+        let path = format!("{}/tasks/{}/output", bench.scratch(), workload.task);
+        let output = std::fs::read_to_string(path).expect("the output");
+        // The test's own program, which the supervisor is here, may print a line before it becomes the command.
+        assert!(output.ends_with("said\nshouted\n"), "{output}");
+    };
+    bench.run(case).await;
+}
+
+#[tokio::test]
+async fn a_task_of_another_user_or_within_a_limit_is_that() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED a_task_of_another_user: only root can become another");
+        return;
+    }
+    let bench = Bench::process();
+    let case = async {
+        let mut workload = bench.shell("test $(id -u):$(id -g):$(ulimit -n) = 4242:4343:77");
+        container(&mut workload).user = "4242:4343".into();
+        container(&mut workload).ulimits = vec![Ulimit { name: "nofile".into(), soft: 77, hard: 77 }];
+        bench.executor.prepare(&workload).await.expect("prepared");
+        let started = bench.executor.start(&workload).await.expect("started");
+        assert!(started.warnings.is_empty(), "{:?}", started.warnings);
+        assert_eq!(bench.executor.wait(&workload).await.expect("ended").container.exit_code, Some(0));
+    };
+    bench.run(case).await;
+}
+
+#[tokio::test]
+async fn a_task_whose_supervisor_was_killed_is_still_stopped() {
+    let bench = Bench::process();
+    let case = async {
+        let workload = bench.lasting("exit 7");
+        bench.executor.prepare(&workload).await.expect("prepared");
+        let started = bench.executor.start(&workload).await.expect("started");
+        let parent = std::fs::read_to_string(format!("/proc/{}/stat", started.pid)).expect("it lives");
+        let parent =
+            parent.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(1)).expect("a parent");
+        assert!(Command::new("kill").args(["-KILL", parent]).status().expect("kill runs").success());
+        let another = bench.another_executor();
+        let mut wait = another.wait(&workload);
+        assert!(futures_util::poll!(&mut wait).is_pending(), "the command itself runs on");
+        another.shutdown(&workload).await.expect("stopped");
+        let exit = wait.await.expect("ended");
+        assert_eq!(exit.container.exit_code, Some(255));
+        assert_eq!(exit.reason.as_deref(), Some("the exit code was lost with the supervisor"));
+    };
+    bench.run(case).await;
+}
