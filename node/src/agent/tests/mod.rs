@@ -69,6 +69,12 @@ impl Scene {
         scene
     }
 
+    /// Waits until this holds of the engine, for an hour of the paused clock.
+    async fn engine_until(&self, holds: impl Fn(&Simulated) -> bool) {
+        let waited = tokio::time::timeout(Duration::from_secs(3600), self.executor.until(holds)).await;
+        waited.expect("the engine never got there");
+    }
+
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path().join("worker")).expect("a directory");
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
@@ -115,9 +121,9 @@ async fn sets_are_followed_from_the_first_to_the_last_task() {
     assert!(scene.executor.has(id(1)), "a stopped container stays until the assignment is taken back");
 
     scene.manager.send(change(2, vec![], vec![id(1)])).await;
-    scene.executor.until(|engine| !engine.has(id(1))).await;
+    scene.engine_until(|engine| !engine.has(id(1))).await;
     scene.manager.send(complete(vec![])).await;
-    scene.executor.until(|engine| !engine.has(id(2))).await;
+    scene.engine_until(|engine| !engine.has(id(2))).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +167,7 @@ async fn a_restarted_agent_goes_on_without_any_manager() {
 
     scene.manager.go_away();
     scene.start_agent();
-    scene.executor.until(|engine| engine.is_running(id(2))).await;
+    scene.engine_until(|engine| engine.is_running(id(2))).await;
     scene.executor.end(id(1), 3);
     scene.manager.come_back();
     scene.manager.registered(2).await;
@@ -184,7 +190,7 @@ async fn a_removal_goes_on_after_a_restart() {
     scene.stop_agent().await;
     scene.executor.set_away(false);
     scene.start_agent();
-    scene.executor.until(|engine| !engine.has(id(1)) && engine.is_running(id(2))).await;
+    scene.engine_until(|engine| !engine.has(id(1)) && engine.is_running(id(2))).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +198,7 @@ async fn a_forgotten_task_leaves_no_file() {
     let mut scene = Scene::assigned(vec![assignment(1, "web"), assignment(2, "web")]).await;
     scene.manager.reported(id(1), TaskState::Running).await;
     scene.manager.send(change(1, vec![], vec![id(1)])).await;
-    scene.executor.until(|engine| !engine.has(id(1))).await;
+    scene.engine_until(|engine| !engine.has(id(1))).await;
     // The file goes last, which stopping waits for.
     scene.manager.send(change(2, vec![assignment(3, "sim/exit-0")], vec![])).await;
     scene.manager.reported(id(3), TaskState::Complete).await;
@@ -266,7 +272,7 @@ async fn strays_are_removed_once_all_assignments_are_known() {
     scene.manager.send(complete(vec![adopted, over])).await;
     tokio::time::advance(Duration::from_secs(10)).await;
     scene.executor.set_away(false);
-    scene.executor.until(|engine| !engine.has(id(9)) && !engine.has(id(2))).await;
+    scene.engine_until(|engine| !engine.has(id(9)) && !engine.has(id(2))).await;
     assert!(scene.executor.is_running(id(1)));
 }
 
@@ -335,5 +341,5 @@ async fn a_set_of_many_tasks_runs_and_goes() {
         scene.manager.reported(id(number), TaskState::Running).await;
     }
     scene.manager.send(complete(vec![])).await;
-    scene.executor.until(|engine| (1..=count).all(|number| !engine.has(id(number)))).await;
+    scene.engine_until(|engine| (1..=count).all(|number| !engine.has(id(number)))).await;
 }
