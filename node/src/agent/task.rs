@@ -86,21 +86,17 @@ impl Pump {
         let mut call = None;
         let wake_at = loop {
             match self.machine.next((self.site.clock)()) {
-                Action::Call(next) => {
-                    // Given up at once: the executor must not work on two calls of one task.
-                    self.in_flight = None;
-                    call = Some(next);
-                }
+                Action::Call(next) => call = Some(next),
                 Action::Report(status) => self.site.outbox.put(task, status),
                 Action::Sleep(wake_at) => break wake_at,
                 Action::Forget => {
-                    self.in_flight = None;
                     self.forget(&order).await;
                     return None;
                 }
             }
         };
         if let Some(call) = call {
+            // What was under way is dropped by this: the executor never works on two calls of one task.
             self.in_flight =
                 Some(perform(Arc::clone(&self.site.executor), call, workload(&self.site, &order.assignment)));
         }

@@ -250,9 +250,16 @@ async fn without_a_manager_tasks_run_on_and_are_not_started_again() {
     scene.manager.come_back();
     scene.manager.registered(2).await;
     assert!(back.elapsed() <= Duration::from_secs(8), "the pause between attempts is at most 8 s");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let told = scene.manager.change(|seen| seen.acknowledged.len());
+    assert_eq!(told, 0, "what is still assigned is known with the first set only");
     scene.manager.send(complete(vec![assignment(1, "web"), assignment(2, "web")])).await;
     scene.manager.reported(id(1), TaskState::Running).await;
     scene.manager.reported(id(2), TaskState::Complete).await;
+    scene.manager.change(|seen| {
+        let second = seen.requests.iter().find(|request| request.session == SessionId::from_bits(2));
+        assert_eq!(second.map(|request| request.sequence), Some(1), "sequences belong to a session");
+    });
     assert_eq!([1, 2].map(|task| scene.executor.starts(id(task))), [1, 1]);
 }
 
