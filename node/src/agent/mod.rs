@@ -1,6 +1,95 @@
 //! The worker's half of a node: it keeps a session with the managers and runs the tasks that it is given.
+//!
+//! What to do is decided elsewhere: `reconcilers::worker` says the next step of a task, an [`executor::Executor`] makes
+//! it so. Here is what connects them: `task` moves one task along, `worker` keeps all of them, `session` brings
+//! assignments, `reporter` takes reports away and `store` remembers. The managers may be gone for any time: tasks
+//! go on, but nothing that ended is started again, since that is for the managers to decide.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use events::{ClusterId, GenericResource, NodeId, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 pub mod docker;
 pub mod executor;
 pub mod process;
+pub mod simulated;
+
+mod backoff;
+mod reporter;
+mod session;
 mod steps;
+mod store;
+mod task;
+mod worker;
+
+pub use session::{Connect, ConnectError};
+pub use store::StoreError;
+
+/// Reads the time; the shell gives the real clock, a test its own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What an agent must be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The cluster that the node belongs to, from its certificate.
+    pub cluster: ClusterId,
+    /// The node, from its certificate.
+    pub node: NodeId,
+    /// The node's name.
+    pub hostname: String,
+    /// Where this node's own API can be reached; `None`: where the managers see it.
+    pub advertise_addr: Option<String>,
+    /// Addresses of managers to begin with; each session brings the current ones. At least one.
+    pub managers: Vec<String>,
+    /// The daemon's state directory; the agent's files are in `worker` below it.
+    pub state_dir: PathBuf,
+    /// What the operator says the node offers beyond CPU and memory.
+    pub generic_resources: Vec<GenericResource>,
+}
+
+/// A node's agent.
+pub struct Agent {
+    /// What it must be told.
+    pub config: Config,
+    /// What runs its containers.
+    pub executor: Arc<dyn executor::Executor>,
+    /// How it reaches managers.
+    pub connector: Arc<dyn Connect>,
+    /// Its time.
+    pub clock: Clock,
+}
+
+impl Agent {
+    /// Runs until `shutdown`, and leaves the containers running then.
+    ///
+    /// # Errors
+    /// When the agent's files cannot be used. Nothing that a manager or an engine does ends it.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let Self { config, executor, connector, clock } = self;
+        let (store, found) = store::Store::open(&config.state_dir.join("worker"))?;
+        for damage in found.damage {
+            tracing::error!("{damage}");
+        }
+        let site = Arc::new(task::Site {
+            cluster: config.cluster,
+            node: config.node,
+            hostname: config.hostname.clone(),
+            executor,
+            store,
+            outbox: reporter::Outbox::default(),
+            clock,
+        });
+        let worker = worker::Worker::resume(Arc::clone(&site), found.records);
+        tokio::select! {
+            never = session::hold(&config, connector.as_ref(), &site, &worker) => match never {},
+            () = shutdown.cancelled() => {}
+        }
+        worker.stop().await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

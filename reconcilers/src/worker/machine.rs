@@ -144,8 +144,6 @@ impl TaskMachine {
         if let Outcome::Failed(call, failure) = outcome {
             return self.failed(call, failure, now);
         }
-        self.retry = None;
-        self.retry_delay = RETRY_DELAY_FIRST;
         match outcome {
             Outcome::Prepared(container) => self.succeed(TaskState::Ready, Some(container), now),
             Outcome::Started(container) => self.succeed(TaskState::Running, Some(container), now),
@@ -256,10 +254,10 @@ impl TaskMachine {
     }
 
     fn retry_later(&mut self, call: Call, now: Timestamp) {
-        let changed_call = self.retry.is_some_and(|retry| retry.call != call);
-        let delay = if changed_call { RETRY_DELAY_FIRST } else { self.retry_delay };
-        self.retry = Some(Retry { call, at: now + delay });
-        self.retry_delay = min(delay * 2, RETRY_DELAY_MAX);
+        // A call that went well for a while before it failed, such as a wait of hours, starts with a short pause again.
+        let again = self.retry.is_some_and(|retry| retry.call == call && now.since(retry.at) <= RETRY_DELAY_MAX);
+        self.retry_delay = if again { min(self.retry_delay * 2, RETRY_DELAY_MAX) } else { RETRY_DELAY_FIRST };
+        self.retry = Some(Retry { call, at: now + self.retry_delay });
     }
 }
 

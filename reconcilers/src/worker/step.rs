@@ -40,7 +40,7 @@ pub struct Situation {
     pub state: TaskState,
     /// The call under way.
     pub in_flight: Option<Call>,
-    /// The call that failed last, unless a later one succeeded.
+    /// The call that failed last, for the time being.
     pub retry: Option<Retry>,
     /// Whether every trace of the task was removed.
     pub removed: bool,

@@ -192,8 +192,18 @@ fn a_call_that_may_succeed_later_is_repeated_with_growing_pauses() {
     machine.finished(Outcome::Prepared(container("c")), now);
     drive(&mut machine, now);
     machine.finished(Outcome::Failed(Call::Start, Failure::Temporary("engine away".into())), now);
-    let (_, _, wake_at) = drive(&mut machine, now);
-    assert_eq!(wake_at, Some(now + Duration::from_secs(1)), "success makes the pause short again");
+    let again = drive(&mut machine, now + Duration::from_secs(1)).0;
+    assert_eq!(again, [Call::Start], "another call starts with a short pause again");
+}
+
+#[test]
+fn a_long_wait_that_breaks_off_is_taken_up_soon() {
+    let mut machine = at(TaskState::Running, ms(0));
+    for broken_off in [ms(0), ms(1_000), ms(3_000), ms(3_600_000)] {
+        assert_eq!(drive(&mut machine, broken_off).0.len(), usize::from(broken_off > ms(0)));
+        machine.finished(Outcome::Failed(Call::Wait, Failure::Temporary("engine away".into())), broken_off);
+    }
+    assert_eq!(drive(&mut machine, ms(3_600_000)).2, Some(ms(3_601_000)));
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! How long to wait before a manager is asked again.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+const STEP: Duration = Duration::from_millis(100);
+const MAX: Duration = Duration::from_secs(8);
+
+/// Pauses that grow with each failure: a uniform share of min(100 ms + 2 x previous, 8 s), so that thousands of agents
+/// which lose the same manager do not come back in the same instant.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    ceiling: Duration,
+}
+
+impl Backoff {
+    /// The pause before the next attempt.
+    pub(super) fn pause(&mut self, random: &mut impl Rng) -> Duration {
+        self.ceiling = MAX.min(STEP + self.ceiling * 2);
+        random.random_range(Duration::ZERO..self.ceiling)
+    }
+
+    /// An attempt succeeded.
+    pub(super) fn reset(&mut self) {
+        self.ceiling = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Draws nothing but the highest number, so that a pause shows its ceiling.
+    struct Highest;
+
+    impl rand::RngCore for Highest {
+        fn next_u32(&mut self) -> u32 {
+            u32::MAX
+        }
+        fn next_u64(&mut self) -> u64 {
+            u64::MAX
+        }
+        fn fill_bytes(&mut self, bytes: &mut [u8]) {
+            bytes.fill(u8::MAX);
+        }
+    }
+
+    #[test]
+    fn ceilings_grow_to_eight_seconds_and_start_over() {
+        let mut backoff = Backoff::default();
+        let mut ceilings_ms = || (backoff.pause(&mut Highest) + Duration::from_millis(1)).as_millis();
+        let seen: Vec<_> = std::iter::repeat_with(&mut ceilings_ms).take(9).collect();
+        assert_eq!(seen, [100, 300, 700, 1500, 3100, 6300, 8000, 8000, 8000]);
+        backoff.reset();
+        assert!(backoff.pause(&mut Highest) < STEP);
+    }
+
+    #[test]
+    fn pauses_are_spread() {
+        let mut random = rand::rng();
+        let pauses = std::iter::repeat_with(|| Backoff::default().pause(&mut random)).take(1000);
+        assert!(pauses.collect::<std::collections::BTreeSet<_>>().len() > 500);
+    }
+}

@@ -1,0 +1,283 @@
+//! The agent's connection to the managers: one session after the other, with whichever manager answers.
+//!
+//! A session is four endless errands side by side: taking assignments, heartbeats, reports, and a look at the node's own
+//! description. Whichever ends first ends the session; the tasks notice nothing of that.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{NodeDescription, SessionId};
+use rand::Rng;
+use tonic::transport::Channel;
+use tonic::{Response, Status, Streaming};
+use wire::v1::dispatcher_client::DispatcherClient;
+use wire::v1::session_message::Message;
+use wire::v1::{AssignmentSet, HeartbeatRequest, RegisterRequest, SessionMessage, Welcome};
+
+use super::backoff::Backoff;
+use super::executor::ExecutorError;
+use super::task::Site;
+use super::worker::Worker;
+use super::{Config, reporter};
+
+/// How long a manager may take to answer.
+const RPC_DEADLINE: Duration = Duration::from_secs(5);
+/// How often the node looks at itself.
+const DESCRIPTION_PERIOD: Duration = Duration::from_secs(20);
+/// Shortest pause between heartbeats, whatever a manager says.
+const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
+/// Largest message an agent takes: a complete set with the specs of several thousand tasks.
+const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Why a manager cannot be reached.
+pub type ConnectError = Box<dyn Error + Send + Sync>;
+
+/// Opens connections to managers.
+#[tonic::async_trait]
+pub trait Connect: Send + Sync + 'static {
+    /// A connection to the manager at this address, ready for calls.
+    async fn connect(&self, addr: &str) -> Result<Channel, ConnectError>;
+}
+
+/// Why a session ended, or never began.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("this node cannot be described: {0}")]
+    Describe(ExecutorError),
+    #[error("no connection: {}", with_causes(.0.as_ref()))]
+    Connect(ConnectError),
+    #[error("{call} was refused: {}", .status.message())]
+    Refused { call: &'static str, status: Status },
+    #[error("{0} was not answered within {seconds} s", seconds = RPC_DEADLINE.as_secs())]
+    Late(&'static str),
+    #[error("the manager closed it")]
+    Closed,
+    #[error("the manager belongs to another cluster, {0}")]
+    OtherCluster(events::ClusterId),
+    #[error("the manager sent {0}")]
+    Unexpected(&'static str),
+    #[error("assignments are missing: a set for {applies_to} came after {after}")]
+    Gap { after: u64, applies_to: u64 },
+    #[error("the manager acknowledged report {acknowledged} where {sent} was sent")]
+    Acknowledged { sent: u64, acknowledged: u64 },
+    #[error("this node's description changed")]
+    DescriptionChanged,
+}
+
+/// An error and what caused it, on one line.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", with_causes(cause)),
+        None => error.to_string(),
+    }
+}
+
+/// The answer to a call, if it comes in time.
+pub(super) async fn within_deadline<T>(
+    call: &'static str,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Ended> {
+    let answer = tokio::time::timeout(RPC_DEADLINE, answer).await.map_err(|_| Ended::Late(call))?;
+    answer.map_err(|status| Ended::Refused { call, status })
+}
+
+/// Keeps a session open, for ever.
+pub(super) async fn hold(config: &Config, connector: &dyn Connect, site: &Site, worker: &Arc<Worker>) -> Infallible {
+    let mut managers = Managers::new(&config.managers);
+    let mut backoff = Backoff::default();
+    loop {
+        let manager = managers.pick();
+        let session = Session { config, connector, site, worker };
+        let Err(ended) = session.run(&manager, &mut managers, &mut backoff).await;
+        site.outbox.close();
+        let pause = backoff.pause(&mut rand::rng());
+        tracing::warn!(manager, pause_ms = pause.as_millis(), "no session: {ended}");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+struct Session<'a> {
+    config: &'a Config,
+    connector: &'a dyn Connect,
+    site: &'a Site,
+    worker: &'a Arc<Worker>,
+}
+
+impl Session<'_> {
+    async fn run(&self, manager: &str, managers: &mut Managers, backoff: &mut Backoff) -> Result<Infallible, Ended> {
+        let description = self.describe().await.map_err(Ended::Describe)?;
+        let connecting = tokio::time::timeout(RPC_DEADLINE, self.connector.connect(manager));
+        let channel = connecting.await.map_err(|_| Ended::Late("connecting"))?.map_err(Ended::Connect)?;
+        let mut client = DispatcherClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let (welcome, stream) = self.register(&mut client, &description).await?;
+        backoff.reset();
+        managers.learn(welcome.managers);
+        tracing::info!(manager, session = %welcome.session, "session opened");
+        let period = Duration::from_nanos(welcome.heartbeat_period_ns);
+        tokio::select! {
+            ended = self.take_assignments(stream, managers) => ended,
+            ended = heartbeats(client.clone(), welcome.session, period) => ended,
+            ended = reporter::deliver(&self.site.outbox, client, welcome.session) => ended,
+            ended = self.watch_description(&description) => ended,
+        }
+    }
+
+    async fn register(
+        &self,
+        client: &mut DispatcherClient<Channel>,
+        description: &NodeDescription,
+    ) -> Result<(Welcome, Streaming<SessionMessage>), Ended> {
+        let advertise_addr = self.config.advertise_addr.clone();
+        let request = RegisterRequest { description: description.clone(), advertise_addr };
+        let registering = async {
+            let mut stream = client.session(request).await.map(Response::into_inner)?;
+            stream.message().await.map(|first| (first, stream))
+        };
+        let (first, stream) = within_deadline("registration", registering).await?;
+        match first.ok_or(Ended::Closed)?.message {
+            Some(Message::Welcome(welcome)) if welcome.cluster == self.config.cluster => Ok((welcome, stream)),
+            Some(Message::Welcome(welcome)) => Err(Ended::OtherCluster(welcome.cluster)),
+            Some(Message::Assignments(_)) => Err(Ended::Unexpected("assignments before a welcome")),
+            None => Err(Ended::Unexpected("a message that this version does not know")),
+        }
+    }
+
+    async fn take_assignments(
+        &self,
+        mut stream: Streaming<SessionMessage>,
+        managers: &mut Managers,
+    ) -> Result<Infallible, Ended> {
+        let mut sequence = Sequence::default();
+        loop {
+            let message = stream.message().await.map_err(|status| Ended::Refused { call: "the session", status })?;
+            match message.ok_or(Ended::Closed)?.message {
+                Some(Message::Assignments(set)) => {
+                    sequence.follow(&set)?;
+                    let complete = set.complete;
+                    self.worker.assign(set);
+                    if complete {
+                        self.site.outbox.open();
+                    }
+                }
+                Some(Message::Welcome(welcome)) => managers.learn(welcome.managers),
+                None => return Err(Ended::Unexpected("a message that this version does not know")),
+            }
+        }
+    }
+
+    /// Ends the session once this node is not what it said when it registered. An engine that cannot be asked for a
+    /// while is no reason: its tasks say so themselves.
+    async fn watch_description(&self, registered: &NodeDescription) -> Result<Infallible, Ended> {
+        loop {
+            tokio::time::sleep(DESCRIPTION_PERIOD).await;
+            match self.describe().await {
+                Ok(description) if description == *registered => {}
+                Ok(_) => return Err(Ended::DescriptionChanged),
+                Err(error) => tracing::warn!("this node cannot be described: {error}"),
+            }
+        }
+    }
+
+    /// What the executor says of the machine, and what the operator says of the node.
+    async fn describe(&self) -> Result<NodeDescription, ExecutorError> {
+        let late = |_| ExecutorError::Temporary("the engine does not answer".to_owned());
+        let described = tokio::time::timeout(RPC_DEADLINE, self.site.executor.describe()).await;
+        let mut description = described.map_err(late)??;
+        description.hostname.clone_from(&self.config.hostname);
+        description.version = env!("CARGO_PKG_VERSION").to_owned();
+        let generic = &mut description.resources.get_or_insert_default().generic;
+        generic.extend_from_slice(&self.config.generic_resources);
+        Ok(description)
+    }
+}
+
+async fn heartbeats(
+    mut client: DispatcherClient<Channel>,
+    session: SessionId,
+    mut period: Duration,
+) -> Result<Infallible, Ended> {
+    loop {
+        tokio::time::sleep(period.max(HEARTBEAT_PERIOD_MIN)).await;
+        let reply = within_deadline("a heartbeat", client.heartbeat(HeartbeatRequest { session })).await?;
+        period = Duration::from_nanos(reply.get_ref().period_ns);
+    }
+}
+
+/// Where the assignments of one session are, so that a lost set is noticed.
+#[derive(Debug, Default)]
+struct Sequence(Option<u64>);
+
+impl Sequence {
+    fn follow(&mut self, set: &AssignmentSet) -> Result<(), Ended> {
+        match self.0 {
+            _ if set.complete => {}
+            None => return Err(Ended::Unexpected("changed assignments before all of them")),
+            Some(after) if after != set.applies_to => return Err(Ended::Gap { after, applies_to: set.applies_to }),
+            Some(_) => {}
+        }
+        self.0 = Some(set.results_in);
+        Ok(())
+    }
+}
+
+/// The managers' addresses, asked in turn from a random first one, so that agents spread over them.
+#[derive(Debug)]
+struct Managers {
+    addrs: Vec<String>,
+    next: usize,
+}
+
+impl Managers {
+    fn new(addrs: &[String]) -> Self {
+        let next = rand::rng().random_range(0..addrs.len().max(1));
+        Self { addrs: addrs.to_vec(), next }
+    }
+
+    fn pick(&mut self) -> String {
+        let addr = self.addrs.get(self.next % self.addrs.len().max(1)).cloned().unwrap_or_default();
+        self.next = self.next.wrapping_add(1);
+        addr
+    }
+
+    /// A manager told who the managers are. Knowing none would end this node's life, so an empty list is ignored.
+    fn learn(&mut self, addrs: Vec<String>) {
+        if !addrs.is_empty() {
+            self.addrs = addrs;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(complete: bool, applies_to: u64, results_in: u64) -> AssignmentSet {
+        AssignmentSet { complete, applies_to, results_in, ..AssignmentSet::default() }
+    }
+
+    #[test]
+    fn a_gap_in_the_assignments_is_noticed() {
+        let mut sequence = Sequence::default();
+        assert!(matches!(sequence.follow(&set(false, 0, 1)), Err(Ended::Unexpected(_))));
+        assert!(sequence.follow(&set(true, 0, 7)).is_ok());
+        assert!(sequence.follow(&set(false, 7, 9)).is_ok());
+        assert!(matches!(sequence.follow(&set(false, 7, 9)), Err(Ended::Gap { after: 9, applies_to: 7 })));
+        assert!(matches!(sequence.follow(&set(false, 10, 11)), Err(Ended::Gap { after: 9, applies_to: 10 })));
+        assert!(sequence.follow(&set(true, 0, 2)).is_ok(), "a complete set begins anew");
+        assert!(sequence.follow(&set(false, 2, 3)).is_ok());
+    }
+
+    #[test]
+    fn managers_are_asked_in_turn() {
+        let mut managers = Managers::new(&["a".into(), "b".into()]);
+        let first = managers.pick();
+        assert_ne!(managers.pick(), first);
+        assert_eq!(managers.pick(), first);
+        managers.learn(vec![]);
+        assert_ne!(managers.pick(), first);
+        managers.learn(vec!["c".into()]);
+        assert_eq!([managers.pick(), managers.pick()], ["c", "c"]);
+    }
+}

@@ -1,0 +1,294 @@
+//! An executor without containers, for tests and load: what a task does is written in its image and its service's labels.
+//!
+//! | image | what happens |
+//! |---|---|
+//! | `sim/exit-<code>` | the container ends with this code |
+//! | `sim/oom` | it is killed for want of memory |
+//! | `sim/unhealthy` | it starts and then becomes unhealthy |
+//! | `sim/missing` | there is no such image |
+//! | `sim/busy` | the engine is busy the first two times it is asked to prepare |
+//! | `sim/slow-pull` | pulling takes 10 s |
+//! | any other | it runs until it is stopped |
+//!
+//! The labels `sim.pull-ms` and `sim.run-ms` set how long pulling and running take. Time is tokio's, so a test that pauses
+//! it is deterministic. Containers live as long as this object: hand it to another agent to play a restart.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, Platform, Resources, ServiceSpec, TaskId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::executor::{Executor, ExecutorError, Exit, Workload};
+
+const SLOW_PULL: Duration = Duration::from_secs(10);
+const BUSY_TIMES: u32 = 2;
+/// What a shell gives for a process that was asked to end, and one that was killed.
+const EXIT_TERMINATED: i32 = 143;
+const EXIT_KILLED: i32 = 137;
+
+/// An engine that only plays.
+#[derive(Debug, Default)]
+pub struct Simulated {
+    engine: Mutex<Engine>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Engine {
+    away: bool,
+    nano_cpus: u64,
+    containers: BTreeMap<TaskId, Container>,
+    refusals: BTreeMap<TaskId, u32>,
+    starts: BTreeMap<TaskId, u32>,
+}
+
+#[derive(Debug)]
+enum Container {
+    Created,
+    Running { ends_at: Option<Instant>, end: Exit },
+    Ended(Exit),
+}
+
+/// What an image and its service's labels say.
+struct Script {
+    pull: Duration,
+    missing: bool,
+    busy: u32,
+    run: Option<Duration>,
+    end: Exit,
+}
+
+impl Script {
+    fn of(spec: &ServiceSpec) -> Self {
+        let label_ms =
+            |name| spec.named().labels.get(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let image = spec.template().runs().image.as_str();
+        let mut script = Self {
+            pull: Duration::ZERO,
+            missing: image == "sim/missing",
+            busy: 0,
+            run: label_ms("sim.run-ms"),
+            end: exit(0),
+        };
+        let mut ends = |end| {
+            script.end = end;
+            script.run.get_or_insert(Duration::ZERO);
+        };
+        match image.strip_prefix("sim/") {
+            Some("oom") => {
+                let container = ContainerStatus { oom_killed: true, ..exit(EXIT_KILLED).container };
+                ends(Exit { container, reason: None });
+            }
+            Some("unhealthy") => ends(Exit { reason: Some("unhealthy container".into()), ..exit(EXIT_KILLED) }),
+            Some("busy") => script.busy = BUSY_TIMES,
+            Some("slow-pull") => script.pull = SLOW_PULL,
+            Some(other) => {
+                if let Some(code) = other.strip_prefix("exit-").and_then(|code| code.parse().ok()) {
+                    ends(exit(code));
+                }
+            }
+            None => {}
+        }
+        script.pull = label_ms("sim.pull-ms").unwrap_or(script.pull);
+        script
+    }
+}
+
+fn exit(code: i32) -> Exit {
+    Exit { container: ContainerStatus { exit_code: Some(code), ..ContainerStatus::default() }, reason: None }
+}
+
+fn status(task: TaskId) -> ContainerStatus {
+    ContainerStatus { container_id: format!("sim-{task}"), ..ContainerStatus::default() }
+}
+
+fn ended(task: TaskId, end: &Exit) -> Exit {
+    let container = ContainerStatus { container_id: format!("sim-{task}"), ..end.container.clone() };
+    Exit { container, reason: end.reason.clone() }
+}
+
+impl Simulated {
+    /// Takes the engine away, or brings it back. Containers run on meanwhile.
+    pub fn set_away(&self, away: bool) {
+        self.lock().away = away;
+        self.changed.notify_waiters();
+    }
+
+    /// Changes how many billionths of a core the machine has.
+    pub fn set_nano_cpus(&self, nano_cpus: u64) {
+        self.lock().nano_cpus = nano_cpus;
+    }
+
+    /// Ends a running container with this exit code, as if its process had ended.
+    pub fn end(&self, task: TaskId, code: i32) {
+        if let Some(container @ Container::Running { .. }) = self.lock().containers.get_mut(&task) {
+            *container = Container::Ended(exit(code));
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Puts a running container there that no agent made.
+    pub fn plant(&self, task: TaskId) {
+        self.lock().containers.insert(task, Container::Running { ends_at: None, end: exit(0) });
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until this holds; it is looked at whenever a container changes.
+    pub async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Before the look, so that a change right after it is not missed.
+            changed.as_mut().enable();
+            if holds(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether the task's container runs.
+    pub fn is_running(&self, task: TaskId) -> bool {
+        let mut engine = self.lock();
+        matches!(engine.container(task), Some(Container::Running { .. }))
+    }
+
+    /// Whether there is any trace of the task.
+    pub fn has(&self, task: TaskId) -> bool {
+        self.lock().containers.contains_key(&task)
+    }
+
+    /// How often the task's container was started.
+    pub fn starts(&self, task: TaskId) -> u32 {
+        self.lock().starts.get(&task).copied().unwrap_or(0)
+    }
+
+    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    fn lock(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn present(&self) -> Result<MutexGuard<'_, Engine>, ExecutorError> {
+        let engine = self.lock();
+        if engine.away {
+            return Err(ExecutorError::Temporary("the simulated engine is away".to_owned()));
+        }
+        Ok(engine)
+    }
+
+    /// The task's end if it is over, or the time at which it will be.
+    fn look(&self, task: TaskId) -> Result<Result<Exit, Option<Instant>>, ExecutorError> {
+        match self.present()?.container(task) {
+            Some(Container::Ended(end)) => Ok(Ok(ended(task, end))),
+            Some(Container::Running { ends_at, .. }) => Ok(Err(*ends_at)),
+            Some(Container::Created) => Err(ExecutorError::Fatal(format!("container of {task} was never started"))),
+            None => Err(ExecutorError::Fatal(format!("no such container: {task}"))),
+        }
+    }
+}
+
+impl Engine {
+    /// The container as it is now: one whose time is over has ended.
+    fn container(&mut self, task: TaskId) -> Option<&mut Container> {
+        let container = self.containers.get_mut(&task)?;
+        if let Container::Running { ends_at: Some(ends_at), end } = container
+            && *ends_at <= Instant::now()
+        {
+            *container = Container::Ended(end.clone());
+        }
+        Some(container)
+    }
+}
+
+#[tonic::async_trait]
+impl Executor for Simulated {
+    async fn describe(&self) -> Result<NodeDescription, ExecutorError> {
+        let nano_cpus = self.present()?.nano_cpus;
+        Ok(NodeDescription {
+            platform: Some(Platform { architecture: "x86_64".into(), os: "linux".into() }),
+            resources: Some(Resources { nano_cpus, ..Resources::default() }),
+            executor: "simulated".into(),
+            ..NodeDescription::default()
+        })
+    }
+
+    async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
+        let script = Script::of(&workload.spec);
+        {
+            let mut engine = self.present()?;
+            let refusals = engine.refusals.entry(workload.task).or_default();
+            if *refusals < script.busy {
+                *refusals += 1;
+                return Err(ExecutorError::Temporary("the simulated engine is busy".to_owned()));
+            }
+        }
+        if script.missing {
+            return Err(ExecutorError::Fatal("No such image: sim/missing".to_owned()));
+        }
+        tokio::time::sleep(script.pull).await;
+        self.present()?.containers.entry(workload.task).or_insert(Container::Created);
+        self.changed.notify_waiters();
+        Ok(status(workload.task))
+    }
+
+    async fn start(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
+        let script = Script::of(&workload.spec);
+        let mut engine = self.present()?;
+        match engine.container(workload.task) {
+            Some(container @ Container::Created) => {
+                let ends_at = script.run.map(|run| Instant::now() + run);
+                *container = Container::Running { ends_at, end: script.end };
+                *engine.starts.entry(workload.task).or_default() += 1;
+                self.changed.notify_waiters();
+                Ok(status(workload.task))
+            }
+            Some(Container::Running { .. }) => Ok(status(workload.task)),
+            Some(Container::Ended(_)) => Err(ExecutorError::Fatal("the container has ended".to_owned())),
+            None => Err(ExecutorError::Fatal(format!("no such container: {}", workload.task))),
+        }
+    }
+
+    async fn wait(&self, workload: &Workload) -> Result<Exit, ExecutorError> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Before the look, so that a change right after it is not missed.
+            changed.as_mut().enable();
+            match self.look(workload.task)? {
+                Ok(end) => return Ok(end),
+                Err(None) => changed.await,
+                Err(Some(ends_at)) => tokio::select! {
+                    () = changed => {}
+                    () = tokio::time::sleep_until(ends_at) => {}
+                },
+            }
+        }
+    }
+
+    async fn shutdown(&self, workload: &Workload) -> Result<Option<ContainerStatus>, ExecutorError> {
+        let mut engine = self.present()?;
+        let task = workload.task;
+        let status = match engine.container(task) {
+            Some(container @ Container::Running { .. }) => {
+                *container = Container::Ended(exit(EXIT_TERMINATED));
+                Some(ended(task, &exit(EXIT_TERMINATED)).container)
+            }
+            Some(Container::Ended(end)) => Some(ended(task, end).container),
+            Some(Container::Created) => Some(status(task)),
+            None => None,
+        };
+        self.changed.notify_waiters();
+        Ok(status)
+    }
+
+    async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
+        self.present()?.containers.remove(&task);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn inventory(&self, _cluster: ClusterId, _node: NodeId) -> Result<Vec<TaskId>, ExecutorError> {
+        Ok(self.present()?.containers.keys().copied().collect())
+    }
+}

@@ -1,0 +1,207 @@
+//! One assigned task: acts on what its machine says, until the task is forgotten.
+
+use std::sync::Arc;
+
+use events::{ClusterId, NodeId, TaskId, TaskStatus, Timestamp};
+use futures_util::future::BoxFuture;
+use reconcilers::worker::{Action, Call, Failure, Outcome, TaskMachine};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wire::v1::Assignment;
+
+use super::Clock;
+use super::executor::{Executor, ExecutorError, RegistryAuth, Workload};
+use super::reporter::Outbox;
+use super::store::{Record, Store, StoreError};
+
+/// What a task finds on its node.
+pub(super) struct Site {
+    pub(super) cluster: ClusterId,
+    pub(super) node: NodeId,
+    pub(super) hostname: String,
+    pub(super) executor: Arc<dyn Executor>,
+    pub(super) store: Store,
+    pub(super) outbox: Outbox,
+    pub(super) clock: Clock,
+}
+
+/// What is wanted of a task.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    pub(super) assignment: Arc<Assignment>,
+    /// Once an assignment was taken back it stays so.
+    pub(super) withdrawn: bool,
+}
+
+/// Why a task is tended no longer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Every trace of it is gone.
+    Forgotten,
+    /// The agent stops; the container runs on.
+    Left,
+}
+
+/// Moves one task along.
+pub(super) struct Pump {
+    site: Arc<Site>,
+    machine: TaskMachine,
+    orders: watch::Receiver<Order>,
+    in_flight: Option<BoxFuture<'static, Outcome>>,
+    /// What the store holds.
+    noted: Option<(Order, TaskStatus)>,
+}
+
+impl Pump {
+    pub(super) fn new(site: Arc<Site>, machine: TaskMachine, orders: watch::Receiver<Order>) -> Self {
+        Self { site, machine, orders, in_flight: None, noted: None }
+    }
+
+    /// Tends the task until nothing of it is left, or the agent stops. What is being written then is written to its end.
+    pub(super) async fn run(mut self, stopping: &CancellationToken) -> End {
+        loop {
+            let order = self.orders.borrow_and_update().clone();
+            self.machine.assign(order.assignment.desired(), order.assignment.state());
+            if order.withdrawn {
+                self.machine.withdraw();
+            }
+            let Some(wake_at) = self.act(order).await else { return End::Forgotten };
+            let now = (self.site.clock)();
+            tokio::select! {
+                outcome = result(&mut self.in_flight) => {
+                    self.in_flight = None;
+                    self.note_failure(&outcome);
+                    self.machine.finished(outcome, (self.site.clock)());
+                }
+                ordered = self.orders.changed() => if ordered.is_err() { return End::Left },
+                () = wake_up(now, wake_at) => {}
+                () = stopping.cancelled() => return End::Left,
+            }
+        }
+    }
+
+    /// Takes the machine's actions until it sleeps; gives its wake-up time, or nothing once the task is forgotten.
+    async fn act(&mut self, order: Order) -> Option<Option<Timestamp>> {
+        let task = order.assignment.task;
+        let mut call = None;
+        let wake_at = loop {
+            match self.machine.next((self.site.clock)()) {
+                Action::Call(next) => call = Some(next),
+                Action::Report(status) => self.site.outbox.put(task, status),
+                Action::Sleep(wake_at) => break wake_at,
+                Action::Forget => {
+                    self.forget(&order).await;
+                    return None;
+                }
+            }
+        };
+        if let Some(call) = call {
+            // What was under way is dropped by this: the executor never works on two calls of one task.
+            self.in_flight =
+                Some(perform(Arc::clone(&self.site.executor), call, workload(&self.site, &order.assignment)));
+        }
+        self.note(order).await;
+        Some(wake_at)
+    }
+
+    /// Keeps what has changed. The call that was chosen begins only afterwards, since a future does nothing before it is
+    /// awaited; were its state lost all the same, it would be repeated, which is harmless.
+    async fn note(&mut self, order: Order) {
+        let status = self.machine.status();
+        if self.noted.as_ref().is_some_and(|(known, noted)| same(known, &order) && *noted == status) {
+            return;
+        }
+        let (store, assignment) = (self.site.store.clone(), Assignment::clone(&order.assignment));
+        let record = Record { assignment, status: status.clone(), withdrawn: order.withdrawn };
+        // The task goes on if this fails: the managers and the executor know what the file would say.
+        if on_disk(order.assignment.task, move || store.save(&record)).await {
+            self.noted = Some((order, status));
+        }
+    }
+
+    async fn forget(&mut self, order: &Order) {
+        let (store, task) = (self.site.store.clone(), order.assignment.task);
+        self.site.outbox.forget(task);
+        on_disk(task, move || store.remove(task)).await;
+    }
+
+    /// Logs a failure that no status will ever show.
+    fn note_failure(&self, outcome: &Outcome) {
+        let Outcome::Failed(call @ (Call::Shutdown | Call::Remove | Call::Wait), failure) = outcome else { return };
+        let (Failure::Temporary(error) | Failure::Fatal(error)) = failure;
+        tracing::warn!(task = %self.orders.borrow().assignment.task, ?call, "the executor did not succeed: {error}");
+    }
+}
+
+fn same(one: &Order, other: &Order) -> bool {
+    one.withdrawn == other.withdrawn && Arc::ptr_eq(&one.assignment, &other.assignment)
+}
+
+/// Works on the disk, where it holds up no other task; whether that succeeded.
+async fn on_disk(task: TaskId, work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) -> bool {
+    let error = match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(%task, "{error}");
+    false
+}
+
+/// The result of the call under way; never, if there is none.
+async fn result(in_flight: &mut Option<BoxFuture<'static, Outcome>>) -> Outcome {
+    match in_flight {
+        Some(call) => call.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wake_up(now: Timestamp, at: Option<Timestamp>) {
+    match at {
+        Some(at) => tokio::time::sleep(at.since(now)).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn perform(executor: Arc<dyn Executor>, call: Call, workload: Workload) -> BoxFuture<'static, Outcome> {
+    Box::pin(async move {
+        let result = match call {
+            Call::Prepare => executor.prepare(&workload).await.map(Outcome::Prepared),
+            Call::Start => executor.start(&workload).await.map(Outcome::Started),
+            Call::Wait => {
+                let exit = executor.wait(&workload).await;
+                exit.map(|exit| Outcome::Ended { container: exit.container, reason: exit.reason })
+            }
+            Call::Shutdown => executor.shutdown(&workload).await.map(Outcome::Stopped),
+            Call::Remove => executor.remove(workload.task).await.map(|()| Outcome::Removed),
+        };
+        result.unwrap_or_else(|error| Outcome::Failed(call, error.into()))
+    })
+}
+
+impl From<ExecutorError> for Failure {
+    fn from(error: ExecutorError) -> Self {
+        match error {
+            ExecutorError::Temporary(error) => Self::Temporary(error),
+            ExecutorError::Fatal(error) => Self::Fatal(error),
+        }
+    }
+}
+
+/// The task as the executor sees it.
+fn workload(site: &Site, assignment: &Assignment) -> Workload {
+    let spec = Arc::new(assignment.spec.clone());
+    let place = if spec.is_global() { site.node.to_string() } else { assignment.slot.to_string() };
+    Workload {
+        cluster: site.cluster,
+        node: site.node,
+        node_hostname: site.hostname.clone(),
+        task: assignment.task,
+        name: format!("{}.{place}.{}", spec.name(), assignment.task),
+        slot: assignment.slot,
+        service: assignment.service,
+        spec,
+        claims: assignment.claims.clone(),
+        registry_auth: assignment.registry_auth.clone().map(RegistryAuth),
+    }
+}

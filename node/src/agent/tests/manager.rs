@@ -1,0 +1,159 @@
+//! A manager in the test's hand: it speaks the real protocol over connections in memory, and does what it is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{ClusterId, Id, SessionId, TaskId, TaskState, TaskStatus};
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status};
+use wire::v1::dispatcher_server::{Dispatcher, DispatcherServer};
+use wire::v1::session_message::Message;
+use wire::v1::*;
+
+use crate::agent::{Connect, ConnectError};
+
+pub const CLUSTER: u128 = 7;
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// What the manager has seen, and how it behaves.
+#[derive(Default)]
+pub struct Seen {
+    pub away: bool,
+    /// Whether reports are acknowledged.
+    pub deaf: bool,
+    pub other_cluster: bool,
+    pub registrations: Vec<RegisterRequest>,
+    pub heartbeats: Vec<Instant>,
+    /// Every report request, in order, acknowledged or not.
+    pub requests: Vec<ReportRequest>,
+    pub acknowledged: Vec<TaskReport>,
+    session: Option<mpsc::Sender<Result<SessionMessage, Status>>>,
+}
+
+#[derive(Clone)]
+pub struct Manager {
+    seen: Arc<watch::Sender<Seen>>,
+    connections: mpsc::Sender<Result<DuplexStream, std::io::Error>>,
+}
+
+impl Manager {
+    pub fn start() -> Self {
+        let (connections, incoming) = mpsc::channel(8);
+        let manager = Self { seen: Arc::new(watch::Sender::new(Seen::default())), connections };
+        let server = Server::builder().add_service(DispatcherServer::new(manager.clone()));
+        tokio::spawn(server.serve_with_incoming(ReceiverStream::new(incoming)));
+        manager
+    }
+
+    pub fn change<T>(&self, change: impl FnOnce(&mut Seen) -> T) -> T {
+        let mut result = None;
+        self.seen.send_modify(|seen| result = Some(change(seen)));
+        result.expect("the change was made")
+    }
+
+    /// Waits until this has been seen, for an hour of the paused clock.
+    pub async fn until(&self, what: &str, seen: impl FnMut(&Seen) -> bool) {
+        let mut receiver = self.seen.subscribe();
+        let waited = tokio::time::timeout(Duration::from_secs(3600), receiver.wait_for(seen)).await;
+        assert!(waited.is_ok_and(|found| found.is_ok()), "never seen: {what}");
+    }
+
+    /// Waits until an acknowledged report says this of the task, and gives the report.
+    pub async fn reported(&self, task: TaskId, state: TaskState) -> TaskStatus {
+        let says = |report: &&TaskReport| report.task == task && report.status.state() == state;
+        self.until(&format!("{task} {state:?}"), |seen| seen.acknowledged.iter().any(|report| says(&report))).await;
+        let seen = self.seen.borrow();
+        seen.acknowledged.iter().rev().find(says).expect("it was just seen").status.clone()
+    }
+
+    pub async fn registered(&self, times: usize) {
+        self.until(&format!("registration {times}"), |seen| seen.registrations.len() >= times).await;
+    }
+
+    /// Cuts all sessions and answers nobody.
+    pub fn go_away(&self) {
+        self.change(|seen| {
+            seen.away = true;
+            seen.session = None;
+        });
+    }
+
+    pub fn come_back(&self) {
+        self.change(|seen| seen.away = false);
+    }
+
+    pub async fn send(&self, set: AssignmentSet) {
+        let session = self.seen.borrow().session.clone().expect("a session");
+        let message = SessionMessage { message: Some(Message::Assignments(set)) };
+        session.send(Ok(message)).await.expect("the agent listens");
+    }
+}
+
+#[tonic::async_trait]
+impl Connect for Manager {
+    async fn connect(&self, addr: &str) -> Result<Channel, ConnectError> {
+        if self.seen.borrow().away {
+            return Err(format!("{addr} does not answer").into());
+        }
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        self.connections.send(Ok(far)).await?;
+        let mut near = Some(near);
+        let connector = tower::service_fn(move |_| {
+            let near = near.take().map(TokioIo::new);
+            async move { near.ok_or_else(|| std::io::Error::other("connected already")) }
+        });
+        Ok(Endpoint::from_static("http://manager.invalid").connect_with_connector(connector).await?)
+    }
+}
+
+#[tonic::async_trait]
+impl Dispatcher for Manager {
+    type SessionStream = ReceiverStream<Result<SessionMessage, Status>>;
+
+    async fn session(&self, request: Request<RegisterRequest>) -> Result<Response<Self::SessionStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        let (number, cluster) = self.change(|seen| {
+            seen.registrations.push(request.into_inner());
+            seen.session = Some(sender.clone());
+            (seen.registrations.len(), if seen.other_cluster { CLUSTER + 1 } else { CLUSTER })
+        });
+        let welcome = Welcome {
+            session: SessionId::from_bits(number as u128),
+            cluster: ClusterId::from_bits(cluster),
+            heartbeat_period_ns: 5_000_000_000,
+            managers: vec!["manager".into()],
+        };
+        sender.send(Ok(SessionMessage { message: Some(Message::Welcome(welcome)) })).await.expect("room");
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
+        let away = self.change(|seen| {
+            seen.heartbeats.push(Instant::now());
+            seen.away
+        });
+        if away {
+            Err(Status::unavailable("away"))
+        } else {
+            Ok(Response::new(HeartbeatReply { period_ns: 3_000_000_000 }))
+        }
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
+        let request = request.into_inner();
+        let sequence = request.sequence;
+        let heard = self.change(|seen| {
+            seen.requests.push(request.clone());
+            if !seen.deaf {
+                seen.acknowledged.extend(request.reports);
+            }
+            !seen.deaf
+        });
+        if heard { Ok(Response::new(ReportReply { sequence })) } else { Err(Status::unavailable("no quorum")) }
+    }
+}

@@ -1,0 +1,352 @@
+//! The agent against a simulated executor and a manager in the test's hand, on paused time.
+
+mod manager;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::*;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wire::v1::{Assignment, AssignmentSet};
+
+use super::simulated::Simulated;
+use super::{Agent, Config};
+use manager::{CLUSTER, Manager};
+
+/// One node, its manager and its engine.
+struct Scene {
+    manager: Manager,
+    executor: Arc<Simulated>,
+    dir: TempDir,
+    agent: JoinHandle<()>,
+    shutdown: CancellationToken,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let mut scene = Self {
+            manager: Manager::start(),
+            executor: Arc::new(Simulated::default()),
+            dir: tempfile::tempdir().expect("a directory"),
+            agent: tokio::spawn(async {}),
+            shutdown: CancellationToken::new(),
+        };
+        scene.start_agent();
+        scene
+    }
+
+    fn start_agent(&mut self) {
+        let config = Config {
+            cluster: ClusterId::from_bits(CLUSTER),
+            node: NodeId::from_bits(1),
+            hostname: "worker-1".into(),
+            advertise_addr: None,
+            managers: vec!["manager".into()],
+            state_dir: self.dir.path().to_owned(),
+            generic_resources: vec![GenericResource { kind: "gpu".into(), amount: 1, names: vec![] }],
+        };
+        let began = Instant::now();
+        let clock = Arc::new(move || Timestamp::from_unix_ns(0) + began.elapsed());
+        let agent = Agent { config, executor: self.executor.clone(), connector: Arc::new(self.manager.clone()), clock };
+        self.shutdown = CancellationToken::new();
+        let shutdown = self.shutdown.clone();
+        self.agent = tokio::spawn(async move { agent.run(shutdown).await.expect("a usable directory") });
+    }
+
+    async fn stop_agent(&mut self) {
+        self.shutdown.cancel();
+        (&mut self.agent).await.expect("the agent ends");
+    }
+
+    /// A session with this complete set, results in 1.
+    async fn assigned(tasks: Vec<Assignment>) -> Self {
+        let scene = Self::start();
+        scene.manager.registered(1).await;
+        scene.manager.send(complete(tasks)).await;
+        scene
+    }
+
+    /// Waits until this holds of the engine, for an hour of the paused clock.
+    async fn engine_until(&self, holds: impl Fn(&Simulated) -> bool) {
+        let waited = tokio::time::timeout(Duration::from_secs(3600), self.executor.until(holds)).await;
+        waited.expect("the engine never got there");
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.dir.path().join("worker")).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+fn id(number: u128) -> TaskId {
+    TaskId::from_bits(number)
+}
+
+fn assignment(number: u128, image: &str) -> Assignment {
+    let container = Some(ContainerSpec { image: image.into(), ..ContainerSpec::default() });
+    let spec = ServiceSpec { task: Some(TaskSpec { container, ..TaskSpec::default() }), ..ServiceSpec::default() };
+    let (desired, state) = (TaskState::Running.into(), TaskState::Assigned.into());
+    Assignment { task: id(number), spec, desired, state, ..Assignment::default() }
+}
+
+fn desiring(desired: TaskState, assignment: Assignment) -> Assignment {
+    Assignment { desired: desired.into(), ..assignment }
+}
+
+fn complete(tasks: Vec<Assignment>) -> AssignmentSet {
+    AssignmentSet { complete: true, results_in: 1, tasks, ..AssignmentSet::default() }
+}
+
+fn change(applies_to: u64, tasks: Vec<Assignment>, removed: Vec<TaskId>) -> AssignmentSet {
+    AssignmentSet { complete: false, applies_to, results_in: applies_to + 1, tasks, removed }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sets_are_followed_from_the_first_to_the_last_task() {
+    let began = Instant::now();
+    let scene = Scene::assigned(vec![assignment(1, "web")]).await;
+    let running = scene.manager.reported(id(1), TaskState::Running).await;
+    let phases: Vec<_> = running.phases.iter().map(TaskPhase::state).collect();
+    assert_eq!(phases, [TaskState::Accepted, TaskState::Preparing, TaskState::Ready, TaskState::Starting]);
+    assert!(began.elapsed() < Duration::from_millis(100), "nothing waits on the way to running");
+
+    let stop = desiring(TaskState::Shutdown, assignment(1, "web"));
+    scene.manager.send(change(1, vec![assignment(2, "web"), stop], vec![])).await;
+    scene.manager.reported(id(2), TaskState::Running).await;
+    let stopped = scene.manager.reported(id(1), TaskState::Shutdown).await;
+    assert_eq!(stopped.container.and_then(|container| container.exit_code), Some(143));
+    assert!(scene.executor.has(id(1)), "a stopped container stays until the assignment is taken back");
+
+    scene.manager.send(change(2, vec![], vec![id(1)])).await;
+    scene.engine_until(|engine| !engine.has(id(1))).await;
+    scene.manager.send(complete(vec![])).await;
+    scene.engine_until(|engine| !engine.has(id(2))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_outcome_reaches_the_manager() {
+    let images = ["sim/exit-0", "sim/exit-3", "sim/oom", "sim/unhealthy", "sim/missing"];
+    let tasks = images.iter().zip(1..).map(|(image, number)| assignment(number, image)).collect();
+    let scene = Scene::assigned(tasks).await;
+    for (number, state, error, code) in [
+        (1, TaskState::Complete, "", Some(0)),
+        (2, TaskState::Failed, "task: non-zero exit (3)", Some(3)),
+        (3, TaskState::Failed, "task: non-zero exit (137): out of memory", Some(137)),
+        (4, TaskState::Failed, "unhealthy container", Some(137)),
+        (5, TaskState::Rejected, "No such image: sim/missing", None),
+    ] {
+        let status = scene.manager.reported(id(number), state).await;
+        assert_eq!(status.error, error);
+        assert_eq!(status.container.and_then(|container| container.exit_code), code);
+        assert_eq!(scene.executor.starts(id(number)), u32::from(number != 5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_ends_the_session_and_no_task() {
+    let scene = Scene::assigned(vec![assignment(1, "web")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.manager.send(change(5, vec![], vec![id(1)])).await;
+    scene.manager.registered(2).await;
+    scene.manager.send(complete(vec![assignment(1, "web"), assignment(2, "web")])).await;
+    scene.manager.reported(id(2), TaskState::Running).await;
+    assert!(scene.executor.is_running(id(1)), "the set after the gap was not applied");
+    assert_eq!(scene.executor.starts(id(1)), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_goes_on_without_any_manager() {
+    let mut scene = Scene::assigned(vec![assignment(1, "web"), assignment(2, "sim/slow-pull")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.manager.reported(id(2), TaskState::Preparing).await;
+    scene.stop_agent().await;
+    assert!(scene.executor.is_running(id(1)), "containers outlive the agent");
+
+    scene.manager.go_away();
+    scene.start_agent();
+    scene.engine_until(|engine| engine.is_running(id(2))).await;
+    scene.executor.end(id(1), 3);
+    scene.manager.come_back();
+    scene.manager.registered(2).await;
+    scene.manager.send(complete(vec![assignment(1, "web"), assignment(2, "sim/slow-pull")])).await;
+    let ended = scene.manager.reported(id(1), TaskState::Failed).await;
+    assert_eq!(ended.container.and_then(|container| container.exit_code), Some(3));
+    scene.manager.reported(id(2), TaskState::Running).await;
+    assert_eq!([1, 2].map(|task| scene.executor.starts(id(task))), [1, 1], "no task runs twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_goes_on_after_a_restart() {
+    let mut scene = Scene::assigned(vec![assignment(1, "web")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.executor.set_away(true);
+    scene.manager.send(change(1, vec![assignment(2, "web")], vec![id(1)])).await;
+    let waiting = scene.manager.reported(id(2), TaskState::Preparing).await;
+    assert_eq!(waiting.error, "the simulated engine is away", "who asks is told what it waits for");
+    scene.manager.go_away();
+    scene.stop_agent().await;
+    scene.executor.set_away(false);
+    scene.start_agent();
+    scene.engine_until(|engine| !engine.has(id(1)) && engine.is_running(id(2))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_task_leaves_no_file() {
+    let mut scene = Scene::assigned(vec![assignment(1, "web"), assignment(2, "web")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.manager.send(change(1, vec![], vec![id(1)])).await;
+    scene.engine_until(|engine| !engine.has(id(1))).await;
+    // The file goes last, which stopping waits for.
+    scene.manager.send(change(2, vec![assignment(3, "sim/exit-0")], vec![])).await;
+    scene.manager.reported(id(3), TaskState::Complete).await;
+    scene.stop_agent().await;
+    let mut files = scene.files();
+    files.sort();
+    assert_eq!(files, [id(2), id(3)].map(|task| task.to_string()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_file_costs_nothing_once_a_manager_is_there() {
+    let mut scene = Scene::assigned(vec![assignment(1, "web")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.stop_agent().await;
+    let path = scene.dir.path().join("worker").join(id(1).to_string());
+    std::fs::write(&path, b"").expect("written");
+    scene.start_agent();
+    scene.manager.registered(2).await;
+    let known = Assignment { state: TaskState::Running.into(), ..assignment(1, "web") };
+    scene.manager.send(complete(vec![known])).await;
+    scene.executor.end(id(1), 0);
+    scene.manager.reported(id(1), TaskState::Complete).await;
+    assert_eq!(scene.executor.starts(id(1)), 1);
+    assert!(path.with_extension("damaged").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_engine_is_asked_again_after_one_and_two_seconds() {
+    let began = Instant::now();
+    let scene = Scene::assigned(vec![assignment(1, "sim/busy")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    let waited = began.elapsed();
+    assert!((Duration::from_secs(3)..Duration::from_millis(3200)).contains(&waited), "{waited:?}");
+    let waiting = scene.manager.reported(id(1), TaskState::Preparing).await;
+    assert_eq!(waiting.error, "the simulated engine is busy");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_manager_tasks_run_on_and_are_not_started_again() {
+    let scene = Scene::assigned(vec![assignment(1, "web"), assignment(2, "web")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.manager.reported(id(2), TaskState::Running).await;
+    scene.manager.go_away();
+    scene.executor.end(id(2), 0);
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(scene.executor.is_running(id(1)));
+    scene.manager.change(|seen| seen.acknowledged.clear());
+    let back = Instant::now();
+    scene.manager.come_back();
+    scene.manager.registered(2).await;
+    assert!(back.elapsed() <= Duration::from_secs(8), "the pause between attempts is at most 8 s");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let told = scene.manager.change(|seen| seen.acknowledged.len());
+    assert_eq!(told, 0, "what is still assigned is known with the first set only");
+    scene.manager.send(complete(vec![assignment(1, "web"), assignment(2, "web")])).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.manager.reported(id(2), TaskState::Complete).await;
+    scene.manager.change(|seen| {
+        let second = seen.requests.iter().find(|request| request.session == SessionId::from_bits(2));
+        assert_eq!(second.map(|request| request.sequence), Some(1), "sequences belong to a session");
+    });
+    assert_eq!([1, 2].map(|task| scene.executor.starts(id(task))), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn strays_are_removed_once_all_assignments_are_known() {
+    let scene = Scene::start();
+    scene.executor.plant(id(9));
+    scene.manager.registered(1).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(scene.executor.has(id(9)), "before the first set nobody knows whose it is");
+    let adopted = Assignment { state: TaskState::Running.into(), ..assignment(1, "web") };
+    scene.executor.plant(id(1));
+    scene.executor.plant(id(2));
+    let over = Assignment { state: TaskState::Orphaned.into(), ..assignment(2, "web") };
+    scene.executor.set_away(true);
+    scene.manager.registered(1).await;
+    scene.manager.send(complete(vec![adopted, over])).await;
+    tokio::time::advance(Duration::from_secs(10)).await;
+    scene.executor.set_away(false);
+    scene.engine_until(|engine| !engine.has(id(9)) && !engine.has(id(2))).await;
+    assert!(scene.executor.is_running(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_repeated_unchanged_until_it_is_acknowledged() {
+    let scene = Scene::start();
+    scene.manager.registered(1).await;
+    scene.manager.change(|seen| seen.deaf = true);
+    scene.manager.send(complete(vec![assignment(1, "web")])).await;
+    scene.manager.until("three attempts", |seen| seen.requests.len() == 3).await;
+    scene.executor.end(id(1), 0);
+    scene.manager.until("two more", |seen| seen.requests.len() == 5).await;
+    scene.manager.change(|seen| {
+        assert!(seen.requests.iter().all(|request| *request == seen.requests[0]), "the same batch each time");
+        assert_eq!(seen.requests[0].sequence, 1);
+        seen.deaf = false;
+    });
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.manager.reported(id(1), TaskState::Complete).await;
+    scene.manager.change(|seen| assert_eq!(seen.requests.last().expect("a request").sequence, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_keep_exactly_the_period_that_was_returned() {
+    let scene = Scene::assigned(vec![]).await;
+    let registered = Instant::now();
+    scene.manager.until("four heartbeats", |seen| seen.heartbeats.len() == 4).await;
+    let times = scene.manager.change(|seen| seen.heartbeats.clone());
+    let pauses: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    assert!((5000..5010).contains(&(times[0] - registered).as_millis()), "the welcome's period comes first");
+    assert!(pauses.iter().all(|pause| (3000..3010).contains(pause)), "{pauses:?}");
+    assert_eq!(scene.manager.change(|seen| seen.registrations.len()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_description_is_registered_within_seconds() {
+    let scene = Scene::assigned(vec![assignment(1, "web")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    tokio::time::advance(Duration::from_secs(19)).await;
+    scene.executor.set_nano_cpus(4_000_000_000);
+    scene.manager.registered(2).await;
+    let descriptions = scene.manager.change(|seen| seen.registrations.clone());
+    let resources: Vec<_> =
+        descriptions.into_iter().map(|request| request.description.resources.expect("resources")).collect();
+    assert_eq!(resources[1].nano_cpus, 4_000_000_000);
+    assert_eq!(resources[1].generic[0].kind, "gpu");
+    assert!(scene.executor.is_running(id(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_of_another_cluster_is_not_obeyed() {
+    let scene = Scene::start();
+    scene.manager.change(|seen| seen.other_cluster = true);
+    scene.executor.plant(id(9));
+    scene.manager.registered(3).await;
+    assert!(scene.executor.is_running(id(9)));
+    assert_eq!(scene.manager.change(|seen| seen.heartbeats.len()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_of_many_tasks_runs_and_goes() {
+    let count = 500;
+    let tasks: Vec<_> = (1..=count).map(|number| assignment(number, "web")).collect();
+    let scene = Scene::assigned(tasks).await;
+    for number in 1..=count {
+        scene.manager.reported(id(number), TaskState::Running).await;
+    }
+    scene.manager.send(complete(vec![])).await;
+    scene.engine_until(|engine| (1..=count).all(|number| !engine.has(id(number)))).await;
+}

@@ -1,0 +1,145 @@
+//! All tasks of this node: gives each its orders, and removes containers that are nobody's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use events::TaskId;
+use reconcilers::worker::TaskMachine;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wire::v1::{Assignment, AssignmentSet};
+
+use super::executor::ExecutorError;
+use super::store::Record;
+use super::task::{End, Order, Pump, Site};
+
+/// Pause before a sweep that failed is repeated; doubled each time.
+const SWEEP_PAUSE_FIRST: Duration = Duration::from_secs(1);
+/// Longest such pause.
+const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The tasks of one node.
+pub(super) struct Worker {
+    site: Arc<Site>,
+    tasks: Mutex<BTreeMap<TaskId, watch::Sender<Order>>>,
+    swept: AtomicBool,
+    running: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Worker {
+    /// A worker that goes on with what was stored.
+    pub(super) fn resume(site: Arc<Site>, records: Vec<Record>) -> Arc<Self> {
+        let worker = Arc::new(Self {
+            site,
+            tasks: Mutex::default(),
+            swept: AtomicBool::new(false),
+            running: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        });
+        let mut tasks = worker.lock();
+        for Record { assignment, status, withdrawn } in records {
+            let machine = TaskMachine::resumed(assignment.desired(), status);
+            worker.tend(&mut tasks, Order { assignment: Arc::new(assignment), withdrawn }, machine);
+        }
+        drop(tasks);
+        worker
+    }
+
+    /// Takes assignments. The first complete set also tells which containers are nobody's.
+    pub(super) fn assign(self: &Arc<Self>, set: AssignmentSet) {
+        let mut tasks = self.lock();
+        let listed: BTreeSet<TaskId> = set.tasks.iter().map(|assignment| assignment.task).collect();
+        let unlisted = tasks.keys().filter(|task| set.complete && !listed.contains(task)).copied();
+        for task in unlisted.chain(set.removed).collect::<Vec<_>>() {
+            if let Some(orders) = tasks.get(&task) {
+                orders.send_modify(|order| order.withdrawn = true);
+                self.site.outbox.forget(task);
+            }
+        }
+        for assignment in set.tasks {
+            self.assign_one(&mut tasks, assignment);
+        }
+        drop(tasks);
+        if set.complete && !self.swept.swap(true, Ordering::Relaxed) {
+            self.running.spawn(Arc::clone(self).sweep_until_stopped());
+        }
+    }
+
+    /// Stops tending. Containers run on.
+    pub(super) async fn stop(&self) {
+        self.stopping.cancel();
+        self.running.close();
+        self.running.wait().await;
+    }
+
+    fn assign_one(self: &Arc<Self>, tasks: &mut BTreeMap<TaskId, watch::Sender<Order>>, assignment: Assignment) {
+        if let Some(orders) = tasks.get(&assignment.task) {
+            orders.send_if_modified(|order| {
+                let news = *order.assignment != assignment;
+                if news {
+                    order.assignment = Arc::new(assignment);
+                }
+                news
+            });
+            return;
+        }
+        // A task that the cluster knows to be over and this node knows nothing of needs nothing; should a container of
+        // it exist, it is a stray.
+        if assignment.state().is_terminal() {
+            return;
+        }
+        let machine = TaskMachine::assigned(assignment.desired(), assignment.state(), (self.site.clock)());
+        self.tend(tasks, Order { assignment: Arc::new(assignment), withdrawn: false }, machine);
+    }
+
+    fn tend(self: &Arc<Self>, tasks: &mut BTreeMap<TaskId, watch::Sender<Order>>, order: Order, machine: TaskMachine) {
+        let task = order.assignment.task;
+        let (orders, received) = watch::channel(order);
+        tasks.insert(task, orders);
+        let (worker, pump) = (Arc::clone(self), Pump::new(Arc::clone(&self.site), machine, received));
+        self.running.spawn(async move {
+            match pump.run(&worker.stopping).await {
+                End::Forgotten => drop(worker.lock().remove(&task)),
+                End::Left => {}
+            }
+        });
+    }
+
+    async fn sweep_until_stopped(self: Arc<Self>) {
+        tokio::select! {
+            () = self.sweep() => {}
+            () = self.stopping.cancelled() => {}
+        }
+    }
+
+    /// Removes containers that belong to no assignment, such as those that were removed while this node was away.
+    async fn sweep(&self) {
+        let mut pause = SWEEP_PAUSE_FIRST;
+        while let Err(error) = self.sweep_once().await {
+            tracing::warn!("cannot remove stray containers, trying again in {} s: {error}", pause.as_secs());
+            tokio::time::sleep(pause).await;
+            pause = SWEEP_PAUSE_MAX.min(pause * 2);
+        }
+    }
+
+    async fn sweep_once(&self) -> Result<(), ExecutorError> {
+        for task in self.site.executor.inventory(self.site.cluster, self.site.node).await? {
+            // Asked for each anew: assignments go on coming in meanwhile.
+            if self.lock().contains_key(&task) {
+                continue;
+            }
+            tracing::info!(%task, "removing a container that belongs to no assignment");
+            self.site.executor.remove(task).await?;
+        }
+        Ok(())
+    }
+
+    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, watch::Sender<Order>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
