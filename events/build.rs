@@ -1,5 +1,7 @@
 //! Compiles the schema. Ids and timestamps become our own newtypes; enums are named, not numbered, in JSON.
 
+#![allow(clippy::disallowed_macros, reason = "a build script speaks to cargo by printing")]
+
 use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Label, field_descriptor_proto::Type};
 
 const PACKAGE: &str = "swarmlog.v1";

@@ -51,7 +51,9 @@ impl Actor {
             | Command::UpdateService { .. }
             | Command::ScaleService { .. }
             | Command::RemoveService { .. }
-            | Command::RemoveTask { .. } => matches!(self, Actor::Operator(_) | Actor::Node { role: Role::Manager, .. }),
+            | Command::RemoveTask { .. } => {
+                matches!(self, Actor::Operator(_) | Actor::Node { role: Role::Manager, .. })
+            }
             Command::JoinNode { .. } => matches!(self, Actor::Joiner(_)),
             Command::CertifyNode { node, .. } => self.is(*node) || matches!(self, Actor::Manager(_)),
             Command::RegisterNode { node, .. } | Command::HearNode { node, .. } | Command::ReportTasks { node, .. } => {
@@ -75,6 +77,77 @@ impl Actor {
             Actor::Manager(id) => format!("this manager ({id})"),
         };
         let hint = "ask on a manager's control socket, or with the certificate of the node that it is about";
-        Rejection::new(RejectionKind::Forbidden, command.name(), format!("{who} may not ask for {}", command.name()), hint)
+        Rejection::new(
+            RejectionKind::Forbidden,
+            command.name(),
+            format!("{who} may not ask for {}", command.name()),
+            hint,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecretText;
+    use crate::testing::{initialise_wish, joiner, manager, node, operator, session, this_manager, web, worker};
+    use events::{ClusterSpec, Id, NodeDescription, NodeSpec, ServiceId, TaskId, Timestamp};
+
+    /// What each may ask: an operator, a manager's certificate, the node itself, another worker, a joiner, the manager.
+    const OPERATORS: [bool; 6] = [true, true, false, false, false, false];
+    const NODE_ITSELF: [bool; 6] = [false, false, true, false, false, false];
+    const THIS_MANAGER: [bool; 6] = [false, false, false, false, false, true];
+
+    fn actors() -> [Actor; 6] {
+        let other_manager = Actor::Node { id: manager(), role: Role::Manager };
+        [operator(), other_manager, node(worker()), node(NodeId::from_bits(9)), joiner(), this_manager()]
+    }
+
+    fn commands() -> Vec<(Command, [bool; 6])> {
+        let (node, session, service, version) = (worker(), session(1), ServiceId::default(), None);
+        let description = Box::new(NodeDescription::default());
+        let (role, not_after, task) = (Role::Worker, Timestamp::default(), TaskId::default());
+        let token = SecretText(String::new());
+        vec![
+            (Command::InitialiseCluster(Box::new(initialise_wish())), THIS_MANAGER),
+            (Command::AssumeLeadership { node, term: 1, version: String::new() }, THIS_MANAGER),
+            (Command::RecordStateHash { index: 1, hash: [0; 16] }, THIS_MANAGER),
+            (Command::UpdateCluster { spec: ClusterSpec::default(), version }, OPERATORS),
+            (Command::RotateJoinToken { role, token, secret_sha256: [0; 32] }, OPERATORS),
+            (
+                Command::JoinNode { secret_sha256: [0; 32], hostname: String::new(), addr: String::new() },
+                [false, false, false, false, true, false],
+            ),
+            (
+                Command::CertifyNode { node, role, cert_pem: String::new(), not_after },
+                [false, false, true, false, false, true],
+            ),
+            (Command::RegisterNode { node, session, description, addr: String::new() }, NODE_ITSELF),
+            (Command::HearNode { node, session }, NODE_ITSELF),
+            (Command::DisconnectNode { node, session }, THIS_MANAGER),
+            (Command::UpdateNode { node, spec: NodeSpec::default(), version }, OPERATORS),
+            (Command::RemoveNode { node, force: false }, OPERATORS),
+            (Command::CreateService { spec: Box::new(web()), registry_auth: None }, OPERATORS),
+            (Command::UpdateService { service, spec: Box::new(web()), version, registry_auth: None }, OPERATORS),
+            (Command::ScaleService { service, replicas: 1 }, OPERATORS),
+            (Command::RemoveService { service }, OPERATORS),
+            (Command::ReportTasks { node, session, reports: Vec::new() }, NODE_ITSELF),
+            (Command::RemoveTask { task }, OPERATORS),
+        ]
+    }
+
+    #[test]
+    fn each_role_may_ask_for_its_own() {
+        for (command, expected) in commands() {
+            let allowed = actors().map(|actor| actor.may(&command).is_ok());
+            assert_eq!(allowed, expected, "{}", command.name());
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_actor_and_the_wish() {
+        let refused = joiner().may(&Command::RemoveTask { task: TaskId::default() }).expect_err("not for a joiner");
+        assert_eq!(refused.kind, RejectionKind::Forbidden);
+        assert!(refused.sentence.contains("10.0.0.9") && refused.sentence.contains("task.remove"), "{refused}");
     }
 }

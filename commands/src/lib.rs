@@ -11,11 +11,17 @@ mod rejection;
 mod report;
 mod service;
 mod task;
+mod text;
 mod validate;
+mod version;
 
+#[cfg(test)]
+mod testing;
+
+use events::id::IdGenerator;
 use events::{
-    ClusterId, ClusterSpec, IdGenerator, Kind, NodeDescription, NodeId, NodeSpec, Role, ServiceId, ServiceSpec, SessionId,
-    TaskId, TaskStatus, Timestamp, VolatilePayload,
+    ClusterId, ClusterSpec, Kind, NodeDescription, NodeId, NodeSpec, Role, ServiceId, ServiceSpec, SessionId, TaskId,
+    TaskStatus, Timestamp, VolatilePayload,
 };
 use projections::Cluster;
 
@@ -276,12 +282,18 @@ pub fn decide(state: &Cluster, actor: &Actor, command: &Command, ctx: &mut Ctx) 
     actor.may(command)?;
     match command {
         Command::InitialiseCluster(wish) => cluster::initialise(state, wish),
-        Command::AssumeLeadership { node, term, version } => Ok(cluster::assume_leadership(state, *node, *term, version)),
+        Command::AssumeLeadership { node, term, version } => {
+            Ok(cluster::assume_leadership(state, *node, *term, version))
+        }
         Command::RecordStateHash { index, hash } => Ok(cluster::record_state_hash(*index, hash)),
         Command::UpdateCluster { spec, version } => cluster::update(state, spec, *version),
-        Command::RotateJoinToken { role, token, secret_sha256 } => Ok(cluster::rotate_token(*role, token, secret_sha256)),
+        Command::RotateJoinToken { role, token, secret_sha256 } => {
+            Ok(cluster::rotate_token(*role, token, secret_sha256))
+        }
         Command::JoinNode { secret_sha256, hostname, addr } => join::join(state, secret_sha256, hostname, addr, ctx),
-        Command::CertifyNode { node, role, cert_pem, not_after } => join::certify(state, *node, *role, cert_pem, *not_after),
+        Command::CertifyNode { node, role, cert_pem, not_after } => {
+            join::certify(state, *node, *role, cert_pem, *not_after)
+        }
         Command::RegisterNode { node, session, description, addr } => {
             node::register(state, *node, *session, description, addr)
         }

@@ -147,6 +147,7 @@ impl IdGenerator {
     }
 
     /// The next id.
+    #[allow(clippy::should_implement_trait, reason = "ids never run out, and each call chooses its noun")]
     pub fn next<I: Id>(&mut self) -> I {
         self.issued += 1;
         let digest = Sha256::new()

@@ -44,6 +44,9 @@ struct Header {
     state_hash: [u8; 16],
 }
 
+/// Spec versions and times of failures.
+type FailureTimes = Vec<(u64, Timestamp)>;
+
 #[derive(Serialize, Deserialize)]
 struct Body {
     settings: Arc<Settings>,
@@ -53,7 +56,7 @@ struct Body {
     revisions: Vec<((events::ServiceId, u64), Revision)>,
     tasks: Vec<Task>,
     restarts: Vec<((events::ServiceId, Instance), Vec<Timestamp>)>,
-    failures: Vec<((events::ServiceId, events::NodeId), Vec<(u64, Timestamp)>)>,
+    failures: Vec<((events::ServiceId, events::NodeId), FailureTimes)>,
     requests: Requests,
     keyring: Keyring,
 }

@@ -1,0 +1,210 @@
+//! Commands about the cluster itself: how it begins, who leads it, its settings and its join tokens.
+
+use events::{
+    CertificateIssued, ClusterId, ClusterInitialised, ClusterSpec, ClusterSpecUpdated, JoinTokenRotated, Kind,
+    LeadershipAssumed, NodeBecameUnknown, NodeId, NodeJoined, NodeSpec, Role, RootCaGenerated, StateHashRecorded,
+    VolatilePayload, frame,
+};
+use projections::settings::{ROOT_KEY, token_key};
+use projections::{CLUSTER_NAME, Cluster, Liveness};
+
+use crate::version::in_sequence;
+use crate::{Decision, InitialiseCluster, Rejection, SecretText, validate};
+
+const SUBJECT: &str = "cluster";
+
+/// Makes the cluster with its root of trust, its join tokens and its first manager, all in one frame.
+pub(crate) fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<Decision, Rejection> {
+    if state.id() != ClusterId::default() {
+        let sentence = format!("this manager already has the cluster {}", state.id());
+        let hint = "use another state directory for another cluster";
+        return Err(Rejection::conflict(SUBJECT, sentence, hint));
+    }
+    validate::cluster(&wish.spec).map_err(|fault| fault.about(SUBJECT))?;
+    validate::hostname(&wish.hostname).map_err(|fault| fault.about("node"))?;
+    let (worker_token, worker_sha256) = &wish.worker_token;
+    let (manager_token, manager_sha256) = &wish.manager_token;
+    let initialised =
+        ClusterInitialised { cluster: wish.cluster, name: CLUSTER_NAME.to_owned(), spec: wish.spec.clone() };
+    let root = RootCaGenerated { cert_pem: wish.root_cert_pem.clone(), digest: wish.root_digest.clone() };
+    let joined = NodeJoined {
+        node: wish.node,
+        spec: NodeSpec { role: Role::Manager.into(), ..NodeSpec::default() },
+        hostname: wish.hostname.clone(),
+        addr: wish.addr.clone(),
+    };
+    let certificate = CertificateIssued {
+        node: wish.node,
+        role: Role::Manager.into(),
+        cert_pem: wish.cert_pem.clone(),
+        not_after: wish.cert_not_after,
+    };
+    Ok(Decision {
+        events: vec![
+            Kind::ClusterInitialised(initialised),
+            Kind::RootCaGenerated(root),
+            token_rotated(Role::Worker, worker_sha256),
+            token_rotated(Role::Manager, manager_sha256),
+            Kind::NodeJoined(joined),
+            Kind::CertificateIssued(certificate),
+        ],
+        volatile: vec![
+            VolatilePayload::keep(ROOT_KEY, wish.root_key_pem.0.as_str()),
+            keep_token(Role::Worker, worker_token),
+            keep_token(Role::Manager, manager_token),
+        ],
+        subject: Some(wish.cluster.to_string()),
+    })
+}
+
+/// A new leader has heard no node, so it takes none for ready, and gives each the whole grace period.
+pub(crate) fn assume_leadership(state: &Cluster, node: NodeId, term: u64, version: &str) -> Decision {
+    let assumed =
+        LeadershipAssumed { node, term, version: version.to_owned(), feature_level_max: frame::FEATURE_LEVEL };
+    let heard_before = state.nodes.values().filter(|node| match node.liveness {
+        Liveness::Ready | Liveness::Disconnected => true,
+        Liveness::Unknown | Liveness::Down => false,
+    });
+    let unknown = heard_before.map(|node| Kind::NodeBecameUnknown(NodeBecameUnknown { node: node.id }));
+    let events = std::iter::once(Kind::LeadershipAssumed(assumed)).chain(unknown).collect();
+    Decision { events, volatile: Vec::new(), subject: Some(node.to_string()) }
+}
+
+/// Notes the state's hash, which every manager compares with its own.
+pub(crate) fn record_state_hash(index: u64, hash: &[u8; 16]) -> Decision {
+    Decision::one(SUBJECT, Kind::StateHashRecorded(StateHashRecorded { at_index: index, hash: hash.to_vec() }))
+}
+
+/// Replaces the cluster's settings.
+pub(crate) fn update(state: &Cluster, spec: &ClusterSpec, version: Option<u64>) -> Result<Decision, Rejection> {
+    in_sequence("the cluster", state.settings.version, version)?;
+    validate::cluster(spec).map_err(|fault| fault.about(SUBJECT))?;
+    if spec == state.spec() {
+        return Ok(Decision::nothing(state.id()));
+    }
+    Ok(Decision::one(state.id(), Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec: spec.clone() })))
+}
+
+/// Puts a new join token in the place of the old one.
+pub(crate) fn rotate_token(role: Role, token: &SecretText, secret_sha256: &[u8; 32]) -> Decision {
+    Decision {
+        events: vec![token_rotated(role, secret_sha256)],
+        volatile: vec![keep_token(role, token)],
+        subject: Some(token_key(role).to_owned()),
+    }
+}
+
+fn token_rotated(role: Role, secret_sha256: &[u8; 32]) -> Kind {
+    Kind::JoinTokenRotated(JoinTokenRotated { role: role.into(), secret_sha256: secret_sha256.to_vec() })
+}
+
+fn keep_token(role: Role, token: &SecretText) -> VolatilePayload {
+    VolatilePayload::keep(token_key(role), token.0.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Story, initialise_wish, manager, operator, registered, removed, this_manager, worker};
+    use crate::{Command, RejectionKind};
+    use events::NodeDeclaredDown;
+
+    fn update(spec: ClusterSpec, version: Option<u64>) -> Command {
+        Command::UpdateCluster { spec, version }
+    }
+
+    fn assume() -> Command {
+        Command::AssumeLeadership { node: manager(), term: 7, version: "0.1.0".into() }
+    }
+
+    #[test]
+    fn a_cluster_begins_with_its_trust_its_tokens_and_its_first_manager() {
+        let mut story = Story::empty();
+        let wish = initialise_wish();
+        let decision = story.accept(&this_manager(), Command::InitialiseCluster(Box::new(wish.clone())));
+        let names: Vec<_> = decision.events.iter().map(Kind::name).collect();
+        assert_eq!(
+            names,
+            [
+                "cluster_initialised",
+                "root_ca_generated",
+                "join_token_rotated",
+                "join_token_rotated",
+                "node_joined",
+                "certificate_issued"
+            ]
+        );
+        let secrets: Vec<_> = decision.volatile.iter().map(|payload| payload.key.as_str()).collect();
+        assert_eq!(secrets, [ROOT_KEY, "join-token/worker", "join-token/manager"]);
+        assert!(decision.volatile.iter().all(|payload| payload.value.as_ref().is_some_and(|value| !value.is_empty())));
+
+        let settings = &story.state.settings;
+        assert_eq!((settings.id, settings.name.as_str()), (wish.cluster, "default"));
+        assert_eq!(settings.token_sha256(Role::Worker), wish.worker_token.1);
+        assert_eq!(settings.token_sha256(Role::Manager), wish.manager_token.1);
+        let node = story.state.nodes.get(manager()).expect("the first manager");
+        assert_eq!((node.role, node.certificate_not_after), (Role::Manager, Some(wish.cert_not_after)));
+
+        let again = story.refuse(&this_manager(), Command::InitialiseCluster(Box::new(wish)));
+        assert_eq!(again.kind, RejectionKind::Conflict);
+    }
+
+    #[test]
+    fn a_new_leader_knows_of_no_node() {
+        let mut story = Story::with_worker();
+        let [lost, silent] = [20, 21].map(|bits| story.join(bits));
+        for (session, node) in [(1, manager()), (2, worker()), (3, lost)] {
+            story.given([registered(node, session)]);
+        }
+        let last_heard = events::Timestamp::default();
+        story.given([Kind::NodeDeclaredDown(NodeDeclaredDown { node: lost, last_heard })]);
+        let decision = story.accept(&this_manager(), assume());
+        let unknown = |node| Kind::NodeBecameUnknown(NodeBecameUnknown { node });
+        assert_eq!(decision.events[0].name(), "leadership_assumed");
+        assert_eq!(decision.events[1..], [unknown(manager()), unknown(worker())]);
+        assert!(story.state.nodes.get(silent).is_some_and(|node| node.liveness == Liveness::Unknown));
+        assert_eq!(story.accept(&this_manager(), assume()).events.len(), 1);
+    }
+
+    #[test]
+    fn hashes_are_noted() {
+        let mut story = Story::with_worker();
+        let decision = story.accept(&this_manager(), Command::RecordStateHash { index: 9, hash: [3; 16] });
+        assert_eq!(decision.events, [Kind::StateHashRecorded(StateHashRecorded { at_index: 9, hash: vec![3; 16] })]);
+    }
+
+    #[test]
+    fn settings_change_only_from_the_present_version_and_only_if_they_differ() {
+        let mut story = Story::with_worker();
+        let spec = ClusterSpec { heartbeat_grace: Some(5), ..Default::default() };
+        let version = story.state.settings.version;
+        let stale = story.refuse(&operator(), update(spec.clone(), Some(version + 1)));
+        assert_eq!(stale.kind, RejectionKind::Conflict);
+        assert!(stale.sentence.contains(&format!("version {version},")), "{}", stale.sentence);
+
+        assert_eq!(story.accept(&operator(), update(spec.clone(), Some(version))).events.len(), 1);
+        assert_eq!(story.state.spec().heartbeat_grace, Some(5));
+        assert_eq!(story.accept(&operator(), update(spec, None)).events, []);
+
+        let wrong = ClusterSpec { heartbeat_grace: Some(0), ..Default::default() };
+        assert_eq!(story.refuse(&operator(), update(wrong, None)).kind, RejectionKind::Invalid);
+    }
+
+    #[test]
+    fn a_new_token_replaces_the_old_one() {
+        let mut story = Story::with_worker();
+        let token = SecretText("SWMTKN-1-new".into());
+        let command = Command::RotateJoinToken { role: Role::Worker, token, secret_sha256: [9; 32] };
+        let decision = story.accept(&operator(), command);
+        assert_eq!(decision.volatile, [VolatilePayload::keep("join-token/worker", "SWMTKN-1-new")]);
+        assert_eq!(story.state.settings.token_sha256(Role::Worker), [9; 32]);
+        assert_eq!(story.state.settings.token_sha256(Role::Manager), initialise_wish().manager_token.1);
+    }
+
+    #[test]
+    fn a_removed_node_stays_unknown_to_a_new_leader() {
+        let mut story = Story::with_worker();
+        story.given([removed(worker())]);
+        assert_eq!(story.accept(&this_manager(), assume()).events.len(), 1);
+    }
+}

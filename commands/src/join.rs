@@ -1,0 +1,118 @@
+//! How a node is let in, and how its certificate is noted.
+
+use events::{CertificateIssued, Kind, NodeId, NodeJoined, NodeSpec, Role, Timestamp};
+use projections::Cluster;
+
+use crate::node::member;
+use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
+
+/// Lets a node in as what its token allows; the subject is its new id.
+pub(crate) fn join(
+    state: &Cluster,
+    secret_sha256: &[u8; 32],
+    hostname: &str,
+    addr: &str,
+    ctx: &mut Ctx,
+) -> Result<Decision, Rejection> {
+    let role =
+        [Role::Worker, Role::Manager].into_iter().find(|role| state.settings.token_sha256(*role) == secret_sha256);
+    let Some(role) = role else {
+        let hint = "get the present token with `swarmctl cluster inspect` on a manager; a rotated token is void";
+        return Err(Rejection::new(
+            RejectionKind::Forbidden,
+            "join token",
+            "the join token is not valid for this cluster",
+            hint,
+        ));
+    };
+    validate::hostname(hostname).map_err(|fault| fault.about("node"))?;
+    let node: NodeId = ctx.ids.next();
+    let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
+    let joined = NodeJoined { node, spec, hostname: hostname.to_owned(), addr: addr.to_owned() };
+    Ok(Decision::one(node, Kind::NodeJoined(joined)))
+}
+
+/// Notes a certificate, which gives a node the role that operators want it to have and no other.
+pub(crate) fn certify(
+    state: &Cluster,
+    node: NodeId,
+    role: Role,
+    cert_pem: &str,
+    not_after: Timestamp,
+) -> Result<Decision, Rejection> {
+    let wanted = member(state, node)?.spec.role();
+    if wanted != role {
+        let sentence = format!("node {node} is to be a {}, not a {}", noun(wanted), noun(role));
+        return Err(Rejection::conflict(format!("node {node}"), sentence, "ask for a certificate again"));
+    }
+    let issued = CertificateIssued { node, role: role.into(), cert_pem: cert_pem.to_owned(), not_after };
+    Ok(Decision::one(node, Kind::CertificateIssued(issued)))
+}
+
+fn noun(role: Role) -> &'static str {
+    match role {
+        Role::Worker => "worker",
+        Role::Manager => "manager",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Story, initialise_wish, joiner, manager, node, removed, this_manager, worker};
+    use crate::{Command, RejectionKind};
+
+    fn join(secret_sha256: [u8; 32], hostname: &str) -> Command {
+        Command::JoinNode { secret_sha256, hostname: hostname.into(), addr: "10.0.0.9:1".into() }
+    }
+
+    fn certify(node: NodeId, role: Role) -> Command {
+        Command::CertifyNode { node, role, cert_pem: "pem".into(), not_after: Timestamp::from_unix_ns(5) }
+    }
+
+    #[test]
+    fn the_token_decides_the_role() {
+        let mut story = Story::initialised();
+        let wish = initialise_wish();
+        for (token, role) in [(wish.worker_token.1, Role::Worker), (wish.manager_token.1, Role::Manager)] {
+            let decision = story.accept(&joiner(), join(token, "host"));
+            let id: NodeId = decision.subject.expect("a subject").parse().expect("a node's id");
+            let node = story.state.nodes.get(id).expect("the node that joined");
+            assert_eq!((node.spec.role(), node.hostname(), node.addr.as_str()), (role, "host", "10.0.0.9:1"));
+        }
+        assert_eq!(story.state.nodes.len(), 3);
+    }
+
+    #[test]
+    fn another_token_lets_nobody_in() {
+        let story = Story::initialised();
+        let refused = story.refuse(&joiner(), join([0; 32], "host"));
+        assert_eq!(refused.kind, RejectionKind::Forbidden);
+        assert_eq!(refused.sentence, "the join token is not valid for this cluster");
+        // Without a cluster there is no token, not even an empty one.
+        assert_eq!(Story::empty().refuse(&joiner(), join([0; 32], "host")).kind, RejectionKind::Forbidden);
+    }
+
+    #[test]
+    fn a_host_name_has_to_be_one() {
+        let story = Story::initialised();
+        let token = initialise_wish().worker_token.1;
+        for hostname in ["", "a b", &"h".repeat(300)] {
+            assert_eq!(story.refuse(&joiner(), join(token, hostname)).kind, RejectionKind::Invalid, "{hostname}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_noted_for_a_member_in_its_role() {
+        let mut story = Story::with_worker();
+        story.accept(&this_manager(), certify(worker(), Role::Worker));
+        story.accept(&node(worker()), certify(worker(), Role::Worker));
+        let member = story.state.nodes.get(worker()).expect("the worker");
+        assert_eq!((member.role, member.certificate_not_after), (Role::Worker, Some(Timestamp::from_unix_ns(5))));
+
+        assert_eq!(story.refuse(&node(worker()), certify(worker(), Role::Manager)).kind, RejectionKind::Conflict);
+        assert_eq!(story.refuse(&node(worker()), certify(manager(), Role::Manager)).kind, RejectionKind::Forbidden);
+        story.given([removed(worker())]);
+        assert_eq!(story.refuse(&node(worker()), certify(worker(), Role::Worker)).kind, RejectionKind::Forbidden);
+    }
+}

@@ -1,0 +1,170 @@
+//! Given events, when a command about a node, then events or a refusal.
+
+use super::*;
+use crate::Command;
+use crate::testing::{Story, manager, node, operator, registered, removed, session, this_manager, web, worker};
+use events::{Annotations, Availability, Id, NodeBecameUnknown, TaskState};
+
+fn register(id: NodeId, number: u128, description: NodeDescription) -> Command {
+    let (session, description) = (session(number), Box::new(description));
+    Command::RegisterNode { node: id, session, description, addr: "10.0.0.2:1".into() }
+}
+
+fn described(hostname: &str) -> NodeDescription {
+    NodeDescription { hostname: hostname.into(), ..Default::default() }
+}
+
+fn hear(number: u128) -> Command {
+    Command::HearNode { node: worker(), session: session(number) }
+}
+
+fn disconnect(number: u128) -> Command {
+    Command::DisconnectNode { node: worker(), session: session(number) }
+}
+
+fn update(id: NodeId, spec: NodeSpec, version: Option<u64>) -> Command {
+    Command::UpdateNode { node: id, spec, version }
+}
+
+fn remove(id: NodeId, force: bool) -> Command {
+    Command::RemoveNode { node: id, force }
+}
+
+fn names(decision: &Decision) -> Vec<&'static str> {
+    decision.events.iter().map(Kind::name).collect()
+}
+
+fn worker_of(story: &Story) -> &Node {
+    story.state.nodes.get(worker()).expect("the worker is a member")
+}
+
+#[test]
+fn a_description_is_noted_only_when_it_differs() {
+    let mut story = Story::with_worker();
+    let first = story.accept(&node(worker()), register(worker(), 1, described("w")));
+    assert_eq!(names(&first), ["node_registered", "node_described"]);
+    let again = story.accept(&node(worker()), register(worker(), 2, described("w")));
+    assert_eq!(names(&again), ["node_registered"]);
+    let repeated = story.accept(&node(worker()), register(worker(), 2, described("w")));
+    assert_eq!(names(&repeated), [""; 0]);
+    let renamed = story.accept(&node(worker()), register(worker(), 2, described("x")));
+    assert_eq!(names(&renamed), ["node_described"]);
+    assert_eq!((worker_of(&story).hostname(), worker_of(&story).session), ("x", Some(session(2))));
+}
+
+#[test]
+fn only_members_register_and_only_for_themselves() {
+    let mut story = Story::with_worker();
+    let stranger = NodeId::from_bits(99);
+    let refused = story.refuse(&node(stranger), register(stranger, 1, described("w")));
+    assert_eq!(refused.kind, RejectionKind::Forbidden);
+    assert!(refused.hint.contains("join again"), "{}", refused.hint);
+    assert_eq!(story.refuse(&node(worker()), register(manager(), 1, described("w"))).kind, RejectionKind::Forbidden);
+    assert_eq!(story.refuse(&node(worker()), register(worker(), 1, described(""))).kind, RejectionKind::Invalid);
+    story.given([removed(worker())]);
+    let refused = story.refuse(&node(worker()), register(worker(), 1, described("w")));
+    assert_eq!(refused.kind, RejectionKind::Forbidden);
+    assert!(refused.sentence.contains("was removed"), "{}", refused.sentence);
+}
+
+#[test]
+fn a_heartbeat_counts_in_the_open_session_also_for_a_new_leader() {
+    let mut story = Story::with_worker();
+    story.given([registered(worker(), 1)]);
+    assert_eq!(names(&story.accept(&node(worker()), hear(1))), [""; 0]);
+    let stale = story.refuse(&node(worker()), hear(2));
+    assert_eq!(stale.kind, RejectionKind::Conflict);
+    assert!(stale.sentence.starts_with("session ended"), "{}", stale.sentence);
+
+    story.given([Kind::NodeBecameUnknown(NodeBecameUnknown { node: worker() })]);
+    assert_eq!(names(&story.accept(&node(worker()), hear(1))), ["node_became_ready"]);
+    assert_eq!(worker_of(&story).liveness, Liveness::Ready);
+
+    story.accept(&this_manager(), disconnect(1));
+    assert_eq!(story.refuse(&node(worker()), hear(1)).kind, RejectionKind::Conflict);
+}
+
+#[test]
+fn the_end_of_an_old_connection_ends_no_new_session() {
+    let mut story = Story::with_worker();
+    story.given([registered(worker(), 1), registered(worker(), 2)]);
+    assert_eq!(names(&story.accept(&this_manager(), disconnect(1))), [""; 0]);
+    assert_eq!(names(&story.accept(&this_manager(), disconnect(2))), ["node_disconnected"]);
+    assert_eq!(names(&story.accept(&this_manager(), disconnect(2))), [""; 0]);
+    assert_eq!(worker_of(&story).liveness, Liveness::Disconnected);
+    story.given([removed(worker())]);
+    assert_eq!(names(&story.accept(&this_manager(), disconnect(2))), [""; 0]);
+}
+
+#[test]
+fn a_change_names_the_version_it_was_made_from() {
+    let mut story = Story::with_worker();
+    let drained = NodeSpec { availability: Availability::Drain.into(), ..Default::default() };
+    let version = worker_of(&story).version;
+    let decision = story.accept(&operator(), update(worker(), drained.clone(), Some(version)));
+    assert_eq!(names(&decision), ["node_spec_updated"]);
+    assert_eq!(worker_of(&story).spec.availability(), Availability::Drain);
+
+    let stale = story.refuse(&operator(), update(worker(), NodeSpec::default(), Some(version)));
+    assert_eq!(stale.kind, RejectionKind::Conflict);
+    let now = worker_of(&story).version;
+    for part in ["update out of sequence", &format!("version {now},"), &format!("version {version}")] {
+        assert!(stale.sentence.contains(part), "{}", stale.sentence);
+    }
+    assert_eq!(names(&story.accept(&operator(), update(worker(), drained, None))), [""; 0]);
+}
+
+#[test]
+fn specs_of_nodes_are_judged() {
+    let story = Story::with_worker();
+    let promoted = NodeSpec { role: Role::Manager.into(), ..Default::default() };
+    let refused = story.refuse(&operator(), update(worker(), promoted, None));
+    assert_eq!(refused.kind, RejectionKind::Unavailable);
+    assert!(refused.sentence.contains("more managers come later"), "{}", refused.sentence);
+    let demoted = story.refuse(&operator(), update(manager(), NodeSpec::default(), None));
+    assert_eq!(demoted.kind, RejectionKind::Unavailable);
+
+    let annotations = Some(Annotations { name: "a b".into(), ..Default::default() });
+    let named = NodeSpec { annotations, ..Default::default() };
+    assert_eq!(story.refuse(&operator(), update(worker(), named, None)).kind, RejectionKind::Invalid);
+    let nobody = NodeId::from_bits(99);
+    assert_eq!(story.refuse(&operator(), update(nobody, NodeSpec::default(), None)).kind, RejectionKind::NotFound);
+}
+
+#[test]
+fn a_node_that_is_ready_is_removed_only_by_force() {
+    let mut story = Story::with_worker();
+    story.given([registered(worker(), 1)]);
+    let refused = story.refuse(&operator(), remove(worker(), false));
+    assert_eq!(refused.kind, RejectionKind::Conflict);
+    assert!(refused.hint.contains("--force"), "{}", refused.hint);
+    let decision = story.accept(&operator(), remove(worker(), true));
+    assert_eq!(decision.events, [Kind::NodeRemoved(NodeRemoved { node: worker(), forced: true })]);
+    assert!(story.state.banned.contains(worker()));
+    assert_eq!(story.refuse(&operator(), remove(worker(), true)).kind, RejectionKind::NotFound);
+}
+
+#[test]
+fn the_manager_stays() {
+    let story = Story::with_worker();
+    for force in [false, true] {
+        assert_eq!(story.refuse(&operator(), remove(manager(), force)).kind, RejectionKind::Conflict);
+    }
+}
+
+#[test]
+fn tasks_that_are_not_over_go_with_their_node() {
+    let mut story = Story::with_worker();
+    let service = story.service(&web());
+    let running = story.task(1, service, Some((worker(), TaskState::Running)));
+    let assigned = story.task(2, service, Some((worker(), TaskState::Assigned)));
+    let failed = story.task(3, service, Some((worker(), TaskState::Failed)));
+    let elsewhere = story.task(4, service, Some((manager(), TaskState::Running)));
+    let decision = story.accept(&operator(), remove(worker(), false));
+    let message = "Task belonged to a node that has been deleted".to_owned();
+    assert_eq!(decision.events[0], Kind::TaskOrphaned(TaskOrphaned { tasks: vec![running, assigned], message }));
+    assert_eq!(names(&decision), ["task_orphaned", "node_removed"]);
+    let state = |task| story.state.tasks.get(task).expect("the task").state;
+    assert_eq!([running, assigned].map(state), [TaskState::Orphaned; 2]);
+    assert_eq!((state(failed), state(elsewhere)), (TaskState::Failed, TaskState::Running));
+}

@@ -1,0 +1,156 @@
+//! Given events, when a node reports, then events or a refusal.
+
+use super::*;
+use crate::Command;
+use crate::testing::{Story, manager, node, registered, removed, session, status, web, worker};
+use events::{Id, PortConfig, TaskCause, TaskCreated, Timestamp};
+
+/// A cluster whose worker has an open session and one task in this state.
+fn given(state: TaskState) -> (Story, TaskId) {
+    let mut story = Story::with_worker();
+    story.given([registered(worker(), 1)]);
+    let service = story.service(&web());
+    let task = story.task(1, service, Some((worker(), state)));
+    (story, task)
+}
+
+fn report(number: u128, reports: Vec<(TaskId, TaskStatus)>) -> Command {
+    Command::ReportTasks { node: worker(), session: session(number), reports }
+}
+
+/// The states that the cluster notes of these reports, in order.
+fn noted(story: &mut Story, reports: Vec<(TaskId, TaskStatus)>) -> Vec<TaskState> {
+    let decision = story.accept(&node(worker()), report(1, reports));
+    let states = decision.events.iter().map(|kind| match kind {
+        Kind::TaskReported(reported) => reported.status.state(),
+        other => panic!("{}", other.name()),
+    });
+    states.collect()
+}
+
+#[test]
+fn a_state_only_rises_and_only_in_words_that_are_a_nodes() {
+    let (mut story, task) = given(TaskState::Assigned);
+    let silent = [0, 64, 192, 800, 832, 513];
+    for number in silent {
+        assert_eq!(noted(&mut story, vec![(task, TaskStatus { state: number, ..Default::default() })]), [], "{number}");
+    }
+    for state in [TaskState::Accepted, TaskState::Preparing, TaskState::Running] {
+        assert_eq!(noted(&mut story, vec![(task, status(state))]), [state]);
+    }
+    assert_eq!(noted(&mut story, vec![(task, status(TaskState::Starting))]), []);
+    assert_eq!(noted(&mut story, vec![(task, status(TaskState::Failed))]), [TaskState::Failed]);
+    assert_eq!(noted(&mut story, vec![(task, status(TaskState::Rejected))]), []);
+    assert_eq!(story.state.tasks.get(task).map(|task| task.state), Some(TaskState::Failed));
+}
+
+#[test]
+fn reports_of_one_command_are_judged_one_after_the_other() {
+    let (mut story, task) = given(TaskState::Assigned);
+    let states =
+        [TaskState::Accepted, TaskState::Running, TaskState::Preparing, TaskState::Running, TaskState::Complete];
+    let reports = states.map(|state| (task, status(state))).to_vec();
+    assert_eq!(noted(&mut story, reports), [TaskState::Accepted, TaskState::Running, TaskState::Complete]);
+}
+
+#[test]
+fn only_new_details_of_the_same_state_are_noted() {
+    let (mut story, task) = given(TaskState::Running);
+    let running = status(TaskState::Running);
+    let later = TaskStatus { at: Some(Timestamp::from_unix_ns(9)), ..running.clone() };
+    assert_eq!(noted(&mut story, vec![(task, running.clone()), (task, later)]), []);
+    let unhealthy = TaskStatus { message: "unhealthy".into(), ..running.clone() };
+    let port = PortConfig { target_port: 80, published_port: 32_768, ..Default::default() };
+    let container = Some(ContainerStatus { ports: vec![port], ..Default::default() });
+    let bound = TaskStatus { container, ..unhealthy.clone() };
+    for news in [unhealthy, bound] {
+        assert_eq!(noted(&mut story, vec![(task, news.clone()), (task, news.clone())]), [TaskState::Running]);
+        assert_eq!(noted(&mut story, vec![(task, news)]), []);
+    }
+}
+
+#[test]
+fn a_node_speaks_for_its_own_tasks() {
+    let (mut story, task) = given(TaskState::Running);
+    let service = story.service(&crate::testing::replicated("other", 1));
+    let foreign = story.task(5, service, Some((manager(), TaskState::Running)));
+    let reports = vec![(task, status(TaskState::Complete)), (foreign, status(TaskState::Complete))];
+    let refused = story.refuse(&node(worker()), report(1, reports));
+    assert_eq!(refused.kind, RejectionKind::Forbidden);
+    assert!(refused.sentence.contains(&foreign.to_string()), "{}", refused.sentence);
+    let reaped = TaskId::from_bits(99);
+    assert_eq!(noted(&mut story, vec![(reaped, status(TaskState::Complete))]), []);
+}
+
+#[test]
+fn a_task_bound_to_a_node_is_not_yet_given_to_it() {
+    let (mut story, _) = given(TaskState::Running);
+    let service = story.service(&crate::testing::replicated("other", 1));
+    let task = TaskId::from_bits(6);
+    let created = TaskCreated {
+        task,
+        service,
+        spec_version: story.state.services.get(service).expect("the service").template_version,
+        slot: 0,
+        node: Some(worker()),
+        desired: TaskState::Running.into(),
+        replaces: None,
+        start_after: None,
+        cause: TaskCause::Scale.into(),
+    };
+    story.given([Kind::TaskCreated(created)]);
+    assert_eq!(noted(&mut story, vec![(task, status(TaskState::Running))]), []);
+}
+
+#[test]
+fn only_the_open_session_of_a_member_counts() {
+    let (mut story, task) = given(TaskState::Running);
+    let reports = vec![(task, status(TaskState::Complete))];
+    assert_eq!(story.refuse(&node(worker()), report(2, reports.clone())).kind, RejectionKind::Conflict);
+    let mut gone = Story::with_worker();
+    gone.given([removed(worker())]);
+    assert_eq!(gone.refuse(&node(worker()), report(1, reports.clone())).kind, RejectionKind::Forbidden);
+    story.given([registered(worker(), 2)]);
+    assert_eq!(story.refuse(&node(worker()), report(1, reports)).kind, RejectionKind::Conflict);
+}
+
+#[test]
+fn a_report_is_cut_to_its_bounds() {
+    let (mut story, task) = given(TaskState::Assigned);
+    let long = "é".repeat(TEXT_BYTES_MAX);
+    let container = ContainerStatus {
+        container_id: "c".repeat(9_999),
+        exit_code: Some(3),
+        oom_killed: true,
+        pid: 7,
+        ports: vec![PortConfig { name: long.clone(), ..Default::default() }; PORTS_MAX + 1],
+    };
+    let failed = TaskStatus {
+        message: format!("a{long}"),
+        error: long,
+        container: Some(container),
+        phases: vec![events::TaskPhase::default(); 1_000],
+        ..status(TaskState::Failed)
+    };
+    noted(&mut story, vec![(task, failed)]);
+    let kept = story.state.tasks.get(task).and_then(|task| task.status.clone()).expect("a status");
+    assert_eq!((kept.message.len(), kept.error.len()), (TEXT_BYTES_MAX - 1, TEXT_BYTES_MAX));
+    assert_eq!(kept.phases.len(), PHASES_MAX);
+    let container = kept.container.as_ref().expect("a container");
+    assert_eq!((container.container_id.len(), container.ports.len()), (NAME_BYTES_MAX, PORTS_MAX));
+    assert_eq!((container.exit_code, container.oom_killed, container.pid), (Some(3), true, 7));
+    assert!(container.ports.iter().all(|port| port.name.len() <= NAME_BYTES_MAX));
+}
+
+#[test]
+fn too_many_reports_are_refused_whole() {
+    let (mut story, task) = given(TaskState::Assigned);
+    let many = |count| vec![(task, status(TaskState::Running)); count];
+    assert_eq!(story.refuse(&node(worker()), report(1, many(REPORTS_MAX + 1))).kind, RejectionKind::Exhausted);
+    assert_eq!(noted(&mut story, many(REPORTS_MAX)), [TaskState::Running]);
+    let wordy = (0..=frame::BYTES_SOFT_MAX / TEXT_BYTES_MAX).map(|number| {
+        let message = format!("{number:0>TEXT_BYTES_MAX$}");
+        (task, TaskStatus { message, ..status(TaskState::Running) })
+    });
+    assert_eq!(story.refuse(&node(worker()), report(1, wordy.collect())).kind, RejectionKind::Exhausted);
+}

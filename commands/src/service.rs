@@ -1,0 +1,144 @@
+//! Commands about services. A spec goes into the log as the user gave it, with one exception: the name under which the
+//! keyring holds registry credentials is filled in here, so that no user can name a secret of somebody else's.
+
+use events::service_spec::Mode;
+use events::{
+    Kind, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, ServiceSpecUpdated, SpecChange,
+    VolatilePayload,
+};
+use projections::{Cluster, Service};
+
+use crate::text::quote;
+use crate::version::in_sequence;
+use crate::{Ctx, Decision, Rejection, RejectionKind, SecretText, validate};
+
+/// Makes a service.
+pub(crate) fn create(
+    state: &Cluster,
+    spec: &ServiceSpec,
+    registry_auth: Option<&SecretText>,
+    ctx: &mut Ctx,
+) -> Result<Decision, Rejection> {
+    let subject = subject(spec);
+    validate::service(spec).map_err(|fault| fault.about(&subject))?;
+    if let Some(taken) = state.service_named(spec.name()) {
+        let sentence = format!("the name {} is taken by service {}", taken.spec.name(), taken.id);
+        let hint = format!("choose another name, or change that service with `swarmctl service update {}`", taken.id);
+        return Err(Rejection::new(RejectionKind::Exists, subject, sentence, hint));
+    }
+    let service: ServiceId = ctx.ids.next();
+    let key = registry_auth.map(|_| credentials_key(service)).unwrap_or_default();
+    let created = ServiceCreated { service, spec: with_credentials(spec, key) };
+    let mut decision = Decision::one(service, Kind::ServiceCreated(created));
+    decision.volatile.extend(registry_auth.map(|auth| keep_credentials(service, auth)));
+    Ok(decision)
+}
+
+/// Replaces a service's spec. New credentials are a change even where they are all that is new: their name in the spec is
+/// the same, and history is to show that they came.
+pub(crate) fn update(
+    state: &Cluster,
+    id: ServiceId,
+    spec: &ServiceSpec,
+    version: Option<u64>,
+    registry_auth: Option<&SecretText>,
+) -> Result<Decision, Rejection> {
+    let service = existing(state, id)?;
+    let subject = subject(&service.spec);
+    in_sequence(&subject, service.version, version)?;
+    validate::service(spec).map_err(|fault| fault.about(&subject))?;
+    same_identity(&service.spec, spec)?;
+    let key = match registry_auth {
+        Some(_) => credentials_key(id),
+        None => service.spec.template().runs().registry_auth_key.clone(),
+    };
+    let spec = with_credentials(spec, key);
+    if spec == *service.spec && registry_auth.is_none() {
+        return Ok(Decision::nothing(id));
+    }
+    let updated = ServiceSpecUpdated { service: id, spec, change: SpecChange::Update.into() };
+    let mut decision = Decision::one(id, Kind::ServiceSpecUpdated(updated));
+    decision.volatile.extend(registry_auth.map(|auth| keep_credentials(id, auth)));
+    Ok(decision)
+}
+
+/// Changes the number of replicas and nothing else, so that no task is replaced.
+pub(crate) fn scale(state: &Cluster, id: ServiceId, replicas: u64) -> Result<Decision, Rejection> {
+    let service = existing(state, id)?;
+    let subject = subject(&service.spec);
+    let Some(from) = service.spec.replicas() else {
+        let sentence = format!("{subject} is global: it has one task on every node");
+        let hint = "limit a global service with placement constraints, or make a replicated one";
+        return Err(Rejection::invalid(subject, sentence, hint));
+    };
+    validate::replicas(replicas).map_err(|fault| fault.about(&subject))?;
+    if from == replicas {
+        return Ok(Decision::nothing(id));
+    }
+    Ok(Decision::one(id, Kind::ServiceScaled(ServiceScaled { service: id, from, to: replicas })))
+}
+
+/// Removes a service and its credentials; reconcilers then remove its tasks.
+pub(crate) fn remove(state: &Cluster, id: ServiceId) -> Result<Decision, Rejection> {
+    let service = existing(state, id)?;
+    let key = &service.spec.template().runs().registry_auth_key;
+    let mut decision = Decision::one(id, Kind::ServiceRemoved(ServiceRemoved { service: id }));
+    if !key.is_empty() {
+        decision.volatile.push(VolatilePayload::destroy(key));
+    }
+    Ok(decision)
+}
+
+/// What makes a service this service cannot change.
+fn same_identity(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Rejection> {
+    let subject = subject(old);
+    if old.name() != new.name() {
+        let sentence = format!("{subject} cannot be renamed to {}", new.name());
+        let hint = "make a service with the new name, then remove the old one";
+        return Err(Rejection::invalid(subject, sentence, hint));
+    }
+    if old.is_global() != new.is_global() {
+        let mode = |spec: &ServiceSpec| match spec.mode {
+            Some(Mode::Global(_)) => "global",
+            Some(Mode::Replicated(_)) | None => "replicated",
+        };
+        let sentence = format!("{subject} is {} and cannot become {}", mode(old), mode(new));
+        let hint = "remove the service and make it anew in the other mode";
+        return Err(Rejection::invalid(subject, sentence, hint));
+    }
+    Ok(())
+}
+
+/// The spec with the name of its credentials, or with none, whatever the client wrote there.
+fn with_credentials(spec: &ServiceSpec, key: String) -> ServiceSpec {
+    let mut spec = spec.clone();
+    if let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) {
+        container.registry_auth_key = key;
+    }
+    spec
+}
+
+/// Name under which the keyring keeps a service's registry credentials.
+fn credentials_key(service: ServiceId) -> String {
+    format!("registry-auth/{service}")
+}
+
+fn keep_credentials(service: ServiceId, auth: &SecretText) -> VolatilePayload {
+    VolatilePayload::keep(credentials_key(service), auth.0.as_str())
+}
+
+fn existing(state: &Cluster, id: ServiceId) -> Result<&Service, Rejection> {
+    state.services.get(id).ok_or_else(|| Rejection::not_found("service", id))
+}
+
+/// How a service is called in a refusal; a name that is not sound may be anything.
+fn subject(spec: &ServiceSpec) -> String {
+    if validate::is_service_name(spec.name()) {
+        format!("service {}", spec.name())
+    } else {
+        format!("service {}", quote(spec.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

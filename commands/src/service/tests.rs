@@ -1,0 +1,185 @@
+//! Given events, when a command about a service, then events or a refusal.
+
+use super::*;
+use crate::Command;
+use crate::testing::{Story, operator, replicated, web};
+use events::{GlobalMode, Id, PortConfig, PublishMode};
+
+fn create(spec: &ServiceSpec, auth: Option<&str>) -> Command {
+    Command::CreateService { spec: Box::new(spec.clone()), registry_auth: secret(auth) }
+}
+
+fn update(service: ServiceId, spec: &ServiceSpec, version: Option<u64>, auth: Option<&str>) -> Command {
+    Command::UpdateService { service, spec: Box::new(spec.clone()), version, registry_auth: secret(auth) }
+}
+
+fn secret(auth: Option<&str>) -> Option<SecretText> {
+    auth.map(|auth| SecretText(auth.into()))
+}
+
+fn scale(service: ServiceId, replicas: u64) -> Command {
+    Command::ScaleService { service, replicas }
+}
+
+fn with_key(spec: &ServiceSpec, key: &str) -> ServiceSpec {
+    with_credentials(spec, key.to_owned())
+}
+
+fn with_image(image: &str) -> ServiceSpec {
+    let mut spec = web();
+    spec.task.get_or_insert_default().container.get_or_insert_default().image = image.into();
+    spec
+}
+
+fn global(name: &str) -> ServiceSpec {
+    ServiceSpec { mode: Some(Mode::Global(GlobalMode {})), ..replicated(name, 1) }
+}
+
+fn spec_of(story: &Story, id: ServiceId) -> &ServiceSpec {
+    &story.state.services.get(id).expect("the service").spec
+}
+
+#[test]
+fn a_service_is_made_as_its_user_wrote_it() {
+    let mut story = Story::with_worker();
+    let spec = web();
+    let decision = story.accept(&operator(), create(&spec, None));
+    let id: ServiceId = decision.subject.expect("a subject").parse().expect("a service's id");
+    assert_eq!(decision.events, [Kind::ServiceCreated(ServiceCreated { service: id, spec: spec.clone() })]);
+    assert_eq!(decision.volatile, []);
+    assert_eq!(*spec_of(&story, id), spec);
+}
+
+#[test]
+fn names_are_taken_without_regard_to_case() {
+    let mut story = Story::with_worker();
+    let id = story.service(&web());
+    let refused = story.refuse(&operator(), create(&replicated("WEB", 1), None));
+    assert_eq!(refused.kind, RejectionKind::Exists);
+    assert!(refused.sentence.contains(&id.to_string()), "{}", refused.sentence);
+    story.accept(&operator(), Command::RemoveService { service: id });
+    story.service(&replicated("WEB", 1));
+}
+
+#[test]
+fn an_unsound_spec_is_refused_by_create_and_update() {
+    let mut story = Story::with_worker();
+    let id = story.service(&web());
+    let spec = with_image("Not An Image");
+    for command in [create(&spec, None), update(id, &spec, None, None)] {
+        let refused = story.refuse(&operator(), command);
+        assert_eq!((refused.kind, refused.subject.as_str()), (RejectionKind::Invalid, "service web"));
+    }
+    let named = story.refuse(&operator(), create(&replicated(&"x\n".repeat(500), 1), None));
+    assert!(named.subject.len() < 200 && !named.subject.contains('\n'), "{}", named.subject);
+}
+
+#[test]
+fn credentials_are_kept_apart_from_the_spec_and_destroyed_with_the_service() {
+    let mut story = Story::with_worker();
+    let decision = story.accept(&operator(), create(&web(), Some("user:pass")));
+    let id: ServiceId = decision.subject.expect("a subject").parse().expect("a service's id");
+    let key = format!("registry-auth/{id}");
+    assert_eq!(decision.volatile, [VolatilePayload::keep(key.as_str(), "user:pass")]);
+    assert_eq!(*spec_of(&story, id), with_key(&web(), &key));
+
+    // Without new ones the old ones stay, whatever the client says of their name.
+    for written in ["", key.as_str(), "root-ca/key"] {
+        let decision = story.accept(&operator(), update(id, &with_key(&web(), written), None, None));
+        assert_eq!((decision.events, decision.volatile), (vec![], vec![]), "{written}");
+    }
+    let decision = story.accept(&operator(), update(id, &web(), None, Some("user:new")));
+    assert_eq!(decision.events.len(), 1);
+    assert_eq!(decision.volatile, [VolatilePayload::keep(key.as_str(), "user:new")]);
+
+    let decision = story.accept(&operator(), Command::RemoveService { service: id });
+    assert_eq!(decision.volatile, [VolatilePayload::destroy(key)]);
+}
+
+#[test]
+fn no_user_names_a_secret_of_the_cluster() {
+    let mut story = Story::with_worker();
+    let id = story.service(&with_key(&web(), "root-ca/key"));
+    assert_eq!(spec_of(&story, id).template().runs().registry_auth_key, "");
+    assert_eq!(story.accept(&operator(), Command::RemoveService { service: id }).volatile, []);
+}
+
+#[test]
+fn an_update_needs_the_present_version_and_a_difference() {
+    let mut story = Story::with_worker();
+    let id = story.service(&web());
+    let version = story.state.services.get(id).expect("the service").version;
+    assert_eq!(story.accept(&operator(), update(id, &web(), Some(version), None)).events, []);
+
+    let spec = with_image("busybox:next");
+    let decision = story.accept(&operator(), update(id, &spec, Some(version), None));
+    let change = SpecChange::Update.into();
+    assert_eq!(decision.events, [Kind::ServiceSpecUpdated(ServiceSpecUpdated { service: id, spec, change })]);
+    let stale = story.refuse(&operator(), update(id, &web(), Some(version), None));
+    assert_eq!(stale.kind, RejectionKind::Conflict);
+    assert!(stale.sentence.contains("out of sequence"), "{}", stale.sentence);
+
+    let mut forced = with_image("busybox:next");
+    forced.task.get_or_insert_default().force_update = 1;
+    assert_eq!(story.accept(&operator(), update(id, &forced, None, None)).events.len(), 1);
+}
+
+#[test]
+fn a_service_keeps_its_name_and_its_mode() {
+    let mut story = Story::with_worker();
+    let id = story.service(&web());
+    for (spec, word) in
+        [(replicated("api", 1), "renamed"), (replicated("Web", 1), "renamed"), (global("web"), "become")]
+    {
+        let refused = story.refuse(&operator(), update(id, &spec, None, None));
+        assert_eq!(refused.kind, RejectionKind::Invalid);
+        assert!(refused.sentence.contains(word), "{}", refused.sentence);
+    }
+    // One replica is what a spec without a mode means, so saying so is no change of mode.
+    let modeless = ServiceSpec { mode: None, ..web() };
+    assert_eq!(story.accept(&operator(), update(id, &modeless, None, None)).events.len(), 1);
+}
+
+#[test]
+fn scaling_changes_the_number_only() {
+    let mut story = Story::with_worker();
+    let id = story.service(&replicated("web", 3));
+    let template = story.state.services.get(id).expect("the service").template_version;
+    let decision = story.accept(&operator(), scale(id, 6));
+    assert_eq!(decision.events, [Kind::ServiceScaled(ServiceScaled { service: id, from: 3, to: 6 })]);
+    let service = story.state.services.get(id).expect("the service");
+    assert_eq!((service.spec.replicas(), service.template_version), (Some(6), template));
+    assert_eq!(story.accept(&operator(), scale(id, 6)).events, []);
+    assert_eq!(story.accept(&operator(), scale(id, 0)).events.len(), 1);
+    assert_eq!(story.refuse(&operator(), scale(id, validate::REPLICAS_MAX + 1)).kind, RejectionKind::Exhausted);
+}
+
+#[test]
+fn a_global_service_is_not_scaled() {
+    let mut story = Story::with_worker();
+    let id = story.service(&global("agent"));
+    let refused = story.refuse(&operator(), scale(id, 2));
+    assert_eq!(refused.kind, RejectionKind::Invalid);
+    assert!(refused.sentence.contains("global"), "{}", refused.sentence);
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let story = Story::with_worker();
+    let id = ServiceId::from_bits(9);
+    for command in [update(id, &web(), None, None), scale(id, 2), Command::RemoveService { service: id }] {
+        assert_eq!(story.refuse(&operator(), command).kind, RejectionKind::NotFound);
+    }
+}
+
+#[test]
+fn two_services_may_publish_the_same_port_on_their_nodes() {
+    let mut story = Story::with_worker();
+    let host = PublishMode::Host.into();
+    for name in ["one", "two"] {
+        let mut spec = replicated(name, 1);
+        let port = PortConfig { target_port: 80, published_port: 8080, publish_mode: host, ..Default::default() };
+        spec.endpoint.get_or_insert_default().ports.push(port);
+        story.service(&spec);
+    }
+}

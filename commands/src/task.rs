@@ -1,0 +1,44 @@
+//! Commands about single tasks.
+
+use events::{DesiredCause, Kind, TaskDesiredStateSet, TaskId, TaskState};
+use projections::Cluster;
+
+use crate::{Decision, Rejection};
+
+/// Removes one task: its node stops it, the reaper forgets it, and its service makes another if it wants one.
+pub(crate) fn remove(state: &Cluster, id: TaskId) -> Result<Decision, Rejection> {
+    let task = state.tasks.get(id).ok_or_else(|| Rejection::not_found("task", id))?;
+    if task.desired >= TaskState::Remove {
+        return Ok(Decision::nothing(id));
+    }
+    let desired = TaskState::Remove.into();
+    let set = TaskDesiredStateSet { tasks: vec![id], desired, cause: DesiredCause::User.into() };
+    Ok(Decision::one(id, Kind::TaskDesiredStateSet(set)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Story, operator, web};
+    use crate::{Command, RejectionKind};
+    use events::Id;
+
+    #[test]
+    fn a_task_is_told_once_to_go() {
+        let mut story = Story::with_worker();
+        let service = story.service(&web());
+        let task = story.task(1, service, None);
+        let desired = TaskState::Remove.into();
+        let set = TaskDesiredStateSet { tasks: vec![task], desired, cause: DesiredCause::User.into() };
+        let decision = story.accept(&operator(), Command::RemoveTask { task });
+        assert_eq!(decision.events, [Kind::TaskDesiredStateSet(set)]);
+        assert_eq!(story.accept(&operator(), Command::RemoveTask { task }).events, []);
+    }
+
+    #[test]
+    fn a_task_that_is_not_there_is_not_found() {
+        let task = TaskId::from_bits(9);
+        let refused = Story::with_worker().refuse(&operator(), Command::RemoveTask { task });
+        assert_eq!(refused.kind, RejectionKind::NotFound);
+    }
+}

@@ -1,0 +1,39 @@
+//! Text from outside, bounded before it goes into an answer or into the log.
+
+/// The beginning of a text, at most `bytes_max` bytes, never cut inside a character.
+pub(crate) fn clip(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// A text in quotation marks for a sentence: shortened, control characters escaped.
+pub(crate) fn quote(text: &str) -> String {
+    /// Enough to recognise what was given; an answer travels in headers, which have a limit.
+    const QUOTED_BYTES_MAX: usize = 80;
+    let shown = clip(text, QUOTED_BYTES_MAX);
+    let more = if shown.len() < text.len() { "..." } else { "" };
+    format!("\"{}{more}\"", shown.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_never_splits_a_character() {
+        assert_eq!(clip("aé", 3), "aé");
+        assert_eq!(clip("aé", 2), "a");
+        assert_eq!(clip("é", 1), "");
+        assert_eq!(clip("", 5), "");
+    }
+
+    #[test]
+    fn quoted_text_is_short_and_on_one_line() {
+        assert_eq!(quote("a\nb"), "\"a\\nb\"");
+        let long = quote(&"é".repeat(1_000));
+        assert!(long.len() < 100 && long.ends_with("...\""), "{long}");
+    }
+}

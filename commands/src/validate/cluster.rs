@@ -1,0 +1,53 @@
+//! Settings of the whole cluster.
+
+use std::time::Duration;
+
+use events::ClusterSpec;
+
+use super::{Fault, Verdict, duration};
+
+/// Shortest life of a certificate: shorter ones would be renewed all the time.
+const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3_600);
+/// Shortest time between heartbeats: with shorter ones a busy machine is taken for a dead one.
+const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
+/// Longest: a node's loss would go unnoticed for days.
+const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Most missed heartbeats that are forgiven.
+const HEARTBEAT_GRACE_MAX: u32 = 1_000;
+
+/// Judges the cluster's settings.
+pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
+    duration(spec.node_cert_expiry_ns.unwrap_or(0), "life of certificates")?;
+    if spec.cert_expiry() < CERT_EXPIRY_MIN {
+        let sentence = format!("certificates that live for {:?} are too short-lived", spec.cert_expiry());
+        return Err(Fault::invalid(sentence, "give at least 1h"));
+    }
+    let period = spec.heartbeat_period();
+    if !(HEARTBEAT_PERIOD_MIN..=HEARTBEAT_PERIOD_MAX).contains(&period) {
+        let sentence = format!("a heartbeat period of {period:?} is out of range");
+        return Err(Fault::invalid(sentence, "give 100ms to 24h"));
+    }
+    if let Some(grace) = spec.heartbeat_grace
+        && !(1..=HEARTBEAT_GRACE_MAX).contains(&grace)
+    {
+        let sentence = format!("{grace} missed heartbeats are not a grace period");
+        return Err(Fault::invalid(sentence, "forgive 1 to 1000 missed heartbeats"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_have_bounds() {
+        assert_eq!(cluster(&ClusterSpec::default()), Ok(()));
+        let expiry = |ns| cluster(&ClusterSpec { node_cert_expiry_ns: Some(ns), ..Default::default() }).is_ok();
+        assert!(expiry(3_600_000_000_000) && !expiry(3_599_999_999_999) && !expiry(0) && !expiry(u64::MAX));
+        let period = |ns| cluster(&ClusterSpec { heartbeat_period_ns: Some(ns), ..Default::default() }).is_ok();
+        assert!(period(100_000_000) && !period(99_999_999) && !period(0) && !period(u64::MAX));
+        let grace = |count| cluster(&ClusterSpec { heartbeat_grace: Some(count), ..Default::default() }).is_ok();
+        assert!(grace(1) && grace(1_000) && !grace(0) && !grace(u32::MAX));
+    }
+}

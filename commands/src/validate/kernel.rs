@@ -1,0 +1,206 @@
+//! What the kernel grants or sends to a container: signals, capabilities, limits, sysctls, security profiles.
+
+use std::collections::BTreeSet;
+
+use events::{AppArmorMode, ContainerSpec, Privileges, SeccompMode, Ulimit};
+
+use super::{Fault, Verdict, known};
+use crate::text::quote;
+
+/// Signals of Linux, without their common prefix. Real-time signals are counted from `RTMIN` and `RTMAX`.
+const SIGNALS: [&str; 36] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
+    "PROF", "PWR", "QUIT", "RTMAX", "RTMIN", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
+    "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+];
+/// Highest number of a signal.
+const SIGNAL_MAX: u8 = 64;
+/// Limits that setrlimit(2) knows, in the engine's words.
+const ULIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+/// No limit.
+const UNLIMITED: i64 = -1;
+/// The least and the most that the kernel's choice of a victim can be weighted.
+const OOM_SCORES: std::ops::RangeInclusive<i64> = -1_000..=1_000;
+
+/// Judges what a container asks of the kernel.
+pub(super) fn kernel(spec: &ContainerSpec) -> Verdict {
+    stop_signal(&spec.stop_signal)?;
+    for capability in spec.capability_add.iter().chain(&spec.capability_drop) {
+        if !is_capability(capability) {
+            let hint = "name capabilities like NET_ADMIN or CAP_NET_ADMIN, or ALL";
+            return Err(Fault::invalid(format!("{} is not a capability", quote(capability)), hint));
+        }
+    }
+    for (key, value) in &spec.sysctls {
+        if !is_sysctl(key) || value.is_empty() || value.contains(['\0', '\n']) {
+            let hint = "write sysctls like net.core.somaxconn=1024";
+            return Err(Fault::invalid(format!("the sysctl {} is malformed", quote(key)), hint));
+        }
+    }
+    ulimits(&spec.ulimits)?;
+    if spec.pids_limit < UNLIMITED {
+        return Err(Fault::invalid("the limit of processes is negative", "give a number, 0 for none, or -1"));
+    }
+    if !OOM_SCORES.contains(&spec.oom_score_adj) {
+        let sentence = format!("{} is not an OOM score adjustment", spec.oom_score_adj);
+        return Err(Fault::invalid(sentence, "give a number from -1000 to 1000"));
+    }
+    spec.privileges.as_ref().map_or(Ok(()), privileges)
+}
+
+fn stop_signal(signal: &str) -> Verdict {
+    if signal.is_empty() || is_signal(signal) {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!("{} is not a signal", quote(signal)), "name a signal like SIGTERM, TERM or 15"))
+}
+
+/// A number, a name with or without `SIG`, or `RTMIN+1` to `RTMIN+15` and `RTMAX-1` to `RTMAX-14`.
+fn is_signal(signal: &str) -> bool {
+    if let Ok(number) = signal.parse::<u8>() {
+        return (1..=SIGNAL_MAX).contains(&number);
+    }
+    let upper = signal.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let offset = |text: &str, last: u8| text.parse::<u8>().is_ok_and(|offset| (1..=last).contains(&offset));
+    SIGNALS.contains(&name)
+        || name.strip_prefix("RTMIN+").is_some_and(|rest| offset(rest, 15))
+        || name.strip_prefix("RTMAX-").is_some_and(|rest| offset(rest, 14))
+}
+
+/// The kernel's list grows, so any word in its style will do.
+fn is_capability(capability: &str) -> bool {
+    let upper = capability.to_ascii_uppercase();
+    let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+}
+
+fn is_sysctl(key: &str) -> bool {
+    let parts: Vec<&str> = key.split(['.', '/']).collect();
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    parts.len() > 1 && parts.iter().all(|part| is_part(part))
+}
+
+fn ulimits(list: &[Ulimit]) -> Verdict {
+    let mut names = BTreeSet::new();
+    for limit in list {
+        let name = quote(&limit.name);
+        if !ULIMITS.contains(&limit.name.as_str()) {
+            let hint = format!("name one of {}", ULIMITS.join(", "));
+            return Err(Fault::invalid(format!("{name} is not a limit of setrlimit"), hint));
+        }
+        if !names.insert(&limit.name) {
+            return Err(Fault::invalid(format!("the ulimit {name} is given twice"), "give every ulimit once"));
+        }
+        let bounded = limit.hard != UNLIMITED && (limit.soft == UNLIMITED || limit.soft > limit.hard);
+        if limit.soft < UNLIMITED || limit.hard < UNLIMITED || bounded {
+            let sentence =
+                format!("the ulimit {name} has the soft limit {} and the hard limit {}", limit.soft, limit.hard);
+            return Err(Fault::invalid(sentence, "give soft:hard with soft at most hard; -1 is unlimited"));
+        }
+    }
+    Ok(())
+}
+
+fn privileges(of: &Privileges) -> Verdict {
+    known::<AppArmorMode>(of.apparmor, "AppArmor mode")?;
+    let Some(seccomp) = &of.seccomp else { return Ok(()) };
+    known::<SeccompMode>(seccomp.mode, "seccomp mode")?;
+    if (seccomp.mode() == SeccompMode::Custom) == seccomp.profile.is_empty() {
+        let sentence = "a seccomp profile belongs to the custom mode, and the custom mode to a profile";
+        return Err(Fault::invalid(sentence, "give the mode custom together with a JSON profile"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: impl FnOnce(&mut ContainerSpec)) -> bool {
+        let mut spec = ContainerSpec::default();
+        change(&mut spec);
+        kernel(&spec).is_ok()
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for signal in ["", "SIGTERM", "term", "15", "1", "64", "SIGRTMIN+3", "RTMAX-14", "USR1", "SIGXFSZ", "SIGWINCH"]
+        {
+            assert!(check(|spec| spec.stop_signal = signal.into()), "{signal}");
+        }
+        for signal in ["0", "65", "SIG", "SIGNONE", "RTMIN+16", "RTMIN+0", "TERM ", "-9"] {
+            assert!(!check(|spec| spec.stop_signal = signal.into()), "{signal}");
+        }
+    }
+
+    #[test]
+    fn capabilities_are_words() {
+        for capability in ["ALL", "NET_ADMIN", "cap_sys_ptrace", "CAP_BPF"] {
+            assert!(check(|spec| spec.capability_add = vec![capability.into()]), "{capability}");
+        }
+        for capability in ["", "CAP_", "NET ADMIN", "NET-ADMIN", "_X"] {
+            assert!(!check(|spec| spec.capability_drop = vec![capability.into()]), "{capability}");
+        }
+    }
+
+    #[test]
+    fn sysctls_are_dotted_keys_with_values() {
+        let with = |key: &str, value: &str| {
+            check(|spec| {
+                spec.sysctls.insert(key.into(), value.into());
+            })
+        };
+        assert!(with("net.core.somaxconn", "1024"));
+        assert!(with("net/ipv4/conf/eth0.1/rp_filter", "1"));
+        for (key, value) in
+            [("", "1"), ("net", "1"), ("net.", "1"), ("net core.x", "1"), ("net.a", ""), ("net.a", "1\n")]
+        {
+            assert!(!with(key, value), "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn a_soft_limit_is_not_above_the_hard_one() {
+        let with = |name: &str, soft, hard| check(|spec| spec.ulimits = vec![Ulimit { name: name.into(), soft, hard }]);
+        for (soft, hard) in [(0, 0), (1, 2), (5, -1), (-1, -1)] {
+            assert!(with("nofile", soft, hard), "{soft}:{hard}");
+        }
+        for (soft, hard) in [(2, 1), (-1, 1), (-2, -1), (1, -2)] {
+            assert!(!with("nofile", soft, hard), "{soft}:{hard}");
+        }
+        assert!(!with("files", 1, 1));
+        let twice = Ulimit { name: "core".into(), soft: 1, hard: 1 };
+        assert!(!check(|spec| spec.ulimits = vec![twice.clone(), twice]));
+    }
+
+    #[test]
+    fn numbers_and_profiles_are_in_range() {
+        assert!(check(|spec| spec.pids_limit = -1) && !check(|spec| spec.pids_limit = -2));
+        assert!(check(|spec| spec.oom_score_adj = -1_000) && !check(|spec| spec.oom_score_adj = 1_001));
+        let seccomp = |mode: i32, profile: &[u8]| {
+            let seccomp = Some(events::Seccomp { mode, profile: profile.to_vec() });
+            check(|spec| spec.privileges = Some(Privileges { seccomp, ..Default::default() }))
+        };
+        let custom = SeccompMode::Custom.into();
+        assert!(seccomp(custom, b"{}") && seccomp(0, b""));
+        assert!(!seccomp(custom, b"") && !seccomp(0, b"{}") && !seccomp(9, b""));
+        assert!(!check(|spec| spec.privileges = Some(Privileges { apparmor: 9, ..Default::default() })));
+    }
+}

@@ -1,0 +1,183 @@
+//! What a spec may say, whatever the state of the cluster. The rules are SwarmKit's (`manager/controlapi`) and, where only
+//! the engine would notice too late, the engine's own.
+//!
+//! Absent on purpose: clashes of published ports between services. Ports are published on the nodes that run a task, where
+//! two services may share a number; only the routing mesh will have ports of the whole cluster.
+
+mod cluster;
+mod container;
+mod endpoint;
+mod image;
+mod kernel;
+mod mount;
+mod name;
+mod node;
+mod placement;
+mod resources;
+mod rollout;
+
+use events::ServiceSpec;
+use prost::Message;
+
+use crate::{Rejection, RejectionKind};
+
+pub(crate) use cluster::cluster;
+pub use image::{IMAGE_HINT, is_image_reference};
+pub(crate) use name::{hostname, is_service_name};
+pub(crate) use node::{node_description, node_spec};
+
+/// Most replicas of one service: each is a task, which takes up to 1 KiB of every manager's memory.
+pub(crate) const REPLICAS_MAX: u64 = 1_000_000;
+/// Largest service spec in bytes: an update holds it twice in one frame's soft limit.
+const SPEC_BYTES_MAX: usize = 512 * 1024;
+
+/// What is wrong with a part of a spec; the caller knows whose spec it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    kind: RejectionKind,
+    sentence: String,
+    hint: String,
+}
+
+/// Whether a part of a spec is sound.
+pub(crate) type Verdict = Result<(), Fault>;
+
+impl Fault {
+    fn new(kind: RejectionKind, sentence: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { kind, sentence: sentence.into(), hint: hint.into() }
+    }
+
+    fn invalid(sentence: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(RejectionKind::Invalid, sentence, hint)
+    }
+
+    /// The refusal of a wish about this object.
+    pub(crate) fn about(self, subject: &str) -> Rejection {
+        Rejection::new(self.kind, subject, self.sentence, self.hint)
+    }
+}
+
+/// Judges the whole spec of a service.
+pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
+    name::service(spec.name())?;
+    let bytes = spec.encoded_len();
+    if bytes > SPEC_BYTES_MAX {
+        let sentence = format!("the spec has {bytes} bytes, and may have {SPEC_BYTES_MAX}");
+        return Err(Fault::new(
+            RejectionKind::Exhausted,
+            sentence,
+            "keep large values in files that the service mounts",
+        ));
+    }
+    name::labels(&spec.named().labels)?;
+    replicas(spec.replicas().unwrap_or(0))?;
+    let task = spec.template();
+    let Some(of) = &task.container else {
+        return Err(Fault::invalid("the spec has no container", "say at least which image the tasks run"));
+    };
+    container::container(of)?;
+    if let Some(requirements) = &task.resources {
+        resources::requirements(requirements)?;
+    }
+    if let Some(policy) = &task.restart {
+        rollout::restart(policy)?;
+    }
+    if let Some(config) = &spec.update {
+        rollout::update(config)?;
+    }
+    if let Some(config) = &spec.rollback {
+        rollout::rollback(config)?;
+    }
+    placement::placement(task.placed())?;
+    spec.endpoint.as_ref().map_or(Ok(()), endpoint::endpoint)
+}
+
+/// Judges a number of replicas.
+pub(crate) fn replicas(count: u64) -> Verdict {
+    if count > REPLICAS_MAX {
+        let sentence = format!("{count} replicas are more than a service may have: {REPLICAS_MAX}");
+        return Err(Fault::new(RejectionKind::Exhausted, sentence, "split the work over several services"));
+    }
+    Ok(())
+}
+
+/// Refuses the number of an enum's value that this version does not know.
+fn known<E: TryFrom<i32>>(number: i32, what: &str) -> Verdict {
+    E::try_from(number).map(|_| ()).map_err(|_| {
+        Fault::invalid(
+            format!("{number} is not a {what} that this cluster knows"),
+            "use a client of the cluster's version",
+        )
+    })
+}
+
+/// Refuses a length of time that other tools, which count nanoseconds with a sign, could not read.
+fn duration(ns: u64, what: &str) -> Verdict {
+    if i64::try_from(ns).is_err() {
+        return Err(Fault::invalid(
+            format!("the {what} is longer than 292 years"),
+            "give a duration such as 30s or 5m",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{replicated, web};
+
+    /// What `change` makes wrong in a spec that is sound.
+    fn fault(change: impl FnOnce(&mut ServiceSpec)) -> Fault {
+        let mut spec = web();
+        service(&spec).expect("the spec before the change is sound");
+        change(&mut spec);
+        service(&spec).expect_err("the change makes the spec unsound")
+    }
+
+    #[test]
+    fn every_part_of_a_spec_is_judged() {
+        let with_task =
+            |change: fn(&mut events::TaskSpec)| fault(|spec| change(spec.task.get_or_insert_default())).sentence;
+        let too_few = events::Resources { nano_cpus: 1, ..Default::default() };
+        let limits = events::ResourceRequirements { limits: Some(too_few), ..Default::default() };
+        assert!(fault(|spec| spec.task.get_or_insert_default().resources = Some(limits)).sentence.contains("CPU"));
+        assert!(with_task(|task| task.container = None).contains("no container"));
+        assert!(with_task(|task| task.container.get_or_insert_default().image.clear()).contains("image"));
+        assert!(with_task(|task| task.restart.get_or_insert_default().window_ns = u64::MAX).contains("window"));
+        assert!(
+            with_task(|task| task.placement.get_or_insert_default().constraints.push("x".into())).contains("\"x\"")
+        );
+        assert!(fault(|spec| spec.annotations = None).sentence.contains("name"));
+        assert!(
+            fault(|spec| {
+                spec.annotations.get_or_insert_default().labels.insert(String::new(), "v".into());
+            })
+            .sentence
+            .contains("label")
+        );
+        assert!(
+            fault(|spec| spec.update.get_or_insert_default().max_failure_ppm = 1_000_001).sentence.contains("update")
+        );
+        assert!(
+            fault(|spec| spec.rollback.get_or_insert_default().max_failure_ppm = 1_000_001)
+                .sentence
+                .contains("rollback")
+        );
+        let ingress = events::PortConfig { target_port: 80, ..Default::default() };
+        assert_eq!(
+            fault(|spec| spec.endpoint.get_or_insert_default().ports.push(ingress)).kind,
+            RejectionKind::Unavailable
+        );
+    }
+
+    #[test]
+    fn size_and_number_have_limits() {
+        assert_eq!(service(&replicated("web", REPLICAS_MAX)), Ok(()));
+        assert_eq!(fault(|spec| spec.mode = replicated("web", REPLICAS_MAX + 1).mode).kind, RejectionKind::Exhausted);
+        let large = fault(|spec| {
+            spec.task.get_or_insert_default().container.get_or_insert_default().args = vec!["x".repeat(SPEC_BYTES_MAX)];
+        });
+        assert_eq!(large.kind, RejectionKind::Exhausted);
+    }
+}

@@ -1,0 +1,143 @@
+//! Mounts of a container.
+
+use std::collections::BTreeSet;
+
+use events::{BindPropagation, Mount, MountConsistency, MountType, Named};
+
+use super::{Fault, Verdict, known};
+use crate::text::quote;
+
+/// Every mount has a target of its own and a source that fits its type.
+pub(super) fn mounts(mounts: &[Mount]) -> Verdict {
+    let mut targets = BTreeSet::new();
+    for mount in mounts {
+        known::<MountType>(mount.r#type, "mount type")?;
+        known::<MountConsistency>(mount.consistency, "mount consistency")?;
+        if let Some(bind) = &mount.bind {
+            known::<BindPropagation>(bind.propagation, "bind propagation")?;
+        }
+        target(mount)?;
+        source(mount)?;
+        options(mount)?;
+        if !targets.insert(mount.target.trim_end_matches('/')) {
+            let sentence = format!("two mounts have the target {}", quote(&mount.target));
+            return Err(Fault::invalid(sentence, "give every mount a path of its own in the container"));
+        }
+    }
+    Ok(())
+}
+
+fn target(mount: &Mount) -> Verdict {
+    if !is_absolute(&mount.target) || mount.target == "/" {
+        let sentence = format!("the mount target {} is not an absolute path below /", quote(&mount.target));
+        return Err(Fault::invalid(sentence, "give a path in the container such as /data"));
+    }
+    Ok(())
+}
+
+fn source(mount: &Mount) -> Verdict {
+    let shown = quote(&mount.source);
+    match mount.r#type() {
+        MountType::Bind if !is_absolute(&mount.source) => Err(Fault::invalid(
+            format!("the source {shown} of a bind mount is not an absolute path"),
+            "give a path on the node such as /srv/data, or use a volume",
+        )),
+        MountType::Volume if !is_volume_name(&mount.source) => Err(Fault::invalid(
+            format!("the source {shown} of a volume mount is not a volume's name"),
+            "use letters, digits, - . and _, or no name for a volume of the task's own; paths are for bind mounts",
+        )),
+        MountType::Tmpfs if !mount.source.is_empty() => Err(Fault::invalid(
+            format!("a tmpfs mount has the source {shown}"),
+            "leave the source of a tmpfs mount out",
+        )),
+        MountType::Npipe if mount.source.is_empty() => {
+            Err(Fault::invalid("a named pipe has no source", "give the pipe's path on the node"))
+        }
+        MountType::Bind | MountType::Volume | MountType::Tmpfs | MountType::Npipe => Ok(()),
+    }
+}
+
+/// Options of another type of mount would be lost without a word.
+fn options(mount: &Mount) -> Verdict {
+    let of = mount.r#type();
+    let stray = match of {
+        MountType::Bind => mount.volume.is_some() || mount.tmpfs.is_some(),
+        MountType::Volume => mount.bind.is_some() || mount.tmpfs.is_some(),
+        MountType::Tmpfs => mount.bind.is_some() || mount.volume.is_some(),
+        MountType::Npipe => mount.bind.is_some() || mount.volume.is_some() || mount.tmpfs.is_some(),
+    };
+    if stray {
+        let sentence = format!("the {} mount at {} has options of another type", of.name(), quote(&mount.target));
+        return Err(Fault::invalid(sentence, "give bind, volume and tmpfs options only to mounts of that type"));
+    }
+    Ok(())
+}
+
+/// Absolute on Linux or Windows, or a template that the node expands.
+fn is_absolute(path: &str) -> bool {
+    let mut start = path.chars();
+    let drive = start.next().is_some_and(|c| c.is_ascii_alphabetic()) && start.next() == Some(':');
+    path.starts_with('/') || path.starts_with("\\\\") || path.starts_with("{{") || drive
+}
+
+fn is_volume_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    name.is_empty()
+        || name.contains("{{")
+        || (name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(fits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(of: MountType, source: &str, target: &str) -> Mount {
+        Mount { r#type: of.into(), source: source.into(), target: target.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn sources_fit_their_type() {
+        use MountType::{Bind, Npipe, Tmpfs, Volume};
+        for (of, source, sound) in [
+            (Bind, "/srv", true),
+            (Bind, "C:\\data", true),
+            (Bind, "{{.Node.Hostname}}", true),
+            (Bind, "", false),
+            (Bind, "srv", false),
+            (Volume, "data-1", true),
+            (Volume, "", true),
+            (Volume, "{{.Service.Name}}-data", true),
+            (Volume, "/srv", false),
+            (Volume, "-data", false),
+            (Tmpfs, "", true),
+            (Tmpfs, "/tmp", false),
+            (Npipe, "\\\\.\\pipe\\x", true),
+            (Npipe, "", false),
+        ] {
+            assert_eq!(mounts(&[mount(of, source, "/data")]).is_ok(), sound, "{of:?} {source}");
+        }
+    }
+
+    #[test]
+    fn targets_are_absolute_and_unique() {
+        for target in ["", "data", "/"] {
+            assert!(mounts(&[mount(MountType::Tmpfs, "", target)]).is_err(), "{target}");
+        }
+        let at = |target| mount(MountType::Tmpfs, "", target);
+        assert_eq!(mounts(&[at("/a"), at("/a/b")]), Ok(()));
+        assert!(mounts(&[at("/a"), at("/b"), at("/a")]).is_err());
+        assert!(mounts(&[at("/a"), at("/a/")]).is_err());
+    }
+
+    #[test]
+    fn options_belong_to_the_type() {
+        let mut volume = mount(MountType::Volume, "v", "/data");
+        volume.volume = Some(events::VolumeOptions::default());
+        assert_eq!(mounts(std::slice::from_ref(&volume)), Ok(()));
+        volume.bind = Some(events::BindOptions::default());
+        assert!(mounts(&[volume]).is_err());
+        let mut bind = mount(MountType::Bind, "/srv", "/data");
+        bind.bind = Some(events::BindOptions { propagation: 9, ..Default::default() });
+        assert!(mounts(&[bind]).is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! Names and labels.
+
+use std::collections::BTreeMap;
+
+use super::{Fault, Verdict};
+use crate::text::quote;
+
+/// Longest name of a service, so that it is one label of a DNS name.
+const SERVICE_NAME_MAX: usize = 63;
+/// Longest host name, which is DNS's.
+const HOSTNAME_MAX: usize = 253;
+
+/// A service's name: letters, digits, `-` and `_`, with a letter or digit at both ends.
+pub(super) fn service(name: &str) -> Verdict {
+    let hint = "use up to 63 letters, digits, - and _, with a letter or digit at both ends";
+    if name.is_empty() {
+        return Err(Fault::invalid("the service has no name", hint));
+    }
+    if name.len() > SERVICE_NAME_MAX {
+        return Err(Fault::invalid(format!("the name {} has {} characters", quote(name), name.len()), hint));
+    }
+    if !is_service_name(name) {
+        return Err(Fault::invalid(format!("{} is not a name for a service", quote(name)), hint));
+    }
+    Ok(())
+}
+
+/// Whether a text can be a service's name.
+pub(crate) fn is_service_name(name: &str) -> bool {
+    name.len() <= SERVICE_NAME_MAX && is_word(name, "-_")
+}
+
+/// A name that an operator gives a node; may be empty.
+pub(super) fn node(name: &str) -> Verdict {
+    if name.is_empty() || (name.len() <= HOSTNAME_MAX && is_word(name, "-_.")) {
+        return Ok(());
+    }
+    let hint = "use up to 253 letters, digits, - . and _, with a letter or digit at both ends";
+    Err(Fault::invalid(format!("{} is not a name for a node", quote(name)), hint))
+}
+
+/// What a node calls itself. Host names in the wild break DNS's rules, so only what would break a table is refused.
+pub(crate) fn hostname(name: &str) -> Verdict {
+    let hint = "give the node a host name of up to 253 characters without spaces (`swarmd --hostname`)";
+    if name.is_empty() {
+        return Err(Fault::invalid("the node has no host name", hint));
+    }
+    if name.len() > HOSTNAME_MAX || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Fault::invalid(format!("{} is not a host name", quote(name)), hint));
+    }
+    Ok(())
+}
+
+/// Labels: a key is printable, has no space and no `=`, because it is written `key=value`.
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> Verdict {
+    let unfit = |key: &str| key.is_empty() || key.chars().any(|c| c.is_whitespace() || c.is_control() || c == '=');
+    match labels.keys().find(|key| unfit(key)) {
+        Some(key) => {
+            let hint = "write labels as key=value, with a key that has neither spaces nor =";
+            Err(Fault::invalid(format!("{} is not the key of a label", quote(key)), hint))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Letters, digits and, between them, the given punctuation.
+fn is_word(text: &str, punctuation: &str) -> bool {
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    ends.iter().all(|end| end.is_some_and(|byte| byte.is_ascii_alphanumeric()))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_services_are_swarmkits() {
+        let longest = "a".repeat(SERVICE_NAME_MAX);
+        for name in ["a", "web", "Web-1", "a_b--c__d", "0", longest.as_str()] {
+            assert_eq!(service(name), Ok(()), "{name}");
+        }
+        let too_long = "a".repeat(SERVICE_NAME_MAX + 1);
+        for name in ["", "-a", "a-", "_a", "a.b", "a b", "a/b", "é", too_long.as_str()] {
+            assert!(service(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_named_like_hosts() {
+        for name in ["", "node-1", "node-1.example.org"] {
+            assert_eq!(node(name), Ok(()), "{name}");
+        }
+        for name in [".a", "a b", "a\n"] {
+            assert!(node(name).is_err(), "{name}");
+        }
+        assert_eq!(hostname("my_host.local"), Ok(()));
+        for name in ["", "a b", "a\tb", "h".repeat(HOSTNAME_MAX + 1).as_str()] {
+            assert!(hostname(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_of_labels_can_be_written() {
+        let label = |key: &str| labels(&BTreeMap::from([(key.to_owned(), "any = value".to_owned())]));
+        for key in ["a", "com.docker.stack.namespace", "traefik.http.routers.a.tls.domains[0].main"] {
+            assert_eq!(label(key), Ok(()), "{key}");
+        }
+        for key in ["", "a b", "a=b", "a\n"] {
+            assert!(label(key).is_err(), "{key}");
+        }
+    }
+}

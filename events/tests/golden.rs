@@ -1,0 +1,169 @@
+//! The form of every event, held for ever: what is in `events/golden` was written to somebody's log.
+//!
+//! Each file holds the bytes and the JSON of one event. `SWARMLOG_BLESS=1` writes the files that are missing and changes
+//! none. When a message grows a field: fill it in in the sample, raise the event's version in [`VERSIONS`], and bless; the
+//! older file stays, and must go on being read as what it says.
+
+#![allow(clippy::disallowed_methods, reason = "golden files are files, and blessing is asked for by the environment")]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use events::{Event, Kind, Reconciler, catalogue, frame};
+use prost::Message;
+
+/// Versions above the first, by event: how often a message has grown.
+const VERSIONS: [(&str, u32); 0] = [];
+
+/// The type number of an event, written down here a second time so that it cannot change by mistake. A new event has to
+/// be added here and to the samples.
+fn number(kind: &Kind) -> u32 {
+    match kind {
+        Kind::LeadershipAssumed(_) => 10,
+        Kind::StateHashRecorded(_) => 11,
+        Kind::ClusterInitialised(_) => 100,
+        Kind::ClusterSpecUpdated(_) => 101,
+        Kind::JoinTokenRotated(_) => 102,
+        Kind::RootCaGenerated(_) => 110,
+        Kind::CertificateIssued(_) => 116,
+        Kind::NodeJoined(_) => 200,
+        Kind::NodeRegistered(_) => 203,
+        Kind::NodeDescribed(_) => 204,
+        Kind::NodeSpecUpdated(_) => 205,
+        Kind::NodeBecameReady(_) => 210,
+        Kind::NodeBecameUnknown(_) => 211,
+        Kind::NodeDeclaredDown(_) => 212,
+        Kind::NodeDisconnected(_) => 213,
+        Kind::NodeRemoved(_) => 217,
+        Kind::ServiceCreated(_) => 300,
+        Kind::ServiceSpecUpdated(_) => 301,
+        Kind::ServiceScaled(_) => 302,
+        Kind::ServiceRemoved(_) => 306,
+        Kind::UpdateStarted(_) => 320,
+        Kind::UpdatePaused(_) => 322,
+        Kind::UpdateCompleted(_) => 324,
+        Kind::RollbackStarted(_) => 326,
+        Kind::TaskCreated(_) => 400,
+        Kind::TaskAssigned(_) => 402,
+        Kind::TaskPlacementFailed(_) => 403,
+        Kind::TaskDesiredStateSet(_) => 404,
+        Kind::TaskReported(_) => 405,
+        Kind::TaskRejected(_) => 408,
+        Kind::TaskOrphaned(_) => 412,
+        Kind::TaskReaped(_) => 413,
+    }
+}
+
+/// Bytes in one line of a file.
+const LINE_BYTES: usize = 40;
+
+/// An event's form, as a file says it.
+struct Golden {
+    bytes: Vec<u8>,
+    json: String,
+}
+
+impl Golden {
+    fn of(event: &Event) -> Self {
+        let json = serde_json::to_string_pretty(event).expect("events are plain data");
+        Self { bytes: event.encode_to_vec(), json }
+    }
+
+    fn to_text(&self) -> String {
+        let line = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex: Vec<String> = self.bytes.chunks(LINE_BYTES).map(line).collect();
+        format!("frame format {}\n\n{}\n\n{}\n", frame::FORMAT, hex.join("\n"), self.json)
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut parts = text.splitn(3, "\n\n");
+        let (_, hex) = (parts.next(), parts.next().expect("a golden file has bytes").replace('\n', ""));
+        let digits: Vec<u32> = hex.chars().map(|digit| digit.to_digit(16).expect("a hexadecimal digit")).collect();
+        let byte = |pair: &[u32]| u8::try_from(pair[0] * 16 + pair[1]).expect("two digits are a byte");
+        let json = parts.next().expect("a golden file has JSON").trim_end().to_owned();
+        Self { bytes: digits.chunks_exact(2).map(byte).collect(), json }
+    }
+
+    fn decode(&self) -> Event {
+        Event::decode(self.bytes.as_slice()).expect("the bytes of a golden file can be read")
+    }
+}
+
+fn directory() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"))
+}
+
+fn file_name(kind: &Kind) -> String {
+    let version = VERSIONS.iter().find(|(name, _)| *name == kind.name()).map(|(_, version)| version);
+    let suffix = version.map(|version| format!(".v{version}")).unwrap_or_default();
+    format!("{}-{}{suffix}.txt", number(kind), kind.name())
+}
+
+/// The events of the files: one half caused by commands, the other by reconcilers.
+fn events() -> impl Iterator<Item = Event> {
+    support::samples().into_iter().enumerate().map(|(position, kind)| match position % 2 {
+        0 => Event::by_command(position, kind),
+        _ => Event::by_reconciler(Reconciler::Schedule, kind),
+    })
+}
+
+fn kind_of(event: &Event) -> &Kind {
+    event.kind.as_ref().expect("a known event")
+}
+
+#[test]
+fn every_event_has_a_sample() {
+    let names: Vec<_> = support::samples().iter().map(Kind::name).collect();
+    assert_eq!(names, catalogue::NAMES);
+}
+
+#[test]
+fn type_numbers_never_change() {
+    for kind in support::samples() {
+        let bytes = Event { kind: Some(kind.clone()), ..Event::default() }.encode_to_vec();
+        let (tag, _) = prost::encoding::decode_key(&mut bytes.as_slice()).expect("a field");
+        assert_eq!(tag, number(&kind), "{}", kind.name());
+    }
+}
+
+/// One test, because a file that is being blessed cannot be read at the same time.
+#[test]
+fn golden_files_hold() {
+    compare_or_bless();
+    read_all();
+}
+
+/// Every event has the form of its file.
+fn compare_or_bless() {
+    let bless = std::env::var_os("SWARMLOG_BLESS").is_some();
+    let mut faults = Vec::new();
+    for event in events() {
+        let (path, now) = (directory().join(file_name(kind_of(&event))), Golden::of(&event));
+        match fs::read_to_string(&path) {
+            Ok(text) if Golden::parse(&text).bytes != now.bytes => faults.push(format!("{path:?} has other bytes")),
+            Ok(text) if Golden::parse(&text).json != now.json => faults.push(format!("{path:?} has other JSON")),
+            Ok(_) => {}
+            Err(_) if bless => fs::write(&path, now.to_text()).expect("the golden file can be written"),
+            Err(error) => faults.push(format!("{path:?} is missing (bless it if the event is new): {error}")),
+        }
+    }
+    let hint =
+        "what was written to a log stays readable as it is: see the beginning of this file for how a message grows";
+    assert!(faults.is_empty(), "{}\n{hint}", faults.join("\n"));
+}
+
+/// Files of every version are read as what they say, and lie under the name of what they hold.
+fn read_all() {
+    for entry in fs::read_dir(directory()).expect("the golden files are there") {
+        let path = entry.expect("a directory entry").path();
+        let golden = Golden::parse(&fs::read_to_string(&path).expect("a golden file"));
+        let event = golden.decode();
+        let said: Event = serde_json::from_str(&golden.json).expect("the JSON of a golden file");
+        assert_eq!(event, said, "{path:?}");
+        let start = format!("{}-{}.", number(kind_of(&event)), kind_of(&event).name());
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a file name");
+        assert!(name.starts_with(&start), "{path:?} holds a {start}");
+    }
+}

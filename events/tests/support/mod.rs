@@ -1,0 +1,107 @@
+//! One sample of every event, with every field filled in.
+
+mod specs;
+
+use events::*;
+
+pub use specs::{cluster_spec, node_description, node_spec, service_spec, task_status};
+
+/// An id that is easy to find in the bytes of a golden file.
+pub fn id<I: Id>(number: u128) -> I {
+    I::from_bits(0x0a00_0000_0000_0000_0000_0000_0000_0000 + number)
+}
+
+/// An instant in January 2026, with digits down to the last nanosecond.
+pub fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_ns(1_767_225_600_123_456_789 + seconds * 1_000_000_000)
+}
+
+/// A sample of every event, in the order of the catalogue.
+pub fn samples() -> Vec<Kind> {
+    [cluster_samples(), node_samples(), service_samples(), task_samples()].concat()
+}
+
+fn cluster_samples() -> Vec<Kind> {
+    let (node, role) = (id(1), Role::Worker.into());
+    vec![
+        Kind::LeadershipAssumed(LeadershipAssumed { node, term: 3, version: "0.1.0".into(), feature_level_max: 1 }),
+        Kind::StateHashRecorded(StateHashRecorded { at_index: 4_096, hash: vec![0x5a; 16] }),
+        Kind::ClusterInitialised(ClusterInitialised { cluster: id(9), name: "default".into(), spec: cluster_spec() }),
+        Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec: cluster_spec() }),
+        Kind::JoinTokenRotated(JoinTokenRotated { role, secret_sha256: vec![0xa5; 32] }),
+        Kind::RootCaGenerated(RootCaGenerated { cert_pem: "root certificate".into(), digest: "3x7digest".into() }),
+        Kind::CertificateIssued(CertificateIssued {
+            node,
+            role,
+            cert_pem: "certificate".into(),
+            not_after: time(7_776_000),
+        }),
+    ]
+}
+
+fn node_samples() -> Vec<Kind> {
+    let (node, session) = (id(1), id(2));
+    vec![
+        Kind::NodeJoined(NodeJoined {
+            node,
+            spec: node_spec(),
+            hostname: "node-1".into(),
+            addr: "10.0.0.1:50000".into(),
+        }),
+        Kind::NodeRegistered(NodeRegistered { node, session, addr: "10.0.0.1:4242".into() }),
+        Kind::NodeDescribed(NodeDescribed { node, description: node_description() }),
+        Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: node_spec() }),
+        Kind::NodeBecameReady(NodeBecameReady { node }),
+        Kind::NodeBecameUnknown(NodeBecameUnknown { node }),
+        Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: time(15) }),
+        Kind::NodeDisconnected(NodeDisconnected { node, session }),
+        Kind::NodeRemoved(NodeRemoved { node, forced: true }),
+    ]
+}
+
+fn service_samples() -> Vec<Kind> {
+    let (service, reason) = (id(3), "2 of 3 tasks failed".to_owned());
+    let change = SpecChange::ManualRollback.into();
+    vec![
+        Kind::ServiceCreated(ServiceCreated { service, spec: service_spec() }),
+        Kind::ServiceSpecUpdated(ServiceSpecUpdated { service, spec: service_spec(), change }),
+        Kind::ServiceScaled(ServiceScaled { service, from: 3, to: 6 }),
+        Kind::ServiceRemoved(ServiceRemoved { service }),
+        Kind::UpdateStarted(UpdateStarted { service, slots: 6 }),
+        Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone() }),
+        Kind::UpdateCompleted(UpdateCompleted { service }),
+        Kind::RollbackStarted(RollbackStarted { service, reason }),
+    ]
+}
+
+fn task_samples() -> Vec<Kind> {
+    let (task, node, tasks) = (id(4), id(1), vec![id(4), id(5)]);
+    let claims = vec![GenericResource { kind: "gpu".into(), amount: 0, names: vec!["GPU-1".into(), "GPU-2".into()] }];
+    vec![
+        Kind::TaskCreated(TaskCreated {
+            task,
+            service: id(3),
+            spec_version: 17,
+            slot: 2,
+            node: Some(node),
+            desired: TaskState::Ready.into(),
+            replaces: Some(id(6)),
+            start_after: Some(time(5)),
+            cause: TaskCause::Restart.into(),
+        }),
+        Kind::TaskAssigned(TaskAssigned { task, node, claims }),
+        Kind::TaskPlacementFailed(TaskPlacementFailed {
+            tasks: tasks.clone(),
+            explanation: "no suitable node: 3 of 5 nodes lack 2 GiB".into(),
+        }),
+        Kind::TaskDesiredStateSet(TaskDesiredStateSet {
+            tasks: tasks.clone(),
+            desired: TaskState::Shutdown.into(),
+            cause: DesiredCause::ScaleDown.into(),
+        }),
+        Kind::TaskReported(TaskReported { task, status: task_status() }),
+        Kind::TaskRejected(TaskRejected { task, message: "rejected".into(), error: "no such label".into() }),
+        Kind::TaskOrphaned(TaskOrphaned { tasks: tasks.clone(), message: "node lost".into() }),
+        Kind::TaskReaped(TaskReaped { tasks }),
+    ]
+}
