@@ -15,8 +15,8 @@ use crate::fold::Folded;
 use crate::leader::{FatalError, Leader, Outcome};
 use crate::log::{Consensus, EntryKind, Loaded, LogStore, RocksStore};
 use crate::security::{
-    Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey, RootCertificate,
-    Subject,
+    Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
+    RootCertificate, Subject,
 };
 use crate::state_dir::StateDir;
 
@@ -56,7 +56,8 @@ pub fn start(state_dir: &StateDir, node: NodeId) -> Result<Core, Failure> {
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node), &loaded)?;
     let leader = Leader::new(node, env!("CARGO_PKG_VERSION"), consensus, folded);
     let spawned = driver::spawn(leader, Arc::clone(&store));
-    let (handle, thread) = spawned.map_err(|error| Failure::new(format!("no thread for the core: {error}"), "free some memory"))?;
+    let (handle, thread) =
+        spawned.map_err(|error| Failure::new(format!("no thread for the core: {error}"), "free some memory"))?;
     Ok(Core { handle, store, node, thread })
 }
 
@@ -96,12 +97,18 @@ impl Core {
     ///
     /// # Errors
     /// When keys cannot be made or written, or the log cannot be written.
-    pub async fn ensure_cluster(&self, certificates: &CertificateStore, hostname: &str, addr: &str) -> Result<(), Failure> {
+    pub async fn ensure_cluster(
+        &self,
+        certificates: &CertificateStore,
+        hostname: &str,
+        addr: &str,
+    ) -> Result<(), Failure> {
         self.wait_for_leadership().await?;
         if self.handle.state().cluster.id() != ClusterId::default() {
             return Ok(());
         }
-        let new = NewCluster::make(self.node, hostname, addr).map_err(|why| Failure::new(why, "report this as a bug"))?;
+        let new =
+            NewCluster::make(self.node, hostname, addr).map_err(|why| Failure::new(why, "report this as a bug"))?;
         let cert_pem = new.wish.cert_pem.clone();
         self.submit(Command::InitialiseCluster(Box::new(new.wish))).await?;
         // Should this fail, the next start issues a certificate anew.
@@ -176,7 +183,8 @@ impl NewCluster {
         let spec = ClusterSpec::default();
         let request = CertificateRequest::new().map_err(|error| text(&error))?;
         let subject = Subject { node, role: Role::Manager, cluster };
-        let issued = authority.sign(&request.csr_pem, subject, now, spec.cert_expiry()).map_err(|error| text(&error))?;
+        let issued =
+            authority.sign(&request.csr_pem, subject, now, spec.cert_expiry()).map_err(|error| text(&error))?;
         let wish = InitialiseCluster {
             cluster,
             spec,

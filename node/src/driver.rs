@@ -108,11 +108,19 @@ impl Handle {
 }
 
 fn stopping() -> Rejection {
-    Rejection::new(RejectionKind::Unavailable, "manager", "this manager is stopping", "ask another manager, or try again")
+    Rejection::new(
+        RejectionKind::Unavailable,
+        "manager",
+        "this manager is stopping",
+        "ask another manager, or try again",
+    )
 }
 
 /// Starts the thread. It ends when told to, or with the error that made it impossible to go on.
-pub fn spawn(leader: Leader, store: Arc<dyn LogStore>) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
+pub fn spawn(
+    leader: Leader,
+    store: Arc<dyn LogStore>,
+) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&leader)));
     let handle = Handle { inputs: inputs.clone(), published };

@@ -55,7 +55,10 @@ impl From<crate::log::LogError> for Failure {
 
 impl From<crate::fold::FoldError> for Failure {
     fn from(error: crate::fold::FoldError) -> Self {
-        Failure::new(error, "`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup")
+        Failure::new(
+            error,
+            "`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup",
+        )
     }
 }
 

@@ -114,7 +114,11 @@ impl Folded {
             let here = self.cluster.state_hash();
             if recorded.hash != here || recorded.at_index != self.cluster.position.index {
                 let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-                return Err(FoldError::Diverged { index: recorded.at_index, here: hex(&here), log: hex(&recorded.hash) });
+                return Err(FoldError::Diverged {
+                    index: recorded.at_index,
+                    here: hex(&here),
+                    log: hex(&recorded.hash),
+                });
             }
         }
         Ok(())

@@ -27,7 +27,8 @@ fn main() -> ExitCode {
 fn start(args: RunArgs) -> Result<(), Failure> {
     log_to_stderr(&args);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(format!("no threads for the runtime: {error}"), "free some memory"))?;
+    let runtime =
+        runtime.map_err(|error| Failure::new(format!("no threads for the runtime: {error}"), "free some memory"))?;
     runtime.block_on(async { if args.dev { node::dev::run(args).await } else { node::run::run(args).await } })
 }
 
@@ -35,5 +36,9 @@ fn start(args: RunArgs) -> Result<(), Failure> {
 fn log_to_stderr(args: &RunArgs) {
     let filter = EnvFilter::new(args.log_level.directive());
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() { lines.with_target(false).init() } else { lines.json().flatten_event(true).init() }
+    if std::io::stderr().is_terminal() {
+        lines.with_target(false).init()
+    } else {
+        lines.json().flatten_event(true).init()
+    }
 }

@@ -64,12 +64,18 @@ async fn dial(addr: &str, connector: Connector) -> Result<Channel, DialError> {
 ///
 /// # Errors
 /// When the token is malformed or of another cluster, the manager cannot be reached, or it refuses.
-pub async fn join(certificates: &CertificateStore, addr: &str, token: &str, hostname: &str) -> Result<Identity, Failure> {
+pub async fn join(
+    certificates: &CertificateStore,
+    addr: &str,
+    token: &str,
+    hostname: &str,
+) -> Result<Identity, Failure> {
     let parsed = JoinToken::from_str(token).map_err(|error| {
         let hint = error.hint();
         Failure::new(error, hint).with_code(code::NOT_ALLOWED)
     })?;
-    let root = fetch_root(&parsed, |connector| download_root(addr, connector)).await.map_err(|error| no_root(addr, error))?;
+    let root =
+        fetch_root(&parsed, |connector| download_root(addr, connector)).await.map_err(|error| no_root(addr, error))?;
     let connector = Connector::joiner(&root).map_err(|error| Failure::new(error, "report this as a bug"))?;
     let channel = dial(addr, connector).await.map_err(|error| unreachable(addr, &error))?;
     let request = CertificateRequest::new().map_err(|error| Failure::new(error, "report this as a bug"))?;
@@ -79,7 +85,8 @@ pub async fn join(certificates: &CertificateStore, addr: &str, token: &str, host
         csr_pem: request.csr_pem.clone(),
         hostname: hostname.to_owned(),
     };
-    let reply = CertificatesClient::new(channel).join(join).await.map_err(|status| refused(addr, &status))?.into_inner();
+    let reply =
+        CertificatesClient::new(channel).join(join).await.map_err(|status| refused(addr, &status))?.into_inner();
     certificates.save_root(&root)?;
     certificates.save(&reply.cert_pem, &request.key)?;
     Ok(certificates.load(clock::now())?)
@@ -111,7 +118,8 @@ fn no_root(addr: &str, error: BootstrapError<DialError>) -> Failure {
             Failure::new(error, hint).with_code(code::NOT_ALLOWED)
         }
         BootstrapError::Certificate(_) | BootstrapError::Tls(_) => {
-            Failure::new(error, "check that a manager of the cluster listens at this address").with_code(code::NOT_ALLOWED)
+            Failure::new(error, "check that a manager of the cluster listens at this address")
+                .with_code(code::NOT_ALLOWED)
         }
     }
 }

@@ -43,8 +43,17 @@ pub fn replay(state_dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let lines = [
         format!("frames    {} (last index {})", report.frames, cluster.position.index),
         format!("commands  {}", report.commands),
-        format!("events    {} in {seconds:.3} s, {:.0} a second", report.events, report.events as f64 / seconds.max(1e-9)),
-        format!("objects   {} nodes, {} services, {} tasks", cluster.nodes.len(), cluster.services.len(), cluster.tasks.len()),
+        format!(
+            "events    {} in {seconds:.3} s, {:.0} a second",
+            report.events,
+            report.events as f64 / seconds.max(1e-9)
+        ),
+        format!(
+            "objects   {} nodes, {} services, {} tasks",
+            cluster.nodes.len(),
+            cluster.services.len(),
+            cluster.tasks.len()
+        ),
         format!("verified  the chain of {} frames, {} recorded state hashes", report.frames, report.hashes),
         format!("state     {hash}"),
     ];

@@ -88,7 +88,10 @@ async fn run_worker(
     );
     tokio::spawn(renewal);
     let agent = agent(args, state_dir, &identity, hostname, managers.first, executor, credentials);
-    agent.run(shutdown).await.map_err(|error| Failure::new(error, "check the owner, mode and disk of the state directory"))
+    agent
+        .run(shutdown)
+        .await
+        .map_err(|error| Failure::new(error, "check the owner, mode and disk of the state directory"))
 }
 
 async fn run_manager(
@@ -118,7 +121,8 @@ async fn run_manager(
     tasks.spawn(async move { served.await.map_err(|error| Failure::new(error, hint)) });
     let served = serve::control(control, args.listen_control_api.clone(), context, shutdown.clone());
     tasks.spawn(async move { served.await.map_err(|error| Failure::new(error, hint)) });
-    let renewal = membership::keep_renewed(Arc::clone(&credentials), certificates.clone(), own.clone(), shutdown.clone());
+    let renewal =
+        membership::keep_renewed(Arc::clone(&credentials), certificates.clone(), own.clone(), shutdown.clone());
     tokio::spawn(renewal);
     let agent = agent(args, state_dir, &identity, hostname, own, executor, credentials);
     let ending = shutdown.clone();
@@ -135,7 +139,12 @@ async fn run_manager(
     let stopped = tokio::task::spawn_blocking(move || thread.join()).await;
     match stopped {
         Ok(Ok(result)) => result?,
-        Ok(Err(_)) | Err(_) => return Err(Failure::new("the core broke off: the state and an event did not fit", "report this as a bug, with the log above")),
+        Ok(Err(_)) | Err(_) => {
+            return Err(Failure::new(
+                "the core broke off: the state and an event did not fit",
+                "report this as a bug, with the log above",
+            ));
+        }
     }
     ended
 }
@@ -198,7 +207,8 @@ fn executor(args: &RunArgs) -> Result<Arc<dyn Executor>, Failure> {
             Ok(Arc::new(executor.map_err(|error| Failure::new(error, hint).with_code(code::USAGE))?))
         }
         ExecutorKind::Process => {
-            let swarmd = std::env::current_exe().map_err(|error| Failure::new(format!("swarmd cannot find itself: {error}"), ""))?;
+            let swarmd = std::env::current_exe()
+                .map_err(|error| Failure::new(format!("swarmd cannot find itself: {error}"), ""))?;
             let supervisor = move |dir: &std::path::Path| {
                 let mut command = std::process::Command::new(&swarmd);
                 command.arg("supervise").arg("--task-dir").arg(dir);
@@ -287,6 +297,7 @@ impl Managers {
 
     fn save(&self, state_dir: &StateDir) -> Result<(), Failure> {
         let path: PathBuf = state_dir.path().join(Self::FILE);
-        std::fs::write(&path, &self.first).map_err(|error| Failure::new(format!("{} cannot be written: {error}", path.display()), ""))
+        std::fs::write(&path, &self.first)
+            .map_err(|error| Failure::new(format!("{} cannot be written: {error}", path.display()), ""))
     }
 }

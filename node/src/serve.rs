@@ -36,7 +36,9 @@ pub async fn bind_remote(addr: SocketAddr) -> Result<TcpListener, Failure> {
 /// When another process listens there, or the path cannot be used.
 pub async fn bind_control(path: &Path) -> Result<UnixListener, Failure> {
     let hint = "choose another path with --listen-control-api";
-    let unusable = |error: std::io::Error| Failure::new(format!("the control socket {} cannot be used: {error}", path.display()), hint);
+    let unusable = |error: std::io::Error| {
+        Failure::new(format!("the control socket {} cannot be used: {error}", path.display()), hint)
+    };
     if UnixStream::connect(path).await.is_ok() {
         let sentence = format!("another process listens on the control socket {}", path.display());
         return Err(Failure::new(sentence, format!("stop it, or {hint}")));
@@ -63,7 +65,8 @@ pub async fn remote(
     context: Context,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let dispatcher = DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let dispatcher =
+        DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let certificates = CertificatesServer::new(CertificateApi::new(context));
     let incoming = security::incoming(listener, credentials);
     let server = Server::builder().add_service(dispatcher).add_service(certificates);

@@ -54,15 +54,15 @@ impl Certificates for CertificateApi {
             Peer::Operator { user } => user.clone(),
         };
         let JoinRequest { id, token, csr_pem, hostname } = request.into_inner();
-        let token = JoinToken::from_str(&token).map_err(|error| {
-            status(Rejection::invalid("join token", error.to_string(), error.hint()))
-        })?;
+        let token = JoinToken::from_str(&token)
+            .map_err(|error| status(Rejection::invalid("join token", error.to_string(), error.hint())))?;
         // A request that cannot be signed must not leave a node behind.
         check_request(&self.context.state(), &csr_pem)?;
         let command = Command::JoinNode { secret_sha256: token.secret_sha256(), hostname, addr: addr.clone() };
         let request = CoreRequest { id, actor: Actor::Joiner(addr), command, reason: None, correlation: None };
         let (_, subject) = refusal::execute(&self.context, request).await?;
-        let node: NodeId = subject.and_then(|id| id.parse().ok()).ok_or_else(|| broken("the new node has no id".to_owned()))?;
+        let node: NodeId =
+            subject.and_then(|id| id.parse().ok()).ok_or_else(|| broken("the new node has no id".to_owned()))?;
         let role = self.context.state().cluster.nodes.get(node).map(|node| node.role);
         let role = role.ok_or_else(|| status(Rejection::not_found("node", node)))?;
         Ok(Response::new(self.certify(node, role, &csr_pem).await?))
@@ -71,7 +71,12 @@ impl Certificates for CertificateApi {
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
         let Peer::Node { subject, .. } = self.context.gate().require(&request, Allowed::Nodes)? else {
             let hint = "nodes renew over TLS, with their present certificate";
-            return Err(status(Rejection::new(RejectionKind::Forbidden, "certificate", "this call is for nodes", hint)));
+            return Err(status(Rejection::new(
+                RejectionKind::Forbidden,
+                "certificate",
+                "this call is for nodes",
+                hint,
+            )));
         };
         let role = self.context.state().cluster.nodes.get(subject.node).map(|node| node.role);
         let role = role.ok_or_else(|| status(Rejection::not_found("node", subject.node)))?;
@@ -85,7 +90,8 @@ fn check_request(state: &Arc<Published>, csr_pem: &str) -> Result<(), Status> {
 }
 
 fn sign(state: &Published, subject: Subject, csr_pem: &str) -> Result<Issued, Status> {
-    let key = state.keyring.text(ROOT_KEY).ok_or_else(|| broken("this manager does not have the root's key".to_owned()))?;
+    let key =
+        state.keyring.text(ROOT_KEY).ok_or_else(|| broken("this manager does not have the root's key".to_owned()))?;
     let authority = Authority::from_pem(&state.cluster.settings.root_cert_pem, key);
     let authority = authority.map_err(|error| broken(error.to_string()))?;
     let expiry = state.cluster.spec().cert_expiry();

@@ -45,7 +45,11 @@ impl Control for ControlApi {
         let actor = self.context.actor(&self.caller(&request)?);
         let request = request.into_inner();
         if request.id == CommandId::default() {
-            return Err(status(Rejection::invalid("command", "the command has no id", "make a random id for each command")));
+            return Err(status(Rejection::invalid(
+                "command",
+                "the command has no id",
+                "make a random id for each command",
+            )));
         }
         if request.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
             let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
@@ -102,7 +106,10 @@ impl Control for ControlApi {
         } else {
             let ids = wanted.iter().map(|reference| resolve_service(cluster, reference));
             let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(|error| status(error.into()))?;
-            ids.into_iter().filter_map(|id| cluster.services.get(id)).map(|service| views::service(cluster, service)).collect()
+            ids.into_iter()
+                .filter_map(|id| cluster.services.get(id))
+                .map(|service| views::service(cluster, service))
+                .collect()
         };
         Ok(Response::new(ServiceList { services }))
     }
@@ -125,7 +132,11 @@ impl Control for ControlApi {
 }
 
 fn unknown_command() -> Status {
-    status(Rejection::invalid("command", "the request holds no command that this manager knows", "use the swarmctl of this version"))
+    status(Rejection::invalid(
+        "command",
+        "the request holds no command that this manager knows",
+        "use the swarmctl of this version",
+    ))
 }
 
 /// What a client asks, with its references resolved.
@@ -137,10 +148,9 @@ fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
             Command::UpdateNode { node: resolve_node(cluster, &wish.node)?, spec: wish.spec, version: wish.version }
         }
         Wish::RemoveNode(wish) => Command::RemoveNode { node: resolve_node(cluster, &wish.node)?, force: wish.force },
-        Wish::CreateService(wish) => Command::CreateService {
-            spec: Box::new(wish.spec),
-            registry_auth: wish.registry_auth.map(SecretText),
-        },
+        Wish::CreateService(wish) => {
+            Command::CreateService { spec: Box::new(wish.spec), registry_auth: wish.registry_auth.map(SecretText) }
+        }
         Wish::UpdateService(wish) => Command::UpdateService {
             service: resolve_service(cluster, &wish.service)?,
             spec: Box::new(wish.spec),
@@ -157,7 +167,8 @@ fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
 
 /// A new token needs randomness, which the core does not have.
 fn rotate(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
-    let broken = |why: String| Rejection::new(commands::RejectionKind::Unavailable, "join token", why, "report this as a bug");
+    let broken =
+        |why: String| Rejection::new(commands::RejectionKind::Unavailable, "join token", why, "report this as a bug");
     let root = RootCertificate::from_pem(&cluster.settings.root_cert_pem).map_err(|error| broken(error.to_string()))?;
     let token = JoinToken::generate(&root).ok_or_else(|| broken("this machine gives no random bytes".to_owned()))?;
     let secret_sha256 = token.secret_sha256();
@@ -183,6 +194,8 @@ fn select_tasks<'a>(cluster: &'a Cluster, request: &ListTasksRequest) -> Result<
     if request.live == Some(true) {
         tasks.retain(|task| task.is_wanted());
     }
-    tasks.sort_by_key(|task| (cluster.spec_of(task).name(), task.instance(), std::cmp::Reverse(task.created_index), task.id));
+    tasks.sort_by_key(|task| {
+        (cluster.spec_of(task).name(), task.instance(), std::cmp::Reverse(task.created_index), task.id)
+    });
     Ok(tasks)
 }

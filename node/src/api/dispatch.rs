@@ -41,7 +41,12 @@ impl DispatchApi {
             Peer::Node { subject, address } => Ok((subject, address.to_string())),
             Peer::Operator { .. } | Peer::Anonymous { .. } => {
                 let hint = "agents call over TLS, with their node's certificate";
-                Err(status(Rejection::new(commands::RejectionKind::Forbidden, "session", "this call is for nodes", hint)))
+                Err(status(Rejection::new(
+                    commands::RejectionKind::Forbidden,
+                    "session",
+                    "this call is for nodes",
+                    hint,
+                )))
             }
         }
     }

@@ -33,7 +33,11 @@ pub(super) fn stream(
     for kind in &request.kinds {
         if !events::catalogue::NAMES.contains(&kind.as_str()) {
             let sentence = format!("there is no kind of event \"{kind}\"");
-            return Err(Rejection::invalid("event kind", sentence, format!("kinds are {}", events::catalogue::NAMES.join(", "))));
+            return Err(Rejection::invalid(
+                "event kind",
+                sentence,
+                format!("kinds are {}", events::catalogue::NAMES.join(", ")),
+            ));
         }
     }
     let object = request.object.as_deref().map(|reference| resolve(&context.state().cluster, reference)).transpose()?;
@@ -140,7 +144,14 @@ impl Teller {
             };
             let subjects = event.kind.as_ref().map(events::Kind::subjects).unwrap_or_default();
             let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
-            records.push(EventRecord { index: header.index, ordinal, log_time: header.log_time, event, command, subjects });
+            records.push(EventRecord {
+                index: header.index,
+                ordinal,
+                log_time: header.log_time,
+                event,
+                command,
+                subjects,
+            });
         }
         records
     }

@@ -15,8 +15,8 @@ pub use dispatch::DispatchApi;
 
 use std::sync::Arc;
 
-use commands::{Actor, Rejection};
 use ::events::{Duration, NodeId};
+use commands::{Actor, Rejection};
 
 use crate::driver::{Handle, Published};
 use crate::log::LogStore;

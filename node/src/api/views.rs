@@ -4,7 +4,8 @@ use events::{Resources, Role, TaskState, TaskStatus};
 use projections::views::overview::replicas;
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
 use wire::v1::{
-    ClusterView, JoinTokens, Meta, NodeState, NodeView, ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
+    ClusterView, JoinTokens, Meta, NodeState, NodeView, ServiceView, TaskView, UpdateState as WireUpdateState,
+    UpdateStatus,
 };
 
 use crate::driver::Published;
@@ -110,5 +111,10 @@ fn status(task: &Task) -> TaskStatus {
         return TaskStatus { state: task.state.into(), ..(**status).clone() };
     }
     let message = if task.state < TaskState::Assigned { "waits to be placed" } else { "waits for its node to take it" };
-    TaskStatus { state: task.state.into(), at: Some(task.updated_at), message: message.to_owned(), ..Default::default() }
+    TaskStatus {
+        state: task.state.into(),
+        at: Some(task.updated_at),
+        message: message.to_owned(),
+        ..Default::default()
+    }
 }

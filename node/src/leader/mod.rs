@@ -12,9 +12,9 @@ mod timers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use commands::{Actor, Command, Rejection, RejectionKind};
 use events::{CommandId, NodeId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
-use commands::{Actor, Command, Rejection, RejectionKind};
 
 use crate::fold::{FoldError, Folded};
 use crate::log::{AppliedFrame, CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange};

@@ -115,9 +115,14 @@ impl Draft {
         }
         let actor = wish.actor.record(Some(self.base.leader));
         if let Some(answer) = self.next.requests.answer(&actor, wish.id) {
-            return Some(Outcome::Committed { index: answer.index, subject: answer.subject.as_deref().map(str::to_owned) });
+            return Some(Outcome::Committed {
+                index: answer.index,
+                subject: answer.subject.as_deref().map(str::to_owned),
+            });
         }
-        let same = |record: &&CommandRecord| record.id == wish.id && record.actor.subject == actor.subject && record.actor.kind == actor.kind;
+        let same = |record: &&CommandRecord| {
+            record.id == wish.id && record.actor.subject == actor.subject && record.actor.kind == actor.kind
+        };
         let record = self.records.iter().rev().find(same)?;
         Some(Outcome::Committed { index: self.at.index, subject: record.subject.clone() })
     }
@@ -145,7 +150,8 @@ impl Draft {
             self.events.push(event);
         }
         self.volatile.extend(decision.volatile);
-        self.answers.push((wish.ticket, Outcome::Committed { index: self.at.index, subject: decision.subject.clone() }));
+        self.answers
+            .push((wish.ticket, Outcome::Committed { index: self.at.index, subject: decision.subject.clone() }));
         self.records.push(CommandRecord {
             id: wish.id,
             kind: wish.command.name().to_owned(),
@@ -170,7 +176,11 @@ impl Draft {
     }
 
     /// The frame, ready to be proposed; nothing if the turn changed nothing.
-    pub(super) fn finish(mut self, lead: &mut Lead, answers: &mut Vec<(Ticket, Outcome)>) -> Option<(Proposal, Vec<u8>)> {
+    pub(super) fn finish(
+        mut self,
+        lead: &mut Lead,
+        answers: &mut Vec<(Ticket, Outcome)>,
+    ) -> Option<(Proposal, Vec<u8>)> {
         if self.events.is_empty() && self.volatile.is_empty() {
             lead.timers.set(&self.settled.wakes);
             lead.left = self.settled.left;
