@@ -124,6 +124,7 @@ fn a_report_is_cut_to_its_bounds() {
         oom_killed: true,
         pid: 7,
         ports: vec![PortConfig { name: long.clone(), ..Default::default() }; PORTS_MAX + 1],
+        warnings: vec![long.clone(); WARNINGS_MAX + 1],
     };
     let failed = TaskStatus {
         message: format!("a{long}"),
@@ -140,6 +141,8 @@ fn a_report_is_cut_to_its_bounds() {
     assert_eq!((container.container_id.len(), container.ports.len()), (NAME_BYTES_MAX, PORTS_MAX));
     assert_eq!((container.exit_code, container.oom_killed, container.pid), (Some(3), true, 7));
     assert!(container.ports.iter().all(|port| port.name.len() <= NAME_BYTES_MAX));
+    assert_eq!(container.warnings.len(), WARNINGS_MAX);
+    assert!(container.warnings.iter().all(|text| text.len() <= TEXT_BYTES_MAX));
 }
 
 #[test]

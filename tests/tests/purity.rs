@@ -1,0 +1,129 @@
+//! The shape of the workspace, as ARCHITECTURE.md draws it: which crate may know which, and what the core may be built on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Node, PackageId};
+
+/// Crates that decide and compute, and do nothing else.
+const CORE: [&str; 4] = ["events", "projections", "commands", "reconcilers"];
+
+/// What the core may not be built on, however far down. Cargo unites the features of all crates, so `rand_core`, whose
+/// interface the persistent maps know, brings a source of randomness with it that only the shell asks for.
+const IMPURE: [(&str, &str); 8] = [
+    ("bollard", "containers are run by executors"),
+    ("mio", "the core does no I/O"),
+    ("raft", "consensus belongs to the shell"),
+    ("rand", "the core draws no randomness"),
+    ("rocksdb", "storage belongs to the shell"),
+    ("rustix", "the core asks nothing of the operating system"),
+    ("tokio", "nothing in the core waits"),
+    ("tonic", "the core does no I/O"),
+];
+
+/// The arrows of the picture, and those that follow from them: a crate and the crates of ours that it may depend on.
+const ARROWS: [(&str, &[&str]); 8] = [
+    ("events", &[]),
+    ("projections", &["events"]),
+    ("commands", &["events", "projections"]),
+    ("reconcilers", &["events", "projections"]),
+    ("wire", &["events"]),
+    ("node", &["events", "projections", "commands", "reconcilers", "wire"]),
+    ("cli", &["events", "wire"]),
+    ("tests", &["events", "projections", "commands", "reconcilers", "wire", "node", "cli"]),
+];
+
+/// The packages of the workspace and all that they are built on.
+struct Graph {
+    metadata: Metadata,
+}
+
+impl Graph {
+    fn read() -> Self {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+        let metadata = MetadataCommand::new().manifest_path(manifest).exec().expect("cargo describes the workspace");
+        Self { metadata }
+    }
+
+    fn name(&self, id: &PackageId) -> &str {
+        self.metadata[id].name.as_str()
+    }
+
+    fn nodes(&self) -> &[Node] {
+        &self.metadata.resolve.as_ref().expect("cargo resolves dependencies").nodes
+    }
+
+    fn member(&self, name: &str) -> &PackageId {
+        let found = self.metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == name);
+        &found.unwrap_or_else(|| panic!("there is no crate {name}")).id
+    }
+
+    /// Everything that a crate is linked with, and by whom each was brought in.
+    fn linked_with<'a>(&'a self, root: &'a PackageId) -> BTreeMap<&'a PackageId, &'a PackageId> {
+        let nodes: BTreeMap<_, _> = self.nodes().iter().map(|node| (&node.id, node)).collect();
+        let mut found = BTreeMap::new();
+        let mut open = vec![root];
+        while let Some(by) = open.pop() {
+            let normal = |kind: &cargo_metadata::DepKindInfo| kind.kind == DependencyKind::Normal;
+            for dependency in nodes[by].deps.iter().filter(|dependency| dependency.dep_kinds.iter().any(normal)) {
+                if found.insert(&dependency.pkg, by).is_none() {
+                    open.push(&dependency.pkg);
+                }
+            }
+        }
+        found
+    }
+}
+
+#[test]
+fn the_core_is_pure() {
+    let graph = Graph::read();
+    let impure = BTreeMap::from(IMPURE);
+    for core in CORE {
+        let linked = graph.linked_with(graph.member(core));
+        assert!(!linked.is_empty(), "{core} is built on something");
+        for (id, by) in linked {
+            if let Some(reason) = impure.get(graph.name(id)) {
+                panic!("{core} is built on {} (by {}): {reason}", graph.name(id), graph.name(by));
+            }
+        }
+    }
+}
+
+/// So that the test above cannot pass by looking at nothing.
+#[test]
+fn the_shell_is_not() {
+    let graph = Graph::read();
+    let linked = graph.linked_with(graph.member("node"));
+    let names: BTreeSet<&str> = linked.keys().map(|id| graph.name(id)).collect();
+    for (name, _) in IMPURE {
+        assert!(names.contains(name), "the node is not built on {name}: is it still the name of a crate?");
+    }
+}
+
+#[test]
+fn crates_know_only_what_the_picture_says() {
+    let graph = Graph::read();
+    let allowed = BTreeMap::from(ARROWS);
+    let ours: BTreeSet<&str> =
+        graph.metadata.workspace_packages().iter().map(|package| package.name.as_str()).collect();
+    assert_eq!(ours, allowed.keys().copied().collect(), "a crate is missing in the picture, or gone");
+    for package in graph.metadata.workspace_packages() {
+        let name = package.name.as_str();
+        // Of every kind: a crate that another one knows in its tests alone can no longer be read without it.
+        for dependency in package.dependencies.iter().filter(|dependency| ours.contains(dependency.name.as_str())) {
+            let arrow = allowed[name].contains(&dependency.name.as_str());
+            assert!(arrow, "{name} may not depend on {}: the arrow is not in the picture", dependency.name);
+        }
+    }
+}
+
+#[test]
+fn the_core_has_one_set_of_bans() {
+    let bans = CORE.map(|core| {
+        let path = format!("{}/../{core}/clippy.toml", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    });
+    for (core, text) in CORE.iter().zip(&bans) {
+        assert!(*text == bans[0], "{core}/clippy.toml differs from events/clippy.toml");
+    }
+}
