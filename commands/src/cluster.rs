@@ -2,11 +2,10 @@
 
 use events::{
     CertificateIssued, ClusterId, ClusterInitialised, ClusterSpec, ClusterSpecUpdated, JoinTokenRotated, Kind,
-    LeadershipAssumed, NodeBecameUnknown, NodeId, NodeJoined, NodeSpec, Role, RootCaGenerated, StateHashRecorded,
-    VolatilePayload, frame,
+    LeadershipAssumed, NodeId, NodeJoined, NodeSpec, Role, RootCaGenerated, StateHashRecorded, VolatilePayload, frame,
 };
 use projections::settings::{ROOT_KEY, token_key};
-use projections::{CLUSTER_NAME, Cluster, Liveness};
+use projections::{CLUSTER_NAME, Cluster};
 
 use crate::version::in_sequence;
 use crate::{Decision, InitialiseCluster, Rejection, SecretText, validate};
@@ -57,17 +56,10 @@ pub(crate) fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<De
     })
 }
 
-/// A new leader has heard no node, so it takes none for ready, and gives each the whole grace period.
-pub(crate) fn assume_leadership(state: &Cluster, node: NodeId, term: u64, version: &str) -> Decision {
-    let assumed =
-        LeadershipAssumed { node, term, version: version.to_owned(), feature_level_max: frame::FEATURE_LEVEL };
-    let heard_before = state.nodes.values().filter(|node| match node.liveness {
-        Liveness::Ready | Liveness::Disconnected => true,
-        Liveness::Unknown | Liveness::Down => false,
-    });
-    let unknown = heard_before.map(|node| Kind::NodeBecameUnknown(NodeBecameUnknown { node: node.id }));
-    let events = std::iter::once(Kind::LeadershipAssumed(assumed)).chain(unknown).collect();
-    Decision { events, volatile: Vec::new(), subject: Some(node.to_string()) }
+/// A manager leads from here on.
+pub(crate) fn assume_leadership(node: NodeId, term: u64, version: &str) -> Decision {
+    let (version, feature_level_max) = (version.to_owned(), frame::FEATURE_LEVEL);
+    Decision::one(node, Kind::LeadershipAssumed(LeadershipAssumed { node, term, version, feature_level_max }))
 }
 
 /// Notes the state's hash, which every manager compares with its own.
@@ -108,6 +100,7 @@ mod tests {
     use crate::testing::{Story, initialise_wish, manager, operator, registered, removed, this_manager, worker};
     use crate::{Command, RejectionKind};
     use events::NodeDeclaredDown;
+    use projections::Liveness;
 
     fn update(spec: ClusterSpec, version: Option<u64>) -> Command {
         Command::UpdateCluster { spec, version }
@@ -158,12 +151,10 @@ mod tests {
         }
         let last_heard = events::Timestamp::default();
         story.given([Kind::NodeDeclaredDown(NodeDeclaredDown { node: lost, last_heard })]);
-        let decision = story.accept(&this_manager(), assume());
-        let unknown = |node| Kind::NodeBecameUnknown(NodeBecameUnknown { node });
-        assert_eq!(decision.events[0].name(), "leadership_assumed");
-        assert_eq!(decision.events[1..], [unknown(manager()), unknown(worker())]);
-        assert!(story.state.nodes.get(silent).is_some_and(|node| node.liveness == Liveness::Unknown));
         assert_eq!(story.accept(&this_manager(), assume()).events.len(), 1);
+        let liveness = |node| story.state.nodes.get(node).map(|node| node.liveness);
+        assert_eq!([manager(), worker(), silent].map(liveness), [Some(Liveness::Unknown); 3]);
+        assert_eq!(liveness(lost), Some(Liveness::Down));
     }
 
     #[test]

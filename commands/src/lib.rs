@@ -282,9 +282,7 @@ pub fn decide(state: &Cluster, actor: &Actor, command: &Command, ctx: &mut Ctx) 
     actor.may(command)?;
     match command {
         Command::InitialiseCluster(wish) => cluster::initialise(state, wish),
-        Command::AssumeLeadership { node, term, version } => {
-            Ok(cluster::assume_leadership(state, *node, *term, version))
-        }
+        Command::AssumeLeadership { node, term, version } => Ok(cluster::assume_leadership(*node, *term, version)),
         Command::RecordStateHash { index, hash } => Ok(cluster::record_state_hash(*index, hash)),
         Command::UpdateCluster { spec, version } => cluster::update(state, spec, *version),
         Command::RotateJoinToken { role, token, secret_sha256 } => {

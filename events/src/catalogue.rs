@@ -65,7 +65,6 @@ catalogue! {
     NodeDescribed "node_described" |event| [event.node];
     NodeSpecUpdated "node_spec_updated" |event| [event.node];
     NodeBecameReady "node_became_ready" |event| [event.node];
-    NodeBecameUnknown "node_became_unknown" |event| [event.node];
     NodeDeclaredDown "node_declared_down" |event| [event.node];
     NodeDisconnected "node_disconnected" |event| [event.node];
     NodeRemoved "node_removed" |event| [event.node];

@@ -33,7 +33,6 @@ fn number(kind: &Kind) -> u32 {
         Kind::NodeDescribed(_) => 204,
         Kind::NodeSpecUpdated(_) => 205,
         Kind::NodeBecameReady(_) => 210,
-        Kind::NodeBecameUnknown(_) => 211,
         Kind::NodeDeclaredDown(_) => 212,
         Kind::NodeDisconnected(_) => 213,
         Kind::NodeRemoved(_) => 217,

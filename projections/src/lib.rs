@@ -136,7 +136,7 @@ impl Cluster {
     pub fn apply_into(&mut self, event: &Event, at: &Stamp, touched: &mut Touched) {
         let kind = event.kind.as_ref().expect("unknown events are dropped or refused when a frame is decoded");
         match kind {
-            Kind::LeadershipAssumed(_) => touched.everything = true,
+            Kind::LeadershipAssumed(_) => nodes::leader_changed(self, at, touched),
             Kind::StateHashRecorded(_) => {}
             Kind::ClusterInitialised(event) => settings::initialised(self, event, at, touched),
             Kind::ClusterSpecUpdated(event) => settings::spec_updated(self, &event.spec, at, touched),
@@ -148,7 +148,6 @@ impl Cluster {
             Kind::NodeDescribed(event) => nodes::described(self, event, touched),
             Kind::NodeSpecUpdated(event) => nodes::spec_updated(self, event, at, touched),
             Kind::NodeBecameReady(event) => nodes::heard(self, event.node, Liveness::Ready, at, touched),
-            Kind::NodeBecameUnknown(event) => nodes::heard(self, event.node, Liveness::Unknown, at, touched),
             Kind::NodeDeclaredDown(event) => nodes::heard(self, event.node, Liveness::Down, at, touched),
             Kind::NodeDisconnected(event) => nodes::heard(self, event.node, Liveness::Disconnected, at, touched),
             Kind::NodeRemoved(event) => nodes::removed(self, event, touched),

@@ -161,6 +161,19 @@ pub(crate) fn heard(cluster: &mut Cluster, node: NodeId, liveness: Liveness, at:
     });
 }
 
+/// A new leader has heard no node: each has the whole grace period to be heard of.
+pub(crate) fn leader_changed(cluster: &mut Cluster, at: &Stamp, touched: &mut Touched) {
+    let heard_before = cluster.nodes.values().filter(|node| match node.liveness {
+        Liveness::Ready | Liveness::Disconnected => true,
+        Liveness::Unknown | Liveness::Down => false,
+    });
+    let heard_before: Vec<NodeId> = heard_before.map(|node| node.id).collect();
+    for node in heard_before {
+        heard(cluster, node, Liveness::Unknown, at, touched);
+    }
+    touched.everything = true;
+}
+
 pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, touched: &mut Touched) {
     let node =
         cluster.nodes.remove(event.node).unwrap_or_else(|| panic!("node {} is not there to be removed", event.node));

@@ -25,7 +25,6 @@ pub fn phrase(kind: &Kind, names: &Names) -> String {
         Kind::NodeDescribed(e) => format!("{}: runs {}", name(&e.node), e.description.executor),
         Kind::NodeSpecUpdated(e) => format!("{}: availability {}", name(&e.node), e.spec.availability().name()),
         Kind::NodeBecameReady(e) => name(&e.node),
-        Kind::NodeBecameUnknown(e) => name(&e.node),
         Kind::NodeDeclaredDown(e) => format!("{}: last heard of at {}", name(&e.node), e.last_heard),
         Kind::NodeDisconnected(e) => name(&e.node),
         Kind::NodeRemoved(e) => format!("{}{}", name(&e.node), if e.forced { ": by force" } else { "" }),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Command;
 use crate::testing::{Story, manager, node, operator, registered, removed, session, this_manager, web, worker};
-use events::{Annotations, Availability, Id, NodeBecameUnknown, TaskState};
+use events::{Annotations, Availability, Id, TaskState};
 
 fn register(id: NodeId, number: u128, description: NodeDescription) -> Command {
     let (session, description) = (session(number), Box::new(description));
@@ -76,7 +76,9 @@ fn a_heartbeat_counts_in_the_open_session_also_for_a_new_leader() {
     assert_eq!(stale.kind, RejectionKind::Conflict);
     assert!(stale.sentence.starts_with("session ended"), "{}", stale.sentence);
 
-    story.given([Kind::NodeBecameUnknown(NodeBecameUnknown { node: worker() })]);
+    let (node_id, version, feature_level_max) = (manager(), String::new(), 1);
+    let assumed = events::LeadershipAssumed { node: node_id, term: 2, version, feature_level_max };
+    story.given([Kind::LeadershipAssumed(assumed)]);
     assert_eq!(names(&story.accept(&node(worker()), hear(1))), ["node_became_ready"]);
     assert_eq!(worker_of(&story).liveness, Liveness::Ready);
 

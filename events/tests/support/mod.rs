@@ -52,7 +52,6 @@ fn node_samples() -> Vec<Kind> {
         Kind::NodeDescribed(NodeDescribed { node, description: node_description() }),
         Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: node_spec() }),
         Kind::NodeBecameReady(NodeBecameReady { node }),
-        Kind::NodeBecameUnknown(NodeBecameUnknown { node }),
         Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: time(15) }),
         Kind::NodeDisconnected(NodeDisconnected { node, session }),
         Kind::NodeRemoved(NodeRemoved { node, forced: true }),
