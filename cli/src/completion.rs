@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap_complete::engine::CompletionCandidate;
-use wire::v1::ListTasksRequest;
+use wire::v1::{ListTasksRequest, TaskView};
 
 use crate::SOCKET_VARIABLE;
 use crate::failure::Failure;
-use crate::format::node;
+use crate::format::{node, task};
 use crate::grpc::Connection;
 use crate::manager::Manager;
 
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Names of services.
 pub fn services() -> Vec<CompletionCandidate> {
-    ask(async |manager: &mut Connection| {
+    ask(socket(), async |manager: &mut Connection| {
         let services = manager.services(Vec::new()).await?;
         Ok(services.iter().map(|service| CompletionCandidate::new(service.spec.name())).collect())
     })
@@ -25,33 +25,63 @@ pub fn services() -> Vec<CompletionCandidate> {
 
 /// Names of nodes.
 pub fn nodes() -> Vec<CompletionCandidate> {
-    ask(async |manager: &mut Connection| {
+    ask(socket(), async |manager: &mut Connection| {
         let nodes = manager.nodes(Vec::new()).await?;
         Ok(nodes.iter().map(|found| CompletionCandidate::new(node::name(found))).collect())
     })
 }
 
-/// Ids of tasks, with their names as help.
+/// Ids of tasks, with their places in their services as help.
 pub fn tasks() -> Vec<CompletionCandidate> {
-    ask(async |manager: &mut Connection| {
+    ask(socket(), async |manager: &mut Connection| {
         let list = manager.tasks(ListTasksRequest::default()).await?;
-        let candidate = |task: &wire::v1::TaskView| {
-            let place = format!("{}.{}", task.service_name, task.slot);
-            CompletionCandidate::new(task.id.to_string()).help(Some(place.into()))
+        let candidate = |found: &TaskView| {
+            CompletionCandidate::new(found.id.to_string()).help(Some(task::place(found, false).into()))
         };
         Ok(list.tasks.iter().map(candidate).collect())
     })
 }
 
+/// The socket that the shell's environment names; a flag on the line that is being typed is not seen here.
+fn socket() -> PathBuf {
+    std::env::var_os(SOCKET_VARIABLE).map_or_else(|| PathBuf::from(wire::DEFAULT_SOCKET), PathBuf::from)
+}
+
 /// Asks the manager for names. A shell that completes has no place for an error, so any error means no names.
-fn ask(
-    question: impl AsyncFnOnce(&mut Connection) -> Result<Vec<CompletionCandidate>, Failure>,
-) -> Vec<CompletionCandidate> {
-    let socket = std::env::var_os(SOCKET_VARIABLE).map_or_else(|| PathBuf::from(wire::DEFAULT_SOCKET), PathBuf::from);
+fn ask<Q>(socket: PathBuf, question: Q) -> Vec<CompletionCandidate>
+where
+    Q: AsyncFnOnce(&mut Connection) -> Result<Vec<CompletionCandidate>, Failure>,
+{
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let answer = runtime.block_on(async {
         let mut manager = Connection::new(socket);
         tokio::time::timeout(PATIENCE, question(&mut manager)).await
     });
     answer.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_manager_there_are_no_names_and_no_noise() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let names = ask(directory.path().join("none"), async |manager: &mut Connection| {
+            manager.services(Vec::new()).await.map(|_| vec![CompletionCandidate::new("never")])
+        });
+        assert!(names.is_empty());
+    }
+
+    #[test]
+    fn a_manager_that_does_not_answer_is_given_up() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("silent");
+        let silent = std::os::unix::net::UnixListener::bind(&socket).expect("a fresh directory takes a socket");
+        let names = ask(socket, async |manager: &mut Connection| {
+            manager.services(Vec::new()).await.map(|_| vec![CompletionCandidate::new("never")])
+        });
+        assert!(names.is_empty());
+        drop(silent);
+    }
 }

@@ -155,13 +155,11 @@ impl From<Status> for Failure {
             | Code::Internal
             | Code::DataLoss => Kind::Other,
         };
-        match kind {
-            Kind::Unreachable => {
-                Self::new(kind, format!("the connection to the manager was lost: {}", status.message()))
-            }
-            _ if status.message().is_empty() => Self::new(kind, format!("the manager answered: {}", status.code())),
-            _ => Self::new(kind, format!("the manager answered: {}", status.message())),
+        let said = if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
+        if kind == Kind::Unreachable {
+            return Self::new(kind, format!("the connection to the manager was lost: {said}"));
         }
+        Self::new(kind, format!("the manager answered: {said}"))
     }
 }
 

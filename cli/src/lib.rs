@@ -118,3 +118,6 @@ pub fn tell(failure: &Failure, format: Format, err: &mut dyn std::io::Write) -> 
     }
     failure.kind.exit_code()
 }
+
+#[cfg(test)]
+mod tests;

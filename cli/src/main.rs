@@ -11,7 +11,8 @@ use events::{CommandId, Id, Timestamp};
 fn main() -> ExitCode {
     // Answers the shell's question and ends the process if this is one.
     clap_complete::CompleteEnv::with_factory(cli::command).complete();
-    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    // Not locked: progress is drawn on the same terminal by a thread of its own.
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let code = match cli::parse(std::env::args_os()) {
         Ok(cli) => run(&cli, &mut out, &mut err),
         Err(Stop::Help(help)) => u8::from(help.print().is_err()),

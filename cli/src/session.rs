@@ -28,7 +28,7 @@ pub trait Clock {
 pub struct Surroundings<'a> {
     /// Data, and nothing else.
     pub out: &'a mut dyn Write,
-    /// Progress, notes and errors.
+    /// Progress, notes and errors. Not a locked stderr: where `interactive`, another thread draws on that.
     pub err: &'a mut dyn Write,
     /// Whether a person watches `err`: progress is drawn, and waiting is the default.
     pub interactive: bool,

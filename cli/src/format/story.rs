@@ -31,7 +31,7 @@ pub fn line(record: &EventRecord, names: &Names) -> String {
 
 fn columns(cells: [&str; 5]) -> String {
     let [index, time, event, by, what] = cells;
-    format!("{index:<10}{time:<27}{event:<26}{by:<21}{what}\n")
+    format!("{index:<10}{time:<27}{event:<26}{by:<20} {what}\n")
 }
 
 /// Who or what caused an event.

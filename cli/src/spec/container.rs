@@ -11,7 +11,7 @@ use crate::values::{duration, env, host, pair};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Container")]
-pub struct ContainerFlags {
+pub(super) struct ContainerFlags {
     /// Word of the command that replaces the image's entrypoint; repeat it for each word
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     command: Vec<String>,
@@ -74,7 +74,7 @@ pub struct ContainerFlags {
 }
 
 impl ContainerFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         let container = container(spec);
         replace(&mut container.command, &self.command);
         replace(&mut container.args, &self.args);

@@ -10,7 +10,7 @@ use crate::values::duration;
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Health check")]
-pub struct HealthFlags {
+pub(super) struct HealthFlags {
     /// Command line that the container's shell runs; it is well if that ends with 0
     #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
     health_cmd: Option<String>,
@@ -41,7 +41,7 @@ pub struct HealthFlags {
 }
 
 impl HealthFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         if *self == Self::default() {
             return;
         }

@@ -7,7 +7,7 @@ use crate::failure::{Failure, Kind};
 use crate::values::pair;
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
-pub struct IdentityFlags {
+pub(super) struct IdentityFlags {
     /// Label of the service; the given ones replace all it has
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     label: Vec<(String, String)>,
@@ -18,7 +18,7 @@ pub struct IdentityFlags {
 }
 
 impl IdentityFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
         if !self.label.is_empty() {
             spec.annotations.get_or_insert_default().labels = self.label.iter().cloned().collect();
         }

@@ -8,7 +8,7 @@ use crate::values::mount;
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Mounts")]
-pub struct MountFlags {
+pub(super) struct MountFlags {
     /// Directory of the host; the given ones replace all bind mounts
     #[arg(long, value_name = "SOURCE:TARGET[:OPTIONS]", value_parser = mount::parse_bind)]
     bind: Vec<Mount>,
@@ -23,7 +23,7 @@ pub struct MountFlags {
 }
 
 impl MountFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         let mounts = &mut container(spec).mounts;
         for (kind, given) in
             [(MountType::Bind, &self.bind), (MountType::Volume, &self.volume), (MountType::Tmpfs, &self.tmpfs)]

@@ -8,7 +8,7 @@ use crate::values::constraint;
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Placement")]
-pub struct PlacementFlags {
+pub(super) struct PlacementFlags {
     /// Condition that a node must meet, such as node.labels.zone==east; the given ones replace all
     #[arg(long, value_name = "EXPRESSION", value_parser = constraint::parse)]
     constraint: Vec<String>,
@@ -23,7 +23,7 @@ pub struct PlacementFlags {
 }
 
 impl PlacementFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         if *self == Self::default() {
             return;
         }

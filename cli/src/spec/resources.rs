@@ -8,7 +8,7 @@ use crate::values::{cpus, generic, size};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Resources")]
-pub struct ResourceFlags {
+pub(super) struct ResourceFlags {
     /// Memory that a node must have free, such as 512M
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory_reservation: Option<u64>,
@@ -31,7 +31,7 @@ pub struct ResourceFlags {
 }
 
 impl ResourceFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         if *self == Self::default() {
             return;
         }

@@ -21,7 +21,7 @@ enum Condition {
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Restart")]
-pub struct RestartFlags {
+pub(super) struct RestartFlags {
     /// Which ends of a task call for a restart (any unless given)
     #[arg(long, value_name = "CONDITION")]
     restart_condition: Option<Condition>,
@@ -40,7 +40,7 @@ pub struct RestartFlags {
 }
 
 impl RestartFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         if *self == Self::default() {
             return;
         }

@@ -36,7 +36,7 @@ enum Order {
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Updates")]
-pub struct UpdateFlags {
+pub(super) struct UpdateFlags {
     /// Tasks replaced at the same time; 0 for all (1 unless given)
     #[arg(long, value_name = "NUMBER")]
     update_parallelism: Option<u64>,
@@ -64,7 +64,7 @@ pub struct UpdateFlags {
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Rollbacks")]
-pub struct RollbackFlags {
+pub(super) struct RollbackFlags {
     /// Tasks put back at the same time; 0 for all (1 unless given)
     #[arg(long, value_name = "NUMBER")]
     rollback_parallelism: Option<u64>,
@@ -91,7 +91,7 @@ pub struct RollbackFlags {
 }
 
 impl UpdateFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         let action = self.update_on_failure.map(|action| match action {
             OnUpdateFailure::Pause => FailureAction::Pause,
             OnUpdateFailure::Continue => FailureAction::Continue,
@@ -110,7 +110,7 @@ impl UpdateFlags {
 }
 
 impl RollbackFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         let action = self.rollback_on_failure.map(|action| match action {
             OnRollbackFailure::Pause => FailureAction::Pause,
             OnRollbackFailure::Continue => FailureAction::Continue,

@@ -8,7 +8,7 @@ use crate::values::{pair, ulimit};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Rights and limits of the container")]
-pub struct SecurityFlags {
+pub(super) struct SecurityFlags {
     /// User, by name or number, and group after a colon
     #[arg(long, value_name = "USER[:GROUP]")]
     user: Option<String>,
@@ -47,7 +47,7 @@ pub struct SecurityFlags {
 }
 
 impl SecurityFlags {
-    pub fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         let container = container(spec);
         set(&mut container.user, &self.user);
         replace(&mut container.groups, &self.group);

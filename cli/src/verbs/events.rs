@@ -34,7 +34,7 @@ pub struct Args {
     kind: Vec<String>,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let mut history = session.manager.events(request(args)).await?;
     let mut names = Names::default();
     let table = session.globals.format == Format::Table;

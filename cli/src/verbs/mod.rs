@@ -20,8 +20,8 @@ pub enum Command {
     /// Machines of the cluster
     #[command(subcommand)]
     Node(node::Verb),
-    /// What the cluster keeps running
-    #[command(subcommand, visible_alias = "svc")]
+    /// What the cluster keeps running (svc for short)
+    #[command(subcommand, alias = "svc")]
     Service(service::Verb),
     /// The single containers of services
     #[command(subcommand)]

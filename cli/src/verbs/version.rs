@@ -18,7 +18,7 @@ struct Versions<'a> {
     server: Option<&'a VersionReply>,
 }
 
-pub async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let client = env!("CARGO_PKG_VERSION");
     // Our own version is worth knowing also, and above all, when no manager answers.
     let server = session.manager.version().await;

@@ -69,6 +69,8 @@ pub async fn for_service<M: Manager>(
     let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
     let mut progress = Progress::new(interactive);
     let result = tokio::select! {
+        // In this order, so that a simulation runs the same way each time and success beats a limit that ends with it.
+        biased;
         result = watch(session, &mut progress, service, goal, since) => result,
         () = limit => Err(timed_out(service)),
         () = &mut interrupt => Err(interrupted(service)),

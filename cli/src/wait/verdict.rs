@@ -149,7 +149,7 @@ fn is_rolling(state: UpdateState) -> bool {
 }
 
 fn lines(mut wanted: Vec<&TaskView>) -> Vec<TaskLine> {
-    wanted.sort_by(|a, b| (place(a), a.meta.created_at, a.id).cmp(&(place(b), b.meta.created_at, b.id)));
+    wanted.sort_by_key(|task| (place(task), task.meta.created_at, task.id));
     let line = |task: &TaskView| TaskLine {
         place: task::place(task, false),
         state: task.status.state(),

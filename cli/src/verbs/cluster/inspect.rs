@@ -9,7 +9,7 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-pub async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let cluster = session.manager.cluster().await?;
     match session.globals.format {
         Format::Json => session.json(&cluster),

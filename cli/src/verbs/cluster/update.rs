@@ -63,7 +63,7 @@ impl Args {
     }
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     if *args == Args::default() {
         let failure = Failure::new(Kind::Usage, "nothing is named that should change");
         return Err(failure.hint("`swarmctl cluster update --help` lists what can change"));

@@ -19,6 +19,6 @@ pub struct Args {
     nodes: Vec<String>,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     set_availability(session, &args.nodes, Availability::Active).await
 }

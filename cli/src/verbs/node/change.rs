@@ -9,7 +9,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 
 /// Edits the spec of one node. The version that was read goes along, so that nobody's change in between is lost.
-pub async fn change<M: Manager>(
+pub(super) async fn change<M: Manager>(
     session: &mut Session<'_, M>,
     reference: &str,
     edit: impl FnOnce(&mut NodeSpec),
@@ -22,7 +22,7 @@ pub async fn change<M: Manager>(
 }
 
 /// Sets the availability of several nodes.
-pub async fn set_availability<M: Manager>(
+pub(super) async fn set_availability<M: Manager>(
     session: &mut Session<'_, M>,
     nodes: &[String],
     availability: Availability,

@@ -21,7 +21,7 @@ pub struct Args {
     all: bool,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let nodes = session.manager.nodes(args.nodes.clone()).await?;
     for (position, node) in nodes.iter().enumerate() {
         if session.globals.format == Format::Json {

@@ -13,7 +13,7 @@ pub struct Args {
     quiet: bool,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let mut nodes = session.manager.nodes(Vec::new()).await?;
     nodes.sort_by(|a, b| (node::name(a), a.id).cmp(&(node::name(b), b.id)));
     session.list(&nodes, args.quiet, |node| node.id.to_string(), node::table)

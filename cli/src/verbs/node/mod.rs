@@ -24,7 +24,7 @@ pub enum Verb {
     Activate(activate::Args),
     Pause(pause::Args),
     Drain(drain::Args),
-    #[command(visible_alias = "remove")]
+    #[command(alias = "remove")]
     Rm(rm::Args),
 }
 

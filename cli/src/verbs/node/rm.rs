@@ -23,7 +23,7 @@ pub struct Args {
     force: bool,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     for node in &args.nodes {
         let remove = RemoveNode { node: node.clone(), force: args.force };
         session.execute_and_tell(Command::RemoveNode(remove), node).await?;

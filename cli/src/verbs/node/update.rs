@@ -27,7 +27,7 @@ pub struct Args {
     label_rm: Vec<String>,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     if args.label.is_empty() && args.label_rm.is_empty() {
         let failure = Failure::new(Kind::Usage, "nothing is named that should change");
         return Err(failure.hint("name labels with --label and --label-rm"));

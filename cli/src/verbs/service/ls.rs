@@ -13,7 +13,7 @@ pub struct Args {
     quiet: bool,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let mut services = session.manager.services(Vec::new()).await?;
     services.sort_by(|a, b| (a.spec.name(), a.id).cmp(&(b.spec.name(), b.id)));
     session.list(&services, args.quiet, |service| service.id.to_string(), service::table)

@@ -16,12 +16,12 @@ use crate::session::Session;
 /// The verbs of the noun.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    Create(create::Args),
+    Create(Box<create::Args>),
     Ls(ls::Args),
     Inspect(inspect::Args),
-    Update(update::Args),
+    Update(Box<update::Args>),
     Scale(scale::Args),
-    #[command(visible_alias = "remove")]
+    #[command(alias = "remove")]
     Rm(rm::Args),
 }
 

@@ -17,7 +17,7 @@ pub struct Args {
     services: Vec<String>,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     for service in &args.services {
         let remove = RemoveService { service: service.clone() };
         session.execute_and_tell(Command::RemoveService(remove), service).await?;

@@ -24,7 +24,7 @@ pub struct Args {
     wait: WaitFlags,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let mut asked = Vec::new();
     for Scale { service, replicas } in &args.services {
         let scale = ScaleService { service: service.clone(), replicas: *replicas };

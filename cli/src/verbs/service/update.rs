@@ -62,7 +62,7 @@ impl Args {
     }
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let present = session.service(&args.service).await?;
     let name = present.spec.name();
     let spec = args.edit(&present.spec)?;

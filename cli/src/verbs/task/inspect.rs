@@ -17,7 +17,7 @@ pub struct Args {
     tasks: Vec<String>,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let request = ListTasksRequest { tasks: args.tasks.clone(), ..Default::default() };
     let tasks = session.manager.tasks(request).await?.tasks;
     let view = session.view();

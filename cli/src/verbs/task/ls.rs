@@ -19,7 +19,7 @@ pub struct Args {
     quiet: bool,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let request = ListTasksRequest { live: Some(!args.all), ..Default::default() };
     let mut tasks = session.manager.tasks(request).await?.tasks;
     task::sort(&mut tasks);

@@ -15,7 +15,7 @@ use crate::session::Session;
 pub enum Verb {
     Ls(ls::Args),
     Inspect(inspect::Args),
-    #[command(visible_alias = "remove")]
+    #[command(alias = "remove")]
     Rm(rm::Args),
 }
 

@@ -17,7 +17,7 @@ pub struct Args {
     tasks: Vec<String>,
 }
 
-pub async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     for task in &args.tasks {
         let remove = RemoveTask { task: task.clone() };
         session.execute_and_tell(Command::RemoveTask(remove), task).await?;

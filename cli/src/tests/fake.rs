@@ -1,0 +1,123 @@
+//! A manager that remembers what it was asked and answers what the test laid out.
+
+use std::collections::VecDeque;
+
+use events::{Event, Kind, Timestamp};
+use tokio_stream::StreamExt;
+use wire::v1::*;
+
+use crate::format::samples;
+use crate::{EventStream, Failure, Manager};
+
+/// What a test lays out, and what it finds afterwards.
+pub struct Fake {
+    /// Every command that was asked for.
+    pub executed: Vec<CommandRequest>,
+    /// Every reading of tasks and history that was asked for.
+    pub listed: Vec<ListTasksRequest>,
+    pub watched: Vec<EventsRequest>,
+    /// Why commands are refused, if they are.
+    pub refusal: Option<Refusal>,
+    /// Readings of the service and its tasks; the last one stays.
+    pub readings: VecDeque<(ServiceView, Vec<TaskView>)>,
+    /// History, each with its index. After it the stream ends, unless it is endless.
+    pub history: Vec<(u64, Event)>,
+    pub endless: bool,
+    /// Index of the first reading; each one is a step further.
+    pub index: u64,
+}
+
+impl Fake {
+    /// A manager of the sample cluster.
+    pub fn new() -> Self {
+        Self {
+            executed: Vec::new(),
+            listed: Vec::new(),
+            watched: Vec::new(),
+            refusal: None,
+            readings: [(samples::service(), samples::tasks())].into(),
+            history: Vec::new(),
+            endless: false,
+            index: 10,
+        }
+    }
+
+    /// The one command that was asked for.
+    pub fn command(&self) -> command_request::Command {
+        let [request] = &self.executed[..] else { panic!("one command, not {:?}", self.executed) };
+        request.command.clone().expect("a command")
+    }
+}
+
+/// An event about the sample service.
+pub fn event() -> Event {
+    let service = samples::service().id;
+    Event::by_command(0, Kind::ServiceScaled(events::ServiceScaled { service, from: 1, to: 2 }))
+}
+
+impl Manager for Fake {
+    async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
+        self.executed.push(request);
+        match self.refusal.clone() {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(CommandReply { index: 10, subject: Some(samples::service().id.to_string()) }),
+        }
+    }
+
+    async fn version(&mut self) -> Result<VersionReply, Failure> {
+        Ok(VersionReply {
+            version: "9.9.9".to_owned(),
+            feature_level: 1,
+            node_id: "n1".to_owned(),
+            hostname: "manager".to_owned(),
+        })
+    }
+
+    async fn cluster(&mut self) -> Result<ClusterView, Failure> {
+        Ok(samples::cluster())
+    }
+
+    async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {
+        let mut nodes = samples::nodes();
+        nodes.retain(|node| {
+            references.is_empty() || references.iter().any(|name| *name == crate::format::node::name(node))
+        });
+        Ok(nodes)
+    }
+
+    async fn services(&mut self, references: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
+        let service = self.readings[0].0.clone();
+        // Like a manager: a reading moves on when it was looked at, the tasks before the service.
+        if self.readings.len() > 1 && !self.listed.is_empty() {
+            self.readings.pop_front();
+        }
+        let known = references.iter().all(|name| name == "web");
+        Ok(if known { vec![service] } else { Vec::new() })
+    }
+
+    async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
+        let live = request.live == Some(true);
+        self.listed.push(request);
+        self.index += 1;
+        let mut tasks = self.readings[0].1.clone();
+        tasks.retain(|task| !live || task.desired() <= events::TaskState::Running);
+        Ok(TaskList { tasks, index: self.index })
+    }
+
+    async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
+        self.watched.push(request);
+        let record = |(index, event): &(u64, Event)| {
+            Ok(EventRecord {
+                index: *index,
+                ordinal: 0,
+                log_time: Timestamp::from_unix_ns(0),
+                event: event.clone(),
+                command: None,
+                subjects: Vec::new(),
+            })
+        };
+        let records: Vec<Result<EventRecord, Failure>> = self.history.iter().map(record).collect();
+        let records = tokio_stream::iter(records);
+        if self.endless { Ok(Box::pin(records.chain(tokio_stream::pending()))) } else { Ok(Box::pin(records)) }
+    }
+}

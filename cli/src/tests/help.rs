@@ -1,0 +1,70 @@
+//! The command line as a whole: it is consistent, and it explains itself.
+
+use clap::Command;
+
+#[test]
+fn the_parser_has_no_contradictions() {
+    crate::command().debug_assert();
+}
+
+#[test]
+fn every_command_and_every_flag_has_help() {
+    fn visit(command: &Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        assert!(command.get_about().is_some(), "{path} has no help");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{path}: {} has no help", argument.get_id());
+        }
+        command
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+            .for_each(|command| visit(command, &path));
+    }
+    let mut command = crate::command();
+    command.build();
+    visit(&command, "");
+}
+
+#[test]
+fn every_verb_of_the_plan_is_there() {
+    let verbs = [
+        "node ls",
+        "node inspect x",
+        "node update x",
+        "node activate x",
+        "node pause x",
+        "node drain x",
+        "node rm x",
+        "service create --name a --image b",
+        "service ls",
+        "service inspect x",
+        "service update x",
+        "service scale x=1",
+        "service rm x",
+        "svc ls",
+        "task ls",
+        "task inspect x",
+        "task rm x",
+        "cluster inspect",
+        "cluster update",
+        "events",
+        "version",
+        "completion bash",
+        "node remove x",
+        "service remove x",
+        "task remove x",
+    ];
+    for verb in verbs {
+        super::parsed(verb);
+        super::parsed(&format!("{verb} -s /tmp/socket -n --reason why --format json"));
+    }
+}
+
+#[tokio::test]
+async fn each_shell_gets_its_script() {
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let ran = super::run(&format!("completion {shell}"), &mut super::fake::Fake::new(), Default::default()).await;
+        assert_eq!(ran.code, 0);
+        assert!(ran.out.contains("swarmctl"), "{shell}");
+    }
+}

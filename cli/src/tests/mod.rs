@@ -1,0 +1,74 @@
+//! Whole commands, from the command line to the output, against a manager made for the test.
+
+mod fake;
+mod help;
+mod output;
+mod requests;
+mod socket;
+mod waiting;
+
+use std::time::Duration;
+
+use events::{CommandId, Id, Timestamp};
+
+use crate::format::samples;
+use crate::{Cli, Clock, Manager, Stop, Surroundings, Wait};
+
+/// What a command left behind.
+#[derive(Debug)]
+struct Ran {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+/// How the world around a command behaves.
+#[derive(Debug, Clone, Copy, Default)]
+struct World {
+    /// The user presses Ctrl-C as soon as the command waits.
+    interrupt: bool,
+    /// Every pause is over at once.
+    hurry: bool,
+}
+
+impl Clock for World {
+    fn now(&self) -> Timestamp {
+        samples::NOW
+    }
+
+    fn sleep(&self, _: Duration) -> Wait<'static> {
+        if self.hurry { Box::pin(std::future::ready(())) } else { Box::pin(std::future::pending()) }
+    }
+}
+
+fn parsed(line: &str) -> Cli {
+    let words = std::iter::once("swarmctl").chain(line.split(' '));
+    match crate::parse(words) {
+        Ok(cli) => cli,
+        Err(Stop::Help(help)) => panic!("{line}: {help}"),
+        Err(Stop::Wrong { failure, .. }) => panic!("{line}: {failure:?}"),
+    }
+}
+
+/// Runs a command line, without the program's name.
+async fn run(line: &str, manager: &mut impl Manager, world: World) -> Ran {
+    let (mut out, mut err, mut issued) = (Vec::new(), Vec::new(), 0);
+    let interrupt: Wait =
+        if world.interrupt { Box::pin(std::future::ready(())) } else { Box::pin(std::future::pending()) };
+    let mut command_ids = || {
+        issued += 1;
+        CommandId::from_bits(issued)
+    };
+    let around = Surroundings {
+        out: &mut out,
+        err: &mut err,
+        interactive: false,
+        width: None,
+        clock: &world,
+        command_ids: &mut command_ids,
+        interrupt,
+    };
+    let code = crate::run(&parsed(line), manager, around).await;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");
+    Ran { code, out: text(out), err: text(err) }
+}

@@ -1,0 +1,153 @@
+//! What each verb asks of the manager.
+
+use events::{Availability, CommandId, Id, ServiceSpec};
+use wire::v1::command_request::Command;
+use wire::v1::*;
+
+use super::fake::Fake;
+use super::{World, run};
+use crate::format::samples;
+
+async fn asked(line: &str) -> Command {
+    let mut manager = Fake::new();
+    let ran = run(line, &mut manager, World::default()).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{line}");
+    manager.command()
+}
+
+#[tokio::test]
+async fn verbs_about_nodes() {
+    let edited = |edit: fn(&mut events::NodeSpec)| {
+        let node = samples::nodes().remove(1);
+        let mut spec = node.spec.clone();
+        edit(&mut spec);
+        Command::UpdateNode(UpdateNode { node: node.id.to_string(), spec, version: Some(3) })
+    };
+    assert_eq!(asked("node activate worker-1").await, edited(|spec| spec.set_availability(Availability::Active)));
+    assert_eq!(asked("node pause worker-1").await, edited(|spec| spec.set_availability(Availability::Pause)));
+    assert_eq!(asked("node drain worker-1").await, edited(|spec| spec.set_availability(Availability::Drain)));
+    let relabelled = edited(|spec| {
+        spec.annotations.get_or_insert_default().labels = [("rack".to_owned(), "7".to_owned())].into();
+    });
+    assert_eq!(asked("node update worker-1 --label rack=7 --label-rm zone").await, relabelled);
+    let remove = |force| Command::RemoveNode(RemoveNode { node: "worker-1".to_owned(), force });
+    assert_eq!(asked("node rm worker-1").await, remove(false));
+    assert_eq!(asked("node remove --force worker-1").await, remove(true));
+}
+
+#[tokio::test]
+async fn verbs_about_services() {
+    let Command::CreateService(create) =
+        asked("svc create --name web --image nginx:1.27 --replicas 2 --registry-auth x").await
+    else {
+        panic!("a creation")
+    };
+    assert_eq!(create, CreateService { spec: samples::spec(), registry_auth: Some("x".to_owned()) });
+    let scale = ScaleService { service: "web".to_owned(), replicas: 6 };
+    assert_eq!(asked("service scale web=6").await, Command::ScaleService(scale));
+    let remove = RemoveService { service: "web".to_owned() };
+    assert_eq!(asked("service rm web").await, Command::RemoveService(remove));
+    let Command::CreateService(create) = asked("service create --name all --image x --mode global").await else {
+        panic!("a creation")
+    };
+    assert!(create.spec.is_global());
+}
+
+#[tokio::test]
+async fn an_update_names_the_version_it_read_and_changes_only_what_is_named() {
+    let updated = async |line: &str, edit: fn(&mut ServiceSpec)| {
+        let mut spec = samples::full_service().spec;
+        edit(&mut spec);
+        let service = samples::service().id.to_string();
+        let expected = UpdateService { service, spec, version: Some(7), registry_auth: None };
+        let mut manager = Fake::new();
+        manager.readings = [(samples::full_service(), Vec::new())].into();
+        let ran = run(line, &mut manager, World::default()).await;
+        assert_eq!(ran.code, 0, "{line}: {}", ran.err);
+        assert_eq!(manager.command(), Command::UpdateService(expected), "{line}");
+    };
+    updated("service update web --image nginx:1.28", |spec| {
+        crate::spec::container(spec).image = "nginx:1.28".to_owned();
+    })
+    .await;
+    updated("service update web --force", |spec| spec.task.get_or_insert_default().force_update = 1).await;
+    updated("service update web --reset env,restart --env B=c", |spec| {
+        spec.task.get_or_insert_default().restart = None;
+        crate::spec::container(spec).env = vec!["B=c".to_owned()];
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_update_without_a_change_asks_for_nothing() {
+    let mut manager = Fake::new();
+    let ran = run("service update web --image nginx:1.27", &mut manager, World::default()).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""));
+    assert!(ran.err.contains("as asked already"), "{}", ran.err);
+    assert!(manager.executed.is_empty());
+}
+
+#[tokio::test]
+async fn verbs_about_tasks_and_the_cluster() {
+    let remove = RemoveTask { task: "abc".to_owned() };
+    assert_eq!(asked("task rm abc").await, Command::RemoveTask(remove));
+    let spec = events::ClusterSpec {
+        task_history_limit: Some(-1),
+        heartbeat_period_ns: Some(1_000_000_000),
+        heartbeat_grace: Some(5),
+        node_cert_expiry_ns: Some(3_600_000_000_000),
+        log_driver: Some(events::Driver { name: "none".to_owned(), ..Default::default() }),
+    };
+    let line =
+        "cluster update --taskhistory -1 --heartbeatperiod 1s --heartbeatgrace 5 --certexpiry 1h --log-driver none";
+    assert_eq!(asked(line).await, Command::UpdateCluster(UpdateCluster { spec, version: Some(2) }));
+}
+
+#[tokio::test]
+async fn a_rotation_prints_the_new_token_and_belongs_to_the_update_before_it() {
+    let mut manager = Fake::new();
+    let line = "cluster update --taskhistory 3 --rotate-join-token manager --reason leak";
+    let ran = run(line, &mut manager, World::default()).await;
+    assert!(ran.out.ends_with("SWMTKN-1-abc-manager\n"), "{}", ran.out);
+    let [update, rotate] = &manager.executed[..] else { panic!("two commands") };
+    let role = events::Role::Manager.into();
+    assert_eq!(rotate.command, Some(Command::RotateJoinToken(RotateJoinToken { role })));
+    assert_eq!((update.correlation, rotate.correlation), (None, Some(CommandId::from_bits(1))));
+    assert_eq!((update.id, rotate.id), (CommandId::from_bits(1), CommandId::from_bits(2)));
+    assert_eq!(rotate.reason.as_deref(), Some("leak"));
+}
+
+#[tokio::test]
+async fn reads_ask_for_what_the_flags_say() {
+    let mut manager = Fake::new();
+    for line in ["task ls", "task ls -a", "service inspect web", "node inspect -a worker-1", "task inspect abc"] {
+        run(line, &mut manager, World::default()).await;
+    }
+    let (service, node) = (samples::service().id.to_string(), samples::nodes()[1].id.to_string());
+    let expected = [
+        ListTasksRequest { live: Some(true), ..Default::default() },
+        ListTasksRequest { live: Some(false), ..Default::default() },
+        ListTasksRequest { service: Some(service), live: Some(true), ..Default::default() },
+        ListTasksRequest { node: Some(node), live: Some(false), ..Default::default() },
+        ListTasksRequest { tasks: vec!["abc".to_owned()], ..Default::default() },
+    ];
+    assert_eq!(manager.listed, expected);
+}
+
+#[tokio::test]
+async fn history_is_filtered_by_the_manager() {
+    let mut manager = Fake::new();
+    let line = "events --from 7 --follow --object web --kind service_scaled --kind task_reaped";
+    run(line, &mut manager, World::default()).await;
+    run("events --from 1970-01-01T00:00:01Z", &mut manager, World::default()).await;
+    let first = EventsRequest {
+        from: Some(7),
+        since: None,
+        follow: true,
+        object: Some("web".to_owned()),
+        kinds: vec!["service_scaled".to_owned(), "task_reaped".to_owned()],
+    };
+    let since = Some(events::Timestamp::from_unix_ns(1_000_000_000));
+    let second = EventsRequest { since, ..Default::default() };
+    assert_eq!(manager.watched, [first, second]);
+}

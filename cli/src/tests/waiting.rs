@@ -1,0 +1,78 @@
+//! Waiting: what ends it, and with which exit code.
+
+use events::TaskState;
+use wire::v1::{ServiceView, TaskView, UpdateState, UpdateStatus};
+
+use super::fake::{Fake, event};
+use super::{World, run};
+use crate::format::samples;
+
+const CREATE: &str = "service create --name web --image nginx:1.27 --replicas 2 --detach=false";
+
+/// Readings in which the second task gets to run.
+fn readings() -> Vec<(ServiceView, Vec<TaskView>)> {
+    let first = samples::task(1, 1, TaskState::Running, TaskState::Running, 1);
+    let second = |state| samples::task(2, 2, TaskState::Running, state, 1);
+    [TaskState::Preparing, TaskState::Starting, TaskState::Running]
+        .map(|state| (samples::service(), vec![first.clone(), second(state)]))
+        .into()
+}
+
+fn with_update(state: UpdateState) -> ServiceView {
+    let started_at = samples::NOW;
+    let update = UpdateStatus { state: state.into(), started_at, completed_at: None, message: "2 failed".to_owned() };
+    ServiceView { update: Some(update), ..samples::service() }
+}
+
+#[tokio::test]
+async fn the_wait_ends_when_every_task_runs() {
+    let mut manager = Fake::new();
+    manager.readings = readings().into();
+    // The readings are taken at 11, 12 and 13: events up to that are in them already and cause no other.
+    manager.history = [10, 11, 12, 12, 13, 14, 15].map(|index| (index, event())).into();
+    let ran = run(CREATE, &mut manager, World::default()).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "web: 1 of 2 tasks running\nweb: 2 of 2 tasks running\n"));
+    assert_eq!(ran.out, "0000000000000000000000009\n");
+    assert_eq!(manager.listed.len(), 3);
+    let watched = &manager.watched[0];
+    assert_eq!((watched.from, watched.follow, watched.object.as_deref()), (Some(10), true, Some("web")));
+}
+
+#[tokio::test]
+async fn scripts_do_not_wait_unless_they_say_so() {
+    let mut manager = Fake::new();
+    let ran = run("service scale web=2", &mut manager, World::default()).await;
+    assert_eq!((ran.code, manager.watched.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_holds_a_task_up_is_told_and_a_lost_manager_ends_the_wait() {
+    let mut manager = Fake::new();
+    let ran = run(CREATE, &mut manager, World::default()).await;
+    assert_eq!(ran.code, 7);
+    assert!(ran.err.contains("web.2: pending: no suitable node (2 of 3 nodes lack 2 GiB)\n"), "{}", ran.err);
+    assert!(ran.err.contains("hint: the change goes on"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn an_update_that_stops_is_a_failure() {
+    for state in [UpdateState::Paused, UpdateState::RollbackPaused, UpdateState::RollbackCompleted] {
+        let mut manager = Fake::new();
+        manager.readings = [(samples::service(), samples::tasks()), (with_update(state), samples::tasks())].into();
+        manager.history = vec![(20, event())];
+        let ran = run("service update web --image nginx:2 -d=false", &mut manager, World::default()).await;
+        assert_eq!(ran.code, 5, "{state:?}");
+        assert!(ran.err.contains(": 2 failed\nhint: "), "{}", ran.err);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_and_the_user_end_it_with_their_own_codes() {
+    let table = [(World { hurry: true, ..World::default() }, 6), (World { interrupt: true, ..World::default() }, 130)];
+    for (world, code) in table {
+        let mut manager = Fake { endless: true, ..Fake::new() };
+        let ran = run(CREATE, &mut manager, world).await;
+        assert_eq!(ran.code, code, "{world:?}");
+        assert!(ran.err.contains("`swarmctl service inspect web` shows how far it is"), "{}", ran.err);
+    }
+}
