@@ -14,22 +14,27 @@ pub(crate) fn join(
     addr: &str,
     ctx: &mut Ctx,
 ) -> Result<Decision, Rejection> {
-    let role =
-        [Role::Worker, Role::Manager].into_iter().find(|role| state.settings.token_sha256(*role) == secret_sha256);
-    let Some(role) = role else {
-        let hint = "get the present token with `swarmctl cluster inspect` on a manager; a rotated token is void";
-        return Err(Rejection::new(
-            RejectionKind::Forbidden,
-            "join token",
-            "the join token is not valid for this cluster",
-            hint,
-        ));
-    };
+    let role = admitted(state, secret_sha256)?;
     validate::hostname(hostname).map_err(|fault| fault.about("node"))?;
     let node: NodeId = ctx.ids.next();
     let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
     let joined = NodeJoined { node, spec, hostname: hostname.to_owned(), addr: addr.to_owned() };
     Ok(Decision::one(node, Kind::NodeJoined(joined)))
+}
+
+/// The role of the token with this secret.
+fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection> {
+    let forbidden = |sentence, hint| Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint);
+    let is_of = |role| state.settings.token_sha256(role) == secret_sha256;
+    if is_of(Role::Worker) {
+        return Ok(Role::Worker);
+    }
+    if is_of(Role::Manager) {
+        let hint = "join with the worker's token, which `swarmctl cluster inspect` shows as well";
+        return Err(forbidden("a cluster has one manager in this version, so nobody can join as another", hint));
+    }
+    let hint = "get the present token with `swarmctl cluster inspect` on a manager; a rotated token is void";
+    Err(forbidden("the join token is not valid for this cluster", hint))
 }
 
 /// Notes a certificate, which gives a node the role that operators want it to have and no other.
@@ -71,16 +76,20 @@ mod tests {
     }
 
     #[test]
-    fn the_token_decides_the_role() {
+    fn the_workers_token_lets_a_worker_in() {
         let mut story = Story::initialised();
-        let wish = initialise_wish();
-        for (token, role) in [(wish.worker_token.1, Role::Worker), (wish.manager_token.1, Role::Manager)] {
-            let decision = story.accept(&joiner(), join(token, "host"));
-            let id: NodeId = decision.subject.expect("a subject").parse().expect("a node's id");
-            let node = story.state.nodes.get(id).expect("the node that joined");
-            assert_eq!((node.spec.role(), node.hostname(), node.addr.as_str()), (role, "host", "10.0.0.9:1"));
-        }
-        assert_eq!(story.state.nodes.len(), 3);
+        let decision = story.accept(&joiner(), join(initialise_wish().worker_token.1, "host"));
+        let id: NodeId = decision.subject.expect("a subject").parse().expect("a node's id");
+        let node = story.state.nodes.get(id).expect("the node that joined");
+        assert_eq!((node.spec.role(), node.hostname(), node.addr.as_str()), (Role::Worker, "host", "10.0.0.9:1"));
+        assert_eq!(story.state.nodes.len(), 2);
+    }
+
+    #[test]
+    fn the_managers_token_lets_nobody_in_yet() {
+        let refused = Story::initialised().refuse(&joiner(), join(initialise_wish().manager_token.1, "host"));
+        assert_eq!(refused.kind, RejectionKind::Forbidden);
+        assert!(refused.sentence.contains("one manager in this version"), "{}", refused.sentence);
     }
 
     #[test]
