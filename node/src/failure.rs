@@ -46,6 +46,18 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<clap::Error> for Failure {
+    /// The parser's first paragraph on one line; its tip, if it has one, is the hint.
+    fn from(error: clap::Error) -> Self {
+        let text = error.render().to_string();
+        let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let sentence = paragraph.join(" ");
+        let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+        let hint = tip.unwrap_or("`swarmd --help` lists the flags and their forms");
+        Failure::new(sentence.strip_prefix("error: ").unwrap_or(&sentence), hint).with_code(code::USAGE)
+    }
+}
+
 impl From<crate::log::LogError> for Failure {
     fn from(error: crate::log::LogError) -> Self {
         let hint = error.hint().unwrap_or_default();

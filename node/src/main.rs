@@ -9,7 +9,11 @@ use node::failure::Failure;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let Cli { command, run, .. } = Cli::parse();
+    let Cli { command, run, .. } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => return ExitCode::from(u8::from(error.print().is_err())),
+        Err(error) => return tell(&error.into()),
+    };
     let result = match command {
         Some(Offline::Supervise { task_dir }) => return node::agent::process::supervise(&task_dir),
         Some(Offline::Replay { state_dir }) => node::replay::replay(&state_dir, &mut std::io::stdout()),
@@ -17,11 +21,13 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => tell(&failure),
     }
+}
+
+fn tell(failure: &Failure) -> ExitCode {
+    eprintln!("{failure}");
+    ExitCode::from(failure.code)
 }
 
 fn start(args: RunArgs) -> Result<(), Failure> {

@@ -18,6 +18,7 @@ use crate::api::Context;
 use crate::clock;
 use crate::config::{ExecutorKind, RunArgs};
 use crate::core::{self, Core};
+use crate::dev;
 use crate::failure::{Failure, code};
 use crate::membership::{self, MemberConnect};
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError};
@@ -33,10 +34,11 @@ const STOP_PATIENCE: Duration = Duration::from_secs(8);
 /// When it cannot start, or cannot go on.
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let shutdown = stop_on_signal()?;
-    let state_dir = StateDir::open(&args.state_dir)?;
+    // Whatever the flags alone can get wrong comes before the first file is made.
     let hostname = hostname(&args)?;
-    let certificates = CertificateStore::new(state_dir.path());
     let executor = executor(&args)?;
+    let state_dir = StateDir::open(&args.state_dir)?;
+    let certificates = CertificateStore::new(state_dir.path());
     let joins = args.join_addr.is_some() && !core::is_manager(&state_dir);
     let worker = joins || (!core::is_manager(&state_dir) && has_identity(&certificates)?);
     let result = if worker {
@@ -124,7 +126,7 @@ async fn run_manager(
     let renewal =
         membership::keep_renewed(Arc::clone(&credentials), certificates.clone(), own.clone(), shutdown.clone());
     tokio::spawn(renewal);
-    let agent = agent(args, state_dir, &identity, hostname, own, executor, credentials);
+    let agent = agent(args, state_dir, &identity, hostname, own, Arc::clone(&executor), credentials);
     let ending = shutdown.clone();
     tasks.spawn(async move { agent.run(ending).await.map_err(|error| Failure::new(error, hint)) });
     announce(args);
@@ -134,6 +136,9 @@ async fn run_manager(
     let drained = tokio::time::timeout(STOP_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!("some connections did not end in time");
+    }
+    if args.dev {
+        dev::sweep(executor.as_ref(), identity.subject()).await;
     }
     handle.stop();
     let stopped = tokio::task::spawn_blocking(move || thread.join()).await;

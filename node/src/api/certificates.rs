@@ -50,7 +50,7 @@ impl Certificates for CertificateApi {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<CertificateReply>, Status> {
         let peer = self.context.gate().require(&request, Allowed::Anyone)?;
         let addr = match &peer {
-            Peer::Anonymous { address } | Peer::Node { address, .. } => address.to_string(),
+            Peer::Anonymous { address } | Peer::Node { address, .. } => address.ip().to_string(),
             Peer::Operator { user } => user.clone(),
         };
         let JoinRequest { id, token, csr_pem, hostname } = request.into_inner();

@@ -35,10 +35,11 @@ impl DispatchApi {
         Self { context }
     }
 
-    /// The node that calls, by its certificate.
+    /// The node that calls, by its certificate, and the host that it calls from. Its port says nothing: each connection has
+    /// another.
     fn node<T>(&self, request: &Request<T>) -> Result<(Subject, String), Status> {
         match self.context.gate().require(request, Allowed::Nodes)? {
-            Peer::Node { subject, address } => Ok((subject, address.to_string())),
+            Peer::Node { subject, address } => Ok((subject, address.ip().to_string())),
             Peer::Operator { .. } | Peer::Anonymous { .. } => {
                 let hint = "agents call over TLS, with their node's certificate";
                 Err(status(Rejection::new(
@@ -64,10 +65,10 @@ impl Dispatcher for DispatchApi {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<SessionMessage, Status>> + Send>>;
 
     async fn session(&self, request: Request<RegisterRequest>) -> Result<Response<Self::SessionStream>, Status> {
-        let (subject, address) = self.node(&request)?;
+        let (subject, host) = self.node(&request)?;
         let request = request.into_inner();
         let session = SessionId::from_bits(rand::random());
-        let addr = request.advertise_addr.unwrap_or(address);
+        let addr = request.advertise_addr.unwrap_or(host);
         let (node, description) = (subject.node, Box::new(request.description));
         self.command(subject, Command::RegisterNode { node, session, description, addr }).await?;
         let (messages, receiver) = mpsc::channel(QUEUED_MAX);

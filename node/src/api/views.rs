@@ -1,5 +1,7 @@
 //! Objects of the state as clients see them.
 
+use std::net::IpAddr;
+
 use events::{Resources, Role, TaskState, TaskStatus};
 use projections::views::overview::replicas;
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
@@ -33,7 +35,6 @@ pub(super) fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> No
         Liveness::Disconnected => NodeState::Disconnected,
         Liveness::Down => NodeState::Down,
     };
-    let host = node.addr.rsplit_once(':').map_or(node.addr.as_str(), |(host, _)| host);
     NodeView {
         id: node.id,
         meta: Meta { version: node.version, created_at: node.created_at, updated_at: node.updated_at },
@@ -44,13 +45,19 @@ pub(super) fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> No
         }),
         state: state.into(),
         message: node.liveness_message(),
-        addr: host.to_owned(),
+        addr: host(&node.addr).to_owned(),
         role: node.role.into(),
         leader: node.id == leader,
         reserved: Resources { nano_cpus: usage.nano_cpus, memory_bytes: usage.memory_bytes, generic: Vec::new() },
         tasks: usage.active,
         certificate_not_after: node.certificate_not_after,
     }
+}
+
+/// The host of an address, which has a port where the node named one.
+fn host(addr: &str) -> &str {
+    let bare = addr.parse::<IpAddr>().is_ok();
+    addr.rsplit_once(':').filter(|_| !bare).map_or(addr, |(host, _)| host)
 }
 
 pub(super) fn service(cluster: &Cluster, service: &Service) -> ServiceView {
@@ -116,5 +123,26 @@ fn status(task: &Task) -> TaskStatus {
         at: Some(task.updated_at),
         message: message.to_owned(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host;
+
+    #[test]
+    fn an_address_gives_its_host() {
+        let table = [
+            ("10.0.0.1:4242", "10.0.0.1"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("[fe80::1]:4242", "[fe80::1]"),
+            ("fe80::1", "fe80::1"),
+            ("worker-1:4242", "worker-1"),
+            ("worker-1", "worker-1"),
+            ("", ""),
+        ];
+        for (addr, expected) in table {
+            assert_eq!(host(addr), expected, "{addr}");
+        }
     }
 }

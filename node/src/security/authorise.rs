@@ -4,6 +4,7 @@ use std::fmt;
 
 use events::{ClusterId, Named, NodeId, Role};
 use tonic::{Request, Status};
+use wire::v1::RefusalKind;
 
 use super::peer::Peer;
 use super::subject::Subject;
@@ -74,7 +75,9 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        Status::permission_denied(format!("{refusal}; {}", refusal.hint()))
+        let hint = Some(refusal.hint().to_owned());
+        let kind = RefusalKind::Forbidden.into();
+        wire::v1::Refusal { kind, subject: "caller".to_owned(), sentence: refusal.to_string(), hint }.into()
     }
 }
 
@@ -195,10 +198,12 @@ mod tests {
         assert_eq!(worker.code(), tonic::Code::PermissionDenied);
         assert_eq!(
             worker.message(),
-            "this call is for managers, but the certificate of node 0000000000000000000000002 says worker; \
-             call from a manager, or over the unix socket of one"
+            "this call is for managers, but the certificate of node 0000000000000000000000002 says worker"
         );
+        let told = wire::v1::Refusal::from_status(&worker).expect("a refusal in the details");
+        assert_eq!(told.kind(), RefusalKind::Forbidden);
+        assert_eq!(told.hint.as_deref(), Some("call from a manager, or over the unix socket of one"));
         let removed = status(node(subject(REMOVED, Role::Worker)));
-        assert!(removed.message().starts_with("node 000000000000000000000000d was removed from the cluster; "));
+        assert_eq!(removed.message(), "node 000000000000000000000000d was removed from the cluster");
     }
 }
