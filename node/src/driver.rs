@@ -8,14 +8,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, NodeId, SessionId};
+use events::{CommandId, NodeId, SessionId, Timestamp};
 use projections::{Cluster, Keyring};
 use tokio::sync::{oneshot, watch};
 
-use crate::clock;
+use crate::clock::SteadyClock;
 use crate::leader::{Effects, FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish};
 use crate::log::{LogStore, raft::TICK};
 
+/// Time between two looks at the inbox from which on this process must have stood still, or its clock been set: otherwise it
+/// looks at every tick.
+const STANDSTILL: Duration = Duration::from_secs(1);
 /// Inputs taken before a turn runs: all that are queued, up to this bound.
 const INPUTS_MAX: usize = 4_096;
 
@@ -124,7 +127,10 @@ pub fn spawn(
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&leader)));
     let handle = Handle { inputs: inputs.clone(), published };
-    let driver = Driver { leader, store, inbox, inputs, publisher, callers: BTreeMap::new(), tickets: 0 };
+    let clock = SteadyClock::starting_at(leader.cluster().position.time);
+    let now = leader.cluster().position.time;
+    let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
+    let driver = Driver { leader, store, inbox, inputs, publisher, callers, tickets, checkpointing, clock, now };
     let thread = std::thread::Builder::new().name("leader".to_owned()).spawn(move || driver.run())?;
     Ok((handle, thread))
 }
@@ -142,11 +148,17 @@ struct Driver {
     publisher: watch::Sender<Arc<Published>>,
     callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     tickets: Ticket,
+    /// Whether a checkpoint is being written.
+    checkpointing: bool,
+    clock: SteadyClock,
+    /// The time of this round: read once, when the thread wakes up.
+    now: Timestamp,
 }
 
 impl Driver {
     fn run(mut self) -> Result<(), FatalError> {
         let mut next_tick = Instant::now() + TICK;
+        self.now = self.clock.read().now;
         loop {
             if !self.take_inputs(self.patience(next_tick))? {
                 self.store.sync()?;
@@ -162,17 +174,18 @@ impl Driver {
 
     /// How long nothing needs to be done.
     fn patience(&self, next_tick: Instant) -> Duration {
-        let now = clock::now();
-        if self.leader.has_work(now) {
+        if self.leader.has_work(self.now) {
             return Duration::ZERO;
         }
         let until_tick = next_tick.saturating_duration_since(Instant::now());
-        self.leader.next_wake().map_or(until_tick, |wake| wake.since(now).min(until_tick))
+        self.leader.next_wake().map_or(until_tick, |wake| wake.since(self.now).min(until_tick))
     }
 
     /// Waits for input and takes what is there; whether to go on.
     fn take_inputs(&mut self, patience: Duration) -> Result<bool, FatalError> {
-        let first = match self.inbox.recv_timeout(patience) {
+        let first = self.inbox.recv_timeout(patience);
+        self.read_clock();
+        let first = match first {
             Ok(input) => input,
             Err(RecvTimeoutError::Timeout) => return Ok(true),
             Err(RecvTimeoutError::Disconnected) => return Ok(false),
@@ -189,14 +202,27 @@ impl Driver {
         Ok(true)
     }
 
+    /// While this manager stood still it could hear nobody, which is not the nodes' fault.
+    fn read_clock(&mut self) {
+        let reading = self.clock.read();
+        self.now = reading.now;
+        if reading.passed >= STANDSTILL {
+            tracing::warn!(seconds = reading.passed.as_secs(), "this manager stood still, or its clock was set");
+            self.leader.grant(reading.passed);
+        }
+    }
+
     fn take(&mut self, input: Input) -> Result<bool, FatalError> {
         match input {
             Input::Submit(request, caller) => self.submit(*request, caller),
             Input::Hear(node, session, caller) => {
                 // A caller that gave up does not need the answer.
-                let _ = caller.send(self.leader.hear(node, session, clock::now()));
+                let _ = caller.send(self.leader.hear(node, session, self.now));
             }
-            Input::Checkpointed(result) => result?,
+            Input::Checkpointed(result) => {
+                self.checkpointing = false;
+                result?;
+            }
             Input::Stop => return Ok(false),
         }
         Ok(true)
@@ -217,7 +243,7 @@ impl Driver {
     }
 
     fn work(&mut self) -> Result<(), FatalError> {
-        let turn = self.leader.turn(clock::now());
+        let turn = self.leader.turn(self.now);
         let advance = self.leader.advance()?;
         // Readers see a state before its caller hears of it, so that everybody reads their own writes.
         if turn.changed || advance.changed || advance.role_changed {
@@ -239,6 +265,9 @@ impl Driver {
 
     /// Writes a checkpoint beside the turns.
     fn checkpoint(&mut self) {
+        if self.checkpointing {
+            return;
+        }
         let Some(job) = self.leader.take_checkpoint() else { return };
         let (store, inputs) = (Arc::clone(&self.store), self.inputs.clone());
         let spawned = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
@@ -246,8 +275,9 @@ impl Driver {
             // A driver that is gone needs no checkpoint.
             let _ = inputs.send(Input::Checkpointed(result));
         });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread for a checkpoint; the next one will do");
+        match spawned {
+            Ok(_) => self.checkpointing = true,
+            Err(error) => tracing::warn!(%error, "no thread for a checkpoint; the next one will do"),
         }
     }
 }

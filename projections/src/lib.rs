@@ -99,6 +99,8 @@ pub struct Touched {
     pub nodes: BTreeSet<NodeId>,
     /// Nodes a task of which changed.
     pub tasks_of_nodes: BTreeSet<NodeId>,
+    /// Nodes that did not change, but whose time to be heard of may be over.
+    pub overdue: BTreeSet<NodeId>,
     /// Everything may be concerned: settings changed, or leadership.
     pub everything: bool,
 }
@@ -106,7 +108,8 @@ pub struct Touched {
 impl Touched {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        !self.everything && self.services.is_empty() && self.nodes.is_empty() && self.tasks_of_nodes.is_empty()
+        let nodes = self.nodes.is_empty() && self.tasks_of_nodes.is_empty() && self.overdue.is_empty();
+        !self.everything && self.services.is_empty() && nodes
     }
 
     /// Adds what another change concerns.
@@ -114,6 +117,7 @@ impl Touched {
         self.services.extend(other.services);
         self.nodes.extend(other.nodes);
         self.tasks_of_nodes.extend(other.tasks_of_nodes);
+        self.overdue.extend(other.overdue);
         self.everything |= other.everything;
     }
 }

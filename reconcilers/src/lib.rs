@@ -23,14 +23,23 @@ mod slots;
 
 use std::collections::BTreeMap;
 
-use events::{IdGenerator, Kind, NodeId, Reconciler, ServiceId, Timestamp};
+use events::{Duration, IdGenerator, Kind, NodeId, Reconciler, ServiceId, Timestamp};
 use projections::Cluster;
 
 pub use scope::Scope;
 pub use settle::{Settled, settle};
 
 /// When each node was last heard of. Heartbeats never enter the log; this is the leader's memory of them.
-pub type Presence = BTreeMap<NodeId, Timestamp>;
+pub type Presence = BTreeMap<NodeId, Sign>;
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sign {
+    /// When it came.
+    pub at: Timestamp,
+    /// How long a node that gave it then may be silent. A later change of settings is known to it only from its next one.
+    pub patience: Duration,
+}
 
 /// What a turn gives to the reconcilers in it.
 #[derive(Debug)]

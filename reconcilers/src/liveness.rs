@@ -5,7 +5,7 @@ use std::time::Duration;
 use events::{Kind, NodeDeclaredDown, TaskOrphaned, Timestamp};
 use projections::{Cluster, Liveness, Node};
 
-use crate::{Correction, Ctx, Scope, Subject};
+use crate::{Correction, Ctx, Scope, Sign, Subject};
 
 /// How long a task of a lost node may still come back; SwarmKit's orphan period.
 pub const ORPHAN_PERIOD: Duration = Duration::from_secs(24 * 3600);
@@ -13,33 +13,32 @@ pub const ORPHAN_PERIOD: Duration = Duration::from_secs(24 * 3600);
 const UNKNOWN_GRACE: u32 = 2;
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    for node in scope.nodes.iter().filter_map(|id| cluster.nodes.get(*id)) {
+    for node in scope.overdue.iter().filter_map(|id| cluster.nodes.get(*id)) {
         if node.liveness == Liveness::Down {
             give_up_tasks(cluster, node, ctx.now, out);
             continue;
         }
-        let last_heard = last_heard(node, ctx);
-        let deadline = last_heard + patience(cluster, node);
+        let sign = last_sign(cluster, node, ctx);
+        let deadline = sign.at + sign.patience;
         if deadline <= ctx.now {
-            out.events.push(Kind::NodeDeclaredDown(NodeDeclaredDown { node: node.id, last_heard }));
+            out.events.push(Kind::NodeDeclaredDown(NodeDeclaredDown { node: node.id, last_heard: sign.at }));
         } else {
             out.wake(deadline, Subject::Node(node.id));
         }
     }
 }
 
-fn last_heard(node: &Node, ctx: &Ctx<'_>) -> Timestamp {
-    let heard = ctx.presence.get(&node.id).copied().unwrap_or(node.liveness_since);
-    match node.liveness {
-        Liveness::Ready | Liveness::Unknown => heard.max(node.liveness_since),
-        // Losing the session does not count as a sign of life.
-        Liveness::Disconnected | Liveness::Down => heard,
-    }
-}
-
-fn patience(cluster: &Cluster, node: &Node) -> Duration {
+/// The last sign of life: a heartbeat, or else the change that made the node's liveness what it is. Losing the session is
+/// no sign of life, unless nothing else is known.
+fn last_sign(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> Sign {
     let timeout = cluster.spec().heartbeat_timeout();
-    if node.liveness == Liveness::Unknown { timeout * UNKNOWN_GRACE } else { timeout }
+    let patience = if node.liveness == Liveness::Unknown { timeout * UNKNOWN_GRACE } else { timeout };
+    let change = Sign { at: node.liveness_since, patience };
+    let heard = ctx.presence.get(&node.id).copied();
+    match node.liveness {
+        Liveness::Ready | Liveness::Unknown => heard.filter(|sign| sign.at >= change.at).unwrap_or(change),
+        Liveness::Disconnected | Liveness::Down => heard.unwrap_or(change),
+    }
 }
 
 fn give_up_tasks(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Correction) {

@@ -16,6 +16,8 @@ pub struct Scope {
     pub nodes: BTreeSet<NodeId>,
     /// Nodes on which there may be more room than before.
     pub roomier: BTreeSet<NodeId>,
+    /// Nodes whose liveness to look at: those that changed, and those whose time to be heard of may be over.
+    pub overdue: BTreeSet<NodeId>,
 }
 
 impl Scope {
@@ -34,7 +36,8 @@ impl Scope {
                 .extend(cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id));
         }
         let roomier = touched.nodes.union(&touched.tasks_of_nodes).copied().collect();
-        Self { services, nodes: touched.nodes.clone(), roomier }
+        let overdue = touched.nodes.union(&touched.overdue).copied().collect();
+        Self { services, nodes: touched.nodes.clone(), roomier, overdue }
     }
 
     /// All there is. Services that are gone are known by the specs that their last tasks run.
@@ -42,18 +45,18 @@ impl Scope {
         let mut services: BTreeSet<ServiceId> = cluster.services.iter().map(|(id, _)| id).collect();
         services.extend(cluster.revisions.iter().map(|((id, _), _)| id));
         let nodes: BTreeSet<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
-        Self { services, roomier: nodes.clone(), nodes }
+        Self { services, roomier: nodes.clone(), overdue: nodes.clone(), nodes }
     }
 
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.nodes.is_empty() && self.roomier.is_empty()
+        self.services.is_empty() && self.overdue.is_empty() && self.roomier.is_empty()
     }
 
     /// Whether a timer of this subject is set anew by a pass over this scope.
     pub(crate) fn covers(&self, subject: Subject) -> bool {
         match subject {
-            Subject::Node(node) => self.nodes.contains(&node),
+            Subject::Node(node) => self.overdue.contains(&node),
             Subject::Service(service) => self.services.contains(&service),
         }
     }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, NodeId, SessionId, Timestamp};
+use events::{CommandId, Duration, NodeId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 
 use crate::fold::{FoldError, Folded};
@@ -201,6 +201,13 @@ impl Leader {
         Ok(())
     }
 
+    /// Gives every node this much more time to be heard of: for so long this manager could not have heard it.
+    pub fn grant(&mut self, extra: Duration) {
+        if let Some(lead) = &mut self.lead {
+            lead.heard.grant(&lead.tip, extra);
+        }
+    }
+
     /// When a turn is needed although nobody asks for anything.
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.lead.as_ref().and_then(|lead| lead.timers.next())
@@ -315,6 +322,7 @@ impl Leader {
         if self.committed.cluster.id() != events::ClusterId::default() {
             let (node, term, version) = (self.node, self.term, self.version.clone());
             self.queue_own(Command::AssumeLeadership { node, term, version });
+            self.queue_hash();
         }
     }
 

@@ -1,9 +1,9 @@
 //! When each node was last heard of: the leader's memory of heartbeats, which never enter the log.
 
 use commands::{Command, Rejection, RejectionKind};
-use events::{NodeId, SessionId, Timestamp};
+use events::{Duration, NodeId, SessionId, Timestamp};
 use projections::{Cluster, Liveness};
-use reconcilers::Presence;
+use reconcilers::{Presence, Sign};
 
 /// Signs of life, by node.
 #[derive(Debug, Clone, Default)]
@@ -31,13 +31,24 @@ impl Heard {
             let sentence = format!("the session of node {node} is over");
             return Err(Rejection::new(RejectionKind::Conflict, format!("node {node}"), sentence, "register again"));
         }
-        self.presence.insert(node, now);
+        self.heard(tip, node, now);
         Ok((known.liveness != Liveness::Ready).then_some(Command::HearNode { node, session }))
     }
 
-    /// A node that registers is heard of as well.
-    pub(super) fn registered(&mut self, node: NodeId, now: Timestamp) {
-        self.presence.insert(node, now);
+    /// A sign of life, after which the node has as long as the settings of this moment grant it.
+    pub(super) fn heard(&mut self, tip: &Cluster, node: NodeId, now: Timestamp) {
+        self.presence.insert(node, Sign { at: now, patience: tip.spec().heartbeat_timeout() });
+    }
+
+    /// Gives every node this much more time: so long nobody could be heard, because this manager itself stood still or its
+    /// clock was set.
+    pub(super) fn grant(&mut self, tip: &Cluster, extra: Duration) {
+        for node in tip.nodes.values() {
+            let patience = tip.spec().heartbeat_timeout();
+            let sign = self.presence.entry(node.id).or_insert(Sign { at: node.liveness_since, patience });
+            sign.patience += extra;
+        }
+        self.presence.retain(|node, _| tip.nodes.contains(*node));
     }
 
     pub(super) fn presence(&self) -> &Presence {

@@ -37,7 +37,7 @@ impl Timers {
         let mut touched = Touched::default();
         for (_, subject) in self.queue.iter().take_while(|(time, _)| *time <= now) {
             match *subject {
-                Subject::Node(node) => touched.nodes.insert(node),
+                Subject::Node(node) => touched.overdue.insert(node),
                 Subject::Service(service) => touched.services.insert(service),
             };
         }
