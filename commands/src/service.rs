@@ -80,12 +80,10 @@ pub(crate) fn scale(state: &Cluster, id: ServiceId, replicas: u64) -> Result<Dec
 
 /// Removes a service and its credentials; reconcilers then remove its tasks.
 pub(crate) fn remove(state: &Cluster, id: ServiceId) -> Result<Decision, Rejection> {
-    let service = existing(state, id)?;
-    let key = &service.spec.template().runs().registry_auth_key;
+    existing(state, id)?;
     let mut decision = Decision::one(id, Kind::ServiceRemoved(ServiceRemoved { service: id }));
-    if !key.is_empty() {
-        decision.volatile.push(VolatilePayload::destroy(key));
-    }
+    // Also if the present spec names none: one before it may have.
+    decision.volatile.push(VolatilePayload::destroy(credentials_key(id)));
     Ok(decision)
 }
 

@@ -128,7 +128,7 @@ pub(crate) fn spec_updated(
     let id = event.service;
     let spec = Arc::new(event.spec.clone());
     let old = cluster.services.share(id).unwrap_or_else(|| panic!("service {id} is not there to be updated"));
-    let same_template = old.spec.task == spec.task && old.spec.endpoint == spec.endpoint;
+    let same_template = old.spec.same_template(&spec);
     let template_version = if same_template { old.template_version } else { at.index };
     let change = event.change();
     cluster.services.update(id, |service| {
@@ -143,7 +143,10 @@ pub(crate) fn spec_updated(
         service.updated_at = at.time;
         service.update = None;
     });
-    if !same_template {
+    if same_template {
+        // Tasks to come find the present credentials.
+        cluster.revisions.update((id, template_version), |revision: &mut Revision| revision.spec = spec);
+    } else {
         forget_revision(cluster, id, old.template_version);
         cluster.revisions.insert((id, template_version), Revision { spec, tasks: 0 });
         forget_past(cluster, id);

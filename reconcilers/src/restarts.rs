@@ -5,7 +5,7 @@ use std::time::Duration;
 use events::{Availability, DesiredCause, TaskCause, TaskState, Timestamp};
 use projections::{Cluster, Service, Task};
 
-use crate::slots::{NewTask, is_vacated, may_restart, want};
+use crate::slots::{NewTask, has_successor, is_vacated, may_restart, want};
 use crate::{Correction, Ctx, Scope, Subject};
 
 /// How long a replacement waits for a predecessor that does not stop; SwarmKit's `TaskTimeout`.
@@ -42,7 +42,8 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     // What a global service wants on a node that is unfit now is settled when the node is fit again.
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     let node_takes_more = node.is_some_and(|node| node.spec.availability() == Availability::Active && !leaves);
-    if !may_restart(cluster, service, task) || (task.bound && !node_takes_more) {
+    let placeless = task.bound && !node_takes_more;
+    if placeless || has_successor(cluster, service, task) || !may_restart(cluster, service, task) {
         return;
     }
     let drained = node.is_some_and(|node| node.spec.availability() == Availability::Drain);

@@ -7,7 +7,7 @@ use events::{
     DesiredCause, Kind, NodeId, RestartCondition, TaskCause, TaskCreated, TaskDesiredStateSet, TaskId, TaskState,
     Timestamp,
 };
-use projections::{Cluster, Instance, Service, Task};
+use projections::{Cluster, Instance, Liveness, Service, Task};
 
 use crate::Ctx;
 
@@ -49,16 +49,20 @@ fn attempts_left(cluster: &Cluster, policy: &Restart, task: &Task) -> bool {
     (restarts.iter().filter(counts).count() as u64) < policy.max_attempts
 }
 
-/// Whether a task leaves room in its place: its predecessors have let go of it.
+/// Whether the others in a task's place have let go of it, as far as they were told to: what is still wanted there runs
+/// beside it on purpose, until a start-first update is through.
 pub(crate) fn is_vacated(cluster: &Cluster, task: &Task) -> bool {
-    let others = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| other.id != task.id);
-    !others.into_iter().any(|other| {
-        let gone = other
-            .node
-            .and_then(|node| cluster.nodes.get(node))
-            .is_none_or(|node| node.liveness == projections::Liveness::Down);
-        other.occupies_node() && !gone
+    let stopping = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| !other.is_wanted());
+    !stopping.into_iter().any(|other| {
+        let node = other.node.and_then(|node| cluster.nodes.get(node));
+        other.occupies_node() && node.is_some_and(|node| node.liveness != Liveness::Down)
     })
+}
+
+/// Whether another task of the present template is there to fill the place of this one.
+pub(crate) fn has_successor(cluster: &Cluster, service: &Service, task: &Task) -> bool {
+    let mut others = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| other.id != task.id);
+    others.any(|other| other.is_live() && other.spec_version == service.template_version)
 }
 
 /// The wish for a new task.

@@ -33,8 +33,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         if out.is_full() {
             return;
         }
-        let paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
-        if !paused && !stop_after_failures(cluster, service, out) {
+        if !stop_after_failures(cluster, service, out) {
             roll(cluster, service, ctx, out);
         }
     }
@@ -60,6 +59,9 @@ fn roll(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut Corre
             }
             Progress::Done => {}
         }
+    }
+    if service.update.as_ref().is_some_and(|update| update.state.is_paused()) {
+        return;
     }
     if out_of_date.is_empty() {
         if in_flight == 0 {
@@ -96,8 +98,7 @@ fn progress<'a>(
         return Progress::Done;
     }
     if newest.state < TaskState::Running {
-        let rolled = newest.spec_version == service.template_version && made_by_rollout(service, newest);
-        return if rolled || !older.is_empty() { Progress::InFlight(None) } else { Progress::Done };
+        return if made_by_rollout(service, newest) { Progress::InFlight(None) } else { Progress::Done };
     }
     if !older.is_empty() {
         return Progress::Superseded(older);
@@ -106,10 +107,11 @@ fn progress<'a>(
     if made_by_rollout(service, newest) && now < until { Progress::InFlight(Some(until)) } else { Progress::Done }
 }
 
-/// Whether a task was made since the rollout began, to replace one or after one that did.
+/// Whether the rollout under way made this task. What takes its place should it end is the business of restarts: the rollout
+/// goes on, or is stopped by too many failures.
 fn made_by_rollout(service: &Service, task: &Task) -> bool {
     let began = service.update.as_ref().filter(|update| update.state.is_open()).map(|update| update.started_at);
-    began.is_some_and(|began| task.created_at >= began) && task.cause != TaskCause::Scale
+    began.is_some_and(|began| task.created_at >= began) && task.cause == TaskCause::Update
 }
 
 /// A node that takes no tasks, or is about to lose its own, keeps the task of a global service as it is.
@@ -240,12 +242,11 @@ impl Templates {
 }
 
 fn difference(old: &events::ServiceSpec, new: &events::ServiceSpec) -> Difference {
-    if old.endpoint != new.endpoint {
-        return Difference::Other;
-    }
-    if old.task == new.task {
+    if old.same_template(new) {
         return Difference::None;
     }
-    let moved = events::TaskSpec { placement: new.template().placement.clone(), ..old.template().clone() };
-    if moved == *new.template() { Difference::PlacementOnly } else { Difference::Other }
+    let placement = new.template().placement.clone();
+    let moved = events::TaskSpec { placement, ..old.template().without_credentials() };
+    let only_moved = old.endpoint == new.endpoint && moved == new.template().without_credentials();
+    if only_moved { Difference::PlacementOnly } else { Difference::Other }
 }

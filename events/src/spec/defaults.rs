@@ -96,6 +96,12 @@ impl ServiceSpec {
         ports.filter(|port| port.publish_mode() == PublishMode::Host && port.published_port != 0)
     }
 
+    /// Whether tasks of both specs run the same. New credentials for the registry change nothing about a task that runs.
+    pub fn same_template(&self, other: &ServiceSpec) -> bool {
+        self.endpoint == other.endpoint
+            && self.template().without_credentials() == other.template().without_credentials()
+    }
+
     /// How an update is rolled out.
     pub fn update_rollout(&self) -> Rollout {
         rollout(self.update.as_ref())
@@ -120,6 +126,15 @@ fn rollout(config: Option<&UpdateConfig>) -> Rollout {
 }
 
 impl TaskSpec {
+    /// The spec with the name of its registry credentials left out.
+    pub fn without_credentials(&self) -> TaskSpec {
+        let mut spec = self.clone();
+        if let Some(container) = &mut spec.container {
+            container.registry_auth_key.clear();
+        }
+        spec
+    }
+
     /// The container that a task is.
     pub fn runs(&self) -> &ContainerSpec {
         self.container.as_ref().unwrap_or(&EMPTY_CONTAINER)

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use events::{NodeDescription, SessionId};
 use rand::Rng;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 use wire::v1::dispatcher_client::DispatcherClient;
@@ -24,6 +25,8 @@ use super::{Config, reporter};
 
 /// How long a manager may take to answer.
 const RPC_DEADLINE: Duration = Duration::from_secs(5);
+/// A session that lasted this long was a good one: the next attempt after it comes at once.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// How often the node looks at itself.
 const DESCRIPTION_PERIOD: Duration = Duration::from_secs(20);
 /// Shortest pause between heartbeats, whatever a manager says.
@@ -90,8 +93,13 @@ pub(super) async fn hold(config: &Config, connector: &dyn Connect, site: &Site, 
     loop {
         let manager = managers.pick();
         let session = Session { config, connector, site, worker };
-        let Err(ended) = session.run(&manager, &mut managers, &mut backoff).await;
+        let begun = Instant::now();
+        let Err(ended) = session.run(&manager, &mut managers).await;
         site.outbox.close();
+        // Two agents of one identity end each other's sessions; neither may do so at full speed.
+        if begun.elapsed() >= STABLE_AFTER {
+            backoff.reset();
+        }
         let pause = backoff.pause(&mut rand::rng());
         tracing::warn!(manager, pause_ms = pause.as_millis(), "no session: {ended}");
         tokio::time::sleep(pause).await;
@@ -106,13 +114,12 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn run(&self, manager: &str, managers: &mut Managers, backoff: &mut Backoff) -> Result<Infallible, Ended> {
+    async fn run(&self, manager: &str, managers: &mut Managers) -> Result<Infallible, Ended> {
         let description = self.describe().await.map_err(Ended::Describe)?;
         let connecting = tokio::time::timeout(RPC_DEADLINE, self.connector.connect(manager));
         let channel = connecting.await.map_err(|_| Ended::Late("connecting"))?.map_err(Ended::Connect)?;
         let mut client = DispatcherClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let (welcome, stream) = self.register(&mut client, &description).await?;
-        backoff.reset();
         managers.learn(welcome.managers);
         tracing::info!(manager, session = %welcome.session, "session opened");
         let period = Duration::from_nanos(welcome.heartbeat_period_ns);
@@ -226,13 +233,15 @@ impl Sequence {
 #[derive(Debug)]
 struct Managers {
     addrs: Vec<String>,
+    /// The addresses that this node was told to begin with: they may be the only ones that lead from here to there.
+    first: Vec<String>,
     next: usize,
 }
 
 impl Managers {
     fn new(addrs: &[String]) -> Self {
         let next = rand::rng().random_range(0..addrs.len().max(1));
-        Self { addrs: addrs.to_vec(), next }
+        Self { addrs: addrs.to_vec(), first: addrs.to_vec(), next }
     }
 
     fn pick(&mut self) -> String {
@@ -241,11 +250,10 @@ impl Managers {
         addr
     }
 
-    /// A manager told who the managers are. Knowing none would end this node's life, so an empty list is ignored.
+    /// A manager told who the managers are.
     fn learn(&mut self, addrs: Vec<String>) {
-        if !addrs.is_empty() {
-            self.addrs = addrs;
-        }
+        let known = self.first.iter().filter(|first| !addrs.contains(first)).cloned().collect::<Vec<_>>();
+        self.addrs = addrs.into_iter().chain(known).collect();
     }
 }
 
@@ -278,6 +286,7 @@ mod tests {
         managers.learn(vec![]);
         assert_ne!(managers.pick(), first);
         managers.learn(vec!["c".into()]);
-        assert_eq!([managers.pick(), managers.pick()], ["c", "c"]);
+        let all: std::collections::BTreeSet<String> = (0..3).map(|_| managers.pick()).collect();
+        assert_eq!(all, ["a", "b", "c"].map(str::to_owned).into());
     }
 }
