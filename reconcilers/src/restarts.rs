@@ -17,13 +17,22 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             if out.is_full() {
                 return;
             }
-            if task.state.is_terminal() || has_to_leave(cluster, task) {
+            let leaves = has_to_leave(cluster, task);
+            if let Some(until) = still_delayed(task, ctx.now).filter(|_| !leaves) {
+                out.wake(until, Subject::Service(service.id));
+            } else if task.state.is_terminal() || leaves {
                 replace(cluster, service, task, ctx, out);
             } else if task.desired == TaskState::Ready {
                 start_when_due(cluster, service, task, ctx.now, out);
             }
         }
     }
+}
+
+/// Until when a task that ended before it was to start keeps its place: one whose image is missing fails as soon as it is
+/// made ready, and must not be made anew faster than the delay between restarts.
+fn still_delayed(task: &Task, now: Timestamp) -> Option<Timestamp> {
+    task.start_after.filter(|start_after| task.state.is_terminal() && now < *start_after)
 }
 
 /// Whether the task's node is lost, drained or gone.
