@@ -5,6 +5,7 @@ use std::time::Duration;
 use events::{Availability, DesiredCause, TaskCause, TaskState, Timestamp};
 use projections::{Cluster, Service, Task};
 
+use crate::global;
 use crate::slots::{NewTask, is_vacated, may_restart, want};
 use crate::{Correction, Ctx, Scope, Subject};
 
@@ -46,7 +47,8 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     out.events.extend(want([task], TaskState::Shutdown, cause));
     // What a global service wants on a node that is unfit now is settled when the node is fit again.
     let node = task.node.and_then(|node| cluster.nodes.get(node));
-    let node_takes_more = node.is_some_and(|node| node.spec.availability() == Availability::Active && !leaves);
+    let node_takes_more =
+        node.is_some_and(|node| node.spec.availability() == Availability::Active && global::suits(service, node));
     if !may_restart(cluster, service, task) || (task.bound && !node_takes_more) {
         return;
     }
