@@ -38,7 +38,7 @@ fn leave_nodes(cluster: &Cluster, service: &Service, out: &mut Correction) {
 }
 
 /// Whether the service wants a task on the node at all.
-fn suits(service: &Service, node: &Node) -> bool {
+pub(crate) fn suits(service: &Service, node: &Node) -> bool {
     let placement = service.spec.template().placed();
     let platform = node.description.is_none() || Filters::platform_fits(&placement.platforms, node);
     !node.must_be_left() && meets_constraints(&placement.constraints, node) && platform

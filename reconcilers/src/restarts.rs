@@ -5,6 +5,7 @@ use std::time::Duration;
 use events::{Availability, DesiredCause, TaskCause, TaskState, Timestamp};
 use projections::{Cluster, Service, Task};
 
+use crate::global;
 use crate::slots::{NewTask, has_successor, is_vacated, may_restart, want};
 use crate::{Correction, Ctx, Scope, Subject};
 
@@ -17,13 +18,22 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             if out.is_full() {
                 return;
             }
-            if task.state.is_terminal() || has_to_leave(cluster, task) {
+            let leaves = has_to_leave(cluster, task);
+            if let Some(until) = still_delayed(task, ctx.now).filter(|_| !leaves) {
+                out.wake(until, Subject::Service(service.id));
+            } else if task.state.is_terminal() || leaves {
                 replace(cluster, service, task, ctx, out);
             } else if task.desired == TaskState::Ready {
                 start_when_due(cluster, service, task, ctx.now, out);
             }
         }
     }
+}
+
+/// Until when a task that ended before it was to start keeps its place: one whose image is missing fails as soon as it is
+/// made ready, and must not be made anew faster than the delay between restarts.
+fn still_delayed(task: &Task, now: Timestamp) -> Option<Timestamp> {
+    task.start_after.filter(|start_after| task.state.is_terminal() && now < *start_after)
 }
 
 /// Whether the task's node is lost, drained or gone.
@@ -33,15 +43,12 @@ fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
 
 fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let leaves = has_to_leave(cluster, task);
-    if let Some(due) = own_delay(task).filter(|due| !leaves && ctx.now < *due) {
-        out.wake(due, Subject::Service(service.id));
-        return;
-    }
     let cause = if leaves { DesiredCause::NodeUnfit } else { DesiredCause::Restart };
     out.events.extend(want([task], TaskState::Shutdown, cause));
     // What a global service wants on a node that is unfit now is settled when the node is fit again.
     let node = task.node.and_then(|node| cluster.nodes.get(node));
-    let node_takes_more = node.is_some_and(|node| node.spec.availability() == Availability::Active && !leaves);
+    let node_takes_more =
+        node.is_some_and(|node| node.spec.availability() == Availability::Active && global::suits(service, node));
     let placeless = task.bound && !node_takes_more;
     if placeless || has_successor(cluster, service, task) || !may_restart(cluster, service, task) {
         return;
@@ -50,12 +57,6 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     let delay = if drained { Duration::ZERO } else { service.spec.template().restart_policy().delay };
     let cause = if leaves && !task.state.is_terminal() { TaskCause::Relocate } else { TaskCause::Restart };
     out.events.push(NewTask::after(task, cause, ctx.now + delay).event(service, ctx));
-}
-
-/// The end of the delay that a task was to wait for. One that fails while it is made ready, before that time, is replaced
-/// no sooner: otherwise an image that cannot be pulled would make a loop without any delay.
-fn own_delay(task: &Task) -> Option<Timestamp> {
-    task.start_after.filter(|_| task.desired == TaskState::Ready)
 }
 
 /// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.

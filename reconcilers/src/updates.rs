@@ -141,8 +141,12 @@ fn replace(
             out.events.extend(want(live, TaskState::Shutdown, DesiredCause::Update));
         }
         UpdateOrder::StartFirst => {
-            let new = NewTask { replaces: Some(old.id), ..NewTask::at_once(instance, TaskCause::Update) };
+            // One task serves until the new one does. Those that an earlier rollout put beside it are not needed any more.
+            let serving = live.iter().rev().find(|task| task.state == TaskState::Running).map_or(old.id, |task| task.id);
+            let new = NewTask { replaces: Some(serving), ..NewTask::at_once(instance, TaskCause::Update) };
             out.events.push(new.event(service, ctx));
+            let others = live.into_iter().filter(|task| task.id != serving);
+            out.events.extend(want(others, TaskState::Shutdown, DesiredCause::Update));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! thread. Scenarios tell its story in the CLI's own words; the simulation breaks it at random from a seed.
 //!
 //! Suggested order: [`world`] (the cluster), [`manager`] and [`agent`] (its parts), [`engine`], [`net`] and [`clock`]
-//! (what they stand on), [`oracle`] (what must hold), [`socket`] and [`script`] (scenarios).
+//! (what they stand on), [`oracle`] (what must hold), [`socket`] and [`script`] (scenarios), [`chaos`] (the simulation).
 
 pub mod world;
 
@@ -18,3 +18,5 @@ pub mod oracle;
 pub mod mask;
 pub mod script;
 pub mod socket;
+
+pub mod chaos;

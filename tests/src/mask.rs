@@ -42,9 +42,11 @@ impl Names {
         }
     }
 
-    /// The id that is called so, without its brackets; for scripts that name tasks.
-    pub fn id(&self, name: &str) -> Option<&str> {
-        self.known.iter().find(|(_, known)| *known == name).map(|(id, _)| id.as_str())
+    /// The id that a transcript shows as this word; any other word as it is.
+    pub fn resolve(&self, word: String) -> String {
+        let shown = word.strip_prefix('<').and_then(|name| name.strip_suffix('>'));
+        let known = shown.and_then(|name| self.known.iter().find(|(_, known)| *known == name));
+        known.map_or(word.clone(), |(id, _)| id.clone())
     }
 
     fn of<'a>(&'a self, id: &'a str) -> &'a str {

@@ -17,30 +17,78 @@ use wire::v1::AssignmentSet;
 #[derive(Debug, Clone)]
 pub enum ToManager {
     /// Opens a session.
-    Register { attempt: u64, description: Box<NodeDescription> },
+    Register {
+        /// Numbers the attempts of the agent.
+        attempt: u64,
+        /// What the node says of itself.
+        description: Box<NodeDescription>,
+    },
     /// A sign of life.
-    Heartbeat { session: SessionId, call: u64 },
+    Heartbeat {
+        /// The session.
+        session: SessionId,
+        /// Numbers the calls of the agent.
+        call: u64,
+    },
     /// How tasks are doing.
-    Report { session: SessionId, batch: Batch },
+    Report {
+        /// The session.
+        session: SessionId,
+        /// The reports.
+        batch: Batch,
+    },
     /// The connection of a session is closed.
-    Closed { session: SessionId },
+    Closed {
+        /// The session.
+        session: SessionId,
+    },
 }
 
 /// What a manager says.
 #[derive(Debug, Clone)]
 pub enum ToAgent {
     /// The session is open.
-    Welcome { attempt: u64, session: SessionId, period: Duration },
-    /// The registration was refused, or not answered well.
-    NotWelcome { attempt: u64 },
+    Welcome {
+        /// The attempt that led to it.
+        attempt: u64,
+        /// The session.
+        session: SessionId,
+        /// Time between two heartbeats.
+        period: Duration,
+    },
+    /// The registration was refused, or its connection broke.
+    NotWelcome {
+        /// The attempt that failed.
+        attempt: u64,
+    },
     /// What to do, in order.
-    Assignments { session: SessionId, set: AssignmentSet },
+    Assignments {
+        /// The session.
+        session: SessionId,
+        /// All assignments, or what changed.
+        set: AssignmentSet,
+    },
     /// The session is over.
-    Closed { session: SessionId },
-    /// A heartbeat was taken; when to send the next.
-    Heard { session: SessionId, call: u64, period: Duration },
+    Closed {
+        /// The session.
+        session: SessionId,
+    },
+    /// A heartbeat was taken.
+    Heard {
+        /// The session.
+        session: SessionId,
+        /// The heartbeat's number.
+        call: u64,
+        /// Time to the next one.
+        period: Duration,
+    },
     /// Reports are committed.
-    Acknowledged { session: SessionId, sequence: u64 },
+    Acknowledged {
+        /// The session.
+        session: SessionId,
+        /// The batch's number.
+        sequence: u64,
+    },
 }
 
 /// Something on its way.

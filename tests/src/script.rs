@@ -14,6 +14,8 @@
 pub mod diff;
 mod directive;
 
+pub(crate) use directive::machine;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -96,8 +98,9 @@ impl Player {
 
     /// Runs `swarmctl` and gives what it printed.
     fn command(&mut self, line: &str) -> anyhow::Result<String> {
-        let words = words(line).with_context(|| "a quote is not closed")?;
         let world = self.world()?;
+        let words = words(line).context("a quote is not closed")?;
+        let words: Vec<String> = words.into_iter().map(|word| world.borrow().oracle.names.resolve(word)).collect();
         for pair in words.windows(2).filter(|pair| pair[0] == SECRET_FLAG) {
             world.borrow_mut().oracle.keep_secret(&pair[1]);
         }

@@ -215,6 +215,15 @@ impl World {
         Ok(())
     }
 
+    /// The disk of an agent is lost; its containers are not.
+    ///
+    /// # Errors
+    /// When there is no such machine.
+    pub fn lose_records(&mut self, node: NodeId) -> anyhow::Result<()> {
+        self.machine(node)?.records.clear();
+        Ok(())
+    }
+
     /// A machine or its agent comes back.
     ///
     /// # Errors

@@ -101,7 +101,8 @@ fn no_user_names_a_secret_of_the_cluster() {
     let mut story = Story::with_worker();
     let id = story.service(&with_key(&web(), "root-ca/key"));
     assert_eq!(spec_of(&story, id).template().runs().registry_auth_key, "");
-    assert_eq!(story.accept(&operator(), Command::RemoveService { service: id }).volatile, []);
+    let removed = story.accept(&operator(), Command::RemoveService { service: id });
+    assert_eq!(removed.volatile, [VolatilePayload::destroy(format!("registry-auth/{id}"))]);
 }
 
 #[test]

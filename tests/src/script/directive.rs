@@ -166,9 +166,9 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
 
 /// Ends the container of a task, named as `swarmctl` names it or as the transcript shows it.
 fn kill(world: &mut World, reference: &str, code: i32) -> anyhow::Result<()> {
-    let shown = reference.strip_prefix('<').and_then(|name| name.strip_suffix('>'));
-    let reference = shown.and_then(|name| world.oracle.names.id(name)).unwrap_or(reference).to_owned();
-    let cluster = world.state()?.cluster;
+    let reference = world.oracle.names.resolve(reference.to_owned());
+    // The manager may be down: containers die all the same.
+    let cluster = world.oracle.cluster().clone();
     let task = resolve_task(&cluster, &reference)?;
     let node = cluster.tasks.get(task).and_then(|task| task.node).context("the task is on no node")?;
     let now = world.clock.now();

@@ -1,0 +1,30 @@
+//! `sim --seed N`: one simulated cluster with faults, told step by step with `--verbose`.
+
+use clap::Parser;
+
+/// Play one simulated cluster with faults
+#[derive(Debug, Parser)]
+struct Args {
+    /// What decides everything that happens
+    #[arg(long)]
+    seed: u64,
+
+    /// Tell what happens
+    #[arg(long)]
+    verbose: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let (summary, _) = tests::chaos::run(args.seed, args.verbose)?;
+    println!(
+        "seed {}: all is well after {} s: {} frames, {} commands, {} crashes of the manager, {} other faults",
+        args.seed,
+        summary.length.as_secs(),
+        summary.frames,
+        summary.commands,
+        summary.manager_crashes,
+        summary.faults,
+    );
+    Ok(())
+}

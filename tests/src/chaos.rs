@@ -1,0 +1,258 @@
+//! The simulation: one seed decides what users ask and what breaks, and when. In the end everything is mended, and the
+//! cluster must come to be what the specs want.
+//!
+//! What must hold at all times is in [`crate::oracle`]; what must hold in the end is in [`Chaos::converge`].
+
+mod faults;
+mod wishes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use events::{NodeId, TaskId, TaskState, Timestamp};
+use node::driver::Request;
+use node::leader::{FatalError, Outcome};
+use node::log::Crash;
+use projections::Cluster;
+use projections::views::overview::replicas;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::net::Weather;
+use crate::script::machine;
+use crate::world::World;
+
+/// Actions of one run.
+const ACTIONS: usize = 120;
+/// Most nodes of a run.
+const NODES_MAX: u64 = 5;
+/// A snapshot is tried after every so many turns.
+const SNAPSHOT_EVERY: u64 = 16;
+/// How long the cluster may take to become what it should be: longer than the patience with a predecessor that does not
+/// stop, for each slot of the largest service in turn.
+const CONVERGE_MAX: Duration = Duration::from_secs(1_800);
+/// How often it is looked whether it is.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What a run amounted to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Index of the last frame.
+    pub frames: u64,
+    /// Commands of users that took effect.
+    pub commands: u64,
+    /// How often the manager crashed.
+    pub manager_crashes: u64,
+    /// Faults of everything else.
+    pub faults: u64,
+    /// Simulated time until all was well.
+    pub length: Duration,
+}
+
+/// One run.
+pub struct Chaos {
+    world: World,
+    random: StdRng,
+    verbose: bool,
+    summary: Summary,
+    /// Commands asked so far; each has its number as id.
+    asked: u128,
+    /// Commands whose fate is not known: they are asked again.
+    open: Vec<Request>,
+    cut: BTreeSet<NodeId>,
+}
+
+/// Runs one seed, and gives the world as it is in the end.
+///
+/// # Errors
+/// When something does not hold in the end. What must hold at all times panics.
+pub fn run(seed: u64, verbose: bool) -> anyhow::Result<(Summary, World)> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let nodes = random.random_range(1..=NODES_MAX);
+    let mut world = World::new(seed, machine("n1"), SNAPSHOT_EVERY)?;
+    for number in 2..=nodes {
+        world.join(machine(&format!("n{number}")), None)?;
+    }
+    world.settle()?;
+    let (open, cut) = (Vec::new(), BTreeSet::new());
+    let mut chaos = Chaos { world, random, verbose, summary: Summary::default(), asked: 0, open, cut };
+    for _ in 0..ACTIONS {
+        chaos.act()?;
+    }
+    chaos.mend()?;
+    chaos.converge()?;
+    chaos.world.finish()?;
+    chaos.summary.frames = chaos.world.state()?.cluster.position.index;
+    chaos.summary.length = chaos.world.clock.now().since(crate::clock::START);
+    Ok((chaos.summary, chaos.world))
+}
+
+impl Chaos {
+    fn act(&mut self) -> anyhow::Result<()> {
+        match self.random.random_range(0..100) {
+            0..40 => {
+                let length = Duration::from_millis(self.random.random_range(1..6_000));
+                self.pass(length)
+            }
+            40..70 => {
+                let request = self.wish()?;
+                self.ask(request)
+            }
+            _ => self.fault(),
+        }
+    }
+
+    /// Lets time pass; a manager whose disk fails meanwhile has crashed.
+    fn pass(&mut self, length: Duration) -> anyhow::Result<()> {
+        let until = self.world.clock.now() + length;
+        while self.world.clock.now() < until {
+            let left = until.since(self.world.clock.now());
+            let result = self.world.advance(left);
+            self.survive(result)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a command. One whose answer is lost is asked again later, by the same id.
+    fn ask(&mut self, request: Request) -> anyhow::Result<()> {
+        let (id, name) = (request.id, request.command.name());
+        let result = self.world.execute(request.clone());
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.survive(Err(error))?;
+                Outcome::Unknown
+            }
+        };
+        self.say(|| format!("{name}: {outcome:?}"));
+        match outcome {
+            Outcome::Committed { index, .. } => {
+                self.summary.commands += 1;
+                // A client that lost the answer asks again, and gets the same one.
+                if self.world.oracle.took_effect(id) && self.random.random_bool(0.2) {
+                    let again = self.world.execute(request)?;
+                    let same = matches!(again, Outcome::Committed { index: second, .. } if second == index);
+                    ensure!(same, "the answer to {name} was frame {index}, and then {again:?}");
+                }
+            }
+            Outcome::Rejected(rejection) if rejection.kind == commands::RejectionKind::Unavailable => {
+                self.open.push(request);
+            }
+            Outcome::Rejected(_) => {}
+            Outcome::Unknown => self.open.push(request),
+        }
+        Ok(())
+    }
+
+    /// A manager whose disk failed starts again; any other error is one.
+    fn survive(&mut self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        match result {
+            Err(error) if error.is::<FatalError>() => {
+                self.say(|| format!("the manager ends: {error}"));
+                self.restart_manager()
+            }
+            other => other,
+        }
+    }
+
+    /// Everything works again, and every service can be placed.
+    fn mend(&mut self) -> anyhow::Result<()> {
+        self.say(|| "everything is mended".to_owned());
+        self.world.net.weather = Weather::FINE;
+        let now = self.world.clock.now();
+        for node in std::mem::take(&mut self.cut) {
+            self.world.net.mend(node, now);
+        }
+        // With a new disk controller: the old one may be about to fail.
+        self.world.crash_manager(Crash::Killed);
+        self.world.start_manager()?;
+        for node in self.nodes() {
+            self.world.start_agent(node)?;
+        }
+        for request in std::mem::take(&mut self.open) {
+            self.ask(request)?;
+        }
+        for request in self.last_wishes()? {
+            self.ask(request)?;
+        }
+        ensure!(self.open.is_empty(), "a manager that nothing disturbs answers");
+        Ok(())
+    }
+
+    /// Waits until desired equals running, everywhere.
+    fn converge(&mut self) -> anyhow::Result<()> {
+        let give_up_at = self.world.clock.now() + CONVERGE_MAX;
+        loop {
+            self.world.advance(LOOK_EVERY)?;
+            let missing = self.missing()?;
+            let Some(first) = missing.first() else { return Ok(()) };
+            ensure!(self.world.clock.now() < give_up_at, "in the end: {first} ({} such faults)", missing.len());
+        }
+    }
+
+    /// What is not as it should be.
+    fn missing(&self) -> anyhow::Result<Vec<String>> {
+        let cluster = self.world.state()?.cluster;
+        let mut faults = Vec::new();
+        for service in cluster.services.values() {
+            let count = replicas(&cluster, service);
+            if count.running != count.desired {
+                faults.push(format!("{} runs {} of {} tasks", service.spec.name(), count.running, count.desired));
+            }
+            if service.update.as_ref().is_some_and(|update| !update.state.is_paused() && update.state.is_open()) {
+                faults.push(format!("{} is still being updated", service.spec.name()));
+            }
+        }
+        let should_run = running_tasks(&cluster);
+        for (node, machine) in self.world.machines() {
+            let runs: BTreeSet<TaskId> = machine.engine.running().collect();
+            let should: BTreeSet<TaskId> = should_run.get(&node).cloned().unwrap_or_default();
+            if runs != should {
+                let hostname = &machine.description.hostname;
+                faults.push(format!("{hostname} runs {runs:?}, and the state says {should:?}"));
+            }
+            if !machine.is_connected() {
+                faults.push(format!("{} holds no session", machine.description.hostname));
+            }
+        }
+        Ok(faults)
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        self.world.machines().map(|(node, _)| node).collect()
+    }
+
+    /// The state that users see, also while the manager is down.
+    fn cluster(&self) -> Cluster {
+        self.world.oracle.cluster().clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.world.clock.now()
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> anyhow::Result<T> {
+        ensure!(!from.is_empty(), "there is nothing to choose from");
+        from.get(self.random.random_range(0..from.len())).cloned().context("an index within bounds")
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.verbose {
+            let at = self.now().since(crate::clock::START);
+            let frame = self.world.oracle.cluster().position.index;
+            println!("{:>9.3}s  frame {frame:>4}  {}", at.as_secs_f64(), what());
+        }
+    }
+}
+
+/// The tasks that run, by node.
+fn running_tasks(cluster: &Cluster) -> BTreeMap<NodeId, BTreeSet<TaskId>> {
+    let mut tasks: BTreeMap<NodeId, BTreeSet<TaskId>> = BTreeMap::new();
+    for task in cluster.tasks.values().filter(|task| task.state == TaskState::Running) {
+        if let Some(node) = task.node {
+            tasks.entry(node).or_default().insert(task.id);
+        }
+    }
+    tasks
+}

@@ -1,0 +1,141 @@
+//! What breaks in the simulation.
+
+use std::time::Duration;
+
+use events::TaskId;
+use node::log::Crash;
+use rand::Rng;
+
+use crate::net::Weather;
+
+use super::Chaos;
+
+/// How containers end when nobody asked them to.
+const EXIT_CODES: [i32; 3] = [0, 1, 137];
+/// Writes after which a failing disk gives up.
+const WRITES_MAX: usize = 6;
+/// Longest time that the manager is away.
+const DOWN_MAX: Duration = Duration::from_secs(40);
+/// Longest jump of the clock: long enough for every node to be declared down.
+const JUMP_MAX: Duration = Duration::from_secs(120);
+
+impl Chaos {
+    /// Breaks something, or lets it come back.
+    pub(super) fn fault(&mut self) -> anyhow::Result<()> {
+        self.summary.faults += 1;
+        match self.random.random_range(0..100) {
+            0..25 => self.end_container(),
+            25..55 => self.disturb_node(),
+            55..70 => self.change_weather(),
+            70..75 => self.jump(),
+            75..85 => self.crash_manager(),
+            85..92 => self.crash_between_propose_and_sync(),
+            _ => {
+                let writes = self.random.random_range(0..WRITES_MAX);
+                self.say(|| format!("the manager's disk fails after {writes} writes"));
+                self.world.manager.fail_disk_after(writes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Crashes the manager, in whatever state its disk is, and starts it again some time later.
+    pub(super) fn restart_manager(&mut self) -> anyhow::Result<()> {
+        self.summary.manager_crashes += 1;
+        let kept_writes = self.random.random_range(0..=self.world.manager.unsynced_writes());
+        let crash = self.pick(&[Crash::Killed, Crash::PowerCut { kept_writes }, Crash::TornHistory])?;
+        self.say(|| format!("the manager crashes: {crash:?}"));
+        self.world.crash_manager(crash);
+        let away = Duration::from_millis(self.random.random_range(0..DOWN_MAX.as_millis() as u64));
+        self.world.advance(away)?;
+        self.world.start_manager()?;
+        self.say(|| "the manager is back".to_owned());
+        Ok(())
+    }
+
+    fn crash_manager(&mut self) -> anyhow::Result<()> {
+        self.restart_manager()
+    }
+
+    /// A command is proposed and never synced: its client does not know, and asks again.
+    fn crash_between_propose_and_sync(&mut self) -> anyhow::Result<()> {
+        let request = self.wish()?;
+        let now = self.now();
+        if self.world.manager.submit(request.clone()).is_ok() {
+            self.world.manager.propose_only(now);
+        }
+        self.open.push(request);
+        self.restart_manager()
+    }
+
+    fn end_container(&mut self) -> anyhow::Result<()> {
+        let now = self.now();
+        let node = self.pick(&self.nodes())?;
+        let code = self.pick(&EXIT_CODES)?;
+        let engine = &mut self.world.machine(node)?.engine;
+        let running: Vec<TaskId> = engine.running().collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        let task = self.pick(&running)?;
+        self.world.machine(node)?.engine.kill(task, code, now);
+        self.say(|| format!("the container of {task} ends with {code}"));
+        Ok(())
+    }
+
+    fn disturb_node(&mut self) -> anyhow::Result<()> {
+        let node = self.pick(&self.nodes())?;
+        let now = self.now();
+        let is_up = self.world.machine(node)?.is_up();
+        let what = match self.random.random_range(0..4) {
+            _ if !is_up => {
+                self.world.start_agent(node)?;
+                "is back"
+            }
+            0 => {
+                self.world.crash_node(node)?;
+                "loses its power"
+            }
+            1 => {
+                self.world.stop_agent(node)?;
+                "has no agent"
+            }
+            2 => {
+                self.world.stop_agent(node)?;
+                self.world.lose_records(node)?;
+                "has no agent, and its agent's disk is lost"
+            }
+            _ if self.cut.remove(&node) => {
+                self.world.net.mend(node, now);
+                "can be reached again"
+            }
+            _ => {
+                self.cut.insert(node);
+                self.world.net.cut(node);
+                "cannot be reached"
+            }
+        };
+        self.say(|| format!("{node} {what}"));
+        Ok(())
+    }
+
+    fn change_weather(&mut self) -> anyhow::Result<()> {
+        let stormy = Weather {
+            lost_per_mille: self.random.random_range(0..200),
+            doubled_per_mille: self.random.random_range(0..200),
+            latency: (Duration::from_millis(1), Duration::from_millis(self.random.random_range(1..3_000))),
+        };
+        let weather = if self.random.random_bool(0.5) { Weather::FINE } else { stormy };
+        self.say(|| format!("{weather:?}"));
+        self.world.net.weather = weather;
+        Ok(())
+    }
+
+    /// The clock jumps forward: whatever was due meanwhile is late.
+    fn jump(&mut self) -> anyhow::Result<()> {
+        let length = Duration::from_millis(self.random.random_range(1_000..JUMP_MAX.as_millis() as u64));
+        self.say(|| format!("the clock jumps by {length:?}"));
+        self.world.clock.advance_to(self.now() + length);
+        self.pass(Duration::from_millis(1))
+    }
+}
