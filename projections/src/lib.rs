@@ -99,6 +99,8 @@ pub struct Touched {
     pub nodes: BTreeSet<NodeId>,
     /// Nodes a task of which changed.
     pub tasks_of_nodes: BTreeSet<NodeId>,
+    /// Tasks wait for a place that a full turn could not give them. No event says so; the scheduler does.
+    pub placement: bool,
     /// Everything may be concerned: settings changed, or leadership.
     pub everything: bool,
 }
@@ -106,7 +108,8 @@ pub struct Touched {
 impl Touched {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        !self.everything && self.services.is_empty() && self.nodes.is_empty() && self.tasks_of_nodes.is_empty()
+        let flagged = self.everything || self.placement;
+        !flagged && self.services.is_empty() && self.nodes.is_empty() && self.tasks_of_nodes.is_empty()
     }
 
     /// Adds what another change concerns.
@@ -114,6 +117,7 @@ impl Touched {
         self.services.extend(other.services);
         self.nodes.extend(other.nodes);
         self.tasks_of_nodes.extend(other.tasks_of_nodes);
+        self.placement |= other.placement;
         self.everything |= other.everything;
     }
 }
@@ -232,9 +236,9 @@ impl Cluster {
         self.tasks_by_node.range(range).filter_map(|(_, id)| self.tasks.get(*id))
     }
 
-    /// Tasks that the scheduler has to place or confirm, grouped by service and spec version.
-    pub fn unplaced_tasks(&self) -> impl Iterator<Item = &Task> {
-        self.unplaced.iter().filter_map(|(_, _, id)| self.tasks.get(*id))
+    /// Tasks that the scheduler has to place or confirm, by service and spec version.
+    pub fn unplaced(&self) -> impl Iterator<Item = (ServiceId, u64, TaskId)> {
+        self.unplaced.iter().copied()
     }
 
     /// Whether any service listens on ports of its nodes. Saves looking for them on every node where none does.
