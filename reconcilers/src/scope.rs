@@ -16,6 +16,8 @@ pub struct Scope {
     pub nodes: BTreeSet<NodeId>,
     /// Nodes on which there may be more room than before.
     pub roomier: BTreeSet<NodeId>,
+    /// Tasks wait for a place that the last turn had no room to give them.
+    pub placement: bool,
 }
 
 impl Scope {
@@ -34,7 +36,7 @@ impl Scope {
                 .extend(cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id));
         }
         let roomier = touched.nodes.union(&touched.tasks_of_nodes).copied().collect();
-        Self { services, nodes: touched.nodes.clone(), roomier }
+        Self { services, nodes: touched.nodes.clone(), roomier, placement: touched.placement }
     }
 
     /// All there is. Services that are gone are known by the specs that their last tasks run.
@@ -42,12 +44,12 @@ impl Scope {
         let mut services: BTreeSet<ServiceId> = cluster.services.iter().map(|(id, _)| id).collect();
         services.extend(cluster.revisions.iter().map(|((id, _), _)| id));
         let nodes: BTreeSet<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
-        Self { services, roomier: nodes.clone(), nodes }
+        Self { services, roomier: nodes.clone(), nodes, placement: true }
     }
 
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.nodes.is_empty() && self.roomier.is_empty()
+        !self.placement && self.services.is_empty() && self.nodes.is_empty() && self.roomier.is_empty()
     }
 
     /// Whether a timer of this subject is set anew by a pass over this scope.

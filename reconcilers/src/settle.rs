@@ -71,8 +71,11 @@ fn pass(
             settled.events.push(event);
         }
         if full {
-            // Whatever the later reconcilers did not see is looked at again by all of them.
-            changed.merge(looked_at.clone());
+            // Whatever this one did not reach is looked at again, and so is whatever the later ones did not see: all of it,
+            // unless this one is the last and knows.
+            let last = ALL.last().is_some_and(|(last, _)| *last == name);
+            let unreached = correction.unreached.filter(|_| last);
+            changed.merge(unreached.unwrap_or_else(|| looked_at.clone()));
         }
         if !touched.is_empty() {
             settled.touched.merge(touched.clone());
