@@ -113,10 +113,10 @@ impl Touched {
     }
 
     /// Adds what another change concerns.
-    pub fn merge(&mut self, other: Touched) {
-        self.services.extend(other.services);
-        self.nodes.extend(other.nodes);
-        self.tasks_of_nodes.extend(other.tasks_of_nodes);
+    pub fn merge(&mut self, mut other: Touched) {
+        self.services.append(&mut other.services);
+        self.nodes.append(&mut other.nodes);
+        self.tasks_of_nodes.append(&mut other.tasks_of_nodes);
         self.placement |= other.placement;
         self.everything |= other.everything;
     }
