@@ -44,6 +44,8 @@ macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident $noun:literal;)*) => { $(
         $(#[$doc])*
         #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        // Aligned to 16 bytes, an optional id would take 32; a cluster holds several ids for each of a million tasks.
+        #[repr(packed(8))]
         pub struct $name(u128);
 
         impl $name {

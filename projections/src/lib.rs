@@ -101,6 +101,8 @@ pub struct Touched {
     pub tasks_of_nodes: BTreeSet<NodeId>,
     /// Nodes that did not change, but whose time to be heard of may be over.
     pub overdue: BTreeSet<NodeId>,
+    /// Tasks wait for a place that a full turn could not give them. No event says so; the scheduler does.
+    pub placement: bool,
     /// Everything may be concerned: settings changed, or leadership.
     pub everything: bool,
 }
@@ -109,15 +111,16 @@ impl Touched {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         let nodes = self.nodes.is_empty() && self.tasks_of_nodes.is_empty() && self.overdue.is_empty();
-        !self.everything && self.services.is_empty() && nodes
+        !self.everything && !self.placement && self.services.is_empty() && nodes
     }
 
     /// Adds what another change concerns.
-    pub fn merge(&mut self, other: Touched) {
-        self.services.extend(other.services);
-        self.nodes.extend(other.nodes);
-        self.tasks_of_nodes.extend(other.tasks_of_nodes);
-        self.overdue.extend(other.overdue);
+    pub fn merge(&mut self, mut other: Touched) {
+        self.services.append(&mut other.services);
+        self.nodes.append(&mut other.nodes);
+        self.tasks_of_nodes.append(&mut other.tasks_of_nodes);
+        self.overdue.append(&mut other.overdue);
+        self.placement |= other.placement;
         self.everything |= other.everything;
     }
 }
@@ -235,9 +238,9 @@ impl Cluster {
         self.tasks_by_node.range(range).filter_map(|(_, id)| self.tasks.get(*id))
     }
 
-    /// Tasks that the scheduler has to place or confirm, grouped by service and spec version.
-    pub fn unplaced_tasks(&self) -> impl Iterator<Item = &Task> {
-        self.unplaced.iter().filter_map(|(_, _, id)| self.tasks.get(*id))
+    /// Tasks that the scheduler has to place or confirm, by service and spec version.
+    pub fn unplaced(&self) -> impl Iterator<Item = (ServiceId, u64, TaskId)> {
+        self.unplaced.iter().copied()
     }
 
     /// Whether any service listens on ports of its nodes. Saves looking for them on every node where none does.

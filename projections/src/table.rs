@@ -59,8 +59,21 @@ impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
 
     /// Changes the row with this key, if there is one.
     pub fn update<R>(&mut self, key: K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
+        self.change(key, |value| change(Arc::make_mut(value)))
+    }
+
+    /// Changes the row with this key, if there is one; also returns the row as it was and as it is.
+    pub fn replace<R>(&mut self, key: K, change: impl FnOnce(&mut V) -> R) -> Option<(R, Arc<V>, Arc<V>)> {
+        self.change(key, |value| {
+            let before = Arc::clone(value);
+            let result = change(Arc::make_mut(value));
+            (result, before, Arc::clone(value))
+        })
+    }
+
+    fn change<R>(&mut self, key: K, change: impl FnOnce(&mut Arc<V>) -> R) -> Option<R> {
         let row = self.rows.get_mut(&key)?;
-        let result = change(Arc::make_mut(&mut row.value));
+        let result = change(&mut row.value);
         let hash = row_hash(&key, &*row.value);
         self.hash = self.hash.wrapping_sub(row.hash).wrapping_add(hash);
         row.hash = hash;
@@ -139,6 +152,18 @@ mod tests {
         other.remove(1);
         other.remove(2);
         assert_eq!(other.hash(), Table::<u64, String>::default().hash());
+    }
+
+    #[test]
+    fn a_replaced_row_is_returned_as_it_was_and_as_it_is() {
+        let mut table: Table<u64, String> = Table::default();
+        table.insert(1, "old".into());
+        let (length, before, after) = table.replace(1, |row| (*row = "new!".into(), row.len()).1).unwrap();
+        assert_eq!((length, before.as_str(), after.as_str()), (4, "old", "new!"));
+        let mut same: Table<u64, String> = Table::default();
+        same.insert(1, "new!".into());
+        assert_eq!(table.hash(), same.hash());
+        assert!(table.replace(2, |_| ()).is_none());
     }
 
     #[test]

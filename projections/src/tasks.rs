@@ -266,18 +266,24 @@ fn change<R>(
     touched: &mut Touched,
     change: impl FnOnce(&mut Task) -> R,
 ) -> (R, Arc<Task>) {
-    let before = cluster.tasks.share(id).unwrap_or_else(|| panic!("task {id} is not there to be changed"));
-    let result = cluster.tasks.update(id, |task| {
+    let changed = cluster.tasks.replace(id, |task| {
         let result = change(task);
         task.version = at.index;
         task.updated_at = at.time;
         result
     });
-    let after = cluster.tasks.share(id).expect("the task was just changed");
-    leave(cluster, &before);
-    enter(cluster, &after);
+    let (result, before, after) = changed.unwrap_or_else(|| panic!("task {id} is not there to be changed"));
+    if place(&before) != place(&after) {
+        leave(cluster, &before);
+        enter(cluster, &after);
+    }
     touch(touched, &after);
-    (result.expect("the task was just there"), after)
+    (result, after)
+}
+
+/// All that the derived indices say of a task's present; most reports change nothing of it.
+fn place(task: &Task) -> (Option<NodeId>, bool, bool, bool) {
+    (task.node, task.occupies_node(), task.is_wanted(), task.awaits_placement())
 }
 
 fn set_status(task: &mut Task, state: TaskState, at: &Stamp, message: String, error: String) {

@@ -24,7 +24,7 @@ mod slots;
 use std::collections::BTreeMap;
 
 use events::{Duration, IdGenerator, Kind, NodeId, Reconciler, ServiceId, Timestamp};
-use projections::Cluster;
+use projections::{Cluster, Touched};
 
 pub use scope::Scope;
 pub use settle::{Settled, settle};
@@ -68,13 +68,15 @@ pub struct Correction {
     pub events: Vec<Kind>,
     /// When to look at what again although nothing was touched.
     pub wakes: Vec<(Timestamp, Subject)>,
+    /// Of a turn that is full: what the reconciler did not reach. `None` if it cannot tell: then all is looked at again.
+    pub unreached: Option<Touched>,
     room: usize,
 }
 
 impl Correction {
     /// Nothing yet, with room for about this many events.
     pub fn with_room(room: usize) -> Self {
-        Self { events: Vec::new(), wakes: Vec::new(), room }
+        Self { events: Vec::new(), wakes: Vec::new(), unreached: None, room }
     }
 
     /// Whether the turn's bound is reached: the rest is the next turn's first work.
@@ -97,7 +99,8 @@ impl Correction {
 pub type Reconcile = fn(&Cluster, &Scope, &mut Ctx<'_>, &mut Correction);
 
 /// All reconcilers, in the order in which things are put right: first what is lost, then what is out of date, then what
-/// ended, then what is missing, then where it goes, then what may be forgotten.
+/// ended, then what is missing, then what may be forgotten, then where tasks go. Placing comes last because it is what fills
+/// a turn: the others have then seen everything, and need not look again.
 pub const ALL: [(Reconciler, Reconcile); 8] = [
     (Reconciler::Liveness, liveness::reconcile),
     (Reconciler::Constraints, constraints::reconcile),
@@ -105,6 +108,6 @@ pub const ALL: [(Reconciler, Reconcile); 8] = [
     (Reconciler::Restarts, restarts::reconcile),
     (Reconciler::Replicated, replicated::reconcile),
     (Reconciler::Global, global::reconcile),
-    (Reconciler::Schedule, schedule::reconcile),
     (Reconciler::Reaper, reaper::reconcile),
+    (Reconciler::Schedule, schedule::reconcile),
 ];

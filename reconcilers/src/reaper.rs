@@ -1,11 +1,9 @@
 //! What may be forgotten: tasks that are to be removed and are over, and old tasks beyond what history keeps in a slot.
 
-use std::collections::BTreeMap;
-
 use events::{DesiredCause, Kind, TaskId, TaskReaped, TaskState};
-use projections::{Cluster, Instance, Service, Task};
+use projections::{Cluster, Service, Task};
 
-use crate::slots::want;
+use crate::slots::{self, want};
 use crate::{Correction, Ctx, Scope};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, out: &mut Correction) {
@@ -42,13 +40,8 @@ fn beyond_history(cluster: &Cluster, service: &Service) -> Vec<TaskId> {
         cluster.spec().history_limit()
     };
     let Ok(limit) = usize::try_from(limit) else { return Vec::new() };
-    let mut slots: BTreeMap<Instance, Vec<&Task>> = BTreeMap::new();
-    for task in cluster.tasks_of_service(service.id).filter(|task| task.desired != TaskState::Remove) {
-        slots.entry(task.instance()).or_default().push(task);
-    }
     let mut beyond = Vec::new();
-    for slot in slots.values_mut().filter(|slot| slot.len() > limit.max(1)) {
-        slot.sort_by_key(|task| (task.created_index, task.id));
+    for slot in slots::of(cluster, service).values().filter(|slot| slot.len() > limit.max(1)) {
         let excess = slot.len() - limit.max(1);
         let dead = slot[..slot.len() - 1].iter().filter(|task| is_dead(task));
         beyond.extend(dead.take(excess).map(|task| task.id));

@@ -18,6 +18,8 @@ pub struct Scope {
     pub roomier: BTreeSet<NodeId>,
     /// Nodes whose liveness to look at: those that changed, and those whose time to be heard of may be over.
     pub overdue: BTreeSet<NodeId>,
+    /// Tasks wait for a place that the last turn had no room to give them.
+    pub placement: bool,
 }
 
 impl Scope {
@@ -37,7 +39,7 @@ impl Scope {
         }
         let roomier = touched.nodes.union(&touched.tasks_of_nodes).copied().collect();
         let overdue = touched.nodes.union(&touched.overdue).copied().collect();
-        Self { services, nodes: touched.nodes.clone(), roomier, overdue }
+        Self { services, nodes: touched.nodes.clone(), roomier, overdue, placement: touched.placement }
     }
 
     /// All there is. Services that are gone are known by the specs that their last tasks run.
@@ -45,12 +47,12 @@ impl Scope {
         let mut services: BTreeSet<ServiceId> = cluster.services.iter().map(|(id, _)| id).collect();
         services.extend(cluster.revisions.iter().map(|((id, _), _)| id));
         let nodes: BTreeSet<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
-        Self { services, roomier: nodes.clone(), overdue: nodes.clone(), nodes }
+        Self { services, roomier: nodes.clone(), overdue: nodes.clone(), nodes, placement: true }
     }
 
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.overdue.is_empty() && self.roomier.is_empty()
+        !self.placement && self.services.is_empty() && self.overdue.is_empty() && self.roomier.is_empty()
     }
 
     /// Whether a timer of this subject is set anew by a pass over this scope.

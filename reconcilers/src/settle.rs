@@ -73,17 +73,19 @@ fn pass(
             settled.events.push(event);
         }
         if full {
-            // Whatever the later reconcilers did not see is looked at again by all of them.
-            changed.merge(looked_at.clone());
+            // Whatever this one did not reach is looked at again, and so is whatever the later ones did not see: all of it,
+            // unless this one is the last and knows.
+            let last = ALL.last().is_some_and(|(last, _)| *last == name);
+            changed.merge(correction.unreached.filter(|_| last).unwrap_or(looked_at));
+            settled.touched.merge(touched.clone());
+            changed.merge(touched);
+            break;
         }
         if !touched.is_empty() {
             settled.touched.merge(touched.clone());
             looked_at.merge(touched.clone());
             changed.merge(touched);
             scope = Scope::of(cluster, &looked_at);
-        }
-        if full {
-            break;
         }
     }
     changed

@@ -16,14 +16,18 @@ pub(crate) type Slot<'a> = Vec<&'a Task>;
 
 /// The places of a service that have tasks.
 pub(crate) fn of<'a>(cluster: &'a Cluster, service: &Service) -> BTreeMap<Instance, Slot<'a>> {
-    let mut slots: BTreeMap<Instance, Slot<'a>> = BTreeMap::new();
+    // They come in the order of their places, so that the map is built in one go.
+    let mut slots: Vec<(Instance, Slot<'a>)> = Vec::new();
     for task in cluster.tasks_of_service(service.id).filter(|task| task.desired != TaskState::Remove) {
-        slots.entry(task.instance()).or_default().push(task);
+        match slots.last_mut().filter(|(instance, _)| *instance == task.instance()) {
+            Some((_, slot)) => slot.push(task),
+            None => slots.push((task.instance(), vec![task])),
+        }
     }
-    for slot in slots.values_mut() {
+    for (_, slot) in slots.iter_mut().filter(|(_, slot)| slot.len() > 1) {
         slot.sort_by_key(|task| (task.created_index, task.id));
     }
-    slots
+    slots.into_iter().collect()
 }
 
 /// Whether a task that ended (or has to leave its node) is to be replaced under its service's policy.

@@ -142,7 +142,8 @@ fn replace(
         }
         UpdateOrder::StartFirst => {
             // One task serves until the new one does. Those that an earlier rollout put beside it are not needed any more.
-            let serving = live.iter().rev().find(|task| task.state == TaskState::Running).map_or(old.id, |task| task.id);
+            let serving =
+                live.iter().rev().find(|task| task.state == TaskState::Running).map_or(old.id, |task| task.id);
             let new = NewTask { replaces: Some(serving), ..NewTask::at_once(instance, TaskCause::Update) };
             out.events.push(new.event(service, ctx));
             let others = live.into_iter().filter(|task| task.id != serving);

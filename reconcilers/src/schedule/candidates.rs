@@ -11,6 +11,8 @@ use super::filters::Filters;
 pub struct Candidate<'a> {
     /// The node.
     pub node: &'a Node,
+    /// Whether it may be given new tasks at all.
+    pub takes_tasks: bool,
     /// CPU not reserved, in billionths of a core.
     pub free_nano_cpus: u64,
     /// Memory not reserved.
@@ -42,6 +44,7 @@ impl<'a> Candidates<'a> {
         let offers = node.offers();
         let mut candidate = Candidate {
             node,
+            takes_tasks: node.takes_tasks(),
             free_nano_cpus: offers.map_or(0, |offers| offers.nano_cpus).saturating_sub(usage.nano_cpus),
             free_memory_bytes: offers.map_or(0, |offers| offers.memory_bytes).saturating_sub(usage.memory_bytes),
             free_generic: offers.map(|offers| offers.generic.clone()).unwrap_or_default(),

@@ -57,23 +57,38 @@ impl<'a> Filters<'a> {
 
     /// Whether a node will do, or why not.
     pub(crate) fn judge(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
-        if !candidate.node.takes_tasks() {
+        self.judge_knowing(candidate, self.suits(candidate.node))
+    }
+
+    /// Like [`Filters::judge`], where it is known already whether the node suits.
+    pub(super) fn judge_knowing(&self, candidate: &Candidate<'_>, suits: Result<(), Refusal>) -> Result<(), Refusal> {
+        if !candidate.takes_tasks {
             return Err(Refusal::NotReady);
         }
         self.judge_room(candidate)?;
-        let facts = candidate.node.facts();
-        if self.malformed || !self.constraints.iter().all(|constraint| constraint.matches(&facts)) {
+        suits?;
+        self.judge_crowd(candidate)
+    }
+
+    /// Whether a node suits, whatever runs on it: the filters whose answer depends on the placement alone.
+    pub(super) fn suits(&self, node: &Node) -> Result<(), Refusal> {
+        if self.malformed || !self.constraints_hold(node) {
             return Err(Refusal::Constraint);
         }
-        if !Self::platform_fits(self.platforms, candidate.node) {
-            return Err(Refusal::Platform);
-        }
-        self.judge_crowd(candidate)
+        if Self::platform_fits(self.platforms, node) { Ok(()) } else { Err(Refusal::Platform) }
     }
 
     /// Whether one more task fits on a node that would do: the filters whose answer changes as tasks are placed.
     pub(super) fn judge_again(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
         self.judge_room(candidate).and_then(|()| self.judge_crowd(candidate))
+    }
+
+    fn constraints_hold(&self, node: &Node) -> bool {
+        if self.constraints.is_empty() {
+            return true;
+        }
+        let facts = node.facts();
+        self.constraints.iter().all(|constraint| constraint.matches(&facts))
     }
 
     fn judge_room(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
@@ -108,12 +123,12 @@ impl<'a> Filters<'a> {
 
     /// Whether some platform of the list is the node's; an empty list or field matches any.
     pub(crate) fn platform_fits(platforms: &[Platform], node: &Node) -> bool {
+        if platforms.is_empty() {
+            return true;
+        }
         let facts = node.facts();
         let same = |wanted: &str, is: &str| wanted.is_empty() || canonical(wanted) == canonical(is);
-        platforms.is_empty()
-            || platforms
-                .iter()
-                .any(|wanted| same(&wanted.os, facts.os) && same(&wanted.architecture, facts.architecture))
+        platforms.iter().any(|wanted| same(&wanted.os, facts.os) && same(&wanted.architecture, facts.architecture))
     }
 }
 

@@ -7,71 +7,95 @@ pub mod filters;
 
 mod candidates;
 mod explain;
+mod layout;
 mod spread;
 
-use events::{Kind, TaskAssigned, TaskId, TaskPlacementFailed};
-use projections::{Cluster, Task};
+use events::{Kind, ServiceId, TaskAssigned, TaskId, TaskPlacementFailed};
+use projections::{Cluster, Task, Touched};
 
 use crate::{Correction, Ctx, Scope};
 use candidates::Candidates;
 use explain::Explanation;
 use filters::Filters;
-use spread::Spread;
+use layout::Layouts;
+use spread::{Spread, failures};
 
-/// Tasks of one service with the same spec, to be placed together.
-struct Group<'a> {
-    tasks: Vec<&'a Task>,
+/// Tasks of one service with the same spec, to be placed together. Ids only: a full turn does not come to all of them.
+struct Group {
+    service: ServiceId,
+    spec_version: u64,
+    tasks: Vec<TaskId>,
+}
+
+impl Group {
+    fn tasks<'a>(&self, cluster: &'a Cluster) -> impl Iterator<Item = &'a Task> {
+        self.tasks.iter().filter_map(|id| cluster.tasks.get(*id))
+    }
+
+    /// Whether some of it was never tried.
+    fn is_new(&self, cluster: &Cluster) -> bool {
+        self.tasks(cluster).any(|task| task.waiting.is_none())
+    }
 }
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     if scope.is_empty() {
         return;
     }
-    let groups: Vec<Group<'_>> = groups(cluster).into_iter().filter(|group| is_due(cluster, group, scope)).collect();
+    let groups: Vec<Group> = groups(cluster).into_iter().filter(|group| is_due(cluster, group, scope)).collect();
     if groups.is_empty() {
         return;
     }
     let mut candidates = Candidates::of(cluster);
-    for group in &groups {
-        if out.is_full() {
-            return;
-        }
-        place(cluster, group, &mut candidates, ctx, out);
+    let mut layouts = Layouts::default();
+    let mut left = groups.as_slice();
+    while let Some((group, rest)) = left.split_first().filter(|_| !out.is_full()) {
+        place(cluster, group, &mut candidates, &mut layouts, ctx, out);
+        left = rest;
     }
+    out.unreached = Some(unreached(cluster, left));
 }
 
-fn groups(cluster: &Cluster) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for task in cluster.unplaced_tasks() {
-        let same = |group: &Group<'_>| {
-            group
-                .tasks
-                .first()
-                .is_some_and(|first| (first.service, first.spec_version) == (task.service, task.spec_version))
-        };
-        match groups.last_mut().filter(|group| same(group)) {
+/// What has to be looked at again for these groups to be due again: new tasks are due by themselves.
+fn unreached(cluster: &Cluster, groups: &[Group]) -> Touched {
+    let waited = groups.iter().filter(|group| !group.is_new(cluster));
+    let services = waited.map(|group| group.service).collect();
+    Touched { services, placement: !groups.is_empty(), ..Touched::default() }
+}
+
+fn groups(cluster: &Cluster) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (service, spec_version, task) in cluster.unplaced() {
+        let same = |group: &&mut Group| (group.service, group.spec_version) == (service, spec_version);
+        match groups.last_mut().filter(same) {
             Some(group) => group.tasks.push(task),
-            None => groups.push(Group { tasks: vec![task] }),
+            None => groups.push(Group { service, spec_version, tasks: vec![task] }),
         }
     }
     groups
 }
 
 /// A group that waited in vain is tried again only when a node changed, or one that has more room now would do.
-fn is_due(cluster: &Cluster, group: &Group<'_>, scope: &Scope) -> bool {
-    let Some(first) = group.tasks.first() else { return false };
-    let new = group.tasks.iter().any(|task| task.waiting.is_none());
-    if new || !scope.nodes.is_empty() || scope.services.contains(&first.service) {
+fn is_due(cluster: &Cluster, group: &Group, scope: &Scope) -> bool {
+    if group.is_new(cluster) || !scope.nodes.is_empty() || scope.services.contains(&group.service) {
         return true;
     }
+    let Some(first) = group.tasks(cluster).next() else { return false };
     let filters = Filters::of(cluster, first);
     let mut roomier = scope.roomier.iter().filter_map(|node| cluster.nodes.get(*node));
     let with_ports = filters.ports().next().is_some();
     roomier.any(|node| filters.judge(&Candidates::one(cluster, node, with_ports)).is_ok())
 }
 
-fn place(cluster: &Cluster, group: &Group<'_>, candidates: &mut Candidates<'_>, ctx: &Ctx<'_>, out: &mut Correction) {
-    let (bound, free): (Vec<&Task>, Vec<&Task>) = group.tasks.iter().copied().partition(|task| task.bound);
+fn place<'a>(
+    cluster: &'a Cluster,
+    group: &Group,
+    candidates: &mut Candidates<'a>,
+    layouts: &mut Layouts<'a>,
+    ctx: &Ctx<'_>,
+    out: &mut Correction,
+) {
+    let (bound, free): (Vec<&Task>, Vec<&Task>) = group.tasks(cluster).partition(|task| task.bound);
     let mut refused: Vec<(TaskId, String)> = Vec::new();
     for task in bound {
         confirm(cluster, task, candidates, out, &mut refused);
@@ -79,10 +103,13 @@ fn place(cluster: &Cluster, group: &Group<'_>, candidates: &mut Candidates<'_>, 
     if let Some(first) = free.first() {
         let filters = Filters::of(cluster, first);
         let mut explanation = Explanation::default();
-        let mut spread = Spread::of(cluster, first, &filters, candidates, &mut explanation, ctx.now);
+        candidates.count_service(cluster, first);
+        let layout = layouts.of(cluster.spec_of(first).template().placed(), &filters, candidates);
+        let mut spread = Spread::new(layout, failures(cluster, first, ctx.now));
+        spread.fill(candidates, &filters, &mut explanation);
         let mut left = free.iter();
         for task in left.by_ref().take(out.room()) {
-            let Some(index) = spread.next(candidates) else {
+            let Some(index) = spread.next() else {
                 refused.push((task.id, String::new()));
                 break;
             };

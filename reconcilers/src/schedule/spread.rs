@@ -5,94 +5,79 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::rc::Rc;
 
 use events::{NodeId, Timestamp};
 use projections::tasks::{FAILURES_KEPT, FAILURES_WINDOW};
-use projections::{Cluster, Node, Task};
+use projections::{Cluster, Task};
 
 use super::candidates::Candidates;
 use super::explain::Explanation;
 use super::filters::Filters;
+use super::layout::Layout;
 
-/// Rank of a node: the smallest is the best.
-type Rank = (u64, u64, u64, NodeId);
+/// Rank of a node, the smallest first: failures, tasks of the service, tasks, and its place in the order of ids.
+type Entry = Reverse<(u64, u64, u64, usize)>;
 
 /// The nodes that will do, in a tree with one level for each preference and a heap at each leaf.
-pub(super) struct Spread {
-    root: Branch,
+pub(super) struct Spread<'a> {
+    root: Branch<'a>,
+    layout: Rc<Layout<'a>>,
     /// Failures of the service that count, by node.
     failures: BTreeMap<NodeId, u64>,
-    /// For each node that would do: its path through the tree.
-    paths: BTreeMap<usize, Vec<String>>,
     filled: Vec<usize>,
 }
 
 #[derive(Default)]
-struct Branch {
+struct Branch<'a> {
     /// Tasks of the service on the nodes below.
     tasks: u64,
-    children: BTreeMap<String, Branch>,
-    heap: BinaryHeap<Reverse<(Rank, usize)>>,
+    children: BTreeMap<&'a str, Branch<'a>>,
+    heap: BinaryHeap<Entry>,
 }
 
-impl Spread {
-    /// Judges every node once.
-    pub(super) fn of(
-        cluster: &Cluster,
-        task: &Task,
-        filters: &Filters<'_>,
-        candidates: &mut Candidates<'_>,
-        explanation: &mut Explanation,
-        now: Timestamp,
-    ) -> Self {
-        candidates.count_service(cluster, task);
-        let preferences = &cluster.spec_of(task).template().placed().preferences;
-        let labels: Vec<&str> = preferences.iter().map(|preference| preference.spread.as_str()).collect();
-        let mut spread = Self {
-            root: Branch::default(),
-            failures: failures(cluster, task, now),
-            paths: BTreeMap::new(),
-            filled: Vec::new(),
-        };
-        let mut ranked = Vec::new();
-        for index in 0..candidates.len() {
-            match filters.judge(candidates.get(index)) {
-                Ok(()) => ranked.push(index),
-                Err(refusal) => explanation.count(refusal),
+impl<'a> Spread<'a> {
+    /// A tree without nodes.
+    pub(super) fn new(layout: Rc<Layout<'a>>, failures: BTreeMap<NodeId, u64>) -> Self {
+        Self { root: Branch::default(), layout, failures, filled: Vec::new() }
+    }
+
+    /// Judges every node once and puts in those that will do.
+    pub(super) fn fill(&mut self, candidates: &Candidates<'a>, filters: &Filters<'_>, explanation: &mut Explanation) {
+        let layout = Rc::clone(&self.layout);
+        let mut leaves: Vec<(u64, Vec<Entry>)> = vec![(0, Vec::new()); layout.paths.len()];
+        for (index, leaf) in layout.leaf_of.iter().copied().enumerate() {
+            let candidate = candidates.get(index);
+            match (filters.judge_knowing(candidate, leaf.map(|_| ())), leaf) {
+                (Ok(()), Ok(leaf)) => {
+                    let (tasks, entries) = &mut leaves[leaf];
+                    *tasks += candidate.active_of_service;
+                    entries.push(self.entry(index, candidates));
+                }
+                (Err(refusal), _) | (Ok(()), Err(refusal)) => explanation.count(refusal),
             }
         }
-        if labels.is_empty() {
-            let entries = ranked.iter().map(|index| Reverse((spread.rank(*index, candidates), *index)));
-            spread.root.heap = entries.collect();
-        } else {
-            for index in ranked {
-                let candidate = candidates.get(index);
-                let path: Vec<String> = labels.iter().map(|label| label_value(candidate.node, label)).collect();
-                let rank = spread.rank(index, candidates);
-                spread.root.enter(&path, candidate.active_of_service, Reverse((rank, index)));
-                spread.paths.insert(index, path);
-            }
+        for (path, (tasks, entries)) in layout.paths.iter().zip(leaves).filter(|(_, (_, entries))| !entries.is_empty())
+        {
+            self.root.leaf(path, tasks).heap = BinaryHeap::from(entries);
         }
-        spread
     }
 
     /// Takes the best node out; it has to be put back after the task is on it.
-    pub(super) fn next(&mut self, _candidates: &Candidates<'_>) -> Option<usize> {
+    pub(super) fn next(&mut self) -> Option<usize> {
         self.root.pop()
     }
 
     /// Puts a node back in, if one more task fits on it.
-    pub(super) fn put_back(&mut self, index: usize, candidates: &Candidates<'_>, filters: &Filters<'_>) {
+    pub(super) fn put_back(&mut self, index: usize, candidates: &Candidates<'a>, filters: &Filters<'_>) {
         if filters.judge_again(candidates.get(index)).is_err() {
             self.filled.push(index);
             return;
         }
-        let entry = Reverse((self.rank(index, candidates), index));
-        match self.paths.get(&index) {
-            None => self.root.heap.push(entry),
-            // The task itself was counted on the way down.
-            Some(path) => self.root.enter(path, 0, entry),
-        }
+        let Some(Ok(leaf)) = self.layout.leaf_of.get(index) else { return };
+        let entry = self.entry(index, candidates);
+        // The task itself was counted on the way down.
+        self.root.leaf(&self.layout.paths[*leaf], 0).heap.push(entry);
     }
 
     /// Why nothing is left: what refused nodes at first, and what refuses those that were filled.
@@ -110,20 +95,22 @@ impl Spread {
         explanation.sentence(candidates.len())
     }
 
-    fn rank(&self, index: usize, candidates: &Candidates<'_>) -> Rank {
+    fn entry(&self, index: usize, candidates: &Candidates<'_>) -> Entry {
         let candidate = candidates.get(index);
         let failures = self.failures.get(&candidate.node.id).copied().unwrap_or(0);
-        (failures, candidate.active_of_service, candidate.active, candidate.node.id)
+        Reverse((failures, candidate.active_of_service, candidate.active, index))
     }
 }
 
-impl Branch {
-    fn enter(&mut self, path: &[String], tasks: u64, entry: Reverse<(Rank, usize)>) {
+impl<'a> Branch<'a> {
+    /// The branch at the end of this path; `tasks` are counted on the way.
+    fn leaf(&mut self, path: &[&'a str], tasks: u64) -> &mut Self {
         self.tasks += tasks;
-        match path.split_first() {
-            None => self.heap.push(entry),
-            Some((value, rest)) => self.children.entry(value.clone()).or_default().enter(rest, tasks, entry),
-        }
+        path.iter().fold(self, |branch, value| {
+            let child = branch.children.entry(value).or_default();
+            child.tasks += tasks;
+            child
+        })
     }
 
     fn has_room(&self) -> bool {
@@ -133,7 +120,7 @@ impl Branch {
     /// The best node of the branch with the fewest tasks.
     fn pop(&mut self) -> Option<usize> {
         let index = match self.heap.pop() {
-            Some(Reverse((_, index))) => Some(index),
+            Some(Reverse((_, _, _, index))) => Some(index),
             None => self.children.values_mut().filter(|child| child.has_room()).min_by_key(|child| child.tasks)?.pop(),
         };
         if index.is_some() {
@@ -144,7 +131,7 @@ impl Branch {
 }
 
 /// Nodes on which the present spec failed as often as is remembered, lately. Fewer failures do not count.
-fn failures(cluster: &Cluster, task: &Task, now: Timestamp) -> BTreeMap<NodeId, u64> {
+pub(super) fn failures(cluster: &Cluster, task: &Task, now: Timestamp) -> BTreeMap<NodeId, u64> {
     let known = cluster.failures.range((task.service, NodeId::default())..=(task.service, NodeId::MAX));
     let recent = known.map(|((_, node), failures)| {
         let recent =
@@ -152,16 +139,4 @@ fn failures(cluster: &Cluster, task: &Task, now: Timestamp) -> BTreeMap<NodeId, 
         (node, recent.count())
     });
     recent.filter(|(_, count)| *count >= FAILURES_KEPT).map(|(node, count)| (node, count as u64)).collect()
-}
-
-/// The value of `node.labels.<key>` or `engine.labels.<key>`; empty if the node has no such label.
-fn label_value(node: &Node, label: &str) -> String {
-    let facts = node.facts();
-    let lower = label.to_ascii_lowercase();
-    let (labels, prefix) = match lower.starts_with("engine.labels.") {
-        true => (facts.engine_labels, "engine.labels.".len()),
-        false => (facts.node_labels, "node.labels.".len()),
-    };
-    let key = label.get(prefix..).unwrap_or_default();
-    labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default()
 }

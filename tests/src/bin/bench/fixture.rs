@@ -1,0 +1,124 @@
+//! Clusters to measure on, told in events as a leader would write them.
+
+use std::collections::BTreeMap;
+
+use events::service_spec::Mode;
+use events::{
+    Annotations, ContainerSpec, ContainerStatus, Event, Id, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
+    NodeRegistered, NodeSpec, Placement, PlacementPreference, Platform, Reconciler, ReplicatedMode,
+    ResourceRequirements, Resources, ServiceCreated, ServiceId, ServiceSpec, SessionId, TaskAssigned, TaskCause,
+    TaskCreated, TaskId, TaskPhase, TaskReported, TaskSpec, TaskState, TaskStatus, Timestamp,
+};
+use projections::{Cluster, Stamp};
+
+/// Values of the label that tasks are spread over.
+const ZONES: u64 = 10;
+/// CPU and memory of a node; a task reserves a thousandth of each.
+const NODE_NANO_CPUS: u64 = 64_000_000_000;
+const NODE_MEMORY_BYTES: u64 = 256 << 30;
+
+/// The place in the log of the frame with this index.
+pub fn stamp(index: u64) -> Stamp {
+    Stamp { index, time: time(index) }
+}
+
+/// One millisecond for each frame.
+pub fn time(index: u64) -> Timestamp {
+    Timestamp::from_unix_ns(i64::try_from(index * 1_000_000).unwrap_or(i64::MAX))
+}
+
+/// Folds these facts as the frame with this index.
+pub fn fold(cluster: &mut Cluster, index: u64, kinds: impl IntoIterator<Item = Kind>) {
+    for kind in kinds {
+        cluster.apply(&Event::by_reconciler(Reconciler::Schedule, kind), &stamp(index));
+    }
+}
+
+/// An id that is as random as real ones are, so that tables are as badly packed.
+pub fn id<I: Id>(number: u64) -> I {
+    let spread = u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    I::from_bits(spread ^ (spread >> 64))
+}
+
+/// A node that joins, registers and describes itself.
+pub fn node(number: u64) -> [Kind; 3] {
+    let node: NodeId = id(number);
+    let hostname = format!("worker-{number}");
+    let addr = format!("10.{}.{}.{}:4242", number >> 16, number >> 8 & 255, number & 255);
+    let zone = format!("zone-{}", number % ZONES);
+    let labels = BTreeMap::from([("zone".to_owned(), zone), ("disk".to_owned(), "ssd".to_owned())]);
+    let spec = NodeSpec { annotations: Some(Annotations { labels, ..Annotations::default() }), ..NodeSpec::default() };
+    let description = NodeDescription {
+        hostname: hostname.clone(),
+        platform: Some(Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() }),
+        resources: Some(Resources { nano_cpus: NODE_NANO_CPUS, memory_bytes: NODE_MEMORY_BYTES, generic: Vec::new() }),
+        version: "0.1.0".to_owned(),
+        executor: "docker".to_owned(),
+        ..NodeDescription::default()
+    };
+    [
+        Kind::NodeJoined(NodeJoined { node, spec, hostname, addr: addr.clone() }),
+        Kind::NodeRegistered(NodeRegistered { node, session: id::<SessionId>(number), addr }),
+        Kind::NodeDescribed(NodeDescribed { node, description }),
+    ]
+}
+
+/// A service whose tasks reserve CPU and memory, may only run where there is an SSD, and are spread over zones.
+pub fn service(number: u64, replicas: u64) -> Kind {
+    let reservations =
+        Resources { nano_cpus: NODE_NANO_CPUS / 1_000, memory_bytes: NODE_MEMORY_BYTES / 1_000, generic: Vec::new() };
+    let placement = Placement {
+        constraints: vec!["node.labels.disk==ssd".to_owned()],
+        preferences: vec![PlacementPreference { spread: "node.labels.zone".to_owned() }],
+        ..Placement::default()
+    };
+    let task = TaskSpec {
+        container: Some(ContainerSpec { image: "shop/web:1.0".to_owned(), ..ContainerSpec::default() }),
+        resources: Some(ResourceRequirements { reservations: Some(reservations), ..ResourceRequirements::default() }),
+        placement: Some(placement),
+        ..TaskSpec::default()
+    };
+    let spec = ServiceSpec {
+        annotations: Some(Annotations { name: format!("service-{number}"), ..Annotations::default() }),
+        task: Some(task),
+        mode: Some(Mode::Replicated(ReplicatedMode { replicas })),
+        ..ServiceSpec::default()
+    };
+    Kind::ServiceCreated(ServiceCreated { service: id::<ServiceId>(number), spec })
+}
+
+/// A task of a service that was made in the frame `spec_version`.
+pub fn task(number: u64, service: u64, spec_version: u64, slot: u64) -> Kind {
+    Kind::TaskCreated(TaskCreated {
+        task: id::<TaskId>(number),
+        service: id(service),
+        spec_version,
+        slot,
+        node: None,
+        desired: TaskState::Running.into(),
+        replaces: None,
+        start_after: None,
+        cause: TaskCause::Scale.into(),
+    })
+}
+
+/// A task on its node.
+pub fn assigned(task: u64, node: u64) -> Kind {
+    Kind::TaskAssigned(TaskAssigned { task: id(task), node: id(node), claims: Vec::new() })
+}
+
+/// The report of an agent whose container runs, or has ended with `exit_code`.
+pub fn reported(task: u64, state: TaskState, exit_code: Option<i32>, at: Timestamp) -> Kind {
+    let container =
+        ContainerStatus { container_id: format!("{task:064x}"), pid: 4_242, exit_code, ..ContainerStatus::default() };
+    let phases = [TaskState::Preparing, TaskState::Starting, state];
+    let status = TaskStatus {
+        state: state.into(),
+        at: Some(at),
+        message: "started".to_owned(),
+        container: Some(container),
+        phases: phases.map(|phase| TaskPhase { state: phase.into(), at: Some(at) }).to_vec(),
+        ..TaskStatus::default()
+    };
+    Kind::TaskReported(TaskReported { task: id(task), status })
+}

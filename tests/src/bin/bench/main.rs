@@ -1,0 +1,44 @@
+//! `make bench`: the figures of tests/BENCHMARKS.md, measured here, each as the median of several runs.
+//!
+//! `bench` alone measures everything; `bench scheduling replay` only these. The programs measured are the ones that lie
+//! beside this one.
+
+mod clock;
+mod commands;
+mod daemon;
+mod figure;
+mod fixture;
+mod idle;
+mod memory;
+mod replay;
+mod scheduling;
+mod starts;
+
+use anyhow::{Result, bail};
+use figure::Figure;
+
+/// What can be measured, in the order of the table.
+const ALL: [(&str, fn() -> Result<Vec<Figure>>); 6] = [
+    ("scheduling", scheduling::figures),
+    ("commands", commands::figures),
+    ("starts", starts::figures),
+    ("replay", replay::figures),
+    ("memory", memory::figures),
+    ("idle", idle::figures),
+];
+
+fn main() -> Result<()> {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    if names.iter().any(|name| name == memory::SAMPLE) {
+        return memory::print_sample();
+    }
+    if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|(known, _)| known == name)) {
+        bail!("there is no figure \"{unknown}\"; there are {}", ALL.map(|(name, _)| name).join(", "));
+    }
+    for (_, figures) in ALL.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|wanted| wanted == name)) {
+        for figure in figures()? {
+            println!("{figure}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Scheduler decisions per second, each applied to the state: 10,000 tasks of 100 services that wait at the same time.
+
+use anyhow::{Result, ensure};
+use events::{Id, IdGenerator, frame};
+use projections::{Cluster, Touched};
+use reconcilers::{Ctx, Presence, settle};
+
+use crate::clock::cpu_time;
+use crate::figure::{Figure, Target};
+use crate::fixture;
+
+const SERVICES: u64 = 100;
+const TASKS: u64 = 10_000;
+
+/// The figure at each size of cluster: nodes, runs, target.
+pub fn figures() -> Result<Vec<Figure>> {
+    let sizes = [(1_000, 15, Target::AtLeast(220_000.0)), (10_000, 7, Target::Shown), (100_000, 3, Target::Shown)];
+    sizes.into_iter().map(|(nodes, runs, target)| figure(nodes, runs, target)).collect()
+}
+
+fn figure(nodes: u64, runs: usize, target: Target) -> Result<Figure> {
+    let cluster = waiting(nodes);
+    let runs = (0..runs).map(|_| run(cluster.clone())).collect::<Result<_>>()?;
+    let how = "10,000 tasks of 100 services (resources, a constraint, spread over 10 zones), settled in the leader's \
+               turns of 1,000 events, each on a clone of the tip; assignments are applied; in processor \
+               time of the one thread that does it"
+        .to_owned();
+    Ok(Figure { name: format!("decisions, {nodes} nodes"), runs, unit: "decisions/s", target, how })
+}
+
+/// A cluster whose tasks are made and not placed.
+fn waiting(nodes: u64) -> Cluster {
+    let mut cluster = Cluster::default();
+    fixture::fold(&mut cluster, 1, (0..nodes).flat_map(fixture::node));
+    let each = TASKS / SERVICES;
+    fixture::fold(&mut cluster, 2, (0..SERVICES).map(|service| fixture::service(service, each)));
+    let tasks = (0..TASKS).map(|task| fixture::task(task, task / each, 2, task % each + 1));
+    fixture::fold(&mut cluster, 3, tasks);
+    cluster
+}
+
+/// Turns until nothing is left, as the leader takes them.
+fn run(mut tip: Cluster) -> Result<f64> {
+    let presence = Presence::new();
+    let mut left = Touched { services: (0..SERVICES).map(fixture::id).collect(), ..Touched::default() };
+    let mut index = 3;
+    let begun = cpu_time()?;
+    while !left.is_empty() {
+        index += 1;
+        let mut next = tip.clone();
+        let mut ids = IdGenerator::new(events::ClusterId::from_bits(1), index);
+        let at = fixture::stamp(index);
+        let mut ctx = Ctx { now: at.time, ids: &mut ids, presence: &presence };
+        left = settle(&mut next, left, &mut ctx, &at, frame::EVENTS_MAX).left;
+        tip = next;
+    }
+    let elapsed = cpu_time()? - begun;
+    ensure!(tip.unplaced().next().is_none(), "some tasks were not placed");
+    Ok(TASKS as f64 / elapsed.as_secs_f64())
+}
