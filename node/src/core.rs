@@ -62,7 +62,10 @@ pub fn start(state_dir: &StateDir, node: NodeId) -> Result<Core, Failure> {
 }
 
 /// The state at the applied index: the newest checkpoint and the raft entries after it, which still have their secrets.
-fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
+///
+/// # Errors
+/// When an entry cannot be read or does not follow.
+pub fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
     let mut folded = match store.load_checkpoint()? {
         Some(checkpoint) => Folded::from_checkpoint(&checkpoint.bytes, checkpoint.head.frame_hash)
             .map_err(|error| Failure::new(error, "`swarmd replay --state-dir DIR` verifies the history behind it"))?,

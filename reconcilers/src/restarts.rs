@@ -33,6 +33,10 @@ fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
 
 fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let leaves = has_to_leave(cluster, task);
+    if let Some(due) = own_delay(task).filter(|due| !leaves && ctx.now < *due) {
+        out.wake(due, Subject::Service(service.id));
+        return;
+    }
     let cause = if leaves { DesiredCause::NodeUnfit } else { DesiredCause::Restart };
     out.events.extend(want([task], TaskState::Shutdown, cause));
     // What a global service wants on a node that is unfit now is settled when the node is fit again.
@@ -45,6 +49,12 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     let delay = if drained { Duration::ZERO } else { service.spec.template().restart_policy().delay };
     let cause = if leaves && !task.state.is_terminal() { TaskCause::Relocate } else { TaskCause::Restart };
     out.events.push(NewTask::after(task, cause, ctx.now + delay).event(service, ctx));
+}
+
+/// The end of the delay that a task was to wait for. One that fails while it is made ready, before that time, is replaced
+/// no sooner: otherwise an image that cannot be pulled would make a loop without any delay.
+fn own_delay(task: &Task) -> Option<Timestamp> {
+    task.start_after.filter(|_| task.desired == TaskState::Ready)
 }
 
 /// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.

@@ -1,1 +1,20 @@
-//! Stub.
+//! A simulated cluster: the real manager and the real task steps over simulated time, disk, network and engines, on one
+//! thread. Scenarios tell its story in the CLI's own words; the simulation breaks it at random from a seed.
+//!
+//! Suggested order: [`world`] (the cluster), [`manager`] and [`agent`] (its parts), [`engine`], [`net`] and [`clock`]
+//! (what they stand on), [`oracle`] (what must hold), [`socket`] and [`script`] (scenarios).
+
+pub mod world;
+
+pub mod agent;
+pub mod manager;
+
+pub mod clock;
+pub mod engine;
+pub mod net;
+
+pub mod oracle;
+
+pub mod mask;
+pub mod script;
+pub mod socket;

@@ -10,14 +10,14 @@ use crate::driver::Published;
 
 /// What an agent knows.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub struct Told {
     tasks: BTreeMap<TaskId, Wanted>,
     sequence: u64,
 }
 
 impl Told {
     /// What the agent of this node has to hear after what it knows; nothing if that is all.
-    pub(super) fn update(&mut self, state: &Published, node: NodeId) -> Option<AssignmentSet> {
+    pub fn update(&mut self, state: &Published, node: NodeId) -> Option<AssignmentSet> {
         let tasks = assignments::of_node(&state.cluster, node);
         let change = assignments::diff(&self.tasks, &tasks);
         let complete = self.sequence == 0;

@@ -140,7 +140,10 @@ fn unknown_command() -> Status {
 }
 
 /// What a client asks, with its references resolved.
-fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
+///
+/// # Errors
+/// When a reference names nothing, or more than one object.
+pub fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
     Ok(match wish {
         Wish::UpdateCluster(wish) => Command::UpdateCluster { spec: wish.spec, version: wish.version },
         Wish::RotateJoinToken(wish) => rotate(cluster, wish.role())?,
@@ -176,7 +179,10 @@ fn rotate(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
 }
 
 /// The tasks that a request names, in the order of their services, slots and ages.
-fn select_tasks<'a>(cluster: &'a Cluster, request: &ListTasksRequest) -> Result<Vec<&'a Task>, Rejection> {
+///
+/// # Errors
+/// When a reference names nothing, or more than one object.
+pub fn select_tasks<'a>(cluster: &'a Cluster, request: &ListTasksRequest) -> Result<Vec<&'a Task>, Rejection> {
     let mut tasks: Vec<&Task> = match (&request.service, &request.node) {
         (Some(service), _) => cluster.tasks_of_service(resolve_service(cluster, service)?).collect(),
         (None, Some(node)) => cluster.tasks_of_node(resolve_node(cluster, node)?).collect(),

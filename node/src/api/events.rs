@@ -56,7 +56,10 @@ pub(super) fn stream(
 }
 
 /// The id of an object that exists, or the id itself of one that may have existed.
-fn resolve(cluster: &Cluster, reference: &str) -> Result<String, Rejection> {
+///
+/// # Errors
+/// When it is neither.
+pub fn resolve(cluster: &Cluster, reference: &str) -> Result<String, Rejection> {
     let candidates = [
         resolve_service(cluster, reference).map(|id| id.to_string()),
         resolve_node(cluster, reference).map(|id| id.to_string()),
@@ -131,30 +134,30 @@ impl Teller {
     }
 
     fn records_of(&mut self, frame: Frame) -> Vec<EventRecord> {
-        let Frame { header, commands, events } = frame;
-        let wanted = header.index >= self.from && header.log_time >= self.since;
-        let mut records = Vec::new();
-        for (ordinal, event) in events.into_iter().enumerate() {
-            if !self.story.includes(&event) || !wanted {
-                continue;
-            }
-            let command = match event.cause {
-                Some(Cause::Command(position)) => commands.get(position as usize).cloned(),
-                Some(Cause::Reconciler(_)) | None => None,
-            };
-            let subjects = event.kind.as_ref().map(events::Kind::subjects).unwrap_or_default();
-            let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
-            records.push(EventRecord {
-                index: header.index,
-                ordinal,
-                log_time: header.log_time,
-                event,
-                command,
-                subjects,
-            });
-        }
-        records
+        let wanted = frame.header.index >= self.from && frame.header.log_time >= self.since;
+        // Shown to the story in any case, which has to know the past.
+        let records = records(&mut self.story, frame);
+        if wanted { records } else { Vec::new() }
     }
+}
+
+/// The events of a frame that belong to a story, which has to see all frames in their order.
+pub fn records(story: &mut Story, frame: Frame) -> Vec<EventRecord> {
+    let Frame { header, commands, events } = frame;
+    let mut records = Vec::new();
+    for (ordinal, event) in events.into_iter().enumerate() {
+        if !story.includes(&event) {
+            continue;
+        }
+        let command = match event.cause {
+            Some(Cause::Command(position)) => commands.get(position as usize).cloned(),
+            Some(Cause::Reconciler(_)) | None => None,
+        };
+        let subjects = event.kind.as_ref().map(events::Kind::subjects).unwrap_or_default();
+        let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
+        records.push(EventRecord { index: header.index, ordinal, log_time: header.log_time, event, command, subjects });
+    }
+    records
 }
 
 /// The client is gone, or was told why there is no more.

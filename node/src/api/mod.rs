@@ -1,13 +1,13 @@
 //! What a manager serves: operators on its unix socket, nodes over mutual TLS. Thin: each call is translated to a command
 //! or to a read of the published state.
 
-mod assignments;
+pub mod assignments;
 mod certificates;
-mod control;
+pub mod control;
 mod dispatch;
-mod events;
-mod refusal;
-mod views;
+pub mod events;
+pub mod refusal;
+pub mod views;
 
 pub use certificates::CertificateApi;
 pub use control::ControlApi;

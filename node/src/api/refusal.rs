@@ -9,7 +9,8 @@ use crate::leader::Outcome;
 
 use super::Context;
 
-pub(super) fn status(rejection: Rejection) -> Status {
+/// A refusal as its client gets it.
+pub fn status(rejection: Rejection) -> Status {
     let kind = match rejection.kind {
         RejectionKind::NotFound => RefusalKind::NotFound,
         RejectionKind::Exists => RefusalKind::Exists,

@@ -12,7 +12,8 @@ use wire::v1::{
 
 use crate::driver::Published;
 
-pub(super) fn cluster(state: &Published, remote_addr: &str) -> ClusterView {
+/// The cluster's settings, tokens and addresses.
+pub fn cluster(state: &Published, remote_addr: &str) -> ClusterView {
     let settings = &state.cluster.settings;
     let token = |role| state.keyring.text(token_key(role)).unwrap_or_default().to_owned();
     ClusterView {
@@ -27,7 +28,8 @@ pub(super) fn cluster(state: &Published, remote_addr: &str) -> ClusterView {
     }
 }
 
-pub(super) fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView {
+/// A node, and whether it is the manager that leads.
+pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView {
     let usage = cluster.usage.of(node.id);
     let state = match node.liveness {
         Liveness::Unknown => NodeState::Unknown,
@@ -60,7 +62,8 @@ fn host(addr: &str) -> &str {
     addr.rsplit_once(':').filter(|_| !bare).map_or(addr, |(host, _)| host)
 }
 
-pub(super) fn service(cluster: &Cluster, service: &Service) -> ServiceView {
+/// A service, with how many of its tasks should run and do.
+pub fn service(cluster: &Cluster, service: &Service) -> ServiceView {
     let count = replicas(cluster, service);
     ServiceView {
         id: service.id,
@@ -90,7 +93,8 @@ fn update(update: &Update) -> UpdateStatus {
     }
 }
 
-pub(super) fn task(cluster: &Cluster, task: &Task) -> TaskView {
+/// A task, with the spec that it runs.
+pub fn task(cluster: &Cluster, task: &Task) -> TaskView {
     let spec = cluster.spec_of(task);
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     TaskView {

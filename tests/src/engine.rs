@@ -1,0 +1,314 @@
+//! A container engine that only plays: what a container does is written in its image's name.
+//!
+//! | image | what happens |
+//! |---|---|
+//! | `sim/exit-<code>` | the container ends with this code at once |
+//! | `sim/exit-<code>-after-<n>s` | it ends with this code after so many seconds |
+//! | `sim/slow-pull` | pulling takes 10 s |
+//! | `sim/slow-start` | becoming healthy takes 10 s |
+//! | `sim/missing` | there is no such image |
+//! | `sim/busy` | the engine is busy the first two times it is asked to prepare |
+//! | `sim/unhealthy` | it starts and never becomes healthy |
+//! | `sim/oom` | it is killed for want of memory after 1 s |
+//! | `sim/ignores-term` | it stops only when it is killed, after 10 s |
+//! | any other | it runs until it is stopped |
+//!
+//! A tag changes nothing, so that `sim/ok:2` is a new version of `sim/ok`. Containers outlive the agent, and stopped ones
+//! outlive the machine.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use events::{ContainerStatus, TaskId, Timestamp};
+use reconcilers::worker::{Call, Failure, Outcome};
+
+/// How long what is not slow takes.
+const PREPARE: Duration = Duration::from_millis(200);
+const START: Duration = Duration::from_millis(100);
+const STOP: Duration = Duration::from_millis(100);
+const REMOVE: Duration = Duration::from_millis(50);
+/// How long what is slow takes.
+const SLOW: Duration = Duration::from_secs(10);
+/// How long it takes to find a container unhealthy.
+const UNHEALTHY_AFTER: Duration = Duration::from_secs(3);
+/// How long a container lasts that uses too much memory.
+const OOM_AFTER: Duration = Duration::from_secs(1);
+/// Times that a busy engine refuses to prepare a task.
+const BUSY_TIMES: u32 = 2;
+/// What a shell gives for a process that was asked to end, and for one that was killed.
+const EXIT_TERMINATED: i32 = 143;
+const EXIT_KILLED: i32 = 137;
+
+/// The engine of one machine.
+#[derive(Debug, Default)]
+pub struct Engine {
+    containers: BTreeMap<TaskId, Container>,
+    calls: BTreeMap<TaskId, Underway>,
+    refusals: BTreeMap<TaskId, u32>,
+    starts: BTreeMap<TaskId, u32>,
+}
+
+#[derive(Debug)]
+enum Container {
+    Created,
+    Running { ends_at: Option<Timestamp>, end: End },
+    Ended(End),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct End {
+    code: i32,
+    oom_killed: bool,
+}
+
+/// A call that was made and has not ended.
+#[derive(Debug)]
+struct Underway {
+    call: Call,
+    image: Image,
+    /// When it ends; a wait ends with its container.
+    due: Option<Timestamp>,
+}
+
+/// What an image's name says.
+#[derive(Debug, Clone)]
+struct Image {
+    name: String,
+}
+
+impl Engine {
+    /// Begins a call for a task, in place of the one under way.
+    pub fn begin(&mut self, task: TaskId, call: Call, image: &str, now: Timestamp) {
+        let image = Image { name: image.split(':').next().unwrap_or(image).to_owned() };
+        let due = match call {
+            Call::Prepare => Some(now + image.pull()),
+            Call::Start => {
+                self.start(task, &image, now);
+                Some(now + image.start())
+            }
+            Call::Wait => None,
+            Call::Shutdown => Some(now + self.stop_takes(task, &image)),
+            Call::Remove => Some(now + REMOVE),
+        };
+        self.calls.insert(task, Underway { call, image, due });
+    }
+
+    /// Gives up whatever is under way: nobody waits for it any more.
+    pub fn forget_calls(&mut self) {
+        self.calls.clear();
+    }
+
+    /// Whether anything but waiting for containers is under way.
+    pub fn is_busy(&self) -> bool {
+        self.calls.values().any(|underway| underway.call != Call::Wait)
+    }
+
+    /// When something happens next.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.calls.iter().filter_map(|(task, underway)| underway.due.or_else(|| self.ends_at(*task))).min()
+    }
+
+    /// The calls that have ended by now, with their results.
+    pub fn finish_due(&mut self, now: Timestamp) -> Vec<(TaskId, Outcome)> {
+        let is_due = |task: &TaskId, underway: &Underway| {
+            underway.due.or_else(|| self.ends_at(*task)).is_some_and(|due| due <= now)
+        };
+        let due: Vec<TaskId> =
+            self.calls.iter().filter(|(task, underway)| is_due(task, underway)).map(|(task, _)| *task).collect();
+        due.into_iter().filter_map(|task| Some((task, self.finish(task, now)?))).collect()
+    }
+
+    /// Ends a running container with this code, as if its process had ended; whether there was one.
+    pub fn kill(&mut self, task: TaskId, code: i32, now: Timestamp) -> bool {
+        self.pass(task, now);
+        match self.containers.get_mut(&task) {
+            Some(container @ Container::Running { .. }) => {
+                *container = Container::Ended(End { code, oom_killed: false });
+                true
+            }
+            Some(Container::Created | Container::Ended(_)) | None => false,
+        }
+    }
+
+    /// The machine loses its power: nothing runs any more, what is on the disk stays.
+    pub fn lose_power(&mut self) {
+        self.calls.clear();
+        for container in self.containers.values_mut() {
+            if let Container::Running { .. } = container {
+                *container = Container::Ended(End { code: EXIT_KILLED, oom_killed: false });
+            }
+        }
+    }
+
+    /// Removes the containers that belong to no task.
+    pub fn remove_strays(&mut self, belongs: impl Fn(TaskId) -> bool) {
+        self.containers.retain(|task, _| belongs(*task));
+    }
+
+    /// Tasks whose container runs.
+    pub fn running(&self) -> impl Iterator<Item = TaskId> {
+        let runs = |container: &Container| matches!(container, Container::Running { .. });
+        self.containers.iter().filter(move |(_, container)| runs(container)).map(|(task, _)| *task)
+    }
+
+    /// How often each task's container was started, ever.
+    pub fn starts(&self) -> &BTreeMap<TaskId, u32> {
+        &self.starts
+    }
+
+    /// When the task's container ends by itself or has ended: the past if it is over or not there at all.
+    fn ends_at(&self, task: TaskId) -> Option<Timestamp> {
+        match self.containers.get(&task) {
+            Some(Container::Running { ends_at, .. }) => *ends_at,
+            Some(Container::Created | Container::Ended(_)) | None => Some(Timestamp::default()),
+        }
+    }
+
+    fn start(&mut self, task: TaskId, image: &Image, now: Timestamp) {
+        if let Some(container @ Container::Created) = self.containers.get_mut(&task) {
+            let (ends_at, end) = image.run(now);
+            *container = Container::Running { ends_at, end };
+            *self.starts.entry(task).or_default() += 1;
+        }
+    }
+
+    fn stop_takes(&self, task: TaskId, image: &Image) -> Duration {
+        match self.containers.get(&task) {
+            Some(Container::Running { .. }) if image.ignores_term() => SLOW,
+            Some(Container::Running { .. }) => STOP,
+            Some(Container::Created | Container::Ended(_)) | None => Duration::ZERO,
+        }
+    }
+
+    /// A container whose time is over has ended.
+    fn pass(&mut self, task: TaskId, now: Timestamp) {
+        if let Some(container) = self.containers.get_mut(&task)
+            && let Container::Running { ends_at: Some(ends_at), end } = container
+            && *ends_at <= now
+        {
+            *container = Container::Ended(*end);
+        }
+    }
+
+    fn finish(&mut self, task: TaskId, now: Timestamp) -> Option<Outcome> {
+        let Underway { call, image, .. } = self.calls.remove(&task)?;
+        self.pass(task, now);
+        Some(match call {
+            Call::Prepare => self.prepared(task, &image),
+            Call::Start => self.started(task, &image),
+            Call::Wait => self.waited(task),
+            Call::Shutdown => Outcome::Stopped(self.stopped(task, &image)),
+            Call::Remove => {
+                self.containers.remove(&task);
+                Outcome::Removed
+            }
+        })
+    }
+
+    fn prepared(&mut self, task: TaskId, image: &Image) -> Outcome {
+        let refusals = self.refusals.entry(task).or_default();
+        if image.is_busy() && *refusals < BUSY_TIMES {
+            *refusals += 1;
+            let busy = "the simulated engine is busy".to_owned();
+            return Outcome::Failed(Call::Prepare, Failure::Temporary(busy));
+        }
+        if image.is_missing() {
+            let missing = format!("No such image: {}", image.name);
+            return Outcome::Failed(Call::Prepare, Failure::Fatal(missing));
+        }
+        self.containers.entry(task).or_insert(Container::Created);
+        Outcome::Prepared(status(task))
+    }
+
+    fn started(&mut self, task: TaskId, image: &Image) -> Outcome {
+        let failed = |why: String| Outcome::Failed(Call::Start, Failure::Fatal(why));
+        match self.containers.get_mut(&task) {
+            Some(container @ Container::Running { .. }) if image.is_unhealthy() => {
+                *container = Container::Ended(End { code: EXIT_KILLED, oom_killed: false });
+                failed("task: unhealthy container".to_owned())
+            }
+            Some(Container::Running { .. } | Container::Ended(_)) => Outcome::Started(status(task)),
+            Some(Container::Created) => failed("the container was never started".to_owned()),
+            None => failed("no such container".to_owned()),
+        }
+    }
+
+    fn waited(&self, task: TaskId) -> Outcome {
+        match self.containers.get(&task) {
+            Some(Container::Ended(end)) => Outcome::Ended { container: ended(task, *end), reason: None },
+            Some(Container::Created | Container::Running { .. }) | None => {
+                Outcome::Failed(Call::Wait, Failure::Fatal("no such container".to_owned()))
+            }
+        }
+    }
+
+    fn stopped(&mut self, task: TaskId, image: &Image) -> Option<ContainerStatus> {
+        let container = self.containers.get_mut(&task)?;
+        match container {
+            Container::Created => Some(status(task)),
+            Container::Running { .. } => {
+                let code = if image.ignores_term() { EXIT_KILLED } else { EXIT_TERMINATED };
+                let end = End { code, oom_killed: false };
+                *container = Container::Ended(end);
+                Some(ended(task, end))
+            }
+            Container::Ended(end) => Some(ended(task, *end)),
+        }
+    }
+}
+
+impl Image {
+    fn is(&self, behaviour: &str) -> bool {
+        self.name.strip_prefix("sim/") == Some(behaviour)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.is("busy")
+    }
+
+    fn is_missing(&self) -> bool {
+        self.is("missing")
+    }
+
+    fn is_unhealthy(&self) -> bool {
+        self.is("unhealthy")
+    }
+
+    fn ignores_term(&self) -> bool {
+        self.is("ignores-term")
+    }
+
+    fn pull(&self) -> Duration {
+        if self.is("slow-pull") { SLOW } else { PREPARE }
+    }
+
+    fn start(&self) -> Duration {
+        match () {
+            () if self.is("slow-start") => SLOW,
+            () if self.is_unhealthy() => UNHEALTHY_AFTER,
+            () => START,
+        }
+    }
+
+    /// When a container that starts now ends by itself, and how.
+    fn run(&self, now: Timestamp) -> (Option<Timestamp>, End) {
+        let killed = End { code: EXIT_KILLED, oom_killed: true };
+        if self.is("oom") {
+            return (Some(now + OOM_AFTER), killed);
+        }
+        let Some(words) = self.name.strip_prefix("sim/exit-") else { return (None, killed) };
+        let (code, after) = words.split_once("-after-").unwrap_or((words, "0s"));
+        let seconds = after.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or(0);
+        let end = End { code: code.parse().unwrap_or(1), oom_killed: false };
+        // Not before the start is over, so that the task is seen to run.
+        (Some(now + START.max(Duration::from_secs(seconds))), end)
+    }
+}
+
+fn status(task: TaskId) -> ContainerStatus {
+    ContainerStatus { container_id: format!("sim-{task}"), ..ContainerStatus::default() }
+}
+
+fn ended(task: TaskId, end: End) -> ContainerStatus {
+    ContainerStatus { exit_code: Some(end.code), oom_killed: end.oom_killed, ..status(task) }
+}

@@ -1,0 +1,317 @@
+//! The manager: the real leader over the real consensus on a log in memory, and the sessions that it holds with agents.
+//! It can crash at any point; what it had synced is there when it starts again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use commands::{Actor, Command, InitialiseCluster, Rejection, SecretText};
+use events::{ClusterId, ClusterSpec, CommandId, Duration, Id, NodeId, Role, SessionId, Timestamp};
+use node::api::assignments::Told;
+use node::driver::{Published, Request};
+use node::leader::{FatalError, Leader, Outcome, Ticket, Wish};
+use node::log::{Consensus, Crash, LogStore, MemoryDisk, MemoryStore};
+use node::security::{JoinToken, RootCertificate};
+
+use crate::net::{ToAgent, ToManager};
+
+/// The name of this manager in consensus.
+const RAFT_ID: u64 = 1;
+/// The version that the manager says it has.
+const VERSION: &str = "0.1.0";
+/// Where the manager can be reached, as its views show it.
+pub const ADDRESS: &str = "10.0.0.1:4242";
+/// A root certificate without a key: nothing in a simulation is signed.
+const ROOT_PEM: &str = include_str!("root.pem");
+/// What the cluster keeps as its root's key. No transcript and no history may show it.
+pub const ROOT_KEY: &str = "the-simulated-root-key";
+
+/// The manager's machine: its disk, and the process while it runs.
+pub struct Manager {
+    /// The node that it is.
+    pub node: NodeId,
+    disk: MemoryDisk,
+    running: Option<Running>,
+    sessions: u64,
+    tickets: Ticket,
+}
+
+struct Running {
+    leader: Leader,
+    store: Arc<dyn LogStore>,
+    feeds: BTreeMap<NodeId, Feed>,
+    callers: BTreeMap<Ticket, Caller>,
+}
+
+/// The manager's end of a session.
+struct Feed {
+    session: SessionId,
+    told: Told,
+}
+
+/// Who waits for an answer.
+enum Caller {
+    Operator,
+    Registration { node: NodeId, attempt: u64, session: SessionId },
+    Report { node: NodeId, session: SessionId, sequence: u64 },
+    Nobody,
+}
+
+/// What a turn brought for others.
+#[derive(Default)]
+pub struct Turn {
+    /// Messages for agents.
+    pub messages: Vec<(NodeId, ToAgent)>,
+    /// Answers for operators.
+    pub answers: Vec<(Ticket, Outcome)>,
+    /// Whether there is a new committed state.
+    pub changed: bool,
+}
+
+impl Manager {
+    /// A manager on an empty disk, not running yet.
+    pub fn new(cluster: ClusterId) -> Self {
+        let node = NodeId::from_bits(cluster.bits().rotate_left(64) | 1);
+        Self { node, disk: MemoryDisk::default(), running: None, sessions: 0, tickets: 0 }
+    }
+
+    /// Starts the process where its log stands.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&self.disk)?);
+        let mut loaded = store.load()?;
+        if loaded.membership.is_none() {
+            Consensus::bootstrap(&*store, RAFT_ID)?;
+            loaded = store.load()?;
+        }
+        let folded = node::core::fold(&*store, &loaded).map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+        let consensus = Consensus::open(Arc::clone(&store), RAFT_ID, &loaded)?;
+        let mut leader = Leader::new(self.node, VERSION, consensus, folded);
+        leader.advance()?;
+        ensure!(leader.is_leader(), "a single voter leads at once");
+        self.running = Some(Running { leader, store, feeds: BTreeMap::new(), callers: BTreeMap::new() });
+        Ok(())
+    }
+
+    /// Makes the cluster.
+    pub fn initialise(&mut self, cluster: ClusterId, hostname: &str, now: Timestamp) -> anyhow::Result<Ticket> {
+        let root = RootCertificate::from_pem(ROOT_PEM).context("the simulated root certificate")?;
+        let token = |fill| {
+            let token = JoinToken::new(&root, &[fill; 16]);
+            (SecretText(token.to_string()), token.secret_sha256())
+        };
+        let wish = InitialiseCluster {
+            cluster,
+            spec: ClusterSpec::default(),
+            root_cert_pem: root.to_pem(),
+            root_digest: root.digest(),
+            root_key_pem: SecretText(ROOT_KEY.to_owned()),
+            worker_token: token(1),
+            manager_token: token(2),
+            node: self.node,
+            hostname: hostname.to_owned(),
+            addr: ADDRESS.to_owned(),
+            cert_pem: "a certificate".to_owned(),
+            cert_not_after: now + Duration::from_secs(90 * 86_400),
+        };
+        let command = Command::InitialiseCluster(Box::new(wish));
+        let actor = Actor::Manager(self.node);
+        let id = CommandId::from_bits(cluster.bits());
+        Ok(self.submit(Request { id, actor, command, reason: None, correlation: None })?)
+    }
+
+    /// Whether the process runs.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The committed state as readers see it; nothing while the process is down.
+    pub fn published(&self) -> Option<Published> {
+        let Running { leader, .. } = self.running.as_ref()?;
+        let (cluster, keyring) = (leader.cluster().clone(), Arc::clone(leader.keyring()));
+        Some(Published { cluster, keyring, leads: leader.is_leader() })
+    }
+
+    /// The log; nothing while the process is down.
+    pub fn store(&self) -> Option<&Arc<dyn LogStore>> {
+        self.running.as_ref().map(|running| &running.store)
+    }
+
+    /// Asks for a command on behalf of an operator.
+    ///
+    /// # Errors
+    /// When the process is down or does not take it.
+    pub fn submit(&mut self, request: Request) -> Result<Ticket, Rejection> {
+        self.queue(request, Caller::Operator)
+    }
+
+    /// Takes what an agent says.
+    pub fn receive(&mut self, node: NodeId, message: ToManager, now: Timestamp) -> Option<ToAgent> {
+        let role = match &self.running {
+            Some(running) => running.leader.cluster().nodes.get(node).map_or(Role::Worker, |node| node.role),
+            None => return refused(message),
+        };
+        let from_node = |command| {
+            let actor = Actor::Node { id: node, role };
+            Request { id: CommandId::default(), actor, command, reason: None, correlation: None }
+        };
+        match message {
+            ToManager::Register { attempt, description } => {
+                self.sessions += 1;
+                let session = SessionId::from_bits(u128::from(self.sessions));
+                let addr = format!("10.0.0.{}:4242", node.bits() % 250 + 2);
+                let command = from_node(Command::RegisterNode { node, session, description, addr });
+                let queued = self.queue(command, Caller::Registration { node, attempt, session });
+                queued.err().map(|_| ToAgent::NotWelcome { attempt })
+            }
+            ToManager::Heartbeat { session, call } => Some(self.hear(node, session, call, now)),
+            ToManager::Report { session, batch } => {
+                let command = from_node(Command::ReportTasks { node, session, reports: batch.reports });
+                // One that is not taken is repeated.
+                let _ = self.queue(command, Caller::Report { node, session, sequence: batch.sequence });
+                None
+            }
+            ToManager::Closed { session } => {
+                self.close(node, session);
+                None
+            }
+        }
+    }
+
+    /// One turn and what it makes durable; nothing if there is nothing to do.
+    ///
+    /// # Errors
+    /// When the process has to end: its disk failed.
+    pub fn turn(&mut self, now: Timestamp) -> Result<Option<Turn>, FatalError> {
+        let Some(running) = &mut self.running else { return Ok(None) };
+        if !running.leader.has_work(now) {
+            return Ok(None);
+        }
+        let (judged, advanced) = (running.leader.turn(now), running.leader.advance()?);
+        let mut turn = Turn { changed: judged.changed || advanced.changed, ..Turn::default() };
+        for (ticket, outcome) in judged.answers.into_iter().chain(advanced.answers) {
+            running.answer(ticket, outcome, &mut turn);
+        }
+        running.feed(&mut turn);
+        Ok(Some(turn))
+    }
+
+    /// When a turn is due although nobody asks for anything.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.running.as_ref().and_then(|running| running.leader.next_wake())
+    }
+
+    /// Whether everything asked for so far is done.
+    pub fn is_at_rest(&self, now: Timestamp) -> bool {
+        self.running.as_ref().is_none_or(|running| !running.leader.has_work(now))
+    }
+
+    /// Lets a turn propose, and nothing more: what comes next is a crash.
+    pub fn propose_only(&mut self, now: Timestamp) {
+        if let Some(running) = &mut self.running {
+            running.leader.turn(now);
+        }
+    }
+
+    /// Lets this many more writes of the disk succeed.
+    pub fn fail_disk_after(&self, writes: usize) {
+        self.disk.fail_after(writes);
+    }
+
+    /// How many writes a power cut would endanger.
+    pub fn unsynced_writes(&self) -> usize {
+        self.disk.unsynced_writes()
+    }
+
+    /// Ends the process without a warning; the sessions whose connections break with it.
+    pub fn crash(&mut self, crash: Crash) -> Vec<(NodeId, SessionId)> {
+        let running = self.running.take();
+        self.disk.crash(crash);
+        let feeds = running.map(|running| running.feeds).unwrap_or_default();
+        feeds.into_iter().map(|(node, feed)| (node, feed.session)).collect()
+    }
+
+    fn hear(&mut self, node: NodeId, session: SessionId, call: u64, now: Timestamp) -> ToAgent {
+        let Some(running) = &mut self.running else { return ToAgent::Closed { session } };
+        match running.leader.hear(node, session, now) {
+            Ok(()) => {
+                let period = running.leader.cluster().spec().heartbeat_period();
+                ToAgent::Heard { session, call, period }
+            }
+            Err(_) => ToAgent::Closed { session },
+        }
+    }
+
+    fn close(&mut self, node: NodeId, session: SessionId) {
+        let Some(running) = &mut self.running else { return };
+        if running.feeds.get(&node).is_some_and(|feed| feed.session == session) {
+            running.feeds.remove(&node);
+        }
+        let (id, actor) = (CommandId::default(), Actor::Manager(self.node));
+        let command = Command::DisconnectNode { node, session };
+        let request = Request { id, actor, command, reason: None, correlation: None };
+        // Should this not be taken, the missing heartbeats tell it as well.
+        let _ = self.queue(request, Caller::Nobody);
+    }
+
+    fn queue(&mut self, request: Request, caller: Caller) -> Result<Ticket, Rejection> {
+        let Some(running) = &mut self.running else { return Err(down()) };
+        self.tickets += 1;
+        let Request { id, actor, command, reason, correlation } = request;
+        running.leader.submit(Wish { ticket: self.tickets, id, actor, command, reason, correlation })?;
+        running.callers.insert(self.tickets, caller);
+        Ok(self.tickets)
+    }
+}
+
+impl Running {
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome, turn: &mut Turn) {
+        let taken = matches!(outcome, Outcome::Committed { .. });
+        match self.callers.remove(&ticket) {
+            Some(Caller::Operator) => turn.answers.push((ticket, outcome)),
+            Some(Caller::Registration { node, attempt, session }) if taken => {
+                if let Some(older) = self.feeds.insert(node, Feed { session, told: Told::default() }) {
+                    turn.messages.push((node, ToAgent::Closed { session: older.session }));
+                }
+                let period = self.leader.cluster().spec().heartbeat_period();
+                turn.messages.push((node, ToAgent::Welcome { attempt, session, period }));
+            }
+            Some(Caller::Registration { node, attempt, .. }) => {
+                turn.messages.push((node, ToAgent::NotWelcome { attempt }));
+            }
+            Some(Caller::Report { node, session, sequence }) if taken => {
+                turn.messages.push((node, ToAgent::Acknowledged { session, sequence }));
+            }
+            Some(Caller::Report { .. } | Caller::Nobody) | None => {}
+        }
+    }
+
+    /// Tells every agent what is new for it; sessions that are over end.
+    fn feed(&mut self, turn: &mut Turn) {
+        let (cluster, keyring) = (self.leader.cluster().clone(), Arc::clone(self.leader.keyring()));
+        let state = Published { cluster, keyring, leads: true };
+        self.feeds.retain(|node, feed| {
+            let session = feed.session;
+            if state.cluster.nodes.get(*node).is_none_or(|node| node.session != Some(session)) {
+                turn.messages.push((*node, ToAgent::Closed { session }));
+                return false;
+            }
+            let set = feed.told.update(&state, *node);
+            turn.messages.extend(set.map(|set| (*node, ToAgent::Assignments { session, set })));
+            true
+        });
+    }
+}
+
+/// How a call ends when nobody listens.
+fn refused(message: ToManager) -> Option<ToAgent> {
+    match message {
+        ToManager::Register { attempt, .. } => Some(ToAgent::NotWelcome { attempt }),
+        ToManager::Heartbeat { session, .. } | ToManager::Report { session, .. } => Some(ToAgent::Closed { session }),
+        ToManager::Closed { .. } => None,
+    }
+}
+
+fn down() -> Rejection {
+    let kind = commands::RejectionKind::Unavailable;
+    Rejection::new(kind, "manager", "the manager is down", "start it again")
+}

@@ -1,0 +1,136 @@
+//! What must hold in every state that the cluster ever shows, and after every turn. Whoever breaks it is told with a panic
+//! that names the frame.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use events::{CommandId, Event, Frame, Id, IdGenerator, TaskState, Timestamp};
+use node::fold::Folded;
+use node::log::LogStore;
+use projections::{Cluster, Stamp, Touched, check, snapshot};
+
+use crate::manager::ROOT_KEY;
+use crate::mask::Names;
+
+/// Frames read at a time, and their bytes.
+const FRAMES_MAX: usize = 1_000;
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Watches the committed state, and folds history beside it.
+#[derive(Default)]
+pub struct Oracle {
+    /// What history alone leads to.
+    replayed: Folded,
+    /// Commands that took effect, by id, with the index of their frame.
+    effects: BTreeMap<CommandId, u64>,
+    /// What operators were told: the command, and the index of its frame.
+    acknowledged: Vec<(CommandId, u64)>,
+    secrets: Vec<String>,
+    /// What the ids in history are called.
+    pub names: Names,
+}
+
+impl Oracle {
+    /// Names something that must never be shown.
+    pub fn keep_secret(&mut self, secret: &str) {
+        self.secrets.push(secret.to_owned());
+    }
+
+    /// What history leads to so far.
+    pub fn cluster(&self) -> &Cluster {
+        &self.replayed.cluster
+    }
+
+    /// Notes that an operator was told that a command took effect.
+    pub fn acknowledge(&mut self, command: CommandId, index: u64) {
+        assert_eq!(self.effects.get(&command).copied().unwrap_or(index), index, "one effect for each command id");
+        self.acknowledged.push((command, index));
+    }
+
+    /// Whether history holds this command: one that changed nothing leaves no trace there.
+    pub fn took_effect(&self, command: CommandId) -> bool {
+        self.effects.contains_key(&command)
+    }
+
+    /// Looks at a committed state and at the history that led to it.
+    pub fn observe(&mut self, cluster: &Cluster, store: &Arc<dyn LogStore>) {
+        let before = self.replayed.cluster.clone();
+        let from = before.position.index + 1;
+        let frames = store.history(from, FRAMES_MAX, BYTES_MAX).expect("history can be read");
+        for (index, stored) in frames {
+            self.replay(index, &stored);
+        }
+        let index = cluster.position.index;
+        assert_eq!(self.replayed.cluster.position.index, index, "history and the state end with the same frame");
+        assert_eq!(
+            self.replayed.cluster.state_hash(),
+            cluster.state_hash(),
+            "replay equals the state at frame {index}"
+        );
+        let faults = check::check(cluster);
+        assert!(faults.is_empty(), "after frame {index}: {faults:#?}");
+        states_never_go_back(&before, cluster);
+    }
+
+    /// A state that nothing is asked of must leave the reconcilers nothing to say, whatever part of it they looked at.
+    pub fn settled(&self, cluster: &Cluster, now: Timestamp) {
+        let mut next = cluster.clone();
+        let at = Stamp { index: cluster.position.index + 1, time: now.max(cluster.position.time) };
+        let mut ids = IdGenerator::new(cluster.id(), at.index);
+        let presence = cluster.nodes.iter().map(|(node, _)| (node, at.time)).collect();
+        let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &presence };
+        let everything = Touched { everything: true, ..Touched::default() };
+        let settled = reconcilers::settle(&mut next, everything, &mut ctx, &at, events::frame::EVENTS_MAX);
+        let said: Vec<&Event> = settled.events.iter().collect();
+        assert!(said.is_empty(), "after frame {}, settling everything says: {said:#?}", cluster.position.index);
+    }
+
+    /// A snapshot of the state is the state.
+    pub fn snapshot_round_trip(&self, cluster: &Cluster) {
+        let bytes = snapshot::write(cluster, &self.replayed.keyring);
+        let (read, _) = snapshot::read(&bytes).expect("a snapshot that was just written can be read");
+        assert_eq!(read.state_hash(), cluster.state_hash(), "a snapshot of frame {}", cluster.position.index);
+        let faults = check::check(&read);
+        assert!(faults.is_empty(), "in the snapshot of frame {}: {faults:#?}", cluster.position.index);
+    }
+
+    /// After a restart: everything that was committed is still there, and so is everything that was acknowledged.
+    pub fn nothing_is_lost(&self, cluster: &Cluster) {
+        let known = self.replayed.cluster.position.index;
+        assert!(cluster.position.index >= known, "frames {}..={known} are lost", cluster.position.index + 1);
+        for (command, index) in &self.acknowledged {
+            assert_eq!(self.effects.get(command), Some(index), "the effect of {command}, acknowledged, is lost");
+        }
+    }
+
+    /// Nothing that is shown may hold a secret.
+    pub fn shows_no_secret(&self, text: &str) {
+        for secret in self.secrets.iter().map(String::as_str).chain([ROOT_KEY]) {
+            assert!(!text.contains(secret), "a transcript shows the secret \"{secret}\":\n{text}");
+        }
+    }
+
+    fn replay(&mut self, index: u64, stored: &Bytes) {
+        for secret in self.secrets.iter().map(String::as_str).chain([ROOT_KEY]) {
+            let shown = stored.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!shown, "frame {index} of history holds the secret \"{secret}\"");
+        }
+        let frame: Frame = self.replayed.fold_frame(index, stored).expect("history can be folded");
+        self.names.learn(&frame);
+        for command in frame.commands.iter().filter(|command| command.id != CommandId::default()) {
+            let earlier = self.effects.insert(command.id, index);
+            assert_eq!(earlier, None, "command {} took effect twice", command.id.bits());
+        }
+    }
+}
+
+fn states_never_go_back(before: &Cluster, after: &Cluster) {
+    for old in before.tasks.values() {
+        let Some(new) = after.tasks.get(old.id) else { continue };
+        assert!(new.state >= old.state, "task {} went from {:?} back to {:?}", old.id, old.state, new.state);
+        assert!(new.desired >= old.desired, "what is wanted of task {} went back to {:?}", old.id, new.desired);
+        assert!(old.node.is_none() || new.node == old.node, "task {} moved to another node", old.id);
+        assert!(new.state != TaskState::Remove, "task {} is in a state that can only be desired", old.id);
+    }
+}

@@ -1,0 +1,183 @@
+//! Scenarios: a script in the CLI's own words, and the transcript of what came of it, in one text.
+//!
+//! ```text
+//! # A comment stays as it is.
+//! ! nodes 3
+//! $ swarmctl service create --name web --image sim/ok --replicas 2
+//! (what it said)
+//! ! settle
+//! ```
+//!
+//! Lines that begin with `$` are commands, lines that begin with `!` directives to the world (see [`directive`]); all else
+//! is their output. Running a transcript gives the transcript of today: nothing differs, or something has changed.
+
+pub mod diff;
+mod directive;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use anyhow::Context;
+use cli::{Stop, Surroundings};
+use events::{CommandId, Id};
+
+use crate::clock::Clock;
+use crate::mask::Mask;
+use crate::socket::Socket;
+use crate::world::World;
+
+/// The flag whose value must not be shown anywhere.
+const SECRET_FLAG: &str = "--registry-auth";
+
+/// Runs a script and gives its transcript.
+///
+/// # Errors
+/// When it is no script, or the simulation breaks.
+pub fn run(script: &str) -> anyhow::Result<String> {
+    let mut player = Player::default();
+    let mut transcript = Transcript::default();
+    for (number, line) in script.lines().enumerate() {
+        let output = match line.split_at_checked(1) {
+            Some(("#", _)) => None,
+            Some(("$", command)) => Some(player.command(command)),
+            Some(("!", words)) => Some(player.directive(words)),
+            Some(_) | None => continue,
+        };
+        let output = output.transpose().with_context(|| format!("line {}: {line}", number + 1))?;
+        transcript.add(line, output.as_deref());
+    }
+    player.world()?.borrow_mut().finish()?;
+    Ok(transcript.text)
+}
+
+/// How many commands a script holds.
+pub fn commands(script: &str) -> usize {
+    script.lines().filter(|line| line.starts_with('$')).count()
+}
+
+/// The text as it grows: an empty line before comments, and after output.
+#[derive(Default)]
+struct Transcript {
+    text: String,
+    in_comment: bool,
+    gap: bool,
+}
+
+impl Transcript {
+    fn add(&mut self, line: &str, output: Option<&str>) {
+        let comment = output.is_none();
+        if !self.text.is_empty() && (self.gap || (comment && !self.in_comment)) {
+            self.text.push('\n');
+        }
+        self.text.push_str(line);
+        self.text.push('\n');
+        let output = output.unwrap_or_default();
+        output.lines().for_each(|line| {
+            self.text.push_str(line.trim_end());
+            self.text.push('\n');
+        });
+        self.gap = !output.is_empty();
+        self.in_comment = comment;
+    }
+}
+
+/// Plays one script.
+#[derive(Default)]
+struct Player {
+    world: Option<Rc<RefCell<World>>>,
+    mask: Mask,
+    commands: u128,
+}
+
+impl Player {
+    fn world(&self) -> anyhow::Result<Rc<RefCell<World>>> {
+        self.world.clone().context("a script begins with `! nodes <number>`")
+    }
+
+    /// Runs `swarmctl` and gives what it printed.
+    fn command(&mut self, line: &str) -> anyhow::Result<String> {
+        let words = words(line).with_context(|| "a quote is not closed")?;
+        let world = self.world()?;
+        for pair in words.windows(2).filter(|pair| pair[0] == SECRET_FLAG) {
+            world.borrow_mut().oracle.keep_secret(&pair[1]);
+        }
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = match cli::parse(&words) {
+            Ok(cli) => self.execute(&cli, &world, &mut out, &mut err)?,
+            Err(Stop::Help(help)) => {
+                out.extend(help.render().to_string().into_bytes());
+                0
+            }
+            Err(Stop::Wrong { failure, format }) => cli::tell(&failure, format, &mut err),
+        };
+        let mut text = String::from_utf8(out)? + &String::from_utf8(err)?;
+        if code != 0 {
+            text.push_str(&format!("[exit code {code}]\n"));
+        }
+        let world = world.borrow();
+        world.oracle.shows_no_secret(&text);
+        Ok(self.mask.apply(&text, &world.oracle.names))
+    }
+
+    fn execute(
+        &mut self,
+        cli: &cli::Cli,
+        world: &Rc<RefCell<World>>,
+        out: &mut Vec<u8>,
+        err: &mut Vec<u8>,
+    ) -> anyhow::Result<u8> {
+        let clock: Clock = world.borrow().clock.clone();
+        let around = Surroundings {
+            out,
+            err,
+            interactive: false,
+            width: None,
+            clock: &clock,
+            command_ids: &mut || {
+                self.commands += 1;
+                CommandId::from_bits(self.commands)
+            },
+            interrupt: Box::pin(std::future::pending()),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        Ok(runtime.block_on(cli::run(cli, &mut Socket(Rc::clone(world)), around)))
+    }
+}
+
+/// The words of a command line, as a shell splits them; nothing if a quote is not closed.
+fn words(line: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quote): (Vec<String>, Option<String>, Option<char>) = (Vec::new(), None, None);
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), _) if open == c => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, ' ') => words.extend(word.take()),
+            (Some(_) | None, _) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_split_as_a_shell_does() {
+        let list = words(r#" swarmctl --reason "it's 'new'" '' a"b"c "#).expect("the quotes are closed");
+        assert_eq!(list, ["swarmctl", "--reason", "it's 'new'", "", "abc"]);
+        assert_eq!(words("say 'no"), None);
+    }
+
+    #[test]
+    fn a_transcript_is_its_own_script() {
+        let script = "# One node.\n! nodes 1\n$ swarmctl service create --name web --image sim/ok\n";
+        let once = run(script).expect("the script runs");
+        assert_eq!(run(&once).expect("the transcript runs"), once);
+        assert_eq!(commands(&once), 1);
+    }
+}

@@ -1,0 +1,177 @@
+//! What scripts say to the world itself.
+//!
+//! | directive | what happens |
+//! |---|---|
+//! | `nodes <n>` | a cluster of nodes `n1`, the manager, to `n<n>`, each with 4 cores and 8 GiB; the first directive |
+//! | `node <name> [<what>=<value>...]` | a machine joins, or has other parts from now on: `cpus`, `memory` (GiB), `generic` (`gpu=2` or `gpu=a,b`), `os`, `arch`, `engine-label` (`key=value`), `token` to join with |
+//! | `advance <n>s\|m\|h` | time passes |
+//! | `settle` | time passes until nothing is under way and nothing was committed for 2 s |
+//! | `crash node <name>`, `return node <name>` | its power fails, and is back |
+//! | `cut node <name>`, `mend node <name>` | it cannot be reached, and can again |
+//! | `stop agent <name>`, `start agent <name>` | only its agent ends; containers run on |
+//! | `crash manager`, `start manager` | its process is killed; it starts from its disk |
+//! | `kill task <reference> [exit=<code>]` | the task's container ends by itself, with 137 unless said |
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use events::{EngineDescription, GenericResource, NodeDescription, Platform, Resources};
+use node::log::Crash;
+use projections::views::overview::resolve_task;
+
+use super::Player;
+use crate::world::World;
+
+const GIB: u64 = 1 << 30;
+const CORE: u64 = 1_000_000_000;
+/// Seed of all scenarios: they differ in what they say, not by chance.
+const SEED: u64 = 1;
+
+impl Player {
+    /// Does what a line says and gives its output: an error of the cluster, or nothing.
+    pub(super) fn directive(&mut self, line: &str) -> anyhow::Result<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["nodes", count] = words[..] {
+            self.begin(count.parse()?)?;
+            return Ok(String::new());
+        }
+        let world = self.world()?;
+        let mut world = world.borrow_mut();
+        match words[..] {
+            ["node", name, ref parts @ ..] => return self.node(&mut world, name, parts),
+            ["advance", length] => world.advance(duration(length)?)?,
+            ["settle"] => world.settle()?,
+            ["crash", "node", name] => {
+                let node = world.node_called(name)?;
+                world.crash_node(node)?;
+            }
+            ["return", "node", name] | ["start", "agent", name] => {
+                let node = world.node_called(name)?;
+                world.start_agent(node)?;
+            }
+            ["stop", "agent", name] => {
+                let node = world.node_called(name)?;
+                world.stop_agent(node)?;
+            }
+            ["cut", "node", name] => {
+                let node = world.node_called(name)?;
+                world.net.cut(node);
+            }
+            ["mend", "node", name] => {
+                let (node, now) = (world.node_called(name)?, world.clock.now());
+                world.net.mend(node, now);
+            }
+            ["crash", "manager"] => world.crash_manager(Crash::Killed),
+            ["start", "manager"] => world.start_manager()?,
+            ["kill", "task", reference] => kill(&mut world, reference, 137)?,
+            ["kill", "task", reference, code] => {
+                let code = code.strip_prefix("exit=").context("expected exit=<code>")?;
+                kill(&mut world, reference, code.parse()?)?;
+            }
+            _ => bail!("there is no such directive"),
+        }
+        Ok(String::new())
+    }
+
+    fn begin(&mut self, count: usize) -> anyhow::Result<()> {
+        ensure!(self.world.is_none() && count > 0, "a script has one cluster, of at least one node");
+        let mut world = World::new(SEED, machine("n1"), 1)?;
+        for number in 2..=count {
+            world.join(machine(&format!("n{number}")), None)?;
+        }
+        world.settle()?;
+        self.world = Some(Rc::new(RefCell::new(world)));
+        Ok(())
+    }
+
+    fn node(&mut self, world: &mut World, name: &str, parts: &[&str]) -> anyhow::Result<String> {
+        let known = world.node_called(name).ok();
+        let mut description = match known {
+            Some(node) => world.machine(node)?.description.clone(),
+            None => machine(name),
+        };
+        let mut token = None;
+        for part in parts {
+            let (what, value) = part.split_once('=').context("expected <what>=<value>")?;
+            match what {
+                "token" => token = Some(self.mask.token_shown_as(value).context("no such token was shown")?),
+                _ => equip(&mut description, what, value)?,
+            }
+        }
+        if let Some(node) = known {
+            world.machine(node)?.description = description;
+            return Ok(String::new());
+        }
+        // A refusal is part of the story.
+        Ok(match world.join(description, token.as_deref()) {
+            Ok(_) => String::new(),
+            Err(refused) => format!("error: {refused}\n"),
+        })
+    }
+}
+
+/// A machine of the usual size.
+pub(crate) fn machine(hostname: &str) -> NodeDescription {
+    NodeDescription {
+        hostname: hostname.to_owned(),
+        platform: Some(Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() }),
+        resources: Some(Resources { nano_cpus: 4 * CORE, memory_bytes: 8 * GIB, generic: Vec::new() }),
+        engine: None,
+        version: "0.1.0".to_owned(),
+        executor: "simulated".to_owned(),
+    }
+}
+
+fn equip(description: &mut NodeDescription, what: &str, value: &str) -> anyhow::Result<()> {
+    let resources = description.resources.get_or_insert_default();
+    let platform = description.platform.get_or_insert_default();
+    match what {
+        "cpus" => resources.nano_cpus = value.parse::<u64>()? * CORE,
+        "memory" => resources.memory_bytes = value.strip_suffix("GiB").context("expected GiB")?.parse::<u64>()? * GIB,
+        "generic" => resources.generic = vec![generic(value)?],
+        "os" => platform.os = value.to_owned(),
+        "arch" => platform.architecture = value.to_owned(),
+        "engine-label" => {
+            let (key, value) = value.split_once('=').context("expected key=value")?;
+            let engine = description.engine.get_or_insert_with(EngineDescription::default);
+            engine.labels.insert(key.to_owned(), value.to_owned());
+        }
+        _ => bail!("a node has no {what}"),
+    }
+    Ok(())
+}
+
+/// `gpu=2` is an amount, `gpu=a,b` a set of names.
+fn generic(text: &str) -> anyhow::Result<GenericResource> {
+    let (kind, value) = text.split_once('=').context("expected kind=value")?;
+    let (amount, names) = match value.parse() {
+        Ok(amount) => (amount, Vec::new()),
+        Err(_) => (0, value.split(',').map(str::to_owned).collect()),
+    };
+    Ok(GenericResource { kind: kind.to_owned(), amount, names })
+}
+
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => bail!("expected a time such as 10s, 5m or 1h"),
+    };
+    Ok(Duration::from_secs(number.parse::<u64>()? * seconds))
+}
+
+/// Ends the container of a task, named as `swarmctl` names it or as the transcript shows it.
+fn kill(world: &mut World, reference: &str, code: i32) -> anyhow::Result<()> {
+    let shown = reference.strip_prefix('<').and_then(|name| name.strip_suffix('>'));
+    let reference = shown.and_then(|name| world.oracle.names.id(name)).unwrap_or(reference).to_owned();
+    let cluster = world.state()?.cluster;
+    let task = resolve_task(&cluster, &reference)?;
+    let node = cluster.tasks.get(task).and_then(|task| task.node).context("the task is on no node")?;
+    let now = world.clock.now();
+    ensure!(world.machine(node)?.engine.kill(task, code, now), "the task's container does not run");
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! The control socket of the simulated manager: `swarmctl`'s own code asks here, and is answered with the views that the
+//! real control API gives.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cli::{EventStream, Failure, Kind};
+use commands::{Actor, Rejection, RejectionKind};
+use events::Timestamp;
+use futures_util::Stream;
+use node::api::{control, events as history, refusal, views};
+use node::driver::{Published, Request};
+use node::leader::Outcome;
+use projections::views::history::Story;
+use projections::views::overview::{resolve_node, resolve_service};
+use wire::v1::{
+    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListTasksRequest, NodeView, ServiceView,
+    TaskList, VersionReply,
+};
+
+use crate::manager::ADDRESS;
+use crate::world::World;
+
+/// The user at the socket.
+const USER: &str = "root";
+/// Frames read at a time, and their bytes.
+const FRAMES_MAX: usize = 1_000;
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How far a client that waits lets time pass at once when nothing happens.
+const STRIDE: Duration = Duration::from_secs(1);
+
+/// A client's connection to the world.
+#[derive(Clone)]
+pub struct Socket(pub Rc<RefCell<World>>);
+
+impl Socket {
+    fn state(&self) -> Result<Published, Failure> {
+        self.0.borrow().state().map_err(|_| Failure::new(Kind::Unreachable, "the manager is down"))
+    }
+}
+
+fn refuse(rejection: impl Into<Rejection>) -> Failure {
+    refusal::status(rejection.into()).into()
+}
+
+fn broken(error: &anyhow::Error) -> Failure {
+    Failure::new(Kind::Other, format!("the simulation broke: {error:#}"))
+}
+
+impl cli::Manager for Socket {
+    async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
+        let wish = request.command.ok_or_else(|| Failure::new(Kind::Usage, "the request holds no command"))?;
+        let command = control::to_command(&self.state()?.cluster, wish).map_err(refuse)?;
+        let (id, reason, correlation) = (request.id, request.reason, request.correlation);
+        let request = Request { id, actor: Actor::Operator(USER.to_owned()), command, reason, correlation };
+        match self.0.borrow_mut().execute(request).map_err(|error| broken(&error))? {
+            Outcome::Committed { index, subject } => Ok(CommandReply { index, subject }),
+            Outcome::Rejected(rejection) => Err(refuse(rejection)),
+            Outcome::Unknown => {
+                let sentence = "leadership changed while the command was under way";
+                Err(refuse(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, "repeat it")))
+            }
+        }
+    }
+
+    async fn version(&mut self) -> Result<VersionReply, Failure> {
+        self.state()?;
+        Ok(VersionReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            feature_level: events::frame::FEATURE_LEVEL,
+            node_id: self.0.borrow().manager.node.to_string(),
+            hostname: "n1".to_owned(),
+        })
+    }
+
+    async fn cluster(&mut self) -> Result<ClusterView, Failure> {
+        Ok(views::cluster(&self.state()?, ADDRESS))
+    }
+
+    async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {
+        let (cluster, leader) = (self.state()?.cluster, self.0.borrow().manager.node);
+        if references.is_empty() {
+            return Ok(cluster.nodes.values().map(|node| views::node(&cluster, node, leader)).collect());
+        }
+        let ids = references.iter().map(|reference| resolve_node(&cluster, reference));
+        let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(refuse)?;
+        let found = ids.into_iter().filter_map(|id| cluster.nodes.get(id));
+        Ok(found.map(|node| views::node(&cluster, node, leader)).collect())
+    }
+
+    async fn services(&mut self, references: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
+        let cluster = self.state()?.cluster;
+        if references.is_empty() {
+            return Ok(cluster.services.values().map(|service| views::service(&cluster, service)).collect());
+        }
+        let ids = references.iter().map(|reference| resolve_service(&cluster, reference));
+        let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(refuse)?;
+        let found = ids.into_iter().filter_map(|id| cluster.services.get(id));
+        Ok(found.map(|service| views::service(&cluster, service)).collect())
+    }
+
+    async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
+        let cluster = self.state()?.cluster;
+        let tasks = control::select_tasks(&cluster, &request).map_err(refuse)?;
+        let tasks = tasks.into_iter().map(|task| views::task(&cluster, task)).collect();
+        Ok(TaskList { tasks, index: cluster.position.index })
+    }
+
+    async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
+        let cluster = self.state()?.cluster;
+        let object = request.object.as_deref().map(|reference| history::resolve(&cluster, reference));
+        let story = Story::of(object.transpose().map_err(refuse)?, request.kinds);
+        let since = request.since.unwrap_or(Timestamp::from_unix_ns(i64::MIN));
+        let from = request.from.unwrap_or(0);
+        let told = Vec::new();
+        Ok(Box::pin(Tale { world: Rc::clone(&self.0), story, from, since, follow: request.follow, next: 0, told }))
+    }
+}
+
+/// History as a stream. A client that follows it makes time pass.
+struct Tale {
+    world: Rc<RefCell<World>>,
+    story: Story,
+    from: u64,
+    since: Timestamp,
+    follow: bool,
+    /// The frame to read next.
+    next: u64,
+    /// What was read and not yet handed out, newest first.
+    told: Vec<EventRecord>,
+}
+
+impl Tale {
+    fn read(&mut self) -> anyhow::Result<()> {
+        let world = self.world.borrow();
+        let Some(store) = world.manager.store() else { return Ok(()) };
+        for (index, stored) in store.history(self.next, FRAMES_MAX, BYTES_MAX)? {
+            self.next = index + 1;
+            let records = history::records(&mut self.story, events::codec::decode_frame(&stored)?);
+            let wanted =
+                records.into_iter().filter(|record| record.index >= self.from && record.log_time >= self.since);
+            self.told.extend(wanted);
+        }
+        self.told.reverse();
+        Ok(())
+    }
+}
+
+impl Stream for Tale {
+    type Item = Result<EventRecord, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.told.is_empty()
+            && let Err(error) = this.read()
+        {
+            return Poll::Ready(Some(Err(broken(&error))));
+        }
+        match this.told.pop() {
+            Some(record) => Poll::Ready(Some(Ok(record))),
+            None if !this.follow => Poll::Ready(None),
+            None => {
+                let until = this.world.borrow().clock.now() + STRIDE;
+                if let Err(error) = this.world.borrow_mut().step(until) {
+                    return Poll::Ready(Some(Err(broken(&error))));
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}

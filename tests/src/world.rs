@@ -1,0 +1,378 @@
+//! The cluster as a whole: machines with engines and agents, the network, the manager, and time, which passes from one
+//! event to the next.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use commands::{Actor, Command};
+use events::{ClusterId, CommandId, Id, NodeDescription, NodeId, Role, TaskId, Timestamp};
+use node::driver::{Published, Request};
+use node::leader::{Outcome, Ticket};
+use node::log::Crash;
+use node::security::JoinToken;
+use projections::settings::token_key;
+
+use crate::agent::{Agent, Records};
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::manager::Manager;
+use crate::net::{Net, Parcel, ToAgent, ToManager};
+use crate::oracle::Oracle;
+
+/// The cluster is quiet once nothing was committed for this long, and nothing is under way: longer than an agent keeps a
+/// short phase to itself.
+const QUIET: Duration = Duration::from_secs(2);
+/// What never becomes quiet is given up after this long.
+const SETTLE_MAX: Duration = Duration::from_secs(600);
+/// Turns at one instant after which the manager is taken to go round in circles.
+const TURNS_MAX: usize = 1_000;
+
+/// The simulated cluster.
+pub struct World {
+    /// Its time.
+    pub clock: Clock,
+    /// Its network.
+    pub net: Net,
+    /// Its manager.
+    pub manager: Manager,
+    /// Who watches it.
+    pub oracle: Oracle,
+    machines: BTreeMap<NodeId, Machine>,
+    outcomes: BTreeMap<Ticket, Outcome>,
+    last_change: Timestamp,
+    /// A snapshot is tried after every so many turns.
+    snapshot_every: u64,
+    turns: u64,
+}
+
+/// A node's machine.
+pub struct Machine {
+    /// What the agent says of it.
+    pub description: NodeDescription,
+    /// What runs containers on it.
+    pub engine: Engine,
+    agent: Option<Agent>,
+    records: Records,
+}
+
+impl World {
+    /// A cluster of one manager, on a machine called `hostname`, whose ids and accidents follow from the seed.
+    ///
+    /// # Errors
+    /// When the manager cannot begin the cluster.
+    pub fn new(seed: u64, description: NodeDescription, snapshot_every: u64) -> anyhow::Result<Self> {
+        let cluster = ClusterId::from_bits(u128::from(seed) << 64 | 0x5157_4152_4d4c_4f47);
+        let mut world = Self {
+            clock: Clock::default(),
+            net: Net::new(seed),
+            manager: Manager::new(cluster),
+            oracle: Oracle::default(),
+            machines: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            last_change: crate::clock::START,
+            snapshot_every,
+            turns: 0,
+        };
+        world.manager.start()?;
+        let hostname = description.hostname.clone();
+        let ticket = world.manager.initialise(cluster, &hostname, world.clock.now())?;
+        world.run_manager()?;
+        ensure!(matches!(world.outcomes.remove(&ticket), Some(Outcome::Committed { .. })), "no cluster was made");
+        world.add_machine(world.manager.node, description);
+        Ok(world)
+    }
+
+    /// Lets a machine join with the present token of workers, or with another.
+    ///
+    /// # Errors
+    /// When it is refused, in the manager's words.
+    pub fn join(&mut self, description: NodeDescription, token: Option<&str>) -> anyhow::Result<NodeId> {
+        let state = self.state()?;
+        let present = state.keyring.text(token_key(Role::Worker)).unwrap_or_default();
+        let token: JoinToken = token.unwrap_or(present).parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+        let (secret_sha256, hostname) = (token.secret_sha256(), description.hostname.clone());
+        let join = Command::JoinNode { secret_sha256, hostname, addr: "10.0.0.9".to_owned() };
+        let node = self.own_command(Actor::Joiner("10.0.0.9".to_owned()), join)?;
+        let node: NodeId = node.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+        let not_after = self.clock.now() + Duration::from_secs(90 * 86_400);
+        let certify =
+            Command::CertifyNode { node, role: Role::Worker, cert_pem: "a certificate".to_owned(), not_after };
+        self.own_command(Actor::Manager(self.manager.node), certify)?;
+        self.add_machine(node, description);
+        Ok(node)
+    }
+
+    /// The committed state.
+    ///
+    /// # Errors
+    /// When the manager is down.
+    pub fn state(&self) -> anyhow::Result<Published> {
+        self.manager.published().context("the manager is down")
+    }
+
+    /// The node with this host name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node_called(&self, hostname: &str) -> anyhow::Result<NodeId> {
+        let found = self.machines.iter().find(|(_, machine)| machine.description.hostname == hostname);
+        found.map(|(node, _)| *node).with_context(|| format!("no machine is called {hostname}"))
+    }
+
+    /// All machines.
+    pub fn machines(&self) -> impl Iterator<Item = (NodeId, &Machine)> {
+        self.machines.iter().map(|(node, machine)| (*node, machine))
+    }
+
+    /// One machine.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn machine(&mut self, node: NodeId) -> anyhow::Result<&mut Machine> {
+        self.machines.get_mut(&node).context("no such machine")
+    }
+
+    /// Asks for a command and gives what became of it; no time passes.
+    ///
+    /// # Errors
+    /// When the manager failed over it.
+    pub fn execute(&mut self, request: Request) -> anyhow::Result<Outcome> {
+        let id = request.id;
+        let ticket = match self.manager.submit(request) {
+            Ok(ticket) => ticket,
+            Err(rejection) => return Ok(Outcome::Rejected(rejection)),
+        };
+        self.run_manager()?;
+        let outcome = self.outcomes.remove(&ticket).unwrap_or(Outcome::Unknown);
+        if let Outcome::Committed { index, .. } = &outcome
+            && self.oracle.took_effect(id)
+        {
+            self.oracle.acknowledge(id, *index);
+        }
+        Ok(outcome)
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// When the manager failed.
+    pub fn advance(&mut self, length: Duration) -> anyhow::Result<()> {
+        let until = self.clock.now() + length;
+        self.act()?;
+        while self.step(until)? {}
+        Ok(())
+    }
+
+    /// Lets time pass until the cluster is quiet.
+    ///
+    /// # Errors
+    /// When it never is, or the manager failed.
+    pub fn settle(&mut self) -> anyhow::Result<()> {
+        let give_up_at = self.clock.now() + SETTLE_MAX;
+        self.act()?;
+        while self.is_busy() || self.clock.now() < self.last_change + QUIET {
+            ensure!(self.clock.now() < give_up_at, "the cluster does not become quiet");
+            let until = if self.is_busy() { give_up_at } else { self.last_change + QUIET };
+            self.step(until)?;
+        }
+        Ok(())
+    }
+
+    /// Moves to the next event, or to `until` if there is none before; whether there was one.
+    ///
+    /// # Errors
+    /// When the manager failed.
+    pub fn step(&mut self, until: Timestamp) -> anyhow::Result<bool> {
+        let next = self.next().filter(|next| *next <= until);
+        self.clock.advance_to(next.unwrap_or(until));
+        self.act()?;
+        Ok(next.is_some())
+    }
+
+    /// The power of a machine fails.
+    ///
+    /// # Errors
+    /// When there is no such machine.
+    pub fn crash_node(&mut self, node: NodeId) -> anyhow::Result<()> {
+        let machine = self.machine(node)?;
+        machine.engine.lose_power();
+        machine.agent = None;
+        Ok(())
+    }
+
+    /// An agent's process ends; its containers run on, and the manager sees the connection break.
+    ///
+    /// # Errors
+    /// When there is no such machine.
+    pub fn stop_agent(&mut self, node: NodeId) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let machine = self.machine(node)?;
+        machine.engine.forget_calls();
+        if let Some(session) = machine.agent.take().and_then(|agent| agent.session()) {
+            self.net.send(Parcel::Up(node, ToManager::Closed { session }), now);
+        }
+        Ok(())
+    }
+
+    /// A machine or its agent comes back.
+    ///
+    /// # Errors
+    /// When there is no such machine.
+    pub fn start_agent(&mut self, node: NodeId) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let machine = self.machine(node)?;
+        if machine.agent.is_none() {
+            machine.agent = Some(Agent::start(&machine.records, now));
+        }
+        Ok(())
+    }
+
+    /// The manager's process ends without a warning.
+    pub fn crash_manager(&mut self, crash: Crash) {
+        let now = self.clock.now();
+        for (node, session) in self.manager.crash(crash) {
+            self.net.send(Parcel::Down(node, ToAgent::Closed { session }), now);
+        }
+        self.outcomes.clear();
+    }
+
+    /// The manager starts again, and has lost nothing.
+    ///
+    /// # Errors
+    /// When it cannot start.
+    pub fn start_manager(&mut self) -> anyhow::Result<()> {
+        self.manager.start()?;
+        let state = self.state()?;
+        let store = self.manager.store().context("a manager that runs has a log")?;
+        self.oracle.observe(&state.cluster, store);
+        self.oracle.nothing_is_lost(&state.cluster);
+        self.run_manager()
+    }
+
+    /// The last look, when nothing more is to come: no task ran twice.
+    ///
+    /// # Errors
+    /// When one did.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        let mut starts: BTreeMap<TaskId, u32> = BTreeMap::new();
+        for machine in self.machines.values() {
+            for (task, count) in machine.engine.starts() {
+                *starts.entry(*task).or_default() += count;
+            }
+        }
+        let twice: Vec<_> = starts.into_iter().filter(|(_, count)| *count > 1).collect();
+        ensure!(twice.is_empty(), "tasks ran more than once: {twice:?}");
+        Ok(())
+    }
+
+    /// Whether a call of an engine, or a message that is no heartbeat, is under way.
+    pub fn is_busy(&self) -> bool {
+        self.net.is_busy() || self.machines.values().any(|machine| machine.engine.is_busy())
+    }
+
+    fn add_machine(&mut self, node: NodeId, description: NodeDescription) {
+        let records = Records::default();
+        let agent = Some(Agent::start(&records, self.clock.now()));
+        self.machines.insert(node, Machine { description, engine: Engine::default(), agent, records });
+    }
+
+    fn own_command(&mut self, actor: Actor, command: Command) -> anyhow::Result<String> {
+        let request = Request { id: CommandId::default(), actor, command, reason: None, correlation: None };
+        match self.execute(request)? {
+            Outcome::Committed { subject, .. } => subject.context("a node's command names the node"),
+            Outcome::Rejected(rejection) => bail!("{}", rejection.sentence),
+            Outcome::Unknown => bail!("the manager was lost"),
+        }
+    }
+
+    fn next(&self) -> Option<Timestamp> {
+        let machines = self.machines.values().flat_map(|machine| {
+            let agent = machine.agent.as_ref().and_then(Agent::next);
+            [agent, machine.engine.next()].into_iter().flatten()
+        });
+        machines.chain(self.net.next()).chain(self.manager.next()).min()
+    }
+
+    /// Everything that is due at the present instant.
+    fn act(&mut self) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        while let Some(parcel) = self.net.receive(now) {
+            self.deliver(parcel, now);
+        }
+        for (node, machine) in &mut self.machines {
+            for message in machine.work(now) {
+                self.net.send(Parcel::Up(*node, message), now);
+            }
+        }
+        self.run_manager()
+    }
+
+    fn deliver(&mut self, parcel: Parcel, now: Timestamp) {
+        match parcel {
+            Parcel::Up(node, message) => {
+                if let Some(answer) = self.manager.receive(node, message, now) {
+                    self.net.send(Parcel::Down(node, answer), now);
+                }
+            }
+            Parcel::Down(node, message) => {
+                let Some(Machine { agent: Some(agent), engine, .. }) = self.machines.get_mut(&node) else { return };
+                for message in agent.receive(message, engine, now) {
+                    self.net.send(Parcel::Up(node, message), now);
+                }
+            }
+        }
+    }
+
+    /// Lets the manager take turns until it has nothing to do now.
+    fn run_manager(&mut self) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        for _ in 0..TURNS_MAX {
+            let Some(turn) = self.manager.turn(now)? else { return Ok(()) };
+            self.outcomes.extend(turn.answers);
+            if turn.changed {
+                self.last_change = now;
+                self.check(now)?;
+            }
+            for (node, message) in turn.messages {
+                self.net.send(Parcel::Down(node, message), now);
+            }
+        }
+        bail!("the manager takes turn after turn at {now}")
+    }
+
+    fn check(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let state = self.state()?;
+        let store = self.manager.store().context("a manager that runs has a log")?;
+        self.oracle.observe(&state.cluster, store);
+        if self.manager.is_at_rest(now) {
+            self.oracle.settled(&state.cluster, now);
+        }
+        self.turns += 1;
+        if self.turns.is_multiple_of(self.snapshot_every) {
+            self.oracle.snapshot_round_trip(&state.cluster);
+        }
+        Ok(())
+    }
+}
+
+impl Machine {
+    /// Whether its agent runs.
+    pub fn is_up(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    /// Whether its agent holds a session.
+    pub fn is_connected(&self) -> bool {
+        self.agent.as_ref().is_some_and(Agent::is_connected)
+    }
+
+    fn work(&mut self, now: Timestamp) -> Vec<ToManager> {
+        let ended = self.engine.finish_due(now);
+        let Some(agent) = &mut self.agent else { return Vec::new() };
+        for (task, outcome) in ended {
+            agent.finished(task, outcome, now);
+        }
+        agent.work(&self.description, &mut self.engine, &mut self.records, now)
+    }
+}
