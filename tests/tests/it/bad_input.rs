@@ -34,7 +34,7 @@ const LINES: &[Case] = &[
     ("cluster update --heartbeatperiod fast", 2, "--heartbeatperiod"),
     ("cluster update --heartbeatgrace 0", 2, "--heartbeatgrace"),
     ("node update NODE", 2, "nothing is named"),
-    ("node update NODE --label novalue", 2, "novalue"),
+    ("node update NODE --label =east", 2, "=east"),
 ];
 
 /// Refused by the manager.
@@ -43,7 +43,6 @@ const WISHES: &[Case] = &[
     ("service create --name a --image x --constraint node.colour==red", 2, "node.colour"),
     ("service create --name a --image x --mode global --replicas 3", 2, "global"),
     ("service create --name a --image x --memory-limit 1k", 2, "memory"),
-    ("service create --name a --image x --memory-limit 8M --memory-reservation 16M", 2, "memory"),
     ("service create --name a --image x --bind /src:data", 2, "data"),
     ("service inspect nobody", 3, "nobody"),
     ("service update nobody --replicas 1", 3, "nobody"),
@@ -57,7 +56,7 @@ const WISHES: &[Case] = &[
     ("events --object nobody", 3, "nobody"),
     ("node rm NODE", 4, "manager"),
     ("cluster update --heartbeatperiod 1ns", 2, "heartbeat"),
-    ("cluster update --certexpiry 1s", 2, "1 hour"),
+    ("cluster update --certexpiry 1s", 2, "too short-lived"),
 ];
 
 #[test]
@@ -90,7 +89,7 @@ fn an_ambiguous_reference_is_no_reference() {
     let first = |id: &str| id.chars().next().expect("a character");
     let shared = ids.iter().map(|id| first(id)).find(|c| ids.iter().filter(|id| first(id) == *c).count() > 1);
     let shared = shared.expect("two ids that begin alike");
-    cluster.swarmctl(&format!("service rm {shared}")).refused(2, "begin");
+    cluster.swarmctl(&format!("service rm {shared}")).refused(2, "could be");
     assert_eq!(cluster.ok("service ls -q").lines().count(), 37, "nothing was removed");
 }
 

@@ -250,11 +250,6 @@ impl Cluster {
         self.executor.kill(&task.container);
     }
 
-    /// The cluster's id.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
     /// Waits until `condition` holds; ends the test, with all that there is to know, when it does not in time.
     #[track_caller]
     pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {

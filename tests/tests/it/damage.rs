@@ -48,7 +48,9 @@ fn a_damaged_log_is_not_started_on() {
     let cluster = left_behind();
     damage(&log_files(&cluster, ".log")[0]);
     start(&cluster).refused(1, "log");
-    replay(&cluster).refused(1, "log");
+    let told = replay(&cluster);
+    told.refused(1, "was durable");
+    assert!(told.out.contains("last index"), "how far it reads: {told:?}");
 }
 
 #[test]

@@ -69,7 +69,8 @@ impl Answer {
 /// Runs a command to its end, which must come in time.
 pub fn run(command: &mut Command) -> Answer {
     use std::process::Stdio;
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     // Read beside the wait: a full pipe would hold the command up.
     let (out, err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
     let read = |mut from: Box<dyn std::io::Read + Send>| {
