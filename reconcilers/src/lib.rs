@@ -22,6 +22,7 @@ pub mod schedule;
 mod slots;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use events::{IdGenerator, Kind, NodeId, Reconciler, ServiceId, Timestamp};
 use projections::Cluster;
@@ -29,8 +30,18 @@ use projections::Cluster;
 pub use scope::Scope;
 pub use settle::{Settled, settle};
 
-/// When each node was last heard of. Heartbeats never enter the log; this is the leader's memory of them.
-pub type Presence = BTreeMap<NodeId, Timestamp>;
+/// Each node's last sign of life. Heartbeats never enter the log; this is the leader's memory of them.
+pub type Presence = BTreeMap<NodeId, Sign>;
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sign {
+    /// When the node was heard of.
+    pub at: Timestamp,
+    /// How long it was given then until it had to be heard of again. It beats by this until its next heartbeat's answer,
+    /// even if operators make the period shorter meanwhile.
+    pub timeout: Duration,
+}
 
 /// What a turn gives to the reconcilers in it.
 #[derive(Debug)]
@@ -39,7 +50,7 @@ pub struct Ctx<'a> {
     pub now: Timestamp,
     /// Maker of ids.
     pub ids: &'a mut IdGenerator,
-    /// When each node was last heard of.
+    /// Each node's last sign of life.
     pub presence: &'a Presence,
 }
 

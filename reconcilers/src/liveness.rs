@@ -19,7 +19,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             continue;
         }
         let last_heard = last_heard(node, ctx);
-        let deadline = last_heard + patience(cluster, node);
+        let deadline = last_heard + patience(cluster, node, ctx);
         if deadline <= ctx.now {
             out.events.push(Kind::NodeDeclaredDown(NodeDeclaredDown { node: node.id, last_heard }));
         } else {
@@ -29,7 +29,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 }
 
 fn last_heard(node: &Node, ctx: &Ctx<'_>) -> Timestamp {
-    let heard = ctx.presence.get(&node.id).copied().unwrap_or(node.liveness_since);
+    let heard = ctx.presence.get(&node.id).map_or(node.liveness_since, |sign| sign.at);
     match node.liveness {
         Liveness::Ready | Liveness::Unknown => heard.max(node.liveness_since),
         // Losing the session does not count as a sign of life.
@@ -37,8 +37,9 @@ fn last_heard(node: &Node, ctx: &Ctx<'_>) -> Timestamp {
     }
 }
 
-fn patience(cluster: &Cluster, node: &Node) -> Duration {
-    let timeout = cluster.spec().heartbeat_timeout();
+fn patience(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> Duration {
+    let promised = ctx.presence.get(&node.id).map_or(Duration::ZERO, |sign| sign.timeout);
+    let timeout = cluster.spec().heartbeat_timeout().max(promised);
     if node.liveness == Liveness::Unknown { timeout * UNKNOWN_GRACE } else { timeout }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use events::{CommandId, Event, Frame, Id, IdGenerator, TaskState, Timestamp};
@@ -78,7 +79,8 @@ impl Oracle {
         let mut next = cluster.clone();
         let at = Stamp { index: cluster.position.index + 1, time: now.max(cluster.position.time) };
         let mut ids = IdGenerator::new(cluster.id(), at.index);
-        let presence = cluster.nodes.iter().map(|(node, _)| (node, at.time)).collect();
+        let heard = reconcilers::Sign { at: at.time, timeout: Duration::ZERO };
+        let presence = cluster.nodes.iter().map(|(node, _)| (node, heard)).collect();
         let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &presence };
         let everything = Touched { everything: true, ..Touched::default() };
         let settled = reconcilers::settle(&mut next, everything, &mut ctx, &at, events::frame::EVENTS_MAX);

@@ -1,9 +1,9 @@
-//! When each node was last heard of: the leader's memory of heartbeats, which never enter the log.
+//! Each node's last sign of life: the leader's memory of heartbeats, which never enter the log.
 
 use commands::{Command, Rejection, RejectionKind};
 use events::{NodeId, SessionId, Timestamp};
 use projections::{Cluster, Liveness};
-use reconcilers::Presence;
+use reconcilers::{Presence, Sign};
 
 /// Signs of life, by node.
 #[derive(Debug, Clone, Default)]
@@ -31,13 +31,17 @@ impl Heard {
             let sentence = format!("the session of node {node} is over");
             return Err(Rejection::new(RejectionKind::Conflict, format!("node {node}"), sentence, "register again"));
         }
-        self.presence.insert(node, now);
+        self.hear(tip, node, now);
         Ok((known.liveness != Liveness::Ready).then_some(Command::HearNode { node, session }))
     }
 
     /// A node that registers is heard of as well.
-    pub(super) fn registered(&mut self, node: NodeId, now: Timestamp) {
-        self.presence.insert(node, now);
+    pub(super) fn registered(&mut self, tip: &Cluster, node: NodeId, now: Timestamp) {
+        self.hear(tip, node, now);
+    }
+
+    fn hear(&mut self, tip: &Cluster, node: NodeId, now: Timestamp) {
+        self.presence.insert(node, Sign { at: now, timeout: tip.spec().heartbeat_timeout() });
     }
 
     pub(super) fn presence(&self) -> &Presence {

@@ -166,7 +166,7 @@ impl Draft {
     /// Puts right what the commands, the timers and the last turn left.
     pub(super) fn settle(&mut self, lead: &mut Lead) {
         for node in self.registered.drain(..) {
-            lead.heard.registered(node, self.at.time);
+            lead.heard.registered(&self.next, node, self.at.time);
         }
         let mut ctx = reconcilers::Ctx { now: self.at.time, ids: &mut self.ids, presence: lead.heard.presence() };
         let room = EVENTS_MAX.saturating_sub(self.events.len());

@@ -67,6 +67,8 @@ pub fn the_tasks_of_a_lost_worker_move(executor: Executor) {
     cluster.until("w1 to be down", || {
         cluster.list("node ls").iter().any(|node| node["description"]["hostname"] == "w1" && node["state"] == "down")
     });
+    let down = cluster.list("events --kind node_declared_down");
+    assert_eq!(down.len(), 1, "a shorter period is no reason to give up nodes that have not heard of it: {down:?}");
     cluster.until("four tasks on the manager", || {
         let running = cluster.running("web");
         running.iter().filter(|task| !lost.contains(&task.id)).count() == 4
