@@ -60,6 +60,8 @@ pub fn replay(state_dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
     for line in lines {
         writeln!(out, "{line}").map_err(|error| Failure::new(error, ""))?;
     }
+    // After the report, which says how far the history reads: one that lost its end is chained all the same.
+    store.verify_durable()?;
     match faults.first() {
         None => Ok(()),
         Some(first) => {

@@ -39,8 +39,12 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let executor = executor(&args)?;
     let state_dir = StateDir::open(&args.state_dir)?;
     let certificates = CertificateStore::new(state_dir.path());
-    let joins = args.join_addr.is_some() && !core::is_manager(&state_dir);
-    let worker = joins || (!core::is_manager(&state_dir) && has_identity(&certificates)?);
+    let manager = core::is_manager(&state_dir);
+    let member = manager || has_identity(&certificates)?;
+    if !member {
+        require_working(executor.as_ref()).await?;
+    }
+    let worker = !manager && (member || args.join_addr.is_some());
     let result = if worker {
         run_worker(&args, &state_dir, &certificates, hostname, executor, shutdown).await
     } else {
@@ -57,6 +61,13 @@ fn has_identity(certificates: &CertificateStore) -> Result<bool, Failure> {
         Err(IdentityError::Missing(_)) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A node that cannot run anything begins and joins no cluster. A member waits for its engine instead, which may start
+/// later than `swarmd` does.
+async fn require_working(executor: &dyn Executor) -> Result<(), Failure> {
+    let hint = "start the engine, name its socket with --engine-addr, or run plain processes with --executor process";
+    executor.describe().await.map(drop).map_err(|error| Failure::new(error, hint))
 }
 
 async fn run_worker(

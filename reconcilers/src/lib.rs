@@ -11,7 +11,7 @@ mod settle;
 
 mod constraints;
 mod global;
-mod liveness;
+pub mod liveness;
 mod reaper;
 mod replicated;
 mod restarts;
@@ -48,7 +48,7 @@ pub struct Ctx<'a> {
     pub now: Timestamp,
     /// Maker of ids.
     pub ids: &'a mut IdGenerator,
-    /// When each node was last heard of.
+    /// Each node's last sign of life.
     pub presence: &'a Presence,
 }
 

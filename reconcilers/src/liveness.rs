@@ -31,14 +31,19 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 /// The last sign of life: a heartbeat, or else the change that made the node's liveness what it is. Losing the session is
 /// no sign of life, unless nothing else is known.
 fn last_sign(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> Sign {
-    let timeout = cluster.spec().heartbeat_timeout();
-    let patience = if node.liveness == Liveness::Unknown { timeout * UNKNOWN_GRACE } else { timeout };
-    let change = Sign { at: node.liveness_since, patience };
+    let change = first_sign(cluster, node);
     let heard = ctx.presence.get(&node.id).copied();
     match node.liveness {
         Liveness::Ready | Liveness::Unknown => heard.filter(|sign| sign.at >= change.at).unwrap_or(change),
         Liveness::Disconnected | Liveness::Down => heard.unwrap_or(change),
     }
+}
+
+/// The change that made a node's liveness what it is, taken for a sign of life until there is another.
+pub fn first_sign(cluster: &Cluster, node: &Node) -> Sign {
+    let timeout = cluster.spec().heartbeat_timeout();
+    let patience = if node.liveness == Liveness::Unknown { timeout * UNKNOWN_GRACE } else { timeout };
+    Sign { at: node.liveness_since, patience }
 }
 
 fn give_up_tasks(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Correction) {

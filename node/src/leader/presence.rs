@@ -1,8 +1,9 @@
-//! When each node was last heard of: the leader's memory of heartbeats, which never enter the log.
+//! Each node's last sign of life: the leader's memory of heartbeats, which never enter the log.
 
 use commands::{Command, Rejection, RejectionKind};
 use events::{Duration, NodeId, SessionId, Timestamp};
 use projections::{Cluster, Liveness};
+use reconcilers::liveness::first_sign;
 use reconcilers::{Presence, Sign};
 
 /// Signs of life, by node.
@@ -44,8 +45,7 @@ impl Heard {
     /// clock was set.
     pub(super) fn grant(&mut self, tip: &Cluster, extra: Duration) {
         for node in tip.nodes.values() {
-            let patience = tip.spec().heartbeat_timeout();
-            let sign = self.presence.entry(node.id).or_insert(Sign { at: node.liveness_since, patience });
+            let sign = self.presence.entry(node.id).or_insert_with(|| first_sign(tip, node));
             sign.patience += extra;
         }
         self.presence.retain(|node, _| tip.nodes.contains(*node));

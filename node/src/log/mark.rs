@@ -18,6 +18,15 @@ pub(super) struct Mark {
     opened_with: Option<u64>,
 }
 
+/// The index in a file that another process may be writing; nothing where there is no such file, or it is unreadable.
+pub(super) fn read(path: &Path) -> Result<Option<u64>, LogError> {
+    match std::fs::read(path) {
+        Ok(stored) => Ok(stored.try_into().ok().and_then(decode)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LogError::File { action: "read", path: path.to_owned(), source }),
+    }
+}
+
 impl Mark {
     /// Opens or creates the file.
     pub fn open(path: &Path) -> Result<Self, LogError> {
@@ -72,6 +81,8 @@ mod tests {
         mark.set(41).unwrap();
         mark.set(42).unwrap();
         assert_eq!(Mark::open(&path).unwrap().opened_with(), Some(42));
+        assert_eq!(read(&path).unwrap(), Some(42));
+        assert_eq!(read(&directory.path().join("other")).unwrap(), None);
     }
 
     #[test]
@@ -82,6 +93,7 @@ mod tests {
         stored[7] = 0;
         for torn in [stored.as_slice(), &stored[..9], &[]] {
             std::fs::write(&path, torn).unwrap();
+            assert_eq!(read(&path).unwrap(), None);
             assert_eq!(Mark::open(&path).unwrap().opened_with(), None);
         }
     }

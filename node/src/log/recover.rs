@@ -48,6 +48,18 @@ impl<D: Disk> Store<D> {
         })
     }
 
+    /// Verifies that the raft log is whole and reaches as far as what was known to be durable. Only reads, so that it also
+    /// serves a log that another process is writing.
+    ///
+    /// # Errors
+    /// When something is missing or damaged, with the index.
+    pub fn verify_durable(&self) -> Result<(), LogError> {
+        match self.read_meta()? {
+            Some(meta) => self.verify_reach(&meta, self.verify_entries(&meta)?),
+            None => self.empty().map(drop),
+        }
+    }
+
     /// A log that has not begun; or one of which everything was lost.
     fn empty(&self) -> Result<Loaded, LogError> {
         if let Some(known) = self.disk.mark() {

@@ -13,7 +13,7 @@ use rocksdb::{
 
 use super::LogError;
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
-use super::mark::Mark;
+use super::mark::{self, Mark};
 use super::seal::{Seal, data_key};
 use super::store::Store;
 
@@ -90,18 +90,23 @@ pub struct RocksDisk {
     db: DB,
     /// Nothing when opened to read only.
     mark: Option<Mark>,
+    /// What the mark was before the database was opened.
+    known: Option<u64>,
 }
 
 impl RocksDisk {
     fn open(paths: &Paths) -> Result<Self, LogError> {
         let db = DB::open_cf_descriptors(&database_options(), &paths.database, column_families());
         let db = db.map_err(|error| not_opened(&paths.database, error))?;
-        Ok(Self { db, mark: Some(Mark::open(&paths.mark)?) })
+        let mark = Mark::open(&paths.mark)?;
+        Ok(Self { db, known: mark.opened_with(), mark: Some(mark) })
     }
 
     fn open_read_only(paths: &Paths) -> Result<Self, LogError> {
+        // Before the database, which whoever writes it brings further meanwhile.
+        let known = mark::read(&paths.mark)?;
         let db = DB::open_cf_descriptors_read_only(&database_options(), &paths.database, column_families(), false);
-        Ok(Self { db: db.map_err(|error| not_opened(&paths.database, error))?, mark: None })
+        Ok(Self { db: db.map_err(|error| not_opened(&paths.database, error))?, mark: None, known })
     }
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, LogError> {
@@ -160,7 +165,7 @@ impl Disk for RocksDisk {
     }
 
     fn mark(&self) -> Option<u64> {
-        self.mark.as_ref().and_then(Mark::opened_with)
+        self.known
     }
 
     fn set_mark(&self, index: u64) -> Result<(), LogError> {

@@ -1,0 +1,286 @@
+//! A cluster of real daemons in a temporary directory. It ends with the test, whatever became of that.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::{Answer, PATIENCE, poll, program, run};
+use super::units::{Executor, IMAGE};
+
+/// The name of every test cluster's manager.
+pub const MANAGER: &str = "m";
+
+/// One `swarmd`, running or not.
+struct Daemon {
+    args: Vec<String>,
+    child: Option<Child>,
+}
+
+/// A manager and its workers.
+pub struct Cluster {
+    dir: TempDir,
+    executor: Executor,
+    id: String,
+    address: String,
+    daemons: BTreeMap<String, Daemon>,
+}
+
+/// A task as `swarmctl task ls` tells it.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Its id.
+    pub id: String,
+    /// The name of its node; empty without one.
+    pub node: String,
+    /// Its state, in small letters.
+    pub state: String,
+    /// What went wrong.
+    pub error: String,
+    /// What the executor knows of it.
+    pub container: Value,
+}
+
+/// An address on loopback that nobody listens at, outside the range from which the system gives ports to callers: a worker
+/// that calls a dead manager there must not meet itself.
+pub fn free_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = (std::process::id() % 700) as u16 * 30;
+    let mut addresses = std::iter::repeat_with(|| {
+        let port = 10_500 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 21_000;
+        format!("127.0.0.1:{port}")
+    });
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("an address")
+}
+
+impl Cluster {
+    /// Starts a manager and these workers, and waits until all are ready.
+    pub fn start(executor: Executor, workers: &[&str]) -> Self {
+        let mut cluster = Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            executor,
+            id: String::new(),
+            address: free_address(),
+            daemons: BTreeMap::new(),
+        };
+        cluster.add(MANAGER, &[]);
+        cluster.await_manager();
+        cluster.id = cluster.inspect()["id"].as_str().expect("an id").to_owned();
+        let token = cluster.token("worker");
+        for worker in workers {
+            let address = cluster.address.clone();
+            cluster.add(worker, &["--join-addr", &address, "--join-token", &token]);
+        }
+        cluster.until("all nodes to be ready", || {
+            cluster.list("node ls").iter().filter(|node| node["state"] == "ready").count() == 1 + workers.len()
+        });
+        cluster
+    }
+
+    /// Starts a node that the cluster does not know yet.
+    pub fn add(&mut self, name: &str, flags: &[&str]) {
+        let args = [self.flags(name), flags.iter().map(|flag| (*flag).to_owned()).collect()].concat();
+        self.daemons.insert(name.to_owned(), Daemon { args, child: None });
+        self.resume(name);
+    }
+
+    /// The flags of a node of this cluster.
+    pub fn flags(&self, name: &str) -> Vec<String> {
+        let listen = if name == MANAGER { &self.address } else { "127.0.0.1:0" };
+        let (state_dir, socket) = (self.state_dir(name), self.socket(name));
+        let flags = ["--hostname", name, "--listen-remote-api", listen, "--state-dir"].map(str::to_owned);
+        let paths = [path(&state_dir), "--listen-control-api".to_owned(), path(&socket)];
+        flags.into_iter().chain(paths).chain(self.executor.flags()).collect()
+    }
+
+    /// A node's state directory.
+    pub fn state_dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The control socket of a node, should it be a manager.
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.sock"))
+    }
+
+    /// A path in the cluster's directory that is nobody's yet.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where the manager serves nodes.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The log of a node.
+    pub fn log(&self, name: &str) -> String {
+        // A node that never started has none.
+        std::fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// Starts a node that is not running.
+    pub fn resume(&mut self, name: &str) {
+        let log = self.dir.path().join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(log).expect("a log");
+        let daemon = self.daemons.get_mut(name).expect("a node");
+        assert!(daemon.child.is_none(), "{name} runs already");
+        let mut command = Command::new(program("swarmd"));
+        command.args(&daemon.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        daemon.child = Some(command.spawn().expect("started"));
+    }
+
+    /// Kills a node's daemon at once, as a power cut would, but for its containers.
+    pub fn kill(&mut self, name: &str) {
+        let mut child = self.child(name);
+        child.kill().expect("killed");
+        child.wait().expect("waited");
+    }
+
+    /// Asks a node's daemon to end and gives its exit code.
+    pub fn end(&mut self, name: &str) -> Option<i32> {
+        let mut child = self.child(name);
+        let asked = run(Command::new("kill").arg(child.id().to_string()));
+        assert_eq!(asked.code, 0, "{asked:?}");
+        let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+        if ended.is_none() {
+            child.kill().expect("killed");
+            panic!("{name} does not end: {}", self.log(name));
+        }
+        ended.and_then(|status| status.code())
+    }
+
+    fn child(&mut self, name: &str) -> Child {
+        self.daemons.get_mut(name).and_then(|daemon| daemon.child.take()).expect("a node that runs")
+    }
+
+    /// Waits until the manager answers.
+    pub fn await_manager(&self) {
+        self.until("the manager's answer", || self.swarmctl("node ls").code == 0);
+    }
+
+    /// Runs a line of `swarmctl`, its words separated by blanks.
+    pub fn swarmctl(&self, line: &str) -> Answer {
+        self.swarmctl_words(&line.split(' ').collect::<Vec<_>>())
+    }
+
+    /// Runs `swarmctl`.
+    pub fn swarmctl_words(&self, words: &[&str]) -> Answer {
+        run(Command::new(program("swarmctl")).arg("--socket").arg(self.socket(MANAGER)).args(words))
+    }
+
+    /// Runs a line of `swarmctl` that must succeed, and gives what it prints.
+    #[track_caller]
+    pub fn ok(&self, line: &str) -> String {
+        let answer = self.swarmctl(line);
+        assert_eq!(answer.code, 0, "swarmctl {line}: {answer:?}");
+        answer.out.trim_end().to_owned()
+    }
+
+    /// What a line of `swarmctl` lists.
+    #[track_caller]
+    pub fn list(&self, line: &str) -> Vec<Value> {
+        let out = self.ok(&format!("{line} --format json"));
+        out.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
+    }
+
+    /// The cluster itself.
+    pub fn inspect(&self) -> Value {
+        self.list("cluster inspect").remove(0)
+    }
+
+    /// The join token of a role.
+    pub fn token(&self, role: &str) -> String {
+        self.inspect()["join_tokens"][role].as_str().expect("a token").to_owned()
+    }
+
+    /// Creates a service whose tasks sleep, and end at once when told to.
+    pub fn create(&self, name: &str, flags: &str) -> String {
+        let line = format!(
+            "service create --name {name} --image {IMAGE} --command sleep --args 3600 --stop-signal KILL \
+             --restart-delay 200ms {flags}"
+        );
+        self.ok(line.trim_end())
+    }
+
+    /// The tasks of a service, also those that have ended.
+    pub fn tasks(&self, service: &str) -> Vec<Task> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let listed = self.list("task ls -a").into_iter().filter(|task| task["service_name"] == service);
+        let task = |task: Value| Task {
+            id: text(&task["id"]),
+            node: text(&task["node_hostname"]),
+            state: text(&task["status"]["state"]),
+            error: text(&task["status"]["error"]),
+            container: task["status"]["container"].clone(),
+        };
+        listed.map(task).collect()
+    }
+
+    /// The running tasks of a service.
+    pub fn running(&self, service: &str) -> Vec<Task> {
+        self.tasks(service).into_iter().filter(|task| task.state == "running").collect()
+    }
+
+    /// Waits until the cluster says that so many tasks of a service run, and until exactly these run, each once, and
+    /// nothing else of this cluster. Gives them.
+    #[track_caller]
+    pub fn settled(&self, service: &str, replicas: usize) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        self.until(&format!("{replicas} tasks of {service}, and no others"), || {
+            tasks = self.running(service);
+            let told: BTreeMap<String, usize> = tasks.iter().map(|task| (task.id.clone(), 1)).collect();
+            told.len() == replicas && told == self.units()
+        });
+        tasks
+    }
+
+    /// What really runs of this cluster: tasks, each with how often.
+    pub fn units(&self) -> BTreeMap<String, usize> {
+        self.executor.running(&self.id, &self.state_dirs())
+    }
+
+    /// Kills what a task runs in, from outside.
+    pub fn kill_unit(&self, task: &Task) {
+        self.executor.kill(&task.container);
+    }
+
+    /// Waits until `condition` holds; ends the test, with all that there is to know, when it does not in time.
+    #[track_caller]
+    pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        if poll(PATIENCE, || condition().then_some(())).is_none() {
+            let logs = self.daemons.keys().map(|name| format!("{name}:\n{}", self.log(name))).collect::<String>();
+            let tasks = self.swarmctl("task ls -a").out;
+            panic!("waited in vain for {what}\n{tasks}\nrunning: {:?}\n{logs}", self.units());
+        }
+    }
+
+    fn state_dirs(&self) -> Vec<PathBuf> {
+        self.daemons.keys().map(|name| self.state_dir(name)).collect()
+    }
+}
+
+/// A path as an argument.
+pub fn path(path: &Path) -> String {
+    path.to_str().expect("a path that is text").to_owned()
+}
+
+impl Drop for Cluster {
+    /// Ends the daemons first: they would put everything back.
+    fn drop(&mut self) {
+        let children = self.daemons.values_mut().filter_map(|daemon| daemon.child.take());
+        for mut child in children {
+            // One that has ended already is just as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if !self.id.is_empty() {
+            self.executor.remove_all(&self.id, &self.state_dirs());
+        }
+    }
+}

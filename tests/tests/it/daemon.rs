@@ -1,0 +1,135 @@
+//! One daemon: how it starts beside others, ends, and is looked into afterwards.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use super::cluster::{Cluster, MANAGER, free_address, path};
+use super::process::{PATIENCE, poll, program, run};
+use super::units::{Executor, IMAGE};
+
+pub fn a_dev_cluster_leaves_nothing_behind(executor: Executor) {
+    let mut command = Command::new(program("swarmd"));
+    let mut child = command.arg("--dev").args(executor.flags()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut told = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let socket = told.find_map(|line| Some(line.expect("text").split_once("SWARM_SOCKET=")?.1.to_owned()));
+    let socket = socket.expect("the way to the cluster");
+    // Nobody may be held up by a full pipe.
+    let rest = std::thread::spawn(move || told.for_each(drop));
+    let swarmctl = |words: &[&str]| run(Command::new(program("swarmctl")).args(["--socket", &socket]).args(words));
+    let create = ["service", "create", "--name", "web", "--replicas", "2", "--command", "sleep", "--args", "3600"];
+    let created = swarmctl(&[&create[..], &["--image", IMAGE, "--timeout", "1m"]].concat());
+    let cluster = swarmctl(&["cluster", "inspect", "--format", "json"]).out;
+    let dir = std::path::Path::new(&socket).parent().expect("a directory").to_owned();
+    let cluster: serde_json::Value = serde_json::from_str(&cluster).unwrap_or_default();
+    let id = cluster["id"].as_str().unwrap_or_default().to_owned();
+    let running = executor.running(&id, std::slice::from_ref(&dir)).len();
+    let pids = processes_below(&dir);
+
+    assert_eq!(run(Command::new("kill").arg(child.id().to_string())).code, 0);
+    let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+    if ended.is_none() {
+        child.kill().expect("killed");
+        executor.remove_all(&id, &[dir.clone()]);
+    }
+    rest.join().expect("read to its end");
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
+    assert_eq!((created.code, running), (0, 2), "{created:?}");
+    assert!(!dir.exists(), "the directory is gone");
+    assert!(executor.running(&id, &[]).is_empty(), "the containers are gone");
+    assert!(pids.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()), "the processes are gone");
+}
+
+/// The processes that were started with this directory on their command line.
+fn processes_below(dir: &std::path::Path) -> Vec<String> {
+    let found = run(Command::new("pgrep").args(["-f", "--", &format!("supervise --task-dir {}", dir.display())]));
+    found.out.lines().map(str::to_owned).collect()
+}
+
+/// A `swarmd` that is expected to end at once.
+fn swarmd(flags: &[String]) -> super::process::Answer {
+    run(Command::new(program("swarmd")).args(flags))
+}
+
+/// The flags of the cluster's manager, but for some.
+fn with(cluster: &Cluster, changed: &[(&str, String)]) -> Vec<String> {
+    let mut flags = cluster.flags(MANAGER);
+    for (flag, value) in changed {
+        let position = flags.iter().position(|present| present == flag).expect("a flag of the manager");
+        flags[position + 1].clone_from(value);
+    }
+    flags
+}
+
+#[test]
+fn a_second_daemon_takes_nothing_of_the_first() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let (own_dir, own_socket) = (path(&cluster.path("own")), path(&cluster.path("own.sock")));
+    let (dir, address, socket) = ("--state-dir", "--listen-remote-api", "--listen-control-api");
+    let elsewhere = (address, free_address());
+
+    let same_dir = with(&cluster, &[elsewhere.clone(), (socket, own_socket.clone())]);
+    swarmd(&same_dir).refused(1, "another swarmd is running on the state directory");
+    let same_port = with(&cluster, &[(dir, own_dir.clone()), (socket, own_socket)]);
+    swarmd(&same_port).refused(1, &format!("{} cannot be listened at", cluster.address()));
+    let same_socket = with(&cluster, &[(dir, own_dir.clone()), elsewhere.clone()]);
+    swarmd(&same_socket).refused(1, "another process listens on the control socket");
+    assert!(!cluster.path("own").join("raft").exists(), "no cluster was begun");
+    assert!(!cluster.path("own.sock").exists());
+    cluster.ok("node ls");
+}
+
+#[test]
+fn a_daemon_ends_cleanly_and_its_socket_goes_with_it() {
+    let mut cluster = Cluster::start(Executor::Process, &["w1"]);
+    cluster.create("web", "--replicas 2");
+    let units = {
+        cluster.settled("web", 2);
+        cluster.units()
+    };
+    assert_eq!(cluster.end("w1"), Some(0));
+    assert_eq!(cluster.end(MANAGER), Some(0));
+    assert!(!cluster.socket(MANAGER).exists());
+    assert_eq!(cluster.units(), units, "tasks go on");
+    cluster.swarmctl("node ls").refused(7, "no manager answers");
+    cluster.resume(MANAGER);
+    cluster.resume("w1");
+    cluster.await_manager();
+    cluster.settled("web", 2);
+    assert_eq!(cluster.units(), units);
+}
+
+#[test]
+fn a_dead_daemons_socket_is_taken_over() {
+    let mut cluster = Cluster::start(Executor::Process, &[]);
+    cluster.kill(MANAGER);
+    assert!(cluster.socket(MANAGER).exists());
+    cluster.swarmctl("node ls").refused(7, "no manager answers");
+    cluster.resume(MANAGER);
+    cluster.await_manager();
+}
+
+#[test]
+fn the_control_socket_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let mode = |path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode(cluster.socket(MANAGER)), 0o600);
+    assert_eq!(mode(cluster.state_dir(MANAGER)), 0o700);
+}
+
+#[test]
+fn a_replay_verifies_the_log_beside_its_manager_and_after_it() {
+    let mut cluster = Cluster::start(Executor::Process, &[]);
+    cluster.create("web", "--replicas 2");
+    cluster.settled("web", 2);
+    let replay = |cluster: &Cluster| {
+        let dir = cluster.state_dir(MANAGER);
+        let answer = run(Command::new(program("swarmd")).arg("replay").arg("--state-dir").arg(dir));
+        assert_eq!(answer.code, 0, "{answer:?}");
+        assert!(answer.out.contains("1 nodes, 1 services, 2 tasks"), "{answer:?}");
+        answer.out.lines().last().expect("the hash of the state").to_owned()
+    };
+    let beside = replay(&cluster);
+    cluster.kill(MANAGER);
+    assert_eq!(replay(&cluster), beside);
+}

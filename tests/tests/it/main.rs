@@ -1,0 +1,50 @@
+//! The product as its users have it: real `swarmd` processes, driven by the real `swarmctl`, with tasks in real containers
+//! and in plain processes.
+//!
+//! The binaries are those beside this test's own: `cargo test --workspace` builds them, and `cargo build --workspace
+//! --bins` alone. Tests on containers need a Docker Engine (at `DOCKER_HOST`, or the usual socket) with the images of
+//! `scripts/engine image`; they are skipped, with a line that says so, when `SWARMLOG_TEST_ENGINE` is 0, or unset while no
+//! engine answers; 1 makes them mandatory.
+
+mod bad_input;
+mod cluster;
+mod daemon;
+mod damage;
+mod healing;
+mod journey;
+mod managers;
+mod process;
+mod refused_nodes;
+mod units;
+mod workloads;
+
+/// Runs each of the tests with tasks in containers, and with tasks as processes.
+macro_rules! on_both {
+    ($($module:ident::$test:ident)*) => {
+        mod on_docker { $(
+            #[test]
+            fn $test() {
+                if crate::units::engine_answers(stringify!($test)) {
+                    crate::$module::$test(crate::units::Executor::Docker);
+                }
+            }
+        )* }
+        mod on_processes { $(
+            #[test]
+            fn $test() {
+                crate::$module::$test(crate::units::Executor::Process);
+            }
+        )* }
+    };
+}
+
+on_both! {
+    journey::the_readmes_journey
+    healing::a_killed_task_comes_back
+    healing::a_restarted_agent_adopts_its_tasks
+    healing::the_tasks_of_a_lost_worker_move
+    managers::a_manager_killed_in_a_burst_forgets_nothing_it_acknowledged
+    managers::without_a_manager_tasks_go_on_but_are_not_restarted
+    daemon::a_dev_cluster_leaves_nothing_behind
+    workloads::a_task_is_running_when_it_is_healthy
+}

@@ -1,0 +1,137 @@
+//! Nodes and callers that a cluster does not let in, or not that far.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use node::clock;
+use node::security::{CertificateStore, Connector, Credentials};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use wire::v1::certificates_client::CertificatesClient;
+use wire::v1::control_client::ControlClient;
+use wire::v1::dispatcher_client::DispatcherClient;
+use wire::v1::{HeartbeatRequest, ListNodesRequest, Refusal, RootRequest};
+
+use super::cluster::{Cluster, MANAGER, free_address};
+use super::process::{Answer, program, run};
+use super::units::Executor;
+
+/// A join that is expected to fail.
+fn join(cluster: &Cluster, address: &str, token: &str) -> Answer {
+    let mut command = Command::new(program("swarmd"));
+    command.args(cluster.flags("stranger")).args(["--join-addr", address, "--join-token", token]);
+    run(&mut command)
+}
+
+#[test]
+fn a_token_that_is_not_this_clusters_lets_nobody_in() {
+    let (cluster, other) = (Cluster::start(Executor::Process, &[]), Cluster::start(Executor::Process, &[]));
+    let (token, address) = (cluster.token("worker"), cluster.address());
+    let secret = token.rsplit_once('-').expect("a secret").1.len();
+    let wrong = format!("{}{}", &token[..token.len() - secret], "0".repeat(secret));
+    let truncated = &token[..token.len() - 5];
+    let cases = [
+        (wrong.as_str(), "not valid for this cluster"),
+        (truncated, "token"),
+        ("SWMTKN-1-", "token"),
+        ("hunter2", "token"),
+        (&other.token("worker"), "root certificate"),
+        (&cluster.token("manager"), "one manager in this version"),
+    ];
+    for (token, words) in cases {
+        let answer = join(&cluster, address, token);
+        println!("{}", answer.err);
+        answer.refused(8, words);
+        assert!(!cluster.state_dir("stranger").join("certificates").exists(), "nothing is kept of {token}");
+    }
+    let old = cluster.token("worker");
+    cluster.ok("cluster update --rotate-join-token worker");
+    join(&cluster, address, &old).refused(8, "not valid for this cluster");
+    assert_eq!(cluster.list("node ls").len(), 1, "nobody got in");
+}
+
+#[test]
+fn a_join_at_a_wrong_address_says_what_does_not_answer() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let token = cluster.token("worker");
+    let nobody = free_address();
+    join(&cluster, &nobody, &token).refused(7, &format!("the manager at {nobody} cannot be reached"));
+    join(&cluster, "not an address", &token).refused(7, "not an address of the form host:port");
+    assert!(!cluster.state_dir("stranger").join("certificates").exists());
+}
+
+/// A connection to the manager, as a node whose certificate is on disk opens it.
+async fn as_node(cluster: &Cluster, state_of: &str) -> Channel {
+    let identity = CertificateStore::new(&cluster.state_dir(state_of)).load(clock::now()).expect("an identity");
+    let credentials = Arc::new(Credentials::new(identity).expect("credentials"));
+    dial(cluster, Connector::member(credentials)).await.expect("a connection")
+}
+
+async fn dial(cluster: &Cluster, connector: Connector) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", cluster.address())).expect("an address");
+    endpoint.connect_with_connector(connector).await
+}
+
+fn told(status: &Status) -> Refusal {
+    Refusal::from_status(status).unwrap_or_else(|| panic!("no refusal of ours: {status:?}"))
+}
+
+#[tokio::test]
+async fn a_worker_can_do_no_more_than_a_worker() {
+    let cluster = Cluster::start(Executor::Process, &["w1"]);
+    let channel = as_node(&cluster, "w1").await;
+    let asked = ControlClient::new(channel.clone()).list_nodes(ListNodesRequest::default()).await;
+    // The control API is on the manager's unix socket alone.
+    assert_eq!(asked.expect_err("a refusal").code(), Code::Unimplemented);
+    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1) };
+    let asked = DispatcherClient::new(channel).heartbeat(heartbeat).await.expect_err("not its session");
+    assert_eq!(asked.code(), Code::FailedPrecondition, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_removed_worker_is_no_member_any_more() {
+    let mut cluster = Cluster::start(Executor::Process, &["w1"]);
+    cluster.end("w1");
+    cluster.ok("node rm --force w1");
+    let channel = as_node(&cluster, "w1").await;
+    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1) };
+    let refusal = told(&DispatcherClient::new(channel).heartbeat(heartbeat).await.expect_err("a refusal"));
+    assert!(refusal.sentence.contains("was removed from the cluster"), "{refusal:?}");
+    assert!(refusal.hint.is_some_and(|hint| hint.contains("join again")));
+}
+
+#[tokio::test]
+async fn a_caller_without_a_certificate_gets_the_root_and_nothing_else() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let root = CertificateStore::new(&cluster.state_dir(MANAGER)).load_root().expect("read").expect("a root");
+    let channel = dial(&cluster, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
+    let answer = CertificatesClient::new(channel.clone()).get_root(RootRequest {}).await.expect("the root");
+    assert_eq!(answer.into_inner().cert_pem, root.to_pem());
+    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1) };
+    let refusal = told(&DispatcherClient::new(channel).heartbeat(heartbeat).await.expect_err("a refusal"));
+    assert!(refusal.sentence.contains("has no certificate"), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn another_clusters_node_gets_no_connection() {
+    let (cluster, other) = (Cluster::start(Executor::Process, &[]), Cluster::start(Executor::Process, &["w1"]));
+    let identity = CertificateStore::new(&other.state_dir("w1")).load(clock::now()).expect("an identity");
+    let credentials = Arc::new(Credentials::new(identity).expect("credentials"));
+    let refused = dial(&cluster, Connector::member(credentials)).await;
+    assert!(refused.is_err(), "the manager's certificate is of another root");
+}
+
+#[test]
+fn a_damaged_certificate_is_named() {
+    let mut cluster = Cluster::start(Executor::Process, &["w1"]);
+    cluster.end("w1");
+    let file = cluster.state_dir("w1").join("certificates/swarm-node.crt");
+    std::fs::write(&file, "no certificate").expect("written");
+    let start = || run(Command::new(program("swarmd")).args(cluster.flags("w1")));
+    start().refused(8, "swarm-node.crt is not usable");
+    let foreign = CertificateStore::new(&cluster.state_dir(MANAGER));
+    let foreign_file = cluster.state_dir(MANAGER).join("certificates/swarm-node.crt");
+    assert!(foreign.load(clock::now()).is_ok());
+    std::fs::copy(foreign_file, &file).expect("copied");
+    start().refused(8, "does not belong to its certificate");
+}

@@ -1,0 +1,64 @@
+//! What a task needs before it runs: an image, and health.
+
+use super::cluster::{Cluster, path};
+use super::units::{Executor, IMAGE, engine_answers};
+
+pub fn a_task_is_running_when_it_is_healthy(executor: Executor) {
+    let cluster = Cluster::start(executor, &[]);
+    let gate = cluster.path("gate");
+    std::fs::create_dir(&gate).expect("made");
+    let open = path(&gate.join("open"));
+    let check = format!("test -e {open}");
+    let bind = format!("{0}:{0}", path(&gate));
+    let mut words = vec!["service", "create", "--name", "web", "--image", IMAGE, "--stop-signal", "KILL"];
+    words.extend(["--command", "sleep", "--args", "3600", "--health-cmd", &check, "--health-interval", "200ms"]);
+    // Retries without end, as far as this test goes: only the open gate makes it healthy.
+    words.extend(["--health-retries", "1000"]);
+    if executor == Executor::Docker {
+        words.extend(["--bind", &bind]);
+    }
+    let created = cluster.swarmctl_words(&words);
+    assert_eq!(created.code, 0, "{created:?}");
+    cluster.until("the start", || cluster.tasks("web").iter().any(|task| task.state == "starting"));
+    cluster.until("the command", || cluster.units().len() == 1);
+    assert!(cluster.running("web").is_empty(), "not before it is healthy");
+    std::fs::write(&open, "").expect("written");
+    cluster.settled("web", 1);
+    assert_eq!(cluster.tasks("web").len(), 1, "it was healthy at its first attempt");
+}
+
+#[test]
+fn a_missing_image_is_told_in_the_engines_words() {
+    if !engine_answers("a_missing_image_is_told_in_the_engines_words") {
+        return;
+    }
+    let cluster = Cluster::start(Executor::Docker, &[]);
+    cluster.ok("service create --name web --image swarmlog.invalid/absent:v9 --restart-condition none");
+    cluster.until("the rejection", || cluster.tasks("web").iter().any(|task| task.state == "rejected"));
+    let error = &cluster.tasks("web")[0].error;
+    assert!(error.contains("swarmlog.invalid"), "{error}");
+    assert!(cluster.ok("service inspect web").contains("swarmlog.invalid"), "a reader of the service sees why");
+}
+
+#[test]
+fn a_bad_mount_is_told_in_the_engines_words() {
+    if !engine_answers("a_bad_mount_is_told_in_the_engines_words") {
+        return;
+    }
+    let cluster = Cluster::start(Executor::Docker, &[]);
+    let flags = "--bind /no/such/place:/data --restart-condition none";
+    cluster.ok(&format!("service create --name web --image {IMAGE} {flags}"));
+    cluster.until("the rejection", || cluster.tasks("web").iter().any(|task| task.state == "rejected"));
+    let error = &cluster.tasks("web")[0].error;
+    assert!(error.contains("/no/such/place"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_placed_says_why() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    cluster.create("far", "--constraint node.labels.zone==moon");
+    let tasks = cluster.ok("task ls");
+    assert!(tasks.contains("no suitable node"), "{tasks}");
+    cluster.ok("node update m --label zone=moon");
+    cluster.settled("far", 1);
+}
