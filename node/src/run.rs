@@ -33,7 +33,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(8);
 /// # Errors
 /// When it cannot start, or cannot go on.
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
-    let shutdown = stop_on_signal()?;
+    let shutdown = stop_on_signal(args.dev)?;
     // Whatever the flags alone can get wrong comes before the first file is made.
     let hostname = hostname(&args)?;
     let executor = executor(&args)?;
@@ -278,14 +278,14 @@ fn announce(args: &RunArgs) {
     }
 }
 
-fn stop_on_signal() -> Result<CancellationToken, Failure> {
+fn stop_on_signal(dev: bool) -> Result<CancellationToken, Failure> {
     let token = CancellationToken::new();
     let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("signals cannot be handled: {error}"), ""));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let stop = token.clone();
     tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        tracing::info!("stopping; containers go on");
+        tracing::info!("stopping; {}", if dev { "containers end as well" } else { "containers go on" });
         stop.cancel();
     });
     Ok(token)

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use wire::v1::{CommandRequest, ListServicesRequest, Refusal, RefusalKind, UpdateService, command_request};
+
 use super::cluster::{Cluster, MANAGER};
 use super::process::{program, run};
 use super::units::Executor;
@@ -76,6 +78,26 @@ fn every_mistake_gets_a_sentence_and_changes_nothing() {
         assert_eq!(json.code, *code, "{line}");
     }
     assert_eq!(cluster.inspect()["index"], before, "nothing entered the log");
+}
+
+#[tokio::test]
+async fn a_stale_version_changes_nothing() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    cluster.ok("service create --name web --image x --replicas 0");
+    let mut client = wire::connect(&cluster.socket(MANAGER)).await.expect("a connection");
+    let services = client.list_services(ListServicesRequest::default()).await.expect("a list").into_inner().services;
+    let (spec, version) = (services[0].spec.clone(), Some(services[0].meta.version));
+    cluster.ok("service update web --label who=somebody-else");
+    let index = cluster.inspect()["index"].clone();
+    let update = UpdateService { service: "web".to_owned(), spec, version, registry_auth: None };
+    let command = Some(command_request::Command::UpdateService(update));
+    let request = CommandRequest { id: events::Id::from_bits(7), reason: None, correlation: None, command };
+    let status = client.execute(request).await.expect_err("a refusal");
+    let refusal = Refusal::from_status(&status).expect("a refusal of ours");
+    assert_eq!(refusal.kind(), RefusalKind::Conflict, "{refusal:?}");
+    assert!(refusal.hint.is_some());
+    assert_eq!(cluster.inspect()["index"], index, "nothing entered the log");
+    assert!(cluster.ok("service inspect web").contains("somebody-else"));
 }
 
 #[test]

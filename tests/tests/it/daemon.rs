@@ -29,7 +29,7 @@ pub fn a_dev_cluster_leaves_nothing_behind(executor: Executor) {
     let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
     if ended.is_none() {
         child.kill().expect("killed");
-        executor.remove_all(&id, &[dir.clone()]);
+        executor.remove_all(&id, std::slice::from_ref(&dir));
     }
     rest.join().expect("read to its end");
     assert_eq!(ended.and_then(|status| status.code()), Some(0));
@@ -87,6 +87,7 @@ fn a_daemon_ends_cleanly_and_its_socket_goes_with_it() {
         cluster.units()
     };
     assert_eq!(cluster.end("w1"), Some(0));
+    swarmd(&["replay".to_owned(), "-d".to_owned(), path(&cluster.state_dir("w1"))]).refused(1, "there is no log");
     assert_eq!(cluster.end(MANAGER), Some(0));
     assert!(!cluster.socket(MANAGER).exists());
     assert_eq!(cluster.units(), units, "tasks go on");
