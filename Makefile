@@ -5,8 +5,7 @@ SHELL := bash
 .PHONY: help setup demo demo-down lint test bench sim bless
 
 SEED ?= 1
-# Figures are measured on optimised code: the one target with a profile of its own.
-BENCH_PROFILE ?= release
+FIGURES ?=
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -28,8 +27,9 @@ lint: setup ## format check, and clippy with warnings denied
 test: lint ## lint, then all tests; those on real containers where a Docker Engine can be had
 	scripts/engine with scripts/test
 
-bench: setup ## the figures of the README, measured here (BENCH_PROFILE=release)
-	scripts/engine with scripts/cargo run --profile $(BENCH_PROFILE) -p tests --bin bench
+bench: setup ## the figures of tests/BENCHMARKS.md, measured here (FIGURES="scheduling replay": only these)
+	scripts/cargo build --workspace --bins
+	scripts/engine with target/debug/bench $(FIGURES)
 
 sim: setup ## one simulated cluster with faults (SEED=1)
 	scripts/cargo run -p tests --bin sim -- --seed $(SEED)

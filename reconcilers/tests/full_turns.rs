@@ -1,0 +1,99 @@
+//! Turns that are full: what a cut turn did not come to is the next turn's first work, and nothing is lost on the way.
+
+use events::service_spec::Mode;
+use events::{
+    Annotations, ClusterId, Event, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
+    NodeRegistered, NodeSpec, Reconciler, ReplicatedMode, Resources, ServiceCreated, ServiceId, ServiceSpec, SessionId,
+};
+use projections::{Cluster, Stamp, Touched, check};
+use reconcilers::{Ctx, Presence, Settled, settle};
+
+const SERVICES: u64 = 5;
+const REPLICAS: u64 = 7;
+
+fn at(index: u64) -> Stamp {
+    Stamp { index, time: events::Timestamp::from_unix_ns(1_000_000_000) }
+}
+
+fn fold(cluster: &mut Cluster, index: u64, kinds: impl IntoIterator<Item = Kind>) -> Touched {
+    let mut touched = Touched::default();
+    for kind in kinds {
+        cluster.apply_into(&Event::by_reconciler(Reconciler::Schedule, kind), &at(index), &mut touched);
+    }
+    touched
+}
+
+fn node(number: u128) -> [Kind; 3] {
+    let node = NodeId::from_bits(number);
+    let resources = Some(Resources { nano_cpus: 4_000_000_000, memory_bytes: 1 << 30, generic: Vec::new() });
+    let description = NodeDescription { resources, ..NodeDescription::default() };
+    let (hostname, addr) = (format!("node-{number}"), "10.0.0.1:1".to_owned());
+    [
+        Kind::NodeJoined(NodeJoined { node, spec: NodeSpec::default(), hostname, addr: addr.clone() }),
+        Kind::NodeRegistered(NodeRegistered { node, session: SessionId::from_bits(number), addr }),
+        Kind::NodeDescribed(NodeDescribed { node, description }),
+    ]
+}
+
+fn service(number: u64) -> Kind {
+    let name = format!("service-{number}");
+    let spec = ServiceSpec {
+        annotations: Some(Annotations { name, ..Annotations::default() }),
+        mode: Some(Mode::Replicated(ReplicatedMode { replicas: REPLICAS })),
+        ..ServiceSpec::default()
+    };
+    Kind::ServiceCreated(ServiceCreated { service: ServiceId::from_bits(u128::from(number) + 1), spec })
+}
+
+fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: usize) -> Settled {
+    let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), index));
+    let mut ctx = Ctx { now: at(index).time, ids: &mut ids, presence: &presence };
+    settle(cluster, touched, &mut ctx, &at(index), room)
+}
+
+/// Turns of `room` events until nothing is left; the index of the last.
+fn turns(cluster: &mut Cluster, first: u64, mut touched: Touched, room: usize) -> u64 {
+    for index in first..first + 1_000 {
+        touched = turn(cluster, index, touched, room).left;
+        if touched.is_empty() {
+            assert_eq!(check::check(cluster), Vec::<String>::new());
+            return index;
+        }
+    }
+    panic!("turns of {room} events do not come to an end");
+}
+
+#[test]
+fn however_small_the_turns_every_task_gets_a_place() {
+    for room in [1, 3, 4, 10, 1_000] {
+        let mut cluster = Cluster::default();
+        fold(&mut cluster, 1, [node(1), node(2)].into_iter().flatten());
+        let touched = fold(&mut cluster, 2, (0..SERVICES).map(service));
+        turns(&mut cluster, 3, touched, room);
+        assert_eq!(cluster.tasks.len() as u64, SERVICES * REPLICAS, "turns of {room} events");
+        assert_eq!(cluster.unplaced().count(), 0, "turns of {room} events");
+    }
+}
+
+#[test]
+fn tasks_that_waited_are_not_forgotten_by_a_full_turn() {
+    for room in [1, 3, 4, 10, 1_000] {
+        let mut cluster = Cluster::default();
+        let touched = fold(&mut cluster, 1, (0..SERVICES).map(service));
+        let last = turns(&mut cluster, 2, touched, 1_000);
+        assert!(cluster.tasks.values().all(|task| task.waiting.is_some()), "there is no node yet");
+        let touched = fold(&mut cluster, last + 1, node(1));
+        turns(&mut cluster, last + 2, touched, room);
+        assert_eq!(cluster.unplaced().count(), 0, "turns of {room} events");
+    }
+}
+
+#[test]
+fn after_turns_that_were_cut_nothing_is_left_to_say() {
+    let mut cluster = Cluster::default();
+    fold(&mut cluster, 1, node(1));
+    let touched = fold(&mut cluster, 2, (0..SERVICES).map(service));
+    let last = turns(&mut cluster, 3, touched, 4);
+    let everything = Touched { everything: true, ..Touched::default() };
+    assert_eq!(turn(&mut cluster, last + 1, everything, 1_000).events, Vec::new());
+}
