@@ -45,7 +45,7 @@ macro_rules! ids {
         $(#[$doc])*
         #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         // Aligned to 16 bytes, an optional id would take 32; a cluster holds several ids for each of a million tasks.
-        #[repr(packed(8))]
+        #[repr(C, packed(8))]
         pub struct $name(u128);
 
         impl $name {

@@ -158,7 +158,8 @@ mod tests {
     fn a_replaced_row_is_returned_as_it_was_and_as_it_is() {
         let mut table: Table<u64, String> = Table::default();
         table.insert(1, "old".into());
-        let (length, before, after) = table.replace(1, |row| (*row = "new!".into(), row.len()).1).unwrap();
+        let replaced = table.replace(1, |row| (*row = "new!".into(), row.len()).1);
+        let (length, before, after) = replaced.expect("the row is there");
         assert_eq!((length, before.as_str(), after.as_str()), (4, "old", "new!"));
         let mut same: Table<u64, String> = Table::default();
         same.insert(1, "new!".into());

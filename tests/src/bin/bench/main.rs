@@ -17,8 +17,11 @@ mod starts;
 use anyhow::{Result, bail};
 use figure::Figure;
 
+/// Measures something; several figures may come of it.
+type Measure = fn() -> Result<Vec<Figure>>;
+
 /// What can be measured, in the order of the table.
-const ALL: [(&str, fn() -> Result<Vec<Figure>>); 6] = [
+const ALL: [(&str, Measure); 6] = [
     ("scheduling", scheduling::figures),
     ("commands", commands::figures),
     ("starts", starts::figures),

@@ -81,7 +81,7 @@ async fn through_the_cluster(
     };
     let begun = Instant::now();
     let service = execute(client, Command::CreateService(CreateService { spec, registry_auth: None })).await?;
-    await_event(events, |kind| is_running(kind)).await?;
+    await_event(events, is_running).await?;
     let elapsed = begun.elapsed();
     execute(client, Command::RemoveService(RemoveService { service })).await?;
     await_event(events, |kind| matches!(kind, Kind::TaskReaped(_))).await?;
