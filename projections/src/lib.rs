@@ -157,7 +157,7 @@ impl Cluster {
             Kind::NodeBecameReady(event) => nodes::heard(self, event.node, Liveness::Ready, at, touched),
             Kind::NodeDeclaredDown(event) => nodes::heard(self, event.node, Liveness::Down, at, touched),
             Kind::NodeDisconnected(event) => nodes::heard(self, event.node, Liveness::Disconnected, at, touched),
-            Kind::NodeRemoved(event) => nodes::removed(self, event, touched),
+            Kind::NodeRemoved(event) => nodes::removed(self, event, at, touched),
             Kind::ServiceCreated(event) => services::created(self, event, at, touched),
             Kind::ServiceSpecUpdated(event) => services::spec_updated(self, event, at, touched),
             Kind::ServiceScaled(event) => services::scaled(self, event, at, touched),

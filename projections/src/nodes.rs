@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cluster, Stamp, Touched};
 
+/// How long a removed node is remembered after its certificate expired, in case of clocks that differ; SwarmKit's.
+const BAN_OUTLIVES: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+
 /// One member of the cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
@@ -174,9 +177,14 @@ pub(crate) fn leader_changed(cluster: &mut Cluster, at: &Stamp, touched: &mut To
     touched.everything = true;
 }
 
-pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, touched: &mut Touched) {
+pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &Stamp, touched: &mut Touched) {
     let node =
         cluster.nodes.remove(event.node).unwrap_or_else(|| panic!("node {} is not there to be removed", event.node));
+    let past: Vec<NodeId> =
+        cluster.banned.iter().filter(|(_, expiry)| **expiry + BAN_OUTLIVES < at.time).map(|(id, _)| id).collect();
+    for id in past {
+        cluster.banned.remove(id);
+    }
     cluster.banned.insert(event.node, node.certificate_not_after.unwrap_or_default());
     touched.nodes.insert(event.node);
 }

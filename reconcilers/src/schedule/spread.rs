@@ -48,17 +48,16 @@ impl<'a> Spread<'a> {
         let mut leaves: Vec<(u64, Vec<Entry>)> = vec![(0, Vec::new()); layout.paths.len()];
         for (index, leaf) in layout.leaf_of.iter().copied().enumerate() {
             let candidate = candidates.get(index);
+            // The tasks of a node that takes no more are part of how full its branch is.
+            if let Ok(leaf) = leaf {
+                leaves[leaf].0 += candidate.active_of_service;
+            }
             match (filters.judge_knowing(candidate, leaf.map(|_| ())), leaf) {
-                (Ok(()), Ok(leaf)) => {
-                    let (tasks, entries) = &mut leaves[leaf];
-                    *tasks += candidate.active_of_service;
-                    entries.push(self.entry(index, candidates));
-                }
+                (Ok(()), Ok(leaf)) => leaves[leaf].1.push(self.entry(index, candidates)),
                 (Err(refusal), _) | (Ok(()), Err(refusal)) => explanation.count(refusal),
             }
         }
-        for (path, (tasks, entries)) in layout.paths.iter().zip(leaves).filter(|(_, (_, entries))| !entries.is_empty())
-        {
+        for (path, (tasks, entries)) in layout.paths.iter().zip(leaves) {
             self.root.leaf(path, tasks).heap = BinaryHeap::from(entries);
         }
     }

@@ -244,6 +244,11 @@ impl TaskMachine {
             Failure::Temporary(error) => {
                 let error = shortened(error);
                 self.retry_later(call, now);
+                // By now it was tried for half a minute: somebody else can place the task on a node whose engine answers.
+                if matches!(call, Call::Prepare | Call::Start) && self.retry_delay == RETRY_DELAY_MAX {
+                    self.retry = None;
+                    return self.failed(call, Failure::Fatal(error), now);
+                }
                 // While a task runs, an engine that is away is the node's trouble and not the task's.
                 if self.status.state() < TaskState::Running && self.status.error != error {
                     self.status.error = error;

@@ -11,6 +11,9 @@ use events::{TaskId, TaskPhase, TaskStatus};
 /// Most reports in one batch: about a fifth of what one frame of the log holds, so that nodes share a turn.
 const BATCH_REPORTS_MAX: usize = 200;
 
+/// Bytes of statuses in one batch, roughly, after the first: a command has to fit into a frame several times over.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
+
 /// Reports that travel together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
@@ -76,7 +79,14 @@ impl Reports {
         if !self.open || self.in_flight.is_some() {
             return self.in_flight.clone();
         }
+        let mut bytes = 0;
+        let mut fits = |latest: &Latest| {
+            let first = bytes == 0;
+            bytes += weight(&latest.status);
+            first || bytes <= BATCH_BYTES_MAX
+        };
         let pending = self.tasks.iter_mut().filter(|(_, latest)| latest.pending).take(BATCH_REPORTS_MAX);
+        let pending = pending.take_while(|(_, latest)| fits(latest));
         let reports: Vec<_> = pending.map(|(task, latest)| (*task, latest.take())).collect();
         if reports.is_empty() {
             return None;
@@ -99,6 +109,17 @@ impl Latest {
         let kept = TaskStatus { phases: Vec::new(), ..self.status.clone() };
         std::mem::replace(&mut self.status, kept)
     }
+}
+
+/// About how many bytes a status takes on its way.
+fn weight(status: &TaskStatus) -> usize {
+    const REST: usize = 256;
+    const PORT: usize = 64;
+    let container = status.container.as_ref().map_or(0, |container| {
+        let warnings: usize = container.warnings.iter().map(String::len).sum();
+        container.ports.len() * PORT + warnings
+    });
+    REST + status.message.len() + status.error.len() + container
 }
 
 /// The newer status with everything that the older one, which nobody has seen, would have told.
@@ -215,5 +236,20 @@ mod tests {
         assert_eq!(first.reports.len(), BATCH_REPORTS_MAX);
         reports.acknowledged(first.sequence);
         assert_eq!(reports.batch().expect("the rest").reports.len(), 1);
+    }
+
+    #[test]
+    fn a_batch_of_long_reports_is_bounded_by_their_bytes() {
+        let mut reports = Reports::default();
+        reports.open();
+        for number in 0..3 {
+            let error = "x".repeat(BATCH_BYTES_MAX - 2 * 256);
+            reports.put(task(number), TaskStatus { error, ..at(TaskState::Failed, 1) });
+        }
+        for sequence in 1..=3 {
+            assert_eq!(reports.batch().expect("a batch").reports.len(), 1);
+            reports.acknowledged(sequence);
+        }
+        assert_eq!(reports.batch(), None);
     }
 }

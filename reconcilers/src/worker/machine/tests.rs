@@ -181,7 +181,7 @@ fn a_call_that_may_succeed_later_is_repeated_with_growing_pauses() {
     let mut machine = assigned(TaskState::Running);
     drive(&mut machine, ms(0));
     let mut now = ms(0);
-    for pause_s in [1, 2, 4, 8, 16, 30, 30] {
+    for pause_s in [1, 2, 4, 8, 16] {
         machine.finished(Outcome::Failed(Call::Prepare, Failure::Temporary("engine away".into())), now);
         let again = now + Duration::from_secs(pause_s);
         assert_eq!(drive(&mut machine, again - Duration::from_nanos(1)).0, []);
@@ -194,6 +194,24 @@ fn a_call_that_may_succeed_later_is_repeated_with_growing_pauses() {
     machine.finished(Outcome::Failed(Call::Start, Failure::Temporary("engine away".into())), now);
     let again = drive(&mut machine, now + Duration::from_secs(1)).0;
     assert_eq!(again, [Call::Start], "another call starts with a short pause again");
+}
+
+#[test]
+fn an_engine_that_stays_away_costs_the_task_its_place() {
+    for (reached, call, ends) in [
+        (TaskState::Preparing, Call::Prepare, TaskState::Rejected),
+        (TaskState::Starting, Call::Start, TaskState::Failed),
+    ] {
+        let mut machine = at(reached, ms(0));
+        let mut now = ms(0);
+        for pause_s in [1, 2, 4, 8, 16, 0] {
+            machine.finished(Outcome::Failed(call, Failure::Temporary("engine away".into())), now);
+            now = now + Duration::from_secs(pause_s);
+            drive(&mut machine, now);
+        }
+        let status = machine.status();
+        assert_eq!((status.state(), status.error.as_str()), (ends, "engine away"));
+    }
 }
 
 #[test]
