@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use events::{NodeId, TaskId};
+use events::{NodeId, ServiceSpec, TaskId};
+use projections::Cluster;
 use projections::views::assignments::{self, Wanted};
 use wire::v1::{Assignment, AssignmentSet};
 
@@ -41,10 +42,39 @@ fn assignment(state: &Published, id: TaskId) -> Option<Assignment> {
         service: task.service,
         slot: task.slot,
         spec_version: task.spec_version,
-        spec: (**spec).clone(),
+        spec: with_default_log_driver(spec, &state.cluster),
         desired: task.desired.into(),
         state: task.state.into(),
         claims: task.claims.clone(),
         registry_auth: state.keyring.text(key).map(str::to_owned),
     })
+}
+
+/// The spec as a node runs it: tasks that name no log driver have the cluster's.
+fn with_default_log_driver(spec: &ServiceSpec, cluster: &Cluster) -> ServiceSpec {
+    let mut spec = spec.clone();
+    if let Some(task) = spec.task.as_mut().filter(|task| task.log_driver.is_none()) {
+        task.log_driver.clone_from(&cluster.spec().log_driver);
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use events::{ClusterInitialised, ClusterSpec, Driver, Event, Kind, TaskSpec};
+
+    #[test]
+    fn a_task_without_a_log_driver_has_the_clusters() {
+        let driver = |name: &str| Some(Driver { name: name.to_owned(), ..Default::default() });
+        let spec = ClusterSpec { log_driver: driver("journald"), ..Default::default() };
+        let initialised = ClusterInitialised { name: "default".to_owned(), spec, ..Default::default() };
+        let mut cluster = Cluster::default();
+        cluster.apply(&Event::by_command(0, Kind::ClusterInitialised(initialised)), &projections::Stamp::default());
+        for (own, expected) in [(None, "journald"), (driver("json-file"), "json-file")] {
+            let task = Some(TaskSpec { log_driver: own, ..Default::default() });
+            let assigned = with_default_log_driver(&ServiceSpec { task, ..Default::default() }, &cluster);
+            assert_eq!(assigned.template().log_driver.as_ref().map(|driver| driver.name.as_str()), Some(expected));
+        }
+    }
 }
