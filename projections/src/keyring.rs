@@ -47,9 +47,4 @@ impl Keyring {
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key).and_then(|secret| std::str::from_utf8(secret.reveal()).ok())
     }
-
-    /// Names of all secrets.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.secrets.keys().map(String::as_str)
-    }
 }

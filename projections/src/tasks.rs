@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use events::{
-    DesiredCause, GenericResource, NodeId, Resources, ServiceId, TaskCause, TaskId, TaskState, TaskStatus, Timestamp,
-};
+use events::{DesiredCause, GenericResource, NodeId, ServiceId, TaskCause, TaskId, TaskState, TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::services::{self, Revision};
@@ -116,11 +114,6 @@ impl Task {
     /// When its end counts as having happened.
     pub fn ended_or_updated_at(&self) -> Timestamp {
         self.ended_at.unwrap_or(self.updated_at)
-    }
-
-    /// CPU and memory that it reserves.
-    pub fn reserves(&self) -> Resources {
-        Resources { nano_cpus: self.nano_cpus, memory_bytes: self.memory_bytes, generic: Vec::new() }
     }
 }
 

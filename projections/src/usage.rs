@@ -1,6 +1,6 @@
 //! What tasks take from their nodes: derived from the tasks, kept up to date with each change of one.
 
-use events::{NodeId, Resources, ServiceId};
+use events::{NodeId, ServiceId};
 use imbl::OrdMap;
 
 use crate::tasks::Task;
@@ -36,12 +36,6 @@ impl Usage {
     pub fn active_of(&self, service: ServiceId) -> impl Iterator<Item = (NodeId, u64)> {
         let range = (service, NodeId::default())..=(service, NodeId::MAX);
         self.active.range(range).map(|((_, node), count)| (*node, *count))
-    }
-
-    /// Whether a node's reservations fit into what it offers.
-    pub fn fits(&self, node: NodeId, offers: &Resources) -> bool {
-        let usage = self.of(node);
-        usage.nano_cpus <= offers.nano_cpus && usage.memory_bytes <= offers.memory_bytes
     }
 
     pub(crate) fn enter(&mut self, task: &Task) {

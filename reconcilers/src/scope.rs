@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use events::{NodeId, ServiceId};
 use projections::{Cluster, Touched};
 
-use crate::Subject;
-
 /// Services and nodes to look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
@@ -53,13 +51,5 @@ impl Scope {
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
         !self.placement && self.services.is_empty() && self.overdue.is_empty() && self.roomier.is_empty()
-    }
-
-    /// Whether a timer of this subject is set anew by a pass over this scope.
-    pub(crate) fn covers(&self, subject: Subject) -> bool {
-        match subject {
-            Subject::Node(node) => self.overdue.contains(&node),
-            Subject::Service(service) => self.services.contains(&service),
-        }
     }
 }
