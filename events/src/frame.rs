@@ -9,11 +9,14 @@ use crate::{Cause, Kind};
 pub const FORMAT: u32 = 1;
 /// Highest feature level whose events this build understands.
 pub const FEATURE_LEVEL: u32 = 1;
-/// Most events in one frame; the rest is the next turn's first work. Keeps a turn short enough to answer others.
+/// Events after which a frame takes no more; the rest is the next turn's first work. Keeps a turn short enough to answer
+/// others.
 pub const EVENTS_MAX: usize = 1_000;
-/// Size in bytes at which a turn takes no more commands: several frames then fit into one network message.
+/// Bytes of events after which a turn takes no more commands, and then as many again after which it settles no more:
+/// several frames then fit into one network message.
 pub const BYTES_SOFT_MAX: usize = 512 * 1024;
-/// Size in bytes above which a frame is refused: SwarmKit's limit of one transaction.
+/// Bytes above which the events of one command are refused, and those of a frame's commands together go to the next frame:
+/// SwarmKit's limit of one transaction. What settling adds is at most the soft bound and one spec.
 pub const BYTES_HARD_MAX: usize = 1_536 * 1024;
 
 /// SHA-256 of a frame's stored bytes; the next frame carries it.

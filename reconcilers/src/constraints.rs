@@ -14,8 +14,11 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, ou
     let nodes = scope.nodes.iter().filter_map(|id| cluster.nodes.get(*id));
     for node in nodes.filter(|node| node.spec.availability() == events::Availability::Active) {
         for task in unsuited(cluster, node) {
+            if out.is_full() {
+                return;
+            }
             let (message, error) = (MESSAGE.to_owned(), ERROR.to_owned());
-            out.events.push(Kind::TaskRejected(TaskRejected { task: task.id, message, error }));
+            out.push(Kind::TaskRejected(TaskRejected { task: task.id, message, error }));
         }
     }
 }

@@ -4,7 +4,7 @@ use events::{Availability, DesiredCause, TaskCause, TaskState};
 use projections::{Cluster, Instance, Liveness, Node, Service};
 
 use crate::schedule::filters::{Filters, meets_constraints};
-use crate::slots::{NewTask, may_restart, want};
+use crate::slots::{NewTask, may_restart};
 use crate::{Correction, Ctx, Scope};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
@@ -17,7 +17,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             }
             if takes_task(service, node) && !is_filled(cluster, service, node) {
                 let instance = Instance::Node(node.id);
-                out.events.push(NewTask::at_once(instance, TaskCause::Scale).event(service, ctx));
+                out.push(NewTask::at_once(instance, TaskCause::Scale).event(service, ctx));
             }
         }
     }
@@ -27,11 +27,12 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 fn leave_nodes(cluster: &Cluster, service: &Service, out: &mut Correction) {
     for task in cluster.tasks_of_service(service.id) {
         let Some(node) = task.node else { continue };
+        if out.is_full() {
+            return;
+        }
         match cluster.nodes.get(node) {
-            None => out.events.extend(want([task], TaskState::Remove, DesiredCause::NodeUnfit)),
-            Some(node) if !suits(service, node) => {
-                out.events.extend(want([task], TaskState::Shutdown, DesiredCause::NodeUnfit));
-            }
+            None => out.want([task], TaskState::Remove, DesiredCause::NodeUnfit),
+            Some(node) if !suits(service, node) => out.want([task], TaskState::Shutdown, DesiredCause::NodeUnfit),
             Some(_) => {}
         }
     }

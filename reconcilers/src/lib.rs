@@ -6,6 +6,7 @@
 
 pub mod worker;
 
+mod room;
 mod scope;
 mod settle;
 
@@ -23,9 +24,13 @@ mod slots;
 
 use std::collections::BTreeMap;
 
-use events::{Duration, IdGenerator, Kind, NodeId, Reconciler, ServiceId, Timestamp};
-use projections::{Cluster, Touched};
+use events::{
+    DesiredCause, Duration, IdGenerator, Kind, NodeId, Reconciler, ServiceId, TaskDesiredStateSet, TaskId, TaskState,
+    Timestamp,
+};
+use projections::{Cluster, Task, Touched};
 
+pub use room::Room;
 pub use scope::Scope;
 pub use settle::{Settled, settle};
 
@@ -64,29 +69,62 @@ pub enum Subject {
 /// What a reconciler wants changed, and when it wants to look again.
 #[derive(Debug)]
 pub struct Correction {
-    /// What becomes true.
-    pub events: Vec<Kind>,
+    events: Vec<Kind>,
     /// When to look at what again although nothing was touched.
-    pub wakes: Vec<(Timestamp, Subject)>,
+    wakes: Vec<(Timestamp, Subject)>,
     /// Of a turn that is full: what the reconciler did not reach. `None` if it cannot tell: then all is looked at again.
-    pub unreached: Option<Touched>,
-    room: usize,
+    unreached: Option<Touched>,
+    room: Room,
 }
 
 impl Correction {
-    /// Nothing yet, with room for about this many events.
-    pub fn with_room(room: usize) -> Self {
+    /// Nothing yet.
+    fn with_room(room: Room) -> Self {
         Self { events: Vec::new(), wakes: Vec::new(), unreached: None, room }
     }
 
     /// Whether the turn's bound is reached: the rest is the next turn's first work.
     pub fn is_full(&self) -> bool {
-        self.events.len() >= self.room
+        self.room.is_spent()
     }
 
-    /// Events that still fit.
-    pub fn room(&self) -> usize {
-        self.room.saturating_sub(self.events.len())
+    /// Says what becomes true.
+    pub fn push(&mut self, event: Kind) {
+        self.room.take(&event);
+        self.events.push(event);
+    }
+
+    /// Says it of the first of these tasks, as many as the turn has room for; of none, nothing.
+    pub fn push_about(&mut self, tasks: Vec<TaskId>, event: impl FnOnce(Vec<TaskId>) -> Kind) {
+        let tasks = self.room.first_of(tasks);
+        if !tasks.is_empty() {
+            self.push(event(tasks));
+        }
+    }
+
+    /// Wants less of a few tasks that belong together; of those that are told already, nothing.
+    pub fn want<'a>(&mut self, tasks: impl IntoIterator<Item = &'a Task>, desired: TaskState, cause: DesiredCause) {
+        let tasks: Vec<TaskId> = tasks.into_iter().filter(|task| task.desired < desired).map(|task| task.id).collect();
+        if !tasks.is_empty() {
+            self.push(Kind::TaskDesiredStateSet(TaskDesiredStateSet {
+                tasks,
+                desired: desired.into(),
+                cause: cause.into(),
+            }));
+        }
+    }
+
+    /// Wants less of any number of tasks, as many as the turn has room for.
+    pub fn want_first_of<'a>(
+        &mut self,
+        tasks: impl IntoIterator<Item = &'a Task>,
+        desired: TaskState,
+        cause: DesiredCause,
+    ) {
+        let tasks = tasks.into_iter().filter(|task| task.desired < desired).map(|task| task.id).collect();
+        self.push_about(tasks, |tasks| {
+            Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired: desired.into(), cause: cause.into() })
+        });
     }
 
     /// Asks to look at `subject` again at `time`.

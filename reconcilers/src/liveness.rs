@@ -14,6 +14,9 @@ const UNKNOWN_GRACE: u32 = 2;
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     for node in scope.overdue.iter().filter_map(|id| cluster.nodes.get(*id)) {
+        if out.is_full() {
+            return;
+        }
         if node.liveness == Liveness::Down {
             give_up_tasks(cluster, node, ctx.now, out);
             continue;
@@ -21,7 +24,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         let sign = last_sign(cluster, node, ctx);
         let deadline = sign.at + sign.patience;
         if deadline <= ctx.now {
-            out.events.push(Kind::NodeDeclaredDown(NodeDeclaredDown { node: node.id, last_heard: sign.at }));
+            out.push(Kind::NodeDeclaredDown(NodeDeclaredDown { node: node.id, last_heard: sign.at }));
         } else {
             out.wake(deadline, Subject::Node(node.id));
         }
@@ -52,9 +55,7 @@ fn give_up_tasks(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Corre
         out.wake(deadline, Subject::Node(node.id));
         return;
     }
-    let lost: Vec<_> = cluster.tasks_of_node(node.id).filter(|task| task.occupies_node()).map(|task| task.id).collect();
-    if !lost.is_empty() {
-        let message = format!("node {} has been down for {} hours", node.hostname(), ORPHAN_PERIOD.as_secs() / 3600);
-        out.events.push(Kind::TaskOrphaned(TaskOrphaned { tasks: lost, message }));
-    }
+    let lost = cluster.tasks_of_node(node.id).filter(|task| task.occupies_node()).map(|task| task.id).collect();
+    let message = format!("node {} has been down for {} hours", node.hostname(), ORPHAN_PERIOD.as_secs() / 3600);
+    out.push_about(lost, |tasks| Kind::TaskOrphaned(TaskOrphaned { tasks, message }));
 }

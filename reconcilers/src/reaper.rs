@@ -3,7 +3,7 @@
 use events::{DesiredCause, Kind, TaskId, TaskReaped, TaskState};
 use projections::{Cluster, Service, Task};
 
-use crate::slots::{self, want};
+use crate::slots;
 use crate::{Correction, Ctx, Scope};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, out: &mut Correction) {
@@ -17,12 +17,10 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, ou
             Some(service) => tasks.extend(beyond_history(cluster, service)),
             None => {
                 let left = cluster.tasks_of_service(id);
-                out.events.extend(want(left, TaskState::Remove, DesiredCause::ServiceRemoved));
+                out.want_first_of(left, TaskState::Remove, DesiredCause::ServiceRemoved);
             }
         }
-        if !tasks.is_empty() {
-            out.events.push(Kind::TaskReaped(TaskReaped { tasks }));
-        }
+        out.push_about(tasks, |tasks| Kind::TaskReaped(TaskReaped { tasks }));
     }
 }
 

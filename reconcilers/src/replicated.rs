@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::{DesiredCause, NodeId, TaskCause, TaskState};
 use projections::{Cluster, Instance, Service};
 
-use crate::slots::{self, NewTask, Slot, may_restart, want};
+use crate::slots::{self, NewTask, Slot, may_restart};
 use crate::{Correction, Ctx, Scope};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
@@ -18,15 +18,17 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         filled.retain(|_, slot| is_filled(cluster, service, slot));
         let wanted = usize::try_from(replicas).unwrap_or(usize::MAX);
         if filled.len() < wanted {
-            let missing = (wanted - filled.len()).min(out.room());
             let free = (1..).map(Instance::Slot).filter(|slot| !filled.contains_key(slot));
-            for instance in free.take(missing) {
-                out.events.push(NewTask::at_once(instance, TaskCause::Scale).event(service, ctx));
+            for instance in free.take(wanted - filled.len()) {
+                if out.is_full() {
+                    return;
+                }
+                out.push(NewTask::at_once(instance, TaskCause::Scale).event(service, ctx));
             }
-        }
-        for instance in surplus(&filled, wanted) {
-            let tasks = cluster.tasks_of_instance(service.id, instance);
-            out.events.extend(want(tasks, TaskState::Remove, DesiredCause::ScaleDown));
+        } else {
+            let given_up = surplus(&filled, wanted).into_iter();
+            let tasks = given_up.flat_map(|instance| cluster.tasks_of_instance(service.id, instance));
+            out.want_first_of(tasks, TaskState::Remove, DesiredCause::ScaleDown);
         }
     }
 }
@@ -37,7 +39,8 @@ fn is_filled(cluster: &Cluster, service: &Service, slot: &Slot<'_>) -> bool {
     wanted || slot.last().is_some_and(|newest| !may_restart(cluster, service, newest))
 }
 
-/// The slots to give up: first those of the nodes that hold most, among them those that do not run, then the highest.
+/// The slots to give up: first those of the nodes that hold most, among them those that do not run, then the highest. When
+/// only the first of them are given up now, the next turn comes to the same order for the rest.
 fn surplus(filled: &BTreeMap<Instance, Slot<'_>>, wanted: usize) -> Vec<Instance> {
     let runs = |slot: &Slot<'_>| slot.iter().any(|task| task.is_live() && task.state == TaskState::Running);
     let mut order: Vec<(&Instance, &Slot<'_>)> = filled.iter().collect();
@@ -58,5 +61,5 @@ fn surplus(filled: &BTreeMap<Instance, Slot<'_>>, wanted: usize) -> Vec<Instance
         ranked.push((rank.unwrap_or(u64::MAX), *instance));
     }
     ranked.sort_by_key(|(rank, _)| *rank);
-    ranked.into_iter().skip(wanted).map(|(_, instance)| instance).collect()
+    ranked.drain(wanted..).rev().map(|(_, instance)| instance).collect()
 }

@@ -6,7 +6,7 @@ use events::{Availability, DesiredCause, TaskCause, TaskState, Timestamp};
 use projections::{Cluster, Service, Task};
 
 use crate::global;
-use crate::slots::{NewTask, has_successor, is_vacated, may_restart, want};
+use crate::slots::{NewTask, has_successor, is_vacated, may_restart};
 use crate::{Correction, Ctx, Scope, Subject};
 
 /// How long a replacement waits for a predecessor that does not stop; SwarmKit's `TaskTimeout`.
@@ -44,7 +44,7 @@ fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
 fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let leaves = has_to_leave(cluster, task);
     let cause = if leaves { DesiredCause::NodeUnfit } else { DesiredCause::Restart };
-    out.events.extend(want([task], TaskState::Shutdown, cause));
+    out.want([task], TaskState::Shutdown, cause);
     // What a global service wants on a node that is unfit now is settled when the node is fit again.
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     let node_takes_more =
@@ -56,7 +56,7 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     let drained = node.is_some_and(|node| node.spec.availability() == Availability::Drain);
     let delay = if drained { Duration::ZERO } else { service.spec.template().restart_policy().delay };
     let cause = if leaves && !task.state.is_terminal() { TaskCause::Relocate } else { TaskCause::Restart };
-    out.events.push(NewTask::after(task, cause, ctx.now + delay).event(service, ctx));
+    out.push(NewTask::after(task, cause, ctx.now + delay).event(service, ctx));
 }
 
 /// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.
@@ -66,7 +66,7 @@ fn start_when_due(cluster: &Cluster, service: &Service, task: &Task, now: Timest
     if now < earliest {
         out.wake(earliest, Subject::Service(service.id));
     } else if now >= latest || is_vacated(cluster, task) {
-        out.events.extend(want([task], TaskState::Running, DesiredCause::Start));
+        out.want([task], TaskState::Running, DesiredCause::Start);
     } else {
         out.wake(latest, Subject::Service(service.id));
     }

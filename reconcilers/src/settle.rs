@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::{Event, Timestamp};
 use projections::{Cluster, Stamp, Touched};
 
-use crate::{ALL, Correction, Ctx, Scope, Subject};
+use crate::{ALL, Correction, Ctx, Room, Scope, Subject};
 
 /// Rounds after which reconcilers that still contradict each other are taken for a fault. Settling takes two or three.
 const ROUNDS_MAX: usize = 64;
@@ -23,11 +23,11 @@ pub struct Settled {
     pub left: Touched,
 }
 
-/// Puts right what is wrong within what was touched, and applies it, up to about `room` events.
+/// Puts right what is wrong within what was touched, and applies it, until `room` is spent.
 ///
 /// # Panics
 /// When the reconcilers do not come to rest, which is a fault in them.
-pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &Stamp, room: usize) -> Settled {
+pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &Stamp, mut room: Room) -> Settled {
     let mut settled = Settled { touched: touched.clone(), ..Settled::default() };
     let mut next = touched;
     for _ in 0..ROUNDS_MAX {
@@ -35,11 +35,11 @@ pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &S
             return settled;
         }
         let round = std::mem::take(&mut next);
-        if settled.events.len() >= room {
+        if room.is_spent() {
             settled.left = round;
             return settled;
         }
-        next = pass(cluster, round, ctx, at, room, &mut settled);
+        next = pass(cluster, round, ctx, at, &mut room, &mut settled);
     }
     // Only the name: an event may hold what must not be printed.
     let last = settled.events.last().and_then(|event| event.kind.as_ref()).map_or("nothing", events::Kind::name);
@@ -52,16 +52,17 @@ fn pass(
     mut looked_at: Touched,
     ctx: &mut Ctx<'_>,
     at: &Stamp,
-    room: usize,
+    room: &mut Room,
     settled: &mut Settled,
 ) -> Touched {
     let mut changed = Touched::default();
     let mut scope = Scope::of(cluster, &looked_at);
     forget_wakes(&scope, settled);
     for (name, reconcile) in ALL {
-        let mut correction = Correction::with_room(room.saturating_sub(settled.events.len()));
+        let mut correction = Correction::with_room(*room);
         reconcile(cluster, &scope, ctx, &mut correction);
         let full = correction.is_full();
+        *room = correction.room;
         for (time, subject) in correction.wakes {
             let wake = settled.wakes.entry(subject).or_default();
             *wake = Some(wake.map_or(time, |earlier| earlier.min(time)));

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use events::spec::Restart;
-use events::{
-    DesiredCause, Kind, NodeId, RestartCondition, TaskCause, TaskCreated, TaskDesiredStateSet, TaskId, TaskState,
-    Timestamp,
-};
+use events::{Kind, NodeId, RestartCondition, TaskCause, TaskCreated, TaskId, TaskState, Timestamp};
 use projections::{Cluster, Instance, Liveness, Service, Task};
 
 use crate::Ctx;
@@ -108,15 +105,4 @@ impl NewTask {
             cause: self.cause.into(),
         })
     }
-}
-
-/// The event that wants less of tasks; nothing if all of them are told already.
-pub(crate) fn want<'a>(
-    tasks: impl IntoIterator<Item = &'a Task>,
-    desired: TaskState,
-    cause: DesiredCause,
-) -> Option<Kind> {
-    let tasks: Vec<TaskId> = tasks.into_iter().filter(|task| task.desired < desired).map(|task| task.id).collect();
-    let event = TaskDesiredStateSet { tasks, desired: desired.into(), cause: cause.into() };
-    (!event.tasks.is_empty()).then_some(Kind::TaskDesiredStateSet(event))
 }

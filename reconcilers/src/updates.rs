@@ -13,7 +13,7 @@ use events::{
 use projections::{Cluster, Instance, Service, Task, Update};
 
 use crate::schedule::filters::meets_constraints;
-use crate::slots::{self, NewTask, Slot, want};
+use crate::slots::{self, NewTask, Slot};
 use crate::{Correction, Ctx, Scope, Subject};
 
 /// How far one place is.
@@ -45,6 +45,9 @@ fn roll(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut Corre
     let slots = slots::of(cluster, service);
     let (mut out_of_date, mut in_flight) = (Vec::new(), 0);
     for (instance, slot) in &slots {
+        if out.is_full() {
+            return;
+        }
         match progress(cluster, service, &templates, &rollout, slot, ctx.now) {
             Progress::OutOfDate => out_of_date.push((*instance, slot)),
             Progress::InFlight(until) => {
@@ -55,7 +58,7 @@ fn roll(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut Corre
             }
             Progress::Superseded(old) => {
                 in_flight += 1;
-                out.events.extend(want(old, TaskState::Shutdown, DesiredCause::Update));
+                out.want(old, TaskState::Shutdown, DesiredCause::Update);
             }
             Progress::Done => {}
         }
@@ -70,13 +73,16 @@ fn roll(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut Corre
         return;
     }
     if !service.update.as_ref().is_some_and(|update| update.state.is_open() && update.slots > 0) {
-        out.events.push(Kind::UpdateStarted(UpdateStarted { service: service.id, slots: out_of_date.len() as u64 }));
+        out.push(Kind::UpdateStarted(UpdateStarted { service: service.id, slots: out_of_date.len() as u64 }));
     }
     let free = match rollout.parallelism {
         0 => usize::MAX,
         limit => usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(in_flight),
     };
-    for (instance, slot) in out_of_date.into_iter().take(free.min(out.room())) {
+    for (instance, slot) in out_of_date.into_iter().take(free) {
+        if out.is_full() {
+            return;
+        }
         replace(service, &rollout, instance, slot, ctx, out);
     }
 }
@@ -132,22 +138,22 @@ fn replace(
 ) {
     let live: Vec<&Task> = slot.iter().copied().filter(|task| task.is_wanted()).collect();
     let Some(old) = live.last().copied() else {
-        out.events.push(NewTask::at_once(instance, TaskCause::Update).event(service, ctx));
+        out.push(NewTask::at_once(instance, TaskCause::Update).event(service, ctx));
         return;
     };
     match rollout.order {
         UpdateOrder::StopFirst => {
-            out.events.push(NewTask::after(old, TaskCause::Update, ctx.now).event(service, ctx));
-            out.events.extend(want(live, TaskState::Shutdown, DesiredCause::Update));
+            out.push(NewTask::after(old, TaskCause::Update, ctx.now).event(service, ctx));
+            out.want(live, TaskState::Shutdown, DesiredCause::Update);
         }
         UpdateOrder::StartFirst => {
             // One task serves until the new one does. Those that an earlier rollout put beside it are not needed any more.
             let serving =
                 live.iter().rev().find(|task| task.state == TaskState::Running).map_or(old.id, |task| task.id);
             let new = NewTask { replaces: Some(serving), ..NewTask::at_once(instance, TaskCause::Update) };
-            out.events.push(new.event(service, ctx));
+            out.push(new.event(service, ctx));
             let others = live.into_iter().filter(|task| task.id != serving);
-            out.events.extend(want(others, TaskState::Shutdown, DesiredCause::Update));
+            out.want(others, TaskState::Shutdown, DesiredCause::Update);
         }
     }
 }
@@ -165,7 +171,7 @@ fn complete(
     let watched_until =
         newest.filter_map(|task| task.running_at).max().map_or(update.started_at, |last| last + rollout.monitor);
     if now >= watched_until {
-        out.events.push(Kind::UpdateCompleted(UpdateCompleted { service: service.id }));
+        out.push(Kind::UpdateCompleted(UpdateCompleted { service: service.id }));
     } else {
         out.wake(watched_until, Subject::Service(service.id));
     }
@@ -186,13 +192,13 @@ fn stop_after_failures(cluster: &Cluster, service: &Service, out: &mut Correctio
         Some((previous, _)) => {
             let (service, spec, change) = (service.id, (**previous).clone(), SpecChange::AutomaticRollback.into());
             let reason = format!("update rolled back due to failure or early termination of task {task}");
-            out.events.push(Kind::ServiceSpecUpdated(ServiceSpecUpdated { service, spec, change }));
-            out.events.push(Kind::RollbackStarted(RollbackStarted { service, reason }));
+            out.push(Kind::ServiceSpecUpdated(ServiceSpecUpdated { service, spec, change }));
+            out.push(Kind::RollbackStarted(RollbackStarted { service, reason }));
         }
         None => {
             let what = if update.state.is_rollback() { "rollback" } else { "update" };
             let reason = format!("{what} paused due to failure or early termination of task {task}");
-            out.events.push(Kind::UpdatePaused(UpdatePaused { service: service.id, reason }));
+            out.push(Kind::UpdatePaused(UpdatePaused { service: service.id, reason }));
         }
     }
     true

@@ -1,15 +1,30 @@
 //! Turns that are full: what a cut turn did not come to is the next turn's first work, and nothing is lost on the way.
 
+use events::frame::BYTES_SOFT_MAX;
 use events::service_spec::Mode;
 use events::{
     Annotations, ClusterId, Event, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
-    NodeRegistered, NodeSpec, Reconciler, ReplicatedMode, Resources, ServiceCreated, ServiceId, ServiceSpec, SessionId,
+    NodeRegistered, NodeSpec, Reconciler, ReplicatedMode, Resources, ServiceCreated, ServiceId, ServiceRemoved,
+    ServiceScaled, ServiceSpec, SessionId, TaskId,
 };
 use projections::{Cluster, Stamp, Touched, check};
-use reconcilers::{Ctx, Presence, Settled, settle};
+use reconcilers::{Ctx, Presence, Room, Settled, settle};
 
 const SERVICES: u64 = 5;
 const REPLICAS: u64 = 7;
+
+fn events(events: usize) -> Room {
+    Room { events, ..Room::FRAME }
+}
+
+fn bytes(bytes: usize) -> Room {
+    Room { bytes, ..Room::FRAME }
+}
+
+/// Room for one event and more, and for one id in a list and more.
+fn rooms() -> impl Iterator<Item = Room> {
+    [1, 3, 4, 10, 1_000].map(events).into_iter().chain([36, 37, 60, 100, 500].map(bytes))
+}
 
 fn at(index: u64) -> Stamp {
     Stamp { index, time: events::Timestamp::from_unix_ns(1_000_000_000) }
@@ -45,14 +60,14 @@ fn service(number: u64) -> Kind {
     Kind::ServiceCreated(ServiceCreated { service: ServiceId::from_bits(u128::from(number) + 1), spec })
 }
 
-fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: usize) -> Settled {
+fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: Room) -> Settled {
     let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), index));
     let mut ctx = Ctx { now: at(index).time, ids: &mut ids, presence: &presence };
     settle(cluster, touched, &mut ctx, &at(index), room)
 }
 
-/// Turns of `room` events until nothing is left; the index of the last.
-fn turns(cluster: &mut Cluster, first: u64, mut touched: Touched, room: usize) -> u64 {
+/// Turns of `room` until nothing is left; the index of the last.
+fn turns(cluster: &mut Cluster, first: u64, mut touched: Touched, room: Room) -> u64 {
     for index in first..first + 1_000 {
         touched = turn(cluster, index, touched, room).left;
         if touched.is_empty() {
@@ -60,31 +75,31 @@ fn turns(cluster: &mut Cluster, first: u64, mut touched: Touched, room: usize) -
             return index;
         }
     }
-    panic!("turns of {room} events do not come to an end");
+    panic!("turns of {room:?} do not come to an end");
 }
 
 #[test]
 fn however_small_the_turns_every_task_gets_a_place() {
-    for room in [1, 3, 4, 10, 1_000] {
+    for room in rooms() {
         let mut cluster = Cluster::default();
         fold(&mut cluster, 1, [node(1), node(2)].into_iter().flatten());
         let touched = fold(&mut cluster, 2, (0..SERVICES).map(service));
         turns(&mut cluster, 3, touched, room);
-        assert_eq!(cluster.tasks.len() as u64, SERVICES * REPLICAS, "turns of {room} events");
-        assert_eq!(cluster.unplaced().count(), 0, "turns of {room} events");
+        assert_eq!(cluster.tasks.len() as u64, SERVICES * REPLICAS, "turns of {room:?}");
+        assert_eq!(cluster.unplaced().count(), 0, "turns of {room:?}");
     }
 }
 
 #[test]
 fn tasks_that_waited_are_not_forgotten_by_a_full_turn() {
-    for room in [1, 3, 4, 10, 1_000] {
+    for room in rooms() {
         let mut cluster = Cluster::default();
         let touched = fold(&mut cluster, 1, (0..SERVICES).map(service));
-        let last = turns(&mut cluster, 2, touched, 1_000);
+        let last = turns(&mut cluster, 2, touched, Room::FRAME);
         assert!(cluster.tasks.values().all(|task| task.waiting.is_some()), "there is no node yet");
         let touched = fold(&mut cluster, last + 1, node(1));
         turns(&mut cluster, last + 2, touched, room);
-        assert_eq!(cluster.unplaced().count(), 0, "turns of {room} events");
+        assert_eq!(cluster.unplaced().count(), 0, "turns of {room:?}");
     }
 }
 
@@ -93,7 +108,51 @@ fn after_turns_that_were_cut_nothing_is_left_to_say() {
     let mut cluster = Cluster::default();
     fold(&mut cluster, 1, node(1));
     let touched = fold(&mut cluster, 2, (0..SERVICES).map(service));
-    let last = turns(&mut cluster, 3, touched, 4);
+    let last = turns(&mut cluster, 3, touched, events(4));
     let everything = Touched { everything: true, ..Touched::default() };
-    assert_eq!(turn(&mut cluster, last + 1, everything, 1_000).events, Vec::new());
+    assert_eq!(turn(&mut cluster, last + 1, everything, Room::FRAME).events, Vec::new());
+}
+
+/// Scales the first service in turns of this room; the tasks that it then keeps.
+fn scaled_down(room: Room) -> Vec<TaskId> {
+    let mut cluster = Cluster::default();
+    fold(&mut cluster, 1, [node(1), node(2)].into_iter().flatten());
+    let touched = fold(&mut cluster, 2, [service(0)]);
+    turns(&mut cluster, 3, touched, Room::FRAME);
+    let scaled = ServiceScaled { service: ServiceId::from_bits(1), from: REPLICAS, to: 3 };
+    let touched = fold(&mut cluster, 100, [Kind::ServiceScaled(scaled)]);
+    turns(&mut cluster, 101, touched, room);
+    cluster.tasks.values().filter(|task| task.is_wanted()).map(|task| task.id).collect()
+}
+
+#[test]
+fn a_scale_down_in_small_turns_keeps_the_tasks_that_one_in_a_large_turn_keeps() {
+    let kept = scaled_down(Room::FRAME);
+    assert_eq!(kept.len(), 3);
+    for room in rooms() {
+        assert_eq!(scaled_down(room), kept, "turns of {room:?}");
+    }
+}
+
+#[test]
+fn a_removed_service_of_many_tasks_leaves_in_frames_of_bounded_size() {
+    let replicas = 40_000;
+    let mut cluster = Cluster::default();
+    let Kind::ServiceCreated(mut created) = service(0) else { unreachable!() };
+    created.spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas }));
+    let touched = fold(&mut cluster, 2, [Kind::ServiceCreated(created)]);
+    let last = turns(&mut cluster, 3, touched, Room::FRAME);
+    assert_eq!(cluster.tasks.len() as u64, replicas);
+    let removed = ServiceRemoved { service: ServiceId::from_bits(1) };
+    let mut touched = fold(&mut cluster, last + 1, [Kind::ServiceRemoved(removed)]);
+    for index in last + 2.. {
+        let settled = turn(&mut cluster, index, touched, Room::FRAME);
+        let bytes: usize = settled.events.iter().filter_map(|event| event.kind.as_ref()).map(Kind::encoded_len).sum();
+        assert!(bytes <= BYTES_SOFT_MAX + 100, "turn {index} says {bytes} bytes");
+        touched = settled.left;
+        if touched.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(cluster.tasks.len(), 0);
 }

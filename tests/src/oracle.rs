@@ -82,7 +82,7 @@ impl Oracle {
         let presence = cluster.nodes.iter().map(|(node, _)| (node, heard)).collect();
         let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &presence };
         let everything = Touched { everything: true, ..Touched::default() };
-        let settled = reconcilers::settle(&mut next, everything, &mut ctx, &at, events::frame::EVENTS_MAX);
+        let settled = reconcilers::settle(&mut next, everything, &mut ctx, &at, reconcilers::Room::FRAME);
         let said: Vec<&Event> = settled.events.iter().collect();
         assert!(said.is_empty(), "after frame {}, settling everything says: {said:#?}", cluster.position.index);
     }

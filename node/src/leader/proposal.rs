@@ -8,12 +8,14 @@ use events::frame::{self, BYTES_HARD_MAX, BYTES_SOFT_MAX, EVENTS_MAX, FrameHash}
 use events::{CommandRecord, Event, Frame, FrameHeader, IdGenerator, Kind, NodeId, Timestamp, VolatilePayload, codec};
 use projections::{Cluster, Stamp, Touched};
 use prost::Message;
-use reconcilers::{Settled, Subject};
+use reconcilers::{Room, Settled, Subject};
 
 use super::{Folded, Lead, Outcome, Ticket, Wish};
 
-/// Events that commands may take of a frame; the rest is for settling, so that a flood of commands cannot starve it.
+/// Events after which a turn takes no more commands.
 const COMMAND_EVENTS_MAX: usize = EVENTS_MAX / 2;
+/// Events that settling may always add, so that a flood of commands cannot starve it. Of bytes it has a share of its own.
+const SETTLE_EVENTS_MIN: usize = EVENTS_MAX / 2;
 
 /// Where a turn stands.
 #[derive(Debug, Clone, Copy)]
@@ -101,9 +103,15 @@ impl Draft {
                 continue;
             }
             let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone() };
-            match commands::decide(&self.next, &wish.actor, &wish.command, &mut ctx) {
+            let taken = match commands::decide(&self.next, &wish.actor, &wish.command, &mut ctx) {
                 Ok(decision) => self.take(wish, decision, ctx.ids, rejected),
-                Err(rejection) => rejected.push((wish.ticket, Outcome::Rejected(rejection))),
+                Err(rejection) => {
+                    rejected.push((wish.ticket, Outcome::Rejected(rejection)));
+                    Ok(())
+                }
+            };
+            if let Err(next) = taken {
+                return queue.push_front(next);
             }
         }
     }
@@ -127,18 +135,28 @@ impl Draft {
         Some(Outcome::Committed { index: self.at.index, subject: record.subject.clone() })
     }
 
-    fn take(&mut self, wish: Wish, decision: Decision, ids: IdGenerator, rejected: &mut Vec<(Ticket, Outcome)>) {
+    /// Applies what was decided; gives the wish back if it is for the next frame.
+    fn take(
+        &mut self,
+        wish: Wish,
+        decision: Decision,
+        ids: IdGenerator,
+        rejected: &mut Vec<(Ticket, Outcome)>,
+    ) -> Result<(), Wish> {
         if decision.events.is_empty() && decision.volatile.is_empty() {
             let index = self.next.position.index;
             self.unchanged.push((wish.ticket, Outcome::Committed { index, subject: decision.subject }));
-            return;
+            return Ok(());
         }
         let position = self.records.len();
         let events: Vec<Event> = decision.events.into_iter().map(|kind| Event::by_command(position, kind)).collect();
         let bytes: usize = events.iter().map(Message::encoded_len).sum();
-        if self.bytes + bytes > BYTES_HARD_MAX {
+        if bytes > BYTES_HARD_MAX {
             rejected.push((wish.ticket, Outcome::Rejected(too_large(&wish.command, bytes))));
-            return;
+            return Ok(());
+        }
+        if self.bytes + bytes > BYTES_HARD_MAX {
+            return Err(wish);
         }
         self.ids = ids;
         self.bytes += bytes;
@@ -161,6 +179,7 @@ impl Draft {
             causation: None,
             subject: decision.subject,
         });
+        Ok(())
     }
 
     /// Puts right what the commands, the timers and the last turn left.
@@ -169,7 +188,8 @@ impl Draft {
             lead.heard.heard(&self.next, node, self.at.time);
         }
         let mut ctx = reconcilers::Ctx { now: self.at.time, ids: &mut self.ids, presence: lead.heard.presence() };
-        let room = EVENTS_MAX.saturating_sub(self.events.len());
+        let events = EVENTS_MAX.saturating_sub(self.events.len()).max(SETTLE_EVENTS_MIN);
+        let room = Room { events, bytes: BYTES_SOFT_MAX };
         let touched = std::mem::take(&mut self.touched);
         self.settled = reconcilers::settle(&mut self.next, touched, &mut ctx, &self.at, room);
         self.events.append(&mut self.settled.events);

@@ -51,7 +51,10 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     let mut left = groups.as_slice();
     while let Some((group, rest)) = left.split_first().filter(|_| !out.is_full()) {
         place(cluster, group, &mut candidates, &mut layouts, ctx, out);
-        left = rest;
+        // A group that filled the turn may not be through.
+        if !out.is_full() {
+            left = rest;
+        }
     }
     out.unreached = Some(unreached(cluster, left));
 }
@@ -98,6 +101,9 @@ fn place<'a>(
     let (bound, free): (Vec<&Task>, Vec<&Task>) = group.tasks(cluster).partition(|task| task.bound);
     let mut refused: Vec<(TaskId, String)> = Vec::new();
     for task in bound {
+        if out.is_full() {
+            break;
+        }
         confirm(cluster, task, candidates, out, &mut refused);
     }
     if let Some(first) = free.first() {
@@ -108,7 +114,8 @@ fn place<'a>(
         let mut spread = Spread::new(layout, failures(cluster, first, ctx.now));
         spread.fill(candidates, &filters, &mut explanation);
         let mut left = free.iter();
-        for task in left.by_ref().take(out.room()) {
+        while !out.is_full() {
+            let Some(task) = left.next() else { break };
             let Some(index) = spread.next() else {
                 refused.push((task.id, String::new()));
                 break;
@@ -116,7 +123,7 @@ fn place<'a>(
             let claims = candidates.take(index, task, &filters);
             spread.put_back(index, candidates, &filters);
             let node = candidates.node(index);
-            out.events.push(Kind::TaskAssigned(TaskAssigned { task: task.id, node, claims }));
+            out.push(Kind::TaskAssigned(TaskAssigned { task: task.id, node, claims }));
         }
         if let Some((_, text)) = refused.last_mut().filter(|(_, text)| text.is_empty()) {
             // What filled up while placing is counted as well.
@@ -145,7 +152,7 @@ fn confirm(
         Ok(()) => {
             let claims = candidates.take(index, task, &filters);
             let node = candidates.node(index);
-            out.events.push(Kind::TaskAssigned(TaskAssigned { task: task.id, node, claims }));
+            out.push(Kind::TaskAssigned(TaskAssigned { task: task.id, node, claims }));
         }
         Err(refusal) => {
             let mut explanation = Explanation::default();
@@ -165,6 +172,6 @@ fn explain(cluster: &Cluster, refused: Vec<(TaskId, String)>, out: &mut Correcti
         }
     }
     for (explanation, tasks) in reasons {
-        out.events.push(Kind::TaskPlacementFailed(TaskPlacementFailed { tasks, explanation }));
+        out.push_about(tasks, |tasks| Kind::TaskPlacementFailed(TaskPlacementFailed { tasks, explanation }));
     }
 }

@@ -1,9 +1,9 @@
 //! Scheduler decisions per second, each applied to the state: 10,000 tasks of 100 services that wait at the same time.
 
 use anyhow::{Result, ensure};
-use events::{Id, IdGenerator, frame};
+use events::{Id, IdGenerator};
 use projections::{Cluster, Touched};
-use reconcilers::{Ctx, Presence, settle};
+use reconcilers::{Ctx, Presence, Room, settle};
 
 use crate::clock::cpu_time;
 use crate::figure::{Figure, Target};
@@ -51,7 +51,7 @@ fn run(mut tip: Cluster) -> Result<f64> {
         let mut ids = IdGenerator::new(events::ClusterId::from_bits(1), index);
         let at = fixture::stamp(index);
         let mut ctx = Ctx { now: at.time, ids: &mut ids, presence: &presence };
-        left = settle(&mut next, left, &mut ctx, &at, frame::EVENTS_MAX).left;
+        left = settle(&mut next, left, &mut ctx, &at, Room::FRAME).left;
         tip = next;
     }
     let elapsed = cpu_time()? - begun;

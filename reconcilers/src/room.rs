@@ -1,0 +1,66 @@
+//! How much a turn may still say: events and bytes, so that one frame never grows with the size of a service.
+
+use events::{Kind, TaskId, frame};
+
+/// Bytes of one task's id in an event that lists tasks: tag, length, and two halves of nine bytes.
+const ID_BYTES: usize = 20;
+/// Bytes around an event's own fields in a frame: its cause, tags and lengths.
+const EVENT_BYTES: usize = 16;
+
+/// Events and bytes that still fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Events.
+    pub events: usize,
+    /// Their encoded bytes.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// All that one frame holds.
+    pub const FRAME: Self = Self { events: frame::EVENTS_MAX, bytes: frame::BYTES_SOFT_MAX };
+
+    /// Whether nothing more fits, not even an event about one task. What is under way when this becomes true is finished:
+    /// a turn is longer than its room by one step at most.
+    pub fn is_spent(self) -> bool {
+        self.events == 0 || self.bytes < EVENT_BYTES + ID_BYTES
+    }
+
+    /// The first of these tasks, as many as one event may still list. If some are left out, listing these spends the room.
+    pub(crate) fn first_of(self, mut tasks: Vec<TaskId>) -> Vec<TaskId> {
+        tasks.truncate(self.bytes.saturating_sub(EVENT_BYTES).div_ceil(ID_BYTES));
+        tasks
+    }
+
+    /// Takes what an event needs.
+    pub(crate) fn take(&mut self, event: &Kind) {
+        self.events = self.events.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(event.encoded_len() + EVENT_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Id, TaskReaped};
+
+    use super::*;
+
+    #[test]
+    fn a_list_that_was_cut_spends_the_room() {
+        for bytes in [0, 35, 36, 37, 55, 56, 57, 1_000, 1_001, 1_019, 1_020] {
+            let mut room = Room { events: 10, bytes };
+            let all: Vec<TaskId> = (1..100).map(TaskId::from_bits).collect();
+            let tasks = room.first_of(all.clone());
+            assert!(tasks.len() < all.len());
+            room.take(&Kind::TaskReaped(TaskReaped { tasks }));
+            assert!(room.is_spent(), "{bytes} bytes: {room:?}");
+        }
+    }
+
+    #[test]
+    fn room_that_is_not_spent_has_place_for_a_task() {
+        let room = Room { events: 1, bytes: EVENT_BYTES + ID_BYTES };
+        assert!(!room.is_spent());
+        assert_eq!(room.first_of(vec![TaskId::from_bits(1), TaskId::from_bits(2)]), [TaskId::from_bits(1)]);
+    }
+}
