@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::services::{self, Revision};
 use crate::{Cluster, Stamp, Touched};
 
-/// Failures of a service on a node within this many of the last ones count against the node.
-pub const FAILURES_KEPT: usize = 5;
+/// Failures of a service on a node from which on they count against the node; SwarmKit's `maxFailures`.
+pub const FAILURES_COUNT_FROM: usize = 5;
+/// Most failures remembered of a service on a node: nodes that have more are equally bad.
+pub const FAILURES_KEPT: usize = 64;
 /// How long a failure counts against a node; SwarmKit's `monitorFailures`.
 pub const FAILURES_WINDOW: std::time::Duration = std::time::Duration::from_secs(300);
 /// Most restarts remembered of one slot; more attempts than this are not told apart from "no limit".
 pub const RESTARTS_KEPT: usize = 1_000;
+/// Least restarts remembered of one slot: enough to know how far a crash loop has to be slowed down.
+pub const RESTARTS_KEPT_MIN: usize = 8;
 
 /// One run of a service's spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -315,14 +319,11 @@ fn leave(cluster: &mut Cluster, task: &Task) {
     cluster.usage.leave(task);
 }
 
-/// Keeps as many restarts of a place as its service's limit needs to know.
+/// Keeps as many restarts of a place as its service's limit and the slowing down of crash loops need to know.
 fn remember_restart(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     let Some(service) = cluster.services.get(task.service) else { return };
     let limit = service.spec.template().restart_policy().max_attempts;
-    let kept = usize::try_from(limit).unwrap_or(RESTARTS_KEPT).min(RESTARTS_KEPT);
-    if kept == 0 {
-        return;
-    }
+    let kept = usize::try_from(limit).unwrap_or(RESTARTS_KEPT).clamp(RESTARTS_KEPT_MIN, RESTARTS_KEPT);
     let key = (task.service, task.instance());
     let mut restarts = cluster.restarts.get(key).cloned().unwrap_or_default();
     restarts.push(at.time);

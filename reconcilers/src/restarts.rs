@@ -11,6 +11,12 @@ use crate::{Correction, Ctx, Scope, Subject};
 
 /// How long a replacement waits for a predecessor that does not stop; SwarmKit's `TaskTimeout`.
 pub const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(60);
+/// Delay before the second restart of a place within [`CRASH_LOOP_WINDOW`]; each further one in it doubles the delay.
+const CRASH_LOOP_DELAY_FIRST: Duration = Duration::from_millis(100);
+/// Longest delay that a crash loop leads to: that of a policy that names none. A policy's own longer delay is kept to.
+const CRASH_LOOP_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Restarts of a place within this time are taken for a crash loop.
+const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(60);
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     for service in scope.services.iter().filter_map(|id| cluster.services.get(*id)) {
@@ -54,9 +60,19 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
         return;
     }
     let drained = node.is_some_and(|node| node.spec.availability() == Availability::Drain);
-    let delay = if drained { Duration::ZERO } else { service.spec.template().restart_policy().delay };
+    let delay = if drained { Duration::ZERO } else { delay(cluster, service, task, ctx.now) };
     let cause = if leaves && !task.state.is_terminal() { TaskCause::Relocate } else { TaskCause::Restart };
     out.push(NewTask::after(task, cause, ctx.now + delay).event(service, ctx));
+}
+
+/// The delay of the service's policy, and at least one that grows while the same place fails again and again: a policy without
+/// a delay must not keep a node and the log busy with a container that crashes at once.
+fn delay(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> Duration {
+    let restarts = cluster.restarts.get((task.service, task.instance())).map_or(&[][..], Vec::as_slice);
+    let recent = restarts.iter().filter(|restart| now.since(**restart) < CRASH_LOOP_WINDOW).count();
+    let doubled = u32::try_from(recent).unwrap_or(u32::MAX).checked_sub(1).map(|times| 2_u32.saturating_pow(times));
+    let slowed = doubled.map_or(Duration::ZERO, |times| CRASH_LOOP_DELAY_FIRST.saturating_mul(times));
+    service.spec.template().restart_policy().delay.max(slowed.min(CRASH_LOOP_DELAY_MAX))
 }
 
 /// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
 use events::{NodeId, Timestamp};
-use projections::tasks::{FAILURES_KEPT, FAILURES_WINDOW};
+use projections::tasks::{FAILURES_COUNT_FROM, FAILURES_WINDOW};
 use projections::{Cluster, Task};
 
 use super::candidates::Candidates;
@@ -137,5 +137,5 @@ pub(super) fn failures(cluster: &Cluster, task: &Task, now: Timestamp) -> BTreeM
             failures.iter().filter(|(version, at)| *version == task.spec_version && now.since(*at) < FAILURES_WINDOW);
         (node, recent.count())
     });
-    recent.filter(|(_, count)| *count >= FAILURES_KEPT).map(|(node, count)| (node, count as u64)).collect()
+    recent.filter(|(_, count)| *count >= FAILURES_COUNT_FROM).map(|(node, count)| (node, count as u64)).collect()
 }
