@@ -1,8 +1,11 @@
 //! Tasks that their node no longer suits: its labels, role or resources changed under them.
+//!
+//! A task whose service's constraints changed since it was made is not looked at here: whether and when it moves is for the
+//! rollout, which goes at the pace that was asked for.
 
 use events::spec::generic;
-use events::{Kind, NodeId, TaskRejected, TaskState};
-use projections::{Cluster, Node, Task};
+use events::{Availability, Kind, NodeId, TaskRejected, TaskState};
+use projections::{Cluster, Node, Service, Task};
 
 use crate::schedule::filters::meets_constraints;
 use crate::{Correction, Ctx, Scope};
@@ -11,16 +14,35 @@ const MESSAGE: &str = "task rejected by constraint enforcer";
 const ERROR: &str = "assigned node no longer meets constraints";
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, out: &mut Correction) {
-    let nodes = scope.nodes.iter().filter_map(|id| cluster.nodes.get(*id));
-    for node in nodes.filter(|node| node.spec.availability() == events::Availability::Active) {
-        for task in unsuited(cluster, node) {
-            if out.is_full() {
-                return;
-            }
-            let (message, error) = (MESSAGE.to_owned(), ERROR.to_owned());
-            out.push(Kind::TaskRejected(TaskRejected { task: task.id, message, error }));
+    let of_nodes = scope.nodes.iter().filter_map(|id| cluster.nodes.get(*id)).filter(|node| is_enforced(node));
+    let of_services = scope.services.iter().filter_map(|id| cluster.services.get(*id));
+    let of_nodes = of_nodes.flat_map(|node| unsuited(cluster, node));
+    let of_services = of_services.flat_map(|service| misplaced(cluster, scope, service));
+    for task in of_nodes.chain(of_services) {
+        if out.is_full() {
+            return;
         }
+        let (message, error) = (MESSAGE.to_owned(), ERROR.to_owned());
+        out.push(Kind::TaskRejected(TaskRejected { task: task.id, message, error }));
     }
+}
+
+/// On a paused node tasks stay whatever it is like, and from a drained one they go anyhow.
+fn is_enforced(node: &Node) -> bool {
+    node.spec.availability() == Availability::Active
+}
+
+/// Tasks of a service that changed, on nodes that did not: its constraints may hold for them again after having been others.
+fn misplaced<'a>(cluster: &'a Cluster, scope: &Scope, service: &Service) -> Vec<&'a Task> {
+    if service.spec.template().placed().constraints.is_empty() {
+        return Vec::new();
+    }
+    let tasks = cluster.tasks_of_service(service.id).filter(|task| is_settled(task));
+    let misplaced = tasks.filter(|task| {
+        let node = task.node.filter(|node| !scope.nodes.contains(node)).and_then(|node| cluster.nodes.get(node));
+        node.is_some_and(|node| is_enforced(node) && !constraints_hold(cluster, task, node))
+    });
+    misplaced.collect()
 }
 
 /// Tasks that may not stay: the ones whose service's constraints do not hold, and the youngest ones that no longer fit.
@@ -45,15 +67,18 @@ fn unsuited<'a>(cluster: &'a Cluster, node: &Node) -> Vec<&'a Task> {
 }
 
 fn settled_tasks(cluster: &Cluster, node: NodeId) -> impl Iterator<Item = &Task> {
-    let settled = |task: &&Task| task.is_wanted() && (TaskState::Assigned..=TaskState::Running).contains(&task.state);
-    cluster.tasks_of_node(node).filter(settled)
+    cluster.tasks_of_node(node).filter(|task| is_settled(task))
 }
 
-/// The service's present constraints count, not the ones that the task was made with.
+fn is_settled(task: &Task) -> bool {
+    task.is_wanted() && (TaskState::Assigned..=TaskState::Running).contains(&task.state)
+}
+
+/// Whether the node meets the constraints that the task was made with, or these are not the service's any more.
 fn constraints_hold(cluster: &Cluster, task: &Task, node: &Node) -> bool {
-    let current = cluster.services.get(task.service).map(|service| &service.spec);
-    let spec = current.unwrap_or_else(|| cluster.spec_of(task));
-    meets_constraints(&spec.template().placed().constraints, node)
+    let own = &cluster.spec_of(task).template().placed().constraints;
+    let current = cluster.services.get(task.service).map(|service| &service.spec.template().placed().constraints);
+    current.is_some_and(|current| current != own) || meets_constraints(own, node)
 }
 
 fn claims_exist(task: &Task, offered: &[events::GenericResource]) -> bool {

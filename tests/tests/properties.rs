@@ -1,0 +1,444 @@
+//! What holds of the pure core whatever is asked of it, in whatever order: commands, reports, time and nodes that fall
+//! silent are drawn at random, and a case that fails is shrunk to the few steps that it takes.
+//!
+//! The seeded simulation runs the real loop; here there is none, so that the reconcilers' own promises are seen alone: a
+//! turn of any size loses nothing, a scope is as good as everything, and a timer comes before there is anything to say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use commands::{Actor, Command, InitialiseCluster, SecretText};
+use events::service_spec::Mode;
+use events::{
+    Annotations, Availability, ClusterId, ClusterSpec, ContainerSpec, ContainerStatus, Event, FailureAction, Frame,
+    FrameHeader, GlobalMode, Id, IdGenerator, Kind, NodeDescription, NodeId, NodeSpec, Placement, ReplicatedMode,
+    Resources, RestartCondition, RestartPolicy, Role, ServiceId, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState,
+    TaskStatus, Timestamp, UpdateConfig, UpdateOrder, codec,
+};
+use projections::{Cluster, Keyring, Stamp, Touched, check, snapshot};
+use proptest::prelude::*;
+use reconcilers::{Presence, Room, Sign, Subject, settle};
+
+const TOKEN: [u8; 32] = [7; 32];
+/// Turns after which reconcilers that still have something to say are taken not to come to rest.
+const TURNS_MAX: u64 = 10_000;
+
+/// One thing that happens. Objects are named by their place among those there are, so that every step means something.
+#[derive(Debug, Clone)]
+enum Step {
+    Join { memory: u8, zone: u8 },
+    FallSilent(usize),
+    Return(usize),
+    SetNode { node: usize, availability: Availability, zone: u8 },
+    RemoveNode(usize),
+    Create(Shape),
+    Update(usize, Shape),
+    Scale(usize, u64),
+    RemoveService(usize),
+    RemoveTask(usize),
+    Report(usize, TaskState),
+    Advance(u64),
+}
+
+/// A service.
+#[derive(Debug, Clone)]
+struct Shape {
+    replicas: Option<u64>,
+    image: u8,
+    memory: u8,
+    zone: Option<u8>,
+    condition: RestartCondition,
+    delay_secs: u64,
+    attempts: u64,
+    parallelism: u64,
+    start_first: bool,
+    on_failure: FailureAction,
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let conditions =
+        prop_oneof![Just(RestartCondition::Any), Just(RestartCondition::OnFailure), Just(RestartCondition::None)];
+    let actions = prop_oneof![Just(FailureAction::Pause), Just(FailureAction::Continue), Just(FailureAction::Rollback)];
+    let what = (prop::option::weighted(0.8, 0..6_u64), 0..3_u8, 0..3_u8, prop::option::weighted(0.3, 0..2_u8));
+    (what, (conditions, 0..7_u64, 0..3_u64), (0..3_u64, any::<bool>(), actions)).prop_map(
+        |(
+            (replicas, image, memory, zone),
+            (condition, delay_secs, attempts),
+            (parallelism, start_first, on_failure),
+        )| {
+            Shape {
+                replicas,
+                image,
+                memory,
+                zone,
+                condition,
+                delay_secs,
+                attempts,
+                parallelism,
+                start_first,
+                on_failure,
+            }
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let availability =
+        prop_oneof![3 => Just(Availability::Active), 1 => Just(Availability::Pause), 1 => Just(Availability::Drain)];
+    let states = prop_oneof![
+        1 => Just(TaskState::Accepted),
+        1 => Just(TaskState::Ready),
+        4 => Just(TaskState::Running),
+        1 => Just(TaskState::Complete),
+        2 => Just(TaskState::Shutdown),
+        2 => Just(TaskState::Failed),
+        1 => Just(TaskState::Rejected),
+    ];
+    let any = any::<usize>;
+    prop_oneof![
+        2 => (1..6_u8, 0..2_u8).prop_map(|(memory, zone)| Step::Join { memory, zone }),
+        2 => any().prop_map(Step::FallSilent),
+        2 => any().prop_map(Step::Return),
+        2 => (any(), availability, 0..2_u8)
+            .prop_map(|(node, availability, zone)| Step::SetNode { node, availability, zone }),
+        1 => any().prop_map(Step::RemoveNode),
+        3 => shape().prop_map(Step::Create),
+        3 => (any(), shape()).prop_map(|(service, shape)| Step::Update(service, shape)),
+        3 => (any(), 0..8_u64).prop_map(|(service, replicas)| Step::Scale(service, replicas)),
+        1 => any().prop_map(Step::RemoveService),
+        1 => any().prop_map(Step::RemoveTask),
+        16 => (any(), states).prop_map(|(task, state)| Step::Report(task, state)),
+        6 => prop_oneof![4 => 0..10_u64, 1 => 10..90_000_u64].prop_map(Step::Advance),
+    ]
+}
+
+/// How much one turn may say: often less than it has to.
+fn room() -> impl Strategy<Value = Room> {
+    let full = Room::FRAME;
+    prop_oneof![
+        Just(full),
+        (1..6_usize).prop_map(move |events| Room { events, ..full }),
+        (36..200_usize).prop_map(move |bytes| Room { bytes, ..full }),
+    ]
+}
+
+/// The core, without a leader around it.
+struct Core {
+    cluster: Cluster,
+    now: Timestamp,
+    room: Room,
+    /// Nodes that give signs of life.
+    heard: Vec<NodeId>,
+    presence: Presence,
+    wakes: BTreeMap<Subject, Timestamp>,
+    frames: Vec<Vec<u8>>,
+    sessions: u128,
+}
+
+impl Core {
+    fn new(room: Room) -> Self {
+        let mut core = Self {
+            cluster: Cluster::default(),
+            now: Timestamp::from_unix_ns(1_700_000_000_000_000_000),
+            room,
+            heard: Vec::new(),
+            presence: Presence::new(),
+            wakes: BTreeMap::new(),
+            frames: Vec::new(),
+            sessions: 0,
+        };
+        let secret = || SecretText("secret".to_owned());
+        let first = InitialiseCluster {
+            cluster: ClusterId::from_bits(1),
+            spec: ClusterSpec::default(),
+            root_cert_pem: "root".to_owned(),
+            root_digest: "digest".to_owned(),
+            root_key_pem: secret(),
+            worker_token: (secret(), TOKEN),
+            manager_token: (secret(), [8; 32]),
+            node: NodeId::from_bits(1),
+            hostname: "manager".to_owned(),
+            addr: "10.0.0.1".to_owned(),
+            cert_pem: "certificate".to_owned(),
+            cert_not_after: core.now,
+        };
+        core.ask(&Actor::Manager(NodeId::from_bits(1)), &Command::InitialiseCluster(Box::new(first)));
+        core
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Join { memory, zone } => self.join(*memory, *zone),
+            Step::FallSilent(node) => {
+                let node = self.node(*node);
+                self.heard.retain(|heard| Some(*heard) != node);
+            }
+            Step::Return(node) => {
+                if let Some(node) = self.node(*node) {
+                    self.register(node, 4);
+                }
+            }
+            Step::SetNode { node, availability, zone } => {
+                let Some(node) = self.node(*node) else { return };
+                let spec = node_spec(*availability, *zone);
+                self.operator(&Command::UpdateNode { node, spec, version: None });
+            }
+            Step::RemoveNode(node) => {
+                let Some(node) = self.node(*node).filter(|node| node.bits() != 1) else { return };
+                self.operator(&Command::RemoveNode { node, force: true });
+            }
+            Step::Create(shape) => {
+                let spec = Box::new(shape.spec(&format!("service-{}", self.frames.len())));
+                self.operator(&Command::CreateService { spec, registry_auth: None });
+            }
+            Step::Update(service, shape) => {
+                let Some(service) = self.service(*service) else { return };
+                let name = self.cluster.services.get(service).map(|service| service.spec.name().to_owned());
+                let spec = Box::new(shape.spec(&name.unwrap_or_default()));
+                self.operator(&Command::UpdateService { service, spec, version: None, registry_auth: None });
+            }
+            Step::Scale(service, replicas) => {
+                let Some(service) = self.service(*service) else { return };
+                self.operator(&Command::ScaleService { service, replicas: *replicas });
+            }
+            Step::RemoveService(service) => {
+                let Some(service) = self.service(*service) else { return };
+                self.operator(&Command::RemoveService { service });
+            }
+            Step::RemoveTask(task) => {
+                let Some(task) = self.task(*task) else { return };
+                self.operator(&Command::RemoveTask { task });
+            }
+            Step::Report(task, state) => self.report(*task, *state),
+            Step::Advance(seconds) => self.advance(Duration::from_secs(*seconds)),
+        }
+    }
+
+    fn node(&self, at: usize) -> Option<NodeId> {
+        nth(self.cluster.nodes.iter().map(|(id, _)| id).collect(), at)
+    }
+
+    fn service(&self, at: usize) -> Option<ServiceId> {
+        nth(self.cluster.services.iter().map(|(id, _)| id).collect(), at)
+    }
+
+    fn task(&self, at: usize) -> Option<TaskId> {
+        nth(self.cluster.tasks.iter().map(|(id, _)| id).collect(), at)
+    }
+
+    fn operator(&mut self, command: &Command) {
+        self.ask(&Actor::Operator("user".to_owned()), command);
+    }
+
+    fn join(&mut self, memory: u8, zone: u8) {
+        let addr = "10.0.0.2".to_owned();
+        let hostname = format!("node-{}", self.frames.len());
+        let command = Command::JoinNode { secret_sha256: TOKEN, hostname, addr: addr.clone() };
+        let Some(subject) = self.ask(&Actor::Joiner(addr), &command) else { return };
+        let node: NodeId = subject.parse().expect("who joins is told its id");
+        self.operator(&Command::UpdateNode { node, spec: node_spec(Availability::Active, zone), version: None });
+        self.register(node, memory);
+    }
+
+    fn register(&mut self, node: NodeId, memory: u8) {
+        self.sessions += 1;
+        let resources =
+            Some(Resources { memory_bytes: u64::from(memory) << 30, nano_cpus: 4_000_000_000, ..Resources::default() });
+        let description =
+            Box::new(NodeDescription { resources, hostname: "host".to_owned(), ..NodeDescription::default() });
+        let session = SessionId::from_bits(self.sessions);
+        self.heard.retain(|heard| *heard != node);
+        self.heard.push(node);
+        self.hear();
+        let actor = Actor::Node { id: node, role: Role::Worker };
+        self.ask(&actor, &Command::RegisterNode { node, session, description, addr: "10.0.0.2".to_owned() });
+    }
+
+    fn report(&mut self, task: usize, state: TaskState) {
+        let assigned: Vec<_> = self.cluster.tasks.values().filter(|task| task.state >= TaskState::Assigned).collect();
+        let Some((task, node)) = nth(assigned, task).and_then(|task| Some((task.id, task.node?))) else { return };
+        let Some(session) = self.cluster.nodes.get(node).and_then(|node| node.session) else { return };
+        let container = Some(ContainerStatus { exit_code: Some(0), ..ContainerStatus::default() });
+        let status = TaskStatus { state: state.into(), at: Some(self.now), container, ..TaskStatus::default() };
+        let actor = Actor::Node { id: node, role: Role::Worker };
+        self.ask(&actor, &Command::ReportTasks { node, session, reports: vec![(task, status)] });
+    }
+
+    /// Judges a command twice, to see that the judgement depends on nothing else, and takes the turn that it begins.
+    fn ask(&mut self, actor: &Actor, command: &Command) -> Option<String> {
+        let at = self.next_stamp();
+        let judge = || {
+            let mut ctx = commands::Ctx { now: at.time, ids: IdGenerator::new(self.cluster.id(), at.index) };
+            commands::decide(&self.cluster, actor, command, &mut ctx).map(|decision| (decision, ctx.ids))
+        };
+        let (first, again) = (judge(), judge());
+        assert_eq!(first.as_ref().map(|(decision, _)| decision), again.as_ref().map(|(decision, _)| decision));
+        let (decision, ids) = first.ok()?;
+        let events = decision.events.into_iter().map(|kind| Event::by_command(0, kind)).collect();
+        self.turns(events, Touched::default(), ids);
+        decision.subject
+    }
+
+    /// Lets time pass. Before the first timer there must be nothing to say about anything.
+    fn advance(&mut self, time: Duration) {
+        let later = self.now + time;
+        while let Some(wake) = self.wakes.values().copied().min().filter(|wake| *wake <= later) {
+            self.now = self.now.max(wake);
+            self.hear();
+            let mut touched = Touched::default();
+            let due: Vec<Subject> = self.wakes.iter().filter(|(_, at)| **at <= self.now).map(|(due, _)| *due).collect();
+            for subject in due {
+                self.wakes.remove(&subject);
+                match subject {
+                    Subject::Node(node) => touched.overdue.insert(node),
+                    Subject::Service(service) => touched.services.insert(service),
+                };
+            }
+            let ids = IdGenerator::new(self.cluster.id(), self.next_stamp().index);
+            self.turns(Vec::new(), touched, ids);
+        }
+        self.now = later;
+        self.expect_rest();
+    }
+
+    fn hear(&mut self) {
+        let patience = self.cluster.spec().heartbeat_timeout();
+        self.presence.extend(self.heard.iter().map(|node| (*node, Sign { at: self.now, patience })));
+    }
+
+    fn next_stamp(&self) -> Stamp {
+        Stamp { index: self.cluster.position.index + 1, time: self.now }
+    }
+
+    /// Turns of this room, each a frame, until nothing is left; then nothing may be wrong, and there is nothing to say.
+    fn turns(&mut self, mut events: Vec<Event>, mut touched: Touched, mut ids: IdGenerator) {
+        for _ in 0..TURNS_MAX {
+            let at = self.next_stamp();
+            for event in &events {
+                self.cluster.apply_into(event, &at, &mut touched);
+            }
+            let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &self.presence };
+            let settled = settle(&mut self.cluster, touched, &mut ctx, &at, self.room);
+            events.extend(settled.events);
+            for (subject, wake) in settled.wakes {
+                match wake {
+                    Some(time) => self.wakes.insert(subject, time),
+                    None => self.wakes.remove(&subject),
+                };
+            }
+            self.conclude(std::mem::take(&mut events), at);
+            touched = settled.left;
+            ids = IdGenerator::new(self.cluster.id(), at.index + 1);
+            if touched.is_empty() {
+                assert_eq!(check::check(&self.cluster), Vec::<String>::new());
+                return self.expect_rest();
+            }
+        }
+        panic!("turns of {:?} do not come to an end; left is {touched:?}", self.room);
+    }
+
+    fn conclude(&mut self, events: Vec<Event>, at: Stamp) {
+        if events.is_empty() {
+            return;
+        }
+        let header = FrameHeader { index: at.index, log_time: at.time, ..FrameHeader::default() };
+        let frame = Frame { header, commands: Vec::new(), events };
+        self.cluster.conclude(&frame, &at);
+        self.frames.push(codec::encode_entry(&frame, Vec::new()));
+    }
+
+    /// A look at everything must find what the looks at parts of it found: nothing more to do. Only why a task waits may be
+    /// said in other words: nodes that fill up do not make it worth looking at all that waits.
+    fn expect_rest(&mut self) {
+        self.hear();
+        let (mut next, at) = (self.cluster.clone(), self.next_stamp());
+        let mut ids = IdGenerator::new(self.cluster.id(), at.index);
+        let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &self.presence };
+        let everything = Touched { everything: true, ..Touched::default() };
+        let settled = settle(&mut next, everything, &mut ctx, &at, Room::FRAME);
+        let waits = |task: &TaskId| self.cluster.tasks.get(*task).is_some_and(|task| task.waiting.is_some());
+        let said: Vec<&Event> = settled
+            .events
+            .iter()
+            .filter(|event| !matches!(&event.kind, Some(Kind::TaskPlacementFailed(failed)) if failed.tasks.iter().all(waits)))
+            .collect();
+        assert!(said.is_empty(), "a look at everything still finds {said:#?}");
+    }
+
+    /// What the frames say is the state, and a snapshot is it too.
+    fn expect_repeatable(&self) {
+        let mut replayed = Cluster::default();
+        for entry in &self.frames {
+            let sections = codec::split_entry(entry).expect("an entry can be split");
+            replayed.apply_frame(&codec::decode_frame(sections.frame).expect("a frame can be read"));
+        }
+        assert_eq!(replayed.state_hash(), self.cluster.state_hash());
+        let (read, _) =
+            snapshot::read(&snapshot::write(&self.cluster, &Keyring::default())).expect("a snapshot can be read");
+        assert_eq!(read.state_hash(), self.cluster.state_hash());
+        assert_eq!(check::check(&read), Vec::<String>::new());
+    }
+}
+
+fn nth<T: Clone>(all: Vec<T>, at: usize) -> Option<T> {
+    let place = at.checked_rem(all.len())?;
+    all.get(place).cloned()
+}
+
+fn node_spec(availability: Availability, zone: u8) -> NodeSpec {
+    let labels = [("zone".to_owned(), zone.to_string())].into();
+    let annotations = Some(Annotations { labels, ..Annotations::default() });
+    NodeSpec { availability: availability.into(), annotations, ..NodeSpec::default() }
+}
+
+impl Shape {
+    fn spec(&self, name: &str) -> ServiceSpec {
+        let container = ContainerSpec { image: format!("image:{}", self.image), ..ContainerSpec::default() };
+        let restart = RestartPolicy {
+            condition: Some(self.condition.into()),
+            delay_ns: Some(self.delay_secs * 1_000_000_000),
+            max_attempts: self.attempts,
+            ..RestartPolicy::default()
+        };
+        let constraints = self.zone.map(|zone| format!("node.labels.zone == {zone}")).into_iter().collect();
+        let mut task = TaskSpec {
+            container: Some(container),
+            restart: Some(restart),
+            placement: Some(Placement { constraints, ..Placement::default() }),
+            ..TaskSpec::default()
+        };
+        let reservations = Resources { memory_bytes: u64::from(self.memory) << 30, ..Resources::default() };
+        task.resources.get_or_insert_default().reservations = Some(reservations);
+        let order = if self.start_first { UpdateOrder::StartFirst } else { UpdateOrder::StopFirst };
+        let update = UpdateConfig {
+            parallelism: Some(self.parallelism),
+            failure_action: self.on_failure.into(),
+            order: order.into(),
+            ..UpdateConfig::default()
+        };
+        let mode = match self.replicas {
+            Some(replicas) => Mode::Replicated(ReplicatedMode { replicas }),
+            None => Mode::Global(GlobalMode {}),
+        };
+        ServiceSpec {
+            annotations: Some(Annotations { name: name.to_owned(), ..Annotations::default() }),
+            task: Some(task),
+            mode: Some(mode),
+            update: Some(update),
+            ..ServiceSpec::default()
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_core_keeps_its_promises(room in room(), steps in prop::collection::vec(step(), 1..80)) {
+        let mut core = Core::new(room);
+        for step in &steps {
+            core.take(step);
+        }
+        core.expect_repeatable();
+    }
+}
