@@ -7,7 +7,6 @@ use commands::{Command, Ctx, Decision, Rejection};
 use events::frame::{self, BYTES_HARD_MAX, BYTES_SOFT_MAX, EVENTS_MAX, FrameHash};
 use events::{CommandRecord, Event, Frame, FrameHeader, IdGenerator, Kind, NodeId, Timestamp, VolatilePayload, codec};
 use projections::{Cluster, Stamp, Touched};
-use prost::Message;
 use reconcilers::{Room, Settled, Subject};
 
 use super::{Folded, Lead, Outcome, Ticket, Wish};
@@ -103,15 +102,20 @@ impl Draft {
                 continue;
             }
             let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone() };
-            let taken = match commands::decide(&self.next, &wish.actor, &wish.command, &mut ctx) {
-                Ok(decision) => self.take(wish, decision, ctx.ids, rejected),
-                Err(rejection) => {
-                    rejected.push((wish.ticket, Outcome::Rejected(rejection)));
-                    Ok(())
+            match commands::decide(&self.next, &wish.actor, &wish.command, &mut ctx) {
+                Ok(decision) => {
+                    let bytes = decision.events.iter().map(Kind::encoded_len).sum();
+                    if bytes > BYTES_HARD_MAX {
+                        rejected.push((wish.ticket, Outcome::Rejected(too_large(&wish.command, bytes))));
+                    } else if self.bytes + bytes > BYTES_HARD_MAX {
+                        // It is the next frame's first.
+                        return queue.push_front(wish);
+                    } else {
+                        self.bytes += bytes;
+                        self.take(wish, decision, ctx.ids);
+                    }
                 }
-            };
-            if let Err(next) = taken {
-                return queue.push_front(next);
+                Err(rejection) => rejected.push((wish.ticket, Outcome::Rejected(rejection))),
             }
         }
     }
@@ -135,32 +139,17 @@ impl Draft {
         Some(Outcome::Committed { index: self.at.index, subject: record.subject.clone() })
     }
 
-    /// Applies what was decided; gives the wish back if it is for the next frame.
-    fn take(
-        &mut self,
-        wish: Wish,
-        decision: Decision,
-        ids: IdGenerator,
-        rejected: &mut Vec<(Ticket, Outcome)>,
-    ) -> Result<(), Wish> {
+    /// Applies what was decided.
+    fn take(&mut self, wish: Wish, decision: Decision, ids: IdGenerator) {
         if decision.events.is_empty() && decision.volatile.is_empty() {
             let index = self.next.position.index;
             self.unchanged.push((wish.ticket, Outcome::Committed { index, subject: decision.subject }));
-            return Ok(());
+            return;
         }
         let position = self.records.len();
-        let events: Vec<Event> = decision.events.into_iter().map(|kind| Event::by_command(position, kind)).collect();
-        let bytes: usize = events.iter().map(Message::encoded_len).sum();
-        if bytes > BYTES_HARD_MAX {
-            rejected.push((wish.ticket, Outcome::Rejected(too_large(&wish.command, bytes))));
-            return Ok(());
-        }
-        if self.bytes + bytes > BYTES_HARD_MAX {
-            return Err(wish);
-        }
         self.ids = ids;
-        self.bytes += bytes;
-        for event in events {
+        for kind in decision.events {
+            let event = Event::by_command(position, kind);
             self.next.apply_into(&event, &self.at, &mut self.touched);
             if let Some(Kind::NodeRegistered(registered)) = &event.kind {
                 self.registered.push(registered.node);
@@ -179,7 +168,6 @@ impl Draft {
             causation: None,
             subject: decision.subject,
         });
-        Ok(())
     }
 
     /// Puts right what the commands, the timers and the last turn left.
