@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use commands::{Actor, Command, Rejection, RejectionKind};
 use events::{CommandId, NodeId, SessionId, Timestamp};
 use projections::{Cluster, Keyring};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::clock::SteadyClock;
+use crate::followers::Followers;
 use crate::leader::{Effects, FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish};
 use crate::log::{LogStore, raft::TICK};
 
@@ -61,6 +62,7 @@ enum Input {
 pub struct Handle {
     inputs: SyncSender<Input>,
     published: watch::Receiver<Arc<Published>>,
+    followers: Followers,
 }
 
 impl Handle {
@@ -91,6 +93,17 @@ impl Handle {
     /// The committed state and its successors.
     pub fn states(&self) -> watch::Receiver<Arc<Published>> {
         self.published.clone()
+    }
+
+    /// Follows one node, instead of all states. Whoever follows reads the state after it began to follow, and after each
+    /// time it is woken; it is also woken when the thread ends.
+    pub fn follow(&self, node: NodeId) -> Arc<Notify> {
+        self.followers.follow(node)
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_over(&self) -> bool {
+        self.published.has_changed().is_err()
     }
 
     /// Asks the thread to end.
@@ -126,12 +139,19 @@ pub fn spawn(
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&leader)));
-    let handle = Handle { inputs: inputs.clone(), published };
+    let followers = Followers::default();
+    let handle = Handle { inputs: inputs.clone(), published, followers: followers.clone() };
     let clock = SteadyClock::starting_at(leader.cluster().position.time);
     let now = leader.cluster().position.time;
     let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
-    let driver = Driver { leader, store, inbox, inputs, publisher, callers, tickets, checkpointing, clock, now };
-    let thread = std::thread::Builder::new().name("leader".to_owned()).spawn(move || driver.run())?;
+    let driver =
+        Driver { leader, store, inbox, inputs, publisher, followers, callers, tickets, checkpointing, clock, now };
+    let thread = std::thread::Builder::new().name("leader".to_owned()).spawn(move || {
+        let followers = driver.followers.clone();
+        let result = driver.run();
+        followers.wake_all();
+        result
+    })?;
     Ok((handle, thread))
 }
 
@@ -146,6 +166,7 @@ struct Driver {
     inbox: Receiver<Input>,
     inputs: SyncSender<Input>,
     publisher: watch::Sender<Arc<Published>>,
+    followers: Followers,
     callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     tickets: Ticket,
     /// Whether a checkpoint is being written.
@@ -248,6 +269,8 @@ impl Driver {
         // Readers see a state before its caller hears of it, so that everybody reads their own writes.
         if turn.changed || advance.changed || advance.role_changed {
             self.publisher.send_replace(Arc::new(publish(&self.leader)));
+            self.followers.wake(&turn.touched);
+            self.followers.wake(&advance.touched);
         }
         self.answer(turn);
         self.answer(advance);

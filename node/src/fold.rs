@@ -7,7 +7,7 @@ use events::codec::{self, CodecError};
 use events::frame::FrameHash;
 use events::{Frame, Kind, VolatilePayload};
 use projections::snapshot::{self, SnapshotError};
-use projections::{Cluster, Keyring};
+use projections::{Cluster, Keyring, Touched};
 
 /// A state, the secrets that go with it, and the hash that the next frame has to carry.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +18,15 @@ pub struct Folded {
     pub keyring: Arc<Keyring>,
     /// Hash of the last frame; nothing before the first.
     pub last_hash: Option<FrameHash>,
+}
+
+/// What an entry brought.
+#[derive(Debug)]
+pub struct FoldedEntry {
+    /// The frame's stored bytes.
+    pub stored: Bytes,
+    /// Everything that it concerns.
+    pub touched: Touched,
 }
 
 /// Why an entry cannot be folded. The process must not go on: its state would differ from its peers'.
@@ -68,18 +77,18 @@ impl Folded {
         Ok(Self { cluster, keyring: Arc::new(keyring), last_hash })
     }
 
-    /// Folds the raft entry at `index`; returns the frame and its stored bytes.
+    /// Folds the raft entry at `index`.
     ///
     /// # Errors
     /// When it cannot be read or does not follow. The state is then unchanged.
-    pub fn fold_entry(&mut self, index: u64, entry: &Bytes) -> Result<(Frame, Bytes), FoldError> {
+    pub fn fold_entry(&mut self, index: u64, entry: &Bytes) -> Result<FoldedEntry, FoldError> {
         let codec = |source| FoldError::Codec { index, source };
         let sections = codec::split_entry(entry).map_err(codec)?;
         let volatile = codec::decode_volatile(sections.volatile).map_err(codec)?;
         let stored = entry.slice_ref(sections.frame);
-        let frame = self.fold_frame(index, &stored)?;
+        let (_, touched) = self.fold_touching(index, &stored)?;
         self.keep(volatile);
-        Ok((frame, stored))
+        Ok(FoldedEntry { stored, touched })
     }
 
     /// Keeps or destroys secrets.
@@ -94,6 +103,10 @@ impl Folded {
     /// # Errors
     /// When it cannot be read or does not follow. The state is then unchanged.
     pub fn fold_frame(&mut self, index: u64, stored: &Bytes) -> Result<Frame, FoldError> {
+        self.fold_touching(index, stored).map(|(frame, _)| frame)
+    }
+
+    fn fold_touching(&mut self, index: u64, stored: &Bytes) -> Result<(Frame, Touched), FoldError> {
         let frame = codec::decode_frame(stored).map_err(|source| FoldError::Codec { index, source })?;
         if frame.header.index != index {
             return Err(FoldError::Misplaced { index, frame: frame.header.index });
@@ -102,9 +115,9 @@ impl Folded {
             return Err(FoldError::Unchained { index });
         }
         self.compare_hashes(&frame)?;
-        self.cluster.apply_frame(&frame);
+        let touched = self.cluster.apply_frame(&frame);
         self.last_hash = Some(events::frame::hash(stored));
-        Ok(frame)
+        Ok((frame, touched))
     }
 
     /// A recorded hash is that of the state before the frame that records it.

@@ -8,6 +8,7 @@ pub mod leader;
 
 pub mod driver;
 pub mod fold;
+mod followers;
 
 pub mod core;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use commands::{Actor, Command, Rejection};
 use events::{CommandId, Id, NodeId, SessionId};
 use futures_util::Stream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use wire::v1::dispatcher_server::Dispatcher;
@@ -72,7 +72,8 @@ impl Dispatcher for DispatchApi {
         let (node, description) = (subject.node, Box::new(request.description));
         self.command(subject, Command::RegisterNode { node, session, description, addr }).await?;
         let (messages, receiver) = mpsc::channel(QUEUED_MAX);
-        let feed = Feed { context: self.context.clone(), states: self.context.core.states(), node, session, messages };
+        let bell = self.context.core.follow(node);
+        let feed = Feed { context: self.context.clone(), bell, node, session, messages };
         tokio::spawn(feed.run());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -96,14 +97,14 @@ impl Dispatcher for DispatchApi {
 /// Feeds one session with assignments until its agent is gone or another session takes its place.
 struct Feed {
     context: Context,
-    states: watch::Receiver<Arc<Published>>,
+    bell: Arc<Notify>,
     node: NodeId,
     session: SessionId,
     messages: mpsc::Sender<Result<SessionMessage, Status>>,
 }
 
 impl Feed {
-    async fn run(mut self) {
+    async fn run(self) {
         let broken = self.feed().await;
         if broken.is_err() {
             self.disconnect().await;
@@ -111,12 +112,14 @@ impl Feed {
     }
 
     /// Ends well when another session took over.
-    async fn feed(&mut self) -> Result<(), AgentGone> {
-        let state = self.states.borrow_and_update().clone();
-        self.send(Message::Welcome(self.welcome(&state))).await?;
+    async fn feed(&self) -> Result<(), AgentGone> {
+        self.send(Message::Welcome(self.welcome(&self.context.state()))).await?;
         let mut told = Told::default();
         loop {
-            let state = self.states.borrow_and_update().clone();
+            if self.context.core.is_over() {
+                return Ok(());
+            }
+            let state = self.context.state();
             let node = state.cluster.nodes.get(self.node);
             if node.is_none_or(|node| node.session != Some(self.session)) {
                 let ended = Rejection::conflict("session", "the session is over", "register again");
@@ -128,7 +131,7 @@ impl Feed {
                 self.send(Message::Assignments(set)).await?;
             }
             tokio::select! {
-                changed = self.states.changed() => if changed.is_err() { return Ok(()) },
+                () = self.bell.notified() => {}
                 () = self.messages.closed() => return Err(AgentGone),
             }
         }

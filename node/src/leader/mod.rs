@@ -76,6 +76,8 @@ pub struct Effects {
     pub answers: Vec<(Ticket, Outcome)>,
     /// Whether the committed state is a new one.
     pub changed: bool,
+    /// What is new in it.
+    pub touched: Touched,
     /// Whether this manager began or ceased to lead.
     pub role_changed: bool,
     /// What to tell other managers.
@@ -301,9 +303,14 @@ impl Leader {
             let bytes = match own {
                 Some(mut proposal) => {
                     effects.answers.append(&mut proposal.answers);
+                    effects.touched.merge(std::mem::take(&mut proposal.scope));
                     proposal.fold_into(&mut self.committed)
                 }
-                None => self.committed.fold_entry(entry.index, &entry.bytes)?.1,
+                None => {
+                    let folded = self.committed.fold_entry(entry.index, &entry.bytes)?;
+                    effects.touched.merge(folded.touched);
+                    folded.stored
+                }
             };
             frames.push(AppliedFrame { index: entry.index, bytes });
         }
