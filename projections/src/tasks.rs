@@ -192,6 +192,11 @@ pub(crate) fn desired(cluster: &mut Cluster, event: &events::TaskDesiredStateSet
             assert!(task.desired < event.desired(), "the desired state of task {} never goes back", task.id);
             task.desired = event.desired();
             task.desired_cause = Some(event.cause());
+            // No node ever had it, so nobody else will say that it is over.
+            if task.desired >= TaskState::Shutdown && task.state < TaskState::Assigned {
+                task.state = TaskState::Shutdown;
+                task.ended_at = Some(at.time);
+            }
         });
     }
 }
