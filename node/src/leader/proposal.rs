@@ -30,6 +30,8 @@ pub(super) struct Proposal {
     pub hash: FrameHash,
     /// The frame's stored bytes.
     pub stored: Bytes,
+    /// Bytes of the whole entry: the frame and the secrets that travel with it.
+    pub entry_bytes: usize,
     pub volatile: Vec<VolatilePayload>,
     /// The state after it.
     pub after: Cluster,
@@ -135,7 +137,8 @@ impl Draft {
         }
         let position = self.records.len();
         let events: Vec<Event> = decision.events.into_iter().map(|kind| Event::by_command(position, kind)).collect();
-        let bytes: usize = events.iter().map(Message::encoded_len).sum();
+        let secrets = decision.volatile.iter().map(Message::encoded_len);
+        let bytes: usize = events.iter().map(Message::encoded_len).chain(secrets).sum();
         if self.bytes + bytes > BYTES_HARD_MAX {
             rejected.push((wish.ticket, Outcome::Rejected(too_large(&wish.command, bytes))));
             return;
@@ -210,6 +213,7 @@ impl Draft {
             index: self.at.index,
             hash: frame::hash(&stored),
             stored,
+            entry_bytes: entry.len(),
             volatile: self.volatile,
             after: self.next,
             answers: self.answers,
