@@ -6,6 +6,8 @@ use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::La
 
 const PACKAGE: &str = "swarmlog.v1";
 const OWN_TYPES: [&str; 7] = ["ClusterId", "NodeId", "ServiceId", "TaskId", "SessionId", "CommandId", "Timestamp"];
+/// Messages that carry a secret: `src/discreet.rs` says how they print.
+const DISCREET: [&str; 2] = ["ContainerSpec", "VolatilePayload"];
 const FILES: [&str; 3] = ["id.proto", "spec.proto", "events.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let schema = protox::compile(FILES, ["proto"])?;
     let mut config = prost_build::Config::new();
     config.btree_map(["."]);
+    config.skip_debug(DISCREET.map(|name| format!(".{PACKAGE}.{name}")));
     config.type_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]");
     config.type_attribute(".swarmlog.v1.Event.kind", "#[serde(rename_all = \"snake_case\")]");
     config.type_attribute(".swarmlog.v1.Event.cause", "#[serde(rename_all = \"snake_case\")]");

@@ -52,6 +52,7 @@ pub(crate) fn register(
 ) -> Result<Decision, Rejection> {
     let node = member(state, id)?;
     validate::node_description(description).map_err(|fault| fault.about(&subject(id)))?;
+    validate::addr(addr).map_err(|fault| fault.about(&subject(id)))?;
     let mut decision = Decision::nothing(id);
     let open = node.session == Some(session) && node.liveness == Liveness::Ready && node.addr == addr;
     if !open {

@@ -21,6 +21,7 @@ pub(crate) fn create(
 ) -> Result<Decision, Rejection> {
     let subject = subject(spec);
     validate::service(spec).map_err(|fault| fault.about(&subject))?;
+    registry_auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
     if let Some(taken) = state.service_named(spec.name()) {
         let sentence = format!("the name {} is taken by service {}", taken.spec.name(), taken.id);
         let hint = format!("choose another name, or change that service with `swarmctl service update {}`", taken.id);
@@ -47,6 +48,7 @@ pub(crate) fn update(
     let subject = subject(&service.spec);
     in_sequence(&subject, service.version, version)?;
     validate::service(spec).map_err(|fault| fault.about(&subject))?;
+    registry_auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
     same_identity(&service.spec, spec)?;
     let key = match registry_auth {
         Some(_) => credentials_key(id),

@@ -11,6 +11,7 @@ pub mod spec;
 
 pub mod catalogue;
 pub mod codec;
+mod discreet;
 pub mod frame;
 mod json;
 
@@ -20,6 +21,7 @@ mod schema {
     include!(concat!(env!("OUT_DIR"), "/swarmlog.v1.rs"));
 }
 
+pub use discreet::Hidden;
 pub use id::{ClusterId, CommandId, Id, IdGenerator, NodeId, ServiceId, SessionId, TaskId};
 pub use json::{Named, serialize_name, serialize_optional_name};
 pub use schema::*;

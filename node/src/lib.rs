@@ -23,5 +23,6 @@ pub mod failure;
 pub mod membership;
 pub mod replay;
 pub mod run;
+pub mod seal;
 pub mod serve;
 pub mod state_dir;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use events::{CommandId, Id};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 use wire::v1::certificates_client::CertificatesClient;
 use wire::v1::{JoinRequest, RenewRequest, RootRequest};
 
@@ -15,12 +15,26 @@ use crate::agent::{Connect, ConnectError};
 use crate::clock;
 use crate::failure::{Failure, code};
 use crate::security::{
-    BootstrapError, CertificateRequest, CertificateStore, Connector, Credentials, Identity, JoinToken, fetch_root,
+    BootstrapError, CertificateRequest, CertificateStore, Connector, Credentials, Identity, IdentityError, JoinToken,
+    PendingJoin, PrivateKey, fetch_root,
 };
 
-/// Attempts to reach the manager that a node joins at, and the pause between them; SwarmKit's.
-const JOIN_ATTEMPTS: u32 = 5;
-const JOIN_PAUSE: Duration = Duration::from_secs(2);
+/// How often a joiner asks, and how long it waits in between.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Attempts in all.
+    pub attempts: u32,
+    /// The pause between two of them.
+    pub pause: Duration,
+}
+
+impl Patience {
+    /// SwarmKit's.
+    pub const OF_A_JOINER: Self = Self { attempts: 5, pause: Duration::from_secs(2) };
+}
+
+/// How long one answer may take: a manager answers a join once it is on its disk.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Pauses after a renewal that failed: they double from the first to the last.
 const RENEW_PAUSE_MIN: Duration = Duration::from_secs(5);
 const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
@@ -42,8 +56,30 @@ enum DialError {
     Address(String),
     #[error("{}", innermost(.0))]
     Transport(#[from] tonic::transport::Error),
+    #[error("no answer within {} s", ANSWER_PATIENCE.as_secs())]
+    Late,
     #[error("{}", .0.message())]
     Refused(#[from] Status),
+}
+
+impl DialError {
+    /// Whether the same call may succeed later, or has perhaps succeeded and its answer was lost.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Address(_) => false,
+            Self::Transport(_) | Self::Late => true,
+            Self::Refused(status) => matches!(
+                status.code(),
+                Code::Unavailable
+                    | Code::ResourceExhausted
+                    | Code::FailedPrecondition
+                    | Code::DeadlineExceeded
+                    | Code::Cancelled
+                    | Code::Internal
+                    | Code::Unknown
+            ),
+        }
+    }
 }
 
 /// The words of the operating system or of TLS, below tonic's "transport error".
@@ -62,6 +98,9 @@ async fn dial(addr: &str, connector: Connector) -> Result<Channel, DialError> {
 
 /// Joins the cluster whose manager is at `addr` and keeps the certificate that it gives.
 ///
+/// What is asked is kept before it is asked: however often the answer is lost, even if this process ends meanwhile, the same
+/// request is repeated and the cluster gains one node.
+///
 /// # Errors
 /// When the token is malformed or of another cluster, the manager cannot be reached, or it refuses.
 pub async fn join(
@@ -69,41 +108,70 @@ pub async fn join(
     addr: &str,
     token: &str,
     hostname: &str,
+    patience: Patience,
 ) -> Result<Identity, Failure> {
     let parsed = JoinToken::from_str(token).map_err(|error| {
         let hint = error.hint();
         Failure::new(error, hint).with_code(code::NOT_ALLOWED)
     })?;
-    let root =
-        fetch_root(&parsed, |connector| download_root(addr, connector)).await.map_err(|error| no_root(addr, error))?;
-    let connector = Connector::joiner(&root).map_err(|error| Failure::new(error, "report this as a bug"))?;
-    let channel = dial(addr, connector).await.map_err(|error| unreachable(addr, &error))?;
-    let request = CertificateRequest::new().map_err(|error| Failure::new(error, "report this as a bug"))?;
-    let join = JoinRequest {
-        id: CommandId::from_bits(rand::random()),
-        token: token.to_owned(),
-        csr_pem: request.csr_pem.clone(),
-        hostname: hostname.to_owned(),
+    let download = async |connector: Connector| {
+        let call = async |mut client: CertificatesClient<Channel>| client.get_root(RootRequest {}).await;
+        until_answered(addr, &connector, patience, call).await.map(|reply| reply.cert_pem)
     };
-    let reply =
-        CertificatesClient::new(channel).join(join).await.map_err(|status| refused(addr, &status))?.into_inner();
+    let root = fetch_root(&parsed, download).await.map_err(|error| no_root(addr, error))?;
+    let connector = Connector::joiner(&root).map_err(|error| Failure::new(error, "report this as a bug"))?;
+    let PendingJoin { id, key } = pending_join(certificates)?;
+    let request = CertificateRequest::of(key).map_err(|error| Failure::new(error, "report this as a bug"))?;
+    let csr_pem = request.csr_pem.clone();
+    let join = JoinRequest { id, token: token.to_owned(), csr_pem, hostname: hostname.to_owned() };
+    let call = async |mut client: CertificatesClient<Channel>| client.join(join.clone()).await;
+    let reply = match until_answered(addr, &connector, patience, call).await {
+        Ok(reply) => reply,
+        Err(error) if error.may_pass() => return Err(unanswered(addr, &error)),
+        Err(error) => {
+            // This request will never be let in; the next attempt is another.
+            certificates.forget_pending_join()?;
+            return Err(unreachable(addr, &error));
+        }
+    };
     certificates.save_root(&root)?;
     certificates.save(&reply.cert_pem, &request.key)?;
+    certificates.forget_pending_join()?;
     Ok(certificates.load(clock::now())?)
 }
 
-async fn download_root(addr: &str, connector: Connector) -> Result<String, DialError> {
+/// The join that was begun here before, or a new one.
+fn pending_join(certificates: &CertificateStore) -> Result<PendingJoin, Failure> {
+    if let Some(pending) = certificates.load_pending_join()? {
+        tracing::info!("going on with a join that was not answered");
+        return Ok(pending);
+    }
+    let key = PrivateKey::generate().map_err(|error| Failure::new(error, "report this as a bug"))?;
+    let pending = PendingJoin { id: CommandId::from_bits(rand::random()), key };
+    certificates.save_pending_join(&pending)?;
+    Ok(pending)
+}
+
+/// Calls the manager until it answers or the patience ends. Only what may be repeated is called so.
+async fn until_answered<T>(
+    addr: &str,
+    connector: &Connector,
+    patience: Patience,
+    call: impl AsyncFn(CertificatesClient<Channel>) -> Result<Response<T>, Status>,
+) -> Result<T, DialError> {
     let mut attempt = 1;
     loop {
-        let downloaded = async {
+        let answered = async {
             let channel = dial(addr, connector.clone()).await?;
-            Ok(CertificatesClient::new(channel).get_root(RootRequest {}).await?.into_inner().cert_pem)
+            Ok(call(CertificatesClient::new(channel)).await?.into_inner())
         };
-        match downloaded.await {
-            Err(error @ DialError::Transport(_)) if attempt < JOIN_ATTEMPTS => {
-                tracing::warn!(%error, addr, attempt, "the manager does not answer yet");
+        let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
+        match answered {
+            Err(error) if error.may_pass() && attempt < patience.attempts => {
+                let of = patience.attempts;
+                tracing::warn!(%error, addr, attempt, of, "the manager has not answered, trying again");
                 attempt += 1;
-                tokio::time::sleep(JOIN_PAUSE).await;
+                tokio::time::sleep(patience.pause).await;
             }
             result => return result,
         }
@@ -124,7 +192,18 @@ fn no_root(addr: &str, error: BootstrapError<DialError>) -> Failure {
     }
 }
 
+/// A join that may have been heard.
+fn unanswered(addr: &str, error: &DialError) -> Failure {
+    let Failure { sentence, hint, code } = unreachable(addr, error);
+    let again = "starting swarmd again goes on with the same join";
+    let hint = if hint.is_empty() { again.to_owned() } else { format!("{hint}; {again}") };
+    Failure { sentence, hint, code }
+}
+
 fn unreachable(addr: &str, error: &DialError) -> Failure {
+    if let DialError::Refused(status) = error {
+        return refused(addr, status);
+    }
     let hint = "check --join-addr, that the manager runs, and that its port (4242 by default) can be reached from here";
     Failure::new(format!("the manager at {addr} cannot be reached: {error}"), hint).with_code(code::UNREACHABLE)
 }
@@ -157,7 +236,8 @@ pub async fn keep_renewed(
             }
             Err(failure) => {
                 due = clock::now() + pause;
-                tracing::warn!(until = %credentials.identity().not_after(), "certificate not renewed: {}", failure.sentence);
+                let until = credentials.identity().not_after();
+                tracing::warn!(%until, "certificate not renewed: {} ({})", failure.sentence, failure.hint);
                 pause = (pause * 2).min(RENEW_PAUSE_MAX);
             }
         }
@@ -165,6 +245,11 @@ pub async fn keep_renewed(
 }
 
 async fn renew(credentials: &Arc<Credentials>, certificates: &CertificateStore, manager: &str) -> Result<(), Failure> {
+    let identity = credentials.identity();
+    if identity.not_after() < clock::now() {
+        // TLS would only say that an alert was received.
+        return Err(IdentityError::Expired { subject: identity.subject(), not_after: identity.not_after() }.into());
+    }
     let channel = dial(manager, Connector::member(Arc::clone(credentials))).await;
     let channel = channel.map_err(|error| unreachable(manager, &error))?;
     let request = CertificateRequest::new().map_err(|error| Failure::new(error, ""))?;
@@ -174,3 +259,6 @@ async fn renew(credentials: &Arc<Credentials>, certificates: &CertificateStore, 
     let identity = certificates.load(clock::now())?;
     credentials.replace(identity).map_err(|error| Failure::new(error, ""))
 }
+
+#[cfg(test)]
+mod tests;

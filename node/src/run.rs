@@ -20,7 +20,7 @@ use crate::config::{ExecutorKind, RunArgs};
 use crate::core::{self, Core};
 use crate::dev;
 use crate::failure::{Failure, code};
-use crate::membership::{self, MemberConnect};
+use crate::membership::{self, MemberConnect, Patience};
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError};
 use crate::serve;
 use crate::state_dir::StateDir;
@@ -80,13 +80,17 @@ async fn run_worker(
 ) -> Result<(), Failure> {
     let managers = Managers::load(state_dir, args.join_addr.clone())?;
     let identity = match certificates.load(clock::now()) {
-        Ok(identity) => identity,
+        Ok(identity) => {
+            // The process may have ended between the two.
+            certificates.forget_pending_join()?;
+            identity
+        }
         Err(IdentityError::Missing(_)) => {
             let token = args.join_token.as_deref().ok_or_else(|| {
                 let hint = "`swarmctl cluster inspect` on a manager shows the token for --join-token";
                 Failure::new("a join token is needed to join a cluster", hint).with_code(code::USAGE)
             })?;
-            membership::join(certificates, &managers.first, token, &hostname).await?
+            membership::join(certificates, &managers.first, token, &hostname, Patience::OF_A_JOINER).await?
         }
         Err(error) => return Err(error.into()),
     };

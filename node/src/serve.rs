@@ -19,6 +19,9 @@ use crate::security::{self, Credentials};
 /// Largest message that a caller may send: a report of many tasks, or a service with all that its spec may hold.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Largest request for a certificate. Anybody may send one, so it is small: a token, a request in PEM, a name.
+const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
+
 /// Takes the port of the remote API, before anything is written anywhere.
 ///
 /// # Errors
@@ -67,7 +70,8 @@ pub async fn remote(
 ) -> Result<(), tonic::transport::Error> {
     let dispatcher =
         DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let certificates = CertificatesServer::new(CertificateApi::new(context));
+    let certificates =
+        CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
     let incoming = security::incoming(listener, credentials);
     let server = Server::builder().add_service(dispatcher).add_service(certificates);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await

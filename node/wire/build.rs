@@ -5,12 +5,16 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 
 const PACKAGE: &str = "swarmlog.wire.v1";
 
+/// Messages that carry a secret: `src/discreet.rs` says how they print.
+const DISCREET: [&str; 5] = ["JoinRequest", "JoinTokens", "CreateService", "UpdateService", "Assignment"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=../../events/proto");
     let schema = protox::compile(["control.proto", "node.proto"], ["proto", "../../events/proto"])?;
     let mut config = tonic_prost_build::configure()
         .btree_map(".")
+        .skip_debug(DISCREET.map(|name| format!(".{PACKAGE}.{name}")))
         .extern_path(".swarmlog.v1", "::events")
         .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]");
     for (path, attribute) in schema.file.iter().filter(|file| file.package() == PACKAGE).flat_map(named_enums) {

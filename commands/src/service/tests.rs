@@ -97,6 +97,19 @@ fn credentials_are_kept_apart_from_the_spec_and_destroyed_with_the_service() {
 }
 
 #[test]
+fn credentials_have_a_limit_and_are_not_repeated() {
+    let mut story = Story::with_worker();
+    let longest = "s".repeat(validate::CREDENTIALS_BYTES_MAX);
+    let too_long = format!("{longest}s");
+    let refused = story.refuse(&operator(), create(&web(), Some(&too_long)));
+    assert_eq!(refused.kind, RejectionKind::Exhausted);
+    assert_eq!(refused.sentence, "the registry credentials have 65537 bytes, and may have 65536");
+    story.accept(&operator(), create(&web(), Some(&longest)));
+    let id = story.state.service_named("web").expect("the service").id;
+    assert_eq!(story.refuse(&operator(), update(id, &web(), None, Some(&too_long))).kind, RejectionKind::Exhausted);
+}
+
+#[test]
 fn no_user_names_a_secret_of_the_cluster() {
     let mut story = Story::with_worker();
     let id = story.service(&with_key(&web(), "root-ca/key"));

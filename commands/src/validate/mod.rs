@@ -19,17 +19,21 @@ mod rollout;
 use events::ServiceSpec;
 use prost::Message;
 
-use crate::{Rejection, RejectionKind};
+use crate::{Rejection, RejectionKind, SecretText};
 
 pub(crate) use cluster::cluster;
 pub use image::{IMAGE_HINT, is_image_reference};
 pub(crate) use name::{hostname, is_service_name};
-pub(crate) use node::{node_description, node_spec};
+pub(crate) use node::{addr, node_description, node_spec};
 
 /// Most replicas of one service: each is a task, which takes up to 1 KiB of every manager's memory.
 pub(crate) const REPLICAS_MAX: u64 = 1_000_000;
 /// Largest service spec in bytes: an update holds it twice in one frame's soft limit.
 const SPEC_BYTES_MAX: usize = 512 * 1024;
+
+/// Longest registry credentials in bytes. Docker sends the base64 of a small JSON object; the longest known, with a cloud's
+/// token in it, have some 8 KiB.
+pub(crate) const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 
 /// What is wrong with a part of a spec; the caller knows whose spec it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +101,17 @@ pub(crate) fn replicas(count: u64) -> Verdict {
     if count > REPLICAS_MAX {
         let sentence = format!("{count} replicas are more than a service may have: {REPLICAS_MAX}");
         return Err(Fault::new(RejectionKind::Exhausted, sentence, "split the work over several services"));
+    }
+    Ok(())
+}
+
+/// Judges registry credentials, whose form is the registry's affair.
+pub(crate) fn credentials(auth: &SecretText) -> Verdict {
+    let bytes = auth.0.len();
+    if bytes > CREDENTIALS_BYTES_MAX {
+        let sentence = format!("the registry credentials have {bytes} bytes, and may have {CREDENTIALS_BYTES_MAX}");
+        let hint = "send the base64 of one AuthConfig in JSON, as in Docker's X-Registry-Auth header";
+        return Err(Fault::new(RejectionKind::Exhausted, sentence, hint));
     }
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! What operators want of nodes, and what nodes say of themselves.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use events::{Availability, NodeDescription, NodeSpec, Role};
 use prost::Message;
 
 use super::{Fault, Verdict, known, name, resources};
+use crate::text::quote;
 
 /// Largest description of a node in bytes; every manager keeps one for each node.
 const DESCRIPTION_BYTES_MAX: usize = 64 * 1024;
@@ -24,6 +27,26 @@ pub(crate) fn node_description(description: &NodeDescription) -> Verdict {
     let hint = "give the node's engine fewer labels, plugins or generic resources";
     within(description.encoded_len(), DESCRIPTION_BYTES_MAX, "description", hint)?;
     description.resources.as_ref().map_or(Ok(()), resources::offered)
+}
+
+/// Judges where a node says that it can be reached: `host:port`, or the bare address that a manager saw it come from. Every
+/// manager keeps it, and people read it in tables.
+pub(crate) fn addr(addr: &str) -> Verdict {
+    if addr.parse::<IpAddr>().is_ok() || is_host_and_port(addr) {
+        return Ok(());
+    }
+    let hint = "advertise the node as host:port, such as 10.0.0.2:4242 (`swarmd --advertise-remote-api`)";
+    Err(Fault::invalid(format!("{} is not an address of the form host:port", quote(addr)), hint))
+}
+
+fn is_host_and_port(addr: &str) -> bool {
+    let Some((host, port)) = addr.rsplit_once(':') else { return false };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match bracketed {
+        Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+        None => !host.contains(':') && name::hostname(host).is_ok(),
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 fn within(bytes: usize, bytes_max: usize, what: &str, hint: &str) -> Verdict {
@@ -51,6 +74,22 @@ mod tests {
         assert!(annotated("", &"k".repeat(SPEC_BYTES_MAX)).is_err());
         assert!(node_spec(&NodeSpec { role: 5, ..Default::default() }).is_err());
         assert!(node_spec(&NodeSpec { availability: 5, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port_or_is_one_that_a_manager_saw() {
+        let longest = format!("{}:65535", "h".repeat(253));
+        for sound in ["10.0.0.2:4242", "db-1.example:1", "[::1]:4242", "10.0.0.2", "::1", &longest] {
+            assert_eq!(addr(sound), Ok(()), "{sound}");
+        }
+        let too_long = format!("{}:1", "h".repeat(254));
+        for unsound in
+            ["", "db-1", ":4242", "db-1:", "db-1:0", "db-1:65536", "db-1:http", "a b:1", "::1:4242:x", &too_long]
+        {
+            let fault = addr(unsound).expect_err(unsound);
+            assert_eq!(fault.kind, crate::RejectionKind::Invalid);
+            assert!(fault.sentence.ends_with("is not an address of the form host:port"), "{}", fault.sentence);
+        }
     }
 
     #[test]

@@ -3,18 +3,25 @@
 //! A file is replaced by renaming, so it is whole or absent after the process dies at any moment. Nothing is synced: after
 //! a power cut a file may be old or damaged, and that is enough. The executor's calls are idempotent, so an old state only
 //! repeats a step; a damaged file is set aside, and the managers assign the task again.
+//!
+//! A spec may hold secrets in its environment, and an assignment the registry's credentials. So each file is sealed for its
+//! task with a data key of the agent's own, which lies beside the directory. Without that key all files are as good as
+//! damaged: they are set aside, a new key is made, and what runs is adopted when the managers assign it again.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use events::{TaskId, TaskState, TaskStatus};
+use events::{Id, TaskId, TaskState, TaskStatus};
 use prost::Message;
-use sha2::{Digest, Sha256};
 use wire::v1::Assignment;
 
-const DIGEST_BYTES: usize = 8;
+use crate::seal::{Seal, SealError, data_key};
+
+/// Ends the name of the key's file: `worker.key` beside `worker`.
+const KEY: &str = "key";
 /// Ends the name of a file that is still being written.
 const UNFINISHED: &str = "new";
 /// Ends the name of a file that could not be read.
@@ -36,24 +43,34 @@ pub(super) struct Record {
 
 /// Why the memory cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}", path.display())]
-pub struct StoreError {
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub enum StoreError {
+    /// A file cannot be used.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's words.
+        source: io::Error,
+    },
+    /// Nothing can be sealed.
+    #[error("{0}")]
+    Seal(#[from] SealError),
 }
 
 /// The files of one agent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Store {
     dir: PathBuf,
+    seal: Arc<Seal>,
 }
 
 /// What was found when the memory was opened.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) records: Vec<Record>,
-    /// One sentence for each file that was set aside.
+    /// One sentence for each file that was set aside, and for a key that is gone.
     pub(super) damage: Vec<String>,
 }
 
@@ -61,8 +78,8 @@ impl Store {
     /// Opens the memory in `dir`, which is made if it is not there, and reads all of it.
     pub(super) fn open(dir: &Path) -> Result<(Self, Found), StoreError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("create", dir))?;
-        let store = Self { dir: dir.to_owned() };
         let mut found = Found::default();
+        let store = Self { dir: dir.to_owned(), seal: Arc::new(open_seal(dir, &mut found)?) };
         for entry in fs::read_dir(dir).map_err(failed("read", dir))? {
             let path = entry.map_err(failed("read", dir))?.path();
             match path.extension().and_then(|end| end.to_str()) {
@@ -79,12 +96,11 @@ impl Store {
         let path = self.path(record.assignment.task);
         let unfinished = path.with_extension(UNFINISHED);
         let body = sparing_credentials(record).encode_to_vec();
+        let sealed = self.seal.seal(&place(record.assignment.task), &[], &body)?;
         let write = || -> io::Result<()> {
-            // The spec may hold secrets in its environment.
             let mut options = fs::OpenOptions::new();
             let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-            file.write_all(&digest(&body))?;
-            file.write_all(&body)?;
+            file.write_all(&sealed)?;
             fs::rename(&unfinished, &path)
         };
         write().map_err(failed("write", &path))
@@ -103,10 +119,17 @@ impl Store {
         self.dir.join(task.to_string())
     }
 
+    fn read(&self, path: &Path) -> Result<Record, String> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let task: TaskId = name.parse().map_err(|_| "its name is no task's".to_owned())?;
+        let sealed = fs::read(path).map_err(|error| error.to_string())?;
+        let body = self.seal.open(&place(task), sealed).ok_or("it is not what was sealed for this task")?;
+        Record::decode(body).map_err(|error| error.to_string())
+    }
+
     fn take_in(&self, path: &Path, found: &mut Found) -> Result<(), StoreError> {
-        match read(path) {
-            Ok(record) if self.path(record.assignment.task) == path => found.records.push(record),
-            Ok(_) => found.damage.push(set_aside(path, "it is another task's")?),
+        match self.read(path) {
+            Ok(record) => found.records.push(record),
             Err(why) => found.damage.push(set_aside(path, &why)?),
         }
         Ok(())
@@ -122,13 +145,31 @@ fn sparing_credentials(record: &Record) -> Record {
     record
 }
 
-fn read(path: &Path) -> Result<Record, String> {
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    let (expected, body) = bytes.split_first_chunk::<DIGEST_BYTES>().ok_or("it is too short")?;
-    if *expected != digest(body) {
-        return Err("its checksum does not match".to_owned());
-    }
-    Record::decode(body).map_err(|error| error.to_string())
+/// The seal with the key beside `dir`; with a new one where there is none that can be used.
+fn open_seal(dir: &Path, found: &mut Found) -> Result<Seal, StoreError> {
+    let path = dir.with_extension(KEY);
+    let key = match data_key(&path, false) {
+        Err(SealError::KeyMissing(_)) => {
+            if fs::read_dir(dir).map_err(failed("read", dir))?.next().is_some() {
+                found.damage.push(format!("the data key {} is missing: {KEYLESS}", path.display()));
+            }
+            data_key(&path, true)?
+        }
+        Err(SealError::KeyDamaged { reason, .. }) => {
+            found.damage.push(format!("{}: {KEYLESS}", set_aside(&path, reason)?));
+            data_key(&path, true)?
+        }
+        key => key?,
+    };
+    Ok(Seal::new(&key)?)
+}
+
+/// What the loss of the key means.
+const KEYLESS: &str = "what was kept of tasks cannot be read, and the managers assign them again; containers run on";
+
+/// What a record is sealed for: its task, so that no file can stand in for another.
+fn place(task: TaskId) -> [u8; 16] {
+    task.bits().to_be_bytes()
 }
 
 fn set_aside(path: &Path, why: &str) -> Result<String, StoreError> {
@@ -137,14 +178,8 @@ fn set_aside(path: &Path, why: &str) -> Result<String, StoreError> {
     Ok(format!("{} is damaged ({why}): kept as {} and not used", path.display(), aside.display()))
 }
 
-fn digest(body: &[u8]) -> [u8; DIGEST_BYTES] {
-    let mut short = [0; DIGEST_BYTES];
-    short.copy_from_slice(&Sha256::digest(body)[..DIGEST_BYTES]);
-    short
-}
-
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| StoreError { action, path: path.to_owned(), source }
+    move |source| StoreError::File { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -152,7 +187,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    use events::{Id, Timestamp};
+    use events::{ContainerSpec, ServiceSpec, TaskSpec, Timestamp};
 
     fn record(task: u128, state: TaskState) -> Record {
         let assignment = Assignment {
@@ -169,10 +204,20 @@ mod tests {
         Store::open(dir).expect("a store")
     }
 
+    /// The directory of an agent's files, which needs room for a key beside it.
+    fn worker() -> (tempfile::TempDir, PathBuf) {
+        let state_dir = tempfile::tempdir().expect("a directory");
+        let dir = state_dir.path().join("worker");
+        (state_dir, dir)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("a file").permissions().mode() & 0o777
+    }
+
     #[test]
     fn what_is_saved_is_found_again() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let dir = dir.path().join("worker");
+        let (_state_dir, dir) = worker();
         let (store, found) = open(&dir);
         assert!(found.records.is_empty());
         for state in [TaskState::Accepted, TaskState::Preparing] {
@@ -187,19 +232,68 @@ mod tests {
     }
 
     #[test]
-    fn files_are_private_and_keep_credentials_for_the_pull_only() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (store, _) = open(dir.path());
+    fn files_are_sealed_private_and_keep_credentials_for_the_pull_only() {
+        let (_state_dir, dir) = worker();
+        let (store, _) = open(&dir);
+        let mut pulling = record(1, TaskState::Preparing);
+        let container = ContainerSpec { env: vec!["PASSWORD=the-marker".into()], ..ContainerSpec::default() };
+        let task = TaskSpec { container: Some(container), ..TaskSpec::default() };
+        pulling.assignment.spec = ServiceSpec { task: Some(task), ..ServiceSpec::default() };
+        store.save(&pulling).expect("saved");
+        let path = store.path(TaskId::from_bits(1));
+        assert_eq!((mode(&path), mode(&dir), mode(&dir.with_extension(KEY))), (0o600, 0o700, 0o600));
+        let stored = fs::read(&path).expect("a file");
+        for secret in ["the-marker", "credentials"] {
+            assert!(!stored.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+        }
+        assert_eq!(open(&dir).1.records, [pulling]);
+
         store.save(&record(1, TaskState::Ready)).expect("saved");
-        let mode = fs::metadata(store.path(TaskId::from_bits(1))).expect("a file").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(open(dir.path()).1.records[0].assignment.registry_auth, None);
+        assert_eq!(open(&dir).1.records[0].assignment.registry_auth, None);
+    }
+
+    #[test]
+    fn a_file_of_another_task_is_not_taken_for_this_ones() {
+        let (_state_dir, dir) = worker();
+        let (store, _) = open(&dir);
+        store.save(&record(1, TaskState::Running)).expect("saved");
+        fs::copy(store.path(TaskId::from_bits(1)), store.path(TaskId::from_bits(2))).expect("copied");
+        let (_, found) = open(&dir);
+        assert_eq!((found.records, found.damage.len()), (vec![without_credentials(1)], 1));
+    }
+
+    fn without_credentials(task: u128) -> Record {
+        sparing_credentials(&record(task, TaskState::Running))
+    }
+
+    #[test]
+    fn without_its_key_every_file_is_set_aside_and_the_next_ones_are_kept_again() {
+        for (words, missing) in [("is missing", true), ("is damaged (it is empty)", false)] {
+            let (_state_dir, dir) = worker();
+            let (store, _) = open(&dir);
+            for task in [1, 2] {
+                store.save(&record(task, TaskState::Running)).expect("saved");
+            }
+            let key = dir.with_extension(KEY);
+            fs::write(&key, b"").expect("written");
+            if missing {
+                fs::remove_file(&key).expect("removed");
+            }
+            let (store, found) = open(&dir);
+            assert_eq!((found.records.len(), found.damage.len()), (0, 3), "the key, and two files");
+            let sentence = &found.damage[0];
+            assert!(sentence.contains(words) && sentence.contains(&key.display().to_string()), "{sentence}");
+            assert!(sentence.ends_with(KEYLESS), "{sentence}");
+            store.save(&record(3, TaskState::Running)).expect("saved");
+            let (_, found) = open(&dir);
+            assert_eq!((found.records, found.damage.len()), (vec![without_credentials(3)], 0));
+        }
     }
 
     #[test]
     fn any_damage_sets_the_file_aside_and_spares_the_others() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (store, _) = open(dir.path());
+        let (_state_dir, dir) = worker();
+        let (store, _) = open(&dir);
         let path = store.path(TaskId::from_bits(1));
         store.save(&record(1, TaskState::Running)).expect("saved");
         let whole = fs::read(&path).expect("a file");
@@ -208,8 +302,8 @@ mod tests {
         for bytes in [&[][..], &whole[..4], &whole[..whole.len() - 1], &flipped] {
             fs::write(&path, bytes).expect("written");
             store.save(&record(2, TaskState::Running)).expect("saved");
-            let (_, found) = open(dir.path());
-            assert_eq!(found.records, open(dir.path()).1.records, "set aside for good");
+            let (_, found) = open(&dir);
+            assert_eq!(found.records, open(&dir).1.records, "set aside for good");
             assert_eq!(found.records.len(), 1);
             let [sentence] = &found.damage[..] else { panic!("one damage, not {:?}", found.damage) };
             assert!(sentence.contains(&path.display().to_string()), "{sentence}");
@@ -219,13 +313,13 @@ mod tests {
 
     #[test]
     fn a_write_that_was_cut_off_leaves_the_older_record() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (store, _) = open(dir.path());
+        let (_state_dir, dir) = worker();
+        let (store, _) = open(&dir);
         store.save(&record(1, TaskState::Preparing)).expect("saved");
         fs::write(store.path(TaskId::from_bits(1)).with_extension(UNFINISHED), b"half").expect("written");
-        let (_, found) = open(dir.path());
+        let (_, found) = open(&dir);
         assert_eq!((found.records.len(), found.damage.len()), (1, 0));
-        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 1);
+        assert_eq!(fs::read_dir(&dir).expect("a directory").count(), 1);
     }
 
     #[test]
@@ -233,7 +327,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("worker");
         fs::write(&file, b"").expect("written");
-        let error = Store::open(&file).expect_err("a file is no directory").to_string();
+        let error = Store::open(&file).err().expect("a file is no directory").to_string();
         assert!(error.starts_with(&format!("cannot create {}", file.display())), "{error}");
     }
 }

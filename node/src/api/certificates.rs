@@ -2,18 +2,18 @@
 //! it needs a clock and randomness, and is then noted in the log.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, NodeId, Role};
+use events::{CommandId, Id, NodeId, Role};
 use projections::settings::ROOT_KEY;
+use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 use wire::v1::certificates_server::Certificates;
 use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
 
 use crate::clock;
 use crate::driver::{Published, Request as CoreRequest};
-use crate::security::{Allowed, Authority, Issued, JoinToken, Peer, Subject};
+use crate::security::{Allowed, Authority, AuthorityError, Issued, JoinToken, Peer, RequestedKey, Subject};
 
 use super::{Context, refusal, status};
 
@@ -56,8 +56,10 @@ impl Certificates for CertificateApi {
         let JoinRequest { id, token, csr_pem, hostname } = request.into_inner();
         let token = JoinToken::from_str(&token)
             .map_err(|error| status(Rejection::invalid("join token", error.to_string(), error.hint())))?;
-        // A request that cannot be signed must not leave a node behind.
-        check_request(&self.context.state(), &csr_pem)?;
+        // A request that cannot be signed must not leave a node behind; but nothing is signed for whom nobody let in.
+        let state = self.context.state();
+        let key = authority(&state)?.judge(&csr_pem, clock::now()).map_err(unfit)?;
+        let id = repeatable(id, &token, &key);
         let command = Command::JoinNode { secret_sha256: token.secret_sha256(), hostname, addr: addr.clone() };
         let request = CoreRequest { id, actor: Actor::Joiner(addr), command, reason: None, correlation: None };
         let (_, subject) = refusal::execute(&self.context, request).await?;
@@ -84,21 +86,35 @@ impl Certificates for CertificateApi {
     }
 }
 
-fn check_request(state: &Arc<Published>, csr_pem: &str) -> Result<(), Status> {
-    let nobody = Subject { node: NodeId::default(), role: Role::Worker, cluster: state.cluster.id() };
-    sign(state, nobody, csr_pem).map(|_| ())
+/// The id under which a join is remembered. It stands for the same answer only if the token and the key are the same too:
+/// the first answer is given before the token is judged again, and no other may get it by knowing an id.
+fn repeatable(id: CommandId, token: &JoinToken, key: &RequestedKey) -> CommandId {
+    let parts = Sha256::new().chain_update(id.bits().to_be_bytes()).chain_update(token.secret_sha256());
+    let digest = parts.chain_update(key.as_bytes()).finalize();
+    let bits = digest.first_chunk::<16>().copied().unwrap_or_default();
+    CommandId::from_bits(u128::from_be_bytes(bits))
 }
 
-fn sign(state: &Published, subject: Subject, csr_pem: &str) -> Result<Issued, Status> {
+fn authority(state: &Published) -> Result<Authority, Status> {
     let key =
         state.keyring.text(ROOT_KEY).ok_or_else(|| broken("this manager does not have the root's key".to_owned()))?;
     let authority = Authority::from_pem(&state.cluster.settings.root_cert_pem, key);
-    let authority = authority.map_err(|error| broken(error.to_string()))?;
+    authority.map_err(|error| broken(error.to_string()))
+}
+
+fn sign(state: &Published, subject: Subject, csr_pem: &str) -> Result<Issued, Status> {
     let expiry = state.cluster.spec().cert_expiry();
-    authority.sign(csr_pem, subject, clock::now(), expiry).map_err(|error| {
-        let hint = "send a certificate request in PEM form, signed with its own key";
-        status(Rejection::invalid("certificate request", error.to_string(), hint))
-    })
+    authority(state)?.sign(csr_pem, subject, clock::now(), expiry).map_err(unfit)
+}
+
+fn unfit(error: AuthorityError) -> Status {
+    match error {
+        AuthorityError::Request(_) => {
+            let hint = "send a certificate request in PEM form, signed with its own key";
+            status(Rejection::invalid("certificate request", error.to_string(), hint))
+        }
+        other => broken(other.to_string()),
+    }
 }
 
 fn broken(why: String) -> Status {

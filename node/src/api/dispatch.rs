@@ -7,6 +7,7 @@ use commands::{Actor, Command, Rejection};
 use events::{CommandId, Id, NodeId, SessionId};
 use futures_util::Stream;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use wire::v1::dispatcher_server::Dispatcher;
@@ -19,6 +20,7 @@ use crate::driver::{Published, Request as CoreRequest};
 use crate::security::{Allowed, Peer, Subject};
 
 use super::assignments::Told;
+use super::registrations::Registrations;
 use super::{Context, jittered, refusal, status};
 
 /// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
@@ -27,12 +29,13 @@ const QUEUED_MAX: usize = 4;
 /// The service that agents hold their sessions with.
 pub struct DispatchApi {
     context: Context,
+    registrations: Registrations,
 }
 
 impl DispatchApi {
     /// The service of this manager.
     pub fn new(context: Context) -> Self {
-        Self { context }
+        Self { context, registrations: Registrations::new() }
     }
 
     /// The node that calls, by its certificate, and the host that it calls from. Its port says nothing: each connection has
@@ -66,6 +69,7 @@ impl Dispatcher for DispatchApi {
 
     async fn session(&self, request: Request<RegisterRequest>) -> Result<Response<Self::SessionStream>, Status> {
         let (subject, host) = self.node(&request)?;
+        self.registrations.admit(subject.node, Instant::now()).map_err(status)?;
         let request = request.into_inner();
         let session = SessionId::from_bits(rand::random());
         let addr = request.advertise_addr.unwrap_or(host);

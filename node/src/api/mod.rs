@@ -7,6 +7,7 @@ pub mod control;
 mod dispatch;
 pub mod events;
 pub mod refusal;
+mod registrations;
 pub mod views;
 
 pub use certificates::CertificateApi;

@@ -383,7 +383,7 @@ impl Lead {
     fn push(&mut self, proposal: Proposal) {
         self.tip = proposal.after.clone();
         self.last_hash = Some(proposal.hash);
-        self.pending_bytes += proposal.stored.len();
+        self.pending_bytes += proposal.entry_bytes;
         self.left = proposal.left.clone();
         self.timers.set(&proposal.wakes);
         self.pending.push_back(proposal);
@@ -392,7 +392,7 @@ impl Lead {
     /// The proposal that was committed at this index, if it is this leader's own.
     fn take_committed(&mut self, index: u64) -> Option<Proposal> {
         let proposal = self.pending.pop_front_if(|proposal| proposal.index == index)?;
-        self.pending_bytes -= proposal.stored.len();
+        self.pending_bytes -= proposal.entry_bytes;
         Some(proposal)
     }
 }

@@ -7,6 +7,7 @@ use commands::{Command, Ctx, Decision, Rejection};
 use events::frame::{self, BYTES_HARD_MAX, BYTES_SOFT_MAX, EVENTS_MAX, FrameHash};
 use events::{CommandRecord, Event, Frame, FrameHeader, IdGenerator, Kind, NodeId, Timestamp, VolatilePayload, codec};
 use projections::{Cluster, Stamp, Touched};
+use prost::Message;
 use reconcilers::{Room, Settled, Subject};
 
 use super::{Folded, Lead, Outcome, Ticket, Wish};
@@ -31,6 +32,8 @@ pub(super) struct Proposal {
     pub hash: FrameHash,
     /// The frame's stored bytes.
     pub stored: Bytes,
+    /// Bytes of the whole entry: the frame and the secrets that travel with it.
+    pub entry_bytes: usize,
     pub volatile: Vec<VolatilePayload>,
     /// The state after it.
     pub after: Cluster,
@@ -104,7 +107,8 @@ impl Draft {
             let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone() };
             match commands::decide(&self.next, &wish.actor, &wish.command, &mut ctx) {
                 Ok(decision) => {
-                    let bytes = decision.events.iter().map(Kind::encoded_len).sum();
+                    let secrets = decision.volatile.iter().map(Message::encoded_len);
+                    let bytes = decision.events.iter().map(Kind::encoded_len).chain(secrets).sum();
                     if bytes > BYTES_HARD_MAX {
                         rejected.push((wish.ticket, Outcome::Rejected(too_large(&wish.command, bytes))));
                     } else if self.bytes + bytes > BYTES_HARD_MAX {
@@ -218,6 +222,7 @@ impl Draft {
             index: self.at.index,
             hash: frame::hash(&stored),
             stored,
+            entry_bytes: entry.len(),
             volatile: self.volatile,
             after: self.next,
             answers: self.answers,

@@ -77,6 +77,18 @@ impl Key {
     }
 }
 
+/// Where a value belongs, as it is sealed: the table's name, padded, and the key.
+pub fn place(table: Table, key: Key) -> [u8; PLACE_BYTES] {
+    let mut place = [0; PLACE_BYTES];
+    let name = table.name().as_bytes();
+    place[..name.len()].copy_from_slice(name);
+    place[PLACE_BYTES - Key::BYTES..].copy_from_slice(&key.encode());
+    place
+}
+
+/// The longest table name and a key.
+const PLACE_BYTES: usize = 16 + Key::BYTES;
+
 /// One step of a [`Batch`].
 #[derive(Debug, Clone)]
 pub enum Change {

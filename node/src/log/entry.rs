@@ -2,6 +2,7 @@
 //! protobuf library, and raft's types do not leave the driver.
 
 use bytes::Bytes;
+use events::discreet;
 use events::frame::FrameHash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ pub enum EntryKind {
 }
 
 /// One entry of the raft log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its index; the log has no gaps.
     pub index: u64,
@@ -34,6 +35,9 @@ pub struct Entry {
     /// What it carries, opaque here.
     pub payload: Bytes,
 }
+
+// A frame's entry has secrets in its second section, and in the environment of its specs.
+discreet! { Entry shows [index, term, kind] hides [payload] }
 
 impl Entry {
     /// What is stored before the payload. The index is not: the key is the index, and the value is sealed with it.
@@ -122,13 +126,15 @@ pub struct Applied {
 }
 
 /// A frame for history.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AppliedFrame {
     /// The index of its raft entry.
     pub index: u64,
     /// The frame's stored bytes.
     pub bytes: Bytes,
 }
+
+discreet! { AppliedFrame shows [index] hides [bytes] }
 
 /// The last raft entry that was cut; raft still asks for its term.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::disk::Table;
+use crate::seal::SealError;
 
 /// Why the log cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +128,19 @@ impl LogError {
             | Self::Initialized
             | Self::NotInitialized
             | Self::Consensus(_) => None,
+        }
+    }
+}
+
+impl From<SealError> for LogError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::KeyMissing(path) => Self::KeyMissing(path),
+            SealError::KeyDamaged { path, reason } => Self::KeyDamaged { path, reason },
+            SealError::File { action, path, source } => Self::File { action, path, source },
+            SealError::Crypto(action) => {
+                Self::Storage { action, reason: "the cryptographic library refused".to_owned() }
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::LogError;
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
-use super::seal::Seal;
 use super::store::Store;
+use crate::seal::Seal;
 
 /// A log on a [`MemoryDisk`].
 pub type MemoryStore = Store<MemoryDisk>;

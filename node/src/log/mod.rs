@@ -23,7 +23,6 @@ pub mod memory;
 pub mod raft;
 mod recover;
 pub mod rocks;
-pub mod seal;
 pub mod store;
 mod tail;
 
@@ -175,10 +174,13 @@ pub struct CheckpointHead {
 }
 
 /// A snapshot of the projections.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// What it stands for.
     pub head: CheckpointHead,
     /// The projections, in a form that is theirs.
     pub bytes: Vec<u8>,
 }
+
+// The keyring is in it.
+events::discreet! { Checkpoint shows [head] hides [bytes] }

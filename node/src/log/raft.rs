@@ -12,6 +12,7 @@ use std::time::Duration;
 use ::raft::eraftpb;
 use ::raft::{Config, RawNode, ReadOnlyOption, Ready, StateRole};
 use bytes::Bytes;
+use events::discreet;
 use protobuf::Message as _;
 
 use self::adapter::{Adapter, from_raft, to_hard_state};
@@ -68,7 +69,7 @@ pub enum RoleChange {
 }
 
 /// A committed entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Committed {
     /// Its index.
     pub index: u64,
@@ -78,14 +79,19 @@ pub struct Committed {
     pub bytes: Bytes,
 }
 
+// Its second section holds secrets, and what it proposes their specs' environments.
+discreet! { Committed shows [index, term] hides [bytes] }
+
 /// A message to another manager, opaque to everything in between.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// The raft id of the manager that it is for.
     pub to: u64,
     /// What its [`Consensus::step`] takes.
     pub bytes: Vec<u8>,
 }
+
+discreet! { Message shows [to] hides [bytes] }
 
 /// Why a proposal was not taken. Nothing of it is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -14,8 +14,8 @@ use rocksdb::{
 use super::LogError;
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
 use super::mark::{self, Mark};
-use super::seal::{Seal, data_key};
 use super::store::Store;
+use crate::seal::{Seal, data_key};
 
 /// Bytes in memory before a table's newest values become a file. Small, as a manager should be; at 20,000 commands a
 /// second a buffer still lasts about a second.

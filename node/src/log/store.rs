@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::chain::{Chain, damaged};
-use super::disk::{Batch, Change, Disk, Durability, Key, Table};
+use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
 use super::entry::{Applied, AppliedFrame, Cut, Entry, HardState, Membership, decode_record, encode_record};
-use super::seal::Seal;
 use super::tail::{Budget, Tail};
 use super::{Checkpoint, CheckpointHead, Loaded, LogError, LogStore};
+use crate::seal::Seal;
 
 /// The records of [`Table::Meta`]. Numbers are never used again.
 pub(super) const HARD_STATE: Key = Key::at(1);
@@ -49,7 +49,7 @@ impl<D: Disk> Store<D> {
     }
 
     pub(super) fn put(&self, table: Table, key: Key, head: &[u8], body: &[u8]) -> Result<Change, LogError> {
-        Ok(Change::Put { table, key, value: self.seal.seal(table, key, head, body)? })
+        Ok(Change::Put { table, key, value: self.seal.seal(&place(table, key), head, body)? })
     }
 
     pub(super) fn put_record<T: Serialize>(&self, table: Table, key: Key, record: &T) -> Result<Change, LogError> {
@@ -57,7 +57,7 @@ impl<D: Disk> Store<D> {
     }
 
     pub(super) fn unseal(&self, table: Table, key: Key, sealed: Vec<u8>) -> Result<Bytes, LogError> {
-        self.seal.open(table, key, sealed).ok_or_else(|| LogError::Damaged {
+        self.seal.open(&place(table, key), sealed).ok_or_else(|| LogError::Damaged {
             table,
             index: key.index,
             reason: "the value is not what was sealed there with this data key".into(),

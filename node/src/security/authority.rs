@@ -31,6 +31,9 @@ pub(super) const BACKDATE: Duration = Duration::from_secs(3_600);
 /// Length of an ECDSA P-256 public key: one byte of form, two coordinates.
 const P256_POINT_BYTES: usize = 65;
 
+/// Longest request that is looked at; one with a P-256 key and no names has some 400 bytes. Anybody may send one.
+const REQUEST_BYTES_MAX: usize = 4 * 1024;
+
 /// Length of a serial number: 126 random bits.
 const SERIAL_BYTES: usize = 16;
 
@@ -49,6 +52,17 @@ pub struct Issued {
     pub not_after: Timestamp,
     /// Its serial number, in hexadecimal.
     pub serial: String,
+}
+
+/// The public key that a sound request is about: two requests for it are of the same asker.
+#[derive(Debug)]
+pub struct RequestedKey(PublicKey);
+
+impl RequestedKey {
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
 }
 
 /// Why an authority cannot be made or does not sign.
@@ -115,6 +129,18 @@ impl Authority {
         &self.key
     }
 
+    /// Whether this authority would sign the request now, without signing: the key that it would certify.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign).
+    pub fn judge(&self, csr_pem: &str, now: Timestamp) -> Result<RequestedKey, AuthorityError> {
+        let public_key = requested_key(csr_pem)?;
+        if self.root.not_after() <= now {
+            return Err(AuthorityError::Expired(self.root.not_after()));
+        }
+        Ok(RequestedKey(public_key))
+    }
+
     /// Issues a certificate that speaks for `subject` to the holder of the key behind `csr_pem`.
     ///
     /// Of the request only the public key counts, once its signature proves that the asker holds the private half: names,
@@ -127,10 +153,7 @@ impl Authority {
         now: Timestamp,
         expiry: Duration,
     ) -> Result<Issued, AuthorityError> {
-        let public_key = requested_key(csr_pem)?;
-        if self.root.not_after() <= now {
-            return Err(AuthorityError::Expired(self.root.not_after()));
-        }
+        let public_key = self.judge(csr_pem, now)?.0;
         let not_after = whole_seconds(now + expiry.max(NODE_EXPIRY_MIN)).min(self.root.not_after());
         let serial = random_serial()?;
         let mut params = node_params(subject)?;
@@ -151,6 +174,9 @@ impl fmt::Debug for Authority {
 
 /// The public key of a request whose signature is right.
 fn requested_key(csr_pem: &str) -> Result<PublicKey, AuthorityError> {
+    if csr_pem.len() > REQUEST_BYTES_MAX {
+        return Err(AuthorityError::Request("it is longer than 4 KiB"));
+    }
     let request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(|error| match error {
         rcgen::Error::InvalidCertificationRequestSignature => AuthorityError::Request("its signature is wrong"),
         rcgen::Error::UnsupportedExtension => AuthorityError::Request("it asks for an unknown extension"),
@@ -290,6 +316,9 @@ mod tests {
         for broken in ["", "hello", &good[..good.len() / 2]] {
             assert_eq!(refusal(broken), text);
         }
+
+        let long = format!("{good}{}", "\n".repeat(REQUEST_BYTES_MAX));
+        assert_eq!(refusal(&long), "the certificate request is not valid: it is longer than 4 KiB");
 
         let other = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
         let other =

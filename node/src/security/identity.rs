@@ -28,7 +28,11 @@ pub struct CertificateRequest {
 impl CertificateRequest {
     /// A new key and the request for its certificate.
     pub fn new() -> Result<Self, KeyError> {
-        let key = PrivateKey::generate()?;
+        Self::of(PrivateKey::generate()?)
+    }
+
+    /// A request for a key that was made before.
+    pub fn of(key: PrivateKey) -> Result<Self, KeyError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         let csr_pem =
@@ -110,7 +114,7 @@ impl IdentityError {
             Self::File { .. } => "check the owner and the mode of the state directory, and whether its disk is full",
             Self::NotYetValid { .. } => "check this machine's clock",
             Self::Expired { .. } => {
-                "if the clock is right, remove the node from the cluster and join again with a token"
+                "check this machine's clock; if it is right, `swarmctl node rm` the node on a manager, then empty its state directory and join again with --join-addr and --join-token"
             }
             Self::Certificate { .. } | Self::Key(_) | Self::KeyMismatch | Self::Untrusted(_) => {
                 "restore the certificates directory, or delete it and join again with a token"

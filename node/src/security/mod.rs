@@ -29,7 +29,7 @@ mod loopback;
 mod testing;
 
 pub use authorise::{Allowed, Gate, Refusal};
-pub use authority::{Authority, AuthorityError, Issued, NODE_EXPIRY_DEFAULT, NODE_EXPIRY_MIN};
+pub use authority::{Authority, AuthorityError, Issued, NODE_EXPIRY_DEFAULT, NODE_EXPIRY_MIN, RequestedKey};
 pub use bootstrap::{BootstrapError, fetch_root};
 pub use certificate::CertificateError;
 pub use connector::Connector;
@@ -38,7 +38,7 @@ pub use key::{KeyError, PrivateKey};
 pub use listener::{Connection, incoming, incoming_local};
 pub use peer::Peer;
 pub use root::RootCertificate;
-pub use store::CertificateStore;
+pub use store::{CertificateStore, PendingJoin};
 pub use subject::Subject;
 pub use tls::Credentials;
 pub use tokens::{JoinToken, ParseTokenError, WrongRoot, digest_of};

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use events::Timestamp;
+use events::{CommandId, Timestamp};
 use zeroize::Zeroizing;
 
 use super::{Identity, IdentityError, PrivateKey, RootCertificate};
@@ -18,11 +18,22 @@ const DIRECTORY: &str = "certificates";
 const ROOT_CERTIFICATE: &str = "swarm-root-ca.crt";
 pub(super) const NODE_CERTIFICATE: &str = "swarm-node.crt";
 const NODE_KEY: &str = "swarm-node.key";
+/// What a join under way must repeat, should its answer be lost.
+const PENDING_JOIN: &str = "join.pending";
 
 /// The certificates of one node on disk.
 #[derive(Debug, Clone)]
 pub struct CertificateStore {
     directory: PathBuf,
+}
+
+/// A request to join that has not been answered: repeated as it is, it makes one node, even after a restart.
+#[derive(Debug)]
+pub struct PendingJoin {
+    /// The id of the command.
+    pub id: CommandId,
+    /// The key that the certificate will be for.
+    pub key: PrivateKey,
 }
 
 /// One durable change of the directory.
@@ -54,6 +65,33 @@ impl CertificateStore {
             }
             other => other,
         }
+    }
+
+    /// The join that was begun and not answered; nothing if there is none, or what was kept of it is damaged.
+    pub fn load_pending_join(&self) -> Result<Option<PendingJoin>, IdentityError> {
+        let Some(text) = self.read(PENDING_JOIN)? else { return Ok(None) };
+        let parts =
+            text.split_once('\n').and_then(|(id, key)| Some((id.parse().ok()?, PrivateKey::from_pem(key).ok()?)));
+        Ok(parts.map(|(id, key)| PendingJoin { id, key }))
+    }
+
+    /// Keeps what a join must repeat. Comes before its first attempt.
+    pub fn save_pending_join(&self, join: &PendingJoin) -> Result<(), IdentityError> {
+        let text = Zeroizing::new(format!("{}\n{}", join.id, *join.key.to_pem()));
+        self.write_beside(PENDING_JOIN, text.as_bytes(), 0o600)?;
+        self.put_in_place(PENDING_JOIN)
+    }
+
+    /// Forgets a join that was answered; the next one is another.
+    pub fn forget_pending_join(&self) -> Result<(), IdentityError> {
+        let path = self.directory.join(PENDING_JOIN);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path, error)),
+            Ok(()) | Err(_) => {}
+        }
+        // Nothing is left of a node that was not let in; the directory of one that was is not empty, and stays.
+        let _ = fs::remove_dir(&self.directory);
+        Ok(())
     }
 
     /// The root certificate that the node trusts, if it has one yet.
@@ -186,6 +224,26 @@ mod tests {
         names.sort();
         assert_eq!(names, [NODE_CERTIFICATE, NODE_KEY, ROOT_CERTIFICATE], "nothing temporary is left");
         assert!(matches!(disk.store.load(NOW + DAY * 91), Err(IdentityError::Expired { .. })));
+    }
+
+    #[test]
+    fn a_join_under_way_is_kept_until_it_is_forgotten() {
+        let disk = Disk::new();
+        assert!(disk.store.load_pending_join().expect("nothing").is_none());
+        let join = PendingJoin { id: events::Id::from_bits(9), key: PrivateKey::generate().expect("a key") };
+        disk.store.save_pending_join(&join).expect("saved");
+        let again = disk.store.load_pending_join().expect("read").expect("a join");
+        assert_eq!((again.id, again.key.to_pem()), (join.id, join.key.to_pem()));
+        let path = disk.path(PENDING_JOIN);
+        assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+        let whole = fs::read(&path).expect("a file");
+        for damaged in [&b""[..], b"\xff\n", &whole[..whole.len() / 2]] {
+            fs::write(&path, damaged).expect("damaged");
+            assert!(disk.store.load_pending_join().expect("read").is_none(), "a damaged one is begun anew");
+        }
+        disk.store.forget_pending_join().expect("forgotten");
+        disk.store.forget_pending_join().expect("forgotten already");
+        assert!(!path.exists());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod v1 {
 }
 
 mod client;
+mod discreet;
 mod json;
 mod refusal;
 

@@ -78,6 +78,8 @@ pub struct TaskMachine {
     desired: TaskState,
     withdrawn: bool,
     removed: bool,
+    /// Why the task will have failed once its container has stopped.
+    failing: Option<String>,
     in_flight: Option<Call>,
     retry: Option<Retry>,
     retry_delay: Duration,
@@ -102,6 +104,7 @@ impl TaskMachine {
             desired,
             withdrawn: false,
             removed: false,
+            failing: None,
             in_flight: None,
             retry: None,
             retry_delay: RETRY_DELAY_FIRST,
@@ -154,7 +157,7 @@ impl TaskMachine {
                     self.fail(TaskState::Failed, error, now);
                 }
             },
-            Outcome::Stopped(container) => self.succeed(TaskState::Shutdown, container, now),
+            Outcome::Stopped(container) => self.stopped(container, now),
             Outcome::Removed => self.removed = true,
             Outcome::Failed(..) => {}
         }
@@ -196,6 +199,7 @@ impl TaskMachine {
         Situation {
             desired: self.desired,
             withdrawn: self.withdrawn,
+            failing: self.failing.is_some(),
             state: self.status.state(),
             in_flight: self.in_flight,
             retry: self.retry,
@@ -232,10 +236,27 @@ impl TaskMachine {
         self.status.error = error;
     }
 
+    fn stopped(&mut self, container: Option<ContainerStatus>, now: Timestamp) {
+        match self.failing.take() {
+            Some(error) if self.desired < TaskState::Shutdown => {
+                self.status.container = container.or(self.status.container.take());
+                self.fail(TaskState::Failed, error, now);
+            }
+            Some(_) | None => self.succeed(TaskState::Shutdown, container, now),
+        }
+    }
+
     fn failed(&mut self, call: Call, failure: Failure, now: Timestamp) {
         match failure {
             // A removal has no state to fail into, and the container must go.
             Failure::Fatal(_) if call == Call::Remove => self.retry_later(call, now),
+            // The container may run on, so nothing has ended: a task in its place could run beside it.
+            Failure::Fatal(error) if call == Call::Shutdown => {
+                self.retry_later(call, now);
+                self.note_error(shortened(error));
+            }
+            // Nobody knows whether the container runs on. A task that nobody can watch has failed, but only once it stands.
+            Failure::Fatal(error) if call == Call::Wait => self.failing = Some(shortened(error)),
             Failure::Fatal(error) => {
                 let error = shortened(error);
                 let rejected = self.status.state() < TaskState::Starting;
@@ -250,11 +271,18 @@ impl TaskMachine {
                     return self.failed(call, Failure::Fatal(error), now);
                 }
                 // While a task runs, an engine that is away is the node's trouble and not the task's.
-                if self.status.state() < TaskState::Running && self.status.error != error {
-                    self.status.error = error;
-                    self.reported = false;
+                if self.status.state() < TaskState::Running {
+                    self.note_error(error);
                 }
             }
+        }
+    }
+
+    /// Why the task does not go on, for the managers; the same reason is no news.
+    fn note_error(&mut self, error: String) {
+        if self.status.error != error {
+            self.status.error = error;
+            self.reported = false;
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Situation {
     pub desired: TaskState,
     /// Whether the assignment was taken back: then the container must go, whatever is desired.
     pub withdrawn: bool,
+    /// Whether the task can no longer be watched: its container must have stopped before it counts as failed.
+    pub failing: bool,
     /// How far the task is.
     pub state: TaskState,
     /// The call under way.
@@ -83,7 +85,7 @@ fn wanted(task: &Situation) -> Step {
     if task.state.is_terminal() {
         return if task.withdrawn { Step::Call(Call::Remove) } else { Step::Rest };
     }
-    if task.withdrawn || task.desired >= TaskState::Shutdown {
+    if task.withdrawn || task.failing || task.desired >= TaskState::Shutdown {
         return Step::Call(Call::Shutdown);
     }
     let enter_if_more_is_wanted = |next| if task.state < task.desired { Step::Enter(next) } else { Step::Rest };
@@ -127,7 +129,7 @@ mod tests {
     const CALLS: [Call; 5] = [Call::Prepare, Call::Start, Call::Wait, Call::Shutdown, Call::Remove];
 
     fn idle(state: TaskState, desired: TaskState) -> Situation {
-        Situation { desired, withdrawn: false, state, in_flight: None, retry: None, removed: false }
+        Situation { desired, withdrawn: false, failing: false, state, in_flight: None, retry: None, removed: false }
     }
 
     /// One letter a step: what an idle task does, for a table that fits the eye.
@@ -183,6 +185,14 @@ mod tests {
             });
             assert_eq!(String::from_iter(steps), "XXXXXXXXRRRRRR", "desired {desired:?}");
         }
+    }
+
+    #[test]
+    fn a_task_that_is_failing_is_stopped_unless_it_has_ended() {
+        let steps = STATES.map(|state| {
+            letter(step(&Situation { failing: true, ..idle(state, TaskState::Running) }, Timestamp::default()))
+        });
+        assert_eq!(String::from_iter(steps), "XXXXXXXX......");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use node::clock;
-use node::security::{CertificateStore, Connector, Credentials};
+use node::security::{Authority, CertificateRequest, CertificateStore, Connector, Credentials, NODE_EXPIRY_DEFAULT};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use wire::v1::certificates_client::CertificatesClient;
@@ -134,4 +135,33 @@ fn a_damaged_certificate_is_named() {
     assert!(foreign.load(clock::now()).is_ok());
     std::fs::copy(foreign_file, &file).expect("copied");
     start().refused(8, "does not belong to its certificate");
+}
+
+#[test]
+fn a_worker_whose_certificate_expired_is_told_the_way_back() {
+    let mut cluster = Cluster::start(Executor::Process, &["w1"]);
+    cluster.end("w1");
+    // As if it had been away for the certificate's 90 days: the same node, and a key and a root that fit.
+    let certificates = CertificateStore::new(&cluster.state_dir("w1"));
+    let subject = certificates.load(clock::now()).expect("an identity").subject();
+    let past = clock::now() - Duration::from_secs(91 * 24 * 3_600);
+    let authority = Authority::generate(past).expect("an authority");
+    let request = CertificateRequest::new().expect("a request");
+    let issued = authority.sign(&request.csr_pem, subject, past, NODE_EXPIRY_DEFAULT).expect("a certificate");
+    certificates.save_root(authority.root()).expect("saved");
+    certificates.save(&issued.cert_pem, &request.key).expect("saved");
+
+    let start = |cluster: &Cluster| run(Command::new(program("swarmd")).args(cluster.flags("w1")));
+    start(&cluster).refused(8, &format!("the certificate of {subject} expired at {}", issued.not_after));
+    // What the hint says: out, and in again as another node.
+    let node = subject.node.to_string();
+    cluster.until("the node to be down and removed", || cluster.swarmctl(&format!("node rm {node}")).code == 0);
+    std::fs::remove_dir_all(cluster.state_dir("w1")).expect("emptied");
+    let (address, token) = (cluster.address().to_owned(), cluster.token("worker"));
+    cluster.add("w1", &["--join-addr", &address, "--join-token", &token]);
+    cluster.until("the worker to be back as another node", || {
+        let nodes = cluster.list("node ls");
+        let ready = nodes.iter().filter(|listed| listed["state"] == "ready").count();
+        ready == 2 && nodes.iter().all(|listed| listed["id"] != node.as_str())
+    });
 }

@@ -209,6 +209,25 @@ async fn a_forgotten_task_leaves_no_file() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_key_costs_nothing_once_a_manager_is_there() {
+    let mut scene = Scene::assigned(vec![assignment(1, "web"), assignment(2, "sim/slow-pull")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.manager.reported(id(2), TaskState::Preparing).await;
+    scene.stop_agent().await;
+    std::fs::remove_file(scene.dir.path().join("worker.key")).expect("removed");
+    scene.start_agent();
+    scene.manager.registered(2).await;
+    let running = Assignment { state: TaskState::Running.into(), ..assignment(1, "web") };
+    let preparing = Assignment { state: TaskState::Preparing.into(), ..assignment(2, "sim/slow-pull") };
+    scene.manager.send(complete(vec![running, preparing])).await;
+    scene.manager.reported(id(2), TaskState::Running).await;
+    scene.executor.end(id(1), 3);
+    let ended = scene.manager.reported(id(1), TaskState::Failed).await;
+    assert_eq!(ended.container.and_then(|container| container.exit_code), Some(3), "it was adopted");
+    assert_eq!([1, 2].map(|task| scene.executor.starts(id(task))), [1, 1], "no task runs twice");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_damaged_file_costs_nothing_once_a_manager_is_there() {
     let mut scene = Scene::assigned(vec![assignment(1, "web")]).await;
     scene.manager.reported(id(1), TaskState::Running).await;

@@ -123,7 +123,6 @@ fn every_state_and_call_has_its_outcome() {
     let cases = [
         (TaskState::Preparing, fatal(Call::Prepare), TaskState::Rejected, "rejected", "no such thing"),
         (TaskState::Starting, fatal(Call::Start), TaskState::Failed, "failed", "no such thing"),
-        (TaskState::Running, fatal(Call::Wait), TaskState::Failed, "failed", "no such thing"),
         (TaskState::Running, exited(0), TaskState::Complete, "finished", ""),
         (TaskState::Running, exited(3), TaskState::Failed, "failed", "task: non-zero exit (3)"),
         (TaskState::Running, oom, TaskState::Failed, "failed", "task: non-zero exit (137): out of memory"),
@@ -165,6 +164,61 @@ fn a_stop_gives_up_what_is_under_way() {
             assert_eq!(reports[0].container.as_ref().expect("a container").container_id, "d");
         }
     }
+}
+
+#[test]
+fn a_stop_that_the_engine_refuses_is_tried_again_and_its_words_are_shown() {
+    for state in [TaskState::Preparing, TaskState::Starting, TaskState::Running] {
+        let mut machine = at(state, ms(0));
+        machine.assign(TaskState::Shutdown, state);
+        assert_eq!(drive(&mut machine, ms(0)).0, [Call::Shutdown]);
+        let mut now = ms(2_000);
+        for (pause_s, told) in [(1, 1), (2, 0), (4, 0), (8, 0), (16, 0), (30, 0), (30, 0)] {
+            machine.finished(Outcome::Failed(Call::Shutdown, Failure::Fatal("cannot kill it".into())), now);
+            let again = now + Duration::from_secs(pause_s);
+            let (calls, reports, wake_at) = drive(&mut machine, now);
+            assert_eq!((calls, wake_at), (vec![], Some(again)), "{state:?}");
+            assert_eq!(reports.len(), told, "{state:?}: the same words are no news");
+            for report in reports {
+                assert_eq!((report.state(), report.error.as_str()), (state, "cannot kill it"), "it has not ended");
+            }
+            assert_eq!(drive(&mut machine, again).0, [Call::Shutdown]);
+            now = again;
+        }
+        machine.finished(Outcome::Stopped(Some(container("c"))), now);
+        let (_, reports, _) = drive(&mut machine, now);
+        assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Shutdown, ""));
+    }
+}
+
+#[test]
+fn a_task_that_cannot_be_watched_fails_only_once_its_container_has_stopped() {
+    let mut machine = at(TaskState::Running, ms(0));
+    machine.finished(Outcome::Failed(Call::Wait, Failure::Fatal("no such thing".into())), ms(10));
+    assert_eq!(drive(&mut machine, ms(10)), (vec![Call::Shutdown], vec![], None));
+    machine.finished(Outcome::Failed(Call::Shutdown, Failure::Fatal("cannot kill it".into())), ms(20));
+    let (calls, reports, wake_at) = drive(&mut machine, ms(20));
+    assert_eq!((calls, wake_at), (vec![], Some(ms(1020))));
+    assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Running, "cannot kill it"));
+    assert_eq!(drive(&mut machine, ms(1020)).0, [Call::Shutdown]);
+    let end = ContainerStatus { exit_code: Some(137), ..container("c") };
+    machine.finished(Outcome::Stopped(Some(end.clone())), ms(1030));
+    let (calls, reports, wake_at) = drive(&mut machine, ms(1030));
+    assert_eq!((calls, wake_at), (vec![], None));
+    assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Failed, "no such thing"));
+    assert_eq!(reports[0].container, Some(end));
+}
+
+#[test]
+fn a_task_that_cannot_be_watched_and_is_to_stop_has_just_stopped() {
+    let mut machine = at(TaskState::Running, ms(0));
+    machine.finished(Outcome::Failed(Call::Wait, Failure::Fatal("no such thing".into())), ms(10));
+    drive(&mut machine, ms(10));
+    machine.assign(TaskState::Shutdown, TaskState::Running);
+    assert_eq!(drive(&mut machine, ms(11)).0, [], "the stop under way will do");
+    machine.finished(Outcome::Stopped(None), ms(20));
+    let (_, reports, _) = drive(&mut machine, ms(20));
+    assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Shutdown, ""));
 }
 
 #[test]

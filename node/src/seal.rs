@@ -1,14 +1,14 @@
-//! Sealing at rest: every value of the log is encrypted and authenticated with AES-256-GCM under a data key of this
-//! manager alone. The key lies in a file of its own beside the database (mode 0600); wrapping that file is where an unlock
-//! key will come in.
+//! Sealing at rest: values are encrypted and authenticated with AES-256-GCM under a data key of this node alone. The log
+//! seals every value so, the agent every record. A key lies in a file of its own beside what it seals (mode 0600); wrapping
+//! that file is where an unlock key will come in.
 //!
-//! A value is bound to its table and key, so values cannot be swapped; that a whole value was put back to an older one at
-//! the same place is for the hash chain to notice.
+//! A value is bound to its place, so values cannot be swapped; that a whole value was put back to an older one at the same
+//! place is for its owner to notice: the log has its hash chain.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -16,16 +16,40 @@ use aws_lc_rs::rand;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::LogError;
-use super::disk::{Key, Table};
-
 /// Bytes of a data key.
 const KEY_BYTES: usize = 32;
 /// First byte of a key file: the key follows as it is.
 const PLAIN_KEY: u8 = 1;
 const TAG_BYTES: usize = 16;
-/// The longest table name and a key.
-const PLACE_BYTES: usize = 16 + Key::BYTES;
+
+/// Why nothing can be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// There is no key file, and none may be made.
+    #[error("the data key {path} is missing", path = .0.display())]
+    KeyMissing(PathBuf),
+    /// The key file does not hold a key.
+    #[error("the data key {path} is damaged: {reason}", path = .path.display())]
+    KeyDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The key file could not be used.
+    #[error("cannot {action} {path}: {source}", path = .path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// The operating system has no randomness to give, or the cipher failed.
+    #[error("cannot {0}: the cryptographic library refused")]
+    Crypto(&'static str),
+}
 
 /// Seals and opens values with one data key.
 pub struct Seal {
@@ -38,8 +62,8 @@ impl Seal {
     ///
     /// # Errors
     /// When the operating system has no randomness to give.
-    pub fn new(data_key: &[u8; KEY_BYTES]) -> Result<Self, LogError> {
-        let key = UnboundKey::new(&AES_256_GCM, data_key).map_err(|_| crypto_failed("set up the log's cipher"))?;
+    pub fn new(data_key: &[u8; KEY_BYTES]) -> Result<Self, SealError> {
+        let key = UnboundKey::new(&AES_256_GCM, data_key).map_err(|_| SealError::Crypto("set up the cipher"))?;
         Ok(Self { key: LessSafeKey::new(key), nonces: Mutex::new(Nonces::draw()?) })
     }
 
@@ -47,35 +71,26 @@ impl Seal {
     ///
     /// # Errors
     /// When the operating system has no randomness to give.
-    pub fn seal(&self, table: Table, key: Key, head: &[u8], body: &[u8]) -> Result<Vec<u8>, LogError> {
+    pub fn seal(&self, place: &[u8], head: &[u8], body: &[u8]) -> Result<Vec<u8>, SealError> {
         let nonce = self.nonces.lock().unwrap_or_else(PoisonError::into_inner).issue()?;
         let mut sealed = Vec::with_capacity(NONCE_LEN + head.len() + body.len() + TAG_BYTES);
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(head);
         sealed.extend_from_slice(body);
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.key.seal_in_place_separate_tag(nonce, place(table, key), &mut sealed[NONCE_LEN..]);
-        sealed.extend_from_slice(tag.map_err(|_| crypto_failed("seal a value"))?.as_ref());
+        let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(place), &mut sealed[NONCE_LEN..]);
+        sealed.extend_from_slice(tag.map_err(|_| SealError::Crypto("seal a value"))?.as_ref());
         Ok(sealed)
     }
 
     /// Opens what was sealed for this place; nothing if it is damaged, from another place, or sealed with another key.
-    pub fn open(&self, table: Table, key: Key, mut sealed: Vec<u8>) -> Option<Bytes> {
+    pub fn open(&self, place: &[u8], mut sealed: Vec<u8>) -> Option<Bytes> {
         let (nonce, ciphertext) = sealed.split_first_chunk_mut::<NONCE_LEN>()?;
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let plain_bytes = self.key.open_in_place(nonce, place(table, key), ciphertext).ok()?.len();
+        let plain_bytes = self.key.open_in_place(nonce, Aad::from(place), ciphertext).ok()?.len();
         sealed.truncate(NONCE_LEN + plain_bytes);
         Some(Bytes::from(sealed).slice(NONCE_LEN..))
     }
-}
-
-/// Where a value belongs, as the cipher's associated data: the table's name, padded, and the key.
-fn place(table: Table, key: Key) -> Aad<[u8; PLACE_BYTES]> {
-    let mut place = [0; PLACE_BYTES];
-    let name = table.name().as_bytes();
-    place[..name.len()].copy_from_slice(name);
-    place[PLACE_BYTES - Key::BYTES..].copy_from_slice(&key.encode());
-    Aad::from(place)
 }
 
 /// Nonces that never repeat under one key: a random prefix for each run of the process, then a counter. Cheaper than a
@@ -89,13 +104,13 @@ struct Nonces {
 const COUNTER_BYTES: usize = 4;
 
 impl Nonces {
-    fn draw() -> Result<Self, LogError> {
+    fn draw() -> Result<Self, SealError> {
         let mut prefix = [0; NONCE_LEN - COUNTER_BYTES];
-        rand::fill(&mut prefix).map_err(|_| crypto_failed("draw random bytes"))?;
+        rand::fill(&mut prefix).map_err(|_| SealError::Crypto("draw random bytes"))?;
         Ok(Self { prefix, used: 0 })
     }
 
-    fn issue(&mut self) -> Result<[u8; NONCE_LEN], LogError> {
+    fn issue(&mut self) -> Result<[u8; NONCE_LEN], SealError> {
         if self.used == u32::MAX {
             *self = Self::draw()?;
         }
@@ -111,20 +126,20 @@ impl Nonces {
 ///
 /// # Errors
 /// When the file is damaged, cannot be read or written, or is missing and must not be made.
-pub fn data_key(path: &Path, may_create: bool) -> Result<Zeroizing<[u8; KEY_BYTES]>, LogError> {
+pub fn data_key(path: &Path, may_create: bool) -> Result<Zeroizing<[u8; KEY_BYTES]>, SealError> {
     match File::open(path) {
         Ok(file) => read_key(path, file),
         Err(error) if error.kind() == ErrorKind::NotFound && may_create => create_key(path),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(LogError::KeyMissing(path.to_owned())),
-        Err(source) => Err(LogError::File { action: "read", path: path.to_owned(), source }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(SealError::KeyMissing(path.to_owned())),
+        Err(source) => Err(SealError::File { action: "read", path: path.to_owned(), source }),
     }
 }
 
-fn read_key(path: &Path, file: File) -> Result<Zeroizing<[u8; KEY_BYTES]>, LogError> {
-    let damaged = |reason| LogError::KeyDamaged { path: path.to_owned(), reason };
+fn read_key(path: &Path, file: File) -> Result<Zeroizing<[u8; KEY_BYTES]>, SealError> {
+    let damaged = |reason| SealError::KeyDamaged { path: path.to_owned(), reason };
     let mut stored = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 2));
     // One byte more than a key, so that a longer file shows.
-    file.take(KEY_BYTES as u64 + 2).read_to_end(&mut stored).map_err(|source| LogError::File {
+    file.take(KEY_BYTES as u64 + 2).read_to_end(&mut stored).map_err(|source| SealError::File {
         action: "read",
         path: path.to_owned(),
         source,
@@ -138,9 +153,9 @@ fn read_key(path: &Path, file: File) -> Result<Zeroizing<[u8; KEY_BYTES]>, LogEr
 }
 
 /// Written aside, synced, renamed, and the directory synced: after a crash there is a whole key or none.
-fn create_key(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, LogError> {
+fn create_key(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, SealError> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
-    rand::fill(key.as_mut_slice()).map_err(|_| crypto_failed("draw random bytes"))?;
+    rand::fill(key.as_mut_slice()).map_err(|_| SealError::Crypto("draw random bytes"))?;
     let aside = path.with_extension("key.new");
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
@@ -150,12 +165,8 @@ fn create_key(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, LogError> {
         fs::rename(&aside, path)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     })();
-    written.map_err(|source| LogError::File { action: "create", path: path.to_owned(), source })?;
+    written.map_err(|source| SealError::File { action: "create", path: path.to_owned(), source })?;
     Ok(key)
-}
-
-fn crypto_failed(action: &'static str) -> LogError {
-    LogError::Storage { action, reason: "the cryptographic library refused".into() }
 }
 
 #[cfg(test)]
@@ -172,22 +183,23 @@ mod tests {
     #[test]
     fn a_value_opens_only_where_it_was_sealed() {
         let seal = seal();
-        let sealed = seal.seal(Table::History, Key::at(5), b"head", b"body").unwrap();
-        assert_eq!(seal.open(Table::History, Key::at(5), sealed.clone()).as_deref(), Some(b"headbody".as_slice()));
-        assert_eq!(seal.open(Table::History, Key::at(6), sealed.clone()), None);
-        assert_eq!(seal.open(Table::History, Key { index: 5, part: 1 }, sealed.clone()), None);
-        assert_eq!(seal.open(Table::Raft, Key::at(5), sealed), None);
+        let sealed = seal.seal(b"history 5", b"head", b"body").unwrap();
+        assert_eq!(seal.open(b"history 5", sealed.clone()).as_deref(), Some(b"headbody".as_slice()));
+        assert_eq!(seal.open(b"history 6", sealed.clone()), None);
+        assert_eq!(seal.open(b"", sealed.clone()), None);
+        let other = Seal::new(&[8; KEY_BYTES]).unwrap();
+        assert_eq!(other.open(b"history 5", sealed), None);
     }
 
     #[test]
     fn every_flipped_bit_and_every_cut_shows() {
         let seal = seal();
-        let sealed = seal.seal(Table::Raft, Key::at(1), b"", b"a frame").unwrap();
+        let sealed = seal.seal(b"place", b"", b"a frame").unwrap();
         for at in 0..sealed.len() {
             let mut damaged = sealed.clone();
             damaged[at] ^= 1;
-            assert_eq!(seal.open(Table::Raft, Key::at(1), damaged), None, "byte {at}");
-            assert_eq!(seal.open(Table::Raft, Key::at(1), sealed[..at].to_vec()), None, "cut at {at}");
+            assert_eq!(seal.open(b"place", damaged), None, "byte {at}");
+            assert_eq!(seal.open(b"place", sealed[..at].to_vec()), None, "cut at {at}");
         }
     }
 
@@ -195,7 +207,7 @@ mod tests {
     fn sealed_bytes_hide_the_value_and_differ_each_time() {
         let seal = seal();
         let secret = b"a word that nobody may read";
-        let sealed: BTreeSet<_> = (0..100).map(|_| seal.seal(Table::Raft, Key::at(1), b"", secret).unwrap()).collect();
+        let sealed: BTreeSet<_> = (0..100).map(|_| seal.seal(b"place", b"", secret).unwrap()).collect();
         assert_eq!(sealed.len(), 100);
         assert!(sealed.iter().all(|bytes| !bytes.windows(6).any(|window| window == &secret[..6])));
     }
@@ -213,7 +225,7 @@ mod tests {
     fn a_key_is_made_once_and_for_its_owner_only() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.key");
-        assert!(matches!(data_key(&path, false), Err(LogError::KeyMissing(missing)) if missing == path));
+        assert!(matches!(data_key(&path, false), Err(SealError::KeyMissing(missing)) if missing == path));
         let made = data_key(&path, true).unwrap();
         assert_eq!(data_key(&path, true).unwrap(), made);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -226,7 +238,7 @@ mod tests {
         let path = directory.path().join("log.key");
         for stored in [vec![], vec![PLAIN_KEY; 12], vec![PLAIN_KEY; 34], vec![9; 33]] {
             fs::write(&path, &stored).unwrap();
-            assert!(matches!(data_key(&path, true), Err(LogError::KeyDamaged { .. })), "{stored:?}");
+            assert!(matches!(data_key(&path, true), Err(SealError::KeyDamaged { .. })), "{stored:?}");
         }
     }
 }

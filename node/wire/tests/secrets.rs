@@ -1,0 +1,118 @@
+//! Nothing that prints a message prints a secret.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::path::Path;
+
+use events::{
+    ContainerSpec, Event, Frame, Kind, ServiceCreated, ServiceSpec, TaskSpec, VolatilePayload, VolatileSection,
+};
+use wire::v1::command_request::Command;
+use wire::v1::session_message::Message;
+use wire::v1::{
+    Assignment, AssignmentSet, ClusterView, CommandRequest, CreateService, JoinRequest, JoinTokens, ServiceView,
+    SessionMessage, TaskView, UpdateService,
+};
+
+const MARKER: &str = "the-marker";
+
+/// Every field that holds a secret.
+const SECRET: [&str; 8] = [
+    "swarmlog.v1.ContainerSpec.env",
+    "swarmlog.v1.VolatilePayload.value",
+    "swarmlog.wire.v1.Assignment.registry_auth",
+    "swarmlog.wire.v1.CreateService.registry_auth",
+    "swarmlog.wire.v1.JoinRequest.token",
+    "swarmlog.wire.v1.JoinTokens.manager",
+    "swarmlog.wire.v1.JoinTokens.worker",
+    "swarmlog.wire.v1.UpdateService.registry_auth",
+];
+
+/// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
+const HARMLESS: [&str; 6] = [
+    "swarmlog.v1.ContainerSpec.registry_auth_key",
+    "swarmlog.v1.Event.join_token_rotated",
+    "swarmlog.v1.JoinTokenRotated.secret_sha256",
+    "swarmlog.v1.VolatilePayload.key",
+    "swarmlog.wire.v1.ClusterView.join_tokens",
+    "swarmlog.wire.v1.CommandRequest.rotate_join_token",
+];
+
+/// What a secret's field, or the message around it, is called.
+const WORDS: [&str; 11] =
+    ["auth", "credential", "env", "key", "passphrase", "password", "private", "secret", "token", "tokens", "volatile"];
+
+fn says_secret(name: &str) -> bool {
+    let snake: String = name.chars().flat_map(|c| c.is_uppercase().then_some('_').into_iter().chain([c])).collect();
+    snake.to_lowercase().split('_').any(|word| WORDS.contains(&word))
+}
+
+#[test]
+fn every_field_that_is_called_like_a_secret_is_known() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema =
+        protox::compile(["control.proto", "node.proto"], [here.join("proto"), here.join("../../events/proto")])
+            .expect("the schema");
+    let mut fields = BTreeSet::new();
+    let mut suspects = BTreeSet::new();
+    for (package, message) in
+        schema.file.iter().flat_map(|file| file.message_type.iter().map(move |message| (file.package(), message)))
+    {
+        assert!(message.nested_type.iter().all(|nested| nested.options.as_ref().is_some_and(|of| of.map_entry())));
+        for field in &message.field {
+            let path = format!("{package}.{}.{}", message.name(), field.name());
+            // A whole message is no secret: its own fields are judged.
+            if says_secret(field.name()) || (says_secret(message.name()) && field.type_name.is_none()) {
+                suspects.insert(path.clone());
+            }
+            fields.insert(path);
+        }
+    }
+    let known: BTreeSet<String> = SECRET.iter().chain(&HARMLESS).map(|path| (*path).to_owned()).collect();
+    let gone: Vec<_> = known.difference(&fields).collect();
+    assert!(gone.is_empty(), "not in the schema any more: {gone:?}");
+    let new: Vec<_> = suspects.difference(&known).collect();
+    assert!(new.is_empty(), "secret or harmless? Say which, and hide the secret with `discreet!`: {new:?}");
+}
+
+fn spec() -> ServiceSpec {
+    let container = ContainerSpec { env: vec![format!("PASSWORD={MARKER}")], ..ContainerSpec::default() };
+    ServiceSpec { task: Some(TaskSpec { container: Some(container), ..TaskSpec::default() }), ..ServiceSpec::default() }
+}
+
+fn secret() -> String {
+    MARKER.to_owned()
+}
+
+#[test]
+fn what_carries_a_secret_prints_all_but_the_secret() {
+    let payload = VolatilePayload::keep("join-token/worker", MARKER);
+    let assignment = Assignment { spec: spec(), registry_auth: Some(secret()), ..Assignment::default() };
+    let create = CreateService { spec: spec(), registry_auth: Some(secret()) };
+    let update = UpdateService { registry_auth: Some(secret()), spec: spec(), ..UpdateService::default() };
+    let tokens = JoinTokens { worker: secret(), manager: secret() };
+    let join = JoinRequest { token: secret(), hostname: "host-9".into(), ..JoinRequest::default() };
+    let created = Kind::ServiceCreated(ServiceCreated { spec: spec(), ..ServiceCreated::default() });
+    let frame = Frame { events: vec![Event::by_command(0, created)], ..Frame::default() };
+    let set = AssignmentSet { tasks: vec![assignment.clone()], ..AssignmentSet::default() };
+    let request = |command| CommandRequest { command: Some(command), ..CommandRequest::default() };
+    let messages: [(&dyn Debug, &str); 11] = [
+        (&payload, "join-token/worker"),
+        (&VolatileSection { payloads: vec![payload.clone()] }, "VolatilePayload"),
+        (&assignment, "Assignment"),
+        (&SessionMessage { message: Some(Message::Assignments(set)) }, "Assignment"),
+        (&request(Command::CreateService(create)), "CreateService"),
+        (&request(Command::UpdateService(update)), "UpdateService"),
+        (&ClusterView { join_tokens: tokens, ..ClusterView::default() }, "JoinTokens"),
+        (&join, "host-9"),
+        (&frame, "ContainerSpec"),
+        (&ServiceView { spec: spec(), previous_spec: Some(spec()), ..ServiceView::default() }, "ContainerSpec"),
+        (&TaskView { spec: spec(), ..TaskView::default() }, "ContainerSpec"),
+    ];
+    let in_bytes = format!("{:?}", MARKER.as_bytes());
+    for (message, shown) in messages {
+        let printed = format!("{message:?}");
+        assert!(printed.contains(shown) && printed.contains("(hidden)"), "{printed}");
+        assert!(!printed.contains(MARKER) && !printed.contains(in_bytes.trim_matches(['[', ']'])), "{printed}");
+    }
+}
