@@ -1,5 +1,7 @@
 //! Frames and events: how they are made, and how one frame is chained to the one before it.
 
+use std::fmt;
+
 use sha2::{Digest, Sha256};
 
 use crate::schema::{Event, Reconciler, VolatilePayload};
@@ -37,6 +39,13 @@ impl Event {
     /// A fact that a reconciler established.
     pub fn by_reconciler(reconciler: Reconciler, kind: Kind) -> Self {
         Self { cause: Some(Cause::Reconciler(reconciler.into())), kind: Some(kind), ignorable: None }
+    }
+}
+
+impl fmt::Debug for VolatilePayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value.as_ref().map(|_| format_args!(".."));
+        f.debug_struct("VolatilePayload").field("key", &self.key).field("value", &value).finish()
     }
 }
 
