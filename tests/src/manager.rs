@@ -9,7 +9,7 @@ use commands::{Actor, Command, InitialiseCluster, Rejection, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Duration, Id, NodeId, Role, SessionId, Timestamp};
 use node::api::assignments::Told;
 use node::driver::{Published, Request};
-use node::leader::{FatalError, Leader, Outcome, Ticket, Wish};
+use node::leader::{FatalError, Intervals, Leader, Outcome, Ticket, Wish};
 use node::log::{Consensus, Crash, LogStore, MemoryDisk, MemoryStore};
 use node::security::{JoinToken, RootCertificate};
 
@@ -85,7 +85,7 @@ impl Manager {
         }
         let folded = node::core::fold(&*store, &loaded).map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
         let consensus = Consensus::open(Arc::clone(&store), RAFT_ID, &loaded)?;
-        let mut leader = Leader::new(self.node, VERSION, consensus, folded);
+        let mut leader = Leader::new(self.node, VERSION, consensus, folded, Intervals::default());
         leader.advance()?;
         ensure!(leader.is_leader(), "a single voter leads at once");
         self.running = Some(Running { leader, store, feeds: BTreeMap::new(), callers: BTreeMap::new() });

@@ -2,6 +2,7 @@
 //! protobuf library, and raft's types do not leave the driver.
 
 use bytes::Bytes;
+use events::VolatilePayload;
 use events::frame::FrameHash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -121,13 +122,15 @@ pub struct Applied {
     pub frame: Option<FrameLink>,
 }
 
-/// A frame for history.
+/// A frame for history, and its secrets for the keyring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppliedFrame {
     /// The index of its raft entry.
     pub index: u64,
     /// The frame's stored bytes.
     pub bytes: Bytes,
+    /// The secrets that its entry says to keep or to destroy.
+    pub secrets: Vec<VolatilePayload>,
 }
 
 /// The last raft entry that was cut; raft still asks for its term.
