@@ -142,3 +142,21 @@ fn nothing_on_the_disk_can_be_read_without_the_key() {
         assert!(!stored.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()), "{}", file.display());
     }
 }
+
+#[test]
+fn a_log_from_before_the_keyring_opens_with_an_empty_one() {
+    let machine = machine();
+    let store = machine.start();
+    fill(&*store, 20);
+    drop(store);
+    let path = machine.0.path().join("log");
+    let names = rocksdb::DB::list_cf(&rocksdb::Options::default(), &path).unwrap();
+    let mut database = rocksdb::DB::open_cf(&rocksdb::Options::default(), &path, names).unwrap();
+    database.drop_cf("keyring").unwrap();
+    drop(database);
+    // Only a manager's start makes what is missing; it then says which secret is not there.
+    let refused = RocksStore::open_read_only(machine.0.path()).err().unwrap();
+    assert!(matches!(&refused, LogError::Storage { reason, .. } if reason.contains("keyring")), "{refused}");
+    let store = machine.open();
+    assert_eq!((store.load().unwrap().applied, store.keyring().unwrap()), (19, Vec::new()));
+}
