@@ -5,7 +5,7 @@ use events::{
     LeadershipAssumed, NodeId, NodeJoined, NodeSpec, Role, RootCaGenerated, StateHashRecorded, VolatilePayload, frame,
 };
 use projections::settings::{ROOT_KEY, token_key};
-use projections::{CLUSTER_NAME, Cluster};
+use projections::{CLUSTER_NAME, Cluster, FOLD_VERSION};
 
 use crate::version::in_sequence;
 use crate::{Decision, InitialiseCluster, Rejection, SecretText, validate};
@@ -64,7 +64,8 @@ pub(crate) fn assume_leadership(node: NodeId, term: u64, version: &str) -> Decis
 
 /// Notes the state's hash, which every manager compares with its own.
 pub(crate) fn record_state_hash(index: u64, hash: &[u8; 16]) -> Decision {
-    Decision::one(SUBJECT, Kind::StateHashRecorded(StateHashRecorded { at_index: index, hash: hash.to_vec() }))
+    let (hash, fold_version) = (hash.to_vec(), Some(FOLD_VERSION));
+    Decision::one(SUBJECT, Kind::StateHashRecorded(StateHashRecorded { at_index: index, hash, fold_version }))
 }
 
 /// Replaces the cluster's settings.
@@ -161,7 +162,8 @@ mod tests {
     fn hashes_are_noted() {
         let mut story = Story::with_worker();
         let decision = story.accept(&this_manager(), Command::RecordStateHash { index: 9, hash: [3; 16] });
-        assert_eq!(decision.events, [Kind::StateHashRecorded(StateHashRecorded { at_index: 9, hash: vec![3; 16] })]);
+        let recorded = StateHashRecorded { at_index: 9, hash: vec![3; 16], fold_version: Some(FOLD_VERSION) };
+        assert_eq!(decision.events, [Kind::StateHashRecorded(recorded)]);
     }
 
     #[test]

@@ -12,16 +12,13 @@ use crate::clock;
 use crate::driver::{self, Handle, Request};
 use crate::failure::Failure;
 use crate::fold::Folded;
-use crate::leader::{FatalError, Leader, Outcome};
-use crate::log::{Consensus, EntryKind, Loaded, LogStore, RocksStore};
+use crate::leader::{FatalError, Intervals, Leader, Outcome};
+use crate::log::{Consensus, FrameLink, Loaded, LogError, LogStore, RocksStore, Table};
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
     RootCertificate, Subject,
 };
 use crate::state_dir::StateDir;
-
-/// Bytes of raft entries read at a time when a manager starts.
-const READ_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A manager's core, running.
 pub struct Core {
@@ -54,34 +51,50 @@ pub fn start(state_dir: &StateDir, node: NodeId) -> Result<Core, Failure> {
     let folded = fold(&*store, &loaded)?;
     let node = member(&folded.cluster, &loaded).unwrap_or(node);
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node), &loaded)?;
-    let leader = Leader::new(node, env!("CARGO_PKG_VERSION"), consensus, folded);
+    let leader = Leader::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default());
     let spawned = driver::spawn(leader, Arc::clone(&store));
     let (handle, thread) =
         spawned.map_err(|error| Failure::new(format!("no thread for the core: {error}"), "free some memory"))?;
     Ok(Core { handle, store, node, thread })
 }
 
-/// The state at the applied index: the newest checkpoint and the raft entries after it, which still have their secrets.
+/// The state at the applied index: the newest checkpoint, if it can be used, and the frames of history after it; and the
+/// secrets, which have a table of their own.
 ///
 /// # Errors
-/// When an entry cannot be read or does not follow.
+/// When history cannot be read where it is needed, does not follow or does not end where it should, or secrets are missing.
 pub fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
-    let mut folded = match store.load_checkpoint()? {
-        Some(checkpoint) => Folded::from_checkpoint(&checkpoint.bytes, checkpoint.head.frame_hash)
-            .map_err(|error| Failure::new(error, "`swarmd replay --state-dir DIR` verifies the history behind it"))?,
-        None => Folded::default(),
-    };
-    let mut next = (folded.cluster.position.index + 1).max(loaded.first_index);
-    while next <= loaded.applied {
-        let entries = store.entries(next, loaded.applied + 1, READ_BYTES)?;
-        for entry in &entries {
-            if entry.kind == EntryKind::Frame && !entry.payload.is_empty() {
-                folded.fold_entry(entry.index, &entry.payload)?;
-            }
-        }
-        next = entries.last().map_or(loaded.applied + 1, |entry| entry.index + 1);
+    let mut folded = checkpointed(store)?;
+    folded.fold_history(store, |_| {})?;
+    let end = folded.last_hash.map(|hash| FrameLink { index: folded.cluster.position.index, hash });
+    if end != loaded.last_frame {
+        let index = folded.cluster.position.index;
+        let reason = "the state does not end with the frame that was applied last".into();
+        return Err(LogError::Damaged { table: Table::History, index, reason }.into());
     }
-    Ok(folded)
+    folded.keyring = Arc::new(store.keyring()?.into_iter().collect());
+    match folded.keyring.missing(&folded.cluster) {
+        None => Ok(folded),
+        Some(name) => Err(Failure::new(
+            format!("the log's keyring does not hold the secret \"{name}\", which this cluster has"),
+            "history does not hold secrets: restore the state directory from a backup",
+        )),
+    }
+}
+
+/// The state in the newest checkpoint; the state before the first frame if there is none that can be used.
+fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
+    let why = match store.load_checkpoint() {
+        Ok(None) => return Ok(Folded::default()),
+        Ok(Some(checkpoint)) => match Folded::from_checkpoint(&checkpoint) {
+            Ok(folded) => return Ok(folded),
+            Err(error) => error.to_string(),
+        },
+        Err(error @ LogError::Damaged { table: Table::Checkpoint, .. }) => error.to_string(),
+        Err(error) => return Err(error.into()),
+    };
+    tracing::warn!(%why, "the checkpoint cannot be used: the state is folded from the whole history, which takes longer");
+    Ok(Folded::default())
 }
 
 /// The node of this log, known by its raft id.
@@ -205,3 +218,6 @@ impl NewCluster {
         Ok(Self { wish, root, key: request.key })
     }
 }
+
+#[cfg(test)]
+mod tests;

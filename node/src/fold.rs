@@ -5,9 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use events::codec::{self, CodecError};
 use events::frame::FrameHash;
-use events::{Frame, Kind, VolatilePayload};
+use events::{Frame, Kind, StateHashRecorded, VolatilePayload};
 use projections::snapshot::{self, SnapshotError};
-use projections::{Cluster, Keyring, Touched};
+use projections::{Cluster, FOLD_VERSION, Keyring, Touched};
+
+use crate::failure::Failure;
+use crate::log::{AppliedFrame, Checkpoint, LogStore};
+
+/// Frames and bytes of history that are read at a time: however long it is, no more of it is in memory.
+const FRAMES_MAX: usize = 4_096;
+const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A state, the secrets that go with it, and the hash that the next frame has to carry.
 #[derive(Debug, Clone, Default)]
@@ -18,15 +25,8 @@ pub struct Folded {
     pub keyring: Arc<Keyring>,
     /// Hash of the last frame; nothing before the first.
     pub last_hash: Option<FrameHash>,
-}
-
-/// What an entry brought.
-#[derive(Debug)]
-pub struct FoldedEntry {
-    /// The frame's stored bytes.
-    pub stored: Bytes,
-    /// Everything that it concerns.
-    pub touched: Touched,
+    /// Index of the checkpoint that the fold began with; 0 if it began with the first frame.
+    pub checkpoint: u64,
 }
 
 /// Why an entry cannot be folded. The process must not go on: its state would differ from its peers'.
@@ -67,34 +67,51 @@ pub enum FoldError {
 }
 
 impl Folded {
-    /// The state in a checkpoint, after which the frame with this hash comes.
+    /// The state in a checkpoint, without its secrets.
     ///
     /// # Errors
     /// When the checkpoint is damaged or of another fold version.
-    pub fn from_checkpoint(bytes: &[u8], last_hash: FrameHash) -> Result<Self, SnapshotError> {
-        let (cluster, keyring) = snapshot::read(bytes)?;
-        let last_hash = (last_hash != FrameHash::default()).then_some(last_hash);
-        Ok(Self { cluster, keyring: Arc::new(keyring), last_hash })
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self, SnapshotError> {
+        let head = checkpoint.head;
+        let last_hash = (head.frame_hash != FrameHash::default()).then_some(head.frame_hash);
+        let cluster = snapshot::read(&checkpoint.bytes)?;
+        Ok(Self { cluster, last_hash, checkpoint: head.index, ..Self::default() })
     }
 
-    /// Folds the raft entry at `index`.
+    /// Folds what history has after this state, and shows each frame.
+    ///
+    /// # Errors
+    /// When history cannot be read, or a frame does not follow.
+    pub fn fold_history(&mut self, store: &dyn LogStore, mut visit: impl FnMut(&Frame)) -> Result<(), Failure> {
+        loop {
+            let frames = store.history(self.cluster.position.index + 1, FRAMES_MAX, BYTES_MAX)?;
+            if frames.is_empty() {
+                return Ok(());
+            }
+            for (index, stored) in &frames {
+                visit(&self.fold_frame(*index, stored)?);
+            }
+        }
+    }
+
+    /// Folds the raft entry at `index`; returns what history and the keyring keep of it, and everything that it concerns.
     ///
     /// # Errors
     /// When it cannot be read or does not follow. The state is then unchanged.
-    pub fn fold_entry(&mut self, index: u64, entry: &Bytes) -> Result<FoldedEntry, FoldError> {
+    pub fn fold_entry(&mut self, index: u64, entry: &Bytes) -> Result<(AppliedFrame, Touched), FoldError> {
         let codec = |source| FoldError::Codec { index, source };
         let sections = codec::split_entry(entry).map_err(codec)?;
-        let volatile = codec::decode_volatile(sections.volatile).map_err(codec)?;
-        let stored = entry.slice_ref(sections.frame);
-        let (_, touched) = self.fold_touching(index, &stored)?;
-        self.keep(volatile);
-        Ok(FoldedEntry { stored, touched })
+        let secrets = codec::decode_volatile(sections.volatile).map_err(codec)?;
+        let bytes = entry.slice_ref(sections.frame);
+        let (_, touched) = self.fold_touching(index, &bytes)?;
+        self.keep(&secrets);
+        Ok((AppliedFrame { index, bytes, secrets }, touched))
     }
 
     /// Keeps or destroys secrets.
-    pub fn keep(&mut self, volatile: Vec<VolatilePayload>) {
-        for payload in volatile {
-            Arc::make_mut(&mut self.keyring).apply(payload);
+    pub fn keep(&mut self, secrets: &[VolatilePayload]) {
+        for secret in secrets {
+            Arc::make_mut(&mut self.keyring).apply(secret.clone());
         }
     }
 
@@ -124,6 +141,9 @@ impl Folded {
     fn compare_hashes(&self, frame: &Frame) -> Result<(), FoldError> {
         for kind in codec::kinds(frame) {
             let Kind::StateHashRecorded(recorded) = kind else { continue };
+            if !is_comparable(recorded) {
+                continue;
+            }
             let here = self.cluster.state_hash();
             if recorded.hash != here || recorded.at_index != self.cluster.position.index {
                 let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -135,5 +155,44 @@ impl Folded {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a recorded hash is that of a state which this build makes of the same events.
+pub fn is_comparable(recorded: &StateHashRecorded) -> bool {
+    recorded.fold_version() == FOLD_VERSION
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Event, FrameHeader, Reconciler};
+
+    use super::*;
+
+    /// The first frame of a log, with the hash that the state before it is said to have.
+    fn recorded(hash: Vec<u8>, fold_version: Option<u32>) -> Bytes {
+        let header = FrameHeader { index: 2, feature_level: 1, format: 1, ..FrameHeader::default() };
+        let event = StateHashRecorded { at_index: 0, hash, fold_version };
+        let events = vec![Event::by_reconciler(Reconciler::Schedule, Kind::StateHashRecorded(event))];
+        let entry = codec::encode_entry(&Frame { header, commands: Vec::new(), events }, Vec::new());
+        Bytes::copy_from_slice(codec::split_entry(&entry).unwrap().frame)
+    }
+
+    fn fold(hash: Vec<u8>, fold_version: Option<u32>) -> Result<Frame, FoldError> {
+        Folded::default().fold_frame(2, &recorded(hash, fold_version))
+    }
+
+    #[test]
+    fn a_hash_is_compared_with_the_state_of_its_own_fold_version() {
+        let right = Cluster::default().state_hash().to_vec();
+        assert!(fold(right, Some(FOLD_VERSION)).is_ok());
+        assert!(matches!(fold(vec![9; 16], Some(FOLD_VERSION)), Err(FoldError::Diverged { index: 0, .. })));
+        assert!(fold(vec![9; 16], Some(FOLD_VERSION + 1)).is_ok());
+    }
+
+    #[test]
+    fn a_hash_without_a_fold_version_is_of_the_first_one() {
+        let told = matches!(fold(vec![9; 16], None), Err(FoldError::Diverged { .. }));
+        assert_eq!(told, FOLD_VERSION == 1);
     }
 }

@@ -1,13 +1,15 @@
-//! Secrets that travel with frames and are kept nowhere but here: never in history, never in the state hash.
+//! Secrets that travel with frames and are kept nowhere but here: never in history, in a checkpoint or in the state hash.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use events::VolatilePayload;
-use serde::{Deserialize, Serialize};
+use events::{ClusterId, Role, VolatilePayload};
+
+use crate::Cluster;
+use crate::settings::{ROOT_KEY, token_key};
 
 /// A secret; prints as nothing.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
@@ -24,7 +26,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Secrets by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keyring {
     secrets: BTreeMap<String, Secret>,
 }
@@ -38,6 +40,18 @@ impl Keyring {
         };
     }
 
+    /// The name of a secret without which a cluster in this state cannot go on, and which is not here.
+    pub fn missing(&self, cluster: &Cluster) -> Option<&'static str> {
+        let needed = [ROOT_KEY, token_key(Role::Worker), token_key(Role::Manager)];
+        let begun = cluster.id() != ClusterId::default();
+        needed.into_iter().find(|name| begun && !self.secrets.contains_key(*name))
+    }
+
+    /// The names of all secrets.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.secrets.keys().map(String::as_str)
+    }
+
     /// The secret with this name.
     pub fn get(&self, key: &str) -> Option<&Secret> {
         self.secrets.get(key)
@@ -46,5 +60,13 @@ impl Keyring {
     /// The secret with this name, as text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key).and_then(|secret| std::str::from_utf8(secret.reveal()).ok())
+    }
+}
+
+impl FromIterator<VolatilePayload> for Keyring {
+    fn from_iter<I: IntoIterator<Item = VolatilePayload>>(payloads: I) -> Self {
+        let mut keyring = Self::default();
+        payloads.into_iter().for_each(|payload| keyring.apply(payload));
+        keyring
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use events::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Cluster, FOLD_VERSION, Keyring, Requests, Stamp, Table, services, tasks};
+use crate::{Cluster, FOLD_VERSION, Requests, Stamp, Table, services, tasks};
 use crate::{Instance, Node, Revision, Service, Settings, Task};
 
 /// Why bytes are not a snapshot that can be used.
@@ -58,11 +58,10 @@ struct Body {
     restarts: Vec<((events::ServiceId, Instance), Vec<Timestamp>)>,
     failures: Vec<((events::ServiceId, events::NodeId), FailureTimes)>,
     requests: Requests,
-    keyring: Keyring,
 }
 
-/// The bytes of a state and the secrets that belong to it.
-pub fn write(cluster: &Cluster, keyring: &Keyring) -> Vec<u8> {
+/// The bytes of a state. Equal states have equal bytes.
+pub fn write(cluster: &Cluster) -> Vec<u8> {
     let header = Header {
         fold_version: FOLD_VERSION,
         index: cluster.position.index,
@@ -79,18 +78,17 @@ pub fn write(cluster: &Cluster, keyring: &Keyring) -> Vec<u8> {
         restarts: cluster.restarts.iter().map(|(key, times)| (key, times.clone())).collect(),
         failures: cluster.failures.iter().map(|(key, times)| (key, times.clone())).collect(),
         requests: cluster.requests.clone(),
-        keyring: keyring.clone(),
     };
     let mut bytes = postcard::to_allocvec(&header).expect("a header is plain data, which always encodes");
     bytes.extend(postcard::to_allocvec(&body).expect("a state is plain data, which always encodes"));
     bytes
 }
 
-/// The state and the secrets in a snapshot.
+/// The state in a snapshot.
 ///
 /// # Errors
 /// When the bytes are damaged or come from a build that folds events in another way.
-pub fn read(bytes: &[u8]) -> Result<(Cluster, Keyring), SnapshotError> {
+pub fn read(bytes: &[u8]) -> Result<Cluster, SnapshotError> {
     let malformed = |error: postcard::Error| SnapshotError::Malformed(error.to_string());
     let (header, rest): (Header, _) = postcard::take_from_bytes(bytes).map_err(malformed)?;
     if header.fold_version != FOLD_VERSION {
@@ -114,7 +112,7 @@ pub fn read(bytes: &[u8]) -> Result<(Cluster, Keyring), SnapshotError> {
     if cluster.state_hash() != header.state_hash {
         return Err(SnapshotError::Hash);
     }
-    Ok((cluster, body.keyring))
+    Ok(cluster)
 }
 
 fn table<K: Ord + Copy + Serialize, V: Clone + Serialize>(rows: impl IntoIterator<Item = (K, V)>) -> Table<K, V> {

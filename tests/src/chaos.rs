@@ -7,18 +7,20 @@ mod faults;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use events::{NodeId, TaskId, TaskState, Timestamp};
 use node::driver::Request;
-use node::leader::{FatalError, Outcome};
+use node::leader::{FatalError, Intervals, Outcome};
 use node::log::Crash;
 use projections::Cluster;
 use projections::views::overview::replicas;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::manager::Checkpoints;
 use crate::net::Weather;
 use crate::script::machine;
 use crate::world::World;
@@ -29,6 +31,10 @@ const ACTIONS: usize = 120;
 const NODES_MAX: u64 = 5;
 /// A snapshot is tried after every so many turns.
 const SNAPSHOT_EVERY: u64 = 16;
+/// Frames between two checkpoints: a run of some hundred frames has many of them, or one.
+const CHECKPOINT_FRAMES: Range<u64> = 10..200;
+/// Frames between two hashes of the state.
+const HASH_FRAMES: Range<u64> = 5..50;
 /// How long the cluster may take to become what it should be: longer than the patience with a predecessor that does not
 /// stop, for each slot of the largest service in turn.
 const CONVERGE_MAX: Duration = Duration::from_secs(1_800);
@@ -46,6 +52,10 @@ pub struct Summary {
     pub manager_crashes: u64,
     /// Faults of everything else.
     pub faults: u64,
+    /// Checkpoints that were written, and starts with one or without.
+    pub checkpoints: Checkpoints,
+    /// Steps until all was well.
+    pub steps: u64,
     /// Simulated time until all was well.
     pub length: Duration,
 }
@@ -70,7 +80,11 @@ pub struct Chaos {
 pub fn run(seed: u64, verbose: bool) -> anyhow::Result<(Summary, World)> {
     let mut random = StdRng::seed_from_u64(seed);
     let nodes = random.random_range(1..=NODES_MAX);
-    let mut world = World::new(seed, machine("n1"), SNAPSHOT_EVERY)?;
+    let intervals = Intervals {
+        checkpoint_frames: random.random_range(CHECKPOINT_FRAMES),
+        hash_frames: random.random_range(HASH_FRAMES),
+    };
+    let mut world = World::new(seed, machine("n1"), SNAPSHOT_EVERY, intervals)?;
     for number in 2..=nodes {
         world.join(machine(&format!("n{number}")), None)?;
     }
@@ -84,6 +98,8 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<(Summary, World)> {
     chaos.converge()?;
     chaos.world.finish()?;
     chaos.summary.frames = chaos.world.state()?.cluster.position.index;
+    chaos.summary.checkpoints = chaos.world.manager.checkpoints;
+    chaos.summary.steps = chaos.world.steps();
     chaos.summary.length = chaos.world.clock.now().since(crate::clock::START);
     Ok((chaos.summary, chaos.world))
 }
@@ -131,9 +147,12 @@ impl Chaos {
                 self.summary.commands += 1;
                 // A client that lost the answer asks again, and gets the same one.
                 if self.world.oracle.took_effect(id) && self.random.random_bool(0.2) {
-                    let again = self.world.execute(request)?;
-                    let same = matches!(again, Outcome::Committed { index: second, .. } if second == index);
-                    ensure!(same, "the answer to {name} was frame {index}, and then {again:?}");
+                    match self.world.execute(request) {
+                        Ok(Outcome::Committed { index: second, .. }) if second == index => {}
+                        Ok(again) => bail!("the answer to {name} was frame {index}, and then {again:?}"),
+                        // The disk failed just then, over a checkpoint perhaps.
+                        Err(error) => self.survive(Err(error))?,
+                    }
                 }
             }
             Outcome::Rejected(rejection) if rejection.kind == commands::RejectionKind::Unavailable => {

@@ -2,6 +2,7 @@
 //! It can crash at any point; what it had synced is there when it starts again.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -9,8 +10,9 @@ use commands::{Actor, Command, InitialiseCluster, Rejection, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Duration, Id, NodeId, Role, SessionId, Timestamp};
 use node::api::assignments::Told;
 use node::driver::{Published, Request};
-use node::leader::{FatalError, Leader, Outcome, Ticket, Wish};
-use node::log::{Consensus, Crash, LogStore, MemoryDisk, MemoryStore};
+use node::leader::{CheckpointJob, FatalError, Intervals, Leader, Outcome, Ticket, Wish};
+use node::log::disk::{Change, Disk, Durability, Key, Table};
+use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore};
 use node::security::{JoinToken, RootCertificate};
 
 use crate::net::{ToAgent, ToManager};
@@ -31,13 +33,40 @@ pub struct Manager {
     /// The node that it is.
     pub node: NodeId,
     disk: MemoryDisk,
+    intervals: Intervals,
     running: Option<Running>,
+    /// How many checkpoints were written, and how many starts read one.
+    pub checkpoints: Checkpoints,
     sessions: u64,
     tickets: Ticket,
 }
 
+/// What the simulation counts of checkpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// Those that were written.
+    pub written: u64,
+    /// Starts that began with one.
+    pub read: u64,
+    /// Starts that folded the whole history of a cluster.
+    pub missed: u64,
+}
+
+/// What becomes of the checkpoints on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ruin {
+    /// They are gone.
+    Lost,
+    /// None of them opens any more.
+    Damaged,
+    /// The newest is another build's, which folds events in another way.
+    Foreign,
+}
+
 struct Running {
     leader: Leader,
+    /// A checkpoint on its way to the disk: it is written while turns go on.
+    checkpoint: Option<CheckpointJob>,
     store: Arc<dyn LogStore>,
     feeds: BTreeMap<NodeId, Feed>,
     callers: BTreeMap<Ticket, Caller>,
@@ -70,9 +99,10 @@ pub struct Turn {
 
 impl Manager {
     /// A manager on an empty disk, not running yet.
-    pub fn new(cluster: ClusterId) -> Self {
+    pub fn new(cluster: ClusterId, intervals: Intervals) -> Self {
         let node = NodeId::from_bits(cluster.bits().rotate_left(64) | 1);
-        Self { node, disk: MemoryDisk::default(), running: None, sessions: 0, tickets: 0 }
+        let (disk, checkpoints) = (MemoryDisk::default(), Checkpoints::default());
+        Self { node, disk, intervals, running: None, checkpoints, sessions: 0, tickets: 0 }
     }
 
     /// Starts the process where its log stands.
@@ -85,10 +115,16 @@ impl Manager {
         }
         let folded = node::core::fold(&*store, &loaded).map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
         let consensus = Consensus::open(Arc::clone(&store), RAFT_ID, &loaded)?;
-        let mut leader = Leader::new(self.node, VERSION, consensus, folded);
+        let counted = match folded.checkpoint {
+            0 => &mut self.checkpoints.missed,
+            _ => &mut self.checkpoints.read,
+        };
+        *counted += u64::from(folded.cluster.position.index > 0);
+        let mut leader = Leader::new(self.node, VERSION, consensus, folded, self.intervals);
         leader.advance()?;
         ensure!(leader.is_leader(), "a single voter leads at once");
-        self.running = Some(Running { leader, store, feeds: BTreeMap::new(), callers: BTreeMap::new() });
+        let (feeds, callers) = (BTreeMap::new(), BTreeMap::new());
+        self.running = Some(Running { leader, checkpoint: None, store, feeds, callers });
         Ok(())
     }
 
@@ -187,6 +223,11 @@ impl Manager {
             return Ok(None);
         }
         let (judged, advanced) = (running.leader.turn(now), running.leader.advance()?);
+        if let Some(job) = running.checkpoint.take() {
+            job.run(&running.store)?;
+            self.checkpoints.written += 1;
+        }
+        running.checkpoint = running.leader.take_checkpoint();
         let mut turn = Turn { changed: judged.changed || advanced.changed, ..Turn::default() };
         for (ticket, outcome) in judged.answers.into_iter().chain(advanced.answers) {
             running.answer(ticket, outcome, &mut turn);
@@ -228,6 +269,45 @@ impl Manager {
         self.disk.crash(crash);
         let feeds = running.map(|running| running.feeds).unwrap_or_default();
         feeds.into_iter().map(|(node, feed)| (node, feed.session)).collect()
+    }
+
+    /// Ruins the checkpoints on the disk of a manager that is down.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn ruin_checkpoints(&self, how: Ruin) -> anyhow::Result<()> {
+        ensure!(!self.is_running(), "the manager holds its disk");
+        let table = Table::Checkpoint;
+        match how {
+            Ruin::Lost => {
+                let all = Change::DeleteRange { table, from: Key::MIN, to: Key::MAX };
+                self.disk.write(vec![all], Durability::Synced)?;
+            }
+            Ruin::Damaged => {
+                let mut damaged = Vec::new();
+                self.disk.scan(table, Key::MIN, Key::MAX, &mut |key, mut value| {
+                    value.iter_mut().for_each(|byte| *byte ^= 0x10);
+                    damaged.push(Change::Put { table, key, value });
+                    Ok(ControlFlow::Continue(()))
+                })?;
+                self.disk.write(damaged, Durability::Synced)?;
+            }
+            Ruin::Foreign => {
+                let store = MemoryStore::open(&self.disk)?;
+                store.load()?;
+                let mut newest = match store.load_checkpoint() {
+                    Ok(Some(newest)) => newest,
+                    // There is none, or all are ruined already.
+                    Ok(None) | Err(LogError::Damaged { .. }) => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                };
+                // A checkpoint begins with its fold version.
+                let version = newest.bytes.first_mut().context("a checkpoint has a header")?;
+                *version += 1;
+                store.save_checkpoint(newest.head, &newest.bytes)?;
+            }
+        }
+        Ok(())
     }
 
     fn hear(&mut self, node: NodeId, session: SessionId, call: u64, now: Timestamp) -> ToAgent {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use events::{CommandId, Event, Frame, Id, IdGenerator, TaskState, Timestamp};
+use events::{CommandId, Event, Frame, Id, IdGenerator, Role, ServiceId, TaskState, Timestamp};
 use node::fold::Folded;
 use node::log::LogStore;
-use projections::{Cluster, Stamp, Touched, check, snapshot};
+use node::security::JoinToken;
+use projections::settings::{self, token_key};
+use projections::{Cluster, Keyring, Stamp, Touched, check, snapshot};
 
 use crate::manager::ROOT_KEY;
 use crate::mask::Names;
@@ -27,6 +29,8 @@ pub struct Oracle {
     /// What operators were told: the command, and the index of its frame.
     acknowledged: Vec<(CommandId, u64)>,
     secrets: Vec<String>,
+    /// The secrets that the manager had last, and the frame that they go with.
+    keyring: Option<(u64, Arc<Keyring>)>,
     /// What the ids in history are called.
     pub names: Names,
 }
@@ -40,6 +44,11 @@ impl Oracle {
     /// What history leads to so far.
     pub fn cluster(&self) -> &Cluster {
         &self.replayed.cluster
+    }
+
+    /// Notes the secrets that go with a frame.
+    pub fn note_keyring(&mut self, index: u64, keyring: &Arc<Keyring>) {
+        self.keyring = Some((index, Arc::clone(keyring)));
     }
 
     /// Notes that an operator was told that a command took effect.
@@ -89,15 +98,22 @@ impl Oracle {
 
     /// A snapshot of the state is the state.
     pub fn snapshot_round_trip(&self, cluster: &Cluster) {
-        let bytes = snapshot::write(cluster, &self.replayed.keyring);
-        let (read, _) = snapshot::read(&bytes).expect("a snapshot that was just written can be read");
+        let read = snapshot::read(&snapshot::write(cluster)).expect("a snapshot that was just written can be read");
         assert_eq!(read.state_hash(), cluster.state_hash(), "a snapshot of frame {}", cluster.position.index);
         let faults = check::check(&read);
         assert!(faults.is_empty(), "in the snapshot of frame {}: {faults:#?}", cluster.position.index);
     }
 
-    /// After a restart: everything that was committed is still there, and so is everything that was acknowledged.
-    pub fn nothing_is_lost(&self, cluster: &Cluster) {
+    /// After a restart: everything that was committed is still there, and so is everything that was acknowledged. What the
+    /// manager made of a checkpoint and the frames after it is, to the last byte, what all of history makes.
+    pub fn nothing_is_lost(&self, cluster: &Cluster, keyring: &Arc<Keyring>) {
+        let index = cluster.position.index;
+        let equal = snapshot::write(cluster) == snapshot::write(&self.replayed.cluster);
+        assert!(equal, "a start at frame {index} made another state than history");
+        keyring_fits(cluster, keyring);
+        if let Some((seen, before)) = &self.keyring {
+            assert!(*seen != index || before == keyring, "a start at frame {index} brought other secrets");
+        }
         let known = self.replayed.cluster.position.index;
         assert!(cluster.position.index >= known, "frames {}..={known} are lost", cluster.position.index + 1);
         for (command, index) in &self.acknowledged {
@@ -123,6 +139,25 @@ impl Oracle {
             let earlier = self.effects.insert(command.id, index);
             assert_eq!(earlier, None, "command {} took effect twice", command.id.bits());
         }
+    }
+}
+
+/// The keyring holds the secrets whose digests are in the state, and credentials of services that are there.
+fn keyring_fits(cluster: &Cluster, keyring: &Keyring) {
+    let index = cluster.position.index;
+    assert_eq!(keyring.text(settings::ROOT_KEY), Some(ROOT_KEY), "the root's key at frame {index}");
+    for role in [Role::Worker, Role::Manager] {
+        let token = keyring.text(token_key(role)).and_then(|text| text.parse::<JoinToken>().ok());
+        let fits = token.is_some_and(|token| token.has_secret(cluster.settings.token_sha256(role)));
+        assert!(fits, "the keyring has another join token than the state for {role:?} at frame {index}");
+    }
+    for service in cluster.services.values() {
+        let name = &service.spec.template().runs().registry_auth_key;
+        assert!(name.is_empty() || keyring.get(name).is_some(), "{name} is lost at frame {index}");
+    }
+    for id in keyring.names().filter_map(|name| name.strip_prefix("registry-auth/")) {
+        let there = id.parse::<ServiceId>().is_ok_and(|id| cluster.services.contains(id));
+        assert!(there, "the credentials of the service {id}, which is gone, are kept at frame {index}");
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use commands::{Actor, Command};
 use events::{ClusterId, CommandId, Id, NodeDescription, NodeId, Role, TaskId, Timestamp};
 use node::driver::{Published, Request};
-use node::leader::{Outcome, Ticket};
+use node::leader::{Intervals, Outcome, Ticket};
 use node::log::Crash;
 use node::security::JoinToken;
 use projections::settings::token_key;
@@ -25,6 +25,8 @@ use crate::oracle::Oracle;
 const QUIET: Duration = Duration::from_secs(2);
 /// What never becomes quiet is given up after this long.
 const SETTLE_MAX: Duration = Duration::from_secs(600);
+/// Steps of a world, after which it is taken to go round in circles: many times those of the longest simulation.
+const STEPS_MAX: u64 = 200_000;
 /// Turns at one instant after which the manager is taken to go round in circles.
 const TURNS_MAX: usize = 1_000;
 
@@ -44,6 +46,7 @@ pub struct World {
     /// A snapshot is tried after every so many turns.
     snapshot_every: u64,
     turns: u64,
+    steps: u64,
 }
 
 /// A node's machine.
@@ -61,18 +64,24 @@ impl World {
     ///
     /// # Errors
     /// When the manager cannot begin the cluster.
-    pub fn new(seed: u64, description: NodeDescription, snapshot_every: u64) -> anyhow::Result<Self> {
+    pub fn new(
+        seed: u64,
+        description: NodeDescription,
+        snapshot_every: u64,
+        intervals: Intervals,
+    ) -> anyhow::Result<Self> {
         let cluster = ClusterId::from_bits(u128::from(seed) << 64 | 0x5157_4152_4d4c_4f47);
         let mut world = Self {
             clock: Clock::default(),
             net: Net::new(seed),
-            manager: Manager::new(cluster),
+            manager: Manager::new(cluster, intervals),
             oracle: Oracle::default(),
             machines: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             last_change: crate::clock::START,
             snapshot_every,
             turns: 0,
+            steps: 0,
         };
         world.manager.start()?;
         let hostname = description.hostname.clone();
@@ -172,7 +181,12 @@ impl World {
         let give_up_at = self.clock.now() + SETTLE_MAX;
         self.act()?;
         while self.is_busy() || self.clock.now() < self.last_change + QUIET {
-            ensure!(self.clock.now() < give_up_at, "the cluster does not become quiet");
+            ensure!(
+                self.clock.now() < give_up_at,
+                "no rest after {SETTLE_MAX:?}: at {} it waits for {}",
+                self.clock.now(),
+                self.awaited()
+            );
             let until = if self.is_busy() { give_up_at } else { self.last_change + QUIET };
             self.step(until)?;
         }
@@ -182,8 +196,15 @@ impl World {
     /// Moves to the next event, or to `until` if there is none before; whether there was one.
     ///
     /// # Errors
-    /// When the manager failed.
+    /// When the manager failed, or there were more steps than any world needs.
     pub fn step(&mut self, until: Timestamp) -> anyhow::Result<bool> {
+        self.steps += 1;
+        ensure!(
+            self.steps <= STEPS_MAX,
+            "no rest after {STEPS_MAX} steps: at {} it waits for {}",
+            self.clock.now(),
+            self.awaited()
+        );
         let next = self.next().filter(|next| *next <= until);
         self.clock.advance_to(next.unwrap_or(until));
         self.act()?;
@@ -255,7 +276,7 @@ impl World {
         let state = self.state()?;
         let store = self.manager.store().context("a manager that runs has a log")?;
         self.oracle.observe(&state.cluster, store);
-        self.oracle.nothing_is_lost(&state.cluster);
+        self.oracle.nothing_is_lost(&state.cluster, &state.keyring);
         self.run_manager()
     }
 
@@ -303,9 +324,33 @@ impl World {
         machines.chain(self.net.next()).chain(self.manager.next()).min()
     }
 
+    /// What comes next and when, and what is under way, in words.
+    fn awaited(&self) -> String {
+        let at = |next: Option<Timestamp>| next.map(|next| format!(" at {next}"));
+        let mut parts = vec![
+            at(self.manager.next()).map(|at| format!("the manager{at}")),
+            at(self.net.next()).map(|at| format!("a message{at}")),
+        ];
+        for machine in self.machines.values() {
+            let hostname = &machine.description.hostname;
+            parts.push(
+                at(machine.agent.as_ref().and_then(Agent::next)).map(|at| format!("the agent of {hostname}{at}")),
+            );
+            parts.push(at(machine.engine.next()).map(|at| format!("the engine of {hostname}{at}")));
+        }
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
+    }
+
+    /// How many steps this world has made.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// Everything that is due at the present instant.
     fn act(&mut self) -> anyhow::Result<()> {
         let now = self.clock.now();
+        // Every message is a moment on its way, so that none of them is answered at this instant.
         while let Some(parcel) = self.net.receive(now) {
             self.deliver(parcel, now);
         }
@@ -354,6 +399,7 @@ impl World {
         let state = self.state()?;
         let store = self.manager.store().context("a manager that runs has a log")?;
         self.oracle.observe(&state.cluster, store);
+        self.oracle.note_keyring(state.cluster.position.index, &state.keyring);
         if self.manager.is_at_rest(now) {
             self.oracle.settled(&state.cluster, now);
         }
@@ -383,5 +429,20 @@ impl Machine {
             agent.finished(task, outcome, now);
         }
         agent.work(&self.description, &mut self.engine, &mut self.records, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::machine;
+
+    #[test]
+    fn a_world_that_finds_no_rest_says_what_it_waits_for() {
+        let mut world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
+        world.settle().expect("a cluster of one comes to rest");
+        world.steps = STEPS_MAX;
+        let told = world.advance(QUIET).expect_err("one step too many").to_string();
+        assert!(told.starts_with("no rest after") && told.contains("the agent of n1 at"), "{told}");
     }
 }

@@ -15,7 +15,7 @@ use events::{
     Resources, RestartCondition, RestartPolicy, Role, ServiceId, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState,
     TaskStatus, Timestamp, UpdateConfig, UpdateOrder, codec,
 };
-use projections::{Cluster, Keyring, Stamp, Touched, check, snapshot};
+use projections::{Cluster, Stamp, Touched, check, snapshot};
 use proptest::prelude::*;
 use reconcilers::{Presence, Room, Sign, Subject, settle};
 
@@ -373,8 +373,7 @@ impl Core {
             replayed.apply_frame(&codec::decode_frame(sections.frame).expect("a frame can be read"));
         }
         assert_eq!(replayed.state_hash(), self.cluster.state_hash());
-        let (read, _) =
-            snapshot::read(&snapshot::write(&self.cluster, &Keyring::default())).expect("a snapshot can be read");
+        let read = snapshot::read(&snapshot::write(&self.cluster)).expect("a snapshot can be read");
         assert_eq!(read.state_hash(), self.cluster.state_hash());
         assert_eq!(check::check(&read), Vec::<String>::new());
     }

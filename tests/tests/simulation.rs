@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tests::chaos::{self, Summary};
+use tests::manager::Checkpoints;
 
 /// Seeds of one run of the test suite, unless the variable asks for more.
 const SEEDS: u64 = 200;
@@ -39,6 +40,8 @@ fn every_seed_ends_well() {
     let total = total.into_inner().expect("no panic with the lock");
     println!("{seeds} seeds: {total:?}");
     // A simulation in which nothing happens proves nothing.
+    let Checkpoints { written, read, missed } = total.checkpoints;
+    assert!(written > seeds && read > seeds && missed > seeds, "{total:?}");
     assert!(total.manager_crashes > seeds && total.commands > 10 * seeds && total.frames > 100 * seeds, "{total:?}");
 }
 
@@ -53,6 +56,10 @@ fn add(total: &mut Summary, one: Summary) {
     total.commands += one.commands;
     total.manager_crashes += one.manager_crashes;
     total.faults += one.faults;
+    total.checkpoints.written += one.checkpoints.written;
+    total.checkpoints.read += one.checkpoints.read;
+    total.checkpoints.missed += one.checkpoints.missed;
+    total.steps += one.steps;
     total.length += one.length;
 }
 

@@ -25,7 +25,7 @@ fn cluster_samples() -> Vec<Kind> {
     let (node, role) = (id(1), Role::Worker.into());
     vec![
         Kind::LeadershipAssumed(LeadershipAssumed { node, term: 3, version: "0.1.0".into(), feature_level_max: 1 }),
-        Kind::StateHashRecorded(StateHashRecorded { at_index: 4_096, hash: vec![0x5a; 16] }),
+        Kind::StateHashRecorded(StateHashRecorded { at_index: 4_096, hash: vec![0x5a; 16], fold_version: Some(2) }),
         Kind::ClusterInitialised(ClusterInitialised { cluster: id(9), name: "default".into(), spec: cluster_spec() }),
         Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec: cluster_spec() }),
         Kind::JoinTokenRotated(JoinTokenRotated { role, secret_sha256: vec![0xa5; 32] }),

@@ -28,10 +28,21 @@ pub const QUEUE_MAX: usize = 10_000;
 pub const IN_FLIGHT_FRAMES_MAX: usize = 64;
 /// Bytes of frames that may be proposed and not committed.
 pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Frames after which the state's hash is written into the log.
-pub const HASH_INTERVAL: u64 = 4_096;
-/// Frames after which a checkpoint is taken.
-pub const CHECKPOINT_INTERVAL: u64 = 10_000;
+
+/// How often the leader writes down what a later start saves its work with, and what it is checked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intervals {
+    /// Frames after which a checkpoint is taken.
+    pub checkpoint_frames: u64,
+    /// Frames after which the state's hash is written into the log; more than 1, since that is a frame too.
+    pub hash_frames: u64,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self { checkpoint_frames: 10_000, hash_frames: 4_096 }
+    }
+}
 
 /// Names a caller who waits for an answer.
 pub type Ticket = u64;
@@ -101,7 +112,8 @@ pub struct Leader {
     version: String,
     consensus: Consensus,
     committed: Folded,
-    /// How many frames were committed, by index, when the last checkpoint was taken.
+    intervals: Intervals,
+    /// Index of the last checkpoint that is of use.
     checkpoint_at: u64,
     hash_at: u64,
     term: u64,
@@ -126,12 +138,18 @@ struct Lead {
 
 impl Leader {
     /// A manager whose committed state is `folded`, at the end of its history.
-    pub fn new(node: NodeId, version: &str, consensus: Consensus, folded: Folded) -> Self {
+    ///
+    /// # Panics
+    /// When the state's hash is to be written after every frame, and so for ever.
+    pub fn new(node: NodeId, version: &str, consensus: Consensus, folded: Folded, intervals: Intervals) -> Self {
+        assert!(intervals.hash_frames > 1, "a frame with a hash must not call for the next one");
         Self {
             node,
             version: version.to_owned(),
             consensus,
-            checkpoint_at: folded.cluster.position.index,
+            intervals,
+            // Not the present index: a manager that often starts would never take one, and fold more each time.
+            checkpoint_at: folded.checkpoint,
             hash_at: folded.cluster.position.index,
             committed: folded,
             term: 0,
@@ -281,13 +299,13 @@ impl Leader {
     /// What to write as a checkpoint, once enough frames were committed since the last one.
     pub fn take_checkpoint(&mut self) -> Option<CheckpointJob> {
         let index = self.committed.cluster.position.index;
-        if index < self.checkpoint_at + CHECKPOINT_INTERVAL {
+        if index < self.checkpoint_at + self.intervals.checkpoint_frames {
             return None;
         }
         self.checkpoint_at = index;
         let frame_hash = self.committed.last_hash.unwrap_or_default();
         let head = CheckpointHead { index, term: self.consensus.term(), frame_hash };
-        Some(CheckpointJob { head, cluster: self.committed.cluster.clone(), keyring: self.committed.keyring.clone() })
+        Some(CheckpointJob { head, cluster: self.committed.cluster.clone() })
     }
 
     fn commit(
@@ -300,19 +318,18 @@ impl Leader {
         let mut frames = Vec::with_capacity(committed.len());
         for entry in committed {
             let own = self.lead.as_mut().and_then(|lead| lead.take_committed(entry.index));
-            let bytes = match own {
+            frames.push(match own {
                 Some(mut proposal) => {
                     effects.answers.append(&mut proposal.answers);
                     effects.touched.merge(std::mem::take(&mut proposal.scope));
                     proposal.fold_into(&mut self.committed)
                 }
                 None => {
-                    let folded = self.committed.fold_entry(entry.index, &entry.bytes)?;
-                    effects.touched.merge(folded.touched);
-                    folded.stored
+                    let (frame, touched) = self.committed.fold_entry(entry.index, &entry.bytes)?;
+                    effects.touched.merge(touched);
+                    frame
                 }
-            };
-            frames.push(AppliedFrame { index: entry.index, bytes });
+            });
         }
         effects.changed |= !frames.is_empty();
         self.consensus.apply(&frames, applied)?;
@@ -344,7 +361,7 @@ impl Leader {
 
     fn hash_is_due(&self) -> bool {
         let tip = self.lead.as_ref().map_or(0, |lead| lead.tip.position.index);
-        tip >= self.hash_at + HASH_INTERVAL
+        tip >= self.hash_at + self.intervals.hash_frames
     }
 
     /// The hash is that of the tip, so the command has to come first in its frame.
@@ -401,7 +418,6 @@ impl Lead {
 pub struct CheckpointJob {
     head: CheckpointHead,
     cluster: Cluster,
-    keyring: Arc<Keyring>,
 }
 
 impl CheckpointJob {
@@ -410,7 +426,7 @@ impl CheckpointJob {
     /// # Errors
     /// When the log cannot be written.
     pub fn run(self, store: &Arc<dyn LogStore>) -> Result<(), LogError> {
-        let bytes = projections::snapshot::write(&self.cluster, &self.keyring);
+        let bytes = projections::snapshot::write(&self.cluster);
         store.save_checkpoint(self.head, &bytes)?;
         store.compact(self.head.index).map(|_| ())
     }

@@ -10,7 +10,7 @@ use projections::{Cluster, Stamp, Touched};
 use prost::Message;
 use reconcilers::{Room, Settled, Subject};
 
-use super::{Folded, Lead, Outcome, Ticket, Wish};
+use super::{AppliedFrame, Folded, Lead, Outcome, Ticket, Wish};
 
 /// Events after which a turn takes no more commands.
 const COMMAND_EVENTS_MAX: usize = EVENTS_MAX / 2;
@@ -47,11 +47,11 @@ pub(super) struct Proposal {
 
 impl Proposal {
     /// The committed state after this frame is the one that the turn made: the same fold of the same events.
-    pub(super) fn fold_into(self, committed: &mut Folded) -> Bytes {
+    pub(super) fn fold_into(self, committed: &mut Folded) -> AppliedFrame {
         committed.cluster = self.after;
         committed.last_hash = Some(self.hash);
-        committed.keep(self.volatile);
-        self.stored
+        committed.keep(&self.volatile);
+        AppliedFrame { index: self.index, bytes: self.stored, secrets: self.volatile }
     }
 }
 

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::chain::Chain;
-use super::fixtures::{Machine, Manager, MemoryMachine, entry};
+use super::fixtures::{Machine, Manager, MemoryMachine, entry, secrets_of};
 use super::memory::{Crash, MemoryDisk};
 use super::{CheckpointHead, LogError, LogStore};
 
@@ -32,7 +32,7 @@ impl Answers {
         }
     }
 
-    /// Everything that was ever answered is in history, which is one chain.
+    /// Everything that was ever answered is in history, which is one chain, and the keyring has the last word of each secret.
     fn check(&self, store: &dyn LogStore) {
         let history = store.history(0, usize::MAX, usize::MAX).unwrap();
         let mut chain = Chain::after(None);
@@ -41,6 +41,15 @@ impl Answers {
         }
         let indexes: Vec<_> = history.iter().map(|(index, _)| *index).collect();
         assert!(self.committed.keys().eq(&indexes), "answered {:?}, history {indexes:?}", self.committed.keys());
+        let mut secrets = BTreeMap::new();
+        for secret in self.committed.values().flat_map(|proposal| secrets_of(proposal)) {
+            match secret.value {
+                Some(value) => secrets.insert(secret.key, value),
+                None => secrets.remove(&secret.key),
+            };
+        }
+        let kept = store.keyring().unwrap().into_iter().filter_map(|secret| Some((secret.key, secret.value?)));
+        assert_eq!(kept.collect::<BTreeMap<_, _>>(), secrets);
     }
 }
 

@@ -17,11 +17,13 @@ pub enum Table {
     History,
     /// Snapshots of the projections, by index and part.
     Checkpoint,
+    /// Secrets, by a hash of their names.
+    Keyring,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 4] = [Self::Raft, Self::Meta, Self::History, Self::Checkpoint];
+    pub const ALL: [Self; 5] = [Self::Raft, Self::Meta, Self::History, Self::Checkpoint, Self::Keyring];
 
     /// The name of the table, on the disk and in messages. Values are sealed with it: it never changes.
     pub const fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Table {
             Self::Meta => "meta",
             Self::History => "history",
             Self::Checkpoint => "checkpoint",
+            Self::Keyring => "keyring",
         }
     }
 }
@@ -43,9 +46,9 @@ impl fmt::Display for Table {
 /// The place of a value in its table: nothing but numbers, so keys tell nobody anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// A raft index; for [`Table::Meta`] the number of the record.
+    /// A raft index; for [`Table::Meta`] the number of the record, for [`Table::Keyring`] most of the hash.
     pub index: u64,
-    /// Which part of the value; 0 where values are not parted.
+    /// Which part of the value, or the rest of the hash; 0 where values are not parted.
     pub part: u32,
 }
 
@@ -60,6 +63,14 @@ impl Key {
     /// The key of a value that is not parted.
     pub const fn at(index: u64) -> Self {
         Self { index, part: 0 }
+    }
+
+    /// The key after this one.
+    pub const fn next(self) -> Self {
+        match self.part.checked_add(1) {
+            Some(part) => Self { index: self.index, part },
+            None => Self::at(self.index.saturating_add(1)),
+        }
     }
 
     /// The stored form, which sorts as keys do.

@@ -2,8 +2,8 @@
 //! protobuf library, and raft's types do not leave the driver.
 
 use bytes::Bytes;
-use events::discreet;
 use events::frame::FrameHash;
+use events::{VolatilePayload, discreet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -125,16 +125,18 @@ pub struct Applied {
     pub frame: Option<FrameLink>,
 }
 
-/// A frame for history.
+/// A frame for history, and its secrets for the keyring.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AppliedFrame {
     /// The index of its raft entry.
     pub index: u64,
     /// The frame's stored bytes.
     pub bytes: Bytes,
+    /// The secrets that its entry says to keep or to destroy.
+    pub secrets: Vec<VolatilePayload>,
 }
 
-discreet! { AppliedFrame shows [index] hides [bytes] }
+discreet! { AppliedFrame shows [index, secrets] hides [bytes] }
 
 /// The last raft entry that was cut; raft still asks for its term.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

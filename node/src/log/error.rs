@@ -58,6 +58,12 @@ pub enum LogError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A secret cannot be read, and only the keyring has it.
+    #[error("a secret in the log's keyring is damaged: {reason}")]
+    KeyringDamaged {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The raft log ends before what was known to be durable.
     #[error("the log ends at index {last}, but everything up to index {known} was durable ({witness})")]
     Shortened {
@@ -111,6 +117,9 @@ impl LogError {
         match self {
             Self::Damaged { .. } | Self::Unreadable { .. } => {
                 Some("`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup")
+            }
+            Self::KeyringDamaged { .. } => {
+                Some("history does not hold secrets: restore the state directory from a backup")
             }
             Self::Shortened { .. } => Some(
                 "the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads",

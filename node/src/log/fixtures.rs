@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use events::{Frame, FrameHeader};
+use events::{Frame, FrameHeader, VolatilePayload};
 use prost::Message;
 use tempfile::TempDir;
 
@@ -105,9 +105,28 @@ pub fn frames(previous: Option<FrameLink>, from: u64, to: u64) -> Vec<AppliedFra
     let frames = (from..to).map(|index| {
         let bytes = frame(index, chain.last(), 100);
         chain.follow(index, &bytes).unwrap();
-        AppliedFrame { index, bytes }
+        AppliedFrame { index, bytes, secrets: Vec::new() }
     });
     frames.collect()
+}
+
+/// What a numbered proposal says of secrets: most keep one of a few, or bring it a new value, and some destroy one.
+pub fn secrets_of(proposal: &[u8]) -> Vec<VolatilePayload> {
+    let number = proposal.last().copied().unwrap_or_default();
+    let name = format!("secret {}", number % 5);
+    match number % 4 {
+        0 => Vec::new(),
+        1 => vec![VolatilePayload::destroy(name)],
+        _ => vec![VolatilePayload::keep(name, proposal)],
+    }
+}
+
+/// Applies the next frame, with these secrets.
+pub fn apply_secrets(store: &dyn LogStore, secrets: Vec<VolatilePayload>) {
+    let (last, applied) = (store.last_index(), store.applied().unwrap());
+    store.append(vec![entry(last + 1, 1, "change")], None, true).unwrap();
+    let frame = AppliedFrame { secrets, ..frames(applied.frame, last + 1, last + 2).remove(0) };
+    store.apply(&[frame], last + 1).unwrap();
 }
 
 /// Appends and applies the indexes `2..to`, each with a frame.
@@ -153,7 +172,8 @@ impl Manager {
         for committed in progress.committed {
             let bytes = frame(committed.index, self.chain.last(), committed.bytes.len());
             self.chain.follow(committed.index, &bytes).unwrap();
-            frames.push(AppliedFrame { index: committed.index, bytes });
+            let secrets = secrets_of(&committed.bytes);
+            frames.push(AppliedFrame { index: committed.index, bytes, secrets });
             self.committed.push((committed.index, committed.bytes));
         }
         progress.committed_to.map_or(Ok(()), |applied| self.consensus.apply(&frames, applied))

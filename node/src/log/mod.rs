@@ -7,10 +7,12 @@
 //! raft entries   |<- cut ->|<---------- first_index .. last_index ---------->|
 //! history        |<------------ frames, for ever ------------>| applied
 //! checkpoints         ^ older             ^ newest
+//! keyring                                                     | applied
 //! ```
 //!
 //! Raft entries are short-lived consensus: they go once history and a checkpoint hold what they say. History is the
-//! product: every applied frame, each carrying the hash of the one before it.
+//! product: every applied frame, each carrying the hash of the one before it. A checkpoint only saves a start the folding
+//! of all history; the keyring has what history must not hold.
 
 pub mod chain;
 mod checkpoint;
@@ -18,6 +20,7 @@ pub mod disk;
 mod drain;
 pub mod entry;
 mod error;
+mod keyring;
 mod mark;
 pub mod memory;
 pub mod raft;
@@ -34,6 +37,7 @@ mod crashes;
 mod fixtures;
 
 use bytes::Bytes;
+use events::VolatilePayload;
 use events::frame::FrameHash;
 
 pub use chain::{Verified, verify_all};
@@ -88,8 +92,8 @@ pub trait LogStore: Send + Sync {
     /// Index of the last raft entry.
     fn last_index(&self) -> u64;
 
-    /// Adds applied frames to history and moves the applied index, in one write that is not synced: the raft entries can
-    /// repeat it. `applied` may lie beyond the last frame, as empty entries carry none.
+    /// Adds applied frames to history and their secrets to the keyring, and moves the applied index, in one write that is
+    /// not synced: the raft entries can repeat it. `applied` may lie beyond the last frame, as empty entries carry none.
     ///
     /// # Errors
     /// When a frame is not the next link of the chain, or the write fails.
@@ -113,6 +117,13 @@ pub trait LogStore: Send + Sync {
     /// # Errors
     /// When it cannot be read.
     fn history_last(&self) -> Result<Option<u64>, LogError>;
+
+    /// Every secret that was kept and not destroyed. May be ahead of the applied index after a torn tail of history was
+    /// dropped: the raft entries that are applied again then say the same again.
+    ///
+    /// # Errors
+    /// When one of them is damaged or cannot be read.
+    fn keyring(&self) -> Result<Vec<VolatilePayload>, LogError>;
 
     /// Stores a snapshot of the projections, durably, and with it all history before it. The newest two are kept.
     ///

@@ -30,6 +30,7 @@ impl<D: Disk> Store<D> {
         let last = self.verify_entries(&meta)?;
         self.verify_reach(&meta, last)?;
         let (applied, repaired_from) = self.verify_history(&meta)?;
+        self.read_keyring()?;
         // What has been read may be reported as committed from now on, so it must not be lost to a power cut any more.
         self.disk.sync()?;
         let checkpoint = self.checkpoints()?.into_iter().rev().find(|&index| index <= applied.index);

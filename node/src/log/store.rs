@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use events::VolatilePayload;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -178,10 +179,13 @@ impl<D: Disk> LogStore for Store<D> {
         let mut state = self.state();
         let mut chain = Chain::after(state.applied.frame);
         let mut batch = Batch::with_capacity(frames.len() + 1);
-        for AppliedFrame { index, bytes } in frames {
+        for AppliedFrame { index, bytes, secrets } in frames {
             let unchained = |reason| LogError::Unchained { index: *index, reason };
             chain.follow(*index, bytes).map_err(unchained)?;
             batch.push(self.put(Table::History, Key::at(*index), &[], bytes)?);
+            for secret in secrets {
+                batch.push(self.change_secret(secret)?);
+            }
         }
         let last = state.applied.index;
         if applied < chain.last().map_or(last, |frame| frame.index.max(last)) || applied > state.tail.last() {
@@ -218,6 +222,10 @@ impl<D: Disk> LogStore for Store<D> {
         Ok(self.disk.last_key(Table::History)?.map(|key| key.index))
     }
 
+    fn keyring(&self) -> Result<Vec<VolatilePayload>, LogError> {
+        self.read_keyring()
+    }
+
     fn save_checkpoint(&self, head: CheckpointHead, bytes: &[u8]) -> Result<(), LogError> {
         self.write_checkpoint(head, bytes)
     }
@@ -228,7 +236,7 @@ impl<D: Disk> LogStore for Store<D> {
     }
 
     fn compact(&self, to: u64) -> Result<u64, LogError> {
-        // The older one, or a start that falls back to it would miss the entries between the two, and their secrets.
+        // The older one: should the newer prove to be damaged, what a start needs instead is there twice.
         let covered = self.checkpoints()?.first().copied().unwrap_or(0);
         let to = to.min(covered).min(self.state().applied.index);
         let first = self.first_index();

@@ -18,13 +18,18 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let (summary, _) = tests::chaos::run(args.seed, args.verbose)?;
     println!(
-        "seed {}: all is well after {} s: {} frames, {} commands, {} crashes of the manager, {} other faults",
+        "seed {}: all is well after {} s and {} steps: {} frames, {} commands, {} crashes of the manager, {} other faults, \
+         {} checkpoints, {} starts with one and {} with all history",
         args.seed,
         summary.length.as_secs(),
+        summary.steps,
         summary.frames,
         summary.commands,
         summary.manager_crashes,
         summary.faults,
+        summary.checkpoints.written,
+        summary.checkpoints.read,
+        summary.checkpoints.missed,
     );
     Ok(())
 }

@@ -6,6 +6,7 @@ use events::TaskId;
 use node::log::Crash;
 use rand::Rng;
 
+use crate::manager::Ruin;
 use crate::net::Weather;
 
 use super::Chaos;
@@ -14,6 +15,8 @@ use super::Chaos;
 const EXIT_CODES: [i32; 3] = [0, 1, 137];
 /// Writes after which a failing disk gives up.
 const WRITES_MAX: usize = 6;
+/// How often a start finds no checkpoint that it can use.
+const RUINED: f64 = 0.3;
 /// Longest time that the manager is away.
 const DOWN_MAX: Duration = Duration::from_secs(40);
 /// Longest jump of the clock: long enough for every node to be declared down.
@@ -48,6 +51,11 @@ impl Chaos {
         self.world.crash_manager(crash);
         let away = Duration::from_millis(self.random.random_range(0..DOWN_MAX.as_millis() as u64));
         self.world.advance(away)?;
+        if self.random.random_bool(RUINED) {
+            let how = self.pick(&[Ruin::Lost, Ruin::Damaged, Ruin::Foreign])?;
+            self.say(|| format!("the manager's checkpoints are ruined: {how:?}"));
+            self.world.manager.ruin_checkpoints(how)?;
+        }
         self.world.start_manager()?;
         self.say(|| "the manager is back".to_owned());
         Ok(())

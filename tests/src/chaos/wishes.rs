@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use commands::{Actor, Command};
+use commands::{Actor, Command, SecretText};
 use events::service_spec::Mode;
 use events::{
     Annotations, Availability, CommandId, ContainerSpec, FailureAction, GlobalMode, Id, NodeSpec, ReplicatedMode,
@@ -30,6 +30,8 @@ const IMAGES: [&str; 10] = [
 ];
 /// What every service runs in the end.
 const LAST_IMAGE: &str = "sim/ok:last";
+/// How often a service comes with registry credentials.
+const WITH_CREDENTIALS: f64 = 0.3;
 /// Most services at a time, and most replicas of one.
 const SERVICES_MAX: usize = 4;
 const REPLICAS_MAX: u64 = 8;
@@ -104,14 +106,23 @@ impl Chaos {
             update: Some(update),
             ..ServiceSpec::default()
         };
-        Command::CreateService { spec: Box::new(spec), registry_auth: None }
+        Command::CreateService { spec: Box::new(spec), registry_auth: self.credentials() }
     }
 
     fn update(&mut self, service: events::ServiceId, mut spec: ServiceSpec, image: &str) -> Command {
         let task = spec.task.get_or_insert_default();
         task.container.get_or_insert_default().image = image.to_owned();
         task.force_update += 1;
-        Command::UpdateService { service, spec: Box::new(spec), version: None, registry_auth: None }
+        Command::UpdateService { service, spec: Box::new(spec), version: None, registry_auth: self.credentials() }
+    }
+
+    /// Credentials that no other command brings, which no history may show.
+    fn credentials(&mut self) -> Option<SecretText> {
+        let text = format!("registry-password-{}", self.asked);
+        self.random.random_bool(WITH_CREDENTIALS).then(|| {
+            self.world.oracle.keep_secret(&text);
+            SecretText(text)
+        })
     }
 
     fn change_node(&mut self) -> anyhow::Result<Command> {

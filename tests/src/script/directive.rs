@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use events::{EngineDescription, GenericResource, NodeDescription, Platform, Resources};
+use node::leader::Intervals;
 use node::log::Crash;
 use projections::views::overview::resolve_task;
 
@@ -77,7 +78,7 @@ impl Player {
 
     fn begin(&mut self, count: usize) -> anyhow::Result<()> {
         ensure!(self.world.is_none() && count > 0, "a script has one cluster, of at least one node");
-        let mut world = World::new(SEED, machine("n1"), 1)?;
+        let mut world = World::new(SEED, machine("n1"), 1, Intervals::default())?;
         for number in 2..=count {
             world.join(machine(&format!("n{number}")), None)?;
         }

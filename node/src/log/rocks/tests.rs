@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use events::VolatilePayload;
+
 use super::RocksStore;
-use crate::log::fixtures::{Machine, RocksMachine, entry, fill};
-use crate::log::{CheckpointHead, HardState, LogError, LogStore, verify_all};
+use crate::log::fixtures::{Machine, RocksMachine, entry, fill, frames};
+use crate::log::{AppliedFrame, CheckpointHead, HardState, LogError, LogStore, verify_all};
 
 fn machine() -> RocksMachine {
     RocksMachine(tempfile::tempdir().unwrap())
@@ -132,9 +134,29 @@ fn nothing_on_the_disk_can_be_read_without_the_key() {
     store.append(vec![entry(2, 1, SECRET)], Some(HardState::default()), true).unwrap();
     let head = CheckpointHead { index: 1, term: 1, frame_hash: [0; 32] };
     store.save_checkpoint(head, SECRET.as_bytes()).unwrap();
+    let frame = AppliedFrame { secrets: vec![VolatilePayload::keep(SECRET, SECRET)], ..frames(None, 2, 3).remove(0) };
+    store.apply(&[frame], 2).unwrap();
     drop(store);
     for file in fs::read_dir(machine.0.path().join("log")).unwrap().map(|file| file.unwrap().path()) {
         let stored = fs::read(&file).unwrap();
         assert!(!stored.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()), "{}", file.display());
     }
+}
+
+#[test]
+fn a_log_from_before_the_keyring_opens_with_an_empty_one() {
+    let machine = machine();
+    let store = machine.start();
+    fill(&*store, 20);
+    drop(store);
+    let path = machine.0.path().join("log");
+    let names = rocksdb::DB::list_cf(&rocksdb::Options::default(), &path).unwrap();
+    let mut database = rocksdb::DB::open_cf(&rocksdb::Options::default(), &path, names).unwrap();
+    database.drop_cf("keyring").unwrap();
+    drop(database);
+    // Only a manager's start makes what is missing; it then says which secret is not there.
+    let refused = RocksStore::open_read_only(machine.0.path()).err().unwrap();
+    assert!(matches!(&refused, LogError::Storage { reason, .. } if reason.contains("keyring")), "{refused}");
+    let store = machine.open();
+    assert_eq!((store.load().unwrap().applied, store.keyring().unwrap()), (19, Vec::new()));
 }

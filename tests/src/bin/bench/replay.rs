@@ -126,7 +126,7 @@ fn write_history(state_dir: &std::path::Path, frames: &[Bytes]) -> Result<()> {
     for (index, bytes) in (2..).zip(frames) {
         let entry = Entry { index, term: 1, kind: EntryKind::Frame, payload: bytes.clone() };
         store.append(vec![entry], None, false)?;
-        store.apply(&[AppliedFrame { index, bytes: bytes.clone() }], index)?;
+        store.apply(&[AppliedFrame { index, bytes: bytes.clone(), secrets: Vec::new() }], index)?;
     }
     Ok(store.sync()?)
 }

@@ -1,0 +1,228 @@
+//! What a start makes of what is on the disk: with a checkpoint, without one, and with what is damaged.
+
+use std::ops::ControlFlow;
+
+use commands::SecretText;
+use events::Timestamp;
+use projections::settings::token_key;
+use projections::{FOLD_VERSION, snapshot};
+
+use super::*;
+use crate::leader::Wish;
+use crate::log::disk::{Change, Disk, Durability, Key};
+use crate::log::{Crash, MemoryDisk, MemoryStore};
+
+/// So short that a few frames bring both.
+const INTERVALS: Intervals = Intervals { checkpoint_frames: 20, hash_frames: 7 };
+
+/// A disk on which a manager has run.
+struct Machine {
+    disk: MemoryDisk,
+    store: Arc<dyn LogStore>,
+    leader: Leader,
+}
+
+impl Machine {
+    /// A cluster whose join token changed so many times, a frame each.
+    fn with_frames(count: u64) -> Self {
+        let disk = MemoryDisk::default();
+        let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&disk).unwrap());
+        store.load().unwrap();
+        Consensus::bootstrap(&*store, raft_id(node())).unwrap();
+        let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &store.load().unwrap()).unwrap();
+        let leader = Leader::new(node(), "0.1.0", consensus, Folded::default(), INTERVALS);
+        let mut machine = Self { disk, store, leader };
+        machine.advance();
+        machine.ask(1, Command::InitialiseCluster(Box::new(cluster())));
+        for number in 2..=count {
+            let token = SecretText(format!("token {number}"));
+            let role = if number % 3 == 0 { Role::Manager } else { Role::Worker };
+            machine.ask(number, Command::RotateJoinToken { role, token, secret_sha256: [number as u8; 32] });
+        }
+        machine
+    }
+
+    fn ask(&mut self, number: u64, command: Command) {
+        let id = CommandId::from_bits(number.into());
+        let actor = actor(number);
+        self.leader.submit(Wish { ticket: number, id, actor, command, reason: None, correlation: None }).unwrap();
+        while self.leader.has_work(time(number)) {
+            let judged = self.leader.turn(time(number)).answers;
+            let rejected = judged.iter().find(|(_, outcome)| matches!(outcome, Outcome::Rejected(_)));
+            assert_eq!(rejected, None);
+            self.advance();
+        }
+        if let Some(job) = self.leader.take_checkpoint() {
+            job.run(&self.store).unwrap();
+        }
+    }
+
+    fn advance(&mut self) {
+        self.leader.advance().unwrap();
+    }
+
+    /// What another start makes of the disk.
+    fn start(&self) -> Result<Folded, Failure> {
+        self.disk.crash(Crash::Killed);
+        let store = MemoryStore::open(&self.disk).unwrap();
+        let loaded = store.load()?;
+        fold(&store, &loaded)
+    }
+
+    /// The same, and it is the state that the manager had, in every part.
+    fn starts_the_same(&self) -> Folded {
+        let folded = self.start().unwrap();
+        assert_eq!(folded.cluster.state_hash(), self.leader.cluster().state_hash());
+        assert!(snapshot::write(&folded.cluster) == snapshot::write(self.leader.cluster()));
+        assert_eq!(folded.keyring, *self.leader.keyring());
+        assert_eq!(folded.last_hash, self.store.applied().unwrap().frame.map(|frame| frame.hash));
+        let faults = projections::check::check(&folded.cluster);
+        assert!(faults.is_empty(), "{faults:?}");
+        for number in 1..=10 {
+            let actor = actor(number).record(Some(node()));
+            let answer =
+                |cluster: &Cluster| cluster.requests.answer(&actor, CommandId::from_bits(number.into())).cloned();
+            assert!(answer(&folded.cluster).is_some(), "command {number} is remembered");
+            assert_eq!(answer(&folded.cluster), answer(self.leader.cluster()));
+        }
+        folded
+    }
+
+    fn change(&self, batch: Vec<Change>) {
+        self.disk.write(batch, Durability::Synced).unwrap();
+    }
+
+    /// Turns a bit of each value from one place to another.
+    fn damage(&self, table: Table, from: Key, to: Key) {
+        let mut batch = Vec::new();
+        let mut turn = |key, mut value: Vec<u8>| {
+            let middle = value.len() / 2;
+            value[middle] ^= 1;
+            batch.push(Change::Put { table, key, value });
+            Ok(ControlFlow::Continue(()))
+        };
+        self.disk.scan(table, from, to, &mut turn).unwrap();
+        assert!(!batch.is_empty(), "there is something to damage");
+        self.change(batch);
+    }
+}
+
+fn node() -> NodeId {
+    NodeId::from_bits(1)
+}
+
+/// Who asks: the manager begins the cluster, and a user changes it.
+fn actor(number: u64) -> Actor {
+    if number == 1 { Actor::Manager(node()) } else { Actor::Operator("somebody".to_owned()) }
+}
+
+fn time(number: u64) -> Timestamp {
+    Timestamp::from_unix_ns(1_767_225_600_000_000_000 + number as i64 * 1_000_000)
+}
+
+fn cluster() -> InitialiseCluster {
+    InitialiseCluster {
+        cluster: ClusterId::from_bits(7),
+        spec: ClusterSpec::default(),
+        root_cert_pem: "a root".to_owned(),
+        root_digest: "a digest".to_owned(),
+        root_key_pem: SecretText("a key".to_owned()),
+        worker_token: (SecretText("worker token".to_owned()), [1; 32]),
+        manager_token: (SecretText("manager token".to_owned()), [2; 32]),
+        node: node(),
+        hostname: "m1".to_owned(),
+        addr: "10.0.0.1:4242".to_owned(),
+        cert_pem: "a certificate".to_owned(),
+        cert_not_after: time(1_000_000_000),
+    }
+}
+
+#[test]
+fn a_start_with_a_checkpoint_and_one_without_make_the_same_state() {
+    let machine = Machine::with_frames(70);
+    let with = machine.starts_the_same();
+    assert!(with.checkpoint > 20 && machine.store.first_index() > 20, "raft entries were cut");
+    machine.change(vec![Change::DeleteRange { table: Table::Checkpoint, from: Key::MIN, to: Key::MAX }]);
+    let without = machine.starts_the_same();
+    assert_eq!(without.checkpoint, 0);
+    assert_eq!(without.keyring.text(token_key(Role::Worker)), Some("token 70"));
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_only_time() {
+    let machine = Machine::with_frames(70);
+    machine.damage(Table::Checkpoint, Key::MIN, Key::MAX);
+    assert_eq!(machine.starts_the_same().checkpoint, 0);
+}
+
+#[test]
+fn a_checkpoint_of_another_fold_version_costs_only_time() {
+    let machine = Machine::with_frames(70);
+    let mut newest = machine.store.load_checkpoint().unwrap().unwrap();
+    newest.bytes[0] += 1;
+    let foreign = Folded::from_checkpoint(&newest).unwrap_err();
+    assert_eq!(foreign, snapshot::SnapshotError::FoldVersion(FOLD_VERSION + 1));
+    machine.store.save_checkpoint(newest.head, &newest.bytes).unwrap();
+    assert_eq!(machine.starts_the_same().checkpoint, 0);
+}
+
+#[test]
+fn a_checkpoint_that_is_cut_short_costs_only_time() {
+    let machine = Machine::with_frames(70);
+    let newest = machine.store.load_checkpoint().unwrap().unwrap();
+    let half = &newest.bytes[..newest.bytes.len() / 2];
+    machine.store.save_checkpoint(newest.head, half).unwrap();
+    assert_eq!(machine.starts_the_same().checkpoint, 0);
+}
+
+#[test]
+fn a_manager_that_started_without_a_checkpoint_takes_one_soon() {
+    let machine = Machine::with_frames(70);
+    machine.change(vec![Change::DeleteRange { table: Table::Checkpoint, from: Key::MIN, to: Key::MAX }]);
+    let folded = machine.start().unwrap();
+    let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&machine.disk).unwrap());
+    let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &store.load().unwrap()).unwrap();
+    let mut leader = Leader::new(node(), "0.1.0", consensus, folded, INTERVALS);
+    leader.take_checkpoint().expect("one is due").run(&store).unwrap();
+    assert_eq!(store.load().unwrap().checkpoint, Some(leader.cluster().position.index));
+    assert!(leader.take_checkpoint().is_none(), "the next one is not due yet");
+}
+
+#[test]
+fn damaged_history_ends_only_a_start_that_needs_it() {
+    let machine = Machine::with_frames(1_100);
+    machine.damage(Table::History, Key::at(30), Key::at(31));
+    assert!(machine.starts_the_same().checkpoint > 1_000);
+    machine.damage(Table::Checkpoint, Key::MIN, Key::MAX);
+    let refused = machine.start().unwrap_err();
+    assert!(refused.sentence.starts_with("the log is damaged at index 30 (history)"), "{refused}");
+    assert!(refused.hint.contains("swarmd replay"), "{refused}");
+}
+
+#[test]
+fn history_without_one_of_its_frames_is_no_chain() {
+    let machine = Machine::with_frames(1_100);
+    let (from, to) = (Key::at(30), Key::at(31));
+    machine.change(vec![
+        Change::DeleteRange { table: Table::History, from, to },
+        Change::DeleteRange { table: Table::Checkpoint, from: Key::MIN, to: Key::MAX },
+    ]);
+    let refused = machine.start().unwrap_err();
+    assert_eq!(refused.sentence, "frame 31 does not carry the hash of the frame before it");
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_named() {
+    let machine = Machine::with_frames(30);
+    machine.change(vec![Change::DeleteRange { table: Table::Keyring, from: Key::MIN, to: Key::MAX }]);
+    let refused = machine.start().unwrap_err();
+    assert!(refused.sentence.contains("root-ca/key") && refused.hint.contains("backup"), "{refused}");
+}
+
+#[test]
+fn a_damaged_secret_ends_the_start() {
+    let machine = Machine::with_frames(30);
+    machine.damage(Table::Keyring, Key::MIN, Key::MAX);
+    let refused = machine.start().unwrap_err();
+    assert!(refused.sentence.contains("keyring is damaged") && refused.hint.contains("backup"), "{refused}");
+}

@@ -1,0 +1,60 @@
+//! The keyring on the disk: one record for each secret, written or deleted in the very batch that adds its frame to
+//! history. So a start needs neither a checkpoint nor raft entries to have all secrets, and none that was removed.
+//!
+//! A record's place follows from the secret's name and it is sealed for that place, so that no secret can be put in the
+//! place of another. A deleted record comes back in no start. Its sealed bytes leave the disk when the database compacts
+//! the table, and those of the raft entry that brought it with the next cut.
+
+use std::ops::ControlFlow;
+
+use events::VolatilePayload;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::LogError;
+use super::disk::{self, Change, Disk, Key, Table};
+use super::entry::decode_record;
+use super::store::Store;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    name: String,
+    secret: Vec<u8>,
+}
+
+/// The place of a secret: the first 96 bits of a hash, which nobody makes two names meet in by chance.
+pub(super) fn place(name: &str) -> Key {
+    let hash = Sha256::digest(name.as_bytes());
+    let (mut index, mut part) = ([0; 8], [0; 4]);
+    index.copy_from_slice(&hash[..8]);
+    part.copy_from_slice(&hash[8..12]);
+    Key { index: u64::from_be_bytes(index), part: u32::from_be_bytes(part) }
+}
+
+impl<D: Disk> Store<D> {
+    /// The change that keeps or destroys a secret.
+    pub(super) fn change_secret(&self, payload: &VolatilePayload) -> Result<Change, LogError> {
+        let (table, key) = (Table::Keyring, place(&payload.key));
+        match &payload.value {
+            Some(secret) => self.put_record(table, key, &Record { name: payload.key.clone(), secret: secret.clone() }),
+            None => Ok(Change::DeleteRange { table, from: key, to: key.next() }),
+        }
+    }
+
+    /// Every secret. One that does not open ends the start: nothing else has it, and the cluster is not whole without.
+    pub(super) fn read_keyring(&self) -> Result<Vec<VolatilePayload>, LogError> {
+        let mut secrets = Vec::new();
+        self.disk.scan(Table::Keyring, Key::MIN, Key::MAX, &mut |key, sealed| {
+            let damaged = |reason: &str| LogError::KeyringDamaged { reason: reason.to_owned() };
+            let stored = self.seal.open(&disk::place(Table::Keyring, key), sealed);
+            let stored = stored.ok_or_else(|| damaged("it is not what was sealed there with this data key"))?;
+            let Record { name, secret } = decode_record(&stored).map_err(|reason| damaged(&reason))?;
+            if place(&name) != key {
+                return Err(damaged("it is not in the place of its name"));
+            }
+            secrets.push(VolatilePayload::keep(name, secret));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(secrets)
+    }
+}
