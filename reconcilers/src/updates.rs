@@ -40,8 +40,11 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 }
 
 fn roll(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    let rollout = service.rollout();
     let templates = Templates::new(cluster, service);
+    if !templates.differ() && !service.update.as_ref().is_some_and(|update| update.state.is_open()) {
+        return;
+    }
+    let rollout = service.rollout();
     let slots = slots::of(cluster, service);
     let (mut out_of_date, mut in_flight) = (Vec::new(), 0);
     for (instance, slot) in &slots {
@@ -235,6 +238,11 @@ impl Templates {
         let differences = older.map(|((_, version), revision)| (version, difference(&revision.spec, &service.spec)));
         let constraints = service.spec.template().placed().constraints.clone();
         Self { current: service.template_version, differences: differences.collect(), constraints }
+    }
+
+    /// Whether any task can have another spec than it should. Most of the time none has, which saves looking at each.
+    fn differ(&self) -> bool {
+        self.differences.keys().any(|version| *version != self.current)
     }
 
     fn is_out_of_date(&self, cluster: &Cluster, task: &Task) -> bool {
