@@ -12,6 +12,7 @@ pub fn check(cluster: &Cluster) -> Vec<String> {
     check_tasks(cluster, &mut faults);
     check_services(cluster, &mut faults);
     check_capacity(cluster, &mut faults);
+    check_records(cluster, &mut faults);
     check_indices(cluster, &mut faults);
     faults
 }
@@ -81,6 +82,21 @@ fn check_capacity(cluster: &Cluster, faults: &mut Vec<String>) {
 }
 
 /// What is kept up to date must equal what is made anew.
+/// What is remembered of the past is forgotten with the objects that it is about.
+fn check_records(cluster: &Cluster, faults: &mut Vec<String>) {
+    for ((service, instance), _) in cluster.restarts.iter() {
+        if !cluster.services.contains(service) || cluster.tasks_of_instance(service, instance).next().is_none() {
+            faults.push(format!("restarts of service {service} in {instance:?} are remembered without a task there"));
+        }
+    }
+    for ((service, node), _) in cluster.failures.iter() {
+        if !cluster.services.contains(service) || !cluster.nodes.contains(node) {
+            faults
+                .push(format!("failures of service {service} on node {node} are remembered, and one of them is gone"));
+        }
+    }
+}
+
 fn check_indices(cluster: &Cluster, faults: &mut Vec<String>) {
     let mut fresh = Cluster {
         settings: cluster.settings.clone(),

@@ -185,6 +185,10 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
     for id in past {
         cluster.banned.remove(id);
     }
+    let services: Vec<_> = cluster.services.iter().map(|(id, _)| id).collect();
+    for service in services {
+        cluster.failures.remove((service, event.node));
+    }
     cluster.banned.insert(event.node, node.certificate_not_after.unwrap_or_default());
     touched.nodes.insert(event.node);
 }

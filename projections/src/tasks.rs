@@ -226,6 +226,9 @@ pub(crate) fn reaped(cluster: &mut Cluster, event: &events::TaskReaped, touched:
         let task = cluster.tasks.remove(id).unwrap_or_else(|| panic!("task {id} is not there to be reaped"));
         leave(cluster, &task);
         cluster.tasks_by_instance.remove(&(task.service, task.instance(), id));
+        if cluster.tasks_of_instance(task.service, task.instance()).next().is_none() {
+            cluster.restarts.remove((task.service, task.instance()));
+        }
         cluster.revisions.update((task.service, task.spec_version), |revision: &mut Revision| revision.tasks -= 1);
         services::forget_revision(cluster, task.service, task.spec_version);
         touch(touched, &task);
@@ -339,7 +342,10 @@ fn remember_restart(cluster: &mut Cluster, task: &Task, at: &Stamp) {
 /// Keeps the last failures of a service on a node, which the scheduler holds against it.
 fn remember_failure(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     let failed = matches!(task.state, TaskState::Failed | TaskState::Rejected);
-    let Some(node) = task.node.filter(|_| failed && !task.bound) else { return };
+    let Some(node) = task.node.filter(|node| failed && !task.bound && cluster.nodes.contains(*node)) else { return };
+    if !cluster.services.contains(task.service) {
+        return;
+    }
     let key = (task.service, node);
     let mut failures = cluster.failures.get(key).cloned().unwrap_or_default();
     failures
