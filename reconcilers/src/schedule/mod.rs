@@ -98,7 +98,9 @@ fn place<'a>(
     ctx: &Ctx<'_>,
     out: &mut Correction,
 ) {
-    let (bound, free): (Vec<&Task>, Vec<&Task>) = group.tasks(cluster).partition(|task| task.bound);
+    let (bound, mut free): (Vec<&Task>, Vec<&Task>) = group.tasks(cluster).partition(|task| task.bound);
+    // In an order that people see: ids have none.
+    free.sort_by_key(|task| task.slot);
     let mut refused: Vec<(TaskId, String)> = Vec::new();
     for task in bound {
         if out.is_full() {
