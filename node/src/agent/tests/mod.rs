@@ -2,6 +2,8 @@
 
 mod manager;
 
+use std::cell::RefCell;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,21 +18,29 @@ use super::simulated::Simulated;
 use super::{Agent, Config};
 use manager::{CLUSTER, Manager};
 
+thread_local! {
+    /// Removed at the end of the test's thread and so after its runtime: until then an agent may be writing.
+    static DIRS: RefCell<Vec<TempDir>> = const { RefCell::new(Vec::new()) };
+}
+
 /// One node, its manager and its engine.
 struct Scene {
     manager: Manager,
     executor: Arc<Simulated>,
-    dir: TempDir,
+    dir: PathBuf,
     agent: JoinHandle<()>,
     shutdown: CancellationToken,
 }
 
 impl Scene {
     fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().to_owned();
+        DIRS.with_borrow_mut(|dirs| dirs.push(dir));
         let mut scene = Self {
             manager: Manager::start(),
             executor: Arc::new(Simulated::default()),
-            dir: tempfile::tempdir().expect("a directory"),
+            dir: path,
             agent: tokio::spawn(async {}),
             shutdown: CancellationToken::new(),
         };
@@ -45,7 +55,7 @@ impl Scene {
             hostname: "worker-1".into(),
             advertise_addr: None,
             managers: vec!["manager".into()],
-            state_dir: self.dir.path().to_owned(),
+            state_dir: self.dir.clone(),
             generic_resources: vec![GenericResource { kind: "gpu".into(), amount: 1, names: vec![] }],
         };
         let began = Instant::now();
@@ -76,7 +86,7 @@ impl Scene {
     }
 
     fn files(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.dir.path().join("worker")).expect("a directory");
+        let entries = std::fs::read_dir(self.dir.join("worker")).expect("a directory");
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 }
@@ -214,7 +224,7 @@ async fn a_lost_key_costs_nothing_once_a_manager_is_there() {
     scene.manager.reported(id(1), TaskState::Running).await;
     scene.manager.reported(id(2), TaskState::Preparing).await;
     scene.stop_agent().await;
-    std::fs::remove_file(scene.dir.path().join("worker.key")).expect("removed");
+    std::fs::remove_file(scene.dir.join("worker.key")).expect("removed");
     scene.start_agent();
     scene.manager.registered(2).await;
     let running = Assignment { state: TaskState::Running.into(), ..assignment(1, "web") };
@@ -232,7 +242,7 @@ async fn a_damaged_file_costs_nothing_once_a_manager_is_there() {
     let mut scene = Scene::assigned(vec![assignment(1, "web")]).await;
     scene.manager.reported(id(1), TaskState::Running).await;
     scene.stop_agent().await;
-    let path = scene.dir.path().join("worker").join(id(1).to_string());
+    let path = scene.dir.join("worker").join(id(1).to_string());
     std::fs::write(&path, b"").expect("written");
     scene.start_agent();
     scene.manager.registered(2).await;
