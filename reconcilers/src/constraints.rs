@@ -8,7 +8,7 @@ use events::{Availability, Kind, NodeId, TaskRejected, TaskState};
 use projections::{Cluster, Node, Service, Task};
 
 use crate::schedule::filters::meets_constraints;
-use crate::{Correction, Ctx, Scope};
+use crate::{Correction, Ctx, Scope, slots};
 
 const MESSAGE: &str = "task rejected by constraint enforcer";
 const ERROR: &str = "assigned node no longer meets constraints";
@@ -33,8 +33,9 @@ fn is_enforced(node: &Node) -> bool {
 }
 
 /// Tasks of a service that changed, on nodes that did not: its constraints may hold for them again after having been others.
+/// That can only be so for tasks of an older spec.
 fn misplaced<'a>(cluster: &'a Cluster, scope: &Scope, service: &Service) -> Vec<&'a Task> {
-    if service.spec.template().placed().constraints.is_empty() {
+    if service.spec.template().placed().constraints.is_empty() || !slots::have_older_specs(cluster, service) {
         return Vec::new();
     }
     let tasks = cluster.tasks_of_service(service.id).filter(|task| is_settled(task));

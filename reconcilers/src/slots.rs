@@ -27,6 +27,13 @@ pub(crate) fn of<'a>(cluster: &'a Cluster, service: &Service) -> BTreeMap<Instan
     slots.into_iter().collect()
 }
 
+/// Whether any task of a service has another spec than the present one. Most of the time none has, which saves looking at
+/// each.
+pub(crate) fn have_older_specs(cluster: &Cluster, service: &Service) -> bool {
+    let mut revisions = cluster.revisions.range((service.id, 0)..=(service.id, u64::MAX));
+    revisions.any(|((_, version), _)| version != service.template_version)
+}
+
 /// Whether a task that ended (or has to leave its node) is to be replaced under its service's policy.
 pub(crate) fn may_restart(cluster: &Cluster, service: &Service, task: &Task) -> bool {
     let policy = service.spec.template().restart_policy();

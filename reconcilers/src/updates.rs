@@ -40,11 +40,11 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 }
 
 fn roll(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    let templates = Templates::new(cluster, service);
-    if !templates.differ() && !service.update.as_ref().is_some_and(|update| update.state.is_open()) {
+    let is_open = service.update.as_ref().is_some_and(|update| update.state.is_open());
+    if !is_open && !slots::have_older_specs(cluster, service) {
         return;
     }
-    let rollout = service.rollout();
+    let (rollout, templates) = (service.rollout(), Templates::new(cluster, service));
     let slots = slots::of(cluster, service);
     let (mut out_of_date, mut in_flight) = (Vec::new(), 0);
     for (instance, slot) in &slots {
@@ -238,11 +238,6 @@ impl Templates {
         let differences = older.map(|((_, version), revision)| (version, difference(&revision.spec, &service.spec)));
         let constraints = service.spec.template().placed().constraints.clone();
         Self { current: service.template_version, differences: differences.collect(), constraints }
-    }
-
-    /// Whether any task can have another spec than it should. Most of the time none has, which saves looking at each.
-    fn differ(&self) -> bool {
-        self.differences.keys().any(|version| *version != self.current)
     }
 
     fn is_out_of_date(&self, cluster: &Cluster, task: &Task) -> bool {
