@@ -39,6 +39,23 @@ pub async fn a_task_lives_and_is_removed(bench: &Bench) {
     assert_eq!(bench.executor.inventory(bench.cluster, bench.node).await.expect("an inventory"), []);
 }
 
+/// However far the engine has come with a container that nobody waits for any more.
+pub async fn a_preparation_that_was_given_up_leaves_nothing(bench: &Bench) {
+    for delay in [0, 1, 2, 4, 8, 16, 32] {
+        let workload = bench.lasting("exit 0");
+        let preparing = bench.executor.prepare(&workload);
+        // Given up in time or done before: both are what this is about.
+        let _ = tokio::time::timeout(Duration::from_millis(delay), preparing).await;
+        bench.executor.shutdown(&workload).await.expect("stopped");
+        bench.executor.remove(workload.task).await.expect("removed");
+    }
+    // Slower than any of those that were given up.
+    let last = bench.lasting("exit 0");
+    bench.executor.prepare(&last).await.expect("prepared");
+    bench.executor.remove(last.task).await.expect("removed");
+    assert_eq!(bench.executor.inventory(bench.cluster, bench.node).await.expect("an inventory"), []);
+}
+
 pub async fn exit_codes_are_reported(bench: &Bench) {
     for code in [0, 3] {
         let workload = bench.shell(&format!("exit {code}"));

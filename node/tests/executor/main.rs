@@ -32,6 +32,7 @@ macro_rules! conformance {
 conformance! {
     a_node_is_described
     a_task_lives_and_is_removed
+    a_preparation_that_was_given_up_leaves_nothing
     exit_codes_are_reported
     steps_may_be_repeated
     a_polite_stop_is_heeded

@@ -5,6 +5,7 @@
 //! engine itself says when the image is missing), a start between two inspections of one millisecond each.
 
 mod config;
+mod creations;
 mod describe;
 mod engine;
 mod events;
@@ -28,6 +29,7 @@ use bollard::query_parameters::{
 };
 
 use self::config::{CLUSTER_LABEL, NODE_LABEL, TASK_LABEL};
+use self::creations::Creations;
 use self::engine::{Engine, status, unless_status};
 use self::events::News;
 use self::observed::{Observed, Phase, UNKNOWN_EXIT_CODE};
@@ -45,6 +47,7 @@ pub struct DockerExecutor {
     engine: Arc<Engine>,
     news: News,
     steps: Steps,
+    creations: Creations,
 }
 
 impl DockerExecutor {
@@ -55,7 +58,7 @@ impl DockerExecutor {
     /// A sentence when the address is of another form.
     pub fn new(address: &str) -> Result<Self, String> {
         let engine = Arc::new(Engine::new(address)?);
-        Ok(Self { news: News::new(engine.clone()), steps: Steps::default(), engine })
+        Ok(Self { news: News::new(engine.clone()), steps: Steps::default(), creations: Creations::default(), engine })
     }
 
     /// Refuses what this engine would silently leave aside. Asks only for workloads that use such a thing.
@@ -79,7 +82,10 @@ impl DockerExecutor {
         let image = &workload.container().image;
         let mut pulled = false;
         loop {
-            match self.engine.client()?.create_container(Some(options.clone()), body.clone()).await {
+            let (client, options, body) = (self.engine.client()?.clone(), options.clone(), body.clone());
+            let creation = async move { client.create_container(Some(options), body).await };
+            let made = self.creations.run(workload.task, creation).await;
+            match made.map_err(|error| ExecutorError::Temporary(error.to_string()))? {
                 Ok(made) => {
                     made.warnings.iter().for_each(|warning| tracing::warn!(task = %workload.task, "engine: {warning}"));
                     return Ok(ContainerStatus {
@@ -220,6 +226,7 @@ impl Executor for DockerExecutor {
 
     async fn shutdown(&self, workload: &Workload) -> Result<Option<ContainerStatus>, ExecutorError> {
         self.steps.give_up(workload.task);
+        self.creations.are_through(workload.task).await;
         let Some(observed) = self.inspect(workload).await? else { return Ok(None) };
         match observed.phase {
             Phase::Ended => Ok(Some(observed.status)),
@@ -237,9 +244,11 @@ impl Executor for DockerExecutor {
 
     async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
         self.steps.give_up(task);
+        self.creations.are_through(task).await;
         for (id, _) in self.labelled(vec![format!("{TASK_LABEL}={task}")]).await? {
             self.remove_container(&id).await?;
         }
+        self.creations.forget(task);
         Ok(())
     }
 
