@@ -60,8 +60,16 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
         return;
     }
     let drained = node.is_some_and(|node| node.spec.availability() == Availability::Drain);
-    let delay = if drained { Duration::ZERO } else { delay(cluster, service, task, ctx.now) };
-    let cause = if leaves && !task.state.is_terminal() { TaskCause::Relocate } else { TaskCause::Restart };
+    // A place that gets the new spec only because its old task ended is part of the rollout all the same: it is watched,
+    // its failure counts, and it need not wait for what the old spec did.
+    let update = service.update.as_ref().filter(|update| update.state.is_open());
+    let rolls = update.is_some() && task.spec_version != service.template_version;
+    let delay = if drained || rolls { Duration::ZERO } else { delay(cluster, service, task, ctx.now) };
+    let cause = match (rolls, leaves && !task.state.is_terminal()) {
+        (true, _) => TaskCause::Update,
+        (false, true) => TaskCause::Relocate,
+        (false, false) => TaskCause::Restart,
+    };
     out.push(NewTask::after(task, cause, ctx.now + delay).event(service, ctx));
 }
 

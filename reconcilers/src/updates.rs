@@ -107,6 +107,10 @@ fn progress<'a>(
         return Progress::Done;
     }
     if newest.state < TaskState::Running {
+        // A new order may be what lets the new task run at last: the old one holds a port that it needs.
+        if rollout.order == UpdateOrder::StopFirst && !older.is_empty() {
+            return Progress::Superseded(older);
+        }
         return if made_by_rollout(service, newest) { Progress::InFlight(None) } else { Progress::Done };
     }
     if !older.is_empty() {
