@@ -11,6 +11,7 @@ use crate::fixture;
 
 const SERVICES: u64 = 100;
 const TASKS: u64 = 10_000;
+const REPEATS: u64 = 5;
 
 /// The figure at each size of cluster: nodes, runs, target.
 pub fn figures() -> Result<Vec<Figure>> {
@@ -20,7 +21,7 @@ pub fn figures() -> Result<Vec<Figure>> {
 
 fn figure(nodes: u64, runs: usize, target: Target) -> Result<Figure> {
     let cluster = waiting(nodes);
-    let runs = (0..runs).map(|_| run(cluster.clone())).collect::<Result<_>>()?;
+    let runs = (0..runs).map(|_| run(&cluster)).collect::<Result<_>>()?;
     let how = "10,000 tasks of 100 services (resources, a constraint, spread over 10 zones), settled in the leader's \
                turns of 1,000 events, each on a clone of the tip; assignments are applied; in processor \
                time of the one thread that does it"
@@ -39,12 +40,21 @@ fn waiting(nodes: u64) -> Cluster {
     cluster
 }
 
+/// Places all tasks several times, for the kernel counts processor time only to a few milliseconds.
+fn run(waiting: &Cluster) -> Result<f64> {
+    let begun = cpu_time()?;
+    for _ in 0..REPEATS {
+        place_all(waiting.clone())?;
+    }
+    let elapsed = cpu_time()? - begun;
+    Ok((REPEATS * TASKS) as f64 / elapsed.as_secs_f64())
+}
+
 /// Turns until nothing is left, as the leader takes them.
-fn run(mut tip: Cluster) -> Result<f64> {
+fn place_all(mut tip: Cluster) -> Result<()> {
     let presence = Presence::new();
     let mut left = Touched { services: (0..SERVICES).map(fixture::id).collect(), ..Touched::default() };
     let mut index = 3;
-    let begun = cpu_time()?;
     while !left.is_empty() {
         index += 1;
         let mut next = tip.clone();
@@ -54,7 +64,6 @@ fn run(mut tip: Cluster) -> Result<f64> {
         left = settle(&mut next, left, &mut ctx, &at, Room::FRAME).left;
         tip = next;
     }
-    let elapsed = cpu_time()? - begun;
     ensure!(tip.unplaced().next().is_none(), "some tasks were not placed");
-    Ok(TASKS as f64 / elapsed.as_secs_f64())
+    Ok(())
 }
