@@ -41,7 +41,14 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let certificates = CertificateStore::new(state_dir.path());
     let manager = core::is_manager(&state_dir);
     let member = manager || has_identity(&certificates)?;
+    if manager && args.join_addr.is_some() {
+        tracing::warn!("this node is a manager of a cluster already: --join-addr and --join-token say nothing to it");
+    }
     if !member {
+        if args.join_addr.is_none() && args.join_token.is_some() {
+            let hint = "add --join-addr; or, for a new cluster, leave out --join-token (and unset SWARM_JOIN_TOKEN)";
+            return Err(Failure::new("a join token is given, but no address to join at", hint).with_code(code::USAGE));
+        }
         require_working(executor.as_ref()).await?;
     }
     let worker = !manager && (member || args.join_addr.is_some());

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 use wire::v1::dispatcher_client::DispatcherClient;
 use wire::v1::session_message::Message;
-use wire::v1::{AssignmentSet, HeartbeatRequest, RegisterRequest, SessionMessage, Welcome};
+use wire::v1::{AssignmentSet, HeartbeatRequest, Refusal, RefusalKind, RegisterRequest, SessionMessage, Welcome};
 
 use super::backoff::Backoff;
 use super::executor::ExecutorError;
@@ -27,6 +27,8 @@ use super::{Config, reporter};
 const RPC_DEADLINE: Duration = Duration::from_secs(5);
 /// A session that lasted this long was a good one: the next attempt after it comes at once.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
+/// Pause of a node that was removed, which can only become a member again by hand.
+const REMOVED_PAUSE: Duration = Duration::from_secs(60);
 /// How often the node looks at itself.
 const DESCRIPTION_PERIOD: Duration = Duration::from_secs(20);
 /// Shortest pause between heartbeats, whatever a manager says.
@@ -69,6 +71,15 @@ pub(super) enum Ended {
     DescriptionChanged,
 }
 
+impl Ended {
+    /// Whether a manager said that this node is no member any more. Only a manager of the cluster can: the connection proved
+    /// it to be one.
+    fn is_removal(&self) -> bool {
+        let Self::Refused { status, .. } = self else { return false };
+        Refusal::from_status(status).is_some_and(|refusal| refusal.kind() == RefusalKind::Removed)
+    }
+}
+
 /// An error and what caused it, on one line.
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     match error.source() {
@@ -100,7 +111,13 @@ pub(super) async fn hold(config: &Config, connector: &dyn Connect, site: &Site, 
         if begun.elapsed() >= STABLE_AFTER {
             backoff.reset();
         }
-        let pause = backoff.pause(&mut rand::rng());
+        let mut pause = backoff.pause(&mut rand::rng());
+        if ended.is_removal() {
+            worker.withdraw_all();
+            pause = REMOVED_PAUSE;
+            let hint = "to join again, stop swarmd, empty its state directory and start it with a join token";
+            tracing::error!(hint, "this node was removed from the cluster: its tasks are stopped and removed");
+        }
         tracing::warn!(manager, pause_ms = pause.as_millis(), "no session: {ended}");
         tokio::time::sleep(pause).await;
     }

@@ -69,6 +69,11 @@ impl Worker {
         }
     }
 
+    /// Stops and removes everything: the cluster gave this node's tasks to others.
+    pub(super) fn withdraw_all(self: &Arc<Self>) {
+        self.assign(AssignmentSet { complete: true, ..AssignmentSet::default() });
+    }
+
     /// Stops tending. Containers run on.
     pub(super) async fn stop(&self) {
         self.stopping.cancel();

@@ -76,7 +76,13 @@ impl Refusal {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let hint = Some(refusal.hint().to_owned());
-        let kind = RefusalKind::Forbidden.into();
+        let kind = match refusal {
+            Refusal::Removed(_) => RefusalKind::Removed,
+            Refusal::Anonymous { .. } | Refusal::Role { .. } | Refusal::OtherCluster { .. } | Refusal::Unknown => {
+                RefusalKind::Forbidden
+            }
+        };
+        let kind = kind.into();
         wire::v1::Refusal { kind, subject: "caller".to_owned(), sentence: refusal.to_string(), hint }.into()
     }
 }
@@ -205,5 +211,7 @@ mod tests {
         assert_eq!(told.hint.as_deref(), Some("call from a manager, or over the unix socket of one"));
         let removed = status(node(subject(REMOVED, Role::Worker)));
         assert_eq!(removed.message(), "node 000000000000000000000000d was removed from the cluster");
+        let told = wire::v1::Refusal::from_status(&removed).expect("a refusal in the details");
+        assert_eq!(told.kind(), RefusalKind::Removed);
     }
 }

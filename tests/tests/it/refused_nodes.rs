@@ -101,6 +101,16 @@ async fn a_removed_worker_is_no_member_any_more() {
     assert!(refusal.hint.is_some_and(|hint| hint.contains("join again")));
 }
 
+#[test]
+fn a_worker_that_is_removed_while_it_works_stops_its_tasks() {
+    let cluster = Cluster::start(Executor::Process, &["w1"]);
+    cluster.ok("service create --detach --name web --replicas 2 --image none --command sleep --args 1000");
+    let on_worker = || std::fs::read_dir(cluster.state_dir("w1").join("worker")).expect("a directory").count();
+    cluster.until("a task on the worker", || on_worker() == 1);
+    cluster.ok("node rm --force w1");
+    cluster.until("no task on the worker", || on_worker() == 0);
+}
+
 #[tokio::test]
 async fn a_caller_without_a_certificate_gets_the_root_and_nothing_else() {
     let cluster = Cluster::start(Executor::Process, &[]);
