@@ -73,6 +73,8 @@ async fn a_limit_and_the_user_end_it_with_their_own_codes() {
         let mut manager = Fake { endless: true, ..Fake::new() };
         let ran = run(CREATE, &mut manager, world).await;
         assert_eq!(ran.code, code, "{world:?}");
+        let trouble = "; last trouble: web.2: no suitable node (2 of 3 nodes lack 2 GiB)\n";
+        assert_eq!(ran.err.contains(trouble), code == 6, "{}", ran.err);
         assert!(ran.err.contains("`swarmctl service inspect web` shows how far it is"), "{}", ran.err);
     }
 }

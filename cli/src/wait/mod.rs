@@ -67,43 +67,53 @@ pub async fn for_service<M: Manager>(
         None => Box::pin(std::future::pending()),
     };
     let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
-    let mut progress = Progress::new(interactive);
+    let mut watch = Watch { service, goal, progress: Progress::new(interactive), trouble: None };
     let result = tokio::select! {
         // In this order, so that a simulation runs the same way each time and success beats a limit that ends with it.
         biased;
-        result = watch(session, &mut progress, service, goal, since) => result,
-        () = limit => Err(timed_out(service)),
+        result = watch.run(session, since) => result,
+        () = limit => Err(timed_out(service, watch.trouble.as_deref())),
         () = &mut interrupt => Err(interrupted(service)),
     };
-    progress.finish();
+    watch.progress.finish();
     session.around.interrupt = interrupt;
     result
 }
 
-async fn watch<M: Manager>(
-    session: &mut Session<'_, M>,
-    progress: &mut Progress,
-    service: &str,
+/// One wait, and what was seen of it so far.
+struct Watch<'a> {
+    service: &'a str,
     goal: Goal,
-    since: u64,
-) -> Result<(), Failure> {
-    let object = Some(service.to_owned());
-    let request = EventsRequest { from: Some(since), since: None, follow: true, object, kinds: Vec::new() };
-    let mut history = session.manager.events(request).await?;
-    loop {
-        // Tasks first: a service that is newer than its tasks is judged again at the event in between.
-        let tasks = ListTasksRequest { service: Some(service.to_owned()), ..Default::default() };
-        let tasks = session.manager.tasks(tasks).await?;
-        let view = session.service(service).await?;
-        match judge(&view, &tasks.tasks, goal) {
-            Verdict::Converged(picture) => return Ok(progress.show(&picture, session.around.err)?),
-            Verdict::Underway(picture) => progress.show(&picture, session.around.err)?,
-            Verdict::Failed(why) => {
-                let hint = format!("`swarmctl service inspect -a {service}` shows its tasks, also those that failed");
-                return Err(Failure::new(Kind::UpdateFailed, why).hint(hint));
+    progress: Progress,
+    /// The last thing that went wrong.
+    trouble: Option<String>,
+}
+
+impl Watch<'_> {
+    async fn run<M: Manager>(&mut self, session: &mut Session<'_, M>, since: u64) -> Result<(), Failure> {
+        let service = self.service;
+        let object = Some(service.to_owned());
+        let request = EventsRequest { from: Some(since), since: None, follow: true, object, kinds: Vec::new() };
+        let mut history = session.manager.events(request).await?;
+        loop {
+            // Tasks first: a service that is newer than its tasks is judged again at the event in between.
+            let tasks = ListTasksRequest { service: Some(service.to_owned()), ..Default::default() };
+            let tasks = session.manager.tasks(tasks).await?;
+            let view = session.service(service).await?;
+            match judge(&view, &tasks.tasks, self.goal) {
+                Verdict::Converged(picture) => return Ok(self.progress.show(&picture, session.around.err)?),
+                Verdict::Underway(picture) => {
+                    self.progress.show(&picture, session.around.err)?;
+                    self.trouble = picture.trouble().or(self.trouble.take());
+                }
+                Verdict::Failed(why) => {
+                    let hint =
+                        format!("`swarmctl service inspect -a {service}` shows its tasks, also those that failed");
+                    return Err(Failure::new(Kind::UpdateFailed, why).hint(hint));
+                }
             }
+            after(&mut history, tasks.index).await?;
         }
-        after(&mut history, tasks.index).await?;
     }
 }
 
@@ -118,10 +128,11 @@ async fn after(history: &mut EventStream, index: u64) -> Result<(), Failure> {
         .hint("the change goes on; `swarmctl service ls` shows how far it is"))
 }
 
-fn timed_out(service: &str) -> Failure {
+fn timed_out(service: &str, trouble: Option<&str>) -> Failure {
+    let trouble = trouble.map_or_else(String::new, |trouble| format!("; last trouble: {trouble}"));
     Failure::new(
         Kind::TimedOut,
-        format!("{service} is not yet as it was asked to be, and the time for waiting is over"),
+        format!("{service} is not yet as it was asked to be, and the time for waiting is over{trouble}"),
     )
     .hint(format!("the change goes on; `swarmctl service inspect {service}` shows how far it is"))
 }
