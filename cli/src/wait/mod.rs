@@ -16,13 +16,17 @@ use wire::v1::{EventsRequest, ListTasksRequest};
 
 use crate::failure::{Failure, Kind};
 use crate::manager::{EventStream, Manager};
-use crate::session::Session;
+use crate::session::{Session, Wait};
 use crate::values::duration;
 use progress::Progress;
 use verdict::{Verdict, judge};
 
 /// Longest wait of a script that names no limit: nobody is there to end it.
 const UNATTENDED_MAX: Duration = Duration::from_secs(600);
+
+/// How long tasks have to last before a wait ends well, so that one which crashes at its start is seen. Docker's tools wait
+/// as long (docker/cli, `cli/command/service/progress/progress.go`).
+const WATCHED: Duration = Duration::from_secs(5);
 
 /// Whether and how long to wait.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -67,12 +71,13 @@ pub async fn for_service<M: Manager>(
         None => Box::pin(std::future::pending()),
     };
     let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
-    let mut watch = Watch { service, goal, progress: Progress::new(interactive), trouble: None };
+    let mut watch = Watch { service, goal, progress: Progress::new(interactive), trouble: None, lasting: None };
     let result = tokio::select! {
         // In this order, so that a simulation runs the same way each time and success beats a limit that ends with it.
         biased;
         result = watch.run(session, since) => result,
-        () = limit => Err(timed_out(service, watch.trouble.as_deref())),
+        // Whoever gave it less time wanted no more than that the tasks run.
+        () = limit => if watch.lasting.is_some() { Ok(()) } else { Err(timed_out(service, watch.trouble.as_deref())) },
         () = &mut interrupt => Err(interrupted(service)),
     };
     watch.progress.finish();
@@ -87,6 +92,8 @@ struct Watch<'a> {
     progress: Progress,
     /// The last thing that went wrong.
     trouble: Option<String>,
+    /// While all is as it should be: ends when that has lasted long enough.
+    lasting: Option<Wait<'static>>,
 }
 
 impl Watch<'_> {
@@ -101,8 +108,16 @@ impl Watch<'_> {
             let tasks = session.manager.tasks(tasks).await?;
             let view = session.service(service).await?;
             match judge(&view, &tasks.tasks, self.goal) {
-                Verdict::Converged(picture) => return Ok(self.progress.show(&picture, session.around.err)?),
+                Verdict::Converged(picture) => {
+                    self.progress.show(&picture, session.around.err)?;
+                    // Where nothing has to run, nothing can crash.
+                    if !self.goal.is_watched() || picture.tasks.is_empty() {
+                        return Ok(());
+                    }
+                    self.lasting.get_or_insert_with(|| session.around.clock.sleep(WATCHED));
+                }
                 Verdict::Underway(picture) => {
+                    self.lasting = None;
                     self.progress.show(&picture, session.around.err)?;
                     self.trouble = picture.trouble().or(self.trouble.take());
                 }
@@ -112,8 +127,21 @@ impl Watch<'_> {
                     return Err(Failure::new(Kind::UpdateFailed, why).hint(hint));
                 }
             }
-            after(&mut history, tasks.index).await?;
+            tokio::select! {
+                // In this order, so that what ends in the last moment is seen.
+                biased;
+                heard = after(&mut history, tasks.index) => heard?,
+                () = lasted(&mut self.lasting) => return Ok(()),
+            }
         }
+    }
+}
+
+/// Ends when all was as it should be for long enough; never while it is not.
+async fn lasted(lasting: &mut Option<Wait<'static>>) {
+    match lasting {
+        Some(wait) => wait.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,10 +10,22 @@ use crate::format::{state, task};
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
+    /// Every task of a new service runs.
+    New,
     /// Every task runs the present spec, and the update that leads there is over.
     Spec,
     /// As many tasks run as are wanted, of whatever spec.
     Count,
+}
+
+impl Goal {
+    /// Whether the tasks have to last for a while: an update has watched them already, by its monitor.
+    pub fn is_watched(self) -> bool {
+        match self {
+            Self::New | Self::Count => true,
+            Self::Spec => false,
+        }
+    }
 }
 
 /// How far a service is.
@@ -86,7 +98,7 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     let running = wanted.iter().filter(counts).filter(|task| task.status.state() == TaskState::Running).count();
     let settled = running + finished(service, tasks).len();
     let stale = wanted.len() - wanted.iter().filter(counts).count();
-    let rolling = goal == Goal::Spec && service.update.as_ref().is_some_and(|update| is_rolling(update.state()));
+    let rolling = goal != Goal::Count && service.update.as_ref().is_some_and(|update| is_rolling(update.state()));
     let desired = usize::try_from(service.desired_tasks).unwrap_or(usize::MAX);
     let doing = match service.update.as_ref().map(|update| update.state()) {
         Some(UpdateState::Updating) if rolling => ", updating",
@@ -108,7 +120,7 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
 /// Why the service will not get there by itself, if so.
 fn failure(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<String> {
     let name = service.spec.name();
-    let update = service.update.as_ref().filter(|_| goal == Goal::Spec);
+    let update = service.update.as_ref().filter(|_| goal != Goal::Count);
     let what = match update.map(|update| update.state()) {
         Some(UpdateState::Paused) => Some("the update is paused"),
         Some(UpdateState::RollbackPaused) => Some("the rollback is paused"),
