@@ -141,6 +141,10 @@ impl From<Status> for Failure {
         if let Some(refusal) = Refusal::from_status(&status) {
             return refusal.into();
         }
+        // Only what this process made of a transport's error has a source; what the manager said has none.
+        if let Some(cause) = std::error::Error::source(&status) {
+            return Self::new(Kind::Unreachable, format!("the connection to the manager broke: {}", innermost(cause)));
+        }
         let kind = match status.code() {
             Code::NotFound => Kind::NotFound,
             Code::AlreadyExists => Kind::Exists,
@@ -161,6 +165,15 @@ impl From<Status> for Failure {
         }
         Self::new(kind, format!("the manager answered: {said}"))
     }
+}
+
+/// The error at the beginning of a chain: those above it repeat it, or say where it went through.
+pub fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause
 }
 
 impl From<Invalid> for Failure {
@@ -210,6 +223,15 @@ mod tests {
         let failure = Failure::from(Status::unavailable("tcp connect error"));
         assert_eq!(failure.kind.exit_code(), 7);
         assert!(failure.hint.contains("--socket"));
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_is_a_lost_manager() {
+        let failure = Failure::from(Status::from_error(Box::new(io::Error::from(io::ErrorKind::ConnectionReset))));
+        let said = (failure.kind, failure.sentence.as_str());
+        assert_eq!(said, (Kind::Unreachable, "the connection to the manager broke: connection reset"));
+        // What the manager itself says has the same code and is an answer.
+        assert_eq!(Failure::from(Status::unknown("disk full")).sentence, "the manager answered: disk full");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use wire::v1::control_client::ControlClient;
 use wire::v1::*;
 
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, innermost};
 use crate::manager::{EventStream, Manager};
 
 /// How often a command is sent when connections break; its id makes sure that it has one effect.
@@ -41,10 +41,7 @@ impl Connection {
 
 /// Why there is no connection, with the system's reason where it gave one.
 fn unreachable_manager(error: &wire::ConnectError) -> Failure {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(deeper) = cause.and_then(std::error::Error::source) {
-        cause = Some(deeper);
-    }
+    let cause = std::error::Error::source(error).map(innermost);
     let io = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
     let why = cause.map_or_else(String::new, |cause| format!(": {cause}"));
     let kind = match io.map(std::io::Error::kind) {
@@ -56,7 +53,8 @@ fn unreachable_manager(error: &wire::ConnectError) -> Failure {
 
 /// Whether the fate of a command is unknown, so that it may be sent again.
 fn is_broken(status: &Status) -> bool {
-    let lost = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled);
+    let lost = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
+        || std::error::Error::source(status).is_some();
     lost && Refusal::from_status(status).is_none()
 }
 

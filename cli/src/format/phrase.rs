@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use events::{Kind, Named, ServiceSpec, TaskAssigned, TaskCreated, TaskId, TaskState, TaskStatus};
+use events::{Kind, Named, NodeSpec, Role, ServiceSpec, TaskAssigned, TaskCreated, TaskId, TaskState, TaskStatus};
 
 use super::{Names, service, state};
 
@@ -23,7 +23,7 @@ pub fn phrase(kind: &Kind, names: &Names) -> String {
         Kind::NodeJoined(e) => format!("{}: from {}", name(&e.node), e.addr),
         Kind::NodeRegistered(e) => format!("{}: ready, from {}", name(&e.node), e.addr),
         Kind::NodeDescribed(e) => format!("{}: runs {}", name(&e.node), e.description.executor),
-        Kind::NodeSpecUpdated(e) => format!("{}: availability {}", name(&e.node), e.spec.availability().name()),
+        Kind::NodeSpecUpdated(e) => format!("{}: {}", name(&e.node), node_spec(&e.spec)),
         Kind::NodeBecameReady(e) => name(&e.node),
         Kind::NodeDeclaredDown(e) => format!("{}: last heard of at {}", name(&e.node), e.last_heard),
         Kind::NodeDisconnected(e) => name(&e.node),
@@ -67,6 +67,19 @@ fn summary(spec: &ServiceSpec) -> String {
         },
     );
     format!("{}, {mode}", spec.template().runs().image)
+}
+
+/// What is wanted of a node. That it is a worker goes without saying.
+fn node_spec(spec: &NodeSpec) -> String {
+    let annotations = spec.annotations.iter();
+    let labels: Vec<String> =
+        annotations.flat_map(|known| &known.labels).map(|(key, value)| format!("{key}={value}")).collect();
+    let role = match spec.role() {
+        Role::Manager => ", role manager",
+        Role::Worker => "",
+    };
+    let labels = if labels.is_empty() { String::new() } else { format!(", labels {}", labels.join(" ")) };
+    format!("availability {}{role}{labels}", spec.availability().name())
 }
 
 fn created(event: &TaskCreated, names: &Names) -> String {
@@ -116,6 +129,16 @@ mod tests {
         let ids: Vec<TaskId> = (1..=7).map(TaskId::from_bits).collect();
         assert!(several(&ids, &Names::default()).ends_with("5 and 2 more"));
         assert!(!several(&ids[..5], &Names::default()).contains("more"));
+    }
+
+    #[test]
+    fn what_is_wanted_of_a_node_is_told_in_full() {
+        let mut spec = NodeSpec { availability: events::Availability::Pause.into(), ..Default::default() };
+        assert_eq!(node_spec(&spec), "availability pause");
+        let labels = [("disk", "ssd"), ("zone", "east")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        spec.annotations = Some(events::Annotations { labels: labels.into(), ..Default::default() });
+        spec.role = Role::Manager.into();
+        assert_eq!(node_spec(&spec), "availability pause, role manager, labels disk=ssd zone=east");
     }
 
     #[test]

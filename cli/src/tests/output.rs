@@ -30,6 +30,15 @@ async fn inspecting_shows_the_block_and_then_the_tasks() {
 }
 
 #[tokio::test]
+async fn whoever_follows_history_is_told_where_it_ended() {
+    let mut manager = Fake { history: vec![(6, event()), (7, event())], ..Fake::new() };
+    let ran = run("events --follow", &mut manager, World::default()).await;
+    assert_eq!((ran.code, ran.out.lines().count()), (7, 3));
+    assert!(ran.err.starts_with("error: the manager ended the connection\nhint: "), "{}", ran.err);
+    assert!(ran.err.contains("`--follow --from 7`"), "{}", ran.err);
+}
+
+#[tokio::test]
 async fn json_has_one_object_a_line_with_names_for_numbers() {
     let text = printed("task ls -a --format json").await;
     let tasks: Vec<serde_json::Value> =
@@ -42,6 +51,8 @@ async fn json_has_one_object_a_line_with_names_for_numbers() {
     let parse = |text: String| serde_json::from_str::<serde_json::Value>(&text).expect("one object");
     assert_eq!(parse(printed("node inspect worker-1 --format json").await)["state"], "down");
     assert_eq!(parse(printed("cluster inspect --format json").await)["join_tokens"]["worker"], "SWMTKN-1-abc-worker");
+    let rotated = serde_json::json!({ "role": "worker", "join_token": "SWMTKN-1-abc-worker" });
+    assert_eq!(parse(printed("cluster update --rotate-join-token worker --format json").await), rotated);
     assert_eq!(parse(printed("service rm web --format json").await)["index"], 10);
     assert_eq!(parse(printed("version --format json").await)["server"]["version"], "9.9.9");
 }

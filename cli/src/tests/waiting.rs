@@ -30,12 +30,25 @@ async fn the_wait_ends_when_every_task_runs() {
     manager.readings = readings().into();
     // The readings are taken at 11, 12 and 13: events up to that are in them already and cause no other.
     manager.history = [10, 11, 12, 12, 13, 14, 15].map(|index| (index, event())).into();
-    let ran = run(CREATE, &mut manager, World::default()).await;
+    manager.endless = true;
+    let ran = run(CREATE, &mut manager, World { hurry: true, ..World::default() }).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, "web: 1 of 2 tasks running\nweb: 2 of 2 tasks running\n"));
     assert_eq!(ran.out, "0000000000000000000000009\n");
-    assert_eq!(manager.listed.len(), 3);
+    // Once more for what happens while the tasks have to last.
+    assert_eq!(manager.listed.len(), 5);
     let watched = &manager.watched[0];
     assert_eq!((watched.from, watched.follow, watched.object.as_deref()), (Some(10), true, Some("web")));
+}
+
+#[tokio::test]
+async fn tasks_that_do_not_last_are_no_success() {
+    let running = |slot: u64| samples::task(slot.into(), slot, TaskState::Running, TaskState::Running, 1);
+    let all = (samples::service(), vec![running(1), running(2)]);
+    let mut manager = Fake { history: vec![(20, event())], endless: true, ..Fake::new() };
+    manager.readings = [all.clone(), (samples::service(), samples::tasks())].into();
+    let ran = run(CREATE, &mut manager, World { hurry: true, ..World::default() }).await;
+    assert_eq!(ran.code, 6, "{}", ran.err);
+    assert!(ran.err.starts_with("web: 2 of 2 tasks running\nweb: 1 of 2 tasks running\n"), "{}", ran.err);
 }
 
 #[tokio::test]
@@ -73,6 +86,8 @@ async fn a_limit_and_the_user_end_it_with_their_own_codes() {
         let mut manager = Fake { endless: true, ..Fake::new() };
         let ran = run(CREATE, &mut manager, world).await;
         assert_eq!(ran.code, code, "{world:?}");
+        let trouble = "; last trouble: web.2: no suitable node (2 of 3 nodes lack 2 GiB)\n";
+        assert_eq!(ran.err.contains(trouble), code == 6, "{}", ran.err);
         assert!(ran.err.contains("`swarmctl service inspect web` shows how far it is"), "{}", ran.err);
     }
 }

@@ -6,7 +6,7 @@ use tokio_stream::StreamExt;
 use wire::v1::EventsRequest;
 
 use crate::completion;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::format::{Format, Names, story};
 use crate::manager::Manager;
 use crate::session::Session;
@@ -45,8 +45,10 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         }
         session.text(&story::heading())?;
     }
+    let mut last = None;
     while let Some(record) = history.next().await {
-        let record = record?;
+        let record = record.map_err(|failure| resumable(failure, args, last))?;
+        last = Some(record.index);
         if !table {
             session.json(&record)?;
             continue;
@@ -57,7 +59,24 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         session.text(&story::line(&record, &names))?;
         record.event.kind.iter().for_each(|kind| names.forget(kind));
     }
+    if args.follow {
+        let ended = Failure::new(Kind::Unreachable, "the manager ended the connection");
+        return Err(resumable(ended, args, last));
+    }
     Ok(())
+}
+
+/// Says how to go on when the manager is back. A frame may have been told in part, so it is told again.
+fn resumable(failure: Failure, args: &Args, last: Option<u64>) -> Failure {
+    match last {
+        Some(index) if failure.kind == Kind::Unreachable => {
+            let follow = if args.follow { "--follow " } else { "" };
+            failure.hint(format!(
+                "once swarmd runs again, the same command with `{follow}--from {index}` goes on where this one ended"
+            ))
+        }
+        Some(_) | None => failure,
+    }
 }
 
 fn request(args: &Args) -> EventsRequest {

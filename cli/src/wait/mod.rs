@@ -16,13 +16,17 @@ use wire::v1::{EventsRequest, ListTasksRequest};
 
 use crate::failure::{Failure, Kind};
 use crate::manager::{EventStream, Manager};
-use crate::session::Session;
+use crate::session::{Session, Wait};
 use crate::values::duration;
 use progress::Progress;
 use verdict::{Verdict, judge};
 
 /// Longest wait of a script that names no limit: nobody is there to end it.
 const UNATTENDED_MAX: Duration = Duration::from_secs(600);
+
+/// How long tasks have to last before a wait ends well, so that one which crashes at its start is seen. Docker's tools wait
+/// as long (docker/cli, `cli/command/service/progress/progress.go`).
+const WATCHED: Duration = Duration::from_secs(5);
 
 /// Whether and how long to wait.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -67,43 +71,77 @@ pub async fn for_service<M: Manager>(
         None => Box::pin(std::future::pending()),
     };
     let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
-    let mut progress = Progress::new(interactive);
+    let mut watch = Watch { service, goal, progress: Progress::new(interactive), trouble: None, lasting: None };
     let result = tokio::select! {
         // In this order, so that a simulation runs the same way each time and success beats a limit that ends with it.
         biased;
-        result = watch(session, &mut progress, service, goal, since) => result,
-        () = limit => Err(timed_out(service)),
+        result = watch.run(session, since) => result,
+        // Whoever gave it less time wanted no more than that the tasks run.
+        () = limit => if watch.lasting.is_some() { Ok(()) } else { Err(timed_out(service, watch.trouble.as_deref())) },
         () = &mut interrupt => Err(interrupted(service)),
     };
-    progress.finish();
+    watch.progress.finish();
     session.around.interrupt = interrupt;
     result
 }
 
-async fn watch<M: Manager>(
-    session: &mut Session<'_, M>,
-    progress: &mut Progress,
-    service: &str,
+/// One wait, and what was seen of it so far.
+struct Watch<'a> {
+    service: &'a str,
     goal: Goal,
-    since: u64,
-) -> Result<(), Failure> {
-    let object = Some(service.to_owned());
-    let request = EventsRequest { from: Some(since), since: None, follow: true, object, kinds: Vec::new() };
-    let mut history = session.manager.events(request).await?;
-    loop {
-        // Tasks first: a service that is newer than its tasks is judged again at the event in between.
-        let tasks = ListTasksRequest { service: Some(service.to_owned()), ..Default::default() };
-        let tasks = session.manager.tasks(tasks).await?;
-        let view = session.service(service).await?;
-        match judge(&view, &tasks.tasks, goal) {
-            Verdict::Converged(picture) => return Ok(progress.show(&picture, session.around.err)?),
-            Verdict::Underway(picture) => progress.show(&picture, session.around.err)?,
-            Verdict::Failed(why) => {
-                let hint = format!("`swarmctl service inspect -a {service}` shows its tasks, also those that failed");
-                return Err(Failure::new(Kind::UpdateFailed, why).hint(hint));
+    progress: Progress,
+    /// The last thing that went wrong.
+    trouble: Option<String>,
+    /// While all is as it should be: ends when that has lasted long enough.
+    lasting: Option<Wait<'static>>,
+}
+
+impl Watch<'_> {
+    async fn run<M: Manager>(&mut self, session: &mut Session<'_, M>, since: u64) -> Result<(), Failure> {
+        let service = self.service;
+        let object = Some(service.to_owned());
+        let request = EventsRequest { from: Some(since), since: None, follow: true, object, kinds: Vec::new() };
+        let mut history = session.manager.events(request).await?;
+        loop {
+            // Tasks first: a service that is newer than its tasks is judged again at the event in between.
+            let tasks = ListTasksRequest { service: Some(service.to_owned()), ..Default::default() };
+            let tasks = session.manager.tasks(tasks).await?;
+            let view = session.service(service).await?;
+            match judge(&view, &tasks.tasks, self.goal) {
+                Verdict::Converged(picture) => {
+                    self.progress.show(&picture, session.around.err)?;
+                    // Where nothing has to run, nothing can crash.
+                    if !self.goal.is_watched() || picture.tasks.is_empty() {
+                        return Ok(());
+                    }
+                    self.lasting.get_or_insert_with(|| session.around.clock.sleep(WATCHED));
+                }
+                Verdict::Underway(picture) => {
+                    self.lasting = None;
+                    self.progress.show(&picture, session.around.err)?;
+                    self.trouble = picture.trouble().or(self.trouble.take());
+                }
+                Verdict::Failed(why) => {
+                    let hint =
+                        format!("`swarmctl service inspect -a {service}` shows its tasks, also those that failed");
+                    return Err(Failure::new(Kind::UpdateFailed, why).hint(hint));
+                }
+            }
+            tokio::select! {
+                // In this order, so that what ends in the last moment is seen.
+                biased;
+                heard = after(&mut history, tasks.index) => heard?,
+                () = lasted(&mut self.lasting) => return Ok(()),
             }
         }
-        after(&mut history, tasks.index).await?;
+    }
+}
+
+/// Ends when all was as it should be for long enough; never while it is not.
+async fn lasted(lasting: &mut Option<Wait<'static>>) {
+    match lasting {
+        Some(wait) => wait.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -118,10 +156,11 @@ async fn after(history: &mut EventStream, index: u64) -> Result<(), Failure> {
         .hint("the change goes on; `swarmctl service ls` shows how far it is"))
 }
 
-fn timed_out(service: &str) -> Failure {
+fn timed_out(service: &str, trouble: Option<&str>) -> Failure {
+    let trouble = trouble.map_or_else(String::new, |trouble| format!("; last trouble: {trouble}"));
     Failure::new(
         Kind::TimedOut,
-        format!("{service} is not yet as it was asked to be, and the time for waiting is over"),
+        format!("{service} is not yet as it was asked to be, and the time for waiting is over{trouble}"),
     )
     .hint(format!("the change goes on; `swarmctl service inspect {service}` shows how far it is"))
 }

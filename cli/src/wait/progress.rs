@@ -109,6 +109,7 @@ fn style(template: &str) -> ProgressStyle {
 #[derive(Default)]
 pub struct Lines {
     headline: String,
+    /// Of each place the trouble that was told.
     troubles: BTreeMap<String, String>,
 }
 
@@ -118,16 +119,14 @@ impl Lines {
             self.headline.clone_from(&picture.headline);
             writeln!(err, "{}", picture.headline)?;
         }
-        let present: BTreeMap<String, String> = picture
-            .tasks
-            .iter()
-            .filter(|task| !task.trouble.is_empty())
-            .map(|task| (task.place.clone(), task.detail()))
-            .collect();
-        for (place, detail) in &present {
-            if self.troubles.get(place) != Some(detail) {
-                writeln!(err, "{place}: {detail}")?;
+        let troubled = picture.tasks.iter().filter(|task| !task.trouble.is_empty());
+        let mut present = BTreeMap::new();
+        for task in troubled {
+            // The reason alone counts: a task that tries again goes through many states for the same one.
+            if self.troubles.get(&task.place) != Some(&task.trouble) {
+                writeln!(err, "{}: {}", task.place, task.detail())?;
             }
+            present.insert(task.place.clone(), task.trouble.clone());
         }
         self.troubles = present;
         Ok(())
@@ -144,6 +143,8 @@ mod tests {
             state: TaskState::Pending,
             node: String::new(),
             trouble: trouble.to_owned(),
+            attempt: None,
+            since: crate::format::samples::NOW,
         };
         Picture { headline: headline.to_owned(), tasks: vec![task] }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use events::{NodeId, RestartCondition, TaskState};
+use events::{NodeId, RestartCondition, TaskState, Timestamp};
 use wire::v1::{ServiceView, TaskView, UpdateState};
 
 use crate::format::{state, task};
@@ -10,10 +10,22 @@ use crate::format::{state, task};
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
+    /// Every task of a new service runs.
+    New,
     /// Every task runs the present spec, and the update that leads there is over.
     Spec,
     /// As many tasks run as are wanted, of whatever spec.
     Count,
+}
+
+impl Goal {
+    /// Whether the tasks have to last for a while: an update has watched them already, by its monitor.
+    pub fn is_watched(self) -> bool {
+        match self {
+            Self::New | Self::Count => true,
+            Self::Spec => false,
+        }
+    }
 }
 
 /// How far a service is.
@@ -32,8 +44,16 @@ pub enum Verdict {
 pub struct Picture {
     /// The whole in one line.
     pub headline: String,
-    /// Wanted tasks, in the order of their slots.
+    /// Wanted tasks, and places that nobody fills any more, in the order of their slots.
     pub tasks: Vec<TaskLine>,
+}
+
+impl Picture {
+    /// What went wrong last, and where.
+    pub fn trouble(&self) -> Option<String> {
+        let troubled = self.tasks.iter().filter(|task| !task.trouble.is_empty());
+        troubled.max_by_key(|task| task.since).map(|task| format!("{}: {}", task.place, task.trouble))
+    }
 }
 
 /// One task on its way.
@@ -47,6 +67,10 @@ pub struct TaskLine {
     pub node: String,
     /// Why it is not further, if that is known.
     pub trouble: String,
+    /// How the attempt before this one ended, if the trouble is that one's.
+    pub attempt: Option<TaskState>,
+    /// When the trouble began.
+    pub since: Timestamp,
 }
 
 impl TaskLine {
@@ -54,7 +78,9 @@ impl TaskLine {
     pub fn detail(&self) -> String {
         let node = if self.node.is_empty() { String::new() } else { format!(" on {}", self.node) };
         let trouble = if self.trouble.is_empty() { String::new() } else { format!(": {}", self.trouble) };
-        format!("{}{node}{trouble}", state(self.state).to_lowercase())
+        let last = |end| format!(": last attempt {}", state(end).to_lowercase());
+        let attempt = self.attempt.map_or_else(String::new, last);
+        format!("{}{node}{attempt}{trouble}", state(self.state).to_lowercase())
     }
 }
 
@@ -72,7 +98,7 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     let running = wanted.iter().filter(counts).filter(|task| task.status.state() == TaskState::Running).count();
     let settled = running + finished(service, tasks).len();
     let stale = wanted.len() - wanted.iter().filter(counts).count();
-    let rolling = goal == Goal::Spec && service.update.as_ref().is_some_and(|update| is_rolling(update.state()));
+    let rolling = goal != Goal::Count && service.update.as_ref().is_some_and(|update| is_rolling(update.state()));
     let desired = usize::try_from(service.desired_tasks).unwrap_or(usize::MAX);
     let doing = match service.update.as_ref().map(|update| update.state()) {
         Some(UpdateState::Updating) if rolling => ", updating",
@@ -80,7 +106,9 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
         Some(_) | None => "",
     };
     let headline = format!("{name}: {settled} of {desired} tasks running{doing}");
-    let picture = Picture { headline, tasks: lines(wanted.clone()) };
+    let mut shown = wanted.clone();
+    shown.extend(abandoned(service, tasks).take(desired.saturating_sub(wanted.len())));
+    let picture = Picture { headline, tasks: lines(shown, tasks) };
     let surplus = wanted.len() > desired;
     if settled >= desired && stale == 0 && !surplus && !rolling {
         Verdict::Converged(picture)
@@ -92,7 +120,7 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
 /// Why the service will not get there by itself, if so.
 fn failure(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<String> {
     let name = service.spec.name();
-    let update = service.update.as_ref().filter(|_| goal == Goal::Spec);
+    let update = service.update.as_ref().filter(|_| goal != Goal::Count);
     let what = match update.map(|update| update.state()) {
         Some(UpdateState::Paused) => Some("the update is paused"),
         Some(UpdateState::RollbackPaused) => Some("the rollback is paused"),
@@ -104,10 +132,7 @@ fn failure(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<Stri
         return Some(if because.is_empty() { format!("{name}: {what}") } else { format!("{name}: {what}: {because}") });
     }
     let never = service.spec.template().restart_policy().condition == RestartCondition::None;
-    let lost = tasks.iter().find(|task| {
-        let bad = matches!(task.status.state(), TaskState::Failed | TaskState::Rejected);
-        never && bad && is_current(service, task) && !has_successor(task, tasks)
-    });
+    let lost = abandoned(service, tasks).find(|_| never);
     lost.map(|task| format!("{} ended and is never restarted: {}", task::place(task, false), task::trouble(task)))
 }
 
@@ -118,6 +143,15 @@ fn finished(service: &ServiceView, tasks: &[TaskView]) -> BTreeSet<Place> {
         ends && task.status.state() == TaskState::Complete && is_current(service, task) && !has_successor(task, tasks)
     });
     done.map(place).collect()
+}
+
+/// Tasks that came to grief and have no successor.
+fn abandoned<'a>(service: &'a ServiceView, tasks: &'a [TaskView]) -> impl Iterator<Item = &'a TaskView> {
+    tasks.iter().filter(|task| is_bad(task) && is_current(service, task) && !has_successor(task, tasks))
+}
+
+fn is_bad(task: &TaskView) -> bool {
+    matches!(task.status.state(), TaskState::Failed | TaskState::Rejected)
 }
 
 fn has_successor(task: &TaskView, tasks: &[TaskView]) -> bool {
@@ -148,15 +182,25 @@ fn is_rolling(state: UpdateState) -> bool {
     }
 }
 
-fn lines(mut wanted: Vec<&TaskView>) -> Vec<TaskLine> {
-    wanted.sort_by_key(|task| (place(task), task.meta.created_at, task.id));
-    let line = |task: &TaskView| TaskLine {
+fn lines(mut shown: Vec<&TaskView>, tasks: &[TaskView]) -> Vec<TaskLine> {
+    shown.sort_by_key(|task| (place(task), task.meta.created_at, task.id));
+    shown.into_iter().map(|task| line(task, tasks)).collect()
+}
+
+/// A task with its own trouble, or, until it runs, with what went wrong with the one that it replaces.
+fn line(task: &TaskView, tasks: &[TaskView]) -> TaskLine {
+    let trouble = task::trouble(task);
+    let before = tasks.iter().find(|other| task.replaces == Some(other.id) && is_bad(other));
+    let before = before.filter(|_| trouble.is_empty() && task.status.state() < TaskState::Running);
+    let about = before.unwrap_or(task);
+    TaskLine {
         place: task::place(task, false),
         state: task.status.state(),
         node: task::node(task, false),
-        trouble: task::trouble(task).to_owned(),
-    };
-    wanted.into_iter().map(line).collect()
+        trouble: task::trouble(about).to_owned(),
+        attempt: before.map(|before| before.status.state()),
+        since: about.status.at.unwrap_or(about.meta.updated_at),
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +234,37 @@ mod tests {
         let Verdict::Underway(picture) = judge(&service, &waiting, Goal::Spec) else { panic!("one task waits") };
         assert_eq!(picture.headline, "web: 1 of 2 tasks running");
         assert_eq!(picture.tasks[1].detail(), "pending: no suitable node (2 of 3 nodes lack 2 GiB)");
+    }
+
+    #[test]
+    fn a_place_tells_how_its_last_attempt_ended_until_the_next_one_runs() {
+        let service = samples::service();
+        let mut tasks = samples::tasks();
+        tasks[1].waiting = None;
+        tasks[1].replaces = Some(tasks[2].id);
+        for (state, detail, trouble) in [
+            (TaskState::Ready, "ready: last attempt failed: exit status 1", Some("web.2: exit status 1")),
+            (TaskState::Running, "running", None),
+        ] {
+            tasks[1].status.state = state.into();
+            let (Verdict::Underway(picture) | Verdict::Converged(picture)) = judge(&service, &tasks, Goal::Count)
+            else {
+                panic!("nothing is lost")
+            };
+            assert_eq!(picture.tasks[1].detail(), detail);
+            assert_eq!(picture.trouble().as_deref(), trouble);
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_given_up_is_shown_while_tasks_are_missing() {
+        let mut service = samples::service();
+        let tasks = [running(1), samples::tasks().remove(2)];
+        let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("a task is missing") };
+        assert_eq!(picture.tasks[1].detail(), "failed on worker-2: exit status 1");
+        service.desired_tasks = 1;
+        let Verdict::Converged(picture) = judge(&service, &tasks, Goal::Count) else { panic!("one is enough") };
+        assert_eq!(picture.trouble(), None);
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub fn resolve(cluster: &Cluster, reference: &str) -> Result<String, Rejection> 
     if reference.parse::<events::TaskId>().is_ok() {
         return Ok(reference.to_owned());
     }
-    let hint = "give the name or id of a service, node or task; of one that was removed, the whole id";
+    let hint = "give the name or id of a service, node or task; of one that was removed, the whole id: \
+                `swarmctl events --kind service_created --format json` shows those of services";
     Err(Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) })
 }
 

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use events::{ClusterSpec, Role};
+use events::{ClusterSpec, Named, Role};
+use serde::Serialize;
 use wire::v1::command_request::Command;
 use wire::v1::{RotateJoinToken, UpdateCluster};
 
 use crate::failure::{Failure, Kind};
+use crate::format::Format;
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::spec::LogFlags;
@@ -49,6 +51,13 @@ enum TokenRole {
     Manager,
 }
 
+/// What a rotation answers in JSON.
+#[derive(Serialize)]
+struct Rotated {
+    role: String,
+    join_token: String,
+}
+
 impl Args {
     /// The settings that the flags make of the present ones.
     fn edit(&self, present: &ClusterSpec) -> Result<ClusterSpec, Failure> {
@@ -81,8 +90,12 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     };
     session.execute(Command::RotateJoinToken(RotateJoinToken { role: role.into() })).await?;
     let tokens = session.manager.cluster().await?.join_tokens;
-    match role {
-        Role::Worker => session.line(&tokens.worker),
-        Role::Manager => session.line(&tokens.manager),
+    let join_token = match role {
+        Role::Worker => tokens.worker,
+        Role::Manager => tokens.manager,
+    };
+    match session.globals.format {
+        Format::Json => session.json(&Rotated { role: role.name(), join_token }),
+        Format::Table => session.line(&join_token),
     }
 }

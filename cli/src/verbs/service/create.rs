@@ -66,5 +66,5 @@ impl Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let create = CreateService { spec: args.spec()?, registry_auth: args.registry_auth.clone() };
     let reply = session.execute_and_tell(Command::CreateService(create), &args.name).await?;
-    wait::for_service(session, &args.wait, &args.name, Goal::Spec, reply.index).await
+    wait::for_service(session, &args.wait, &args.name, Goal::New, reply.index).await
 }
