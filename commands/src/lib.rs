@@ -27,7 +27,7 @@ use projections::Cluster;
 
 pub use actor::Actor;
 pub use rejection::{Rejection, RejectionKind};
-pub use validate::{IMAGE_HINT, is_image_reference};
+pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 
 /// A wish.
 #[derive(Debug, Clone, PartialEq)]

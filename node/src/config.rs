@@ -87,7 +87,7 @@ pub struct RunArgs {
     #[arg(long, default_value = "docker")]
     pub executor: ExecutorKind,
     /// A cluster of this one node in a temporary directory, gone when swarmd ends.
-    #[arg(long, conflicts_with_all = ["join_addr", "join_token"])]
+    #[arg(long, conflicts_with_all = ["join_addr", "join_token", "listen_control_api", "listen_remote_api", "state_dir"])]
     pub dev: bool,
 }
 

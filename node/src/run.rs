@@ -247,11 +247,13 @@ fn executor(args: &RunArgs) -> Result<Arc<dyn Executor>, Failure> {
 }
 
 fn hostname(args: &RunArgs) -> Result<String, Failure> {
-    if let Some(hostname) = &args.hostname {
-        return Ok(hostname.clone());
+    let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let hostname = args.hostname.clone().unwrap_or_else(own);
+    if commands::is_hostname(&hostname) {
+        return Ok(hostname);
     }
-    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if own.is_empty() { Err(Failure::new("this machine has no name", "give one with --hostname")) } else { Ok(own) }
+    let hint = "give a host name of up to 253 characters without spaces with --hostname";
+    Err(Failure::new(format!("a node cannot be called \"{hostname}\""), hint).with_code(code::USAGE))
 }
 
 /// Where a manager can be reached from the outside, as far as it can tell.

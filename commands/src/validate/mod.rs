@@ -26,6 +26,11 @@ pub use image::{IMAGE_HINT, is_image_reference};
 pub(crate) use name::{hostname, is_service_name};
 pub(crate) use node::{addr, node_description, node_spec};
 
+/// Whether a node may be called so.
+pub fn is_hostname(name: &str) -> bool {
+    hostname(name).is_ok()
+}
+
 /// Most replicas of one service: each is a task, which takes up to 1 KiB of every manager's memory.
 pub(crate) const REPLICAS_MAX: u64 = 1_000_000;
 /// Largest service spec in bytes: an update holds it twice in one frame's soft limit.

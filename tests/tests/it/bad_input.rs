@@ -122,6 +122,7 @@ const STARTS: &[Case] = &[
     ("--executor magic", 2, "magic"),
     ("--generic-node-resources gpu", 2, "gpu"),
     ("--join-addr 127.0.0.1:1", 2, "--join-token"),
+    ("--hostname=", 2, "cannot be called"),
     ("--join-token SWMTKN-1-x-y", 2, "no address to join at"),
     ("--dev --join-addr 127.0.0.1:1 --join-token x", 2, "--dev"),
     ("--engine-addr tcp://127.0.0.1:1", 2, "tcp://127.0.0.1:1"),
