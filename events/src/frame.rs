@@ -15,8 +15,8 @@ pub const EVENTS_MAX: usize = 1_000;
 /// Bytes of events after which a turn takes no more commands, and then as many again after which it settles no more:
 /// several frames then fit into one network message.
 pub const BYTES_SOFT_MAX: usize = 512 * 1024;
-/// Bytes above which the events of one command are refused, and those of a frame's commands together go to the next frame:
-/// SwarmKit's limit of one transaction. What settling adds is at most the soft bound and one spec.
+/// Bytes above which one command is refused: SwarmKit's limit of one transaction. So a frame's commands take at most the
+/// soft bound and one command; what settling adds is at most the soft bound and one spec.
 pub const BYTES_HARD_MAX: usize = 1_536 * 1024;
 
 /// SHA-256 of a frame's stored bytes; the next frame carries it.

@@ -269,7 +269,6 @@ impl Driver {
         // Readers see a state before its caller hears of it, so that everybody reads their own writes.
         if turn.changed || advance.changed || advance.role_changed {
             self.publisher.send_replace(Arc::new(publish(&self.leader)));
-            self.followers.wake(&turn.touched);
             self.followers.wake(&advance.touched);
         }
         self.answer(turn);

@@ -111,9 +111,6 @@ impl Draft {
                     let bytes = decision.events.iter().map(Kind::encoded_len).chain(secrets).sum();
                     if bytes > BYTES_HARD_MAX {
                         rejected.push((wish.ticket, Outcome::Rejected(too_large(&wish.command, bytes))));
-                    } else if self.bytes + bytes > BYTES_HARD_MAX {
-                        // It is the next frame's first.
-                        return queue.push_front(wish);
                     } else {
                         self.bytes += bytes;
                         self.take(wish, decision, ctx.ids);
