@@ -3,6 +3,7 @@
 pub mod constraint;
 pub mod defaults;
 pub mod generic;
+pub mod template;
 
 pub use constraint::{Constraint, NodeFacts};
 pub use defaults::{Restart, Rollout};
