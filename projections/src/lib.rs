@@ -93,8 +93,10 @@ impl Default for Stamp {
 /// What a change of state concerns: the scope of the reconcilers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Services that changed, or a task of which did.
+    /// Services that changed themselves.
     pub services: BTreeSet<ServiceId>,
+    /// Places a task of which changed.
+    pub places: BTreeSet<(ServiceId, Instance)>,
     /// Nodes that changed themselves.
     pub nodes: BTreeSet<NodeId>,
     /// Nodes a task of which changed.
@@ -111,12 +113,14 @@ impl Touched {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         let nodes = self.nodes.is_empty() && self.tasks_of_nodes.is_empty() && self.overdue.is_empty();
-        !self.everything && !self.placement && self.services.is_empty() && nodes
+        let services = self.services.is_empty() && self.places.is_empty();
+        !self.everything && !self.placement && services && nodes
     }
 
     /// Adds what another change concerns.
     pub fn merge(&mut self, mut other: Touched) {
         self.services.append(&mut other.services);
+        self.places.append(&mut other.places);
         self.nodes.append(&mut other.nodes);
         self.tasks_of_nodes.append(&mut other.tasks_of_nodes);
         self.overdue.append(&mut other.overdue);

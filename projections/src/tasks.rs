@@ -301,7 +301,7 @@ fn set_status(task: &mut Task, state: TaskState, at: &Stamp, message: String, er
 }
 
 fn touch(touched: &mut Touched, task: &Task) {
-    touched.services.insert(task.service);
+    touched.places.insert((task.service, task.instance()));
     touched.tasks_of_nodes.extend(task.node);
 }
 

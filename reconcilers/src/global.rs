@@ -1,31 +1,39 @@
 //! One task of a global service on every node that suits it.
 
-use events::{Availability, DesiredCause, TaskCause, TaskState};
-use projections::{Cluster, Instance, Liveness, Node, Service};
+use events::{Availability, DesiredCause, ServiceId, TaskCause, TaskState};
+use projections::{Cluster, Instance, Liveness, Node, Service, Task};
 
 use crate::schedule::filters::{Filters, meets_constraints};
 use crate::slots::{NewTask, may_restart};
-use crate::{Correction, Ctx, Scope};
+use crate::{Correction, Ctx, Scope, slots};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    let services = scope.services.iter().filter_map(|id| cluster.services.get(*id));
-    for service in services.filter(|service| service.spec.is_global()) {
-        leave_nodes(cluster, service, out);
+    let global = |id: &ServiceId| cluster.services.get(*id).filter(|service| service.spec.is_global());
+    for service in scope.services.iter().filter_map(global) {
+        leave_nodes(cluster, cluster.tasks_of_service(service.id), service, out);
         for node in cluster.nodes.values() {
-            if out.is_full() {
-                return;
-            }
-            if takes_task(service, node) && !is_filled(cluster, service, node) {
-                let instance = Instance::Node(node.id);
-                out.push(NewTask::at_once(instance, TaskCause::Scale).event(service, ctx));
-            }
+            fill(cluster, service, node, ctx, out);
+        }
+    }
+    for (id, instance) in &scope.places {
+        let (Some(service), Instance::Node(node)) = (global(id), *instance) else { continue };
+        leave_nodes(cluster, cluster.tasks_of_instance(*id, *instance), service, out);
+        if let Some(node) = cluster.nodes.get(node) {
+            fill(cluster, service, node, ctx, out);
         }
     }
 }
 
+/// Makes the node's task, if it should have one.
+fn fill(cluster: &Cluster, service: &Service, node: &Node, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    if !out.is_full() && takes_task(service, node) && !is_filled(cluster, service, node) {
+        out.push(NewTask::at_once(Instance::Node(node.id), TaskCause::Scale).event(service, ctx));
+    }
+}
+
 /// Tasks on nodes that do not suit the service (any more) stop; those of nodes that are gone are removed.
-fn leave_nodes(cluster: &Cluster, service: &Service, out: &mut Correction) {
-    for task in cluster.tasks_of_service(service.id) {
+fn leave_nodes<'a>(cluster: &Cluster, tasks: impl Iterator<Item = &'a Task>, service: &Service, out: &mut Correction) {
+    for task in tasks {
         let Some(node) = task.node else { continue };
         if out.is_full() {
             return;
@@ -54,9 +62,7 @@ fn takes_task(service: &Service, node: &Node) -> bool {
 /// A node is filled by a task that is wanted, and by one that ended there for good. One that stopped because the node was
 /// unfit for a while does not count.
 fn is_filled(cluster: &Cluster, service: &Service, node: &Node) -> bool {
-    let tasks = cluster.tasks_of_instance(service.id, Instance::Node(node.id));
-    let mut tasks: Vec<_> = tasks.filter(|task| task.desired != TaskState::Remove).collect();
-    tasks.sort_by_key(|task| (task.created_index, task.id));
+    let tasks = slots::at(cluster, service.id, Instance::Node(node.id));
     let wanted = tasks.iter().any(|task| task.is_wanted());
     let newest_ended = tasks.last().is_some_and(|newest| {
         newest.desired_cause != Some(DesiredCause::NodeUnfit) && !may_restart(cluster, service, newest)

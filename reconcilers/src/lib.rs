@@ -28,7 +28,7 @@ use events::{
     DesiredCause, Duration, IdGenerator, Kind, NodeId, Reconciler, ServiceId, TaskDesiredStateSet, TaskId, TaskState,
     Timestamp,
 };
-use projections::{Cluster, Task, Touched};
+use projections::{Cluster, Instance, Task, Touched};
 
 pub use room::Room;
 pub use scope::Scope;
@@ -62,8 +62,10 @@ pub struct Ctx<'a> {
 pub enum Subject {
     /// A node.
     Node(NodeId),
-    /// A service.
+    /// A service as a whole.
     Service(ServiceId),
+    /// One place of a service.
+    Place(ServiceId, Instance),
 }
 
 /// What a reconciler wants changed, and when it wants to look again.

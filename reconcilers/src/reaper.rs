@@ -7,20 +7,17 @@ use crate::slots;
 use crate::{Correction, Ctx, Scope};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, out: &mut Correction) {
-    for &id in &scope.services {
+    for id in scope.concerned() {
         if out.is_full() {
             return;
         }
-        let mut tasks: Vec<TaskId> =
-            cluster.tasks_of_service(id).filter(|task| is_removable(task)).map(|task| task.id).collect();
+        let tasks: Vec<&Task> = scope.tasks_of(cluster, id).collect();
+        let mut reaped: Vec<TaskId> = tasks.iter().filter(|task| is_removable(task)).map(|task| task.id).collect();
         match cluster.services.get(id) {
-            Some(service) => tasks.extend(beyond_history(cluster, service)),
-            None => {
-                let left = cluster.tasks_of_service(id);
-                out.want_first_of(left, TaskState::Remove, DesiredCause::ServiceRemoved);
-            }
+            Some(service) => reaped.extend(beyond_history(cluster, service, tasks)),
+            None => out.want_first_of(tasks, TaskState::Remove, DesiredCause::ServiceRemoved),
         }
-        out.push_about(tasks, |tasks| Kind::TaskReaped(TaskReaped { tasks }));
+        out.push_about(reaped, |tasks| Kind::TaskReaped(TaskReaped { tasks }));
     }
 }
 
@@ -30,7 +27,7 @@ fn is_removable(task: &Task) -> bool {
 }
 
 /// The oldest dead tasks of each slot that has too many. The newest task of a slot stays: it says whether the slot is filled.
-fn beyond_history(cluster: &Cluster, service: &Service) -> Vec<TaskId> {
+fn beyond_history(cluster: &Cluster, service: &Service, tasks: Vec<&Task>) -> Vec<TaskId> {
     let attempts = service.spec.template().restart_policy().max_attempts;
     let limit = if attempts > 0 {
         i64::try_from(attempts).map_or(i64::MAX, |attempts| attempts.saturating_add(1))
@@ -39,7 +36,7 @@ fn beyond_history(cluster: &Cluster, service: &Service) -> Vec<TaskId> {
     };
     let Ok(limit) = usize::try_from(limit) else { return Vec::new() };
     let mut beyond = Vec::new();
-    for slot in slots::of(cluster, service).values().filter(|slot| slot.len() > limit.max(1)) {
+    for slot in slots::grouped(tasks).values().filter(|slot| slot.len() > limit.max(1)) {
         let excess = slot.len() - limit.max(1);
         let dead = slot[..slot.len() - 1].iter().filter(|task| is_dead(task));
         beyond.extend(dead.take(excess).map(|task| task.id));

@@ -1,15 +1,18 @@
 //! As many tasks as a replicated service wants: missing ones are made, surplus ones removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use events::{DesiredCause, NodeId, TaskCause, TaskState};
+use events::{DesiredCause, NodeId, ServiceId, TaskCause, TaskState};
 use projections::{Cluster, Instance, Service};
 
 use crate::slots::{self, NewTask, Slot, may_restart};
 use crate::{Correction, Ctx, Scope};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    for service in scope.services.iter().filter_map(|id| cluster.services.get(*id)) {
+    let emptied = scope.places.iter().filter(|(service, instance)| is_emptied(cluster, *service, *instance));
+    let services: BTreeSet<ServiceId> =
+        scope.services.iter().chain(emptied.map(|(service, _)| service)).copied().collect();
+    for service in services.iter().filter_map(|id| cluster.services.get(*id)) {
         let Some(replicas) = service.spec.replicas() else { continue };
         if out.is_full() {
             return;
@@ -31,6 +34,12 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             out.want_first_of(tasks, TaskState::Remove, DesiredCause::ScaleDown);
         }
     }
+}
+
+/// A service that did not change itself has as many filled places as it wants, until one of them is not filled any more.
+fn is_emptied(cluster: &Cluster, service: ServiceId, instance: Instance) -> bool {
+    let service = cluster.services.get(service).filter(|service| !service.spec.is_global());
+    service.is_some_and(|service| !is_filled(cluster, service, &slots::at(cluster, service.id, instance)))
 }
 
 /// A slot is filled by a task that is wanted, and by one that ended for good: its policy does not want another.

@@ -19,18 +19,18 @@ const CRASH_LOOP_DELAY_MAX: Duration = Duration::from_secs(5);
 const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(60);
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    for service in scope.services.iter().filter_map(|id| cluster.services.get(*id)) {
-        for task in cluster.tasks_of_service(service.id).filter(|task| task.is_wanted()) {
+    for service in scope.concerned().into_iter().filter_map(|id| cluster.services.get(id)) {
+        for task in scope.tasks_of(cluster, service.id).filter(|task| task.is_wanted()) {
             if out.is_full() {
                 return;
             }
             let leaves = has_to_leave(cluster, task);
             if let Some(until) = still_delayed(task, ctx.now).filter(|_| !leaves) {
-                out.wake(until, Subject::Service(service.id));
+                out.wake(until, Subject::Place(service.id, task.instance()));
             } else if task.state.is_terminal() || leaves {
                 replace(cluster, service, task, ctx, out);
             } else if task.desired == TaskState::Ready {
-                start_when_due(cluster, service, task, ctx.now, out);
+                start_when_due(cluster, task, ctx.now, out);
             }
         }
     }
@@ -84,14 +84,15 @@ fn delay(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> D
 }
 
 /// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.
-fn start_when_due(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp, out: &mut Correction) {
+fn start_when_due(cluster: &Cluster, task: &Task, now: Timestamp, out: &mut Correction) {
+    let place = Subject::Place(task.service, task.instance());
     let earliest = task.start_after.unwrap_or(task.created_at);
     let latest = earliest.max(task.created_at + PREDECESSOR_PATIENCE);
     if now < earliest {
-        out.wake(earliest, Subject::Service(service.id));
+        out.wake(earliest, place);
     } else if now >= latest || is_vacated(cluster, task) {
         out.want([task], TaskState::Running, DesiredCause::Start);
     } else {
-        out.wake(latest, Subject::Service(service.id));
+        out.wake(latest, place);
     }
 }

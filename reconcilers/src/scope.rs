@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 
 use events::{NodeId, ServiceId};
-use projections::{Cluster, Touched};
+use projections::{Cluster, Instance, Task, Touched};
+
+use crate::slots;
 
 /// Services and nodes to look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Services whose tasks may not be as they should, also ones that are gone and have tasks left.
+    /// Services of which any task may not be as it should, also ones that are gone and have tasks left.
     pub services: BTreeSet<ServiceId>,
+    /// Places of other services where a task may not be as it should.
+    pub places: BTreeSet<(ServiceId, Instance)>,
     /// Nodes that changed themselves.
     pub nodes: BTreeSet<NodeId>,
     /// Nodes on which there may be more room than before.
@@ -21,23 +25,40 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// What has to be looked at after a change: what was touched, the services with tasks on a touched node, and, since a
-    /// node may have become fit for them, all global services.
+    /// What has to be looked at after a change: what was touched, the places that touched nodes have in services, and, since a
+    /// node may have become fit for it, the place of each global service there. What concerns a rollout is looked at with the
+    /// whole service, since what happens in one place decides when the next is due.
     pub fn of(cluster: &Cluster, touched: &Touched) -> Self {
         if touched.everything {
             return Self::everything(cluster);
         }
-        let mut services = touched.services.clone();
+        let mut places = touched.places.clone();
         for &node in &touched.nodes {
-            services.extend(cluster.tasks_of_node(node).map(|task| task.service));
+            places.extend(cluster.tasks_of_node(node).map(|task| (task.service, task.instance())));
+            let global = cluster.services.values().filter(|service| service.spec.is_global());
+            places.extend(global.map(|service| (service.id, Instance::Node(node))));
         }
-        if !touched.nodes.is_empty() {
-            services
-                .extend(cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id));
-        }
+        let mut services = touched.services.clone();
+        services.extend(places.iter().filter(|place| concerns_rollout(cluster, place)).map(|(service, _)| service));
+        places.retain(|(service, _)| !services.contains(service));
         let roomier = touched.nodes.union(&touched.tasks_of_nodes).copied().collect();
         let overdue = touched.nodes.union(&touched.overdue).copied().collect();
-        Self { services, nodes: touched.nodes.clone(), roomier, overdue, placement: touched.placement }
+        Self { services, places, nodes: touched.nodes.clone(), roomier, overdue, placement: touched.placement }
+    }
+
+    /// The services with anything to look at.
+    pub fn concerned(&self) -> BTreeSet<ServiceId> {
+        let mut services = services_of(&self.places);
+        services.extend(&self.services);
+        services
+    }
+
+    /// The tasks of a service to look at, in the order of their places.
+    pub fn tasks_of<'a>(&self, cluster: &'a Cluster, service: ServiceId) -> impl Iterator<Item = &'a Task> {
+        let whole = self.services.contains(&service).then(|| cluster.tasks_of_service(service));
+        let places = self.places.range((service, Instance::FIRST)..=(service, Instance::LAST));
+        let in_places = places.flat_map(move |(_, instance)| cluster.tasks_of_instance(service, *instance));
+        whole.into_iter().flatten().chain(in_places)
     }
 
     /// All there is. Services that are gone are known by the specs that their last tasks run.
@@ -45,11 +66,22 @@ impl Scope {
         let mut services: BTreeSet<ServiceId> = cluster.services.iter().map(|(id, _)| id).collect();
         services.extend(cluster.revisions.iter().map(|((id, _), _)| id));
         let nodes: BTreeSet<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
-        Self { services, roomier: nodes.clone(), overdue: nodes.clone(), nodes, placement: true }
+        let (roomier, overdue, places) = (nodes.clone(), nodes.clone(), BTreeSet::new());
+        Self { services, places, roomier, overdue, nodes, placement: true }
     }
 
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        !self.placement && self.services.is_empty() && self.overdue.is_empty() && self.roomier.is_empty()
+        let services = self.services.is_empty() && self.places.is_empty();
+        !self.placement && services && self.overdue.is_empty() && self.roomier.is_empty()
     }
+}
+
+fn concerns_rollout(cluster: &Cluster, (service, instance): &(ServiceId, Instance)) -> bool {
+    let service = cluster.services.get(*service);
+    service.is_some_and(|service| slots::concerns_rollout(cluster, service, *instance))
+}
+
+fn services_of(places: &BTreeSet<(ServiceId, Instance)>) -> BTreeSet<ServiceId> {
+    places.iter().map(|(service, _)| *service).collect()
 }

@@ -57,7 +57,7 @@ fn pass(
 ) -> Touched {
     let mut changed = Touched::default();
     let mut scope = Scope::of(cluster, &looked_at);
-    forget_wakes(&scope, settled);
+    forget_wakes(&scope, &looked_at, settled);
     for (name, reconcile) in ALL {
         let mut correction = Correction::with_room(*room);
         reconcile(cluster, &scope, ctx, &mut correction);
@@ -93,9 +93,11 @@ fn pass(
 }
 
 /// A pass over a subject finds all of its timers again.
-fn forget_wakes(scope: &Scope, settled: &mut Settled) {
-    let subjects = scope.overdue.iter().map(|node| Subject::Node(*node));
-    for subject in subjects.chain(scope.services.iter().map(|service| Subject::Service(*service))) {
+fn forget_wakes(scope: &Scope, touched: &Touched, settled: &mut Settled) {
+    let nodes = scope.overdue.iter().map(|node| Subject::Node(*node));
+    let services = scope.services.iter().map(|service| Subject::Service(*service));
+    let places = touched.places.iter().map(|(service, instance)| Subject::Place(*service, *instance));
+    for subject in nodes.chain(services).chain(places) {
         settled.wakes.insert(subject, None);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use events::spec::Restart;
-use events::{Kind, NodeId, RestartCondition, TaskCause, TaskCreated, TaskId, TaskState, Timestamp};
+use events::{Kind, NodeId, RestartCondition, ServiceId, TaskCause, TaskCreated, TaskId, TaskState, Timestamp};
 use projections::{Cluster, Instance, Liveness, Service, Task};
 
 use crate::Ctx;
@@ -13,9 +13,19 @@ pub(crate) type Slot<'a> = Vec<&'a Task>;
 
 /// The places of a service that have tasks.
 pub(crate) fn of<'a>(cluster: &'a Cluster, service: &Service) -> BTreeMap<Instance, Slot<'a>> {
-    // They come in the order of their places, so that the map is built in one go.
+    grouped(cluster.tasks_of_service(service.id))
+}
+
+/// The tasks in one place of a service.
+pub(crate) fn at(cluster: &Cluster, service: ServiceId, instance: Instance) -> Slot<'_> {
+    grouped(cluster.tasks_of_instance(service, instance)).into_values().next().unwrap_or_default()
+}
+
+/// Tasks of one service, in the order of their places, by place.
+pub(crate) fn grouped<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> BTreeMap<Instance, Slot<'a>> {
+    // Since they come in order, the map is built in one go.
     let mut slots: Vec<(Instance, Slot<'a>)> = Vec::new();
-    for task in cluster.tasks_of_service(service.id).filter(|task| task.desired != TaskState::Remove) {
+    for task in tasks.into_iter().filter(|task| task.desired != TaskState::Remove) {
         match slots.last_mut().filter(|(instance, _)| *instance == task.instance()) {
             Some((_, slot)) => slot.push(task),
             None => slots.push((task.instance(), vec![task])),
@@ -32,6 +42,16 @@ pub(crate) fn of<'a>(cluster: &'a Cluster, service: &Service) -> BTreeMap<Instan
 pub(crate) fn have_older_specs(cluster: &Cluster, service: &Service) -> bool {
     let mut revisions = cluster.revisions.range((service.id, 0)..=(service.id, u64::MAX));
     revisions.any(|((_, version), _)| version != service.template_version)
+}
+
+/// Whether a change in one place concerns the service's rollout: one is under way, or the place is not as a rollout leaves it.
+pub(crate) fn concerns_rollout(cluster: &Cluster, service: &Service, instance: Instance) -> bool {
+    if service.update.as_ref().is_some_and(|update| update.state.is_open()) {
+        return true;
+    }
+    let slot = at(cluster, service.id, instance);
+    let is_older = slot.last().is_some_and(|newest| newest.spec_version != service.template_version);
+    is_older || slot.iter().filter(|task| task.is_wanted()).nth(1).is_some()
 }
 
 /// Whether a task that ended (or has to leave its node) is to be replaced under its service's policy.

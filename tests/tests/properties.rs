@@ -292,6 +292,7 @@ impl Core {
                 match subject {
                     Subject::Node(node) => touched.overdue.insert(node),
                     Subject::Service(service) => touched.services.insert(service),
+                    Subject::Place(service, instance) => touched.places.insert((service, instance)),
                 };
             }
             let ids = IdGenerator::new(self.cluster.id(), self.next_stamp().index);
