@@ -17,7 +17,8 @@ use crate::values::start::{self, Start};
 /// Every change since the cluster began is there, with who or what caused it. `--follow` goes on with what happens now.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Begin at this index, or at this time (2026-01-31T12:00:00Z)
+    /// Begin at this index, or at this time: 2026-01-31T12:00:00+01:00, "2026-01-31 12:00" or 2026-01-31, in UTC where there
+    /// is no offset
     #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse)]
     from: Option<Start>,
 
@@ -25,7 +26,8 @@ pub struct Args {
     #[arg(short, long)]
     follow: bool,
 
-    /// Only events about this object; those of a service are also about its tasks
+    /// Only events about this object; those of a service are also about its tasks. A name means the service or node that has
+    /// it now, or else the last one that had it; an older one is named by its whole id
     #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::services))]
     object: Option<String>,
 
@@ -36,13 +38,8 @@ pub struct Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let mut history = session.manager.events(request(args)).await?;
-    let mut names = Names::default();
     let table = session.globals.format == Format::Table;
     if table {
-        if !session.globals.no_resolve {
-            names.learn_nodes(&session.manager.nodes(Vec::new()).await?);
-            names.learn_services(&session.manager.services(Vec::new()).await?);
-        }
         session.text(&story::heading())?;
     }
     let mut last = None;
@@ -53,11 +50,8 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             session.json(&record)?;
             continue;
         }
-        if !session.globals.no_resolve {
-            record.event.kind.iter().for_each(|kind| names.learn(kind));
-        }
-        session.text(&story::line(&record, &names))?;
-        record.event.kind.iter().for_each(|kind| names.forget(kind));
+        let names = if session.globals.no_resolve { Names::none() } else { Names::with(&record) };
+        session.text(&story::line(&record, names))?;
     }
     if args.follow {
         let ended = Failure::new(Kind::Unreachable, "the manager ended the connection");
