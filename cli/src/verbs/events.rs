@@ -54,8 +54,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         session.text(&story::line(&record, names))?;
     }
     if args.follow {
-        let ended = Failure::new(Kind::Unreachable, "the manager ended the connection");
-        return Err(resumable(ended, args, last));
+        return Err(resumable(Failure::stopped(), args, last));
     }
     Ok(())
 }
@@ -63,7 +62,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
 /// Says how to go on when the manager is back. A frame may have been told in part, so it is told again.
 fn resumable(failure: Failure, args: &Args, last: Option<u64>) -> Failure {
     match last {
-        Some(index) if failure.kind == Kind::Unreachable => {
+        Some(index) if matches!(failure.kind, Kind::Unreachable | Kind::Stopped) => {
             let follow = if args.follow { "--follow " } else { "" };
             failure.hint(format!(
                 "once swarmd runs again, the same command with `{follow}--from {index}` goes on where this one ended"
