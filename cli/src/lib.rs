@@ -86,7 +86,15 @@ impl Cli {
 
 /// The parser, for completion and documentation.
 pub fn command() -> clap::Command {
-    Cli::command()
+    take_negative_numbers(Cli::command())
+}
+
+/// A word like `-1` after a flag that takes a value is that value, for the flag to judge, and not another flag.
+fn take_negative_numbers(command: clap::Command) -> clap::Command {
+    let takes_value = |argument: &clap::Arg| argument.get_long().is_some() && argument.get_action().takes_values();
+    command
+        .mut_args(|argument| if takes_value(&argument) { argument.allow_negative_numbers(true) } else { argument })
+        .mut_subcommands(take_negative_numbers)
 }
 
 /// Reads a command line, the program's name first.

@@ -27,8 +27,21 @@ pub enum Stop {
 pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(error),
-        _ => Stop::Wrong { failure: failure(&error), format: wanted_format(args) },
+        _ => {
+            let failure = negative(&error, args).unwrap_or_else(|| failure(&error));
+            Stop::Wrong { failure, format: wanted_format(args) }
+        }
     }
+}
+
+/// What is wrong with a value like `-5s`, which the parser takes for a flag that does not exist.
+fn negative(error: &clap::Error, args: &[OsString]) -> Option<Failure> {
+    let taken = argument(error).filter(|_| error.kind() == ErrorKind::UnknownArgument)?;
+    let number = |word: &str| word.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let pair = words.windows(2).find(|pair| pair[0].starts_with("--") && pair[1].starts_with(&taken))?;
+    let sentence = format!("{} cannot be \"{}\": it is below zero", pair[0], pair[1]);
+    number(&pair[1]).then(|| Failure::new(Kind::Usage, sentence).hint("write the value without a sign"))
 }
 
 fn failure(error: &clap::Error) -> Failure {
@@ -117,7 +130,38 @@ mod tests {
             (&format!("{create} --constraint node.role"), "has neither == nor !=", "KEY==VALUE"),
             (&format!("{create} --ports 80"), "has no port after its name", "NAME:PORT"),
             (&format!("{create} --update-max-failure-ratio 2"), "between 0 and 1", "0.25"),
-            (&format!("{create} --replicas many"), "invalid value 'many' for '--replicas <NUMBER>'", "--help"),
+            (
+                &format!("{create} --replicas many"),
+                "--replicas: \"many\" is not a whole number from 0 to 1000000",
+                "digits",
+            ),
+            (
+                &format!("{create} --replicas -1"),
+                "--replicas: \"-1\" is not a whole number from 0 to 1000000",
+                "digits",
+            ),
+            (&format!("{create} --replicas=99999999999"), "is not a whole number from 0 to 1000000", "digits"),
+            (&format!("{create} --update-parallelism -1"), "--update-parallelism: \"-1\" is not", "digits"),
+            (&format!("{create} --restart-max-attempts -3"), "--restart-max-attempts: \"-3\" is not", "digits"),
+            (&format!("{create} --pids-limit -2"), "--pids-limit: \"-2\" is not a whole number from -1 to", "digits"),
+            (&format!("{create} --oom-score-adj 2000"), "\"2000\" is not a whole number from -1000 to 1000", "digits"),
+            (&format!("{create} --cpu-limit -0.5"), "--cpu-limit: \"-0.5\" is not a number of cores", "0.5"),
+            (&format!("{create} --update-delay -5s"), "--update-delay cannot be \"-5s\": it is below zero", "sign"),
+            (&format!("{create} --memory-limit -512M"), "--memory-limit cannot be \"-512M\"", "sign"),
+            (&format!("{create} -5"), "unexpected argument '-5' found", "--help"),
+            (&format!("{create} --ulimit nofile"), "ulimit \"nofile\" has no limit", "NAME=SOFT"),
+            (&format!("{create} --ulimit nofile="), "ulimit \"nofile=\" has no limit", "NAME=SOFT"),
+            (&format!("{create} --dns nope"), "--dns: \"nope\" is not an IP address", "10.0.0.53"),
+            (
+                &format!("{create} --cap-add NOT_A_CAP"),
+                "--cap-add: there is no capability \"NOT_A_CAP\"",
+                "capabilities(7)",
+            ),
+            (&format!("{create} --hostname bad!"), "--hostname: \"bad!\" is not a host name", "63 characters"),
+            ("swarmctl service update web --replicas -1", "--replicas: \"-1\" is not a whole number", "digits"),
+            ("swarmctl service update web --cap-drop X", "--cap-drop: there is no capability \"X\"", "ALL"),
+            ("swarmctl service scale web=-1", "replicas of web: \"-1\" is not a whole number from 0 to", "web=6"),
+            ("swarmctl cluster update --heartbeatgrace -1", "\"-1\" is not a whole number from 1 to 1000", "digits"),
             ("swarmctl service create --name a.b --image x", "--name: \"a.b\" is not a name", "63 characters"),
             ("swarmctl service create --name a --image X", "--image: image \"X\" has capital letters", "NAME[:TAG]"),
         ];

@@ -68,3 +68,16 @@ async fn each_shell_gets_its_script() {
         assert!(ran.out.contains("swarmctl"), "{shell}");
     }
 }
+
+#[test]
+fn a_parsed_command_line_prints_no_secret() {
+    let create = "service create --name a --image b";
+    for (line, secret) in [
+        (format!("{create} --registry-auth the-secret"), "the-secret"),
+        (format!("{create} --env PASSWORD=the-secret"), "the-secret"),
+        ("service update a --registry-auth the-secret --env PASSWORD=the-secret".to_owned(), "the-secret"),
+    ] {
+        let printed = format!("{:?}", super::parsed(&line));
+        assert!(!printed.contains(secret) && printed.contains("(hidden)"), "{printed}");
+    }
+}

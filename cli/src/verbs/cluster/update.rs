@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use events::spec::limits::HEARTBEAT_GRACES;
 use events::{ClusterSpec, Named, Role};
 use serde::Serialize;
 use wire::v1::command_request::Command;
@@ -13,7 +14,7 @@ use crate::format::Format;
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::spec::LogFlags;
-use crate::values::duration;
+use crate::values::{duration, number};
 
 /// Change the cluster's settings, or replace a join token
 ///
@@ -21,7 +22,7 @@ use crate::values::duration;
 #[derive(Debug, Default, PartialEq, clap::Args)]
 pub struct Args {
     /// Tasks kept in each slot, the living one included; negative for all (5 unless changed)
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(i64::MIN..=i64::MAX))]
     taskhistory: Option<i64>,
 
     /// Life of a node's certificate, at least 1h (2160h unless changed)
@@ -33,7 +34,7 @@ pub struct Args {
     heartbeatperiod: Option<Duration>,
 
     /// Missed heartbeats after which a node is down (3 unless changed)
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(HEARTBEAT_GRACES))]
     heartbeatgrace: Option<u32>,
 
     /// Replace the join token of this role
