@@ -125,7 +125,11 @@ impl Failure {
     /// When `err` cannot be written to.
     pub fn write(&self, format: Format, err: &mut dyn Write) -> io::Result<()> {
         match format {
-            Format::Table => writeln!(err, "error: {}\nhint: {}", self.sentence, self.hint),
+            Format::Table => {
+                // What is quoted in a sentence, or comes from an engine, may have line ends of its own.
+                let line = |text: &str| text.replace(['\n', '\r'], " ");
+                writeln!(err, "error: {}\nhint: {}", line(&self.sentence), line(&self.hint))
+            }
             Format::Json => {
                 #[derive(Serialize)]
                 struct Document<'a> {
@@ -262,6 +266,10 @@ mod tests {
         let mut text = Vec::new();
         failure.write(Format::Table, &mut text).expect("a vector takes everything");
         assert_eq!(String::from_utf8_lossy(&text), "error: there is no service web\nhint: look again\n");
+        text.clear();
+        let torn = Failure::new(Kind::Usage, "\"a\nb\" is no name").hint("c\r\nd");
+        torn.write(Format::Table, &mut text).expect("a vector takes everything");
+        assert_eq!(String::from_utf8_lossy(&text), "error: \"a b\" is no name\nhint: c  d\n");
         text.clear();
         failure.write(Format::Json, &mut text).expect("a vector takes everything");
         let expected = r#"{"error":{"code":"not_found","sentence":"there is no service web","hint":"look again"}}"#;

@@ -53,16 +53,26 @@ fn failure(error: &clap::Error) -> Failure {
     }
     let text = error.render().to_string();
     let command = command(&text);
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    // Which of the two it is depends on whether the environment gives a flag its value.
+    if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
         let command = command.unwrap_or_else(|| "swarmctl".to_owned());
         let sentence = format!("`{command}` needs to know what to do");
         return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists what it can do"));
     }
     let failure = Failure::new(Kind::Usage, sentence(error, &text));
-    let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
-    match (error.get(ContextKind::ValidValue), command) {
+    let tips = text.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+    // How to give a flag's name as a value is never what somebody wanted who mistook a flag.
+    let tips: Vec<&str> = tips.filter(|tip| !tip.starts_with("to pass ")).collect();
+    let values = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) if !values.is_empty() => Some(values.join(", ")),
+        Some(_) | None => None,
+    };
+    match (values, command) {
         _ if !tips.is_empty() => failure.hint(tips.join("; ")),
-        (Some(ContextValue::Strings(values)), _) => failure.hint(format!("write one of {}", values.join(", "))),
+        (Some(values), _) => failure.hint(format!("write one of {values}")),
+        (_, Some(command)) if error.kind() == ErrorKind::InvalidSubcommand => {
+            failure.hint(format!("`{command} --help` lists what it can do"))
+        }
         (_, Some(command)) => failure.hint(format!("`{command} --help` shows its flags")),
         (_, None) => failure,
     }
@@ -72,6 +82,7 @@ fn failure(error: &clap::Error) -> Failure {
 fn sentence(error: &clap::Error, text: &str) -> String {
     if let (Some(ContextValue::String(value)), Some(argument), ErrorKind::InvalidValue) =
         (error.get(ContextKind::InvalidValue), argument(error), error.kind())
+        && !value.is_empty()
     {
         return format!("{argument} cannot be \"{value}\"");
     }
@@ -80,10 +91,12 @@ fn sentence(error: &clap::Error, text: &str) -> String {
     sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned()
 }
 
-/// The flag or argument that an error is about.
+/// The flag or argument that an error is about, without its value.
 fn argument(error: &clap::Error) -> Option<String> {
     let argument = error.get(ContextKind::InvalidArg)?.to_string();
-    argument.split_whitespace().next().map(str::to_owned)
+    let word = argument.split_whitespace().next()?;
+    let flag = word.split_once("[=").map_or(word, |(flag, _)| flag);
+    Some(flag.to_owned())
 }
 
 /// The command that the parser's text speaks of: the words of its usage line before the first placeholder.
@@ -117,7 +130,21 @@ mod tests {
         let table = [
             ("swarmctl", "`swarmctl` needs to know what to do", "`swarmctl --help`"),
             ("swarmctl service", "`swarmctl service` needs to know", "`swarmctl service --help`"),
+            ("swarmctl service -s /tmp/s", "`swarmctl service` needs to know", "`swarmctl service --help`"),
             ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
+            ("swarmctl service frob", "unrecognized subcommand 'frob'", "lists what it can do"),
+            (
+                "swarmctl node drain n1 --detach",
+                "unexpected argument '--detach' found",
+                "drain --help` shows its flags",
+            ),
+            (&format!("{create} --label"), "a value is required for '--label <KEY=VALUE>'", "--help"),
+            (
+                &format!("{create} --mode="),
+                "a value is required for '--mode <MODE>'",
+                "write one of replicated, global",
+            ),
+            (&format!("{create} --detach=maybe"), "--detach cannot be \"maybe\"", "write one of true, false"),
             ("swarmctl service create", "--name <NAME> --image <IMAGE>", "`swarmctl service create --help`"),
             ("swarmctl service create --nmae x", "unexpected argument '--nmae' found", "'--name'"),
             ("swarmctl service scale web", "\"web\" is not a service and its replicas", "web=6"),

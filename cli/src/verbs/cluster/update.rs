@@ -1,5 +1,6 @@
 //! `swarmctl cluster update`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -16,13 +17,16 @@ use crate::session::Session;
 use crate::spec::LogFlags;
 use crate::values::{duration, number};
 
+/// Tasks that a slot may keep, or -1 for all.
+const HISTORY_LENGTHS: RangeInclusive<i64> = -1..=1_000_000;
+
 /// Change the cluster's settings, or replace a join token
 ///
 /// Only what is named changes. A new join token is printed; the old one is void from then on.
 #[derive(Debug, Default, PartialEq, clap::Args)]
 pub struct Args {
-    /// Tasks kept in each slot, the living one included; negative for all (5 unless changed)
-    #[arg(long, value_name = "NUMBER", value_parser = number::within(i64::MIN..=i64::MAX))]
+    /// Tasks kept in each slot, the living one included; -1 for all (5 unless changed)
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(HISTORY_LENGTHS))]
     taskhistory: Option<i64>,
 
     /// Life of a node's certificate, at least 1h (2160h unless changed)
