@@ -59,6 +59,9 @@ impl Narrator {
     /// # Errors
     /// When history cannot be read.
     pub fn page(&mut self, cluster: &Cluster) -> Result<Option<Vec<EventRecord>>, Status> {
+        if self.next > cluster.position.index {
+            return Ok(None);
+        }
         let frames = self.history.read(self.next)?;
         let known = frames.into_iter().take_while(|frame| frame.header.index <= cluster.position.index);
         let (mut records, first) = (Vec::new(), self.next);
@@ -73,15 +76,16 @@ impl Narrator {
         let Frame { header, commands, events } = frame;
         let wanted = header.index >= self.from && header.log_time >= self.since;
         for (ordinal, event) in events.into_iter().enumerate() {
-            let Some(kind) = event.kind.clone() else { continue };
-            self.names.learn(&kind);
+            event.kind.iter().for_each(|kind| self.names.learn(kind));
             // The story has to see also what is not wanted.
-            if self.story.includes(&event) && wanted {
-                let mut record = record(&header, ordinal, event, &commands);
-                self.name(&mut record, cluster)?;
-                records.push(record);
+            if !self.story.includes(&event) || !wanted {
+                event.kind.iter().for_each(|kind| self.names.forget(kind));
+                continue;
             }
-            self.names.forget(&kind);
+            let mut record = record(&header, ordinal, event, &commands);
+            self.name(&mut record, cluster)?;
+            record.event.kind.iter().for_each(|kind| self.names.forget(kind));
+            records.push(record);
         }
         Ok(())
     }
