@@ -15,6 +15,7 @@ use crate::values::start::{self, Start};
 /// Tell the history of the cluster, oldest first
 ///
 /// Every change since the cluster began is there, with who or what caused it. `--follow` goes on with what happens now.
+/// Example: swarmctl events --object web --from 2026-01-31 --follow
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Begin at this index, or at this time: 2026-01-31T12:00:00+01:00, "2026-01-31 12:00" or 2026-01-31, in UTC where there
@@ -28,7 +29,7 @@ pub struct Args {
 
     /// Only events about this object; those of a service are also about its tasks. A name means the service or node that has
     /// it now, or else the last one that had it; an older one is named by its whole id
-    #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::services))]
+    #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::objects))]
     object: Option<String>,
 
     /// Only events of this kind, such as service_created; may be repeated
