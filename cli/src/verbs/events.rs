@@ -15,6 +15,7 @@ use crate::values::start::{self, Start};
 /// Tell the history of the cluster, oldest first
 ///
 /// Every change since the cluster began is there, with who or what caused it. `--follow` goes on with what happens now.
+///
 /// Example: swarmctl events --object web --from 2026-01-31 --follow
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,12 +24,12 @@ pub struct Args {
     #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse)]
     from: Option<Start>,
 
-    /// Go on with what happens now, until Ctrl-C
+    /// Go on with what happens now, until Ctrl-C or the end of the manager
     #[arg(short, long)]
     follow: bool,
 
-    /// Only events about this object; those of a service are also about its tasks. A name means the service or node that has
-    /// it now, or else the last one that had it; an older one is named by its whole id
+    /// Only events about this object; those of a service are also about its tasks. A name means what has it now, or else
+    /// the last that had it; an older one is named by its whole id
     #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::objects))]
     object: Option<String>,
 

@@ -92,24 +92,27 @@ impl Names {
     pub fn of(&self, cluster: &Cluster, id: &str) -> Option<String> {
         // Every noun's ids have the same form, and no two objects the same id.
         let id: TaskId = id.parse().ok()?;
-        self.own(cluster, id.bits()).or_else(|| self.task(cluster, id)).filter(|name| !name.is_empty())
+        let living = Some(cluster);
+        self.own(living, id.bits()).or_else(|| self.task(living, id)).filter(|name| !name.is_empty())
     }
 
-    fn own(&self, cluster: &Cluster, bits: u128) -> Option<String> {
-        let service = || cluster.services.get(ServiceId::from_bits(bits)).map(|service| service.spec.name().to_owned());
-        let node = || cluster.nodes.get(NodeId::from_bits(bits)).map(|node| node.hostname().to_owned());
-        self.own.get(&bits).cloned().or_else(service).or_else(node)
+    fn own(&self, living: Option<&Cluster>, bits: u128) -> Option<String> {
+        let service =
+            |cluster: &Cluster| Some(cluster.services.get(ServiceId::from_bits(bits))?.spec.name().to_owned());
+        let node = |cluster: &Cluster| Some(cluster.nodes.get(NodeId::from_bits(bits))?.hostname().to_owned());
+        let at_hand = || living.and_then(service).or_else(|| living.and_then(node));
+        self.own.get(&bits).cloned().or_else(at_hand)
     }
 
-    fn task(&self, cluster: &Cluster, id: TaskId) -> Option<String> {
-        let living = cluster.tasks.get(id);
-        let of_living = || living.map(|task| (task.service, task.slot, task.node));
-        let (service, slot, node) = self.tasks.get(&id).copied().or_else(of_living)?;
+    fn task(&self, living: Option<&Cluster>, id: TaskId) -> Option<String> {
+        let task = living.and_then(|cluster| cluster.tasks.get(id));
+        let at_hand = || task.map(|task| (task.service, task.slot, task.node));
+        let (service, slot, node) = self.tasks.get(&id).copied().or_else(at_hand)?;
         // The tasks of a service outlive it, and know its spec.
-        let spec = || living.map(|task| cluster.spec_of(task).name().to_owned());
-        let service = self.own(cluster, service.bits()).or_else(spec)?;
+        let spec = || Some(living?.spec_of(task?).name().to_owned());
+        let service = self.own(living, service.bits()).or_else(spec)?;
         let node = node.filter(|_| slot == 0);
-        let node = node.map(|node| self.own(cluster, node.bits()).unwrap_or_else(|| node.to_string()));
+        let node = node.map(|node| self.own(living, node.bits()).unwrap_or_else(|| node.to_string()));
         Some(format!("{service}.{}", node.unwrap_or_else(|| slot.to_string())))
     }
 }
@@ -127,24 +130,33 @@ fn naming(kind: &Kind) -> Option<(u128, &str)> {
     }
 }
 
-/// Looks through a history for the service or node that had a name; if there were several, for the last one.
+/// Looks through a history for what had a name: a service, a node, or the task in a place such as `web.1`. If there were
+/// several, for the last one.
 #[derive(Debug, Clone)]
 pub struct Bearer {
     name: String,
+    names: Names,
     found: Option<TaskId>,
 }
 
 impl Bearer {
     /// Looks for this name.
     pub fn of(name: impl Into<String>) -> Self {
-        Self { name: name.into(), found: None }
+        Self { name: name.into(), names: Names::default(), found: None }
     }
 
     /// Must see every event in its order.
     pub fn see(&mut self, kind: &Kind) {
-        if let Some((id, _)) = naming(kind).filter(|(_, name)| *name == self.name) {
-            self.found = Some(TaskId::from_bits(id));
+        if let Kind::TaskCreated(event) = kind {
+            // Only places have a dot after the name of a service; most names need not be put together.
+            self.names.learn(kind);
+            let bears = self.name.contains('.') && self.names.task(None, event.task).as_ref() == Some(&self.name);
+            self.found = Some(event.task).filter(|_| bears).or(self.found);
+        } else if let Some((id, name)) = naming(kind) {
+            self.names.learn(kind);
+            self.found = Some(TaskId::from_bits(id)).filter(|_| name == self.name).or(self.found);
         }
+        self.names.forget(kind);
     }
 
     /// The id of what was found, as text.
@@ -222,5 +234,18 @@ mod tests {
         bearer.see(&node(5, "web"));
         assert_eq!(bearer.found(), Some(text(5)));
         assert_eq!(Bearer::of("web").found(), None);
+    }
+
+    #[test]
+    fn a_place_means_the_last_task_in_it() {
+        let made = [task(3, 1, None), task(4, 2, None), task(5, 1, None), task(6, 0, Some(2))];
+        let story = [[service(1, "web"), node(2, "n1")].as_slice(), &made].concat();
+        for (name, id) in
+            [("web.1", Some(5)), ("web.2", Some(4)), ("web.n1", Some(6)), ("web.3", None), ("api.1", None)]
+        {
+            let mut bearer = Bearer::of(name);
+            story.iter().for_each(|kind| bearer.see(kind));
+            assert_eq!(bearer.found(), id.map(text), "{name}");
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::wait::{self, Goal, WaitFlags};
 /// Change a service; its tasks are replaced as its update settings say
 ///
 /// Only what is named changes. A flag that may be repeated replaces the whole list; --reset empties one.
+///
 /// Example: swarmctl service update web --image nginx:1.28 --update-parallelism 2
 #[derive(Debug, clap::Args)]
 pub struct Args {
