@@ -95,6 +95,7 @@ fn status(block: &mut Block, task: &TaskView, now: Timestamp) {
         block.field("Exit code", exit_code(code, container.oom_killed));
     }
     block.each("Port", container.ports.iter().map(crate::values::port::show));
+    block.each("Warning", container.warnings.iter().cloned());
 }
 
 /// An exit code with its meaning, where it has one.

@@ -24,7 +24,7 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "KEY=VALUE", value_parser = env::parse)]
     env: Vec<SecretText>,
 
-    /// Host name inside the container
+    /// Host name inside the container; may be a template such as {{.Node.Hostname}}
     #[arg(long, value_name = "NAME", value_parser = container::hostname)]
     hostname: Option<String>,
 

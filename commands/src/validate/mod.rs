@@ -15,6 +15,7 @@ mod node;
 mod placement;
 mod resources;
 mod rollout;
+mod template;
 
 use events::ServiceSpec;
 pub(crate) use events::spec::limits::REPLICAS_MAX;
@@ -83,7 +84,7 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
     let Some(of) = &task.container else {
         return Err(Fault::invalid("the spec has no container", "say at least which image the tasks run"));
     };
-    container::container(of)?;
+    container::container(template::tried(spec, of)?.as_ref())?;
     if let Some(requirements) = &task.resources {
         resources::requirements(requirements)?;
     }

@@ -7,6 +7,7 @@ pub mod defaults;
 pub mod generic;
 mod hostname;
 pub mod limits;
+pub mod template;
 
 pub use capability::{CAPABILITY_HINT, is_capability};
 pub use constraint::{Constraint, NodeFacts};

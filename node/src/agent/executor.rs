@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use events::{ClusterId, ContainerSpec, ContainerStatus, NodeDescription, NodeId, ServiceId, ServiceSpec, TaskId};
+use events::spec::template::{self, TemplateError, TemplateScope};
+use events::{
+    ClusterId, ContainerSpec, ContainerStatus, NodeDescription, NodeId, Platform, ServiceId, ServiceSpec, TaskId,
+};
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
 #[derive(Debug, Clone)]
@@ -38,6 +41,24 @@ impl Workload {
     /// The container that the task is.
     pub fn container(&self) -> &ContainerSpec {
         self.spec.template().runs()
+    }
+
+    /// The same, with the templates in its spec expanded.
+    pub fn expanded(&self, platform: &Platform) -> Result<Self, TemplateError> {
+        let scope = TemplateScope {
+            service: self.service,
+            spec: &self.spec,
+            node: self.node,
+            hostname: &self.node_hostname,
+            platform,
+            task: self.task,
+            task_name: &self.name,
+            slot: self.slot,
+        };
+        let container = template::expand(self.container(), &scope)?.into_owned();
+        let mut workload = self.clone();
+        Arc::make_mut(&mut workload.spec).task.get_or_insert_default().container = Some(container);
+        Ok(workload)
     }
 
     /// The environment that the spec asks for, and the generic resources claimed as `DOCKER_RESOURCE_<KIND>=a,b`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use events::spec::template;
 use events::{ClusterId, NodeId, TaskId, TaskStatus, Timestamp};
 use futures_util::future::BoxFuture;
 use reconcilers::worker::{Action, Call, Failure, Outcome, TaskMachine};
@@ -165,18 +166,34 @@ async fn wake_up(now: Timestamp, at: Option<Timestamp>) {
 
 fn perform(executor: Arc<dyn Executor>, call: Call, workload: Workload) -> BoxFuture<'static, Outcome> {
     Box::pin(async move {
-        let result = match call {
-            Call::Prepare => executor.prepare(&workload).await.map(Outcome::Prepared),
-            Call::Start => executor.start(&workload).await.map(Outcome::Started),
-            Call::Wait => {
-                let exit = executor.wait(&workload).await;
-                exit.map(|exit| Outcome::Ended { container: exit.container, reason: exit.reason })
-            }
-            Call::Shutdown => executor.shutdown(&workload).await.map(Outcome::Stopped),
-            Call::Remove => executor.remove(workload.task).await.map(|()| Outcome::Removed),
-        };
+        let result = attempt(executor.as_ref(), call, workload).await;
         result.unwrap_or_else(|error| Outcome::Failed(call, error.into()))
     })
+}
+
+async fn attempt(executor: &dyn Executor, call: Call, workload: Workload) -> Result<Outcome, ExecutorError> {
+    Ok(match call {
+        Call::Prepare => Outcome::Prepared(executor.prepare(&expanded(executor, workload).await?).await?),
+        Call::Start => Outcome::Started(executor.start(&expanded(executor, workload).await?).await?),
+        Call::Wait => {
+            let exit = executor.wait(&expanded(executor, workload).await?).await?;
+            Outcome::Ended { container: exit.container, reason: exit.reason }
+        }
+        Call::Shutdown => Outcome::Stopped(executor.shutdown(&workload).await?),
+        Call::Remove => {
+            executor.remove(workload.task).await?;
+            Outcome::Removed
+        }
+    })
+}
+
+/// The workload as this node runs it. What stops and removes a task needs no templates, and must not fail for one.
+async fn expanded(executor: &dyn Executor, workload: Workload) -> Result<Workload, ExecutorError> {
+    if !template::has_templates(workload.container()) {
+        return Ok(workload);
+    }
+    let platform = executor.describe().await?.platform.unwrap_or_default();
+    workload.expanded(&platform).map_err(|error| ExecutorError::Fatal(error.to_string()))
 }
 
 impl From<ExecutorError> for Failure {

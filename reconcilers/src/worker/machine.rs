@@ -153,7 +153,7 @@ impl TaskMachine {
             Outcome::Ended { container, reason } => match end_error(&container, reason) {
                 None => self.succeed(TaskState::Complete, Some(container), now),
                 Some(error) => {
-                    self.status.container = Some(container);
+                    self.observe(Some(container));
                     self.fail(TaskState::Failed, error, now);
                 }
             },
@@ -225,10 +225,18 @@ impl TaskMachine {
     }
 
     fn succeed(&mut self, state: TaskState, container: Option<ContainerStatus>, now: Timestamp) {
-        if container.is_some() {
-            self.status.container = container;
-        }
+        self.observe(container);
         self.enter(state, now);
+    }
+
+    /// Keeps what the executor knows of the container now. Of what it warned when the container was made it may know nothing
+    /// any more.
+    fn observe(&mut self, container: Option<ContainerStatus>) {
+        let Some(mut container) = container else { return };
+        if let Some(known) = self.status.container.take().filter(|_| container.warnings.is_empty()) {
+            container.warnings = known.warnings;
+        }
+        self.status.container = Some(container);
     }
 
     fn fail(&mut self, state: TaskState, error: String, now: Timestamp) {
@@ -239,7 +247,7 @@ impl TaskMachine {
     fn stopped(&mut self, container: Option<ContainerStatus>, now: Timestamp) {
         match self.failing.take() {
             Some(error) if self.desired < TaskState::Shutdown => {
-                self.status.container = container.or(self.status.container.take());
+                self.observe(container);
                 self.fail(TaskState::Failed, error, now);
             }
             Some(_) | None => self.succeed(TaskState::Shutdown, container, now),

@@ -48,4 +48,5 @@ on_both! {
     managers::without_a_manager_tasks_go_on_but_are_not_restarted
     daemon::a_dev_cluster_leaves_nothing_behind
     workloads::a_task_is_running_when_it_is_healthy
+    workloads::templates_are_expanded_on_the_node
 }

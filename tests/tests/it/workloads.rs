@@ -27,6 +27,24 @@ pub fn a_task_is_running_when_it_is_healthy(executor: Executor) {
     assert_eq!(cluster.tasks("web").len(), 1, "it was healthy at its first attempt");
 }
 
+pub fn templates_are_expanded_on_the_node(executor: Executor) {
+    let cluster = Cluster::start(executor, &[]);
+    let seen = cluster.path("seen");
+    std::fs::create_dir(&seen).expect("made");
+    let script = format!("touch {}/$WHO; exec sleep 3600", path(&seen));
+    let bind = format!("{0}:{0}", path(&seen));
+    let mut words = vec!["service", "create", "--name", "web", "--image", IMAGE, "--replicas", "2"];
+    words.extend(["--env", "WHO={{.Service.Name}}-{{.Task.Slot}}-{{.Node.Hostname}}", "--stop-signal", "KILL"]);
+    words.extend(["--command", "sh", "--args", "-c", "--args", &script]);
+    if executor == Executor::Docker {
+        words.extend(["--bind", &bind]);
+    }
+    let created = cluster.swarmctl_words(&words);
+    assert_eq!(created.code, 0, "{created:?}");
+    cluster.settled("web", 2);
+    cluster.until("both files", || ["web-1-m", "web-2-m"].into_iter().all(|name| seen.join(name).exists()));
+}
+
 #[test]
 fn a_missing_image_is_told_in_the_engines_words() {
     if !engine_answers("a_missing_image_is_told_in_the_engines_words") {

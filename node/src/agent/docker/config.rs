@@ -83,8 +83,7 @@ fn bindings(ports: &[&PortConfig]) -> Option<PortMap> {
     (!map.is_empty()).then_some(map)
 }
 
-/// Zero means "as the image says" to the engine, as an absent field does. `start_interval` is known since API 1.44;
-/// older engines leave it aside, which costs some seconds and no correctness.
+/// Zero means "as the image says" to the engine, as an absent field does.
 fn health(config: &HealthConfig) -> EngineHealth {
     EngineHealth {
         test: list(&config.test),

@@ -1,5 +1,6 @@
 //! Which fields of a spec need a newer API of the engine than the oldest that we meet (1.40). An engine leaves unknown
-//! fields aside without a word, so a task that relies on one would run other than asked; it is refused instead.
+//! fields aside without a word, so a task that relies on one would run other than asked; it is refused instead. A task that
+//! only runs less well gets a warning.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,9 +32,16 @@ impl FromStr for ApiVersion {
 /// A field that a workload uses, and the first API that knows it.
 pub(super) type Need = (&'static str, ApiVersion);
 
-/// Everything that a workload asks for and an older engine would leave aside.
+/// Everything that a workload cannot do without and an older engine would leave aside.
 pub(super) fn needs(workload: &Workload) -> Vec<Need> {
     workload.container().mounts.iter().flat_map(mount_needs).collect()
+}
+
+/// Everything that a workload can do without: without probes of their own at the start, a task is healthy some seconds later.
+pub(super) fn wishes(workload: &Workload) -> Vec<Need> {
+    let health = workload.container().healthcheck.as_ref();
+    let early = health.filter(|health| health.start_interval_ns != 0);
+    early.map(|_| ("the health check's start interval", ApiVersion(1, 44))).into_iter().collect()
 }
 
 fn mount_needs(mount: &Mount) -> Vec<Need> {
@@ -52,8 +60,8 @@ fn mount_needs(mount: &Mount) -> Vec<Need> {
     table.into_iter().filter(|(used, ..)| *used).map(|(_, what, since)| (what, since)).collect()
 }
 
-/// The sentence that refuses the first need that an engine cannot meet.
-pub(super) fn refusal(needs: &[Need], api: ApiVersion) -> Option<String> {
-    let (what, since) = needs.iter().find(|(_, since)| api < *since)?;
-    Some(format!("{what} needs engine API {since}, and this engine has {api}"))
+/// A sentence for each need that an engine cannot meet.
+pub(super) fn unmet(needs: &[Need], api: ApiVersion) -> Vec<String> {
+    let unmet = needs.iter().filter(|(_, since)| api < *since);
+    unmet.map(|(what, since)| format!("{what} needs engine API {since}, and this engine has {api}")).collect()
 }

@@ -61,18 +61,22 @@ impl DockerExecutor {
         Ok(Self { news: News::new(engine.clone()), steps: Steps::default(), creations: Creations::default(), engine })
     }
 
-    /// Refuses what this engine would silently leave aside. Asks only for workloads that use such a thing.
-    async fn check_features(&self, workload: &Workload) -> Result<(), ExecutorError> {
-        let needs = features::needs(workload);
-        if needs.is_empty() {
-            return Ok(());
+    /// Refuses a workload of which this engine would silently leave aside what it needs; gives warnings of what it only wished
+    /// for. Asks the engine only for workloads that use such a thing.
+    async fn check_features(&self, workload: &Workload) -> Result<Vec<String>, ExecutorError> {
+        let (needs, wishes) = (features::needs(workload), features::wishes(workload));
+        if needs.is_empty() && wishes.is_empty() {
+            return Ok(Vec::new());
         }
         let version = self.engine.client()?.version().await.map_err(|error| self.engine.judge(error))?;
         let api = version.api_version.unwrap_or_default();
         let api = api
             .parse()
             .map_err(|_| ExecutorError::Fatal(format!("the engine's API version \"{api}\" is malformed")))?;
-        features::refusal(&needs, api).map_or(Ok(()), |refusal| Err(ExecutorError::Fatal(refusal)))
+        match features::unmet(&needs, api).into_iter().next() {
+            Some(refusal) => Err(ExecutorError::Fatal(refusal)),
+            None => Ok(features::unmet(&wishes, api)),
+        }
     }
 
     /// Makes the container, pulling its image if the engine lacks it; or finds the one made before.
@@ -189,8 +193,10 @@ impl Executor for DockerExecutor {
 
     async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
         let made = async {
-            self.check_features(workload).await?;
-            self.create(workload).await
+            let warnings = self.check_features(workload).await?;
+            let mut made = self.create(workload).await?;
+            made.warnings.extend(warnings);
+            Ok(made)
         };
         self.steps.run(workload.task, made).await
     }

@@ -220,13 +220,17 @@ fn mounts_keep_all_their_options() {
 }
 
 #[test]
-fn what_an_engine_does_not_know_is_refused_and_the_rest_is_not_asked_about() {
+fn what_an_engine_does_not_know_is_refused_or_warned_of_and_the_rest_is_not_asked_about() {
     let needs = |mount: Value| features::needs(&container(json!({ "mounts": [mount] })));
     assert_eq!(needs(json!({ "source": "/a", "target": "/b", "bind": { "create_mountpoint": true } })), []);
     let subpath = needs(json!({ "type": "volume", "source": "v", "target": "/b", "volume": { "subpath": "s" } }));
-    let refusal = features::refusal(&subpath, ApiVersion(1, 41)).expect("a refusal");
-    assert_eq!(refusal, "mount option volume-subpath needs engine API 1.45, and this engine has 1.41");
-    assert_eq!(features::refusal(&subpath, "1.45".parse().expect("a version")), None);
+    let unmet = features::unmet(&subpath, ApiVersion(1, 41));
+    assert_eq!(unmet, ["mount option volume-subpath needs engine API 1.45, and this engine has 1.41"]);
+    assert!(features::unmet(&subpath, "1.45".parse().expect("a version")).is_empty());
+    let wishes = |health: Value| features::wishes(&container(json!({ "healthcheck": health })));
+    assert_eq!(wishes(json!({ "interval_ns": 1_000_000 })), []);
+    let wish = features::unmet(&wishes(json!({ "start_interval_ns": 1_000_000 })), ApiVersion(1, 43));
+    assert_eq!(wish, ["the health check's start interval needs engine API 1.44, and this engine has 1.43"]);
 }
 
 fn inspection(state: Value, ports: Value) -> ContainerInspectResponse {

@@ -77,6 +77,19 @@ fn a_quick_start_is_one_report_at_running() {
 }
 
 #[test]
+fn what_was_warned_of_at_the_making_is_still_known_at_the_end() {
+    let mut machine = assigned(TaskState::Running);
+    drive(&mut machine, ms(0));
+    machine.finished(Outcome::Prepared(ContainerStatus { warnings: vec!["no swap".into()], ..container("c") }), ms(10));
+    drive(&mut machine, ms(10));
+    machine.finished(Outcome::Started(ContainerStatus { pid: 7, ..container("c") }), ms(20));
+    drive(&mut machine, ms(20));
+    machine.finished(exited(1), ms(30));
+    let known = machine.status().container.expect("a container");
+    assert_eq!((known.warnings, known.exit_code), (vec!["no swap".to_owned()], Some(1)));
+}
+
+#[test]
 fn a_slow_pull_is_reported_after_a_second() {
     let mut machine = assigned(TaskState::Running);
     let (_, reports, wake_at) = drive(&mut machine, ms(0));
