@@ -25,6 +25,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let module = if name == "Timestamp" { "time" } else { "id" };
         config.extern_path(format!(".{PACKAGE}.{name}"), format!("crate::{module}::{name}"));
     }
+    // Reports of nodes have no id of their own: an id of zeros would only look like one.
+    config.field_attribute(
+        ".swarmlog.v1.CommandRecord.id",
+        "#[serde(skip_serializing_if = \"crate::json::is_no_command\")]",
+    );
     name_enums_in_json(&mut config, &schema);
     // The one enum inside a oneof, which has an attribute path of its own.
     config.field_attribute(".swarmlog.v1.Event.cause.reconciler", "#[serde(with = \"crate::json::Reconciler::one\")]");

@@ -31,6 +31,11 @@ pub fn nodes() -> Vec<CompletionCandidate> {
     })
 }
 
+/// Names of services and nodes.
+pub fn objects() -> Vec<CompletionCandidate> {
+    services().into_iter().chain(nodes()).collect()
+}
+
 /// Ids of tasks, with their places in their services as help.
 pub fn tasks() -> Vec<CompletionCandidate> {
     ask(socket(), async |manager: &mut Connection| {

@@ -1,13 +1,14 @@
 //! Why a command did not do what was asked: one sentence, one hint and one exit code.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 use tonic::{Code, Status};
 use wire::v1::{Refusal, RefusalKind};
 
 use crate::format::Format;
-use crate::values::Invalid;
+use crate::values::{Invalid, duration};
 
 /// What sort of failure; each has its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,6 +30,8 @@ pub enum Kind {
     TimedOut,
     /// No manager answers, or it cannot decide anything now.
     Unreachable,
+    /// The manager was told to stop, and ended in order what was under way.
+    Stopped,
     /// The caller may not do this.
     Forbidden,
     /// The user ended the wait.
@@ -49,7 +52,8 @@ impl Kind {
             Self::Exists | Self::Conflict => 4,
             Self::UpdateFailed => 5,
             Self::TimedOut => 6,
-            Self::Unreachable => 7,
+            // Who asks again later gets further in both cases.
+            Self::Unreachable | Self::Stopped => 7,
             Self::Forbidden => 8,
             Self::Interrupted => 130,
         }
@@ -67,12 +71,16 @@ impl Kind {
             }
             Self::TimedOut => "the change goes on; `swarmctl service inspect` shows how far it is",
             Self::Unreachable => "check that swarmd runs on this machine and that --socket names its control socket",
+            Self::Stopped => "repeat the command once swarmd runs again",
             Self::Forbidden => "the control socket belongs to the user who started swarmd: become that user, or root",
             Self::Interrupted | Self::OutputClosed => "nothing was undone",
             Self::Other => "the manager's log may say more",
         }
     }
 }
+
+/// What to look at when a manager is there and says nothing.
+const SILENCE_HINT: &str = "swarmd may be suspended, or its disk may hang: look at its log, and try again";
 
 /// A command's failure as people and scripts see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,6 +103,17 @@ impl Failure {
         Self { kind, subject: None, sentence: sentence.into(), hint: kind.hint().to_owned() }
     }
 
+    /// A manager has a call and says nothing.
+    pub fn silent(patience: Duration) -> Self {
+        let sentence = format!("the manager took the call and did not answer for {}", duration::show(patience));
+        Self::new(Kind::Unreachable, sentence).hint(SILENCE_HINT)
+    }
+
+    /// The manager ended in order what would have gone on for ever.
+    pub fn stopped() -> Self {
+        Self::new(Kind::Stopped, "the manager was stopped, which ends the stream of events")
+    }
+
     /// The same failure with a better hint.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: hint.into(), ..self }
@@ -106,7 +125,11 @@ impl Failure {
     /// When `err` cannot be written to.
     pub fn write(&self, format: Format, err: &mut dyn Write) -> io::Result<()> {
         match format {
-            Format::Table => writeln!(err, "error: {}\nhint: {}", self.sentence, self.hint),
+            Format::Table => {
+                // What is quoted in a sentence, or comes from an engine, may have line ends of its own.
+                let line = |text: &str| text.replace(['\n', '\r'], " ");
+                writeln!(err, "error: {}\nhint: {}", line(&self.sentence), line(&self.hint))
+            }
             Format::Json => {
                 #[derive(Serialize)]
                 struct Document<'a> {
@@ -140,6 +163,9 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         if let Some(refusal) = Refusal::from_status(&status) {
             return refusal.into();
+        }
+        if wire::is_silence(&status) {
+            return Self::new(Kind::Unreachable, "the manager does not answer any more").hint(SILENCE_HINT);
         }
         // Only what this process made of a transport's error has a source; what the manager said has none.
         if let Some(cause) = std::error::Error::source(&status) {
@@ -240,6 +266,10 @@ mod tests {
         let mut text = Vec::new();
         failure.write(Format::Table, &mut text).expect("a vector takes everything");
         assert_eq!(String::from_utf8_lossy(&text), "error: there is no service web\nhint: look again\n");
+        text.clear();
+        let torn = Failure::new(Kind::Usage, "\"a\nb\" is no name").hint("c\r\nd");
+        torn.write(Format::Table, &mut text).expect("a vector takes everything");
+        assert_eq!(String::from_utf8_lossy(&text), "error: \"a b\" is no name\nhint: c  d\n");
         text.clear();
         failure.write(Format::Json, &mut text).expect("a vector takes everything");
         let expected = r#"{"error":{"code":"not_found","sentence":"there is no service web","hint":"look again"}}"#;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
+use wire::Patience;
 use wire::v1::control_client::ControlClient;
 use wire::v1::*;
 
@@ -17,25 +18,64 @@ const ATTEMPTS_MAX: u32 = 3;
 /// Pause before a command is sent again.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// What to do when nobody answered whether a change was made.
+const FATE_UNKNOWN: &str =
+    "whether the change was made is not known: once swarmd answers, `swarmctl events` tells; its log may say more";
+
 /// Connects when it is first needed.
 #[derive(Debug)]
 pub struct Connection {
     socket: PathBuf,
+    patience: Patience,
     client: Option<ControlClient<Channel>>,
 }
 
 impl Connection {
     /// The manager that listens on `socket`.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, client: None }
+        Self { socket, patience: Patience::default(), client: None }
+    }
+
+    /// The same manager, borne for another time when it says nothing.
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     async fn client(&mut self) -> Result<&mut ControlClient<Channel>, Failure> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => wire::connect(&self.socket).await.map_err(|error| unreachable_manager(&error))?,
+            None => {
+                let connected = wire::connect_with(&self.socket, self.patience).await;
+                connected.map_err(|error| unreachable_manager(&error))?
+            }
         };
         Ok(self.client.insert(client))
+    }
+
+    /// Asks a question. A manager that takes the call and says nothing is given up.
+    async fn ask<T>(
+        &mut self,
+        question: impl AsyncFnOnce(&mut ControlClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let patience = self.patience.answer;
+        let answer = async { Ok(question(self.client().await?).await?.into_inner()) };
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(Failure::silent(patience)))
+    }
+
+    /// Sends a command until its fate is known, but not for ever.
+    async fn insist(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
+        let mut attempt = 1;
+        loop {
+            match self.client().await?.execute(request.clone()).await {
+                Ok(reply) => return Ok(reply.into_inner()),
+                Err(status) if is_broken(&status) && attempt < ATTEMPTS_MAX => {
+                    attempt += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(status) if is_broken(&status) => return Err(Failure::from(status).hint(FATE_UNKNOWN)),
+                Err(status) => return Err(status.into()),
+            }
+        }
     }
 }
 
@@ -60,39 +100,33 @@ fn is_broken(status: &Status) -> bool {
 
 impl Manager for Connection {
     async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
-        let mut attempt = 1;
-        loop {
-            match self.client().await?.execute(request.clone()).await {
-                Ok(reply) => return Ok(reply.into_inner()),
-                Err(status) if is_broken(&status) && attempt < ATTEMPTS_MAX => {
-                    attempt += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Err(status) => return Err(status.into()),
-            }
-        }
+        let patience = self.patience.answer;
+        let answer = tokio::time::timeout(patience, self.insist(request)).await;
+        answer.unwrap_or_else(|_| Err(Failure::silent(patience).hint(FATE_UNKNOWN)))
     }
 
     async fn version(&mut self) -> Result<VersionReply, Failure> {
-        Ok(self.client().await?.get_version(VersionRequest {}).await?.into_inner())
+        self.ask(async |client| client.get_version(VersionRequest {}).await).await
     }
 
     async fn cluster(&mut self) -> Result<ClusterView, Failure> {
-        Ok(self.client().await?.get_cluster(GetClusterRequest {}).await?.into_inner())
+        self.ask(async |client| client.get_cluster(GetClusterRequest {}).await).await
     }
 
     async fn nodes(&mut self, nodes: Vec<String>) -> Result<Vec<NodeView>, Failure> {
-        Ok(self.client().await?.list_nodes(ListNodesRequest { nodes }).await?.into_inner().nodes)
+        Ok(self.ask(async |client| client.list_nodes(ListNodesRequest { nodes }).await).await?.nodes)
     }
 
     async fn services(&mut self, services: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
-        Ok(self.client().await?.list_services(ListServicesRequest { services }).await?.into_inner().services)
+        Ok(self.ask(async |client| client.list_services(ListServicesRequest { services }).await).await?.services)
     }
 
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
-        Ok(self.client().await?.list_tasks(request).await?.into_inner())
+        self.ask(async |client| client.list_tasks(request).await).await
     }
 
+    /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager
+    /// that is not there any more.
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
         let stream = self.client().await?.events(request).await?.into_inner();
         Ok(Box::pin(stream.map(|record| record.map_err(Failure::from))))

@@ -35,12 +35,25 @@ pub const SOCKET_VARIABLE: &str = "SWARM_SOCKET";
 /// Longest reason that a manager keeps, in bytes.
 const REASON_BYTES_MAX: usize = 512;
 
+/// What scripts can tell from how a command ends.
+const EXIT_CODES: &str = "Exit codes:
+   0  done
+   1  another error
+   2  wrong usage or input
+   3  object not found
+   4  version conflict, or name taken
+   5  update failed, paused or rolled back
+   6  timed out waiting
+   7  no manager answers, or it was stopped
+   8  not allowed, or a certificate problem
+ 130  interrupted";
+
 /// Operate a Swarmlog cluster: its nodes, its services, and the history of both
 ///
 /// Objects are named by name, by id or by the unique beginning of an id. Every change is kept for ever with who made it;
 /// `--reason` adds why, and `swarmctl events` tells it all.
 #[derive(Debug, Parser)]
-#[command(name = "swarmctl", version, max_term_width = 120)]
+#[command(name = "swarmctl", version, max_term_width = 120, after_long_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -86,7 +99,15 @@ impl Cli {
 
 /// The parser, for completion and documentation.
 pub fn command() -> clap::Command {
-    Cli::command()
+    take_negative_numbers(Cli::command())
+}
+
+/// A word like `-1` after a flag that takes a value is that value, for the flag to judge, and not another flag.
+fn take_negative_numbers(command: clap::Command) -> clap::Command {
+    let takes_value = |argument: &clap::Arg| argument.get_long().is_some() && argument.get_action().takes_values();
+    command
+        .mut_args(|argument| if takes_value(&argument) { argument.allow_negative_numbers(true) } else { argument })
+        .mut_subcommands(take_negative_numbers)
 }
 
 /// Reads a command line, the program's name first.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use events::{CommandId, Timestamp};
 use serde::Serialize;
-use wire::v1::{CommandReply, CommandRequest, NodeView, ServiceView, command_request::Command};
+use wire::v1::{CommandReply, CommandRequest, ListTasksRequest, NodeView, ServiceView, command_request::Command};
 
 use crate::Globals;
 use crate::failure::{Failure, Kind};
@@ -86,6 +86,40 @@ impl<M: Manager> Session<'_, M> {
             Format::Json => self.json(reply),
             Format::Table => self.line(reply.subject.as_deref().unwrap_or(reference)),
         }
+    }
+
+    /// Makes sure of all services before the first is changed: one that is mistyped leaves nothing half done. Of a single one
+    /// the change itself finds out.
+    ///
+    /// # Errors
+    /// When one of several does not exist.
+    pub async fn require_services(&mut self, references: &[String]) -> Result<(), Failure> {
+        if references.len() > 1 {
+            self.manager.services(references.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for nodes.
+    ///
+    /// # Errors
+    /// When one of several does not exist.
+    pub async fn require_nodes(&mut self, references: &[String]) -> Result<(), Failure> {
+        if references.len() > 1 {
+            self.manager.nodes(references.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for tasks.
+    ///
+    /// # Errors
+    /// When one of several does not exist.
+    pub async fn require_tasks(&mut self, references: &[String]) -> Result<(), Failure> {
+        if references.len() > 1 {
+            self.manager.tasks(ListTasksRequest { tasks: references.to_vec(), ..Default::default() }).await?;
+        }
+        Ok(())
     }
 
     /// The one service that a reference names.

@@ -27,8 +27,21 @@ pub enum Stop {
 pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(error),
-        _ => Stop::Wrong { failure: failure(&error), format: wanted_format(args) },
+        _ => {
+            let failure = negative(&error, args).unwrap_or_else(|| failure(&error));
+            Stop::Wrong { failure, format: wanted_format(args) }
+        }
     }
+}
+
+/// What is wrong with a value like `-5s`, which the parser takes for a flag that does not exist.
+fn negative(error: &clap::Error, args: &[OsString]) -> Option<Failure> {
+    let taken = argument(error).filter(|_| error.kind() == ErrorKind::UnknownArgument)?;
+    let number = |word: &str| word.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let pair = words.windows(2).find(|pair| pair[0].starts_with("--") && pair[1].starts_with(&taken))?;
+    let sentence = format!("{} cannot be \"{}\": it is below zero", pair[0], pair[1]);
+    number(&pair[1]).then(|| Failure::new(Kind::Usage, sentence).hint("write the value without a sign"))
 }
 
 fn failure(error: &clap::Error) -> Failure {
@@ -40,16 +53,26 @@ fn failure(error: &clap::Error) -> Failure {
     }
     let text = error.render().to_string();
     let command = command(&text);
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    // Which of the two it is depends on whether the environment gives a flag its value.
+    if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
         let command = command.unwrap_or_else(|| "swarmctl".to_owned());
         let sentence = format!("`{command}` needs to know what to do");
         return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists what it can do"));
     }
     let failure = Failure::new(Kind::Usage, sentence(error, &text));
-    let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
-    match (error.get(ContextKind::ValidValue), command) {
+    let tips = text.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+    // How to give a flag's name as a value is never what somebody wanted who mistook a flag.
+    let tips: Vec<&str> = tips.filter(|tip| !tip.starts_with("to pass ")).collect();
+    let values = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) if !values.is_empty() => Some(values.join(", ")),
+        Some(_) | None => None,
+    };
+    match (values, command) {
         _ if !tips.is_empty() => failure.hint(tips.join("; ")),
-        (Some(ContextValue::Strings(values)), _) => failure.hint(format!("write one of {}", values.join(", "))),
+        (Some(values), _) => failure.hint(format!("write one of {values}")),
+        (_, Some(command)) if error.kind() == ErrorKind::InvalidSubcommand => {
+            failure.hint(format!("`{command} --help` lists what it can do"))
+        }
         (_, Some(command)) => failure.hint(format!("`{command} --help` shows its flags")),
         (_, None) => failure,
     }
@@ -59,6 +82,7 @@ fn failure(error: &clap::Error) -> Failure {
 fn sentence(error: &clap::Error, text: &str) -> String {
     if let (Some(ContextValue::String(value)), Some(argument), ErrorKind::InvalidValue) =
         (error.get(ContextKind::InvalidValue), argument(error), error.kind())
+        && !value.is_empty()
     {
         return format!("{argument} cannot be \"{value}\"");
     }
@@ -67,10 +91,12 @@ fn sentence(error: &clap::Error, text: &str) -> String {
     sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned()
 }
 
-/// The flag or argument that an error is about.
+/// The flag or argument that an error is about, without its value.
 fn argument(error: &clap::Error) -> Option<String> {
     let argument = error.get(ContextKind::InvalidArg)?.to_string();
-    argument.split_whitespace().next().map(str::to_owned)
+    let word = argument.split_whitespace().next()?;
+    let flag = word.split_once("[=").map_or(word, |(flag, _)| flag);
+    Some(flag.to_owned())
 }
 
 /// The command that the parser's text speaks of: the words of its usage line before the first placeholder.
@@ -104,7 +130,21 @@ mod tests {
         let table = [
             ("swarmctl", "`swarmctl` needs to know what to do", "`swarmctl --help`"),
             ("swarmctl service", "`swarmctl service` needs to know", "`swarmctl service --help`"),
+            ("swarmctl service -s /tmp/s", "`swarmctl service` needs to know", "`swarmctl service --help`"),
             ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
+            ("swarmctl service frob", "unrecognized subcommand 'frob'", "lists what it can do"),
+            (
+                "swarmctl node drain n1 --detach",
+                "unexpected argument '--detach' found",
+                "drain --help` shows its flags",
+            ),
+            (&format!("{create} --label"), "a value is required for '--label <KEY=VALUE>'", "--help"),
+            (
+                &format!("{create} --mode="),
+                "a value is required for '--mode <MODE>'",
+                "write one of replicated, global",
+            ),
+            (&format!("{create} --detach=maybe"), "--detach cannot be \"maybe\"", "write one of true, false"),
             ("swarmctl service create", "--name <NAME> --image <IMAGE>", "`swarmctl service create --help`"),
             ("swarmctl service create --nmae x", "unexpected argument '--nmae' found", "'--name'"),
             ("swarmctl service scale web", "\"web\" is not a service and its replicas", "web=6"),
@@ -117,7 +157,38 @@ mod tests {
             (&format!("{create} --constraint node.role"), "has neither == nor !=", "KEY==VALUE"),
             (&format!("{create} --ports 80"), "has no port after its name", "NAME:PORT"),
             (&format!("{create} --update-max-failure-ratio 2"), "between 0 and 1", "0.25"),
-            (&format!("{create} --replicas many"), "invalid value 'many' for '--replicas <NUMBER>'", "--help"),
+            (
+                &format!("{create} --replicas many"),
+                "--replicas: \"many\" is not a whole number from 0 to 1000000",
+                "digits",
+            ),
+            (
+                &format!("{create} --replicas -1"),
+                "--replicas: \"-1\" is not a whole number from 0 to 1000000",
+                "digits",
+            ),
+            (&format!("{create} --replicas=99999999999"), "is not a whole number from 0 to 1000000", "digits"),
+            (&format!("{create} --update-parallelism -1"), "--update-parallelism: \"-1\" is not", "digits"),
+            (&format!("{create} --restart-max-attempts -3"), "--restart-max-attempts: \"-3\" is not", "digits"),
+            (&format!("{create} --pids-limit -2"), "--pids-limit: \"-2\" is not a whole number from -1 to", "digits"),
+            (&format!("{create} --oom-score-adj 2000"), "\"2000\" is not a whole number from -1000 to 1000", "digits"),
+            (&format!("{create} --cpu-limit -0.5"), "--cpu-limit: \"-0.5\" is not a number of cores", "0.5"),
+            (&format!("{create} --update-delay -5s"), "--update-delay cannot be \"-5s\": it is below zero", "sign"),
+            (&format!("{create} --memory-limit -512M"), "--memory-limit cannot be \"-512M\"", "sign"),
+            (&format!("{create} -5"), "unexpected argument '-5' found", "--help"),
+            (&format!("{create} --ulimit nofile"), "ulimit \"nofile\" has no limit", "NAME=SOFT"),
+            (&format!("{create} --ulimit nofile="), "ulimit \"nofile=\" has no limit", "NAME=SOFT"),
+            (&format!("{create} --dns nope"), "--dns: \"nope\" is not an IP address", "10.0.0.53"),
+            (
+                &format!("{create} --cap-add NOT_A_CAP"),
+                "--cap-add: there is no capability \"NOT_A_CAP\"",
+                "capabilities(7)",
+            ),
+            (&format!("{create} --hostname bad!"), "--hostname: \"bad!\" is not a host name", "63 characters"),
+            ("swarmctl service update web --replicas -1", "--replicas: \"-1\" is not a whole number", "digits"),
+            ("swarmctl service update web --cap-drop X", "--cap-drop: there is no capability \"X\"", "ALL"),
+            ("swarmctl service scale web=-1", "replicas of web: \"-1\" is not a whole number from 0 to", "web=6"),
+            ("swarmctl cluster update --heartbeatgrace -1", "\"-1\" is not a whole number from 1 to 1000", "digits"),
             ("swarmctl service create --name a.b --image x", "--name: \"a.b\" is not a name", "63 characters"),
             ("swarmctl service create --name a --image X", "--image: image \"X\" has capital letters", "NAME[:TAG]"),
         ];

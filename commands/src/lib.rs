@@ -26,6 +26,7 @@ use events::{
 use projections::Cluster;
 
 pub use actor::Actor;
+pub use events::SecretText;
 pub use rejection::{Rejection, RejectionKind};
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 
@@ -204,16 +205,6 @@ pub struct InitialiseCluster {
     pub cert_pem: String,
     /// When that expires.
     pub cert_not_after: Timestamp,
-}
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(pub String);
-
-impl std::fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SecretText(..)")
-    }
 }
 
 impl Command {

@@ -13,6 +13,22 @@ impl fmt::Debug for Hidden {
     }
 }
 
+/// A text that is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretText(pub String);
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Hidden.fmt(f)
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// Implements `Debug` for a message whose derived one is left out by the build script (`skip_debug`). Every field has to be
 /// named, so that a new one is shown or hidden by choice.
 #[macro_export]

@@ -99,6 +99,11 @@ named! {
     UpdateOrder "UPDATE_ORDER_",
 }
 
+/// Whether a command was given no id by who asked for it.
+pub(crate) fn is_no_command(id: &crate::CommandId) -> bool {
+    *id == crate::CommandId::default()
+}
+
 /// Bytes as hexadecimal text.
 pub(crate) mod hex {
     use super::*;

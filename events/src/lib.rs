@@ -21,7 +21,7 @@ mod schema {
     include!(concat!(env!("OUT_DIR"), "/swarmlog.v1.rs"));
 }
 
-pub use discreet::Hidden;
+pub use discreet::{Hidden, SecretText};
 pub use id::{ClusterId, CommandId, Id, IdGenerator, NodeId, ServiceId, SessionId, TaskId};
 pub use json::{Named, serialize_name, serialize_optional_name};
 pub use schema::*;

@@ -120,7 +120,10 @@ fn parse(text: &str) -> Option<Timestamp> {
     let day_of_year = (153 * march_month + 2) / 5 + day - 1;
     let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
-    seconds.checked_mul(1_000_000_000)?.checked_add(ns).map(Timestamp)
+    let time = seconds.checked_mul(1_000_000_000)?.checked_add(ns).map(Timestamp)?;
+    // The 31st of a shorter month would be a day of the next one.
+    let (_, _, day_again, ..) = time.civil();
+    (i64::from(day_again) == *day).then_some(time)
 }
 
 impl Serialize for Timestamp {
@@ -186,7 +189,9 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in ["", "yesterday", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00+01:00", "2026-01-01"] {
+        for text in
+            ["", "yesterday", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-01-01T00:00:00+01:00", "2026-01-01"]
+        {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }

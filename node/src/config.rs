@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use events::GenericResource;
 use events::spec::generic;
+use events::{GenericResource, SecretText};
 
 /// The port at which managers serve nodes; SwarmKit's.
 pub const REMOTE_PORT: u16 = 4242;
@@ -61,7 +61,7 @@ pub struct RunArgs {
     pub join_addr: Option<String>,
     /// Join token of the cluster; `swarmctl cluster inspect` shows it.
     #[arg(long, value_name = "TOKEN", env = "SWARM_JOIN_TOKEN", hide_env_values = true)]
-    pub join_token: Option<String>,
+    pub join_token: Option<SecretText>,
     /// Address at which this node, as a manager, serves other nodes.
     #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::from(([0, 0, 0, 0], REMOTE_PORT)))]
     pub listen_remote_api: SocketAddr,
@@ -131,4 +131,17 @@ pub enum ExecutorKind {
     Docker,
     /// Plain child processes.
     Process,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parsed_command_line_prints_no_token() {
+        let cli = Cli::parse_from(["swarmd", "--join-addr", "10.0.0.1:4242", "--join-token", "SWMTKN-1-the-secret"]);
+        assert_eq!(cli.run.join_token, Some(SecretText("SWMTKN-1-the-secret".to_owned())));
+        let printed = format!("{cli:?}");
+        assert!(!printed.contains("the-secret") && printed.contains("(hidden)"), "{printed}");
+    }
 }

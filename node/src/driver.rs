@@ -123,7 +123,8 @@ impl Handle {
     }
 }
 
-fn stopping() -> Rejection {
+/// What callers are told while this manager ends.
+pub(crate) fn stopping() -> Rejection {
     Rejection::new(
         RejectionKind::Unavailable,
         "manager",

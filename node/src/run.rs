@@ -93,11 +93,11 @@ async fn run_worker(
             identity
         }
         Err(IdentityError::Missing(_)) => {
-            let token = args.join_token.as_deref().ok_or_else(|| {
+            let token = args.join_token.as_ref().ok_or_else(|| {
                 let hint = "`swarmctl cluster inspect` on a manager shows the token for --join-token";
                 Failure::new("a join token is needed to join a cluster", hint).with_code(code::USAGE)
             })?;
-            membership::join(certificates, &managers.first, token, &hostname, Patience::OF_A_JOINER).await?
+            membership::join(certificates, &managers.first, &token.0, &hostname, Patience::OF_A_JOINER).await?
         }
         Err(error) => return Err(error.into()),
     };

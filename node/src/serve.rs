@@ -87,7 +87,8 @@ pub async fn control(
     context: Context,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let control = ControlServer::new(ControlApi::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let control =
+        ControlServer::new(ControlApi::new(context, shutdown.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let incoming = security::incoming_local(listener);
     let server = Server::builder().add_service(control);
     let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;

@@ -4,17 +4,17 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cli::{EventStream, Failure, Kind};
 use commands::{Actor, Rejection, RejectionKind};
-use events::Timestamp;
 use futures_util::Stream;
-use node::api::{control, events as history, refusal, views};
+use node::api::narrator::Narrator;
+use node::api::{control, refusal, views};
 use node::driver::{Published, Request};
 use node::leader::Outcome;
-use projections::views::history::Story;
 use projections::views::overview::{resolve_node, resolve_service};
 use wire::v1::{
     ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListTasksRequest, NodeView, ServiceView,
@@ -26,9 +26,6 @@ use crate::world::World;
 
 /// The user at the socket.
 const USER: &str = "root";
-/// Frames read at a time, and their bytes.
-const FRAMES_MAX: usize = 1_000;
-const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How far a client that waits lets time pass at once when nothing happens.
 const STRIDE: Duration = Duration::from_secs(1);
 
@@ -110,39 +107,29 @@ impl cli::Manager for Socket {
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
-        let cluster = self.state()?.cluster;
-        let object = request.object.as_deref().map(|reference| history::resolve(&cluster, reference));
-        let story = Story::of(object.transpose().map_err(refuse)?, request.kinds);
-        let since = request.since.unwrap_or(Timestamp::from_unix_ns(i64::MIN));
-        let from = request.from.unwrap_or(0);
-        let told = Vec::new();
-        Ok(Box::pin(Tale { world: Rc::clone(&self.0), story, from, since, follow: request.follow, next: 0, told }))
+        let (cluster, follow) = (self.state()?.cluster, request.follow);
+        let store = self.0.borrow().manager.store().map(Arc::clone);
+        let store = store.ok_or_else(|| Failure::new(Kind::Unreachable, "the manager is down"))?;
+        let narrator = Narrator::open(store, &cluster, request)?;
+        Ok(Box::pin(Tale { world: Rc::clone(&self.0), narrator, follow, told: Vec::new() }))
     }
 }
 
 /// History as a stream. A client that follows it makes time pass.
 struct Tale {
     world: Rc<RefCell<World>>,
-    story: Story,
-    from: u64,
-    since: Timestamp,
+    narrator: Narrator,
     follow: bool,
-    /// The frame to read next.
-    next: u64,
     /// What was read and not yet handed out, newest first.
     told: Vec<EventRecord>,
 }
 
 impl Tale {
-    fn read(&mut self) -> anyhow::Result<()> {
-        let world = self.world.borrow();
-        let Some(store) = world.manager.store() else { return Ok(()) };
-        for (index, stored) in store.history(self.next, FRAMES_MAX, BYTES_MAX)? {
-            self.next = index + 1;
-            let records = history::records(&mut self.story, events::codec::decode_frame(&stored)?);
-            let wanted =
-                records.into_iter().filter(|record| record.index >= self.from && record.log_time >= self.since);
-            self.told.extend(wanted);
+    fn read(&mut self) -> Result<(), Failure> {
+        // A manager that is down says nothing new.
+        let Ok(state) = self.world.borrow().state() else { return Ok(()) };
+        while let Some(page) = self.narrator.page(&state.cluster)? {
+            self.told.extend(page);
         }
         self.told.reverse();
         Ok(())
@@ -155,9 +142,9 @@ impl Stream for Tale {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         if this.told.is_empty()
-            && let Err(error) = this.read()
+            && let Err(failure) = this.read()
         {
-            return Poll::Ready(Some(Err(broken(&error))));
+            return Poll::Ready(Some(Err(failure)));
         }
         match this.told.pop() {
             Some(record) => Poll::Ready(Some(Ok(record))),

@@ -10,7 +10,7 @@ use super::{Names, service, state};
 const TASKS_SHOWN: usize = 5;
 
 /// What became true.
-pub fn phrase(kind: &Kind, names: &Names) -> String {
+pub fn phrase(kind: &Kind, names: Names) -> String {
     let name = |id: &dyn Display| names.of(&id.to_string()).to_owned();
     match kind {
         Kind::LeadershipAssumed(e) => format!("{}: leads in term {}, swarmd {}", name(&e.node), e.term, e.version),
@@ -82,13 +82,13 @@ fn node_spec(spec: &NodeSpec) -> String {
     format!("availability {}{role}{labels}", spec.availability().name())
 }
 
-fn created(event: &TaskCreated, names: &Names) -> String {
+fn created(event: &TaskCreated, names: Names) -> String {
     let replaces = event.replaces.map_or_else(String::new, |task| format!(", replaces {task}"));
     let task = event.task.to_string();
     format!("{}: task {task}, cause {}{replaces}", names.of(&task), event.cause().name())
 }
 
-fn assigned(event: &TaskAssigned, names: &Names) -> String {
+fn assigned(event: &TaskAssigned, names: Names) -> String {
     let (task, node) = (event.task.to_string(), event.node.to_string());
     let claims: Vec<String> = event.claims.iter().map(service::generic).collect();
     let with = if claims.is_empty() { "" } else { ", with " };
@@ -106,7 +106,7 @@ fn reported(status: &TaskStatus) -> String {
     }
 }
 
-fn several(ids: &[TaskId], names: &Names) -> String {
+fn several(ids: &[TaskId], names: Names) -> String {
     let shown: Vec<String> = ids.iter().take(TASKS_SHOWN).map(|id| names.of(&id.to_string()).to_owned()).collect();
     match ids.len().saturating_sub(TASKS_SHOWN) {
         0 => shown.join(", "),
@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn many_tasks_are_counted() {
         let ids: Vec<TaskId> = (1..=7).map(TaskId::from_bits).collect();
-        assert!(several(&ids, &Names::default()).ends_with("5 and 2 more"));
-        assert!(!several(&ids[..5], &Names::default()).contains("more"));
+        assert!(several(&ids, Names::none()).ends_with("5 and 2 more"));
+        assert!(!several(&ids[..5], Names::none()).contains("more"));
     }
 
     #[test]

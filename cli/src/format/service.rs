@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::{Driver, GenericResource, HealthConfig, Mount, MountType, Named, Resources, ServiceSpec, Timestamp};
+use events::{BindPropagation, Driver, GenericResource, HealthConfig, Mount, Named, Resources, ServiceSpec, Timestamp};
 use wire::v1::ServiceView;
 
 use super::block::Block;
@@ -160,15 +160,32 @@ pub(super) fn generic(resource: &GenericResource) -> String {
     }
 }
 
+/// A mount and, in parentheses, what was chosen for it.
 fn mount(mount: &Mount) -> String {
-    let read_only = if mount.read_only { " (read-only)" } else { "" };
-    match mount.r#type() {
-        MountType::Tmpfs => format!("tmpfs at {}{read_only}", mount.target),
-        MountType::Volume if mount.source.is_empty() => format!("volume at {}{read_only}", mount.target),
-        kind @ (MountType::Bind | MountType::Volume | MountType::Npipe) => {
-            format!("{} {} at {}{read_only}", kind.name(), mount.source, mount.target)
-        }
+    let source = if mount.source.is_empty() { String::new() } else { format!(" {}", mount.source) };
+    let mut choices = Vec::new();
+    if mount.read_only {
+        choices.push("read-only".to_owned());
     }
+    if let Some(bind) = &mount.bind {
+        let propagation = bind.propagation();
+        choices.extend((propagation != BindPropagation::default()).then(|| propagation.name()));
+        choices.extend(bind.create_mountpoint.then(|| "created if missing".to_owned()));
+        choices.extend(bind.non_recursive.then(|| "not recursive".to_owned()));
+    }
+    if let Some(volume) = &mount.volume {
+        choices.extend(volume.no_copy.then(|| "nothing copied into it".to_owned()));
+        choices.extend(volume.driver.as_ref().map(|of| format!("driver {}", driver(of))));
+        choices.extend(pairs(&volume.labels).map(|label| format!("label {label}")));
+        choices.extend((!volume.subpath.is_empty()).then(|| format!("only {} of it", volume.subpath)));
+    }
+    if let Some(tmpfs) = &mount.tmpfs {
+        choices.extend((tmpfs.size_bytes > 0).then(|| format!("size {}", size::show(tmpfs.size_bytes))));
+        choices.extend((tmpfs.mode > 0).then(|| format!("mode {:o}", tmpfs.mode)));
+        choices.extend((!tmpfs.options.is_empty()).then(|| format!("options {}", tmpfs.options)));
+    }
+    let choices = if choices.is_empty() { String::new() } else { format!(" ({})", choices.join(", ")) };
+    format!("{}{source} at {}{choices}", mount.r#type().name(), mount.target)
 }
 
 /// A driver and its options.
@@ -205,6 +222,22 @@ ID                          NAME      IMAGE        REPLICAS
 0000000000000000000000009   web       nginx:1.27   1/2
 ";
         assert_eq!(table(&[samples::service()]), expected);
+    }
+
+    #[test]
+    fn a_mount_tells_what_was_chosen_for_it() {
+        use crate::values::mount::{parse_bind, parse_tmpfs, parse_volume};
+        let table = [
+            (parse_bind("/srv:/data"), "bind /srv at /data"),
+            (parse_bind("/srv:/data:ro,rslave,create"), "bind /srv at /data (read-only, rslave, created if missing)"),
+            (parse_volume("/data"), "volume at /data"),
+            (parse_volume("store:/data:nocopy"), "volume store at /data (nothing copied into it)"),
+            (parse_tmpfs("/run"), "tmpfs at /run"),
+            (parse_tmpfs("/run:size=64m,mode=1777,ro"), "tmpfs at /run (read-only, size 64MiB, mode 1777)"),
+        ];
+        for (given, shown) in table {
+            assert_eq!(mount(&given.expect("a valid mount")), shown);
+        }
     }
 
     #[test]

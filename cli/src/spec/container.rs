@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
-use events::ServiceSpec;
+use events::{SecretText, ServiceSpec};
 
-use super::{container, ns, replace, set};
-use crate::values::{duration, env, host, pair};
+use super::{ns, replace, set};
+use crate::values::{container, duration, env, host, pair};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Container")]
@@ -22,10 +22,10 @@ pub(super) struct ContainerFlags {
 
     /// Environment variable; KEY alone unsets what the image sets; the given ones replace all
     #[arg(long, value_name = "KEY=VALUE", value_parser = env::parse)]
-    env: Vec<String>,
+    env: Vec<SecretText>,
 
-    /// Host name inside the container
-    #[arg(long, value_name = "NAME")]
+    /// Host name inside the container; may be a template such as {{.Node.Hostname}}
+    #[arg(long, value_name = "NAME", value_parser = container::hostname)]
     hostname: Option<String>,
 
     /// Working directory of the command
@@ -61,7 +61,7 @@ pub(super) struct ContainerFlags {
     host: Vec<String>,
 
     /// Name server of the container; the given ones replace all
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = container::nameserver)]
     dns: Vec<IpAddr>,
 
     /// Domain to search; the given ones replace all
@@ -75,10 +75,10 @@ pub(super) struct ContainerFlags {
 
 impl ContainerFlags {
     pub(super) fn apply(&self, spec: &mut ServiceSpec) {
-        let container = container(spec);
+        let container = super::container(spec);
         replace(&mut container.command, &self.command);
         replace(&mut container.args, &self.args);
-        replace(&mut container.env, &self.env);
+        replace(&mut container.env, &self.env.iter().map(|variable| variable.0.clone()).collect::<Vec<_>>());
         set(&mut container.hostname, &self.hostname);
         set(&mut container.dir, &self.dir);
         set(&mut container.tty, &self.tty);

@@ -6,7 +6,7 @@ use clap::Args;
 use events::ServiceSpec;
 
 use super::{container, ns, set};
-use crate::values::duration;
+use crate::values::{duration, number};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Health check")]
@@ -24,7 +24,7 @@ pub(super) struct HealthFlags {
     health_timeout: Option<Duration>,
 
     /// Failures in a row that make the container unhealthy
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=i32::MAX.unsigned_abs()))]
     health_retries: Option<u32>,
 
     /// Time at the start in which failures do not count

@@ -1,10 +1,11 @@
 //! What a service is called and how many tasks it has.
 
 use clap::Args;
+use events::spec::limits::REPLICAS_MAX;
 use events::{ReplicatedMode, ServiceSpec, service_spec::Mode};
 
 use crate::failure::{Failure, Kind};
-use crate::values::pair;
+use crate::values::{number, pair};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub(super) struct IdentityFlags {
@@ -13,7 +14,7 @@ pub(super) struct IdentityFlags {
     label: Vec<(String, String)>,
 
     /// Number of tasks of a replicated service (1 for a new one)
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     replicas: Option<u64>,
 }
 

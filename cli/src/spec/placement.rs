@@ -1,10 +1,11 @@
 //! Where tasks may and should run.
 
 use clap::Args;
+use events::spec::limits::REPLICAS_MAX;
 use events::{PlacementPreference, ServiceSpec};
 
 use super::{replace, set, task};
-use crate::values::constraint;
+use crate::values::{constraint, number};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Placement")]
@@ -18,7 +19,7 @@ pub(super) struct PlacementFlags {
     placement_pref: Vec<String>,
 
     /// Most tasks of the service on one node; 0 for no limit
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     replicas_max_per_node: Option<u64>,
 }
 

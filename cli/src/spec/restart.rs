@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use events::{RestartCondition, ServiceSpec};
 
 use super::{ns, set, task};
-use crate::values::duration;
+use crate::values::{duration, number};
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum Condition {
@@ -31,7 +31,7 @@ pub(super) struct RestartFlags {
     restart_delay: Option<Duration>,
 
     /// Most restarts; 0 for no limit
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=u64::MAX))]
     restart_max_attempts: Option<u64>,
 
     /// Only restarts within this time count towards the most; 0s for all

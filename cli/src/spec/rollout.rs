@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use events::spec::limits::REPLICAS_MAX;
 use events::{FailureAction, ServiceSpec, UpdateConfig, UpdateOrder};
 
 use super::{ns, set};
-use crate::values::{duration, ratio};
+use crate::values::{duration, number, ratio};
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum OnUpdateFailure {
@@ -38,7 +39,7 @@ enum Order {
 #[command(next_help_heading = "Updates")]
 pub(super) struct UpdateFlags {
     /// Tasks replaced at the same time; 0 for all (1 unless given)
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     update_parallelism: Option<u64>,
 
     /// Pause after each replaced task (0s unless given)
@@ -66,7 +67,7 @@ pub(super) struct UpdateFlags {
 #[command(next_help_heading = "Rollbacks")]
 pub(super) struct RollbackFlags {
     /// Tasks put back at the same time; 0 for all (1 unless given)
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     rollback_parallelism: Option<u64>,
 
     /// Pause after each task that was put back (0s unless given)

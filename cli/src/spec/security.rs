@@ -1,10 +1,12 @@
 //! As whom a container runs and what it may do.
 
 use clap::Args;
+use events::spec::limits::{OOM_SCORES, PIDS_LIMITS};
 use events::{ServiceSpec, Ulimit};
 
 use super::{container, replace, set};
-use crate::values::{pair, ulimit};
+use crate::values::container::capability;
+use crate::values::{number, pair, ulimit};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Rights and limits of the container")]
@@ -22,11 +24,11 @@ pub(super) struct SecurityFlags {
     read_only: Option<bool>,
 
     /// Capability to add, such as NET_ADMIN; the given ones replace all
-    #[arg(long, value_name = "CAPABILITY")]
+    #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
     cap_add: Vec<String>,
 
     /// Capability to drop, or ALL; the given ones replace all
-    #[arg(long, value_name = "CAPABILITY")]
+    #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
     cap_drop: Vec<String>,
 
     /// Kernel parameter of the container; the given ones replace all
@@ -38,11 +40,11 @@ pub(super) struct SecurityFlags {
     ulimit: Vec<Ulimit>,
 
     /// Most processes in the container; 0 or -1 for no limit
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(PIDS_LIMITS))]
     pids_limit: Option<i64>,
 
     /// How readily the kernel kills it when memory runs out, from -1000 to 1000
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1000..=1000))]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(OOM_SCORES))]
     oom_score_adj: Option<i64>,
 }
 

@@ -7,6 +7,7 @@ use super::*;
 
 fn flags(line: &[&str]) -> ServiceFlags {
     let command = ServiceFlags::augment_args(clap::Command::new("test").no_binary_name(true));
+    let command = crate::take_negative_numbers(command);
     let matches = command.try_get_matches_from(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
     ServiceFlags::from_arg_matches(&matches).expect("matches of the same command")
 }

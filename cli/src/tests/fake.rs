@@ -114,6 +114,7 @@ impl Manager for Fake {
                 event: event.clone(),
                 command: None,
                 subjects: Vec::new(),
+                names: [(samples::service().id.to_string(), "web".to_owned())].into(),
             })
         };
         let records: Vec<Result<EventRecord, Failure>> = self.history.iter().map(record).collect();

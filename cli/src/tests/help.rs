@@ -26,6 +26,17 @@ fn every_command_and_every_flag_has_help() {
 }
 
 #[test]
+fn the_help_lists_every_exit_code() {
+    use crate::Kind::*;
+    let kinds = [Other, Usage, NotFound, Exists, UpdateFailed, TimedOut, Unreachable, Stopped, Forbidden, Interrupted];
+    let help = crate::command().render_long_help().to_string();
+    for kind in kinds {
+        let code = format!("\n{:>4}  ", kind.exit_code());
+        assert!(help.contains(&code), "{kind:?}: {help}");
+    }
+}
+
+#[test]
 fn every_verb_of_the_plan_is_there() {
     let verbs = [
         "node ls",
@@ -66,5 +77,18 @@ async fn each_shell_gets_its_script() {
         let ran = super::run(&format!("completion {shell}"), &mut super::fake::Fake::new(), Default::default()).await;
         assert_eq!(ran.code, 0);
         assert!(ran.out.contains("swarmctl"), "{shell}");
+    }
+}
+
+#[test]
+fn a_parsed_command_line_prints_no_secret() {
+    let create = "service create --name a --image b";
+    for (line, secret) in [
+        (format!("{create} --registry-auth the-secret"), "the-secret"),
+        (format!("{create} --env PASSWORD=the-secret"), "the-secret"),
+        ("service update a --registry-auth the-secret --env PASSWORD=the-secret".to_owned(), "the-secret"),
+    ] {
+        let printed = format!("{:?}", super::parsed(&line));
+        assert!(!printed.contains(secret) && printed.contains("(hidden)"), "{printed}");
     }
 }

@@ -34,8 +34,19 @@ async fn whoever_follows_history_is_told_where_it_ended() {
     let mut manager = Fake { history: vec![(6, event()), (7, event())], ..Fake::new() };
     let ran = run("events --follow", &mut manager, World::default()).await;
     assert_eq!((ran.code, ran.out.lines().count()), (7, 3));
-    assert!(ran.err.starts_with("error: the manager ended the connection\nhint: "), "{}", ran.err);
+    assert!(
+        ran.err.starts_with("error: the manager was stopped, which ends the stream of events\nhint: "),
+        "{}",
+        ran.err
+    );
     assert!(ran.err.contains("`--follow --from 7`"), "{}", ran.err);
+    let ran = run(
+        "events --follow --format json",
+        &mut Fake { history: vec![(6, event())], ..Fake::new() },
+        World::default(),
+    )
+    .await;
+    assert!(ran.err.contains(r#""code":"stopped""#), "{}", ran.err);
 }
 
 #[tokio::test]

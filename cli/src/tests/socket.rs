@@ -1,15 +1,20 @@
 //! The same commands over a real control socket.
 
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
+use wire::Patience;
 use wire::v1::control_server::{Control, ControlServer};
 use wire::v1::*;
 
-use super::{World, run};
+use super::{Ran, World, run};
 use crate::format::samples;
 use crate::grpc::Connection;
 
@@ -17,6 +22,8 @@ use crate::grpc::Connection;
 #[derive(Default)]
 struct Server {
     attempts: AtomicU32,
+    /// Who asks for history makes it stand still until this ends; without it the stream of events breaks.
+    frozen: Option<Mutex<Receiver<()>>>,
 }
 
 #[tonic::async_trait]
@@ -24,7 +31,11 @@ impl Control for Server {
     type EventsStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<EventRecord, Status>> + Send>>;
 
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
-        let Some(command_request::Command::RemoveService(_)) = request.into_inner().command else {
+        let command = request.into_inner().command;
+        if let Some(command_request::Command::UpdateService(update)) = command {
+            return Ok(Response::new(CommandReply { index: 1, subject: Some(update.service) }));
+        }
+        let Some(command_request::Command::RemoveService(_)) = command else {
             let refusal = Refusal {
                 kind: RefusalKind::Conflict.into(),
                 subject: "service web".to_owned(),
@@ -60,24 +71,29 @@ impl Control for Server {
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
-        let broken: EventResult = Err(Status::unavailable("the manager stops"));
-        Ok(Response::new(Box::pin(tokio_stream::iter([broken]))))
+        let Some(frozen) = &self.frozen else {
+            let broken: EventResult = Err(Status::unavailable("the manager stops"));
+            return Ok(Response::new(Box::pin(tokio_stream::iter([broken]))));
+        };
+        // An error says that the sender is gone, which is what is waited for.
+        let _ = frozen.lock().expect("nobody panicked").recv();
+        Ok(Response::new(Box::pin(tokio_stream::empty())))
     }
 }
 
 type EventResult = Result<EventRecord, Status>;
 
-fn serve(socket: &Path) {
-    let listener = UnixListener::bind(socket).expect("a fresh directory takes a socket");
-    let server = tonic::transport::Server::builder().add_service(ControlServer::new(Server::default()));
-    tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+fn serve(listener: UnixListener, server: Server) -> impl Future<Output = Result<(), tonic::transport::Error>> {
+    let server = tonic::transport::Server::builder().add_service(ControlServer::new(server));
+    server.serve_with_incoming(UnixListenerStream::new(listener))
 }
 
 #[tokio::test]
 async fn answers_refusals_and_broken_connections_come_through() {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("swarmd.sock");
-    serve(&socket);
+    let listener = UnixListener::bind(&socket).expect("a fresh directory takes a socket");
+    tokio::spawn(serve(listener, Server::default()));
     let table = [
         ("service ls", 0),
         ("cluster inspect", 0),
@@ -100,4 +116,85 @@ async fn nobody_at_the_socket_is_code_7() {
     let ran = run("service ls", &mut Connection::new(directory.path().join("none")), World::default()).await;
     assert_eq!(ran.code, 7);
     assert!(ran.err.contains("none: No such file") && ran.err.contains("hint: check that swarmd runs"), "{}", ran.err);
+}
+
+/// For ever, as far as a test is concerned.
+const LONG: Duration = Duration::from_secs(600);
+/// Gives up a call soon, and no connection.
+const SHORT_CALLS: Patience = Patience { answer: Duration::from_millis(50), probe: LONG, silence: LONG };
+/// Gives up a connection soon, and no call.
+const SHORT_SILENCE: Patience =
+    Patience { answer: LONG, probe: Duration::from_millis(20), silence: Duration::from_millis(20) };
+
+/// Runs a line against a manager that takes connections and says nothing: the kernel takes them for it.
+async fn run_in_silence(line: &str, patience: Patience) -> Ran {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("swarmd.sock");
+    let silent = UnixListener::bind(&socket).expect("a fresh directory takes a socket");
+    let ran = run(line, &mut Connection::new(socket).with_patience(patience), World::default()).await;
+    drop(silent);
+    ran
+}
+
+#[tokio::test]
+async fn a_manager_that_takes_a_call_and_says_nothing_is_given_up() {
+    for line in ["service ls", "node inspect x", "task ls", "cluster inspect", "version", "service update x --force"] {
+        let ran = run_in_silence(line, SHORT_CALLS).await;
+        assert_eq!(ran.code, 7, "{line}: {}", ran.err);
+        let told = "error: the manager took the call and did not answer for 50ms\nhint: swarmd may be suspended";
+        assert!(ran.err.starts_with(told), "{line}: {}", ran.err);
+    }
+    let ran = run_in_silence("service rm web", SHORT_CALLS).await;
+    assert!(ran.err.contains("did not answer for 50ms\nhint: whether the change was made is not known"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn who_follows_history_notices_that_nobody_is_there_any_more() {
+    for line in ["events --follow", "events"] {
+        let ran = run_in_silence(line, SHORT_SILENCE).await;
+        assert_eq!(ran.code, 7, "{line}: {}", ran.err);
+        assert!(ran.err.starts_with("error: the manager does not answer any more\n"), "{line}: {}", ran.err);
+    }
+}
+
+/// A manager on a thread of its own that stands still as soon as it is asked for history, until the sender is dropped.
+fn serve_on_a_thread_that_freezes(socket: &Path) -> Sender<()> {
+    let (thaw, frozen) = channel();
+    let (listener, frozen) = (StdListener::bind(socket).expect("a fresh directory takes a socket"), Mutex::new(frozen));
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            listener.set_nonblocking(true).expect("a socket");
+            let listener = UnixListener::from_std(listener).expect("a socket");
+            let server = Server { attempts: AtomicU32::new(1), frozen: Some(frozen) };
+            serve(listener, server).await.expect("it serves until the test ends");
+        });
+    });
+    thaw
+}
+
+#[tokio::test]
+async fn who_waits_notices_that_nobody_is_there_any_more() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("swarmd.sock");
+    let thaw = serve_on_a_thread_that_freezes(&socket);
+    let mut manager = Connection::new(socket).with_patience(SHORT_SILENCE);
+    let ran = run("service update web --force --detach=false", &mut manager, World::default()).await;
+    drop(thaw);
+    assert_eq!((ran.code, ran.out.as_str()), (7, "0000000000000000000000009\n"), "{}", ran.err);
+    let told = "error: the manager does not answer any more\nhint: the change goes on; once swarmd answers again, \
+                `swarmctl service inspect web` shows";
+    assert!(ran.err.starts_with(told), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn who_follows_is_told_of_a_manager_that_stops() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("swarmd.sock");
+    let thaw = serve_on_a_thread_that_freezes(&socket);
+    // It does not freeze any more, and ends the stream at once.
+    drop(thaw);
+    let ran = run("events --follow", &mut Connection::new(socket), World::default()).await;
+    assert_eq!(ran.code, 7);
+    assert!(ran.err.starts_with("error: the manager was stopped, which ends the stream of events\n"), "{}", ran.err);
 }

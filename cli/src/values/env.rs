@@ -1,18 +1,21 @@
 //! Environment variables: `KEY=VALUE`, or `KEY` alone to unset what the image sets.
 
+use events::SecretText;
+
 use super::Invalid;
 
-/// Checks one variable and gives it back unchanged.
+/// Checks one variable and gives it back unchanged, as something that is never printed.
 ///
 /// # Errors
 /// When the name is empty or holds a NUL byte.
-pub fn parse(text: &str) -> Result<String, Invalid> {
+pub fn parse(text: &str) -> Result<SecretText, Invalid> {
     let name = text.split_once('=').map_or(text, |(name, _)| name);
     if name.is_empty() || text.contains('\0') {
-        let sentence = format!("environment variable \"{text}\" has no name");
+        // The value may be a secret: it is not repeated.
+        let sentence = "an environment variable has no name, or a NUL byte in it";
         return Err(Invalid::new(sentence, "write KEY=VALUE, or KEY alone to unset what the image sets"));
     }
-    Ok(text.to_owned())
+    Ok(SecretText(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -22,9 +25,10 @@ mod tests {
     #[test]
     fn a_name_is_needed() {
         for text in ["A=b", "A=", "A", "A=b=c"] {
-            assert_eq!(parse(text), Ok(text.to_owned()));
+            assert_eq!(parse(text), Ok(SecretText(text.to_owned())));
         }
-        assert!(parse("=b").is_err());
+        let refused = parse("=hidden").expect_err("no name");
+        assert!(!refused.sentence.contains("hidden"), "{refused}");
         assert!(parse("").is_err());
     }
 }

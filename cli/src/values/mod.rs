@@ -4,6 +4,7 @@
 //! cluster; what only the cluster can judge is left to it.
 
 pub mod constraint;
+pub mod container;
 pub mod cpus;
 mod decimal;
 pub mod duration;
@@ -13,6 +14,7 @@ pub mod host;
 pub mod image;
 pub mod mount;
 pub mod name;
+pub mod number;
 pub mod pair;
 pub mod port;
 pub mod ratio;

@@ -20,7 +20,7 @@ pub fn parse_bind(text: &str) -> Result<Mount, Invalid> {
     let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
         return Err(error("has no target".to_owned()));
     };
-    if !source.starts_with('/') || !target.starts_with('/') {
+    if !is_path(source) || !is_path(target) {
         return Err(error("has a path that does not begin with /".to_owned()));
     }
     let mut mount = mount(MountType::Bind, source, target);
@@ -46,7 +46,7 @@ pub fn parse_volume(text: &str) -> Result<Mount, Invalid> {
     let named = text.split_once(':').filter(|(name, _)| !name.starts_with('/'));
     let (source, rest) = named.unwrap_or(("", text));
     let (target, choices) = rest.split_once(':').map_or((rest, None), |(target, choices)| (target, Some(choices)));
-    if !target.starts_with('/') {
+    if !is_path(target) {
         return Err(error("has a target that does not begin with /".to_owned()));
     }
     if source.contains('/') {
@@ -70,7 +70,7 @@ pub fn parse_volume(text: &str) -> Result<Mount, Invalid> {
 pub fn parse_tmpfs(text: &str) -> Result<Mount, Invalid> {
     let error = |why: String| Invalid::new(format!("tmpfs \"{text}\" {why}"), TMPFS_HINT);
     let (target, choices) = text.split_once(':').map_or((text, None), |(target, choices)| (target, Some(choices)));
-    if !target.starts_with('/') {
+    if !is_path(target) {
         return Err(error("has a target that does not begin with /".to_owned()));
     }
     let mut mount = mount(MountType::Tmpfs, "", target);
@@ -88,6 +88,11 @@ pub fn parse_tmpfs(text: &str) -> Result<Mount, Invalid> {
     }
     mount.tmpfs = (tmpfs != TmpfsOptions::default()).then_some(tmpfs);
     Ok(mount)
+}
+
+/// An absolute path, or a template, which is judged where it is expanded.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') || text.starts_with("{{")
 }
 
 fn mount(kind: MountType, source: &str, target: &str) -> Mount {
@@ -111,6 +116,7 @@ mod tests {
         );
         assert_eq!(bind.bind.map(|options| options.propagation()), Some(BindPropagation::Rshared));
         assert_eq!(parse_bind("/a:/b").expect("a valid bind").bind, None);
+        assert!(parse_bind("{{.Service.Name}}:{{.Service.Name}}").is_ok());
         for text in ["", "/a", "a:/b", "/a:b", "/a:/b:xx"] {
             assert!(parse_bind(text).is_err(), "{text}");
         }
@@ -123,6 +129,8 @@ mod tests {
         let named = parse_volume("store:/data:ro,nocopy").expect("a valid volume");
         assert_eq!((named.source.as_str(), named.target.as_str(), named.read_only), ("store", "/data", true));
         assert!(named.volume.is_some_and(|options| options.no_copy));
+        let of_task = parse_volume("data-{{.Task.Slot}}:/data").expect("a valid volume");
+        assert_eq!(of_task.source, "data-{{.Task.Slot}}");
         for text in ["", "data", "store:data", "./a:/data", "store:/data:xx", "/a:/b"] {
             assert!(parse_volume(text).is_err(), "{text}");
         }

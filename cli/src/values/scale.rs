@@ -1,6 +1,8 @@
 //! What `service scale` takes: `web=6`.
 
-use super::Invalid;
+use events::spec::limits::REPLICAS_MAX;
+
+use super::{Invalid, number};
 
 /// A service and the number of replicas that it should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,14 +18,13 @@ pub struct Scale {
 /// # Errors
 /// When the service is empty or the number is not a whole one.
 pub fn parse(text: &str) -> Result<Scale, Invalid> {
+    let hint = "write SERVICE=REPLICAS, such as web=6";
     let parts = text.rsplit_once('=').filter(|(service, _)| !service.is_empty());
-    match parts.and_then(|(service, replicas)| Some((service, replicas.parse().ok()?))) {
-        Some((service, replicas)) => Ok(Scale { service: service.to_owned(), replicas }),
-        None => Err(Invalid::new(
-            format!("\"{text}\" is not a service and its replicas"),
-            "write SERVICE=REPLICAS, such as web=6",
-        )),
-    }
+    let (service, replicas) =
+        parts.ok_or_else(|| Invalid::new(format!("\"{text}\" is not a service and its replicas"), hint))?;
+    let replicas = number::within(0..=REPLICAS_MAX)(replicas);
+    let replicas = replicas.map_err(|why| Invalid::new(format!("replicas of {service}: {why}"), hint))?;
+    Ok(Scale { service: service.to_owned(), replicas })
 }
 
 #[cfg(test)]
@@ -33,7 +34,7 @@ mod tests {
     #[test]
     fn a_service_and_a_whole_number_are_needed() {
         assert_eq!(parse("web=6"), Ok(Scale { service: "web".to_owned(), replicas: 6 }));
-        for text in ["", "web", "web=", "=6", "web=-1", "web=1.5", "web=many"] {
+        for text in ["", "web", "web=", "=6", "web=-1", "web=1.5", "web=many", "web=99999999999"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -12,8 +12,13 @@ const HINT: &str = "write NAME=SOFT[:HARD] with whole numbers, -1 for unlimited,
 /// When the name is empty, a limit is not a whole number, or the soft limit exceeds the hard one.
 pub fn parse(text: &str) -> Result<Ulimit, Invalid> {
     let error = |why: &str| Invalid::new(format!("ulimit \"{text}\" {why}"), HINT);
-    let (name, limits) =
-        text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| error("has no name"))?;
+    let (name, limits) = text.split_once('=').ok_or_else(|| error("has no limit: a = and a number are missing"))?;
+    if name.is_empty() {
+        return Err(error("has no name"));
+    }
+    if limits.is_empty() {
+        return Err(error("has no limit: a number after the = is missing"));
+    }
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let limit = |text: &str| text.parse::<i64>().ok().filter(|limit| *limit >= -1);
     let (Some(soft), Some(hard)) = (limit(soft), limit(hard)) else {

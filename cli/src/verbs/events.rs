@@ -15,18 +15,22 @@ use crate::values::start::{self, Start};
 /// Tell the history of the cluster, oldest first
 ///
 /// Every change since the cluster began is there, with who or what caused it. `--follow` goes on with what happens now.
+///
+/// Example: swarmctl events --object web --from 2026-01-31 --follow
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Begin at this index, or at this time (2026-01-31T12:00:00Z)
+    /// Begin at this index, or at this time: 2026-01-31T12:00:00+01:00, "2026-01-31 12:00" or 2026-01-31, in UTC where there
+    /// is no offset
     #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse)]
     from: Option<Start>,
 
-    /// Go on with what happens now, until Ctrl-C
+    /// Go on with what happens now, until Ctrl-C or the end of the manager
     #[arg(short, long)]
     follow: bool,
 
-    /// Only events about this object; those of a service are also about its tasks
-    #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::services))]
+    /// Only events about this object; those of a service are also about its tasks. A name means what has it now, or else
+    /// the last that had it; an older one is named by its whole id
+    #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::objects))]
     object: Option<String>,
 
     /// Only events of this kind, such as service_created; may be repeated
@@ -36,13 +40,8 @@ pub struct Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let mut history = session.manager.events(request(args)).await?;
-    let mut names = Names::default();
     let table = session.globals.format == Format::Table;
     if table {
-        if !session.globals.no_resolve {
-            names.learn_nodes(&session.manager.nodes(Vec::new()).await?);
-            names.learn_services(&session.manager.services(Vec::new()).await?);
-        }
         session.text(&story::heading())?;
     }
     let mut last = None;
@@ -53,15 +52,11 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             session.json(&record)?;
             continue;
         }
-        if !session.globals.no_resolve {
-            record.event.kind.iter().for_each(|kind| names.learn(kind));
-        }
-        session.text(&story::line(&record, &names))?;
-        record.event.kind.iter().for_each(|kind| names.forget(kind));
+        let names = if session.globals.no_resolve { Names::none() } else { Names::with(&record) };
+        session.text(&story::line(&record, names))?;
     }
     if args.follow {
-        let ended = Failure::new(Kind::Unreachable, "the manager ended the connection");
-        return Err(resumable(ended, args, last));
+        return Err(resumable(Failure::stopped(), args, last));
     }
     Ok(())
 }
@@ -69,7 +64,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
 /// Says how to go on when the manager is back. A frame may have been told in part, so it is told again.
 fn resumable(failure: Failure, args: &Args, last: Option<u64>) -> Failure {
     match last {
-        Some(index) if failure.kind == Kind::Unreachable => {
+        Some(index) if matches!(failure.kind, Kind::Unreachable | Kind::Stopped) => {
             let follow = if args.follow { "--follow " } else { "" };
             failure.hint(format!(
                 "once swarmd runs again, the same command with `{follow}--from {index}` goes on where this one ended"

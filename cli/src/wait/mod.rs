@@ -75,7 +75,7 @@ pub async fn for_service<M: Manager>(
     let result = tokio::select! {
         // In this order, so that a simulation runs the same way each time and success beats a limit that ends with it.
         biased;
-        result = watch.run(session, since) => result,
+        result = watch.run(session, since) => result.map_err(|failure| lost(failure, service)),
         // Whoever gave it less time wanted no more than that the tasks run.
         () = limit => if watch.lasting.is_some() { Ok(()) } else { Err(timed_out(service, watch.trouble.as_deref())) },
         () = &mut interrupt => Err(interrupted(service)),
@@ -152,8 +152,17 @@ async fn after(history: &mut EventStream, index: u64) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    Err(Failure::new(Kind::Unreachable, "the manager ended the stream of events while the change was under way")
-        .hint("the change goes on; `swarmctl service ls` shows how far it is"))
+    Err(Failure::stopped())
+}
+
+/// Without its manager a wait is over, the change is not.
+fn lost(failure: Failure, service: &str) -> Failure {
+    match failure.kind {
+        Kind::Unreachable | Kind::Stopped => failure.hint(format!(
+            "the change goes on; once swarmd answers again, `swarmctl service inspect {service}` shows how far it is"
+        )),
+        _ => failure,
+    }
 }
 
 fn timed_out(service: &str, trouble: Option<&str>) -> Failure {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use events::ClusterSpec;
+use events::spec::limits::HEARTBEAT_GRACES;
 
 use super::{Fault, Verdict, duration};
 
@@ -12,8 +13,6 @@ const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3_600);
 const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
 /// Longest: a node's loss would go unnoticed for days.
 const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// Most missed heartbeats that are forgiven.
-const HEARTBEAT_GRACE_MAX: u32 = 1_000;
 
 /// Judges the cluster's settings.
 pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
@@ -28,7 +27,7 @@ pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
         return Err(Fault::invalid(sentence, "give 100ms to 24h"));
     }
     if let Some(grace) = spec.heartbeat_grace
-        && !(1..=HEARTBEAT_GRACE_MAX).contains(&grace)
+        && !HEARTBEAT_GRACES.contains(&grace)
     {
         let sentence = format!("{grace} missed heartbeats are not a grace period");
         return Err(Fault::invalid(sentence, "forgive 1 to 1000 missed heartbeats"));

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use events::spec::{CONTAINER_HOSTNAME_HINT, is_container_hostname};
 use events::{ContainerSpec, DnsConfig, HealthConfig, Isolation};
 
 use super::image::{IMAGE_HINT, is_image_reference};
@@ -16,6 +17,7 @@ const HOST_GATEWAY: &str = "host-gateway";
 /// Judges a container.
 pub(super) fn container(spec: &ContainerSpec) -> Verdict {
     image(&spec.image)?;
+    hostname(&spec.hostname)?;
     name::labels(&spec.labels)?;
     environment(&spec.env)?;
     hosts(&spec.hosts)?;
@@ -39,6 +41,14 @@ fn image(reference: &str) -> Verdict {
         return Err(Fault::invalid(format!("{} is not an image reference", quote(reference)), IMAGE_HINT));
     }
     Ok(())
+}
+
+/// An empty name leaves the choice to the engine.
+fn hostname(name: &str) -> Verdict {
+    if name.is_empty() || is_container_hostname(name) {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!("{} is not a host name for a container", quote(name)), CONTAINER_HOSTNAME_HINT))
 }
 
 fn environment(env: &[String]) -> Verdict {
@@ -123,6 +133,15 @@ mod tests {
             let fault = check(|spec| spec.image = image.into()).expect_err(image);
             assert!(fault.sentence.contains("image"), "{}", fault.sentence);
         }
+    }
+
+    #[test]
+    fn a_host_name_is_a_word_or_a_template() {
+        for name in ["", "web-1", "{{.Node.Hostname}}"] {
+            assert_eq!(check(|spec| spec.hostname = name.into()), Ok(()), "{name}");
+        }
+        let fault = check(|spec| spec.hostname = "bad host name!".into()).expect_err("no host name");
+        assert!(fault.sentence.contains("host name") && fault.hint.contains("63"), "{fault:?}");
     }
 
     #[test]

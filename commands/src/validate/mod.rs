@@ -18,6 +18,7 @@ mod rollout;
 mod template;
 
 use events::ServiceSpec;
+pub(crate) use events::spec::limits::REPLICAS_MAX;
 use prost::Message;
 
 use crate::{Rejection, RejectionKind, SecretText};
@@ -32,8 +33,6 @@ pub fn is_hostname(name: &str) -> bool {
     hostname(name).is_ok()
 }
 
-/// Most replicas of one service: each is a task, which takes up to 1 KiB of every manager's memory.
-pub(crate) const REPLICAS_MAX: u64 = 1_000_000;
 /// Largest service spec in bytes: an update holds it twice in one frame's soft limit.
 const SPEC_BYTES_MAX: usize = 512 * 1024;
 

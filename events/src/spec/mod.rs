@@ -1,9 +1,15 @@
-//! What users ask for, read with care: defaults filled in, constraints and generic resources parsed.
+//! What users ask for, read with care: defaults filled in, constraints and generic resources parsed, and the rules that
+//! clients and managers judge by alike.
 
+mod capability;
 pub mod constraint;
 pub mod defaults;
 pub mod generic;
+mod hostname;
+pub mod limits;
 pub mod template;
 
+pub use capability::{CAPABILITY_HINT, is_capability};
 pub use constraint::{Constraint, NodeFacts};
 pub use defaults::{Restart, Rollout};
+pub use hostname::{CONTAINER_HOSTNAME_HINT, is_container_hostname};

@@ -11,4 +11,4 @@ mod discreet;
 mod json;
 mod refusal;
 
-pub use client::{ConnectError, DEFAULT_SOCKET, connect};
+pub use client::{ConnectError, DEFAULT_SOCKET, Patience, connect, connect_with, is_silence};

@@ -1,8 +1,11 @@
-//! The story of one object: which events are about it. The story of a service includes its tasks'.
+//! The story of one object: which events are about it. The story of a service includes its tasks'. And what objects were
+//! called: history knows the names of those that are gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use events::{Event, Kind};
+use events::{Event, Id, Kind, NodeId, ServiceId, TaskId};
+
+use crate::Cluster;
 
 /// A filter that is shown a history from its beginning, event by event, and knows which of them belong.
 #[derive(Debug, Clone, Default)]
@@ -43,5 +46,206 @@ impl Story {
             self.tasks.insert(task.task.to_string());
         }
         own || subjects.iter().any(|subject| self.tasks.contains(subject))
+    }
+}
+
+/// Where a task belongs: its service, and the slot, or the node for slot 0.
+type Place = (ServiceId, u64, Option<NodeId>);
+
+/// What ids are called: learnt from a history as it goes by, and of living objects known without.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Of nodes and services. Removed ones stay, because later events may mention them: a few dozen bytes for each that
+    /// ever was.
+    own: BTreeMap<u128, String>,
+    /// Of tasks that were made and not reaped yet.
+    tasks: BTreeMap<TaskId, Place>,
+}
+
+impl Names {
+    /// Learns from an event, before it is told.
+    pub fn learn(&mut self, kind: &Kind) {
+        if let Kind::TaskCreated(event) = kind {
+            self.tasks.insert(event.task, (event.service, event.slot, event.node));
+        } else if let Some((id, name)) = naming(kind).filter(|(_, name)| !name.is_empty()) {
+            self.own.insert(id, name.to_owned());
+        }
+    }
+
+    /// Forgets what an event says is over, after it was told, so that memory is bounded by what lives.
+    pub fn forget(&mut self, kind: &Kind) {
+        if let Kind::TaskReaped(event) = kind {
+            for task in &event.tasks {
+                self.tasks.remove(task);
+            }
+        }
+    }
+
+    /// Adds what a later history knows; it knows better.
+    pub fn then(mut self, later: Self) -> Self {
+        self.own.extend(later.own);
+        self.tasks.extend(later.tasks);
+        self
+    }
+
+    /// What an id is or was called: a service's name, a node's host name, `web.1` for a task.
+    pub fn of(&self, cluster: &Cluster, id: &str) -> Option<String> {
+        // Every noun's ids have the same form, and no two objects the same id.
+        let id: TaskId = id.parse().ok()?;
+        let living = Some(cluster);
+        self.own(living, id.bits()).or_else(|| self.task(living, id)).filter(|name| !name.is_empty())
+    }
+
+    fn own(&self, living: Option<&Cluster>, bits: u128) -> Option<String> {
+        let service =
+            |cluster: &Cluster| Some(cluster.services.get(ServiceId::from_bits(bits))?.spec.name().to_owned());
+        let node = |cluster: &Cluster| Some(cluster.nodes.get(NodeId::from_bits(bits))?.hostname().to_owned());
+        let at_hand = || living.and_then(service).or_else(|| living.and_then(node));
+        self.own.get(&bits).cloned().or_else(at_hand)
+    }
+
+    fn task(&self, living: Option<&Cluster>, id: TaskId) -> Option<String> {
+        let task = living.and_then(|cluster| cluster.tasks.get(id));
+        let at_hand = || task.map(|task| (task.service, task.slot, task.node));
+        let (service, slot, node) = self.tasks.get(&id).copied().or_else(at_hand)?;
+        // The tasks of a service outlive it, and know its spec.
+        let spec = || Some(living?.spec_of(task?).name().to_owned());
+        let service = self.own(living, service.bits()).or_else(spec)?;
+        let node = node.filter(|_| slot == 0);
+        let node = node.map(|node| self.own(living, node.bits()).unwrap_or_else(|| node.to_string()));
+        Some(format!("{service}.{}", node.unwrap_or_else(|| slot.to_string())))
+    }
+}
+
+/// The id that an event gives a name, and the name. A service's never changes; a node's does with its machine's.
+fn naming(kind: &Kind) -> Option<(u128, &str)> {
+    if let Kind::ServiceCreated(event) = kind {
+        Some((event.service.bits(), event.spec.name()))
+    } else if let Kind::NodeJoined(event) = kind {
+        Some((event.node.bits(), &event.hostname))
+    } else if let Kind::NodeDescribed(event) = kind {
+        Some((event.node.bits(), &event.description.hostname))
+    } else {
+        None
+    }
+}
+
+/// Looks through a history for what had a name: a service, a node, or the task in a place such as `web.1`. If there were
+/// several, for the last one.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    name: String,
+    names: Names,
+    found: Option<TaskId>,
+}
+
+impl Bearer {
+    /// Looks for this name.
+    pub fn of(name: impl Into<String>) -> Self {
+        Self { name: name.into(), names: Names::default(), found: None }
+    }
+
+    /// Must see every event in its order.
+    pub fn see(&mut self, kind: &Kind) {
+        if let Kind::TaskCreated(event) = kind {
+            // Only places have a dot after the name of a service; most names need not be put together.
+            self.names.learn(kind);
+            let bears = self.name.contains('.') && self.names.task(None, event.task).as_ref() == Some(&self.name);
+            self.found = Some(event.task).filter(|_| bears).or(self.found);
+        } else if let Some((id, name)) = naming(kind) {
+            self.names.learn(kind);
+            self.found = Some(TaskId::from_bits(id)).filter(|_| name == self.name).or(self.found);
+        }
+        self.names.forget(kind);
+    }
+
+    /// The id of what was found, as text.
+    pub fn found(&self) -> Option<String> {
+        self.found.map(|id| id.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Annotations, NodeJoined, ServiceCreated, ServiceSpec, TaskCreated, TaskReaped};
+
+    use super::*;
+
+    fn service(id: u128, name: &str) -> Kind {
+        let annotations = Some(Annotations { name: name.to_owned(), ..Default::default() });
+        let spec = ServiceSpec { annotations, ..Default::default() };
+        Kind::ServiceCreated(ServiceCreated { service: ServiceId::from_bits(id), spec })
+    }
+
+    fn node(id: u128, hostname: &str) -> Kind {
+        let (node, hostname) = (NodeId::from_bits(id), hostname.to_owned());
+        Kind::NodeJoined(NodeJoined { node, hostname, ..Default::default() })
+    }
+
+    fn task(id: u128, slot: u64, node: Option<u128>) -> Kind {
+        let (task, service) = (TaskId::from_bits(id), ServiceId::from_bits(1));
+        Kind::TaskCreated(TaskCreated { task, service, slot, node: node.map(NodeId::from_bits), ..Default::default() })
+    }
+
+    fn text(id: u128) -> String {
+        TaskId::from_bits(id).to_string()
+    }
+
+    #[test]
+    fn what_is_gone_keeps_its_name() {
+        let (mut names, nobody) = (Names::default(), Cluster::default());
+        for kind in [service(1, "web"), node(2, "n1"), task(3, 1, None), task(4, 0, Some(2)), task(5, 0, Some(9))] {
+            names.learn(&kind);
+        }
+        let called = [(1, "web"), (2, "n1"), (3, "web.1"), (4, "web.n1")];
+        for (id, name) in called {
+            assert_eq!(names.of(&nobody, &text(id)).as_deref(), Some(name));
+        }
+        assert_eq!(names.of(&nobody, &text(5)), Some(format!("web.{}", text(9))));
+        for unknown in [text(6), "root".to_owned()] {
+            assert_eq!(names.of(&nobody, &unknown), None);
+        }
+        names.forget(&Kind::TaskReaped(TaskReaped { tasks: vec![TaskId::from_bits(3)] }));
+        assert_eq!(names.of(&nobody, &text(3)), None);
+        assert_eq!(names.of(&nobody, &text(1)).as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn a_later_history_knows_better() {
+        let (mut past, mut later) = (Names::default(), Names::default());
+        for kind in [service(1, "web"), node(2, "old")] {
+            past.learn(&kind);
+        }
+        for kind in [task(3, 1, None), node(2, "new")] {
+            later.learn(&kind);
+        }
+        let names = past.then(later);
+        assert_eq!(names.of(&Cluster::default(), &text(3)).as_deref(), Some("web.1"));
+        assert_eq!(names.of(&Cluster::default(), &text(2)).as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn the_last_bearer_of_a_name_is_meant() {
+        let mut bearer = Bearer::of("web");
+        for kind in [service(1, "web"), node(2, "db"), service(3, "api"), task(4, 1, None)] {
+            bearer.see(&kind);
+        }
+        assert_eq!(bearer.found(), Some(text(1)));
+        bearer.see(&node(5, "web"));
+        assert_eq!(bearer.found(), Some(text(5)));
+        assert_eq!(Bearer::of("web").found(), None);
+    }
+
+    #[test]
+    fn a_place_means_the_last_task_in_it() {
+        let made = [task(3, 1, None), task(4, 2, None), task(5, 1, None), task(6, 0, Some(2))];
+        let story = [[service(1, "web"), node(2, "n1")].as_slice(), &made].concat();
+        for (name, id) in
+            [("web.1", Some(5)), ("web.2", Some(4)), ("web.n1", Some(6)), ("web.3", None), ("api.1", None)]
+        {
+            let mut bearer = Bearer::of(name);
+            story.iter().for_each(|kind| bearer.see(kind));
+            assert_eq!(bearer.found(), id.map(text), "{name}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod cluster;
 mod daemon;
 mod damage;
 mod healing;
+mod history;
 mod journey;
 mod managers;
 mod process;

@@ -1,8 +1,10 @@
 //! `swarmctl cluster update`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use events::spec::limits::HEARTBEAT_GRACES;
 use events::{ClusterSpec, Named, Role};
 use serde::Serialize;
 use wire::v1::command_request::Command;
@@ -13,15 +15,18 @@ use crate::format::Format;
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::spec::LogFlags;
-use crate::values::duration;
+use crate::values::{duration, number};
+
+/// Tasks that a slot may keep, or -1 for all.
+const HISTORY_LENGTHS: RangeInclusive<i64> = -1..=1_000_000;
 
 /// Change the cluster's settings, or replace a join token
 ///
 /// Only what is named changes. A new join token is printed; the old one is void from then on.
 #[derive(Debug, Default, PartialEq, clap::Args)]
 pub struct Args {
-    /// Tasks kept in each slot, the living one included; negative for all (5 unless changed)
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    /// Tasks kept in each slot, the living one included; -1 for all (5 unless changed)
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(HISTORY_LENGTHS))]
     taskhistory: Option<i64>,
 
     /// Life of a node's certificate, at least 1h (2160h unless changed)
@@ -33,7 +38,7 @@ pub struct Args {
     heartbeatperiod: Option<Duration>,
 
     /// Missed heartbeats after which a node is down (3 unless changed)
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(HEARTBEAT_GRACES))]
     heartbeatgrace: Option<u32>,
 
     /// Replace the join token of this role

@@ -27,6 +27,7 @@ pub(super) async fn set_availability<M: Manager>(
     nodes: &[String],
     availability: Availability,
 ) -> Result<(), Failure> {
+    session.require_nodes(nodes).await?;
     for node in nodes {
         change(session, node, |spec| spec.set_availability(availability)).await?;
     }

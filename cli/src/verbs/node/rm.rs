@@ -24,6 +24,7 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.require_nodes(&args.nodes).await?;
     for node in &args.nodes {
         let remove = RemoveNode { node: node.clone(), force: args.force };
         session.execute_and_tell(Command::RemoveNode(remove), node).await?;

@@ -12,6 +12,8 @@ use crate::values::pair;
 /// Change the labels of a node
 ///
 /// Labels that are not named stay. Constraints such as node.labels.zone==east look at them.
+///
+/// Example: swarmctl node update worker-1 --label zone=east --label-rm rack
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Node: a name, an id or the beginning of an id

@@ -1,7 +1,7 @@
 //! `swarmctl service create`.
 
 use clap::ValueEnum;
-use events::{GlobalMode, ReplicatedMode, ServiceSpec, service_spec::Mode};
+use events::{GlobalMode, ReplicatedMode, SecretText, ServiceSpec, service_spec::Mode};
 use wire::v1::CreateService;
 use wire::v1::command_request::Command;
 
@@ -31,7 +31,7 @@ pub struct Args {
 
     /// Credentials for the registry, in the form of Docker's X-Registry-Auth header; never shown again
     #[arg(long, value_name = "AUTH", env = "SWARM_REGISTRY_AUTH", hide_env_values = true)]
-    registry_auth: Option<String>,
+    registry_auth: Option<SecretText>,
 
     #[command(flatten)]
     wait: WaitFlags,
@@ -64,7 +64,7 @@ impl Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let create = CreateService { spec: args.spec()?, registry_auth: args.registry_auth.clone() };
+    let create = CreateService { spec: args.spec()?, registry_auth: args.registry_auth.clone().map(|auth| auth.0) };
     let reply = session.execute_and_tell(Command::CreateService(create), &args.name).await?;
     wait::for_service(session, &args.wait, &args.name, Goal::New, reply.index).await
 }

@@ -18,6 +18,7 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.require_services(&args.services).await?;
     for service in &args.services {
         let remove = RemoveService { service: service.clone() };
         session.execute_and_tell(Command::RemoveService(remove), service).await?;

@@ -25,6 +25,8 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let services: Vec<String> = args.services.iter().map(|scale| scale.service.clone()).collect();
+    session.require_services(&services).await?;
     let mut asked = Vec::new();
     for Scale { service, replicas } in &args.services {
         let scale = ScaleService { service: service.clone(), replicas: *replicas };

@@ -1,7 +1,7 @@
 //! `swarmctl service update`.
 
 use clap_complete::ArgValueCandidates;
-use events::ServiceSpec;
+use events::{SecretText, ServiceSpec};
 use wire::v1::UpdateService;
 use wire::v1::command_request::Command;
 
@@ -16,6 +16,7 @@ use crate::wait::{self, Goal, WaitFlags};
 /// Change a service; its tasks are replaced as its update settings say
 ///
 /// Only what is named changes. A flag that may be repeated replaces the whole list; --reset empties one.
+///
 /// Example: swarmctl service update web --image nginx:1.28 --update-parallelism 2
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -37,7 +38,7 @@ pub struct Args {
 
     /// Credentials for the registry, in the form of Docker's X-Registry-Auth header; never shown again
     #[arg(long, value_name = "AUTH", env = "SWARM_REGISTRY_AUTH", hide_env_values = true)]
-    registry_auth: Option<String>,
+    registry_auth: Option<SecretText>,
 
     #[command(flatten)]
     wait: WaitFlags,
@@ -74,7 +75,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         service: present.id.to_string(),
         version: Some(present.meta.version),
         spec,
-        registry_auth: args.registry_auth.clone(),
+        registry_auth: args.registry_auth.clone().map(|auth| auth.0),
     };
     let reply = session.execute_and_tell(Command::UpdateService(update), name).await?;
     wait::for_service(session, &args.wait, name, Goal::Spec, reply.index).await

@@ -18,6 +18,7 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.require_tasks(&args.tasks).await?;
     for task in &args.tasks {
         let remove = RemoveTask { task: task.clone() };
         session.execute_and_tell(Command::RemoveTask(remove), task).await?;

@@ -1,0 +1,12 @@
+//! Bounds of numbers in specs: managers refuse what is outside, and so do clients before they ask.
+
+use std::ops::RangeInclusive;
+
+/// Most replicas of one service: each is a task, which takes up to 1 KiB of every manager's memory.
+pub const REPLICAS_MAX: u64 = 1_000_000;
+/// Processes that a container may be limited to; 0 and -1 are no limit. More than the last the kernel cannot have.
+pub const PIDS_LIMITS: RangeInclusive<i64> = -1..=4_194_304;
+/// The least and the most that the kernel's choice of a victim can be weighted.
+pub const OOM_SCORES: RangeInclusive<i64> = -1_000..=1_000;
+/// Missed heartbeats that can be forgiven.
+pub const HEARTBEAT_GRACES: RangeInclusive<u32> = 1..=1_000;

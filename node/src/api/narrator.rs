@@ -1,0 +1,198 @@
+//! Reads history and tells it: which events a client asked for, and what the objects in them are or were called.
+
+use std::sync::Arc;
+
+use commands::Rejection;
+use events::{ActorKind, Cause, CommandRecord, Event, Frame, FrameHeader, Timestamp, codec};
+use projections::Cluster;
+use projections::views::history::{Bearer, Names, Story};
+use projections::views::overview::{ReferenceError, resolve_node, resolve_service, resolve_task};
+use tonic::Status;
+use wire::v1::{EventRecord, EventsRequest};
+
+use crate::log::{LogError, LogStore};
+
+use super::status;
+
+/// Frames read at a time.
+const FRAMES_MAX: usize = 256;
+/// Bytes of frames read at a time.
+const BYTES_MAX: usize = 1024 * 1024;
+
+/// One client's way through history. Everything here may wait for the disk.
+pub struct Narrator {
+    history: History,
+    story: Story,
+    names: Names,
+    from: u64,
+    since: Timestamp,
+    /// The frame to read next.
+    next: u64,
+    /// `names` was not shown the frames before this one.
+    unseen_before: u64,
+}
+
+impl Narrator {
+    /// What a client asks for. An object that no longer exists costs one pass over history, at the pace of a replay; that of
+    /// a name is also the price of its being mistyped.
+    ///
+    /// # Errors
+    /// When there is no such object or kind of event, and was none, or history cannot be read.
+    pub fn open(store: Arc<dyn LogStore>, cluster: &Cluster, request: EventsRequest) -> Result<Self, Status> {
+        require_known(&request.kinds).map_err(status)?;
+        let history = History(store);
+        let object = match request.object.as_deref() {
+            Some(reference) => Some(object(&history, cluster, reference)?),
+            None => None,
+        };
+        let story = Story::of(object, request.kinds);
+        let from = request.from.unwrap_or(0);
+        let since = request.since.unwrap_or(Timestamp::from_unix_ns(i64::MIN));
+        // A story about one object has to be followed from the beginning, to know which tasks belong to it.
+        let next = if story.needs_no_past() { from } else { 0 };
+        Ok(Self { history, story, names: Names::default(), from, since, next, unseen_before: next })
+    }
+
+    /// The next piece of the story, which may be empty; nothing where history ends. What is younger than `cluster` is left
+    /// for later, so that whoever hears of an event finds it in the state.
+    ///
+    /// # Errors
+    /// When history cannot be read.
+    pub fn page(&mut self, cluster: &Cluster) -> Result<Option<Vec<EventRecord>>, Status> {
+        if self.next > cluster.position.index {
+            return Ok(None);
+        }
+        let frames = self.history.read(self.next)?;
+        let known = frames.into_iter().take_while(|frame| frame.header.index <= cluster.position.index);
+        let (mut records, first) = (Vec::new(), self.next);
+        for frame in known {
+            self.next = frame.header.index + 1;
+            self.tell(frame, cluster, &mut records)?;
+        }
+        Ok((self.next > first).then_some(records))
+    }
+
+    fn tell(&mut self, frame: Frame, cluster: &Cluster, records: &mut Vec<EventRecord>) -> Result<(), Status> {
+        let Frame { header, commands, events } = frame;
+        let wanted = header.index >= self.from && header.log_time >= self.since;
+        for (ordinal, event) in events.into_iter().enumerate() {
+            event.kind.iter().for_each(|kind| self.names.learn(kind));
+            // The story has to see also what is not wanted.
+            if !self.story.includes(&event) || !wanted {
+                event.kind.iter().for_each(|kind| self.names.forget(kind));
+                continue;
+            }
+            let mut record = record(&header, ordinal, event, &commands);
+            self.name(&mut record, cluster)?;
+            record.event.kind.iter().for_each(|kind| self.names.forget(kind));
+            records.push(record);
+        }
+        Ok(())
+    }
+
+    /// Says what the ids in a record are called. Names of what lives are at hand. Only for something that is gone, and came
+    /// before this reading began, the frames before it are read as well: once, at the pace of a replay.
+    fn name(&mut self, record: &mut EventRecord, cluster: &Cluster) -> Result<(), Status> {
+        let actor = record.command.as_ref().map(|command| &command.actor);
+        let actor = actor.filter(|actor| matches!(actor.kind(), ActorKind::Node | ActorKind::Manager));
+        let ids: Vec<&String> = record.subjects.iter().chain(actor.map(|actor| &actor.subject)).collect();
+        let unknown = |names: &Names| ids.iter().any(|id| names.of(cluster, id).is_none());
+        if self.unseen_before > 0 && unknown(&self.names) {
+            let mut past = Names::default();
+            self.history.each(std::mem::take(&mut self.unseen_before), |kind| {
+                past.learn(kind);
+                past.forget(kind);
+            })?;
+            self.names = past.then(std::mem::take(&mut self.names));
+        }
+        let named = ids.into_iter().filter_map(|id| Some((id.clone(), self.names.of(cluster, id)?)));
+        record.names = named.collect();
+        Ok(())
+    }
+}
+
+fn record(header: &FrameHeader, ordinal: usize, event: Event, commands: &[CommandRecord]) -> EventRecord {
+    let command = match event.cause {
+        Some(Cause::Command(position)) => commands.get(position as usize).cloned(),
+        Some(Cause::Reconciler(_)) | None => None,
+    };
+    let subjects = event.kind.as_ref().map(events::Kind::subjects).unwrap_or_default();
+    let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
+    let (index, log_time) = (header.index, header.log_time);
+    EventRecord { index, ordinal, log_time, event, command, subjects, names: Default::default() }
+}
+
+fn require_known(kinds: &[String]) -> Result<(), Rejection> {
+    let unknown = kinds.iter().find(|kind| !events::catalogue::NAMES.contains(&kind.as_str()));
+    unknown.map_or(Ok(()), |kind| {
+        let hint = format!("kinds are {}", events::catalogue::NAMES.join(", "));
+        Err(Rejection::invalid("event kind", format!("there is no kind of event \"{kind}\""), hint))
+    })
+}
+
+/// The id of what a reference means: of a living object, or else the id as it is, or else of what had that name last.
+fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<String, Status> {
+    let candidates = [
+        resolve_service(cluster, reference).map(|id| id.to_string()),
+        resolve_node(cluster, reference).map(|id| id.to_string()),
+        resolve_task(cluster, reference).map(|id| id.to_string()),
+    ];
+    for candidate in candidates {
+        match candidate {
+            Ok(id) => return Ok(id),
+            Err(error @ ReferenceError::Ambiguous { .. }) => return Err(status(error.into())),
+            Err(ReferenceError::NotFound { .. }) => {}
+        }
+    }
+    if reference.parse::<events::TaskId>().is_ok() {
+        return Ok(reference.to_owned());
+    }
+    let mut bearer = Bearer::of(reference);
+    history.each(u64::MAX, |kind| bearer.see(kind))?;
+    bearer.found().ok_or_else(|| {
+        let hint = "give the name or id of a service, node or task; of one that is gone, its last name or its whole id, \
+                    which `swarmctl events --kind service_created --format json` shows";
+        status(Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) })
+    })
+}
+
+/// Applied frames, in pieces.
+struct History(Arc<dyn LogStore>);
+
+impl History {
+    /// Some frames from an index on; none where history ends.
+    fn read(&self, from: u64) -> Result<Vec<Frame>, ReadError> {
+        let stored = self.0.history(from, FRAMES_MAX, BYTES_MAX)?;
+        Ok(stored.iter().map(|(_, bytes)| codec::decode_frame(bytes)).collect::<Result<_, _>>()?)
+    }
+
+    /// Shows all events before an index, oldest first.
+    fn each(&self, before: u64, mut see: impl FnMut(&events::Kind)) -> Result<(), ReadError> {
+        let mut next = 0;
+        loop {
+            let frames = self.read(next)?;
+            let Some(last) = frames.last() else { return Ok(()) };
+            next = last.header.index + 1;
+            let wanted = frames.iter().filter(|frame| frame.header.index < before);
+            wanted.flat_map(codec::kinds).for_each(&mut see);
+            if next >= before {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Why a piece of history cannot be told.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Codec(#[from] codec::CodecError),
+}
+
+impl From<ReadError> for Status {
+    fn from(error: ReadError) -> Self {
+        Status::internal(format!("history cannot be read: {error}"))
+    }
+}
