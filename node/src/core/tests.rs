@@ -10,7 +10,7 @@ use projections::{FOLD_VERSION, snapshot};
 use super::*;
 use crate::leader::Wish;
 use crate::log::disk::{Change, Disk, Durability, Key};
-use crate::log::{Crash, MemoryDisk, MemoryStore};
+use crate::log::{CheckpointHead, Crash, MemoryDisk, MemoryStore};
 
 /// So short that a few frames bring both.
 const INTERVALS: Intervals = Intervals { checkpoint_frames: 20, hash_frames: 7 };
@@ -158,21 +158,25 @@ fn a_damaged_checkpoint_costs_only_time() {
 #[test]
 fn a_checkpoint_of_another_fold_version_costs_only_time() {
     let machine = Machine::with_frames(70);
-    let mut newest = machine.store.load_checkpoint().unwrap().unwrap();
+    let mut newest = machine.store.load_checkpoint(u64::MAX).unwrap().unwrap();
     newest.bytes[0] += 1;
     let foreign = Folded::from_checkpoint(&newest).unwrap_err();
     assert_eq!(foreign, snapshot::SnapshotError::FoldVersion(FOLD_VERSION + 1));
     machine.store.save_checkpoint(newest.head, &newest.bytes).unwrap();
-    assert_eq!(machine.starts_the_same().checkpoint, 0);
+    let older = machine.starts_the_same().checkpoint;
+    assert!(older > 0 && older < newest.head.index, "{older}");
 }
 
 #[test]
 fn a_checkpoint_that_is_cut_short_costs_only_time() {
     let machine = Machine::with_frames(70);
-    let newest = machine.store.load_checkpoint().unwrap().unwrap();
+    let newest = machine.store.load_checkpoint(u64::MAX).unwrap().unwrap();
     let half = &newest.bytes[..newest.bytes.len() / 2];
     machine.store.save_checkpoint(newest.head, half).unwrap();
-    assert_eq!(machine.starts_the_same().checkpoint, 0);
+    let older = machine.starts_the_same().checkpoint;
+    assert!(older > 0 && older < newest.head.index, "the one before it is as good, and saves most of the time");
+    machine.store.save_checkpoint(CheckpointHead { index: older, ..newest.head }, &newest.bytes).unwrap();
+    assert_eq!(machine.starts_the_same().checkpoint, 0, "history has it all");
 }
 
 #[test]
