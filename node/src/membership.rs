@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::{CommandId, Id};
+use events::{CommandId, Id, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
@@ -37,6 +37,8 @@ impl Patience {
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Pauses after a renewal that failed: they double from the first to the last.
 const RENEW_PAUSE_MIN: Duration = Duration::from_secs(5);
+/// Longest sleep before the clock is read again: a machine that is suspended stops its timers, but no certificate's time.
+const NAP_MAX: Duration = Duration::from_secs(3600);
 const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// Opens connections to managers with this node's certificate.
@@ -45,9 +47,20 @@ pub struct MemberConnect(pub Arc<Credentials>);
 #[tonic::async_trait]
 impl Connect for MemberConnect {
     async fn connect(&self, addr: &str) -> Result<Channel, ConnectError> {
-        Ok(dial(addr, Connector::member(Arc::clone(&self.0))).await?)
+        unexpired(&self.0).map_err(|error| ConnectError::Unfit { hint: error.hint(), why: error.to_string() })?;
+        let channel = dial(addr, Connector::member(Arc::clone(&self.0))).await;
+        channel.map_err(|error| ConnectError::Failed(error.into()))
     }
 }
+/// The node's identity, unless its time is over: TLS would only say that an alert was received.
+fn unexpired(credentials: &Credentials) -> Result<Identity, IdentityError> {
+    let identity = credentials.identity();
+    if identity.not_after() < clock::now() {
+        return Err(IdentityError::Expired { subject: identity.subject(), not_after: identity.not_after() });
+    }
+    Ok(identity)
+}
+
 
 /// Why a manager could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -223,9 +236,12 @@ pub async fn keep_renewed(
 ) {
     let mut pause = RENEW_PAUSE_MIN;
     let mut due = credentials.identity().renew_at(clock::now(), rand::random());
+        if clock::now() < due {
+            continue;
+        }
     loop {
         tokio::select! {
-            () = tokio::time::sleep(due.since(clock::now())) => {}
+            () = tokio::time::sleep(nap(due, clock::now())) => {}
             () = shutdown.cancelled() => return,
         }
         match renew(&credentials, &certificates, &manager).await {
@@ -239,23 +255,27 @@ pub async fn keep_renewed(
                 let until = credentials.identity().not_after();
                 tracing::warn!(%until, "certificate not renewed: {} ({})", failure.sentence, failure.hint);
                 pause = (pause * 2).min(RENEW_PAUSE_MAX);
+fn nap(due: Timestamp, now: Timestamp) -> Duration {
+    due.since(now).min(NAP_MAX)
+}
+
             }
         }
     }
 }
 
 async fn renew(credentials: &Arc<Credentials>, certificates: &CertificateStore, manager: &str) -> Result<(), Failure> {
-    let identity = credentials.identity();
-    if identity.not_after() < clock::now() {
-        // TLS would only say that an alert was received.
-        return Err(IdentityError::Expired { subject: identity.subject(), not_after: identity.not_after() }.into());
-    }
-    let channel = dial(manager, Connector::member(Arc::clone(credentials))).await;
-    let channel = channel.map_err(|error| unreachable(manager, &error))?;
+    unexpired(credentials)?;
     let request = CertificateRequest::new().map_err(|error| Failure::new(error, ""))?;
     let renewal = RenewRequest { id: CommandId::from_bits(rand::random()), csr_pem: request.csr_pem.clone() };
-    let reply = CertificatesClient::new(channel).renew(renewal).await.map_err(|status| refused(manager, &status))?;
-    certificates.save(&reply.into_inner().cert_pem, &request.key)?;
+    let answered = async {
+        let channel = dial(manager, Connector::member(Arc::clone(credentials))).await?;
+        Ok(CertificatesClient::new(channel).renew(renewal).await?.into_inner())
+    };
+    // Without an end to the wait, a manager that hangs would be the last that was ever asked.
+    let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
+    let reply = answered.map_err(|error| unreachable(manager, &error))?;
+    certificates.save(&reply.cert_pem, &request.key)?;
     let identity = certificates.load(clock::now())?;
     credentials.replace(identity).map_err(|error| Failure::new(error, ""))
 }

@@ -211,6 +211,52 @@ async fn a_certificate_near_its_end_is_renewed_and_shown_from_then_on() {
     assert_eq!((renewed.subject().node, renewed.subject().role), (subject.node, Role::Worker));
     assert_eq!(worker.certificates.load(now).expect("on the disk too").not_after(), renewed.not_after());
     let noted = manager.core.handle.state().cluster.nodes.get(subject.node).expect("the node").certificate_not_after;
+/// A manager that takes every request and answers none.
+struct Silent;
+
+#[tonic::async_trait]
+impl Certificates for Silent {
+    async fn get_root(&self, _: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
+        std::future::pending().await
+    }
+
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<CertificateReply>, Status> {
+        std::future::pending().await
+    }
+
+    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_never_answers_a_renewal_is_given_up() {
+    let (tcp, worker) = (TcpListener::bind("127.0.0.1:0").await.expect("a port"), Worker::new());
+    let addr = tcp.local_addr().expect("an address").to_string();
+    let authority = Authority::generate(clock::now()).expect("an authority");
+    let credentials = |node, role| {
+        let (request, now) = (CertificateRequest::new().expect("a request"), clock::now());
+        let subject = Subject { node: NodeId::from_bits(node), role, cluster: Id::from_bits(3) };
+        let issued = authority.sign(&request.csr_pem, subject, now, DAY).expect("a certificate");
+        let identity = Identity::new(authority.root().clone(), &issued.cert_pem, &request.key, now);
+        Arc::new(Credentials::new(identity.expect("an identity")).expect("credentials"))
+    };
+    let connections = Box::pin(incoming(tcp, credentials(1, Role::Manager)));
+    tokio::spawn(Server::builder().add_service(CertificatesServer::new(Silent)).serve_with_incoming(connections));
+    let own = credentials(2, Role::Worker);
+    let failure = renew(&own, &worker.certificates, &addr).await.expect_err("no answer");
+    assert!(failure.sentence.ends_with("no answer within 30 s"), "{failure}");
+    assert_eq!(failure.code, code::UNREACHABLE);
+}
+
+#[test]
+fn a_sleep_of_weeks_is_taken_in_naps() {
+    let now = Timestamp::from_unix_ns(0);
+    assert_eq!(nap(now + DAY * 45, now), NAP_MAX);
+    assert_eq!(nap(now + Span::from_secs(5), now), Span::from_secs(5));
+    assert_eq!(nap(now, now + DAY), Span::ZERO, "due while the machine slept");
+}
+
     assert_eq!(noted, Some(renewed.not_after()));
     manager.end().await;
 }
@@ -235,6 +281,13 @@ async fn a_certificate_that_expired_while_its_node_was_away_opens_nothing_and_sa
     let renewal = renew(&credentials, &worker.certificates, &manager.addr).await.expect_err("too late");
     let start = Failure::from(worker.certificates.load(clock::now()).expect_err("expired"));
     for failure in [renewal, start] {
+    // The agent does not even knock, and says the same.
+    let ConnectError::Unfit { why, hint } = MemberConnect(credentials).connect(&manager.addr).await.expect_err("late")
+    else {
+        panic!("an outage would be asked again within seconds")
+    };
+    assert_eq!(why, format!("the certificate of {subject} expired at {expired}"));
+    assert!(hint.contains("`swarmctl node rm`") && hint.contains("--join-token"), "{hint}");
         assert_eq!(failure.sentence, format!("the certificate of {subject} expired at {expired}"));
         assert!(failure.hint.contains("`swarmctl node rm`") && failure.hint.contains("--join-token"), "{failure}");
         assert_eq!(failure.code, code::NOT_ALLOWED);
