@@ -120,6 +120,25 @@ fn member(cluster: &Cluster, loaded: &Loaded) -> Option<NodeId> {
 }
 
 /// Raft's number for a manager: it must not be 0, and fits into 63 bits.
+    /// Ends the core.
+    ///
+    /// # Errors
+    /// What it died of, if it had not gone on to this end.
+    pub async fn end(self) -> Result<(), Failure> {
+        let Self { handle, thread, .. } = self;
+        let ended = tokio::task::spawn_blocking(move || {
+            handle.stop();
+            thread.join()
+        });
+        match ended.await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(_)) | Err(_) => {
+                let hint = "report this as a bug, with the log above";
+                Err(Failure::new("the core broke off: the state and an event did not fit", hint))
+            }
+        }
+    }
+
 fn raft_id(node: NodeId) -> u64 {
     (node.bits() as u64 >> 1) | 1
 }

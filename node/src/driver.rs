@@ -303,3 +303,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,6 +137,25 @@ fn cluster() -> InitialiseCluster {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_that_died_says_what_of() {
+    let machine = Machine::with_frames(3);
+    machine.disk.crash(Crash::Killed);
+    let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&machine.disk).unwrap());
+    let loaded = store.load().unwrap();
+    let folded = fold(&*store, &loaded).unwrap();
+    let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &loaded).unwrap();
+    machine.disk.fail_after(0);
+    let leader = Leader::new(node(), "0.1.0", consensus, folded, INTERVALS);
+    let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).unwrap();
+    let core = Core { handle, store, node: node(), thread };
+    // Whoever waits for it only learns that it is gone.
+    let waiting = core.wait_for_leadership().await.unwrap_err();
+    assert_eq!(waiting.sentence, "the core ended while it started");
+    let died = core.end().await.unwrap_err();
+    assert!(died.sentence.contains("write to the log") && died.hint.contains("disk"), "{died}");
+}
+
 #[test]
 fn a_start_with_a_checkpoint_and_one_without_make_the_same_state() {
     let machine = Machine::with_frames(70);

@@ -96,13 +96,7 @@ impl Manager {
     }
 
     async fn end(self) {
-        self.core.handle.stop();
-        let thread = self.core.thread;
-        tokio::task::spawn_blocking(move || thread.join())
-            .await
-            .expect("joined")
-            .expect("no panic")
-            .expect("a good end");
+        self.core.end().await.expect("a good end");
     }
 }
 
