@@ -200,6 +200,8 @@ impl Session<'_> {
                 Some(Message::Assignments(set)) => {
                     sequence.follow(&set)?;
                     let complete = set.complete;
+                    let (tasks, removed) = (set.tasks.len(), set.removed.len());
+                    tracing::debug!(complete, tasks, removed, "assignments taken");
                     self.worker.assign(set);
                     if complete {
                         self.site.outbox.open();

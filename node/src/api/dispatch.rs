@@ -115,13 +115,13 @@ impl Feed {
         }
     }
 
-    /// Ends well when another session took over.
-    async fn feed(&self) -> Result<(), AgentGone> {
+    /// Ends well, with the reason, when the session is over for this manager.
+    async fn feed(&self) -> Result<&'static str, AgentGone> {
         self.send(Message::Welcome(self.welcome(&self.context.state()))).await?;
         let mut told = Told::default();
         loop {
             if self.context.core.is_over() {
-                return Ok(());
+                return Ok(if node.is_none() { "the node was removed" } else { "another session took its place" });
             }
             let state = self.context.state();
             let node = state.cluster.nodes.get(self.node);
@@ -129,7 +129,7 @@ impl Feed {
                 let ended = Rejection::conflict("session", "the session is over", "register again");
                 // The agent may be the one that ended it.
                 let _ = self.messages.send(Err(status(ended))).await;
-                return Ok(());
+                return Ok("the core has ended");
             }
             if let Some(set) = told.update(&state, self.node) {
                 self.send(Message::Assignments(set)).await?;
@@ -144,6 +144,8 @@ impl Feed {
     async fn send(&self, message: Message) -> Result<(), AgentGone> {
         self.messages.send(Ok(SessionMessage { message: Some(message) })).await.map_err(|_| AgentGone)
     }
+                let (complete, tasks, removed) = (set.complete, set.tasks.len(), set.removed.len());
+                tracing::debug!(node = %self.node, complete, tasks, removed, "assignments are sent");
 
     fn welcome(&self, state: &Published) -> Welcome {
         let period = state.cluster.spec().heartbeat_period().as_nanos();
