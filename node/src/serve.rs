@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -23,6 +24,15 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
 
 /// Takes the port of the remote API, before anything is written anywhere.
+/// How often a connection that says nothing is asked for a sign of life, and how long that may take. Without this, a
+/// connection that broke without a word would be kept for ever.
+const LIVELINESS: Duration = Duration::from_secs(30);
+
+/// A server that closes connections at whose other end nobody is any more.
+fn watchful(liveliness: Duration) -> Server {
+    Server::builder().http2_keepalive_interval(Some(liveliness)).http2_keepalive_timeout(Some(liveliness))
+}
+
 ///
 /// # Errors
 /// When another process has it.
@@ -73,7 +83,7 @@ pub async fn remote(
     let certificates =
         CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
     let incoming = security::incoming(listener, credentials);
-    let server = Server::builder().add_service(dispatcher).add_service(certificates);
+    let server = watchful(LIVELINESS).add_service(dispatcher).add_service(certificates);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
 }
 
@@ -95,4 +105,56 @@ pub async fn control(
         tracing::debug!(%error, path = %path.display(), "the control socket was gone already");
     }
     served
+}
+
+#[cfg(test)]
+mod tests {
+    use events::Role;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tonic::{Request, Response, Status};
+    use tower::Service;
+    use wire::v1::certificates_server::Certificates;
+    use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
+
+    use super::*;
+    use crate::security::testing::{identity, subject, wall_clock};
+    use crate::security::{Authority, Connector};
+
+    struct Nothing;
+
+    #[tonic::async_trait]
+    impl Certificates for Nothing {
+        async fn get_root(&self, _: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn join(&self, _: Request<JoinRequest>) -> Result<Response<CertificateReply>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_at_whose_other_end_nobody_is_is_closed() {
+        let authority = Authority::generate(wall_clock()).expect("an authority");
+        let of = |node, role| {
+            Arc::new(Credentials::new(identity(&authority, subject(node, role), wall_clock())).expect("credentials"))
+        };
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}", tcp.local_addr().expect("an address")).parse().expect("an address");
+        let connections = Box::pin(security::incoming(tcp, of(1, Role::Manager)));
+        let server = watchful(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
+        tokio::spawn(server.serve_with_incoming(connections));
+        let connected = Connector::member(of(2, Role::Worker)).call(uri).await.expect("a connection");
+        let mut silent = connected.into_inner();
+        // It greets, with empty settings, and never says anything again.
+        silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+        let mut heard = Vec::new();
+        // However the connection ends; without an end, this waits for ever.
+        let _ = silent.read_to_end(&mut heard).await;
+        assert!(!heard.is_empty(), "it was greeted too");
+    }
 }
