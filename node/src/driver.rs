@@ -123,7 +123,8 @@ impl Handle {
     }
 }
 
-fn stopping() -> Rejection {
+/// What callers are told while this manager ends.
+pub(crate) fn stopping() -> Rejection {
     Rejection::new(
         RejectionKind::Unavailable,
         "manager",
@@ -268,9 +269,9 @@ impl Driver {
         let advance = self.leader.advance()?;
         // Readers see a state before its caller hears of it, so that everybody reads their own writes.
         if turn.changed || advance.changed || advance.role_changed {
-            self.publisher.send_replace(Arc::new(publish(&self.leader)));
             let (index, leads) = (self.leader.cluster().position.index, self.leader.is_leader());
             tracing::debug!(index, leads, answers = advance.answers.len(), "committed");
+            self.publisher.send_replace(Arc::new(publish(&self.leader)));
             self.followers.wake(&advance.touched);
         }
         self.answer(turn);

@@ -137,7 +137,7 @@ async fn run_manager(
     let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
     let Core { handle, store, node, thread } = core;
     tracing::info!(%node, remote = %bound, control = %args.listen_control_api.display(), "this node is the manager");
-    let context = Context { core: handle.clone(), store, node, hostname: hostname.clone(), remote_addr };
+    let context = Context { core: handle.clone(), store, node, hostname: hostname.clone(), remote_addr, stopping: shutdown.clone() };
     let own = local_addr(bound).to_string();
     let mut tasks = JoinSet::new();
     let hint = "see the log above";

@@ -67,6 +67,7 @@ impl Manager {
             node: core.node,
             hostname: "m1".to_owned(),
             remote_addr: addr.clone(),
+            stopping: CancellationToken::new(),
         };
         let service = Losing { service: CertificateApi::new(context), joins: AtomicU32::new(joins) };
         let connections = Box::pin(incoming(tcp, Arc::new(Credentials::new(identity).expect("credentials"))));
