@@ -15,7 +15,7 @@ use super::{CheckpointHead, LogError, LogStore, Verified, verify_all};
 fn damaged_at(result: Result<impl std::fmt::Debug, LogError>) -> (Table, u64) {
     match result {
         Err(error @ LogError::Damaged { table, index, .. }) => {
-            assert!(error.hint().unwrap().contains("swarmd replay --state-dir"));
+            assert!(error.hint().contains("swarmd replay --state-dir"));
             assert!(error.to_string().contains(&index.to_string()));
             (table, index)
         }
@@ -469,7 +469,7 @@ fn a_damaged_secret_is_refused_with_a_hint() {
     let refused = |machine: &dyn super::fixtures::Machine| {
         let error = machine.open().load().unwrap_err();
         assert!(matches!(error, LogError::KeyringDamaged { .. }), "{error}");
-        assert!(error.hint().unwrap().contains("backup"));
+        assert!(error.hint().contains("backup"));
         assert!(!error.to_string().contains("word"), "it must not say the secret: {error}");
     };
     let torn: [&dyn Fn(Vec<u8>) -> Vec<u8>; 3] =
