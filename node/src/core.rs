@@ -32,11 +32,6 @@ pub struct Core {
     pub thread: JoinHandle<Result<(), FatalError>>,
 }
 
-/// Whether this state directory is a manager's.
-pub fn is_manager(state_dir: &StateDir) -> bool {
-    state_dir.log().exists()
-}
-
 /// Opens the log in the state directory and starts the core on it.
 ///
 /// # Errors
@@ -120,6 +115,11 @@ fn member(cluster: &Cluster, loaded: &Loaded) -> Option<NodeId> {
 }
 
 /// Raft's number for a manager: it must not be 0, and fits into 63 bits.
+fn raft_id(node: NodeId) -> u64 {
+    (node.bits() as u64 >> 1) | 1
+}
+
+impl Core {
     /// Ends the core.
     ///
     /// # Errors
@@ -139,11 +139,6 @@ fn member(cluster: &Cluster, loaded: &Loaded) -> Option<NodeId> {
         }
     }
 
-fn raft_id(node: NodeId) -> u64 {
-    (node.bits() as u64 >> 1) | 1
-}
-
-impl Core {
     /// Begins the cluster if the log is empty.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! A node's way into a cluster, and how it stays: joining with a token, and renewing its certificate in time.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,9 +36,9 @@ impl Patience {
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Pauses after a renewal that failed: they double from the first to the last.
 const RENEW_PAUSE_MIN: Duration = Duration::from_secs(5);
+const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Longest sleep before the clock is read again: a machine that is suspended stops its timers, but no certificate's time.
 const NAP_MAX: Duration = Duration::from_secs(3600);
-const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// Opens connections to managers with this node's certificate.
 pub struct MemberConnect(pub Arc<Credentials>);
@@ -52,6 +51,7 @@ impl Connect for MemberConnect {
         channel.map_err(|error| ConnectError::Failed(error.into()))
     }
 }
+
 /// The node's identity, unless its time is over: TLS would only say that an alert was received.
 fn unexpired(credentials: &Credentials) -> Result<Identity, IdentityError> {
     let identity = credentials.identity();
@@ -60,7 +60,6 @@ fn unexpired(credentials: &Credentials) -> Result<Identity, IdentityError> {
     }
     Ok(identity)
 }
-
 
 /// Why a manager could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -115,28 +114,24 @@ async fn dial(addr: &str, connector: Connector) -> Result<Channel, DialError> {
 /// request is repeated and the cluster gains one node.
 ///
 /// # Errors
-/// When the token is malformed or of another cluster, the manager cannot be reached, or it refuses.
+/// When the token is of another cluster, the manager cannot be reached, or it refuses.
 pub async fn join(
     certificates: &CertificateStore,
     addr: &str,
-    token: &str,
+    token: &JoinToken,
     hostname: &str,
     patience: Patience,
 ) -> Result<Identity, Failure> {
-    let parsed = JoinToken::from_str(token).map_err(|error| {
-        let hint = error.hint();
-        Failure::new(error, hint).with_code(code::NOT_ALLOWED)
-    })?;
     let download = async |connector: Connector| {
         let call = async |mut client: CertificatesClient<Channel>| client.get_root(RootRequest {}).await;
         until_answered(addr, &connector, patience, call).await.map(|reply| reply.cert_pem)
     };
-    let root = fetch_root(&parsed, download).await.map_err(|error| no_root(addr, error))?;
+    let root = fetch_root(token, download).await.map_err(|error| no_root(addr, error))?;
     let connector = Connector::joiner(&root).map_err(|error| Failure::new(error, "report this as a bug"))?;
     let PendingJoin { id, key } = pending_join(certificates)?;
     let request = CertificateRequest::of(key).map_err(|error| Failure::new(error, "report this as a bug"))?;
     let csr_pem = request.csr_pem.clone();
-    let join = JoinRequest { id, token: token.to_owned(), csr_pem, hostname: hostname.to_owned() };
+    let join = JoinRequest { id, token: token.to_string(), csr_pem, hostname: hostname.to_owned() };
     let call = async |mut client: CertificatesClient<Channel>| client.join(join.clone()).await;
     let reply = match until_answered(addr, &connector, patience, call).await {
         Ok(reply) => reply,
@@ -236,13 +231,13 @@ pub async fn keep_renewed(
 ) {
     let mut pause = RENEW_PAUSE_MIN;
     let mut due = credentials.identity().renew_at(clock::now(), rand::random());
-        if clock::now() < due {
-            continue;
-        }
     loop {
         tokio::select! {
             () = tokio::time::sleep(nap(due, clock::now())) => {}
             () = shutdown.cancelled() => return,
+        }
+        if clock::now() < due {
+            continue;
         }
         match renew(&credentials, &certificates, &manager).await {
             Ok(()) => {
@@ -255,13 +250,13 @@ pub async fn keep_renewed(
                 let until = credentials.identity().not_after();
                 tracing::warn!(%until, "certificate not renewed: {} ({})", failure.sentence, failure.hint);
                 pause = (pause * 2).min(RENEW_PAUSE_MAX);
-fn nap(due: Timestamp, now: Timestamp) -> Duration {
-    due.since(now).min(NAP_MAX)
-}
-
             }
         }
     }
+}
+
+fn nap(due: Timestamp, now: Timestamp) -> Duration {
+    due.since(now).min(NAP_MAX)
 }
 
 async fn renew(credentials: &Arc<Credentials>, certificates: &CertificateStore, manager: &str) -> Result<(), Failure> {

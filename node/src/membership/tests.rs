@@ -75,9 +75,9 @@ impl Manager {
         Self { core, addr, _state_dir: dir }
     }
 
-    fn token(&self) -> String {
+    fn token(&self) -> JoinToken {
         let state = self.core.handle.state();
-        state.keyring.text("join-token/worker").expect("a token").to_owned()
+        state.keyring.text("join-token/worker").expect("a token").parse().expect("a good one")
     }
 
     /// Nodes of the cluster, the manager among them.
@@ -157,19 +157,19 @@ async fn another_key_or_token_is_another_join() {
     let pending = worker.certificates.load_pending_join().expect("readable").expect("a join");
     let root = manager.authority().root().clone();
     let channel = dial(&manager.addr, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
-    let request = |key: PrivateKey, token: String| {
+    let request = |key: PrivateKey, token: &JoinToken| {
         let csr_pem = CertificateRequest::of(key).expect("a request").csr_pem;
-        Request::new(JoinRequest { id: pending.id, token, csr_pem, hostname: "w1".to_owned() })
+        Request::new(JoinRequest { id: pending.id, token: token.to_string(), csr_pem, hostname: "w1".to_owned() })
     };
     // Whoever knows the id but not the token gets no certificate, with the same key or with another.
-    let forged = JoinToken::generate(&root).expect("a token").to_string();
+    let forged = JoinToken::generate(&root).expect("a token");
     for key in [PrivateKey::from_pem(&pending.key.to_pem()), PrivateKey::generate()] {
-        let sent = request(key.expect("a key"), forged.clone());
+        let sent = request(key.expect("a key"), &forged);
         let refused = CertificatesClient::new(channel.clone()).join(sent).await.expect_err("refused");
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     }
     assert_eq!(manager.nodes(), 2);
-    let sent = request(PrivateKey::generate().expect("a key"), manager.token());
+    let sent = request(PrivateKey::generate().expect("a key"), &manager.token());
     CertificatesClient::new(channel).join(sent).await.expect("a second node");
     assert_eq!(manager.nodes(), 3);
     manager.end().await;
@@ -178,14 +178,15 @@ async fn another_key_or_token_is_another_join() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_join_leaves_no_node_and_the_next_one_is_new() {
     let (manager, worker) = (Manager::losing(0).await, Worker::new());
-    let forged = JoinToken::generate(manager.authority().root()).expect("a token").to_string();
+    let forged = JoinToken::generate(manager.authority().root()).expect("a token");
     let refused = join(&worker.certificates, &manager.addr, &forged, "w1", QUICK).await.expect_err("refused");
     assert!(refused.sentence.contains("the join token is not valid for this cluster"), "{refused}");
     assert_eq!(refused.code, code::NOT_ALLOWED);
     let unnamed = join(&worker.certificates, &manager.addr, &manager.token(), "", QUICK).await.expect_err("refused");
     assert!(unnamed.sentence.contains("no host name"), "{unnamed}");
     let channel = dial(&manager.addr, Connector::joiner(manager.authority().root()).expect("a connector"));
-    let unsound = JoinRequest { token: manager.token(), hostname: "w1".to_owned(), ..JoinRequest::default() };
+    let unsound =
+        JoinRequest { token: manager.token().to_string(), hostname: "w1".to_owned(), ..JoinRequest::default() };
     let refused =
         CertificatesClient::new(channel.await.expect("a connection")).join(unsound).await.expect_err("refused");
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
@@ -206,6 +207,10 @@ async fn a_certificate_near_its_end_is_renewed_and_shown_from_then_on() {
     assert_eq!((renewed.subject().node, renewed.subject().role), (subject.node, Role::Worker));
     assert_eq!(worker.certificates.load(now).expect("on the disk too").not_after(), renewed.not_after());
     let noted = manager.core.handle.state().cluster.nodes.get(subject.node).expect("the node").certificate_not_after;
+    assert_eq!(noted, Some(renewed.not_after()));
+    manager.end().await;
+}
+
 /// A manager that takes every request and answers none.
 struct Silent;
 
@@ -252,10 +257,6 @@ fn a_sleep_of_weeks_is_taken_in_naps() {
     assert_eq!(nap(now, now + DAY), Span::ZERO, "due while the machine slept");
 }
 
-    assert_eq!(noted, Some(renewed.not_after()));
-    manager.end().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_expired_while_its_node_was_away_opens_nothing_and_says_what_to_do() {
     let (manager, worker) = (Manager::losing(0).await, Worker::new());
@@ -276,6 +277,10 @@ async fn a_certificate_that_expired_while_its_node_was_away_opens_nothing_and_sa
     let renewal = renew(&credentials, &worker.certificates, &manager.addr).await.expect_err("too late");
     let start = Failure::from(worker.certificates.load(clock::now()).expect_err("expired"));
     for failure in [renewal, start] {
+        assert_eq!(failure.sentence, format!("the certificate of {subject} expired at {expired}"));
+        assert!(failure.hint.contains("`swarmctl node rm`") && failure.hint.contains("--join-token"), "{failure}");
+        assert_eq!(failure.code, code::NOT_ALLOWED);
+    }
     // The agent does not even knock, and says the same.
     let ConnectError::Unfit { why, hint } = MemberConnect(credentials).connect(&manager.addr).await.expect_err("late")
     else {
@@ -283,9 +288,5 @@ async fn a_certificate_that_expired_while_its_node_was_away_opens_nothing_and_sa
     };
     assert_eq!(why, format!("the certificate of {subject} expired at {expired}"));
     assert!(hint.contains("`swarmctl node rm`") && hint.contains("--join-token"), "{hint}");
-        assert_eq!(failure.sentence, format!("the certificate of {subject} expired at {expired}"));
-        assert!(failure.hint.contains("`swarmctl node rm`") && failure.hint.contains("--join-token"), "{failure}");
-        assert_eq!(failure.code, code::NOT_ALLOWED);
-    }
     manager.end().await;
 }
