@@ -44,13 +44,13 @@ type Case = (&'static str, &'static [Damage], Expected);
 const ANY: &[Damage] = &[Empty, Truncated, Garbage];
 const LEADS: Expected = Starts("this node is the manager");
 const WORKS: Expected = Starts("this node is a worker");
-const OTHERS_LOG: &str = "this node is a manager, but its log";
+const LOG_IS_GONE: &str = "this node is a manager, but its log";
 
 /// A manager's. `LOG/x` stands for all files of the database whose names end or begin with x.
 const OF_A_MANAGER: &[Case] = &[
     ("lock", &[Missing, Empty, Garbage], LEADS),
     ("lock", &[Swapped], Refuses(1, "lock: Is a directory")),
-    ("raft", &[Missing, Empty], Refuses(1, OTHERS_LOG)),
+    ("raft", &[Missing, Empty], Refuses(1, LOG_IS_GONE)),
     ("raft", &[Swapped], Refuses(1, "Not a directory")),
     ("raft/log", &[Missing, Empty], Refuses(1, "but everything up to index")),
     ("raft/log", &[Swapped], Refuses(1, "Not a directory")),
@@ -136,6 +136,7 @@ const UNREADABLE: &[(&str, &str, i32)] = &[
 struct Pristine {
     cluster: Cluster,
     copies: tempfile::TempDir,
+    swarmd: PathBuf,
 }
 
 impl Pristine {
@@ -150,7 +151,7 @@ impl Pristine {
         cluster.settled("web", 2);
         cluster.kill("w1");
         cluster.kill(MANAGER);
-        Self { cluster, copies: tempfile::tempdir().expect("a directory") }
+        Self { cluster, copies: tempfile::tempdir().expect("a directory"), swarmd: program("swarmd") }
     }
 
     /// A copy of a node's directory.
@@ -166,7 +167,7 @@ impl Pristine {
     }
 
     fn swarmd(&self, dir: &Path) -> Command {
-        let mut command = Command::new(program("swarmd"));
+        let mut command = Command::new(&self.swarmd);
         command.args(["--executor", "process", "--hostname", "n", "--listen-remote-api", &free_address()]);
         command.arg("--listen-control-api").arg(self.copies.path().join("control.sock")).arg("--state-dir").arg(dir);
         command
@@ -313,8 +314,13 @@ fn every_damage_of_a_workers_directory_is_told_or_mended() {
 fn what_may_not_be_read_is_named() {
     /// Nobody's user and group on most systems; files of theirs are as good as any.
     const NOBODY: u32 = 65_534;
-    let pristine = Pristine::make();
+    let mut pristine = Pristine::make();
     let is_root = run(Command::new("id").arg("-u")).out.trim() == "0";
+    if is_root {
+        // Where this test's own programs are, nobody else may be let in.
+        pristine.swarmd = pristine.copies.path().join("swarmd");
+        fs::copy(program("swarmd"), &pristine.swarmd).expect("copied");
+    }
     let mut wrong = Vec::new();
     for (node, name, code) in UNREADABLE {
         let dir = pristine.copy(node);
@@ -356,7 +362,7 @@ fn a_replay_says_what_a_directory_is_instead() {
     let dir = pristine.copy(MANAGER);
     fs::remove_dir_all(dir.join("raft")).expect("removed");
     let before = contents(&dir);
-    replay(&dir).refused(1, OTHERS_LOG);
+    replay(&dir).refused(1, LOG_IS_GONE);
     assert!(before == contents(&dir), "a replay changes nothing");
     let dir = pristine.copy(MANAGER);
     fs::remove_dir_all(dir.join("raft/log")).expect("removed");
