@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use events::spec::generic;
 use events::{GenericResource, SecretText};
 
+use crate::address;
+
 /// The port at which managers serve nodes; SwarmKit's.
 pub const REMOTE_PORT: u16 = 4242;
 /// Where state is kept unless told otherwise.
@@ -57,16 +59,17 @@ pub struct RunArgs {
     #[arg(short = 'd', long, default_value = STATE_DIR)]
     pub state_dir: PathBuf,
     /// Address (host:port) of a manager of the cluster to join.
-    #[arg(long, value_name = "HOST:PORT", requires = "join_token")]
+    #[arg(long, value_name = "HOST:PORT", requires = "join_token", value_parser = address::parse)]
     pub join_addr: Option<String>,
     /// Join token of the cluster; `swarmctl cluster inspect` shows it.
     #[arg(long, value_name = "TOKEN", env = "SWARM_JOIN_TOKEN", hide_env_values = true)]
     pub join_token: Option<SecretText>,
     /// Address at which this node, as a manager, serves other nodes.
-    #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::from(([0, 0, 0, 0], REMOTE_PORT)))]
+    #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::from(([0, 0, 0, 0], REMOTE_PORT)),
+        value_parser = address::parse_listening)]
     pub listen_remote_api: SocketAddr,
     /// Address that other nodes are told to use; found out from the listening address if not given.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_advertised)]
     pub advertise_remote_api: Option<String>,
     /// Unix socket at which a manager serves operators.
     #[arg(long, value_name = "PATH", default_value = wire::DEFAULT_SOCKET)]

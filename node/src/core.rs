@@ -32,11 +32,6 @@ pub struct Core {
     pub thread: JoinHandle<Result<(), FatalError>>,
 }
 
-/// Whether this state directory is a manager's.
-pub fn is_manager(state_dir: &StateDir) -> bool {
-    state_dir.log().exists()
-}
-
 /// Opens the log in the state directory and starts the core on it.
 ///
 /// # Errors
@@ -58,7 +53,7 @@ pub fn start(state_dir: &StateDir, node: NodeId) -> Result<Core, Failure> {
     Ok(Core { handle, store, node, thread })
 }
 
-/// The state at the applied index: the newest checkpoint, if it can be used, and the frames of history after it; and the
+/// The state at the applied index: the newest checkpoint that can be used, and the frames of history after it; and the
 /// secrets, which have a table of their own.
 ///
 /// # Errors
@@ -82,18 +77,34 @@ pub fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
     }
 }
 
-/// The state in the newest checkpoint; the state before the first frame if there is none that can be used.
+/// The state in the newest checkpoint that can be used: an intact one of this build's fold version. The state before the
+/// first frame if there is none.
 fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
-    let why = match store.load_checkpoint() {
-        Ok(None) => return Ok(Folded::default()),
-        Ok(Some(checkpoint)) => match Folded::from_checkpoint(&checkpoint) {
+    let mut at_most = u64::MAX;
+    let mut why = None;
+    loop {
+        let checkpoint = match store.load_checkpoint(at_most) {
+            Ok(Some(checkpoint)) => checkpoint,
+            Ok(None) => break,
+            Err(error @ LogError::Damaged { table: Table::Checkpoint, .. }) => {
+                why = Some(error.to_string());
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match Folded::from_checkpoint(&checkpoint) {
             Ok(folded) => return Ok(folded),
-            Err(error) => error.to_string(),
-        },
-        Err(error @ LogError::Damaged { table: Table::Checkpoint, .. }) => error.to_string(),
-        Err(error) => return Err(error.into()),
-    };
-    tracing::warn!(%why, "the checkpoint cannot be used: the state is folded from the whole history, which takes longer");
+            Err(error) => {
+                let index = checkpoint.head.index;
+                tracing::warn!(index, %error, "a checkpoint cannot be used; one before it will do, or else history");
+                why = Some(error.to_string());
+                at_most = index.saturating_sub(1);
+            }
+        }
+    }
+    if let Some(why) = why {
+        tracing::warn!(%why, "no checkpoint can be used: the state is folded from the whole history, which takes longer");
+    }
     Ok(Folded::default())
 }
 
@@ -109,6 +120,25 @@ fn raft_id(node: NodeId) -> u64 {
 }
 
 impl Core {
+    /// Ends the core.
+    ///
+    /// # Errors
+    /// What it died of, if it had not gone on to this end.
+    pub async fn end(self) -> Result<(), Failure> {
+        let Self { handle, thread, .. } = self;
+        let ended = tokio::task::spawn_blocking(move || {
+            handle.stop();
+            thread.join()
+        });
+        match ended.await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(_)) | Err(_) => {
+                let hint = "report this as a bug, with the log above";
+                Err(Failure::new("the core broke off: the state and an event did not fit", hint))
+            }
+        }
+    }
+
     /// Begins the cluster if the log is empty.
     ///
     /// # Errors

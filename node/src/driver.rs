@@ -269,6 +269,8 @@ impl Driver {
         let advance = self.leader.advance()?;
         // Readers see a state before its caller hears of it, so that everybody reads their own writes.
         if turn.changed || advance.changed || advance.role_changed {
+            let (index, leads) = (self.leader.cluster().position.index, self.leader.is_leader());
+            tracing::debug!(index, leads, answers = advance.answers.len(), "committed");
             self.publisher.send_replace(Arc::new(publish(&self.leader)));
             self.followers.wake(&advance.touched);
         }
@@ -304,3 +306,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

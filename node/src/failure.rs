@@ -60,7 +60,7 @@ impl From<clap::Error> for Failure {
 
 impl From<crate::log::LogError> for Failure {
     fn from(error: crate::log::LogError) -> Self {
-        let hint = error.hint().unwrap_or_default();
+        let hint = error.hint();
         Failure::new(error, hint)
     }
 }

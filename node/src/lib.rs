@@ -17,6 +17,7 @@ pub mod api;
 pub mod log;
 pub mod security;
 
+pub mod address;
 pub mod config;
 pub mod dev;
 pub mod failure;
@@ -25,4 +26,5 @@ pub mod replay;
 pub mod run;
 pub mod seal;
 pub mod serve;
+pub mod standing;
 pub mod state_dir;

@@ -1,10 +1,9 @@
 //! A node's way into a cluster, and how it stays: joining with a token, and renewing its certificate in time.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::{CommandId, Id};
+use events::{CommandId, Id, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
@@ -38,6 +37,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Pauses after a renewal that failed: they double from the first to the last.
 const RENEW_PAUSE_MIN: Duration = Duration::from_secs(5);
 const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// Longest sleep before the clock is read again: a machine that is suspended stops its timers, but no certificate's time.
+const NAP_MAX: Duration = Duration::from_secs(3600);
 
 /// Opens connections to managers with this node's certificate.
 pub struct MemberConnect(pub Arc<Credentials>);
@@ -45,8 +46,19 @@ pub struct MemberConnect(pub Arc<Credentials>);
 #[tonic::async_trait]
 impl Connect for MemberConnect {
     async fn connect(&self, addr: &str) -> Result<Channel, ConnectError> {
-        Ok(dial(addr, Connector::member(Arc::clone(&self.0))).await?)
+        unexpired(&self.0).map_err(|error| ConnectError::Unfit { hint: error.hint(), why: error.to_string() })?;
+        let channel = dial(addr, Connector::member(Arc::clone(&self.0))).await;
+        channel.map_err(|error| ConnectError::Failed(error.into()))
     }
+}
+
+/// The node's identity, unless its time is over: TLS would only say that an alert was received.
+fn unexpired(credentials: &Credentials) -> Result<Identity, IdentityError> {
+    let identity = credentials.identity();
+    if identity.not_after() < clock::now() {
+        return Err(IdentityError::Expired { subject: identity.subject(), not_after: identity.not_after() });
+    }
+    Ok(identity)
 }
 
 /// Why a manager could not be asked.
@@ -102,28 +114,24 @@ async fn dial(addr: &str, connector: Connector) -> Result<Channel, DialError> {
 /// request is repeated and the cluster gains one node.
 ///
 /// # Errors
-/// When the token is malformed or of another cluster, the manager cannot be reached, or it refuses.
+/// When the token is of another cluster, the manager cannot be reached, or it refuses.
 pub async fn join(
     certificates: &CertificateStore,
     addr: &str,
-    token: &str,
+    token: &JoinToken,
     hostname: &str,
     patience: Patience,
 ) -> Result<Identity, Failure> {
-    let parsed = JoinToken::from_str(token).map_err(|error| {
-        let hint = error.hint();
-        Failure::new(error, hint).with_code(code::NOT_ALLOWED)
-    })?;
     let download = async |connector: Connector| {
         let call = async |mut client: CertificatesClient<Channel>| client.get_root(RootRequest {}).await;
         until_answered(addr, &connector, patience, call).await.map(|reply| reply.cert_pem)
     };
-    let root = fetch_root(&parsed, download).await.map_err(|error| no_root(addr, error))?;
+    let root = fetch_root(token, download).await.map_err(|error| no_root(addr, error))?;
     let connector = Connector::joiner(&root).map_err(|error| Failure::new(error, "report this as a bug"))?;
     let PendingJoin { id, key } = pending_join(certificates)?;
     let request = CertificateRequest::of(key).map_err(|error| Failure::new(error, "report this as a bug"))?;
     let csr_pem = request.csr_pem.clone();
-    let join = JoinRequest { id, token: token.to_owned(), csr_pem, hostname: hostname.to_owned() };
+    let join = JoinRequest { id, token: token.to_string(), csr_pem, hostname: hostname.to_owned() };
     let call = async |mut client: CertificatesClient<Channel>| client.join(join.clone()).await;
     let reply = match until_answered(addr, &connector, patience, call).await {
         Ok(reply) => reply,
@@ -225,8 +233,11 @@ pub async fn keep_renewed(
     let mut due = credentials.identity().renew_at(clock::now(), rand::random());
     loop {
         tokio::select! {
-            () = tokio::time::sleep(due.since(clock::now())) => {}
+            () = tokio::time::sleep(nap(due, clock::now())) => {}
             () = shutdown.cancelled() => return,
+        }
+        if clock::now() < due {
+            continue;
         }
         match renew(&credentials, &certificates, &manager).await {
             Ok(()) => {
@@ -244,18 +255,22 @@ pub async fn keep_renewed(
     }
 }
 
+fn nap(due: Timestamp, now: Timestamp) -> Duration {
+    due.since(now).min(NAP_MAX)
+}
+
 async fn renew(credentials: &Arc<Credentials>, certificates: &CertificateStore, manager: &str) -> Result<(), Failure> {
-    let identity = credentials.identity();
-    if identity.not_after() < clock::now() {
-        // TLS would only say that an alert was received.
-        return Err(IdentityError::Expired { subject: identity.subject(), not_after: identity.not_after() }.into());
-    }
-    let channel = dial(manager, Connector::member(Arc::clone(credentials))).await;
-    let channel = channel.map_err(|error| unreachable(manager, &error))?;
+    unexpired(credentials)?;
     let request = CertificateRequest::new().map_err(|error| Failure::new(error, ""))?;
     let renewal = RenewRequest { id: CommandId::from_bits(rand::random()), csr_pem: request.csr_pem.clone() };
-    let reply = CertificatesClient::new(channel).renew(renewal).await.map_err(|status| refused(manager, &status))?;
-    certificates.save(&reply.into_inner().cert_pem, &request.key)?;
+    let answered = async {
+        let channel = dial(manager, Connector::member(Arc::clone(credentials))).await?;
+        Ok(CertificatesClient::new(channel).renew(renewal).await?.into_inner())
+    };
+    // Without an end to the wait, a manager that hangs would be the last that was ever asked.
+    let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
+    let reply = answered.map_err(|error| unreachable(manager, &error))?;
+    certificates.save(&reply.cert_pem, &request.key)?;
     let identity = certificates.load(clock::now())?;
     credentials.replace(identity).map_err(|error| Failure::new(error, ""))
 }

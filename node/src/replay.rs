@@ -9,6 +9,7 @@ use events::{Frame, Kind, codec};
 use crate::failure::Failure;
 use crate::fold::{Folded, is_comparable};
 use crate::log::{LogStore, RocksStore};
+use crate::{standing, state_dir};
 
 /// What a replay found.
 #[derive(Debug, Default)]
@@ -26,10 +27,9 @@ struct Report {
 /// # Errors
 /// When the log cannot be read, or something in it is not as it should be, with the index.
 pub fn replay(state_dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
-    let path = state_dir.join("raft");
-    if !path.exists() {
-        let sentence = format!("there is no log in {}", state_dir.display());
-        return Err(Failure::new(sentence, "give the state directory of a manager with --state-dir"));
+    let path = state_dir::log(state_dir);
+    if !RocksStore::has_begun(&path)? {
+        return Err(standing::no_log(state_dir));
     }
     let store = RocksStore::open_read_only(&path)?;
     let begun = Instant::now();

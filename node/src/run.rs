@@ -1,11 +1,15 @@
 //! Running a node: a manager's core and sockets where this node is one, and the agent everywhere.
 
+use std::fs::File;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use events::{Id, NodeId, Role};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -13,17 +17,17 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::docker::DockerExecutor;
 use crate::agent::executor::Executor;
 use crate::agent::process::ProcessExecutor;
-use crate::agent::{Agent, Config as AgentConfig};
+use crate::agent::{Agent, Config as AgentConfig, StoreError};
 use crate::api::Context;
-use crate::clock;
 use crate::config::{ExecutorKind, RunArgs};
 use crate::core::{self, Core};
-use crate::dev;
 use crate::failure::{Failure, code};
 use crate::membership::{self, MemberConnect, Patience};
-use crate::security::{CertificateStore, Credentials, Identity, IdentityError};
-use crate::serve;
-use crate::state_dir::StateDir;
+use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken};
+use crate::serve::{self, SocketFile};
+use crate::standing::Standing;
+use crate::state_dir::{MANAGER_ADDR, StateDir};
+use crate::{address, clock, dev};
 
 /// How long connections may take to end once the node is told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
@@ -37,37 +41,45 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     // Whatever the flags alone can get wrong comes before the first file is made.
     let hostname = hostname(&args)?;
     let executor = executor(&args)?;
+    let token = join_token(&args)?;
     let state_dir = StateDir::open(&args.state_dir)?;
     let certificates = CertificateStore::new(state_dir.path());
-    let manager = core::is_manager(&state_dir);
-    let member = manager || has_identity(&certificates)?;
-    if manager && args.join_addr.is_some() {
-        tracing::warn!("this node is a manager of a cluster already: --join-addr and --join-token say nothing to it");
-    }
-    if !member {
-        if args.join_addr.is_none() && args.join_token.is_some() {
-            let hint = "add --join-addr; or, for a new cluster, leave out --join-token (and unset SWARM_JOIN_TOKEN)";
-            return Err(Failure::new("a join token is given, but no address to join at", hint).with_code(code::USAGE));
+    let standing = Standing::of(state_dir.path(), clock::now())?;
+    let worker = match standing {
+        Standing::Manager => {
+            if args.join_addr.is_some() {
+                tracing::warn!("this node is a manager already: --join-addr and --join-token say nothing to it");
+            }
+            false
         }
-        require_working(executor.as_ref()).await?;
-    }
-    let worker = !manager && (member || args.join_addr.is_some());
-    let result = if worker {
-        run_worker(&args, &state_dir, &certificates, hostname, executor, shutdown).await
-    } else {
-        run_manager(&args, &state_dir, &certificates, hostname, executor, shutdown).await
+        Standing::Worker => true,
+        Standing::Free | Standing::Left(_) => {
+            if args.join_addr.is_none() && token.is_some() {
+                return Err(no_address());
+            }
+            if let (Standing::Left(left), None) = (standing, &args.join_addr) {
+                return Err(left.refuse(state_dir.path()));
+            }
+            require_working(executor.as_ref()).await?;
+            args.join_addr.is_some()
+        }
     };
-    drop(state_dir);
-    result
+    let node = Node { args, state_dir, certificates, hostname, executor, shutdown };
+    if worker { node.work(token).await } else { node.manage().await }
 }
 
-/// Whether this node is a member of a cluster already. A damaged identity is an error, not a reason for a new cluster.
-fn has_identity(certificates: &CertificateStore) -> Result<bool, Failure> {
-    match certificates.load(clock::now()) {
-        Ok(_) => Ok(true),
-        Err(IdentityError::Missing(_)) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+/// The join token on the command line. The refusal of a malformed one does not repeat it.
+fn join_token(args: &RunArgs) -> Result<Option<JoinToken>, Failure> {
+    let parsed = args.join_token.as_ref().map(|token| JoinToken::from_str(&token.0)).transpose();
+    parsed.map_err(|error| {
+        let hint = error.hint();
+        Failure::new(error, hint).with_code(code::USAGE)
+    })
+}
+
+fn no_address() -> Failure {
+    let hint = "add --join-addr; or, for a new cluster, leave out --join-token (and unset SWARM_JOIN_TOKEN)";
+    Failure::new("a join token is given, but no address to join at", hint).with_code(code::USAGE)
 }
 
 /// A node that cannot run anything begins and joins no cluster. A member waits for its engine instead, which may start
@@ -77,103 +89,132 @@ async fn require_working(executor: &dyn Executor) -> Result<(), Failure> {
     executor.describe().await.map(drop).map_err(|error| Failure::new(error, hint))
 }
 
-async fn run_worker(
-    args: &RunArgs,
-    state_dir: &StateDir,
-    certificates: &CertificateStore,
+/// What a node starts with.
+struct Node {
+    args: RunArgs,
+    state_dir: StateDir,
+    certificates: CertificateStore,
     hostname: String,
     executor: Arc<dyn Executor>,
     shutdown: CancellationToken,
-) -> Result<(), Failure> {
-    let managers = Managers::load(state_dir, args.join_addr.clone())?;
-    let identity = match certificates.load(clock::now()) {
-        Ok(identity) => {
-            // The process may have ended between the two.
-            certificates.forget_pending_join()?;
-            identity
-        }
-        Err(IdentityError::Missing(_)) => {
-            let token = args.join_token.as_ref().ok_or_else(|| {
-                let hint = "`swarmctl cluster inspect` on a manager shows the token for --join-token";
-                Failure::new("a join token is needed to join a cluster", hint).with_code(code::USAGE)
-            })?;
-            membership::join(certificates, &managers.first, &token.0, &hostname, Patience::OF_A_JOINER).await?
-        }
-        Err(error) => return Err(error.into()),
-    };
-    managers.save(state_dir)?;
-    tracing::info!(node = %identity.subject().node, manager = managers.first, "this node is a worker");
-    let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
-    let renewal = membership::keep_renewed(
-        Arc::clone(&credentials),
-        certificates.clone(),
-        managers.first.clone(),
-        shutdown.clone(),
-    );
-    tokio::spawn(renewal);
-    let agent = agent(args, state_dir, &identity, hostname, managers.first, executor, credentials);
-    agent
-        .run(shutdown)
-        .await
-        .map_err(|error| Failure::new(error, "check the owner, mode and disk of the state directory"))
 }
 
-async fn run_manager(
-    args: &RunArgs,
-    state_dir: &StateDir,
-    certificates: &CertificateStore,
-    hostname: String,
-    executor: Arc<dyn Executor>,
-    shutdown: CancellationToken,
-) -> Result<(), Failure> {
-    let remote = serve::bind_remote(args.listen_remote_api).await?;
-    let bound = remote.local_addr().map_err(|error| Failure::new(error, ""))?;
-    let remote_addr = args.advertise_remote_api.clone().unwrap_or_else(|| advertised(bound));
-    let control = serve::bind_control(&args.listen_control_api).await?;
-    let core = core::start(state_dir, NodeId::from_bits(rand::random()))?;
-    core.ensure_cluster(certificates, &hostname, &remote_addr).await?;
-    let identity = core.identity(certificates).await?;
-    require_own(&core, &identity)?;
-    let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
-    let Core { handle, store, node, thread } = core;
-    tracing::info!(%node, remote = %bound, control = %args.listen_control_api.display(), "this node is the manager");
-    let context = Context { core: handle.clone(), store, node, hostname: hostname.clone(), remote_addr };
-    let own = local_addr(bound).to_string();
-    let mut tasks = JoinSet::new();
-    let hint = "see the log above";
-    let served = serve::remote(remote, Arc::clone(&credentials), context.clone(), shutdown.clone());
-    tasks.spawn(async move { served.await.map_err(|error| Failure::new(error, hint)) });
-    let served = serve::control(control, args.listen_control_api.clone(), context, shutdown.clone());
-    tasks.spawn(async move { served.await.map_err(|error| Failure::new(error, hint)) });
-    let renewal =
-        membership::keep_renewed(Arc::clone(&credentials), certificates.clone(), own.clone(), shutdown.clone());
-    tokio::spawn(renewal);
-    let agent = agent(args, state_dir, &identity, hostname, own, Arc::clone(&executor), credentials);
-    let ending = shutdown.clone();
-    tasks.spawn(async move { agent.run(ending).await.map_err(|error| Failure::new(error, hint)) });
-    announce(args);
-    let ended = watch(&mut tasks, handle.states(), &shutdown).await;
-    shutdown.cancel();
-    // Whoever still waits for an answer gets it before the core goes.
-    let drained = tokio::time::timeout(STOP_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!("some connections did not end in time");
+/// Where a manager is reached: taken before anything is written anywhere.
+struct Doors {
+    remote: TcpListener,
+    bound: SocketAddr,
+    /// The remote address that others are told.
+    remote_addr: String,
+    control: UnixListener,
+    socket: SocketFile,
+}
+
+impl Node {
+    /// Runs a worker until it is told to stop.
+    async fn work(self, token: Option<JoinToken>) -> Result<(), Failure> {
+        let managers = Managers::load(&self.state_dir, self.args.join_addr.clone())?;
+        let identity = match self.certificates.load(clock::now()) {
+            Ok(identity) => {
+                // The process may have ended between the two.
+                self.certificates.forget_pending_join()?;
+                identity
+            }
+            Err(IdentityError::Missing(_)) => {
+                let token = token.ok_or_else(|| {
+                    let hint = "`swarmctl cluster inspect` on a manager shows the token for --join-token";
+                    Failure::new("a join token is needed to join a cluster", hint).with_code(code::USAGE)
+                })?;
+                let patience = Patience::OF_A_JOINER;
+                membership::join(&self.certificates, &managers.first, &token, &self.hostname, patience).await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        managers.save(&self.state_dir)?;
+        tracing::info!(node = %identity.subject().node, manager = managers.first, "this node is a worker");
+        let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
+        self.keep_renewed(&credentials, managers.first.clone());
+        let agent = self.agent(&identity, managers.first, credentials);
+        agent.run(self.shutdown).await.map_err(unusable_memory)
     }
-    if args.dev {
-        dev::sweep(executor.as_ref(), identity.subject()).await;
+
+    /// Runs a manager, with its own agent, until it is told to stop.
+    async fn manage(self) -> Result<(), Failure> {
+        let remote = serve::bind_remote(self.args.listen_remote_api).await?;
+        let bound = remote.local_addr().map_err(|error| Failure::new(error, ""))?;
+        let remote_addr = self.args.advertise_remote_api.clone().unwrap_or_else(|| advertised(bound));
+        let (control, socket) = serve::bind_control(&self.args.listen_control_api).await?;
+        let core = core::start(&self.state_dir, NodeId::from_bits(rand::random()))?;
+        let ended = self.manage_with(&core, Doors { remote, bound, remote_addr, control, socket }).await;
+        // What the core died of is the reason of whatever else went wrong.
+        core.end().await?;
+        ended
     }
-    handle.stop();
-    let stopped = tokio::task::spawn_blocking(move || thread.join()).await;
-    match stopped {
-        Ok(Ok(result)) => result?,
-        Ok(Err(_)) | Err(_) => {
-            return Err(Failure::new(
-                "the core broke off: the state and an event did not fit",
-                "report this as a bug, with the log above",
-            ));
+
+    async fn manage_with(&self, core: &Core, doors: Doors) -> Result<(), Failure> {
+        let Doors { remote, bound, remote_addr, control, socket } = doors;
+        core.ensure_cluster(&self.certificates, &self.hostname, &remote_addr).await?;
+        let identity = core.identity(&self.certificates).await?;
+        require_own(core, &identity)?;
+        let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
+        let control_path = self.args.listen_control_api.display();
+        tracing::info!(node = %core.node, remote = %bound, control = %control_path, "this node is the manager");
+        let context = Context {
+            core: core.handle.clone(),
+            store: Arc::clone(&core.store),
+            node: core.node,
+            hostname: self.hostname.clone(),
+            remote_addr,
+            stopping: self.shutdown.clone(),
+        };
+        let own = local_addr(bound).to_string();
+        let mut tasks = JoinSet::new();
+        let broke_off = |error| Failure::new(error, "see the log above");
+        let served = serve::remote(remote, Arc::clone(&credentials), context.clone(), self.shutdown.clone());
+        tasks.spawn(async move { served.await.map_err(broke_off) });
+        let served = serve::control(control, socket, context, self.shutdown.clone());
+        tasks.spawn(async move { served.await.map_err(broke_off) });
+        self.keep_renewed(&credentials, own.clone());
+        let (agent, ending) = (self.agent(&identity, own, credentials), self.shutdown.clone());
+        tasks.spawn(async move { agent.run(ending).await.map_err(unusable_memory) });
+        announce(&self.args);
+        let ended = watch(&mut tasks, core.handle.states(), &self.shutdown).await;
+        self.shutdown.cancel();
+        // Whoever still waits for an answer gets it before the core goes.
+        let drained = tokio::time::timeout(STOP_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
+        if drained.is_err() {
+            tracing::warn!("some connections did not end in time");
         }
+        if self.args.dev {
+            dev::sweep(self.executor.as_ref(), identity.subject()).await;
+        }
+        ended
     }
-    ended
+
+    /// Keeps the certificate renewed, at this manager, for as long as the node runs.
+    fn keep_renewed(&self, credentials: &Arc<Credentials>, manager: String) {
+        let (credentials, certificates) = (Arc::clone(credentials), self.certificates.clone());
+        tokio::spawn(membership::keep_renewed(credentials, certificates, manager, self.shutdown.clone()));
+    }
+
+    fn agent(&self, identity: &Identity, manager: String, credentials: Arc<Credentials>) -> Agent {
+        let generic = self.args.generic_node_resources.clone();
+        let config = AgentConfig {
+            cluster: identity.subject().cluster,
+            node: identity.subject().node,
+            hostname: self.hostname.clone(),
+            advertise_addr: self.args.advertise_remote_api.clone(),
+            managers: vec![manager],
+            state_dir: self.state_dir.path().to_owned(),
+            generic_resources: generic.map(|generic| generic.0).unwrap_or_default(),
+        };
+        let connector = Arc::new(MemberConnect(credentials));
+        Agent { config, executor: Arc::clone(&self.executor), connector, clock: Arc::new(clock::now) }
+    }
+}
+
+/// The agent's files cannot be used.
+fn unusable_memory(error: StoreError) -> Failure {
+    Failure::new(error, "check the owner, mode and disk of the state directory, and that swarmd alone changes it")
 }
 
 /// Waits until the node is told to stop, or a part of it ends by itself.
@@ -203,27 +244,6 @@ fn require_own(core: &Core, identity: &Identity) -> Result<(), Failure> {
     }
     let sentence = format!("the certificate is for {subject}, the log for manager {}", core.node);
     Err(Failure::new(sentence, "restore the state directory from a backup").with_code(code::NOT_ALLOWED))
-}
-
-fn agent(
-    args: &RunArgs,
-    state_dir: &StateDir,
-    identity: &Identity,
-    hostname: String,
-    manager: String,
-    executor: Arc<dyn Executor>,
-    credentials: Arc<Credentials>,
-) -> Agent {
-    let config = AgentConfig {
-        cluster: identity.subject().cluster,
-        node: identity.subject().node,
-        hostname,
-        advertise_addr: args.advertise_remote_api.clone(),
-        managers: vec![manager],
-        state_dir: state_dir.path().to_owned(),
-        generic_resources: args.generic_node_resources.clone().map(|generic| generic.0).unwrap_or_default(),
-    };
-    Agent { config, executor, connector: Arc::new(MemberConnect(credentials)), clock: Arc::new(clock::now) }
 }
 
 fn executor(args: &RunArgs) -> Result<Arc<dyn Executor>, Failure> {
@@ -310,23 +330,34 @@ struct Managers {
 }
 
 impl Managers {
-    const FILE: &'static str = "manager.addr";
-
     fn load(state_dir: &StateDir, given: Option<String>) -> Result<Self, Failure> {
-        let path = state_dir.path().join(Self::FILE);
-        let first = match given {
-            Some(addr) => addr,
-            None => std::fs::read_to_string(&path).map(|addr| addr.trim().to_owned()).map_err(|error| {
-                let sentence = format!("no manager is known: {} cannot be read: {error}", path.display());
-                Failure::new(sentence, "give the address of a manager with --join-addr")
-            })?,
+        if let Some(first) = given {
+            return Ok(Self { first });
+        }
+        let path = state_dir.path().join(MANAGER_ADDR);
+        let unknown = |why: String| {
+            let hint = "give the address of a manager with --join-addr, and a join token, which is not used";
+            Failure::new(format!("no manager is known: {} {why}", path.display()), hint)
         };
+        let text = std::fs::read_to_string(&path).map_err(|error| unknown(format!("cannot be read: {error}")))?;
+        let first = address::parse(text.trim()).map_err(|why| unknown(format!("holds no address: {why}")))?;
         Ok(Self { first })
     }
 
+    /// Written aside and renamed: after a crash there is the old address or the new one.
     fn save(&self, state_dir: &StateDir) -> Result<(), Failure> {
-        let path: PathBuf = state_dir.path().join(Self::FILE);
-        std::fs::write(&path, &self.first)
-            .map_err(|error| Failure::new(format!("{} cannot be written: {error}", path.display()), ""))
+        let path: PathBuf = state_dir.path().join(MANAGER_ADDR);
+        let aside = path.with_extension("addr.new");
+        let written = write_durably(&aside, self.first.as_bytes()).and_then(|()| std::fs::rename(&aside, &path));
+        written.map_err(|error| {
+            let hint = "check the owner, mode and disk of the state directory";
+            Failure::new(format!("{} cannot be written: {error}", path.display()), hint)
+        })
     }
+}
+
+fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }

@@ -1,9 +1,11 @@
 //! A manager's sockets: the remote API for nodes, over TLS, and the control API for operators, on a unix socket.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,15 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Largest request for a certificate. Anybody may send one, so it is small: a token, a request in PEM, a name.
 const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
 
+/// How often a connection that says nothing is asked for a sign of life, and how long that may take. Without this, a
+/// connection that broke without a word would be kept for ever.
+const LIVELINESS: Duration = Duration::from_secs(30);
+
+/// A server that closes connections at whose other end nobody is any more.
+fn watchful(liveliness: Duration) -> Server {
+    Server::builder().http2_keepalive_interval(Some(liveliness)).http2_keepalive_timeout(Some(liveliness))
+}
+
 /// Takes the port of the remote API, before anything is written anywhere.
 ///
 /// # Errors
@@ -33,29 +44,50 @@ pub async fn bind_remote(addr: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-/// Takes the control socket; one that a dead process left is replaced.
+/// The file of the control socket, which goes with whoever holds this.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(%error, path = %self.0.display(), "the control socket was gone already");
+        }
+    }
+}
+
+/// Takes the control socket; one that a dead process left is replaced, and nothing else is.
 ///
 /// # Errors
 /// When another process listens there, or the path cannot be used.
-pub async fn bind_control(path: &Path) -> Result<UnixListener, Failure> {
+pub async fn bind_control(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     let hint = "choose another path with --listen-control-api";
     let unusable = |error: std::io::Error| {
         Failure::new(format!("the control socket {} cannot be used: {error}", path.display()), hint)
     };
-    if UnixStream::connect(path).await.is_ok() {
-        let sentence = format!("another process listens on the control socket {}", path.display());
-        return Err(Failure::new(sentence, format!("stop it, or {hint}")));
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unusable(error)),
-        Ok(()) | Err(_) => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(Failure::new(format!("{} is there already, and is no socket", path.display()), hint));
+        }
+        Ok(_) => match UnixStream::connect(path).await {
+            Ok(_) => {
+                let sentence = format!("another process listens on the control socket {}", path.display());
+                return Err(Failure::new(sentence, format!("stop it, or {hint}")));
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(unusable)?;
+            }
+            Err(error) => return Err(unusable(error)),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(unusable(error)),
     }
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(unusable)?;
     }
     let listener = UnixListener::bind(path).map_err(unusable)?;
+    let file = SocketFile(path.to_owned());
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(unusable)?;
-    Ok(listener)
+    Ok((listener, file))
 }
 
 /// Serves nodes until `shutdown`.
@@ -73,7 +105,7 @@ pub async fn remote(
     let certificates =
         CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
     let incoming = security::incoming(listener, credentials);
-    let server = Server::builder().add_service(dispatcher).add_service(certificates);
+    let server = watchful(LIVELINESS).add_service(dispatcher).add_service(certificates);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
 }
 
@@ -83,17 +115,66 @@ pub async fn remote(
 /// When the server breaks off.
 pub async fn control(
     listener: UnixListener,
-    path: PathBuf,
+    file: SocketFile,
     context: Context,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let control =
-        ControlServer::new(ControlApi::new(context, shutdown.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let control = ControlServer::new(ControlApi::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let incoming = security::incoming_local(listener);
     let server = Server::builder().add_service(control);
     let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
-    if let Err(error) = std::fs::remove_file(&path) {
-        tracing::debug!(%error, path = %path.display(), "the control socket was gone already");
-    }
+    drop(file);
     served
+}
+
+#[cfg(test)]
+mod tests {
+    use events::Role;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tonic::{Request, Response, Status};
+    use tower::Service;
+    use wire::v1::certificates_server::Certificates;
+    use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
+
+    use super::*;
+    use crate::security::testing::{identity, subject, wall_clock};
+    use crate::security::{Authority, Connector};
+
+    struct Nothing;
+
+    #[tonic::async_trait]
+    impl Certificates for Nothing {
+        async fn get_root(&self, _: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn join(&self, _: Request<JoinRequest>) -> Result<Response<CertificateReply>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_at_whose_other_end_nobody_is_is_closed() {
+        let authority = Authority::generate(wall_clock()).expect("an authority");
+        let of = |node, role| {
+            Arc::new(Credentials::new(identity(&authority, subject(node, role), wall_clock())).expect("credentials"))
+        };
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}", tcp.local_addr().expect("an address")).parse().expect("an address");
+        let connections = Box::pin(security::incoming(tcp, of(1, Role::Manager)));
+        let server = watchful(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
+        tokio::spawn(server.serve_with_incoming(connections));
+        let connected = Connector::member(of(2, Role::Worker)).call(uri).await.expect("a connection");
+        let mut silent = connected.into_inner();
+        // It greets, with empty settings, and never says anything again.
+        silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+        let mut heard = Vec::new();
+        // However the connection ends; without an end, this waits for ever.
+        let _ = silent.read_to_end(&mut heard).await;
+        assert!(!heard.is_empty(), "it was greeted too");
+    }
 }

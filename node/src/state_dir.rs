@@ -8,6 +8,14 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::failure::Failure;
 
+/// The file in which a worker keeps the address of its manager.
+pub const MANAGER_ADDR: &str = "manager.addr";
+
+/// Where a manager's log is in a state directory.
+pub fn log(state_dir: &Path) -> PathBuf {
+    state_dir.join("raft")
+}
+
 /// A state directory that belongs to this process until it ends.
 #[derive(Debug)]
 pub struct StateDir {
@@ -23,8 +31,9 @@ impl StateDir {
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let unusable = |error: std::io::Error| unusable(path, &error);
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(unusable)?;
+        let file = path.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+        let lock = lock.map_err(|error| self::unusable(&file, &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -40,23 +49,19 @@ impl StateDir {
         &self.path
     }
 
-    /// Where a manager's log is.
-    pub fn log(&self) -> PathBuf {
-        self.path.join("raft")
-    }
-
     /// The directory of the log, made if need be.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn make_log(&self) -> Result<PathBuf, Failure> {
-        let path = self.log();
+        let path = log(&self.path);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| unusable(&path, &error))?;
         Ok(path)
     }
 }
 
-fn unusable(path: &Path, error: &std::io::Error) -> Failure {
-    let sentence = format!("the state directory {} cannot be used: {error}", path.display());
+/// The refusal of a directory, or of something in it, that cannot be used at all.
+pub(crate) fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+    let sentence = format!("the state directory cannot be used: {}: {error}", path.display());
     Failure::new(sentence, "choose a directory that this user can write, with --state-dir")
 }

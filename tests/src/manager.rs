@@ -295,7 +295,7 @@ impl Manager {
             Ruin::Foreign => {
                 let store = MemoryStore::open(&self.disk)?;
                 store.load()?;
-                let mut newest = match store.load_checkpoint() {
+                let mut newest = match store.load_checkpoint(u64::MAX) {
                     Ok(Some(newest)) => newest,
                     // There is none, or all are ruined already.
                     Ok(None) | Err(LogError::Damaged { .. }) => return Ok(()),

@@ -68,15 +68,16 @@ pub(super) async fn deliver(
     let mut backoff = Backoff::default();
     loop {
         let batch = outbox.batch().await;
-        let sequence = batch.sequence;
+        let (sequence, reports) = (batch.sequence, batch.reports.len());
         match within_deadline("report", client.report(request(session, batch))).await {
             Ok(reply) if reply.get_ref().sequence == sequence => {
+                tracing::debug!(sequence, reports, "reports were taken");
                 outbox.lock().acknowledged(sequence);
                 backoff.reset();
             }
             Ok(reply) => return Err(Ended::Acknowledged { sent: sequence, acknowledged: reply.get_ref().sequence }),
             Err(error) => {
-                tracing::debug!(sequence, "reports were not taken, sending them again: {error}");
+                tracing::debug!(sequence, reports, "reports were not taken, sending them again: {error}");
                 let pause = backoff.pause(&mut rand::rng());
                 tokio::time::sleep(pause).await;
             }

@@ -36,8 +36,24 @@ const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
 /// Largest message an agent takes: a complete set with the specs of several thousand tasks.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Why a manager cannot be reached.
-pub type ConnectError = Box<dyn Error + Send + Sync>;
+/// Pause of a node with whose certificate no manager can be reached; the clock may be set right meanwhile.
+const UNFIT_PAUSE: Duration = Duration::from_secs(60);
+
+/// Why there is no connection to a manager.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// It cannot be reached for the time being.
+    #[error("{}", with_causes(.0.as_ref()))]
+    Failed(Box<dyn Error + Send + Sync>),
+    /// No manager would take what this node has to show.
+    #[error("{why}")]
+    Unfit {
+        /// Why not.
+        why: String,
+        /// What a person can do about it.
+        hint: &'static str,
+    },
+}
 
 /// Opens connections to managers.
 #[tonic::async_trait]
@@ -51,7 +67,7 @@ pub trait Connect: Send + Sync + 'static {
 pub(super) enum Ended {
     #[error("this node cannot be described: {0}")]
     Describe(ExecutorError),
-    #[error("no connection: {}", with_causes(.0.as_ref()))]
+    #[error("no connection: {0}")]
     Connect(ConnectError),
     #[error("{call} was refused: {}", .status.message())]
     Refused { call: &'static str, status: Status },
@@ -118,6 +134,10 @@ pub(super) async fn hold(config: &Config, connector: &dyn Connect, site: &Site, 
             let hint = "to join again, stop swarmd, empty its state directory and start it with a join token";
             tracing::error!(hint, "this node was removed from the cluster: its tasks are stopped and removed");
         }
+        if let Ended::Connect(ConnectError::Unfit { why, hint }) = &ended {
+            pause = UNFIT_PAUSE;
+            tracing::error!(hint, "no manager lets this node in: {why}; its tasks go on");
+        }
         tracing::warn!(manager, pause_ms = pause.as_millis(), "no session: {ended}");
         tokio::time::sleep(pause).await;
     }
@@ -180,6 +200,8 @@ impl Session<'_> {
                 Some(Message::Assignments(set)) => {
                     sequence.follow(&set)?;
                     let complete = set.complete;
+                    let (tasks, removed) = (set.tasks.len(), set.removed.len());
+                    tracing::debug!(complete, tasks, removed, "assignments taken");
                     self.worker.assign(set);
                     if complete {
                         self.site.outbox.open();

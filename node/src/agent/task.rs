@@ -98,6 +98,7 @@ impl Pump {
         };
         if let Some(call) = call {
             // What was under way is dropped by this: the executor never works on two calls of one task.
+            tracing::debug!(%task, ?call, "a call of the executor");
             self.in_flight =
                 Some(perform(Arc::clone(&self.site.executor), call, workload(&self.site, &order.assignment)));
         }
@@ -111,6 +112,11 @@ impl Pump {
         let status = self.machine.status();
         if self.noted.as_ref().is_some_and(|(known, noted)| same(known, &order) && *noted == status) {
             return;
+        }
+        if self.noted.as_ref().is_none_or(|(_, noted)| (noted.state(), &noted.error) != (status.state(), &status.error))
+        {
+            let (task, desired) = (order.assignment.task, order.assignment.desired());
+            tracing::debug!(%task, state = ?status.state(), ?desired, error = status.error, "a task is at another state");
         }
         let (store, assignment) = (self.site.store.clone(), Assignment::clone(&order.assignment));
         let record = Record { assignment, status: status.clone(), withdrawn: order.withdrawn };
@@ -126,11 +132,22 @@ impl Pump {
         on_disk(task, move || store.remove(task)).await;
     }
 
-    /// Logs a failure that no status will ever show.
+    /// Logs a failure, and louder one that no status will ever show.
     fn note_failure(&self, outcome: &Outcome) {
-        let Outcome::Failed(call @ (Call::Shutdown | Call::Remove | Call::Wait), failure) = outcome else { return };
-        let (Failure::Temporary(error) | Failure::Fatal(error)) = failure;
-        tracing::warn!(task = %self.orders.borrow().assignment.task, ?call, "the executor did not succeed: {error}");
+        let Outcome::Failed(call, failure) = outcome else { return };
+        let task = self.orders.borrow().assignment.task;
+        let (error, passing) = match failure {
+            Failure::Temporary(error) => (error, true),
+            Failure::Fatal(error) => (error, false),
+        };
+        match call {
+            Call::Shutdown | Call::Remove | Call::Wait => {
+                tracing::warn!(%task, ?call, passing, "the executor did not succeed: {error}");
+            }
+            Call::Prepare | Call::Start => {
+                tracing::debug!(%task, ?call, passing, "the executor did not succeed: {error}");
+            }
+        }
     }
 }
 

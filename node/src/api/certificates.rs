@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, Id, NodeId, Role};
+use events::{CommandId, Id, Named, NodeId, Role};
 use projections::settings::ROOT_KEY;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
@@ -67,7 +67,9 @@ impl Certificates for CertificateApi {
             subject.and_then(|id| id.parse().ok()).ok_or_else(|| broken("the new node has no id".to_owned()))?;
         let role = self.context.state().cluster.nodes.get(node).map(|node| node.role);
         let role = role.ok_or_else(|| status(Rejection::not_found("node", node)))?;
-        Ok(Response::new(self.certify(node, role, &csr_pem).await?))
+        let certified = self.certify(node, role, &csr_pem).await?;
+        tracing::info!(%node, role = role.name(), "a node joined");
+        Ok(Response::new(certified))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {

@@ -7,7 +7,6 @@ use events::CommandId;
 use futures_util::Stream;
 use projections::views::overview::{resolve_node, resolve_service, resolve_task};
 use projections::{Cluster, Task};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use wire::v1::command_request::Command as Wish;
 use wire::v1::control_server::Control;
@@ -27,13 +26,12 @@ const REASON_BYTES_MAX: usize = 512;
 /// The service behind the control socket.
 pub struct ControlApi {
     context: Context,
-    shutdown: CancellationToken,
 }
 
 impl ControlApi {
-    /// The service of this manager. Streams that would go on for ever end at `shutdown`.
-    pub fn new(context: Context, shutdown: CancellationToken) -> Self {
-        Self { context, shutdown }
+    /// The service of this manager.
+    pub fn new(context: Context) -> Self {
+        Self { context }
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
@@ -128,7 +126,7 @@ impl Control for ControlApi {
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         self.caller(&request)?;
-        let stream = history::stream(&self.context, request.into_inner(), self.shutdown.clone()).await?;
+        let stream = history::stream(&self.context, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 }

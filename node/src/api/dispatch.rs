@@ -16,7 +16,7 @@ use wire::v1::{
     HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportReply, ReportRequest, SessionMessage, Welcome,
 };
 
-use crate::driver::{Published, Request as CoreRequest};
+use crate::driver::{Published, Request as CoreRequest, stopping};
 use crate::security::{Allowed, Peer, Subject};
 
 use super::assignments::Told;
@@ -109,19 +109,31 @@ struct Feed {
 
 impl Feed {
     async fn run(self) {
-        let broken = self.feed().await;
-        if broken.is_err() {
-            self.disconnect().await;
+        tracing::debug!(node = %self.node, session = %self.session, "a session was opened");
+        let ended = tokio::select! {
+            ended = self.feed() => ended,
+            () = self.context.stopping.cancelled() => {
+                // An agent that does not read any more finds out by itself.
+                let _ = self.messages.try_send(Err(status(stopping())));
+                Ok("this manager stops")
+            }
+        };
+        match ended {
+            Ok(why) => tracing::debug!(node = %self.node, session = %self.session, why, "a session has ended"),
+            Err(AgentGone) => {
+                tracing::debug!(node = %self.node, session = %self.session, "a session broke");
+                self.disconnect().await;
+            }
         }
     }
 
-    /// Ends well when another session took over.
-    async fn feed(&self) -> Result<(), AgentGone> {
+    /// Ends well, with the reason, when the session is over for this manager.
+    async fn feed(&self) -> Result<&'static str, AgentGone> {
         self.send(Message::Welcome(self.welcome(&self.context.state()))).await?;
         let mut told = Told::default();
         loop {
             if self.context.core.is_over() {
-                return Ok(());
+                return Ok("the core has ended");
             }
             let state = self.context.state();
             let node = state.cluster.nodes.get(self.node);
@@ -129,9 +141,11 @@ impl Feed {
                 let ended = Rejection::conflict("session", "the session is over", "register again");
                 // The agent may be the one that ended it.
                 let _ = self.messages.send(Err(status(ended))).await;
-                return Ok(());
+                return Ok(if node.is_none() { "the node was removed" } else { "another session took its place" });
             }
             if let Some(set) = told.update(&state, self.node) {
+                let (complete, tasks, removed) = (set.complete, set.tasks.len(), set.removed.len());
+                tracing::debug!(node = %self.node, complete, tasks, removed, "assignments are sent");
                 self.send(Message::Assignments(set)).await?;
             }
             tokio::select! {

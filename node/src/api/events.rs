@@ -17,17 +17,16 @@ use super::{Context, status};
 /// Records that wait for a slow client; then reading stops until it has caught up.
 const QUEUED_MAX: usize = 1_024;
 
-/// The events that a request asks for, oldest first. One that is followed ends in order at `shutdown`; one that is not
-/// followed goes on to the end of history, for who reads it could not tell that there was more.
+/// The events that a request asks for, oldest first. One that is followed ends in order when the manager stops; one that is
+/// not followed goes on to the end of history, for who reads it could not tell that there was more.
 pub(super) async fn stream(
     context: &Context,
     request: EventsRequest,
-    shutdown: CancellationToken,
 ) -> Result<impl Stream<Item = Result<EventRecord, Status>> + use<>, Status> {
     let (store, state, follow) = (Arc::clone(&context.store), context.state(), request.follow);
     let narrator = on_disk(move || Narrator::open(store, &state.cluster, request)).await?;
     let (records, receiver) = mpsc::channel(QUEUED_MAX);
-    let teller = Teller { states: context.core.states(), follow, shutdown, records };
+    let teller = Teller { states: context.core.states(), follow, stopping: context.stopping.clone(), records };
     tokio::spawn(teller.run(narrator));
     Ok(ReceiverStream::new(receiver))
 }
@@ -36,7 +35,7 @@ pub(super) async fn stream(
 struct Teller {
     states: watch::Receiver<Arc<Published>>,
     follow: bool,
-    shutdown: CancellationToken,
+    stopping: CancellationToken,
     records: mpsc::Sender<Result<EventRecord, Status>>,
 }
 
@@ -57,7 +56,7 @@ impl Teller {
             tokio::select! {
                 // In this order: the core ends after the shutdown began, which is what there is to say.
                 biased;
-                () = self.shutdown.cancelled() => return,
+                () = self.stopping.cancelled() => return,
                 () = self.records.closed() => return,
                 changed = self.states.changed() => if changed.is_err() {
                     // A client that is gone does not need to know.

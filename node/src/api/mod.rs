@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use ::events::{Duration, NodeId};
 use commands::{Actor, Rejection};
+use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Handle, Published};
 use crate::log::LogStore;
@@ -37,6 +38,8 @@ pub struct Context {
     pub hostname: String,
     /// Where other nodes reach this manager.
     pub remote_addr: String,
+    /// Done when this manager stops: sessions end then.
+    pub stopping: CancellationToken,
 }
 
 impl Context {

@@ -10,7 +10,7 @@ use projections::{FOLD_VERSION, snapshot};
 use super::*;
 use crate::leader::Wish;
 use crate::log::disk::{Change, Disk, Durability, Key};
-use crate::log::{Crash, MemoryDisk, MemoryStore};
+use crate::log::{CheckpointHead, Crash, MemoryDisk, MemoryStore};
 
 /// So short that a few frames bring both.
 const INTERVALS: Intervals = Intervals { checkpoint_frames: 20, hash_frames: 7 };
@@ -137,6 +137,25 @@ fn cluster() -> InitialiseCluster {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_that_died_says_what_of() {
+    let machine = Machine::with_frames(3);
+    machine.disk.crash(Crash::Killed);
+    let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&machine.disk).unwrap());
+    let loaded = store.load().unwrap();
+    let folded = fold(&*store, &loaded).unwrap();
+    let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &loaded).unwrap();
+    machine.disk.fail_after(0);
+    let leader = Leader::new(node(), "0.1.0", consensus, folded, INTERVALS);
+    let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).unwrap();
+    let core = Core { handle, store, node: node(), thread };
+    // Whoever waits for it only learns that it is gone.
+    let waiting = core.wait_for_leadership().await.unwrap_err();
+    assert_eq!(waiting.sentence, "the core ended while it started");
+    let died = core.end().await.unwrap_err();
+    assert!(died.sentence.contains("write to the log") && died.hint.contains("disk"), "{died}");
+}
+
 #[test]
 fn a_start_with_a_checkpoint_and_one_without_make_the_same_state() {
     let machine = Machine::with_frames(70);
@@ -158,21 +177,25 @@ fn a_damaged_checkpoint_costs_only_time() {
 #[test]
 fn a_checkpoint_of_another_fold_version_costs_only_time() {
     let machine = Machine::with_frames(70);
-    let mut newest = machine.store.load_checkpoint().unwrap().unwrap();
+    let mut newest = machine.store.load_checkpoint(u64::MAX).unwrap().unwrap();
     newest.bytes[0] += 1;
     let foreign = Folded::from_checkpoint(&newest).unwrap_err();
     assert_eq!(foreign, snapshot::SnapshotError::FoldVersion(FOLD_VERSION + 1));
     machine.store.save_checkpoint(newest.head, &newest.bytes).unwrap();
-    assert_eq!(machine.starts_the_same().checkpoint, 0);
+    let older = machine.starts_the_same().checkpoint;
+    assert!(older > 0 && older < newest.head.index, "the one before it is as good, and saves most of the time");
+    machine.store.save_checkpoint(CheckpointHead { index: older, ..newest.head }, &newest.bytes).unwrap();
+    assert_eq!(machine.starts_the_same().checkpoint, 0, "history has it all");
 }
 
 #[test]
 fn a_checkpoint_that_is_cut_short_costs_only_time() {
     let machine = Machine::with_frames(70);
-    let newest = machine.store.load_checkpoint().unwrap().unwrap();
+    let newest = machine.store.load_checkpoint(u64::MAX).unwrap().unwrap();
     let half = &newest.bytes[..newest.bytes.len() / 2];
     machine.store.save_checkpoint(newest.head, half).unwrap();
-    assert_eq!(machine.starts_the_same().checkpoint, 0);
+    let older = machine.starts_the_same().checkpoint;
+    assert!(older > 0 && older < newest.head.index, "{older}");
 }
 
 #[test]

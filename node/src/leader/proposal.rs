@@ -116,7 +116,10 @@ impl Draft {
                         self.take(wish, decision, ctx.ids);
                     }
                 }
-                Err(rejection) => rejected.push((wish.ticket, Outcome::Rejected(rejection))),
+                Err(rejection) => {
+                    tracing::debug!(command = wish.command.name(), why = rejection.sentence, "a command was refused");
+                    rejected.push((wish.ticket, Outcome::Rejected(rejection)));
+                }
             }
         }
     }
@@ -212,6 +215,8 @@ impl Draft {
         let frame = Frame { header, commands: self.records, events: self.events };
         self.next.conclude(&frame, &self.at);
         let entry = codec::encode_entry(&frame, self.volatile.clone());
+        let (commands, events, bytes) = (frame.commands.len(), frame.events.len(), entry.len());
+        tracing::debug!(index = self.at.index, commands, events, bytes, cut = !self.settled.left.is_empty(), "a turn");
         let stored = codec::split_entry(&entry).map(|sections| Bytes::copy_from_slice(sections.frame));
         let stored = stored.expect("an entry that was just written can be split");
         self.answers.append(&mut self.unchanged);

@@ -59,13 +59,13 @@ impl<D: Disk> Store<D> {
         Ok(found)
     }
 
-    pub(super) fn read_checkpoint(&self, applied: u64) -> Result<Option<Checkpoint>, LogError> {
+    pub(super) fn read_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError> {
         let mut damage = None;
-        for &index in self.checkpoints()?.iter().rev().filter(|&&index| index <= applied) {
+        for &index in self.checkpoints()?.iter().rev().filter(|&&index| index <= at_most) {
             match self.read_checkpoint_at(index) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
                 Err(error @ LogError::Damaged { .. }) => {
-                    tracing::warn!(%error, "a checkpoint cannot be used, trying the one before it");
+                    tracing::warn!(%error, "a checkpoint is damaged; one before it will do, or else history");
                     damage = damage.or(Some(error));
                 }
                 Err(error) => return Err(error),

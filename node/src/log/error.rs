@@ -9,7 +9,7 @@ use crate::seal::SealError;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// A file beside the database could not be used.
-    #[error("cannot {action} {path}", path = .path.display())]
+    #[error("cannot {action} {path}: {source}", path = .path.display())]
     File {
         /// What was tried.
         action: &'static str,
@@ -33,6 +33,22 @@ pub enum LogError {
         path: PathBuf,
         /// The database's words.
         reason: String,
+    },
+    /// The database is gone, of a log that had begun.
+    #[error("the log's database {path} is missing, but everything up to index {known} was durable", path = .path.display())]
+    Lost {
+        /// The database's directory.
+        path: PathBuf,
+        /// Index that was durable once.
+        known: u64,
+    },
+    /// A database that does not have all tables of a log.
+    #[error("the log in {path} has no table \"{table}\"", path = .path.display())]
+    TableMissing {
+        /// The database's directory.
+        path: PathBuf,
+        /// The first that is missing.
+        table: Table,
     },
     /// Another process has the log open.
     #[error("another swarmd is using the log in {path}", path = .0.display())]
@@ -112,31 +128,34 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// What to do about it, as one sentence for the user; nothing where the error itself says all there is.
-    pub fn hint(&self) -> Option<&'static str> {
+    /// What to do about it, as one sentence for the user.
+    pub fn hint(&self) -> &'static str {
         match self {
             Self::Damaged { .. } | Self::Unreadable { .. } => {
-                Some("`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup")
+                "`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup"
             }
-            Self::KeyringDamaged { .. } => {
-                Some("history does not hold secrets: restore the state directory from a backup")
+            Self::KeyringDamaged { .. } => "history does not hold secrets: restore the state directory from a backup",
+            Self::Shortened { .. } => {
+                "the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads"
             }
-            Self::Shortened { .. } => Some(
-                "the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads",
-            ),
+            Self::Lost { .. } => {
+                "restore the state directory from a backup; without one the cluster is lost, and an empty directory begins a new one"
+            }
+            Self::TableMissing { .. } => {
+                "an older swarmd wrote it, or it is damaged: start the swarmd that wrote it, or restore the state directory from a backup"
+            }
             Self::KeyMissing(_) | Self::KeyDamaged { .. } => {
-                Some("put the key back from a backup, or start with an empty state directory")
+                "put the key back from a backup, or start with an empty state directory"
             }
-            Self::InUse(_) => Some("stop the other swarmd, or give this one a state directory of its own"),
+            Self::InUse(_) => "stop the other swarmd, or give this one a state directory of its own",
             Self::File { .. } | Self::Storage { .. } => {
-                Some("see that the state directory can be written and its disk is neither full nor failing")
+                "see that everything in the state directory is as swarmd left it and can be read and written by this user, and that its disk is neither full nor failing"
             }
-            Self::Unsupported { .. } => Some("start the newest swarmd that ran on this state directory"),
-            Self::OutOfOrder { .. }
-            | Self::Unchained { .. }
-            | Self::Initialized
-            | Self::NotInitialized
-            | Self::Consensus(_) => None,
+            Self::Unsupported { .. } => "start the newest swarmd that ran on this state directory",
+            Self::NotInitialized => "give the state directory of a manager",
+            Self::OutOfOrder { .. } | Self::Unchained { .. } | Self::Initialized | Self::Consensus(_) => {
+                "restore the state directory from a backup; if it happens again, report this as a bug"
+            }
         }
     }
 }

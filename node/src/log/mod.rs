@@ -131,11 +131,11 @@ pub trait LogStore: Send + Sync {
     /// When a write fails.
     fn save_checkpoint(&self, head: CheckpointHead, bytes: &[u8]) -> Result<(), LogError>;
 
-    /// The newest checkpoint that is intact and not ahead of the applied index.
+    /// The newest checkpoint that is intact and ahead neither of `at_most` nor of the applied index.
     ///
     /// # Errors
-    /// When there are checkpoints and none of them is intact, or they cannot be read.
-    fn load_checkpoint(&self) -> Result<Option<Checkpoint>, LogError>;
+    /// When there are such checkpoints and none of them is intact, or they cannot be read.
+    fn load_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError>;
 
     /// Cuts raft entries up to and including `to`, but none that is not covered by every checkpoint that is kept and by
     /// history. Returns the first index that is left.

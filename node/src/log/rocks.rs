@@ -46,7 +46,15 @@ impl RocksStore {
     /// When another process uses it, the key is missing or damaged, or the files cannot be used.
     pub fn open(state_dir: &Path) -> Result<Self, LogError> {
         let paths = Paths::of(state_dir);
-        let key = data_key(&paths.key, !paths.exists())?;
+        let begun = paths.has_begun()?;
+        if begun {
+            paths.require_database()?;
+            // The mark comes after all tables: before it, a first start may have been cut short.
+            if exists(&paths.mark)? {
+                paths.require_tables()?;
+            }
+        }
+        let key = data_key(&paths.key, !begun)?;
         let disk = RocksDisk::open(&paths)?;
         Ok(Self::new(disk, Seal::new(&key)?))
     }
@@ -58,12 +66,22 @@ impl RocksStore {
     /// When there is no log, the key is missing or damaged, or the files cannot be read.
     pub fn open_read_only(state_dir: &Path) -> Result<Self, LogError> {
         let paths = Paths::of(state_dir);
-        if !paths.exists() {
+        if !paths.has_begun()? {
             return Err(LogError::NotInitialized);
         }
+        paths.require_database()?;
+        paths.require_tables()?;
         let key = data_key(&paths.key, false)?;
         let disk = RocksDisk::open_read_only(&paths)?;
         Ok(Self::new(disk, Seal::new(&key)?))
+    }
+
+    /// Whether a log was ever begun in a state directory, however little of it is left. Opens nothing.
+    ///
+    /// # Errors
+    /// When the directory cannot be looked into.
+    pub fn has_begun(state_dir: &Path) -> Result<bool, LogError> {
+        Paths::of(state_dir).has_begun()
     }
 }
 
@@ -80,9 +98,56 @@ impl Paths {
     }
 
     /// RocksDB writes this file last when it creates a database.
-    fn exists(&self) -> bool {
-        self.database.join("CURRENT").exists()
+    fn current(&self) -> PathBuf {
+        self.database.join("CURRENT")
     }
+
+    fn has_begun(&self) -> Result<bool, LogError> {
+        Ok(exists(&self.current())? || mark::read(&self.mark)?.is_some() || self.holds_values()?)
+    }
+
+    /// Whether the database's directory has files that only come after its creation.
+    fn holds_values(&self) -> Result<bool, LogError> {
+        let failed = |source| LogError::File { action: "read", path: self.database.clone(), source };
+        let entries = match std::fs::read_dir(&self.database) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let name = PathBuf::from(entry.map_err(failed)?.file_name());
+            if name.extension().is_some_and(|ending| ending == "log" || ending == "sst") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Of a log that has begun. RocksDB would make a new database where it finds none.
+    fn require_database(&self) -> Result<(), LogError> {
+        if exists(&self.current())? {
+            return Ok(());
+        }
+        match mark::read(&self.mark)? {
+            Some(known) if !self.holds_values()? => Err(LogError::Lost { path: self.database.clone(), known }),
+            Some(_) | None => {
+                let reason = "its file CURRENT is missing".to_owned();
+                Err(LogError::Unreadable { path: self.database.clone(), reason })
+            }
+        }
+    }
+
+    /// RocksDB would make the tables that it does not find, empty.
+    fn require_tables(&self) -> Result<(), LogError> {
+        let names = DB::list_cf(&Options::default(), &self.database);
+        let names = names.map_err(|error| not_opened(&self.database, error))?;
+        let missing = Table::ALL.into_iter().find(|table| !names.iter().any(|name| name == table.name()));
+        missing.map_or(Ok(()), |table| Err(LogError::TableMissing { path: self.database.clone(), table }))
+    }
+}
+
+fn exists(path: &Path) -> Result<bool, LogError> {
+    path.try_exists().map_err(|source| LogError::File { action: "look for", path: path.to_owned(), source })
 }
 
 /// RocksDB as a [`Disk`].
@@ -245,9 +310,12 @@ fn not_opened(path: &Path, error: rocksdb::Error) -> LogError {
     let kind = error.kind();
     let reason = error.into_string();
     // RocksDB tells this only by its words: for another process, and for this one.
-    let locked = ["While lock file", "lock hold by current process"].iter().any(|words| reason.contains(words));
+    let says = |words: &str| reason.contains(words);
     match kind {
-        ErrorKind::IOError if locked => LogError::InUse(path.to_owned()),
+        ErrorKind::IOError if says("While lock file") || says("lock hold by current process") => {
+            LogError::InUse(path.to_owned())
+        }
+        ErrorKind::IOError if says("No such file") => LogError::Unreadable { path: path.to_owned(), reason },
         ErrorKind::Corruption => LogError::Unreadable { path: path.to_owned(), reason },
         // The kinds are the database's; all others are for its own words to tell.
         _ => LogError::Storage { action: "open the log", reason },

@@ -230,9 +230,9 @@ impl<D: Disk> LogStore for Store<D> {
         self.write_checkpoint(head, bytes)
     }
 
-    fn load_checkpoint(&self) -> Result<Option<Checkpoint>, LogError> {
+    fn load_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError> {
         let applied = self.state().applied.index;
-        self.read_checkpoint(applied)
+        self.read_checkpoint(applied.min(at_most))
     }
 
     fn compact(&self, to: u64) -> Result<u64, LogError> {

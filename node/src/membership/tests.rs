@@ -67,6 +67,7 @@ impl Manager {
             node: core.node,
             hostname: "m1".to_owned(),
             remote_addr: addr.clone(),
+            stopping: CancellationToken::new(),
         };
         let service = Losing { service: CertificateApi::new(context), joins: AtomicU32::new(joins) };
         let connections = Box::pin(incoming(tcp, Arc::new(Credentials::new(identity).expect("credentials"))));
@@ -74,9 +75,9 @@ impl Manager {
         Self { core, addr, _state_dir: dir }
     }
 
-    fn token(&self) -> String {
+    fn token(&self) -> JoinToken {
         let state = self.core.handle.state();
-        state.keyring.text("join-token/worker").expect("a token").to_owned()
+        state.keyring.text("join-token/worker").expect("a token").parse().expect("a good one")
     }
 
     /// Nodes of the cluster, the manager among them.
@@ -96,13 +97,7 @@ impl Manager {
     }
 
     async fn end(self) {
-        self.core.handle.stop();
-        let thread = self.core.thread;
-        tokio::task::spawn_blocking(move || thread.join())
-            .await
-            .expect("joined")
-            .expect("no panic")
-            .expect("a good end");
+        self.core.end().await.expect("a good end");
     }
 }
 
@@ -162,19 +157,19 @@ async fn another_key_or_token_is_another_join() {
     let pending = worker.certificates.load_pending_join().expect("readable").expect("a join");
     let root = manager.authority().root().clone();
     let channel = dial(&manager.addr, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
-    let request = |key: PrivateKey, token: String| {
+    let request = |key: PrivateKey, token: &JoinToken| {
         let csr_pem = CertificateRequest::of(key).expect("a request").csr_pem;
-        Request::new(JoinRequest { id: pending.id, token, csr_pem, hostname: "w1".to_owned() })
+        Request::new(JoinRequest { id: pending.id, token: token.to_string(), csr_pem, hostname: "w1".to_owned() })
     };
     // Whoever knows the id but not the token gets no certificate, with the same key or with another.
-    let forged = JoinToken::generate(&root).expect("a token").to_string();
+    let forged = JoinToken::generate(&root).expect("a token");
     for key in [PrivateKey::from_pem(&pending.key.to_pem()), PrivateKey::generate()] {
-        let sent = request(key.expect("a key"), forged.clone());
+        let sent = request(key.expect("a key"), &forged);
         let refused = CertificatesClient::new(channel.clone()).join(sent).await.expect_err("refused");
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     }
     assert_eq!(manager.nodes(), 2);
-    let sent = request(PrivateKey::generate().expect("a key"), manager.token());
+    let sent = request(PrivateKey::generate().expect("a key"), &manager.token());
     CertificatesClient::new(channel).join(sent).await.expect("a second node");
     assert_eq!(manager.nodes(), 3);
     manager.end().await;
@@ -183,14 +178,15 @@ async fn another_key_or_token_is_another_join() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_join_leaves_no_node_and_the_next_one_is_new() {
     let (manager, worker) = (Manager::losing(0).await, Worker::new());
-    let forged = JoinToken::generate(manager.authority().root()).expect("a token").to_string();
+    let forged = JoinToken::generate(manager.authority().root()).expect("a token");
     let refused = join(&worker.certificates, &manager.addr, &forged, "w1", QUICK).await.expect_err("refused");
     assert!(refused.sentence.contains("the join token is not valid for this cluster"), "{refused}");
     assert_eq!(refused.code, code::NOT_ALLOWED);
     let unnamed = join(&worker.certificates, &manager.addr, &manager.token(), "", QUICK).await.expect_err("refused");
     assert!(unnamed.sentence.contains("no host name"), "{unnamed}");
     let channel = dial(&manager.addr, Connector::joiner(manager.authority().root()).expect("a connector"));
-    let unsound = JoinRequest { token: manager.token(), hostname: "w1".to_owned(), ..JoinRequest::default() };
+    let unsound =
+        JoinRequest { token: manager.token().to_string(), hostname: "w1".to_owned(), ..JoinRequest::default() };
     let refused =
         CertificatesClient::new(channel.await.expect("a connection")).join(unsound).await.expect_err("refused");
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
@@ -213,6 +209,52 @@ async fn a_certificate_near_its_end_is_renewed_and_shown_from_then_on() {
     let noted = manager.core.handle.state().cluster.nodes.get(subject.node).expect("the node").certificate_not_after;
     assert_eq!(noted, Some(renewed.not_after()));
     manager.end().await;
+}
+
+/// A manager that takes every request and answers none.
+struct Silent;
+
+#[tonic::async_trait]
+impl Certificates for Silent {
+    async fn get_root(&self, _: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
+        std::future::pending().await
+    }
+
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<CertificateReply>, Status> {
+        std::future::pending().await
+    }
+
+    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_never_answers_a_renewal_is_given_up() {
+    let (tcp, worker) = (TcpListener::bind("127.0.0.1:0").await.expect("a port"), Worker::new());
+    let addr = tcp.local_addr().expect("an address").to_string();
+    let authority = Authority::generate(clock::now()).expect("an authority");
+    let credentials = |node, role| {
+        let (request, now) = (CertificateRequest::new().expect("a request"), clock::now());
+        let subject = Subject { node: NodeId::from_bits(node), role, cluster: Id::from_bits(3) };
+        let issued = authority.sign(&request.csr_pem, subject, now, DAY).expect("a certificate");
+        let identity = Identity::new(authority.root().clone(), &issued.cert_pem, &request.key, now);
+        Arc::new(Credentials::new(identity.expect("an identity")).expect("credentials"))
+    };
+    let connections = Box::pin(incoming(tcp, credentials(1, Role::Manager)));
+    tokio::spawn(Server::builder().add_service(CertificatesServer::new(Silent)).serve_with_incoming(connections));
+    let own = credentials(2, Role::Worker);
+    let failure = renew(&own, &worker.certificates, &addr).await.expect_err("no answer");
+    assert!(failure.sentence.ends_with("no answer within 30 s"), "{failure}");
+    assert_eq!(failure.code, code::UNREACHABLE);
+}
+
+#[test]
+fn a_sleep_of_weeks_is_taken_in_naps() {
+    let now = Timestamp::from_unix_ns(0);
+    assert_eq!(nap(now + DAY * 45, now), NAP_MAX);
+    assert_eq!(nap(now + Span::from_secs(5), now), Span::from_secs(5));
+    assert_eq!(nap(now, now + DAY), Span::ZERO, "due while the machine slept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,5 +281,12 @@ async fn a_certificate_that_expired_while_its_node_was_away_opens_nothing_and_sa
         assert!(failure.hint.contains("`swarmctl node rm`") && failure.hint.contains("--join-token"), "{failure}");
         assert_eq!(failure.code, code::NOT_ALLOWED);
     }
+    // The agent does not even knock, and says the same.
+    let ConnectError::Unfit { why, hint } = MemberConnect(credentials).connect(&manager.addr).await.expect_err("late")
+    else {
+        panic!("an outage would be asked again within seconds")
+    };
+    assert_eq!(why, format!("the certificate of {subject} expired at {expired}"));
+    assert!(hint.contains("`swarmctl node rm`") && hint.contains("--join-token"), "{hint}");
     manager.end().await;
 }

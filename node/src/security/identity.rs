@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use events::{Duration, Timestamp};
+use events::{Duration, Role, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
@@ -113,6 +113,9 @@ impl IdentityError {
             Self::Missing(_) => "join a cluster with --join-addr and --join-token",
             Self::File { .. } => "check the owner and the mode of the state directory, and whether its disk is full",
             Self::NotYetValid { .. } => "check this machine's clock",
+            Self::Expired { subject, .. } if subject.role == Role::Manager => {
+                "check this machine's clock; if it is right, start swarmd again: a manager issues itself a new certificate"
+            }
             Self::Expired { .. } => {
                 "check this machine's clock; if it is right, `swarmctl node rm` the node on a manager, then empty its state directory and join again with --join-addr and --join-token"
             }
@@ -207,7 +210,6 @@ mod tests {
     use super::super::testing::{DAY, NOW, identity, subject};
     use super::super::{Authority, NODE_EXPIRY_MIN};
     use super::*;
-    use events::Role;
 
     #[test]
     fn renewal_comes_after_half_to_four_fifths_of_the_lifetime() {
@@ -245,6 +247,13 @@ mod tests {
         );
         let early = identity(&authority, &mine.key, NOW - DAY);
         assert!(matches!(early, Err(IdentityError::NotYetValid { not_before, .. }) if not_before == NOW - BACKDATE));
+    }
+
+    #[test]
+    fn the_way_back_is_a_workers_or_a_managers_own() {
+        let hint = |role| IdentityError::Expired { subject: subject(1, role), not_after: NOW }.hint();
+        assert!(hint(Role::Worker).contains("empty its state directory"));
+        assert!(hint(Role::Manager).contains("start swarmd again"), "an emptied manager would be a lost cluster");
     }
 
     #[test]

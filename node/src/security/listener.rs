@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use events::Duration;
 use futures_util::stream::{self, Stream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -25,7 +25,7 @@ use super::{Credentials, Peer};
 struct Limits {
     /// Handshakes in progress at a time. More connections wait in the system's queue: a flood costs bounded memory.
     handshakes_max: usize,
-    /// How long a handshake may take; whoever says nothing does not keep a place for longer.
+    /// How long a handshake and the first byte after it may take; whoever says nothing does not keep a place for longer.
     timeout: Duration,
 }
 
@@ -121,7 +121,11 @@ async fn handshake(
     address: SocketAddr,
 ) -> io::Result<Connection<TlsStream<TcpStream>>> {
     stream.set_nodelay(true)?;
-    let stream = acceptor.accept(stream).await?;
+    let mut stream = acceptor.accept(stream).await?;
+    // A client of HTTP/2 speaks first. Whoever has nothing to ask gets no connection, which would have no end of its own.
+    if stream.fill_buf().await?.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
         Some(certificate) => Peer::Node { subject: Subject::of(certificate).map_err(io::Error::other)?, address },
         None => Peer::Anonymous { address },
@@ -186,27 +190,53 @@ mod tests {
     use super::super::{Authority, Connector};
     use super::*;
     use events::Role;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tower::Service;
 
-    #[tokio::test]
-    async fn a_silent_connection_loses_its_place() {
+    /// A listener with one place, and a way to it for the node whose certificate it shows.
+    async fn listener() -> (TlsListener, SocketAddr, Connector) {
         let authority = Authority::generate(wall_clock()).expect("an authority");
         let shown = identity(&authority, subject(1, Role::Manager), wall_clock());
         let credentials = Arc::new(Credentials::new(shown).expect("credentials"));
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("an address");
         let limits = Limits { handshakes_max: 1, timeout: Duration::from_millis(500) };
-        let mut listener =
-            TlsListener { tcp, credentials: Arc::clone(&credentials), limits, handshakes: JoinSet::new() };
+        let connector = Connector::member(Arc::clone(&credentials));
+        (TlsListener { tcp, credentials, limits, handshakes: JoinSet::new() }, address, connector)
+    }
 
+    fn uri(address: SocketAddr) -> http::Uri {
+        format!("http://{address}").parse().expect("an address")
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_loses_its_place() {
+        let (mut listener, address, mut connector) = listener().await;
         let mut silent = TcpStream::connect(address).await.expect("a connection");
-        let uri = format!("http://{address}").parse().expect("an address");
-        let (_connected, accepted) = tokio::join!(Connector::member(credentials).call(uri), async {
+        let speaking = async {
+            let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
+            stream.write_all(b"PRI").await.expect("written");
+            stream
+        };
+        let (_speaking, accepted) = tokio::join!(speaking, async {
             let accepted = listener.next().await;
             assert_eq!(silent.read(&mut [0; 1]).await.expect("an end"), 0, "the place was needed");
             accepted
         });
         assert!(matches!(accepted.peer, Peer::Node { subject: known, .. } if known == subject(1, Role::Manager)));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_asks_nothing_is_none() {
+        let (mut listener, address, mut connector) = listener().await;
+        let silent = async {
+            let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
+            stream.read(&mut [0; 1]).await
+        };
+        tokio::select! {
+            // However it ends: it ends.
+            ended = silent => assert!(!matches!(ended, Ok(1..)), "nothing was said"),
+            _ = listener.next() => panic!("it has asked nothing"),
+        }
     }
 }

@@ -26,7 +26,7 @@ mod tokens;
 #[cfg(test)]
 mod loopback;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use authorise::{Allowed, Gate, Refusal};
 pub use authority::{Authority, AuthorityError, Issued, NODE_EXPIRY_DEFAULT, NODE_EXPIRY_MIN, RequestedKey};

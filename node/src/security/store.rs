@@ -9,10 +9,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use events::{CommandId, Timestamp};
+use events::{CommandId, Role, Timestamp};
 use zeroize::Zeroizing;
 
-use super::{Identity, IdentityError, PrivateKey, RootCertificate};
+use super::subject::Subject;
+use super::{CertificateError, Identity, IdentityError, PrivateKey, RootCertificate, certificate};
 
 const DIRECTORY: &str = "certificates";
 const ROOT_CERTIFICATE: &str = "swarm-root-ca.crt";
@@ -65,6 +66,16 @@ impl CertificateStore {
             }
             other => other,
         }
+    }
+
+    /// The role in the node's certificate, whatever else is there; nothing without a certificate. Only reads, so that it
+    /// also serves beside a node that runs.
+    pub fn role(&self) -> Result<Option<Role>, IdentityError> {
+        let damaged = |source| IdentityError::Certificate { file: NODE_CERTIFICATE, source };
+        let Some(pem) = self.read(NODE_CERTIFICATE)? else { return Ok(None) };
+        let chain = certificate::all_in(&pem).map_err(damaged)?;
+        let own = chain.first().ok_or(damaged(CertificateError::Count(0)))?;
+        Ok(Some(Subject::of(own).map_err(damaged)?.role))
     }
 
     /// The join that was begun and not answered; nothing if there is none, or what was kept of it is damaged.
@@ -175,7 +186,6 @@ mod tests {
     use super::super::testing::{DAY, NOW, subject};
     use super::super::{Authority, CertificateRequest, NODE_EXPIRY_DEFAULT};
     use super::*;
-    use events::Role;
     use std::os::unix::fs::PermissionsExt;
 
     struct Disk {

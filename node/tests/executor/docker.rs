@@ -15,7 +15,7 @@ use events::{EndpointSpec, Mount, MountType, PortConfig, PublishMode, VolumeOpti
 use futures_util::poll;
 use node::agent::docker::DockerExecutor;
 use node::agent::executor::{Executor, ExecutorError, RegistryAuth};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
@@ -184,6 +184,86 @@ async fn an_engine_that_goes_away_is_waited_for() {
             assert!(poll!(&mut wait).is_pending());
             let _open = way(&socket);
             assert_eq!(wait.await.expect("an end").container.exit_code, Some(7));
+        })
+        .await;
+}
+
+/// What becomes of the engine's answer to a start.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// The connection breaks instead.
+    Lost,
+    /// It is another one.
+    Error,
+}
+
+/// A way to the engine on which starts arrive, and their answers do not.
+fn faithless_way(path: &Path, answer: Answer) -> JoinSet<()> {
+    let listener = UnixListener::bind(path).expect("a socket");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((near, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let far = UnixStream::connect(ENGINE.trim_start_matches("unix://")).await.expect("the engine");
+                // However a connection ends is the two sides' affair.
+                let _ = spoil_starts(near, far, answer).await;
+            });
+        }
+    });
+    tasks
+}
+
+async fn spoil_starts(mut near: UnixStream, mut far: UnixStream, answer: Answer) -> std::io::Result<()> {
+    const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\n\
+                         Content-Length: 28\r\nConnection: close\r\n\r\n{\"message\":\"it went wrong\"} ";
+    let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.split(), far.split());
+    let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        tokio::select! {
+            bytes = from_near.read(&mut asked) => {
+                let bytes = &asked[..bytes?];
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                to_far.write_all(bytes).await?;
+                if String::from_utf8_lossy(bytes).lines().next().is_some_and(|line| line.contains("/start")) {
+                    // The engine has answered: it is done.
+                    assert!(from_far.read(&mut answered).await? > 0);
+                    return match answer {
+                        Answer::Lost => Ok(()),
+                        Answer::Error => to_near.write_all(ERROR.as_bytes()).await,
+                    };
+                }
+            }
+            bytes = from_far.read(&mut answered) => {
+                let bytes = &answered[..bytes?];
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                to_near.write_all(bytes).await?;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_the_engine_denies_is_looked_at() {
+    let Some(bench) = Bench::docker("denied_start").await else { return };
+    bench
+        .run(async {
+            for answer in [Answer::Lost, Answer::Error] {
+                let dir = tempfile::tempdir().expect("a directory");
+                let socket = dir.path().join("engine.sock");
+                let _way = faithless_way(&socket, answer);
+                let executor = DockerExecutor::new(&format!("unix://{}", socket.display())).expect("a valid address");
+                let workload = bench.lasting("exit 7");
+                executor.prepare(&workload).await.expect("prepared");
+                let started = executor.start(&workload).await.unwrap_or_else(|error| panic!("{answer:?}: {error}"));
+                assert!(started.pid > 0, "it runs: {started:?}");
+                let stopped = bench.executor.shutdown(&workload).await.expect("stopped").expect("a status");
+                assert_eq!(stopped.exit_code, Some(7));
+            }
         })
         .await;
 }

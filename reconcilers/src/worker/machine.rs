@@ -263,13 +263,9 @@ impl TaskMachine {
                 self.retry_later(call, now);
                 self.note_error(shortened(error));
             }
-            // Nobody knows whether the container runs on. A task that nobody can watch has failed, but only once it stands.
-            Failure::Fatal(error) if call == Call::Wait => self.failing = Some(shortened(error)),
-            Failure::Fatal(error) => {
-                let error = shortened(error);
-                let rejected = self.status.state() < TaskState::Starting;
-                self.fail(if rejected { TaskState::Rejected } else { TaskState::Failed }, error, now);
-            }
+            // Nobody knows whether the container runs. A task that nobody can start or watch has failed, but only once it stands.
+            Failure::Fatal(error) if matches!(call, Call::Start | Call::Wait) => self.failing = Some(shortened(error)),
+            Failure::Fatal(error) => self.fail(TaskState::Rejected, shortened(error), now),
             Failure::Temporary(error) => {
                 let error = shortened(error);
                 self.retry_later(call, now);

@@ -36,7 +36,8 @@ pub struct Situation {
     pub desired: TaskState,
     /// Whether the assignment was taken back: then the container must go, whatever is desired.
     pub withdrawn: bool,
-    /// Whether the task can no longer be watched: its container must have stopped before it counts as failed.
+    /// Whether the task could not be started, or can no longer be watched: its container must have stopped before it counts as
+    /// failed.
     pub failing: bool,
     /// How far the task is.
     pub state: TaskState,

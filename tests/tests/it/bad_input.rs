@@ -127,14 +127,39 @@ fn an_ambiguous_reference_is_no_reference() {
 /// A line of `swarmd`, its exit code and words of its sentence.
 const STARTS: &[Case] = &[
     ("--no-such-flag", 2, "--no-such-flag"),
-    ("--listen-remote-api everywhere", 2, "everywhere"),
+    ("--listen-remote-api everywhere", 2, "the form is IP:PORT"),
+    ("--listen-remote-api 0.0.0.0:70000", 2, "the form is IP:PORT"),
+    ("--listen-remote-api :4242", 2, "the form is IP:PORT"),
+    ("--advertise-remote-api here", 2, "it has no port"),
+    ("--advertise-remote-api 0.0.0.0:4242", 2, "nobody can reach"),
+    ("--join-addr nonsense --join-token x", 2, "it has no port; the form is host:port"),
+    ("--join-addr :4242 --join-token x", 2, "it has no host"),
+    ("--join-addr a:0 --join-token x", 2, "a number from 1 to 65535"),
+    ("--join-addr a:70000 --join-token x", 2, "a number from 1 to 65535"),
+    ("--join-addr http://a:4242 --join-token x", 2, "neither a name nor an IP address"),
+    ("--join-addr 127.0.0.1:1 --join-token hunter2", 2, "this is not a join token"),
+    ("--join-addr 127.0.0.1:1 --join-token SWMTKN-1-", 2, "it has 3 parts of 4"),
+    ("--join-addr 127.0.0.1:1 --join-token SWMTKN-1-abc-def", 2, "the join token's digest has 3 characters of 50"),
     ("--executor magic", 2, "magic"),
     ("--generic-node-resources gpu", 2, "gpu"),
     ("--join-addr 127.0.0.1:1", 2, "--join-token"),
     ("--hostname=", 2, "cannot be called"),
-    ("--join-token SWMTKN-1-x-y", 2, "no address to join at"),
+    (
+        concat!(
+            "--join-token SWMTKN-1-",
+            "00000000000000000000000000000000000000000000000000",
+            "-",
+            "1111111111111111111111111"
+        ),
+        2,
+        "no address to join at",
+    ),
     ("--dev --join-addr 127.0.0.1:1 --join-token x", 2, "--dev"),
     ("--engine-addr tcp://127.0.0.1:1", 2, "tcp://127.0.0.1:1"),
+    ("--engine-addr ssh://host", 2, "expected the form unix:///"),
+    ("--engine-addr unix://relative.sock", 2, "expected the form unix:///"),
+    ("--generic-node-resources gpu=", 2, "the form is"),
+    ("--generic-node-resources =1", 2, "the form is"),
     ("--engine-addr unix:///no/such/engine.sock --executor docker", 1, "/no/such/engine.sock"),
     ("replay", 1, "there is no log"),
 ];
@@ -155,6 +180,7 @@ fn a_daemon_that_cannot_start_says_why_and_begins_nothing() {
         let answer = run(&mut command);
         println!("{line}\n{}", answer.err);
         answer.refused(*code, words);
+        assert!(!answer.err.contains("hunter2"), "a token is not repeated: {answer:?}");
         assert!(!state.join("raft").exists() && !state.join("certificates").exists(), "{line} began a cluster");
     }
 }
@@ -167,12 +193,17 @@ fn a_state_directory_that_cannot_be_written_is_named() {
     let mut command = Command::new(program("swarmd"));
     command.args(["--executor", "process", "--listen-remote-api", "127.0.0.1:0", "--state-dir"]);
     command.arg(file.join("below")).arg("--listen-control-api").arg(cluster.path("own.sock"));
-    run(&mut command).refused(1, "file/below cannot be used");
+    run(&mut command).refused(1, "file/below: Not a directory");
     assert!(!cluster.path("own.sock").exists());
     let unusable = cluster.path("file").join("socket");
     let mut command = Command::new(program("swarmd"));
     command.args(["--executor", "process", "--listen-remote-api", "127.0.0.1:0", "--state-dir"]);
     command.arg(cluster.path("own")).arg("--listen-control-api").arg(unusable);
     run(&mut command).refused(1, "the control socket");
+    let mut command = Command::new(program("swarmd"));
+    command.args(["--executor", "process", "--listen-remote-api", "127.0.0.1:0", "--state-dir"]);
+    command.arg(cluster.path("own")).arg("--listen-control-api").arg(&file);
+    run(&mut command).refused(1, "is there already, and is no socket");
+    assert!(file.exists(), "what is no socket is nobody's to remove");
     assert!(cluster.state_dir(MANAGER).exists());
 }

@@ -61,6 +61,11 @@ pub fn free_address() -> String {
 impl Cluster {
     /// Starts a manager and these workers, and waits until all are ready.
     pub fn start(executor: Executor, workers: &[&str]) -> Self {
+        Self::start_with(executor, workers, &[])
+    }
+
+    /// The same, with these flags for each of the daemons.
+    pub fn start_with(executor: Executor, workers: &[&str], flags: &[&str]) -> Self {
         let mut cluster = Self {
             dir: tempfile::tempdir().expect("a directory"),
             executor,
@@ -68,13 +73,13 @@ impl Cluster {
             address: free_address(),
             daemons: BTreeMap::new(),
         };
-        cluster.add(MANAGER, &[]);
+        cluster.add(MANAGER, flags);
         cluster.await_manager();
         cluster.id = cluster.inspect()["id"].as_str().expect("an id").to_owned();
         let token = cluster.token("worker");
         for worker in workers {
             let address = cluster.address.clone();
-            cluster.add(worker, &["--join-addr", &address, "--join-token", &token]);
+            cluster.add(worker, &[&["--join-addr", &address, "--join-token", &token], flags].concat());
         }
         cluster.until("all nodes to be ready", || {
             cluster.list("node ls").iter().filter(|node| node["state"] == "ready").count() == 1 + workers.len()

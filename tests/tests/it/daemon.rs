@@ -100,6 +100,58 @@ fn a_daemon_ends_cleanly_and_its_socket_goes_with_it() {
 }
 
 #[test]
+fn a_manager_that_stops_ends_the_sessions_of_its_workers() {
+    let mut cluster = Cluster::start(Executor::Process, &["w1"]);
+    assert_eq!(cluster.end(MANAGER), Some(0));
+    // Otherwise it would wait for the next heartbeats, which find nobody.
+    cluster.until("the worker to be told", || cluster.log("w1").contains("this manager is stopping"));
+    assert!(!cluster.log(MANAGER).contains("did not end in time"), "{}", cluster.log(MANAGER));
+    cluster.resume(MANAGER);
+    cluster.until("the worker to be back", || cluster.log("w1").matches("session opened").count() == 2);
+}
+
+#[test]
+fn who_looks_for_a_fault_is_told_every_step_and_no_secret() {
+    const SECRET: &str = "a-word-that-nobody-may-read";
+    let mut cluster = Cluster::start_with(Executor::Process, &["w1"], &["--log-level", "debug"]);
+    cluster.create("web", &format!("--replicas 2 --env PASSWORD={SECRET}"));
+    cluster.settled("web", 2);
+    cluster.swarmctl("service create --name web --image x").refused(4, "web");
+    let token = cluster.token("worker");
+    cluster.end("w1");
+    cluster.until("the end of its session", || cluster.log(MANAGER).contains("a session broke"));
+    for (node, words) in [
+        (MANAGER, r#""message":"a turn""#),
+        (MANAGER, r#""message":"committed""#),
+        (MANAGER, r#""message":"a command was refused""#),
+        (MANAGER, r#""message":"a node joined""#),
+        (MANAGER, r#""message":"a session was opened""#),
+        (MANAGER, r#""message":"assignments are sent""#),
+        ("w1", r#""message":"assignments taken""#),
+        ("w1", r#""message":"a call of the executor""#),
+        ("w1", r#""state":"Running""#),
+        ("w1", r#""message":"reports were taken""#),
+    ] {
+        assert!(cluster.log(node).contains(words), "{node} does not say {words}: {}", cluster.log(node));
+    }
+    for node in [MANAGER, "w1"] {
+        for secret in [SECRET, &token, token.rsplit('-').next().expect("a secret")] {
+            assert!(!cluster.log(node).contains(secret), "{node} tells a secret");
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_has_nothing_to_say_says_little() {
+    let cluster = Cluster::start(Executor::Process, &["w1"]);
+    cluster.create("web", "--replicas 2");
+    cluster.settled("web", 2);
+    for node in [MANAGER, "w1"] {
+        assert!(cluster.log(node).lines().count() <= 6, "{node}: {}", cluster.log(node));
+    }
+}
+
+#[test]
 fn a_dead_daemons_socket_is_taken_over() {
     let mut cluster = Cluster::start(Executor::Process, &[]);
     cluster.kill(MANAGER);

@@ -16,6 +16,7 @@ mod journey;
 mod managers;
 mod process;
 mod refused_nodes;
+mod state_dirs;
 mod units;
 mod workloads;
 
@@ -47,6 +48,7 @@ on_both! {
     managers::a_manager_killed_in_a_burst_forgets_nothing_it_acknowledged
     managers::without_a_manager_tasks_go_on_but_are_not_restarted
     daemon::a_dev_cluster_leaves_nothing_behind
+    refused_nodes::a_worker_that_is_removed_while_it_works_stops_its_tasks
     workloads::a_task_is_running_when_it_is_healthy
     workloads::templates_are_expanded_on_the_node
 }

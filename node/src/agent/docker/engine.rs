@@ -60,6 +60,7 @@ impl Engine {
     /// Docker answers 500 to whatever it has no class for, such as a port in use, so 500 is a refusal like any other:
     /// a task that tried again for ever would never be placed elsewhere.
     pub(super) fn judge(&self, error: Error) -> ExecutorError {
+        tracing::debug!(status = status(&error), %error, "a call of the engine did not succeed");
         match error {
             Error::DockerResponseServerError { status_code: 502..=504, message } => {
                 ExecutorError::Temporary(message.trim().to_owned())

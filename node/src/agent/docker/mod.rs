@@ -135,10 +135,7 @@ impl DockerExecutor {
             return Ok(observed.status);
         }
         if observed.phase == Phase::Created {
-            let id = &observed.status.container_id;
-            let started = self.engine.client()?.start_container(id, None::<StartContainerOptions>).await;
-            started.map_err(|error| self.engine.judge(error))?;
-            observed = self.inspect(workload).await?.ok_or_else(gone)?;
+            observed = self.launch(workload, &observed.status.container_id).await?.ok_or_else(gone)?;
         }
         loop {
             match observed.phase {
@@ -151,6 +148,22 @@ impl DockerExecutor {
                 Phase::Created | Phase::Starting => news.next().await,
             }
             observed = self.inspect(workload).await?.ok_or_else(gone)?;
+        }
+    }
+
+    /// Starts a container and looks at it, whatever the engine answered: an error may come after the start, and a connection
+    /// may break that brought it. Only a container that was not started was refused.
+    async fn launch(&self, workload: &Workload, id: &str) -> Result<Option<Observed>, ExecutorError> {
+        let started = self.engine.client()?.start_container(id, None::<StartContainerOptions>).await;
+        let observed = self.inspect(workload).await?;
+        let is_through = observed.as_ref().is_some_and(|observed| observed.phase != Phase::Created);
+        match started {
+            Err(error) if !is_through => Err(self.engine.judge(error)),
+            Err(error) => {
+                tracing::warn!(task = %workload.task, %error, "the engine says that a start failed, but it did not");
+                Ok(observed)
+            }
+            Ok(()) => Ok(observed),
         }
     }
 

@@ -20,6 +20,7 @@ const STALL: Duration = Duration::from_secs(600);
 /// Temporary when the engine itself cannot.
 pub(super) async fn pull(engine: &Engine, image: &str, auth: Option<&RegistryAuth>) -> Result<(), ExecutorError> {
     let mut docker = engine.patient_client(STALL)?;
+    tracing::debug!(image, "pulling an image");
     if let Some(auth) = auth {
         // Not through bollard's credentials: it encodes them in the alphabet of base64 that engines do not read.
         let mut header = HeaderValue::from_str(&auth.0)

@@ -27,6 +27,9 @@ pub struct Seen {
     /// Whether reports are acknowledged.
     pub deaf: bool,
     pub other_cluster: bool,
+    /// Why the node's certificate opens no connection, and how often that was tried.
+    pub unfit: Option<&'static str>,
+    pub refused: u32,
     pub registrations: Vec<RegisterRequest>,
     pub heartbeats: Vec<Instant>,
     /// Every report request, in order, acknowledged or not.
@@ -98,16 +101,21 @@ impl Manager {
 impl Connect for Manager {
     async fn connect(&self, addr: &str) -> Result<Channel, ConnectError> {
         if self.seen.borrow().away {
-            return Err(format!("{addr} does not answer").into());
+            return Err(ConnectError::Failed(format!("{addr} does not answer").into()));
         }
+        if let Some(why) = self.change(|seen| seen.unfit.inspect(|_| seen.refused += 1)) {
+            return Err(ConnectError::Unfit { why: why.to_owned(), hint: "get another" });
+        }
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| ConnectError::Failed(error);
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        self.connections.send(Ok(far)).await?;
+        self.connections.send(Ok(far)).await.map_err(|error| failed(error.into()))?;
         let mut near = Some(near);
         let connector = tower::service_fn(move |_| {
             let near = near.take().map(TokioIo::new);
             async move { near.ok_or_else(|| std::io::Error::other("connected already")) }
         });
-        Ok(Endpoint::from_static("http://manager.invalid").connect_with_connector(connector).await?)
+        let channel = Endpoint::from_static("http://manager.invalid").connect_with_connector(connector).await;
+        channel.map_err(|error| failed(error.into()))
     }
 }
 

@@ -293,6 +293,22 @@ async fn without_a_manager_tasks_run_on_and_are_not_started_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_whose_certificate_opens_no_door_knocks_once_a_minute_and_works_on() {
+    let scene = Scene::assigned(vec![assignment(1, "web")]).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.manager.change(|seen| seen.unfit = Some("the certificate expired"));
+    scene.manager.go_away();
+    scene.manager.change(|seen| seen.away = false);
+    scene.manager.until("a first refusal", |seen| seen.refused == 1).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let refused = scene.manager.change(|seen| seen.refused);
+    assert!((10..=11).contains(&refused), "{refused} times in ten minutes");
+    assert!(scene.executor.is_running(id(1)));
+    scene.manager.change(|seen| seen.unfit = None);
+    scene.manager.registered(2).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn strays_are_removed_once_all_assignments_are_known() {
     let scene = Scene::start();
     scene.executor.plant(id(9));

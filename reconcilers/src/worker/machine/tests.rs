@@ -135,7 +135,6 @@ fn every_state_and_call_has_its_outcome() {
     let unknown = Outcome::Ended { container: container("c"), reason: None };
     let cases = [
         (TaskState::Preparing, fatal(Call::Prepare), TaskState::Rejected, "rejected", "no such thing"),
-        (TaskState::Starting, fatal(Call::Start), TaskState::Failed, "failed", "no such thing"),
         (TaskState::Running, exited(0), TaskState::Complete, "finished", ""),
         (TaskState::Running, exited(3), TaskState::Failed, "failed", "task: non-zero exit (3)"),
         (TaskState::Running, oom, TaskState::Failed, "failed", "task: non-zero exit (137): out of memory"),
@@ -223,6 +222,23 @@ fn a_task_that_cannot_be_watched_fails_only_once_its_container_has_stopped() {
 }
 
 #[test]
+fn a_task_whose_start_failed_has_failed_only_once_its_container_stands() {
+    for end in [None, Some(ContainerStatus { exit_code: Some(137), ..container("c") })] {
+        let mut machine = at(TaskState::Starting, ms(0));
+        machine.finished(Outcome::Failed(Call::Start, Failure::Fatal("port in use".into())), ms(10));
+        assert_eq!(drive(&mut machine, ms(10)), (vec![Call::Shutdown], vec![], None));
+        machine.finished(Outcome::Failed(Call::Shutdown, Failure::Temporary("engine away".into())), ms(20));
+        let (calls, reports, _) = drive(&mut machine, ms(20));
+        assert_eq!((calls, reports), (vec![], vec![]), "it may run: nobody puts another in its place yet");
+        assert_eq!(drive(&mut machine, ms(1020)).0, [Call::Shutdown]);
+        machine.finished(Outcome::Stopped(end), ms(1030));
+        let (calls, reports, wake_at) = drive(&mut machine, ms(1030));
+        assert_eq!((calls, wake_at), (vec![], None));
+        assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Failed, "port in use"));
+    }
+}
+
+#[test]
 fn a_task_that_cannot_be_watched_and_is_to_stop_has_just_stopped() {
     let mut machine = at(TaskState::Running, ms(0));
     machine.finished(Outcome::Failed(Call::Wait, Failure::Fatal("no such thing".into())), ms(10));
@@ -275,6 +291,10 @@ fn an_engine_that_stays_away_costs_the_task_its_place() {
             machine.finished(Outcome::Failed(call, Failure::Temporary("engine away".into())), now);
             now = now + Duration::from_secs(pause_s);
             drive(&mut machine, now);
+        }
+        if call == Call::Start {
+            assert_eq!(machine.status().state(), reached, "a start may have been heard");
+            machine.finished(Outcome::Stopped(None), now);
         }
         let status = machine.status();
         assert_eq!((status.state(), status.error.as_str()), (ends, "engine away"));
