@@ -37,7 +37,9 @@ pub struct Core {
 /// # Errors
 /// When the log cannot be used.
 pub fn start(state_dir: &StateDir, node: NodeId) -> Result<Core, Failure> {
-    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&state_dir.make_log()?)?);
+    let log = state_dir.make_log()?;
+    RocksStore::verify(&log)?;
+    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&log)?);
     let mut loaded = store.load()?;
     if loaded.membership.is_none() {
         Consensus::bootstrap(&*store, raft_id(node))?;

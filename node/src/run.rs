@@ -41,10 +41,17 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     // Whatever the flags alone can get wrong comes before the first file is made.
     let hostname = hostname(&args)?;
     let executor = executor(&args)?;
-    let token = join_token(&args)?;
+    let mut token = join_token(&args);
+    if !args.state_dir.exists() {
+        token = Ok(token?);
+    }
     let state_dir = StateDir::open(&args.state_dir)?;
     let certificates = CertificateStore::new(state_dir.path());
     let standing = Standing::of(state_dir.path(), clock::now())?;
+    let token = match standing {
+        Standing::Manager | Standing::Worker => token.ok().flatten(),
+        Standing::Free | Standing::Left(_) => token?,
+    };
     let worker = match standing {
         Standing::Manager => {
             if args.join_addr.is_some() {
@@ -60,7 +67,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
             if let (Standing::Left(left), None) = (standing, &args.join_addr) {
                 return Err(left.refuse(state_dir.path()));
             }
-            require_working(executor.as_ref()).await?;
+            let working = shutdown.run_until_cancelled(require_working(executor.as_ref()));
+            let Some(working) = working.await else { return Ok(()) };
+            working?;
             args.join_addr.is_some()
         }
     };
@@ -70,7 +79,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
 
 /// The join token on the command line. The refusal of a malformed one does not repeat it.
 fn join_token(args: &RunArgs) -> Result<Option<JoinToken>, Failure> {
-    let parsed = args.join_token.as_ref().map(|token| JoinToken::from_str(&token.0)).transpose();
+    // An empty variable in the environment is one that is not set.
+    let given = args.join_token.as_ref().filter(|token| !token.0.is_empty());
+    let parsed = given.map(|token| JoinToken::from_str(&token.0)).transpose();
     parsed.map_err(|error| {
         let hint = error.hint();
         Failure::new(error, hint).with_code(code::USAGE)
@@ -125,7 +136,10 @@ impl Node {
                     Failure::new("a join token is needed to join a cluster", hint).with_code(code::USAGE)
                 })?;
                 let patience = Patience::OF_A_JOINER;
-                membership::join(&self.certificates, &managers.first, &token, &self.hostname, patience).await?
+                let joining = membership::join(&self.certificates, &managers.first, &token, &self.hostname, patience);
+                // What was begun is gone on with at the next start.
+                let Some(joined) = self.shutdown.run_until_cancelled(joining).await else { return Ok(()) };
+                joined?
             }
             Err(error) => return Err(error.into()),
         };

@@ -36,7 +36,8 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     }
 }
 
-/// A service that did not change itself has as many filled places as it wants, until one of them is not filled any more.
+/// A service that did not change itself has as many filled places as it wants, until one of them is not filled any more. One
+/// that was given up is looked at in vain.
 fn is_emptied(cluster: &Cluster, service: ServiceId, instance: Instance) -> bool {
     let service = cluster.services.get(service).filter(|service| !service.spec.is_global());
     service.is_some_and(|service| !is_filled(cluster, service, &slots::at(cluster, service.id, instance)))

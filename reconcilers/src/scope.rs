@@ -7,7 +7,7 @@ use projections::{Cluster, Instance, Task, Touched};
 
 use crate::slots;
 
-/// Services and nodes to look at.
+/// Services, places in services, and nodes to look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     /// Services of which any task may not be as it should, also ones that are gone and have tasks left.

@@ -96,7 +96,7 @@ fn pass(
 fn forget_wakes(scope: &Scope, touched: &Touched, settled: &mut Settled) {
     let nodes = scope.overdue.iter().map(|node| Subject::Node(*node));
     let services = scope.services.iter().map(|service| Subject::Service(*service));
-    let places = touched.places.iter().map(|(service, instance)| Subject::Place(*service, *instance));
+    let places = scope.places.union(&touched.places).map(|(service, instance)| Subject::Place(*service, *instance));
     for subject in nodes.chain(services).chain(places) {
         settled.wakes.insert(subject, None);
     }

@@ -10,8 +10,9 @@ use events::{
     Availability, DesiredCause, FailureAction, Kind, RollbackStarted, ServiceSpecUpdated, SpecChange, TaskCause,
     TaskState, Timestamp, UpdateCompleted, UpdateOrder, UpdatePaused, UpdateStarted,
 };
-use projections::{Cluster, Instance, Service, Task, Update};
+use projections::{Cluster, Instance, Node, Service, Task, Update};
 
+use crate::global;
 use crate::schedule::filters::meets_constraints;
 use crate::slots::{self, NewTask, Slot};
 use crate::{Correction, Ctx, Scope, Subject};
@@ -100,7 +101,7 @@ fn progress<'a>(
 ) -> Progress<'a> {
     let Some((newest, older)) = slot.split_last() else { return Progress::Done };
     if templates.is_out_of_date(cluster, newest) {
-        return if takes_change(cluster, newest) { Progress::OutOfDate } else { Progress::Done };
+        return if takes_change(cluster, service, newest) { Progress::OutOfDate } else { Progress::Done };
     }
     let older: Vec<&Task> = older.iter().copied().filter(|task| task.is_live()).collect();
     if !newest.is_live() {
@@ -127,12 +128,12 @@ fn made_by_rollout(service: &Service, task: &Task) -> bool {
     began.is_some_and(|began| task.created_at >= began) && task.cause == TaskCause::Update
 }
 
-/// A node that takes no tasks, or is about to lose its own, keeps the task of a global service as it is.
-fn takes_change(cluster: &Cluster, task: &Task) -> bool {
-    let node = task.node.filter(|_| task.bound).map(|node| cluster.nodes.get(node));
-    node.is_none_or(|node| {
-        node.is_some_and(|node| node.spec.availability() == Availability::Active && !node.must_be_left())
-    })
+/// A node that takes no tasks, or does not suit a global service, or not any more, gets no new one: what is there stops by
+/// itself. One that suits again gets its task without a rollout.
+fn takes_change(cluster: &Cluster, service: &Service, task: &Task) -> bool {
+    let Some(node) = task.node.filter(|_| task.bound) else { return true };
+    let suits = |node: &Node| node.spec.availability() == Availability::Active && global::suits(service, node);
+    task.desired_cause != Some(DesiredCause::NodeUnfit) && cluster.nodes.get(node).is_some_and(suits)
 }
 
 fn replace(

@@ -10,10 +10,10 @@ use std::time::Duration;
 use commands::{Actor, Command, InitialiseCluster, SecretText};
 use events::service_spec::Mode;
 use events::{
-    Annotations, Availability, ClusterId, ClusterSpec, ContainerSpec, ContainerStatus, Event, FailureAction, Frame,
-    FrameHeader, GlobalMode, Id, IdGenerator, Kind, NodeDescription, NodeId, NodeSpec, Placement, ReplicatedMode,
-    Resources, RestartCondition, RestartPolicy, Role, ServiceId, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState,
-    TaskStatus, Timestamp, UpdateConfig, UpdateOrder, codec,
+    Annotations, Availability, ClusterId, ClusterSpec, ContainerSpec, ContainerStatus, EndpointSpec, Event,
+    FailureAction, Frame, FrameHeader, GlobalMode, Id, IdGenerator, Kind, NodeDescription, NodeId, NodeSpec, Placement,
+    PortConfig, PublishMode, ReplicatedMode, Resources, RestartCondition, RestartPolicy, Role, ServiceId, ServiceSpec,
+    SessionId, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp, UpdateConfig, UpdateOrder, codec,
 };
 use projections::{Cluster, Stamp, Touched, check, snapshot};
 use proptest::prelude::*;
@@ -53,6 +53,10 @@ struct Shape {
     parallelism: u64,
     start_first: bool,
     on_failure: FailureAction,
+    update_delay_secs: u64,
+    monitor_secs: u64,
+    port: Option<u32>,
+    max_replicas: u64,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -60,11 +64,15 @@ fn shape() -> impl Strategy<Value = Shape> {
         prop_oneof![Just(RestartCondition::Any), Just(RestartCondition::OnFailure), Just(RestartCondition::None)];
     let actions = prop_oneof![Just(FailureAction::Pause), Just(FailureAction::Continue), Just(FailureAction::Rollback)];
     let what = (prop::option::weighted(0.8, 0..6_u64), 0..3_u8, 0..3_u8, prop::option::weighted(0.3, 0..2_u8));
-    (what, (conditions, 0..7_u64, 0..3_u64), (0..3_u64, any::<bool>(), actions)).prop_map(
+    let restart = (conditions, 0..7_u64, 0..3_u64);
+    let update = (0..3_u64, any::<bool>(), actions, 0..8_u64, 0..8_u64);
+    let place = (prop::option::weighted(0.2, 8080..8082_u32), prop_oneof![4 => Just(0), 1 => 1..3_u64]);
+    (what, restart, update, place).prop_map(
         |(
             (replicas, image, memory, zone),
             (condition, delay_secs, attempts),
-            (parallelism, start_first, on_failure),
+            (parallelism, start_first, on_failure, update_delay_secs, monitor_secs),
+            (port, max_replicas),
         )| {
             Shape {
                 replicas,
@@ -77,6 +85,10 @@ fn shape() -> impl Strategy<Value = Shape> {
                 parallelism,
                 start_first,
                 on_failure,
+                update_delay_secs,
+                monitor_secs,
+                port,
+                max_replicas,
             }
         },
     )
@@ -404,7 +416,7 @@ impl Shape {
         let mut task = TaskSpec {
             container: Some(container),
             restart: Some(restart),
-            placement: Some(Placement { constraints, ..Placement::default() }),
+            placement: Some(Placement { constraints, max_replicas: self.max_replicas, ..Placement::default() }),
             ..TaskSpec::default()
         };
         let reservations = Resources { memory_bytes: u64::from(self.memory) << 30, ..Resources::default() };
@@ -414,13 +426,22 @@ impl Shape {
             parallelism: Some(self.parallelism),
             failure_action: self.on_failure.into(),
             order: order.into(),
+            delay_ns: self.update_delay_secs * 1_000_000_000,
+            monitor_ns: Some(self.monitor_secs * 1_000_000_000),
             ..UpdateConfig::default()
         };
         let mode = match self.replicas {
             Some(replicas) => Mode::Replicated(ReplicatedMode { replicas }),
             None => Mode::Global(GlobalMode {}),
         };
+        let port = |published_port| PortConfig {
+            target_port: 80,
+            published_port,
+            publish_mode: PublishMode::Host.into(),
+            ..PortConfig::default()
+        };
         ServiceSpec {
+            endpoint: Some(EndpointSpec { ports: self.port.map(port).into_iter().collect() }),
             annotations: Some(Annotations { name: name.to_owned(), ..Annotations::default() }),
             task: Some(task),
             mode: Some(mode),

@@ -11,7 +11,8 @@ use super::Invalid;
 /// # Errors
 /// When no container can be called so.
 pub fn hostname(text: &str) -> Result<String, Invalid> {
-    if text.is_empty() || is_container_hostname(text) {
+    // The manager judges a template, and what becomes of it.
+    if text.is_empty() || text.contains("{{") || is_container_hostname(text) {
         return Ok(text.to_owned());
     }
     Err(Invalid::new(format!("\"{text}\" is not a host name"), CONTAINER_HOSTNAME_HINT))

@@ -90,7 +90,7 @@ type Place = (u64, Option<NodeId>);
 /// Judges a service by its tasks, dead ones included.
 pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     let name = service.spec.name();
-    if let Some(why) = failure(service, tasks, goal) {
+    if let Some(why) = stopped_update(service, tasks, goal) {
         return Verdict::Failed(why);
     }
     let counts = |task: &&&TaskView| goal == Goal::Count || is_current(service, task);
@@ -108,17 +108,16 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     let headline = format!("{name}: {settled} of {desired} tasks running{doing}");
     let mut shown = wanted.clone();
     shown.extend(abandoned(service, tasks).take(desired.saturating_sub(wanted.len())));
-    let picture = Picture { headline, tasks: lines(shown, tasks) };
+    let picture = Picture { headline, tasks: lines(service, shown, tasks) };
     let surplus = wanted.len() > desired;
     if settled >= desired && stale == 0 && !surplus && !rolling {
-        Verdict::Converged(picture)
-    } else {
-        Verdict::Underway(picture)
+        return Verdict::Converged(picture);
     }
+    given_up(service, tasks).map_or(Verdict::Underway(picture), Verdict::Failed)
 }
 
-/// Why the service will not get there by itself, if so.
-fn failure(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<String> {
+/// Why the service's update goes no further, if so.
+fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<String> {
     let name = service.spec.name();
     let update = service.update.as_ref().filter(|_| goal != Goal::Count);
     let what = match update.map(|update| update.state()) {
@@ -128,12 +127,34 @@ fn failure(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<Stri
         Some(UpdateState::Updating | UpdateState::Completed | UpdateState::RollbackStarted) | None => None,
     };
     let because = update.map_or("", |update| update.message.as_str());
-    if let Some(what) = what {
-        return Some(if because.is_empty() { format!("{name}: {what}") } else { format!("{name}: {what}: {because}") });
-    }
+    let culprit = tasks.iter().find(|task| because.contains(&task.id.to_string()));
+    let words = [name.to_owned(), what?.to_owned(), because.to_owned(), culprit.map_or_else(String::new, why)];
+    Some(words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(": "))
+}
+
+/// Which task is missing for good, and why, if any is.
+fn given_up(service: &ServiceView, tasks: &[TaskView]) -> Option<String> {
+    let lost = abandoned(service, tasks).find(|task| is_given_up(service, task, tasks))?;
     let never = service.spec.template().restart_policy().condition == RestartCondition::None;
-    let lost = abandoned(service, tasks).find(|_| never);
-    lost.map(|task| format!("{} ended and is never restarted: {}", task::place(task, false), task::trouble(task)))
+    let what = if never { "is never restarted" } else { "is not restarted again" };
+    Some(format!("{} ended and {what}: {}", task::place(lost, false), why(lost)))
+}
+
+/// What ended is told to stop in the same moment in which its successor is made, if its policy allows one. A global service
+/// may still get one when its node changes.
+fn is_given_up(service: &ServiceView, task: &TaskView, tasks: &[TaskView]) -> bool {
+    let never = service.spec.template().restart_policy().condition == RestartCondition::None;
+    // A successor that failed early, too, is kept until its start was due.
+    let is_replaced = tasks.iter().any(|other| other.replaces == Some(task.id));
+    never || (task.desired() == TaskState::Shutdown && !is_replaced && !service.spec.is_global())
+}
+
+/// Why a task ended.
+fn why(task: &TaskView) -> String {
+    match task.status.state() {
+        TaskState::Complete => "it ended by itself, with exit code 0".to_owned(),
+        _ => task::trouble(task).to_owned(),
+    }
 }
 
 /// Places whose task has done its work and gets no successor.
@@ -145,13 +166,20 @@ fn finished(service: &ServiceView, tasks: &[TaskView]) -> BTreeSet<Place> {
     done.map(place).collect()
 }
 
-/// Tasks that came to grief and have no successor.
+/// Tasks that should not have ended and have no successor.
 fn abandoned<'a>(service: &'a ServiceView, tasks: &'a [TaskView]) -> impl Iterator<Item = &'a TaskView> {
-    tasks.iter().filter(|task| is_bad(task) && is_current(service, task) && !has_successor(task, tasks))
+    let ended = move |task: &&TaskView| is_bad(service, task) && is_current(service, task);
+    tasks.iter().filter(ended).filter(|task| !has_successor(task, tasks))
 }
 
-fn is_bad(task: &TaskView) -> bool {
-    matches!(task.status.state(), TaskState::Failed | TaskState::Rejected)
+/// Whether the task ended as it should not: a service that always restarts its tasks wants them to run for ever.
+fn is_bad(service: &ServiceView, task: &TaskView) -> bool {
+    let for_ever = service.spec.template().restart_policy().condition == RestartCondition::Any;
+    match task.status.state() {
+        TaskState::Failed | TaskState::Rejected => true,
+        TaskState::Complete => for_ever,
+        _ => false,
+    }
 }
 
 fn has_successor(task: &TaskView, tasks: &[TaskView]) -> bool {
@@ -182,22 +210,22 @@ fn is_rolling(state: UpdateState) -> bool {
     }
 }
 
-fn lines(mut shown: Vec<&TaskView>, tasks: &[TaskView]) -> Vec<TaskLine> {
+fn lines(service: &ServiceView, mut shown: Vec<&TaskView>, tasks: &[TaskView]) -> Vec<TaskLine> {
     shown.sort_by_key(|task| (place(task), task.meta.created_at, task.id));
-    shown.into_iter().map(|task| line(task, tasks)).collect()
+    shown.into_iter().map(|task| line(service, task, tasks)).collect()
 }
 
 /// A task with its own trouble, or, until it runs, with what went wrong with the one that it replaces.
-fn line(task: &TaskView, tasks: &[TaskView]) -> TaskLine {
+fn line(service: &ServiceView, task: &TaskView, tasks: &[TaskView]) -> TaskLine {
     let trouble = task::trouble(task);
-    let before = tasks.iter().find(|other| task.replaces == Some(other.id) && is_bad(other));
+    let before = tasks.iter().find(|other| task.replaces == Some(other.id) && is_bad(service, other));
     let before = before.filter(|_| trouble.is_empty() && task.status.state() < TaskState::Running);
     let about = before.unwrap_or(task);
     TaskLine {
         place: task::place(task, false),
         state: task.status.state(),
         node: task::node(task, false),
-        trouble: task::trouble(about).to_owned(),
+        trouble: why(about),
         attempt: before.map(|before| before.status.state()),
         since: about.status.at.unwrap_or(about.meta.updated_at),
     }
@@ -259,9 +287,13 @@ mod tests {
     #[test]
     fn a_place_that_is_given_up_is_shown_while_tasks_are_missing() {
         let mut service = samples::service();
-        let tasks = [running(1), samples::tasks().remove(2)];
+        let mut tasks = [running(1), samples::tasks().remove(2)];
+        tasks[1].desired = TaskState::Running.into();
         let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("a task is missing") };
         assert_eq!(picture.tasks[1].detail(), "failed on worker-2: exit status 1");
+        tasks[1].desired = TaskState::Shutdown.into();
+        let Verdict::Failed(why) = judge(&service, &tasks, Goal::Count) else { panic!("it has no more attempts") };
+        assert_eq!(why, "web.2 ended and is not restarted again: exit status 1");
         service.desired_tasks = 1;
         let Verdict::Converged(picture) = judge(&service, &tasks, Goal::Count) else { panic!("one is enough") };
         assert_eq!(picture.trouble(), None);
@@ -294,11 +326,30 @@ mod tests {
             service.update = update(state);
             let Verdict::Failed(why) = judge(&service, &[], Goal::Spec) else { panic!("{state:?} is an end") };
             assert!(why.ends_with(": why"), "{why}");
+            let mut culprit = samples::tasks().remove(2);
+            service.update.as_mut().expect("it was set").message = format!("failure of task {}", culprit.id);
+            culprit.status.error = "no such image".to_owned();
+            let Verdict::Failed(why) = judge(&service, &[culprit], Goal::Spec) else { panic!("{state:?} is an end") };
+            assert!(why.ends_with(": no such image"), "{why}");
             assert!(
                 !matches!(judge(&service, &[], Goal::Count), Verdict::Failed(_)),
                 "{state:?} is no concern of a scaling"
             );
         }
+    }
+
+    #[test]
+    fn a_task_that_ends_by_itself_but_should_not_is_a_trouble() {
+        let service = samples::service();
+        let (mut tasks, code) = (samples::tasks(), "it ended by itself, with exit code 0");
+        tasks[1].waiting = None;
+        tasks[1].replaces = Some(tasks[2].id);
+        tasks[1].status.state = TaskState::Ready.into();
+        tasks[2].status.state = TaskState::Complete.into();
+        tasks[2].status.error.clear();
+        let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("it is started again") };
+        assert_eq!(picture.trouble(), Some(format!("web.2: {code}")));
+        assert_eq!(picture.tasks[1].detail(), format!("ready: last attempt complete: {code}"));
     }
 
     #[test]

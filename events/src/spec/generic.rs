@@ -41,6 +41,7 @@ pub fn parse(text: &str) -> Result<Vec<GenericResource>, GenericError> {
             Ok(0) => return Err(error("offers nothing")),
             Ok(_) if known => return Err(error("is given twice")),
             Ok(amount) => resource.amount = amount,
+            Err(_) if value.parse::<i128>().is_ok() => return Err(error("has a number that is no amount")),
             Err(_) if resource.amount > 0 || resource.names.iter().any(|name| name == value) => {
                 return Err(error("is given twice"));
             }
@@ -115,7 +116,17 @@ mod tests {
 
     #[test]
     fn malformed_lists_are_refused() {
-        for text in ["gpu", "gpu=", "=1", "gpu=0", "gpu=1,gpu=2", "gpu=a,gpu=a", "gpu=1,gpu=a"] {
+        for text in [
+            "gpu",
+            "gpu=",
+            "=1",
+            "gpu=0",
+            "gpu=-1",
+            "gpu=18446744073709551616",
+            "gpu=1,gpu=2",
+            "gpu=a,gpu=a",
+            "gpu=1,gpu=a",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

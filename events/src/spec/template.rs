@@ -9,17 +9,24 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use gotmpl::{MissingKey, Template, Value};
 
 use crate::{ContainerSpec, NodeId, Platform, ServiceId, ServiceSpec, TaskId};
 
-/// Longest template, and longest text that one function of a template takes or that a template makes, in bytes. Without
-/// these bounds a short template could ask for more memory than there is: quoting doubles, and widths of `printf` repeat.
+/// Longest template, and all templates of a container together, in bytes.
 const TEMPLATE_BYTES_MAX: usize = 4 * 1024;
+const TEMPLATES_BYTES_MAX: usize = 64 * 1024;
+/// Longest text that one function of a template takes or makes, and that a template makes, in bytes. Without a bound a short
+/// template could ask for more memory than there is: quoting doubles, and `printf` repeats as often as it is told.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Most that all functions of a container's templates take and make together, in bytes. A manager tries templates in its turn.
+const WORK_BYTES_MAX: usize = 1024 * 1024;
+/// What each call of a function counts for, whatever it takes and makes.
+const CALL_BYTES: usize = 64;
 /// Most rounds of all loops of a template together. Only labels are worth a loop.
-const ROUNDS_MAX: u64 = 256;
+const ROUNDS_MAX: u64 = 64;
 /// Functions whose result may be longer than what they are given.
 const GROWING: [&str; 6] = ["print", "println", "printf", "html", "js", "urlquery"];
 
@@ -49,13 +56,15 @@ pub struct TemplateScope<'a> {
 pub struct TemplateError {
     /// Where it stands: "the hostname".
     pub place: String,
-    /// What is wrong with it, in the words of the template engine.
+    /// What is wrong with it, in the words of the template engine. They may repeat a part of it, which may be a secret: only
+    /// for whoever wrote it.
     pub reason: String,
 }
 
+/// Says nothing of the template itself.
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the template in {} cannot be expanded: {}", self.place, self.reason)
+        write!(f, "the template in {} cannot be expanded", self.place)
     }
 }
 
@@ -77,12 +86,13 @@ pub fn expand<'a>(
     container: &'a ContainerSpec,
     scope: &TemplateScope<'_>,
 ) -> Result<Cow<'a, ContainerSpec>, TemplateError> {
-    let (mut expanded, data) = (container.clone(), scope.data());
-    let mut found = false;
+    let (mut expanded, engine) = (container.clone(), Engine::new(scope));
+    let (mut found, mut bytes) = (false, 0);
     visit(&mut expanded, &mut |place, text| {
         if is_template(text) {
             found = true;
-            *text = expand_text(text, &data).map_err(|reason| TemplateError { place: place.to_string(), reason })?;
+            bytes += text.len();
+            *text = engine.expand(text, bytes).map_err(|reason| TemplateError { place: place.to_string(), reason })?;
         }
         Ok(())
     })?;
@@ -156,25 +166,67 @@ fn map<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::from_entries(fields.map(|(name, value)| (name.to_owned(), value)))
 }
 
-/// One template, expanded.
-fn expand_text(source: &str, data: &Value) -> Result<String, String> {
-    if source.len() > TEMPLATE_BYTES_MAX {
-        return Err(format!("it has {} bytes, and may have {TEMPLATE_BYTES_MAX}", source.len()));
-    }
-    if let Some(word) = calls_templates(source) {
-        return Err(format!("{{{{{word}}}}} is not for specs"));
-    }
-    let mut template = Template::new("").missing_key(MissingKey::Error).max_range_iters(ROUNDS_MAX);
-    template = template.func("join", |args| bounded(args).and_then(|()| join(args)));
-    template = template.func("index", index);
-    for name in GROWING {
-        template = template.func(name, move |args| bounded(args).and_then(|()| builtin(name, args)));
-    }
-    let template = template.parse(source).map_err(|error| error.to_string())?;
-    let mut out = Bounded(String::new());
-    template.execute_fmt(&mut out, data).map_err(|error| error.to_string())?;
-    Ok(out.0)
+/// Expands the templates of one container, within bounds.
+struct Engine {
+    data: Value,
+    /// What functions may still take and make.
+    work: Arc<AtomicUsize>,
 }
+
+impl Engine {
+    fn new(scope: &TemplateScope<'_>) -> Self {
+        Self { data: scope.data(), work: Arc::new(AtomicUsize::new(WORK_BYTES_MAX)) }
+    }
+
+    /// One template, the last of so many bytes of templates.
+    fn expand(&self, source: &str, bytes: usize) -> Result<String, String> {
+        if source.len() > TEMPLATE_BYTES_MAX {
+            return Err(format!("it has {} bytes, and may have {TEMPLATE_BYTES_MAX}", source.len()));
+        }
+        if bytes > TEMPLATES_BYTES_MAX {
+            return Err(format!("the templates have more than {TEMPLATES_BYTES_MAX} bytes together"));
+        }
+        if let Some(word) = calls_templates(source) {
+            return Err(format!("{{{{{word}}}}} is not for specs"));
+        }
+        let mut template = Template::new("").missing_key(MissingKey::Error).max_range_iters(ROUNDS_MAX);
+        template = template.func("index", index);
+        for (name, function) in
+            [("join", join as Function)].into_iter().chain(GROWING.map(|name| (name, builtin as Function)))
+        {
+            let work = Arc::clone(&self.work);
+            template = template.func(name, move |args| bounded(&work, args, |args| function(name, args)));
+        }
+        let template = template.parse(source).map_err(|error| error.to_string())?;
+        let mut out = Bounded(String::new());
+        template.execute_fmt(&mut out, &self.data).map_err(|error| error.to_string())?;
+        Ok(out.0)
+    }
+}
+
+/// Calls a function on what is not too long, and gives its result if that is not too long either.
+fn bounded(
+    work: &AtomicUsize,
+    args: &[Value],
+    call: impl FnOnce(&[Value]) -> gotmpl::Result<String>,
+) -> gotmpl::Result<Value> {
+    let mut taken = Bounded(String::new());
+    let fits = args.iter().all(|arg| write!(taken, "{arg}").is_ok());
+    let made = if fits { call(args)? } else { return Err(too_much()) };
+    let used = CALL_BYTES + taken.0.len() + made.len();
+    let spend = |left: usize| left.checked_sub(used).filter(|_| made.len() <= TEXT_BYTES_MAX);
+    match work.fetch_update(Relaxed, Relaxed, spend) {
+        Ok(_) => Ok(Value::String(made.into())),
+        Err(_) => Err(too_much()),
+    }
+}
+
+fn too_much() -> gotmpl::TemplateError {
+    gotmpl::TemplateError::Exec("it asks for too much text".to_owned())
+}
+
+/// A function that makes text.
+type Function = fn(&'static str, &[Value]) -> gotmpl::Result<String>;
 
 /// Templates that call templates could branch without end.
 fn calls_templates(source: &str) -> Option<&'static str> {
@@ -182,30 +234,32 @@ fn calls_templates(source: &str) -> Option<&'static str> {
     actions.find_map(|action| ["template", "block", "define"].into_iter().find(|word| action.starts_with(word)))
 }
 
-fn bounded(args: &[Value]) -> gotmpl::Result<()> {
-    let mut room = Bounded(String::new());
-    let fits = args.iter().all(|arg| write!(room, "{arg}").is_ok());
-    if fits { Ok(()) } else { Err(gotmpl::TemplateError::Exec(format!("a text exceeds {TEXT_BYTES_MAX} bytes"))) }
-}
-
 /// A function of the engine's own; they can be reached through templates only.
-fn builtin(name: &str, args: &[Value]) -> gotmpl::Result<Value> {
+fn builtin(name: &'static str, args: &[Value]) -> gotmpl::Result<String> {
     let mut call = format!("{{{{{name}");
     for position in 0..args.len() {
         call += &format!(" (index . {position})");
     }
     call += "}}";
-    let text = Template::new("").parse(&call)?.execute_to_string(&Value::List(args.into()))?;
-    Ok(Value::String(text.into()))
+    let mut text = Bounded(String::new());
+    Template::new("").parse(&call)?.execute_fmt(&mut text, &Value::List(args.into()))?;
+    Ok(text.0)
 }
 
 /// SwarmKit's own function: the first argument between the others.
-fn join(args: &[Value]) -> gotmpl::Result<Value> {
-    let texts: Vec<String> = args.iter().map(ToString::to_string).collect();
-    match texts.split_first() {
-        Some((separator, texts)) => Ok(Value::String(texts.join(separator).into())),
-        None => Err(gotmpl::TemplateError::Exec("join needs a separator".to_owned())),
+fn join(_: &'static str, args: &[Value]) -> gotmpl::Result<String> {
+    let Some((separator, texts)) = args.split_first() else {
+        return Err(gotmpl::TemplateError::Exec("join needs a separator".to_owned()));
+    };
+    if let Some(odd) = args.iter().find(|arg| arg.as_str().is_none()) {
+        return Err(gotmpl::TemplateError::Exec(format!("join takes texts, not a {}", odd.type_name())));
     }
+    let mut joined = Bounded(String::new());
+    for (position, text) in texts.iter().enumerate() {
+        let written = if position > 0 { write!(joined, "{separator}{text}") } else { write!(joined, "{text}") };
+        written.map_err(|_| too_much())?;
+    }
+    Ok(joined.0)
 }
 
 /// Go's `index`: a label that is not there is empty, since labels are texts.
@@ -259,7 +313,7 @@ mod tests {
 
     fn hostname(template: &str) -> Result<String, String> {
         let container = ContainerSpec { hostname: template.to_owned(), ..Default::default() };
-        expanded(&container).map(|container| container.hostname).map_err(|error| error.to_string())
+        expanded(&container).map(|container| container.hostname).map_err(|error| error.reason)
     }
 
     #[test]
@@ -293,14 +347,21 @@ mod tests {
             ("{{.Service.Labels.none}}", "map has no entry for key: none"),
             ("{{frob 1}}", "frob"),
             ("{{.Task.Slot", "unclosed"),
+            (r#"{{join .Service.Labels ","}}"#, "join takes texts"),
             (r#"{{template "x"}}"#, "not for specs"),
             ("{{- define \"x\"}}{{end}}", "not for specs"),
         ];
         for (template, words) in table {
             let error = hostname(template).expect_err(template);
-            assert!(error.starts_with("the template in the hostname cannot be expanded: "), "{error}");
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_shows_the_template_only_to_whoever_asks_for_the_reason() {
+        let container = ContainerSpec { env: vec![r#"A={{.a (b "hunter2"}}"#.to_owned()], ..Default::default() };
+        let error = expanded(&container).expect_err("this is no template");
+        assert_eq!(error.to_string(), "the template in the environment variable A cannot be expanded");
     }
 
     #[test]
@@ -310,9 +371,23 @@ mod tests {
         let wide = r#"{{printf "%60000d" 1}}"#.repeat(2);
         let looping = "{{range 1000000}}x{{end}}".to_owned();
         let long = "{{1}}".repeat(TEMPLATE_BYTES_MAX);
-        for template in [doubling, quoting, wide, looping, long] {
+        let unseen = r#"{{$x := printf "%60000d%60000d" 1 1}}"#.to_owned();
+        let joined = format!(r#"{{{{$x := join "{}" {}}}}}"#, "s".repeat(2_000), "\"\" ".repeat(600));
+        for template in [doubling, quoting, wide, looping, long, unseen, joined] {
             hostname(&template).expect_err(&template[..20]);
         }
+    }
+
+    #[test]
+    fn many_templates_together_have_bounds_too() {
+        let of = |template: &str, count: usize| {
+            let env = (0..count).map(|number| format!("A{number}={template}")).collect();
+            expanded(&ContainerSpec { env, ..Default::default() })
+        };
+        assert!(of("{{.Task.Slot}}", 1_000).is_ok());
+        assert!(of(r#"{{printf "%09s" .Task.Slot}}"#, 1_000).is_ok());
+        assert!(of("{{.Task.Slot}}", 10_000).is_err(), "too many bytes of templates");
+        assert!(of(r#"{{$x := printf "%60000d" 1}}"#, 100).is_err(), "too much work");
     }
 
     #[test]

@@ -133,12 +133,12 @@ pub(super) async fn hold(config: &Config, connector: &dyn Connect, site: &Site, 
             pause = REMOVED_PAUSE;
             let hint = "to join again, stop swarmd, empty its state directory and start it with a join token";
             tracing::error!(hint, "this node was removed from the cluster: its tasks are stopped and removed");
-        }
-        if let Ended::Connect(ConnectError::Unfit { why, hint }) = &ended {
+        } else if let Ended::Connect(ConnectError::Unfit { why, hint }) = &ended {
             pause = UNFIT_PAUSE;
             tracing::error!(hint, "no manager lets this node in: {why}; its tasks go on");
+        } else {
+            tracing::warn!(manager, pause_ms = pause.as_millis(), "no session: {ended}");
         }
-        tracing::warn!(manager, pause_ms = pause.as_millis(), "no session: {ended}");
         tokio::time::sleep(pause).await;
     }
 }

@@ -193,7 +193,9 @@ async fn attempt(executor: &dyn Executor, call: Call, workload: Workload) -> Res
         Call::Prepare => Outcome::Prepared(executor.prepare(&expanded(executor, workload).await?).await?),
         Call::Start => Outcome::Started(executor.start(&expanded(executor, workload).await?).await?),
         Call::Wait => {
-            let exit = executor.wait(&expanded(executor, workload).await?).await?;
+            // Whatever it was made with, it runs: a template that does not expand any more is no reason to lose sight of it.
+            let workload = expanded(executor, workload.clone()).await.unwrap_or(workload);
+            let exit = executor.wait(&workload).await?;
             Outcome::Ended { container: exit.container, reason: exit.reason }
         }
         Call::Shutdown => Outcome::Stopped(executor.shutdown(&workload).await?),
@@ -209,7 +211,8 @@ async fn expanded(executor: &dyn Executor, workload: Workload) -> Result<Workloa
     if !template::has_templates(workload.container()) {
         return Ok(workload);
     }
-    let platform = executor.describe().await?.platform.unwrap_or_default();
+    let described = executor.describe().await.map_err(|error| ExecutorError::Temporary(error.to_string()))?;
+    let platform = described.platform.unwrap_or_default();
     workload.expanded(&platform).map_err(|error| ExecutorError::Fatal(error.to_string()))
 }
 

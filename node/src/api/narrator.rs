@@ -1,9 +1,10 @@
 //! Reads history and tells it: which events a client asked for, and what the objects in them are or were called.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use commands::Rejection;
-use events::{ActorKind, Cause, CommandRecord, Event, Frame, FrameHeader, Timestamp, codec};
+use events::{ActorKind, Cause, CommandRecord, Event, Frame, FrameHeader, Kind, Timestamp, codec};
 use projections::Cluster;
 use projections::views::history::{Bearer, Names, Story};
 use projections::views::overview::{ReferenceError, resolve_node, resolve_service, resolve_task};
@@ -45,11 +46,13 @@ impl Narrator {
             Some(reference) => Some(object(&history, cluster, reference)?),
             None => None,
         };
-        let story = Story::of(object, request.kinds);
         let from = request.from.unwrap_or(0);
+        let about_all = object.is_none();
+        let mut story = Story::of(object, request.kinds);
         let since = request.since.unwrap_or(Timestamp::from_unix_ns(i64::MIN));
-        // A story about one object has to be followed from the beginning, to know which tasks belong to it.
-        let next = if story.needs_no_past() { from } else { 0 };
+        // Otherwise it has to be followed from the beginning, to know which tasks belong to it.
+        let begins = about_all || (knows_all_since(&history, cluster, from)? && story.begin_at(cluster));
+        let next = if begins { from } else { 0 };
         Ok(Self { history, story, names: Names::default(), from, since, next, unseen_before: next })
     }
 
@@ -99,7 +102,7 @@ impl Narrator {
         let unknown = |names: &Names| ids.iter().any(|id| names.of(cluster, id).is_none());
         if self.unseen_before > 0 && unknown(&self.names) {
             let mut past = Names::default();
-            self.history.each(std::mem::take(&mut self.unseen_before), |kind| {
+            self.history.each(0..std::mem::take(&mut self.unseen_before), |kind| {
                 past.learn(kind);
                 past.forget(kind);
             })?;
@@ -116,7 +119,7 @@ fn record(header: &FrameHeader, ordinal: usize, event: Event, commands: &[Comman
         Some(Cause::Command(position)) => commands.get(position as usize).cloned(),
         Some(Cause::Reconciler(_)) | None => None,
     };
-    let subjects = event.kind.as_ref().map(events::Kind::subjects).unwrap_or_default();
+    let subjects = event.kind.as_ref().map(Kind::subjects).unwrap_or_default();
     let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
     let (index, log_time) = (header.index, header.log_time);
     EventRecord { index, ordinal, log_time, event, command, subjects, names: Default::default() }
@@ -148,12 +151,24 @@ fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<Strin
         return Ok(reference.to_owned());
     }
     let mut bearer = Bearer::of(reference);
-    history.each(u64::MAX, |kind| bearer.see(kind))?;
+    history.each(0..u64::MAX, |kind| bearer.see(kind))?;
     bearer.found().ok_or_else(|| {
         let hint = "give the name or id of a service, node or task; of one that is gone, its last name or its whole id, \
                     which `swarmctl events --kind service_created --format json` shows";
         status(Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) })
     })
+}
+
+/// Whether the state still has every task that the history from an index on speaks of. Looked at only where that is short, as
+/// for whoever waits for what was just asked.
+fn knows_all_since(history: &History, cluster: &Cluster, from: u64) -> Result<bool, ReadError> {
+    let now = cluster.position.index;
+    if from <= now.saturating_sub(FRAMES_MAX as u64) {
+        return Ok(false);
+    }
+    let mut reaped = false;
+    history.each(from..now.saturating_add(1), |kind| reaped |= matches!(kind, Kind::TaskReaped(_)))?;
+    Ok(!reaped)
 }
 
 /// Applied frames, in pieces.
@@ -166,9 +181,9 @@ impl History {
         Ok(stored.iter().map(|(_, bytes)| codec::decode_frame(bytes)).collect::<Result<_, _>>()?)
     }
 
-    /// Shows all events before an index, oldest first.
-    fn each(&self, before: u64, mut see: impl FnMut(&events::Kind)) -> Result<(), ReadError> {
-        let mut next = 0;
+    /// Shows all events of these frames, oldest first.
+    fn each(&self, range: Range<u64>, mut see: impl FnMut(&Kind)) -> Result<(), ReadError> {
+        let Range { start: mut next, end: before } = range;
         loop {
             let frames = self.read(next)?;
             let Some(last) = frames.last() else { return Ok(()) };

@@ -30,8 +30,9 @@ pub(super) async fn execute(context: &Context, request: Request) -> Result<(u64,
         Outcome::Committed { index, subject } => Ok((index, subject)),
         Outcome::Rejected(rejection) => Err(status(rejection)),
         Outcome::Unknown => {
-            let sentence = "leadership changed while the command was under way: it may have taken effect";
-            let hint = "repeat it with the same id; it will not take effect twice";
+            let sentence =
+                "the manager stopped or lost its leadership while the command was under way: it may have taken effect";
+            let hint = "look whether it did, and repeat it if not; repeated with the same command id it never takes effect twice";
             Err(status(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, hint)))
         }
     }

@@ -136,7 +136,7 @@ impl LogError {
             }
             Self::KeyringDamaged { .. } => "history does not hold secrets: restore the state directory from a backup",
             Self::Shortened { .. } => {
-                "the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads"
+                "a part of it is damaged, or the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup"
             }
             Self::Lost { .. } => {
                 "restore the state directory from a backup; without one the cluster is lost, and an empty directory begins a new one"

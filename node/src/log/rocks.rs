@@ -76,6 +76,15 @@ impl RocksStore {
         Ok(Self::new(disk, Seal::new(&key)?))
     }
 
+    /// Reads a log that is about to be opened to write: then RocksDB throws away what follows the first bad record of its own
+    /// log, for ever. A log that was not begun, or not for long, is none to lose.
+    ///
+    /// # Errors
+    /// When the log is damaged, or ends before what was known to be durable.
+    pub fn verify(state_dir: &Path) -> Result<(), LogError> {
+        if exists(&Paths::of(state_dir).mark)? { Self::open_read_only(state_dir)?.verify_durable() } else { Ok(()) }
+    }
+
     /// Whether a log was ever begun in a state directory, however little of it is left. Opens nothing.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use events::Duration;
 use futures_util::stream::{self, Stream};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -25,7 +25,7 @@ use super::{Credentials, Peer};
 struct Limits {
     /// Handshakes in progress at a time. More connections wait in the system's queue: a flood costs bounded memory.
     handshakes_max: usize,
-    /// How long a handshake and the first byte after it may take; whoever says nothing does not keep a place for longer.
+    /// How long a handshake and the greeting after it may take; whoever says nothing does not keep a place for longer.
     timeout: Duration,
 }
 
@@ -34,11 +34,16 @@ const LIMITS: Limits = Limits { handshakes_max: 256, timeout: Duration::from_sec
 /// The pause after an accept that failed for want of something (file descriptors, memory), which would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What every client of HTTP/2 says first (RFC 9113, 3.4). From then on the server asks for signs of life by itself.
+const GREETING: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// A connection whose other end is known.
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
     peer: Peer,
+    /// What was read of the stream already, and is read again by whoever serves it.
+    read_ahead: &'static [u8],
 }
 
 /// The TLS connections that come in, each with the credentials shown at that moment. Never ends and never fails: a
@@ -55,7 +60,10 @@ pub fn incoming(
 pub fn incoming_local(unix: UnixListener) -> impl Stream<Item = io::Result<Connection<UnixStream>>> + Send {
     stream::unfold(unix, |unix| async move {
         loop {
-            match unix.accept().await.and_then(|(stream, _)| Ok(Connection { peer: Peer::operator(&stream)?, stream }))
+            match unix
+                .accept()
+                .await
+                .and_then(|(stream, _)| Ok(Connection { peer: Peer::operator(&stream)?, stream, read_ahead: &[] }))
             {
                 Ok(connection) => return Some((Ok(connection), unix)),
                 Err(error) => accept_failed(&error).await,
@@ -122,15 +130,17 @@ async fn handshake(
 ) -> io::Result<Connection<TlsStream<TcpStream>>> {
     stream.set_nodelay(true)?;
     let mut stream = acceptor.accept(stream).await?;
-    // A client of HTTP/2 speaks first. Whoever has nothing to ask gets no connection, which would have no end of its own.
-    if stream.fill_buf().await?.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    // Whoever has nothing to ask gets no connection, which would have no end of its own.
+    let mut greeting = [0; GREETING.len()];
+    stream.read_exact(&mut greeting).await?;
+    if greeting != *GREETING {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak HTTP/2"));
     }
     let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
         Some(certificate) => Peer::Node { subject: Subject::of(certificate).map_err(io::Error::other)?, address },
         None => Peer::Anonymous { address },
     };
-    Ok(Connection { stream, peer })
+    Ok(Connection { stream, peer, read_ahead: GREETING })
 }
 
 /// Pauses unless only the one connection was lost.
@@ -154,7 +164,13 @@ impl<S> Connected for Connection<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.read_ahead.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let (now, later) = self.read_ahead.split_at(self.read_ahead.len().min(buf.remaining()));
+        buf.put_slice(now);
+        self.read_ahead = later;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -215,7 +231,7 @@ mod tests {
         let mut silent = TcpStream::connect(address).await.expect("a connection");
         let speaking = async {
             let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
-            stream.write_all(b"PRI").await.expect("written");
+            stream.write_all(GREETING).await.expect("written");
             stream
         };
         let (_speaking, accepted) = tokio::join!(speaking, async {
@@ -231,6 +247,8 @@ mod tests {
         let (mut listener, address, mut connector) = listener().await;
         let silent = async {
             let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
+            // A beginning is not enough.
+            stream.write_all(&GREETING[..3]).await.expect("written");
             stream.read(&mut [0; 1]).await
         };
         tokio::select! {

@@ -7,7 +7,7 @@ use events::{Event, Id, Kind, NodeId, ServiceId, TaskId};
 
 use crate::Cluster;
 
-/// A filter that is shown a history from its beginning, event by event, and knows which of them belong.
+/// A filter that is shown a history, event by event, and knows which of them belong.
 #[derive(Debug, Clone, Default)]
 pub struct Story {
     /// The object's id as text; `None`: everything belongs.
@@ -24,9 +24,19 @@ impl Story {
         Self { object, kinds: kinds.into_iter().collect(), tasks: BTreeSet::new() }
     }
 
-    /// Whether the story can be told from the middle: it need not know which tasks were made before.
-    pub fn needs_no_past(&self) -> bool {
-        self.object.is_none()
+    /// Makes ready for a history that begins in the middle, not long before this state, with no task reaped in between; whether
+    /// that can be.
+    pub fn begin_at(&mut self, cluster: &Cluster) -> bool {
+        let Some(object) = &self.object else { return true };
+        // Every noun's ids have the same form, and no two objects the same id.
+        let Ok(bits) = object.parse::<TaskId>().map(TaskId::bits) else { return false };
+        let service = ServiceId::from_bits(bits);
+        if cluster.services.contains(service) {
+            self.tasks = cluster.tasks_of_service(service).map(|task| task.id.to_string()).collect();
+            return true;
+        }
+        // Only services have tasks that belong to them.
+        cluster.nodes.contains(NodeId::from_bits(bits)) || cluster.tasks.contains(TaskId::from_bits(bits))
     }
 
     /// Whether an event belongs to the story. Must see every event, also before the first one wanted.
@@ -150,13 +160,19 @@ impl Bearer {
         if let Kind::TaskCreated(event) = kind {
             // Only places have a dot after the name of a service; most names need not be put together.
             self.names.learn(kind);
-            let bears = self.name.contains('.') && self.names.task(None, event.task).as_ref() == Some(&self.name);
+            let bears =
+                self.name.contains('.') && self.names.task(None, event.task).is_some_and(|name| self.is_called(&name));
             self.found = Some(event.task).filter(|_| bears).or(self.found);
         } else if let Some((id, name)) = naming(kind) {
             self.names.learn(kind);
-            self.found = Some(TaskId::from_bits(id)).filter(|_| name == self.name).or(self.found);
+            self.found = Some(TaskId::from_bits(id)).filter(|_| self.is_called(name)).or(self.found);
         }
         self.names.forget(kind);
+    }
+
+    /// Services' names are the same whatever their case, and so are those of hosts.
+    fn is_called(&self, name: &str) -> bool {
+        name.eq_ignore_ascii_case(&self.name)
     }
 
     /// The id of what was found, as text.
@@ -167,7 +183,11 @@ impl Bearer {
 
 #[cfg(test)]
 mod tests {
-    use events::{Annotations, NodeJoined, ServiceCreated, ServiceSpec, TaskCreated, TaskReaped};
+    use events::{
+        Annotations, NodeJoined, ServiceCreated, ServiceSpec, TaskCreated, TaskPlacementFailed, TaskReaped, Timestamp,
+    };
+
+    use crate::Stamp;
 
     use super::*;
 
@@ -222,6 +242,22 @@ mod tests {
         let names = past.then(later);
         assert_eq!(names.of(&Cluster::default(), &text(3)).as_deref(), Some("web.1"));
         assert_eq!(names.of(&Cluster::default(), &text(2)).as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn the_story_of_a_living_service_can_begin_in_the_middle() {
+        let (mut cluster, at) = (Cluster::default(), Stamp { index: 1, time: Timestamp::from_unix_ns(0) });
+        let (web, first) = (ServiceId::from_bits(1), TaskId::from_bits(3));
+        let made = TaskCreated { task: first, service: web, slot: 1, spec_version: at.index, ..Default::default() };
+        for kind in [service(1, "web"), Kind::TaskCreated(made)] {
+            cluster.apply(&Event::by_command(0, kind), &at);
+        }
+        let waits = |task| TaskPlacementFailed { tasks: vec![TaskId::from_bits(task)], explanation: "why".to_owned() };
+        let waits = |task| Event::by_command(0, Kind::TaskPlacementFailed(waits(task)));
+        let mut story = Story::of(Some(text(1)), []);
+        assert!(!story.includes(&waits(3)), "it does not know the task yet");
+        assert!(story.begin_at(&cluster) && story.includes(&waits(3)) && !story.includes(&waits(4)));
+        assert!(!Story::of(Some(text(9)), []).begin_at(&cluster), "what is gone has left no tasks behind");
     }
 
     #[test]

@@ -102,6 +102,10 @@ fn place<'a>(
     // In an order that people see: ids have none.
     free.sort_by_key(|task| task.slot);
     let mut refused: Vec<(TaskId, String)> = Vec::new();
+    // Both kinds of tasks are judged by what of their own service is on a node.
+    if let Some(any) = bound.first().or(free.first()) {
+        candidates.count_service(cluster, any);
+    }
     for task in bound {
         if out.is_full() {
             break;
@@ -111,7 +115,6 @@ fn place<'a>(
     if let Some(first) = free.first() {
         let filters = Filters::of(cluster, first);
         let mut explanation = Explanation::default();
-        candidates.count_service(cluster, first);
         let layout = layouts.of(cluster.spec_of(first).template().placed(), &filters, candidates);
         let mut spread = Spread::new(layout, failures(cluster, first, ctx.now));
         spread.fill(candidates, &filters, &mut explanation);

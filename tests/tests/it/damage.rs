@@ -46,8 +46,11 @@ fn damage(file: &Path) {
 #[test]
 fn a_damaged_log_is_not_started_on() {
     let cluster = left_behind();
-    damage(&log_files(&cluster, ".log")[0]);
-    start(&cluster).refused(1, "log");
+    let file = &log_files(&cluster, ".log")[0];
+    damage(file);
+    let damaged = std::fs::read(file).expect("read");
+    start(&cluster).refused(1, "was durable");
+    assert_eq!(std::fs::read(file).expect("read"), damaged, "a start that is refused throws nothing away");
     let told = replay(&cluster);
     told.refused(1, "was durable");
     assert!(told.out.contains("last index"), "how far it reads: {told:?}");

@@ -70,10 +70,14 @@ fn a_flipped_bit_in_the_write_ahead_log_does_not_lose_commits_silently() {
     drop(store);
     let mut stored = fs::read(&path).unwrap();
     stored[middle] ^= 1;
-    fs::write(&path, stored).unwrap();
+    fs::write(&path, &stored).unwrap();
     // RocksDB takes the log up to the bad record and opens; only the mark knows that there was more.
-    let refused = machine.open().load();
+    let refused = RocksStore::verify(machine.0.path());
     assert!(matches!(refused, Err(LogError::Shortened { known: 59, .. })), "{refused:?}");
+    assert_eq!(fs::read(&path).unwrap(), stored, "whoever can mend it finds all of it");
+    stored[middle] ^= 1;
+    fs::write(&path, &stored).unwrap();
+    assert_eq!(machine.open().load().unwrap().last_index, 59);
 }
 
 #[test]
