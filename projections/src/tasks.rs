@@ -165,13 +165,15 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
 }
 
 pub(crate) fn assigned(cluster: &mut Cluster, event: &events::TaskAssigned, at: &Stamp, touched: &mut Touched) {
-    change(cluster, event.task, at, touched, |task| {
+    // Nothing more has to be done in its place: it is on its way.
+    let ((), task) = replace(cluster, event.task, at, |task| {
         assert!(task.state < TaskState::Assigned, "task {} was assigned twice", task.id);
         task.node = Some(event.node);
         task.state = TaskState::Assigned;
         task.claims.clone_from(&event.claims);
         task.waiting = None;
     });
+    touched.tasks_of_nodes.extend(task.node);
 }
 
 pub(crate) fn placement_failed(
@@ -263,7 +265,7 @@ fn end_or_advance(
     }
 }
 
-/// Changes one task and keeps the indices true to it.
+/// Changes one task, which concerns its place and its node.
 fn change<R>(
     cluster: &mut Cluster,
     id: TaskId,
@@ -271,6 +273,13 @@ fn change<R>(
     touched: &mut Touched,
     change: impl FnOnce(&mut Task) -> R,
 ) -> (R, Arc<Task>) {
+    let changed = replace(cluster, id, at, change);
+    touch(touched, &changed.1);
+    changed
+}
+
+/// Changes one task and keeps the indices true to it.
+fn replace<R>(cluster: &mut Cluster, id: TaskId, at: &Stamp, change: impl FnOnce(&mut Task) -> R) -> (R, Arc<Task>) {
     let changed = cluster.tasks.replace(id, |task| {
         let result = change(task);
         task.version = at.index;
@@ -282,7 +291,6 @@ fn change<R>(
         leave(cluster, &before);
         enter(cluster, &after);
     }
-    touch(touched, &after);
     (result, after)
 }
 

@@ -36,6 +36,10 @@ fn beyond_history(cluster: &Cluster, service: &Service, tasks: Vec<&Task>) -> Ve
     };
     let Ok(limit) = usize::try_from(limit) else { return Vec::new() };
     let mut beyond = Vec::new();
+    // Most places have one task.
+    if !tasks.windows(2).any(|pair| pair[0].instance() == pair[1].instance()) {
+        return beyond;
+    }
     for slot in slots::grouped(tasks).values().filter(|slot| slot.len() > limit.max(1)) {
         let excess = slot.len() - limit.max(1);
         let dead = slot[..slot.len() - 1].iter().filter(|task| is_dead(task));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::{DesiredCause, NodeId, ServiceId, TaskCause, TaskState};
-use projections::{Cluster, Instance, Service};
+use projections::{Cluster, Instance, Service, Task};
 
 use crate::slots::{self, NewTask, Slot, may_restart};
 use crate::{Correction, Ctx, Scope};
@@ -40,7 +40,10 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 /// that was given up is looked at in vain.
 fn is_emptied(cluster: &Cluster, service: ServiceId, instance: Instance) -> bool {
     let service = cluster.services.get(service).filter(|service| !service.spec.is_global());
-    service.is_some_and(|service| !is_filled(cluster, service, &slots::at(cluster, service.id, instance)))
+    service.is_some_and(|service| {
+        let wanted = cluster.tasks_of_instance(service.id, instance).any(Task::is_wanted);
+        !wanted && !is_filled(cluster, service, &slots::at(cluster, service.id, instance))
+    })
 }
 
 /// A slot is filled by a task that is wanted, and by one that ended for good: its policy does not want another.

@@ -49,9 +49,15 @@ pub(crate) fn concerns_rollout(cluster: &Cluster, service: &Service, instance: I
     if service.update.as_ref().is_some_and(|update| update.state.is_open()) {
         return true;
     }
-    let slot = at(cluster, service.id, instance);
-    let is_older = slot.last().is_some_and(|newest| newest.spec_version != service.template_version);
-    is_older || slot.iter().filter(|task| task.is_wanted()).nth(1).is_some()
+    // Most places have one task, of the present spec.
+    let mut wanted = 0;
+    let mut suspect = false;
+    for task in cluster.tasks_of_instance(service.id, instance) {
+        wanted += usize::from(task.is_wanted());
+        suspect |= task.spec_version != service.template_version;
+    }
+    let is_older = |newest: &&Task| newest.spec_version != service.template_version;
+    wanted > 1 || (suspect && at(cluster, service.id, instance).last().is_some_and(is_older))
 }
 
 /// Whether a task that ended (or has to leave its node) is to be replaced under its service's policy.

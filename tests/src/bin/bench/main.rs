@@ -14,6 +14,8 @@ mod replay;
 mod scheduling;
 mod starts;
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 use figure::Figure;
 
@@ -30,7 +32,17 @@ const ALL: [(&str, Measure); 6] = [
     ("idle", idle::figures),
 ];
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
     if names.iter().any(|name| name == memory::SAMPLE) {
         return memory::print_sample();
