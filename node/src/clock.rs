@@ -23,8 +23,10 @@ pub struct SteadyClock {
 pub struct Reading {
     /// Now.
     pub now: Timestamp,
-    /// How long it is since the reading before, by whichever clock says more.
-    pub passed: Duration,
+    /// The instant of the reading.
+    pub at: Instant,
+    /// By how much the clock went on since the reading before while no time passed: it was set, or the machine slept.
+    pub jumped: Duration,
 }
 
 impl SteadyClock {
@@ -41,9 +43,8 @@ impl SteadyClock {
     fn advance(&mut self, wall: Timestamp, instant: Instant) -> Reading {
         let evenly = self.last + instant.saturating_duration_since(self.read_at);
         let now = wall.max(evenly);
-        let passed = now.since(self.last);
         (self.last, self.read_at) = (now, instant);
-        Reading { now, passed }
+        Reading { now, at: instant, jumped: now.since(evenly) }
     }
 }
 
@@ -56,11 +57,14 @@ mod tests {
         let second = Duration::from_secs(1);
         let (start, instant) = (Timestamp::from_unix_ns(0) + second * 100, Instant::now());
         let mut clock = SteadyClock { last: start, read_at: instant };
+        let reading = |now, passed, jumped| Reading { now: start + now, at: instant + passed, jumped };
         let even = clock.advance(start + second, instant + second);
-        assert_eq!(even, Reading { now: start + second, passed: second });
+        assert_eq!(even, reading(second, second, Duration::ZERO));
         let set_back = clock.advance(start - second * 50, instant + second * 2);
-        assert_eq!(set_back, Reading { now: start + second * 2, passed: second });
+        assert_eq!(set_back, reading(second * 2, second * 2, Duration::ZERO));
         let set_forward = clock.advance(start + second * 60, instant + second * 3);
-        assert_eq!(set_forward, Reading { now: start + second * 60, passed: second * 58 });
+        assert_eq!(set_forward, reading(second * 60, second * 3, second * 57));
+        let stood_still = clock.advance(start + second * 90, instant + second * 33);
+        assert_eq!(stood_still, reading(second * 90, second * 33, Duration::ZERO));
     }
 }

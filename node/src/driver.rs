@@ -14,12 +14,12 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::clock::SteadyClock;
 use crate::followers::Followers;
-use crate::leader::{Effects, FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish};
+use crate::hearing::{Hearing, LISTEN_PERIOD};
+use crate::leader::{Effects, FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish, check_session};
 use crate::log::{LogStore, raft::TICK};
 
-/// Time between two looks at the inbox from which on this process must have stood still, or its clock been set: otherwise it
-/// looks at every tick.
-const STANDSTILL: Duration = Duration::from_secs(1);
+/// A jump of the clock from which on nodes are given the time that did not pass for them. Less is the clock being adjusted.
+const JUMP: Duration = Duration::from_secs(1);
 /// Inputs taken before a turn runs: all that are queued, up to this bound.
 const INPUTS_MAX: usize = 4_096;
 
@@ -52,7 +52,6 @@ pub struct Request {
 /// Everything that can wake the thread, besides time.
 enum Input {
     Submit(Box<Request>, oneshot::Sender<Outcome>),
-    Hear(NodeId, SessionId, oneshot::Sender<Result<(), Rejection>>),
     Checkpointed(Result<(), crate::log::LogError>),
     Stop,
 }
@@ -63,6 +62,7 @@ pub struct Handle {
     inputs: SyncSender<Input>,
     published: watch::Receiver<Arc<Published>>,
     followers: Followers,
+    hearing: Hearing,
 }
 
 impl Handle {
@@ -75,14 +75,26 @@ impl Handle {
         outcome.await.unwrap_or(Outcome::Unknown)
     }
 
-    /// Passes a heartbeat on.
+    /// Notes a heartbeat, however busy the thread is.
     ///
     /// # Errors
     /// When the session is over: the agent has to register again.
-    pub async fn hear(&self, node: NodeId, session: SessionId) -> Result<(), Rejection> {
-        let (answer, heard) = oneshot::channel();
-        self.send(Input::Hear(node, session, answer))?;
-        heard.await.unwrap_or_else(|_| Err(stopping()))
+    pub fn hear(&self, node: NodeId, session: SessionId) -> Result<(), Rejection> {
+        if self.is_over() {
+            return Err(stopping());
+        }
+        check_session(&self.published.borrow().cluster, node, session)?;
+        self.hearing.note(node, session, Instant::now());
+        Ok(())
+    }
+
+    /// Says again and again that the threads which serve nodes run, until the core has ended. While they do not, nodes that
+    /// are not heard are not to blame.
+    pub async fn listen(self) {
+        while !self.is_over() {
+            self.hearing.listen(Instant::now());
+            tokio::time::sleep(LISTEN_PERIOD).await;
+        }
     }
 
     /// The committed state now.
@@ -140,13 +152,25 @@ pub fn spawn(
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&leader)));
-    let followers = Followers::default();
-    let handle = Handle { inputs: inputs.clone(), published, followers: followers.clone() };
+    let (followers, hearing) = (Followers::default(), Hearing::default());
+    let handle = Handle { inputs: inputs.clone(), published, followers: followers.clone(), hearing: hearing.clone() };
     let clock = SteadyClock::starting_at(leader.cluster().position.time);
     let now = leader.cluster().position.time;
     let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
-    let driver =
-        Driver { leader, store, inbox, inputs, publisher, followers, callers, tickets, checkpointing, clock, now };
+    let driver = Driver {
+        leader,
+        store,
+        inbox,
+        inputs,
+        publisher,
+        followers,
+        hearing,
+        callers,
+        tickets,
+        checkpointing,
+        clock,
+        now,
+    };
     let thread = std::thread::Builder::new().name("leader".to_owned()).spawn(move || {
         let followers = driver.followers.clone();
         let result = driver.run();
@@ -168,6 +192,7 @@ struct Driver {
     inputs: SyncSender<Input>,
     publisher: watch::Sender<Arc<Published>>,
     followers: Followers,
+    hearing: Hearing,
     callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     tickets: Ticket,
     /// Whether a checkpoint is being written.
@@ -186,9 +211,10 @@ impl Driver {
                 self.store.sync()?;
                 return Ok(());
             }
-            while Instant::now() >= next_tick {
+            // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
+            if Instant::now() >= next_tick {
                 self.leader.tick();
-                next_tick += TICK;
+                next_tick = (next_tick + TICK).max(Instant::now());
             }
             self.work()?;
         }
@@ -224,23 +250,28 @@ impl Driver {
         Ok(true)
     }
 
-    /// While this manager stood still it could hear nobody, which is not the nodes' fault.
+    /// Reads the clock, and then what was heard until then. Time in which nobody could be heard is not held against nodes.
     fn read_clock(&mut self) {
         let reading = self.clock.read();
         self.now = reading.now;
-        if reading.passed >= STANDSTILL {
-            tracing::warn!(seconds = reading.passed.as_secs(), "this manager stood still, or its clock was set");
-            self.leader.grant(reading.passed);
+        if reading.jumped >= JUMP {
+            tracing::warn!(seconds = reading.jumped.as_secs(), "the clock was set forward, or this machine slept");
+            let before = reading.now - reading.jumped;
+            self.leader.grant(before, reading.now);
+        }
+        let news = self.hearing.take(reading.at, reading.now);
+        for (node, session, at) in news.beats {
+            self.leader.hear(node, session, at);
+        }
+        if let Some((from, to)) = news.deaf {
+            tracing::warn!(seconds = to.since(from).as_secs(), "this manager stood still and heard nobody");
+            self.leader.grant(from, to);
         }
     }
 
     fn take(&mut self, input: Input) -> Result<bool, FatalError> {
         match input {
             Input::Submit(request, caller) => self.submit(*request, caller),
-            Input::Hear(node, session, caller) => {
-                // A caller that gave up does not need the answer.
-                let _ = caller.send(self.leader.hear(node, session, self.now));
-            }
             Input::Checkpointed(result) => {
                 self.checkpointing = false;
                 result?;

@@ -9,6 +9,7 @@ pub mod leader;
 pub mod driver;
 pub mod fold;
 mod followers;
+mod hearing;
 
 pub mod core;
 

@@ -32,7 +32,8 @@ fn tell(failure: &Failure) -> ExitCode {
 
 fn start(args: RunArgs) -> Result<(), Failure> {
     log_to_stderr(&args);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // As many threads that serve as there are processors, which is what the runtime takes by itself.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::new(format!("no threads for the runtime: {error}"), "free some memory"))?;
     runtime.block_on(async { if args.dev { node::dev::run(args).await } else { node::run::run(args).await } })

@@ -188,6 +188,7 @@ impl Node {
         let served = serve::control(control, socket, context, self.shutdown.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
         self.keep_renewed(&credentials, own.clone());
+        tokio::spawn(core.handle.clone().listen());
         let (agent, ending) = (self.agent(&identity, own, credentials), self.shutdown.clone());
         tasks.spawn(async move { agent.run(ending).await.map_err(unusable_memory) });
         announce(&self.args);

@@ -10,7 +10,7 @@ use commands::{Actor, Command, InitialiseCluster, Rejection, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Duration, Id, NodeId, Role, SessionId, Timestamp};
 use node::api::assignments::Told;
 use node::driver::{Published, Request};
-use node::leader::{CheckpointJob, FatalError, Intervals, Leader, Outcome, Ticket, Wish};
+use node::leader::{CheckpointJob, FatalError, Intervals, Leader, Outcome, Ticket, Wish, check_session};
 use node::log::disk::{Change, Disk, Durability, Key, Table};
 use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore};
 use node::security::{JoinToken, RootCertificate};
@@ -312,8 +312,9 @@ impl Manager {
 
     fn hear(&mut self, node: NodeId, session: SessionId, call: u64, now: Timestamp) -> ToAgent {
         let Some(running) = &mut self.running else { return ToAgent::Closed { session } };
-        match running.leader.hear(node, session, now) {
+        match check_session(running.leader.cluster(), node, session) {
             Ok(()) => {
+                running.leader.hear(node, session, now);
                 let period = running.leader.cluster().spec().heartbeat_period();
                 ToAgent::Heard { session, call, period }
             }

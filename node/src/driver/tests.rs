@@ -96,7 +96,7 @@ async fn a_commit_wakes_the_sessions_that_it_concerns_and_no_others() {
 
     let (node, task) = (workers[0], assigned[&workers[0]]);
     let session = followed.core.handle.state().cluster.nodes.get(node).and_then(|node| node.session).expect("one");
-    followed.core.handle.hear(node, session).await.expect("heard");
+    followed.core.handle.hear(node, session).expect("heard");
     assert_eq!(followed.woken(), [], "a heartbeat wakes nobody");
 
     let status = TaskStatus { state: TaskState::Running.into(), ..TaskStatus::default() };

@@ -13,11 +13,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, Duration, NodeId, SessionId, Timestamp};
+use events::{CommandId, NodeId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 
 use crate::fold::{FoldError, Folded};
 use crate::log::{AppliedFrame, CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange};
+pub use presence::check_session;
+
 use presence::Heard;
 use proposal::Proposal;
 use timers::Timers;
@@ -201,16 +203,11 @@ impl Leader {
         Ok(())
     }
 
-    /// Notes a heartbeat. It is no event, unless the node was not thought to be ready.
-    ///
-    /// # Errors
-    /// When this manager does not lead, or the session is over: the agent has to register again.
-    pub fn hear(&mut self, node: NodeId, session: SessionId, now: Timestamp) -> Result<(), Rejection> {
-        let Some(lead) = &mut self.lead else {
-            let sentence = "this manager does not lead the cluster";
-            return Err(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, "try again in a moment"));
-        };
-        let command = lead.heard.note(&lead.tip, node, session, now)?;
+    /// Notes a heartbeat that came at `at`. It is no event, unless the node was not thought to be ready. One of a session that
+    /// is over says nothing.
+    pub fn hear(&mut self, node: NodeId, session: SessionId, at: Timestamp) {
+        let Some(lead) = &mut self.lead else { return };
+        let command = lead.heard.note(&lead.tip, node, session, at);
         // A node that finds no room is heard again at its next heartbeat.
         if let Some(command) = command.filter(|_| self.queue.len() < QUEUE_MAX) {
             let role = lead.tip.nodes.get(node).map_or(events::Role::Worker, |node| node.role);
@@ -218,13 +215,12 @@ impl Leader {
             let id = CommandId::default();
             self.queue.push_back(Wish { ticket: 0, id, actor, command, reason: None, correlation: None });
         }
-        Ok(())
     }
 
-    /// Gives every node this much more time to be heard of: for so long this manager could not have heard it.
-    pub fn grant(&mut self, extra: Duration) {
+    /// Nobody could be heard in this time: each node gets what it lost of its own.
+    pub fn grant(&mut self, from: Timestamp, to: Timestamp) {
         if let Some(lead) = &mut self.lead {
-            lead.heard.grant(&lead.tip, extra);
+            lead.heard.grant(&lead.tip, from, to);
         }
     }
 
