@@ -124,10 +124,22 @@ mod tests {
         }
     }
 
+    const CREATE: &str = "swarmctl service create --name web --image nginx";
+
+    fn expect(table: &[(&str, &str, &str)]) {
+        for &(line, sentence, hint) in table {
+            let line = line.replace("CREATE", CREATE);
+            let (failure, _) = wrong(&line);
+            assert_eq!(failure.kind.exit_code(), 2, "{line}");
+            assert!(failure.sentence.contains(sentence), "{line}: {}", failure.sentence);
+            assert!(failure.hint.contains(hint), "{line}: {}", failure.hint);
+            assert!(!failure.sentence.contains('\n') && !failure.hint.contains('\n'), "{line}");
+        }
+    }
+
     #[test]
     fn every_mistake_gets_a_sentence_and_a_hint() {
-        let create = "swarmctl service create --name web --image nginx";
-        let table = [
+        expect(&[
             ("swarmctl", "`swarmctl` needs to know what to do", "`swarmctl --help`"),
             ("swarmctl service", "`swarmctl service` needs to know", "`swarmctl service --help`"),
             ("swarmctl service -s /tmp/s", "`swarmctl service` needs to know", "`swarmctl service --help`"),
@@ -138,67 +150,50 @@ mod tests {
                 "unexpected argument '--detach' found",
                 "drain --help` shows its flags",
             ),
-            (&format!("{create} --label"), "a value is required for '--label <KEY=VALUE>'", "--help"),
-            (
-                &format!("{create} --mode="),
-                "a value is required for '--mode <MODE>'",
-                "write one of replicated, global",
-            ),
-            (&format!("{create} --detach=maybe"), "--detach cannot be \"maybe\"", "write one of true, false"),
+            ("CREATE --label", "a value is required for '--label <KEY=VALUE>'", "--help"),
+            ("CREATE --mode=", "a value is required for '--mode <MODE>'", "write one of replicated, global"),
+            ("CREATE --detach=maybe", "--detach cannot be \"maybe\"", "write one of true, false"),
             ("swarmctl service create", "--name <NAME> --image <IMAGE>", "`swarmctl service create --help`"),
             ("swarmctl service create --nmae x", "unexpected argument '--nmae' found", "'--name'"),
             ("swarmctl service scale web", "\"web\" is not a service and its replicas", "web=6"),
             ("swarmctl events --kind task_reapt", "--kind cannot be \"task_reapt\"", "'task_reaped'"),
             ("swarmctl events --from yesterday", "--from: \"yesterday\" is neither", "2026-01-31"),
-            (&format!("{create} --mode x"), "--mode cannot be \"x\"", "write one of replicated, global"),
-            (&format!("{create} --update-delay 5"), "--update-delay: missing unit in duration \"5\"", "1m30s"),
-            (&format!("{create} --memory-limit 5x"), "--memory-limit: size \"5x\" has an unknown unit", "512M"),
-            (&format!("{create} --cpu-limit half"), "--cpu-limit: \"half\" is not a number of cores", "0.5"),
-            (&format!("{create} --constraint node.role"), "has neither == nor !=", "KEY==VALUE"),
-            (&format!("{create} --ports 80"), "has no port after its name", "NAME:PORT"),
-            (&format!("{create} --update-max-failure-ratio 2"), "between 0 and 1", "0.25"),
-            (
-                &format!("{create} --replicas many"),
-                "--replicas: \"many\" is not a whole number from 0 to 1000000",
-                "digits",
-            ),
-            (
-                &format!("{create} --replicas -1"),
-                "--replicas: \"-1\" is not a whole number from 0 to 1000000",
-                "digits",
-            ),
-            (&format!("{create} --replicas=99999999999"), "is not a whole number from 0 to 1000000", "digits"),
-            (&format!("{create} --update-parallelism -1"), "--update-parallelism: \"-1\" is not", "digits"),
-            (&format!("{create} --restart-max-attempts -3"), "--restart-max-attempts: \"-3\" is not", "digits"),
-            (&format!("{create} --pids-limit -2"), "--pids-limit: \"-2\" is not a whole number from -1 to", "digits"),
-            (&format!("{create} --oom-score-adj 2000"), "\"2000\" is not a whole number from -1000 to 1000", "digits"),
-            (&format!("{create} --cpu-limit -0.5"), "--cpu-limit: \"-0.5\" is not a number of cores", "0.5"),
-            (&format!("{create} --update-delay -5s"), "--update-delay cannot be \"-5s\": it is below zero", "sign"),
-            (&format!("{create} --memory-limit -512M"), "--memory-limit cannot be \"-512M\"", "sign"),
-            (&format!("{create} -5"), "unexpected argument '-5' found", "--help"),
-            (&format!("{create} --ulimit nofile"), "ulimit \"nofile\" has no limit", "NAME=SOFT"),
-            (&format!("{create} --ulimit nofile="), "ulimit \"nofile=\" has no limit", "NAME=SOFT"),
-            (&format!("{create} --dns nope"), "--dns: \"nope\" is not an IP address", "10.0.0.53"),
-            (
-                &format!("{create} --cap-add NOT_A_CAP"),
-                "--cap-add: there is no capability \"NOT_A_CAP\"",
-                "capabilities(7)",
-            ),
-            (&format!("{create} --hostname bad!"), "--hostname: \"bad!\" is not a host name", "63 characters"),
+            ("CREATE --mode x", "--mode cannot be \"x\"", "write one of replicated, global"),
+            ("CREATE --update-delay 5", "--update-delay: missing unit in duration \"5\"", "1m30s"),
+            ("CREATE --memory-limit 5x", "--memory-limit: size \"5x\" has an unknown unit", "512M"),
+            ("CREATE --cpu-limit half", "--cpu-limit: \"half\" is not a number of cores", "0.5"),
+            ("CREATE --constraint node.role", "has neither == nor !=", "KEY==VALUE"),
+            ("CREATE --ports 80", "has no port after its name", "NAME:PORT"),
+            ("CREATE --update-max-failure-ratio 2", "between 0 and 1", "0.25"),
+        ]);
+    }
+
+    #[test]
+    fn every_value_is_judged_where_it_is_written() {
+        expect(&[
+            ("CREATE --replicas many", "--replicas: \"many\" is not a whole number from 0 to 1000000", "digits"),
+            ("CREATE --replicas -1", "--replicas: \"-1\" is not a whole number from 0 to 1000000", "digits"),
+            ("CREATE --replicas=99999999999", "is not a whole number from 0 to 1000000", "digits"),
+            ("CREATE --update-parallelism -1", "--update-parallelism: \"-1\" is not", "digits"),
+            ("CREATE --restart-max-attempts -3", "--restart-max-attempts: \"-3\" is not", "digits"),
+            ("CREATE --pids-limit -2", "--pids-limit: \"-2\" is not a whole number from -1 to", "digits"),
+            ("CREATE --oom-score-adj 2000", "\"2000\" is not a whole number from -1000 to 1000", "digits"),
+            ("CREATE --cpu-limit -0.5", "--cpu-limit: \"-0.5\" is not a number of cores", "0.5"),
+            ("CREATE --update-delay -5s", "--update-delay cannot be \"-5s\": it is below zero", "sign"),
+            ("CREATE --memory-limit -512M", "--memory-limit cannot be \"-512M\"", "sign"),
+            ("CREATE -5", "unexpected argument '-5' found", "--help"),
+            ("CREATE --ulimit nofile", "ulimit \"nofile\" has no limit", "NAME=SOFT"),
+            ("CREATE --ulimit nofile=", "ulimit \"nofile=\" has no limit", "NAME=SOFT"),
+            ("CREATE --dns nope", "--dns: \"nope\" is not an IP address", "10.0.0.53"),
+            ("CREATE --cap-add NOT_A_CAP", "--cap-add: there is no capability \"NOT_A_CAP\"", "capabilities(7)"),
+            ("CREATE --hostname bad!", "--hostname: \"bad!\" is not a host name", "63 characters"),
             ("swarmctl service update web --replicas -1", "--replicas: \"-1\" is not a whole number", "digits"),
             ("swarmctl service update web --cap-drop X", "--cap-drop: there is no capability \"X\"", "ALL"),
             ("swarmctl service scale web=-1", "replicas of web: \"-1\" is not a whole number from 0 to", "web=6"),
             ("swarmctl cluster update --heartbeatgrace -1", "\"-1\" is not a whole number from 1 to 1000", "digits"),
             ("swarmctl service create --name a.b --image x", "--name: \"a.b\" is not a name", "63 characters"),
             ("swarmctl service create --name a --image X", "--image: image \"X\" has capital letters", "NAME[:TAG]"),
-        ];
-        for (line, sentence, hint) in table {
-            let (failure, _) = wrong(line);
-            assert_eq!(failure.kind.exit_code(), 2, "{line}");
-            assert!(failure.sentence.contains(sentence), "{line}: {}", failure.sentence);
-            assert!(failure.hint.contains(hint), "{line}: {}", failure.hint);
-            assert!(!failure.sentence.contains('\n') && !failure.hint.contains('\n'), "{line}");
-        }
+        ]);
     }
 
     #[test]

@@ -48,33 +48,34 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let state_dir = StateDir::open(&args.state_dir)?;
     let certificates = CertificateStore::new(state_dir.path());
     let standing = Standing::of(state_dir.path(), clock::now())?;
-    let token = match standing {
-        Standing::Manager | Standing::Worker => token.ok().flatten(),
-        Standing::Free | Standing::Left(_) => token?,
-    };
-    let worker = match standing {
+    let newcomer = matches!(standing, Standing::Free | Standing::Left(_));
+    // A member needs no token, whatever was left in its environment.
+    let token = if newcomer { token? } else { None };
+    let worker = is_worker(standing, &args, token.is_some())?;
+    if newcomer {
+        let working = shutdown.run_until_cancelled(require_working(executor.as_ref()));
+        let Some(working) = working.await else { return Ok(()) };
+        working?;
+    }
+    let node = Node { args, state_dir, certificates, hostname, executor, shutdown };
+    if worker { node.work(token).await } else { node.manage().await }
+}
+
+/// Whether the node is to be a worker, by what it is and what its flags ask.
+fn is_worker(standing: Standing, args: &RunArgs, has_token: bool) -> Result<bool, Failure> {
+    match standing {
         Standing::Manager => {
             if args.join_addr.is_some() {
                 tracing::warn!("this node is a manager already: --join-addr and --join-token say nothing to it");
             }
-            false
+            Ok(false)
         }
-        Standing::Worker => true,
-        Standing::Free | Standing::Left(_) => {
-            if args.join_addr.is_none() && token.is_some() {
-                return Err(no_address());
-            }
-            if let (Standing::Left(left), None) = (standing, &args.join_addr) {
-                return Err(left.refuse(state_dir.path()));
-            }
-            let working = shutdown.run_until_cancelled(require_working(executor.as_ref()));
-            let Some(working) = working.await else { return Ok(()) };
-            working?;
-            args.join_addr.is_some()
-        }
-    };
-    let node = Node { args, state_dir, certificates, hostname, executor, shutdown };
-    if worker { node.work(token).await } else { node.manage().await }
+        Standing::Worker => Ok(true),
+        Standing::Free | Standing::Left(_) if args.join_addr.is_some() => Ok(true),
+        Standing::Free | Standing::Left(_) if has_token => Err(no_address()),
+        Standing::Free => Ok(false),
+        Standing::Left(left) => Err(left.refuse(&args.state_dir)),
+    }
 }
 
 /// The join token on the command line. The refusal of a malformed one does not repeat it.

@@ -32,7 +32,7 @@ pub(crate) fn grouped<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> BTreeMap
         }
     }
     for (_, slot) in slots.iter_mut().filter(|(_, slot)| slot.len() > 1) {
-        slot.sort_by_key(|task| (task.created_index, task.id));
+        slot.sort_by_key(|task| age(task));
     }
     slots.into_iter().collect()
 }
@@ -49,15 +49,15 @@ pub(crate) fn concerns_rollout(cluster: &Cluster, service: &Service, instance: I
     if service.update.as_ref().is_some_and(|update| update.state.is_open()) {
         return true;
     }
-    // Most places have one task, of the present spec.
-    let mut wanted = 0;
-    let mut suspect = false;
-    for task in cluster.tasks_of_instance(service.id, instance) {
-        wanted += usize::from(task.is_wanted());
-        suspect |= task.spec_version != service.template_version;
-    }
-    let is_older = |newest: &&Task| newest.spec_version != service.template_version;
-    wanted > 1 || (suspect && at(cluster, service.id, instance).last().is_some_and(is_older))
+    let tasks = || cluster.tasks_of_instance(service.id, instance).filter(|task| task.desired != TaskState::Remove);
+    let newest = tasks().max_by_key(|task| age(task));
+    let is_older = newest.is_some_and(|newest| newest.spec_version != service.template_version);
+    is_older || tasks().filter(|task| task.is_wanted()).nth(1).is_some()
+}
+
+/// What orders the tasks in one place.
+fn age(task: &Task) -> (u64, TaskId) {
+    (task.created_index, task.id)
 }
 
 /// Whether a task that ended (or has to leave its node) is to be replaced under its service's policy.

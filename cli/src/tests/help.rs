@@ -28,7 +28,19 @@ fn every_command_and_every_flag_has_help() {
 #[test]
 fn the_help_lists_every_exit_code() {
     use crate::Kind::*;
-    let kinds = [Other, Usage, NotFound, Exists, UpdateFailed, TimedOut, Unreachable, Stopped, Forbidden, Interrupted];
+    let kinds = [
+        Other,
+        Usage,
+        NotFound,
+        Exists,
+        Conflict,
+        UpdateFailed,
+        TimedOut,
+        Unreachable,
+        Stopped,
+        Forbidden,
+        Interrupted,
+    ];
     let help = crate::command().render_long_help().to_string();
     for kind in kinds {
         let code = format!("\n{:>4}  ", kind.exit_code());

@@ -27,8 +27,16 @@ const WORK_BYTES_MAX: usize = 1024 * 1024;
 const CALL_BYTES: usize = 64;
 /// Most rounds of all loops of a template together. Only labels are worth a loop.
 const ROUNDS_MAX: u64 = 64;
-/// Functions whose result may be longer than what they are given.
-const GROWING: [&str; 6] = ["print", "println", "printf", "html", "js", "urlquery"];
+/// Functions that make text: SwarmKit's own, and those of the engine whose result may be longer than what they are given.
+const FUNCTIONS: [(&str, Function); 7] = [
+    ("join", join),
+    ("print", builtin),
+    ("println", builtin),
+    ("printf", builtin),
+    ("html", builtin),
+    ("js", builtin),
+    ("urlquery", builtin),
+];
 
 /// What a template can ask for.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +90,9 @@ pub fn has_templates(container: &ContainerSpec) -> bool {
 }
 
 /// The container's spec with its templates expanded for one task.
+///
+/// # Errors
+/// When a template is malformed, asks for what is not there, or for more text than it may.
 pub fn expand<'a>(
     container: &'a ContainerSpec,
     scope: &TemplateScope<'_>,
@@ -191,9 +202,7 @@ impl Engine {
         }
         let mut template = Template::new("").missing_key(MissingKey::Error).max_range_iters(ROUNDS_MAX);
         template = template.func("index", index);
-        for (name, function) in
-            [("join", join as Function)].into_iter().chain(GROWING.map(|name| (name, builtin as Function)))
-        {
+        for (name, function) in FUNCTIONS {
             let work = Arc::clone(&self.work);
             template = template.func(name, move |args| bounded(&work, args, |args| function(name, args)));
         }
@@ -204,7 +213,7 @@ impl Engine {
     }
 }
 
-/// Calls a function on what is not too long, and gives its result if that is not too long either.
+/// Calls a function on what is not too long, as long as there is work left.
 fn bounded(
     work: &AtomicUsize,
     args: &[Value],
@@ -214,8 +223,7 @@ fn bounded(
     let fits = args.iter().all(|arg| write!(taken, "{arg}").is_ok());
     let made = if fits { call(args)? } else { return Err(too_much()) };
     let used = CALL_BYTES + taken.0.len() + made.len();
-    let spend = |left: usize| left.checked_sub(used).filter(|_| made.len() <= TEXT_BYTES_MAX);
-    match work.fetch_update(Relaxed, Relaxed, spend) {
+    match work.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(used)) {
         Ok(_) => Ok(Value::String(made.into())),
         Err(_) => Err(too_much()),
     }
@@ -373,8 +381,18 @@ mod tests {
         let long = "{{1}}".repeat(TEMPLATE_BYTES_MAX);
         let unseen = r#"{{$x := printf "%60000d%60000d" 1 1}}"#.to_owned();
         let joined = format!(r#"{{{{$x := join "{}" {}}}}}"#, "s".repeat(2_000), "\"\" ".repeat(600));
-        for template in [doubling, quoting, wide, looping, long, unseen, joined] {
-            hostname(&template).expect_err(&template[..20]);
+        let table = [
+            (doubling, "too much text"),
+            (quoting, "write error"),
+            (wide, "write error"),
+            (looping, "range iteration budget exhausted"),
+            (long, "and may have 4096"),
+            (unseen, "write error"),
+            (joined, "too much text"),
+        ];
+        for (template, words) in table {
+            let error = hostname(&template).expect_err(&template[..20]);
+            assert!(error.contains(words), "{}: {error}", &template[..20]);
         }
     }
 

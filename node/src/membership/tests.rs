@@ -211,8 +211,8 @@ async fn a_certificate_near_its_end_is_renewed_and_shown_from_then_on() {
     manager.end().await;
 }
 
-/// A manager that takes every request and answers none.
-struct Silent;
+/// A manager that takes every request and answers none. From the first renewal on no time passes but what is waited for.
+struct Silent(Arc<AtomicU32>);
 
 #[tonic::async_trait]
 impl Certificates for Silent {
@@ -225,11 +225,13 @@ impl Certificates for Silent {
     }
 
     async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        tokio::time::pause();
         std::future::pending().await
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_manager_that_never_answers_a_renewal_is_given_up() {
     let (tcp, worker) = (TcpListener::bind("127.0.0.1:0").await.expect("a port"), Worker::new());
     let addr = tcp.local_addr().expect("an address").to_string();
@@ -241,10 +243,15 @@ async fn a_manager_that_never_answers_a_renewal_is_given_up() {
         let identity = Identity::new(authority.root().clone(), &issued.cert_pem, &request.key, now);
         Arc::new(Credentials::new(identity.expect("an identity")).expect("credentials"))
     };
-    let connections = Box::pin(incoming(tcp, credentials(1, Role::Manager)));
-    tokio::spawn(Server::builder().add_service(CertificatesServer::new(Silent)).serve_with_incoming(connections));
+    let (connections, asked) = (Box::pin(incoming(tcp, credentials(1, Role::Manager))), Arc::default());
+    tokio::spawn(
+        Server::builder()
+            .add_service(CertificatesServer::new(Silent(Arc::clone(&asked))))
+            .serve_with_incoming(connections),
+    );
     let own = credentials(2, Role::Worker);
     let failure = renew(&own, &worker.certificates, &addr).await.expect_err("no answer");
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "it was the renewal that had no answer");
     assert!(failure.sentence.ends_with("no answer within 30 s"), "{failure}");
     assert_eq!(failure.code, code::UNREACHABLE);
 }
