@@ -7,18 +7,19 @@ use commands::{Actor, Command, InitialiseCluster, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, Role};
 use projections::Cluster;
 use projections::settings::ROOT_KEY;
+use sha2::{Digest, Sha256};
 
 use crate::clock;
 use crate::driver::{self, Handle, Request};
 use crate::failure::Failure;
 use crate::fold::Folded;
 use crate::leader::{FatalError, Intervals, Leader, Outcome};
-use crate::log::{Consensus, FrameLink, Loaded, LogError, LogStore, RocksStore, Table};
+use crate::log::{Checkpoints, Consensus, Loaded, LogError, LogStore, RocksStore, Table};
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
     RootCertificate, Subject,
 };
-use crate::state_dir::StateDir;
+use crate::state_dir::{self, StateDir};
 
 /// A manager's core, running.
 pub struct Core {
@@ -32,21 +33,65 @@ pub struct Core {
     pub thread: JoinHandle<Result<(), FatalError>>,
 }
 
-/// Opens the log in the state directory and starts the core on it.
+/// A log as it was read before anything on its disk was changed.
+#[derive(Default)]
+pub struct Read {
+    /// The state that it leads to; nothing where there is no log yet.
+    folded: Option<Folded>,
+    /// This manager, if the log says who that is.
+    node: Option<NodeId>,
+    /// What is to become of the checkpoints.
+    checkpoints: Checkpoints,
+}
+
+/// Reads the log in the state directory, and changes nothing: a start that is refused leaves it to whoever can mend it.
+///
+/// # Errors
+/// When a start would have to refuse the log.
+pub fn read(state_dir: &StateDir) -> Result<Read, Failure> {
+    let Some(store) = RocksStore::open_to_verify(&state_dir::log(state_dir.path()))? else {
+        return Ok(Read::default());
+    };
+    let loaded = store.examine()?;
+    let mut folded = fold(&store, &loaded)?;
+    let node = member(&folded.cluster, &loaded)?;
+    let checkpoints = store.fate_of_checkpoints();
+    if checkpoints == Checkpoints::Discard {
+        // The next one is due as if there had never been one.
+        folded.checkpoint = 0;
+    }
+    Ok(Read { folded: Some(folded), node, checkpoints })
+}
+
+impl Read {
+    /// This manager, if the log says who that is.
+    pub fn node(&self) -> Option<NodeId> {
+        self.node
+    }
+}
+
+/// Opens the log in the state directory, begins it if it has not begun, and starts the core on it. What was read of it before
+/// need not be read again; the node of a new log is made from the drawn one.
 ///
 /// # Errors
 /// When the log cannot be used.
-pub fn start(state_dir: &StateDir, node: NodeId) -> Result<Core, Failure> {
-    let log = state_dir.make_log()?;
-    RocksStore::verify(&log)?;
-    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&log)?);
+pub fn start(state_dir: &StateDir, read: Read, drawn: NodeId) -> Result<Core, Failure> {
+    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open_with(&state_dir.make_log()?, read.checkpoints)?);
+    start_on(store, read.folded, drawn)
+}
+
+fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> Result<Core, Failure> {
     let mut loaded = store.load()?;
     if loaded.membership.is_none() {
-        Consensus::bootstrap(&*store, raft_id(node))?;
+        Consensus::bootstrap(&*store, raft_id(drawn))?;
         loaded = store.load()?;
     }
-    let folded = fold(&*store, &loaded)?;
-    let node = member(&folded.cluster, &loaded).unwrap_or(node);
+    let folded = match folded.filter(|folded| folded.end() == loaded.last_frame) {
+        Some(folded) => folded,
+        None => fold(&*store, &loaded)?,
+    };
+    // Until the first frame is applied, the raft id is all that says which node this is.
+    let node = member(&folded.cluster, &loaded)?.or_else(|| founder(&loaded)).unwrap_or(drawn);
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node), &loaded)?;
     let leader = Leader::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default());
     let spawned = driver::spawn(leader, Arc::clone(&store));
@@ -63,8 +108,7 @@ pub fn start(state_dir: &StateDir, node: NodeId) -> Result<Core, Failure> {
 pub fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
     let mut folded = checkpointed(store)?;
     folded.fold_history(store, |_| {})?;
-    let end = folded.last_hash.map(|hash| FrameLink { index: folded.cluster.position.index, hash });
-    if end != loaded.last_frame {
+    if folded.end() != loaded.last_frame {
         let index = folded.cluster.position.index;
         let reason = "the state does not end with the frame that was applied last".into();
         return Err(LogError::Damaged { table: Table::History, index, reason }.into());
@@ -88,7 +132,7 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
         let checkpoint = match store.load_checkpoint(at_most) {
             Ok(Some(checkpoint)) => checkpoint,
             Ok(None) => break,
-            Err(error @ LogError::Damaged { table: Table::Checkpoint, .. }) => {
+            Err(error) if error.is_of_a_checkpoint() => {
                 why = Some(error.to_string());
                 break;
             }
@@ -110,10 +154,24 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
     Ok(Folded::default())
 }
 
-/// The node of this log, known by its raft id.
-fn member(cluster: &Cluster, loaded: &Loaded) -> Option<NodeId> {
-    let voters = &loaded.membership.as_ref()?.voters;
-    cluster.nodes.iter().map(|(id, _)| id).find(|id| voters.contains(&raft_id(*id)))
+/// The node of this log, known by its raft id; nothing before the first frame.
+fn member(cluster: &Cluster, loaded: &Loaded) -> Result<Option<NodeId>, Failure> {
+    let voters = loaded.membership.as_ref().map_or(&[][..], |membership| &membership.voters);
+    let member = cluster.nodes.iter().map(|(id, _)| id).find(|id| voters.contains(&raft_id(*id)));
+    if member.is_none() && cluster.id() != ClusterId::default() {
+        let sentence = "the log's own manager is no node of the cluster that it describes";
+        return Err(Failure::new(sentence, "restore the state directory from a backup"));
+    }
+    Ok(member)
+}
+
+/// The node that began this log. A first start may be cut short after the log has begun, and before or after it is known to
+/// which node it belongs; every later start has to come to the same answer, so the id follows from the voter's raft id.
+fn founder(loaded: &Loaded) -> Option<NodeId> {
+    let voter = *loaded.membership.as_ref()?.voters.first()?;
+    let mut high = [0; 8];
+    high.copy_from_slice(&Sha256::digest(voter.to_le_bytes())[..8]);
+    Some(NodeId::from_bits(u128::from(u64::from_le_bytes(high)) << 64 | u128::from(voter) << 1))
 }
 
 /// Raft's number for a manager: it must not be 0, and fits into 63 bits.
@@ -251,5 +309,7 @@ impl NewCluster {
     }
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod tests;

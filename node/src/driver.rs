@@ -206,6 +206,8 @@ impl Driver {
     fn run(mut self) -> Result<(), FatalError> {
         let mut next_tick = Instant::now() + TICK;
         self.now = self.clock.read().now;
+        // A single manager leads from its first round on; nobody has to wait for a tick.
+        self.work()?;
         loop {
             if !self.take_inputs(self.patience(next_tick))? {
                 self.store.sync()?;

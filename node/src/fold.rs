@@ -10,11 +10,7 @@ use projections::snapshot::{self, SnapshotError};
 use projections::{Cluster, FOLD_VERSION, Keyring, Touched};
 
 use crate::failure::Failure;
-use crate::log::{AppliedFrame, Checkpoint, LogStore};
-
-/// Frames and bytes of history that are read at a time: however long it is, no more of it is in memory.
-const FRAMES_MAX: usize = 4_096;
-const BYTES_MAX: usize = 8 * 1024 * 1024;
+use crate::log::{AppliedFrame, Checkpoint, FrameLink, HistoryReader, LogStore, PageSize};
 
 /// A state, the secrets that go with it, and the hash that the next frame has to carry.
 #[derive(Debug, Clone, Default)]
@@ -78,13 +74,20 @@ impl Folded {
         Ok(Self { cluster, last_hash, checkpoint: head.index, ..Self::default() })
     }
 
+    /// The last frame that was folded.
+    pub fn end(&self) -> Option<FrameLink> {
+        self.last_hash.map(|hash| FrameLink { index: self.cluster.position.index, hash })
+    }
+
     /// Folds what history has after this state, and shows each frame.
     ///
     /// # Errors
     /// When history cannot be read, or a frame does not follow.
     pub fn fold_history(&mut self, store: &dyn LogStore, mut visit: impl FnMut(&Frame)) -> Result<(), Failure> {
+        let mut reader = HistoryReader::after(self.end());
         loop {
-            let frames = store.history(self.cluster.position.index + 1, FRAMES_MAX, BYTES_MAX)?;
+            // However long history is, no more of it is in memory.
+            let frames = reader.page(store, u64::MAX, PageSize::WHOLE_HISTORY)?;
             if frames.is_empty() {
                 return Ok(());
             }

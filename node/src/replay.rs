@@ -28,12 +28,15 @@ struct Report {
 /// When the log cannot be read, or something in it is not as it should be, with the index.
 pub fn replay(state_dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let path = state_dir::log(state_dir);
-    if !RocksStore::has_begun(&path)? {
+    let Some(store) = RocksStore::open_to_verify(&path)? else {
         return Err(standing::no_log(state_dir));
-    }
-    let store = RocksStore::open_read_only(&path)?;
+    };
     let begun = Instant::now();
     let (folded, report) = fold(&store)?;
+    if report.frames == 0 {
+        store.verify_durable()?;
+        return Err(no_frame(&path));
+    }
     let faults = projections::check::check(&folded.cluster);
     let seconds = begun.elapsed().as_secs_f64();
     let cluster = &folded.cluster;
@@ -67,6 +70,12 @@ pub fn replay(state_dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
             Err(Failure::new(sentence, "report this as a bug"))
         }
     }
+}
+
+/// A log of which there is nothing to verify.
+fn no_frame(log: &Path) -> Failure {
+    let sentence = format!("the log {} holds no frame: the first start of this manager was cut short", log.display());
+    Failure::new(sentence, "start swarmd on this state directory: it goes on with what was begun")
 }
 
 impl Report {

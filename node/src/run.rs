@@ -158,18 +158,35 @@ impl Node {
         let bound = remote.local_addr().map_err(|error| Failure::new(error, ""))?;
         let remote_addr = self.args.advertise_remote_api.clone().unwrap_or_else(|| advertised(bound));
         let (control, socket) = serve::bind_control(&self.args.listen_control_api).await?;
-        let core = core::start(&self.state_dir, NodeId::from_bits(rand::random()))?;
+        let log = core::read(&self.state_dir)?;
+        self.require_own(log.node())?;
+        let core = core::start(&self.state_dir, log, NodeId::from_bits(rand::random()))?;
         let ended = self.manage_with(&core, Doors { remote, bound, remote_addr, control, socket }).await;
         // What the core died of is the reason of whatever else went wrong.
         core.end().await?;
         ended
     }
 
+    /// A certificate and a log that were put together from two nodes would confuse everybody. A certificate that is not there,
+    /// or has expired, is made anew.
+    fn require_own(&self, node: Option<NodeId>) -> Result<(), Failure> {
+        let (Some(node), Ok(identity)) = (node, self.certificates.load(clock::now())) else { return Ok(()) };
+        let subject = identity.subject();
+        if subject.node == node && subject.role == Role::Manager {
+            return Ok(());
+        }
+        let sentence = format!("the certificate is for {subject}, the log for manager {node}");
+        Err(Failure::new(sentence, "restore the state directory from a backup").with_code(code::NOT_ALLOWED))
+    }
+
     async fn manage_with(&self, core: &Core, doors: Doors) -> Result<(), Failure> {
         let Doors { remote, bound, remote_addr, control, socket } = doors;
-        core.ensure_cluster(&self.certificates, &self.hostname, &remote_addr).await?;
-        let identity = core.identity(&self.certificates).await?;
-        require_own(core, &identity)?;
+        let identity = async {
+            core.ensure_cluster(&self.certificates, &self.hostname, &remote_addr).await?;
+            core.identity(&self.certificates).await
+        };
+        let Some(identity) = self.shutdown.run_until_cancelled(identity).await else { return Ok(()) };
+        let identity = identity?;
         let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
         let control_path = self.args.listen_control_api.display();
         tracing::info!(node = %core.node, remote = %bound, control = %control_path, "this node is the manager");
@@ -250,16 +267,6 @@ async fn watch(
             None => Ok(()),
         },
     }
-}
-
-/// A certificate and a log that were put together from two nodes would confuse everybody.
-fn require_own(core: &Core, identity: &Identity) -> Result<(), Failure> {
-    let subject = identity.subject();
-    if subject.node == core.node && subject.role == Role::Manager {
-        return Ok(());
-    }
-    let sentence = format!("the certificate is for {subject}, the log for manager {}", core.node);
-    Err(Failure::new(sentence, "restore the state directory from a backup").with_code(code::NOT_ALLOWED))
 }
 
 fn executor(args: &RunArgs) -> Result<Arc<dyn Executor>, Failure> {

@@ -11,24 +11,21 @@ use projections::views::overview::{ReferenceError, resolve_node, resolve_service
 use tonic::Status;
 use wire::v1::{EventRecord, EventsRequest};
 
-use crate::log::{LogError, LogStore};
+use crate::log::{HistoryReader, LogError, LogStore, PageSize};
 
 use super::status;
 
-/// Frames read at a time.
-const FRAMES_MAX: usize = 256;
-/// Bytes of frames read at a time.
-const BYTES_MAX: usize = 1024 * 1024;
+/// How much of history is read at a time: short enough for a client that reads along.
+const PAGE: PageSize = PageSize { frames: 256, bytes: 1024 * 1024 };
 
 /// One client's way through history. Everything here may wait for the disk.
 pub struct Narrator {
     history: History,
+    reader: HistoryReader,
     story: Story,
     names: Names,
     from: u64,
     since: Timestamp,
-    /// The frame to read next.
-    next: u64,
     /// `names` was not shown the frames before this one.
     unseen_before: u64,
 }
@@ -53,7 +50,8 @@ impl Narrator {
         // Otherwise it has to be followed from the beginning, to know which tasks belong to it.
         let begins = about_all || (knows_all_since(&history, cluster, from)? && story.begin_at(cluster));
         let next = if begins { from } else { 0 };
-        Ok(Self { history, story, names: Names::default(), from, since, next, unseen_before: next })
+        let reader = HistoryReader::starting_at(next);
+        Ok(Self { history, reader, story, names: Names::default(), from, since, unseen_before: next })
     }
 
     /// The next piece of the story, which may be empty; nothing where history ends. What is younger than `cluster` is left
@@ -62,17 +60,15 @@ impl Narrator {
     /// # Errors
     /// When history cannot be read.
     pub fn page(&mut self, cluster: &Cluster) -> Result<Option<Vec<EventRecord>>, Status> {
-        if self.next > cluster.position.index {
+        let frames = self.history.read(&mut self.reader, cluster.position.index)?;
+        if frames.is_empty() {
             return Ok(None);
         }
-        let frames = self.history.read(self.next)?;
-        let known = frames.into_iter().take_while(|frame| frame.header.index <= cluster.position.index);
-        let (mut records, first) = (Vec::new(), self.next);
-        for frame in known {
-            self.next = frame.header.index + 1;
+        let mut records = Vec::new();
+        for frame in frames {
             self.tell(frame, cluster, &mut records)?;
         }
-        Ok((self.next > first).then_some(records))
+        Ok(Some(records))
     }
 
     fn tell(&mut self, frame: Frame, cluster: &Cluster, records: &mut Vec<EventRecord>) -> Result<(), Status> {
@@ -163,7 +159,7 @@ fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<Strin
 /// for whoever waits for what was just asked.
 fn knows_all_since(history: &History, cluster: &Cluster, from: u64) -> Result<bool, ReadError> {
     let now = cluster.position.index;
-    if from <= now.saturating_sub(FRAMES_MAX as u64) {
+    if from <= now.saturating_sub(PAGE.frames as u64) {
         return Ok(false);
     }
     let mut reaped = false;
@@ -175,24 +171,22 @@ fn knows_all_since(history: &History, cluster: &Cluster, from: u64) -> Result<bo
 struct History(Arc<dyn LogStore>);
 
 impl History {
-    /// Some frames from an index on; none where history ends.
-    fn read(&self, from: u64) -> Result<Vec<Frame>, ReadError> {
-        let stored = self.0.history(from, FRAMES_MAX, BYTES_MAX)?;
+    /// The next frames, none of them after index `to`; none where they end.
+    fn read(&self, reader: &mut HistoryReader, to: u64) -> Result<Vec<Frame>, ReadError> {
+        let stored = reader.page(&*self.0, to, PAGE)?;
         Ok(stored.iter().map(|(_, bytes)| codec::decode_frame(bytes)).collect::<Result<_, _>>()?)
     }
 
     /// Shows all events of these frames, oldest first.
     fn each(&self, range: Range<u64>, mut see: impl FnMut(&Kind)) -> Result<(), ReadError> {
-        let Range { start: mut next, end: before } = range;
+        let Some(last) = range.end.checked_sub(1) else { return Ok(()) };
+        let mut reader = HistoryReader::starting_at(range.start);
         loop {
-            let frames = self.read(next)?;
-            let Some(last) = frames.last() else { return Ok(()) };
-            next = last.header.index + 1;
-            let wanted = frames.iter().filter(|frame| frame.header.index < before);
-            wanted.flat_map(codec::kinds).for_each(&mut see);
-            if next >= before {
+            let frames = self.read(&mut reader, last)?;
+            if frames.is_empty() {
                 return Ok(());
             }
+            frames.iter().flat_map(codec::kinds).for_each(&mut see);
         }
     }
 }
@@ -208,6 +202,8 @@ enum ReadError {
 
 impl From<ReadError> for Status {
     fn from(error: ReadError) -> Self {
+        // The client is told as well, but damage is for whoever runs the manager.
+        tracing::error!(%error, "history cannot be read");
         Status::internal(format!("history cannot be read: {error}"))
     }
 }

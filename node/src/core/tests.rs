@@ -27,38 +27,8 @@ impl Machine {
     fn with_frames(count: u64) -> Self {
         let disk = MemoryDisk::default();
         let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&disk).unwrap());
-        store.load().unwrap();
-        Consensus::bootstrap(&*store, raft_id(node())).unwrap();
-        let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &store.load().unwrap()).unwrap();
-        let leader = Leader::new(node(), "0.1.0", consensus, Folded::default(), INTERVALS);
-        let mut machine = Self { disk, store, leader };
-        machine.advance();
-        machine.ask(1, Command::InitialiseCluster(Box::new(cluster())));
-        for number in 2..=count {
-            let token = SecretText(format!("token {number}"));
-            let role = if number % 3 == 0 { Role::Manager } else { Role::Worker };
-            machine.ask(number, Command::RotateJoinToken { role, token, secret_sha256: [number as u8; 32] });
-        }
-        machine
-    }
-
-    fn ask(&mut self, number: u64, command: Command) {
-        let id = CommandId::from_bits(number.into());
-        let actor = actor(number);
-        self.leader.submit(Wish { ticket: number, id, actor, command, reason: None, correlation: None }).unwrap();
-        while self.leader.has_work(time(number)) {
-            let judged = self.leader.turn(time(number)).answers;
-            let rejected = judged.iter().find(|(_, outcome)| matches!(outcome, Outcome::Rejected(_)));
-            assert_eq!(rejected, None);
-            self.advance();
-        }
-        if let Some(job) = self.leader.take_checkpoint() {
-            job.run(&self.store).unwrap();
-        }
-    }
-
-    fn advance(&mut self) {
-        self.leader.advance().unwrap();
+        let leader = lead(&store, count);
+        Self { disk, store, leader }
     }
 
     /// What another start makes of the disk.
@@ -104,6 +74,37 @@ impl Machine {
         self.disk.scan(table, from, to, &mut turn).unwrap();
         assert!(!batch.is_empty(), "there is something to damage");
         self.change(batch);
+    }
+}
+
+/// Begins a cluster whose join token changes so many times, a frame each.
+pub(super) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Leader {
+    store.load().unwrap();
+    Consensus::bootstrap(&**store, raft_id(node())).unwrap();
+    let consensus = Consensus::open(Arc::clone(store), raft_id(node()), &store.load().unwrap()).unwrap();
+    let mut leader = Leader::new(node(), "0.1.0", consensus, Folded::default(), INTERVALS);
+    leader.advance().unwrap();
+    ask(&mut leader, store, 1, Command::InitialiseCluster(Box::new(cluster())));
+    for number in 2..=count {
+        let token = SecretText(format!("token {number}"));
+        let role = if number % 3 == 0 { Role::Manager } else { Role::Worker };
+        ask(&mut leader, store, number, Command::RotateJoinToken { role, token, secret_sha256: [number as u8; 32] });
+    }
+    leader
+}
+
+fn ask(leader: &mut Leader, store: &Arc<dyn LogStore>, number: u64, command: Command) {
+    let id = CommandId::from_bits(number.into());
+    let actor = actor(number);
+    leader.submit(Wish { ticket: number, id, actor, command, reason: None, correlation: None }).unwrap();
+    while leader.has_work(time(number)) {
+        let judged = leader.turn(time(number)).answers;
+        let rejected = judged.iter().find(|(_, outcome)| matches!(outcome, Outcome::Rejected(_)));
+        assert_eq!(rejected, None);
+        leader.advance().unwrap();
+    }
+    if let Some(job) = leader.take_checkpoint() {
+        job.run(store).unwrap();
     }
 }
 
@@ -154,6 +155,36 @@ async fn a_core_that_died_says_what_of() {
     assert_eq!(waiting.sentence, "the core ended while it started");
     let died = core.end().await.unwrap_err();
     assert!(died.sentence.contains("write to the log") && died.hint.contains("disk"), "{died}");
+}
+
+/// Starts a core on a disk and begins the cluster if there is none yet. What it dies of is its end.
+async fn begin(disk: &MemoryDisk, certificates: &CertificateStore, drawn: u128) -> Result<NodeId, Failure> {
+    let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(disk).unwrap());
+    let core = start_on(store, None, NodeId::from_bits(drawn))?;
+    let (node, begun) = (core.node, core.ensure_cluster(certificates, "m1", "10.0.0.1:4242").await);
+    core.end().await?;
+    begun.map(|()| node)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_that_is_cut_short_at_any_write_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificates = CertificateStore::new(dir.path());
+    for crash in [Crash::Killed, Crash::PowerCut { kept_writes: 0 }] {
+        for writes in 0.. {
+            let disk = MemoryDisk::default();
+            disk.fail_after(writes);
+            let first = begin(&disk, &certificates, 0xaaaa_0000_0000_0000_0000_bbbb).await;
+            disk.crash(crash);
+            let again = begin(&disk, &certificates, 0xcccc_0000_0000_0000_0000_dddd).await.unwrap();
+            let third = begin(&disk, &certificates, 0xeeee).await.unwrap();
+            assert_eq!(again, third, "{writes} writes, then {crash:?}: one node for ever");
+            let Ok(first) = first else { continue };
+            assert_eq!(first, again, "what was begun whole stays");
+            assert!(writes > 4, "a first start of {writes} writes tests nothing");
+            break;
+        }
+    }
 }
 
 #[test]
@@ -231,7 +262,9 @@ fn history_without_one_of_its_frames_is_no_chain() {
         Change::DeleteRange { table: Table::Checkpoint, from: Key::MIN, to: Key::MAX },
     ]);
     let refused = machine.start().unwrap_err();
-    assert_eq!(refused.sentence, "frame 31 does not carry the hash of the frame before it");
+    let expected =
+        "the log is damaged at index 31 (history): it does not carry the hash of the frame before it, frame 29";
+    assert_eq!(refused.sentence, expected);
 }
 
 #[test]

@@ -5,14 +5,9 @@ use events::FrameHeader;
 use events::frame;
 use prost::Message;
 
+use super::LogError;
 use super::disk::Table;
 use super::entry::FrameLink;
-use super::{LogError, LogStore};
-
-/// Frames read at once when the whole history is verified.
-const PAGE_FRAMES: usize = 1_024;
-/// Bytes read at once, in case frames are large.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A frame without its events: all that the chain needs, at a fraction of the cost.
 #[derive(Clone, PartialEq, Message)]
@@ -78,48 +73,6 @@ impl Chain {
         self.previous = Previous::Frame(FrameLink { index, hash: frame::hash(stored) });
         Ok(())
     }
-}
-
-/// What a full verification read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Verified {
-    /// How many frames.
-    pub frames: u64,
-    /// Their size in bytes, unsealed.
-    pub bytes: u64,
-    /// The last one.
-    pub last: Option<FrameLink>,
-}
-
-/// Verifies the whole history, from its first frame to what was applied last, and hands each frame to `visit`.
-///
-/// # Errors
-/// The first damage, by index, or the error of `visit`.
-pub fn verify_all<E: From<LogError>>(
-    log: &dyn LogStore,
-    mut visit: impl FnMut(u64, &[u8]) -> Result<(), E>,
-) -> Result<Verified, E> {
-    let mut chain = Chain::after(None);
-    let mut verified = Verified::default();
-    let mut next = 0;
-    loop {
-        let page = log.history(next, PAGE_FRAMES, PAGE_BYTES)?;
-        let Some(&(page_last, _)) = page.last() else { break };
-        for (index, stored) in &page {
-            chain.follow(*index, stored).map_err(|reason| damaged(*index, reason))?;
-            visit(*index, stored)?;
-            verified.frames += 1;
-            verified.bytes += stored.len() as u64;
-        }
-        next = page_last + 1;
-    }
-    verified.last = chain.last();
-    let applied = log.applied()?;
-    if applied.frame != verified.last {
-        let index = applied.frame.map_or(next, |frame| frame.index);
-        return Err(damaged(index, "history does not end with the frame that was applied last".into()).into());
-    }
-    Ok(verified)
 }
 
 pub(super) fn damaged(index: u64, reason: String) -> LogError {

@@ -2,6 +2,7 @@
 //! that a crash cut short was never there.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use events::frame::FrameHash;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,29 @@ impl<D: Disk> Store<D> {
     /// The indexes of all checkpoints, oldest first.
     pub(super) fn checkpoints(&self) -> Result<Vec<u64>, LogError> {
         let mut found = Vec::new();
+        self.list_checkpoints(&mut found)?;
+        Ok(found)
+    }
+
+    /// The same for a start, which can do without those that damage hides.
+    pub(super) fn readable_checkpoints(&self) -> Result<Vec<u64>, LogError> {
+        let mut found = Vec::new();
+        match self.list_checkpoints(&mut found) {
+            Err(error) if error.is_of_a_checkpoint() => self.note_damaged_checkpoint(&error),
+            listed => listed?,
+        }
+        Ok(found)
+    }
+
+    fn note_damaged_checkpoint(&self, error: &LogError) {
+        tracing::warn!(%error, "a checkpoint is damaged; one before it will do, or else history");
+        // What the database itself cannot read would stop it one day: the table has to be made anew.
+        if matches!(error, LogError::Corrupt { .. }) {
+            self.checkpoints_corrupt.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn list_checkpoints(&self, found: &mut Vec<u64>) -> Result<(), LogError> {
         let mut next = Some(Key::MIN);
         while let Some(from) = next.take() {
             self.disk.scan(Table::Checkpoint, from, Key::MAX, &mut |key, _| {
@@ -56,16 +80,16 @@ impl<D: Disk> Store<D> {
                 Ok(ControlFlow::Break(()))
             })?;
         }
-        Ok(found)
+        Ok(())
     }
 
     pub(super) fn read_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError> {
         let mut damage = None;
-        for &index in self.checkpoints()?.iter().rev().filter(|&&index| index <= at_most) {
+        for &index in self.readable_checkpoints()?.iter().rev().filter(|&&index| index <= at_most) {
             match self.read_checkpoint_at(index) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(error @ LogError::Damaged { .. }) => {
-                    tracing::warn!(%error, "a checkpoint is damaged; one before it will do, or else history");
+                Err(error) if error.is_of_a_checkpoint() => {
+                    self.note_damaged_checkpoint(&error);
                     damage = damage.or(Some(error));
                 }
                 Err(error) => return Err(error),

@@ -74,6 +74,14 @@ pub enum LogError {
         /// What is wrong with it.
         reason: String,
     },
+    /// One of the database's files does not hold what was written to it.
+    #[error("the log is damaged ({table}): {reason}")]
+    Corrupt {
+        /// The table that the file belongs to.
+        table: Table,
+        /// The database's words.
+        reason: String,
+    },
     /// A secret cannot be read, and only the keyring has it.
     #[error("a secret in the log's keyring is damaged: {reason}")]
     KeyringDamaged {
@@ -128,9 +136,21 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether this is damage of a checkpoint, which only saves time: history has what is in it.
+    pub fn is_of_a_checkpoint(&self) -> bool {
+        let (Self::Damaged { table, .. } | Self::Corrupt { table, .. }) = self else { return false };
+        *table == Table::Checkpoint
+    }
+
     /// What to do about it, as one sentence for the user.
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::Damaged { table: Table::Checkpoint, .. } | Self::Corrupt { table: Table::Checkpoint, .. } => {
+                "start swarmd again: it discards its checkpoints and folds the state from history, which takes longer"
+            }
+            Self::Corrupt { .. } => {
+                "`swarmd replay --state-dir DIR` shows how far the log reads; see that its disk is not failing, and restore the directory from a backup"
+            }
             Self::Damaged { .. } | Self::Unreadable { .. } => {
                 "`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup"
             }

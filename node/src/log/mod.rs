@@ -20,6 +20,7 @@ pub mod disk;
 mod drain;
 pub mod entry;
 mod error;
+pub mod history;
 mod keyring;
 mod mark;
 pub mod memory;
@@ -40,13 +41,13 @@ use bytes::Bytes;
 use events::VolatilePayload;
 use events::frame::FrameHash;
 
-pub use chain::{Verified, verify_all};
 pub use disk::Table;
 pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, Membership};
 pub use error::LogError;
+pub use history::{HistoryReader, PageSize, Verified, verify_all};
 pub use memory::{Crash, MemoryDisk, MemoryStore};
 pub use raft::{Committed, Consensus, Message, Progress, ProposeError, RoleChange, StepError};
-pub use rocks::RocksStore;
+pub use rocks::{Checkpoints, RocksStore};
 
 /// Where a manager keeps its log. All methods take `&self`; the turn loop is the only writer of raft entries and history,
 /// while [`LogStore::history`] and the checkpoint methods may be called from other threads at the same time.
@@ -99,14 +100,14 @@ pub trait LogStore: Send + Sync {
     /// When a frame is not the next link of the chain, or the write fails.
     fn apply(&self, frames: &[AppliedFrame], applied: u64) -> Result<(), LogError>;
 
-    /// What was applied last, as the disk has it.
+    /// What was applied last: as this store wrote or verified it, or else as the disk has it.
     ///
     /// # Errors
     /// When the record is damaged or cannot be read.
     fn applied(&self) -> Result<Applied, LogError>;
 
-    /// The stored bytes of the frames from index `from` on: at most `frames_max` frames, cut after `bytes_max` bytes but
-    /// never before the first.
+    /// The stored bytes of the frames from index `from` on, up to what was applied last: at most `frames_max` frames, cut
+    /// after `bytes_max` bytes but never before the first. [`HistoryReader`] is for whoever relies on them.
     ///
     /// # Errors
     /// When a frame is damaged or cannot be read.

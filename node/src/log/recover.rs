@@ -1,6 +1,6 @@
 //! The start: verifies what the disk holds before anything relies on it. Raft aborts the process on a state that cannot
 //! be, so such states are found here first and told in a sentence; a torn tail of history is cut off, as the raft entries
-//! can repeat it.
+//! can repeat it. Nothing is changed before everything has been verified.
 
 use std::ops::ControlFlow;
 
@@ -23,7 +23,25 @@ struct Meta {
 }
 
 impl<D: Disk> Store<D> {
+    /// Verifies the log, and cuts off a torn tail of history.
     pub(super) fn recover(&self) -> Result<Loaded, LogError> {
+        let loaded = self.examine()?;
+        if let Some(torn) = loaded.repaired_from {
+            self.cut_history(torn)?;
+        }
+        if loaded.membership.is_some() {
+            // What has been read may be reported as committed from now on, so it must not be lost to a power cut any more.
+            self.disk.sync()?;
+        }
+        Ok(loaded)
+    }
+
+    /// Verifies the log and says what a start makes of it, without changing anything: a torn tail of history counts as cut
+    /// off. From then on this store can be read as if it had been loaded.
+    ///
+    /// # Errors
+    /// When a part that nothing can repair is damaged, or the log ends before what was known to be durable.
+    pub fn examine(&self) -> Result<Loaded, LogError> {
         let Some(meta) = self.read_meta()? else {
             return self.empty();
         };
@@ -31,9 +49,7 @@ impl<D: Disk> Store<D> {
         self.verify_reach(&meta, last)?;
         let (applied, repaired_from) = self.verify_history(&meta)?;
         self.read_keyring()?;
-        // What has been read may be reported as committed from now on, so it must not be lost to a power cut any more.
-        self.disk.sync()?;
-        let checkpoint = self.checkpoints()?.into_iter().rev().find(|&index| index <= applied.index);
+        let checkpoint = self.readable_checkpoints()?.into_iter().rev().find(|&index| index <= applied.index);
         *self.state() = State { tail: Tail::new(meta.cut, last), applied };
         // Raft learns of a commit before it writes it down; what was applied had been committed.
         let commit = meta.hard_state.commit.max(applied.index);
@@ -137,14 +153,14 @@ impl<D: Disk> Store<D> {
         let read = self.read_history_end(last.saturating_sub(VERIFIED_INDEXES))?;
         match (read.torn, applied.frame) {
             (None, frame) if frame == read.intact => Ok((applied, None)),
-            (Some(torn), _) => self.cut_history(meta, read.intact, torn).map(|applied| (applied, Some(torn))),
+            (Some(torn), _) => applied_before(torn, meta, read.intact).map(|applied| (applied, Some(torn))),
             (None, frame) => {
                 let end = read.intact.map_or(0, |intact| intact.index);
                 let Some(lost) = frame.filter(|frame| frame.index > end) else {
                     return Err(damaged(end, "history does not end with the frame that was applied last".into()));
                 };
                 tracing::warn!(index = lost.index, "frames that were applied are missing from the end of history");
-                self.cut_history(meta, read.intact, end + 1).map(|applied| (applied, Some(end + 1)))
+                applied_before(end + 1, meta, read.intact).map(|applied| (applied, Some(end + 1)))
             }
         }
     }
@@ -172,24 +188,29 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Drops history from `torn` on, provided that raft entries hold what it held.
-    fn cut_history(&self, meta: &Meta, intact: Option<FrameLink>, torn: u64) -> Result<Applied, LogError> {
-        if torn <= meta.cut.index {
-            let reason = format!("it is torn, and the raft entries up to index {} are cut already", meta.cut.index);
-            return Err(damaged(torn, reason));
-        }
-        let index = intact.map_or(0, |frame| frame.index).max(meta.cut.index);
-        let applied = Applied { index, frame: intact };
+    /// Drops history from `torn` on, which the raft entries repeat.
+    fn cut_history(&self, torn: u64) -> Result<(), LogError> {
+        let applied = self.state().applied;
         let batch = vec![
             Change::DeleteRange { table: Table::History, from: Key::at(torn), to: Key::MAX },
             // A state that is ahead of history cannot be what the next frames are folded onto.
-            Change::DeleteRange { table: Table::Checkpoint, from: Key::at(index + 1), to: Key::MAX },
+            Change::DeleteRange { table: Table::Checkpoint, from: Key::at(applied.index + 1), to: Key::MAX },
             self.put_record(Table::Meta, APPLIED, &applied)?,
         ];
         self.disk.write(batch, Durability::Synced)?;
         tracing::warn!(from = torn, "dropped a torn tail of history, the raft entries repeat it");
-        Ok(applied)
+        Ok(())
     }
+}
+
+/// What counts as applied once history is cut off at `torn`, provided that raft entries hold what it held.
+fn applied_before(torn: u64, meta: &Meta, intact: Option<FrameLink>) -> Result<Applied, LogError> {
+    if torn <= meta.cut.index {
+        let reason = format!("it is torn, and the raft entries up to index {} are cut already", meta.cut.index);
+        return Err(damaged(torn, reason));
+    }
+    let index = intact.map_or(0, |frame| frame.index).max(meta.cut.index);
+    Ok(Applied { index, frame: intact })
 }
 
 struct HistoryEnd {

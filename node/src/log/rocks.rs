@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
@@ -36,25 +37,46 @@ const BACKGROUND_JOBS: i32 = 2;
 const DIARY_BYTES: usize = 1024 * 1024;
 const DIARY_FILES: usize = 2;
 
+/// What becomes of the table of checkpoints when the log is opened. It is a cache: history has all that is in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Checkpoints {
+    /// They stay.
+    #[default]
+    Keep,
+    /// The table is made anew, without a look at what it holds: the database cannot read all of its files.
+    Discard,
+}
+
 /// A log on RocksDB.
 pub type RocksStore = Store<RocksDisk>;
 
 impl RocksStore {
-    /// Opens the log in a state directory, which exists, or creates it there together with its data key.
+    /// Opens the log in a state directory, which exists, or creates it there together with its data key. RocksDB then
+    /// throws away what follows the first bad record of its own log, for ever: whoever cares reads it first.
     ///
     /// # Errors
     /// When another process uses it, the key is missing or damaged, or the files cannot be used.
     pub fn open(state_dir: &Path) -> Result<Self, LogError> {
+        Self::open_with(state_dir, Checkpoints::Keep)
+    }
+
+    /// The same; checkpoints are also discarded where a manager ended because of their files.
+    ///
+    /// # Errors
+    /// When another process uses it, the key is missing or damaged, or the files cannot be used.
+    pub fn open_with(state_dir: &Path, checkpoints: Checkpoints) -> Result<Self, LogError> {
         let paths = Paths::of(state_dir);
         let begun = paths.has_begun()?;
         if begun {
             paths.require_database()?;
-            // The mark comes after all tables: before it, a first start may have been cut short.
-            if exists(&paths.mark)? {
-                paths.require_tables()?;
+            if !paths.is_only_created()? {
+                paths.require_tables().map(drop)?;
             }
         }
         let key = data_key(&paths.key, !begun)?;
+        if checkpoints == Checkpoints::Discard || exists(&paths.corrupt_checkpoints)? {
+            RocksDisk::discard_checkpoints(&paths)?;
+        }
         let disk = RocksDisk::open(&paths)?;
         Ok(Self::new(disk, Seal::new(&key)?))
     }
@@ -70,19 +92,29 @@ impl RocksStore {
             return Err(LogError::NotInitialized);
         }
         paths.require_database()?;
-        paths.require_tables()?;
+        let tables = paths.require_tables()?;
         let key = data_key(&paths.key, false)?;
-        let disk = RocksDisk::open_read_only(&paths)?;
+        let disk = RocksDisk::open_read_only(&paths, tables)?;
         Ok(Self::new(disk, Seal::new(&key)?))
     }
 
-    /// Reads a log that is about to be opened to write: then RocksDB throws away what follows the first bad record of its own
-    /// log, for ever. A log that was not begun, or not for long, is none to lose.
+    /// Opens a log that is about to be gone on with, to read it first. Nothing where no log was begun, or its beginning was
+    /// cut short before anything was written to it. Nothing on the disk changes.
     ///
     /// # Errors
-    /// When the log is damaged, or ends before what was known to be durable.
-    pub fn verify(state_dir: &Path) -> Result<(), LogError> {
-        if exists(&Paths::of(state_dir).mark)? { Self::open_read_only(state_dir)?.verify_durable() } else { Ok(()) }
+    /// When there is a log, and it cannot be read.
+    pub fn open_to_verify(state_dir: &Path) -> Result<Option<Self>, LogError> {
+        let paths = Paths::of(state_dir);
+        if !paths.has_begun()? || (exists(&paths.current())? && paths.is_only_created()?) {
+            return Ok(None);
+        }
+        Self::open_read_only(state_dir).map(Some)
+    }
+
+    /// What has to become of the checkpoints, after they have been read.
+    pub fn fate_of_checkpoints(&self) -> Checkpoints {
+        let corrupt = self.disk.without_checkpoints || self.checkpoints_corrupt.load(Ordering::Relaxed);
+        if corrupt { Checkpoints::Discard } else { Checkpoints::Keep }
     }
 
     /// Whether a log was ever begun in a state directory, however little of it is left. Opens nothing.
@@ -95,15 +127,23 @@ impl RocksStore {
 }
 
 /// The files of the log in a state directory.
+#[derive(Clone)]
 struct Paths {
     database: PathBuf,
     key: PathBuf,
     mark: PathBuf,
+    /// There when a manager ended because it met damage in the files of its checkpoints.
+    corrupt_checkpoints: PathBuf,
 }
 
 impl Paths {
     fn of(state_dir: &Path) -> Self {
-        Self { database: state_dir.join("log"), key: state_dir.join("log.key"), mark: state_dir.join("log.mark") }
+        Self {
+            database: state_dir.join("log"),
+            key: state_dir.join("log.key"),
+            mark: state_dir.join("log.mark"),
+            corrupt_checkpoints: state_dir.join("log.corrupt-checkpoints"),
+        }
     }
 
     /// RocksDB writes this file last when it creates a database.
@@ -117,6 +157,11 @@ impl Paths {
 
     /// Whether the database's directory has files that only come after its creation.
     fn holds_values(&self) -> Result<bool, LogError> {
+        self.any_file(|ending, _| ending == "log" || ending == "sst")
+    }
+
+    /// Whether one of the database's files is such, by the ending of its name and its size in bytes.
+    fn any_file(&self, such: impl Fn(&str, u64) -> bool) -> Result<bool, LogError> {
         let failed = |source| LogError::File { action: "read", path: self.database.clone(), source };
         let entries = match std::fs::read_dir(&self.database) {
             Ok(entries) => entries,
@@ -124,12 +169,19 @@ impl Paths {
             Err(error) => return Err(failed(error)),
         };
         for entry in entries {
-            let name = PathBuf::from(entry.map_err(failed)?.file_name());
-            if name.extension().is_some_and(|ending| ending == "log" || ending == "sst") {
+            let path = entry.map_err(failed)?.path();
+            let Some(ending) = path.extension().and_then(|ending| ending.to_str()) else { continue };
+            if such(ending, std::fs::metadata(&path).map_err(failed)?.len()) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether nothing was ever written to the database: then its tables may be missing, as its creation makes them one by
+    /// one. The mark comes after all of them.
+    fn is_only_created(&self) -> Result<bool, LogError> {
+        Ok(!exists(&self.mark)? && !self.any_file(|ending, bytes| ending == "sst" || (ending == "log" && bytes > 0))?)
     }
 
     /// Of a log that has begun. RocksDB would make a new database where it finds none.
@@ -146,12 +198,15 @@ impl Paths {
         }
     }
 
-    /// RocksDB would make the tables that it does not find, empty.
-    fn require_tables(&self) -> Result<(), LogError> {
+    /// The tables that there are. RocksDB would make those that it does not find, empty; only checkpoints can be missed.
+    fn require_tables(&self) -> Result<Vec<Table>, LogError> {
         let names = DB::list_cf(&Options::default(), &self.database);
         let names = names.map_err(|error| not_opened(&self.database, error))?;
-        let missing = Table::ALL.into_iter().find(|table| !names.iter().any(|name| name == table.name()));
-        missing.map_or(Ok(()), |table| Err(LogError::TableMissing { path: self.database.clone(), table }))
+        let is_there = |table: &Table| names.iter().any(|name| name == table.name());
+        match Table::ALL.into_iter().find(|table| *table != Table::Checkpoint && !is_there(table)) {
+            Some(table) => Err(LogError::TableMissing { path: self.database.clone(), table }),
+            None => Ok(Table::ALL.into_iter().filter(is_there).collect()),
+        }
     }
 }
 
@@ -166,21 +221,99 @@ pub struct RocksDisk {
     mark: Option<Mark>,
     /// What the mark was before the database was opened.
     known: Option<u64>,
+    paths: Paths,
+    /// Whether the table of checkpoints is missing, or cannot be opened: then it reads as empty.
+    without_checkpoints: bool,
 }
 
 impl RocksDisk {
     fn open(paths: &Paths) -> Result<Self, LogError> {
-        let db = DB::open_cf_descriptors(&database_options(), &paths.database, column_families());
+        let db = DB::open_cf_descriptors(&database_options(), &paths.database, column_families(&Table::ALL));
         let db = db.map_err(|error| not_opened(&paths.database, error))?;
         let mark = Mark::open(&paths.mark)?;
-        Ok(Self { db, known: mark.opened_with(), mark: Some(mark) })
+        let (known, paths) = (mark.opened_with(), paths.clone());
+        Ok(Self { db, known, mark: Some(mark), paths, without_checkpoints: false })
     }
 
-    fn open_read_only(paths: &Paths) -> Result<Self, LogError> {
+    fn open_read_only(paths: &Paths, mut tables: Vec<Table>) -> Result<Self, LogError> {
         // Before the database, which whoever writes it brings further meanwhile.
         let known = mark::read(&paths.mark)?;
-        let db = DB::open_cf_descriptors_read_only(&database_options(), &paths.database, column_families(), false);
-        Ok(Self { db: db.map_err(|error| not_opened(&paths.database, error))?, mark: None, known })
+        if exists(&paths.corrupt_checkpoints)? {
+            tables.retain(|table| *table != Table::Checkpoint);
+        }
+        let open = |tables: &[Table]| {
+            DB::open_cf_descriptors_read_only(&database_options(), &paths.database, column_families(tables), false)
+        };
+        let db = match open(&tables) {
+            Err(error) if error.kind() == ErrorKind::Corruption && tables.contains(&Table::Checkpoint) => {
+                tables.retain(|table| *table != Table::Checkpoint);
+                let db = open(&tables).map_err(|_| not_opened(&paths.database, error.clone()))?;
+                tracing::warn!(%error, "the checkpoints cannot be opened; history will do");
+                db
+            }
+            db => db.map_err(|error| not_opened(&paths.database, error))?,
+        };
+        let without_checkpoints = !tables.contains(&Table::Checkpoint);
+        Ok(Self { db, mark: None, known, paths: paths.clone(), without_checkpoints })
+    }
+
+    /// Makes the table of checkpoints anew. Everything else has been read before, so RocksDB need not insist on files that
+    /// it is about to delete.
+    fn discard_checkpoints(paths: &Paths) -> Result<(), LogError> {
+        let failed = |error| not_opened(&paths.database, error);
+        let mut options = database_options();
+        options.set_paranoid_checks(false);
+        let mut still = Options::default();
+        // Nothing may look into the files meanwhile.
+        still.set_disable_auto_compactions(true);
+        let families = Table::ALL.map(|table| match table {
+            Table::Checkpoint => ColumnFamilyDescriptor::new(table.name(), still.clone()),
+            Table::Raft | Table::Meta | Table::History | Table::Keyring => {
+                ColumnFamilyDescriptor::new(table.name(), table_options(&Cache::new_lru_cache(BLOCK_CACHE_BYTES)))
+            }
+        });
+        let mut db = DB::open_cf_descriptors(&options, &paths.database, families).map_err(failed)?;
+        db.drop_cf(Table::Checkpoint.name()).map_err(failed)?;
+        drop(db);
+        tracing::warn!("the checkpoints are discarded; history has all that was in them");
+        match std::fs::remove_file(&paths.corrupt_checkpoints) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(LogError::File { action: "remove", path: paths.corrupt_checkpoints.clone(), source: error })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// What a call of the database failed of. Damage is told as such, whoever met it: RocksDB also answers a write with what
+    /// one of its own compactions has read.
+    fn failed(&self, action: &'static str, table: Option<Table>, error: rocksdb::Error) -> LogError {
+        let is_damage = error.kind() == ErrorKind::Corruption;
+        let reason = error.into_string();
+        if !is_damage {
+            let of = table.map_or(String::new(), |table| format!("{table}: "));
+            return LogError::Storage { action, reason: format!("{of}{reason}") };
+        }
+        let Some(table) = self.table_of_a_file_in(&reason).or(table) else {
+            return LogError::Unreadable { path: self.paths.database.clone(), reason };
+        };
+        if table == Table::Checkpoint && self.mark.is_some() {
+            // Without this note the next start would end in the same way.
+            if let Err(error) = std::fs::write(&self.paths.corrupt_checkpoints, &reason) {
+                tracing::error!(%error, "it cannot be noted that the checkpoints are damaged");
+            }
+        }
+        LogError::Corrupt { table, reason }
+    }
+
+    /// The table whose file RocksDB names in a message.
+    fn table_of_a_file_in(&self, message: &str) -> Option<Table> {
+        let files = self.db.live_files().ok()?;
+        let named = files.into_iter().find(|file| message.contains(file.name.trim_start_matches('/')))?;
+        Table::ALL.into_iter().find(|table| table.name() == named.column_family_name)
+    }
+
+    fn reads_as_empty(&self, table: Table) -> bool {
+        table == Table::Checkpoint && self.without_checkpoints
     }
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, LogError> {
@@ -193,11 +326,15 @@ impl RocksDisk {
 
 impl Disk for RocksDisk {
     fn get(&self, table: Table, key: Key) -> Result<Option<Vec<u8>>, LogError> {
-        self.db.get_cf(self.family(table)?, key.encode()).map_err(|error| not_read(table, error))
+        if self.reads_as_empty(table) {
+            return Ok(None);
+        }
+        let value = self.db.get_cf(self.family(table)?, key.encode());
+        value.map_err(|error| self.failed("read the log", Some(table), error))
     }
 
     fn scan(&self, table: Table, from: Key, to: Key, visit: &mut Visit<'_>) -> Result<(), LogError> {
-        if from >= to {
+        if from >= to || self.reads_as_empty(table) {
             return Ok(());
         }
         let mut options = ReadOptions::default();
@@ -205,7 +342,7 @@ impl Disk for RocksDisk {
         // A scan touches each block once: it would only push out what is read again.
         options.fill_cache(false);
         for pair in self.db.iterator_cf_opt(self.family(table)?, options, IteratorMode::Start) {
-            let (key, value) = pair.map_err(|error| not_read(table, error))?;
+            let (key, value) = pair.map_err(|error| self.failed("read the log", Some(table), error))?;
             if let ControlFlow::Break(()) = visit(decode_key(table, &key)?, value.into_vec())? {
                 break;
             }
@@ -214,8 +351,11 @@ impl Disk for RocksDisk {
     }
 
     fn last_key(&self, table: Table) -> Result<Option<Key>, LogError> {
+        if self.reads_as_empty(table) {
+            return Ok(None);
+        }
         let last = self.db.iterator_cf(self.family(table)?, IteratorMode::End).next();
-        let last = last.transpose().map_err(|error| not_read(table, error))?;
+        let last = last.transpose().map_err(|error| self.failed("read the log", Some(table), error))?;
         last.map(|(key, _)| decode_key(table, &key)).transpose()
     }
 
@@ -230,12 +370,12 @@ impl Disk for RocksDisk {
             }
         }
         let written = self.db.write_opt(writes, &write_options(durability));
-        written.map_err(|error| LogError::Storage { action: "write to the log", reason: error.into_string() })
+        written.map_err(|error| self.failed("write to the log", None, error))
     }
 
     fn sync(&self) -> Result<(), LogError> {
         let synced = self.db.flush_wal(true);
-        synced.map_err(|error| LogError::Storage { action: "sync the log", reason: error.into_string() })
+        synced.map_err(|error| self.failed("sync the log", None, error))
     }
 
     fn mark(&self) -> Option<u64> {
@@ -284,9 +424,9 @@ fn database_options() -> Options {
 }
 
 /// Tables that are created or opened; they share one cache.
-fn column_families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
+fn column_families(tables: &[Table]) -> impl Iterator<Item = ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-    Table::ALL.into_iter().map(move |table| ColumnFamilyDescriptor::new(table.name(), table_options(&cache)))
+    tables.iter().map(move |table| ColumnFamilyDescriptor::new(table.name(), table_options(&cache)))
 }
 
 fn table_options(cache: &Cache) -> Options {
@@ -311,10 +451,6 @@ fn decode_key(table: Table, key: &[u8]) -> Result<Key, LogError> {
     })
 }
 
-fn not_read(table: Table, error: rocksdb::Error) -> LogError {
-    LogError::Storage { action: "read the log", reason: format!("{table}: {error}") }
-}
-
 fn not_opened(path: &Path, error: rocksdb::Error) -> LogError {
     let kind = error.kind();
     let reason = error.into_string();
@@ -328,6 +464,23 @@ fn not_opened(path: &Path, error: rocksdb::Error) -> LogError {
         ErrorKind::Corruption => LogError::Unreadable { path: path.to_owned(), reason },
         // The kinds are the database's; all others are for its own words to tell.
         _ => LogError::Storage { action: "open the log", reason },
+    }
+}
+
+#[cfg(test)]
+impl RocksDisk {
+    /// The names of the files that a table is in.
+    pub fn files_of(&self, table: Table) -> Vec<String> {
+        let files = self.db.live_files().unwrap().into_iter().filter(|file| file.column_family_name == table.name());
+        files.map(|file| file.name.trim_start_matches('/').to_owned()).collect()
+    }
+
+    /// Lets the database compact a table now, as it would some day.
+    pub fn compact(&self, table: Table) {
+        let mut options = rocksdb::CompactOptions::default();
+        // Without this a single file would only be moved, unread.
+        options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        self.db.compact_range_cf_opt(self.family(table).unwrap(), None::<&[u8]>, None::<&[u8]>, &options);
     }
 }
 

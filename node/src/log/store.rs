@@ -2,6 +2,7 @@
 //! and the simulated disk differ only below [`Disk`].
 
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -28,9 +29,11 @@ pub(super) const BEGINNING: Cut = Cut { index: 1, term: 1 };
 
 /// The log on a disk.
 pub struct Store<D> {
-    pub(super) disk: D,
+    pub(crate) disk: D,
     pub(super) seal: Seal,
     state: Mutex<State>,
+    /// Whether the database could not read some of its checkpoints.
+    pub(super) checkpoints_corrupt: AtomicBool,
 }
 
 /// What the writer knows without reading.
@@ -42,7 +45,7 @@ pub(super) struct State {
 
 impl<D: Disk> Store<D> {
     pub(super) fn new(disk: D, seal: Seal) -> Self {
-        Self { disk, seal, state: Mutex::default() }
+        Self { disk, seal, state: Mutex::default(), checkpoints_corrupt: AtomicBool::new(false) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -202,13 +205,16 @@ impl<D: Disk> LogStore for Store<D> {
     }
 
     fn applied(&self) -> Result<Applied, LogError> {
-        self.record(Table::Meta, APPLIED).map(Option::unwrap_or_default)
+        let known = self.state().applied;
+        if known.index > 0 { Ok(known) } else { self.record(Table::Meta, APPLIED).map(Option::unwrap_or_default) }
     }
 
     fn history(&self, from: u64, frames_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError> {
         let mut frames = Vec::new();
         let mut budget = Budget::new(bytes_max as u64);
-        self.disk.scan(Table::History, Key::at(from), Key::MAX, &mut |key, sealed| {
+        // Before a log is loaded nobody knows how far it was applied.
+        let to = Some(self.state().applied.index).filter(|&index| index > 0).map_or(Key::MAX, |last| Key::at(last + 1));
+        self.disk.scan(Table::History, Key::at(from), to, &mut |key, sealed| {
             if frames.len() == frames_max || !budget.allows(sealed.len()) {
                 return Ok(ControlFlow::Break(()));
             }

@@ -58,7 +58,7 @@ impl Manager {
         let certificates = CertificateStore::new(dir.path());
         let tcp = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
         let addr = tcp.local_addr().expect("an address").to_string();
-        let core = core::start(&state_dir, NodeId::from_bits(1)).expect("a core");
+        let core = core::start(&state_dir, core::Read::default(), NodeId::from_bits(1)).expect("a core");
         core.ensure_cluster(&certificates, "m1", &addr).await.expect("a cluster");
         let identity = core.identity(&certificates).await.expect("an identity");
         let context = Context {

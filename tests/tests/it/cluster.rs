@@ -64,15 +64,15 @@ impl Cluster {
         Self::start_with(executor, workers, &[])
     }
 
-    /// The same, with these flags for each of the daemons.
+    /// The directory and the addresses of a cluster, none of whose daemons runs.
+    pub fn idle(executor: Executor) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self { dir, executor, id: String::new(), address: free_address(), daemons: BTreeMap::new() }
+    }
+
+    /// The same as [`Cluster::start`], with these flags for each of the daemons.
     pub fn start_with(executor: Executor, workers: &[&str], flags: &[&str]) -> Self {
-        let mut cluster = Self {
-            dir: tempfile::tempdir().expect("a directory"),
-            executor,
-            id: String::new(),
-            address: free_address(),
-            daemons: BTreeMap::new(),
-        };
+        let mut cluster = Self::idle(executor);
         cluster.add(MANAGER, flags);
         cluster.await_manager();
         cluster.id = cluster.inspect()["id"].as_str().expect("an id").to_owned();

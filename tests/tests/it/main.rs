@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cluster;
+mod cut_short;
 mod daemon;
 mod damage;
 mod healing;

@@ -222,7 +222,7 @@ fn damage(place: &Path, how: Damage) {
     }
 }
 
-/// Everything in a directory but what the database keeps for itself: names, and what the files hold.
+/// Everything in a directory but its lock: names, and what the files hold.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let Ok(entries) = fs::read_dir(dir) else { return found };
@@ -232,8 +232,7 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
             continue;
         }
         if path.is_dir() {
-            let is_database = path.ends_with("raft/log");
-            found.extend(if is_database { BTreeMap::new() } else { contents(&path) });
+            found.extend(contents(&path));
             found.insert(path, None);
         } else {
             let bytes = fs::read(&path).ok();

@@ -72,8 +72,8 @@ fn a_flipped_bit_in_the_write_ahead_log_does_not_lose_commits_silently() {
     stored[middle] ^= 1;
     fs::write(&path, &stored).unwrap();
     // RocksDB takes the log up to the bad record and opens; only the mark knows that there was more.
-    let refused = RocksStore::verify(machine.0.path());
-    assert!(matches!(refused, Err(LogError::Shortened { known: 59, .. })), "{refused:?}");
+    let refused = RocksStore::open_to_verify(machine.0.path()).unwrap().unwrap().examine().unwrap_err();
+    assert!(matches!(refused, LogError::Shortened { known: 59, .. }), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), stored, "whoever can mend it finds all of it");
     stored[middle] ^= 1;
     fs::write(&path, &stored).unwrap();
@@ -176,7 +176,7 @@ fn a_first_start_that_was_cut_short_is_begun_again() {
 
 #[test]
 fn a_log_without_one_of_its_tables_is_told_as_such() {
-    for table in Table::ALL {
+    for table in Table::ALL.into_iter().filter(|table| *table != Table::Checkpoint) {
         let machine = machine();
         fill(&*machine.start(), 20);
         let path = machine.0.path().join("log");

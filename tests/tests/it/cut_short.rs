@@ -1,0 +1,117 @@
+//! First starts and joins that are killed at each point where they make something durable: the next start goes on.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::cluster::{Cluster, MANAGER, path};
+use super::process::{PATIENCE, poll, program, run};
+use super::units::Executor;
+
+/// Fewer points than this, and the library that kills does not see what the daemon does.
+const POINTS_MIN: usize = 8;
+
+/// Builds the library that kills a process at its n-th durable step.
+fn library(dir: &Path) -> PathBuf {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/kill_at.c");
+    let built = dir.join("kill_at.so");
+    let mut compiler = Command::new("cc");
+    let answer = run(compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&built).arg(source).arg("-ldl"));
+    assert_eq!(answer.code, 0, "{answer:?}");
+    built
+}
+
+/// A daemon with these flags, and what it says in a file; killed at its n-th durable step, if it gets so far.
+fn swarmd(flags: &[String], log: &Path, kill_at: Option<(&Path, usize)>) -> Child {
+    let log = File::options().create(true).append(true).open(log).expect("a log");
+    let mut command = Command::new(program("swarmd"));
+    command.args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    if let Some((library, steps)) = kill_at {
+        command.env("LD_PRELOAD", library).env("KILL_AT", steps.to_string());
+    }
+    command.spawn().expect("started")
+}
+
+/// Waits until a daemon has died or `ready` holds; whether it is ready.
+fn lives(child: &mut Child, log: &Path, ready: impl Fn() -> bool) -> bool {
+    let known = poll(PATIENCE, || match child.try_wait().expect("waited") {
+        Some(_) => Some(false),
+        None => ready().then_some(true),
+    });
+    known.unwrap_or_else(|| {
+        child.kill().expect("killed");
+        panic!("neither dead nor ready: {}", std::fs::read_to_string(log).expect("a log"))
+    })
+}
+
+/// Asks a daemon to end, which it does in order.
+fn end(mut child: Child, log: &Path) {
+    assert_eq!(run(Command::new("kill").arg(child.id().to_string())).code, 0);
+    let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+    if ended.is_none() {
+        child.kill().expect("killed");
+    }
+    let told = || std::fs::read_to_string(log).expect("a log");
+    assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", told());
+}
+
+/// Whether the log of a daemon says these words.
+fn says(log: &Path, words: &str) -> bool {
+    std::fs::read_to_string(log).expect("a log").contains(words)
+}
+
+#[test]
+fn a_first_start_may_be_killed_at_any_point() {
+    let cluster = Cluster::idle(Executor::Process);
+    let library = library(&cluster.path(""));
+    let (dir, log) = (cluster.state_dir(MANAGER), cluster.path("log"));
+    let serves = || {
+        let answer = cluster.swarmctl("node ls --format json");
+        answer.code == 0 && answer.out.contains(r#""state":"ready""#)
+    };
+    for steps in 1.. {
+        let mut child = swarmd(&cluster.flags(MANAGER), &log, Some((&library, steps)));
+        let survived = lives(&mut child, &log, serves);
+        // Its end may be its next durable step.
+        child.kill().and_then(|()| child.wait()).expect("killed");
+        let mut child = swarmd(&cluster.flags(MANAGER), &log, None);
+        let serves_again = lives(&mut child, &log, serves);
+        assert!(serves_again, "killed at step {steps}: {}", std::fs::read_to_string(&log).expect("a log"));
+        end(child, &log);
+        let replay = run(Command::new(program("swarmd")).args(["replay", "--state-dir", &path(&dir)]));
+        assert!(replay.code == 0 && replay.out.contains("1 nodes"), "killed at step {steps}: {replay:?}");
+        if survived {
+            assert!(steps > POINTS_MIN, "a first start with {steps} durable steps");
+            return;
+        }
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
+}
+
+#[test]
+fn a_join_may_be_killed_at_any_point() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let (library, token) = (library(&cluster.path("")), cluster.token("worker"));
+    for steps in 1.. {
+        let name = format!("w{steps}");
+        let log = cluster.path(&format!("{name}.log"));
+        let join = ["--join-addr", cluster.address(), "--join-token", &token].map(str::to_owned);
+        let flags = [cluster.flags(&name), join.to_vec()].concat();
+        let joined = || says(&log, "session opened");
+        let mut child = swarmd(&flags, &log, Some((&library, steps)));
+        let survived = lives(&mut child, &log, joined);
+        // Its end may be its next durable step.
+        child.kill().and_then(|()| child.wait()).expect("killed");
+        let mut child = swarmd(&flags, &log, None);
+        let listed =
+            || cluster.list("node ls").into_iter().filter(|node| node["description"]["hostname"] == name.as_str());
+        let ready = || listed().any(|node| node["state"] == "ready");
+        assert!(lives(&mut child, &log, ready), "killed at step {steps}");
+        assert_eq!(listed().count(), 1, "killed at step {steps}: one node");
+        end(child, &log);
+        if survived {
+            assert!(steps > POINTS_MIN, "a join with {steps} durable steps");
+            return;
+        }
+    }
+}

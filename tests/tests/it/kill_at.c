@@ -1,0 +1,30 @@
+/*
+ * Preloaded into a process, this kills it at the KILL_AT-th time that it makes something durable or renames a file: before
+ * the call, so that a test which counts up from 1 ends the process at every point that matters.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void count(void) {
+    static int calls;
+    const char *at = getenv("KILL_AT");
+    if (at != NULL && __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == atoi(at)) kill(getpid(), SIGKILL);
+}
+
+int fsync(int file) {
+    count();
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(file);
+}
+
+int fdatasync(int file) {
+    count();
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(file);
+}
+
+int rename(const char *from, const char *to) {
+    count();
+    return ((int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename"))(from, to);
+}
