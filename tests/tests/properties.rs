@@ -4,6 +4,9 @@
 //! The seeded simulation runs the real loop; here there is none, so that the reconcilers' own promises are seen alone: a
 //! turn of any size loses nothing, a scope is as good as everything, and a timer comes before there is anything to say.
 
+#[path = "properties/rollouts.rs"]
+mod rollouts;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -55,6 +58,7 @@ struct Shape {
     on_failure: FailureAction,
     update_delay_secs: u64,
     monitor_secs: u64,
+    failure_ppm: u32,
     port: Option<u32>,
     max_replicas: u64,
 }
@@ -65,13 +69,14 @@ fn shape() -> impl Strategy<Value = Shape> {
     let actions = prop_oneof![Just(FailureAction::Pause), Just(FailureAction::Continue), Just(FailureAction::Rollback)];
     let what = (prop::option::weighted(0.8, 0..6_u64), 0..3_u8, 0..3_u8, prop::option::weighted(0.3, 0..2_u8));
     let restart = (conditions, 0..7_u64, 0..3_u64);
-    let update = (0..3_u64, any::<bool>(), actions, 0..8_u64, 0..8_u64);
+    let ratio = prop_oneof![2 => Just(0), 1 => Just(300_000_u32), 1 => Just(500_000)];
+    let update = (0..3_u64, any::<bool>(), actions, 0..8_u64, 0..8_u64, ratio);
     let place = (prop::option::weighted(0.2, 8080..8082_u32), prop_oneof![4 => Just(0), 1 => 1..3_u64]);
     (what, restart, update, place).prop_map(
         |(
             (replicas, image, memory, zone),
             (condition, delay_secs, attempts),
-            (parallelism, start_first, on_failure, update_delay_secs, monitor_secs),
+            (parallelism, start_first, on_failure, update_delay_secs, monitor_secs, failure_ppm),
             (port, max_replicas),
         )| {
             Shape {
@@ -87,6 +92,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 on_failure,
                 update_delay_secs,
                 monitor_secs,
+                failure_ppm,
                 port,
                 max_replicas,
             }
@@ -145,6 +151,7 @@ struct Core {
     wakes: BTreeMap<Subject, Timestamp>,
     frames: Vec<Vec<u8>>,
     sessions: u128,
+    ledger: rollouts::Ledger,
 }
 
 impl Core {
@@ -158,6 +165,7 @@ impl Core {
             wakes: BTreeMap::new(),
             frames: Vec::new(),
             sessions: 0,
+            ledger: rollouts::Ledger::default(),
         };
         let secret = || SecretText("secret".to_owned());
         let first = InitialiseCluster {
@@ -344,6 +352,7 @@ impl Core {
             ids = IdGenerator::new(self.cluster.id(), at.index + 1);
             if touched.is_empty() {
                 assert_eq!(check::check(&self.cluster), Vec::<String>::new());
+                self.ledger.expect_rest();
                 return self.expect_rest();
             }
         }
@@ -357,6 +366,7 @@ impl Core {
         let header = FrameHeader { index: at.index, log_time: at.time, ..FrameHeader::default() };
         let frame = Frame { header, commands: Vec::new(), events };
         self.cluster.conclude(&frame, &at);
+        self.ledger.follow(&frame);
         self.frames.push(codec::encode_entry(&frame, Vec::new()));
     }
 
@@ -428,8 +438,9 @@ impl Shape {
             order: order.into(),
             delay_ns: self.update_delay_secs * 1_000_000_000,
             monitor_ns: Some(self.monitor_secs * 1_000_000_000),
-            ..UpdateConfig::default()
+            max_failure_ppm: self.failure_ppm,
         };
+        let rollback = UpdateConfig { failure_action: FailureAction::Pause.into(), ..update };
         let mode = match self.replicas {
             Some(replicas) => Mode::Replicated(ReplicatedMode { replicas }),
             None => Mode::Global(GlobalMode {}),
@@ -446,7 +457,7 @@ impl Shape {
             task: Some(task),
             mode: Some(mode),
             update: Some(update),
-            ..ServiceSpec::default()
+            rollback: Some(rollback),
         }
     }
 }

@@ -1,0 +1,363 @@
+//! What holds of every rollout, judged from the events alone: a ledger follows them and keeps its own, simple count of what
+//! each rollout took, what failed, and when.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use events::{DesiredCause, SpecChange, TaskCause, TaskCreated};
+use projections::{Instance, Service, Task};
+
+use super::*;
+
+/// How long a service is given to come to rest, and in which steps.
+const REST_STEPS: usize = 400;
+const REST_STEP: Duration = Duration::from_secs(5);
+
+/// A task that a rollout made, or one that took its place before it ran.
+#[derive(Debug, Clone)]
+struct Made {
+    task: TaskId,
+    rollout: u64,
+    settled: Option<Timestamp>,
+}
+
+/// What one rollout did.
+#[derive(Debug, Clone, Default)]
+struct Count {
+    version: u64,
+    slots: u64,
+    taken: u64,
+    failed: u64,
+    last_step: Option<Timestamp>,
+}
+
+/// The events so far.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    cluster: Cluster,
+    places: BTreeMap<(ServiceId, Instance), Made>,
+    counts: BTreeMap<ServiceId, Count>,
+}
+
+impl Ledger {
+    /// Follows one frame.
+    pub(super) fn follow(&mut self, frame: &Frame) {
+        let at = Stamp { index: frame.header.index, time: frame.header.log_time };
+        for event in &frame.events {
+            let kind = event.kind.as_ref().expect("every event is of a kind");
+            self.judge(kind, at);
+            self.cluster.apply(event, &at);
+            if let Kind::TaskReaped(_) = kind {
+                let cluster = &self.cluster;
+                self.places.retain(|(id, instance), _| cluster.tasks_of_instance(*id, *instance).next().is_some());
+            }
+        }
+        self.cluster.conclude(frame, &at);
+    }
+
+    /// At rest: no rollout goes on that should have stopped.
+    pub(super) fn expect_rest(&self) {
+        for service in self.cluster.services.values().filter(|service| service.is_rolling()) {
+            assert!(!self.too_many_failed(service), "{} goes on after {:?}", service.spec.name(), self.counts);
+        }
+    }
+
+    fn judge(&mut self, kind: &Kind, at: Stamp) {
+        match kind {
+            Kind::ServiceSpecUpdated(event) => {
+                let service = self.service(event.service);
+                if event.change() == SpecChange::AutomaticRollback {
+                    assert!(self.too_many_failed(service), "rolled back after {:?}", self.counts);
+                }
+                if !service.spec.same_template(&event.spec) {
+                    self.counts.insert(event.service, Count { version: at.index, ..Count::default() });
+                }
+            }
+            Kind::UpdateStarted(event) => self.counts.entry(event.service).or_default().slots = event.slots,
+            Kind::UpdatePaused(event) => {
+                assert!(self.too_many_failed(self.service(event.service)), "paused after {:?}", self.counts);
+            }
+            Kind::UpdateCompleted(event) => {
+                self.judge_end(event.service, at);
+                self.places.retain(|(service, _), _| *service != event.service);
+            }
+            Kind::TaskCreated(event) => self.judge_task(event, at),
+            Kind::TaskDesiredStateSet(event) if event.cause() == DesiredCause::Update => self.judge_stop(&event.tasks),
+            Kind::TaskReported(event) => self.note(event.task, event.status.state(), at),
+            Kind::TaskRejected(event) => self.note(event.task, TaskState::Rejected, at),
+            Kind::TaskOrphaned(event) => {
+                event.tasks.iter().for_each(|task| self.note(*task, TaskState::Orphaned, at));
+            }
+            _ => {}
+        }
+    }
+
+    fn service(&self, id: ServiceId) -> &Service {
+        self.cluster.services.get(id).expect("an event about a service that is there")
+    }
+
+    fn too_many_failed(&self, service: &Service) -> bool {
+        let (rollout, count) = (service.rollout(), &self.counts[&service.id]);
+        let all = count.slots.max(count.taken);
+        let ratio_exceeded =
+            u128::from(count.failed) * 1_000_000 > u128::from(rollout.max_failure_ppm) * u128::from(all);
+        ratio_exceeded && rollout.failure_action != FailureAction::Continue
+    }
+
+    /// Places in flight: those that the present rollout took, and all.
+    fn in_flight(&self, service: &Service, now: Timestamp) -> (Vec<Instance>, Vec<Instance>) {
+        let (mut own, mut all) = (Vec::new(), Vec::new());
+        for ((id, instance), made) in &self.places {
+            let live = self.cluster.tasks.get(made.task).is_some_and(Task::is_live);
+            let flies = made.settled.map_or(live, |settled| now < settled + service.rollout().delay);
+            if *id == service.id && flies {
+                all.push(*instance);
+                own.extend((made.rollout == service.template_version).then_some(*instance));
+            }
+        }
+        (own, all)
+    }
+
+    fn judge_task(&mut self, event: &TaskCreated, at: Stamp) {
+        let instance = match event.node {
+            Some(node) => Instance::Node(node),
+            None => Instance::Slot(event.slot),
+        };
+        let place = (event.service, instance);
+        let service = self.service(event.service);
+        if event.cause() != TaskCause::Update || !service.is_rolling() {
+            let moved = |made: &&mut Made| made.settled.is_none() && event.replaces == Some(made.task);
+            if let Some(made) = self.places.get_mut(&place).filter(moved) {
+                made.task = event.task;
+            }
+            return;
+        }
+        let clean =
+            self.cluster.tasks_of_instance(event.service, instance).find(|task| self.is_clean(task) && serves(task));
+        assert!(clean.is_none(), "{clean:?} serves, and is replaced");
+        let (own, all) = self.in_flight(service, at.time);
+        let others = |places: &[Instance]| places.iter().filter(|other| **other != instance).count() as u64;
+        let (own, before, after) = (others(&own) + 1, all.len() as u64, others(&all) + 1);
+        let limit = if service.rollout().parallelism == 0 { u64::MAX } else { service.rollout().parallelism };
+        assert!(
+            own <= limit && after <= limit.max(before),
+            "{own} of {after} places in flight, {before} before; {limit} may be"
+        );
+        let version = service.template_version;
+        let settled = self.places.get(&place).filter(|made| made.rollout == version).and_then(|made| made.settled);
+        assert_eq!(settled, None, "{instance:?} is taken twice");
+        self.places.insert(place, Made { task: event.task, rollout: version, settled: None });
+        let count = self.counts.get_mut(&event.service).expect("a rollout that was begun");
+        count.taken += 1;
+        count.last_step = Some(at.time);
+    }
+
+    fn judge_stop(&self, stopped: &[TaskId]) {
+        for task in stopped.iter().filter_map(|id| self.cluster.tasks.get(*id)) {
+            let others = self.cluster.tasks_of_instance(task.service, task.instance());
+            let kept =
+                others.into_iter().any(|other| !stopped.contains(&other.id) && self.is_clean(other) && serves(other));
+            assert!(!serves(task) || !self.is_clean(task) || kept, "{task:?} serves, and is stopped for an update");
+        }
+    }
+
+    fn is_clean(&self, task: &Task) -> bool {
+        let service = self.cluster.services.get(task.service);
+        service.is_some_and(|service| service.spec.same_template(self.cluster.spec_of(task)))
+    }
+
+    fn judge_end(&self, id: ServiceId, at: Stamp) {
+        let (service, count) = (self.service(id), &self.counts[&id]);
+        let monitor = service.rollout().monitor;
+        assert!(count.last_step.is_none_or(|last| at.time >= last + monitor), "completed too soon after {count:?}");
+        assert_eq!(self.in_flight(service, at.time).1, [], "completed while places are in flight");
+        assert_eq!(count.version, service.template_version);
+    }
+
+    /// A report, before it is applied.
+    fn note(&mut self, id: TaskId, state: TaskState, at: Stamp) {
+        let Some(task) = self.cluster.tasks.get(id).filter(|task| task.is_wanted() && !task.state.is_terminal()) else {
+            return;
+        };
+        let Some(made) = self.places.get_mut(&(task.service, task.instance())).filter(|made| made.task == id) else {
+            return;
+        };
+        let settles = made.settled.is_none() && state >= TaskState::Running;
+        if settles {
+            made.settled = Some(at.time);
+        }
+        let rollout = made.rollout;
+        let Some(service) = self.cluster.services.get(task.service).filter(|service| service.is_rolling()) else {
+            return;
+        };
+        if rollout != service.template_version {
+            return;
+        }
+        let config = service.rollout();
+        let second = Duration::from_secs(1);
+        let watch = if config.delay < config.monitor { config.monitor } else { config.delay + second };
+        let early = task.running_at.is_none_or(|running| at.time.since(running) <= watch);
+        let count = self.counts.get_mut(&service.id).expect("a rollout that was begun");
+        if settles {
+            count.last_step = Some(at.time);
+        }
+        count.failed += u64::from(state.is_terminal() && early);
+    }
+}
+
+fn serves(task: &Task) -> bool {
+    task.is_live() && task.state == TaskState::Running
+}
+
+/// One thing that happens to the one service of a case.
+#[derive(Debug, Clone)]
+enum Act {
+    Update(Shape),
+    /// Nothing of what tasks run changes.
+    Label(u8),
+    Scale(u64),
+    SetNode(usize, Availability),
+    Pass(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let availability =
+        prop_oneof![3 => Just(Availability::Active), 1 => Just(Availability::Pause), 1 => Just(Availability::Drain)];
+    prop_oneof![
+        3 => plain_shape().prop_map(Act::Update),
+        1 => (0..3_u8).prop_map(Act::Label),
+        1 => (0..7_u64).prop_map(Act::Scale),
+        1 => (any::<usize>(), availability).prop_map(|(node, availability)| Act::SetNode(node, availability)),
+        6 => (0..12_u64).prop_map(Act::Pass),
+    ]
+}
+
+/// A service that fits on every node, so that nothing but its own failures stops a rollout.
+fn plain_shape() -> impl Strategy<Value = Shape> {
+    (shape(), 0..6_u8, 0..20_u64, 1..4_u64).prop_map(|(shape, image, update_delay_secs, parallelism)| Shape {
+        image,
+        update_delay_secs,
+        parallelism,
+        memory: 0,
+        zone: None,
+        port: None,
+        max_replicas: 0,
+        ..shape
+    })
+}
+
+/// What the containers of an image do: how long they run, if at all; the others do not end.
+fn lifetime(image: &str) -> Option<Duration> {
+    match image {
+        "image:2" => Some(Duration::ZERO),
+        "image:3" => Some(Duration::from_secs(2)),
+        "image:4" => Some(Duration::from_secs(9)),
+        _ => None,
+    }
+}
+
+impl Core {
+    /// The nodes' agents do what is asked of them, as far as it goes without time passing.
+    fn let_agents_act(&mut self) {
+        for _ in 0..8 {
+            let due: Vec<(TaskId, TaskState)> =
+                self.cluster.tasks.values().filter_map(|task| self.next_report(task)).collect();
+            for &(task, state) in &due {
+                self.tell(task, state);
+            }
+            if due.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn next_report(&self, task: &Task) -> Option<(TaskId, TaskState)> {
+        if !task.occupies_node() {
+            return None;
+        }
+        let lifetime = lifetime(&self.cluster.spec_of(task).template().runs().image);
+        let over = task.running_at.zip(lifetime).is_some_and(|(since, lifetime)| self.now >= since + lifetime);
+        let next = match task.desired {
+            desired if desired > TaskState::Running => TaskState::Shutdown,
+            TaskState::Running if task.state < TaskState::Running && lifetime == Some(Duration::ZERO) => {
+                TaskState::Failed
+            }
+            TaskState::Running if task.state < TaskState::Running => TaskState::Running,
+            TaskState::Running if over => TaskState::Failed,
+            _ => return None,
+        };
+        Some((task.id, next))
+    }
+
+    fn tell(&mut self, task: TaskId, state: TaskState) {
+        let Some(node) = self.cluster.tasks.get(task).filter(|task| task.state < state).and_then(|task| task.node)
+        else {
+            return;
+        };
+        let Some(session) = self.cluster.nodes.get(node).and_then(|node| node.session) else { return };
+        let status = TaskStatus { state: state.into(), at: Some(self.now), ..TaskStatus::default() };
+        let actor = Actor::Node { id: node, role: Role::Worker };
+        self.ask(&actor, &Command::ReportTasks { node, session, reports: vec![(task, status)] });
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.let_agents_act();
+        self.advance(time);
+        self.let_agents_act();
+    }
+
+    fn act(&mut self, act: &Act) {
+        let Some(service) = self.service(0) else { return };
+        let present = |core: &Self| (*core.cluster.services.get(service).expect("the service").spec).clone();
+        match act {
+            Act::Update(shape) => {
+                let mode = present(self).mode;
+                let spec = Box::new(ServiceSpec { mode, ..shape.spec("service") });
+                self.operator(&Command::UpdateService { service, spec, version: None, registry_auth: None });
+            }
+            Act::Label(label) => {
+                let mut spec = Box::new(present(self));
+                let labels = [("label".to_owned(), label.to_string())].into();
+                spec.annotations.get_or_insert_default().labels = labels;
+                self.operator(&Command::UpdateService { service, spec, version: None, registry_auth: None });
+            }
+            Act::Scale(replicas) => self.operator(&Command::ScaleService { service, replicas: *replicas }),
+            Act::SetNode(node, availability) => {
+                self.take(&Step::SetNode { node: *node, availability: *availability, zone: 0 })
+            }
+            Act::Pass(seconds) => (0..*seconds).for_each(|_| self.pass(Duration::from_secs(1))),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_rollout_keeps_its_pace_and_comes_to_an_end(
+        room in room(),
+        first in plain_shape(),
+        acts in prop::collection::vec(act(), 1..30),
+    ) {
+        let mut core = Core::new(room);
+        for _ in 0..3 {
+            core.take(&Step::Join { memory: 4, zone: 0 });
+        }
+        core.operator(&Command::CreateService { spec: Box::new(first.spec("service")), registry_auth: None });
+        for act in &acts {
+            core.act(act);
+        }
+        let nodes = core.cluster.nodes.len();
+        (0..nodes).for_each(|node| core.act(&Act::SetNode(node, Availability::Active)));
+        for _ in 0..REST_STEPS {
+            if core.cluster.services.values().all(|service| !service.is_rolling()) {
+                break;
+            }
+            core.pass(REST_STEP);
+        }
+        for service in core.cluster.services.values() {
+            prop_assert!(!service.is_rolling(), "a rollout does not end: {:?}", service.update);
+        }
+        core.expect_repeatable();
+    }
+}
