@@ -58,10 +58,21 @@ pub(crate) fn update(
     if spec == *service.spec && registry_auth.is_none() {
         return Ok(Decision::nothing(id));
     }
-    let updated = ServiceSpecUpdated { service: id, spec, change: SpecChange::Update.into() };
+    if let Some(scaled) = scaling(service, &spec).filter(|_| registry_auth.is_none()) {
+        return Ok(Decision::one(id, Kind::ServiceScaled(scaled)));
+    }
+    let credentials = registry_auth.map(|_| true);
+    let updated = ServiceSpecUpdated { service: id, spec, change: SpecChange::Update.into(), credentials };
     let mut decision = Decision::one(id, Kind::ServiceSpecUpdated(updated));
     decision.volatile.extend(registry_auth.map(|auth| keep_credentials(id, auth)));
     Ok(decision)
+}
+
+/// What an update does that changes the number of replicas and nothing else: the same as scaling.
+fn scaling(service: &Service, spec: &ServiceSpec) -> Option<ServiceScaled> {
+    let (from, to) = (service.spec.replicas()?, spec.replicas()?);
+    let only_replicas = ServiceSpec { mode: spec.mode, ..(*service.spec).clone() } == *spec;
+    (from != to && only_replicas).then_some(ServiceScaled { service: service.id, from, to })
 }
 
 /// Changes the number of replicas and nothing else, so that no task is replaced.

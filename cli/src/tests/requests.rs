@@ -83,7 +83,7 @@ async fn an_update_without_a_change_asks_for_nothing() {
     let mut manager = Fake::new();
     let ran = run("service update web --image nginx:1.27", &mut manager, World::default()).await;
     assert_eq!((ran.code, ran.out.as_str()), (0, ""));
-    assert!(ran.err.contains("as asked already"), "{}", ran.err);
+    assert!(ran.err.contains("no changes"), "{}", ran.err);
     assert!(manager.executed.is_empty());
 }
 

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio_stream::StreamExt;
-use wire::v1::{EventsRequest, ListTasksRequest};
+use wire::v1::{EventsRequest, ListTasksRequest, ServiceView};
 
 use crate::failure::{Failure, Kind};
 use crate::manager::{EventStream, Manager};
 use crate::session::{Session, Wait};
 use crate::values::duration;
 use progress::Progress;
-use verdict::{Verdict, judge};
+use verdict::{Verdict, is_paused, judge, stopped_update};
 
 /// Longest wait of a script that names no limit: nobody is there to end it.
 const UNATTENDED_MAX: Duration = Duration::from_secs(600);
@@ -83,6 +83,26 @@ pub async fn for_service<M: Manager>(
     watch.progress.finish();
     session.around.interrupt = interrupt;
     result
+}
+
+/// Why a service's update goes no further, if it is paused; and what to do next.
+///
+/// # Errors
+/// When the manager is lost.
+pub async fn paused_update<M: Manager>(
+    session: &mut Session<'_, M>,
+    service: &ServiceView,
+) -> Result<Option<Failure>, Failure> {
+    if !is_paused(service) {
+        return Ok(None);
+    }
+    let name = service.spec.name();
+    let tasks = ListTasksRequest { service: Some(service.id.to_string()), ..Default::default() };
+    let tasks = session.manager.tasks(tasks).await?.tasks;
+    let hint = format!(
+        "update {name} with settings that work, or use --force to try these again; `swarmctl task ls -a` shows what failed"
+    );
+    Ok(stopped_update(service, &tasks, Goal::Spec).map(|why| Failure::new(Kind::UpdateFailed, why).hint(hint)))
 }
 
 /// One wait, and what was seen of it so far.

@@ -116,8 +116,14 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     given_up(service, tasks).map_or(Verdict::Underway(picture), Verdict::Failed)
 }
 
+/// Whether the service's update, or its rollback, is paused.
+pub fn is_paused(service: &ServiceView) -> bool {
+    let paused = [UpdateState::Paused, UpdateState::RollbackPaused];
+    service.update.as_ref().is_some_and(|update| paused.contains(&update.state()))
+}
+
 /// Why the service's update goes no further, if so.
-fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<String> {
+pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<String> {
     let name = service.spec.name();
     let update = service.update.as_ref().filter(|_| goal != Goal::Count);
     let what = match update.map(|update| update.state()) {

@@ -128,7 +128,10 @@ fn an_update_needs_the_present_version_and_a_difference() {
     let spec = with_image("busybox:next");
     let decision = story.accept(&operator(), update(id, &spec, Some(version), None));
     let change = SpecChange::Update.into();
-    assert_eq!(decision.events, [Kind::ServiceSpecUpdated(ServiceSpecUpdated { service: id, spec, change })]);
+    assert_eq!(
+        decision.events,
+        [Kind::ServiceSpecUpdated(ServiceSpecUpdated { service: id, spec, change, credentials: None })]
+    );
     let stale = story.refuse(&operator(), update(id, &web(), Some(version), None));
     assert_eq!(stale.kind, RejectionKind::Conflict);
     assert!(stale.sentence.contains("out of sequence"), "{}", stale.sentence);
@@ -165,6 +168,8 @@ fn scaling_changes_the_number_only() {
     assert_eq!((service.spec.replicas(), service.template_version), (Some(6), template));
     assert_eq!(story.accept(&operator(), scale(id, 6)).events, []);
     assert_eq!(story.accept(&operator(), scale(id, 0)).events.len(), 1);
+    let updated = story.accept(&operator(), update(id, &replicated("web", 3), None, None));
+    assert_eq!(updated.events, [Kind::ServiceScaled(ServiceScaled { service: id, from: 0, to: 3 })]);
     assert_eq!(story.refuse(&operator(), scale(id, validate::REPLICAS_MAX + 1)).kind, RejectionKind::Exhausted);
 }
 

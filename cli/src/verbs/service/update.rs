@@ -68,8 +68,16 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let name = present.spec.name();
     let spec = args.edit(&present.spec)?;
     if spec == present.spec && args.registry_auth.is_none() {
-        return session.note(&format!("{name} is as asked already; --force replaces its tasks all the same"));
+        if let Some(paused) = wait::paused_update(session, &present).await? {
+            return Err(paused);
+        }
+        return session.note("no changes; use --force to restart its tasks");
     }
+    let goal = if changes_replicas_only(&present.spec, &spec) && args.registry_auth.is_none() {
+        Goal::Count
+    } else {
+        Goal::Spec
+    };
     let update = UpdateService {
         // The id and the version that were read: nobody's change in between is lost.
         service: present.id.to_string(),
@@ -78,5 +86,10 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         registry_auth: args.registry_auth.clone().map(|auth| auth.0),
     };
     let reply = session.execute_and_tell(Command::UpdateService(update), name).await?;
-    wait::for_service(session, &args.wait, name, Goal::Spec, reply.index).await
+    wait::for_service(session, &args.wait, name, goal, reply.index).await
+}
+
+/// Whether an update is no more than a scaling.
+fn changes_replicas_only(present: &ServiceSpec, spec: &ServiceSpec) -> bool {
+    present.replicas() != spec.replicas() && ServiceSpec { mode: spec.mode, ..present.clone() } == *spec
 }
