@@ -89,6 +89,17 @@ fn check_records(cluster: &Cluster, faults: &mut Vec<String>) {
             faults.push(format!("restarts of service {service} in {instance:?} are remembered without a task there"));
         }
     }
+    for ((service, instance), _) in cluster.rollout_steps.iter() {
+        if !cluster.rollout_tallies.contains(service) || cluster.tasks_of_instance(service, instance).next().is_none() {
+            faults.push(format!("a rollout of service {service} took {instance:?}, and it or the place is gone"));
+        }
+    }
+    for service in cluster.services.values() {
+        let unfinished = service.update.as_ref().is_some_and(|update| !update.state.is_completed());
+        if unfinished != cluster.rollout_tallies.contains(service.id) {
+            faults.push(format!("service {} has a rollout without numbers, or numbers without a rollout", service.id));
+        }
+    }
     for ((service, node), _) in cluster.failures.iter() {
         if !cluster.services.contains(service) || !cluster.nodes.contains(node) {
             faults

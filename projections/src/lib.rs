@@ -10,6 +10,7 @@ pub mod table;
 
 pub mod nodes;
 pub mod requests;
+pub mod rollouts;
 pub mod services;
 pub mod settings;
 pub mod tasks;
@@ -30,6 +31,7 @@ use xxhash_rust::xxh3::xxh3_128;
 pub use keyring::{Keyring, Secret};
 pub use nodes::{Liveness, Node};
 pub use requests::{Answer, Requests};
+pub use rollouts::{Step, Tally};
 pub use services::{Revision, Service, Update, UpdateState};
 pub use settings::Settings;
 pub use table::Table;
@@ -39,7 +41,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 2;
+pub const FOLD_VERSION: u32 = 3;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,10 @@ pub struct Cluster {
     pub restarts: Table<(ServiceId, Instance), Vec<Timestamp>>,
     /// Last failures of a service on a node: spec version and time.
     pub failures: Table<(ServiceId, NodeId), Vec<(u64, Timestamp)>>,
+    /// The places that rollouts under way took.
+    rollout_steps: Table<(ServiceId, Instance), Step>,
+    /// The numbers of rollouts that are not completed.
+    pub rollout_tallies: Table<ServiceId, Tally>,
     /// Commands that took effect.
     pub requests: Requests,
 
@@ -166,10 +172,10 @@ impl Cluster {
             Kind::ServiceSpecUpdated(event) => services::spec_updated(self, event, at, touched),
             Kind::ServiceScaled(event) => services::scaled(self, event, at, touched),
             Kind::ServiceRemoved(event) => services::removed(self, event.service, touched),
-            Kind::UpdateStarted(event) => services::update_started(self, event, at, touched),
+            Kind::UpdateStarted(event) => services::update_started(self, event, touched),
             Kind::UpdatePaused(event) => services::update_paused(self, event, touched),
             Kind::UpdateCompleted(event) => services::update_completed(self, event.service, at, touched),
-            Kind::RollbackStarted(event) => services::rollback_started(self, event, at, touched),
+            Kind::RollbackStarted(event) => services::rollback_started(self, event, touched),
             Kind::TaskCreated(event) => tasks::created(self, event, at, touched),
             Kind::TaskAssigned(event) => tasks::assigned(self, event, at, touched),
             Kind::TaskPlacementFailed(event) => tasks::placement_failed(self, event, at, touched),
@@ -269,7 +275,7 @@ impl Cluster {
     /// The hash of everything that events say, equal on every manager after the same frame.
     pub fn state_hash(&self) -> [u8; 16] {
         let settings = postcard::to_allocvec(&*self.settings).expect("settings are plain data, which always encodes");
-        let parts: [u64; 9] = [
+        let parts: [u64; 11] = [
             xxhash_rust::xxh3::xxh3_64(&settings),
             self.nodes.hash(),
             self.banned.hash(),
@@ -278,6 +284,8 @@ impl Cluster {
             self.tasks.hash(),
             self.restarts.hash(),
             self.failures.hash(),
+            self.rollout_steps.hash(),
+            self.rollout_tallies.hash(),
             self.position.index,
         ];
         let newest = self.requests.newest();

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use events::{FailureAction, NodeId, ServiceId, ServiceSpec, SpecChange, Timestamp};
+use events::{NodeId, ServiceId, ServiceSpec, SpecChange, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::tasks::{Instance, Task};
+use crate::rollouts;
+use crate::tasks::Instance;
 use crate::{Cluster, Stamp, Touched};
 
 /// One service.
@@ -19,13 +20,15 @@ pub struct Service {
     pub version: u64,
     /// Index of the frame that last changed what tasks run; a task with another one is out of date.
     pub template_version: u64,
-    /// The spec before the last update, with its template's version, for a rollback.
-    pub previous: Option<(Arc<ServiceSpec>, u64)>,
+    /// The last spec before this one whose rollout was completed: what a rollback goes back to.
+    pub previous: Option<Arc<ServiceSpec>>,
+    /// Index of the frame that last brought registry credentials.
+    pub credentials_version: u64,
     /// When the service was made.
     pub created_at: Timestamp,
     /// When its spec last changed.
     pub updated_at: Timestamp,
-    /// The last rollout, until the next change of spec.
+    /// The last rollout. One that is completed is forgotten with the next change of spec.
     pub update: Option<Update>,
 }
 
@@ -40,10 +43,6 @@ pub struct Update {
     pub completed_at: Option<Timestamp>,
     /// The state in words.
     pub message: String,
-    /// Slots to replace when it began.
-    pub slots: u64,
-    /// Replaced tasks that failed too soon.
-    pub failed: u64,
 }
 
 /// What a rollout does.
@@ -69,9 +68,14 @@ impl UpdateState {
         matches!(self, UpdateState::Updating | UpdateState::RollingBack)
     }
 
-    /// Whether nothing is replaced until the spec changes.
+    /// Whether nothing is replaced until what tasks run changes.
     pub fn is_paused(self) -> bool {
         matches!(self, UpdateState::Paused | UpdateState::RollbackPaused)
+    }
+
+    /// Whether every task was replaced.
+    pub fn is_completed(self) -> bool {
+        matches!(self, UpdateState::Completed | UpdateState::RolledBack)
     }
 
     /// Whether it leads back to the previous spec.
@@ -87,6 +91,21 @@ impl Service {
             Some(update) if update.state.is_rollback() => self.spec.rollback_rollout(),
             Some(_) | None => self.spec.update_rollout(),
         }
+    }
+
+    /// Whether a rollout is under way.
+    pub fn is_rolling(&self) -> bool {
+        self.update.as_ref().is_some_and(|update| update.state.is_open())
+    }
+
+    /// Whether a rollout stopped after failures.
+    pub fn is_paused(&self) -> bool {
+        self.update.as_ref().is_some_and(|update| update.state.is_paused())
+    }
+
+    /// Whether what tasks run was rolled out before: a rollback may go back to it.
+    fn is_rolled_out(&self) -> bool {
+        self.update.as_ref().is_none_or(|update| update.state.is_completed() || update.state.is_rollback())
     }
 }
 
@@ -110,6 +129,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         version: at.index,
         template_version: at.index,
         previous: None,
+        credentials_version: at.index,
         created_at: at.time,
         updated_at: at.time,
         update: None,
@@ -128,36 +148,76 @@ pub(crate) fn spec_updated(
     let id = event.service;
     let spec = Arc::new(event.spec.clone());
     let old = cluster.services.share(id).unwrap_or_else(|| panic!("service {id} is not there to be updated"));
-    let same_template = old.spec.same_template(&spec);
-    let template_version = if same_template { old.template_version } else { at.index };
-    let change = event.change();
-    cluster.services.update(id, |service| {
-        service.previous = match change {
-            SpecChange::Update | SpecChange::ManualRollback => Some((Arc::clone(&old.spec), old.template_version)),
-            // A rollback never rolls back.
-            SpecChange::AutomaticRollback => None,
-        };
-        service.spec = Arc::clone(&spec);
-        service.version = at.index;
-        service.template_version = template_version;
-        service.updated_at = at.time;
-        service.update = None;
-    });
-    if same_template {
+    if event.credentials() {
+        cluster.services.update(id, |service| service.credentials_version = at.index);
+        forget_restarts(cluster, id);
+    }
+    if old.spec.same_template(&spec) {
         // Tasks to come find the present credentials.
-        cluster.revisions.update((id, template_version), |revision: &mut Revision| revision.spec = spec);
+        cluster
+            .revisions
+            .update((id, old.template_version), |revision: &mut Revision| revision.spec = Arc::clone(&spec));
+        cluster.services.update(id, |service| keep_template(service, spec, at));
     } else {
+        cluster.services.update(id, |service| change_template(service, Arc::clone(&spec), event.change(), at));
         forget_revision(cluster, id, old.template_version);
-        cluster.revisions.insert((id, template_version), Revision { spec, tasks: 0 });
-        forget_past(cluster, id);
+        cluster.revisions.insert((id, at.index), Revision { spec, tasks: 0 });
+        forget_restarts(cluster, id);
+        forget_failures(cluster, id);
+        rollouts::begin(cluster, id);
     }
     touched.services.insert(id);
 }
 
+/// What tasks run stays the same, so that a rollout goes on, or stays paused.
+fn keep_template(service: &mut Service, spec: Arc<ServiceSpec>, at: &Stamp) {
+    if service.spec.replicas() != spec.replicas() {
+        keep_replicas_for_rollback(service, spec.replicas());
+    }
+    service.spec = spec;
+    service.version = at.index;
+    service.updated_at = at.time;
+    service.update.take_if(|update| update.state.is_completed());
+}
+
+/// What tasks run changes, and a rollout begins.
+fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecChange, at: &Stamp) {
+    let (state, message) = match change {
+        SpecChange::Update | SpecChange::ManualRollback => {
+            if service.is_rolled_out() {
+                service.previous = Some(Arc::clone(&service.spec));
+            }
+            (UpdateState::Updating, "update in progress")
+        }
+        SpecChange::AutomaticRollback => {
+            // A rollback never rolls back.
+            service.previous = None;
+            (UpdateState::RollingBack, "rollback in progress")
+        }
+    };
+    service.spec = spec;
+    service.version = at.index;
+    service.template_version = at.index;
+    service.updated_at = at.time;
+    service.update = Some(Update { state, started_at: at.time, completed_at: None, message: message.to_owned() });
+}
+
+/// A number of replicas that was accepted during an update is not undone with it.
+fn keep_replicas_for_rollback(service: &mut Service, replicas: Option<u64>) {
+    let unfinished = service.update.as_ref().is_some_and(|update| !update.state.is_completed());
+    if let (Some(replicas), Some(previous)) = (replicas, service.previous.as_mut().filter(|_| unfinished)) {
+        set_replicas(Arc::make_mut(previous), replicas);
+    }
+}
+
+fn set_replicas(spec: &mut ServiceSpec, replicas: u64) {
+    spec.mode = Some(events::service_spec::Mode::Replicated(events::ReplicatedMode { replicas }));
+}
+
 pub(crate) fn scaled(cluster: &mut Cluster, event: &events::ServiceScaled, at: &Stamp, touched: &mut Touched) {
     let scaled = cluster.services.update(event.service, |service| {
-        let replicated = events::ReplicatedMode { replicas: event.to };
-        Arc::make_mut(&mut service.spec).mode = Some(events::service_spec::Mode::Replicated(replicated));
+        set_replicas(Arc::make_mut(&mut service.spec), event.to);
+        keep_replicas_for_rollback(service, Some(event.to));
         service.version = at.index;
         service.updated_at = at.time;
     });
@@ -169,42 +229,21 @@ pub(crate) fn removed(cluster: &mut Cluster, id: ServiceId, touched: &mut Touche
     let service = cluster.services.remove(id).unwrap_or_else(|| panic!("service {id} is not there to be removed"));
     cluster.service_names.remove(&name_key(service.spec.name()));
     forget_revision(cluster, id, service.template_version);
-    forget_past(cluster, id);
+    forget_restarts(cluster, id);
+    forget_failures(cluster, id);
+    rollouts::forget(cluster, id);
     touched.services.insert(id);
 }
 
-pub(crate) fn update_started(cluster: &mut Cluster, event: &events::UpdateStarted, at: &Stamp, touched: &mut Touched) {
-    change_update(cluster, event.service, touched, |update| {
-        let previous = update.take();
-        let rollback = previous.as_ref().is_some_and(|update| update.state == UpdateState::RollingBack);
-        *update = Some(Update {
-            state: if rollback { UpdateState::RollingBack } else { UpdateState::Updating },
-            started_at: at.time,
-            completed_at: None,
-            message: previous
-                .filter(|_| rollback)
-                .map_or_else(|| "update in progress".to_owned(), |update| update.message),
-            slots: event.slots,
-            failed: 0,
-        });
-    });
+pub(crate) fn update_started(cluster: &mut Cluster, event: &events::UpdateStarted, touched: &mut Touched) {
+    rollouts::count_slots(cluster, event.service, event.slots);
+    touched.services.insert(event.service);
 }
 
-pub(crate) fn rollback_started(
-    cluster: &mut Cluster,
-    event: &events::RollbackStarted,
-    at: &Stamp,
-    touched: &mut Touched,
-) {
-    change_update(cluster, event.service, touched, |update| {
-        *update = Some(Update {
-            state: UpdateState::RollingBack,
-            started_at: at.time,
-            completed_at: None,
-            message: event.reason.clone(),
-            slots: 0,
-            failed: 0,
-        });
+pub(crate) fn rollback_started(cluster: &mut Cluster, event: &events::RollbackStarted, touched: &mut Touched) {
+    change_open_update(cluster, event.service, touched, |update| {
+        assert!(update.state.is_rollback(), "service {} is not put back to its previous spec", event.service);
+        update.message.clone_from(&event.reason);
     });
 }
 
@@ -226,22 +265,7 @@ pub(crate) fn update_completed(cluster: &mut Cluster, id: ServiceId, at: &Stamp,
         update.message = message.to_owned();
         update.completed_at = Some(at.time);
     });
-}
-
-/// Counts a task that ended too soon against the rollout that made it.
-pub(crate) fn count_failure(cluster: &mut Cluster, task: &Task, at: &Stamp) {
-    let Some(service) = cluster.services.get(task.service) else { return };
-    let rollout = service.rollout();
-    let open = service.update.as_ref().is_some_and(|update| update.state.is_open());
-    let watched = task.running_at.is_none_or(|running| at.time.since(running) <= rollout.monitor);
-    let counts = open && watched && rollout.failure_action != FailureAction::Continue;
-    if counts && task.spec_version == service.template_version {
-        cluster.services.update(task.service, |service| {
-            if let Some(update) = &mut service.update {
-                update.failed += 1;
-            }
-        });
-    }
+    rollouts::forget(cluster, id);
 }
 
 /// Drops a revision that no task runs and no service is at.
@@ -252,13 +276,17 @@ pub(crate) fn forget_revision(cluster: &mut Cluster, id: ServiceId, version: u64
     }
 }
 
-/// A new template starts with a clean record: restarts and failures of the old one say nothing about it.
-fn forget_past(cluster: &mut Cluster, id: ServiceId) {
+/// A new template starts with a clean record, and so do new credentials: restarts before say nothing about them.
+fn forget_restarts(cluster: &mut Cluster, id: ServiceId) {
     let restarts = (id, Instance::FIRST)..=(id, Instance::LAST);
     let restarts: Vec<_> = cluster.restarts.range(restarts).map(|(key, _)| key).collect();
     for key in restarts {
         cluster.restarts.remove(key);
     }
+}
+
+/// Failures of the old template say nothing about the new one.
+fn forget_failures(cluster: &mut Cluster, id: ServiceId) {
     let failures = (id, NodeId::default())..=(id, NodeId::MAX);
     let failures: Vec<_> = cluster.failures.range(failures).map(|(key, _)| key).collect();
     for key in failures {
@@ -266,22 +294,13 @@ fn forget_past(cluster: &mut Cluster, id: ServiceId) {
     }
 }
 
-fn change_update(
-    cluster: &mut Cluster,
-    id: ServiceId,
-    touched: &mut Touched,
-    change: impl FnOnce(&mut Option<Update>),
-) {
-    let changed = cluster.services.update(id, |service| change(&mut service.update));
-    assert!(changed.is_some(), "service {id} is not there to be rolled out");
-    touched.services.insert(id);
-}
-
 fn change_open_update(cluster: &mut Cluster, id: ServiceId, touched: &mut Touched, change: impl FnOnce(&mut Update)) {
-    change_update(cluster, id, touched, |update| match update {
+    let changed = cluster.services.update(id, |service| match &mut service.update {
         Some(update) if update.state.is_open() => change(update),
         Some(_) | None => panic!("service {id} has no rollout under way"),
     });
+    assert!(changed.is_some(), "service {id} is not there to be rolled out");
+    touched.services.insert(id);
 }
 
 /// Names are unique without regard to case.

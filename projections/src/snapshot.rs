@@ -8,7 +8,7 @@ use events::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Cluster, FOLD_VERSION, Requests, Stamp, Table, services, tasks};
-use crate::{Instance, Node, Revision, Service, Settings, Task};
+use crate::{Instance, Node, Revision, Service, Settings, Step, Tally, Task};
 
 /// Why bytes are not a snapshot that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,8 @@ struct Body {
     tasks: Vec<Task>,
     restarts: Vec<((events::ServiceId, Instance), Vec<Timestamp>)>,
     failures: Vec<((events::ServiceId, events::NodeId), FailureTimes)>,
+    rollout_steps: Vec<((events::ServiceId, Instance), Step)>,
+    rollout_tallies: Vec<(events::ServiceId, Tally)>,
     requests: Requests,
 }
 
@@ -77,6 +79,8 @@ pub fn write(cluster: &Cluster) -> Vec<u8> {
         tasks: cluster.tasks.values().cloned().collect(),
         restarts: cluster.restarts.iter().map(|(key, times)| (key, times.clone())).collect(),
         failures: cluster.failures.iter().map(|(key, times)| (key, times.clone())).collect(),
+        rollout_steps: cluster.rollout_steps.iter().map(|(key, step)| (key, *step)).collect(),
+        rollout_tallies: cluster.rollout_tallies.iter().map(|(key, tally)| (key, *tally)).collect(),
         requests: cluster.requests.clone(),
     };
     let mut bytes = postcard::to_allocvec(&header).expect("a header is plain data, which always encodes");
@@ -104,6 +108,8 @@ pub fn read(bytes: &[u8]) -> Result<Cluster, SnapshotError> {
         tasks: table(body.tasks.into_iter().map(|task| (task.id, task))),
         restarts: table(body.restarts),
         failures: table(body.failures),
+        rollout_steps: table(body.rollout_steps),
+        rollout_tallies: table(body.rollout_tallies),
         requests: body.requests,
         position: Stamp { index: header.index, time: header.time },
         ..Cluster::default()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use events::{DesiredCause, GenericResource, NodeId, ServiceId, TaskCause, TaskId, TaskState, TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::rollouts;
 use crate::services::{self, Revision};
 use crate::{Cluster, Stamp, Touched};
 
@@ -155,6 +156,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
         status: None,
         waiting: None,
     };
+    rollouts::task_made(cluster, event, task.instance(), at);
     if event.cause() == TaskCause::Restart {
         remember_restart(cluster, &task, at);
     }
@@ -230,6 +232,7 @@ pub(crate) fn reaped(cluster: &mut Cluster, event: &events::TaskReaped, touched:
         cluster.tasks_by_instance.remove(&(task.service, task.instance(), id));
         if cluster.tasks_of_instance(task.service, task.instance()).next().is_none() {
             cluster.restarts.remove((task.service, task.instance()));
+            cluster.rollout_steps.remove((task.service, task.instance()));
         }
         cluster.revisions.update((task.service, task.spec_version), |revision: &mut Revision| revision.tasks -= 1);
         services::forget_revision(cluster, task.service, task.spec_version);
@@ -246,9 +249,10 @@ fn end_or_advance(
     touched: &mut Touched,
     status: impl FnOnce(&mut Task),
 ) {
-    let (ended, task) = change(cluster, id, at, touched, |task| {
+    let ((started, ended), task) = change(cluster, id, at, touched, |task| {
         assert!(task.state <= state, "the state of task {id} never goes back");
         let ended = !task.state.is_terminal() && state.is_terminal();
+        let started = task.running_at.is_none() && state == TaskState::Running;
         task.state = state;
         if state == TaskState::Running {
             task.running_at.get_or_insert(at.time);
@@ -257,10 +261,12 @@ fn end_or_advance(
             task.ended_at = Some(at.time);
         }
         status(task);
-        ended
+        (started, ended)
     });
+    if (started || ended) && task.is_wanted() {
+        rollouts::task_moved_on(cluster, &task, ended, at);
+    }
     if ended && task.is_wanted() {
-        services::count_failure(cluster, &task, at);
         remember_failure(cluster, &task, at);
     }
 }

@@ -1,7 +1,7 @@
 //! Tasks that their node no longer suits: its labels, role or resources changed under them.
 //!
-//! A task whose service's constraints changed since it was made is not looked at here: whether and when it moves is for the
-//! rollout, which goes at the pace that was asked for.
+//! What counts is the service's present constraints, also for tasks of an older spec. Only while a rollout is not over, a task
+//! that still meets the constraints it was made with is left to it, and so to the pace that was asked for.
 
 use events::spec::generic;
 use events::{Availability, Kind, NodeId, TaskRejected, TaskState};
@@ -32,8 +32,8 @@ fn is_enforced(node: &Node) -> bool {
     node.spec.availability() == Availability::Active
 }
 
-/// Tasks of a service that changed, on nodes that did not: its constraints may hold for them again after having been others.
-/// That can only be so for tasks of an older spec.
+/// Tasks of a service that changed, on nodes that did not: a rollout that is over leaves them to its constraints, and those may
+/// have come back after having been others. That can only be so for tasks of an older spec.
 fn misplaced<'a>(cluster: &'a Cluster, scope: &Scope, service: &Service) -> Vec<&'a Task> {
     if service.spec.template().placed().constraints.is_empty() || !slots::have_older_specs(cluster, service) {
         return Vec::new();
@@ -75,11 +75,13 @@ fn is_settled(task: &Task) -> bool {
     task.is_wanted() && (TaskState::Assigned..=TaskState::Running).contains(&task.state)
 }
 
-/// Whether the node meets the constraints that the task was made with, or these are not the service's any more.
+/// Whether the node meets the service's constraints, or those of the task's own spec while a rollout has yet to replace it.
 fn constraints_hold(cluster: &Cluster, task: &Task, node: &Node) -> bool {
     let own = &cluster.spec_of(task).template().placed().constraints;
-    let current = cluster.services.get(task.service).map(|service| &service.spec.template().placed().constraints);
-    current.is_some_and(|current| current != own) || meets_constraints(own, node)
+    let Some(service) = cluster.services.get(task.service) else { return meets_constraints(own, node) };
+    let awaits_rollout = task.spec_version != service.template_version && (service.is_rolling() || service.is_paused());
+    meets_constraints(&service.spec.template().placed().constraints, node)
+        || (awaits_rollout && meets_constraints(own, node))
 }
 
 fn claims_exist(task: &Task, offered: &[events::GenericResource]) -> bool {

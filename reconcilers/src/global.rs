@@ -4,7 +4,7 @@ use events::{Availability, DesiredCause, ServiceId, TaskCause, TaskState};
 use projections::{Cluster, Instance, Liveness, Node, Service, Task};
 
 use crate::schedule::filters::{Filters, meets_constraints};
-use crate::slots::{NewTask, may_restart};
+use crate::slots::{NewTask, ended_for_good};
 use crate::{Correction, Ctx, Scope, slots};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
@@ -65,7 +65,7 @@ fn is_filled(cluster: &Cluster, service: &Service, node: &Node) -> bool {
     let tasks = slots::at(cluster, service.id, Instance::Node(node.id));
     let wanted = tasks.iter().any(|task| task.is_wanted());
     let newest_ended = tasks.last().is_some_and(|newest| {
-        newest.desired_cause != Some(DesiredCause::NodeUnfit) && !may_restart(cluster, service, newest)
+        newest.desired_cause != Some(DesiredCause::NodeUnfit) && ended_for_good(cluster, service, newest)
     });
     // A predecessor that is still stopping keeps its ports and volumes.
     let stopping = tasks.iter().any(|task| task.occupies_node());

@@ -21,6 +21,7 @@ mod updates;
 pub mod schedule;
 
 mod slots;
+mod templates;
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use events::{DesiredCause, NodeId, ServiceId, TaskCause, TaskState};
 use projections::{Cluster, Instance, Service, Task};
 
-use crate::slots::{self, NewTask, Slot, may_restart};
+use crate::slots::{self, NewTask, Slot, ended_for_good};
 use crate::{Correction, Ctx, Scope};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
@@ -49,7 +49,7 @@ fn is_emptied(cluster: &Cluster, service: ServiceId, instance: Instance) -> bool
 /// A slot is filled by a task that is wanted, and by one that ended for good: its policy does not want another.
 fn is_filled(cluster: &Cluster, service: &Service, slot: &Slot<'_>) -> bool {
     let wanted = slot.iter().any(|task| task.is_wanted());
-    wanted || slot.last().is_some_and(|newest| !may_restart(cluster, service, newest))
+    wanted || slot.last().is_some_and(|newest| ended_for_good(cluster, service, newest))
 }
 
 /// The slots to give up: first those of the nodes that hold most, among them those that do not run, then the highest. When

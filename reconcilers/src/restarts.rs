@@ -6,7 +6,7 @@ use events::{Availability, DesiredCause, TaskCause, TaskState, Timestamp};
 use projections::{Cluster, Service, Task};
 
 use crate::global;
-use crate::slots::{NewTask, has_successor, is_vacated, may_restart};
+use crate::slots::{self, NewTask, has_successor, is_vacated, may_restart};
 use crate::{Correction, Ctx, Scope, Subject};
 
 /// How long a replacement waits for a predecessor that does not stop; SwarmKit's `TaskTimeout`.
@@ -19,7 +19,12 @@ const CRASH_LOOP_DELAY_MAX: Duration = Duration::from_secs(5);
 const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(60);
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    for service in scope.concerned().into_iter().filter_map(|id| cluster.services.get(id)) {
+    let concerned = scope.concerned();
+    for service in concerned.into_iter().filter_map(|id| cluster.services.get(id)) {
+        // A rollout that begins in this turn takes its places first: what failed of the one before is its business.
+        if slots::awaits_count(cluster, service) {
+            continue;
+        }
         for task in scope.tasks_of(cluster, service.id).filter(|task| task.is_wanted()) {
             if out.is_full() {
                 return;
@@ -60,16 +65,9 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
         return;
     }
     let drained = node.is_some_and(|node| node.spec.availability() == Availability::Drain);
-    // A place that gets the new spec only because its old task ended is part of the rollout all the same: it is watched,
-    // its failure counts, and it need not wait for what the old spec did.
-    let update = service.update.as_ref().filter(|update| update.state.is_open());
-    let rolls = update.is_some() && task.spec_version != service.template_version;
-    let delay = if drained || rolls { Duration::ZERO } else { delay(cluster, service, task, ctx.now) };
-    let cause = match (rolls, leaves && !task.state.is_terminal()) {
-        (true, _) => TaskCause::Update,
-        (false, true) => TaskCause::Relocate,
-        (false, false) => TaskCause::Restart,
-    };
+    let delay = if drained { Duration::ZERO } else { delay(cluster, service, task, ctx.now) };
+    let relocated = leaves && !task.state.is_terminal();
+    let cause = if relocated { TaskCause::Relocate } else { TaskCause::Restart };
     out.push(NewTask::after(task, cause, ctx.now + delay).event(service, ctx));
 }
 

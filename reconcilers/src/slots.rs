@@ -44,9 +44,15 @@ pub(crate) fn have_older_specs(cluster: &Cluster, service: &Service) -> bool {
     revisions.any(|((_, version), _)| version != service.template_version)
 }
 
+/// Whether a rollout was begun and has not looked at the service's places yet.
+pub(crate) fn awaits_count(cluster: &Cluster, service: &Service) -> bool {
+    let tally = cluster.rollout_tallies.get(service.id).filter(|_| service.is_rolling());
+    tally.is_some_and(|tally| tally.slots.is_none())
+}
+
 /// Whether a change in one place concerns the service's rollout: one is under way, or the place is not as a rollout leaves it.
 pub(crate) fn concerns_rollout(cluster: &Cluster, service: &Service, instance: Instance) -> bool {
-    if service.update.as_ref().is_some_and(|update| update.state.is_open()) {
+    if service.is_rolling() {
         return true;
     }
     let tasks = || cluster.tasks_of_instance(service.id, instance).filter(|task| task.desired != TaskState::Remove);
@@ -69,6 +75,14 @@ pub(crate) fn may_restart(cluster: &Cluster, service: &Service, task: &Task) -> 
         RestartCondition::Any => true,
     };
     called_for && attempts_left(cluster, &policy, task)
+}
+
+/// Whether a place whose newest task is this one stays as it is: the policy wants no other. A task that never ran counts only
+/// until its service gets new registry credentials, which may be what it lacked.
+pub(crate) fn ended_for_good(cluster: &Cluster, service: &Service, newest: &Task) -> bool {
+    let never_ran = newest.state > TaskState::Shutdown && newest.running_at.is_none();
+    let revived = never_ran && newest.created_index < service.credentials_version;
+    !revived && !may_restart(cluster, service, newest)
 }
 
 /// Whether the limit on restarts within the window allows one more. The window ends when the task ended, not now, so that

@@ -1,29 +1,28 @@
 //! Rollouts: tasks of an older spec give way to ones of the present spec, a few at a time.
 //!
-//! There are no workers that sleep: how many places are in flight follows from the tasks themselves, a place being in
-//! flight from the moment its new task is made until that task has run for the delay.
+//! There are no workers that sleep. The projection knows which places a rollout took and when their new tasks first ran or
+//! ended: a place is in flight from the moment it is taken until then, and for the delay after, whatever becomes of the task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::spec::Rollout;
 use events::{
-    Availability, DesiredCause, FailureAction, Kind, RollbackStarted, ServiceSpecUpdated, SpecChange, TaskCause,
-    TaskState, Timestamp, UpdateCompleted, UpdateOrder, UpdatePaused, UpdateStarted,
+    Availability, DesiredCause, FailureAction, Kind, RollbackStarted, ServiceSpec, ServiceSpecUpdated, SpecChange,
+    TaskCause, TaskState, Timestamp, UpdateCompleted, UpdateOrder, UpdatePaused, UpdateStarted,
 };
-use projections::{Cluster, Instance, Node, Service, Task, Update};
+use projections::rollouts::watch;
+use projections::{Cluster, Instance, Node, Service, Step, Tally, Task};
 
 use crate::global;
-use crate::schedule::filters::meets_constraints;
 use crate::slots::{self, NewTask, Slot};
+use crate::templates::Templates;
 use crate::{Correction, Ctx, Scope, Subject};
 
-/// How far one place is.
-enum Progress<'a> {
+/// How one place is, as far as a rollout is concerned.
+enum Condition<'a> {
     /// Its task has another spec than it should.
     OutOfDate,
-    /// Its new task is not running yet, or its delay is not over, which it is at this time.
-    InFlight(Option<Timestamp>),
-    /// Its new task runs, and old ones beside it are not needed any more.
+    /// A task of the present spec serves, or may only start once these others stop.
     Superseded(Vec<&'a Task>),
     /// Nothing to do.
     Done,
@@ -34,98 +33,180 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         if out.is_full() {
             return;
         }
-        if !stop_after_failures(cluster, service, out) {
-            roll(cluster, service, ctx, out);
+        match cluster.rollout_tallies.get(service.id).filter(|_| service.is_rolling()) {
+            Some(tally) => {
+                if !stop_after_failures(service, tally, out) {
+                    roll(cluster, service, tally, ctx, out);
+                }
+            }
+            None if service.is_paused() => {}
+            None => catch_up(cluster, service, ctx, out),
         }
     }
 }
 
-fn roll(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    let is_open = service.update.as_ref().is_some_and(|update| update.state.is_open());
-    if !is_open && !slots::have_older_specs(cluster, service) {
-        return;
-    }
+fn roll(cluster: &Cluster, service: &Service, tally: &Tally, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let (rollout, templates) = (service.rollout(), Templates::new(cluster, service));
+    let flights = Flights::of(cluster, service, &rollout, ctx.now);
+    for until in flights.in_flight.values().flatten() {
+        out.wake(*until, Subject::Service(service.id));
+    }
     let slots = slots::of(cluster, service);
-    let (mut out_of_date, mut in_flight) = (Vec::new(), 0);
+    let mut due = Vec::new();
     for (instance, slot) in &slots {
         if out.is_full() {
             return;
         }
-        match progress(cluster, service, &templates, &rollout, slot, ctx.now) {
-            Progress::OutOfDate => out_of_date.push((*instance, slot)),
-            Progress::InFlight(until) => {
-                in_flight += 1;
-                if let Some(until) = until {
-                    out.wake(until, Subject::Service(service.id));
+        match condition(cluster, service, &templates, rollout.order, slot) {
+            Condition::OutOfDate if !flights.taken(*instance) => due.push((*instance, slot)),
+            Condition::OutOfDate | Condition::Done => {}
+            Condition::Superseded(others) => out.want(others, TaskState::Shutdown, DesiredCause::Update),
+        }
+    }
+    if tally.slots.is_none() {
+        out.push(Kind::UpdateStarted(UpdateStarted { service: service.id, slots: due.len() as u64 }));
+    }
+    if !due.is_empty() {
+        take(service, &rollout, flights, due, ctx, out);
+    } else if flights.in_flight.is_empty() && !out.is_full() {
+        complete(service, &rollout, tally, ctx.now, out);
+    }
+}
+
+/// The places that rollouts took, as they are now.
+struct Flights {
+    /// Places whose task is not out of its delay, with the end of it where that is known.
+    in_flight: BTreeMap<Instance, Option<Timestamp>>,
+    /// Places that the rollout under way took, and need not take again.
+    taken: BTreeSet<Instance>,
+}
+
+impl Flights {
+    fn of(cluster: &Cluster, service: &Service, rollout: &Rollout, now: Timestamp) -> Self {
+        let (mut in_flight, mut taken) = (BTreeMap::new(), BTreeSet::new());
+        for (instance, step) in cluster.rollout_steps(service.id) {
+            let on_its_way = is_on_its_way(cluster, step);
+            match step.settled_at.map(|settled| settled + rollout.delay) {
+                None if on_its_way => {
+                    in_flight.insert(instance, None);
                 }
+                Some(until) if now < until => {
+                    in_flight.insert(instance, Some(until));
+                }
+                None | Some(_) => {}
             }
-            Progress::Superseded(old) => {
-                in_flight += 1;
-                out.want(old, TaskState::Shutdown, DesiredCause::Update);
+            if step.rollout == service.template_version && (on_its_way || step.settled_at.is_some()) {
+                taken.insert(instance);
             }
-            Progress::Done => {}
         }
+        Self { in_flight, taken }
     }
-    if service.update.as_ref().is_some_and(|update| update.state.is_paused()) {
-        return;
+
+    fn taken(&self, instance: Instance) -> bool {
+        self.taken.contains(&instance)
     }
-    if out_of_date.is_empty() {
-        if in_flight == 0 {
-            complete(service, &rollout, &slots, ctx.now, out);
-        }
-        return;
+
+    /// Places in flight that the rollout under way took, and ones that an earlier rollout left in flight.
+    fn count(&self) -> (u64, u64) {
+        let own = self.in_flight.keys().filter(|instance| self.taken(**instance)).count() as u64;
+        (own, self.in_flight.len() as u64 - own)
     }
-    if !service.update.as_ref().is_some_and(|update| update.state.is_open() && update.slots > 0) {
-        out.push(Kind::UpdateStarted(UpdateStarted { service: service.id, slots: out_of_date.len() as u64 }));
-    }
-    let free = match rollout.parallelism {
-        0 => usize::MAX,
-        limit => usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(in_flight),
+}
+
+/// Whether a task that did not settle may still: one that was told to stop or was removed is not waited for.
+fn is_on_its_way(cluster: &Cluster, step: &Step) -> bool {
+    step.settled_at.is_none() && cluster.tasks.get(step.task).is_some_and(Task::is_live)
+}
+
+/// How bad it is to stop what is in a place: nothing is lost where an earlier rollout has left the place in flight, or where
+/// nothing runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Loss {
+    InFlight,
+    Down,
+    Serving,
+}
+
+/// Takes as many places as may be in flight at the same time, first those where least is lost.
+fn take(
+    service: &Service,
+    rollout: &Rollout,
+    flights: Flights,
+    due: Vec<(Instance, &Slot<'_>)>,
+    ctx: &mut Ctx<'_>,
+    out: &mut Correction,
+) {
+    let limit = if rollout.parallelism == 0 { u64::MAX } else { rollout.parallelism };
+    let (mut own, mut earlier) = flights.count();
+    let loss = |instance: &Instance, slot: &Slot<'_>| match () {
+        () if flights.in_flight.contains_key(instance) => Loss::InFlight,
+        () if !slot.iter().any(|task| serves(task)) => Loss::Down,
+        () => Loss::Serving,
     };
-    for (instance, slot) in out_of_date.into_iter().take(free) {
+    let mut due: Vec<_> = due.into_iter().map(|(instance, slot)| (loss(&instance, slot), instance, slot)).collect();
+    due.sort_by_key(|(loss, instance, _)| (*loss, *instance));
+    for (loss, instance, slot) in due {
+        // A place that is in flight already is one of them before and after.
+        let others = if loss == Loss::InFlight { own } else { own + earlier };
+        if others >= limit || out.is_full() {
+            return;
+        }
+        replace(service, rollout.order, instance, slot, ctx, out);
+        own += 1;
+        earlier -= u64::from(loss == Loss::InFlight);
+    }
+}
+
+/// Where no rollout is under way: a node that could not take part in it gets the present spec once it can, and old tasks that
+/// were left beside new ones stop once these run.
+fn catch_up(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    if !slots::have_older_specs(cluster, service) {
+        return;
+    }
+    let (order, templates) = (service.rollout().order, Templates::new(cluster, service));
+    for (instance, slot) in &slots::of(cluster, service) {
         if out.is_full() {
             return;
         }
-        replace(service, &rollout, instance, slot, ctx, out);
+        let stale = slot.last().is_some_and(|newest| newest.bound && templates.is_out_of_date(cluster, newest));
+        match condition(cluster, service, &templates, order, slot) {
+            Condition::OutOfDate if stale => replace(service, order, *instance, slot, ctx, out),
+            Condition::OutOfDate | Condition::Done => {}
+            Condition::Superseded(others) => out.want(others, TaskState::Shutdown, DesiredCause::Update),
+        }
     }
 }
 
-fn progress<'a>(
+fn condition<'a>(
     cluster: &Cluster,
     service: &Service,
     templates: &Templates,
-    rollout: &Rollout,
+    order: UpdateOrder,
     slot: &Slot<'a>,
-    now: Timestamp,
-) -> Progress<'a> {
-    let Some((newest, older)) = slot.split_last() else { return Progress::Done };
-    if templates.is_out_of_date(cluster, newest) {
-        return if takes_change(cluster, service, newest) { Progress::OutOfDate } else { Progress::Done };
-    }
-    let older: Vec<&Task> = older.iter().copied().filter(|task| task.is_live()).collect();
-    if !newest.is_live() {
-        return Progress::Done;
-    }
-    if newest.state < TaskState::Running {
-        // A new order may be what lets the new task run at last: the old one holds a port that it needs.
-        if rollout.order == UpdateOrder::StopFirst && !older.is_empty() {
-            return Progress::Superseded(older);
+) -> Condition<'a> {
+    let is_clean = |task: &&&Task| task.is_live() && !templates.is_out_of_date(cluster, task);
+    let beside = |kept: &Task| -> Vec<&'a Task> {
+        slot.iter().copied().filter(|task| task.is_wanted() && task.id != kept.id).collect()
+    };
+    let serving = slot.iter().rev().find(|task| serves(task) && is_clean(task));
+    let coming = slot.iter().rev().find(is_clean);
+    let others = match (serving, coming) {
+        (Some(serving), _) => beside(serving),
+        // The old task may hold a port that the new one needs.
+        (None, Some(coming)) if order == UpdateOrder::StopFirst => beside(coming),
+        (None, Some(_)) => return Condition::Done,
+        (None, None) => {
+            let task = slot.iter().rev().find(|task| task.is_live()).or(slot.last());
+            let changes =
+                |task: &&&Task| templates.is_out_of_date(cluster, task) && takes_change(cluster, service, task);
+            return if task.filter(changes).is_some() { Condition::OutOfDate } else { Condition::Done };
         }
-        return if made_by_rollout(service, newest) { Progress::InFlight(None) } else { Progress::Done };
-    }
-    if !older.is_empty() {
-        return Progress::Superseded(older);
-    }
-    let until = newest.running_at.unwrap_or(now) + rollout.delay;
-    if made_by_rollout(service, newest) && now < until { Progress::InFlight(Some(until)) } else { Progress::Done }
+    };
+    if others.is_empty() { Condition::Done } else { Condition::Superseded(others) }
 }
 
-/// Whether the rollout under way made this task. What takes its place should it end is the business of restarts: the rollout
-/// goes on, or is stopped by too many failures.
-fn made_by_rollout(service: &Service, task: &Task) -> bool {
-    let began = service.update.as_ref().filter(|update| update.state.is_open()).map(|update| update.started_at);
-    began.is_some_and(|began| task.created_at >= began) && task.cause == TaskCause::Update
+fn serves(task: &Task) -> bool {
+    task.is_live() && task.state == TaskState::Running
 }
 
 /// A node that takes no tasks, or does not suit a global service, or not any more, gets no new one: what is there stops by
@@ -138,134 +219,75 @@ fn takes_change(cluster: &Cluster, service: &Service, task: &Task) -> bool {
 
 fn replace(
     service: &Service,
-    rollout: &Rollout,
+    order: UpdateOrder,
     instance: Instance,
     slot: &Slot<'_>,
     ctx: &mut Ctx<'_>,
     out: &mut Correction,
 ) {
-    let live: Vec<&Task> = slot.iter().copied().filter(|task| task.is_wanted()).collect();
-    let Some(old) = live.last().copied() else {
+    let wanted: Vec<&Task> = slot.iter().copied().filter(|task| task.is_wanted()).collect();
+    let Some(old) = wanted.last().copied() else {
         out.push(NewTask::at_once(instance, TaskCause::Update).event(service, ctx));
         return;
     };
-    match rollout.order {
+    match order {
         UpdateOrder::StopFirst => {
             out.push(NewTask::after(old, TaskCause::Update, ctx.now).event(service, ctx));
-            out.want(live, TaskState::Shutdown, DesiredCause::Update);
+            out.want(wanted, TaskState::Shutdown, DesiredCause::Update);
         }
         UpdateOrder::StartFirst => {
             // One task serves until the new one does. Those that an earlier rollout put beside it are not needed any more.
-            let serving =
-                live.iter().rev().find(|task| task.state == TaskState::Running).map_or(old.id, |task| task.id);
-            let new = NewTask { replaces: Some(serving), ..NewTask::at_once(instance, TaskCause::Update) };
+            let kept = wanted.iter().rev().find(|task| serves(task)).map_or(old.id, |task| task.id);
+            let new = NewTask { replaces: Some(kept), ..NewTask::at_once(instance, TaskCause::Update) };
             out.push(new.event(service, ctx));
-            let others = live.into_iter().filter(|task| task.id != serving);
+            let others = wanted.into_iter().filter(|task| task.id != kept);
             out.want(others, TaskState::Shutdown, DesiredCause::Update);
         }
     }
 }
 
-/// Ends the rollout once the last new task has been watched for long enough.
-fn complete(
-    service: &Service,
-    rollout: &Rollout,
-    slots: &BTreeMap<Instance, Slot<'_>>,
-    now: Timestamp,
-    out: &mut Correction,
-) {
-    let Some(update) = service.update.as_ref().filter(|update| update.state.is_open()) else { return };
-    let newest = slots.values().filter_map(|slot| slot.last()).filter(|task| task.created_at >= update.started_at);
-    let watched_until =
-        newest.filter_map(|task| task.running_at).max().map_or(update.started_at, |last| last + rollout.monitor);
-    if now >= watched_until {
-        out.push(Kind::UpdateCompleted(UpdateCompleted { service: service.id }));
-    } else {
-        out.wake(watched_until, Subject::Service(service.id));
+/// Ends the rollout once the last new task has been watched for long enough, also if it never ran.
+fn complete(service: &Service, rollout: &Rollout, tally: &Tally, now: Timestamp, out: &mut Correction) {
+    match tally.last_step_at.map(|last| last + watch(rollout)).filter(|watched_until| now < *watched_until) {
+        Some(watched_until) => out.wake(watched_until, Subject::Service(service.id)),
+        None => out.push(Kind::UpdateCompleted(UpdateCompleted { service: service.id })),
     }
 }
 
 /// Pauses or undoes a rollout too many of whose tasks failed; whether it did.
-fn stop_after_failures(cluster: &Cluster, service: &Service, out: &mut Correction) -> bool {
+fn stop_after_failures(service: &Service, tally: &Tally, out: &mut Correction) -> bool {
     let rollout = service.rollout();
-    let Some(update) = service.update.as_ref().filter(|update| has_failed(update, &rollout)) else { return false };
-    let culprit = cluster.tasks_of_service(service.id).filter(|task| is_culprit(service, task));
-    let culprit = culprit.max_by_key(|task| (task.ended_at, task.id)).map(|task| task.id.to_string());
-    let task = culprit.unwrap_or_else(|| "that was removed since".to_owned());
-    let back = service
-        .previous
-        .as_ref()
-        .filter(|_| rollout.failure_action == FailureAction::Rollback && !update.state.is_rollback());
-    match back {
-        Some((previous, _)) => {
-            let (service, spec, change) = (service.id, (**previous).clone(), SpecChange::AutomaticRollback.into());
-            let reason = format!("update rolled back due to failure or early termination of task {task}");
-            out.push(Kind::ServiceSpecUpdated(ServiceSpecUpdated { service, spec, change }));
-            out.push(Kind::RollbackStarted(RollbackStarted { service, reason }));
+    let Some(culprit) = tally.culprit.filter(|_| has_failed(tally, &rollout)) else { return false };
+    let is_rollback = service.update.as_ref().is_some_and(|update| update.state.is_rollback());
+    let rolls_back = rollout.failure_action == FailureAction::Rollback && !is_rollback;
+    match service.previous.as_ref().filter(|previous| rolls_back && !previous.same_template(&service.spec)) {
+        Some(previous) => {
+            let (id, change) = (service.id, SpecChange::AutomaticRollback.into());
+            let spec = with_credentials_of(previous, service);
+            let reason = format!("update rolled back due to failure or early termination of task {culprit}");
+            out.push(Kind::ServiceSpecUpdated(ServiceSpecUpdated { service: id, spec, change, credentials: None }));
+            out.push(Kind::RollbackStarted(RollbackStarted { service: id, reason }));
         }
         None => {
-            let what = if update.state.is_rollback() { "rollback" } else { "update" };
-            let reason = format!("{what} paused due to failure or early termination of task {task}");
+            let what = if is_rollback { "rollback" } else { "update" };
+            let reason = format!("{what} paused due to failure or early termination of task {culprit}");
             out.push(Kind::UpdatePaused(UpdatePaused { service: service.id, reason }));
         }
     }
     true
 }
 
-fn has_failed(update: &Update, rollout: &Rollout) -> bool {
-    let too_many =
-        u128::from(update.failed) * 1_000_000 > u128::from(rollout.max_failure_ppm) * u128::from(update.slots);
-    update.state.is_open() && update.failed > 0 && too_many && rollout.failure_action != FailureAction::Continue
+fn has_failed(tally: &Tally, rollout: &Rollout) -> bool {
+    let slots = tally.slots.unwrap_or(0).max(tally.taken);
+    let too_many = u128::from(tally.failed) * 1_000_000 > u128::from(rollout.max_failure_ppm) * u128::from(slots);
+    too_many && rollout.failure_action != FailureAction::Continue
 }
 
-fn is_culprit(service: &Service, task: &Task) -> bool {
-    task.spec_version == service.template_version && task.state.is_terminal() && task.state != TaskState::Shutdown
-}
-
-/// How the older specs that tasks run differ from the present one, each compared once.
-struct Templates {
-    current: u64,
-    differences: BTreeMap<u64, Difference>,
-    constraints: Vec<String>,
-}
-
-#[derive(Clone, Copy)]
-enum Difference {
-    None,
-    /// Only where tasks may run: one that may stay where it is keeps its old spec.
-    PlacementOnly,
-    Other,
-}
-
-impl Templates {
-    fn new(cluster: &Cluster, service: &Service) -> Self {
-        let older = cluster.revisions.range((service.id, 0)..=(service.id, u64::MAX));
-        let differences = older.map(|((_, version), revision)| (version, difference(&revision.spec, &service.spec)));
-        let constraints = service.spec.template().placed().constraints.clone();
-        Self { current: service.template_version, differences: differences.collect(), constraints }
+/// The previous spec. Credentials belong to the service: the ones that it has now are the ones that there are.
+fn with_credentials_of(previous: &ServiceSpec, service: &Service) -> ServiceSpec {
+    let mut spec = previous.clone();
+    if let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) {
+        container.registry_auth_key.clone_from(&service.spec.template().runs().registry_auth_key);
     }
-
-    fn is_out_of_date(&self, cluster: &Cluster, task: &Task) -> bool {
-        if task.spec_version == self.current {
-            return false;
-        }
-        match self.differences.get(&task.spec_version) {
-            Some(Difference::None) => false,
-            Some(Difference::PlacementOnly) => {
-                let node = task.node.and_then(|node| cluster.nodes.get(node));
-                !node.is_some_and(|node| meets_constraints(&self.constraints, node))
-            }
-            Some(Difference::Other) | None => true,
-        }
-    }
-}
-
-fn difference(old: &events::ServiceSpec, new: &events::ServiceSpec) -> Difference {
-    if old.same_template(new) {
-        return Difference::None;
-    }
-    let placement = new.template().placement.clone();
-    let moved = events::TaskSpec { placement, ..old.template().without_credentials() };
-    let only_moved = old.endpoint == new.endpoint && moved == new.template().without_credentials();
-    if only_moved { Difference::PlacementOnly } else { Difference::Other }
+    spec
 }

@@ -69,7 +69,7 @@ pub fn service(cluster: &Cluster, service: &Service) -> ServiceView {
         id: service.id,
         meta: Meta { version: service.version, created_at: service.created_at, updated_at: service.updated_at },
         spec: (*service.spec).clone(),
-        previous_spec: service.previous.as_ref().map(|(spec, _)| (**spec).clone()),
+        previous_spec: service.previous.as_deref().cloned(),
         update: service.update.as_ref().map(update),
         desired_tasks: count.desired,
         running_tasks: count.running,

@@ -1,0 +1,122 @@
+//! What a rollout did so far: the places that it took, and how many of its tasks failed.
+//!
+//! A rollout begins with the frame that changes what tasks run, so that the template's version is its identity. Its facts are
+//! folded from the events of its own tasks, once each; they do not depend on which tasks history still holds.
+
+use std::time::Duration;
+
+use events::{ServiceId, TaskCause, TaskCreated, TaskId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::tasks::{Instance, Task};
+use crate::{Cluster, Service, Stamp};
+
+/// How much longer than its delay a rollout watches its tasks where it would not notice failures otherwise: SwarmKit's
+/// allowance for a delay that is not shorter than the monitor.
+const WATCH_BEYOND_DELAY: Duration = Duration::from_secs(1);
+
+/// A place that a rollout took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The task that it made there, or the one that replaces it because its node was lost before it ran.
+    pub task: TaskId,
+    /// The rollout: the template version that it rolls out.
+    pub rollout: u64,
+    /// When that task first ran or ended by itself, whichever came first.
+    pub settled_at: Option<Timestamp>,
+}
+
+/// The numbers of the last rollout of a service, until it is completed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Places to replace when it started; `None` until they are counted.
+    pub slots: Option<u64>,
+    /// Places that it took.
+    pub taken: u64,
+    /// Tasks of it that failed while they were watched.
+    pub failed: u64,
+    /// The last of these.
+    pub culprit: Option<TaskId>,
+    /// When it last took a place, or a task of it first ran or ended.
+    pub last_step_at: Option<Timestamp>,
+}
+
+/// How long a rollout watches a task from its start on.
+pub fn watch(rollout: &events::spec::Rollout) -> Duration {
+    if rollout.delay >= rollout.monitor { rollout.delay + WATCH_BEYOND_DELAY } else { rollout.monitor }
+}
+
+impl Cluster {
+    /// The places that rollouts of a service took: of the one under way, and of those that it superseded.
+    pub fn rollout_steps(&self, service: ServiceId) -> impl Iterator<Item = (Instance, &Step)> {
+        let places = (service, Instance::FIRST)..=(service, Instance::LAST);
+        self.rollout_steps.range(places).map(|((_, instance), step)| (instance, step))
+    }
+}
+
+/// A rollout begins, in place of the one before it.
+pub(crate) fn begin(cluster: &mut Cluster, id: ServiceId) {
+    cluster.rollout_tallies.insert(id, Tally::default());
+}
+
+/// The places to replace are counted.
+pub(crate) fn count_slots(cluster: &mut Cluster, id: ServiceId, slots: u64) {
+    let counted = cluster.rollout_tallies.update(id, |tally| tally.slots = Some(slots));
+    assert!(counted.is_some(), "service {id} has no rollout to count the slots of");
+}
+
+/// A rollout is completed, or its service is gone: nothing of it is in flight.
+pub(crate) fn forget(cluster: &mut Cluster, id: ServiceId) {
+    cluster.rollout_tallies.remove(id);
+    let places: Vec<Instance> = cluster.rollout_steps(id).map(|(instance, _)| instance).collect();
+    for instance in places {
+        cluster.rollout_steps.remove((id, instance));
+    }
+}
+
+/// A task was made: by the rollout, or in place of one of its tasks that never got to run.
+pub(crate) fn task_made(cluster: &mut Cluster, event: &TaskCreated, instance: Instance, at: &Stamp) {
+    let place = (event.service, instance);
+    let open = cluster.services.get(event.service).is_some_and(Service::is_rolling);
+    if event.cause() == TaskCause::Update && open {
+        let step = Step { task: event.task, rollout: event.spec_version, settled_at: None };
+        cluster.rollout_steps.insert(place, step);
+        cluster.rollout_tallies.update(event.service, |tally| {
+            tally.taken += 1;
+            tally.last_step_at = Some(at.time);
+        });
+        return;
+    }
+    let relocated = |step: &&Step| {
+        step.settled_at.is_none() && step.rollout == event.spec_version && event.replaces == Some(step.task)
+    };
+    if let Some(step) = cluster.rollout_steps.get(place).filter(relocated).copied() {
+        cluster.rollout_steps.insert(place, Step { task: event.task, ..step });
+    }
+}
+
+/// A task that is wanted runs for the first time, or ended by itself.
+pub(crate) fn task_moved_on(cluster: &mut Cluster, task: &Task, ended: bool, at: &Stamp) {
+    let place = (task.service, task.instance());
+    let Some(step) = cluster.rollout_steps.get(place).filter(|step| step.task == task.id).copied() else { return };
+    let first = step.settled_at.is_none();
+    if first {
+        cluster.rollout_steps.insert(place, Step { settled_at: Some(at.time), ..step });
+    }
+    let Some(service) = cluster.services.get(task.service) else { return };
+    let watch = watch(&service.rollout());
+    let watched = task.running_at.is_none_or(|running| at.time.since(running) <= watch);
+    let own = service.is_rolling() && step.rollout == service.template_version;
+    let failed = ended && watched;
+    if own && (first || failed) {
+        cluster.rollout_tallies.update(task.service, |tally| {
+            if first {
+                tally.last_step_at = Some(at.time);
+            }
+            if failed {
+                tally.failed += 1;
+                tally.culprit = Some(task.id);
+            }
+        });
+    }
+}

@@ -1,0 +1,56 @@
+//! Which tasks run something else than their service wants now.
+
+use std::collections::BTreeMap;
+
+use projections::{Cluster, Service, Task};
+
+use crate::schedule::filters::meets_constraints;
+
+/// How the older specs that tasks run differ from the present one, each compared once.
+pub(crate) struct Templates {
+    current: u64,
+    differences: BTreeMap<u64, Difference>,
+    constraints: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Difference {
+    None,
+    /// Only where tasks may run: one that may stay where it is keeps its old spec.
+    PlacementOnly,
+    Other,
+}
+
+impl Templates {
+    pub(crate) fn new(cluster: &Cluster, service: &Service) -> Self {
+        let older = cluster.revisions.range((service.id, 0)..=(service.id, u64::MAX));
+        let differences = older.map(|((_, version), revision)| (version, difference(&revision.spec, &service.spec)));
+        let constraints = service.spec.template().placed().constraints.clone();
+        Self { current: service.template_version, differences: differences.collect(), constraints }
+    }
+
+    /// Whether a task has to be replaced for its service to be as its spec says.
+    pub(crate) fn is_out_of_date(&self, cluster: &Cluster, task: &Task) -> bool {
+        if task.spec_version == self.current {
+            return false;
+        }
+        match self.differences.get(&task.spec_version) {
+            Some(Difference::None) => false,
+            Some(Difference::PlacementOnly) => {
+                let node = task.node.and_then(|node| cluster.nodes.get(node));
+                !node.is_some_and(|node| meets_constraints(&self.constraints, node))
+            }
+            Some(Difference::Other) | None => true,
+        }
+    }
+}
+
+fn difference(old: &events::ServiceSpec, new: &events::ServiceSpec) -> Difference {
+    if old.same_template(new) {
+        return Difference::None;
+    }
+    let placement = new.template().placement.clone();
+    let moved = events::TaskSpec { placement, ..old.template().without_credentials() };
+    let only_moved = old.endpoint == new.endpoint && moved == new.template().without_credentials();
+    if only_moved { Difference::PlacementOnly } else { Difference::Other }
+}
