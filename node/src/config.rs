@@ -64,17 +64,19 @@ pub struct RunArgs {
     /// Join token of the cluster; `swarmctl cluster inspect` shows it.
     #[arg(long, value_name = "TOKEN", env = "SWARM_JOIN_TOKEN", hide_env_values = true)]
     pub join_token: Option<SecretText>,
-    /// Address at which this node, as a manager, serves other nodes.
-    #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::from(([0, 0, 0, 0], REMOTE_PORT)),
-        value_parser = address::parse_listening)]
-    pub listen_remote_api: SocketAddr,
-    /// Address that other nodes are told to use; found out from the listening address if not given.
+    /// Address at which this node, as a manager, serves other nodes (unless given that of the last start, at first
+    /// 0.0.0.0:4242).
+    #[arg(long, value_name = "IP:PORT", value_parser = address::parse_listening)]
+    pub listen_remote_api: Option<SocketAddr>,
+    /// Address that other nodes are told to use (unless given that of the last start, or one found from the listening
+    /// address).
     #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_advertised)]
     pub advertise_remote_api: Option<String>,
-    /// Unix socket at which a manager serves operators.
-    #[arg(long, value_name = "PATH", default_value = wire::DEFAULT_SOCKET)]
-    pub listen_control_api: PathBuf,
-    /// Name of this node instead of the machine's own.
+    /// Unix socket at which a manager serves operators (unless given that of the last start, at first
+    /// /var/run/swarmd.sock).
+    #[arg(long, value_name = "PATH")]
+    pub listen_control_api: Option<PathBuf>,
+    /// Name of this node instead of the machine's own (unless given that of the last start).
     #[arg(long)]
     pub hostname: Option<String>,
     /// Where the Docker Engine listens.

@@ -20,9 +20,9 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(300);
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let id: u32 = rand::random();
     let dir = std::env::temp_dir().join(format!("swarmlog-dev-{id:08x}"));
-    let listen_remote_api = SocketAddr::from(([127, 0, 0, 1], 0));
-    let args =
-        RunArgs { state_dir: dir.clone(), listen_control_api: dir.join("control.sock"), listen_remote_api, ..args };
+    let listen_remote_api = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let listen_control_api = Some(dir.join("control.sock"));
+    let args = RunArgs { state_dir: dir.clone(), listen_control_api, listen_remote_api, ..args };
     let result = run::run(args).await;
     if let Err(error) = std::fs::remove_dir_all(&dir) {
         tracing::warn!(%error, dir = %dir.display(), "the temporary directory is left");

@@ -28,4 +28,5 @@ pub mod run;
 pub mod seal;
 pub mod serve;
 pub mod standing;
+pub mod start_settings;
 pub mod state_dir;

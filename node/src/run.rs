@@ -1,9 +1,6 @@
 //! Running a node: a manager's core and sockets where this node is one, and the agent everywhere.
 
-use std::fs::File;
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +23,8 @@ use crate::membership::{self, MemberConnect, Patience};
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken};
 use crate::serve::{self, SocketFile};
 use crate::standing::Standing;
-use crate::state_dir::{MANAGER_ADDR, StateDir};
+use crate::start_settings::StartSettings;
+use crate::state_dir::{self, MANAGER_ADDR, StateDir};
 use crate::{address, clock, dev};
 
 /// How long connections may take to end once the node is told to stop.
@@ -39,13 +37,15 @@ const STOP_PATIENCE: Duration = Duration::from_secs(8);
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let shutdown = stop_on_signal(args.dev)?;
     // Whatever the flags alone can get wrong comes before the first file is made.
-    let hostname = hostname(&args)?;
+    hostname(args.hostname.as_ref())?;
     let executor = executor(&args)?;
     let mut token = join_token(&args);
     if !args.state_dir.exists() {
         token = Ok(token?);
     }
     let state_dir = StateDir::open(&args.state_dir)?;
+    let (settings, changes) = StartSettings::of(&args, StartSettings::load(state_dir.path())?);
+    let hostname = hostname(settings.hostname.as_ref())?;
     let certificates = CertificateStore::new(state_dir.path());
     let standing = Standing::of(state_dir.path(), clock::now())?;
     let newcomer = matches!(standing, Standing::Free | Standing::Left(_));
@@ -57,7 +57,10 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         let Some(working) = working.await else { return Ok(()) };
         working?;
     }
-    let node = Node { args, state_dir, certificates, hostname, executor, shutdown };
+    for change in changes {
+        tracing::info!("{change}");
+    }
+    let node = Node { args, settings, state_dir, certificates, hostname, executor, shutdown };
     if worker { node.work(token).await } else { node.manage().await }
 }
 
@@ -104,6 +107,7 @@ async fn require_working(executor: &dyn Executor) -> Result<(), Failure> {
 /// What a node starts with.
 struct Node {
     args: RunArgs,
+    settings: StartSettings,
     state_dir: StateDir,
     certificates: CertificateStore,
     hostname: String,
@@ -145,6 +149,7 @@ impl Node {
             Err(error) => return Err(error.into()),
         };
         managers.save(&self.state_dir)?;
+        self.settings.save(self.state_dir.path())?;
         tracing::info!(node = %identity.subject().node, manager = managers.first, "this node is a worker");
         let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
         self.keep_renewed(&credentials, managers.first.clone());
@@ -154,10 +159,10 @@ impl Node {
 
     /// Runs a manager, with its own agent, until it is told to stop.
     async fn manage(self) -> Result<(), Failure> {
-        let remote = serve::bind_remote(self.args.listen_remote_api).await?;
+        let remote = serve::bind_remote(self.settings.listen_remote_api).await?;
         let bound = remote.local_addr().map_err(|error| Failure::new(error, ""))?;
-        let remote_addr = self.args.advertise_remote_api.clone().unwrap_or_else(|| advertised(bound));
-        let (control, socket) = serve::bind_control(&self.args.listen_control_api).await?;
+        let remote_addr = self.settings.advertise_remote_api.clone().unwrap_or_else(|| advertised(bound));
+        let (control, socket) = serve::bind_control(&self.settings.listen_control_api).await?;
         let log = core::read(&self.state_dir)?;
         self.require_own(log.node())?;
         let core = core::start(&self.state_dir, log, NodeId::from_bits(rand::random()))?;
@@ -187,8 +192,10 @@ impl Node {
         };
         let Some(identity) = self.shutdown.run_until_cancelled(identity).await else { return Ok(()) };
         let identity = identity?;
+        // A port that the system chose is the node's from here on.
+        StartSettings { listen_remote_api: bound, ..self.settings.clone() }.save(self.state_dir.path())?;
         let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
-        let control_path = self.args.listen_control_api.display();
+        let control_path = self.settings.listen_control_api.display();
         tracing::info!(node = %core.node, remote = %bound, control = %control_path, "this node is the manager");
         let context = Context {
             core: core.handle.clone(),
@@ -209,7 +216,7 @@ impl Node {
         tokio::spawn(core.handle.clone().listen());
         let (agent, ending) = (self.agent(&identity, own, credentials), self.shutdown.clone());
         tasks.spawn(async move { agent.run(ending).await.map_err(unusable_memory) });
-        announce(&self.args);
+        announce(self.args.dev, &self.settings);
         let ended = watch(&mut tasks, core.handle.states(), &self.shutdown).await;
         self.shutdown.cancel();
         // Whoever still waits for an answer gets it before the core goes.
@@ -235,7 +242,7 @@ impl Node {
             cluster: identity.subject().cluster,
             node: identity.subject().node,
             hostname: self.hostname.clone(),
-            advertise_addr: self.args.advertise_remote_api.clone(),
+            advertise_addr: self.settings.advertise_remote_api.clone(),
             managers: vec![manager],
             state_dir: self.state_dir.path().to_owned(),
             generic_resources: generic.map(|generic| generic.0).unwrap_or_default(),
@@ -289,9 +296,9 @@ fn executor(args: &RunArgs) -> Result<Arc<dyn Executor>, Failure> {
     }
 }
 
-fn hostname(args: &RunArgs) -> Result<String, Failure> {
+fn hostname(named: Option<&String>) -> Result<String, Failure> {
     let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let hostname = args.hostname.clone().unwrap_or_else(own);
+    let hostname = named.cloned().unwrap_or_else(own);
     if commands::is_hostname(&hostname) {
         return Ok(hostname);
     }
@@ -325,9 +332,9 @@ fn local_addr(bound: SocketAddr) -> SocketAddr {
     }
 }
 
-fn announce(args: &RunArgs) {
-    if args.dev {
-        let socket = args.listen_control_api.display();
+fn announce(dev: bool, settings: &StartSettings) {
+    if dev {
+        let socket = settings.listen_control_api.display();
         eprintln!("a cluster of one node is up, and gone when swarmd ends; in another terminal:");
         eprintln!("  export SWARM_SOCKET={socket}");
         eprintln!("  swarmctl node ls");
@@ -367,20 +374,11 @@ impl Managers {
         Ok(Self { first })
     }
 
-    /// Written aside and renamed: after a crash there is the old address or the new one.
     fn save(&self, state_dir: &StateDir) -> Result<(), Failure> {
-        let path: PathBuf = state_dir.path().join(MANAGER_ADDR);
-        let aside = path.with_extension("addr.new");
-        let written = write_durably(&aside, self.first.as_bytes()).and_then(|()| std::fs::rename(&aside, &path));
-        written.map_err(|error| {
+        let path = state_dir.path().join(MANAGER_ADDR);
+        state_dir::replace(&path, self.first.as_bytes()).map_err(|error| {
             let hint = "check the owner, mode and disk of the state directory";
             Failure::new(format!("{} cannot be written: {error}", path.display()), hint)
         })
     }
-}
-
-fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
 }

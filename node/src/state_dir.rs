@@ -1,6 +1,7 @@
 //! A node's state directory: made, checked and locked before anything else happens.
 
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,20 @@ pub const MANAGER_ADDR: &str = "manager.addr";
 /// Where a manager's log is in a state directory.
 pub fn log(state_dir: &Path) -> PathBuf {
     state_dir.join("raft")
+}
+
+/// Puts a file with this content in the place of another: written aside and renamed, so that after a crash there is the old
+/// one or the new one.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let aside = path.with_added_extension("new");
+    let mut file = File::create(&aside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&aside, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 /// A state directory that belongs to this process until it ends.

@@ -129,6 +129,15 @@ impl Cluster {
         std::fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// Starts a node that is not running with other flags than before.
+    pub fn resume_with(&mut self, name: &str, flags: &[&str]) {
+        let dir = path(&self.state_dir(name));
+        let flags = [&["-d", &dir], flags].concat().into_iter().map(str::to_owned);
+        let args = flags.chain(self.executor.flags()).collect();
+        self.daemons.insert(name.to_owned(), Daemon { args, child: None });
+        self.resume(name);
+    }
+
     /// Starts a node that is not running.
     pub fn resume(&mut self, name: &str) {
         let log = self.dir.path().join(format!("{name}.log"));

@@ -152,6 +152,27 @@ fn a_daemon_that_has_nothing_to_say_says_little() {
 }
 
 #[test]
+fn a_manager_restarted_with_its_directory_alone_comes_back_where_it_was() {
+    let mut cluster = Cluster::start(Executor::Process, &["w1"]);
+    assert_eq!(cluster.end(MANAGER), Some(0));
+    cluster.resume_with(MANAGER, &[]);
+    // At its control socket and under its name, and its worker finds it where it was.
+    cluster.await_manager();
+    let names = |cluster: &Cluster| {
+        let ready = cluster.list("node ls").into_iter().filter(|node| node["state"] == "ready");
+        let name = |node: serde_json::Value| node["description"]["hostname"].as_str().unwrap_or_default().to_owned();
+        ready.map(name).collect::<std::collections::BTreeSet<_>>()
+    };
+    cluster.until("both nodes to be ready", || names(&cluster) == ["m", "w1"].map(str::to_owned).into());
+    assert!(cluster.log(MANAGER).matches(cluster.address()).count() >= 2, "{}", cluster.log(MANAGER));
+    assert_eq!(cluster.end(MANAGER), Some(0));
+    cluster.resume_with(MANAGER, &["--hostname", "renamed"]);
+    cluster.await_manager();
+    cluster.until("the new name", || names(&cluster).contains("renamed"));
+    assert!(cluster.log(MANAGER).contains("--hostname is renamed from now on; it was m"), "{}", cluster.log(MANAGER));
+}
+
+#[test]
 fn a_dead_daemons_socket_is_taken_over() {
     let mut cluster = Cluster::start(Executor::Process, &[]);
     cluster.kill(MANAGER);
