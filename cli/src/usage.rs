@@ -146,9 +146,9 @@ mod tests {
             ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
             ("swarmctl service frob", "unrecognized subcommand 'frob'", "lists what it can do"),
             (
-                "swarmctl node drain n1 --detach",
+                "swarmctl node activate n1 --detach",
                 "unexpected argument '--detach' found",
-                "drain --help` shows its flags",
+                "activate --help` shows its flags",
             ),
             ("CREATE --label", "a value is required for '--label <KEY=VALUE>'", "--help"),
             ("CREATE --mode=", "a value is required for '--mode <MODE>'", "write one of replicated, global"),

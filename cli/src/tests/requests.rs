@@ -128,7 +128,7 @@ async fn reads_ask_for_what_the_flags_say() {
         ListTasksRequest { live: Some(true), ..Default::default() },
         ListTasksRequest { live: Some(false), ..Default::default() },
         ListTasksRequest { service: Some(service), live: Some(true), ..Default::default() },
-        ListTasksRequest { node: Some(node), live: Some(false), ..Default::default() },
+        ListTasksRequest { node: Some(node), ..Default::default() },
         ListTasksRequest { tasks: vec!["abc".to_owned()], ..Default::default() },
     ];
     assert_eq!(manager.listed, expected);

@@ -1,11 +1,13 @@
-//! Waiting until a service is as it was asked to be.
+//! Waiting until a service, or a node, is as it was asked to be.
 //!
 //! History drives it: after each event about the service its tasks are read again and judged. Nothing is polled, and no
 //! event is read twice: a reading says at which index it was taken.
 
+mod node;
 mod progress;
 mod verdict;
 
+pub use node::{NodeGoal, for_nodes};
 pub use verdict::Goal;
 
 use std::time::Duration;

@@ -20,5 +20,5 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    set_availability(session, &args.nodes, Availability::Active).await
+    set_availability(session, &args.nodes, Availability::Active).await.map(drop)
 }

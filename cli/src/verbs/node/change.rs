@@ -13,23 +13,24 @@ pub(super) async fn change<M: Manager>(
     session: &mut Session<'_, M>,
     reference: &str,
     edit: impl FnOnce(&mut NodeSpec),
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     let node = session.node(reference).await?;
     let mut spec = node.spec.clone();
     edit(&mut spec);
     let update = UpdateNode { node: node.id.to_string(), spec, version: Some(node.meta.version) };
-    session.execute_and_tell(Command::UpdateNode(update), reference).await.map(|_| ())
+    session.execute_and_tell(Command::UpdateNode(update), reference).await.map(|reply| reply.index)
 }
 
-/// Sets the availability of several nodes.
+/// Sets the availability of several nodes; the index from which on history says what came of it.
 pub(super) async fn set_availability<M: Manager>(
     session: &mut Session<'_, M>,
     nodes: &[String],
     availability: Availability,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     session.require_nodes(nodes).await?;
+    let mut index = 0;
     for node in nodes {
-        change(session, node, |spec| spec.set_availability(availability)).await?;
+        index = change(session, node, |spec| spec.set_availability(availability)).await?;
     }
-    Ok(())
+    Ok(index)
 }

@@ -8,17 +8,23 @@ use crate::completion;
 use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
 /// Move all tasks away from nodes
 ///
-/// Tasks of replicated services go to other nodes; no new ones come until `swarmctl node activate`.
+/// Tasks of replicated services go to other nodes; no new ones come until `swarmctl node activate`. On a terminal this waits
+/// until nothing runs on the nodes any more.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or beginnings of ids
     #[arg(required = true, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     nodes: Vec<String>,
+
+    #[command(flatten)]
+    wait: WaitFlags,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    set_availability(session, &args.nodes, Availability::Drain).await
+    let since = set_availability(session, &args.nodes, Availability::Drain).await?;
+    for_nodes(session, &args.wait, &args.nodes, NodeGoal::Drained, since).await
 }

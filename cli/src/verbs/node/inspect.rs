@@ -28,8 +28,10 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             session.json(node)?;
             continue;
         }
-        let request = ListTasksRequest { node: Some(node.id.to_string()), live: Some(!args.all), ..Default::default() };
+        let request = ListTasksRequest { node: Some(node.id.to_string()), ..Default::default() };
         let mut tasks = session.manager.tasks(request).await?.tasks;
+        // Those that still stop are on the node as well.
+        tasks.retain(|task| args.all || !task.status.state().is_terminal());
         task::sort(&mut tasks);
         let gap = if position == 0 { "" } else { "\n" };
         let block = node::block(node, session.around.clock.now());

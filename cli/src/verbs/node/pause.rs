@@ -8,17 +8,22 @@ use crate::completion;
 use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
 /// Give nodes no new tasks
 ///
-/// Tasks that run there go on.
+/// Tasks that run there go on. On a terminal this waits until those that were being started run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or beginnings of ids
     #[arg(required = true, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     nodes: Vec<String>,
+
+    #[command(flatten)]
+    wait: WaitFlags,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    set_availability(session, &args.nodes, Availability::Pause).await
+    let since = set_availability(session, &args.nodes, Availability::Pause).await?;
+    for_nodes(session, &args.wait, &args.nodes, NodeGoal::Paused, since).await
 }

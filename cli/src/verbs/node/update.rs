@@ -41,5 +41,5 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         });
         labels.extend(args.label.iter().cloned());
     };
-    change(session, &args.node, edit).await
+    change(session, &args.node, edit).await.map(drop)
 }
