@@ -91,11 +91,10 @@ impl Node {
         let description = self.description.as_deref();
         let platform = description.and_then(|description| description.platform.as_ref());
         let engine = description.and_then(|description| description.engine.as_ref());
-        let host = self.addr.rsplit_once(':').map_or(self.addr.as_str(), |(host, _)| host);
         NodeFacts {
             id: self.id,
             hostname: self.hostname(),
-            addr: host.trim_matches(['[', ']']),
+            addr: host(&self.addr).trim_matches(['[', ']']),
             role: self.role,
             os: platform.map_or("", |platform| &platform.os),
             architecture: platform.map_or("", |platform| &platform.architecture),
@@ -103,6 +102,12 @@ impl Node {
             engine_labels: engine.map(|engine| &engine.labels),
         }
     }
+}
+
+/// The host of an address, which has a port where the node named one. One of IPv6 alone has colons, too.
+pub fn host(addr: &str) -> &str {
+    let bare = addr.parse::<std::net::IpAddr>().is_ok();
+    addr.rsplit_once(':').filter(|_| !bare).map_or(addr, |(host, _)| host)
 }
 
 pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Stamp, touched: &mut Touched) {
@@ -196,4 +201,25 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
 fn change(cluster: &mut Cluster, id: NodeId, touched: &mut Touched, change: impl FnOnce(&mut Node)) {
     cluster.nodes.update(id, change).unwrap_or_else(|| panic!("node {id} is not there to be changed"));
     touched.nodes.insert(id);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host;
+
+    #[test]
+    fn an_address_gives_its_host() {
+        let table = [
+            ("10.0.0.1:4242", "10.0.0.1"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("[fe80::1]:4242", "[fe80::1]"),
+            ("fe80::1", "fe80::1"),
+            ("worker-1:4242", "worker-1"),
+            ("worker-1", "worker-1"),
+            ("", ""),
+        ];
+        for (addr, expected) in table {
+            assert_eq!(host(addr), expected, "{addr}");
+        }
+    }
 }

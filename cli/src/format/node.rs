@@ -16,14 +16,18 @@ pub fn table(nodes: &[NodeView]) -> String {
         table.row([
             node.id.to_string(),
             name(node).to_owned(),
-            // Nobody waits at the door: a valid token is the membership, and who left is not listed.
-            "ACCEPTED".to_owned(),
+            membership(node).to_owned(),
             state(node.state()),
             state(node.spec.availability()),
             manager_status(node).to_owned(),
         ]);
     }
     table.render(None)
+}
+
+/// A node that joined is a member once it holds a certificate; who left is not listed.
+fn membership(node: &NodeView) -> &'static str {
+    if node.certificate_not_after.is_some() { "ACCEPTED" } else { "PENDING" }
 }
 
 /// What a node is called: by its operator, or else by itself.
@@ -93,7 +97,7 @@ mod tests {
         let expected = "\
 ID                          NAME       MEMBERSHIP   STATUS    AVAILABILITY   MANAGER STATUS
 0000000000000000000000001   manager    ACCEPTED     READY     ACTIVE         LEADER
-0000000000000000000000002   worker-1   ACCEPTED     DOWN      DRAIN          \n";
+0000000000000000000000002   worker-1   PENDING      DOWN      DRAIN          \n";
         assert_eq!(table(&samples::nodes()), expected);
     }
 

@@ -38,6 +38,10 @@ pub(super) fn requirements(of: &ResourceRequirements) -> Verdict {
     if of.swap_bytes.is_some_and(|bytes| bytes < -1) {
         return Err(Fault::invalid("the swap limit is negative", "give a size, or -1 for no limit"));
     }
+    let memory = of.limits.as_ref().map_or(0, |limits| limits.memory_bytes);
+    if memory == 0 && of.swap_bytes.is_some() {
+        return Err(Fault::invalid("swap is limited, but memory is not", "limit the memory as well"));
+    }
     if of.memory_swappiness.is_some_and(|share| !(-1..=100).contains(&share)) {
         return Err(Fault::invalid(
             "the memory swappiness is not a percentage",
@@ -185,8 +189,11 @@ mod tests {
         let limits = Some(Resources { generic: vec![generic("gpu", 1, &[])], ..Default::default() });
         assert!(requirements(&ResourceRequirements { limits, ..Default::default() }).is_err());
         let swap = |swap_bytes, memory_swappiness| {
-            requirements(&ResourceRequirements { swap_bytes, memory_swappiness, ..Default::default() })
+            let limits = Some(Resources { memory_bytes: MEMORY_MIN, ..Default::default() });
+            requirements(&ResourceRequirements { limits, swap_bytes, memory_swappiness, ..Default::default() })
         };
+        let unlimited = |swap_bytes| requirements(&ResourceRequirements { swap_bytes, ..Default::default() });
+        assert!(unlimited(Some(1)).is_err() && unlimited(Some(-1)).is_err() && unlimited(None).is_ok());
         assert_eq!(swap(Some(-1), Some(100)), Ok(()));
         assert!(swap(Some(-2), None).is_err());
         assert!(swap(None, Some(101)).is_err());

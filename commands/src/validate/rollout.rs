@@ -1,5 +1,6 @@
 //! Restart policies, and how updates and rollbacks are rolled out.
 
+use events::spec::limits::RESTART_ATTEMPTS_MAX;
 use events::{FailureAction, RestartCondition, RestartPolicy, UpdateConfig, UpdateOrder};
 
 use super::{Fault, Verdict, duration, known};
@@ -13,6 +14,10 @@ pub(super) fn restart(policy: &RestartPolicy) -> Verdict {
         known::<RestartCondition>(condition, "restart condition")?;
     }
     duration(policy.delay_ns.unwrap_or(0), "restart delay")?;
+    if policy.max_attempts > RESTART_ATTEMPTS_MAX {
+        let sentence = format!("{} restart attempts are more than can be counted", policy.max_attempts);
+        return Err(Fault::invalid(sentence, format!("give up to {RESTART_ATTEMPTS_MAX}, or 0 for no limit")));
+    }
     duration(policy.window_ns, "restart window")
 }
 
@@ -46,6 +51,13 @@ fn rollout(config: &UpdateConfig, what: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attempts_that_are_not_counted_are_refused() {
+        for (max_attempts, fine) in [(0, true), (1_000, true), (1_001, false), (u64::MAX, false)] {
+            assert_eq!(restart(&RestartPolicy { max_attempts, ..Default::default() }).is_ok(), fine, "{max_attempts}");
+        }
+    }
 
     #[test]
     fn both_configurations_are_checked() {

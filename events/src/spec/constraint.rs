@@ -96,7 +96,7 @@ impl Constraint {
         let same = match &self.key {
             Key::Id => node.id.to_string().eq_ignore_ascii_case(&self.value),
             Key::Hostname => node.hostname.eq_ignore_ascii_case(&self.value),
-            Key::Ip => node.addr.parse().is_ok_and(|addr| self.covers(addr)),
+            Key::Ip => node.addr.parse().is_ok_and(|addr: IpAddr| self.covers(addr.to_canonical())),
             Key::Role => match node.role {
                 Role::Worker => "worker".eq_ignore_ascii_case(&self.value),
                 Role::Manager => "manager".eq_ignore_ascii_case(&self.value),
@@ -111,7 +111,7 @@ impl Constraint {
 
     fn covers(&self, addr: IpAddr) -> bool {
         match (self.value.parse::<IpAddr>(), parse_subnet(&self.value)) {
-            (Ok(single), _) => single == addr,
+            (Ok(single), _) => single.to_canonical() == addr,
             (Err(_), Some((base, bits))) => prefix(base, bits) == prefix(addr, bits),
             (Err(_), None) => false,
         }
@@ -170,12 +170,16 @@ mod tests {
     use crate::Id;
 
     fn matches(text: &str) -> bool {
+        matches_at("10.1.2.3", text)
+    }
+
+    fn matches_at(addr: &str, text: &str) -> bool {
         let node_labels = BTreeMap::from([("Zone".to_owned(), "a".to_owned())]);
         let engine_labels = BTreeMap::from([("storage".to_owned(), "SSD".to_owned())]);
         let node = NodeFacts {
             id: NodeId::from_bits(37),
             hostname: "Host-1",
-            addr: "10.1.2.3",
+            addr,
             role: Role::Worker,
             os: "linux",
             architecture: "x86_64",
@@ -211,6 +215,29 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(matches(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_compared() {
+        let table = [
+            ("2001:db8::7", "node.ip==2001:db8::7", true),
+            ("2001:db8::7", "node.ip==2001:DB8:0:0::7", true),
+            ("2001:db8::7", "node.ip==2001:db8::/32", true),
+            ("2001:db8::7", "node.ip!=2001:db8::/32", false),
+            ("2001:db8::7", "node.ip==2001:db9::/32", false),
+            ("2001:db8::7", "node.ip==::/0", true),
+            ("2001:db8::7", "node.ip==0.0.0.0/0", false),
+            ("2001:db8::7", "node.ip!=10.1.2.3", true),
+            // A listener on both families sees callers of IPv4 like this.
+            ("::ffff:10.1.2.3", "node.ip==10.1.2.3", true),
+            ("::ffff:10.1.2.3", "node.ip==10.1.0.0/16", true),
+            ("10.1.2.3", "node.ip==::ffff:10.1.2.3", true),
+            ("", "node.ip==10.1.2.3", false),
+            ("", "node.ip!=10.1.2.3", true),
+        ];
+        for (addr, text, expected) in table {
+            assert_eq!(matches_at(addr, text), expected, "{addr} {text}");
         }
     }
 

@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 
 /// Most replicas of one service: each is a task, which takes up to 1 KiB of every manager's memory.
 pub const REPLICAS_MAX: u64 = 1_000_000;
+/// Most restarts that a policy can count: the time of each is kept for its place.
+pub const RESTART_ATTEMPTS_MAX: u64 = 1_000;
 /// Processes that a container may be limited to; 0 and -1 are no limit. More than the last the kernel cannot have.
 pub const PIDS_LIMITS: RangeInclusive<i64> = -1..=4_194_304;
 /// The least and the most that the kernel's choice of a victim can be weighted.

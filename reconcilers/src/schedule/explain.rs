@@ -36,6 +36,7 @@ fn phrase(refusal: Refusal, count: u64) -> String {
         Refusal::Cpu => verb("lacks CPU", "lack CPU"),
         Refusal::Memory => verb("lacks memory", "lack memory"),
         Refusal::Generic => verb("lacks generic resources", "lack generic resources"),
+        Refusal::Plugin => verb("lacks a plugin", "lack a plugin"),
         Refusal::Constraint => verb("does not meet the constraints", "do not meet the constraints"),
         Refusal::Platform => verb("has an unsupported platform", "have an unsupported platform"),
         Refusal::HostPort => verb("has the host port in use", "have the host port in use"),

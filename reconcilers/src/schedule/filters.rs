@@ -1,10 +1,14 @@
 //! Which nodes will do: each filter in order, with the reason of the first one that refuses.
 
 use events::spec::{Constraint, generic};
-use events::{GenericResource, Platform, Resources};
+use events::{GenericResource, Platform, Resources, TaskSpec};
 use projections::{Cluster, Node, Task};
 
 use super::candidates::Candidate;
+
+/// The types of plugins that engines list.
+const VOLUME_PLUGIN: &str = "Volume";
+const LOG_PLUGIN: &str = "Log";
 
 /// Why a node will not do; the order is the order of the filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +21,8 @@ pub enum Refusal {
     Memory,
     /// Too little of a generic resource.
     Generic,
+    /// A volume or log driver is not there.
+    Plugin,
     /// A constraint does not hold.
     Constraint,
     /// Another operating system or architecture.
@@ -33,6 +39,8 @@ pub struct Filters<'a> {
     constraints: Vec<Constraint>,
     /// A constraint that does not parse is refused when the service is made; should one be there, no node will do.
     malformed: bool,
+    /// Types and names of the engine's plugins that the tasks use.
+    plugins: Vec<(&'static str, &'a str)>,
     platforms: &'a [Platform],
     ports: Vec<(i32, u32)>,
     max_replicas: u64,
@@ -49,6 +57,7 @@ impl<'a> Filters<'a> {
             reserved: template.reserved(),
             malformed: constraints.is_err(),
             constraints: constraints.unwrap_or_default(),
+            plugins: plugins(template),
             platforms: &placement.platforms,
             ports: spec.host_ports().map(|port| (port.protocol, port.published_port)).collect(),
             max_replicas: placement.max_replicas,
@@ -72,6 +81,9 @@ impl<'a> Filters<'a> {
 
     /// Whether a node suits, whatever runs on it: the filters whose answer depends on the placement alone.
     pub(super) fn suits(&self, node: &Node) -> Result<(), Refusal> {
+        if !self.plugins.iter().all(|(kind, name)| has_plugin(node, kind, name)) {
+            return Err(Refusal::Plugin);
+        }
         if self.malformed || !self.constraints_hold(node) {
             return Err(Refusal::Constraint);
         }
@@ -132,6 +144,25 @@ impl<'a> Filters<'a> {
     }
 }
 
+/// The drivers of volumes and logs that tasks of a template use. Those that every engine has are not looked for.
+fn plugins(template: &TaskSpec) -> Vec<(&'static str, &str)> {
+    let volumes = template.runs().mounts.iter().filter_map(|mount| mount.volume.as_ref()?.driver.as_ref());
+    let volumes = volumes.map(|driver| (VOLUME_PLUGIN, driver.name.as_str()));
+    let logs = template.log_driver.iter().map(|driver| (LOG_PLUGIN, driver.name.as_str()));
+    volumes.chain(logs).filter(|(_, name)| !["", "local", "none"].contains(name)).collect()
+}
+
+/// Whether a node's engine has a plugin, with or without the tag of its newest version. A node that says nothing of its engine,
+/// and an engine that says nothing of its log drivers, is taken to have it.
+fn has_plugin(node: &Node, kind: &str, name: &str) -> bool {
+    let engine = node.description.as_ref().and_then(|description| description.engine.as_ref());
+    let Some(engine) = engine else { return true };
+    let bare = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_owned();
+    let mut of_kind = engine.plugins.iter().filter(|plugin| plugin.r#type == kind).peekable();
+    let untold = kind == LOG_PLUGIN && of_kind.peek().is_none();
+    untold || of_kind.any(|plugin| bare(&plugin.name) == bare(name))
+}
+
 /// Whether all constraints hold on a node.
 pub(crate) fn meets_constraints(constraints: &[String], node: &Node) -> bool {
     let facts = node.facts();
@@ -144,5 +175,78 @@ fn canonical(name: &str) -> String {
         "x86_64" => "amd64".to_owned(),
         "aarch64" => "arm64".to_owned(),
         other => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use events::{
+        ContainerSpec, Driver, EngineDescription, EnginePlugin, Id, Mount, NodeDescription, NodeId, VolumeOptions,
+    };
+    use projections::Liveness;
+
+    use super::*;
+
+    fn node(plugins: Option<&[(&str, &str)]>) -> Node {
+        let plugin =
+            |(kind, name): &(&str, &str)| EnginePlugin { r#type: (*kind).to_owned(), name: (*name).to_owned() };
+        let engine = |plugins: &[(&str, &str)]| EngineDescription {
+            plugins: plugins.iter().map(plugin).collect(),
+            ..EngineDescription::default()
+        };
+        let description = NodeDescription { engine: plugins.map(engine), ..NodeDescription::default() };
+        Node {
+            id: NodeId::from_bits(1),
+            spec: Arc::default(),
+            version: 1,
+            created_at: events::Timestamp::default(),
+            updated_at: events::Timestamp::default(),
+            role: events::Role::Worker,
+            certificate_not_after: None,
+            joined_as: String::new(),
+            description: Some(Arc::new(description)),
+            liveness: Liveness::Ready,
+            liveness_since: events::Timestamp::default(),
+            addr: String::new(),
+            session: None,
+        }
+    }
+
+    #[test]
+    fn a_plugin_is_there_with_or_without_its_newest_tag() {
+        let known: &[_] = &[("Volume", "rexray/ebs:latest"), ("Volume", "nfs"), ("Log", "json-file")];
+        let table = [
+            (Some(known), VOLUME_PLUGIN, "nfs", true),
+            (Some(known), VOLUME_PLUGIN, "nfs:latest", true),
+            (Some(known), VOLUME_PLUGIN, "rexray/ebs", true),
+            (Some(known), VOLUME_PLUGIN, "rexray/ebs:1", false),
+            (Some(known), VOLUME_PLUGIN, "json-file", false),
+            (Some(known), LOG_PLUGIN, "json-file", true),
+            (Some(known), LOG_PLUGIN, "fluentd", false),
+            // An engine that lists no log drivers says nothing about them; every engine lists its volume drivers.
+            (Some(&[]), LOG_PLUGIN, "fluentd", true),
+            (Some(&[]), VOLUME_PLUGIN, "nfs", false),
+            (None, VOLUME_PLUGIN, "nfs", true),
+        ];
+        for (plugins, kind, name, expected) in table {
+            assert_eq!(has_plugin(&node(plugins), kind, name), expected, "{plugins:?} {kind} {name}");
+        }
+    }
+
+    #[test]
+    fn drivers_that_every_engine_has_are_not_looked_for() {
+        let driver = |name: &str| Driver { name: name.to_owned(), ..Driver::default() };
+        let mount = |name| {
+            let volume = VolumeOptions { driver: Some(driver(name)), ..VolumeOptions::default() };
+            Mount { volume: Some(volume), ..Mount::default() }
+        };
+        let mounts = vec![mount("local"), mount("nfs"), mount(""), Mount::default()];
+        let container = Some(ContainerSpec { mounts, ..ContainerSpec::default() });
+        let template =
+            |log| TaskSpec { container: container.clone(), log_driver: Some(driver(log)), ..TaskSpec::default() };
+        assert_eq!(plugins(&template("none")), [(VOLUME_PLUGIN, "nfs")]);
+        assert_eq!(plugins(&template("fluentd")), [(VOLUME_PLUGIN, "nfs"), (LOG_PLUGIN, "fluentd")]);
     }
 }

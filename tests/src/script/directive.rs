@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use events::{EngineDescription, GenericResource, NodeDescription, Platform, Resources};
+use events::{EngineDescription, EnginePlugin, GenericResource, NodeDescription, Platform, Resources};
 use node::leader::Intervals;
 use node::log::Crash;
 use projections::views::overview::resolve_task;
@@ -138,6 +138,11 @@ fn equip(description: &mut NodeDescription, what: &str, value: &str) -> anyhow::
             let (key, value) = value.split_once('=').context("expected key=value")?;
             let engine = description.engine.get_or_insert_with(EngineDescription::default);
             engine.labels.insert(key.to_owned(), value.to_owned());
+        }
+        "plugin" => {
+            let (kind, name) = value.split_once('/').context("expected type/name")?;
+            let engine = description.engine.get_or_insert_with(EngineDescription::default);
+            engine.plugins.push(EnginePlugin { r#type: kind.to_owned(), name: name.to_owned() });
         }
         _ => bail!("a node has no {what}"),
     }

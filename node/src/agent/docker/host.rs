@@ -6,7 +6,9 @@ use bollard::models::{
     HostConfig, HostConfigIsolationEnum, HostConfigLogConfig, PortMap, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use events::{AppArmorMode, ContainerSpec, Driver, Isolation, Privileges, Resources, SeccompMode};
+use events::{
+    AppArmorMode, ContainerSpec, Driver, Isolation, Privileges, ResourceRequirements, Resources, SeccompMode,
+};
 
 use super::config::{list, number, signed, text};
 use super::mounts;
@@ -52,10 +54,16 @@ fn resources(workload: &Workload) -> HostConfig {
         nano_cpus: wanted.limits.as_ref().and_then(|limits| number(signed(limits.nano_cpus))),
         memory: memory(wanted.limits.as_ref()),
         memory_reservation: memory(wanted.reservations.as_ref()),
-        memory_swap: wanted.swap_bytes,
+        memory_swap: memory_and_swap(wanted),
         memory_swappiness: wanted.memory_swappiness,
         ..Default::default()
     }
+}
+
+/// The engine limits memory and swap together.
+fn memory_and_swap(wanted: &ResourceRequirements) -> Option<i64> {
+    let memory = wanted.limits.as_ref().map_or(0, |limits| signed(limits.memory_bytes));
+    wanted.swap_bytes.map(|swap| if swap < 0 { swap } else { memory.saturating_add(swap) })
 }
 
 fn log_config(driver: &Driver) -> HostConfigLogConfig {

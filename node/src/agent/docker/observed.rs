@@ -75,7 +75,7 @@ pub(super) fn observe(answer: ContainerInspectResponse, workload: &Workload) -> 
             ports: ports(workload, &bound),
             warnings: Vec::new(),
         },
-        reason: words.or_else(|| oom_killed.then(|| "out of memory".to_owned())).filter(|_| ended),
+        reason: words.filter(|_| ended),
     }
 }
 

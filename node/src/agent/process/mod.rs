@@ -274,8 +274,7 @@ async fn ended(files: &TaskFiles, started: &Started) -> Result<i32, ExecutorErro
 /// How a command ended, from its last status.
 fn exit(reason: Option<String>, container: ContainerStatus, files: &TaskFiles) -> Exit {
     let lost = matches!(files.ended(), Ok(None)).then(|| "the exit code was lost with the supervisor".to_owned());
-    let memory = container.oom_killed.then(|| "out of memory".to_owned());
-    Exit { container, reason: reason.or(lost).or(memory) }
+    Exit { container, reason: reason.or(lost) }
 }
 
 /// What is known of a task.
