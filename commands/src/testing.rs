@@ -62,6 +62,7 @@ impl Story {
             node: None,
             desired: TaskState::Running.into(),
             replaces: None,
+            reaped: Vec::new(),
             start_after: None,
             cause: TaskCause::Scale.into(),
         };

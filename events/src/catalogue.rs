@@ -21,6 +21,19 @@ macro_rules! catalogue {
     };
 }
 
+impl Kind {
+    /// Tasks that leave the state with this event.
+    pub fn reaped(&self) -> &[crate::TaskId] {
+        if let Kind::TaskReaped(event) = self {
+            &event.tasks
+        } else if let Kind::TaskCreated(event) = self {
+            &event.reaped
+        } else {
+            &[]
+        }
+    }
+}
+
 /// Something that names none, one or several objects.
 trait Subjects {
     fn add_to(&self, list: &mut Vec<String>);
@@ -76,7 +89,7 @@ catalogue! {
     UpdatePaused "update_paused" |event| [event.service];
     UpdateCompleted "update_completed" |event| [event.service];
     RollbackStarted "rollback_started" |event| [event.service];
-    TaskCreated "task_created" |event| [event.task, event.service, event.node];
+    TaskCreated "task_created" |event| [event.task, event.service, event.node, event.replaces, event.reaped];
     TaskAssigned "task_assigned" |event| [event.task, event.node];
     TaskPlacementFailed "task_placement_failed" |event| [event.tasks];
     TaskDesiredStateSet "task_desired_state_set" |event| [event.tasks];

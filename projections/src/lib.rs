@@ -35,7 +35,7 @@ pub use rollouts::{Step, Tally};
 pub use services::{Revision, Service, Update, UpdateState};
 pub use settings::Settings;
 pub use table::Table;
-pub use tasks::{Instance, Task};
+pub use tasks::{Instance, Restarts, Task};
 pub use usage::{NodeUsage, Usage};
 
 use events::spec::defaults;
@@ -67,8 +67,8 @@ pub struct Cluster {
     pub revisions: Table<(ServiceId, u64), Revision>,
     /// The tasks.
     pub tasks: Table<TaskId, Task>,
-    /// Times of the last restarts in a place, for limits on attempts.
-    pub restarts: Table<(ServiceId, Instance), Vec<Timestamp>>,
+    /// The last restarts in a place, for limits on attempts and for the delay before the next.
+    pub restarts: Table<(ServiceId, Instance), Restarts>,
     /// Last failures of a service on a node: spec version and time.
     pub failures: Table<(ServiceId, NodeId), Vec<(u64, Timestamp)>>,
     /// The places that rollouts under way took.

@@ -8,7 +8,7 @@ use events::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Cluster, FOLD_VERSION, Requests, Stamp, Table, services, tasks};
-use crate::{Instance, Node, Revision, Service, Settings, Step, Tally, Task};
+use crate::{Instance, Node, Restarts, Revision, Service, Settings, Step, Tally, Task};
 
 /// Why bytes are not a snapshot that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ struct Body {
     services: Vec<Service>,
     revisions: Vec<((events::ServiceId, u64), Revision)>,
     tasks: Vec<Task>,
-    restarts: Vec<((events::ServiceId, Instance), Vec<Timestamp>)>,
+    restarts: Vec<((events::ServiceId, Instance), Restarts)>,
     failures: Vec<((events::ServiceId, events::NodeId), FailureTimes)>,
     rollout_steps: Vec<((events::ServiceId, Instance), Step)>,
     rollout_tallies: Vec<(events::ServiceId, Tally)>,
@@ -77,7 +77,7 @@ pub fn write(cluster: &Cluster) -> Vec<u8> {
         services: cluster.services.values().cloned().collect(),
         revisions: cluster.revisions.iter().map(|(key, revision)| (key, revision.clone())).collect(),
         tasks: cluster.tasks.values().cloned().collect(),
-        restarts: cluster.restarts.iter().map(|(key, times)| (key, times.clone())).collect(),
+        restarts: cluster.restarts.iter().map(|(key, restarts)| (key, restarts.clone())).collect(),
         failures: cluster.failures.iter().map(|(key, times)| (key, times.clone())).collect(),
         rollout_steps: cluster.rollout_steps.iter().map(|(key, step)| (key, *step)).collect(),
         rollout_tallies: cluster.rollout_tallies.iter().map(|(key, tally)| (key, *tally)).collect(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use events::spec::{defaults, limits};
 use events::{DesiredCause, GenericResource, NodeId, ServiceId, TaskCause, TaskId, TaskState, TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +16,6 @@ pub const FAILURES_COUNT_FROM: usize = 5;
 pub const FAILURES_KEPT: usize = 64;
 /// How long a failure counts against a node; SwarmKit's `monitorFailures`.
 pub const FAILURES_WINDOW: std::time::Duration = std::time::Duration::from_secs(300);
-/// Most restarts remembered of one slot; more attempts than this are not told apart from "no limit".
-pub const RESTARTS_KEPT: usize = 1_000;
-/// Least restarts remembered of one slot: enough to know how far a crash loop has to be slowed down.
-pub const RESTARTS_KEPT_MIN: usize = 8;
 
 /// One run of a service's spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +75,17 @@ pub enum Instance {
     Slot(u64),
     /// A node of a global service.
     Node(NodeId),
+}
+
+/// What is remembered of the restarts of one place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// When it was restarted, as often as the policy's limit has to know.
+    pub times: Vec<Timestamp>,
+    /// How often in a row its task failed before it had run for long enough to count as healthy.
+    pub failures: u64,
+    /// Why it failed last; empty if it did not, in this row.
+    pub last_failure: Arc<str>,
 }
 
 impl Instance {
@@ -159,11 +167,17 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
     rollouts::task_made(cluster, event, task.instance(), at);
     if event.cause() == TaskCause::Restart {
         remember_restart(cluster, &task, at);
+        if let Some(ended) = event.replaces {
+            set_desired(cluster, ended, TaskState::Shutdown, DesiredCause::Restart, at, touched);
+        }
     }
     cluster.tasks_by_instance.insert((task.service, task.instance(), task.id));
     enter(cluster, &task);
     touch(touched, &task);
     cluster.tasks.insert(task.id, task);
+    for &id in &event.reaped {
+        reap(cluster, id, touched);
+    }
 }
 
 pub(crate) fn assigned(cluster: &mut Cluster, event: &events::TaskAssigned, at: &Stamp, touched: &mut Touched) {
@@ -192,17 +206,28 @@ pub(crate) fn placement_failed(
 
 pub(crate) fn desired(cluster: &mut Cluster, event: &events::TaskDesiredStateSet, at: &Stamp, touched: &mut Touched) {
     for &task in &event.tasks {
-        change(cluster, task, at, touched, |task| {
-            assert!(task.desired < event.desired(), "the desired state of task {} never goes back", task.id);
-            task.desired = event.desired();
-            task.desired_cause = Some(event.cause());
-            // No node ever had it, so nobody else will say that it is over.
-            if task.desired >= TaskState::Shutdown && task.state < TaskState::Assigned {
-                task.state = TaskState::Shutdown;
-                task.ended_at = Some(at.time);
-            }
-        });
+        set_desired(cluster, task, event.desired(), event.cause(), at, touched);
     }
+}
+
+fn set_desired(
+    cluster: &mut Cluster,
+    id: TaskId,
+    desired: TaskState,
+    cause: DesiredCause,
+    at: &Stamp,
+    touched: &mut Touched,
+) {
+    change(cluster, id, at, touched, |task| {
+        assert!(task.desired < desired, "the desired state of task {id} never goes back");
+        task.desired = desired;
+        task.desired_cause = Some(cause);
+        // No node ever had it, so nobody else will say that it is over.
+        if desired >= TaskState::Shutdown && task.state < TaskState::Assigned {
+            task.state = TaskState::Shutdown;
+            task.ended_at = Some(at.time);
+        }
+    });
 }
 
 pub(crate) fn reported(cluster: &mut Cluster, event: &events::TaskReported, at: &Stamp, touched: &mut Touched) {
@@ -227,17 +252,21 @@ pub(crate) fn orphaned(cluster: &mut Cluster, event: &events::TaskOrphaned, at: 
 
 pub(crate) fn reaped(cluster: &mut Cluster, event: &events::TaskReaped, touched: &mut Touched) {
     for &id in &event.tasks {
-        let task = cluster.tasks.remove(id).unwrap_or_else(|| panic!("task {id} is not there to be reaped"));
-        leave(cluster, &task);
-        cluster.tasks_by_instance.remove(&(task.service, task.instance(), id));
-        if cluster.tasks_of_instance(task.service, task.instance()).next().is_none() {
-            cluster.restarts.remove((task.service, task.instance()));
-            cluster.rollout_steps.remove((task.service, task.instance()));
-        }
-        cluster.revisions.update((task.service, task.spec_version), |revision: &mut Revision| revision.tasks -= 1);
-        services::forget_revision(cluster, task.service, task.spec_version);
-        touch(touched, &task);
+        reap(cluster, id, touched);
     }
+}
+
+fn reap(cluster: &mut Cluster, id: TaskId, touched: &mut Touched) {
+    let task = cluster.tasks.remove(id).unwrap_or_else(|| panic!("task {id} is not there to be reaped"));
+    leave(cluster, &task);
+    cluster.tasks_by_instance.remove(&(task.service, task.instance(), id));
+    if cluster.tasks_of_instance(task.service, task.instance()).next().is_none() {
+        cluster.restarts.remove((task.service, task.instance()));
+        cluster.rollout_steps.remove((task.service, task.instance()));
+    }
+    cluster.revisions.update((task.service, task.spec_version), |revision: &mut Revision| revision.tasks -= 1);
+    services::forget_revision(cluster, task.service, task.spec_version);
+    touch(touched, &task);
 }
 
 /// Moves a task on; when that ends it too soon, the end counts against its rollout and its node.
@@ -268,6 +297,7 @@ fn end_or_advance(
     }
     if ended && task.is_wanted() {
         remember_failure(cluster, &task, at);
+        count_in_row(cluster, &task, at);
     }
 }
 
@@ -341,16 +371,59 @@ fn leave(cluster: &mut Cluster, task: &Task) {
     cluster.usage.leave(task);
 }
 
-/// Keeps as many restarts of a place as its service's limit and the slowing down of crash loops need to know.
+/// Keeps as many restarts of a place as its service's limit needs to know.
 fn remember_restart(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     let Some(service) = cluster.services.get(task.service) else { return };
     let limit = service.spec.template().restart_policy().max_attempts;
-    let kept = usize::try_from(limit).unwrap_or(RESTARTS_KEPT).clamp(RESTARTS_KEPT_MIN, RESTARTS_KEPT);
+    let kept = usize::try_from(limit.min(limits::RESTART_ATTEMPTS_MAX)).unwrap_or(0);
+    if kept == 0 {
+        return;
+    }
+    change_restarts(cluster, task, |restarts| {
+        restarts.times.push(at.time);
+        restarts.times.drain(..restarts.times.len().saturating_sub(kept));
+    });
+}
+
+/// Counts the failures of a place in a row. One that comes after a long healthy run is the first, and a task that ends well
+/// ends the row.
+fn count_in_row(cluster: &mut Cluster, task: &Task, at: &Stamp) {
+    if !cluster.services.contains(task.service) {
+        return;
+    }
+    let failed = match task.state {
+        TaskState::Failed | TaskState::Rejected => true,
+        TaskState::Complete => false,
+        TaskState::New
+        | TaskState::Pending
+        | TaskState::Assigned
+        | TaskState::Accepted
+        | TaskState::Preparing
+        | TaskState::Ready
+        | TaskState::Starting
+        | TaskState::Running
+        | TaskState::Shutdown
+        | TaskState::Remove
+        | TaskState::Orphaned => return,
+    };
+    let healthy = task.running_at.is_some_and(|since| at.time.since(since) >= defaults::RESTART_HEALTHY_AFTER);
+    let why: Arc<str> = task.status.as_ref().map_or("", |status| status.error.as_str()).into();
+    change_restarts(cluster, task, |restarts| {
+        restarts.failures = if healthy || !failed { 0 } else { restarts.failures } + u64::from(failed);
+        restarts.last_failure = if failed { why } else { Arc::default() };
+    });
+}
+
+/// Changes what is remembered of a task's place. Where there is nothing to remember, nothing is kept.
+fn change_restarts(cluster: &mut Cluster, task: &Task, change: impl FnOnce(&mut Restarts)) {
     let key = (task.service, task.instance());
     let mut restarts = cluster.restarts.get(key).cloned().unwrap_or_default();
-    restarts.push(at.time);
-    restarts.drain(..restarts.len().saturating_sub(kept));
-    cluster.restarts.insert(key, restarts);
+    change(&mut restarts);
+    if restarts == Restarts::default() {
+        cluster.restarts.remove(key);
+    } else {
+        cluster.restarts.insert(key, restarts);
+    }
 }
 
 /// Keeps the last failures of a service on a node, which the scheduler holds against it.

@@ -28,24 +28,37 @@ fn is_removable(task: &Task) -> bool {
 
 /// The oldest dead tasks of each slot that has too many. The newest task of a slot stays: it says whether the slot is filled.
 fn beyond_history(cluster: &Cluster, service: &Service, tasks: Vec<&Task>) -> Vec<TaskId> {
+    let mut beyond = Vec::new();
+    // Most places have one task.
+    let Some(kept) = kept(cluster, service) else { return beyond };
+    if !tasks.windows(2).any(|pair| pair[0].instance() == pair[1].instance()) {
+        return beyond;
+    }
+    for slot in slots::grouped(tasks).values().filter(|slot| slot.len() > kept) {
+        let dead = slot[..slot.len() - 1].iter().filter(|task| is_dead(task));
+        beyond.extend(dead.take(slot.len() - kept).map(|task| task.id));
+    }
+    beyond
+}
+
+/// The oldest dead tasks of the place of `ended` that have to leave once another task takes it over.
+pub(crate) fn pushed_out(cluster: &Cluster, service: &Service, ended: &Task) -> Vec<TaskId> {
+    let Some(kept) = kept(cluster, service) else { return Vec::new() };
+    let slot = slots::at(cluster, service.id, ended.instance());
+    let excess = (slot.len() + 1).saturating_sub(kept);
+    let dead = slot.iter().filter(|task| is_dead(task) || task.id == ended.id);
+    dead.take(excess).map(|task| task.id).collect()
+}
+
+/// Tasks that a place keeps, the newest included; `None`: all.
+fn kept(cluster: &Cluster, service: &Service) -> Option<usize> {
     let attempts = service.spec.template().restart_policy().max_attempts;
     let limit = if attempts > 0 {
         i64::try_from(attempts).map_or(i64::MAX, |attempts| attempts.saturating_add(1))
     } else {
         cluster.spec().history_limit()
     };
-    let Ok(limit) = usize::try_from(limit) else { return Vec::new() };
-    let mut beyond = Vec::new();
-    // Most places have one task.
-    if !tasks.windows(2).any(|pair| pair[0].instance() == pair[1].instance()) {
-        return beyond;
-    }
-    for slot in slots::grouped(tasks).values().filter(|slot| slot.len() > limit.max(1)) {
-        let excess = slot.len() - limit.max(1);
-        let dead = slot[..slot.len() - 1].iter().filter(|task| is_dead(task));
-        beyond.extend(dead.take(excess).map(|task| task.id));
-    }
-    beyond
+    usize::try_from(limit).ok().map(|limit| limit.max(1))
 }
 
 fn is_dead(task: &Task) -> bool {

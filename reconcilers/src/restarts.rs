@@ -5,18 +5,12 @@ use std::time::Duration;
 use events::{Availability, DesiredCause, TaskCause, TaskState, Timestamp};
 use projections::{Cluster, Service, Task};
 
-use crate::global;
 use crate::slots::{self, NewTask, has_successor, is_vacated, may_restart};
 use crate::{Correction, Ctx, Scope, Subject};
+use crate::{global, reaper};
 
 /// How long a replacement waits for a predecessor that does not stop; SwarmKit's `TaskTimeout`.
 pub const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(60);
-/// Delay before the second restart of a place within [`CRASH_LOOP_WINDOW`]; each further one in it doubles the delay.
-const CRASH_LOOP_DELAY_FIRST: Duration = Duration::from_millis(100);
-/// Longest delay that a crash loop leads to: that of a policy that names none. A policy's own longer delay is kept to.
-const CRASH_LOOP_DELAY_MAX: Duration = Duration::from_secs(5);
-/// Restarts of a place within this time are taken for a crash loop.
-const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(60);
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let concerned = scope.concerned();
@@ -25,6 +19,8 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         if slots::awaits_count(cluster, service) {
             continue;
         }
+        // A place in which two tasks ended at once gets one successor.
+        let mut filled = None;
         for task in scope.tasks_of(cluster, service.id).filter(|task| task.is_wanted()) {
             if out.is_full() {
                 return;
@@ -33,7 +29,11 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             if let Some(until) = still_delayed(task, ctx.now).filter(|_| !leaves) {
                 out.wake(until, Subject::Place(service.id, task.instance()));
             } else if task.state.is_terminal() || leaves {
-                replace(cluster, service, task, ctx, out);
+                if filled == Some(task.instance()) {
+                    give_up(cluster, task, out);
+                } else if replace(cluster, service, task, ctx, out) {
+                    filled = Some(task.instance());
+                }
             } else if task.desired == TaskState::Ready {
                 start_when_due(cluster, task, ctx.now, out);
             }
@@ -52,33 +52,66 @@ fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
     task.node.is_some_and(|node| cluster.nodes.get(node).is_none_or(projections::Node::must_be_left))
 }
 
-fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) {
+/// Lets go of a task that no other one replaces now.
+fn give_up(cluster: &Cluster, task: &Task, out: &mut Correction) {
     let leaves = has_to_leave(cluster, task);
-    let cause = if leaves { DesiredCause::NodeUnfit } else { DesiredCause::Restart };
-    out.want([task], TaskState::Shutdown, cause);
+    out.want([task], TaskState::Shutdown, if leaves { DesiredCause::NodeUnfit } else { DesiredCause::Restart });
+}
+
+/// Lets go of a task and makes its successor, if there is to be one; whether there is.
+fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) -> bool {
     // What a global service wants on a node that is unfit now is settled when the node is fit again.
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     let node_takes_more =
         node.is_some_and(|node| node.spec.availability() == Availability::Active && global::suits(service, node));
     let placeless = task.bound && !node_takes_more;
     if placeless || has_successor(cluster, service, task) || !may_restart(cluster, service, task) {
-        return;
+        give_up(cluster, task, out);
+        return false;
     }
-    let drained = node.is_some_and(|node| node.spec.availability() == Availability::Drain);
-    let delay = if drained { Duration::ZERO } else { delay(cluster, service, task, ctx.now) };
-    let relocated = leaves && !task.state.is_terminal();
-    let cause = if relocated { TaskCause::Relocate } else { TaskCause::Restart };
-    out.push(NewTask::after(task, cause, ctx.now + delay).event(service, ctx));
+    if task.state.is_terminal() {
+        restart(cluster, service, task, ctx, out);
+    } else {
+        give_up(cluster, task, out);
+        let start_after = relocated_at(cluster, service, task, ctx.now);
+        out.push(NewTask::after(task, TaskCause::Relocate, start_after).event(service, ctx));
+    }
+    true
 }
 
-/// The delay of the service's policy, and at least one that grows while the same place fails again and again: a policy without
-/// a delay must not keep a node and the log busy with a container that crashes at once.
-fn delay(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> Duration {
-    let restarts = cluster.restarts.get((task.service, task.instance())).map_or(&[][..], Vec::as_slice);
-    let recent = restarts.iter().filter(|restart| now.since(**restart) < CRASH_LOOP_WINDOW).count();
-    let doubled = u32::try_from(recent).unwrap_or(u32::MAX).checked_sub(1).map(|times| 2_u32.saturating_pow(times));
-    let slowed = doubled.map_or(Duration::ZERO, |times| CRASH_LOOP_DELAY_FIRST.saturating_mul(times));
-    service.spec.template().restart_policy().delay.max(slowed.min(CRASH_LOOP_DELAY_MAX))
+/// Makes the successor of a task that ended: one fact that says as well that the ended one is not wanted any more, and which
+/// tasks it pushes out of the place's history.
+fn restart(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    let delay = if is_drained(cluster, task) { Duration::ZERO } else { delay(cluster, service, task) };
+    let mut new = NewTask::after(task, TaskCause::Restart, ctx.now + delay);
+    if delay.is_zero() && is_vacated(cluster, task) {
+        (new.desired, new.start_after) = (TaskState::Running, None);
+    }
+    new.reaped = reaper::pushed_out(cluster, service, task);
+    out.push(new.event(service, ctx));
+}
+
+/// When the successor of a task that loses its node starts: after the usual delay, at once if the node is drained, and no sooner
+/// than the task itself was to start.
+fn relocated_at(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> Timestamp {
+    let delay = if is_drained(cluster, task) {
+        Duration::ZERO
+    } else {
+        service.spec.template().restart_policy().delay_after(0)
+    };
+    let waits = task.start_after.filter(|_| task.desired == TaskState::Ready);
+    waits.map_or(now + delay, |start_after| start_after.max(now + delay))
+}
+
+fn is_drained(cluster: &Cluster, task: &Task) -> bool {
+    let node = task.node.and_then(|node| cluster.nodes.get(node));
+    node.is_some_and(|node| node.spec.availability() == Availability::Drain)
+}
+
+/// The delay of the service's policy, or one that grows while the same place fails again and again.
+fn delay(cluster: &Cluster, service: &Service, task: &Task) -> Duration {
+    let failures = cluster.restarts.get((task.service, task.instance())).map_or(0, |restarts| restarts.failures);
+    service.spec.template().restart_policy().delay_after(failures)
 }
 
 /// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.

@@ -91,7 +91,7 @@ fn attempts_left(cluster: &Cluster, policy: &Restart, task: &Task) -> bool {
     if policy.max_attempts == 0 {
         return true;
     }
-    let restarts = cluster.restarts.get((task.service, task.instance())).map_or(&[][..], Vec::as_slice);
+    let restarts = cluster.restarts.get((task.service, task.instance())).map_or(&[][..], |restarts| &restarts.times);
     let ended = task.ended_or_updated_at();
     let counts = |restart: &&Timestamp| policy.window.is_zero() || **restart > ended - policy.window;
     (restarts.iter().filter(counts).count() as u64) < policy.max_attempts
@@ -120,18 +120,20 @@ pub(crate) struct NewTask {
     pub cause: TaskCause,
     pub replaces: Option<TaskId>,
     pub start_after: Option<Timestamp>,
+    /// Old tasks of the place that leave the state with it.
+    pub reaped: Vec<TaskId>,
 }
 
 impl NewTask {
     /// A task that starts as soon as it is placed.
     pub(crate) fn at_once(instance: Instance, cause: TaskCause) -> Self {
-        Self { instance, desired: TaskState::Running, cause, replaces: None, start_after: None }
+        Self { instance, desired: TaskState::Running, cause, replaces: None, start_after: None, reaped: Vec::new() }
     }
 
     /// A task that is made ready and starts when its predecessor has let go and `start_after` has come.
     pub(crate) fn after(old: &Task, cause: TaskCause, start_after: Timestamp) -> Self {
         let (replaces, start_after) = (Some(old.id), Some(start_after));
-        Self { instance: old.instance(), desired: TaskState::Ready, cause, replaces, start_after }
+        Self { instance: old.instance(), desired: TaskState::Ready, cause, replaces, start_after, reaped: Vec::new() }
     }
 
     /// The event that makes it, with the service's present spec.
@@ -150,6 +152,7 @@ impl NewTask {
             replaces: self.replaces,
             start_after: self.start_after,
             cause: self.cause.into(),
+            reaped: self.reaped,
         })
     }
 }

@@ -20,3 +20,6 @@ pub mod script;
 pub mod socket;
 
 pub mod chaos;
+
+#[cfg(test)]
+mod crash_loop;

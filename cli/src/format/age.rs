@@ -28,6 +28,16 @@ pub fn human(length: Duration) -> String {
     }
 }
 
+/// A time to come in whole seconds, rounded up: `45s`, `2m`, `4m5s`.
+pub fn until(length: Duration) -> String {
+    let seconds = length.as_secs() + u64::from(length.subsec_nanos() > 0);
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, 0) => format!("{minutes}m"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +66,13 @@ mod tests {
         ];
         for (seconds, text) in table {
             assert_eq!(human(Duration::from_secs(seconds)), text, "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_time_to_come_is_never_shorter_than_it_is() {
+        for (ms, text) in [(1, "1s"), (1_000, "1s"), (44_001, "45s"), (120_000, "2m"), (244_200, "4m5s")] {
+            assert_eq!(until(Duration::from_millis(ms)), text);
         }
     }
 

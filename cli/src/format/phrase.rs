@@ -84,8 +84,10 @@ fn node_spec(spec: &NodeSpec) -> String {
 
 fn created(event: &TaskCreated, names: Names) -> String {
     let replaces = event.replaces.map_or_else(String::new, |task| format!(", replaces {task}"));
+    let reaped: Vec<String> = event.reaped.iter().map(ToString::to_string).collect();
+    let reaped = if reaped.is_empty() { String::new() } else { format!(", forgets {}", reaped.join(", ")) };
     let task = event.task.to_string();
-    format!("{}: task {task}, cause {}{replaces}", names.of(&task), event.cause().name())
+    format!("{}: task {task}, cause {}{replaces}{reaped}", names.of(&task), event.cause().name())
 }
 
 fn assigned(event: &TaskAssigned, names: Names) -> String {

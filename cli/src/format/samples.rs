@@ -37,6 +37,7 @@ pub fn service() -> ServiceView {
         update: None,
         desired_tasks: 2,
         running_tasks: 1,
+        restarting: None,
     }
 }
 
@@ -104,6 +105,7 @@ pub fn task(id: u128, slot: u64, desired: TaskState, state: TaskState, seconds_a
         waiting: None,
         claims: Vec::new(),
         replaces: None,
+        restarting: None,
     }
 }
 
@@ -152,7 +154,8 @@ pub fn nodes() -> Vec<NodeView> {
         tasks: 2,
         certificate_not_after: None,
     };
-    let manager = NodeView { role: Role::Manager.into(), leader: true, ..node(1, "manager") };
+    let manager =
+        NodeView { role: Role::Manager.into(), leader: true, certificate_not_after: Some(NOW), ..node(1, "manager") };
     let labels = [("zone".to_owned(), "east".to_owned())].into();
     let worker = NodeView {
         spec: NodeSpec {

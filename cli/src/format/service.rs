@@ -2,22 +2,31 @@
 
 use std::collections::BTreeMap;
 
+use events::spec::defaults::{RESTART_DELAY, RESTART_DELAY_MAX};
 use events::{BindPropagation, Driver, GenericResource, HealthConfig, Mount, Named, Resources, ServiceSpec, Timestamp};
 use wire::v1::ServiceView;
 
 use super::block::Block;
 use super::table::Table;
-use super::{age, state, words};
+use super::{age, state, task, words};
 use crate::values::{cpus, duration, port, ratio, size, ulimit};
 
 /// The table of `service ls`.
-pub fn table(services: &[ServiceView]) -> String {
-    let mut table = Table::new(&["ID", "NAME", "IMAGE", "REPLICAS"]);
+pub fn table(services: &[ServiceView], now: Timestamp) -> String {
+    let mut table = Table::new(&["ID", "NAME", "IMAGE", "REPLICAS", "STATUS"]);
     for service in services {
         let image = service.spec.template().runs().image.clone();
-        table.row([service.id.to_string(), service.spec.name().to_owned(), image, replicas(service)]);
+        let status = restarting(service, now);
+        table.row([service.id.to_string(), service.spec.name().to_owned(), image, replicas(service), status]);
     }
     table.render(None)
+}
+
+/// How it stands with places that fail again and again; empty where none does.
+fn restarting(service: &ServiceView, now: Timestamp) -> String {
+    let Some(known) = &service.restarting else { return String::new() };
+    let tasks = if known.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", known.tasks) };
+    format!("{tasks} restarting, {}", task::restarting(known, now))
 }
 
 /// Running tasks against wanted ones: `2/3`.
@@ -31,7 +40,8 @@ pub fn block(service: &ServiceView, now: Timestamp) -> String {
     let named = service.spec.named();
     block.field("ID", service.id).field("Name", &named.name).each("Label", pairs(&named.labels));
     block.field("Mode", if service.spec.is_global() { "global" } else { "replicated" });
-    block.field("Replicas", replicas(service)).field("Version", service.meta.version);
+    block.field("Replicas", replicas(service)).optional("Status", restarting(service, now));
+    block.field("Version", service.meta.version);
     block
         .field("Created", age::ago(service.meta.created_at, now))
         .field("Updated", age::ago(service.meta.updated_at, now));
@@ -118,7 +128,9 @@ fn health(block: &mut Block, check: &HealthConfig) {
 
 fn restart(block: &mut Block, spec: &ServiceSpec) {
     let policy = spec.template().restart_policy();
-    block.field("Condition", policy.condition.name()).field("Delay", duration::show(policy.delay));
+    block.field("Condition", policy.condition.name());
+    let grows = || format!("{}, doubling to {}", duration::show(RESTART_DELAY), duration::show(RESTART_DELAY_MAX));
+    block.field("Delay", policy.delay.map_or_else(grows, duration::show));
     block.optional("Attempts", count(policy.max_attempts));
     if !policy.window.is_zero() {
         block.field("Window", duration::show(policy.window));
@@ -218,10 +230,18 @@ mod tests {
     #[test]
     fn rows_count_what_runs() {
         let expected = "\
-ID                          NAME      IMAGE        REPLICAS
-0000000000000000000000009   web       nginx:1.27   1/2
+ID                          NAME      IMAGE        REPLICAS   STATUS
+0000000000000000000000009   web       nginx:1.27   1/2        \n\
+0000000000000000000000009   web       nginx:1.27   1/2        1 task restarting, 14 failures, last: exit status 1, next attempt in 2m
 ";
-        assert_eq!(table(&[samples::service()]), expected);
+        let restarting = Some(wire::v1::Restarting {
+            tasks: 1,
+            failures: 14,
+            last_failure: "exit status 1".to_owned(),
+            next_attempt: Some(samples::NOW + std::time::Duration::from_secs(120)),
+        });
+        let services = [samples::service(), ServiceView { restarting, ..samples::service() }];
+        assert_eq!(table(&services, samples::NOW), expected);
     }
 
     #[test]
@@ -269,7 +289,7 @@ Template
   Constraint         : node.labels.zone==east
   Restart
     Condition        : on_failure
-    Delay            : 5s
+    Delay            : 5s, doubling to 5m0s
 Update
   Parallelism        : 2
   Delay              : 1s

@@ -1,7 +1,7 @@
 //! Tasks: as rows of a table, and one by one.
 
 use events::{TaskState, Timestamp};
-use wire::v1::TaskView;
+use wire::v1::{Restarting, TaskView};
 
 use super::block::Block;
 use super::table::Table;
@@ -38,7 +38,7 @@ pub fn table(tasks: &[TaskView], view: View) -> String {
             state(task.desired()),
             last_state(task, view.now),
             node(task, view.ids),
-            trouble(task).to_owned(),
+            remark(task, view.now),
         ]);
     }
     table.render(view.width)
@@ -55,7 +55,7 @@ pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
             state(task.desired()),
             last_state(task, view.now),
             node(task, view.ids),
-            trouble(task).to_owned(),
+            remark(task, view.now),
         ]);
     }
     table.render(view.width)
@@ -86,6 +86,7 @@ fn status(block: &mut Block, task: &TaskView, now: Timestamp) {
     block.field("Desired state", state(task.desired())).field("Last state", last_state(task, now));
     block.optional("Message", &task.status.message).optional("Error", &task.status.error);
     block.optional("Waiting", task.waiting.clone().unwrap_or_default());
+    block.optional("Restarting", task.restarting.as_ref().map_or_else(String::new, |known| restarting(known, now)));
     let Some(container) = &task.status.container else { return };
     block.optional("Container", &container.container_id);
     if container.pid != 0 {
@@ -133,6 +134,23 @@ pub fn trouble(task: &TaskView) -> &str {
         Some(waiting) if task.status.state() < TaskState::Running => waiting,
         Some(_) | None => "",
     }
+}
+
+/// The last column: how it stands with the restarts of a place that fails again and again, or else the task's own trouble.
+fn remark(task: &TaskView, now: Timestamp) -> String {
+    match (&task.restarting, &task.waiting) {
+        (Some(known), None) => format!("restarting, {}", restarting(known, now)),
+        (Some(_), Some(_)) | (None, _) => trouble(task).to_owned(),
+    }
+}
+
+/// How often a place failed in a row, why last, and when it is tried again.
+pub fn restarting(known: &Restarting, now: Timestamp) -> String {
+    let failures = if known.failures == 1 { "1 failure".to_owned() } else { format!("{} failures", known.failures) };
+    let last = if known.last_failure.is_empty() { String::new() } else { format!(", last: {}", known.last_failure) };
+    let next = known.next_attempt.filter(|at| *at > now).map(|at| at.since(now));
+    let next = next.map_or_else(String::new, |wait| format!(", next attempt in {}", age::until(wait)));
+    format!("{failures}{last}{next}")
 }
 
 fn last_state(task: &TaskView, now: Timestamp) -> String {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use events::spec::limits::RESTART_ATTEMPTS_MAX;
 use events::{RestartCondition, ServiceSpec};
 
 use super::{ns, set, task};
@@ -26,12 +27,12 @@ pub(super) struct RestartFlags {
     #[arg(long, value_name = "CONDITION")]
     restart_condition: Option<Condition>,
 
-    /// Pause before a restart (5s unless given)
+    /// Pause before a restart (unless given 5s, doubled by each failure in a row up to 5m)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     restart_delay: Option<Duration>,
 
-    /// Most restarts; 0 for no limit
-    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=u64::MAX))]
+    /// Most restarts, up to 1000; 0 for no limit
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=RESTART_ATTEMPTS_MAX))]
     restart_max_attempts: Option<u64>,
 
     /// Only restarts within this time count towards the most; 0s for all

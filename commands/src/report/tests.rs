@@ -95,6 +95,7 @@ fn a_task_bound_to_a_node_is_not_yet_given_to_it() {
         node: Some(worker()),
         desired: TaskState::Running.into(),
         replaces: None,
+        reaped: Vec::new(),
         start_after: None,
         cause: TaskCause::Scale.into(),
     };

@@ -9,8 +9,13 @@ use crate::schema::*;
 
 /// Time between a polite stop and a kill.
 pub const STOP_GRACE_PERIOD: Duration = Duration::from_secs(10);
-/// Pause before a task is restarted.
+/// Pause before a task is restarted after its first failure, where the policy names none; each further failure in a row
+/// doubles it.
 pub const RESTART_DELAY: Duration = Duration::from_secs(5);
+/// Longest such pause: a task that never comes up is still tried a dozen times an hour.
+pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
+/// A task that ran for this long was healthy: its failure is the first of a new row.
+pub const RESTART_HEALTHY_AFTER: Duration = Duration::from_secs(600);
 /// How long an updated task is watched for failure.
 pub const UPDATE_MONITOR: Duration = Duration::from_secs(5);
 /// Tasks kept in a slot, counting the live one.
@@ -29,8 +34,8 @@ pub const CLUSTER_NAME: &str = "default";
 pub struct Restart {
     /// Which ends of a task call for a replacement.
     pub condition: RestartCondition,
-    /// Pause before the replacement starts.
-    pub delay: Duration,
+    /// Pause before the replacement starts, where the policy names one.
+    pub delay: Option<Duration>,
     /// Most restarts within the window; 0: no limit.
     pub max_attempts: u64,
     /// The window; zero: all of the task's life.
@@ -52,6 +57,16 @@ pub struct Rollout {
     pub max_failure_ppm: u32,
     /// Which of old and new comes first.
     pub order: UpdateOrder,
+}
+
+impl Restart {
+    /// The pause after so many failures in a row: the named one, or one that grows.
+    pub fn delay_after(&self, failures: u64) -> Duration {
+        self.delay.unwrap_or_else(|| {
+            let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+            RESTART_DELAY.saturating_mul(2_u32.saturating_pow(doublings)).min(RESTART_DELAY_MAX)
+        })
+    }
 }
 
 static EMPTY_TASK: LazyLock<TaskSpec> = LazyLock::new(TaskSpec::default);
@@ -155,7 +170,7 @@ impl TaskSpec {
         let policy = self.restart.unwrap_or_default();
         Restart {
             condition: policy.condition.map_or(RestartCondition::Any, |_| policy.condition()),
-            delay: policy.delay_ns.map_or(RESTART_DELAY, Duration::from_nanos),
+            delay: policy.delay_ns.map(Duration::from_nanos),
             max_attempts: policy.max_attempts,
             window: Duration::from_nanos(policy.window_ns),
         }
@@ -195,5 +210,24 @@ impl TaskState {
     /// Whether a task in this state is over for good.
     pub fn is_terminal(self) -> bool {
         self > TaskState::Running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_delay_is_the_delay_and_any_other_doubles_to_five_minutes() {
+        let seconds = |delay_ns: Option<u64>| {
+            let policy = RestartPolicy { delay_ns, ..RestartPolicy::default() };
+            let task = TaskSpec { restart: Some(policy), ..TaskSpec::default() };
+            [0, 1, 2, 3, 6, 7, 8, 1_000, u64::MAX]
+                .map(|failures| task.restart_policy().delay_after(failures).as_secs_f64())
+        };
+        assert_eq!(seconds(None), [5.0, 5.0, 10.0, 20.0, 160.0, 300.0, 300.0, 300.0, 300.0]);
+        for named in [0.0, 0.3, 1.0, 900.0] {
+            assert_eq!(seconds(Some((named * 1e9) as u64)), [named; 9]);
+        }
     }
 }

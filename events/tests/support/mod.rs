@@ -87,6 +87,7 @@ fn task_samples() -> Vec<Kind> {
             replaces: Some(id(6)),
             start_after: Some(time(5)),
             cause: TaskCause::Restart.into(),
+            reaped: vec![id(7)],
         }),
         Kind::TaskAssigned(TaskAssigned { task, node, claims }),
         Kind::TaskPlacementFailed(TaskPlacementFailed {

@@ -163,7 +163,7 @@ fn knows_all_since(history: &History, cluster: &Cluster, from: u64) -> Result<bo
         return Ok(false);
     }
     let mut reaped = false;
-    history.each(from..now.saturating_add(1), |kind| reaped |= matches!(kind, Kind::TaskReaped(_)))?;
+    history.each(from..now.saturating_add(1), |kind| reaped |= !kind.reaped().is_empty())?;
     Ok(!reaped)
 }
 

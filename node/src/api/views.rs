@@ -1,13 +1,12 @@
 //! Objects of the state as clients see them.
 
-use std::net::IpAddr;
-
 use events::{Resources, Role, TaskState, TaskStatus};
-use projections::views::overview::replicas;
+use projections::nodes::host;
+use projections::views::overview::{self, replicas, restarting, restarting_places};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
 use wire::v1::{
-    ClusterView, JoinTokens, Meta, NodeState, NodeView, ServiceView, TaskView, UpdateState as WireUpdateState,
-    UpdateStatus,
+    ClusterView, JoinTokens, Meta, NodeState, NodeView, Restarting, ServiceView, TaskView,
+    UpdateState as WireUpdateState, UpdateStatus,
 };
 
 use crate::driver::Published;
@@ -51,15 +50,9 @@ pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView 
         role: node.role.into(),
         leader: node.id == leader,
         reserved: Resources { nano_cpus: usage.nano_cpus, memory_bytes: usage.memory_bytes, generic: Vec::new() },
-        tasks: usage.active,
+        tasks: usage.tasks,
         certificate_not_after: node.certificate_not_after,
     }
-}
-
-/// The host of an address, which has a port where the node named one.
-fn host(addr: &str) -> &str {
-    let bare = addr.parse::<IpAddr>().is_ok();
-    addr.rsplit_once(':').filter(|_| !bare).map_or(addr, |(host, _)| host)
 }
 
 /// A service, with how many of its tasks should run and do.
@@ -73,6 +66,16 @@ pub fn service(cluster: &Cluster, service: &Service) -> ServiceView {
         update: service.update.as_ref().map(update),
         desired_tasks: count.desired,
         running_tasks: count.running,
+        restarting: restarting_places(cluster, service).map(restarts),
+    }
+}
+
+fn restarts(known: overview::Restarting<'_>) -> Restarting {
+    Restarting {
+        tasks: known.tasks,
+        failures: known.failures,
+        last_failure: known.last_failure.to_owned(),
+        next_attempt: known.next_attempt,
     }
 }
 
@@ -113,6 +116,7 @@ pub fn task(cluster: &Cluster, task: &Task) -> TaskView {
         waiting: task.waiting.as_deref().filter(|_| task.awaits_placement()).map(str::to_owned),
         claims: task.claims.clone(),
         replaces: task.replaces,
+        restarting: restarting(cluster, task).map(restarts),
     }
 }
 
@@ -121,32 +125,17 @@ fn status(task: &Task) -> TaskStatus {
     if let Some(status) = &task.status {
         return TaskStatus { state: task.state.into(), ..(**status).clone() };
     }
-    let message = if task.state < TaskState::Assigned { "waits to be placed" } else { "waits for its node to take it" };
+    let message = if task.state < TaskState::Assigned {
+        "waits to be placed"
+    } else if task.desired == TaskState::Ready {
+        "waits to be started"
+    } else {
+        "waits for its node to take it"
+    };
     TaskStatus {
         state: task.state.into(),
         at: Some(task.updated_at),
         message: message.to_owned(),
         ..Default::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::host;
-
-    #[test]
-    fn an_address_gives_its_host() {
-        let table = [
-            ("10.0.0.1:4242", "10.0.0.1"),
-            ("10.0.0.1", "10.0.0.1"),
-            ("[fe80::1]:4242", "[fe80::1]"),
-            ("fe80::1", "fe80::1"),
-            ("worker-1:4242", "worker-1"),
-            ("worker-1", "worker-1"),
-            ("", ""),
-        ];
-        for (addr, expected) in table {
-            assert_eq!(host(addr), expected, "{addr}");
-        }
     }
 }

@@ -84,10 +84,8 @@ impl Names {
 
     /// Forgets what an event says is over, after it was told, so that memory is bounded by what lives.
     pub fn forget(&mut self, kind: &Kind) {
-        if let Kind::TaskReaped(event) = kind {
-            for task in &event.tasks {
-                self.tasks.remove(task);
-            }
+        for task in kind.reaped() {
+            self.tasks.remove(task);
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use events::{Id, NodeId, ServiceId, TaskId, TaskState, id::prefix_range};
+use events::{Id, NodeId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
 use serde::Serialize;
 
-use crate::{Cluster, Service, Table};
+use crate::{Cluster, Instance, Service, Table, Task};
 
 /// How many tasks a service should have and has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,6 +22,47 @@ pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
     let desired = service.spec.replicas().unwrap_or_else(|| live().count() as u64);
     let running = live().filter(|task| task.state == TaskState::Running).count() as u64;
     Replicas { desired, running }
+}
+
+/// How it stands with what fails again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restarting<'a> {
+    /// Places that wait for their next attempt, or make it now.
+    pub tasks: u64,
+    /// Failures in a row; of several places the most.
+    pub failures: u64,
+    /// Why the last attempt failed.
+    pub last_failure: &'a str,
+    /// When the next attempt begins, or began; of several the first.
+    pub next_attempt: Option<Timestamp>,
+}
+
+/// How it stands with the restarts of a task, if it does not run because its place fails again and again.
+pub fn restarting<'a>(cluster: &'a Cluster, task: &Task) -> Option<Restarting<'a>> {
+    if !task.is_wanted() || task.state == TaskState::Running {
+        return None;
+    }
+    let restarts = cluster.restarts.get((task.service, task.instance()))?;
+    let last_failure = &*restarts.last_failure;
+    (restarts.failures > 0).then_some(Restarting {
+        tasks: 1,
+        failures: restarts.failures,
+        last_failure,
+        next_attempt: task.start_after,
+    })
+}
+
+/// How it stands with all places of a service that fail again and again, if any does.
+pub fn restarting_places<'a>(cluster: &'a Cluster, service: &Service) -> Option<Restarting<'a>> {
+    let failing = cluster.restarts.range((service.id, Instance::FIRST)..=(service.id, Instance::LAST));
+    let failing = failing.filter(|(_, restarts)| restarts.failures > 0);
+    let tasks = failing.flat_map(|((service, instance), _)| cluster.tasks_of_instance(service, instance));
+    tasks.filter_map(|task| restarting(cluster, task)).reduce(|all, one| Restarting {
+        tasks: all.tasks + 1,
+        last_failure: if one.failures > all.failures { one.last_failure } else { all.last_failure },
+        failures: all.failures.max(one.failures),
+        next_attempt: all.next_attempt.into_iter().chain(one.next_attempt).min(),
+    })
 }
 
 /// Why a reference names no single object.
@@ -84,20 +125,38 @@ pub fn resolve_node(cluster: &Cluster, reference: &str) -> Result<NodeId, Refere
     }
 }
 
-/// The task with this id, unique beginning of an id, or name (`<service>.<slot>.<id>`, or `<service>.<slot>` for its live task).
+/// The task with this id, unique beginning of an id, or name: `<service>.<slot>.<id>`, or `<service>.<slot>` for the one that
+/// is live, or else the newest of the place. A place of a global service is its node, by host name or id.
 ///
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_task(cluster: &Cluster, reference: &str) -> Result<TaskId, ReferenceError> {
-    let Some((service, rest)) = reference.split_once('.') else { return by_prefix(&cluster.tasks, reference) };
-    let not_found = || ReferenceError::NotFound { noun: TaskId::NOUN, reference: reference.to_owned() };
-    let service = resolve_service(cluster, service).map_err(|_| not_found())?;
-    let full = cluster.tasks_of_service(service).find(|task| cluster.task_name(task) == reference);
-    let live = || {
-        let mut tasks = cluster.tasks_of_service(service).filter(|task| task.is_live());
-        tasks.find(|task| task.slot.to_string() == rest)
+    let Some((service, place)) = reference.split_once('.') else { return by_prefix(&cluster.tasks, reference) };
+    let tasks: Vec<&Task> = match resolve_service(cluster, service) {
+        Ok(service) => cluster.tasks_of_service(service).collect(),
+        // Tasks may outlive their service for a while.
+        Err(ReferenceError::NotFound { .. }) => {
+            cluster.tasks.values().filter(|task| cluster.spec_of(task).name().eq_ignore_ascii_case(service)).collect()
+        }
+        Err(ReferenceError::Ambiguous { .. }) => Vec::new(),
     };
-    full.or_else(live).map(|task| task.id).ok_or_else(not_found)
+    let full = tasks.iter().find(|task| cluster.task_name(task) == reference);
+    let in_place = || {
+        let there = tasks.iter().filter(|task| is_at(cluster, task, place));
+        there.max_by_key(|task| (task.is_live(), task.is_wanted(), task.created_index, task.id))
+    };
+    let found = full.or_else(in_place).map(|task| task.id);
+    found.ok_or_else(|| ReferenceError::NotFound { noun: TaskId::NOUN, reference: reference.to_owned() })
+}
+
+/// Whether a task is in the place that is called so.
+fn is_at(cluster: &Cluster, task: &Task, place: &str) -> bool {
+    match task.instance() {
+        Instance::Slot(slot) => slot.to_string() == place,
+        Instance::Node(node) => {
+            node.to_string() == place || cluster.nodes.get(node).is_some_and(|node| node.hostname() == place)
+        }
+    }
 }
 
 fn by_prefix<I: Id + Serialize, V: Clone + Serialize>(

@@ -15,6 +15,9 @@ const PHASE_QUIET: Duration = Duration::from_secs(1);
 /// Most of an engine's words that are kept: enough to understand, and a log that no engine can fill.
 const ERROR_BYTES_MAX: usize = 1024;
 
+/// What is said of a container that was killed because it used more memory than its limit.
+const OUT_OF_MEMORY: &str = "out of memory";
+
 /// How a call of the executor ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -86,6 +89,8 @@ pub struct TaskMachine {
     /// The latest status; its phases are those passed since the last report.
     status: TaskStatus,
     reported: bool,
+    /// Whether the last report had an error, which the next one takes back.
+    reported_error: bool,
 }
 
 impl TaskMachine {
@@ -95,7 +100,7 @@ impl TaskMachine {
     /// a container that should run but does not exist makes the task fail, so no task runs twice.
     pub fn assigned(desired: TaskState, state: TaskState, now: Timestamp) -> Self {
         let status = TaskStatus { state: state.into(), at: Some(now), ..TaskStatus::default() };
-        Self { reported: true, ..Self::resumed(desired, status) }
+        Self { reported: true, reported_error: false, ..Self::resumed(desired, status) }
     }
 
     /// A task that this agent already had before it was restarted, with the status that it noted then.
@@ -110,6 +115,7 @@ impl TaskMachine {
             retry_delay: RETRY_DELAY_FIRST,
             status: TaskStatus { phases: Vec::new(), ..status },
             reported: false,
+            reported_error: true,
         }
     }
 
@@ -184,7 +190,7 @@ impl TaskMachine {
             }
             break;
         }
-        if self.reported || self.withdrawn {
+        if self.reported || self.withdrawn || self.prepares_quietly() {
             return Action::Sleep(wake_at);
         }
         let report_at = self.status.at.unwrap_or(now) + PHASE_QUIET;
@@ -207,8 +213,16 @@ impl TaskMachine {
         }
     }
 
+    /// Whether the task is made ready ahead of its start and all is well: that is no news yet, and travels with the next report.
+    /// A task in a crash loop would otherwise report it before each attempt.
+    fn prepares_quietly(&self) -> bool {
+        let ahead = max(self.desired, self.status.state()) <= TaskState::Ready;
+        ahead && self.status.error.is_empty() && !self.reported_error
+    }
+
     fn report(&mut self) -> TaskStatus {
         self.reported = true;
+        self.reported_error = !self.status.error.is_empty();
         let kept = self.status();
         std::mem::replace(&mut self.status, kept)
     }
@@ -298,15 +312,19 @@ impl TaskMachine {
     }
 }
 
-/// What is wrong with a container's end, in words; nothing if it ended well.
+/// What is wrong with a container's end, in words; nothing if it ended well. That memory ran out is always said.
 fn end_error(container: &ContainerStatus, reason: Option<String>) -> Option<String> {
     let exit = match container.exit_code {
         Some(0) => None,
-        Some(code) if container.oom_killed => Some(format!("task: non-zero exit ({code}): out of memory")),
         Some(code) => Some(format!("task: non-zero exit ({code})")),
         None => Some("task: ended with an unknown exit code".to_owned()),
     };
-    reason.map(shortened).or(exit)
+    match reason.map(shortened).or(exit) {
+        error if !container.oom_killed => error,
+        Some(error) if error.contains(OUT_OF_MEMORY) => Some(error),
+        Some(error) => Some(format!("{error}: {OUT_OF_MEMORY}")),
+        None => Some(format!("task: {OUT_OF_MEMORY}")),
+    }
 }
 
 fn shortened(mut error: String) -> String {

@@ -16,5 +16,6 @@ pub struct Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let mut services = session.manager.services(Vec::new()).await?;
     services.sort_by(|a, b| (a.spec.name(), a.id).cmp(&(b.spec.name(), b.id)));
-    session.list(&services, args.quiet, |service| service.id.to_string(), service::table)
+    let now = session.around.clock.now();
+    session.list(&services, args.quiet, |service| service.id.to_string(), |services| service::table(services, now))
 }

@@ -115,13 +115,30 @@ fn a_delayed_start_pauses_at_ready_until_it_is_raised() {
     let mut machine = assigned(TaskState::Ready);
     drive(&mut machine, ms(0));
     machine.finished(Outcome::Prepared(container("c")), ms(10));
-    let (calls, reports, wake_at) = drive(&mut machine, ms(10));
-    assert_eq!((calls, wake_at), (vec![], None));
-    assert_eq!(reports[0].state(), TaskState::Ready, "what it rests in is told at once");
-    machine.assign(TaskState::Running, TaskState::Ready);
+    assert_eq!(drive(&mut machine, ms(10)), (vec![], vec![], None), "that it is ready ahead of its start is no news");
+    machine.assign(TaskState::Running, TaskState::Assigned);
     assert_eq!(drive(&mut machine, ms(900)).0, [Call::Start]);
-    machine.assign(TaskState::Ready, TaskState::Ready);
+    machine.assign(TaskState::Ready, TaskState::Assigned);
     assert_eq!(machine.desired(), TaskState::Running, "desired states only rise");
+    machine.finished(Outcome::Started(container("c")), ms(950));
+    let (_, reports, _) = drive(&mut machine, ms(950));
+    let passed = [TaskState::Accepted, TaskState::Preparing, TaskState::Ready, TaskState::Starting];
+    assert_eq!(phases(&reports[0]).iter().map(|(state, _)| *state).collect::<Vec<_>>(), passed);
+}
+
+#[test]
+fn trouble_ahead_of_a_start_is_reported_and_taken_back() {
+    let mut machine = assigned(TaskState::Ready);
+    drive(&mut machine, ms(0));
+    machine.finished(Outcome::Failed(Call::Prepare, Failure::Temporary("registry away".into())), ms(10));
+    let (_, reports, _) = drive(&mut machine, ms(1010));
+    assert_eq!(reports.iter().map(|report| report.error.as_str()).collect::<Vec<_>>(), ["registry away"]);
+    machine.finished(Outcome::Prepared(container("c")), ms(1020));
+    let (_, reports, _) = drive(&mut machine, ms(1020));
+    assert_eq!(
+        reports.iter().map(|report| (report.state(), report.error.as_str())).collect::<Vec<_>>(),
+        [(TaskState::Ready, "")]
+    );
 }
 
 #[test]
@@ -132,6 +149,8 @@ fn every_state_and_call_has_its_outcome() {
         container: ContainerStatus { exit_code: Some(137), oom_killed: true, ..container("c") },
         reason: None,
     };
+    let starved = ContainerStatus { exit_code: Some(137), oom_killed: true, ..container("c") };
+    let starved = Outcome::Ended { container: starved, reason: Some("unhealthy container".into()) };
     let unknown = Outcome::Ended { container: container("c"), reason: None };
     let cases = [
         (TaskState::Preparing, fatal(Call::Prepare), TaskState::Rejected, "rejected", "no such thing"),
@@ -139,6 +158,7 @@ fn every_state_and_call_has_its_outcome() {
         (TaskState::Running, exited(3), TaskState::Failed, "failed", "task: non-zero exit (3)"),
         (TaskState::Running, oom, TaskState::Failed, "failed", "task: non-zero exit (137): out of memory"),
         (TaskState::Running, unhealthy, TaskState::Failed, "failed", "unhealthy container"),
+        (TaskState::Running, starved, TaskState::Failed, "failed", "unhealthy container: out of memory"),
         (TaskState::Running, unknown, TaskState::Failed, "failed", "task: ended with an unknown exit code"),
     ];
     for (before, outcome, after, message, error) in cases {

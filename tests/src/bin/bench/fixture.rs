@@ -97,6 +97,7 @@ pub fn task(number: u64, service: u64, spec_version: u64, slot: u64) -> Kind {
         node: None,
         desired: TaskState::Running.into(),
         replaces: None,
+        reaped: Vec::new(),
         start_after: None,
         cause: TaskCause::Scale.into(),
     })
