@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use events::NodeId;
+
 use super::{Fault, Verdict};
 use crate::text::quote;
 
@@ -39,7 +41,8 @@ pub(super) fn node(name: &str) -> Verdict {
     Err(Fault::invalid(format!("{} is not a name for a node", quote(name)), hint))
 }
 
-/// What a node calls itself. Host names in the wild break DNS's rules, so only what would break a table is refused.
+/// What a node calls itself. Host names in the wild break DNS's rules, so only what would break a table is refused, and what
+/// reads as the id of another node.
 pub(crate) fn hostname(name: &str) -> Verdict {
     let hint = "give the node a host name of up to 253 characters without spaces (`swarmd --hostname`)";
     if name.is_empty() {
@@ -47,6 +50,10 @@ pub(crate) fn hostname(name: &str) -> Verdict {
     }
     if name.len() > HOSTNAME_MAX || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(Fault::invalid(format!("{} is not a host name", quote(name)), hint));
+    }
+    if name.to_ascii_lowercase().parse::<NodeId>().is_ok() {
+        let hint = "give the node another host name (`swarmd --hostname`): this one could be the id of a node";
+        return Err(Fault::invalid(format!("the host name {} reads as an id", quote(name)), hint));
     }
     Ok(())
 }
@@ -97,6 +104,20 @@ mod tests {
         assert_eq!(hostname("my_host.local"), Ok(()));
         for name in ["", "a b", "a\tb", "h".repeat(HOSTNAME_MAX + 1).as_str()] {
             assert!(hostname(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_host_name_reads_as_an_id() {
+        for name in ["1a2b3c4d5e6f7a8b9c0d1e2f3", "1A2B3C4D5E6F7A8B9C0D1E2F3", &NodeId::MAX.to_string()] {
+            let fault = hostname(name).expect_err(name);
+            assert!(fault.sentence.ends_with("reads as an id"), "{}", fault.sentence);
+        }
+        // Too short, too long, too large for an id, or with other characters: a container is called by 12 of them.
+        let others =
+            ["3f2a9b1c4d5e", "1a2b3c4d5e6f7a8b9c0d1e2f34", "zzzzzzzzzzzzzzzzzzzzzzzzz", "1a2b3c4d5e6f-a8b9c0d1e2f3"];
+        for name in others {
+            assert_eq!(hostname(name), Ok(()), "{name}");
         }
     }
 

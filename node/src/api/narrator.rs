@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use commands::Rejection;
-use events::{ActorKind, Cause, CommandRecord, Event, Frame, FrameHeader, Kind, Timestamp, codec};
+use events::{
+    ActorKind, Cause, CommandRecord, Event, Frame, FrameHeader, Id, Kind, NodeId, ServiceId, TaskId, Timestamp, codec,
+};
 use projections::Cluster;
 use projections::views::history::{Bearer, Names, Story};
 use projections::views::overview::{ReferenceError, resolve_node, resolve_service, resolve_task};
@@ -129,8 +131,12 @@ fn require_known(kinds: &[String]) -> Result<(), Rejection> {
     })
 }
 
-/// The id of what a reference means: of a living object, or else the id as it is, or else of what had that name last.
+/// The id of what a reference means: of a living object, whose whole id wins over every name, or else the id as it is, or
+/// else of what had that name last.
 fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<String, Status> {
+    if is_whole_id(cluster, reference) {
+        return Ok(reference.to_owned());
+    }
     let candidates = [
         resolve_service(cluster, reference).map(|id| id.to_string()),
         resolve_node(cluster, reference).map(|id| id.to_string()),
@@ -143,7 +149,7 @@ fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<Strin
             Err(ReferenceError::NotFound { .. }) => {}
         }
     }
-    if reference.parse::<events::TaskId>().is_ok() {
+    if reference.parse::<TaskId>().is_ok() {
         return Ok(reference.to_owned());
     }
     let mut bearer = Bearer::of(reference);
@@ -152,6 +158,17 @@ fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<Strin
         let hint = "give the name or id of a service, node or task; of one that is gone, its last name or its whole id, \
                     which `swarmctl events --kind service_created --format json` shows";
         status(Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) })
+    })
+}
+
+/// Whether this is the whole id of a living service, node or task.
+fn is_whole_id(cluster: &Cluster, reference: &str) -> bool {
+    // Every noun's ids have the same form, and no two objects the same id.
+    reference.parse().map(TaskId::bits).is_ok_and(|bits| {
+        let (service, node) = (ServiceId::from_bits(bits), NodeId::from_bits(bits));
+        cluster.services.contains(service)
+            || cluster.nodes.contains(node)
+            || cluster.tasks.contains(TaskId::from_bits(bits))
     })
 }
 

@@ -99,30 +99,39 @@ impl fmt::Display for ReferenceError {
 
 impl std::error::Error for ReferenceError {}
 
-/// The service with this name, id or unique beginning of an id.
+/// Objects listed when a reference could mean several.
+const LISTED_MAX: usize = 5;
+
+/// The service with this id, name or unique beginning of an id, in that order: operators choose the names, and no two
+/// services have the same.
 ///
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_service(cluster: &Cluster, reference: &str) -> Result<ServiceId, ReferenceError> {
+    if let Some(id) = whole_id(&cluster.services, reference) {
+        return Ok(id);
+    }
     match cluster.service_named(reference) {
         Some(service) => Ok(service.id),
         None => by_prefix(&cluster.services, reference),
     }
 }
 
-/// The node with this id, hostname (`self` is not one) or unique beginning of an id.
+/// The node with this id, or else the one node with this host name or beginning of an id (`self` is neither). Machines choose
+/// their own host names: one that is also the beginning of another node's id stands for neither.
 ///
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_node(cluster: &Cluster, reference: &str) -> Result<NodeId, ReferenceError> {
-    let named: Vec<NodeId> =
-        cluster.nodes.values().filter(|node| node.hostname() == reference).map(|node| node.id).collect();
-    match named[..] {
-        [only] => Ok(only),
-        [] => by_prefix(&cluster.nodes, reference),
-        _ if cluster.nodes.contains(reference.parse().unwrap_or_default()) => by_prefix(&cluster.nodes, reference),
-        _ => Err(ambiguous(reference, &named)),
+    if let Some(id) = whole_id(&cluster.nodes, reference) {
+        return Ok(id);
     }
+    let named = cluster.nodes.values().filter(|node| node.hostname() == reference).map(|node| node.id);
+    let mut found: Vec<NodeId> = named.take(LISTED_MAX).collect();
+    let begun = beginning_with(&cluster.nodes, reference).filter(|id| !found.contains(id)).collect::<Vec<_>>();
+    found.extend(begun);
+    found.truncate(LISTED_MAX);
+    only(reference, &found)
 }
 
 /// The task with this id, unique beginning of an id, or name: `<service>.<slot>.<id>`, or `<service>.<slot>` for the one that
@@ -159,23 +168,109 @@ fn is_at(cluster: &Cluster, task: &Task, place: &str) -> bool {
     }
 }
 
+/// The object whose whole id this is: it wins over every name.
+fn whole_id<I: Id + Serialize, V: Clone + Serialize>(table: &Table<I, V>, reference: &str) -> Option<I> {
+    reference.parse().ok().filter(|id| table.contains(*id))
+}
+
 fn by_prefix<I: Id + Serialize, V: Clone + Serialize>(
     table: &Table<I, V>,
     reference: &str,
 ) -> Result<I, ReferenceError> {
-    /// Candidates listed in the message.
-    const LISTED_MAX: usize = 5;
-    let not_found = || ReferenceError::NotFound { noun: I::NOUN, reference: reference.to_owned() };
-    let (low, high) = prefix_range::<I>(reference).ok_or_else(not_found)?;
-    let found: Vec<I> = table.range(low..=high).take(LISTED_MAX).map(|(id, _)| id).collect();
-    match found[..] {
+    only(reference, &beginning_with(table, reference).collect::<Vec<_>>())
+}
+
+/// The first few objects whose ids begin so.
+fn beginning_with<'a, I: Id + Serialize, V: Clone + Serialize>(
+    table: &'a Table<I, V>,
+    reference: &str,
+) -> impl Iterator<Item = I> + use<'a, I, V> {
+    let range = prefix_range::<I>(reference).into_iter();
+    range.flat_map(|(low, high)| table.range(low..=high)).take(LISTED_MAX).map(|(id, _)| id)
+}
+
+fn only<I: Id>(reference: &str, found: &[I]) -> Result<I, ReferenceError> {
+    match *found {
         [only] => Ok(only),
-        [] => Err(not_found()),
-        _ => Err(ambiguous(reference, &found)),
+        [] => Err(ReferenceError::NotFound { noun: I::NOUN, reference: reference.to_owned() }),
+        _ => Err(ambiguous(reference, found)),
     }
 }
 
 fn ambiguous<I: Id>(reference: &str, found: &[I]) -> ReferenceError {
     let candidates = found.iter().map(ToString::to_string).collect();
     ReferenceError::Ambiguous { noun: I::NOUN, reference: reference.to_owned(), candidates }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Annotations, Event, Kind, NodeJoined, ServiceCreated, ServiceSpec, id::TEXT_LENGTH};
+
+    use super::*;
+    use crate::Stamp;
+
+    /// An id that begins with these characters.
+    fn id(beginning: &str) -> String {
+        format!("{beginning:0<TEXT_LENGTH$}")
+    }
+
+    /// Nodes and services with ids of these beginnings and these names.
+    fn cluster(nodes: &[(&str, &str)], services: &[(&str, &str)]) -> Cluster {
+        let mut cluster = Cluster::default();
+        let joined = nodes.iter().map(|(beginning, hostname)| {
+            let (node, hostname) = (id(beginning).parse().expect("an id"), (*hostname).to_owned());
+            Kind::NodeJoined(NodeJoined { node, hostname, ..Default::default() })
+        });
+        let created = services.iter().map(|(beginning, name)| {
+            let annotations = Some(Annotations { name: (*name).to_owned(), ..Default::default() });
+            let (service, spec) =
+                (id(beginning).parse().expect("an id"), ServiceSpec { annotations, ..Default::default() });
+            Kind::ServiceCreated(ServiceCreated { service, spec })
+        });
+        for kind in joined.chain(created) {
+            cluster.apply(&Event::by_command(0, kind), &Stamp { index: 1, ..Stamp::default() });
+        }
+        cluster
+    }
+
+    #[test]
+    fn a_whole_id_wins_over_every_name_and_what_is_ambiguous_names_nothing() {
+        let victim = id("0abc");
+        let nodes =
+            [("0abc", "db"), ("1", victim.as_str()), ("2", "0abc"), ("3", "twin"), ("4", "twin"), ("0abd", "x")];
+        let services = [("5", "web"), ("6", "5"), ("0web", "y"), ("7", victim.as_str())];
+        let cluster = cluster(&nodes, &services);
+        // What is given, and the beginnings of the ids that it could mean.
+        let of_nodes: [(&str, &[&str]); 9] = [
+            (&victim, &["0abc"]),
+            ("db", &["0abc"]),
+            ("1", &["1"]),
+            ("0abc", &["2", "0abc"]),
+            ("0abd", &["0abd"]),
+            ("0ab", &["0abc", "0abd"]),
+            ("twin", &["3", "4"]),
+            ("", &[]),
+            ("nobody", &[]),
+        ];
+        for (reference, meant) in of_nodes {
+            check(resolve_node(&cluster, reference), reference, meant);
+        }
+        let of_services: [(&str, &[&str]); 5] =
+            [("web", &["5"]), (&id("5"), &["5"]), ("5", &["6"]), ("0web", &["0web"]), (&victim, &["7"])];
+        for (reference, meant) in of_services {
+            check(resolve_service(&cluster, reference), reference, meant);
+        }
+    }
+
+    fn check<I: Id>(found: Result<I, ReferenceError>, reference: &str, meant: &[&str]) {
+        let meant: Vec<String> = meant.iter().map(|beginning| id(beginning)).collect();
+        match (found, &meant[..]) {
+            (Ok(found), [meant]) => assert_eq!(&found.to_string(), meant, "{reference}"),
+            (Err(ReferenceError::NotFound { .. }), []) => {}
+            (Err(ReferenceError::Ambiguous { candidates, .. }), [_, _, ..]) => {
+                assert_eq!(candidates, meant, "{reference}")
+            }
+            (found, meant) => panic!("\"{reference}\" means {found:?}, not {meant:?}"),
+        }
+    }
 }
