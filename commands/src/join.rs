@@ -16,14 +16,38 @@ pub(crate) fn join(
 ) -> Result<Decision, Rejection> {
     let role = admitted(state, secret_sha256)?;
     validate::hostname(hostname).map_err(|fault| fault.about("node"))?;
+    room(state)?;
     let node: NodeId = ctx.ids.next();
     let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
     let joined = NodeJoined { node, spec, hostname: hostname.to_owned(), addr: addr.to_owned() };
     Ok(Decision::one(node, Kind::NodeJoined(joined)))
 }
 
-/// The role of the token with this secret.
-fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection> {
+/// Workers that may have joined and not registered. An honest one registers within seconds; who has only a token could
+/// otherwise make as many as it likes.
+pub(crate) const NEWCOMERS_MAX: usize = 1_000;
+
+/// Refuses a node for which the cluster has no room.
+fn room(state: &Cluster) -> Result<(), Rejection> {
+    let full = |sentence, hint| Err(Rejection::new(RejectionKind::Exhausted, "cluster", sentence, hint));
+    let (nodes, limit) = (state.nodes.len(), state.spec().node_limit());
+    if nodes >= limit {
+        let hint = "remove nodes that are gone with `swarmctl node rm`, or raise `swarmctl cluster update --max-nodes`";
+        return full(format!("the cluster has {nodes} nodes, and may have {limit}"), hint);
+    }
+    if state.newcomers() >= NEWCOMERS_MAX {
+        let hint = "wait until they have registered, or an hour until they are removed; if you do not know them, rotate \
+                    the join token (`swarmctl cluster update --rotate-join-token worker`)";
+        return full(format!("{NEWCOMERS_MAX} nodes have joined and never registered"), hint);
+    }
+    Ok(())
+}
+
+/// The role of the join token with this secret.
+///
+/// # Errors
+/// When it lets nobody in.
+pub fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection> {
     let forbidden = |sentence, hint| Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint);
     let is_of = |role| state.settings.token_sha256(role) == secret_sha256;
     if is_of(Role::Worker) {
@@ -63,12 +87,38 @@ fn noun(role: Role) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use events::{ClusterSpec, ClusterSpecUpdated, NodeDescribed, NodeDescription};
+
     use super::*;
     use crate::testing::{Story, initialise_wish, joiner, manager, node, removed, this_manager, worker};
     use crate::{Command, RejectionKind};
 
     fn join(secret_sha256: [u8; 32], hostname: &str) -> Command {
         Command::JoinNode { secret_sha256, hostname: hostname.into(), addr: "10.0.0.9:1".into() }
+    }
+
+    #[test]
+    fn a_cluster_has_room_for_so_many_nodes_and_fewer_that_are_not_there() {
+        let token = initialise_wish().worker_token.1;
+        let mut story = Story::initialised();
+        for _ in 0..NEWCOMERS_MAX {
+            story.accept(&joiner(), join(token, "host"));
+        }
+        let refused = story.refuse(&joiner(), join(token, "host"));
+        assert_eq!(refused.kind, RejectionKind::Exhausted);
+        assert_eq!(refused.sentence, "1000 nodes have joined and never registered");
+        let newcomer = story.state.nodes.values().find(|node| node.is_newcomer()).map(|node| node.id);
+        let description = NodeDescription { hostname: "host".into(), ..Default::default() };
+        story.given([Kind::NodeDescribed(NodeDescribed { node: newcomer.expect("a newcomer"), description })]);
+        story.accept(&joiner(), join(token, "host"));
+
+        let mut story = Story::initialised();
+        let spec = ClusterSpec { nodes_max: Some(2), ..Default::default() };
+        story.given([Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec })]);
+        story.accept(&joiner(), join(token, "host"));
+        let refused = story.refuse(&joiner(), join(token, "host"));
+        assert_eq!(refused.kind, RejectionKind::Exhausted);
+        assert_eq!(refused.sentence, "the cluster has 2 nodes, and may have 2");
     }
 
     fn certify(node: NodeId, role: Role) -> Command {
@@ -106,7 +156,7 @@ mod tests {
     fn a_host_name_has_to_be_one() {
         let story = Story::initialised();
         let token = initialise_wish().worker_token.1;
-        for hostname in ["", "a b", &"h".repeat(300)] {
+        for hostname in ["", "a b", &"h".repeat(300), &worker().to_string()] {
             assert_eq!(story.refuse(&joiner(), join(token, hostname)).kind, RejectionKind::Invalid, "{hostname}");
         }
     }

@@ -10,6 +10,7 @@ mod node;
 mod rejection;
 mod report;
 mod service;
+pub mod space;
 mod task;
 mod text;
 mod validate;
@@ -27,6 +28,7 @@ use projections::Cluster;
 
 pub use actor::Actor;
 pub use events::SecretText;
+pub use join::admitted;
 pub use rejection::{Rejection, RejectionKind};
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 

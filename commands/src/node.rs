@@ -137,7 +137,7 @@ pub(crate) fn remove(state: &Cluster, id: NodeId, force: bool) -> Result<Decisio
         let message = "Task belonged to a node that has been deleted".to_owned();
         decision.events.push(Kind::TaskOrphaned(TaskOrphaned { tasks, message }));
     }
-    decision.events.push(Kind::NodeRemoved(NodeRemoved { node: id, forced: force }));
+    decision.events.push(Kind::NodeRemoved(NodeRemoved { node: id, forced: force, forgotten: false }));
     Ok(decision)
 }
 

@@ -145,7 +145,7 @@ pub(crate) fn registered(node: NodeId, number: u128) -> Kind {
 }
 
 pub(crate) fn removed(node: NodeId) -> Kind {
-    Kind::NodeRemoved(NodeRemoved { node, forced: false })
+    Kind::NodeRemoved(NodeRemoved { node, forced: false, forgotten: false })
 }
 
 pub(crate) fn status(state: TaskState) -> TaskStatus {

@@ -124,6 +124,7 @@ fn check_indices(cluster: &Cluster, faults: &mut Vec<String>) {
         ("tasks by instance", fresh.tasks_by_instance == cluster.tasks_by_instance),
         ("unplaced tasks", fresh.unplaced == cluster.unplaced),
         ("usage of nodes", fresh.usage == cluster.usage),
+        ("workers that never registered", fresh.newcomers == cluster.newcomers),
     ];
     faults.extend(
         same.iter().filter(|(_, same)| !same).map(|(what, _)| format!("the index of {what} is not true to its table")),

@@ -83,6 +83,8 @@ pub struct Cluster {
     tasks_by_node: OrdSet<(NodeId, TaskId)>,
     tasks_by_instance: OrdSet<(ServiceId, Instance, TaskId)>,
     unplaced: OrdSet<(ServiceId, u64, TaskId)>,
+    /// Workers that joined and never registered.
+    newcomers: OrdSet<NodeId>,
     /// What tasks take from their nodes.
     pub usage: Usage,
 
@@ -159,7 +161,7 @@ impl Cluster {
             Kind::ClusterSpecUpdated(event) => settings::spec_updated(self, &event.spec, at, touched),
             Kind::JoinTokenRotated(event) => settings::token_rotated(self, event),
             Kind::RootCaGenerated(event) => settings::root_generated(self, event),
-            Kind::CertificateIssued(event) => nodes::certified(self, event, touched),
+            Kind::CertificateIssued(event) => nodes::certified(self, event, at, touched),
             Kind::NodeJoined(event) => nodes::joined(self, event, at, touched),
             Kind::NodeRegistered(event) => nodes::registered(self, event, at, touched),
             Kind::NodeDescribed(event) => nodes::described(self, event, touched),
@@ -251,6 +253,11 @@ impl Cluster {
     /// Tasks that the scheduler has to place or confirm, by service and spec version.
     pub fn unplaced(&self) -> impl Iterator<Item = (ServiceId, u64, TaskId)> {
         self.unplaced.iter().copied()
+    }
+
+    /// How many workers have joined and never registered.
+    pub fn newcomers(&self) -> usize {
+        self.newcomers.len()
     }
 
     /// Whether any service listens on ports of its nodes. Saves looking for them on every node where none does.

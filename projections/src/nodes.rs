@@ -28,6 +28,8 @@ pub struct Node {
     pub role: Role,
     /// When its certificate expires; `None` before it has one.
     pub certificate_not_after: Option<Timestamp>,
+    /// Index of the frame that holds its certificate; 0 before it has one.
+    pub certificate_index: u64,
     /// What it called itself when it joined.
     pub joined_as: String,
     /// What it says of itself; `None` before it registered for the first time.
@@ -56,6 +58,11 @@ pub enum Liveness {
 }
 
 impl Node {
+    /// Whether it joined as a worker and has never registered: nobody may hold its certificate.
+    pub fn is_newcomer(&self) -> bool {
+        self.description.is_none() && self.spec.role() == Role::Worker
+    }
+
     /// The name that people know it by.
     pub fn hostname(&self) -> &str {
         self.description.as_ref().map_or(&self.joined_as, |description| &description.hostname)
@@ -120,6 +127,7 @@ pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Sta
         updated_at: at.time,
         role: event.spec.role(),
         certificate_not_after: None,
+        certificate_index: 0,
         joined_as: event.hostname.clone(),
         description: None,
         liveness: Liveness::Unknown,
@@ -127,6 +135,9 @@ pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Sta
         addr: event.addr.clone(),
         session: None,
     };
+    if node.is_newcomer() {
+        cluster.newcomers.insert(event.node);
+    }
     cluster.nodes.insert(event.node, node);
     touched.nodes.insert(event.node);
 }
@@ -142,6 +153,7 @@ pub(crate) fn registered(cluster: &mut Cluster, event: &events::NodeRegistered, 
 
 pub(crate) fn described(cluster: &mut Cluster, event: &events::NodeDescribed, touched: &mut Touched) {
     change(cluster, event.node, touched, |node| node.description = Some(Arc::new(event.description.clone())));
+    cluster.newcomers.remove(&event.node);
 }
 
 pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::NodeSpecUpdated, at: &Stamp, touched: &mut Touched) {
@@ -152,10 +164,11 @@ pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::NodeSpecUpdate
     });
 }
 
-pub(crate) fn certified(cluster: &mut Cluster, event: &events::CertificateIssued, touched: &mut Touched) {
+pub(crate) fn certified(cluster: &mut Cluster, event: &events::CertificateIssued, at: &Stamp, touched: &mut Touched) {
     change(cluster, event.node, touched, |node| {
         node.role = event.role();
         node.certificate_not_after = Some(event.not_after);
+        node.certificate_index = at.index;
     });
 }
 
@@ -194,7 +207,12 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
     for service in services {
         cluster.failures.remove((service, event.node));
     }
-    cluster.banned.insert(event.node, node.certificate_not_after.unwrap_or_default());
+    cluster.newcomers.remove(&event.node);
+    // Who is no member can do no more than who is banned; and bans of all that a leaked token let in would be kept for as long
+    // as their certificates last.
+    if !event.forgotten {
+        cluster.banned.insert(event.node, node.certificate_not_after.unwrap_or_default());
+    }
     touched.nodes.insert(event.node);
 }
 

@@ -134,6 +134,7 @@ impl Cluster {
     pub(crate) fn derive_indices(&mut self) {
         let names = self.services.values().map(|service| (services::name_key(service.spec.name()), service.id));
         self.service_names = names.collect();
+        self.newcomers = self.nodes.values().filter(|node| node.is_newcomer()).map(|node| node.id).collect();
         let all: Vec<Arc<Task>> = self.tasks.iter().filter_map(|(id, _)| self.tasks.share(id)).collect();
         for task in all {
             self.tasks_by_instance.insert((task.service, task.instance(), task.id));

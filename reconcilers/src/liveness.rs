@@ -1,14 +1,16 @@
-//! Which nodes are lost, and when the tasks of a lost node are given up.
+//! Which nodes are lost, when the tasks of a lost node are given up, and when a node that never came is forgotten.
 
 use std::time::Duration;
 
-use events::{Kind, NodeDeclaredDown, TaskOrphaned, Timestamp};
+use events::{Kind, NodeDeclaredDown, NodeRemoved, TaskOrphaned, Timestamp};
 use projections::{Cluster, Liveness, Node};
 
 use crate::{Correction, Ctx, Scope, Sign, Subject};
 
 /// How long a task of a lost node may still come back; SwarmKit's orphan period.
 pub const ORPHAN_PERIOD: Duration = Duration::from_secs(24 * 3600);
+/// How long a node that joined may take to register. Its agent does so as soon as it has its certificate.
+pub const NEWCOMER_PERIOD: Duration = Duration::from_secs(3600);
 /// Grace periods that a node gets after a change of leader: it has to notice first.
 const UNKNOWN_GRACE: u32 = 2;
 
@@ -18,7 +20,11 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             return;
         }
         if node.liveness == Liveness::Down {
-            give_up_tasks(cluster, node, ctx.now, out);
+            if node.is_newcomer() {
+                forget(cluster, node, ctx.now, out);
+            } else {
+                give_up_tasks(cluster, node, ctx.now, out);
+            }
             continue;
         }
         let sign = last_sign(cluster, node, ctx);
@@ -47,6 +53,16 @@ pub fn first_sign(cluster: &Cluster, node: &Node) -> Sign {
     let timeout = cluster.spec().heartbeat_timeout();
     let patience = if node.liveness == Liveness::Unknown { timeout * UNKNOWN_GRACE } else { timeout };
     Sign { at: node.liveness_since, patience }
+}
+
+/// Removes a node that joined and never registered, so that a join token alone fills no cluster.
+fn forget(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Correction) {
+    let deadline = node.created_at + NEWCOMER_PERIOD;
+    if now < deadline {
+        out.wake(deadline, Subject::Node(node.id));
+    } else if cluster.tasks_of_node(node.id).next().is_none() {
+        out.push(Kind::NodeRemoved(NodeRemoved { node: node.id, forced: false, forgotten: true }));
+    }
 }
 
 fn give_up_tasks(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Correction) {

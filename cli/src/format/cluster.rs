@@ -22,6 +22,7 @@ pub fn block(cluster: &ClusterView, now: Timestamp) -> String {
     block.section("Dispatcher", |block| {
         block.field("Heartbeat period", duration::show(spec.heartbeat_period()));
         block.field("Node down after", duration::show(spec.heartbeat_timeout()));
+        block.field("Maximum nodes", spec.node_limit());
     });
     block.section("Certificates", |block| {
         block.field("Validity", duration::show(spec.cert_expiry())).field("Root digest", &cluster.root_ca_digest);
@@ -51,6 +52,7 @@ Orchestration
 Dispatcher
   Heartbeat period : 5s
   Node down after  : 15s
+  Maximum nodes    : 100000
 Certificates
   Validity         : 2160h0m0s
   Root digest      : abc

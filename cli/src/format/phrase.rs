@@ -27,7 +27,14 @@ pub fn phrase(kind: &Kind, names: Names) -> String {
         Kind::NodeBecameReady(e) => name(&e.node),
         Kind::NodeDeclaredDown(e) => format!("{}: last heard of at {}", name(&e.node), e.last_heard),
         Kind::NodeDisconnected(e) => name(&e.node),
-        Kind::NodeRemoved(e) => format!("{}{}", name(&e.node), if e.forced { ": by force" } else { "" }),
+        Kind::NodeRemoved(e) => {
+            let how = match (e.forced, e.forgotten) {
+                (_, true) => ": it never registered",
+                (true, false) => ": by force",
+                (false, false) => "",
+            };
+            format!("{}{how}", name(&e.node))
+        }
         Kind::ServiceCreated(e) => format!("{}: {}", name(&e.service), summary(&e.spec)),
         Kind::ServiceSpecUpdated(e) => {
             format!("{}: {}, {}", name(&e.service), e.change().name().replace('_', " "), summary(&e.spec))

@@ -97,9 +97,10 @@ async fn verbs_about_tasks_and_the_cluster() {
         heartbeat_grace: Some(5),
         node_cert_expiry_ns: Some(3_600_000_000_000),
         log_driver: Some(events::Driver { name: "none".to_owned(), ..Default::default() }),
+        nodes_max: Some(7),
     };
-    let line =
-        "cluster update --taskhistory -1 --heartbeatperiod 1s --heartbeatgrace 5 --certexpiry 1h --log-driver none";
+    let line = "cluster update --taskhistory -1 --heartbeatperiod 1s --heartbeatgrace 5 --certexpiry 1h --log-driver none \
+                --max-nodes 7";
     assert_eq!(asked(line).await, Command::UpdateCluster(UpdateCluster { spec, version: Some(2) }));
 }
 

@@ -141,7 +141,7 @@ fn a_node_that_is_ready_is_removed_only_by_force() {
     assert_eq!(refused.kind, RejectionKind::Conflict);
     assert!(refused.hint.contains("--force"), "{}", refused.hint);
     let decision = story.accept(&operator(), remove(worker(), true));
-    assert_eq!(decision.events, [Kind::NodeRemoved(NodeRemoved { node: worker(), forced: true })]);
+    assert_eq!(decision.events, [Kind::NodeRemoved(NodeRemoved { node: worker(), forced: true, forgotten: false })]);
     assert!(story.state.banned.contains(worker()));
     assert_eq!(story.refuse(&operator(), remove(worker(), true)).kind, RejectionKind::NotFound);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use events::ClusterSpec;
-use events::spec::limits::HEARTBEAT_GRACES;
+use events::spec::limits::{HEARTBEAT_GRACES, NODES_MAX};
 
 use super::{Fault, Verdict, duration};
 
@@ -32,6 +32,12 @@ pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
         let sentence = format!("{grace} missed heartbeats are not a grace period");
         return Err(Fault::invalid(sentence, "forgive 1 to 1000 missed heartbeats"));
     }
+    if let Some(count) = spec.nodes_max
+        && !NODES_MAX.contains(&count)
+    {
+        let sentence = format!("a cluster cannot be limited to {count} nodes");
+        return Err(Fault::invalid(sentence, "give a limit from 1 to 1000000"));
+    }
     Ok(())
 }
 
@@ -48,5 +54,7 @@ mod tests {
         assert!(period(100_000_000) && !period(99_999_999) && !period(0) && !period(u64::MAX));
         let grace = |count| cluster(&ClusterSpec { heartbeat_grace: Some(count), ..Default::default() }).is_ok();
         assert!(grace(1) && grace(1_000) && !grace(0) && !grace(u32::MAX));
+        let nodes = |count| cluster(&ClusterSpec { nodes_max: Some(count), ..Default::default() }).is_ok();
+        assert!(nodes(1) && nodes(1_000_000) && !nodes(0) && !nodes(u32::MAX));
     }
 }

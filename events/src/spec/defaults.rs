@@ -26,6 +26,8 @@ pub const HEARTBEAT_PERIOD: Duration = Duration::from_secs(5);
 pub const HEARTBEAT_GRACE: u32 = 3;
 /// Life of a node's certificate.
 pub const NODE_CERT_EXPIRY: Duration = Duration::from_secs(2160 * 3600);
+/// Nodes that may be members.
+pub const NODES_MAX: u32 = 100_000;
 /// Name of the one cluster object.
 pub const CLUSTER_NAME: &str = "default";
 
@@ -198,6 +200,11 @@ impl ClusterSpec {
     /// Silence after which a node is down.
     pub fn heartbeat_timeout(&self) -> Duration {
         self.heartbeat_period() * self.heartbeat_grace.unwrap_or(HEARTBEAT_GRACE)
+    }
+
+    /// Nodes that may be members.
+    pub fn node_limit(&self) -> usize {
+        self.nodes_max.unwrap_or(NODES_MAX) as usize
     }
 
     /// Life of a node's certificate.

@@ -54,7 +54,7 @@ fn node_samples() -> Vec<Kind> {
         Kind::NodeBecameReady(NodeBecameReady { node }),
         Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: time(15) }),
         Kind::NodeDisconnected(NodeDisconnected { node, session }),
-        Kind::NodeRemoved(NodeRemoved { node, forced: true }),
+        Kind::NodeRemoved(NodeRemoved { node, forced: true, forgotten: false }),
     ]
 }
 

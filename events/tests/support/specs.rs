@@ -13,6 +13,7 @@ pub fn cluster_spec() -> ClusterSpec {
         task_history_limit: Some(-1),
         heartbeat_period_ns: Some(2_000_000_000),
         heartbeat_grace: Some(4),
+        nodes_max: Some(500),
         node_cert_expiry_ns: Some(3_600_000_000_000),
         log_driver: Some(driver("json-file")),
     }

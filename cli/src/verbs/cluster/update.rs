@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use events::spec::limits::HEARTBEAT_GRACES;
+use events::spec::limits::{HEARTBEAT_GRACES, NODES_MAX};
 use events::{ClusterSpec, Named, Role};
 use serde::Serialize;
 use wire::v1::command_request::Command;
@@ -41,6 +41,10 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", value_parser = number::within(HEARTBEAT_GRACES))]
     heartbeatgrace: Option<u32>,
 
+    /// Most nodes that may be members (100000 unless changed)
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(NODES_MAX))]
+    max_nodes: Option<u32>,
+
     /// Replace the join token of this role
     #[arg(long, value_name = "ROLE")]
     rotate_join_token: Option<TokenRole>,
@@ -72,6 +76,7 @@ impl Args {
         spec.node_cert_expiry_ns = self.certexpiry.map(ns).or(spec.node_cert_expiry_ns);
         spec.heartbeat_period_ns = self.heartbeatperiod.map(ns).or(spec.heartbeat_period_ns);
         spec.heartbeat_grace = self.heartbeatgrace.or(spec.heartbeat_grace);
+        spec.nodes_max = self.max_nodes.or(spec.nodes_max);
         self.log.apply(&mut spec.log_driver)?;
         Ok(spec)
     }

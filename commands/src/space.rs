@@ -1,0 +1,156 @@
+//! What may still be asked when the manager's disk is nearly full: whatever leads to less, and nothing that adds.
+
+use projections::Cluster;
+
+use crate::{Command, Rejection, RejectionKind};
+
+/// Free bytes below which an operator is warned, whatever the size of the disk.
+pub const WARN_BELOW_BYTES: u64 = 512 * MIB;
+/// Part of the disk below which an operator is warned, in percent.
+pub const WARN_BELOW_PERCENT: u64 = 5;
+/// Free bytes below which nothing is added. The log needs some 50 MiB for its journals and a compaction, without which
+/// nothing could be removed either.
+pub const REFUSE_BELOW_BYTES: u64 = 64 * MIB;
+
+const MIB: u64 = 1024 * 1024;
+
+/// A reading of the disk that the log is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// Bytes of the whole disk.
+    pub total_bytes: u64,
+}
+
+/// How a reading is to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// There is enough.
+    Ample,
+    /// An operator should make room.
+    Low,
+    /// Nothing is added any more.
+    Full,
+}
+
+impl Space {
+    /// How this reading is to be taken.
+    pub fn level(self) -> Level {
+        let percent = u128::from(self.free_bytes) * 100;
+        if self.free_bytes < REFUSE_BELOW_BYTES {
+            Level::Full
+        } else if self.free_bytes < WARN_BELOW_BYTES
+            || percent < u128::from(self.total_bytes) * u128::from(WARN_BELOW_PERCENT)
+        {
+            Level::Low
+        } else {
+            Level::Ample
+        }
+    }
+
+    /// Refuses a command for which there is no room.
+    ///
+    /// # Errors
+    /// Exhausted, if the disk is full and the command adds something.
+    pub fn admit(self, state: &Cluster, command: &Command) -> Result<(), Rejection> {
+        match self.level() {
+            Level::Full if adds(state, command) => {
+                let (free, least) = (self.free_bytes / MIB, REFUSE_BELOW_BYTES / MIB);
+                let sentence =
+                    format!("the manager's disk has {free} MiB free, and below {least} MiB nothing can be added");
+                let hint = "make room on the disk of the manager's state directory, or remove services";
+                Err(Rejection::new(RejectionKind::Exhausted, "disk", sentence, hint))
+            }
+            Level::Ample | Level::Low | Level::Full => Ok(()),
+        }
+    }
+}
+
+/// Whether a command makes the cluster want, hold or run more.
+fn adds(state: &Cluster, command: &Command) -> bool {
+    match command {
+        Command::InitialiseCluster(_)
+        | Command::JoinNode { .. }
+        | Command::CreateService { .. }
+        | Command::UpdateService { .. } => true,
+        Command::ScaleService { service, replicas } => {
+            let present = state.services.get(*service).and_then(|service| service.spec.replicas());
+            present.is_none_or(|present| *replicas > present)
+        }
+        // What settings and nodes should be takes little, and may be what makes room: a drain, a shorter history.
+        Command::UpdateCluster { .. }
+        | Command::RotateJoinToken { .. }
+        | Command::UpdateNode { .. }
+        | Command::RemoveNode { .. }
+        | Command::RemoveService { .. }
+        | Command::RemoveTask { .. }
+        // Without these, what is removed would never end.
+        | Command::AssumeLeadership { .. }
+        | Command::RecordStateHash { .. }
+        | Command::CertifyNode { .. }
+        | Command::RegisterNode { .. }
+        | Command::HearNode { .. }
+        | Command::DisconnectNode { .. }
+        | Command::ReportTasks { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::NodeSpec;
+
+    use super::*;
+    use crate::testing::{Story, replicated, web, worker};
+
+    const GIB: u64 = 1024 * MIB;
+
+    #[test]
+    fn a_disk_is_ample_low_or_full() {
+        let cases = [
+            (100 * GIB, 1_000 * GIB, Level::Ample),
+            (50 * GIB, 1_000 * GIB, Level::Ample),
+            (50 * GIB - 1, 1_000 * GIB, Level::Low),
+            (512 * MIB, GIB, Level::Ample),
+            (512 * MIB - 1, GIB, Level::Low),
+            (64 * MIB, GIB, Level::Low),
+            (64 * MIB - 1, GIB, Level::Full),
+            (0, 0, Level::Full),
+            (u64::MAX, u64::MAX, Level::Ample),
+        ];
+        for (free_bytes, total_bytes, level) in cases {
+            assert_eq!(Space { free_bytes, total_bytes }.level(), level, "{free_bytes} of {total_bytes}");
+        }
+    }
+
+    #[test]
+    fn what_leads_to_less_goes_on_when_the_disk_is_full() {
+        let mut story = Story::with_worker();
+        let service = story.service(&replicated("web", 3));
+        let scale = |replicas| Command::ScaleService { service, replicas };
+        let create = Command::CreateService { spec: Box::new(web()), registry_auth: None };
+        let drain = Command::UpdateNode { node: worker(), spec: NodeSpec::default(), version: None };
+        let cases = [
+            (create, false),
+            (scale(4), false),
+            (scale(3), true),
+            (scale(0), true),
+            (drain, true),
+            (Command::RemoveService { service }, true),
+        ];
+        let full = Space { free_bytes: 63 * MIB, total_bytes: GIB };
+        for (command, admitted) in cases {
+            let judged = full.admit(&story.state, &command);
+            assert_eq!(judged.is_ok(), admitted, "{}", command.name());
+            if let Err(refused) = judged {
+                assert_eq!(refused.kind, RejectionKind::Exhausted);
+                assert_eq!(
+                    refused.sentence,
+                    "the manager's disk has 63 MiB free, and below 64 MiB nothing can be added"
+                );
+            }
+            let low = Space { free_bytes: 64 * MIB, total_bytes: GIB };
+            assert_eq!(low.admit(&story.state, &command), Ok(()), "{}", command.name());
+        }
+    }
+}
