@@ -20,6 +20,7 @@ pub mod security;
 
 pub mod address;
 pub mod config;
+pub mod descriptors;
 pub mod dev;
 pub mod failure;
 pub mod membership;

@@ -20,12 +20,12 @@ use crate::config::{ExecutorKind, RunArgs};
 use crate::core::{self, Core};
 use crate::failure::{Failure, code};
 use crate::membership::{self, MemberConnect, Patience};
-use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken};
+use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken, Limits};
 use crate::serve::{self, SocketFile};
 use crate::standing::Standing;
 use crate::start_settings::StartSettings;
 use crate::state_dir::{self, MANAGER_ADDR, StateDir};
-use crate::{address, clock, dev};
+use crate::{address, clock, descriptors, dev};
 
 /// How long connections may take to end once the node is told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
@@ -208,9 +208,10 @@ impl Node {
         let own = local_addr(bound).to_string();
         let mut tasks = JoinSet::new();
         let broke_off = |error| Failure::new(error, "see the log above");
-        let served = serve::remote(remote, Arc::clone(&credentials), context.clone(), self.shutdown.clone());
+        let limits = connection_limits();
+        let served = serve::remote(remote, Arc::clone(&credentials), context.clone(), limits, self.shutdown.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
-        let served = serve::control(control, socket, context, self.shutdown.clone());
+        let served = serve::control(control, socket, context, limits, self.shutdown.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
         self.keep_renewed(&credentials, own.clone());
         tokio::spawn(core.handle.clone().listen());
@@ -250,6 +251,19 @@ impl Node {
         let connector = Arc::new(MemberConnect(credentials));
         Agent { config, executor: Arc::clone(&self.executor), connector, clock: Arc::new(clock::now) }
     }
+}
+
+/// How many connections the limit on open files allows. Few nodes fit under a low one.
+fn connection_limits() -> Limits {
+    let descriptors = descriptors::raise();
+    let limits = Limits::of_descriptors(descriptors);
+    let nodes = limits.members_max();
+    if descriptors < descriptors::FEW {
+        tracing::warn!(descriptors, nodes, "few files can be open at a time (`ulimit -Hn`), so that few nodes can connect");
+    } else {
+        tracing::debug!(descriptors, nodes, "connections of nodes are bounded");
+    }
+    limits
 }
 
 /// The agent's files cannot be used.

@@ -16,10 +16,17 @@ use wire::v1::dispatcher_server::DispatcherServer;
 
 use crate::api::{CertificateApi, Context, ControlApi, DispatchApi};
 use crate::failure::Failure;
-use crate::security::{self, Credentials};
+use crate::security::{self, Credentials, Limits, OneCallLayer};
 
-/// Largest message that a caller may send: a report of many tasks, or a service with all that its spec may hold.
+/// Largest message that an operator may send: a service with all that its spec may hold.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Largest message that a node may send: a report of as many tasks as one frame takes (512 KiB), with room to spare.
+const NODE_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Calls in progress on one connection of a node: a session, heartbeats, reports, a renewal. With the largest message, this
+/// bounds what one connection makes a manager hold.
+const CALLS_MAX: u32 = 16;
 
 /// Largest request for a certificate. Anybody may send one, so it is small: a token, a request in PEM, a name.
 const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
@@ -98,14 +105,16 @@ pub async fn remote(
     listener: TcpListener,
     credentials: Arc<Credentials>,
     context: Context,
+    limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let dispatcher =
-        DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(NODE_MESSAGE_BYTES_MAX);
     let certificates =
         CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
-    let incoming = security::incoming(listener, credentials);
-    let server = watchful(LIVELINESS).add_service(dispatcher).add_service(certificates);
+    let incoming = security::incoming(listener, credentials, limits);
+    let mut server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
+    let server = server.add_service(dispatcher).add_service(certificates);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
 }
 
@@ -117,10 +126,11 @@ pub async fn control(
     listener: UnixListener,
     file: SocketFile,
     context: Context,
+    limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let control = ControlServer::new(ControlApi::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let incoming = security::incoming_local(listener);
+    let incoming = security::incoming_local(listener, limits);
     let server = Server::builder().add_service(control);
     let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
     drop(file);
@@ -165,7 +175,7 @@ mod tests {
         };
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let uri = format!("http://{}", tcp.local_addr().expect("an address")).parse().expect("an address");
-        let connections = Box::pin(security::incoming(tcp, of(1, Role::Manager)));
+        let connections = Box::pin(security::incoming(tcp, of(1, Role::Manager), Limits::of_descriptors(1_024)));
         let server = watchful(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
         tokio::spawn(server.serve_with_incoming(connections));
         let connected = Connector::member(of(2, Role::Worker)).call(uri).await.expect("a connection");

@@ -14,7 +14,7 @@ use wire::v1::{CertificateReply, RootReply};
 use super::*;
 use crate::api::{CertificateApi, Context};
 use crate::core::{self, Core};
-use crate::security::{Authority, Subject, incoming};
+use crate::security::{Authority, Limits, Subject, incoming};
 use crate::state_dir::StateDir;
 
 const QUICK: Patience = Patience { attempts: 3, pause: Duration::from_millis(1) };
@@ -70,7 +70,7 @@ impl Manager {
             stopping: CancellationToken::new(),
         };
         let service = Losing { service: CertificateApi::new(context), joins: AtomicU32::new(joins) };
-        let connections = Box::pin(incoming(tcp, Arc::new(Credentials::new(identity).expect("credentials"))));
+        let connections = Box::pin(incoming(tcp, Arc::new(Credentials::new(identity).expect("credentials")), Limits::of_descriptors(1_024)));
         tokio::spawn(Server::builder().add_service(CertificatesServer::new(service)).serve_with_incoming(connections));
         Self { core, addr, _state_dir: dir }
     }
@@ -243,7 +243,7 @@ async fn a_manager_that_never_answers_a_renewal_is_given_up() {
         let identity = Identity::new(authority.root().clone(), &issued.cert_pem, &request.key, now);
         Arc::new(Credentials::new(identity.expect("an identity")).expect("credentials"))
     };
-    let (connections, asked) = (Box::pin(incoming(tcp, credentials(1, Role::Manager))), Arc::default());
+    let (connections, asked) = (Box::pin(incoming(tcp, credentials(1, Role::Manager), Limits::of_descriptors(1_024))), Arc::default());
     tokio::spawn(
         Server::builder()
             .add_service(CertificatesServer::new(Silent(Arc::clone(&asked))))

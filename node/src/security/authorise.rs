@@ -6,6 +6,7 @@ use events::{ClusterId, Named, NodeId, Role};
 use tonic::{Request, Status};
 use wire::v1::RefusalKind;
 
+use super::caller::Caller;
 use super::peer::Peer;
 use super::subject::Subject;
 
@@ -97,7 +98,7 @@ impl<R: Fn(NodeId) -> bool> Gate<R> {
     ///
     /// Where anyone may call, a removed node counts as a caller without certificate: it can join again as a new node.
     pub fn require<T>(&self, request: &Request<T>, allowed: Allowed) -> Result<Peer, Refusal> {
-        let peer = request.extensions().get::<Peer>().ok_or(Refusal::Unknown)?;
+        let Caller { peer, .. } = request.extensions().get::<Caller>().ok_or(Refusal::Unknown)?;
         match (peer, allowed) {
             (Peer::Operator { .. }, _) | (Peer::Anonymous { .. }, Allowed::Anyone) => Ok(peer.clone()),
             (Peer::Anonymous { .. }, Allowed::Managers | Allowed::Nodes) => Err(Refusal::Anonymous { allowed }),
@@ -145,7 +146,7 @@ mod tests {
         let gate = Gate::new(ClusterId::from_bits(7), |node| node == NodeId::from_bits(REMOVED));
         let mut request = Request::new(());
         if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(Caller::free(peer));
         }
         gate.require(&request, allowed)
     }

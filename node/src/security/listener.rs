@@ -9,27 +9,37 @@ use std::task::{Context, Poll};
 
 use events::Duration;
 use futures_util::stream::{self, Stream};
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::Sleep;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
+use super::admission::{Class, Limits, Source};
+use super::caller::Caller;
+use super::lease::{Lease, Places};
 use super::subject::Subject;
 use super::{Credentials, Peer};
 
-/// What unfinished handshakes may cost.
+/// How long the other end of a connection may take to show who it is.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// Handshakes in progress at a time. More connections wait in the system's queue: a flood costs bounded memory.
-    handshakes_max: usize,
-    /// How long a handshake and the greeting after it may take; whoever says nothing does not keep a place for longer.
-    timeout: Duration,
+struct Deadlines {
+    /// Until its first message of TLS has come: every client sends it at once.
+    hello: Duration,
+    /// Until the handshake is done and HTTP/2 is spoken.
+    handshake: Duration,
+    /// For the one call of a connection without a certificate.
+    anonymous: Duration,
 }
 
-const LIMITS: Limits = Limits { handshakes_max: 256, timeout: Duration::from_secs(10) };
+const DEADLINES: Deadlines =
+    Deadlines { hello: Duration::from_secs(3), handshake: Duration::from_secs(10), anonymous: Duration::from_secs(30) };
 
 /// The pause after an accept that failed for want of something (file descriptors, memory), which would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -37,39 +47,77 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What every client of HTTP/2 says first (RFC 9113, 3.4). From then on the server asks for signs of life by itself.
 const GREETING: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A connection whose other end is known.
+/// A connection whose other end is known. It ends, as if the other end had closed it, when its place is needed or its time
+/// is over.
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
-    peer: Peer,
+    caller: Caller,
     /// What was read of the stream already, and is read again by whoever serves it.
     read_ahead: &'static [u8],
+    place: Place,
 }
 
-/// The TLS connections that come in, each with the credentials shown at that moment. Never ends and never fails: a
-/// handshake that does not work out is logged and forgotten.
+/// What a connection holds while it lives.
+#[derive(Debug)]
+enum Place {
+    /// Of a node, or of whoever has no certificate.
+    Leased { ended: Pin<Box<WaitForCancellationFutureOwned>>, deadline: Option<Pin<Box<Sleep>>>, _lease: Lease },
+    /// Of an operator.
+    Permitted { _permit: OwnedSemaphorePermit },
+}
+
+impl Place {
+    fn leased(lease: Lease, deadline: Option<Duration>) -> Self {
+        let deadline = deadline.map(|after| Box::pin(tokio::time::sleep(after)));
+        Self::Leased { ended: Box::pin(lease.ended()), deadline, _lease: lease }
+    }
+
+    /// Whether the connection has to end; if not, whoever asked is woken when it has to.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Leased { ended, deadline, .. } => {
+                ended.as_mut().poll(cx).is_ready()
+                    || deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+            }
+            Self::Permitted { .. } => false,
+        }
+    }
+}
+
+/// The TLS connections that come in, each with the credentials shown at that moment, at most as many as the limits say.
+/// Never ends and never fails: a handshake that does not work out is logged and forgotten.
 pub fn incoming(
     tcp: TcpListener,
     credentials: Arc<Credentials>,
+    limits: Limits,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> + Send {
-    let listener = TlsListener { tcp, credentials, limits: LIMITS, handshakes: JoinSet::new() };
+    let listener = TlsListener::new(tcp, credentials, limits, DEADLINES);
     stream::unfold(listener, |mut listener| async move { Some((Ok(listener.next().await), listener)) })
 }
 
-/// The connections to a unix socket. Whoever the socket's mode lets in is a local operator.
-pub fn incoming_local(unix: UnixListener) -> impl Stream<Item = io::Result<Connection<UnixStream>>> + Send {
-    stream::unfold(unix, |unix| async move {
+/// The connections to a unix socket, at most as many as the limits say; more wait in the system's queue. Whoever the
+/// socket's mode lets in is a local operator.
+pub fn incoming_local(
+    unix: UnixListener,
+    limits: Limits,
+) -> impl Stream<Item = io::Result<Connection<UnixStream>>> + Send {
+    let places = Arc::new(Semaphore::new(limits.operators));
+    stream::unfold((unix, places), |(unix, places)| async move {
         loop {
-            match unix
-                .accept()
-                .await
-                .and_then(|(stream, _)| Ok(Connection { peer: Peer::operator(&stream)?, stream, read_ahead: &[] }))
-            {
-                Ok(connection) => return Some((Ok(connection), unix)),
+            // Nobody closes the semaphore.
+            let permit = Arc::clone(&places).acquire_owned().await.ok()?;
+            match unix.accept().await.and_then(|(stream, _)| operator(stream, permit)) {
+                Ok(connection) => return Some((Ok(connection), (unix, places))),
                 Err(error) => accept_failed(&error).await,
             }
         }
     })
+}
+
+fn operator(stream: UnixStream, permit: OwnedSemaphorePermit) -> io::Result<Connection<UnixStream>> {
+    let caller = Caller::free(Peer::operator(&stream)?);
+    Ok(Connection { caller, stream, read_ahead: &[], place: Place::Permitted { _permit: permit } })
 }
 
 type Handshake = Result<Connection<TlsStream<TcpStream>>, (SocketAddr, io::Error)>;
@@ -77,12 +125,17 @@ type Handshake = Result<Connection<TlsStream<TcpStream>>, (SocketAddr, io::Error
 struct TlsListener {
     tcp: TcpListener,
     credentials: Arc<Credentials>,
-    limits: Limits,
-    /// Ends with the listener.
+    places: Places,
+    deadlines: Deadlines,
+    /// As many as have a place; ends with the listener.
     handshakes: JoinSet<Handshake>,
 }
 
 impl TlsListener {
+    fn new(tcp: TcpListener, credentials: Arc<Credentials>, limits: Limits, deadlines: Deadlines) -> Self {
+        Self { tcp, credentials, places: Places::new(limits), deadlines, handshakes: JoinSet::new() }
+    }
+
     async fn next(&mut self) -> Connection<TlsStream<TcpStream>> {
         loop {
             tokio::select! {
@@ -91,8 +144,13 @@ impl TlsListener {
                         return connection;
                     }
                 }
-                arrived = self.tcp.accept(), if self.handshakes.len() < self.limits.handshakes_max => match arrived {
-                    Ok((stream, address)) => self.begin(stream, address),
+                arrived = self.tcp.accept() => match arrived {
+                    Ok((stream, address)) => {
+                        self.begin(stream, address);
+                        // Whoever came before goes on first: so a crowd of honest callers is accepted no faster than its
+                        // handshakes are done, and none of them loses its place to the next.
+                        tokio::task::yield_now().await;
+                    }
                     Err(error) => accept_failed(&error).await,
                 },
             }
@@ -100,12 +158,9 @@ impl TlsListener {
     }
 
     fn begin(&mut self, stream: TcpStream, address: SocketAddr) {
-        let (acceptor, timeout) = (TlsAcceptor::from(self.credentials.server()), self.limits.timeout);
-        self.handshakes.spawn(async move {
-            let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"));
-            let finished = tokio::time::timeout(timeout, handshake(acceptor, stream, address)).await;
-            finished.unwrap_or_else(late).map_err(|error| (address, error))
-        });
+        let Some(lease) = self.places.enter(Class::Unproven(Source::of(address.ip())), address) else { return };
+        let handshake = Shake { credentials: Arc::clone(&self.credentials), deadlines: self.deadlines, address };
+        self.handshakes.spawn(async move { handshake.run(stream, lease).await.map_err(|error| (address, error)) });
     }
 }
 
@@ -123,24 +178,55 @@ fn accepted(finished: Result<Handshake, JoinError>) -> Option<Connection<TlsStre
     }
 }
 
-async fn handshake(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
+/// One handshake.
+struct Shake {
+    credentials: Arc<Credentials>,
+    deadlines: Deadlines,
     address: SocketAddr,
-) -> io::Result<Connection<TlsStream<TcpStream>>> {
-    stream.set_nodelay(true)?;
-    let mut stream = acceptor.accept(stream).await?;
-    // Whoever has nothing to ask gets no connection, which would have no end of its own.
-    let mut greeting = [0; GREETING.len()];
-    stream.read_exact(&mut greeting).await?;
-    if greeting != *GREETING {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak HTTP/2"));
+}
+
+impl Shake {
+    /// The connection, once its other end has shown who it is and speaks HTTP/2.
+    async fn run(self, stream: TcpStream, lease: Lease) -> io::Result<Connection<TlsStream<TcpStream>>> {
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
+        let (stream, peer) = tokio::select! {
+            shaken = tokio::time::timeout(self.deadlines.handshake, self.shake(stream)) => shaken.map_err(late)??,
+            () = lease.ended() => return Err(io::Error::other("its place was needed for another connection")),
+        };
+        let (class, deadline) = match &peer {
+            Peer::Node { subject, .. } => (Class::Member(subject.node), None),
+            Peer::Anonymous { .. } | Peer::Operator { .. } => {
+                (Class::Anonymous(Source::of(self.address.ip())), Some(self.deadlines.anonymous))
+            }
+        };
+        let lease = lease.promote(class, self.address);
+        let lease = lease.ok_or_else(|| io::Error::other("as many connections as there may be are open"))?;
+        let caller = match class {
+            Class::Member(_) => Caller::free(peer),
+            Class::Anonymous(_) | Class::Unproven(_) => Caller::once(peer, lease.end()),
+        };
+        Ok(Connection { stream, caller, read_ahead: GREETING, place: Place::leased(lease, deadline) })
     }
-    let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-        Some(certificate) => Peer::Node { subject: Subject::of(certificate).map_err(io::Error::other)?, address },
-        None => Peer::Anonymous { address },
-    };
-    Ok(Connection { stream, peer, read_ahead: GREETING })
+
+    async fn shake(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer)> {
+        stream.set_nodelay(true)?;
+        let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the client did not begin its handshake in time");
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let hello = tokio::time::timeout(self.deadlines.hello, hello).await.map_err(silent)??;
+        let mut stream = hello.into_stream(self.credentials.server()).await?;
+        // Whoever has nothing to ask gets no connection, which would have no end of its own.
+        let mut greeting = [0; GREETING.len()];
+        stream.read_exact(&mut greeting).await?;
+        if greeting != *GREETING {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak HTTP/2"));
+        }
+        let address = self.address;
+        let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+            Some(certificate) => Peer::Node { subject: Subject::of(certificate).map_err(io::Error::other)?, address },
+            None => Peer::Anonymous { address },
+        };
+        Ok((stream, peer))
+    }
 }
 
 /// Pauses unless only the one connection was lost.
@@ -154,16 +240,23 @@ async fn accept_failed(error: &io::Error) {
     }
 }
 
-impl<S> Connected for Connection<S> {
-    type ConnectInfo = Peer;
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was ended by the manager")
+}
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+impl<S> Connected for Connection<S> {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Ok(()));
+        }
         if self.read_ahead.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
@@ -176,14 +269,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Err(ended()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Err(ended()));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // One that is over waits for nobody to read a farewell.
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
@@ -192,6 +295,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Err(ended()));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -202,6 +308,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::admission::Bounds;
     use super::super::testing::{identity, subject, wall_clock};
     use super::super::{Authority, Connector};
     use super::*;
@@ -209,16 +316,30 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tower::Service;
 
-    /// A listener with one place, and a way to it for the node whose certificate it shows.
-    async fn listener() -> (TlsListener, SocketAddr, Connector) {
+    type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
+
+    /// A listener with one place for each class, and ways to it: for the node whose certificate it shows, and for somebody
+    /// without one.
+    async fn listener() -> (TlsListener, SocketAddr, Connector, Connector) {
         let authority = Authority::generate(wall_clock()).expect("an authority");
         let shown = identity(&authority, subject(1, Role::Manager), wall_clock());
         let credentials = Arc::new(Credentials::new(shown).expect("credentials"));
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("an address");
-        let limits = Limits { handshakes_max: 1, timeout: Duration::from_millis(500) };
-        let connector = Connector::member(Arc::clone(&credentials));
-        (TlsListener { tcp, credentials, limits, handshakes: JoinSet::new() }, address, connector)
+        let one = Bounds { total: 1, each: 1 };
+        let limits = Limits { unproven: one, anonymous: one, members: one, operators: 1 };
+        let brief = Duration::from_millis(500);
+        let deadlines = Deadlines { hello: brief, handshake: brief * 2, anonymous: Duration::from_secs(30) };
+        let joiner = Connector::joiner(authority.root()).expect("a connector");
+        let member = Connector::member(Arc::clone(&credentials));
+        (TlsListener::new(tcp, credentials, limits, deadlines), address, member, joiner)
+    }
+
+    /// A connection that has begun to speak HTTP/2.
+    async fn speaking(mut connector: Connector, address: SocketAddr) -> ClientStream {
+        let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
+        stream.write_all(GREETING).await.expect("written");
+        stream
     }
 
     fn uri(address: SocketAddr) -> http::Uri {
@@ -227,24 +348,54 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_connection_loses_its_place() {
-        let (mut listener, address, mut connector) = listener().await;
+        let (mut listener, address, member, _) = listener().await;
         let mut silent = TcpStream::connect(address).await.expect("a connection");
-        let speaking = async {
-            let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
-            stream.write_all(GREETING).await.expect("written");
-            stream
-        };
-        let (_speaking, accepted) = tokio::join!(speaking, async {
-            let accepted = listener.next().await;
-            assert_eq!(silent.read(&mut [0; 1]).await.expect("an end"), 0, "the place was needed");
-            accepted
-        });
-        assert!(matches!(accepted.peer, Peer::Node { subject: known, .. } if known == subject(1, Role::Manager)));
+        let (_speaking, accepted) = tokio::join!(speaking(member, address), listener.next());
+        assert_eq!(silent.read(&mut [0; 1]).await.expect("an end"), 0, "the place was needed");
+        assert!(
+            matches!(accepted.caller.peer, Peer::Node { subject: known, .. } if known == subject(1, Role::Manager))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_ends_although_nobody_needs_its_place() {
+        let (mut listener, address, ..) = listener().await;
+        let mut silent = TcpStream::connect(address).await.expect("a connection");
+        let mut byte = [0; 1];
+        tokio::select! {
+            ended = silent.read(&mut byte) => assert_eq!(ended.expect("an end"), 0),
+            _ = listener.next() => panic!("it has said nothing"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_in_use_ends_when_its_place_is_needed() {
+        let (mut listener, address, member, joiner) = listener().await;
+        for connector in [member, joiner] {
+            let (_first, mut replaced) = tokio::join!(speaking(connector.clone(), address), listener.next());
+            let (_second, mut kept) = tokio::join!(speaking(connector, address), listener.next());
+            let mut heard = Vec::new();
+            replaced.read_to_end(&mut heard).await.expect("an end");
+            // What was read before the end is part of what was heard.
+            assert!(heard.is_empty());
+            let refused = replaced.write(b"late").await.expect_err("it is over");
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionAborted);
+            assert_eq!(kept.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_certificate_has_an_end() {
+        let (mut listener, address, _, joiner) = listener().await;
+        listener.deadlines.anonymous = Duration::from_millis(50);
+        let (_silent, mut accepted) = tokio::join!(speaking(joiner, address), listener.next());
+        assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+        assert_eq!(accepted.read(&mut [0; 64]).await.expect("an end"), 0);
     }
 
     #[tokio::test]
     async fn a_connection_that_asks_nothing_is_none() {
-        let (mut listener, address, mut connector) = listener().await;
+        let (mut listener, address, mut connector, _) = listener().await;
         let silent = async {
             let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
             // A beginning is not enough.

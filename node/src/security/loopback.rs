@@ -56,7 +56,7 @@ async fn answer(request: http::Request<Body>) -> Result<http::Response<Body>, st
 async fn serve(credentials: Arc<Credentials>) -> SocketAddr {
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = tcp.local_addr().expect("an address");
-    let connections = Box::pin(incoming(tcp, credentials));
+    let connections = Box::pin(incoming(tcp, credentials, Limits::of_descriptors(1_024)));
     tokio::spawn(Server::builder().serve_with_incoming(tower::service_fn(answer), connections));
     address
 }
@@ -264,7 +264,8 @@ async fn a_refused_connection_says_where() {
 async fn the_unix_socket_knows_its_user() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("socket");
-    let connections = Box::pin(incoming_local(UnixListener::bind(&path).expect("a socket")));
+    let connections =
+        Box::pin(incoming_local(UnixListener::bind(&path).expect("a socket"), Limits::of_descriptors(1_024)));
     tokio::spawn(Server::builder().serve_with_incoming(tower::service_fn(answer), connections));
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();

@@ -8,13 +8,16 @@
 //!
 //! Not here: the RPCs that carry requests and certificates, and the choice of when a node renews.
 
+mod admission;
 mod authorise;
 mod authority;
 mod bootstrap;
+mod caller;
 mod certificate;
 mod connector;
 mod identity;
 mod key;
+mod lease;
 mod listener;
 mod peer;
 mod root;
@@ -28,9 +31,11 @@ mod loopback;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use admission::Limits;
 pub use authorise::{Allowed, Gate, Refusal};
 pub use authority::{Authority, AuthorityError, Issued, NODE_EXPIRY_DEFAULT, NODE_EXPIRY_MIN, RequestedKey};
 pub use bootstrap::{BootstrapError, fetch_root};
+pub use caller::{Caller, OneCallLayer};
 pub use certificate::CertificateError;
 pub use connector::Connector;
 pub use identity::{CertificateRequest, Identity, IdentityError};

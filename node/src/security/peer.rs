@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 
 use super::subject::Subject;
 
-/// The other end of a connection; every request carries the one of its connection in its extensions.
+/// The other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
     /// Somebody without a certificate.

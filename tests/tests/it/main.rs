@@ -11,6 +11,7 @@ mod cluster;
 mod cut_short;
 mod daemon;
 mod damage;
+mod flood;
 mod healing;
 mod history;
 mod journey;

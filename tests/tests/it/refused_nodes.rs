@@ -123,6 +123,9 @@ async fn a_caller_without_a_certificate_gets_the_root_and_nothing_else() {
     assert_eq!(answer.into_inner().cert_pem, root.to_pem());
     let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1) };
     let refusal = told(&DispatcherClient::new(channel).heartbeat(heartbeat).await.expect_err("a refusal"));
+    assert!(refusal.sentence.contains("is for one call"), "{refusal:?}");
+    let channel = dial(&cluster, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
+    let refusal = told(&DispatcherClient::new(channel).heartbeat(heartbeat).await.expect_err("a refusal"));
     assert!(refusal.sentence.contains("has no certificate"), "{refusal:?}");
 }
 

@@ -1,0 +1,36 @@
+//! How many files this process may have open, connections among them.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// A limit below this one leaves room for less than three thousand connections.
+pub const FEW: usize = 4_096;
+/// What an unlimited process is taken to have: as many as Linux gives one by default at most (`fs.nr_open`).
+const UNLIMITED: u64 = 1_048_576;
+
+/// Raises the soft limit to the hard one, and says what it is then. The soft limit is usually 1,024 for the sake of programs
+/// that call select(2), which this one does not.
+pub fn raise() -> usize {
+    let before = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: before.maximum, maximum: before.maximum };
+    let soft = match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => before.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files cannot be raised");
+            before.current
+        }
+    };
+    usize::try_from(soft.unwrap_or(UNLIMITED).min(UNLIMITED)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        let hard = getrlimit(Resource::Nofile).maximum;
+        let raised = raise();
+        assert_eq!(getrlimit(Resource::Nofile).current, hard);
+        assert!(hard.is_none_or(|hard| raised as u64 == hard.min(UNLIMITED)));
+    }
+}

@@ -1,0 +1,121 @@
+//! The place that a connection holds: given by [`Admission`], left when the connection is dropped, and lost when another
+//! needs it more.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use events::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tracing::{debug, warn};
+
+use super::admission::{Admission, Class, ConnectionId, Limits, Verdict};
+
+/// The shortest time between two lines in the log about connections that found no place.
+const WARN_PERIOD: Duration = Duration::from_secs(60);
+
+/// The places of a manager's connections.
+#[derive(Clone)]
+pub(super) struct Places(Arc<Mutex<Table>>);
+
+struct Table {
+    admission: Admission,
+    /// The end of every connection that has a place.
+    ends: BTreeMap<ConnectionId, CancellationToken>,
+    last: ConnectionId,
+    /// Connections that were refused or replaced since the log said so.
+    turned_away: u64,
+    warned_at: Option<Instant>,
+}
+
+impl Places {
+    pub(super) fn new(limits: Limits) -> Self {
+        let admission = Admission::new(limits);
+        let ends = BTreeMap::new();
+        Self(Arc::new(Mutex::new(Table { admission, ends, last: 0, turned_away: 0, warned_at: None })))
+    }
+
+    /// A place for a connection, if there is one for it.
+    pub(super) fn enter(&self, class: Class, address: SocketAddr) -> Option<Lease> {
+        let mut table = self.table();
+        table.last += 1;
+        let id = table.last;
+        match table.admission.enter(id, class) {
+            Verdict::Admit => {}
+            Verdict::Replace(other) => {
+                debug!(%address, ?class, "a connection takes the place of an older one");
+                if let Some(end) = table.ends.remove(&other) {
+                    end.cancel();
+                }
+                table.turned_away(address);
+            }
+            Verdict::Refuse => {
+                debug!(%address, ?class, "there is no place for a connection");
+                table.turned_away(address);
+                return None;
+            }
+        }
+        let end = CancellationToken::new();
+        table.ends.insert(id, end.clone());
+        Some(Lease { places: self.clone(), id, class, end })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // No code panics while it holds the lock, so a poisoned one still holds whole data.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Counts a connection that found no place, and says so in the log now and then.
+    fn turned_away(&mut self, address: SocketAddr) {
+        self.turned_away += 1;
+        let now = Instant::now();
+        if self.warned_at.is_none_or(|at| now.duration_since(at) >= WARN_PERIOD) {
+            let connections = self.turned_away;
+            warn!(connections, last = %address.ip(), "too many connections; some were refused or closed");
+            self.warned_at = Some(now);
+            self.turned_away = 0;
+        }
+    }
+}
+
+/// One place. Whoever holds it ends when it is told to.
+pub(super) struct Lease {
+    places: Places,
+    id: ConnectionId,
+    class: Class,
+    end: CancellationToken,
+}
+
+impl Lease {
+    /// Done when the place is lost.
+    pub(super) fn ended(&self) -> WaitForCancellationFutureOwned {
+        self.end.clone().cancelled_owned()
+    }
+
+    /// Ends the connection that holds the place.
+    pub(super) fn end(&self) -> CancellationToken {
+        self.end.clone()
+    }
+
+    /// The same connection's place in another class, if there is one.
+    pub(super) fn promote(self, class: Class, address: SocketAddr) -> Option<Self> {
+        self.places.enter(class, address)
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").field("id", &self.id).field("class", &self.class).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut table = self.places.table();
+        table.admission.leave(self.id, self.class);
+        table.ends.remove(&self.id);
+    }
+}
