@@ -22,6 +22,7 @@ pub mod address;
 pub mod config;
 pub mod descriptors;
 pub mod dev;
+pub mod disk_space;
 pub mod failure;
 pub mod membership;
 pub mod replay;

@@ -18,6 +18,7 @@ use crate::agent::{Agent, Config as AgentConfig, StoreError};
 use crate::api::Context;
 use crate::config::{ExecutorKind, RunArgs};
 use crate::core::{self, Core};
+use crate::disk_space::FreeSpace;
 use crate::failure::{Failure, code};
 use crate::membership::{self, MemberConnect, Patience};
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken, Limits};
@@ -197,12 +198,16 @@ impl Node {
         let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
         let control_path = self.settings.listen_control_api.display();
         tracing::info!(node = %core.node, remote = %bound, control = %control_path, "this node is the manager");
+        let space = FreeSpace::default();
+        tokio::spawn(space.clone().watch(self.state_dir.path().to_owned(), self.shutdown.clone()));
         let context = Context {
             core: core.handle.clone(),
             store: Arc::clone(&core.store),
             node: core.node,
             hostname: self.hostname.clone(),
             remote_addr,
+            budgets: Arc::default(),
+            space,
             stopping: self.shutdown.clone(),
         };
         let own = local_addr(bound).to_string();

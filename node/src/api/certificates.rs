@@ -2,20 +2,23 @@
 //! it needs a clock and randomness, and is then noted in the log.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, Id, Named, NodeId, Role};
+use events::{CommandId, Id, Kind, Named, NodeId, Role, codec};
 use projections::settings::ROOT_KEY;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use wire::v1::certificates_server::Certificates;
 use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
 
 use crate::clock;
 use crate::driver::{Published, Request as CoreRequest};
+use crate::log::LogStore;
 use crate::security::{Allowed, Authority, AuthorityError, Issued, JoinToken, Peer, RequestedKey, Subject};
 
-use super::{Context, refusal, status};
+use super::{Context, affordable, refusal, status};
 
 /// The cluster's certificate authority, as nodes call it.
 pub struct CertificateApi {
@@ -38,6 +41,35 @@ impl CertificateApi {
         refusal::execute(&self.context, request).await?;
         Ok(CertificateReply { node, cert_pem })
     }
+
+    /// The answer to a join that was answered before: the certificate that the log holds, for it gives nobody another.
+    async fn recorded(&self, node: NodeId, index: u64, key: RequestedKey) -> Result<CertificateReply, Status> {
+        let store = Arc::clone(&self.context.store);
+        let read = tokio::task::spawn_blocking(move || certificate_in(&*store, index, node)).await;
+        let read = read.map_err(|error| broken(error.to_string()))?;
+        let cert_pem =
+            read?.ok_or_else(|| broken(format!("the certificate of node {node} is not in frame {index}")))?;
+        if key.is_certified_by(&cert_pem) {
+            tracing::info!(%node, "a join is answered again");
+            return Ok(CertificateReply { node, cert_pem });
+        }
+        let hint = "to join as another node, stop swarmd, empty its state directory and start it with a join token";
+        let sentence = format!("node {node} joined with this request, and has renewed its certificate since");
+        Err(status(Rejection::conflict(format!("node {node}"), sentence, hint)))
+    }
+}
+
+/// The certificate that a frame of history gives a node.
+fn certificate_in(store: &dyn LogStore, index: u64, node: NodeId) -> Result<Option<String>, Status> {
+    let unreadable = |why: String| Status::internal(format!("history cannot be read: {why}"));
+    let frames = store.history(index, 1, 1).map_err(|error| unreadable(error.to_string()))?;
+    let Some((_, bytes)) = frames.first() else { return Ok(None) };
+    let frame = codec::decode_frame(bytes).map_err(|error| unreadable(error.to_string()))?;
+    let issued = codec::kinds(&frame).filter_map(|kind| {
+        let Kind::CertificateIssued(issued) = kind else { return None };
+        (issued.node == node).then(|| issued.cert_pem.clone())
+    });
+    Ok(issued.last())
 }
 
 #[tonic::async_trait]
@@ -58,6 +90,8 @@ impl Certificates for CertificateApi {
             .map_err(|error| status(Rejection::invalid("join token", error.to_string(), error.hint())))?;
         // A request that cannot be signed must not leave a node behind; but nothing is signed for whom nobody let in.
         let state = self.context.state();
+        let role = commands::admitted(&state.cluster, &token.secret_sha256()).map_err(status)?;
+        affordable(self.context.budgets.join(role, Instant::now())).await?;
         let key = authority(&state)?.judge(&csr_pem, clock::now()).map_err(unfit)?;
         let id = repeatable(id, &token, &key);
         let command = Command::JoinNode { secret_sha256: token.secret_sha256(), hostname, addr: addr.clone() };
@@ -65,8 +99,13 @@ impl Certificates for CertificateApi {
         let (_, subject) = refusal::execute(&self.context, request).await?;
         let node: NodeId =
             subject.and_then(|id| id.parse().ok()).ok_or_else(|| broken("the new node has no id".to_owned()))?;
-        let role = self.context.state().cluster.nodes.get(node).map(|node| node.role);
-        let role = role.ok_or_else(|| status(Rejection::not_found("node", node)))?;
+        let state = self.context.state();
+        let member = state.cluster.nodes.get(node).ok_or_else(|| status(Rejection::not_found("node", node)))?;
+        if member.certificate_index > 0 {
+            return Ok(Response::new(self.recorded(node, member.certificate_index, key).await?));
+        }
+        let role = member.role;
+        affordable(self.context.budgets.certificate(node, Instant::now())).await?;
         let certified = self.certify(node, role, &csr_pem).await?;
         tracing::info!(%node, role = role.name(), "a node joined");
         Ok(Response::new(certified))
@@ -82,8 +121,10 @@ impl Certificates for CertificateApi {
                 hint,
             )));
         };
+        affordable(self.context.budgets.call(subject.node, Instant::now())).await?;
         let role = self.context.state().cluster.nodes.get(subject.node).map(|node| node.role);
         let role = role.ok_or_else(|| status(Rejection::not_found("node", subject.node)))?;
+        affordable(self.context.budgets.certificate(subject.node, Instant::now())).await?;
         Ok(Response::new(self.certify(subject.node, role, &request.into_inner().csr_pem).await?))
     }
 }

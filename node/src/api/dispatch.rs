@@ -4,8 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection};
-use events::{CommandId, Id, NodeId, SessionId};
+use events::{CommandId, Id, NodeDescription, NodeId, SessionId};
 use futures_util::Stream;
+use prost::Message as _;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,8 +21,7 @@ use crate::driver::{Published, Request as CoreRequest, stopping};
 use crate::security::{Allowed, Peer, Subject};
 
 use super::assignments::Told;
-use super::registrations::Registrations;
-use super::{Context, jittered, refusal, status};
+use super::{Context, affordable, jittered, refusal, status};
 
 /// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
 const QUEUED_MAX: usize = 4;
@@ -29,13 +29,12 @@ const QUEUED_MAX: usize = 4;
 /// The service that agents hold their sessions with.
 pub struct DispatchApi {
     context: Context,
-    registrations: Registrations,
 }
 
 impl DispatchApi {
     /// The service of this manager.
     pub fn new(context: Context) -> Self {
-        Self { context, registrations: Registrations::new() }
+        Self { context }
     }
 
     /// The node that calls, by its certificate, and the host that it calls from. Its port says nothing: each connection has
@@ -55,6 +54,26 @@ impl DispatchApi {
         }
     }
 
+    /// Whether a node may open a session. Only what is new in its description is written.
+    fn session_fits(&self, node: NodeId, description: &NodeDescription) -> Result<(), Rejection> {
+        let (budgets, now, state) = (&self.context.budgets, Instant::now(), self.context.state());
+        budgets.call(node, now)?;
+        budgets.session(node, now)?;
+        let member = state.cluster.nodes.get(node);
+        if member.is_some_and(|member| member.description.as_deref() == Some(description)) {
+            return Ok(());
+        }
+        budgets.report(node, state.cluster.usage.of(node).tasks, description.encoded_len(), 0, now)
+    }
+
+    /// Whether a node may send a report.
+    fn report_fits(&self, node: NodeId, report: &ReportRequest) -> Result<(), Rejection> {
+        let (budgets, now) = (&self.context.budgets, Instant::now());
+        budgets.call(node, now)?;
+        let tasks = self.context.state().cluster.usage.of(node).tasks;
+        budgets.report(node, tasks, report.encoded_len(), report.reports.len(), now)
+    }
+
     async fn command(&self, subject: Subject, command: Command) -> Result<u64, Status> {
         let actor = Actor::Node { id: subject.node, role: subject.role };
         // Nodes' commands repeat without harm, so they need no id.
@@ -69,8 +88,8 @@ impl Dispatcher for DispatchApi {
 
     async fn session(&self, request: Request<RegisterRequest>) -> Result<Response<Self::SessionStream>, Status> {
         let (subject, host) = self.node(&request)?;
-        self.registrations.admit(subject.node, Instant::now()).map_err(status)?;
         let request = request.into_inner();
+        affordable(self.session_fits(subject.node, &request.description)).await?;
         let session = SessionId::from_bits(rand::random());
         let addr = request.advertise_addr.unwrap_or(host);
         let (node, description) = (subject.node, Box::new(request.description));
@@ -84,6 +103,7 @@ impl Dispatcher for DispatchApi {
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
         let (subject, _) = self.node(&request)?;
+        affordable(self.context.budgets.call(subject.node, Instant::now())).await?;
         self.context.core.hear(subject.node, request.into_inner().session).map_err(status)?;
         let period = jittered(self.context.state().cluster.spec().heartbeat_period());
         Ok(Response::new(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) }))
@@ -91,6 +111,7 @@ impl Dispatcher for DispatchApi {
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
         let (subject, _) = self.node(&request)?;
+        affordable(self.report_fits(subject.node, request.get_ref())).await?;
         let ReportRequest { session, sequence, reports } = request.into_inner();
         let reports = reports.into_iter().map(|report| (report.task, report.status)).collect();
         self.command(subject, Command::ReportTasks { node: subject.node, session, reports }).await?;

@@ -8,9 +8,12 @@ mod dispatch;
 mod events;
 pub mod narrator;
 pub mod refusal;
-mod registrations;
 pub mod views;
 
+mod bucket;
+mod budgets;
+
+pub use budgets::Budgets;
 pub use certificates::CertificateApi;
 pub use control::ControlApi;
 pub use dispatch::DispatchApi;
@@ -21,6 +24,7 @@ use ::events::{Duration, NodeId};
 use commands::{Actor, Rejection};
 use tokio_util::sync::CancellationToken;
 
+use crate::disk_space::FreeSpace;
 use crate::driver::{Handle, Published};
 use crate::log::LogStore;
 use crate::security::{Gate, Peer};
@@ -38,6 +42,10 @@ pub struct Context {
     pub hostname: String,
     /// Where other nodes reach this manager.
     pub remote_addr: String,
+    /// What nodes and join tokens may ask for.
+    pub budgets: Arc<Budgets>,
+    /// How full the disk of the log is.
+    pub space: FreeSpace,
     /// Done when this manager stops: sessions end then.
     pub stopping: CancellationToken,
 }
@@ -66,6 +74,22 @@ impl Context {
 /// The heartbeat period with up to a tenth more or less, so that nodes that started together do not beat together.
 fn jittered(period: Duration) -> Duration {
     period.mul_f64(rand::random_range(0.9..=1.1))
+}
+
+/// How long who asked for too much waits for its answer. With the bounds on its connections and calls, this bounds how often
+/// it asks.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Refuses what a budget does not allow, and not at once.
+async fn affordable(verdict: Result<(), Rejection>) -> Result<(), tonic::Status> {
+    match verdict {
+        Ok(()) => Ok(()),
+        Err(rejection) => {
+            tracing::debug!(why = rejection.sentence, "a budget is spent");
+            tokio::time::sleep(REFUSAL_PAUSE).await;
+            Err(status(rejection))
+        }
+    }
 }
 
 fn status(rejection: Rejection) -> tonic::Status {

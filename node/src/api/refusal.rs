@@ -26,6 +26,14 @@ pub fn status(rejection: Rejection) -> Status {
 
 /// Asks the core for a command: the index of its frame and the object that it is about.
 pub(super) async fn execute(context: &Context, request: Request) -> Result<(u64, Option<String>), Status> {
+    if let Some(space) = context.space.last() {
+        let state = context.state();
+        // A command that took effect already adds nothing: it gets its answer again.
+        let answered = state.cluster.requests.answer(&request.actor.record(None), request.id).is_some();
+        if !answered {
+            space.admit(&state.cluster, &request.command).map_err(status)?;
+        }
+    }
     match context.core.submit(request).await {
         Outcome::Committed { index, subject } => Ok((index, subject)),
         Outcome::Rejected(rejection) => Err(status(rejection)),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use events::{Duration as Span, NodeId, Role, Timestamp};
+use events::{Duration as Span, Kind, NodeId, Role, Timestamp, codec};
 use projections::settings::ROOT_KEY;
 use tokio::net::TcpListener;
 use tonic::Request;
@@ -67,10 +67,16 @@ impl Manager {
             node: core.node,
             hostname: "m1".to_owned(),
             remote_addr: addr.clone(),
+            budgets: Arc::default(),
+            space: crate::disk_space::FreeSpace::default(),
             stopping: CancellationToken::new(),
         };
         let service = Losing { service: CertificateApi::new(context), joins: AtomicU32::new(joins) };
-        let connections = Box::pin(incoming(tcp, Arc::new(Credentials::new(identity).expect("credentials")), Limits::of_descriptors(1_024)));
+        let connections = Box::pin(incoming(
+            tcp,
+            Arc::new(Credentials::new(identity).expect("credentials")),
+            Limits::of_descriptors(1_024),
+        ));
         tokio::spawn(Server::builder().add_service(CertificatesServer::new(service)).serve_with_incoming(connections));
         Self { core, addr, _state_dir: dir }
     }
@@ -90,6 +96,14 @@ impl Manager {
         let state = self.core.handle.state();
         let key = state.keyring.text(ROOT_KEY).expect("the root's key");
         Authority::from_pem(&state.cluster.settings.root_cert_pem, key).expect("an authority")
+    }
+
+    /// How many certificates of a node history holds.
+    fn certificates_of(&self, node: NodeId) -> usize {
+        let frames = self.core.store.history(0, usize::MAX, usize::MAX).expect("history");
+        let frames = frames.iter().map(|(_, bytes)| codec::decode_frame(bytes).expect("a frame"));
+        let is_of = |kind: &&Kind| matches!(kind, Kind::CertificateIssued(issued) if issued.node == node);
+        frames.map(|frame| codec::kinds(&frame).filter(is_of).count()).sum()
     }
 
     async fn join(&self, worker: &Worker) -> Result<Identity, Failure> {
@@ -147,6 +161,27 @@ async fn a_restarted_joiner_goes_on_with_the_same_join() {
     assert_eq!((manager.nodes(), worker.has_pending_join()), (2, true));
     manager.join(&worker).await.expect("the next start joins");
     assert_eq!((manager.nodes(), worker.has_pending_join()), (2, false));
+    manager.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_join_is_answered_from_what_was_recorded() {
+    let (manager, worker) = (Manager::losing(QUICK.attempts).await, Worker::new());
+    manager.join(&worker).await.expect_err("no answer arrives");
+    let pending = worker.certificates.load_pending_join().expect("readable").expect("a join");
+    let subject = manager.join(&worker).await.expect("the next start joins").subject();
+    assert_eq!(manager.certificates_of(subject.node), 1, "one for all of the attempts");
+
+    let credentials = worker.issued(&manager, subject, DAY * 89);
+    renew(&credentials, &worker.certificates, &manager.addr).await.expect("renewed");
+    let csr_pem = CertificateRequest::of(pending.key).expect("a request").csr_pem;
+    let (id, token) = (pending.id, manager.token().to_string());
+    let connector = Connector::joiner(manager.authority().root()).expect("a connector");
+    let channel = dial(&manager.addr, connector).await.expect("a connection");
+    let repeated = JoinRequest { id, token, csr_pem, hostname: "w1".to_owned() };
+    let refused = CertificatesClient::new(channel).join(repeated).await.expect_err("refused");
+    assert!(refused.message().ends_with("has renewed its certificate since"), "{refused}");
+    assert_eq!((manager.nodes(), manager.certificates_of(subject.node)), (2, 2));
     manager.end().await;
 }
 
@@ -243,7 +278,8 @@ async fn a_manager_that_never_answers_a_renewal_is_given_up() {
         let identity = Identity::new(authority.root().clone(), &issued.cert_pem, &request.key, now);
         Arc::new(Credentials::new(identity.expect("an identity")).expect("credentials"))
     };
-    let (connections, asked) = (Box::pin(incoming(tcp, credentials(1, Role::Manager), Limits::of_descriptors(1_024))), Arc::default());
+    let (connections, asked) =
+        (Box::pin(incoming(tcp, credentials(1, Role::Manager), Limits::of_descriptors(1_024))), Arc::default());
     tokio::spawn(
         Server::builder()
             .add_service(CertificatesServer::new(Silent(Arc::clone(&asked))))

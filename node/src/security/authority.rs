@@ -10,6 +10,7 @@ use rcgen::{
     SerialNumber, date_time_ymd,
 };
 
+use super::certificate;
 use super::subject::{Subject, unit_of};
 use super::{CertificateError, KeyError, PrivateKey, RootCertificate};
 
@@ -62,6 +63,14 @@ impl RequestedKey {
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.der_bytes()
+    }
+
+    /// Whether a certificate is for this key.
+    pub fn is_certified_by(&self, cert_pem: &str) -> bool {
+        let certificates = certificate::all_in(cert_pem).unwrap_or_default();
+        let [certificate] = &certificates[..] else { return false };
+        certificate::parse(certificate)
+            .is_ok_and(|certificate| *certificate.public_key().subject_public_key.data == *self.as_bytes())
     }
 }
 

@@ -1,0 +1,88 @@
+//! How full the disk of a manager's log is, read now and then.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use commands::space::{Level, Space};
+use tokio_util::sync::CancellationToken;
+
+/// Time between two readings. The log grows by some ten MiB a second at most: what is left below the last threshold is not
+/// used up in between.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// The last reading, as everybody sees it.
+#[derive(Debug, Clone, Default)]
+pub struct FreeSpace(Arc<Mutex<Option<Space>>>);
+
+impl FreeSpace {
+    /// The last reading; nothing before the first, or while the disk cannot be asked.
+    pub fn last(&self) -> Option<Space> {
+        // No code panics while it holds the lock, so a poisoned one still holds whole data.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, space: Option<Space>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = space;
+    }
+
+    /// Reads the disk of this directory until `shutdown`, and says in the log when it fills up.
+    pub async fn watch(self, dir: PathBuf, shutdown: CancellationToken) {
+        let mut level = Level::Ample;
+        while !shutdown.is_cancelled() {
+            let path = dir.clone();
+            // A disk that hangs holds up no other work of this process.
+            let read = tokio::task::spawn_blocking(move || read(&path)).await;
+            match read.map_err(std::io::Error::other).and_then(std::convert::identity) {
+                Ok(space) => {
+                    self.note(Some(space));
+                    level = report(level, space, &dir);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, dir = %dir.display(), "the free space of the disk cannot be read");
+                    self.note(None);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// Says in the log that the level changed; the level from then on.
+fn report(before: Level, space: Space, dir: &Path) -> Level {
+    let (now, free_mib, dir) = (space.level(), space.free_bytes / 1024 / 1024, dir.display());
+    if now == before {
+        return now;
+    }
+    match now {
+        Level::Ample => tracing::info!(free_mib, %dir, "the disk has enough free space again"),
+        Level::Low => tracing::warn!(free_mib, %dir, "the disk is nearly full: make room, or commands will be refused"),
+        Level::Full => tracing::error!(free_mib, %dir, "the disk is full: commands that add something are refused"),
+    }
+    now
+}
+
+/// Reads the disk that a directory is on.
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn read(dir: &Path) -> std::io::Result<Space> {
+    let found = rustix::fs::statvfs(dir)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_has_a_size() {
+        let space = read(Path::new("/proc/self/cwd")).expect("a reading");
+        assert!(space.total_bytes > 0 && space.free_bytes <= space.total_bytes, "{space:?}");
+        assert!(read(Path::new("/no/such/directory")).is_err());
+    }
+}

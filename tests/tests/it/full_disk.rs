@@ -1,0 +1,74 @@
+//! A manager whose disk fills up.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use node::disk_space;
+
+use super::cluster::{Cluster, MANAGER};
+use super::process::{Answer, run};
+use super::units::Executor;
+
+/// The size of the disk, and what fills it but for less than what is needed to add anything.
+const DISK_MIB: usize = 160;
+const FREE_MIB: usize = 40;
+
+/// A small disk in place of a directory, for as long as this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Moves a directory to a disk of its own, which takes the directory's place.
+    fn in_place_of(dir: &Path) -> Result<Self, Answer> {
+        let aside = dir.with_extension("aside");
+        std::fs::rename(dir, &aside).expect("renamed");
+        std::fs::create_dir(dir).expect("a directory");
+        let size = format!("size={DISK_MIB}m,mode=0700");
+        let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir));
+        if mounted.code != 0 {
+            return Err(mounted);
+        }
+        let disk = Self(dir.to_owned());
+        let copied = run(Command::new("cp").args(["-a", "--"]).arg(aside.join(".")).arg(dir));
+        assert_eq!(copied.code, 0, "{copied:?}");
+        Ok(disk)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Also while a daemon still uses it.
+        run(Command::new("umount").arg("--lazy").arg(&self.0));
+    }
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_added_and_everything_else_goes_on() {
+    let mut cluster = Cluster::start(Executor::Process, &[]);
+    assert_eq!(cluster.end(MANAGER), Some(0));
+    let dir = cluster.state_dir(MANAGER);
+    let _disk = match SmallDisk::in_place_of(&dir) {
+        Ok(disk) => disk,
+        Err(why) => return println!("SKIPPED: no disk of its own for a directory: {why:?}"),
+    };
+    cluster.resume(MANAGER);
+    cluster.await_manager();
+    cluster.create("web", "--replicas 2");
+    cluster.settled("web", 2);
+    cluster.until("the warning", || cluster.log(MANAGER).contains("the disk is nearly full"));
+
+    let filler = dir.join("filler");
+    let free = disk_space::read(&dir).expect("a reading").free_bytes as usize;
+    std::fs::write(&filler, vec![1; free - FREE_MIB * 1024 * 1024]).expect("written");
+    cluster.until("the refusal", || cluster.log(MANAGER).contains("the disk is full"));
+    for line in ["service create --name more --image x", "service scale --detach web=3"] {
+        cluster.swarmctl(line).refused(1, "MiB free, and below 64 MiB nothing can be added");
+    }
+    assert_eq!(cluster.list("node ls")[0]["state"], "ready");
+    cluster.ok("service scale web=1");
+    cluster.settled("web", 1);
+    cluster.ok("service rm web");
+    cluster.until("the service to be gone", || cluster.list("task ls -a").is_empty());
+
+    std::fs::remove_file(&filler).expect("removed");
+    cluster.until("room", || cluster.swarmctl("service create --name more --image x --detach").code == 0);
+}
