@@ -49,6 +49,9 @@ pub enum Offline {
         /// The task's directory.
         #[arg(long)]
         task_dir: PathBuf,
+        /// Files that the command may have open: the soft limit that swarmd was started with.
+        #[arg(long)]
+        open_files: Option<u64>,
     },
 }
 

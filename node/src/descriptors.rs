@@ -22,6 +22,20 @@ pub fn raise() -> usize {
     usize::try_from(soft.unwrap_or(UNLIMITED).min(UNLIMITED)).unwrap_or(usize::MAX)
 }
 
+/// The present soft limit; nothing if there is none.
+pub fn soft_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// Lowers the soft limit, for a program that was not made for a high one.
+pub fn lower(soft: u64) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let current = Some(maximum.map_or(soft, |hard| soft.min(hard)));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, maximum }) {
+        eprintln!("the limit on open files cannot be set to {soft}: {error}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,7 +44,10 @@ mod tests {
     fn the_soft_limit_becomes_the_hard_one() {
         let hard = getrlimit(Resource::Nofile).maximum;
         let raised = raise();
-        assert_eq!(getrlimit(Resource::Nofile).current, hard);
+        assert_eq!(soft_limit(), hard);
+        lower(64);
+        assert_eq!((soft_limit(), getrlimit(Resource::Nofile).maximum), (Some(64), hard));
+        assert_eq!(raise() as u64, soft_limit().map_or(UNLIMITED, |soft| soft.min(UNLIMITED)));
         assert!(hard.is_none_or(|hard| raised as u64 == hard.min(UNLIMITED)));
     }
 }

@@ -15,7 +15,12 @@ fn main() -> ExitCode {
         Err(error) => return tell(&error.into()),
     };
     let result = match command {
-        Some(Offline::Supervise { task_dir }) => return node::agent::process::supervise(&task_dir),
+        Some(Offline::Supervise { task_dir, open_files }) => {
+            if let Some(soft) = open_files {
+                node::descriptors::lower(soft);
+            }
+            return node::agent::process::supervise(&task_dir);
+        }
         Some(Offline::Replay { state_dir }) => node::replay::replay(&state_dir, &mut std::io::stdout()),
         None => start(run),
     };

@@ -264,7 +264,11 @@ fn connection_limits() -> Limits {
     let limits = Limits::of_descriptors(descriptors);
     let nodes = limits.members_max();
     if descriptors < descriptors::FEW {
-        tracing::warn!(descriptors, nodes, "few files can be open at a time (`ulimit -Hn`), so that few nodes can connect");
+        tracing::warn!(
+            descriptors,
+            nodes,
+            "few files can be open at a time (`ulimit -Hn`), so that few nodes can connect"
+        );
     } else {
         tracing::debug!(descriptors, nodes, "connections of nodes are bounded");
     }
@@ -305,9 +309,12 @@ fn executor(args: &RunArgs) -> Result<Arc<dyn Executor>, Failure> {
         ExecutorKind::Process => {
             let swarmd = std::env::current_exe()
                 .map_err(|error| Failure::new(format!("swarmd cannot find itself: {error}"), ""))?;
+            // Tasks begin with the limit that a manager raises for itself.
+            let open_files = descriptors::soft_limit();
             let supervisor = move |dir: &std::path::Path| {
                 let mut command = std::process::Command::new(&swarmd);
                 command.arg("supervise").arg("--task-dir").arg(dir);
+                command.args(open_files.map(|soft| format!("--open-files={soft}")));
                 command
             };
             Ok(Arc::new(ProcessExecutor::new(args.state_dir.join("processes"), supervisor)))

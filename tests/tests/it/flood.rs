@@ -74,7 +74,12 @@ async fn a_flood_of_connections_shuts_nobody_out() {
     let joined = joining.elapsed();
     assert!(joined < Duration::from_secs(5), "a new agent joined after {joined:?}");
     cluster.create("web", "--replicas 3");
-    cluster.settled("web", 3);
+    // The new agent was started with the limit of this test.
+    for task in cluster.settled("web", 3).into_iter().filter(|task| task.node != "w2") {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", task.container["pid"])).expect("its limits");
+        let open_files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+        assert_eq!(open_files.split_whitespace().nth(3), Some("1024"), "{} raised it for its tasks", task.node);
+    }
 
     assert_eq!(cluster.log("w1").matches("session opened").count(), 1, "no member lost its session");
     let log = cluster.log(MANAGER);
