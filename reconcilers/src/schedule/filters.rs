@@ -205,6 +205,7 @@ mod tests {
             updated_at: events::Timestamp::default(),
             role: events::Role::Worker,
             certificate_not_after: None,
+            certificate_index: 0,
             joined_as: String::new(),
             description: Some(Arc::new(description)),
             liveness: Liveness::Ready,
