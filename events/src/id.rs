@@ -10,6 +10,8 @@ use prost::encoding::{DecodeContext, WireType};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::Timestamp;
+
 /// Characters of an id's text: 36^25 is the first power of 36 above 2^128.
 pub const TEXT_LENGTH: usize = 25;
 
@@ -133,19 +135,34 @@ ids! {
     TaskId "task";
 }
 
-/// Makes the ids of one turn: a hash of the cluster, the frame's index and a counter, so that the core needs no
-/// randomness and a turn that is judged again gives the same ids.
+/// Makes the ids of one turn: a hash of the cluster, the frame's index, a counter and a salt, so that the core needs no
+/// randomness.
 #[derive(Debug, Clone)]
 pub struct IdGenerator {
     cluster: ClusterId,
     frame_index: u64,
     issued: u64,
+    salt: Option<[u8; 32]>,
 }
 
 impl IdGenerator {
     /// The generator for the frame that will stand at `frame_index`.
     pub fn new(cluster: ClusterId, frame_index: u64) -> Self {
-        Self { cluster, frame_index, issued: 0 }
+        Self { cluster, frame_index, issued: 0, salt: None }
+    }
+
+    /// The same with a salt that no other frame of this index has. A log that was restored from a backup gets to the same
+    /// indexes once more; the workers that ran on in between know tasks by the ids of the first time. The epoch is drawn by
+    /// each run of a manager, the hash is that of the frame before, and the time tells apart the first frames after a
+    /// machine was put back as a whole.
+    #[must_use]
+    pub fn salted(self, epoch: u64, previous: Option<&[u8; 32]>, time: Timestamp) -> Self {
+        let digest = Sha256::new()
+            .chain_update(epoch.to_le_bytes())
+            .chain_update(time.unix_ns().to_le_bytes())
+            .chain_update(previous.map_or(&[][..], |hash| &hash[..]))
+            .finalize();
+        Self { salt: Some(digest.into()), ..self }
     }
 
     /// The next id.
@@ -156,6 +173,7 @@ impl IdGenerator {
             .chain_update(self.cluster.bits().to_le_bytes())
             .chain_update(self.frame_index.to_le_bytes())
             .chain_update(self.issued.to_le_bytes())
+            .chain_update(self.salt.as_ref().map_or(&[][..], |salt| &salt[..]))
             .finalize();
         let mut bits = [0; 16];
         bits.copy_from_slice(&digest[..16]);
@@ -246,5 +264,27 @@ mod tests {
         let ids = |frame| IdGenerator::new(ClusterId::from_bits(7), frame).next::<TaskId>();
         assert_eq!(ids(4), ids(4));
         assert_ne!(ids(4), ids(5));
+    }
+
+    #[test]
+    fn frames_of_the_same_index_in_two_futures_share_no_id() {
+        let time = Timestamp::from_unix_ns;
+        let futures = [
+            (1, None, time(5)),
+            (2, None, time(5)),
+            (1, Some([1; 32]), time(5)),
+            (1, Some([2; 32]), time(5)),
+            (1, Some([1; 32]), time(6)),
+        ];
+        let mut seen = std::collections::BTreeSet::new();
+        for (epoch, previous, time) in futures {
+            let ids = || IdGenerator::new(ClusterId::from_bits(7), 4).salted(epoch, previous.as_ref(), time);
+            let (mut first, mut again) = (ids(), ids());
+            for _ in 0..100 {
+                let id: TaskId = first.next();
+                assert_eq!(id, again.next(), "the same future");
+                assert!(seen.insert(id), "{epoch} {previous:?} {time}");
+            }
+        }
     }
 }

@@ -85,6 +85,7 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<(Summary, World)> {
         hash_frames: random.random_range(HASH_FRAMES),
     };
     let mut world = World::new(seed, machine("n1"), SNAPSHOT_EVERY, intervals)?;
+    world.manager.salted = true;
     for number in 2..=nodes {
         world.join(machine(&format!("n{number}")), None)?;
     }

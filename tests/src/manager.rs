@@ -39,6 +39,9 @@ pub struct Manager {
     pub checkpoints: Checkpoints,
     sessions: u64,
     tickets: Ticket,
+    starts: u64,
+    /// Whether ids are salted as in production, and not the same in all futures of the log.
+    pub salted: bool,
 }
 
 /// What the simulation counts of checkpoints.
@@ -102,7 +105,7 @@ impl Manager {
     pub fn new(cluster: ClusterId, intervals: Intervals) -> Self {
         let node = NodeId::from_bits(cluster.bits().rotate_left(64) | 1);
         let (disk, checkpoints) = (MemoryDisk::default(), Checkpoints::default());
-        Self { node, disk, intervals, running: None, checkpoints, sessions: 0, tickets: 0 }
+        Self { node, disk, intervals, running: None, checkpoints, sessions: 0, tickets: 0, starts: 0, salted: false }
     }
 
     /// Starts the process where its log stands.
@@ -121,6 +124,10 @@ impl Manager {
         };
         *counted += u64::from(folded.cluster.position.index > 0);
         let mut leader = Leader::new(self.node, VERSION, consensus, folded, self.intervals);
+        self.starts += 1;
+        if self.salted {
+            leader = leader.in_epoch(self.starts);
+        }
         leader.advance()?;
         ensure!(leader.is_leader(), "a single voter leads at once");
         let (feeds, callers) = (BTreeMap::new(), BTreeMap::new());

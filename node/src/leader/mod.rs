@@ -112,6 +112,7 @@ pub enum FatalError {
 pub struct Leader {
     node: NodeId,
     version: String,
+    epoch: Option<u64>,
     consensus: Consensus,
     committed: Folded,
     intervals: Intervals,
@@ -148,6 +149,7 @@ impl Leader {
         Self {
             node,
             version: version.to_owned(),
+            epoch: None,
             consensus,
             intervals,
             // Not the present index: a manager that often starts would never take one, and fold more each time.
@@ -159,6 +161,13 @@ impl Leader {
             queue: VecDeque::new(),
             lead: None,
         }
+    }
+
+    /// The same with an epoch of its own, drawn for this run: what it makes has ids that no other run gives, not even one
+    /// that begins with the same log.
+    #[must_use]
+    pub fn in_epoch(self, epoch: u64) -> Self {
+        Self { epoch: Some(epoch), ..self }
     }
 
     /// The committed state.
@@ -247,7 +256,8 @@ impl Leader {
             self.queue_hash();
         }
         let Some(lead) = &mut self.lead else { return effects };
-        let base = proposal::Base { index: self.consensus.next_index(), term: self.term, leader: self.node, now };
+        let (index, term, leader, epoch) = (self.consensus.next_index(), self.term, self.node, self.epoch);
+        let base = proposal::Base { index, term, leader, now, epoch };
         let mut draft = proposal::Draft::new(lead, base);
         draft.judge(&mut self.queue, &mut effects.answers);
         draft.settle(lead);

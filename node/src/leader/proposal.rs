@@ -24,6 +24,8 @@ pub(super) struct Base {
     pub term: u64,
     pub leader: NodeId,
     pub now: Timestamp,
+    /// What this run of the manager salts ids with.
+    pub epoch: Option<u64>,
 }
 
 /// A frame that was proposed.
@@ -77,12 +79,17 @@ impl Draft {
     pub(super) fn new(lead: &mut Lead, base: Base) -> Self {
         let next = lead.tip.clone();
         let at = Stamp { index: base.index, time: base.now.max(next.position.time) };
+        let ids = IdGenerator::new(next.id(), base.index);
+        let ids = match base.epoch {
+            Some(epoch) => ids.salted(epoch, lead.last_hash.as_ref(), at.time),
+            None => ids,
+        };
         let mut touched = std::mem::take(&mut lead.left);
         touched.merge(lead.timers.due(base.now));
         Self {
             base,
             at,
-            ids: IdGenerator::new(next.id(), base.index),
+            ids,
             next,
             records: Vec::new(),
             events: Vec::new(),

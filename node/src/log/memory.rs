@@ -75,6 +75,13 @@ impl MemoryDisk {
         state.writes_left = None;
     }
 
+    /// Another disk with all that is on this one: a backup.
+    pub fn copy(&self) -> Self {
+        let state = self.state();
+        let (written, mark) = (state.written.clone(), state.mark);
+        Self(Arc::new(Mutex::new(State { durable: written.clone(), written, mark, ..State::default() })))
+    }
+
     /// Lets `count` more writes and syncs succeed, and none after them until the next crash.
     pub fn fail_after(&self, count: usize) {
         self.state().writes_left = Some(count);

@@ -20,6 +20,7 @@ mod journey;
 mod managers;
 mod process;
 mod refused_nodes;
+mod restore;
 mod state_dirs;
 mod units;
 mod workloads;
