@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::fold::Folded;
 use crate::leader::{FatalError, Intervals, Leader, Outcome};
 use crate::log::{Checkpoints, Consensus, Loaded, LogError, LogStore, RocksStore, Table};
+use crate::scrub::{self, Scrubber};
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
     RootCertificate, Subject,
@@ -31,6 +32,8 @@ pub struct Core {
     pub node: NodeId,
     /// The thread that drives it.
     pub thread: JoinHandle<Result<(), FatalError>>,
+    /// The thread that verifies its history.
+    pub scrubber: Option<Scrubber>,
 }
 
 /// A log as it was read before anything on its disk was changed.
@@ -77,7 +80,13 @@ impl Read {
 /// When the log cannot be used.
 pub fn start(state_dir: &StateDir, read: Read, drawn: NodeId) -> Result<Core, Failure> {
     let store: Arc<dyn LogStore> = Arc::new(RocksStore::open_with(&state_dir.make_log()?, read.checkpoints)?);
-    start_on(store, read.folded, drawn)
+    let mut core = start_on(Arc::clone(&store), read.folded, drawn)?;
+    core.scrubber = Some(scrub::spawn(store).map_err(no_thread)?);
+    Ok(core)
+}
+
+fn no_thread(error: std::io::Error) -> Failure {
+    Failure::new(format!("no thread for the core: {error}"), "free some memory, or raise the limit on threads")
 }
 
 fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> Result<Core, Failure> {
@@ -93,11 +102,10 @@ fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> 
     // Until the first frame is applied, the raft id is all that says which node this is.
     let node = member(&folded.cluster, &loaded)?.or_else(|| founder(&loaded)).unwrap_or(drawn);
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node), &loaded)?;
-    let leader = Leader::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default());
-    let spawned = driver::spawn(leader, Arc::clone(&store));
-    let (handle, thread) =
-        spawned.map_err(|error| Failure::new(format!("no thread for the core: {error}"), "free some memory"))?;
-    Ok(Core { handle, store, node, thread })
+    let leader =
+        Leader::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
+    let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).map_err(no_thread)?;
+    Ok(Core { handle, store, node, thread, scrubber: None })
 }
 
 /// The state at the applied index: the newest checkpoint that can be used, and the frames of history after it; and the
@@ -185,8 +193,9 @@ impl Core {
     /// # Errors
     /// What it died of, if it had not gone on to this end.
     pub async fn end(self) -> Result<(), Failure> {
-        let Self { handle, thread, .. } = self;
+        let Self { handle, thread, scrubber, .. } = self;
         let ended = tokio::task::spawn_blocking(move || {
+            scrubber.into_iter().for_each(Scrubber::end);
             handle.stop();
             thread.join()
         });

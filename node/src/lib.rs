@@ -27,6 +27,7 @@ pub mod failure;
 pub mod membership;
 pub mod replay;
 pub mod run;
+pub mod scrub;
 pub mod seal;
 pub mod serve;
 pub mod standing;

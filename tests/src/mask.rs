@@ -9,6 +9,8 @@ use events::{Frame, Kind, codec};
 const ID_LENGTH: usize = 25;
 /// Characters of a root certificate's digest.
 const DIGEST_LENGTH: usize = 50;
+/// Hexadecimal digits of a frame's hash.
+const HASH_LENGTH: usize = 64;
 /// How join tokens begin.
 const TOKEN_PREFIX: &str = "SWMTKN-1-";
 
@@ -119,6 +121,7 @@ fn replaced(word: &str, after: &str, names: &Names) -> String {
     let shown = match () {
         () if is_id(ID_LENGTH) => format!("<{}>", names.of(word)),
         () if is_id(DIGEST_LENGTH) => "<root digest>".to_owned(),
+        () if is_id(HASH_LENGTH) => "<frame hash>".to_owned(),
         () => return word.to_owned(),
     };
     if after.starts_with("  ") { format!("{shown:<width$}", width = word.len()) } else { shown }

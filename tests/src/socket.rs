@@ -74,7 +74,8 @@ impl cli::Manager for Socket {
     }
 
     async fn cluster(&mut self) -> Result<ClusterView, Failure> {
-        Ok(views::cluster(&self.state()?, ADDRESS))
+        let head = self.0.borrow().manager.store().and_then(|store| store.applied().ok()?.frame);
+        Ok(views::cluster(&self.state()?, ADDRESS, head))
     }
 
     async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {

@@ -12,6 +12,9 @@ pub fn block(cluster: &ClusterView, now: Timestamp) -> String {
     let mut block = Block::default();
     block.field("ID", cluster.id).field("Name", &cluster.name).field("Version", cluster.meta.version);
     block.field("Created", age::ago(cluster.meta.created_at, now)).field("Log index", cluster.index);
+    if let Some(head) = &cluster.head {
+        block.field("Log head", format!("frame {} {}", head.index, head.frame_hash));
+    }
     block.each("Address", cluster.manager_addrs.iter().cloned());
     let spec = &cluster.spec;
     block.section("Orchestration", |block| {
@@ -46,6 +49,7 @@ Name               : default
 Version            : 2
 Created            : 3 minutes ago
 Log index          : 42
+Log head           : frame 42 c0ffee
 Address            : 10.0.0.1:4242
 Orchestration
   Task history     : 5

@@ -183,5 +183,6 @@ pub fn cluster() -> ClusterView {
         },
         index: 42,
         manager_addrs: vec!["10.0.0.1:4242".to_owned()],
+        head: Some(Head { index: 42, frame_hash: "c0ffee".to_owned() }),
     }
 }

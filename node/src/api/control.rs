@@ -76,8 +76,8 @@ impl Control for ControlApi {
 
     async fn get_cluster(&self, request: Request<GetClusterRequest>) -> Result<Response<ClusterView>, Status> {
         self.caller(&request)?;
-        let state = self.context.state();
-        Ok(Response::new(views::cluster(&state, &self.context.remote_addr)))
+        let head = self.context.store.applied().map_err(|error| Status::internal(error.to_string()))?.frame;
+        Ok(Response::new(views::cluster(&self.context.state(), &self.context.remote_addr, head)))
     }
 
     async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<NodeList>, Status> {

@@ -5,14 +5,15 @@ use projections::nodes::host;
 use projections::views::overview::{self, replicas, restarting, restarting_places};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
 use wire::v1::{
-    ClusterView, JoinTokens, Meta, NodeState, NodeView, Restarting, ServiceView, TaskView,
+    ClusterView, Head, JoinTokens, Meta, NodeState, NodeView, Restarting, ServiceView, TaskView,
     UpdateState as WireUpdateState, UpdateStatus,
 };
 
 use crate::driver::Published;
+use crate::log::FrameLink;
 
-/// The cluster's settings, tokens and addresses.
-pub fn cluster(state: &Published, remote_addr: &str) -> ClusterView {
+/// The cluster's settings, tokens and addresses, and the end of its history.
+pub fn cluster(state: &Published, remote_addr: &str, head: Option<FrameLink>) -> ClusterView {
     let settings = &state.cluster.settings;
     let token = |role| state.keyring.text(token_key(role)).unwrap_or_default().to_owned();
     ClusterView {
@@ -24,6 +25,10 @@ pub fn cluster(state: &Published, remote_addr: &str) -> ClusterView {
         join_tokens: JoinTokens { worker: token(Role::Worker), manager: token(Role::Manager) },
         index: state.cluster.position.index,
         manager_addrs: vec![remote_addr.to_owned()],
+        head: head.map(|frame| Head {
+            index: frame.index,
+            frame_hash: frame.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }),
     }
 }
 

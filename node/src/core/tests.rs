@@ -149,7 +149,7 @@ async fn a_core_that_died_says_what_of() {
     machine.disk.fail_after(0);
     let leader = Leader::new(node(), "0.1.0", consensus, folded, INTERVALS);
     let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).unwrap();
-    let core = Core { handle, store, node: node(), thread };
+    let core = Core { handle, store, node: node(), thread, scrubber: None };
     // Whoever waits for it only learns that it is gone.
     let waiting = core.wait_for_leadership().await.unwrap_err();
     assert_eq!(waiting.sentence, "the core ended while it started");
@@ -185,6 +185,35 @@ async fn a_first_start_that_is_cut_short_at_any_write_is_gone_on_with() {
             break;
         }
     }
+}
+
+/// The ids of nodes that join, one a frame, in one future of a log.
+fn joiners(machine: &Machine, epoch: u64, number: u64) -> Vec<String> {
+    let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&machine.disk.copy()).unwrap());
+    let loaded = store.load().unwrap();
+    let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &loaded).unwrap();
+    let folded = fold(&*store, &loaded).unwrap();
+    let mut leader = Leader::new(node(), "0.1.0", consensus, folded, INTERVALS).in_epoch(epoch);
+    leader.advance().unwrap();
+    let secret_sha256 = leader.cluster().settings.token_sha256(Role::Worker).try_into().unwrap();
+    for joiner in 0..5 {
+        let (hostname, addr) = (format!("w{joiner}"), "10.0.0.2".to_owned());
+        let (id, actor) = (CommandId::from_bits(1_000 + joiner), Actor::Joiner("10.0.0.2".to_owned()));
+        let command = Command::JoinNode { secret_sha256, hostname, addr };
+        leader.submit(Wish { ticket: 1, id, actor, command, reason: None, correlation: None }).unwrap();
+        leader.turn(time(number));
+        leader.advance().unwrap();
+    }
+    leader.cluster().nodes.iter().map(|(id, _)| id).filter(|id| *id != node()).map(|id| id.to_string()).collect()
+}
+
+#[test]
+fn two_futures_of_one_backup_share_no_id() {
+    let machine = Machine::with_frames(3);
+    let futures = [(1, 100), (2, 100), (1, 101)].map(|(epoch, number)| joiners(&machine, epoch, number));
+    let all: std::collections::BTreeSet<_> = futures.iter().flatten().collect();
+    assert_eq!((futures[0].len(), all.len()), (5, 15), "another run, or the same one at another time: {futures:?}");
+    assert_eq!(joiners(&machine, 1, 100), futures[0]);
 }
 
 #[test]

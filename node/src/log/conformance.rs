@@ -6,11 +6,13 @@ use bytes::Bytes;
 use events::VolatilePayload;
 
 use super::chain::Chain;
-use super::disk::{Change, Key, Table};
-use super::entry::{AppliedFrame, HardState, Membership};
+use super::disk::{Change, Disk, Durability, Key, Table};
+use super::entry::{AppliedFrame, FrameLink, HardState, Membership};
 use super::fixtures::{apply_secrets, entry, fill, frame, frames, on_both};
 use super::keyring;
-use super::{CheckpointHead, LogError, LogStore, Verified, verify_all};
+use super::{
+    CheckpointHead, HistoryReader, LogError, LogStore, MemoryDisk, MemoryStore, PageSize, Verified, verify_all,
+};
 
 fn damaged_at(result: Result<impl std::fmt::Debug, LogError>) -> (Table, u64) {
     match result {
@@ -540,4 +542,36 @@ fn a_torn_checkpoint_is_damage_and_the_start_goes_on() {
             assert_eq!(damaged_at(store.load_checkpoint(u64::MAX)), (Table::Checkpoint, 20));
         }
     });
+}
+
+#[test]
+fn a_reader_notices_what_is_missing_or_older_than_what_was_applied() {
+    let expect = |change: Change, index: u64| {
+        let disk = MemoryDisk::default();
+        let store = MemoryStore::open(&disk).unwrap();
+        store.load().unwrap();
+        store.initialize(&Membership::single(1)).unwrap();
+        fill(&store, 20);
+        disk.write(vec![change], Durability::Synced).unwrap();
+        // All of it at once, and piece by piece.
+        for frames in [100, 3] {
+            let mut reader = HistoryReader::after(None);
+            let size = PageSize { frames, bytes: usize::MAX };
+            let told = std::iter::repeat_with(|| reader.page(&store, u64::MAX, size)).find(|page| {
+                let Ok(page) = page else { return true };
+                assert!(!page.is_empty(), "nothing was noticed");
+                false
+            });
+            assert_eq!(damaged_at(told.unwrap()), (Table::History, index));
+        }
+    };
+    let gone = |from, to| Change::DeleteRange { table: Table::History, from: Key::at(from), to };
+    expect(gone(10, Key::at(11)), 11);
+    expect(gone(15, Key::MAX), 15);
+    // What another manager sealed there with the same key: a frame of the same index in another chain.
+    let other = MemoryStore::open(&MemoryDisk::default()).unwrap();
+    for index in [12, 19] {
+        let previous = Some(FrameLink { index: index - 1, hash: [7; 32] });
+        expect(other.put(Table::History, Key::at(index), &[], &frame(index, previous, 100)).unwrap(), index);
+    }
 }

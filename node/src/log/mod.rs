@@ -27,6 +27,7 @@ pub mod memory;
 pub mod raft;
 mod recover;
 pub mod rocks;
+mod scrub;
 pub mod store;
 mod tail;
 
@@ -48,6 +49,7 @@ pub use history::{HistoryReader, PageSize, Verified, verify_all};
 pub use memory::{Crash, MemoryDisk, MemoryStore};
 pub use raft::{Committed, Consensus, Message, Progress, ProposeError, RoleChange, StepError};
 pub use rocks::{Checkpoints, RocksStore};
+pub use scrub::{Scrub, ScrubProgress, Scrubbed};
 
 /// Where a manager keeps its log. All methods take `&self`; the turn loop is the only writer of raft entries and history,
 /// while [`LogStore::history`] and the checkpoint methods may be called from other threads at the same time.
@@ -144,6 +146,18 @@ pub trait LogStore: Send + Sync {
     /// # Errors
     /// When the write fails.
     fn compact(&self, to: u64) -> Result<u64, LogError>;
+
+    /// How far the background verification of history came; nothing before its first pass.
+    ///
+    /// # Errors
+    /// When the record is damaged or cannot be read.
+    fn scrub_progress(&self) -> Result<Option<ScrubProgress>, LogError>;
+
+    /// Notes how far the background verification of history came. Not synced: what is lost of it is read again.
+    ///
+    /// # Errors
+    /// When the write fails.
+    fn save_scrub_progress(&self, progress: ScrubProgress) -> Result<(), LogError>;
 
     /// Makes everything that was written so far durable.
     ///

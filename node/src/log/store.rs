@@ -14,7 +14,7 @@ use super::chain::{Chain, damaged};
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
 use super::entry::{Applied, AppliedFrame, Cut, Entry, HardState, Membership, decode_record, encode_record};
 use super::tail::{Budget, Tail};
-use super::{Checkpoint, CheckpointHead, Loaded, LogError, LogStore};
+use super::{Checkpoint, CheckpointHead, Loaded, LogError, LogStore, ScrubProgress};
 use crate::seal::Seal;
 
 /// The records of [`Table::Meta`]. Numbers are never used again.
@@ -22,6 +22,7 @@ pub(super) const HARD_STATE: Key = Key::at(1);
 pub(super) const MEMBERSHIP: Key = Key::at(2);
 pub(super) const APPLIED: Key = Key::at(3);
 pub(super) const CUT: Key = Key::at(4);
+const SCRUB: Key = Key::at(5);
 
 /// A new cluster's log begins as if this one entry had been cut already: so a manager that joins finds that its log does
 /// not reach back to the beginning and takes a checkpoint, which is where it learns the members.
@@ -258,6 +259,15 @@ impl<D: Disk> LogStore for Store<D> {
         self.disk.write(batch, Durability::Synced)?;
         self.state().tail.compact(cut);
         Ok(to + 1)
+    }
+
+    fn scrub_progress(&self) -> Result<Option<ScrubProgress>, LogError> {
+        self.record(Table::Meta, SCRUB)
+    }
+
+    fn save_scrub_progress(&self, progress: ScrubProgress) -> Result<(), LogError> {
+        let record = self.put_record(Table::Meta, SCRUB, &progress)?;
+        self.disk.write(vec![record], Durability::Unsynced)
     }
 
     fn sync(&self) -> Result<(), LogError> {

@@ -1,0 +1,179 @@
+//! Verifying all of history while a manager runs, piece by piece: damage to what nobody has read for long is found while a
+//! backup still has it. When the pieces are read is for the caller; how far it came is kept in the log.
+
+use events::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::disk::Table;
+use super::entry::FrameLink;
+use super::history::{HistoryReader, PageSize};
+use super::{LogError, LogStore};
+
+/// What is read at a time: little enough to be gone from the caches soon, and from the disk's queue at once.
+const PAGE: PageSize = PageSize { frames: 1_024, bytes: 1024 * 1024 };
+/// Findings after which a pass ends: history is damaged beyond what one by one could tell more of.
+const FINDINGS_MAX: u32 = 16;
+
+/// How far a pass over history came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubProgress {
+    /// When the pass began, in nanoseconds of Unix time.
+    begun_ns: i64,
+    next: u64,
+    last: Option<FrameLink>,
+    findings: u32,
+    over: bool,
+}
+
+/// One pass over history.
+#[derive(Debug, Clone)]
+pub struct Scrub {
+    reader: HistoryReader,
+    progress: ScrubProgress,
+}
+
+/// What came of one step.
+#[derive(Debug)]
+pub enum Scrubbed {
+    /// So many frames are as they were written.
+    Intact(u64),
+    /// Something is damaged; the next step goes on behind it.
+    Found(LogError),
+    /// The pass is over.
+    Over {
+        /// How often damage was found.
+        findings: u32,
+    },
+}
+
+impl Scrub {
+    /// A pass that begins at the first frame.
+    pub fn begin(now: Timestamp) -> Self {
+        let progress = ScrubProgress { begun_ns: now.unix_ns(), next: 0, last: None, findings: 0, over: false };
+        Self { reader: HistoryReader::after(None), progress }
+    }
+
+    /// Goes on with a pass.
+    pub fn resume(progress: ScrubProgress) -> Self {
+        let reader = match progress.last.filter(|last| last.index + 1 == progress.next) {
+            Some(last) => HistoryReader::after(Some(last)),
+            None => HistoryReader::starting_at(progress.next),
+        };
+        Self { reader, progress }
+    }
+
+    /// What [`Scrub::resume`] needs.
+    pub fn progress(&self) -> ScrubProgress {
+        self.progress
+    }
+
+    /// When the pass began.
+    pub fn begun(&self) -> Timestamp {
+        Timestamp::from_unix_ns(self.progress.begun_ns)
+    }
+
+    /// Whether all has been read.
+    pub fn is_over(&self) -> bool {
+        self.progress.over
+    }
+
+    /// Reads the next piece.
+    pub fn step(&mut self, store: &dyn LogStore) -> Scrubbed {
+        let scrubbed = match self.reader.page(store, u64::MAX, PAGE) {
+            Ok(page) if page.is_empty() => self.end(),
+            Ok(page) => Scrubbed::Intact(page.len() as u64),
+            Err(_) if self.progress.findings == FINDINGS_MAX => self.end(),
+            Err(error) => {
+                self.step_over(store, &error);
+                Scrubbed::Found(error)
+            }
+        };
+        self.progress.next = self.reader.next();
+        self.progress.last = self.reader.last();
+        scrubbed
+    }
+
+    fn end(&mut self) -> Scrubbed {
+        self.progress.over = true;
+        Scrubbed::Over { findings: self.progress.findings }
+    }
+
+    /// Goes on behind damage. Where the database cannot tell which frame it is, a whole piece is left out.
+    fn step_over(&mut self, store: &dyn LogStore, damage: &LogError) {
+        self.progress.findings += 1;
+        let next = self.reader.next();
+        let LogError::Damaged { table: Table::History, index, .. } = damage else {
+            return self.reader.skip_to(next + PAGE.frames as u64);
+        };
+        // The frames before it open, or they would have been told instead: here they are followed as well.
+        if let Some(before) = index.checked_sub(1).filter(|before| *before >= next) {
+            let read = self.reader.page(store, before, PAGE).map(|page| page.len());
+            tracing::debug!(index, before = ?read, "scrubbing on behind damage");
+        }
+        self.reader.skip_to(index.max(&next) + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::{Change, Disk, Durability, Key};
+    use super::super::fixtures::{Machine, MemoryMachine, fill};
+    use super::super::memory::MemoryDisk;
+    use super::*;
+
+    /// Where damage was found, until the pass is over.
+    fn findings(scrub: &mut Scrub, store: &dyn LogStore) -> Vec<u64> {
+        let mut found = Vec::new();
+        loop {
+            match scrub.step(store) {
+                Scrubbed::Intact(frames) => assert!(frames > 0),
+                Scrubbed::Found(LogError::Damaged { index, .. }) => found.push(index),
+                Scrubbed::Found(other) => panic!("{other}"),
+                Scrubbed::Over { findings } => {
+                    assert_eq!((findings as usize, scrub.is_over()), (found.len(), true));
+                    return found;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_damage_is_found_while_the_manager_runs() {
+        let machine = MemoryMachine(MemoryDisk::default());
+        let store = machine.start();
+        fill(&*store, 4_000);
+        assert_eq!(findings(&mut Scrub::begin(Timestamp::default()), &*store), [0; 0]);
+        machine.flip_bit(Table::History, 700);
+        machine
+            .tamper(&|_| vec![Change::DeleteRange { table: Table::History, from: Key::at(2_500), to: Key::at(2_510) }]);
+        machine.flip_bit(Table::History, 3_999);
+        assert_eq!(findings(&mut Scrub::begin(Timestamp::default()), &*store), [700, 2_510, 3_999]);
+    }
+
+    #[test]
+    fn a_pass_goes_on_where_it_was_and_misses_nothing_there() {
+        let machine = MemoryMachine(MemoryDisk::default());
+        let store = machine.start();
+        fill(&*store, 4_000);
+        let mut scrub = Scrub::begin(Timestamp::default());
+        assert!(matches!(scrub.step(&*store), Scrubbed::Intact(1_024)));
+        store.save_scrub_progress(scrub.progress()).unwrap();
+        let next = scrub.progress().next;
+        // The frame before the place: only the chain can tell.
+        let (from, to) = (Key::at(next), Key::at(next + 1));
+        machine.tamper(&|_| vec![Change::DeleteRange { table: Table::History, from, to }]);
+        let mut resumed = Scrub::resume(store.scrub_progress().unwrap().unwrap());
+        assert_eq!(findings(&mut resumed, &*store), [next + 1]);
+    }
+
+    #[test]
+    fn a_history_without_its_end_does_not_make_endless_findings() {
+        let machine = MemoryMachine(MemoryDisk::default());
+        let store = machine.start();
+        fill(&*store, 2_000);
+        let gone = Change::DeleteRange { table: Table::History, from: Key::at(1_000), to: Key::MAX };
+        machine.0.write(vec![gone], Durability::Synced).unwrap();
+        let found = findings(&mut Scrub::begin(Timestamp::default()), &*store);
+        assert_eq!((found[0], found.len()), (1_000, FINDINGS_MAX as usize));
+    }
+}

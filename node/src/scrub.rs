@@ -1,0 +1,132 @@
+//! The thread that verifies history while a manager runs: once a week all of it, evenly spread, at the lowest priority.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::log::{LogError, LogStore, Scrub, Scrubbed};
+
+/// From one pass to the next. Backups are usually kept for longer.
+const PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Longest pause: then the clock is read again.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// Shortest pause, whatever there is to read: even an endless history leaves the disk to others.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// How often progress is written down: so much is read again after a restart.
+const SAVE_PERIOD: Duration = Duration::from_secs(60);
+/// The nice value of a thread that runs when nobody else wants to.
+const NICE_MAX: i32 = 19;
+
+/// The thread, until it is ended.
+pub struct Scrubber {
+    stop: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Scrubber {
+    /// Ends the thread, which lets go of the log.
+    pub fn end(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that verifies history broke off");
+        }
+    }
+}
+
+/// Starts to verify a log's history, or goes on with it.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn spawn(store: Arc<dyn LogStore>) -> std::io::Result<Scrubber> {
+    let (stop, stopped) = sync_channel(0);
+    let thread = std::thread::Builder::new().name("scrub".to_owned()).spawn(move || {
+        if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
+            tracing::debug!(%error, "history is verified at the usual priority");
+        }
+        if let Err(error) = run(&*store, &stopped) {
+            tracing::error!(%error, hint = error.hint(), "history is no longer verified in the background");
+        }
+    })?;
+    Ok(Scrubber { stop, thread })
+}
+
+fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
+    let mut scrub = store.scrub_progress()?.map_or_else(|| Scrub::begin(clock::now()), Scrub::resume);
+    let mut saved = Instant::now();
+    loop {
+        let since_begun = clock::now().since(scrub.begun());
+        // A pass that began in the future began before the clock was set.
+        if scrub.is_over() && (since_begun >= PERIOD || scrub.begun() > clock::now()) {
+            scrub = Scrub::begin(clock::now());
+        }
+        let pause = if scrub.is_over() {
+            PERIOD.saturating_sub(since_begun).clamp(PAUSE_MIN, PAUSE_MAX)
+        } else {
+            let pause = pause(tell(scrub.step(store)), store.applied()?.index);
+            if scrub.is_over() || saved.elapsed() >= SAVE_PERIOD {
+                store.save_scrub_progress(scrub.progress())?;
+                saved = Instant::now();
+            }
+            pause
+        };
+        match stopped.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// Says what was found; how many frames were read.
+fn tell(scrubbed: Scrubbed) -> u64 {
+    match scrubbed {
+        Scrubbed::Intact(frames) => frames,
+        Scrubbed::Found(error) => {
+            tracing::error!(%error, hint = error.hint(), "history is damaged");
+            1
+        }
+        Scrubbed::Over { findings: 0 } => {
+            tracing::info!("all of history was verified");
+            1
+        }
+        Scrubbed::Over { findings } => {
+            tracing::error!(findings, "history was read to its end, and is damaged");
+            1
+        }
+    }
+}
+
+/// The pause after so many frames of all, so that a pass takes a period.
+fn pause(frames: u64, of: u64) -> Duration {
+    PERIOD.mul_f64(frames as f64 / of.max(1) as f64).clamp(PAUSE_MIN, PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Membership, MemoryDisk, MemoryStore};
+
+    #[test]
+    fn a_pass_is_spread_over_its_period_within_bounds() {
+        for (frames, of, expected) in [
+            (1_024, 1_024 * 1_024, Duration::from_millis(590_625)),
+            (1_024, 100, PAUSE_MAX),
+            (0, 0, PAUSE_MIN),
+            (1_024, u64::MAX, PAUSE_MIN),
+        ] {
+            assert_eq!(pause(frames, of), expected, "{frames} of {of}");
+        }
+    }
+
+    #[test]
+    fn a_scrubber_that_is_ended_lets_go_of_the_log() {
+        let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&MemoryDisk::default()).unwrap());
+        store.initialize(&Membership::single(1)).unwrap();
+        store.load().unwrap();
+        spawn(Arc::clone(&store)).unwrap().end();
+        assert_eq!(Arc::strong_count(&store), 1);
+        let progress = store.scrub_progress().unwrap().expect("an empty history is verified at once");
+        assert!(Scrub::resume(progress).is_over());
+    }
+}
