@@ -236,8 +236,10 @@ fn replace(
             out.want(wanted, TaskState::Shutdown, DesiredCause::Update);
         }
         UpdateOrder::StartFirst => {
-            // One task serves until the new one does. Those that an earlier rollout put beside it are not needed any more.
-            let kept = wanted.iter().rev().find(|task| serves(task)).map_or(old.id, |task| task.id);
+            // One task serves until the new one does: the one that has for longest, since what an earlier rollout put beside
+            // it may have been restarted just now.
+            let serving = wanted.iter().filter(|task| serves(task)).min_by_key(|task| (task.running_at, task.id));
+            let kept = serving.map_or(old.id, |task| task.id);
             let new = NewTask { replaces: Some(kept), ..NewTask::at_once(instance, TaskCause::Update) };
             out.push(new.event(service, ctx));
             let others = wanted.into_iter().filter(|task| task.id != kept);
