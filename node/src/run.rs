@@ -150,12 +150,14 @@ impl Node {
             Err(error) => return Err(error.into()),
         };
         managers.save(&self.state_dir)?;
-        self.settings.save(self.state_dir.path())?;
         tracing::info!(node = %identity.subject().node, manager = managers.first, "this node is a worker");
         let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
         self.keep_renewed(&credentials, managers.first.clone());
-        let agent = self.agent(&identity, managers.first, credentials);
-        agent.run(self.shutdown).await.map_err(unusable_memory)
+        let agent = self.agent(&identity, managers.first, credentials).open().map_err(unusable_memory)?;
+        // Only now nothing refuses this start any more.
+        self.settings.save(self.state_dir.path())?;
+        agent.run(self.shutdown).await;
+        Ok(())
     }
 
     /// Runs a manager, with its own agent, until it is told to stop.

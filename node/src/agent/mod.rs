@@ -61,14 +61,37 @@ pub struct Agent {
     pub clock: Clock,
 }
 
+/// An agent whose files are open.
+pub struct OpenAgent {
+    agent: Agent,
+    store: store::Store,
+    found: store::Found,
+}
+
 impl Agent {
-    /// Runs until `shutdown`, and leaves the containers running then.
+    /// Opens the agent's files, which is all of it that can fail.
     ///
     /// # Errors
-    /// When the agent's files cannot be used. Nothing that a manager or an engine does ends it.
+    /// When they cannot be used.
+    pub fn open(self) -> Result<OpenAgent, StoreError> {
+        let (store, found) = store::Store::open(&self.config.state_dir.join("worker"))?;
+        Ok(OpenAgent { agent: self, store, found })
+    }
+
+    /// Opens the files, then runs until `shutdown`.
+    ///
+    /// # Errors
+    /// When the agent's files cannot be used.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let Self { config, executor, connector, clock } = self;
-        let (store, found) = store::Store::open(&config.state_dir.join("worker"))?;
+        self.open()?.run(shutdown).await;
+        Ok(())
+    }
+}
+
+impl OpenAgent {
+    /// Runs until `shutdown`, and leaves the containers running then. Nothing that a manager or an engine does ends it.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { agent: Agent { config, executor, connector, clock }, store, found } = self;
         for damage in found.damage {
             tracing::error!("{damage}");
         }
@@ -87,7 +110,6 @@ impl Agent {
             () = shutdown.cancelled() => {}
         }
         worker.stop().await;
-        Ok(())
     }
 }
 
