@@ -51,7 +51,7 @@ struct Shape {
     memory: u8,
     zone: Option<u8>,
     condition: RestartCondition,
-    delay_secs: u64,
+    delay_secs: Option<u64>,
     attempts: u64,
     parallelism: u64,
     start_first: bool,
@@ -68,7 +68,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         prop_oneof![Just(RestartCondition::Any), Just(RestartCondition::OnFailure), Just(RestartCondition::None)];
     let actions = prop_oneof![Just(FailureAction::Pause), Just(FailureAction::Continue), Just(FailureAction::Rollback)];
     let what = (prop::option::weighted(0.8, 0..6_u64), 0..3_u8, 0..3_u8, prop::option::weighted(0.3, 0..2_u8));
-    let restart = (conditions, 0..7_u64, 0..3_u64);
+    let restart = (conditions, prop::option::weighted(0.7, 0..7_u64), 0..3_u64);
     let ratio = prop_oneof![2 => Just(0), 1 => Just(300_000_u32), 1 => Just(500_000)];
     let update = (0..3_u64, any::<bool>(), actions, 0..8_u64, 0..8_u64, ratio);
     let place = (prop::option::weighted(0.2, 8080..8082_u32), prop_oneof![4 => Just(0), 1 => 1..3_u64]);
@@ -418,7 +418,7 @@ impl Shape {
         let container = ContainerSpec { image: format!("image:{}", self.image), ..ContainerSpec::default() };
         let restart = RestartPolicy {
             condition: Some(self.condition.into()),
-            delay_ns: Some(self.delay_secs * 1_000_000_000),
+            delay_ns: self.delay_secs.map(|seconds| seconds * 1_000_000_000),
             max_attempts: self.attempts,
             ..RestartPolicy::default()
         };

@@ -33,11 +33,11 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// Whether and how long to wait.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct WaitFlags {
-    /// Return at once instead of waiting for the tasks (the default where no person watches)
+    /// Return at once instead of waiting (the default unless stderr is a terminal)
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     detach: Option<bool>,
 
-    /// Longest wait (10m where no person watches, otherwise none)
+    /// Longest wait (without a limit on a terminal, 10m elsewhere)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     timeout: Option<Duration>,
 }
