@@ -330,7 +330,8 @@ fn hostname(named: Option<&String>) -> Result<String, Failure> {
     if commands::is_hostname(&hostname) {
         return Ok(hostname);
     }
-    let hint = "give a host name of up to 253 characters without spaces with --hostname";
+    let hint =
+        "with --hostname, give a name of up to 253 characters without spaces that does not read as the id of a node";
     Err(Failure::new(format!("a node cannot be called \"{hostname}\""), hint).with_code(code::USAGE))
 }
 

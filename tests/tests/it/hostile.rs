@@ -41,6 +41,11 @@ async fn connect(cluster: &Cluster) -> Channel {
     endpoint.connect_with_connector(connector).await.expect("a connection")
 }
 
+/// A running task, with something to say.
+fn running(message: String) -> TaskStatus {
+    TaskStatus { state: TaskState::Running.into(), message, ..TaskStatus::default() }
+}
+
 /// Reports something new about a task again and again; how many reports were taken.
 async fn report(channel: Channel, session: SessionId, task: TaskId, caller: usize, end: Instant) -> usize {
     let (mut client, mut taken) = (DispatcherClient::new(channel), 0);
@@ -48,8 +53,7 @@ async fn report(channel: Channel, session: SessionId, task: TaskId, caller: usiz
         if Instant::now() >= end {
             break;
         }
-        let message = format!("{caller} {sequence} {}", "x".repeat(4_000));
-        let status = TaskStatus { state: TaskState::Running.into(), message, ..TaskStatus::default() };
+        let status = running(format!("{caller} {sequence} {}", "x".repeat(4_000)));
         let request = ReportRequest { session, sequence, reports: vec![TaskReport { task, status }] };
         taken += usize::from(client.report(request).await.is_ok());
     }
@@ -91,6 +95,16 @@ async fn a_hostile_certificate_writes_little_and_holds_up_nobody() {
     };
     let welcome = stream.message().await.expect("a message").expect("a message");
     let Some(Message::Welcome(welcome)) = welcome.message else { panic!("not a welcome: {welcome:?}") };
+
+    // What is no news is taken, and not written.
+    let mut client = DispatcherClient::new(channels[0].clone());
+    let mut index = None;
+    for sequence in 1..=10 {
+        let reports = vec![TaskReport { task, status: running("the same".to_owned()) }];
+        client.report(ReportRequest { session: welcome.session, sequence, reports }).await.expect("taken");
+        let present = cluster.inspect()["index"].as_u64();
+        assert_eq!(*index.get_or_insert(present), present, "the first report alone was news");
+    }
 
     let (end, mut calls) = (Instant::now() + ATTACK, JoinSet::new());
     for caller in 0..CONNECTIONS * CALLS {
