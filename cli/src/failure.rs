@@ -7,7 +7,7 @@ use serde::Serialize;
 use tonic::{Code, Status};
 use wire::v1::{Refusal, RefusalKind};
 
-use crate::format::Format;
+use crate::format::{Format, escape};
 use crate::values::{Invalid, duration};
 
 /// What sort of failure; each has its exit code.
@@ -126,17 +126,16 @@ impl Failure {
     pub fn write(&self, format: Format, err: &mut dyn Write) -> io::Result<()> {
         match format {
             Format::Table => {
-                // What is quoted in a sentence, or comes from an engine, may have line ends of its own.
-                let line = |text: &str| text.replace(['\n', '\r'], " ");
-                writeln!(err, "error: {}\nhint: {}", line(&self.sentence), line(&self.hint))
+                // What is quoted in a sentence, or comes from an engine, may have more in it than words.
+                writeln!(err, "error: {}\nhint: {}", escape::line(&self.sentence), escape::line(&self.hint))
             }
             Format::Json => {
                 #[derive(Serialize)]
                 struct Document<'a> {
                     error: &'a Failure,
                 }
-                serde_json::to_writer(&mut *err, &Document { error: self })?;
-                writeln!(err)
+                let document = serde_json::to_string(&Document { error: self })?;
+                writeln!(err, "{}", escape::json(&document))
             }
         }
     }

@@ -10,7 +10,7 @@ use wire::v1::{CommandReply, CommandRequest, ListTasksRequest, NodeView, Service
 
 use crate::Globals;
 use crate::failure::{Failure, Kind};
-use crate::format::{Format, task::View};
+use crate::format::{Format, escape, task::View};
 use crate::manager::Manager;
 
 /// Something to await, on the thread that runs the command.
@@ -150,7 +150,7 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When the output cannot be written.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.around.out, "{text}")?)
+        Ok(writeln!(self.around.out, "{}", escape::line(text))?)
     }
 
     /// Prints text that has its own line ends.
@@ -166,9 +166,8 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When the output cannot be written.
     pub fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
-        let mut line = serde_json::to_vec(object).map_err(std::io::Error::from)?;
-        line.push(b'\n');
-        Ok(self.around.out.write_all(&line)?)
+        let line = serde_json::to_string(object).map_err(std::io::Error::from)?;
+        Ok(writeln!(self.around.out, "{}", escape::json(&line))?)
     }
 
     /// Prints objects, one a line: ids if only those are wanted, JSON if that is the format, or else `table` of them.
@@ -194,7 +193,7 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When it cannot be written.
     pub fn note(&mut self, text: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.around.err, "{text}")?)
+        Ok(writeln!(self.around.err, "{}", escape::line(text))?)
     }
 }
 

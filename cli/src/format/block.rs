@@ -1,5 +1,7 @@
 //! Keys and values under each other, with the colons in one column, as the inspect commands print them.
 
+use super::escape;
+
 /// A list of keys and values, nested by indentation.
 #[derive(Debug, Clone, Default)]
 pub struct Block {
@@ -10,7 +12,7 @@ pub struct Block {
 impl Block {
     /// Adds a key with a value.
     pub fn field(&mut self, key: &str, value: impl ToString) -> &mut Self {
-        self.rows.push((self.depth, key.to_owned(), Some(value.to_string())));
+        self.rows.push((self.depth, key.to_owned(), Some(escape::line(&value.to_string()).into_owned())));
         self
     }
 

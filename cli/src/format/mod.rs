@@ -3,6 +3,7 @@
 pub mod age;
 pub mod block;
 pub mod cluster;
+pub mod escape;
 mod names;
 pub mod node;
 mod phrase;
@@ -39,6 +40,8 @@ pub fn words(words: &[String]) -> String {
     words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 pub(crate) mod samples;
 

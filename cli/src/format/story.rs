@@ -3,8 +3,8 @@
 use events::{ActorKind, Cause, Event, Kind, Named, Reconciler};
 use wire::v1::EventRecord;
 
-use super::Names;
 use super::phrase::phrase;
+use super::{Names, escape};
 
 /// The line above the events.
 pub fn heading() -> String {
@@ -24,8 +24,8 @@ pub fn line(record: &EventRecord, names: Names) -> String {
         &record.index.to_string(),
         &time,
         kind,
-        &by(&record.event, record, names),
-        &what.replace(['\n', '\r'], " "),
+        &escape::line(&by(&record.event, record, names)),
+        &escape::line(&what),
     ])
 }
 

@@ -1,5 +1,7 @@
 //! Columns as Docker's tools print them: Go's tabwriter with a least width of 10 and a gap of 3.
 
+use super::escape;
+
 const WIDTH_MIN: usize = 10;
 const GAP: usize = 3;
 /// A last column is never cut below this: Docker's own width for errors.
@@ -21,7 +23,7 @@ impl Table {
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(self.rows.first().map(Vec::len), Some(N), "a row has a cell for each column");
         // A line break inside a cell, as in an engine's error, would tear the table.
-        self.rows.push(cells.map(|cell| cell.replace(['\n', '\r', '\t'], " ")).into());
+        self.rows.push(cells.map(|cell| escape::line(&cell).into_owned()).into());
     }
 
     /// The text. Where the terminal has `width` columns, a last column that does not fit is cut.

@@ -8,6 +8,7 @@ use events::TaskState;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::verdict::{Picture, TaskLine};
+use crate::format::escape;
 
 /// With more tasks than this only the headline is drawn, as Docker's tools do.
 const BARS_MAX: usize = 20;
@@ -77,7 +78,7 @@ impl Bars {
     }
 
     fn show(&mut self, picture: &Picture) {
-        self.headline.set_message(picture.headline.clone());
+        self.headline.set_message(escape::line(&picture.headline).into_owned());
         let shown: &[TaskLine] = if picture.tasks.len() > BARS_MAX { &[] } else { &picture.tasks };
         while self.tasks.len() > shown.len() {
             self.tasks.pop().iter().for_each(ProgressBar::finish_and_clear);
@@ -87,9 +88,9 @@ impl Bars {
             self.tasks.push(self.all.add(bar));
         }
         for (bar, task) in self.tasks.iter().zip(shown) {
-            bar.set_prefix(task.place.clone());
+            bar.set_prefix(escape::line(&task.place).into_owned());
             bar.set_position(STEPS.iter().filter(|step| **step <= task.state).count() as u64);
-            bar.set_message(task.detail());
+            bar.set_message(escape::line(&task.detail()).into_owned());
         }
     }
 
@@ -117,14 +118,14 @@ impl Lines {
     fn show(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
         if self.headline != picture.headline {
             self.headline.clone_from(&picture.headline);
-            writeln!(err, "{}", picture.headline)?;
+            writeln!(err, "{}", escape::line(&picture.headline))?;
         }
         let troubled = picture.tasks.iter().filter(|task| !task.trouble.is_empty());
         let mut present = BTreeMap::new();
         for task in troubled {
             // The reason alone counts: a task that tries again goes through many states for the same one.
             if self.troubles.get(&task.place) != Some(&task.trouble) {
-                writeln!(err, "{}: {}", task.place, task.detail())?;
+                writeln!(err, "{}", escape::line(&format!("{}: {}", task.place, task.detail())))?;
             }
             present.insert(task.place.clone(), task.trouble.clone());
         }

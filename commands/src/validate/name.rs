@@ -41,14 +41,14 @@ pub(super) fn node(name: &str) -> Verdict {
     Err(Fault::invalid(format!("{} is not a name for a node", quote(name)), hint))
 }
 
-/// What a node calls itself. Host names in the wild break DNS's rules, so only what would break a table is refused, and what
-/// reads as the id of another node.
+/// What a node calls itself. Host names in the wild break DNS's rules in length and with `_`; what reads as anything else
+/// than a host name, to a person or to a shell, is refused, and what reads as the id of another node.
 pub(crate) fn hostname(name: &str) -> Verdict {
-    let hint = "give the node a host name of up to 253 characters without spaces (`swarmd --hostname`)";
+    let hint = "give the node a host name of up to 253 letters, digits, - . and _ (`swarmd --hostname`)";
     if name.is_empty() {
         return Err(Fault::invalid("the node has no host name", hint));
     }
-    if name.len() > HOSTNAME_MAX || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if name.len() > HOSTNAME_MAX || !is_word(name, "-_.") {
         return Err(Fault::invalid(format!("{} is not a host name", quote(name)), hint));
     }
     if name.to_ascii_lowercase().parse::<NodeId>().is_ok() {
@@ -101,8 +101,11 @@ mod tests {
         for name in [".a", "a b", "a\n"] {
             assert!(node(name).is_err(), "{name}");
         }
-        assert_eq!(hostname("my_host.local"), Ok(()));
-        for name in ["", "a b", "a\tb", "h".repeat(HOSTNAME_MAX + 1).as_str()] {
+        for name in ["my_host.local", "1", "a--b"] {
+            assert_eq!(hostname(name), Ok(()), "{name}");
+        }
+        let bad = ["", "a b", "a\tb", "-a", "a.", "a\u{202e}b", "a\u{200b}", "a;b", "$(x)", "é", "\u{1b}[2J"];
+        for name in bad.into_iter().chain(["h".repeat(HOSTNAME_MAX + 1).as_str()]) {
             assert!(hostname(name).is_err(), "{name}");
         }
     }

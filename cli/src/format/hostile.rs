@@ -1,0 +1,210 @@
+//! Every formatter with hostile text wherever a text can be: nothing of it reaches the terminal as it is.
+
+use std::collections::BTreeMap;
+
+use events::*;
+use wire::v1::{EventRecord, JoinTokens, NodeView, ServiceView, TaskView};
+
+use super::escape::tests::{HOSTILE, assert_harmless};
+use super::task::View;
+use super::{Format, Names, cluster, node, samples, service, story, task};
+use crate::failure::{Failure, Kind as FailureKind};
+
+fn bad() -> String {
+    HOSTILE.to_owned()
+}
+
+fn map() -> BTreeMap<String, String> {
+    BTreeMap::from([(bad(), bad())])
+}
+
+fn list() -> Vec<String> {
+    vec![bad()]
+}
+
+fn driver() -> Option<Driver> {
+    Some(Driver { name: bad(), options: map() })
+}
+
+fn generic() -> Vec<GenericResource> {
+    vec![
+        GenericResource { kind: bad(), amount: 0, names: list() },
+        GenericResource { kind: bad(), ..Default::default() },
+    ]
+}
+
+fn container() -> ContainerSpec {
+    let mount = |of: MountType| Mount { r#type: of.into(), source: bad(), target: bad(), ..Default::default() };
+    let volume = VolumeOptions { labels: map(), driver: driver(), subpath: bad(), no_copy: true };
+    let tmpfs = TmpfsOptions { options: bad(), ..Default::default() };
+    ContainerSpec {
+        image: bad(),
+        labels: map(),
+        command: list(),
+        args: list(),
+        hostname: bad(),
+        env: list(),
+        dir: bad(),
+        user: bad(),
+        groups: list(),
+        stop_signal: bad(),
+        mounts: vec![
+            mount(MountType::Bind),
+            Mount { volume: Some(volume), ..mount(MountType::Volume) },
+            Mount { tmpfs: Some(tmpfs), ..mount(MountType::Tmpfs) },
+        ],
+        hosts: list(),
+        dns: Some(DnsConfig { nameservers: list(), search: list(), options: list() }),
+        healthcheck: Some(HealthConfig { test: list(), ..Default::default() }),
+        sysctls: map(),
+        capability_add: list(),
+        capability_drop: list(),
+        ulimits: vec![Ulimit { name: bad(), ..Default::default() }],
+        ..Default::default()
+    }
+}
+
+fn port() -> PortConfig {
+    PortConfig { name: bad(), target_port: 80, ..Default::default() }
+}
+
+fn spec() -> ServiceSpec {
+    let preferences = vec![PlacementPreference { spread: bad() }];
+    let resources = Some(Resources { generic: generic(), ..Default::default() });
+    ServiceSpec {
+        annotations: Some(Annotations { name: bad(), labels: map() }),
+        task: Some(TaskSpec {
+            container: Some(container()),
+            resources: Some(ResourceRequirements {
+                limits: resources.clone(),
+                reservations: resources,
+                ..Default::default()
+            }),
+            placement: Some(Placement { constraints: list(), preferences, ..Default::default() }),
+            log_driver: driver(),
+            ..Default::default()
+        }),
+        endpoint: Some(EndpointSpec { ports: vec![port()] }),
+        ..Default::default()
+    }
+}
+
+fn status() -> TaskStatus {
+    let container =
+        ContainerStatus { container_id: bad(), ports: vec![port()], warnings: list(), ..Default::default() };
+    let state = TaskState::Failed.into();
+    TaskStatus { state, message: bad(), error: bad(), container: Some(container), ..Default::default() }
+}
+
+fn services() -> Vec<ServiceView> {
+    let mut service = samples::full_service();
+    service.spec = spec();
+    service.update.iter_mut().for_each(|update| update.message = bad());
+    vec![service]
+}
+
+fn tasks() -> Vec<TaskView> {
+    let one = samples::tasks().remove(2);
+    let task = |slot, waiting| TaskView {
+        name: bad(),
+        service_name: bad(),
+        slot,
+        node_hostname: bad(),
+        status: status(),
+        spec: spec(),
+        waiting,
+        claims: generic(),
+        ..one.clone()
+    };
+    vec![task(1, Some(bad())), task(0, None)]
+}
+
+fn nodes() -> Vec<NodeView> {
+    let one = samples::nodes().remove(1);
+    let named = |name| NodeView {
+        spec: NodeSpec { annotations: Some(Annotations { name, labels: map() }), ..one.spec.clone() },
+        description: Some(NodeDescription {
+            hostname: bad(),
+            platform: Some(Platform { architecture: bad(), os: bad() }),
+            resources: Some(Resources { generic: generic(), ..Default::default() }),
+            engine: Some(EngineDescription { version: bad(), api_version: bad(), labels: map(), ..Default::default() }),
+            version: bad(),
+            executor: bad(),
+        }),
+        message: bad(),
+        addr: bad(),
+        ..one.clone()
+    };
+    vec![named(bad()), named(String::new())]
+}
+
+#[test]
+fn tables_and_blocks() {
+    let view = View { now: samples::NOW, ids: false, width: Some(80) };
+    let mut shown = vec![
+        service::table(&services(), samples::NOW),
+        node::table(&nodes()),
+        task::table(&tasks(), view),
+        task::table_in_service(&tasks(), view),
+    ];
+    shown.extend(services().iter().map(|of| service::block(of, samples::NOW)));
+    shown.extend(nodes().iter().map(|of| node::block(of, samples::NOW)));
+    shown.extend(tasks().iter().map(|of| task::block(of, view)));
+    let mut of = samples::cluster();
+    (of.name, of.root_ca_digest, of.manager_addrs, of.spec.log_driver) = (bad(), bad(), list(), driver());
+    of.join_tokens = JoinTokens { worker: bad(), manager: bad() };
+    shown.push(cluster::block(&of, samples::NOW));
+    for text in shown {
+        assert_harmless(&text);
+        assert!(text.contains(r"\u{1b}"), "a sample without anything hostile: {text}");
+    }
+}
+
+#[test]
+fn history() {
+    let task = TaskId::from_bits(3);
+    let node = NodeId::from_bits(1);
+    let (service, reason) = (ServiceId::from_bits(9), bad());
+    let kinds = [
+        Kind::LeadershipAssumed(LeadershipAssumed { version: bad(), ..Default::default() }),
+        Kind::NodeJoined(NodeJoined { node, hostname: bad(), addr: bad(), ..Default::default() }),
+        Kind::NodeDescribed(NodeDescribed {
+            node,
+            description: NodeDescription { executor: bad(), ..Default::default() },
+        }),
+        Kind::NodeSpecUpdated(NodeSpecUpdated {
+            node,
+            spec: NodeSpec { annotations: Some(Annotations { name: bad(), labels: map() }), ..Default::default() },
+        }),
+        Kind::ServiceCreated(ServiceCreated { service, spec: spec() }),
+        Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone() }),
+        Kind::RollbackStarted(RollbackStarted { service, reason }),
+        Kind::TaskAssigned(TaskAssigned { task, node, claims: generic() }),
+        Kind::TaskPlacementFailed(TaskPlacementFailed { tasks: vec![task], explanation: bad() }),
+        Kind::TaskReported(TaskReported { task, status: status() }),
+        Kind::TaskRejected(TaskRejected { task, message: bad(), error: bad() }),
+        Kind::TaskOrphaned(TaskOrphaned { tasks: vec![task], message: bad() }),
+    ];
+    let actor = ActorRecord { kind: ActorKind::Joiner.into(), subject: bad(), via: None };
+    for kind in kinds {
+        let record = EventRecord {
+            event: Event::by_command(0, kind),
+            command: Some(CommandRecord { actor: actor.clone(), reason: Some(bad()), ..Default::default() }),
+            names: [(task.to_string(), bad()), (node.to_string(), bad()), (service.to_string(), bad())].into(),
+            ..Default::default()
+        };
+        let line = story::line(&record, Names::with(&record));
+        assert_harmless(&line);
+        assert!(line.contains(r"\u{1b}") && line.matches('\n').count() == 1, "{line}");
+    }
+}
+
+#[test]
+fn failures() {
+    let failure = Failure::new(FailureKind::Other, bad()).hint(bad());
+    for format in [Format::Table, Format::Json] {
+        let mut shown = Vec::new();
+        failure.write(format, &mut shown).expect("a vector takes everything");
+        assert_harmless(&String::from_utf8(shown).expect("text"));
+    }
+}
