@@ -43,22 +43,43 @@ fn room(state: &Cluster) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// The role of the join token with this secret.
+/// Judges a join token, all parts of it, by the present state: a manager asks this also for a join that was answered
+/// before, so that a token that was rotated since gets nobody a certificate again.
 ///
 /// # Errors
-/// When it lets nobody in.
-pub fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection> {
-    let forbidden = |sentence, hint| Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint);
-    let is_of = |role| state.settings.token_sha256(role) == secret_sha256;
-    if is_of(Role::Worker) {
-        return Ok(Role::Worker);
+/// A sentence that does not tell which part was wrong.
+pub fn admit(state: &Cluster, root_digest: &str, secret_sha256: &[u8; 32]) -> Result<Role, Rejection> {
+    let of_this_cluster = is_equal(state.settings.root_digest.as_bytes(), root_digest.as_bytes());
+    let role = admitted(state, secret_sha256);
+    if of_this_cluster { role } else { Err(not_valid()) }
+}
+
+/// The role of the token with this secret. Both tokens are compared, and each to its end, so that the time it takes tells
+/// nothing.
+fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection> {
+    let is_of = |role| is_equal(state.settings.token_sha256(role), secret_sha256);
+    match (is_of(Role::Worker), is_of(Role::Manager)) {
+        (true, _) => Ok(Role::Worker),
+        (false, true) => {
+            let sentence = "a cluster has one manager in this version, so nobody can join as another";
+            let hint = "join with the worker's token, which `swarmctl cluster inspect` shows as well";
+            Err(Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint))
+        }
+        (false, false) => Err(not_valid()),
     }
-    if is_of(Role::Manager) {
-        let hint = "join with the worker's token, which `swarmctl cluster inspect` shows as well";
-        return Err(forbidden("a cluster has one manager in this version, so nobody can join as another", hint));
-    }
+}
+
+fn not_valid() -> Rejection {
+    let sentence = "the join token is not valid for this cluster";
     let hint = "get the present token with `swarmctl cluster inspect` on a manager; a rotated token is void";
-    Err(forbidden("the join token is not valid for this cluster", hint))
+    Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint)
+}
+
+/// Whether two texts are the same, in a time that depends on their lengths alone. No text is equal to an empty one, which
+/// stands for a token that there is not.
+fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    let differences = one.iter().zip(other).fold(0, |found, (one, other)| found | (one ^ other));
+    std::hint::black_box(differences) == 0 && one.len() == other.len() && !one.is_empty()
 }
 
 /// Notes a certificate, which gives a node the role that operators want it to have and no other.
@@ -150,6 +171,35 @@ mod tests {
         assert_eq!(refused.sentence, "the join token is not valid for this cluster");
         // Without a cluster there is no token, not even an empty one.
         assert_eq!(Story::empty().refuse(&joiner(), join([0; 32], "host")).kind, RejectionKind::Forbidden);
+    }
+
+    #[test]
+    fn every_part_of_a_token_is_judged_by_the_present_state() {
+        let mut story = Story::initialised();
+        let (wish, refused) = (initialise_wish(), "the join token is not valid for this cluster");
+        let digest = wish.root_digest.as_str();
+        assert_eq!(admit(&story.state, digest, &wish.worker_token.1), Ok(Role::Worker));
+        for (digest, secret) in [("", wish.worker_token.1), ("another", wish.worker_token.1), (digest, [0; 32])] {
+            assert_eq!(admit(&story.state, digest, &secret).expect_err(digest).sentence, refused);
+        }
+        let rotate = Command::RotateJoinToken {
+            role: Role::Worker,
+            token: crate::SecretText("new".into()),
+            secret_sha256: [7; 32],
+        };
+        story.accept(&crate::testing::operator(), rotate);
+        assert_eq!(admit(&story.state, digest, &wish.worker_token.1).expect_err("rotated").sentence, refused);
+        assert_eq!(admit(&story.state, digest, &[7; 32]), Ok(Role::Worker));
+        assert!(admit(&Story::empty().state, "", &[0; 32]).is_err());
+    }
+
+    #[test]
+    fn texts_are_compared_to_their_end() {
+        for (one, other, equal) in
+            [("a", "a", true), ("a", "b", false), ("ab", "a", false), ("a", "ab", false), ("", "", false)]
+        {
+            assert_eq!(is_equal(one.as_bytes(), other.as_bytes()), equal, "{one:?} {other:?}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use projections::Cluster;
 
 pub use actor::Actor;
 pub use events::SecretText;
-pub use join::admitted;
+pub use join::admit;
 pub use rejection::{Rejection, RejectionKind};
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 

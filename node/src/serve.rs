@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,12 +89,19 @@ pub async fn bind_control(path: &Path) -> Result<(UnixListener, SocketFile), Fai
         Err(error) => return Err(unusable(error)),
     }
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(unusable)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(unusable)?;
     }
-    let listener = UnixListener::bind(path).map_err(unusable)?;
-    let file = SocketFile(path.to_owned());
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(unusable)?;
-    Ok((listener, file))
+    let listener = bind_private(path).map_err(unusable)?;
+    Ok((listener, SocketFile(path.to_owned())))
+}
+
+/// Binds a socket that nobody but its owner can ever connect to: its mode comes with it, and is not set afterwards. A node
+/// binds before it makes its first file, so the mask, which is the whole process's, meets no other file.
+fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    bound
 }
 
 /// Serves nodes until `shutdown`.
@@ -139,6 +146,8 @@ pub async fn control(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use events::Role;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tonic::{Request, Response, Status};
@@ -165,6 +174,20 @@ mod tests {
         async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
             Err(Status::unimplemented(""))
         }
+    }
+
+    #[tokio::test]
+    async fn the_control_socket_and_the_directory_made_for_it_are_their_owners_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("run/swarmlog/control.sock");
+        let (_listener, file) = bind_control(&path).await.expect("bound");
+        let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        for made in ["run", "run/swarmlog"] {
+            assert_eq!(mode(&dir.path().join(made)), 0o700, "{made}");
+        }
+        drop(file);
+        assert!(!path.exists());
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootReque
 use crate::clock;
 use crate::driver::{Published, Request as CoreRequest};
 use crate::log::LogStore;
+use crate::security::failures;
 use crate::security::{Allowed, Authority, AuthorityError, Issued, JoinToken, Peer, RequestedKey, Subject};
 
 use super::{Context, affordable, refusal, status};
@@ -90,7 +91,10 @@ impl Certificates for CertificateApi {
             .map_err(|error| status(Rejection::invalid("join token", error.to_string(), error.hint())))?;
         // A request that cannot be signed must not leave a node behind; but nothing is signed for whom nobody let in.
         let state = self.context.state();
-        let role = commands::admitted(&state.cluster, &token.secret_sha256()).map_err(status)?;
+        // Also of a join that was answered before: the answer to its repetition would not look at the token again.
+        let role = commands::admit(&state.cluster, token.root_digest(), &token.secret_sha256())
+            .inspect_err(|rejection| failures::note(&peer, &rejection.sentence))
+            .map_err(status)?;
         affordable(self.context.budgets.join(role, Instant::now())).await?;
         let key = authority(&state)?.judge(&csr_pem, clock::now()).map_err(unfit)?;
         let id = repeatable(id, &token, &key);

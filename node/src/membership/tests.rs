@@ -14,8 +14,11 @@ use wire::v1::{CertificateReply, RootReply};
 use super::*;
 use crate::api::{CertificateApi, Context};
 use crate::core::{self, Core};
+use crate::driver::Request as CoreRequest;
+use crate::leader::Outcome;
 use crate::security::{Authority, Limits, Subject, incoming};
 use crate::state_dir::StateDir;
+use commands::{Actor, Command, SecretText};
 
 const QUICK: Patience = Patience { attempts: 3, pause: Duration::from_millis(1) };
 const DAY: Span = Span::from_secs(24 * 3_600);
@@ -207,6 +210,24 @@ async fn another_key_or_token_is_another_join() {
     let sent = request(PrivateKey::generate().expect("a key"), &manager.token());
     CertificatesClient::new(channel).join(sent).await.expect("a second node");
     assert_eq!(manager.nodes(), 3);
+    manager.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_is_repeated_after_the_token_was_rotated_is_refused() {
+    let (manager, worker) = (Manager::losing(QUICK.attempts).await, Worker::new());
+    let old = manager.token();
+    manager.join(&worker).await.expect_err("no answer arrives");
+    let token = JoinToken::generate(manager.authority().root()).expect("a token");
+    let secret_sha256 = token.secret_sha256();
+    let rotate = Command::RotateJoinToken { role: Role::Worker, token: SecretText(token.to_string()), secret_sha256 };
+    let actor = Actor::Operator("root".to_owned());
+    let id = CommandId::from_bits(rand::random());
+    let request = CoreRequest { id, actor, command: rotate, reason: None, correlation: None };
+    assert!(matches!(manager.core.handle.submit(request).await, Outcome::Committed { .. }), "rotated");
+    // The same request as before, which got a certificate then.
+    let refused = join(&worker.certificates, &manager.addr, &old, "w1", QUICK).await.expect_err("refused");
+    assert!(refused.sentence.contains("the join token is not valid for this cluster"), "{refused}");
     manager.end().await;
 }
 

@@ -7,6 +7,7 @@ use tonic::{Request, Status};
 use wire::v1::RefusalKind;
 
 use super::caller::Caller;
+use super::failures;
 use super::peer::Peer;
 use super::subject::Subject;
 
@@ -99,6 +100,10 @@ impl<R: Fn(NodeId) -> bool> Gate<R> {
     /// Where anyone may call, a removed node counts as a caller without certificate: it can join again as a new node.
     pub fn require<T>(&self, request: &Request<T>, allowed: Allowed) -> Result<Peer, Refusal> {
         let Caller { peer, .. } = request.extensions().get::<Caller>().ok_or(Refusal::Unknown)?;
+        self.judge(peer, allowed).inspect_err(|refusal| failures::note(peer, refusal))
+    }
+
+    fn judge(&self, peer: &Peer, allowed: Allowed) -> Result<Peer, Refusal> {
         match (peer, allowed) {
             (Peer::Operator { .. }, _) | (Peer::Anonymous { .. }, Allowed::Anyone) => Ok(peer.clone()),
             (Peer::Anonymous { .. }, Allowed::Managers | Allowed::Nodes) => Err(Refusal::Anonymous { allowed }),

@@ -23,9 +23,10 @@ use tracing::{debug, warn};
 
 use super::admission::{Class, Limits, Source};
 use super::caller::Caller;
+use super::expiry::Expiry;
 use super::lease::{Lease, Places};
 use super::subject::Subject;
-use super::{Credentials, Peer};
+use super::{Credentials, Peer, failures};
 
 /// How long the other end of a connection may take to show who it is.
 #[derive(Debug, Clone, Copy)]
@@ -62,23 +63,30 @@ pub struct Connection<S> {
 #[derive(Debug)]
 enum Place {
     /// Of a node, or of whoever has no certificate.
-    Leased { ended: Pin<Box<WaitForCancellationFutureOwned>>, deadline: Option<Pin<Box<Sleep>>>, _lease: Lease },
+    Leased {
+        ended: Pin<Box<WaitForCancellationFutureOwned>>,
+        deadline: Option<Pin<Box<Sleep>>>,
+        /// The end of the certificate that opened it.
+        expiry: Option<Expiry>,
+        _lease: Lease,
+    },
     /// Of an operator.
     Permitted { _permit: OwnedSemaphorePermit },
 }
 
 impl Place {
-    fn leased(lease: Lease, deadline: Option<Duration>) -> Self {
+    fn leased(lease: Lease, deadline: Option<Duration>, expiry: Option<Expiry>) -> Self {
         let deadline = deadline.map(|after| Box::pin(tokio::time::sleep(after)));
-        Self::Leased { ended: Box::pin(lease.ended()), deadline, _lease: lease }
+        Self::Leased { ended: Box::pin(lease.ended()), deadline, expiry, _lease: lease }
     }
 
     /// Whether the connection has to end; if not, whoever asked is woken when it has to.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
-            Self::Leased { ended, deadline, .. } => {
+            Self::Leased { ended, deadline, expiry, .. } => {
                 ended.as_mut().poll(cx).is_ready()
                     || deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+                    || expiry.as_mut().is_some_and(|expiry| expiry.poll(cx).is_ready())
             }
             Self::Permitted { .. } => false,
         }
@@ -97,7 +105,7 @@ pub fn incoming(
 }
 
 /// The connections to a unix socket, at most as many as the limits say; more wait in the system's queue. Whoever the
-/// socket's mode lets in is a local operator.
+/// socket's mode lets in, and is root or our own user, is a local operator.
 pub fn incoming_local(
     unix: UnixListener,
     limits: Limits,
@@ -107,8 +115,11 @@ pub fn incoming_local(
         loop {
             // Nobody closes the semaphore.
             let permit = Arc::clone(&places).acquire_owned().await.ok()?;
-            match unix.accept().await.and_then(|(stream, _)| operator(stream, permit)) {
-                Ok(connection) => return Some((Ok(connection), (unix, places))),
+            match unix.accept().await {
+                Ok((stream, _)) => match operator(stream, permit) {
+                    Ok(connection) => return Some((Ok(connection), (unix, places))),
+                    Err(error) => failures::note(&"the control socket", &error),
+                },
                 Err(error) => accept_failed(&error).await,
             }
         }
@@ -167,6 +178,11 @@ impl TlsListener {
 fn accepted(finished: Result<Handshake, JoinError>) -> Option<Connection<TlsStream<TcpStream>>> {
     match finished {
         Ok(Ok(connection)) => Some(connection),
+        // What rustls refuses is a certificate, or no TLS at all; the rest is a connection that was lost.
+        Ok(Err((address, error))) if error.kind() == io::ErrorKind::InvalidData => {
+            failures::note(&address, &error);
+            None
+        }
         Ok(Err((address, error))) => {
             debug!(%address, %error, "a TLS handshake failed");
             None
@@ -189,7 +205,7 @@ impl Shake {
     /// The connection, once its other end has shown who it is and speaks HTTP/2.
     async fn run(self, stream: TcpStream, lease: Lease) -> io::Result<Connection<TlsStream<TcpStream>>> {
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
-        let (stream, peer) = tokio::select! {
+        let (stream, peer, expiry) = tokio::select! {
             shaken = tokio::time::timeout(self.deadlines.handshake, self.shake(stream)) => shaken.map_err(late)??,
             () = lease.ended() => return Err(io::Error::other("its place was needed for another connection")),
         };
@@ -205,10 +221,10 @@ impl Shake {
             Class::Member(_) => Caller::free(peer),
             Class::Anonymous(_) | Class::Unproven(_) => Caller::once(peer, lease.end()),
         };
-        Ok(Connection { stream, caller, read_ahead: GREETING, place: Place::leased(lease, deadline) })
+        Ok(Connection { stream, caller, read_ahead: GREETING, place: Place::leased(lease, deadline, expiry) })
     }
 
-    async fn shake(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer)> {
+    async fn shake(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer, Option<Expiry>)> {
         stream.set_nodelay(true)?;
         let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the client did not begin its handshake in time");
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
@@ -221,11 +237,14 @@ impl Shake {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak HTTP/2"));
         }
         let address = self.address;
-        let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-            Some(certificate) => Peer::Node { subject: Subject::of(certificate).map_err(io::Error::other)?, address },
-            None => Peer::Anonymous { address },
+        let (peer, expiry) = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+            Some(certificate) => {
+                let subject = Subject::of(certificate).map_err(io::Error::other)?;
+                (Peer::Node { subject, address }, Some(Expiry::of(certificate)?))
+            }
+            None => (Peer::Anonymous { address }, None),
         };
-        Ok((stream, peer))
+        Ok((stream, peer, expiry))
     }
 }
 
@@ -310,7 +329,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 mod tests {
     use super::super::admission::Bounds;
     use super::super::testing::{identity, subject, wall_clock};
-    use super::super::{Authority, Connector};
+    use super::super::{Authority, Connector, NODE_EXPIRY_DEFAULT};
     use super::*;
     use events::Role;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -391,6 +410,27 @@ mod tests {
         let (_silent, mut accepted) = tokio::join!(speaking(joiner, address), listener.next());
         assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
         assert_eq!(accepted.read(&mut [0; 64]).await.expect("an end"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_with_the_certificate_that_opened_it() {
+        let authority = Authority::generate(wall_clock()).expect("an authority");
+        let shown = identity(&authority, subject(1, Role::Manager), wall_clock());
+        // Issued so long ago that it expires within four seconds.
+        let issued = wall_clock() - (NODE_EXPIRY_DEFAULT - Duration::from_secs(4));
+        let short = identity(&authority, subject(2, Role::Worker), issued);
+        let expires = short.not_after();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = tcp.local_addr().expect("an address");
+        let one = Bounds { total: 1, each: 1 };
+        let limits = Limits { unproven: one, anonymous: one, members: one, operators: 1 };
+        let credentials = Arc::new(Credentials::new(shown).expect("credentials"));
+        let mut listener = TlsListener::new(tcp, credentials, limits, DEADLINES);
+        let member = Connector::member(Arc::new(Credentials::new(short).expect("credentials")));
+        let (_speaking, mut accepted) = tokio::join!(speaking(member, address), listener.next());
+        assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len(), "it may speak");
+        assert_eq!(accepted.read(&mut [0; 64]).await.expect("an end"), 0);
+        assert!(wall_clock() > expires);
     }
 
     #[tokio::test]

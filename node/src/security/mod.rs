@@ -15,6 +15,8 @@ mod bootstrap;
 mod caller;
 mod certificate;
 mod connector;
+mod expiry;
+pub mod failures;
 mod identity;
 mod key;
 mod lease;

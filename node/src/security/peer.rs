@@ -31,9 +31,18 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// The local user at the other end of a unix socket, as the kernel knows it.
+    /// The local user at the other end of a unix socket, as the kernel knows it. The socket's mode may have been changed: it
+    /// serves root and whoever this process runs as, and no other.
     pub(super) fn operator(stream: &UnixStream) -> io::Result<Self> {
-        Ok(Self::Operator { user: user_name(stream.peer_cred()?.uid()) })
+        let uid = stream.peer_cred()?.uid();
+        let user = user_name(uid);
+        if may_operate(uid, rustix::process::geteuid().as_raw()) {
+            return Ok(Self::Operator { user });
+        }
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{user} is neither root nor the owner of this swarmd"),
+        ))
     }
 }
 
@@ -45,6 +54,11 @@ impl fmt::Display for Peer {
             Self::Operator { user } => write!(f, "local user {user}"),
         }
     }
+}
+
+/// Whether a local user may rule the cluster through a manager that runs as `own`.
+fn may_operate(uid: u32, own: u32) -> bool {
+    uid == 0 || uid == own
 }
 
 /// The name of a local user. Users that only a directory service knows keep their number: asking it could block for long,
@@ -75,6 +89,15 @@ mod tests {
         assert_eq!(name_in(users, 1000), Some("ada"));
         assert_eq!(name_in(users, 7), None);
         assert_eq!(name_in("", 0), None);
+    }
+
+    #[test]
+    fn root_and_the_owner_operate_and_nobody_else() {
+        for (uid, own, may) in
+            [(0, 0, true), (0, 1000, true), (1000, 1000, true), (1000, 0, false), (1001, 1000, false)]
+        {
+            assert_eq!(may_operate(uid, own), may, "{uid} at the socket of {own}");
+        }
     }
 
     #[test]
