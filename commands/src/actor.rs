@@ -89,8 +89,8 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SecretText;
     use crate::testing::{initialise_wish, joiner, manager, node, operator, session, this_manager, web, worker};
+    use crate::{SecretText, ServiceSecrets};
     use events::{ClusterSpec, Id, NodeDescription, NodeSpec, ServiceId, TaskId, Timestamp};
 
     /// What each may ask: an operator, a manager's certificate, the node itself, another worker, a joiner, the manager.
@@ -127,8 +127,11 @@ mod tests {
             (Command::DisconnectNode { node, session }, THIS_MANAGER),
             (Command::UpdateNode { node, spec: NodeSpec::default(), version }, OPERATORS),
             (Command::RemoveNode { node, force: false }, OPERATORS),
-            (Command::CreateService { spec: Box::new(web()), registry_auth: None }, OPERATORS),
-            (Command::UpdateService { service, spec: Box::new(web()), version, registry_auth: None }, OPERATORS),
+            (Command::CreateService { spec: Box::new(web()), secrets: ServiceSecrets::default() }, OPERATORS),
+            (
+                Command::UpdateService { service, spec: Box::new(web()), version, secrets: ServiceSecrets::default() },
+                OPERATORS,
+            ),
             (Command::ScaleService { service, replicas: 1 }, OPERATORS),
             (Command::RemoveService { service }, OPERATORS),
             (Command::ReportTasks { node, session, reports: Vec::new() }, NODE_ITSELF),

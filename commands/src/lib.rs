@@ -30,6 +30,7 @@ pub use actor::Actor;
 pub use events::SecretText;
 pub use join::admit;
 pub use rejection::{Rejection, RejectionKind};
+pub use service::ServiceSecrets;
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 
 /// A wish.
@@ -137,8 +138,8 @@ pub enum Command {
     CreateService {
         /// What it should be.
         spec: Box<ServiceSpec>,
-        /// Registry credentials.
-        registry_auth: Option<SecretText>,
+        /// What the keyring is to keep of it.
+        secrets: ServiceSecrets,
     },
     /// Replaces a service's spec.
     UpdateService {
@@ -148,8 +149,8 @@ pub enum Command {
         spec: Box<ServiceSpec>,
         /// The version that was read; `None`: whatever it is.
         version: Option<u64>,
-        /// New registry credentials; `None`: the old ones stay.
-        registry_auth: Option<SecretText>,
+        /// New secrets; the others stay.
+        secrets: ServiceSecrets,
     },
     /// Changes the number of a service's replicas.
     ScaleService {
@@ -292,9 +293,9 @@ pub fn decide(state: &Cluster, actor: &Actor, command: &Command, ctx: &mut Ctx) 
         Command::DisconnectNode { node, session } => Ok(node::disconnect(state, *node, *session)),
         Command::UpdateNode { node, spec, version } => node::update(state, *node, spec, *version),
         Command::RemoveNode { node, force } => node::remove(state, *node, *force),
-        Command::CreateService { spec, registry_auth } => service::create(state, spec, registry_auth.as_ref(), ctx),
-        Command::UpdateService { service, spec, version, registry_auth } => {
-            service::update(state, *service, spec, *version, registry_auth.as_ref())
+        Command::CreateService { spec, secrets } => service::create(state, spec, secrets, ctx),
+        Command::UpdateService { service, spec, version, secrets } => {
+            service::update(state, *service, spec, *version, secrets, ctx)
         }
         Command::ScaleService { service, replicas } => service::scale(state, *service, *replicas),
         Command::RemoveService { service } => service::remove(state, *service),

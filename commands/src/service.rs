@@ -1,5 +1,7 @@
-//! Commands about services. A spec goes into the log as the user gave it, with one exception: the name under which the
-//! keyring holds registry credentials is filled in here, so that no user can name a secret of somebody else's.
+//! Commands about services. A spec goes into the log as the user gave it, with one exception: the names under which the
+//! keyring holds its secrets are filled in (`secrets.rs`).
+
+mod secrets;
 
 use events::service_spec::Mode;
 use events::{
@@ -10,62 +12,73 @@ use projections::{Cluster, Service};
 
 use crate::text::quote;
 use crate::version::in_sequence;
-use crate::{Ctx, Decision, Rejection, RejectionKind, SecretText, validate};
+use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
+
+pub use secrets::ServiceSecrets;
+use secrets::{credentials_key, keep_credentials, place_env, with_credentials};
 
 /// Makes a service.
 pub(crate) fn create(
     state: &Cluster,
     spec: &ServiceSpec,
-    registry_auth: Option<&SecretText>,
+    secrets: &ServiceSecrets,
     ctx: &mut Ctx,
 ) -> Result<Decision, Rejection> {
     let subject = subject(spec);
     validate::service(spec).map_err(|fault| fault.about(&subject))?;
-    registry_auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
+    let auth = secrets.registry_auth.as_ref();
+    auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
     if let Some(taken) = state.service_named(spec.name()) {
         let sentence = format!("the name {} is taken by service {}", taken.spec.name(), taken.id);
         let hint = format!("choose another name, or change that service with `swarmctl service update {}`", taken.id);
         return Err(Rejection::new(RejectionKind::Exists, subject, sentence, hint));
     }
     let service: ServiceId = ctx.ids.next();
-    let key = registry_auth.map(|_| credentials_key(service)).unwrap_or_default();
-    let created = ServiceCreated { service, spec: with_credentials(spec, key) };
-    let mut decision = Decision::one(service, Kind::ServiceCreated(created));
-    decision.volatile.extend(registry_auth.map(|auth| keep_credentials(service, auth)));
+    let mut spec = with_credentials(spec, auth.map(|_| credentials_key(service)).unwrap_or_default());
+    let values =
+        place_env(&mut spec, None, &secrets.env, service, &mut ctx.ids).map_err(|fault| fault.about(&subject))?;
+    let mut decision = Decision::one(service, Kind::ServiceCreated(ServiceCreated { service, spec }));
+    decision.volatile.extend(auth.map(|auth| keep_credentials(service, auth)));
+    decision.volatile.extend(values);
     Ok(decision)
 }
 
-/// Replaces a service's spec. New credentials are a change even where they are all that is new: their name in the spec is
-/// the same, and history is to show that they came.
+/// Replaces a service's spec. New secrets are a change even where they are all that is new: the name of credentials in the
+/// spec is the same, and history is to show that they came.
 pub(crate) fn update(
     state: &Cluster,
     id: ServiceId,
     spec: &ServiceSpec,
     version: Option<u64>,
-    registry_auth: Option<&SecretText>,
+    secrets: &ServiceSecrets,
+    ctx: &mut Ctx,
 ) -> Result<Decision, Rejection> {
     let service = existing(state, id)?;
     let subject = subject(&service.spec);
     in_sequence(&subject, service.version, version)?;
     validate::service(spec).map_err(|fault| fault.about(&subject))?;
-    registry_auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
+    let auth = secrets.registry_auth.as_ref();
+    auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
     same_identity(&service.spec, spec)?;
-    let key = match registry_auth {
+    let key = match auth {
         Some(_) => credentials_key(id),
         None => service.spec.template().runs().registry_auth_key.clone(),
     };
-    let spec = with_credentials(spec, key);
-    if spec == *service.spec && registry_auth.is_none() {
+    let mut spec = with_credentials(spec, key);
+    let values = place_env(&mut spec, Some(&service.spec), &secrets.env, id, &mut ctx.ids)
+        .map_err(|fault| fault.about(&subject))?;
+    if spec == *service.spec && auth.is_none() {
         return Ok(Decision::nothing(id));
     }
-    if let Some(scaled) = scaling(service, &spec).filter(|_| registry_auth.is_none()) {
+    if let Some(scaled) = scaling(service, &spec).filter(|_| auth.is_none()) {
         return Ok(Decision::one(id, Kind::ServiceScaled(scaled)));
     }
-    let credentials = registry_auth.map(|_| true);
-    let updated = ServiceSpecUpdated { service: id, spec, change: SpecChange::Update.into(), credentials };
-    let mut decision = Decision::one(id, Kind::ServiceSpecUpdated(updated));
-    decision.volatile.extend(registry_auth.map(|auth| keep_credentials(id, auth)));
-    Ok(decision)
+    let unused = state.unused_env_secrets(service, &spec);
+    let mut volatile: Vec<_> = auth.map(|auth| keep_credentials(id, auth)).into_iter().chain(values).collect();
+    volatile.extend(unused.iter().map(VolatilePayload::destroy));
+    let (change, credentials) = (SpecChange::Update.into(), auth.map(|_| true));
+    let updated = ServiceSpecUpdated { service: id, spec, change, credentials, destroyed_secrets: unused };
+    Ok(Decision { volatile, ..Decision::one(id, Kind::ServiceSpecUpdated(updated)) })
 }
 
 /// What an update does that changes the number of replicas and nothing else: the same as scaling.
@@ -91,12 +104,13 @@ pub(crate) fn scale(state: &Cluster, id: ServiceId, replicas: u64) -> Result<Dec
     Ok(Decision::one(id, Kind::ServiceScaled(ServiceScaled { service: id, from, to: replicas })))
 }
 
-/// Removes a service and its credentials; reconcilers then remove its tasks.
+/// Removes a service and its secrets; reconcilers then remove its tasks.
 pub(crate) fn remove(state: &Cluster, id: ServiceId) -> Result<Decision, Rejection> {
-    existing(state, id)?;
+    let service = existing(state, id)?;
     let mut decision = Decision::one(id, Kind::ServiceRemoved(ServiceRemoved { service: id }));
     // Also if the present spec names none: one before it may have.
     decision.volatile.push(VolatilePayload::destroy(credentials_key(id)));
+    decision.volatile.extend(service.env_secrets.iter().map(VolatilePayload::destroy));
     Ok(decision)
 }
 
@@ -118,24 +132,6 @@ fn same_identity(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Rejection> 
         return Err(Rejection::invalid(subject, sentence, hint));
     }
     Ok(())
-}
-
-/// The spec with the name of its credentials, or with none, whatever the client wrote there.
-fn with_credentials(spec: &ServiceSpec, key: String) -> ServiceSpec {
-    let mut spec = spec.clone();
-    if let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) {
-        container.registry_auth_key = key;
-    }
-    spec
-}
-
-/// Name under which the keyring keeps a service's registry credentials.
-fn credentials_key(service: ServiceId) -> String {
-    format!("registry-auth/{service}")
-}
-
-fn keep_credentials(service: ServiceId, auth: &SecretText) -> VolatilePayload {
-    VolatilePayload::keep(credentials_key(service), auth.0.as_str())
 }
 
 fn existing(state: &Cluster, id: ServiceId) -> Result<&Service, Rejection> {

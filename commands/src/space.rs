@@ -128,7 +128,7 @@ mod tests {
         let mut story = Story::with_worker();
         let service = story.service(&replicated("web", 3));
         let scale = |replicas| Command::ScaleService { service, replicas };
-        let create = Command::CreateService { spec: Box::new(web()), registry_auth: None };
+        let create = Command::CreateService { spec: Box::new(web()), secrets: crate::ServiceSecrets::default() };
         let drain = Command::UpdateNode { node: worker(), spec: NodeSpec::default(), version: None };
         let cases = [
             (create, false),

@@ -9,7 +9,7 @@ use events::{
 };
 use projections::{Cluster, Stamp, check};
 
-use crate::{Actor, Command, Ctx, Decision, InitialiseCluster, Rejection, SecretText, decide};
+use crate::{Actor, Command, Ctx, Decision, InitialiseCluster, Rejection, SecretText, ServiceSecrets, decide};
 
 /// A state and the place in the log where it stands.
 pub(crate) struct Story {
@@ -47,7 +47,7 @@ impl Story {
 
     /// Makes a service by command.
     pub(crate) fn service(&mut self, spec: &ServiceSpec) -> ServiceId {
-        let command = Command::CreateService { spec: Box::new(spec.clone()), registry_auth: None };
+        let command = Command::CreateService { spec: Box::new(spec.clone()), secrets: ServiceSecrets::default() };
         self.accept(&operator(), command).subject.expect("a subject").parse().expect("a service's id")
     }
 

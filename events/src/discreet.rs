@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroize;
+
 use crate::schema::{ContainerSpec, VolatilePayload};
 
 /// Stands for a secret in what [`discreet!`](crate::discreet) prints.
@@ -13,9 +15,15 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// A text that is never printed.
+/// A text that is never printed, and is wiped from memory when it is dropped.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SecretText(pub String);
+
+impl Drop for SecretText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +59,7 @@ discreet! {
     shows [
         image, labels, command, args, hostname, dir, user, groups, privileges, init, tty, open_stdin, read_only,
         stop_signal, mounts, stop_grace_period_ns, registry_auth_key, hosts, dns, healthcheck, isolation, pids_limit,
-        sysctls, capability_add, capability_drop, ulimits, oom_score_adj
+        sysctls, capability_add, capability_drop, ulimits, oom_score_adj, env_secrets
     ]
     hides [env]
 }

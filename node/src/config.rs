@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use events::spec::generic;
+use events::spec::{self, generic};
 use events::{GenericResource, SecretText};
 
 use crate::address;
@@ -62,11 +62,14 @@ pub struct RunArgs {
     #[arg(short = 'd', long, default_value = STATE_DIR)]
     pub state_dir: PathBuf,
     /// Address (host:port) of a manager of the cluster to join.
-    #[arg(long, value_name = "HOST:PORT", requires = "join_token", value_parser = address::parse)]
+    #[arg(long, value_name = "HOST:PORT", requires = "token", value_parser = address::parse)]
     pub join_addr: Option<String>,
     /// Join token of the cluster; `swarmctl cluster inspect` shows it.
-    #[arg(long, value_name = "TOKEN", env = "SWARM_JOIN_TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN", env = "SWARM_JOIN_TOKEN", hide_env_values = true, group = "token")]
     pub join_token: Option<SecretText>,
+    /// File with the join token, so that it stands on no command line, where every user of the machine can read it.
+    #[arg(long, value_name = "PATH", group = "token")]
+    pub join_token_file: Option<PathBuf>,
     /// Address at which this node, as a manager, serves other nodes (unless given that of the last start, at first
     /// 0.0.0.0:4242).
     #[arg(long, value_name = "IP:PORT", value_parser = address::parse_listening)]
@@ -94,8 +97,24 @@ pub struct RunArgs {
     /// What runs the tasks.
     #[arg(long, default_value = "docker")]
     pub executor: ExecutorKind,
+    /// Place of this machine that tasks may bind, with all that is in it; may be repeated. Without this flag everything but
+    /// the sockets of the engine and of swarmd and the state directory.
+    #[arg(long, value_name = "PATH", value_parser = parse_place)]
+    pub allow_mount: Vec<PathBuf>,
+    /// Capability that containers may have beyond the engine's own; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = parse_capability)]
+    pub allow_capability: Vec<String>,
+    /// Let containers have every capability, and run without the engine's security profiles.
+    #[arg(long)]
+    pub allow_privileged: bool,
+    /// Let the system write a core dump of this process, in which its keys and secrets are.
+    #[arg(long)]
+    pub allow_core_dumps: bool,
+    /// Let plain processes run as root, or in its group, where a service names that user.
+    #[arg(long)]
+    pub process_allow_root: bool,
     /// A cluster of this one node in a temporary directory, gone when swarmd ends.
-    #[arg(long, conflicts_with_all = ["join_addr", "join_token", "listen_control_api", "listen_remote_api", "state_dir"])]
+    #[arg(long, conflicts_with_all = ["join_addr", "token", "listen_control_api", "listen_remote_api", "state_dir"])]
     pub dev: bool,
 }
 
@@ -105,6 +124,15 @@ pub struct Generic(pub Vec<GenericResource>);
 
 fn parse_generic(text: &str) -> Result<Generic, String> {
     generic::parse(text).map(Generic).map_err(|error| format!("{error}; the form is fpga=2,gpu=UUID1,gpu=UUID2"))
+}
+
+fn parse_place(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("give an absolute path such as /srv".to_owned()) }
+}
+
+fn parse_capability(text: &str) -> Result<String, String> {
+    if spec::is_capability(text) { Ok(text.to_owned()) } else { Err(spec::CAPABILITY_HINT.to_owned()) }
 }
 
 /// How much is logged.

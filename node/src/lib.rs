@@ -4,6 +4,8 @@
 //! on a disk), [`api`] (what a manager serves), [`agent`] (what every node does), [`run`] (all of it together).
 
 pub mod clock;
+pub mod hardening;
+mod join_token;
 pub mod leader;
 
 pub mod driver;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use node::config::{Cli, Offline, RunArgs};
 use node::failure::Failure;
+use node::hardening;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -37,6 +38,9 @@ fn tell(failure: &Failure) -> ExitCode {
 
 fn start(args: RunArgs) -> Result<(), Failure> {
     log_to_stderr(&args);
+    for failed in hardening::harden(args.allow_core_dumps) {
+        tracing::warn!("{failed}");
+    }
     // As many threads that serve as there are processors, which is what the runtime takes by itself.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =

@@ -1,7 +1,7 @@
 //! Running a node: a manager's core and sockets where this node is one, and the agent everywhere.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::docker::DockerExecutor;
 use crate::agent::executor::Executor;
+use crate::agent::policy::{Policy, real_path};
 use crate::agent::process::ProcessExecutor;
 use crate::agent::{Agent, Config as AgentConfig, StoreError};
 use crate::api::Context;
@@ -26,10 +27,13 @@ use crate::serve::{self, SocketFile};
 use crate::standing::Standing;
 use crate::start_settings::StartSettings;
 use crate::state_dir::{self, MANAGER_ADDR, StateDir};
-use crate::{address, clock, descriptors, dev};
+use crate::{address, clock, descriptors, dev, join_token};
 
 /// How long connections may take to end once the node is told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Where containerd has the socket at which the engine, and whoever else reaches it, runs anything as root.
+const CONTAINERD_DIR: &str = "/run/containerd";
 
 /// Runs a node until it is told to stop.
 ///
@@ -40,7 +44,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     // Whatever the flags alone can get wrong comes before the first file is made.
     hostname(args.hostname.as_ref())?;
     let executor = executor(&args)?;
-    let mut token = join_token(&args);
+    let mut token = join_token::given(&args);
     if !args.state_dir.exists() {
         token = Ok(token?);
     }
@@ -80,17 +84,6 @@ fn is_worker(standing: Standing, args: &RunArgs, has_token: bool) -> Result<bool
         Standing::Free => Ok(false),
         Standing::Left(left) => Err(left.refuse(&args.state_dir)),
     }
-}
-
-/// The join token on the command line. The refusal of a malformed one does not repeat it.
-fn join_token(args: &RunArgs) -> Result<Option<JoinToken>, Failure> {
-    // An empty variable in the environment is one that is not set.
-    let given = args.join_token.as_ref().filter(|token| !token.0.is_empty());
-    let parsed = given.map(|token| JoinToken::from_str(&token.0)).transpose();
-    parsed.map_err(|error| {
-        let hint = error.hint();
-        Failure::new(error, hint).with_code(code::USAGE)
-    })
 }
 
 fn no_address() -> Failure {
@@ -138,7 +131,8 @@ impl Node {
             }
             Err(IdentityError::Missing(_)) => {
                 let token = token.ok_or_else(|| {
-                    let hint = "`swarmctl cluster inspect` on a manager shows the token for --join-token";
+                    let hint =
+                        "`swarmctl cluster inspect` on a manager shows the token for --join-token or --join-token-file";
                     Failure::new("a join token is needed to join a cluster", hint).with_code(code::USAGE)
                 })?;
                 let patience = Patience::OF_A_JOINER;
@@ -254,6 +248,7 @@ impl Node {
             managers: vec![manager],
             state_dir: self.state_dir.path().to_owned(),
             generic_resources: generic.map(|generic| generic.0).unwrap_or_default(),
+            policy: policy(&self.args, self.settings.listen_control_api.clone()),
         };
         let connector = Arc::new(MemberConnect(credentials));
         Agent { config, executor: Arc::clone(&self.executor), connector, clock: Arc::new(clock::now) }
@@ -275,6 +270,17 @@ fn connection_limits() -> Limits {
         tracing::debug!(descriptors, nodes, "connections of nodes are bounded");
     }
     limits
+}
+
+/// What the flags let tasks have. The engine's socket, that of its containerd, and what is ours are protected.
+fn policy(args: &RunArgs, control_socket: PathBuf) -> Policy {
+    let engine = args.engine_addr.strip_prefix("unix://").map(PathBuf::from);
+    let ours = [args.state_dir.clone(), control_socket, PathBuf::from(CONTAINERD_DIR)];
+    let real = |paths: &mut dyn Iterator<Item = PathBuf>| paths.map(|path| real_path(&path)).collect();
+    Policy::protecting(real(&mut ours.into_iter().chain(engine)))
+        .allow_mounts(real(&mut args.allow_mount.iter().cloned()))
+        .allow_capabilities(&args.allow_capability)
+        .allow_privileged(args.allow_privileged)
 }
 
 /// The agent's files cannot be used.
@@ -319,7 +325,7 @@ fn executor(args: &RunArgs) -> Result<Arc<dyn Executor>, Failure> {
                 command.args(open_files.map(|soft| format!("--open-files={soft}")));
                 command
             };
-            Ok(Arc::new(ProcessExecutor::new(args.state_dir.join("processes"), supervisor)))
+            Ok(Arc::new(ProcessExecutor::new(args.state_dir.join("processes"), args.process_allow_root, supervisor)))
         }
     }
 }
@@ -331,7 +337,7 @@ fn hostname(named: Option<&String>) -> Result<String, Failure> {
         return Ok(hostname);
     }
     let hint =
-        "with --hostname, give a name of up to 253 characters without spaces that does not read as the id of a node";
+        "with --hostname, give a name of up to 253 letters, digits, - . and _ that does not read as the id of a node";
     Err(Failure::new(format!("a node cannot be called \"{hostname}\""), hint).with_code(code::USAGE))
 }
 

@@ -6,7 +6,8 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/discreet.rs` says how they print.
-const DISCREET: [&str; 5] = ["JoinRequest", "JoinTokens", "CreateService", "UpdateService", "Assignment"];
+const DISCREET: [&str; 6] =
+    ["JoinRequest", "JoinTokens", "CreateService", "UpdateService", "EnvSecretValue", "Assignment"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use events::{ClusterId, Role, VolatilePayload};
+use zeroize::Zeroizing;
 
 use crate::Cluster;
 use crate::settings::{ROOT_KEY, token_key};
 
-/// A secret; prints as nothing.
+/// A secret; prints as nothing, and is wiped from memory when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
     /// The secret itself.
@@ -35,7 +36,7 @@ impl Keyring {
     /// Keeps or destroys what the volatile section of an entry says.
     pub fn apply(&mut self, payload: VolatilePayload) {
         match payload.value {
-            Some(value) => self.secrets.insert(payload.key, Secret(value)),
+            Some(value) => self.secrets.insert(payload.key, Secret(Zeroizing::new(value))),
             None => self.secrets.remove(&payload.key),
         };
     }

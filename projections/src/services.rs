@@ -1,5 +1,6 @@
 //! Services: the spec that counts, the one before it, and how far its rollout is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use events::{NodeId, ServiceId, ServiceSpec, SpecChange, Timestamp};
@@ -30,6 +31,8 @@ pub struct Service {
     pub updated_at: Timestamp,
     /// The last rollout. One that is completed is forgotten with the next change of spec.
     pub update: Option<Update>,
+    /// Names of the volatile payloads with values of its secret variables, of the present spec and of earlier ones.
+    pub env_secrets: BTreeSet<String>,
 }
 
 /// How far a rollout is.
@@ -109,6 +112,23 @@ impl Service {
     }
 }
 
+/// The names of the volatile payloads with the values of a spec's secret variables.
+fn env_secrets(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
+    spec.template().runs().env_secrets.iter().map(|secret| secret.key.as_str())
+}
+
+impl Cluster {
+    /// The values of secret variables that nothing of a service can need again once it has this spec: neither the spec
+    /// itself, nor one that it may be rolled back to now or then, nor one that tasks run.
+    pub fn unused_env_secrets(&self, service: &Service, next: &ServiceSpec) -> Vec<String> {
+        let past = service.previous.iter().map(|spec| &**spec);
+        let run = self.revisions.range((service.id, 0)..=(service.id, u64::MAX)).map(|(_, revision)| &*revision.spec);
+        let specs = [next, &service.spec].into_iter().chain(past).chain(run);
+        let used: BTreeSet<&str> = specs.flat_map(env_secrets).collect();
+        service.env_secrets.iter().filter(|secret| !used.contains(secret.as_str())).cloned().collect()
+    }
+}
+
 /// A spec that tasks run, kept as long as one of them does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Revision {
@@ -133,6 +153,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         created_at: at.time,
         updated_at: at.time,
         update: None,
+        env_secrets: env_secrets(&spec).map(str::to_owned).collect(),
     };
     cluster.services.insert(event.service, service);
     cluster.revisions.insert((event.service, at.index), Revision { spec, tasks: 0 });
@@ -152,6 +173,12 @@ pub(crate) fn spec_updated(
         cluster.services.update(id, |service| service.credentials_version = at.index);
         forget_restarts(cluster, id);
     }
+    cluster.services.update(id, |service| {
+        for secret in &event.destroyed_secrets {
+            service.env_secrets.remove(secret);
+        }
+        service.env_secrets.extend(env_secrets(&spec).map(str::to_owned));
+    });
     if old.spec.same_template(&spec) {
         // Tasks to come find the present credentials.
         cluster

@@ -154,6 +154,13 @@ fn keyring_fits(cluster: &Cluster, keyring: &Keyring) {
     for service in cluster.services.values() {
         let name = &service.spec.template().runs().registry_auth_key;
         assert!(name.is_empty() || keyring.get(name).is_some(), "{name} is lost at frame {index}");
+        for name in &service.env_secrets {
+            assert!(keyring.get(name).is_some(), "{name} is lost at frame {index}");
+        }
+    }
+    for name in keyring.names().filter(|name| name.starts_with("env-secret/")) {
+        let known = cluster.services.values().any(|service| service.env_secrets.contains(name));
+        assert!(known, "{name}, which no service knows, is kept at frame {index}");
     }
     for id in keyring.names().filter_map(|name| name.strip_prefix("registry-auth/")) {
         let there = id.parse::<ServiceId>().is_ok_and(|id| cluster.services.contains(id));

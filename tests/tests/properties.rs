@@ -10,7 +10,7 @@ mod rollouts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use commands::{Actor, Command, InitialiseCluster, SecretText};
+use commands::{Actor, Command, InitialiseCluster, SecretText, ServiceSecrets};
 use events::service_spec::Mode;
 use events::{
     Annotations, Availability, ClusterId, ClusterSpec, ContainerSpec, ContainerStatus, EndpointSpec, Event,
@@ -209,13 +209,18 @@ impl Core {
             }
             Step::Create(shape) => {
                 let spec = Box::new(shape.spec(&format!("service-{}", self.frames.len())));
-                self.operator(&Command::CreateService { spec, registry_auth: None });
+                self.operator(&Command::CreateService { spec, secrets: ServiceSecrets::default() });
             }
             Step::Update(service, shape) => {
                 let Some(service) = self.service(*service) else { return };
                 let name = self.cluster.services.get(service).map(|service| service.spec.name().to_owned());
                 let spec = Box::new(shape.spec(&name.unwrap_or_default()));
-                self.operator(&Command::UpdateService { service, spec, version: None, registry_auth: None });
+                self.operator(&Command::UpdateService {
+                    service,
+                    spec,
+                    version: None,
+                    secrets: ServiceSecrets::default(),
+                });
             }
             Step::Scale(service, replicas) => {
                 let Some(service) = self.service(*service) else { return };

@@ -44,6 +44,7 @@ fn container() -> ContainerSpec {
         args: list(),
         hostname: bad(),
         env: list(),
+        env_secrets: vec![EnvSecret { name: bad(), key: bad() }],
         dir: bad(),
         user: bad(),
         groups: list(),

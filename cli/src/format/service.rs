@@ -86,6 +86,7 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
     let container = spec.template().runs();
     block.optional("Image", &container.image).optional("Command", words(&container.command));
     block.optional("Args", words(&container.args)).each("Env", container.env.iter().cloned());
+    block.each("Secret env", container.env_secrets.iter().map(|secret| secret.name.clone()));
     block.optional("Hostname", &container.hostname).optional("Directory", &container.dir);
     block.optional("User", &container.user).optional("Groups", container.groups.join(", "));
     block.each("Container label", pairs(&container.labels)).each("Mount", container.mounts.iter().map(mount));

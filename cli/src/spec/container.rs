@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use events::{SecretText, ServiceSpec};
+use wire::v1::EnvSecretValue;
 
 use super::{ns, replace, set};
-use crate::values::{container, duration, env, host, pair};
+use crate::failure::{Failure, Kind};
+use crate::values::env_secret::EnvSecret;
+use crate::values::{container, duration, env, env_secret, host, pair};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Container")]
@@ -23,6 +26,11 @@ pub(super) struct ContainerFlags {
     /// Environment variable; KEY alone unsets what the image sets; the given ones replace all
     #[arg(long, value_name = "KEY=VALUE", value_parser = env::parse)]
     env: Vec<SecretText>,
+
+    /// Environment variable whose value comes from a file, or without one from the environment of swarmctl, and is kept out
+    /// of specs and history; a given one replaces the one of its name
+    #[arg(long, value_name = "NAME[=FILE]", value_parser = env_secret::parse)]
+    env_secret: Vec<EnvSecret>,
 
     /// Host name inside the container; may be a template such as {{.Node.Hostname}}
     #[arg(long, value_name = "NAME", value_parser = container::hostname)]
@@ -74,6 +82,15 @@ pub(super) struct ContainerFlags {
 }
 
 impl ContainerFlags {
+    /// The secret variables with their values.
+    pub(super) fn env_secrets(&self) -> Result<Vec<EnvSecretValue>, Failure> {
+        let value = |secret: &EnvSecret| match secret.value() {
+            Ok(value) => Ok(EnvSecretValue { name: secret.name.clone(), value: value.0.clone() }),
+            Err(invalid) => Err(Failure::new(Kind::Usage, invalid.sentence).hint(invalid.hint)),
+        };
+        self.env_secret.iter().map(value).collect()
+    }
+
     pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         let container = super::container(spec);
         replace(&mut container.command, &self.command);

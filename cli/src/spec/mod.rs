@@ -19,6 +19,7 @@ pub use reset::Field;
 
 use clap::Args;
 use events::{ContainerSpec, ServiceSpec, TaskSpec};
+use wire::v1::EnvSecretValue;
 
 use crate::failure::Failure;
 
@@ -52,6 +53,14 @@ pub struct ServiceFlags {
 }
 
 impl ServiceFlags {
+    /// Values of secret variables, which travel beside the spec.
+    ///
+    /// # Errors
+    /// When a value cannot be read.
+    pub fn env_secrets(&self) -> Result<Vec<EnvSecretValue>, Failure> {
+        self.container.env_secrets()
+    }
+
     /// Makes the edits of all flags that were given.
     ///
     /// # Errors

@@ -42,7 +42,10 @@ async fn verbs_about_services() {
     else {
         panic!("a creation")
     };
-    assert_eq!(create, CreateService { spec: samples::spec(), registry_auth: Some("x".to_owned()) });
+    assert_eq!(
+        create,
+        CreateService { spec: samples::spec(), registry_auth: Some("x".to_owned()), env_secrets: Vec::new() }
+    );
     let scale = ScaleService { service: "web".to_owned(), replicas: 6 };
     assert_eq!(asked("service scale web=6").await, Command::ScaleService(scale));
     let remove = RemoveService { service: "web".to_owned() };
@@ -59,7 +62,7 @@ async fn an_update_names_the_version_it_read_and_changes_only_what_is_named() {
         let mut spec = samples::full_service().spec;
         edit(&mut spec);
         let service = samples::service().id.to_string();
-        let expected = UpdateService { service, spec, version: Some(7), registry_auth: None };
+        let expected = UpdateService { service, spec, version: Some(7), registry_auth: None, env_secrets: Vec::new() };
         let mut manager = Fake::new();
         manager.readings = [(samples::full_service(), Vec::new())].into();
         let ran = run(line, &mut manager, World::default()).await;

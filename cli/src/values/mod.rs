@@ -9,6 +9,7 @@ pub mod cpus;
 mod decimal;
 pub mod duration;
 pub mod env;
+pub mod env_secret;
 pub mod generic;
 pub mod host;
 pub mod image;

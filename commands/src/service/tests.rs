@@ -3,18 +3,24 @@
 use super::*;
 use crate::Command;
 use crate::testing::{Story, operator, replicated, web};
-use events::{GlobalMode, Id, PortConfig, PublishMode};
+use events::{EnvSecret, GlobalMode, Id, PortConfig, PublishMode, SecretText};
 
 fn create(spec: &ServiceSpec, auth: Option<&str>) -> Command {
-    Command::CreateService { spec: Box::new(spec.clone()), registry_auth: secret(auth) }
+    Command::CreateService { spec: Box::new(spec.clone()), secrets: auth_only(auth) }
 }
 
 fn update(service: ServiceId, spec: &ServiceSpec, version: Option<u64>, auth: Option<&str>) -> Command {
-    Command::UpdateService { service, spec: Box::new(spec.clone()), version, registry_auth: secret(auth) }
+    Command::UpdateService { service, spec: Box::new(spec.clone()), version, secrets: auth_only(auth) }
 }
 
-fn secret(auth: Option<&str>) -> Option<SecretText> {
-    auth.map(|auth| SecretText(auth.into()))
+fn auth_only(auth: Option<&str>) -> ServiceSecrets {
+    ServiceSecrets { registry_auth: auth.map(|auth| SecretText(auth.into())), ..Default::default() }
+}
+
+/// Secret variables that come with a command.
+fn env(values: &[(&str, &str)]) -> ServiceSecrets {
+    let env = values.iter().map(|(name, value)| ((*name).to_owned(), SecretText((*value).to_owned())));
+    ServiceSecrets { env: env.collect(), ..Default::default() }
 }
 
 fn scale(service: ServiceId, replicas: u64) -> Command {
@@ -130,7 +136,7 @@ fn an_update_needs_the_present_version_and_a_difference() {
     let change = SpecChange::Update.into();
     assert_eq!(
         decision.events,
-        [Kind::ServiceSpecUpdated(ServiceSpecUpdated { service: id, spec, change, credentials: None })]
+        [Kind::ServiceSpecUpdated(ServiceSpecUpdated { service: id, spec, change, ..Default::default() })]
     );
     let stale = story.refuse(&operator(), update(id, &web(), Some(version), None));
     assert_eq!(stale.kind, RejectionKind::Conflict);
@@ -201,4 +207,94 @@ fn two_services_may_publish_the_same_port_on_their_nodes() {
         spec.endpoint.get_or_insert_default().ports.push(port);
         story.service(&spec);
     }
+}
+
+/// The names and keys of the secret variables in a service's present spec.
+fn env_of(story: &Story, id: ServiceId) -> Vec<EnvSecret> {
+    spec_of(story, id).template().runs().env_secrets.clone()
+}
+
+fn update_env(
+    story: &mut Story,
+    id: ServiceId,
+    edit: impl FnOnce(&mut ServiceSpec),
+    values: &[(&str, &str)],
+) -> Decision {
+    let mut spec = spec_of(story, id).clone();
+    edit(&mut spec);
+    let update = Command::UpdateService { service: id, spec: Box::new(spec), version: None, secrets: env(values) };
+    story.accept(&operator(), update)
+}
+
+#[test]
+fn values_of_secret_variables_are_kept_apart_from_spec_and_events() {
+    let mut story = Story::with_worker();
+    let secrets = env(&[("TOKEN", "the-marker"), ("OTHER", "the-marker-too")]);
+    let decision = story.accept(&operator(), Command::CreateService { spec: Box::new(web()), secrets });
+    let id: ServiceId = decision.subject.expect("a subject").parse().expect("a service's id");
+    let placed = env_of(&story, id);
+    assert_eq!(placed.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), ["OTHER", "TOKEN"]);
+    let values =
+        [&placed[0], &placed[1]].map(|secret| secret.key.as_str()).into_iter().zip(["the-marker-too", "the-marker"]);
+    assert_eq!(decision.volatile, values.map(|(key, value)| VolatilePayload::keep(key, value)).collect::<Vec<_>>());
+    for kind in decision.events {
+        let bytes = prost::Message::encode_to_vec(&events::Event::by_command(0, kind));
+        assert!(!bytes.windows(10).any(|window| window == b"the-marker"));
+    }
+    let removed = story.accept(&operator(), Command::RemoveService { service: id });
+    let destroyed = removed.volatile.into_iter().filter(|payload| payload.value.is_none()).map(|payload| payload.key);
+    assert!(placed.iter().all(|secret| destroyed.clone().any(|key| key == secret.key)));
+}
+
+#[test]
+fn a_new_value_replaces_tasks_and_the_old_one_stays_as_long_as_it_may_be_needed() {
+    let mut story = Story::with_worker();
+    let create = Command::CreateService { spec: Box::new(web()), secrets: env(&[("A", "1"), ("B", "1")]) };
+    let id = story.accept(&operator(), create).subject.expect("a subject").parse().expect("a service's id");
+    let first = env_of(&story, id);
+    let template = story.state.services.get(id).expect("the service").template_version;
+    // A spec as a client reads it and sends it back, without values.
+    assert_eq!(update_env(&mut story, id, |_| (), &[]).events, []);
+    let second = update_env(&mut story, id, |_| (), &[("A", "2")]);
+    assert!(second.volatile.iter().all(|payload| payload.value.is_some()), "the spec before may be rolled back to");
+    let placed = env_of(&story, id);
+    assert_ne!(placed[0].key, first[0].key);
+    assert_eq!(placed[1], first[1], "the other one stays");
+    assert!(story.state.services.get(id).expect("the service").template_version > template, "tasks are replaced");
+    let third = update_env(&mut story, id, |_| (), &[("A", "3")]);
+    assert!(third.volatile.iter().all(|payload| payload.value.is_some()), "tasks may still run the second");
+    let without = |spec: &mut ServiceSpec| {
+        spec.task.get_or_insert_default().container.get_or_insert_default().env_secrets.clear();
+    };
+    let fourth = update_env(&mut story, id, without, &[]);
+    // The first is what was rolled out last, so a rollback goes there; nothing leads back to the second.
+    assert_eq!(fourth.volatile, [VolatilePayload::destroy(&placed[0].key)]);
+    let kept = &story.state.services.get(id).expect("the service").env_secrets;
+    assert!(kept.contains(&first[0].key) && !kept.contains(&placed[0].key));
+    assert_eq!(env_of(&story, id), []);
+}
+
+#[test]
+fn a_secret_variable_needs_a_value_of_its_own_service() {
+    let mut story = Story::with_worker();
+    let create =
+        |name: &str| Command::CreateService { spec: Box::new(replicated(name, 1)), secrets: env(&[("A", "1")]) };
+    let other: ServiceId = story.accept(&operator(), create("other")).subject.expect("one").parse().expect("an id");
+    let stolen = env_of(&story, other).remove(0).key;
+    for key in ["root-ca/key", stolen.as_str()] {
+        let mut spec = web();
+        let secret = EnvSecret { name: "A".into(), key: key.into() };
+        spec.task.get_or_insert_default().container.get_or_insert_default().env_secrets.push(secret);
+        let refused = story.refuse(&operator(), super::tests::create(&spec, None));
+        assert_eq!(refused.sentence, "the secret variable \"A\" has no value");
+    }
+    let given_twice = with_env("A=1");
+    let command = Command::CreateService { spec: Box::new(given_twice), secrets: env(&[("A", "1")]) };
+    assert!(story.refuse(&operator(), command).sentence.contains("given twice"));
+}
+
+fn with_env(entry: &str) -> ServiceSpec {
+    let mut spec = web();
+    spec.task.get_or_insert_default().container.get_or_insert_default().env = vec![entry.into()];
+    spec
 }

@@ -15,18 +15,22 @@ mod node;
 mod placement;
 mod resources;
 mod rollout;
+mod secrets;
 mod template;
 
 use events::ServiceSpec;
 pub(crate) use events::spec::limits::REPLICAS_MAX;
 use prost::Message;
 
-use crate::{Rejection, RejectionKind, SecretText};
+use crate::{Rejection, RejectionKind};
 
 pub(crate) use cluster::cluster;
 pub use image::{IMAGE_HINT, is_image_reference};
 pub(crate) use name::{hostname, is_service_name};
 pub(crate) use node::{addr, node_description, node_spec};
+#[cfg(test)]
+pub(crate) use secrets::CREDENTIALS_BYTES_MAX;
+pub(crate) use secrets::{credentials, env_names, env_secrets};
 
 /// Whether a node may be called so.
 pub fn is_hostname(name: &str) -> bool {
@@ -35,10 +39,6 @@ pub fn is_hostname(name: &str) -> bool {
 
 /// Largest service spec in bytes: an update holds it twice in one frame's soft limit.
 const SPEC_BYTES_MAX: usize = 512 * 1024;
-
-/// Longest registry credentials in bytes. Docker sends the base64 of a small JSON object; the longest known, with a cloud's
-/// token in it, have some 8 KiB.
-pub(crate) const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 
 /// What is wrong with a part of a spec; the caller knows whose spec it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Fault {
         Self { kind, sentence: sentence.into(), hint: hint.into() }
     }
 
-    fn invalid(sentence: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn invalid(sentence: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(RejectionKind::Invalid, sentence, hint)
     }
 
@@ -106,17 +106,6 @@ pub(crate) fn replicas(count: u64) -> Verdict {
     if count > REPLICAS_MAX {
         let sentence = format!("{count} replicas are more than a service may have: {REPLICAS_MAX}");
         return Err(Fault::new(RejectionKind::Exhausted, sentence, "split the work over several services"));
-    }
-    Ok(())
-}
-
-/// Judges registry credentials, whose form is the registry's affair.
-pub(crate) fn credentials(auth: &SecretText) -> Verdict {
-    let bytes = auth.0.len();
-    if bytes > CREDENTIALS_BYTES_MAX {
-        let sentence = format!("the registry credentials have {bytes} bytes, and may have {CREDENTIALS_BYTES_MAX}");
-        let hint = "send the base64 of one AuthConfig in JSON, as in Docker's X-Registry-Auth header";
-        return Err(Fault::new(RejectionKind::Exhausted, sentence, hint));
     }
     Ok(())
 }

@@ -63,7 +63,13 @@ fn service_samples() -> Vec<Kind> {
     let change = SpecChange::ManualRollback.into();
     vec![
         Kind::ServiceCreated(ServiceCreated { service, spec: service_spec() }),
-        Kind::ServiceSpecUpdated(ServiceSpecUpdated { service, spec: service_spec(), change, credentials: Some(true) }),
+        Kind::ServiceSpecUpdated(ServiceSpecUpdated {
+            service,
+            spec: service_spec(),
+            change,
+            credentials: Some(true),
+            destroyed_secrets: vec!["env-secret/3/1".into()],
+        }),
         Kind::ServiceScaled(ServiceScaled { service, from: 3, to: 6 }),
         Kind::ServiceRemoved(ServiceRemoved { service }),
         Kind::UpdateStarted(UpdateStarted { service, slots: 6 }),

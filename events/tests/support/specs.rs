@@ -149,6 +149,7 @@ fn container_spec() -> ContainerSpec {
         capability_drop: vec!["ALL".into()],
         ulimits: vec![Ulimit { name: "nofile".into(), soft: 1_024, hard: -1 }],
         oom_score_adj: -500,
+        env_secrets: vec![EnvSecret { name: "TOKEN".into(), key: "env-secret/3/4".into() }],
     }
 }
 

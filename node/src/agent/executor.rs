@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use events::spec::template::{self, TemplateError, TemplateScope};
 use events::{
-    ClusterId, ContainerSpec, ContainerStatus, NodeDescription, NodeId, Platform, ServiceId, ServiceSpec, TaskId,
+    ClusterId, ContainerSpec, ContainerStatus, NodeDescription, NodeId, Platform, SecretText, ServiceId, ServiceSpec,
+    TaskId,
 };
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
@@ -35,6 +36,8 @@ pub struct Workload {
     pub claims: Vec<events::GenericResource>,
     /// Registry credentials in the form of Docker's X-Registry-Auth header, if the service has any.
     pub registry_auth: Option<RegistryAuth>,
+    /// Values of the spec's secret variables, by name.
+    pub env_secrets: BTreeMap<String, SecretText>,
 }
 
 impl Workload {
@@ -61,7 +64,13 @@ impl Workload {
         Ok(workload)
     }
 
-    /// The environment that the spec asks for, and the generic resources claimed as `DOCKER_RESOURCE_<KIND>=a,b`.
+    /// The name of a secret variable whose value did not come with the task.
+    pub fn missing_secret(&self) -> Option<&str> {
+        let names = self.container().env_secrets.iter().map(|secret| secret.name.as_str());
+        names.into_iter().find(|name| !self.env_secrets.contains_key(*name))
+    }
+
+    /// The environment that the spec asks for, with the values of its secret variables, and the generic resources claimed as `DOCKER_RESOURCE_<KIND>=a,b`.
     pub fn environment(&self) -> Vec<String> {
         let mut claims: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for claim in &self.claims {
@@ -74,7 +83,8 @@ impl Workload {
         }
         let claims =
             claims.iter().map(|(kind, values)| format!("DOCKER_RESOURCE_{}={}", kind.to_uppercase(), values.join(",")));
-        self.container().env.iter().cloned().chain(claims).collect()
+        let secrets = self.env_secrets.iter().map(|(name, value)| format!("{name}={}", value.0));
+        self.container().env.iter().cloned().chain(secrets).chain(claims).collect()
     }
 }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod docker;
 pub mod executor;
+pub mod policy;
 pub mod process;
 pub mod simulated;
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What the operator says the node offers beyond CPU and memory.
     pub generic_resources: Vec<GenericResource>,
+    /// What tasks may have of this machine.
+    pub policy: policy::Policy,
 }
 
 /// A node's agent.
@@ -99,6 +102,7 @@ impl OpenAgent {
             cluster: config.cluster,
             node: config.node,
             hostname: config.hostname.clone(),
+            policy: config.policy.clone(),
             executor,
             store,
             outbox: reporter::Outbox::default(),

@@ -136,11 +136,15 @@ impl Store {
     }
 }
 
-/// Only a pull needs the registry's credentials: they are not kept longer.
+/// Only a pull needs the registry's credentials, and only a task that is not over the values of its secret variables: they
+/// are not kept longer.
 fn sparing_credentials(record: &Record) -> Record {
     let mut record = record.clone();
     if record.withdrawn || record.status.state() >= TaskState::Ready {
         record.assignment.registry_auth = None;
+    }
+    if record.withdrawn || record.status.state().is_terminal() {
+        record.assignment.env_secrets.clear();
     }
     record
 }
@@ -188,12 +192,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use events::{ContainerSpec, ServiceSpec, TaskSpec, Timestamp};
+    use wire::v1::EnvSecretValue;
 
     fn record(task: u128, state: TaskState) -> Record {
         let assignment = Assignment {
             task: TaskId::from_bits(task),
             desired: TaskState::Running.into(),
             registry_auth: Some("credentials".into()),
+            env_secrets: vec![EnvSecretValue { name: "TOKEN".into(), value: "secret-value".into() }],
             ..Assignment::default()
         };
         let at = Some(Timestamp::from_unix_ns(5));
@@ -243,13 +249,16 @@ mod tests {
         let path = store.path(TaskId::from_bits(1));
         assert_eq!((mode(&path), mode(&dir), mode(&dir.with_extension(KEY))), (0o600, 0o700, 0o600));
         let stored = fs::read(&path).expect("a file");
-        for secret in ["the-marker", "credentials"] {
+        for secret in ["the-marker", "credentials", "secret-value"] {
             assert!(!stored.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
         }
         assert_eq!(open(&dir).1.records, [pulling]);
 
         store.save(&record(1, TaskState::Ready)).expect("saved");
-        assert_eq!(open(&dir).1.records[0].assignment.registry_auth, None);
+        let kept = open(&dir).1.records.remove(0).assignment;
+        assert_eq!((kept.registry_auth, kept.env_secrets.len()), (None, 1), "a restart needs its environment");
+        store.save(&record(1, TaskState::Complete)).expect("saved");
+        assert_eq!(open(&dir).1.records[0].assignment.env_secrets, []);
     }
 
     #[test]

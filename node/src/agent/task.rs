@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use events::spec::template;
-use events::{ClusterId, NodeId, TaskId, TaskStatus, Timestamp};
+use events::{ClusterId, NodeId, SecretText, TaskId, TaskStatus, Timestamp};
 use futures_util::future::BoxFuture;
 use reconcilers::worker::{Action, Call, Failure, Outcome, TaskMachine};
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use wire::v1::Assignment;
 
 use super::Clock;
 use super::executor::{Executor, ExecutorError, RegistryAuth, Workload};
+use super::policy::{Policy, real_path};
 use super::reporter::Outbox;
 use super::store::{Record, Store, StoreError};
 
@@ -20,6 +21,7 @@ pub(super) struct Site {
     pub(super) cluster: ClusterId,
     pub(super) node: NodeId,
     pub(super) hostname: String,
+    pub(super) policy: Policy,
     pub(super) executor: Arc<dyn Executor>,
     pub(super) store: Store,
     pub(super) outbox: Outbox,
@@ -99,8 +101,7 @@ impl Pump {
         if let Some(call) = call {
             // What was under way is dropped by this: the executor never works on two calls of one task.
             tracing::debug!(%task, ?call, "a call of the executor");
-            self.in_flight =
-                Some(perform(Arc::clone(&self.site.executor), call, workload(&self.site, &order.assignment)));
+            self.in_flight = Some(perform(Arc::clone(&self.site), call, workload(&self.site, &order.assignment)));
         }
         self.note(order).await;
         Some(wake_at)
@@ -181,17 +182,28 @@ async fn wake_up(now: Timestamp, at: Option<Timestamp>) {
     }
 }
 
-fn perform(executor: Arc<dyn Executor>, call: Call, workload: Workload) -> BoxFuture<'static, Outcome> {
+fn perform(site: Arc<Site>, call: Call, workload: Workload) -> BoxFuture<'static, Outcome> {
     Box::pin(async move {
-        let result = attempt(executor.as_ref(), call, workload).await;
+        let result = attempt(site.executor.as_ref(), &site.policy, call, workload).await;
         result.unwrap_or_else(|error| Outcome::Failed(call, error.into()))
     })
 }
 
-async fn attempt(executor: &dyn Executor, call: Call, workload: Workload) -> Result<Outcome, ExecutorError> {
+async fn attempt(
+    executor: &dyn Executor,
+    policy: &Policy,
+    call: Call,
+    workload: Workload,
+) -> Result<Outcome, ExecutorError> {
     Ok(match call {
-        Call::Prepare => Outcome::Prepared(executor.prepare(&expanded(executor, workload).await?).await?),
-        Call::Start => Outcome::Started(executor.start(&expanded(executor, workload).await?).await?),
+        Call::Prepare => {
+            let workload = allowed(policy, expanded(executor, workload).await?)?;
+            Outcome::Prepared(executor.prepare(&workload).await?)
+        }
+        Call::Start => {
+            let workload = allowed(policy, expanded(executor, workload).await?)?;
+            Outcome::Started(executor.start(&workload).await?)
+        }
         Call::Wait => {
             // Whatever it was made with, it runs: a template that does not expand any more is no reason to lose sight of it.
             let workload = expanded(executor, workload.clone()).await.unwrap_or(workload);
@@ -204,6 +216,16 @@ async fn attempt(executor: &dyn Executor, call: Call, workload: Workload) -> Res
             Outcome::Removed
         }
     })
+}
+
+/// The workload, if it may be made here and nothing of it is missing.
+fn allowed(policy: &Policy, workload: Workload) -> Result<Workload, ExecutorError> {
+    if let Some(name) = workload.missing_secret() {
+        let why = format!("the secret variable {name} has no value: give it again with --env-secret");
+        return Err(ExecutorError::Fatal(why));
+    }
+    policy.judge(workload.container(), real_path).map_err(ExecutorError::Fatal)?;
+    Ok(workload)
 }
 
 /// The workload as this node runs it. What stops and removes a task needs no templates, and must not fail for one.
@@ -240,5 +262,6 @@ fn workload(site: &Site, assignment: &Assignment) -> Workload {
         spec,
         claims: assignment.claims.clone(),
         registry_auth: assignment.registry_auth.clone().map(RegistryAuth),
+        env_secrets: assignment.env_secrets.iter().map(|of| (of.name.clone(), SecretText(of.value.clone()))).collect(),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use events::{NodeId, ServiceSpec, TaskId};
+use events::{EnvSecret, NodeId, ServiceSpec, TaskId};
 use projections::Cluster;
 use projections::views::assignments::{self, Wanted};
-use wire::v1::{Assignment, AssignmentSet};
+use wire::v1::{Assignment, AssignmentSet, EnvSecretValue};
 
 use crate::driver::Published;
 
@@ -36,7 +36,9 @@ impl Told {
 fn assignment(state: &Published, id: TaskId) -> Option<Assignment> {
     let task = state.cluster.tasks.get(id)?;
     let spec = state.cluster.spec_of(task);
-    let key = &spec.template().runs().registry_auth_key;
+    let container = spec.template().runs();
+    let secret = |key: &str| state.keyring.text(key).map(str::to_owned);
+    let value = |of: &EnvSecret| Some(EnvSecretValue { name: of.name.clone(), value: secret(&of.key)? });
     Some(Assignment {
         task: id,
         service: task.service,
@@ -46,7 +48,8 @@ fn assignment(state: &Published, id: TaskId) -> Option<Assignment> {
         desired: task.desired.into(),
         state: task.state.into(),
         claims: task.claims.clone(),
-        registry_auth: state.keyring.text(key).map(str::to_owned),
+        registry_auth: secret(&container.registry_auth_key),
+        env_secrets: container.env_secrets.iter().filter_map(value).collect(),
     })
 }
 

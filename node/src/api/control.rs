@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use commands::{Command, Rejection, SecretText};
+use commands::{Command, Rejection, SecretText, ServiceSecrets};
 use events::CommandId;
 use futures_util::Stream;
 use projections::views::overview::{resolve_node, resolve_service, resolve_task};
@@ -11,8 +11,9 @@ use tonic::{Request, Response, Status};
 use wire::v1::command_request::Command as Wish;
 use wire::v1::control_server::Control;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, GetClusterRequest, ListNodesRequest,
-    ListServicesRequest, ListTasksRequest, NodeList, ServiceList, TaskList, VersionReply, VersionRequest,
+    ClusterView, CommandReply, CommandRequest, EnvSecretValue, EventRecord, EventsRequest, GetClusterRequest,
+    ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList, ServiceList, TaskList, VersionReply,
+    VersionRequest,
 };
 
 use crate::driver::Request as CoreRequest;
@@ -151,14 +152,15 @@ pub fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
             Command::UpdateNode { node: resolve_node(cluster, &wish.node)?, spec: wish.spec, version: wish.version }
         }
         Wish::RemoveNode(wish) => Command::RemoveNode { node: resolve_node(cluster, &wish.node)?, force: wish.force },
-        Wish::CreateService(wish) => {
-            Command::CreateService { spec: Box::new(wish.spec), registry_auth: wish.registry_auth.map(SecretText) }
-        }
+        Wish::CreateService(wish) => Command::CreateService {
+            spec: Box::new(wish.spec),
+            secrets: service_secrets(wish.registry_auth, wish.env_secrets),
+        },
         Wish::UpdateService(wish) => Command::UpdateService {
             service: resolve_service(cluster, &wish.service)?,
             spec: Box::new(wish.spec),
             version: wish.version,
-            registry_auth: wish.registry_auth.map(SecretText),
+            secrets: service_secrets(wish.registry_auth, wish.env_secrets),
         },
         Wish::ScaleService(wish) => {
             Command::ScaleService { service: resolve_service(cluster, &wish.service)?, replicas: wish.replicas }
@@ -166,6 +168,11 @@ pub fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
         Wish::RemoveService(wish) => Command::RemoveService { service: resolve_service(cluster, &wish.service)? },
         Wish::RemoveTask(wish) => Command::RemoveTask { task: resolve_task(cluster, &wish.task)? },
     })
+}
+
+fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> ServiceSecrets {
+    let env = env.into_iter().map(|secret| (secret.name, SecretText(secret.value)));
+    ServiceSecrets { registry_auth: registry_auth.map(SecretText), env: env.collect() }
 }
 
 /// A new token needs randomness, which the core does not have.

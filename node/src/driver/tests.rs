@@ -78,7 +78,7 @@ fn service(replicas: u64) -> Command {
         mode: Some(Mode::Replicated(ReplicatedMode { replicas })),
         ..ServiceSpec::default()
     };
-    Command::CreateService { spec: Box::new(spec), registry_auth: None }
+    Command::CreateService { spec: Box::new(spec), secrets: commands::ServiceSecrets::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

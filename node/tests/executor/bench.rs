@@ -1,5 +1,6 @@
 //! What a case works with: an executor, workloads for it, and the certainty that nothing of them is left behind.
 
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::Path;
 use std::process::Command;
@@ -64,7 +65,7 @@ impl Bench {
 
     /// A bench on plain processes.
     pub fn process() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = shared_dir();
         Self::new(process(dir.path()), Kind::Process(dir))
     }
 
@@ -131,6 +132,7 @@ impl Bench {
             }),
             claims: vec![],
             registry_auth: None,
+            env_secrets: std::collections::BTreeMap::new(),
         }
     }
 
@@ -173,9 +175,16 @@ fn docker() -> Arc<dyn Executor> {
     Arc::new(DockerExecutor::new(ENGINE).expect("a valid address"))
 }
 
+/// A directory that tasks of any user can write to: they do not run as the tests do.
+pub fn shared_dir() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).expect("a mode");
+    dir
+}
+
 /// An executor of plain processes below a directory.
 pub fn process(root: &Path) -> Arc<dyn Executor> {
-    Arc::new(ProcessExecutor::new(root.join("tasks"), |dir| {
+    Arc::new(ProcessExecutor::new(root.join("tasks"), false, |dir| {
         let mut command = Command::new(std::env::current_exe().expect("the test's own program"));
         command.args(["supervisor", "--exact", "--nocapture"]).env(SUPERVISED_DIR, dir);
         command

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use events::{ClusterId, GenericResource, Id, ResourceRequirements, Resources};
+use events::{ClusterId, GenericResource, Id, ResourceRequirements, Resources, SecretText};
 use futures_util::poll;
 use node::agent::executor::{ExecutorError, Workload};
 
@@ -168,8 +168,11 @@ pub async fn a_shutdown_gives_up_a_start(bench: &Bench) {
 }
 
 pub async fn the_environment_arrives(bench: &Bench) {
-    let mut workload = bench.shell(r#"test "$A" = "b c" && test "$DOCKER_RESOURCE_GPU" = x,y && test "$(pwd)" = /tmp"#);
+    let mut workload = bench.shell(
+        r#"test "$A" = "b c" && test "$TOKEN" = 's{{.=' && test "$DOCKER_RESOURCE_GPU" = x,y && test "$(pwd)" = /tmp"#,
+    );
     container(&mut workload).env = vec!["A=b c".into()];
+    workload.env_secrets = [("TOKEN".to_owned(), SecretText("s{{.=".to_owned()))].into();
     container(&mut workload).dir = "/tmp".into();
     workload.claims = vec![GenericResource { kind: "gpu".into(), amount: 0, names: vec!["x".into(), "y".into()] }];
     run(bench, &workload).await;

@@ -6,7 +6,8 @@ use std::process::Command;
 use events::{ClusterId, Id, NodeId, ServiceId, TaskId, Ulimit};
 use node::agent::executor::Workload;
 
-use crate::bench::{Bench, container, process};
+use crate::bench::{Bench, container, process, shared_dir};
+use crate::cases::fatal;
 
 /// The environment variable that makes an agent of this program, in the directory that it names.
 const AGENT_DIR: &str = "SWARMLOG_TEST_AGENT_DIR";
@@ -36,7 +37,7 @@ async fn agent_that_dies() {
 #[tokio::test]
 async fn a_task_outlives_the_agent_that_started_it() {
     let bench = Bench::process();
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = shared_dir();
     let mut agent = Command::new(std::env::current_exe().expect("the test's own program"));
     let agent =
         agent.args(["process::agent_that_dies", "--exact"]).env(AGENT_DIR, dir.path()).output().expect("it ran");
@@ -110,6 +111,40 @@ async fn a_task_whose_supervisor_was_killed_is_still_stopped() {
         let exit = wait.await.expect("ended");
         assert_eq!(exit.container.exit_code, Some(255));
         assert_eq!(exit.reason.as_deref(), Some("the exit code was lost with the supervisor"));
+    };
+    bench.run(case).await;
+}
+
+#[tokio::test]
+async fn a_task_is_nobody_unless_it_says_whom_and_gains_no_privileges() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED a_task_is_nobody: only root can become another");
+        return;
+    }
+    let bench = Bench::process();
+    let case = async {
+        let workload = bench.shell("id -un; id -G; grep NoNewPrivs /proc/self/status");
+        bench.executor.prepare(&workload).await.expect("prepared");
+        bench.executor.start(&workload).await.expect("started");
+        bench.executor.wait(&workload).await.expect("ended");
+        let path = format!("{}/tasks/{}/output", bench.scratch(), workload.task);
+        let output = std::fs::read_to_string(path).expect("the output");
+        let said: Vec<&str> = output.lines().rev().take(3).collect();
+        assert_eq!(said, ["NoNewPrivs:\t1", "65534", "nobody"], "{output}");
+    };
+    bench.run(case).await;
+}
+
+#[tokio::test]
+async fn root_and_its_group_are_refused_by_default() {
+    let bench = Bench::process();
+    let case = async {
+        for user in ["root", "0", "4242:0"] {
+            let mut workload = bench.shell("true");
+            container(&mut workload).user = user.into();
+            let words = fatal(bench.executor.prepare(&workload).await);
+            assert!(words.contains("--process-allow-root"), "{words}");
+        }
     };
     bench.run(case).await;
 }

@@ -10,18 +10,19 @@ use events::{
 use wire::v1::command_request::Command;
 use wire::v1::session_message::Message;
 use wire::v1::{
-    Assignment, AssignmentSet, ClusterView, CommandRequest, CreateService, JoinRequest, JoinTokens, ServiceView,
-    SessionMessage, TaskView, UpdateService,
+    Assignment, AssignmentSet, ClusterView, CommandRequest, CreateService, EnvSecretValue, JoinRequest, JoinTokens,
+    ServiceView, SessionMessage, TaskView, UpdateService,
 };
 
 const MARKER: &str = "the-marker";
 
 /// Every field that holds a secret.
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 9] = [
     "swarmlog.v1.ContainerSpec.env",
     "swarmlog.v1.VolatilePayload.value",
     "swarmlog.wire.v1.Assignment.registry_auth",
     "swarmlog.wire.v1.CreateService.registry_auth",
+    "swarmlog.wire.v1.EnvSecretValue.value",
     "swarmlog.wire.v1.JoinRequest.token",
     "swarmlog.wire.v1.JoinTokens.manager",
     "swarmlog.wire.v1.JoinTokens.worker",
@@ -29,18 +30,38 @@ const SECRET: [&str; 8] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 6] = [
+const HARMLESS: [&str; 14] = [
+    "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
+    "swarmlog.v1.EnvSecret.key",
+    "swarmlog.v1.EnvSecret.name",
     "swarmlog.v1.Event.join_token_rotated",
     "swarmlog.v1.JoinTokenRotated.secret_sha256",
+    "swarmlog.v1.ServiceSpecUpdated.destroyed_secrets",
     "swarmlog.v1.VolatilePayload.key",
+    "swarmlog.wire.v1.Assignment.env_secrets",
     "swarmlog.wire.v1.ClusterView.join_tokens",
     "swarmlog.wire.v1.CommandRequest.rotate_join_token",
+    "swarmlog.wire.v1.CreateService.env_secrets",
+    "swarmlog.wire.v1.EnvSecretValue.name",
+    "swarmlog.wire.v1.UpdateService.env_secrets",
 ];
 
 /// What a secret's field, or the message around it, is called.
-const WORDS: [&str; 11] =
-    ["auth", "credential", "env", "key", "passphrase", "password", "private", "secret", "token", "tokens", "volatile"];
+const WORDS: [&str; 12] = [
+    "auth",
+    "credential",
+    "env",
+    "key",
+    "passphrase",
+    "password",
+    "private",
+    "secret",
+    "secrets",
+    "token",
+    "tokens",
+    "volatile",
+];
 
 fn says_secret(name: &str) -> bool {
     let snake: String = name.chars().flat_map(|c| c.is_uppercase().then_some('_').into_iter().chain([c])).collect();
@@ -80,6 +101,10 @@ fn spec() -> ServiceSpec {
     ServiceSpec { task: Some(TaskSpec { container: Some(container), ..TaskSpec::default() }), ..ServiceSpec::default() }
 }
 
+fn env() -> Vec<EnvSecretValue> {
+    vec![EnvSecretValue { name: "PASSWORD".to_owned(), value: secret() }]
+}
+
 fn secret() -> String {
     MARKER.to_owned()
 }
@@ -87,9 +112,11 @@ fn secret() -> String {
 #[test]
 fn what_carries_a_secret_prints_all_but_the_secret() {
     let payload = VolatilePayload::keep("join-token/worker", MARKER);
-    let assignment = Assignment { spec: spec(), registry_auth: Some(secret()), ..Assignment::default() };
-    let create = CreateService { spec: spec(), registry_auth: Some(secret()) };
-    let update = UpdateService { registry_auth: Some(secret()), spec: spec(), ..UpdateService::default() };
+    let assignment =
+        Assignment { spec: spec(), registry_auth: Some(secret()), env_secrets: env(), ..Assignment::default() };
+    let create = CreateService { spec: spec(), registry_auth: Some(secret()), env_secrets: env() };
+    let update =
+        UpdateService { registry_auth: Some(secret()), spec: spec(), env_secrets: env(), ..UpdateService::default() };
     let tokens = JoinTokens { worker: secret(), manager: secret() };
     let join = JoinRequest { token: secret(), hostname: "host-9".into(), ..JoinRequest::default() };
     let created = Kind::ServiceCreated(ServiceCreated { spec: spec(), ..ServiceCreated::default() });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use commands::{Actor, Command, SecretText};
+use commands::{Actor, Command, SecretText, ServiceSecrets};
 use events::service_spec::Mode;
 use events::{
     Annotations, Availability, CommandId, ContainerSpec, FailureAction, GlobalMode, Id, NodeSpec, ReplicatedMode,
@@ -106,23 +106,27 @@ impl Chaos {
             update: Some(update),
             ..ServiceSpec::default()
         };
-        Command::CreateService { spec: Box::new(spec), registry_auth: self.credentials() }
+        Command::CreateService { spec: Box::new(spec), secrets: self.secrets() }
     }
 
     fn update(&mut self, service: events::ServiceId, mut spec: ServiceSpec, image: &str) -> Command {
         let task = spec.task.get_or_insert_default();
         task.container.get_or_insert_default().image = image.to_owned();
         task.force_update += 1;
-        Command::UpdateService { service, spec: Box::new(spec), version: None, registry_auth: self.credentials() }
+        Command::UpdateService { service, spec: Box::new(spec), version: None, secrets: self.secrets() }
     }
 
-    /// Credentials that no other command brings, which no history may show.
-    fn credentials(&mut self) -> Option<SecretText> {
-        let text = format!("registry-password-{}", self.asked);
-        self.random.random_bool(WITH_CREDENTIALS).then(|| {
+    /// Secrets that no other command brings, which no history may show.
+    fn secrets(&mut self) -> ServiceSecrets {
+        if !self.random.random_bool(WITH_CREDENTIALS) {
+            return ServiceSecrets::default();
+        }
+        let [auth, value] = ["registry-password", "variable-value"].map(|what| {
+            let text = format!("{what}-{}", self.asked);
             self.world.oracle.keep_secret(&text);
             SecretText(text)
-        })
+        });
+        ServiceSecrets { registry_auth: Some(auth), env: [("TOKEN".to_owned(), value)].into() }
     }
 
     fn change_node(&mut self) -> anyhow::Result<Command> {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -58,6 +60,19 @@ pub fn free_address() -> String {
     addresses.find(|address| TcpListener::bind(address).is_ok()).expect("an address")
 }
 
+/// A directory below which tasks can be given places of theirs: processes do not run as the tests do.
+fn open_dir() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).expect("a mode");
+    dir
+}
+
+/// Makes a directory that tasks of any user can write to.
+pub fn make_shared(path: &std::path::Path) {
+    std::fs::create_dir(path).expect("made");
+    std::fs::set_permissions(path, Permissions::from_mode(0o777)).expect("a mode");
+}
+
 impl Cluster {
     /// Starts a manager and these workers, and waits until all are ready.
     pub fn start(executor: Executor, workers: &[&str]) -> Self {
@@ -66,7 +81,7 @@ impl Cluster {
 
     /// The directory and the addresses of a cluster, none of whose daemons runs.
     pub fn idle(executor: Executor) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = open_dir();
         Self { dir, executor, id: String::new(), address: free_address(), daemons: BTreeMap::new() }
     }
 

@@ -1,12 +1,12 @@
 //! What a task needs before it runs: an image, and health.
 
-use super::cluster::{Cluster, path};
+use super::cluster::{Cluster, make_shared, path};
 use super::units::{Executor, IMAGE, engine_answers};
 
 pub fn a_task_is_running_when_it_is_healthy(executor: Executor) {
     let cluster = Cluster::start(executor, &[]);
     let gate = cluster.path("gate");
-    std::fs::create_dir(&gate).expect("made");
+    make_shared(&gate);
     let open = path(&gate.join("open"));
     let check = format!("test -e {open}");
     let bind = format!("{0}:{0}", path(&gate));
@@ -30,7 +30,7 @@ pub fn a_task_is_running_when_it_is_healthy(executor: Executor) {
 pub fn templates_are_expanded_on_the_node(executor: Executor) {
     let cluster = Cluster::start(executor, &[]);
     let seen = cluster.path("seen");
-    std::fs::create_dir(&seen).expect("made");
+    make_shared(&seen);
     let script = format!("touch {}/$WHO; exec sleep 3600", path(&seen));
     let bind = format!("{0}:{0}", path(&seen));
     let mut words = vec!["service", "create", "--name", "web", "--image", IMAGE, "--replicas", "2"];

@@ -319,13 +319,23 @@ impl Core {
             Act::Update(shape) => {
                 let mode = present(self).mode;
                 let spec = Box::new(ServiceSpec { mode, ..shape.spec("service") });
-                self.operator(&Command::UpdateService { service, spec, version: None, registry_auth: None });
+                self.operator(&Command::UpdateService {
+                    service,
+                    spec,
+                    version: None,
+                    secrets: commands::ServiceSecrets::default(),
+                });
             }
             Act::Label(label) => {
                 let mut spec = Box::new(present(self));
                 let labels = [("label".to_owned(), label.to_string())].into();
                 spec.annotations.get_or_insert_default().labels = labels;
-                self.operator(&Command::UpdateService { service, spec, version: None, registry_auth: None });
+                self.operator(&Command::UpdateService {
+                    service,
+                    spec,
+                    version: None,
+                    secrets: commands::ServiceSecrets::default(),
+                });
             }
             Act::Scale(replicas) => self.operator(&Command::ScaleService { service, replicas: *replicas }),
             Act::SetNode(node, availability) => {
@@ -349,7 +359,7 @@ proptest! {
         for _ in 0..3 {
             core.take(&Step::Join { memory: 4, zone: 0 });
         }
-        core.operator(&Command::CreateService { spec: Box::new(first.spec("service")), registry_auth: None });
+        core.operator(&Command::CreateService { spec: Box::new(first.spec("service")), secrets: commands::ServiceSecrets::default() });
         for act in &acts {
             core.act(act);
         }

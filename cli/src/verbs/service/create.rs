@@ -64,7 +64,11 @@ impl Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let create = CreateService { spec: args.spec()?, registry_auth: args.registry_auth.clone().map(|auth| auth.0) };
+    let create = CreateService {
+        spec: args.spec()?,
+        registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),
+        env_secrets: args.flags.env_secrets()?,
+    };
     let reply = session.execute_and_tell(Command::CreateService(create), &args.name).await?;
     wait::for_service(session, &args.wait, &args.name, Goal::New, reply.index).await
 }

@@ -67,23 +67,22 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let present = session.service(&args.service).await?;
     let name = present.spec.name();
     let spec = args.edit(&present.spec)?;
-    if spec == present.spec && args.registry_auth.is_none() {
+    let env_secrets = args.flags.env_secrets()?;
+    let brings_secrets = args.registry_auth.is_some() || !env_secrets.is_empty();
+    if spec == present.spec && !brings_secrets {
         if let Some(paused) = wait::paused_update(session, &present).await? {
             return Err(paused);
         }
         return session.note("no changes; use --force to restart its tasks");
     }
-    let goal = if changes_replicas_only(&present.spec, &spec) && args.registry_auth.is_none() {
-        Goal::Count
-    } else {
-        Goal::Spec
-    };
+    let goal = if changes_replicas_only(&present.spec, &spec) && !brings_secrets { Goal::Count } else { Goal::Spec };
     let update = UpdateService {
         // The id and the version that were read: nobody's change in between is lost.
         service: present.id.to_string(),
         version: Some(present.meta.version),
         spec,
-        registry_auth: args.registry_auth.clone().map(|auth| auth.0),
+        registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),
+        env_secrets,
     };
     let reply = session.execute_and_tell(Command::UpdateService(update), name).await?;
     wait::for_service(session, &args.wait, name, goal, reply.index).await

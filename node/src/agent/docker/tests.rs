@@ -1,6 +1,7 @@
 //! The mapping of every field of a spec to the engine's API, as JSON, which is what the engine reads; and of the
 //! engine's answers back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::events::*;
@@ -28,6 +29,7 @@ fn workload(spec: Value) -> Workload {
             GenericResource { kind: "fpga".into(), amount: 2, names: vec![] },
         ],
         registry_auth: None,
+        env_secrets: BTreeMap::new(),
     }
 }
 

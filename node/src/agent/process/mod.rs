@@ -2,7 +2,9 @@
 //!
 //! Each task has a directory of small files and, while it runs, a supervisor process (`supervise.rs`) that the agent only
 //! talks to through them. So tasks run on while the agent is away, and the next one takes them over. A process sees the
-//! host's files and network; what of a spec it cannot have is refused (mounts) or said in the status's warnings.
+//! host's files and network; what of a spec it cannot have is refused (mounts) or said in the status's warnings. It runs as
+//! the spec's user, as `nobody` without one, as root only where the operator of the node allows that, and it never gains
+//! privileges, whatever it executes.
 
 mod cgroup;
 mod channel;
@@ -50,14 +52,19 @@ const PROMPT: Duration = Duration::from_secs(30);
 pub struct ProcessExecutor {
     root: PathBuf,
     supervisor: Box<dyn Fn(&Path) -> Command + Send + Sync>,
+    allow_root: bool,
     steps: Steps,
 }
 
 impl ProcessExecutor {
     /// An executor that keeps its tasks below `root`. `supervisor` makes the command that runs [`supervise`] for a task's
-    /// directory: this program again, with a subcommand of its own.
-    pub fn new(root: PathBuf, supervisor: impl Fn(&Path) -> Command + Send + Sync + 'static) -> Self {
-        Self { root, supervisor: Box::new(supervisor), steps: Steps::default() }
+    /// directory: this program again, with a subcommand of its own. No task runs as root unless `allow_root`.
+    pub fn new(root: PathBuf, allow_root: bool, supervisor: impl Fn(&Path) -> Command + Send + Sync + 'static) -> Self {
+        Self { root, supervisor: Box::new(supervisor), allow_root, steps: Steps::default() }
+    }
+
+    fn users(&self) -> Users {
+        Users::of_this_machine(self.allow_root)
     }
 
     fn files(&self, task: TaskId) -> TaskFiles {
@@ -90,7 +97,7 @@ impl ProcessExecutor {
 
     async fn start_and_gate(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
         let files = self.files(workload.task);
-        let order = order::order(workload, &Users::of_this_machine()).map_err(ExecutorError::Fatal)?;
+        let order = order::order(workload, &self.users()).map_err(ExecutorError::Fatal)?;
         let check = Check::new(workload.container().healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
         if files.record().map_err(broken)?.is_none() {
             return Err(ExecutorError::Fatal(format!("no such task: {}", workload.name)));
@@ -145,7 +152,7 @@ impl Executor for ProcessExecutor {
 
     async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
         let container = workload.container();
-        order::order(workload, &Users::of_this_machine()).map_err(ExecutorError::Fatal)?;
+        order::order(workload, &self.users()).map_err(ExecutorError::Fatal)?;
         Check::new(container.healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
         signal::parse(&container.stop_signal).map_err(ExecutorError::Fatal)?;
         let (name, image) = (workload.name.clone(), container.image.clone());
@@ -168,7 +175,7 @@ impl Executor for ProcessExecutor {
                 Ok(Exit { container, reason: Some("the task's files were removed from outside".into()) })
             };
         };
-        let order = order::order(workload, &Users::of_this_machine()).map_err(ExecutorError::Fatal)?;
+        let order = order::order(workload, &self.users()).map_err(ExecutorError::Fatal)?;
         let check = Check::new(workload.container().healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
         let unhealthy = async {
             match &check {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use events::{PortConfig, PublishMode};
+use events::{ContainerSpec, PortConfig, Privileges, PublishMode};
 use serde::{Deserialize, Serialize};
 
 use super::user::{Ids, Users};
@@ -102,7 +102,7 @@ pub(super) fn warnings(workload: &Workload) -> Vec<String> {
     let swap = resources.is_some_and(|r| r.swap_bytes.is_some() || r.memory_swappiness.is_some());
     let table = [
         (!spec.groups.is_empty(), "supplementary groups"),
-        (spec.privileges.is_some(), "privileges"),
+        (has_profiles(spec), "security profiles"),
         (spec.read_only, "a read-only root filesystem"),
         (spec.tty || spec.open_stdin, "a terminal or open standard input"),
         (!spec.hosts.is_empty() || spec.dns.is_some(), "hosts and DNS settings"),
@@ -126,6 +126,13 @@ pub(super) fn warnings(workload: &Workload) -> Vec<String> {
     warnings
 }
 
+/// Whether a spec asks for a profile of SELinux, seccomp or AppArmor. What it says of new privileges is always so.
+fn has_profiles(spec: &ContainerSpec) -> bool {
+    spec.privileges
+        .as_ref()
+        .is_some_and(|of| *of != Privileges { no_new_privileges: of.no_new_privileges, ..Default::default() })
+}
+
 /// The ports that are open on the host: a process shares its network, so each target port is its own published one.
 pub(super) fn ports(workload: &Workload) -> Vec<PortConfig> {
     host_ports(workload).map(|port| PortConfig { published_port: port.target_port, ..port.clone() }).collect()
@@ -140,7 +147,7 @@ fn host_ports(workload: &Workload) -> impl Iterator<Item = &PortConfig> {
 mod tests {
     use std::sync::Arc;
 
-    use events::{ClusterId, ContainerSpec, Id, Mount, NodeId, ServiceId, ServiceSpec, TaskId, TaskSpec};
+    use events::{ClusterId, Id, Mount, NodeId, ServiceId, ServiceSpec, TaskId, TaskSpec};
 
     use super::*;
 
@@ -159,11 +166,13 @@ mod tests {
             }),
             claims: vec![],
             registry_auth: None,
+            env_secrets: BTreeMap::new(),
         }
     }
 
     fn ordered(container: ContainerSpec) -> Result<Order, String> {
-        let users = Users { passwd: String::new(), group: String::new(), own: Ids { uid: 1, gid: 1 } };
+        let users =
+            Users { passwd: String::new(), group: String::new(), own: Ids { uid: 1, gid: 1 }, allow_root: true };
         order(&workload(ContainerSpec { command: vec!["/bin/x".into()], ..container }), &users)
     }
 
@@ -189,7 +198,8 @@ mod tests {
             let refusal = ordered(container).err().expect("a refusal");
             assert!(refusal.contains(words), "{refusal}");
         }
-        let users = Users { passwd: String::new(), group: String::new(), own: Ids { uid: 1, gid: 1 } };
+        let users =
+            Users { passwd: String::new(), group: String::new(), own: Ids { uid: 1, gid: 1 }, allow_root: true };
         assert!(
             order(&workload(ContainerSpec::default()), &users).err().expect("a refusal").contains("command of its own")
         );

@@ -23,6 +23,7 @@ use super::files::{Ended, Started, TaskFiles};
 use super::identity::Identity;
 use super::order::Order;
 use super::{output, ulimits};
+use crate::hardening;
 
 /// Set for the second stage.
 const STAGE: &str = "SWARMLOG_SUPERVISE_COMMAND";
@@ -56,6 +57,10 @@ struct Running {
 fn start_and_wait(dir: &Path) -> io::Result<()> {
     // Away from the agent's session: signals of its terminal are not ours. Already leading one is as good.
     let _ = rustix::process::setsid();
+    // The order holds the task's secrets. Not in the second stage, whose /proc files this one writes to.
+    for failed in hardening::harden(false) {
+        eprintln!("{failed}");
+    }
     let files = TaskFiles::new(dir.to_owned());
     let mut agent = channel::from_stdin()?;
     let order = channel::receive(&mut agent)?;
@@ -198,6 +203,10 @@ fn become_command() -> io::Result<()> {
     command.args(args).env_clear().envs(&order.env).current_dir(&order.dir).stdin(Stdio::null());
     if let Some(user) = order.user {
         command.uid(user.uid).gid(user.gid);
+    }
+    // Kept through the exec and by all that it starts: programs that are setuid or have capabilities give it none.
+    if let Err(error) = rustix::thread::set_no_new_privs(true) {
+        return channel::reply(&mut supervisor, &Err(format!("cannot give up new privileges: {error}")));
     }
     let error = command.exec();
     let failure = if order.dir.is_dir() {

@@ -11,7 +11,11 @@ pub(super) struct Ids {
     pub(super) gid: u32,
 }
 
+/// User and group of a task that names no user, where the machine has no user `nobody`: Linux's own numbers for nobody.
+const NOBODY: Ids = Ids { uid: 65_534, gid: 65_534 };
+
 /// Who there is on this machine, and who we are.
+#[derive(Clone)]
 pub(super) struct Users {
     /// The text of /etc/passwd.
     pub(super) passwd: String,
@@ -19,36 +23,43 @@ pub(super) struct Users {
     pub(super) group: String,
     /// Whom this process runs as.
     pub(super) own: Ids,
+    /// Whether tasks may run as root, or in its group.
+    pub(super) allow_root: bool,
 }
 
 impl Users {
     /// The users of this machine. A file that cannot be read knows nobody, and numbers still work.
-    pub(super) fn of_this_machine() -> Self {
+    pub(super) fn of_this_machine(allow_root: bool) -> Self {
         let own = Ids { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-        Self { passwd: read("/etc/passwd"), group: read("/etc/group"), own }
+        Self { passwd: read("/etc/passwd"), group: read("/etc/group"), own, allow_root }
     }
 
-    /// Whom to become for a spec's `user[:group]`; `None` to stay who we are.
+    /// Whom to become for a spec's `user[:group]`; `None` to stay who we are. Without a user it is `nobody`, where we are root,
+    /// and otherwise who we are.
     ///
     /// # Errors
-    /// A sentence for an unknown user or group, and for one that only root can become.
+    /// A sentence for an unknown user or group, for one that only root can become, and for root itself where it is not
+    /// allowed.
     pub(super) fn resolve(&self, user: &str) -> Result<Option<Ids>, String> {
         if user.is_empty() {
-            return Ok(None);
+            return Ok((self.own.uid == 0).then(|| self.named("nobody").unwrap_or(NOBODY)));
         }
         let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
-        let entry = entry(&self.passwd, name);
-        let uid = name.parse().ok().or_else(|| number(entry.as_ref()?, 2));
-        let uid = uid.ok_or_else(|| format!("unknown user \"{name}\" on this host"))?;
-        let gid = match group {
-            Some(group) => {
-                let gid = group.parse().ok().or_else(|| number(&self::entry(&self.group, group)?, 2));
-                gid.ok_or_else(|| format!("unknown group \"{group}\" on this host"))?
-            }
-            None => entry.and_then(|entry| number(&entry, 3)).unwrap_or(0),
-        };
-        let ids = Ids { uid, gid };
+        let known = self.named(name);
+        // A number that no user of this machine has gets nobody's group: zero would be root's.
+        let number = || Some(Ids { uid: name.parse().ok()?, gid: NOBODY.gid });
+        let mut ids = known.or_else(number).ok_or_else(|| format!("unknown user \"{name}\" on this host"))?;
+        if let Some(group) = group {
+            let gid = group.parse().ok().or_else(|| number_of(&entry(&self.group, group)?, 2));
+            ids.gid = gid.ok_or_else(|| format!("unknown group \"{group}\" on this host"))?;
+        }
+        if (ids.uid == 0 || ids.gid == 0) && !self.allow_root {
+            let what = if ids.uid == 0 { "as root" } else { "in the group of root" };
+            return Err(format!(
+                "this node runs no process {what}: start its swarmd with --process-allow-root to allow it"
+            ));
+        }
         if ids == self.own || (ids.uid == self.own.uid && group.is_none()) {
             return Ok(None);
         }
@@ -56,6 +67,12 @@ impl Users {
             return Err(format!("cannot run as user \"{user}\": only root can, and this node's agent is not root"));
         }
         Ok(Some(ids))
+    }
+
+    /// A user of this machine, by name or number, in its own group.
+    fn named(&self, name: &str) -> Option<Ids> {
+        let entry = entry(&self.passwd, name)?;
+        Some(Ids { uid: number_of(&entry, 2)?, gid: number_of(&entry, 3)? })
     }
 }
 
@@ -65,7 +82,7 @@ fn entry<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
     lines.find(|fields| fields.first() == Some(&name) || fields.get(2) == Some(&name))
 }
 
-fn number(fields: &[&str], index: usize) -> Option<u32> {
+fn number_of(fields: &[&str], index: usize) -> Option<u32> {
     fields.get(index)?.parse().ok()
 }
 
@@ -73,35 +90,56 @@ fn number(fields: &[&str], index: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn users(uid: u32) -> Users {
+    fn users(uid: u32, allow_root: bool) -> Users {
         Users {
-            passwd: "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/:/bin/false\n".into(),
+            passwd: "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/:/bin/false\nsync:x:4:0::/:/bin/sync\n".into(),
             group: "root:x:0:\nlogs:x:50:web\n".into(),
             own: Ids { uid, gid: uid },
+            allow_root,
         }
     }
 
     #[test]
     fn users_and_groups_go_by_name_or_number() {
         for (text, wanted) in [
-            ("", None),
-            ("root", None),
-            ("0", None),
+            ("", Some(NOBODY)),
             ("web", Some(Ids { uid: 33, gid: 34 })),
             ("33", Some(Ids { uid: 33, gid: 34 })),
             ("web:logs", Some(Ids { uid: 33, gid: 50 })),
             ("77:78", Some(Ids { uid: 77, gid: 78 })),
-            ("77", Some(Ids { uid: 77, gid: 0 })),
+            ("77", Some(Ids { uid: 77, gid: 65_534 })),
         ] {
-            assert_eq!(users(0).resolve(text), Ok(wanted), "{text}");
+            for allow_root in [false, true] {
+                assert_eq!(users(0, allow_root).resolve(text), Ok(wanted), "{text}");
+            }
+        }
+        let nobody = "nobody:x:99:98::/:/bin/false\n".to_owned();
+        let users = Users { passwd: nobody, ..users(0, false) };
+        assert_eq!(users.resolve(""), Ok(Some(Ids { uid: 99, gid: 98 })));
+    }
+
+    #[test]
+    fn root_and_its_group_have_to_be_allowed() {
+        for (text, allowed) in [
+            ("root", None),
+            ("0", None),
+            ("0:50", Some(Ids { uid: 0, gid: 50 })),
+            ("web:root", Some(Ids { uid: 33, gid: 0 })),
+            ("77:0", Some(Ids { uid: 77, gid: 0 })),
+            ("sync", Some(Ids { uid: 4, gid: 0 })),
+        ] {
+            let refusal = users(0, false).resolve(text).expect_err(text);
+            assert!(refusal.ends_with("start its swarmd with --process-allow-root to allow it"), "{text}: {refusal}");
+            assert_eq!(users(0, true).resolve(text), Ok(allowed), "{text}");
         }
     }
 
     #[test]
     fn strangers_are_refused_and_only_root_becomes_another() {
-        assert_eq!(users(0).resolve("nobody-such"), Err("unknown user \"nobody-such\" on this host".into()));
-        assert_eq!(users(0).resolve("web:none"), Err("unknown group \"none\" on this host".into()));
-        assert!(users(33).resolve("root").is_err());
-        assert_eq!(users(33).resolve("web"), Ok(None));
+        assert_eq!(users(0, false).resolve("nobody-such"), Err("unknown user \"nobody-such\" on this host".into()));
+        assert_eq!(users(0, false).resolve("web:none"), Err("unknown group \"none\" on this host".into()));
+        assert!(users(33, true).resolve("root").is_err());
+        assert_eq!(users(33, false).resolve("web"), Ok(None));
+        assert_eq!(users(33, false).resolve(""), Ok(None));
     }
 }

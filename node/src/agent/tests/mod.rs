@@ -12,8 +12,9 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::v1::{Assignment, AssignmentSet};
+use wire::v1::{Assignment, AssignmentSet, EnvSecretValue};
 
+use super::policy::Policy;
 use super::simulated::Simulated;
 use super::{Agent, Config};
 use manager::{CLUSTER, Manager};
@@ -56,6 +57,7 @@ impl Scene {
             advertise_addr: None,
             managers: vec!["manager".into()],
             state_dir: self.dir.clone(),
+            policy: Policy::default(),
             generic_resources: vec![GenericResource { kind: "gpu".into(), amount: 1, names: vec![] }],
         };
         let began = Instant::now();
@@ -394,4 +396,31 @@ async fn a_set_of_many_tasks_runs_and_goes() {
     }
     scene.manager.send(complete(vec![])).await;
     scene.engine_until(|engine| (1..=count).all(|number| !engine.has(id(number)))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_asks_for_more_than_the_node_gives_is_rejected_with_the_flag_that_would_give_it() {
+    let mut asking = assignment(1, "web");
+    let container = asking.spec.task.get_or_insert_default().container.get_or_insert_default();
+    container.capability_add = vec!["NET_ADMIN".into()];
+    let scene = Scene::assigned(vec![asking]).await;
+    let rejected = scene.manager.reported(id(1), TaskState::Rejected).await;
+    assert!(rejected.error.contains("start its swarmd with --allow-capability NET_ADMIN"), "{rejected:?}");
+    assert!(!scene.executor.has(id(1)), "nothing of it was made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_without_the_value_of_a_secret_variable_is_rejected_and_not_run_without() {
+    let with_secret = |number| {
+        let mut assignment = assignment(number, "web");
+        let container = assignment.spec.task.get_or_insert_default().container.get_or_insert_default();
+        container.env_secrets = vec![EnvSecret { name: "TOKEN".into(), key: "env-secret/1/1".into() }];
+        assignment
+    };
+    let value = EnvSecretValue { name: "TOKEN".into(), value: "the-marker".into() };
+    let complete = Assignment { env_secrets: vec![value], ..with_secret(2) };
+    let scene = Scene::assigned(vec![with_secret(1), complete]).await;
+    let rejected = scene.manager.reported(id(1), TaskState::Rejected).await;
+    assert!(rejected.error.contains("the secret variable TOKEN has no value"), "{rejected:?}");
+    scene.manager.reported(id(2), TaskState::Running).await;
 }

@@ -80,7 +80,9 @@ async fn through_the_cluster(
         ..ServiceSpec::default()
     };
     let begun = Instant::now();
-    let service = execute(client, Command::CreateService(CreateService { spec, registry_auth: None })).await?;
+    let service =
+        execute(client, Command::CreateService(CreateService { spec, registry_auth: None, env_secrets: Vec::new() }))
+            .await?;
     await_event(events, is_running).await?;
     let elapsed = begun.elapsed();
     execute(client, Command::RemoveService(RemoveService { service })).await?;

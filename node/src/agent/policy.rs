@@ -1,0 +1,302 @@
+//! What tasks may have of this machine, whatever the cluster says: a node's operator decides by flags of `swarmd`, and a
+//! task that asks for more is rejected. Whoever can mount the engine's socket, or the state directory of `swarmd`, is root
+//! here and may be the whole cluster.
+//!
+//! Pure but for the file system's symbolic links, which are given. A link that is changed after this look, by a task that
+//! may write to the directory above it, is not noticed.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use events::{AppArmorMode, ContainerSpec, Mount, MountType, Privileges, SeccompMode, SelinuxContext};
+
+/// Capabilities that the engine gives every container by itself; asking for them is asking for nothing.
+const ENGINE_DEFAULT: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// What tasks may ask of a node.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    protected: Vec<PathBuf>,
+    mounts: Vec<PathBuf>,
+    capabilities: BTreeSet<String>,
+    privileged: bool,
+}
+
+impl Policy {
+    /// No capabilities but the engine's own, the engine's profiles, and binds of everything but the `protected` places.
+    /// All paths are as [`real_path`] gives them.
+    pub fn protecting(protected: Vec<PathBuf>) -> Self {
+        Self { protected, ..Self::default() }
+    }
+
+    /// The same, but only these places, and what is in them, may be bound; all but the protected ones if there are none.
+    pub fn allow_mounts(self, mounts: Vec<PathBuf>) -> Self {
+        Self { mounts, ..self }
+    }
+
+    /// The same with these capabilities, of whatever spelling.
+    pub fn allow_capabilities<'a>(self, names: impl IntoIterator<Item = &'a String>) -> Self {
+        Self { capabilities: names.into_iter().map(|name| plain(name)).collect(), ..self }
+    }
+
+    /// The same with all capabilities and without confinement, if so.
+    pub fn allow_privileged(self, privileged: bool) -> Self {
+        Self { privileged, ..self }
+    }
+
+    /// Judges what a container asks for. `real` gives a path without symbolic links.
+    ///
+    /// # Errors
+    /// A sentence for what is not allowed, with the flag that allows it.
+    pub fn judge(&self, container: &ContainerSpec, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
+        for mount in &container.mounts {
+            self.mount(mount, &real)?;
+        }
+        self.capabilities(&container.capability_add)?;
+        container.privileges.as_ref().map_or(Ok(()), |privileges| self.confinement(privileges))
+    }
+
+    fn mount(&self, mount: &Mount, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
+        match mount.r#type() {
+            MountType::Bind => self.bind(&mount.source, real),
+            MountType::Volume => {
+                let driver = mount.volume.as_ref().and_then(|volume| volume.driver.as_ref());
+                let option = |name: &str| driver.and_then(|driver| driver.options.get(name)).map(String::as_str);
+                match option("device").filter(|device| device.starts_with('/')) {
+                    // A bind in other words.
+                    Some(device) if option("o").is_some_and(|words| words.split(',').any(is_bind)) => {
+                        self.bind(device, real)
+                    }
+                    Some(device) => self.needs_privileges(&format!("a volume on the device {device}")),
+                    None => Ok(()),
+                }
+            }
+            MountType::Tmpfs | MountType::Npipe => Ok(()),
+        }
+    }
+
+    fn bind(&self, source: &str, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
+        let refused = |why: &str| {
+            let what = format!("the bind mount of {source} is not allowed on this node");
+            Err(format!("{what}: {why}; start its swarmd with --allow-mount {source} to allow it"))
+        };
+        let given = Path::new(source);
+        if given.components().any(|part| part == Component::ParentDir) {
+            return Err(format!("the bind mount of {source} is not allowed: give its path without \"..\""));
+        }
+        let path = real(given);
+        for place in self.protected.iter().filter(|place| place.starts_with(&path) || path.starts_with(place)) {
+            let named =
+                |allowed: &PathBuf| *allowed == path || (allowed.starts_with(place) && path.starts_with(allowed));
+            if !self.mounts.iter().any(named) {
+                return refused(&format!("it reaches {}, which rules this node", place.display()));
+            }
+        }
+        if self.mounts.is_empty() || self.mounts.iter().any(|allowed| path.starts_with(allowed)) {
+            return Ok(());
+        }
+        refused("its operator allows other places only")
+    }
+
+    fn capabilities(&self, wanted: &[String]) -> Result<(), String> {
+        let allowed = |name: &String| {
+            let name = plain(name);
+            self.privileged || ENGINE_DEFAULT.contains(&name.as_str()) || self.capabilities.contains(&name)
+        };
+        match wanted.iter().find(|name| !allowed(name)) {
+            Some(name) => {
+                let name = plain(name);
+                let flag =
+                    if name == "ALL" { "--allow-privileged".to_owned() } else { format!("--allow-capability {name}") };
+                Err(format!(
+                    "the capability {name} is not allowed on this node: start its swarmd with {flag} to allow it"
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn confinement(&self, privileges: &Privileges) -> Result<(), String> {
+        let seccomp = privileges.seccomp.as_ref().map_or(SeccompMode::Default, |seccomp| seccomp.mode());
+        let selinux = privileges.selinux.as_ref().is_some_and(|context| *context != SelinuxContext::default());
+        let table = [
+            (seccomp == SeccompMode::Unconfined, "running without a seccomp profile"),
+            (seccomp == SeccompMode::Custom, "a seccomp profile of its own"),
+            (privileges.apparmor() == AppArmorMode::Disabled, "running without AppArmor"),
+            (selinux, "an SELinux context of its own"),
+        ];
+        table.into_iter().filter(|(asked, _)| *asked).try_for_each(|(_, what)| self.needs_privileges(what))
+    }
+
+    fn needs_privileges(&self, what: &str) -> Result<(), String> {
+        if self.privileged {
+            return Ok(());
+        }
+        Err(format!("{what} is not allowed on this node: start its swarmd with --allow-privileged to allow it"))
+    }
+}
+
+/// A path without symbolic links, as far as it exists; what does not exist yet is left as it is.
+pub fn real_path(path: &Path) -> PathBuf {
+    let existing = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
+    match existing {
+        Some((above, real)) => match path.strip_prefix(above) {
+            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+            Ok(_) | Err(_) => real,
+        },
+        None => path.to_owned(),
+    }
+}
+
+fn is_bind(word: &str) -> bool {
+    matches!(word.trim(), "bind" | "rbind")
+}
+
+/// A capability's name as the table has it.
+fn plain(name: &str) -> String {
+    let upper = name.to_ascii_uppercase();
+    upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use events::{Driver, Seccomp, VolumeOptions};
+
+    fn judge(policy: &Policy, container: &ContainerSpec) -> Result<(), String> {
+        // One symbolic link: /var/run is /run.
+        let real =
+            |path: &Path| path.strip_prefix("/var/run").map_or(path.to_owned(), |rest| Path::new("/run").join(rest));
+        policy.judge(container, real)
+    }
+
+    fn policy(mounts: &[&str]) -> Policy {
+        let protected = ["/run/docker.sock", "/var/lib/swarmd"].map(PathBuf::from);
+        Policy::protecting(protected.into()).allow_mounts(mounts.iter().map(PathBuf::from).collect())
+    }
+
+    fn bind(source: &str) -> ContainerSpec {
+        let mount = Mount { r#type: MountType::Bind.into(), source: source.to_owned(), ..Mount::default() };
+        ContainerSpec { mounts: vec![mount], ..ContainerSpec::default() }
+    }
+
+    fn volume(options: &[(&str, &str)]) -> ContainerSpec {
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let driver = Some(Driver { name: "local".to_owned(), options });
+        let volume = Some(VolumeOptions { driver, ..VolumeOptions::default() });
+        let mount = Mount { r#type: MountType::Volume.into(), volume, ..Mount::default() };
+        ContainerSpec { mounts: vec![mount], ..ContainerSpec::default() }
+    }
+
+    #[test]
+    fn binds_reach_what_they_may() {
+        let cases: [(&[&str], &[&str], &[&str]); 4] = [
+            (
+                &[],
+                &["/srv", "/var/lib", "/home/ada"],
+                &[
+                    "/",
+                    "/run",
+                    "/var/run",
+                    "/var/run/docker.sock",
+                    "/var/lib/swarmd",
+                    "/var/lib/swarmd/raft",
+                    "/srv/..",
+                ],
+            ),
+            (&["/srv"], &["/srv", "/srv/a"], &["/srv2", "/home", "/", "/run/docker.sock"]),
+            (&["/run/docker.sock"], &["/run/docker.sock", "/var/run/docker.sock"], &["/run", "/", "/srv"]),
+            (&["/"], &["/", "/srv"], &["/run", "/run/docker.sock"]),
+        ];
+        for (allowed, good, bad) in cases {
+            let policy = policy(allowed);
+            for source in good.iter().filter(|source| **source != "/var/lib") {
+                assert_eq!(judge(&policy, &bind(source)), Ok(()), "{allowed:?} {source}");
+            }
+            for source in bad {
+                let sentence = judge(&policy, &bind(source)).expect_err(source);
+                assert!(sentence.contains("--allow-mount") || sentence.contains("\"..\""), "{sentence}");
+            }
+        }
+        assert!(judge(&policy(&[]), &bind("/var/lib")).is_err(), "it has the state directory in it");
+    }
+
+    #[test]
+    fn a_volume_that_is_a_bind_is_judged_as_one() {
+        let policy = policy(&[]);
+        assert_eq!(judge(&policy, &volume(&[])), Ok(()));
+        assert_eq!(judge(&policy, &volume(&[("type", "nfs"), ("o", "addr=10.0.0.1"), ("device", ":/x")])), Ok(()));
+        assert_eq!(judge(&policy, &volume(&[("type", "none"), ("o", "bind"), ("device", "/srv")])), Ok(()));
+        let disguised = volume(&[("type", "none"), ("o", "rw,rbind"), ("device", "/run")]);
+        assert!(judge(&policy, &disguised).expect_err("the socket").contains("--allow-mount /run"));
+        let disk = volume(&[("type", "ext4"), ("device", "/dev/sda1")]);
+        assert!(judge(&policy, &disk).expect_err("a disk").contains("--allow-privileged"));
+        assert_eq!(judge(&policy.allow_privileged(true), &disk), Ok(()));
+    }
+
+    #[test]
+    fn capabilities_beyond_the_engines_own_are_named() {
+        let adding = |name: &str| ContainerSpec { capability_add: vec![name.to_owned()], ..ContainerSpec::default() };
+        let closed = Policy::default();
+        for name in ["CHOWN", "cap_net_raw"] {
+            assert_eq!(judge(&closed, &adding(name)), Ok(()), "{name}");
+        }
+        let sentence = judge(&closed, &adding("cap_net_admin")).expect_err("not by default");
+        assert_eq!(
+            sentence,
+            "the capability NET_ADMIN is not allowed on this node: start its swarmd with --allow-capability NET_ADMIN to allow it"
+        );
+        assert!(judge(&closed, &adding("ALL")).expect_err("all").contains("--allow-privileged"));
+        let open = Policy::default().allow_capabilities(&["Cap_Net_Admin".to_owned()]);
+        assert_eq!(judge(&open, &adding("NET_ADMIN")), Ok(()));
+        assert!(judge(&open, &adding("SYS_ADMIN")).is_err());
+        assert_eq!(judge(&Policy::default().allow_privileged(true), &adding("ALL")), Ok(()));
+    }
+
+    #[test]
+    fn confinement_is_left_only_where_that_is_allowed() {
+        let seccomp = |mode: SeccompMode| Some(Seccomp { mode: mode.into(), profile: Vec::new() });
+        let selinux = |context| Privileges { selinux: Some(context), ..Privileges::default() };
+        let rows = [
+            (Privileges::default(), true),
+            (Privileges { no_new_privileges: true, ..Privileges::default() }, true),
+            (Privileges { seccomp: seccomp(SeccompMode::Default), ..Privileges::default() }, true),
+            (Privileges { seccomp: seccomp(SeccompMode::Unconfined), ..Privileges::default() }, false),
+            (Privileges { seccomp: seccomp(SeccompMode::Custom), ..Privileges::default() }, false),
+            (Privileges { apparmor: AppArmorMode::Disabled.into(), ..Privileges::default() }, false),
+            (selinux(SelinuxContext::default()), true),
+            (selinux(SelinuxContext { disable: true, ..SelinuxContext::default() }), false),
+            (selinux(SelinuxContext { r#type: "spc_t".to_owned(), ..SelinuxContext::default() }), false),
+        ];
+        for (privileges, allowed) in rows {
+            let container = ContainerSpec { privileges: Some(privileges), ..ContainerSpec::default() };
+            assert_eq!(judge(&Policy::default(), &container).is_ok(), allowed, "{container:?}");
+            assert_eq!(judge(&Policy::default().allow_privileged(true), &container), Ok(()));
+        }
+    }
+
+    #[test]
+    fn links_are_followed_as_far_as_a_path_exists() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = std::fs::canonicalize(dir.path()).expect("a path");
+        std::fs::create_dir(root.join("real")).expect("made");
+        std::os::unix::fs::symlink(root.join("real"), root.join("link")).expect("linked");
+        assert_eq!(real_path(&root.join("link")), root.join("real"));
+        assert_eq!(real_path(&root.join("link/later/on")), root.join("real/later/on"));
+    }
+}
