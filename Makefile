@@ -20,8 +20,9 @@ demo: setup ## a cluster of three nodes on this machine, and the main job in two
 demo-down: ## remove every trace of the demo
 	@scripts/demo-down
 
-lint: setup ## format check, and clippy with warnings denied
+lint: setup ## format check, licences of dependencies where cargo-deny is installed, and clippy with warnings denied
 	cargo fmt --all --check
+	scripts/deny
 	scripts/cargo clippy --workspace --all-targets -- -D warnings
 
 test: lint ## lint, then all tests; those on real containers where a Docker Engine can be had
