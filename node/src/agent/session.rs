@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 use wire::v1::dispatcher_client::DispatcherClient;
 use wire::v1::session_message::Message;
-use wire::v1::{AssignmentSet, HeartbeatRequest, Refusal, RefusalKind, RegisterRequest, SessionMessage, Welcome};
+use wire::v1::{AssignmentSet, Head, HeartbeatRequest, Refusal, RefusalKind, RegisterRequest, SessionMessage, Welcome};
 
 use super::backoff::Backoff;
 use super::executor::ExecutorError;
@@ -156,7 +156,7 @@ impl Session<'_> {
         let connecting = tokio::time::timeout(RPC_DEADLINE, self.connector.connect(manager));
         let channel = connecting.await.map_err(|_| Ended::Late("connecting"))?.map_err(Ended::Connect)?;
         let mut client = DispatcherClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let (welcome, stream) = self.register(&mut client, &description).await?;
+        let (welcome, stream) = self.register(&mut client, &description, managers.seen.clone()).await?;
         managers.learn(welcome.managers);
         tracing::info!(manager, session = %welcome.session, "session opened");
         let period = Duration::from_nanos(welcome.heartbeat_period_ns);
@@ -172,9 +172,10 @@ impl Session<'_> {
         &self,
         client: &mut DispatcherClient<Channel>,
         description: &NodeDescription,
+        seen: Option<Head>,
     ) -> Result<(Welcome, Streaming<SessionMessage>), Ended> {
         let advertise_addr = self.config.advertise_addr.clone();
-        let request = RegisterRequest { description: description.clone(), advertise_addr };
+        let request = RegisterRequest { description: description.clone(), advertise_addr, seen };
         let registering = async {
             let mut stream = client.session(request).await.map(Response::into_inner)?;
             stream.message().await.map(|first| (first, stream))
@@ -199,6 +200,7 @@ impl Session<'_> {
             match message.ok_or(Ended::Closed)?.message {
                 Some(Message::Assignments(set)) => {
                     sequence.follow(&set)?;
+                    managers.seen = set.head.clone().or(managers.seen.take());
                     let complete = set.complete;
                     let (tasks, removed) = (set.tasks.len(), set.removed.len());
                     tracing::debug!(complete, tasks, removed, "assignments taken");
@@ -268,19 +270,21 @@ impl Sequence {
     }
 }
 
-/// The managers' addresses, asked in turn from a random first one, so that agents spread over them.
+/// The managers' addresses, asked in turn from a random first one, so that agents spread over them; and what they told.
 #[derive(Debug)]
 struct Managers {
     addrs: Vec<String>,
     /// The addresses that this node was told to begin with: they may be the only ones that lead from here to there.
     first: Vec<String>,
     next: usize,
+    /// The last frame of history that a manager told of.
+    seen: Option<Head>,
 }
 
 impl Managers {
     fn new(addrs: &[String]) -> Self {
         let next = rand::rng().random_range(0..addrs.len().max(1));
-        Self { addrs: addrs.to_vec(), first: addrs.to_vec(), next }
+        Self { addrs: addrs.to_vec(), first: addrs.to_vec(), next, seen: None }
     }
 
     fn pick(&mut self) -> String {

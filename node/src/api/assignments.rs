@@ -29,7 +29,14 @@ impl Told {
         self.sequence += 1;
         self.tasks = tasks;
         let tasks = change.updated.iter().filter_map(|task| assignment(state, *task)).collect();
-        Some(AssignmentSet { complete, applies_to, results_in: self.sequence, tasks, removed: change.removed })
+        Some(AssignmentSet {
+            complete,
+            applies_to,
+            results_in: self.sequence,
+            tasks,
+            removed: change.removed,
+            head: None,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection};
+use events::frame;
 use events::{CommandId, Id, NodeDescription, NodeId, SessionId};
 use futures_util::Stream;
 use prost::Message as _;
@@ -14,14 +15,15 @@ use tonic::{Request, Response, Status};
 use wire::v1::dispatcher_server::Dispatcher;
 use wire::v1::session_message::Message;
 use wire::v1::{
-    HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportReply, ReportRequest, SessionMessage, Welcome,
+    Head, HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportReply, ReportRequest, SessionMessage, Welcome,
 };
 
 use crate::driver::{Published, Request as CoreRequest, stopping};
+use crate::log::FrameLink;
 use crate::security::{Allowed, Peer, Subject};
 
 use super::assignments::Told;
-use super::{Context, affordable, jittered, refusal, status};
+use super::{Context, affordable, jittered, refusal, status, views};
 
 /// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
 const QUEUED_MAX: usize = 4;
@@ -74,6 +76,22 @@ impl DispatchApi {
         budgets.report(node, tasks, report.encoded_len(), report.reports.len(), now)
     }
 
+    /// Compares the history here with what the agent was told of before. If the frame is not there, somebody put this manager
+    /// back to a backup, or its disk lost what it had confirmed. The agent gets all of its assignments anew in either case;
+    /// that history has another future is for people to know.
+    fn compare(&self, node: NodeId, seen: Option<&Head>) -> Result<(), Status> {
+        let Some(seen) = seen else { return Ok(()) };
+        let found =
+            self.context.store.history(seen.index, 1, 1).map_err(|error| Status::internal(error.to_string()))?;
+        let found = found.first().filter(|(index, _)| *index == seen.index);
+        let here = found.map(|(index, stored)| views::head(FrameLink { index: *index, hash: frame::hash(stored) }));
+        if here.as_ref() != Some(seen) {
+            let hint = "if nobody restored this manager from a backup, see whether its disk is failing";
+            tracing::warn!(%node, index = seen.index, hint, "history was put back, says a node: it knows a frame that is not there");
+        }
+        Ok(())
+    }
+
     async fn command(&self, subject: Subject, command: Command) -> Result<u64, Status> {
         let actor = Actor::Node { id: subject.node, role: subject.role };
         // Nodes' commands repeat without harm, so they need no id.
@@ -90,6 +108,7 @@ impl Dispatcher for DispatchApi {
         let (subject, host) = self.node(&request)?;
         let request = request.into_inner();
         affordable(self.session_fits(subject.node, &request.description)).await?;
+        self.compare(subject.node, request.seen.as_ref())?;
         let session = SessionId::from_bits(rand::random());
         let addr = request.advertise_addr.unwrap_or(host);
         let (node, description) = (subject.node, Box::new(request.description));
@@ -164,7 +183,8 @@ impl Feed {
                 let _ = self.messages.send(Err(status(ended))).await;
                 return Ok(if node.is_none() { "the node was removed" } else { "another session took its place" });
             }
-            if let Some(set) = told.update(&state, self.node) {
+            if let Some(mut set) = told.update(&state, self.node) {
+                set.head = self.head();
                 let (complete, tasks, removed) = (set.complete, set.tasks.len(), set.removed.len());
                 tracing::debug!(node = %self.node, complete, tasks, removed, "assignments are sent");
                 self.send(Message::Assignments(set)).await?;
@@ -174,6 +194,12 @@ impl Feed {
                 () = self.messages.closed() => return Err(AgentGone),
             }
         }
+    }
+
+    /// The last frame of history; nothing while it cannot be told, as it only serves to compare.
+    fn head(&self) -> Option<Head> {
+        let applied = self.context.store.applied().inspect_err(|error| tracing::warn!(%error, "no end of history"));
+        applied.ok()?.frame.map(views::head)
     }
 
     async fn send(&self, message: Message) -> Result<(), AgentGone> {

@@ -25,11 +25,13 @@ pub fn cluster(state: &Published, remote_addr: &str, head: Option<FrameLink>) ->
         join_tokens: JoinTokens { worker: token(Role::Worker), manager: token(Role::Manager) },
         index: state.cluster.position.index,
         manager_addrs: vec![remote_addr.to_owned()],
-        head: head.map(|frame| Head {
-            index: frame.index,
-            frame_hash: frame.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-        }),
+        head: head.map(self::head),
     }
+}
+
+/// A frame of history, for those who compare.
+pub fn head(frame: FrameLink) -> Head {
+    Head { index: frame.index, frame_hash: frame.hash.iter().map(|byte| format!("{byte:02x}")).collect() }
 }
 
 /// A node, and whether it is the manager that leads.

@@ -64,7 +64,7 @@ async fn report(channel: Channel, session: SessionId, task: TaskId, caller: usiz
 async fn session(channel: Channel, number: usize) -> Option<Streaming<SessionMessage>> {
     let version = format!("{number} {}", "v".repeat(10_000));
     let description = NodeDescription { hostname: "w1".to_owned(), version, ..NodeDescription::default() };
-    let request = RegisterRequest { description, advertise_addr: None };
+    let request = RegisterRequest { description, advertise_addr: None, seen: None };
     DispatcherClient::new(channel).session(request).await.ok().map(Response::into_inner)
 }
 

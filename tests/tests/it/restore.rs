@@ -37,6 +37,9 @@ fn a_worker_that_went_on_runs_what_the_restored_manager_says_and_nothing_else() 
     fs::remove_dir_all(&state_dir).expect("removed");
     copy(&backup, &state_dir);
     serve(&mut cluster);
+    cluster.until("what the worker knows to be told", || {
+        cluster.log(MANAGER).contains("history was put back, says a node")
+    });
     // The same command at the same place of the log as before.
     cluster.create("new", "--replicas 1");
     let new = cluster.settled("new", 1);

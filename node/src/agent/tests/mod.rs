@@ -113,7 +113,7 @@ fn complete(tasks: Vec<Assignment>) -> AssignmentSet {
 }
 
 fn change(applies_to: u64, tasks: Vec<Assignment>, removed: Vec<TaskId>) -> AssignmentSet {
-    AssignmentSet { complete: false, applies_to, results_in: applies_to + 1, tasks, removed }
+    AssignmentSet { complete: false, applies_to, results_in: applies_to + 1, tasks, removed, head: None }
 }
 
 #[tokio::test(start_paused = true)]
