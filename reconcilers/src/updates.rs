@@ -59,6 +59,9 @@ fn roll(cluster: &Cluster, service: &Service, tally: &Tally, ctx: &mut Ctx<'_>, 
         }
         match condition(cluster, service, &templates, rollout.order, slot) {
             Condition::OutOfDate if !flights.taken(*instance) => due.push((*instance, slot)),
+            Condition::Done if !flights.taken(*instance) && waits_for_restart(cluster, &templates, slot, ctx.now) => {
+                due.push((*instance, slot));
+            }
             Condition::OutOfDate | Condition::Done => {}
             Condition::Superseded(others) => out.want(others, TaskState::Shutdown, DesiredCause::Update),
         }
@@ -203,6 +206,15 @@ fn condition<'a>(
         }
     };
     if others.is_empty() { Condition::Done } else { Condition::Superseded(others) }
+}
+
+/// Whether a place is down because its old task failed, and has a new one only after the delay between restarts. That delay is
+/// for what failed, not for what the rollout brings.
+fn waits_for_restart(cluster: &Cluster, templates: &Templates, slot: &Slot<'_>, now: Timestamp) -> bool {
+    let waits = |task: &&&Task| task.is_wanted() && task.start_after.is_some_and(|start_after| now < start_after);
+    let waiting = slot.last().filter(waits).filter(|_| !slot.iter().any(|task| serves(task)));
+    let failed = waiting.and_then(|waiting| slot.iter().find(|task| waiting.replaces == Some(task.id)));
+    failed.is_some_and(|failed| failed.state.is_terminal() && templates.is_out_of_date(cluster, failed))
 }
 
 fn serves(task: &Task) -> bool {
