@@ -242,16 +242,15 @@ fn replace(
         out.push(NewTask::at_once(instance, TaskCause::Update).event(service, ctx));
         return;
     };
-    match order {
-        UpdateOrder::StopFirst => {
+    // One task serves until the new one does: the one that has for longest, since what an earlier rollout put beside it may have
+    // been restarted just now. Where nothing serves, nothing is kept.
+    let serving = wanted.iter().filter(|task| serves(task)).min_by_key(|task| (task.running_at, task.id));
+    match serving.filter(|_| order == UpdateOrder::StartFirst).map(|task| task.id) {
+        None => {
             out.push(NewTask::after(old, TaskCause::Update, ctx.now).event(service, ctx));
             out.want(wanted, TaskState::Shutdown, DesiredCause::Update);
         }
-        UpdateOrder::StartFirst => {
-            // One task serves until the new one does: the one that has for longest, since what an earlier rollout put beside
-            // it may have been restarted just now.
-            let serving = wanted.iter().filter(|task| serves(task)).min_by_key(|task| (task.running_at, task.id));
-            let kept = serving.map_or(old.id, |task| task.id);
+        Some(kept) => {
             let new = NewTask { replaces: Some(kept), ..NewTask::at_once(instance, TaskCause::Update) };
             out.push(new.event(service, ctx));
             let others = wanted.into_iter().filter(|task| task.id != kept);
