@@ -321,4 +321,4 @@ impl NewCluster {
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

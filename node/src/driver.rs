@@ -1,5 +1,6 @@
 //! The thread that drives the leader: it waits for the inbox, for raft's ticks and for timers, lets the leader work, and
-//! hands out what came of it. Everything that can wake a manager's core is in [`Input`].
+//! hands out what came of it: writes to the thread of the log, for which it never waits, answers to callers, states to
+//! readers. Everything that can wake a manager's core is in [`Input`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::clock::SteadyClock;
 use crate::followers::Followers;
 use crate::hearing::{Hearing, LISTEN_PERIOD};
-use crate::leader::{Effects, FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish, check_session};
+use crate::leader::{FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish, check_session};
 use crate::log::{LogStore, raft::TICK};
+use crate::writer::Writer;
 
 /// A jump of the clock from which on nodes are given the time that did not pass for them. Less is the clock being adjusted.
 const JUMP: Duration = Duration::from_secs(1);
@@ -53,6 +55,8 @@ pub struct Request {
 enum Input {
     Submit(Box<Request>, oneshot::Sender<Outcome>),
     Checkpointed(Result<(), crate::log::LogError>),
+    /// The log's thread has something to say.
+    Written,
     Stop,
 }
 
@@ -154,12 +158,16 @@ pub fn spawn(
     let (publisher, published) = watch::channel(Arc::new(publish(&leader)));
     let (followers, hearing) = (Followers::default(), Hearing::default());
     let handle = Handle { inputs: inputs.clone(), published, followers: followers.clone(), hearing: hearing.clone() };
+    let bell = inputs.clone();
+    // A full inbox wakes the thread as well, and whenever it wakes it asks how far the disk is.
+    let writer = Writer::spawn(Arc::clone(&store), move || drop(bell.try_send(Input::Written)))?;
     let clock = SteadyClock::starting_at(leader.cluster().position.time);
     let now = leader.cluster().position.time;
     let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
     let driver = Driver {
         leader,
         store,
+        writer,
         inbox,
         inputs,
         publisher,
@@ -188,6 +196,7 @@ fn publish(leader: &Leader) -> Published {
 struct Driver {
     leader: Leader,
     store: Arc<dyn LogStore>,
+    writer: Writer,
     inbox: Receiver<Input>,
     inputs: SyncSender<Input>,
     publisher: watch::Sender<Arc<Published>>,
@@ -210,6 +219,7 @@ impl Driver {
         self.work()?;
         loop {
             if !self.take_inputs(self.patience(next_tick))? {
+                self.writer.end()?;
                 self.store.sync()?;
                 return Ok(());
             }
@@ -278,6 +288,7 @@ impl Driver {
                 self.checkpointing = false;
                 result?;
             }
+            Input::Written => {}
             Input::Stop => return Ok(false),
         }
         Ok(true)
@@ -297,24 +308,33 @@ impl Driver {
         }
     }
 
+    /// Hands out what the disk made durable, takes a turn, and hands its writes over.
     fn work(&mut self) -> Result<(), FatalError> {
+        self.leader.written(self.writer.written()?);
+        self.advance()?;
         let turn = self.leader.turn(self.now);
+        self.answer(turn.answers);
+        self.advance()?;
+        self.checkpoint();
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<(), FatalError> {
         let advance = self.leader.advance()?;
+        self.writer.give(advance.writes);
         // Readers see a state before its caller hears of it, so that everybody reads their own writes.
-        if turn.changed || advance.changed || advance.role_changed {
+        if advance.changed || advance.role_changed {
             let (index, leads) = (self.leader.cluster().position.index, self.leader.is_leader());
             tracing::debug!(index, leads, answers = advance.answers.len(), "committed");
             self.publisher.send_replace(Arc::new(publish(&self.leader)));
             self.followers.wake(&advance.touched);
         }
-        self.answer(turn);
-        self.answer(advance);
-        self.checkpoint();
+        self.answer(advance.answers);
         Ok(())
     }
 
-    fn answer(&mut self, effects: Effects) {
-        for (ticket, outcome) in effects.answers {
+    fn answer(&mut self, answers: Vec<(Ticket, Outcome)>) {
+        for (ticket, outcome) in answers {
             if let Some(caller) = self.callers.remove(&ticket) {
                 let _ = caller.send(outcome);
             }

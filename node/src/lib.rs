@@ -12,6 +12,7 @@ pub mod driver;
 pub mod fold;
 mod followers;
 mod hearing;
+mod writer;
 
 pub mod core;
 

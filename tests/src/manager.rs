@@ -12,7 +12,7 @@ use node::api::assignments::Told;
 use node::driver::{Published, Request};
 use node::leader::{CheckpointJob, FatalError, Intervals, Leader, Outcome, Ticket, Wish, check_session};
 use node::log::disk::{Change, Disk, Durability, Key, Table};
-use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore};
+use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore, Write, write_all};
 use node::security::{JoinToken, RootCertificate};
 
 use crate::net::{ToAgent, ToManager};
@@ -71,6 +71,8 @@ struct Running {
     /// A checkpoint on its way to the disk: it is written while turns go on.
     checkpoint: Option<CheckpointJob>,
     store: Arc<dyn LogStore>,
+    /// What is staged and not written: the disk is a turn behind.
+    writes: Vec<Write>,
     feeds: BTreeMap<NodeId, Feed>,
     callers: BTreeMap<Ticket, Caller>,
 }
@@ -128,10 +130,16 @@ impl Manager {
         if self.salted {
             leader = leader.in_epoch(self.starts);
         }
-        leader.advance()?;
+        loop {
+            let writes = leader.advance()?.writes;
+            if writes.is_empty() {
+                break;
+            }
+            leader.written(write_all(&*store, writes)?);
+        }
         ensure!(leader.is_leader(), "a single voter leads at once");
-        let (feeds, callers) = (BTreeMap::new(), BTreeMap::new());
-        self.running = Some(Running { leader, checkpoint: None, store, feeds, callers });
+        let (writes, feeds, callers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        self.running = Some(Running { leader, checkpoint: None, store, writes, feeds, callers });
         Ok(())
     }
 
@@ -220,23 +228,31 @@ impl Manager {
         }
     }
 
-    /// One turn and what it makes durable; nothing if there is nothing to do.
+    /// One turn, and then the writes of the turn before it: turns are taken while the last one is synced. Nothing if there is
+    /// nothing to do.
     ///
     /// # Errors
     /// When the process has to end: its disk failed.
     pub fn turn(&mut self, now: Timestamp) -> Result<Option<Turn>, FatalError> {
         let Some(running) = &mut self.running else { return Ok(None) };
-        if !running.leader.has_work(now) {
+        if running.is_idle(now) {
             return Ok(None);
         }
-        let (judged, advanced) = (running.leader.turn(now), running.leader.advance()?);
+        let waiting = std::mem::take(&mut running.writes);
+        let judged = running.leader.turn(now);
+        let proposed = running.leader.advance()?;
+        if !waiting.is_empty() {
+            running.leader.written(write_all(&*running.store, waiting)?);
+        }
+        let advanced = running.leader.advance()?;
+        running.writes.extend(proposed.writes.into_iter().chain(advanced.writes));
         if let Some(job) = running.checkpoint.take() {
             job.run(&running.store)?;
             self.checkpoints.written += 1;
         }
         running.checkpoint = running.leader.take_checkpoint();
-        let mut turn = Turn { changed: judged.changed || advanced.changed, ..Turn::default() };
-        for (ticket, outcome) in judged.answers.into_iter().chain(advanced.answers) {
+        let mut turn = Turn { changed: proposed.changed || advanced.changed, ..Turn::default() };
+        for (ticket, outcome) in judged.answers.into_iter().chain(proposed.answers).chain(advanced.answers) {
             running.answer(ticket, outcome, &mut turn);
         }
         running.feed(&mut turn);
@@ -250,7 +266,7 @@ impl Manager {
 
     /// Whether everything asked for so far is done.
     pub fn is_at_rest(&self, now: Timestamp) -> bool {
-        self.running.as_ref().is_none_or(|running| !running.leader.has_work(now))
+        self.running.as_ref().is_none_or(|running| running.is_idle(now))
     }
 
     /// Lets a turn propose, and nothing more: what comes next is a crash.
@@ -352,6 +368,10 @@ impl Manager {
 }
 
 impl Running {
+    fn is_idle(&self, now: Timestamp) -> bool {
+        self.writes.is_empty() && !self.leader.has_work(now)
+    }
+
     fn answer(&mut self, ticket: Ticket, outcome: Outcome, turn: &mut Turn) {
         let taken = matches!(outcome, Outcome::Committed { .. });
         match self.callers.remove(&ticket) {

@@ -10,7 +10,7 @@ use projections::{FOLD_VERSION, snapshot};
 use super::*;
 use crate::leader::Wish;
 use crate::log::disk::{Change, Disk, Durability, Key};
-use crate::log::{CheckpointHead, Crash, MemoryDisk, MemoryStore};
+use crate::log::{CheckpointHead, Crash, MemoryDisk, MemoryStore, write_all};
 
 /// So short that a few frames bring both.
 const INTERVALS: Intervals = Intervals { checkpoint_frames: 20, hash_frames: 7 };
@@ -83,7 +83,7 @@ pub(super) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Leader {
     Consensus::bootstrap(&**store, raft_id(node())).unwrap();
     let consensus = Consensus::open(Arc::clone(store), raft_id(node()), &store.load().unwrap()).unwrap();
     let mut leader = Leader::new(node(), "0.1.0", consensus, Folded::default(), INTERVALS);
-    leader.advance().unwrap();
+    advance(&mut leader, store);
     ask(&mut leader, store, 1, Command::InitialiseCluster(Box::new(cluster())));
     for number in 2..=count {
         let token = SecretText(format!("token {number}"));
@@ -101,14 +101,25 @@ fn ask(leader: &mut Leader, store: &Arc<dyn LogStore>, number: u64, command: Com
         let judged = leader.turn(time(number)).answers;
         let rejected = judged.iter().find(|(_, outcome)| matches!(outcome, Outcome::Rejected(_)));
         assert_eq!(rejected, None);
-        leader.advance().unwrap();
+        advance(leader, store);
     }
     if let Some(job) = leader.take_checkpoint() {
         job.run(store).unwrap();
     }
 }
 
-fn node() -> NodeId {
+/// Makes all writes at once.
+fn advance(leader: &mut Leader, store: &Arc<dyn LogStore>) {
+    loop {
+        let writes = leader.advance().unwrap().writes;
+        if writes.is_empty() {
+            return;
+        }
+        leader.written(write_all(&**store, writes).unwrap());
+    }
+}
+
+pub(crate) fn node() -> NodeId {
     NodeId::from_bits(1)
 }
 
@@ -121,7 +132,7 @@ fn time(number: u64) -> Timestamp {
     Timestamp::from_unix_ns(1_767_225_600_000_000_000 + number as i64 * 1_000_000)
 }
 
-fn cluster() -> InitialiseCluster {
+pub(crate) fn cluster() -> InitialiseCluster {
     InitialiseCluster {
         cluster: ClusterId::from_bits(7),
         spec: ClusterSpec::default(),
@@ -194,7 +205,7 @@ fn joiners(machine: &Machine, epoch: u64, number: u64) -> Vec<String> {
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &loaded).unwrap();
     let folded = fold(&*store, &loaded).unwrap();
     let mut leader = Leader::new(node(), "0.1.0", consensus, folded, INTERVALS).in_epoch(epoch);
-    leader.advance().unwrap();
+    advance(&mut leader, &store);
     let secret_sha256 = leader.cluster().settings.token_sha256(Role::Worker).try_into().unwrap();
     for joiner in 0..5 {
         let (hostname, addr) = (format!("w{joiner}"), "10.0.0.2".to_owned());
@@ -202,7 +213,7 @@ fn joiners(machine: &Machine, epoch: u64, number: u64) -> Vec<String> {
         let command = Command::JoinNode { secret_sha256, hostname, addr };
         leader.submit(Wish { ticket: 1, id, actor, command, reason: None, correlation: None }).unwrap();
         leader.turn(time(number));
-        leader.advance().unwrap();
+        advance(&mut leader, &store);
     }
     leader.cluster().nodes.iter().map(|(id, _)| id).filter(|id| *id != node()).map(|id| id.to_string()).collect()
 }

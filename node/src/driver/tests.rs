@@ -1,4 +1,4 @@
-//! Whom a commit wakes, on the real thread over a log on a disk.
+//! The real thread: whom a commit wakes, and what a disk that hangs holds up.
 
 use std::path::Path;
 
@@ -9,7 +9,12 @@ use events::{
 use futures_util::FutureExt;
 
 use super::*;
+use crate::core::tests::{cluster, node};
 use crate::core::{self, Core};
+use crate::fold::Folded;
+use crate::leader::Intervals;
+use crate::log::Consensus;
+use crate::log::fixtures::HangingDisk;
 use crate::security::{CertificateStore, JoinToken};
 use crate::state_dir::StateDir;
 
@@ -109,4 +114,70 @@ async fn a_commit_wakes_the_sessions_that_it_concerns_and_no_others() {
     assert_eq!(followed.woken(), [node], "so does a change of the node itself");
     let bells = followed.end().await;
     assert!(bells.values().all(|bell| bell.notified().now_or_never().is_some()), "the end concerns everybody");
+}
+
+/// A core on a disk that can hang, with a cluster and no worker.
+async fn on_hanging_disk(disk: &HangingDisk) -> (Handle, JoinHandle<Result<(), FatalError>>) {
+    let store = disk.store();
+    store.load().expect("an empty log");
+    Consensus::bootstrap(&*store, 1).expect("a log that begins");
+    let loaded = store.load().expect("a log");
+    let consensus = Consensus::open(Arc::clone(&store), 1, &loaded).expect("a voter");
+    let leader = Leader::new(node(), "0.1.0", consensus, Folded::default(), Intervals::default());
+    let (handle, thread) = spawn(leader, store).expect("a thread");
+    handle.states().wait_for(|state| state.leads).await.expect("it leads");
+    let command = Command::InitialiseCluster(Box::new(cluster()));
+    let begun = handle.submit(request(1, Actor::Manager(node()), command)).await;
+    assert!(matches!(begun, Outcome::Committed { .. }), "{begun:?}");
+    (handle, thread)
+}
+
+fn request(id: u128, actor: Actor, command: Command) -> Request {
+    Request { id: CommandId::from_bits(id), actor, command, reason: None, correlation: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_holds_up_neither_turns_nor_heartbeats_and_nothing_is_answered_before_it() {
+    let disk = HangingDisk::default();
+    let (handle, thread) = on_hanging_disk(&disk).await;
+    let operator = || Actor::Operator("somebody".to_owned());
+    let (own, session) = (node(), SessionId::from_bits(5));
+    let register = Command::RegisterNode {
+        node: own,
+        session,
+        description: Box::new(NodeDescription { hostname: "m1".to_owned(), ..NodeDescription::default() }),
+        addr: "10.0.0.1:4242".to_owned(),
+    };
+    let actor = Actor::Node { id: own, role: events::Role::Manager };
+    let registered = handle.submit(request(2, actor, register)).await;
+    assert!(matches!(registered, Outcome::Committed { .. }), "{registered:?}");
+
+    disk.close(true);
+    let before = handle.state().cluster.position.index;
+    let asking = handle.clone();
+    let waiting = tokio::spawn(async move { asking.submit(request(3, operator(), service(1))).await });
+    // A turn is taken meanwhile, which refuses what cannot be.
+    let gone = Command::RemoveService { service: events::ServiceId::from_bits(99) };
+    let refused = handle.submit(request(4, operator(), gone)).await;
+    assert!(matches!(refused, Outcome::Rejected(_)), "{refused:?}");
+    handle.hear(own, session).expect("heard");
+    assert!(!waiting.is_finished() && handle.state().cluster.position.index == before, "nothing is acknowledged");
+
+    disk.close(false);
+    let created = waiting.await.expect("an answer");
+    assert!(matches!(created, Outcome::Committed { index, .. } if index > before), "{created:?}");
+    handle.stop();
+    thread.join().expect("no panic").expect("a good end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_ends_the_core_and_nothing_more_is_acknowledged() {
+    let disk = HangingDisk::default();
+    let (handle, thread) = on_hanging_disk(&disk).await;
+    let before = handle.state().cluster.position.index;
+    disk.fail_after(0);
+    let outcome = handle.submit(request(3, Actor::Operator("somebody".to_owned()), service(1))).await;
+    assert_eq!(outcome, Outcome::Unknown);
+    assert!(matches!(thread.join().expect("no panic"), Err(FatalError::Log(_))));
+    assert_eq!(handle.state().cluster.position.index, before);
 }

@@ -2,8 +2,8 @@
 //!
 //! [`Leader`] owns consensus, the committed state and the tip (the state after everything that it has proposed). It is
 //! driven from outside with plain data: [`Leader::submit`] queues a wish, [`Leader::turn`] judges what is queued, settles and
-//! proposes one frame, [`Leader::advance`] makes it durable and says what committed. It has no clock, no thread and no
-//! channel of its own, so that the simulation drives the very same code.
+//! proposes one frame, [`Leader::advance`] says what is to be written and what committed, and [`Leader::written`] hears how far
+//! the disk is. It has no clock, no thread and no channel of its own, so that the simulation drives the very same code.
 
 mod presence;
 mod proposal;
@@ -17,7 +17,7 @@ use events::{CommandId, NodeId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 
 use crate::fold::{FoldError, Folded};
-use crate::log::{AppliedFrame, CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange};
+use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange, Write, Written};
 pub use presence::check_session;
 
 use presence::Heard;
@@ -28,6 +28,9 @@ use timers::Timers;
 pub const QUEUE_MAX: usize = 10_000;
 /// Frames that may be proposed and not committed; then turns wait.
 pub const IN_FLIGHT_FRAMES_MAX: usize = 64;
+/// The same while frames are not full: one is written, the next one waits for that, and what is asked meanwhile shares the one
+/// after. More of them would each hold less, and cost more in all.
+const PIPELINED_FRAMES: usize = 2;
 /// Bytes of frames that may be proposed and not committed.
 pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -95,6 +98,8 @@ pub struct Effects {
     pub role_changed: bool,
     /// What to tell other managers.
     pub messages: Vec<Message>,
+    /// What is to be written, in this order.
+    pub writes: Vec<Write>,
 }
 
 /// Why the process has to end.
@@ -118,6 +123,10 @@ pub struct Leader {
     intervals: Intervals,
     /// Index of the last checkpoint that is of use.
     checkpoint_at: u64,
+    /// A checkpoint of what the disk does not have in history yet.
+    checkpoint: Option<CheckpointJob>,
+    /// Index up to which the disk has history.
+    written_to: u64,
     hash_at: u64,
     term: u64,
     /// While this manager leads: the index of its first entry. Once that is committed, so is all that earlier leaders left.
@@ -137,6 +146,8 @@ struct Lead {
     timers: Timers,
     /// What the last turn had no room to look at.
     left: Touched,
+    /// Whether the last frame was full, so that the next one need not wait for more to come.
+    full: bool,
 }
 
 impl Leader {
@@ -154,6 +165,8 @@ impl Leader {
             intervals,
             // Not the present index: a manager that often starts would never take one, and fold more each time.
             checkpoint_at: folded.checkpoint,
+            checkpoint: None,
+            written_to: folded.cluster.position.index,
             hash_at: folded.cluster.position.index,
             committed: folded,
             term: 0,
@@ -263,7 +276,10 @@ impl Leader {
         draft.settle(lead);
         let Some((proposal, bytes)) = draft.finish(lead, &mut effects.answers) else { return effects };
         match self.consensus.propose(bytes) {
-            Ok(_) => lead.push(proposal),
+            Ok(_) => {
+                lead.full = !proposal.left.is_empty() || !self.queue.is_empty();
+                lead.push(proposal);
+            }
             Err(error) => {
                 // Nothing of it is in the log. The tip is as before; what was touched is looked at again.
                 tracing::debug!(%error, "a frame was not taken");
@@ -274,7 +290,7 @@ impl Leader {
         effects
     }
 
-    /// Makes durable what was proposed and folds what is committed.
+    /// Says what is to be written of what was proposed, and folds what is committed.
     ///
     /// # Errors
     /// When the process must end.
@@ -282,6 +298,7 @@ impl Leader {
         let mut effects = Effects::default();
         while let Some(progress) = self.consensus.ready()? {
             effects.messages.extend(progress.messages);
+            effects.writes.extend(progress.write);
             match progress.role {
                 Some(RoleChange::LostLeadership) => self.step_down(&mut effects),
                 Some(RoleChange::BecameLeader { term, first_index }) => {
@@ -295,6 +312,14 @@ impl Leader {
         Ok(effects)
     }
 
+    /// Hears how far the disk is.
+    pub fn written(&mut self, written: Written) {
+        if let Some(round) = written.round {
+            self.consensus.written(round);
+        }
+        self.written_to = self.written_to.max(written.applied.unwrap_or(0));
+    }
+
     /// Takes a message from another manager.
     pub fn step(&mut self, message: &[u8]) {
         if let Err(error) = self.consensus.step(message) {
@@ -302,16 +327,16 @@ impl Leader {
         }
     }
 
-    /// What to write as a checkpoint, once enough frames were committed since the last one.
+    /// What to write as a checkpoint, once enough frames were committed since the last one, and the disk has all of them.
     pub fn take_checkpoint(&mut self) -> Option<CheckpointJob> {
         let index = self.committed.cluster.position.index;
-        if index < self.checkpoint_at + self.intervals.checkpoint_frames {
-            return None;
+        if self.checkpoint.is_none() && index >= self.checkpoint_at + self.intervals.checkpoint_frames {
+            self.checkpoint_at = index;
+            let frame_hash = self.committed.last_hash.unwrap_or_default();
+            let head = CheckpointHead { index, term: self.consensus.term(), frame_hash };
+            self.checkpoint = Some(CheckpointJob { head, cluster: self.committed.cluster.clone() });
         }
-        self.checkpoint_at = index;
-        let frame_hash = self.committed.last_hash.unwrap_or_default();
-        let head = CheckpointHead { index, term: self.consensus.term(), frame_hash };
-        Some(CheckpointJob { head, cluster: self.committed.cluster.clone() })
+        self.checkpoint.take_if(|job| job.head.index <= self.written_to)
     }
 
     fn commit(
@@ -338,7 +363,7 @@ impl Leader {
             });
         }
         effects.changed |= !frames.is_empty();
-        self.consensus.apply(&frames, applied)?;
+        effects.writes.push(self.consensus.apply(frames, applied)?);
         if self.lead.is_none() && self.leads_from.is_some_and(|first| first <= applied) {
             self.begin_to_lead();
             effects.role_changed = true;
@@ -396,11 +421,13 @@ impl Lead {
             heard: Heard::default(),
             timers: Timers::default(),
             left: Touched { everything: true, ..Touched::default() },
+            full: false,
         }
     }
 
     fn may_propose(&self) -> bool {
-        self.pending.len() < IN_FLIGHT_FRAMES_MAX && self.pending_bytes < IN_FLIGHT_BYTES_MAX
+        let frames = if self.full { IN_FLIGHT_FRAMES_MAX } else { PIPELINED_FRAMES };
+        self.pending.len() < frames && self.pending_bytes < IN_FLIGHT_BYTES_MAX
     }
 
     fn push(&mut self, proposal: Proposal) {

@@ -10,7 +10,8 @@ use projections::{Cluster, Stamp, Touched};
 use prost::Message;
 use reconcilers::{Room, Settled, Subject};
 
-use super::{AppliedFrame, Folded, Lead, Outcome, Ticket, Wish};
+use super::{Folded, Lead, Outcome, Ticket, Wish};
+use crate::log::AppliedFrame;
 
 /// Events after which a turn takes no more commands.
 const COMMAND_EVENTS_MAX: usize = EVENTS_MAX / 2;

@@ -1,6 +1,6 @@
 //! What the tests of the log share: a machine of each kind, chained frames, and a manager that applies what commits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
 use events::{Frame, FrameHeader, VolatilePayload};
@@ -8,12 +8,14 @@ use prost::Message;
 use tempfile::TempDir;
 
 use super::chain::Chain;
-use super::disk::{Batch, Change, Disk, Durability, Key, Table};
+use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
 use super::entry::{AppliedFrame, Entry, EntryKind, FrameLink};
 use super::memory::{MemoryDisk, MemoryStore};
-use super::raft::{Consensus, Progress};
+use super::raft::{Consensus, Progress, Write, write_all};
 use super::rocks::RocksStore;
+use super::store::Store;
 use super::{LogError, LogStore, Membership};
+use crate::seal::Seal;
 
 /// Something with a disk on which the log is opened time and again.
 pub trait Machine {
@@ -71,6 +73,79 @@ impl Machine for RocksMachine {
     fn tamper(&self, change: &dyn Fn(&dyn Disk) -> Batch) {
         let disk = RocksStore::open(self.0.path()).unwrap().disk;
         disk.write(change(&disk), Durability::Synced).unwrap();
+    }
+}
+
+/// A disk that hangs while its gate is closed, and answers reads all the same.
+#[derive(Clone, Default)]
+pub struct HangingDisk {
+    disk: MemoryDisk,
+    gate: Arc<(Mutex<Gate>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Gate {
+    closed: bool,
+    /// Writes that were let through.
+    passed: usize,
+}
+
+impl HangingDisk {
+    /// A log on this disk.
+    pub fn store(&self) -> Arc<dyn LogStore> {
+        Arc::new(Store::new(self.clone(), Seal::new(&[0; 32]).unwrap()))
+    }
+
+    /// From now on it hangs, or does not any more.
+    pub fn close(&self, closed: bool) {
+        self.gate.0.lock().unwrap().closed = closed;
+        self.gate.1.notify_all();
+    }
+
+    /// Writes that were made.
+    pub fn writes(&self) -> usize {
+        self.gate.0.lock().unwrap().passed
+    }
+
+    /// Lets so many more writes succeed.
+    pub fn fail_after(&self, writes: usize) {
+        self.disk.fail_after(writes);
+    }
+
+    fn pass(&self) {
+        let mut gate = self.gate.1.wait_while(self.gate.0.lock().unwrap(), |gate| gate.closed).unwrap();
+        gate.passed += 1;
+    }
+}
+
+impl Disk for HangingDisk {
+    fn get(&self, table: Table, key: Key) -> Result<Option<Vec<u8>>, LogError> {
+        self.disk.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: Key, to: Key, visit: &mut Visit<'_>) -> Result<(), LogError> {
+        self.disk.scan(table, from, to, visit)
+    }
+
+    fn last_key(&self, table: Table) -> Result<Option<Key>, LogError> {
+        self.disk.last_key(table)
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError> {
+        self.pass();
+        self.disk.write(batch, durability)
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        self.disk.sync()
+    }
+
+    fn mark(&self) -> Option<u64> {
+        self.disk.mark()
+    }
+
+    fn set_mark(&self, index: u64) -> Result<(), LogError> {
+        self.disk.set_mark(index)
     }
 }
 
@@ -167,7 +242,17 @@ impl Manager {
         Ok(())
     }
 
-    pub fn take(&mut self, progress: Progress) -> Result<(), LogError> {
+    /// Makes the writes of a round at once.
+    pub fn take(&mut self, mut progress: Progress) -> Result<(), LogError> {
+        let mut writes: Vec<Write> = progress.write.take().into_iter().collect();
+        writes.extend(self.apply(progress)?);
+        let written = write_all(&*self.store, writes)?;
+        written.round.into_iter().for_each(|round| self.consensus.written(round));
+        Ok(())
+    }
+
+    /// Applies what a round committed.
+    pub fn apply(&mut self, progress: Progress) -> Result<Option<Write>, LogError> {
         let mut frames = Vec::new();
         for committed in progress.committed {
             let bytes = frame(committed.index, self.chain.last(), committed.bytes.len());
@@ -176,6 +261,6 @@ impl Manager {
             frames.push(AppliedFrame { index: committed.index, bytes, secrets });
             self.committed.push((committed.index, committed.bytes));
         }
-        progress.committed_to.map_or(Ok(()), |applied| self.consensus.apply(&frames, applied))
+        progress.committed_to.map(|applied| self.consensus.apply(frames, applied)).transpose()
     }
 }

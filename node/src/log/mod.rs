@@ -1,7 +1,8 @@
 //! The log: consensus, storage and history. Raft types stay inside this folder.
 //!
 //! Nothing here reads a clock, starts a thread or awaits: the turn loop drives [`Consensus`] with ticks, proposals and
-//! [`Consensus::ready`], and the simulation drives the very same code over a [`MemoryDisk`].
+//! [`Consensus::ready`], hands the writes that come of it to a thread of their own ([`write_all`]), and reports them back; the
+//! simulation drives the very same code over a [`MemoryDisk`].
 //!
 //! ```text
 //! raft entries   |<- cut ->|<---------- first_index .. last_index ---------->|
@@ -36,7 +37,7 @@ mod conformance;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 use bytes::Bytes;
 use events::VolatilePayload;
@@ -47,12 +48,15 @@ pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, M
 pub use error::LogError;
 pub use history::{HistoryReader, PageSize, Verified, verify_all};
 pub use memory::{Crash, MemoryDisk, MemoryStore};
-pub use raft::{Committed, Consensus, Message, Progress, ProposeError, RoleChange, StepError};
+pub use raft::{
+    Committed, Consensus, Message, Progress, ProposeError, RoleChange, StepError, Write, Written, write_all,
+};
 pub use rocks::{Checkpoints, RocksStore};
 pub use scrub::{Scrub, ScrubProgress, Scrubbed};
 
-/// Where a manager keeps its log. All methods take `&self`; the turn loop is the only writer of raft entries and history,
-/// while [`LogStore::history`] and the checkpoint methods may be called from other threads at the same time.
+/// Where a manager keeps its log. All methods take `&self`. The turn loop alone stages raft entries and history, which takes no
+/// disk; one thread alone writes what was staged, in that order; [`LogStore::history`] and the checkpoint methods may be called
+/// from other threads at the same time.
 ///
 /// Any error of a method that writes is final: what is on the disk is then unknown, because a second attempt may report a
 /// success that never happened. The process ends, and the next start reads what is really there.
@@ -70,12 +74,42 @@ pub trait LogStore: Send + Sync {
     /// When the log has begun already, or the write fails.
     fn initialize(&self, membership: &Membership) -> Result<(), LogError>;
 
-    /// Appends raft entries, in place of those from the first one's index on, and the hard state, in one write.
-    /// With `sync` everything written so far is durable when this returns.
+    /// Stages raft entries, in place of those from the first one's index on, and the hard state: reads see them from now on, and
+    /// [`LogStore::write`] brings them to the disk. With `sync` everything staged so far is durable once that returns.
     ///
     /// # Errors
-    /// When the entries do not follow what is there, or the write fails.
-    fn append(&self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) -> Result<(), LogError>;
+    /// When the entries do not follow what is there.
+    fn stage_append(&self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) -> Result<Staged, LogError>;
+
+    /// Stages applied frames for history, their secrets for the keyring, and the applied index, which the disk gets in one
+    /// write that is not synced: the raft entries can repeat it. `applied` may lie beyond the last frame, as empty entries carry
+    /// none.
+    ///
+    /// # Errors
+    /// When a frame is not the next link of the chain, or something is applied that was not written.
+    fn stage_apply(&self, frames: Vec<AppliedFrame>, applied: u64) -> Result<Staged, LogError>;
+
+    /// Writes what was staged, all of it or nothing, with at most one sync. To be called in the order of staging.
+    ///
+    /// # Errors
+    /// When the write fails.
+    fn write(&self, staged: Vec<Staged>) -> Result<(), LogError>;
+
+    /// Stages and writes raft entries, for whoever can wait.
+    ///
+    /// # Errors
+    /// Those of [`LogStore::stage_append`] and [`LogStore::write`].
+    fn append(&self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) -> Result<(), LogError> {
+        self.write(vec![self.stage_append(entries, hard_state, sync)?])
+    }
+
+    /// Stages and writes applied frames, for whoever can wait.
+    ///
+    /// # Errors
+    /// Those of [`LogStore::stage_apply`] and [`LogStore::write`].
+    fn apply(&self, frames: &[AppliedFrame], applied: u64) -> Result<(), LogError> {
+        self.write(vec![self.stage_apply(frames.to_vec(), applied)?])
+    }
 
     /// The raft entries `from..to`, cut after `bytes_max` bytes of payload but never before the first.
     ///
@@ -95,21 +129,14 @@ pub trait LogStore: Send + Sync {
     /// Index of the last raft entry.
     fn last_index(&self) -> u64;
 
-    /// Adds applied frames to history and their secrets to the keyring, and moves the applied index, in one write that is
-    /// not synced: the raft entries can repeat it. `applied` may lie beyond the last frame, as empty entries carry none.
-    ///
-    /// # Errors
-    /// When a frame is not the next link of the chain, or the write fails.
-    fn apply(&self, frames: &[AppliedFrame], applied: u64) -> Result<(), LogError>;
-
-    /// What was applied last: as this store wrote or verified it, or else as the disk has it.
+    /// What was applied last: as this store staged or verified it, or else as the disk has it.
     ///
     /// # Errors
     /// When the record is damaged or cannot be read.
     fn applied(&self) -> Result<Applied, LogError>;
 
-    /// The stored bytes of the frames from index `from` on, up to what was applied last: at most `frames_max` frames, cut
-    /// after `bytes_max` bytes but never before the first. [`HistoryReader`] is for whoever relies on them.
+    /// The stored bytes of the frames from index `from` on, written or staged, up to what was applied last: at most `frames_max`
+    /// frames, cut after `bytes_max` bytes but never before the first. [`HistoryReader`] is for whoever relies on them.
     ///
     /// # Errors
     /// When a frame is damaged or cannot be read.
@@ -165,6 +192,9 @@ pub trait LogStore: Send + Sync {
     /// When the disk does not confirm it.
     fn sync(&self) -> Result<(), LogError>;
 }
+
+/// A write that reads see already, and that the disk does not have yet.
+pub struct Staged(store::Step);
 
 /// What a verified log holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

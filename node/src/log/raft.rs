@@ -1,11 +1,13 @@
 //! Consensus: drives a raft node over the log, as plain data in and out.
 //!
-//! One round is [`Consensus::ready`]: it makes durable what raft wants to remember, with one fsync for everything that
-//! was proposed since the last round, and only then returns what is committed and what to tell the others. There is one
-//! voter for now; messages, members and checkpoints of other managers have their place here.
+//! One round is [`Consensus::ready`]: it says what is to be written, which others do at their own pace, and what is
+//! committed. Raft counts an entry as durable only once [`Consensus::written`] reports it, so that nothing is committed before
+//! its fsync, also alone, and a follower confirms nothing before its own. There is one voter for now; messages, members and
+//! checkpoints of other managers have their place here.
 
 mod adapter;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use protobuf::Message as _;
 
 use self::adapter::{Adapter, from_raft, to_hard_state};
 use super::entry::EntryKind;
-use super::{AppliedFrame, Entry, Loaded, LogError, LogStore, Membership, drain, tail};
+use super::{AppliedFrame, Entry, Loaded, LogError, LogStore, Membership, Staged, drain, tail};
 
 /// How often [`Consensus::tick`] is to be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -38,10 +40,14 @@ pub struct Consensus {
     store: Arc<dyn LogStore>,
     /// The term that this manager leads, as last reported.
     reported_term: Option<u64>,
+    /// Messages that say that something is durable here, by the round whose write they wait for.
+    held_back: VecDeque<(u64, Vec<eraftpb::Message>)>,
+    /// Those that may go.
+    released: Vec<eraftpb::Message>,
 }
 
 /// What a round of consensus brought.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub struct Progress {
     /// A change of leadership, to be acted on before the rest.
     pub role: Option<RoleChange>,
@@ -52,6 +58,56 @@ pub struct Progress {
     pub committed_to: Option<u64>,
     /// What to tell other managers.
     pub messages: Vec<Message>,
+    /// What is to be written.
+    pub write: Option<Write>,
+}
+
+/// Something for the disk. Writes are made in the order in which they are given out.
+pub struct Write {
+    staged: Staged,
+    /// The round of consensus that it belongs to; none if it only adds to history.
+    round: Option<u64>,
+    /// The index up to which history is written with it.
+    applied: Option<u64>,
+    /// Whether something waits for it: a commit, or a message to another manager.
+    awaited: bool,
+}
+
+discreet! { Write shows [round, applied, awaited] hides [staged] }
+
+/// How far the disk is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The last round of consensus that is written, and durable if it had to be.
+    pub round: Option<u64>,
+    /// History is written up to this index.
+    pub applied: Option<u64>,
+    /// Whether something waits to hear of it.
+    pub awaited: bool,
+}
+
+impl Written {
+    /// Adds what was written later.
+    pub fn merge(&mut self, later: Self) {
+        self.round = later.round.or(self.round);
+        self.applied = later.applied.or(self.applied);
+        self.awaited |= later.awaited;
+    }
+}
+
+/// Makes writes, with one sync for all of them.
+///
+/// # Errors
+/// When the log cannot be written. The process must end.
+pub fn write_all(store: &dyn LogStore, writes: Vec<Write>) -> Result<Written, LogError> {
+    let mut written = Written::default();
+    let mut staged = Vec::with_capacity(writes.len());
+    for write in writes {
+        written.merge(Written { round: write.round, applied: write.applied, awaited: write.awaited });
+        staged.push(write.staged);
+    }
+    store.write(staged)?;
+    Ok(written)
 }
 
 /// A change of this manager's role.
@@ -136,7 +192,7 @@ impl Consensus {
         if membership.voters == [id] {
             node.campaign().map_err(refused)?;
         }
-        Ok(Self { node, store, reported_term: None })
+        Ok(Self { node, store, reported_term: None, held_back: VecDeque::new(), released: Vec::new() })
     }
 
     /// Lets [`TICK`] pass.
@@ -164,7 +220,8 @@ impl Consensus {
         self.node.raft.raft_log.last_index() + 1
     }
 
-    /// Proposes an entry and returns its index. It is neither durable nor certain until [`Consensus::ready`] returns it.
+    /// Proposes an entry and returns its index. It is neither durable nor certain until [`Consensus::ready`] returns it
+    /// as committed.
     ///
     /// # Errors
     /// When this manager does not lead, or too much waits to be committed.
@@ -188,23 +245,22 @@ impl Consensus {
         self.node.step(message).map_err(|error| StepError::Refused(error.to_string()))
     }
 
-    /// One round: makes durable what must be, then says what came of it. Nothing if there is nothing to do; otherwise to
-    /// be called again, as what is committed comes in pieces of at most 8 MiB.
+    /// One round: says what is to be written, what is committed and what to tell others. Nothing if there is nothing to do;
+    /// otherwise to be called again, as what is committed comes in pieces of at most 8 MiB.
     ///
     /// # Errors
-    /// When the log cannot be written, or holds what this build cannot follow. The process must end.
+    /// When the log holds what this build cannot follow. The process must end.
     pub fn ready(&mut self) -> Result<Option<Progress>, LogError> {
         if !self.node.has_ready() {
-            return Ok(None);
+            let messages = to_messages(std::mem::take(&mut self.released))?;
+            return Ok((!messages.is_empty()).then(|| Progress { messages, ..Progress::default() }));
         }
         let mut ready = self.node.ready();
-        let mut messages = ready.take_messages();
-        let role = self.persist(&mut ready)?;
-        messages.append(&mut ready.take_persisted_messages());
-        let mut committed = ready.take_committed_entries();
-        let mut after_sync = self.node.advance_append(ready);
-        messages.append(&mut after_sync.take_messages());
-        committed.append(&mut after_sync.take_committed_entries());
+        let mut messages = std::mem::take(&mut self.released);
+        messages.append(&mut ready.take_messages());
+        let (role, write) = self.stage(&mut ready)?;
+        let committed = ready.take_committed_entries();
+        self.node.advance_append_async(ready);
         Ok(Some(Progress {
             role,
             committed_to: committed.last().map(|entry| entry.index),
@@ -212,32 +268,45 @@ impl Consensus {
                 .into_iter()
                 .filter_map(|entry| to_committed(entry).transpose())
                 .collect::<Result<_, _>>()?,
-            messages: messages.into_iter().map(to_message).collect::<Result<_, _>>()?,
+            messages: to_messages(messages)?,
+            write: Some(write),
         }))
     }
 
-    /// Adds the frames of committed entries to history; everything up to `applied` counts as done then.
-    ///
-    /// # Errors
-    /// When a frame is not the next one, or history cannot be written. The process must end.
-    pub fn apply(&mut self, frames: &[AppliedFrame], applied: u64) -> Result<(), LogError> {
-        self.store.apply(frames, applied)?;
-        self.node.advance_apply_to(applied);
-        Ok(())
+    /// The disk has everything up to a round. What is committed by that, [`Consensus::ready`] returns.
+    pub fn written(&mut self, round: u64) {
+        self.node.on_persist_ready(round);
+        while let Some((_, mut messages)) = self.held_back.pop_front_if(|(held, _)| *held <= round) {
+            self.released.append(&mut messages);
+        }
     }
 
-    /// Writes what raft must not forget: in one batch, with one fsync if there is anything that a vote or a commit may
-    /// rest on. Raft counts entries as durable only after this, so nothing is committed before its fsync, also alone.
-    fn persist(&mut self, ready: &mut Ready) -> Result<Option<RoleChange>, LogError> {
+    /// Adds the frames of committed entries to history; everything up to `applied` counts as done from now on. What is to be
+    /// written of it is not awaited: the raft entries, which are durable, can repeat it.
+    ///
+    /// # Errors
+    /// When a frame is not the next one. The process must end.
+    pub fn apply(&mut self, frames: Vec<AppliedFrame>, applied: u64) -> Result<Write, LogError> {
+        let staged = self.store.stage_apply(frames, applied)?;
+        self.node.advance_apply_to(applied);
+        Ok(Write { staged, round: None, applied: Some(applied), awaited: false })
+    }
+
+    /// Stages what raft must not forget, to be synced if there is anything that a vote or a commit may rest on.
+    fn stage(&mut self, ready: &mut Ready) -> Result<(Option<RoleChange>, Write), LogError> {
         if !ready.snapshot().is_empty() {
             let index = ready.snapshot().get_metadata().index;
             return Err(LogError::Unsupported { index, reason: "the leader sent a checkpoint" });
         }
         let entries: Vec<Entry> = ready.take_entries().into_iter().map(from_raft).collect();
         let role = self.role_change(&entries);
-        let hard_state = ready.hs().map(to_hard_state);
-        self.store.append(entries, hard_state, ready.must_sync())?;
-        Ok(role)
+        let (round, held_back) = (ready.number(), ready.take_persisted_messages());
+        let awaited = !entries.is_empty() || !held_back.is_empty();
+        if !held_back.is_empty() {
+            self.held_back.push_back((round, held_back));
+        }
+        let staged = self.store.stage_append(entries, ready.hs().map(to_hard_state), ready.must_sync())?;
+        Ok((role, Write { staged, round: Some(round), applied: None, awaited }))
     }
 
     /// How the role differs from what was last reported.
@@ -295,6 +364,10 @@ fn to_committed(entry: eraftpb::Entry) -> Result<Option<Committed>, LogError> {
             Err(LogError::Unsupported { index, reason: "it changes the members of the cluster" })
         }
     }
+}
+
+fn to_messages(messages: Vec<eraftpb::Message>) -> Result<Vec<Message>, LogError> {
+    messages.into_iter().map(to_message).collect()
 }
 
 fn to_message(message: eraftpb::Message) -> Result<Message, LogError> {

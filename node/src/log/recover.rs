@@ -50,7 +50,7 @@ impl<D: Disk> Store<D> {
         let (applied, repaired_from) = self.verify_history(&meta)?;
         self.read_keyring()?;
         let checkpoint = self.readable_checkpoints()?.into_iter().rev().find(|&index| index <= applied.index);
-        *self.state() = State { tail: Tail::new(meta.cut, last), applied };
+        *self.state() = State::new(Tail::new(meta.cut, last), applied);
         // Raft learns of a commit before it writes it down; what was applied had been committed.
         let commit = meta.hard_state.commit.max(applied.index);
         Ok(Loaded {

@@ -1,6 +1,7 @@
 //! The log on a disk: what is kept where, and what is written together. The one implementation of [`LogStore`]; RocksDB
 //! and the simulated disk differ only below [`Disk`].
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use super::chain::{Chain, damaged};
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
 use super::entry::{Applied, AppliedFrame, Cut, Entry, HardState, Membership, decode_record, encode_record};
 use super::tail::{Budget, Tail};
-use super::{Checkpoint, CheckpointHead, Loaded, LogError, LogStore, ScrubProgress};
+use super::{Checkpoint, CheckpointHead, Loaded, LogError, LogStore, ScrubProgress, Staged};
 use crate::seal::Seal;
 
 /// The records of [`Table::Meta`]. Numbers are never used again.
@@ -37,11 +38,55 @@ pub struct Store<D> {
     pub(super) checkpoints_corrupt: AtomicBool,
 }
 
-/// What the writer knows without reading.
+/// What is known without reading. It runs ahead of the disk by what is staged and not written yet.
 #[derive(Default)]
 pub(super) struct State {
     pub tail: Tail,
     pub applied: Applied,
+    /// What was applied last, as the disk has it.
+    written: Applied,
+    /// Frames of history that the disk does not have yet.
+    unwritten: VecDeque<(u64, Bytes)>,
+}
+
+/// What a staged write does.
+pub(super) enum Step {
+    Append {
+        entries: Vec<Entry>,
+        /// Whether they take the place of others.
+        replaces: bool,
+        hard_state: Option<HardState>,
+        sync: bool,
+    },
+    Apply {
+        frames: Vec<AppliedFrame>,
+        applied: Applied,
+    },
+}
+
+impl State {
+    /// All of it is on the disk.
+    pub(super) fn new(tail: Tail, applied: Applied) -> Self {
+        Self { tail, applied, written: applied, unwritten: VecDeque::new() }
+    }
+
+    /// The disk has this.
+    fn take_written(&mut self, step: &Step) {
+        match step {
+            Step::Append { entries, .. } => {
+                if let Some(last) = entries.last() {
+                    self.tail.set_written(last.index, last.term);
+                }
+            }
+            Step::Apply { applied, .. } => {
+                self.written = *applied;
+                while self.unwritten.front().is_some_and(|(index, _)| *index <= applied.index) {
+                    self.unwritten.pop_front();
+                }
+                self.tail.forget(applied.index);
+            }
+        }
+    }
 }
 
 impl<D: Disk> Store<D> {
@@ -82,6 +127,33 @@ impl<D: Disk> Store<D> {
         Entry::decode(key.index, stored).map_err(damaged)
     }
 
+    /// Adds what a step changes on the disk.
+    fn add_step(&self, step: &Step, batch: &mut Batch) -> Result<(), LogError> {
+        match step {
+            Step::Append { entries, replaces, hard_state, sync: _ } => {
+                if let Some(first) = entries.first().filter(|_| *replaces) {
+                    batch.push(Change::DeleteRange { table: Table::Raft, from: Key::at(first.index), to: Key::MAX });
+                }
+                for entry in entries {
+                    batch.push(self.put(Table::Raft, Key::at(entry.index), &entry.head(), &entry.payload)?);
+                }
+                if let Some(hard_state) = hard_state {
+                    batch.push(self.put_record(Table::Meta, HARD_STATE, hard_state)?);
+                }
+            }
+            Step::Apply { frames, applied } => {
+                for AppliedFrame { index, bytes, secrets } in frames {
+                    batch.push(self.put(Table::History, Key::at(*index), &[], bytes)?);
+                    for secret in secrets {
+                        batch.push(self.change_secret(secret)?);
+                    }
+                }
+                batch.push(self.put_record(Table::Meta, APPLIED, applied)?);
+            }
+        }
+        Ok(())
+    }
+
     fn entries_on_disk(&self, from: u64, to: u64, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
         let mut entries = Vec::new();
         let mut budget = Budget::new(bytes_max);
@@ -120,42 +192,70 @@ impl<D: Disk> LogStore for Store<D> {
             self.put_record(Table::Meta, CUT, &BEGINNING)?,
         ];
         self.disk.write(batch, Durability::Synced)?;
-        *state = State { tail: Tail::new(BEGINNING, BEGINNING.index), applied };
+        *state = State::new(Tail::new(BEGINNING, BEGINNING.index), applied);
         Ok(())
     }
 
-    fn append(&self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) -> Result<(), LogError> {
+    fn stage_append(&self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) -> Result<Staged, LogError> {
         let mut state = self.state();
-        let mut batch = Batch::with_capacity(entries.len() + 2);
-        if let Some(first) = entries.first().map(|entry| entry.index) {
-            let last = state.tail.last();
-            if first < state.tail.first() || first > last + 1 {
-                return Err(LogError::OutOfOrder { table: Table::Raft, index: first, last });
-            }
-            if first <= last {
-                batch.push(Change::DeleteRange { table: Table::Raft, from: Key::at(first), to: Key::MAX });
-            }
+        let (first, last) = (entries.first().map(|entry| entry.index), state.tail.last());
+        if let Some(index) = first.filter(|first| *first < state.tail.first() || *first > last + 1) {
+            return Err(LogError::OutOfOrder { table: Table::Raft, index, last });
         }
-        for (entry, following) in entries.iter().zip(entries.first().map_or(0, |first| first.index)..) {
+        for (entry, following) in entries.iter().zip(first.unwrap_or(0)..) {
             if entry.index != following {
                 return Err(LogError::OutOfOrder { table: Table::Raft, index: entry.index, last: following - 1 });
             }
-            batch.push(self.put(Table::Raft, Key::at(entry.index), &entry.head(), &entry.payload)?);
         }
-        if let Some(hard_state) = hard_state {
-            batch.push(self.put_record(Table::Meta, HARD_STATE, &hard_state)?);
+        state.tail.append(entries.clone());
+        let replaces = first.is_some_and(|first| first <= last);
+        Ok(Staged(Step::Append { entries, replaces, hard_state, sync }))
+    }
+
+    fn stage_apply(&self, frames: Vec<AppliedFrame>, applied: u64) -> Result<Staged, LogError> {
+        let mut state = self.state();
+        let mut chain = Chain::after(state.applied.frame);
+        for AppliedFrame { index, bytes, .. } in &frames {
+            chain.follow(*index, bytes).map_err(|reason| LogError::Unchained { index: *index, reason })?;
         }
-        if batch.is_empty() && !sync {
-            return Ok(());
+        let last = state.applied.index;
+        // Only what is durable in the raft log is ever applied.
+        if applied < chain.last().map_or(last, |frame| frame.index.max(last)) || applied > state.tail.written() {
+            return Err(LogError::OutOfOrder { table: Table::History, index: applied, last });
         }
-        self.disk.write(batch, if sync { Durability::Synced } else { Durability::Unsynced })?;
-        state.tail.append(entries);
+        state.applied = Applied { index: applied, frame: chain.last() };
+        state.unwritten.extend(frames.iter().map(|frame| (frame.index, frame.bytes.clone())));
+        Ok(Staged(Step::Apply { frames, applied: state.applied }))
+    }
+
+    fn write(&self, staged: Vec<Staged>) -> Result<(), LogError> {
+        let (mut batch, mut durability, mut applied) = (Batch::new(), Durability::Unsynced, None);
+        for Staged(step) in &staged {
+            self.add_step(step, &mut batch)?;
+            match step {
+                Step::Append { sync: true, .. } => durability = Durability::Synced,
+                Step::Append { .. } => {}
+                Step::Apply { applied: newest, .. } => applied = Some(newest.index),
+            }
+        }
+        if !batch.is_empty() || durability == Durability::Synced {
+            self.disk.write(batch, durability)?;
+        }
+        if let Some(applied) = applied {
+            self.disk.set_mark(applied)?;
+        }
+        let mut state = self.state();
+        staged.iter().for_each(|Staged(step)| state.take_written(step));
         Ok(())
     }
 
     fn entries(&self, from: u64, to: u64, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
-        let in_memory = self.state().tail.entries(from, to, bytes_max);
-        in_memory.map_or_else(|| self.entries_on_disk(from, to, bytes_max), Ok)
+        let (in_memory, oldest) = {
+            let state = self.state();
+            (state.tail.entries(from, to, bytes_max), state.tail.in_memory())
+        };
+        // What follows on the disk may have been replaced in memory; whoever wants it asks again.
+        in_memory.map_or_else(|| self.entries_on_disk(from, to.min(oldest), bytes_max), Ok)
     }
 
     fn term(&self, index: u64) -> Result<Option<u64>, LogError> {
@@ -179,54 +279,43 @@ impl<D: Disk> LogStore for Store<D> {
         self.state().tail.last()
     }
 
-    fn apply(&self, frames: &[AppliedFrame], applied: u64) -> Result<(), LogError> {
-        let mut state = self.state();
-        let mut chain = Chain::after(state.applied.frame);
-        let mut batch = Batch::with_capacity(frames.len() + 1);
-        for AppliedFrame { index, bytes, secrets } in frames {
-            let unchained = |reason| LogError::Unchained { index: *index, reason };
-            chain.follow(*index, bytes).map_err(unchained)?;
-            batch.push(self.put(Table::History, Key::at(*index), &[], bytes)?);
-            for secret in secrets {
-                batch.push(self.change_secret(secret)?);
-            }
-        }
-        let last = state.applied.index;
-        if applied < chain.last().map_or(last, |frame| frame.index.max(last)) || applied > state.tail.last() {
-            return Err(LogError::OutOfOrder { table: Table::History, index: applied, last });
-        }
-        let applied = Applied { index: applied, frame: chain.last() };
-        batch.push(self.put_record(Table::Meta, APPLIED, &applied)?);
-        self.disk.write(batch, Durability::Unsynced)?;
-        // Only what is durable in the raft log is ever applied.
-        self.disk.set_mark(applied.index)?;
-        state.applied = applied;
-        state.tail.forget(applied.index);
-        Ok(())
-    }
-
     fn applied(&self) -> Result<Applied, LogError> {
         let known = self.state().applied;
         if known.index > 0 { Ok(known) } else { self.record(Table::Meta, APPLIED).map(Option::unwrap_or_default) }
     }
 
     fn history(&self, from: u64, frames_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError> {
-        let mut frames = Vec::new();
+        let mut frames: Vec<(u64, Bytes)> = Vec::new();
         let mut budget = Budget::new(bytes_max as u64);
+        // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
+        let (unwritten, applied) = {
+            let state = self.state();
+            (state.unwritten.clone(), state.applied.index)
+        };
         // Before a log is loaded nobody knows how far it was applied.
-        let to = Some(self.state().applied.index).filter(|&index| index > 0).map_or(Key::MAX, |last| Key::at(last + 1));
+        let to = Some(applied).filter(|&index| index > 0).map_or(Key::MAX, |last| Key::at(last + 1));
+        let mut cut = false;
         self.disk.scan(Table::History, Key::at(from), to, &mut |key, sealed| {
             if frames.len() == frames_max || !budget.allows(sealed.len()) {
+                cut = true;
                 return Ok(ControlFlow::Break(()));
             }
             frames.push((key.index, self.unseal(Table::History, key, sealed)?));
             Ok(ControlFlow::Continue(()))
         })?;
+        let next = frames.last().map_or(from, |(last, _)| last + 1);
+        for (index, bytes) in unwritten.into_iter().filter(|(index, _)| !cut && *index >= next) {
+            if frames.len() == frames_max || !budget.allows(bytes.len()) {
+                break;
+            }
+            frames.push((index, bytes));
+        }
         Ok(frames)
     }
 
     fn history_last(&self) -> Result<Option<u64>, LogError> {
-        Ok(self.disk.last_key(Table::History)?.map(|key| key.index))
+        let unwritten = self.state().unwritten.back().map(|(index, _)| *index);
+        Ok(unwritten.max(self.disk.last_key(Table::History)?.map(|key| key.index)))
     }
 
     fn keyring(&self) -> Result<Vec<VolatilePayload>, LogError> {
@@ -238,14 +327,14 @@ impl<D: Disk> LogStore for Store<D> {
     }
 
     fn load_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError> {
-        let applied = self.state().applied.index;
+        let applied = self.state().written.index;
         self.read_checkpoint(applied.min(at_most))
     }
 
     fn compact(&self, to: u64) -> Result<u64, LogError> {
         // The older one: should the newer prove to be damaged, what a start needs instead is there twice.
         let covered = self.checkpoints()?.first().copied().unwrap_or(0);
-        let to = to.min(covered).min(self.state().applied.index);
+        let to = to.min(covered).min(self.state().written.index);
         let first = self.first_index();
         if to < first {
             return Ok(first);

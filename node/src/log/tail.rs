@@ -12,6 +12,8 @@ pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) struct Tail {
     cut: Cut,
     last: u64,
+    /// The disk has the entries up to here; those after it are only in memory, and stay there until it does.
+    written: u64,
     /// The entries up to `last`, as far back as they are kept.
     recent: VecDeque<Entry>,
     recent_bytes: usize,
@@ -19,7 +21,7 @@ pub(super) struct Tail {
 
 impl Tail {
     pub fn new(cut: Cut, last: u64) -> Self {
-        Self { cut, last, recent: VecDeque::new(), recent_bytes: 0 }
+        Self { cut, last, written: last, recent: VecDeque::new(), recent_bytes: 0 }
     }
 
     pub fn first(&self) -> u64 {
@@ -30,20 +32,37 @@ impl Tail {
         self.last
     }
 
-    /// Takes over what was written, in place of the entries from its first index on.
+    /// The last index that the disk has.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The first index that is in memory; from there on the disk may have what was replaced since.
+    pub fn in_memory(&self) -> u64 {
+        self.recent.front().map_or(self.last + 1, |entry| entry.index)
+    }
+
+    /// Takes over what is to be written, in place of the entries from its first index on.
     pub fn append(&mut self, entries: Vec<Entry>) {
         let Some(first) = entries.first().map(|entry| entry.index) else { return };
         while self.recent.back().is_some_and(|entry| entry.index >= first) {
             self.recent_bytes -= self.recent.pop_back().map_or(0, |entry| entry.payload.len());
         }
+        self.written = self.written.min(first - 1);
         for entry in entries {
             self.last = entry.index;
             self.recent_bytes += entry.payload.len();
             self.recent.push_back(entry);
         }
-        while self.recent_bytes > BYTES_MAX {
-            self.forget_oldest();
+        self.trim();
+    }
+
+    /// The disk has the entries up to this one, unless it was replaced since.
+    pub fn set_written(&mut self, index: u64, term: u64) {
+        if self.term(index) == Some(term) {
+            self.written = self.written.max(index);
         }
+        self.trim();
     }
 
     /// The entries `from..to` if all of them are in memory, cut after `bytes_max` bytes but never before the first.
@@ -67,6 +86,7 @@ impl Tail {
 
     /// Entries up to `index` are not read again soon: they have been applied.
     pub fn forget(&mut self, index: u64) {
+        let index = index.min(self.written);
         while self.recent.front().is_some_and(|entry| entry.index <= index) {
             self.forget_oldest();
         }
@@ -76,6 +96,12 @@ impl Tail {
     pub fn compact(&mut self, cut: Cut) {
         self.forget(cut.index);
         self.cut = cut;
+    }
+
+    fn trim(&mut self) {
+        while self.recent_bytes > BYTES_MAX && self.in_memory() <= self.written {
+            self.forget_oldest();
+        }
     }
 
     fn forget_oldest(&mut self) {
@@ -129,6 +155,7 @@ mod tests {
     fn what_was_forgotten_is_left_to_the_disk() {
         let mut tail = Tail::new(Cut { index: 1, term: 1 }, 1);
         tail.append(entries(2..8, 1));
+        tail.set_written(7, 1);
         tail.forget(4);
         assert_eq!(tail.entries(4, 8, u64::MAX), None);
         assert_eq!(tail.entries(5, 8, u64::MAX), Some(entries(5..8, 1)));
@@ -145,8 +172,28 @@ mod tests {
         for index in 1..=20 {
             let payload = Bytes::from(vec![0; 1024 * 1024]);
             tail.append(vec![Entry { index, term: 1, kind: EntryKind::Frame, payload }]);
+            tail.set_written(index, 1);
         }
         assert_eq!(tail.recent.len(), 8);
         assert_eq!(tail.last(), 20);
+    }
+
+    #[test]
+    fn what_the_disk_does_not_have_stays_in_memory() {
+        let mut tail = Tail::new(Cut { index: 1, term: 1 }, 1);
+        let payload = Bytes::from(vec![0; BYTES_MAX]);
+        tail.append(
+            (2..5).map(|index| Entry { index, term: 1, kind: EntryKind::Frame, payload: payload.clone() }).collect(),
+        );
+        tail.forget(4);
+        assert_eq!((tail.in_memory(), tail.written()), (2, 1));
+        tail.set_written(3, 1);
+        assert_eq!((tail.in_memory(), tail.written()), (4, 3));
+        // A write that ends after its entries were replaced says nothing of the new ones.
+        tail.append(entries(4..6, 2));
+        tail.set_written(4, 1);
+        assert_eq!(tail.written(), 3);
+        tail.set_written(5, 2);
+        assert_eq!(tail.written(), 5);
     }
 }

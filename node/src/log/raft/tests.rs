@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::log::fixtures::{Machine, Manager, MemoryMachine, entry, on_both};
 use crate::log::{
-    Consensus, Entry, EntryKind, HardState, LogError, LogStore, Membership, MemoryDisk, MemoryStore, ProposeError,
-    RoleChange, StepError,
+    Consensus, Crash, Entry, EntryKind, HardState, LogError, LogStore, Membership, MemoryDisk, MemoryStore,
+    ProposeError, RoleChange, StepError, write_all,
 };
 
 /// More rounds of ticks than any election takes.
@@ -19,10 +19,14 @@ fn a_single_voter_leads_at_once() {
     let mut manager = Manager::start(&machine, 7).unwrap();
     let progress = manager.consensus.ready().unwrap().unwrap();
     assert_eq!(progress.role, Some(RoleChange::BecameLeader { term: 2, first_index: 2 }));
-    assert_eq!((progress.committed, progress.committed_to, progress.messages), (vec![], Some(2), vec![]));
+    assert_eq!((progress.committed_to, &progress.messages), (None, &vec![]), "nothing is durable yet");
+    manager.take(progress).unwrap();
+    let progress = manager.consensus.ready().unwrap().unwrap();
+    assert_eq!((&progress.committed, progress.committed_to, &progress.messages), (&vec![], Some(2), &vec![]));
+    manager.take(progress).unwrap();
     assert!(manager.consensus.is_leader());
     assert_eq!((manager.consensus.leader(), manager.consensus.term(), manager.consensus.next_index()), (Some(7), 2, 3));
-    assert_eq!(manager.consensus.ready().unwrap(), None);
+    assert!(manager.consensus.ready().unwrap().is_none());
 }
 
 #[test]
@@ -73,7 +77,59 @@ fn the_proposals_of_a_round_share_one_write() {
     }
     disk.fail_after(1);
     let progress = manager.consensus.ready().unwrap().unwrap();
-    assert_eq!((progress.committed.len(), disk.unsynced_writes()), (256, 0));
+    manager.take(progress).unwrap();
+    assert_eq!(disk.unsynced_writes(), 0);
+    assert_eq!(manager.consensus.ready().unwrap().unwrap().committed.len(), 256);
+}
+
+#[test]
+fn nothing_is_committed_while_its_write_is_under_way() {
+    let disk = MemoryDisk::default();
+    let mut manager = Manager::start(&MemoryMachine(disk.clone()), 1).unwrap();
+    manager.settle().unwrap();
+    let mut writes = Vec::new();
+    for number in 0..3_u8 {
+        let index = manager.consensus.propose(vec![number]).unwrap();
+        let progress = manager.consensus.ready().unwrap().unwrap();
+        assert_eq!((progress.committed_to, manager.store.last_index()), (None, index));
+        writes.extend(progress.write);
+        assert!(manager.consensus.ready().unwrap().is_none(), "it waits for the disk");
+    }
+    // Two of the three are written, with one sync.
+    let last = writes.pop().unwrap();
+    disk.fail_after(1);
+    let written = write_all(&*manager.store, writes).unwrap();
+    assert!(written.awaited && disk.unsynced_writes() == 0);
+    manager.consensus.written(written.round.unwrap());
+    let progress = manager.consensus.ready().unwrap().unwrap();
+    assert_eq!(progress.committed.iter().map(|entry| entry.bytes[0]).collect::<Vec<_>>(), [0, 1]);
+    let applied = manager.apply(progress).unwrap().unwrap();
+    let history = |manager: &Manager| manager.store.history(0, usize::MAX, usize::MAX).unwrap().len();
+    assert_eq!(history(&manager), 2, "what is applied is read before the disk has it");
+    disk.fail_after(2);
+    write_all(&*manager.store, vec![applied, last]).unwrap();
+    assert_eq!(history(&manager), 2);
+}
+
+#[test]
+fn a_power_cut_takes_nothing_that_was_committed_and_all_that_was_not_written() {
+    let disk = MemoryDisk::default();
+    let machine = MemoryMachine(disk.clone());
+    let mut manager = Manager::start(&machine, 1).unwrap();
+    manager.settle().unwrap();
+    manager.consensus.propose(b"written".to_vec()).unwrap();
+    let first = manager.consensus.ready().unwrap().unwrap();
+    manager.consensus.propose(b"not written".to_vec()).unwrap();
+    let second = manager.consensus.ready().unwrap().unwrap();
+    manager.take(first).unwrap();
+    // Committed, and history does not have it yet.
+    let progress = manager.consensus.ready().unwrap().unwrap();
+    let unwritten = manager.apply(progress).unwrap();
+    drop((manager, second, unwritten));
+    disk.crash(Crash::PowerCut { kept_writes: 0 });
+    let mut manager = Manager::start(&machine, 1).unwrap();
+    manager.settle().unwrap();
+    assert_eq!(manager.committed.iter().map(|(_, bytes)| bytes.as_ref()).collect::<Vec<_>>(), [b"written"]);
 }
 
 #[test]
@@ -83,7 +139,9 @@ fn nothing_is_committed_without_its_sync() {
     manager.settle().unwrap();
     manager.consensus.propose(b"never durable".to_vec()).unwrap();
     disk.fail_after(0);
-    assert!(matches!(manager.consensus.ready(), Err(LogError::Storage { .. })));
+    let progress = manager.consensus.ready().unwrap().unwrap();
+    assert!(matches!(manager.take(progress), Err(LogError::Storage { .. })));
+    assert!(manager.committed.is_empty() && manager.consensus.ready().unwrap().is_none());
 }
 
 #[test]

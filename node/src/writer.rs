@@ -1,0 +1,108 @@
+//! The thread that writes the log. It takes what the turns staged, as much as there is, with one sync for all of it, and says
+//! how far it is; the turns never wait for the disk. After a write that failed it writes nothing more.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::log::{LogError, LogStore, Write, Written, write_all};
+
+/// Writes that may wait. Turns end earlier, at the bounds of what may be proposed; this one only keeps a fault from filling
+/// the memory.
+const WAITING_MAX: usize = 1_024;
+/// Writes that share a sync. More would make the first of them wait long for the last.
+const GROUP_MAX: usize = 128;
+
+/// The way to the thread.
+pub(crate) struct Writer {
+    writes: SyncSender<Write>,
+    report: Arc<Mutex<Report>>,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread has to say.
+#[derive(Default)]
+struct Report {
+    written: Written,
+    failed: Option<LogError>,
+}
+
+impl Writer {
+    /// Starts the thread. It rings when it has written something that is awaited, or failed.
+    pub fn spawn(store: Arc<dyn LogStore>, ring: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+        let (writes, waiting) = sync_channel(WAITING_MAX);
+        let report = Arc::new(Mutex::new(Report::default()));
+        let told = Arc::clone(&report);
+        let thread = std::thread::Builder::new().name("log".to_owned());
+        let thread = thread.spawn(move || run(&*store, &waiting, &told, ring))?;
+        Ok(Self { writes, report, thread })
+    }
+
+    /// Hands writes over.
+    pub fn give(&self, writes: Vec<Write>) {
+        for write in writes {
+            // A thread that is gone has left an error.
+            if self.writes.send(write).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// How far the disk came since the last question.
+    ///
+    /// # Errors
+    /// When a write failed: nothing more will be durable.
+    pub fn written(&self) -> Result<Written, LogError> {
+        // Looked at first, as its last words come before its end.
+        let gone = self.thread.is_finished();
+        let mut report = lock(&self.report);
+        match report.failed.take() {
+            Some(error) => Err(error),
+            None if gone => Err(broke_off()),
+            None => Ok(std::mem::take(&mut report.written)),
+        }
+    }
+
+    /// Waits until everything that was handed over is written.
+    ///
+    /// # Errors
+    /// When a write failed.
+    pub fn end(self) -> Result<(), LogError> {
+        drop(self.writes);
+        if self.thread.join().is_err() {
+            return Err(broke_off());
+        }
+        lock(&self.report).failed.take().map_or(Ok(()), Err)
+    }
+}
+
+fn run(store: &dyn LogStore, waiting: &Receiver<Write>, report: &Mutex<Report>, ring: impl Fn()) {
+    while let Ok(first) = waiting.recv() {
+        let mut group = vec![first];
+        group.extend(waiting.try_iter().take(GROUP_MAX - 1));
+        match write_all(store, group) {
+            Ok(written) => {
+                lock(report).written.merge(written);
+                if written.awaited {
+                    ring();
+                }
+            }
+            Err(error) => {
+                lock(report).failed = Some(error);
+                ring();
+                return;
+            }
+        }
+    }
+}
+
+fn lock(report: &Mutex<Report>) -> MutexGuard<'_, Report> {
+    report.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn broke_off() -> LogError {
+    LogError::Storage { action: "write to the log", reason: "its thread broke off".to_owned() }
+}
+
+#[cfg(test)]
+mod tests;
