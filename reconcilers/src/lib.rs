@@ -9,6 +9,7 @@ pub mod worker;
 mod room;
 mod scope;
 mod settle;
+mod slices;
 
 mod constraints;
 mod global;
@@ -33,7 +34,7 @@ use projections::{Cluster, Instance, Task, Touched};
 
 pub use room::Room;
 pub use scope::Scope;
-pub use settle::{Settled, settle};
+pub use settle::{Settled, settle, settle_without};
 
 /// When each node was last heard of. Heartbeats never enter the log; this is the leader's memory of them.
 pub type Presence = BTreeMap<NodeId, Sign>;

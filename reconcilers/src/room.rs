@@ -26,6 +26,18 @@ impl Room {
         self.events == 0 || self.bytes < EVENT_BYTES + ID_BYTES
     }
 
+    /// An equal share for the first of so many that have to share it; whatever the others get, one step fits into it.
+    pub(crate) fn share(self, among: usize) -> Self {
+        let bytes = self.bytes.div_ceil(among).max(EVENT_BYTES + ID_BYTES);
+        Self { events: self.events.div_ceil(among), bytes: bytes.min(self.bytes) }
+    }
+
+    /// What remains after a share of it was used, but for what is left of the share.
+    pub(crate) fn after(self, share: Self, left: Self) -> Self {
+        let events = self.events.saturating_sub(share.events - left.events);
+        Self { events, bytes: self.bytes.saturating_sub(share.bytes - left.bytes) }
+    }
+
     /// The first of these tasks, as many as one event may still list. If some are left out, listing these spends the room.
     pub(crate) fn first_of(self, mut tasks: Vec<TaskId>) -> Vec<TaskId> {
         tasks.truncate(self.bytes.saturating_sub(EVENT_BYTES).div_ceil(ID_BYTES));
@@ -54,6 +66,19 @@ mod tests {
             assert!(tasks.len() < all.len());
             room.take(&Kind::TaskReaped(TaskReaped { tasks }));
             assert!(room.is_spent(), "{bytes} bytes: {room:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_room_that_is_not_spent_is_not_spent_and_what_is_left_of_it_goes_on() {
+        for (events, bytes) in [(1, 36), (2, 40), (10, 100), (1_000, 500_000)] {
+            let room = Room { events, bytes };
+            for among in [1, 2, 3, 1_000] {
+                let share = room.share(among);
+                assert!(!share.is_spent() && share.events <= events && share.bytes <= bytes, "{room:?} among {among}");
+                assert_eq!(room.after(share, share), room);
+                assert_eq!(room.after(share, Room { events: 0, bytes: 0 }).events, events - share.events);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use events::{NodeId, ServiceId};
 use projections::{Cluster, Instance, Task, Touched};
 
+use crate::slices::all_services;
 use crate::slots;
 
 /// Services, places in services, and nodes to look at.
@@ -63,8 +64,7 @@ impl Scope {
 
     /// All there is. Services that are gone are known by the specs that their last tasks run.
     pub fn everything(cluster: &Cluster) -> Self {
-        let mut services: BTreeSet<ServiceId> = cluster.services.iter().map(|(id, _)| id).collect();
-        services.extend(cluster.revisions.iter().map(|((id, _), _)| id));
+        let services = all_services(cluster);
         let nodes: BTreeSet<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
         let (roomier, overdue, places) = (nodes.clone(), nodes.clone(), BTreeSet::new());
         Self { services, places, roomier, overdue, nodes, placement: true }

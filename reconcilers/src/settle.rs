@@ -1,14 +1,20 @@
 //! Settling: running the reconcilers until none has a correction.
+//!
+//! What was touched is settled slice by slice, each with its share of the turn's room, and within a slice no reconciler takes
+//! more than half of what is left before tasks are placed: so neither a service nor a reconciler starves the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use events::{Event, Timestamp};
+use events::{Event, Reconciler, ServiceId, Timestamp};
 use projections::{Cluster, Stamp, Touched};
 
-use crate::{ALL, Correction, Ctx, Room, Scope, Subject};
+use crate::slices::{SLICES_MAX, slices};
+use crate::{ALL, Correction, Ctx, Reconcile, Room, Scope, Subject};
 
 /// Rounds after which reconcilers that still contradict each other are taken for a fault. Settling takes two or three.
-const ROUNDS_MAX: usize = 64;
+const ROUNDS_MAX: usize = 16;
+/// Rounds after which that is so when they have used up the turn's room as well: what is only large does so in the first.
+const ROUNDS_OF_A_FULL_TURN: usize = 8;
 
 /// What settling led to.
 #[derive(Debug, Default)]
@@ -21,83 +27,146 @@ pub struct Settled {
     pub wakes: BTreeMap<Subject, Option<Timestamp>>,
     /// What was not looked at because the turn was full; the next turn starts with it.
     pub left: Touched,
+    /// Services over which the reconcilers do not come to rest, which is a fault in them. What they said is kept; the services
+    /// are to be left alone for some time.
+    pub disputed: BTreeSet<ServiceId>,
 }
 
 /// Puts right what is wrong within what was touched, and applies it, until `room` is spent.
-///
-/// # Panics
-/// When the reconcilers do not come to rest, which is a fault in them.
-pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &Stamp, mut room: Room) -> Settled {
-    let mut settled = Settled { touched: touched.clone(), ..Settled::default() };
-    let mut next = touched;
-    for _ in 0..ROUNDS_MAX {
-        if next.is_empty() {
-            return settled;
-        }
-        let round = std::mem::take(&mut next);
-        if room.is_spent() {
-            settled.left = round;
-            return settled;
-        }
-        next = pass(cluster, round, ctx, at, &mut room, &mut settled);
-    }
-    // Only the name: an event may hold what must not be printed.
-    let last = settled.events.last().and_then(|event| event.kind.as_ref()).map_or("nothing", events::Kind::name);
-    panic!("the reconcilers do not come to rest; the last event is {last}");
+pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &Stamp, room: Room) -> Settled {
+    settle_without(&BTreeSet::new(), cluster, touched, ctx, at, room)
 }
 
-/// One run of all reconcilers; returns what their corrections touched.
-fn pass(
+/// The same, but for services that are set aside.
+pub fn settle_without(
+    aside: &BTreeSet<ServiceId>,
     cluster: &mut Cluster,
-    mut looked_at: Touched,
+    touched: Touched,
     ctx: &mut Ctx<'_>,
     at: &Stamp,
-    room: &mut Room,
-    settled: &mut Settled,
-) -> Touched {
-    let mut changed = Touched::default();
-    let mut scope = Scope::of(cluster, &looked_at);
-    forget_wakes(&scope, &looked_at, settled);
-    for (name, reconcile) in ALL {
-        let mut correction = Correction::with_room(*room);
-        reconcile(cluster, &scope, ctx, &mut correction);
-        let full = correction.is_full();
-        *room = correction.room;
+    room: Room,
+) -> Settled {
+    Settling { reconcilers: &ALL, aside, at, settled: Settled::default() }.run(cluster, touched, ctx, room)
+}
+
+/// One turn's settling under way.
+struct Settling<'a> {
+    reconcilers: &'a [(Reconciler, Reconcile)],
+    aside: &'a BTreeSet<ServiceId>,
+    at: &'a Stamp,
+    settled: Settled,
+}
+
+/// What a run of all reconcilers left to look at, and whether that is because there was no more room.
+struct Pass {
+    changed: Touched,
+    cut: bool,
+}
+
+impl Settling<'_> {
+    fn run(mut self, cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, mut room: Room) -> Settled {
+        self.settled.touched = touched.clone();
+        let mut slices = slices(cluster, touched, self.at.index);
+        for number in 0.. {
+            let Some(slice) = slices.pop_front() else { break };
+            if number >= SLICES_MAX || room.is_spent() {
+                self.settled.left.merge(slice);
+                continue;
+            }
+            let share = room.share(slices.len().min(SLICES_MAX - number - 1) + 1);
+            let left = self.rest(cluster, slice, ctx, share);
+            room = room.after(share, left);
+        }
+        self.settled
+    }
+
+    /// Brings a slice to rest, or leaves it when its room is spent; returns what is left of the room.
+    fn rest(&mut self, cluster: &mut Cluster, slice: Touched, ctx: &mut Ctx<'_>, mut room: Room) -> Room {
+        let mut next = Pass { changed: slice, cut: false };
+        for round in 0..ROUNDS_MAX {
+            self.leave_out(&mut next.changed);
+            if next.changed.is_empty() {
+                return room;
+            }
+            if next.cut || room.is_spent() {
+                if round >= ROUNDS_OF_A_FULL_TURN {
+                    break;
+                }
+                self.settled.left.merge(next.changed);
+                return room;
+            }
+            next = self.pass(cluster, next.changed, ctx, &mut room);
+        }
+        let places = next.changed.places.iter().map(|(service, _)| service);
+        self.settled.disputed.extend(places.chain(&next.changed.services));
+        room
+    }
+
+    /// One run of all reconcilers.
+    fn pass(&mut self, cluster: &mut Cluster, mut looked_at: Touched, ctx: &mut Ctx<'_>, room: &mut Room) -> Pass {
+        let mut pass = Pass { changed: Touched::default(), cut: false };
+        let mut scope = Scope::of(cluster, &looked_at);
+        self.forget_wakes(&scope, &looked_at);
+        for (number, (name, reconcile)) in self.reconcilers.iter().enumerate() {
+            let last = number + 1 == self.reconcilers.len();
+            if room.is_spent() || (pass.cut && !last) {
+                continue;
+            }
+            let share = if last { *room } else { room.share(2) };
+            let mut correction = Correction::with_room(share);
+            reconcile(cluster, &scope, ctx, &mut correction);
+            *room = room.after(share, correction.room);
+            if correction.is_full() {
+                // Whatever this one did not reach is looked at again, and so is whatever the later ones did not see: all of it,
+                // unless this one is the last and knows. Tasks are placed all the same.
+                let unreached = correction.unreached.take().filter(|_| last);
+                pass.changed.merge(unreached.unwrap_or_else(|| looked_at.clone()));
+                pass.cut = true;
+            }
+            let touched = self.take(cluster, *name, correction);
+            if !touched.is_empty() {
+                self.settled.touched.merge(touched.clone());
+                looked_at.merge(touched.clone());
+                pass.changed.merge(touched);
+                self.leave_out(&mut looked_at);
+                scope = Scope::of(cluster, &looked_at);
+            }
+        }
+        pass
+    }
+
+    /// Applies a correction; what it touched.
+    fn take(&mut self, cluster: &mut Cluster, name: Reconciler, correction: Correction) -> Touched {
         for (time, subject) in correction.wakes {
-            let wake = settled.wakes.entry(subject).or_default();
+            let wake = self.settled.wakes.entry(subject).or_default();
             *wake = Some(wake.map_or(time, |earlier| earlier.min(time)));
         }
         let mut touched = Touched::default();
         for kind in correction.events {
             let event = Event::by_reconciler(name, kind);
-            cluster.apply_into(&event, at, &mut touched);
-            settled.events.push(event);
+            cluster.apply_into(&event, self.at, &mut touched);
+            self.settled.events.push(event);
         }
-        if full {
-            // Whatever this one did not reach is looked at again, and so is whatever the later ones did not see: all of it,
-            // unless this one is the last and knows.
-            let last = ALL.last().is_some_and(|(last, _)| *last == name);
-            changed.merge(correction.unreached.filter(|_| last).unwrap_or(looked_at));
-            settled.touched.merge(touched.clone());
-            changed.merge(touched);
-            break;
-        }
-        if !touched.is_empty() {
-            settled.touched.merge(touched.clone());
-            looked_at.merge(touched.clone());
-            changed.merge(touched);
-            scope = Scope::of(cluster, &looked_at);
+        touched
+    }
+
+    fn leave_out(&self, touched: &mut Touched) {
+        if !self.aside.is_empty() {
+            touched.services.retain(|service| !self.aside.contains(service));
+            touched.places.retain(|(service, _)| !self.aside.contains(service));
         }
     }
-    changed
+
+    /// A pass over a subject finds all of its timers again.
+    fn forget_wakes(&mut self, scope: &Scope, touched: &Touched) {
+        let nodes = scope.overdue.iter().map(|node| Subject::Node(*node));
+        let services = scope.services.iter().map(|service| Subject::Service(*service));
+        let places = scope.places.union(&touched.places).map(|(service, instance)| Subject::Place(*service, *instance));
+        for subject in nodes.chain(services).chain(places) {
+            self.settled.wakes.insert(subject, None);
+        }
+    }
 }
 
-/// A pass over a subject finds all of its timers again.
-fn forget_wakes(scope: &Scope, touched: &Touched, settled: &mut Settled) {
-    let nodes = scope.overdue.iter().map(|node| Subject::Node(*node));
-    let services = scope.services.iter().map(|service| Subject::Service(*service));
-    let places = scope.places.union(&touched.places).map(|(service, instance)| Subject::Place(*service, *instance));
-    for subject in nodes.chain(services).chain(places) {
-        settled.wakes.insert(subject, None);
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! proposes one frame, [`Leader::advance`] says what is to be written and what committed, and [`Leader::written`] hears how far
 //! the disk is. It has no clock, no thread and no channel of its own, so that the simulation drives the very same code.
 
+mod aside;
 mod presence;
 mod proposal;
 mod timers;
@@ -20,6 +21,7 @@ use crate::fold::{FoldError, Folded};
 use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange, Write, Written};
 pub use presence::check_session;
 
+use aside::Aside;
 use presence::Heard;
 use proposal::Proposal;
 use timers::Timers;
@@ -144,6 +146,7 @@ struct Lead {
     pending_bytes: usize,
     heard: Heard,
     timers: Timers,
+    aside: Aside,
     /// What the last turn had no room to look at.
     left: Touched,
     /// Whether the last frame was full, so that the next one need not wait for more to come.
@@ -420,6 +423,7 @@ impl Lead {
             pending_bytes: 0,
             heard: Heard::default(),
             timers: Timers::default(),
+            aside: Aside::default(),
             left: Touched { everything: true, ..Touched::default() },
             full: false,
         }

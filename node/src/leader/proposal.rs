@@ -191,7 +191,9 @@ impl Draft {
         let events = EVENTS_MAX.saturating_sub(self.events.len()).max(SETTLE_EVENTS_MIN);
         let room = Room { events, bytes: BYTES_SOFT_MAX };
         let touched = std::mem::take(&mut self.touched);
-        self.settled = reconcilers::settle(&mut self.next, touched, &mut ctx, &self.at, room);
+        let aside = lead.aside.at(self.at.time);
+        self.settled = reconcilers::settle_without(&aside, &mut self.next, touched, &mut ctx, &self.at, room);
+        lead.aside.note(&mut self.settled, self.at.time);
         self.events.append(&mut self.settled.events);
     }
 

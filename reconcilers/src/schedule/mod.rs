@@ -42,9 +42,14 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     if scope.is_empty() {
         return;
     }
-    let groups: Vec<Group> = groups(cluster).into_iter().filter(|group| is_due(cluster, group, scope)).collect();
+    let mut groups: Vec<Group> = groups(cluster).into_iter().filter(|group| is_due(cluster, group, scope)).collect();
     if groups.is_empty() {
         return;
+    }
+    let tasks: usize = groups.iter().map(|group| group.tasks.len()).sum();
+    // The turn does not hold all of them: the smallest groups come first, so that none waits for a larger one.
+    if tasks > out.room.events {
+        groups.sort_by_key(|group| group.tasks.len());
     }
     let mut candidates = Candidates::of(cluster);
     let mut layouts = Layouts::default();

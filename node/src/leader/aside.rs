@@ -1,0 +1,89 @@
+//! Services that are set aside: over which the reconcilers found no rest. That is a fault in them, and must not end this manager
+//! and then the next; the service stays as it is, and is tried again ever more rarely.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use events::{ServiceId, Timestamp};
+use reconcilers::{Settled, Subject};
+
+/// How long a service is left alone the first time; twice as long each further time.
+const FIRST: Duration = Duration::from_secs(60);
+/// The longest that it is left alone.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// The services that are set aside.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Aside {
+    services: BTreeMap<ServiceId, SetAside>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SetAside {
+    until: Timestamp,
+    length: Duration,
+}
+
+impl Aside {
+    /// Those that are not to be looked at now.
+    pub(super) fn at(&self, now: Timestamp) -> BTreeSet<ServiceId> {
+        self.services.iter().filter(|(_, aside)| now < aside.until).map(|(service, _)| *service).collect()
+    }
+
+    /// Sets aside what a turn found no rest over, with a timer; what came to rest when it was tried again is not set aside any
+    /// more.
+    pub(super) fn note(&mut self, settled: &mut Settled, now: Timestamp) {
+        for service in &settled.disputed {
+            let length = self.services.get(service).map_or(FIRST, |before| (before.length * 2).min(LONGEST));
+            let until = now + length;
+            self.services.insert(*service, SetAside { until, length });
+            settled.wakes.insert(Subject::Service(*service), Some(until));
+            let minutes = length.as_secs() / 60;
+            tracing::error!(%service, minutes, "the reconcilers contradict each other over a service: it is set aside");
+        }
+        let left = &settled.left;
+        self.services.retain(|service, aside| {
+            let unreached = left.everything || left.services.contains(service);
+            now < aside.until || unreached || !settled.touched.services.contains(service)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::Id;
+    use projections::Touched;
+
+    use super::*;
+
+    fn service() -> ServiceId {
+        ServiceId::from_bits(1)
+    }
+
+    fn second(second: u64) -> Timestamp {
+        Timestamp::from_unix_ns(0) + Duration::from_secs(second)
+    }
+
+    fn settled(disputed: bool) -> Settled {
+        let touched = Touched { services: [service()].into(), ..Touched::default() };
+        Settled { touched, disputed: disputed.then(service).into_iter().collect(), ..Settled::default() }
+    }
+
+    #[test]
+    fn a_service_is_tried_again_ever_more_rarely_until_it_comes_to_rest() {
+        let (mut aside, mut now) = (Aside::default(), 0);
+        for length in [60, 120, 240, 480, 960, 1_920, 3_600, 3_600] {
+            let mut turn = settled(true);
+            aside.note(&mut turn, second(now));
+            assert_eq!(turn.wakes, [(Subject::Service(service()), Some(second(now + length)))].into());
+            assert_eq!(aside.at(second(now + length - 1)), [service()].into());
+            now += length;
+            assert_eq!(aside.at(second(now)), [].into(), "it is tried again");
+        }
+        aside.note(&mut settled(false), second(now));
+        assert!(aside.services.is_empty());
+        aside.note(&mut settled(true), second(now));
+        assert_eq!(aside.at(second(now + 59)), [service()].into());
+        assert_eq!(aside.at(second(now + 60)), [].into(), "which counts from the beginning again");
+    }
+}

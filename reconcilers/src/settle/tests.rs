@@ -1,0 +1,84 @@
+//! Reconcilers that contradict each other, and services that are very large.
+
+use events::service_spec::Mode;
+use events::{
+    Annotations, ClusterId, Id, IdGenerator, Kind, ReplicatedMode, ServiceCreated, ServiceScaled, ServiceSpec,
+};
+
+use super::*;
+use crate::{Presence, replicated, schedule};
+
+fn service(number: u128) -> ServiceId {
+    ServiceId::from_bits(number)
+}
+
+/// Services of so many replicas.
+fn services(replicas: &[u64]) -> (Cluster, Touched) {
+    let (mut cluster, mut touched) = (Cluster::default(), Touched::default());
+    for (number, replicas) in (1..).zip(replicas) {
+        let mode = Some(Mode::Replicated(ReplicatedMode { replicas: *replicas }));
+        let annotations = Some(Annotations { name: format!("service-{number}"), ..Annotations::default() });
+        let spec = ServiceSpec { annotations, mode, ..ServiceSpec::default() };
+        let created = Kind::ServiceCreated(ServiceCreated { service: service(number), spec });
+        cluster.apply_into(&Event::by_reconciler(Reconciler::Updates, created), &Stamp::default(), &mut touched);
+    }
+    (cluster, touched)
+}
+
+fn turn(
+    reconcilers: &[(Reconciler, Reconcile)],
+    aside: &BTreeSet<ServiceId>,
+    cluster: &mut Cluster,
+    touched: Touched,
+) -> Settled {
+    let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), 7));
+    let mut ctx = Ctx { now: Timestamp::default(), ids: &mut ids, presence: &presence };
+    let settling = Settling { reconcilers, aside, at: &Stamp::default(), settled: Settled::default() };
+    settling.run(cluster, touched, &mut ctx, Room::FRAME)
+}
+
+/// Wants the first service to have another number of replicas, whatever it has.
+fn quarrel(cluster: &Cluster, scope: &Scope, _: &mut Ctx<'_>, out: &mut Correction) {
+    let Some(from) = cluster.services.get(service(1)).and_then(|service| service.spec.replicas()) else { return };
+    if scope.services.contains(&service(1)) {
+        out.push(Kind::ServiceScaled(ServiceScaled { service: service(1), from, to: 3 - from }));
+    }
+}
+
+const QUARREL: [(Reconciler, Reconcile); 3] = [
+    (Reconciler::Updates, quarrel),
+    (Reconciler::Replicated, replicated::reconcile),
+    (Reconciler::Schedule, schedule::reconcile),
+];
+
+fn tasks(cluster: &Cluster, number: u128) -> usize {
+    cluster.tasks_of_service(service(number)).count()
+}
+
+#[test]
+fn a_service_over_which_there_is_no_rest_is_named_and_the_others_are_settled() {
+    let (mut cluster, touched) = services(&[1, 5]);
+    let settled = turn(&QUARREL, &BTreeSet::new(), &mut cluster, touched.clone());
+    assert_eq!(settled.disputed, [service(1)].into());
+    assert!(settled.left.is_empty() && settled.events.len() < 100, "{} events", settled.events.len());
+    assert_eq!(tasks(&cluster, 2), 5);
+}
+
+#[test]
+fn a_service_that_is_set_aside_is_not_looked_at() {
+    let (mut cluster, touched) = services(&[1, 5]);
+    let settled = turn(&QUARREL, &[service(1)].into(), &mut cluster, touched);
+    assert!(settled.disputed.is_empty() && settled.left.is_empty());
+    assert_eq!((tasks(&cluster, 1), tasks(&cluster, 2)), (0, 5));
+}
+
+#[test]
+fn a_very_large_service_holds_up_no_other() {
+    let (mut cluster, touched) = services(&[1_000_000, 1_000_000, 5]);
+    let settled = turn(&ALL, &BTreeSet::new(), &mut cluster, touched);
+    assert_eq!(tasks(&cluster, 3), 5);
+    assert!(tasks(&cluster, 1) > 100 && tasks(&cluster, 2) > 100, "both go on");
+    assert!(settled.left.services.is_superset(&[service(1), service(2)].into()));
+    assert!(settled.events.len() <= Room::FRAME.events + SLICES_MAX);
+    assert!(cluster.tasks.values().any(|task| task.waiting.is_some()), "tasks are placed before all of them are made");
+}
