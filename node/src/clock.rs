@@ -4,6 +4,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use events::{Duration, Timestamp};
 
+use crate::failure::Failure;
+
 /// Now, by this machine's clock.
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> Timestamp {
@@ -11,7 +13,28 @@ pub fn now() -> Timestamp {
     Timestamp::from_unix_ns(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// The wall clock as somebody reads it again and again: it never goes back, and a jump is seen as such.
+/// No time after this is one: instants are kept as nanoseconds since 1970, which end in April 2262.
+const LATEST: Timestamp = Timestamp::from_unix_ns(9_214_646_400_000_000_000);
+/// So much slower than time goes a clock that is ahead, until the wall clock has caught up: half as fast.
+const SLOWER: u32 = 2;
+
+/// Refuses to begin with a clock that cannot be right.
+///
+/// # Errors
+/// When it says a time that cannot be kept.
+pub fn require_sane() -> Result<(), Failure> {
+    judge(now())
+}
+
+fn judge(now: Timestamp) -> Result<(), Failure> {
+    if now <= LATEST {
+        return Ok(());
+    }
+    Err(Failure::new("this machine's clock says a time after the year 2261, which cannot be kept", "set the clock"))
+}
+
+/// The wall clock as somebody reads it again and again: it never goes back, and a jump is seen as such. A reading that cannot
+/// be right is passed over.
 #[derive(Debug)]
 pub struct SteadyClock {
     last: Timestamp,
@@ -35,14 +58,16 @@ impl SteadyClock {
         Self { last: now().max(earliest), read_at: Instant::now() }
     }
 
-    /// Reads the clock. Set back, it goes on evenly until the wall clock has caught up.
+    /// Reads the clock. Set back, or begun ahead of the wall clock, it goes on more slowly until that has caught up: so an error
+    /// of the clock does not last for ever.
     pub fn read(&mut self) -> Reading {
         self.advance(now(), Instant::now())
     }
 
     fn advance(&mut self, wall: Timestamp, instant: Instant) -> Reading {
-        let evenly = self.last + instant.saturating_duration_since(self.read_at);
-        let now = wall.max(evenly);
+        let passed = instant.saturating_duration_since(self.read_at);
+        let (evenly, slowly) = (self.last + passed, self.last + passed / SLOWER);
+        let now = if wall > LATEST { evenly } else { wall.max(slowly) };
         (self.last, self.read_at) = (now, instant);
         Reading { now, at: instant, jumped: now.since(evenly) }
     }
@@ -61,10 +86,35 @@ mod tests {
         let even = clock.advance(start + second, instant + second);
         assert_eq!(even, reading(second, second, Duration::ZERO));
         let set_back = clock.advance(start - second * 50, instant + second * 2);
-        assert_eq!(set_back, reading(second * 2, second * 2, Duration::ZERO));
+        assert_eq!(set_back, reading(second * 3 / 2, second * 2, Duration::ZERO));
         let set_forward = clock.advance(start + second * 60, instant + second * 3);
-        assert_eq!(set_forward, reading(second * 60, second * 3, second * 57));
+        assert_eq!(set_forward, reading(second * 60, second * 3, second * 115 / 2));
         let stood_still = clock.advance(start + second * 90, instant + second * 33);
         assert_eq!(stood_still, reading(second * 90, second * 33, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_by_a_year_is_right_again_some_day_and_never_goes_back() {
+        let (hour, year) = (Duration::from_secs(3_600), Duration::from_secs(365 * 86_400));
+        let (right, instant) = (Timestamp::from_unix_ns(0) + year, Instant::now());
+        let mut clock = SteadyClock { last: right + year, read_at: instant };
+        let mut last = clock.last;
+        for hours in 1..=2 * 365 * 24 {
+            let reading = clock.advance(right + hour * hours, instant + hour * hours);
+            assert!(reading.now > last && reading.jumped.is_zero());
+            last = reading.now;
+        }
+        assert_eq!(last, right + year * 2, "the wall clock has caught up");
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_kept_is_refused_and_passed_over() {
+        let (start, instant, second) = (Timestamp::from_unix_ns(0), Instant::now(), Duration::from_secs(1));
+        let never = Timestamp::from_unix_ns(i64::MAX);
+        assert!(judge(never).is_err_and(|failure| failure.sentence.contains("2261")));
+        assert!(judge(LATEST).is_ok() && judge(start).is_ok());
+        assert_eq!(LATEST.to_string(), "2262-01-01T00:00:00.000000000Z");
+        let mut clock = SteadyClock { last: start, read_at: instant };
+        assert_eq!(clock.advance(never, instant + second).now, start + second);
     }
 }

@@ -40,6 +40,7 @@ const CONTAINERD_DIR: &str = "/run/containerd";
 /// # Errors
 /// When it cannot start, or cannot go on.
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
+    clock::require_sane()?;
     let shutdown = stop_on_signal(args.dev)?;
     // Whatever the flags alone can get wrong comes before the first file is made.
     hostname(args.hostname.as_ref())?;
@@ -411,6 +412,10 @@ impl Managers {
 
     fn save(&self, state_dir: &StateDir) -> Result<(), Failure> {
         let path = state_dir.path().join(MANAGER_ADDR);
+        // A worker whose disk is full starts again all the same, as long as it has nothing new to keep.
+        if std::fs::read_to_string(&path).is_ok_and(|kept| kept.trim() == self.first) {
+            return Ok(());
+        }
         state_dir::replace(&path, self.first.as_bytes()).map_err(|error| {
             let hint = "check the owner, mode and disk of the state directory";
             Failure::new(format!("{} cannot be written: {error}", path.display()), hint)
