@@ -138,7 +138,7 @@ pub async fn control(
 ) -> Result<(), tonic::transport::Error> {
     let control = ControlServer::new(ControlApi::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let incoming = security::incoming_local(listener, limits);
-    let server = Server::builder().add_service(control);
+    let server = watchful(LIVELINESS).add_service(control);
     let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
     drop(file);
     served

@@ -49,10 +49,14 @@ fn broken(error: &anyhow::Error) -> Failure {
 
 impl cli::Manager for Socket {
     async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
+        let (state, actor) = (self.state()?, Actor::Operator(USER.to_owned()));
+        if let Some(first) = control::first_answer(&state.cluster, &actor, request.id) {
+            return Ok(first);
+        }
         let wish = request.command.ok_or_else(|| Failure::new(Kind::Usage, "the request holds no command"))?;
-        let command = control::to_command(&self.state()?.cluster, wish).map_err(refuse)?;
+        let command = control::to_command(&state.cluster, wish).map_err(refuse)?;
         let (id, reason, correlation) = (request.id, request.reason, request.correlation);
-        let request = Request { id, actor: Actor::Operator(USER.to_owned()), command, reason, correlation };
+        let request = Request { id, actor, command, reason, correlation };
         match self.0.borrow_mut().execute(request).map_err(|error| broken(&error))? {
             Outcome::Committed { index, subject } => Ok(CommandReply { index, subject }),
             Outcome::Rejected(rejection) => Err(refuse(rejection)),
@@ -103,8 +107,7 @@ impl cli::Manager for Socket {
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
         let cluster = self.state()?.cluster;
         let tasks = control::select_tasks(&cluster, &request).map_err(refuse)?;
-        let tasks = tasks.into_iter().map(|task| views::task(&cluster, task)).collect();
-        Ok(TaskList { tasks, index: cluster.position.index })
+        Ok(views::tasks(&cluster, &request, tasks))
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
@@ -159,5 +162,66 @@ impl Stream for Tale {
                 Poll::Pending
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cli::Manager;
+    use events::service_spec::Mode;
+    use events::{CommandId, Id, ReplicatedMode, ServiceSpec};
+    use futures_util::FutureExt;
+    use node::leader::Intervals;
+    use prost::Message;
+    use wire::v1::command_request::Command as Wish;
+    use wire::v1::{CreateService, RemoveService, ScaleService};
+
+    use super::*;
+    use crate::script::machine;
+
+    #[test]
+    fn a_repeated_command_gets_its_first_answer_also_when_what_it_names_is_gone() {
+        let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
+        let mut socket = Socket(Rc::new(RefCell::new(world)));
+        let mut ask = |id: u128, wish: Wish| {
+            let request =
+                CommandRequest { id: CommandId::from_bits(id), command: Some(wish), reason: None, correlation: None };
+            socket.execute(request).now_or_never().expect("the world answers at once")
+        };
+        let mut spec: ServiceSpec = ServiceSpec::default();
+        spec.annotations.get_or_insert_default().name = "web".to_owned();
+        spec.task.get_or_insert_default().container.get_or_insert_default().image = "x".to_owned();
+        let wishes = [
+            Wish::CreateService(CreateService { spec, registry_auth: None }),
+            Wish::ScaleService(ScaleService { service: "web".to_owned(), replicas: 2 }),
+            Wish::RemoveService(RemoveService { service: "web".to_owned() }),
+        ];
+        let first: Vec<CommandReply> =
+            (1..).zip(&wishes).map(|(id, wish)| ask(id, wish.clone()).expect("it takes effect")).collect();
+        for ((id, wish), first) in (1..).zip(&wishes).zip(first) {
+            assert_eq!(ask(id, wish.clone()).expect("the first answer"), first);
+        }
+        assert!(ask(9, wishes[2].clone()).is_err(), "another command with the same words finds nothing");
+    }
+
+    #[test]
+    fn a_list_of_tasks_does_not_repeat_what_they_run() {
+        let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
+        let mut socket = Socket(Rc::new(RefCell::new(world)));
+        let mut spec: ServiceSpec = ServiceSpec::default();
+        spec.annotations.get_or_insert_default().name = "web".to_owned();
+        let container = spec.task.get_or_insert_default().container.get_or_insert_default();
+        container.image = "x".to_owned();
+        container.env = vec![format!("LARGE={}", "x".repeat(40_000))];
+        spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 100 }));
+        let command = Some(Wish::CreateService(CreateService { spec, registry_auth: None }));
+        let request = CommandRequest { id: CommandId::from_bits(1), command, reason: None, correlation: None };
+        socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
+        let mut list = |request| socket.tasks(request).now_or_never().expect("at once").expect("a list");
+        let all = list(ListTasksRequest::default());
+        assert!(all.tasks.len() == 100 && all.tasks.iter().all(|task| task.image == "x" && task.current));
+        assert!(all.encoded_len() < 100 * 1_000, "{} bytes", all.encoded_len());
+        let one = list(ListTasksRequest { tasks: vec![all.tasks[7].id.to_string()], ..Default::default() });
+        assert!(one.tasks[0].spec.as_ref().is_some_and(|spec| spec.encoded_len() > 40_000));
     }
 }

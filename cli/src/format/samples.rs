@@ -101,11 +101,13 @@ pub fn task(id: u128, slot: u64, desired: TaskState, state: TaskState, seconds_a
         desired: desired.into(),
         status: TaskStatus { state: state.into(), at: Some(before(seconds_ago)), ..Default::default() },
         spec_version: 7,
-        spec: spec(),
+        spec: Some(spec()),
         waiting: None,
         claims: Vec::new(),
         replaces: None,
         restarting: None,
+        image: spec().template().runs().image.clone(),
+        current: true,
     }
 }
 

@@ -51,7 +51,7 @@ pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
         table.row([
             task.id.to_string(),
             if task.slot == 0 { String::new() } else { task.slot.to_string() },
-            task.spec.template().runs().image.clone(),
+            task.image.clone(),
             state(task.desired()),
             last_state(task, view.now),
             node(task, view.ids),
@@ -78,7 +78,9 @@ pub fn block(task: &TaskView, view: View) -> String {
     block.optional("Node", node(task, view.ids));
     let claims = task.claims.iter().map(service::generic);
     block.optional("Claims", claims.collect::<Vec<_>>().join(", "));
-    service::template(&mut block, &task.spec);
+    if let Some(spec) = &task.spec {
+        service::template(&mut block, spec);
+    }
     block.render()
 }
 

@@ -93,7 +93,7 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     if let Some(why) = stopped_update(service, tasks, goal) {
         return Verdict::Failed(why);
     }
-    let counts = |task: &&&TaskView| goal == Goal::Count || is_current(service, task);
+    let counts = |task: &&&TaskView| goal == Goal::Count || task.current;
     let wanted: Vec<&TaskView> = tasks.iter().filter(|task| is_wanted(task)).collect();
     let running = wanted.iter().filter(counts).filter(|task| task.status.state() == TaskState::Running).count();
     let settled = running + finished(service, tasks).len();
@@ -167,14 +167,14 @@ fn why(task: &TaskView) -> String {
 fn finished(service: &ServiceView, tasks: &[TaskView]) -> BTreeSet<Place> {
     let ends = service.spec.template().restart_policy().condition != RestartCondition::Any;
     let done = tasks.iter().filter(|task| {
-        ends && task.status.state() == TaskState::Complete && is_current(service, task) && !has_successor(task, tasks)
+        ends && task.status.state() == TaskState::Complete && task.current && !has_successor(task, tasks)
     });
     done.map(place).collect()
 }
 
 /// Tasks that should not have ended and have no successor.
 fn abandoned<'a>(service: &'a ServiceView, tasks: &'a [TaskView]) -> impl Iterator<Item = &'a TaskView> {
-    let ended = move |task: &&TaskView| is_bad(service, task) && is_current(service, task);
+    let ended = move |task: &&TaskView| is_bad(service, task) && task.current;
     tasks.iter().filter(ended).filter(|task| !has_successor(task, tasks))
 }
 
@@ -199,12 +199,6 @@ fn place(task: &TaskView) -> Place {
 /// Whether a task is meant to be there, and may still be.
 fn is_wanted(task: &TaskView) -> bool {
     task.desired() <= TaskState::Running && !task.status.state().is_terminal()
-}
-
-/// Whether a task runs what the service asks for. The version alone does not tell: settings such as the number of
-/// replicas change without touching tasks.
-fn is_current(service: &ServiceView, task: &TaskView) -> bool {
-    task.spec.task == service.spec.task && task.spec.endpoint == service.spec.endpoint
 }
 
 fn is_rolling(state: UpdateState) -> bool {
@@ -307,9 +301,8 @@ mod tests {
 
     #[test]
     fn tasks_of_an_older_spec_do_not_count_unless_only_numbers_matter() {
-        let mut service = samples::service();
-        service.spec.task.get_or_insert_default().force_update = 1;
-        let tasks = [running(1), running(2)];
+        let service = samples::service();
+        let tasks = [running(1), running(2)].map(|task| TaskView { current: false, ..task });
         assert!(!is_converged(&service, &tasks, Goal::Spec));
         assert!(is_converged(&service, &tasks, Goal::Count));
     }
@@ -363,11 +356,7 @@ mod tests {
         let mut service = samples::service();
         let policy = events::RestartPolicy { condition: Some(RestartCondition::None.into()), ..Default::default() };
         service.spec.task.get_or_insert_default().restart = Some(policy);
-        let ended = |slot, end| {
-            let mut task = samples::task(slot, slot as u64, TaskState::Shutdown, end, 1);
-            task.spec = service.spec.clone();
-            task
-        };
+        let ended = |slot, end| samples::task(slot, slot as u64, TaskState::Shutdown, end, 1);
         assert!(is_converged(&service, &[ended(1, TaskState::Complete), ended(2, TaskState::Complete)], Goal::Spec));
         let tasks = [ended(1, TaskState::Complete), ended(2, TaskState::Failed)];
         let Verdict::Failed(why) = judge(&service, &tasks, Goal::Spec) else { panic!("web.2 failed for good") };

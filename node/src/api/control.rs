@@ -1,12 +1,14 @@
 //! The control API: commands and reads for operators.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
-use commands::{Command, Rejection, SecretText, ServiceSecrets};
+use commands::{Actor, Command, Rejection, SecretText, ServiceSecrets};
 use events::CommandId;
 use futures_util::Stream;
 use projections::views::overview::{resolve_node, resolve_service, resolve_task};
 use projections::{Cluster, Task};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use wire::v1::command_request::Command as Wish;
 use wire::v1::control_server::Control;
@@ -27,12 +29,14 @@ const REASON_BYTES_MAX: usize = 512;
 /// The service behind the control socket.
 pub struct ControlApi {
     context: Context,
+    /// Room for streams of events.
+    streams: Arc<Semaphore>,
 }
 
 impl ControlApi {
     /// The service of this manager.
     pub fn new(context: Context) -> Self {
-        Self { context }
+        Self { context, streams: Arc::new(Semaphore::new(history::STREAMS_MAX)) }
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
@@ -57,6 +61,9 @@ impl Control for ControlApi {
             return Err(status(Rejection::invalid("reason", sentence, "give a shorter reason")));
         }
         let state = self.context.state();
+        if let Some(first) = first_answer(&state.cluster, &actor, request.id) {
+            return Ok(Response::new(first));
+        }
         let wish = request.command.ok_or_else(unknown_command)?;
         let command = to_command(&state.cluster, wish).map_err(status)?;
         let (id, reason, correlation) = (request.id, request.reason, request.correlation);
@@ -118,18 +125,25 @@ impl Control for ControlApi {
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<TaskList>, Status> {
         self.caller(&request)?;
         let state = self.context.state();
-        let tasks = select_tasks(&state.cluster, &request.into_inner()).map_err(status)?;
-        let tasks = tasks.into_iter().map(|task| views::task(&state.cluster, task)).collect();
-        Ok(Response::new(TaskList { tasks, index: state.cluster.position.index }))
+        let request = request.into_inner();
+        let tasks = select_tasks(&state.cluster, &request).map_err(status)?;
+        Ok(Response::new(views::tasks(&state.cluster, &request, tasks)))
     }
 
     type EventsStream = Pin<Box<dyn Stream<Item = Result<EventRecord, Status>> + Send>>;
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         self.caller(&request)?;
-        let stream = history::stream(&self.context, request.into_inner()).await?;
+        let stream = history::stream(&self.context, &self.streams, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
+}
+
+/// The answer that a command got when it took effect. It is looked for before anything else of a repetition is judged: what it
+/// names may be gone by that very command.
+pub fn first_answer(cluster: &Cluster, actor: &Actor, id: CommandId) -> Option<CommandReply> {
+    let answer = cluster.requests.answer(&actor.record(None), id)?;
+    Some(CommandReply { index: answer.index, subject: answer.subject.as_deref().map(str::to_owned) })
 }
 
 fn unknown_command() -> Status {

@@ -134,7 +134,7 @@ fn what_carries_a_secret_prints_all_but_the_secret() {
         (&join, "host-9"),
         (&frame, "ContainerSpec"),
         (&ServiceView { spec: spec(), previous_spec: Some(spec()), ..ServiceView::default() }, "ContainerSpec"),
-        (&TaskView { spec: spec(), ..TaskView::default() }, "ContainerSpec"),
+        (&TaskView { spec: Some(spec()), ..TaskView::default() }, "ContainerSpec"),
     ];
     let in_bytes = format!("{:?}", MARKER.as_bytes());
     for (message, shown) in messages {
