@@ -23,6 +23,7 @@ mod refused_nodes;
 mod restore;
 mod state_dirs;
 mod units;
+mod worker_disk;
 mod workloads;
 
 /// Runs each of the tests with tasks in containers, and with tasks as processes.
