@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, NodeId, SessionId, Timestamp};
+use events::{CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -34,6 +34,8 @@ pub struct Published {
     pub keyring: Arc<Keyring>,
     /// Whether this manager leads.
     pub leads: bool,
+    /// The services over which the reconcilers found no rest, and until when they are left alone.
+    pub set_aside: Arc<BTreeMap<ServiceId, Timestamp>>,
 }
 
 /// A command with what its client says of it.
@@ -190,7 +192,7 @@ pub fn spawn(
 
 fn publish(leader: &Leader) -> Published {
     let (cluster, keyring) = (leader.cluster().clone(), Arc::clone(leader.keyring()));
-    Published { cluster, keyring, leads: leader.is_leader() }
+    Published { cluster, keyring, leads: leader.is_leader(), set_aside: leader.set_aside() }
 }
 
 struct Driver {

@@ -179,7 +179,7 @@ impl Manager {
     pub fn published(&self) -> Option<Published> {
         let Running { leader, .. } = self.running.as_ref()?;
         let (cluster, keyring) = (leader.cluster().clone(), Arc::clone(leader.keyring()));
-        Some(Published { cluster, keyring, leads: leader.is_leader() })
+        Some(Published { cluster, keyring, leads: leader.is_leader(), set_aside: leader.set_aside() })
     }
 
     /// The log; nothing while the process is down.
@@ -396,7 +396,7 @@ impl Running {
     /// Tells every agent what is new for it; sessions that are over end.
     fn feed(&mut self, turn: &mut Turn) {
         let (cluster, keyring) = (self.leader.cluster().clone(), Arc::clone(self.leader.keyring()));
-        let state = Published { cluster, keyring, leads: true };
+        let state = Published { cluster, keyring, leads: true, set_aside: self.leader.set_aside() };
         self.feeds.retain(|node, feed| {
             let session = feed.session;
             if state.cluster.nodes.get(*node).is_none_or(|node| node.session != Some(session)) {

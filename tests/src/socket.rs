@@ -94,14 +94,15 @@ impl cli::Manager for Socket {
     }
 
     async fn services(&mut self, references: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
-        let cluster = self.state()?.cluster;
+        let state = self.state()?;
+        let cluster = &state.cluster;
         if references.is_empty() {
-            return Ok(cluster.services.values().map(|service| views::service(&cluster, service)).collect());
+            return Ok(cluster.services.values().map(|service| views::service(&state, service)).collect());
         }
-        let ids = references.iter().map(|reference| resolve_service(&cluster, reference));
+        let ids = references.iter().map(|reference| resolve_service(cluster, reference));
         let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(refuse)?;
         let found = ids.into_iter().filter_map(|id| cluster.services.get(id));
-        Ok(found.map(|service| views::service(&cluster, service)).collect())
+        Ok(found.map(|service| views::service(&state, service)).collect())
     }
 
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
@@ -192,7 +193,7 @@ mod tests {
         spec.annotations.get_or_insert_default().name = "web".to_owned();
         spec.task.get_or_insert_default().container.get_or_insert_default().image = "x".to_owned();
         let wishes = [
-            Wish::CreateService(CreateService { spec, registry_auth: None }),
+            Wish::CreateService(CreateService { spec, ..CreateService::default() }),
             Wish::ScaleService(ScaleService { service: "web".to_owned(), replicas: 2 }),
             Wish::RemoveService(RemoveService { service: "web".to_owned() }),
         ];
@@ -214,7 +215,7 @@ mod tests {
         container.image = "x".to_owned();
         container.env = vec![format!("LARGE={}", "x".repeat(40_000))];
         spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 100 }));
-        let command = Some(Wish::CreateService(CreateService { spec, registry_auth: None }));
+        let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
         let request = CommandRequest { id: CommandId::from_bits(1), command, reason: None, correlation: None };
         socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         let mut list = |request| socket.tasks(request).now_or_never().expect("at once").expect("a list");

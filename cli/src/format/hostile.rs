@@ -112,7 +112,8 @@ fn tasks() -> Vec<TaskView> {
         slot,
         node_hostname: bad(),
         status: status(),
-        spec: spec(),
+        spec: Some(spec()),
+        image: bad(),
         waiting,
         claims: generic(),
         ..one.clone()

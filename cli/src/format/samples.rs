@@ -38,6 +38,7 @@ pub fn service() -> ServiceView {
         desired_tasks: 2,
         running_tasks: 1,
         restarting: None,
+        set_aside_until: None,
     }
 }
 

@@ -45,6 +45,10 @@ pub fn block(service: &ServiceView, now: Timestamp) -> String {
     block
         .field("Created", age::ago(service.meta.created_at, now))
         .field("Updated", age::ago(service.meta.updated_at, now));
+    if let Some(until) = service.set_aside_until {
+        let why = "the manager's own rules contradict each other over it, which its log tells: report this as a bug";
+        block.field("Set aside", format!("until {until}: {why}"));
+    }
     if let Some(update) = &service.update {
         block.section("Update status", |block| {
             block.field("State", state(update.state())).field("Started", age::ago(update.started_at, now));

@@ -110,13 +110,13 @@ impl Control for ControlApi {
         let cluster = &state.cluster;
         let wanted = request.into_inner().services;
         let services = if wanted.is_empty() {
-            cluster.services.values().map(|service| views::service(cluster, service)).collect()
+            cluster.services.values().map(|service| views::service(&state, service)).collect()
         } else {
             let ids = wanted.iter().map(|reference| resolve_service(cluster, reference));
             let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(|error| status(error.into()))?;
             ids.into_iter()
                 .filter_map(|id| cluster.services.get(id))
-                .map(|service| views::service(cluster, service))
+                .map(|service| views::service(&state, service))
                 .collect()
         };
         Ok(Response::new(ServiceList { services }))

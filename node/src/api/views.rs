@@ -63,8 +63,8 @@ pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView 
 }
 
 /// A service, with how many of its tasks should run and do.
-pub fn service(cluster: &Cluster, service: &Service) -> ServiceView {
-    let count = replicas(cluster, service);
+pub fn service(state: &Published, service: &Service) -> ServiceView {
+    let count = replicas(&state.cluster, service);
     ServiceView {
         id: service.id,
         meta: Meta { version: service.version, created_at: service.created_at, updated_at: service.updated_at },
@@ -73,7 +73,8 @@ pub fn service(cluster: &Cluster, service: &Service) -> ServiceView {
         update: service.update.as_ref().map(update),
         desired_tasks: count.desired,
         running_tasks: count.running,
-        restarting: restarting_places(cluster, service).map(restarts),
+        restarting: restarting_places(&state.cluster, service).map(restarts),
+        set_aside_until: state.set_aside.get(&service.id).copied(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! and then the next; the service stays as it is, and is tried again ever more rarely.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::{ServiceId, Timestamp};
@@ -16,6 +17,8 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Aside {
     services: BTreeMap<ServiceId, SetAside>,
+    /// The same for readers: made anew only when it changes.
+    shown: Arc<BTreeMap<ServiceId, Timestamp>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,11 @@ impl Aside {
     /// Those that are not to be looked at now.
     pub(super) fn at(&self, now: Timestamp) -> BTreeSet<ServiceId> {
         self.services.iter().filter(|(_, aside)| now < aside.until).map(|(service, _)| *service).collect()
+    }
+
+    /// Those that are set aside, and until when.
+    pub(super) fn shown(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
+        Arc::clone(&self.shown)
     }
 
     /// Sets aside what a turn found no rest over, with a timer; what came to rest when it was tried again is not set aside any
@@ -46,6 +54,9 @@ impl Aside {
             let unreached = left.everything || left.services.contains(service);
             now < aside.until || unreached || !settled.touched.services.contains(service)
         });
+        if self.shown.len() != self.services.len() || !settled.disputed.is_empty() {
+            self.shown = Arc::new(self.services.iter().map(|(service, aside)| (*service, aside.until)).collect());
+        }
     }
 }
 
@@ -77,11 +88,12 @@ mod tests {
             aside.note(&mut turn, second(now));
             assert_eq!(turn.wakes, [(Subject::Service(service()), Some(second(now + length)))].into());
             assert_eq!(aside.at(second(now + length - 1)), [service()].into());
+            assert_eq!(*aside.shown(), [(service(), second(now + length))].into());
             now += length;
             assert_eq!(aside.at(second(now)), [].into(), "it is tried again");
         }
         aside.note(&mut settled(false), second(now));
-        assert!(aside.services.is_empty());
+        assert!(aside.services.is_empty() && aside.shown().is_empty());
         aside.note(&mut settled(true), second(now));
         assert_eq!(aside.at(second(now + 59)), [service()].into());
         assert_eq!(aside.at(second(now + 60)), [].into(), "which counts from the beginning again");

@@ -10,11 +10,11 @@ mod presence;
 mod proposal;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, NodeId, SessionId, Timestamp};
+use events::{CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 
 use crate::fold::{FoldError, Folded};
@@ -204,6 +204,11 @@ impl Leader {
     /// Whether this manager leads.
     pub fn is_leader(&self) -> bool {
         self.lead.is_some()
+    }
+
+    /// The services that are set aside, and until when.
+    pub fn set_aside(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
+        self.lead.as_ref().map(|lead| lead.aside.shown()).unwrap_or_default()
     }
 
     /// Lets one tick of raft's time pass.
