@@ -122,7 +122,14 @@ impl Manager for Connection {
     }
 
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
-        self.ask(async |client| client.list_tasks(request).await).await
+        let mut pages = self.ask(async |client| client.list_tasks(request).await).await?;
+        let (patience, mut list) = (self.patience.answer, TaskList::default());
+        loop {
+            let page = tokio::time::timeout(patience, pages.message()).await;
+            let Some(page) = page.map_err(|_| Failure::silent(patience))?? else { return Ok(list) };
+            list.index = page.index;
+            list.tasks.extend(page.tasks);
+        }
     }
 
     /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager

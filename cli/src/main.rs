@@ -22,10 +22,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failure = cli::Failure::new(cli::Kind::Other, format!("the process cannot start: {error}"));
+            let hint = "let this user have more processes and threads (ulimit -u), and open files (ulimit -n)";
+            let failure = cli::Failure::new(cli::Kind::Other, format!("the process cannot start: {error}")).hint(hint);
             return cli::tell(&failure, cli::Format::Table, err);
         }
     };
@@ -39,6 +40,15 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         interrupt: Box::pin(interrupted()),
     };
     runtime.block_on(cli::run(cli, &mut Connection::new(cli.socket().to_owned()), around))
+}
+
+/// A thread beside this one answers the manager's question whether somebody is there, however long this one waits for whoever
+/// reads the output.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    // The runtime panics where no thread can be had; this says it.
+    let thread = std::thread::Builder::new().spawn(|| ())?;
+    thread.join().map_err(|_| std::io::Error::other("a thread broke off"))?;
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 
 /// Ends at Ctrl-C; never, if the system cannot tell.

@@ -11,9 +11,11 @@ use std::time::Duration;
 use cli::{EventStream, Failure, Kind};
 use commands::{Actor, Rejection, RejectionKind};
 use futures_util::Stream;
+use node::api::control::{self, Asked};
 use node::api::narrator::Narrator;
-use node::api::{control, refusal, views};
-use node::driver::{Published, Request};
+use node::api::task_pages::TaskPages;
+use node::api::{refusal, views};
+use node::driver::Published;
 use node::leader::Outcome;
 use projections::views::overview::{resolve_node, resolve_service};
 use wire::v1::{
@@ -49,14 +51,11 @@ fn broken(error: &anyhow::Error) -> Failure {
 
 impl cli::Manager for Socket {
     async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
-        let (state, actor) = (self.state()?, Actor::Operator(USER.to_owned()));
-        if let Some(first) = control::first_answer(&state.cluster, &actor, request.id) {
-            return Ok(first);
-        }
-        let wish = request.command.ok_or_else(|| Failure::new(Kind::Usage, "the request holds no command"))?;
-        let command = control::to_command(&state.cluster, wish).map_err(refuse)?;
-        let (id, reason, correlation) = (request.id, request.reason, request.correlation);
-        let request = Request { id, actor, command, reason, correlation };
+        let actor = Actor::Operator(USER.to_owned());
+        let request = match control::receive(&self.state()?.cluster, actor, request).map_err(refuse)? {
+            Asked::Again(answer) => return Ok(answer),
+            Asked::First(request) => request,
+        };
         match self.0.borrow_mut().execute(request).map_err(|error| broken(&error))? {
             Outcome::Committed { index, subject } => Ok(CommandReply { index, subject }),
             Outcome::Rejected(rejection) => Err(refuse(rejection)),
@@ -106,9 +105,12 @@ impl cli::Manager for Socket {
     }
 
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
-        let cluster = self.state()?.cluster;
-        let tasks = control::select_tasks(&cluster, &request).map_err(refuse)?;
-        Ok(views::tasks(&cluster, &request, tasks))
+        let mut list = TaskList::default();
+        for page in TaskPages::of(Arc::new(self.state()?), &request).map_err(refuse)? {
+            list.index = page.index;
+            list.tasks.extend(page.tasks);
+        }
+        Ok(list)
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
@@ -209,20 +211,27 @@ mod tests {
     fn a_list_of_tasks_does_not_repeat_what_they_run() {
         let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
         let mut socket = Socket(Rc::new(RefCell::new(world)));
+        let none = socket.tasks(ListTasksRequest::default()).now_or_never().expect("at once").expect("a list");
+        assert!(none.tasks.is_empty() && none.index > 0, "there is a page also where there is no task");
         let mut spec: ServiceSpec = ServiceSpec::default();
         spec.annotations.get_or_insert_default().name = "web".to_owned();
         let container = spec.task.get_or_insert_default().container.get_or_insert_default();
         container.image = "x".to_owned();
         container.env = vec![format!("LARGE={}", "x".repeat(40_000))];
-        spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 100 }));
+        spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 900 }));
         let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
         let request = CommandRequest { id: CommandId::from_bits(1), command, reason: None, correlation: None };
         socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
-        let mut list = |request| socket.tasks(request).now_or_never().expect("at once").expect("a list");
-        let all = list(ListTasksRequest::default());
-        assert!(all.tasks.len() == 100 && all.tasks.iter().all(|task| task.image == "x" && task.current));
-        assert!(all.encoded_len() < 100 * 1_000, "{} bytes", all.encoded_len());
-        let one = list(ListTasksRequest { tasks: vec![all.tasks[7].id.to_string()], ..Default::default() });
-        assert!(one.tasks[0].spec.as_ref().is_some_and(|spec| spec.encoded_len() > 40_000));
+        let state = Arc::new(socket.state().expect("it runs"));
+        let list =
+            |request| -> Vec<TaskList> { TaskPages::of(Arc::clone(&state), &request).expect("a list").collect() };
+        let pages = list(ListTasksRequest::default());
+        let bytes: Vec<usize> = pages.iter().map(Message::encoded_len).collect();
+        assert!(pages.len() > 1 && bytes.iter().sum::<usize>() < 900 * 1_000, "{bytes:?}");
+        assert!(bytes.iter().all(|bytes| *bytes < 300 * 1024), "{bytes:?}");
+        let all: Vec<_> = pages.into_iter().flat_map(|page| page.tasks).collect();
+        assert!(all.len() == 900 && all.iter().all(|task| task.image == "x" && task.current && task.spec.is_none()));
+        let one = list(ListTasksRequest { tasks: vec![all[7].id.to_string()], ..Default::default() });
+        assert!(one[0].tasks[0].spec.as_ref().is_some_and(|spec| spec.encoded_len() > 40_000));
     }
 }

@@ -28,6 +28,7 @@ struct Server {
 
 #[tonic::async_trait]
 impl Control for Server {
+    type ListTasksStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<TaskList, Status>> + Send>>;
     type EventsStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<EventRecord, Status>> + Send>>;
 
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
@@ -66,8 +67,10 @@ impl Control for Server {
         Ok(Response::new(ServiceList { services: vec![samples::service()] }))
     }
 
-    async fn list_tasks(&self, _: Request<ListTasksRequest>) -> Result<Response<TaskList>, Status> {
-        Ok(Response::new(TaskList { tasks: samples::tasks(), index: 1 }))
+    async fn list_tasks(&self, _: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {
+        let page = |task| Ok(TaskList { tasks: vec![task], index: 1 });
+        let pages: Vec<Result<TaskList, Status>> = samples::tasks().into_iter().map(page).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection, SecretText, ServiceSecrets};
 use events::CommandId;
-use futures_util::Stream;
+use futures_util::{Stream, stream};
+use projections::Cluster;
 use projections::views::overview::{resolve_node, resolve_service, resolve_task};
-use projections::{Cluster, Task};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use wire::v1::command_request::Command as Wish;
@@ -21,6 +21,7 @@ use wire::v1::{
 use crate::driver::Request as CoreRequest;
 use crate::security::{Allowed, JoinToken, Peer, RootCertificate};
 
+use super::task_pages::TaskPages;
 use super::{Context, events as history, refusal, status, views};
 
 /// Longest reason that is kept, in bytes.
@@ -48,26 +49,11 @@ impl ControlApi {
 impl Control for ControlApi {
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let actor = self.context.actor(&self.caller(&request)?);
-        let request = request.into_inner();
-        if request.id == CommandId::default() {
-            return Err(status(Rejection::invalid(
-                "command",
-                "the command has no id",
-                "make a random id for each command",
-            )));
-        }
-        if request.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
-            let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
-            return Err(status(Rejection::invalid("reason", sentence, "give a shorter reason")));
-        }
-        let state = self.context.state();
-        if let Some(first) = first_answer(&state.cluster, &actor, request.id) {
-            return Ok(Response::new(first));
-        }
-        let wish = request.command.ok_or_else(unknown_command)?;
-        let command = to_command(&state.cluster, wish).map_err(status)?;
-        let (id, reason, correlation) = (request.id, request.reason, request.correlation);
-        let request = CoreRequest { id, actor, command, reason, correlation };
+        let asked = receive(&self.context.state().cluster, actor, request.into_inner()).map_err(status)?;
+        let request = match asked {
+            Asked::Again(answer) => return Ok(Response::new(answer)),
+            Asked::First(request) => request,
+        };
         let (index, subject) = refusal::execute(&self.context, request).await?;
         Ok(Response::new(CommandReply { index, subject }))
     }
@@ -122,12 +108,12 @@ impl Control for ControlApi {
         Ok(Response::new(ServiceList { services }))
     }
 
-    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<TaskList>, Status> {
+    type ListTasksStream = Pin<Box<dyn Stream<Item = Result<TaskList, Status>> + Send>>;
+
+    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {
         self.caller(&request)?;
-        let state = self.context.state();
-        let request = request.into_inner();
-        let tasks = select_tasks(&state.cluster, &request).map_err(status)?;
-        Ok(Response::new(views::tasks(&state.cluster, &request, tasks)))
+        let pages = TaskPages::of(self.context.state(), &request.into_inner()).map_err(status)?;
+        Ok(Response::new(Box::pin(stream::iter(pages.map(Ok)))))
     }
 
     type EventsStream = Pin<Box<dyn Stream<Item = Result<EventRecord, Status>> + Send>>;
@@ -139,26 +125,50 @@ impl Control for ControlApi {
     }
 }
 
-/// The answer that a command got when it took effect. It is looked for before anything else of a repetition is judged: what it
-/// names may be gone by that very command.
-pub fn first_answer(cluster: &Cluster, actor: &Actor, id: CommandId) -> Option<CommandReply> {
-    let answer = cluster.requests.answer(&actor.record(None), id)?;
-    Some(CommandReply { index: answer.index, subject: answer.subject.as_deref().map(str::to_owned) })
+/// What a request for a command comes to.
+#[derive(Debug)]
+pub enum Asked {
+    /// It took effect already: its first answer.
+    Again(CommandReply),
+    /// The core is to judge it.
+    First(CoreRequest),
 }
 
-fn unknown_command() -> Status {
-    status(Rejection::invalid(
+/// Looks at a request for a command. The answer of a repeated one comes before anything else of it is judged: what it names may
+/// be gone by that very command.
+///
+/// # Errors
+/// When the request is malformed, or a reference names nothing, or more than one object.
+pub fn receive(cluster: &Cluster, actor: Actor, request: CommandRequest) -> Result<Asked, Rejection> {
+    let CommandRequest { id, reason, correlation, command } = request;
+    if id == CommandId::default() {
+        return Err(Rejection::invalid("command", "the command has no id", "make a random id for each command"));
+    }
+    if let Some(answer) = cluster.requests.answer(&actor.record(None), id) {
+        let subject = answer.subject.as_deref().map(str::to_owned);
+        return Ok(Asked::Again(CommandReply { index: answer.index, subject }));
+    }
+    if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
+        let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
+        return Err(Rejection::invalid("reason", sentence, "give a shorter reason"));
+    }
+    let command = to_command(cluster, command.ok_or_else(unknown_command)?)?;
+    Ok(Asked::First(CoreRequest { id, actor, command, reason, correlation }))
+}
+
+fn unknown_command() -> Rejection {
+    Rejection::invalid(
         "command",
         "the request holds no command that this manager knows",
         "use the swarmctl of this version",
-    ))
+    )
 }
 
 /// What a client asks, with its references resolved.
 ///
 /// # Errors
 /// When a reference names nothing, or more than one object.
-pub fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
+fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
     Ok(match wish {
         Wish::UpdateCluster(wish) => Command::UpdateCluster { spec: wish.spec, version: wish.version },
         Wish::RotateJoinToken(wish) => rotate(cluster, wish.role())?,
@@ -197,32 +207,4 @@ fn rotate(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
     let token = JoinToken::generate(&root).ok_or_else(|| broken("this machine gives no random bytes".to_owned()))?;
     let secret_sha256 = token.secret_sha256();
     Ok(Command::RotateJoinToken { role, token: SecretText(token.to_string()), secret_sha256 })
-}
-
-/// The tasks that a request names, in the order of their services, slots and ages.
-///
-/// # Errors
-/// When a reference names nothing, or more than one object.
-pub fn select_tasks<'a>(cluster: &'a Cluster, request: &ListTasksRequest) -> Result<Vec<&'a Task>, Rejection> {
-    let mut tasks: Vec<&Task> = match (&request.service, &request.node) {
-        (Some(service), _) => cluster.tasks_of_service(resolve_service(cluster, service)?).collect(),
-        (None, Some(node)) => cluster.tasks_of_node(resolve_node(cluster, node)?).collect(),
-        (None, None) => cluster.tasks.values().collect(),
-    };
-    if let (Some(_), Some(node)) = (&request.service, &request.node) {
-        let node = resolve_node(cluster, node)?;
-        tasks.retain(|task| task.node == Some(node));
-    }
-    if !request.tasks.is_empty() {
-        let wanted = request.tasks.iter().map(|reference| resolve_task(cluster, reference));
-        let wanted: Vec<_> = wanted.collect::<Result<_, _>>()?;
-        tasks.retain(|task| wanted.contains(&task.id));
-    }
-    if request.live == Some(true) {
-        tasks.retain(|task| task.is_wanted());
-    }
-    tasks.sort_by_key(|task| {
-        (cluster.spec_of(task).name(), task.instance(), std::cmp::Reverse(task.created_index), task.id)
-    });
-    Ok(tasks)
 }

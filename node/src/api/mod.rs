@@ -8,7 +8,9 @@ mod dispatch;
 mod events;
 pub mod narrator;
 pub mod refusal;
+pub mod task_pages;
 pub mod views;
+mod waiting;
 
 mod bucket;
 mod budgets;

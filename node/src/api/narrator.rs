@@ -17,8 +17,8 @@ use crate::log::{HistoryReader, LogError, LogStore, PageSize};
 
 use super::status;
 
-/// How much of history is read at a time: short enough for a client that reads along.
-const PAGE: PageSize = PageSize { frames: 256, bytes: 1024 * 1024 };
+/// How much of history is read at a time: short enough for a client that reads along, and for many who stopped reading.
+const PAGE: PageSize = PageSize { frames: 256, bytes: 256 * 1024 };
 
 /// One client's way through history. Everything here may wait for the disk.
 pub struct Narrator {

@@ -5,8 +5,8 @@ use projections::nodes::host;
 use projections::views::overview::{self, replicas, restarting, restarting_places};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
 use wire::v1::{
-    ClusterView, Head, JoinTokens, ListTasksRequest, Meta, NodeState, NodeView, Restarting, ServiceView, TaskList,
-    TaskView, UpdateState as WireUpdateState, UpdateStatus,
+    ClusterView, Head, JoinTokens, Meta, NodeState, NodeView, Restarting, ServiceView, TaskView,
+    UpdateState as WireUpdateState, UpdateStatus,
 };
 
 use crate::driver::Published;
@@ -104,16 +104,6 @@ fn update(update: &Update) -> UpdateStatus {
     }
 }
 
-/// Tasks as a request wants them: with the specs that they run only where it names tasks.
-pub fn tasks(cluster: &Cluster, request: &ListTasksRequest, tasks: Vec<&Task>) -> TaskList {
-    let with_spec = !request.tasks.is_empty();
-    let tasks = tasks.into_iter().map(|one| {
-        let spec = with_spec.then(|| (**cluster.spec_of(one)).clone());
-        TaskView { spec, ..task(cluster, one) }
-    });
-    TaskList { tasks: tasks.collect(), index: cluster.position.index }
-}
-
 /// Whether a task runs what its service asks for. The version alone does not tell: an update and its rollback may end where
 /// they began.
 fn is_current(cluster: &Cluster, task: &Task) -> bool {
@@ -124,8 +114,8 @@ fn is_current(cluster: &Cluster, task: &Task) -> bool {
     })
 }
 
-/// A task, without the spec that it runs.
-fn task(cluster: &Cluster, task: &Task) -> TaskView {
+/// A task, and the spec that it runs if that is wanted: thousands of tasks run the same.
+pub fn task(cluster: &Cluster, task: &Task, with_spec: bool) -> TaskView {
     let spec = cluster.spec_of(task);
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     TaskView {
@@ -140,7 +130,7 @@ fn task(cluster: &Cluster, task: &Task) -> TaskView {
         desired: task.desired.into(),
         status: status(task),
         spec_version: task.spec_version,
-        spec: None,
+        spec: with_spec.then(|| (**spec).clone()),
         waiting: task.waiting.as_deref().filter(|_| task.awaits_placement()).map(str::to_owned),
         claims: task.claims.clone(),
         replaces: task.replaces,

@@ -12,7 +12,7 @@ use crate::v1::control_client::ControlClient;
 /// Where a manager listens for operators unless told otherwise; SwarmKit's path.
 pub const DEFAULT_SOCKET: &str = "/var/run/swarmd.sock";
 
-/// Largest message a client takes: a full list of tasks on a large cluster.
+/// Largest message a client takes: a full list of services on a large cluster.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// How long a client bears a manager that says nothing.
