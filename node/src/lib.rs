@@ -27,6 +27,7 @@ pub mod descriptors;
 pub mod dev;
 pub mod disk_space;
 pub mod failure;
+pub mod limits;
 pub mod membership;
 pub mod replay;
 pub mod run;

@@ -37,6 +37,8 @@ fn tell(failure: &Failure) -> ExitCode {
 }
 
 fn start(args: RunArgs) -> Result<(), Failure> {
+    // The runtime panics where it gets no threads, and allocations end the process.
+    node::limits::require()?;
     log_to_stderr(&args);
     for failed in hardening::harden(args.allow_core_dumps) {
         tracing::warn!("{failed}");

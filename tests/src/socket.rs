@@ -228,7 +228,7 @@ mod tests {
         let pages = list(ListTasksRequest::default());
         let bytes: Vec<usize> = pages.iter().map(Message::encoded_len).collect();
         assert!(pages.len() > 1 && bytes.iter().sum::<usize>() < 900 * 1_000, "{bytes:?}");
-        assert!(bytes.iter().all(|bytes| *bytes < 300 * 1024), "{bytes:?}");
+        assert!(bytes.iter().all(|bytes| *bytes < 150 * 1024), "{bytes:?}");
         let all: Vec<_> = pages.into_iter().flat_map(|page| page.tasks).collect();
         assert!(all.len() == 900 && all.iter().all(|task| task.image == "x" && task.current && task.spec.is_none()));
         let one = list(ListTasksRequest { tasks: vec![all[7].id.to_string()], ..Default::default() });

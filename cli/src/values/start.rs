@@ -28,7 +28,17 @@ pub fn parse(text: &str) -> Result<Start, Invalid> {
         return Ok(Start::Index(index));
     }
     let time = time(text).map(Start::Time);
-    time.ok_or_else(|| Invalid::new(format!("\"{text}\" is neither an index nor a time"), HINT))
+    time.ok_or_else(|| {
+        let what =
+            if is_too_late(text) { "is too late: times end in April 2262" } else { "is neither an index nor a time" };
+        Invalid::new(format!("\"{text}\" {what}"), HINT)
+    })
+}
+
+/// Whether a text that is no time would be one, were its year not later than an instant can say.
+fn is_too_late(text: &str) -> bool {
+    let Some((year, rest)) = text.split_at_checked(4) else { return false };
+    year.parse().is_ok_and(|year: u32| year >= 2262) && time(&format!("2000{rest}")).is_some()
 }
 
 fn time(text: &str) -> Option<Timestamp> {
@@ -80,6 +90,16 @@ mod tests {
             let Ok(Start::Time(time)) = parse(text) else { panic!("{text} is a time") };
             assert_eq!(time.unix_ns() / 1_000_000_000, seconds, "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_kept_is_refused_as_such() {
+        assert!(parse("2262-04-11").is_ok());
+        for text in ["2262-04-12", "2300-01-01", "9999-12-31T23:59:59Z"] {
+            let refused = parse(text).expect_err("it is too late");
+            assert!(refused.sentence.contains("times end in April 2262"), "{refused:?}");
+        }
+        assert!(parse("9999-13-01").is_err_and(|refused| refused.sentence.contains("neither")));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::driver::Published;
 use super::views;
 
 /// From so many bytes on, a page is full: enough that a page costs little, and little enough for any client.
-const PAGE_BYTES: usize = 256 * 1024;
+const PAGE_BYTES: usize = 128 * 1024;
 
 /// The pages of one state; at least one, which may be empty.
 pub struct TaskPages {

@@ -1,10 +1,13 @@
 //! One daemon: how it starts beside others, ends, and is looked into afterwards.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::cluster::{Cluster, MANAGER, free_address, path};
-use super::process::{PATIENCE, poll, program, run};
+use super::process::{PATIENCE, is_root, poll, program, run};
 use super::units::{Executor, IMAGE};
 
 pub fn a_dev_cluster_leaves_nothing_behind(executor: Executor) {
@@ -206,4 +209,26 @@ fn a_replay_verifies_the_log_beside_its_manager_and_after_it() {
     let beside = replay(&cluster);
     cluster.kill(MANAGER);
     assert_eq!(replay(&cluster), beside);
+}
+
+#[test]
+fn limits_on_threads_and_memory_end_in_a_sentence() {
+    /// Nobody else's, so that nothing of it runs, and not root's, to whom a limit on processes says nothing.
+    const OWNER: u32 = 61_234;
+    let copies = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(copies.path(), fs::Permissions::from_mode(0o755)).expect("changed");
+    let limited = |limit: &str, name: &str, flags: &[&str]| {
+        let copy = copies.path().join(name);
+        fs::copy(program(name), &copy).expect("copied");
+        let mut command = Command::new("prlimit");
+        command.arg(limit).arg(copy).args(flags).current_dir("/");
+        if is_root() {
+            command.uid(OWNER).gid(OWNER);
+        }
+        run(&mut command)
+    };
+    let swarmd = ["--dev", "--executor", "process"];
+    limited("--nproc=4", "swarmd", &swarmd).refused(1, "this process can have 3 more threads, and a node needs");
+    limited("--as=134217728", "swarmd", &swarmd).refused(1, "this process cannot have");
+    limited("--nproc=1", "swarmctl", &["version"]).refused(1, "the process cannot start");
 }

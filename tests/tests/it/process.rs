@@ -17,6 +17,11 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Whether this test may do everything, which makes some refusals impossible.
+pub fn is_root() -> bool {
+    run(Command::new("id").arg("-u")).out.trim() == "0"
+}
+
 /// Waits until `condition` gives something; `None` when the time is over.
 pub fn poll<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::cluster::{Cluster, MANAGER, free_address, path};
-use super::process::{Answer, PATIENCE, poll, program, run};
+use super::process::{Answer, PATIENCE, is_root, poll, program, run};
 use super::units::Executor;
 
 /// How something is damaged.
@@ -321,7 +321,7 @@ fn what_may_not_be_read_is_named() {
     /// Nobody's user and group on most systems; files of theirs are as good as any.
     const NOBODY: u32 = 65_534;
     let mut pristine = Pristine::make();
-    let is_root = run(Command::new("id").arg("-u")).out.trim() == "0";
+    let is_root = is_root();
     if is_root {
         // Where this test's own programs are, nobody else may be let in.
         pristine.swarmd = pristine.copies.path().join("swarmd");
