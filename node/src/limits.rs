@@ -1,32 +1,37 @@
 //! What a node needs of its machine before it begins: threads and memory, which cannot be refused in a sentence once something
-//! in the middle of its work asks for them. They are tried, not looked up: limits come from several places.
+//! in the middle of its work asks for them. Threads are tried, not looked up: limits on them come from several places.
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::failure::Failure;
 
 /// Threads besides those that serve: of the core, of the log and its database, and those that wait for disks.
 const THREADS_BESIDE: usize = 16;
-/// Memory that a node with little to do takes, its log's buffers included, in bytes.
-const MEMORY_BYTES: usize = 128 * 1024 * 1024;
+/// Address space that a node with little to do takes, in MiB: most of it is kept by the allocator and by the log's cache, and
+/// never touched. With 1,024 the log's database ends the process.
+const ADDRESS_SPACE_MIB: u64 = 1_536;
 
-/// Makes sure of the threads and of the memory. Both are given back at once.
+/// Makes sure of the threads, which are given back at once, and of the memory.
 ///
 /// # Errors
 /// When this process may not have them.
 pub fn require() -> Result<(), Failure> {
-    require_memory(MEMORY_BYTES)?;
+    require_memory(getrlimit(Resource::As).current)?;
     require_threads(thread::available_parallelism().map_or(1, NonZero::get) + THREADS_BESIDE)
 }
 
-fn require_memory(bytes: usize) -> Result<(), Failure> {
-    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
-        let mebibytes = bytes / (1024 * 1024);
-        let sentence = format!("this process cannot have {mebibytes} MiB of memory, which a node needs at least");
-        Failure::new(sentence, "let it have more (ulimit -v)")
-    })
+/// Looks at the limit on address space; nothing where there is none.
+fn require_memory(limit: Option<u64>) -> Result<(), Failure> {
+    let Some(mebibytes) = limit.map(|bytes| bytes / (1024 * 1024)).filter(|had| *had < ADDRESS_SPACE_MIB) else {
+        return Ok(());
+    };
+    let sentence =
+        format!("this process may have {mebibytes} MiB of address space, and a node needs {ADDRESS_SPACE_MIB}");
+    Err(Failure::new(sentence, "let it have more (LimitAS= of its unit, ulimit -v)"))
 }
 
 fn require_threads(needed: usize) -> Result<(), Failure> {
@@ -53,7 +58,9 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_refused_and_the_rest_given_back() {
         assert_eq!(require(), Ok(()));
-        let refused = require_memory(usize::MAX / 2).expect_err("more than there is");
-        assert!(refused.sentence.contains("MiB of memory"), "{refused}");
+        assert_eq!(require_memory(None), Ok(()));
+        assert_eq!(require_memory(Some(ADDRESS_SPACE_MIB << 20)), Ok(()));
+        let refused = require_memory(Some(1 << 30)).expect_err("too little");
+        assert!(refused.sentence.contains("may have 1024 MiB"), "{refused}");
     }
 }
