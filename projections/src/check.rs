@@ -61,13 +61,10 @@ fn check_services(cluster: &Cluster, faults: &mut Vec<String>) {
             faults.push(format!("service {} has {count} wanted tasks running in {instance:?}", service.id));
         }
     }
-    for ((service, version), revision) in cluster.revisions.iter() {
-        let tasks = cluster.tasks_of_service(service).filter(|task| task.spec_version == version).count() as u64;
-        if tasks != revision.tasks {
-            faults.push(format!(
-                "revision {version} of service {service} counts {} tasks and has {tasks}",
-                revision.tasks
-            ));
+    for ((service, version), _) in cluster.revisions.iter() {
+        let current = cluster.services.get(service).is_some_and(|service| service.template_version == version);
+        if !current && !cluster.tasks_by_revision.contains_key(&(service, version)) {
+            faults.push(format!("revision {version} of service {service} is kept, and no task runs it"));
         }
     }
 }
@@ -86,7 +83,6 @@ fn check_capacity(cluster: &Cluster, faults: &mut Vec<String>) {
     }
 }
 
-/// What is kept up to date must equal what is made anew.
 /// What is remembered of the past is forgotten with the objects that it is about.
 fn check_records(cluster: &Cluster, faults: &mut Vec<String>) {
     for ((service, instance), _) in cluster.restarts.iter() {
@@ -113,6 +109,7 @@ fn check_records(cluster: &Cluster, faults: &mut Vec<String>) {
     }
 }
 
+/// What is kept up to date must equal what is made anew.
 fn check_indices(cluster: &Cluster, faults: &mut Vec<String>) {
     let mut fresh = Cluster {
         settings: cluster.settings.clone(),
@@ -126,6 +123,9 @@ fn check_indices(cluster: &Cluster, faults: &mut Vec<String>) {
     let same = [
         ("names of services", fresh.service_names == cluster.service_names),
         ("tasks by node", fresh.tasks_by_node == cluster.tasks_by_node),
+        ("global services", fresh.global_services == cluster.global_services),
+        ("places", fresh.places == cluster.places),
+        ("tasks by revision", fresh.tasks_by_revision == cluster.tasks_by_revision),
         ("tasks by instance", fresh.tasks_by_instance == cluster.tasks_by_instance),
         ("unplaced tasks", fresh.unplaced == cluster.unplaced),
         ("usage of nodes", fresh.usage == cluster.usage),

@@ -8,12 +8,16 @@
 
 pub mod table;
 
+mod counts;
+
 pub mod nodes;
+pub mod places;
 pub mod requests;
 pub mod rollouts;
 pub mod services;
 pub mod settings;
 pub mod tasks;
+pub mod unplaced;
 pub mod usage;
 
 pub mod check;
@@ -30,12 +34,14 @@ use xxhash_rust::xxh3::xxh3_128;
 
 pub use keyring::{Keyring, Secret};
 pub use nodes::{Liveness, Node};
+pub use places::Places;
 pub use requests::{Answer, Requests};
 pub use rollouts::{Step, Tally};
 pub use services::{Revision, Service, Update, UpdateState};
 pub use settings::Settings;
 pub use table::Table;
 pub use tasks::{Instance, Restarts, Task};
+pub use unplaced::Unplaced;
 pub use usage::{NodeUsage, Usage};
 
 use events::spec::defaults;
@@ -80,9 +86,13 @@ pub struct Cluster {
 
     // Derived from the tables above, and made anew when a snapshot is read.
     service_names: OrdMap<Arc<str>, ServiceId>,
+    global_services: OrdSet<ServiceId>,
     tasks_by_node: OrdSet<(NodeId, TaskId)>,
     tasks_by_instance: OrdSet<(ServiceId, Instance, TaskId)>,
-    unplaced: OrdSet<(ServiceId, u64, TaskId)>,
+    /// How many tasks run a revision; only of those that some task runs.
+    tasks_by_revision: OrdMap<(ServiceId, u64), u64>,
+    places: Places,
+    unplaced: Unplaced,
     /// Workers that joined and never registered.
     newcomers: OrdSet<NodeId>,
     /// What tasks take from their nodes.
@@ -111,7 +121,12 @@ pub struct Touched {
     pub tasks_of_nodes: BTreeSet<NodeId>,
     /// Nodes that did not change, but whose time to be heard of may be over.
     pub overdue: BTreeSet<NodeId>,
-    /// Tasks wait for a place that a full turn could not give them. No event says so; the scheduler does.
+    /// Services that miss tasks which a turn had no room to make. No event says so; who counts the tasks does.
+    pub unfilled: BTreeSet<ServiceId>,
+    /// Services whose tasks waited in vain and are to be tried again, for which a full turn had no room. No event says so; the
+    /// scheduler does.
+    pub waiting: BTreeSet<ServiceId>,
+    /// New tasks wait for a place that a full turn could not give them. No event says so; the scheduler does.
     pub placement: bool,
     /// Everything may be concerned: settings changed, or leadership.
     pub everything: bool,
@@ -121,8 +136,8 @@ impl Touched {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         let nodes = self.nodes.is_empty() && self.tasks_of_nodes.is_empty() && self.overdue.is_empty();
-        let services = self.services.is_empty() && self.places.is_empty();
-        !self.everything && !self.placement && services && nodes
+        let services = self.services.is_empty() && self.places.is_empty() && self.unfilled.is_empty();
+        !self.everything && !self.placement && self.waiting.is_empty() && services && nodes
     }
 
     /// Adds what another change concerns.
@@ -132,6 +147,8 @@ impl Touched {
         self.nodes.append(&mut other.nodes);
         self.tasks_of_nodes.append(&mut other.tasks_of_nodes);
         self.overdue.append(&mut other.overdue);
+        self.unfilled.append(&mut other.unfilled);
+        self.waiting.append(&mut other.waiting);
         self.placement |= other.placement;
         self.everything |= other.everything;
     }
@@ -226,6 +243,11 @@ impl Cluster {
         self.service_names.get(&services::name_key(name)).and_then(|id| self.services.get(*id))
     }
 
+    /// The services that want a task on every node.
+    pub fn global_services(&self) -> impl Iterator<Item = &Service> {
+        self.global_services.iter().filter_map(|id| self.services.get(*id))
+    }
+
     /// The spec that a task runs.
     pub fn spec_of(&self, task: &Task) -> &Arc<events::ServiceSpec> {
         let revision = self.revisions.get((task.service, task.spec_version));
@@ -244,15 +266,16 @@ impl Cluster {
         self.tasks_by_instance.range(range).filter_map(|(_, _, id)| self.tasks.get(*id))
     }
 
+    /// The places of the tasks of a service, in their order.
+    fn instances(&self, service: ServiceId) -> impl DoubleEndedIterator<Item = Instance> {
+        let range = (service, Instance::FIRST, TaskId::default())..=(service, Instance::LAST, TaskId::MAX);
+        self.tasks_by_instance.range(range).map(|(_, instance, _)| *instance)
+    }
+
     /// The tasks bound to a node, by id.
     pub fn tasks_of_node(&self, node: NodeId) -> impl Iterator<Item = &Task> {
         let range = (node, TaskId::default())..=(node, TaskId::MAX);
         self.tasks_by_node.range(range).filter_map(|(_, id)| self.tasks.get(*id))
-    }
-
-    /// Tasks that the scheduler has to place or confirm, by service and spec version.
-    pub fn unplaced(&self) -> impl Iterator<Item = (ServiceId, u64, TaskId)> {
-        self.unplaced.iter().copied()
     }
 
     /// How many workers have joined and never registered.
@@ -260,9 +283,9 @@ impl Cluster {
         self.newcomers.len()
     }
 
-    /// Whether any service listens on ports of its nodes. Saves looking for them on every node where none does.
-    pub fn publishes_host_ports(&self) -> bool {
-        self.revisions.values().any(|revision| revision.spec.host_ports().next().is_some())
+    /// The tasks that the scheduler has to place or confirm.
+    pub fn unplaced(&self) -> &Unplaced {
+        &self.unplaced
     }
 
     /// A task's name: `<service>.<slot>.<id>`, with the node's id for the slot of a global service.

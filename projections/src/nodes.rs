@@ -203,9 +203,9 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
     for id in past {
         cluster.banned.remove(id);
     }
-    let services: Vec<_> = cluster.services.iter().map(|(id, _)| id).collect();
-    for service in services {
-        cluster.failures.remove((service, event.node));
+    let failures = cluster.failures.iter().map(|(key, _)| key).filter(|(_, node)| *node == event.node);
+    for key in failures.collect::<Vec<_>>() {
+        cluster.failures.remove(key);
     }
     cluster.newcomers.remove(&event.node);
     // Who is no member can do no more than who is banned; and bans of all that a leaked token let in would be kept for as long

@@ -134,8 +134,6 @@ impl Cluster {
 pub struct Revision {
     /// The spec.
     pub spec: Arc<ServiceSpec>,
-    /// Tasks that run it.
-    pub tasks: u64,
 }
 
 pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at: &Stamp, touched: &mut Touched) {
@@ -143,6 +141,9 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
     let spec = Arc::new(event.spec.clone());
     let taken = cluster.service_names.insert(name_key(spec.name()), event.service);
     assert!(taken.is_none(), "the name {} was given twice", spec.name());
+    if spec.is_global() {
+        cluster.global_services.insert(event.service);
+    }
     let service = Service {
         id: event.service,
         spec: Arc::clone(&spec),
@@ -156,7 +157,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         env_secrets: env_secrets(&spec).map(str::to_owned).collect(),
     };
     cluster.services.insert(event.service, service);
-    cluster.revisions.insert((event.service, at.index), Revision { spec, tasks: 0 });
+    cluster.revisions.insert((event.service, at.index), Revision { spec });
     touched.services.insert(event.service);
 }
 
@@ -169,6 +170,7 @@ pub(crate) fn spec_updated(
     let id = event.service;
     let spec = Arc::new(event.spec.clone());
     let old = cluster.services.share(id).unwrap_or_else(|| panic!("service {id} is not there to be updated"));
+    assert!(old.spec.is_global() == spec.is_global(), "the mode of service {id} never changes");
     if event.credentials() {
         cluster.services.update(id, |service| service.credentials_version = at.index);
         forget_restarts(cluster, id);
@@ -188,7 +190,7 @@ pub(crate) fn spec_updated(
     } else {
         cluster.services.update(id, |service| change_template(service, Arc::clone(&spec), event.change(), at));
         forget_revision(cluster, id, old.template_version);
-        cluster.revisions.insert((id, at.index), Revision { spec, tasks: 0 });
+        cluster.revisions.insert((id, at.index), Revision { spec });
         forget_restarts(cluster, id);
         forget_failures(cluster, id);
         rollouts::begin(cluster, id);
@@ -255,6 +257,7 @@ pub(crate) fn scaled(cluster: &mut Cluster, event: &events::ServiceScaled, at: &
 pub(crate) fn removed(cluster: &mut Cluster, id: ServiceId, touched: &mut Touched) {
     let service = cluster.services.remove(id).unwrap_or_else(|| panic!("service {id} is not there to be removed"));
     cluster.service_names.remove(&name_key(service.spec.name()));
+    cluster.global_services.remove(&id);
     forget_revision(cluster, id, service.template_version);
     forget_restarts(cluster, id);
     forget_failures(cluster, id);
@@ -298,7 +301,7 @@ pub(crate) fn update_completed(cluster: &mut Cluster, id: ServiceId, at: &Stamp,
 /// Drops a revision that no task runs and no service is at.
 pub(crate) fn forget_revision(cluster: &mut Cluster, id: ServiceId, version: u64) {
     let current = cluster.services.get(id).is_some_and(|service| service.template_version == version);
-    if !current && cluster.revisions.get((id, version)).is_some_and(|revision| revision.tasks == 0) {
+    if !current && !cluster.tasks_by_revision.contains_key(&(id, version)) {
         cluster.revisions.remove((id, version));
     }
 }

@@ -8,6 +8,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -30,6 +31,13 @@ struct Row<V> {
 impl<V> Clone for Row<V> {
     fn clone(&self) -> Self {
         Self { value: Arc::clone(&self.value), hash: self.hash }
+    }
+}
+
+/// Rows are the same if they were never changed apart: what they hold is not compared.
+impl<V> PartialEq for Row<V> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.value, &other.value)
     }
 }
 
@@ -107,6 +115,15 @@ impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
         self.rows.values().map(|row| &*row.value)
     }
 
+    /// The keys whose rows were put in, changed or taken out since the table was `earlier`, each with its row if it has one
+    /// now. Costs what changed, not what the tables hold, as long as one was made from the other.
+    pub fn changed_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (K, Option<&'a V>)> {
+        earlier.rows.diff(&self.rows).map(|change| match change {
+            DiffItem::Add(key, row) | DiffItem::Update { new: (key, row), .. } => (*key, Some(&*row.value)),
+            DiffItem::Remove(key, _) => (*key, None),
+        })
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -165,6 +182,23 @@ mod tests {
         same.insert(1, "new!".into());
         assert_eq!(table.hash(), same.hash());
         assert!(table.replace(2, |_| ()).is_none());
+    }
+
+    #[test]
+    fn what_changed_since_an_earlier_table_is_told_with_its_present_row() {
+        let mut table: Table<u64, u64> = Table::default();
+        for key in 0..1_000 {
+            table.insert(key, key);
+        }
+        let earlier = table.clone();
+        assert_eq!(table.changed_since(&earlier).count(), 0);
+        table.update(500, |row| *row = 0);
+        table.remove(501);
+        table.insert(2_000, 7);
+        let changes: Vec<(u64, Option<u64>)> =
+            table.changed_since(&earlier).map(|(key, row)| (key, row.copied())).collect();
+        assert_eq!(changes, [(500, Some(0)), (501, None), (2_000, Some(7))]);
+        assert_eq!(table.changed_since(&Table::default()).count(), table.len());
     }
 
     #[test]

@@ -6,8 +6,10 @@ use events::spec::{defaults, limits};
 use events::{DesiredCause, GenericResource, NodeId, ServiceId, TaskCause, TaskId, TaskState, TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::counts;
+use crate::places::Standing;
 use crate::rollouts;
-use crate::services::{self, Revision};
+use crate::services;
 use crate::{Cluster, Stamp, Touched};
 
 /// Failures of a service on a node from which on they count against the node; SwarmKit's `maxFailures`.
@@ -133,12 +135,10 @@ impl Task {
 pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &Stamp, touched: &mut Touched) {
     assert!(!cluster.tasks.contains(event.task), "task {} was made twice", event.task);
     let revision = (event.service, event.spec_version);
-    let known = cluster.revisions.update(revision, |revision: &mut Revision| {
-        revision.tasks += 1;
-        let reserved = revision.spec.template().reserved();
-        (reserved.nano_cpus, reserved.memory_bytes)
-    });
-    let (nano_cpus, memory_bytes) = known.unwrap_or_else(|| panic!("task {} has an unknown spec", event.task));
+    let known = cluster.revisions.get(revision);
+    let known = known.unwrap_or_else(|| panic!("task {} has an unknown spec", event.task));
+    let reserved = known.spec.template().reserved();
+    let (nano_cpus, memory_bytes) = (reserved.nano_cpus, reserved.memory_bytes);
     let task = Task {
         id: event.task,
         service: event.service,
@@ -171,10 +171,14 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
             set_desired(cluster, ended, TaskState::Shutdown, DesiredCause::Restart, at, touched);
         }
     }
-    cluster.tasks_by_instance.insert((task.service, task.instance(), task.id));
+    let place = (task.service, task.instance());
+    let before = cluster.standing(place);
+    enter_service(cluster, &task);
     enter(cluster, &task);
     touch(touched, &task);
     cluster.tasks.insert(task.id, task);
+    let after = cluster.standing(place);
+    cluster.places.change(place, before, after);
     for &id in &event.reaped {
         reap(cluster, id, touched);
     }
@@ -218,6 +222,9 @@ fn set_desired(
     at: &Stamp,
     touched: &mut Touched,
 ) {
+    let task = cluster.tasks.get(id).unwrap_or_else(|| panic!("task {id} is not there to be changed"));
+    let place = (task.service, task.instance());
+    let before = cluster.standing(place);
     change(cluster, id, at, touched, |task| {
         assert!(task.desired < desired, "the desired state of task {id} never goes back");
         task.desired = desired;
@@ -228,6 +235,8 @@ fn set_desired(
             task.ended_at = Some(at.time);
         }
     });
+    let after = cluster.standing(place);
+    cluster.places.change(place, before, after);
 }
 
 pub(crate) fn reported(cluster: &mut Cluster, event: &events::TaskReported, at: &Stamp, touched: &mut Touched) {
@@ -257,14 +266,18 @@ pub(crate) fn reaped(cluster: &mut Cluster, event: &events::TaskReaped, touched:
 }
 
 fn reap(cluster: &mut Cluster, id: TaskId, touched: &mut Touched) {
-    let task = cluster.tasks.remove(id).unwrap_or_else(|| panic!("task {id} is not there to be reaped"));
+    let task = cluster.tasks.share(id).unwrap_or_else(|| panic!("task {id} is not there to be reaped"));
+    let place = (task.service, task.instance());
+    let before = cluster.standing(place);
+    cluster.tasks.remove(id);
     leave(cluster, &task);
-    cluster.tasks_by_instance.remove(&(task.service, task.instance(), id));
-    if cluster.tasks_of_instance(task.service, task.instance()).next().is_none() {
-        cluster.restarts.remove((task.service, task.instance()));
-        cluster.rollout_steps.remove((task.service, task.instance()));
+    leave_service(cluster, &task);
+    let after = cluster.standing(place);
+    if after == Standing::Empty {
+        cluster.restarts.remove(place);
+        cluster.rollout_steps.remove(place);
     }
-    cluster.revisions.update((task.service, task.spec_version), |revision: &mut Revision| revision.tasks -= 1);
+    cluster.places.change(place, before, after);
     services::forget_revision(cluster, task.service, task.spec_version);
     touch(touched, &task);
 }
@@ -331,8 +344,9 @@ fn replace<R>(cluster: &mut Cluster, id: TaskId, at: &Stamp, change: impl FnOnce
 }
 
 /// All that the derived indices say of a task's present; most reports change nothing of it.
-fn place(task: &Task) -> (Option<NodeId>, bool, bool, bool) {
-    (task.node, task.occupies_node(), task.is_wanted(), task.awaits_placement())
+fn place(task: &Task) -> (Option<NodeId>, bool, bool, bool, bool) {
+    let tried = task.waiting.is_some();
+    (task.node, task.occupies_node(), task.is_wanted(), task.awaits_placement(), tried)
 }
 
 fn set_status(task: &mut Task, state: TaskState, at: &Stamp, message: String, error: String) {
@@ -349,25 +363,33 @@ fn touch(touched: &mut Touched, task: &Task) {
     touched.tasks_of_nodes.extend(task.node);
 }
 
-/// Adds a task to the derived indices.
+/// Adds a task to what is known of its service: its places, and the specs that its tasks run.
+pub(crate) fn enter_service(cluster: &mut Cluster, task: &Task) {
+    cluster.tasks_by_instance.insert((task.service, task.instance(), task.id));
+    counts::up(&mut cluster.tasks_by_revision, (task.service, task.spec_version));
+}
+
+/// Takes a task out of what is known of its service.
+fn leave_service(cluster: &mut Cluster, task: &Task) {
+    cluster.tasks_by_instance.remove(&(task.service, task.instance(), task.id));
+    counts::down(&mut cluster.tasks_by_revision, (task.service, task.spec_version));
+}
+
+/// Adds a task to the derived indices of its present.
 pub(crate) fn enter(cluster: &mut Cluster, task: &Task) {
     if let Some(node) = task.node {
         cluster.tasks_by_node.insert((node, task.id));
     }
-    if task.awaits_placement() {
-        cluster.unplaced.insert((task.service, task.spec_version, task.id));
-    }
+    cluster.unplaced.enter(task);
     cluster.usage.enter(task);
 }
 
-/// Takes a task out of the derived indices.
+/// Takes a task out of the derived indices of its present.
 fn leave(cluster: &mut Cluster, task: &Task) {
     if let Some(node) = task.node {
         cluster.tasks_by_node.remove(&(node, task.id));
     }
-    if task.awaits_placement() {
-        cluster.unplaced.remove(&(task.service, task.spec_version, task.id));
-    }
+    cluster.unplaced.leave(task);
     cluster.usage.leave(task);
 }
 

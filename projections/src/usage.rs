@@ -2,7 +2,9 @@
 
 use events::{NodeId, ServiceId};
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
+use crate::counts;
 use crate::tasks::Task;
 
 /// Sums over the tasks of each node.
@@ -32,6 +34,15 @@ impl Usage {
         self.nodes.get(&node).copied().unwrap_or_default()
     }
 
+    /// The nodes whose tasks take other than they did when the usage was `earlier`, with what they take now. Costs what
+    /// changed, as long as one was made from the other.
+    pub fn changed_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (NodeId, NodeUsage)> {
+        earlier.nodes.diff(&self.nodes).map(|change| match change {
+            DiffItem::Add(node, usage) | DiffItem::Update { new: (node, usage), .. } => (*node, *usage),
+            DiffItem::Remove(node, _) => (*node, NodeUsage::default()),
+        })
+    }
+
     /// Tasks of a service that should run, by node.
     pub fn active_of(&self, service: ServiceId) -> impl Iterator<Item = (NodeId, u64)> {
         let range = (service, NodeId::default())..=(service, NodeId::MAX);
@@ -40,34 +51,44 @@ impl Usage {
 
     pub(crate) fn enter(&mut self, task: &Task) {
         let Some(node) = task.node.filter(|_| task.occupies_node()) else { return };
-        let usage = self.nodes.entry(node).or_default();
-        usage.nano_cpus += task.nano_cpus;
-        usage.memory_bytes += task.memory_bytes;
-        usage.tasks += 1;
+        match self.nodes.get_mut(&node) {
+            Some(usage) => usage.enter(task),
+            None => {
+                let mut usage = NodeUsage::default();
+                usage.enter(task);
+                self.nodes.insert(node, usage);
+            }
+        }
         if task.is_wanted() {
-            usage.active += 1;
-            *self.active.entry((task.service, node)).or_default() += 1;
+            counts::up(&mut self.active, (task.service, node));
         }
     }
 
     pub(crate) fn leave(&mut self, task: &Task) {
         let Some(node) = task.node.filter(|_| task.occupies_node()) else { return };
         let Some(usage) = self.nodes.get_mut(&node) else { return };
-        usage.nano_cpus -= task.nano_cpus;
-        usage.memory_bytes -= task.memory_bytes;
-        usage.tasks -= 1;
-        if task.is_wanted() {
-            usage.active -= 1;
-        }
+        usage.leave(task);
         if usage.tasks == 0 {
             self.nodes.remove(&node);
         }
-        let key = (task.service, node);
-        if let Some(count) = self.active.get_mut(&key).filter(|_| task.is_wanted()) {
-            *count -= 1;
-            if *count == 0 {
-                self.active.remove(&key);
-            }
+        if task.is_wanted() {
+            counts::down(&mut self.active, (task.service, node));
         }
+    }
+}
+
+impl NodeUsage {
+    fn enter(&mut self, task: &Task) {
+        self.nano_cpus += task.nano_cpus;
+        self.memory_bytes += task.memory_bytes;
+        self.tasks += 1;
+        self.active += u64::from(task.is_wanted());
+    }
+
+    fn leave(&mut self, task: &Task) {
+        self.nano_cpus -= task.nano_cpus;
+        self.memory_bytes -= task.memory_bytes;
+        self.tasks -= 1;
+        self.active -= u64::from(task.is_wanted());
     }
 }

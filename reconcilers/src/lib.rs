@@ -33,6 +33,7 @@ use events::{
 use projections::{Cluster, Instance, Task, Touched};
 
 pub use room::Room;
+pub use schedule::Candidates;
 pub use scope::Scope;
 pub use settle::{Settled, settle, settle_without};
 
@@ -57,6 +58,8 @@ pub struct Ctx<'a> {
     pub ids: &'a mut IdGenerator,
     /// Each node's last sign of life.
     pub presence: &'a Presence,
+    /// What the scheduler keeps between turns. What it decides does not depend on it, only how long that takes.
+    pub candidates: &'a mut Candidates,
 }
 
 /// What to look at again at some time.
@@ -76,7 +79,8 @@ pub struct Correction {
     events: Vec<Kind>,
     /// When to look at what again although nothing was touched.
     wakes: Vec<(Timestamp, Subject)>,
-    /// Of a turn that is full: what the reconciler did not reach. `None` if it cannot tell: then all is looked at again.
+    /// What the reconciler did not reach, because the turn or its share of it is full. `None` if it cannot tell: then a full
+    /// turn looks at everything again.
     unreached: Option<Touched>,
     room: Room,
 }
@@ -90,6 +94,12 @@ impl Correction {
     /// Whether the turn's bound is reached: the rest is the next turn's first work.
     pub fn is_full(&self) -> bool {
         self.room.is_spent()
+    }
+
+    /// How many events one of several may add, so that the others need not wait for the next turn because this one wants
+    /// much: one event at least, lest it never gets on.
+    fn share(&self) -> usize {
+        (self.room.events / 2).max(1)
     }
 
     /// Says what becomes true.

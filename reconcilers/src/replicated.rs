@@ -3,37 +3,100 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::{DesiredCause, NodeId, ServiceId, TaskCause, TaskState};
-use projections::{Cluster, Instance, Service, Task};
+use projections::{Cluster, Instance, Service, Task, Touched};
 
 use crate::slots::{self, NewTask, Slot, ended_for_good};
 use crate::{Correction, Ctx, Scope};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let emptied = scope.places.iter().filter(|(service, instance)| is_emptied(cluster, *service, *instance));
-    let services: BTreeSet<ServiceId> =
-        scope.services.iter().chain(emptied.map(|(service, _)| service)).copied().collect();
-    for service in services.iter().filter_map(|id| cluster.services.get(*id)) {
-        let Some(replicas) = service.spec.replicas() else { continue };
-        if out.is_full() {
-            return;
-        }
-        let mut filled = slots::of(cluster, service);
-        filled.retain(|_, slot| is_filled(cluster, service, slot));
-        let wanted = usize::try_from(replicas).unwrap_or(usize::MAX);
-        if filled.len() < wanted {
-            let free = (1..).map(Instance::Slot).filter(|slot| !filled.contains_key(slot));
-            for instance in free.take(wanted - filled.len()) {
-                if out.is_full() {
-                    return;
-                }
-                out.push(NewTask::at_once(instance, TaskCause::Scale).event(service, ctx));
-            }
-        } else {
-            let given_up = surplus(&filled, wanted).into_iter();
-            let tasks = given_up.flat_map(|instance| cluster.tasks_of_instance(service.id, instance));
-            out.want_first_of(tasks, TaskState::Remove, DesiredCause::ScaleDown);
+    let whole = scope.services.iter().chain(&scope.unfilled);
+    let services: BTreeSet<ServiceId> = whole.chain(emptied.map(|(service, _)| service)).copied().collect();
+    let replicated = services.into_iter().filter_map(|id| Missing::of(cluster, cluster.services.get(id)?));
+    let mut left: Vec<Missing<'_>> = replicated.collect();
+    // What misses least comes first, so that it never waits for what misses much.
+    left.sort_by_key(|missing| (missing.tasks, missing.service.id));
+    let mut left = left.as_slice();
+    while let Some((first, rest)) = left.split_first().filter(|_| !out.is_full()) {
+        first.make_up(cluster, ctx, out);
+        // One that filled the turn may not be through.
+        if !out.is_full() {
+            left = rest;
         }
     }
+    if !left.is_empty() {
+        let unfilled = left.iter().map(|missing| missing.service.id).collect();
+        out.unreached = Some(Touched { unfilled, ..Touched::default() });
+    }
+}
+
+/// How far a service is from the places that it wants filled.
+struct Missing<'a> {
+    service: &'a Service,
+    replicas: u64,
+    /// Places that are filled, and those among them without a task that is wanted.
+    filled: u64,
+    ended: BTreeSet<Instance>,
+    /// Tasks to make.
+    tasks: usize,
+}
+
+impl<'a> Missing<'a> {
+    /// Nothing of a service that is not replicated.
+    fn of(cluster: &Cluster, service: &'a Service) -> Option<Self> {
+        let replicas = service.spec.replicas()?;
+        let ended: BTreeSet<Instance> = ended_places(cluster, service).collect();
+        let filled = cluster.places().wanted(service.id) + ended.len() as u64;
+        let tasks = usize::try_from(replicas.saturating_sub(filled)).unwrap_or(usize::MAX);
+        Some(Self { service, replicas, filled, ended, tasks })
+    }
+
+    /// Makes what is missing, or gives up what is too much, as far as the turn has room.
+    fn make_up(&self, cluster: &Cluster, ctx: &mut Ctx<'_>, out: &mut Correction) {
+        for instance in free_slots(cluster, self.service, self.filled, &self.ended).take(self.tasks) {
+            if out.is_full() {
+                return;
+            }
+            out.push(NewTask::at_once(instance, TaskCause::Scale).event(self.service, ctx));
+        }
+        if self.filled > self.replicas {
+            give_up(cluster, self.service, self.replicas, out);
+        }
+    }
+}
+
+/// Places of a service that are filled although no task of theirs is wanted.
+fn ended_places(cluster: &Cluster, service: &Service) -> impl Iterator<Item = Instance> {
+    let idle = cluster.places().idle(service.id);
+    idle.filter(|instance| is_filled(cluster, service, &slots::at(cluster, service.id, *instance)))
+}
+
+/// The slots that are not filled, the lowest first.
+fn free_slots(
+    cluster: &Cluster,
+    service: &Service,
+    filled: u64,
+    ended: &BTreeSet<Instance>,
+) -> impl Iterator<Item = Instance> {
+    // Most services have no gap, and need no looking for one.
+    let is_dense = cluster.last_place_of_service(service.id).is_none_or(|last| last <= Instance::Slot(filled));
+    let first = if is_dense { filled + 1 } else { 1 };
+    let places = cluster.places_of_service(service.id).filter(move |_| !is_dense);
+    let is_filled = |instance: &Instance| !cluster.places().is_idle(service.id, *instance) || ended.contains(instance);
+    let mut filled = places.filter(is_filled).peekable();
+    (first..).map(Instance::Slot).filter(move |slot| {
+        while filled.next_if(|place| place < slot).is_some() {}
+        filled.peek() != Some(slot)
+    })
+}
+
+/// Gives up the filled places that are more than `replicas`, as many as the turn has room for.
+fn give_up(cluster: &Cluster, service: &Service, replicas: u64, out: &mut Correction) {
+    let mut filled = slots::of(cluster, service);
+    filled.retain(|_, slot| is_filled(cluster, service, slot));
+    let given_up = surplus(&filled, usize::try_from(replicas).unwrap_or(usize::MAX)).into_iter();
+    let tasks = given_up.flat_map(|instance| cluster.tasks_of_instance(service.id, instance));
+    out.want_first_of(tasks, TaskState::Remove, DesiredCause::ScaleDown);
 }
 
 /// A service that did not change itself has as many filled places as it wants, until one of them is not filled any more. One

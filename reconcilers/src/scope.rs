@@ -21,7 +21,11 @@ pub struct Scope {
     pub roomier: BTreeSet<NodeId>,
     /// Nodes whose liveness to look at: those that changed, and those whose time to be heard of may be over.
     pub overdue: BTreeSet<NodeId>,
-    /// Tasks wait for a place that the last turn had no room to give them.
+    /// Services that miss tasks which the last turn had no room to make.
+    pub unfilled: BTreeSet<ServiceId>,
+    /// Services whose tasks waited in vain and are to be tried again.
+    pub waiting: BTreeSet<ServiceId>,
+    /// New tasks wait for a place that the last turn had no room to give them.
     pub placement: bool,
 }
 
@@ -36,15 +40,15 @@ impl Scope {
         let mut places = touched.places.clone();
         for &node in &touched.nodes {
             places.extend(cluster.tasks_of_node(node).map(|task| (task.service, task.instance())));
-            let global = cluster.services.values().filter(|service| service.spec.is_global());
-            places.extend(global.map(|service| (service.id, Instance::Node(node))));
+            places.extend(cluster.global_services().map(|service| (service.id, Instance::Node(node))));
         }
         let mut services = touched.services.clone();
         services.extend(places.iter().filter(|place| concerns_rollout(cluster, place)).map(|(service, _)| service));
         places.retain(|(service, _)| !services.contains(service));
         let roomier = touched.nodes.union(&touched.tasks_of_nodes).copied().collect();
         let overdue = touched.nodes.union(&touched.overdue).copied().collect();
-        Self { services, places, nodes: touched.nodes.clone(), roomier, overdue, placement: touched.placement }
+        let (nodes, unfilled, waiting) = (touched.nodes.clone(), touched.unfilled.clone(), touched.waiting.clone());
+        Self { services, places, nodes, roomier, overdue, unfilled, waiting, placement: touched.placement }
     }
 
     /// The services with anything to look at.
@@ -66,14 +70,14 @@ impl Scope {
     pub fn everything(cluster: &Cluster) -> Self {
         let services = all_services(cluster);
         let nodes: BTreeSet<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
-        let (roomier, overdue, places) = (nodes.clone(), nodes.clone(), BTreeSet::new());
-        Self { services, places, roomier, overdue, nodes, placement: true }
+        let (roomier, overdue) = (nodes.clone(), nodes.clone());
+        Self { services, roomier, overdue, nodes, placement: true, ..Self::default() }
     }
 
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        let services = self.services.is_empty() && self.places.is_empty();
-        !self.placement && services && self.overdue.is_empty() && self.roomier.is_empty()
+        let services = self.services.is_empty() && self.places.is_empty() && self.unfilled.is_empty();
+        !self.placement && self.waiting.is_empty() && services && self.overdue.is_empty() && self.roomier.is_empty()
     }
 }
 

@@ -105,11 +105,12 @@ impl Settling<'_> {
     /// One run of all reconcilers.
     fn pass(&mut self, cluster: &mut Cluster, mut looked_at: Touched, ctx: &mut Ctx<'_>, room: &mut Room) -> Pass {
         let mut pass = Pass { changed: Touched::default(), cut: false };
+        let mut skip = false;
         let mut scope = Scope::of(cluster, &looked_at);
         self.forget_wakes(&scope, &looked_at);
         for (number, (name, reconcile)) in self.reconcilers.iter().enumerate() {
             let last = number + 1 == self.reconcilers.len();
-            if room.is_spent() || (pass.cut && !last) {
+            if room.is_spent() || (skip && !last) {
                 continue;
             }
             let share = if last { *room } else { room.share(2) };
@@ -117,10 +118,11 @@ impl Settling<'_> {
             reconcile(cluster, &scope, ctx, &mut correction);
             *room = room.after(share, correction.room);
             if correction.is_full() {
-                // Whatever this one did not reach is looked at again, and so is whatever the later ones did not see: all of it,
-                // unless this one is the last and knows. Tasks are placed all the same.
-                let unreached = correction.unreached.take().filter(|_| last);
-                pass.changed.merge(unreached.unwrap_or_else(|| looked_at.clone()));
+                // Whatever this one did not reach is looked at again. If it does not know, or the later ones have no room, that is
+                // all, also what the later ones did not see. Tasks are placed all the same.
+                let known = correction.unreached.take().filter(|_| last || !room.is_spent());
+                skip |= known.is_none();
+                pass.changed.merge(known.unwrap_or_else(|| looked_at.clone()));
                 pass.cut = true;
             }
             let touched = self.take(cluster, *name, correction);
@@ -154,6 +156,7 @@ impl Settling<'_> {
         if !self.aside.is_empty() {
             touched.services.retain(|service| !self.aside.contains(service));
             touched.places.retain(|(service, _)| !self.aside.contains(service));
+            touched.unfilled.retain(|service| !self.aside.contains(service));
         }
     }
 

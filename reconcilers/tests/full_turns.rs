@@ -4,11 +4,11 @@ use events::frame::BYTES_SOFT_MAX;
 use events::service_spec::Mode;
 use events::{
     Annotations, ClusterId, Event, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
-    NodeRegistered, NodeSpec, Reconciler, ReplicatedMode, Resources, ServiceCreated, ServiceId, ServiceRemoved,
-    ServiceScaled, ServiceSpec, SessionId, TaskId,
+    NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode, Resources, ServiceCreated, ServiceId,
+    ServiceRemoved, ServiceScaled, ServiceSpec, SessionId, TaskId,
 };
 use projections::{Cluster, Stamp, Touched, check};
-use reconcilers::{Ctx, Presence, Room, Settled, settle};
+use reconcilers::{Candidates, Ctx, Presence, Room, Settled, settle};
 
 const SERVICES: u64 = 5;
 const REPLICAS: u64 = 7;
@@ -62,7 +62,8 @@ fn service(number: u64) -> Kind {
 
 fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: Room) -> Settled {
     let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), index));
-    let mut ctx = Ctx { now: at(index).time, ids: &mut ids, presence: &presence };
+    let mut candidates = Candidates::default();
+    let mut ctx = Ctx { now: at(index).time, ids: &mut ids, presence: &presence, candidates: &mut candidates };
     settle(cluster, touched, &mut ctx, &at(index), room)
 }
 
@@ -86,7 +87,7 @@ fn however_small_the_turns_every_task_gets_a_place() {
         let touched = fold(&mut cluster, 2, (0..SERVICES).map(service));
         turns(&mut cluster, 3, touched, room);
         assert_eq!(cluster.tasks.len() as u64, SERVICES * REPLICAS, "turns of {room:?}");
-        assert_eq!(cluster.unplaced().count(), 0, "turns of {room:?}");
+        assert_eq!(cluster.unplaced().len(), 0, "turns of {room:?}");
     }
 }
 
@@ -99,7 +100,7 @@ fn tasks_that_waited_are_not_forgotten_by_a_full_turn() {
         assert!(cluster.tasks.values().all(|task| task.waiting.is_some()), "there is no node yet");
         let touched = fold(&mut cluster, last + 1, node(1));
         turns(&mut cluster, last + 2, touched, room);
-        assert_eq!(cluster.unplaced().count(), 0, "turns of {room:?}");
+        assert_eq!(cluster.unplaced().len(), 0, "turns of {room:?}");
     }
 }
 
@@ -155,4 +156,44 @@ fn a_removed_service_of_many_tasks_leaves_in_frames_of_bounded_size() {
         }
     }
     assert_eq!(cluster.tasks.len(), 0);
+}
+
+#[test]
+fn a_group_that_goes_on_after_others_remembers_what_it_got() {
+    let mut cluster = Cluster::default();
+    let Kind::ServiceCreated(mut limited) = service(0) else { unreachable!() };
+    limited.spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 100 }));
+    let placement = Placement { max_replicas: 15, ..Placement::default() };
+    limited.spec.task.get_or_insert_default().placement = Some(placement);
+    let touched = fold(&mut cluster, 1, [Kind::ServiceCreated(limited), service(1)]);
+    let last = turns(&mut cluster, 2, touched, Room::FRAME);
+    let touched = fold(&mut cluster, last + 1, [node(1), node(2)].into_iter().flatten());
+    turns(&mut cluster, last + 2, touched, events(40));
+    assert_eq!((running(&cluster, 1), running(&cluster, 2) as u64), (30, REPLICAS));
+}
+
+fn running(cluster: &Cluster, service: u128) -> usize {
+    cluster.tasks_of_service(ServiceId::from_bits(service)).filter(|task| task.node.is_some()).count()
+}
+
+/// Both that small ones get all that they want at once, and that the large one gets on.
+#[test]
+fn a_large_service_holds_nobody_up() {
+    let mut cluster = Cluster::default();
+    fold(&mut cluster, 1, [node(1), node(2)].into_iter().flatten());
+    let large = |number| {
+        let Kind::ServiceCreated(mut created) = service(number) else { unreachable!() };
+        created.spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 1_000 }));
+        Kind::ServiceCreated(created)
+    };
+    let touched = fold(&mut cluster, 2, [large(0), service(1), large(2)]);
+    let touched = turn(&mut cluster, 3, touched, events(100)).left;
+    assert_eq!(running(&cluster, 2) as u64, REPLICAS);
+    assert!(running(&cluster, 1) > 5 && running(&cluster, 3) > 5, "both get on");
+    let mut later = fold(&mut cluster, 4, [service(3)]);
+    later.merge(touched);
+    let touched = turn(&mut cluster, 5, later, events(100)).left;
+    assert_eq!(running(&cluster, 4) as u64, REPLICAS, "one that comes later does not wait either");
+    turns(&mut cluster, 6, touched, events(100));
+    assert_eq!(cluster.unplaced().len(), 0);
 }

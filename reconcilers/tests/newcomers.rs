@@ -8,7 +8,7 @@ use events::{
 };
 use projections::{Cluster, Stamp, Touched, check};
 use reconcilers::liveness::NEWCOMER_PERIOD;
-use reconcilers::{Ctx, Presence, Room, Settled, Subject, settle};
+use reconcilers::{Candidates, Ctx, Presence, Room, Settled, Subject, settle};
 
 const BEGIN: Timestamp = Timestamp::from_unix_ns(1_000_000_000);
 
@@ -28,7 +28,8 @@ fn registered(number: u128) -> [Kind; 2] {
 fn turn(cluster: &mut Cluster, time: Timestamp, touched: Touched) -> Settled {
     let at = Stamp { index: cluster.position.index + 1, time };
     let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), at.index));
-    let mut ctx = Ctx { now: time, ids: &mut ids, presence: &presence };
+    let mut candidates = Candidates::default();
+    let mut ctx = Ctx { now: time, ids: &mut ids, presence: &presence, candidates: &mut candidates };
     let settled = settle(cluster, touched, &mut ctx, &at, Room::FRAME);
     cluster.position = at;
     assert_eq!(check::check(cluster), Vec::<String>::new());

@@ -89,7 +89,9 @@ impl Oracle {
         let mut ids = IdGenerator::new(cluster.id(), at.index);
         let heard = reconcilers::Sign { at: at.time, patience: cluster.spec().heartbeat_timeout() };
         let presence = cluster.nodes.iter().map(|(node, _)| (node, heard)).collect();
-        let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &presence };
+        let mut candidates = reconcilers::Candidates::default();
+        let (ids, candidates) = (&mut ids, &mut candidates);
+        let mut ctx = reconcilers::Ctx { now: at.time, ids, presence: &presence, candidates };
         let everything = Touched { everything: true, ..Touched::default() };
         let settled = reconcilers::settle(&mut next, everything, &mut ctx, &at, reconcilers::Room::FRAME);
         let said: Vec<&Event> = settled.events.iter().collect();

@@ -20,7 +20,7 @@ use events::{
 };
 use projections::{Cluster, Stamp, Touched, check, snapshot};
 use proptest::prelude::*;
-use reconcilers::{Presence, Room, Sign, Subject, settle};
+use reconcilers::{Candidates, Presence, Room, Settled, Sign, Subject, settle};
 
 const TOKEN: [u8; 32] = [7; 32];
 /// Turns after which reconcilers that still have something to say are taken not to come to rest.
@@ -148,6 +148,8 @@ struct Core {
     /// Nodes that give signs of life.
     heard: Vec<NodeId>,
     presence: Presence,
+    /// What the scheduler keeps between turns.
+    candidates: Candidates,
     wakes: BTreeMap<Subject, Timestamp>,
     frames: Vec<Vec<u8>>,
     sessions: u128,
@@ -162,6 +164,7 @@ impl Core {
             room,
             heard: Vec::new(),
             presence: Presence::new(),
+            candidates: Candidates::default(),
             wakes: BTreeMap::new(),
             frames: Vec::new(),
             sessions: 0,
@@ -343,8 +346,7 @@ impl Core {
             for event in &events {
                 self.cluster.apply_into(event, &at, &mut touched);
             }
-            let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &self.presence };
-            let settled = settle(&mut self.cluster, touched, &mut ctx, &at, self.room);
+            let settled = self.settle_twice(touched, ids, &at);
             events.extend(settled.events);
             for (subject, wake) in settled.wakes {
                 match wake {
@@ -364,6 +366,23 @@ impl Core {
         panic!("turns of {:?} do not come to an end; left is {touched:?}", self.room);
     }
 
+    /// Settles with what the scheduler kept from earlier turns, after a turn that came to nothing: that must lead to what a
+    /// scheduler leads to that never saw another state.
+    fn settle_twice(&mut self, touched: Touched, ids: IdGenerator, at: &Stamp) -> Settled {
+        let settle = |cluster: &mut Cluster, candidates: &mut Candidates, room| {
+            let mut ids = ids.clone();
+            let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &self.presence, candidates };
+            settle(cluster, touched.clone(), &mut ctx, at, room)
+        };
+        let mut fresh = self.cluster.clone();
+        let expected = settle(&mut fresh, &mut Candidates::default(), self.room);
+        settle(&mut self.cluster.clone(), &mut self.candidates, Room::FRAME);
+        let settled = settle(&mut self.cluster, &mut self.candidates, self.room);
+        assert_eq!(settled.events, expected.events, "what the scheduler keeps between turns changes what it decides");
+        assert_eq!((&settled.left, &settled.wakes), (&expected.left, &expected.wakes));
+        settled
+    }
+
     fn conclude(&mut self, events: Vec<Event>, at: Stamp) {
         if events.is_empty() {
             return;
@@ -381,7 +400,9 @@ impl Core {
         self.hear();
         let (mut next, at) = (self.cluster.clone(), self.next_stamp());
         let mut ids = IdGenerator::new(self.cluster.id(), at.index);
-        let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &self.presence };
+        let mut candidates = Candidates::default();
+        let (ids, presence, candidates) = (&mut ids, &self.presence, &mut candidates);
+        let mut ctx = reconcilers::Ctx { now: at.time, ids, presence, candidates };
         let everything = Touched { everything: true, ..Touched::default() };
         let settled = settle(&mut next, everything, &mut ctx, &at, Room::FRAME);
         let waits = |task: &TaskId| self.cluster.tasks.get(*task).is_some_and(|task| task.waiting.is_some());

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use commands::{Actor, Command, Rejection, RejectionKind};
 use events::{CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
+use reconcilers::Candidates;
 
 use crate::fold::{FoldError, Folded};
 use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange, Write, Written};
@@ -147,6 +148,8 @@ struct Lead {
     heard: Heard,
     timers: Timers,
     aside: Aside,
+    /// What the scheduler keeps between turns.
+    candidates: Candidates,
     /// What the last turn had no room to look at.
     left: Touched,
     /// Whether the last frame was full, so that the next one need not wait for more to come.
@@ -429,6 +432,7 @@ impl Lead {
             heard: Heard::default(),
             timers: Timers::default(),
             aside: Aside::default(),
+            candidates: Candidates::default(),
             left: Touched { everything: true, ..Touched::default() },
             full: false,
         }

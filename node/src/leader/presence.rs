@@ -63,7 +63,7 @@ pub fn check_session(cluster: &Cluster, node: NodeId, session: SessionId) -> Res
 mod tests {
     use events::{ClusterInitialised, Event, Id, IdGenerator, Kind, NodeJoined, NodeRegistered};
     use projections::Stamp;
-    use reconcilers::{Ctx, Room};
+    use reconcilers::{Candidates, Ctx, Room};
 
     use super::*;
 
@@ -95,7 +95,8 @@ mod tests {
         let (node, _) = ids();
         (1..200).find(|now| {
             let (mut cluster, mut ids) = (cluster.clone(), IdGenerator::new(cluster.id(), 3));
-            let mut ctx = Ctx { now: second(*now), ids: &mut ids, presence: heard.presence() };
+            let (presence, mut candidates) = (heard.presence(), Candidates::default());
+            let mut ctx = Ctx { now: second(*now), ids: &mut ids, presence, candidates: &mut candidates };
             let touched = projections::Touched { overdue: [node].into(), ..Default::default() };
             let at = Stamp { index: 3, time: second(*now) };
             reconcilers::settle(&mut cluster, touched, &mut ctx, &at, Room::FRAME);

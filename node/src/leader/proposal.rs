@@ -187,7 +187,8 @@ impl Draft {
         for node in self.registered.drain(..) {
             lead.heard.heard(&self.next, node, self.at.time);
         }
-        let mut ctx = reconcilers::Ctx { now: self.at.time, ids: &mut self.ids, presence: lead.heard.presence() };
+        let (ids, presence, candidates) = (&mut self.ids, lead.heard.presence(), &mut lead.candidates);
+        let mut ctx = reconcilers::Ctx { now: self.at.time, ids, presence, candidates };
         let events = EVENTS_MAX.saturating_sub(self.events.len()).max(SETTLE_EVENTS_MIN);
         let room = Room { events, bytes: BYTES_SOFT_MAX };
         let touched = std::mem::take(&mut self.touched);

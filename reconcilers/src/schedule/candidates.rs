@@ -1,109 +1,231 @@
-//! The nodes as one run of the scheduler sees them: what is free on each, kept up to date as tasks are placed.
+//! The nodes as the scheduler sees them: what is free on each, and in which order it would choose them.
+//!
+//! They are kept between turns, as a cache of the state that whoever leads owns and lends to each turn. A run of the scheduler
+//! first brings them up to date: the tables of the state tell what changed since the last run, so that this costs what
+//! changed and not what there is. Whatever became of the last turn, the state alone counts: candidates that were kept choose
+//! like ones that are made anew, which is tested.
 
-use events::spec::generic;
-use events::{GenericResource, NodeId};
-use projections::{Cluster, Node, Task};
+use std::collections::BTreeMap;
 
-use super::filters::Filters;
+use events::NodeId;
+use projections::{Cluster, Node, NodeUsage, Table, Usage};
+
+use super::layout::Layouts;
 
 /// One node.
-#[derive(Debug, Clone)]
-pub struct Candidate<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
     /// The node.
-    pub node: &'a Node,
+    pub id: NodeId,
     /// Whether it may be given new tasks at all.
     pub takes_tasks: bool,
     /// CPU not reserved, in billionths of a core.
     pub free_nano_cpus: u64,
     /// Memory not reserved.
     pub free_memory_bytes: u64,
-    /// Generic resources not claimed.
-    pub free_generic: Vec<GenericResource>,
-    /// Host ports in use: protocol and number.
-    pub ports: Vec<(i32, u32)>,
     /// Tasks that should run here.
     pub active: u64,
-    /// Tasks among them of the service that is being placed.
-    pub active_of_service: u64,
+    /// All the CPU and memory that it offers.
+    offers: (u64, u64),
 }
 
-/// All nodes, in the order of their ids.
-pub(super) struct Candidates<'a> {
-    all: Vec<Candidate<'a>>,
-}
-
-impl<'a> Candidates<'a> {
-    pub(super) fn of(cluster: &'a Cluster) -> Self {
-        let with_ports = cluster.publishes_host_ports();
-        Self { all: cluster.nodes.values().map(|node| Self::one(cluster, node, with_ports)).collect() }
+impl Candidate {
+    /// A node without tasks.
+    fn of(node: &Node) -> Self {
+        let offers = node.offers().map_or((0, 0), |offers| (offers.nano_cpus, offers.memory_bytes));
+        let (free_nano_cpus, free_memory_bytes) = offers;
+        Self { id: node.id, takes_tasks: node.takes_tasks(), free_nano_cpus, free_memory_bytes, active: 0, offers }
     }
 
-    /// A node as it is now, without the counts that only ranking needs; its ports only if somebody will ask for them.
-    pub(super) fn one(cluster: &'a Cluster, node: &'a Node, with_ports: bool) -> Candidate<'a> {
-        let usage = cluster.usage.of(node.id);
-        let offers = node.offers();
-        let mut candidate = Candidate {
-            node,
-            takes_tasks: node.takes_tasks(),
-            free_nano_cpus: offers.map_or(0, |offers| offers.nano_cpus).saturating_sub(usage.nano_cpus),
-            free_memory_bytes: offers.map_or(0, |offers| offers.memory_bytes).saturating_sub(usage.memory_bytes),
-            free_generic: offers.map(|offers| offers.generic.clone()).unwrap_or_default(),
-            ports: Vec::new(),
+    /// The node with tasks that take this much.
+    fn with(self, usage: NodeUsage) -> Self {
+        let (nano_cpus, memory_bytes) = self.offers;
+        Self {
+            free_nano_cpus: nano_cpus.saturating_sub(usage.nano_cpus),
+            free_memory_bytes: memory_bytes.saturating_sub(usage.memory_bytes),
             active: usage.active,
-            active_of_service: 0,
-        };
-        if !candidate.free_generic.is_empty() {
-            let tasks = cluster.tasks_of_node(node.id).filter(|task| task.occupies_node());
-            let claims: Vec<GenericResource> = tasks.flat_map(|task| task.claims.iter().cloned()).collect();
-            candidate.free_generic = generic::remaining(&candidate.free_generic, &claims);
+            ..self
         }
-        if usage.tasks > 0 && with_ports {
-            let tasks = cluster.tasks_of_node(node.id).filter(|task| task.occupies_node());
-            let ports = tasks.flat_map(|task| cluster.spec_of(task).host_ports());
-            candidate.ports = ports.map(|port| (port.protocol, port.published_port)).collect();
-        }
-        candidate
     }
 
+    /// A node that is none any more.
+    fn gone(id: NodeId) -> Self {
+        Self { id, takes_tasks: false, free_nano_cpus: 0, free_memory_bytes: 0, active: 0, offers: (0, 0) }
+    }
+}
+
+/// What the scheduler keeps between turns.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    pub(super) pool: Pool,
+    pub(super) layouts: Layouts,
+}
+
+impl Candidates {
+    /// Brings the nodes up to date with a state.
+    pub(super) fn follow(&mut self, cluster: &Cluster) {
+        if self.pool.is_mostly_gone() {
+            *self = Self::default();
+        }
+        self.pool.follow(cluster);
+    }
+}
+
+/// The nodes by number, in no order that means anything: a node keeps its number as long as it is there, and nobody else ever
+/// gets it.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    all: Vec<Candidate>,
+    /// For each node: the change that last said what it is like, and not only what runs on it.
+    described: Vec<u64>,
+    numbers: BTreeMap<NodeId, usize>,
+    changes: Changes,
+    /// The tables that the candidates were last made from.
+    nodes: Table<NodeId, Node>,
+    usage: Usage,
+    /// Nodes that the last run gave tasks, as they were before. Whether the state has these tasks is not known before the next
+    /// run.
+    promised: Vec<(usize, Candidate)>,
+}
+
+impl Pool {
+    pub(super) fn get(&self, number: usize) -> &Candidate {
+        &self.all[number]
+    }
+
+    /// The node, unless it is gone.
+    pub(super) fn node(&self, number: usize) -> Option<&Node> {
+        self.nodes.get(self.all[number].id)
+    }
+
+    pub(super) fn number(&self, node: NodeId) -> Option<usize> {
+        self.numbers.get(&node).copied()
+    }
+
+    /// The numbers of the nodes that are there, in the order of their ids.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.numbers.values().copied()
+    }
+
+    /// Nodes that are there.
     pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Numbers that were given out: all are smaller than this.
+    pub(super) fn numbers_end(&self) -> usize {
         self.all.len()
     }
 
-    pub(super) fn get(&self, index: usize) -> &Candidate<'a> {
-        &self.all[index]
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
-    pub(super) fn node(&self, index: usize) -> NodeId {
-        self.all[index].node.id
+    /// Whether what the node is like changed with this change or a later one.
+    pub(super) fn is_described_since(&self, number: usize, change: u64) -> bool {
+        self.described[number] >= change
     }
 
-    pub(super) fn position(&self, node: NodeId) -> Option<usize> {
-        self.all.binary_search_by_key(&node, |candidate| candidate.node.id).ok()
+    /// Notes that a task takes this much of a node.
+    pub(super) fn take(&mut self, number: usize, nano_cpus: u64, memory_bytes: u64) {
+        let candidate = &mut self.all[number];
+        self.promised.push((number, *candidate));
+        candidate.free_nano_cpus = candidate.free_nano_cpus.saturating_sub(nano_cpus);
+        candidate.free_memory_bytes = candidate.free_memory_bytes.saturating_sub(memory_bytes);
+        candidate.active += 1;
+        self.changes.push(number);
     }
 
-    /// Forgets the counts of the last service and sets those of this one.
-    pub(super) fn count_service(&mut self, cluster: &Cluster, task: &Task) {
-        for candidate in &mut self.all {
-            candidate.active_of_service = 0;
+    /// Nodes that were removed keep their numbers; when they are more than the others, it is time to begin anew.
+    fn is_mostly_gone(&self) -> bool {
+        self.all.len() > 2 * self.numbers.len()
+    }
+
+    fn follow(&mut self, cluster: &Cluster) {
+        self.changes.forget_more_than(2 * self.all.len());
+        while let Some((number, before)) = self.promised.pop() {
+            self.all[number] = before;
+            self.changes.push(number);
         }
-        for (node, active) in cluster.usage.active_of(task.service) {
-            if let Some(index) = self.position(node) {
-                self.all[index].active_of_service = active;
+        let nodes = std::mem::replace(&mut self.nodes, cluster.nodes.clone());
+        for (id, node) in cluster.nodes.changed_since(&nodes) {
+            match node {
+                Some(node) => self.describe(Candidate::of(node).with(cluster.usage.of(id))),
+                None => self.forget(id),
             }
         }
+        let usage = std::mem::replace(&mut self.usage, cluster.usage.clone());
+        for (id, usage) in cluster.usage.changed_since(&usage) {
+            self.measure(id, usage);
+        }
     }
 
-    /// Takes what the task needs from a node that will do; returns the generic resources that it got.
-    pub(super) fn take(&mut self, index: usize, task: &Task, filters: &Filters<'_>) -> Vec<GenericResource> {
-        let candidate = &mut self.all[index];
-        candidate.free_nano_cpus = candidate.free_nano_cpus.saturating_sub(task.nano_cpus);
-        candidate.free_memory_bytes = candidate.free_memory_bytes.saturating_sub(task.memory_bytes);
-        candidate.ports.extend(filters.ports());
-        candidate.active += 1;
-        candidate.active_of_service += 1;
-        if filters.generic().is_empty() {
-            return Vec::new();
+    /// A node is another than before, or new.
+    fn describe(&mut self, candidate: Candidate) {
+        let change = self.changes.end();
+        let number = match self.number(candidate.id) {
+            Some(number) => number,
+            None => {
+                let number = self.all.len();
+                self.numbers.insert(candidate.id, number);
+                self.all.push(Candidate::gone(candidate.id));
+                self.described.push(change);
+                number
+            }
+        };
+        self.all[number] = candidate;
+        self.described[number] = change;
+        self.changes.push(number);
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        let Some(number) = self.numbers.remove(&node) else { return };
+        self.all[number] = Candidate::gone(node);
+        self.described[number] = self.changes.end();
+        self.changes.push(number);
+    }
+
+    /// Other tasks run on a node than before. One that was removed may still have some.
+    fn measure(&mut self, node: NodeId, usage: NodeUsage) {
+        let Some(number) = self.number(node) else { return };
+        self.all[number] = self.all[number].with(usage);
+        self.changes.push(number);
+    }
+}
+
+/// The numbers of the nodes that changed, in the order of the changes, as far back as is worth keeping.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    first: u64,
+    numbers: Vec<usize>,
+}
+
+impl Changes {
+    /// The first change that is known.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// After the last change.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.numbers.len() as u64
+    }
+
+    /// The nodes that changed from this change on.
+    pub(super) fn since(&self, change: u64) -> &[usize] {
+        let known = usize::try_from(change.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.numbers.get(known..).unwrap_or_default()
+    }
+
+    fn push(&mut self, number: usize) {
+        self.numbers.push(number);
+    }
+
+    /// Who has not seen more changes than there are nodes does better to look at the nodes.
+    fn forget_more_than(&mut self, most: usize) {
+        if self.numbers.len() > most {
+            self.first = self.end();
+            self.numbers.clear();
         }
-        generic::claim(&mut candidate.free_generic, filters.generic()).unwrap_or_default()
     }
 }

@@ -4,7 +4,7 @@ use events::spec::{Constraint, generic};
 use events::{GenericResource, Platform, Resources, TaskSpec};
 use projections::{Cluster, Node, Task};
 
-use super::candidates::Candidate;
+use super::run::Run;
 
 /// The types of plugins that engines list.
 const VOLUME_PLUGIN: &str = "Volume";
@@ -33,6 +33,9 @@ pub enum Refusal {
     MaxReplicas,
 }
 
+/// Protocol and number of a port of a node.
+pub(super) type HostPort = (i32, u32);
+
 /// What a group of tasks needs, read from its spec once.
 pub struct Filters<'a> {
     reserved: &'a Resources,
@@ -42,7 +45,7 @@ pub struct Filters<'a> {
     /// Types and names of the engine's plugins that the tasks use.
     plugins: Vec<(&'static str, &'a str)>,
     platforms: &'a [Platform],
-    ports: Vec<(i32, u32)>,
+    ports: Vec<HostPort>,
     max_replicas: u64,
 }
 
@@ -65,21 +68,27 @@ impl<'a> Filters<'a> {
     }
 
     /// Whether a node will do, or why not.
-    pub(crate) fn judge(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
-        self.judge_knowing(candidate, self.suits(candidate.node))
+    pub(super) fn judge(&self, number: usize, run: &mut Run<'_>) -> Result<(), Refusal> {
+        let suits = run.pool.node(number).map_or(Err(Refusal::NotReady), |node| self.suits(node));
+        self.judge_knowing(number, suits, run)
     }
 
     /// Like [`Filters::judge`], where it is known already whether the node suits.
-    pub(super) fn judge_knowing(&self, candidate: &Candidate<'_>, suits: Result<(), Refusal>) -> Result<(), Refusal> {
-        if !candidate.takes_tasks {
+    pub(super) fn judge_knowing(
+        &self,
+        number: usize,
+        suits: Result<(), Refusal>,
+        run: &mut Run<'_>,
+    ) -> Result<(), Refusal> {
+        if !run.pool.get(number).takes_tasks {
             return Err(Refusal::NotReady);
         }
-        self.judge_room(candidate)?;
+        self.judge_room(number, run)?;
         suits?;
-        self.judge_crowd(candidate)
+        self.judge_crowd(number, run)
     }
 
-    /// Whether a node suits, whatever runs on it: the filters whose answer depends on the placement alone.
+    /// Whether a node suits, whatever runs on it: the filters whose answer depends on the placement and the plugins alone.
     pub(super) fn suits(&self, node: &Node) -> Result<(), Refusal> {
         if !self.plugins.iter().all(|(kind, name)| has_plugin(node, kind, name)) {
             return Err(Refusal::Plugin);
@@ -90,9 +99,9 @@ impl<'a> Filters<'a> {
         if Self::platform_fits(self.platforms, node) { Ok(()) } else { Err(Refusal::Platform) }
     }
 
-    /// Whether one more task fits on a node that would do: the filters whose answer changes as tasks are placed.
-    pub(super) fn judge_again(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
-        self.judge_room(candidate).and_then(|()| self.judge_crowd(candidate))
+    /// Whether one more task fits on a node that suits and takes tasks: the filters whose answer changes as tasks are placed.
+    pub(super) fn judge_again(&self, number: usize, run: &mut Run<'_>) -> Result<(), Refusal> {
+        self.judge_room(number, run).and_then(|()| self.judge_crowd(number, run))
     }
 
     fn constraints_hold(&self, node: &Node) -> bool {
@@ -103,30 +112,42 @@ impl<'a> Filters<'a> {
         self.constraints.iter().all(|constraint| constraint.matches(&facts))
     }
 
-    fn judge_room(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+    fn judge_room(&self, number: usize, run: &mut Run<'_>) -> Result<(), Refusal> {
+        let candidate = run.pool.get(number);
         if self.reserved.nano_cpus > candidate.free_nano_cpus {
             return Err(Refusal::Cpu);
         }
         if self.reserved.memory_bytes > candidate.free_memory_bytes {
             return Err(Refusal::Memory);
         }
-        let lacks =
-            |wish: &GenericResource| generic::available(&candidate.free_generic, &wish.kind) < generic::amount(wish);
+        if self.reserved.generic.is_empty() {
+            return Ok(());
+        }
+        let free = run.free_generic(number);
+        let lacks = |wish: &GenericResource| generic::available(free, &wish.kind) < generic::amount(wish);
         if self.reserved.generic.iter().any(lacks) { Err(Refusal::Generic) } else { Ok(()) }
     }
 
-    fn judge_crowd(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
-        if self.ports.iter().any(|port| candidate.ports.contains(port)) {
-            return Err(Refusal::HostPort);
+    fn judge_crowd(&self, number: usize, run: &mut Run<'_>) -> Result<(), Refusal> {
+        if !self.ports.is_empty() {
+            let taken = run.ports(number);
+            if self.ports.iter().any(|port| taken.contains(port)) {
+                return Err(Refusal::HostPort);
+            }
         }
-        if self.max_replicas > 0 && candidate.active_of_service >= self.max_replicas {
+        if self.max_replicas > 0 && run.active_of_service(number) >= self.max_replicas {
             return Err(Refusal::MaxReplicas);
         }
         Ok(())
     }
 
-    pub(super) fn ports(&self) -> impl Iterator<Item = (i32, u32)> {
-        self.ports.iter().copied()
+    pub(super) fn ports(&self) -> &[HostPort] {
+        &self.ports
+    }
+
+    /// Types and names of the engine's plugins that the tasks use.
+    pub(super) fn plugins(&self) -> &[(&'static str, &'a str)] {
+        &self.plugins
     }
 
     pub(super) fn generic(&self) -> &[GenericResource] {

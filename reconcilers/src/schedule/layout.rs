@@ -1,70 +1,200 @@
 //! What a placement says of the nodes, whatever runs on them: which of them its constraints and platforms refuse, and how
-//! the labels that it spreads tasks over part the others. Worked out once for all services with the same placement.
+//! the labels that it spreads tasks over part the others; and the nodes of each part in the order in which they would be chosen
+//! for a service that has no task yet. Shared by all services with the same placement whose tasks use the same plugins.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet};
 
-use events::{Placement, PlacementPreference};
+use events::{NodeId, Placement, PlacementPreference};
 use projections::Node;
 
-use super::candidates::Candidates;
+use super::candidates::Pool;
 use super::filters::{Filters, Refusal};
 
-/// Most layouts kept during one run: each costs some bytes for every node, and a turn places few kinds of services.
+/// Most layouts that are kept: a turn places few kinds of services.
 const LAYOUTS_MAX: usize = 64;
+/// Most nodes in all layouts together, each of which takes up to 64 bytes. A few layouts are kept whatever their size.
+const NODES_MAX: usize = 1_000_000;
+const LAYOUTS_MIN: usize = 4;
+
+/// A node that takes tasks: how many it has, its id, which decides between equals, and its number.
+pub(super) type Rank = (u64, NodeId, usize);
 
 /// One placement's view of the nodes.
-pub(super) struct Layout<'a> {
-    /// For each node in the order of the candidates: the leaf that it belongs to, or why it will not do.
-    pub leaf_of: Vec<Result<usize, Refusal>>,
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// What it is the view of; how many replicas a node may have makes no difference to it.
+    placement: Placement,
+    /// The plugins without which a node will not do.
+    plugins: Vec<(&'static str, String)>,
     /// The label values that lead to each leaf.
-    pub paths: Vec<Vec<&'a str>>,
+    paths: Vec<Vec<String>>,
+    leaves: BTreeMap<Vec<String>, usize>,
+    /// The nodes of each leaf that take tasks, best first.
+    orders: Vec<BTreeSet<Rank>>,
+    stands: Vec<Stand>,
+    /// The changes of nodes before this one are in it.
+    seen: u64,
+    /// When it was last used, in runs of the scheduler.
+    used: u64,
 }
 
-/// The layouts of one run of the scheduler.
-#[derive(Default)]
-pub(super) struct Layouts<'a> {
-    known: Vec<(&'a Placement, Rc<Layout<'a>>)>,
+/// Where one node stands in a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stand {
+    leaf: Result<usize, Refusal>,
+    /// The number of tasks that it has in the order of its leaf, if it takes any.
+    active: Option<u64>,
 }
 
-impl<'a> Layouts<'a> {
-    /// The layout of this placement, whose constraints and platforms the filters know.
-    pub(super) fn of(
-        &mut self,
-        placement: &'a Placement,
-        filters: &Filters<'_>,
-        candidates: &Candidates<'a>,
-    ) -> Rc<Layout<'a>> {
-        if let Some((_, layout)) = self.known.iter().find(|(known, _)| *known == placement) {
-            return Rc::clone(layout);
-        }
-        let layout = Rc::new(Layout::new(placement, filters, candidates));
-        if self.known.len() < LAYOUTS_MAX {
-            self.known.push((placement, Rc::clone(&layout)));
-        }
+/// The layouts that were of use lately.
+#[derive(Debug, Default)]
+pub(super) struct Layouts {
+    known: Vec<Layout>,
+    uses: u64,
+}
+
+impl Layouts {
+    /// The layout of this placement, whose constraints and platforms the filters know, as the nodes are now.
+    pub(super) fn of(&mut self, placement: &Placement, filters: &Filters<'_>, pool: &Pool) -> &Layout {
+        self.uses += 1;
+        let position = self.known.iter().position(|layout| layout.is_of(placement, filters)).unwrap_or_else(|| {
+            self.make_room(pool.len());
+            let plugins = filters.plugins().iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
+            self.known.push(Layout::new(placement.clone(), plugins));
+            self.known.len() - 1
+        });
+        let layout = &mut self.known[position];
+        layout.used = self.uses;
+        layout.follow(filters, pool);
         layout
     }
+
+    /// Forgets the layout that was not used for longest, if there are as many as may be.
+    fn make_room(&mut self, nodes: usize) {
+        let most = NODES_MAX.checked_div(nodes).unwrap_or(LAYOUTS_MAX).clamp(LAYOUTS_MIN, LAYOUTS_MAX);
+        while self.known.len() >= most {
+            let oldest = self.known.iter().enumerate().min_by_key(|(_, layout)| layout.used);
+            let Some((oldest, _)) = oldest else { return };
+            self.known.swap_remove(oldest);
+        }
+    }
 }
 
-impl<'a> Layout<'a> {
-    fn new(placement: &'a Placement, filters: &Filters<'_>, candidates: &Candidates<'a>) -> Self {
-        let labels: Vec<Label<'_>> = placement.preferences.iter().map(Label::of).collect();
-        let mut leaves: BTreeMap<Vec<&'a str>, usize> = BTreeMap::new();
-        let mut leaf_of = Vec::with_capacity(candidates.len());
-        for index in 0..candidates.len() {
-            let node = candidates.get(index).node;
-            leaf_of.push(filters.suits(node).map(|()| {
-                let path = labels.iter().map(|label| label.value(node)).collect();
-                let next = leaves.len();
-                *leaves.entry(path).or_insert(next)
-            }));
+impl Layout {
+    fn new(placement: Placement, plugins: Vec<(&'static str, String)>) -> Self {
+        Self {
+            placement,
+            plugins,
+            paths: Vec::new(),
+            leaves: BTreeMap::new(),
+            orders: Vec::new(),
+            stands: Vec::new(),
+            seen: 0,
+            used: 0,
         }
-        let mut paths = vec![Vec::new(); leaves.len()];
-        for (path, leaf) in leaves {
-            paths[leaf] = path;
-        }
-        Self { leaf_of, paths }
     }
+
+    fn is_of(&self, placement: &Placement, filters: &Filters<'_>) -> bool {
+        let plugins = self.plugins.iter().map(|(kind, name)| (*kind, name.as_str()));
+        plugins.eq(filters.plugins().iter().copied())
+            && self.placement.constraints == placement.constraints
+            && self.placement.preferences == placement.preferences
+            && self.placement.platforms == placement.platforms
+    }
+
+    /// The leaf that a node belongs to, or why it will not do.
+    pub(super) fn leaf_of(&self, number: usize) -> Result<usize, Refusal> {
+        self.stands[number].leaf
+    }
+
+    /// The label values that lead to each leaf.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &[String]> {
+        self.paths.iter().map(Vec::as_slice)
+    }
+
+    /// The label values that lead to a leaf.
+    pub(super) fn path(&self, leaf: usize) -> &[String] {
+        &self.paths[leaf]
+    }
+
+    /// The nodes of a leaf that take tasks, best first.
+    pub(super) fn order(&self, leaf: usize) -> &BTreeSet<Rank> {
+        &self.orders[leaf]
+    }
+
+    fn follow(&mut self, filters: &Filters<'_>, pool: &Pool) {
+        let changes = pool.changes();
+        // Leaves of label values that no node has any more stay until they are most of them.
+        let is_worn = self.paths.len() > 2 * pool.len() || self.seen < changes.first();
+        if self.stands.is_empty() || is_worn {
+            let (placement, plugins) = (std::mem::take(&mut self.placement), std::mem::take(&mut self.plugins));
+            *self = Self { used: self.used, ..Self::new(placement, plugins) };
+            self.place_all(filters, pool);
+        } else {
+            let unplaced = Stand { leaf: Err(Refusal::NotReady), active: None };
+            self.stands.resize(pool.numbers_end(), unplaced);
+            for number in changes.since(self.seen) {
+                self.place(*number, filters, pool);
+            }
+        }
+        self.seen = changes.end();
+    }
+
+    /// Puts all nodes in, each order at once: that is much faster than one by one.
+    fn place_all(&mut self, filters: &Filters<'_>, pool: &Pool) {
+        let mut ranks: Vec<Vec<Rank>> = Vec::new();
+        for number in 0..pool.numbers_end() {
+            let leaf = self.judge(number, filters, pool);
+            let stand = stand(number, leaf, pool);
+            if let (Ok(leaf), Some(active)) = (stand.leaf, stand.active) {
+                ranks.resize(ranks.len().max(leaf + 1), Vec::new());
+                ranks[leaf].push((active, pool.get(number).id, number));
+            }
+            self.stands.push(stand);
+        }
+        for (leaf, ranks) in ranks.into_iter().enumerate() {
+            self.orders[leaf] = ranks.into_iter().collect();
+        }
+    }
+
+    /// Puts a node where it belongs now.
+    fn place(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) {
+        let old = self.stands[number];
+        let is_other = pool.is_described_since(number, self.seen);
+        let leaf = if is_other { self.judge(number, filters, pool) } else { old.leaf };
+        let new = stand(number, leaf, pool);
+        if new == old {
+            return;
+        }
+        let id = pool.get(number).id;
+        if let (Ok(leaf), Some(active)) = (old.leaf, old.active) {
+            self.orders[leaf].remove(&(active, id, number));
+        }
+        if let (Ok(leaf), Some(active)) = (new.leaf, new.active) {
+            self.orders[leaf].insert((active, id, number));
+        }
+        self.stands[number] = new;
+    }
+
+    fn judge(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) -> Result<usize, Refusal> {
+        let node = pool.node(number).ok_or(Refusal::NotReady)?;
+        filters.suits(node)?;
+        let preferences = self.placement.preferences.iter();
+        let path: Vec<String> = preferences.map(|preference| Label::of(preference).value(node).to_owned()).collect();
+        if let Some(leaf) = self.leaves.get(&path) {
+            return Ok(*leaf);
+        }
+        let leaf = self.paths.len();
+        self.paths.push(path.clone());
+        self.orders.push(BTreeSet::new());
+        self.leaves.insert(path, leaf);
+        Ok(leaf)
+    }
+}
+
+fn stand(number: usize, leaf: Result<usize, Refusal>, pool: &Pool) -> Stand {
+    let candidate = pool.get(number);
+    Stand { leaf, active: (candidate.takes_tasks && leaf.is_ok()).then_some(candidate.active) }
 }
 
 /// A label whose values the tasks are spread over.

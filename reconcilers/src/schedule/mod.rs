@@ -1,187 +1,194 @@
 //! Where tasks go: filters say which nodes will do, ranking says which is best, and what cannot be placed is explained.
 //!
-//! Tasks of the same spec are placed as one group: nodes are filtered once and kept in a heap. For `t` tasks in `g` groups
-//! on `n` nodes the cost is `g * n` for filtering and `t * log n` for placing.
+//! Tasks of the same spec are placed as one group. [`Candidates`] keeps the nodes in the order in which they would be chosen,
+//! so that a group costs the nodes with tasks of its service and those that it looks at before it finds enough, and a turn
+//! what changed since the last. Only to say why nothing will do all nodes are judged.
 
 pub mod filters;
 
 mod candidates;
 mod explain;
 mod layout;
+mod run;
 mod spread;
 
-use events::{Kind, ServiceId, TaskAssigned, TaskId, TaskPlacementFailed};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use events::{Kind, TaskAssigned, TaskId, TaskPlacementFailed, Timestamp};
+use projections::unplaced::Group;
 use projections::{Cluster, Task, Touched};
 
 use crate::{Correction, Ctx, Scope};
-use candidates::Candidates;
+pub use candidates::Candidates;
 use explain::Explanation;
 use filters::Filters;
-use layout::Layouts;
+use layout::{Layout, Layouts};
+use run::Run;
 use spread::{Spread, failures};
 
-/// Tasks of one service with the same spec, to be placed together. Ids only: a full turn does not come to all of them.
-struct Group {
-    service: ServiceId,
-    spec_version: u64,
-    tasks: Vec<TaskId>,
-}
-
-impl Group {
-    fn tasks<'a>(&self, cluster: &'a Cluster) -> impl Iterator<Item = &'a Task> {
-        self.tasks.iter().filter_map(|id| cluster.tasks.get(*id))
-    }
-
-    /// Whether some of it was never tried.
-    fn is_new(&self, cluster: &Cluster) -> bool {
-        self.tasks(cluster).any(|task| task.waiting.is_none())
-    }
-}
-
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    if scope.is_empty() {
+    if scope.is_empty() || cluster.unplaced().is_empty() {
         return;
     }
-    let mut groups: Vec<Group> = groups(cluster).into_iter().filter(|group| is_due(cluster, group, scope)).collect();
+    ctx.candidates.follow(cluster);
+    let Candidates { pool, layouts } = &mut *ctx.candidates;
+    let mut run = Run::new(cluster, pool);
+    let groups = due(cluster, scope, &mut run);
     if groups.is_empty() {
         return;
     }
-    let tasks: usize = groups.iter().map(|group| group.tasks.len()).sum();
-    // The turn does not hold all of them: the smallest groups come first, so that none waits for a larger one.
-    if tasks > out.room.events {
-        groups.sort_by_key(|group| group.tasks.len());
-    }
-    let mut candidates = Candidates::of(cluster);
-    let mut layouts = Layouts::default();
-    let mut left = groups.as_slice();
-    while let Some((group, rest)) = left.split_first().filter(|_| !out.is_full()) {
-        place(cluster, group, &mut candidates, &mut layouts, ctx, out);
-        // A group that filled the turn may not be through.
-        if !out.is_full() {
-            left = rest;
+    let mut left: VecDeque<Work> = groups.into_iter().map(|(group, all)| Work { group, all, done: 0 }).collect();
+    while let Some(mut work) = left.pop_front() {
+        // A large group goes on when all others have had their share.
+        let most = if left.is_empty() { usize::MAX } else { out.share() };
+        let is_through = !out.is_full() && place(&mut work, most, &mut run, layouts, ctx.now, out);
+        // One that filled the turn may not be through.
+        if !is_through || out.is_full() {
+            left.push_back(work);
         }
-    }
-    out.unreached = Some(unreached(cluster, left));
-}
-
-/// What has to be looked at again for these groups to be due again: new tasks are due by themselves.
-fn unreached(cluster: &Cluster, groups: &[Group]) -> Touched {
-    let waited = groups.iter().filter(|group| !group.is_new(cluster));
-    let services = waited.map(|group| group.service).collect();
-    Touched { services, placement: !groups.is_empty(), ..Touched::default() }
-}
-
-fn groups(cluster: &Cluster) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (service, spec_version, task) in cluster.unplaced() {
-        let same = |group: &&mut Group| (group.service, group.spec_version) == (service, spec_version);
-        match groups.last_mut().filter(same) {
-            Some(group) => group.tasks.push(task),
-            None => groups.push(Group { service, spec_version, tasks: vec![task] }),
-        }
-    }
-    groups
-}
-
-/// A group that waited in vain is tried again only when a node changed, or one that has more room now would do.
-fn is_due(cluster: &Cluster, group: &Group, scope: &Scope) -> bool {
-    if group.is_new(cluster) || !scope.nodes.is_empty() || scope.services.contains(&group.service) {
-        return true;
-    }
-    let Some(first) = group.tasks(cluster).next() else { return false };
-    let filters = Filters::of(cluster, first);
-    let mut roomier = scope.roomier.iter().filter_map(|node| cluster.nodes.get(*node));
-    let with_ports = filters.ports().next().is_some();
-    roomier.any(|node| filters.judge(&Candidates::one(cluster, node, with_ports)).is_ok())
-}
-
-fn place<'a>(
-    cluster: &'a Cluster,
-    group: &Group,
-    candidates: &mut Candidates<'a>,
-    layouts: &mut Layouts<'a>,
-    ctx: &Ctx<'_>,
-    out: &mut Correction,
-) {
-    let (bound, mut free): (Vec<&Task>, Vec<&Task>) = group.tasks(cluster).partition(|task| task.bound);
-    // In an order that people see: ids have none.
-    free.sort_by_key(|task| task.slot);
-    let mut refused: Vec<(TaskId, String)> = Vec::new();
-    // Both kinds of tasks are judged by what of their own service is on a node.
-    if let Some(any) = bound.first().or(free.first()) {
-        candidates.count_service(cluster, any);
-    }
-    for task in bound {
         if out.is_full() {
             break;
         }
-        confirm(cluster, task, candidates, out, &mut refused);
     }
-    if let Some(first) = free.first() {
-        let filters = Filters::of(cluster, first);
-        let mut explanation = Explanation::default();
-        let layout = layouts.of(cluster.spec_of(first).template().placed(), &filters, candidates);
-        let mut spread = Spread::new(layout, failures(cluster, first, ctx.now));
-        spread.fill(candidates, &filters, &mut explanation);
-        let mut left = free.iter();
-        while !out.is_full() {
-            let Some(task) = left.next() else { break };
-            let Some(index) = spread.next() else {
-                refused.push((task.id, String::new()));
-                break;
-            };
-            let claims = candidates.take(index, task, &filters);
-            spread.put_back(index, candidates, &filters);
-            let node = candidates.node(index);
-            out.push(Kind::TaskAssigned(TaskAssigned { task: task.id, node, claims }));
-        }
-        if let Some((_, text)) = refused.last_mut().filter(|(_, text)| text.is_empty()) {
-            // What filled up while placing is counted as well.
-            *text = spread.explain(&filters, candidates, explanation);
-            let text = text.clone();
-            refused.extend(left.map(|task| (task.id, text.clone())));
-        }
+    let waiting = left.iter().filter(|work| work.all).map(|work| work.group.0).collect();
+    out.unreached = Some(Touched { waiting, placement: !left.is_empty(), ..Touched::default() });
+}
+
+/// A group on its way through a turn.
+struct Work {
+    group: Group,
+    /// Whether to try again those of its tasks that waited in vain. New ones will fare no better, should nothing have changed.
+    all: bool,
+    /// So many tasks were looked at.
+    done: usize,
+}
+
+/// The groups to place, in their order: those with new tasks, and of those that waited in vain the ones for which a node
+/// changed, or one has more room now that would do. All tasks of the latter are tried.
+fn due(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeMap<Group, bool> {
+    let unplaced = cluster.unplaced();
+    let mut due: BTreeMap<Group, bool> = unplaced.fresh_groups().map(|group| (group, false)).collect();
+    if !scope.nodes.is_empty() {
+        due.extend(unplaced.tried_groups().map(|group| (group, true)));
+        return due;
+    }
+    let services = scope.services.iter().chain(&scope.waiting);
+    due.extend(services.flat_map(|service| unplaced.tried_groups_of(*service)).map(|group| (group, true)));
+    let roomier: Vec<usize> = scope.roomier.iter().filter_map(|node| run.pool.number(*node)).collect();
+    if !roomier.is_empty() {
+        let suited = unplaced.tried_groups().filter(|group| is_suited(cluster, *group, &roomier, run));
+        due.extend(suited.map(|group| (group, true)));
+    }
+    due
+}
+
+/// Whether one of these nodes would do for a group that waited in vain.
+fn is_suited(cluster: &Cluster, group: Group, nodes: &[usize], run: &mut Run<'_>) -> bool {
+    let Some(first) = tasks(cluster, group, true).next() else { return false };
+    let filters = Filters::of(cluster, first);
+    nodes.iter().any(|number| filters.judge(*number, run).is_ok())
+}
+
+fn tasks(cluster: &Cluster, group: Group, all: bool) -> impl Iterator<Item = &Task> {
+    cluster.unplaced().tasks_of(group, all).filter_map(|id| cluster.tasks.get(id))
+}
+
+/// Looks at up to `most` more tasks of a group, which all have the same spec, and places as many of them as will fit into the
+/// cluster and the turn. Whether none is left.
+fn place(
+    work: &mut Work,
+    most: usize,
+    run: &mut Run<'_>,
+    layouts: &mut Layouts,
+    now: Timestamp,
+    out: &mut Correction,
+) -> bool {
+    let cluster = run.cluster;
+    let mut left = tasks(cluster, work.group, work.all).skip(work.done).peekable();
+    let Some(first) = left.peek().copied() else { return true };
+    let filters = Filters::of(cluster, first);
+    run.count_service(work.group.0);
+    let mut refused: Vec<(TaskId, Arc<str>)> = Vec::new();
+    let mut nodes: Option<Spread<'_>> = None;
+    // Tasks that have their node already come after those that have none.
+    let placement = cluster.spec_of(first).template().placed();
+    let layout = (!first.bound).then(|| layouts.of(placement, &filters, run.pool));
+    let most = work.done.saturating_add(most);
+    while work.done < most && !out.is_full() {
+        let Some(task) = left.next() else { break };
+        work.done += 1;
+        let Some(layout) = layout.filter(|_| !task.bound) else {
+            confirm(task, &filters, run, out, &mut refused);
+            continue;
+        };
+        let nodes = nodes.get_or_insert_with(|| {
+            let failures = failures(cluster, work.group, now, run.pool);
+            Spread::new(layout, failures, &filters, run)
+        });
+        let Some(number) = nodes.next(&filters, run) else {
+            // What does not fit now will not fit for the next one either.
+            let text: Arc<str> = reasons(layout, &filters, run).into();
+            refused.extend(std::iter::once(task).chain(left.by_ref()).map(|task| (task.id, Arc::clone(&text))));
+            break;
+        };
+        assign(task, number, &filters, run, out);
+        nodes.put_back(number, &filters, run);
     }
     explain(cluster, refused, out);
+    left.peek().is_none()
+}
+
+fn assign(task: &Task, number: usize, filters: &Filters<'_>, run: &mut Run<'_>, out: &mut Correction) {
+    let claims = run.take(number, task, filters);
+    let node = run.pool.get(number).id;
+    out.push(Kind::TaskAssigned(TaskAssigned { task: task.id, node, claims }));
+}
+
+/// Why no node will do, counted over all of them.
+fn reasons(layout: &Layout, filters: &Filters<'_>, run: &mut Run<'_>) -> String {
+    let mut explanation = Explanation::default();
+    for number in run.pool.numbers().collect::<Vec<usize>>() {
+        if let Err(refusal) = filters.judge_knowing(number, layout.leaf_of(number).map(|_| ()), run) {
+            explanation.count(refusal);
+        }
+    }
+    explanation.sentence(run.pool.len())
 }
 
 /// A task of a global service has its node already; it only has to fit.
 fn confirm(
-    cluster: &Cluster,
     task: &Task,
-    candidates: &mut Candidates<'_>,
+    filters: &Filters<'_>,
+    run: &mut Run<'_>,
     out: &mut Correction,
-    refused: &mut Vec<(TaskId, String)>,
+    refused: &mut Vec<(TaskId, Arc<str>)>,
 ) {
-    let filters = Filters::of(cluster, task);
-    let Some(index) = task.node.and_then(|node| candidates.position(node)) else {
-        refused.push((task.id, "its node is not a member of the cluster".to_owned()));
+    let Some(number) = task.node.and_then(|node| run.pool.number(node)) else {
+        refused.push((task.id, "its node is not a member of the cluster".into()));
         return;
     };
-    match filters.judge(candidates.get(index)) {
-        Ok(()) => {
-            let claims = candidates.take(index, task, &filters);
-            let node = candidates.node(index);
-            out.push(Kind::TaskAssigned(TaskAssigned { task: task.id, node, claims }));
-        }
+    match filters.judge(number, run) {
+        Ok(()) => assign(task, number, filters, run, out),
         Err(refusal) => {
             let mut explanation = Explanation::default();
             explanation.count(refusal);
-            refused.push((task.id, explanation.sentence(1)));
+            refused.push((task.id, explanation.sentence(1).into()));
         }
     }
 }
 
 /// Says why tasks are not placed, each reason once, and nothing where it is known already.
-fn explain(cluster: &Cluster, refused: Vec<(TaskId, String)>, out: &mut Correction) {
-    let mut reasons: std::collections::BTreeMap<String, Vec<TaskId>> = std::collections::BTreeMap::new();
+fn explain(cluster: &Cluster, refused: Vec<(TaskId, Arc<str>)>, out: &mut Correction) {
+    let mut reasons: BTreeMap<Arc<str>, Vec<TaskId>> = BTreeMap::new();
     for (task, reason) in refused {
         let known = cluster.tasks.get(task).and_then(|task| task.waiting.as_deref());
-        if known != Some(reason.as_str()) {
+        if known != Some(&*reason) {
             reasons.entry(reason).or_default().push(task);
         }
     }
     for (explanation, tasks) in reasons {
+        let explanation = explanation.to_string();
         out.push_about(tasks, |tasks| Kind::TaskPlacementFailed(TaskPlacementFailed { tasks, explanation }));
     }
 }

@@ -2,108 +2,137 @@
 //!
 //! A better node has fewer recent failures of the service (once there are many), then fewer tasks of the service, then fewer
 //! tasks at all. Ties go to the smaller id, so that the same state gives the same choice everywhere.
+//!
+//! Most nodes have neither failures nor tasks of the service: they are taken from the order that the layout keeps, as far as
+//! they are needed. Only those that have are ranked for each group anew.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::rc::Rc;
+use std::collections::{BTreeMap, BinaryHeap, btree_set};
 
 use events::{NodeId, Timestamp};
+use projections::Cluster;
 use projections::tasks::{FAILURES_COUNT_FROM, FAILURES_WINDOW};
-use projections::{Cluster, Task};
+use projections::unplaced::Group;
 
-use super::candidates::Candidates;
-use super::explain::Explanation;
+use super::candidates::Pool;
 use super::filters::Filters;
-use super::layout::Layout;
+use super::layout::{Layout, Rank};
+use super::run::Run;
 
-/// Rank of a node, the smallest first: failures, tasks of the service, tasks, and its place in the order of ids.
-type Entry = Reverse<(u64, u64, u64, usize)>;
+/// Rank of a node, the smallest first: failures, tasks of the service, tasks, its id, and its number.
+type Entry = Reverse<(u64, u64, u64, NodeId, usize)>;
 
-/// The nodes that will do, in a tree with one level for each preference and a heap at each leaf.
-pub(super) struct Spread<'a> {
-    root: Branch<'a>,
-    layout: Rc<Layout<'a>>,
-    /// Failures of the service that count, by node.
-    failures: BTreeMap<NodeId, u64>,
-    filled: Vec<usize>,
+/// The nodes that will do, in a tree with one level for each preference.
+pub(super) struct Spread<'l> {
+    layout: &'l Layout,
+    root: Branch<'l>,
+    leaves: Vec<Leaf<'l>>,
+    /// Failures of the service that count, by the number of the node.
+    failures: BTreeMap<usize, u64>,
 }
 
 #[derive(Default)]
-struct Branch<'a> {
+struct Branch<'l> {
     /// Tasks of the service on the nodes below.
     tasks: u64,
-    children: BTreeMap<&'a str, Branch<'a>>,
-    heap: BinaryHeap<Entry>,
+    children: BTreeMap<&'l str, Branch<'l>>,
+    leaf: Option<usize>,
 }
 
-impl<'a> Spread<'a> {
-    /// A tree without nodes.
-    pub(super) fn new(layout: Rc<Layout<'a>>, failures: BTreeMap<NodeId, u64>) -> Self {
-        Self { root: Branch::default(), layout, failures, filled: Vec::new() }
+/// The nodes with the same values of all preferred labels.
+struct Leaf<'l> {
+    /// Nodes that may be new to the service, best first.
+    order: btree_set::Iter<'l, Rank>,
+    /// The best of them that will do.
+    unused: Option<usize>,
+    /// Nodes with tasks or failures of the service that will do. They are worse than any other.
+    used: BinaryHeap<Entry>,
+}
+
+impl<'l> Spread<'l> {
+    /// The nodes of a layout as they are for the service that the run has counted.
+    pub(super) fn new(
+        layout: &'l Layout,
+        failures: BTreeMap<usize, u64>,
+        filters: &Filters<'_>,
+        run: &mut Run<'_>,
+    ) -> Self {
+        let mut root = Branch::default();
+        let mut leaves = Vec::new();
+        for (number, path) in layout.paths().enumerate() {
+            root.leaf(path, 0).leaf = Some(number);
+            leaves.push(Leaf { order: layout.order(number).iter(), unused: None, used: BinaryHeap::new() });
+        }
+        let mut spread = Self { layout, root, leaves, failures };
+        spread.fill(filters, run);
+        spread
     }
 
-    /// Judges every node once and puts in those that will do.
-    pub(super) fn fill(&mut self, candidates: &Candidates<'a>, filters: &Filters<'_>, explanation: &mut Explanation) {
-        let layout = Rc::clone(&self.layout);
-        let mut leaves: Vec<(u64, Vec<Entry>)> = vec![(0, Vec::new()); layout.paths.len()];
-        for (index, leaf) in layout.leaf_of.iter().copied().enumerate() {
-            let candidate = candidates.get(index);
+    fn fill(&mut self, filters: &Filters<'_>, run: &mut Run<'_>) {
+        let with_tasks = run.counted().iter().copied();
+        let without = self.failures.keys().copied().filter(|number| run.active_of_service(*number) == 0);
+        for number in with_tasks.chain(without).collect::<Vec<usize>>() {
+            let Ok(leaf) = self.layout.leaf_of(number) else { continue };
             // The tasks of a node that takes no more are part of how full its branch is.
-            if let Ok(leaf) = leaf {
-                leaves[leaf].0 += candidate.active_of_service;
-            }
-            match (filters.judge_knowing(candidate, leaf.map(|_| ())), leaf) {
-                (Ok(()), Ok(leaf)) => leaves[leaf].1.push(self.entry(index, candidates)),
-                (Err(refusal), _) | (Ok(()), Err(refusal)) => explanation.count(refusal),
+            self.root.leaf(self.layout.path(leaf), run.active_of_service(number));
+            if filters.judge_knowing(number, Ok(()), run).is_ok() {
+                let entry = self.entry(number, run);
+                self.leaves[leaf].used.push(entry);
             }
         }
-        for (path, (tasks, entries)) in layout.paths.iter().zip(leaves) {
-            self.root.leaf(path, tasks).heap = BinaryHeap::from(entries);
+        for leaf in 0..self.leaves.len() {
+            self.advance(leaf, filters, run);
         }
     }
 
     /// Takes the best node out; it has to be put back after the task is on it.
-    pub(super) fn next(&mut self) -> Option<usize> {
-        self.root.pop()
+    pub(super) fn next(&mut self, filters: &Filters<'_>, run: &mut Run<'_>) -> Option<usize> {
+        let leaf = self.root.choose(&self.leaves)?;
+        match self.leaves[leaf].unused.take() {
+            Some(number) => {
+                self.advance(leaf, filters, run);
+                Some(number)
+            }
+            None => self.leaves[leaf].used.pop().map(|Reverse((_, _, _, _, number))| number),
+        }
     }
 
     /// Puts a node back in, if one more task fits on it.
-    pub(super) fn put_back(&mut self, index: usize, candidates: &Candidates<'a>, filters: &Filters<'_>) {
-        if filters.judge_again(candidates.get(index)).is_err() {
-            self.filled.push(index);
+    pub(super) fn put_back(&mut self, number: usize, filters: &Filters<'_>, run: &mut Run<'_>) {
+        if filters.judge_again(number, run).is_err() {
             return;
         }
-        let Some(Ok(leaf)) = self.layout.leaf_of.get(index) else { return };
-        let entry = self.entry(index, candidates);
-        // The task itself was counted on the way down.
-        self.root.leaf(&self.layout.paths[*leaf], 0).heap.push(entry);
+        let Ok(leaf) = self.layout.leaf_of(number) else { return };
+        let entry = self.entry(number, run);
+        self.leaves[leaf].used.push(entry);
     }
 
-    /// Why nothing is left: what refused nodes at first, and what refuses those that were filled.
-    pub(super) fn explain(
-        &self,
-        filters: &Filters<'_>,
-        candidates: &Candidates<'_>,
-        mut explanation: Explanation,
-    ) -> String {
-        for index in &self.filled {
-            if let Err(refusal) = filters.judge_again(candidates.get(*index)) {
-                explanation.count(refusal);
-            }
-        }
-        explanation.sentence(candidates.len())
+    /// Finds the next node of a leaf that is new to the service and will do.
+    fn advance(&mut self, leaf: usize, filters: &Filters<'_>, run: &mut Run<'_>) {
+        let failures = &self.failures;
+        let mut unused = self.leaves[leaf].order.by_ref().map(|(_, _, number)| *number);
+        self.leaves[leaf].unused = unused.find(|number| {
+            let is_new = run.active_of_service(*number) == 0 && !failures.contains_key(number);
+            is_new && filters.judge_again(*number, run).is_ok()
+        });
     }
 
-    fn entry(&self, index: usize, candidates: &Candidates<'_>) -> Entry {
-        let candidate = candidates.get(index);
-        let failures = self.failures.get(&candidate.node.id).copied().unwrap_or(0);
-        Reverse((failures, candidate.active_of_service, candidate.active, index))
+    fn entry(&self, number: usize, run: &Run<'_>) -> Entry {
+        let candidate = run.pool.get(number);
+        let failures = self.failures.get(&number).copied().unwrap_or(0);
+        Reverse((failures, run.active_of_service(number), candidate.active, candidate.id, number))
     }
 }
 
-impl<'a> Branch<'a> {
+impl Leaf<'_> {
+    fn has_room(&self) -> bool {
+        self.unused.is_some() || !self.used.is_empty()
+    }
+}
+
+impl<'l> Branch<'l> {
     /// The branch at the end of this path; `tasks` are counted on the way.
-    fn leaf(&mut self, path: &[&'a str], tasks: u64) -> &mut Self {
+    fn leaf(&mut self, path: &'l [String], tasks: u64) -> &mut Self {
         self.tasks += tasks;
         path.iter().fold(self, |branch, value| {
             let child = branch.children.entry(value).or_default();
@@ -112,30 +141,39 @@ impl<'a> Branch<'a> {
         })
     }
 
-    fn has_room(&self) -> bool {
-        !self.heap.is_empty() || self.children.values().any(Branch::has_room)
+    fn has_room(&self, leaves: &[Leaf<'_>]) -> bool {
+        let here = self.leaf.is_some_and(|leaf| leaves[leaf].has_room());
+        here || self.children.values().any(|child| child.has_room(leaves))
     }
 
-    /// The best node of the branch with the fewest tasks.
-    fn pop(&mut self) -> Option<usize> {
-        let index = match self.heap.pop() {
-            Some(Reverse((_, _, _, index))) => Some(index),
-            None => self.children.values_mut().filter(|child| child.has_room()).min_by_key(|child| child.tasks)?.pop(),
+    /// The leaf with room that is in the branch with the fewest tasks, at every level; one more task is counted on the way.
+    fn choose(&mut self, leaves: &[Leaf<'_>]) -> Option<usize> {
+        let leaf = match self.leaf {
+            Some(leaf) => Some(leaf).filter(|leaf| leaves[*leaf].has_room()),
+            None => {
+                let with_room = self.children.values_mut().filter(|child| child.has_room(leaves));
+                with_room.min_by_key(|child| child.tasks)?.choose(leaves)
+            }
         };
-        if index.is_some() {
+        if leaf.is_some() {
             self.tasks += 1;
         }
-        index
+        leaf
     }
 }
 
-/// Nodes on which the present spec failed as often as is remembered, lately. Fewer failures do not count.
-pub(super) fn failures(cluster: &Cluster, task: &Task, now: Timestamp) -> BTreeMap<NodeId, u64> {
-    let known = cluster.failures.range((task.service, NodeId::default())..=(task.service, NodeId::MAX));
+/// Nodes, by number, on which the present spec failed as often as is remembered, lately. Fewer failures do not count.
+pub(super) fn failures(
+    cluster: &Cluster,
+    (service, version): Group,
+    now: Timestamp,
+    pool: &Pool,
+) -> BTreeMap<usize, u64> {
+    let known = cluster.failures.range((service, NodeId::default())..=(service, NodeId::MAX));
     let recent = known.map(|((_, node), failures)| {
-        let recent =
-            failures.iter().filter(|(version, at)| *version == task.spec_version && now.since(*at) < FAILURES_WINDOW);
+        let recent = failures.iter().filter(|(failed, at)| *failed == version && now.since(*at) < FAILURES_WINDOW);
         (node, recent.count())
     });
-    recent.filter(|(_, count)| *count >= FAILURES_COUNT_FROM).map(|(node, count)| (node, count as u64)).collect()
+    let many = recent.filter(|(_, count)| *count >= FAILURES_COUNT_FROM);
+    many.filter_map(|(node, count)| Some((pool.number(node)?, count as u64))).collect()
 }

@@ -1,0 +1,100 @@
+//! Tasks that wait for a node, in groups of the same service and spec: derived from the tasks, kept up to date with each
+//! change of one. Those that were never tried are apart from those that waited in vain, so that a turn in which nothing became
+//! roomier looks at the former alone.
+
+use events::{ServiceId, TaskId};
+use imbl::OrdSet;
+
+use crate::tasks::{Instance, Task};
+
+/// A service and the version of its spec.
+pub type Group = (ServiceId, u64);
+
+/// In the order of groups, and in it in that of places, which is one that people see.
+type Key = (ServiceId, u64, Instance, TaskId);
+
+/// The tasks that the scheduler has to place or confirm.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Unplaced {
+    /// Never tried.
+    fresh: OrdSet<Key>,
+    /// Tried in vain.
+    tried: OrdSet<Key>,
+}
+
+impl Unplaced {
+    /// Whether no task waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of tasks that wait.
+    pub fn len(&self) -> usize {
+        self.fresh.len() + self.tried.len()
+    }
+
+    /// Groups with tasks that were never tried.
+    pub fn fresh_groups(&self) -> impl Iterator<Item = Group> {
+        groups(&self.fresh, (ServiceId::default(), 0), (ServiceId::MAX, u64::MAX))
+    }
+
+    /// Groups with tasks that waited in vain.
+    pub fn tried_groups(&self) -> impl Iterator<Item = Group> {
+        groups(&self.tried, (ServiceId::default(), 0), (ServiceId::MAX, u64::MAX))
+    }
+
+    /// Groups of one service with tasks that waited in vain.
+    pub fn tried_groups_of(&self, service: ServiceId) -> impl Iterator<Item = Group> {
+        groups(&self.tried, (service, 0), (service, u64::MAX))
+    }
+
+    /// The new tasks of a group, and those that waited in vain if `all` are asked for, in the order of their places.
+    pub fn tasks_of(&self, group: Group, all: bool) -> impl Iterator<Item = TaskId> {
+        let mut fresh = keys_of(&self.fresh, group).peekable();
+        let mut tried = keys_of(&self.tried, group).take(if all { usize::MAX } else { 0 }).peekable();
+        let keys = std::iter::from_fn(move || match (fresh.peek(), tried.peek()) {
+            (Some(one), Some(other)) if other < one => tried.next(),
+            (Some(_), _) => fresh.next(),
+            (None, _) => tried.next(),
+        });
+        keys.map(|(_, _, _, task)| task)
+    }
+
+    pub(crate) fn enter(&mut self, task: &Task) {
+        if task.awaits_placement() {
+            self.set_of(task).insert(key(task));
+        }
+    }
+
+    pub(crate) fn leave(&mut self, task: &Task) {
+        if task.awaits_placement() {
+            self.set_of(task).remove(&key(task));
+        }
+    }
+
+    fn set_of(&mut self, task: &Task) -> &mut OrdSet<Key> {
+        if task.waiting.is_none() { &mut self.fresh } else { &mut self.tried }
+    }
+}
+
+fn key(task: &Task) -> Key {
+    (task.service, task.spec_version, task.instance(), task.id)
+}
+
+fn keys_of(keys: &OrdSet<Key>, (service, version): Group) -> impl Iterator<Item = Key> {
+    let first = (service, version, Instance::FIRST, TaskId::default());
+    keys.range(first..=(service, version, Instance::LAST, TaskId::MAX)).copied()
+}
+
+/// The groups from `first` to `last` that have keys: one look for each group, however many tasks are in it.
+fn groups(keys: &OrdSet<Key>, first: Group, last: Group) -> impl Iterator<Item = Group> {
+    let end = (last.0, last.1, Instance::LAST, TaskId::MAX);
+    let mut next = Some((first.0, first.1, Instance::FIRST, TaskId::default()));
+    std::iter::from_fn(move || {
+        let (service, version, ..) = *keys.range(next?..=end).next()?;
+        // Versions are indices of frames, of which there is no last one.
+        next = version.checked_add(1).map(|version| (service, version, Instance::FIRST, TaskId::default()));
+        next = next.filter(|next| *next <= end);
+        Some((service, version))
+    })
+}

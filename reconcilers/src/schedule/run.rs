@@ -1,0 +1,107 @@
+//! One run of the scheduler: what it has found out about nodes, and what it has promised of them.
+
+use std::collections::BTreeMap;
+
+use events::spec::generic;
+use events::{GenericResource, NodeId, ServiceId};
+use projections::{Cluster, Task};
+
+use super::candidates::Pool;
+use super::filters::{Filters, HostPort};
+
+/// The nodes during one run.
+pub(super) struct Run<'a> {
+    pub cluster: &'a Cluster,
+    pub pool: &'a mut Pool,
+    /// Tasks that should run of the service that is being placed, by node; of nodes beyond the end, none.
+    active_of_service: Vec<u64>,
+    /// Nodes that have such a count.
+    counted: Vec<usize>,
+    /// Where tasks of each service went in this run, of which the state knows nothing yet.
+    given: BTreeMap<ServiceId, Vec<usize>>,
+    /// Host ports in use on the nodes that somebody asked for.
+    ports: BTreeMap<usize, Vec<HostPort>>,
+    /// Generic resources that are not claimed on the nodes that somebody asked for.
+    free_generic: BTreeMap<usize, Vec<GenericResource>>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(cluster: &'a Cluster, pool: &'a mut Pool) -> Self {
+        let (given, ports, free_generic) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { cluster, pool, active_of_service: Vec::new(), counted: Vec::new(), given, ports, free_generic }
+    }
+
+    /// Forgets the counts of the last service and sets those of this one.
+    pub(super) fn count_service(&mut self, service: ServiceId) {
+        self.active_of_service.resize(self.pool.numbers_end(), 0);
+        for number in self.counted.drain(..) {
+            self.active_of_service[number] = 0;
+        }
+        for (node, active) in self.cluster.usage.active_of(service) {
+            if let Some(number) = self.pool.number(node) {
+                self.active_of_service[number] = active;
+                self.counted.push(number);
+            }
+        }
+        for number in self.given.get(&service).into_iter().flatten() {
+            count(&mut self.active_of_service, &mut self.counted, *number);
+        }
+    }
+
+    /// Tasks of the service that is being placed that should run on a node.
+    pub(super) fn active_of_service(&self, number: usize) -> u64 {
+        self.active_of_service.get(number).copied().unwrap_or(0)
+    }
+
+    /// Nodes with tasks of the service that is being placed.
+    pub(super) fn counted(&self) -> &[usize] {
+        &self.counted
+    }
+
+    /// The host ports that are in use on a node.
+    pub(super) fn ports(&mut self, number: usize) -> &mut Vec<HostPort> {
+        let (cluster, node) = (self.cluster, self.pool.get(number).id);
+        self.ports.entry(number).or_insert_with(|| {
+            let ports = occupants(cluster, node).flat_map(|task| cluster.spec_of(task).host_ports());
+            ports.map(|port| (port.protocol, port.published_port)).collect()
+        })
+    }
+
+    /// The generic resources of a node that nobody has claimed.
+    pub(super) fn free_generic(&mut self, number: usize) -> &mut Vec<GenericResource> {
+        let (cluster, node) = (self.cluster, self.pool.get(number).id);
+        self.free_generic.entry(number).or_insert_with(|| {
+            let offers = cluster.nodes.get(node).and_then(|node| node.offers());
+            let offered = offers.map_or(&[][..], |offers| &offers.generic);
+            let claims: Vec<_> = occupants(cluster, node).flat_map(|task| task.claims.iter().cloned()).collect();
+            generic::remaining(offered, &claims)
+        })
+    }
+
+    /// Takes what the task needs from a node that will do; returns the generic resources that it got.
+    pub(super) fn take(&mut self, number: usize, task: &Task, filters: &Filters<'_>) -> Vec<GenericResource> {
+        self.pool.take(number, task.nano_cpus, task.memory_bytes);
+        self.given.entry(task.service).or_default().push(number);
+        count(&mut self.active_of_service, &mut self.counted, number);
+        if !filters.ports().is_empty() {
+            self.ports(number).extend(filters.ports());
+        }
+        if filters.generic().is_empty() {
+            return Vec::new();
+        }
+        generic::claim(self.free_generic(number), filters.generic()).unwrap_or_default()
+    }
+}
+
+/// One more task of the service that is being placed.
+fn count(active_of_service: &mut [u64], counted: &mut Vec<usize>, number: usize) {
+    if active_of_service[number] == 0 {
+        counted.push(number);
+    }
+    active_of_service[number] += 1;
+}
+
+/// The tasks that take something of a node.
+fn occupants(cluster: &Cluster, node: NodeId) -> impl Iterator<Item = &Task> {
+    cluster.tasks_of_node(node).filter(|task| task.occupies_node())
+}
