@@ -1,7 +1,5 @@
 //! Clusters to measure on, told in events as a leader would write them.
 
-use std::collections::BTreeMap;
-
 use events::service_spec::Mode;
 use events::{
     Annotations, ContainerSpec, ContainerStatus, Event, Id, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
@@ -45,9 +43,7 @@ pub fn node(number: u64) -> [Kind; 3] {
     let node: NodeId = id(number);
     let hostname = format!("worker-{number}");
     let addr = format!("10.{}.{}.{}:4242", number >> 16, number >> 8 & 255, number & 255);
-    let zone = format!("zone-{}", number % ZONES);
-    let labels = BTreeMap::from([("zone".to_owned(), zone), ("disk".to_owned(), "ssd".to_owned())]);
-    let spec = NodeSpec { annotations: Some(Annotations { labels, ..Annotations::default() }), ..NodeSpec::default() };
+    let spec = node_spec(number, "");
     let description = NodeDescription {
         hostname: hostname.clone(),
         platform: Some(Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() }),
@@ -63,8 +59,22 @@ pub fn node(number: u64) -> [Kind; 3] {
     ]
 }
 
+/// What is wanted of a node: its labels, one of them free to choose.
+pub fn node_spec(number: u64, note: &str) -> NodeSpec {
+    let zone = format!("zone-{}", number % ZONES);
+    let labels =
+        [("zone", zone.as_str()), ("disk", "ssd"), ("note", note)].into_iter().filter(|(_, value)| !value.is_empty());
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    NodeSpec { annotations: Some(Annotations { labels, ..Annotations::default() }), ..NodeSpec::default() }
+}
+
 /// A service whose tasks reserve CPU and memory, may only run where there is an SSD, and are spread over zones.
 pub fn service(number: u64, replicas: u64) -> Kind {
+    Kind::ServiceCreated(ServiceCreated { service: id::<ServiceId>(number), spec: service_spec(number, replicas) })
+}
+
+/// The spec of such a service.
+pub fn service_spec(number: u64, replicas: u64) -> ServiceSpec {
     let reservations =
         Resources { nano_cpus: NODE_NANO_CPUS / 1_000, memory_bytes: NODE_MEMORY_BYTES / 1_000, generic: Vec::new() };
     let placement = Placement {
@@ -78,13 +88,12 @@ pub fn service(number: u64, replicas: u64) -> Kind {
         placement: Some(placement),
         ..TaskSpec::default()
     };
-    let spec = ServiceSpec {
+    ServiceSpec {
         annotations: Some(Annotations { name: format!("service-{number}"), ..Annotations::default() }),
         task: Some(task),
         mode: Some(Mode::Replicated(ReplicatedMode { replicas })),
         ..ServiceSpec::default()
-    };
-    Kind::ServiceCreated(ServiceCreated { service: id::<ServiceId>(number), spec })
+    }
 }
 
 /// A task of a service that was made in the frame `spec_version`.
@@ -110,16 +119,20 @@ pub fn assigned(task: u64, node: u64) -> Kind {
 
 /// The report of an agent whose container runs, or has ended with `exit_code`.
 pub fn reported(task: u64, state: TaskState, exit_code: Option<i32>, at: Timestamp) -> Kind {
-    let container =
-        ContainerStatus { container_id: format!("{task:064x}"), pid: 4_242, exit_code, ..ContainerStatus::default() };
+    Kind::TaskReported(TaskReported { task: id(task), status: status(u128::from(task), state, exit_code, at) })
+}
+
+/// What an agent says of such a container.
+pub fn status(container: u128, state: TaskState, exit_code: Option<i32>, at: Timestamp) -> TaskStatus {
+    let container_id = format!("{container:064x}");
+    let container = ContainerStatus { container_id, pid: 4_242, exit_code, ..ContainerStatus::default() };
     let phases = [TaskState::Preparing, TaskState::Starting, state];
-    let status = TaskStatus {
+    TaskStatus {
         state: state.into(),
         at: Some(at),
         message: "started".to_owned(),
         container: Some(container),
         phases: phases.map(|phase| TaskPhase { state: phase.into(), at: Some(at) }).to_vec(),
         ..TaskStatus::default()
-    };
-    Kind::TaskReported(TaskReported { task: id(task), status })
+    }
 }

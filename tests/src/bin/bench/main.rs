@@ -10,6 +10,7 @@ mod figure;
 mod fixture;
 mod idle;
 mod memory;
+mod million;
 mod replay;
 mod scheduling;
 mod starts;
@@ -23,8 +24,9 @@ use figure::Figure;
 type Measure = fn() -> Result<Vec<Figure>>;
 
 /// What can be measured, in the order of the table.
-const ALL: [(&str, Measure); 6] = [
+const ALL: [(&str, Measure); 7] = [
     ("scheduling", scheduling::figures),
+    ("million", million::figures),
     ("commands", commands::figures),
     ("starts", starts::figures),
     ("replay", replay::figures),

@@ -1,0 +1,264 @@
+//! One service of 1,000,000 replicas, from the command to the last report of a running task, and what others notice of it.
+//!
+//! The leader and its log on the disk are the real ones. Agents are a few lines here, and as they run on machines of their own
+//! in life, what they do does not count: the clock that all figures are read from runs only while the manager works.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use commands::{Actor, Command, ServiceSecrets};
+use events::{CommandId, Id, NodeId, Role, ServiceId, SessionId, TaskId, TaskState, Timestamp};
+use node::fold::Folded;
+use node::leader::{Intervals, Leader, Outcome, Ticket, Wish};
+use node::log::{Consensus, LogStore, RocksStore};
+use projections::snapshot;
+
+use crate::figure::{Figure, Target};
+use crate::fixture;
+
+const NODES: u64 = 10_000;
+/// How many replicas, unless this variable of the environment says otherwise.
+const REPLICAS: u64 = 1_000_000;
+const REPLICAS_VARIABLE: &str = "BENCH_REPLICAS";
+/// How often an operator changes a label, and how often one makes a small service.
+const LABEL_EVERY: Duration = Duration::from_millis(50);
+const SERVICE_EVERY: Duration = Duration::from_millis(500);
+const SMALL_REPLICAS: u64 = 3;
+/// How often agents give a sign of life.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(3);
+
+/// The time until all run, and what others noticed meanwhile.
+pub fn figures() -> Result<Vec<Figure>> {
+    let replicas = match std::env::var(REPLICAS_VARIABLE) {
+        Ok(text) => text.parse().with_context(|| format!("{REPLICAS_VARIABLE} is no number"))?,
+        Err(_) => REPLICAS,
+    };
+    let directory = tempfile::tempdir()?;
+    let mut bench = Bench::new(directory.path())?;
+    let all = bench.run(replicas)?;
+    let p99 = percentile(&mut bench.answered, 99);
+    let (bytes, written, read) = bench.checkpoint()?;
+    let slowest = bench.placed.iter().max().copied().unwrap_or_default();
+    let what = format!(
+        "one service of {replicas} replicas on {NODES} nodes (resources, a constraint, spread over 10 zones); leader and log \
+         on the disk are real, agents report each task once; counted is the time in which the manager works"
+    );
+    let figure = |name: &str, value: Duration, unit, target, how: &str| Figure {
+        name: name.to_owned(),
+        runs: vec![if unit == "s" { value.as_secs_f64() } else { value.as_secs_f64() * 1e3 }],
+        unit,
+        target,
+        how: format!("{what}; {how}"),
+    };
+    let most = Target::AtMost;
+    let size = format!("{} MiB, not sealed and not on the disk", bytes >> 20);
+    Ok(vec![
+        figure("a very large service runs", all, "s", most(60.0), "from the command to the last task running"),
+        figure(
+            "other commands meanwhile, p99",
+            p99,
+            "ms",
+            most(50.0),
+            &format!("{} labels of nodes", bench.answered.len()),
+        ),
+        figure(
+            "other services placed meanwhile, the slowest",
+            slowest,
+            "ms",
+            most(1_000.0),
+            &format!("{} services of {SMALL_REPLICAS} replicas, until all their tasks have nodes", bench.placed.len()),
+        ),
+        figure("its state written as a checkpoint", written, "s", Target::Shown, &size),
+        figure("its state read from one", read, "s", most(30.0), &size),
+    ])
+}
+
+/// A manager with its agents and two operators.
+struct Bench {
+    leader: Leader,
+    /// How long the manager has worked.
+    worked: Duration,
+    tickets: Ticket,
+    /// Tasks that agents said are running.
+    told: BTreeSet<TaskId>,
+    /// Label changes under way, and how long the others took.
+    asked: BTreeMap<Ticket, Duration>,
+    answered: Vec<Duration>,
+    /// Small services that are being made or placed, and how long the others took.
+    creating: BTreeMap<Ticket, Duration>,
+    placing: BTreeMap<ServiceId, Duration>,
+    placed: Vec<Duration>,
+    /// Services made so far.
+    services: u64,
+}
+
+impl Bench {
+    fn new(state_dir: &std::path::Path) -> Result<Self> {
+        let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(state_dir)?);
+        store.load()?;
+        Consensus::bootstrap(&*store, 1)?;
+        let loaded = store.load()?;
+        let mut folded = Folded::default();
+        fixture::fold(&mut folded.cluster, 0, (0..NODES).flat_map(fixture::node));
+        let consensus = Consensus::open(Arc::clone(&store), 1, &loaded)?;
+        let mut leader = Leader::new(fixture::id(0), "0.1.0", consensus, folded, Intervals::default());
+        leader.advance()?;
+        ensure!(leader.is_leader(), "a single voter leads at once");
+        Ok(Self {
+            leader,
+            worked: Duration::ZERO,
+            tickets: 0,
+            told: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            answered: Vec::new(),
+            creating: BTreeMap::new(),
+            placing: BTreeMap::new(),
+            placed: Vec::new(),
+            services: 0,
+        })
+    }
+
+    /// Makes the service and lets all take their turns until its tasks run.
+    fn run(&mut self, replicas: u64) -> Result<Duration> {
+        self.create(replicas)?;
+        let (mut heartbeat, mut label, mut service) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        while (self.told.len() as u64) < replicas + (self.services - 1) * SMALL_REPLICAS || self.has_work() {
+            if self.worked >= heartbeat {
+                self.hear_all();
+                heartbeat = self.worked + HEARTBEAT_EVERY;
+            }
+            if self.worked >= label {
+                self.label()?;
+                label = self.worked + LABEL_EVERY;
+            }
+            if self.worked >= service && (self.told.len() as u64) < replicas {
+                let ticket = self.create(SMALL_REPLICAS)?;
+                self.creating.insert(ticket, self.worked);
+                service = self.worked + SERVICE_EVERY;
+            }
+            self.turn()?;
+        }
+        let running = self.leader.cluster().tasks.values().filter(|task| task.state == TaskState::Running).count();
+        ensure!(running == self.told.len(), "{running} of {} tasks run", self.told.len());
+        ensure!(self.creating.is_empty() && self.placing.is_empty(), "all small services have their tasks");
+        Ok(self.worked)
+    }
+
+    /// How large the state is as a checkpoint, and how long it takes to write and to read it.
+    fn checkpoint(&self) -> Result<(usize, Duration, Duration)> {
+        let begun = Instant::now();
+        let bytes = snapshot::write(self.leader.cluster());
+        let (written, begun) = (begun.elapsed(), Instant::now());
+        let read = snapshot::read(&bytes)?;
+        ensure!(read.tasks.len() == self.leader.cluster().tasks.len(), "all tasks are read");
+        Ok((bytes.len(), written, begun.elapsed()))
+    }
+
+    fn has_work(&self) -> bool {
+        self.leader.has_work(self.now())
+    }
+
+    fn now(&self) -> Timestamp {
+        fixture::time(1) + self.worked
+    }
+
+    /// One turn of the manager; then agents and operators see what came of it.
+    fn turn(&mut self) -> Result<()> {
+        let now = self.now();
+        let begun = Instant::now();
+        let judged = self.leader.turn(now);
+        let advanced = self.leader.advance()?;
+        self.worked += begun.elapsed();
+        for effects in [judged, advanced] {
+            for (ticket, outcome) in effects.answers {
+                self.hear_answer(ticket, outcome)?;
+            }
+            for node in effects.touched.tasks_of_nodes {
+                self.report(node)?;
+            }
+        }
+        self.look_at_services();
+        Ok(())
+    }
+
+    fn hear_answer(&mut self, ticket: Ticket, outcome: Outcome) -> Result<()> {
+        let Outcome::Committed { subject, .. } = outcome else { bail!("a command failed: {outcome:?}") };
+        if let Some(at) = self.asked.remove(&ticket) {
+            self.answered.push(self.worked - at);
+        }
+        if let Some(at) = self.creating.remove(&ticket) {
+            let service = subject.context("a service was made")?;
+            self.placing.insert(service.parse().context("the id of a service")?, at);
+        }
+        Ok(())
+    }
+
+    /// An agent starts what it was given at once, and says so.
+    fn report(&mut self, node: NodeId) -> Result<()> {
+        let given = self.leader.cluster().tasks_of_node(node).filter(|task| task.state == TaskState::Assigned);
+        let new: Vec<TaskId> = given.map(|task| task.id).filter(|task| self.told.insert(*task)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let at = self.now();
+        let status = |task: TaskId| (task, fixture::status(task.bits(), TaskState::Running, None, at));
+        let reports = new.into_iter().map(status).collect();
+        let session = self.leader.cluster().nodes.get(node).and_then(|node| node.session).context("a session")?;
+        let actor = Actor::Node { id: node, role: Role::Worker };
+        self.ask(actor, Command::ReportTasks { node, session, reports }).map(|_| ())
+    }
+
+    fn look_at_services(&mut self) {
+        let cluster = self.leader.cluster();
+        let placed = |service: &ServiceId| {
+            cluster.tasks_of_service(*service).filter(|task| task.node.is_some()).count() as u64 == SMALL_REPLICAS
+        };
+        let all: Vec<ServiceId> = self.placing.keys().copied().filter(placed).collect();
+        for service in all {
+            self.placed.extend(self.placing.remove(&service).map(|at| self.worked - at));
+        }
+    }
+
+    fn hear_all(&mut self) {
+        let now = self.now();
+        for node in 0..NODES {
+            self.leader.hear(fixture::id(node), fixture::id::<SessionId>(node), now);
+        }
+    }
+
+    fn label(&mut self) -> Result<()> {
+        let number = self.answered.len() as u64 % NODES;
+        let spec = fixture::node_spec(number, &self.tickets.to_string());
+        let ticket = self.ask(operator(), Command::UpdateNode { node: fixture::id(number), spec, version: None })?;
+        self.asked.insert(ticket, self.worked);
+        Ok(())
+    }
+
+    fn create(&mut self, replicas: u64) -> Result<Ticket> {
+        let spec = Box::new(fixture::service_spec(self.services, replicas));
+        self.services += 1;
+        self.ask(operator(), Command::CreateService { spec, secrets: ServiceSecrets::default() })
+    }
+
+    fn ask(&mut self, actor: Actor, command: Command) -> Result<Ticket> {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let wish = Wish { ticket, id: CommandId::default(), actor, command, reason: None, correlation: None };
+        match self.leader.submit(wish) {
+            Ok(()) => Ok(ticket),
+            Err(refusal) => bail!("a command was refused: {refusal:?}"),
+        }
+    }
+}
+
+fn operator() -> Actor {
+    Actor::Operator("bench".to_owned())
+}
+
+/// So many of a hundred took no longer than this.
+fn percentile(all: &mut [Duration], percent: usize) -> Duration {
+    all.sort_unstable();
+    all.get((all.len() * percent / 100).min(all.len().saturating_sub(1))).copied().unwrap_or_default()
+}
