@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use commands::SecretText;
-use events::Timestamp;
+use events::{NodeDescription, SessionId, Timestamp};
 use projections::settings::token_key;
 use projections::{FOLD_VERSION, snapshot};
 
@@ -321,4 +321,28 @@ fn a_damaged_secret_ends_the_start() {
     machine.damage(Table::Keyring, Key::MIN, Key::MAX);
     let refused = machine.start().unwrap_err();
     assert!(refused.sentence.contains("keyring is damaged") && refused.hint.contains("backup"), "{refused}");
+}
+
+#[test]
+fn a_timer_that_is_due_wakes_nobody_while_no_turn_may_propose() {
+    let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&MemoryDisk::default()).unwrap());
+    let mut leader = lead(&store, 1);
+    let description = Box::new(NodeDescription { hostname: "m1".to_owned(), ..NodeDescription::default() });
+    let (session, addr) = (SessionId::from_bits(5), "10.0.0.1:4242".to_owned());
+    ask(&mut leader, &store, 1, Command::RegisterNode { node: node(), session, description, addr });
+    let due = leader.next_wake().expect("a node may fall silent");
+    let mut number = 2;
+    while leader.next_wake().is_some() {
+        let token = SecretText(format!("token {number}"));
+        let command =
+            Command::RotateJoinToken { role: Role::Worker, token, secret_sha256: [u8::try_from(number).unwrap(); 32] };
+        let (id, actor) = (CommandId::from_bits(number.into()), actor(number));
+        leader.submit(Wish { ticket: number, id, actor, command, reason: None, correlation: None }).unwrap();
+        leader.turn(time(number));
+        number += 1;
+    }
+    assert!(number > 2 && !leader.has_work(due), "the disk has to be waited for");
+    advance(&mut leader, &store);
+    assert_eq!(leader.next_wake(), Some(due));
+    assert!(leader.has_work(due));
 }

@@ -257,9 +257,10 @@ impl Leader {
         }
     }
 
-    /// When a turn is needed although nobody asks for anything.
+    /// When a turn is needed although nobody asks for anything. While no turn may propose, that is not a matter of time: what is
+    /// under way has to be committed first.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.lead.as_ref().and_then(|lead| lead.timers.next())
+        self.lead.as_ref().filter(|lead| lead.may_propose()).and_then(|lead| lead.timers.next())
     }
 
     /// Whether a turn has work at this time, and may propose.
