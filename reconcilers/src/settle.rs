@@ -106,7 +106,7 @@ impl Settling<'_> {
     fn pass(&mut self, cluster: &mut Cluster, mut looked_at: Touched, ctx: &mut Ctx<'_>, room: &mut Room) -> Pass {
         let mut pass = Pass { changed: Touched::default(), cut: false };
         let mut skip = false;
-        let mut scope = Scope::of(cluster, &looked_at);
+        let mut scope = self.scope(cluster, &looked_at);
         self.forget_wakes(&scope, &looked_at);
         for (number, (name, reconcile)) in self.reconcilers.iter().enumerate() {
             let last = number + 1 == self.reconcilers.len();
@@ -131,7 +131,7 @@ impl Settling<'_> {
                 looked_at.merge(touched.clone());
                 pass.changed.merge(touched);
                 self.leave_out(&mut looked_at);
-                scope = Scope::of(cluster, &looked_at);
+                scope = self.scope(cluster, &looked_at);
             }
         }
         pass
@@ -152,11 +152,30 @@ impl Settling<'_> {
         touched
     }
 
-    fn leave_out(&self, touched: &mut Touched) {
+    /// What is to be looked at, but for services that are set aside: also of everything, and of all that a node has.
+    fn scope(&self, cluster: &Cluster, touched: &Touched) -> Scope {
+        let mut scope = Scope::of(cluster, touched);
         if !self.aside.is_empty() {
-            touched.services.retain(|service| !self.aside.contains(service));
-            touched.places.retain(|(service, _)| !self.aside.contains(service));
-            touched.unfilled.retain(|service| !self.aside.contains(service));
+            scope.services.retain(|service| !self.aside.contains(service));
+            scope.places.retain(|(service, _)| !self.aside.contains(service));
+            scope.unfilled.retain(|service| !self.aside.contains(service));
+        }
+        scope
+    }
+
+    /// Leaves out services that are set aside. Timers of their places end: they are looked at as a whole when their time comes.
+    fn leave_out(&mut self, touched: &mut Touched) {
+        let (aside, wakes) = (self.aside, &mut self.settled.wakes);
+        if !aside.is_empty() {
+            touched.services.retain(|service| !aside.contains(service));
+            touched.unfilled.retain(|service| !aside.contains(service));
+            touched.places.retain(|(service, instance)| {
+                let stays = !aside.contains(service);
+                if !stays {
+                    wakes.insert(Subject::Place(*service, *instance), None);
+                }
+                stays
+            });
         }
     }
 

@@ -38,14 +38,13 @@ impl Aside {
         Arc::clone(&self.shown)
     }
 
-    /// Sets aside what a turn found no rest over, with a timer; what came to rest when it was tried again is not set aside any
-    /// more.
+    /// Sets aside what a turn found no rest over; what came to rest when it was tried again is not set aside
+    /// any more. All that are set aside have a timer, whatever else became of theirs in this turn.
     pub(super) fn note(&mut self, settled: &mut Settled, now: Timestamp) {
         for service in &settled.disputed {
             let length = self.services.get(service).map_or(FIRST, |before| (before.length * 2).min(LONGEST));
             let until = now + length;
             self.services.insert(*service, SetAside { until, length });
-            settled.wakes.insert(Subject::Service(*service), Some(until));
             let minutes = length.as_secs() / 60;
             tracing::error!(%service, minutes, "the reconcilers contradict each other over a service: it is set aside");
         }
@@ -54,6 +53,8 @@ impl Aside {
             let unreached = left.everything || left.services.contains(service);
             now < aside.until || unreached || !settled.touched.services.contains(service)
         });
+        let ahead = self.services.iter().filter(|(_, aside)| now < aside.until);
+        settled.wakes.extend(ahead.map(|(service, aside)| (Subject::Service(*service), Some(aside.until))));
         if self.shown.len() != self.services.len() || !settled.disputed.is_empty() {
             self.shown = Arc::new(self.services.iter().map(|(service, aside)| (*service, aside.until)).collect());
         }
@@ -97,5 +98,14 @@ mod tests {
         aside.note(&mut settled(true), second(now));
         assert_eq!(aside.at(second(now + 59)), [service()].into());
         assert_eq!(aside.at(second(now + 60)), [].into(), "which counts from the beginning again");
+    }
+
+    #[test]
+    fn a_timer_that_a_turn_forgot_is_set_again() {
+        let mut aside = Aside::default();
+        aside.note(&mut settled(true), second(0));
+        let mut turn = Settled { wakes: [(Subject::Service(service()), None)].into(), ..Settled::default() };
+        aside.note(&mut turn, second(1));
+        assert_eq!(turn.wakes, [(Subject::Service(service()), Some(second(60)))].into());
     }
 }

@@ -74,6 +74,18 @@ fn a_service_that_is_set_aside_is_not_looked_at() {
 }
 
 #[test]
+fn a_service_that_is_set_aside_is_left_out_of_everything_and_its_places_lose_their_timers() {
+    let (mut cluster, _) = services(&[1, 5]);
+    let everything = Touched { everything: true, ..Touched::default() };
+    turn(&QUARREL, &[service(1)].into(), &mut cluster, everything);
+    assert_eq!((tasks(&cluster, 1), tasks(&cluster, 2)), (0, 5));
+    let place = (service(1), projections::Instance::FIRST);
+    let due = Touched { places: [place].into(), ..Touched::default() };
+    let settled = turn(&QUARREL, &[service(1)].into(), &mut cluster, due);
+    assert_eq!(settled.wakes, [(Subject::Place(place.0, place.1), None)].into());
+}
+
+#[test]
 fn a_very_large_service_holds_up_no_other() {
     let (mut cluster, touched) = services(&[1_000_000, 1_000_000, 5]);
     let settled = turn(&ALL, &BTreeSet::new(), &mut cluster, touched);
