@@ -97,9 +97,22 @@ impl Settling<'_> {
             }
             next = self.pass(cluster, next.changed, ctx, &mut room);
         }
-        let places = next.changed.places.iter().map(|(service, _)| service);
-        self.settled.disputed.extend(places.chain(&next.changed.services));
+        self.dispute(next.changed);
         room
+    }
+
+    /// Names the services to set aside, and leaves to the next turn what else there was to look at. If no service is to blame, it
+    /// is dropped: nothing would keep the next turn from going on like this one.
+    fn dispute(&mut self, mut changed: Touched) {
+        let disputed = named(&changed);
+        if disputed.is_empty() {
+            return;
+        }
+        changed.services.clear();
+        changed.places.clear();
+        changed.unfilled.retain(|service| !disputed.contains(service));
+        self.settled.left.merge(changed);
+        self.settled.disputed.extend(disputed);
     }
 
     /// One run of all reconcilers.
@@ -188,6 +201,11 @@ impl Settling<'_> {
             self.settled.wakes.insert(subject, None);
         }
     }
+}
+
+/// The services of which something was touched.
+fn named(touched: &Touched) -> BTreeSet<ServiceId> {
+    touched.places.iter().map(|(service, _)| service).chain(&touched.services).copied().collect()
 }
 
 #[cfg(test)]

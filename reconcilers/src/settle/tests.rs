@@ -86,6 +86,19 @@ fn a_service_that_is_set_aside_is_left_out_of_everything_and_its_places_lose_the
 }
 
 #[test]
+fn what_else_there_was_to_look_at_beside_a_quarrel_is_left_to_the_next_turn() {
+    let node = events::NodeId::from_bits(3);
+    let others = Touched { nodes: [node].into(), waiting: [service(2)].into(), placement: true, ..Touched::default() };
+    let table = [([service(1)].into(), others.clone()), (BTreeSet::new(), Touched::default())];
+    for (services, left) in table {
+        let (aside, at) = (BTreeSet::new(), Stamp::default());
+        let mut settling = Settling { reconcilers: &QUARREL, aside: &aside, at: &at, settled: Settled::default() };
+        settling.dispute(Touched { services: services.clone(), ..others.clone() });
+        assert_eq!((settling.settled.disputed, settling.settled.left), (services, left));
+    }
+}
+
+#[test]
 fn a_very_large_service_holds_up_no_other() {
     let (mut cluster, touched) = services(&[1_000_000, 1_000_000, 5]);
     let settled = turn(&ALL, &BTreeSet::new(), &mut cluster, touched);
