@@ -30,6 +30,9 @@ pub struct Settled {
     /// Services over which the reconcilers do not come to rest, which is a fault in them. What they said is kept; the services
     /// are to be left alone for some time.
     pub disputed: BTreeSet<ServiceId>,
+    /// Services with work left, although this turn began to put right what it had put right itself. What is only large does not;
+    /// if it goes on from turn to turn, these are disputed as well.
+    pub restless: BTreeSet<ServiceId>,
 }
 
 /// Puts right what is wrong within what was touched, and applies it, until `room` is spent.
@@ -91,6 +94,9 @@ impl Settling<'_> {
             if next.cut || room.is_spent() {
                 if round >= ROUNDS_OF_A_FULL_TURN {
                     break;
+                }
+                if round > 1 {
+                    self.settled.restless.extend(named(&next.changed));
                 }
                 self.settled.left.merge(next.changed);
                 return room;

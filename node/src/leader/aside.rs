@@ -13,12 +13,17 @@ const FIRST: Duration = Duration::from_secs(60);
 /// The longest that it is left alone.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
+/// Turns in a row in which the reconcilers corrected what they had corrected, and were cut: then it is no matter of size.
+const RESTLESS_TURNS_MAX: u32 = 8;
+
 /// The services that are set aside.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Aside {
     services: BTreeMap<ServiceId, SetAside>,
     /// The same for readers: made anew only when it changes.
     shown: Arc<BTreeMap<ServiceId, Timestamp>>,
+    /// In how many turns in a row a service was restless.
+    restless: BTreeMap<ServiceId, u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +43,10 @@ impl Aside {
         Arc::clone(&self.shown)
     }
 
-    /// Sets aside what a turn found no rest over; what came to rest when it was tried again is not set aside
+    /// Sets aside what a turn, or several in a row, found no rest over; what came to rest when it was tried again is not set aside
     /// any more. All that are set aside have a timer, whatever else became of theirs in this turn.
     pub(super) fn note(&mut self, settled: &mut Settled, now: Timestamp) {
+        self.count_restless(settled);
         for service in &settled.disputed {
             let length = self.services.get(service).map_or(FIRST, |before| (before.length * 2).min(LONGEST));
             let until = now + length;
@@ -50,13 +56,25 @@ impl Aside {
         }
         let left = &settled.left;
         self.services.retain(|service, aside| {
-            let unreached = left.everything || left.services.contains(service);
+            let unreached = left.everything || left.services.contains(service) || self.restless.contains_key(service);
             now < aside.until || unreached || !settled.touched.services.contains(service)
         });
         let ahead = self.services.iter().filter(|(_, aside)| now < aside.until);
         settled.wakes.extend(ahead.map(|(service, aside)| (Subject::Service(*service), Some(aside.until))));
         if self.shown.len() != self.services.len() || !settled.disputed.is_empty() {
             self.shown = Arc::new(self.services.iter().map(|(service, aside)| (*service, aside.until)).collect());
+        }
+    }
+
+    fn count_restless(&mut self, settled: &mut Settled) {
+        let before = std::mem::take(&mut self.restless);
+        for service in std::mem::take(&mut settled.restless) {
+            let turns = before.get(&service).map_or(1, |turns| turns + 1);
+            if turns < RESTLESS_TURNS_MAX {
+                self.restless.insert(service, turns);
+            } else {
+                settled.disputed.insert(service);
+            }
         }
     }
 }
@@ -107,5 +125,22 @@ mod tests {
         let mut turn = Settled { wakes: [(Subject::Service(service()), None)].into(), ..Settled::default() };
         aside.note(&mut turn, second(1));
         assert_eq!(turn.wakes, [(Subject::Service(service()), Some(second(60)))].into());
+    }
+
+    #[test]
+    fn a_service_that_was_cut_without_rest_in_many_turns_in_a_row_is_set_aside() {
+        let restless = || Settled { restless: [service()].into(), ..Settled::default() };
+        let mut aside = Aside::default();
+        for second in [0, 50].map(second) {
+            for _ in 1..RESTLESS_TURNS_MAX {
+                aside.note(&mut restless(), second);
+                assert!(aside.services.is_empty(), "it may still come to rest");
+            }
+            aside.note(&mut Settled::default(), second);
+        }
+        for _ in 0..RESTLESS_TURNS_MAX {
+            aside.note(&mut restless(), second(100));
+        }
+        assert_eq!(aside.at(second(100)), [service()].into());
     }
 }

@@ -85,6 +85,24 @@ fn a_service_that_is_set_aside_is_left_out_of_everything_and_its_places_lose_the
     assert_eq!(settled.wakes, [(Subject::Place(place.0, place.1), None)].into());
 }
 
+/// Wants the first service to have another number of replicas, and says so often.
+fn loud_quarrel(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    for _ in 0..Room::FRAME.events / 6 {
+        quarrel(cluster, scope, ctx, out);
+    }
+}
+
+#[test]
+fn a_quarrel_that_fills_its_turn_is_told_from_what_is_only_large() {
+    let (mut cluster, touched) = services(&[1]);
+    let settled = turn(&[(Reconciler::Updates, loud_quarrel)], &BTreeSet::new(), &mut cluster, touched);
+    assert_eq!((settled.restless, settled.disputed), ([service(1)].into(), [].into()));
+    assert!(!settled.left.is_empty());
+    let (mut cluster, touched) = services(&[1_000_000, 5]);
+    let settled = turn(&ALL, &BTreeSet::new(), &mut cluster, touched);
+    assert!(settled.restless.is_empty() && !settled.left.is_empty());
+}
+
 #[test]
 fn what_else_there_was_to_look_at_beside_a_quarrel_is_left_to_the_next_turn() {
     let node = events::NodeId::from_bits(3);
