@@ -108,6 +108,11 @@ impl Correction {
         self.events.push(event);
     }
 
+    /// Of how many tasks one event may still say something; if it does, that spends the room.
+    fn most_tasks(&self) -> usize {
+        self.room.most_tasks()
+    }
+
     /// Says it of the first of these tasks, as many as the turn has room for; of none, nothing.
     pub fn push_about(&mut self, tasks: Vec<TaskId>, event: impl FnOnce(Vec<TaskId>) -> Kind) {
         let tasks = self.room.first_of(tasks);

@@ -40,8 +40,13 @@ impl Room {
 
     /// The first of these tasks, as many as one event may still list. If some are left out, listing these spends the room.
     pub(crate) fn first_of(self, mut tasks: Vec<TaskId>) -> Vec<TaskId> {
-        tasks.truncate(self.bytes.saturating_sub(EVENT_BYTES).div_ceil(ID_BYTES));
+        tasks.truncate(self.most_tasks());
         tasks
+    }
+
+    /// How many tasks one event may still list. Listing so many spends the room.
+    pub(crate) fn most_tasks(self) -> usize {
+        self.bytes.saturating_sub(EVENT_BYTES).div_ceil(ID_BYTES)
     }
 
     /// Takes what an event needs.

@@ -127,9 +127,11 @@ fn place(
             Spread::new(layout, failures, &filters, run)
         });
         let Some(number) = nodes.next(&filters, run) else {
-            // What does not fit now will not fit for the next one either.
+            // What does not fit now will not fit for the next one either. More than the turn may say are left to the next.
             let text: Arc<str> = reasons(layout, &filters, run).into();
-            refused.extend(std::iter::once(task).chain(left.by_ref()).map(|task| (task.id, Arc::clone(&text))));
+            let others = std::iter::once(task).chain(left.by_ref());
+            let news = others.filter(|task| task.waiting.as_deref() != Some(&*text)).take(out.most_tasks());
+            refused.extend(news.map(|task| (task.id, Arc::clone(&text))));
             break;
         };
         assign(task, number, &filters, run, out);
