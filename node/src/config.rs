@@ -1,11 +1,13 @@
 //! What `swarmd` is told on its command line.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use events::spec::{self, generic};
 use events::{GenericResource, SecretText};
+use serde::{Deserialize, Serialize};
 
 use crate::address;
 
@@ -85,18 +87,18 @@ pub struct RunArgs {
     /// Name of this node instead of the machine's own (unless given that of the last start).
     #[arg(long)]
     pub hostname: Option<String>,
-    /// Where the Docker Engine listens.
-    #[arg(long, value_name = "URL", default_value = ENGINE_ADDR)]
-    pub engine_addr: String,
+    /// Where the Docker Engine listens (unless given that of the last start, at first unix:///var/run/docker.sock).
+    #[arg(long, value_name = "URL")]
+    pub engine_addr: Option<String>,
     /// Further resources of this node, such as `fpga=2,gpu=UUID1,gpu=UUID2`.
     #[arg(long, value_name = "LIST", value_parser = parse_generic)]
     pub generic_node_resources: Option<Generic>,
     /// How much is logged to stderr.
     #[arg(short = 'l', long, default_value = "info")]
     pub log_level: LogLevel,
-    /// What runs the tasks.
-    #[arg(long, default_value = "docker")]
-    pub executor: ExecutorKind,
+    /// What runs the tasks (unless given that of the last start, at first docker).
+    #[arg(long)]
+    pub executor: Option<ExecutorKind>,
     /// Place of this machine that tasks may bind, with all that is in it; may be repeated. Without this flag everything but
     /// the sockets of the engine and of swarmd and the state directory.
     #[arg(long, value_name = "PATH", value_parser = parse_place)]
@@ -161,12 +163,22 @@ impl LogLevel {
 }
 
 /// What runs the tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ExecutorKind {
     /// Containers of the Docker Engine.
     Docker,
     /// Plain child processes.
     Process,
+}
+
+impl fmt::Display for ExecutorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ExecutorKind::Docker => "docker",
+            ExecutorKind::Process => "process",
+        })
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::agent::docker::DockerExecutor;
 use crate::agent::executor::Executor;
 use crate::agent::policy::{Policy, real_path};
 use crate::agent::process::ProcessExecutor;
-use crate::agent::{Agent, Config as AgentConfig, StoreError};
+use crate::agent::{Agent, Config as AgentConfig, unusable_memory};
 use crate::api::Context;
 use crate::config::{ExecutorKind, RunArgs};
 use crate::core::{self, Core};
@@ -44,13 +44,16 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let shutdown = stop_on_signal(args.dev)?;
     // Whatever the flags alone can get wrong comes before the first file is made.
     hostname(args.hostname.as_ref())?;
-    let executor = executor(&args)?;
+    executor(&args, &StartSettings::of(&args, None).0)?;
     let mut token = join_token::given(&args);
     if !args.state_dir.exists() {
         token = Ok(token?);
     }
     let state_dir = StateDir::open(&args.state_dir)?;
-    let (settings, changes) = StartSettings::of(&args, StartSettings::load(state_dir.path())?);
+    let last = StartSettings::load(state_dir.path())?;
+    let (settings, changes) = StartSettings::of(&args, last.clone());
+    last.map_or(Ok(()), |last| settings.require_executor_of(&last, state_dir.path()))?;
+    let executor = executor(&args, &settings)?;
     let hostname = hostname(settings.hostname.as_ref())?;
     let certificates = CertificateStore::new(state_dir.path());
     let standing = Standing::of(state_dir.path(), clock::now())?;
@@ -64,7 +67,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         working?;
     }
     for change in changes {
-        tracing::info!("{change}");
+        tracing::warn!("{change}");
     }
     let node = Node { args, settings, state_dir, certificates, hostname, executor, shutdown };
     if worker { node.work(token).await } else { node.manage().await }
@@ -249,7 +252,7 @@ impl Node {
             managers: vec![manager],
             state_dir: self.state_dir.path().to_owned(),
             generic_resources: generic.map(|generic| generic.0).unwrap_or_default(),
-            policy: policy(&self.args, self.settings.listen_control_api.clone()),
+            policy: policy(&self.args, &self.settings),
         };
         let connector = Arc::new(MemberConnect(credentials));
         Agent { config, executor: Arc::clone(&self.executor), connector, clock: Arc::new(clock::now) }
@@ -274,19 +277,14 @@ fn connection_limits() -> Limits {
 }
 
 /// What the flags let tasks have. The engine's socket, that of its containerd, and what is ours are protected.
-fn policy(args: &RunArgs, control_socket: PathBuf) -> Policy {
-    let engine = args.engine_addr.strip_prefix("unix://").map(PathBuf::from);
-    let ours = [args.state_dir.clone(), control_socket, PathBuf::from(CONTAINERD_DIR)];
+fn policy(args: &RunArgs, settings: &StartSettings) -> Policy {
+    let engine = settings.engine_addr.strip_prefix("unix://").map(PathBuf::from);
+    let ours = [args.state_dir.clone(), settings.listen_control_api.clone(), PathBuf::from(CONTAINERD_DIR)];
     let real = |paths: &mut dyn Iterator<Item = PathBuf>| paths.map(|path| real_path(&path)).collect();
     Policy::protecting(real(&mut ours.into_iter().chain(engine)))
         .allow_mounts(real(&mut args.allow_mount.iter().cloned()))
         .allow_capabilities(&args.allow_capability)
         .allow_privileged(args.allow_privileged)
-}
-
-/// The agent's files cannot be used.
-fn unusable_memory(error: StoreError) -> Failure {
-    Failure::new(error, "check the owner, mode and disk of the state directory, and that swarmd alone changes it")
 }
 
 /// Waits until the node is told to stop, or a part of it ends by itself.
@@ -308,11 +306,11 @@ async fn watch(
     }
 }
 
-fn executor(args: &RunArgs) -> Result<Arc<dyn Executor>, Failure> {
-    match args.executor {
+fn executor(args: &RunArgs, settings: &StartSettings) -> Result<Arc<dyn Executor>, Failure> {
+    match settings.executor {
         ExecutorKind::Docker => {
             let hint = "give --engine-addr in the form unix:///var/run/docker.sock";
-            let executor = DockerExecutor::new(&args.engine_addr);
+            let executor = DockerExecutor::new(&settings.engine_addr);
             Ok(Arc::new(executor.map_err(|error| Failure::new(error, hint).with_code(code::USAGE))?))
         }
         ExecutorKind::Process => {

@@ -5,11 +5,13 @@
 //! assignments, `reporter` takes reports away and `store` remembers. The managers may be gone for any time: tasks
 //! go on, but nothing that ended is started again, since that is for the managers to decide.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use events::{ClusterId, GenericResource, NodeId, Timestamp};
 use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
 
 pub mod docker;
 pub mod executor;
@@ -30,6 +32,42 @@ pub use store::StoreError;
 
 /// Reads the time; the shell gives the real clock, a test its own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The directory of the agent's files in a state directory.
+const MEMORY: &str = "worker";
+
+/// How many tasks the agent of a state directory knows that are not over: the executor may run them.
+///
+/// # Errors
+/// When the agent's files cannot be used.
+pub fn tasks_not_over(state_dir: &Path) -> Result<usize, StoreError> {
+    let memory = state_dir.join(MEMORY);
+    if !memory.exists() {
+        return Ok(0);
+    }
+    let (_, found) = store::Store::open(&memory)?;
+    for damage in found.damage {
+        tracing::error!("{damage}");
+    }
+    Ok(found.records.iter().filter(|record| !record.status.state().is_terminal()).count())
+}
+
+/// Makes the agent's files of a state directory, with a task that is as far as each of these.
+#[cfg(test)]
+pub(crate) fn keep_tasks(state_dir: &Path, states: &[events::TaskState]) {
+    use events::{Id, TaskId, TaskStatus};
+    let (store, _) = store::Store::open(&state_dir.join(MEMORY)).expect("a store");
+    for (task, state) in (1..).zip(states) {
+        let assignment = wire::v1::Assignment { task: TaskId::from_bits(task), ..Default::default() };
+        let status = TaskStatus { state: (*state).into(), ..TaskStatus::default() };
+        store.save(&store::Record { assignment, status, withdrawn: false }).expect("saved");
+    }
+}
+
+/// The failure of a start whose agent's files cannot be used.
+pub(crate) fn unusable_memory(error: StoreError) -> Failure {
+    Failure::new(error, "check the owner, mode and disk of the state directory, and that swarmd alone changes it")
+}
 
 /// What an agent must be told.
 #[derive(Debug, Clone)]
@@ -77,7 +115,7 @@ impl Agent {
     /// # Errors
     /// When they cannot be used.
     pub fn open(self) -> Result<OpenAgent, StoreError> {
-        let (store, found) = store::Store::open(&self.config.state_dir.join("worker"))?;
+        let (store, found) = store::Store::open(&self.config.state_dir.join(MEMORY))?;
         Ok(OpenAgent { agent: self, store, found })
     }
 
