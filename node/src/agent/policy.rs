@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use events::{AppArmorMode, ContainerSpec, Mount, MountType, Privileges, SeccompMode, SelinuxContext};
+use events::{AppArmorMode, ContainerSpec, Driver, Mount, MountType, Privileges, SeccompMode, SelinuxContext};
 
 /// Capabilities that the engine gives every container by itself; asking for them is asking for nothing.
 const ENGINE_DEFAULT: [&str; 14] = [
@@ -27,6 +27,9 @@ const ENGINE_DEFAULT: [&str; 14] = [
     "SETUID",
     "SYS_CHROOT",
 ];
+
+/// Types of file systems that hold nothing of this machine: those of a network, and memory.
+const HARMLESS_TYPES: [&str; 4] = ["nfs", "nfs4", "cifs", "tmpfs"];
 
 /// What tasks may ask of a node.
 #[derive(Debug, Clone, Default)]
@@ -76,18 +79,32 @@ impl Policy {
             MountType::Bind => self.bind(&mount.source, real),
             MountType::Volume => {
                 let driver = mount.volume.as_ref().and_then(|volume| volume.driver.as_ref());
-                let option = |name: &str| driver.and_then(|driver| driver.options.get(name)).map(String::as_str);
-                match option("device").filter(|device| device.starts_with('/')) {
-                    // A bind in other words.
-                    Some(device) if option("o").is_some_and(|words| words.split(',').any(is_bind)) => {
-                        self.bind(device, real)
-                    }
-                    Some(device) => self.needs_privileges(&format!("a volume on the device {device}")),
-                    None => Ok(()),
-                }
+                driver.map_or(Ok(()), |driver| self.volume(driver, real))
             }
             MountType::Tmpfs | MountType::Npipe => Ok(()),
         }
+    }
+
+    /// The engine's own driver hands its options to mount(2), which can be a bind in other words, or any file system over
+    /// anything on this machine. What another driver does with its options is for whoever installed it to know.
+    fn volume(&self, driver: &Driver, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
+        let option = |name: &str| driver.options.get(name).map(String::as_str);
+        let (device, kind) = (option("device"), option("type"));
+        // The kernel looks at no type where it is told to bind.
+        if option("o").is_some_and(|words| words.split(',').any(is_bind)) {
+            return device.map_or(Ok(()), |device| self.bind(device, real));
+        }
+        let engines_own = matches!(driver.name.as_str(), "" | "local");
+        let mounts = if engines_own {
+            (device.is_some() || kind.is_some()) && !kind.is_some_and(|kind| HARMLESS_TYPES.contains(&kind))
+        } else {
+            device.is_some_and(|device| device.starts_with('/'))
+        };
+        if !mounts {
+            return Ok(());
+        }
+        let (device, kind) = (device.unwrap_or("none"), kind.unwrap_or("none"));
+        self.needs_privileges(&format!("a volume of type {kind} on the device {device}"))
     }
 
     fn bind(&self, source: &str, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
@@ -98,6 +115,10 @@ impl Policy {
         let given = Path::new(source);
         if given.components().any(|part| part == Component::ParentDir) {
             return Err(format!("the bind mount of {source} is not allowed: give its path without \"..\""));
+        }
+        // Whatever it is relative to, it is not relative to where this process is.
+        if !given.is_absolute() {
+            return Err(format!("the bind mount of {source} is not allowed: give its path from the root on"));
         }
         let path = real(given);
         for place in self.protected.iter().filter(|place| place.starts_with(&path) || path.starts_with(place)) {
@@ -176,7 +197,7 @@ fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use events::{Driver, Seccomp, VolumeOptions};
+    use events::{Seccomp, VolumeOptions};
 
     fn judge(policy: &Policy, container: &ContainerSpec) -> Result<(), String> {
         // One symbolic link: /var/run is /run.
@@ -195,9 +216,9 @@ mod tests {
         ContainerSpec { mounts: vec![mount], ..ContainerSpec::default() }
     }
 
-    fn volume(options: &[(&str, &str)]) -> ContainerSpec {
+    fn volume(driver: &str, options: &[(&str, &str)]) -> ContainerSpec {
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let driver = Some(Driver { name: "local".to_owned(), options });
+        let driver = Some(Driver { name: driver.to_owned(), options });
         let volume = Some(VolumeOptions { driver, ..VolumeOptions::default() });
         let mount = Mount { r#type: MountType::Volume.into(), volume, ..Mount::default() };
         ContainerSpec { mounts: vec![mount], ..ContainerSpec::default() }
@@ -237,16 +258,40 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_is_a_bind_is_judged_as_one() {
-        let policy = policy(&[]);
-        assert_eq!(judge(&policy, &volume(&[])), Ok(()));
-        assert_eq!(judge(&policy, &volume(&[("type", "nfs"), ("o", "addr=10.0.0.1"), ("device", ":/x")])), Ok(()));
-        assert_eq!(judge(&policy, &volume(&[("type", "none"), ("o", "bind"), ("device", "/srv")])), Ok(()));
-        let disguised = volume(&[("type", "none"), ("o", "rw,rbind"), ("device", "/run")]);
-        assert!(judge(&policy, &disguised).expect_err("the socket").contains("--allow-mount /run"));
-        let disk = volume(&[("type", "ext4"), ("device", "/dev/sda1")]);
-        assert!(judge(&policy, &disk).expect_err("a disk").contains("--allow-privileged"));
-        assert_eq!(judge(&policy.allow_privileged(true), &disk), Ok(()));
+    fn a_volume_mounts_what_this_node_does_not_mind() {
+        /// The driver, its options, and the words of the refusal.
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
+        const LOWER: &str = "lowerdir=/var/lib/swarmd:/run,upperdir=/srv/a,workdir=/srv/b";
+        let rows: [Row<'_>; 16] = [
+            ("local", &[], None),
+            ("local", &[("size", "1g")], None),
+            ("local", &[("type", "nfs"), ("o", "addr=10.0.0.1"), ("device", ":/x")], None),
+            ("local", &[("type", "cifs"), ("o", "username=ada"), ("device", "//10.0.0.1/x")], None),
+            ("local", &[("type", "tmpfs"), ("o", "size=1m"), ("device", "tmpfs")], None),
+            ("local", &[("type", "none"), ("o", "bind"), ("device", "/srv")], None),
+            ("local", &[("type", "none"), ("o", "rw,rbind"), ("device", "/run")], Some("--allow-mount /run")),
+            ("local", &[("type", "nfs"), ("o", "bind"), ("device", "/run")], Some("--allow-mount /run")),
+            ("local", &[("type", "none"), ("o", "bind"), ("device", "run/docker.sock")], Some("from the root")),
+            ("local", &[("type", "none"), ("o", "bind"), ("device", "/srv/../run")], Some("without \"..\"")),
+            ("local", &[("type", "overlay"), ("o", LOWER), ("device", "overlay")], Some("--allow-privileged")),
+            ("", &[("type", "overlay"), ("o", LOWER), ("device", "overlay")], Some("--allow-privileged")),
+            ("local", &[("type", "ext4"), ("device", "/dev/sda1")], Some("--allow-privileged")),
+            ("local", &[("device", "LABEL=root")], Some("--allow-privileged")),
+            ("plugin", &[("type", "gp3"), ("device", "vol-1")], None),
+            ("plugin", &[("device", "/dev/sda1")], Some("--allow-privileged")),
+        ];
+        for (driver, options, refusal) in rows {
+            let judged = judge(&policy(&[]), &volume(driver, options));
+            match refusal {
+                None => assert_eq!(judged, Ok(()), "{driver} {options:?}"),
+                Some(words) => {
+                    let sentence = judged.expect_err(words);
+                    assert!(sentence.contains(words), "{driver} {options:?}: {sentence}");
+                }
+            }
+        }
+        let disk = volume("local", &[("type", "ext4"), ("device", "/dev/sda1")]);
+        assert_eq!(judge(&policy(&[]).allow_privileged(true), &disk), Ok(()));
     }
 
     #[test]
