@@ -11,9 +11,12 @@ use tokio::time::Instant;
 
 use super::bucket::{Bucket, Rate};
 
-/// Calls of one node, whatever they ask. An agent makes one every few seconds, and several a second while it starts many
+/// Calls of one node, whatever they ask, but for heartbeats. An agent makes one every few seconds, and several a second while it starts many
 /// tasks.
 const CALLS: Rate = Rate { capacity: 200, interval: Duration::from_millis(20) };
+/// Heartbeats of one node, apart from its other calls: whoever reports too fast is not taken for dead. An agent sends at
+/// most ten a second.
+const HEARTBEATS: Rate = Rate { capacity: 40, interval: Duration::from_millis(50) };
 /// Sessions that one node opens. Each is an entry of the log, and an agent that is well opens one in days.
 const SESSIONS: Rate = Rate { capacity: 3, interval: Duration::from_secs(4) };
 /// Certificates that one node gets: 6 an hour. The shortest-lived ones are renewed twice an hour.
@@ -54,6 +57,7 @@ struct Spent {
 #[derive(Default)]
 struct NodeBudget {
     calls: Bucket,
+    heartbeats: Bucket,
     sessions: Bucket,
     certificates: Bucket,
     report_bytes: Bucket,
@@ -61,8 +65,8 @@ struct NodeBudget {
 
 impl NodeBudget {
     fn is_full(&self, now: Instant) -> bool {
-        let Self { calls, sessions, certificates, report_bytes } = self;
-        [calls, sessions, certificates, report_bytes].iter().all(|bucket| bucket.is_full(now))
+        let Self { calls, heartbeats, sessions, certificates, report_bytes } = self;
+        [calls, heartbeats, sessions, certificates, report_bytes].iter().all(|bucket| bucket.is_full(now))
     }
 }
 
@@ -73,10 +77,16 @@ impl Default for Budgets {
 }
 
 impl Budgets {
-    /// Any call of a node.
+    /// Any call of a node but a heartbeat.
     pub(super) fn call(&self, node: NodeId, now: Instant) -> Result<(), Rejection> {
         let spent = self.spent().of(node, now).calls.spend(1, CALLS, now);
         spent.map_err(|wait| too_much(node, "calls this manager too often", wait))
+    }
+
+    /// A heartbeat of a node.
+    pub(super) fn heartbeat(&self, node: NodeId, now: Instant) -> Result<(), Rejection> {
+        let spent = self.spent().of(node, now).heartbeats.spend(1, HEARTBEATS, now);
+        spent.map_err(|wait| too_much(node, "sends heartbeats too often", wait))
     }
 
     /// A session that a node opens.
@@ -174,6 +184,16 @@ mod tests {
         assert_eq!(budgets.session(two, begin), Ok(()));
         assert_eq!(budgets.session(one, after(begin, 4)), Ok(()));
         assert!(budgets.session(one, after(begin, 4)).is_err());
+    }
+
+    #[test]
+    fn reports_do_not_spend_what_heartbeats_need() {
+        let (budgets, begin, node) = (Budgets::default(), Instant::now(), NodeId::from_bits(1));
+        let calls = (0..10_000).filter(|_| budgets.call(node, begin).is_ok()).count();
+        assert_eq!(calls, 200);
+        assert_eq!(budgets.heartbeat(node, begin), Ok(()));
+        let heartbeats = (0..10_000).filter(|_| budgets.heartbeat(node, begin).is_ok()).count();
+        assert_eq!(heartbeats, 39);
     }
 
     #[test]

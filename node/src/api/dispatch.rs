@@ -122,7 +122,7 @@ impl Dispatcher for DispatchApi {
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
         let (subject, _) = self.node(&request)?;
-        affordable(self.context.budgets.call(subject.node, Instant::now())).await?;
+        affordable(self.context.budgets.heartbeat(subject.node, Instant::now())).await?;
         self.context.core.hear(subject.node, request.into_inner().session).map_err(status)?;
         let period = jittered(self.context.state().cluster.spec().heartbeat_period());
         Ok(Response::new(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) }))
