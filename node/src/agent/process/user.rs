@@ -43,7 +43,10 @@ impl Users {
     /// allowed.
     pub(super) fn resolve(&self, user: &str) -> Result<Option<Ids>, String> {
         if user.is_empty() {
-            return Ok((self.own.uid == 0).then(|| self.named("nobody").unwrap_or(NOBODY)));
+            if self.own.uid == 0 {
+                return Ok(Some(self.named("nobody").unwrap_or(NOBODY)));
+            }
+            return self.allowed(self.own).map(|()| None);
         }
         let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
         let known = self.named(name);
@@ -54,19 +57,23 @@ impl Users {
             let gid = group.parse().ok().or_else(|| number_of(&entry(&self.group, group)?, 2));
             ids.gid = gid.ok_or_else(|| format!("unknown group \"{group}\" on this host"))?;
         }
-        if (ids.uid == 0 || ids.gid == 0) && !self.allow_root {
-            let what = if ids.uid == 0 { "as root" } else { "in the group of root" };
-            return Err(format!(
-                "this node runs no process {what}: start its swarmd with --process-allow-root to allow it"
-            ));
-        }
+        self.allowed(ids)?;
         if ids == self.own || (ids.uid == self.own.uid && group.is_none()) {
-            return Ok(None);
+            return self.allowed(self.own).map(|()| None);
         }
         if self.own.uid != 0 {
             return Err(format!("cannot run as user \"{user}\": only root can, and this node's agent is not root"));
         }
         Ok(Some(ids))
+    }
+
+    /// Whether a process may run as this user, in this group.
+    fn allowed(&self, ids: Ids) -> Result<(), String> {
+        if self.allow_root || (ids.uid != 0 && ids.gid != 0) {
+            return Ok(());
+        }
+        let what = if ids.uid == 0 { "as root" } else { "in the group of root" };
+        Err(format!("this node runs no process {what}: start its swarmd with --process-allow-root to allow it"))
     }
 
     /// A user of this machine, by name or number, in its own group.
@@ -131,6 +138,16 @@ mod tests {
             let refusal = users(0, false).resolve(text).expect_err(text);
             assert!(refusal.ends_with("start its swarmd with --process-allow-root to allow it"), "{text}: {refusal}");
             assert_eq!(users(0, true).resolve(text), Ok(allowed), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_stays_in_the_group_of_root_has_to_be_allowed() {
+        let users = |allow_root| Users { own: Ids { uid: 33, gid: 0 }, ..users(33, allow_root) };
+        for text in ["", "web", "33"] {
+            let refusal = users(false).resolve(text).expect_err(text);
+            assert!(refusal.starts_with("this node runs no process in the group of root"), "{text}: {refusal}");
+            assert_eq!(users(true).resolve(text), Ok(None), "{text}");
         }
     }
 
