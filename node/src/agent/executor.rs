@@ -70,7 +70,8 @@ impl Workload {
         names.into_iter().find(|name| !self.env_secrets.contains_key(*name))
     }
 
-    /// The environment that the spec asks for, with the values of its secret variables, and the generic resources claimed as `DOCKER_RESOURCE_<KIND>=a,b`.
+    /// The environment that the spec asks for, with the values of its secret variables, and the generic resources claimed as
+    /// `DOCKER_RESOURCE_<KIND>=a,b`.
     pub fn environment(&self) -> Vec<String> {
         let mut claims: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for claim in &self.claims {
