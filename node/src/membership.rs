@@ -1,15 +1,19 @@
 //! A node's way into a cluster, and how it stays: joining with a token, and renewing its certificate in time.
 
+use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use events::{CommandId, Id, Timestamp};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 use wire::v1::certificates_client::CertificatesClient;
 use wire::v1::{JoinRequest, RenewRequest, RootRequest};
 
+use crate::agent::backoff::Backoff;
 use crate::agent::{Connect, ConnectError};
 use crate::clock;
 use crate::failure::{Failure, code};
@@ -25,11 +29,13 @@ pub struct Patience {
     pub attempts: u32,
     /// The pause between two of them.
     pub pause: Duration,
+    /// How long a manager that is there but busy is asked besides, with pauses that grow to seconds.
+    pub busy: Duration,
 }
 
 impl Patience {
-    /// SwarmKit's.
-    pub const OF_A_JOINER: Self = Self { attempts: 5, pause: Duration::from_secs(2) };
+    /// SwarmKit's, and long enough for the last of ten thousand machines that start at once: a manager lets in 50 a second.
+    pub const OF_A_JOINER: Self = Self { attempts: 5, pause: Duration::from_secs(2), busy: Duration::from_secs(300) };
 }
 
 /// How long one answer may take: a manager answers a join once it is on its disk.
@@ -92,6 +98,29 @@ impl DialError {
             ),
         }
     }
+
+    /// Whether a manager is there and has too much to do: it says so, or ends the connection to make room for others.
+    fn is_busy(&self) -> bool {
+        match self {
+            Self::Address(_) | Self::Late => false,
+            Self::Transport(error) => was_ended(error),
+            Self::Refused(status) => matches!(status.code(), Code::Unavailable | Code::ResourceExhausted),
+        }
+    }
+}
+
+/// Whether a connection was made, and the other end ended it.
+fn was_ended(error: &tonic::transport::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The words of the operating system or of TLS, below tonic's "transport error".
@@ -168,6 +197,7 @@ async fn until_answered<T>(
     call: impl AsyncFn(CertificatesClient<Channel>) -> Result<Response<T>, Status>,
 ) -> Result<T, DialError> {
     let mut attempt = 1;
+    let (begun, mut backoff) = (Instant::now(), Backoff::default());
     loop {
         let answered = async {
             let channel = dial(addr, connector.clone()).await?;
@@ -175,6 +205,11 @@ async fn until_answered<T>(
         };
         let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
         match answered {
+            Err(error) if error.is_busy() && begun.elapsed() < patience.busy => {
+                let pause = backoff.pause(&mut rand::rng());
+                tracing::warn!(%error, addr, pause_ms = pause.as_millis(), "the manager is busy, trying again");
+                tokio::time::sleep(pause).await;
+            }
             Err(error) if error.may_pass() && attempt < patience.attempts => {
                 let of = patience.attempts;
                 tracing::warn!(%error, addr, attempt, of, "the manager has not answered, trying again");

@@ -19,7 +19,7 @@ pub mod policy;
 pub mod process;
 pub mod simulated;
 
-mod backoff;
+pub(crate) mod backoff;
 mod reporter;
 mod session;
 mod steps;

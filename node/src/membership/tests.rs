@@ -20,7 +20,7 @@ use crate::security::{Authority, Limits, Subject, incoming};
 use crate::state_dir::StateDir;
 use commands::{Actor, Command, SecretText};
 
-const QUICK: Patience = Patience { attempts: 3, pause: Duration::from_millis(1) };
+const QUICK: Patience = Patience { attempts: 3, pause: Duration::from_millis(1), busy: Duration::ZERO };
 const DAY: Span = Span::from_secs(24 * 3_600);
 
 /// A manager's certificate service on a line that loses its answers: the manager has done what was asked.
@@ -152,6 +152,15 @@ async fn a_join_whose_answers_are_lost_makes_one_node() {
     assert_eq!(manager.nodes(), 2);
     assert!(manager.core.handle.state().cluster.nodes.get(identity.subject().node).is_some());
     assert!(!worker.has_pending_join());
+    manager.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_joiner_outwaits_a_busy_manager() {
+    let (manager, worker) = (Manager::losing(QUICK.attempts + 1).await, Worker::new());
+    let patience = Patience { busy: Duration::from_secs(60), ..QUICK };
+    join(&worker.certificates, &manager.addr, &manager.token(), "w1", patience).await.expect("let in at last");
+    assert_eq!(manager.nodes(), 2);
     manager.end().await;
 }
 
