@@ -1,8 +1,8 @@
 //! Which connections a manager keeps, which it refuses, and which it ends to make room: bookkeeping without sockets or
 //! clocks.
 //!
-//! A connection is *unproven* until its handshake is done. Then it belongs to a *member*, known by its certificate, or it
-//! is *anonymous*. Each class has its own places, so that no crowd in one takes those of another; and within a class each
+//! A connection is *silent* until its first message of TLS has come, and then *shaking* until its handshake is done. After
+//! that it belongs to a *member*, known by its certificate, or it is *anonymous*. Each class has its own places, so that no crowd in one takes those of another; and within a class each
 //! source (an address, or a node for members) has a bound of its own. Many members may share one address: only those
 //! that have proven nothing are counted by address.
 
@@ -27,7 +27,8 @@ pub(super) struct Bounds {
 /// How many connections a manager keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    pub(super) unproven: Bounds,
+    pub(super) silent: Bounds,
+    pub(super) shaking: Bounds,
     pub(super) anonymous: Bounds,
     pub(super) members: Bounds,
     /// Connections of operators to the control socket.
@@ -37,10 +38,14 @@ pub struct Limits {
 /// File descriptors that connections of nodes never take: the log holds up to 128 tables open besides its journals, an
 /// operator at the control socket needs one, and so do the engine's connections and each task's pipes.
 const RESERVE: usize = 2_048;
+/// Connections that have said nothing yet: an honest one has when it is accepted, or a moment later.
+const SILENT_MAX: usize = 1_024;
+/// Connections of one address that have said nothing yet.
+const SILENT_EACH_MAX: usize = 256;
 /// Handshakes in progress: each costs up to some 20 KiB, so that these cost at most 80 MiB.
-const UNPROVEN_MAX: usize = 4_096;
+const SHAKING_MAX: usize = 4_096;
 /// Handshakes in progress of one address: of ten thousand honest ones a second, each done within 50 ms.
-const UNPROVEN_EACH_MAX: usize = 512;
+const SHAKING_EACH_MAX: usize = 512;
 /// Connections without a certificate. Each is there for one call, which takes some milliseconds.
 const ANONYMOUS_MAX: usize = 1_024;
 /// Connections without a certificate of one address: that many joiners behind one gateway are served at a time.
@@ -57,11 +62,12 @@ impl Limits {
             let total = (free / part).clamp(1, total_max);
             Bounds { total, each: (total / 4).clamp(1, each_max) }
         };
-        let unproven = share(4, UNPROVEN_MAX, UNPROVEN_EACH_MAX);
+        let silent = share(8, SILENT_MAX, SILENT_EACH_MAX);
+        let shaking = share(4, SHAKING_MAX, SHAKING_EACH_MAX);
         let anonymous = share(8, ANONYMOUS_MAX, ANONYMOUS_EACH_MAX);
-        let members = free.saturating_sub(unproven.total + anonymous.total).max(1);
+        let members = free.saturating_sub(silent.total + shaking.total + anonymous.total).max(1);
         let members = Bounds { total: members, each: MEMBER_EACH_MAX };
-        Self { unproven, anonymous, members, operators: (reserve / 2).max(1) }
+        Self { silent, shaking, anonymous, members, operators: (reserve / 2).max(1) }
     }
 
     /// Connections of members that are kept at a time.
@@ -87,8 +93,10 @@ impl Source {
 /// What is known of the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Its handshake is not done.
-    Unproven(Source),
+    /// It has said nothing yet.
+    Silent(Source),
+    /// It has begun its handshake, which is not done.
+    Shaking(Source),
     /// It has no certificate.
     Anonymous(Source),
     /// It has this node's certificate.
@@ -109,7 +117,8 @@ pub(super) enum Verdict {
 /// The connections that have a place.
 #[derive(Debug)]
 pub(super) struct Admission {
-    unproven: Places<Source>,
+    silent: Places<Source>,
+    shaking: Places<Source>,
     anonymous: Places<Source>,
     members: Places<NodeId>,
 }
@@ -118,17 +127,20 @@ impl Admission {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             // Of those that prove nothing, the newest is the likeliest to be honest: who is, does not stay for long.
-            unproven: Places::new(limits.unproven, 1),
-            anonymous: Places::new(limits.anonymous, 1),
+            silent: Places::new(limits.silent, 1, Own::Replaced),
+            // Were these replaced by their own kind, no handshake of a crowd behind one address would ever be done.
+            shaking: Places::new(limits.shaking, 1, Own::Kept),
+            anonymous: Places::new(limits.anonymous, 1, Own::Replaced),
             // The only connection of a node is its session, which nobody else's replaces.
-            members: Places::new(limits.members, 2),
+            members: Places::new(limits.members, 2, Own::Replaced),
         }
     }
 
     /// Gives a connection a place, if it can; a connection that is replaced has lost its own.
     pub(super) fn enter(&mut self, id: ConnectionId, class: Class) -> Verdict {
         match class {
-            Class::Unproven(source) => self.unproven.enter(id, source),
+            Class::Silent(source) => self.silent.enter(id, source),
+            Class::Shaking(source) => self.shaking.enter(id, source),
             Class::Anonymous(source) => self.anonymous.enter(id, source),
             Class::Member(node) => self.members.enter(id, node),
         }
@@ -137,11 +149,21 @@ impl Admission {
     /// Takes back the place of a connection, if it still has one.
     pub(super) fn leave(&mut self, id: ConnectionId, class: Class) {
         match class {
-            Class::Unproven(source) => self.unproven.leave(id, source),
+            Class::Silent(source) => self.silent.leave(id, source),
+            Class::Shaking(source) => self.shaking.leave(id, source),
             Class::Anonymous(source) => self.anonymous.leave(id, source),
             Class::Member(node) => self.members.leave(id, node),
         }
     }
+}
+
+/// What becomes of a source's connections when it opens more than its places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// The newest takes the place of the oldest.
+    Replaced,
+    /// They go on, and the newest is refused.
+    Kept,
 }
 
 /// The places of one class, by source.
@@ -150,6 +172,7 @@ struct Places<K> {
     bounds: Bounds,
     /// Connections from which on a source has to give one up for another source's.
     yields_from: usize,
+    own: Own,
     held: BTreeMap<K, BTreeSet<ConnectionId>>,
     /// Every source with its number of connections and its oldest: last is the one that gives one up first.
     ranks: BTreeSet<(usize, Reverse<ConnectionId>, K)>,
@@ -157,19 +180,23 @@ struct Places<K> {
 }
 
 impl<K: Ord + Copy> Places<K> {
-    fn new(bounds: Bounds, yields_from: usize) -> Self {
-        Self { bounds, yields_from, held: BTreeMap::new(), ranks: BTreeSet::new(), total: 0 }
+    fn new(bounds: Bounds, yields_from: usize, own: Own) -> Self {
+        Self { bounds, yields_from, own, held: BTreeMap::new(), ranks: BTreeSet::new(), total: 0 }
     }
 
-    /// A source that has all its places replaces its own oldest connection; when all places are taken, the source with the
-    /// most connections gives up its oldest.
+    /// A source that has all its places replaces its own oldest connection, or is refused; when all places are taken, the
+    /// source with the most connections gives up its oldest.
     fn enter(&mut self, id: ConnectionId, source: K) -> Verdict {
-        let own = self.held.get(&source).filter(|own| own.len() >= self.bounds.each);
-        let victim = if let Some(own) = own {
-            own.first().map(|oldest| (source, *oldest))
+        let own = self.held.get(&source);
+        let (held, oldest) = own.map_or((0, None), |own| (own.len(), own.first().copied()));
+        let victim = if held >= self.bounds.each {
+            if self.own == Own::Kept {
+                return Verdict::Refuse;
+            }
+            oldest.map(|oldest| (source, oldest))
         } else if self.total >= self.bounds.total {
             match self.ranks.last() {
-                Some((held, Reverse(oldest), source)) if *held >= self.yields_from => Some((*source, *oldest)),
+                Some((most, Reverse(oldest), source)) if *most >= self.yields_to(held) => Some((*source, *oldest)),
                 Some(_) | None => return Verdict::Refuse,
             }
         } else {
@@ -181,6 +208,15 @@ impl<K: Ord + Copy> Places<K> {
         self.change(source, |own| own.insert(id));
         self.total += 1;
         victim.map_or(Verdict::Admit, |(_, oldest)| Verdict::Replace(oldest))
+    }
+
+    /// Connections from which on a source has to give one up for another that holds so many.
+    fn yields_to(&self, held: usize) -> usize {
+        match self.own {
+            // Two sources that take turns at each other's places would never get anything done.
+            Own::Kept if held > 0 => self.yields_from.max(held + 2),
+            Own::Kept | Own::Replaced => self.yields_from,
+        }
     }
 
     fn leave(&mut self, id: ConnectionId, source: K) {
@@ -213,19 +249,29 @@ mod tests {
     use super::*;
     use events::Id;
 
-    /// Six places for handshakes, three of each address; four for callers without certificate, two of each address; four
+    /// Six places for who is silent and as many for handshakes, three of each address; four for callers without certificate, two of each address; four
     /// for members, two of each.
     fn admission() -> Admission {
         let bounds = |total, each| Bounds { total, each };
-        Admission::new(Limits { unproven: bounds(6, 3), anonymous: bounds(4, 2), members: bounds(4, 2), operators: 1 })
+        Admission::new(Limits {
+            silent: bounds(6, 3),
+            shaking: bounds(6, 3),
+            anonymous: bounds(4, 2),
+            members: bounds(4, 2),
+            operators: 1,
+        })
     }
 
     fn source(host: u8) -> Source {
         Source::of([10, 0, 0, host].into())
     }
 
-    fn unproven(host: u8) -> Class {
-        Class::Unproven(source(host))
+    fn silent(host: u8) -> Class {
+        Class::Silent(source(host))
+    }
+
+    fn shaking(host: u8) -> Class {
+        Class::Shaking(source(host))
     }
 
     fn anonymous(host: u8) -> Class {
@@ -236,45 +282,55 @@ mod tests {
         Class::Member(NodeId::from_bits(node))
     }
 
+    /// What the case is about, the class of each connection that comes, numbered from 1, and what becomes of it.
+    type Case<'a> = (&'a str, &'a [(Class, Verdict)]);
+
+    fn judge(cases: &[Case<'_>]) {
+        for (what, arrivals) in cases {
+            let mut admission = admission();
+            for (id, (class, expected)) in (1..).zip(*arrivals) {
+                assert_eq!(admission.enter(id, *class), *expected, "{what}: connection {id}");
+            }
+        }
+    }
+
     #[test]
-    fn who_comes_is_admitted_refused_or_replaces_another() {
-        /// The class of each connection that comes, numbered from 1, and what becomes of it.
-        type Case<'a> = (&'a str, &'a [(Class, Verdict)]);
-        let cases: [Case<'_>; 8] = [
+    fn who_has_proven_nothing_takes_the_place_of_its_like() {
+        judge(&[
             (
                 "an address has its places, and then its newest replaces its oldest",
                 &[
-                    (unproven(1), Admit),
-                    (unproven(1), Admit),
-                    (unproven(1), Admit),
-                    (unproven(1), Replace(1)),
-                    (unproven(1), Replace(2)),
+                    (silent(1), Admit),
+                    (silent(1), Admit),
+                    (silent(1), Admit),
+                    (silent(1), Replace(1)),
+                    (silent(1), Replace(2)),
                 ],
             ),
             (
                 "a crowd at one address does not touch another's",
                 &[
-                    (unproven(1), Admit),
-                    (unproven(1), Admit),
-                    (unproven(2), Admit),
-                    (unproven(1), Admit),
-                    (unproven(1), Replace(1)),
-                    (unproven(2), Admit),
+                    (silent(1), Admit),
+                    (silent(1), Admit),
+                    (silent(2), Admit),
+                    (silent(1), Admit),
+                    (silent(1), Replace(1)),
+                    (silent(2), Admit),
                 ],
             ),
             (
                 "where all places are taken, the address with the most gives one up",
                 &[
-                    (unproven(1), Admit),
-                    (unproven(2), Admit),
-                    (unproven(2), Admit),
-                    (unproven(3), Admit),
-                    (unproven(2), Admit),
-                    (unproven(3), Admit),
-                    (unproven(4), Replace(2)),
+                    (silent(1), Admit),
+                    (silent(2), Admit),
+                    (silent(2), Admit),
+                    (silent(3), Admit),
+                    (silent(2), Admit),
+                    (silent(3), Admit),
+                    (silent(4), Replace(2)),
                     // Now the second and the third have two each; the second's are older.
-                    (unproven(5), Replace(3)),
-                    (unproven(6), Replace(4)),
+                    (silent(5), Replace(3)),
+                    (silent(6), Replace(4)),
                 ],
             ),
             (
@@ -287,6 +343,45 @@ mod tests {
                     (anonymous(5), Replace(1)),
                 ],
             ),
+        ]);
+    }
+
+    #[test]
+    fn who_has_begun_a_handshake_may_end_it() {
+        judge(&[
+            (
+                "an address has its places, and then its newest is refused",
+                &[
+                    (shaking(1), Admit),
+                    (shaking(1), Admit),
+                    (shaking(1), Admit),
+                    (shaking(1), Refuse),
+                    (shaking(2), Admit),
+                ],
+            ),
+            (
+                "where all places are taken, an address gives one up only to one that has fewer",
+                &[
+                    (shaking(1), Admit),
+                    (shaking(1), Admit),
+                    (shaking(1), Admit),
+                    (shaking(2), Admit),
+                    (shaking(2), Admit),
+                    (shaking(3), Admit),
+                    (shaking(2), Refuse),
+                    (shaking(3), Replace(1)),
+                    // Now each has two.
+                    (shaking(3), Refuse),
+                    (shaking(1), Refuse),
+                    (shaking(4), Replace(2)),
+                ],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_member_keeps_one_connection_and_a_class_its_places() {
+        judge(&[
             (
                 "the only connection of a member is not taken from it",
                 &[(member(1), Admit), (member(2), Admit), (member(3), Admit), (member(4), Admit), (member(5), Refuse)],
@@ -309,40 +404,34 @@ mod tests {
             (
                 "no class takes the places of another",
                 &[
-                    (unproven(1), Admit),
-                    (unproven(1), Admit),
-                    (unproven(1), Admit),
+                    (silent(1), Admit),
+                    (silent(1), Admit),
+                    (silent(1), Admit),
                     (anonymous(1), Admit),
                     (anonymous(1), Admit),
                     (member(1), Admit),
                     (anonymous(1), Replace(4)),
                 ],
             ),
-        ];
-        for (what, arrivals) in cases {
-            let mut admission = admission();
-            for (id, (class, expected)) in (1..).zip(arrivals) {
-                assert_eq!(admission.enter(id, *class), *expected, "{what}: connection {id}");
-            }
-        }
+        ]);
     }
 
     #[test]
     fn a_place_that_is_left_is_free() {
         let mut admission = admission();
         for id in 1..=3 {
-            assert_eq!(admission.enter(id, unproven(1)), Admit);
+            assert_eq!(admission.enter(id, silent(1)), Admit);
         }
-        admission.leave(1, unproven(1));
+        admission.leave(1, silent(1));
         // Twice is once: who is replaced has left already.
-        admission.leave(1, unproven(1));
-        assert_eq!(admission.enter(4, unproven(1)), Admit);
-        assert_eq!(admission.enter(5, unproven(1)), Replace(2));
+        admission.leave(1, silent(1));
+        assert_eq!(admission.enter(4, silent(1)), Admit);
+        assert_eq!(admission.enter(5, silent(1)), Replace(2));
         for id in 1..=5 {
-            admission.leave(id, unproven(1));
+            admission.leave(id, silent(1));
         }
-        assert_eq!(admission.unproven.total, 0);
-        assert!(admission.unproven.held.is_empty() && admission.unproven.ranks.is_empty());
+        assert_eq!(admission.silent.total, 0);
+        assert!(admission.silent.held.is_empty() && admission.silent.ranks.is_empty());
     }
 
     #[test]
@@ -358,15 +447,16 @@ mod tests {
     fn limits_leave_the_log_its_descriptors() {
         for descriptors in [1, 64, 1_024, 4_096, 20_000, 1_048_576] {
             let limits = Limits::of_descriptors(descriptors);
-            let nodes = limits.unproven.total + limits.anonymous.total + limits.members.total;
+            let nodes = limits.silent.total + limits.shaking.total + limits.anonymous.total + limits.members.total;
             let left = descriptors.saturating_sub(nodes);
             assert!(descriptors < 64 || left >= RESERVE.min(descriptors / 2), "{descriptors}: {limits:?}");
-            assert!(limits.unproven.each <= limits.unproven.total && limits.members.total > 0, "{limits:?}");
+            assert!(limits.shaking.each <= limits.shaking.total && limits.members.total > 0, "{limits:?}");
             assert!(limits.operators > 0, "{limits:?}");
         }
         let usual = Limits::of_descriptors(1_048_576);
-        assert_eq!(usual.unproven, Bounds { total: 4_096, each: 512 });
+        assert_eq!(usual.silent, Bounds { total: 1_024, each: 256 });
+        assert_eq!(usual.shaking, Bounds { total: 4_096, each: 512 });
         assert_eq!(usual.anonymous, Bounds { total: 1_024, each: 128 });
-        assert_eq!(usual.members, Bounds { total: 1_041_408, each: 8 });
+        assert_eq!(usual.members, Bounds { total: 1_040_384, each: 8 });
     }
 }

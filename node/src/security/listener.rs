@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Sleep;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
@@ -33,7 +33,7 @@ use super::{Credentials, Peer, failures};
 struct Deadlines {
     /// Until its first message of TLS has come: every client sends it at once.
     hello: Duration,
-    /// Until the handshake is done and HTTP/2 is spoken.
+    /// From then until the handshake is done and HTTP/2 is spoken.
     handshake: Duration,
     /// For the one call of a connection without a certificate.
     anonymous: Duration,
@@ -169,7 +169,7 @@ impl TlsListener {
     }
 
     fn begin(&mut self, stream: TcpStream, address: SocketAddr) {
-        let Some(lease) = self.places.enter(Class::Unproven(Source::of(address.ip())), address) else { return };
+        let Some(lease) = self.places.enter(Class::Silent(Source::of(address.ip())), address) else { return };
         let handshake = Shake { credentials: Arc::clone(&self.credentials), deadlines: self.deadlines, address };
         self.handshakes.spawn(async move { handshake.run(stream, lease).await.map_err(|error| (address, error)) });
     }
@@ -204,31 +204,28 @@ struct Shake {
 impl Shake {
     /// The connection, once its other end has shown who it is and speaks HTTP/2.
     async fn run(self, stream: TcpStream, lease: Lease) -> io::Result<Connection<TlsStream<TcpStream>>> {
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
-        let (stream, peer, expiry) = tokio::select! {
-            shaken = tokio::time::timeout(self.deadlines.handshake, self.shake(stream)) => shaken.map_err(late)??,
-            () = lease.ended() => return Err(io::Error::other("its place was needed for another connection")),
-        };
+        let source = Source::of(self.address.ip());
+        let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
+        let lease = lease.promote(Class::Shaking(source), self.address).ok_or_else(too_many)?;
+        let (stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
         let (class, deadline) = match &peer {
             Peer::Node { subject, .. } => (Class::Member(subject.node), None),
             Peer::Anonymous { .. } | Peer::Operator { .. } => {
-                (Class::Anonymous(Source::of(self.address.ip())), Some(self.deadlines.anonymous))
+                (Class::Anonymous(source), Some(self.deadlines.anonymous))
             }
         };
-        let lease = lease.promote(class, self.address);
-        let lease = lease.ok_or_else(|| io::Error::other("as many connections as there may be are open"))?;
+        let lease = lease.promote(class, self.address).ok_or_else(too_many)?;
         let caller = match class {
             Class::Member(_) => Caller::free(peer),
-            Class::Anonymous(_) | Class::Unproven(_) => Caller::once(peer, lease.end()),
+            Class::Anonymous(_) | Class::Silent(_) | Class::Shaking(_) => Caller::once(peer, lease.end()),
         };
         Ok(Connection { stream, caller, read_ahead: GREETING, place: Place::leased(lease, deadline, expiry) })
     }
 
-    async fn shake(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer, Option<Expiry>)> {
-        stream.set_nodelay(true)?;
-        let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the client did not begin its handshake in time");
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let hello = tokio::time::timeout(self.deadlines.hello, hello).await.map_err(silent)??;
+    async fn shake(
+        &self,
+        hello: StartHandshake<TcpStream>,
+    ) -> io::Result<(TlsStream<TcpStream>, Peer, Option<Expiry>)> {
         let mut stream = hello.into_stream(self.credentials.server()).await?;
         // Whoever has nothing to ask gets no connection, which would have no end of its own.
         let mut greeting = [0; GREETING.len()];
@@ -246,6 +243,25 @@ impl Shake {
         };
         Ok((stream, peer, expiry))
     }
+}
+
+/// The first message of TLS.
+async fn hello(stream: TcpStream) -> io::Result<StartHandshake<TcpStream>> {
+    stream.set_nodelay(true)?;
+    LazyConfigAcceptor::new(Acceptor::default(), stream).await
+}
+
+/// A step of a handshake, if it is done in time and before the place of its connection is lost.
+async fn unless_ended<T>(lease: &Lease, within: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the client took too long over its handshake");
+    tokio::select! {
+        done = tokio::time::timeout(within, step) => done.map_err(late)?,
+        () = lease.ended() => Err(io::Error::other("its place was needed for another connection")),
+    }
+}
+
+fn too_many() -> io::Error {
+    io::Error::other("as many connections as there may be are open")
 }
 
 /// Pauses unless only the one connection was lost.
@@ -346,7 +362,7 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("an address");
         let one = Bounds { total: 1, each: 1 };
-        let limits = Limits { unproven: one, anonymous: one, members: one, operators: 1 };
+        let limits = Limits { silent: one, shaking: one, anonymous: one, members: one, operators: 1 };
         let brief = Duration::from_millis(500);
         let deadlines = Deadlines { hello: brief, handshake: brief * 2, anonymous: Duration::from_secs(30) };
         let joiner = Connector::joiner(authority.root()).expect("a connector");
@@ -423,7 +439,7 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("an address");
         let one = Bounds { total: 1, each: 1 };
-        let limits = Limits { unproven: one, anonymous: one, members: one, operators: 1 };
+        let limits = Limits { silent: one, shaking: one, anonymous: one, members: one, operators: 1 };
         let credentials = Arc::new(Credentials::new(shown).expect("credentials"));
         let mut listener = TlsListener::new(tcp, credentials, limits, DEADLINES);
         let member = Connector::member(Arc::new(Credentials::new(short).expect("credentials")));
