@@ -115,11 +115,16 @@ pub async fn remote(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    let core = context.core.clone();
+    let is_member = move |node| {
+        let state = core.state();
+        state.cluster.nodes.get(node).is_some() && !state.cluster.banned.contains(node)
+    };
     let dispatcher =
         DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(NODE_MESSAGE_BYTES_MAX);
     let certificates =
         CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
-    let incoming = security::incoming(listener, credentials, limits);
+    let incoming = security::incoming(listener, credentials, limits, is_member);
     let mut server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
     let server = server.add_service(dispatcher).add_service(certificates);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
@@ -198,7 +203,8 @@ mod tests {
         };
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let uri = format!("http://{}", tcp.local_addr().expect("an address")).parse().expect("an address");
-        let connections = Box::pin(security::incoming(tcp, of(1, Role::Manager), Limits::of_descriptors(1_024)));
+        let connections =
+            Box::pin(security::incoming(tcp, of(1, Role::Manager), Limits::of_descriptors(1_024), |_| true));
         let server = watchful(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
         tokio::spawn(server.serve_with_incoming(connections));
         let connected = Connector::member(of(2, Role::Worker)).call(uri).await.expect("a connection");

@@ -79,6 +79,7 @@ impl Manager {
             tcp,
             Arc::new(Credentials::new(identity).expect("credentials")),
             Limits::of_descriptors(1_024),
+            |_| true,
         ));
         tokio::spawn(Server::builder().add_service(CertificatesServer::new(service)).serve_with_incoming(connections));
         Self { core, addr, _state_dir: dir }
@@ -308,8 +309,10 @@ async fn a_manager_that_never_answers_a_renewal_is_given_up() {
         let identity = Identity::new(authority.root().clone(), &issued.cert_pem, &request.key, now);
         Arc::new(Credentials::new(identity.expect("an identity")).expect("credentials"))
     };
-    let (connections, asked) =
-        (Box::pin(incoming(tcp, credentials(1, Role::Manager), Limits::of_descriptors(1_024))), Arc::default());
+    let (connections, asked) = (
+        Box::pin(incoming(tcp, credentials(1, Role::Manager), Limits::of_descriptors(1_024), |_| true)),
+        Arc::default(),
+    );
     tokio::spawn(
         Server::builder()
             .add_service(CertificatesServer::new(Silent(Arc::clone(&asked))))

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use events::Duration;
+use events::{Duration, NodeId};
 use futures_util::stream::{self, Stream};
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -94,13 +94,14 @@ impl Place {
 }
 
 /// The TLS connections that come in, each with the credentials shown at that moment, at most as many as the limits say.
-/// Never ends and never fails: a handshake that does not work out is logged and forgotten.
+/// A certificate of a node that is no member is worth as much as none. Never ends and never fails: a handshake that does not work out is logged and forgotten.
 pub fn incoming(
     tcp: TcpListener,
     credentials: Arc<Credentials>,
     limits: Limits,
+    is_member: impl Fn(NodeId) -> bool + Send + Sync + 'static,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> + Send {
-    let listener = TlsListener::new(tcp, credentials, limits, DEADLINES);
+    let listener = TlsListener::new(tcp, credentials, limits, DEADLINES, Arc::new(is_member));
     stream::unfold(listener, |mut listener| async move { Some((Ok(listener.next().await), listener)) })
 }
 
@@ -133,18 +134,28 @@ fn operator(stream: UnixStream, permit: OwnedSemaphorePermit) -> io::Result<Conn
 
 type Handshake = Result<Connection<TlsStream<TcpStream>>, (SocketAddr, io::Error)>;
 
+/// Whether a node is a member of the cluster now.
+type IsMember = Arc<dyn Fn(NodeId) -> bool + Send + Sync>;
+
 struct TlsListener {
     tcp: TcpListener,
     credentials: Arc<Credentials>,
     places: Places,
     deadlines: Deadlines,
+    is_member: IsMember,
     /// As many as have a place; ends with the listener.
     handshakes: JoinSet<Handshake>,
 }
 
 impl TlsListener {
-    fn new(tcp: TcpListener, credentials: Arc<Credentials>, limits: Limits, deadlines: Deadlines) -> Self {
-        Self { tcp, credentials, places: Places::new(limits), deadlines, handshakes: JoinSet::new() }
+    fn new(
+        tcp: TcpListener,
+        credentials: Arc<Credentials>,
+        limits: Limits,
+        deadlines: Deadlines,
+        is_member: IsMember,
+    ) -> Self {
+        Self { tcp, credentials, places: Places::new(limits), deadlines, is_member, handshakes: JoinSet::new() }
     }
 
     async fn next(&mut self) -> Connection<TlsStream<TcpStream>> {
@@ -170,7 +181,12 @@ impl TlsListener {
 
     fn begin(&mut self, stream: TcpStream, address: SocketAddr) {
         let Some(lease) = self.places.enter(Class::Silent(Source::of(address.ip())), address) else { return };
-        let handshake = Shake { credentials: Arc::clone(&self.credentials), deadlines: self.deadlines, address };
+        let handshake = Shake {
+            credentials: Arc::clone(&self.credentials),
+            deadlines: self.deadlines,
+            is_member: Arc::clone(&self.is_member),
+            address,
+        };
         self.handshakes.spawn(async move { handshake.run(stream, lease).await.map_err(|error| (address, error)) });
     }
 }
@@ -198,6 +214,7 @@ fn accepted(finished: Result<Handshake, JoinError>) -> Option<Connection<TlsStre
 struct Shake {
     credentials: Arc<Credentials>,
     deadlines: Deadlines,
+    is_member: IsMember,
     address: SocketAddr,
 }
 
@@ -209,8 +226,8 @@ impl Shake {
         let lease = lease.promote(Class::Shaking(source), self.address).ok_or_else(too_many)?;
         let (stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
         let (class, deadline) = match &peer {
-            Peer::Node { subject, .. } => (Class::Member(subject.node), None),
-            Peer::Anonymous { .. } | Peer::Operator { .. } => {
+            Peer::Node { subject, .. } if (self.is_member)(subject.node) => (Class::Member(subject.node), None),
+            Peer::Node { .. } | Peer::Anonymous { .. } | Peer::Operator { .. } => {
                 (Class::Anonymous(source), Some(self.deadlines.anonymous))
             }
         };
@@ -367,7 +384,7 @@ mod tests {
         let deadlines = Deadlines { hello: brief, handshake: brief * 2, anonymous: Duration::from_secs(30) };
         let joiner = Connector::joiner(authority.root()).expect("a connector");
         let member = Connector::member(Arc::clone(&credentials));
-        (TlsListener::new(tcp, credentials, limits, deadlines), address, member, joiner)
+        (TlsListener::new(tcp, credentials, limits, deadlines, Arc::new(|_| true)), address, member, joiner)
     }
 
     /// A connection that has begun to speak HTTP/2.
@@ -429,6 +446,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_of_a_node_that_is_no_member_has_an_end() {
+        let (mut listener, address, stranger, _) = listener().await;
+        listener.is_member = Arc::new(|_| false);
+        listener.deadlines.anonymous = Duration::from_millis(50);
+        let (_silent, mut accepted) = tokio::join!(speaking(stranger, address), listener.next());
+        assert!(matches!(accepted.caller.peer, Peer::Node { .. }), "it is told that it was removed");
+        assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+        assert_eq!(accepted.read(&mut [0; 64]).await.expect("an end"), 0);
+    }
+
+    #[tokio::test]
     async fn a_connection_ends_with_the_certificate_that_opened_it() {
         let authority = Authority::generate(wall_clock()).expect("an authority");
         let shown = identity(&authority, subject(1, Role::Manager), wall_clock());
@@ -441,7 +469,7 @@ mod tests {
         let one = Bounds { total: 1, each: 1 };
         let limits = Limits { silent: one, shaking: one, anonymous: one, members: one, operators: 1 };
         let credentials = Arc::new(Credentials::new(shown).expect("credentials"));
-        let mut listener = TlsListener::new(tcp, credentials, limits, DEADLINES);
+        let mut listener = TlsListener::new(tcp, credentials, limits, DEADLINES, Arc::new(|_| true));
         let member = Connector::member(Arc::new(Credentials::new(short).expect("credentials")));
         let (_speaking, mut accepted) = tokio::join!(speaking(member, address), listener.next());
         assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len(), "it may speak");

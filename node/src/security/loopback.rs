@@ -56,7 +56,7 @@ async fn answer(request: http::Request<Body>) -> Result<http::Response<Body>, st
 async fn serve(credentials: Arc<Credentials>) -> SocketAddr {
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = tcp.local_addr().expect("an address");
-    let connections = Box::pin(incoming(tcp, credentials, Limits::of_descriptors(1_024)));
+    let connections = Box::pin(incoming(tcp, credentials, Limits::of_descriptors(1_024), |_| true));
     tokio::spawn(Server::builder().serve_with_incoming(tower::service_fn(answer), connections));
     address
 }
