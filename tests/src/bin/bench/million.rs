@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use commands::{Actor, Command, ServiceSecrets};
 use events::{CommandId, Id, NodeId, Role, ServiceId, SessionId, TaskId, TaskState, Timestamp};
 use node::fold::Folded;
-use node::leader::{Intervals, Leader, Outcome, Ticket, Wish};
-use node::log::{Consensus, LogStore, RocksStore};
+use node::leader::{Effects, Intervals, Leader, Outcome, Ticket, Wish};
+use node::log::{Consensus, LogStore, RocksStore, write_all};
 use projections::snapshot;
 
 use crate::figure::{Figure, Target};
@@ -78,6 +78,7 @@ pub fn figures() -> Result<Vec<Figure>> {
 /// A manager with its agents and two operators.
 struct Bench {
     leader: Leader,
+    store: Arc<dyn LogStore>,
     /// How long the manager has worked.
     worked: Duration,
     tickets: Ticket,
@@ -103,11 +104,10 @@ impl Bench {
         let mut folded = Folded::default();
         fixture::fold(&mut folded.cluster, 0, (0..NODES).flat_map(fixture::node));
         let consensus = Consensus::open(Arc::clone(&store), 1, &loaded)?;
-        let mut leader = Leader::new(fixture::id(0), "0.1.0", consensus, folded, Intervals::default());
-        leader.advance()?;
-        ensure!(leader.is_leader(), "a single voter leads at once");
-        Ok(Self {
+        let leader = Leader::new(fixture::id(0), "0.1.0", consensus, folded, Intervals::default());
+        let mut bench = Self {
             leader,
+            store,
             worked: Duration::ZERO,
             tickets: 0,
             told: BTreeSet::new(),
@@ -117,7 +117,10 @@ impl Bench {
             placing: BTreeMap::new(),
             placed: Vec::new(),
             services: 0,
-        })
+        };
+        bench.advance()?;
+        ensure!(bench.leader.is_leader(), "a single voter leads at once");
+        Ok(bench)
     }
 
     /// Makes the service and lets all take their turns until its tasks run.
@@ -174,10 +177,10 @@ impl Bench {
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
         let begun = Instant::now();
-        let judged = self.leader.turn(now);
-        let advanced = self.leader.advance()?;
+        let mut all = vec![self.leader.turn(now)];
+        all.extend(self.advance()?);
         self.worked += begun.elapsed();
-        for effects in [judged, advanced] {
+        for effects in all {
             for (ticket, outcome) in effects.answers {
                 self.hear_answer(ticket, outcome)?;
             }
@@ -187,6 +190,20 @@ impl Bench {
         }
         self.look_at_services();
         Ok(())
+    }
+
+    /// Writes what there is to write and waits for it, which a manager does not: it takes its next turn meanwhile.
+    fn advance(&mut self) -> Result<Vec<Effects>> {
+        let mut all = Vec::new();
+        loop {
+            let mut effects = self.leader.advance()?;
+            let writes = std::mem::take(&mut effects.writes);
+            all.push(effects);
+            if writes.is_empty() {
+                return Ok(all);
+            }
+            self.leader.written(write_all(&*self.store, writes)?);
+        }
     }
 
     fn hear_answer(&mut self, ticket: Ticket, outcome: Outcome) -> Result<()> {
