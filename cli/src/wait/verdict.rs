@@ -93,7 +93,7 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     if let Some(why) = stopped_update(service, tasks, goal) {
         return Verdict::Failed(why);
     }
-    let counts = |task: &&&TaskView| goal == Goal::Count || task.current;
+    let counts = |task: &&&TaskView| goal == Goal::Count || task.current || is_spared(service);
     let wanted: Vec<&TaskView> = tasks.iter().filter(|task| is_wanted(task)).collect();
     let running = wanted.iter().filter(counts).filter(|task| task.status.state() == TaskState::Running).count();
     let settled = running + finished(service, tasks).len();
@@ -114,6 +114,12 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
         return Verdict::Converged(picture);
     }
     given_up(service, tasks).map_or(Verdict::Underway(picture), Verdict::Failed)
+}
+
+/// Whether tasks of an older spec may stay: those of a global service whose update is completed are on nodes that take no
+/// tasks now, and are replaced when their node is active again.
+fn is_spared(service: &ServiceView) -> bool {
+    service.spec.is_global() && service.update.as_ref().is_some_and(|update| update.state() == UpdateState::Completed)
 }
 
 /// Whether the service's update, or its rollback, is paused.
@@ -262,6 +268,20 @@ mod tests {
         let Verdict::Underway(picture) = judge(&service, &waiting, Goal::Spec) else { panic!("one task waits") };
         assert_eq!(picture.headline, "web: 1 of 2 tasks running");
         assert_eq!(picture.tasks[1].detail(), "pending: no suitable node (2 of 3 nodes lack 2 GiB)");
+    }
+
+    #[test]
+    fn a_completed_update_of_a_global_service_spares_the_nodes_that_take_no_tasks() {
+        let mut service = samples::service();
+        let mut stale = running(2);
+        stale.current = false;
+        let tasks = [running(1), stale];
+        service.update = update(UpdateState::Completed);
+        assert!(!is_converged(&service, &tasks, Goal::Spec), "a replicated service has no such nodes");
+        service.spec.mode = Some(events::service_spec::Mode::Global(events::GlobalMode {}));
+        assert!(is_converged(&service, &tasks, Goal::Spec));
+        service.update = update(UpdateState::Updating);
+        assert!(!is_converged(&service, &tasks, Goal::Spec));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::NodeId;
+use events::{NodeId, ServiceId};
 
 use super::{Fault, Verdict};
 use crate::text::quote;
@@ -23,6 +23,11 @@ pub(super) fn service(name: &str) -> Verdict {
     }
     if !is_service_name(name) {
         return Err(Fault::invalid(format!("{} is not a name for a service", quote(name)), hint));
+    }
+    // A whole id wins over every name, so that a service with such a name could not be reached by it.
+    if name.to_ascii_lowercase().parse::<ServiceId>().is_ok() {
+        let hint = "choose another name: this one could be the id of a service";
+        return Err(Fault::invalid(format!("the name {} reads as an id", quote(name)), hint));
     }
     Ok(())
 }
@@ -91,6 +96,18 @@ mod tests {
         for name in ["", "-a", "a-", "_a", "a.b", "a b", "a/b", "é", too_long.as_str()] {
             assert!(service(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn no_name_of_a_service_reads_as_an_id() {
+        use events::Id;
+
+        let id = ServiceId::from_bits(u128::MAX).to_string();
+        for name in [id.clone(), id.to_uppercase()] {
+            let fault = service(&name).expect_err(&name);
+            assert!(fault.sentence.contains("reads as an id"), "{}", fault.sentence);
+        }
+        assert_eq!(service(&id[..20]), Ok(()));
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.require_services(&services).await?;
     let mut asked = Vec::new();
     for Scale { service, replicas } in &args.services {
+        refuse_repetition(session, service, *replicas).await?;
         let scale = ScaleService { service: service.clone(), replicas: *replicas };
         let reply = session.execute_and_tell(Command::ScaleService(scale), service).await?;
         asked.push((service, reply.index));
@@ -37,4 +38,15 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         wait::for_service(session, &args.wait, service, Goal::Count, index).await?;
     }
     Ok(())
+}
+
+/// A scaling that changes nothing, of a service whose update is paused, says so, as an update does.
+async fn refuse_repetition<M: Manager>(
+    session: &mut Session<'_, M>,
+    service: &str,
+    replicas: u64,
+) -> Result<(), Failure> {
+    let present = session.service(service).await?;
+    let paused = wait::paused_update(session, &present).await?;
+    paused.filter(|_| present.spec.replicas() == Some(replicas)).map_or(Ok(()), Err)
 }
