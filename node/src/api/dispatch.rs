@@ -19,7 +19,7 @@ use wire::v1::{
 };
 
 use crate::driver::{Published, Request as CoreRequest, stopping};
-use crate::log::FrameLink;
+use crate::log::{FrameLink, LogStore};
 use crate::security::{Allowed, Peer, Subject};
 
 use super::assignments::Told;
@@ -76,22 +76,6 @@ impl DispatchApi {
         budgets.report(node, tasks, report.encoded_len(), report.reports.len(), now)
     }
 
-    /// Compares the history here with what the agent was told of before. If the frame is not there, somebody put this manager
-    /// back to a backup, or its disk lost what it had confirmed. The agent gets all of its assignments anew in either case;
-    /// that history has another future is for people to know.
-    fn compare(&self, node: NodeId, seen: Option<&Head>) -> Result<(), Status> {
-        let Some(seen) = seen else { return Ok(()) };
-        let found =
-            self.context.store.history(seen.index, 1, 1).map_err(|error| Status::internal(error.to_string()))?;
-        let found = found.first().filter(|(index, _)| *index == seen.index);
-        let here = found.map(|(index, stored)| views::head(FrameLink { index: *index, hash: frame::hash(stored) }));
-        if here.as_ref() != Some(seen) {
-            let hint = "if nobody restored this manager from a backup, see whether its disk is failing";
-            tracing::warn!(%node, index = seen.index, hint, "history was put back, says a node: it knows a frame that is not there");
-        }
-        Ok(())
-    }
-
     async fn command(&self, subject: Subject, command: Command) -> Result<u64, Status> {
         let actor = Actor::Node { id: subject.node, role: subject.role };
         // Nodes' commands repeat without harm, so they need no id.
@@ -108,7 +92,9 @@ impl Dispatcher for DispatchApi {
         let (subject, host) = self.node(&request)?;
         let request = request.into_inner();
         affordable(self.session_fits(subject.node, &request.description)).await?;
-        self.compare(subject.node, request.seen.as_ref())?;
+        if let Some(seen) = &request.seen {
+            compare(&*self.context.store, subject.node, seen);
+        }
         let session = SessionId::from_bits(rand::random());
         let addr = request.advertise_addr.unwrap_or(host);
         let (node, description) = (subject.node, Box::new(request.description));
@@ -224,6 +210,25 @@ impl Feed {
         if let Err(error) = refusal::execute(&self.context, request).await {
             tracing::debug!(node = %self.node, %error, "a broken session was not noted");
         }
+    }
+}
+
+/// Compares the history here with what an agent was told of before. If the frame is not there, somebody put this manager back
+/// to a backup, or its disk lost what it had confirmed. The agent gets all of its assignments anew in either case; that
+/// history has another future, or cannot be read, is for people to know, and no reason to refuse the session.
+fn compare(store: &dyn LogStore, node: NodeId, seen: &Head) {
+    let found = match store.history(seen.index, 1, 1) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::error!(%node, index = seen.index, %error, hint = error.hint(), "history is not compared with what a node knows");
+            return;
+        }
+    };
+    let found = found.first().filter(|(index, _)| *index == seen.index);
+    let here = found.map(|(index, stored)| views::head(FrameLink { index: *index, hash: frame::hash(stored) }));
+    if here.as_ref() != Some(seen) {
+        let hint = "if nobody restored this manager from a backup, see whether its disk is failing";
+        tracing::warn!(%node, index = seen.index, hint, "history was put back, says a node: it knows a frame that is not there");
     }
 }
 
