@@ -15,7 +15,7 @@ use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootReque
 
 use crate::clock;
 use crate::driver::{Published, Request as CoreRequest};
-use crate::log::LogStore;
+use crate::log::{LogStore, frame_at};
 use crate::security::failures;
 use crate::security::{Allowed, Authority, AuthorityError, Issued, JoinToken, Peer, RequestedKey, Subject};
 
@@ -63,9 +63,9 @@ impl CertificateApi {
 /// The certificate that a frame of history gives a node.
 fn certificate_in(store: &dyn LogStore, index: u64, node: NodeId) -> Result<Option<String>, Status> {
     let unreadable = |why: String| Status::internal(format!("history cannot be read: {why}"));
-    let frames = store.history(index, 1, 1).map_err(|error| unreadable(error.to_string()))?;
-    let Some((_, bytes)) = frames.first() else { return Ok(None) };
-    let frame = codec::decode_frame(bytes).map_err(|error| unreadable(error.to_string()))?;
+    let stored = frame_at(store, index).map_err(|error| unreadable(error.to_string()))?;
+    let Some(stored) = stored else { return Ok(None) };
+    let frame = codec::decode_frame(&stored).map_err(|error| unreadable(error.to_string()))?;
     let issued = codec::kinds(&frame).filter_map(|kind| {
         let Kind::CertificateIssued(issued) = kind else { return None };
         (issued.node == node).then(|| issued.cert_pem.clone())

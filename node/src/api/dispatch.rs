@@ -19,7 +19,7 @@ use wire::v1::{
 };
 
 use crate::driver::{Published, Request as CoreRequest, stopping};
-use crate::log::{FrameLink, LogStore};
+use crate::log::{FrameLink, LogStore, frame_at};
 use crate::security::{Allowed, Peer, Subject};
 
 use super::assignments::Told;
@@ -217,15 +217,14 @@ impl Feed {
 /// to a backup, or its disk lost what it had confirmed. The agent gets all of its assignments anew in either case; that
 /// history has another future, or cannot be read, is for people to know, and no reason to refuse the session.
 fn compare(store: &dyn LogStore, node: NodeId, seen: &Head) {
-    let found = match store.history(seen.index, 1, 1) {
+    let found = match frame_at(store, seen.index) {
         Ok(found) => found,
         Err(error) => {
             tracing::error!(%node, index = seen.index, %error, hint = error.hint(), "history is not compared with what a node knows");
             return;
         }
     };
-    let found = found.first().filter(|(index, _)| *index == seen.index);
-    let here = found.map(|(index, stored)| views::head(FrameLink { index: *index, hash: frame::hash(stored) }));
+    let here = found.map(|stored| views::head(FrameLink { index: seen.index, hash: frame::hash(&stored) }));
     if here.as_ref() != Some(seen) {
         let hint = "if nobody restored this manager from a backup, see whether its disk is failing";
         tracing::warn!(%node, index = seen.index, hint, "history was put back, says a node: it knows a frame that is not there");

@@ -84,6 +84,17 @@ impl HistoryReader {
     }
 }
 
+/// The stored bytes of the frame at this index; nothing if history has none there. It is a link of the chain: the frame after it
+/// carries its hash, or it is the one that was applied last.
+///
+/// # Errors
+/// When that frame or the one after it is damaged, or history cannot be read.
+pub fn frame_at(store: &dyn LogStore, index: u64) -> Result<Option<Bytes>, LogError> {
+    let with_its_successor = PageSize { frames: 2, bytes: usize::MAX };
+    let page = HistoryReader::starting_at(index).page(store, u64::MAX, with_its_successor)?;
+    Ok(page.into_iter().next().and_then(|(found, stored)| (found == index).then_some(stored)))
+}
+
 /// What a full verification read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verified {
@@ -123,4 +134,38 @@ pub fn verify_all<E: From<LogError>>(
         return Err(damaged(index, "history does not end with the frame that was applied last".into()).into());
     }
     Ok(verified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::{Change, Disk, Durability, Key, Table};
+    use super::super::fixtures::{fill, frame};
+    use super::super::{Membership, MemoryDisk, MemoryStore};
+    use super::*;
+
+    #[test]
+    fn a_single_frame_is_the_one_at_its_index_and_a_link_of_the_chain() {
+        let disk = MemoryDisk::default();
+        let store = MemoryStore::open(&disk).unwrap();
+        store.load().unwrap();
+        store.initialize(&Membership::single(1)).unwrap();
+        fill(&store, 20);
+        let stored = |index| store.history(index, 1, 1).unwrap().pop().unwrap().1;
+        for index in [10, 19] {
+            assert_eq!(frame_at(&store, index).unwrap(), Some(stored(index)), "frame {index}");
+        }
+        assert_eq!(frame_at(&store, 20).unwrap(), None, "behind the end");
+        // Of the same index, but in another chain.
+        let other = MemoryStore::open(&MemoryDisk::default()).unwrap();
+        for (index, told) in [(12, 13), (19, 19)] {
+            let previous = Some(FrameLink { index: index - 1, hash: [7; 32] });
+            let exchanged = other.put(Table::History, Key::at(index), &[], &frame(index, previous, 100)).unwrap();
+            disk.write(vec![exchanged], Durability::Synced).unwrap();
+            let refused = frame_at(&store, index).unwrap_err();
+            assert!(matches!(refused, LogError::Damaged { index, .. } if index == told), "{refused}");
+        }
+        let gone = Change::DeleteRange { table: Table::History, from: Key::at(5), to: Key::at(6) };
+        disk.write(vec![gone], Durability::Synced).unwrap();
+        assert_eq!(frame_at(&store, 5).unwrap(), None, "not the one after it");
+    }
 }

@@ -46,7 +46,7 @@ use events::frame::FrameHash;
 pub use disk::Table;
 pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, Membership};
 pub use error::LogError;
-pub use history::{HistoryReader, PageSize, Verified, verify_all};
+pub use history::{HistoryReader, PageSize, Verified, frame_at, verify_all};
 pub use memory::{Crash, MemoryDisk, MemoryStore};
 pub use raft::{
     Committed, Consensus, Message, Progress, ProposeError, RoleChange, StepError, Write, Written, write_all,
