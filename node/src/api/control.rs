@@ -112,7 +112,10 @@ impl Control for ControlApi {
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {
         self.caller(&request)?;
-        let pages = TaskPages::of(self.context.state(), &request.into_inner()).map_err(status)?;
+        let (state, request) = (self.context.state(), request.into_inner());
+        // All tasks are looked at and sorted, which would hold up the callers that share a serving thread.
+        let pages = tokio::task::spawn_blocking(move || TaskPages::of(state, &request)).await;
+        let pages = pages.map_err(|error| Status::internal(error.to_string()))?.map_err(status)?;
         Ok(Response::new(Box::pin(stream::iter(pages.map(Ok)))))
     }
 

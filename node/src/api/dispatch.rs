@@ -76,6 +76,14 @@ impl DispatchApi {
         budgets.report(node, tasks, report.encoded_len(), report.reports.len(), now)
     }
 
+    /// Compares on a thread of its own: the disk may be slow, and this one serves others.
+    async fn compare(&self, node: NodeId, seen: Head) {
+        let store = Arc::clone(&self.context.store);
+        if let Err(error) = tokio::task::spawn_blocking(move || compare(&*store, node, &seen)).await {
+            tracing::error!(%node, %error, "history is not compared with what a node knows");
+        }
+    }
+
     async fn command(&self, subject: Subject, command: Command) -> Result<u64, Status> {
         let actor = Actor::Node { id: subject.node, role: subject.role };
         // Nodes' commands repeat without harm, so they need no id.
@@ -92,8 +100,8 @@ impl Dispatcher for DispatchApi {
         let (subject, host) = self.node(&request)?;
         let request = request.into_inner();
         affordable(self.session_fits(subject.node, &request.description)).await?;
-        if let Some(seen) = &request.seen {
-            compare(&*self.context.store, subject.node, seen);
+        if let Some(seen) = request.seen {
+            self.compare(subject.node, seen).await;
         }
         let session = SessionId::from_bits(rand::random());
         let addr = request.advertise_addr.unwrap_or(host);
