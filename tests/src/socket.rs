@@ -233,5 +233,11 @@ mod tests {
         assert!(all.len() == 900 && all.iter().all(|task| task.image == "x" && task.current && task.spec.is_none()));
         let one = list(ListTasksRequest { tasks: vec![all[7].id.to_string()], ..Default::default() });
         assert!(one[0].tasks[0].spec.as_ref().is_some_and(|spec| spec.encoded_len() > 40_000));
+        let named = |numbers: &[usize], service: &str| {
+            let tasks = numbers.iter().map(|number| all[*number].id.to_string()).collect();
+            let pages = list(ListTasksRequest { tasks, service: Some(service.to_owned()), ..Default::default() });
+            pages.into_iter().flat_map(|page| page.tasks).map(|task| task.id).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&[9, 7, 9], "web"), [all[7].id, all[9].id], "each once, in the order of the list");
     }
 }

@@ -1,5 +1,6 @@
 //! Lists of tasks, in pages: however many tasks there are, no message is large, and no more of them is made than is read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -58,23 +59,21 @@ impl Iterator for TaskPages {
 /// # Errors
 /// When a reference names nothing, or more than one object.
 fn select<'a>(cluster: &'a Cluster, request: &ListTasksRequest) -> Result<Vec<&'a Task>, Rejection> {
-    let mut tasks: Vec<&Task> = match (&request.service, &request.node) {
-        (Some(service), _) => cluster.tasks_of_service(resolve_service(cluster, service)?).collect(),
-        (None, Some(node)) => cluster.tasks_of_node(resolve_node(cluster, node)?).collect(),
+    let service = request.service.as_ref().map(|service| resolve_service(cluster, service)).transpose()?;
+    let node = request.node.as_ref().map(|node| resolve_node(cluster, node)).transpose()?;
+    let named = request.tasks.iter().map(|reference| resolve_task(cluster, reference));
+    let named: BTreeSet<TaskId> = named.collect::<Result<_, _>>()?;
+    let mut tasks: Vec<&Task> = match (service, node) {
+        _ if !named.is_empty() => named.iter().filter_map(|id| cluster.tasks.get(*id)).collect(),
+        (Some(service), _) => cluster.tasks_of_service(service).collect(),
+        (None, Some(node)) => cluster.tasks_of_node(node).collect(),
         (None, None) => cluster.tasks.values().collect(),
     };
-    if let (Some(_), Some(node)) = (&request.service, &request.node) {
-        let node = resolve_node(cluster, node)?;
-        tasks.retain(|task| task.node == Some(node));
-    }
-    if !request.tasks.is_empty() {
-        let wanted = request.tasks.iter().map(|reference| resolve_task(cluster, reference));
-        let wanted: Vec<_> = wanted.collect::<Result<_, _>>()?;
-        tasks.retain(|task| wanted.contains(&task.id));
-    }
-    if request.live == Some(true) {
-        tasks.retain(|task| task.is_wanted());
-    }
+    tasks.retain(|task| {
+        service.is_none_or(|service| task.service == service)
+            && node.is_none_or(|node| task.node == Some(node))
+            && (request.live != Some(true) || task.is_wanted())
+    });
     tasks.sort_by_key(|task| {
         (cluster.spec_of(task).name(), task.instance(), std::cmp::Reverse(task.created_index), task.id)
     });
