@@ -1,17 +1,18 @@
 //! Secrets that travel with frames and are kept nowhere but here: never in history, in a checkpoint or in the state hash.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use events::{ClusterId, Role, VolatilePayload};
+use imbl::OrdMap;
 use zeroize::Zeroizing;
 
 use crate::Cluster;
 use crate::settings::{ROOT_KEY, token_key};
 
-/// A secret; prints as nothing, and is wiped from memory when it is dropped.
+/// A secret; prints as nothing, and is wiped from memory when the last of its clones, which share it, is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
 
 impl Secret {
     /// The secret itself.
@@ -26,18 +27,18 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Secrets by name.
+/// Secrets by name. Clones share what they have in common, so that a change costs no copy of all secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keyring {
-    secrets: BTreeMap<String, Secret>,
+    secrets: OrdMap<Arc<str>, Secret>,
 }
 
 impl Keyring {
     /// Keeps or destroys what the volatile section of an entry says.
     pub fn apply(&mut self, payload: VolatilePayload) {
         match payload.value {
-            Some(value) => self.secrets.insert(payload.key, Secret(Zeroizing::new(value))),
-            None => self.secrets.remove(&payload.key),
+            Some(value) => self.secrets.insert(payload.key.into(), Secret(Arc::new(Zeroizing::new(value)))),
+            None => self.secrets.remove(payload.key.as_str()),
         };
     }
 
@@ -50,7 +51,7 @@ impl Keyring {
 
     /// The names of all secrets.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.secrets.keys().map(String::as_str)
+        self.secrets.keys().map(AsRef::as_ref)
     }
 
     /// The secret with this name.
@@ -69,5 +70,23 @@ impl FromIterator<VolatilePayload> for Keyring {
         let mut keyring = Self::default();
         payloads.into_iter().for_each(|payload| keyring.apply(payload));
         keyring
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_clone_shares_the_secrets_that_did_not_change() {
+        let before: Keyring = ["a", "b", "c"].map(|name| VolatilePayload::keep(name, name)).into_iter().collect();
+        let mut after = before.clone();
+        after.apply(VolatilePayload::keep("b", "another"));
+        after.apply(VolatilePayload::destroy("c"));
+        assert_eq!((before.text("b"), after.text("b")), (Some("b"), Some("another")));
+        assert_eq!((before.text("c"), after.text("c")), (Some("c"), None));
+        assert!(before.names().eq(["a", "b", "c"]) && after.names().eq(["a", "b"]));
+        let place = |keyring: &Keyring| keyring.get("a").map(|secret| secret.reveal().as_ptr());
+        assert_eq!(place(&before), place(&after), "it is in memory once");
     }
 }
