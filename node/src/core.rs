@@ -81,7 +81,8 @@ impl Read {
 pub fn start(state_dir: &StateDir, read: Read, drawn: NodeId) -> Result<Core, Failure> {
     let store: Arc<dyn LogStore> = Arc::new(RocksStore::open_with(&state_dir.make_log()?, read.checkpoints)?);
     let mut core = start_on(Arc::clone(&store), read.folded, drawn)?;
-    core.scrubber = Some(scrub::spawn(store).map_err(no_thread)?);
+    let handle = core.handle.clone();
+    core.scrubber = Some(scrub::spawn(store, move |error| handle.fail(error)).map_err(no_thread)?);
     Ok(core)
 }
 

@@ -17,7 +17,7 @@ use crate::clock::SteadyClock;
 use crate::followers::Followers;
 use crate::hearing::{Hearing, LISTEN_PERIOD};
 use crate::leader::{FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish, check_session};
-use crate::log::{LogStore, raft::TICK};
+use crate::log::{LogError, LogStore, raft::TICK};
 use crate::writer::Writer;
 
 /// A jump of the clock from which on nodes are given the time that did not pass for them. Less is the clock being adjusted.
@@ -56,9 +56,11 @@ pub struct Request {
 /// Everything that can wake the thread, besides time.
 enum Input {
     Submit(Box<Request>, oneshot::Sender<Outcome>),
-    Checkpointed(Result<(), crate::log::LogError>),
+    Checkpointed(Result<(), LogError>),
     /// The log's thread has something to say.
     Written,
+    /// A write of another thread failed.
+    Failed(LogError),
     Stop,
 }
 
@@ -128,6 +130,12 @@ impl Handle {
     pub fn stop(&self) {
         // A thread that is gone already has stopped.
         let _ = self.inputs.send(Input::Stop);
+    }
+
+    /// Ends the thread with a write that failed beside it: none after it can be relied on.
+    pub fn fail(&self, error: LogError) {
+        // A thread that is gone already needs no other reason.
+        let _ = self.inputs.send(Input::Failed(error));
     }
 
     fn send(&self, input: Input) -> Result<(), Rejection> {
@@ -291,6 +299,7 @@ impl Driver {
                 result?;
             }
             Input::Written => {}
+            Input::Failed(error) => return Err(error.into()),
             Input::Stop => return Ok(false),
         }
         Ok(true)

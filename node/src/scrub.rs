@@ -35,25 +35,39 @@ impl Scrubber {
     }
 }
 
-/// Starts to verify a log's history, or goes on with it.
+/// Starts to verify a log's history, or goes on with it. Who runs on the log has to hear of a write that failed: what the disk
+/// was given before may be lost as well.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn spawn(store: Arc<dyn LogStore>) -> std::io::Result<Scrubber> {
+pub fn spawn(store: Arc<dyn LogStore>, failed: impl FnOnce(LogError) + Send + 'static) -> std::io::Result<Scrubber> {
     let (stop, stopped) = sync_channel(0);
     let thread = std::thread::Builder::new().name("scrub".to_owned()).spawn(move || {
         if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
             tracing::debug!(%error, "history is verified at the usual priority");
         }
-        if let Err(error) = run(&*store, &stopped) {
-            tracing::error!(%error, hint = error.hint(), "history is no longer verified in the background");
+        match run(&*store, &stopped) {
+            Ok(()) => {}
+            Err(Ended::Read(error)) => {
+                tracing::error!(%error, hint = error.hint(), "history is no longer verified in the background");
+            }
+            Err(Ended::Write(error)) => failed(error),
         }
     })?;
     Ok(Scrubber { stop, thread })
 }
 
-fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
-    let mut scrub = store.scrub_progress()?.map_or_else(|| Scrub::begin(clock::now()), Scrub::resume);
+/// Why the thread cannot go on.
+enum Ended {
+    /// Something cannot be read. That concerns nobody else.
+    Read(LogError),
+    /// A write failed.
+    Write(LogError),
+}
+
+fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), Ended> {
+    let progress = store.scrub_progress().map_err(Ended::Read)?;
+    let mut scrub = progress.map_or_else(|| Scrub::begin(clock::now()), Scrub::resume);
     let mut saved = Instant::now();
     loop {
         let since_begun = clock::now().since(scrub.begun());
@@ -64,9 +78,9 @@ fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
         let pause = if scrub.is_over() {
             PERIOD.saturating_sub(since_begun).clamp(PAUSE_MIN, PAUSE_MAX)
         } else {
-            let pause = pause(tell(scrub.step(store)), store.applied()?.index);
+            let pause = pause(tell(scrub.step(store)), store.applied().map_err(Ended::Read)?.index);
             if scrub.is_over() || saved.elapsed() >= SAVE_PERIOD {
-                store.save_scrub_progress(scrub.progress())?;
+                store.save_scrub_progress(scrub.progress()).map_err(Ended::Write)?;
                 saved = Instant::now();
             }
             pause
@@ -124,9 +138,22 @@ mod tests {
         let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&MemoryDisk::default()).unwrap());
         store.initialize(&Membership::single(1)).unwrap();
         store.load().unwrap();
-        spawn(Arc::clone(&store)).unwrap().end();
+        spawn(Arc::clone(&store), |error| panic!("{error}")).unwrap().end();
         assert_eq!(Arc::strong_count(&store), 1);
         let progress = store.scrub_progress().unwrap().expect("an empty history is verified at once");
         assert!(Scrub::resume(progress).is_over());
+    }
+
+    #[test]
+    fn a_write_that_fails_is_told() {
+        let disk = MemoryDisk::default();
+        let store = MemoryStore::open(&disk).unwrap();
+        store.initialize(&Membership::single(1)).unwrap();
+        store.load().unwrap();
+        disk.fail_after(0);
+        let (failed, told) = sync_channel(1);
+        let scrubber = spawn(Arc::new(store), move |error| failed.send(error).unwrap()).unwrap();
+        assert!(matches!(told.recv().expect("it is told"), LogError::Storage { .. }));
+        scrubber.end();
     }
 }

@@ -181,3 +181,10 @@ async fn a_disk_that_fails_ends_the_core_and_nothing_more_is_acknowledged() {
     assert!(matches!(thread.join().expect("no panic"), Err(FatalError::Log(_))));
     assert_eq!(handle.state().cluster.position.index, before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_beside_the_core_ends_it() {
+    let (handle, thread) = on_hanging_disk(&HangingDisk::default()).await;
+    handle.fail(LogError::Storage { action: "write to the log", reason: "the disk failed".to_owned() });
+    assert!(matches!(thread.join().expect("no panic"), Err(FatalError::Log(LogError::Storage { .. }))));
+}
