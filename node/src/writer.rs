@@ -25,6 +25,8 @@ pub(crate) struct Writer {
 struct Report {
     written: Written,
     failed: Option<LogError>,
+    /// Whether a write failed, also after that was told.
+    over: bool,
 }
 
 impl Writer {
@@ -58,7 +60,7 @@ impl Writer {
         let mut report = lock(&self.report);
         match report.failed.take() {
             Some(error) => Err(error),
-            None if gone => Err(broke_off()),
+            None if gone || report.over => Err(broke_off()),
             None => Ok(std::mem::take(&mut report.written)),
         }
     }
@@ -72,7 +74,12 @@ impl Writer {
         if self.thread.join().is_err() {
             return Err(broke_off());
         }
-        lock(&self.report).failed.take().map_or(Ok(()), Err)
+        let mut report = lock(&self.report);
+        match report.failed.take() {
+            Some(error) => Err(error),
+            None if report.over => Err(broke_off()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -88,7 +95,9 @@ fn run(store: &dyn LogStore, waiting: &Receiver<Write>, report: &Mutex<Report>, 
                 }
             }
             Err(error) => {
-                lock(report).failed = Some(error);
+                let mut report = lock(report);
+                (report.failed, report.over) = (Some(error), true);
+                drop(report);
                 ring();
                 return;
             }
