@@ -24,12 +24,38 @@ macro_rules! catalogue {
 impl Kind {
     /// Tasks that leave the state with this event.
     pub fn reaped(&self) -> &[crate::TaskId] {
-        if let Kind::TaskReaped(event) = self {
-            &event.tasks
-        } else if let Kind::TaskCreated(event) = self {
-            &event.reaped
-        } else {
-            &[]
+        match self {
+            Self::TaskReaped(event) => &event.tasks,
+            Self::TaskCreated(event) => &event.reaped,
+            Self::LeadershipAssumed(_)
+            | Self::StateHashRecorded(_)
+            | Self::ClusterInitialised(_)
+            | Self::ClusterSpecUpdated(_)
+            | Self::JoinTokenRotated(_)
+            | Self::RootCaGenerated(_)
+            | Self::CertificateIssued(_)
+            | Self::NodeJoined(_)
+            | Self::NodeRegistered(_)
+            | Self::NodeDescribed(_)
+            | Self::NodeSpecUpdated(_)
+            | Self::NodeBecameReady(_)
+            | Self::NodeDeclaredDown(_)
+            | Self::NodeDisconnected(_)
+            | Self::NodeRemoved(_)
+            | Self::ServiceCreated(_)
+            | Self::ServiceSpecUpdated(_)
+            | Self::ServiceScaled(_)
+            | Self::ServiceRemoved(_)
+            | Self::UpdateStarted(_)
+            | Self::UpdatePaused(_)
+            | Self::UpdateCompleted(_)
+            | Self::RollbackStarted(_)
+            | Self::TaskAssigned(_)
+            | Self::TaskPlacementFailed(_)
+            | Self::TaskDesiredStateSet(_)
+            | Self::TaskReported(_)
+            | Self::TaskRejected(_)
+            | Self::TaskOrphaned(_) => &[],
         }
     }
 }
