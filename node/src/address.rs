@@ -3,6 +3,9 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+/// Longest name that a resolver takes, with the dot of the root at its end; DNS's.
+const NAME_MAX: usize = 254;
+
 /// The address of a manager: `host:port`.
 ///
 /// # Errors
@@ -53,10 +56,10 @@ fn split(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What a resolver or an IPv4 address may hold.
+/// What a resolver or an IPv4 address may hold: also a name with the dot of the root at its end, and one that no node could have.
 fn is_name(host: &str) -> bool {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    commands::is_hostname(host) && host.bytes().all(is_good)
+    host.len() <= NAME_MAX && host.bytes().all(is_good) && !host.starts_with(['-', '.'])
 }
 
 #[cfg(test)]
