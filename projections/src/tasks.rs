@@ -106,6 +106,11 @@ impl Task {
         }
     }
 
+    /// Whether it has run for so long that what failed before is over.
+    pub fn is_healthy(&self, now: Timestamp) -> bool {
+        self.running_at.is_some_and(|since| now.since(since) >= defaults::RESTART_HEALTHY_AFTER)
+    }
+
     /// Whether it is wanted, or will be: not told to stop.
     pub fn is_wanted(&self) -> bool {
         self.desired <= TaskState::Running
@@ -428,7 +433,7 @@ fn count_in_row(cluster: &mut Cluster, task: &Task, at: &Stamp) {
         | TaskState::Remove
         | TaskState::Orphaned => return,
     };
-    let healthy = task.running_at.is_some_and(|since| at.time.since(since) >= defaults::RESTART_HEALTHY_AFTER);
+    let healthy = task.is_healthy(at.time);
     let why: Arc<str> = task.status.as_ref().map_or("", |status| status.error.as_str()).into();
     change_restarts(cluster, task, |restarts| {
         restarts.failures = if healthy || !failed { 0 } else { restarts.failures } + u64::from(failed);

@@ -93,20 +93,21 @@ impl cli::Manager for Socket {
     }
 
     async fn services(&mut self, references: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
-        let state = self.state()?;
+        let (state, now) = (self.state()?, self.0.borrow().clock.now());
         let cluster = &state.cluster;
         if references.is_empty() {
-            return Ok(cluster.services.values().map(|service| views::service(&state, service)).collect());
+            return Ok(cluster.services.values().map(|service| views::service(&state, service, now)).collect());
         }
         let ids = references.iter().map(|reference| resolve_service(cluster, reference));
         let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(refuse)?;
         let found = ids.into_iter().filter_map(|id| cluster.services.get(id));
-        Ok(found.map(|service| views::service(&state, service)).collect())
+        Ok(found.map(|service| views::service(&state, service, now)).collect())
     }
 
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
         let mut list = TaskList::default();
-        for page in TaskPages::of(Arc::new(self.state()?), &request).map_err(refuse)? {
+        let now = self.0.borrow().clock.now();
+        for page in TaskPages::of(Arc::new(self.state()?), &request, now).map_err(refuse)? {
             list.index = page.index;
             list.tasks.extend(page.tasks);
         }
@@ -223,8 +224,9 @@ mod tests {
         let request = CommandRequest { id: CommandId::from_bits(1), command, reason: None, correlation: None };
         socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         let state = Arc::new(socket.state().expect("it runs"));
-        let list =
-            |request| -> Vec<TaskList> { TaskPages::of(Arc::clone(&state), &request).expect("a list").collect() };
+        let list = |request| -> Vec<TaskList> {
+            TaskPages::of(Arc::clone(&state), &request, crate::clock::START).expect("a list").collect()
+        };
         let pages = list(ListTasksRequest::default());
         let bytes: Vec<usize> = pages.iter().map(Message::encoded_len).collect();
         assert!(pages.len() > 1 && bytes.iter().sum::<usize>() < 900 * 1_000, "{bytes:?}");

@@ -26,7 +26,7 @@ pub fn table(services: &[ServiceView], now: Timestamp) -> String {
 fn restarting(service: &ServiceView, now: Timestamp) -> String {
     let Some(known) = &service.restarting else { return String::new() };
     let tasks = if known.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", known.tasks) };
-    format!("{tasks} restarting, {}", task::restarting(known, now))
+    format!("{tasks} {}", task::restarting(known, now))
 }
 
 /// Running tasks against wanted ones: `2/3`.
@@ -238,14 +238,18 @@ mod tests {
 ID                          NAME      IMAGE        REPLICAS   STATUS
 0000000000000000000000009   web       nginx:1.27   1/2        \n\
 0000000000000000000000009   web       nginx:1.27   1/2        1 task restarting, 14 failures, last: exit status 1, next attempt in 2m
+0000000000000000000000009   web       nginx:1.27   1/2        2 tasks running again after 14 failures, last: exit status 1
 ";
-        let restarting = Some(wire::v1::Restarting {
+        let restarting = wire::v1::Restarting {
             tasks: 1,
             failures: 14,
             last_failure: "exit status 1".to_owned(),
             next_attempt: Some(samples::NOW + std::time::Duration::from_secs(120)),
-        });
-        let services = [samples::service(), ServiceView { restarting, ..samples::service() }];
+            running_again: false,
+        };
+        let again = wire::v1::Restarting { tasks: 2, next_attempt: None, running_again: true, ..restarting.clone() };
+        let rows = [None, Some(restarting), Some(again)];
+        let services = rows.map(|restarting| ServiceView { restarting, ..samples::service() });
         assert_eq!(table(&services, samples::NOW), expected);
     }
 

@@ -88,7 +88,12 @@ fn status(block: &mut Block, task: &TaskView, now: Timestamp) {
     block.field("Desired state", state(task.desired())).field("Last state", last_state(task, now));
     block.optional("Message", &task.status.message).optional("Error", &task.status.error);
     block.optional("Waiting", task.waiting.clone().unwrap_or_default());
-    block.optional("Restarting", task.restarting.as_ref().map_or_else(String::new, |known| restarting(known, now)));
+    if let Some(known) = &task.restarting {
+        match known.running_again {
+            true => block.field("Running again", format!("after {}", failures(known, now))),
+            false => block.field("Restarting", failures(known, now)),
+        };
+    }
     let Some(container) = &task.status.container else { return };
     block.optional("Container", &container.container_id);
     if container.pid != 0 {
@@ -141,18 +146,24 @@ pub fn trouble(task: &TaskView) -> &str {
 /// The last column: how it stands with the restarts of a place that fails again and again, or else the task's own trouble.
 fn remark(task: &TaskView, now: Timestamp) -> String {
     match (&task.restarting, &task.waiting) {
-        (Some(known), None) => format!("restarting, {}", restarting(known, now)),
+        (Some(known), None) => restarting(known, now),
         (Some(_), Some(_)) | (None, _) => trouble(task).to_owned(),
     }
 }
 
-/// How often a place failed in a row, why last, and when it is tried again.
+/// That a place is restarted, or runs again, how often it failed in a row, why last, and when it is tried again.
 pub fn restarting(known: &Restarting, now: Timestamp) -> String {
-    let failures = if known.failures == 1 { "1 failure".to_owned() } else { format!("{} failures", known.failures) };
+    let begun = if known.running_again { "running again after " } else { "restarting, " };
+    format!("{begun}{}", failures(known, now))
+}
+
+/// How often a place failed in a row, why last, and when it is tried again.
+fn failures(known: &Restarting, now: Timestamp) -> String {
+    let count = if known.failures == 1 { "1 failure".to_owned() } else { format!("{} failures", known.failures) };
     let last = if known.last_failure.is_empty() { String::new() } else { format!(", last: {}", known.last_failure) };
     let next = known.next_attempt.filter(|at| *at > now).map(|at| at.since(now));
     let next = next.map_or_else(String::new, |wait| format!(", next attempt in {}", age::until(wait)));
-    format!("{failures}{last}{next}")
+    format!("{count}{last}{next}")
 }
 
 fn last_state(task: &TaskView, now: Timestamp) -> String {

@@ -18,6 +18,7 @@ use wire::v1::{
     VersionRequest,
 };
 
+use crate::clock;
 use crate::driver::Request as CoreRequest;
 use crate::security::{Allowed, JoinToken, Peer, RootCertificate};
 
@@ -94,15 +95,15 @@ impl Control for ControlApi {
         self.caller(&request)?;
         let state = self.context.state();
         let cluster = &state.cluster;
-        let wanted = request.into_inner().services;
+        let (wanted, now) = (request.into_inner().services, clock::now());
         let services = if wanted.is_empty() {
-            cluster.services.values().map(|service| views::service(&state, service)).collect()
+            cluster.services.values().map(|service| views::service(&state, service, now)).collect()
         } else {
             let ids = wanted.iter().map(|reference| resolve_service(cluster, reference));
             let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(|error| status(error.into()))?;
             ids.into_iter()
                 .filter_map(|id| cluster.services.get(id))
-                .map(|service| views::service(&state, service))
+                .map(|service| views::service(&state, service, now))
                 .collect()
         };
         Ok(Response::new(ServiceList { services }))
@@ -114,7 +115,7 @@ impl Control for ControlApi {
         self.caller(&request)?;
         let (state, request) = (self.context.state(), request.into_inner());
         // All tasks are looked at and sorted, which would hold up the callers that share a serving thread.
-        let pages = tokio::task::spawn_blocking(move || TaskPages::of(state, &request)).await;
+        let pages = tokio::task::spawn_blocking(move || TaskPages::of(state, &request, clock::now())).await;
         let pages = pages.map_err(|error| Status::internal(error.to_string()))?.map_err(status)?;
         Ok(Response::new(Box::pin(stream::iter(pages.map(Ok)))))
     }

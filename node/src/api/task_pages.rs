@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use commands::Rejection;
-use events::TaskId;
+use events::{TaskId, Timestamp};
 use projections::views::overview::{resolve_node, resolve_service, resolve_task};
 use projections::{Cluster, Task};
 use prost::Message;
@@ -24,6 +24,7 @@ pub struct TaskPages {
     tasks: IntoIter<TaskId>,
     with_specs: bool,
     begun: bool,
+    now: Timestamp,
 }
 
 impl TaskPages {
@@ -31,9 +32,9 @@ impl TaskPages {
     ///
     /// # Errors
     /// When a reference names nothing, or more than one object.
-    pub fn of(state: Arc<Published>, request: &ListTasksRequest) -> Result<Self, Rejection> {
+    pub fn of(state: Arc<Published>, request: &ListTasksRequest, now: Timestamp) -> Result<Self, Rejection> {
         let tasks: Vec<TaskId> = select(&state.cluster, request)?.into_iter().map(|task| task.id).collect();
-        Ok(Self { state, tasks: tasks.into_iter(), with_specs: !request.tasks.is_empty(), begun: false })
+        Ok(Self { state, tasks: tasks.into_iter(), with_specs: !request.tasks.is_empty(), begun: false, now })
     }
 }
 
@@ -46,7 +47,7 @@ impl Iterator for TaskPages {
         while bytes < PAGE_BYTES
             && let Some(id) = self.tasks.next()
         {
-            let view = cluster.tasks.get(id).map(|task| views::task(cluster, task, self.with_specs));
+            let view = cluster.tasks.get(id).map(|task| views::task(cluster, task, self.with_specs, self.now));
             bytes += view.as_ref().map_or(0, Message::encoded_len);
             page.tasks.extend(view);
         }

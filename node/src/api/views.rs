@@ -1,6 +1,6 @@
 //! Objects of the state as clients see them.
 
-use events::{Resources, Role, TaskState, TaskStatus};
+use events::{Resources, Role, TaskState, TaskStatus, Timestamp};
 use projections::nodes::host;
 use projections::views::overview::{self, replicas, restarting, restarting_places};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
@@ -63,7 +63,7 @@ pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView 
 }
 
 /// A service, with how many of its tasks should run and do.
-pub fn service(state: &Published, service: &Service) -> ServiceView {
+pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceView {
     let count = replicas(&state.cluster, service);
     ServiceView {
         id: service.id,
@@ -73,7 +73,7 @@ pub fn service(state: &Published, service: &Service) -> ServiceView {
         update: service.update.as_ref().map(update),
         desired_tasks: count.desired,
         running_tasks: count.running,
-        restarting: restarting_places(&state.cluster, service).map(restarts),
+        restarting: restarting_places(&state.cluster, service, now).map(restarts),
         set_aside_until: state.set_aside.get(&service.id).copied(),
     }
 }
@@ -84,6 +84,7 @@ fn restarts(known: overview::Restarting<'_>) -> Restarting {
         failures: known.failures,
         last_failure: known.last_failure.to_owned(),
         next_attempt: known.next_attempt,
+        running_again: known.running_again,
     }
 }
 
@@ -115,7 +116,7 @@ fn is_current(cluster: &Cluster, task: &Task) -> bool {
 }
 
 /// A task, and the spec that it runs if that is wanted: thousands of tasks run the same.
-pub fn task(cluster: &Cluster, task: &Task, with_spec: bool) -> TaskView {
+pub fn task(cluster: &Cluster, task: &Task, with_spec: bool, now: Timestamp) -> TaskView {
     let spec = cluster.spec_of(task);
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     TaskView {
@@ -134,7 +135,7 @@ pub fn task(cluster: &Cluster, task: &Task, with_spec: bool) -> TaskView {
         waiting: task.waiting.as_deref().filter(|_| task.awaits_placement()).map(str::to_owned),
         claims: task.claims.clone(),
         replaces: task.replaces,
-        restarting: restarting(cluster, task).map(restarts),
+        restarting: restarting(cluster, task, now).map(restarts),
         image: spec.template().runs().image.clone(),
         current: is_current(cluster, task),
     }

@@ -27,7 +27,7 @@ pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
 /// How it stands with what fails again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restarting<'a> {
-    /// Places that wait for their next attempt, or make it now.
+    /// Places that wait for their next attempt, or make it now; where none does, those that run again.
     pub tasks: u64,
     /// Failures in a row; of several places the most.
     pub failures: u64,
@@ -35,11 +35,15 @@ pub struct Restarting<'a> {
     pub last_failure: &'a str,
     /// When the next attempt begins, or began; of several the first.
     pub next_attempt: Option<Timestamp>,
+    /// Whether they run, though not yet for long enough to count as healthy.
+    pub running_again: bool,
 }
 
-/// How it stands with the restarts of a task, if it does not run because its place fails again and again.
-pub fn restarting<'a>(cluster: &'a Cluster, task: &Task) -> Option<Restarting<'a>> {
-    if !task.is_wanted() || task.state == TaskState::Running {
+/// How it stands with the restarts of a task, if its place fails again and again: until it has run for long enough to count
+/// as healthy.
+pub fn restarting<'a>(cluster: &'a Cluster, task: &Task, now: Timestamp) -> Option<Restarting<'a>> {
+    let running_again = task.state == TaskState::Running;
+    if !task.is_wanted() || (running_again && task.is_healthy(now)) {
         return None;
     }
     let restarts = cluster.restarts.get((task.service, task.instance()))?;
@@ -48,21 +52,33 @@ pub fn restarting<'a>(cluster: &'a Cluster, task: &Task) -> Option<Restarting<'a
         tasks: 1,
         failures: restarts.failures,
         last_failure,
-        next_attempt: task.start_after,
+        next_attempt: task.start_after.filter(|_| !running_again),
+        running_again,
     })
 }
 
-/// How it stands with all places of a service that fail again and again, if any does.
-pub fn restarting_places<'a>(cluster: &'a Cluster, service: &Service) -> Option<Restarting<'a>> {
+/// How it stands with all places of a service that fail again and again, if any does. Those that run again are told of only
+/// where all do.
+pub fn restarting_places<'a>(cluster: &'a Cluster, service: &Service, now: Timestamp) -> Option<Restarting<'a>> {
     let failing = cluster.restarts.range((service.id, Instance::FIRST)..=(service.id, Instance::LAST));
     let failing = failing.filter(|(_, restarts)| restarts.failures > 0);
     let tasks = failing.flat_map(|((service, instance), _)| cluster.tasks_of_instance(service, instance));
-    tasks.filter_map(|task| restarting(cluster, task)).reduce(|all, one| Restarting {
-        tasks: all.tasks + 1,
-        last_failure: if one.failures > all.failures { one.last_failure } else { all.last_failure },
-        failures: all.failures.max(one.failures),
-        next_attempt: all.next_attempt.into_iter().chain(one.next_attempt).min(),
-    })
+    tasks.filter_map(|task| restarting(cluster, task, now)).reduce(both)
+}
+
+/// Two places, or groups of them, as one.
+fn both<'a>(all: Restarting<'a>, one: Restarting<'a>) -> Restarting<'a> {
+    match (all.running_again, one.running_again) {
+        (true, false) => one,
+        (false, true) => all,
+        (true, true) | (false, false) => Restarting {
+            tasks: all.tasks + one.tasks,
+            last_failure: if one.failures > all.failures { one.last_failure } else { all.last_failure },
+            failures: all.failures.max(one.failures),
+            next_attempt: all.next_attempt.into_iter().chain(one.next_attempt).min(),
+            running_again: all.running_again,
+        },
+    }
 }
 
 /// Why a reference names no single object.
