@@ -2,9 +2,9 @@
 //! clocks.
 //!
 //! A connection is *silent* until its first message of TLS has come, and then *shaking* until its handshake is done. After
-//! that it belongs to a *member*, known by its certificate, or it is *anonymous*. Each class has its own places, so that no crowd in one takes those of another; and within a class each
-//! source (an address, or a node for members) has a bound of its own. Many members may share one address: only those
-//! that have proven nothing are counted by address.
+//! that it belongs to a *member*, known by its certificate, or it is *anonymous*. Each class has its own places, so that no
+//! crowd in one takes those of another; and within a class each source (an address, or a node for members) has a bound of
+//! its own. Many members may share one address: only those that have proven nothing are counted by address.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -249,8 +249,8 @@ mod tests {
     use super::*;
     use events::Id;
 
-    /// Six places for who is silent and as many for handshakes, three of each address; four for callers without certificate, two of each address; four
-    /// for members, two of each.
+    /// Six places for who is silent and as many for handshakes, three of each address; four for callers without certificate,
+    /// two of each address; four for members, two of each.
     fn admission() -> Admission {
         let bounds = |total, each| Bounds { total, each };
         Admission::new(Limits {

@@ -224,14 +224,16 @@ impl Shake {
         let source = Source::of(self.address.ip());
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
         let lease = lease.promote(Class::Shaking(source), self.address).ok_or_else(too_many)?;
-        let (stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
+        let (mut stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
         let (class, deadline) = match &peer {
             Peer::Node { subject, .. } if (self.is_member)(subject.node) => (Class::Member(subject.node), None),
             Peer::Node { .. } | Peer::Anonymous { .. } | Peer::Operator { .. } => {
                 (Class::Anonymous(source), Some(self.deadlines.anonymous))
             }
         };
+        // The place of a handshake is kept until it is done: whoever says nothing after it holds a place that others may take.
         let lease = lease.promote(class, self.address).ok_or_else(too_many)?;
+        unless_ended(&lease, self.deadlines.handshake, greeted(&mut stream)).await?;
         let caller = match class {
             Class::Member(_) => Caller::free(peer),
             Class::Anonymous(_) | Class::Silent(_) | Class::Shaking(_) => Caller::once(peer, lease.end()),
@@ -243,13 +245,7 @@ impl Shake {
         &self,
         hello: StartHandshake<TcpStream>,
     ) -> io::Result<(TlsStream<TcpStream>, Peer, Option<Expiry>)> {
-        let mut stream = hello.into_stream(self.credentials.server()).await?;
-        // Whoever has nothing to ask gets no connection, which would have no end of its own.
-        let mut greeting = [0; GREETING.len()];
-        stream.read_exact(&mut greeting).await?;
-        if greeting != *GREETING {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak HTTP/2"));
-        }
+        let stream = hello.into_stream(self.credentials.server()).await?;
         let address = self.address;
         let (peer, expiry) = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
             Some(certificate) => {
@@ -260,6 +256,16 @@ impl Shake {
         };
         Ok((stream, peer, expiry))
     }
+}
+
+/// The beginning of HTTP/2. Whoever has nothing to ask gets no connection, which would have no end of its own.
+async fn greeted(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+    let mut greeting = [0; GREETING.len()];
+    stream.read_exact(&mut greeting).await?;
+    if greeting == *GREETING {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak HTTP/2"))
 }
 
 /// The first message of TLS.
