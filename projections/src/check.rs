@@ -122,6 +122,7 @@ fn check_indices(cluster: &Cluster, faults: &mut Vec<String>) {
     fresh.derive_indices();
     let same = [
         ("names of services", fresh.service_names == cluster.service_names),
+        ("names that references are looked up by", fresh.lookup == cluster.lookup),
         ("tasks by node", fresh.tasks_by_node == cluster.tasks_by_node),
         ("global services", fresh.global_services == cluster.global_services),
         ("places", fresh.places == cluster.places),

@@ -9,6 +9,7 @@
 pub mod table;
 
 mod counts;
+mod lookup;
 
 pub mod nodes;
 pub mod places;
@@ -33,6 +34,7 @@ use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::xxh3_128;
 
 pub use keyring::{Keyring, Secret};
+use lookup::Lookup;
 pub use nodes::{Liveness, Node};
 pub use places::Places;
 pub use requests::{Answer, Requests};
@@ -86,6 +88,8 @@ pub struct Cluster {
 
     // Derived from the tables above, and made anew when a snapshot is read.
     service_names: OrdMap<Arc<str>, ServiceId>,
+    /// Host names of nodes, and names of what tasks run.
+    lookup: Lookup,
     global_services: OrdSet<ServiceId>,
     tasks_by_node: OrdSet<(NodeId, TaskId)>,
     tasks_by_instance: OrdSet<(ServiceId, Instance, TaskId)>,

@@ -138,6 +138,7 @@ pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Sta
     if node.is_newcomer() {
         cluster.newcomers.insert(event.node);
     }
+    cluster.lookup.node_changed(None, Some(&node));
     cluster.nodes.insert(event.node, node);
     touched.nodes.insert(event.node);
 }
@@ -152,7 +153,9 @@ pub(crate) fn registered(cluster: &mut Cluster, event: &events::NodeRegistered, 
 }
 
 pub(crate) fn described(cluster: &mut Cluster, event: &events::NodeDescribed, touched: &mut Touched) {
+    let before = cluster.nodes.share(event.node);
     change(cluster, event.node, touched, |node| node.description = Some(Arc::new(event.description.clone())));
+    cluster.lookup.node_changed(before.as_deref(), cluster.nodes.get(event.node));
     cluster.newcomers.remove(&event.node);
 }
 
@@ -208,6 +211,7 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
         cluster.failures.remove(key);
     }
     cluster.newcomers.remove(&event.node);
+    cluster.lookup.node_changed(Some(&node), None);
     // Who is no member can do no more than who is banned; and bans of all that a leaked token let in would be kept for as long
     // as their certificates last.
     if !event.forgotten {

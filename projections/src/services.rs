@@ -157,7 +157,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         env_secrets: env_secrets(&spec).map(str::to_owned).collect(),
     };
     cluster.services.insert(event.service, service);
-    cluster.revisions.insert((event.service, at.index), Revision { spec });
+    keep_revision(cluster, event.service, at.index, spec);
     touched.services.insert(event.service);
 }
 
@@ -190,7 +190,7 @@ pub(crate) fn spec_updated(
     } else {
         cluster.services.update(id, |service| change_template(service, Arc::clone(&spec), event.change(), at));
         forget_revision(cluster, id, old.template_version);
-        cluster.revisions.insert((id, at.index), Revision { spec });
+        keep_revision(cluster, id, at.index, spec);
         forget_restarts(cluster, id);
         forget_failures(cluster, id);
         rollouts::begin(cluster, id);
@@ -298,11 +298,18 @@ pub(crate) fn update_completed(cluster: &mut Cluster, id: ServiceId, at: &Stamp,
     rollouts::forget(cluster, id);
 }
 
+fn keep_revision(cluster: &mut Cluster, id: ServiceId, version: u64, spec: Arc<ServiceSpec>) {
+    cluster.lookup.revision_kept(spec.name(), id, version);
+    cluster.revisions.insert((id, version), Revision { spec });
+}
+
 /// Drops a revision that no task runs and no service is at.
 pub(crate) fn forget_revision(cluster: &mut Cluster, id: ServiceId, version: u64) {
     let current = cluster.services.get(id).is_some_and(|service| service.template_version == version);
     if !current && !cluster.tasks_by_revision.contains_key(&(id, version)) {
-        cluster.revisions.remove((id, version));
+        if let Some(dropped) = cluster.revisions.remove((id, version)) {
+            cluster.lookup.revision_dropped(dropped.spec.name(), id, version);
+        }
     }
 }
 

@@ -233,6 +233,7 @@ impl Cluster {
             enter_service(self, &task);
             enter(self, &task);
         }
+        self.derive_lookup();
         self.derive_places();
     }
 }

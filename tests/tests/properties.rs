@@ -4,6 +4,8 @@
 //! The seeded simulation runs the real loop; here there is none, so that the reconcilers' own promises are seen alone: a
 //! turn of any size loses nothing, a scope is as good as everything, and a timer comes before there is anything to say.
 
+#[path = "properties/references.rs"]
+mod references;
 #[path = "properties/rollouts.rs"]
 mod rollouts;
 
@@ -425,6 +427,7 @@ impl Core {
         let read = snapshot::read(&snapshot::write(&self.cluster)).expect("a snapshot can be read");
         assert_eq!(read.state_hash(), self.cluster.state_hash());
         assert_eq!(check::check(&read), Vec::<String>::new());
+        references::expect_as_by_a_walk(&read);
     }
 }
 

@@ -142,7 +142,7 @@ pub fn resolve_node(cluster: &Cluster, reference: &str) -> Result<NodeId, Refere
     if let Some(id) = whole_id(&cluster.nodes, reference) {
         return Ok(id);
     }
-    let named = cluster.nodes.values().filter(|node| node.hostname() == reference).map(|node| node.id);
+    let named = cluster.nodes_called(reference).map(|node| node.id);
     let mut found: Vec<NodeId> = named.take(LISTED_MAX).collect();
     let begun = beginning_with(&cluster.nodes, reference).filter(|id| !found.contains(id)).collect::<Vec<_>>();
     found.extend(begun);
@@ -157,31 +157,32 @@ pub fn resolve_node(cluster: &Cluster, reference: &str) -> Result<NodeId, Refere
 /// When there is none, or several.
 pub fn resolve_task(cluster: &Cluster, reference: &str) -> Result<TaskId, ReferenceError> {
     let Some((service, place)) = reference.split_once('.') else { return by_prefix(&cluster.tasks, reference) };
-    let tasks: Vec<&Task> = match resolve_service(cluster, service) {
-        Ok(service) => cluster.tasks_of_service(service).collect(),
-        // Tasks may outlive their service for a while.
-        Err(ReferenceError::NotFound { .. }) => {
-            cluster.tasks.values().filter(|task| cluster.spec_of(task).name().eq_ignore_ascii_case(service)).collect()
-        }
-        Err(ReferenceError::Ambiguous { .. }) => Vec::new(),
-    };
-    let full = tasks.iter().find(|task| cluster.task_name(task) == reference);
-    let in_place = || {
-        let there = tasks.iter().filter(|task| is_at(cluster, task, place));
-        there.max_by_key(|task| (task.is_live(), task.is_wanted(), task.created_index, task.id))
-    };
-    let found = full.or_else(in_place).map(|task| task.id);
+    let id = reference.rsplit_once('.').and_then(|(_, id)| whole_id(&cluster.tasks, id));
+    let full = id.filter(|id| cluster.tasks.get(*id).is_some_and(|task| cluster.task_name(task) == reference));
+    let found = full.or_else(|| task_in_place(cluster, service, place));
     found.ok_or_else(|| ReferenceError::NotFound { noun: TaskId::NOUN, reference: reference.to_owned() })
 }
 
-/// Whether a task is in the place that is called so.
-fn is_at(cluster: &Cluster, task: &Task, place: &str) -> bool {
-    match task.instance() {
-        Instance::Slot(slot) => slot.to_string() == place,
-        Instance::Node(node) => {
-            node.to_string() == place || cluster.nodes.get(node).is_some_and(|node| node.hostname() == place)
-        }
-    }
+/// The task that a place stands for: the live one, or else the newest.
+fn task_in_place(cluster: &Cluster, service: &str, place: &str) -> Option<TaskId> {
+    let services: Vec<ServiceId> = match resolve_service(cluster, service) {
+        Ok(service) => vec![service],
+        // Tasks may outlive their service for a while.
+        Err(ReferenceError::NotFound { .. }) => cluster.services_remembered_as(service).collect(),
+        Err(ReferenceError::Ambiguous { .. }) => Vec::new(),
+    };
+    let places = places_called(cluster, place);
+    let places = services.iter().flat_map(|service| places.iter().map(|place| (*service, *place)));
+    let tasks = places.flat_map(|(service, place)| cluster.tasks_of_instance(service, place));
+    tasks.max_by_key(|task| (task.is_live(), task.is_wanted(), task.created_index, task.id)).map(|task| task.id)
+}
+
+/// The places of a service that are called so: a slot by its number, a node by its id, also if it is gone, or by its host name.
+fn places_called(cluster: &Cluster, place: &str) -> Vec<Instance> {
+    let slot = place.parse::<u64>().ok().filter(|slot| slot.to_string() == place).map(Instance::Slot);
+    let node = place.parse::<NodeId>().ok().filter(|node| node.to_string() == place).map(Instance::Node);
+    let called = cluster.nodes_called(place).map(|node| Instance::Node(node.id));
+    slot.into_iter().chain(node).chain(called).collect()
 }
 
 /// The object whose whole id this is: it wins over every name.

@@ -1,0 +1,73 @@
+//! Names that references are looked up by: host names of nodes, and names of the services that tasks belong to, also of those
+//! that are gone. Derived from the tables, kept up to date with each change, so that no reference costs a walk over all nodes
+//! or tasks.
+
+use std::sync::Arc;
+
+use events::{NodeId, ServiceId};
+use imbl::OrdSet;
+
+use crate::services::name_key;
+use crate::{Cluster, Node};
+
+/// The names, each with what bears it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Lookup {
+    /// Machines choose their own names, so several may have the same.
+    hostnames: OrdSet<(Arc<str>, NodeId)>,
+    /// Names of kept revisions: tasks outlive their service for a while, a revision lives as long as its tasks.
+    revisions: OrdSet<(Arc<str>, ServiceId, u64)>,
+}
+
+impl Lookup {
+    /// Notes what a node is called after a change of it, or that it is gone.
+    pub(crate) fn node_changed(&mut self, before: Option<&Node>, after: Option<&Node>) {
+        if before.map(Node::hostname) == after.map(Node::hostname) {
+            return;
+        }
+        if let Some(node) = before {
+            self.hostnames.remove(&(node.hostname().into(), node.id));
+        }
+        if let Some(node) = after {
+            self.hostnames.insert((node.hostname().into(), node.id));
+        }
+    }
+
+    /// Notes a revision that is kept from now on.
+    pub(crate) fn revision_kept(&mut self, name: &str, service: ServiceId, version: u64) {
+        self.revisions.insert((name_key(name), service, version));
+    }
+
+    /// Forgets a revision.
+    pub(crate) fn revision_dropped(&mut self, name: &str, service: ServiceId, version: u64) {
+        self.revisions.remove(&(name_key(name), service, version));
+    }
+}
+
+impl Cluster {
+    /// The nodes with this host name, by id.
+    pub fn nodes_called(&self, hostname: &str) -> impl Iterator<Item = &Node> {
+        let name: Arc<str> = hostname.into();
+        let range = (Arc::clone(&name), NodeId::default())..=(name, NodeId::MAX);
+        self.lookup.hostnames.range(range).filter_map(|(_, id)| self.nodes.get(*id))
+    }
+
+    /// The services of which tasks are left that have or had this name, without regard to case.
+    pub fn services_remembered_as(&self, name: &str) -> impl Iterator<Item = ServiceId> {
+        let name = name_key(name);
+        let range = (Arc::clone(&name), ServiceId::default(), 0)..=(name, ServiceId::MAX, u64::MAX);
+        let mut last = None;
+        let services = self.lookup.revisions.range(range).map(|(_, service, _)| *service);
+        services.filter(move |service| last.replace(*service) != Some(*service))
+    }
+
+    /// Makes all of it from the tables.
+    pub(crate) fn derive_lookup(&mut self) {
+        let hostnames = self.nodes.values().map(|node| (node.hostname().into(), node.id)).collect();
+        let revisions = self.revisions.iter().map(|((service, version), revision)| {
+            let name = name_key(revision.spec.name());
+            (name, service, version)
+        });
+        self.lookup = Lookup { hostnames, revisions: revisions.collect() };
+    }
+}
