@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 
 use commands::{Actor, Command, InitialiseCluster, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, Role};
-use projections::Cluster;
 use projections::settings::ROOT_KEY;
+use projections::{Cluster, snapshot};
 use sha2::{Digest, Sha256};
 
 use crate::clock;
@@ -14,7 +14,7 @@ use crate::driver::{self, Handle, Request};
 use crate::failure::Failure;
 use crate::fold::Folded;
 use crate::leader::{FatalError, Intervals, Leader, Outcome};
-use crate::log::{Checkpoints, Consensus, Loaded, LogError, LogStore, RocksStore, Table};
+use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, RocksStore, Table};
 use crate::scrub::{self, Scrubber};
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
@@ -138,8 +138,13 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
     let mut at_most = u64::MAX;
     let mut why = None;
     loop {
-        let checkpoint = match store.load_checkpoint(at_most) {
-            Ok(Some(checkpoint)) => checkpoint,
+        let mut reader = snapshot::Reader::default();
+        let loaded = store.load_checkpoint(at_most, &mut |part| match part {
+            CheckpointPart::Begin(_) => reader = snapshot::Reader::default(),
+            CheckpointPart::Chunk(chunk) => reader.push(chunk),
+        });
+        let head = match loaded {
+            Ok(Some(head)) => head,
             Ok(None) => break,
             Err(error) if error.is_of_a_checkpoint() => {
                 why = Some(error.to_string());
@@ -147,10 +152,10 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
             }
             Err(error) => return Err(error.into()),
         };
-        match Folded::from_checkpoint(&checkpoint) {
+        match Folded::from_checkpoint(head, reader) {
             Ok(folded) => return Ok(folded),
             Err(error) => {
-                let index = checkpoint.head.index;
+                let index = head.index;
                 tracing::warn!(index, %error, "a checkpoint cannot be used; one before it will do, or else history");
                 why = Some(error.to_string());
                 at_most = index.saturating_sub(1);

@@ -10,7 +10,7 @@ use projections::snapshot::{self, SnapshotError};
 use projections::{Cluster, FOLD_VERSION, Keyring, Touched};
 
 use crate::failure::Failure;
-use crate::log::{AppliedFrame, Checkpoint, FrameLink, HistoryReader, LogStore, PageSize};
+use crate::log::{AppliedFrame, CheckpointHead, FrameLink, HistoryReader, LogStore, PageSize};
 
 /// A state, the secrets that go with it, and the hash that the next frame has to carry.
 #[derive(Debug, Clone, Default)]
@@ -63,14 +63,13 @@ pub enum FoldError {
 }
 
 impl Folded {
-    /// The state in a checkpoint, without its secrets.
+    /// The state in a checkpoint that was read, without its secrets.
     ///
     /// # Errors
     /// When the checkpoint is damaged or of another fold version.
-    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self, SnapshotError> {
-        let head = checkpoint.head;
+    pub fn from_checkpoint(head: CheckpointHead, read: snapshot::Reader) -> Result<Self, SnapshotError> {
         let last_hash = (head.frame_hash != FrameHash::default()).then_some(head.frame_hash);
-        let cluster = snapshot::read(&checkpoint.bytes)?;
+        let cluster = read.finish()?;
         Ok(Self { cluster, last_hash, checkpoint: head.index, ..Self::default() })
     }
 

@@ -8,8 +8,10 @@
 
 pub mod table;
 
+mod concerns;
 mod counts;
 mod lookup;
+mod parts;
 
 pub mod nodes;
 pub mod places;
@@ -26,7 +28,6 @@ pub mod keyring;
 pub mod snapshot;
 pub mod views;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use events::{ClusterId, Event, Frame, Kind, NodeId, ServiceId, TaskId, Timestamp};
@@ -49,7 +50,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 3;
+pub const FOLD_VERSION: u32 = 4;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,50 +61,57 @@ pub struct Stamp {
     pub time: Timestamp,
 }
 
-/// The state of the cluster after some frame.
-#[derive(Debug, Clone, Default)]
-pub struct Cluster {
-    /// What holds for the whole cluster.
-    pub settings: Arc<Settings>,
-    /// The members.
-    pub nodes: Table<NodeId, Node>,
-    /// Removed members, whose certificates are refused, with the time at which those expire.
-    pub banned: Table<NodeId, Timestamp>,
-    /// The services.
-    pub services: Table<ServiceId, Service>,
-    /// Specs that tasks run, by service and template version.
-    pub revisions: Table<(ServiceId, u64), Revision>,
-    /// The tasks.
-    pub tasks: Table<TaskId, Task>,
-    /// The last restarts in a place, for limits on attempts and for the delay before the next.
-    pub restarts: Table<(ServiceId, Instance), Restarts>,
-    /// Last failures of a service on a node: spec version and time.
-    pub failures: Table<(ServiceId, NodeId), Vec<(u64, Timestamp)>>,
-    /// The places that rollouts under way took.
-    rollout_steps: Table<(ServiceId, Instance), Step>,
-    /// The numbers of rollouts that are not completed.
-    pub rollout_tallies: Table<ServiceId, Tally>,
-    /// Commands that took effect.
-    pub requests: Requests,
-
-    // Derived from the tables above, and made anew when a snapshot is read.
-    service_names: OrdMap<Arc<str>, ServiceId>,
-    /// Host names of nodes, and names of what tasks run.
-    lookup: Lookup,
-    global_services: OrdSet<ServiceId>,
-    tasks_by_node: OrdSet<(NodeId, TaskId)>,
-    tasks_by_instance: OrdSet<(ServiceId, Instance, TaskId)>,
-    /// How many tasks run a revision; only of those that some task runs.
-    tasks_by_revision: OrdMap<(ServiceId, u64), u64>,
-    places: Places,
-    unplaced: Unplaced,
-    /// Workers that joined and never registered.
-    newcomers: OrdSet<NodeId>,
-    /// What tasks take from their nodes.
-    pub usage: Usage,
-
-    /// Where the log stood when this was the state.
-    pub position: Stamp,
+parts::state! {
+    /// The state of the cluster after some frame.
+    #[derive(Debug, Clone, Default)]
+    pub struct Cluster
+    parts {
+        /// What holds for the whole cluster.
+        pub settings: Arc<Settings>,
+        /// The members.
+        pub nodes: Table<NodeId, Node>,
+        /// Removed members, whose certificates are refused, with the time at which those expire.
+        pub banned: Table<NodeId, Timestamp>,
+        /// The services.
+        pub services: Table<ServiceId, Service>,
+        /// Specs that tasks run, by service and template version.
+        pub revisions: Table<(ServiceId, u64), Revision>,
+        /// The tasks.
+        pub tasks: Table<TaskId, Task>,
+        /// The last restarts in a place, for limits on attempts and for the delay before the next.
+        pub restarts: Table<(ServiceId, Instance), Restarts>,
+        /// Last failures of a service on a node: spec version and time.
+        pub failures: Table<(ServiceId, NodeId), Vec<(u64, Timestamp)>>,
+        /// The places that rollouts under way took.
+        rollout_steps: Table<(ServiceId, Instance), Step>,
+        /// The numbers of rollouts that are not completed.
+        pub rollout_tallies: Table<ServiceId, Tally>,
+        /// Commands that took effect.
+        pub requests: Requests,
+    }
+    indices {
+        /// The services by name, without regard to case.
+        service_names: OrdMap<Arc<str>, ServiceId> = "names of services",
+        /// Host names of nodes, and names of what tasks run.
+        lookup: Lookup = "names that references are looked up by",
+        /// The services that want a task on every node.
+        global_services: OrdSet<ServiceId> = "global services",
+        /// The tasks bound to nodes.
+        tasks_by_node: OrdSet<(NodeId, TaskId)> = "tasks by node",
+        /// The tasks in the places of services.
+        tasks_by_instance: OrdSet<(ServiceId, Instance, TaskId)> = "tasks by instance",
+        /// How many tasks run a revision; only of those that some task runs.
+        tasks_by_revision: OrdMap<(ServiceId, u64), u64> = "tasks by revision",
+        /// How many tasks of a service each place has, by kind.
+        places: Places = "places",
+        /// The tasks that the scheduler has to place or confirm.
+        unplaced: Unplaced = "unplaced tasks",
+        /// Workers that joined and never registered.
+        newcomers: OrdSet<NodeId> = "workers that never registered",
+        /// What tasks take from their nodes.
+        pub usage: Usage = "usage of nodes",
+    }
+    derived by [nodes::derive, services::derive, tasks::derive, lookup::derive, places::derive]
 }
 
 impl Default for Stamp {
@@ -112,49 +120,31 @@ impl Default for Stamp {
     }
 }
 
-/// What a change of state concerns: the scope of the reconcilers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// Services that changed themselves.
-    pub services: BTreeSet<ServiceId>,
-    /// Places a task of which changed.
-    pub places: BTreeSet<(ServiceId, Instance)>,
-    /// Nodes that changed themselves.
-    pub nodes: BTreeSet<NodeId>,
-    /// Nodes a task of which changed.
-    pub tasks_of_nodes: BTreeSet<NodeId>,
-    /// Nodes that did not change, but whose time to be heard of may be over.
-    pub overdue: BTreeSet<NodeId>,
-    /// Services that miss tasks which a turn had no room to make. No event says so; who counts the tasks does.
-    pub unfilled: BTreeSet<ServiceId>,
-    /// Services whose tasks waited in vain and are to be tried again, for which a full turn had no room. No event says so; the
-    /// scheduler does.
-    pub waiting: BTreeSet<ServiceId>,
-    /// New tasks wait for a place that a full turn could not give them. No event says so; the scheduler does.
-    pub placement: bool,
-    /// Everything may be concerned: settings changed, or leadership.
-    pub everything: bool,
-}
-
-impl Touched {
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        let nodes = self.nodes.is_empty() && self.tasks_of_nodes.is_empty() && self.overdue.is_empty();
-        let services = self.services.is_empty() && self.places.is_empty() && self.unfilled.is_empty();
-        !self.everything && !self.placement && self.waiting.is_empty() && services && nodes
+concerns! {
+    /// What a change of state concerns: the scope of the reconcilers.
+    pub struct Touched
+    sets {
+        /// Services that changed themselves.
+        services: ServiceId,
+        /// Places a task of which changed.
+        places: (ServiceId, Instance),
+        /// Nodes that changed themselves.
+        nodes: NodeId,
+        /// Nodes a task of which changed.
+        tasks_of_nodes: NodeId,
+        /// Nodes that did not change, but whose time to be heard of may be over.
+        overdue: NodeId,
+        /// Services that miss tasks which a turn had no room to make. No event says so; who counts the tasks does.
+        unfilled: ServiceId,
+        /// Services whose tasks waited in vain and are to be tried again, for which a full turn had no room. No event says
+        /// so; the scheduler does.
+        waiting: ServiceId,
     }
-
-    /// Adds what another change concerns.
-    pub fn merge(&mut self, mut other: Touched) {
-        self.services.append(&mut other.services);
-        self.places.append(&mut other.places);
-        self.nodes.append(&mut other.nodes);
-        self.tasks_of_nodes.append(&mut other.tasks_of_nodes);
-        self.overdue.append(&mut other.overdue);
-        self.unfilled.append(&mut other.unfilled);
-        self.waiting.append(&mut other.waiting);
-        self.placement |= other.placement;
-        self.everything |= other.everything;
+    flags {
+        /// New tasks wait for a place that a full turn could not give them. No event says so; the scheduler does.
+        placement,
+        /// Everything may be concerned: settings changed, or leadership.
+        everything,
     }
 }
 
@@ -308,22 +298,8 @@ impl Cluster {
 
     /// The hash of everything that events say, equal on every manager after the same frame.
     pub fn state_hash(&self) -> [u8; 16] {
-        let settings = postcard::to_allocvec(&*self.settings).expect("settings are plain data, which always encodes");
-        let parts: [u64; 11] = [
-            xxhash_rust::xxh3::xxh3_64(&settings),
-            self.nodes.hash(),
-            self.banned.hash(),
-            self.services.hash(),
-            self.revisions.hash(),
-            self.tasks.hash(),
-            self.restarts.hash(),
-            self.failures.hash(),
-            self.rollout_steps.hash(),
-            self.rollout_tallies.hash(),
-            self.position.index,
-        ];
-        let newest = self.requests.newest();
-        let bytes = postcard::to_allocvec(&(parts, newest)).expect("numbers always encode");
+        let parts: Vec<u64> = self.parts().into_iter().map(|(_, part)| part.hash()).collect();
+        let bytes = postcard::to_allocvec(&(parts, self.position.index)).expect("numbers always encode");
         xxh3_128(&bytes).to_be_bytes()
     }
 }

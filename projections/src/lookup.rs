@@ -60,14 +60,14 @@ impl Cluster {
         let services = self.lookup.revisions.range(range).map(|(_, service, _)| *service);
         services.filter(move |service| last.replace(*service) != Some(*service))
     }
+}
 
-    /// Makes all of it from the tables.
-    pub(crate) fn derive_lookup(&mut self) {
-        let hostnames = self.nodes.values().map(|node| (node.hostname().into(), node.id)).collect();
-        let revisions = self.revisions.iter().map(|((service, version), revision)| {
-            let name = name_key(revision.spec.name());
-            (name, service, version)
-        });
-        self.lookup = Lookup { hostnames, revisions: revisions.collect() };
-    }
+/// Makes the index of names.
+pub(crate) fn derive(cluster: &mut Cluster) {
+    let hostnames = cluster.nodes.values().map(|node| (node.hostname().into(), node.id)).collect();
+    let revisions = cluster.revisions.iter().map(|((service, version), revision)| {
+        let name = name_key(revision.spec.name());
+        (name, service, version)
+    });
+    cluster.lookup = Lookup { hostnames, revisions: revisions.collect() };
 }

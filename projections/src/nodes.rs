@@ -225,6 +225,11 @@ fn change(cluster: &mut Cluster, id: NodeId, touched: &mut Touched, change: impl
     touched.nodes.insert(id);
 }
 
+/// Makes the indices of nodes.
+pub(crate) fn derive(cluster: &mut Cluster) {
+    cluster.newcomers = cluster.nodes.values().filter(|node| node.is_newcomer()).map(|node| node.id).collect();
+}
+
 #[cfg(test)]
 mod tests {
     use super::host;

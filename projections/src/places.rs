@@ -90,17 +90,17 @@ impl Cluster {
         let Some(first) = tasks.next() else { return Standing::Empty };
         if first.is_wanted() || tasks.any(Task::is_wanted) { Standing::Wanted } else { Standing::Idle }
     }
+}
 
-    /// Makes all of it anew.
-    pub(crate) fn derive_places(&mut self) {
-        let mut places = Places::default();
-        let services: Vec<ServiceId> = self.revisions.iter().map(|((service, _), _)| service).collect();
-        let mut last = None;
-        for service in services.into_iter().filter(|service| last.replace(*service) != Some(*service)) {
-            for instance in self.places_of_service(service) {
-                places.change((service, instance), Standing::Empty, self.standing((service, instance)));
-            }
+/// Makes the index of places.
+pub(crate) fn derive(cluster: &mut Cluster) {
+    let mut places = Places::default();
+    let services: Vec<ServiceId> = cluster.revisions.iter().map(|((service, _), _)| service).collect();
+    let mut last = None;
+    for service in services.into_iter().filter(|service| last.replace(*service) != Some(*service)) {
+        for instance in cluster.places_of_service(service) {
+            places.change((service, instance), Standing::Empty, cluster.standing((service, instance)));
         }
-        self.places = places;
     }
+    cluster.places = places;
 }

@@ -13,10 +13,10 @@ use crate::Stamp;
 pub const REQUESTS_MAX: usize = 65_536;
 
 /// Who asked (by hash) and the id that they gave.
-type Key = (u64, CommandId);
+pub(crate) type Key = (u64, CommandId);
 
 /// The answers of the last commands.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Requests {
     answers: OrdMap<Key, Answer>,
     order: Vector<Key>,
@@ -42,8 +42,17 @@ impl Requests {
         if command.id == CommandId::default() {
             return;
         }
-        let key = key(&command.actor, command.id);
         let answer = Answer { index: at.index, subject: command.subject.as_deref().map(Arc::from) };
+        self.insert(key(&command.actor, command.id), answer);
+    }
+
+    /// The answers, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Answer)> {
+        self.order.iter().filter_map(|key| Some((*key, self.answers.get(key)?)))
+    }
+
+    /// Remembers an answer as the newest.
+    pub(crate) fn insert(&mut self, key: Key, answer: Answer) {
         if self.answers.insert(key, answer).is_none() {
             self.order.push_back(key);
         }

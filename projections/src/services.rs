@@ -344,3 +344,11 @@ fn change_open_update(cluster: &mut Cluster, id: ServiceId, touched: &mut Touche
 pub(crate) fn name_key(name: &str) -> Arc<str> {
     name.to_ascii_lowercase().into()
 }
+
+/// Makes the indices of services.
+pub(crate) fn derive(cluster: &mut Cluster) {
+    let names = cluster.services.values().map(|service| (name_key(service.spec.name()), service.id));
+    cluster.service_names = names.collect();
+    let global = cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id);
+    cluster.global_services = global.collect();
+}

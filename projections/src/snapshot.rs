@@ -1,24 +1,34 @@
-//! A state as bytes, and back. A snapshot is a cache of the fold: one of another fold version is ignored, and the state is
-//! made anew from history.
+//! A state as a stream of chunks, and back. A snapshot is a cache of the fold: one of another fold version is ignored, and the
+//! state is folded again from history.
+//!
+//! Each chunk is its length, then its bytes. The first holds the [`Header`]; each of the others the name of a part of the state
+//! and some of its rows, part by part in the order of their declaration; the last is empty. So neither who writes nor who
+//! reads ever holds more than a chunk beside the state.
 
 use std::fmt;
-use std::sync::Arc;
 
-use events::{NodeId, ServiceId, TaskId, Timestamp};
-use serde::de::{SeqAccess, Visitor};
-use serde::ser::SerializeSeq;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use events::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use crate::services::name_key;
-use crate::tasks::{enter, enter_service};
-use crate::{Cluster, FOLD_VERSION, Requests, Stamp, Table};
-use crate::{Instance, Node, Restarts, Revision, Service, Settings, Step, Tally, Task};
+use crate::parts::Part;
+use crate::{Cluster, FOLD_VERSION, Stamp};
+
+/// A chunk ends with the first row that reaches so many bytes: small enough to be sealed and written without a pause.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+/// Longest chunk in bytes: more is damage. A single row, such as a spec or a config, has at most 2 MiB.
+const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a chunk's length before it.
+const LENGTH_BYTES: usize = 4;
 
 /// Why bytes are not a snapshot that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotError {
     /// Made by a build that folds events in another way.
     FoldVersion(u32),
+    /// It holds a part of the state that this build does not know.
+    UnknownTable(String),
+    /// It lacks a part of the state.
+    MissingTable(&'static str),
     /// Not the bytes of a snapshot.
     Malformed(String),
     /// The state in it does not have the hash that was written beside it.
@@ -31,6 +41,10 @@ impl fmt::Display for SnapshotError {
             Self::FoldVersion(version) => {
                 write!(f, "the snapshot has fold version {version}, this build has {FOLD_VERSION}")
             }
+            Self::UnknownTable(name) => {
+                write!(f, "the snapshot has the table {}, which this build does not know", name.escape_debug())
+            }
+            Self::MissingTable(name) => write!(f, "the snapshot is damaged: it lacks the table {name}"),
             Self::Malformed(why) => write!(f, "the snapshot is damaged: {why}"),
             Self::Hash => write!(f, "the snapshot's state does not have the hash recorded in it"),
         }
@@ -38,6 +52,12 @@ impl fmt::Display for SnapshotError {
 }
 
 impl std::error::Error for SnapshotError {}
+
+impl From<postcard::Error> for SnapshotError {
+    fn from(error: postcard::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
 
 /// The header is read first, alone, because the rest has another form in another fold version.
 #[derive(Serialize, Deserialize)]
@@ -48,192 +68,144 @@ struct Header {
     state_hash: [u8; 16],
 }
 
-/// Spec versions and times of failures.
-type FailureTimes = Vec<(u64, Timestamp)>;
-
-/// The tables as they are written: row by row, none of them copied.
-#[derive(Serialize)]
-struct Written<'a> {
-    settings: &'a Settings,
-    nodes: Rows<'a, NodeId, Node>,
-    banned: KeyedRows<'a, NodeId, Timestamp>,
-    services: Rows<'a, ServiceId, Service>,
-    revisions: KeyedRows<'a, (ServiceId, u64), Revision>,
-    tasks: Rows<'a, TaskId, Task>,
-    restarts: KeyedRows<'a, (ServiceId, Instance), Restarts>,
-    failures: KeyedRows<'a, (ServiceId, NodeId), FailureTimes>,
-    rollout_steps: KeyedRows<'a, (ServiceId, Instance), Step>,
-    rollout_tallies: KeyedRows<'a, ServiceId, Tally>,
-    requests: &'a Requests,
-}
-
-/// The same tables as they are read: each row goes straight to its place.
-#[derive(Deserialize)]
-struct Read {
-    settings: Arc<Settings>,
-    #[serde(deserialize_with = "nodes")]
-    nodes: Table<NodeId, Node>,
-    #[serde(deserialize_with = "keyed_rows")]
-    banned: Table<NodeId, Timestamp>,
-    #[serde(deserialize_with = "services")]
-    services: Table<ServiceId, Service>,
-    #[serde(deserialize_with = "keyed_rows")]
-    revisions: Table<(ServiceId, u64), Revision>,
-    #[serde(deserialize_with = "tasks")]
-    tasks: Table<TaskId, Task>,
-    #[serde(deserialize_with = "keyed_rows")]
-    restarts: Table<(ServiceId, Instance), Restarts>,
-    #[serde(deserialize_with = "keyed_rows")]
-    failures: Table<(ServiceId, NodeId), FailureTimes>,
-    #[serde(deserialize_with = "keyed_rows")]
-    rollout_steps: Table<(ServiceId, Instance), Step>,
-    #[serde(deserialize_with = "keyed_rows")]
-    rollout_tallies: Table<ServiceId, Tally>,
-    requests: Requests,
-}
-
-/// Rows that name their keys themselves.
-struct Rows<'a, K: Ord, V>(&'a Table<K, V>);
-
-/// Rows with their keys.
-struct KeyedRows<'a, K: Ord, V>(&'a Table<K, V>);
-
-impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Serialize for Rows<'_, K, V> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut rows = serializer.serialize_seq(Some(self.0.len()))?;
-        self.0.values().try_for_each(|row| rows.serialize_element(row))?;
-        rows.end()
-    }
-}
-
-impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Serialize for KeyedRows<'_, K, V> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut rows = serializer.serialize_seq(Some(self.0.len()))?;
-        self.0.iter().try_for_each(|row| rows.serialize_element(&row))?;
-        rows.end()
-    }
-}
-
-/// Puts each row that is read into a table, under the key that `split` finds for it.
-struct IntoTable<R, K, V> {
-    split: fn(R) -> (K, V),
-}
-
-impl<'de, R, K, V> Visitor<'de> for IntoTable<R, K, V>
-where
-    R: Deserialize<'de>,
-    K: Ord + Copy + Serialize,
-    V: Clone + Serialize,
-{
-    type Value = Table<K, V>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the rows of a table")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Self::Value, A::Error> {
-        let mut table = Table::default();
-        while let Some(row) = rows.next_element()? {
-            let (key, value) = (self.split)(row);
-            table.insert(key, value);
-        }
-        Ok(table)
-    }
-}
-
-fn nodes<'de, D: Deserializer<'de>>(rows: D) -> Result<Table<NodeId, Node>, D::Error> {
-    rows.deserialize_seq(IntoTable { split: |node: Node| (node.id, node) })
-}
-
-fn services<'de, D: Deserializer<'de>>(rows: D) -> Result<Table<ServiceId, Service>, D::Error> {
-    rows.deserialize_seq(IntoTable { split: |service: Service| (service.id, service) })
-}
-
-fn tasks<'de, D: Deserializer<'de>>(rows: D) -> Result<Table<TaskId, Task>, D::Error> {
-    rows.deserialize_seq(IntoTable { split: |task: Task| (task.id, task) })
-}
-
-fn keyed_rows<'de, D, K, V>(rows: D) -> Result<Table<K, V>, D::Error>
-where
-    D: Deserializer<'de>,
-    K: Ord + Copy + Serialize + Deserialize<'de>,
-    V: Clone + Serialize + Deserialize<'de>,
-{
-    rows.deserialize_seq(IntoTable { split: |row: (K, V)| row })
-}
-
-/// The bytes of a state. Equal states have equal bytes.
-pub fn write(cluster: &Cluster) -> Vec<u8> {
+/// The chunks of a state. Equal states have equal chunks.
+pub fn chunks(cluster: &Cluster) -> impl Iterator<Item = Vec<u8>> {
     let header = Header {
         fold_version: FOLD_VERSION,
         index: cluster.position.index,
         time: cluster.position.time,
         state_hash: cluster.state_hash(),
     };
-    let body = Written {
-        settings: &cluster.settings,
-        nodes: Rows(&cluster.nodes),
-        banned: KeyedRows(&cluster.banned),
-        services: Rows(&cluster.services),
-        revisions: KeyedRows(&cluster.revisions),
-        tasks: Rows(&cluster.tasks),
-        restarts: KeyedRows(&cluster.restarts),
-        failures: KeyedRows(&cluster.failures),
-        rollout_steps: KeyedRows(&cluster.rollout_steps),
-        rollout_tallies: KeyedRows(&cluster.rollout_tallies),
-        requests: &cluster.requests,
-    };
-    let bytes = postcard::to_allocvec(&header).expect("a header is plain data, which always encodes");
-    postcard::to_extend(&body, bytes).expect("a state is plain data, which always encodes")
+    let header = postcard::to_allocvec(&header).expect("a header is plain data, which always encodes");
+    let parts = cluster.parts().into_iter().flat_map(|(name, part)| chunks_of(name, part));
+    std::iter::once(framed(header)).chain(parts).chain(std::iter::once(framed(Vec::new())))
 }
 
-/// The state in a snapshot.
+/// The chunks of one part: one at least, so that a part without rows is not missing.
+fn chunks_of<'a>(name: &'static str, part: &'a dyn Part) -> impl Iterator<Item = Vec<u8>> + use<'a> {
+    let mut rows = part.rows().peekable();
+    let mut is_first = true;
+    std::iter::from_fn(move || {
+        if !std::mem::take(&mut is_first) && rows.peek().is_none() {
+            return None;
+        }
+        let mut chunk = postcard::to_allocvec(name).expect("a name always encodes");
+        while let Some(row) = rows.next_if(|_| chunk.len() < CHUNK_BYTES) {
+            chunk.extend(row);
+        }
+        Some(framed(chunk))
+    })
+}
+
+/// A chunk with its length before it.
+fn framed(mut chunk: Vec<u8>) -> Vec<u8> {
+    let length = u32::try_from(chunk.len()).expect("a chunk is far shorter than 4 GiB");
+    chunk.splice(..0, length.to_le_bytes());
+    chunk
+}
+
+/// The state in the chunks of a snapshot.
 ///
 /// # Errors
-/// When the bytes are damaged or come from a build that folds events in another way.
-pub fn read(bytes: &[u8]) -> Result<Cluster, SnapshotError> {
-    let malformed = |error: postcard::Error| SnapshotError::Malformed(error.to_string());
-    let (header, rest): (Header, _) = postcard::take_from_bytes(bytes).map_err(malformed)?;
-    if header.fold_version != FOLD_VERSION {
-        return Err(SnapshotError::FoldVersion(header.fold_version));
-    }
-    let body: Read = postcard::from_bytes(rest).map_err(malformed)?;
-    let mut cluster = Cluster {
-        settings: body.settings,
-        nodes: body.nodes,
-        banned: body.banned,
-        services: body.services,
-        revisions: body.revisions,
-        tasks: body.tasks,
-        restarts: body.restarts,
-        failures: body.failures,
-        rollout_steps: body.rollout_steps,
-        rollout_tallies: body.rollout_tallies,
-        requests: body.requests,
-        position: Stamp { index: header.index, time: header.time },
-        ..Cluster::default()
-    };
-    cluster.derive_indices();
-    if cluster.state_hash() != header.state_hash {
-        return Err(SnapshotError::Hash);
-    }
-    Ok(cluster)
+/// When they are damaged or come from a build that folds events in another way.
+pub fn read<B: AsRef<[u8]>>(chunks: impl IntoIterator<Item = B>) -> Result<Cluster, SnapshotError> {
+    let mut reader = Reader::default();
+    chunks.into_iter().for_each(|chunk| reader.push(chunk.as_ref()));
+    reader.finish()
 }
 
-impl Cluster {
-    /// Makes everything that follows from the tables.
-    pub(crate) fn derive_indices(&mut self) {
-        let names = self.services.values().map(|service| (name_key(service.spec.name()), service.id));
-        self.service_names = names.collect();
-        self.newcomers = self.nodes.values().filter(|node| node.is_newcomer()).map(|node| node.id).collect();
-        let global = self.services.values().filter(|service| service.spec.is_global()).map(|service| service.id);
-        self.global_services = global.collect();
-        let all: Vec<Arc<Task>> = self.tasks.iter().filter_map(|(id, _)| self.tasks.share(id)).collect();
-        for task in all {
-            enter_service(self, &task);
-            enter(self, &task);
+/// Reads a state while its bytes come, in pieces of any size.
+#[derive(Default)]
+pub struct Reader {
+    cluster: Cluster,
+    header: Option<Header>,
+    /// Names of the parts that were read.
+    seen: Vec<String>,
+    /// The beginning of a chunk that is not there as a whole.
+    rest: Vec<u8>,
+    ended: bool,
+    /// What the first thing wrong is; the bytes after it say nothing.
+    fault: Option<SnapshotError>,
+}
+
+impl Reader {
+    /// Takes the next bytes. What is wrong with them is said at the end.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.fault.is_none() {
+            self.rest.extend_from_slice(bytes);
+            self.fault = self.take_whole_chunks().err();
         }
-        self.derive_lookup();
-        self.derive_places();
+    }
+
+    fn take_whole_chunks(&mut self) -> Result<(), SnapshotError> {
+        let mut bytes = std::mem::take(&mut self.rest);
+        let mut left = &bytes[..];
+        while let Some((length, after)) = left.split_first_chunk::<LENGTH_BYTES>() {
+            let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+            if length > CHUNK_BYTES_MAX {
+                return Err(SnapshotError::Malformed(format!("a chunk of {length} bytes")));
+            }
+            let Some((chunk, after)) = after.split_at_checked(length) else { break };
+            self.take_chunk(chunk)?;
+            left = after;
+        }
+        let taken = bytes.len() - left.len();
+        bytes.drain(..taken);
+        self.rest = bytes;
+        Ok(())
+    }
+
+    fn take_chunk(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+        if self.header.is_none() {
+            let (header, _): (Header, _) = postcard::take_from_bytes(chunk)?;
+            if header.fold_version != FOLD_VERSION {
+                return Err(SnapshotError::FoldVersion(header.fold_version));
+            }
+            self.header = Some(header);
+            return Ok(());
+        }
+        if self.ended {
+            return Err(SnapshotError::Malformed("it goes on after its end".into()));
+        }
+        self.ended = chunk.is_empty();
+        if self.ended { Ok(()) } else { self.take_rows(chunk) }
+    }
+
+    fn take_rows(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+        let (name, mut rows): (&str, _) = postcard::take_from_bytes(chunk)?;
+        let part = self.cluster.part_mut(name).ok_or_else(|| SnapshotError::UnknownTable(name.to_owned()))?;
+        while !rows.is_empty() {
+            rows = part.read_row(rows)?;
+        }
+        if self.seen.last().is_none_or(|last| last != name) {
+            self.seen.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The state that was read.
+    ///
+    /// # Errors
+    /// When the bytes are damaged, do not end, or come from a build that folds events in another way.
+    pub fn finish(self) -> Result<Cluster, SnapshotError> {
+        let Self { mut cluster, header, seen, ended, fault, .. } = self;
+        let header = match (fault, header) {
+            (Some(fault), _) => return Err(fault),
+            (None, Some(header)) if ended => header,
+            (None, _) => return Err(SnapshotError::Malformed("its end is missing".into())),
+        };
+        if let Some((missing, _)) = cluster.parts().into_iter().find(|(name, _)| !seen.iter().any(|seen| seen == name))
+        {
+            return Err(SnapshotError::MissingTable(missing));
+        }
+        cluster.position = Stamp { index: header.index, time: header.time };
+        cluster.derive_indices();
+        if cluster.state_hash() != header.state_hash {
+            return Err(SnapshotError::Hash);
+        }
+        Ok(cluster)
     }
 }
+
+#[cfg(test)]
+mod tests;

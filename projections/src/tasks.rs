@@ -369,7 +369,7 @@ fn touch(touched: &mut Touched, task: &Task) {
 }
 
 /// Adds a task to what is known of its service: its places, and the specs that its tasks run.
-pub(crate) fn enter_service(cluster: &mut Cluster, task: &Task) {
+fn enter_service(cluster: &mut Cluster, task: &Task) {
     cluster.tasks_by_instance.insert((task.service, task.instance(), task.id));
     counts::up(&mut cluster.tasks_by_revision, (task.service, task.spec_version));
 }
@@ -381,7 +381,7 @@ fn leave_service(cluster: &mut Cluster, task: &Task) {
 }
 
 /// Adds a task to the derived indices of its present.
-pub(crate) fn enter(cluster: &mut Cluster, task: &Task) {
+fn enter(cluster: &mut Cluster, task: &Task) {
     if let Some(node) = task.node {
         cluster.tasks_by_node.insert((node, task.id));
     }
@@ -467,4 +467,13 @@ fn remember_failure(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     failures.push((task.spec_version, at.time));
     failures.drain(..failures.len().saturating_sub(FAILURES_KEPT));
     cluster.failures.insert(key, failures);
+}
+
+/// Makes the indices of tasks.
+pub(crate) fn derive(cluster: &mut Cluster) {
+    let all: Vec<Arc<Task>> = cluster.tasks.iter().filter_map(|(id, _)| cluster.tasks.share(id)).collect();
+    for task in all {
+        enter_service(cluster, &task);
+        enter(cluster, &task);
+    }
 }

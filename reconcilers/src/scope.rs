@@ -8,25 +8,29 @@ use projections::{Cluster, Instance, Task, Touched};
 use crate::slices::all_services;
 use crate::slots;
 
-/// Services, places in services, and nodes to look at.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scope {
-    /// Services of which any task may not be as it should, also ones that are gone and have tasks left.
-    pub services: BTreeSet<ServiceId>,
-    /// Places of other services where a task may not be as it should.
-    pub places: BTreeSet<(ServiceId, Instance)>,
-    /// Nodes that changed themselves.
-    pub nodes: BTreeSet<NodeId>,
-    /// Nodes on which there may be more room than before.
-    pub roomier: BTreeSet<NodeId>,
-    /// Nodes whose liveness to look at: those that changed, and those whose time to be heard of may be over.
-    pub overdue: BTreeSet<NodeId>,
-    /// Services that miss tasks which the last turn had no room to make.
-    pub unfilled: BTreeSet<ServiceId>,
-    /// Services whose tasks waited in vain and are to be tried again.
-    pub waiting: BTreeSet<ServiceId>,
-    /// New tasks wait for a place that the last turn had no room to give them.
-    pub placement: bool,
+projections::concerns! {
+    /// Services, places in services, and nodes to look at.
+    pub struct Scope
+    sets {
+        /// Services of which any task may not be as it should, also ones that are gone and have tasks left.
+        services: ServiceId,
+        /// Places of other services where a task may not be as it should.
+        places: (ServiceId, Instance),
+        /// Nodes that changed themselves.
+        nodes: NodeId,
+        /// Nodes on which there may be more room than before.
+        roomier: NodeId,
+        /// Nodes whose liveness to look at: those that changed, and those whose time to be heard of may be over.
+        overdue: NodeId,
+        /// Services that miss tasks which the last turn had no room to make.
+        unfilled: ServiceId,
+        /// Services whose tasks waited in vain and are to be tried again.
+        waiting: ServiceId,
+    }
+    flags {
+        /// New tasks wait for a place that the last turn had no room to give them.
+        placement,
+    }
 }
 
 impl Scope {
@@ -72,12 +76,6 @@ impl Scope {
         let nodes: BTreeSet<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
         let (roomier, overdue) = (nodes.clone(), nodes.clone());
         Self { services, roomier, overdue, nodes, placement: true, ..Self::default() }
-    }
-
-    /// Whether there is nothing to look at.
-    pub fn is_empty(&self) -> bool {
-        let services = self.services.is_empty() && self.places.is_empty() && self.unfilled.is_empty();
-        !self.placement && self.waiting.is_empty() && services && self.overdue.is_empty() && self.roomier.is_empty()
     }
 }
 

@@ -318,16 +318,17 @@ impl Manager {
             Ruin::Foreign => {
                 let store = MemoryStore::open(&self.disk)?;
                 store.load()?;
-                let mut newest = match store.load_checkpoint(u64::MAX) {
+                let mut newest = match store.whole_checkpoint(u64::MAX) {
                     Ok(Some(newest)) => newest,
                     // There is none, or all are ruined already.
                     Ok(None) | Err(LogError::Damaged { .. }) => return Ok(()),
                     Err(error) => return Err(error.into()),
                 };
-                // A checkpoint begins with its fold version.
-                let version = newest.bytes.first_mut().context("a checkpoint has a header")?;
+                // After its length, a snapshot begins with its fold version.
+                let header = newest.chunks.first_mut().context("a checkpoint has a header")?;
+                let version = header.get_mut(4).context("a header has a fold version")?;
                 *version += 1;
-                store.save_checkpoint(newest.head, &newest.bytes)?;
+                store.save_checkpoint(newest.head, &mut newest.chunks.into_iter())?;
             }
         }
         Ok(())

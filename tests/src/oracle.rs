@@ -100,7 +100,7 @@ impl Oracle {
 
     /// A snapshot of the state is the state.
     pub fn snapshot_round_trip(&self, cluster: &Cluster) {
-        let read = snapshot::read(&snapshot::write(cluster)).expect("a snapshot that was just written can be read");
+        let read = snapshot::read(snapshot::chunks(cluster)).expect("a snapshot that was just written can be read");
         assert_eq!(read.state_hash(), cluster.state_hash(), "a snapshot of frame {}", cluster.position.index);
         let faults = check::check(&read);
         assert!(faults.is_empty(), "in the snapshot of frame {}: {faults:#?}", cluster.position.index);
@@ -110,7 +110,7 @@ impl Oracle {
     /// manager made of a checkpoint and the frames after it is, to the last byte, what all of history makes.
     pub fn nothing_is_lost(&self, cluster: &Cluster, keyring: &Arc<Keyring>) {
         let index = cluster.position.index;
-        let equal = snapshot::write(cluster) == snapshot::write(&self.replayed.cluster);
+        let equal = snapshot::chunks(cluster).eq(snapshot::chunks(&self.replayed.cluster));
         assert!(equal, "a start at frame {index} made another state than history");
         keyring_fits(cluster, keyring);
         if let Some((seen, before)) = &self.keyring {

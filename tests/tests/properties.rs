@@ -424,7 +424,7 @@ impl Core {
             replayed.apply_frame(&codec::decode_frame(sections.frame).expect("a frame can be read"));
         }
         assert_eq!(replayed.state_hash(), self.cluster.state_hash());
-        let read = snapshot::read(&snapshot::write(&self.cluster)).expect("a snapshot can be read");
+        let read = snapshot::read(snapshot::chunks(&self.cluster)).expect("a snapshot can be read");
         assert_eq!(read.state_hash(), self.cluster.state_hash());
         assert_eq!(check::check(&read), Vec::<String>::new());
         references::expect_as_by_a_walk(&read);

@@ -43,7 +43,7 @@ impl Machine {
     fn starts_the_same(&self) -> Folded {
         let folded = self.start().unwrap();
         assert_eq!(folded.cluster.state_hash(), self.leader.cluster().state_hash());
-        assert!(snapshot::write(&folded.cluster) == snapshot::write(self.leader.cluster()));
+        assert!(snapshot::chunks(&folded.cluster).eq(snapshot::chunks(self.leader.cluster())));
         assert_eq!(folded.keyring, *self.leader.keyring());
         assert_eq!(folded.last_hash, self.store.applied().unwrap().frame.map(|frame| frame.hash));
         let faults = projections::check::check(&folded.cluster);
@@ -248,23 +248,27 @@ fn a_damaged_checkpoint_costs_only_time() {
 #[test]
 fn a_checkpoint_of_another_fold_version_costs_only_time() {
     let machine = Machine::with_frames(70);
-    let mut newest = machine.store.load_checkpoint(u64::MAX).unwrap().unwrap();
-    newest.bytes[0] += 1;
-    let foreign = Folded::from_checkpoint(&newest).unwrap_err();
+    let mut newest = machine.store.whole_checkpoint(u64::MAX).unwrap().unwrap();
+    // After its length, a snapshot begins with its fold version.
+    newest.chunks[0][4] += 1;
+    let foreign = snapshot::read(&newest.chunks).unwrap_err();
     assert_eq!(foreign, snapshot::SnapshotError::FoldVersion(FOLD_VERSION + 1));
-    machine.store.save_checkpoint(newest.head, &newest.bytes).unwrap();
+    machine.store.save_checkpoint(newest.head, &mut newest.chunks.iter().cloned()).unwrap();
     let older = machine.starts_the_same().checkpoint;
     assert!(older > 0 && older < newest.head.index, "the one before it is as good, and saves most of the time");
-    machine.store.save_checkpoint(CheckpointHead { index: older, ..newest.head }, &newest.bytes).unwrap();
+    machine
+        .store
+        .save_checkpoint(CheckpointHead { index: older, ..newest.head }, &mut newest.chunks.iter().cloned())
+        .unwrap();
     assert_eq!(machine.starts_the_same().checkpoint, 0, "history has it all");
 }
 
 #[test]
 fn a_checkpoint_that_is_cut_short_costs_only_time() {
     let machine = Machine::with_frames(70);
-    let newest = machine.store.load_checkpoint(u64::MAX).unwrap().unwrap();
-    let half = &newest.bytes[..newest.bytes.len() / 2];
-    machine.store.save_checkpoint(newest.head, half).unwrap();
+    let newest = machine.store.whole_checkpoint(u64::MAX).unwrap().unwrap();
+    let half = newest.chunks.iter().take(newest.chunks.len() / 2).cloned();
+    machine.store.save_checkpoint(newest.head, &mut half.into_iter()).unwrap();
     let older = machine.starts_the_same().checkpoint;
     assert!(older > 0 && older < newest.head.index, "{older}");
 }

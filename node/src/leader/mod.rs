@@ -473,8 +473,7 @@ impl CheckpointJob {
     /// # Errors
     /// When the log cannot be written.
     pub fn run(self, store: &Arc<dyn LogStore>) -> Result<(), LogError> {
-        let bytes = projections::snapshot::write(&self.cluster);
-        store.save_checkpoint(self.head, &bytes)?;
+        store.save_checkpoint(self.head, &mut projections::snapshot::chunks(&self.cluster))?;
         store.compact(self.head.index).map(|_| ())
     }
 }

@@ -1,4 +1,4 @@
-//! Checkpoints on the disk: parts of bounded size, then a manifest. A checkpoint exists when its manifest does, so one
+//! Checkpoints on the disk: the chunks of a snapshot, one a part, then a manifest. A checkpoint exists when its manifest does, so one
 //! that a crash cut short was never there.
 
 use std::ops::ControlFlow;
@@ -9,10 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{Change, Disk, Durability, Key, Table};
 use super::store::Store;
-use super::{Checkpoint, CheckpointHead, LogError};
+use super::{CheckpointHead, CheckpointPart, LogError};
 
-/// Size of a part in bytes: small enough to be sealed and written without a pause for the turns meanwhile.
-const PART_BYTES: usize = 1024 * 1024;
 /// The newest may prove to be damaged.
 const KEPT: usize = 2;
 
@@ -25,16 +23,22 @@ struct Manifest {
 }
 
 impl<D: Disk> Store<D> {
-    pub(super) fn write_checkpoint(&self, head: CheckpointHead, bytes: &[u8]) -> Result<(), LogError> {
+    pub(super) fn write_checkpoint(
+        &self,
+        head: CheckpointHead,
+        chunks: &mut dyn Iterator<Item = Vec<u8>>,
+    ) -> Result<(), LogError> {
         let table = Table::Checkpoint;
         // What an earlier attempt at this index left behind.
         let clear = Change::DeleteRange { table, from: Key::at(head.index), to: Key::at(head.index + 1) };
         self.disk.write(vec![clear], Durability::Unsynced)?;
-        for (part, chunk) in (1..).zip(bytes.chunks(PART_BYTES)) {
-            let put = self.put(table, Key { index: head.index, part }, &[], chunk)?;
+        let mut bytes = 0;
+        for (part, chunk) in (1..).zip(chunks) {
+            bytes += chunk.len() as u64;
+            let put = self.put(table, Key { index: head.index, part }, &[], &chunk)?;
             self.disk.write(vec![put], Durability::Unsynced)?;
         }
-        let manifest = Manifest { term: head.term, frame_hash: head.frame_hash, bytes: bytes.len() as u64 };
+        let manifest = Manifest { term: head.term, frame_hash: head.frame_hash, bytes };
         let mut batch = vec![self.put_record(table, Key::at(head.index), &manifest)?];
         let older = self.checkpoints()?;
         if let Some(&oldest_kept) = older.iter().rev().filter(|&&index| index != head.index).nth(KEPT - 2) {
@@ -83,11 +87,16 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    pub(super) fn read_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError> {
+    /// Reads the newest checkpoint that is intact, part by part. Damage is met on the way, and then the one before it begins.
+    pub(super) fn read_checkpoint(
+        &self,
+        at_most: u64,
+        read: &mut dyn FnMut(CheckpointPart<'_>),
+    ) -> Result<Option<CheckpointHead>, LogError> {
         let mut damage = None;
         for &index in self.readable_checkpoints()?.iter().rev().filter(|&&index| index <= at_most) {
-            match self.read_checkpoint_at(index) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
+            match self.read_checkpoint_at(index, read) {
+                Ok(head) => return Ok(Some(head)),
                 Err(error) if error.is_of_a_checkpoint() => {
                     self.note_damaged_checkpoint(&error);
                     damage = damage.or(Some(error));
@@ -98,24 +107,31 @@ impl<D: Disk> Store<D> {
         damage.map_or(Ok(None), Err)
     }
 
-    fn read_checkpoint_at(&self, index: u64) -> Result<Checkpoint, LogError> {
+    fn read_checkpoint_at(
+        &self,
+        index: u64,
+        read: &mut dyn FnMut(CheckpointPart<'_>),
+    ) -> Result<CheckpointHead, LogError> {
         let table = Table::Checkpoint;
         let damaged = |reason: &str| LogError::Damaged { table, index, reason: reason.into() };
         let manifest: Manifest =
             self.record(table, Key::at(index))?.ok_or_else(|| damaged("the manifest is missing"))?;
-        let mut bytes = Vec::new();
+        let head = CheckpointHead { index, term: manifest.term, frame_hash: manifest.frame_hash };
+        read(CheckpointPart::Begin(head));
+        let mut bytes = 0;
         let mut parts = 1..;
         self.disk.scan(table, Key { index, part: 1 }, Key::at(index + 1), &mut |key, sealed| {
             if parts.next() != Some(key.part) {
                 return Err(damaged("a part is missing"));
             }
-            bytes.extend_from_slice(&self.unseal(table, key, sealed)?);
+            let chunk = self.unseal(table, key, sealed)?;
+            bytes += chunk.len() as u64;
+            read(CheckpointPart::Chunk(&chunk));
             Ok(ControlFlow::Continue(()))
         })?;
-        if bytes.len() as u64 != manifest.bytes {
+        if bytes != manifest.bytes {
             return Err(damaged("the last part is missing"));
         }
-        let head = CheckpointHead { index, term: manifest.term, frame_hash: manifest.frame_hash };
-        Ok(Checkpoint { head, bytes })
+        Ok(head)
     }
 }

@@ -26,8 +26,15 @@ fn damaged_at(result: Result<impl std::fmt::Debug, LogError>) -> (Table, u64) {
     }
 }
 
+/// Bytes as the chunks of a checkpoint.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    bytes.chunks(1024 * 1024).map(<[u8]>::to_vec)
+}
+
 fn checkpoint(store: &dyn LogStore, index: u64) {
-    store.save_checkpoint(CheckpointHead { index, term: 1, frame_hash: [1; 32] }, &index.to_be_bytes()).unwrap();
+    store
+        .save_checkpoint(CheckpointHead { index, term: 1, frame_hash: [1; 32] }, &mut pieces(&index.to_be_bytes()))
+        .unwrap();
 }
 
 fn all_history(store: &dyn LogStore) -> Vec<u64> {
@@ -161,28 +168,28 @@ fn checkpoints_come_back_and_two_are_kept() {
         let large: Vec<u8> = (0..2_500_000_u32).map(|at| at.to_le_bytes()[1]).collect();
         let heads = [20, 30, 40].map(|index| CheckpointHead { index, term: 1, frame_hash: [index as u8; 32] });
         for head in heads {
-            store.save_checkpoint(head, &large).unwrap();
+            store.save_checkpoint(head, &mut pieces(&large)).unwrap();
         }
         // Once more, shorter, as after a start that repeats it.
-        store.save_checkpoint(heads[2], &large[..1_500_000]).unwrap();
+        store.save_checkpoint(heads[2], &mut pieces(&large[..1_500_000])).unwrap();
         drop(store);
         let store = machine.open();
         assert_eq!(store.load().unwrap().checkpoint, Some(40));
-        let newest = store.load_checkpoint(u64::MAX).unwrap().unwrap();
-        assert_eq!((newest.head, newest.bytes.len()), (heads[2], 1_500_000));
+        let newest = store.whole_checkpoint(u64::MAX).unwrap().unwrap();
+        assert_eq!((newest.head, newest.chunks.concat().len()), (heads[2], 1_500_000));
         drop(store);
 
         machine.flip_bit(Table::Checkpoint, 40);
         let store = machine.open();
         store.load().unwrap();
-        let older = store.load_checkpoint(u64::MAX).unwrap().unwrap();
-        assert!(older.head == heads[1] && older.bytes == large);
+        let older = store.whole_checkpoint(u64::MAX).unwrap().unwrap();
+        assert!(older.head == heads[1] && older.chunks.concat() == large);
         drop(store);
 
         machine.flip_bit(Table::Checkpoint, 30);
         let store = machine.open();
         store.load().unwrap();
-        assert_eq!(damaged_at(store.load_checkpoint(u64::MAX)), (Table::Checkpoint, 40));
+        assert_eq!(damaged_at(store.whole_checkpoint(u64::MAX)), (Table::Checkpoint, 40));
     });
 }
 
@@ -192,7 +199,7 @@ fn a_checkpoint_without_all_its_parts_is_not_used() {
         let store = machine.start();
         fill(&*store, 10);
         let head = CheckpointHead { index: 5, term: 1, frame_hash: [0; 32] };
-        store.save_checkpoint(head, &vec![1; 3_000_000]).unwrap();
+        store.save_checkpoint(head, &mut pieces(&[1; 3_000_000])).unwrap();
         drop(store);
         machine.tamper(&|_| {
             let from = Key { index: 5, part: 2 };
@@ -200,7 +207,7 @@ fn a_checkpoint_without_all_its_parts_is_not_used() {
         });
         let store = machine.open();
         store.load().unwrap();
-        assert_eq!(damaged_at(store.load_checkpoint(u64::MAX)), (Table::Checkpoint, 5));
+        assert_eq!(damaged_at(store.whole_checkpoint(u64::MAX)), (Table::Checkpoint, 5));
     });
 }
 
@@ -436,7 +443,7 @@ fn secrets_need_no_checkpoint_and_no_raft_entries() {
         drop(store);
         machine.remove_from(Table::Checkpoint, 0);
         let store = machine.open();
-        assert_eq!((store.load().unwrap().checkpoint, store.load_checkpoint(u64::MAX).unwrap()), (None, None));
+        assert_eq!((store.load().unwrap().checkpoint, store.whole_checkpoint(u64::MAX).unwrap()), (None, None));
         assert_eq!(kept(&*store), pairs(&[("a", "1")]));
         assert_eq!(all_history(&*store), (2..60).collect::<Vec<_>>());
     });
@@ -539,7 +546,7 @@ fn a_torn_checkpoint_is_damage_and_the_start_goes_on() {
             });
             let store = machine.open();
             assert_eq!(store.load().unwrap().applied, 29, "history is whole without it");
-            assert_eq!(damaged_at(store.load_checkpoint(u64::MAX)), (Table::Checkpoint, 20));
+            assert_eq!(damaged_at(store.whole_checkpoint(u64::MAX)), (Table::Checkpoint, 20));
         }
     });
 }

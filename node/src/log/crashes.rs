@@ -68,7 +68,9 @@ fn live(machine: &MemoryMachine, answers: &mut Answers, rng: &mut StdRng) -> Res
             if rng.random_ratio(1, 4) {
                 let index = manager.store.applied()?.index;
                 let head = CheckpointHead { index, term: 1, frame_hash: [0; 32] };
-                manager.store.save_checkpoint(head, &answers.last_proposal.to_be_bytes())?;
+                manager
+                    .store
+                    .save_checkpoint(head, &mut std::iter::once(answers.last_proposal.to_be_bytes().to_vec()))?;
                 manager.store.compact(index.saturating_sub(rng.random_range(0..5)))?;
             }
         }
@@ -84,7 +86,7 @@ fn recover(machine: &MemoryMachine, answers: &mut Answers) {
     manager.settle().unwrap();
     answers.note(&mut manager);
     answers.check(&*manager.store);
-    let checkpoint = manager.store.load_checkpoint(u64::MAX).unwrap();
+    let checkpoint = manager.store.whole_checkpoint(u64::MAX).unwrap();
     assert!(checkpoint.is_none_or(|checkpoint| checkpoint.head.index <= manager.store.applied().unwrap().index));
 }
 

@@ -155,17 +155,36 @@ pub trait LogStore: Send + Sync {
     /// When one of them is damaged or cannot be read.
     fn keyring(&self) -> Result<Vec<VolatilePayload>, LogError>;
 
-    /// Stores a snapshot of the projections, durably, and with it all history before it. The newest two are kept.
+    /// Stores a snapshot of the projections chunk by chunk, durably, and with it all history before it. The newest two are
+    /// kept.
     ///
     /// # Errors
     /// When a write fails.
-    fn save_checkpoint(&self, head: CheckpointHead, bytes: &[u8]) -> Result<(), LogError>;
+    fn save_checkpoint(&self, head: CheckpointHead, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), LogError>;
 
-    /// The newest checkpoint that is intact and ahead neither of `at_most` nor of the applied index.
+    /// Reads the newest checkpoint that is intact and ahead neither of `at_most` nor of the applied index. One that proves to
+    /// be damaged on the way is followed by the one before it, which begins again.
     ///
     /// # Errors
     /// When there are such checkpoints and none of them is intact, or they cannot be read.
-    fn load_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError>;
+    fn load_checkpoint(
+        &self,
+        at_most: u64,
+        read: &mut dyn FnMut(CheckpointPart<'_>),
+    ) -> Result<Option<CheckpointHead>, LogError>;
+
+    /// The same, held whole: for tools that look at a checkpoint without making a state of it.
+    ///
+    /// # Errors
+    /// Those of [`LogStore::load_checkpoint`].
+    fn whole_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError> {
+        let mut chunks: Vec<Vec<u8>> = Vec::new();
+        let head = self.load_checkpoint(at_most, &mut |part| match part {
+            CheckpointPart::Begin(_) => chunks.clear(),
+            CheckpointPart::Chunk(chunk) => chunks.push(chunk.to_vec()),
+        })?;
+        Ok(head.map(|head| Checkpoint { head, chunks }))
+    }
 
     /// Cuts raft entries up to and including `to`, but none that is not covered by every checkpoint that is kept and by
     /// history. Returns the first index that is left.
@@ -229,14 +248,23 @@ pub struct CheckpointHead {
     pub frame_hash: FrameHash,
 }
 
+/// What is read of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub enum CheckpointPart<'a> {
+    /// One begins. What was read before is void.
+    Begin(CheckpointHead),
+    /// The next bytes of the snapshot.
+    Chunk(&'a [u8]),
+}
+
 /// A snapshot of the projections.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// What it stands for.
     pub head: CheckpointHead,
     /// The projections, in a form that is theirs.
-    pub bytes: Vec<u8>,
+    pub chunks: Vec<Vec<u8>>,
 }
 
-// The keyring is in it.
-events::discreet! { Checkpoint shows [head] hides [bytes] }
+// It holds specs, whose values may be secret.
+events::discreet! { Checkpoint shows [head] hides [chunks] }

@@ -15,7 +15,7 @@ use super::chain::{Chain, damaged};
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
 use super::entry::{Applied, AppliedFrame, Cut, Entry, HardState, Membership, decode_record, encode_record};
 use super::tail::{Budget, Tail};
-use super::{Checkpoint, CheckpointHead, Loaded, LogError, LogStore, ScrubProgress, Staged};
+use super::{CheckpointHead, CheckpointPart, Loaded, LogError, LogStore, ScrubProgress, Staged};
 use crate::seal::Seal;
 
 /// The records of [`Table::Meta`]. Numbers are never used again.
@@ -322,13 +322,17 @@ impl<D: Disk> LogStore for Store<D> {
         self.read_keyring()
     }
 
-    fn save_checkpoint(&self, head: CheckpointHead, bytes: &[u8]) -> Result<(), LogError> {
-        self.write_checkpoint(head, bytes)
+    fn save_checkpoint(&self, head: CheckpointHead, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), LogError> {
+        self.write_checkpoint(head, chunks)
     }
 
-    fn load_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError> {
+    fn load_checkpoint(
+        &self,
+        at_most: u64,
+        read: &mut dyn FnMut(CheckpointPart<'_>),
+    ) -> Result<Option<CheckpointHead>, LogError> {
         let applied = self.state().written.index;
-        self.read_checkpoint(applied.min(at_most))
+        self.read_checkpoint(applied.min(at_most), read)
     }
 
     fn compact(&self, to: u64) -> Result<u64, LogError> {

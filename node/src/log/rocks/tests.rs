@@ -137,7 +137,7 @@ fn nothing_on_the_disk_can_be_read_without_the_key() {
     let store = machine.start();
     store.append(vec![entry(2, 1, SECRET)], Some(HardState::default()), true).unwrap();
     let head = CheckpointHead { index: 1, term: 1, frame_hash: [0; 32] };
-    store.save_checkpoint(head, SECRET.as_bytes()).unwrap();
+    store.save_checkpoint(head, &mut std::iter::once(SECRET.into())).unwrap();
     let frame = AppliedFrame { secrets: vec![VolatilePayload::keep(SECRET, SECRET)], ..frames(None, 2, 3).remove(0) };
     store.apply(&[frame], 2).unwrap();
     drop(store);

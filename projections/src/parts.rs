@@ -1,0 +1,134 @@
+//! How the parts of the state are declared: once, in one list, from which follow the fields of
+//! [`Cluster`](crate::Cluster), its hash, its snapshot and the check of its indices.
+
+use postcard::Error;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{Requests, Settings, Table};
+
+/// A part of the state that events determine: what the state hash covers and a snapshot holds.
+pub(crate) trait Part {
+    /// The hash of all its rows.
+    fn hash(&self) -> u64;
+
+    /// Its rows in their order, each as bytes.
+    fn rows(&self) -> Box<dyn Iterator<Item = Vec<u8>> + '_>;
+
+    /// Adds the row at the start of `bytes`; returns the bytes after it.
+    ///
+    /// # Errors
+    /// When there is no row of this part.
+    fn read_row<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Error>;
+}
+
+impl<K, V> Part for Table<K, V>
+where
+    K: Ord + Copy + Serialize + DeserializeOwned,
+    V: Clone + Serialize + DeserializeOwned,
+{
+    fn hash(&self) -> u64 {
+        Table::hash(self)
+    }
+
+    fn rows(&self) -> Box<dyn Iterator<Item = Vec<u8>> + '_> {
+        Box::new(self.iter().map(|row| encoded(&row)))
+    }
+
+    fn read_row<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Error> {
+        let ((key, value), rest) = postcard::take_from_bytes(bytes)?;
+        self.insert(key, value);
+        Ok(rest)
+    }
+}
+
+/// The settings are one row.
+impl Part for std::sync::Arc<Settings> {
+    fn hash(&self) -> u64 {
+        xxh3_64(&encoded(&**self))
+    }
+
+    fn rows(&self) -> Box<dyn Iterator<Item = Vec<u8>> + '_> {
+        Box::new(std::iter::once(encoded(&**self)))
+    }
+
+    fn read_row<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Error> {
+        let (settings, rest) = postcard::take_from_bytes(bytes)?;
+        *self = std::sync::Arc::new(settings);
+        Ok(rest)
+    }
+}
+
+/// The newest command stands for all of them in the hash: they follow from the frames.
+impl Part for Requests {
+    fn hash(&self) -> u64 {
+        xxh3_64(&encoded(&self.newest()))
+    }
+
+    fn rows(&self) -> Box<dyn Iterator<Item = Vec<u8>> + '_> {
+        Box::new(self.iter().map(|row| encoded(&row)))
+    }
+
+    fn read_row<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Error> {
+        let ((key, answer), rest) = postcard::take_from_bytes(bytes)?;
+        self.insert(key, answer);
+        Ok(rest)
+    }
+}
+
+fn encoded(row: &impl Serialize) -> Vec<u8> {
+    postcard::to_allocvec(row).expect("rows are plain data, which always encodes")
+}
+
+/// Declares the state: its parts, which events determine, and its indices, which are derived from the parts.
+macro_rules! state {
+    (
+        $(#[$about:meta])*
+        pub struct $state:ident
+        parts { $($(#[$about_part:meta])* $part_visibility:vis $part:ident: $part_type:ty,)+ }
+        indices { $($(#[$about_index:meta])* $index_visibility:vis $index:ident: $index_type:ty = $what:literal,)+ }
+        derived by [$($derive:path),+ $(,)?]
+    ) => {
+        $(#[$about])*
+        pub struct $state {
+            $($(#[$about_part])* $part_visibility $part: $part_type,)+
+            $($(#[$about_index])* $index_visibility $index: $index_type,)+
+            /// Where the log stood when this was the state.
+            pub position: $crate::Stamp,
+        }
+
+        impl $state {
+            /// What events determine, by name.
+            pub(crate) fn parts(&self) -> Vec<(&'static str, &dyn $crate::parts::Part)> {
+                vec![$((stringify!($part), &self.$part)),+]
+            }
+
+            /// The part with this name, if there is one.
+            pub(crate) fn part_mut(&mut self, name: &str) -> Option<&mut dyn $crate::parts::Part> {
+                $(if name == stringify!($part) {
+                    return Some(&mut self.$part);
+                })+
+                None
+            }
+
+            /// Makes everything that follows from the parts, on a state that has only those.
+            pub(crate) fn derive_indices(&mut self) {
+                $($derive(self);)+
+            }
+
+            /// What the indices are of that differ from those derived again from the parts.
+            pub(crate) fn untrue_indices(&self) -> Vec<&'static str> {
+                let mut derived = Self { $($part: self.$part.clone(),)+ ..Self::default() };
+                derived.derive_indices();
+                let mut untrue = Vec::new();
+                $(if self.$index != derived.$index {
+                    untrue.push($what);
+                })+
+                untrue
+            }
+        }
+    };
+}
+
+pub(crate) use state;
