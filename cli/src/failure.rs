@@ -148,7 +148,7 @@ impl From<Refusal> for Failure {
             RefusalKind::Exists => Kind::Exists,
             RefusalKind::Invalid => Kind::Usage,
             RefusalKind::Conflict => Kind::Conflict,
-            RefusalKind::Forbidden | RefusalKind::Removed => Kind::Forbidden,
+            RefusalKind::Forbidden | RefusalKind::Removed | RefusalKind::NotMember => Kind::Forbidden,
             RefusalKind::Exhausted => Kind::Other,
             RefusalKind::Unavailable => Kind::Unreachable,
         };

@@ -15,7 +15,7 @@ use crate::agent::docker::DockerExecutor;
 use crate::agent::executor::Executor;
 use crate::agent::policy::{Policy, real_path};
 use crate::agent::process::ProcessExecutor;
-use crate::agent::{Agent, Config as AgentConfig, unusable_memory};
+use crate::agent::{self, Agent, Config as AgentConfig, unusable_memory};
 use crate::api::Context;
 use crate::config::{ExecutorKind, RunArgs};
 use crate::core::{self, Core};
@@ -57,6 +57,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let hostname = hostname(settings.hostname.as_ref())?;
     let certificates = CertificateStore::new(state_dir.path());
     let standing = Standing::of(state_dir.path(), clock::now())?;
+    agent::require_usable_memory(state_dir.path())?;
     let newcomer = matches!(standing, Standing::Free | Standing::Left(_));
     // A member needs no token, whatever was left in its environment.
     let token = if newcomer { token? } else { None };

@@ -14,9 +14,9 @@ use wire::v1::certificates_server::CertificatesServer;
 use wire::v1::control_server::ControlServer;
 use wire::v1::dispatcher_server::DispatcherServer;
 
-use crate::api::{CertificateApi, Context, ControlApi, DispatchApi};
+use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, membership};
 use crate::failure::Failure;
-use crate::security::{self, Credentials, Limits, OneCallLayer};
+use crate::security::{self, Credentials, Limits, Membership, OneCallLayer};
 
 /// Largest message that an operator may send: a service with all that its spec may hold.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -118,7 +118,7 @@ pub async fn remote(
     let core = context.core.clone();
     let is_member = move |node| {
         let state = core.state();
-        state.cluster.nodes.get(node).is_some() && !state.cluster.banned.contains(node)
+        membership(&state.cluster, node) == Membership::Member
     };
     let dispatcher =
         DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(NODE_MESSAGE_BYTES_MAX);

@@ -36,19 +36,13 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// The directory of the agent's files in a state directory.
 const MEMORY: &str = "worker";
 
-/// How many tasks the agent of a state directory knows that are not over: the executor may run them.
+/// How many tasks the agent of a state directory knows that are not over: the executor may run them. Changes nothing: whether
+/// the start goes on is not known yet.
 ///
 /// # Errors
 /// When the agent's files cannot be used.
 pub fn tasks_not_over(state_dir: &Path) -> Result<usize, StoreError> {
-    let memory = state_dir.join(MEMORY);
-    if !memory.exists() {
-        return Ok(0);
-    }
-    let (_, found) = store::Store::open(&memory)?;
-    for damage in found.damage {
-        tracing::error!("{damage}");
-    }
+    let found = store::examine(&state_dir.join(MEMORY))?;
     Ok(found.records.iter().filter(|record| !record.status.state().is_terminal()).count())
 }
 
@@ -62,6 +56,14 @@ pub(crate) fn keep_tasks(state_dir: &Path, states: &[events::TaskState]) {
         let status = TaskStatus { state: (*state).into(), ..TaskStatus::default() };
         store.save(&store::Record { assignment, status, withdrawn: false }).expect("saved");
     }
+}
+
+/// Refuses a start whose agent's files cannot be used, before anything is changed.
+///
+/// # Errors
+/// When they cannot be used.
+pub(crate) fn require_usable_memory(state_dir: &Path) -> Result<(), Failure> {
+    store::examine(&state_dir.join(MEMORY)).map(drop).map_err(unusable_memory)
 }
 
 /// The failure of a start whose agent's files cannot be used.
@@ -148,7 +150,7 @@ impl OpenAgent {
         });
         let worker = worker::Worker::resume(Arc::clone(&site), found.records);
         tokio::select! {
-            never = session::hold(&config, connector.as_ref(), &site, &worker) => match never {},
+            never = session::hold(&config, connector.as_ref(), &site, &worker, found.head) => match never {},
             () = shutdown.cancelled() => {}
         }
         worker.stop().await;

@@ -27,8 +27,8 @@ use super::{Config, reporter};
 const RPC_DEADLINE: Duration = Duration::from_secs(5);
 /// A session that lasted this long was a good one: the next attempt after it comes at once.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
-/// Pause of a node that was removed, which can only become a member again by hand.
-const REMOVED_PAUSE: Duration = Duration::from_secs(60);
+/// Pause of a node that is no member, and can only become one again by hand.
+const NO_MEMBER_PAUSE: Duration = Duration::from_secs(60);
 /// How often the node looks at itself.
 const DESCRIPTION_PERIOD: Duration = Duration::from_secs(20);
 /// Shortest pause between heartbeats, whatever a manager says.
@@ -38,6 +38,13 @@ const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Pause of a node with whose certificate no manager can be reached; the clock may be set right meanwhile.
 const UNFIT_PAUSE: Duration = Duration::from_secs(60);
+
+/// What a node says when the manager does not know it. Its tasks keep running, as SwarmKit's do: nobody decided to end them,
+/// and the manager may yet be restored from a newer backup, which knows this node and its tasks.
+const NOT_MEMBER: &str = "the manager does not know this node: it was restored from a backup made before this node joined, or \
+    removed the node because it did not register within an hour; its tasks keep running, but the cluster does not manage them";
+const NOT_MEMBER_HINT: &str = "restore the manager from a newer backup; or stop swarmd, delete the certificates directory in its \
+    state directory, and start it with --join-addr and --join-token: it joins as another node and removes its old tasks";
 
 /// Why there is no connection to a manager.
 #[derive(Debug, thiserror::Error)]
@@ -88,11 +95,10 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// Whether a manager said that this node is no member any more. Only a manager of the cluster can: the connection proved
-    /// it to be one.
-    fn is_removal(&self) -> bool {
-        let Self::Refused { status, .. } = self else { return false };
-        Refusal::from_status(status).is_some_and(|refusal| refusal.kind() == RefusalKind::Removed)
+    /// What a manager refused. Only a manager of the cluster can: the connection proved it to be one.
+    fn refusal(&self) -> Option<RefusalKind> {
+        let Self::Refused { status, .. } = self else { return None };
+        Refusal::from_status(status).map(|refusal| refusal.kind())
     }
 }
 
@@ -114,8 +120,16 @@ pub(super) async fn within_deadline<T>(
 }
 
 /// Keeps a session open, for ever.
-pub(super) async fn hold(config: &Config, connector: &dyn Connect, site: &Site, worker: &Arc<Worker>) -> Infallible {
-    let mut managers = Managers::new(&config.managers);
+///
+/// `seen` is the last frame of history that this node was told of before it restarted.
+pub(super) async fn hold(
+    config: &Config,
+    connector: &dyn Connect,
+    site: &Site,
+    worker: &Arc<Worker>,
+    seen: Option<Head>,
+) -> Infallible {
+    let mut managers = Managers::new(&config.managers, seen);
     let mut backoff = Backoff::default();
     loop {
         let manager = managers.pick();
@@ -128,11 +142,14 @@ pub(super) async fn hold(config: &Config, connector: &dyn Connect, site: &Site, 
             backoff.reset();
         }
         let mut pause = backoff.pause(&mut rand::rng());
-        if ended.is_removal() {
+        if ended.refusal() == Some(RefusalKind::Removed) {
             worker.withdraw_all();
-            pause = REMOVED_PAUSE;
+            pause = NO_MEMBER_PAUSE;
             let hint = "to join again, stop swarmd, empty its state directory and start it with a join token";
             tracing::error!(hint, "this node was removed from the cluster: its tasks are stopped and removed");
+        } else if ended.refusal() == Some(RefusalKind::NotMember) {
+            pause = NO_MEMBER_PAUSE;
+            tracing::error!(hint = NOT_MEMBER_HINT, "{NOT_MEMBER}");
         } else if let Ended::Connect(ConnectError::Unfit { why, hint }) = &ended {
             pause = UNFIT_PAUSE;
             tracing::error!(hint, "no manager lets this node in: {why}; its tasks go on");
@@ -200,7 +217,7 @@ impl Session<'_> {
             match message.ok_or(Ended::Closed)?.message {
                 Some(Message::Assignments(set)) => {
                     sequence.follow(&set)?;
-                    managers.seen = set.head.clone().or(managers.seen.take());
+                    self.note_head(set.head.as_ref(), managers);
                     let complete = set.complete;
                     let (tasks, removed) = (set.tasks.len(), set.removed.len());
                     tracing::debug!(complete, tasks, removed, "assignments taken");
@@ -213,6 +230,16 @@ impl Session<'_> {
                 None => return Err(Ended::Unexpected("a message that this version does not know")),
             }
         }
+    }
+
+    /// Remembers the last frame of history, also for the next start of this node. It comes with assignments, and so is
+    /// written no oftener than they are.
+    fn note_head(&self, head: Option<&Head>, managers: &mut Managers) {
+        let Some(head) = head.filter(|head| managers.seen.as_ref() != Some(head)) else { return };
+        if let Err(error) = self.site.store.save_head(head) {
+            tracing::warn!(%error, "the end of history is not kept: after a restart this node cannot tell a restored manager");
+        }
+        managers.seen = Some(head.clone());
     }
 
     /// Ends the session once this node is not what it said when it registered. An engine that cannot be asked for a
@@ -282,9 +309,9 @@ struct Managers {
 }
 
 impl Managers {
-    fn new(addrs: &[String]) -> Self {
+    fn new(addrs: &[String], seen: Option<Head>) -> Self {
         let next = rand::rng().random_range(0..addrs.len().max(1));
-        Self { addrs: addrs.to_vec(), first: addrs.to_vec(), next, seen: None }
+        Self { addrs: addrs.to_vec(), first: addrs.to_vec(), next, seen }
     }
 
     fn pick(&mut self) -> String {
@@ -322,7 +349,7 @@ mod tests {
 
     #[test]
     fn managers_are_asked_in_turn() {
-        let mut managers = Managers::new(&["a".into(), "b".into()]);
+        let mut managers = Managers::new(&["a".into(), "b".into()], None);
         let first = managers.pick();
         assert_ne!(managers.pick(), first);
         assert_eq!(managers.pick(), first);

@@ -1,4 +1,5 @@
-//! The agent's memory: one small file for each assigned task, so that a restarted agent goes on before it has met a manager.
+//! The agent's memory: one small file for each assigned task, so that a restarted agent goes on before it has met a manager;
+//! and one for the last frame of history that a manager told of, so that it can tell a manager that was restored meanwhile.
 //!
 //! A file is replaced by renaming, so it is whole or absent after the process dies at any moment. Nothing is synced: after
 //! a power cut a file may be old or damaged, and that is enough. The executor's calls are idempotent, so an old state only
@@ -16,10 +17,13 @@ use std::sync::Arc;
 
 use events::{Id, TaskId, TaskState, TaskStatus};
 use prost::Message;
-use wire::v1::Assignment;
+use rustix::fs::Access;
+use wire::v1::{Assignment, Head};
 
 use crate::seal::{Seal, SealError, data_key};
 
+/// The file of the last frame of history.
+const HEAD: &str = "head";
 /// Ends the name of the key's file: `worker.key` beside `worker`.
 const KEY: &str = "key";
 /// Ends the name of a file that is still being written.
@@ -70,8 +74,61 @@ pub(super) struct Store {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) records: Vec<Record>,
+    /// The last frame of history that a manager told of.
+    pub(super) head: Option<Head>,
     /// One sentence for each file that was set aside, and for a key that is gone.
     pub(super) damage: Vec<String>,
+}
+
+/// Reads the memory in `dir`, if there is any, and changes nothing. Whatever makes this fail makes [`Store::open`] fail.
+///
+/// # Errors
+/// When the memory cannot be used.
+pub(super) fn examine(dir: &Path) -> Result<Found, StoreError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        entries => Some(entries.map_err(failed("read", dir))?),
+    };
+    let key = match data_key(&dir.with_extension(KEY), false) {
+        // Without its key the memory is as good as empty, and no reason not to start.
+        Err(SealError::KeyMissing(_) | SealError::KeyDamaged { .. }) => None,
+        key => Some(key?),
+    };
+    let mut found = Found::default();
+    let Some(entries) = entries else { return Ok(found) };
+    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| failed("write to", dir)(error.into()))?;
+    let Some(key) = key else { return Ok(found) };
+    let store = Store { dir: dir.to_owned(), seal: Arc::new(Seal::new(&key)?) };
+    for entry in entries {
+        let path = entry.map_err(failed("read", dir))?.path();
+        if matches!(Entry::of(&path), Entry::Kept)
+            && let Err(why) = store.read(&path, &mut found)
+        {
+            found.damage.push(why);
+        }
+    }
+    Ok(found)
+}
+
+/// What a file in the memory is, by its name.
+enum Entry {
+    /// What was kept.
+    Kept,
+    /// What was still being written.
+    Unfinished,
+    /// What could not be read earlier.
+    Damaged,
+}
+
+impl Entry {
+    fn of(path: &Path) -> Self {
+        match path.extension().and_then(|end| end.to_str()) {
+            Some(DAMAGED) => Self::Damaged,
+            Some(UNFINISHED) => Self::Unfinished,
+            Some(_) | None => Self::Kept,
+        }
+    }
 }
 
 impl Store {
@@ -82,10 +139,10 @@ impl Store {
         let store = Self { dir: dir.to_owned(), seal: Arc::new(open_seal(dir, &mut found)?) };
         for entry in fs::read_dir(dir).map_err(failed("read", dir))? {
             let path = entry.map_err(failed("read", dir))?.path();
-            match path.extension().and_then(|end| end.to_str()) {
-                Some(DAMAGED) => {}
-                Some(UNFINISHED) => fs::remove_file(&path).map_err(failed("remove", &path))?,
-                Some(_) | None => store.take_in(&path, &mut found)?,
+            match Entry::of(&path) {
+                Entry::Damaged => {}
+                Entry::Unfinished => fs::remove_file(&path).map_err(failed("remove", &path))?,
+                Entry::Kept => store.take_in(&path, &mut found)?,
             }
         }
         Ok((store, found))
@@ -93,17 +150,25 @@ impl Store {
 
     /// Keeps a task's record, in place of an older one.
     pub(super) fn save(&self, record: &Record) -> Result<(), StoreError> {
-        let path = self.path(record.assignment.task);
+        let task = record.assignment.task;
+        self.write(&self.path(task), &place(task), &sparing_credentials(record).encode_to_vec())
+    }
+
+    /// Keeps the last frame of history that a manager told of, in place of an older one.
+    pub(super) fn save_head(&self, head: &Head) -> Result<(), StoreError> {
+        self.write(&self.dir.join(HEAD), HEAD.as_bytes(), &head.encode_to_vec())
+    }
+
+    fn write(&self, path: &Path, place: &[u8], body: &[u8]) -> Result<(), StoreError> {
         let unfinished = path.with_extension(UNFINISHED);
-        let body = sparing_credentials(record).encode_to_vec();
-        let sealed = self.seal.seal(&place(record.assignment.task), &[], &body)?;
+        let sealed = self.seal.seal(place, &[], body)?;
         let write = || -> io::Result<()> {
             let mut options = fs::OpenOptions::new();
             let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
             file.write_all(&sealed)?;
-            fs::rename(&unfinished, &path)
+            fs::rename(&unfinished, path)
         };
-        write().map_err(failed("write", &path))
+        write().map_err(failed("write", path))
     }
 
     /// Forgets a task; one that is not known is forgotten already.
@@ -119,18 +184,26 @@ impl Store {
         self.dir.join(task.to_string())
     }
 
-    fn read(&self, path: &Path) -> Result<Record, String> {
+    fn read(&self, path: &Path, found: &mut Found) -> Result<(), String> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let task: TaskId = name.parse().map_err(|_| "its name is no task's".to_owned())?;
+        if name == HEAD {
+            found.head = Some(self.unseal(path, HEAD.as_bytes())?);
+        } else {
+            let task: TaskId = name.parse().map_err(|_| "its name is no task's".to_owned())?;
+            found.records.push(self.unseal(path, &place(task))?);
+        }
+        Ok(())
+    }
+
+    fn unseal<M: Message + Default>(&self, path: &Path, place: &[u8]) -> Result<M, String> {
         let sealed = fs::read(path).map_err(|error| error.to_string())?;
-        let body = self.seal.open(&place(task), sealed).ok_or("it is not what was sealed for this task")?;
-        Record::decode(body).map_err(|error| error.to_string())
+        let body = self.seal.open(place, sealed).ok_or("it is not what was sealed under this name")?;
+        M::decode(body).map_err(|error| error.to_string())
     }
 
     fn take_in(&self, path: &Path, found: &mut Found) -> Result<(), StoreError> {
-        match self.read(path) {
-            Ok(record) => found.records.push(record),
-            Err(why) => found.damage.push(set_aside(path, &why)?),
+        if let Err(why) = self.read(path, found) {
+            found.damage.push(set_aside(path, &why)?);
         }
         Ok(())
     }
@@ -235,6 +308,67 @@ mod tests {
         let (_, found) = open(&dir);
         assert_eq!(found.records, [record(1, TaskState::Preparing)]);
         assert!(found.damage.is_empty());
+    }
+
+    #[test]
+    fn the_last_frame_of_history_is_kept_sealed_and_replaced() {
+        let (_state_dir, dir) = worker();
+        let (store, found) = open(&dir);
+        assert_eq!(found.head, None);
+        let head = |index| Head { index, ..Head::default() };
+        for index in [7, 8] {
+            store.save_head(&head(index)).expect("saved");
+        }
+        let (store, found) = open(&dir);
+        assert_eq!((found.head, found.records.len(), found.damage), (Some(head(8)), 0, vec![]));
+        // A task's record is not taken for it, nor is damage a reason not to go on.
+        store.save(&record(1, TaskState::Running)).expect("saved");
+        fs::copy(store.path(TaskId::from_bits(1)), dir.join(HEAD)).expect("copied");
+        let (_, found) = open(&dir);
+        assert_eq!((found.head, found.records.len(), found.damage.len()), (None, 1, 1));
+        assert_eq!(open(&dir).1.damage, Vec::<String>::new(), "it was set aside");
+    }
+
+    /// The files in and beside a directory, and what they hold.
+    fn bytes(state_dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = |dir: &Path| {
+            fs::read_dir(dir).map(|entries| entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>())
+        };
+        let mut found = Vec::new();
+        for path in entries(state_dir).expect("a directory") {
+            let inner = entries(&path).unwrap_or_else(|_| vec![path]);
+            found.extend(inner.into_iter().map(|path| (path.clone(), fs::read(path).unwrap_or_default())));
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn what_is_examined_is_left_as_it_is() {
+        let (state_dir, dir) = worker();
+        let (store, _) = open(&dir);
+        store.save(&record(1, TaskState::Running)).expect("saved");
+        store.save_head(&Head { index: 7, ..Head::default() }).expect("saved");
+        fs::write(dir.join("2.new"), b"half").expect("written");
+        fs::write(dir.join("3"), b"garbage").expect("written");
+        for (lost, records) in [(false, 1), (true, 0)] {
+            if lost {
+                fs::remove_file(dir.with_extension(KEY)).expect("removed");
+            }
+            let before = bytes(state_dir.path());
+            assert_eq!(examine(&dir).expect("usable").records.len(), records);
+            assert_eq!(bytes(state_dir.path()), before);
+        }
+        // What opening would refuse.
+        fs::create_dir(dir.with_extension(KEY)).expect("made");
+        assert!(examine(&dir).is_err() && Store::open(&dir).is_err());
+        fs::remove_dir_all(&dir).expect("removed");
+        assert!(examine(&dir).is_err(), "the key's place is taken, whatever is in the directory");
+        fs::remove_dir(dir.with_extension(KEY)).expect("removed");
+        assert!(examine(&dir).is_ok_and(|found| found.records.is_empty()), "there is none yet");
+        assert!(!dir.exists());
+        fs::write(&dir, b"").expect("written");
+        assert!(examine(&dir).is_err());
     }
 
     #[test]

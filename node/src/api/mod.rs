@@ -24,12 +24,13 @@ use std::sync::Arc;
 
 use ::events::{Duration, NodeId};
 use commands::{Actor, Rejection};
+use projections::Cluster;
 use tokio_util::sync::CancellationToken;
 
 use crate::disk_space::FreeSpace;
 use crate::driver::{Handle, Published};
 use crate::log::LogStore;
-use crate::security::{Gate, Peer};
+use crate::security::{Gate, Membership, Peer};
 
 /// What every service of a manager stands on.
 #[derive(Clone)]
@@ -52,15 +53,26 @@ pub struct Context {
     pub stopping: CancellationToken,
 }
 
+/// What a node is to this manager's cluster.
+pub(crate) fn membership(cluster: &Cluster, node: NodeId) -> Membership {
+    if cluster.banned.contains(node) {
+        Membership::Removed
+    } else if cluster.nodes.contains(node) {
+        Membership::Member
+    } else {
+        Membership::Unknown
+    }
+}
+
 impl Context {
     fn state(&self) -> Arc<Published> {
         self.core.state()
     }
 
     /// Judges callers by the state of this moment.
-    fn gate(&self) -> Gate<impl Fn(NodeId) -> bool + use<>> {
+    fn gate(&self) -> Gate<impl Fn(NodeId) -> Membership + use<>> {
         let state = self.state();
-        Gate::new(state.cluster.id(), move |node| state.cluster.banned.contains(node))
+        Gate::new(state.cluster.id(), move |node| membership(&state.cluster, node))
     }
 
     /// Who a connection's other end is to the core.

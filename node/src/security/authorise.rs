@@ -22,11 +22,22 @@ pub enum Allowed {
     Anyone,
 }
 
+/// What a node is to a cluster whose certificate it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// It is one of its nodes.
+    Member,
+    /// It was, until somebody removed it.
+    Removed,
+    /// The cluster knows nothing of it.
+    Unknown,
+}
+
 /// Judges calls for one cluster.
 #[derive(Clone)]
-pub struct Gate<R> {
+pub struct Gate<M> {
     cluster: ClusterId,
-    is_removed: R,
+    membership: M,
 }
 
 /// A call that is not allowed.
@@ -57,6 +68,11 @@ pub enum Refusal {
     /// The node was a member once.
     #[error("node {0} was removed from the cluster")]
     Removed(NodeId),
+    /// The cluster does not know the node.
+    #[error(
+        "node {0} is not a member: it joined after the backup that this manager was restored from, or was removed because it never registered"
+    )]
+    NotMember(NodeId),
     /// The request came over a connection that tells nothing of its other end: our mistake, and no reason to trust it.
     #[error("the connection does not say who is calling")]
     Unknown,
@@ -70,6 +86,10 @@ impl Refusal {
             Self::Role { .. } => "call from a manager, or over the unix socket of one",
             Self::OtherCluster { .. } => "check the address: this manager serves another cluster",
             Self::Removed(_) => "delete the node's state directory and join again with a token",
+            Self::NotMember(_) => {
+                "restore the manager from a newer backup; or stop the node's swarmd, delete the certificates directory in its state \
+                 directory, and start it with a join token: it joins as another node and removes its old tasks"
+            }
             Self::Unknown => "report this as a bug",
         }
     }
@@ -80,6 +100,7 @@ impl From<Refusal> for Status {
         let hint = Some(refusal.hint().to_owned());
         let kind = match refusal {
             Refusal::Removed(_) => RefusalKind::Removed,
+            Refusal::NotMember(_) => RefusalKind::NotMember,
             Refusal::Anonymous { .. } | Refusal::Role { .. } | Refusal::OtherCluster { .. } | Refusal::Unknown => {
                 RefusalKind::Forbidden
             }
@@ -89,15 +110,15 @@ impl From<Refusal> for Status {
     }
 }
 
-impl<R: Fn(NodeId) -> bool> Gate<R> {
-    /// The gate of `cluster`. `is_removed` says whether a node was a member and was removed.
-    pub fn new(cluster: ClusterId, is_removed: R) -> Self {
-        Self { cluster, is_removed }
+impl<M: Fn(NodeId) -> Membership> Gate<M> {
+    /// The gate of `cluster`, whose nodes `membership` tells from others.
+    pub fn new(cluster: ClusterId, membership: M) -> Self {
+        Self { cluster, membership }
     }
 
     /// The caller of `request`, if it is among those allowed.
     ///
-    /// Where anyone may call, a removed node counts as a caller without certificate: it can join again as a new node.
+    /// Where anyone may call, a node that is no member counts as a caller without certificate: it can join again as a new node.
     pub fn require<T>(&self, request: &Request<T>, allowed: Allowed) -> Result<Peer, Refusal> {
         let Caller { peer, .. } = request.extensions().get::<Caller>().ok_or(Refusal::Unknown)?;
         self.judge(peer, allowed).inspect_err(|refusal| failures::note(peer, refusal))
@@ -110,20 +131,23 @@ impl<R: Fn(NodeId) -> bool> Gate<R> {
             (Peer::Node { subject, .. }, _) if subject.cluster != self.cluster => {
                 Err(Refusal::OtherCluster { node: subject.node, cluster: subject.cluster })
             }
-            (Peer::Node { subject, address }, _) if (self.is_removed)(subject.node) => match allowed {
-                Allowed::Anyone => Ok(Peer::Anonymous { address: *address }),
-                Allowed::Managers | Allowed::Nodes => Err(Refusal::Removed(subject.node)),
+            (Peer::Node { subject, address }, _) => match ((self.membership)(subject.node), allowed) {
+                (Membership::Member, Allowed::Managers) => match subject.role {
+                    Role::Manager => Ok(peer.clone()),
+                    Role::Worker => Err(Refusal::Role { allowed, subject: *subject }),
+                },
+                (Membership::Member, Allowed::Nodes | Allowed::Anyone) => Ok(peer.clone()),
+                (Membership::Removed | Membership::Unknown, Allowed::Anyone) => {
+                    Ok(Peer::Anonymous { address: *address })
+                }
+                (Membership::Removed, Allowed::Managers | Allowed::Nodes) => Err(Refusal::Removed(subject.node)),
+                (Membership::Unknown, Allowed::Managers | Allowed::Nodes) => Err(Refusal::NotMember(subject.node)),
             },
-            (Peer::Node { subject, .. }, Allowed::Managers) => match subject.role {
-                Role::Manager => Ok(peer.clone()),
-                Role::Worker => Err(Refusal::Role { allowed, subject: *subject }),
-            },
-            (Peer::Node { .. }, Allowed::Nodes | Allowed::Anyone) => Ok(peer.clone()),
         }
     }
 }
 
-impl<R> fmt::Debug for Gate<R> {
+impl<M> fmt::Debug for Gate<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").field("cluster", &self.cluster).finish_non_exhaustive()
     }
@@ -146,9 +170,14 @@ mod tests {
     use events::Id;
 
     const REMOVED: u128 = 13;
+    const UNKNOWN: u128 = 14;
 
     fn judge(peer: Option<Peer>, allowed: Allowed) -> Result<Peer, Refusal> {
-        let gate = Gate::new(ClusterId::from_bits(7), |node| node == NodeId::from_bits(REMOVED));
+        let gate = Gate::new(ClusterId::from_bits(7), |node: NodeId| match node.bits() {
+            REMOVED => Membership::Removed,
+            UNKNOWN => Membership::Unknown,
+            _ => Membership::Member,
+        });
         let mut request = Request::new(());
         if let Some(peer) = peer {
             request.extensions_mut().insert(Caller::free(peer));
@@ -184,12 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn removed_nodes_may_only_do_what_strangers_may() {
-        for role in [Role::Manager, Role::Worker] {
-            let removed = node(subject(REMOVED, role));
-            assert_eq!(judge(Some(removed.clone()), Allowed::Anyone), Ok(anonymous()));
-            for allowed in [Allowed::Managers, Allowed::Nodes] {
-                assert_eq!(judge(Some(removed.clone()), allowed), Err(Refusal::Removed(NodeId::from_bits(REMOVED))));
+    fn nodes_that_are_no_members_may_only_do_what_strangers_may() {
+        let refusals = [Refusal::Removed(NodeId::from_bits(REMOVED)), Refusal::NotMember(NodeId::from_bits(UNKNOWN))];
+        for (number, refusal) in [REMOVED, UNKNOWN].into_iter().zip(refusals) {
+            for role in [Role::Manager, Role::Worker] {
+                let caller = node(subject(number, role));
+                assert_eq!(judge(Some(caller.clone()), Allowed::Anyone), Ok(anonymous()));
+                for allowed in [Allowed::Managers, Allowed::Nodes] {
+                    assert_eq!(judge(Some(caller.clone()), allowed), Err(refusal.clone()));
+                }
             }
         }
     }
@@ -215,9 +247,14 @@ mod tests {
         let told = wire::v1::Refusal::from_status(&worker).expect("a refusal in the details");
         assert_eq!(told.kind(), RefusalKind::Forbidden);
         assert_eq!(told.hint.as_deref(), Some("call from a manager, or over the unix socket of one"));
-        let removed = status(node(subject(REMOVED, Role::Worker)));
-        assert_eq!(removed.message(), "node 000000000000000000000000d was removed from the cluster");
-        let told = wire::v1::Refusal::from_status(&removed).expect("a refusal in the details");
-        assert_eq!(told.kind(), RefusalKind::Removed);
+        for (number, words, kind) in [
+            (REMOVED, "node 000000000000000000000000d was removed from the cluster", RefusalKind::Removed),
+            (UNKNOWN, "node 000000000000000000000000e is not a member: it joined after", RefusalKind::NotMember),
+        ] {
+            let refused = status(node(subject(number, Role::Worker)));
+            assert!(refused.message().starts_with(words), "{refused:?}");
+            let told = wire::v1::Refusal::from_status(&refused).expect("a refusal in the details");
+            assert_eq!(told.kind(), kind);
+        }
     }
 }

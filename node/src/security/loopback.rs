@@ -46,7 +46,10 @@ async fn answer(request: http::Request<Body>) -> Result<http::Response<Body>, st
         _ => Allowed::Anyone,
     };
     let request = Request::from_parts(Default::default(), parts.extensions, ());
-    let gate = Gate::new(ClusterId::from_bits(7), |node| node == NodeId::from_bits(REMOVED));
+    let gate = Gate::new(ClusterId::from_bits(7), |node: NodeId| match node.bits() {
+        REMOVED => Membership::Removed,
+        _ => Membership::Member,
+    });
     let status =
         gate.require(&request, allowed).map_or_else(Status::from, |peer| Status::new(Code::Ok, peer.to_string()));
     Ok(status.into_http())

@@ -34,7 +34,7 @@ mod loopback;
 pub(crate) mod testing;
 
 pub use admission::Limits;
-pub use authorise::{Allowed, Gate, Refusal};
+pub use authorise::{Allowed, Gate, Membership, Refusal};
 pub use authority::{Authority, AuthorityError, Issued, NODE_EXPIRY_DEFAULT, NODE_EXPIRY_MIN, RequestedKey};
 pub use bootstrap::{BootstrapError, fetch_root};
 pub use caller::{Caller, OneCallLayer};

@@ -12,7 +12,7 @@ impl From<Refusal> for Status {
             RefusalKind::Exists => Code::AlreadyExists,
             RefusalKind::Invalid => Code::InvalidArgument,
             RefusalKind::Conflict => Code::FailedPrecondition,
-            RefusalKind::Forbidden | RefusalKind::Removed => Code::PermissionDenied,
+            RefusalKind::Forbidden | RefusalKind::Removed | RefusalKind::NotMember => Code::PermissionDenied,
             RefusalKind::Exhausted => Code::ResourceExhausted,
             RefusalKind::Unavailable => Code::Unavailable,
         };

@@ -27,6 +27,8 @@ pub struct Seen {
     /// Whether reports are acknowledged.
     pub deaf: bool,
     pub other_cluster: bool,
+    /// How registrations are refused.
+    pub refuses: Option<RefusalKind>,
     /// Why the node's certificate opens no connection, and how often that was tried.
     pub unfit: Option<&'static str>,
     pub refused: u32,
@@ -86,6 +88,11 @@ impl Manager {
         });
     }
 
+    /// Cuts all sessions; new ones may be opened.
+    pub fn cut(&self) {
+        self.change(|seen| seen.session = None);
+    }
+
     pub fn come_back(&self) {
         self.change(|seen| seen.away = false);
     }
@@ -127,9 +134,12 @@ impl Dispatcher for Manager {
         let (sender, receiver) = mpsc::channel(16);
         let (number, cluster) = self.change(|seen| {
             seen.registrations.push(request.into_inner());
-            seen.session = Some(sender.clone());
+            seen.session = Some(sender.clone()).filter(|_| seen.refuses.is_none());
             (seen.registrations.len(), if seen.other_cluster { CLUSTER + 1 } else { CLUSTER })
         });
+        if let Some(kind) = self.seen.borrow().refuses {
+            return Err(Refusal { kind: kind.into(), ..Refusal::default() }.into());
+        }
         let welcome = Welcome {
             session: SessionId::from_bits(number as u128),
             cluster: ClusterId::from_bits(cluster),

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::v1::{Assignment, AssignmentSet, EnvSecretValue};
+use wire::v1::{Assignment, AssignmentSet, EnvSecretValue, Head, RefusalKind};
 
 use super::policy::Policy;
 use super::simulated::Simulated;
@@ -188,6 +188,42 @@ async fn a_restarted_agent_goes_on_without_any_manager() {
     assert_eq!(ended.container.and_then(|container| container.exit_code), Some(3));
     scene.manager.reported(id(2), TaskState::Running).await;
     assert_eq!([1, 2].map(|task| scene.executor.starts(id(task))), [1, 1], "no task runs twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_still_says_which_frame_it_was_told_of_last() {
+    let mut scene = Scene::start();
+    let head = |index| Some(Head { index, ..Head::default() });
+    scene.manager.registered(1).await;
+    scene.manager.send(AssignmentSet { head: head(7), ..complete(vec![assignment(1, "web")]) }).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
+    scene.manager.send(AssignmentSet { head: head(9), ..change(1, vec![assignment(2, "web")], vec![]) }).await;
+    scene.manager.reported(id(2), TaskState::Running).await;
+    scene.stop_agent().await;
+    scene.start_agent();
+    scene.manager.registered(2).await;
+    let seen =
+        scene.manager.change(|seen| seen.registrations.iter().map(|request| request.seen.clone()).collect::<Vec<_>>());
+    assert_eq!(seen, [None, head(9)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_removed_stops_its_tasks_and_who_is_not_known_says_so_and_works_on() {
+    for (kind, stops) in [(RefusalKind::Removed, true), (RefusalKind::NotMember, false)] {
+        let scene = Scene::assigned(vec![assignment(1, "web")]).await;
+        scene.manager.reported(id(1), TaskState::Running).await;
+        scene.manager.change(|seen| seen.refuses = Some(kind));
+        scene.manager.cut();
+        scene.manager.registered(2).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let attempts = scene.manager.change(|seen| seen.registrations.len());
+        assert!((11..=13).contains(&attempts), "once a minute, not {attempts} times in ten");
+        assert_eq!(scene.executor.has(id(1)), !stops, "{kind:?}");
+        scene.manager.change(|seen| seen.refuses = None);
+        scene.manager.registered(attempts + 1).await;
+        scene.manager.send(complete(vec![])).await;
+        scene.engine_until(|engine| !engine.has(id(1))).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
