@@ -113,7 +113,7 @@ fn entries_and_frames_out_of_order_are_refused() {
         assert!(matches!(store.apply(&[unchained], 10), Err(LogError::Unchained { index: 10, .. })));
         assert!(matches!(store.apply(&[], 11), Err(LogError::OutOfOrder { index: 11, .. })));
         assert!(matches!(store.apply(&[], 8), Err(LogError::OutOfOrder { index: 8, .. })));
-        assert_eq!((store.last_index(), store.history_last().unwrap()), (10, Some(9)));
+        assert_eq!((store.last_index(), store.frame_before(u64::MAX).unwrap().map(|(index, _)| index)), (10, Some(9)));
     });
 }
 
@@ -132,6 +132,25 @@ fn history_is_read_in_pages() {
         assert_eq!(pages(usize::MAX, usize::MAX), (5..30).collect::<Vec<_>>());
         assert!(store.history(30, 1, 1).unwrap().is_empty());
         assert_eq!(store.history(2, 28, usize::MAX).unwrap()[27].1, frames(None, 2, 30)[27].bytes);
+    });
+}
+
+#[test]
+fn the_frame_before_an_index_is_found_written_or_staged() {
+    on_both(|machine| {
+        let store = machine.start();
+        fill(&*store, 10);
+        store.append((10..14).map(|index| entry(index, 1, "change")).collect(), None, true).unwrap();
+        // An entry that carries no frame is between them.
+        let staged = frames(store.applied().unwrap().frame, 11, 14);
+        let write = store.stage_apply(staged.clone(), 13).unwrap();
+        let before = |index| store.frame_before(index).unwrap();
+        let indices = || [0, 2, 3, 10, 11, 12, u64::MAX].map(|index| before(index).map(|(index, _)| index));
+        let expected = [None, None, Some(2), Some(9), Some(9), Some(11), Some(13)];
+        assert_eq!(indices(), expected);
+        store.write(vec![write]).unwrap();
+        assert_eq!(indices(), expected);
+        assert_eq!(before(13).unwrap().1, staged[1].bytes);
     });
 }
 

@@ -153,11 +153,11 @@ pub trait Disk: Send + Sync {
     /// When a value cannot be read, or `visit` fails.
     fn scan(&self, table: Table, from: Key, to: Key, visit: &mut Visit<'_>) -> Result<(), LogError>;
 
-    /// The last key of a table.
+    /// The last key of a table that is less than `before`.
     ///
     /// # Errors
     /// When it cannot be read.
-    fn last_key(&self, table: Table) -> Result<Option<Key>, LogError>;
+    fn last_key(&self, table: Table, before: Key) -> Result<Option<Key>, LogError>;
 
     /// Makes the changes of a batch, all or none.
     ///

@@ -127,8 +127,8 @@ impl Disk for HangingDisk {
         self.disk.scan(table, from, to, visit)
     }
 
-    fn last_key(&self, table: Table) -> Result<Option<Key>, LogError> {
-        self.disk.last_key(table)
+    fn last_key(&self, table: Table, before: Key) -> Result<Option<Key>, LogError> {
+        self.disk.last_key(table, before)
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError> {

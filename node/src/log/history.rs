@@ -2,6 +2,7 @@
 //! a frame that was deleted, exchanged or put back to an older one shows wherever it is met.
 
 use bytes::Bytes;
+use events::frame;
 
 use super::chain::{Chain, damaged};
 use super::entry::FrameLink;
@@ -24,20 +25,26 @@ impl PageSize {
 /// One reader's way through history.
 #[derive(Debug, Clone)]
 pub struct HistoryReader {
-    chain: Chain,
+    /// Nothing before the first page of a reader that begins in the middle.
+    chain: Option<Chain>,
     next: u64,
 }
 
 impl HistoryReader {
     /// Reads what comes after this frame, or all of history.
     pub fn after(last: Option<FrameLink>) -> Self {
-        Self { chain: Chain::after(last), next: last.map_or(0, |frame| frame.index + 1) }
+        Self { chain: Some(Chain::after(last)), next: last.map_or(0, |frame| frame.index + 1) }
     }
 
-    /// Reads from this index on. The first frame is taken on trust, unless it is the first of all.
+    /// Reads from this index on. The first frame has to follow the one that history has before it.
     pub fn starting_at(index: u64) -> Self {
-        let chain = if index == 0 { Chain::after(None) } else { Chain::anywhere() };
-        Self { chain, next: index }
+        Self { chain: (index == 0).then(|| Chain::after(None)), next: index }
+    }
+
+    /// Reads from this index on, and takes the first frame on trust: for those who have to go on behind damage, or know the
+    /// frame by the one that follows it.
+    pub fn trusting(index: u64) -> Self {
+        Self { chain: Some(if index == 0 { Chain::after(None) } else { Chain::anywhere() }), next: index }
     }
 
     /// The index from which the next page is read.
@@ -47,7 +54,7 @@ impl HistoryReader {
 
     /// The frame that was read last, or given to begin after.
     pub fn last(&self) -> Option<FrameLink> {
-        self.chain.last()
+        self.chain.and_then(|chain| chain.last())
     }
 
     /// The next frames, none of them after index `to`; an empty page where history, or what was asked for of it, ends. After
@@ -61,7 +68,10 @@ impl HistoryReader {
         let end = store.applied()?.frame.filter(|frame| frame.index <= to);
         let mut page = store.history(self.next, size.frames, size.bytes)?;
         page.retain(|(index, _)| *index <= to);
-        let mut chain = self.chain;
+        let mut chain = match self.chain {
+            Some(chain) => chain,
+            None => self.chain_before(store)?,
+        };
         for (index, stored) in &page {
             chain.follow(*index, stored).map_err(|reason| damaged(*index, reason))?;
             let applied = end.filter(|frame| frame.index == *index);
@@ -74,13 +84,19 @@ impl HistoryReader {
             return Err(damaged(self.next, reason));
         }
         self.next = page.last().map_or(self.next, |(index, _)| index + 1);
-        self.chain = chain;
+        self.chain = Some(chain);
         Ok(page)
+    }
+
+    /// The chain up to where this reader begins.
+    fn chain_before(&self, store: &dyn LogStore) -> Result<Chain, LogError> {
+        let before = store.frame_before(self.next)?;
+        Ok(Chain::after(before.map(|(index, stored)| FrameLink { index, hash: frame::hash(&stored) })))
     }
 
     /// Goes on at a later index, after damage: its first frame is taken on trust.
     pub fn skip_to(&mut self, index: u64) {
-        *self = Self::starting_at(index);
+        *self = Self::trusting(index);
     }
 }
 
@@ -91,7 +107,7 @@ impl HistoryReader {
 /// When that frame or the one after it is damaged, or history cannot be read.
 pub fn frame_at(store: &dyn LogStore, index: u64) -> Result<Option<Bytes>, LogError> {
     let with_its_successor = PageSize { frames: 2, bytes: usize::MAX };
-    let page = HistoryReader::starting_at(index).page(store, u64::MAX, with_its_successor)?;
+    let page = HistoryReader::trusting(index).page(store, u64::MAX, with_its_successor)?;
     Ok(page.into_iter().next().and_then(|(found, stored)| (found == index).then_some(stored)))
 }
 
@@ -143,24 +159,60 @@ mod tests {
     use super::super::{Membership, MemoryDisk, MemoryStore};
     use super::*;
 
-    #[test]
-    fn a_single_frame_is_the_one_at_its_index_and_a_link_of_the_chain() {
-        let disk = MemoryDisk::default();
-        let store = MemoryStore::open(&disk).unwrap();
+    /// A loaded log of 20 frames, of which some may still be on their way to the disk.
+    fn filled(disk: &MemoryDisk) -> MemoryStore {
+        let store = MemoryStore::open(disk).unwrap();
         store.load().unwrap();
         store.initialize(&Membership::single(1)).unwrap();
         fill(&store, 20);
+        store
+    }
+
+    /// Puts another frame in the place of the one at `index`, sealed as it should be, but of another chain.
+    fn exchange(disk: &MemoryDisk, index: u64) {
+        let other = MemoryStore::open(&MemoryDisk::default()).unwrap();
+        let previous = Some(FrameLink { index: index - 1, hash: [7; 32] });
+        let exchanged = other.put(Table::History, Key::at(index), &[], &frame(index, previous, 100)).unwrap();
+        disk.write(vec![exchanged], Durability::Synced).unwrap();
+    }
+
+    #[test]
+    fn who_begins_in_the_middle_takes_no_exchanged_frame() {
+        let disk = MemoryDisk::default();
+        let store = filled(&disk);
+        let read = |from| HistoryReader::starting_at(from).page(&store, u64::MAX, PageSize::WHOLE_HISTORY);
+        for from in [0, 2, 3, 12, 19] {
+            assert_eq!(read(from).unwrap().first().unwrap().0, from.max(2), "from {from}");
+        }
+        assert_eq!(read(20).unwrap(), [], "behind the end");
+        // The last one, which no other follows, and one in the middle, alone on its page.
+        exchange(&disk, 12);
+        let alone = PageSize { frames: 1, bytes: usize::MAX };
+        let refused = HistoryReader::starting_at(12).page(&store, u64::MAX, alone).unwrap_err();
+        assert!(matches!(refused, LogError::Damaged { index: 12, .. }), "{refused}");
+        // What it hides is no reason to trust the one behind it.
+        assert!(matches!(read(13), Err(LogError::Damaged { index: 13, .. })));
+        assert_eq!(read(14).unwrap().len(), 6);
+        // A frame that is gone: the one before the gap is not the one that the next refers to.
+        let gone = Change::DeleteRange { table: Table::History, from: Key::at(5), to: Key::at(6) };
+        disk.write(vec![gone], Durability::Synced).unwrap();
+        assert!(matches!(read(6), Err(LogError::Damaged { index: 6, .. })));
+        let all_before = Change::DeleteRange { table: Table::History, from: Key::MIN, to: Key::at(8) };
+        disk.write(vec![all_before], Durability::Synced).unwrap();
+        assert!(matches!(read(8), Err(LogError::Damaged { index: 8, .. })), "it is not the first of all");
+    }
+
+    #[test]
+    fn a_single_frame_is_the_one_at_its_index_and_a_link_of_the_chain() {
+        let disk = MemoryDisk::default();
+        let store = filled(&disk);
         let stored = |index| store.history(index, 1, 1).unwrap().pop().unwrap().1;
         for index in [10, 19] {
             assert_eq!(frame_at(&store, index).unwrap(), Some(stored(index)), "frame {index}");
         }
         assert_eq!(frame_at(&store, 20).unwrap(), None, "behind the end");
-        // Of the same index, but in another chain.
-        let other = MemoryStore::open(&MemoryDisk::default()).unwrap();
         for (index, told) in [(12, 13), (19, 19)] {
-            let previous = Some(FrameLink { index: index - 1, hash: [7; 32] });
-            let exchanged = other.put(Table::History, Key::at(index), &[], &frame(index, previous, 100)).unwrap();
-            disk.write(vec![exchanged], Durability::Synced).unwrap();
+            exchange(&disk, index);
             let refused = frame_at(&store, index).unwrap_err();
             assert!(matches!(refused, LogError::Damaged { index, .. } if index == told), "{refused}");
         }

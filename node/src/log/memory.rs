@@ -133,9 +133,9 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn last_key(&self, table: Table) -> Result<Option<Key>, LogError> {
+    fn last_key(&self, table: Table, before: Key) -> Result<Option<Key>, LogError> {
         let state = self.state();
-        Ok(state.written.range((table, Key::MIN)..=(table, Key::MAX)).next_back().map(|(&(_, key), _)| key))
+        Ok(state.written.range((table, Key::MIN)..(table, before)).next_back().map(|(&(_, key), _)| key))
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError> {

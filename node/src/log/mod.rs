@@ -142,11 +142,11 @@ pub trait LogStore: Send + Sync {
     /// When a frame is damaged or cannot be read.
     fn history(&self, from: u64, frames_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError>;
 
-    /// Index of the last frame in history.
+    /// The last frame of history before this index, with its own index, written or staged.
     ///
     /// # Errors
-    /// When it cannot be read.
-    fn history_last(&self) -> Result<Option<u64>, LogError>;
+    /// When the frame is damaged or cannot be read.
+    fn frame_before(&self, index: u64) -> Result<Option<(u64, Bytes)>, LogError>;
 
     /// Every secret that was kept and not destroyed. May be ahead of the applied index after a torn tail of history was
     /// dropped: the raft entries that are applied again then say the same again.

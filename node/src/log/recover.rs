@@ -83,7 +83,7 @@ impl<D: Disk> Store<D> {
             return Err(shortened(0, known, "high-water mark"));
         }
         for table in Table::ALL {
-            if self.disk.last_key(table)?.is_some() {
+            if self.disk.last_key(table, Key::MAX)?.is_some() {
                 return Err(missing_record(CUT));
             }
         }
@@ -146,7 +146,7 @@ impl<D: Disk> Store<D> {
     /// The end of history opens, is chained and goes as far as what was applied; or is cut back to where that holds.
     fn verify_history(&self, meta: &Meta) -> Result<(Applied, Option<u64>), LogError> {
         let applied = meta.applied;
-        let last = self.disk.last_key(Table::History)?.map_or(0, |key| key.index);
+        let last = self.disk.last_key(Table::History, Key::MAX)?.map_or(0, |key| key.index);
         if last > applied.index {
             return Err(beyond_applied(last, applied.index));
         }

@@ -350,11 +350,13 @@ impl Disk for RocksDisk {
         Ok(())
     }
 
-    fn last_key(&self, table: Table) -> Result<Option<Key>, LogError> {
+    fn last_key(&self, table: Table, before: Key) -> Result<Option<Key>, LogError> {
         if self.reads_as_empty(table) {
             return Ok(None);
         }
-        let last = self.db.iterator_cf(self.family(table)?, IteratorMode::End).next();
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(..before.encode().to_vec());
+        let last = self.db.iterator_cf_opt(self.family(table)?, options, IteratorMode::End).next();
         let last = last.transpose().map_err(|error| self.failed("read the log", Some(table), error))?;
         last.map(|(key, _)| decode_key(table, &key)).transpose()
     }

@@ -57,7 +57,7 @@ impl Scrub {
     pub fn resume(progress: ScrubProgress) -> Self {
         let reader = match progress.last.filter(|last| last.index + 1 == progress.next) {
             Some(last) => HistoryReader::after(Some(last)),
-            None => HistoryReader::starting_at(progress.next),
+            None => HistoryReader::trusting(progress.next),
         };
         Self { reader, progress }
     }

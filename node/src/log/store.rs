@@ -313,9 +313,15 @@ impl<D: Disk> LogStore for Store<D> {
         Ok(frames)
     }
 
-    fn history_last(&self) -> Result<Option<u64>, LogError> {
-        let unwritten = self.state().unwritten.back().map(|(index, _)| *index);
-        Ok(unwritten.max(self.disk.last_key(Table::History)?.map(|key| key.index)))
+    fn frame_before(&self, index: u64) -> Result<Option<(u64, Bytes)>, LogError> {
+        // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
+        let unwritten = self.state().unwritten.iter().rfind(|(unwritten, _)| *unwritten < index).cloned();
+        if unwritten.is_some() {
+            return Ok(unwritten);
+        }
+        let Some(key) = self.disk.last_key(Table::History, Key::at(index))? else { return Ok(None) };
+        let Some(sealed) = self.disk.get(Table::History, key)? else { return Ok(None) };
+        Ok(Some((key.index, self.unseal(Table::History, key, sealed)?)))
     }
 
     fn keyring(&self) -> Result<Vec<VolatilePayload>, LogError> {
