@@ -12,6 +12,7 @@ pub mod spec;
 pub mod catalogue;
 pub mod codec;
 mod discreet;
+pub mod escape;
 pub mod frame;
 mod json;
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use events::escape;
+
 /// Exit codes, as `swarmctl` has them too.
 pub mod code {
     /// Anything without a code of its own.
@@ -39,8 +41,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "swarmd: {}", self.sentence)?;
-        if self.hint.is_empty() { Ok(()) } else { write!(f, "\nhint: {}", self.hint) }
+        // Both may repeat what was given on a command line or found in a file.
+        write!(f, "swarmd: {}", escape::line(&self.sentence))?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "\nhint: {}", escape::line(&self.hint)) }
     }
 }
 
@@ -87,5 +90,22 @@ impl From<crate::security::IdentityError> for Failure {
     fn from(error: crate::security::IdentityError) -> Self {
         let hint = error.hint();
         Failure::new(error, hint).with_code(code::NOT_ALLOWED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::Cli;
+
+    #[test]
+    fn a_value_on_the_command_line_cannot_move_the_cursor() {
+        let error = Cli::try_parse_from(["swarmd", "--log-level", "\u{1b}[2Jdebug\u{202e}"]).expect_err("no level");
+        let shown = Failure::from(error).to_string();
+        assert!(shown.starts_with("swarmd: invalid value"), "{shown}");
+        assert!(shown.contains(r"\u{1b}[2Jdebug\u{202e}"), "{shown}");
+        assert!(shown.chars().all(|c| c == '\n' || escape::is_harmless(c)), "{shown:?}");
     }
 }

@@ -16,6 +16,7 @@ mod parts;
 pub mod nodes;
 pub mod places;
 pub mod requests;
+pub mod restarts;
 pub mod rollouts;
 pub mod services;
 pub mod settings;

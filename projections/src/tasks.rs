@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use events::spec::{defaults, limits};
-use events::{DesiredCause, GenericResource, NodeId, ServiceId, TaskCause, TaskId, TaskState, TaskStatus, Timestamp};
+use events::{
+    DesiredCause, GenericResource, NodeId, RestartCondition, ServiceId, TaskCause, TaskId, TaskState, TaskStatus,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::counts;
@@ -86,8 +89,17 @@ pub struct Restarts {
     pub times: Vec<Timestamp>,
     /// How often in a row its task failed before it had run for long enough to count as healthy.
     pub failures: u64,
+    /// How often in the same row its task ended without an error, though its service wants it to run permanently.
+    pub exits: u64,
     /// Why it failed last; empty if it did not, in this row.
     pub last_failure: Arc<str>,
+}
+
+impl Restarts {
+    /// How often in a row its task ended before it had run for long enough to count as healthy.
+    pub fn in_a_row(&self) -> u64 {
+        self.failures + self.exits
+    }
 }
 
 impl Instance {
@@ -412,12 +424,11 @@ fn remember_restart(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     });
 }
 
-/// Counts the failures of a place in a row. One that comes after a long healthy run is the first, and a task that ends well
-/// ends the row.
+/// Counts in a row how often the task of a place ended. An end after a long healthy run is the first of its row. One without an
+/// error counts where the service wants its tasks to run permanently, and ends the row elsewhere.
 fn count_in_row(cluster: &mut Cluster, task: &Task, at: &Stamp) {
-    if !cluster.services.contains(task.service) {
-        return;
-    }
+    let Some(service) = cluster.services.get(task.service) else { return };
+    let permanent = service.spec.template().restart_policy().condition == RestartCondition::Any;
     let failed = match task.state {
         TaskState::Failed | TaskState::Rejected => true,
         TaskState::Complete => false,
@@ -436,8 +447,15 @@ fn count_in_row(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     let healthy = task.is_healthy(at.time);
     let why: Arc<str> = task.status.as_ref().map_or("", |status| status.error.as_str()).into();
     change_restarts(cluster, task, |restarts| {
-        restarts.failures = if healthy || !failed { 0 } else { restarts.failures } + u64::from(failed);
-        restarts.last_failure = if failed { why } else { Arc::default() };
+        if healthy || !(failed || permanent) {
+            (restarts.failures, restarts.exits, restarts.last_failure) = (0, 0, Arc::default());
+        }
+        if failed {
+            restarts.failures += 1;
+            restarts.last_failure = why;
+        } else if permanent {
+            restarts.exits += 1;
+        }
     });
 }
 

@@ -26,7 +26,8 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
                 return;
             }
             let leaves = has_to_leave(cluster, task);
-            if let Some(until) = still_delayed(task, ctx.now).filter(|_| !leaves) {
+            let kept = cluster.keeps_place_until(task).filter(|until| ctx.now < *until && !leaves);
+            if let Some(until) = kept.filter(|_| may_restart(cluster, service, task)) {
                 out.wake(until, Subject::Place(service.id, task.instance()));
             } else if task.state.is_terminal() || leaves {
                 if filled == Some(task.instance()) {
@@ -39,12 +40,6 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             }
         }
     }
-}
-
-/// Until when a task that ended before it was to start keeps its place: one whose image is missing fails as soon as it is
-/// made ready, and must not be made anew faster than the delay between restarts.
-fn still_delayed(task: &Task, now: Timestamp) -> Option<Timestamp> {
-    task.start_after.filter(|start_after| task.state.is_terminal() && now < *start_after)
 }
 
 /// Whether the task's node is lost, drained or gone.
@@ -82,7 +77,9 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
 /// Makes the successor of a task that ended: one fact that says as well that the ended one is not wanted any more, and which
 /// tasks it pushes out of the place's history.
 fn restart(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    let delay = if is_drained(cluster, task) { Duration::ZERO } else { delay(cluster, service, task) };
+    // Where the delay was in front of this moment, none comes after it.
+    let waited = cluster.tried_again_at(task).is_some_and(|at| at <= ctx.now);
+    let delay = if waited || is_drained(cluster, task) { Duration::ZERO } else { cluster.restart_delay(task) };
     let mut new = NewTask::after(task, TaskCause::Restart, ctx.now + delay);
     if delay.is_zero() && is_vacated(cluster, task) {
         (new.desired, new.start_after) = (TaskState::Running, None);
@@ -106,12 +103,6 @@ fn relocated_at(cluster: &Cluster, service: &Service, task: &Task, now: Timestam
 fn is_drained(cluster: &Cluster, task: &Task) -> bool {
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     node.is_some_and(|node| node.spec.availability() == Availability::Drain)
-}
-
-/// The delay of the service's policy, or one that grows while the same place fails again and again.
-fn delay(cluster: &Cluster, service: &Service, task: &Task) -> Duration {
-    let failures = cluster.restarts.get((task.service, task.instance())).map_or(0, |restarts| restarts.failures);
-    service.spec.template().restart_policy().delay_after(failures)
 }
 
 /// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.

@@ -39,6 +39,8 @@ pub fn service() -> ServiceView {
         running_tasks: 1,
         restarting: None,
         set_aside_until: None,
+        finished_places: 0,
+        failed_places: 0,
     }
 }
 

@@ -16,17 +16,29 @@ pub fn table(services: &[ServiceView], now: Timestamp) -> String {
     let mut table = Table::new(&["ID", "NAME", "IMAGE", "REPLICAS", "STATUS"]);
     for service in services {
         let image = service.spec.template().runs().image.clone();
-        let status = restarting(service, now);
+        let status = trouble(service, now);
         table.row([service.id.to_string(), service.spec.name().to_owned(), image, replicas(service), status]);
     }
     table.render(None)
 }
 
-/// How it stands with places that fail again and again; empty where none does.
-fn restarting(service: &ServiceView, now: Timestamp) -> String {
-    let Some(known) = &service.restarting else { return String::new() };
-    let tasks = if known.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", known.tasks) };
-    format!("{tasks} {}", task::restarting(known, now))
+/// How it stands with places that fail again and again, and with those whose tasks ended and are not restarted; empty where
+/// there are none.
+fn trouble(service: &ServiceView, now: Timestamp) -> String {
+    let restarting = service.restarting.as_ref().map(|known| {
+        let tasks = if known.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", known.tasks) };
+        format!("{tasks} {}", task::restarting(known, now))
+    });
+    let (finished, failed) = (service.finished_places, service.failed_places);
+    // Of a global service, only what still runs is desired.
+    let all = if service.spec.is_global() { service.desired_tasks + finished + failed } else { service.desired_tasks };
+    let finished = match finished {
+        0 => None,
+        _ if finished >= all => Some("finished".to_owned()),
+        _ => Some(format!("{finished} finished")),
+    };
+    let failed = (failed > 0).then(|| format!("{failed} failed and not restarted"));
+    [restarting, failed, finished].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Running tasks against wanted ones: `2/3`.
@@ -40,7 +52,7 @@ pub fn block(service: &ServiceView, now: Timestamp) -> String {
     let named = service.spec.named();
     block.field("ID", service.id).field("Name", &named.name).each("Label", pairs(&named.labels));
     block.field("Mode", if service.spec.is_global() { "global" } else { "replicated" });
-    block.field("Replicas", replicas(service)).optional("Status", restarting(service, now));
+    block.field("Replicas", replicas(service)).optional("Status", trouble(service, now));
     block.field("Version", service.meta.version);
     block
         .field("Created", age::ago(service.meta.created_at, now))
@@ -239,18 +251,38 @@ ID                          NAME      IMAGE        REPLICAS   STATUS
 0000000000000000000000009   web       nginx:1.27   1/2        \n\
 0000000000000000000000009   web       nginx:1.27   1/2        1 task restarting, 14 failures, last: exit status 1, next attempt in 2m
 0000000000000000000000009   web       nginx:1.27   1/2        2 tasks running again after 14 failures, last: exit status 1
+0000000000000000000000009   web       nginx:1.27   1/2        2 tasks running again after 14 exits
+0000000000000000000000009   web       nginx:1.27   1/2        2 tasks running again after 1 failure and 2 exits, last: exit status 1
 ";
         let restarting = wire::v1::Restarting {
             tasks: 1,
             failures: 14,
+            exits: 0,
             last_failure: "exit status 1".to_owned(),
             next_attempt: Some(samples::NOW + std::time::Duration::from_secs(120)),
             running_again: false,
         };
         let again = wire::v1::Restarting { tasks: 2, next_attempt: None, running_again: true, ..restarting.clone() };
-        let rows = [None, Some(restarting), Some(again)];
+        let exits = wire::v1::Restarting { failures: 0, exits: 14, last_failure: String::new(), ..again.clone() };
+        let mixed = wire::v1::Restarting { failures: 1, exits: 2, ..again.clone() };
+        let rows = [None, Some(restarting), Some(again), Some(exits), Some(mixed)];
         let services = rows.map(|restarting| ServiceView { restarting, ..samples::service() });
         assert_eq!(table(&services, samples::NOW), expected);
+    }
+
+    #[test]
+    fn places_that_ended_are_counted() {
+        let table = [
+            (0, 0, ""),
+            (1, 0, "1 finished"),
+            (2, 0, "finished"),
+            (0, 1, "1 failed and not restarted"),
+            (1, 1, "1 failed and not restarted; 1 finished"),
+        ];
+        for (finished_places, failed_places, shown) in table {
+            let service = ServiceView { finished_places, failed_places, ..samples::service() };
+            assert_eq!(trouble(&service, samples::NOW), shown);
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub fn block(task: &TaskView, view: View) -> String {
     let mut block = Block::default();
     block
         .field("ID", task.id)
-        .field("Name", &task.name)
+        .field("Name", format!("{}.{}", place(task, view.ids), task.id))
         .field("Service", if view.ids { task.service.to_string() } else { task.service_name.clone() });
     if task.slot > 0 {
         block.field("Slot", task.slot);
@@ -157,9 +157,14 @@ pub fn restarting(known: &Restarting, now: Timestamp) -> String {
     format!("{begun}{}", failures(known, now))
 }
 
-/// How often a place failed in a row, why last, and when it is tried again.
+/// How often a place failed in a row, or ended without an error, why it failed last, and when it is tried again.
 fn failures(known: &Restarting, now: Timestamp) -> String {
-    let count = if known.failures == 1 { "1 failure".to_owned() } else { format!("{} failures", known.failures) };
+    let many = |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let count = match (known.failures, known.exits) {
+        (failures, 0) => many(failures, "failure"),
+        (0, exits) => many(exits, "exit"),
+        (failures, exits) => format!("{} and {}", many(failures, "failure"), many(exits, "exit")),
+    };
     let last = if known.last_failure.is_empty() { String::new() } else { format!(", last: {}", known.last_failure) };
     let next = known.next_attempt.filter(|at| *at > now).map(|at| at.since(now));
     let next = next.map_or_else(String::new, |wait| format!(", next attempt in {}", age::until(wait)));

@@ -16,12 +16,26 @@ pub struct EnvSecret {
     pub file: Option<PathBuf>,
 }
 
+/// Whether it can be the name of a secret variable; the manager asks for the same.
+fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
 /// Reads where a value is found, and not yet the value.
 ///
 /// # Errors
 /// When the name or the file's name is empty.
 pub fn parse(text: &str) -> Result<EnvSecret, Invalid> {
     let (name, file) = text.split_once('=').map_or((text, None), |(name, file)| (name, Some(file)));
+    if !name.is_empty() && !is_variable_name(name) {
+        // Shells write a variable that is not exported as such, or a whole `NAME = VALUE`: the text may be a secret.
+        let sentence = "the name of a secret variable has a character that is not allowed, or a digit first";
+        return Err(Invalid::new(
+            sentence,
+            "use letters, digits, \"_\", \".\" and \"-\", such as DB_PASSWORD=/run/password",
+        ));
+    }
     if name.is_empty() || file == Some("") {
         let sentence = format!("\"{text}\" does not say where a secret variable is found");
         return Err(Invalid::new(
@@ -80,7 +94,7 @@ mod tests {
         let secret = |name: &str, file: Option<&str>| EnvSecret { name: name.into(), file: file.map(PathBuf::from) };
         assert_eq!(parse("A=/run/a"), Ok(secret("A", Some("/run/a"))));
         assert_eq!(parse("A"), Ok(secret("A", None)));
-        for text in ["", "=", "=x", "A="] {
+        for text in ["", "=", "=x", "A=", "A B=/x", "A*", "*", "1A", "A\n", "a/b=x", "A$"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

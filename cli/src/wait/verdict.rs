@@ -100,12 +100,16 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     let stale = wanted.len() - wanted.iter().filter(counts).count();
     let rolling = goal != Goal::Count && service.update.as_ref().is_some_and(|update| is_rolling(update.state()));
     let desired = usize::try_from(service.desired_tasks).unwrap_or(usize::MAX);
-    let doing = match service.update.as_ref().map(|update| update.state()) {
-        Some(UpdateState::Updating) if rolling => ", updating",
-        Some(UpdateState::RollbackStarted) if rolling => ", rolling back",
-        Some(_) | None => "",
+    let serving = wanted.iter().filter(|task| task.status.state() == TaskState::Running).count();
+    let headline = match service.update.as_ref().map(|update| update.state()) {
+        Some(UpdateState::Updating) if rolling => {
+            format!("{name}: updating, {settled} of {desired} tasks updated, {serving} running")
+        }
+        Some(UpdateState::RollbackStarted) if rolling => {
+            format!("{name}: rolling back, {settled} of {desired} tasks rolled back, {serving} running")
+        }
+        Some(_) | None => format!("{name}: {settled} of {desired} tasks running"),
     };
-    let headline = format!("{name}: {settled} of {desired} tasks running{doing}");
     let mut shown = wanted.clone();
     shown.extend(abandoned(service, tasks).take(desired.saturating_sub(wanted.len())));
     let picture = Picture { headline, tasks: lines(service, shown, tasks) };
@@ -113,7 +117,10 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     if settled >= desired && stale == 0 && !surplus && !rolling {
         return Verdict::Converged(picture);
     }
-    given_up(service, tasks).map_or(Verdict::Underway(picture), Verdict::Failed)
+    // Nothing but an update makes tasks better that fail while it is paused.
+    let stuck =
+        stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && picture.trouble().is_some());
+    stuck.or_else(|| given_up(service, tasks)).map_or(Verdict::Underway(picture), Verdict::Failed)
 }
 
 /// Whether tasks of an older spec may stay: those of a global service whose update is completed are on nodes that take no

@@ -60,6 +60,14 @@ pub(crate) fn env_secrets(values: &BTreeMap<String, SecretText>) -> Verdict {
     Ok(())
 }
 
+/// Whether a secret variable may have this name. Shells and engines take less than the kernel does, and a name with a pattern in
+/// it matches more than was meant.
+fn is_variable_name(name: &str) -> bool {
+    name.len() <= ENV_NAME_BYTES_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
 /// Judges the names of a container's secret variables.
 pub(crate) fn env_names(container: &ContainerSpec) -> Verdict {
     let secrets = &container.env_secrets;
@@ -71,12 +79,11 @@ pub(crate) fn env_names(container: &ContainerSpec) -> Verdict {
     let plain: BTreeSet<&str> = container.env.iter().filter_map(|entry| entry.split('=').next()).collect();
     for secret in secrets {
         let name = secret.name.as_str();
-        if name.is_empty() || name.len() > ENV_NAME_BYTES_MAX || name.contains(['=', '\0']) {
+        if !is_variable_name(name) {
             let sentence = format!("{} is not a name for a secret variable", quote(name));
-            return Err(Fault::invalid(
-                sentence,
-                "give a name such as DB_PASSWORD, of at most 255 bytes and without =",
-            ));
+            let hint =
+                "give a name such as DB_PASSWORD: letters, digits, \"_\", \".\" and \"-\", at most 255, no digit first";
+            return Err(Fault::invalid(sentence, hint));
         }
         if plain.contains(name) {
             let sentence = format!("the variable {} is given twice: in the open and as a secret", quote(name));
@@ -117,9 +124,9 @@ mod tests {
             let env = env.iter().map(|&entry| entry.to_owned()).collect();
             env_names(&ContainerSpec { env, env_secrets: names.iter().map(secret).collect(), ..Default::default() })
         };
-        assert_eq!(judge(&["A=1", "B"], &["C", "db.password"]), Ok(()));
+        assert_eq!(judge(&["A=1", "B"], &["C", "db.password", "_a-1"]), Ok(()));
         let long = "x".repeat(ENV_NAME_BYTES_MAX + 1);
-        for name in ["", "a=b", "a\0", long.as_str()] {
+        for name in ["", "a=b", "a\0", "a b", "A*", "*", "1A", "A\n", "$A", "é", long.as_str()] {
             assert!(judge(&[], &[name]).expect_err(name).sentence.contains("not a name"), "{name}");
         }
         for env in ["A=1", "A"] {

@@ -64,7 +64,7 @@ pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView 
 
 /// A service, with how many of its tasks should run and do.
 pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceView {
-    let count = replicas(&state.cluster, service);
+    let (count, ended) = (replicas(&state.cluster, service), overview::ended(&state.cluster, service));
     ServiceView {
         id: service.id,
         meta: Meta { version: service.version, created_at: service.created_at, updated_at: service.updated_at },
@@ -75,6 +75,8 @@ pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceV
         running_tasks: count.running,
         restarting: restarting_places(&state.cluster, service, now).map(restarts),
         set_aside_until: state.set_aside.get(&service.id).copied(),
+        finished_places: ended.finished,
+        failed_places: ended.failed,
     }
 }
 
@@ -82,6 +84,7 @@ fn restarts(known: overview::Restarting<'_>) -> Restarting {
     Restarting {
         tasks: known.tasks,
         failures: known.failures,
+        exits: known.exits,
         last_failure: known.last_failure.to_owned(),
         next_attempt: known.next_attempt,
         running_again: known.running_again,

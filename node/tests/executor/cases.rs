@@ -128,7 +128,8 @@ pub async fn an_unhealthy_task_does_not_start(bench: &Bench) {
     let mut workload = bench.lasting("exit 7");
     container(&mut workload).healthcheck = check(&format!("{WHEN_READY}; exit 1"), 2);
     bench.executor.prepare(&workload).await.expect("prepared");
-    assert_eq!(fatal(bench.executor.start(&workload).await), "unhealthy container");
+    let reason = fatal(bench.executor.start(&workload).await);
+    assert!(reason.starts_with("unhealthy"), "{reason}");
     let stopped = bench.executor.shutdown(&workload).await.expect("stopped").expect("a status");
     assert_eq!(stopped.exit_code, Some(7), "it was stopped, politely");
 }
@@ -140,7 +141,8 @@ pub async fn a_task_that_falls_ill_ends(bench: &Bench) {
         check(&format!("{WHEN_READY}; test ! -e $READY.well && touch $READY.well"), 2);
     run(bench, &workload).await;
     let exit = bench.executor.wait(&workload).await.expect("ended");
-    assert_eq!((exit.container.exit_code, exit.reason.as_deref()), (Some(7), Some("unhealthy container")));
+    assert_eq!(exit.container.exit_code, Some(7));
+    assert!(exit.reason.as_deref().is_some_and(|reason| reason.starts_with("unhealthy")), "{:?}", exit.reason);
 }
 
 pub async fn a_task_that_ends_before_it_is_healthy_does_not_start(bench: &Bench) {

@@ -24,6 +24,27 @@ pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
     Replicas { desired, running }
 }
 
+/// Places of a service whose tasks ended and are not restarted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Those whose task ended without an error.
+    pub finished: u64,
+    /// Those whose task failed.
+    pub failed: u64,
+}
+
+/// How many places of a service have tasks that ended by themselves and are not restarted.
+pub fn ended(cluster: &Cluster, service: &Service) -> Ended {
+    let mut ended = Ended::default();
+    for instance in cluster.places().idle(service.id) {
+        let tasks = cluster.tasks_of_instance(service.id, instance).filter(|task| task.desired != TaskState::Remove);
+        let Some(newest) = tasks.max_by_key(|task| (task.created_index, task.id)) else { continue };
+        ended.finished += u64::from(newest.state == TaskState::Complete);
+        ended.failed += u64::from(matches!(newest.state, TaskState::Failed | TaskState::Rejected));
+    }
+    ended
+}
+
 /// How it stands with what fails again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restarting<'a> {
@@ -31,6 +52,8 @@ pub struct Restarting<'a> {
     pub tasks: u64,
     /// Failures in a row; of several places the most.
     pub failures: u64,
+    /// Ends without an error in the same row; of several places the most.
+    pub exits: u64,
     /// Why the last attempt failed.
     pub last_failure: &'a str,
     /// When the next attempt begins, or began; of several the first.
@@ -48,11 +71,12 @@ pub fn restarting<'a>(cluster: &'a Cluster, task: &Task, now: Timestamp) -> Opti
     }
     let restarts = cluster.restarts.get((task.service, task.instance()))?;
     let last_failure = &*restarts.last_failure;
-    (restarts.failures > 0).then_some(Restarting {
+    (restarts.in_a_row() > 0).then_some(Restarting {
         tasks: 1,
         failures: restarts.failures,
+        exits: restarts.exits,
         last_failure,
-        next_attempt: task.start_after.filter(|_| !running_again),
+        next_attempt: task.start_after.filter(|_| !running_again).max(cluster.tried_again_at(task)),
         running_again,
     })
 }
@@ -61,7 +85,7 @@ pub fn restarting<'a>(cluster: &'a Cluster, task: &Task, now: Timestamp) -> Opti
 /// where all do.
 pub fn restarting_places<'a>(cluster: &'a Cluster, service: &Service, now: Timestamp) -> Option<Restarting<'a>> {
     let failing = cluster.restarts.range((service.id, Instance::FIRST)..=(service.id, Instance::LAST));
-    let failing = failing.filter(|(_, restarts)| restarts.failures > 0);
+    let failing = failing.filter(|(_, restarts)| restarts.in_a_row() > 0);
     let tasks = failing.flat_map(|((service, instance), _)| cluster.tasks_of_instance(service, instance));
     tasks.filter_map(|task| restarting(cluster, task, now)).reduce(both)
 }
@@ -75,6 +99,7 @@ fn both<'a>(all: Restarting<'a>, one: Restarting<'a>) -> Restarting<'a> {
             tasks: all.tasks + one.tasks,
             last_failure: if one.failures > all.failures { one.last_failure } else { all.last_failure },
             failures: all.failures.max(one.failures),
+            exits: all.exits.max(one.exits),
             next_attempt: all.next_attempt.into_iter().chain(one.next_attempt).min(),
             running_again: all.running_again,
         },
@@ -118,33 +143,45 @@ impl std::error::Error for ReferenceError {}
 /// Objects listed when a reference could mean several.
 const LISTED_MAX: usize = 5;
 
-/// The service with this id, name or unique beginning of an id, in that order: operators choose the names, and no two
-/// services have the same.
+/// Characters from which on the beginning of a service's id counts beside the name of another service. Names are often short:
+/// with a few hundred services, some id begins with almost every name of two letters, and a name must not stop working
+/// because another service was created.
+const BEGINNING_MIN: usize = 4;
+
+/// The service with this id, or else the one service with this name or beginning of an id (see [`named_or_begun`]).
 ///
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_service(cluster: &Cluster, reference: &str) -> Result<ServiceId, ReferenceError> {
-    if let Some(id) = whole_id(&cluster.services, reference) {
-        return Ok(id);
-    }
-    match cluster.service_named(reference) {
-        Some(service) => Ok(service.id),
-        None => by_prefix(&cluster.services, reference),
+    let named = cluster.service_named(reference).map(|service| service.id);
+    match named.filter(|_| reference.len() < BEGINNING_MIN) {
+        Some(service) => Ok(service),
+        None => named_or_begun(&cluster.services, reference, named),
     }
 }
 
 /// The node with this id, or else the one node with this host name or beginning of an id (`self` is neither). Machines choose
-/// their own host names: one that is also the beginning of another node's id stands for neither.
+/// their own host names: even a short one that is also the beginning of another node's id stands for neither.
 ///
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_node(cluster: &Cluster, reference: &str) -> Result<NodeId, ReferenceError> {
-    if let Some(id) = whole_id(&cluster.nodes, reference) {
+    let named = cluster.nodes_called(reference).map(|node| node.id);
+    named_or_begun(&cluster.nodes, reference, named)
+}
+
+/// The rule for all nouns: a whole id wins over every name; a name that is also the beginning of another object's id names
+/// neither.
+fn named_or_begun<I: Id + Serialize, V: Clone + Serialize>(
+    table: &Table<I, V>,
+    reference: &str,
+    named: impl IntoIterator<Item = I>,
+) -> Result<I, ReferenceError> {
+    if let Some(id) = whole_id(table, reference) {
         return Ok(id);
     }
-    let named = cluster.nodes_called(reference).map(|node| node.id);
-    let mut found: Vec<NodeId> = named.take(LISTED_MAX).collect();
-    let begun = beginning_with(&cluster.nodes, reference).filter(|id| !found.contains(id)).collect::<Vec<_>>();
+    let mut found: Vec<I> = named.into_iter().take(LISTED_MAX).collect();
+    let begun = beginning_with(table, reference).filter(|id| !found.contains(id)).collect::<Vec<_>>();
     found.extend(begun);
     found.truncate(LISTED_MAX);
     only(reference, &found)
@@ -158,9 +195,20 @@ pub fn resolve_node(cluster: &Cluster, reference: &str) -> Result<NodeId, Refere
 pub fn resolve_task(cluster: &Cluster, reference: &str) -> Result<TaskId, ReferenceError> {
     let Some((service, place)) = reference.split_once('.') else { return by_prefix(&cluster.tasks, reference) };
     let id = reference.rsplit_once('.').and_then(|(_, id)| whole_id(&cluster.tasks, id));
-    let full = id.filter(|id| cluster.tasks.get(*id).is_some_and(|task| cluster.task_name(task) == reference));
+    let full = id.filter(|id| cluster.tasks.get(*id).is_some_and(|task| is_called(cluster, task, reference)));
     let found = full.or_else(|| task_in_place(cluster, service, place));
     found.ok_or_else(|| ReferenceError::NotFound { noun: TaskId::NOUN, reference: reference.to_owned() })
+}
+
+/// Whether this is the full name of a task: a place of a global service is its node, by id or by host name.
+fn is_called(cluster: &Cluster, task: &Task, reference: &str) -> bool {
+    if cluster.task_name(task) == reference {
+        return true;
+    }
+    let Instance::Node(node) = task.instance() else { return false };
+    let service = cluster.spec_of(task).name();
+    let shown = |node: &crate::Node| format!("{service}.{}.{}", node.hostname(), task.id) == reference;
+    cluster.nodes.get(node).is_some_and(shown)
 }
 
 /// The task that a place stands for: the live one, or else the newest.
@@ -255,7 +303,15 @@ mod tests {
         let victim = id("0abc");
         let nodes =
             [("0abc", "db"), ("1", victim.as_str()), ("2", "0abc"), ("3", "twin"), ("4", "twin"), ("0abd", "x")];
-        let services = [("5", "web"), ("6", "5"), ("0web", "y"), ("7", victim.as_str())];
+        let services = [
+            ("5", "web"),
+            ("6", "5"),
+            ("0web", "y"),
+            ("7", victim.as_str()),
+            ("0lon", "a"),
+            ("9", "0lon"),
+            ("0xy", "b"),
+        ];
         let cluster = cluster(&nodes, &services);
         // What is given, and the beginnings of the ids that it could mean.
         let of_nodes: [(&str, &[&str]); 9] = [
@@ -272,8 +328,15 @@ mod tests {
         for (reference, meant) in of_nodes {
             check(resolve_node(&cluster, reference), reference, meant);
         }
-        let of_services: [(&str, &[&str]); 5] =
-            [("web", &["5"]), (&id("5"), &["5"]), ("5", &["6"]), ("0web", &["0web"]), (&victim, &["7"])];
+        let of_services: [(&str, &[&str]); 7] = [
+            ("web", &["5"]),
+            (&id("5"), &["5"]),
+            ("5", &["6"]),
+            ("0web", &["0web"]),
+            (&victim, &["7"]),
+            ("0lon", &["9", "0lon"]),
+            ("0xy", &["0xy"]),
+        ];
         for (reference, meant) in of_services {
             check(resolve_service(&cluster, reference), reference, meant);
         }

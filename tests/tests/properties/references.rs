@@ -21,6 +21,9 @@ pub fn expect_as_by_a_walk(cluster: &Cluster) {
     for task in cluster.tasks.values() {
         assert_eq!(resolve_task(cluster, &cluster.task_name(task)), Ok(task.id));
         let service = cluster.spec_of(task).name().to_owned();
+        for place in names_of_place(cluster, task) {
+            assert_eq!(resolve_task(cluster, &format!("{service}.{place}.{}", task.id)), Ok(task.id));
+        }
         places.extend(names_of_place(cluster, task).into_iter().map(|place| (service.clone(), place)));
     }
     for (service, place) in places {

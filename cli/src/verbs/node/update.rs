@@ -1,6 +1,8 @@
 //! `swarmctl node update`.
 
+use clap::ValueEnum;
 use clap_complete::ArgValueCandidates;
+use events::Availability;
 
 use super::change::change;
 use crate::completion;
@@ -8,10 +10,12 @@ use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::pair;
+use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
-/// Change the labels of a node
+/// Change the labels of a node, or its availability
 ///
-/// Labels that are not named stay. Constraints such as node.labels.zone==east look at them.
+/// What is not named stays. Constraints such as node.labels.zone==east look at labels. Draining and pausing wait as `node drain`
+/// and `node pause` do.
 ///
 /// Example: swarmctl node update worker-1 --label zone=east --label-rm rack
 #[derive(Debug, clap::Args)]
@@ -27,12 +31,48 @@ pub struct Args {
     /// Label to take away; may be repeated
     #[arg(long, value_name = "KEY")]
     label_rm: Vec<String>,
+
+    /// Whether the node takes tasks
+    #[arg(long, value_name = "AVAILABILITY")]
+    availability: Option<Wanted>,
+
+    #[command(flatten)]
+    wait: WaitFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum Wanted {
+    /// It takes tasks
+    Active,
+    /// It keeps its tasks and takes no new ones
+    Pause,
+    /// Its tasks move to other nodes
+    Drain,
+}
+
+impl Wanted {
+    fn availability(self) -> Availability {
+        match self {
+            Self::Active => Availability::Active,
+            Self::Pause => Availability::Pause,
+            Self::Drain => Availability::Drain,
+        }
+    }
+
+    /// What there is to wait for.
+    fn goal(self) -> Option<NodeGoal> {
+        match self {
+            Self::Active => None,
+            Self::Pause => Some(NodeGoal::Paused),
+            Self::Drain => Some(NodeGoal::Drained),
+        }
+    }
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    if args.label.is_empty() && args.label_rm.is_empty() {
-        let failure = Failure::new(Kind::Usage, "nothing is named that should change");
-        return Err(failure.hint("name labels with --label and --label-rm"));
+    if args.label.is_empty() && args.label_rm.is_empty() && args.availability.is_none() {
+        let failure = Failure::new(Kind::Usage, "nothing to update");
+        return Err(failure.hint("name labels with --label and --label-rm, or an --availability"));
     }
     let edit = |spec: &mut events::NodeSpec| {
         let labels = &mut spec.annotations.get_or_insert_default().labels;
@@ -40,6 +80,13 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             labels.remove(key);
         });
         labels.extend(args.label.iter().cloned());
+        if let Some(wanted) = args.availability {
+            spec.set_availability(wanted.availability());
+        }
     };
-    change(session, &args.node, edit).await.map(drop)
+    let since = change(session, &args.node, edit).await?;
+    match args.availability.and_then(Wanted::goal) {
+        Some(goal) => for_nodes(session, &args.wait, std::slice::from_ref(&args.node), goal, since).await,
+        None => Ok(()),
+    }
 }

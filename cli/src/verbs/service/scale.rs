@@ -1,11 +1,13 @@
 //! `swarmctl service scale`.
 
+use std::collections::BTreeSet;
+
 use clap_complete::ArgValueCandidates;
-use wire::v1::ScaleService;
 use wire::v1::command_request::Command;
+use wire::v1::{ScaleService, ServiceView};
 
 use crate::completion;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::scale::{self, Scale};
@@ -25,11 +27,14 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let services: Vec<String> = args.services.iter().map(|scale| scale.service.clone()).collect();
-    session.require_services(&services).await?;
+    let mut services = Vec::new();
+    for Scale { service, .. } in &args.services {
+        services.push(session.service(service).await?);
+    }
+    refuse_twice(&services)?;
     let mut asked = Vec::new();
-    for Scale { service, replicas } in &args.services {
-        refuse_repetition(session, service, *replicas).await?;
+    for (Scale { service, replicas }, present) in args.services.iter().zip(services) {
+        refuse_repetition(session, &present, *replicas).await?;
         let scale = ScaleService { service: service.clone(), replicas: *replicas };
         let reply = session.execute_and_tell(Command::ScaleService(scale), service).await?;
         asked.push((service, reply.index));
@@ -40,13 +45,24 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     Ok(())
 }
 
+/// Of two numbers for one service, whichever reference each is given for, neither is meant more than the other.
+fn refuse_twice(services: &[ServiceView]) -> Result<(), Failure> {
+    let mut seen = BTreeSet::new();
+    match services.iter().find(|service| !seen.insert(service.id)) {
+        None => Ok(()),
+        Some(twice) => {
+            let sentence = format!("service {} is named twice", twice.spec.name());
+            Err(Failure::new(Kind::Usage, sentence).hint("give one number of replicas for each service"))
+        }
+    }
+}
+
 /// A scaling that changes nothing, of a service whose update is paused, says so, as an update does.
 async fn refuse_repetition<M: Manager>(
     session: &mut Session<'_, M>,
-    service: &str,
+    present: &ServiceView,
     replicas: u64,
 ) -> Result<(), Failure> {
-    let present = session.service(service).await?;
-    let paused = wait::paused_update(session, &present).await?;
+    let paused = wait::paused_update(session, present).await?;
     paused.filter(|_| present.spec.replicas() == Some(replicas)).map_or(Ok(()), Err)
 }

@@ -39,7 +39,7 @@ use super::executor::{Executor, ExecutorError, Exit, Workload};
 use super::steps::Steps;
 
 /// The reason of a task that its health check ended.
-const UNHEALTHY: &str = "unhealthy container";
+const UNHEALTHY: &str = "unhealthy: its health check failed";
 
 /// The exit code of a process whose own is not known.
 const UNKNOWN_EXIT_CODE: i32 = 255;
