@@ -3,6 +3,8 @@
 
 mod secrets;
 
+use std::mem::discriminant;
+
 use events::service_spec::Mode;
 use events::{
     Kind, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, ServiceSpecUpdated, SpecChange,
@@ -122,13 +124,13 @@ fn same_identity(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Rejection> 
         let hint = "make a service with the new name, then remove the old one";
         return Err(Rejection::invalid(subject, sentence, hint));
     }
-    if old.is_global() != new.is_global() {
-        let mode = |spec: &ServiceSpec| match spec.mode {
-            Some(Mode::Global(_)) => "global",
-            Some(Mode::Replicated(_)) | None => "replicated",
+    if discriminant(&old.mode()) != discriminant(&new.mode()) {
+        let mode = |spec: &ServiceSpec| match spec.mode() {
+            Mode::Global(_) => "global",
+            Mode::Replicated(_) => "replicated",
         };
         let sentence = format!("{subject} is {} and cannot become {}", mode(old), mode(new));
-        let hint = "remove the service and make it anew in the other mode";
+        let hint = "remove the service and create it again in the other mode";
         return Err(Rejection::invalid(subject, sentence, hint));
     }
     Ok(())

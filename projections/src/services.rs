@@ -1,6 +1,7 @@
 //! Services: the spec that counts, the one before it, and how far its rollout is.
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use events::{NodeId, ServiceId, ServiceSpec, SpecChange, Timestamp};
@@ -170,7 +171,7 @@ pub(crate) fn spec_updated(
     let id = event.service;
     let spec = Arc::new(event.spec.clone());
     let old = cluster.services.share(id).unwrap_or_else(|| panic!("service {id} is not there to be updated"));
-    assert!(old.spec.is_global() == spec.is_global(), "the mode of service {id} never changes");
+    assert!(discriminant(&old.spec.mode()) == discriminant(&spec.mode()), "the mode of service {id} never changes");
     if event.credentials() {
         cluster.services.update(id, |service| service.credentials_version = at.index);
         forget_restarts(cluster, id);
@@ -306,10 +307,9 @@ fn keep_revision(cluster: &mut Cluster, id: ServiceId, version: u64, spec: Arc<S
 /// Drops a revision that no task runs and no service is at.
 pub(crate) fn forget_revision(cluster: &mut Cluster, id: ServiceId, version: u64) {
     let current = cluster.services.get(id).is_some_and(|service| service.template_version == version);
-    if !current && !cluster.tasks_by_revision.contains_key(&(id, version)) {
-        if let Some(dropped) = cluster.revisions.remove((id, version)) {
-            cluster.lookup.revision_dropped(dropped.spec.name(), id, version);
-        }
+    let is_used = current || cluster.tasks_by_revision.contains_key(&(id, version));
+    if !is_used && let Some(dropped) = cluster.revisions.remove((id, version)) {
+        cluster.lookup.revision_dropped(dropped.spec.name(), id, version);
     }
 }
 

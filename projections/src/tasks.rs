@@ -29,12 +29,10 @@ pub struct Task {
     pub id: TaskId,
     /// The service it belongs to.
     pub service: ServiceId,
-    /// Its slot; 0 for a global service.
-    pub slot: u64,
-    /// The node it is bound to.
+    /// The place that it fills.
+    instance: Instance,
+    /// The node that runs it, once one is chosen.
     pub node: Option<NodeId>,
-    /// Whether the node was chosen before the scheduler, as for a global service.
-    pub bound: bool,
     /// The revision of the service's spec that it runs.
     pub spec_version: u64,
     /// What is wanted of it.
@@ -107,15 +105,38 @@ impl Instance {
     pub const FIRST: Instance = Instance::Slot(0);
     /// After every instance in their order.
     pub const LAST: Instance = Instance::Node(NodeId::MAX);
+
+    /// Where an event says that a task is: a task of a global service names its node, any other its slot.
+    pub(crate) fn of(event: &events::TaskCreated) -> Self {
+        event.node.map_or(Instance::Slot(event.slot), Instance::Node)
+    }
+
+    /// The slot; `None` for a node.
+    pub fn slot(self) -> Option<u64> {
+        match self {
+            Instance::Slot(slot) => Some(slot),
+            Instance::Node(_) => None,
+        }
+    }
+
+    /// The node; `None` for a slot.
+    pub fn node(self) -> Option<NodeId> {
+        match self {
+            Instance::Slot(_) => None,
+            Instance::Node(node) => Some(node),
+        }
+    }
 }
 
 impl Task {
     /// The place that it fills.
     pub fn instance(&self) -> Instance {
-        match (self.slot, self.node) {
-            (0, Some(node)) if self.bound => Instance::Node(node),
-            (slot, _) => Instance::Slot(slot),
-        }
+        self.instance
+    }
+
+    /// Whether its node was chosen before the scheduler, as for a global service.
+    pub fn is_bound(&self) -> bool {
+        self.instance.node().is_some()
     }
 
     /// Whether it has run for so long that what failed before is over.
@@ -125,7 +146,7 @@ impl Task {
 
     /// Whether it is wanted, or will be: not told to stop.
     pub fn is_wanted(&self) -> bool {
-        self.desired <= TaskState::Running
+        self.desired.is_wanted()
     }
 
     /// Whether it is wanted and not over.
@@ -159,9 +180,8 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
     let task = Task {
         id: event.task,
         service: event.service,
-        slot: event.slot,
+        instance: Instance::of(event),
         node: event.node,
-        bound: event.node.is_some(),
         spec_version: event.spec_version,
         desired: event.desired(),
         desired_cause: None,
@@ -474,7 +494,9 @@ fn change_restarts(cluster: &mut Cluster, task: &Task, change: impl FnOnce(&mut 
 /// Keeps the last failures of a service on a node, which the scheduler holds against it.
 fn remember_failure(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     let failed = matches!(task.state, TaskState::Failed | TaskState::Rejected);
-    let Some(node) = task.node.filter(|node| failed && !task.bound && cluster.nodes.contains(*node)) else { return };
+    let Some(node) = task.node.filter(|node| failed && !task.is_bound() && cluster.nodes.contains(*node)) else {
+        return;
+    };
     if !cluster.services.contains(task.service) {
         return;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use events::service_spec::Mode;
 use events::{DesiredCause, NodeId, ServiceId, TaskCause, TaskState};
 use projections::{Cluster, Instance, Service, Task, Touched};
 
@@ -44,7 +45,10 @@ struct Missing<'a> {
 impl<'a> Missing<'a> {
     /// Nothing of a service that is not replicated.
     fn of(cluster: &Cluster, service: &'a Service) -> Option<Self> {
-        let replicas = service.spec.replicas()?;
+        let replicas = match service.spec.mode() {
+            Mode::Replicated(mode) => mode.replicas,
+            Mode::Global(_) => return None,
+        };
         let ended: BTreeSet<Instance> = ended_places(cluster, service).collect();
         let filled = cluster.places().wanted(service.id) + ended.len() as u64;
         let tasks = usize::try_from(replicas.saturating_sub(filled)).unwrap_or(usize::MAX);
@@ -102,7 +106,7 @@ fn give_up(cluster: &Cluster, service: &Service, replicas: u64, out: &mut Correc
 /// A service that did not change itself has as many filled places as it wants, until one of them is not filled any more. One
 /// that was given up is looked at in vain.
 fn is_emptied(cluster: &Cluster, service: ServiceId, instance: Instance) -> bool {
-    let service = cluster.services.get(service).filter(|service| !service.spec.is_global());
+    let service = cluster.services.get(service).filter(|service| service.spec.replicas().is_some());
     service.is_some_and(|service| {
         let wanted = cluster.tasks_of_instance(service.id, instance).any(Task::is_wanted);
         !wanted && !is_filled(cluster, service, &slots::at(cluster, service.id, instance))

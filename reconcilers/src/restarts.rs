@@ -59,7 +59,7 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     let node_takes_more =
         node.is_some_and(|node| node.spec.availability() == Availability::Active && global::suits(service, node));
-    let placeless = task.bound && !node_takes_more;
+    let placeless = task.is_bound() && !node_takes_more;
     if placeless || has_successor(cluster, service, task) || !may_restart(cluster, service, task) {
         give_up(cluster, task, out);
         return false;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use events::ServiceId;
+use events::service_spec::Mode;
 use projections::{Cluster, Touched};
 
 /// Places that one slice looks at, unless a single service has more.
@@ -44,9 +45,9 @@ pub(crate) fn slices(cluster: &Cluster, touched: Touched, turn: u64) -> VecDeque
 
 /// How many places a service has, or is to have.
 fn cost(cluster: &Cluster, id: ServiceId) -> usize {
-    let wanted = cluster.services.get(id).map_or(0, |service| match service.spec.replicas() {
-        Some(replicas) => usize::try_from(replicas).unwrap_or(usize::MAX / 2),
-        None => cluster.nodes.len(),
+    let wanted = cluster.services.get(id).map_or(0, |service| match service.spec.mode() {
+        Mode::Replicated(mode) => usize::try_from(mode.replicas).unwrap_or(usize::MAX / 2),
+        Mode::Global(_) => cluster.nodes.len(),
     });
     // Only whether it is large matters, so not all are counted.
     let tasks = cluster.tasks_of_service(id).take(PLACES_MAX + 1).count();
@@ -76,7 +77,6 @@ pub(crate) fn all_services(cluster: &Cluster) -> BTreeSet<ServiceId> {
 
 #[cfg(test)]
 mod tests {
-    use events::service_spec::Mode;
     use events::{Annotations, Event, Id, Kind, Reconciler, ReplicatedMode, ServiceCreated, ServiceSpec};
     use projections::Stamp;
 

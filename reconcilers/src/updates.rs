@@ -171,7 +171,7 @@ fn catch_up(cluster: &Cluster, service: &Service, ctx: &mut Ctx<'_>, out: &mut C
         if out.is_full() {
             return;
         }
-        let stale = slot.last().is_some_and(|newest| newest.bound && templates.is_out_of_date(cluster, newest));
+        let stale = slot.last().is_some_and(|newest| newest.is_bound() && templates.is_out_of_date(cluster, newest));
         match condition(cluster, service, &templates, order, slot) {
             Condition::OutOfDate if stale => replace(service, order, *instance, slot, ctx, out),
             Condition::OutOfDate | Condition::Done => {}
@@ -224,7 +224,7 @@ fn serves(task: &Task) -> bool {
 /// A node that takes no tasks, or does not suit a global service, or not any more, gets no new one: what is there stops by
 /// itself. One that suits again gets its task without a rollout.
 fn takes_change(cluster: &Cluster, service: &Service, task: &Task) -> bool {
-    let Some(node) = task.node.filter(|_| task.bound) else { return true };
+    let Some(node) = task.node.filter(|_| task.is_bound()) else { return true };
     let suits = |node: &Node| node.spec.availability() == Availability::Active && global::suits(service, node);
     task.desired_cause != Some(DesiredCause::NodeUnfit) && cluster.nodes.get(node).is_some_and(suits)
 }

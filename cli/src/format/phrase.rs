@@ -2,7 +2,10 @@
 
 use std::fmt::Display;
 
-use events::{Kind, Named, NodeSpec, Role, ServiceSpec, TaskAssigned, TaskCreated, TaskId, TaskState, TaskStatus};
+use events::service_spec::Mode;
+use events::{
+    Kind, Named, NodeSpec, ReplicatedMode, Role, ServiceSpec, TaskAssigned, TaskCreated, TaskId, TaskState, TaskStatus,
+};
 
 use super::{Names, service, state};
 
@@ -66,13 +69,11 @@ pub fn phrase(kind: &Kind, names: Names) -> String {
 }
 
 fn summary(spec: &ServiceSpec) -> String {
-    let mode = spec.replicas().map_or_else(
-        || "global".to_owned(),
-        |replicas| match replicas {
-            1 => "1 replica".to_owned(),
-            _ => format!("{replicas} replicas"),
-        },
-    );
+    let mode = match spec.mode() {
+        Mode::Global(_) => "global".to_owned(),
+        Mode::Replicated(ReplicatedMode { replicas: 1 }) => "1 replica".to_owned(),
+        Mode::Replicated(ReplicatedMode { replicas }) => format!("{replicas} replicas"),
+    };
     format!("{}, {mode}", spec.template().runs().image)
 }
 

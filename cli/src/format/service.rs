@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use events::service_spec::Mode;
 use events::spec::defaults::{RESTART_DELAY, RESTART_DELAY_MAX};
 use events::{BindPropagation, Driver, GenericResource, HealthConfig, Mount, Named, Resources, ServiceSpec, Timestamp};
 use wire::v1::ServiceView;
@@ -51,8 +52,11 @@ pub fn block(service: &ServiceView, now: Timestamp) -> String {
     let mut block = Block::default();
     let named = service.spec.named();
     block.field("ID", service.id).field("Name", &named.name).each("Label", pairs(&named.labels));
-    block.field("Mode", if service.spec.is_global() { "global" } else { "replicated" });
-    block.field("Replicas", replicas(service)).optional("Status", trouble(service, now));
+    let mode = match service.spec.mode() {
+        Mode::Global(_) => "global",
+        Mode::Replicated(_) => "replicated",
+    };
+    block.field("Mode", mode).field("Replicas", replicas(service)).optional("Status", trouble(service, now));
     block.field("Version", service.meta.version);
     block
         .field("Created", age::ago(service.meta.created_at, now))

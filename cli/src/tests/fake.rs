@@ -100,7 +100,7 @@ impl Manager for Fake {
         self.listed.push(request);
         self.index += 1;
         let mut tasks = self.readings[0].1.clone();
-        tasks.retain(|task| !live || task.desired() <= events::TaskState::Running);
+        tasks.retain(|task| !live || task.desired().is_wanted());
         Ok(TaskList { tasks, index: self.index })
     }
 

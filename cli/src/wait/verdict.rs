@@ -211,7 +211,7 @@ fn place(task: &TaskView) -> Place {
 
 /// Whether a task is meant to be there, and may still be.
 fn is_wanted(task: &TaskView) -> bool {
-    task.desired() <= TaskState::Running && !task.status.state().is_terminal()
+    task.desired().is_wanted() && !task.status.state().is_terminal()
 }
 
 fn is_rolling(state: UpdateState) -> bool {

@@ -93,18 +93,25 @@ impl ServiceSpec {
         self.task.as_ref().unwrap_or(&EMPTY_TASK)
     }
 
-    /// The number of replicas; `None` for a global service. A spec without a mode has one replica.
+    /// How many tasks it has, and where. A spec without a mode has one replica.
+    pub fn mode(&self) -> Mode {
+        self.mode.unwrap_or(Mode::Replicated(ReplicatedMode { replicas: 1 }))
+    }
+
+    /// The number of replicas of a replicated service; nothing for any other.
     pub fn replicas(&self) -> Option<u64> {
-        match &self.mode {
-            Some(Mode::Replicated(mode)) => Some(mode.replicas),
-            Some(Mode::Global(_)) => None,
-            None => Some(1),
+        match self.mode() {
+            Mode::Replicated(mode) => Some(mode.replicas),
+            Mode::Global(_) => None,
         }
     }
 
     /// Whether every node gets one task.
     pub fn is_global(&self) -> bool {
-        self.replicas().is_none()
+        match self.mode() {
+            Mode::Global(_) => true,
+            Mode::Replicated(_) => false,
+        }
     }
 
     /// Ports that listen on the node that runs a task.
@@ -218,11 +225,51 @@ impl TaskState {
     pub fn is_terminal(self) -> bool {
         self > TaskState::Running
     }
+
+    /// Whether a task of which this is desired is to run, now or later. One that is to complete is wanted until it has.
+    pub fn is_wanted(self) -> bool {
+        match self {
+            TaskState::New
+            | TaskState::Pending
+            | TaskState::Assigned
+            | TaskState::Accepted
+            | TaskState::Preparing
+            | TaskState::Ready
+            | TaskState::Starting
+            | TaskState::Running
+            | TaskState::Complete => true,
+            TaskState::Shutdown | TaskState::Failed | TaskState::Rejected | TaskState::Remove | TaskState::Orphaned => {
+                false
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mode_is_what_its_name_says() {
+        let table = [
+            (None, Some(1), false),
+            (Some(Mode::Replicated(ReplicatedMode { replicas: 0 })), Some(0), false),
+            (Some(Mode::Replicated(ReplicatedMode { replicas: 7 })), Some(7), false),
+            (Some(Mode::Global(GlobalMode {})), None, true),
+        ];
+        for (mode, replicas, is_global) in table {
+            let spec = ServiceSpec { mode, ..ServiceSpec::default() };
+            assert_eq!((spec.replicas(), spec.is_global()), (replicas, is_global), "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_to_complete_is_wanted_and_what_is_to_stop_is_not() {
+        let wanted = [TaskState::New, TaskState::Ready, TaskState::Running, TaskState::Complete];
+        let unwanted = [TaskState::Shutdown, TaskState::Remove, TaskState::Orphaned];
+        assert!(wanted.into_iter().all(TaskState::is_wanted));
+        assert!(!unwanted.into_iter().any(TaskState::is_wanted));
+    }
 
     #[test]
     fn a_named_delay_is_the_delay_and_any_other_doubles_to_five_minutes() {

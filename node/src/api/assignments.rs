@@ -49,7 +49,7 @@ fn assignment(state: &Published, id: TaskId) -> Option<Assignment> {
     Some(Assignment {
         task: id,
         service: task.service,
-        slot: task.slot,
+        slot: task.instance().slot().unwrap_or(0),
         spec_version: task.spec_version,
         spec: with_default_log_driver(spec, &state.cluster),
         desired: task.desired.into(),

@@ -128,7 +128,7 @@ pub fn task(cluster: &Cluster, task: &Task, with_spec: bool, now: Timestamp) -> 
         name: cluster.task_name(task),
         service: task.service,
         service_name: spec.name().to_owned(),
-        slot: task.slot,
+        slot: task.instance().slot().unwrap_or(0),
         node: task.node,
         node_hostname: node.map(|node| node.hostname().to_owned()).unwrap_or_default(),
         desired: task.desired.into(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::{Event, Id, Kind, NodeId, ServiceId, TaskId};
 
-use crate::Cluster;
+use crate::{Cluster, Instance};
 
 /// A filter that is shown a history, event by event, and knows which of them belong.
 #[derive(Debug, Clone, Default)]
@@ -59,8 +59,8 @@ impl Story {
     }
 }
 
-/// Where a task belongs: its service, and the slot, or the node for slot 0.
-type Place = (ServiceId, u64, Option<NodeId>);
+/// Where a task belongs: its service, and the place in it.
+type Place = (ServiceId, Instance);
 
 /// What ids are called: learnt from a history as it goes by, and of living objects known without.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +76,7 @@ impl Names {
     /// Learns from an event, before it is told.
     pub fn learn(&mut self, kind: &Kind) {
         if let Kind::TaskCreated(event) = kind {
-            self.tasks.insert(event.task, (event.service, event.slot, event.node));
+            self.tasks.insert(event.task, (event.service, Instance::of(event)));
         } else if let Some((id, name)) = naming(kind).filter(|(_, name)| !name.is_empty()) {
             self.own.insert(id, name.to_owned());
         }
@@ -114,14 +114,16 @@ impl Names {
 
     fn task(&self, living: Option<&Cluster>, id: TaskId) -> Option<String> {
         let task = living.and_then(|cluster| cluster.tasks.get(id));
-        let at_hand = || task.map(|task| (task.service, task.slot, task.node));
-        let (service, slot, node) = self.tasks.get(&id).copied().or_else(at_hand)?;
+        let at_hand = || task.map(|task| (task.service, task.instance()));
+        let (service, instance) = self.tasks.get(&id).copied().or_else(at_hand)?;
         // The tasks of a service outlive it, and know its spec.
         let spec = || Some(living?.spec_of(task?).name().to_owned());
         let service = self.own(living, service.bits()).or_else(spec)?;
-        let node = node.filter(|_| slot == 0);
-        let node = node.map(|node| self.own(living, node.bits()).unwrap_or_else(|| node.to_string()));
-        Some(format!("{service}.{}", node.unwrap_or_else(|| slot.to_string())))
+        let place = match instance {
+            Instance::Slot(slot) => slot.to_string(),
+            Instance::Node(node) => self.own(living, node.bits()).unwrap_or_else(|| node.to_string()),
+        };
+        Some(format!("{service}.{place}"))
     }
 }
 

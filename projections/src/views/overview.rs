@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use events::service_spec::Mode;
 use events::{Id, NodeId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
 use serde::Serialize;
 
@@ -19,7 +20,10 @@ pub struct Replicas {
 /// How many tasks a service should have and has.
 pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
     let live = || cluster.tasks_of_service(service.id).filter(|task| task.is_live());
-    let desired = service.spec.replicas().unwrap_or_else(|| live().count() as u64);
+    let desired = match service.spec.mode() {
+        Mode::Replicated(mode) => mode.replicas,
+        Mode::Global(_) => live().count() as u64,
+    };
     let running = live().filter(|task| task.state == TaskState::Running).count() as u64;
     Replicas { desired, running }
 }

@@ -113,12 +113,12 @@ fn place(
     let mut nodes: Option<Spread<'_>> = None;
     // Tasks that have their node already come after those that have none.
     let placement = cluster.spec_of(first).template().placed();
-    let layout = (!first.bound).then(|| layouts.of(placement, &filters, run.pool));
+    let layout = (!first.is_bound()).then(|| layouts.of(placement, &filters, run.pool));
     let most = work.done.saturating_add(most);
     while work.done < most && !out.is_full() {
         let Some(task) = left.next() else { break };
         work.done += 1;
-        let Some(layout) = layout.filter(|_| !task.bound) else {
+        let Some(layout) = layout.filter(|_| !task.is_bound()) else {
             confirm(task, &filters, run, out, &mut refused);
             continue;
         };

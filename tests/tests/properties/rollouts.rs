@@ -284,7 +284,7 @@ impl Core {
         let lifetime = lifetime(&self.cluster.spec_of(task).template().runs().image);
         let over = task.running_at.zip(lifetime).is_some_and(|(since, lifetime)| self.now >= since + lifetime);
         let next = match task.desired {
-            desired if desired > TaskState::Running => TaskState::Shutdown,
+            desired if !desired.is_wanted() => TaskState::Shutdown,
             TaskState::Running if task.state < TaskState::Running && lifetime == Some(Duration::ZERO) => {
                 TaskState::Failed
             }
