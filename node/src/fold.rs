@@ -9,8 +9,7 @@ use events::{Frame, Kind, StateHashRecorded, VolatilePayload};
 use projections::snapshot::{self, SnapshotError};
 use projections::{Cluster, FOLD_VERSION, Keyring, Touched};
 
-use crate::failure::Failure;
-use crate::log::{AppliedFrame, CheckpointHead, FrameLink, HistoryReader, LogStore, PageSize};
+use crate::log::{AppliedFrame, CheckpointHead, FrameLink, HistoryReader, LogError, LogStore, PageSize};
 
 /// A state, the secrets that go with it, and the hash that the next frame has to carry.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +61,17 @@ pub enum FoldError {
     },
 }
 
+/// Why the process has to end.
+#[derive(Debug, thiserror::Error)]
+pub enum FatalError {
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// An entry does not fit the state.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+}
+
 impl Folded {
     /// The state in a checkpoint that was read, without its secrets.
     ///
@@ -82,7 +92,7 @@ impl Folded {
     ///
     /// # Errors
     /// When history cannot be read, or a frame does not follow.
-    pub fn fold_history(&mut self, store: &dyn LogStore, mut visit: impl FnMut(&Frame)) -> Result<(), Failure> {
+    pub fn fold_history(&mut self, store: &dyn LogStore, mut visit: impl FnMut(&Frame)) -> Result<(), FatalError> {
         let mut reader = HistoryReader::after(self.end());
         loop {
             // However long history is, no more of it is in memory.

@@ -17,7 +17,6 @@ pub mod docker;
 pub mod executor;
 pub mod policy;
 pub mod process;
-pub mod simulated;
 
 pub(crate) mod backoff;
 mod reporter;

@@ -18,7 +18,8 @@ use events::{CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 use reconcilers::Candidates;
 
-use crate::fold::{FoldError, Folded};
+pub use crate::fold::FatalError;
+use crate::fold::Folded;
 use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange, Write, Written};
 pub use presence::check_session;
 
@@ -103,17 +104,6 @@ pub struct Effects {
     pub messages: Vec<Message>,
     /// What is to be written, in this order.
     pub writes: Vec<Write>,
-}
-
-/// Why the process has to end.
-#[derive(Debug, thiserror::Error)]
-pub enum FatalError {
-    /// The log cannot be read or written.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// An entry does not fit the state.
-    #[error(transparent)]
-    Fold(#[from] FoldError),
 }
 
 /// A manager's state machine.

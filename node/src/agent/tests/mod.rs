@@ -1,6 +1,7 @@
 //! The agent against a simulated executor and a manager in the test's hand, on paused time.
 
 mod manager;
+mod simulated;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -15,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use wire::v1::{Assignment, AssignmentSet, EnvSecretValue, Head, RefusalKind};
 
 use super::policy::Policy;
-use super::simulated::Simulated;
 use super::{Agent, Config};
 use manager::{CLUSTER, Manager};
+use simulated::Simulated;
 
 thread_local! {
     /// Removed at the end of the test's thread and so after its runtime: until then an agent may be writing.

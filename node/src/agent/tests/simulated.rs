@@ -21,7 +21,7 @@ use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, Platform, Reso
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::executor::{Executor, ExecutorError, Exit, Workload};
+use super::super::executor::{Executor, ExecutorError, Exit, Workload};
 
 const SLOW_PULL: Duration = Duration::from_secs(10);
 const BUSY_TIMES: u32 = 2;
