@@ -1,7 +1,8 @@
-//! Who acts, and what each may ask.
+//! Who acts, and whether they may ask what they ask.
 
 use events::{ActorKind, ActorRecord, NodeId, Role};
 
+use crate::verb::Asker;
 use crate::{Command, Rejection, RejectionKind};
 
 /// Who a command comes from: computed by the server from the connection, never taken from the client.
@@ -39,27 +40,12 @@ impl Actor {
     /// # Errors
     /// Forbidden, in words.
     pub fn may(&self, command: &Command) -> Result<(), Rejection> {
-        let allowed = match command {
-            Command::InitialiseCluster { .. } | Command::AssumeLeadership { .. } | Command::RecordStateHash { .. } => {
-                matches!(self, Actor::Manager(_))
-            }
-            Command::UpdateCluster { .. }
-            | Command::RotateJoinToken { .. }
-            | Command::UpdateNode { .. }
-            | Command::RemoveNode { .. }
-            | Command::CreateService { .. }
-            | Command::UpdateService { .. }
-            | Command::ScaleService { .. }
-            | Command::RemoveService { .. }
-            | Command::RemoveTask { .. } => {
-                matches!(self, Actor::Operator(_) | Actor::Node { role: Role::Manager, .. })
-            }
-            Command::JoinNode { .. } => matches!(self, Actor::Joiner(_)),
-            Command::CertifyNode { node, .. } => self.is(*node) || matches!(self, Actor::Manager(_)),
-            Command::RegisterNode { node, .. } | Command::HearNode { node, .. } | Command::ReportTasks { node, .. } => {
-                self.is(*node)
-            }
-            Command::DisconnectNode { .. } => matches!(self, Actor::Manager(_)),
+        let allowed = match command.verb().asker() {
+            Asker::Operator => matches!(self, Actor::Operator(_) | Actor::Node { role: Role::Manager, .. }),
+            Asker::Node(node) => self.is(node),
+            Asker::NodeOrThisManager(node) => self.is(node) || matches!(self, Actor::Manager(_)),
+            Asker::Joiner => matches!(self, Actor::Joiner(_)),
+            Asker::ThisManager => matches!(self, Actor::Manager(_)),
         };
         if allowed { Ok(()) } else { Err(self.forbidden(command)) }
     }
@@ -110,32 +96,53 @@ mod tests {
         let token = SecretText(String::new());
         vec![
             (Command::InitialiseCluster(Box::new(initialise_wish())), THIS_MANAGER),
-            (Command::AssumeLeadership { node, term: 1, version: String::new() }, THIS_MANAGER),
-            (Command::RecordStateHash { index: 1, hash: [0; 16] }, THIS_MANAGER),
-            (Command::UpdateCluster { spec: ClusterSpec::default(), version }, OPERATORS),
-            (Command::RotateJoinToken { role, token, secret_sha256: [0; 32] }, OPERATORS),
             (
-                Command::JoinNode { secret_sha256: [0; 32], hostname: String::new(), addr: String::new() },
+                Command::AssumeLeadership(crate::AssumeLeadership { node, term: 1, version: String::new() }),
+                THIS_MANAGER,
+            ),
+            (Command::RecordStateHash(crate::RecordStateHash { index: 1, hash: [0; 16] }), THIS_MANAGER),
+            (Command::UpdateCluster(crate::UpdateCluster { spec: ClusterSpec::default(), version }), OPERATORS),
+            (Command::RotateJoinToken(crate::RotateJoinToken { role, token, secret_sha256: [0; 32] }), OPERATORS),
+            (
+                Command::JoinNode(crate::JoinNode {
+                    secret_sha256: [0; 32],
+                    hostname: String::new(),
+                    addr: String::new(),
+                }),
                 [false, false, false, false, true, false],
             ),
             (
-                Command::CertifyNode { node, role, cert_pem: String::new(), not_after },
+                Command::CertifyNode(crate::CertifyNode { node, role, cert_pem: String::new(), not_after }),
                 [false, false, true, false, false, true],
             ),
-            (Command::RegisterNode { node, session, description, addr: String::new() }, NODE_ITSELF),
-            (Command::HearNode { node, session }, NODE_ITSELF),
-            (Command::DisconnectNode { node, session }, THIS_MANAGER),
-            (Command::UpdateNode { node, spec: NodeSpec::default(), version }, OPERATORS),
-            (Command::RemoveNode { node, force: false }, OPERATORS),
-            (Command::CreateService { spec: Box::new(web()), secrets: ServiceSecrets::default() }, OPERATORS),
             (
-                Command::UpdateService { service, spec: Box::new(web()), version, secrets: ServiceSecrets::default() },
+                Command::RegisterNode(crate::RegisterNode { node, session, description, addr: String::new() }),
+                NODE_ITSELF,
+            ),
+            (Command::HearNode(crate::HearNode { node, session }), NODE_ITSELF),
+            (Command::DisconnectNode(crate::DisconnectNode { node, session }), THIS_MANAGER),
+            (Command::UpdateNode(crate::UpdateNode { node, spec: NodeSpec::default(), version }), OPERATORS),
+            (Command::RemoveNode(crate::RemoveNode { node, force: false }), OPERATORS),
+            (
+                Command::CreateService(crate::CreateService {
+                    spec: Box::new(web()),
+                    secrets: ServiceSecrets::default(),
+                }),
                 OPERATORS,
             ),
-            (Command::ScaleService { service, replicas: 1 }, OPERATORS),
-            (Command::RemoveService { service }, OPERATORS),
-            (Command::ReportTasks { node, session, reports: Vec::new() }, NODE_ITSELF),
-            (Command::RemoveTask { task }, OPERATORS),
+            (
+                Command::UpdateService(crate::UpdateService {
+                    service,
+                    spec: Box::new(web()),
+                    version,
+                    secrets: ServiceSecrets::default(),
+                }),
+                OPERATORS,
+            ),
+            (Command::ScaleService(crate::ScaleService { service, replicas: 1 }), OPERATORS),
+            (Command::RemoveService(crate::RemoveService { service }), OPERATORS),
+            (Command::ReportTasks(crate::ReportTasks { node, session, reports: Vec::new() }), NODE_ITSELF),
+            (Command::RemoveTask(crate::RemoveTask { task }), OPERATORS),
         ]
     }
 
@@ -149,7 +156,9 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_actor_and_the_wish() {
-        let refused = joiner().may(&Command::RemoveTask { task: TaskId::default() }).expect_err("not for a joiner");
+        let refused = joiner()
+            .may(&Command::RemoveTask(crate::RemoveTask { task: TaskId::default() }))
+            .expect_err("not for a joiner");
         assert_eq!(refused.kind, RejectionKind::Forbidden);
         assert!(refused.sentence.contains("10.0.0.9") && refused.sentence.contains("task.remove"), "{refused}");
     }

@@ -2,18 +2,198 @@
 
 use events::{
     CertificateIssued, ClusterId, ClusterInitialised, ClusterSpec, ClusterSpecUpdated, JoinTokenRotated, Kind,
-    LeadershipAssumed, NodeId, NodeJoined, NodeSpec, Role, RootCaGenerated, StateHashRecorded, VolatilePayload, frame,
+    LeadershipAssumed, NodeId, NodeJoined, NodeSpec, Role, RootCaGenerated, StateHashRecorded, Timestamp,
+    VolatilePayload, frame,
 };
 use projections::settings::{ROOT_KEY, token_key};
 use projections::{CLUSTER_NAME, Cluster, FOLD_VERSION};
 
+use crate::verb::{Asker, Verb};
 use crate::version::in_sequence;
-use crate::{Decision, InitialiseCluster, Rejection, SecretText, validate};
+use crate::{Ctx, Decision, Rejection, SecretText, validate};
 
 const SUBJECT: &str = "cluster";
 
-/// Makes the cluster with its root of trust, its join tokens and its first manager, all in one frame.
-pub(crate) fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<Decision, Rejection> {
+/// The first command of a cluster. Keys and tokens are made by the shell, because the core has no randomness.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InitialiseCluster {
+    /// The cluster's id.
+    pub cluster: ClusterId,
+    /// Its settings.
+    pub spec: ClusterSpec,
+    /// The root certificate.
+    pub root_cert_pem: String,
+    /// Its digest as join tokens carry it.
+    pub root_digest: String,
+    /// Its key.
+    pub root_key_pem: SecretText,
+    /// Token for workers and SHA-256 of its secret part.
+    pub worker_token: (SecretText, [u8; 32]),
+    /// Token for managers and SHA-256 of its secret part.
+    pub manager_token: (SecretText, [u8; 32]),
+    /// The first manager.
+    pub node: NodeId,
+    /// What it calls itself.
+    pub hostname: String,
+    /// Where it can be reached.
+    pub addr: String,
+    /// Its certificate.
+    pub cert_pem: String,
+    /// When that expires.
+    pub cert_not_after: Timestamp,
+}
+
+/// A manager became leader.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AssumeLeadership {
+    /// The manager.
+    pub node: NodeId,
+    /// Its raft term.
+    pub term: u64,
+    /// Its version.
+    pub version: String,
+}
+
+/// Notes the state's hash after a frame, which every manager compares with its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordStateHash {
+    /// Index of the frame.
+    pub index: u64,
+    /// The hash.
+    pub hash: [u8; 16],
+}
+
+/// Replaces the cluster's settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateCluster {
+    /// The new settings.
+    pub spec: ClusterSpec,
+    /// The version that was read; `None`: whatever it is.
+    pub version: Option<u64>,
+}
+
+/// Puts a new join token for a role in the place of the old one, which is no longer valid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RotateJoinToken {
+    /// The role.
+    pub role: Role,
+    /// The whole token, made by the shell.
+    pub token: SecretText,
+    /// SHA-256 of its secret part.
+    pub secret_sha256: [u8; 32],
+}
+
+impl Verb for InitialiseCluster {
+    fn name(&self) -> &'static str {
+        "cluster.initialise"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::ThisManager
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        true
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        initialise(state, self)
+    }
+}
+
+impl Verb for AssumeLeadership {
+    fn name(&self) -> &'static str {
+        "leadership.assume"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::ThisManager
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, _state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let assumed = LeadershipAssumed {
+            node: self.node,
+            term: self.term,
+            version: self.version.clone(),
+            feature_level_max: frame::FEATURE_LEVEL,
+        };
+        Ok(Decision::one(self.node, Kind::LeadershipAssumed(assumed)))
+    }
+}
+
+impl Verb for RecordStateHash {
+    fn name(&self) -> &'static str {
+        "state.hash"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::ThisManager
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, _state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let (hash, fold_version) = (self.hash.to_vec(), Some(FOLD_VERSION));
+        let recorded = StateHashRecorded { at_index: self.index, hash, fold_version };
+        Ok(Decision::one(SUBJECT, Kind::StateHashRecorded(recorded)))
+    }
+}
+
+impl Verb for UpdateCluster {
+    fn name(&self) -> &'static str {
+        "cluster.update"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        // What settings should be takes little, and may be what makes room: a shorter history.
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        in_sequence("the cluster", state.settings.version, self.version)?;
+        validate::cluster(&self.spec).map_err(|fault| fault.about(SUBJECT))?;
+        if self.spec == *state.spec() {
+            return Ok(Decision::nothing(state.id()));
+        }
+        let updated = ClusterSpecUpdated { spec: self.spec.clone() };
+        Ok(Decision::one(state.id(), Kind::ClusterSpecUpdated(updated)))
+    }
+}
+
+impl Verb for RotateJoinToken {
+    fn name(&self) -> &'static str {
+        "cluster.rotate-token"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, _state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        Ok(Decision {
+            events: vec![token_rotated(self.role, &self.secret_sha256)],
+            volatile: vec![keep_token(self.role, &self.token)],
+            subject: Some(token_key(self.role).to_owned()),
+        })
+    }
+}
+
+/// Creates the cluster with its root of trust, its join tokens and its first manager, all in one frame.
+fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<Decision, Rejection> {
     if state.id() != ClusterId::default() {
         let sentence = format!("this manager already has the cluster {}", state.id());
         let hint = "use another state directory for another cluster";
@@ -56,37 +236,6 @@ pub(crate) fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<De
     })
 }
 
-/// A manager leads from here on.
-pub(crate) fn assume_leadership(node: NodeId, term: u64, version: &str) -> Decision {
-    let (version, feature_level_max) = (version.to_owned(), frame::FEATURE_LEVEL);
-    Decision::one(node, Kind::LeadershipAssumed(LeadershipAssumed { node, term, version, feature_level_max }))
-}
-
-/// Notes the state's hash, which every manager compares with its own.
-pub(crate) fn record_state_hash(index: u64, hash: &[u8; 16]) -> Decision {
-    let (hash, fold_version) = (hash.to_vec(), Some(FOLD_VERSION));
-    Decision::one(SUBJECT, Kind::StateHashRecorded(StateHashRecorded { at_index: index, hash, fold_version }))
-}
-
-/// Replaces the cluster's settings.
-pub(crate) fn update(state: &Cluster, spec: &ClusterSpec, version: Option<u64>) -> Result<Decision, Rejection> {
-    in_sequence("the cluster", state.settings.version, version)?;
-    validate::cluster(spec).map_err(|fault| fault.about(SUBJECT))?;
-    if spec == state.spec() {
-        return Ok(Decision::nothing(state.id()));
-    }
-    Ok(Decision::one(state.id(), Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec: spec.clone() })))
-}
-
-/// Puts a new join token in the place of the old one.
-pub(crate) fn rotate_token(role: Role, token: &SecretText, secret_sha256: &[u8; 32]) -> Decision {
-    Decision {
-        events: vec![token_rotated(role, secret_sha256)],
-        volatile: vec![keep_token(role, token)],
-        subject: Some(token_key(role).to_owned()),
-    }
-}
-
 fn token_rotated(role: Role, secret_sha256: &[u8; 32]) -> Kind {
     Kind::JoinTokenRotated(JoinTokenRotated { role: role.into(), secret_sha256: secret_sha256.to_vec() })
 }
@@ -104,11 +253,11 @@ mod tests {
     use projections::Liveness;
 
     fn update(spec: ClusterSpec, version: Option<u64>) -> Command {
-        Command::UpdateCluster { spec, version }
+        Command::UpdateCluster(crate::UpdateCluster { spec, version })
     }
 
     fn assume() -> Command {
-        Command::AssumeLeadership { node: manager(), term: 7, version: "0.1.0".into() }
+        Command::AssumeLeadership(crate::AssumeLeadership { node: manager(), term: 7, version: "0.1.0".into() })
     }
 
     #[test]
@@ -161,7 +310,8 @@ mod tests {
     #[test]
     fn hashes_are_noted() {
         let mut story = Story::with_worker();
-        let decision = story.accept(&this_manager(), Command::RecordStateHash { index: 9, hash: [3; 16] });
+        let decision =
+            story.accept(&this_manager(), Command::RecordStateHash(crate::RecordStateHash { index: 9, hash: [3; 16] }));
         let recorded = StateHashRecorded { at_index: 9, hash: vec![3; 16], fold_version: Some(FOLD_VERSION) };
         assert_eq!(decision.events, [Kind::StateHashRecorded(recorded)]);
     }
@@ -187,7 +337,8 @@ mod tests {
     fn a_new_token_replaces_the_old_one() {
         let mut story = Story::with_worker();
         let token = SecretText("SWMTKN-1-new".into());
-        let command = Command::RotateJoinToken { role: Role::Worker, token, secret_sha256: [9; 32] };
+        let command =
+            Command::RotateJoinToken(crate::RotateJoinToken { role: Role::Worker, token, secret_sha256: [9; 32] });
         let decision = story.accept(&operator(), command);
         assert_eq!(decision.volatile, [VolatilePayload::keep("join-token/worker", "SWMTKN-1-new")]);
         assert_eq!(story.state.settings.token_sha256(Role::Worker), [9; 32]);

@@ -4,23 +4,81 @@ use events::{CertificateIssued, Kind, NodeId, NodeJoined, NodeSpec, Role, Timest
 use projections::Cluster;
 
 use crate::node::member;
+use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
-/// Lets a node in as what its token allows; the subject is its new id.
-pub(crate) fn join(
-    state: &Cluster,
-    secret_sha256: &[u8; 32],
-    hostname: &str,
-    addr: &str,
-    ctx: &mut Ctx,
-) -> Result<Decision, Rejection> {
-    let role = admitted(state, secret_sha256)?;
-    validate::hostname(hostname).map_err(|fault| fault.about("node"))?;
-    room(state)?;
-    let node: NodeId = ctx.ids.next();
-    let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
-    let joined = NodeJoined { node, spec, hostname: hostname.to_owned(), addr: addr.to_owned() };
-    Ok(Decision::one(node, Kind::NodeJoined(joined)))
+/// Lets a node in as what its token allows; the subject is its new id. The certificate follows once the id is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinNode {
+    /// SHA-256 of the token's secret part.
+    pub secret_sha256: [u8; 32],
+    /// What the node calls itself.
+    pub hostname: String,
+    /// Network address it asks from.
+    pub addr: String,
+}
+
+/// Notes a certificate, which gives a node the role that operators want it to have and no other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CertifyNode {
+    /// The node.
+    pub node: NodeId,
+    /// The role in the certificate.
+    pub role: Role,
+    /// The certificate.
+    pub cert_pem: String,
+    /// When it expires.
+    pub not_after: Timestamp,
+}
+
+impl Verb for JoinNode {
+    fn name(&self) -> &'static str {
+        "node.join"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Joiner
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        true
+    }
+
+    fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let role = admitted(state, &self.secret_sha256)?;
+        validate::hostname(&self.hostname).map_err(|fault| fault.about("node"))?;
+        room(state)?;
+        let node: NodeId = ctx.ids.next();
+        let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
+        let joined = NodeJoined { node, spec, hostname: self.hostname.clone(), addr: self.addr.clone() };
+        Ok(Decision::one(node, Kind::NodeJoined(joined)))
+    }
+}
+
+impl Verb for CertifyNode {
+    fn name(&self) -> &'static str {
+        "node.certify"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::NodeOrThisManager(self.node)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let (node, role) = (self.node, self.role);
+        let wanted = member(state, node)?.spec.role();
+        if wanted != role {
+            let sentence = format!("node {node} is to be a {}, not a {}", noun(wanted), noun(role));
+            return Err(Rejection::conflict(format!("node {node}"), sentence, "ask for a certificate again"));
+        }
+        let (cert_pem, not_after) = (self.cert_pem.clone(), self.not_after);
+        let issued = CertificateIssued { node, role: role.into(), cert_pem, not_after };
+        Ok(Decision::one(node, Kind::CertificateIssued(issued)))
+    }
 }
 
 /// Workers that may have joined and not registered. An honest one registers within seconds; who has only a token could
@@ -71,7 +129,7 @@ fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection
 
 fn not_valid() -> Rejection {
     let sentence = "the join token is not valid for this cluster";
-    let hint = "get the present token with `swarmctl cluster inspect` on a manager; a rotated token is void";
+    let hint = "get the present token with `swarmctl cluster inspect` on a manager; the old token is no longer valid after a rotation";
     Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint)
 }
 
@@ -80,23 +138,6 @@ fn not_valid() -> Rejection {
 fn is_equal(one: &[u8], other: &[u8]) -> bool {
     let differences = one.iter().zip(other).fold(0, |found, (one, other)| found | (one ^ other));
     std::hint::black_box(differences) == 0 && one.len() == other.len() && !one.is_empty()
-}
-
-/// Notes a certificate, which gives a node the role that operators want it to have and no other.
-pub(crate) fn certify(
-    state: &Cluster,
-    node: NodeId,
-    role: Role,
-    cert_pem: &str,
-    not_after: Timestamp,
-) -> Result<Decision, Rejection> {
-    let wanted = member(state, node)?.spec.role();
-    if wanted != role {
-        let sentence = format!("node {node} is to be a {}, not a {}", noun(wanted), noun(role));
-        return Err(Rejection::conflict(format!("node {node}"), sentence, "ask for a certificate again"));
-    }
-    let issued = CertificateIssued { node, role: role.into(), cert_pem: cert_pem.to_owned(), not_after };
-    Ok(Decision::one(node, Kind::CertificateIssued(issued)))
 }
 
 fn noun(role: Role) -> &'static str {
@@ -115,7 +156,7 @@ mod tests {
     use crate::{Command, RejectionKind};
 
     fn join(secret_sha256: [u8; 32], hostname: &str) -> Command {
-        Command::JoinNode { secret_sha256, hostname: hostname.into(), addr: "10.0.0.9:1".into() }
+        Command::JoinNode(crate::JoinNode { secret_sha256, hostname: hostname.into(), addr: "10.0.0.9:1".into() })
     }
 
     #[test]
@@ -143,7 +184,12 @@ mod tests {
     }
 
     fn certify(node: NodeId, role: Role) -> Command {
-        Command::CertifyNode { node, role, cert_pem: "pem".into(), not_after: Timestamp::from_unix_ns(5) }
+        Command::CertifyNode(crate::CertifyNode {
+            node,
+            role,
+            cert_pem: "pem".into(),
+            not_after: Timestamp::from_unix_ns(5),
+        })
     }
 
     #[test]
@@ -182,11 +228,11 @@ mod tests {
         for (digest, secret) in [("", wish.worker_token.1), ("another", wish.worker_token.1), (digest, [0; 32])] {
             assert_eq!(admit(&story.state, digest, &secret).expect_err(digest).sentence, refused);
         }
-        let rotate = Command::RotateJoinToken {
+        let rotate = Command::RotateJoinToken(crate::RotateJoinToken {
             role: Role::Worker,
             token: crate::SecretText("new".into()),
             secret_sha256: [7; 32],
-        };
+        });
         story.accept(&crate::testing::operator(), rotate);
         assert_eq!(admit(&story.state, digest, &wish.worker_token.1).expect_err("rotated").sentence, refused);
         assert_eq!(admit(&story.state, digest, &[7; 32]), Ok(Role::Worker));

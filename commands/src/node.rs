@@ -6,8 +6,9 @@ use events::{
 };
 use projections::{Cluster, Liveness, Node};
 
+use crate::verb::{Asker, Verb};
 use crate::version::in_sequence;
-use crate::{Decision, Rejection, RejectionKind, validate};
+use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
 /// Most tasks that a node may take with it: their ids are one event, and half a frame has room for that many.
 const ORPHANS_MAX: usize = frame::BYTES_SOFT_MAX / 2 / TASK_ID_BYTES;
@@ -43,79 +44,211 @@ pub(crate) fn in_session(state: &Cluster, id: NodeId, session: SessionId) -> Res
 }
 
 /// Opens a session, in place of the one that may be open.
-pub(crate) fn register(
-    state: &Cluster,
-    id: NodeId,
-    session: SessionId,
-    description: &NodeDescription,
-    addr: &str,
-) -> Result<Decision, Rejection> {
-    let node = member(state, id)?;
-    validate::node_description(description).map_err(|fault| fault.about(&subject(id)))?;
-    validate::addr(addr).map_err(|fault| fault.about(&subject(id)))?;
-    let mut decision = Decision::nothing(id);
-    let open = node.session == Some(session) && node.liveness == Liveness::Ready && node.addr == addr;
-    if !open {
-        let registered = NodeRegistered { node: id, session, addr: addr.to_owned() };
-        decision.events.push(Kind::NodeRegistered(registered));
-    }
-    if node.description.as_deref() != Some(description) {
-        let described = NodeDescribed { node: id, description: description.clone() };
-        decision.events.push(Kind::NodeDescribed(described));
-    }
-    Ok(decision)
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegisterNode {
+    /// The node.
+    pub node: NodeId,
+    /// The new session.
+    pub session: SessionId,
+    /// What it says of itself.
+    pub description: Box<NodeDescription>,
+    /// Where it can be reached.
+    pub addr: String,
 }
 
-/// A sign of life. The session outlives a change of leader, so the node need not register for the new one.
-pub(crate) fn hear(state: &Cluster, id: NodeId, session: SessionId) -> Result<Decision, Rejection> {
-    let node = in_session(state, id, session)?;
-    Ok(match node.liveness {
-        Liveness::Ready => Decision::nothing(id),
-        Liveness::Unknown | Liveness::Disconnected | Liveness::Down => {
-            Decision::one(id, Kind::NodeBecameReady(NodeBecameReady { node: id }))
-        }
-    })
+/// A heartbeat of a node that was not thought to be ready. The session outlives a change of leader, so the node need not
+/// register for the new one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HearNode {
+    /// The node.
+    pub node: NodeId,
+    /// Its session.
+    pub session: SessionId,
 }
 
-/// The end of a connection, which says nothing about a session that followed it.
-pub(crate) fn disconnect(state: &Cluster, id: NodeId, session: SessionId) -> Decision {
-    let open = state.nodes.get(id).filter(|node| node.session == Some(session)).map(|node| node.liveness);
-    match open {
-        Some(Liveness::Ready | Liveness::Unknown) => {
-            Decision::one(id, Kind::NodeDisconnected(NodeDisconnected { node: id, session }))
-        }
-        Some(Liveness::Disconnected | Liveness::Down) | None => Decision::nothing(id),
-    }
+/// The end of a session's connection, which says nothing about a session that followed it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DisconnectNode {
+    /// The node.
+    pub node: NodeId,
+    /// The session.
+    pub session: SessionId,
 }
 
 /// Replaces what is wanted of a node.
-pub(crate) fn update(
-    state: &Cluster,
-    id: NodeId,
-    spec: &NodeSpec,
-    version: Option<u64>,
-) -> Result<Decision, Rejection> {
-    let node = existing(state, id)?;
-    let subject = subject(id);
-    in_sequence(&subject, node.version, version)?;
-    validate::node_spec(spec).map_err(|fault| fault.about(&subject))?;
-    if spec.role() != node.spec.role() {
-        let sentence = match spec.role() {
-            Role::Manager => "a worker cannot be promoted: this version runs one manager, more managers come later",
-            Role::Worker => "the manager cannot be demoted: it is the only one, more managers come later",
-        };
-        let hint = "leave the role as it is";
-        return Err(Rejection::new(RejectionKind::Unavailable, subject, sentence, hint));
-    }
-    if *spec == *node.spec {
-        return Ok(Decision::nothing(id));
-    }
-    Ok(Decision::one(id, Kind::NodeSpecUpdated(NodeSpecUpdated { node: id, spec: spec.clone() })))
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateNode {
+    /// The node.
+    pub node: NodeId,
+    /// The new spec.
+    pub spec: NodeSpec,
+    /// The version that was read; `None`: whatever it is.
+    pub version: Option<u64>,
 }
 
-/// Takes a node out, and gives up its tasks: nobody will hear of them again.
-pub(crate) fn remove(state: &Cluster, id: NodeId, force: bool) -> Result<Decision, Rejection> {
-    let node = existing(state, id)?;
+/// Takes a node out of the cluster, and gives up its tasks: nobody will hear of them again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoveNode {
+    /// The node.
+    pub node: NodeId,
+    /// Also if it is ready.
+    pub force: bool,
+}
+
+impl Verb for RegisterNode {
+    fn name(&self) -> &'static str {
+        "node.register"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Node(self.node)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let Self { node: id, session, description, addr } = self;
+        let (id, session) = (*id, *session);
+        let node = member(state, id)?;
+        validate::node_description(description).map_err(|fault| fault.about(&subject(id)))?;
+        validate::addr(addr).map_err(|fault| fault.about(&subject(id)))?;
+        let mut decision = Decision::nothing(id);
+        let open = node.session == Some(session) && node.liveness == Liveness::Ready && node.addr == *addr;
+        if !open {
+            let registered = NodeRegistered { node: id, session, addr: addr.clone() };
+            decision.events.push(Kind::NodeRegistered(registered));
+        }
+        if node.description.as_deref() != Some(description) {
+            let described = NodeDescribed { node: id, description: (**description).clone() };
+            decision.events.push(Kind::NodeDescribed(described));
+        }
+        Ok(decision)
+    }
+}
+
+impl Verb for HearNode {
+    fn name(&self) -> &'static str {
+        "node.hear"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Node(self.node)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let node = in_session(state, self.node, self.session)?;
+        Ok(match node.liveness {
+            Liveness::Ready => Decision::nothing(node.id),
+            Liveness::Unknown | Liveness::Disconnected | Liveness::Down => {
+                Decision::one(node.id, Kind::NodeBecameReady(NodeBecameReady { node: node.id }))
+            }
+        })
+    }
+}
+
+impl Verb for DisconnectNode {
+    fn name(&self) -> &'static str {
+        "node.disconnect"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::ThisManager
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let (id, session) = (self.node, self.session);
+        let open = state.nodes.get(id).filter(|node| node.session == Some(session)).map(|node| node.liveness);
+        Ok(match open {
+            Some(Liveness::Ready | Liveness::Unknown) => {
+                Decision::one(id, Kind::NodeDisconnected(NodeDisconnected { node: id, session }))
+            }
+            Some(Liveness::Disconnected | Liveness::Down) | None => Decision::nothing(id),
+        })
+    }
+}
+
+impl Verb for UpdateNode {
+    fn name(&self) -> &'static str {
+        "node.update"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        // It may be what makes room: a drain.
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let (id, spec) = (self.node, &self.spec);
+        let node = existing(state, id)?;
+        let subject = subject(id);
+        in_sequence(&subject, node.version, self.version)?;
+        validate::node_spec(spec).map_err(|fault| fault.about(&subject))?;
+        if spec.role() != node.spec.role() {
+            let sentence = match spec.role() {
+                Role::Manager => "a worker cannot be promoted: this version runs one manager, more managers come later",
+                Role::Worker => "the manager cannot be demoted: it is the only one, more managers come later",
+            };
+            let hint = "leave the role as it is";
+            return Err(Rejection::new(RejectionKind::Unavailable, subject, sentence, hint));
+        }
+        if *spec == *node.spec {
+            return Ok(Decision::nothing(id));
+        }
+        Ok(Decision::one(id, Kind::NodeSpecUpdated(NodeSpecUpdated { node: id, spec: spec.clone() })))
+    }
+}
+
+impl Verb for RemoveNode {
+    fn name(&self) -> &'static str {
+        "node.remove"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let (id, forced) = (self.node, self.force);
+        let node = existing(state, id)?;
+        may_go(node, forced)?;
+        let tasks: Vec<TaskId> =
+            state.tasks_of_node(id).filter(|task| !task.state.is_terminal()).map(|task| task.id).collect();
+        if tasks.len() > ORPHANS_MAX {
+            let held = tasks.len();
+            let sentence = format!("node {id} has {held} tasks, more than one frame can give up: {ORPHANS_MAX}");
+            return Err(Rejection::new(RejectionKind::Exhausted, subject(id), sentence, "drain the node first"));
+        }
+        let mut decision = Decision::nothing(id);
+        if !tasks.is_empty() {
+            let message = "Task belonged to a node that has been deleted".to_owned();
+            decision.events.push(Kind::TaskOrphaned(TaskOrphaned { tasks, message }));
+        }
+        decision.events.push(Kind::NodeRemoved(NodeRemoved { node: id, forced, forgotten: false }));
+        Ok(decision)
+    }
+}
+
+/// Refuses to take out the manager, and a node that is ready.
+fn may_go(node: &Node, force: bool) -> Result<(), Rejection> {
+    let id = node.id;
     if node.spec.role() == Role::Manager {
         let sentence = format!("node {id} is the manager of this cluster");
         let hint = "to end the cluster, stop swarmd on the manager and remove its state directory";
@@ -126,19 +259,7 @@ pub(crate) fn remove(state: &Cluster, id: NodeId, force: bool) -> Result<Decisio
         let hint = "drain it and stop its swarmd first, or remove it with --force";
         return Err(Rejection::conflict(subject(id), sentence, hint));
     }
-    let tasks: Vec<TaskId> =
-        state.tasks_of_node(id).filter(|task| !task.state.is_terminal()).map(|task| task.id).collect();
-    if tasks.len() > ORPHANS_MAX {
-        let sentence = format!("node {id} has {} tasks, more than one frame can give up: {ORPHANS_MAX}", tasks.len());
-        return Err(Rejection::new(RejectionKind::Exhausted, subject(id), sentence, "drain the node first"));
-    }
-    let mut decision = Decision::nothing(id);
-    if !tasks.is_empty() {
-        let message = "Task belonged to a node that has been deleted".to_owned();
-        decision.events.push(Kind::TaskOrphaned(TaskOrphaned { tasks, message }));
-    }
-    decision.events.push(Kind::NodeRemoved(NodeRemoved { node: id, forced: force, forgotten: false }));
-    Ok(decision)
+    Ok(())
 }
 
 fn existing(state: &Cluster, id: NodeId) -> Result<&Node, Rejection> {

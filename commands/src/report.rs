@@ -9,7 +9,8 @@ use prost::Message;
 
 use crate::node::in_session;
 use crate::text::clip;
-use crate::{Decision, Rejection, RejectionKind};
+use crate::verb::{Asker, Verb};
+use crate::{Ctx, Decision, Rejection, RejectionKind};
 
 /// Most reports in one command: as many events as a frame may hold.
 const REPORTS_MAX: usize = frame::EVENTS_MAX;
@@ -24,36 +25,58 @@ const WARNINGS_MAX: usize = 16;
 /// Most phases kept of a report; there are as many states.
 const PHASES_MAX: usize = 16;
 
-/// Notes what is new in a node's reports.
-pub(crate) fn report(
-    state: &Cluster,
-    node: NodeId,
-    session: SessionId,
-    reports: &[(TaskId, TaskStatus)],
-) -> Result<Decision, Rejection> {
-    in_session(state, node, session)?;
-    if reports.len() > REPORTS_MAX {
-        return Err(too_much(node, format!("{} reports at once are more than {REPORTS_MAX}", reports.len())));
+/// How tasks are doing, in the words of their node. What is new in it is noted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReportTasks {
+    /// The node.
+    pub node: NodeId,
+    /// Its session.
+    pub session: SessionId,
+    /// What it has to say.
+    pub reports: Vec<(TaskId, TaskStatus)>,
+}
+
+impl Verb for ReportTasks {
+    fn name(&self) -> &'static str {
+        "task.report"
     }
-    let mut decision = Decision::nothing(node);
-    // What earlier reports of this command said, which the state does not know yet.
-    let mut said: BTreeMap<TaskId, TaskStatus> = BTreeMap::new();
-    let mut bytes = 0;
-    for (id, status) in reports {
-        let Some(task) = state.tasks.get(*id) else { continue };
-        belongs(task, node)?;
-        let status = bounded(status);
-        if !is_news(task, said.get(id).or(task.status.as_deref()), &status) {
-            continue;
+
+    fn asker(&self) -> Asker {
+        Asker::Node(self.node)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        // Without these, what is removed would never end.
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let Self { node, session, reports } = self;
+        let node = *node;
+        in_session(state, node, *session)?;
+        if reports.len() > REPORTS_MAX {
+            return Err(too_much(node, format!("{} reports at once are more than {REPORTS_MAX}", reports.len())));
         }
-        bytes += status.encoded_len();
-        said.insert(*id, status.clone());
-        decision.events.push(Kind::TaskReported(TaskReported { task: *id, status }));
+        let mut decision = Decision::nothing(node);
+        // What earlier reports of this command said, which the state does not know yet.
+        let mut said: BTreeMap<TaskId, TaskStatus> = BTreeMap::new();
+        let mut bytes = 0;
+        for (id, status) in reports {
+            let Some(task) = state.tasks.get(*id) else { continue };
+            belongs(task, node)?;
+            let status = bounded(status);
+            if !is_news(task, said.get(id).or(task.status.as_deref()), &status) {
+                continue;
+            }
+            bytes += status.encoded_len();
+            said.insert(*id, status.clone());
+            decision.events.push(Kind::TaskReported(TaskReported { task: *id, status }));
+        }
+        if bytes > frame::BYTES_SOFT_MAX {
+            return Err(too_much(node, format!("reports of {bytes} bytes are more than {}", frame::BYTES_SOFT_MAX)));
+        }
+        Ok(decision)
     }
-    if bytes > frame::BYTES_SOFT_MAX {
-        return Err(too_much(node, format!("reports of {bytes} bytes are more than {}", frame::BYTES_SOFT_MAX)));
-    }
-    Ok(decision)
 }
 
 fn belongs(task: &Task, node: NodeId) -> Result<(), Rejection> {

@@ -13,74 +13,186 @@ use events::{
 use projections::{Cluster, Service};
 
 use crate::text::quote;
+use crate::verb::{Asker, Verb};
 use crate::version::in_sequence;
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
 pub use secrets::ServiceSecrets;
 use secrets::{credentials_key, keep_credentials, place_env, with_credentials};
 
-/// Makes a service.
-pub(crate) fn create(
-    state: &Cluster,
-    spec: &ServiceSpec,
-    secrets: &ServiceSecrets,
-    ctx: &mut Ctx,
-) -> Result<Decision, Rejection> {
-    let subject = subject(spec);
-    validate::service(spec).map_err(|fault| fault.about(&subject))?;
-    let auth = secrets.registry_auth.as_ref();
-    auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
-    if let Some(taken) = state.service_named(spec.name()) {
-        let sentence = format!("the name {} is taken by service {}", taken.spec.name(), taken.id);
-        let hint = format!("choose another name, or change that service with `swarmctl service update {}`", taken.id);
-        return Err(Rejection::new(RejectionKind::Exists, subject, sentence, hint));
-    }
-    let service: ServiceId = ctx.ids.next();
-    let mut spec = with_credentials(spec, auth.map(|_| credentials_key(service)).unwrap_or_default());
-    let values =
-        place_env(&mut spec, None, &secrets.env, service, &mut ctx.ids).map_err(|fault| fault.about(&subject))?;
-    let mut decision = Decision::one(service, Kind::ServiceCreated(ServiceCreated { service, spec }));
-    decision.volatile.extend(auth.map(|auth| keep_credentials(service, auth)));
-    decision.volatile.extend(values);
-    Ok(decision)
+/// Creates a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateService {
+    /// What it should be.
+    pub spec: Box<ServiceSpec>,
+    /// What the keyring is to keep of it.
+    pub secrets: ServiceSecrets,
 }
 
 /// Replaces a service's spec. New secrets are a change even where they are all that is new: the name of credentials in the
 /// spec is the same, and history is to show that they came.
-pub(crate) fn update(
-    state: &Cluster,
-    id: ServiceId,
-    spec: &ServiceSpec,
-    version: Option<u64>,
-    secrets: &ServiceSecrets,
-    ctx: &mut Ctx,
-) -> Result<Decision, Rejection> {
-    let service = existing(state, id)?;
-    let subject = subject(&service.spec);
-    in_sequence(&subject, service.version, version)?;
-    validate::service(spec).map_err(|fault| fault.about(&subject))?;
-    let auth = secrets.registry_auth.as_ref();
-    auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
-    same_identity(&service.spec, spec)?;
-    let key = match auth {
-        Some(_) => credentials_key(id),
-        None => service.spec.template().runs().registry_auth_key.clone(),
-    };
-    let mut spec = with_credentials(spec, key);
-    let values = place_env(&mut spec, Some(&service.spec), &secrets.env, id, &mut ctx.ids)
-        .map_err(|fault| fault.about(&subject))?;
-    if spec == *service.spec && auth.is_none() {
-        return Ok(Decision::nothing(id));
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateService {
+    /// The service.
+    pub service: ServiceId,
+    /// The new spec.
+    pub spec: Box<ServiceSpec>,
+    /// The version that was read; `None`: whatever it is.
+    pub version: Option<u64>,
+    /// New secrets; the others stay.
+    pub secrets: ServiceSecrets,
+}
+
+/// Changes the number of a service's replicas and nothing else, so that no task is replaced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaleService {
+    /// The service.
+    pub service: ServiceId,
+    /// The new number.
+    pub replicas: u64,
+}
+
+/// Removes a service and its secrets; reconcilers then remove its tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoveService {
+    /// The service.
+    pub service: ServiceId,
+}
+
+impl Verb for CreateService {
+    fn name(&self) -> &'static str {
+        "service.create"
     }
-    if let Some(scaled) = scaling(service, &spec).filter(|_| auth.is_none()) {
-        return Ok(Decision::one(id, Kind::ServiceScaled(scaled)));
+
+    fn asker(&self) -> Asker {
+        Asker::Operator
     }
-    let unused = state.unused_env_secrets(service, &spec);
-    let mut volatile: Vec<_> = auth.map(|auth| keep_credentials(id, auth)).into_iter().chain(values).collect();
-    volatile.extend(unused.iter().map(VolatilePayload::destroy));
-    let (change, credentials) = (SpecChange::Update.into(), auth.map(|_| true));
-    let updated = ServiceSpecUpdated { service: id, spec, change, credentials, destroyed_secrets: unused };
-    Ok(Decision { volatile, ..Decision::one(id, Kind::ServiceSpecUpdated(updated)) })
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        true
+    }
+
+    fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let Self { spec, secrets } = self;
+        let subject = subject(spec);
+        validate::service(spec).map_err(|fault| fault.about(&subject))?;
+        let auth = secrets.registry_auth.as_ref();
+        auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
+        if let Some(taken) = state.service_named(spec.name()) {
+            let sentence = format!("the name {} is taken by service {}", taken.spec.name(), taken.id);
+            let hint =
+                format!("choose another name, or change that service with `swarmctl service update {}`", taken.id);
+            return Err(Rejection::new(RejectionKind::Exists, subject, sentence, hint));
+        }
+        let service: ServiceId = ctx.ids.next();
+        let mut spec = with_credentials(spec, auth.map(|_| credentials_key(service)).unwrap_or_default());
+        let values =
+            place_env(&mut spec, None, &secrets.env, service, &mut ctx.ids).map_err(|fault| fault.about(&subject))?;
+        let mut decision = Decision::one(service, Kind::ServiceCreated(ServiceCreated { service, spec }));
+        decision.volatile.extend(auth.map(|auth| keep_credentials(service, auth)));
+        decision.volatile.extend(values);
+        Ok(decision)
+    }
+}
+
+impl Verb for UpdateService {
+    fn name(&self) -> &'static str {
+        "service.update"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        true
+    }
+
+    fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let Self { service: id, spec, version, secrets } = self;
+        let (id, spec, version) = (*id, &**spec, *version);
+        let service = existing(state, id)?;
+        let subject = subject(&service.spec);
+        in_sequence(&subject, service.version, version)?;
+        validate::service(spec).map_err(|fault| fault.about(&subject))?;
+        let auth = secrets.registry_auth.as_ref();
+        auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
+        same_identity(&service.spec, spec)?;
+        let key = match auth {
+            Some(_) => credentials_key(id),
+            None => service.spec.template().runs().registry_auth_key.clone(),
+        };
+        let mut spec = with_credentials(spec, key);
+        let values = place_env(&mut spec, Some(&service.spec), &secrets.env, id, &mut ctx.ids)
+            .map_err(|fault| fault.about(&subject))?;
+        if spec == *service.spec && auth.is_none() {
+            return Ok(Decision::nothing(id));
+        }
+        if let Some(scaled) = scaling(service, &spec).filter(|_| auth.is_none()) {
+            return Ok(Decision::one(id, Kind::ServiceScaled(scaled)));
+        }
+        let unused = state.unused_env_secrets(service, &spec);
+        let mut volatile: Vec<_> = auth.map(|auth| keep_credentials(id, auth)).into_iter().chain(values).collect();
+        volatile.extend(unused.iter().map(VolatilePayload::destroy));
+        let (change, credentials) = (SpecChange::Update.into(), auth.map(|_| true));
+        let updated = ServiceSpecUpdated { service: id, spec, change, credentials, destroyed_secrets: unused };
+        Ok(Decision { volatile, ..Decision::one(id, Kind::ServiceSpecUpdated(updated)) })
+    }
+}
+
+impl Verb for ScaleService {
+    fn name(&self) -> &'static str {
+        "service.scale"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator
+    }
+
+    fn adds(&self, state: &Cluster) -> bool {
+        let present = state.services.get(self.service).and_then(|service| service.spec.replicas());
+        present.is_none_or(|present| self.replicas > present)
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let (id, replicas) = (self.service, self.replicas);
+        let service = existing(state, id)?;
+        let subject = subject(&service.spec);
+        let Some(from) = service.spec.replicas() else {
+            let sentence = format!("{subject} is global: it has one task on every node");
+            let hint = "limit a global service with placement constraints, or make a replicated one";
+            return Err(Rejection::invalid(subject, sentence, hint));
+        };
+        validate::replicas(replicas).map_err(|fault| fault.about(&subject))?;
+        if from == replicas {
+            return Ok(Decision::nothing(id));
+        }
+        Ok(Decision::one(id, Kind::ServiceScaled(ServiceScaled { service: id, from, to: replicas })))
+    }
+}
+
+impl Verb for RemoveService {
+    fn name(&self) -> &'static str {
+        "service.remove"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let id = self.service;
+        let service = existing(state, id)?;
+        let mut decision = Decision::one(id, Kind::ServiceRemoved(ServiceRemoved { service: id }));
+        // Also if the present spec names none: one before it may have.
+        decision.volatile.push(VolatilePayload::destroy(credentials_key(id)));
+        decision.volatile.extend(service.env_secrets.iter().map(VolatilePayload::destroy));
+        Ok(decision)
+    }
 }
 
 /// What an update does that changes the number of replicas and nothing else: the same as scaling.
@@ -88,32 +200,6 @@ fn scaling(service: &Service, spec: &ServiceSpec) -> Option<ServiceScaled> {
     let (from, to) = (service.spec.replicas()?, spec.replicas()?);
     let only_replicas = ServiceSpec { mode: spec.mode, ..(*service.spec).clone() } == *spec;
     (from != to && only_replicas).then_some(ServiceScaled { service: service.id, from, to })
-}
-
-/// Changes the number of replicas and nothing else, so that no task is replaced.
-pub(crate) fn scale(state: &Cluster, id: ServiceId, replicas: u64) -> Result<Decision, Rejection> {
-    let service = existing(state, id)?;
-    let subject = subject(&service.spec);
-    let Some(from) = service.spec.replicas() else {
-        let sentence = format!("{subject} is global: it has one task on every node");
-        let hint = "limit a global service with placement constraints, or make a replicated one";
-        return Err(Rejection::invalid(subject, sentence, hint));
-    };
-    validate::replicas(replicas).map_err(|fault| fault.about(&subject))?;
-    if from == replicas {
-        return Ok(Decision::nothing(id));
-    }
-    Ok(Decision::one(id, Kind::ServiceScaled(ServiceScaled { service: id, from, to: replicas })))
-}
-
-/// Removes a service and its secrets; reconcilers then remove its tasks.
-pub(crate) fn remove(state: &Cluster, id: ServiceId) -> Result<Decision, Rejection> {
-    let service = existing(state, id)?;
-    let mut decision = Decision::one(id, Kind::ServiceRemoved(ServiceRemoved { service: id }));
-    // Also if the present spec names none: one before it may have.
-    decision.volatile.push(VolatilePayload::destroy(credentials_key(id)));
-    decision.volatile.extend(service.env_secrets.iter().map(VolatilePayload::destroy));
-    Ok(decision)
 }
 
 /// What makes a service this service cannot change.

@@ -55,7 +55,7 @@ impl Space {
     /// Exhausted, if the disk is full and the command adds something.
     pub fn admit(self, state: &Cluster, command: &Command) -> Result<(), Rejection> {
         match self.level() {
-            Level::Full if adds(state, command) => {
+            Level::Full if command.verb().adds(state) => {
                 let (free, least) = (self.free_bytes / MIB, REFUSE_BELOW_BYTES / MIB);
                 let sentence =
                     format!("the manager's disk has {free} MiB free, and below {least} MiB nothing can be added");
@@ -64,35 +64,6 @@ impl Space {
             }
             Level::Ample | Level::Low | Level::Full => Ok(()),
         }
-    }
-}
-
-/// Whether a command makes the cluster want, hold or run more.
-fn adds(state: &Cluster, command: &Command) -> bool {
-    match command {
-        Command::InitialiseCluster(_)
-        | Command::JoinNode { .. }
-        | Command::CreateService { .. }
-        | Command::UpdateService { .. } => true,
-        Command::ScaleService { service, replicas } => {
-            let present = state.services.get(*service).and_then(|service| service.spec.replicas());
-            present.is_none_or(|present| *replicas > present)
-        }
-        // What settings and nodes should be takes little, and may be what makes room: a drain, a shorter history.
-        Command::UpdateCluster { .. }
-        | Command::RotateJoinToken { .. }
-        | Command::UpdateNode { .. }
-        | Command::RemoveNode { .. }
-        | Command::RemoveService { .. }
-        | Command::RemoveTask { .. }
-        // Without these, what is removed would never end.
-        | Command::AssumeLeadership { .. }
-        | Command::RecordStateHash { .. }
-        | Command::CertifyNode { .. }
-        | Command::RegisterNode { .. }
-        | Command::HearNode { .. }
-        | Command::DisconnectNode { .. }
-        | Command::ReportTasks { .. } => false,
     }
 }
 
@@ -127,16 +98,19 @@ mod tests {
     fn what_leads_to_less_goes_on_when_the_disk_is_full() {
         let mut story = Story::with_worker();
         let service = story.service(&replicated("web", 3));
-        let scale = |replicas| Command::ScaleService { service, replicas };
-        let create = Command::CreateService { spec: Box::new(web()), secrets: crate::ServiceSecrets::default() };
-        let drain = Command::UpdateNode { node: worker(), spec: NodeSpec::default(), version: None };
+        let scale = |replicas| Command::ScaleService(crate::ScaleService { service, replicas });
+        let create = Command::CreateService(crate::CreateService {
+            spec: Box::new(web()),
+            secrets: crate::ServiceSecrets::default(),
+        });
+        let drain = Command::UpdateNode(crate::UpdateNode { node: worker(), spec: NodeSpec::default(), version: None });
         let cases = [
             (create, false),
             (scale(4), false),
             (scale(3), true),
             (scale(0), true),
             (drain, true),
-            (Command::RemoveService { service }, true),
+            (Command::RemoveService(crate::RemoveService { service }), true),
         ];
         let full = Space { free_bytes: 63 * MIB, total_bytes: GIB };
         for (command, admitted) in cases {

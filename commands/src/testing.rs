@@ -47,7 +47,10 @@ impl Story {
 
     /// Makes a service by command.
     pub(crate) fn service(&mut self, spec: &ServiceSpec) -> ServiceId {
-        let command = Command::CreateService { spec: Box::new(spec.clone()), secrets: ServiceSecrets::default() };
+        let command = Command::CreateService(crate::CreateService {
+            spec: Box::new(spec.clone()),
+            secrets: ServiceSecrets::default(),
+        });
         self.accept(&operator(), command).subject.expect("a subject").parse().expect("a service's id")
     }
 

@@ -277,7 +277,13 @@ impl Core {
         let Issued { cert_pem, not_after, .. } = issued.map_err(|error| broken(error.to_string()))?;
         certificates.save_root(authority.root())?;
         certificates.save(&cert_pem, &request.key)?;
-        self.submit(Command::CertifyNode { node: self.node, role: Role::Manager, cert_pem, not_after }).await?;
+        self.submit(Command::CertifyNode(commands::CertifyNode {
+            node: self.node,
+            role: Role::Manager,
+            cert_pem,
+            not_after,
+        }))
+        .await?;
         Ok(certificates.load(clock::now())?)
     }
 }

@@ -210,13 +210,15 @@ impl Manager {
                 self.sessions += 1;
                 let session = SessionId::from_bits(u128::from(self.sessions));
                 let addr = format!("10.0.0.{}:4242", node.bits() % 250 + 2);
-                let command = from_node(Command::RegisterNode { node, session, description, addr });
+                let command =
+                    from_node(Command::RegisterNode(commands::RegisterNode { node, session, description, addr }));
                 let queued = self.queue(command, Caller::Registration { node, attempt, session });
                 queued.err().map(|_| ToAgent::NotWelcome { attempt })
             }
             ToManager::Heartbeat { session, call } => Some(self.hear(node, session, call, now)),
             ToManager::Report { session, batch } => {
-                let command = from_node(Command::ReportTasks { node, session, reports: batch.reports });
+                let command =
+                    from_node(Command::ReportTasks(commands::ReportTasks { node, session, reports: batch.reports }));
                 // One that is not taken is repeated.
                 let _ = self.queue(command, Caller::Report { node, session, sequence: batch.sequence });
                 None
@@ -352,7 +354,7 @@ impl Manager {
             running.feeds.remove(&node);
         }
         let (id, actor) = (CommandId::default(), Actor::Manager(self.node));
-        let command = Command::DisconnectNode { node, session };
+        let command = Command::DisconnectNode(commands::DisconnectNode { node, session });
         let request = Request { id, actor, command, reason: None, correlation: None };
         // Should this not be taken, the missing heartbeats tell it as well.
         let _ = self.queue(request, Caller::Nobody);

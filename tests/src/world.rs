@@ -101,12 +101,16 @@ impl World {
         let present = state.keyring.text(token_key(Role::Worker)).unwrap_or_default();
         let token: JoinToken = token.unwrap_or(present).parse().map_err(|error| anyhow::anyhow!("{error}"))?;
         let (secret_sha256, hostname) = (token.secret_sha256(), description.hostname.clone());
-        let join = Command::JoinNode { secret_sha256, hostname, addr: "10.0.0.9".to_owned() };
+        let join = Command::JoinNode(commands::JoinNode { secret_sha256, hostname, addr: "10.0.0.9".to_owned() });
         let node = self.own_command(Actor::Joiner("10.0.0.9".to_owned()), join)?;
         let node: NodeId = node.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
         let not_after = self.clock.now() + Duration::from_secs(90 * 86_400);
-        let certify =
-            Command::CertifyNode { node, role: Role::Worker, cert_pem: "a certificate".to_owned(), not_after };
+        let certify = Command::CertifyNode(commands::CertifyNode {
+            node,
+            role: Role::Worker,
+            cert_pem: "a certificate".to_owned(),
+            not_after,
+        });
         self.own_command(Actor::Manager(self.manager.node), certify)?;
         self.add_machine(node, description);
         Ok(node)

@@ -206,38 +206,41 @@ impl Core {
             Step::SetNode { node, availability, zone } => {
                 let Some(node) = self.node(*node) else { return };
                 let spec = node_spec(*availability, *zone);
-                self.operator(&Command::UpdateNode { node, spec, version: None });
+                self.operator(&Command::UpdateNode(commands::UpdateNode { node, spec, version: None }));
             }
             Step::RemoveNode(node) => {
                 let Some(node) = self.node(*node).filter(|node| node.bits() != 1) else { return };
-                self.operator(&Command::RemoveNode { node, force: true });
+                self.operator(&Command::RemoveNode(commands::RemoveNode { node, force: true }));
             }
             Step::Create(shape) => {
                 let spec = Box::new(shape.spec(&format!("service-{}", self.frames.len())));
-                self.operator(&Command::CreateService { spec, secrets: ServiceSecrets::default() });
+                self.operator(&Command::CreateService(commands::CreateService {
+                    spec,
+                    secrets: ServiceSecrets::default(),
+                }));
             }
             Step::Update(service, shape) => {
                 let Some(service) = self.service(*service) else { return };
                 let name = self.cluster.services.get(service).map(|service| service.spec.name().to_owned());
                 let spec = Box::new(shape.spec(&name.unwrap_or_default()));
-                self.operator(&Command::UpdateService {
+                self.operator(&Command::UpdateService(commands::UpdateService {
                     service,
                     spec,
                     version: None,
                     secrets: ServiceSecrets::default(),
-                });
+                }));
             }
             Step::Scale(service, replicas) => {
                 let Some(service) = self.service(*service) else { return };
-                self.operator(&Command::ScaleService { service, replicas: *replicas });
+                self.operator(&Command::ScaleService(commands::ScaleService { service, replicas: *replicas }));
             }
             Step::RemoveService(service) => {
                 let Some(service) = self.service(*service) else { return };
-                self.operator(&Command::RemoveService { service });
+                self.operator(&Command::RemoveService(commands::RemoveService { service }));
             }
             Step::RemoveTask(task) => {
                 let Some(task) = self.task(*task) else { return };
-                self.operator(&Command::RemoveTask { task });
+                self.operator(&Command::RemoveTask(commands::RemoveTask { task }));
             }
             Step::Report(task, state) => self.report(*task, *state),
             Step::Advance(seconds) => self.advance(Duration::from_secs(*seconds)),
@@ -263,10 +266,14 @@ impl Core {
     fn join(&mut self, memory: u8, zone: u8) {
         let addr = "10.0.0.2".to_owned();
         let hostname = format!("node-{}", self.frames.len());
-        let command = Command::JoinNode { secret_sha256: TOKEN, hostname, addr: addr.clone() };
+        let command = Command::JoinNode(commands::JoinNode { secret_sha256: TOKEN, hostname, addr: addr.clone() });
         let Some(subject) = self.ask(&Actor::Joiner(addr), &command) else { return };
         let node: NodeId = subject.parse().expect("who joins is told its id");
-        self.operator(&Command::UpdateNode { node, spec: node_spec(Availability::Active, zone), version: None });
+        self.operator(&Command::UpdateNode(commands::UpdateNode {
+            node,
+            spec: node_spec(Availability::Active, zone),
+            version: None,
+        }));
         self.register(node, memory);
     }
 
@@ -281,7 +288,10 @@ impl Core {
         self.heard.push(node);
         self.hear();
         let actor = Actor::Node { id: node, role: Role::Worker };
-        self.ask(&actor, &Command::RegisterNode { node, session, description, addr: "10.0.0.2".to_owned() });
+        self.ask(
+            &actor,
+            &Command::RegisterNode(commands::RegisterNode { node, session, description, addr: "10.0.0.2".to_owned() }),
+        );
     }
 
     fn report(&mut self, task: usize, state: TaskState) {
@@ -291,7 +301,7 @@ impl Core {
         let container = Some(ContainerStatus { exit_code: Some(0), ..ContainerStatus::default() });
         let status = TaskStatus { state: state.into(), at: Some(self.now), container, ..TaskStatus::default() };
         let actor = Actor::Node { id: node, role: Role::Worker };
-        self.ask(&actor, &Command::ReportTasks { node, session, reports: vec![(task, status)] });
+        self.ask(&actor, &Command::ReportTasks(commands::ReportTasks { node, session, reports: vec![(task, status)] }));
     }
 
     /// Judges a command twice, to see that the judgement depends on nothing else, and takes the turn that it begins.

@@ -7,7 +7,7 @@ use events::{Annotations, Availability, Id, TaskState};
 
 fn register(id: NodeId, number: u128, description: NodeDescription) -> Command {
     let (session, description) = (session(number), Box::new(description));
-    Command::RegisterNode { node: id, session, description, addr: "10.0.0.2:1".into() }
+    Command::RegisterNode(crate::RegisterNode { node: id, session, description, addr: "10.0.0.2:1".into() })
 }
 
 fn described(hostname: &str) -> NodeDescription {
@@ -15,19 +15,19 @@ fn described(hostname: &str) -> NodeDescription {
 }
 
 fn hear(number: u128) -> Command {
-    Command::HearNode { node: worker(), session: session(number) }
+    Command::HearNode(crate::HearNode { node: worker(), session: session(number) })
 }
 
 fn disconnect(number: u128) -> Command {
-    Command::DisconnectNode { node: worker(), session: session(number) }
+    Command::DisconnectNode(crate::DisconnectNode { node: worker(), session: session(number) })
 }
 
 fn update(id: NodeId, spec: NodeSpec, version: Option<u64>) -> Command {
-    Command::UpdateNode { node: id, spec, version }
+    Command::UpdateNode(crate::UpdateNode { node: id, spec, version })
 }
 
 fn remove(id: NodeId, force: bool) -> Command {
-    Command::RemoveNode { node: id, force }
+    Command::RemoveNode(crate::RemoveNode { node: id, force })
 }
 
 fn names(decision: &Decision) -> Vec<&'static str> {

@@ -15,7 +15,7 @@ fn given(state: TaskState) -> (Story, TaskId) {
 }
 
 fn report(number: u128, reports: Vec<(TaskId, TaskStatus)>) -> Command {
-    Command::ReportTasks { node: worker(), session: session(number), reports }
+    Command::ReportTasks(crate::ReportTasks { node: worker(), session: session(number), reports })
 }
 
 /// The states that the cluster notes of these reports, in order.

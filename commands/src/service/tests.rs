@@ -6,11 +6,16 @@ use crate::testing::{Story, operator, replicated, web};
 use events::{EnvSecret, GlobalMode, Id, PortConfig, PublishMode, SecretText};
 
 fn create(spec: &ServiceSpec, auth: Option<&str>) -> Command {
-    Command::CreateService { spec: Box::new(spec.clone()), secrets: auth_only(auth) }
+    Command::CreateService(crate::CreateService { spec: Box::new(spec.clone()), secrets: auth_only(auth) })
 }
 
 fn update(service: ServiceId, spec: &ServiceSpec, version: Option<u64>, auth: Option<&str>) -> Command {
-    Command::UpdateService { service, spec: Box::new(spec.clone()), version, secrets: auth_only(auth) }
+    Command::UpdateService(crate::UpdateService {
+        service,
+        spec: Box::new(spec.clone()),
+        version,
+        secrets: auth_only(auth),
+    })
 }
 
 fn auth_only(auth: Option<&str>) -> ServiceSecrets {
@@ -24,7 +29,7 @@ fn env(values: &[(&str, &str)]) -> ServiceSecrets {
 }
 
 fn scale(service: ServiceId, replicas: u64) -> Command {
-    Command::ScaleService { service, replicas }
+    Command::ScaleService(crate::ScaleService { service, replicas })
 }
 
 fn with_key(spec: &ServiceSpec, key: &str) -> ServiceSpec {
@@ -63,7 +68,7 @@ fn names_are_taken_without_regard_to_case() {
     let refused = story.refuse(&operator(), create(&replicated("WEB", 1), None));
     assert_eq!(refused.kind, RejectionKind::Exists);
     assert!(refused.sentence.contains(&id.to_string()), "{}", refused.sentence);
-    story.accept(&operator(), Command::RemoveService { service: id });
+    story.accept(&operator(), Command::RemoveService(crate::RemoveService { service: id }));
     story.service(&replicated("WEB", 1));
 }
 
@@ -98,7 +103,7 @@ fn credentials_are_kept_apart_from_the_spec_and_destroyed_with_the_service() {
     assert_eq!(decision.events.len(), 1);
     assert_eq!(decision.volatile, [VolatilePayload::keep(key.as_str(), "user:new")]);
 
-    let decision = story.accept(&operator(), Command::RemoveService { service: id });
+    let decision = story.accept(&operator(), Command::RemoveService(crate::RemoveService { service: id }));
     assert_eq!(decision.volatile, [VolatilePayload::destroy(key)]);
 }
 
@@ -120,7 +125,7 @@ fn no_user_names_a_secret_of_the_cluster() {
     let mut story = Story::with_worker();
     let id = story.service(&with_key(&web(), "root-ca/key"));
     assert_eq!(spec_of(&story, id).template().runs().registry_auth_key, "");
-    let removed = story.accept(&operator(), Command::RemoveService { service: id });
+    let removed = story.accept(&operator(), Command::RemoveService(crate::RemoveService { service: id }));
     assert_eq!(removed.volatile, [VolatilePayload::destroy(format!("registry-auth/{id}"))]);
 }
 
@@ -192,7 +197,9 @@ fn a_global_service_is_not_scaled() {
 fn what_is_not_there_is_not_found() {
     let story = Story::with_worker();
     let id = ServiceId::from_bits(9);
-    for command in [update(id, &web(), None, None), scale(id, 2), Command::RemoveService { service: id }] {
+    for command in
+        [update(id, &web(), None, None), scale(id, 2), Command::RemoveService(crate::RemoveService { service: id })]
+    {
         assert_eq!(story.refuse(&operator(), command).kind, RejectionKind::NotFound);
     }
 }
@@ -222,7 +229,12 @@ fn update_env(
 ) -> Decision {
     let mut spec = spec_of(story, id).clone();
     edit(&mut spec);
-    let update = Command::UpdateService { service: id, spec: Box::new(spec), version: None, secrets: env(values) };
+    let update = Command::UpdateService(crate::UpdateService {
+        service: id,
+        spec: Box::new(spec),
+        version: None,
+        secrets: env(values),
+    });
     story.accept(&operator(), update)
 }
 
@@ -230,7 +242,8 @@ fn update_env(
 fn values_of_secret_variables_are_kept_apart_from_spec_and_events() {
     let mut story = Story::with_worker();
     let secrets = env(&[("TOKEN", "the-marker"), ("OTHER", "the-marker-too")]);
-    let decision = story.accept(&operator(), Command::CreateService { spec: Box::new(web()), secrets });
+    let decision =
+        story.accept(&operator(), Command::CreateService(crate::CreateService { spec: Box::new(web()), secrets }));
     let id: ServiceId = decision.subject.expect("a subject").parse().expect("a service's id");
     let placed = env_of(&story, id);
     assert_eq!(placed.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), ["OTHER", "TOKEN"]);
@@ -241,7 +254,7 @@ fn values_of_secret_variables_are_kept_apart_from_spec_and_events() {
         let bytes = prost::Message::encode_to_vec(&events::Event::by_command(0, kind));
         assert!(!bytes.windows(10).any(|window| window == b"the-marker"));
     }
-    let removed = story.accept(&operator(), Command::RemoveService { service: id });
+    let removed = story.accept(&operator(), Command::RemoveService(crate::RemoveService { service: id }));
     let destroyed = removed.volatile.into_iter().filter(|payload| payload.value.is_none()).map(|payload| payload.key);
     assert!(placed.iter().all(|secret| destroyed.clone().any(|key| key == secret.key)));
 }
@@ -249,7 +262,8 @@ fn values_of_secret_variables_are_kept_apart_from_spec_and_events() {
 #[test]
 fn a_new_value_replaces_tasks_and_the_old_one_stays_as_long_as_it_may_be_needed() {
     let mut story = Story::with_worker();
-    let create = Command::CreateService { spec: Box::new(web()), secrets: env(&[("A", "1"), ("B", "1")]) };
+    let create =
+        Command::CreateService(crate::CreateService { spec: Box::new(web()), secrets: env(&[("A", "1"), ("B", "1")]) });
     let id = story.accept(&operator(), create).subject.expect("a subject").parse().expect("a service's id");
     let first = env_of(&story, id);
     let template = story.state.services.get(id).expect("the service").template_version;
@@ -277,8 +291,12 @@ fn a_new_value_replaces_tasks_and_the_old_one_stays_as_long_as_it_may_be_needed(
 #[test]
 fn a_secret_variable_needs_a_value_of_its_own_service() {
     let mut story = Story::with_worker();
-    let create =
-        |name: &str| Command::CreateService { spec: Box::new(replicated(name, 1)), secrets: env(&[("A", "1")]) };
+    let create = |name: &str| {
+        Command::CreateService(crate::CreateService {
+            spec: Box::new(replicated(name, 1)),
+            secrets: env(&[("A", "1")]),
+        })
+    };
     let other: ServiceId = story.accept(&operator(), create("other")).subject.expect("one").parse().expect("an id");
     let stolen = env_of(&story, other).remove(0).key;
     for key in ["root-ca/key", stolen.as_str()] {
@@ -289,7 +307,8 @@ fn a_secret_variable_needs_a_value_of_its_own_service() {
         assert_eq!(refused.sentence, "the secret variable \"A\" has no value");
     }
     let given_twice = with_env("A=1");
-    let command = Command::CreateService { spec: Box::new(given_twice), secrets: env(&[("A", "1")]) };
+    let command =
+        Command::CreateService(crate::CreateService { spec: Box::new(given_twice), secrets: env(&[("A", "1")]) });
     assert!(story.refuse(&operator(), command).sentence.contains("given twice"));
 }
 

@@ -36,7 +36,7 @@ impl CertificateApi {
         let state = self.context.state();
         let issued = sign(&state, Subject { node, role, cluster: state.cluster.id() }, csr_pem)?;
         let (cert_pem, not_after) = (issued.cert_pem, issued.not_after);
-        let command = Command::CertifyNode { node, role, cert_pem: cert_pem.clone(), not_after };
+        let command = Command::CertifyNode(commands::CertifyNode { node, role, cert_pem: cert_pem.clone(), not_after });
         let actor = Actor::Manager(self.context.node);
         let request = CoreRequest { id: CommandId::default(), actor, command, reason: None, correlation: None };
         refusal::execute(&self.context, request).await?;
@@ -98,7 +98,11 @@ impl Certificates for CertificateApi {
         affordable(self.context.budgets.join(role, Instant::now())).await?;
         let key = authority(&state)?.judge(&csr_pem, clock::now()).map_err(unfit)?;
         let id = repeatable(id, &token, &key);
-        let command = Command::JoinNode { secret_sha256: token.secret_sha256(), hostname, addr: addr.clone() };
+        let command = Command::JoinNode(commands::JoinNode {
+            secret_sha256: token.secret_sha256(),
+            hostname,
+            addr: addr.clone(),
+        });
         let request = CoreRequest { id, actor: Actor::Joiner(addr), command, reason: None, correlation: None };
         let (_, subject) = refusal::execute(&self.context, request).await?;
         let node: NodeId =

@@ -174,27 +174,38 @@ fn unknown_command() -> Rejection {
 /// When a reference names nothing, or more than one object.
 fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
     Ok(match wish {
-        Wish::UpdateCluster(wish) => Command::UpdateCluster { spec: wish.spec, version: wish.version },
-        Wish::RotateJoinToken(wish) => rotate(cluster, wish.role())?,
-        Wish::UpdateNode(wish) => {
-            Command::UpdateNode { node: resolve_node(cluster, &wish.node)?, spec: wish.spec, version: wish.version }
+        Wish::UpdateCluster(wish) => {
+            Command::UpdateCluster(commands::UpdateCluster { spec: wish.spec, version: wish.version })
         }
-        Wish::RemoveNode(wish) => Command::RemoveNode { node: resolve_node(cluster, &wish.node)?, force: wish.force },
-        Wish::CreateService(wish) => Command::CreateService {
+        Wish::RotateJoinToken(wish) => rotate(cluster, wish.role())?,
+        Wish::UpdateNode(wish) => Command::UpdateNode(commands::UpdateNode {
+            node: resolve_node(cluster, &wish.node)?,
+            spec: wish.spec,
+            version: wish.version,
+        }),
+        Wish::RemoveNode(wish) => {
+            Command::RemoveNode(commands::RemoveNode { node: resolve_node(cluster, &wish.node)?, force: wish.force })
+        }
+        Wish::CreateService(wish) => Command::CreateService(commands::CreateService {
             spec: Box::new(wish.spec),
             secrets: service_secrets(wish.registry_auth, wish.env_secrets),
-        },
-        Wish::UpdateService(wish) => Command::UpdateService {
+        }),
+        Wish::UpdateService(wish) => Command::UpdateService(commands::UpdateService {
             service: resolve_service(cluster, &wish.service)?,
             spec: Box::new(wish.spec),
             version: wish.version,
             secrets: service_secrets(wish.registry_auth, wish.env_secrets),
-        },
-        Wish::ScaleService(wish) => {
-            Command::ScaleService { service: resolve_service(cluster, &wish.service)?, replicas: wish.replicas }
+        }),
+        Wish::ScaleService(wish) => Command::ScaleService(commands::ScaleService {
+            service: resolve_service(cluster, &wish.service)?,
+            replicas: wish.replicas,
+        }),
+        Wish::RemoveService(wish) => {
+            Command::RemoveService(commands::RemoveService { service: resolve_service(cluster, &wish.service)? })
         }
-        Wish::RemoveService(wish) => Command::RemoveService { service: resolve_service(cluster, &wish.service)? },
-        Wish::RemoveTask(wish) => Command::RemoveTask { task: resolve_task(cluster, &wish.task)? },
+        Wish::RemoveTask(wish) => {
+            Command::RemoveTask(commands::RemoveTask { task: resolve_task(cluster, &wish.task)? })
+        }
     })
 }
 
@@ -210,5 +221,9 @@ fn rotate(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
     let root = RootCertificate::from_pem(&cluster.settings.root_cert_pem).map_err(|error| broken(error.to_string()))?;
     let token = JoinToken::generate(&root).ok_or_else(|| broken("this machine gives no random bytes".to_owned()))?;
     let secret_sha256 = token.secret_sha256();
-    Ok(Command::RotateJoinToken { role, token: SecretText(token.to_string()), secret_sha256 })
+    Ok(Command::RotateJoinToken(commands::RotateJoinToken {
+        role,
+        token: SecretText(token.to_string()),
+        secret_sha256,
+    }))
 }

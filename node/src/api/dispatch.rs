@@ -106,7 +106,8 @@ impl Dispatcher for DispatchApi {
         let session = SessionId::from_bits(rand::random());
         let addr = request.advertise_addr.unwrap_or(host);
         let (node, description) = (subject.node, Box::new(request.description));
-        self.command(subject, Command::RegisterNode { node, session, description, addr }).await?;
+        self.command(subject, Command::RegisterNode(commands::RegisterNode { node, session, description, addr }))
+            .await?;
         let (messages, receiver) = mpsc::channel(QUEUED_MAX);
         let bell = self.context.core.follow(node);
         let feed = Feed { context: self.context.clone(), bell, node, session, messages };
@@ -127,7 +128,8 @@ impl Dispatcher for DispatchApi {
         affordable(self.report_fits(subject.node, request.get_ref())).await?;
         let ReportRequest { session, sequence, reports } = request.into_inner();
         let reports = reports.into_iter().map(|report| (report.task, report.status)).collect();
-        self.command(subject, Command::ReportTasks { node: subject.node, session, reports }).await?;
+        self.command(subject, Command::ReportTasks(commands::ReportTasks { node: subject.node, session, reports }))
+            .await?;
         Ok(Response::new(ReportReply { sequence }))
     }
 }
@@ -213,7 +215,7 @@ impl Feed {
     /// Tells the core that the connection broke. Should that fail, the missing heartbeats tell it as well.
     async fn disconnect(&self) {
         let actor = Actor::Manager(self.context.node);
-        let command = Command::DisconnectNode { node: self.node, session: self.session };
+        let command = Command::DisconnectNode(commands::DisconnectNode { node: self.node, session: self.session });
         let request = CoreRequest { id: CommandId::default(), actor, command, reason: None, correlation: None };
         if let Err(error) = refusal::execute(&self.context, request).await {
             tracing::debug!(node = %self.node, %error, "a broken session was not noted");

@@ -88,7 +88,12 @@ pub(super) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Leader {
     for number in 2..=count {
         let token = SecretText(format!("token {number}"));
         let role = if number % 3 == 0 { Role::Manager } else { Role::Worker };
-        ask(&mut leader, store, number, Command::RotateJoinToken { role, token, secret_sha256: [number as u8; 32] });
+        ask(
+            &mut leader,
+            store,
+            number,
+            Command::RotateJoinToken(commands::RotateJoinToken { role, token, secret_sha256: [number as u8; 32] }),
+        );
     }
     leader
 }
@@ -210,7 +215,7 @@ fn joiners(machine: &Machine, epoch: u64, number: u64) -> Vec<String> {
     for joiner in 0..5 {
         let (hostname, addr) = (format!("w{joiner}"), "10.0.0.2".to_owned());
         let (id, actor) = (CommandId::from_bits(1_000 + joiner), Actor::Joiner("10.0.0.2".to_owned()));
-        let command = Command::JoinNode { secret_sha256, hostname, addr };
+        let command = Command::JoinNode(commands::JoinNode { secret_sha256, hostname, addr });
         leader.submit(Wish { ticket: 1, id, actor, command, reason: None, correlation: None }).unwrap();
         leader.turn(time(number));
         advance(&mut leader, &store);
@@ -333,13 +338,21 @@ fn a_timer_that_is_due_wakes_nobody_while_no_turn_may_propose() {
     let mut leader = lead(&store, 1);
     let description = Box::new(NodeDescription { hostname: "m1".to_owned(), ..NodeDescription::default() });
     let (session, addr) = (SessionId::from_bits(5), "10.0.0.1:4242".to_owned());
-    ask(&mut leader, &store, 1, Command::RegisterNode { node: node(), session, description, addr });
+    ask(
+        &mut leader,
+        &store,
+        1,
+        Command::RegisterNode(commands::RegisterNode { node: node(), session, description, addr }),
+    );
     let due = leader.next_wake().expect("a node may fall silent");
     let mut number = 2;
     while leader.next_wake().is_some() {
         let token = SecretText(format!("token {number}"));
-        let command =
-            Command::RotateJoinToken { role: Role::Worker, token, secret_sha256: [u8::try_from(number).unwrap(); 32] };
+        let command = Command::RotateJoinToken(commands::RotateJoinToken {
+            role: Role::Worker,
+            token,
+            secret_sha256: [u8::try_from(number).unwrap(); 32],
+        });
         let (id, actor) = (CommandId::from_bits(number.into()), actor(number));
         leader.submit(Wish { ticket: number, id, actor, command, reason: None, correlation: None }).unwrap();
         leader.turn(time(number));

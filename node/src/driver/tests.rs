@@ -37,12 +37,21 @@ impl Followed {
         let token: JoinToken = state.keyring.text("join-token/worker").expect("a token").parse().expect("a good one");
         for number in 1..=SESSIONS {
             let (hostname, addr) = (format!("w{number}"), format!("10.0.1.{number}"));
-            let join = Command::JoinNode { secret_sha256: token.secret_sha256(), hostname: hostname.clone(), addr };
+            let join = Command::JoinNode(commands::JoinNode {
+                secret_sha256: token.secret_sha256(),
+                hostname: hostname.clone(),
+                addr,
+            });
             let node = followed.ask(Actor::Joiner(String::new()), join).await.expect("an id");
             let node: NodeId = node.parse().expect("a node's id");
             let description = Box::new(NodeDescription { hostname, ..NodeDescription::default() });
             let session = SessionId::from_bits(number.into());
-            let register = Command::RegisterNode { node, session, description, addr: format!("10.0.1.{number}:4242") };
+            let register = Command::RegisterNode(commands::RegisterNode {
+                node,
+                session,
+                description,
+                addr: format!("10.0.1.{number}:4242"),
+            });
             followed.ask(Actor::Node { id: node, role: events::Role::Worker }, register).await;
             followed.bells.insert(node, followed.core.handle.follow(node));
         }
@@ -83,7 +92,10 @@ fn service(replicas: u64) -> Command {
         mode: Some(Mode::Replicated(ReplicatedMode { replicas })),
         ..ServiceSpec::default()
     };
-    Command::CreateService { spec: Box::new(spec), secrets: commands::ServiceSecrets::default() }
+    Command::CreateService(commands::CreateService {
+        spec: Box::new(spec),
+        secrets: commands::ServiceSecrets::default(),
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,12 +117,12 @@ async fn a_commit_wakes_the_sessions_that_it_concerns_and_no_others() {
     assert_eq!(followed.woken(), [], "a heartbeat wakes nobody");
 
     let status = TaskStatus { state: TaskState::Running.into(), ..TaskStatus::default() };
-    let report = Command::ReportTasks { node, session, reports: vec![(task, status)] };
+    let report = Command::ReportTasks(commands::ReportTasks { node, session, reports: vec![(task, status)] });
     followed.ask(Actor::Node { id: node, role: events::Role::Worker }, report).await;
     assert_eq!(followed.woken(), [node], "a report concerns its own node");
 
     let paused = NodeSpec { availability: Availability::Pause.into(), ..NodeSpec::default() };
-    followed.ask(operator(), Command::UpdateNode { node, spec: paused, version: None }).await;
+    followed.ask(operator(), Command::UpdateNode(commands::UpdateNode { node, spec: paused, version: None })).await;
     assert_eq!(followed.woken(), [node], "so does a change of the node itself");
     let bells = followed.end().await;
     assert!(bells.values().all(|bell| bell.notified().now_or_never().is_some()), "the end concerns everybody");
@@ -142,12 +154,12 @@ async fn a_disk_that_hangs_holds_up_neither_turns_nor_heartbeats_and_nothing_is_
     let (handle, thread) = on_hanging_disk(&disk).await;
     let operator = || Actor::Operator("somebody".to_owned());
     let (own, session) = (node(), SessionId::from_bits(5));
-    let register = Command::RegisterNode {
+    let register = Command::RegisterNode(commands::RegisterNode {
         node: own,
         session,
         description: Box::new(NodeDescription { hostname: "m1".to_owned(), ..NodeDescription::default() }),
         addr: "10.0.0.1:4242".to_owned(),
-    };
+    });
     let actor = Actor::Node { id: own, role: events::Role::Manager };
     let registered = handle.submit(request(2, actor, register)).await;
     assert!(matches!(registered, Outcome::Committed { .. }), "{registered:?}");
@@ -157,7 +169,7 @@ async fn a_disk_that_hangs_holds_up_neither_turns_nor_heartbeats_and_nothing_is_
     let asking = handle.clone();
     let waiting = tokio::spawn(async move { asking.submit(request(3, operator(), service(1))).await });
     // A turn is taken meanwhile, which refuses what cannot be.
-    let gone = Command::RemoveService { service: events::ServiceId::from_bits(99) };
+    let gone = Command::RemoveService(commands::RemoveService { service: events::ServiceId::from_bits(99) });
     let refused = handle.submit(request(4, operator(), gone)).await;
     assert!(matches!(refused, Outcome::Rejected(_)), "{refused:?}");
     handle.hear(own, session).expect("heard");

@@ -378,7 +378,7 @@ impl Leader {
         self.lead = Some(Lead::new(&self.committed));
         if self.committed.cluster.id() != events::ClusterId::default() {
             let (node, term, version) = (self.node, self.term, self.version.clone());
-            self.queue_own(Command::AssumeLeadership { node, term, version });
+            self.queue_own(Command::AssumeLeadership(commands::AssumeLeadership { node, term, version }));
             self.queue_hash();
         }
     }
@@ -403,7 +403,7 @@ impl Leader {
         let (index, hash) = (lead.tip.position.index, lead.tip.state_hash());
         self.hash_at = index;
         let (id, actor) = (CommandId::default(), Actor::Manager(self.node));
-        let command = Command::RecordStateHash { index, hash };
+        let command = Command::RecordStateHash(commands::RecordStateHash { index, hash });
         self.queue.push_front(Wish { ticket: 0, id, actor, command, reason: None, correlation: None });
     }
 

@@ -17,7 +17,7 @@ impl Heard {
     pub(super) fn note(&mut self, tip: &Cluster, node: NodeId, session: SessionId, at: Timestamp) -> Option<Command> {
         let known = tip.nodes.get(node).filter(|known| known.session == Some(session))?;
         self.heard(tip, node, at);
-        (known.liveness != Liveness::Ready).then_some(Command::HearNode { node, session })
+        (known.liveness != Liveness::Ready).then_some(Command::HearNode(commands::HearNode { node, session }))
     }
 
     /// A sign of life, after which the node has as long as the settings of this moment grant it.

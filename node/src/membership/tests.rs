@@ -230,7 +230,11 @@ async fn a_join_that_is_repeated_after_the_token_was_rotated_is_refused() {
     manager.join(&worker).await.expect_err("no answer arrives");
     let token = JoinToken::generate(manager.authority().root()).expect("a token");
     let secret_sha256 = token.secret_sha256();
-    let rotate = Command::RotateJoinToken { role: Role::Worker, token: SecretText(token.to_string()), secret_sha256 };
+    let rotate = Command::RotateJoinToken(commands::RotateJoinToken {
+        role: Role::Worker,
+        token: SecretText(token.to_string()),
+        secret_sha256,
+    });
     let actor = Actor::Operator("root".to_owned());
     let id = CommandId::from_bits(rand::random());
     let request = CoreRequest { id, actor, command: rotate, reason: None, correlation: None };

@@ -47,7 +47,10 @@ impl Chaos {
             0..20 if services.len() < SERVICES_MAX => self.create(),
             0..45 => {
                 let service = self.pick(&services)?;
-                Command::ScaleService { service, replicas: self.random.random_range(0..=REPLICAS_MAX) }
+                Command::ScaleService(commands::ScaleService {
+                    service,
+                    replicas: self.random.random_range(0..=REPLICAS_MAX),
+                })
             }
             45..70 => {
                 let service = self.pick(&services)?;
@@ -55,8 +58,8 @@ impl Chaos {
                 let image = self.pick(&IMAGES)?;
                 self.update(service, spec, image)
             }
-            70..75 => Command::RemoveService { service: self.pick(&services)? },
-            75..80 if !tasks.is_empty() => Command::RemoveTask { task: self.pick(&tasks)? },
+            70..75 => Command::RemoveService(commands::RemoveService { service: self.pick(&services)? }),
+            75..80 if !tasks.is_empty() => Command::RemoveTask(commands::RemoveTask { task: self.pick(&tasks)? }),
             _ => self.change_node()?,
         };
         Ok(self.request(command))
@@ -68,7 +71,11 @@ impl Chaos {
         let mut requests = Vec::new();
         for node in cluster.nodes.values() {
             let spec = NodeSpec { availability: Availability::Active.into(), ..(*node.spec).clone() };
-            requests.push(self.request(Command::UpdateNode { node: node.id, spec, version: None }));
+            requests.push(self.request(Command::UpdateNode(commands::UpdateNode {
+                node: node.id,
+                spec,
+                version: None,
+            })));
         }
         for service in cluster.services.values() {
             let command = self.update(service.id, (*service.spec).clone(), LAST_IMAGE);
@@ -106,14 +113,19 @@ impl Chaos {
             update: Some(update),
             ..ServiceSpec::default()
         };
-        Command::CreateService { spec: Box::new(spec), secrets: self.secrets() }
+        Command::CreateService(commands::CreateService { spec: Box::new(spec), secrets: self.secrets() })
     }
 
     fn update(&mut self, service: events::ServiceId, mut spec: ServiceSpec, image: &str) -> Command {
         let task = spec.task.get_or_insert_default();
         task.container.get_or_insert_default().image = image.to_owned();
         task.force_update += 1;
-        Command::UpdateService { service, spec: Box::new(spec), version: None, secrets: self.secrets() }
+        Command::UpdateService(commands::UpdateService {
+            service,
+            spec: Box::new(spec),
+            version: None,
+            secrets: self.secrets(),
+        })
     }
 
     /// Secrets that no other command brings, which no history may show.
@@ -139,7 +151,7 @@ impl Chaos {
         let mut spec = NodeSpec { availability: availability.into(), ..spec };
         let label = self.random.random_range(0..3).to_string();
         spec.annotations.get_or_insert_default().labels.insert("zone".to_owned(), label);
-        Ok(Command::UpdateNode { node, spec, version: None })
+        Ok(Command::UpdateNode(commands::UpdateNode { node, spec, version: None }))
     }
 
     fn request(&mut self, command: Command) -> Request {

@@ -303,7 +303,7 @@ impl Core {
         let Some(session) = self.cluster.nodes.get(node).and_then(|node| node.session) else { return };
         let status = TaskStatus { state: state.into(), at: Some(self.now), ..TaskStatus::default() };
         let actor = Actor::Node { id: node, role: Role::Worker };
-        self.ask(&actor, &Command::ReportTasks { node, session, reports: vec![(task, status)] });
+        self.ask(&actor, &Command::ReportTasks(commands::ReportTasks { node, session, reports: vec![(task, status)] }));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -319,25 +319,27 @@ impl Core {
             Act::Update(shape) => {
                 let mode = present(self).mode;
                 let spec = Box::new(ServiceSpec { mode, ..shape.spec("service") });
-                self.operator(&Command::UpdateService {
+                self.operator(&Command::UpdateService(commands::UpdateService {
                     service,
                     spec,
                     version: None,
                     secrets: commands::ServiceSecrets::default(),
-                });
+                }));
             }
             Act::Label(label) => {
                 let mut spec = Box::new(present(self));
                 let labels = [("label".to_owned(), label.to_string())].into();
                 spec.annotations.get_or_insert_default().labels = labels;
-                self.operator(&Command::UpdateService {
+                self.operator(&Command::UpdateService(commands::UpdateService {
                     service,
                     spec,
                     version: None,
                     secrets: commands::ServiceSecrets::default(),
-                });
+                }));
             }
-            Act::Scale(replicas) => self.operator(&Command::ScaleService { service, replicas: *replicas }),
+            Act::Scale(replicas) => {
+                self.operator(&Command::ScaleService(commands::ScaleService { service, replicas: *replicas }))
+            }
             Act::SetNode(node, availability) => {
                 self.take(&Step::SetNode { node: *node, availability: *availability, zone: 0 })
             }
@@ -359,7 +361,7 @@ proptest! {
         for _ in 0..3 {
             core.take(&Step::Join { memory: 4, zone: 0 });
         }
-        core.operator(&Command::CreateService { spec: Box::new(first.spec("service")), secrets: commands::ServiceSecrets::default() });
+        core.operator(&Command::CreateService(commands::CreateService { spec: Box::new(first.spec("service")), secrets: commands::ServiceSecrets::default() }));
         for act in &acts {
             core.act(act);
         }

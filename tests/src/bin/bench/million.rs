@@ -230,7 +230,7 @@ impl Bench {
         let reports = new.into_iter().map(status).collect();
         let session = self.leader.cluster().nodes.get(node).and_then(|node| node.session).context("a session")?;
         let actor = Actor::Node { id: node, role: Role::Worker };
-        self.ask(actor, Command::ReportTasks { node, session, reports }).map(|_| ())
+        self.ask(actor, Command::ReportTasks(commands::ReportTasks { node, session, reports })).map(|_| ())
     }
 
     fn look_at_services(&mut self) {
@@ -254,7 +254,10 @@ impl Bench {
     fn label(&mut self) -> Result<()> {
         let number = self.answered.len() as u64 % NODES;
         let spec = fixture::node_spec(number, &self.tickets.to_string());
-        let ticket = self.ask(operator(), Command::UpdateNode { node: fixture::id(number), spec, version: None })?;
+        let ticket = self.ask(
+            operator(),
+            Command::UpdateNode(commands::UpdateNode { node: fixture::id(number), spec, version: None }),
+        )?;
         self.asked.insert(ticket, self.worked);
         Ok(())
     }
@@ -262,7 +265,10 @@ impl Bench {
     fn create(&mut self, replicas: u64) -> Result<Ticket> {
         let spec = Box::new(fixture::service_spec(self.services, replicas));
         self.services += 1;
-        self.ask(operator(), Command::CreateService { spec, secrets: ServiceSecrets::default() })
+        self.ask(
+            operator(),
+            Command::CreateService(commands::CreateService { spec, secrets: ServiceSecrets::default() }),
+        )
     }
 
     fn ask(&mut self, actor: Actor, command: Command) -> Result<Ticket> {
