@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap_complete::engine::CompletionCandidate;
-use wire::v1::{ListTasksRequest, TaskView};
+use wire::v1::{ListNodesRequest, ListServicesRequest, ListTasksRequest, TaskView};
 
 use crate::SOCKET_VARIABLE;
 use crate::failure::Failure;
-use crate::format::{node, task};
+use crate::format::task;
 use crate::grpc::Connection;
 use crate::manager::Manager;
 
@@ -18,16 +18,16 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Names of services.
 pub fn services() -> Vec<CompletionCandidate> {
     ask(socket(), async |manager: &mut Connection| {
-        let services = manager.services(Vec::new()).await?;
-        Ok(services.iter().map(|service| CompletionCandidate::new(service.spec.name())).collect())
+        let services = manager.list_services(ListServicesRequest::default()).await?;
+        Ok(services.iter().map(|service| CompletionCandidate::new(&service.name)).collect())
     })
 }
 
 /// Names of nodes.
 pub fn nodes() -> Vec<CompletionCandidate> {
     ask(socket(), async |manager: &mut Connection| {
-        let nodes = manager.nodes(Vec::new()).await?;
-        Ok(nodes.iter().map(|found| CompletionCandidate::new(node::name(found))).collect())
+        let nodes = manager.list_nodes(ListNodesRequest::default()).await?;
+        Ok(nodes.iter().map(|found| CompletionCandidate::new(&found.name)).collect())
     })
 }
 
@@ -73,7 +73,7 @@ mod tests {
     fn without_a_manager_there_are_no_names_and_no_noise() {
         let directory = tempfile::tempdir().expect("a directory");
         let names = ask(directory.path().join("none"), async |manager: &mut Connection| {
-            manager.services(Vec::new()).await.map(|_| vec![CompletionCandidate::new("never")])
+            manager.list_services(ListServicesRequest::default()).await.map(|_| vec![CompletionCandidate::new("never")])
         });
         assert!(names.is_empty());
     }
@@ -84,7 +84,7 @@ mod tests {
         let socket = directory.path().join("silent");
         let silent = std::os::unix::net::UnixListener::bind(&socket).expect("a fresh directory takes a socket");
         let names = ask(socket, async |manager: &mut Connection| {
-            manager.services(Vec::new()).await.map(|_| vec![CompletionCandidate::new("never")])
+            manager.list_services(ListServicesRequest::default()).await.map(|_| vec![CompletionCandidate::new("never")])
         });
         assert!(names.is_empty());
         drop(silent);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Response, Status, Streaming};
 use wire::Patience;
 use wire::v1::control_client::ControlClient;
 use wire::v1::*;
@@ -62,6 +62,13 @@ impl Connection {
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(Failure::silent(patience)))
     }
 
+    /// The next page of a list. A manager that says nothing is given up here as well.
+    async fn page<P>(&self, pages: &mut Streaming<P>) -> Result<Option<P>, Failure> {
+        let patience = self.patience.answer;
+        let page = tokio::time::timeout(patience, pages.message()).await;
+        Ok(page.map_err(|_| Failure::silent(patience))??)
+    }
+
     /// Sends a command until its fate is known, but not for ever.
     async fn insist(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
         let mut attempt = 1;
@@ -114,22 +121,40 @@ impl Manager for Connection {
     }
 
     async fn nodes(&mut self, nodes: Vec<String>) -> Result<Vec<NodeView>, Failure> {
-        Ok(self.ask(async |client| client.list_nodes(ListNodesRequest { nodes }).await).await?.nodes)
+        Ok(self.ask(async |client| client.inspect_nodes(InspectNodesRequest { nodes }).await).await?.nodes)
     }
 
     async fn services(&mut self, services: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
-        Ok(self.ask(async |client| client.list_services(ListServicesRequest { services }).await).await?.services)
+        let request = InspectServicesRequest { services };
+        Ok(self.ask(async |client| client.inspect_services(request).await).await?.services)
+    }
+
+    async fn list_nodes(&mut self, request: ListNodesRequest) -> Result<Vec<NodeSummary>, Failure> {
+        let mut pages = self.ask(async |client| client.list_nodes(request).await).await?;
+        let mut nodes = Vec::new();
+        while let Some(page) = self.page(&mut pages).await? {
+            nodes.extend(page.nodes);
+        }
+        Ok(nodes)
+    }
+
+    async fn list_services(&mut self, request: ListServicesRequest) -> Result<Vec<ServiceSummary>, Failure> {
+        let mut pages = self.ask(async |client| client.list_services(request).await).await?;
+        let mut services = Vec::new();
+        while let Some(page) = self.page(&mut pages).await? {
+            services.extend(page.services);
+        }
+        Ok(services)
     }
 
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
         let mut pages = self.ask(async |client| client.list_tasks(request).await).await?;
-        let (patience, mut list) = (self.patience.answer, TaskList::default());
-        loop {
-            let page = tokio::time::timeout(patience, pages.message()).await;
-            let Some(page) = page.map_err(|_| Failure::silent(patience))?? else { return Ok(list) };
+        let mut list = TaskList::default();
+        while let Some(page) = self.page(&mut pages).await? {
             list.index = page.index;
             list.tasks.extend(page.tasks);
         }
+        Ok(list)
     }
 
     /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager

@@ -4,8 +4,8 @@ use std::pin::Pin;
 
 use tokio_stream::Stream;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListTasksRequest, NodeView, ServiceView,
-    TaskList, VersionReply,
+    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListNodesRequest, ListServicesRequest,
+    ListTasksRequest, NodeSummary, NodeView, ServiceSummary, ServiceView, TaskList, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -24,11 +24,20 @@ pub trait Manager {
     /// The cluster's settings and tokens.
     fn cluster(&mut self) -> impl Future<Output = Result<ClusterView, Failure>>;
 
-    /// The nodes with these references, all if there are none; an unknown reference is a failure.
+    /// The nodes with these references; an unknown reference is a failure.
     fn nodes(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<NodeView>, Failure>>;
 
-    /// The services with these references, all if there are none; an unknown reference is a failure.
+    /// The services with these references; an unknown reference is a failure.
     fn services(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<ServiceView>, Failure>>;
+
+    /// A list of nodes, in the order of their names.
+    fn list_nodes(&mut self, request: ListNodesRequest) -> impl Future<Output = Result<Vec<NodeSummary>, Failure>>;
+
+    /// A list of services, in the order of their names.
+    fn list_services(
+        &mut self,
+        request: ListServicesRequest,
+    ) -> impl Future<Output = Result<Vec<ServiceSummary>, Failure>>;
 
     /// Tasks, and the index of the state that was read; an unknown reference is a failure.
     fn tasks(&mut self, request: ListTasksRequest) -> impl Future<Output = Result<TaskList, Failure>>;

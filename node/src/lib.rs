@@ -1,7 +1,8 @@
 //! The shell around the core: everything of `swarmd` that touches the world.
 //!
 //! Suggested order: [`leader`] (the turn), [`driver`] (the thread around it), [`fold`] (the committed state), [`core`] (both
-//! on a disk), [`api`] (what a manager serves), [`agent`] (what every node does), [`run`] (all of it together).
+//! on a disk), [`control`] (what a manager answers), [`api`] (how it is asked), [`agent`] (what every node does), [`run`] (all
+//! of it together).
 
 pub mod clock;
 pub mod hardening;
@@ -18,6 +19,7 @@ pub mod core;
 
 pub mod agent;
 pub mod api;
+pub mod control;
 pub mod log;
 pub mod security;
 

@@ -13,14 +13,14 @@ use commands::{Actor, Rejection, RejectionKind};
 use futures_util::Stream;
 use node::api::control::{self, Asked};
 use node::api::narrator::Narrator;
-use node::api::task_pages::TaskPages;
-use node::api::{refusal, views};
+use node::api::refusal;
+use node::control::{lists, views};
 use node::driver::Published;
 use node::leader::Outcome;
 use projections::views::overview::{resolve_node, resolve_service};
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListTasksRequest, NodeView, ServiceView,
-    TaskList, VersionReply,
+    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListNodesRequest, ListServicesRequest,
+    ListTasksRequest, NodeSummary, NodeView, ServiceSummary, ServiceView, TaskList, VersionReply,
 };
 
 use crate::manager::ADDRESS;
@@ -83,9 +83,6 @@ impl cli::Manager for Socket {
 
     async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {
         let (cluster, leader) = (self.state()?.cluster, self.0.borrow().manager.node);
-        if references.is_empty() {
-            return Ok(cluster.nodes.values().map(|node| views::node(&cluster, node, leader)).collect());
-        }
         let ids = references.iter().map(|reference| resolve_node(&cluster, reference));
         let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(refuse)?;
         let found = ids.into_iter().filter_map(|id| cluster.nodes.get(id));
@@ -95,19 +92,26 @@ impl cli::Manager for Socket {
     async fn services(&mut self, references: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
         let (state, now) = (self.state()?, self.0.borrow().clock.now());
         let cluster = &state.cluster;
-        if references.is_empty() {
-            return Ok(cluster.services.values().map(|service| views::service(&state, service, now)).collect());
-        }
         let ids = references.iter().map(|reference| resolve_service(cluster, reference));
         let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(refuse)?;
         let found = ids.into_iter().filter_map(|id| cluster.services.get(id));
         Ok(found.map(|service| views::service(&state, service, now)).collect())
     }
 
+    async fn list_nodes(&mut self, request: ListNodesRequest) -> Result<Vec<NodeSummary>, Failure> {
+        let leader = self.0.borrow().manager.node;
+        Ok(lists::nodes(Arc::new(self.state()?), &request, leader).flat_map(|page| page.nodes).collect())
+    }
+
+    async fn list_services(&mut self, request: ListServicesRequest) -> Result<Vec<ServiceSummary>, Failure> {
+        let now = self.0.borrow().clock.now();
+        Ok(lists::services(Arc::new(self.state()?), &request, now).flat_map(|page| page.services).collect())
+    }
+
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
         let mut list = TaskList::default();
         let now = self.0.borrow().clock.now();
-        for page in TaskPages::of(Arc::new(self.state()?), &request, now).map_err(refuse)? {
+        for page in lists::tasks(Arc::new(self.state()?), &request, now).map_err(refuse)? {
             list.index = page.index;
             list.tasks.extend(page.tasks);
         }
@@ -173,12 +177,12 @@ impl Stream for Tale {
 mod tests {
     use cli::Manager;
     use events::service_spec::Mode;
-    use events::{CommandId, Id, ReplicatedMode, ServiceSpec};
+    use events::{CommandId, GlobalMode, Id, ReplicatedMode, Role, ServiceSpec};
     use futures_util::FutureExt;
     use node::leader::Intervals;
     use prost::Message;
     use wire::v1::command_request::Command as Wish;
-    use wire::v1::{CreateService, RemoveService, ScaleService};
+    use wire::v1::{CreateService, LabelFilter, RemoveService, ScaleService, Selection, ServiceMode, ServicePage};
 
     use super::*;
     use crate::script::machine;
@@ -225,7 +229,7 @@ mod tests {
         socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         let state = Arc::new(socket.state().expect("it runs"));
         let list = |request| -> Vec<TaskList> {
-            TaskPages::of(Arc::clone(&state), &request, crate::clock::START).expect("a list").collect()
+            lists::tasks(Arc::clone(&state), &request, crate::clock::START).expect("a list").collect()
         };
         let pages = list(ListTasksRequest::default());
         let bytes: Vec<usize> = pages.iter().map(Message::encoded_len).collect();
@@ -241,5 +245,55 @@ mod tests {
             pages.into_iter().flat_map(|page| page.tasks).map(|task| task.id).collect::<Vec<_>>()
         };
         assert_eq!(named(&[9, 7, 9], "web"), [all[7].id, all[9].id], "each once, in the order of the list");
+    }
+
+    #[test]
+    fn lists_of_services_and_nodes_are_pages_of_what_is_selected() {
+        let world = World::new(1, machine("n1"), 1_000, Intervals::default()).expect("a cluster");
+        let mut socket = Socket(Rc::new(RefCell::new(world)));
+        for number in 0..200_u32 {
+            let mut spec: ServiceSpec = ServiceSpec::default();
+            let annotations = spec.annotations.get_or_insert_default();
+            annotations.name = format!("s{number:03}");
+            let labels = [("half", (number % 2).to_string()), ("long", "x".repeat(1_000))];
+            annotations.labels = labels.map(|(key, value)| (key.to_owned(), value)).into();
+            let container = spec.task.get_or_insert_default().container.get_or_insert_default();
+            container.image = "x".to_owned();
+            container.env = vec![format!("LARGE={}", "x".repeat(10_000))];
+            spec.mode = Some(if number == 7 {
+                Mode::Global(GlobalMode {})
+            } else {
+                Mode::Replicated(ReplicatedMode { replicas: 0 })
+            });
+            let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
+            let id = CommandId::from_bits(u128::from(number) + 1);
+            let request = CommandRequest { id, command, reason: None, correlation: None };
+            socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
+        }
+        let state = Arc::new(socket.state().expect("it runs"));
+        let pages = |request| -> Vec<ServicePage> {
+            lists::services(Arc::clone(&state), &request, crate::clock::START).collect()
+        };
+        let all = pages(ListServicesRequest::default());
+        let bytes: Vec<usize> = all.iter().map(Message::encoded_len).collect();
+        assert!(bytes.len() > 1 && bytes.iter().all(|bytes| *bytes < 150 * 1024), "{bytes:?}");
+        assert!(all.windows(2).all(|pages| pages[0].index == pages[1].index), "one state");
+        let names = |request| -> Vec<String> {
+            pages(request).into_iter().flat_map(|page| page.services).map(|service| service.name).collect()
+        };
+        let everything = names(ListServicesRequest::default());
+        assert!(everything.len() == 200 && everything.is_sorted());
+        let label = LabelFilter { key: "half".to_owned(), value: Some("1".to_owned()) };
+        let select = Selection { names: vec!["S00".to_owned()], labels: vec![label], ..Default::default() };
+        let select = Some(select);
+        let half = ListServicesRequest { select: select.clone(), mode: None };
+        assert_eq!(names(half), ["s001", "s003", "s005", "s007", "s009"]);
+        let mode = Some(ServiceMode::Global.into());
+        assert_eq!(names(ListServicesRequest { select, mode }), ["s007"]);
+        let nodes = |role: Role| {
+            let request = ListNodesRequest { role: Some(role.into()), ..Default::default() };
+            socket.clone().list_nodes(request).now_or_never().expect("at once").expect("a list").len()
+        };
+        assert_eq!((nodes(Role::Manager), nodes(Role::Worker)), (1, 0));
     }
 }

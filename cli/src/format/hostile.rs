@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use events::*;
-use wire::v1::{EventRecord, JoinTokens, NodeView, ServiceView, TaskView};
+use wire::v1::{EventRecord, JoinTokens, NodeSummary, NodeView, Restarting, ServiceSummary, ServiceView, TaskView};
 
 use super::escape::tests::{HOSTILE, assert_harmless};
 use super::task::View;
@@ -104,6 +104,26 @@ fn services() -> Vec<ServiceView> {
     vec![service]
 }
 
+fn service_summaries() -> Vec<ServiceSummary> {
+    let restarting = Restarting { tasks: 1, failures: 1, last_failure: bad(), ..Default::default() };
+    let mut update = samples::full_service().update;
+    update.iter_mut().for_each(|update| update.message = bad());
+    vec![ServiceSummary {
+        name: bad(),
+        labels: map(),
+        image: bad(),
+        ports: vec![port()],
+        update,
+        restarting: Some(restarting),
+        ..samples::service_summary()
+    }]
+}
+
+fn node_summaries() -> Vec<NodeSummary> {
+    let one = samples::node_summaries().remove(1);
+    vec![NodeSummary { name: bad(), hostname: bad(), labels: map(), message: bad(), addr: bad(), ..one }]
+}
+
 fn tasks() -> Vec<TaskView> {
     let one = samples::tasks().remove(2);
     let task = |slot, waiting| TaskView {
@@ -144,8 +164,8 @@ fn nodes() -> Vec<NodeView> {
 fn tables_and_blocks() {
     let view = View { now: samples::NOW, ids: false, width: Some(80) };
     let mut shown = vec![
-        service::table(&services(), samples::NOW),
-        node::table(&nodes()),
+        service::table(&service_summaries(), samples::NOW),
+        node::table(&node_summaries()),
         task::table(&tasks(), view),
         task::table_in_service(&tasks(), view),
     ];

@@ -1,7 +1,7 @@
 //! Nodes: as rows of a table, and one by one.
 
 use events::{Named, Role, Timestamp};
-use wire::v1::{NodeState, NodeView};
+use wire::v1::{NodeState, NodeSummary, NodeView};
 
 use super::block::Block;
 use super::service::{generic, pairs};
@@ -10,23 +10,23 @@ use super::{age, state};
 use crate::values::{cpus, size};
 
 /// The table of `node ls`.
-pub fn table(nodes: &[NodeView]) -> String {
+pub fn table(nodes: &[NodeSummary]) -> String {
     let mut table = Table::new(&["ID", "NAME", "MEMBERSHIP", "STATUS", "AVAILABILITY", "MANAGER STATUS"]);
     for node in nodes {
         table.row([
             node.id.to_string(),
-            name(node).to_owned(),
+            node.name.clone(),
             membership(node).to_owned(),
             state(node.state()),
-            state(node.spec.availability()),
-            manager_status(node).to_owned(),
+            state(node.availability()),
+            manager_status(node.role(), node.leader, node.state()).to_owned(),
         ]);
     }
     table.render(None)
 }
 
 /// A node that joined is a member once it holds a certificate; who left is not listed.
-fn membership(node: &NodeView) -> &'static str {
+fn membership(node: &NodeSummary) -> &'static str {
     if node.certificate_not_after.is_some() { "ACCEPTED" } else { "PENDING" }
 }
 
@@ -37,10 +37,10 @@ pub fn name(node: &NodeView) -> &str {
     if given.is_empty() { own } else { given }
 }
 
-fn manager_status(node: &NodeView) -> &'static str {
-    match (node.role(), node.state()) {
+fn manager_status(role: Role, leader: bool, state: NodeState) -> &'static str {
+    match (role, state) {
         (Role::Worker, _) => "",
-        (Role::Manager, _) if node.leader => "LEADER",
+        (Role::Manager, _) if leader => "LEADER",
         (Role::Manager, NodeState::Ready) => "REACHABLE",
         (Role::Manager, NodeState::Unknown | NodeState::Down | NodeState::Disconnected) => "UNREACHABLE",
     }
@@ -51,7 +51,9 @@ pub fn block(node: &NodeView, now: Timestamp) -> String {
     let mut block = Block::default();
     block.field("ID", node.id).optional("Name", name(node));
     block.each("Label", node.spec.annotations.iter().flat_map(|annotations| pairs(&annotations.labels)));
-    block.field("Role", node.role().name()).optional("Manager status", manager_status(node));
+    block
+        .field("Role", node.role().name())
+        .optional("Manager status", manager_status(node.role(), node.leader, node.state()));
     block.section("Status", |block| {
         block.field("State", state(node.state())).optional("Message", &node.message);
         block.field("Availability", state(node.spec.availability())).optional("Address", &node.addr);
@@ -98,7 +100,7 @@ mod tests {
 ID                          NAME       MEMBERSHIP   STATUS    AVAILABILITY   MANAGER STATUS
 0000000000000000000000001   manager    ACCEPTED     READY     ACTIVE         LEADER
 0000000000000000000000002   worker-1   PENDING      DOWN      DRAIN          \n";
-        assert_eq!(table(&samples::nodes()), expected);
+        assert_eq!(table(&samples::node_summaries()), expected);
     }
 
     #[test]

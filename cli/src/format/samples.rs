@@ -191,3 +191,44 @@ pub fn cluster() -> ClusterView {
         head: Some(Head { index: 42, frame_hash: "c0ffee".to_owned() }),
     }
 }
+
+/// The sample service as a list shows it.
+pub fn service_summary() -> ServiceSummary {
+    let service = service();
+    ServiceSummary {
+        id: service.id,
+        meta: service.meta,
+        name: service.spec.name().to_owned(),
+        labels: Default::default(),
+        mode: ServiceMode::Replicated.into(),
+        image: service.spec.template().runs().image.clone(),
+        ports: Vec::new(),
+        update: None,
+        desired_tasks: service.desired_tasks,
+        running_tasks: service.running_tasks,
+        restarting: None,
+        set_aside_until: None,
+        finished_places: 0,
+        failed_places: 0,
+    }
+}
+
+/// The sample nodes as a list shows them.
+pub fn node_summaries() -> Vec<NodeSummary> {
+    let summary = |node: NodeView| NodeSummary {
+        id: node.id,
+        meta: node.meta,
+        name: crate::format::node::name(&node).to_owned(),
+        hostname: crate::format::node::name(&node).to_owned(),
+        labels: node.spec.annotations.clone().unwrap_or_default().labels,
+        role: node.role,
+        availability: node.spec.availability,
+        state: node.state,
+        message: node.message.clone(),
+        leader: node.leader,
+        addr: node.addr.clone(),
+        tasks: node.tasks,
+        certificate_not_after: node.certificate_not_after,
+    };
+    nodes().into_iter().map(summary).collect()
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::service_spec::Mode;
 use events::spec::defaults::{RESTART_DELAY, RESTART_DELAY_MAX};
 use events::{BindPropagation, Driver, GenericResource, HealthConfig, Mount, Named, Resources, ServiceSpec, Timestamp};
-use wire::v1::ServiceView;
+use wire::v1::{Restarting, ServiceMode, ServiceSummary, ServiceView};
 
 use super::block::Block;
 use super::table::Table;
@@ -13,38 +13,76 @@ use super::{age, state, task, words};
 use crate::values::{cpus, duration, port, ratio, size, ulimit};
 
 /// The table of `service ls`.
-pub fn table(services: &[ServiceView], now: Timestamp) -> String {
+pub fn table(services: &[ServiceSummary], now: Timestamp) -> String {
     let mut table = Table::new(&["ID", "NAME", "IMAGE", "REPLICAS", "STATUS"]);
     for service in services {
-        let image = service.spec.template().runs().image.clone();
-        let status = trouble(service, now);
-        table.row([service.id.to_string(), service.spec.name().to_owned(), image, replicas(service), status]);
+        let (running, desired) = (service.running_tasks, service.desired_tasks);
+        table.row([
+            service.id.to_string(),
+            service.name.clone(),
+            service.image.clone(),
+            replicas(running, desired),
+            Trouble::from(service).told(now),
+        ]);
     }
     table.render(None)
 }
 
-/// How it stands with places that fail again and again, and with those whose tasks ended and are not restarted; empty where
-/// there are none.
-fn trouble(service: &ServiceView, now: Timestamp) -> String {
-    let restarting = service.restarting.as_ref().map(|known| {
-        let tasks = if known.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", known.tasks) };
-        format!("{tasks} {}", task::restarting(known, now))
-    });
-    let (finished, failed) = (service.finished_places, service.failed_places);
-    // Of a global service, only what still runs is desired.
-    let all = if service.spec.is_global() { service.desired_tasks + finished + failed } else { service.desired_tasks };
-    let finished = match finished {
-        0 => None,
-        _ if finished >= all => Some("finished".to_owned()),
-        _ => Some(format!("{finished} finished")),
-    };
-    let failed = (failed > 0).then(|| format!("{failed} failed and not restarted"));
-    [restarting, failed, finished].into_iter().flatten().collect::<Vec<_>>().join("; ")
+/// What there is to say of places whose tasks ended.
+struct Trouble<'a> {
+    restarting: Option<&'a Restarting>,
+    finished: u64,
+    failed: u64,
+    /// All its places.
+    all: u64,
+}
+
+impl<'a> From<&'a ServiceView> for Trouble<'a> {
+    fn from(of: &'a ServiceView) -> Self {
+        let (finished, failed) = (of.finished_places, of.failed_places);
+        // Of a global service, only what still runs is desired.
+        let ended = match of.spec.mode() {
+            Mode::Global(_) => finished + failed,
+            Mode::Replicated(_) => 0,
+        };
+        let all = of.desired_tasks + ended;
+        Self { restarting: of.restarting.as_ref(), finished, failed, all }
+    }
+}
+
+impl<'a> From<&'a ServiceSummary> for Trouble<'a> {
+    fn from(of: &'a ServiceSummary) -> Self {
+        let (finished, failed) = (of.finished_places, of.failed_places);
+        let ended = match of.mode() {
+            ServiceMode::Global => finished + failed,
+            ServiceMode::Replicated => 0,
+        };
+        let all = of.desired_tasks + ended;
+        Self { restarting: of.restarting.as_ref(), finished, failed, all }
+    }
+}
+
+impl Trouble<'_> {
+    /// How it stands with places that fail again and again, and with those whose tasks ended and are not restarted; empty where
+    /// there are none.
+    fn told(&self, now: Timestamp) -> String {
+        let restarting = self.restarting.map(|known| {
+            let tasks = if known.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", known.tasks) };
+            format!("{tasks} {}", task::restarting(known, now))
+        });
+        let finished = match self.finished {
+            0 => None,
+            finished if finished >= self.all => Some("finished".to_owned()),
+            finished => Some(format!("{finished} finished")),
+        };
+        let failed = (self.failed > 0).then(|| format!("{} failed and not restarted", self.failed));
+        [restarting, failed, finished].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Running tasks against wanted ones: `2/3`.
-pub fn replicas(service: &ServiceView) -> String {
-    format!("{}/{}", service.running_tasks, service.desired_tasks)
+fn replicas(running: u64, desired: u64) -> String {
+    format!("{running}/{desired}")
 }
 
 /// One service, with its settings.
@@ -56,7 +94,8 @@ pub fn block(service: &ServiceView, now: Timestamp) -> String {
         Mode::Global(_) => "global",
         Mode::Replicated(_) => "replicated",
     };
-    block.field("Mode", mode).field("Replicas", replicas(service)).optional("Status", trouble(service, now));
+    block.field("Mode", mode).field("Replicas", replicas(service.running_tasks, service.desired_tasks));
+    block.optional("Status", Trouble::from(service).told(now));
     block.field("Version", service.meta.version);
     block
         .field("Created", age::ago(service.meta.created_at, now))
@@ -270,7 +309,7 @@ ID                          NAME      IMAGE        REPLICAS   STATUS
         let exits = wire::v1::Restarting { failures: 0, exits: 14, last_failure: String::new(), ..again.clone() };
         let mixed = wire::v1::Restarting { failures: 1, exits: 2, ..again.clone() };
         let rows = [None, Some(restarting), Some(again), Some(exits), Some(mixed)];
-        let services = rows.map(|restarting| ServiceView { restarting, ..samples::service() });
+        let services = rows.map(|restarting| ServiceSummary { restarting, ..samples::service_summary() });
         assert_eq!(table(&services, samples::NOW), expected);
     }
 
@@ -285,7 +324,7 @@ ID                          NAME      IMAGE        REPLICAS   STATUS
         ];
         for (finished_places, failed_places, shown) in table {
             let service = ServiceView { finished_places, failed_places, ..samples::service() };
-            assert_eq!(trouble(&service, samples::NOW), shown);
+            assert_eq!(Trouble::from(&service).told(samples::NOW), shown);
         }
     }
 

@@ -79,10 +79,16 @@ impl Manager for Fake {
 
     async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {
         let mut nodes = samples::nodes();
-        nodes.retain(|node| {
-            references.is_empty() || references.iter().any(|name| *name == crate::format::node::name(node))
-        });
+        nodes.retain(|node| references.iter().any(|name| *name == crate::format::node::name(node)));
         Ok(nodes)
+    }
+
+    async fn list_nodes(&mut self, _: ListNodesRequest) -> Result<Vec<NodeSummary>, Failure> {
+        Ok(samples::node_summaries())
+    }
+
+    async fn list_services(&mut self, _: ListServicesRequest) -> Result<Vec<ServiceSummary>, Failure> {
+        Ok(vec![samples::service_summary()])
     }
 
     async fn services(&mut self, references: Vec<String>) -> Result<Vec<ServiceView>, Failure> {

@@ -146,10 +146,10 @@ async fn history_is_filtered_by_the_manager() {
     run("events --from 1970-01-01T00:00:01Z", &mut manager, World::default()).await;
     let first = EventsRequest {
         from: Some(7),
-        since: None,
         follow: true,
         object: Some("web".to_owned()),
         kinds: vec!["service_scaled".to_owned(), "task_reaped".to_owned()],
+        ..Default::default()
     };
     let since = Some(events::Timestamp::from_unix_ns(1_000_000_000));
     let second = EventsRequest { since, ..Default::default() };

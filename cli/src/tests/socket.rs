@@ -18,6 +18,8 @@ use super::{Ran, World, run};
 use crate::format::samples;
 use crate::grpc::Connection;
 
+type Answers<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
 /// A manager that breaks its first answer off, and knows of one service.
 #[derive(Default)]
 struct Server {
@@ -28,8 +30,10 @@ struct Server {
 
 #[tonic::async_trait]
 impl Control for Server {
-    type ListTasksStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<TaskList, Status>> + Send>>;
-    type EventsStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<EventRecord, Status>> + Send>>;
+    type ListNodesStream = Answers<NodePage>;
+    type ListServicesStream = Answers<ServicePage>;
+    type ListTasksStream = Answers<TaskList>;
+    type EventsStream = Answers<EventRecord>;
 
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let command = request.into_inner().command;
@@ -59,12 +63,26 @@ impl Control for Server {
         Ok(Response::new(samples::cluster()))
     }
 
-    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<NodeList>, Status> {
+    async fn inspect_nodes(&self, _: Request<InspectNodesRequest>) -> Result<Response<NodeList>, Status> {
         Ok(Response::new(NodeList { nodes: samples::nodes() }))
     }
 
-    async fn list_services(&self, _: Request<ListServicesRequest>) -> Result<Response<ServiceList>, Status> {
+    async fn inspect_services(&self, _: Request<InspectServicesRequest>) -> Result<Response<ServiceList>, Status> {
         Ok(Response::new(ServiceList { services: vec![samples::service()] }))
+    }
+
+    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<Self::ListNodesStream>, Status> {
+        let page = |node| Ok(NodePage { nodes: vec![node], index: 1 });
+        let pages: Vec<Result<NodePage, Status>> = samples::node_summaries().into_iter().map(page).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<ListServicesRequest>,
+    ) -> Result<Response<Self::ListServicesStream>, Status> {
+        let page = ServicePage { services: vec![samples::service_summary()], index: 1 };
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(page)]))))
     }
 
     async fn list_tasks(&self, _: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {

@@ -80,5 +80,6 @@ fn request(args: &Args) -> EventsRequest {
         Some(Start::Time(time)) => (None, Some(time)),
         None => (None, None),
     };
-    EventsRequest { from, since, follow: args.follow, object: args.object.clone(), kinds: args.kind.clone() }
+    let (object, kinds) = (args.object.clone(), args.kind.clone());
+    EventsRequest { from, since, follow: args.follow, object, kinds, ..Default::default() }
 }

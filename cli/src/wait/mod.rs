@@ -122,7 +122,7 @@ impl Watch<'_> {
     async fn run<M: Manager>(&mut self, session: &mut Session<'_, M>, since: u64) -> Result<(), Failure> {
         let service = self.service;
         let object = Some(service.to_owned());
-        let request = EventsRequest { from: Some(since), since: None, follow: true, object, kinds: Vec::new() };
+        let request = EventsRequest { from: Some(since), follow: true, object, ..Default::default() };
         let mut history = session.manager.events(request).await?;
         loop {
             // Tasks first: a service that is newer than its tasks is judged again at the event in between.

@@ -1,9 +1,6 @@
 //! Waiting until a node is as it was asked to be: left by its tasks, or left alone by new ones.
 
-use std::collections::BTreeSet;
-
 use events::{Availability, Named, TaskState};
-use tokio_stream::StreamExt;
 use wire::v1::{EventsRequest, ListTasksRequest, NodeState, NodeView, TaskView};
 
 use super::WaitFlags;
@@ -11,7 +8,7 @@ use super::progress::Progress;
 use super::verdict::{Picture, TaskLine};
 use crate::failure::{Failure, Kind};
 use crate::format::{node, task};
-use crate::manager::{EventStream, Manager};
+use crate::manager::Manager;
 use crate::session::{Session, Wait};
 
 /// Events that can end such a wait, or bring it further.
@@ -120,7 +117,9 @@ struct Watch<'a> {
 impl Watch<'_> {
     async fn run<M: Manager>(&mut self, session: &mut Session<'_, M>, since: u64) -> Result<(), Failure> {
         let kinds = KINDS.map(str::to_owned).to_vec();
-        let request = EventsRequest { from: Some(since), since: None, follow: true, object: None, kinds };
+        let (object, with_tasks) = (Some(self.node.to_owned()), Some(true));
+        let request =
+            EventsRequest { from: Some(since), follow: true, object, kinds, with_tasks, ..Default::default() };
         let mut history = session.manager.events(request).await?;
         loop {
             let request = ListTasksRequest { node: Some(self.node.to_owned()), ..Default::default() };
@@ -138,8 +137,7 @@ impl Watch<'_> {
                     return Err(Failure::new(Kind::Conflict, why).hint(hint));
                 }
             }
-            let about = awaited.iter().map(|task| task.id.to_string()).chain([view.id.to_string()]).collect();
-            news(&mut history, read.index, &about).await?;
+            super::after(&mut history, read.index).await?;
         }
     }
 }
@@ -176,17 +174,6 @@ fn line(task: &TaskView) -> TaskLine {
         attempt: None,
         since: task.status.at.unwrap_or(task.meta.updated_at),
     }
-}
-
-/// Ends at the first event about one of these objects that a reading at `index` has not seen.
-async fn news(history: &mut EventStream, index: u64, about: &BTreeSet<String>) -> Result<(), Failure> {
-    while let Some(record) = history.next().await {
-        let record = record?;
-        if record.index > index && record.subjects.iter().any(|subject| about.contains(subject)) {
-            return Ok(());
-        }
-    }
-    Err(Failure::stopped())
 }
 
 fn timed_out(node: &str, left: &[String]) -> Failure {

@@ -14,16 +14,17 @@ use wire::v1::command_request::Command as Wish;
 use wire::v1::control_server::Control;
 use wire::v1::{
     ClusterView, CommandReply, CommandRequest, EnvSecretValue, EventRecord, EventsRequest, GetClusterRequest,
-    ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList, ServiceList, TaskList, VersionReply,
-    VersionRequest,
+    InspectNodesRequest, InspectServicesRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList,
+    NodePage, ServiceList, ServicePage, TaskList, VersionReply, VersionRequest,
 };
 
 use crate::clock;
+use crate::control::lists::{self, Pages};
+use crate::control::views;
 use crate::driver::Request as CoreRequest;
 use crate::security::{Allowed, JoinToken, Peer, RootCertificate};
 
-use super::task_pages::TaskPages;
-use super::{Context, events as history, refusal, status, views};
+use super::{Context, events as history, refusal, status};
 
 /// Longest reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 512;
@@ -75,49 +76,58 @@ impl Control for ControlApi {
         Ok(Response::new(views::cluster(&self.context.state(), &self.context.remote_addr, head)))
     }
 
-    async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<NodeList>, Status> {
+    async fn inspect_nodes(&self, request: Request<InspectNodesRequest>) -> Result<Response<NodeList>, Status> {
         self.caller(&request)?;
         let state = self.context.state();
         let cluster = &state.cluster;
-        let wanted = request.into_inner().nodes;
-        let nodes = if wanted.is_empty() {
-            cluster.nodes.values().map(|node| views::node(cluster, node, self.context.node)).collect()
-        } else {
-            let ids = wanted.iter().map(|reference| resolve_node(cluster, reference));
-            let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(|error| status(error.into()))?;
-            let found = ids.into_iter().filter_map(|id| cluster.nodes.get(id));
-            found.map(|node| views::node(cluster, node, self.context.node)).collect()
-        };
+        let nodes = request.into_inner().nodes;
+        let ids = nodes.iter().map(|reference| resolve_node(cluster, reference));
+        let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(|error| status(error.into()))?;
+        let found = ids.into_iter().filter_map(|id| cluster.nodes.get(id));
+        let nodes = found.map(|node| views::node(cluster, node, self.context.node)).collect();
         Ok(Response::new(NodeList { nodes }))
     }
 
-    async fn list_services(&self, request: Request<ListServicesRequest>) -> Result<Response<ServiceList>, Status> {
+    async fn inspect_services(
+        &self,
+        request: Request<InspectServicesRequest>,
+    ) -> Result<Response<ServiceList>, Status> {
         self.caller(&request)?;
         let state = self.context.state();
         let cluster = &state.cluster;
-        let (wanted, now) = (request.into_inner().services, clock::now());
-        let services = if wanted.is_empty() {
-            cluster.services.values().map(|service| views::service(&state, service, now)).collect()
-        } else {
-            let ids = wanted.iter().map(|reference| resolve_service(cluster, reference));
-            let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(|error| status(error.into()))?;
-            ids.into_iter()
-                .filter_map(|id| cluster.services.get(id))
-                .map(|service| views::service(&state, service, now))
-                .collect()
-        };
+        let (services, now) = (request.into_inner().services, clock::now());
+        let ids = services.iter().map(|reference| resolve_service(cluster, reference));
+        let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(|error| status(error.into()))?;
+        let found = ids.into_iter().filter_map(|id| cluster.services.get(id));
+        let services = found.map(|service| views::service(&state, service, now)).collect();
         Ok(Response::new(ServiceList { services }))
     }
 
-    type ListTasksStream = Pin<Box<dyn Stream<Item = Result<TaskList, Status>> + Send>>;
+    type ListNodesStream = PageStream<NodePage>;
+
+    async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<Self::ListNodesStream>, Status> {
+        self.caller(&request)?;
+        let (state, leader, request) = (self.context.state(), self.context.node, request.into_inner());
+        pages(move || Ok(lists::nodes(state, &request, leader))).await
+    }
+
+    type ListServicesStream = PageStream<ServicePage>;
+
+    async fn list_services(
+        &self,
+        request: Request<ListServicesRequest>,
+    ) -> Result<Response<Self::ListServicesStream>, Status> {
+        self.caller(&request)?;
+        let (state, request) = (self.context.state(), request.into_inner());
+        pages(move || Ok(lists::services(state, &request, clock::now()))).await
+    }
+
+    type ListTasksStream = PageStream<TaskList>;
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {
         self.caller(&request)?;
         let (state, request) = (self.context.state(), request.into_inner());
-        // All tasks are looked at and sorted, which would hold up the callers that share a serving thread.
-        let pages = tokio::task::spawn_blocking(move || TaskPages::of(state, &request, clock::now())).await;
-        let pages = pages.map_err(|error| Status::internal(error.to_string()))?.map_err(status)?;
-        Ok(Response::new(Box::pin(stream::iter(pages.map(Ok)))))
+        pages(move || lists::tasks(state, &request, clock::now())).await
     }
 
     type EventsStream = Pin<Box<dyn Stream<Item = Result<EventRecord, Status>> + Send>>;
@@ -127,6 +137,26 @@ impl Control for ControlApi {
         let stream = history::stream(&self.context, &self.streams, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
+}
+
+/// Pages on their way to a client.
+type PageStream<P> = Pin<Box<dyn Stream<Item = Result<P, Status>> + Send>>;
+
+/// The pages of a list. To choose and sort objects, and to count the tasks of one, may take long: that is done where it does not
+/// hold up the callers that share a serving thread, and a page at a time.
+async fn pages<R: prost::Message + 'static, P: Send + 'static>(
+    list: impl FnOnce() -> Result<Pages<R, P>, Rejection> + Send + 'static,
+) -> Result<Response<PageStream<P>>, Status> {
+    let pages = aside(list).await?.map_err(status)?;
+    let stream = stream::try_unfold(pages, |mut pages| async {
+        let (page, pages) = aside(move || (pages.next(), pages)).await?;
+        Ok(page.map(|page| (page, pages)))
+    });
+    Ok(Response::new(Box::pin(stream)))
+}
+
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
 }
 
 /// What a request for a command comes to.

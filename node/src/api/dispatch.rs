@@ -23,7 +23,9 @@ use crate::log::{FrameLink, LogStore, frame_at};
 use crate::security::{Allowed, Peer, Subject};
 
 use super::assignments::Told;
-use super::{Context, affordable, jittered, refusal, status, views};
+use crate::control::views;
+
+use super::{Context, affordable, jittered, refusal, status};
 
 /// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
 const QUEUED_MAX: usize = 4;

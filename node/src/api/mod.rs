@@ -8,8 +8,6 @@ mod dispatch;
 mod events;
 pub mod narrator;
 pub mod refusal;
-pub mod task_pages;
-pub mod views;
 mod waiting;
 
 mod bucket;

@@ -47,7 +47,8 @@ impl Narrator {
         };
         let from = request.from.unwrap_or(0);
         let about_all = object.is_none();
-        let mut story = Story::of(object, request.kinds);
+        let story = Story::of(object, request.kinds);
+        let mut story = if request.with_tasks == Some(true) { story.with_tasks_of_nodes() } else { story };
         let since = request.since.unwrap_or(Timestamp::from_unix_ns(i64::MIN));
         // Otherwise it has to be followed from the beginning, to know which tasks belong to it.
         let begins = about_all || (knows_all_since(&history, cluster, from)? && story.begin_at(cluster));

@@ -18,6 +18,7 @@ macro_rules! named {
 named! {
     NodeState "NODE_STATE_";
     RefusalKind "REFUSAL_KIND_";
+    ServiceMode "SERVICE_MODE_";
     UpdateState "UPDATE_STATE_";
 }
 

@@ -16,12 +16,20 @@ pub struct Story {
     kinds: BTreeSet<String>,
     /// Ids of the object's tasks, as far as the history was shown.
     tasks: BTreeSet<String>,
+    /// Whether the tasks on a node belong to its story.
+    tasks_of_nodes: bool,
 }
 
 impl Story {
     /// The story of the object with this id, or of everything; only events of these kinds, or of all.
     pub fn of(object: Option<String>, kinds: impl IntoIterator<Item = String>) -> Self {
-        Self { object, kinds: kinds.into_iter().collect(), tasks: BTreeSet::new() }
+        Self { object, kinds: kinds.into_iter().collect(), ..Self::default() }
+    }
+
+    /// The same, and if the object is a node, also what is about the tasks on it.
+    #[must_use]
+    pub fn with_tasks_of_nodes(self) -> Self {
+        Self { tasks_of_nodes: true, ..self }
     }
 
     /// Makes ready for a history that begins in the middle, not long before this state, with no task reaped in between; whether
@@ -35,8 +43,11 @@ impl Story {
             self.tasks = cluster.tasks_of_service(service).map(|task| task.id.to_string()).collect();
             return true;
         }
-        // Only services have tasks that belong to them.
-        cluster.nodes.contains(NodeId::from_bits(bits)) || cluster.tasks.contains(TaskId::from_bits(bits))
+        let node = NodeId::from_bits(bits);
+        if self.tasks_of_nodes {
+            self.tasks = cluster.tasks_of_node(node).map(|task| task.id.to_string()).collect();
+        }
+        cluster.nodes.contains(node) || cluster.tasks.contains(TaskId::from_bits(bits))
     }
 
     /// Whether an event belongs to the story. Must see every event, also before the first one wanted.
@@ -50,12 +61,25 @@ impl Story {
         let Some(object) = &self.object else { return true };
         let subjects = kind.subjects();
         let own = subjects.iter().any(|subject| subject == object);
-        if let Kind::TaskCreated(task) = kind
-            && task.service.to_string() == *object
-        {
-            self.tasks.insert(task.task.to_string());
+        if let Some(task) = self.belongs(kind, own) {
+            self.tasks.insert(task.to_string());
         }
         own || subjects.iter().any(|subject| self.tasks.contains(subject))
+    }
+}
+
+impl Story {
+    /// The task that belongs to the object from this event on.
+    fn belongs(&self, kind: &Kind, own: bool) -> Option<TaskId> {
+        let is_object = |id: String| self.object.as_ref() == Some(&id);
+        if let Kind::TaskCreated(event) = kind {
+            let there = self.tasks_of_nodes && event.node.is_some_and(|node| is_object(node.to_string()));
+            Some(event.task).filter(|_| there || is_object(event.service.to_string()))
+        } else if let Kind::TaskAssigned(event) = kind {
+            Some(event.task).filter(|task| self.tasks_of_nodes && own && !is_object(task.to_string()))
+        } else {
+            None
+        }
     }
 }
 
@@ -184,7 +208,8 @@ impl Bearer {
 #[cfg(test)]
 mod tests {
     use events::{
-        Annotations, NodeJoined, ServiceCreated, ServiceSpec, TaskCreated, TaskPlacementFailed, TaskReaped, Timestamp,
+        Annotations, NodeJoined, ServiceCreated, ServiceSpec, TaskAssigned, TaskCreated, TaskPlacementFailed,
+        TaskReaped, Timestamp,
     };
 
     use crate::Stamp;
@@ -258,6 +283,26 @@ mod tests {
         assert!(!story.includes(&waits(3)), "it does not know the task yet");
         assert!(story.begin_at(&cluster) && story.includes(&waits(3)) && !story.includes(&waits(4)));
         assert!(!Story::of(Some(text(9)), []).begin_at(&cluster), "what is gone has left no tasks behind");
+    }
+
+    #[test]
+    fn the_story_of_a_node_has_its_tasks_on_request() {
+        let assigned = |task, node| {
+            let (task, node) = (TaskId::from_bits(task), NodeId::from_bits(node));
+            Event::by_command(0, Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }))
+        };
+        let waits = |task| TaskPlacementFailed { tasks: vec![TaskId::from_bits(task)], explanation: "why".to_owned() };
+        let waits = |task| Event::by_command(0, Kind::TaskPlacementFailed(waits(task)));
+        for with_tasks in [false, true] {
+            let story = Story::of(Some(text(2)), []);
+            let mut story = if with_tasks { story.with_tasks_of_nodes() } else { story };
+            assert!(story.includes(&assigned(3, 2)), "it names the node itself");
+            assert!(!story.includes(&assigned(4, 5)));
+            assert_eq!((story.includes(&waits(3)), story.includes(&waits(4))), (with_tasks, false));
+            let global = Event::by_command(0, task(6, 0, Some(2)));
+            assert!(story.includes(&global));
+            assert_eq!(story.includes(&waits(6)), with_tasks);
+        }
     }
 
     #[test]

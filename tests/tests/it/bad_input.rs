@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use wire::v1::{CommandRequest, ListServicesRequest, Refusal, RefusalKind, UpdateService, command_request};
+use wire::v1::{CommandRequest, InspectServicesRequest, Refusal, RefusalKind, UpdateService, command_request};
 
 use super::cluster::{Cluster, MANAGER};
 use super::process::{program, run};
@@ -94,7 +94,8 @@ async fn a_stale_version_changes_nothing() {
     let cluster = Cluster::start(Executor::Process, &[]);
     cluster.ok("service create --name web --image x --replicas 0");
     let mut client = wire::connect(&cluster.socket(MANAGER)).await.expect("a connection");
-    let services = client.list_services(ListServicesRequest::default()).await.expect("a list").into_inner().services;
+    let request = InspectServicesRequest { services: vec!["web".to_owned()] };
+    let services = client.inspect_services(request).await.expect("the service").into_inner().services;
     let (spec, version) = (services[0].spec.clone(), Some(services[0].meta.version));
     cluster.ok("service update web --label who=somebody-else");
     let index = cluster.inspect()["index"].clone();

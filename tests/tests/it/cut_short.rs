@@ -103,8 +103,7 @@ fn a_join_may_be_killed_at_any_point() {
         // Its end may be its next durable step.
         child.kill().and_then(|()| child.wait()).expect("killed");
         let mut child = swarmd(&flags, &log, None);
-        let listed =
-            || cluster.list("node ls").into_iter().filter(|node| node["description"]["hostname"] == name.as_str());
+        let listed = || cluster.list("node ls").into_iter().filter(|node| node["hostname"] == name.as_str());
         let ready = || listed().any(|node| node["state"] == "ready");
         assert!(lives(&mut child, &log, ready), "killed at step {steps}");
         assert_eq!(listed().count(), 1, "killed at step {steps}: one node");

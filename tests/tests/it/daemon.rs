@@ -163,7 +163,7 @@ fn a_manager_restarted_with_its_directory_alone_comes_back_where_it_was() {
     cluster.await_manager();
     let names = |cluster: &Cluster| {
         let ready = cluster.list("node ls").into_iter().filter(|node| node["state"] == "ready");
-        let name = |node: serde_json::Value| node["description"]["hostname"].as_str().unwrap_or_default().to_owned();
+        let name = |node: serde_json::Value| node["hostname"].as_str().unwrap_or_default().to_owned();
         ready.map(name).collect::<std::collections::BTreeSet<_>>()
     };
     cluster.until("both nodes to be ready", || names(&cluster) == ["m", "w1"].map(str::to_owned).into());

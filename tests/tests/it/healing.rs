@@ -65,7 +65,7 @@ pub fn the_tasks_of_a_lost_worker_move(executor: Executor) {
     cluster.ok("cluster update --heartbeatperiod 1s --heartbeatgrace 2");
     cluster.kill("w1");
     cluster.until("w1 to be down", || {
-        cluster.list("node ls").iter().any(|node| node["description"]["hostname"] == "w1" && node["state"] == "down")
+        cluster.list("node ls").iter().any(|node| node["hostname"] == "w1" && node["state"] == "down")
     });
     let down = cluster.list("events --kind node_declared_down");
     assert_eq!(down.len(), 1, "a shorter period is no reason to give up nodes that have not heard of it: {down:?}");

@@ -67,7 +67,7 @@ fn create(socket: &str, name: &str) -> bool {
 }
 
 fn name_of(service: &serde_json::Value) -> String {
-    service["spec"]["annotations"]["name"].as_str().expect("a name").to_owned()
+    service["name"].as_str().expect("a name").to_owned()
 }
 
 pub fn without_a_manager_tasks_go_on_but_are_not_restarted(executor: Executor) {

@@ -1,5 +1,7 @@
 //! `swarmctl node ls`.
 
+use wire::v1::ListNodesRequest;
+
 use crate::failure::Failure;
 use crate::format::node;
 use crate::manager::Manager;
@@ -14,7 +16,6 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let mut nodes = session.manager.nodes(Vec::new()).await?;
-    nodes.sort_by(|a, b| (node::name(a), a.id).cmp(&(node::name(b), b.id)));
+    let nodes = session.manager.list_nodes(ListNodesRequest::default()).await?;
     session.list(&nodes, args.quiet, |node| node.id.to_string(), node::table)
 }

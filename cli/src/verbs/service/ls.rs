@@ -1,5 +1,7 @@
 //! `swarmctl service ls`.
 
+use wire::v1::ListServicesRequest;
+
 use crate::failure::Failure;
 use crate::format::service;
 use crate::manager::Manager;
@@ -14,8 +16,7 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let mut services = session.manager.services(Vec::new()).await?;
-    services.sort_by(|a, b| (a.spec.name(), a.id).cmp(&(b.spec.name(), b.id)));
+    let services = session.manager.list_services(ListServicesRequest::default()).await?;
     let now = session.around.clock.now();
     session.list(&services, args.quiet, |service| service.id.to_string(), |services| service::table(services, now))
 }

@@ -69,7 +69,8 @@ impl Daemon {
 
     async fn ready_node(&self) -> Option<String> {
         let mut client = self.connect().await.ok()?;
-        let nodes = client.list_nodes(ListNodesRequest::default()).await.ok()?.into_inner().nodes;
+        let mut pages = client.list_nodes(ListNodesRequest::default()).await.ok()?.into_inner();
+        let nodes = pages.message().await.ok()??.nodes;
         nodes.iter().find(|node| node.state() == wire::v1::NodeState::Ready).map(|node| node.id.to_string())
     }
 }

@@ -1,12 +1,13 @@
 //! Objects of the state as clients see them.
 
-use events::{Resources, Role, TaskState, TaskStatus, Timestamp};
+use events::service_spec::Mode;
+use events::{Resources, Role, ServiceSpec, TaskState, TaskStatus, Timestamp};
 use projections::nodes::host;
 use projections::views::overview::{self, replicas, restarting, restarting_places};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
 use wire::v1::{
-    ClusterView, Head, JoinTokens, Meta, NodeState, NodeView, Restarting, ServiceView, TaskView,
-    UpdateState as WireUpdateState, UpdateStatus,
+    ClusterView, Head, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Restarting, ServiceMode, ServiceSummary,
+    ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
 };
 
 use crate::driver::Published;
@@ -37,12 +38,6 @@ pub fn head(frame: FrameLink) -> Head {
 /// A node, and whether it is the manager that leads.
 pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView {
     let usage = cluster.usage.of(node.id);
-    let state = match node.liveness {
-        Liveness::Unknown => NodeState::Unknown,
-        Liveness::Ready => NodeState::Ready,
-        Liveness::Disconnected => NodeState::Disconnected,
-        Liveness::Down => NodeState::Down,
-    };
     NodeView {
         id: node.id,
         meta: Meta { version: node.version, created_at: node.created_at, updated_at: node.updated_at },
@@ -51,7 +46,7 @@ pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView 
             Some(description) => (**description).clone(),
             None => events::NodeDescription { hostname: node.hostname().to_owned(), ..Default::default() },
         }),
-        state: state.into(),
+        state: node_state(node).into(),
         message: node.liveness_message(),
         addr: host(&node.addr).to_owned(),
         role: node.role.into(),
@@ -59,6 +54,70 @@ pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView 
         reserved: Resources { nano_cpus: usage.nano_cpus, memory_bytes: usage.memory_bytes, generic: Vec::new() },
         tasks: usage.tasks,
         certificate_not_after: node.certificate_not_after,
+    }
+}
+
+fn node_state(node: &Node) -> NodeState {
+    match node.liveness {
+        Liveness::Unknown => NodeState::Unknown,
+        Liveness::Ready => NodeState::Ready,
+        Liveness::Disconnected => NodeState::Disconnected,
+        Liveness::Down => NodeState::Down,
+    }
+}
+
+/// What a node is called: by its operator, or else by itself.
+pub fn node_name(node: &Node) -> &str {
+    let given = node.spec.annotations.as_ref().map_or("", |annotations| &annotations.name);
+    if given.is_empty() { node.hostname() } else { given }
+}
+
+/// A node as a list shows it.
+pub fn node_summary(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeSummary {
+    NodeSummary {
+        id: node.id,
+        meta: Meta { version: node.version, created_at: node.created_at, updated_at: node.updated_at },
+        name: node_name(node).to_owned(),
+        hostname: node.hostname().to_owned(),
+        labels: node.spec.annotations.as_ref().map(|annotations| annotations.labels.clone()).unwrap_or_default(),
+        role: node.role.into(),
+        availability: node.spec.availability,
+        state: node_state(node).into(),
+        message: node.liveness_message(),
+        leader: node.id == leader,
+        addr: host(&node.addr).to_owned(),
+        tasks: cluster.usage.of(node.id).tasks,
+        certificate_not_after: node.certificate_not_after,
+    }
+}
+
+/// What a service makes tasks for.
+pub fn mode(spec: &ServiceSpec) -> ServiceMode {
+    match spec.mode() {
+        Mode::Global(_) => ServiceMode::Global,
+        Mode::Replicated(_) => ServiceMode::Replicated,
+    }
+}
+
+/// A service as a list shows it.
+pub fn service_summary(state: &Published, service: &Service, now: Timestamp) -> ServiceSummary {
+    let (count, ended) = (replicas(&state.cluster, service), overview::ended(&state.cluster, service));
+    let named = service.spec.named();
+    ServiceSummary {
+        id: service.id,
+        meta: Meta { version: service.version, created_at: service.created_at, updated_at: service.updated_at },
+        name: named.name.clone(),
+        labels: named.labels.clone(),
+        mode: mode(&service.spec).into(),
+        image: service.spec.template().runs().image.clone(),
+        ports: service.spec.endpoint.iter().flat_map(|endpoint| endpoint.ports.clone()).collect(),
+        update: service.update.as_ref().map(update),
+        desired_tasks: count.desired,
+        running_tasks: count.running,
+        restarting: restarting_places(&state.cluster, service, now).map(restarts),
+        set_aside_until: state.set_aside.get(&service.id).copied(),
+        finished_places: ended.finished,
+        failed_places: ended.failed,
     }
 }
 
