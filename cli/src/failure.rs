@@ -69,7 +69,7 @@ impl Kind {
             Self::UpdateFailed => {
                 "`swarmctl service inspect` shows the state of the update, `swarmctl task ls -a` what failed"
             }
-            Self::TimedOut => "the change goes on; `swarmctl service inspect` shows how far it is",
+            Self::TimedOut => "the operation continues; `swarmctl service inspect` shows its progress",
             Self::Unreachable => "check that swarmd runs on this machine and that --socket names its control socket",
             Self::Stopped => "repeat the command once swarmd runs again",
             Self::Forbidden => "the control socket belongs to the user who started swarmd: become that user, or root",

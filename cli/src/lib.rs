@@ -35,8 +35,14 @@ pub const SOCKET_VARIABLE: &str = "SWARM_SOCKET";
 /// Longest reason that a manager keeps, in bytes.
 const REASON_BYTES_MAX: usize = 512;
 
-/// What scripts can tell from how a command ends.
-const EXIT_CODES: &str = "Exit codes:
+/// Nouns and verbs of SwarmKit and Docker that do not exist.
+const NOT_YET: &str =
+    "Not in this version: network, secret, volume; node promote, node demote; service logs, service rollback";
+
+/// What does not exist, and what scripts can tell from how a command ends.
+const AFTER_HELP: &str = "Not in this version: network, secret, volume; node promote, node demote; service logs, service rollback
+
+Exit codes:
    0  done
    1  another error
    2  wrong usage or input
@@ -53,7 +59,7 @@ const EXIT_CODES: &str = "Exit codes:
 /// Objects are named by name, by id or by the unique beginning of an id. Every change is kept for ever with who made it;
 /// `--reason` adds why, and `swarmctl events` tells it all.
 #[derive(Debug, Parser)]
-#[command(name = "swarmctl", version, max_term_width = 120, after_long_help = EXIT_CODES)]
+#[command(name = "swarmctl", version, max_term_width = 120, after_help = NOT_YET, after_long_help = AFTER_HELP)]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,

@@ -30,7 +30,7 @@ pub struct Surroundings<'a> {
     pub out: &'a mut dyn Write,
     /// Progress, notes and errors. Not a locked stderr: where `interactive`, another thread draws on that.
     pub err: &'a mut dyn Write,
-    /// Whether a person watches `err`: progress is drawn, and waiting is the default.
+    /// Whether `err` is a terminal: progress is drawn, and waits have no limit of their own.
     pub interactive: bool,
     /// Columns of the terminal that `out` is; `None` if it is none.
     pub width: Option<usize>,

@@ -23,6 +23,35 @@ pub enum Stop {
     },
 }
 
+/// Verbs that no hint suggests.
+const DESTRUCTIVE: [&str; 2] = ["rm", "remove"];
+
+/// What users of SwarmKit and Docker look for and do not find, and what to do instead.
+const NOT_IN_THIS_VERSION: [(&str, &str, &str); 12] = [
+    ("swarmctl", "network", "tasks publish ports on their nodes: `swarmctl service create --ports NAME:PORT`"),
+    ("swarmctl", "secret", "`swarmctl service create --env-secret NAME=FILE` keeps values out of specs and history"),
+    ("swarmctl", "volume", "`swarmctl service create --volume NAME:TARGET` uses a volume of the engine"),
+    ("swarmctl", "stack", "create the services one by one with `swarmctl service create`"),
+    ("swarmctl node", "promote", "a cluster has one manager: the node that created it"),
+    ("swarmctl node", "demote", "a cluster has one manager: the node that created it"),
+    ("swarmctl service", "logs", "use the engine's own command on the node that runs the task, such as `docker logs`"),
+    ("swarmctl service", "rollback", "repeat `swarmctl service update` with the settings that worked"),
+    ("swarmctl task", "logs", "use the engine's own command on the node that runs the task, such as `docker logs`"),
+    ("swarmctl task", "attach", "use the engine's own command on the node that runs the task, such as `docker attach`"),
+    ("swarmctl cluster", "unlock", "the state directory is encrypted with a key that lies beside it"),
+    ("swarmctl cluster", "unlock-key", "the state directory is encrypted with a key that lies beside it"),
+];
+
+/// A command that people may expect and that does not exist is no misspelling of another.
+fn not_in_this_version(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let command = command?;
+    let known = |(of, verb, _): &&(&str, &str, &str)| *of == command && verb == given;
+    let (_, verb, instead) = NOT_IN_THIS_VERSION.iter().find(known)?;
+    let sentence = format!("`{command} {verb}` is not in this version");
+    Some(Failure::new(Kind::Usage, sentence).hint(*instead))
+}
+
 /// Turns the parser's answer into ours.
 pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
     match error.kind() {
@@ -59,10 +88,15 @@ fn failure(error: &clap::Error) -> Failure {
         let sentence = format!("`{command}` needs to know what to do");
         return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists what it can do"));
     }
+    if let Some(failure) = not_in_this_version(error, command.as_deref()) {
+        return failure;
+    }
     let failure = Failure::new(Kind::Usage, sentence(error, &text));
     let tips = text.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
     // How to give a flag's name as a value is never what somebody wanted who mistook a flag.
-    let tips: Vec<&str> = tips.filter(|tip| !tip.starts_with("to pass ")).collect();
+    // Nor is a verb that removes something, whatever it looks like.
+    let removes = |tip: &str| DESTRUCTIVE.iter().any(|verb| tip.contains(&format!("'{verb}'")));
+    let tips: Vec<&str> = tips.filter(|tip| !tip.starts_with("to pass ") && !removes(tip)).collect();
     let values = match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(values)) if !values.is_empty() => Some(values.join(", ")),
         Some(_) | None => None,
@@ -144,6 +178,12 @@ mod tests {
             ("swarmctl service", "`swarmctl service` needs to know", "`swarmctl service --help`"),
             ("swarmctl service -s /tmp/s", "`swarmctl service` needs to know", "`swarmctl service --help`"),
             ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
+            ("swarmctl node promote w1", "`swarmctl node promote` is not in this version", "one manager"),
+            ("swarmctl node demote w1", "is not in this version", "one manager"),
+            ("swarmctl network ls", "`swarmctl network` is not in this version", "--ports"),
+            ("swarmctl secret ls", "`swarmctl secret` is not in this version", "--env-secret"),
+            ("swarmctl service rn web", "unrecognized subcommand 'rn'", "lists what it can do"),
+            ("swarmctl node remov web", "unrecognized subcommand 'remov'", "lists what it can do"),
             ("swarmctl service frob", "unrecognized subcommand 'frob'", "lists what it can do"),
             (
                 "swarmctl node activate n1 --detach",
@@ -205,7 +245,7 @@ mod tests {
 
     #[test]
     fn help_and_version_are_no_mistakes() {
-        for line in ["swarmctl --help", "swarmctl service create -h", "swarmctl --version", "swarmctl help svc"] {
+        for line in ["swarmctl --help", "swarmctl service create -h", "swarmctl --version", "swarmctl help svc", "swarmctl service update -help", "swarmctl service update web -help"] {
             assert!(matches!(crate::parse(line.split(' ')), Err(Stop::Help(_))), "{line}");
         }
     }

@@ -101,6 +101,7 @@ impl Player {
         let world = self.world()?;
         let words = words(line).context("a quote is not closed")?;
         let words: Vec<String> = words.into_iter().map(|word| world.borrow().oracle.names.resolve(word)).collect();
+        let words = detached(words);
         for pair in words.windows(2).filter(|pair| pair[0] == SECRET_FLAG) {
             world.borrow_mut().oracle.keep_secret(&pair[1]);
         }
@@ -147,6 +148,25 @@ impl Player {
     }
 }
 
+/// A line of `swarmctl` that says nothing of waiting, told not to wait: a script says when time passes.
+pub fn detached<W: AsRef<str> + From<&'static str>>(mut words: Vec<W>) -> Vec<W> {
+    const WAITING: [(&str, &[&str]); 3] = [
+        ("service", &["create", "update", "scale"]),
+        ("svc", &["create", "update", "scale"]),
+        ("node", &["drain", "pause", "update"]),
+    ];
+    let says = |word: &W| ["--detach", "-d", "--timeout", "--help"].iter().any(|flag| word.as_ref().starts_with(flag));
+    let waits = |pair: &[W]| {
+        let (noun, verb) = (pair[0].as_ref(), pair[1].as_ref());
+        WAITING.iter().any(|(waiting, verbs)| *waiting == noun && verbs.contains(&verb))
+    };
+    let verb = words.windows(2).position(waits).filter(|_| !words.iter().any(says));
+    if let Some(noun) = verb {
+        words.insert(noun + 2, "--detach".into());
+    }
+    words
+}
+
 /// The words of a command line, as a shell splits them; nothing if a quote is not closed.
 fn words(line: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote): (Vec<String>, Option<String>, Option<char>) = (Vec::new(), None, None);
@@ -174,6 +194,15 @@ mod tests {
         let list = words(r#" swarmctl --reason "it's 'new'" '' a"b"c "#).expect("the quotes are closed");
         assert_eq!(list, ["swarmctl", "--reason", "it's 'new'", "", "abc"]);
         assert_eq!(words("say 'no"), None);
+    }
+
+    #[test]
+    fn a_command_waits_only_where_it_says_so() {
+        let line = |line: &'static str| detached(line.split(' ').collect::<Vec<&str>>()).join(" ");
+        assert_eq!(line("swarmctl service scale web=1"), "swarmctl service scale --detach web=1");
+        for same in ["service scale web=1 --detach=false", "node drain n1 --timeout 5s", "service ls", "service update -d x"] {
+            assert_eq!(line(same), same);
+        }
     }
 
     #[test]

@@ -4,8 +4,20 @@ use events::Timestamp;
 use wire::v1::ClusterView;
 
 use super::block::Block;
+use super::table::Table;
+use super::task::View;
 use super::{age, service};
 use crate::values::duration;
+
+/// The table of `cluster ls`.
+pub fn table(clusters: &[ClusterView], view: View) -> String {
+    let mut table = Table::new(&["ID", "NAME", "CREATED", "MANAGER ADDRESS"]);
+    for cluster in clusters {
+        let created = age::ago(cluster.meta.created_at, view.now);
+        table.row([cluster.id.to_string(), cluster.name.clone(), created, cluster.manager_addrs.join(", ")]);
+    }
+    table.render(view.width)
+}
 
 /// The cluster in full.
 pub fn block(cluster: &ClusterView, now: Timestamp) -> String {

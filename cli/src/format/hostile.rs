@@ -162,10 +162,10 @@ fn nodes() -> Vec<NodeView> {
 
 #[test]
 fn tables_and_blocks() {
-    let view = View { now: samples::NOW, ids: false, width: Some(80) };
+    let view = View { now: samples::NOW, ids: false, width: Some(1_000) };
     let mut shown = vec![
-        service::table(&service_summaries(), samples::NOW),
-        node::table(&node_summaries()),
+        service::table(&service_summaries(), view),
+        node::table(&node_summaries(), None),
         task::table(&tasks(), view),
         task::table_in_service(&tasks(), view),
     ];

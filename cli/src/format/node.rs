@@ -10,7 +10,7 @@ use super::{age, state};
 use crate::values::{cpus, size};
 
 /// The table of `node ls`.
-pub fn table(nodes: &[NodeSummary]) -> String {
+pub fn table(nodes: &[NodeSummary], width: Option<usize>) -> String {
     let mut table = Table::new(&["ID", "NAME", "MEMBERSHIP", "STATUS", "AVAILABILITY", "MANAGER STATUS"]);
     for node in nodes {
         table.row([
@@ -22,7 +22,7 @@ pub fn table(nodes: &[NodeSummary]) -> String {
             manager_status(node.role(), node.leader, node.state()).to_owned(),
         ]);
     }
-    table.render(None)
+    table.render(width)
 }
 
 /// A node that joined is a member once it holds a certificate; who left is not listed.
@@ -100,7 +100,7 @@ mod tests {
 ID                          NAME       MEMBERSHIP   STATUS    AVAILABILITY   MANAGER STATUS
 0000000000000000000000001   manager    ACCEPTED     READY     ACTIVE         LEADER
 0000000000000000000000002   worker-1   PENDING      DOWN      DRAIN          \n";
-        assert_eq!(table(&samples::node_summaries()), expected);
+        assert_eq!(table(&samples::node_summaries(), None), expected);
     }
 
     #[test]

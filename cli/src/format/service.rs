@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use events::service_spec::Mode;
 use events::spec::defaults::{RESTART_DELAY, RESTART_DELAY_MAX};
-use events::{BindPropagation, Driver, GenericResource, HealthConfig, Mount, Named, Resources, ServiceSpec, Timestamp};
-use wire::v1::{Restarting, ServiceMode, ServiceSummary, ServiceView};
+use events::{
+    BindPropagation, Driver, GenericResource, HealthConfig, Mount, Named, PortConfig, Resources, ServiceSpec, Timestamp,
+};
+use wire::v1::{Restarting, ServiceMode, ServiceSummary, ServiceView, UpdateState};
 
 use super::block::Block;
 use super::table::Table;
@@ -13,19 +15,46 @@ use super::{age, state, task, words};
 use crate::values::{cpus, duration, port, ratio, size, ulimit};
 
 /// The table of `service ls`.
-pub fn table(services: &[ServiceSummary], now: Timestamp) -> String {
-    let mut table = Table::new(&["ID", "NAME", "IMAGE", "REPLICAS", "STATUS"]);
+pub fn table(services: &[ServiceSummary], view: task::View) -> String {
+    let mut table = Table::new(&["ID", "NAME", "MODE", "REPLICAS", "IMAGE", "PORTS", "STATUS"]);
     for service in services {
-        let (running, desired) = (service.running_tasks, service.desired_tasks);
+        let mode = match service.mode() {
+            ServiceMode::Global => "global",
+            ServiceMode::Replicated => "replicated",
+        };
         table.row([
             service.id.to_string(),
             service.name.clone(),
+            mode.to_owned(),
+            replicas(service.running_tasks, service.desired_tasks),
             service.image.clone(),
-            replicas(running, desired),
-            Trouble::from(service).told(now),
+            service.ports.iter().map(published).collect::<Vec<_>>().join(", "),
+            status(service, view.now),
         ]);
     }
-    table.render(None)
+    table.render(view.width)
+}
+
+/// A published port in Docker's form: `8080->80/tcp`, or `80/tcp` where the engine picks the port of the node.
+fn published(port: &PortConfig) -> String {
+    match port.published_port {
+        0 => format!("{}/{}", port.target_port, port::protocol(port)),
+        published => format!("{published}->{}/{}", port.target_port, port::protocol(port)),
+    }
+}
+
+/// The state of its update, where that is not over, and its trouble.
+fn status(service: &ServiceSummary, now: Timestamp) -> String {
+    let update = service.update.as_ref().and_then(|update| match update.state() {
+        UpdateState::Updating => Some("updating"),
+        UpdateState::Paused => Some("update paused"),
+        UpdateState::RollbackStarted => Some("rolling back"),
+        UpdateState::RollbackPaused => Some("rollback paused"),
+        UpdateState::RollbackCompleted => Some("update failed and rolled back"),
+        UpdateState::Completed => None,
+    });
+    let trouble = Some(Trouble::from(service).told(now)).filter(|trouble| !trouble.is_empty());
+    update.map(str::to_owned).into_iter().chain(trouble).collect::<Vec<_>>().join("; ")
 }
 
 /// What there is to say of places whose tasks ended.
@@ -290,12 +319,13 @@ mod tests {
     #[test]
     fn rows_count_what_runs() {
         let expected = "\
-ID                          NAME      IMAGE        REPLICAS   STATUS
-0000000000000000000000009   web       nginx:1.27   1/2        \n\
-0000000000000000000000009   web       nginx:1.27   1/2        1 task restarting, 14 failures, last: exit status 1, next attempt in 2m
-0000000000000000000000009   web       nginx:1.27   1/2        2 tasks running again after 14 failures, last: exit status 1
-0000000000000000000000009   web       nginx:1.27   1/2        2 tasks running again after 14 exits
-0000000000000000000000009   web       nginx:1.27   1/2        2 tasks running again after 1 failure and 2 exits, last: exit status 1
+ID                          NAME      MODE         REPLICAS   IMAGE        PORTS          STATUS
+0000000000000000000000009   web       replicated   1/2        nginx:1.27                  \n\
+0000000000000000000000009   web       replicated   1/2        nginx:1.27                  1 task restarting, 14 failures, last: exit status 1, next attempt in 2m
+0000000000000000000000009   web       replicated   1/2        nginx:1.27                  2 tasks running again after 14 failures, last: exit status 1
+0000000000000000000000009   web       replicated   1/2        nginx:1.27                  2 tasks running again after 14 exits
+0000000000000000000000009   web       replicated   1/2        nginx:1.27                  2 tasks running again after 1 failure and 2 exits, last: exit status 1
+0000000000000000000000009   web       replicated   1/2        nginx:1.27   8080->80/tcp   update paused
 ";
         let restarting = wire::v1::Restarting {
             tasks: 1,
@@ -309,8 +339,11 @@ ID                          NAME      IMAGE        REPLICAS   STATUS
         let exits = wire::v1::Restarting { failures: 0, exits: 14, last_failure: String::new(), ..again.clone() };
         let mixed = wire::v1::Restarting { failures: 1, exits: 2, ..again.clone() };
         let rows = [None, Some(restarting), Some(again), Some(exits), Some(mixed)];
-        let services = rows.map(|restarting| ServiceSummary { restarting, ..samples::service_summary() });
-        assert_eq!(table(&services, samples::NOW), expected);
+        let mut services = rows.map(|restarting| ServiceSummary { restarting, ..samples::service_summary() }).to_vec();
+        let full = samples::full_service();
+        let ports = full.spec.endpoint.unwrap_or_default().ports;
+        services.push(ServiceSummary { ports, update: full.update, ..samples::service_summary() });
+        assert_eq!(table(&services, task::View { now: samples::NOW, ids: false, width: None }), expected);
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Columns as Docker's tools print them: Go's tabwriter with a least width of 10 and a gap of 3.
 
+use std::borrow::Cow;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use super::escape;
 
 const WIDTH_MIN: usize = 10;
@@ -26,36 +30,69 @@ impl Table {
         self.rows.push(cells.map(|cell| escape::line(&cell).into_owned()).into());
     }
 
-    /// The text. Where the terminal has `width` columns, a last column that does not fit is cut.
+    /// The text. Where the terminal has `width` columns, cells are cut so that no line is longer.
     pub fn render(&self, width: Option<usize>) -> String {
-        let columns = self.rows.first().map_or(0, |heading| heading.len().saturating_sub(1));
-        let widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
-        let room = width.map(|width| width.saturating_sub(widths.iter().sum()).max(LAST_MIN));
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let mut widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
+        if let Some(width) = width {
+            fit(&mut widths, width.saturating_sub(GAP * columns.saturating_sub(1)));
+        }
         let mut text = String::new();
         for row in &self.rows {
-            for (cell, width) in row.iter().zip(&widths) {
-                text.push_str(&format!("{cell:width$}"));
+            let mut line = String::new();
+            for (position, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                let cell = cut(cell, *width);
+                line.push_str(&cell);
+                if position + 1 < columns {
+                    line.push_str(&" ".repeat(width + GAP - cell.width()));
+                }
             }
-            text.push_str(&cut(row.last().map_or("", String::as_str), room));
+            text.push_str(&width.map_or(line.as_str().into(), |width| cut(&line, width)));
             text.push('\n');
         }
         text
     }
 
+    /// Columns of the terminal that the widest cell takes.
     fn width(&self, column: usize) -> usize {
+        let least = if self.rows.first().is_some_and(|heading| column + 1 < heading.len()) { WIDTH_MIN - GAP } else { 0 };
         let cells = self.rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count() + GAP).fold(WIDTH_MIN, usize::max)
+        cells.map(|cell| cell.width()).fold(least, usize::max)
     }
 }
 
-/// The text, or its beginning and three dots if it is longer than the room for it.
-fn cut(text: &str, room: Option<usize>) -> String {
-    match room {
-        Some(room) if text.chars().count() > room => {
-            text.chars().take(room.saturating_sub(3)).chain("...".chars()).collect()
+/// Narrows columns until they fit into `room`: first the last one, which has the longest texts, then the widest of the others,
+/// and the first, which has the ids, only where nothing else is left to cut.
+fn fit(widths: &mut [usize], room: usize) {
+    let Some(last) = widths.len().checked_sub(1) else { return };
+    let steps = [(last..=last, LAST_MIN), (1..=last.saturating_sub(1), WIDTH_MIN - GAP), (last..=last, WIDTH_MIN), (0..=last, 1)];
+    for (columns, least) in steps {
+        while let Some(excess) = widths.iter().sum::<usize>().checked_sub(room).filter(|excess| *excess > 0) {
+            let wide = columns.clone().filter(|column| widths.get(*column).is_some_and(|width| *width > least));
+            let Some(widest) = wide.max_by_key(|column| widths[*column]) else { break };
+            // By one where another column may be the widest afterwards.
+            widths[widest] -= if columns.start() == columns.end() { excess.min(widths[widest] - least) } else { 1 };
         }
-        Some(_) | None => text.to_owned(),
     }
+}
+
+/// The text, or its beginning and an ellipsis if it takes more columns of the terminal than there are.
+fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+    if text.width() <= columns {
+        return Cow::Borrowed(text);
+    }
+    let (mut shown, mut taken) = (String::new(), 1);
+    for c in text.chars() {
+        taken += c.width().unwrap_or(0);
+        if taken > columns {
+            break;
+        }
+        shown.push(c);
+    }
+    if columns > 0 {
+        shown.push('…');
+    }
+    Cow::Owned(shown)
 }
 
 #[cfg(test)]
@@ -79,8 +116,32 @@ abc       a-longer-name   a first and a second line of words
     }
 
     #[test]
-    fn only_a_last_column_without_room_is_cut() {
+    fn what_does_not_fit_is_cut_first_in_the_last_column() {
         assert!(sample().render(Some(60)).contains("a first and a second line of words\n"));
-        assert!(sample().render(Some(40)).contains("a first and a second line o...\n"));
+        assert!(sample().render(Some(58)).contains("a first and a second line of wo…\n"));
+        let narrow = "\
+ID        NAME           ERROR
+abc       a-longer-na…   a first a…
+é                        \n";
+        assert_eq!(sample().render(Some(35)), narrow);
+    }
+
+    #[test]
+    fn no_line_is_ever_longer_than_the_terminal() {
+        let mut table = sample();
+        table.row(["漢字漢字漢字".to_owned(), "🚀 e\u{301}clair 漢字漢字漢字".to_owned(), "漢".repeat(40)]);
+        for width in 0..120 {
+            let text = table.render(Some(width));
+            let longest = text.lines().map(|line| line.trim_end().width()).max();
+            assert!(longest <= Some(width), "{width}:\n{text}");
+            assert_eq!(text.lines().count(), 4);
+        }
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        let mut table = Table::new(&["NAME", "X"]);
+        table.row(["漢字漢字".to_owned(), "y".to_owned()]);
+        assert_eq!(table.render(None), "NAME       X\n漢字漢字   y\n");
     }
 }

@@ -46,10 +46,11 @@ pub fn table(tasks: &[TaskView], view: View) -> String {
 
 /// The table below a service: the service is known, the image is not.
 pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
-    let mut table = Table::new(&["TASK ID", "SLOT", "IMAGE", "DESIRED STATE", "LAST STATE", "NODE", "ERROR"]);
+    let mut table = Table::new(&["TASK ID", "SERVICE", "SLOT", "IMAGE", "DESIRED STATE", "LAST STATE", "NODE", "ERROR"]);
     for task in tasks {
         table.row([
             task.id.to_string(),
+            if view.ids { task.service.to_string() } else { task.service_name.clone() },
             if task.slot == 0 { String::new() } else { task.slot.to_string() },
             task.image.clone(),
             state(task.desired()),

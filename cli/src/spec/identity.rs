@@ -14,7 +14,7 @@ pub(super) struct IdentityFlags {
     label: Vec<(String, String)>,
 
     /// Number of tasks of a replicated service (1 for a new one)
-    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
+    #[arg(long, alias = "instances", value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     replicas: Option<u64>,
 }
 

@@ -41,7 +41,19 @@ impl Clock for World {
     }
 }
 
+/// Commands that wait unless they are told not to.
+const WAITING: [&str; 6] =
+    ["service create", "svc create", "service update", "service scale", "node drain", "node pause"];
+
+/// A command line; one that says nothing of waiting does not wait, which is what most tests are not about.
 fn parsed(line: &str) -> Cli {
+    let says = ["--detach", " -d", "--timeout"].iter().any(|flag| line.contains(flag));
+    let detached = WAITING.iter().find(|command| !says && line.starts_with(**command));
+    let line = detached.map_or_else(|| line.to_owned(), |command| line.replacen(command, &format!("{command} --detach"), 1));
+    parsed_as_given(&line)
+}
+
+fn parsed_as_given(line: &str) -> Cli {
     let words = std::iter::once("swarmctl").chain(line.split(' '));
     match crate::parse(words) {
         Ok(cli) => cli,

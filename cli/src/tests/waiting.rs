@@ -51,11 +51,12 @@ async fn tasks_that_do_not_last_are_no_success() {
     assert!(ran.err.starts_with("web: 2 of 2 tasks running\nweb: 1 of 2 tasks running\n"), "{}", ran.err);
 }
 
-#[tokio::test]
-async fn scripts_do_not_wait_unless_they_say_so() {
-    let mut manager = Fake::new();
-    let ran = run("service scale web=2", &mut manager, World::default()).await;
-    assert_eq!((ran.code, manager.watched.len()), (0, 0));
+#[test]
+fn every_command_that_waits_can_be_told_not_to() {
+    for command in super::WAITING {
+        let rest = if command.ends_with("create") { "--name web --image x" } else { "web=1" };
+        super::parsed_as_given(&format!("{command} --detach --timeout 1m {rest}"));
+    }
 }
 
 #[tokio::test]

@@ -33,9 +33,14 @@ pub fn parse(text: &str) -> Result<PortConfig, Invalid> {
     })
 }
 
+/// The name of a port's protocol.
+pub fn protocol(port: &PortConfig) -> String {
+    port.protocol().as_str_name().trim_start_matches("PORT_PROTOCOL_").to_ascii_lowercase()
+}
+
 /// Writes a port in the same form.
 pub fn show(port: &PortConfig) -> String {
-    let protocol = port.protocol().as_str_name().trim_start_matches("PORT_PROTOCOL_").to_ascii_lowercase();
+    let protocol = protocol(port);
     let published = if port.published_port == 0 { String::new() } else { format!(":{}", port.published_port) };
     format!("{}:{}/{protocol}{published}", port.name, port.target_port)
 }

@@ -33,7 +33,7 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// Whether and how long to wait.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct WaitFlags {
-    /// Return at once instead of waiting (the default unless stderr is a terminal)
+    /// Return at once instead of waiting
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     detach: Option<bool>,
 
@@ -43,9 +43,9 @@ pub struct WaitFlags {
 }
 
 impl WaitFlags {
-    /// Whether to wait at all: a person wants to see it, and whoever names a limit as well.
-    fn waits(&self, interactive: bool) -> bool {
-        !self.detach.unwrap_or(!interactive && self.timeout.is_none())
+    /// Whether to wait at all. Scripts wait as people do, so that a deployment that fails fails its script.
+    fn waits(&self) -> bool {
+        !self.detach.unwrap_or(false)
     }
 
     fn limit(&self, interactive: bool) -> Option<Duration> {
@@ -53,7 +53,7 @@ impl WaitFlags {
     }
 }
 
-/// Waits, if the flags and the surroundings want it, until the service is as it was asked to be at `since`.
+/// Waits, unless the flags say otherwise, until the service is as it was asked to be at `since`.
 ///
 /// # Errors
 /// When it fails, the time is over, the user ends it or the manager is lost.
@@ -64,10 +64,10 @@ pub async fn for_service<M: Manager>(
     goal: Goal,
     since: u64,
 ) -> Result<(), Failure> {
-    let interactive = session.around.interactive;
-    if !flags.waits(interactive) {
+    if !flags.waits() {
         return Ok(());
     }
+    let interactive = session.around.interactive;
     let limit = match flags.limit(interactive) {
         Some(limit) => session.around.clock.sleep(limit),
         None => Box::pin(std::future::pending()),
@@ -143,7 +143,8 @@ impl Watch<'_> {
                     self.progress.show(&picture, session.around.err)?;
                     self.trouble = picture.trouble().or(self.trouble.take());
                 }
-                Verdict::Failed(why) => {
+                Verdict::Failed { picture, why } => {
+                    self.progress.conclude(&picture, session.around.err)?;
                     let hint =
                         format!("`swarmctl service inspect -a {service}` shows its tasks, also those that failed");
                     return Err(Failure::new(Kind::UpdateFailed, why).hint(hint));
@@ -181,24 +182,21 @@ async fn after(history: &mut EventStream, index: u64) -> Result<(), Failure> {
 fn lost(failure: Failure, service: &str) -> Failure {
     match failure.kind {
         Kind::Unreachable | Kind::Stopped => failure.hint(format!(
-            "the change goes on; once swarmd answers again, `swarmctl service inspect {service}` shows how far it is"
+            "the operation continues; once swarmd answers again, `swarmctl service inspect {service}` shows its progress"
         )),
         _ => failure,
     }
 }
 
 fn timed_out(service: &str, trouble: Option<&str>) -> Failure {
-    let trouble = trouble.map_or_else(String::new, |trouble| format!("; last trouble: {trouble}"));
-    Failure::new(
-        Kind::TimedOut,
-        format!("{service} is not yet as it was asked to be, and the time for waiting is over{trouble}"),
-    )
-    .hint(format!("the change goes on; `swarmctl service inspect {service}` shows how far it is"))
+    let trouble = trouble.map_or_else(String::new, |trouble| format!("; last problem: {trouble}"));
+    Failure::new(Kind::TimedOut, format!("timed out waiting for {service}{trouble}"))
+        .hint(format!("the operation continues; `swarmctl service inspect {service}` shows its progress"))
 }
 
 fn interrupted(service: &str) -> Failure {
-    Failure::new(Kind::Interrupted, format!("no longer waiting for {service}; the change goes on"))
-        .hint(format!("`swarmctl service inspect {service}` shows how far it is"))
+    Failure::new(Kind::Interrupted, format!("stopped waiting for {service}; the operation continues"))
+        .hint(format!("`swarmctl service inspect {service}` shows its progress"))
 }
 
 #[cfg(test)]
@@ -206,18 +204,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_wait_and_scripts_do_not_unless_told() {
+    fn everybody_waits_unless_told_otherwise_and_scripts_not_without_end() {
         let flags = |detach, timeout| WaitFlags { detach, timeout };
         let minute = Some(Duration::from_secs(60));
-        let table = [
-            (flags(None, None), true, true),
-            (flags(None, None), false, false),
-            (flags(Some(true), None), true, false),
-            (flags(Some(false), None), false, true),
-            (flags(None, minute), false, true),
-        ];
-        for (flags, interactive, waits) in table {
-            assert_eq!(flags.waits(interactive), waits, "{flags:?} {interactive}");
+        for (flags, waits) in [
+            (flags(None, None), true),
+            (flags(Some(true), None), false),
+            (flags(Some(false), None), true),
+            (flags(None, minute), true),
+        ] {
+            assert_eq!(flags.waits(), waits, "{flags:?}");
         }
         assert_eq!(flags(None, None).limit(true), None);
         assert_eq!(flags(None, None).limit(false), Some(UNATTENDED_MAX));

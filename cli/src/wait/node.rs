@@ -66,7 +66,7 @@ enum Verdict {
     Overruled(String),
 }
 
-/// Waits, if the flags and the surroundings want it, until the nodes are as they were asked to be at `since`.
+/// Waits, unless the flags say otherwise, until the nodes are as they were asked to be at `since`.
 ///
 /// # Errors
 /// When the time is over, the user ends it, the manager is lost or somebody changes a node's availability again.
@@ -77,10 +77,10 @@ pub async fn for_nodes<M: Manager>(
     goal: NodeGoal,
     since: u64,
 ) -> Result<(), Failure> {
-    let interactive = session.around.interactive;
-    if !flags.waits(interactive) {
+    if !flags.waits() {
         return Ok(());
     }
+    let interactive = session.around.interactive;
     let mut limit: Wait<'static> = match flags.limit(interactive) {
         Some(limit) => session.around.clock.sleep(limit),
         None => Box::pin(std::future::pending()),
@@ -168,6 +168,8 @@ fn judge(view: &NodeView, awaited: &[&TaskView], goal: NodeGoal) -> Verdict {
 fn line(task: &TaskView) -> TaskLine {
     TaskLine {
         place: task::place(task, false),
+        about: task::place(task, false),
+        stale: false,
         state: task.status.state(),
         node: String::new(),
         trouble: task.status.error.clone(),

@@ -33,6 +33,16 @@ pub enum Progress {
     Lines(Lines),
 }
 
+impl TaskLine {
+    /// How many steps it has behind it: what ended has none, and what is to be updated none of the new ones.
+    fn steps(&self) -> u64 {
+        if self.stale || self.state.is_terminal() {
+            return 0;
+        }
+        STEPS.iter().filter(|step| **step <= self.state).count() as u64
+    }
+}
+
 impl Progress {
     /// Bars for a person at a terminal, lines for everybody else.
     pub fn new(interactive: bool) -> Self {
@@ -50,6 +60,20 @@ impl Progress {
                 Ok(())
             }
             Self::Lines(lines) => lines.show(picture, err),
+        }
+    }
+
+    /// Shows how far it got in the end. Why it got no further is for the failure to say.
+    ///
+    /// # Errors
+    /// When `err` cannot be written to.
+    pub fn conclude(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Bars(bars) => {
+                bars.show(picture);
+                Ok(())
+            }
+            Self::Lines(lines) => lines.headline(picture, err),
         }
     }
 
@@ -89,7 +113,7 @@ impl Bars {
         }
         for (bar, task) in self.tasks.iter().zip(shown) {
             bar.set_prefix(escape::line(&task.place).into_owned());
-            bar.set_position(STEPS.iter().filter(|step| **step <= task.state).count() as u64);
+            bar.set_position(task.steps());
             bar.set_message(escape::line(&task.detail()).into_owned());
         }
     }
@@ -115,11 +139,16 @@ pub struct Lines {
 }
 
 impl Lines {
-    fn show(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
+    fn headline(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
         if self.headline != picture.headline {
             self.headline.clone_from(&picture.headline);
             writeln!(err, "{}", escape::line(&picture.headline))?;
         }
+        Ok(())
+    }
+
+    fn show(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
+        self.headline(picture, err)?;
         let troubled = picture.tasks.iter().filter(|task| !task.trouble.is_empty());
         let mut present = BTreeMap::new();
         for task in troubled {
@@ -141,6 +170,8 @@ mod tests {
     fn picture(headline: &str, trouble: &str) -> Picture {
         let task = TaskLine {
             place: "web.1".to_owned(),
+            about: "web.1 (nginx)".to_owned(),
+            stale: false,
             state: TaskState::Pending,
             node: String::new(),
             trouble: trouble.to_owned(),
@@ -159,6 +190,19 @@ mod tests {
             lines.show(&picture, &mut err).expect("a vector takes everything");
         }
         assert_eq!(String::from_utf8_lossy(&err), "0 of 1\nweb.1: pending: no node\n1 of 1\n");
+    }
+
+    #[test]
+    fn a_bar_is_full_only_where_the_count_has_the_task() {
+        let task = picture("", "").tasks.remove(0);
+        for (state, stale, steps) in [
+            (TaskState::Pending, false, 1),
+            (TaskState::Running, false, 7),
+            (TaskState::Running, true, 0),
+            (TaskState::Failed, false, 0),
+        ] {
+            assert_eq!(TaskLine { state, stale, ..task.clone() }.steps(), steps, "{state:?}");
+        }
     }
 
     #[test]

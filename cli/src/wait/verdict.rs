@@ -35,8 +35,13 @@ pub enum Verdict {
     Converged(Picture),
     /// It is on its way.
     Underway(Picture),
-    /// It will not get there by itself; why.
-    Failed(String),
+    /// It will not get there by itself.
+    Failed {
+        /// How far it is.
+        picture: Picture,
+        /// Why.
+        why: String,
+    },
 }
 
 /// What a person sees while waiting.
@@ -52,7 +57,7 @@ impl Picture {
     /// What went wrong last, and where.
     pub fn trouble(&self) -> Option<String> {
         let troubled = self.tasks.iter().filter(|task| !task.trouble.is_empty());
-        troubled.max_by_key(|task| task.since).map(|task| format!("{}: {}", task.place, task.trouble))
+        troubled.max_by_key(|task| task.since).map(|task| format!("{}: {}", task.about, task.trouble))
     }
 }
 
@@ -61,6 +66,10 @@ impl Picture {
 pub struct TaskLine {
     /// Where it stands in the service: `web.1`.
     pub place: String,
+    /// The same with the image and the node of the task that the trouble is about: `web.1 (nginx:9 on worker-1)`.
+    pub about: String,
+    /// Whether it runs an older spec than is wanted.
+    pub stale: bool,
     /// How far it is.
     pub state: TaskState,
     /// The node that it is on, if any.
@@ -80,7 +89,8 @@ impl TaskLine {
         let trouble = if self.trouble.is_empty() { String::new() } else { format!(": {}", self.trouble) };
         let last = |end| format!(": last attempt {}", state(end).to_lowercase());
         let attempt = self.attempt.map_or_else(String::new, last);
-        format!("{}{node}{attempt}{trouble}", state(self.state).to_lowercase())
+        let stale = if self.stale { ", not updated yet" } else { "" };
+        format!("{}{node}{stale}{attempt}{trouble}", state(self.state).to_lowercase())
     }
 }
 
@@ -89,38 +99,41 @@ type Place = (u64, Option<NodeId>);
 
 /// Judges a service by its tasks, dead ones included.
 pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
-    let name = service.spec.name();
-    if let Some(why) = stopped_update(service, tasks, goal) {
-        return Verdict::Failed(why);
-    }
-    let counts = |task: &&&TaskView| goal == Goal::Count || task.current || is_spared(service);
+    let counts = |task: &TaskView| goal == Goal::Count || task.current || is_spared(service);
     let wanted: Vec<&TaskView> = tasks.iter().filter(|task| is_wanted(task)).collect();
-    let running = wanted.iter().filter(counts).filter(|task| task.status.state() == TaskState::Running).count();
-    let settled = running + finished(service, tasks).len();
-    let stale = wanted.len() - wanted.iter().filter(counts).count();
-    let rolling = goal != Goal::Count && service.update.as_ref().is_some_and(|update| is_rolling(update.state()));
+    let serving = wanted.iter().filter(|task| task.status.state() == TaskState::Running);
+    let settled = serving.clone().filter(|task| counts(task)).count() + finished(service, tasks).len();
+    let rolling = service.update.as_ref().map(|update| update.state()).filter(|state| is_rolling(*state));
+    let rolling = rolling.filter(|_| goal != Goal::Count);
     let desired = usize::try_from(service.desired_tasks).unwrap_or(usize::MAX);
-    let serving = wanted.iter().filter(|task| task.status.state() == TaskState::Running).count();
-    let headline = match service.update.as_ref().map(|update| update.state()) {
-        Some(UpdateState::Updating) if rolling => {
-            format!("{name}: updating, {settled} of {desired} tasks updated, {serving} running")
-        }
-        Some(UpdateState::RollbackStarted) if rolling => {
-            format!("{name}: rolling back, {settled} of {desired} tasks rolled back, {serving} running")
-        }
-        Some(_) | None => format!("{name}: {settled} of {desired} tasks running"),
-    };
+    let headline = headline(service.spec.name(), rolling, settled, desired, serving.count());
     let mut shown = wanted.clone();
     shown.extend(abandoned(service, tasks).take(desired.saturating_sub(wanted.len())));
-    let picture = Picture { headline, tasks: lines(service, shown, tasks) };
-    let surplus = wanted.len() > desired;
-    if settled >= desired && stale == 0 && !surplus && !rolling {
+    let picture = Picture { headline, tasks: lines(service, shown, tasks, counts) };
+    if let Some(why) = stopped_update(service, tasks, goal) {
+        return Verdict::Failed { picture, why };
+    }
+    let is_complete = settled >= desired && wanted.len() <= desired && wanted.iter().all(|task| counts(task));
+    if is_complete && rolling.is_none() {
         return Verdict::Converged(picture);
     }
     // Nothing but an update makes tasks better that fail while it is paused.
-    let stuck =
-        stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && picture.trouble().is_some());
-    stuck.or_else(|| given_up(service, tasks)).map_or(Verdict::Underway(picture), Verdict::Failed)
+    let stuck = stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && picture.trouble().is_some());
+    match stuck.or_else(|| given_up(service, tasks)) {
+        Some(why) => Verdict::Failed { picture, why },
+        None => Verdict::Underway(picture),
+    }
+}
+
+/// How far a service is, in one line: while it is updated, tasks that run and tasks that are updated are not the same ones.
+fn headline(name: &str, rolling: Option<UpdateState>, settled: usize, desired: usize, serving: usize) -> String {
+    match rolling {
+        Some(UpdateState::RollbackStarted) => {
+            format!("{name}: rolling back, {settled} of {desired} tasks rolled back, {serving} running")
+        }
+        Some(_) => format!("{name}: updating, {settled} of {desired} tasks updated, {serving} running"),
+        None => format!("{name}: {settled} of {desired} tasks running"),
+    }
 }
 
 /// Whether tasks of an older spec may stay: those of a global service whose update is completed are on nodes that take no
@@ -146,8 +159,10 @@ pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> 
         Some(UpdateState::Updating | UpdateState::Completed | UpdateState::RollbackStarted) | None => None,
     };
     let because = update.map_or("", |update| update.message.as_str());
+    // The message says no more than which task it was.
     let culprit = tasks.iter().find(|task| because.contains(&task.id.to_string()));
-    let words = [name.to_owned(), what?.to_owned(), because.to_owned(), culprit.map_or_else(String::new, why)];
+    let because = culprit.map_or_else(|| because.to_owned(), |task| format!("{}: {}", described(task), why(task)));
+    let words = [name.to_owned(), what?.to_owned(), because];
     Some(words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(": "))
 }
 
@@ -156,7 +171,7 @@ fn given_up(service: &ServiceView, tasks: &[TaskView]) -> Option<String> {
     let lost = abandoned(service, tasks).find(|task| is_given_up(service, task, tasks))?;
     let never = service.spec.template().restart_policy().condition == RestartCondition::None;
     let what = if never { "is never restarted" } else { "is not restarted again" };
-    Some(format!("{} ended and {what}: {}", task::place(lost, false), why(lost)))
+    Some(format!("{} ended and {what}: {}", described(lost), why(lost)))
 }
 
 /// What ended is told to stop in the same moment in which its successor is made, if its policy allows one. A global service
@@ -166,6 +181,13 @@ fn is_given_up(service: &ServiceView, task: &TaskView, tasks: &[TaskView]) -> bo
     // A successor that failed early, too, is kept until its start was due.
     let is_replaced = tasks.iter().any(|other| other.replaces == Some(task.id));
     never || (task.desired() == TaskState::Shutdown && !is_replaced && !service.spec.is_global())
+}
+
+/// A task with all that is needed to look for what is wrong with it: `web.1 (nginx:9 on worker-1)`.
+fn described(task: &TaskView) -> String {
+    let node = task::node(task, false);
+    let node = if node.is_empty() { node } else { format!(" on {node}") };
+    format!("{} ({}{node})", task::place(task, false), task.image)
 }
 
 /// Why a task ended.
@@ -223,9 +245,14 @@ fn is_rolling(state: UpdateState) -> bool {
     }
 }
 
-fn lines(service: &ServiceView, mut shown: Vec<&TaskView>, tasks: &[TaskView]) -> Vec<TaskLine> {
+fn lines(
+    service: &ServiceView,
+    mut shown: Vec<&TaskView>,
+    tasks: &[TaskView],
+    counts: impl Fn(&TaskView) -> bool,
+) -> Vec<TaskLine> {
     shown.sort_by_key(|task| (place(task), task.meta.created_at, task.id));
-    shown.into_iter().map(|task| line(service, task, tasks)).collect()
+    shown.into_iter().map(|task| TaskLine { stale: !counts(task), ..line(service, task, tasks) }).collect()
 }
 
 /// A task with its own trouble, or, until it runs, with what went wrong with the one that it replaces.
@@ -236,6 +263,8 @@ fn line(service: &ServiceView, task: &TaskView, tasks: &[TaskView]) -> TaskLine 
     let about = before.unwrap_or(task);
     TaskLine {
         place: task::place(task, false),
+        about: described(about),
+        stale: false,
         state: task.status.state(),
         node: task::node(task, false),
         trouble: why(about),
@@ -298,7 +327,7 @@ mod tests {
         tasks[1].waiting = None;
         tasks[1].replaces = Some(tasks[2].id);
         for (state, detail, trouble) in [
-            (TaskState::Ready, "ready: last attempt failed: exit status 1", Some("web.2: exit status 1")),
+            (TaskState::Ready, "ready: last attempt failed: exit status 1", Some("web.2 (nginx:1.27 on worker-2): exit status 1")),
             (TaskState::Running, "running", None),
         ] {
             tasks[1].status.state = state.into();
@@ -319,8 +348,8 @@ mod tests {
         let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("a task is missing") };
         assert_eq!(picture.tasks[1].detail(), "failed on worker-2: exit status 1");
         tasks[1].desired = TaskState::Shutdown.into();
-        let Verdict::Failed(why) = judge(&service, &tasks, Goal::Count) else { panic!("it has no more attempts") };
-        assert_eq!(why, "web.2 ended and is not restarted again: exit status 1");
+        let Verdict::Failed { why, .. } = judge(&service, &tasks, Goal::Count) else { panic!("it has no more attempts") };
+        assert_eq!(why, "web.2 (nginx:1.27 on worker-2) ended and is not restarted again: exit status 1");
         service.desired_tasks = 1;
         let Verdict::Converged(picture) = judge(&service, &tasks, Goal::Count) else { panic!("one is enough") };
         assert_eq!(picture.trouble(), None);
@@ -332,6 +361,27 @@ mod tests {
         let tasks = [running(1), running(2)].map(|task| TaskView { current: false, ..task });
         assert!(!is_converged(&service, &tasks, Goal::Spec));
         assert!(is_converged(&service, &tasks, Goal::Count));
+    }
+
+    #[test]
+    fn an_update_counts_what_is_updated_and_what_runs() {
+        let mut service = samples::service();
+        service.update = update(UpdateState::Updating);
+        let tasks = [running(1), TaskView { current: false, ..running(2) }];
+        let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Spec) else { panic!("one is not updated") };
+        assert_eq!(picture.headline, "web: updating, 1 of 2 tasks updated, 2 running");
+        assert_eq!(picture.tasks[1].detail(), "running, not updated yet");
+    }
+
+    #[test]
+    fn only_an_update_helps_where_tasks_fail_while_it_is_paused() {
+        let mut service = samples::service();
+        service.update = update(UpdateState::Paused);
+        assert!(is_converged(&service, &[running(1), running(2)], Goal::Count));
+        let preparing = samples::task(2, 2, TaskState::Running, TaskState::Preparing, 1);
+        assert!(matches!(judge(&service, &[running(1), preparing], Goal::Count), Verdict::Underway(_)));
+        let Verdict::Failed { why, .. } = judge(&service, &samples::tasks(), Goal::Count) else { panic!("it is stuck") };
+        assert_eq!(why, "web: the update is paused: why");
     }
 
     #[test]
@@ -350,15 +400,15 @@ mod tests {
         let mut service = samples::service();
         for state in [UpdateState::Paused, UpdateState::RollbackPaused, UpdateState::RollbackCompleted] {
             service.update = update(state);
-            let Verdict::Failed(why) = judge(&service, &[], Goal::Spec) else { panic!("{state:?} is an end") };
+            let Verdict::Failed { why, .. } = judge(&service, &[], Goal::Spec) else { panic!("{state:?} is an end") };
             assert!(why.ends_with(": why"), "{why}");
             let mut culprit = samples::tasks().remove(2);
             service.update.as_mut().expect("it was set").message = format!("failure of task {}", culprit.id);
             culprit.status.error = "no such image".to_owned();
-            let Verdict::Failed(why) = judge(&service, &[culprit], Goal::Spec) else { panic!("{state:?} is an end") };
+            let Verdict::Failed { why, .. } = judge(&service, &[culprit], Goal::Spec) else { panic!("{state:?} is an end") };
             assert!(why.ends_with(": no such image"), "{why}");
             assert!(
-                !matches!(judge(&service, &[], Goal::Count), Verdict::Failed(_)),
+                !matches!(judge(&service, &[], Goal::Count), Verdict::Failed { .. }),
                 "{state:?} is no concern of a scaling"
             );
         }
@@ -374,7 +424,7 @@ mod tests {
         tasks[2].status.state = TaskState::Complete.into();
         tasks[2].status.error.clear();
         let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("it is started again") };
-        assert_eq!(picture.trouble(), Some(format!("web.2: {code}")));
+        assert_eq!(picture.trouble(), Some(format!("web.2 (nginx:1.27 on worker-2): {code}")));
         assert_eq!(picture.tasks[1].detail(), format!("ready: last attempt complete: {code}"));
     }
 
@@ -386,7 +436,7 @@ mod tests {
         let ended = |slot, end| samples::task(slot, slot as u64, TaskState::Shutdown, end, 1);
         assert!(is_converged(&service, &[ended(1, TaskState::Complete), ended(2, TaskState::Complete)], Goal::Spec));
         let tasks = [ended(1, TaskState::Complete), ended(2, TaskState::Failed)];
-        let Verdict::Failed(why) = judge(&service, &tasks, Goal::Spec) else { panic!("web.2 failed for good") };
-        assert!(why.starts_with("web.2 ended and is never restarted"), "{why}");
+        let Verdict::Failed { why, .. } = judge(&service, &tasks, Goal::Spec) else { panic!("web.2 failed for good") };
+        assert!(why.starts_with("web.2 (nginx:1.27) ended and is never restarted"), "{why}");
     }
 }

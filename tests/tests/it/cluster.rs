@@ -198,8 +198,9 @@ impl Cluster {
         self.swarmctl_words(&line.split(' ').collect::<Vec<_>>())
     }
 
-    /// Runs `swarmctl`.
+    /// Runs `swarmctl`, which waits only if the words say so.
     pub fn swarmctl_words(&self, words: &[&str]) -> Answer {
+        let words = detached(words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>());
         run(Command::new(program("swarmctl")).arg("--socket").arg(self.socket(MANAGER)).args(words))
     }
 

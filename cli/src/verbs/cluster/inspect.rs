@@ -1,18 +1,32 @@
 //! `swarmctl cluster inspect`.
 
-use crate::failure::Failure;
+use wire::v1::ClusterView;
+
+use crate::failure::{Failure, Kind};
 use crate::format::{Format, cluster};
 use crate::manager::Manager;
 use crate::session::Session;
 
 /// Show the cluster's settings and join tokens
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The cluster: its name or id; there is one, and it need not be named
+    #[arg(value_name = "CLUSTER")]
+    cluster: Option<String>,
+}
 
-pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let cluster = session.manager.cluster().await?;
+    if let Some(other) = args.cluster.as_ref().filter(|name| !is_called(&cluster, name)) {
+        let failure = Failure::new(Kind::NotFound, format!("there is no cluster {other}"));
+        return Err(failure.hint("`swarmctl cluster ls` shows its name"));
+    }
     match session.globals.format {
         Format::Json => session.json(&cluster),
         Format::Table => session.text(&cluster::block(&cluster, session.around.clock.now())),
     }
+}
+
+fn is_called(cluster: &ClusterView, reference: &str) -> bool {
+    cluster.name == reference || (!reference.is_empty() && cluster.id.to_string().starts_with(reference))
 }

@@ -1,6 +1,7 @@
 //! Verbs about the cluster itself.
 
 mod inspect;
+mod ls;
 mod update;
 
 use clap::Subcommand;
@@ -12,6 +13,7 @@ use crate::session::Session;
 /// The verbs of the noun.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Ls(ls::Args),
     Inspect(inspect::Args),
     Update(update::Args),
 }
@@ -20,6 +22,7 @@ impl Verb {
     /// Does it.
     pub async fn run<M: Manager>(&self, session: &mut Session<'_, M>) -> Result<(), Failure> {
         match self {
+            Self::Ls(args) => ls::run(args, session).await,
             Self::Inspect(args) => inspect::run(args, session).await,
             Self::Update(args) => update::run(args, session).await,
         }

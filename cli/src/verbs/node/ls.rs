@@ -17,5 +17,6 @@ pub struct Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let nodes = session.manager.list_nodes(ListNodesRequest::default()).await?;
-    session.list(&nodes, args.quiet, |node| node.id.to_string(), node::table)
+    let width = session.around.width;
+    session.list(&nodes, args.quiet, |node| node.id.to_string(), |nodes| node::table(nodes, width))
 }

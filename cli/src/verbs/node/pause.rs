@@ -12,7 +12,7 @@ use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
 /// Give nodes no new tasks
 ///
-/// Tasks that run there go on. On a terminal this waits until those that were being started run.
+/// Tasks that run there go on. Waits until those that were being started run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or beginnings of ids

@@ -17,6 +17,6 @@ pub struct Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let services = session.manager.list_services(ListServicesRequest::default()).await?;
-    let now = session.around.clock.now();
-    session.list(&services, args.quiet, |service| service.id.to_string(), |services| service::table(services, now))
+    let view = session.view();
+    session.list(&services, args.quiet, |service| service.id.to_string(), |services| service::table(services, view))
 }
