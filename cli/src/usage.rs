@@ -193,7 +193,7 @@ mod tests {
             ("CREATE --label", "a value is required for '--label <KEY=VALUE>'", "--help"),
             ("CREATE --mode=", "a value is required for '--mode <MODE>'", "write one of replicated, global"),
             ("CREATE --detach=maybe", "--detach cannot be \"maybe\"", "write one of true, false"),
-            ("swarmctl service create", "--name <NAME> --image <IMAGE>", "`swarmctl service create --help`"),
+            ("swarmctl service create", "--name <NAME> <IMAGE>", "`swarmctl service create --help`"),
             ("swarmctl service create --nmae x", "unexpected argument '--nmae' found", "'--name'"),
             ("swarmctl service scale web", "\"web\" is not a service and its replicas", "web=6"),
             ("swarmctl events --kind task_reapt", "--kind cannot be \"task_reapt\"", "'task_reaped'"),
@@ -203,6 +203,9 @@ mod tests {
             ("CREATE --memory-limit 5x", "--memory-limit: size \"5x\" has an unknown unit", "512M"),
             ("CREATE --cpu-limit half", "--cpu-limit: \"half\" is not a number of cores", "0.5"),
             ("CREATE --constraint node.role", "has neither == nor !=", "KEY==VALUE"),
+            ("CREATE --ports 8080:80", "begins with a number", "--ports http:80:8080, or --publish 8080:80"),
+            ("CREATE -p 1.2.3.4:80:80", "--publish: port", "PUBLISHED:PORT"),
+            ("CREATE other", "cannot be used with", "--help"),
             ("CREATE --ports 80", "has no port after its name", "NAME:PORT"),
             ("CREATE --update-max-failure-ratio 2", "between 0 and 1", "0.25"),
         ]);

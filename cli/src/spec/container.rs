@@ -24,7 +24,7 @@ pub(super) struct ContainerFlags {
     args: Vec<String>,
 
     /// Environment variable; KEY alone unsets what the image sets; the given ones replace all
-    #[arg(long, value_name = "KEY=VALUE", value_parser = env::parse)]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = env::parse)]
     env: Vec<SecretText>,
 
     /// Environment variable whose value comes from a file, or without one from the environment of swarmctl, and is kept out

@@ -2,9 +2,11 @@
 //! field untouched, so that the same code fills a new spec and changes an existing one.
 
 mod container;
+mod edits;
 mod endpoint;
 mod health;
 mod identity;
+mod lists;
 mod logging;
 mod mounts;
 mod placement;
@@ -14,6 +16,8 @@ mod restart;
 mod rollout;
 mod security;
 
+pub use edits::ListEdits;
+pub use lists::dropped;
 pub use logging::LogFlags;
 pub use reset::Field;
 

@@ -286,3 +286,74 @@ fn a_reset_puts_each_setting_back_and_touches_no_other() {
         assert_ne!(spec, full, "{field:?}");
     }
 }
+
+/// A spec after an update's line of additions and removals.
+fn changed(mut spec: ServiceSpec, line: &[&str]) -> ServiceSpec {
+    let command = ListEdits::augment_args(clap::Command::new("test").no_binary_name(true));
+    let matches = command.try_get_matches_from(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    let edits = ListEdits::from_arg_matches(&matches).expect("matches of the same command");
+    edits.apply(&mut spec).unwrap_or_else(|failure| panic!("{line:?}: {failure:?}"));
+    spec
+}
+
+/// For each list: the flag that replaces it with two entries, an addition, a removal of the first entry, and what is then there.
+const LISTS: [(&str, [&str; 2], &str, &str, &str); 18] = [
+    ("label", ["a=1", "b=2"], "b=3", "a", "b=3"),
+    ("container-label", ["a=1", "b=2"], "c=3", "a", "b=2,c=3"),
+    ("env", ["A=1", "B=2"], "B=3", "A", "B=3"),
+    ("constraint", ["node.role==worker", "node.id!=x"], "node.role!=manager", "node.role==worker", "node.id!=x,node.role!=manager"),
+    ("placement-pref", ["spread=node.labels.a", "spread=node.labels.b"], "spread=node.labels.c", "spread=node.labels.a", "spread=node.labels.b,spread=node.labels.c"),
+    ("ports", ["a:1", "b:2"], "b:3", "a", "b:3"),
+    ("bind", ["/s:/a", "/s:/b"], "/t:/b", "/a", "/t:/b"),
+    ("volume", ["s:/a", "s:/b"], "t:/b", "/a", "t:/b"),
+    ("tmpfs", ["/a", "/b"], "/c", "/a", "/b,/c"),
+    ("host", ["a:10.0.0.1", "b:10.0.0.2"], "c:10.0.0.3", "a:10.0.0.1", "b:10.0.0.2,c:10.0.0.3"),
+    ("dns", ["10.0.0.1", "10.0.0.2"], "10.0.0.3", "10.0.0.1", "10.0.0.2,10.0.0.3"),
+    ("dns-search", ["a", "b"], "c", "a", "b,c"),
+    ("dns-option", ["a", "b"], "c", "a", "b,c"),
+    ("group", ["1", "2"], "3", "1", "2,3"),
+    ("sysctl", ["a=1", "b=2"], "b=3", "a", "b=3"),
+    ("ulimit", ["nofile=1", "nproc=2"], "nproc=3", "nofile", "nproc=3"),
+    ("generic-resources", ["gpu=1", "fpga=2"], "fpga=3", "gpu", "fpga=3"),
+    ("log-opt", ["a=1", "b=2"], "b=3", "a", "b=3"),
+];
+
+#[test]
+fn entries_are_added_to_each_list_and_removed_from_it() {
+    for (flag, [first, second], added, removed, left) in LISTS {
+        let name = format!("--{flag}");
+        let driver: &[&str] = if flag == "log-opt" { &["--log-driver", "local"] } else { &[] };
+        let spec = |entries: &[&str]| {
+            let words: Vec<&str> = entries.iter().flat_map(|entry| [name.as_str(), *entry]).collect();
+            edited(ServiceSpec::default(), &[driver, &words].concat())
+        };
+        let both = spec(&[first, second]);
+        let (add, rm) = (format!("{name}-add"), format!("{name}-rm"));
+        assert_eq!(changed(both.clone(), &[&add, added, &rm, removed]), spec(&left.split(',').collect::<Vec<_>>()), "{flag}");
+        assert_eq!(changed(both.clone(), &[&rm, "absent"]), both, "{flag}");
+        assert_eq!(changed(both.clone(), &[&add, second]), both, "{flag}");
+        // The plain flag replaces, and what it drops is said.
+        let sentences = dropped(&both, &spec(&[second]));
+        let key = removed.trim_start_matches("spread=");
+        assert_eq!(sentences, [format!("{name} replaces the whole list: dropped {key}; {add} keeps what is there")]);
+        assert!(dropped(&spec(&[second]), &both).is_empty(), "{flag}");
+    }
+}
+
+#[test]
+fn ports_in_dockers_form_are_added_and_removed_by_what_they_are_in_the_container() {
+    let spec = edited(ServiceSpec::default(), &["-p", "8080:80", "--ports", "dns:53/udp"]);
+    let shown = |spec: &ServiceSpec| spec.endpoint.iter().flat_map(|endpoint| &endpoint.ports).map(crate::values::port::show).collect::<Vec<_>>();
+    assert_eq!(shown(&spec), ["dns:53/udp", "80-tcp:80/tcp:8080"]);
+    let changed = changed(spec, &["--publish-add", "81:80", "--publish-rm", "53/udp"]);
+    assert_eq!(shown(&changed), ["80-tcp:80/tcp:81"]);
+}
+
+#[test]
+fn a_secret_variable_is_removed_by_its_name() {
+    let mut spec = ServiceSpec::default();
+    let secret = |name: &str| EnvSecret { name: name.to_owned(), key: String::new() };
+    container(&mut spec).env_secrets = vec![secret("A"), secret("B")];
+    let spec = changed(spec, &["--env-secret-rm", "A"]);
+    assert_eq!(spec.template().runs().env_secrets, [secret("B")]);
+}

@@ -18,6 +18,7 @@ pub mod name;
 pub mod number;
 pub mod pair;
 pub mod port;
+pub mod publish;
 pub mod ratio;
 pub mod scale;
 pub mod size;

@@ -14,7 +14,8 @@ use crate::wait::{self, Goal, WaitFlags};
 
 /// Create a service and start its tasks
 ///
-/// Example: swarmctl service create --name web --image nginx:1.27 --replicas 3 --ports http:80:8080
+/// Examples: swarmctl service create --name web --image nginx:1.27 --replicas 3 --ports http:80:8080
+///           swarmctl service create --name web -p 8080:80 nginx:1.27 nginx-debug -g "daemon off;"
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the service
@@ -22,8 +23,16 @@ pub struct Args {
     name: String,
 
     /// Image of the containers
-    #[arg(long, value_name = "IMAGE", value_parser = image::parse)]
-    image: String,
+    #[arg(long = "image", value_name = "IMAGE", value_parser = image::parse, conflicts_with = "image")]
+    image_flag: Option<String>,
+
+    /// Image of the containers
+    #[arg(value_name = "IMAGE", value_parser = image::parse, required_unless_present = "image_flag")]
+    image: Option<String>,
+
+    /// Words after the image: the command line, as --args
+    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true, requires = "image")]
+    words: Vec<String>,
 
     /// How many tasks there are
     #[arg(long, value_name = "MODE", default_value = "replicated")]
@@ -57,8 +66,10 @@ impl Args {
         };
         let mut spec = ServiceSpec { mode: Some(mode), ..Default::default() };
         spec.annotations.get_or_insert_default().name.clone_from(&self.name);
-        spec::container(&mut spec).image.clone_from(&self.image);
+        let image = self.image.as_ref().or(self.image_flag.as_ref());
+        spec::container(&mut spec).image = image.cloned().unwrap_or_default();
         self.flags.apply(&mut spec)?;
+        spec::container(&mut spec).args.extend(self.words.iter().cloned());
         Ok(spec)
     }
 }

@@ -9,13 +9,14 @@ use crate::completion;
 use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
-use crate::spec::{self, Field, ServiceFlags};
+use crate::spec::{self, Field, ListEdits, ServiceFlags};
 use crate::values::image;
 use crate::wait::{self, Goal, WaitFlags};
 
 /// Change a service; its tasks are replaced as its update settings say
 ///
-/// Only what is named changes. A flag that may be repeated replaces the whole list; --reset empties one.
+/// Only what is named changes. A flag such as --env replaces the whole list; --env-add and --env-rm change entries of it, and --reset
+/// empties it.
 ///
 /// Example: swarmctl service update web --image nginx:1.28 --update-parallelism 2
 #[derive(Debug, clap::Args)]
@@ -45,28 +46,34 @@ pub struct Args {
 
     #[command(flatten)]
     flags: ServiceFlags,
+
+    #[command(flatten)]
+    edits: ListEdits,
 }
 
 impl Args {
-    /// The spec that the flags make of the present one.
-    fn edit(&self, present: &ServiceSpec) -> Result<ServiceSpec, Failure> {
+    /// The spec that the flags make of the present one, and what they drop from its lists without being asked for that.
+    fn edit(&self, present: &ServiceSpec) -> Result<(ServiceSpec, Vec<String>), Failure> {
         let mut spec = present.clone();
         self.reset.iter().for_each(|field| field.reset(&mut spec));
+        let before = spec.clone();
         self.flags.apply(&mut spec)?;
+        let dropped = spec::dropped(&before, &spec);
+        self.edits.apply(&mut spec)?;
         if let Some(image) = &self.image {
             spec::container(&mut spec).image.clone_from(image);
         }
         if self.force {
             spec.task.get_or_insert_default().force_update += 1;
         }
-        Ok(spec)
+        Ok((spec, dropped))
     }
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let present = session.service(&args.service).await?;
     let name = present.spec.name();
-    let spec = args.edit(&present.spec)?;
+    let (spec, dropped) = args.edit(&present.spec)?;
     let env_secrets = args.flags.env_secrets()?;
     let brings_secrets = args.registry_auth.is_some() || !env_secrets.is_empty();
     if spec == present.spec && !brings_secrets {
@@ -85,6 +92,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         env_secrets,
     };
     let reply = session.execute_and_tell(Command::UpdateService(update), name).await?;
+    dropped.iter().try_for_each(|sentence| session.note(sentence))?;
     wait::for_service(session, &args.wait, name, goal, reply.index).await
 }
 

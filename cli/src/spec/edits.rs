@@ -1,0 +1,292 @@
+//! Flags of an update that add entries to lists and maps, or remove them, and leave the others as they are.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use clap::Args;
+use events::{
+    ContainerSpec, GenericResource, Mount, MountType, PlacementPreference, PortConfig, SecretText, ServiceSpec, Ulimit,
+};
+
+use super::lists::variable;
+use super::{container, task};
+use crate::failure::{Failure, Kind};
+use crate::values::{constraint, env, generic, host, mount, pair, port, publish, ulimit};
+use crate::values::container as container_values;
+
+/// Additions to lists and maps, and removals from them; each may be repeated.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Additions to lists, and removals; may be repeated")]
+pub struct ListEdits {
+    /// Label of the service to add or change
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
+    label_add: Vec<(String, String)>,
+
+    /// Label of the service to remove
+    #[arg(long, value_name = "KEY")]
+    label_rm: Vec<String>,
+
+    /// Label of the container to add or change
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
+    container_label_add: Vec<(String, String)>,
+
+    /// Label of the container to remove
+    #[arg(long, value_name = "KEY")]
+    container_label_rm: Vec<String>,
+
+    /// Environment variable to add or change
+    #[arg(long, value_name = "KEY=VALUE", value_parser = env::parse)]
+    env_add: Vec<SecretText>,
+
+    /// Environment variable to remove
+    #[arg(long, value_name = "KEY")]
+    env_rm: Vec<String>,
+
+    /// Constraint to add
+    #[arg(long, value_name = "EXPRESSION", value_parser = constraint::parse)]
+    constraint_add: Vec<String>,
+
+    /// Constraint to remove, as it was given
+    #[arg(long, value_name = "EXPRESSION")]
+    constraint_rm: Vec<String>,
+
+    /// Placement preference to add
+    #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
+    placement_pref_add: Vec<String>,
+
+    /// Placement preference to remove
+    #[arg(long, value_name = "spread=LABEL")]
+    placement_pref_rm: Vec<String>,
+
+    /// Published port to add or change
+    #[arg(long, value_name = "NAME:PORT[/PROTOCOL][:PUBLISHED]", value_parser = port::parse)]
+    ports_add: Vec<PortConfig>,
+
+    /// Published port to remove, by its name
+    #[arg(long, value_name = "NAME")]
+    ports_rm: Vec<String>,
+
+    /// Bind mount to add or change
+    #[arg(long, value_name = "SOURCE:TARGET[:OPTIONS]", value_parser = mount::parse_bind)]
+    bind_add: Vec<Mount>,
+
+    /// Bind mount to remove, by its target
+    #[arg(long, value_name = "TARGET")]
+    bind_rm: Vec<String>,
+
+    /// Volume to add or change
+    #[arg(long, value_name = "[NAME:]TARGET[:OPTIONS]", value_parser = mount::parse_volume)]
+    volume_add: Vec<Mount>,
+
+    /// Volume to remove, by its target
+    #[arg(long, value_name = "TARGET")]
+    volume_rm: Vec<String>,
+
+    /// File system in memory to add or change
+    #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = mount::parse_tmpfs)]
+    tmpfs_add: Vec<Mount>,
+
+    /// File system in memory to remove, by its target
+    #[arg(long, value_name = "TARGET")]
+    tmpfs_rm: Vec<String>,
+
+    /// Host name to add
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = host::parse)]
+    host_add: Vec<String>,
+
+    /// Host name to remove, as it was given
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    host_rm: Vec<String>,
+
+    /// Name server to add
+    #[arg(long, value_name = "ADDRESS", value_parser = container_values::nameserver)]
+    dns_add: Vec<IpAddr>,
+
+    /// Name server to remove
+    #[arg(long, value_name = "ADDRESS")]
+    dns_rm: Vec<String>,
+
+    /// Search domain to add
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search_add: Vec<String>,
+
+    /// Search domain to remove
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search_rm: Vec<String>,
+
+    /// Resolver option to add
+    #[arg(long, value_name = "OPTION")]
+    dns_option_add: Vec<String>,
+
+    /// Resolver option to remove
+    #[arg(long, value_name = "OPTION")]
+    dns_option_rm: Vec<String>,
+
+    /// Group to add
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+
+    /// Group to remove
+    #[arg(long, value_name = "GROUP")]
+    group_rm: Vec<String>,
+
+    /// Kernel parameter to add or change
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
+    sysctl_add: Vec<(String, String)>,
+
+    /// Kernel parameter to remove
+    #[arg(long, value_name = "KEY")]
+    sysctl_rm: Vec<String>,
+
+    /// Ulimit to add or change
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit::parse)]
+    ulimit_add: Vec<Ulimit>,
+
+    /// Ulimit to remove, by its name
+    #[arg(long, value_name = "NAME")]
+    ulimit_rm: Vec<String>,
+
+    /// Generic resource to add or change
+    #[arg(long, value_name = "KIND=NUMBER,...", value_delimiter = ',', value_parser = generic::parse)]
+    generic_resources_add: Vec<GenericResource>,
+
+    /// Generic resource to remove, by its kind
+    #[arg(long, value_name = "KIND")]
+    generic_resources_rm: Vec<String>,
+
+    /// Log driver option to add or change
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
+    log_opt_add: Vec<(String, String)>,
+
+    /// Log driver option to remove
+    #[arg(long, value_name = "KEY")]
+    log_opt_rm: Vec<String>,
+
+    /// Published port to add or change, in Docker's form
+    #[arg(long, value_name = "PUBLISHED:PORT[/PROTOCOL]", value_parser = publish::parse)]
+    publish_add: Vec<PortConfig>,
+
+    /// Published port to remove, by its port in the container
+    #[arg(long, value_name = "PORT[/PROTOCOL]", value_parser = publish::parse_target)]
+    publish_rm: Vec<PortConfig>,
+
+    /// Secret environment variable to remove
+    #[arg(long, value_name = "NAME")]
+    env_secret_rm: Vec<String>,
+}
+
+impl ListEdits {
+    /// Makes the removals and then the additions.
+    ///
+    /// # Errors
+    /// When a flag does not fit the service that it meets.
+    pub fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        edit_map(&mut spec.annotations.get_or_insert_default().labels, &self.label_add, &self.label_rm);
+        self.apply_to_ports(spec);
+        self.apply_to_placement(spec);
+        self.apply_to_container(container(spec));
+        self.apply_to_dns(container(spec));
+        self.apply_to_resources(spec);
+        self.apply_to_logs(spec)
+    }
+
+    fn apply_to_ports(&self, spec: &mut ServiceSpec) {
+        let added: Vec<PortConfig> = self.ports_add.iter().chain(&self.publish_add).cloned().collect();
+        if added.is_empty() && self.ports_rm.is_empty() && self.publish_rm.is_empty() {
+            return;
+        }
+        let ports = &mut spec.endpoint.get_or_insert_default().ports;
+        ports.retain(|port| {
+            let is_target = |rm: &PortConfig| (rm.target_port, rm.protocol) == (port.target_port, port.protocol);
+            !self.publish_rm.iter().any(is_target)
+        });
+        edit(ports, |port| port.name.clone(), &added, &self.ports_rm);
+    }
+
+    fn apply_to_placement(&self, spec: &mut ServiceSpec) {
+        let preference = |label: &String| PlacementPreference { spread: label.clone() };
+        let preferences: Vec<PlacementPreference> = self.placement_pref_add.iter().map(preference).collect();
+        let untouched = [&self.constraint_add, &self.constraint_rm, &self.placement_pref_add, &self.placement_pref_rm];
+        if untouched.iter().all(|flags| flags.is_empty()) {
+            return;
+        }
+        let placement = task(spec).placement.get_or_insert_default();
+        edit(&mut placement.constraints, String::clone, &self.constraint_add, &self.constraint_rm);
+        let removed = self.placement_pref_rm.iter().map(|label| label.trim_start_matches("spread=").to_owned());
+        let removed = removed.collect::<Vec<_>>();
+        edit(&mut placement.preferences, |preference| preference.spread.clone(), &preferences, &removed);
+    }
+
+    fn apply_to_container(&self, container: &mut ContainerSpec) {
+        edit_map(&mut container.labels, &self.container_label_add, &self.container_label_rm);
+        edit_map(&mut container.sysctls, &self.sysctl_add, &self.sysctl_rm);
+        let env: Vec<String> = self.env_add.iter().map(|variable| variable.0.clone()).collect();
+        edit(&mut container.env, |entry| variable(entry), &env, &self.env_rm);
+        container.env_secrets.retain(|secret| !self.env_secret_rm.contains(&secret.name));
+        edit(&mut container.hosts, String::clone, &self.host_add, &self.host_rm);
+        edit(&mut container.groups, String::clone, &self.group_add, &self.group_rm);
+        edit(&mut container.ulimits, |ulimit| ulimit.name.clone(), &self.ulimit_add, &self.ulimit_rm);
+        let mounts = [
+            (MountType::Bind, &self.bind_add, &self.bind_rm),
+            (MountType::Volume, &self.volume_add, &self.volume_rm),
+            (MountType::Tmpfs, &self.tmpfs_add, &self.tmpfs_rm),
+        ];
+        for (kind, added, removed) in mounts {
+            container.mounts.retain(|mount| mount.r#type() != kind || !removed.contains(&mount.target));
+            edit(&mut container.mounts, |mount| mount.target.clone(), added, &[]);
+        }
+    }
+
+    fn apply_to_dns(&self, container: &mut ContainerSpec) {
+        let servers: Vec<String> = self.dns_add.iter().map(IpAddr::to_string).collect();
+        let lists = [&servers, &self.dns_rm, &self.dns_search_add, &self.dns_search_rm, &self.dns_option_add];
+        if lists.iter().all(|flags| flags.is_empty()) && self.dns_option_rm.is_empty() {
+            return;
+        }
+        let mut dns = container.dns.take().unwrap_or_default();
+        edit(&mut dns.nameservers, String::clone, &servers, &self.dns_rm);
+        edit(&mut dns.search, String::clone, &self.dns_search_add, &self.dns_search_rm);
+        edit(&mut dns.options, String::clone, &self.dns_option_add, &self.dns_option_rm);
+        container.dns = Some(dns).filter(|dns| *dns != Default::default());
+    }
+
+    fn apply_to_resources(&self, spec: &mut ServiceSpec) {
+        let (added, removed) = (&self.generic_resources_add, &self.generic_resources_rm);
+        if added.is_empty() && removed.is_empty() {
+            return;
+        }
+        let reservations = task(spec).resources.get_or_insert_default().reservations.get_or_insert_default();
+        edit(&mut reservations.generic, |resource| resource.kind.clone(), added, removed);
+    }
+
+    fn apply_to_logs(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
+        if self.log_opt_add.is_empty() && self.log_opt_rm.is_empty() {
+            return Ok(());
+        }
+        let Some(driver) = &mut task(spec).log_driver else {
+            return Err(Failure::new(Kind::Usage, "the service has no log driver to take options")
+                .hint("name one with --log-driver"));
+        };
+        edit_map(&mut driver.options, &self.log_opt_add, &self.log_opt_rm);
+        Ok(())
+    }
+}
+
+/// Removes entries by their keys, then adds others; one with the key of an entry that is there takes its place.
+fn edit<T: Clone>(list: &mut Vec<T>, key: impl Fn(&T) -> String, added: &[T], removed: &[String]) {
+    list.retain(|entry| !removed.contains(&key(entry)));
+    for new in added {
+        match list.iter_mut().find(|entry| key(entry) == key(new)) {
+            Some(present) => present.clone_from(new),
+            None => list.push(new.clone()),
+        }
+    }
+}
+
+fn edit_map(map: &mut BTreeMap<String, String>, added: &[(String, String)], removed: &[String]) {
+    map.retain(|key, _| !removed.contains(key));
+    map.extend(added.iter().cloned());
+}
