@@ -63,7 +63,7 @@ impl Kind {
     fn hint(self) -> &'static str {
         match self {
             Self::Usage => "`swarmctl help` lists the commands, and `--help` after a command its flags",
-            Self::NotFound => "the `ls` command of the noun shows what exists; a unique beginning of an id will do",
+            Self::NotFound => "the `ls` command of the noun shows what exists; a unique prefix of an id works as well",
             Self::Exists => "choose another name, or update the object that has it",
             Self::Conflict => "read the object again and repeat the change",
             Self::UpdateFailed => {
@@ -164,7 +164,7 @@ impl From<Status> for Failure {
             return refusal.into();
         }
         if wire::is_silence(&status) {
-            return Self::new(Kind::Unreachable, "the manager does not answer any more").hint(SILENCE_HINT);
+            return Self::new(Kind::Unreachable, "the manager no longer answers").hint(SILENCE_HINT);
         }
         // Only what this process made of a transport's error has a source; what the manager said has none.
         if let Some(cause) = std::error::Error::source(&status) {
@@ -210,7 +210,7 @@ impl From<Invalid> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::new(Kind::OutputClosed, "nobody reads the output any more"),
+            io::ErrorKind::BrokenPipe => Self::new(Kind::OutputClosed, "the reader of the output has closed it"),
             _ => Self::new(Kind::Other, format!("the output cannot be written: {error}"))
                 .hint("check where the output goes: the disk may be full"),
         }

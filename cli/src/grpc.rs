@@ -19,8 +19,7 @@ const ATTEMPTS_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// What to do when nobody answered whether a change was made.
-const FATE_UNKNOWN: &str =
-    "whether the change was made is not known: once swarmd answers, `swarmctl events` tells; its log may say more";
+const FATE_UNKNOWN: &str = "it is not known whether the change was made: `swarmctl events` shows it once swarmd answers, and its log may say more";
 
 /// Connects when it is first needed.
 #[derive(Debug)]

@@ -40,7 +40,8 @@ const NOT_YET: &str =
     "Not in this version: network, secret, volume; node promote, node demote; service logs, service rollback";
 
 /// What does not exist, and what scripts can tell from how a command ends.
-const AFTER_HELP: &str = "Not in this version: network, secret, volume; node promote, node demote; service logs, service rollback
+const AFTER_HELP: &str =
+    "Not in this version: network, secret, volume; node promote, node demote; service logs, service rollback
 
 Exit codes:
    0  done
@@ -56,8 +57,8 @@ Exit codes:
 
 /// Operate a Swarmlog cluster: its nodes, its services, and the history of both
 ///
-/// Objects are named by name, by id or by the unique beginning of an id. Every change is kept for ever with who made it;
-/// `--reason` adds why, and `swarmctl events` tells it all.
+/// Objects are named by name, by id or by a unique prefix of an id. Every change is recorded permanently with who made
+/// it; `--reason` records why, and `swarmctl events` shows the history.
 #[derive(Debug, Parser)]
 #[command(name = "swarmctl", version, max_term_width = 120, after_help = NOT_YET, after_long_help = AFTER_HELP)]
 pub struct Cli {
@@ -80,7 +81,7 @@ pub struct Globals {
     #[arg(short, long, global = true)]
     no_resolve: bool,
 
-    /// Why you do this; kept with the change for ever
+    /// Reason for the change; recorded with it permanently
     #[arg(long, global = true, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
 

@@ -85,8 +85,8 @@ fn failure(error: &clap::Error) -> Failure {
     // Which of the two it is depends on whether the environment gives a flag its value.
     if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
         let command = command.unwrap_or_else(|| "swarmctl".to_owned());
-        let sentence = format!("`{command}` needs to know what to do");
-        return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists what it can do"));
+        let sentence = format!("`{command}` needs a command");
+        return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists its commands"));
     }
     if let Some(failure) = not_in_this_version(error, command.as_deref()) {
         return failure;
@@ -105,7 +105,7 @@ fn failure(error: &clap::Error) -> Failure {
         _ if !tips.is_empty() => failure.hint(tips.join("; ")),
         (Some(values), _) => failure.hint(format!("write one of {values}")),
         (_, Some(command)) if error.kind() == ErrorKind::InvalidSubcommand => {
-            failure.hint(format!("`{command} --help` lists what it can do"))
+            failure.hint(format!("`{command} --help` lists its commands"))
         }
         (_, Some(command)) => failure.hint(format!("`{command} --help` shows its flags")),
         (_, None) => failure,
@@ -174,17 +174,17 @@ mod tests {
     #[test]
     fn every_mistake_gets_a_sentence_and_a_hint() {
         expect(&[
-            ("swarmctl", "`swarmctl` needs to know what to do", "`swarmctl --help`"),
-            ("swarmctl service", "`swarmctl service` needs to know", "`swarmctl service --help`"),
-            ("swarmctl service -s /tmp/s", "`swarmctl service` needs to know", "`swarmctl service --help`"),
+            ("swarmctl", "`swarmctl` needs a command", "`swarmctl --help`"),
+            ("swarmctl service", "`swarmctl service` needs a command", "`swarmctl service --help`"),
+            ("swarmctl service -s /tmp/s", "`swarmctl service` needs a command", "`swarmctl service --help`"),
             ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
             ("swarmctl node promote w1", "`swarmctl node promote` is not in this version", "one manager"),
             ("swarmctl node demote w1", "is not in this version", "one manager"),
             ("swarmctl network ls", "`swarmctl network` is not in this version", "--ports"),
             ("swarmctl secret ls", "`swarmctl secret` is not in this version", "--env-secret"),
-            ("swarmctl service rn web", "unrecognized subcommand 'rn'", "lists what it can do"),
-            ("swarmctl node remov web", "unrecognized subcommand 'remov'", "lists what it can do"),
-            ("swarmctl service frob", "unrecognized subcommand 'frob'", "lists what it can do"),
+            ("swarmctl service rn web", "unrecognized subcommand 'rn'", "lists its commands"),
+            ("swarmctl node remov web", "unrecognized subcommand 'remov'", "lists its commands"),
+            ("swarmctl service frob", "unrecognized subcommand 'frob'", "lists its commands"),
             (
                 "swarmctl node activate n1 --detach",
                 "unexpected argument '--detach' found",
@@ -248,7 +248,14 @@ mod tests {
 
     #[test]
     fn help_and_version_are_no_mistakes() {
-        for line in ["swarmctl --help", "swarmctl service create -h", "swarmctl --version", "swarmctl help svc", "swarmctl service update -help", "swarmctl service update web -help"] {
+        for line in [
+            "swarmctl --help",
+            "swarmctl service create -h",
+            "swarmctl --version",
+            "swarmctl help svc",
+            "swarmctl service update -help",
+            "swarmctl service update web -help",
+        ] {
             assert!(matches!(crate::parse(line.split(' ')), Err(Stop::Help(_))), "{line}");
         }
     }

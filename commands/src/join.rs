@@ -119,8 +119,8 @@ fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection
     match (is_of(Role::Worker), is_of(Role::Manager)) {
         (true, _) => Ok(Role::Worker),
         (false, true) => {
-            let sentence = "a cluster has one manager in this version, so nobody can join as another";
-            let hint = "join with the worker's token, which `swarmctl cluster inspect` shows as well";
+            let sentence = "this version supports one manager for each cluster: a second one cannot join";
+            let hint = "join with the worker token, which `swarmctl cluster inspect` shows as well";
             Err(Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint))
         }
         (false, false) => Err(not_valid()),

@@ -38,7 +38,7 @@ pub(crate) fn in_session(state: &Cluster, id: NodeId, session: SessionId) -> Res
     let node = member(state, id)?;
     if node.session != Some(session) {
         let sentence = format!("session ended: {session} is not the open session of node {id}");
-        return Err(Rejection::conflict(subject(id), sentence, "the agent registers anew by itself"));
+        return Err(Rejection::conflict(subject(id), sentence, "the agent registers again by itself"));
     }
     Ok(node)
 }

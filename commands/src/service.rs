@@ -216,7 +216,7 @@ fn same_identity(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Rejection> 
             Mode::Replicated(_) => "replicated",
         };
         let sentence = format!("{subject} is {} and cannot become {}", mode(old), mode(new));
-        let hint = "remove the service and create it again in the other mode";
+        let hint = "create another service in the other mode";
         return Err(Rejection::invalid(subject, sentence, hint));
     }
     Ok(())

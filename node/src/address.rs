@@ -23,7 +23,9 @@ pub fn parse_advertised(text: &str) -> Result<String, String> {
     let addr = parse(text)?;
     let host = text.rsplit_once(':').map_or("", |(host, _)| host.trim_matches(['[', ']']));
     if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
-        return Err(format!("nobody can reach a node at {host}; give the address at which other nodes reach this one"));
+        return Err(format!(
+            "other nodes cannot reach a node at {host}; give the address at which other nodes reach this one"
+        ));
     }
     Ok(addr)
 }

@@ -200,7 +200,9 @@ mod tests {
     fn a_command_waits_only_where_it_says_so() {
         let line = |line: &'static str| detached(line.split(' ').collect::<Vec<&str>>()).join(" ");
         assert_eq!(line("swarmctl service scale web=1"), "swarmctl service scale --detach web=1");
-        for same in ["service scale web=1 --detach=false", "node drain n1 --timeout 5s", "service ls", "service update -d x"] {
+        for same in
+            ["service scale web=1 --detach=false", "node drain n1 --timeout 5s", "service ls", "service update -d x"]
+        {
             assert_eq!(line(same), same);
         }
     }

@@ -130,7 +130,8 @@ pub fn block(service: &ServiceView, now: Timestamp) -> String {
         .field("Created", age::ago(service.meta.created_at, now))
         .field("Updated", age::ago(service.meta.updated_at, now));
     if let Some(until) = service.set_aside_until {
-        let why = "the manager's own rules contradict each other over it, which its log tells: report this as a bug";
+        let why =
+            "the reconcilers contradict each other over this service; see the manager's log, and report this as a bug";
         block.field("Set aside", format!("until {until}: {why}"));
     }
     if let Some(update) = &service.update {
@@ -162,7 +163,7 @@ pub(super) fn template(block: &mut Block, spec: &ServiceSpec) {
         let placement = task.placed();
         block.each("Constraint", placement.constraints.iter().cloned());
         block.each("Spread", placement.preferences.iter().map(|preference| preference.spread.clone()));
-        block.optional("Most per node", count(placement.max_replicas));
+        block.optional("Maximum per node", count(placement.max_replicas));
         if task.restart.is_some() {
             block.section("Restart", |block| restart(block, spec));
         }
@@ -198,8 +199,8 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
     if let Some(check) = &container.healthcheck {
         block.section("Health check", |block| health(block, check));
     }
-    block.optional("Added rights", container.capability_add.join(", "));
-    block.optional("Dropped rights", container.capability_drop.join(", "));
+    block.optional("Added capabilities", container.capability_add.join(", "));
+    block.optional("Dropped capabilities", container.capability_drop.join(", "));
     block.each("Sysctl", pairs(&container.sysctls)).each("Ulimit", container.ulimits.iter().map(ulimit::show));
     block
         .optional("Process limit", nonzero(container.pids_limit))

@@ -55,7 +55,8 @@ impl Table {
 
     /// Columns of the terminal that the widest cell takes.
     fn width(&self, column: usize) -> usize {
-        let least = if self.rows.first().is_some_and(|heading| column + 1 < heading.len()) { WIDTH_MIN - GAP } else { 0 };
+        let least =
+            if self.rows.first().is_some_and(|heading| column + 1 < heading.len()) { WIDTH_MIN - GAP } else { 0 };
         let cells = self.rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.width()).fold(least, usize::max)
     }
@@ -65,7 +66,12 @@ impl Table {
 /// and the first, which has the ids, only where nothing else is left to cut.
 fn fit(widths: &mut [usize], room: usize) {
     let Some(last) = widths.len().checked_sub(1) else { return };
-    let steps = [(last..=last, LAST_MIN), (1..=last.saturating_sub(1), WIDTH_MIN - GAP), (last..=last, WIDTH_MIN), (0..=last, 1)];
+    let steps = [
+        (last..=last, LAST_MIN),
+        (1..=last.saturating_sub(1), WIDTH_MIN - GAP),
+        (last..=last, WIDTH_MIN),
+        (0..=last, 1),
+    ];
     for (columns, least) in steps {
         while let Some(excess) = widths.iter().sum::<usize>().checked_sub(room).filter(|excess| *excess > 0) {
             let wide = columns.clone().filter(|column| widths.get(*column).is_some_and(|width| *width > least));

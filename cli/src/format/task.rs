@@ -46,7 +46,8 @@ pub fn table(tasks: &[TaskView], view: View) -> String {
 
 /// The table below a service: the service is known, the image is not.
 pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
-    let mut table = Table::new(&["TASK ID", "SERVICE", "SLOT", "IMAGE", "DESIRED STATE", "LAST STATE", "NODE", "ERROR"]);
+    let mut table =
+        Table::new(&["TASK ID", "SERVICE", "SLOT", "IMAGE", "DESIRED STATE", "LAST STATE", "NODE", "ERROR"]);
     for task in tasks {
         table.row([
             task.id.to_string(),

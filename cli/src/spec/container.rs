@@ -56,7 +56,7 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
 
-    /// Time between that signal and a kill (10s unless given)
+    /// Time between that signal and a kill (default 10s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     stop_grace_period: Option<Duration>,
 

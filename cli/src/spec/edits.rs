@@ -11,8 +11,8 @@ use events::{
 use super::lists::variable;
 use super::{container, task};
 use crate::failure::{Failure, Kind};
-use crate::values::{constraint, env, generic, host, mount, pair, port, publish, ulimit};
 use crate::values::container as container_values;
+use crate::values::{constraint, env, generic, host, mount, pair, port, publish, ulimit};
 
 /// Additions to lists and maps, and removals from them; each may be repeated.
 #[derive(Debug, Clone, Default, PartialEq, Args)]

@@ -11,7 +11,7 @@ use crate::values::{duration, number};
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Health check")]
 pub(super) struct HealthFlags {
-    /// Command line that the container's shell runs; it is well if that ends with 0
+    /// Command line that the container's shell runs; healthy if it exits with 0
     #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
     health_cmd: Option<String>,
 
@@ -35,7 +35,7 @@ pub(super) struct HealthFlags {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     health_start_interval: Option<Duration>,
 
-    /// Switch off the check that the image defines
+    /// Disable the health check that the image defines
     #[arg(long, conflicts_with_all = ["health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_start_interval"])]
     no_healthcheck: bool,
 }

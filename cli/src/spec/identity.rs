@@ -26,7 +26,7 @@ impl IdentityFlags {
         let Some(replicas) = self.replicas else { return Ok(()) };
         if spec.is_global() {
             return Err(Failure::new(Kind::Usage, "a global service has no number of replicas")
-                .hint("leave --replicas away: a global service runs one task on every eligible node"));
+                .hint("omit --replicas: a global service runs one task on every eligible node"));
         }
         spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas }));
         Ok(())

@@ -74,7 +74,8 @@ pub fn dropped(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
         let gone: Vec<String> = (list.keys)(before).into_iter().filter(|key| !kept.contains(key)).collect();
         let flag = list.flag;
         // Docker's own names for the two lists of capabilities leave no name for flags that add to them.
-        let instead = if flag.starts_with("cap-") { String::new() } else { format!("; --{flag}-add keeps what is there") };
+        let instead =
+            if flag.starts_with("cap-") { String::new() } else { format!("; --{flag}-add keeps what is there") };
         (!gone.is_empty()).then(|| format!("--{flag} replaces the whole list: dropped {}{instead}", gone.join(", ")))
     };
     LISTS.iter().filter_map(sentence).collect()

@@ -18,7 +18,7 @@ pub(super) struct PlacementFlags {
     #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
     placement_pref: Vec<String>,
 
-    /// Most tasks of the service on one node; 0 for no limit
+    /// Maximum number of tasks of the service on one node; 0 for no limit
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     replicas_max_per_node: Option<u64>,
 }

@@ -13,7 +13,7 @@ pub(super) struct ResourceFlags {
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory_reservation: Option<u64>,
 
-    /// Most memory that a task may use
+    /// Maximum memory of a task
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory_limit: Option<u64>,
 
@@ -21,7 +21,7 @@ pub(super) struct ResourceFlags {
     #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
     cpu_reservation: Option<u64>,
 
-    /// Most cores that a task may use
+    /// Maximum number of cores of a task
     #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
     cpu_limit: Option<u64>,
 

@@ -31,7 +31,7 @@ pub(super) struct RestartFlags {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     restart_delay: Option<Duration>,
 
-    /// Most restarts, up to 1000; 0 for no limit
+    /// Maximum number of restarts, up to 1000; 0 for no limit
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=RESTART_ATTEMPTS_MAX))]
     restart_max_attempts: Option<u64>,
 

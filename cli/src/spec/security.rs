@@ -9,7 +9,7 @@ use crate::values::container::capability;
 use crate::values::{number, pair, ulimit};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
-#[command(next_help_heading = "Rights and limits of the container")]
+#[command(next_help_heading = "Capabilities and limits of the container")]
 pub(super) struct SecurityFlags {
     /// User, by name or number, and group after a colon
     #[arg(long, value_name = "USER[:GROUP]")]
@@ -39,7 +39,7 @@ pub(super) struct SecurityFlags {
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit::parse)]
     ulimit: Vec<Ulimit>,
 
-    /// Most processes in the container; 0 or -1 for no limit
+    /// Maximum number of processes in the container; 0 or -1 for no limit
     #[arg(long, value_name = "NUMBER", value_parser = number::within(PIDS_LIMITS))]
     pids_limit: Option<i64>,
 

@@ -49,7 +49,8 @@ const WAITING: [&str; 6] =
 fn parsed(line: &str) -> Cli {
     let says = ["--detach", " -d", "--timeout"].iter().any(|flag| line.contains(flag));
     let detached = WAITING.iter().find(|command| !says && line.starts_with(**command));
-    let line = detached.map_or_else(|| line.to_owned(), |command| line.replacen(command, &format!("{command} --detach"), 1));
+    let line =
+        detached.map_or_else(|| line.to_owned(), |command| line.replacen(command, &format!("{command} --detach"), 1));
     parsed_as_given(&line)
 }
 

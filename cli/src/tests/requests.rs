@@ -46,13 +46,17 @@ async fn verbs_about_services() {
         create,
         CreateService { spec: samples::spec(), registry_auth: Some("x".to_owned()), env_secrets: Vec::new() }
     );
-    let Command::CreateService(create) = asked("service create --name a nginx --replicas 2 -e A=b sh -c --replicas=9 -x").await
+    let Command::CreateService(create) =
+        asked("service create --name a nginx --replicas 2 -e A=b sh -c --replicas=9 -x").await
     else {
         panic!("a creation")
     };
     let container = create.spec.template().runs();
     assert_eq!((container.image.as_str(), create.spec.replicas()), ("nginx", Some(2)));
-    assert_eq!((&container.args[..], &container.env[..]), (&["sh", "-c", "--replicas=9", "-x"].map(str::to_owned)[..], &["A=b".to_owned()][..]));
+    assert_eq!(
+        (&container.args[..], &container.env[..]),
+        (&["sh", "-c", "--replicas=9", "-x"].map(str::to_owned)[..], &["A=b".to_owned()][..])
+    );
     let scale = ScaleService { service: "web".to_owned(), replicas: 6 };
     assert_eq!(asked("service scale web=6").await, Command::ScaleService(scale));
     let remove = RemoveService { service: "web".to_owned() };

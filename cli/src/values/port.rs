@@ -16,7 +16,8 @@ pub fn parse(text: &str) -> Result<PortConfig, Invalid> {
     let name = parts.next().filter(|name| !name.is_empty()).ok_or_else(|| error("has no name".to_owned()))?;
     if let Some(published) = name.parse::<u16>().ok().filter(|_| text.contains(':')) {
         let rest = text.split_once(':').map_or("", |(_, rest)| rest);
-        let hint = format!("write a name first, such as --ports http:{rest}:{published}, or --publish {published}:{rest}");
+        let hint =
+            format!("write a name first, such as --ports http:{rest}:{published}, or --publish {published}:{rest}");
         return Err(Invalid::new(format!("port \"{text}\" begins with a number where its name belongs"), hint));
     }
     let target = parts.next().ok_or_else(|| error("has no port after its name".to_owned()))?;
@@ -70,9 +71,20 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in
-            ["", "8080:80", "8080:80/udp", "80", "http:", ":80", "http:0", "http:65536", "http:80/icmp", "http:80:x", "http:80:1:2", "http:-1"]
-        {
+        for text in [
+            "",
+            "8080:80",
+            "8080:80/udp",
+            "80",
+            "http:",
+            ":80",
+            "http:0",
+            "http:65536",
+            "http:80/icmp",
+            "http:80:x",
+            "http:80:1:2",
+            "http:-1",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

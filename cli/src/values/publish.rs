@@ -41,7 +41,9 @@ fn parse_long(text: &str) -> Result<PortConfig, Invalid> {
                 let sentence = format!("port \"{text}\" asks for the routing mesh, which is not in this version");
                 return Err(Invalid::new(sentence, "use mode=host: the port listens on each node that runs a task"));
             }
-            Some(_) | None => return Err(Invalid::new(format!("port \"{text}\" has the unknown part \"{part}\""), HINT)),
+            Some(_) | None => {
+                return Err(Invalid::new(format!("port \"{text}\" has the unknown part \"{part}\""), HINT));
+            }
         }
     }
     build(text, published, target, protocol)

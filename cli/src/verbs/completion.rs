@@ -9,7 +9,7 @@ use crate::session::Session;
 
 /// Print the completion script of a shell
 ///
-/// It completes commands, flags and the names of living objects. For bash: `source <(swarmctl completion bash)`.
+/// It completes commands, flags and the names of existing objects. For bash: `source <(swarmctl completion bash)`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The shell

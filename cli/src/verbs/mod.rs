@@ -17,13 +17,13 @@ use crate::session::Session;
 /// The nouns, and the few verbs that have none.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Machines of the cluster
+    /// Nodes of the cluster
     #[command(subcommand)]
     Node(node::Verb),
-    /// What the cluster keeps running (svc for short)
+    /// Services that the cluster runs (svc for short)
     #[command(subcommand, alias = "svc")]
     Service(service::Verb),
-    /// The single containers of services
+    /// Individual tasks of services
     #[command(subcommand)]
     Task(task::Verb),
     /// The cluster's own settings

@@ -146,7 +146,10 @@ fn judge(view: &NodeView, awaited: &[&TaskView], goal: NodeGoal) -> Verdict {
     let name = node::name(view);
     let (wanted, present) = (goal.availability(), view.spec.availability());
     if present != wanted {
-        return Verdict::Overruled(format!("{name}: its availability was changed to {} meanwhile", present.name()));
+        return Verdict::Overruled(format!(
+            "{name}: its availability was changed to {} in the meantime",
+            present.name()
+        ));
     }
     let count = match awaited.len() {
         1 => "1 task".to_owned(),
@@ -244,7 +247,7 @@ mod tests {
             (drain, ready, vec![], "worker-1: drained"),
             (drain, NodeState::Down, vec![&task], "worker-1 is down: 1 task there will be stopped once it is back"),
             (drain, NodeState::Down, vec![], "worker-1: drained"),
-            (Availability::Active, ready, vec![], "worker-1: its availability was changed to active meanwhile"),
+            (Availability::Active, ready, vec![], "worker-1: its availability was changed to active in the meantime"),
         ];
         for (availability, state, tasks, expected) in table {
             assert_eq!(headline(&judge(&node_with(availability, state), &tasks, NodeGoal::Drained)), expected);

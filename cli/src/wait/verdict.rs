@@ -118,7 +118,8 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
         return Verdict::Converged(picture);
     }
     // Nothing but an update makes tasks better that fail while it is paused.
-    let stuck = stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && picture.trouble().is_some());
+    let stuck =
+        stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && picture.trouble().is_some());
     match stuck.or_else(|| given_up(service, tasks)) {
         Some(why) => Verdict::Failed { picture, why },
         None => Verdict::Underway(picture),
@@ -193,7 +194,7 @@ fn described(task: &TaskView) -> String {
 /// Why a task ended.
 fn why(task: &TaskView) -> String {
     match task.status.state() {
-        TaskState::Complete => "it ended by itself, with exit code 0".to_owned(),
+        TaskState::Complete => "exited with code 0".to_owned(),
         _ => task::trouble(task).to_owned(),
     }
 }
@@ -327,7 +328,11 @@ mod tests {
         tasks[1].waiting = None;
         tasks[1].replaces = Some(tasks[2].id);
         for (state, detail, trouble) in [
-            (TaskState::Ready, "ready: last attempt failed: exit status 1", Some("web.2 (nginx:1.27 on worker-2): exit status 1")),
+            (
+                TaskState::Ready,
+                "ready: last attempt failed: exit status 1",
+                Some("web.2 (nginx:1.27 on worker-2): exit status 1"),
+            ),
             (TaskState::Running, "running", None),
         ] {
             tasks[1].status.state = state.into();
@@ -348,7 +353,9 @@ mod tests {
         let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("a task is missing") };
         assert_eq!(picture.tasks[1].detail(), "failed on worker-2: exit status 1");
         tasks[1].desired = TaskState::Shutdown.into();
-        let Verdict::Failed { why, .. } = judge(&service, &tasks, Goal::Count) else { panic!("it has no more attempts") };
+        let Verdict::Failed { why, .. } = judge(&service, &tasks, Goal::Count) else {
+            panic!("it has no more attempts")
+        };
         assert_eq!(why, "web.2 (nginx:1.27 on worker-2) ended and is not restarted again: exit status 1");
         service.desired_tasks = 1;
         let Verdict::Converged(picture) = judge(&service, &tasks, Goal::Count) else { panic!("one is enough") };
@@ -380,7 +387,9 @@ mod tests {
         assert!(is_converged(&service, &[running(1), running(2)], Goal::Count));
         let preparing = samples::task(2, 2, TaskState::Running, TaskState::Preparing, 1);
         assert!(matches!(judge(&service, &[running(1), preparing], Goal::Count), Verdict::Underway(_)));
-        let Verdict::Failed { why, .. } = judge(&service, &samples::tasks(), Goal::Count) else { panic!("it is stuck") };
+        let Verdict::Failed { why, .. } = judge(&service, &samples::tasks(), Goal::Count) else {
+            panic!("it is stuck")
+        };
         assert_eq!(why, "web: the update is paused: why");
     }
 
@@ -405,7 +414,9 @@ mod tests {
             let mut culprit = samples::tasks().remove(2);
             service.update.as_mut().expect("it was set").message = format!("failure of task {}", culprit.id);
             culprit.status.error = "no such image".to_owned();
-            let Verdict::Failed { why, .. } = judge(&service, &[culprit], Goal::Spec) else { panic!("{state:?} is an end") };
+            let Verdict::Failed { why, .. } = judge(&service, &[culprit], Goal::Spec) else {
+                panic!("{state:?} is an end")
+            };
             assert!(why.ends_with(": no such image"), "{why}");
             assert!(
                 !matches!(judge(&service, &[], Goal::Count), Verdict::Failed { .. }),
@@ -417,7 +428,7 @@ mod tests {
     #[test]
     fn a_task_that_ends_by_itself_but_should_not_is_a_trouble() {
         let service = samples::service();
-        let (mut tasks, code) = (samples::tasks(), "it ended by itself, with exit code 0");
+        let (mut tasks, code) = (samples::tasks(), "exited with code 0");
         tasks[1].waiting = None;
         tasks[1].replaces = Some(tasks[2].id);
         tasks[1].status.state = TaskState::Ready.into();

@@ -176,7 +176,7 @@ impl Feed {
             let state = self.context.state();
             let node = state.cluster.nodes.get(self.node);
             if node.is_none_or(|node| node.session != Some(self.session)) {
-                let ended = Rejection::conflict("session", "the session is over", "register again");
+                let ended = Rejection::conflict("session", "the session has ended", "register again");
                 // The agent may be the one that ended it.
                 let _ = self.messages.send(Err(status(ended))).await;
                 return Ok(if node.is_none() { "the node was removed" } else { "another session took its place" });

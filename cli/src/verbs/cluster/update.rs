@@ -22,26 +22,26 @@ const HISTORY_LENGTHS: RangeInclusive<i64> = -1..=1_000_000;
 
 /// Change the cluster's settings, or replace a join token
 ///
-/// Only what is named changes. A new join token is printed; the old one is void from then on.
+/// Only what is named changes. A new join token is printed; the old token is no longer valid.
 #[derive(Debug, Default, PartialEq, clap::Args)]
 pub struct Args {
-    /// Tasks kept in each slot, the living one included; -1 for all (5 unless changed)
+    /// Tasks kept for each slot, including the current one; -1 for all (default 5)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(HISTORY_LENGTHS))]
     taskhistory: Option<i64>,
 
-    /// Life of a node's certificate, at least 1h (2160h unless changed)
+    /// Validity of a node's certificate, at least 1h (default 2160h)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     certexpiry: Option<Duration>,
 
-    /// Time between two heartbeats of a node (5s unless changed)
+    /// Time between two heartbeats of a node (default 5s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     heartbeatperiod: Option<Duration>,
 
-    /// Missed heartbeats after which a node is down (3 unless changed)
+    /// Missed heartbeats after which a node is down (default 3)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(HEARTBEAT_GRACES))]
     heartbeatgrace: Option<u32>,
 
-    /// Most nodes that may be members (100000 unless changed)
+    /// Maximum number of nodes (default 100000)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(NODES_MAX))]
     max_nodes: Option<u32>,
 
@@ -84,7 +84,7 @@ impl Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     if *args == Args::default() {
-        let failure = Failure::new(Kind::Usage, "nothing is named that should change");
+        let failure = Failure::new(Kind::Usage, "nothing to update");
         return Err(failure.hint("`swarmctl cluster update --help` lists what can change"));
     }
     let present = session.manager.cluster().await?;

@@ -14,7 +14,7 @@ use crate::session::Session;
 /// Tasks that went elsewhere stay there; new ones may come.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Nodes: names, ids or beginnings of ids
+    /// Nodes: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     nodes: Vec<String>,
 }

@@ -16,7 +16,7 @@ use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 /// the nodes any more.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Nodes: names, ids or beginnings of ids
+    /// Nodes: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     nodes: Vec<String>,
 

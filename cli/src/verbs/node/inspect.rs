@@ -12,11 +12,11 @@ use crate::session::Session;
 /// Show nodes with their tasks
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Nodes: names, ids or beginnings of ids
+    /// Nodes: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     nodes: Vec<String>,
 
-    /// Show tasks that are over as well
+    /// Show finished tasks as well
     #[arg(short, long)]
     all: bool,
 }

@@ -14,7 +14,7 @@ use crate::session::Session;
 /// A removed node's certificate is refused from then on; it comes back only with a join token.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Nodes: names, ids or beginnings of ids
+    /// Nodes: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     nodes: Vec<String>,
 

@@ -20,7 +20,7 @@ use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 /// Example: swarmctl node update worker-1 --label zone=east --label-rm rack
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Node: a name, an id or the beginning of an id
+    /// Node: a name, an id or a unique prefix of an id
     #[arg(value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     node: String,
 
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     label: Vec<(String, String)>,
 
-    /// Label to take away; may be repeated
+    /// Label to remove; may be repeated
     #[arg(long, value_name = "KEY")]
     label_rm: Vec<String>,
 

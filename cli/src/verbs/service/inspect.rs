@@ -12,11 +12,11 @@ use crate::session::Session;
 /// Show services with their settings and tasks
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Services: names, ids or beginnings of ids
+    /// Services: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "SERVICE", add = ArgValueCandidates::new(completion::services))]
     services: Vec<String>,
 
-    /// Show tasks that are over as well
+    /// Show finished tasks as well
     #[arg(short, long)]
     all: bool,
 }

@@ -12,7 +12,7 @@ use crate::session::Session;
 /// Remove services and stop their tasks
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Services: names, ids or beginnings of ids
+    /// Services: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "SERVICE", add = ArgValueCandidates::new(completion::services))]
     services: Vec<String>,
 }

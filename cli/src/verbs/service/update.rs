@@ -21,7 +21,7 @@ use crate::wait::{self, Goal, WaitFlags};
 /// Example: swarmctl service update web --image nginx:1.28 --update-parallelism 2
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Service: a name, an id or the beginning of an id
+    /// Service: a name, an id or a unique prefix of an id
     #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(completion::services))]
     service: String,
 

@@ -12,7 +12,7 @@ use crate::session::Session;
 /// Show tasks with their state and what they run
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Tasks: names, ids or beginnings of ids
+    /// Tasks: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "TASK", add = ArgValueCandidates::new(completion::tasks))]
     tasks: Vec<String>,
 }

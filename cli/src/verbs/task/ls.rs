@@ -10,7 +10,7 @@ use crate::session::Session;
 /// List the tasks that should run
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Show tasks that are over as well
+    /// Show finished tasks as well
     #[arg(short, long)]
     all: bool,
 

@@ -12,7 +12,7 @@ use crate::session::Session;
 /// Stop tasks; their services put new ones in their places
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Tasks: names, ids or beginnings of ids
+    /// Tasks: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "TASK", add = ArgValueCandidates::new(completion::tasks))]
     tasks: Vec<String>,
 }
