@@ -119,7 +119,7 @@ fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection
     match (is_of(Role::Worker), is_of(Role::Manager)) {
         (true, _) => Ok(Role::Worker),
         (false, true) => {
-            let sentence = "this version supports one manager for each cluster: a second one cannot join";
+            let sentence = "a cluster has one manager in this version: a second one cannot join";
             let hint = "join with the worker token, which `swarmctl cluster inspect` shows as well";
             Err(Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint))
         }

@@ -126,9 +126,9 @@ abc       a-longer-name   a first and a second line of words
         assert!(sample().render(Some(60)).contains("a first and a second line of words\n"));
         assert!(sample().render(Some(58)).contains("a first and a second line of wo…\n"));
         let narrow = "\
-ID        NAME           ERROR
-abc       a-longer-na…   a first a…
-é                        \n";
+ID        NAME      ERROR
+abc       a-long…   a first and a …
+é                   \n";
         assert_eq!(sample().render(Some(35)), narrow);
     }
 

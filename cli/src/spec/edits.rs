@@ -47,7 +47,7 @@ pub struct ListEdits {
     constraint_add: Vec<String>,
 
     /// Constraint to remove, as it was given
-    #[arg(long, value_name = "EXPRESSION")]
+    #[arg(long, value_name = "EXPRESSION", value_parser = constraint::parse)]
     constraint_rm: Vec<String>,
 
     /// Placement preference to add
@@ -55,7 +55,7 @@ pub struct ListEdits {
     placement_pref_add: Vec<String>,
 
     /// Placement preference to remove
-    #[arg(long, value_name = "spread=LABEL")]
+    #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
     placement_pref_rm: Vec<String>,
 
     /// Published port to add or change
@@ -95,7 +95,7 @@ pub struct ListEdits {
     host_add: Vec<String>,
 
     /// Host name to remove, as it was given
-    #[arg(long, value_name = "NAME:ADDRESS")]
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = host::parse)]
     host_rm: Vec<String>,
 
     /// Name server to add
@@ -184,7 +184,9 @@ impl ListEdits {
         if *self == Self::default() {
             return Ok(());
         }
-        edit_map(&mut spec.annotations.get_or_insert_default().labels, &self.label_add, &self.label_rm);
+        if !(self.label_add.is_empty() && self.label_rm.is_empty()) {
+            edit_map(&mut spec.annotations.get_or_insert_default().labels, &self.label_add, &self.label_rm);
+        }
         self.apply_to_ports(spec);
         self.apply_to_placement(spec);
         self.apply_to_container(container(spec));
@@ -214,10 +216,11 @@ impl ListEdits {
             return;
         }
         let placement = task(spec).placement.get_or_insert_default();
-        edit(&mut placement.constraints, String::clone, &self.constraint_add, &self.constraint_rm);
-        let removed = self.placement_pref_rm.iter().map(|label| label.trim_start_matches("spread=").to_owned());
-        let removed = removed.collect::<Vec<_>>();
-        edit(&mut placement.preferences, |preference| preference.spread.clone(), &preferences, &removed);
+        // Blanks mean nothing in a constraint.
+        let plain = |constraint: &String| constraint.split_whitespace().collect::<String>();
+        let removed: Vec<String> = self.constraint_rm.iter().map(plain).collect();
+        edit(&mut placement.constraints, plain, &self.constraint_add, &removed);
+        edit(&mut placement.preferences, |preference| preference.spread.clone(), &preferences, &self.placement_pref_rm);
     }
 
     fn apply_to_container(&self, container: &mut ContainerSpec) {

@@ -207,7 +207,7 @@ async fn who_waits_notices_that_nobody_is_there_any_more() {
     let ran = run("service update web --force --detach=false", &mut manager, World::default()).await;
     drop(thaw);
     assert_eq!((ran.code, ran.out.as_str()), (7, "0000000000000000000000009\n"), "{}", ran.err);
-    let told = "error: the manager no longer answers\nhint: the change goes on; once swarmd answers again, \
+    let told = "error: the manager no longer answers\nhint: the operation continues; once swarmd answers again, \
                 `swarmctl service inspect web` shows";
     assert!(ran.err.starts_with(told), "{}", ran.err);
 }

@@ -65,7 +65,7 @@ async fn what_holds_a_task_up_is_told_and_a_lost_manager_ends_the_wait() {
     let ran = run(CREATE, &mut manager, World::default()).await;
     assert_eq!(ran.code, 7);
     assert!(ran.err.contains("web.2: pending: no suitable node (2 of 3 nodes lack 2 GiB)\n"), "{}", ran.err);
-    assert!(ran.err.contains("hint: the change goes on"), "{}", ran.err);
+    assert!(ran.err.contains("hint: the operation continues"), "{}", ran.err);
 }
 
 #[tokio::test]
@@ -87,8 +87,8 @@ async fn a_limit_and_the_user_end_it_with_their_own_codes() {
         let mut manager = Fake { endless: true, ..Fake::new() };
         let ran = run(CREATE, &mut manager, world).await;
         assert_eq!(ran.code, code, "{world:?}");
-        let trouble = "; last trouble: web.2: no suitable node (2 of 3 nodes lack 2 GiB)\n";
+        let trouble = "; last problem: web.2 (nginx:1.27): no suitable node (2 of 3 nodes lack 2 GiB)\n";
         assert_eq!(ran.err.contains(trouble), code == 6, "{}", ran.err);
-        assert!(ran.err.contains("`swarmctl service inspect web` shows how far it is"), "{}", ran.err);
+        assert!(ran.err.contains("`swarmctl service inspect web` shows its progress"), "{}", ran.err);
     }
 }

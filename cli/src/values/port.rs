@@ -14,11 +14,9 @@ pub fn parse(text: &str) -> Result<PortConfig, Invalid> {
     let error = |why: String| Invalid::new(format!("port \"{text}\" {why}"), HINT);
     let mut parts = text.splitn(3, ':');
     let name = parts.next().filter(|name| !name.is_empty()).ok_or_else(|| error("has no name".to_owned()))?;
-    if let Some(published) = name.parse::<u16>().ok().filter(|_| text.contains(':')) {
-        let rest = text.split_once(':').map_or("", |(_, rest)| rest);
-        let hint =
-            format!("write a name first, such as --ports http:{rest}:{published}, or --publish {published}:{rest}");
-        return Err(Invalid::new(format!("port \"{text}\" begins with a number where its name belongs"), hint));
+    if text.contains(':') && name.chars().all(|c| c.is_ascii_digit()) {
+        let sentence = format!("port \"{text}\" begins with a number where its name belongs");
+        return Err(Invalid::new(sentence, "for Docker's 8080:80 write --ports http:80:8080, or --publish 8080:80"));
     }
     let target = parts.next().ok_or_else(|| error("has no port after its name".to_owned()))?;
     let (target, protocol) = target.split_once('/').unwrap_or((target, "tcp"));

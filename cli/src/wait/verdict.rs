@@ -103,10 +103,9 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     let wanted: Vec<&TaskView> = tasks.iter().filter(|task| is_wanted(task)).collect();
     let serving = wanted.iter().filter(|task| task.status.state() == TaskState::Running);
     let settled = serving.clone().filter(|task| counts(task)).count() + finished(service, tasks).len();
-    let rolling = service.update.as_ref().map(|update| update.state()).filter(|state| is_rolling(*state));
-    let rolling = rolling.filter(|_| goal != Goal::Count);
+    let update = service.update.as_ref().map(|update| update.state()).filter(|_| goal != Goal::Count);
     let desired = usize::try_from(service.desired_tasks).unwrap_or(usize::MAX);
-    let headline = headline(service.spec.name(), rolling, settled, desired, serving.count());
+    let headline = headline(service.spec.name(), update, settled, desired, serving.count());
     let mut shown = wanted.clone();
     shown.extend(abandoned(service, tasks).take(desired.saturating_sub(wanted.len())));
     let picture = Picture { headline, tasks: lines(service, shown, tasks, counts) };
@@ -114,7 +113,7 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
         return Verdict::Failed { picture, why };
     }
     let is_complete = settled >= desired && wanted.len() <= desired && wanted.iter().all(|task| counts(task));
-    if is_complete && rolling.is_none() {
+    if is_complete && !update.is_some_and(is_rolling) {
         return Verdict::Converged(picture);
     }
     // Nothing but an update makes tasks better that fail while it is paused.
@@ -126,15 +125,18 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     }
 }
 
-/// How far a service is, in one line: while it is updated, tasks that run and tasks that are updated are not the same ones.
-fn headline(name: &str, rolling: Option<UpdateState>, settled: usize, desired: usize, serving: usize) -> String {
-    match rolling {
-        Some(UpdateState::RollbackStarted) => {
-            format!("{name}: rolling back, {settled} of {desired} tasks rolled back, {serving} running")
+/// How far a service is, in one line: until an update is complete, tasks that run and tasks that are updated are not the same ones.
+fn headline(name: &str, update: Option<UpdateState>, settled: usize, desired: usize, serving: usize) -> String {
+    let (doing, done) = match update {
+        Some(UpdateState::Updating) => ("updating", "updated"),
+        Some(UpdateState::Paused) => ("update paused", "updated"),
+        Some(UpdateState::RollbackStarted) => ("rolling back", "rolled back"),
+        Some(UpdateState::RollbackPaused) => ("rollback paused", "rolled back"),
+        Some(UpdateState::Completed | UpdateState::RollbackCompleted) | None => {
+            return format!("{name}: {settled} of {desired} tasks running");
         }
-        Some(_) => format!("{name}: updating, {settled} of {desired} tasks updated, {serving} running"),
-        None => format!("{name}: {settled} of {desired} tasks running"),
-    }
+    };
+    format!("{name}: {doing}, {settled} of {desired} tasks {done}, {serving} running")
 }
 
 /// Whether tasks of an older spec may stay: those of a global service whose update is completed are on nodes that take no

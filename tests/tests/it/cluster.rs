@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use tests::script::detached;
+
 use super::process::{Answer, PATIENCE, poll, program, run};
 use super::units::{Executor, IMAGE};
 
