@@ -96,6 +96,9 @@ pub struct RunArgs {
     /// How much is logged to stderr.
     #[arg(short = 'l', long, default_value = "info")]
     pub log_level: LogLevel,
+    /// How each line of the log is written (without this flag text on a terminal, and JSON elsewhere).
+    #[arg(long)]
+    pub log_format: Option<LogFormat>,
     /// What runs the tasks (unless given that of the last start, at first docker).
     #[arg(long)]
     pub executor: Option<ExecutorKind>,
@@ -160,6 +163,15 @@ impl LogLevel {
             LogLevel::Error => "error",
         }
     }
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people: time, level, sentence, fields.
+    Text,
+    /// One JSON object.
+    Json,
 }
 
 /// What runs the tasks.

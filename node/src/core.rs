@@ -13,6 +13,7 @@ use crate::clock;
 use crate::driver::{self, Handle, Request};
 use crate::failure::Failure;
 use crate::fold::Folded;
+use crate::journal;
 use crate::leader::{FatalError, Intervals, Leader, Outcome};
 use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, RocksStore, Table};
 use crate::scrub::{self, Scrubber};
@@ -34,6 +35,8 @@ pub struct Core {
     pub thread: JoinHandle<Result<(), FatalError>>,
     /// The thread that verifies its history.
     pub scrubber: Option<Scrubber>,
+    /// Index of the last frame of earlier runs.
+    pub began_after: u64,
 }
 
 /// A log as it was read before anything on its disk was changed.
@@ -103,10 +106,11 @@ fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> 
     // Until the first frame is applied, the raft id is all that says which node this is.
     let node = member(&folded.cluster, &loaded)?.or_else(|| founder(&loaded)).unwrap_or(drawn);
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node), &loaded)?;
+    let began_after = folded.cluster.position.index;
     let leader =
         Leader::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
     let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).map_err(no_thread)?;
-    Ok(Core { handle, store, node, thread, scrubber: None })
+    Ok(Core { handle, store, node, thread, scrubber: None, began_after })
 }
 
 /// The state at the applied index: the newest checkpoint that can be used, and the frames of history after it; and the
@@ -194,6 +198,14 @@ fn raft_id(node: NodeId) -> u64 {
 }
 
 impl Core {
+    /// Logs for operators what is committed from the start of this run on.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn log_events(&self) -> Result<(), Failure> {
+        journal::spawn(self.handle.states(), Arc::clone(&self.store), self.began_after).map_err(no_thread)
+    }
+
     /// Ends the core.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod hearing;
 mod writer;
 
 pub mod core;
+mod journal;
 
 pub mod agent;
 pub mod api;
@@ -30,6 +31,7 @@ pub mod dev;
 pub mod disk_space;
 pub mod failure;
 pub mod limits;
+pub mod log_lines;
 pub mod membership;
 pub mod replay;
 pub mod run;

@@ -4,9 +4,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use node::config::{Cli, Offline, RunArgs};
+use node::config::{Cli, LogFormat, Offline, RunArgs};
 use node::failure::Failure;
-use node::hardening;
+use node::{hardening, log_lines};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -50,13 +50,15 @@ fn start(args: RunArgs) -> Result<(), Failure> {
     runtime.block_on(async { if args.dev { node::dev::run(args).await } else { node::run::run(args).await } })
 }
 
-/// Human lines on a terminal, JSON otherwise.
+/// Human lines on a terminal, JSON otherwise, unless the flag says which.
 fn log_to_stderr(args: &RunArgs) {
     let filter = EnvFilter::new(args.log_level.directive());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        lines.with_target(false).init()
-    } else {
-        lines.json().flatten_event(true).init()
+    let terminal = std::io::stderr().is_terminal();
+    let format = args.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    // No colours: whatever could steer a terminal is escaped.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    match format {
+        LogFormat::Text => lines.with_target(false).with_writer(log_lines::text).init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_writer(log_lines::json).init(),
     }
 }

@@ -168,6 +168,7 @@ impl Node {
         let log = core::read(&self.state_dir)?;
         self.require_own(log.node())?;
         let core = core::start(&self.state_dir, log, NodeId::from_bits(rand::random()))?;
+        core.log_events()?;
         let ended = self.manage_with(&core, Doors { remote, bound, remote_addr, control, socket }).await;
         // What the core died of is the reason of whatever else went wrong.
         core.end().await?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, Id, Kind, Named, NodeId, Role, codec};
+use events::{CommandId, Id, Kind, NodeId, Role, codec};
 use projections::settings::ROOT_KEY;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -115,7 +115,6 @@ impl Certificates for CertificateApi {
         let role = member.role;
         affordable(self.context.budgets.certificate(node, Instant::now())).await?;
         let certified = self.certify(node, role, &csr_pem).await?;
-        tracing::info!(%node, role = role.name(), "a node joined");
         Ok(Response::new(certified))
     }
 

@@ -51,8 +51,6 @@ impl Aside {
             let length = self.services.get(service).map_or(FIRST, |before| (before.length * 2).min(LONGEST));
             let until = now + length;
             self.services.insert(*service, SetAside { until, length });
-            let minutes = length.as_secs() / 60;
-            tracing::error!(%service, minutes, "the reconcilers contradict each other over a service: it is set aside");
         }
         let left = &settled.left;
         self.services.retain(|service, aside| {

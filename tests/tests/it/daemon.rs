@@ -105,6 +105,9 @@ fn a_daemon_ends_cleanly_and_its_socket_goes_with_it() {
 #[test]
 fn a_manager_that_stops_ends_the_sessions_of_its_workers() {
     let mut cluster = Cluster::start(Executor::Process, &["w1"]);
+    for line in ["leads the cluster in term", "node w1 joined as worker", "node w1 is up"] {
+        cluster.until("the manager to log what happens", || cluster.log(MANAGER).contains(line));
+    }
     assert_eq!(cluster.end(MANAGER), Some(0));
     // Otherwise it would wait for the next heartbeats, which find nobody.
     cluster.until("the worker to be told", || cluster.log("w1").contains("this manager is stopping"));
@@ -157,6 +160,9 @@ fn a_daemon_that_has_nothing_to_say_says_little() {
 #[test]
 fn a_manager_restarted_with_its_directory_alone_comes_back_where_it_was() {
     let mut cluster = Cluster::start(Executor::Process, &["w1"]);
+    for line in ["leads the cluster in term", "node w1 joined as worker", "node w1 is up"] {
+        cluster.until("the manager to log what happens", || cluster.log(MANAGER).contains(line));
+    }
     assert_eq!(cluster.end(MANAGER), Some(0));
     cluster.resume_with(MANAGER, &[]);
     // At its control socket and under its name, and its worker finds it where it was.

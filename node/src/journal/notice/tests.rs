@@ -1,0 +1,178 @@
+use events::{
+    Annotations, Event, Id, LeadershipAssumed, NodeBecameReady, NodeDeclaredDown, NodeDisconnected, NodeJoined,
+    NodeRegistered, NodeSpec, RollbackStarted, ServiceCreated, ServiceSpec, TaskDesiredStateSet, TaskReported,
+    TaskStatus, Timestamp, UpdateCompleted, UpdatePaused, UpdateStarted,
+};
+use projections::Stamp;
+
+use super::*;
+
+fn node() -> NodeId {
+    NodeId::from_bits(2)
+}
+
+fn service() -> ServiceId {
+    ServiceId::from_bits(1)
+}
+
+fn task(number: u128) -> TaskId {
+    TaskId::from_bits(number)
+}
+
+fn apply(cluster: &mut Cluster, index: u64, kinds: impl IntoIterator<Item = Kind>) {
+    let at = Stamp { index, time: Timestamp::from_unix_ns(0) };
+    for kind in kinds {
+        cluster.apply(&Event::by_command(0, kind), &at);
+    }
+}
+
+fn created(number: u128, slot: u64, replaces: Option<TaskId>) -> Kind {
+    let cause = if replaces.is_some() { TaskCause::Restart } else { TaskCause::Scale };
+    let desired = TaskState::Running.into();
+    let task = task(number);
+    let made = TaskCreated {
+        task,
+        service: service(),
+        slot,
+        spec_version: 1,
+        desired,
+        replaces,
+        cause: cause.into(),
+        ..Default::default()
+    };
+    Kind::TaskCreated(made)
+}
+
+fn failed(number: u128, error: &str) -> Kind {
+    let status = TaskStatus { state: TaskState::Failed.into(), error: error.to_owned(), ..Default::default() };
+    Kind::TaskReported(TaskReported { task: task(number), status })
+}
+
+fn let_go(numbers: &[u128], cause: DesiredCause) -> Kind {
+    let tasks = numbers.iter().map(|number| task(*number)).collect();
+    Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired: TaskState::Shutdown.into(), cause: cause.into() })
+}
+
+/// A node n2 and a service web with a task in each of two slots.
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::default();
+    let annotations = Some(Annotations { name: "web".to_owned(), ..Default::default() });
+    let spec = ServiceSpec { annotations, ..Default::default() };
+    let joined = NodeJoined { node: node(), hostname: "n2".to_owned(), ..Default::default() };
+    let service = ServiceCreated { service: service(), spec };
+    apply(
+        &mut cluster,
+        1,
+        [Kind::NodeJoined(joined), Kind::ServiceCreated(service), created(3, 1, None), created(4, 2, None)],
+    );
+    cluster
+}
+
+fn told(before: &Cluster, after: &Cluster, kind: &Kind) -> String {
+    let notice = Witness { index: 7, before, after }.notice(kind);
+    notice.map_or("-".to_owned(), |Notice { level, sentence, index, .. }| {
+        assert_eq!(index, Some(7));
+        format!("{level:?} {sentence}")
+    })
+}
+
+#[test]
+fn an_event_is_a_line_or_nothing() {
+    let (node, service, reason) = (node(), service(), "2 of 3 tasks failed".to_owned());
+    let spec = NodeSpec::default();
+    let (hostname, addr) = ("n3".to_owned(), "10.0.0.3".to_owned());
+    let joined = NodeJoined { node: NodeId::from_bits(9), spec, hostname, addr: addr.clone() };
+    let removed = |forced, forgotten| Kind::NodeRemoved(NodeRemoved { node, forced, forgotten });
+    let table = [
+        (
+            Kind::LeadershipAssumed(LeadershipAssumed { node, term: 4, ..Default::default() }),
+            "Info node n2 leads the cluster in term 4",
+        ),
+        (Kind::NodeJoined(joined), "Info node n3 joined as worker, from 10.0.0.3"),
+        (Kind::NodeRegistered(NodeRegistered { node, addr, ..Default::default() }), "Info node n2 is up, at 10.0.0.3"),
+        (Kind::NodeBecameReady(NodeBecameReady { node }), "Info node n2 is up again in the same session"),
+        (
+            Kind::NodeDisconnected(NodeDisconnected { node, ..Default::default() }),
+            "Info node n2 ended its session; unless it is back soon, it is down",
+        ),
+        (
+            Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: Timestamp::from_unix_ns(0) }),
+            "Warn node n2 is down: no heartbeat since 1970-01-01T00:00:00Z",
+        ),
+        (removed(false, false), "Info node n2 was removed"),
+        (removed(true, false), "Info node n2 was removed by force"),
+        (removed(false, true), "Info node n2 was removed because it never registered"),
+        (
+            Kind::UpdateStarted(UpdateStarted { service, slots: 3 }),
+            "Info the update of service web started: 3 tasks to replace",
+        ),
+        (
+            Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone() }),
+            "Warn the update of service web paused: 2 of 3 tasks failed",
+        ),
+        (Kind::UpdateCompleted(UpdateCompleted { service }), "Info the update of service web completed"),
+        (
+            Kind::RollbackStarted(RollbackStarted { service, reason }),
+            "Warn the update of service web is rolled back: 2 of 3 tasks failed",
+        ),
+        (created(5, 3, None), "-"),
+        (failed(3, "exit status 1"), "-"),
+    ];
+    let cluster = cluster();
+    for (kind, line) in table {
+        assert_eq!(told(&cluster, &cluster, &kind), line);
+        if matches!(kind, Kind::NodeRemoved(_)) {
+            assert_eq!(told(&cluster, &Cluster::default(), &kind), line, "the state before knows the name");
+        }
+    }
+}
+
+#[test]
+fn a_task_gives_up_when_it_failed_and_its_place_stays_empty() {
+    let before = cluster();
+    let both = let_go(&[3, 4], DesiredCause::Restart);
+    let mut after = before.clone();
+    apply(&mut after, 2, [failed(3, "exit status 1"), failed(4, "exit status 2"), both.clone()]);
+    let line = "Warn task web.1 and 1 more gave up: exit status 1; its restart policy does not start it again";
+    assert_eq!(told(&before, &after, &both), line);
+    let mut restarted = before.clone();
+    apply(&mut restarted, 2, [failed(3, "exit status 1"), created(5, 1, Some(task(3)))]);
+    assert_eq!(told(&before, &restarted, &let_go(&[3], DesiredCause::Restart)), "-");
+    assert_eq!(told(&before, &after, &let_go(&[3], DesiredCause::ScaleDown)), "-");
+}
+
+#[test]
+fn a_crash_loop_is_told_of_once() {
+    let before = cluster();
+    let mut after = before.clone();
+    let mut lines = Vec::new();
+    let mut last = 3;
+    for next in 10..20 {
+        let again = created(next, 1, Some(task(last)));
+        apply(&mut after, next as u64, [failed(last, "exit status 1"), again.clone()]);
+        lines.push(told(&before, &after, &again));
+        last = next;
+    }
+    let line = "Warn task web.1 failed 5 times in a row, and is tried ever more rarely: exit status 1";
+    assert_eq!(lines.iter().filter(|told| *told != "-").collect::<Vec<_>>(), [line]);
+}
+
+#[test]
+fn what_no_event_says_is_seen_in_the_states() {
+    let until = Timestamp::from_unix_ns(0);
+    let before = Published { cluster: cluster(), leads: true, ..Published::default() };
+    let set_aside = std::sync::Arc::new([(service(), until)].into());
+    let after = Published { leads: false, set_aside, ..before.clone() };
+    let told: Vec<(Level, Topic)> =
+        of_states(&before, &after).iter().map(|notice| (notice.level, notice.topic)).collect();
+    assert_eq!(told, [(Level::Warn, Topic::LeadershipLost), (Level::Error, Topic::ServiceSetAside)]);
+    assert_eq!(of_states(&after, &after), []);
+}
+
+#[test]
+fn a_topic_that_an_event_has_is_called_like_it() {
+    let only_here = [Topic::LeadershipLost, Topic::ServiceSetAside];
+    for topic in Topic::ALL.iter().filter(|topic| !only_here.contains(topic)) {
+        assert!(events::catalogue::NAMES.contains(&topic.name()), "{topic:?}");
+    }
+}
