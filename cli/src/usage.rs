@@ -197,7 +197,7 @@ mod tests {
             ("swarmctl service create --nmae x", "unexpected argument '--nmae' found", "'--name'"),
             ("swarmctl service scale web", "\"web\" is not a service and its replicas", "web=6"),
             ("swarmctl events --kind task_reapt", "--kind cannot be \"task_reapt\"", "'task_reaped'"),
-            ("swarmctl events --from yesterday", "--from: \"yesterday\" is neither", "2026-01-31"),
+            ("swarmctl events --from tomorrow", "--from: \"tomorrow\" is neither", "2026-01-31"),
             ("CREATE --mode x", "--mode cannot be \"x\"", "write one of replicated, global"),
             ("CREATE --update-delay 5", "--update-delay: missing unit in duration \"5\"", "1m30s"),
             ("CREATE --memory-limit 5x", "--memory-limit: size \"5x\" has an unknown unit", "512M"),

@@ -44,7 +44,8 @@ mod tests {
     fn what_others_say_ends_no_line_and_steers_no_terminal() {
         let said = "host \u{1b}[2J\u{202e}x\r\nERROR forged\n";
         let quoted = format!("{{\"message\":{}}}\n", serde_json::to_string(said).expect("JSON"));
-        let table: [(fn(&str) -> Cow<'_, str>, &str, &str); 2] = [
+        type Escape = fn(&str) -> Cow<'_, str>;
+        let table: [(Escape, &str, &str); 2] = [
             (escape::line, said, "host \\u{1b}[2J\\u{202e}x  ERROR forged\n"),
             (escape::json, &quoted, "{\"message\":\"host \\u001b[2J\\u202ex\\r\\nERROR forged\\n\"}\n"),
         ];

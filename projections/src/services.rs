@@ -240,7 +240,7 @@ fn keep_replicas_for_rollback(service: &mut Service, replicas: Option<u64>) {
     }
 }
 
-fn set_replicas(spec: &mut ServiceSpec, replicas: u64) {
+pub(crate) fn set_replicas(spec: &mut ServiceSpec, replicas: u64) {
     spec.mode = Some(events::service_spec::Mode::Replicated(events::ReplicatedMode { replicas }));
 }
 

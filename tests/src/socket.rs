@@ -160,7 +160,7 @@ impl Stream for Tale {
         }
         match this.told.pop() {
             Some(record) => Poll::Ready(Some(Ok(record))),
-            None if !this.follow => Poll::Ready(None),
+            None if !this.follow || this.narrator.is_over() => Poll::Ready(None),
             None => {
                 let until = this.world.borrow().clock.now() + STRIDE;
                 if let Err(error) = this.world.borrow_mut().step(until) {

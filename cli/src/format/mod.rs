@@ -2,6 +2,7 @@
 
 pub mod age;
 pub mod block;
+mod changes;
 pub mod cluster;
 pub mod escape;
 mod names;

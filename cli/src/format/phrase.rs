@@ -6,27 +6,37 @@ use events::service_spec::Mode;
 use events::{
     Kind, Named, NodeSpec, ReplicatedMode, Role, ServiceSpec, TaskAssigned, TaskCreated, TaskId, TaskState, TaskStatus,
 };
+use serde::Serialize;
+use wire::v1::SpecBefore;
 
-use super::{Names, service, state};
+use super::{Names, changes, service, state};
 
 /// Names of tasks that one event mentions at most; the number of the others follows.
 const TASKS_SHOWN: usize = 5;
+/// Changes of a spec that one line lists at most.
+const CHANGES_SHOWN: usize = 12;
 
-/// What became true.
-pub fn phrase(kind: &Kind, names: Names) -> String {
+/// What became true, and how it differs from what was before, where that is known.
+pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: Names) -> String {
     let name = |id: &dyn Display| names.of(&id.to_string()).to_owned();
     match kind {
         Kind::LeadershipAssumed(e) => format!("{}: leads in term {}, swarmd {}", name(&e.node), e.term, e.version),
         Kind::StateHashRecorded(e) => format!("of the state at index {}", e.at_index),
         Kind::ClusterInitialised(e) => format!("{} {}", e.name, e.cluster),
-        Kind::ClusterSpecUpdated(_) => "settings of the cluster".to_owned(),
+        Kind::ClusterSpecUpdated(e) => {
+            let changed = before.and_then(|before| before.cluster.as_ref()).map(|before| changed(before, &e.spec));
+            changed.unwrap_or_else(|| "settings of the cluster".to_owned())
+        }
         Kind::JoinTokenRotated(e) => format!("for the role {}", e.role().name()),
         Kind::RootCaGenerated(e) => format!("digest {}", e.digest),
         Kind::CertificateIssued(e) => format!("{}: as {}, until {}", name(&e.node), e.role().name(), e.not_after),
         Kind::NodeJoined(e) => format!("{}: from {}", name(&e.node), e.addr),
         Kind::NodeRegistered(e) => format!("{}: ready, from {}", name(&e.node), e.addr),
         Kind::NodeDescribed(e) => format!("{}: runs {}", name(&e.node), e.description.executor),
-        Kind::NodeSpecUpdated(e) => format!("{}: {}", name(&e.node), node_spec(&e.spec)),
+        Kind::NodeSpecUpdated(e) => {
+            let changed = before.and_then(|before| before.node.as_ref()).map(|before| changed(before, &e.spec));
+            format!("{}: {}", name(&e.node), changed.unwrap_or_else(|| node_spec(&e.spec)))
+        }
         Kind::NodeBecameReady(e) => name(&e.node),
         Kind::NodeDeclaredDown(e) => format!("{}: last heard of at {}", name(&e.node), e.last_heard),
         Kind::NodeDisconnected(e) => name(&e.node),
@@ -40,7 +50,9 @@ pub fn phrase(kind: &Kind, names: Names) -> String {
         }
         Kind::ServiceCreated(e) => format!("{}: {}", name(&e.service), summary(&e.spec)),
         Kind::ServiceSpecUpdated(e) => {
-            format!("{}: {}, {}", name(&e.service), e.change().name().replace('_', " "), summary(&e.spec))
+            let changed = before.and_then(|before| before.service.as_ref()).map(|before| changed(before, &e.spec));
+            let what = changed.unwrap_or_else(|| summary(&e.spec));
+            format!("{}: {}, {what}", name(&e.service), e.change().name().replace('_', " "))
         }
         Kind::ServiceScaled(e) => format!("{}: from {} to {} replicas", name(&e.service), e.from, e.to),
         Kind::ServiceRemoved(e) => name(&e.service),
@@ -65,6 +77,18 @@ pub fn phrase(kind: &Kind, names: Names) -> String {
         }
         Kind::TaskOrphaned(e) => format!("{}: {}", several(&e.tasks, names), e.message),
         Kind::TaskReaped(e) => several(&e.tasks, names),
+    }
+}
+
+/// How a spec differs from the one that it replaces.
+fn changed<T: Serialize>(before: &T, after: &T) -> String {
+    // Specs are plain data, which always becomes JSON.
+    let [before, after] = [before, after].map(|spec| serde_json::to_value(spec).unwrap_or_default());
+    let changes = changes::between(&before, &after);
+    match changes.len().saturating_sub(CHANGES_SHOWN) {
+        0 if changes.is_empty() => "no change".to_owned(),
+        0 => changes.join(", "),
+        more => format!("{}, and {more} more changes", changes[..CHANGES_SHOWN].join(", ")),
     }
 }
 

@@ -13,7 +13,7 @@ pub fn heading() -> String {
 
 /// One event as a line.
 pub fn line(record: &EventRecord, names: Names) -> String {
-    let what = record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, names));
+    let what = record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, record.before.as_ref(), names));
     let reason = record.command.as_ref().and_then(|command| command.reason.as_deref());
     let what = what + &reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"));
     let kind = record.event.kind.as_ref().map_or("unknown", Kind::name);
@@ -79,6 +79,7 @@ mod tests {
             command: Some(command),
             subjects: vec![service.to_string()],
             names: [(service.to_string(), "web".to_owned())].into(),
+            before: None,
         };
         let expected = "\
 INDEX     TIME                       EVENT                     BY                   WHAT
@@ -99,6 +100,7 @@ INDEX     TIME                       EVENT                     BY               
             command: None,
             subjects: Vec::new(),
             names: [(task.to_string(), "web.2".to_owned())].into(),
+            before: None,
         };
         assert!(
             line(&record, Names::with(&record))

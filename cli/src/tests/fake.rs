@@ -121,6 +121,7 @@ impl Manager for Fake {
                 command: None,
                 subjects: Vec::new(),
                 names: [(samples::service().id.to_string(), "web".to_owned())].into(),
+                before: None,
             })
         };
         let records: Vec<Result<EventRecord, Failure>> = self.history.iter().map(record).collect();

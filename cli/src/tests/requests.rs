@@ -152,17 +152,19 @@ async fn reads_ask_for_what_the_flags_say() {
 #[tokio::test]
 async fn history_is_filtered_by_the_manager() {
     let mut manager = Fake::new();
-    let line = "events --from 7 --follow --object web --kind service_scaled --kind task_reaped";
+    let line = "events --from 7 --follow --limit 3 --object web --kind service_scaled --kind task_reaped";
     run(line, &mut manager, World::default()).await;
-    run("events --from 1970-01-01T00:00:01Z", &mut manager, World::default()).await;
+    run("events --since 1970-01-01T00:00:01Z --until 9 --tail 5", &mut manager, World::default()).await;
     let first = EventsRequest {
         from: Some(7),
         follow: true,
+        limit: Some(3),
         object: Some("web".to_owned()),
         kinds: vec!["service_scaled".to_owned(), "task_reaped".to_owned()],
+        with_before: Some(true),
         ..Default::default()
     };
     let since = Some(events::Timestamp::from_unix_ns(1_000_000_000));
-    let second = EventsRequest { since, ..Default::default() };
+    let second = EventsRequest { since, to: Some(9), tail: Some(5), with_before: Some(true), ..Default::default() };
     assert_eq!(manager.watched, [first, second]);
 }

@@ -1,38 +1,104 @@
-//! Where a reading of history begins: at an index or at a time.
+//! Where a reading of history begins or ends: at an index or at a time, which may be relative to now.
 
 use std::time::Duration;
 
 use events::Timestamp;
 
-use super::Invalid;
+use super::{Invalid, duration};
 
-const HINT: &str =
-    "write an index such as 120, or a time such as 2026-01-31T12:00:00Z, \"2026-01-31 12:00\" (UTC) or 2026-01-31";
+const HINT: &str = "write an index such as 120, a time such as 2026-01-31T12:00:00Z, \"2026-01-31 12:00\" (UTC), 2026-01-31 or \
+                    03:12, or how long ago, such as 1h30m, 2d, today or yesterday";
+/// Seconds of a day.
+const DAY: u64 = 24 * 3_600;
 
-/// A place in history.
+/// A place in history, as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// The frame with this index.
     Index(u64),
-    /// The first frame at or after this time.
+    /// An instant.
+    Time(Timestamp),
+    /// So long ago.
+    Ago(Duration),
+    /// Midnight in UTC, so many days before the last one.
+    Midnight(u64),
+    /// The last time that a clock in UTC showed this, since its midnight.
+    Clock(Duration),
+}
+
+/// A place in history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The frame with this index.
+    Index(u64),
+    /// An instant.
     Time(Timestamp),
 }
 
+impl Start {
+    /// What it means now.
+    pub fn at(self, now: Timestamp) -> Place {
+        let day = Duration::from_secs(DAY);
+        let midnight = || Timestamp::from_unix_ns(now.unix_ns() - now.unix_ns().rem_euclid(ns(day)));
+        let time = match self {
+            Start::Index(index) => return Place::Index(index),
+            Start::Time(time) => time,
+            Start::Ago(length) => back(now, length),
+            Start::Midnight(days) => back(midnight(), Duration::from_secs(days.saturating_mul(DAY))),
+            Start::Clock(since_midnight) => {
+                let today = midnight() + since_midnight;
+                if today <= now { today } else { back(today, day) }
+            }
+        };
+        Place::Time(time)
+    }
+}
+
+fn ns(length: Duration) -> i64 {
+    i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Earlier by this length; no earlier than an instant can be.
+fn back(time: Timestamp, length: Duration) -> Timestamp {
+    Timestamp::from_unix_ns(time.unix_ns().saturating_sub(ns(length)))
+}
+
 /// Reads an index, or a time: RFC 3339, in which seconds may be left out, the letter between date and time may be a space, and
-/// no offset means UTC; or a date alone, which is its midnight in UTC.
+/// no offset means UTC; a date alone, which is its midnight in UTC; a time of day in UTC, the last one; or how long ago it was.
 ///
 /// # Errors
-/// When the text is neither.
+/// When the text is none of them.
 pub fn parse(text: &str) -> Result<Start, Invalid> {
     if let Ok(index) = text.parse() {
         return Ok(Start::Index(index));
     }
-    let time = time(text).map(Start::Time);
-    time.ok_or_else(|| {
+    let found = relative(text).or_else(|| time(text).map(Start::Time)).or_else(|| clock(text));
+    found.ok_or_else(|| {
         let what =
             if is_too_late(text) { "is too late: times end in April 2262" } else { "is neither an index nor a time" };
         Invalid::new(format!("\"{text}\" {what}"), HINT)
     })
+}
+
+/// `yesterday`, `2d`, `1h30m`.
+fn relative(text: &str) -> Option<Start> {
+    match text {
+        "now" => return Some(Start::Ago(Duration::ZERO)),
+        "today" => return Some(Start::Midnight(0)),
+        "yesterday" => return Some(Start::Midnight(1)),
+        _ => {}
+    }
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        return Some(Start::Ago(Duration::from_secs(u64::from(days) * DAY)));
+    }
+    duration::parse(text).ok().map(Start::Ago)
+}
+
+/// `03:12` or `03:12:05`.
+fn clock(text: &str) -> Option<Start> {
+    let since_midnight = time(&format!("1970-01-01T{text}"))?.unix_ns();
+    let is_bare = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+    is_bare.then(|| Start::Clock(Duration::from_nanos(since_midnight.unsigned_abs())))
 }
 
 /// Whether a text that is no time would be one, were its year not later than an instant can say.
@@ -93,6 +159,28 @@ mod tests {
     }
 
     #[test]
+    fn a_time_may_be_relative_to_now() {
+        let Ok(Start::Time(now)) = parse("2026-03-10T15:30:00Z") else { panic!("a time") };
+        let table = [
+            ("now", "2026-03-10T15:30:00Z"),
+            ("1h", "2026-03-10T14:30:00Z"),
+            ("1h30m", "2026-03-10T14:00:00Z"),
+            ("2d", "2026-03-08T15:30:00Z"),
+            ("today", "2026-03-10"),
+            ("yesterday", "2026-03-09"),
+            ("03:12", "2026-03-10T03:12:00Z"),
+            ("15:30", "2026-03-10T15:30:00Z"),
+            ("15:30:01", "2026-03-09T15:30:01Z"),
+            ("2025-12-31", "2025-12-31"),
+        ];
+        for (text, meant) in table {
+            let at = |text: &str| parse(text).map(|start| start.at(now));
+            assert_eq!(at(text), at(meant), "{text}");
+        }
+        assert_eq!(parse("7").map(|start| start.at(now)), Ok(Place::Index(7)));
+    }
+
+    #[test]
     fn a_time_that_cannot_be_kept_is_refused_as_such() {
         assert!(parse("2262-04-11").is_ok());
         for text in ["2262-04-12", "2300-01-01", "9999-12-31T23:59:59Z"] {
@@ -106,8 +194,12 @@ mod tests {
     fn other_text_is_refused() {
         let table = [
             "",
-            "yesterday",
+            "tomorrow",
             "-1",
+            "-1h",
+            "1x",
+            "25:00",
+            "03:12Z",
             "2026-01",
             "2026-13-01",
             "2026-02-30",

@@ -2,6 +2,7 @@
 
 use clap::builder::PossibleValuesParser;
 use clap_complete::ArgValueCandidates;
+use events::Timestamp;
 use tokio_stream::StreamExt;
 use wire::v1::EventsRequest;
 
@@ -10,26 +11,39 @@ use crate::failure::{Failure, Kind};
 use crate::format::{Format, Names, story};
 use crate::manager::Manager;
 use crate::session::Session;
-use crate::values::start::{self, Start};
+use crate::values::start::{self, Place, Start};
 
 /// Tell the history of the cluster, oldest first
 ///
 /// Every change since the cluster began is there, with who or what caused it. `--follow` goes on with what happens now.
 ///
-/// Example: swarmctl events --object web --from 2026-01-31 --follow
+/// Example: swarmctl events --object web --since yesterday --follow
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Begin at this index, or at this time: 2026-01-31T12:00:00+01:00, "2026-01-31 12:00" or 2026-01-31, in UTC where there
-    /// is no offset
-    #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse)]
+    /// Begin at this index, or at this time: 2026-01-31T12:00:00+01:00, "2026-01-31 12:00" or 2026-01-31 (UTC where there is
+    /// no offset), 03:12 (the last one, UTC), 1h30m or 2d (ago), today, yesterday
+    #[arg(long, visible_alias = "since", value_name = "INDEX|TIME", value_parser = start::parse)]
     from: Option<Start>,
+
+    /// End with this index, or at this time, written as for --from
+    #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse, conflicts_with = "follow")]
+    until: Option<Start>,
+
+    /// Of the events that there are, only the last so many, at most 10000
+    #[arg(long, value_name = "NUMBER")]
+    tail: Option<u64>,
+
+    /// End after so many events
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<u64>,
 
     /// Go on with what happens now, until Ctrl-C or the end of the manager
     #[arg(short, long)]
     follow: bool,
 
-    /// Only events about this object; those of a service are also about its tasks. A name means what has it now, or else
-    /// the last that had it; an older one is named by its whole id
+    /// Only events about this object, and those that made the managers change its tasks, such as a drain of their node; those
+    /// of a service are also about its tasks. A name means what has it now, or else the last that had it; an older one is
+    /// named by its id
     #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::objects))]
     object: Option<String>,
 
@@ -39,15 +53,17 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let mut history = session.manager.events(request(args)).await?;
+    let request = request(args, session.around.clock.now());
+    let mut history = session.manager.events(request).await?;
     let table = session.globals.format == Format::Table;
     if table {
         session.text(&story::heading())?;
     }
-    let mut last = None;
+    let (mut last, mut told) = (None, 0);
     while let Some(record) = history.next().await {
         let record = record.map_err(|failure| resumable(failure, args, last))?;
         last = Some(record.index);
+        told += 1;
         if !table {
             session.json(&record)?;
             continue;
@@ -55,7 +71,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         let names = if session.globals.no_resolve { Names::none() } else { Names::with(&record) };
         session.text(&story::line(&record, names))?;
     }
-    if args.follow {
+    if args.follow && args.limit.is_none_or(|limit| told < limit) {
         return Err(resumable(Failure::stopped(), args, last));
     }
     Ok(())
@@ -74,12 +90,29 @@ fn resumable(failure: Failure, args: &Args, last: Option<u64>) -> Failure {
     }
 }
 
-fn request(args: &Args) -> EventsRequest {
-    let (from, since) = match args.from {
-        Some(Start::Index(index)) => (Some(index), None),
-        Some(Start::Time(time)) => (None, Some(time)),
+fn request(args: &Args, now: Timestamp) -> EventsRequest {
+    let (from, since) = place(args.from, now);
+    let (to, until) = place(args.until, now);
+    EventsRequest {
+        from,
+        since,
+        to,
+        until,
+        follow: args.follow,
+        object: args.object.clone(),
+        kinds: args.kind.clone(),
+        limit: args.limit,
+        tail: args.tail,
+        with_before: Some(true),
+        with_tasks: None,
+    }
+}
+
+/// The index or the time of a place.
+fn place(start: Option<Start>, now: Timestamp) -> (Option<u64>, Option<Timestamp>) {
+    match start.map(|start| start.at(now)) {
+        Some(Place::Index(index)) => (Some(index), None),
+        Some(Place::Time(time)) => (None, Some(time)),
         None => (None, None),
-    };
-    let (object, kinds) = (args.object.clone(), args.kind.clone());
-    EventsRequest { from, since, follow: args.follow, object, kinds, ..Default::default() }
+    }
 }

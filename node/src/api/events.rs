@@ -69,7 +69,7 @@ impl Teller {
     async fn run(mut self, mut narrator: Narrator) {
         loop {
             let state = Arc::clone(&self.states.borrow_and_update());
-            if self.tell(&mut narrator, &state).await.is_err() || !self.follow {
+            if self.tell(&mut narrator, &state).await.is_err() || !self.follow || narrator.is_over() {
                 return;
             }
             tokio::select! {

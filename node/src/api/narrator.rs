@@ -1,24 +1,30 @@
 //! Reads history and tells it: which events a client asked for, and what the objects in them are or were called.
 
-use std::ops::Range;
+mod history;
+mod object;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use commands::Rejection;
-use events::{
-    ActorKind, Cause, CommandRecord, Event, Frame, FrameHeader, Id, Kind, NodeId, ServiceId, TaskId, Timestamp, codec,
-};
+use events::{ActorKind, Cause, CommandRecord, Event, Frame, FrameHeader, Kind, Timestamp};
 use projections::Cluster;
-use projections::views::history::{Bearer, Names, Story};
-use projections::views::overview::{ReferenceError, resolve_node, resolve_service, resolve_task};
+use projections::views::history::{Names, Story};
+use projections::views::specs::{Before, Specs};
+use prost::Message;
 use tonic::Status;
-use wire::v1::{EventRecord, EventsRequest};
+use wire::v1::{EventRecord, EventsRequest, SpecBefore};
 
-use crate::log::{HistoryReader, LogError, LogStore, PageSize};
+use crate::log::{HistoryReader, LogStore};
 
 use super::status;
+use history::{History, PAGE, knows_all_since};
+use object::object;
 
-/// How much of history is read at a time: short enough for a client that reads along, and for many who stopped reading.
-const PAGE: PageSize = PageSize { frames: 256, bytes: 256 * 1024 };
+/// Most events that a client may ask for from the end: they wait in memory until history was read.
+const TAIL_MAX: u64 = 10_000;
+/// Bytes of them; where they are larger, there are fewer.
+const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One client's way through history. Everything here may wait for the disk.
 pub struct Narrator {
@@ -26,10 +32,41 @@ pub struct Narrator {
     reader: HistoryReader,
     story: Story,
     names: Names,
-    from: u64,
-    since: Timestamp,
-    /// `names` was not shown the frames before this one.
+    specs: Option<Specs>,
+    wanted: Wanted,
+    /// The last events so far, while only those are wanted and history was not read to its end.
+    tail: Option<Tail>,
+    /// How many events may still be told.
+    left: u64,
+    is_over: bool,
+    /// `names` and `specs` were not shown the frames before this one.
     unseen_before: u64,
+}
+
+/// The frames whose events are wanted.
+struct Wanted {
+    from: u64,
+    to: u64,
+    since: Timestamp,
+    until: Timestamp,
+}
+
+impl Wanted {
+    fn of(request: &EventsRequest) -> Self {
+        let (from, to) = (request.from.unwrap_or(0), request.to.unwrap_or(u64::MAX));
+        let since = request.since.unwrap_or(Timestamp::from_unix_ns(i64::MIN));
+        let until = request.until.unwrap_or(Timestamp::from_unix_ns(i64::MAX));
+        Self { from, to, since, until }
+    }
+
+    fn has(&self, header: &FrameHeader) -> bool {
+        header.index >= self.from && header.log_time >= self.since
+    }
+
+    /// Whether neither a frame nor one after it is wanted.
+    fn ends_before(&self, header: &FrameHeader) -> bool {
+        header.index > self.to || header.log_time > self.until
+    }
 }
 
 impl Narrator {
@@ -40,21 +77,36 @@ impl Narrator {
     /// When there is no such object or kind of event, and was none, or history cannot be read.
     pub fn open(store: Arc<dyn LogStore>, cluster: &Cluster, request: EventsRequest) -> Result<Self, Status> {
         require_known(&request.kinds).map_err(status)?;
+        let tail = request.tail.map(Tail::of).transpose().map_err(status)?;
         let history = History(store);
         let object = match request.object.as_deref() {
             Some(reference) => Some(object(&history, cluster, reference)?),
             None => None,
         };
-        let from = request.from.unwrap_or(0);
-        let about_all = object.is_none();
-        let story = Story::of(object, request.kinds);
-        let mut story = if request.with_tasks == Some(true) { story.with_tasks_of_nodes() } else { story };
-        let since = request.since.unwrap_or(Timestamp::from_unix_ns(i64::MIN));
+        let wanted = Wanted::of(&request);
+        let story = Story::of(object, request.kinds.iter().cloned());
+        let mut story = if request.with_tasks() { story.with_tasks_of_nodes() } else { story };
         // Otherwise it has to be followed from the beginning, to know which tasks belong to it.
-        let begins = about_all || (knows_all_since(&history, cluster, from)? && story.begin_at(cluster));
-        let next = if begins { from } else { 0 };
-        let reader = HistoryReader::starting_at(next);
-        Ok(Self { history, reader, story, names: Names::default(), from, since, unseen_before: next })
+        let begins =
+            story.is_of_everything() || (knows_all_since(&history, cluster, wanted.from)? && story.begin_at(cluster));
+        let next = if begins { first_wanted(&history, cluster, &wanted, &request)? } else { 0 };
+        Ok(Self {
+            reader: HistoryReader::starting_at(next),
+            history,
+            story,
+            names: Names::default(),
+            specs: request.with_before().then(Specs::default),
+            wanted,
+            tail,
+            left: request.limit.unwrap_or(u64::MAX),
+            is_over: request.limit == Some(0),
+            unseen_before: next,
+        })
+    }
+
+    /// Whether nothing more will be told, whatever happens.
+    pub fn is_over(&self) -> bool {
+        self.is_over && self.tail.is_none()
     }
 
     /// The next piece of the story, which may be empty; nothing where history ends. What is younger than `cluster` is left
@@ -63,53 +115,149 @@ impl Narrator {
     /// # Errors
     /// When history cannot be read.
     pub fn page(&mut self, cluster: &Cluster) -> Result<Option<Vec<EventRecord>>, Status> {
-        let frames = self.history.read(&mut self.reader, cluster.position.index)?;
+        let frames =
+            if self.is_over { Vec::new() } else { self.history.read(&mut self.reader, cluster.position.index)? };
         if frames.is_empty() {
-            return Ok(None);
+            return Ok(self.tail.take().map(|tail| self.limited(tail.records.into())));
         }
         let mut records = Vec::new();
         for frame in frames {
+            if self.is_over || self.wanted.ends_before(&frame.header) {
+                self.is_over = true;
+                break;
+            }
             self.tell(frame, cluster, &mut records)?;
         }
-        Ok(Some(records))
+        let Some(tail) = &mut self.tail else { return Ok(Some(self.limited(records))) };
+        records.into_iter().for_each(|record| tail.push(record));
+        Ok(Some(Vec::new()))
+    }
+
+    /// As many of these as may still be told.
+    fn limited(&mut self, mut records: Vec<EventRecord>) -> Vec<EventRecord> {
+        records.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+        self.left -= records.len() as u64;
+        self.is_over |= self.left == 0;
+        records
     }
 
     fn tell(&mut self, frame: Frame, cluster: &Cluster, records: &mut Vec<EventRecord>) -> Result<(), Status> {
         let Frame { header, commands, events } = frame;
-        let wanted = header.index >= self.from && header.log_time >= self.since;
-        for (ordinal, event) in events.into_iter().enumerate() {
+        let wanted = self.wanted.has(&header);
+        // The story has to see also what is not wanted.
+        let chosen = self.story.select(&events);
+        for (ordinal, (event, chosen)) in events.into_iter().zip(chosen).enumerate() {
             event.kind.iter().for_each(|kind| self.names.learn(kind));
-            // The story has to see also what is not wanted.
-            if !self.story.includes(&event) || !wanted {
-                event.kind.iter().for_each(|kind| self.names.forget(kind));
-                continue;
-            }
             let mut record = record(&header, ordinal, event, &commands);
-            self.name(&mut record, cluster)?;
-            record.event.kind.iter().for_each(|kind| self.names.forget(kind));
-            records.push(record);
+            if chosen && wanted {
+                self.complete(&mut record, cluster)?;
+            }
+            if let Some(kind) = &record.event.kind {
+                self.names.forget(kind);
+                self.specs.iter_mut().for_each(|specs| specs.learn(kind));
+            }
+            if chosen && wanted {
+                records.push(record);
+            }
         }
         Ok(())
     }
 
-    /// Says what the ids in a record are called. Names of what lives are at hand. Only for something that is gone, and came
-    /// before this reading began, the frames before it are read as well: once, at the pace of a replay.
-    fn name(&mut self, record: &mut EventRecord, cluster: &Cluster) -> Result<(), Status> {
+    /// Says what the ids in a record are called, and what it replaces. Names of what lives are at hand. Only for something that
+    /// is gone, or was replaced, and came before this reading began, the frames before it are read as well: once, at the pace of
+    /// a replay.
+    fn complete(&mut self, record: &mut EventRecord, cluster: &Cluster) -> Result<(), Status> {
+        let Some(kind) = &record.event.kind else { return Ok(()) };
         let actor = record.command.as_ref().map(|command| &command.actor);
         let actor = actor.filter(|actor| matches!(actor.kind(), ActorKind::Node | ActorKind::Manager));
         let ids: Vec<&String> = record.subjects.iter().chain(actor.map(|actor| &actor.subject)).collect();
-        let unknown = |names: &Names| ids.iter().any(|id| names.of(cluster, id).is_none());
-        if self.unseen_before > 0 && unknown(&self.names) {
-            let mut past = Names::default();
-            self.history.each(0..std::mem::take(&mut self.unseen_before), |kind| {
-                past.learn(kind);
-                past.forget(kind);
-            })?;
-            self.names = past.then(std::mem::take(&mut self.names));
+        let replaced = |specs: &Specs| Specs::replaces(kind) && specs.before(kind).is_none();
+        let unknown =
+            ids.iter().any(|id| self.names.of(cluster, id).is_none()) || self.specs.as_ref().is_some_and(replaced);
+        if self.unseen_before > 0 && unknown {
+            self.look_back()?;
         }
         let named = ids.into_iter().filter_map(|id| Some((id.clone(), self.names.of(cluster, id)?)));
         record.names = named.collect();
+        record.before = self.specs.as_ref().and_then(|specs| specs.before(kind)).map(before);
         Ok(())
+    }
+
+    fn look_back(&mut self) -> Result<(), Status> {
+        let (mut names, mut specs) = (Names::default(), Specs::default());
+        let learns_specs = self.specs.is_some();
+        self.history.each(0..std::mem::take(&mut self.unseen_before), |kind| {
+            names.learn(kind);
+            names.forget(kind);
+            if learns_specs {
+                specs.learn(kind);
+            }
+        })?;
+        self.names = names.then(std::mem::take(&mut self.names));
+        self.specs = self.specs.take().map(|later| specs.then(later));
+        Ok(())
+    }
+}
+
+/// The last events that were wanted so far.
+struct Tail {
+    records: VecDeque<EventRecord>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Tail {
+    fn of(most: u64) -> Result<Self, Rejection> {
+        let refuse = || {
+            let sentence = format!("{most} events from the end are too many: {TAIL_MAX} at most");
+            Rejection::invalid("tail", sentence, "ask for fewer, or read from an index or a time on")
+        };
+        let most = usize::try_from(most).ok().filter(|most| *most as u64 <= TAIL_MAX).ok_or_else(refuse)?;
+        Ok(Self { records: VecDeque::new(), bytes: 0, most })
+    }
+
+    fn push(&mut self, record: EventRecord) {
+        self.bytes += record.encoded_len();
+        self.records.push_back(record);
+        while self.records.len() > self.most || self.bytes > TAIL_BYTES_MAX {
+            let Some(first) = self.records.pop_front() else { return };
+            self.bytes -= first.encoded_len();
+        }
+    }
+}
+
+/// Where to begin to read for someone who asks for everything: at the first frame that is wanted, and for the last few events
+/// only as far back as they go.
+fn first_wanted(history: &History, cluster: &Cluster, wanted: &Wanted, request: &EventsRequest) -> Result<u64, Status> {
+    let head = cluster.position.index;
+    let mut first = wanted.from;
+    if request.since.is_some() {
+        // If all came before, what comes next is the first.
+        first = first.max(history.first_at(wanted.since, head)?.unwrap_or(head + 1));
+    }
+    let Some(tail) = request.tail.filter(|_| request.object.is_none()) else { return Ok(first) };
+    let mut end = head.min(wanted.to);
+    if request.until.is_some() {
+        end = end.min(history.first_at(wanted.until, head)?.unwrap_or(head));
+    }
+    let is_asked = |kind: &Kind| request.kinds.is_empty() || request.kinds.iter().any(|asked| asked == kind.name());
+    let mut window = PAGE.frames as u64;
+    loop {
+        let begin = end.saturating_sub(window).max(first);
+        let mut found = 0;
+        history.each(begin..end.saturating_add(1), |kind| found += u64::from(is_asked(kind)))?;
+        if found >= tail || begin <= first {
+            return Ok(begin);
+        }
+        window = window.saturating_mul(4);
+    }
+}
+
+fn before(replaced: Before) -> SpecBefore {
+    match replaced {
+        Before::Service(spec) => SpecBefore { service: Some(Arc::unwrap_or_clone(spec)), ..SpecBefore::default() },
+        Before::Node(spec) => SpecBefore { node: Some(Arc::unwrap_or_clone(spec)), ..SpecBefore::default() },
+        Before::Cluster(spec) => SpecBefore { cluster: Some(Arc::unwrap_or_clone(spec)), ..SpecBefore::default() },
     }
 }
 
@@ -121,7 +269,7 @@ fn record(header: &FrameHeader, ordinal: usize, event: Event, commands: &[Comman
     let subjects = event.kind.as_ref().map(Kind::subjects).unwrap_or_default();
     let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
     let (index, log_time) = (header.index, header.log_time);
-    EventRecord { index, ordinal, log_time, event, command, subjects, names: Default::default() }
+    EventRecord { index, ordinal, log_time, event, command, subjects, names: Default::default(), before: None }
 }
 
 fn require_known(kinds: &[String]) -> Result<(), Rejection> {
@@ -130,98 +278,4 @@ fn require_known(kinds: &[String]) -> Result<(), Rejection> {
         let hint = format!("kinds are {}", events::catalogue::NAMES.join(", "));
         Err(Rejection::invalid("event kind", format!("there is no kind of event \"{kind}\""), hint))
     })
-}
-
-/// The id of what a reference means: of a living object, whose whole id wins over every name, or else the id as it is, or
-/// else of what had that name last.
-fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<String, Status> {
-    if is_whole_id(cluster, reference) {
-        return Ok(reference.to_owned());
-    }
-    let candidates = [
-        resolve_service(cluster, reference).map(|id| id.to_string()),
-        resolve_node(cluster, reference).map(|id| id.to_string()),
-        resolve_task(cluster, reference).map(|id| id.to_string()),
-    ];
-    for candidate in candidates {
-        match candidate {
-            Ok(id) => return Ok(id),
-            Err(error @ ReferenceError::Ambiguous { .. }) => return Err(status(error.into())),
-            Err(ReferenceError::NotFound { .. }) => {}
-        }
-    }
-    if reference.parse::<TaskId>().is_ok() {
-        return Ok(reference.to_owned());
-    }
-    let mut bearer = Bearer::of(reference);
-    history.each(0..u64::MAX, |kind| bearer.see(kind))?;
-    bearer.found().ok_or_else(|| {
-        let hint = "give the name or id of a service, node or task; of one that is gone, its last name or its whole id, \
-                    which `swarmctl events --kind service_created --format json` shows";
-        status(Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) })
-    })
-}
-
-/// Whether this is the whole id of a living service, node or task.
-fn is_whole_id(cluster: &Cluster, reference: &str) -> bool {
-    // Every noun's ids have the same form, and no two objects the same id.
-    reference.parse().map(TaskId::bits).is_ok_and(|bits| {
-        let (service, node) = (ServiceId::from_bits(bits), NodeId::from_bits(bits));
-        cluster.services.contains(service)
-            || cluster.nodes.contains(node)
-            || cluster.tasks.contains(TaskId::from_bits(bits))
-    })
-}
-
-/// Whether the state still has every task that the history from an index on speaks of. Looked at only where that is short, as
-/// for whoever waits for what was just asked.
-fn knows_all_since(history: &History, cluster: &Cluster, from: u64) -> Result<bool, ReadError> {
-    let now = cluster.position.index;
-    if from <= now.saturating_sub(PAGE.frames as u64) {
-        return Ok(false);
-    }
-    let mut reaped = false;
-    history.each(from..now.saturating_add(1), |kind| reaped |= !kind.reaped().is_empty())?;
-    Ok(!reaped)
-}
-
-/// Applied frames, in pieces.
-struct History(Arc<dyn LogStore>);
-
-impl History {
-    /// The next frames, none of them after index `to`; none where they end.
-    fn read(&self, reader: &mut HistoryReader, to: u64) -> Result<Vec<Frame>, ReadError> {
-        let stored = reader.page(&*self.0, to, PAGE)?;
-        Ok(stored.iter().map(|(_, bytes)| codec::decode_frame(bytes)).collect::<Result<_, _>>()?)
-    }
-
-    /// Shows all events of these frames, oldest first.
-    fn each(&self, range: Range<u64>, mut see: impl FnMut(&Kind)) -> Result<(), ReadError> {
-        let Some(last) = range.end.checked_sub(1) else { return Ok(()) };
-        let mut reader = HistoryReader::starting_at(range.start);
-        loop {
-            let frames = self.read(&mut reader, last)?;
-            if frames.is_empty() {
-                return Ok(());
-            }
-            frames.iter().flat_map(codec::kinds).for_each(&mut see);
-        }
-    }
-}
-
-/// Why a piece of history cannot be told.
-#[derive(Debug, thiserror::Error)]
-enum ReadError {
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Codec(#[from] codec::CodecError),
-}
-
-impl From<ReadError> for Status {
-    fn from(error: ReadError) -> Self {
-        // The client is told as well, but damage is for whoever runs the manager.
-        tracing::error!(%error, "history cannot be read");
-        Status::internal(format!("history cannot be read: {error}"))
-    }
 }

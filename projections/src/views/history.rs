@@ -2,22 +2,32 @@
 //! called: history knows the names of those that are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
-use events::{Event, Id, Kind, NodeId, ServiceId, TaskId};
+use events::id::prefix_range;
+use events::{Cause, Event, Id, Kind, NodeId, ServiceId, TaskId};
 
-use crate::{Cluster, Instance};
+use crate::{Cluster, Instance, Task};
 
-/// A filter that is shown a history, event by event, and knows which of them belong.
+/// A filter that is shown a history, frame by frame, and knows which events belong.
 #[derive(Debug, Clone, Default)]
 pub struct Story {
     /// The object's id as text; `None`: everything belongs.
     object: Option<String>,
     /// Names of the kinds that belong; empty: all.
     kinds: BTreeSet<String>,
-    /// Ids of the object's tasks, as far as the history was shown.
-    tasks: BTreeSet<String>,
+    /// The tasks whose events belong, as far as the history was shown: the object itself, or the tasks of a service.
+    tasks: BTreeMap<TaskId, Home>,
     /// Whether the tasks on a node belong to its story.
     tasks_of_nodes: bool,
+}
+
+/// What a task belongs to: what happens to that may be the cause of what happens to the task.
+#[derive(Debug, Clone, Copy)]
+struct Home {
+    /// Nothing where only its node was shown.
+    service: Option<ServiceId>,
+    node: Option<NodeId>,
 }
 
 impl Story {
@@ -32,6 +42,11 @@ impl Story {
         Self { tasks_of_nodes: true, ..self }
     }
 
+    /// Whether everything belongs, but for kinds.
+    pub fn is_of_everything(&self) -> bool {
+        self.object.is_none()
+    }
+
     /// Makes ready for a history that begins in the middle, not long before this state, with no task reaped in between; whether
     /// that can be.
     pub fn begin_at(&mut self, cluster: &Cluster) -> bool {
@@ -40,46 +55,114 @@ impl Story {
         let Ok(bits) = object.parse::<TaskId>().map(TaskId::bits) else { return false };
         let service = ServiceId::from_bits(bits);
         if cluster.services.contains(service) {
-            self.tasks = cluster.tasks_of_service(service).map(|task| task.id.to_string()).collect();
+            self.tasks = cluster.tasks_of_service(service).map(known).collect();
+            return true;
+        }
+        if let Some(task) = cluster.tasks.get(TaskId::from_bits(bits)) {
+            self.tasks = [known(task)].into();
             return true;
         }
         let node = NodeId::from_bits(bits);
         if self.tasks_of_nodes {
-            self.tasks = cluster.tasks_of_node(node).map(|task| task.id.to_string()).collect();
+            self.tasks = cluster.tasks_of_node(node).map(known).collect();
         }
-        cluster.nodes.contains(node) || cluster.tasks.contains(TaskId::from_bits(bits))
+        cluster.nodes.contains(node)
     }
 
-    /// Whether an event belongs to the story. Must see every event, also before the first one wanted.
-    pub fn includes(&mut self, event: &Event) -> bool {
-        let Some(kind) = &event.kind else { return false };
-        let about = self.is_about(kind);
-        about && (self.kinds.is_empty() || self.kinds.contains(kind.name()))
+    /// Which events of a frame belong: those about the object and its tasks, and those about something else that made the
+    /// managers change these tasks in the same turn, such as a drain. Must see every frame, also before the first one wanted.
+    pub fn select<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) -> Vec<bool> {
+        let events: Vec<&Event> = events.into_iter().collect();
+        let about: Vec<bool> = events.iter().map(|event| self.is_about(event)).collect();
+        let concerned = self.concerned(events.iter().zip(&about).filter(|(_, about)| **about).map(|(event, _)| *event));
+        let chosen = |(event, about): (&&Event, bool)| {
+            let Some(kind) = &event.kind else { return false };
+            let belongs = about || (is_cause(kind) && kind.subjects().iter().any(|id| concerned.contains(id)));
+            belongs && (self.kinds.is_empty() || self.kinds.contains(kind.name()))
+        };
+        events.iter().zip(about).map(chosen).collect()
     }
 
-    fn is_about(&mut self, kind: &Kind) -> bool {
-        let Some(object) = &self.object else { return true };
+    /// The services and nodes of the tasks that a manager changed by itself.
+    fn concerned<'a>(&self, about: impl Iterator<Item = &'a Event>) -> BTreeSet<String> {
+        if self.object.is_none() {
+            return BTreeSet::new();
+        }
+        let changed = about.filter(|event| matches!(event.cause, Some(Cause::Reconciler(_))));
+        let ids = changed.flat_map(|event| event.kind.iter().flat_map(Kind::subjects));
+        let homes = ids.filter_map(|id| self.home(&id));
+        homes
+            .flat_map(|home| {
+                home.node
+                    .map(|node| node.to_string())
+                    .into_iter()
+                    .chain(home.service.map(|service| service.to_string()))
+            })
+            .collect()
+    }
+
+    fn is_about(&mut self, event: &Event) -> bool {
+        let (Some(kind), Some(object)) = (&event.kind, self.object.as_ref()) else { return event.kind.is_some() };
         let subjects = kind.subjects();
-        let own = subjects.iter().any(|subject| subject == object);
-        if let Some(task) = self.belongs(kind, own) {
-            self.tasks.insert(task.to_string());
+        if let Kind::TaskCreated(event) = kind {
+            let (service, node) = (event.service, event.node);
+            let there = self.tasks_of_nodes && node.is_some_and(|node| node.to_string() == *object);
+            if there || service.to_string() == *object || event.task.to_string() == *object {
+                self.tasks.insert(event.task, Home { service: Some(service), node });
+            }
+        } else if let Kind::TaskAssigned(event) = kind {
+            let there = self.tasks_of_nodes && event.node.to_string() == *object;
+            if there {
+                self.tasks.entry(event.task).or_insert(Home { service: None, node: None });
+            }
+            self.tasks.entry(event.task).and_modify(|home| home.node = Some(event.node));
         }
-        own || subjects.iter().any(|subject| self.tasks.contains(subject))
+        subjects.iter().any(|subject| subject == object || self.home(subject).is_some())
+    }
+
+    fn home(&self, id: &str) -> Option<&Home> {
+        self.tasks.get(&id.parse().ok()?)
     }
 }
 
-impl Story {
-    /// The task that belongs to the object from this event on.
-    fn belongs(&self, kind: &Kind, own: bool) -> Option<TaskId> {
-        let is_object = |id: String| self.object.as_ref() == Some(&id);
-        if let Kind::TaskCreated(event) = kind {
-            let there = self.tasks_of_nodes && event.node.is_some_and(|node| is_object(node.to_string()));
-            Some(event.task).filter(|_| there || is_object(event.service.to_string()))
-        } else if let Kind::TaskAssigned(event) = kind {
-            Some(event.task).filter(|task| self.tasks_of_nodes && own && !is_object(task.to_string()))
-        } else {
-            None
-        }
+fn known(task: &Task) -> (TaskId, Home) {
+    (task.id, Home { service: Some(task.service), node: task.node })
+}
+
+/// Whether an event about a service or a node may be the cause of what becomes of tasks.
+fn is_cause(kind: &Kind) -> bool {
+    match kind {
+        Kind::NodeRegistered(_)
+        | Kind::NodeBecameReady(_)
+        | Kind::NodeSpecUpdated(_)
+        | Kind::NodeDeclaredDown(_)
+        | Kind::NodeRemoved(_)
+        | Kind::ServiceCreated(_)
+        | Kind::ServiceSpecUpdated(_)
+        | Kind::ServiceScaled(_)
+        | Kind::ServiceRemoved(_) => true,
+        Kind::LeadershipAssumed(_)
+        | Kind::StateHashRecorded(_)
+        | Kind::ClusterInitialised(_)
+        | Kind::ClusterSpecUpdated(_)
+        | Kind::JoinTokenRotated(_)
+        | Kind::RootCaGenerated(_)
+        | Kind::CertificateIssued(_)
+        | Kind::NodeJoined(_)
+        | Kind::NodeDescribed(_)
+        | Kind::NodeDisconnected(_)
+        | Kind::UpdateStarted(_)
+        | Kind::UpdatePaused(_)
+        | Kind::UpdateCompleted(_)
+        | Kind::RollbackStarted(_)
+        | Kind::TaskCreated(_)
+        | Kind::TaskAssigned(_)
+        | Kind::TaskPlacementFailed(_)
+        | Kind::TaskDesiredStateSet(_)
+        | Kind::TaskReported(_)
+        | Kind::TaskRejected(_)
+        | Kind::TaskOrphaned(_)
+        | Kind::TaskReaped(_) => false,
     }
 }
 
@@ -164,19 +247,39 @@ fn naming(kind: &Kind) -> Option<(u128, &str)> {
     }
 }
 
-/// Looks through a history for what had a name: a service, a node, or the task in a place such as `web.1`. If there were
-/// several, for the last one.
+/// Looks through a history for what had a name: a service, a node, or the task in a place such as `web.1`; if there were
+/// several, for the last one. Or for what has an id that begins so.
 #[derive(Debug, Clone)]
 pub struct Bearer {
     name: String,
     names: Names,
     found: Option<TaskId>,
+    /// The ids that begin with the name, if any can.
+    range: Option<RangeInclusive<TaskId>>,
+    /// The first few of them.
+    begun: BTreeSet<TaskId>,
+}
+
+/// What a history knows of a reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The object with this id.
+    One(String),
+    /// Several objects have ids that begin so: the first few.
+    Several(Vec<String>),
+    /// Nothing was ever called so.
+    Nothing,
 }
 
 impl Bearer {
+    /// How many ids are listed where several begin so.
+    const LISTED_MAX: usize = 5;
+
     /// Looks for this name.
     pub fn of(name: impl Into<String>) -> Self {
-        Self { name: name.into(), names: Names::default(), found: None }
+        let name = name.into();
+        let range = prefix_range::<TaskId>(&name).map(|(low, high)| low..=high);
+        Self { name, names: Names::default(), found: None, range, begun: BTreeSet::new() }
     }
 
     /// Must see every event in its order.
@@ -187,11 +290,19 @@ impl Bearer {
             let bears =
                 self.name.contains('.') && self.names.task(None, event.task).is_some_and(|name| self.is_called(&name));
             self.found = Some(event.task).filter(|_| bears).or(self.found);
+            self.note(event.task);
         } else if let Some((id, name)) = naming(kind) {
             self.names.learn(kind);
             self.found = Some(TaskId::from_bits(id)).filter(|_| self.is_called(name)).or(self.found);
+            self.note(TaskId::from_bits(id));
         }
         self.names.forget(kind);
+    }
+
+    fn note(&mut self, id: TaskId) {
+        if self.begun.len() < Self::LISTED_MAX && self.range.as_ref().is_some_and(|range| range.contains(&id)) {
+            self.begun.insert(id);
+        }
     }
 
     /// Services' names are the same whatever their case, and so are those of hosts.
@@ -199,17 +310,22 @@ impl Bearer {
         name.eq_ignore_ascii_case(&self.name)
     }
 
-    /// The id of what was found, as text.
-    pub fn found(&self) -> Option<String> {
-        self.found.map(|id| id.to_string())
+    /// What was found; a name wins over the beginning of an id.
+    pub fn found(&self) -> Found {
+        let mut begun = self.begun.iter();
+        match (self.found.as_ref().or_else(|| begun.next()), begun.next()) {
+            (Some(id), second) if self.found.is_some() || second.is_none() => Found::One(id.to_string()),
+            (None, _) => Found::Nothing,
+            (Some(_), _) => Found::Several(self.begun.iter().map(ToString::to_string).collect()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use events::{
-        Annotations, NodeJoined, ServiceCreated, ServiceSpec, TaskAssigned, TaskCreated, TaskPlacementFailed,
-        TaskReaped, Timestamp,
+        Annotations, NodeJoined, NodeSpec, NodeSpecUpdated, Reconciler, ServiceCreated, ServiceSpec, TaskAssigned,
+        TaskCreated, TaskDesiredStateSet, TaskPlacementFailed, TaskReaped, Timestamp,
     };
 
     use crate::Stamp;
@@ -280,8 +396,9 @@ mod tests {
         let waits = |task| TaskPlacementFailed { tasks: vec![TaskId::from_bits(task)], explanation: "why".to_owned() };
         let waits = |task| Event::by_command(0, Kind::TaskPlacementFailed(waits(task)));
         let mut story = Story::of(Some(text(1)), []);
-        assert!(!story.includes(&waits(3)), "it does not know the task yet");
-        assert!(story.begin_at(&cluster) && story.includes(&waits(3)) && !story.includes(&waits(4)));
+        assert_eq!(story.select([&waits(3)]), [false], "it does not know the task yet");
+        assert!(story.begin_at(&cluster));
+        assert_eq!(story.select([&waits(3), &waits(4)]), [true, false]);
         assert!(!Story::of(Some(text(9)), []).begin_at(&cluster), "what is gone has left no tasks behind");
     }
 
@@ -296,12 +413,12 @@ mod tests {
         for with_tasks in [false, true] {
             let story = Story::of(Some(text(2)), []);
             let mut story = if with_tasks { story.with_tasks_of_nodes() } else { story };
-            assert!(story.includes(&assigned(3, 2)), "it names the node itself");
-            assert!(!story.includes(&assigned(4, 5)));
-            assert_eq!((story.includes(&waits(3)), story.includes(&waits(4))), (with_tasks, false));
+            assert_eq!(story.select([&assigned(3, 2)]), [true], "it names the node itself");
+            assert_eq!(story.select([&assigned(4, 5)]), [false]);
+            assert_eq!(story.select([&waits(3), &waits(4)]), [with_tasks, false]);
             let global = Event::by_command(0, task(6, 0, Some(2)));
-            assert!(story.includes(&global));
-            assert_eq!(story.includes(&waits(6)), with_tasks);
+            assert_eq!(story.select([&global]), [true]);
+            assert_eq!(story.select([&waits(6)]), [with_tasks]);
         }
     }
 
@@ -311,10 +428,10 @@ mod tests {
         for kind in [service(1, "web"), node(2, "db"), service(3, "api"), task(4, 1, None)] {
             bearer.see(&kind);
         }
-        assert_eq!(bearer.found(), Some(text(1)));
+        assert_eq!(bearer.found(), Found::One(text(1)));
         bearer.see(&node(5, "web"));
-        assert_eq!(bearer.found(), Some(text(5)));
-        assert_eq!(Bearer::of("web").found(), None);
+        assert_eq!(bearer.found(), Found::One(text(5)));
+        assert_eq!(Bearer::of("web").found(), Found::Nothing);
     }
 
     #[test]
@@ -326,7 +443,56 @@ mod tests {
         {
             let mut bearer = Bearer::of(name);
             story.iter().for_each(|kind| bearer.see(kind));
-            assert_eq!(bearer.found(), id.map(text), "{name}");
+            assert_eq!(bearer.found(), id.map_or(Found::Nothing, |id| Found::One(text(id))), "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_gone_is_found_by_the_beginning_of_its_id() {
+        let (first, second) = ((1 << 127) | 1, (1 << 127) | 2);
+        let made = [service(first, "web"), service(1, "api"), task(second, 1, None)];
+        let (one, two) = (text(first), text(second));
+        let shared: String = one.chars().zip(two.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
+        let table = [
+            (one.clone(), Found::One(one.clone())),
+            (shared, Found::Several(vec![one, two.clone()])),
+            (two.clone(), Found::One(two)),
+            ("zzzz".to_owned(), Found::Nothing),
+        ];
+        for (reference, found) in table {
+            let mut bearer = Bearer::of(reference.as_str());
+            made.iter().for_each(|kind| bearer.see(kind));
+            assert_eq!(bearer.found(), found, "{reference}");
+        }
+    }
+
+    #[test]
+    fn what_made_the_managers_move_a_task_belongs_to_its_story() {
+        let moved = |cause: Option<Reconciler>, kind| match cause {
+            Some(reconciler) => Event::by_reconciler(reconciler, kind),
+            None => Event::by_command(0, kind),
+        };
+        let assigned = TaskAssigned { task: TaskId::from_bits(3), node: NodeId::from_bits(2), claims: Vec::new() };
+        let spec_of = |node| {
+            let event = NodeSpecUpdated { node: NodeId::from_bits(node), spec: NodeSpec::default() };
+            moved(None, Kind::NodeSpecUpdated(event))
+        };
+        let tasks = vec![TaskId::from_bits(3)];
+        let leaves = Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, ..Default::default() });
+        let leaves = moved(Some(Reconciler::Restarts), leaves);
+        let begun = [
+            moved(None, service(1, "web")),
+            moved(Some(Reconciler::Replicated), task(3, 1, None)),
+            moved(Some(Reconciler::Schedule), Kind::TaskAssigned(assigned)),
+        ];
+        for object in [1, 3] {
+            let mut story = Story::of(Some(text(object)), []);
+            assert_eq!(story.select(&begun), [true, true, true], "the command that made it belongs, too");
+            assert_eq!(story.select([&spec_of(2)]), [false], "nothing came of it");
+            assert_eq!(story.select([&spec_of(2), &spec_of(4), &leaves]), [true, false, true], "{object}");
+        }
+        let mut story = Story::of(Some(text(1)), ["task_desired_state_set".to_owned()]);
+        story.select(&begun);
+        assert_eq!(story.select([&spec_of(2), &leaves]), [false, true], "only what was asked for");
     }
 }

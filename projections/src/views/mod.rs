@@ -3,3 +3,4 @@
 pub mod assignments;
 pub mod history;
 pub mod overview;
+pub mod specs;

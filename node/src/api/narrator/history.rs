@@ -1,0 +1,89 @@
+//! Applied frames, as who tells history reads them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use events::{Frame, Kind, Timestamp, codec};
+use projections::Cluster;
+use tonic::Status;
+
+use crate::log::{HistoryReader, LogError, LogStore, PageSize};
+
+/// How much of history is read at a time: short enough for a client that reads along, and for many who stopped reading.
+pub(super) const PAGE: PageSize = PageSize { frames: 256, bytes: 256 * 1024 };
+
+/// Applied frames, in pieces.
+pub(super) struct History(pub(super) Arc<dyn LogStore>);
+
+impl History {
+    /// The next frames, none of them after index `to`; none where they end.
+    pub(super) fn read(&self, reader: &mut HistoryReader, to: u64) -> Result<Vec<Frame>, ReadError> {
+        let stored = reader.page(&*self.0, to, PAGE)?;
+        Ok(stored.iter().map(|(_, bytes)| codec::decode_frame(bytes)).collect::<Result<_, _>>()?)
+    }
+
+    /// Index of the first frame at or after a time; none if all came before it. Log time never goes back, so a few frames are
+    /// enough to find it.
+    pub(super) fn first_at(&self, time: Timestamp, head: u64) -> Result<Option<u64>, ReadError> {
+        let (mut low, mut high) = (0, head.saturating_add(1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // Not every index has a frame: the next one that there is stands for those before it.
+            match self.frame_from(middle)?.filter(|(_, at)| *at < time) {
+                Some((index, _)) => low = index + 1,
+                None => high = middle,
+            }
+        }
+        Ok(self.frame_from(low)?.map(|(index, _)| index))
+    }
+
+    /// The first frame at this index or after it: its index and its time.
+    fn frame_from(&self, index: u64) -> Result<Option<(u64, Timestamp)>, ReadError> {
+        let one = PageSize { frames: 1, bytes: 1 };
+        let page = HistoryReader::starting_at(index).page(&*self.0, u64::MAX, one)?;
+        let Some((found, bytes)) = page.first() else { return Ok(None) };
+        Ok(Some((*found, codec::decode_frame(bytes)?.header.log_time)))
+    }
+
+    /// Shows all events of these frames, oldest first.
+    pub(super) fn each(&self, range: Range<u64>, mut see: impl FnMut(&Kind)) -> Result<(), ReadError> {
+        let Some(last) = range.end.checked_sub(1) else { return Ok(()) };
+        let mut reader = HistoryReader::starting_at(range.start);
+        loop {
+            let frames = self.read(&mut reader, last)?;
+            if frames.is_empty() {
+                return Ok(());
+            }
+            frames.iter().flat_map(codec::kinds).for_each(&mut see);
+        }
+    }
+}
+
+/// Why a piece of history cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Codec(#[from] codec::CodecError),
+}
+
+impl From<ReadError> for Status {
+    fn from(error: ReadError) -> Self {
+        // The client is told as well, but damage is for whoever runs the manager.
+        tracing::error!(%error, "history cannot be read");
+        Status::internal(format!("history cannot be read: {error}"))
+    }
+}
+
+/// Whether the state still has every task that the history from an index on speaks of. Looked at only where that is short, as
+/// for whoever waits for what was just asked.
+pub(super) fn knows_all_since(history: &History, cluster: &Cluster, from: u64) -> Result<bool, ReadError> {
+    let now = cluster.position.index;
+    if from <= now.saturating_sub(PAGE.frames as u64) {
+        return Ok(false);
+    }
+    let mut reaped = false;
+    history.each(from..now.saturating_add(1), |kind| reaped |= !kind.reaped().is_empty())?;
+    Ok(!reaped)
+}

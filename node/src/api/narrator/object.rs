@@ -1,0 +1,61 @@
+//! What a reference means to who asks for history: also what is gone can be named.
+
+use commands::{Rejection, RejectionKind};
+use events::{Id, NodeId, ServiceId, TaskId};
+use projections::Cluster;
+use projections::views::history::{Bearer, Found};
+use projections::views::overview::{ReferenceError, resolve_node, resolve_service, resolve_task};
+use tonic::Status;
+
+use super::super::status;
+use super::history::History;
+
+/// The id of what a reference means: of a living object, whose whole id wins over every name, or else the id as it is, or
+/// else of what had that name last, or the one that has an id which begins so.
+pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<String, Status> {
+    if is_whole_id(cluster, reference) {
+        return Ok(reference.to_owned());
+    }
+    let candidates = [
+        resolve_service(cluster, reference).map(|id| id.to_string()),
+        resolve_node(cluster, reference).map(|id| id.to_string()),
+        resolve_task(cluster, reference).map(|id| id.to_string()),
+    ];
+    for candidate in candidates {
+        match candidate {
+            Ok(id) => return Ok(id),
+            Err(error @ ReferenceError::Ambiguous { .. }) => return Err(status(error.into())),
+            Err(ReferenceError::NotFound { .. }) => {}
+        }
+    }
+    if reference.parse::<TaskId>().is_ok() {
+        return Ok(reference.to_owned());
+    }
+    let mut bearer = Bearer::of(reference);
+    history.each(0..u64::MAX, |kind| bearer.see(kind))?;
+    match bearer.found() {
+        Found::One(id) => Ok(id),
+        Found::Several(ids) => {
+            let sentence = format!("\"{reference}\" could be several objects of the past: {}", ids.join(", "));
+            Err(status(Rejection::new(RejectionKind::Invalid, "object", sentence, "give more of the id")))
+        }
+        Found::Nothing => Err(unknown(reference)),
+    }
+}
+
+fn unknown(reference: &str) -> Status {
+    let hint = "give the name or id of a service, node or task; of one that is gone, its last name or its id, \
+                    which `swarmctl events --kind service_created --format json` shows";
+    status(Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) })
+}
+
+/// Whether this is the whole id of a living service, node or task.
+fn is_whole_id(cluster: &Cluster, reference: &str) -> bool {
+    // Every noun's ids have the same form, and no two objects the same id.
+    reference.parse().map(TaskId::bits).is_ok_and(|bits| {
+        let (service, node) = (ServiceId::from_bits(bits), NodeId::from_bits(bits));
+        cluster.services.contains(service)
+            || cluster.nodes.contains(node)
+            || cluster.tasks.contains(TaskId::from_bits(bits))
+    })
+}

@@ -1,0 +1,79 @@
+//! The specs that a history has shown so far: what an event that changes one replaces.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use events::{ClusterSpec, Kind, NodeId, NodeSpec, ServiceId, ServiceSpec};
+
+use crate::services;
+
+/// The last spec of everything that lives.
+#[derive(Debug, Clone, Default)]
+pub struct Specs {
+    services: BTreeMap<ServiceId, Arc<ServiceSpec>>,
+    nodes: BTreeMap<NodeId, Arc<NodeSpec>>,
+    cluster: Option<Arc<ClusterSpec>>,
+}
+
+/// A spec that an event replaces.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Before {
+    /// A service's.
+    Service(Arc<ServiceSpec>),
+    /// A node's.
+    Node(Arc<NodeSpec>),
+    /// The cluster's settings.
+    Cluster(Arc<ClusterSpec>),
+}
+
+impl Specs {
+    /// Whether an event replaces a spec as a whole.
+    pub fn replaces(kind: &Kind) -> bool {
+        matches!(kind, Kind::ServiceSpecUpdated(_) | Kind::NodeSpecUpdated(_) | Kind::ClusterSpecUpdated(_))
+    }
+
+    /// The spec that an event replaces, as far as it was shown.
+    pub fn before(&self, kind: &Kind) -> Option<Before> {
+        if let Kind::ServiceSpecUpdated(event) = kind {
+            self.services.get(&event.service).cloned().map(Before::Service)
+        } else if let Kind::NodeSpecUpdated(event) = kind {
+            self.nodes.get(&event.node).cloned().map(Before::Node)
+        } else if let Kind::ClusterSpecUpdated(_) = kind {
+            self.cluster.clone().map(Before::Cluster)
+        } else {
+            None
+        }
+    }
+
+    /// Learns from an event, after it was told. Of what is gone nothing is kept.
+    pub fn learn(&mut self, kind: &Kind) {
+        if let Kind::ServiceCreated(event) = kind {
+            self.services.insert(event.service, Arc::new(event.spec.clone()));
+        } else if let Kind::ServiceSpecUpdated(event) = kind {
+            self.services.insert(event.service, Arc::new(event.spec.clone()));
+        } else if let Kind::ServiceScaled(event) = kind {
+            if let Some(spec) = self.services.get_mut(&event.service) {
+                services::set_replicas(Arc::make_mut(spec), event.to);
+            }
+        } else if let Kind::ServiceRemoved(event) = kind {
+            self.services.remove(&event.service);
+        } else if let Kind::NodeJoined(event) = kind {
+            self.nodes.insert(event.node, Arc::new(event.spec.clone()));
+        } else if let Kind::NodeSpecUpdated(event) = kind {
+            self.nodes.insert(event.node, Arc::new(event.spec.clone()));
+        } else if let Kind::NodeRemoved(event) = kind {
+            self.nodes.remove(&event.node);
+        } else if let Kind::ClusterInitialised(event) = kind {
+            self.cluster = Some(Arc::new(event.spec.clone()));
+        } else if let Kind::ClusterSpecUpdated(event) = kind {
+            self.cluster = Some(Arc::new(event.spec.clone()));
+        }
+    }
+
+    /// Adds what a later history showed; it knows better.
+    pub fn then(mut self, later: Self) -> Self {
+        self.services.extend(later.services);
+        self.nodes.extend(later.nodes);
+        Self { cluster: later.cluster.or(self.cluster), ..self }
+    }
+}
