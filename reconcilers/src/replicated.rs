@@ -85,7 +85,7 @@ fn free_slots(
     // Most services have no gap, and need no looking for one.
     let is_dense = cluster.last_place_of_service(service.id).is_none_or(|last| last <= Instance::Slot(filled));
     let first = if is_dense { filled + 1 } else { 1 };
-    let places = cluster.places_of_service(service.id).filter(move |_| !is_dense);
+    let places = cluster.places_of_service(service.id).take(if is_dense { 0 } else { usize::MAX });
     let is_filled = |instance: &Instance| !cluster.places().is_idle(service.id, *instance) || ended.contains(instance);
     let mut filled = places.filter(is_filled).peekable();
     (first..).map(Instance::Slot).filter(move |slot| {
