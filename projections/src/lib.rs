@@ -140,6 +140,14 @@ concerns! {
         /// Services whose tasks waited in vain and are to be tried again, for which a full turn had no room. No event says
         /// so; the scheduler does.
         waiting: ServiceId,
+        /// Services whose rollout may go on, because the time has come for it. No event says so; the rollout's timer does.
+        rollouts: ServiceId,
+        /// Large services of which a part is looked at in each turn, each with the place to go on from. No event says so; who
+        /// divides the work among turns does.
+        sweeps: (ServiceId, Instance),
+        /// Nodes that may have changed before anybody looked, and whose tasks are judged again. No event says so; who divides
+        /// a look at everything among turns does.
+        unjudged: NodeId,
     }
     flags {
         /// New tasks wait for a place that a full turn could not give them. No event says so; the scheduler does.

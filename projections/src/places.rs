@@ -1,7 +1,7 @@
 //! The places of services: how many are wanted, and which have tasks that are not. Derived from the tasks, kept up to date with
 //! each change of one, so that nobody walks the tasks of a service to count its places.
 
-use events::ServiceId;
+use events::{ServiceId, TaskId};
 use imbl::{OrdMap, OrdSet};
 
 use crate::Cluster;
@@ -74,8 +74,14 @@ impl Cluster {
 
     /// The places of a service that have tasks, in their order.
     pub fn places_of_service(&self, service: ServiceId) -> impl Iterator<Item = Instance> {
+        self.places_of_service_from(service, Instance::FIRST)
+    }
+
+    /// The same from one place on.
+    pub fn places_of_service_from(&self, service: ServiceId, from: Instance) -> impl Iterator<Item = Instance> {
         let mut last = None;
-        let instances = self.instances(service);
+        let range = (service, from, TaskId::default())..=(service, Instance::LAST, TaskId::MAX);
+        let instances = self.tasks_by_instance.range(range).map(|(_, instance, _)| *instance);
         instances.filter(move |instance| last.replace(*instance) != Some(*instance))
     }
 

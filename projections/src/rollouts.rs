@@ -52,6 +52,16 @@ impl Cluster {
         let places = (service, Instance::FIRST)..=(service, Instance::LAST);
         self.rollout_steps.range(places).map(|((_, instance), step)| (instance, step))
     }
+
+    /// What a rollout did in one place.
+    pub fn rollout_step(&self, service: ServiceId, instance: Instance) -> Option<&Step> {
+        self.rollout_steps.get((service, instance))
+    }
+
+    /// The places in which rollouts did something since the state was `earlier`. Costs what changed.
+    pub fn rollout_steps_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (ServiceId, Instance)> {
+        self.rollout_steps.changed_since(&earlier.rollout_steps).map(|(place, _)| place)
+    }
 }
 
 /// A rollout begins, in place of the one before it.

@@ -14,8 +14,9 @@ const MESSAGE: &str = "task rejected by constraint enforcer";
 const ERROR: &str = "assigned node no longer meets constraints";
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, out: &mut Correction) {
-    let of_nodes = scope.nodes.iter().filter_map(|id| cluster.nodes.get(*id)).filter(|node| is_enforced(node));
-    let of_services = scope.services.iter().filter_map(|id| cluster.services.get(*id));
+    let nodes = scope.nodes.iter().chain(&scope.unjudged);
+    let of_nodes = nodes.filter_map(|id| cluster.nodes.get(*id)).filter(|node| is_enforced(node));
+    let of_services = scope.concerned().into_iter().filter_map(|id| cluster.services.get(id));
     let of_nodes = of_nodes.flat_map(|node| unsuited(cluster, node));
     let of_services = of_services.flat_map(|service| misplaced(cluster, scope, service));
     for task in of_nodes.chain(of_services) {
@@ -38,9 +39,10 @@ fn misplaced<'a>(cluster: &'a Cluster, scope: &Scope, service: &Service) -> Vec<
     if service.spec.template().placed().constraints.is_empty() || !slots::have_older_specs(cluster, service) {
         return Vec::new();
     }
-    let tasks = cluster.tasks_of_service(service.id).filter(|task| is_settled(task));
+    let tasks = scope.tasks_of(cluster, service.id).filter(|task| is_settled(task));
+    let is_judged = |node: &NodeId| scope.nodes.contains(node) || scope.unjudged.contains(node);
     let misplaced = tasks.filter(|task| {
-        let node = task.node.filter(|node| !scope.nodes.contains(node)).and_then(|node| cluster.nodes.get(node));
+        let node = task.node.filter(|node| !is_judged(node)).and_then(|node| cluster.nodes.get(node));
         node.is_some_and(|node| is_enforced(node) && !constraints_hold(cluster, task, node))
     });
     misplaced.collect()

@@ -58,7 +58,7 @@ pub struct Ctx<'a> {
     pub ids: &'a mut IdGenerator,
     /// Each node's last sign of life.
     pub presence: &'a Presence,
-    /// What the scheduler keeps between turns. What it decides does not depend on it, only how long that takes.
+    /// What reconcilers keep between turns. What they decide does not depend on it, only how long that takes.
     pub candidates: &'a mut Candidates,
 }
 
@@ -69,6 +69,8 @@ pub enum Subject {
     Node(NodeId),
     /// A service as a whole.
     Service(ServiceId),
+    /// The rollout of a service.
+    Rollout(ServiceId),
     /// One place of a service.
     Place(ServiceId, Instance),
 }
@@ -82,13 +84,17 @@ pub struct Correction {
     /// What the reconciler did not reach, because the turn or its share of it is full. `None` if it cannot tell: then a full
     /// turn looks at everything again.
     unreached: Option<Touched>,
+    /// What the reconciler left to the next turn, because it is too much for one look.
+    deferred: Touched,
+    /// Places that the reconciler looked at beside those of its scope.
+    places: usize,
     room: Room,
 }
 
 impl Correction {
     /// Nothing yet.
     fn with_room(room: Room) -> Self {
-        Self { events: Vec::new(), wakes: Vec::new(), unreached: None, room }
+        Self { events: Vec::new(), wakes: Vec::new(), unreached: None, deferred: Touched::default(), places: 0, room }
     }
 
     /// Whether the turn's bound is reached: the rest is the next turn's first work.

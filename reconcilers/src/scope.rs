@@ -6,7 +6,6 @@ use events::{NodeId, ServiceId};
 use projections::{Cluster, Instance, Task, Touched};
 
 use crate::slices::all_services;
-use crate::slots;
 
 projections::concerns! {
     /// Services, places in services, and nodes to look at.
@@ -26,6 +25,10 @@ projections::concerns! {
         unfilled: ServiceId,
         /// Services whose tasks waited in vain and are to be tried again.
         waiting: ServiceId,
+        /// Other services whose rollout may go on.
+        rollouts: ServiceId,
+        /// Other nodes whose tasks may not suit them any more.
+        unjudged: NodeId,
     }
     flags {
         /// New tasks wait for a place that the last turn had no room to give them.
@@ -35,8 +38,8 @@ projections::concerns! {
 
 impl Scope {
     /// What has to be looked at after a change: what was touched, the places that touched nodes have in services, and, since a
-    /// node may have become fit for it, the place of each global service there. What concerns a rollout is looked at with the
-    /// whole service, since what happens in one place decides when the next is due.
+    /// node may have become fit for it, the place of each global service there. What happens in one place of a service that
+    /// rolls decides when the next is due, and so concerns its rollout.
     pub fn of(cluster: &Cluster, touched: &Touched) -> Self {
         if touched.everything {
             return Self::everything(cluster);
@@ -46,13 +49,17 @@ impl Scope {
             places.extend(cluster.tasks_of_node(node).map(|task| (task.service, task.instance())));
             places.extend(cluster.global_services().map(|service| (service.id, Instance::Node(node))));
         }
-        let mut services = touched.services.clone();
-        services.extend(places.iter().filter(|place| concerns_rollout(cluster, place)).map(|(service, _)| service));
+        let services = touched.services.clone();
+        let rolls = |service: &ServiceId| cluster.services.get(*service).is_some_and(projections::Service::is_rolling);
+        let mut rollouts = services_of(&places);
+        rollouts.extend(&touched.rollouts);
+        rollouts.retain(|service| !services.contains(service) && rolls(service));
         places.retain(|(service, _)| !services.contains(service));
         let roomier = touched.nodes.union(&touched.tasks_of_nodes).copied().collect();
         let overdue = touched.nodes.union(&touched.overdue).copied().collect();
         let (nodes, unfilled, waiting) = (touched.nodes.clone(), touched.unfilled.clone(), touched.waiting.clone());
-        Self { services, places, nodes, roomier, overdue, unfilled, waiting, placement: touched.placement }
+        let (placement, unjudged) = (touched.placement, touched.unjudged.difference(&nodes).copied().collect());
+        Self { services, places, nodes, roomier, overdue, unfilled, waiting, placement, rollouts, unjudged }
     }
 
     /// The services with anything to look at.
@@ -60,6 +67,12 @@ impl Scope {
         let mut services = services_of(&self.places);
         services.extend(&self.services);
         services
+    }
+
+    /// How many places it has, those of whole services included.
+    pub fn places_in(&self, cluster: &Cluster) -> usize {
+        let wanted = self.services.iter().map(|service| cluster.places().wanted(*service));
+        self.places.len() + usize::try_from(wanted.sum::<u64>()).unwrap_or(usize::MAX)
     }
 
     /// The tasks of a service to look at, in the order of their places.
@@ -77,11 +90,6 @@ impl Scope {
         let (roomier, overdue) = (nodes.clone(), nodes.clone());
         Self { services, roomier, overdue, nodes, placement: true, ..Self::default() }
     }
-}
-
-fn concerns_rollout(cluster: &Cluster, (service, instance): &(ServiceId, Instance)) -> bool {
-    let service = cluster.services.get(*service);
-    service.is_some_and(|service| slots::concerns_rollout(cluster, service, *instance))
 }
 
 fn services_of(places: &BTreeSet<(ServiceId, Instance)>) -> BTreeSet<ServiceId> {

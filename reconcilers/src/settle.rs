@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use events::{Event, Reconciler, ServiceId, Timestamp};
 use projections::{Cluster, Stamp, Touched};
 
-use crate::slices::{SLICES_MAX, slices};
+use crate::slices::{put_off_large, slices};
 use crate::{ALL, Correction, Ctx, Reconcile, Room, Scope, Subject};
 
 /// Rounds after which reconcilers that still contradict each other are taken for a fault. Settling takes two or three.
@@ -27,12 +27,17 @@ pub struct Settled {
     pub wakes: BTreeMap<Subject, Option<Timestamp>>,
     /// What was not looked at because the turn was full; the next turn starts with it.
     pub left: Touched,
+    /// How many places were looked at, each as often as it was: the turn's work.
+    pub places: usize,
     /// Services over which the reconcilers do not come to rest, which is a fault in them. What they said is kept; the services
     /// are to be left alone for some time.
     pub disputed: BTreeSet<ServiceId>,
     /// Services with work left, although this turn began to put right what it had put right itself. What is only large does not;
     /// if it goes on from turn to turn, these are disputed as well.
     pub restless: BTreeSet<ServiceId>,
+    /// What reconcilers corrected in slices that were cut, but for the placing of tasks. Who is only large is corrected somewhere
+    /// else in the next turn; if it is the same from turn to turn although nobody asked for anything, that is a dispute.
+    pub corrected: BTreeSet<Subject>,
 }
 
 /// Puts right what is wrong within what was touched, and applies it, until `room` is spent.
@@ -61,22 +66,28 @@ struct Settling<'a> {
 }
 
 /// What a run of all reconcilers left to look at, and whether that is because there was no more room.
+#[derive(Default)]
 struct Pass {
     changed: Touched,
     cut: bool,
+    /// What was corrected, but for the placing of tasks.
+    corrected: BTreeSet<Subject>,
 }
 
 impl Settling<'_> {
     fn run(mut self, cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, mut room: Room) -> Settled {
         self.settled.touched = touched.clone();
-        let mut slices = slices(cluster, touched, self.at.index);
-        for number in 0.. {
-            let Some(slice) = slices.pop_front() else { break };
-            if number >= SLICES_MAX || room.is_spent() {
+        // All that was touched is looked at, now or in a later turn.
+        self.settled.wakes.extend(touched.services.iter().map(|service| (Subject::Service(*service), None)));
+        let slices = slices(cluster, touched, self.at.index);
+        self.settled.left.merge(slices.later);
+        let mut slices = slices.now;
+        while let Some(slice) = slices.pop_front() {
+            if room.is_spent() {
                 self.settled.left.merge(slice);
                 continue;
             }
-            let share = room.share(slices.len().min(SLICES_MAX - number - 1) + 1);
+            let share = room.share(slices.len() + 1);
             let left = self.rest(cluster, slice, ctx, share);
             room = room.after(share, left);
         }
@@ -85,7 +96,7 @@ impl Settling<'_> {
 
     /// Brings a slice to rest, or leaves it when its room is spent; returns what is left of the room.
     fn rest(&mut self, cluster: &mut Cluster, slice: Touched, ctx: &mut Ctx<'_>, mut room: Room) -> Room {
-        let mut next = Pass { changed: slice, cut: false };
+        let mut next = Pass { changed: slice, ..Pass::default() };
         for round in 0..ROUNDS_MAX {
             self.leave_out(&mut next.changed);
             if next.changed.is_empty() {
@@ -99,6 +110,7 @@ impl Settling<'_> {
                     self.settled.restless.extend(named(&next.changed));
                 }
                 self.settled.left.merge(next.changed);
+                self.settled.corrected.append(&mut next.corrected);
                 return room;
             }
             next = self.pass(cluster, next.changed, ctx, &mut room);
@@ -116,6 +128,7 @@ impl Settling<'_> {
         }
         changed.services.clear();
         changed.places.clear();
+        changed.rollouts.clear();
         changed.unfilled.retain(|service| !disputed.contains(service));
         self.settled.left.merge(changed);
         self.settled.disputed.extend(disputed);
@@ -123,10 +136,11 @@ impl Settling<'_> {
 
     /// One run of all reconcilers.
     fn pass(&mut self, cluster: &mut Cluster, mut looked_at: Touched, ctx: &mut Ctx<'_>, room: &mut Room) -> Pass {
-        let mut pass = Pass { changed: Touched::default(), cut: false };
+        let mut pass = Pass::default();
         let mut skip = false;
         let mut scope = self.scope(cluster, &looked_at);
         self.forget_wakes(&scope, &looked_at);
+        self.settled.places += scope.places_in(cluster);
         for (number, (name, reconcile)) in self.reconcilers.iter().enumerate() {
             let last = number + 1 == self.reconcilers.len();
             if room.is_spent() || (skip && !last) {
@@ -136,6 +150,7 @@ impl Settling<'_> {
             let mut correction = Correction::with_room(share);
             reconcile(cluster, &scope, ctx, &mut correction);
             *room = room.after(share, correction.room);
+            self.settled.places += correction.places;
             if correction.is_full() {
                 // Whatever this one did not reach is looked at again. If it does not know, or the later ones have no room, that is
                 // all, also what the later ones did not see. Tasks are placed all the same.
@@ -144,9 +159,14 @@ impl Settling<'_> {
                 pass.changed.merge(known.unwrap_or_else(|| looked_at.clone()));
                 pass.cut = true;
             }
-            let touched = self.take(cluster, *name, correction);
+            self.settled.left.merge(std::mem::take(&mut correction.deferred));
+            let mut touched = self.take(cluster, *name, correction);
             if !touched.is_empty() {
+                if !last {
+                    pass.corrected.extend(subjects(&touched));
+                }
                 self.settled.touched.merge(touched.clone());
+                put_off_large(cluster, &mut touched, &mut self.settled.left);
                 looked_at.merge(touched.clone());
                 pass.changed.merge(touched);
                 self.leave_out(&mut looked_at);
@@ -178,6 +198,7 @@ impl Settling<'_> {
             scope.services.retain(|service| !self.aside.contains(service));
             scope.places.retain(|(service, _)| !self.aside.contains(service));
             scope.unfilled.retain(|service| !self.aside.contains(service));
+            scope.rollouts.retain(|service| !self.aside.contains(service));
         }
         scope
     }
@@ -188,6 +209,9 @@ impl Settling<'_> {
         if !aside.is_empty() {
             touched.services.retain(|service| !aside.contains(service));
             touched.unfilled.retain(|service| !aside.contains(service));
+            let is_aside = |service: &&ServiceId| aside.contains(service);
+            wakes.extend(touched.rollouts.iter().filter(is_aside).map(|service| (Subject::Rollout(*service), None)));
+            touched.rollouts.retain(|service| !aside.contains(service));
             touched.places.retain(|(service, instance)| {
                 let stays = !aside.contains(service);
                 if !stays {
@@ -201,17 +225,25 @@ impl Settling<'_> {
     /// A pass over a subject finds all of its timers again.
     fn forget_wakes(&mut self, scope: &Scope, touched: &Touched) {
         let nodes = scope.overdue.iter().map(|node| Subject::Node(*node));
-        let services = scope.services.iter().map(|service| Subject::Service(*service));
+        let rollouts = scope.services.iter().chain(&scope.rollouts).chain(&touched.rollouts);
+        let rollouts = rollouts.map(|service| Subject::Rollout(*service));
         let places = scope.places.union(&touched.places).map(|(service, instance)| Subject::Place(*service, *instance));
-        for subject in nodes.chain(services).chain(places) {
+        for subject in nodes.chain(rollouts).chain(places) {
             self.settled.wakes.insert(subject, None);
         }
     }
 }
 
+/// The services and the places that were touched.
+fn subjects(touched: &Touched) -> impl Iterator<Item = Subject> {
+    let services = touched.services.iter().map(|service| Subject::Service(*service));
+    services.chain(touched.places.iter().map(|(service, instance)| Subject::Place(*service, *instance)))
+}
+
 /// The services of which something was touched.
 fn named(touched: &Touched) -> BTreeSet<ServiceId> {
-    touched.places.iter().map(|(service, _)| service).chain(&touched.services).copied().collect()
+    let places = touched.places.iter().map(|(service, _)| service);
+    places.chain(&touched.services).chain(&touched.rollouts).copied().collect()
 }
 
 #[cfg(test)]

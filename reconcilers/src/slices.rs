@@ -1,46 +1,129 @@
-//! What was touched, in slices that share a turn: large services each for itself, and what is small together. So a turn's work
+//! What was touched, in slices that share a turn: small services together, of a large one a part in each turn. So a turn's work
 //! is bounded, and a service with very many tasks holds up no other.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use events::ServiceId;
 use events::service_spec::Mode;
-use projections::{Cluster, Touched};
+use events::{NodeId, ServiceId};
+use projections::{Cluster, Instance, Touched};
 
-/// Places that one slice looks at, unless a single service has more.
+/// Places that one slice looks at.
 const PLACES_MAX: usize = 1_000;
 /// Slices of a turn; the others are the next turn's. So many places are looked at in a fraction of an election timeout.
 pub(crate) const SLICES_MAX: usize = 16;
+/// Places that a turn may have left to the next; while there are more, no further part of a large service is begun.
+const PLACES_LEFT_MAX: usize = 4 * PLACES_MAX;
 
-/// Parts of what was touched that are settled one after the other. What is small comes first; of what is large, another one is
-/// the first in each turn.
-pub(crate) fn slices(cluster: &Cluster, touched: Touched, turn: u64) -> VecDeque<Touched> {
+/// What was touched, divided.
+#[derive(Debug, Default)]
+pub(crate) struct Slices {
+    /// What this turn settles, one after the other.
+    pub(crate) now: VecDeque<Touched>,
+    /// What is left to later turns.
+    pub(crate) later: Touched,
+}
+
+/// Divides what was touched. What is small comes first; of what is large, another one is the first in each turn.
+pub(crate) fn slices(cluster: &Cluster, touched: Touched, turn: u64) -> Slices {
     let services = if touched.everything { all_services(cluster) } else { touched.services.clone() };
     let mut costs: Vec<(usize, ServiceId)> = services.iter().map(|id| (cost(cluster, *id), *id)).collect();
     let others = touched.places.len() + touched.nodes.len();
-    if costs.iter().map(|(cost, _)| cost).sum::<usize>() + others <= PLACES_MAX {
-        return [touched].into();
+    let is_small = costs.iter().map(|(cost, _)| cost).sum::<usize>() + others <= PLACES_MAX;
+    if is_small && touched.sweeps.is_empty() && touched.unjudged.is_empty() {
+        return Slices { now: [touched].into(), later: Touched::default() };
     }
     costs.sort_unstable();
     let large = costs.split_off(costs.partition_point(|(cost, _)| *cost <= PLACES_MAX));
-    let mut slices: Vec<Touched> = vec![without_services(cluster, touched)];
-    let mut room = PLACES_MAX.saturating_sub(others);
-    for (cost, service) in costs {
-        if cost > room {
-            slices.push(Touched::default());
-            room = PLACES_MAX;
+    let mut slices = Slices::default();
+    // Of several places to go on from, the first one counts.
+    let mut sweeps: BTreeMap<ServiceId, Option<Instance>> =
+        touched.sweeps.iter().rev().map(|(service, from)| (*service, Some(*from))).collect();
+    sweeps.extend(large.into_iter().map(|(_, service)| (service, None)));
+    let is_behind = touched.places.len() > PLACES_LEFT_MAX;
+    let first = slices.first(cluster, touched, is_behind);
+    slices.add_small(first, PLACES_MAX.saturating_sub(others), costs);
+    slices.add_large(cluster, sweeps, turn, is_behind);
+    slices
+}
+
+/// Takes large services out of what a turn touched itself: they are looked at as such now, and their places part by part.
+pub(crate) fn put_off_large(cluster: &Cluster, touched: &mut Touched, later: &mut Touched) {
+    let is_large = |service: &ServiceId| cost(cluster, *service) > PLACES_MAX;
+    let large: Vec<ServiceId> = touched.services.iter().copied().filter(is_large).collect();
+    for service in large {
+        touched.services.remove(&service);
+        touched.merge(as_such(service));
+        later.sweeps.insert((service, Instance::FIRST));
+    }
+}
+
+impl Slices {
+    /// All but the services, with as many of the nodes to judge as one slice may.
+    fn first(&mut self, cluster: &Cluster, mut touched: Touched, is_behind: bool) -> Touched {
+        let mut unjudged = std::mem::take(&mut touched.unjudged);
+        if touched.everything {
+            // All services are in other slices, and all places with them.
+            let nodes = || cluster.nodes.iter().map(|(id, _)| id);
+            unjudged = nodes().collect();
+            touched = Touched { overdue: nodes().collect(), placement: true, ..Touched::default() };
         }
-        room -= cost;
-        if let Some(slice) = slices.last_mut() {
+        if !is_behind {
+            let rest = unjudged.split_off(&after_first_tasks(cluster, &unjudged));
+            touched.unjudged = std::mem::replace(&mut unjudged, rest);
+        }
+        self.later.unjudged = unjudged;
+        Touched { services: BTreeSet::new(), sweeps: BTreeSet::new(), ..touched }
+    }
+
+    /// Small services, as many together as one slice may look at.
+    fn add_small(&mut self, first: Touched, mut room: usize, services: Vec<(usize, ServiceId)>) {
+        let mut slice = first;
+        for (cost, service) in services {
+            if cost > room {
+                self.add(std::mem::take(&mut slice));
+                room = PLACES_MAX;
+            }
+            room -= cost;
             slice.services.insert(service);
         }
+        self.add(slice);
     }
-    let mut large: VecDeque<Touched> = large.into_iter().map(|(_, service)| whole(service)).collect();
-    if let Some(first) = usize::try_from(turn).unwrap_or_default().checked_rem(large.len()) {
-        large.rotate_left(first);
+
+    /// Of each large service the next part; of one that was touched as a whole (which has no place to go on from), the first
+    /// one and what concerns all of it.
+    fn add_large(
+        &mut self,
+        cluster: &Cluster,
+        sweeps: BTreeMap<ServiceId, Option<Instance>>,
+        turn: u64,
+        is_behind: bool,
+    ) {
+        let mut sweeps: VecDeque<(ServiceId, Option<Instance>)> = sweeps.into_iter().collect();
+        if let Some(first) = usize::try_from(turn).unwrap_or_default().checked_rem(sweeps.len()) {
+            sweeps.rotate_left(first);
+        }
+        for (service, from) in sweeps {
+            let mut slice = match from {
+                Some(_) => Touched::default(),
+                None => as_such(service),
+            };
+            let mut next = Some(from.unwrap_or(Instance::FIRST));
+            let is_full = self.now.len() >= SLICES_MAX;
+            if !is_full && !is_behind {
+                (slice.places, next) = part(cluster, service, next.unwrap_or(Instance::FIRST));
+            }
+            self.later.sweeps.extend(next.map(|next| (service, next)));
+            self.add(slice);
+        }
     }
-    slices.retain(|slice| !slice.is_empty());
-    slices.into_iter().chain(large).collect()
+
+    fn add(&mut self, slice: Touched) {
+        if self.now.len() >= SLICES_MAX {
+            self.later.merge(slice);
+        } else if !slice.is_empty() {
+            self.now.push_back(slice);
+        }
+    }
 }
 
 /// How many places a service has, or is to have.
@@ -54,18 +137,39 @@ fn cost(cluster: &Cluster, id: ServiceId) -> usize {
     1 + wanted.min(PLACES_MAX).max(tasks)
 }
 
-/// Everything but the services. When everything was touched, all services are in other slices, and all places with them; only
-/// whether nodes are alive is no matter of a service.
-fn without_services(cluster: &Cluster, touched: Touched) -> Touched {
-    if !touched.everything {
-        return Touched { services: BTreeSet::new(), ..touched };
-    }
-    let overdue = cluster.nodes.iter().map(|(id, _)| id).collect();
-    Touched { overdue, placement: true, ..Touched::default() }
+/// What there is to look at of a service but for its places.
+fn as_such(service: ServiceId) -> Touched {
+    let services: BTreeSet<ServiceId> = [service].into();
+    Touched { unfilled: services.clone(), waiting: services.clone(), rollouts: services, ..Touched::default() }
 }
 
-fn whole(service: ServiceId) -> Touched {
-    Touched { services: [service].into(), ..Touched::default() }
+/// The next places of a service, those of its tasks and those that it may want filled, and the one to go on from.
+fn part(cluster: &Cluster, service: ServiceId, from: Instance) -> (BTreeSet<(ServiceId, Instance)>, Option<Instance>) {
+    let first = match from {
+        Instance::Slot(_) => NodeId::default(),
+        Instance::Node(node) => node,
+    };
+    let wants_nodes = cluster.services.get(service).is_some_and(|service| match service.spec.mode() {
+        Mode::Replicated(_) => false,
+        Mode::Global(_) => true,
+    });
+    let nodes = cluster.nodes.range(first..).map(|(node, _)| Instance::Node(node));
+    let mut places: BTreeSet<Instance> = nodes.take(if wants_nodes { PLACES_MAX + 1 } else { 0 }).collect();
+    places.extend(cluster.places_of_service_from(service, from).take(PLACES_MAX + 1));
+    let next = places.iter().nth(PLACES_MAX).copied();
+    (places.into_iter().take(PLACES_MAX).map(|place| (service, place)).collect(), next)
+}
+
+/// The node after as many of these as have the tasks that one slice looks at.
+fn after_first_tasks(cluster: &Cluster, nodes: &BTreeSet<NodeId>) -> NodeId {
+    let mut room = PLACES_MAX;
+    let after = nodes.iter().find(|node| {
+        let is_after = room == 0;
+        let tasks = usize::try_from(cluster.usage.of(**node).tasks).unwrap_or(usize::MAX);
+        room = room.saturating_sub(1 + tasks);
+        is_after
+    });
+    after.copied().unwrap_or(NodeId::MAX)
 }
 
 /// All services. Those that are gone are known by the specs that their last tasks run.
@@ -76,46 +180,4 @@ pub(crate) fn all_services(cluster: &Cluster) -> BTreeSet<ServiceId> {
 }
 
 #[cfg(test)]
-mod tests {
-    use events::{Annotations, Event, Id, Kind, Reconciler, ReplicatedMode, ServiceCreated, ServiceSpec};
-    use projections::Stamp;
-
-    use super::*;
-
-    /// Services of so many replicas, and that all of it is to be looked at.
-    fn touched(replicas: &[u64]) -> (Cluster, Touched) {
-        let (mut cluster, mut touched) = (Cluster::default(), Touched::default());
-        for (number, replicas) in (1..).zip(replicas) {
-            let mode = Some(Mode::Replicated(ReplicatedMode { replicas: *replicas }));
-            let annotations = Some(Annotations { name: format!("service-{number}"), ..Annotations::default() });
-            let spec = ServiceSpec { annotations, mode, ..ServiceSpec::default() };
-            let created = Kind::ServiceCreated(ServiceCreated { service: ServiceId::from_bits(number), spec });
-            cluster.apply_into(&Event::by_reconciler(Reconciler::Updates, created), &Stamp::default(), &mut touched);
-        }
-        (cluster, touched)
-    }
-
-    fn services(slices: &VecDeque<Touched>) -> Vec<Vec<u128>> {
-        slices.iter().map(|slice| slice.services.iter().map(|id| id.bits()).collect()).collect()
-    }
-
-    #[test]
-    fn small_services_share_slices_and_large_ones_take_turns() {
-        let table = [
-            (vec![3, 4, 5], 0, vec![vec![1, 2, 3]]),
-            (vec![998], 0, vec![vec![1]]),
-            (vec![1_000_000, 3, 4], 0, vec![vec![2, 3], vec![1]]),
-            (vec![400, 500, 600], 0, vec![vec![1, 2], vec![3]]),
-            (vec![5_000, 6_000, 7], 0, vec![vec![3], vec![1], vec![2]]),
-            (vec![5_000, 6_000, 7], 1, vec![vec![3], vec![2], vec![1]]),
-        ];
-        for (replicas, turn, expected) in table {
-            let (cluster, touched) = touched(&replicas);
-            assert_eq!(services(&slices(&cluster, touched.clone(), turn)), expected, "{replicas:?} in turn {turn}");
-            let everything = Touched { everything: true, ..Touched::default() };
-            let all = slices(&cluster, everything, turn);
-            let seen: BTreeSet<ServiceId> = all.iter().flat_map(|slice| slice.services.clone()).collect();
-            assert!(seen == touched.services || all[0].everything, "{replicas:?}");
-        }
-    }
-}
+mod tests;

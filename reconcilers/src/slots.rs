@@ -50,17 +50,6 @@ pub(crate) fn awaits_count(cluster: &Cluster, service: &Service) -> bool {
     tally.is_some_and(|tally| tally.slots.is_none())
 }
 
-/// Whether a change in one place concerns the service's rollout: one is under way, or the place is not as a rollout leaves it.
-pub(crate) fn concerns_rollout(cluster: &Cluster, service: &Service, instance: Instance) -> bool {
-    if service.is_rolling() {
-        return true;
-    }
-    let tasks = || cluster.tasks_of_instance(service.id, instance).filter(|task| task.desired != TaskState::Remove);
-    let newest = tasks().max_by_key(|task| age(task));
-    let is_older = newest.is_some_and(|newest| newest.spec_version != service.template_version);
-    is_older || tasks().filter(|task| task.is_wanted()).nth(1).is_some()
-}
-
 /// What orders the tasks in one place.
 fn age(task: &Task) -> (u64, TaskId) {
     (task.created_index, task.id)

@@ -4,8 +4,8 @@ use events::frame::BYTES_SOFT_MAX;
 use events::service_spec::Mode;
 use events::{
     Annotations, ClusterId, Event, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
-    NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode, Resources, ServiceCreated, ServiceId,
-    ServiceRemoved, ServiceScaled, ServiceSpec, SessionId, TaskId,
+    NodeRegistered, NodeSpec, NodeSpecUpdated, Placement, Reconciler, ReplicatedMode, Resources, ServiceCreated,
+    ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, SessionId, TaskId,
 };
 use projections::{Cluster, Stamp, Touched, check};
 use reconcilers::{Candidates, Ctx, Presence, Room, Settled, settle};
@@ -196,4 +196,30 @@ fn a_large_service_holds_nobody_up() {
     assert_eq!(running(&cluster, 4) as u64, REPLICAS, "one that comes later does not wait either");
     turns(&mut cluster, 6, touched, events(100));
     assert_eq!(cluster.unplaced().len(), 0);
+}
+
+/// A new leader looks at everything, part by part. A node that changed just before the old one ended is among it.
+#[test]
+fn a_look_at_everything_that_takes_several_turns_judges_the_tasks_of_each_node_again() {
+    let labelled = |number: u128, zone: &str| {
+        let labels = [("zone".to_owned(), zone.to_owned())].into();
+        let spec =
+            NodeSpec { annotations: Some(Annotations { labels, ..Annotations::default() }), ..NodeSpec::default() };
+        Kind::NodeSpecUpdated(NodeSpecUpdated { node: NodeId::from_bits(number), spec })
+    };
+    let mut cluster = Cluster::default();
+    fold(&mut cluster, 1, (1..=2).flat_map(|number| node(number).into_iter().chain([labelled(number, "a")])));
+    let Kind::ServiceCreated(mut created) = service(0) else { unreachable!() };
+    created.spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 3_000 }));
+    let placement = Placement { constraints: vec!["node.labels.zone==a".to_owned()], ..Placement::default() };
+    created.spec.task.get_or_insert_default().placement = Some(placement);
+    let touched = fold(&mut cluster, 2, [Kind::ServiceCreated(created)]);
+    let last = turns(&mut cluster, 3, touched, Room::FRAME);
+    let on_first =
+        |cluster: &Cluster| cluster.tasks_of_node(NodeId::from_bits(1)).filter(|task| task.is_live()).count();
+    assert_eq!(on_first(&cluster), 1_500);
+    fold(&mut cluster, last + 1, [labelled(1, "b")]);
+    let everything = Touched { everything: true, ..Touched::default() };
+    turns(&mut cluster, last + 2, everything, Room::FRAME);
+    assert_eq!(on_first(&cluster), 0);
 }

@@ -332,6 +332,7 @@ impl Core {
                 match subject {
                     Subject::Node(node) => touched.overdue.insert(node),
                     Subject::Service(service) => touched.services.insert(service),
+                    Subject::Rollout(service) => touched.rollouts.insert(service),
                     Subject::Place(service, instance) => touched.places.insert((service, instance)),
                 };
             }

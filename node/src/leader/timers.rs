@@ -39,6 +39,7 @@ impl Timers {
             match *subject {
                 Subject::Node(node) => touched.overdue.insert(node),
                 Subject::Service(service) => touched.services.insert(service),
+                Subject::Rollout(service) => touched.rollouts.insert(service),
                 Subject::Place(service, instance) => touched.places.insert((service, instance)),
             };
         }

@@ -11,6 +11,7 @@ use events::NodeId;
 use projections::{Cluster, Node, NodeUsage, Table, Usage};
 
 use super::layout::Layouts;
+use crate::updates::Worklists;
 
 /// One node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,18 +55,19 @@ impl Candidate {
     }
 }
 
-/// What the scheduler keeps between turns.
+/// What reconcilers keep between turns: nodes for tasks, and places for rollouts.
 #[derive(Debug, Default)]
 pub struct Candidates {
     pub(super) pool: Pool,
     pub(super) layouts: Layouts,
+    pub(crate) rollouts: Worklists,
 }
 
 impl Candidates {
     /// Brings the nodes up to date with a state.
     pub(super) fn follow(&mut self, cluster: &Cluster) {
         if self.pool.is_mostly_gone() {
-            *self = Self::default();
+            (self.pool, self.layouts) = Default::default();
         }
         self.pool.follow(cluster);
     }

@@ -32,7 +32,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         return;
     }
     ctx.candidates.follow(cluster);
-    let Candidates { pool, layouts } = &mut *ctx.candidates;
+    let Candidates { pool, layouts, .. } = &mut *ctx.candidates;
     let mut run = Run::new(cluster, pool);
     let groups = due(cluster, scope, &mut run);
     if groups.is_empty() {

@@ -6,6 +6,7 @@ use events::{
 };
 
 use super::*;
+use crate::slices::SLICES_MAX;
 use crate::{Candidates, Presence, replicated, schedule};
 
 fn service(number: u128) -> ServiceId {
@@ -31,7 +32,9 @@ fn turn(
     cluster: &mut Cluster,
     touched: Touched,
 ) -> Settled {
-    let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), 7));
+    // Each turn of a test makes other tasks than the one before.
+    let index = 7 + cluster.tasks.len() as u64;
+    let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), index));
     let mut candidates = Candidates::default();
     let mut ctx = Ctx { now: Timestamp::default(), ids: &mut ids, presence: &presence, candidates: &mut candidates };
     let settling = Settling { reconcilers, aside, at: &Stamp::default(), settled: Settled::default() };
@@ -92,6 +95,13 @@ fn loud_quarrel(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut C
     }
 }
 
+/// The same, and says it so often that a turn has no room for anything else.
+fn loudest_quarrel(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    while !out.is_full() && scope.services.contains(&service(1)) {
+        quarrel(cluster, scope, ctx, out);
+    }
+}
+
 #[test]
 fn a_quarrel_that_fills_its_turn_is_told_from_what_is_only_large() {
     let (mut cluster, touched) = services(&[1]);
@@ -101,6 +111,24 @@ fn a_quarrel_that_fills_its_turn_is_told_from_what_is_only_large() {
     let (mut cluster, touched) = services(&[1_000_000, 5]);
     let settled = turn(&ALL, &BTreeSet::new(), &mut cluster, touched);
     assert!(settled.restless.is_empty() && !settled.left.is_empty());
+}
+
+#[test]
+fn a_quarrel_that_is_cut_at_once_corrects_the_same_in_each_turn_and_what_is_only_large_does_not() {
+    type Table = Vec<(Reconciler, Reconcile)>;
+    let table: [(Table, u64, bool); 2] =
+        [(vec![(Reconciler::Updates, loudest_quarrel), QUARREL[2]], 1, true), (ALL.to_vec(), 1_000_000, false)];
+    for (reconcilers, replicas, is_quarrel) in table {
+        let (mut cluster, mut touched) = services(&[replicas]);
+        let mut before = BTreeSet::new();
+        for number in 0..10 {
+            let settled = turn(&reconcilers, &BTreeSet::new(), &mut cluster, touched);
+            assert!(settled.restless.is_empty() && settled.disputed.is_empty(), "it is cut at once");
+            let again = settled.corrected.intersection(&before).count();
+            assert!(number == 0 || (again > 0) == is_quarrel, "{again} again in turn {number}");
+            (before, touched) = (settled.corrected, settled.left);
+        }
+    }
 }
 
 #[test]

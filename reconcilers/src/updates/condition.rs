@@ -1,0 +1,72 @@
+//! How one place is, as far as a rollout is concerned.
+
+use events::{Availability, DesiredCause, TaskState, Timestamp, UpdateOrder};
+use projections::{Cluster, Node, Service, Task};
+
+use crate::global;
+use crate::slots::Slot;
+use crate::templates::Templates;
+
+/// How one place is.
+pub(super) enum Condition<'a> {
+    /// Its task has another spec than it should.
+    OutOfDate,
+    /// A task of the present spec serves, or may only start once these others stop.
+    Superseded(Vec<&'a Task>),
+    /// Nothing to do.
+    Done,
+}
+
+pub(super) fn condition<'a>(
+    cluster: &Cluster,
+    service: &Service,
+    templates: &Templates,
+    order: UpdateOrder,
+    slot: &Slot<'a>,
+) -> Condition<'a> {
+    let is_clean = |task: &&&Task| task.is_live() && !templates.is_out_of_date(cluster, task);
+    let beside = |kept: &Task| -> Vec<&'a Task> {
+        slot.iter().copied().filter(|task| task.is_wanted() && task.id != kept.id).collect()
+    };
+    let serving = slot.iter().rev().find(|task| serves(task) && is_clean(task));
+    let coming = slot.iter().rev().find(is_clean);
+    let others = match (serving, coming) {
+        (Some(serving), _) => beside(serving),
+        // The old task may hold a port that the new one needs.
+        (None, Some(coming)) if order == UpdateOrder::StopFirst => beside(coming),
+        (None, Some(_)) => return Condition::Done,
+        (None, None) => {
+            let task = slot.iter().rev().find(|task| task.is_live()).or(slot.last());
+            let changes =
+                |task: &&&Task| templates.is_out_of_date(cluster, task) && takes_change(cluster, service, task);
+            return if task.filter(changes).is_some() { Condition::OutOfDate } else { Condition::Done };
+        }
+    };
+    if others.is_empty() { Condition::Done } else { Condition::Superseded(others) }
+}
+
+/// Until when a place is down because its old task failed, and has a new one only after the delay between restarts. That delay
+/// is for what failed, not for what the rollout brings.
+pub(super) fn waits_for_restart(
+    cluster: &Cluster,
+    templates: &Templates,
+    slot: &Slot<'_>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let waiting = slot.last().filter(|task| task.is_wanted()).filter(|_| !slot.iter().any(|task| serves(task)))?;
+    let until = waiting.start_after.filter(|start_after| now < *start_after)?;
+    let failed = slot.iter().find(|task| waiting.replaces == Some(task.id))?;
+    (failed.state.is_terminal() && templates.is_out_of_date(cluster, failed)).then_some(until)
+}
+
+pub(super) fn serves(task: &Task) -> bool {
+    task.is_live() && task.state == TaskState::Running
+}
+
+/// A node that takes no tasks, or does not suit a global service, or not any more, gets no new one: what is there stops by
+/// itself. One that suits again gets its task without a rollout.
+fn takes_change(cluster: &Cluster, service: &Service, task: &Task) -> bool {
+    let Some(node) = task.node.filter(|_| task.is_bound()) else { return true };
+    let suits = |node: &Node| node.spec.availability() == Availability::Active && global::suits(service, node);
+    task.desired_cause != Some(DesiredCause::NodeUnfit) && cluster.nodes.get(node).is_some_and(suits)
+}

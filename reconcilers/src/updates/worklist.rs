@@ -1,0 +1,262 @@
+//! What each rollout under way has to do, and where: kept between turns, so that a turn looks only at the places that changed
+//! since, however many the service has.
+//!
+//! This is a cache of the state: the tables of the state say what changed since it was last brought up to date, and a list that
+//! was kept is the same as one that is made again, which is tested.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use events::{Duration, ServiceId, Timestamp, UpdateOrder};
+use projections::{Cluster, Instance, Service, Step, Task};
+
+use super::condition::{Condition, condition, serves, waits_for_restart};
+use crate::slots;
+use crate::templates::Templates;
+
+/// Places that are looked at for the first time in one look. A rollout begins once all are known.
+const NEW_PLACES_MAX: usize = 10_000;
+
+/// How bad it is to stop what is in a place: nothing is lost where an earlier rollout has left the place in flight, or where
+/// nothing runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Loss {
+    InFlight,
+    Down,
+    Serving,
+}
+
+/// The lists of all rollouts that were looked at, and the state that they were last brought up to date with.
+#[derive(Debug, Default)]
+pub(crate) struct Worklists {
+    lists: BTreeMap<ServiceId, Worklist>,
+    seen: Cluster,
+}
+
+impl Worklists {
+    /// The list of a service that rolls, as it is now.
+    pub(super) fn of(&mut self, cluster: &Cluster, service: &Service, now: Timestamp) -> &mut Worklist {
+        self.follow(cluster);
+        let list = self.lists.entry(service.id).or_insert_with(|| Worklist::new(service));
+        list.look(cluster, service, now);
+        list
+    }
+
+    /// Drops the lists of rollouts that are over or follow other rules now; without any, no state is held either.
+    pub(super) fn retain(&mut self, cluster: &Cluster) {
+        let rolls = |service: &Service, list: &Worklist| service.is_rolling() && list.rules == Rules::of(service);
+        self.lists.retain(|id, list| cluster.services.get(*id).is_some_and(|service| rolls(service, list)));
+        if self.lists.is_empty() {
+            self.seen = Cluster::default();
+        }
+    }
+
+    /// Notes which places of rollouts changed.
+    fn follow(&mut self, cluster: &Cluster) {
+        let seen = std::mem::replace(&mut self.seen, cluster.clone());
+        if self.lists.is_empty() {
+            return;
+        }
+        for (id, task) in cluster.tasks.changed_since(&seen.tasks) {
+            if let Some(task) = task.or_else(|| seen.tasks.get(id)) {
+                self.note(task.service, task.instance());
+            }
+        }
+        for (service, instance) in cluster.rollout_steps_since(&seen) {
+            self.note(service, instance);
+        }
+        for (node, _) in cluster.nodes.changed_since(&seen.nodes) {
+            for task in cluster.tasks_of_node(node) {
+                self.note(task.service, task.instance());
+            }
+        }
+    }
+
+    fn note(&mut self, service: ServiceId, instance: Instance) {
+        if let Some(list) = self.lists.get_mut(&service) {
+            list.changed.insert(instance);
+        }
+    }
+}
+
+/// What the meaning of a list depends on beside the places themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rules {
+    template_version: u64,
+    order: UpdateOrder,
+    delay: Duration,
+}
+
+impl Rules {
+    fn of(service: &Service) -> Self {
+        let rollout = service.rollout();
+        Self { template_version: service.template_version, order: rollout.order, delay: rollout.delay }
+    }
+}
+
+/// A place whose task is not out of its delay.
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    /// Whether the rollout under way took it, and not an earlier one.
+    own: bool,
+    /// When it ends, once that is known.
+    until: Option<Timestamp>,
+}
+
+/// What one rollout has to do.
+#[derive(Debug)]
+pub(super) struct Worklist {
+    rules: Rules,
+    /// The first place that was never looked at.
+    new_from: Option<Instance>,
+    /// Places that changed since they were last looked at.
+    changed: BTreeSet<Instance>,
+    /// Places to take, first those where least is lost.
+    due: BTreeSet<(Loss, Instance)>,
+    /// Places with tasks beside which one of the present spec serves.
+    superseded: BTreeSet<Instance>,
+    flights: BTreeMap<Instance, Flight>,
+    /// The known ends of flights.
+    ends: BTreeSet<(Timestamp, Instance)>,
+    /// Flights of the rollout under way.
+    own: u64,
+    /// When delays between restarts end for whose sake a place is due.
+    delays: BTreeSet<(Timestamp, Instance)>,
+    /// Places that were looked at and not yet counted.
+    judged: usize,
+}
+
+impl Worklist {
+    fn new(service: &Service) -> Self {
+        Self {
+            rules: Rules::of(service),
+            new_from: Some(Instance::FIRST),
+            changed: BTreeSet::new(),
+            due: BTreeSet::new(),
+            superseded: BTreeSet::new(),
+            flights: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            own: 0,
+            delays: BTreeSet::new(),
+            judged: 0,
+        }
+    }
+
+    /// Whether all places were looked at.
+    pub(super) fn is_complete(&self) -> bool {
+        self.new_from.is_none()
+    }
+
+    /// Places that the rollout did not take and should, first those where least is lost.
+    pub(super) fn due(&self) -> &BTreeSet<(Loss, Instance)> {
+        &self.due
+    }
+
+    /// Places with tasks beside which one of the present spec serves.
+    pub(super) fn superseded(&self) -> &BTreeSet<Instance> {
+        &self.superseded
+    }
+
+    /// Places in flight that the rollout under way took, and ones that an earlier rollout left in flight.
+    pub(super) fn in_flight(&self) -> (u64, u64) {
+        (self.own, self.flights.len() as u64 - self.own)
+    }
+
+    /// When the first place that waits for its delay only is out of it.
+    pub(super) fn first_end(&self) -> Option<Timestamp> {
+        self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// How many places were looked at since this was last asked.
+    pub(super) fn take_judged(&mut self) -> usize {
+        std::mem::take(&mut self.judged)
+    }
+
+    /// Looks at what changed, at what time changed, and at some of the places that were never looked at.
+    fn look(&mut self, cluster: &Cluster, service: &Service, now: Timestamp) {
+        let templates = Templates::new(cluster, service);
+        for times in [&mut self.ends, &mut self.delays] {
+            while let Some((_, instance)) = times.first().copied().filter(|(time, _)| *time <= now) {
+                times.pop_first();
+                self.changed.insert(instance);
+            }
+        }
+        while let Some(instance) = self.changed.pop_first() {
+            self.judge(cluster, service, &templates, instance, now);
+        }
+        if let Some(from) = self.new_from {
+            let mut places = cluster.places_of_service_from(service.id, from);
+            for instance in places.by_ref().take(NEW_PLACES_MAX) {
+                self.judge(cluster, service, &templates, instance, now);
+            }
+            self.new_from = places.next();
+        }
+    }
+
+    fn judge(
+        &mut self,
+        cluster: &Cluster,
+        service: &Service,
+        templates: &Templates,
+        instance: Instance,
+        now: Timestamp,
+    ) {
+        self.judged += 1;
+        self.forget(instance);
+        let mut is_taken = false;
+        if let Some(step) = cluster.rollout_step(service.id, instance) {
+            let own = step.rollout == self.rules.template_version;
+            let on_its_way = is_on_its_way(cluster, step);
+            is_taken = own && (on_its_way || step.settled_at.is_some());
+            let until = step.settled_at.map(|settled| settled + self.rules.delay);
+            if on_its_way || until.is_some_and(|until| now < until) {
+                self.add_flight(instance, Flight { own: is_taken, until });
+            }
+        }
+        let slot = slots::at(cluster, service.id, instance);
+        let is_due = match condition(cluster, service, templates, self.rules.order, &slot) {
+            Condition::OutOfDate => true,
+            Condition::Done => {
+                let until = waits_for_restart(cluster, templates, &slot, now);
+                self.delays.extend(until.map(|until| (until, instance)));
+                until.is_some()
+            }
+            Condition::Superseded(_) => {
+                self.superseded.insert(instance);
+                false
+            }
+        };
+        if is_due && !is_taken {
+            let loss = match () {
+                () if self.flights.contains_key(&instance) => Loss::InFlight,
+                () if !slot.iter().any(|task| serves(task)) => Loss::Down,
+                () => Loss::Serving,
+            };
+            self.due.insert((loss, instance));
+        }
+    }
+
+    fn add_flight(&mut self, instance: Instance, flight: Flight) {
+        self.own += u64::from(flight.own);
+        self.ends.extend(flight.until.map(|until| (until, instance)));
+        self.flights.insert(instance, flight);
+    }
+
+    /// Forgets what is known of a place. A delay that ends for nothing does no harm.
+    fn forget(&mut self, instance: Instance) {
+        for loss in [Loss::InFlight, Loss::Down, Loss::Serving] {
+            self.due.remove(&(loss, instance));
+        }
+        self.superseded.remove(&instance);
+        if let Some(flight) = self.flights.remove(&instance) {
+            self.own -= u64::from(flight.own);
+            if let Some(until) = flight.until {
+                self.ends.remove(&(until, instance));
+            }
+        }
+    }
+}
+
+/// Whether a task that did not settle may still: one that was told to stop or was removed is not waited for.
+fn is_on_its_way(cluster: &Cluster, step: &Step) -> bool {
+    step.settled_at.is_none() && cluster.tasks.get(step.task).is_some_and(Task::is_live)
+}
