@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::{ServiceId, Timestamp};
+use projections::Touched;
 use reconcilers::{Settled, Subject};
 
 /// How long a service is left alone the first time; twice as long each further time.
@@ -24,6 +25,8 @@ pub(super) struct Aside {
     shown: Arc<BTreeMap<ServiceId, Timestamp>>,
     /// In how many turns in a row a service was restless.
     restless: BTreeMap<ServiceId, u32>,
+    /// In how many turns in a row that were cut the same was corrected.
+    corrected: BTreeMap<Subject, u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +46,11 @@ impl Aside {
         Arc::clone(&self.shown)
     }
 
-    /// Sets aside what a turn, or several in a row, found no rest over; what came to rest when it was tried again is not set aside
+    /// Sets aside what a turn, or several in a row, found no rest over, other than what commands concern (`asked`); what came to rest when it was tried again is not set aside
     /// any more. All that are set aside have a timer, whatever else became of theirs in this turn.
-    pub(super) fn note(&mut self, settled: &mut Settled, now: Timestamp) {
+    pub(super) fn note(&mut self, settled: &mut Settled, asked: &Touched, now: Timestamp) {
         self.count_restless(settled);
+        self.count_corrected(settled, asked);
         for service in &settled.disputed {
             let length = self.services.get(service).map_or(FIRST, |before| (before.length * 2).min(LONGEST));
             let until = now + length;
@@ -54,7 +58,10 @@ impl Aside {
         }
         let left = &settled.left;
         self.services.retain(|service, aside| {
-            let unreached = left.everything || left.services.contains(service) || self.restless.contains_key(service);
+            let unreached = left.everything
+                || left.services.contains(service)
+                || left.sweeps.iter().any(|(unseen, _)| unseen == service)
+                || self.restless.contains_key(service);
             now < aside.until || unreached || !settled.touched.services.contains(service)
         });
         let ahead = self.services.iter().filter(|(_, aside)| now < aside.until);
@@ -75,14 +82,30 @@ impl Aside {
             }
         }
     }
+
+    fn count_corrected(&mut self, settled: &mut Settled, asked: &Touched) {
+        let before = std::mem::take(&mut self.corrected);
+        for subject in std::mem::take(&mut settled.corrected) {
+            let (service, is_asked) = match subject {
+                Subject::Node(_) => continue,
+                Subject::Service(id) | Subject::Rollout(id) => (id, asked.services.contains(&id)),
+                Subject::Place(id, instance) => (id, asked.places.contains(&(id, instance))),
+            };
+            let turns = before.get(&subject).filter(|_| !is_asked).map_or(1, |turns| turns + 1);
+            if turns < RESTLESS_TURNS_MAX {
+                self.corrected.insert(subject, turns);
+            } else {
+                settled.disputed.insert(service);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use events::Id;
-    use projections::Touched;
-
     use super::*;
+    use events::Id;
+    use projections::Instance;
 
     fn service() -> ServiceId {
         ServiceId::from_bits(1)
@@ -102,16 +125,16 @@ mod tests {
         let (mut aside, mut now) = (Aside::default(), 0);
         for length in [60, 120, 240, 480, 960, 1_920, 3_600, 3_600] {
             let mut turn = settled(true);
-            aside.note(&mut turn, second(now));
+            aside.note(&mut turn, &Touched::default(), second(now));
             assert_eq!(turn.wakes, [(Subject::Service(service()), Some(second(now + length)))].into());
             assert_eq!(aside.at(second(now + length - 1)), [service()].into());
             assert_eq!(*aside.shown(), [(service(), second(now + length))].into());
             now += length;
             assert_eq!(aside.at(second(now)), [].into(), "it is tried again");
         }
-        aside.note(&mut settled(false), second(now));
+        aside.note(&mut settled(false), &Touched::default(), second(now));
         assert!(aside.services.is_empty() && aside.shown().is_empty());
-        aside.note(&mut settled(true), second(now));
+        aside.note(&mut settled(true), &Touched::default(), second(now));
         assert_eq!(aside.at(second(now + 59)), [service()].into());
         assert_eq!(aside.at(second(now + 60)), [].into(), "which counts from the beginning again");
     }
@@ -119,9 +142,9 @@ mod tests {
     #[test]
     fn a_timer_that_a_turn_forgot_is_set_again() {
         let mut aside = Aside::default();
-        aside.note(&mut settled(true), second(0));
+        aside.note(&mut settled(true), &Touched::default(), second(0));
         let mut turn = Settled { wakes: [(Subject::Service(service()), None)].into(), ..Settled::default() };
-        aside.note(&mut turn, second(1));
+        aside.note(&mut turn, &Touched::default(), second(1));
         assert_eq!(turn.wakes, [(Subject::Service(service()), Some(second(60)))].into());
     }
 
@@ -131,14 +154,36 @@ mod tests {
         let mut aside = Aside::default();
         for second in [0, 50].map(second) {
             for _ in 1..RESTLESS_TURNS_MAX {
-                aside.note(&mut restless(), second);
+                aside.note(&mut restless(), &Touched::default(), second);
                 assert!(aside.services.is_empty(), "it may still come to rest");
             }
-            aside.note(&mut Settled::default(), second);
+            aside.note(&mut Settled::default(), &Touched::default(), second);
         }
         for _ in 0..RESTLESS_TURNS_MAX {
-            aside.note(&mut restless(), second(100));
+            aside.note(&mut restless(), &Touched::default(), second(100));
         }
         assert_eq!(aside.at(second(100)), [service()].into());
+    }
+
+    #[test]
+    fn a_service_that_is_corrected_at_the_same_place_in_many_cut_turns_in_a_row_is_set_aside() {
+        let place = |number| Subject::Place(service(), Instance::Slot(number));
+        let asked = || Touched { places: [(service(), Instance::Slot(7))].into(), ..Touched::default() };
+        // Where each turn corrects, what commands concern, and whether that is a dispute.
+        type Case = (&'static str, fn(u64) -> u64, Touched, bool);
+        let table: [Case; 4] = [
+            ("the same place", |_| 7, Touched::default(), true),
+            ("other places", |turn| turn, Touched::default(), false),
+            ("the same place, each time because somebody asked", |_| 7, asked(), false),
+            ("not in a row", |turn| if turn % 3 == 0 { turn } else { 7 }, Touched::default(), false),
+        ];
+        for (case, slot, asked, expected) in table {
+            let mut aside = Aside::default();
+            for turn in 0..2 * u64::from(RESTLESS_TURNS_MAX) {
+                let corrected = [place(slot(turn))].into();
+                aside.note(&mut Settled { corrected, ..Settled::default() }, &asked, second(0));
+            }
+            assert_eq!(!aside.services.is_empty(), expected, "{case}");
+        }
     }
 }

@@ -72,6 +72,8 @@ pub(super) struct Draft {
     /// Commands that changed nothing: answered after everything before them.
     unchanged: Vec<(Ticket, Outcome)>,
     touched: Touched,
+    /// What commands touched.
+    asked: Touched,
     registered: Vec<NodeId>,
     settled: Settled,
 }
@@ -99,6 +101,7 @@ impl Draft {
             answers: Vec::new(),
             unchanged: Vec::new(),
             touched,
+            asked: Touched::default(),
             registered: Vec::new(),
             settled: Settled::default(),
         }
@@ -162,7 +165,7 @@ impl Draft {
         self.ids = ids;
         for kind in decision.events {
             let event = Event::by_command(position, kind);
-            self.next.apply_into(&event, &self.at, &mut self.touched);
+            self.next.apply_into(&event, &self.at, &mut self.asked);
             if let Some(Kind::NodeRegistered(registered)) = &event.kind {
                 self.registered.push(registered.node);
             }
@@ -191,10 +194,11 @@ impl Draft {
         let mut ctx = reconcilers::Ctx { now: self.at.time, ids, presence, candidates };
         let events = EVENTS_MAX.saturating_sub(self.events.len()).max(SETTLE_EVENTS_MIN);
         let room = Room { events, bytes: BYTES_SOFT_MAX };
-        let touched = std::mem::take(&mut self.touched);
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.merge(self.asked.clone());
         let aside = lead.aside.at(self.at.time);
         self.settled = reconcilers::settle_without(&aside, &mut self.next, touched, &mut ctx, &self.at, room);
-        lead.aside.note(&mut self.settled, self.at.time);
+        lead.aside.note(&mut self.settled, &self.asked, self.at.time);
         self.events.append(&mut self.settled.events);
     }
 
