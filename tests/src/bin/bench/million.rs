@@ -37,7 +37,9 @@ pub fn figures() -> Result<Vec<Figure>> {
     };
     let directory = tempfile::tempdir()?;
     let mut bench = Bench::new(directory.path())?;
+    let begun = user_time()?;
     let all = bench.run(replicas)?;
+    let user = user_time()?.saturating_sub(begun);
     let p99 = percentile(&mut bench.answered, 99);
     let (bytes, written, read) = bench.checkpoint()?;
     let slowest = bench.placed.iter().max().copied().unwrap_or_default();
@@ -53,6 +55,7 @@ pub fn figures() -> Result<Vec<Figure>> {
         how: format!("{what}; {how}"),
     };
     let most = Target::AtMost;
+    let longest = bench.longest;
     let size = format!("{} MiB, not sealed and not on the disk", bytes >> 20);
     Ok(vec![
         figure("a very large service runs", all, "s", most(60.0), "from the command to the last task running"),
@@ -70,6 +73,14 @@ pub fn figures() -> Result<Vec<Figure>> {
             most(1_000.0),
             &format!("{} services of {SMALL_REPLICAS} replicas, until all their tasks have nodes", bench.placed.len()),
         ),
+        figure("the longest turn meanwhile", longest, "ms", Target::Shown, "processor time to decide and settle"),
+        figure(
+            "processor time of it all",
+            user,
+            "s",
+            Target::Shown,
+            "in user mode, agents and the log's threads included",
+        ),
         figure("its state written as a checkpoint", written, "s", Target::Shown, &size),
         figure("its state read from one", read, "s", most(30.0), &size),
     ])
@@ -81,6 +92,8 @@ struct Bench {
     store: Arc<dyn LogStore>,
     /// How long the manager has worked.
     worked: Duration,
+    /// The processor time of the longest turn, without what came of it.
+    longest: Duration,
     tickets: Ticket,
     /// Tasks that agents said are running.
     told: BTreeSet<TaskId>,
@@ -109,6 +122,7 @@ impl Bench {
             leader,
             store,
             worked: Duration::ZERO,
+            longest: Duration::ZERO,
             tickets: 0,
             told: BTreeSet::new(),
             asked: BTreeMap::new(),
@@ -177,7 +191,9 @@ impl Bench {
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
         let begun = Instant::now();
+        let computed = thread_time()?;
         let mut all = vec![self.leader.turn(now)];
+        self.longest = self.longest.max(thread_time()?.saturating_sub(computed));
         all.extend(self.advance()?);
         self.worked += begun.elapsed();
         for effects in all {
@@ -284,6 +300,24 @@ impl Bench {
 
 fn operator() -> Actor {
     Actor::Operator("bench".to_owned())
+}
+
+/// How long this thread has computed.
+fn thread_time() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds = stat.split(' ').next().context("the time on a processor")?;
+    Ok(Duration::from_nanos(nanoseconds.parse()?))
+}
+
+/// How long this process has computed.
+fn user_time() -> Result<Duration> {
+    /// The field of `/proc/self/stat` that counts this, from the one after the name of the program on, and its unit.
+    const FIELD: usize = 11;
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(") ").context("the name of the program ends in a bracket")?.1;
+    let ticks: f64 = fields.split(' ').nth(FIELD).context("the time in user mode")?.parse()?;
+    Ok(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
 }
 
 /// So many of a hundred took no longer than this.
