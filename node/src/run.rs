@@ -18,6 +18,7 @@ use crate::agent::process::ProcessExecutor;
 use crate::agent::{self, Agent, Config as AgentConfig, unusable_memory};
 use crate::api::Context;
 use crate::config::{ExecutorKind, RunArgs};
+use crate::control::ManagerInfo;
 use crate::core::{self, Core};
 use crate::disk_space::FreeSpace;
 use crate::failure::{Failure, code};
@@ -205,9 +206,7 @@ impl Node {
         let context = Context {
             core: core.handle.clone(),
             store: Arc::clone(&core.store),
-            node: core.node,
-            hostname: self.hostname.clone(),
-            remote_addr,
+            manager: Arc::new(ManagerInfo { node: core.node, hostname: self.hostname.clone(), remote_addr }),
             budgets: Arc::default(),
             space,
             stopping: self.shutdown.clone(),

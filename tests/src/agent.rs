@@ -273,7 +273,7 @@ impl Agent {
         session.report_again_at = None;
         let batch = self.reports.batch()?;
         session.report_again_at = Some(now + DEADLINE);
-        Some(ToManager::Report { session: session.id, batch })
+        Some(ToManager::Report(node::agent::report_request(session.id, batch)))
     }
 
     /// Ends the session, or the attempt at one. The manager notices that the connection is closed.

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use commands::{Actor, Command, InitialiseCluster, Rejection, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Duration, Id, NodeId, Role, SessionId, Timestamp};
-use node::api::assignments::Told;
+use node::control::sessions::{self, AssignmentStream};
+use node::control::{Control, ManagerInfo};
 use node::driver::{Published, Request};
-use node::leader::{CheckpointJob, FatalError, Intervals, Leader, Outcome, Ticket, Wish, check_session};
+use node::leader::{CheckpointJob, FatalError, Intervals, Leader, Outcome, Ticket, Wish};
 use node::log::disk::{Change, Disk, Durability, Key, Table};
 use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore, Write, write_all};
 use node::security::{JoinToken, RootCertificate};
+use wire::v1::SessionMessage;
+use wire::v1::session_message::Message;
 
 use crate::net::{ToAgent, ToManager};
 
@@ -32,6 +35,7 @@ pub const ROOT_KEY: &str = "the-simulated-root-key";
 pub struct Manager {
     /// The node that it is.
     pub node: NodeId,
+    info: Arc<ManagerInfo>,
     disk: MemoryDisk,
     intervals: Intervals,
     running: Option<Running>,
@@ -73,14 +77,14 @@ struct Running {
     store: Arc<dyn LogStore>,
     /// What is staged and not written: the disk is a turn behind.
     writes: Vec<Write>,
-    feeds: BTreeMap<NodeId, Feed>,
+    sessions: BTreeMap<SessionId, Session>,
     callers: BTreeMap<Ticket, Caller>,
 }
 
-/// The manager's end of a session.
-struct Feed {
-    session: SessionId,
-    told: Told,
+/// The manager's end of a session, and the attempt of the agent that it answers.
+struct Session {
+    attempt: u64,
+    stream: AssignmentStream,
 }
 
 /// Who waits for an answer.
@@ -104,10 +108,23 @@ pub struct Turn {
 
 impl Manager {
     /// A manager on an empty disk, not running yet.
-    pub fn new(cluster: ClusterId, intervals: Intervals) -> Self {
+    pub fn new(cluster: ClusterId, hostname: &str, intervals: Intervals) -> Self {
         let node = NodeId::from_bits(cluster.bits().rotate_left(64) | 1);
+        let info = ManagerInfo { node, hostname: hostname.to_owned(), remote_addr: ADDRESS.to_owned() };
+        let info = Arc::new(info);
         let (disk, checkpoints) = (MemoryDisk::default(), Checkpoints::default());
-        Self { node, disk, intervals, running: None, checkpoints, sessions: 0, tickets: 0, starts: 0, salted: false }
+        Self {
+            node,
+            info,
+            disk,
+            intervals,
+            running: None,
+            checkpoints,
+            sessions: 0,
+            tickets: 0,
+            starts: 0,
+            salted: false,
+        }
     }
 
     /// Starts the process where its log stands.
@@ -138,8 +155,8 @@ impl Manager {
             leader.written(write_all(&*store, writes)?);
         }
         ensure!(leader.is_leader(), "a single voter leads at once");
-        let (writes, feeds, callers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        self.running = Some(Running { leader, checkpoint: None, store, writes, feeds, callers });
+        let (writes, sessions, callers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        self.running = Some(Running { leader, checkpoint: None, store, writes, sessions, callers });
         Ok(())
     }
 
@@ -167,7 +184,7 @@ impl Manager {
         let command = Command::InitialiseCluster(Box::new(wish));
         let actor = Actor::Manager(self.node);
         let id = CommandId::from_bits(cluster.bits());
-        Ok(self.submit(Request { id, actor, command, reason: None, correlation: None })?)
+        Ok(self.submit(Request { id, actor, command, reason: None, correlation: None }, now)?)
     }
 
     /// Whether the process runs.
@@ -177,9 +194,14 @@ impl Manager {
 
     /// The committed state as readers see it; nothing while the process is down.
     pub fn published(&self) -> Option<Published> {
-        let Running { leader, .. } = self.running.as_ref()?;
-        let (cluster, keyring) = (leader.cluster().clone(), Arc::clone(leader.keyring()));
-        Some(Published { cluster, keyring, leads: leader.is_leader(), set_aside: leader.set_aside() })
+        self.running.as_ref().map(Running::published)
+    }
+
+    /// What it answers at this moment; nothing while the process is down.
+    pub fn control(&self, now: Timestamp) -> Option<Control> {
+        let running = self.running.as_ref()?;
+        let (manager, store) = (Arc::clone(&self.info), Arc::clone(&running.store));
+        Some(Control { manager, state: Arc::new(running.published()), store, space: None, now })
     }
 
     /// The log; nothing while the process is down.
@@ -191,8 +213,8 @@ impl Manager {
     ///
     /// # Errors
     /// When the process is down or does not take it.
-    pub fn submit(&mut self, request: Request) -> Result<Ticket, Rejection> {
-        self.queue(request, Caller::Operator)
+    pub fn submit(&mut self, request: Request, now: Timestamp) -> Result<Ticket, Rejection> {
+        self.queue(request, Caller::Operator, now)
     }
 
     /// Takes what an agent says.
@@ -201,30 +223,25 @@ impl Manager {
             Some(running) => running.leader.cluster().nodes.get(node).map_or(Role::Worker, |node| node.role),
             None => return refused(message),
         };
-        let from_node = |command| {
-            let actor = Actor::Node { id: node, role };
-            Request { id: CommandId::default(), actor, command, reason: None, correlation: None }
-        };
+        let caller = sessions::Caller { node, role };
         match message {
             ToManager::Register { attempt, description } => {
                 self.sessions += 1;
                 let session = SessionId::from_bits(u128::from(self.sessions));
                 let addr = format!("10.0.0.{}:4242", node.bits() % 250 + 2);
-                let command =
-                    from_node(Command::RegisterNode(commands::RegisterNode { node, session, description, addr }));
-                let queued = self.queue(command, Caller::Registration { node, attempt, session });
+                let registration = caller.registration(session, *description, addr);
+                let queued = self.queue(registration, Caller::Registration { node, attempt, session }, now);
                 queued.err().map(|_| ToAgent::NotWelcome { attempt })
             }
             ToManager::Heartbeat { session, call } => Some(self.hear(node, session, call, now)),
-            ToManager::Report { session, batch } => {
-                let command =
-                    from_node(Command::ReportTasks(commands::ReportTasks { node, session, reports: batch.reports }));
+            ToManager::Report(report) => {
+                let waits = Caller::Report { node, session: report.session, sequence: report.sequence };
                 // One that is not taken is repeated.
-                let _ = self.queue(command, Caller::Report { node, session, sequence: batch.sequence });
+                let _ = self.queue(caller.report(report), waits, now);
                 None
             }
             ToManager::Closed { session } => {
-                self.close(node, session);
+                self.close(node, session, now);
                 None
             }
         }
@@ -257,7 +274,9 @@ impl Manager {
         for (ticket, outcome) in judged.answers.into_iter().chain(proposed.answers).chain(advanced.answers) {
             running.answer(ticket, outcome, &mut turn);
         }
-        running.feed(&mut turn);
+        if let Some(control) = self.control(now) {
+            self.feed(&control, &mut turn);
+        }
         Ok(Some(turn))
     }
 
@@ -292,8 +311,8 @@ impl Manager {
     pub fn crash(&mut self, crash: Crash) -> Vec<(NodeId, SessionId)> {
         let running = self.running.take();
         self.disk.crash(crash);
-        let feeds = running.map(|running| running.feeds).unwrap_or_default();
-        feeds.into_iter().map(|(node, feed)| (node, feed.session)).collect()
+        let sessions = running.map(|running| running.sessions).unwrap_or_default();
+        sessions.into_iter().map(|(id, session)| (session.stream.node(), id)).collect()
     }
 
     /// Ruins the checkpoints on the disk of a manager that is down.
@@ -337,40 +356,71 @@ impl Manager {
     }
 
     fn hear(&mut self, node: NodeId, session: SessionId, call: u64, now: Timestamp) -> ToAgent {
-        let Some(running) = &mut self.running else { return ToAgent::Closed { session } };
-        match check_session(running.leader.cluster(), node, session) {
-            Ok(()) => {
+        let judged = self.control(now).map(|control| control.heartbeat(node, session));
+        match (judged, &mut self.running) {
+            (Some(Ok(period)), Some(running)) => {
                 running.leader.hear(node, session, now);
-                let period = running.leader.cluster().spec().heartbeat_period();
                 ToAgent::Heard { session, call, period }
             }
-            Err(_) => ToAgent::Closed { session },
+            (Some(Err(_)) | None, _) | (_, None) => ToAgent::Closed { session },
         }
     }
 
-    fn close(&mut self, node: NodeId, session: SessionId) {
-        let Some(running) = &mut self.running else { return };
-        if running.feeds.get(&node).is_some_and(|feed| feed.session == session) {
-            running.feeds.remove(&node);
+    fn close(&mut self, node: NodeId, session: SessionId, now: Timestamp) {
+        let Some(control) = self.control(now) else { return };
+        if let Some(running) = &mut self.running {
+            running.sessions.remove(&session);
         }
-        let (id, actor) = (CommandId::default(), Actor::Manager(self.node));
-        let command = Command::DisconnectNode(commands::DisconnectNode { node, session });
-        let request = Request { id, actor, command, reason: None, correlation: None };
         // Should this not be taken, the missing heartbeats tell it as well.
-        let _ = self.queue(request, Caller::Nobody);
+        let _ = self.queue(control.disconnection(node, session), Caller::Nobody, now);
     }
 
-    fn queue(&mut self, request: Request, caller: Caller) -> Result<Ticket, Rejection> {
-        let Some(running) = &mut self.running else { return Err(down()) };
+    fn queue(&mut self, request: Request, caller: Caller, now: Timestamp) -> Result<Ticket, Rejection> {
+        self.control(now).ok_or_else(down)?.admit(&request)?;
+        let running = self.running.as_mut().ok_or_else(down)?;
         self.tickets += 1;
         let Request { id, actor, command, reason, correlation } = request;
         running.leader.submit(Wish { ticket: self.tickets, id, actor, command, reason, correlation })?;
         running.callers.insert(self.tickets, caller);
         Ok(self.tickets)
     }
+
+    /// Sends every agent what is new for it; sessions that are over end.
+    fn feed(&mut self, control: &Control, turn: &mut Turn) {
+        let Some(running) = &mut self.running else { return };
+        running.sessions.retain(|id, session| {
+            let node = session.stream.node();
+            match session.stream.next(control) {
+                Ok(messages) => {
+                    let messages = messages.into_iter().filter_map(|message| translated(message, *id, session.attempt));
+                    turn.messages.extend(messages.map(|message| (node, message)));
+                    true
+                }
+                Err(_) => {
+                    turn.messages.push((node, ToAgent::Closed { session: *id }));
+                    false
+                }
+            }
+        });
+    }
+}
+
+/// A message of a session as the simulated network carries it.
+fn translated(message: SessionMessage, session: SessionId, attempt: u64) -> Option<ToAgent> {
+    Some(match message.message? {
+        Message::Welcome(welcome) => {
+            ToAgent::Welcome { attempt, session, period: Duration::from_nanos(welcome.heartbeat_period_ns) }
+        }
+        Message::Assignments(set) => ToAgent::Assignments { session, set },
+    })
 }
 
 impl Running {
+    fn published(&self) -> Published {
+        let (cluster, keyring) = (self.leader.cluster().clone(), Arc::clone(self.leader.keyring()));
+        Published { cluster, keyring, leads: self.leader.is_leader(), set_aside: self.leader.set_aside() }
+    }
+
     fn is_idle(&self, now: Timestamp) -> bool {
         self.writes.is_empty() && !self.leader.has_work(now)
     }
@@ -380,11 +430,8 @@ impl Running {
         match self.callers.remove(&ticket) {
             Some(Caller::Operator) => turn.answers.push((ticket, outcome)),
             Some(Caller::Registration { node, attempt, session }) if taken => {
-                if let Some(older) = self.feeds.insert(node, Feed { session, told: Told::default() }) {
-                    turn.messages.push((node, ToAgent::Closed { session: older.session }));
-                }
-                let period = self.leader.cluster().spec().heartbeat_period();
-                turn.messages.push((node, ToAgent::Welcome { attempt, session, period }));
+                let stream = AssignmentStream::new(node, session);
+                self.sessions.insert(session, Session { attempt, stream });
             }
             Some(Caller::Registration { node, attempt, .. }) => {
                 turn.messages.push((node, ToAgent::NotWelcome { attempt }));
@@ -395,29 +442,14 @@ impl Running {
             Some(Caller::Report { .. } | Caller::Nobody) | None => {}
         }
     }
-
-    /// Tells every agent what is new for it; sessions that are over end.
-    fn feed(&mut self, turn: &mut Turn) {
-        let (cluster, keyring) = (self.leader.cluster().clone(), Arc::clone(self.leader.keyring()));
-        let state = Published { cluster, keyring, leads: true, set_aside: self.leader.set_aside() };
-        self.feeds.retain(|node, feed| {
-            let session = feed.session;
-            if state.cluster.nodes.get(*node).is_none_or(|node| node.session != Some(session)) {
-                turn.messages.push((*node, ToAgent::Closed { session }));
-                return false;
-            }
-            let set = feed.told.update(&state, *node);
-            turn.messages.extend(set.map(|set| (*node, ToAgent::Assignments { session, set })));
-            true
-        });
-    }
 }
 
 /// How a call ends when nobody listens.
 fn refused(message: ToManager) -> Option<ToAgent> {
     match message {
         ToManager::Register { attempt, .. } => Some(ToAgent::NotWelcome { attempt }),
-        ToManager::Heartbeat { session, .. } | ToManager::Report { session, .. } => Some(ToAgent::Closed { session }),
+        ToManager::Heartbeat { session, .. } => Some(ToAgent::Closed { session }),
+        ToManager::Report(report) => Some(ToAgent::Closed { session: report.session }),
         ToManager::Closed { .. } => None,
     }
 }

@@ -10,8 +10,7 @@ use std::time::Duration;
 use events::{NodeDescription, NodeId, SessionId, Timestamp};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use reconcilers::worker::Batch;
-use wire::v1::AssignmentSet;
+use wire::v1::{AssignmentSet, ReportRequest};
 
 /// What an agent says.
 #[derive(Debug, Clone)]
@@ -31,12 +30,7 @@ pub enum ToManager {
         call: u64,
     },
     /// How tasks are doing.
-    Report {
-        /// The session.
-        session: SessionId,
-        /// The reports.
-        batch: Batch,
-    },
+    Report(ReportRequest),
     /// The connection of a session is closed.
     Closed {
         /// The session.

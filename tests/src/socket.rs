@@ -1,29 +1,23 @@
-//! The control socket of the simulated manager: `swarmctl`'s own code asks here, and is answered with the views that the
-//! real control API gives.
+//! The control socket of the simulated manager: `swarmctl`'s own code asks here, and is answered by the code that answers it in
+//! `swarmd`.
 
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cli::{EventStream, Failure, Kind};
-use commands::{Actor, Rejection, RejectionKind};
+use commands::{Actor, Rejection};
 use futures_util::Stream;
-use node::api::control::{self, Asked};
-use node::api::narrator::Narrator;
-use node::api::refusal;
-use node::control::{lists, views};
-use node::driver::Published;
-use node::leader::Outcome;
-use projections::views::overview::{resolve_node, resolve_service};
+use node::control::command::{self, Received};
+use node::control::narrator::Narrator;
+use node::control::{Control, views};
 use wire::v1::{
     ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListNodesRequest, ListServicesRequest,
     ListTasksRequest, NodeSummary, NodeView, ServiceSummary, ServiceView, TaskList, VersionReply,
 };
 
-use crate::manager::ADDRESS;
 use crate::world::World;
 
 /// The user at the socket.
@@ -36,13 +30,15 @@ const STRIDE: Duration = Duration::from_secs(1);
 pub struct Socket(pub Rc<RefCell<World>>);
 
 impl Socket {
-    fn state(&self) -> Result<Published, Failure> {
-        self.0.borrow().state().map_err(|_| Failure::new(Kind::Unreachable, "the manager is down"))
+    fn control(&self) -> Result<Control, Failure> {
+        let world = self.0.borrow();
+        let control = world.manager.control(world.clock.now());
+        control.ok_or_else(|| Failure::new(Kind::Unreachable, "the manager is down"))
     }
 }
 
-fn refuse(rejection: impl Into<Rejection>) -> Failure {
-    refusal::status(rejection.into()).into()
+fn refuse(rejection: Rejection) -> Failure {
+    views::refusal(rejection).into()
 }
 
 fn broken(error: &anyhow::Error) -> Failure {
@@ -52,66 +48,42 @@ fn broken(error: &anyhow::Error) -> Failure {
 impl cli::Manager for Socket {
     async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
         let actor = Actor::Operator(USER.to_owned());
-        let request = match control::receive(&self.state()?.cluster, actor, request).map_err(refuse)? {
-            Asked::Again(answer) => return Ok(answer),
-            Asked::First(request) => request,
-        };
-        match self.0.borrow_mut().execute(request).map_err(|error| broken(&error))? {
-            Outcome::Committed { index, subject } => Ok(CommandReply { index, subject }),
-            Outcome::Rejected(rejection) => Err(refuse(rejection)),
-            Outcome::Unknown => {
-                let sentence = "leadership changed while the command was under way";
-                Err(refuse(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, "repeat it")))
+        match self.control()?.receive(actor, request).map_err(refuse)? {
+            Received::Answered(reply) => Ok(reply),
+            Received::New(request) => {
+                let outcome = self.0.borrow_mut().execute(request).map_err(|error| broken(&error))?;
+                command::reply(outcome).map_err(refuse)
             }
         }
     }
 
     async fn version(&mut self) -> Result<VersionReply, Failure> {
-        self.state()?;
-        Ok(VersionReply {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            feature_level: events::frame::FEATURE_LEVEL,
-            node_id: self.0.borrow().manager.node.to_string(),
-            hostname: "n1".to_owned(),
-        })
+        Ok(self.control()?.version())
     }
 
     async fn cluster(&mut self) -> Result<ClusterView, Failure> {
-        let head = self.0.borrow().manager.store().and_then(|store| store.applied().ok()?.frame);
-        Ok(views::cluster(&self.state()?, ADDRESS, head))
+        self.control()?.cluster().map_err(refuse)
     }
 
     async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {
-        let (cluster, leader) = (self.state()?.cluster, self.0.borrow().manager.node);
-        let ids = references.iter().map(|reference| resolve_node(&cluster, reference));
-        let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(refuse)?;
-        let found = ids.into_iter().filter_map(|id| cluster.nodes.get(id));
-        Ok(found.map(|node| views::node(&cluster, node, leader)).collect())
+        Ok(self.control()?.inspect_nodes(&references).map_err(refuse)?.nodes)
     }
 
     async fn services(&mut self, references: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
-        let (state, now) = (self.state()?, self.0.borrow().clock.now());
-        let cluster = &state.cluster;
-        let ids = references.iter().map(|reference| resolve_service(cluster, reference));
-        let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(refuse)?;
-        let found = ids.into_iter().filter_map(|id| cluster.services.get(id));
-        Ok(found.map(|service| views::service(&state, service, now)).collect())
+        Ok(self.control()?.inspect_services(&references).map_err(refuse)?.services)
     }
 
     async fn list_nodes(&mut self, request: ListNodesRequest) -> Result<Vec<NodeSummary>, Failure> {
-        let leader = self.0.borrow().manager.node;
-        Ok(lists::nodes(Arc::new(self.state()?), &request, leader).flat_map(|page| page.nodes).collect())
+        Ok(self.control()?.list_nodes(&request).flat_map(|page| page.nodes).collect())
     }
 
     async fn list_services(&mut self, request: ListServicesRequest) -> Result<Vec<ServiceSummary>, Failure> {
-        let now = self.0.borrow().clock.now();
-        Ok(lists::services(Arc::new(self.state()?), &request, now).flat_map(|page| page.services).collect())
+        Ok(self.control()?.list_services(&request).flat_map(|page| page.services).collect())
     }
 
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
         let mut list = TaskList::default();
-        let now = self.0.borrow().clock.now();
-        for page in lists::tasks(Arc::new(self.state()?), &request, now).map_err(refuse)? {
+        for page in self.control()?.list_tasks(&request).map_err(refuse)? {
             list.index = page.index;
             list.tasks.extend(page.tasks);
         }
@@ -119,10 +91,8 @@ impl cli::Manager for Socket {
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
-        let (cluster, follow) = (self.state()?.cluster, request.follow);
-        let store = self.0.borrow().manager.store().map(Arc::clone);
-        let store = store.ok_or_else(|| Failure::new(Kind::Unreachable, "the manager is down"))?;
-        let narrator = Narrator::open(store, &cluster, request)?;
+        let follow = request.follow;
+        let narrator = self.control()?.history(request).map_err(refuse)?;
         Ok(Box::pin(Tale { world: Rc::clone(&self.0), narrator, follow, told: Vec::new() }))
     }
 }
@@ -140,7 +110,7 @@ impl Tale {
     fn read(&mut self) -> Result<(), Failure> {
         // A manager that is down says nothing new.
         let Ok(state) = self.world.borrow().state() else { return Ok(()) };
-        while let Some(page) = self.narrator.page(&state.cluster)? {
+        while let Some(page) = self.narrator.page(&state.cluster).map_err(refuse)? {
             self.told.extend(page);
         }
         self.told.reverse();
@@ -227,10 +197,8 @@ mod tests {
         let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
         let request = CommandRequest { id: CommandId::from_bits(1), command, reason: None, correlation: None };
         socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
-        let state = Arc::new(socket.state().expect("it runs"));
-        let list = |request| -> Vec<TaskList> {
-            lists::tasks(Arc::clone(&state), &request, crate::clock::START).expect("a list").collect()
-        };
+        let control = socket.control().expect("it runs");
+        let list = |request| -> Vec<TaskList> { control.list_tasks(&request).expect("a list").collect() };
         let pages = list(ListTasksRequest::default());
         let bytes: Vec<usize> = pages.iter().map(Message::encoded_len).collect();
         assert!(pages.len() > 1 && bytes.iter().sum::<usize>() < 900 * 1_000, "{bytes:?}");
@@ -270,10 +238,8 @@ mod tests {
             let request = CommandRequest { id, command, reason: None, correlation: None };
             socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         }
-        let state = Arc::new(socket.state().expect("it runs"));
-        let pages = |request| -> Vec<ServicePage> {
-            lists::services(Arc::clone(&state), &request, crate::clock::START).collect()
-        };
+        let control = socket.control().expect("it runs");
+        let pages = |request| -> Vec<ServicePage> { control.list_services(&request).collect() };
         let all = pages(ListServicesRequest::default());
         let bytes: Vec<usize> = all.iter().map(Message::encoded_len).collect();
         assert!(bytes.len() > 1 && bytes.iter().all(|bytes| *bytes < 150 * 1024), "{bytes:?}");

@@ -74,7 +74,7 @@ impl World {
         let mut world = Self {
             clock: Clock::default(),
             net: Net::new(seed),
-            manager: Manager::new(cluster, intervals),
+            manager: Manager::new(cluster, &description.hostname, intervals),
             oracle: Oracle::default(),
             machines: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -152,7 +152,7 @@ impl World {
     /// When the manager failed over it.
     pub fn execute(&mut self, request: Request) -> anyhow::Result<Outcome> {
         let id = request.id;
-        let ticket = match self.manager.submit(request) {
+        let ticket = match self.manager.submit(request, self.clock.now()) {
             Ok(ticket) => ticket,
             Err(rejection) => return Ok(Outcome::Rejected(rejection)),
         };

@@ -1,6 +1,7 @@
 //! The shape of the workspace, as ARCHITECTURE.md draws it: which crate may know which, and what the core may be built on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Node, PackageId};
 
@@ -126,4 +127,33 @@ fn the_core_has_one_set_of_bans() {
     for (core, text) in CORE.iter().zip(&bans) {
         assert!(*text == bans[0], "{core}/clippy.toml differs from events/clippy.toml");
     }
+}
+
+/// What the manager's answers may not name, and why. Messages of the wire schema are data, and serve as plain types there.
+const TRANSPORT: [(&str, &str); 6] = [
+    ("tonic", "answers know no transport"),
+    ("tokio", "nothing there waits"),
+    ("async ", "nothing there waits"),
+    ("_client::", "whoever calls is outside"),
+    ("_server::", "whoever serves is outside"),
+    ("clock::now", "the present is given"),
+];
+
+#[test]
+fn what_a_manager_answers_knows_no_transport() {
+    let files = files_below(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../node/src/control")));
+    assert!(files.len() > 5, "the answers are elsewhere: {files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a file of code");
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        for (name, reason) in TRANSPORT {
+            assert!(!code.contains(name), "{} names {name}: {reason}", file.display());
+        }
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }

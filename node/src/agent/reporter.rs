@@ -69,7 +69,7 @@ pub(super) async fn deliver(
     loop {
         let batch = outbox.batch().await;
         let (sequence, reports) = (batch.sequence, batch.reports.len());
-        match within_deadline("report", client.report(request(session, batch))).await {
+        match within_deadline("report", client.report(report_request(session, batch))).await {
             Ok(reply) if reply.get_ref().sequence == sequence => {
                 tracing::debug!(sequence, reports, "reports were taken");
                 outbox.lock().acknowledged(sequence);
@@ -85,7 +85,8 @@ pub(super) async fn deliver(
     }
 }
 
-fn request(session: SessionId, batch: Batch) -> ReportRequest {
+/// A batch as a manager takes it.
+pub fn report_request(session: SessionId, batch: Batch) -> ReportRequest {
     let reports = batch.reports.into_iter().map(|(task, status)| TaskReport { task, status }).collect();
     ReportRequest { session, sequence: batch.sequence, reports }
 }

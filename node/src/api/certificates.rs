@@ -19,7 +19,7 @@ use crate::log::{LogStore, frame_at};
 use crate::security::failures;
 use crate::security::{Allowed, Authority, AuthorityError, Issued, JoinToken, Peer, RequestedKey, Subject};
 
-use super::{Context, affordable, refusal, status};
+use super::{Context, affordable, status};
 
 /// The cluster's certificate authority, as nodes call it.
 pub struct CertificateApi {
@@ -37,9 +37,9 @@ impl CertificateApi {
         let issued = sign(&state, Subject { node, role, cluster: state.cluster.id() }, csr_pem)?;
         let (cert_pem, not_after) = (issued.cert_pem, issued.not_after);
         let command = Command::CertifyNode(commands::CertifyNode { node, role, cert_pem: cert_pem.clone(), not_after });
-        let actor = Actor::Manager(self.context.node);
+        let actor = Actor::Manager(self.context.manager.node);
         let request = CoreRequest { id: CommandId::default(), actor, command, reason: None, correlation: None };
-        refusal::execute(&self.context, request).await?;
+        self.context.submit(request).await.map_err(status)?;
         Ok(CertificateReply { node, cert_pem })
     }
 
@@ -104,7 +104,7 @@ impl Certificates for CertificateApi {
             addr: addr.clone(),
         });
         let request = CoreRequest { id, actor: Actor::Joiner(addr), command, reason: None, correlation: None };
-        let (_, subject) = refusal::execute(&self.context, request).await?;
+        let subject = self.context.submit(request).await.map_err(status)?.subject;
         let node: NodeId =
             subject.and_then(|id| id.parse().ok()).ok_or_else(|| broken("the new node has no id".to_owned()))?;
         let state = self.context.state();

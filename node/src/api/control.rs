@@ -1,33 +1,25 @@
-//! The control API: commands and reads for operators.
+//! The control API over gRPC: who calls, a translation of [`Control`]'s answers, and nothing else.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use commands::{Actor, Command, Rejection, SecretText, ServiceSecrets};
-use events::CommandId;
+use commands::Rejection;
 use futures_util::{Stream, stream};
-use projections::Cluster;
-use projections::views::overview::{resolve_node, resolve_service, resolve_task};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
-use wire::v1::command_request::Command as Wish;
-use wire::v1::control_server::Control;
+use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, EnvSecretValue, EventRecord, EventsRequest, GetClusterRequest,
-    InspectNodesRequest, InspectServicesRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList,
-    NodePage, ServiceList, ServicePage, TaskList, VersionReply, VersionRequest,
+    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, GetClusterRequest, InspectNodesRequest,
+    InspectServicesRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage, ServiceList,
+    ServicePage, TaskList, VersionReply, VersionRequest,
 };
 
-use crate::clock;
-use crate::control::lists::{self, Pages};
-use crate::control::views;
-use crate::driver::Request as CoreRequest;
-use crate::security::{Allowed, JoinToken, Peer, RootCertificate};
+use crate::control::Control;
+use crate::control::command::Received;
+use crate::control::lists::Pages;
+use crate::security::{Allowed, Peer};
 
-use super::{Context, events as history, refusal, status};
-
-/// Longest reason that is kept, in bytes.
-const REASON_BYTES_MAX: usize = 512;
+use super::{Context, events as history, status};
 
 /// The service behind the control socket.
 pub struct ControlApi {
@@ -45,92 +37,74 @@ impl ControlApi {
     fn caller<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
         Ok(self.context.gate().require(request, Allowed::Managers)?)
     }
+
+    /// The manager at this moment, for a caller who may ask, and what is asked.
+    fn asked<T>(&self, request: Request<T>) -> Result<(Control, T), Status> {
+        self.caller(&request)?;
+        Ok((self.context.control(), request.into_inner()))
+    }
 }
 
 #[tonic::async_trait]
-impl Control for ControlApi {
+impl ControlService for ControlApi {
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let actor = self.context.actor(&self.caller(&request)?);
-        let asked = receive(&self.context.state().cluster, actor, request.into_inner()).map_err(status)?;
-        let request = match asked {
-            Asked::Again(answer) => return Ok(Response::new(answer)),
-            Asked::First(request) => request,
+        let received = self.context.control().receive(actor, request.into_inner()).map_err(status)?;
+        let reply = match received {
+            Received::Answered(reply) => reply,
+            Received::New(request) => self.context.submit(request).await.map_err(status)?,
         };
-        let (index, subject) = refusal::execute(&self.context, request).await?;
-        Ok(Response::new(CommandReply { index, subject }))
+        Ok(Response::new(reply))
     }
 
     async fn get_version(&self, request: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
-        self.caller(&request)?;
-        Ok(Response::new(VersionReply {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            feature_level: events::frame::FEATURE_LEVEL,
-            node_id: self.context.node.to_string(),
-            hostname: self.context.hostname.clone(),
-        }))
+        let (control, _) = self.asked(request)?;
+        Ok(Response::new(control.version()))
     }
 
     async fn get_cluster(&self, request: Request<GetClusterRequest>) -> Result<Response<ClusterView>, Status> {
-        self.caller(&request)?;
-        let head = self.context.store.applied().map_err(|error| Status::internal(error.to_string()))?.frame;
-        Ok(Response::new(views::cluster(&self.context.state(), &self.context.remote_addr, head)))
+        let (control, _) = self.asked(request)?;
+        control.cluster().map(Response::new).map_err(status)
     }
 
     async fn inspect_nodes(&self, request: Request<InspectNodesRequest>) -> Result<Response<NodeList>, Status> {
-        self.caller(&request)?;
-        let state = self.context.state();
-        let cluster = &state.cluster;
-        let nodes = request.into_inner().nodes;
-        let ids = nodes.iter().map(|reference| resolve_node(cluster, reference));
-        let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(|error| status(error.into()))?;
-        let found = ids.into_iter().filter_map(|id| cluster.nodes.get(id));
-        let nodes = found.map(|node| views::node(cluster, node, self.context.node)).collect();
-        Ok(Response::new(NodeList { nodes }))
+        let (control, asked) = self.asked(request)?;
+        control.inspect_nodes(&asked.nodes).map(Response::new).map_err(status)
     }
 
     async fn inspect_services(
         &self,
         request: Request<InspectServicesRequest>,
     ) -> Result<Response<ServiceList>, Status> {
-        self.caller(&request)?;
-        let state = self.context.state();
-        let cluster = &state.cluster;
-        let (services, now) = (request.into_inner().services, clock::now());
-        let ids = services.iter().map(|reference| resolve_service(cluster, reference));
-        let ids: Vec<_> = ids.collect::<Result<_, _>>().map_err(|error| status(error.into()))?;
-        let found = ids.into_iter().filter_map(|id| cluster.services.get(id));
-        let services = found.map(|service| views::service(&state, service, now)).collect();
-        Ok(Response::new(ServiceList { services }))
+        let (control, asked) = self.asked(request)?;
+        control.inspect_services(&asked.services).map(Response::new).map_err(status)
     }
 
-    type ListNodesStream = PageStream<NodePage>;
+    type ListNodesStream = Answers<NodePage>;
 
     async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<Self::ListNodesStream>, Status> {
-        self.caller(&request)?;
-        let (state, leader, request) = (self.context.state(), self.context.node, request.into_inner());
-        pages(move || Ok(lists::nodes(state, &request, leader))).await
+        let (control, asked) = self.asked(request)?;
+        pages(move || Ok(control.list_nodes(&asked))).await
     }
 
-    type ListServicesStream = PageStream<ServicePage>;
+    type ListServicesStream = Answers<ServicePage>;
 
     async fn list_services(
         &self,
         request: Request<ListServicesRequest>,
     ) -> Result<Response<Self::ListServicesStream>, Status> {
-        self.caller(&request)?;
-        let (state, request) = (self.context.state(), request.into_inner());
-        pages(move || Ok(lists::services(state, &request, clock::now()))).await
+        let (control, asked) = self.asked(request)?;
+        pages(move || Ok(control.list_services(&asked))).await
     }
 
-    type ListTasksStream = PageStream<TaskList>;
+    type ListTasksStream = Answers<TaskList>;
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {
-        self.caller(&request)?;
-        let (state, request) = (self.context.state(), request.into_inner());
-        pages(move || lists::tasks(state, &request, clock::now())).await
+        let (control, asked) = self.asked(request)?;
+        pages(move || control.list_tasks(&asked)).await
     }
 
-    type EventsStream = Pin<Box<dyn Stream<Item = Result<EventRecord, Status>> + Send>>;
+    type EventsStream = Answers<EventRecord>;
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         self.caller(&request)?;
@@ -139,14 +113,14 @@ impl Control for ControlApi {
     }
 }
 
-/// Pages on their way to a client.
-type PageStream<P> = Pin<Box<dyn Stream<Item = Result<P, Status>> + Send>>;
+/// Several answers to one call.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The pages of a list. To choose and sort objects, and to count the tasks of one, may take long: that is done where it does not
 /// hold up the callers that share a serving thread, and a page at a time.
 async fn pages<R: prost::Message + 'static, P: Send + 'static>(
     list: impl FnOnce() -> Result<Pages<R, P>, Rejection> + Send + 'static,
-) -> Result<Response<PageStream<P>>, Status> {
+) -> Result<Response<Answers<P>>, Status> {
     let pages = aside(list).await?.map_err(status)?;
     let stream = stream::try_unfold(pages, |mut pages| async {
         let (page, pages) = aside(move || (pages.next(), pages)).await?;
@@ -157,103 +131,4 @@ async fn pages<R: prost::Message + 'static, P: Send + 'static>(
 
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
-}
-
-/// What a request for a command comes to.
-#[derive(Debug)]
-pub enum Asked {
-    /// It took effect already: its first answer.
-    Again(CommandReply),
-    /// The core is to judge it.
-    First(CoreRequest),
-}
-
-/// Looks at a request for a command. The answer of a repeated one comes before anything else of it is judged: what it names may
-/// be gone by that very command.
-///
-/// # Errors
-/// When the request is malformed, or a reference names nothing, or more than one object.
-pub fn receive(cluster: &Cluster, actor: Actor, request: CommandRequest) -> Result<Asked, Rejection> {
-    let CommandRequest { id, reason, correlation, command } = request;
-    if id == CommandId::default() {
-        return Err(Rejection::invalid("command", "the command has no id", "make a random id for each command"));
-    }
-    if let Some(answer) = cluster.requests.answer(&actor.record(None), id) {
-        let subject = answer.subject.as_deref().map(str::to_owned);
-        return Ok(Asked::Again(CommandReply { index: answer.index, subject }));
-    }
-    if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
-        let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
-        return Err(Rejection::invalid("reason", sentence, "give a shorter reason"));
-    }
-    let command = to_command(cluster, command.ok_or_else(unknown_command)?)?;
-    Ok(Asked::First(CoreRequest { id, actor, command, reason, correlation }))
-}
-
-fn unknown_command() -> Rejection {
-    Rejection::invalid(
-        "command",
-        "the request holds no command that this manager knows",
-        "use the swarmctl of this version",
-    )
-}
-
-/// What a client asks, with its references resolved.
-///
-/// # Errors
-/// When a reference names nothing, or more than one object.
-fn to_command(cluster: &Cluster, wish: Wish) -> Result<Command, Rejection> {
-    Ok(match wish {
-        Wish::UpdateCluster(wish) => {
-            Command::UpdateCluster(commands::UpdateCluster { spec: wish.spec, version: wish.version })
-        }
-        Wish::RotateJoinToken(wish) => rotate(cluster, wish.role())?,
-        Wish::UpdateNode(wish) => Command::UpdateNode(commands::UpdateNode {
-            node: resolve_node(cluster, &wish.node)?,
-            spec: wish.spec,
-            version: wish.version,
-        }),
-        Wish::RemoveNode(wish) => {
-            Command::RemoveNode(commands::RemoveNode { node: resolve_node(cluster, &wish.node)?, force: wish.force })
-        }
-        Wish::CreateService(wish) => Command::CreateService(commands::CreateService {
-            spec: Box::new(wish.spec),
-            secrets: service_secrets(wish.registry_auth, wish.env_secrets),
-        }),
-        Wish::UpdateService(wish) => Command::UpdateService(commands::UpdateService {
-            service: resolve_service(cluster, &wish.service)?,
-            spec: Box::new(wish.spec),
-            version: wish.version,
-            secrets: service_secrets(wish.registry_auth, wish.env_secrets),
-        }),
-        Wish::ScaleService(wish) => Command::ScaleService(commands::ScaleService {
-            service: resolve_service(cluster, &wish.service)?,
-            replicas: wish.replicas,
-        }),
-        Wish::RemoveService(wish) => {
-            Command::RemoveService(commands::RemoveService { service: resolve_service(cluster, &wish.service)? })
-        }
-        Wish::RemoveTask(wish) => {
-            Command::RemoveTask(commands::RemoveTask { task: resolve_task(cluster, &wish.task)? })
-        }
-    })
-}
-
-fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> ServiceSecrets {
-    let env = env.into_iter().map(|secret| (secret.name, SecretText(secret.value)));
-    ServiceSecrets { registry_auth: registry_auth.map(SecretText), env: env.collect() }
-}
-
-/// A new token needs randomness, which the core does not have.
-fn rotate(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
-    let broken =
-        |why: String| Rejection::new(commands::RejectionKind::Unavailable, "join token", why, "report this as a bug");
-    let root = RootCertificate::from_pem(&cluster.settings.root_cert_pem).map_err(|error| broken(error.to_string()))?;
-    let token = JoinToken::generate(&root).ok_or_else(|| broken("this machine gives no random bytes".to_owned()))?;
-    let secret_sha256 = token.secret_sha256();
-    Ok(Command::RotateJoinToken(commands::RotateJoinToken {
-        role,
-        token: SecretText(token.to_string()),
-        secret_sha256,
-    }))
 }

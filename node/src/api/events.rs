@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::v1::{EventRecord, EventsRequest};
 
+use crate::control::narrator::Narrator;
 use crate::driver::{Published, stopping};
 
-use super::narrator::Narrator;
 use super::waiting::{Queue, Stopped, queue};
 use super::{Context, status};
 
@@ -27,17 +27,17 @@ pub(super) async fn stream(
     request: EventsRequest,
 ) -> Result<impl Stream<Item = Result<EventRecord, Status>> + use<>, Status> {
     let admitted = Arc::clone(streams).try_acquire_owned().map_err(|_| status(too_many()))?;
-    let (store, state, follow) = (Arc::clone(&context.store), context.state(), request.follow);
+    let (control, follow) = (context.control(), request.follow);
     let (queue, records) = queue();
     let teller = Teller { states: context.core.states(), follow, stopping: context.stopping.clone(), queue };
     let (told, opened) = oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
     // A thread of its own, since reading may wait for the disk; one that cannot be had is an answer, not the end.
     let thread = std::thread::Builder::new().name("history".to_owned()).spawn(move || {
-        match Narrator::open(store, &state.cluster, request) {
+        match control.history(request) {
             // A client that is gone by now needs no story.
             Ok(narrator) => drop(told.send(Ok(())).map(|()| runtime.block_on(teller.run(narrator)))),
-            Err(refused) => drop(told.send(Err(refused))),
+            Err(rejection) => drop(told.send(Err(status(rejection)))),
         }
         drop(admitted);
     });
@@ -89,8 +89,8 @@ impl Teller {
         loop {
             let page = match narrator.page(&state.cluster) {
                 Ok(page) => page,
-                Err(failure) => {
-                    self.queue.end(failure);
+                Err(rejection) => {
+                    self.queue.end(status(rejection));
                     return Err(Stopped);
                 }
             };

@@ -1,13 +1,10 @@
-//! What a manager serves: operators on its unix socket, nodes over mutual TLS. Thin: each call is translated to a command
-//! or to a read of the published state.
+//! How a manager is asked: by operators on its unix socket, by nodes over mutual TLS. Thin: who calls is looked at here, and what
+//! nodes may ask for; the answers are [`Control`]'s.
 
-pub mod assignments;
 mod certificates;
-pub mod control;
+mod control;
 mod dispatch;
 mod events;
-pub mod narrator;
-pub mod refusal;
 mod waiting;
 
 mod bucket;
@@ -24,9 +21,12 @@ use ::events::{Duration, NodeId};
 use commands::{Actor, Rejection};
 use projections::Cluster;
 use tokio_util::sync::CancellationToken;
+use wire::v1::CommandReply;
 
+use crate::clock;
+use crate::control::{Control, ManagerInfo, command, views};
 use crate::disk_space::FreeSpace;
-use crate::driver::{Handle, Published};
+use crate::driver::{Handle, Published, Request};
 use crate::log::LogStore;
 use crate::security::{Gate, Membership, Peer};
 
@@ -37,12 +37,8 @@ pub struct Context {
     pub core: Handle,
     /// The log, for reading history.
     pub store: Arc<dyn LogStore>,
-    /// This manager.
-    pub node: NodeId,
-    /// What this machine is called.
-    pub hostname: String,
-    /// Where other nodes reach this manager.
-    pub remote_addr: String,
+    /// Who this manager is.
+    pub manager: Arc<ManagerInfo>,
     /// What nodes and join tokens may ask for.
     pub budgets: Arc<Budgets>,
     /// How full the disk of the log is.
@@ -65,6 +61,18 @@ pub(crate) fn membership(cluster: &Cluster, node: NodeId) -> Membership {
 impl Context {
     fn state(&self) -> Arc<Published> {
         self.core.state()
+    }
+
+    /// The manager at this moment.
+    fn control(&self) -> Control {
+        let (manager, store) = (Arc::clone(&self.manager), Arc::clone(&self.store));
+        Control { manager, state: self.state(), store, space: self.space.last(), now: clock::now() }
+    }
+
+    /// Asks the core for a command, and waits for what became of it.
+    async fn submit(&self, request: Request) -> Result<CommandReply, Rejection> {
+        self.control().admit(&request)?;
+        command::reply(self.core.submit(request).await)
     }
 
     /// Judges callers by the state of this moment.
@@ -105,5 +113,5 @@ async fn affordable(verdict: Result<(), Rejection>) -> Result<(), tonic::Status>
 }
 
 fn status(rejection: Rejection) -> tonic::Status {
-    refusal::status(rejection)
+    views::refusal(rejection).into()
 }

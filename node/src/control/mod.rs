@@ -1,9 +1,147 @@
-//! What a manager answers, in plain types and free of transports: gRPC and the simulated cluster's socket translate it.
+//! What a manager answers, in plain types: gRPC and the simulated cluster's socket translate it, and add nothing to it.
+//!
+//! A [`Control`] is a manager at one moment. It answers reads at once. What changes something becomes a [`Request`] for the core,
+//! which whoever drives the core submits, and whose outcome becomes the answer. Nothing here waits, knows a transport or reads a
+//! clock; only history is read from the disk.
 //!
 //! Messages of the wire schema serve as plain types: they are data, made by prost, and a second set of the same shapes would
-//! only be copied from one to the other. Clients, servers, statuses and streams of tonic have no place here.
+//! only be copied from one to the other. Clients, servers, statuses and streams of tonic have no place here, which
+//! `tests/tests/purity.rs` sees to.
 
+pub mod command;
 pub mod lists;
 pub mod views;
 
+pub mod narrator;
+
+pub mod assignments;
+pub mod sessions;
+
 mod select;
+
+use std::sync::Arc;
+
+use commands::space::Space;
+use commands::{Rejection, RejectionKind};
+use events::{NodeId, Timestamp};
+use projections::views::overview::{resolve_node, resolve_service};
+use wire::v1::{
+    ClusterView, EventsRequest, Head, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage,
+    NodeSummary, ServiceList, ServicePage, ServiceSummary, TaskList, TaskView, VersionReply,
+};
+
+use crate::driver::Published;
+use crate::log::{LogError, LogStore};
+
+use lists::Pages;
+use narrator::Narrator;
+
+/// Who answers.
+#[derive(Debug, Clone)]
+pub struct ManagerInfo {
+    /// This manager's node.
+    pub node: NodeId,
+    /// What its machine is called.
+    pub hostname: String,
+    /// Where other nodes reach it.
+    pub remote_addr: String,
+}
+
+/// A manager at one moment: everything that an answer depends on.
+#[derive(Clone)]
+pub struct Control {
+    /// Who answers.
+    pub manager: Arc<ManagerInfo>,
+    /// The committed state.
+    pub state: Arc<Published>,
+    /// The log, for reading history.
+    pub store: Arc<dyn LogStore>,
+    /// How full the log's disk is, if that is known.
+    pub space: Option<Space>,
+    /// The present.
+    pub now: Timestamp,
+}
+
+impl Control {
+    /// Who answers, and with which version.
+    pub fn version(&self) -> VersionReply {
+        VersionReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            feature_level: events::frame::FEATURE_LEVEL,
+            node_id: self.manager.node.to_string(),
+            hostname: self.manager.hostname.clone(),
+        }
+    }
+
+    /// The cluster's settings, tokens and addresses, and the end of its history.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn cluster(&self) -> Result<ClusterView, Rejection> {
+        Ok(views::cluster(&self.state, &self.manager.remote_addr, self.head()?))
+    }
+
+    /// The nodes with these references.
+    ///
+    /// # Errors
+    /// When a reference names nothing, or more than one node.
+    pub fn inspect_nodes(&self, references: &[String]) -> Result<NodeList, Rejection> {
+        let cluster = &self.state.cluster;
+        let ids = references.iter().map(|reference| resolve_node(cluster, reference));
+        let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
+        let found = ids.into_iter().filter_map(|id| cluster.nodes.get(id));
+        Ok(NodeList { nodes: found.map(|node| views::node(cluster, node, self.manager.node)).collect() })
+    }
+
+    /// The services with these references.
+    ///
+    /// # Errors
+    /// When a reference names nothing, or more than one service.
+    pub fn inspect_services(&self, references: &[String]) -> Result<ServiceList, Rejection> {
+        let cluster = &self.state.cluster;
+        let ids = references.iter().map(|reference| resolve_service(cluster, reference));
+        let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
+        let found = ids.into_iter().filter_map(|id| cluster.services.get(id));
+        Ok(ServiceList { services: found.map(|service| views::service(&self.state, service, self.now)).collect() })
+    }
+
+    /// The nodes that a request selects, in the order of their names.
+    pub fn list_nodes(&self, request: &ListNodesRequest) -> Pages<NodeSummary, NodePage> {
+        lists::nodes(Arc::clone(&self.state), request, self.manager.node)
+    }
+
+    /// The services that a request selects, in the order of their names.
+    pub fn list_services(&self, request: &ListServicesRequest) -> Pages<ServiceSummary, ServicePage> {
+        lists::services(Arc::clone(&self.state), request, self.now)
+    }
+
+    /// The tasks that a request names, in the order of their services, places and ages.
+    ///
+    /// # Errors
+    /// When a reference names nothing, or more than one object.
+    pub fn list_tasks(&self, request: &ListTasksRequest) -> Result<Pages<TaskView, TaskList>, Rejection> {
+        lists::tasks(Arc::clone(&self.state), request, self.now)
+    }
+
+    /// The events that a request asks for. This and what it returns may wait for the disk.
+    ///
+    /// # Errors
+    /// When there is no such object or kind of event, and was none, or history cannot be read.
+    pub fn history(&self, request: EventsRequest) -> Result<Narrator, Rejection> {
+        Narrator::open(Arc::clone(&self.store), &self.state.cluster, request)
+    }
+
+    /// The last frame of history.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn head(&self) -> Result<Option<Head>, Rejection> {
+        let applied = self.store.applied().map_err(|error| unreadable(&error))?;
+        Ok(applied.frame.map(views::head))
+    }
+}
+
+fn unreadable(error: &LogError) -> Rejection {
+    let sentence = format!("the log cannot be read: {error}");
+    Rejection::new(RejectionKind::Unavailable, "log", sentence, "see the manager's own log")
+}

@@ -1,20 +1,36 @@
-//! Objects of the state as clients see them.
+//! Objects of the state, and refusals, as clients see them.
 
+use commands::{Rejection, RejectionKind};
 use events::service_spec::Mode;
 use events::{Resources, Role, ServiceSpec, TaskState, TaskStatus, Timestamp};
 use projections::nodes::host;
 use projections::views::overview::{self, replicas, restarting, restarting_places};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
 use wire::v1::{
-    ClusterView, Head, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Restarting, ServiceMode, ServiceSummary,
-    ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
+    ClusterView, Head, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Refusal, RefusalKind, Restarting,
+    ServiceMode, ServiceSummary, ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
 };
 
 use crate::driver::Published;
 use crate::log::FrameLink;
 
+/// A rejection as its client gets it.
+pub fn refusal(rejection: Rejection) -> Refusal {
+    let kind = match rejection.kind {
+        RejectionKind::NotFound => RefusalKind::NotFound,
+        RejectionKind::Exists => RefusalKind::Exists,
+        RejectionKind::Invalid => RefusalKind::Invalid,
+        RejectionKind::Conflict => RefusalKind::Conflict,
+        RejectionKind::Forbidden => RefusalKind::Forbidden,
+        RejectionKind::Exhausted => RefusalKind::Exhausted,
+        RejectionKind::Unavailable => RefusalKind::Unavailable,
+    };
+    let hint = (!rejection.hint.is_empty()).then_some(rejection.hint);
+    Refusal { kind: kind.into(), subject: rejection.subject, sentence: rejection.sentence, hint }
+}
+
 /// The cluster's settings, tokens and addresses, and the end of its history.
-pub fn cluster(state: &Published, remote_addr: &str, head: Option<FrameLink>) -> ClusterView {
+pub fn cluster(state: &Published, remote_addr: &str, head: Option<Head>) -> ClusterView {
     let settings = &state.cluster.settings;
     let token = |role| state.keyring.text(token_key(role)).unwrap_or_default().to_owned();
     ClusterView {
@@ -26,7 +42,7 @@ pub fn cluster(state: &Published, remote_addr: &str, head: Option<FrameLink>) ->
         join_tokens: JoinTokens { worker: token(Role::Worker), manager: token(Role::Manager) },
         index: state.cluster.position.index,
         manager_addrs: vec![remote_addr.to_owned()],
-        head: head.map(self::head),
+        head,
     }
 }
 

@@ -13,6 +13,7 @@ use wire::v1::{CertificateReply, RootReply};
 
 use super::*;
 use crate::api::{CertificateApi, Context};
+use crate::control::ManagerInfo;
 use crate::core::{self, Core};
 use crate::driver::Request as CoreRequest;
 use crate::leader::Outcome;
@@ -67,9 +68,7 @@ impl Manager {
         let context = Context {
             core: core.handle.clone(),
             store: Arc::clone(&core.store),
-            node: core.node,
-            hostname: "m1".to_owned(),
-            remote_addr: addr.clone(),
+            manager: Arc::new(ManagerInfo { node: core.node, hostname: "m1".to_owned(), remote_addr: addr.clone() }),
             budgets: Arc::default(),
             space: crate::disk_space::FreeSpace::default(),
             stopping: CancellationToken::new(),

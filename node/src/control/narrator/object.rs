@@ -5,14 +5,12 @@ use events::{Id, NodeId, ServiceId, TaskId};
 use projections::Cluster;
 use projections::views::history::{Bearer, Found};
 use projections::views::overview::{ReferenceError, resolve_node, resolve_service, resolve_task};
-use tonic::Status;
 
-use super::super::status;
 use super::history::History;
 
 /// The id of what a reference means: of a living object, whose whole id wins over every name, or else the id as it is, or
 /// else of what had that name last, or the one that has an id which begins so.
-pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<String, Status> {
+pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<String, Rejection> {
     if is_whole_id(cluster, reference) {
         return Ok(reference.to_owned());
     }
@@ -24,7 +22,7 @@ pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> R
     for candidate in candidates {
         match candidate {
             Ok(id) => return Ok(id),
-            Err(error @ ReferenceError::Ambiguous { .. }) => return Err(status(error.into())),
+            Err(error @ ReferenceError::Ambiguous { .. }) => return Err(error.into()),
             Err(ReferenceError::NotFound { .. }) => {}
         }
     }
@@ -37,16 +35,16 @@ pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> R
         Found::One(id) => Ok(id),
         Found::Several(ids) => {
             let sentence = format!("\"{reference}\" could be several objects of the past: {}", ids.join(", "));
-            Err(status(Rejection::new(RejectionKind::Invalid, "object", sentence, "give more of the id")))
+            Err(Rejection::new(RejectionKind::Invalid, "object", sentence, "give more of the id"))
         }
         Found::Nothing => Err(unknown(reference)),
     }
 }
 
-fn unknown(reference: &str) -> Status {
+fn unknown(reference: &str) -> Rejection {
     let hint = "give the name or id of a service, node or task; of one that is gone, its last name or its id, \
                     which `swarmctl events --kind service_created --format json` shows";
-    status(Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) })
+    Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) }
 }
 
 /// Whether this is the whole id of a living service, node or task.

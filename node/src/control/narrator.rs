@@ -12,12 +12,10 @@ use projections::Cluster;
 use projections::views::history::{Names, Story};
 use projections::views::specs::{Before, Specs};
 use prost::Message;
-use tonic::Status;
 use wire::v1::{EventRecord, EventsRequest, SpecBefore};
 
 use crate::log::{HistoryReader, LogStore};
 
-use super::status;
 use history::{History, PAGE, knows_all_since};
 use object::object;
 
@@ -75,9 +73,9 @@ impl Narrator {
     ///
     /// # Errors
     /// When there is no such object or kind of event, and was none, or history cannot be read.
-    pub fn open(store: Arc<dyn LogStore>, cluster: &Cluster, request: EventsRequest) -> Result<Self, Status> {
-        require_known(&request.kinds).map_err(status)?;
-        let tail = request.tail.map(Tail::of).transpose().map_err(status)?;
+    pub fn open(store: Arc<dyn LogStore>, cluster: &Cluster, request: EventsRequest) -> Result<Self, Rejection> {
+        require_known(&request.kinds)?;
+        let tail = request.tail.map(Tail::of).transpose()?;
         let history = History(store);
         let object = match request.object.as_deref() {
             Some(reference) => Some(object(&history, cluster, reference)?),
@@ -114,7 +112,7 @@ impl Narrator {
     ///
     /// # Errors
     /// When history cannot be read.
-    pub fn page(&mut self, cluster: &Cluster) -> Result<Option<Vec<EventRecord>>, Status> {
+    pub fn page(&mut self, cluster: &Cluster) -> Result<Option<Vec<EventRecord>>, Rejection> {
         let frames =
             if self.is_over { Vec::new() } else { self.history.read(&mut self.reader, cluster.position.index)? };
         if frames.is_empty() {
@@ -141,7 +139,7 @@ impl Narrator {
         records
     }
 
-    fn tell(&mut self, frame: Frame, cluster: &Cluster, records: &mut Vec<EventRecord>) -> Result<(), Status> {
+    fn tell(&mut self, frame: Frame, cluster: &Cluster, records: &mut Vec<EventRecord>) -> Result<(), Rejection> {
         let Frame { header, commands, events } = frame;
         let wanted = self.wanted.has(&header);
         // The story has to see also what is not wanted.
@@ -166,7 +164,7 @@ impl Narrator {
     /// Says what the ids in a record are called, and what it replaces. Names of what lives are at hand. Only for something that
     /// is gone, or was replaced, and came before this reading began, the frames before it are read as well: once, at the pace of
     /// a replay.
-    fn complete(&mut self, record: &mut EventRecord, cluster: &Cluster) -> Result<(), Status> {
+    fn complete(&mut self, record: &mut EventRecord, cluster: &Cluster) -> Result<(), Rejection> {
         let Some(kind) = &record.event.kind else { return Ok(()) };
         let actor = record.command.as_ref().map(|command| &command.actor);
         let actor = actor.filter(|actor| matches!(actor.kind(), ActorKind::Node | ActorKind::Manager));
@@ -183,7 +181,7 @@ impl Narrator {
         Ok(())
     }
 
-    fn look_back(&mut self) -> Result<(), Status> {
+    fn look_back(&mut self) -> Result<(), Rejection> {
         let (mut names, mut specs) = (Names::default(), Specs::default());
         let learns_specs = self.specs.is_some();
         self.history.each(0..std::mem::take(&mut self.unseen_before), |kind| {
@@ -228,7 +226,12 @@ impl Tail {
 
 /// Where to begin to read for someone who asks for everything: at the first frame that is wanted, and for the last few events
 /// only as far back as they go.
-fn first_wanted(history: &History, cluster: &Cluster, wanted: &Wanted, request: &EventsRequest) -> Result<u64, Status> {
+fn first_wanted(
+    history: &History,
+    cluster: &Cluster,
+    wanted: &Wanted,
+    request: &EventsRequest,
+) -> Result<u64, Rejection> {
     let head = cluster.position.index;
     let mut first = wanted.from;
     if request.since.is_some() {

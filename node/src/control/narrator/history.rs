@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use commands::{Rejection, RejectionKind};
 use events::{Frame, Kind, Timestamp, codec};
 use projections::Cluster;
-use tonic::Status;
 
 use crate::log::{HistoryReader, LogError, LogStore, PageSize};
 
@@ -68,11 +68,12 @@ pub(super) enum ReadError {
     Codec(#[from] codec::CodecError),
 }
 
-impl From<ReadError> for Status {
+impl From<ReadError> for Rejection {
     fn from(error: ReadError) -> Self {
         // The client is told as well, but damage is for whoever runs the manager.
         tracing::error!(%error, "history cannot be read");
-        Status::internal(format!("history cannot be read: {error}"))
+        let hint = "see the manager's own log; `swarmd replay` checks the whole log";
+        Self::new(RejectionKind::Unavailable, "history", format!("history cannot be read: {error}"), hint)
     }
 }
 

@@ -1,0 +1,147 @@
+//! Commands: what a request for one asks of the core, and what its outcome answers.
+
+use commands::{Actor, Command, Rejection, RejectionKind, SecretText, ServiceSecrets};
+use events::CommandId;
+use projections::Cluster;
+use projections::views::overview::{resolve_node, resolve_service, resolve_task};
+use wire::v1::command_request::Command as Asked;
+use wire::v1::{CommandReply, CommandRequest, EnvSecretValue};
+
+use crate::driver::Request;
+use crate::leader::Outcome;
+use crate::security::{JoinToken, RootCertificate};
+
+use super::Control;
+
+/// Longest reason that is kept, in bytes.
+const REASON_BYTES_MAX: usize = 512;
+
+/// What a request for a command comes to.
+#[derive(Debug)]
+pub enum Received {
+    /// It took effect already: its first answer.
+    Answered(CommandReply),
+    /// The core is to judge it.
+    New(Request),
+}
+
+impl Control {
+    /// Looks at a request for a command. The answer of a repeated one comes before anything else of it is judged: what it names
+    /// may be gone by that very command.
+    ///
+    /// # Errors
+    /// When the request is malformed, a reference names nothing, or more than one object, or there is no room for it.
+    pub fn receive(&self, actor: Actor, request: CommandRequest) -> Result<Received, Rejection> {
+        let cluster = &self.state.cluster;
+        let CommandRequest { id, reason, correlation, command } = request;
+        if id == CommandId::default() {
+            return Err(Rejection::invalid("command", "the command has no id", "make a random id for each command"));
+        }
+        if let Some(answer) = cluster.requests.answer(&actor.record(None), id) {
+            let subject = answer.subject.as_deref().map(str::to_owned);
+            return Ok(Received::Answered(CommandReply { index: answer.index, subject }));
+        }
+        if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
+            let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
+            return Err(Rejection::invalid("reason", sentence, "give a shorter reason"));
+        }
+        let command = to_command(cluster, command.ok_or_else(unknown_command)?)?;
+        let request = Request { id, actor, command, reason, correlation };
+        self.admit(&request)?;
+        Ok(Received::New(request))
+    }
+
+    /// Refuses what the log's disk has no room for. A command that took effect already adds nothing: it gets its answer again.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn admit(&self, request: &Request) -> Result<(), Rejection> {
+        let Some(space) = self.space else { return Ok(()) };
+        let cluster = &self.state.cluster;
+        if cluster.requests.answer(&request.actor.record(None), request.id).is_some() {
+            return Ok(());
+        }
+        space.admit(cluster, &request.command)
+    }
+}
+
+/// What a caller is answered: the index of the frame and the object that the command is about.
+///
+/// # Errors
+/// When the command was refused, or what became of it is not known.
+pub fn reply(outcome: Outcome) -> Result<CommandReply, Rejection> {
+    match outcome {
+        Outcome::Committed { index, subject } => Ok(CommandReply { index, subject }),
+        Outcome::Rejected(rejection) => Err(rejection),
+        Outcome::Unknown => {
+            let sentence =
+                "the manager stopped or lost its leadership while the command was under way: it may have taken effect";
+            let hint = "look whether it did, and repeat it if not; repeated with the same command id it never takes effect twice";
+            Err(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, hint))
+        }
+    }
+}
+
+fn unknown_command() -> Rejection {
+    Rejection::invalid(
+        "command",
+        "the request holds no command that this manager knows",
+        "use the swarmctl of this version",
+    )
+}
+
+/// What a client asks, with its references resolved.
+fn to_command(cluster: &Cluster, asked: Asked) -> Result<Command, Rejection> {
+    Ok(match asked {
+        Asked::UpdateCluster(asked) => {
+            Command::UpdateCluster(commands::UpdateCluster { spec: asked.spec, version: asked.version })
+        }
+        Asked::RotateJoinToken(asked) => rotate(cluster, asked.role())?,
+        Asked::UpdateNode(asked) => Command::UpdateNode(commands::UpdateNode {
+            node: resolve_node(cluster, &asked.node)?,
+            spec: asked.spec,
+            version: asked.version,
+        }),
+        Asked::RemoveNode(asked) => {
+            Command::RemoveNode(commands::RemoveNode { node: resolve_node(cluster, &asked.node)?, force: asked.force })
+        }
+        Asked::CreateService(asked) => Command::CreateService(commands::CreateService {
+            spec: Box::new(asked.spec),
+            secrets: service_secrets(asked.registry_auth, asked.env_secrets),
+        }),
+        Asked::UpdateService(asked) => Command::UpdateService(commands::UpdateService {
+            service: resolve_service(cluster, &asked.service)?,
+            spec: Box::new(asked.spec),
+            version: asked.version,
+            secrets: service_secrets(asked.registry_auth, asked.env_secrets),
+        }),
+        Asked::ScaleService(asked) => Command::ScaleService(commands::ScaleService {
+            service: resolve_service(cluster, &asked.service)?,
+            replicas: asked.replicas,
+        }),
+        Asked::RemoveService(asked) => {
+            Command::RemoveService(commands::RemoveService { service: resolve_service(cluster, &asked.service)? })
+        }
+        Asked::RemoveTask(asked) => {
+            Command::RemoveTask(commands::RemoveTask { task: resolve_task(cluster, &asked.task)? })
+        }
+    })
+}
+
+fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> ServiceSecrets {
+    let env = env.into_iter().map(|secret| (secret.name, SecretText(secret.value)));
+    ServiceSecrets { registry_auth: registry_auth.map(SecretText), env: env.collect() }
+}
+
+/// A new token needs randomness, which the core does not have.
+fn rotate(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
+    let broken = |why: String| Rejection::new(RejectionKind::Unavailable, "join token", why, "report this as a bug");
+    let root = RootCertificate::from_pem(&cluster.settings.root_cert_pem).map_err(|error| broken(error.to_string()))?;
+    let token = JoinToken::generate(&root).ok_or_else(|| broken("this machine gives no random bytes".to_owned()))?;
+    let secret_sha256 = token.secret_sha256();
+    Ok(Command::RotateJoinToken(commands::RotateJoinToken {
+        role,
+        token: SecretText(token.to_string()),
+        secret_sha256,
+    }))
+}

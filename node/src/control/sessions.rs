@@ -1,0 +1,164 @@
+//! Agents' sessions as a manager sees them: what each call of an agent asks of the core, and what an open session is sent.
+
+use std::time::Duration;
+
+use commands::{Actor, Command, DisconnectNode, RegisterNode, Rejection, ReportTasks};
+use events::{CommandId, NodeDescription, NodeId, Role, SessionId, frame};
+use wire::v1::session_message::Message;
+use wire::v1::{Head, ReportRequest, SessionMessage, Welcome};
+
+use crate::driver::Request;
+use crate::leader::check_session;
+use crate::log::{FrameLink, LogStore, frame_at};
+
+use super::assignments::Told;
+use super::{Control, views};
+
+/// A node as its certificate shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The node.
+    pub node: NodeId,
+    /// Its role.
+    pub role: Role,
+}
+
+impl Caller {
+    /// What opens a session.
+    pub fn registration(self, session: SessionId, description: NodeDescription, addr: String) -> Request {
+        let description = Box::new(description);
+        self.request(Command::RegisterNode(RegisterNode { node: self.node, session, description, addr }))
+    }
+
+    /// What notes how tasks are.
+    pub fn report(self, report: ReportRequest) -> Request {
+        let reports = report.reports.into_iter().map(|report| (report.task, report.status)).collect();
+        self.request(Command::ReportTasks(ReportTasks { node: self.node, session: report.session, reports }))
+    }
+
+    /// Commands of nodes repeat without harm, so they need no id.
+    fn request(self, command: Command) -> Request {
+        let actor = Actor::Node { id: self.node, role: self.role };
+        Request { id: CommandId::default(), actor, command, reason: None, correlation: None }
+    }
+}
+
+impl Control {
+    /// What notes that the connection of a session broke.
+    pub fn disconnection(&self, node: NodeId, session: SessionId) -> Request {
+        let actor = Actor::Manager(self.manager.node);
+        let command = Command::DisconnectNode(DisconnectNode { node, session });
+        Request { id: CommandId::default(), actor, command, reason: None, correlation: None }
+    }
+
+    /// Judges a heartbeat; the time to the next one.
+    ///
+    /// # Errors
+    /// When the session is over: the agent has to register again.
+    pub fn heartbeat(&self, node: NodeId, session: SessionId) -> Result<Duration, Rejection> {
+        check_session(&self.state.cluster, node, session)?;
+        Ok(self.state.cluster.spec().heartbeat_period())
+    }
+
+    /// Compares the history here with what an agent was told of before. If the frame is not there, somebody put this manager
+    /// back to a backup, or its disk lost what it had confirmed. The agent gets all of its assignments again in either case;
+    /// that history has another future, or cannot be read, is for people to know, and no reason to refuse the session. This may
+    /// wait for the disk.
+    pub fn compare(&self, node: NodeId, seen: &Head) {
+        compare(&*self.store, node, seen);
+    }
+}
+
+fn compare(store: &dyn LogStore, node: NodeId, seen: &Head) {
+    let found = match frame_at(store, seen.index) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::error!(%node, index = seen.index, %error, hint = error.hint(), "history is not compared with what a node knows");
+            return;
+        }
+    };
+    let here = found.map(|stored| views::head(FrameLink { index: seen.index, hash: frame::hash(&stored) }));
+    if here.as_ref() != Some(seen) {
+        let hint = "if nobody restored this manager from a backup, see whether its disk is failing";
+        tracing::warn!(%node, index = seen.index, hint, "history was put back, says a node: it knows a frame that is not there");
+    }
+}
+
+/// What one open session is sent: a welcome, then assignments, until the session is over for this manager.
+#[derive(Debug)]
+pub struct AssignmentStream {
+    node: NodeId,
+    session: SessionId,
+    welcomed: bool,
+    told: Told,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Its node is no member any more.
+    NodeRemoved,
+    /// Another session of its node took its place, or its connection was taken to be broken.
+    Replaced,
+}
+
+impl Over {
+    /// What the agent hears of it, which may be the one that ended it.
+    pub fn rejection(self) -> Rejection {
+        Rejection::conflict("session", "the session has ended", "register again")
+    }
+}
+
+impl AssignmentStream {
+    /// The stream of a session that was registered.
+    pub fn new(node: NodeId, session: SessionId) -> Self {
+        Self { node, session, welcomed: false, told: Told::default() }
+    }
+
+    /// The node whose session it is.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The session.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// What the agent does not know yet of this state. To be asked again at each change that concerns the node.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub fn next(&mut self, control: &Control) -> Result<Vec<SessionMessage>, Over> {
+        let member = control.state.cluster.nodes.get(self.node).ok_or(Over::NodeRemoved)?;
+        if member.session != Some(self.session) {
+            return Err(Over::Replaced);
+        }
+        let mut messages = Vec::new();
+        if !std::mem::replace(&mut self.welcomed, true) {
+            messages.push(Message::Welcome(self.welcome(control)));
+        }
+        if let Some(mut set) = self.told.update(&control.state, self.node) {
+            // It only serves to compare, so that a log which cannot be read holds up no assignments.
+            set.head = control
+                .head()
+                .inspect_err(|error| tracing::warn!(why = error.sentence, "no end of history"))
+                .ok()
+                .flatten();
+            let (complete, tasks, removed) = (set.complete, set.tasks.len(), set.removed.len());
+            tracing::debug!(node = %self.node, complete, tasks, removed, "assignments are sent");
+            messages.push(Message::Assignments(set));
+        }
+        Ok(messages.into_iter().map(|message| SessionMessage { message: Some(message) }).collect())
+    }
+
+    fn welcome(&self, control: &Control) -> Welcome {
+        let period = control.state.cluster.spec().heartbeat_period().as_nanos();
+        Welcome {
+            session: self.session,
+            cluster: control.state.cluster.id(),
+            heartbeat_period_ns: u64::try_from(period).unwrap_or(u64::MAX),
+            managers: vec![control.manager.remote_addr.clone()],
+        }
+    }
+}
