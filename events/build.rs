@@ -8,6 +8,9 @@ const PACKAGE: &str = "swarmlog.v1";
 const OWN_TYPES: [&str; 7] = ["ClusterId", "NodeId", "ServiceId", "TaskId", "SessionId", "CommandId", "Timestamp"];
 /// Messages that carry a secret: `src/discreet.rs` says how they print.
 const DISCREET: [&str; 2] = ["ContainerSpec", "VolatilePayload"];
+/// Kinds of events that hold a whole spec or description. They are boxed: an event is as large as its largest kind, and it is
+/// moved several times on its way into the log.
+const LARGE_KINDS: [&str; 3] = ["service_created", "service_spec_updated", "node_described"];
 const FILES: [&str; 3] = ["id.proto", "spec.proto", "events.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,6 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for name in OWN_TYPES {
         let module = if name == "Timestamp" { "time" } else { "id" };
         config.extern_path(format!(".{PACKAGE}.{name}"), format!("crate::{module}::{name}"));
+    }
+    for kind in LARGE_KINDS {
+        config.boxed(format!(".{PACKAGE}.Event.kind.{kind}"));
     }
     // Reports of nodes have no id of their own: an id of zeros would only look like one.
     config.field_attribute(

@@ -171,7 +171,8 @@ mod tests {
         assert_eq!(refused.sentence, "1000 nodes have joined and never registered");
         let newcomer = story.state.nodes.values().find(|node| node.is_newcomer()).map(|node| node.id);
         let description = NodeDescription { hostname: "host".into(), ..Default::default() };
-        story.given([Kind::NodeDescribed(NodeDescribed { node: newcomer.expect("a newcomer"), description })]);
+        story
+            .given([Kind::NodeDescribed(Box::new(NodeDescribed { node: newcomer.expect("a newcomer"), description }))]);
         story.accept(&joiner(), join(token, "host"));
 
         let mut story = Story::initialised();

@@ -122,7 +122,7 @@ impl Verb for RegisterNode {
         }
         if node.description.as_deref() != Some(description) {
             let described = NodeDescribed { node: id, description: (**description).clone() };
-            decision.events.push(Kind::NodeDescribed(described));
+            decision.events.push(Kind::NodeDescribed(Box::new(described)));
         }
         Ok(decision)
     }

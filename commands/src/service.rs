@@ -88,7 +88,7 @@ impl Verb for CreateService {
         let mut spec = with_credentials(spec, auth.map(|_| credentials_key(service)).unwrap_or_default());
         let values =
             place_env(&mut spec, None, &secrets.env, service, &mut ctx.ids).map_err(|fault| fault.about(&subject))?;
-        let mut decision = Decision::one(service, Kind::ServiceCreated(ServiceCreated { service, spec }));
+        let mut decision = Decision::one(service, Kind::ServiceCreated(Box::new(ServiceCreated { service, spec })));
         decision.volatile.extend(auth.map(|auth| keep_credentials(service, auth)));
         decision.volatile.extend(values);
         Ok(decision)
@@ -136,7 +136,7 @@ impl Verb for UpdateService {
         volatile.extend(unused.iter().map(VolatilePayload::destroy));
         let (change, credentials) = (SpecChange::Update.into(), auth.map(|_| true));
         let updated = ServiceSpecUpdated { service: id, spec, change, credentials, destroyed_secrets: unused };
-        Ok(Decision { volatile, ..Decision::one(id, Kind::ServiceSpecUpdated(updated)) })
+        Ok(Decision { volatile, ..Decision::one(id, Kind::ServiceSpecUpdated(Box::new(updated))) })
     }
 }
 

@@ -175,13 +175,13 @@ fn stop_after_failures(service: &Service, tally: &Tally, out: &mut Correction) -
             let (id, change) = (service.id, SpecChange::AutomaticRollback.into());
             let spec = with_credentials_of(previous, service);
             let reason = format!("update rolled back due to failure or early termination of task {culprit}");
-            out.push(Kind::ServiceSpecUpdated(ServiceSpecUpdated {
+            out.push(Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated {
                 service: id,
                 spec,
                 change,
                 credentials: None,
                 destroyed_secrets: Vec::new(),
-            }));
+            })));
             out.push(Kind::RollbackStarted(RollbackStarted { service: id, reason }));
         }
         None => {

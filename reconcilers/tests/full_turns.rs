@@ -46,7 +46,7 @@ fn node(number: u128) -> [Kind; 3] {
     [
         Kind::NodeJoined(NodeJoined { node, spec: NodeSpec::default(), hostname, addr: addr.clone() }),
         Kind::NodeRegistered(NodeRegistered { node, session: SessionId::from_bits(number), addr }),
-        Kind::NodeDescribed(NodeDescribed { node, description }),
+        Kind::NodeDescribed(Box::new(NodeDescribed { node, description })),
     ]
 }
 
@@ -57,7 +57,7 @@ fn service(number: u64) -> Kind {
         mode: Some(Mode::Replicated(ReplicatedMode { replicas: REPLICAS })),
         ..ServiceSpec::default()
     };
-    Kind::ServiceCreated(ServiceCreated { service: ServiceId::from_bits(u128::from(number) + 1), spec })
+    Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(u128::from(number) + 1), spec }))
 }
 
 fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: Room) -> Settled {

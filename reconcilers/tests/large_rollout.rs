@@ -37,7 +37,7 @@ impl World {
             index: 1,
         };
         world.fold((1..=NODES).flat_map(node));
-        world.fold([Kind::ServiceCreated(ServiceCreated { service: id(), spec: spec(replicas, "old") })]);
+        world.fold([Kind::ServiceCreated(Box::new(ServiceCreated { service: id(), spec: spec(replicas, "old") }))]);
         while !world.touched.is_empty() || world.report() > 0 {
             world.turn();
         }
@@ -103,13 +103,13 @@ impl World {
         let spec = spec(replicas, image);
         let change = SpecChange::Update.into();
         self.index += 1;
-        self.fold([Kind::ServiceSpecUpdated(ServiceSpecUpdated {
+        self.fold([Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated {
             service: id(),
             spec,
             change,
             credentials: None,
             destroyed_secrets: Vec::new(),
-        })]);
+        }))]);
     }
 
     fn state(&self) -> Option<UpdateState> {
@@ -129,7 +129,7 @@ fn node(number: u128) -> [Kind; 3] {
     [
         Kind::NodeJoined(NodeJoined { node, spec: NodeSpec::default(), hostname, addr: addr.clone() }),
         Kind::NodeRegistered(NodeRegistered { node, session: SessionId::from_bits(number), addr }),
-        Kind::NodeDescribed(NodeDescribed { node, description }),
+        Kind::NodeDescribed(Box::new(NodeDescribed { node, description })),
     ]
 }
 

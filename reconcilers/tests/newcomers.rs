@@ -21,7 +21,7 @@ fn joined(number: u128, role: Role) -> Kind {
 fn registered(number: u128) -> [Kind; 2] {
     let (node, session, addr) = (NodeId::from_bits(number), SessionId::from_bits(number), "10.0.0.1:1".to_owned());
     let described = NodeDescribed { node, description: NodeDescription::default() };
-    [Kind::NodeRegistered(NodeRegistered { node, session, addr }), Kind::NodeDescribed(described)]
+    [Kind::NodeRegistered(NodeRegistered { node, session, addr }), Kind::NodeDescribed(Box::new(described))]
 }
 
 /// A turn at this time, after what was touched.

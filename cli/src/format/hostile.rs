@@ -190,15 +190,15 @@ fn history() {
     let kinds = [
         Kind::LeadershipAssumed(LeadershipAssumed { version: bad(), ..Default::default() }),
         Kind::NodeJoined(NodeJoined { node, hostname: bad(), addr: bad(), ..Default::default() }),
-        Kind::NodeDescribed(NodeDescribed {
+        Kind::NodeDescribed(Box::new(NodeDescribed {
             node,
             description: NodeDescription { executor: bad(), ..Default::default() },
-        }),
+        })),
         Kind::NodeSpecUpdated(NodeSpecUpdated {
             node,
             spec: NodeSpec { annotations: Some(Annotations { name: bad(), labels: map() }), ..Default::default() },
         }),
-        Kind::ServiceCreated(ServiceCreated { service, spec: spec() }),
+        Kind::ServiceCreated(Box::new(ServiceCreated { service, spec: spec() })),
         Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone() }),
         Kind::RollbackStarted(RollbackStarted { service, reason }),
         Kind::TaskAssigned(TaskAssigned { task, node, claims: generic() }),

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_line_says_what_became_true_and_why() {
         let service = ServiceId::from_bits(9);
-        let kind = Kind::ServiceCreated(events::ServiceCreated { service, spec: samples::spec() });
+        let kind = Kind::ServiceCreated(Box::new(events::ServiceCreated { service, spec: samples::spec() }));
         let actor = ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: None };
         let command = CommandRecord {
             id: CommandId::from_bits(1),

@@ -56,7 +56,7 @@ fn a_service_is_made_as_its_user_wrote_it() {
     let spec = web();
     let decision = story.accept(&operator(), create(&spec, None));
     let id: ServiceId = decision.subject.expect("a subject").parse().expect("a service's id");
-    assert_eq!(decision.events, [Kind::ServiceCreated(ServiceCreated { service: id, spec: spec.clone() })]);
+    assert_eq!(decision.events, [Kind::ServiceCreated(Box::new(ServiceCreated { service: id, spec: spec.clone() }))]);
     assert_eq!(decision.volatile, []);
     assert_eq!(*spec_of(&story, id), spec);
 }
@@ -141,7 +141,7 @@ fn an_update_needs_the_present_version_and_a_difference() {
     let change = SpecChange::Update.into();
     assert_eq!(
         decision.events,
-        [Kind::ServiceSpecUpdated(ServiceSpecUpdated { service: id, spec, change, ..Default::default() })]
+        [Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated { service: id, spec, change, ..Default::default() }))]
     );
     let stale = story.refuse(&operator(), update(id, &web(), Some(version), None));
     assert_eq!(stale.kind, RejectionKind::Conflict);

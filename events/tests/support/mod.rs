@@ -49,7 +49,7 @@ fn node_samples() -> Vec<Kind> {
             addr: "10.0.0.1:50000".into(),
         }),
         Kind::NodeRegistered(NodeRegistered { node, session, addr: "10.0.0.1:4242".into() }),
-        Kind::NodeDescribed(NodeDescribed { node, description: node_description() }),
+        Kind::NodeDescribed(Box::new(NodeDescribed { node, description: node_description() })),
         Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: node_spec() }),
         Kind::NodeBecameReady(NodeBecameReady { node }),
         Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: time(15) }),
@@ -62,14 +62,14 @@ fn service_samples() -> Vec<Kind> {
     let (service, reason) = (id(3), "2 of 3 tasks failed".to_owned());
     let change = SpecChange::ManualRollback.into();
     vec![
-        Kind::ServiceCreated(ServiceCreated { service, spec: service_spec() }),
-        Kind::ServiceSpecUpdated(ServiceSpecUpdated {
+        Kind::ServiceCreated(Box::new(ServiceCreated { service, spec: service_spec() })),
+        Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated {
             service,
             spec: service_spec(),
             change,
             credentials: Some(true),
             destroyed_secrets: vec!["env-secret/3/1".into()],
-        }),
+        })),
         Kind::ServiceScaled(ServiceScaled { service, from: 3, to: 6 }),
         Kind::ServiceRemoved(ServiceRemoved { service }),
         Kind::UpdateStarted(UpdateStarted { service, slots: 6 }),

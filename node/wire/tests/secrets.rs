@@ -119,7 +119,7 @@ fn what_carries_a_secret_prints_all_but_the_secret() {
         UpdateService { registry_auth: Some(secret()), spec: spec(), env_secrets: env(), ..UpdateService::default() };
     let tokens = JoinTokens { worker: secret(), manager: secret() };
     let join = JoinRequest { token: secret(), hostname: "host-9".into(), ..JoinRequest::default() };
-    let created = Kind::ServiceCreated(ServiceCreated { spec: spec(), ..ServiceCreated::default() });
+    let created = Kind::ServiceCreated(Box::new(ServiceCreated { spec: spec(), ..ServiceCreated::default() }));
     let frame = Frame { events: vec![Event::by_command(0, created)], ..Frame::default() };
     let set = AssignmentSet { tasks: vec![assignment.clone()], ..AssignmentSet::default() };
     let request = |command| CommandRequest { command: Some(command), ..CommandRequest::default() };

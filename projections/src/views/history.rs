@@ -335,7 +335,7 @@ mod tests {
     fn service(id: u128, name: &str) -> Kind {
         let annotations = Some(Annotations { name: name.to_owned(), ..Default::default() });
         let spec = ServiceSpec { annotations, ..Default::default() };
-        Kind::ServiceCreated(ServiceCreated { service: ServiceId::from_bits(id), spec })
+        Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(id), spec }))
     }
 
     fn node(id: u128, hostname: &str) -> Kind {

@@ -294,7 +294,7 @@ mod tests {
             let annotations = Some(Annotations { name: (*name).to_owned(), ..Default::default() });
             let (service, spec) =
                 (id(beginning).parse().expect("an id"), ServiceSpec { annotations, ..Default::default() });
-            Kind::ServiceCreated(ServiceCreated { service, spec })
+            Kind::ServiceCreated(Box::new(ServiceCreated { service, spec }))
         });
         for kind in joined.chain(created) {
             cluster.apply(&Event::by_command(0, kind), &Stamp { index: 1, ..Stamp::default() });

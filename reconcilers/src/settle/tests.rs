@@ -20,7 +20,7 @@ fn services(replicas: &[u64]) -> (Cluster, Touched) {
         let mode = Some(Mode::Replicated(ReplicatedMode { replicas: *replicas }));
         let annotations = Some(Annotations { name: format!("service-{number}"), ..Annotations::default() });
         let spec = ServiceSpec { annotations, mode, ..ServiceSpec::default() };
-        let created = Kind::ServiceCreated(ServiceCreated { service: service(number), spec });
+        let created = Kind::ServiceCreated(Box::new(ServiceCreated { service: service(number), spec }));
         cluster.apply_into(&Event::by_reconciler(Reconciler::Updates, created), &Stamp::default(), &mut touched);
     }
     (cluster, touched)

@@ -63,7 +63,7 @@ fn cluster() -> Cluster {
     apply(
         &mut cluster,
         1,
-        [Kind::NodeJoined(joined), Kind::ServiceCreated(service), created(3, 1, None), created(4, 2, None)],
+        [Kind::NodeJoined(joined), Kind::ServiceCreated(Box::new(service)), created(3, 1, None), created(4, 2, None)],
     );
     cluster
 }

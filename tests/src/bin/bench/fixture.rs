@@ -55,7 +55,7 @@ pub fn node(number: u64) -> [Kind; 3] {
     [
         Kind::NodeJoined(NodeJoined { node, spec, hostname, addr: addr.clone() }),
         Kind::NodeRegistered(NodeRegistered { node, session: id::<SessionId>(number), addr }),
-        Kind::NodeDescribed(NodeDescribed { node, description }),
+        Kind::NodeDescribed(Box::new(NodeDescribed { node, description })),
     ]
 }
 
@@ -70,7 +70,10 @@ pub fn node_spec(number: u64, note: &str) -> NodeSpec {
 
 /// A service whose tasks reserve CPU and memory, may only run where there is an SSD, and are spread over zones.
 pub fn service(number: u64, replicas: u64) -> Kind {
-    Kind::ServiceCreated(ServiceCreated { service: id::<ServiceId>(number), spec: service_spec(number, replicas) })
+    Kind::ServiceCreated(Box::new(ServiceCreated {
+        service: id::<ServiceId>(number),
+        spec: service_spec(number, replicas),
+    }))
 }
 
 /// The spec of such a service.
