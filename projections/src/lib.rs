@@ -263,6 +263,11 @@ impl Cluster {
         self.tasks_by_instance.range(range).filter_map(|(_, _, id)| self.tasks.get(*id))
     }
 
+    /// How many tasks a service has, or `most` if it has more.
+    pub fn task_count(&self, service: ServiceId, most: usize) -> usize {
+        self.instances(service).take(most).count()
+    }
+
     /// The tasks in one place of a service, by id.
     pub fn tasks_of_instance(&self, service: ServiceId, instance: Instance) -> impl Iterator<Item = &Task> {
         let range = (service, instance, TaskId::default())..=(service, instance, TaskId::MAX);

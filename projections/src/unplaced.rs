@@ -48,8 +48,9 @@ impl Unplaced {
         groups(&self.tried, (service, 0), (service, u64::MAX))
     }
 
-    /// The new tasks of a group, and those that waited in vain if `all` are asked for, in the order of their places.
-    pub fn tasks_of(&self, group: Group, all: bool) -> impl Iterator<Item = TaskId> {
+    /// The new tasks of a group with their places, and those that waited in vain if `all` are asked for, in the order of
+    /// their places.
+    pub fn tasks_of(&self, group: Group, all: bool) -> impl Iterator<Item = (Instance, TaskId)> {
         let mut fresh = keys_of(&self.fresh, group).peekable();
         let mut tried = keys_of(&self.tried, group).take(if all { usize::MAX } else { 0 }).peekable();
         let keys = std::iter::from_fn(move || match (fresh.peek(), tried.peek()) {
@@ -57,7 +58,7 @@ impl Unplaced {
             (Some(_), _) => fresh.next(),
             (None, _) => tried.next(),
         });
-        keys.map(|(_, _, _, task)| task)
+        keys.map(|(_, _, instance, task)| (instance, task))
     }
 
     pub(crate) fn enter(&mut self, task: &Task) {

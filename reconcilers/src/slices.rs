@@ -133,7 +133,7 @@ fn cost(cluster: &Cluster, id: ServiceId) -> usize {
         Mode::Global(_) => cluster.nodes.len(),
     });
     // Only whether it is large matters, so not all are counted.
-    let tasks = cluster.tasks_of_service(id).take(PLACES_MAX + 1).count();
+    let tasks = cluster.task_count(id, PLACES_MAX + 1);
     1 + wanted.min(PLACES_MAX).max(tasks)
 }
 

@@ -13,6 +13,9 @@ use projections::{Cluster, Node, NodeUsage, Table, Usage};
 use super::layout::Layouts;
 use crate::updates::Worklists;
 
+/// Changes of nodes that are kept however few nodes there are: those of a full turn.
+pub(super) const CHANGES_MIN: usize = 4_096;
+
 /// One node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
@@ -144,7 +147,7 @@ impl Pool {
     }
 
     fn follow(&mut self, cluster: &Cluster) {
-        self.changes.forget_more_than(2 * self.all.len());
+        self.changes.forget_more_than(CHANGES_MIN.max(2 * self.all.len()));
         while let Some((number, before)) = self.promised.pop() {
             self.all[number] = before;
             self.changes.push(number);

@@ -1,7 +1,7 @@
 //! Which nodes will do: each filter in order, with the reason of the first one that refuses.
 
 use events::spec::{Constraint, generic};
-use events::{GenericResource, Platform, Resources, TaskSpec};
+use events::{GenericResource, Platform, Resources, ServiceId, TaskSpec};
 use projections::{Cluster, Node, Task};
 
 use super::run::Run;
@@ -38,6 +38,7 @@ pub(super) type HostPort = (i32, u32);
 
 /// What a group of tasks needs, read from its spec once.
 pub struct Filters<'a> {
+    service: ServiceId,
     reserved: &'a Resources,
     constraints: Vec<Constraint>,
     /// A constraint that does not parse is refused when the service is made; should one be there, no node will do.
@@ -57,6 +58,7 @@ impl<'a> Filters<'a> {
         let placement = template.placed();
         let constraints: Result<_, _> = placement.constraints.iter().map(|text| Constraint::parse(text)).collect();
         Self {
+            service: task.service,
             reserved: template.reserved(),
             malformed: constraints.is_err(),
             constraints: constraints.unwrap_or_default(),
@@ -139,6 +141,19 @@ impl<'a> Filters<'a> {
             return Err(Refusal::MaxReplicas);
         }
         Ok(())
+    }
+
+    /// The service whose tasks these are.
+    pub(super) fn service(&self) -> ServiceId {
+        self.service
+    }
+
+    pub(super) fn nano_cpus(&self) -> u64 {
+        self.reserved.nano_cpus
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.reserved.memory_bytes
     }
 
     pub(super) fn ports(&self) -> &[HostPort] {

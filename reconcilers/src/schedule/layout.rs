@@ -125,10 +125,11 @@ impl Layout {
     fn follow(&mut self, filters: &Filters<'_>, pool: &Pool) {
         let changes = pool.changes();
         // Leaves of label values that no node has any more stay until they are most of them.
-        let is_worn = self.paths.len() > 2 * pool.len() || self.seen < changes.first();
-        if self.stands.is_empty() || is_worn {
+        if self.paths.len() > 2 * pool.len() {
             let (placement, plugins) = (std::mem::take(&mut self.placement), std::mem::take(&mut self.plugins));
             *self = Self { used: self.used, ..Self::new(placement, plugins) };
+        }
+        if self.stands.is_empty() || self.seen < changes.first() {
             self.place_all(filters, pool);
         } else {
             let unplaced = Stand { leaf: Err(Refusal::NotReady), active: None };
@@ -140,11 +141,14 @@ impl Layout {
         self.seen = changes.end();
     }
 
-    /// Puts all nodes in, each order at once: that is much faster than one by one.
+    /// Puts all nodes in, each order at once: that is much faster than one by one. Nodes that are what they were when they were
+    /// last placed are not judged again.
     fn place_all(&mut self, filters: &Filters<'_>, pool: &Pool) {
+        let old = std::mem::take(&mut self.stands);
         let mut ranks: Vec<Vec<Rank>> = Vec::new();
         for number in 0..pool.numbers_end() {
-            let leaf = self.judge(number, filters, pool);
+            let known = old.get(number).filter(|_| !pool.is_described_since(number, self.seen));
+            let leaf = known.map_or_else(|| self.judge(number, filters, pool), |stand| stand.leaf);
             let stand = stand(number, leaf, pool);
             if let (Ok(leaf), Some(active)) = (stand.leaf, stand.active) {
                 ranks.resize(ranks.len().max(leaf + 1), Vec::new());
@@ -152,9 +156,8 @@ impl Layout {
             }
             self.stands.push(stand);
         }
-        for (leaf, ranks) in ranks.into_iter().enumerate() {
-            self.orders[leaf] = ranks.into_iter().collect();
-        }
+        ranks.resize(self.orders.len(), Vec::new());
+        self.orders = ranks.into_iter().map(|ranks| ranks.into_iter().collect()).collect();
     }
 
     /// Puts a node where it belongs now.
@@ -226,5 +229,100 @@ impl<'p> Label<'p> {
             Self::Engine(key) => (facts.engine_labels, key),
         };
         labels.and_then(|labels| labels.get(key)).map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{
+        Annotations, Event, Id, Kind, NodeJoined, NodeRegistered, NodeSpec, NodeSpecUpdated, Reconciler,
+        ServiceCreated, ServiceId, ServiceSpec, SessionId, TaskCreated, TaskId, TaskState,
+    };
+    use projections::{Cluster, Stamp};
+
+    use super::super::Candidates;
+    use super::super::candidates::CHANGES_MIN;
+    use super::*;
+
+    const TASK: u128 = 9;
+
+    fn fold(cluster: &mut Cluster, kinds: impl IntoIterator<Item = Kind>) {
+        for kind in kinds {
+            cluster.apply(&Event::by_reconciler(Reconciler::Schedule, kind), &Stamp::default());
+        }
+    }
+
+    fn spec(zone: &str) -> NodeSpec {
+        let labels = [("zone".to_owned(), zone.to_owned())].into();
+        NodeSpec { annotations: Some(Annotations { labels, ..Annotations::default() }), ..NodeSpec::default() }
+    }
+
+    fn node(number: u128, zone: &str) -> [Kind; 2] {
+        let (node, addr) = (NodeId::from_bits(number), "10.0.0.1:1".to_owned());
+        let hostname = format!("node-{number}");
+        [
+            Kind::NodeJoined(NodeJoined { node, spec: spec(zone), hostname, addr: addr.clone() }),
+            Kind::NodeRegistered(NodeRegistered { node, session: SessionId::from_bits(number), addr }),
+        ]
+    }
+
+    /// A task that may not run in one zone and is spread over the others.
+    fn task() -> [Kind; 2] {
+        let placement = Placement {
+            constraints: vec!["node.labels.zone!=forbidden".to_owned()],
+            preferences: vec![PlacementPreference { spread: "node.labels.zone".to_owned() }],
+            ..Placement::default()
+        };
+        let (service, mut spec) = (ServiceId::from_bits(1), ServiceSpec::default());
+        spec.task.get_or_insert_default().placement = Some(placement);
+        let task = TaskCreated {
+            task: TaskId::from_bits(TASK),
+            service,
+            slot: 1,
+            desired: TaskState::Running.into(),
+            ..TaskCreated::default()
+        };
+        [Kind::ServiceCreated(Box::new(ServiceCreated { service, spec })), Kind::TaskCreated(task)]
+    }
+
+    /// Each label value with its nodes in their order, and the nodes that will not do.
+    type View = (BTreeMap<String, Vec<(u64, u128)>>, Vec<u128>);
+
+    fn view(cluster: &Cluster, candidates: &mut Candidates) -> View {
+        candidates.follow(cluster);
+        let task = cluster.tasks.get(TaskId::from_bits(TASK)).expect("the task");
+        let filters = Filters::of(cluster, task);
+        let placement = cluster.spec_of(task).template().placed();
+        let layout = candidates.layouts.of(placement, &filters, &candidates.pool);
+        let nodes = |leaf| layout.order(leaf).iter().map(|(active, id, _)| (*active, id.bits())).collect::<Vec<_>>();
+        let leaves = layout.paths().enumerate().map(|(leaf, path)| (path.concat(), nodes(leaf)));
+        let numbers = candidates.pool.numbers().filter(|number| layout.leaf_of(*number).is_err());
+        let refused = numbers.map(|number| candidates.pool.get(number).id.bits()).collect();
+        (leaves.filter(|(_, nodes)| !nodes.is_empty()).collect(), refused)
+    }
+
+    #[test]
+    fn however_much_a_layout_missed_it_is_like_one_that_is_made_anew() {
+        let zones = ["a", "b", "a", "forbidden", "b"];
+        for missed in [0, 1, 10, CHANGES_MIN / 2, CHANGES_MIN, CHANGES_MIN + 1, 2 * CHANGES_MIN] {
+            let (mut cluster, mut kept) = (Cluster::default(), Candidates::default());
+            fold(&mut cluster, (1..).zip(zones).flat_map(|(number, zone)| node(number, zone)));
+            fold(&mut cluster, task());
+            view(&cluster, &mut kept);
+            let moves = [(1, "c"), (4, "b"), (5, "forbidden")];
+            for (number, zone) in moves {
+                let node = NodeId::from_bits(number);
+                fold(&mut cluster, [Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(zone) })]);
+                kept.follow(&cluster);
+                // Tasks of other services, for which the layout is not looked at.
+                (0..missed).for_each(|number| kept.pool.take(number % zones.len(), 0, 0));
+            }
+            fold(&mut cluster, node(6, "d"));
+            let fresh = view(&cluster, &mut Candidates::default());
+            let expected = [("a", 3), ("b", 2), ("b", 4), ("c", 1), ("d", 6)];
+            let seen = fresh.0.iter().flat_map(|(zone, nodes)| nodes.iter().map(|(_, id)| (zone.as_str(), *id)));
+            assert!(seen.eq(expected) && fresh.1 == [5], "{fresh:?}");
+            assert_eq!(view(&cluster, &mut kept), fresh, "after {missed} changes that it missed");
+        }
     }
 }

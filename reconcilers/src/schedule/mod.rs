@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use events::{Kind, TaskAssigned, TaskId, TaskPlacementFailed, Timestamp};
 use projections::unplaced::Group;
-use projections::{Cluster, Task, Touched};
+use projections::{Cluster, Instance, Touched};
 
 use crate::{Correction, Ctx, Scope};
 pub use candidates::Candidates;
@@ -85,13 +85,10 @@ fn due(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeMap<Group, b
 
 /// Whether one of these nodes would do for a group that waited in vain.
 fn is_suited(cluster: &Cluster, group: Group, nodes: &[usize], run: &mut Run<'_>) -> bool {
-    let Some(first) = tasks(cluster, group, true).next() else { return false };
+    let first = cluster.unplaced().tasks_of(group, true).next();
+    let Some(first) = first.and_then(|(_, id)| cluster.tasks.get(id)) else { return false };
     let filters = Filters::of(cluster, first);
     nodes.iter().any(|number| filters.judge(*number, run).is_ok())
-}
-
-fn tasks(cluster: &Cluster, group: Group, all: bool) -> impl Iterator<Item = &Task> {
-    cluster.unplaced().tasks_of(group, all).filter_map(|id| cluster.tasks.get(id))
 }
 
 /// Looks at up to `most` more tasks of a group, which all have the same spec, and places as many of them as will fit into the
@@ -105,21 +102,23 @@ fn place(
     out: &mut Correction,
 ) -> bool {
     let cluster = run.cluster;
-    let mut left = tasks(cluster, work.group, work.all).skip(work.done).peekable();
-    let Some(first) = left.peek().copied() else { return true };
+    let mut left = cluster.unplaced().tasks_of(work.group, work.all).skip(work.done).peekable();
+    let Some((instance, first)) = left.peek().copied() else { return true };
+    let Some(first) = cluster.tasks.get(first) else { return true };
     let filters = Filters::of(cluster, first);
     run.count_service(work.group.0);
     let mut refused: Vec<(TaskId, Arc<str>)> = Vec::new();
     let mut nodes: Option<Spread<'_>> = None;
     // Tasks that have their node already come after those that have none.
     let placement = cluster.spec_of(first).template().placed();
-    let layout = (!first.is_bound()).then(|| layouts.of(placement, &filters, run.pool));
+    let has_choice = matches!(instance, Instance::Slot(_));
+    let layout = has_choice.then(|| layouts.of(placement, &filters, run.pool));
     let most = work.done.saturating_add(most);
     while work.done < most && !out.is_full() {
-        let Some(task) = left.next() else { break };
+        let Some((instance, task)) = left.next() else { break };
         work.done += 1;
-        let Some(layout) = layout.filter(|_| !task.is_bound()) else {
-            confirm(task, &filters, run, out, &mut refused);
+        let (Some(layout), Instance::Slot(_)) = (layout, instance) else {
+            confirm((instance, task), &filters, run, out, &mut refused);
             continue;
         };
         let nodes = nodes.get_or_insert_with(|| {
@@ -129,9 +128,9 @@ fn place(
         let Some(number) = nodes.next(&filters, run) else {
             // What does not fit now will not fit for the next one either. More than the turn may say are left to the next.
             let text: Arc<str> = reasons(layout, &filters, run).into();
-            let others = std::iter::once(task).chain(left.by_ref());
-            let news = others.filter(|task| task.waiting.as_deref() != Some(&*text)).take(out.most_tasks());
-            refused.extend(news.map(|task| (task.id, Arc::clone(&text))));
+            let others = std::iter::once(task).chain(left.by_ref().map(|(_, task)| task));
+            let news = others.filter(|task| !is_known(cluster, *task, &text)).take(out.most_tasks());
+            refused.extend(news.map(|task| (task, Arc::clone(&text))));
             break;
         };
         assign(task, number, &filters, run, out);
@@ -141,10 +140,15 @@ fn place(
     left.peek().is_none()
 }
 
-fn assign(task: &Task, number: usize, filters: &Filters<'_>, run: &mut Run<'_>, out: &mut Correction) {
-    let claims = run.take(number, task, filters);
+fn assign(task: TaskId, number: usize, filters: &Filters<'_>, run: &mut Run<'_>, out: &mut Correction) {
+    let claims = run.take(number, filters);
     let node = run.pool.get(number).id;
-    out.push(Kind::TaskAssigned(TaskAssigned { task: task.id, node, claims }));
+    out.push(Kind::TaskAssigned(TaskAssigned { task, node, claims }));
+}
+
+/// Whether it is known of a task that it waits for this reason.
+fn is_known(cluster: &Cluster, task: TaskId, reason: &str) -> bool {
+    cluster.tasks.get(task).and_then(|task| task.waiting.as_deref()) == Some(reason)
 }
 
 /// Why no node will do, counted over all of them.
@@ -160,14 +164,18 @@ fn reasons(layout: &Layout, filters: &Filters<'_>, run: &mut Run<'_>) -> String 
 
 /// A task of a global service has its node already; it only has to fit.
 fn confirm(
-    task: &Task,
+    (instance, task): (Instance, TaskId),
     filters: &Filters<'_>,
     run: &mut Run<'_>,
     out: &mut Correction,
     refused: &mut Vec<(TaskId, Arc<str>)>,
 ) {
-    let Some(number) = task.node.and_then(|node| run.pool.number(node)) else {
-        refused.push((task.id, "its node is not a member of the cluster".into()));
+    let node = match instance {
+        Instance::Slot(_) => None,
+        Instance::Node(node) => run.pool.number(node),
+    };
+    let Some(number) = node else {
+        refused.push((task, "its node is not a member of the cluster".into()));
         return;
     };
     match filters.judge(number, run) {
@@ -175,7 +183,7 @@ fn confirm(
         Err(refusal) => {
             let mut explanation = Explanation::default();
             explanation.count(refusal);
-            refused.push((task.id, explanation.sentence(1).into()));
+            refused.push((task, explanation.sentence(1).into()));
         }
     }
 }
@@ -184,8 +192,7 @@ fn confirm(
 fn explain(cluster: &Cluster, refused: Vec<(TaskId, Arc<str>)>, out: &mut Correction) {
     let mut reasons: BTreeMap<Arc<str>, Vec<TaskId>> = BTreeMap::new();
     for (task, reason) in refused {
-        let known = cluster.tasks.get(task).and_then(|task| task.waiting.as_deref());
-        if known != Some(&*reason) {
+        if !is_known(cluster, task, &reason) {
             reasons.entry(reason).or_default().push(task);
         }
     }

@@ -78,10 +78,10 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Takes what the task needs from a node that will do; returns the generic resources that it got.
-    pub(super) fn take(&mut self, number: usize, task: &Task, filters: &Filters<'_>) -> Vec<GenericResource> {
-        self.pool.take(number, task.nano_cpus, task.memory_bytes);
-        self.given.entry(task.service).or_default().push(number);
+    /// Takes what one of the tasks needs from a node that will do; returns the generic resources that it got.
+    pub(super) fn take(&mut self, number: usize, filters: &Filters<'_>) -> Vec<GenericResource> {
+        self.pool.take(number, filters.nano_cpus(), filters.memory_bytes());
+        self.given.entry(filters.service()).or_default().push(number);
         count(&mut self.active_of_service, &mut self.counted, number);
         if !filters.ports().is_empty() {
             self.ports(number).extend(filters.ports());
