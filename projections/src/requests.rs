@@ -1,4 +1,7 @@
 //! Commands that took effect, so that a repeated one gets the first answer instead of a second effect.
+//!
+//! There are many and nobody changes them, so they are kept in blocks: the newest ones in a tree, older ones in sorted arrays,
+//! which take little more than what is in them. The oldest block is forgotten as a whole.
 
 use std::sync::Arc;
 
@@ -9,8 +12,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Stamp;
 
-/// Most commands remembered; the oldest is forgotten first. At a thousand commands a second this is a minute.
+/// Most commands remembered; the oldest are forgotten first. At a thousand commands a second this is a minute.
 pub const REQUESTS_MAX: usize = 65_536;
+/// Commands in a block: those that are forgotten together.
+const BLOCK: usize = 2_048;
+/// Full blocks that are kept beside the one that fills up.
+const BLOCKS_MAX: usize = REQUESTS_MAX / BLOCK - 1;
 
 /// Who asked (by hash) and the id that they gave.
 pub(crate) type Key = (u64, CommandId);
@@ -18,23 +25,47 @@ pub(crate) type Key = (u64, CommandId);
 /// The answers of the last commands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Requests {
-    answers: OrdMap<Key, Answer>,
-    order: Vector<Key>,
+    /// Full blocks, the oldest first, each in the order of its keys.
+    blocks: Vector<Arc<[(Key, Brief)]>>,
+    /// The newest answers.
+    open: OrdMap<Key, Brief>,
+    newest: Option<Key>,
 }
 
 /// What a command was answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Index of the frame that holds its events.
     pub index: u64,
     /// Id of the object that was made or changed.
-    pub subject: Option<Arc<str>>,
+    pub subject: Option<String>,
+}
+
+/// An answer as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Brief {
+    index: u64,
+    subject: Subject,
+}
+
+/// What was made or changed: most often an object with an id, whatever its noun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Subject {
+    None,
+    Id(CommandId),
+    Text(Box<str>),
 }
 
 impl Requests {
     /// The answer that this actor got for this command, if it took effect not too long ago.
-    pub fn answer(&self, actor: &ActorRecord, id: CommandId) -> Option<&Answer> {
-        self.answers.get(&key(actor, id))
+    pub fn answer(&self, actor: &ActorRecord, id: CommandId) -> Option<Answer> {
+        let key = key(actor, id);
+        let in_block = |block: &Arc<[(Key, Brief)]>| {
+            let position = block.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+            Some(block[position].1.answer())
+        };
+        let open = self.open.get(&key).map(Brief::answer);
+        open.or_else(|| self.blocks.iter().rev().find_map(in_block))
     }
 
     /// Remembers the commands of a frame. A zero id is no id: reports of nodes repeat without harm.
@@ -42,30 +73,61 @@ impl Requests {
         if command.id == CommandId::default() {
             return;
         }
-        let answer = Answer { index: at.index, subject: command.subject.as_deref().map(Arc::from) };
-        self.insert(key(&command.actor, command.id), answer);
-    }
-
-    /// The answers, oldest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Answer)> {
-        self.order.iter().filter_map(|key| Some((*key, self.answers.get(key)?)))
+        let brief = Brief { index: at.index, subject: Subject::of(command.subject.as_deref()) };
+        self.insert(key(&command.actor, command.id), brief);
     }
 
     /// Remembers an answer as the newest.
-    pub(crate) fn insert(&mut self, key: Key, answer: Answer) {
-        if self.answers.insert(key, answer).is_none() {
-            self.order.push_back(key);
+    pub(crate) fn insert(&mut self, key: Key, brief: Brief) {
+        self.open.insert(key, brief);
+        self.newest = Some(key);
+        if self.open.len() == BLOCK {
+            self.blocks.push_back(std::mem::take(&mut self.open).into_iter().collect());
+            if self.blocks.len() > BLOCKS_MAX {
+                self.blocks.pop_front();
+            }
         }
-        if self.order.len() > REQUESTS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.answers.remove(&oldest);
-        }
+    }
+
+    /// The answers, block by block, so that who inserts them in this order has the same blocks and the same newest answer.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Brief)> {
+        let last = if self.open.is_empty() { BLOCK } else { self.open.len() };
+        let older = (self.blocks.len() * BLOCK + self.open.len()).saturating_sub(last);
+        let rows = || {
+            let full = self.blocks.iter().flat_map(|block| block.iter().map(|(key, brief)| (*key, brief)));
+            full.chain(self.open.iter().map(|(key, brief)| (*key, brief)))
+        };
+        let newest = move |(key, _): &(Key, &Brief)| Some(*key) == self.newest;
+        let others = rows().skip(older).filter(move |row| !newest(row));
+        rows().take(older).chain(others).chain(rows().skip(older).filter(newest))
     }
 
     /// The newest command remembered, which stands for all of them in the state hash.
     pub(crate) fn newest(&self) -> Option<(u64, u128)> {
-        self.order.last().map(|(actor, id)| (*actor, id.bits()))
+        self.newest.map(|(actor, id)| (actor, id.bits()))
+    }
+}
+
+impl Brief {
+    fn answer(&self) -> Answer {
+        Answer { index: self.index, subject: self.subject.text() }
+    }
+}
+
+impl Subject {
+    fn of(text: Option<&str>) -> Self {
+        match text {
+            None => Self::None,
+            Some(text) => text.parse().map_or_else(|_| Self::Text(text.into()), Self::Id),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Id(id) => Some(id.to_string()),
+            Self::Text(text) => Some(text.to_string()),
+        }
     }
 }
 
@@ -77,7 +139,7 @@ fn key(actor: &ActorRecord, id: CommandId) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use events::{ActorKind, Timestamp};
+    use events::{ActorKind, ServiceId, Timestamp};
 
     fn record(subject: &str, id: u128) -> CommandRecord {
         CommandRecord {
@@ -89,22 +151,75 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_oldest_is_forgotten_at_the_bound() {
+    fn at(index: u64) -> Stamp {
+        Stamp { index, time: Timestamp::default() }
+    }
+
+    /// So many commands with ids in no order, each in the frame of its number.
+    fn remembered(commands: usize) -> Requests {
         let mut requests = Requests::default();
-        let at = |index| Stamp { index, time: Timestamp::default() };
-        for id in 1..=REQUESTS_MAX as u128 + 1 {
-            requests.remember(&record("root", id), &at(id as u64));
+        for number in 1..=commands {
+            requests.remember(&record("root", shuffled(number)), &at(number as u64));
         }
+        requests
+    }
+
+    fn shuffled(number: usize) -> u128 {
+        (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_at_the_bound_and_all_others_are_found() {
         let actor = record("root", 1).actor;
-        assert_eq!(requests.answer(&actor, CommandId::from_bits(1)), None);
-        assert_eq!(requests.answer(&actor, CommandId::from_bits(2)).map(|answer| answer.index), Some(2));
+        for commands in [1, BLOCK - 1, BLOCK, BLOCK + 1, REQUESTS_MAX - 1, REQUESTS_MAX, REQUESTS_MAX + 1] {
+            let requests = remembered(commands);
+            let forgotten = if commands < REQUESTS_MAX { 0 } else { BLOCK };
+            let edges = [1, BLOCK, BLOCK + 1, commands].into_iter().filter(|number| *number <= commands);
+            for number in edges.chain((1..=commands).step_by(97)) {
+                let answer = requests.answer(&actor, CommandId::from_bits(shuffled(number)));
+                let expected = (number > forgotten).then_some(number as u64);
+                assert_eq!(answer.map(|answer| answer.index), expected, "command {number} of {commands}");
+            }
+            assert_eq!(requests.newest().map(|(_, id)| id), Some(shuffled(commands)));
+        }
+    }
+
+    #[test]
+    fn a_full_memory_takes_four_mebibytes() {
+        let rows = BLOCKS_MAX * BLOCK * size_of::<(Key, Brief)>();
+        // A row of a tree takes up to three times its size: nodes are a third full at worst.
+        let open = BLOCK * 3 * size_of::<(Key, Brief)>();
+        assert!(rows + open <= 4 << 20, "{rows} and {open} bytes");
+    }
+
+    #[test]
+    fn answers_inserted_in_their_order_are_the_same_in_every_part() {
+        for commands in [0, 1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7, REQUESTS_MAX + 3 * BLOCK] {
+            let requests = remembered(commands);
+            let mut again = Requests::default();
+            requests.iter().for_each(|(key, brief)| again.insert(key, brief.clone()));
+            assert!(again == requests, "{commands} commands");
+        }
+    }
+
+    #[test]
+    fn a_subject_is_answered_as_it_was_given() {
+        let id = ServiceId::from_bits(u128::MAX).to_string();
+        let longer = format!("{id}0");
+        let upper = id.to_uppercase();
+        for subject in [None, Some(""), Some("worker"), Some(&*id), Some(&*longer), Some(&*upper)] {
+            let mut requests = Requests::default();
+            let command = CommandRecord { subject: subject.map(str::to_owned), ..record("root", 7) };
+            requests.remember(&command, &at(1));
+            let answer = requests.answer(&command.actor, command.id);
+            assert_eq!(answer, Some(Answer { index: 1, subject: subject.map(str::to_owned) }));
+        }
     }
 
     #[test]
     fn another_actor_with_the_same_id_is_another_command() {
         let mut requests = Requests::default();
-        requests.remember(&record("root", 7), &Stamp { index: 1, time: Timestamp::default() });
+        requests.remember(&record("root", 7), &at(1));
         assert!(requests.answer(&record("root", 7).actor, CommandId::from_bits(7)).is_some());
         assert!(requests.answer(&record("eve", 7).actor, CommandId::from_bits(7)).is_none());
     }

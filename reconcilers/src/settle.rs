@@ -167,10 +167,12 @@ impl Settling<'_> {
                 }
                 self.settled.touched.merge(touched.clone());
                 put_off_large(cluster, &mut touched, &mut self.settled.left);
-                looked_at.merge(touched.clone());
+                if !last {
+                    looked_at.merge(touched.clone());
+                    self.leave_out(&mut looked_at);
+                    scope = self.scope(cluster, &looked_at);
+                }
                 pass.changed.merge(touched);
-                self.leave_out(&mut looked_at);
-                scope = self.scope(cluster, &looked_at);
             }
         }
         pass

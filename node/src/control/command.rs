@@ -38,8 +38,7 @@ impl Control {
             return Err(Rejection::invalid("command", "the command has no id", "make a random id for each command"));
         }
         if let Some(answer) = cluster.requests.answer(&actor.record(None), id) {
-            let subject = answer.subject.as_deref().map(str::to_owned);
-            return Ok(Received::Answered(CommandReply { index: answer.index, subject }));
+            return Ok(Received::Answered(CommandReply { index: answer.index, subject: answer.subject }));
         }
         if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
             let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");

@@ -50,8 +50,7 @@ impl Machine {
         assert!(faults.is_empty(), "{faults:?}");
         for number in 1..=10 {
             let actor = actor(number).record(Some(node()));
-            let answer =
-                |cluster: &Cluster| cluster.requests.answer(&actor, CommandId::from_bits(number.into())).cloned();
+            let answer = |cluster: &Cluster| cluster.requests.answer(&actor, CommandId::from_bits(number.into()));
             assert!(answer(&folded.cluster).is_some(), "command {number} is remembered");
             assert_eq!(answer(&folded.cluster), answer(self.leader.cluster()));
         }

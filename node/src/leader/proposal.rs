@@ -142,10 +142,7 @@ impl Draft {
         }
         let actor = wish.actor.record(Some(self.base.leader));
         if let Some(answer) = self.next.requests.answer(&actor, wish.id) {
-            return Some(Outcome::Committed {
-                index: answer.index,
-                subject: answer.subject.as_deref().map(str::to_owned),
-            });
+            return Some(Outcome::Committed { index: answer.index, subject: answer.subject });
         }
         let same = |record: &&CommandRecord| {
             record.id == wish.id && record.actor.subject == actor.subject && record.actor.kind == actor.kind
