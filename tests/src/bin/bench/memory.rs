@@ -1,15 +1,17 @@
-//! Memory of a projection: what 10,000 nodes, and then 1,000,000 running tasks on them, add to a process.
+//! Memory of a projection: what the answers of all commands that are remembered, 10,000 nodes, and then 1,000,000 running tasks
+//! on them add to a process.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use events::TaskState;
+use events::{ActorKind, ActorRecord, CommandRecord, Frame, FrameHeader, NodeId, ServiceId, TaskState, frame};
 use projections::Cluster;
+use projections::requests::REQUESTS_MAX;
 
 use crate::figure::{Figure, Target};
 use crate::fixture;
 
-/// The argument with which the program measures itself once and prints bytes per node and per task.
+/// The argument with which the program measures itself once and prints bytes per node, per task and of all answers.
 pub const SAMPLE: &str = "memory-sample";
 
 const RUNS: usize = 3;
@@ -21,34 +23,37 @@ const PIECE: u64 = 1_000;
 
 /// Memory for each task and each node, every run in a process of its own, whose memory nobody used before.
 pub fn figures() -> Result<Vec<Figure>> {
-    let samples: Vec<(f64, f64)> = (0..RUNS).map(|_| sample_in_child()).collect::<Result<_>>()?;
+    let samples: Vec<[f64; 3]> = (0..RUNS).map(|_| sample_in_child()).collect::<Result<_>>()?;
     let how = "growth of a fresh process's resident memory; 1,000,000 running tasks of 1,000 services with their last \
-               reports on 10,000 described nodes";
-    let figure = |name: &str, runs, target| Figure {
+               reports on 10,000 described nodes, after 65,536 commands, each in a frame of its own";
+    let figure = |name: &str, number: usize, target| Figure {
         name: name.to_owned(),
-        runs,
+        runs: samples.iter().map(|sample| sample[number]).collect(),
         unit: "bytes",
         target: Target::AtMost(target),
         how: how.to_owned(),
     };
     Ok(vec![
-        figure("memory of a task", samples.iter().map(|(_, task)| *task).collect(), 1_024.0),
-        figure("memory of a node", samples.iter().map(|(node, _)| *node).collect(), 2_048.0),
+        figure("memory of a task", 1, 1_024.0),
+        figure("memory of a node", 0, 2_048.0),
+        figure("memory of the answers of commands", 2, 5_000_000.0),
     ])
 }
 
-fn sample_in_child() -> Result<(f64, f64)> {
+fn sample_in_child() -> Result<[f64; 3]> {
     let output = Command::new(std::env::current_exe()?).arg(SAMPLE).output()?;
     ensure!(output.status.success(), "the sample failed: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
-    let (node, task) = text.trim().split_once(' ').context("a sample is two numbers")?;
-    Ok((node.parse()?, task.parse()?))
+    let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    numbers.try_into().ok().context("a sample is three numbers")
 }
 
 /// One measurement, in this process.
 pub fn print_sample() -> Result<()> {
     let mut cluster = Cluster::default();
     let empty = resident_bytes(std::process::id())?;
+    (0..REQUESTS_MAX as u64).for_each(|number| answer(&mut cluster, number));
+    let with_answers = resident_bytes(std::process::id())?;
     for node in 0..NODES {
         fixture::fold(&mut cluster, 1, fixture::node(node));
     }
@@ -70,11 +75,28 @@ pub fn print_sample() -> Result<()> {
     let with_tasks = resident_bytes(std::process::id())?;
     ensure!(cluster.tasks.len() as u64 == TASKS, "all tasks are there");
     println!(
-        "{} {}",
-        with_nodes.saturating_sub(empty) as f64 / NODES as f64,
-        with_tasks.saturating_sub(with_nodes) as f64 / TASKS as f64
+        "{} {} {}",
+        with_nodes.saturating_sub(with_answers) as f64 / NODES as f64,
+        with_tasks.saturating_sub(with_nodes) as f64 / TASKS as f64,
+        with_answers.saturating_sub(empty)
     );
     Ok(())
+}
+
+/// A frame with one command that made a service.
+fn answer(cluster: &mut Cluster, number: u64) {
+    let index = number + 1;
+    let leader = Some(fixture::id::<NodeId>(0));
+    let header =
+        FrameHeader { format: frame::FORMAT, index, log_time: fixture::time(index), leader, ..FrameHeader::default() };
+    let command = CommandRecord {
+        id: fixture::id(number),
+        kind: "service.create".to_owned(),
+        actor: ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: leader },
+        subject: Some(fixture::id::<ServiceId>(number).to_string()),
+        ..CommandRecord::default()
+    };
+    cluster.apply_frame(&Frame { header, commands: vec![command], events: Vec::new() });
 }
 
 /// Resident memory of a process.
