@@ -2,9 +2,13 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down lint test bench sim bless
+.PHONY: help setup demo demo-down build install uninstall lint test bench sim bless
 
 SEED ?= 1
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+BINARIES ?= target/debug
 FIGURES ?=
 
 help: ## list the targets
@@ -19,6 +23,15 @@ demo: setup ## a cluster of three nodes on this machine, and the main job in two
 
 demo-down: ## remove every trace of the demo
 	@scripts/demo-down
+
+build: setup ## the binaries, optimised
+	scripts/cargo build --workspace --bins
+
+install: ## put the binaries, the systemd unit, completions and an example config in place (DESTDIR, PREFIX, SYSCONFDIR)
+	@PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' DESTDIR='$(DESTDIR)' BINARIES='$(BINARIES)' scripts/install
+
+uninstall: ## take away what install put in place; the config file and the state stay
+	@PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' DESTDIR='$(DESTDIR)' scripts/install remove
 
 lint: setup ## format check, licences of dependencies where cargo-deny is installed, and clippy with warnings denied
 	cargo fmt --all --check

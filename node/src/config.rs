@@ -60,6 +60,10 @@ pub enum Offline {
 /// How to run a node.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
+    /// File with further flags, in TOML and by the same names; flags win over it (unless given /etc/swarmlog/swarmd.toml, if
+    /// that exists).
+    #[arg(long, value_name = "PATH", conflicts_with = "dev")]
+    pub config: Option<PathBuf>,
     /// Directory for the node's keys, log and tasks.
     #[arg(short = 'd', long, default_value = STATE_DIR)]
     pub state_dir: PathBuf,

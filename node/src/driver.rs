@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -64,6 +65,22 @@ enum Input {
     Stop,
 }
 
+/// How often the thread has gone round: what stands still does not count on. It wakes for each tick of raft, at least.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// Rounds so far.
+    pub fn rounds(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more.
+    pub(crate) fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The way to a manager's core, for as many callers as there are.
 #[derive(Clone)]
 pub struct Handle {
@@ -71,9 +88,15 @@ pub struct Handle {
     published: watch::Receiver<Arc<Published>>,
     followers: Followers,
     hearing: Hearing,
+    progress: Progress,
 }
 
 impl Handle {
+    /// How far the thread is.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
     /// Asks for a command and waits for what became of it.
     pub async fn submit(&self, request: Request) -> Outcome {
         let (answer, outcome) = oneshot::channel();
@@ -167,7 +190,14 @@ pub fn spawn(
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&leader)));
     let (followers, hearing) = (Followers::default(), Hearing::default());
-    let handle = Handle { inputs: inputs.clone(), published, followers: followers.clone(), hearing: hearing.clone() };
+    let progress = Progress::default();
+    let handle = Handle {
+        inputs: inputs.clone(),
+        published,
+        followers: followers.clone(),
+        hearing: hearing.clone(),
+        progress: progress.clone(),
+    };
     let bell = inputs.clone();
     // A full inbox wakes the thread as well, and whenever it wakes it asks how far the disk is.
     let writer = Writer::spawn(Arc::clone(&store), move || drop(bell.try_send(Input::Written)))?;
@@ -183,6 +213,7 @@ pub fn spawn(
         publisher,
         followers,
         hearing,
+        progress,
         callers,
         tickets,
         checkpointing,
@@ -212,6 +243,7 @@ struct Driver {
     publisher: watch::Sender<Arc<Published>>,
     followers: Followers,
     hearing: Hearing,
+    progress: Progress,
     callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     tickets: Ticket,
     /// Whether a checkpoint is being written.
@@ -233,6 +265,7 @@ impl Driver {
                 self.store.sync()?;
                 return Ok(());
             }
+            self.progress.note();
             // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
             if Instant::now() >= next_tick {
                 self.leader.tick();

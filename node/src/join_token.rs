@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -14,6 +15,8 @@ use crate::security::JoinToken;
 
 /// Longest file that is read, in bytes: a token has 85.
 const FILE_BYTES_MAX: u64 = 4 * 1024;
+/// Bits of a file's mode by which others than its owner can read it.
+const READABLE_BY_OTHERS: u32 = 0o044;
 
 /// The join token that was given, if one was. The refusal of a malformed one does not repeat it.
 ///
@@ -34,17 +37,28 @@ pub fn given(args: &RunArgs) -> Result<Option<JoinToken>, Failure> {
 
 fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::new());
-    let file = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
-    file.map_err(|error| {
+    let cannot = |error: std::io::Error| {
         let hint = "name a file that holds nothing but the token, and that the user of swarmd may read";
         Failure::new(format!("the join token's file {} cannot be read: {error}", path.display()), hint)
             .with_code(code::USAGE)
-    })?;
+    };
+    let file = File::open(path).map_err(cannot)?;
+    if file.metadata().map_err(cannot)?.mode() & READABLE_BY_OTHERS != 0 {
+        let hint = format!(
+            "chmod 600 {}; and, as it was readable, rotate the token (`swarmctl cluster update`)",
+            path.display()
+        );
+        let sentence = format!("others can read the join token's file {}", path.display());
+        return Err(Failure::new(sentence, hint).with_code(code::USAGE));
+    }
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(cannot)?;
     Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use clap::Parser;
 
     use super::*;
@@ -63,6 +77,13 @@ mod tests {
         let path = dir.path().join("token");
         let file = path.to_str().expect("text");
         std::fs::write(&path, format!("{TOKEN}\n")).expect("written");
+        let readable = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+        for mode in [0o644, 0o640, 0o604] {
+            readable(mode);
+            let refused = of(&["--join-token-file", file]).expect_err("others can read it");
+            assert!(refused.sentence.contains("others can read") && refused.code == code::USAGE, "{refused}");
+        }
+        readable(0o600);
         for flags in [["--join-token-file", file], ["--join-token", TOKEN]] {
             assert_eq!(of(&flags).expect("a token").map(|token| token.to_string()).as_deref(), Some(TOKEN));
         }

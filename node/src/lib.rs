@@ -26,6 +26,7 @@ pub mod security;
 
 pub mod address;
 pub mod config;
+pub mod config_file;
 pub mod descriptors;
 pub mod dev;
 pub mod disk_space;
@@ -33,6 +34,7 @@ pub mod failure;
 pub mod limits;
 pub mod log_lines;
 pub mod membership;
+mod notify;
 pub mod replay;
 pub mod run;
 pub mod scrub;

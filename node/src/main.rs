@@ -1,19 +1,21 @@
 //! `swarmd`: the daemon of every node.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use node::config::{Cli, LogFormat, Offline, RunArgs};
+use node::config_file::{self, Refused, Told};
 use node::failure::Failure;
 use node::{hardening, log_lines};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let Cli { command, run, .. } = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) if !error.use_stderr() => return ExitCode::from(u8::from(error.print().is_err())),
-        Err(error) => return tell(&error.into()),
+    let Told { cli: Cli { command, run, .. }, file } = match config_file::read(std::env::args_os()) {
+        Ok(told) => told,
+        Err(Refused::Line(error)) if !error.use_stderr() => return ExitCode::from(u8::from(error.print().is_err())),
+        Err(Refused::Line(error)) => return tell(&error.into()),
+        Err(Refused::File(failure)) => return tell(&failure),
     };
     let result = match command {
         Some(Offline::Supervise { task_dir, open_files }) => {
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
             return node::agent::process::supervise(&task_dir);
         }
         Some(Offline::Replay { state_dir }) => node::replay::replay(&state_dir, &mut std::io::stdout()),
-        None => start(run),
+        None => start(run, file),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,10 +38,13 @@ fn tell(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
-fn start(args: RunArgs) -> Result<(), Failure> {
+fn start(args: RunArgs, file: Option<PathBuf>) -> Result<(), Failure> {
     // The runtime panics where it gets no threads, and allocations end the process.
     node::limits::require()?;
     log_to_stderr(&args);
+    if let Some(file) = file {
+        tracing::info!(file = %file.display(), "the config file was read");
+    }
     for failed in hardening::harden(args.allow_core_dumps) {
         tracing::warn!("{failed}");
     }

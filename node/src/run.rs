@@ -23,6 +23,7 @@ use crate::core::{self, Core};
 use crate::disk_space::FreeSpace;
 use crate::failure::{Failure, code};
 use crate::membership::{self, MemberConnect, Patience};
+use crate::notify::Notifier;
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken, Limits};
 use crate::serve::{self, SocketFile};
 use crate::standing::Standing;
@@ -153,9 +154,14 @@ impl Node {
         tracing::info!(node = %identity.subject().node, manager = managers.first, "this node is a worker");
         let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
         self.keep_renewed(&credentials, managers.first.clone());
+        let status = format!("worker of the manager at {}", managers.first);
         let agent = self.agent(&identity, managers.first, credentials).open().map_err(unusable_memory)?;
         // Only now nothing refuses this start any more.
         self.settings.save(self.state_dir.path())?;
+        let notifier = Notifier::from_environment();
+        notifier.ready(&status);
+        tokio::spawn(notifier.clone().keep_alive(None, self.shutdown.clone()));
+        tokio::spawn(tell_of_the_end(notifier, self.shutdown.clone()));
         agent.run(self.shutdown).await;
         Ok(())
     }
@@ -224,6 +230,10 @@ impl Node {
         let (agent, ending) = (self.agent(&identity, own, credentials), self.shutdown.clone());
         tasks.spawn(async move { agent.run(ending).await.map_err(unusable_memory) });
         announce(self.args.dev, &self.settings);
+        let notifier = Notifier::from_environment();
+        notifier.ready(&format!("manager, serving nodes on {bound}"));
+        tokio::spawn(notifier.clone().keep_alive(Some(core.handle.progress()), self.shutdown.clone()));
+        tokio::spawn(tell_of_the_end(notifier, self.shutdown.clone()));
         let ended = watch(&mut tasks, core.handle.states(), &self.shutdown).await;
         self.shutdown.cancel();
         // Whoever still waits for an answer gets it before the core goes.
@@ -365,6 +375,12 @@ fn local_addr(bound: SocketAddr) -> SocketAddr {
         IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], bound.port())),
         IpAddr::V4(_) | IpAddr::V6(_) => bound,
     }
+}
+
+/// Tells the service manager once the node begins to stop.
+async fn tell_of_the_end(notifier: Notifier, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    notifier.stopping();
 }
 
 fn announce(dev: bool, settings: &StartSettings) {

@@ -103,6 +103,34 @@ fn a_daemon_ends_cleanly_and_its_socket_goes_with_it() {
 }
 
 #[test]
+fn a_service_manager_is_told_when_a_node_serves_lives_and_stops() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("notify");
+    let told = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
+    told.set_read_timeout(Some(PATIENCE)).expect("set");
+    let hear = || {
+        let mut bytes = [0; 512];
+        let length = told.recv(&mut bytes).expect("a message");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    let socket = dir.path().join("control.sock");
+    let mut command = Command::new(program("swarmd"));
+    command.args(["--executor", "process", "--listen-remote-api", "127.0.0.1:0", "--listen-control-api"]).arg(&socket);
+    command.arg("--state-dir").arg(dir.path().join("state")).stderr(Stdio::null());
+    let mut child = command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000").spawn().expect("started");
+    let ready = hear();
+    let listed = run(Command::new(program("swarmctl")).arg("--socket").arg(&socket).args(["node", "ls"]));
+    let (alive, still_alive) = (hear(), hear());
+    assert_eq!(run(Command::new("kill").arg(child.id().to_string())).code, 0);
+    let stopping = (0..100).map(|_| hear()).find(|message| message != "WATCHDOG=1");
+    assert_eq!(child.wait().expect("waited").code(), Some(0));
+    assert!(ready.starts_with("READY=1\nSTATUS=manager"), "{ready}");
+    assert_eq!(listed.code, 0, "what is ready serves: {listed:?}");
+    assert_eq!((alive.as_str(), still_alive.as_str()), ("WATCHDOG=1", "WATCHDOG=1"));
+    assert!(stopping.is_some_and(|message| message.starts_with("STOPPING=1")));
+}
+
+#[test]
 fn a_manager_that_stops_ends_the_sessions_of_its_workers() {
     let mut cluster = Cluster::start(Executor::Process, &["w1"]);
     for line in ["node w1 joined as worker", "node w1 is up"] {
