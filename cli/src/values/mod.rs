@@ -10,6 +10,7 @@ mod decimal;
 pub mod duration;
 pub mod env;
 pub mod env_secret;
+pub mod filter;
 pub mod generic;
 pub mod host;
 pub mod image;

@@ -127,7 +127,8 @@ impl Cluster {
 
     /// The control socket of a node, should it be a manager.
     pub fn socket(&self, name: &str) -> PathBuf {
-        self.dir.path().join(format!("{name}.sock"))
+        // A directory that `swarmd` makes.
+        self.dir.path().join("sockets").join(format!("{name}.sock"))
     }
 
     /// A path in the cluster's directory that is nobody's yet.

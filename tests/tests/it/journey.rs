@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cluster::{Cluster, MANAGER, Task};
 use super::process::{program, run};
-use super::units::Executor;
+use super::units::{Executor, containers};
 
 fn nodes(tasks: &[Task]) -> BTreeSet<&str> {
     tasks.iter().map(|task| task.node.as_str()).collect()
@@ -26,21 +26,31 @@ pub fn the_readmes_journey(executor: Executor) {
     cluster.create("web", "--replicas 3 --update-parallelism 2 --update-monitor 300ms");
     let three = cluster.settled("web", 3);
     assert_eq!(nodes(&three), BTreeSet::from([MANAGER, "w1", "w2"]), "spread over all nodes");
+    if executor == Executor::Docker {
+        let names: BTreeSet<String> =
+            containers(cluster.inspect()["id"].as_str().expect("an id"), &[], "{{.Names}}").into_iter().collect();
+        let expected = three.iter().map(|task| cluster.list(&format!("task inspect {}", task.id))[0]["name"].clone());
+        assert_eq!(names, expected.map(|name| name.as_str().expect("a name").to_owned()).collect());
+        assert!(names.iter().all(|name| name.starts_with("web.") && name.len() == "web.1.".len() + 25), "{names:?}");
+    }
 
-    cluster.ok("service scale web=6");
+    // A script waits as a person does, with plain lines beside the output.
+    let scaled = cluster.swarmctl("service scale web=6 --timeout 2m");
+    assert_eq!((scaled.code, scaled.out.lines().count()), (0, 1), "{scaled:?}");
+    assert!(scaled.err.ends_with("web: 6 of 6 tasks running\n"), "{scaled:?}");
     let six = cluster.settled("web", 6);
     assert!(ids(&six).is_superset(&ids(&three)), "the first three were left alone");
     for node in nodes(&six) {
         assert_eq!(six.iter().filter(|task| task.node == node).count(), 2, "tasks on {node}");
     }
 
-    cluster.ok("service update web --image swarmlog/demo:v2");
-    cluster.until("the end of the update", || service(&cluster)["update"]["state"] == "completed");
+    cluster.ok("service update web --image swarmlog/demo:v2 --timeout 2m");
+    assert_eq!(service(&cluster)["update"]["state"], "completed");
     let updated = cluster.settled("web", 6);
     assert!(ids(&updated).is_disjoint(&ids(&six)), "every task was replaced");
 
-    cluster.ok("node drain w1 --reason maintenance");
-    cluster.until("w1 to be empty", || !nodes(&cluster.running("web")).contains("w1"));
+    cluster.ok("node drain w1 --reason maintenance --timeout 2m");
+    assert!(!nodes(&cluster.running("web")).contains("w1"), "w1 is empty");
     cluster.settled("web", 6);
     cluster.ok("node activate w1");
 

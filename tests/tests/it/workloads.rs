@@ -1,6 +1,6 @@
 //! What a task needs before it runs: an image, and health.
 
-use super::cluster::{Cluster, make_shared, path};
+use super::cluster::{Cluster, MANAGER, make_shared, path};
 use super::units::{Executor, IMAGE, engine_answers};
 
 pub fn a_task_is_running_when_it_is_healthy(executor: Executor) {
@@ -51,8 +51,13 @@ fn a_missing_image_is_told_in_the_engines_words() {
         return;
     }
     let cluster = Cluster::start(Executor::Docker, &[]);
-    cluster.ok("service create --name web --image swarmlog.invalid/absent:v9 --restart-condition none");
-    cluster.until("the rejection", || cluster.tasks("web").iter().any(|task| task.state == "rejected"));
+    // A deployment that fails fails its script, and says where, what and in the engine's words why.
+    let image = "swarmlog.invalid/absent:v9";
+    let failed =
+        cluster.swarmctl(&format!("service create --name web --image {image} --restart-condition none --timeout 2m"));
+    assert_eq!((failed.code, failed.out.lines().count()), (5, 1), "{failed:?}");
+    assert!(failed.err.contains(&format!("web.1 ({image} on {MANAGER}) ended")), "{failed:?}");
+    assert!(failed.err.contains("\nhint: `swarmctl service inspect -a web`"), "{failed:?}");
     let error = &cluster.tasks("web")[0].error;
     assert!(error.contains("swarmlog.invalid"), "{error}");
     assert!(cluster.ok("service inspect web").contains("swarmlog.invalid"), "a reader of the service sees why");

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::format::node;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::filter::{self, Filter};
 
 /// List the nodes
 #[derive(Debug, clap::Args)]
@@ -13,10 +14,22 @@ pub struct Args {
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
+
+    /// Show only what matches, such as role=worker or label=zone=east; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::of_nodes)]
+    filter: Vec<Filter>,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let nodes = session.manager.list_nodes(ListNodesRequest::default()).await?;
+    let nodes = session.manager.list_nodes(request(&args.filter)?).await?;
     let width = session.around.width;
     session.list(&nodes, args.quiet, |node| node.id.to_string(), |nodes| node::table(nodes, width))
+}
+
+fn request(filters: &[Filter]) -> Result<ListNodesRequest, Failure> {
+    let role = filter::one(filters, "role", |filter| if let Filter::Role(role) = filter { Some(*role) } else { None })?;
+    let availability = |filter: &Filter| if let Filter::Availability(of) = filter { Some(*of) } else { None };
+    let availability = filter::one(filters, "availability", availability)?;
+    let select = filter::selection(filters);
+    Ok(ListNodesRequest { select, role: role.map(Into::into), availability: availability.map(Into::into) })
 }

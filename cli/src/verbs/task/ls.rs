@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::format::task;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::filter::{self, Filter};
 
 /// List the tasks that should run
 #[derive(Debug, clap::Args)]
@@ -17,12 +18,29 @@ pub struct Args {
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
+
+    /// Show only what matches, such as service=web or node=worker-1; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::of_tasks)]
+    filter: Vec<Filter>,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let request = ListTasksRequest { live: Some(!args.all), ..Default::default() };
-    let mut tasks = session.manager.tasks(request).await?.tasks;
+    let mut tasks = session.manager.tasks(request(args)?).await?.tasks;
     task::sort(&mut tasks);
     let view = session.view();
     session.list(&tasks, args.quiet, |task| task.id.to_string(), |tasks| task::table(tasks, view))
+}
+
+fn request(args: &Args) -> Result<ListTasksRequest, Failure> {
+    let filters = &args.filter;
+    let service =
+        filter::one(
+            filters,
+            "service",
+            |filter| if let Filter::Service(of) = filter { Some(of.clone()) } else { None },
+        )?;
+    let node =
+        filter::one(filters, "node", |filter| if let Filter::Node(of) = filter { Some(of.clone()) } else { None })?;
+    let select = filter::selection(filters);
+    Ok(ListTasksRequest { service, node, live: Some(!args.all), select, ..Default::default() })
 }
