@@ -37,10 +37,10 @@ const LINES: &[Case] = &[
     ("service scale taken=lots", 2, "lots"),
     ("events --kind task_eaten", 2, "task_eaten"),
     ("events --from tomorrow", 2, "tomorrow"),
-    ("cluster update", 2, "nothing is named"),
+    ("cluster update", 2, "nothing to update"),
     ("cluster update --heartbeatperiod fast", 2, "--heartbeatperiod"),
     ("cluster update --heartbeatgrace 0", 2, "--heartbeatgrace"),
-    ("node update NODE", 2, "nothing is named"),
+    ("node update NODE", 2, "nothing to update"),
     ("node update NODE --label =east", 2, "=east"),
 ];
 
@@ -133,7 +133,7 @@ const STARTS: &[Case] = &[
     ("--listen-remote-api 0.0.0.0:70000", 2, "the form is IP:PORT"),
     ("--listen-remote-api :4242", 2, "the form is IP:PORT"),
     ("--advertise-remote-api here", 2, "it has no port"),
-    ("--advertise-remote-api 0.0.0.0:4242", 2, "nobody can reach"),
+    ("--advertise-remote-api 0.0.0.0:4242", 2, "other nodes cannot reach"),
     ("--join-addr nonsense --join-token x", 2, "it has no port; the form is host:port"),
     ("--join-addr :4242 --join-token x", 2, "it has no host"),
     ("--join-addr a:0 --join-token x", 2, "a number from 1 to 65535"),
