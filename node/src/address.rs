@@ -98,7 +98,7 @@ mod tests {
     fn nobody_is_told_to_come_to_every_address() {
         assert!(parse_advertised("10.0.0.1:4242").is_ok());
         for bad in ["0.0.0.0:4242", "[::]:4242"] {
-            assert!(parse_advertised(bad).expect_err(bad).starts_with("nobody can reach"));
+            assert!(parse_advertised(bad).expect_err(bad).starts_with("other nodes cannot reach"));
         }
     }
 

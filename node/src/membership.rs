@@ -238,7 +238,7 @@ fn no_root(addr: &str, error: BootstrapError<DialError>) -> Failure {
 /// A join that may have been heard.
 fn unanswered(addr: &str, error: &DialError) -> Failure {
     let Failure { sentence, hint, code } = unreachable(addr, error);
-    let again = "starting swarmd again goes on with the same join";
+    let again = "start swarmd again: it continues the same join";
     let hint = if hint.is_empty() { again.to_owned() } else { format!("{hint}; {again}") };
     Failure { sentence, hint, code }
 }

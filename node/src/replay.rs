@@ -75,7 +75,7 @@ pub fn replay(state_dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
 /// A log of which there is nothing to verify.
 fn no_frame(log: &Path) -> Failure {
     let sentence = format!("the log {} holds no frame: the first start of this manager was cut short", log.display());
-    Failure::new(sentence, "start swarmd on this state directory: it goes on with what was begun")
+    Failure::new(sentence, "start swarmd on this state directory: it completes its first start")
 }
 
 impl Report {

@@ -399,7 +399,7 @@ fn stop_on_signal(dev: bool) -> Result<CancellationToken, Failure> {
     let stop = token.clone();
     tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        tracing::info!("stopping; {}", if dev { "containers end as well" } else { "containers go on" });
+        tracing::info!("stopping; {}", if dev { "containers stop as well" } else { "containers keep running" });
         stop.cancel();
     });
     Ok(token)

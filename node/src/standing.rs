@@ -100,8 +100,8 @@ impl Left {
         match self {
             Self::Join => {
                 let hint =
-                    "start with --join-addr and --join-token again: the same join goes on; or empty the directory";
-                Failure::new(format!("a join that was begun in {dir} was not answered"), hint).with_code(code::USAGE)
+                    "start with --join-addr and --join-token again to continue the same join, or empty the directory";
+                Failure::new(format!("a join that was started in {dir} was not answered"), hint).with_code(code::USAGE)
             }
             Self::AllBut(part) => {
                 let sentence = format!("the state directory {dir} is a node's, but its {part} is missing");
@@ -124,7 +124,7 @@ pub fn no_log(dir: &Path) -> Failure {
     match CertificateStore::new(dir).role() {
         Ok(Some(Role::Manager)) => lost_log(&state_dir::log(dir)),
         Ok(Some(Role::Worker)) => because("it is a worker's, and only managers keep one"),
-        Ok(None) => because("no manager has begun there"),
+        Ok(None) => because("no manager has a log there"),
         Err(error) => error.into(),
     }
 }

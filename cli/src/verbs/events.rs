@@ -83,7 +83,7 @@ fn resumable(failure: Failure, args: &Args, last: Option<u64>) -> Failure {
         Some(index) if matches!(failure.kind, Kind::Unreachable | Kind::Stopped) => {
             let follow = if args.follow { "--follow " } else { "" };
             failure.hint(format!(
-                "once swarmd runs again, the same command with `{follow}--from {index}` goes on where this one ended"
+                "once swarmd runs again, the same command with `{follow}--from {index}` continues where this one ended"
             ))
         }
         Some(_) | None => failure,

@@ -152,7 +152,7 @@ pub(super) async fn hold(
             tracing::error!(hint = NOT_MEMBER_HINT, "{NOT_MEMBER}");
         } else if let Ended::Connect(ConnectError::Unfit { why, hint }) = &ended {
             pause = UNFIT_PAUSE;
-            tracing::error!(hint, "no manager lets this node in: {why}; its tasks go on");
+            tracing::error!(hint, "no manager accepts this node: {why}; its tasks keep running");
         } else {
             tracing::warn!(manager, pause_ms = pause.as_millis(), "no session: {ended}");
         }

@@ -150,7 +150,7 @@ fn report_rate(tasks: u64) -> Rate {
 
 fn too_much(node: NodeId, what: &str, wait: Duration) -> Rejection {
     let hint = format!(
-        "{}; if this goes on, see whether two machines use the same certificate, or somebody has stolen it",
+        "{}; if this continues, check whether two machines use the same certificate, or whether it was stolen",
         try_again(wait)
     );
     Rejection::new(RejectionKind::Unavailable, format!("node {node}"), format!("node {node} {what}"), hint)

@@ -95,7 +95,7 @@ fn stalled(from: u64) -> Rejection {
     let minutes = STALLED_MAX.as_secs() / 60;
     let sentence =
         format!("more events waited than the manager keeps for a reader, and none were taken for {minutes} minutes");
-    let hint = format!("the same command with `--from {from}` goes on where this one ended");
+    let hint = format!("the same command with `--from {from}` continues where this one ended");
     Rejection::new(RejectionKind::Exhausted, "events", sentence, hint)
 }
 

@@ -117,10 +117,10 @@ pub enum LogError {
         reason: String,
     },
     /// The log of a new cluster was to be begun where there is one already.
-    #[error("the log has begun already")]
+    #[error("the log exists already")]
     Initialized,
     /// A log was to be opened that no cluster has begun yet.
-    #[error("the log has not begun: this node was never a manager of a cluster")]
+    #[error("there is no log: this node was never a manager of a cluster")]
     NotInitialized,
     /// The log holds something that only a newer build can follow.
     #[error("index {index} of the log needs a newer swarmd: {reason}")]

@@ -41,7 +41,7 @@ impl Mark {
             decode(stored)
         };
         if opened_with.is_none() && length > 0 {
-            tracing::warn!(path = %path.display(), "the log's high-water mark is unreadable and is written anew");
+            tracing::warn!(path = %path.display(), "the log's high-water mark is unreadable and is written again");
         }
         Ok(Self { file, path: path.to_owned(), opened_with })
     }

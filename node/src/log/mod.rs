@@ -71,7 +71,7 @@ pub trait LogStore: Send + Sync {
     /// Writes the first members of a new cluster, durably. The first entry then gets index 2.
     ///
     /// # Errors
-    /// When the log has begun already, or the write fails.
+    /// When the log exists already, or the write fails.
     fn initialize(&self, membership: &Membership) -> Result<(), LogError>;
 
     /// Stages raft entries, in place of those from the first one's index on, and the hard state: reads see them from now on, and

@@ -175,7 +175,7 @@ impl Consensus {
     /// Begins the log of a new cluster, of which `id` is the only voter.
     ///
     /// # Errors
-    /// When the log has begun already, or cannot be written.
+    /// When the log exists already, or cannot be written.
     pub fn bootstrap(store: &dyn LogStore, id: u64) -> Result<(), LogError> {
         store.initialize(&Membership::single(id))
     }

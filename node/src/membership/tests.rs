@@ -169,7 +169,7 @@ async fn a_restarted_joiner_goes_on_with_the_same_join() {
     let (manager, worker) = (Manager::losing(QUICK.attempts).await, Worker::new());
     let failure = manager.join(&worker).await.expect_err("no answer arrives");
     assert!(failure.sentence.contains("the line broke"), "{failure}");
-    assert!(failure.hint.ends_with("starting swarmd again goes on with the same join"), "{failure}");
+    assert!(failure.hint.ends_with("start swarmd again: it continues the same join"), "{failure}");
     assert_eq!((manager.nodes(), worker.has_pending_join()), (2, true));
     manager.join(&worker).await.expect("the next start joins");
     assert_eq!((manager.nodes(), worker.has_pending_join()), (2, false));

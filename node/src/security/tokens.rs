@@ -91,7 +91,7 @@ pub struct WrongRoot {
 impl WrongRoot {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
-        "this is another cluster, or somebody in between: check the address, and copy the token from a manager of the right cluster"
+        "this is another cluster, or somebody intercepts the connection: check the address, and copy the token from a manager of the right cluster"
     }
 }
 

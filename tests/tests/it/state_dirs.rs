@@ -357,7 +357,7 @@ fn a_replay_says_what_a_directory_is_instead() {
     replay(&pristine.copies.path().join("absent")).refused(1, "there is no such directory");
     let empty = pristine.copies.path().join("empty");
     fs::create_dir(&empty).expect("made");
-    replay(&empty).refused(1, "no manager has begun there");
+    replay(&empty).refused(1, "no manager has a log there");
     assert_eq!(fs::read_dir(&empty).expect("a directory").count(), 0, "a replay makes nothing");
     let file = pristine.copies.path().join("file");
     fs::write(&file, "").expect("written");
