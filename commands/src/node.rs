@@ -199,8 +199,8 @@ impl Verb for UpdateNode {
         validate::node_spec(spec).map_err(|fault| fault.about(&subject))?;
         if spec.role() != node.spec.role() {
             let sentence = match spec.role() {
-                Role::Manager => "a worker cannot be promoted: this version runs one manager, more managers come later",
-                Role::Worker => "the manager cannot be demoted: it is the only one, more managers come later",
+                Role::Manager => "a worker cannot be promoted: this version supports one manager",
+                Role::Worker => "the manager cannot be demoted: it is the only one",
             };
             let hint = "leave the role as it is";
             return Err(Rejection::new(RejectionKind::Unavailable, subject, sentence, hint));

@@ -207,7 +207,7 @@ fn same_identity(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Rejection> 
     let subject = subject(old);
     if old.name() != new.name() {
         let sentence = format!("{subject} cannot be renamed to {}", new.name());
-        let hint = "make a service with the new name, then remove the old one";
+        let hint = "create another service with the new name";
         return Err(Rejection::invalid(subject, sentence, hint));
     }
     if discriminant(&old.mode()) != discriminant(&new.mode()) {

@@ -23,7 +23,7 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     args: Vec<String>,
 
-    /// Environment variable; KEY alone unsets what the image sets; the given ones replace all
+    /// Environment variable; KEY alone unsets what the image sets; replaces all
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = env::parse)]
     env: Vec<SecretText>,
 
@@ -60,23 +60,23 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     stop_grace_period: Option<Duration>,
 
-    /// Label of the container; the given ones replace all
+    /// Label of the container; replaces all
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     container_label: Vec<(String, String)>,
 
-    /// Name that the container resolves by itself; the given ones replace all
+    /// Name that the container resolves by itself; replaces all
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = host::parse)]
     host: Vec<String>,
 
-    /// Name server of the container; the given ones replace all
+    /// Name server of the container; replaces all
     #[arg(long, value_name = "ADDRESS", value_parser = container::nameserver)]
     dns: Vec<IpAddr>,
 
-    /// Domain to search; the given ones replace all
+    /// Domain to search; replaces all
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
 
-    /// Option of the resolver; the given ones replace all
+    /// Option of the resolver; replaces all
     #[arg(long, value_name = "OPTION")]
     dns_option: Vec<String>,
 }

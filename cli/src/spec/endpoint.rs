@@ -8,7 +8,7 @@ use crate::values::{port, publish};
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Ports")]
 pub(super) struct EndpointFlags {
-    /// Port published on the node of each task; the given ones replace all
+    /// Port published on the node of each task; replaces all
     #[arg(long, value_name = "NAME:PORT[/PROTOCOL][:PUBLISHED]", value_parser = port::parse)]
     ports: Vec<PortConfig>,
 

@@ -9,7 +9,7 @@ use crate::values::{number, pair};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub(super) struct IdentityFlags {
-    /// Label of the service; the given ones replace all it has
+    /// Label of the service; replaces all it has
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     label: Vec<(String, String)>,
 

@@ -14,7 +14,7 @@ pub struct LogFlags {
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
 
-    /// Option of the log driver; the given ones replace all
+    /// Option of the log driver; replaces all
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     log_opt: Vec<(String, String)>,
 }

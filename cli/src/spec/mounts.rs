@@ -9,15 +9,15 @@ use crate::values::mount;
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Mounts")]
 pub(super) struct MountFlags {
-    /// Directory of the host; the given ones replace all bind mounts
+    /// Directory of the host; replaces all bind mounts
     #[arg(long, value_name = "SOURCE:TARGET[:OPTIONS]", value_parser = mount::parse_bind)]
     bind: Vec<Mount>,
 
-    /// Volume of the engine, anonymous without a name; the given ones replace all volumes
+    /// Volume of the engine, anonymous without a name; replaces all volumes
     #[arg(long, value_name = "[NAME:]TARGET[:OPTIONS]", value_parser = mount::parse_volume)]
     volume: Vec<Mount>,
 
-    /// File system in memory; the given ones replace all of this type
+    /// File system in memory; replaces all of this type
     #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = mount::parse_tmpfs)]
     tmpfs: Vec<Mount>,
 }

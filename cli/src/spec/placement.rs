@@ -10,11 +10,11 @@ use crate::values::{constraint, number};
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Placement")]
 pub(super) struct PlacementFlags {
-    /// Condition that a node must meet, such as node.labels.zone==east; the given ones replace all
+    /// Condition that a node must meet, such as node.labels.zone==east; replaces all
     #[arg(long, value_name = "EXPRESSION", value_parser = constraint::parse)]
     constraint: Vec<String>,
 
-    /// Label over whose values tasks are spread, such as spread=node.labels.zone; the given ones replace all
+    /// Label over whose values tasks are spread, such as spread=node.labels.zone; replaces all
     #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
     placement_pref: Vec<String>,
 

@@ -25,7 +25,7 @@ pub(super) struct ResourceFlags {
     #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
     cpu_limit: Option<u64>,
 
-    /// Other resources that a node must have free, such as gpu=1,fpga=2; the given ones replace all
+    /// Other resources that a node must have free, such as gpu=1,fpga=2; replaces all
     #[arg(long, value_name = "KIND=NUMBER,...", value_delimiter = ',', value_parser = generic::parse)]
     generic_resources: Vec<GenericResource>,
 }

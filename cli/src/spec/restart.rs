@@ -11,9 +11,9 @@ use crate::values::{duration, number};
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum Condition {
-    /// However it ended
+    /// Whenever it ends
     Any,
-    /// If it ended with an error
+    /// If it failed
     #[value(alias = "on-failure")]
     Failure,
     /// Never
@@ -23,11 +23,11 @@ enum Condition {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Restart")]
 pub(super) struct RestartFlags {
-    /// Which ends of a task call for a restart (any unless given)
+    /// When a task that ended is restarted (default any)
     #[arg(long, value_name = "CONDITION")]
     restart_condition: Option<Condition>,
 
-    /// Pause before a restart (unless given 5s, doubled by each failure in a row up to 5m)
+    /// Pause before a restart (default 5s, doubled for each failure in a row, up to 5m)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     restart_delay: Option<Duration>,
 
@@ -35,7 +35,7 @@ pub(super) struct RestartFlags {
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=RESTART_ATTEMPTS_MAX))]
     restart_max_attempts: Option<u64>,
 
-    /// Only restarts within this time count towards the most; 0s for all
+    /// Only restarts within this time count towards the maximum; 0s for all
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     restart_window: Option<Duration>,
 }

@@ -11,19 +11,19 @@ use crate::values::{duration, number, ratio};
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum OnUpdateFailure {
-    /// Stop and wait for a person
+    /// Pause the update
     Pause,
-    /// Go on
+    /// Continue
     Continue,
-    /// Put the previous spec back
+    /// Roll back to the previous spec
     Rollback,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum OnRollbackFailure {
-    /// Stop and wait for a person
+    /// Pause the update
     Pause,
-    /// Go on
+    /// Continue
     Continue,
 }
 
@@ -38,27 +38,27 @@ enum Order {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Updates")]
 pub(super) struct UpdateFlags {
-    /// Tasks replaced at the same time; 0 for all (1 unless given)
+    /// Tasks replaced at the same time; 0 for all (default 1)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     update_parallelism: Option<u64>,
 
-    /// Pause after each replaced task (0s unless given)
+    /// Pause after each replaced task (default 0s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     update_delay: Option<Duration>,
 
-    /// What to do when too many replaced tasks fail (pause unless given)
+    /// What to do when too many replaced tasks fail (default pause)
     #[arg(long, value_name = "ACTION")]
     update_on_failure: Option<OnUpdateFailure>,
 
-    /// How long a replaced task is watched for failure (5s unless given)
+    /// How long a replaced task is watched for failure (default 5s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     update_monitor: Option<Duration>,
 
-    /// Share of tasks that may fail, from 0 to 1 (0 unless given)
+    /// Share of tasks that may fail, from 0 to 1 (default 0)
     #[arg(long, value_name = "SHARE", value_parser = ratio::parse)]
     update_max_failure_ratio: Option<u32>,
 
-    /// Which of old and new comes first (stop-first unless given)
+    /// Which of the old and the new task comes first (default stop-first)
     #[arg(long, value_name = "ORDER")]
     update_order: Option<Order>,
 }
@@ -66,27 +66,27 @@ pub(super) struct UpdateFlags {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Rollbacks")]
 pub(super) struct RollbackFlags {
-    /// Tasks put back at the same time; 0 for all (1 unless given)
+    /// Tasks rolled back at the same time; 0 for all (default 1)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     rollback_parallelism: Option<u64>,
 
-    /// Pause after each task that was put back (0s unless given)
+    /// Pause after each task that is rolled back (default 0s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     rollback_delay: Option<Duration>,
 
-    /// What to do when too many tasks fail even so (pause unless given)
+    /// What to do when too many tasks fail during a rollback (default pause)
     #[arg(long, value_name = "ACTION")]
     rollback_on_failure: Option<OnRollbackFailure>,
 
-    /// How long a task is watched for failure (5s unless given)
+    /// How long a task is watched for failure (default 5s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     rollback_monitor: Option<Duration>,
 
-    /// Share of tasks that may fail, from 0 to 1 (0 unless given)
+    /// Share of tasks that may fail, from 0 to 1 (default 0)
     #[arg(long, value_name = "SHARE", value_parser = ratio::parse)]
     rollback_max_failure_ratio: Option<u32>,
 
-    /// Which of old and new comes first (stop-first unless given)
+    /// Which of the old and the new task comes first (default stop-first)
     #[arg(long, value_name = "ORDER")]
     rollback_order: Option<Order>,
 }

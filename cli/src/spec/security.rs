@@ -15,7 +15,7 @@ pub(super) struct SecurityFlags {
     #[arg(long, value_name = "USER[:GROUP]")]
     user: Option<String>,
 
-    /// Further group of the user; the given ones replace all
+    /// Further group of the user; replaces all
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
 
@@ -23,19 +23,19 @@ pub(super) struct SecurityFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     read_only: Option<bool>,
 
-    /// Capability to add, such as NET_ADMIN; the given ones replace all
+    /// Capability to add, such as NET_ADMIN; replaces all
     #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
     cap_add: Vec<String>,
 
-    /// Capability to drop, or ALL; the given ones replace all
+    /// Capability to drop, or ALL; replaces all
     #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
     cap_drop: Vec<String>,
 
-    /// Kernel parameter of the container; the given ones replace all
+    /// Kernel parameter of the container; replaces all
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     sysctl: Vec<(String, String)>,
 
-    /// Limit of a resource of the process, such as nofile; the given ones replace all
+    /// Limit of a resource of the process, such as nofile; replaces all
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit::parse)]
     ulimit: Vec<Ulimit>,
 

@@ -122,7 +122,7 @@ fn specs_of_nodes_are_judged() {
     let promoted = NodeSpec { role: Role::Manager.into(), ..Default::default() };
     let refused = story.refuse(&operator(), update(worker(), promoted, None));
     assert_eq!(refused.kind, RejectionKind::Unavailable);
-    assert!(refused.sentence.contains("more managers come later"), "{}", refused.sentence);
+    assert!(refused.sentence.contains("supports one manager"), "{}", refused.sentence);
     let demoted = story.refuse(&operator(), update(manager(), NodeSpec::default(), None));
     assert_eq!(demoted.kind, RejectionKind::Unavailable);
 

@@ -18,7 +18,7 @@ const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(24 * 3_600);
 pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
     duration(spec.node_cert_expiry_ns.unwrap_or(0), "life of certificates")?;
     if spec.cert_expiry() < CERT_EXPIRY_MIN {
-        let sentence = format!("certificates that live for {:?} are too short-lived", spec.cert_expiry());
+        let sentence = format!("a certificate validity of {:?} is too short", spec.cert_expiry());
         return Err(Fault::invalid(sentence, "give at least 1h"));
     }
     let period = spec.heartbeat_period();
@@ -29,8 +29,8 @@ pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
     if let Some(grace) = spec.heartbeat_grace
         && !HEARTBEAT_GRACES.contains(&grace)
     {
-        let sentence = format!("{grace} missed heartbeats are not a grace period");
-        return Err(Fault::invalid(sentence, "forgive 1 to 1000 missed heartbeats"));
+        let sentence = format!("the grace period must be at least 1 missed heartbeat and at most 1000, not {grace}");
+        return Err(Fault::invalid(sentence, "give a number from 1 to 1000"));
     }
     if let Some(count) = spec.nodes_max
         && !NODES_MAX.contains(&count)

@@ -58,7 +58,7 @@ fn environment(env: &[String]) -> Verdict {
         // The value may be a secret, so only the name is repeated.
         Some(entry) => {
             let name = entry.split('=').next().unwrap_or_default();
-            let sentence = format!("an environment variable has the name {}, or an unfit value", quote(name));
+            let sentence = format!("an environment variable has the name {}, or an invalid value", quote(name));
             Err(Fault::invalid(sentence, "write KEY=value, or KEY to unset what the image sets"))
         }
         None => Ok(()),

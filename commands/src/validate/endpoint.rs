@@ -34,7 +34,7 @@ fn one(port: &PortConfig) -> Verdict {
         PublishMode::Host => Ok(()),
         PublishMode::Ingress => {
             let sentence = format!(
-                "port {} cannot be published for the whole cluster: the routing mesh is not built yet",
+                "port {} cannot be published for the whole cluster: the routing mesh is not in this version",
                 port.target_port
             );
             let hint = "publish it in host mode (mode=host): it then listens on each node that runs a task";

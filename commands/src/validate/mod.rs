@@ -82,7 +82,7 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
     replicas(spec.replicas().unwrap_or(0))?;
     let task = spec.template();
     let Some(of) = &task.container else {
-        return Err(Fault::invalid("the spec has no container", "say at least which image the tasks run"));
+        return Err(Fault::invalid("the spec has no container", "name the image that the tasks run"));
     };
     container::container(template::tried(spec, of)?.as_ref())?;
     if let Some(requirements) = &task.resources {

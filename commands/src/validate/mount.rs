@@ -46,10 +46,9 @@ fn source(mount: &Mount) -> Verdict {
             format!("the source {shown} of a volume mount is not a volume's name"),
             "use letters, digits, - . and _, or no name for a volume of the task's own; paths are for bind mounts",
         )),
-        MountType::Tmpfs if !mount.source.is_empty() => Err(Fault::invalid(
-            format!("a tmpfs mount has the source {shown}"),
-            "leave the source of a tmpfs mount out",
-        )),
+        MountType::Tmpfs if !mount.source.is_empty() => {
+            Err(Fault::invalid(format!("a tmpfs mount has the source {shown}"), "omit the source of a tmpfs mount"))
+        }
         MountType::Npipe if mount.source.is_empty() => {
             Err(Fault::invalid("a named pipe has no source", "give the pipe's path on the node"))
         }

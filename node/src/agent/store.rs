@@ -242,7 +242,8 @@ fn open_seal(dir: &Path, found: &mut Found) -> Result<Seal, StoreError> {
 }
 
 /// What the loss of the key means.
-const KEYLESS: &str = "the stored assignments cannot be read, and the managers assign the tasks again; containers keep running";
+const KEYLESS: &str =
+    "the stored assignments cannot be read, and the managers assign the tasks again; containers keep running";
 
 /// What a record is sealed for: its task, so that no file can stand in for another.
 fn place(task: TaskId) -> [u8; 16] {

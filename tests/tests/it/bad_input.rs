@@ -67,7 +67,7 @@ const WISHES: &[Case] = &[
     ("events --object nobody", 3, "nobody"),
     ("node rm NODE", 4, "manager"),
     ("cluster update --heartbeatperiod 1ns", 2, "heartbeat"),
-    ("cluster update --certexpiry 1s", 2, "too short-lived"),
+    ("cluster update --certexpiry 1s", 2, "too short"),
 ];
 
 #[test]

@@ -11,7 +11,7 @@ use crate::session::Session;
 
 /// Remove nodes from the cluster
 ///
-/// A removed node's certificate is refused from then on; it comes back only with a join token.
+/// A removed node's certificate is refused from then on; it can join again only with a join token.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or unique prefixes of ids

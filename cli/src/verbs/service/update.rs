@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
 
-    /// Setting to put back to what a new service has, before the other flags; may be repeated
+    /// Setting to reset to its default before the other flags apply; may be repeated
     #[arg(long, value_name = "SETTING", value_delimiter = ',', ignore_case = true)]
     reset: Vec<Field>,
 
