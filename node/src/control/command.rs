@@ -75,7 +75,7 @@ pub fn reply(outcome: Outcome) -> Result<CommandReply, Rejection> {
         Outcome::Unknown => {
             let sentence =
                 "the manager stopped or lost its leadership while the command was under way: it may have taken effect";
-            let hint = "look whether it did, and repeat it if not; repeated with the same command id it never takes effect twice";
+            let hint = "check whether it did, and repeat it if not; repeated with the same command id, it never takes effect twice";
             Err(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, hint))
         }
     }
