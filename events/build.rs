@@ -5,7 +5,8 @@
 use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Label, field_descriptor_proto::Type};
 
 const PACKAGE: &str = "swarmlog.v1";
-const OWN_TYPES: [&str; 7] = ["ClusterId", "NodeId", "ServiceId", "TaskId", "SessionId", "CommandId", "Timestamp"];
+/// The messages of this file are newtypes of our own.
+const OWN_TYPES: &str = "id.proto";
 /// Messages that carry a secret: `src/discreet.rs` says how they print.
 const DISCREET: [&str; 2] = ["ContainerSpec", "VolatilePayload"];
 /// Kinds of events that hold a whole spec or description. They are boxed: an event is as large as its largest kind, and it is
@@ -24,7 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.type_attribute(".swarmlog.v1.Event.cause", "#[serde(rename_all = \"snake_case\")]");
     config.type_attribute(".swarmlog.v1.ServiceSpec.mode", "#[serde(rename_all = \"snake_case\")]");
     config.message_attribute(".", "#[serde(default)]");
-    for name in OWN_TYPES {
+    for own in schema.file.iter().filter(|file| file.name() == OWN_TYPES).flat_map(|file| &file.message_type) {
+        let name = own.name();
         let module = if name == "Timestamp" { "time" } else { "id" };
         config.extern_path(format!(".{PACKAGE}.{name}"), format!("crate::{module}::{name}"));
     }

@@ -31,6 +31,14 @@ pub fn nodes() -> Vec<CompletionCandidate> {
     })
 }
 
+/// Names of configs.
+pub fn configs() -> Vec<CompletionCandidate> {
+    ask(socket(), async |manager: &mut Connection| {
+        let configs = manager.configs(Vec::new()).await?;
+        Ok(configs.iter().map(|found| CompletionCandidate::new(found.spec.name())).collect())
+    })
+}
+
 /// Names of services and nodes.
 pub fn objects() -> Vec<CompletionCandidate> {
     services().into_iter().chain(nodes()).collect()

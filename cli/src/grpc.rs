@@ -156,6 +156,15 @@ impl Manager for Connection {
         Ok(list)
     }
 
+    async fn configs(&mut self, configs: Vec<String>) -> Result<Vec<ConfigView>, Failure> {
+        let mut pages = self.ask(async |client| client.read_configs(ReadConfigsRequest { configs }).await).await?;
+        let mut configs = Vec::new();
+        while let Some(page) = self.page(&mut pages).await? {
+            configs.extend(page.configs);
+        }
+        Ok(configs)
+    }
+
     /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager
     /// that is not there any more.
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {

@@ -4,8 +4,8 @@ use std::pin::Pin;
 
 use tokio_stream::Stream;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListNodesRequest, ListServicesRequest,
-    ListTasksRequest, NodeSummary, NodeView, ServiceSummary, ServiceView, TaskList, VersionReply,
+    ClusterView, CommandReply, CommandRequest, ConfigView, EventRecord, EventsRequest, ListNodesRequest,
+    ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, ServiceSummary, ServiceView, TaskList, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -41,6 +41,9 @@ pub trait Manager {
 
     /// Tasks, and the index of the state that was read; an unknown reference is a failure.
     fn tasks(&mut self, request: ListTasksRequest) -> impl Future<Output = Result<TaskList, Failure>>;
+
+    /// The configs with these references and their data; all without it, in the order of their names, if there are none.
+    fn configs(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<ConfigView>, Failure>>;
 
     /// History; with `follow` it does not end.
     fn events(&mut self, request: EventsRequest) -> impl Future<Output = Result<EventStream, Failure>>;

@@ -143,6 +143,8 @@ mod tests {
             (Command::RemoveService(crate::RemoveService { service }), OPERATORS),
             (Command::ReportTasks(crate::ReportTasks { node, session, reports: Vec::new() }), NODE_ITSELF),
             (Command::RemoveTask(crate::RemoveTask { task }), OPERATORS),
+            (Command::CreateConfig(crate::CreateConfig { spec: Default::default(), data: Vec::new() }), OPERATORS),
+            (Command::RemoveConfig(crate::RemoveConfig { config: Default::default() }), OPERATORS),
         ]
     }
 

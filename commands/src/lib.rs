@@ -5,6 +5,7 @@
 
 mod actor;
 mod cluster;
+mod config;
 mod join;
 mod node;
 mod rejection;
@@ -26,6 +27,7 @@ use projections::Cluster;
 
 pub use actor::Actor;
 pub use cluster::{AssumeLeadership, InitialiseCluster, RecordStateHash, RotateJoinToken, UpdateCluster};
+pub use config::{CreateConfig, RemoveConfig};
 pub use events::SecretText;
 pub use join::{CertifyNode, JoinNode, admit};
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
@@ -75,6 +77,10 @@ verb::commands! {
         ReportTasks(ReportTasks),
         /// Removes one task.
         RemoveTask(RemoveTask),
+        /// Creates a config.
+        CreateConfig(CreateConfig),
+        /// Removes a config.
+        RemoveConfig(RemoveConfig),
     }
 }
 

@@ -15,7 +15,7 @@ use projections::{Cluster, Service};
 use crate::text::quote;
 use crate::verb::{Asker, Verb};
 use crate::version::in_sequence;
-use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
+use crate::{Ctx, Decision, Rejection, RejectionKind, config, validate};
 
 pub use secrets::ServiceSecrets;
 use secrets::{credentials_key, keep_credentials, place_env, with_credentials};
@@ -76,6 +76,7 @@ impl Verb for CreateService {
         let Self { spec, secrets } = self;
         let subject = subject(spec);
         validate::service(spec).map_err(|fault| fault.about(&subject))?;
+        config::exist(state, spec).map_err(|fault| fault.about(&subject))?;
         let auth = secrets.registry_auth.as_ref();
         auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
         if let Some(taken) = state.service_named(spec.name()) {
@@ -115,6 +116,7 @@ impl Verb for UpdateService {
         let subject = subject(&service.spec);
         in_sequence(&subject, service.version, version)?;
         validate::service(spec).map_err(|fault| fault.about(&subject))?;
+        config::exist(state, spec).map_err(|fault| fault.about(&subject))?;
         let auth = secrets.registry_auth.as_ref();
         auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
         same_identity(&service.spec, spec)?;

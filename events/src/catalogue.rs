@@ -55,7 +55,9 @@ impl Kind {
             | Self::TaskDesiredStateSet(_)
             | Self::TaskReported(_)
             | Self::TaskRejected(_)
-            | Self::TaskOrphaned(_) => &[],
+            | Self::TaskOrphaned(_)
+            | Self::ConfigCreated(_)
+            | Self::ConfigRemoved(_) => &[],
         }
     }
 }
@@ -123,4 +125,6 @@ catalogue! {
     TaskRejected "task_rejected" |event| [event.task];
     TaskOrphaned "task_orphaned" |event| [event.tasks];
     TaskReaped "task_reaped" |event| [event.tasks];
+    ConfigCreated "config_created" |event| [event.config];
+    ConfigRemoved "config_removed" |event| [event.config];
 }

@@ -125,6 +125,8 @@ ids! {
     ClusterId "cluster";
     /// One command, named by the client that makes it.
     CommandId "command";
+    /// A config.
+    ConfigId "config";
     /// A node of the cluster.
     NodeId "node";
     /// A service.

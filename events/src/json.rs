@@ -36,6 +36,18 @@ pub fn serialize_optional_name<E: Named, S: Serializer>(number: &Option<i32>, to
     }
 }
 
+/// Serialises bytes, where there are any, in hexadecimal; for schemas that build on this one.
+///
+/// # Errors
+/// When the serialiser fails.
+pub fn serialize_optional_hex<S: Serializer>(bytes: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) if to.is_human_readable() => hex::serialize(bytes, to),
+        Some(bytes) => to.serialize_some(bytes),
+        None => to.serialize_none(),
+    }
+}
+
 macro_rules! named {
     ($($name:ident $prefix:literal,)*) => { $(
         impl Named for crate::schema::$name {

@@ -23,8 +23,8 @@ mod schema {
 }
 
 pub use discreet::{Hidden, SecretText};
-pub use id::{ClusterId, CommandId, Id, IdGenerator, NodeId, ServiceId, SessionId, TaskId};
-pub use json::{Named, serialize_name, serialize_optional_name};
+pub use id::{ClusterId, CommandId, ConfigId, Id, IdGenerator, NodeId, ServiceId, SessionId, TaskId};
+pub use json::{Named, serialize_name, serialize_optional_hex, serialize_optional_name};
 pub use schema::*;
 pub use time::{Duration, Timestamp};
 

@@ -15,7 +15,7 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 3] = [("service_created", 2), ("service_spec_updated", 2), ("state_hash_recorded", 2)];
+const VERSIONS: [(&str, u32); 3] = [("service_created", 3), ("service_spec_updated", 3), ("state_hash_recorded", 2)];
 
 /// The type number of an event, written down here a second time so that it cannot change by mistake. A new event has to
 /// be added here and to the samples.
@@ -52,6 +52,8 @@ fn number(kind: &Kind) -> u32 {
         Kind::TaskRejected(_) => 408,
         Kind::TaskOrphaned(_) => 412,
         Kind::TaskReaped(_) => 413,
+        Kind::ConfigCreated(_) => 650,
+        Kind::ConfigRemoved(_) => 653,
     }
 }
 

@@ -17,7 +17,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(".")
         .skip_debug(DISCREET.map(|name| format!(".{PACKAGE}.{name}")))
         .extern_path(".swarmlog.v1", "::events")
-        .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]");
+        .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]")
+        .field_attribute(
+            ".swarmlog.wire.v1.ConfigView.data",
+            "#[serde(serialize_with = \"::events::serialize_optional_hex\")]",
+        );
     for (path, attribute) in schema.file.iter().filter(|file| file.package() == PACKAGE).flat_map(named_enums) {
         config = config.field_attribute(path, attribute);
     }

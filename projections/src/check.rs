@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use events::TaskState;
 
-use crate::{Cluster, Instance};
+use crate::{Cluster, Instance, configs};
 
 /// Everything that is wrong with a state, one sentence each; empty when all is well.
 pub fn check(cluster: &Cluster) -> Vec<String> {
@@ -13,6 +13,7 @@ pub fn check(cluster: &Cluster) -> Vec<String> {
     check_services(cluster, &mut faults);
     check_capacity(cluster, &mut faults);
     check_records(cluster, &mut faults);
+    configs::check(cluster, &mut faults);
     check_indices(cluster, &mut faults);
     faults
 }

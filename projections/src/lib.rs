@@ -8,6 +8,8 @@
 
 pub mod table;
 
+pub mod configs;
+
 mod concerns;
 mod counts;
 mod lookup;
@@ -31,10 +33,11 @@ pub mod views;
 
 use std::sync::Arc;
 
-use events::{ClusterId, Event, Frame, Kind, NodeId, ServiceId, TaskId, Timestamp};
+use events::{ClusterId, ConfigId, Event, Frame, Kind, NodeId, ServiceId, TaskId, Timestamp};
 use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::xxh3_128;
 
+pub use configs::Config;
 pub use keyring::{Keyring, Secret};
 use lookup::Lookup;
 pub use nodes::{Liveness, Node};
@@ -51,7 +54,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 5;
+pub const FOLD_VERSION: u32 = 6;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,8 @@ parts::state! {
         pub services: Table<ServiceId, Service>,
         /// Specs that tasks run, by service and template version.
         pub revisions: Table<(ServiceId, u64), Revision>,
+        /// The configs.
+        pub configs: Table<ConfigId, Config>,
         /// The tasks.
         pub tasks: Table<TaskId, Task>,
         /// The last restarts in a place, for limits on attempts and for the delay before the next.
@@ -95,6 +100,8 @@ parts::state! {
         service_names: OrdMap<Arc<str>, ServiceId> = "names of services",
         /// Host names of nodes, and names of what tasks run.
         lookup: Lookup = "names that references are looked up by",
+        /// The configs by name, without regard to case.
+        config_names: OrdMap<Arc<str>, ConfigId> = "names of configs",
         /// The services that want a task on every node.
         global_services: OrdSet<ServiceId> = "global services",
         /// The tasks bound to nodes.
@@ -112,7 +119,7 @@ parts::state! {
         /// What tasks take from their nodes.
         pub usage: Usage = "usage of nodes",
     }
-    derived by [nodes::derive, services::derive, tasks::derive, lookup::derive, places::derive]
+    derived by [nodes::derive, services::derive, configs::derive, tasks::derive, lookup::derive, places::derive]
 }
 
 impl Default for Stamp {
@@ -206,6 +213,8 @@ impl Cluster {
             Kind::TaskRejected(event) => tasks::rejected(self, event, at, touched),
             Kind::TaskOrphaned(event) => tasks::orphaned(self, event, at, touched),
             Kind::TaskReaped(event) => tasks::reaped(self, event, touched),
+            Kind::ConfigCreated(event) => configs::created(self, event, at),
+            Kind::ConfigRemoved(event) => configs::removed(self, event.config),
         }
     }
 

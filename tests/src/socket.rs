@@ -14,8 +14,9 @@ use node::control::command::{self, Received};
 use node::control::narrator::Narrator;
 use node::control::{Control, views};
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, ListNodesRequest, ListServicesRequest,
-    ListTasksRequest, NodeSummary, NodeView, ServiceSummary, ServiceView, TaskList, VersionReply,
+    ClusterView, CommandReply, CommandRequest, ConfigView, EventRecord, EventsRequest, ListNodesRequest,
+    ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, ReadConfigsRequest, ServiceSummary, ServiceView,
+    TaskList, VersionReply,
 };
 
 use crate::world::World;
@@ -88,6 +89,11 @@ impl cli::Manager for Socket {
             list.tasks.extend(page.tasks);
         }
         Ok(list)
+    }
+
+    async fn configs(&mut self, configs: Vec<String>) -> Result<Vec<ConfigView>, Failure> {
+        let pages = self.control()?.read_configs(&ReadConfigsRequest { configs }).map_err(refuse)?;
+        Ok(pages.flat_map(|page| page.configs).collect())
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {

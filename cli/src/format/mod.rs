@@ -4,6 +4,7 @@ pub mod age;
 pub mod block;
 mod changes;
 pub mod cluster;
+pub mod config;
 pub mod escape;
 mod names;
 pub mod node;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use wire::v1::SpecBefore;
 
 use super::{Names, changes, service, state};
+use crate::values::size;
 
 /// Names of tasks that one event mentions at most; the number of the others follows.
 const TASKS_SHOWN: usize = 5;
@@ -77,6 +78,8 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: Names) -> String 
         }
         Kind::TaskOrphaned(e) => format!("{}: {}", several(&e.tasks, names), e.message),
         Kind::TaskReaped(e) => several(&e.tasks, names),
+        Kind::ConfigCreated(e) => format!("{}: {}", name(&e.config), size::show(e.data.len() as u64)),
+        Kind::ConfigRemoved(e) => name(&e.config),
     }
 }
 

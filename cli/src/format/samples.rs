@@ -232,3 +232,15 @@ pub fn node_summaries() -> Vec<NodeSummary> {
     };
     nodes().into_iter().map(summary).collect()
 }
+
+/// A config.
+pub fn config() -> ConfigView {
+    let annotations = Annotations { name: "web.conf".into(), labels: [("team".into(), "shop".into())].into() };
+    ConfigView {
+        id: ConfigId::from_bits(8),
+        meta: meta(3),
+        spec: ConfigSpec { annotations: Some(annotations) },
+        bytes: 11,
+        data: Some(b"listen :80\n".to_vec()),
+    }
+}

@@ -11,7 +11,7 @@ use wire::v1::{Restarting, ServiceMode, ServiceSummary, ServiceView, UpdateState
 
 use super::block::Block;
 use super::table::Table;
-use super::{age, state, task, words};
+use super::{age, config, state, task, words};
 use crate::values::{cpus, duration, port, ratio, size, ulimit};
 
 /// The table of `service ls`.
@@ -179,6 +179,7 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
     block.optional("Hostname", &container.hostname).optional("Directory", &container.dir);
     block.optional("User", &container.user).optional("Groups", container.groups.join(", "));
     block.each("Container label", pairs(&container.labels)).each("Mount", container.mounts.iter().map(mount));
+    block.each("Config", container.configs.iter().map(config::reference));
     let switches = [
         ("tty", container.tty),
         ("open stdin", container.open_stdin),

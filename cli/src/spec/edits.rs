@@ -5,14 +5,15 @@ use std::net::IpAddr;
 
 use clap::Args;
 use events::{
-    ContainerSpec, GenericResource, Mount, MountType, PlacementPreference, PortConfig, SecretText, ServiceSpec, Ulimit,
+    ConfigReference, ContainerSpec, GenericResource, Mount, MountType, PlacementPreference, PortConfig, SecretText,
+    ServiceSpec, Ulimit,
 };
 
 use super::lists::variable;
 use super::{container, task};
 use crate::failure::{Failure, Kind};
 use crate::values::container as container_values;
-use crate::values::{constraint, env, generic, host, mount, pair, port, publish, ulimit};
+use crate::values::{config_file, constraint, env, generic, host, mount, pair, port, publish, ulimit};
 
 /// Additions to lists and maps, and removals from them; each may be repeated.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -89,6 +90,14 @@ pub struct ListEdits {
     /// File system in memory to remove, by its target
     #[arg(long, value_name = "TARGET")]
     tmpfs_rm: Vec<String>,
+
+    /// Config to add or change
+    #[arg(long, value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse)]
+    config_add: Vec<ConfigReference>,
+
+    /// Config to remove, by its name
+    #[arg(long, value_name = "NAME")]
+    config_rm: Vec<String>,
 
     /// Host name to add
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = host::parse)]
@@ -225,6 +234,7 @@ impl ListEdits {
 
     fn apply_to_container(&self, container: &mut ContainerSpec) {
         edit_map(&mut container.labels, &self.container_label_add, &self.container_label_rm);
+        edit(&mut container.configs, |reference| reference.name.clone(), &self.config_add, &self.config_rm);
         edit_map(&mut container.sysctls, &self.sysctl_add, &self.sysctl_rm);
         let env: Vec<String> = self.env_add.iter().map(|variable| variable.0.clone()).collect();
         edit(&mut container.env, |entry| variable(entry), &env, &self.env_rm);

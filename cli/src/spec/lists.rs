@@ -11,7 +11,7 @@ struct List {
 }
 
 /// All of them.
-const LISTS: [List; 20] = [
+const LISTS: [List; 21] = [
     List { flag: "label", keys: |spec| keys(&spec.named().labels) },
     List { flag: "container-label", keys: |spec| keys(&spec.template().runs().labels) },
     List { flag: "env", keys: |spec| spec.template().runs().env.iter().map(|entry| variable(entry)).collect() },
@@ -27,6 +27,7 @@ const LISTS: [List; 20] = [
     List { flag: "bind", keys: |spec| targets(spec, MountType::Bind) },
     List { flag: "volume", keys: |spec| targets(spec, MountType::Volume) },
     List { flag: "tmpfs", keys: |spec| targets(spec, MountType::Tmpfs) },
+    List { flag: "config", keys: |spec| configs(spec) },
     List { flag: "host", keys: |spec| spec.template().runs().hosts.clone() },
     List { flag: "dns", keys: |spec| dns(spec, |dns| &dns.nameservers) },
     List { flag: "dns-search", keys: |spec| dns(spec, |dns| &dns.search) },
@@ -61,6 +62,10 @@ fn keys(map: &BTreeMap<String, String>) -> Vec<String> {
 fn targets(spec: &ServiceSpec, kind: MountType) -> Vec<String> {
     let mounts = spec.template().runs().mounts.iter().filter(|mount| mount.r#type() == kind);
     mounts.map(|mount| mount.target.clone()).collect()
+}
+
+fn configs(spec: &ServiceSpec) -> Vec<String> {
+    spec.template().runs().configs.iter().map(|reference| reference.name.clone()).collect()
 }
 
 fn dns(spec: &ServiceSpec, list: fn(&events::DnsConfig) -> &Vec<String>) -> Vec<String> {

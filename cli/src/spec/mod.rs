@@ -1,6 +1,7 @@
 //! From flags to specs. Each file is one group of flags with the edits that it makes; a flag that is not given leaves its
 //! field untouched, so that the same code fills a new spec and changes an existing one.
 
+mod configs;
 mod container;
 mod edits;
 mod endpoint;
@@ -16,6 +17,7 @@ mod restart;
 mod rollout;
 mod security;
 
+pub use configs::resolve as resolve_configs;
 pub use edits::ListEdits;
 pub use lists::dropped;
 pub use logging::LogFlags;
@@ -38,6 +40,8 @@ pub struct ServiceFlags {
     security: security::SecurityFlags,
     #[command(flatten)]
     mounts: mounts::MountFlags,
+    #[command(flatten)]
+    configs: configs::ConfigFlags,
     #[command(flatten)]
     endpoint: endpoint::EndpointFlags,
     #[command(flatten)]
@@ -74,6 +78,7 @@ impl ServiceFlags {
         self.container.apply(spec);
         self.security.apply(spec);
         self.mounts.apply(spec);
+        self.configs.apply(spec);
         self.endpoint.apply(spec);
         self.health.apply(spec);
         self.resources.apply(spec);

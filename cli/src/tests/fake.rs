@@ -110,6 +110,10 @@ impl Manager for Fake {
         Ok(TaskList { tasks, index: self.index })
     }
 
+    async fn configs(&mut self, _: Vec<String>) -> Result<Vec<ConfigView>, Failure> {
+        Ok(vec![samples::config()])
+    }
+
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
         self.watched.push(request);
         let record = |(index, event): &(u64, Event)| {

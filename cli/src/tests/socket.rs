@@ -34,6 +34,7 @@ impl Control for Server {
     type ListServicesStream = Answers<ServicePage>;
     type ListTasksStream = Answers<TaskList>;
     type EventsStream = Answers<EventRecord>;
+    type ReadConfigsStream = Answers<ConfigPage>;
 
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let command = request.into_inner().command;
@@ -75,6 +76,11 @@ impl Control for Server {
         let page = |node| Ok(NodePage { nodes: vec![node], index: 1 });
         let pages: Vec<Result<NodePage, Status>> = samples::node_summaries().into_iter().map(page).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
+    }
+
+    async fn read_configs(&self, _: Request<ReadConfigsRequest>) -> Result<Response<Self::ReadConfigsStream>, Status> {
+        let page = Ok(ConfigPage { configs: vec![samples::config()] });
+        Ok(Response::new(Box::pin(tokio_stream::iter([page]))))
     }
 
     async fn list_services(

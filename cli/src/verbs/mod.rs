@@ -2,6 +2,7 @@
 
 mod cluster;
 mod completion;
+mod config;
 mod events;
 mod node;
 mod service;
@@ -29,6 +30,9 @@ pub enum Command {
     /// The cluster's own settings
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// Files that services give to their containers
+    #[command(subcommand)]
+    Config(config::Verb),
     Events(events::Args),
     Version(version::Args),
     Completion(completion::Args),
@@ -42,6 +46,7 @@ impl Command {
             Self::Service(verb) => verb.run(session).await,
             Self::Task(verb) => verb.run(session).await,
             Self::Cluster(verb) => verb.run(session).await,
+            Self::Config(verb) => verb.run(session).await,
             Self::Events(args) => events::run(args, session).await,
             Self::Version(args) => version::run(args, session).await,
             Self::Completion(args) => completion::run(args, session),

@@ -6,7 +6,7 @@ use events::spec::{CONTAINER_HOSTNAME_HINT, is_container_hostname};
 use events::{ContainerSpec, DnsConfig, HealthConfig, Isolation};
 
 use super::image::{IMAGE_HINT, is_image_reference};
-use super::{Fault, Verdict, duration, kernel, known, mount, name};
+use super::{Fault, Verdict, config, duration, kernel, known, mount, name};
 use crate::text::quote;
 
 /// Shortest time between probes: the engine's limit.
@@ -31,6 +31,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Verdict {
     duration(spec.stop_grace_period_ns.unwrap_or(0), "stop grace period")?;
     known::<Isolation>(spec.isolation, "isolation")?;
     mount::mounts(&spec.mounts)?;
+    config::references(&spec.configs)?;
     kernel::kernel(spec)
 }
 

@@ -5,6 +5,7 @@
 //! two services may share a number; only the routing mesh will have ports of the whole cluster.
 
 mod cluster;
+mod config;
 mod container;
 mod endpoint;
 mod image;
@@ -25,6 +26,9 @@ use prost::Message;
 use crate::{Rejection, RejectionKind};
 
 pub(crate) use cluster::cluster;
+#[cfg(test)]
+pub(crate) use config::CONFIG_BYTES_MAX;
+pub(crate) use config::{CONFIGS_BYTES_MAX, config};
 pub use image::{IMAGE_HINT, is_image_reference};
 pub(crate) use name::{hostname, is_service_name};
 pub(crate) use node::{addr, node_description, node_spec};
@@ -58,6 +62,11 @@ impl Fault {
 
     pub(crate) fn invalid(sentence: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(RejectionKind::Invalid, sentence, hint)
+    }
+
+    #[cfg(test)]
+    fn sentence(&self) -> &str {
+        &self.sentence
     }
 
     /// The refusal of a wish about this object.

@@ -76,7 +76,7 @@ pub(super) fn labels(labels: &BTreeMap<String, String>) -> Verdict {
 }
 
 /// Letters, digits and, between them, the given punctuation.
-fn is_word(text: &str, punctuation: &str) -> bool {
+pub(super) fn is_word(text: &str, punctuation: &str) -> bool {
     let ends = [text.bytes().next(), text.bytes().next_back()];
     ends.iter().all(|end| end.is_some_and(|byte| byte.is_ascii_alphanumeric()))
         && text.chars().all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c))

@@ -28,6 +28,8 @@ pub const HEARTBEAT_GRACE: u32 = 3;
 pub const NODE_CERT_EXPIRY: Duration = Duration::from_secs(2160 * 3600);
 /// Nodes that may be members.
 pub const NODES_MAX: u32 = 100_000;
+/// Permission bits of a config's file: everybody in the container may read it.
+pub const CONFIG_MODE: u32 = 0o444;
 /// Name of the one cluster object.
 pub const CLUSTER_NAME: &str = "default";
 
@@ -183,6 +185,39 @@ impl TaskSpec {
             max_attempts: policy.max_attempts,
             window: Duration::from_nanos(policy.window_ns),
         }
+    }
+}
+
+impl ConfigSpec {
+    /// The config's name and labels.
+    pub fn named(&self) -> &Annotations {
+        self.annotations.as_ref().unwrap_or(&EMPTY_ANNOTATIONS)
+    }
+
+    /// The config's name.
+    pub fn name(&self) -> &str {
+        &self.named().name
+    }
+}
+
+impl ConfigReference {
+    /// Where the file is put: below the root directory, if its path is not absolute; without a path under the config's name.
+    pub fn path(&self) -> String {
+        let given = self.file.as_ref().map_or("", |file| &file.name);
+        let path = if given.is_empty() { &self.name } else { given };
+        format!("/{}", path.trim_start_matches('/'))
+    }
+
+    /// The permission bits of the file.
+    pub fn mode(&self) -> u32 {
+        self.file.as_ref().and_then(|file| file.mode).unwrap_or(CONFIG_MODE)
+    }
+
+    /// The numbers of the file's owner and its group; `None` if one of them is no number.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        let number = |text: &str| if text.is_empty() { Some(0) } else { text.parse().ok() };
+        let Some(file) = &self.file else { return Some((0, 0)) };
+        Some((number(&file.uid)?, number(&file.gid)?))
     }
 }
 

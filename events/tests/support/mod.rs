@@ -18,7 +18,7 @@ pub fn time(seconds: i64) -> Timestamp {
 
 /// A sample of every event, in the order of the catalogue.
 pub fn samples() -> Vec<Kind> {
-    [cluster_samples(), node_samples(), service_samples(), task_samples()].concat()
+    [cluster_samples(), node_samples(), service_samples(), task_samples(), config_samples()].concat()
 }
 
 fn cluster_samples() -> Vec<Kind> {
@@ -109,5 +109,18 @@ fn task_samples() -> Vec<Kind> {
         Kind::TaskRejected(TaskRejected { task, message: "rejected".into(), error: "no such label".into() }),
         Kind::TaskOrphaned(TaskOrphaned { tasks: tasks.clone(), message: "node lost".into() }),
         Kind::TaskReaped(TaskReaped { tasks }),
+    ]
+}
+
+fn config_samples() -> Vec<Kind> {
+    let config = id(8);
+    let annotations = Annotations { name: "web.conf".into(), labels: specs::map("team", "shop") };
+    vec![
+        Kind::ConfigCreated(ConfigCreated {
+            config,
+            spec: ConfigSpec { annotations: Some(annotations) },
+            data: b"listen :80\n".to_vec(),
+        }),
+        Kind::ConfigRemoved(ConfigRemoved { config }),
     ]
 }

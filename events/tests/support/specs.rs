@@ -150,6 +150,16 @@ fn container_spec() -> ContainerSpec {
         ulimits: vec![Ulimit { name: "nofile".into(), soft: 1_024, hard: -1 }],
         oom_score_adj: -500,
         env_secrets: vec![EnvSecret { name: "TOKEN".into(), key: "env-secret/3/4".into() }],
+        configs: vec![ConfigReference {
+            config: Some(id(8)),
+            name: "web.conf".into(),
+            file: Some(FileTarget {
+                name: "/etc/web.conf".into(),
+                uid: "1000".into(),
+                gid: "1000".into(),
+                mode: Some(0o400),
+            }),
+        }],
     }
 }
 
@@ -225,6 +235,6 @@ fn driver(name: &str) -> Driver {
     Driver { name: name.into(), options: map("max-size", "10m") }
 }
 
-fn map(key: &str, value: &str) -> BTreeMap<String, String> {
+pub(super) fn map(key: &str, value: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(key.to_owned(), value.to_owned())])
 }

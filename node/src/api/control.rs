@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, EventRecord, EventsRequest, GetClusterRequest, InspectNodesRequest,
-    InspectServicesRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage, ServiceList,
-    ServicePage, TaskList, VersionReply, VersionRequest,
+    ClusterView, CommandReply, CommandRequest, ConfigPage, EventRecord, EventsRequest, GetClusterRequest,
+    InspectNodesRequest, InspectServicesRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList,
+    NodePage, ReadConfigsRequest, ServiceList, ServicePage, TaskList, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -102,6 +102,16 @@ impl ControlService for ControlApi {
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {
         let (control, asked) = self.asked(request)?;
         pages(move || control.list_tasks(&asked)).await
+    }
+
+    type ReadConfigsStream = Answers<ConfigPage>;
+
+    async fn read_configs(
+        &self,
+        request: Request<ReadConfigsRequest>,
+    ) -> Result<Response<Self::ReadConfigsStream>, Status> {
+        let (control, asked) = self.asked(request)?;
+        pages(move || control.read_configs(&asked)).await
     }
 
     type EventsStream = Answers<EventRecord>;

@@ -3,7 +3,7 @@
 use commands::{Actor, Command, Rejection, RejectionKind, SecretText, ServiceSecrets};
 use events::CommandId;
 use projections::Cluster;
-use projections::views::overview::{resolve_node, resolve_service, resolve_task};
+use projections::views::overview::{resolve_config, resolve_node, resolve_service, resolve_task};
 use wire::v1::command_request::Command as Asked;
 use wire::v1::{CommandReply, CommandRequest, EnvSecretValue};
 
@@ -120,6 +120,12 @@ fn to_command(cluster: &Cluster, asked: Asked) -> Result<Command, Rejection> {
         }),
         Asked::RemoveService(asked) => {
             Command::RemoveService(commands::RemoveService { service: resolve_service(cluster, &asked.service)? })
+        }
+        Asked::CreateConfig(asked) => {
+            Command::CreateConfig(commands::CreateConfig { spec: asked.spec, data: asked.data })
+        }
+        Asked::RemoveConfig(asked) => {
+            Command::RemoveConfig(commands::RemoveConfig { config: resolve_config(cluster, &asked.config)? })
         }
         Asked::RemoveTask(asked) => {
             Command::RemoveTask(commands::RemoveTask { task: resolve_task(cluster, &asked.task)? })

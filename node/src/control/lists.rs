@@ -32,7 +32,7 @@ pub struct Pages<R, P> {
 
 impl<R: Message, P> Pages<R, P> {
     /// The rows of those objects which are still there when their page is made.
-    fn new<I: Send + 'static>(
+    pub(super) fn new<I: Send + 'static>(
         state: Arc<Published>,
         objects: Vec<I>,
         row: impl Fn(&Published, I) -> Option<R> + Send + 'static,

@@ -9,6 +9,7 @@
 //! `tests/tests/purity.rs` sees to.
 
 pub mod command;
+mod configs;
 pub mod lists;
 pub mod views;
 

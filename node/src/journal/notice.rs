@@ -150,7 +150,9 @@ impl Witness<'_> {
             | Kind::TaskReported(_)
             | Kind::TaskRejected(_)
             | Kind::TaskOrphaned(_)
-            | Kind::TaskReaped(_) => None,
+            | Kind::TaskReaped(_)
+            | Kind::ConfigCreated(_)
+            | Kind::ConfigRemoved(_) => None,
         }
     }
 

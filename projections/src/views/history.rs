@@ -162,7 +162,9 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::TaskReported(_)
         | Kind::TaskRejected(_)
         | Kind::TaskOrphaned(_)
-        | Kind::TaskReaped(_) => false,
+        | Kind::TaskReaped(_)
+        | Kind::ConfigCreated(_)
+        | Kind::ConfigRemoved(_) => false,
     }
 }
 
@@ -238,6 +240,8 @@ impl Names {
 fn naming(kind: &Kind) -> Option<(u128, &str)> {
     if let Kind::ServiceCreated(event) = kind {
         Some((event.service.bits(), event.spec.name()))
+    } else if let Kind::ConfigCreated(event) = kind {
+        Some((event.config.bits(), event.spec.name()))
     } else if let Kind::NodeJoined(event) = kind {
         Some((event.node.bits(), &event.hostname))
     } else if let Kind::NodeDescribed(event) = kind {

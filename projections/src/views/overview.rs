@@ -3,7 +3,7 @@
 use std::fmt;
 
 use events::service_spec::Mode;
-use events::{Id, NodeId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
+use events::{ConfigId, Id, NodeId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
 use serde::Serialize;
 
 use crate::{Cluster, Instance, Service, Table, Task};
@@ -161,6 +161,18 @@ pub fn resolve_service(cluster: &Cluster, reference: &str) -> Result<ServiceId, 
     match named.filter(|_| reference.len() < BEGINNING_MIN) {
         Some(service) => Ok(service),
         None => named_or_begun(&cluster.services, reference, named),
+    }
+}
+
+/// The config with this id, or else the one with this name or beginning of an id.
+///
+/// # Errors
+/// When there is none, or several.
+pub fn resolve_config(cluster: &Cluster, reference: &str) -> Result<ConfigId, ReferenceError> {
+    let named = cluster.config_named(reference).map(|config| config.id);
+    match named.filter(|_| reference.len() < BEGINNING_MIN) {
+        Some(config) => Ok(config),
+        None => named_or_begun(&cluster.configs, reference, named),
     }
 }
 

@@ -75,8 +75,10 @@ impl Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let mut spec = args.spec()?;
+    spec::resolve_configs(&mut spec, session).await?;
     let create = CreateService {
-        spec: args.spec()?,
+        spec,
         registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),
         env_secrets: args.flags.env_secrets()?,
     };

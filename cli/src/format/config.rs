@@ -1,0 +1,46 @@
+//! Configs.
+
+use events::{ConfigReference, Timestamp};
+use wire::v1::ConfigView;
+
+use super::age;
+use super::block::Block;
+use super::table::Table;
+use crate::values::size;
+
+/// A list of configs.
+pub fn table(configs: &[ConfigView], now: Timestamp) -> String {
+    let mut table = Table::new(&["ID", "NAME", "SIZE", "CREATED"]);
+    for config in configs {
+        table.row([
+            config.id.to_string(),
+            config.spec.name().to_owned(),
+            size::show(config.bytes),
+            age::ago(config.meta.created_at, now),
+        ]);
+    }
+    table.render(None)
+}
+
+/// One config, with what is in it if that is text.
+pub fn block(config: &ConfigView, now: Timestamp) -> String {
+    let mut block = Block::default();
+    let named = config.spec.named();
+    block.field("ID", config.id).field("Name", &named.name);
+    block.each("Label", named.labels.iter().map(|(key, value)| format!("{key}={value}")));
+    block.field("Size", size::show(config.bytes)).field("Created", age::ago(config.meta.created_at, now));
+    match std::str::from_utf8(config.data.as_deref().unwrap_or_default()) {
+        Ok(text) => block.each("Data", text.lines().map(str::to_owned)),
+        Err(_) => block.field("Data", "not text: `--format json` shows its bytes"),
+    };
+    block.render()
+}
+
+/// A config in a container: `web.conf at /etc/web.conf, mode 0444`, with its owner where that is not root.
+pub fn reference(of: &ConfigReference) -> String {
+    let owner = match of.owner() {
+        Some((0, 0)) | None => String::new(),
+        Some((uid, gid)) => format!(", owner {uid}:{gid}"),
+    };
+    format!("{} at {}, mode {:04o}{owner}", of.name, of.path(), of.mode())
+}

@@ -1,0 +1,31 @@
+//! `swarmctl config inspect`.
+
+use clap_complete::ArgValueCandidates;
+
+use crate::completion;
+use crate::failure::Failure;
+use crate::format::{Format, config};
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Show configs with what is in them
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configs: names, ids or beginnings of ids
+    #[arg(required = true, value_name = "CONFIG", add = ArgValueCandidates::new(completion::configs))]
+    configs: Vec<String>,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let configs = session.manager.configs(args.configs.clone()).await?;
+    for (position, config) in configs.iter().enumerate() {
+        if session.globals.format == Format::Json {
+            session.json(config)?;
+        } else {
+            let gap = if position == 0 { "" } else { "\n" };
+            let block = config::block(config, session.around.clock.now());
+            session.text(&format!("{gap}{block}"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! `swarmctl config ls`.
+
+use crate::failure::Failure;
+use crate::format::config;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// List the configs
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show ids only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let configs = session.manager.configs(Vec::new()).await?;
+    let now = session.around.clock.now();
+    session.list(&configs, args.quiet, |config| config.id.to_string(), |configs| config::table(configs, now))
+}

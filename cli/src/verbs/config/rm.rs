@@ -1,0 +1,30 @@
+//! `swarmctl config rm`.
+
+use clap_complete::ArgValueCandidates;
+use wire::v1::RemoveConfig;
+use wire::v1::command_request::Command;
+
+use crate::completion;
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Remove configs that no service uses
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configs: names, ids or beginnings of ids
+    #[arg(required = true, value_name = "CONFIG", add = ArgValueCandidates::new(completion::configs))]
+    configs: Vec<String>,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    // One that is mistyped leaves nothing half done.
+    if args.configs.len() > 1 {
+        session.manager.configs(args.configs.clone()).await?;
+    }
+    for config in &args.configs {
+        let remove = RemoveConfig { config: config.clone() };
+        session.execute_and_tell(Command::RemoveConfig(remove), config).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Configs as clients see them.
+
+use std::sync::Arc;
+
+use commands::Rejection;
+use events::ConfigId;
+use projections::Config;
+use projections::views::overview::resolve_config;
+use wire::v1::{ConfigPage, ConfigView, Meta, ReadConfigsRequest};
+
+use super::Control;
+use super::lists::Pages;
+use crate::driver::Published;
+
+impl Control {
+    /// The configs that a request names, with their data; or all without it, in the order of their names.
+    ///
+    /// # Errors
+    /// When a reference names nothing, or more than one object.
+    pub fn read_configs(&self, request: &ReadConfigsRequest) -> Result<Pages<ConfigView, ConfigPage>, Rejection> {
+        let (cluster, with_data) = (&self.state.cluster, !request.configs.is_empty());
+        let configs: Vec<ConfigId> = if with_data {
+            let ids = request.configs.iter().map(|reference| resolve_config(cluster, reference));
+            ids.collect::<Result<_, _>>()?
+        } else {
+            let mut all: Vec<_> = cluster.configs.values().map(|config| (config.spec.name(), config.id)).collect();
+            all.sort();
+            all.into_iter().map(|(_, id)| id).collect()
+        };
+        let row = move |state: &Published, id| Some(view(state.cluster.configs.get(id)?, with_data));
+        Ok(Pages::new(Arc::clone(&self.state), configs, row, |configs, _| ConfigPage { configs }))
+    }
+}
+
+fn view(config: &Config, with_data: bool) -> ConfigView {
+    ConfigView {
+        id: config.id,
+        meta: Meta { version: config.version, created_at: config.created_at, updated_at: config.created_at },
+        spec: (*config.spec).clone(),
+        bytes: config.data.len() as u64,
+        data: with_data.then(|| config.data.to_vec()),
+    }
+}
