@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use events::spec::template::{self, TemplateError, TemplateScope};
 use events::{
-    ClusterId, ContainerSpec, ContainerStatus, NodeDescription, NodeId, Platform, SecretText, ServiceId, ServiceSpec,
-    TaskId,
+    ClusterId, ContainerSpec, ContainerStatus, Mount, NodeDescription, NodeId, Platform, SecretText, ServiceId,
+    ServiceSpec, TaskId,
 };
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
@@ -62,6 +62,15 @@ impl Workload {
         let mut workload = self.clone();
         Arc::make_mut(&mut workload.spec).task.get_or_insert_default().container = Some(container);
         Ok(workload)
+    }
+
+    /// The same with these mounts.
+    pub fn with_mounts(mut self, mounts: Vec<Mount>) -> Self {
+        if self.container().mounts != mounts {
+            let task = Arc::make_mut(&mut self.spec).task.get_or_insert_default();
+            task.container.get_or_insert_default().mounts = mounts;
+        }
+        self
     }
 
     /// The name of a secret variable whose value did not come with the task.

@@ -2,8 +2,10 @@
 //! task that asks for more is rejected. Whoever can mount the engine's socket, or the state directory of `swarmd`, is root
 //! here and may be the whole cluster.
 //!
-//! Pure but for the file system's symbolic links, which are given. A link that is changed after this look, by a task that
-//! may write to the directory above it, is not noticed.
+//! Pure but for the file system's symbolic links, which are given. A container is made with the places that were judged, all
+//! links followed, and judged again before it starts: a link that was changed in between leads nowhere. What is left is a
+//! task that can write to a directory above a place and puts a link into the way while the engine mounts it, and volumes
+//! that exist on the engine already.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -62,38 +64,45 @@ impl Policy {
         Self { privileged, ..self }
     }
 
-    /// Judges what a container asks for. `real` gives a path without symbolic links.
+    /// Judges what a container asks for; gives its mounts with the places on this machine as `real` has them, which gives a
+    /// path without symbolic links.
     ///
     /// # Errors
     /// A sentence for what is not allowed, with the flag that allows it.
-    pub fn judge(&self, container: &ContainerSpec, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
-        for mount in &container.mounts {
-            self.mount(mount, &real)?;
-        }
+    pub fn judge(&self, container: &ContainerSpec, real: impl Fn(&Path) -> PathBuf) -> Result<Vec<Mount>, String> {
+        let mounts = container.mounts.iter().map(|mount| self.mount(mount, &real)).collect::<Result<_, _>>()?;
         self.capabilities(&container.capability_add)?;
-        container.privileges.as_ref().map_or(Ok(()), |privileges| self.confinement(privileges))
+        container.privileges.as_ref().map_or(Ok(()), |privileges| self.confinement(privileges))?;
+        Ok(mounts)
     }
 
-    fn mount(&self, mount: &Mount, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
+    fn mount(&self, mount: &Mount, real: impl Fn(&Path) -> PathBuf) -> Result<Mount, String> {
+        let mut judged = mount.clone();
         match mount.r#type() {
-            MountType::Bind => self.bind(&mount.source, real),
+            MountType::Bind => judged.source = self.bind(&mount.source, real)?,
             MountType::Volume => {
-                let driver = mount.volume.as_ref().and_then(|volume| volume.driver.as_ref());
-                driver.map_or(Ok(()), |driver| self.volume(driver, real))
+                if let Some(driver) = judged.volume.as_mut().and_then(|volume| volume.driver.as_mut()) {
+                    self.volume(driver, real)?;
+                }
             }
-            MountType::Tmpfs | MountType::Npipe => Ok(()),
+            MountType::Tmpfs | MountType::Npipe => {}
         }
+        Ok(judged)
     }
 
     /// The engine's own driver hands its options to mount(2), which can be a bind in other words, or any file system over
     /// anything on this machine. What another driver does with its options is for whoever installed it to know.
-    fn volume(&self, driver: &Driver, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
+    fn volume(&self, driver: &mut Driver, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
+        let binds = driver.options.get("o").is_some_and(|words| words.split(',').any(is_bind));
+        // The kernel looks at no type where it is told to bind.
+        if let Some(device) = driver.options.get_mut("device").filter(|_| binds) {
+            *device = self.bind(device, real)?;
+        }
+        if binds {
+            return Ok(());
+        }
         let option = |name: &str| driver.options.get(name).map(String::as_str);
         let (device, kind) = (option("device"), option("type"));
-        // The kernel looks at no type where it is told to bind.
-        if option("o").is_some_and(|words| words.split(',').any(is_bind)) {
-            return device.map_or(Ok(()), |device| self.bind(device, real));
-        }
         let engines_own = matches!(driver.name.as_str(), "" | "local");
         let mounts = if engines_own {
             (device.is_some() || kind.is_some()) && !kind.is_some_and(|kind| HARMLESS_TYPES.contains(&kind))
@@ -107,7 +116,8 @@ impl Policy {
         self.needs_privileges(&format!("a volume of type {kind} on the device {device}"))
     }
 
-    fn bind(&self, source: &str, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
+    /// Judges a place on this machine, and gives it without symbolic links.
+    fn bind(&self, source: &str, real: impl Fn(&Path) -> PathBuf) -> Result<String, String> {
         let refused = |why: &str| {
             let what = format!("the bind mount of {source} is not allowed on this node");
             Err(format!("{what}: {why}; start its swarmd with --allow-mount {source} to allow it"))
@@ -128,10 +138,10 @@ impl Policy {
                 return refused(&format!("it reaches {}, which rules this node", place.display()));
             }
         }
-        if self.mounts.is_empty() || self.mounts.iter().any(|allowed| path.starts_with(allowed)) {
-            return Ok(());
+        if !self.mounts.is_empty() && !self.mounts.iter().any(|allowed| path.starts_with(allowed)) {
+            return refused("its operator allows other places only");
         }
-        refused("its operator allows other places only")
+        path.into_os_string().into_string().or_else(|_| refused("it leads to a path that is not UTF-8"))
     }
 
     fn capabilities(&self, wanted: &[String]) -> Result<(), String> {
@@ -177,7 +187,8 @@ pub fn real_path(path: &Path) -> PathBuf {
     let existing = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
     match existing {
         Some((above, real)) => match path.strip_prefix(above) {
-            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+            // Part by part, which leaves out what means nothing, as the engine does.
+            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest.components().collect::<PathBuf>()),
             Ok(_) | Err(_) => real,
         },
         None => path.to_owned(),
@@ -203,7 +214,7 @@ mod tests {
         // One symbolic link: /var/run is /run.
         let real =
             |path: &Path| path.strip_prefix("/var/run").map_or(path.to_owned(), |rest| Path::new("/run").join(rest));
-        policy.judge(container, real)
+        policy.judge(container, real).map(drop)
     }
 
     fn policy(mounts: &[&str]) -> Policy {
@@ -342,6 +353,34 @@ mod tests {
         std::fs::create_dir(root.join("real")).expect("made");
         std::os::unix::fs::symlink(root.join("real"), root.join("link")).expect("linked");
         assert_eq!(real_path(&root.join("link")), root.join("real"));
-        assert_eq!(real_path(&root.join("link/later/on")), root.join("real/later/on"));
+        assert_eq!(real_path(&root.join("link/later//on/./")), root.join("real/later/on"));
+    }
+
+    #[test]
+    fn what_is_mounted_is_what_was_judged_and_a_changed_link_is_judged_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = std::fs::canonicalize(dir.path()).expect("a path");
+        for place in ["data", "state"] {
+            std::fs::create_dir(root.join(place)).expect("made");
+        }
+        let link = root.join("link");
+        let point_at = |place: &str| {
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(root.join(place), &link).expect("linked");
+        };
+        let text = |path: &Path| path.to_str().expect("text").to_owned();
+        let policy = Policy::protecting(vec![root.join("state")]);
+        let in_volume = volume("local", &[("o", "bind"), ("device", &text(&link))]);
+        let device = |mounts: &[Mount]| mounts[0].volume.as_ref()?.driver.as_ref()?.options.get("device").cloned();
+        point_at("data");
+        let judged = policy.judge(&bind(&text(&link)), real_path).expect("allowed");
+        assert_eq!(judged[0].source, text(&root.join("data")), "the engine meets no link");
+        let judged = policy.judge(&in_volume, real_path).expect("allowed");
+        assert_eq!(device(&judged), Some(text(&root.join("data"))));
+        point_at("state");
+        for container in [bind(&text(&link)), in_volume] {
+            let refused = policy.judge(&container, real_path).expect_err("it leads to the state directory now");
+            assert!(refused.contains("which rules this node"), "{refused}");
+        }
     }
 }

@@ -11,10 +11,10 @@ use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
 };
-use events::{EndpointSpec, Mount, MountType, PortConfig, PublishMode, VolumeOptions};
+use events::{BindOptions, EndpointSpec, Mount, MountType, PortConfig, PublishMode, VolumeOptions};
 use futures_util::poll;
 use node::agent::docker::DockerExecutor;
-use node::agent::executor::{Executor, ExecutorError, RegistryAuth};
+use node::agent::executor::{Executor, ExecutorError, RegistryAuth, Workload};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -50,6 +50,37 @@ async fn a_bad_mount_is_fatal_in_the_engines_words() {
                 vec![Mount { source: "/no/such/dir".into(), target: "/data".into(), ..Default::default() }];
             let words = fatal(bench.executor.prepare(&workload).await);
             assert!(words.contains("/no/such/dir"), "{words}");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_container_whose_path_leads_elsewhere_by_now_is_not_started() {
+    let Some(bench) = Bench::docker("a_changed_link").await else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    bench
+        .run(async {
+            let places = ["one", "two"].map(|name| std::fs::canonicalize(dir.path()).expect("a path").join(name));
+            let mounting = |mut workload: Workload, place: &Path, create_mountpoint| {
+                container(&mut workload).mounts = vec![Mount {
+                    source: place.to_str().expect("text").to_owned(),
+                    target: "/data".into(),
+                    bind: Some(BindOptions { create_mountpoint, ..Default::default() }),
+                    ..Default::default()
+                }];
+                workload
+            };
+            // In both forms that an engine is told of a bind.
+            for create_mountpoint in [true, false] {
+                places.iter().for_each(|place| std::fs::create_dir_all(place).expect("made"));
+                let made = mounting(bench.lasting("exit 7"), &places[0], create_mountpoint);
+                bench.executor.prepare(&made).await.expect("prepared");
+                let judged_since = mounting(made.clone(), &places[1], create_mountpoint);
+                let words = fatal(bench.executor.start(&judged_since).await);
+                assert!(words.contains("leads elsewhere since the container was made"), "{words}");
+                bench.executor.start(&made).await.expect("started as it was made");
+                bench.executor.remove(made.task).await.expect("removed");
+            }
         })
         .await;
 }

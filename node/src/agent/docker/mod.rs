@@ -135,6 +135,12 @@ impl DockerExecutor {
             return Ok(observed.status);
         }
         if observed.phase == Phase::Created {
+            if let Some(place) = observed.foreign_bind(workload) {
+                let why = "the path of its spec leads elsewhere since the container was made";
+                return Err(ExecutorError::Fatal(format!(
+                    "the container mounts {place}, which was not allowed: {why}"
+                )));
+            }
             observed = self.launch(workload, &observed.status.container_id).await?.ok_or_else(gone)?;
         }
         loop {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as EngineState, HealthStatusEnum, PortMap,
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as EngineState, HealthStatusEnum, MountPoint,
+    PortMap,
 };
-use events::{ContainerStatus, PortConfig};
+use events::{ContainerStatus, MountType, PortConfig};
 
 use super::config::{CLUSTER_LABEL, TASK_LABEL, host_ports, port_key};
 use crate::agent::executor::{Exit, Workload};
@@ -24,6 +25,8 @@ pub(super) struct Observed {
     pub(super) status: ContainerStatus,
     /// Why it ended, when the engine knows more than the exit code.
     pub(super) reason: Option<String>,
+    /// The places of this machine that it mounts.
+    pub(super) binds: Vec<String>,
 }
 
 /// How far a container is.
@@ -42,6 +45,14 @@ pub(super) enum Phase {
 }
 
 impl Observed {
+    /// A place of this machine that it mounts, and that is not among those of its task.
+    pub(super) fn foreign_bind(&self, workload: &Workload) -> Option<&str> {
+        let mounts = &workload.container().mounts;
+        let is_own =
+            |place: &str| mounts.iter().any(|mount| mount.r#type() == MountType::Bind && mount.source == place);
+        self.binds.iter().map(String::as_str).find(|place| !is_own(place))
+    }
+
     /// How the container ended.
     pub(super) fn exit(self) -> Exit {
         Exit { container: self.status, reason: self.reason }
@@ -76,7 +87,13 @@ pub(super) fn observe(answer: ContainerInspectResponse, workload: &Workload) -> 
             warnings: Vec::new(),
         },
         reason: words.filter(|_| ended),
+        binds: binds(answer.mounts.unwrap_or_default()),
     }
+}
+
+fn binds(mounts: Vec<MountPoint>) -> Vec<String> {
+    let binds = mounts.into_iter().filter(|mount| mount.typ.as_deref() == Some("bind"));
+    binds.filter_map(|mount| mount.source).collect()
 }
 
 fn phase(state: &ContainerState) -> (Phase, bool) {
