@@ -16,6 +16,7 @@ use crate::fold::Folded;
 use crate::journal;
 use crate::leader::{FatalError, Intervals, Leader, Outcome};
 use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, RocksStore, Table};
+use crate::memory_limit;
 use crate::scrub::{self, Scrubber};
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
@@ -144,7 +145,10 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
     loop {
         let mut reader = snapshot::Reader::default();
         let loaded = store.load_checkpoint(at_most, &mut |part| match part {
-            CheckpointPart::Begin(_) => reader = snapshot::Reader::default(),
+            CheckpointPart::Begin { bytes } => {
+                memory_limit::warn_if_short(bytes);
+                reader = snapshot::Reader::default();
+            }
             CheckpointPart::Chunk(chunk) => reader.push(chunk),
         });
         let head = match loaded {

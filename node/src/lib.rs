@@ -34,6 +34,7 @@ pub mod failure;
 pub mod limits;
 pub mod log_lines;
 pub mod membership;
+pub mod memory_limit;
 mod notify;
 pub mod replay;
 pub mod run;

@@ -29,7 +29,7 @@ use crate::serve::{self, SocketFile};
 use crate::standing::Standing;
 use crate::start_settings::StartSettings;
 use crate::state_dir::{self, MANAGER_ADDR, StateDir};
-use crate::{address, clock, descriptors, dev, join_token};
+use crate::{address, clock, descriptors, dev, join_token, memory_limit};
 
 /// How long connections may take to end once the node is told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
@@ -72,6 +72,8 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     for change in changes {
         tracing::warn!("{change}");
     }
+    memory_limit::warn_if_short(0);
+    tokio::spawn(memory_limit::watch(shutdown.clone()));
     let node = Node { args, settings, state_dir, certificates, hostname, executor, shutdown };
     if worker { node.work(token).await } else { node.manage().await }
 }

@@ -117,7 +117,7 @@ impl<D: Disk> Store<D> {
         let manifest: Manifest =
             self.record(table, Key::at(index))?.ok_or_else(|| damaged("the manifest is missing"))?;
         let head = CheckpointHead { index, term: manifest.term, frame_hash: manifest.frame_hash };
-        read(CheckpointPart::Begin(head));
+        read(CheckpointPart::Begin { bytes: manifest.bytes });
         let mut bytes = 0;
         let mut parts = 1..;
         self.disk.scan(table, Key { index, part: 1 }, Key::at(index + 1), &mut |key, sealed| {

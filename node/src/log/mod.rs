@@ -180,7 +180,7 @@ pub trait LogStore: Send + Sync {
     fn whole_checkpoint(&self, at_most: u64) -> Result<Option<Checkpoint>, LogError> {
         let mut chunks: Vec<Vec<u8>> = Vec::new();
         let head = self.load_checkpoint(at_most, &mut |part| match part {
-            CheckpointPart::Begin(_) => chunks.clear(),
+            CheckpointPart::Begin { bytes: _ } => chunks.clear(),
             CheckpointPart::Chunk(chunk) => chunks.push(chunk.to_vec()),
         })?;
         Ok(head.map(|head| Checkpoint { head, chunks }))
@@ -252,7 +252,10 @@ pub struct CheckpointHead {
 #[derive(Debug, Clone, Copy)]
 pub enum CheckpointPart<'a> {
     /// One begins. What was read before is void.
-    Begin(CheckpointHead),
+    Begin {
+        /// How many bytes its chunks have.
+        bytes: u64,
+    },
     /// The next bytes of the snapshot.
     Chunk(&'a [u8]),
 }
