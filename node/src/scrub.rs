@@ -1,4 +1,6 @@
-//! The thread that verifies history while a manager runs: once a week all of it, evenly spread, at the lowest priority.
+//! The thread that verifies history while a manager runs: once a week all of it, evenly spread, at the lowest priority of the
+//! processor. The disk knows no such priority that a safe library could set, so the thread keeps off it by itself: it lets
+//! the log's own writes go first, and sleeps for longer than each of its reads took.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -14,6 +16,11 @@ const PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Shortest pause, whatever there is to read: even an endless history leaves the disk to others.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Pause after a read, as a multiple of the time that it took: of a disk that has much to do, a twentieth at most.
+const PAUSE_PER_READ: u32 = 19;
+/// How often a read is put off by [`PAUSE_MIN`] while writes of the log wait. Under a load that never ends, it goes on all the same
+/// after a second.
+const PUT_OFFS_MAX: u32 = 20;
 /// How often progress is written down: so much is read again after a restart.
 const SAVE_PERIOD: Duration = Duration::from_secs(60);
 /// The nice value of a thread that runs when nobody else wants to.
@@ -78,7 +85,13 @@ fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), Ended> {
         let pause = if scrub.is_over() {
             PERIOD.saturating_sub(since_begun).clamp(PAUSE_MIN, PAUSE_MAX)
         } else {
-            let pause = pause(tell(scrub.step(store)), store.applied().map_err(Ended::Read)?.index);
+            let is_stopped = || !matches!(stopped.recv_timeout(PAUSE_MIN), Err(RecvTimeoutError::Timeout));
+            if !put_off(|| store.writes_wait(), is_stopped) {
+                return Ok(());
+            }
+            let begun = Instant::now();
+            let frames = tell(scrub.step(store));
+            let pause = pause(frames, store.applied().map_err(Ended::Read)?.index, begun.elapsed());
             if scrub.is_over() || saved.elapsed() >= SAVE_PERIOD {
                 store.save_scrub_progress(scrub.progress()).map_err(Ended::Write)?;
                 saved = Instant::now();
@@ -111,25 +124,56 @@ fn tell(scrubbed: Scrubbed) -> u64 {
     }
 }
 
-/// The pause after so many frames of all, so that a pass takes a period.
-fn pause(frames: u64, of: u64) -> Duration {
-    PERIOD.mul_f64(frames as f64 / of.max(1) as f64).clamp(PAUSE_MIN, PAUSE_MAX)
+/// Lets writes that wait go first, within bounds; whether the thread is to go on.
+fn put_off(writes_wait: impl Fn() -> bool, nap_until_stopped: impl Fn() -> bool) -> bool {
+    let stopped = (0..PUT_OFFS_MAX).take_while(|_| writes_wait()).any(|_| nap_until_stopped());
+    !stopped
+}
+
+/// The pause after a read of so many frames of all, so that a pass takes a period, or longer if the disk has much to do.
+fn pause(frames: u64, of: u64, took: Duration) -> Duration {
+    let even = PERIOD.mul_f64(frames as f64 / of.max(1) as f64);
+    even.max(took.saturating_mul(PAUSE_PER_READ)).clamp(PAUSE_MIN, PAUSE_MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::log::{Membership, MemoryDisk, MemoryStore};
 
     #[test]
     fn a_pass_is_spread_over_its_period_within_bounds() {
-        for (frames, of, expected) in [
-            (1_024, 1_024 * 1_024, Duration::from_millis(590_625)),
-            (1_024, 100, PAUSE_MAX),
-            (0, 0, PAUSE_MIN),
-            (1_024, u64::MAX, PAUSE_MIN),
+        let ms = Duration::from_millis;
+        for (frames, of, took, expected) in [
+            (1_024, 1_024 * 1_024, ms(10), ms(590_625)),
+            (1_024, 100, ms(10), PAUSE_MAX),
+            (0, 0, ms(0), PAUSE_MIN),
+            (1_024, u64::MAX, ms(1), PAUSE_MIN),
+            // A slow disk is left to others for longer than the pace asks.
+            (1_024, u64::MAX, ms(1_000), ms(19_000)),
+            (1_024, u64::MAX, Duration::MAX, PAUSE_MAX),
         ] {
-            assert_eq!(pause(frames, of), expected, "{frames} of {of}");
+            assert_eq!(pause(frames, of, took), expected, "{frames} of {of} in {took:?}");
+        }
+    }
+
+    #[test]
+    fn writes_that_wait_go_first_for_a_while() {
+        /// For how many looks writes wait, the nap in which the thread is stopped, how often it naps, and whether it goes on.
+        const ROWS: [(u32, Option<u32>, u32, bool); 4] =
+            [(0, None, 0, true), (3, None, 3, true), (u32::MAX, None, PUT_OFFS_MAX, true), (5, Some(2), 2, false)];
+        for (waiting, stopped_in, expected, goes_on) in ROWS {
+            let (looks, naps) = (Cell::new(0), Cell::new(0));
+            let went_on = put_off(
+                || looks.replace(looks.get() + 1) < waiting,
+                || {
+                    naps.set(naps.get() + 1);
+                    stopped_in == Some(naps.get())
+                },
+            );
+            assert_eq!((naps.get(), went_on), (expected, goes_on), "{waiting} looks");
         }
     }
 

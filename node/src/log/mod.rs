@@ -95,6 +95,9 @@ pub trait LogStore: Send + Sync {
     /// When the write fails.
     fn write(&self, staged: Vec<Staged>) -> Result<(), LogError>;
 
+    /// Whether something is staged that the disk does not have yet.
+    fn writes_wait(&self) -> bool;
+
     /// Stages and writes raft entries, for whoever can wait.
     ///
     /// # Errors

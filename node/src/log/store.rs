@@ -249,6 +249,11 @@ impl<D: Disk> LogStore for Store<D> {
         Ok(())
     }
 
+    fn writes_wait(&self) -> bool {
+        let state = self.state();
+        !state.unwritten.is_empty() || state.tail.written() < state.tail.last()
+    }
+
     fn entries(&self, from: u64, to: u64, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
         let (in_memory, oldest) = {
             let state = self.state();
