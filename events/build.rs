@@ -12,6 +12,8 @@ const DISCREET: [&str; 2] = ["ContainerSpec", "VolatilePayload"];
 /// Kinds of events that hold a whole spec or description. They are boxed: an event is as large as its largest kind, and it is
 /// moved several times on its way into the log.
 const LARGE_KINDS: [&str; 3] = ["service_created", "service_spec_updated", "node_described"];
+/// A message that is wiped when it is dropped, so that none of its fields can be taken from a default.
+const WIPED: &str = "VolatilePayload";
 const FILES: [&str; 3] = ["id.proto", "spec.proto", "events.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.type_attribute(".swarmlog.v1.Event.kind", "#[serde(rename_all = \"snake_case\")]");
     config.type_attribute(".swarmlog.v1.Event.cause", "#[serde(rename_all = \"snake_case\")]");
     config.type_attribute(".swarmlog.v1.ServiceSpec.mode", "#[serde(rename_all = \"snake_case\")]");
-    config.message_attribute(".", "#[serde(default)]");
+    for message in schema.file.iter().flat_map(|file| &file.message_type).filter(|message| message.name() != WIPED) {
+        config.message_attribute(format!(".{PACKAGE}.{}", message.name()), "#[serde(default)]");
+    }
     for own in schema.file.iter().filter(|file| file.name() == OWN_TYPES).flat_map(|file| &file.message_type) {
         let name = own.name();
         let module = if name == "Timestamp" { "time" } else { "id" };

@@ -61,8 +61,10 @@ pub fn encode_entry(frame: &Frame, volatile: Vec<VolatilePayload>) -> Vec<u8> {
     let mut entry = Vec::with_capacity(HEADER_BYTES + frame_bytes + section.encoded_len());
     entry.push(VERSION);
     entry.extend_from_slice(&u32::try_from(frame_bytes).unwrap_or(u32::MAX).to_le_bytes());
-    entry.extend_from_slice(&frame.encode_to_vec());
-    entry.extend_from_slice(&section.encode_to_vec());
+    // In place: there is room, and a buffer of its own would be one more copy of the secrets.
+    for encoded in [frame.encode(&mut entry), section.encode(&mut entry)] {
+        encoded.expect("a vector takes all that is encoded");
+    }
     entry
 }
 

@@ -1,8 +1,11 @@
-//! How messages that carry secrets print: everything but the secrets, wherever in the program somebody writes `{:?}`.
+//! How messages that carry secrets print: everything but the secrets, wherever in the program somebody writes `{:?}`. And how
+//! they go: those that are nothing but a secret are wiped from memory when they are dropped.
+//!
+//! Copies that nothing here can wipe: the buffers in which gRPC, TLS and the engine's client encode and decode messages, an
+//! entry's bytes on their way through raft and the log, and plain variables of a spec, which are no secrets. Core dumps are
+//! off for their sake.
 
 use std::fmt;
-
-use zeroize::Zeroize;
 
 use crate::schema::{ContainerSpec, VolatilePayload};
 
@@ -19,11 +22,21 @@ impl fmt::Debug for Hidden {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SecretText(pub String);
 
-impl Drop for SecretText {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
+/// Wipes these fields of a type when it is dropped.
+#[macro_export]
+macro_rules! wiped {
+    ($type:ident [$($field:tt),+]) => {
+        impl ::core::ops::Drop for $type {
+            fn drop(&mut self) {
+                $(::zeroize::Zeroize::zeroize(&mut self.$field);)+
+            }
+        }
+
+        impl ::zeroize::ZeroizeOnDrop for $type {}
+    };
 }
+
+wiped! { SecretText [0] }
 
 impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,3 +78,4 @@ discreet! {
 }
 
 discreet! { VolatilePayload shows [key] hides [value] }
+wiped! { VolatilePayload [value] }

@@ -21,3 +21,45 @@ pub fn harden(core_dumps: bool) -> Vec<String> {
     }
     failed
 }
+
+#[cfg(test)]
+mod tests {
+    use events::{SecretText, VolatilePayload};
+    use projections::keyring::Secret;
+    use rustix::process::{dumpable_behavior, getrlimit};
+    use wire::v1::{EnvSecretValue, JoinRequest, JoinTokens, SecretValue};
+    use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+    use super::*;
+    use crate::agent::executor::RegistryAuth;
+    use crate::seal::{Seal, data_key};
+    use crate::security::{JoinToken, PrivateKey};
+
+    #[test]
+    fn core_dumps_are_off() {
+        assert_eq!(harden(false), [""; 0]);
+        assert_eq!(getrlimit(Resource::Core).current, Some(0));
+        assert_eq!(dumpable_behavior().expect("it can be asked"), DumpableBehavior::NotDumpable);
+        assert!(rustix::thread::no_new_privs().expect("it can be asked"));
+    }
+
+    /// Whatever holds a key, a token or the value of a secret: what is added belongs here.
+    #[test]
+    fn every_secret_is_wiped_from_memory_when_it_is_dropped() {
+        fn is_wiped<T: ZeroizeOnDrop>() {}
+        fn gives_wiped<T: ZeroizeOnDrop, E>(_: impl Fn(&std::path::Path) -> Result<T, E>) {}
+        is_wiped::<EnvSecretValue>();
+        is_wiped::<JoinRequest>();
+        is_wiped::<JoinToken>();
+        is_wiped::<JoinTokens>();
+        is_wiped::<PrivateKey>();
+        is_wiped::<RegistryAuth>();
+        is_wiped::<Seal>();
+        is_wiped::<Secret>();
+        is_wiped::<SecretText>();
+        is_wiped::<SecretValue>();
+        is_wiped::<VolatilePayload>();
+        is_wiped::<Zeroizing<String>>();
+        gives_wiped(|path| data_key(path, false));
+    }
+}

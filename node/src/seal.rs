@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 use bytes::Bytes;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Bytes of a data key.
 const KEY_BYTES: usize = 32;
@@ -57,6 +57,9 @@ pub struct Seal {
     nonces: Mutex<Nonces>,
 }
 
+/// The library wipes the memory of a cipher when it frees it.
+impl ZeroizeOnDrop for Seal {}
+
 impl Seal {
     /// A seal with this data key.
     ///
@@ -90,6 +93,13 @@ impl Seal {
         let plain_bytes = self.key.open_in_place(nonce, Aad::from(place), ciphertext).ok()?.len();
         sealed.truncate(NONCE_LEN + plain_bytes);
         Some(Bytes::from(sealed).slice(NONCE_LEN..))
+    }
+}
+
+/// Wipes an opened value from memory, unless somebody else still has it.
+pub fn wipe(opened: Bytes) {
+    if let Ok(mut bytes) = opened.try_into_mut() {
+        bytes.as_mut().zeroize();
     }
 }
 
@@ -189,6 +199,18 @@ mod tests {
         assert_eq!(seal.open(b"", sealed.clone()), None);
         let other = Seal::new(&[8; KEY_BYTES]).unwrap();
         assert_eq!(other.open(b"history 5", sealed), None);
+    }
+
+    #[test]
+    fn an_opened_value_is_wiped_where_it_lies() {
+        let seal = seal();
+        let opened = seal.open(b"place", seal.seal(b"place", b"", b"secret").unwrap()).unwrap();
+        // The same memory, seen by its length: what is left of it afterwards is nobody's.
+        let mut bytes = opened.try_into_mut().expect("nobody else has it, so that it can be wiped");
+        assert_eq!(&bytes[..], b"secret");
+        bytes.as_mut().zeroize();
+        assert_eq!(&bytes[..], [0; 6]);
+        wipe(bytes.freeze());
     }
 
     #[test]

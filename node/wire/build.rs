@@ -6,8 +6,8 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/discreet.rs` says how they print.
-const DISCREET: [&str; 6] =
-    ["JoinRequest", "JoinTokens", "CreateService", "UpdateService", "EnvSecretValue", "Assignment"];
+const DISCREET: [&str; 7] =
+    ["JoinRequest", "JoinTokens", "CreateService", "UpdateService", "EnvSecretValue", "SecretValue", "Assignment"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use events::{ClusterId, Role, VolatilePayload};
 use imbl::OrdMap;
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::Cluster;
 use crate::settings::{ROOT_KEY, token_key};
@@ -13,6 +13,8 @@ use crate::settings::{ROOT_KEY, token_key};
 /// A secret; prints as nothing, and is wiped from memory when the last of its clones, which share it, is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
+
+impl ZeroizeOnDrop for Secret {}
 
 impl Secret {
     /// The secret itself.
@@ -35,9 +37,9 @@ pub struct Keyring {
 
 impl Keyring {
     /// Keeps or destroys what the volatile section of an entry says.
-    pub fn apply(&mut self, payload: VolatilePayload) {
-        match payload.value {
-            Some(value) => self.secrets.insert(payload.key.into(), Secret(Arc::new(Zeroizing::new(value)))),
+    pub fn apply(&mut self, mut payload: VolatilePayload) {
+        match payload.value.take() {
+            Some(value) => self.secrets.insert(payload.key.as_str().into(), Secret(Arc::new(Zeroizing::new(value)))),
             None => self.secrets.remove(payload.key.as_str()),
         };
     }

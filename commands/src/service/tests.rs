@@ -255,7 +255,8 @@ fn values_of_secret_variables_are_kept_apart_from_spec_and_events() {
         assert!(!bytes.windows(10).any(|window| window == b"the-marker"));
     }
     let removed = story.accept(&operator(), Command::RemoveService(crate::RemoveService { service: id }));
-    let destroyed = removed.volatile.into_iter().filter(|payload| payload.value.is_none()).map(|payload| payload.key);
+    let destroyed =
+        removed.volatile.into_iter().filter(|payload| payload.value.is_none()).map(|payload| payload.key.clone());
     assert!(placed.iter().all(|secret| destroyed.clone().any(|key| key == secret.key)));
 }
 

@@ -98,9 +98,11 @@ impl Workload {
     }
 }
 
-/// Registry credentials; never printed.
+/// Registry credentials; never printed, and wiped when dropped.
 #[derive(Clone)]
 pub struct RegistryAuth(pub String);
+
+events::wiped! { RegistryAuth [0] }
 
 impl std::fmt::Debug for RegistryAuth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

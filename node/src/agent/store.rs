@@ -19,8 +19,9 @@ use events::{Id, TaskId, TaskState, TaskStatus};
 use prost::Message;
 use rustix::fs::Access;
 use wire::v1::{Assignment, Head};
+use zeroize::Zeroizing;
 
-use crate::seal::{Seal, SealError, data_key};
+use crate::seal::{Seal, SealError, data_key, wipe};
 
 /// The file of the last frame of history.
 const HEAD: &str = "head";
@@ -151,7 +152,7 @@ impl Store {
     /// Keeps a task's record, in place of an older one.
     pub(super) fn save(&self, record: &Record) -> Result<(), StoreError> {
         let task = record.assignment.task;
-        self.write(&self.path(task), &place(task), &sparing_credentials(record).encode_to_vec())
+        self.write(&self.path(task), &place(task), &Zeroizing::new(sparing_credentials(record).encode_to_vec()))
     }
 
     /// Keeps the last frame of history that a manager told of, in place of an older one.
@@ -198,7 +199,9 @@ impl Store {
     fn unseal<M: Message + Default>(&self, path: &Path, place: &[u8]) -> Result<M, String> {
         let sealed = fs::read(path).map_err(|error| error.to_string())?;
         let body = self.seal.open(place, sealed).ok_or("it is not what was sealed under this name")?;
-        M::decode(body).map_err(|error| error.to_string())
+        let message = M::decode(body.as_ref()).map_err(|error| error.to_string());
+        wipe(body);
+        message
     }
 
     fn take_in(&self, path: &Path, found: &mut Found) -> Result<(), StoreError> {
@@ -272,7 +275,7 @@ mod tests {
         let assignment = Assignment {
             task: TaskId::from_bits(task),
             desired: TaskState::Running.into(),
-            registry_auth: Some("credentials".into()),
+            registry_auth: Some("credentials".to_owned().into()),
             env_secrets: vec![EnvSecretValue { name: "TOKEN".into(), value: "secret-value".into() }],
             ..Assignment::default()
         };

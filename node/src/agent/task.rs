@@ -261,7 +261,7 @@ fn workload(site: &Site, assignment: &Assignment) -> Workload {
         service: assignment.service,
         spec,
         claims: assignment.claims.clone(),
-        registry_auth: assignment.registry_auth.clone().map(RegistryAuth),
+        registry_auth: assignment.registry_auth.as_ref().map(|auth| RegistryAuth(auth.value.clone())),
         env_secrets: assignment.env_secrets.iter().map(|of| (of.name.clone(), SecretText(of.value.clone()))).collect(),
     }
 }

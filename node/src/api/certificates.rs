@@ -1,6 +1,7 @@
 //! Letting nodes in and renewing their certificates. The core decides who is let in; the signature is made here, because
 //! it needs a clock and randomness, and is then noted in the log.
 
+use std::mem::take;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -86,8 +87,9 @@ impl Certificates for CertificateApi {
             Peer::Anonymous { address } | Peer::Node { address, .. } => address.ip().to_string(),
             Peer::Operator { user } => user.clone(),
         };
-        let JoinRequest { id, token, csr_pem, hostname } = request.into_inner();
-        let token = JoinToken::from_str(&token)
+        let mut request = request.into_inner();
+        let (id, csr_pem, hostname) = (request.id, take(&mut request.csr_pem), take(&mut request.hostname));
+        let token = JoinToken::from_str(&request.token)
             .map_err(|error| status(Rejection::invalid("join token", error.to_string(), error.hint())))?;
         // A request that cannot be signed must not leave a node behind; but nothing is signed for whom nobody let in.
         let state = self.context.state();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::{EnvSecret, NodeId, ServiceSpec, TaskId};
 use projections::Cluster;
 use projections::views::assignments::{self, Wanted};
-use wire::v1::{Assignment, AssignmentSet, EnvSecretValue};
+use wire::v1::{Assignment, AssignmentSet, EnvSecretValue, SecretValue};
 
 use crate::driver::Published;
 
@@ -55,7 +55,7 @@ fn assignment(state: &Published, id: TaskId) -> Option<Assignment> {
         desired: task.desired.into(),
         state: task.state.into(),
         claims: task.claims.clone(),
-        registry_auth: secret(&container.registry_auth_key),
+        registry_auth: secret(&container.registry_auth_key).map(SecretValue::from),
         env_secrets: container.env_secrets.iter().filter_map(value).collect(),
     })
 }

@@ -1,5 +1,7 @@
 //! Commands: what a request for one asks of the core, and what its outcome answers.
 
+use std::mem::take;
+
 use commands::{Actor, Command, Rejection, RejectionKind, SecretText, ServiceSecrets};
 use events::CommandId;
 use projections::Cluster;
@@ -134,7 +136,8 @@ fn to_command(cluster: &Cluster, asked: Asked) -> Result<Command, Rejection> {
 }
 
 fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> ServiceSecrets {
-    let env = env.into_iter().map(|secret| (secret.name, SecretText(secret.value)));
+    let taken = |mut secret: EnvSecretValue| (take(&mut secret.name), SecretText(take(&mut secret.value)));
+    let env = env.into_iter().map(taken);
     ServiceSecrets { registry_auth: registry_auth.map(SecretText), env: env.collect() }
 }
 

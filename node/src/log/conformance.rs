@@ -143,13 +143,20 @@ fn the_frame_before_an_index_is_found_written_or_staged() {
         store.append((10..14).map(|index| entry(index, 1, "change")).collect(), None, true).unwrap();
         // An entry that carries no frame is between them.
         let staged = frames(store.applied().unwrap().frame, 11, 14);
+        assert!(!store.writes_wait());
         let write = store.stage_apply(staged.clone(), 13).unwrap();
+        assert!(store.writes_wait());
         let before = |index| store.frame_before(index).unwrap();
         let indices = || [0, 2, 3, 10, 11, 12, u64::MAX].map(|index| before(index).map(|(index, _)| index));
         let expected = [None, None, Some(2), Some(9), Some(9), Some(11), Some(13)];
         assert_eq!(indices(), expected);
         store.write(vec![write]).unwrap();
+        assert!(!store.writes_wait());
         assert_eq!(indices(), expected);
+        let write = store.stage_append(vec![entry(14, 1, "change")], None, true).unwrap();
+        assert!(store.writes_wait());
+        store.write(vec![write]).unwrap();
+        assert!(!store.writes_wait());
         assert_eq!(before(13).unwrap().1, staged[1].bytes);
     });
 }
@@ -410,8 +417,12 @@ fn a_value_from_another_place_is_damage() {
 
 /// The secrets of a log: their names and what they are.
 fn kept(store: &dyn LogStore) -> Vec<(String, Vec<u8>)> {
-    let mut kept: Vec<_> =
-        store.keyring().unwrap().into_iter().map(|secret| (secret.key, secret.value.unwrap())).collect();
+    let mut kept: Vec<_> = store
+        .keyring()
+        .unwrap()
+        .into_iter()
+        .map(|secret| (secret.key.clone(), secret.value.clone().unwrap()))
+        .collect();
     kept.sort();
     kept
 }

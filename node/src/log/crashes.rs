@@ -43,12 +43,13 @@ impl Answers {
         assert!(self.committed.keys().eq(&indexes), "answered {:?}, history {indexes:?}", self.committed.keys());
         let mut secrets = BTreeMap::new();
         for secret in self.committed.values().flat_map(|proposal| secrets_of(proposal)) {
-            match secret.value {
-                Some(value) => secrets.insert(secret.key, value),
+            match secret.value.clone() {
+                Some(value) => secrets.insert(secret.key.clone(), value),
                 None => secrets.remove(&secret.key),
             };
         }
-        let kept = store.keyring().unwrap().into_iter().filter_map(|secret| Some((secret.key, secret.value?)));
+        let kept =
+            store.keyring().unwrap().into_iter().filter_map(|secret| Some((secret.key.clone(), secret.value.clone()?)));
         assert_eq!(kept.collect::<BTreeMap<_, _>>(), secrets);
     }
 }

@@ -4,7 +4,6 @@
 use bytes::Bytes;
 use events::frame::FrameHash;
 use events::{VolatilePayload, discreet};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// First byte of every value; another one is a newer build's.
@@ -147,14 +146,20 @@ pub(super) struct Cut {
 
 /// The stored form of a record.
 pub(super) fn encode_record<T: Serialize>(record: &T) -> Vec<u8> {
-    postcard::to_extend(record, vec![VERSION]).expect("a record of numbers is always written to memory")
+    encode_record_into(Vec::new(), record)
+}
+
+/// The same, in an empty buffer.
+pub(super) fn encode_record_into<T: Serialize>(mut buffer: Vec<u8>, record: &T) -> Vec<u8> {
+    buffer.push(VERSION);
+    postcard::to_extend(record, buffer).expect("a record of plain data is always written to memory")
 }
 
 /// Reads a record back.
 ///
 /// # Errors
 /// A sentence on what is wrong.
-pub(super) fn decode_record<T: DeserializeOwned>(stored: &[u8]) -> Result<T, String> {
+pub(super) fn decode_record<'a, T: Deserialize<'a>>(stored: &'a [u8]) -> Result<T, String> {
     let (&version, rest) = stored.split_first().ok_or("the record is empty")?;
     check_version(version)?;
     postcard::from_bytes(rest).map_err(|error| format!("the record is malformed: {error}"))

@@ -10,17 +10,23 @@ use std::ops::ControlFlow;
 use events::VolatilePayload;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::LogError;
 use super::disk::{self, Change, Disk, Key, Table};
-use super::entry::decode_record;
+use super::entry::{decode_record, encode_record_into};
 use super::store::Store;
+use crate::seal::wipe;
 
+/// A record, of which the secret is in memory where it was anyhow.
 #[derive(Serialize, Deserialize)]
-struct Record {
-    name: String,
-    secret: Vec<u8>,
+struct Record<'a> {
+    name: &'a str,
+    secret: &'a [u8],
 }
+
+/// Bytes of a record besides its name and its secret, at most.
+const RECORD_OVERHEAD: usize = 32;
 
 /// The place of a secret: the first 96 bits of a hash, which nobody makes two names meet in by chance.
 pub(super) fn place(name: &str) -> Key {
@@ -36,7 +42,12 @@ impl<D: Disk> Store<D> {
     pub(super) fn change_secret(&self, payload: &VolatilePayload) -> Result<Change, LogError> {
         let (table, key) = (Table::Keyring, place(&payload.key));
         match &payload.value {
-            Some(secret) => self.put_record(table, key, &Record { name: payload.key.clone(), secret: secret.clone() }),
+            Some(secret) => {
+                // With room for all of it: a buffer that grows leaves copies behind.
+                let room = Vec::with_capacity(payload.key.len() + secret.len() + RECORD_OVERHEAD);
+                let record = Zeroizing::new(encode_record_into(room, &Record { name: &payload.key, secret }));
+                self.put(table, key, &[], &record)
+            }
             None => Ok(Change::DeleteRange { table, from: key, to: key.next() }),
         }
     }
@@ -49,10 +60,11 @@ impl<D: Disk> Store<D> {
             let stored = self.seal.open(&disk::place(Table::Keyring, key), sealed);
             let stored = stored.ok_or_else(|| damaged("it is not what was sealed there with this data key"))?;
             let Record { name, secret } = decode_record(&stored).map_err(|reason| damaged(&reason))?;
-            if place(&name) != key {
+            if place(name) != key {
                 return Err(damaged("it is not in the place of its name"));
             }
             secrets.push(VolatilePayload::keep(name, secret));
+            wipe(stored);
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(secrets)

@@ -254,8 +254,12 @@ async fn a_refused_join_leaves_no_node_and_the_next_one_is_new() {
     let unnamed = join(&worker.certificates, &manager.addr, &manager.token(), "", QUICK).await.expect_err("refused");
     assert!(unnamed.sentence.contains("no host name"), "{unnamed}");
     let channel = dial(&manager.addr, Connector::joiner(manager.authority().root()).expect("a connector"));
-    let unsound =
-        JoinRequest { token: manager.token().to_string(), hostname: "w1".to_owned(), ..JoinRequest::default() };
+    let unsound = JoinRequest {
+        token: manager.token().to_string(),
+        hostname: "w1".to_owned(),
+        id: Id::from_bits(1),
+        csr_pem: String::new(),
+    };
     let refused =
         CertificatesClient::new(channel.await.expect("a connection")).join(unsound).await.expect_err("refused");
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use events::{Duration, Role, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -148,8 +149,10 @@ impl Identity {
         if now < not_before {
             return Err(IdentityError::NotYetValid { subject, not_before });
         }
-        let certified =
-            CertifiedKey::from_der(chain, key.to_der(), &tls::provider()).map_err(IdentityError::Untrusted)?;
+        // The library wipes what it makes of the key.
+        let signing = any_supported_type(&key.der()).map_err(IdentityError::Untrusted)?;
+        let certified = CertifiedKey::new(chain, signing);
+        certified.keys_match().map_err(IdentityError::Untrusted)?;
         Ok(Self { subject, not_before, not_after, root, certified: Arc::new(certified) })
     }
 

@@ -4,9 +4,10 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use events::wiped;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::certificate::{self, CertificateError};
 
@@ -57,17 +58,13 @@ impl PrivateKey {
         &self.0
     }
 
-    /// The key in the form that rustls takes.
-    pub(super) fn to_der(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.0.serialize_der()))
+    /// The key in the form that rustls takes, in our own memory.
+    pub(super) fn der(&self) -> PrivateKeyDer<'_> {
+        PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.0.serialized_der()))
     }
 }
 
-impl Drop for PrivateKey {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
+wiped! { PrivateKey [0] }
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

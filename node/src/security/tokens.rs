@@ -9,7 +9,7 @@ use std::str::FromStr;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::RootCertificate;
 
@@ -32,6 +32,8 @@ pub struct JoinToken {
     digest: String,
     secret: Zeroizing<String>,
 }
+
+impl ZeroizeOnDrop for JoinToken {}
 
 /// Why a text is not a join token. Says nothing of the text's secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

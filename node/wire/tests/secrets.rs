@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use events::{
-    ContainerSpec, Event, Frame, Kind, ServiceCreated, ServiceSpec, TaskSpec, VolatilePayload, VolatileSection,
+    ContainerSpec, Event, Frame, Id, Kind, ServiceCreated, ServiceSpec, TaskSpec, VolatilePayload, VolatileSection,
 };
 use wire::v1::command_request::Command;
 use wire::v1::session_message::Message;
@@ -20,17 +20,17 @@ const MARKER: &str = "the-marker";
 const SECRET: [&str; 9] = [
     "swarmlog.v1.ContainerSpec.env",
     "swarmlog.v1.VolatilePayload.value",
-    "swarmlog.wire.v1.Assignment.registry_auth",
     "swarmlog.wire.v1.CreateService.registry_auth",
     "swarmlog.wire.v1.EnvSecretValue.value",
     "swarmlog.wire.v1.JoinRequest.token",
     "swarmlog.wire.v1.JoinTokens.manager",
     "swarmlog.wire.v1.JoinTokens.worker",
+    "swarmlog.wire.v1.SecretValue.value",
     "swarmlog.wire.v1.UpdateService.registry_auth",
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 15] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.EnvSecret.key",
@@ -40,6 +40,7 @@ const HARMLESS: [&str; 14] = [
     "swarmlog.v1.ServiceSpecUpdated.destroyed_secrets",
     "swarmlog.v1.VolatilePayload.key",
     "swarmlog.wire.v1.Assignment.env_secrets",
+    "swarmlog.wire.v1.Assignment.registry_auth",
     "swarmlog.wire.v1.ClusterView.join_tokens",
     "swarmlog.wire.v1.CommandRequest.rotate_join_token",
     "swarmlog.wire.v1.CreateService.env_secrets",
@@ -113,12 +114,12 @@ fn secret() -> String {
 fn what_carries_a_secret_prints_all_but_the_secret() {
     let payload = VolatilePayload::keep("join-token/worker", MARKER);
     let assignment =
-        Assignment { spec: spec(), registry_auth: Some(secret()), env_secrets: env(), ..Assignment::default() };
+        Assignment { spec: spec(), registry_auth: Some(secret().into()), env_secrets: env(), ..Assignment::default() };
     let create = CreateService { spec: spec(), registry_auth: Some(secret()), env_secrets: env() };
     let update =
         UpdateService { registry_auth: Some(secret()), spec: spec(), env_secrets: env(), ..UpdateService::default() };
     let tokens = JoinTokens { worker: secret(), manager: secret() };
-    let join = JoinRequest { token: secret(), hostname: "host-9".into(), ..JoinRequest::default() };
+    let join = JoinRequest { id: Id::from_bits(1), token: secret(), csr_pem: String::new(), hostname: "host-9".into() };
     let created = Kind::ServiceCreated(Box::new(ServiceCreated { spec: spec(), ..ServiceCreated::default() }));
     let frame = Frame { events: vec![Event::by_command(0, created)], ..Frame::default() };
     let set = AssignmentSet { tasks: vec![assignment.clone()], ..AssignmentSet::default() };

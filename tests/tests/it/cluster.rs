@@ -187,6 +187,11 @@ impl Cluster {
         ended.and_then(|status| status.code())
     }
 
+    /// The process of a node that runs.
+    pub fn pid(&self, name: &str) -> u32 {
+        self.daemons.get(name).and_then(|daemon| daemon.child.as_ref()).expect("a node that runs").id()
+    }
+
     fn child(&mut self, name: &str) -> Child {
         self.daemons.get_mut(name).and_then(|daemon| daemon.child.take()).expect("a node that runs")
     }

@@ -211,6 +211,16 @@ fn a_manager_restarted_with_its_directory_alone_comes_back_where_it_was() {
 }
 
 #[test]
+fn a_daemon_dumps_no_core_and_gains_no_privileges() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let about = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", cluster.pid(MANAGER))).expect("a file");
+    let limits = about("limits");
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("a limit");
+    assert_eq!(core.split_whitespace().next(), Some("0"), "{limits}");
+    assert!(about("status").contains("NoNewPrivs:\t1"), "{}", about("status"));
+}
+
+#[test]
 fn a_dead_daemons_socket_is_taken_over() {
     let mut cluster = Cluster::start(Executor::Process, &[]);
     cluster.kill(MANAGER);

@@ -101,8 +101,8 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.execute(Command::RotateJoinToken(RotateJoinToken { role: role.into() })).await?;
     let tokens = session.manager.cluster().await?.join_tokens;
     let join_token = match role {
-        Role::Worker => tokens.worker,
-        Role::Manager => tokens.manager,
+        Role::Worker => tokens.worker.clone(),
+        Role::Manager => tokens.manager.clone(),
     };
     match session.globals.format {
         Format::Json => session.json(&Rotated { role: role.name(), join_token }),
