@@ -215,8 +215,9 @@ mod tests {
     #[test]
     fn a_limit_below_the_need_is_told_with_both() {
         let limited = |mib: u64| Memory { limit_bytes: mib * MIB, used_bytes: 0 };
-        // Limits in MiB, the checkpoint in MiB, and what is told.
-        let rows: [(&[u64], u64, Option<(u64, u64)>); 5] = [
+        /// Limits in MiB, the checkpoint in MiB, and what is told.
+        type Row<'a> = (&'a [u64], u64, Option<(u64, u64)>);
+        let rows: [Row<'_>; 5] = [
             (&[], 1_000, None),
             (&[63], 0, Some((63, 64))),
             (&[64], 0, None),

@@ -30,7 +30,7 @@ const SECRET: [&str; 9] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 15] = [
+const HARMLESS: [&str; 16] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.EnvSecret.key",
@@ -45,6 +45,7 @@ const HARMLESS: [&str; 15] = [
     "swarmlog.wire.v1.CommandRequest.rotate_join_token",
     "swarmlog.wire.v1.CreateService.env_secrets",
     "swarmlog.wire.v1.EnvSecretValue.name",
+    "swarmlog.wire.v1.LabelFilter.key",
     "swarmlog.wire.v1.UpdateService.env_secrets",
 ];
 
