@@ -517,3 +517,6 @@ pub(crate) fn derive(cluster: &mut Cluster) {
         enter(cluster, &task);
     }
 }
+
+#[cfg(test)]
+mod tests;

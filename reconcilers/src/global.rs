@@ -71,3 +71,64 @@ fn is_filled(cluster: &Cluster, service: &Service, node: &Node) -> bool {
     let stopping = tasks.iter().any(|task| task.occupies_node());
     wanted || newest_ended || stopping
 }
+
+#[cfg(test)]
+mod tests {
+    use events::{Id, Kind, NodeDeclaredDown, NodeId, NodeRemoved, NodeSpec, Timestamp};
+
+    use super::*;
+    use crate::samples::{Sample, global};
+
+    const NODE: u128 = 3;
+
+    /// The service on a node of this availability, with a task there in this state if there is one.
+    fn sample(availability: Availability, is_down: bool, task: Option<TaskState>) -> Sample {
+        let spec = NodeSpec { availability: availability.into(), ..NodeSpec::default() };
+        let mut sample = Sample::default().with_node(NODE, spec).with_service(global(), &["node.hostname==node-3"]);
+        if let Some(state) = task {
+            sample = sample.with_task(7, 0, Some(NODE), state);
+        }
+        if is_down {
+            let (node, last_heard) = (NodeId::from_bits(NODE), Timestamp::default());
+            sample.tell(1, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard }));
+        }
+        sample
+    }
+
+    #[test]
+    fn each_node_that_suits_has_one_task_and_no_other_has_any() {
+        use Availability::{Active, Drain, Pause};
+        let running = Some(TaskState::Running);
+        // The node's availability, whether it is down, its task, and what follows.
+        let table: [(_, _, _, &[&str]); 9] = [
+            (Active, false, None, &["make on 3"]),
+            (Active, false, running, &[]),
+            // What ended by itself is the business of restarts.
+            (Active, false, Some(TaskState::Failed), &[]),
+            (Active, true, None, &[]),
+            (Active, true, running, &["shutdown 7"]),
+            // A paused node keeps what it has and gets nothing new.
+            (Pause, false, None, &[]),
+            (Pause, false, running, &[]),
+            (Drain, false, None, &[]),
+            (Drain, false, running, &["shutdown 7"]),
+        ];
+        for (availability, is_down, task, expected) in table {
+            let said = sample(availability, is_down, task).ask(reconcile, 1);
+            assert_eq!(said, expected, "{availability:?}, down: {is_down}, task: {task:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_does_not_meet_the_constraints_or_is_gone_has_no_task() {
+        let elsewhere = Sample::default().with_node(4, NodeSpec::default());
+        let elsewhere = elsewhere.with_service(global(), &["node.hostname==node-3"]);
+        assert_eq!(elsewhere.ask(reconcile, 1), [""; 0]);
+        let misplaced = elsewhere.with_task(7, 0, Some(4), TaskState::Running);
+        assert_eq!(misplaced.ask(reconcile, 1), ["shutdown 7"]);
+        let mut gone = sample(Availability::Active, false, Some(TaskState::Running));
+        let node = NodeId::from_bits(NODE);
+        gone.tell(1, Kind::NodeRemoved(NodeRemoved { node, forced: true, forgotten: false }));
+        assert_eq!(gone.ask(reconcile, 1), ["remove 7"]);
+    }
+}

@@ -24,6 +24,9 @@ pub mod schedule;
 mod slots;
 mod templates;
 
+#[cfg(test)]
+mod samples;
+
 use std::collections::BTreeMap;
 
 use events::{

@@ -75,3 +75,88 @@ fn give_up_tasks(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Corre
     let message = format!("node {} has been down for {} hours", node.hostname(), ORPHAN_PERIOD.as_secs() / 3600);
     out.push_about(lost, |tasks| Kind::TaskOrphaned(TaskOrphaned { tasks, message }));
 }
+
+#[cfg(test)]
+mod tests {
+    use events::{Id, NodeDisconnected, NodeId, NodeJoined, NodeSpec, SessionId, TaskState};
+
+    use super::*;
+    use crate::samples::{Sample, at, replicated};
+
+    const HOUR: u64 = 3_600;
+    const DAY: u64 = 24 * HOUR;
+    const NODE: u128 = 1;
+
+    /// What becomes of a node.
+    enum Told {
+        Joined,
+        Ready,
+        Unknown,
+        Disconnected,
+        Down,
+    }
+
+    /// A node that is that since this second, and was last heard of in the other one.
+    fn node(told: &Told, since: u64, heard: Option<u64>) -> Sample {
+        let (node, session) = (NodeId::from_bits(NODE), SessionId::from_bits(NODE));
+        let mut sample = match told {
+            Told::Joined => Sample::default(),
+            Told::Ready | Told::Unknown | Told::Disconnected | Told::Down => {
+                let sample = Sample::default().with_node(NODE, NodeSpec::default());
+                let sample = sample.with_service(replicated(2), &[]);
+                sample.with_task(7, 1, None, TaskState::Pending).assigned(7, NODE)
+            }
+        };
+        let heartbeat_timeout = sample.cluster.spec().heartbeat_timeout();
+        assert_eq!(heartbeat_timeout, Duration::from_secs(15), "what the table is made for");
+        let last_heard = at(heard.unwrap_or(since));
+        match told {
+            Told::Joined => sample.tell(since, Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() })),
+            Told::Ready => {}
+            Told::Unknown => sample.tell(since, Kind::LeadershipAssumed(events::LeadershipAssumed::default())),
+            Told::Disconnected => sample.tell(since, Kind::NodeDisconnected(NodeDisconnected { node, session })),
+            Told::Down => sample.tell(since, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard })),
+        }
+        let patience = heartbeat_timeout;
+        sample.presence.extend(heard.map(|second| (node, Sign { at: at(second), patience })));
+        sample
+    }
+
+    #[test]
+    fn each_liveness_has_its_deadline() {
+        use Told::{Disconnected, Down, Joined, Ready, Unknown};
+        // What the node is, since when, last heard of, now, and what follows.
+        let table = [
+            (Ready, 0, None, 14, "look at 15"),
+            (Ready, 0, None, 15, "down, heard at 0"),
+            (Ready, 0, Some(10), 15, "look at 25"),
+            (Ready, 0, Some(10), 25, "down, heard at 10"),
+            // After a change of leader it has two grace periods to be heard of, and signs of before do not count.
+            (Unknown, 100, None, 129, "look at 130"),
+            (Unknown, 100, None, 130, "down, heard at 100"),
+            (Unknown, 100, Some(90), 129, "look at 130"),
+            (Unknown, 100, Some(110), 124, "look at 125"),
+            (Unknown, 100, Some(110), 125, "down, heard at 110"),
+            // Losing the session is no sign of life, unless nothing else is known.
+            (Disconnected, 20, Some(10), 24, "look at 25"),
+            (Disconnected, 20, Some(10), 25, "down, heard at 10"),
+            (Disconnected, 20, None, 34, "look at 35"),
+            // Its tasks may come back for a day.
+            (Down, 20, Some(5), DAY, "look at 86420"),
+            (Down, 20, Some(5), DAY + 20, "orphan 7"),
+            // Who joined and never registered has two grace periods, and is forgotten after an hour.
+            (Joined, 50, None, 79, "look at 80"),
+            (Joined, 50, None, 80, "down, heard at 50"),
+        ];
+        for (number, (told, since, heard, now, expected)) in table.into_iter().enumerate() {
+            let said = node(&told, since, heard).ask(reconcile, now);
+            assert_eq!(said, [expected], "row {number}");
+        }
+        let mut newcomer = node(&Joined, 50, None);
+        let node = NodeId::from_bits(NODE);
+        newcomer.tell(80, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: at(50) }));
+        for (now, expected) in [(HOUR + 49, "look at 3650"), (HOUR + 50, "remove node 1")] {
+            assert_eq!(newcomer.ask(reconcile, now), [expected]);
+        }
+    }
+}

@@ -64,3 +64,59 @@ fn kept(cluster: &Cluster, service: &Service) -> Option<usize> {
 fn is_dead(task: &Task) -> bool {
     !task.is_wanted() && (task.state.is_terminal() || task.state < TaskState::Assigned)
 }
+
+#[cfg(test)]
+mod tests {
+    use events::{Id, ServiceRemoved, TaskDesiredStateSet};
+
+    use super::*;
+    use crate::samples::{Sample, replicated, service};
+
+    /// A slot with tasks that are wanted less, each in this state with that desired state, oldest first.
+    fn slot(tasks: &[(TaskState, TaskState)]) -> Sample {
+        let mut sample = Sample::default().with_service(replicated(1), &[]);
+        for (number, (state, desired)) in (1..).zip(tasks) {
+            sample = sample.with_task(number, 1, None, *state);
+            if *desired > TaskState::Running {
+                let (tasks, cause) = (vec![TaskId::from_bits(number)], DesiredCause::Update.into());
+                let less = TaskDesiredStateSet { tasks, desired: (*desired).into(), cause };
+                sample.tell(0, Kind::TaskDesiredStateSet(less));
+            }
+        }
+        sample
+    }
+
+    #[test]
+    fn what_is_over_leaves_when_history_is_full_or_it_is_to_be_removed() {
+        use TaskState::{Complete, Failed, Remove, Running, Shutdown};
+        let (runs, stops, removes) = ((Running, Running), (Running, Shutdown), (Running, Remove));
+        let (dead, removed) = ((Failed, Shutdown), (Shutdown, Remove));
+        // Of each slot five tasks are kept, the newest included.
+        let table: [(&[_], &[&str]); 8] = [
+            (&[runs], &[]),
+            (&[removes], &[]),
+            (&[removed], &["reap 1"]),
+            (&[dead, dead, dead, dead, runs], &[]),
+            (&[dead, dead, dead, dead, dead, runs], &["reap 1"]),
+            (&[dead, dead, dead, dead, dead, dead, dead], &["reap 1 2"]),
+            // One that still runs stays, however old it is; one that is over and wanted says how the slot ended.
+            (&[stops, dead, dead, dead, dead, runs], &["reap 2"]),
+            (&[dead, dead, dead, dead, dead, (Complete, Running)], &["reap 1"]),
+        ];
+        for (tasks, expected) in table {
+            assert_eq!(slot(tasks).ask(reconcile, 1), expected, "{tasks:?}");
+        }
+    }
+
+    #[test]
+    fn the_tasks_of_a_removed_service_are_to_be_removed_and_leave_when_they_are_over() {
+        let mut sample = slot(&[(TaskState::Failed, TaskState::Shutdown), (TaskState::Running, TaskState::Running)]);
+        sample.tell(1, Kind::ServiceRemoved(ServiceRemoved { service: service() }));
+        assert_eq!(sample.ask(reconcile, 1), ["remove 1 2"]);
+        let (tasks, cause) = (vec![1, 2], DesiredCause::ServiceRemoved.into());
+        let tasks = tasks.into_iter().map(TaskId::from_bits).collect();
+        let desired = TaskState::Remove.into();
+        sample.tell(1, Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired, cause }));
+        assert_eq!(sample.ask(reconcile, 1), ["reap 1"]);
+    }
+}

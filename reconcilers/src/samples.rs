@@ -1,0 +1,122 @@
+//! Small clusters for the tables of cases beside the reconcilers.
+
+use std::collections::BTreeSet;
+
+use events::service_spec::Mode;
+use events::{
+    ClusterId, Event, GlobalMode, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
+    NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode, ServiceCreated, ServiceId, ServiceSpec, SessionId,
+    TaskAssigned, TaskCreated, TaskId, TaskReported, TaskState, TaskStatus, Timestamp,
+};
+use projections::{Cluster, Stamp};
+
+use crate::{Candidates, Correction, Ctx, Presence, Reconcile, Room, Scope};
+
+/// So many seconds after the epoch.
+pub fn at(seconds: u64) -> Timestamp {
+    Timestamp::default() + std::time::Duration::from_secs(seconds)
+}
+
+/// A cluster that is told in events.
+#[derive(Default)]
+pub struct Sample {
+    pub cluster: Cluster,
+    pub presence: Presence,
+    frames: u64,
+}
+
+impl Sample {
+    /// Applies an event as a frame of its own, in this second.
+    pub fn tell(&mut self, second: u64, kind: Kind) {
+        self.frames += 1;
+        let stamp = Stamp { index: self.frames, time: at(second) };
+        self.cluster.apply(&Event::by_reconciler(Reconciler::Replicated, kind), &stamp);
+    }
+
+    /// A node that joined and registered in the second 0, and described itself.
+    pub fn with_node(mut self, number: u128, spec: NodeSpec) -> Self {
+        let node = NodeId::from_bits(number);
+        let session = SessionId::from_bits(number);
+        let hostname = format!("node-{number}");
+        self.tell(0, Kind::NodeJoined(NodeJoined { node, spec, hostname: hostname.clone(), ..NodeJoined::default() }));
+        let description = NodeDescription { hostname, ..NodeDescription::default() };
+        self.tell(0, Kind::NodeDescribed(Box::new(NodeDescribed { node, description })));
+        self.tell(0, Kind::NodeRegistered(NodeRegistered { node, session, ..NodeRegistered::default() }));
+        self
+    }
+
+    /// The service 1, made in the second 0.
+    pub fn with_service(mut self, mode: Mode, constraints: &[&str]) -> Self {
+        let mut spec = ServiceSpec { mode: Some(mode), ..ServiceSpec::default() };
+        let constraints = constraints.iter().map(|text| (*text).to_owned()).collect();
+        spec.task.get_or_insert_default().placement = Some(Placement { constraints, ..Placement::default() });
+        self.tell(0, Kind::ServiceCreated(Box::new(ServiceCreated { service: service(), spec })));
+        self
+    }
+
+    /// A task of the service, in a slot or on a node, that is reported to be in this state.
+    pub fn with_task(mut self, number: u128, slot: u64, node: Option<u128>, state: TaskState) -> Self {
+        let task = TaskId::from_bits(number);
+        let spec_version = self.cluster.services.get(service()).map_or(0, |service| service.template_version);
+        let node = node.map(NodeId::from_bits);
+        let desired = TaskState::Running.into();
+        let created =
+            TaskCreated { task, service: service(), spec_version, slot, node, desired, ..TaskCreated::default() };
+        self.tell(0, Kind::TaskCreated(created));
+        if state > TaskState::Pending {
+            let status = TaskStatus { state: state.into(), ..TaskStatus::default() };
+            self.tell(0, Kind::TaskReported(TaskReported { task, status }));
+        }
+        self
+    }
+
+    /// A task gets a node.
+    pub fn assigned(mut self, task: u128, node: u128) -> Self {
+        let (task, node) = (TaskId::from_bits(task), NodeId::from_bits(node));
+        self.tell(0, Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
+        self
+    }
+
+    /// What a reconciler says of everything in this second: each event in a word or two, and when it wants to look again.
+    pub fn ask(&self, reconcile: Reconcile, second: u64) -> Vec<String> {
+        let scope = Scope::everything(&self.cluster);
+        let (mut ids, mut candidates) = (IdGenerator::new(ClusterId::from_bits(1), 1_000), Candidates::default());
+        let mut ctx = Ctx { now: at(second), ids: &mut ids, presence: &self.presence, candidates: &mut candidates };
+        let mut out = Correction::with_room(Room::FRAME);
+        reconcile(&self.cluster, &scope, &mut ctx, &mut out);
+        let wakes = out.wakes.iter().map(|(time, _)| format!("look at {}", time.since(at(0)).as_secs()));
+        let wakes: BTreeSet<String> = wakes.collect();
+        out.events.iter().map(words).chain(wakes).collect()
+    }
+}
+
+/// The one service.
+pub fn service() -> ServiceId {
+    ServiceId::from_bits(1)
+}
+
+pub fn global() -> Mode {
+    Mode::Global(GlobalMode {})
+}
+
+pub fn replicated(replicas: u64) -> Mode {
+    Mode::Replicated(ReplicatedMode { replicas })
+}
+
+/// An event as the tables name it.
+fn words(kind: &Kind) -> String {
+    let numbers = |tasks: &[TaskId]| tasks.iter().map(|id| format!(" {}", id.bits())).collect::<String>();
+    match kind {
+        Kind::NodeDeclaredDown(event) => format!("down, heard at {}", event.last_heard.since(at(0)).as_secs()),
+        Kind::NodeRemoved(event) => format!("remove node {}", event.node.bits()),
+        Kind::TaskOrphaned(event) => format!("orphan{}", numbers(&event.tasks)),
+        Kind::TaskReaped(event) => format!("reap{}", numbers(&event.tasks)),
+        Kind::TaskRejected(event) => format!("reject {}", event.task.bits()),
+        Kind::TaskDesiredStateSet(event) => format!("{:?}{}", event.desired(), numbers(&event.tasks)).to_lowercase(),
+        Kind::TaskCreated(event) => match event.node {
+            Some(node) => format!("make on {}", node.bits()),
+            None => format!("make in {}", event.slot),
+        },
+        other => format!("{other:?}"),
+    }
+}
