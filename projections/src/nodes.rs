@@ -232,7 +232,48 @@ pub(crate) fn derive(cluster: &mut Cluster) {
 
 #[cfg(test)]
 mod tests {
-    use super::host;
+    use events::{
+        Event, Id, Kind, LeadershipAssumed, NodeBecameReady, NodeDeclaredDown, NodeDisconnected, NodeJoined,
+        NodeRegistered, Reconciler,
+    };
+
+    use super::*;
+
+    fn apply(cluster: &mut Cluster, kinds: impl IntoIterator<Item = Kind>) {
+        for kind in kinds {
+            cluster.apply(&Event::by_reconciler(Reconciler::Liveness, kind), &Stamp::default());
+        }
+    }
+
+    #[test]
+    fn every_event_makes_of_a_node_what_it_says() {
+        let (node, session) = (NodeId::from_bits(1), SessionId::from_bits(1));
+        let joined = Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() });
+        let registered = Kind::NodeRegistered(NodeRegistered { node, session, addr: String::new() });
+        let ready = Kind::NodeBecameReady(NodeBecameReady { node });
+        let disconnected = Kind::NodeDisconnected(NodeDisconnected { node, session });
+        let down = Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: Timestamp::default() });
+        let led = Kind::LeadershipAssumed(LeadershipAssumed::default());
+        let befores = [vec![], vec![&registered], vec![&registered, &disconnected], vec![&registered, &down]];
+        // Columns: a node that joined, one in a session, one whose session ended, and one that is down. An `*` marks a session.
+        let table = [
+            (&registered, ["Ready*", "Ready*", "Ready*", "Ready*"]),
+            (&ready, ["Ready", "Ready*", "Ready", "Ready"]),
+            (&disconnected, ["Disconnected", "Disconnected", "Disconnected", "Disconnected"]),
+            (&down, ["Down", "Down", "Down", "Down"]),
+            // A session outlives a change of leader; who was lost stays lost.
+            (&led, ["Unknown", "Unknown*", "Unknown", "Down"]),
+        ];
+        for (event, expected) in table {
+            let after = befores.clone().map(|before| {
+                let mut cluster = Cluster::default();
+                apply(&mut cluster, [&joined].into_iter().chain(before).chain([event]).cloned());
+                let node = cluster.nodes.get(node).expect("the node");
+                format!("{:?}{}", node.liveness, if node.session.is_some() { "*" } else { "" })
+            });
+            assert_eq!(after, expected, "{event:?}");
+        }
+    }
 
     #[test]
     fn an_address_gives_its_host() {

@@ -94,3 +94,62 @@ fn claims_exist(task: &Task, offered: &[events::GenericResource]) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use events::{Annotations, Id, NodeSpec, NodeSpecUpdated};
+
+    use super::*;
+    use crate::samples::{Sample, replicated};
+
+    const NODE: u128 = 3;
+
+    fn spec(availability: Availability, disk: &str) -> NodeSpec {
+        let labels = [("disk".to_owned(), disk.to_owned())].into();
+        let annotations = Some(Annotations { labels, ..Annotations::default() });
+        NodeSpec { annotations, availability: availability.into(), ..NodeSpec::default() }
+    }
+
+    /// Tasks that have to be where there is an SSD, on a node that has one, in these states.
+    fn tasks(states: &[TaskState]) -> Sample {
+        let sample = Sample::default().with_node(NODE, spec(Availability::Active, "ssd"));
+        let sample = sample.with_service(replicated(3), &["node.labels.disk==ssd"]);
+        (7..).zip(states).fold(sample, |sample, (number, state)| {
+            let slot = u64::try_from(number - 6).unwrap_or_default();
+            sample.with_task(number, slot, None, TaskState::Pending).assigned(number, NODE).reported(number, *state)
+        })
+    }
+
+    #[test]
+    fn a_task_is_rejected_when_its_node_has_lost_what_it_was_chosen_for() {
+        use Availability::{Active, Drain, Pause};
+        // What the node is now, how far the task is, and what follows.
+        let table: [(_, _, _, &[&str]); 9] = [
+            (Active, "ssd", TaskState::Running, &[]),
+            (Active, "hdd", TaskState::Assigned, &["reject 7"]),
+            (Active, "hdd", TaskState::Preparing, &["reject 7"]),
+            (Active, "hdd", TaskState::Running, &["reject 7"]),
+            (Active, "hdd", TaskState::Complete, &[]),
+            (Active, "hdd", TaskState::Failed, &[]),
+            (Pause, "hdd", TaskState::Running, &[]),
+            (Drain, "hdd", TaskState::Running, &[]),
+            (Active, "", TaskState::Running, &["reject 7"]),
+        ];
+        for (availability, disk, state, expected) in table {
+            let mut sample = tasks(&[state]);
+            let (node, spec) = (NodeId::from_bits(NODE), spec(availability, disk));
+            sample.tell(1, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec }));
+            assert_eq!(sample.ask(reconcile, 1), expected, "{availability:?}, {disk}, {state:?}");
+        }
+    }
+
+    #[test]
+    fn the_youngest_tasks_are_rejected_when_a_node_offers_less() {
+        let table: [(_, &[&str]); 4] =
+            [(3, &[]), (2, &["reject 9"]), (1, &["reject 8", "reject 9"]), (0, &["reject 7", "reject 8", "reject 9"])];
+        for (cores, expected) in table {
+            let sample = tasks(&[TaskState::Running; 3]).offering(NODE, cores);
+            assert_eq!(sample.ask(reconcile, 1), expected, "{cores} cores");
+        }
+    }
+}

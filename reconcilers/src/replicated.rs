@@ -143,3 +143,46 @@ fn surplus(filled: &BTreeMap<Instance, Slot<'_>>, wanted: usize) -> Vec<Instance
     ranked.sort_by_key(|(rank, _)| *rank);
     ranked.drain(wanted..).rev().map(|(_, instance)| instance).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use events::NodeSpec;
+
+    use super::*;
+    use crate::samples::{Sample, replicated};
+
+    /// A service of so many replicas, with tasks: the slot of each, its node if it has one, and its state.
+    fn sample(replicas: u64, tasks: &[(u64, Option<u128>, TaskState)]) -> Sample {
+        let nodes = [1, 2].into_iter();
+        let sample = nodes.fold(Sample::default(), |sample, node| sample.with_node(node, NodeSpec::default()));
+        let sample = sample.with_service(replicated(replicas), &[]);
+        (1..).zip(tasks).fold(sample, |sample, (number, (slot, node, state))| {
+            let sample = sample.with_task(number, *slot, None, TaskState::Pending);
+            let sample = node.iter().fold(sample, |sample, node| sample.assigned(number, *node));
+            if *state > TaskState::Assigned { sample.reported(number, *state) } else { sample }
+        })
+    }
+
+    #[test]
+    fn missing_tasks_are_made_and_surplus_ones_removed() {
+        use TaskState::{Assigned, Failed, Pending, Running};
+        let table: [(_, &[_], &[&str]); 11] = [
+            (0, &[], &[]),
+            (3, &[], &["make in 1", "make in 2", "make in 3"]),
+            (2, &[(1, Some(1), Running), (2, Some(2), Running)], &[]),
+            (3, &[(1, Some(1), Running), (3, Some(2), Running)], &["make in 2"]),
+            (1, &[(2, Some(1), Running)], &[]),
+            // What ended and is wanted is the business of restarts.
+            (1, &[(1, Some(1), Failed)], &[]),
+            (0, &[(1, Some(1), Running)], &["remove 1"]),
+            // What has no node goes first, then what the node with most holds, what does not run, and the highest slot.
+            (1, &[(1, None, Pending), (2, Some(1), Running)], &["remove 1"]),
+            (2, &[(1, Some(1), Running), (2, Some(2), Running), (3, Some(1), Running)], &["remove 3"]),
+            (1, &[(1, Some(1), Assigned), (2, Some(1), Running)], &["remove 1"]),
+            (1, &[(1, Some(1), Running), (2, Some(2), Running)], &["remove 2"]),
+        ];
+        for (replicas, tasks, expected) in table {
+            assert_eq!(sample(replicas, tasks).ask(reconcile, 1), expected, "{replicas} replicas, {tasks:?}");
+        }
+    }
+}

@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use events::service_spec::Mode;
 use events::{
     ClusterId, Event, GlobalMode, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
-    NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode, ServiceCreated, ServiceId, ServiceSpec, SessionId,
-    TaskAssigned, TaskCreated, TaskId, TaskReported, TaskState, TaskStatus, Timestamp,
+    NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode, ResourceRequirements, Resources, ServiceCreated,
+    ServiceId, ServiceSpec, SessionId, TaskAssigned, TaskCreated, TaskId, TaskReported, TaskState, TaskStatus,
+    Timestamp,
 };
 use projections::{Cluster, Stamp};
 
 use crate::{Candidates, Correction, Ctx, Presence, Reconcile, Room, Scope};
+
+/// A core in billionths.
+const CORE: u64 = 1_000_000_000;
 
 /// So many seconds after the epoch.
 pub fn at(seconds: u64) -> Timestamp {
@@ -33,23 +37,34 @@ impl Sample {
         self.cluster.apply(&Event::by_reconciler(Reconciler::Replicated, kind), &stamp);
     }
 
-    /// A node that joined and registered in the second 0, and described itself.
+    /// A node that joined and registered in the second 0, and said that it offers four cores.
     pub fn with_node(mut self, number: u128, spec: NodeSpec) -> Self {
         let node = NodeId::from_bits(number);
         let session = SessionId::from_bits(number);
         let hostname = format!("node-{number}");
-        self.tell(0, Kind::NodeJoined(NodeJoined { node, spec, hostname: hostname.clone(), ..NodeJoined::default() }));
-        let description = NodeDescription { hostname, ..NodeDescription::default() };
-        self.tell(0, Kind::NodeDescribed(Box::new(NodeDescribed { node, description })));
+        self.tell(0, Kind::NodeJoined(NodeJoined { node, spec, hostname, ..NodeJoined::default() }));
         self.tell(0, Kind::NodeRegistered(NodeRegistered { node, session, ..NodeRegistered::default() }));
+        self.offering(number, 4)
+    }
+
+    /// A node says that it offers so many cores.
+    pub fn offering(mut self, number: u128, cores: u64) -> Self {
+        let node = NodeId::from_bits(number);
+        let resources = Some(Resources { nano_cpus: cores * CORE, ..Resources::default() });
+        let description =
+            NodeDescription { hostname: format!("node-{number}"), resources, ..NodeDescription::default() };
+        self.tell(0, Kind::NodeDescribed(Box::new(NodeDescribed { node, description })));
         self
     }
 
-    /// The service 1, made in the second 0.
+    /// The service 1, made in the second 0, whose tasks reserve a core.
     pub fn with_service(mut self, mode: Mode, constraints: &[&str]) -> Self {
         let mut spec = ServiceSpec { mode: Some(mode), ..ServiceSpec::default() };
         let constraints = constraints.iter().map(|text| (*text).to_owned()).collect();
-        spec.task.get_or_insert_default().placement = Some(Placement { constraints, ..Placement::default() });
+        let template = spec.task.get_or_insert_default();
+        template.placement = Some(Placement { constraints, ..Placement::default() });
+        let reservations = Some(Resources { nano_cpus: CORE, ..Resources::default() });
+        template.resources = Some(ResourceRequirements { reservations, ..ResourceRequirements::default() });
         self.tell(0, Kind::ServiceCreated(Box::new(ServiceCreated { service: service(), spec })));
         self
     }
@@ -63,10 +78,13 @@ impl Sample {
         let created =
             TaskCreated { task, service: service(), spec_version, slot, node, desired, ..TaskCreated::default() };
         self.tell(0, Kind::TaskCreated(created));
-        if state > TaskState::Pending {
-            let status = TaskStatus { state: state.into(), ..TaskStatus::default() };
-            self.tell(0, Kind::TaskReported(TaskReported { task, status }));
-        }
+        if state > TaskState::Pending { self.reported(number, state) } else { self }
+    }
+
+    /// A task is reported to be in this state.
+    pub fn reported(mut self, number: u128, state: TaskState) -> Self {
+        let status = TaskStatus { state: state.into(), ..TaskStatus::default() };
+        self.tell(0, Kind::TaskReported(TaskReported { task: TaskId::from_bits(number), status }));
         self
     }
 
