@@ -25,6 +25,7 @@ pub mod log;
 pub mod security;
 
 pub mod address;
+mod bucket;
 pub mod config;
 pub mod config_file;
 pub mod descriptors;

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use events::NodeId;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use wire::v1::certificates_server::CertificatesServer;
@@ -15,8 +17,9 @@ use wire::v1::control_server::ControlServer;
 use wire::v1::dispatcher_server::DispatcherServer;
 
 use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, membership};
+use crate::driver::Handle;
 use crate::failure::Failure;
-use crate::security::{self, Credentials, Limits, Membership, OneCallLayer};
+use crate::security::{self, Credentials, Limits, Members, Membership, OneCallLayer};
 
 /// Largest message that an operator may send: a service with all that its spec may hold.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -104,6 +107,16 @@ fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
     bound
 }
 
+impl Members for Handle {
+    fn is_member(&self, node: NodeId) -> bool {
+        membership(&self.state().cluster, node) == Membership::Member
+    }
+
+    fn changes(&self, node: NodeId) -> Arc<Notify> {
+        self.follow(node)
+    }
+}
+
 /// Serves nodes until `shutdown`.
 ///
 /// # Errors
@@ -115,16 +128,12 @@ pub async fn remote(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let core = context.core.clone();
-    let is_member = move |node| {
-        let state = core.state();
-        membership(&state.cluster, node) == Membership::Member
-    };
+    let members = Arc::new(context.core.clone());
     let dispatcher =
         DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(NODE_MESSAGE_BYTES_MAX);
     let certificates =
         CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
-    let incoming = security::incoming(listener, credentials, limits, is_member);
+    let incoming = security::incoming(listener, credentials, limits, members);
     let mut server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
     let server = server.add_service(dispatcher).add_service(certificates);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
@@ -161,7 +170,7 @@ mod tests {
     use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
 
     use super::*;
-    use crate::security::testing::{identity, subject, wall_clock};
+    use crate::security::testing::{KnownMembers, identity, subject, wall_clock};
     use crate::security::{Authority, Connector};
 
     struct Nothing;
@@ -203,8 +212,12 @@ mod tests {
         };
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let uri = format!("http://{}", tcp.local_addr().expect("an address")).parse().expect("an address");
-        let connections =
-            Box::pin(security::incoming(tcp, of(1, Role::Manager), Limits::of_descriptors(1_024), |_| true));
+        let connections = Box::pin(security::incoming(
+            tcp,
+            of(1, Role::Manager),
+            Limits::of_descriptors(1_024),
+            KnownMembers::everybody(),
+        ));
         let server = watchful(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
         tokio::spawn(server.serve_with_incoming(connections));
         let connected = Connector::member(of(2, Role::Worker)).call(uri).await.expect("a connection");

@@ -9,7 +9,7 @@ use commands::{Rejection, RejectionKind};
 use events::{NodeId, Role};
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, Rate};
+use crate::bucket::{Bucket, Rate};
 
 /// Calls of one node, whatever they ask, but for heartbeats. An agent makes one every few seconds, and several a second while it starts many
 /// tasks.

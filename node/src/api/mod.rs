@@ -7,7 +7,6 @@ mod dispatch;
 mod events;
 mod waiting;
 
-mod bucket;
 mod budgets;
 
 pub use budgets::Budgets;

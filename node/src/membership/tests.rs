@@ -17,6 +17,7 @@ use crate::control::ManagerInfo;
 use crate::core::{self, Core};
 use crate::driver::Request as CoreRequest;
 use crate::leader::Outcome;
+use crate::security::testing::KnownMembers;
 use crate::security::{Authority, Limits, Subject, incoming};
 use crate::state_dir::StateDir;
 use commands::{Actor, Command, SecretText};
@@ -78,7 +79,7 @@ impl Manager {
             tcp,
             Arc::new(Credentials::new(identity).expect("credentials")),
             Limits::of_descriptors(1_024),
-            |_| true,
+            KnownMembers::everybody(),
         ));
         tokio::spawn(Server::builder().add_service(CertificatesServer::new(service)).serve_with_incoming(connections));
         Self { core, addr, _state_dir: dir }
@@ -317,7 +318,12 @@ async fn a_manager_that_never_answers_a_renewal_is_given_up() {
         Arc::new(Credentials::new(identity.expect("an identity")).expect("credentials"))
     };
     let (connections, asked) = (
-        Box::pin(incoming(tcp, credentials(1, Role::Manager), Limits::of_descriptors(1_024), |_| true)),
+        Box::pin(incoming(
+            tcp,
+            credentials(1, Role::Manager),
+            Limits::of_descriptors(1_024),
+            KnownMembers::everybody(),
+        )),
         Arc::default(),
     );
     tokio::spawn(

@@ -3,28 +3,27 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use events::{Duration, NodeId};
+use events::Duration;
+use futures_util::FutureExt;
 use futures_util::stream::{self, Stream};
 use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Sleep;
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
-use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
 use super::admission::{Class, Limits, Source};
 use super::caller::Caller;
+use super::connection::{Connection, Members, Place, Until};
 use super::expiry::Expiry;
 use super::lease::{Lease, Places};
+use super::pace::{Pace, RATES};
 use super::subject::Subject;
 use super::{Credentials, Peer, failures};
 
@@ -48,60 +47,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What every client of HTTP/2 says first (RFC 9113, 3.4). From then on the server asks for signs of life by itself.
 const GREETING: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A connection whose other end is known. It ends, as if the other end had closed it, when its place is needed or its time
-/// is over.
-#[derive(Debug)]
-pub struct Connection<S> {
-    stream: S,
-    caller: Caller,
-    /// What was read of the stream already, and is read again by whoever serves it.
-    read_ahead: &'static [u8],
-    place: Place,
-}
-
-/// What a connection holds while it lives.
-#[derive(Debug)]
-enum Place {
-    /// Of a node, or of whoever has no certificate.
-    Leased {
-        ended: Pin<Box<WaitForCancellationFutureOwned>>,
-        deadline: Option<Pin<Box<Sleep>>>,
-        /// The end of the certificate that opened it.
-        expiry: Option<Expiry>,
-        _lease: Lease,
-    },
-    /// Of an operator.
-    Permitted { _permit: OwnedSemaphorePermit },
-}
-
-impl Place {
-    fn leased(lease: Lease, deadline: Option<Duration>, expiry: Option<Expiry>) -> Self {
-        let deadline = deadline.map(|after| Box::pin(tokio::time::sleep(after)));
-        Self::Leased { ended: Box::pin(lease.ended()), deadline, expiry, _lease: lease }
-    }
-
-    /// Whether the connection has to end; if not, whoever asked is woken when it has to.
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
-        match self {
-            Self::Leased { ended, deadline, expiry, .. } => {
-                ended.as_mut().poll(cx).is_ready()
-                    || deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
-                    || expiry.as_mut().is_some_and(|expiry| expiry.poll(cx).is_ready())
-            }
-            Self::Permitted { .. } => false,
-        }
-    }
-}
-
 /// The TLS connections that come in, each with the credentials shown at that moment, at most as many as the limits say.
 /// A certificate of a node that is no member is worth as much as none. Never ends and never fails: a handshake that does not work out is logged and forgotten.
 pub fn incoming(
     tcp: TcpListener,
     credentials: Arc<Credentials>,
     limits: Limits,
-    is_member: impl Fn(NodeId) -> bool + Send + Sync + 'static,
+    members: Arc<dyn Members>,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> + Send {
-    let listener = TlsListener::new(tcp, credentials, limits, DEADLINES, Arc::new(is_member));
+    let listener = TlsListener::new(tcp, credentials, limits, DEADLINES, members);
     stream::unfold(listener, |mut listener| async move { Some((Ok(listener.next().await), listener)) })
 }
 
@@ -134,15 +88,13 @@ fn operator(stream: UnixStream, permit: OwnedSemaphorePermit) -> io::Result<Conn
 
 type Handshake = Result<Connection<TlsStream<TcpStream>>, (SocketAddr, io::Error)>;
 
-/// Whether a node is a member of the cluster now.
-type IsMember = Arc<dyn Fn(NodeId) -> bool + Send + Sync>;
-
 struct TlsListener {
     tcp: TcpListener,
     credentials: Arc<Credentials>,
     places: Places,
+    pace: Arc<Mutex<Pace>>,
     deadlines: Deadlines,
-    is_member: IsMember,
+    members: Arc<dyn Members>,
     /// As many as have a place; ends with the listener.
     handshakes: JoinSet<Handshake>,
 }
@@ -153,9 +105,10 @@ impl TlsListener {
         credentials: Arc<Credentials>,
         limits: Limits,
         deadlines: Deadlines,
-        is_member: IsMember,
+        members: Arc<dyn Members>,
     ) -> Self {
-        Self { tcp, credentials, places: Places::new(limits), deadlines, is_member, handshakes: JoinSet::new() }
+        let (places, pace) = (Places::new(limits), Arc::new(Mutex::new(Pace::new(RATES))));
+        Self { tcp, credentials, places, pace, deadlines, members, handshakes: JoinSet::new() }
     }
 
     async fn next(&mut self) -> Connection<TlsStream<TcpStream>> {
@@ -183,8 +136,9 @@ impl TlsListener {
         let Some(lease) = self.places.enter(Class::Silent(Source::of(address.ip())), address) else { return };
         let handshake = Shake {
             credentials: Arc::clone(&self.credentials),
+            pace: Arc::clone(&self.pace),
             deadlines: self.deadlines,
-            is_member: Arc::clone(&self.is_member),
+            members: Arc::clone(&self.members),
             address,
         };
         self.handshakes.spawn(async move { handshake.run(stream, lease).await.map_err(|error| (address, error)) });
@@ -213,8 +167,9 @@ fn accepted(finished: Result<Handshake, JoinError>) -> Option<Connection<TlsStre
 /// One handshake.
 struct Shake {
     credentials: Arc<Credentials>,
+    pace: Arc<Mutex<Pace>>,
     deadlines: Deadlines,
-    is_member: IsMember,
+    members: Arc<dyn Members>,
     address: SocketAddr,
 }
 
@@ -224,13 +179,9 @@ impl Shake {
         let source = Source::of(self.address.ip());
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
         let lease = lease.promote(Class::Shaking(source), self.address).ok_or_else(too_many)?;
+        self.await_turn(&lease, &hello.io, source).await?;
         let (mut stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
-        let (class, deadline) = match &peer {
-            Peer::Node { subject, .. } if (self.is_member)(subject.node) => (Class::Member(subject.node), None),
-            Peer::Node { .. } | Peer::Anonymous { .. } | Peer::Operator { .. } => {
-                (Class::Anonymous(source), Some(self.deadlines.anonymous))
-            }
-        };
+        let (class, until) = self.classify(&peer, source, expiry);
         // The place of a handshake is kept until it is done: whoever says nothing after it holds a place that others may take.
         let lease = lease.promote(class, self.address).ok_or_else(too_many)?;
         unless_ended(&lease, self.deadlines.handshake, greeted(&mut stream)).await?;
@@ -238,7 +189,44 @@ impl Shake {
             Class::Member(_) => Caller::free(peer),
             Class::Anonymous(_) | Class::Silent(_) | Class::Shaking(_) => Caller::once(peer, lease.end()),
         };
-        Ok(Connection { stream, caller, read_ahead: GREETING, place: Place::leased(lease, deadline, expiry) })
+        Ok(Connection { stream, caller, read_ahead: GREETING, place: Place::leased(lease, until) })
+    }
+
+    /// Waits until one more handshake may begin. Whoever has gone meanwhile costs nothing more.
+    async fn await_turn(&self, lease: &Lease, stream: &TcpStream, source: Source) -> io::Result<()> {
+        let wait = self.pace().begin(source, Instant::now()).ok_or_else(too_fast)?;
+        if !wait.is_zero() {
+            let turn = async {
+                tokio::time::sleep(wait).await;
+                Ok(())
+            };
+            unless_ended(lease, wait + self.deadlines.handshake, turn).await?;
+        }
+        match stream.peek(&mut [0; 1]).now_or_never() {
+            Some(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(Err(error)) => Err(error),
+            // It waits for an answer, as it should, or has said more already.
+            None | Some(Ok(_)) => Ok(()),
+        }
+    }
+
+    /// What the other end proved to be, and how long its connection lasts.
+    fn classify(&self, peer: &Peer, source: Source, expiry: Option<Expiry>) -> (Class, Until) {
+        if let Peer::Node { subject, .. } = peer {
+            let node = subject.node;
+            // Followed first, so that no change after the look is missed.
+            let (members, changed) = (Arc::clone(&self.members), self.members.changes(node));
+            if members.is_member(node) {
+                self.pace().proven(source);
+                return (Class::Member(node), Until::Membership { members, node, changed, expiry });
+            }
+        }
+        (Class::Anonymous(source), Until::Deadline(self.deadlines.anonymous))
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        // No code panics while it holds the lock, so a poisoned one still holds whole data.
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn shake(
@@ -283,6 +271,10 @@ async fn unless_ended<T>(lease: &Lease, within: Duration, step: impl Future<Outp
     }
 }
 
+fn too_fast() -> io::Error {
+    io::Error::other("more handshakes were begun than this manager does in a time")
+}
+
 fn too_many() -> io::Error {
     io::Error::other("as many connections as there may be are open")
 }
@@ -298,79 +290,16 @@ async fn accept_failed(error: &io::Error) {
     }
 }
 
-fn ended() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was ended by the manager")
-}
-
-impl<S> Connected for Connection<S> {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.place.poll_over(cx) {
-            return Poll::Ready(Ok(()));
-        }
-        if self.read_ahead.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let (now, later) = self.read_ahead.split_at(self.read_ahead.len().min(buf.remaining()));
-        buf.put_slice(now);
-        self.read_ahead = later;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.place.poll_over(cx) {
-            return Poll::Ready(Err(ended()));
-        }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.place.poll_over(cx) {
-            return Poll::Ready(Err(ended()));
-        }
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // One that is over waits for nobody to read a farewell.
-        if self.place.poll_over(cx) {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.place.poll_over(cx) {
-            return Poll::Ready(Err(ended()));
-        }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::admission::Bounds;
-    use super::super::testing::{identity, subject, wall_clock};
+    use super::super::pace::Rates;
+    use super::super::testing::{KnownMembers, identity, subject, wall_clock};
     use super::super::{Authority, Connector, NODE_EXPIRY_DEFAULT};
     use super::*;
+    use crate::bucket::Rate;
     use events::Role;
+    use futures_util::future::join_all;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tower::Service;
 
@@ -390,7 +319,7 @@ mod tests {
         let deadlines = Deadlines { hello: brief, handshake: brief * 2, anonymous: Duration::from_secs(30) };
         let joiner = Connector::joiner(authority.root()).expect("a connector");
         let member = Connector::member(Arc::clone(&credentials));
-        (TlsListener::new(tcp, credentials, limits, deadlines, Arc::new(|_| true)), address, member, joiner)
+        (TlsListener::new(tcp, credentials, limits, deadlines, KnownMembers::everybody()), address, member, joiner)
     }
 
     /// A connection that has begun to speak HTTP/2.
@@ -454,12 +383,75 @@ mod tests {
     #[tokio::test]
     async fn a_connection_of_a_node_that_is_no_member_has_an_end() {
         let (mut listener, address, stranger, _) = listener().await;
-        listener.is_member = Arc::new(|_| false);
+        listener.members = KnownMembers::but(subject(1, Role::Manager).node);
         listener.deadlines.anonymous = Duration::from_millis(50);
         let (_silent, mut accepted) = tokio::join!(speaking(stranger, address), listener.next());
         assert!(matches!(accepted.caller.peer, Peer::Node { .. }), "it is told that it was removed");
         assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
         assert_eq!(accepted.read(&mut [0; 64]).await.expect("an end"), 0);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_ends_when_its_node_is_removed() {
+        let (mut listener, address, member, _) = listener().await;
+        let (members, node) = (KnownMembers::everybody(), subject(1, Role::Manager).node);
+        listener.members = Arc::clone(&members) as Arc<dyn Members>;
+        let (mut kept, mut accepted) = tokio::join!(speaking(member, address), listener.next());
+        assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+        let mut heard = [0; 64];
+        tokio::select! {
+            biased;
+            ended = accepted.read(&mut heard) => panic!("it has a place: {ended:?}"),
+            // A change that leaves it a member.
+            () = async { members.notify() } => {}
+        }
+        kept.write_all(b"more").await.expect("written");
+        assert_eq!(accepted.read(&mut heard).await.expect("what it said"), 4);
+        tokio::join!(async { assert_eq!(accepted.read(&mut heard).await.expect("an end"), 0) }, async {
+            members.remove(node)
+        });
+        let refused = accepted.write(b"late").await.expect_err("it is over");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn a_handshake_waits_for_its_turn_and_is_refused_when_that_would_be_too_late() {
+        let (mut listener, address, _, joiner) = listener().await;
+        let four = Bounds { total: 4, each: 4 };
+        let limits = Limits { silent: four, shaking: four, anonymous: four, members: four, operators: 1 };
+        let rate = Rate { capacity: 1, interval: Duration::from_millis(600) };
+        let rates = Rates { each: rate, all: rate, wait_max: Duration::from_secs(1) };
+        listener.places = Places::new(limits);
+        listener.pace = Arc::new(Mutex::new(Pace::new(rates)));
+        let begun = Instant::now();
+        let callers = (0..3).map(|_| {
+            let mut connector = joiner.clone();
+            async move { connector.call(uri(address)).await.is_ok() }
+        });
+        tokio::select! {
+            let_in = join_all(callers) => assert_eq!(let_in.iter().filter(|is| **is).count(), 2, "{let_in:?}"),
+            _ = listener.next() => panic!("nothing was asked"),
+        }
+        assert!(begun.elapsed() >= rate.interval, "the second had to wait");
+    }
+
+    #[tokio::test]
+    async fn who_is_silent_after_its_handshake_loses_its_place_to_who_speaks() {
+        let (mut listener, address, member, joiner) = listener().await;
+        listener.deadlines.handshake = Duration::from_secs(60);
+        for connector in [member, joiner] {
+            let mut silent = {
+                let mut connector = connector.clone();
+                let shaken = async move { connector.call(uri(address)).await.expect("a connection").into_inner() };
+                tokio::select! {
+                    shaken = shaken => shaken,
+                    _ = listener.next() => panic!("it has asked nothing"),
+                }
+            };
+            let (_speaking, accepted) = tokio::join!(speaking(connector, address), listener.next());
+            assert!(matches!(silent.read(&mut [0; 1]).await, Ok(0) | Err(_)), "its place was needed");
+            drop(accepted);
+        }
     }
 
     #[tokio::test]
@@ -475,7 +467,7 @@ mod tests {
         let one = Bounds { total: 1, each: 1 };
         let limits = Limits { silent: one, shaking: one, anonymous: one, members: one, operators: 1 };
         let credentials = Arc::new(Credentials::new(shown).expect("credentials"));
-        let mut listener = TlsListener::new(tcp, credentials, limits, DEADLINES, Arc::new(|_| true));
+        let mut listener = TlsListener::new(tcp, credentials, limits, DEADLINES, KnownMembers::everybody());
         let member = Connector::member(Arc::new(Credentials::new(short).expect("credentials")));
         let (_speaking, mut accepted) = tokio::join!(speaking(member, address), listener.next());
         assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len(), "it may speak");

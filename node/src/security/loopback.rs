@@ -16,7 +16,7 @@ use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Status};
 use tower::{Service, ServiceExt};
 
-use super::testing::{DAY, identity, subject, wall_clock};
+use super::testing::{DAY, KnownMembers, identity, subject, wall_clock};
 use super::*;
 
 /// How long the tests wait for what must happen at once.
@@ -59,7 +59,7 @@ async fn answer(request: http::Request<Body>) -> Result<http::Response<Body>, st
 async fn serve(credentials: Arc<Credentials>) -> SocketAddr {
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = tcp.local_addr().expect("an address");
-    let connections = Box::pin(incoming(tcp, credentials, Limits::of_descriptors(1_024), |_| true));
+    let connections = Box::pin(incoming(tcp, credentials, Limits::of_descriptors(1_024), KnownMembers::everybody()));
     tokio::spawn(Server::builder().serve_with_incoming(tower::service_fn(answer), connections));
     address
 }

@@ -1,10 +1,13 @@
 //! What the tests of this folder share: a cluster's authority and identities of its nodes.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use events::{ClusterId, Duration, Id, NodeId, Role, Timestamp};
+use tokio::sync::Notify;
 
-use super::{Authority, CertificateRequest, Identity, NODE_EXPIRY_DEFAULT, Subject};
+use super::{Authority, CertificateRequest, Identity, Members, NODE_EXPIRY_DEFAULT, Subject};
 
 /// Some instant, for tests without connections.
 pub const NOW: Timestamp = Timestamp::from_unix_ns(1_767_225_600_000_000_000);
@@ -25,4 +28,43 @@ pub fn identity(authority: &Authority, subject: Subject, now: Timestamp) -> Iden
     let request = CertificateRequest::new().expect("a request");
     let issued = authority.sign(&request.csr_pem, subject, now, NODE_EXPIRY_DEFAULT).expect("a certificate");
     Identity::new(authority.root().clone(), &issued.cert_pem, &request.key, now).expect("an identity")
+}
+
+/// A cluster of which every node is a member until it is removed.
+#[derive(Default)]
+pub struct KnownMembers {
+    removed: Mutex<BTreeSet<NodeId>>,
+    changed: Arc<Notify>,
+}
+
+impl KnownMembers {
+    pub fn everybody() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub fn but(node: NodeId) -> Arc<Self> {
+        let members = Self::default();
+        members.remove(node);
+        Arc::new(members)
+    }
+
+    pub fn remove(&self, node: NodeId) {
+        self.removed.lock().expect("a lock").insert(node);
+        self.notify();
+    }
+
+    /// Something about the nodes has changed.
+    pub fn notify(&self) {
+        self.changed.notify_one();
+    }
+}
+
+impl Members for KnownMembers {
+    fn is_member(&self, node: NodeId) -> bool {
+        !self.removed.lock().expect("a lock").contains(&node)
+    }
+
+    fn changes(&self, _: NodeId) -> Arc<Notify> {
+        Arc::clone(&self.changed)
+    }
 }

@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 /// What a bucket holds when it is full, and how long one token takes to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
-    pub(super) capacity: u32,
-    pub(super) interval: Duration,
+pub(crate) struct Rate {
+    pub(crate) capacity: u32,
+    pub(crate) interval: Duration,
 }
 
 /// A bucket, full at first. All that it keeps is when it will be full again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     full_at: Option<Instant>,
 }
 
@@ -22,7 +22,7 @@ impl Bucket {
     ///
     /// # Errors
     /// When they are not there: how long until they are. Nothing was taken.
-    pub(super) fn spend(&mut self, tokens: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn spend(&mut self, tokens: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
         let missing = self.missing(now);
         let after = missing.saturating_add(rate.interval.saturating_mul(tokens));
         let whole = rate.interval.saturating_mul(rate.capacity.max(tokens));
@@ -33,8 +33,24 @@ impl Bucket {
         Ok(())
     }
 
+    /// How long one token that is taken now has to be waited for; nothing is taken yet.
+    pub(crate) fn wait(&self, rate: Rate, now: Instant) -> Duration {
+        let after = self.missing(now).saturating_add(rate.interval);
+        after.saturating_sub(rate.interval.saturating_mul(rate.capacity))
+    }
+
+    /// Takes a token that may have to be waited for.
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) {
+        self.full_at = Some(now + self.missing(now).saturating_add(rate.interval));
+    }
+
+    /// Puts back a token that was taken.
+    pub(crate) fn give_back(&mut self, rate: Rate) {
+        self.full_at = self.full_at.and_then(|full_at| full_at.checked_sub(rate.interval));
+    }
+
     /// Whether nothing is missing, so that there is nothing to remember.
-    pub(super) fn is_full(&self, now: Instant) -> bool {
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
         self.missing(now).is_zero()
     }
 
@@ -72,6 +88,22 @@ mod tests {
             assert_eq!(bucket.spend(tokens, RATE, now), expected, "{tokens} at {second} s");
         }
         assert!(!bucket.is_full(begin + Duration::from_secs(105)) && bucket.is_full(begin + Duration::from_secs(106)));
+    }
+
+    #[test]
+    fn who_takes_more_than_there_is_waits_and_what_is_given_back_shortens_the_wait() {
+        let begin = Instant::now();
+        let mut bucket = Bucket::default();
+        let waits = (0..5).map(|_| {
+            let wait = bucket.wait(RATE, begin);
+            bucket.take(RATE, begin);
+            wait.as_secs()
+        });
+        assert_eq!(waits.collect::<Vec<_>>(), [0, 0, 0, 2, 4]);
+        assert_eq!(bucket.wait(RATE, begin).as_secs(), 6);
+        bucket.give_back(RATE);
+        assert_eq!(bucket.wait(RATE, begin).as_secs(), 4);
+        assert_eq!(bucket.wait(RATE, begin + Duration::from_secs(3)).as_secs(), 1);
     }
 
     #[test]

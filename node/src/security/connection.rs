@@ -1,0 +1,180 @@
+//! A connection whose other end is known, and how long it lasts.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use events::{Duration, NodeId};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tonic::transport::server::Connected;
+
+use super::caller::Caller;
+use super::expiry::Expiry;
+use super::lease::Lease;
+
+/// A connection whose other end is known. It ends, as if the other end had closed it, when its place is needed or its time
+/// is over.
+#[derive(Debug)]
+pub struct Connection<S> {
+    pub(super) stream: S,
+    pub(super) caller: Caller,
+    /// What was read of the stream already, and is read again by whoever serves it.
+    pub(super) read_ahead: &'static [u8],
+    pub(super) place: Place,
+}
+
+/// What a connection holds while it lives.
+pub(super) enum Place {
+    /// Of a node, or of whoever has no certificate.
+    Leased {
+        /// Done when the connection has to end.
+        over: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+        is_over: bool,
+        _lease: Lease,
+    },
+    /// Of an operator.
+    Permitted { _permit: OwnedSemaphorePermit },
+}
+
+impl Place {
+    pub(super) fn leased(lease: Lease, until: Until) -> Self {
+        let ended = lease.ended();
+        let over = Box::pin(async move {
+            tokio::select! {
+                () = ended => {}
+                () = until.over() => {}
+            }
+        });
+        Self::Leased { over, is_over: false, _lease: lease }
+    }
+
+    /// Whether the connection has to end; if not, whoever asked is woken when it has to.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Leased { over, is_over, .. } => {
+                // A future that has ended must not be polled again, but connections are.
+                *is_over = *is_over || over.as_mut().poll(cx).is_ready();
+                *is_over
+            }
+            Self::Permitted { .. } => false,
+        }
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Leased { _lease: lease, .. } => f.debug_tuple("Leased").field(lease).finish(),
+            Self::Permitted { .. } => f.debug_tuple("Permitted").finish(),
+        }
+    }
+}
+
+/// How long a connection that keeps its place lasts.
+pub(super) enum Until {
+    /// As long as its node is a member, and the certificate that opened it is valid.
+    Membership { members: Arc<dyn Members>, node: NodeId, changed: Arc<Notify>, expiry: Option<Expiry> },
+    /// So long, as it has proven nothing.
+    Deadline(Duration),
+}
+
+impl Until {
+    async fn over(self) {
+        match self {
+            Self::Membership { members, node, changed, expiry } => {
+                let expired = async {
+                    match expiry {
+                        Some(expiry) => expiry.over().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let left = async {
+                    while members.is_member(node) {
+                        changed.notified().await;
+                    }
+                };
+                tokio::select! {
+                    () = expired => {}
+                    () = left => {}
+                }
+            }
+            Self::Deadline(after) => tokio::time::sleep(after).await,
+        }
+    }
+}
+
+/// Who the cluster's members are.
+pub trait Members: Send + Sync + 'static {
+    /// Whether a node is a member now.
+    fn is_member(&self, node: NodeId) -> bool;
+    /// What is notified whenever something about a node changes, its membership included, for as long as it is held.
+    fn changes(&self, node: NodeId) -> Arc<Notify>;
+}
+
+impl<S> Connected for Connection<S> {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        if self.read_ahead.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let (now, later) = self.read_ahead.split_at(self.read_ahead.len().min(buf.remaining()));
+        buf.put_slice(now);
+        self.read_ahead = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Err(ended()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Err(ended()));
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // One that is over waits for nobody to read a farewell.
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.place.poll_over(cx) {
+            return Poll::Ready(Err(ended()));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was ended by the manager")
+}
