@@ -36,8 +36,10 @@ pub struct Limits {
 }
 
 /// File descriptors that connections of nodes never take: the log holds up to 128 tables open besides its journals, an
-/// operator at the control socket needs one, and so do the engine's connections and each task's pipes.
-const RESERVE: usize = 2_048;
+/// operator at the control socket needs one, and so do the engine's connections and each task's pipes. A sixteenth of all
+/// that there are, within these bounds.
+const RESERVE_MIN: usize = 512;
+const RESERVE_MAX: usize = 2_048;
 /// Connections that have said nothing yet: an honest one has when it is accepted, or a moment later.
 const SILENT_MAX: usize = 1_024;
 /// Connections of one address that have said nothing yet.
@@ -50,21 +52,24 @@ const SHAKING_EACH_MAX: usize = 512;
 const ANONYMOUS_MAX: usize = 1_024;
 /// Connections without a certificate of one address: that many joiners behind one gateway are served at a time.
 const ANONYMOUS_EACH_MAX: usize = 128;
+/// Places below which those without a certificate have an eighth, or a quarter, of all that there are: a share that only
+/// suffices where there are many.
+const UNPROVEN_MIN: usize = 256;
+const SHAKING_MIN: usize = 1_024;
 /// Connections of one node: one for its session, one for a renewal, and as many again that are lost and not timed out.
 const MEMBER_EACH_MAX: usize = 8;
 
 impl Limits {
     /// The limits of a process that may have this many file descriptors open.
     pub fn of_descriptors(descriptors: usize) -> Self {
-        let reserve = RESERVE.min(descriptors / 2);
+        let reserve = (descriptors / 16).clamp(RESERVE_MIN, RESERVE_MAX).min(descriptors / 2);
         let free = descriptors - reserve;
-        let share = |part: usize, total_max: usize, each_max: usize| {
-            let total = (free / part).clamp(1, total_max);
-            Bounds { total, each: (total / 4).clamp(1, each_max) }
-        };
-        let silent = share(8, SILENT_MAX, SILENT_EACH_MAX);
-        let shaking = share(4, SHAKING_MAX, SHAKING_EACH_MAX);
-        let anonymous = share(8, ANONYMOUS_MAX, ANONYMOUS_EACH_MAX);
+        let bounds = |total: usize, each_max: usize| Bounds { total, each: (total / 4).clamp(1, each_max) };
+        let unproven = (free / 64).max(UNPROVEN_MIN.min(free / 8)).max(1);
+        let silent = bounds(unproven.min(SILENT_MAX), SILENT_EACH_MAX);
+        let anonymous = bounds(unproven.min(ANONYMOUS_MAX), ANONYMOUS_EACH_MAX);
+        let shaking = (free / 16).max(SHAKING_MIN.min(free / 4)).clamp(1, SHAKING_MAX);
+        let shaking = bounds(shaking, SHAKING_EACH_MAX);
         let members = free.saturating_sub(silent.total + shaking.total + anonymous.total).max(1);
         let members = Bounds { total: members, each: MEMBER_EACH_MAX };
         Self { silent, shaking, anonymous, members, operators: (reserve / 2).max(1) }
@@ -449,10 +454,14 @@ mod tests {
             let limits = Limits::of_descriptors(descriptors);
             let nodes = limits.silent.total + limits.shaking.total + limits.anonymous.total + limits.members.total;
             let left = descriptors.saturating_sub(nodes);
-            assert!(descriptors < 64 || left >= RESERVE.min(descriptors / 2), "{descriptors}: {limits:?}");
+            assert!(descriptors < 64 || left >= RESERVE_MIN.min(descriptors / 2), "{descriptors}: {limits:?}");
             assert!(limits.shaking.each <= limits.shaking.total && limits.members.total > 0, "{limits:?}");
             assert!(limits.operators > 0, "{limits:?}");
         }
+        let few = Limits::of_descriptors(1_024);
+        assert_eq!((few.silent.total, few.shaking.total, few.anonymous.total, few.members.total), (64, 128, 64, 256));
+        // Where files are few, members have most of them.
+        assert!(Limits::of_descriptors(20_000).members.total > 17_000 - 8);
         let usual = Limits::of_descriptors(1_048_576);
         assert_eq!(usual.silent, Bounds { total: 1_024, each: 256 });
         assert_eq!(usual.shaking, Bounds { total: 4_096, each: 512 });
