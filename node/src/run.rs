@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::{Id, NodeId, Role};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ use crate::failure::{Failure, code};
 use crate::membership::{self, MemberConnect, Patience};
 use crate::notify::Notifier;
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken, Limits};
-use crate::serve::{self, SocketFile};
+use crate::serve::{self, RemotePort, SocketFile};
 use crate::standing::Standing;
 use crate::start_settings::StartSettings;
 use crate::state_dir::{self, MANAGER_ADDR, StateDir};
@@ -120,8 +120,7 @@ struct Node {
 
 /// Where a manager is reached: taken before anything is written anywhere.
 struct Doors {
-    remote: TcpListener,
-    bound: SocketAddr,
+    remote: RemotePort,
     /// The remote address that others are told.
     remote_addr: String,
     control: UnixListener,
@@ -170,15 +169,14 @@ impl Node {
 
     /// Runs a manager, with its own agent, until it is told to stop.
     async fn manage(self) -> Result<(), Failure> {
-        let remote = serve::bind_remote(self.settings.listen_remote_api).await?;
-        let bound = remote.local_addr().map_err(|error| Failure::new(error, ""))?;
-        let remote_addr = self.settings.advertise_remote_api.clone().unwrap_or_else(|| advertised(bound));
+        let remote = RemotePort::take(self.settings.listen_remote_api)?;
+        let remote_addr = self.settings.advertise_remote_api.clone().unwrap_or_else(|| advertised(remote.addr()));
         let (control, socket) = serve::bind_control(&self.settings.listen_control_api).await?;
         let log = core::read(&self.state_dir)?;
         self.require_own(log.node())?;
         let core = core::start(&self.state_dir, log, NodeId::from_bits(rand::random()))?;
         core.log_events()?;
-        let ended = self.manage_with(&core, Doors { remote, bound, remote_addr, control, socket }).await;
+        let ended = self.manage_with(&core, Doors { remote, remote_addr, control, socket }).await;
         // What the core died of is the reason of whatever else went wrong.
         core.end().await?;
         ended
@@ -197,7 +195,8 @@ impl Node {
     }
 
     async fn manage_with(&self, core: &Core, doors: Doors) -> Result<(), Failure> {
-        let Doors { remote, bound, remote_addr, control, socket } = doors;
+        let Doors { remote, remote_addr, control, socket } = doors;
+        let bound = remote.addr();
         let identity = async {
             core.ensure_cluster(&self.certificates, &self.hostname, &remote_addr).await?;
             core.identity(&self.certificates).await
@@ -223,6 +222,8 @@ impl Node {
         let mut tasks = JoinSet::new();
         let broke_off = |error| Failure::new(error, "see the log above");
         let limits = connection_limits();
+        // Only now there is somebody to answer.
+        let remote = remote.listen()?;
         let served = serve::remote(remote, Arc::clone(&credentials), context.clone(), limits, self.shutdown.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
         let served = serve::control(control, socket, context, limits, self.shutdown.clone());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::NodeId;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -43,15 +43,51 @@ fn watchful(liveliness: Duration) -> Server {
     Server::builder().http2_keepalive_interval(Some(liveliness)).http2_keepalive_timeout(Some(liveliness))
 }
 
-/// Takes the port of the remote API, before anything is written anywhere.
-///
-/// # Errors
-/// When another process has it.
-pub async fn bind_remote(addr: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(addr).await.map_err(|error| {
-        let hint = "stop what listens there, or choose another address with --listen-remote-api";
-        Failure::new(format!("{addr} cannot be listened at: {error}"), hint)
-    })
+/// Connections that wait until they are accepted; the kernel may allow fewer (`net.core.somaxconn`). After a restart all
+/// nodes come back within seconds.
+const BACKLOG: u32 = 4_096;
+
+/// The port of the remote API, taken and not listened on yet: who calls before this manager can answer is refused at once,
+/// and calls again a moment later, instead of waiting in vain.
+pub struct RemotePort {
+    socket: TcpSocket,
+    addr: SocketAddr,
+}
+
+impl RemotePort {
+    /// Takes the port, before anything is written anywhere.
+    ///
+    /// # Errors
+    /// When another process has it.
+    pub fn take(addr: SocketAddr) -> Result<Self, Failure> {
+        let bound = || {
+            let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            // The connections of a manager that ended a moment ago do not hold the port; one that listens does.
+            socket.set_reuseaddr(true)?;
+            socket.bind(addr)?;
+            let addr = socket.local_addr()?;
+            Ok(Self { socket, addr })
+        };
+        bound().map_err(|error| taken(addr, &error))
+    }
+
+    /// The address, with the port that the system chose where none was given.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When another process took the port at the same time.
+    pub fn listen(self) -> Result<TcpListener, Failure> {
+        self.socket.listen(BACKLOG).map_err(|error| taken(self.addr, &error))
+    }
+}
+
+fn taken(addr: SocketAddr, error: &std::io::Error) -> Failure {
+    let hint = "stop the process that uses this address, or choose another address with --listen-remote-api";
+    Failure::new(format!("cannot listen on {addr}: {error}"), hint)
 }
 
 /// The file of the control socket, which goes with whoever holds this.
@@ -202,6 +238,19 @@ mod tests {
         }
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_refuses_callers_until_it_is_listened_on_and_is_nobody_elses() {
+        let port = RemotePort::take(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let addr = port.addr();
+        let early = tokio::net::TcpStream::connect(addr).await.expect_err("too early");
+        assert_eq!(early.kind(), ErrorKind::ConnectionRefused);
+        let listener = port.listen().expect("it listens");
+        let (connected, accepted) = tokio::join!(tokio::net::TcpStream::connect(addr), listener.accept());
+        assert!(connected.is_ok() && accepted.is_ok());
+        let failure = RemotePort::take(addr).err().expect("another process has it");
+        assert!(failure.sentence.starts_with(&format!("cannot listen on {addr}: ")), "{failure}");
     }
 
     #[tokio::test]

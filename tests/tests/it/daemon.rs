@@ -73,7 +73,7 @@ fn a_second_daemon_takes_nothing_of_the_first() {
     let same_dir = with(&cluster, &[elsewhere.clone(), (socket, own_socket.clone())]);
     swarmd(&same_dir).refused(1, "another swarmd is running on the state directory");
     let same_port = with(&cluster, &[(dir, own_dir.clone()), (socket, own_socket)]);
-    swarmd(&same_port).refused(1, &format!("{} cannot be listened at", cluster.address()));
+    swarmd(&same_port).refused(1, &format!("cannot listen on {}", cluster.address()));
     let same_socket = with(&cluster, &[(dir, own_dir.clone()), elsewhere.clone()]);
     swarmd(&same_socket).refused(1, "another process listens on the control socket");
     assert!(!cluster.path("own").join("raft").exists(), "no cluster was begun");
