@@ -10,19 +10,19 @@ const MAX: Duration = Duration::from_secs(8);
 /// Pauses that grow with each failure: a uniform share of min(100 ms + 2 x previous, 8 s), so that thousands of agents
 /// which lose the same manager do not come back in the same instant.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     ceiling: Duration,
 }
 
 impl Backoff {
     /// The pause before the next attempt.
-    pub(crate) fn pause(&mut self, random: &mut impl Rng) -> Duration {
+    pub fn pause(&mut self, random: &mut impl Rng) -> Duration {
         self.ceiling = MAX.min(STEP + self.ceiling * 2);
         random.random_range(Duration::ZERO..self.ceiling)
     }
 
     /// An attempt succeeded.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.ceiling = Duration::ZERO;
     }
 }

@@ -26,6 +26,7 @@ mod store;
 mod task;
 mod worker;
 
+pub use backoff::Backoff;
 pub use reporter::report_request;
 pub use session::{Connect, ConnectError};
 pub use store::StoreError;

@@ -1,17 +1,21 @@
-//! A real `swarmd` with a cluster of one node in a directory of its own.
+//! A real `swarmd`: with a cluster of one node in a directory of its own, or going on with one that was prepared.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use events::Timestamp;
 use tempfile::TempDir;
 use tonic::transport::Channel;
-use wire::v1::ListNodesRequest;
 use wire::v1::control_client::ControlClient;
+use wire::v1::{EventsRequest, GetClusterRequest, ListNodesRequest};
 
 /// How long a manager may take until its only node is ready.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a manager may take over a log that is there already.
+const RESUME_PATIENCE: Duration = Duration::from_secs(300);
 /// Pause between two looks at whether it is.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -27,16 +31,43 @@ impl Daemon {
     /// Starts the `swarmd` beside this program and waits until its node is ready.
     pub async fn start(executor: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let swarmd = std::env::current_exe()?.with_file_name("swarmd");
-        let mut command = Command::new(&swarmd);
-        command.arg("--state-dir").arg(dir.path().join("state"));
-        command.arg("--listen-control-api").arg(dir.path().join("control.sock"));
-        command.args(["--listen-remote-api", "127.0.0.1:0", "--log-level", "warn", "--executor", executor]);
-        let spawned = command.stdin(Stdio::null()).spawn();
-        let process = spawned.with_context(|| format!("{} cannot be started; build it first", swarmd.display()))?;
+        let process = spawn(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0)), executor)?;
         let mut daemon = Self { process, dir, node: String::new() };
         daemon.node = daemon.await_node().await?;
         Ok(daemon)
+    }
+
+    /// Starts it on the state directory `state` in `dir`, and waits until it answers.
+    pub async fn resume(dir: TempDir, remote: SocketAddr) -> Result<Self> {
+        let process = spawn(dir.path(), remote, "process")?;
+        let mut daemon = Self { process, dir, node: String::new() };
+        daemon.await_answer().await?;
+        Ok(daemon)
+    }
+
+    /// Ends it without a warning, as a power cut would, and starts it again at once. Does not wait for it.
+    pub fn kill_and_resume(&mut self, remote: SocketAddr) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        self.process = spawn(self.dir.path(), remote, "process")?;
+        Ok(())
+    }
+
+    /// How long its threads have been on a processor so far.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        crate::clock::cpu_time_of(self.process.id())
+    }
+
+    /// How often an event of this kind is in history since this time of the log.
+    pub async fn count_events(&self, kind: &str, since: Timestamp) -> Result<usize> {
+        let kinds = vec![kind.to_owned()];
+        let request = EventsRequest { since: Some(since), kinds, ..EventsRequest::default() };
+        let mut events = self.connect().await?.events(request).await?.into_inner();
+        let mut count = 0;
+        while events.message().await?.is_some() {
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// A new connection to its control API.
@@ -49,8 +80,30 @@ impl Daemon {
         crate::memory::resident_bytes(self.process.id())
     }
 
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     fn socket(&self) -> PathBuf {
         self.dir.path().join("control.sock")
+    }
+
+    /// Waits until it answers an operator, which it does once it has read its log and leads.
+    pub async fn await_answer(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        while begun.elapsed() < RESUME_PATIENCE {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("swarmd ended with {status}");
+            }
+            if let Ok(mut client) = self.connect().await
+                && client.get_cluster(GetClusterRequest {}).await.is_ok()
+            {
+                return Ok(begun.elapsed());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        bail!("swarmd did not answer within {RESUME_PATIENCE:?}")
     }
 
     async fn await_node(&mut self) -> Result<String> {
@@ -81,6 +134,17 @@ impl Drop for Daemon {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Starts the `swarmd` beside this program, with its files in a directory.
+fn spawn(dir: &Path, remote: SocketAddr, executor: &str) -> Result<Child> {
+    let swarmd = std::env::current_exe()?.with_file_name("swarmd");
+    let mut command = Command::new(&swarmd);
+    command.arg("--state-dir").arg(dir.join("state"));
+    command.arg("--listen-control-api").arg(dir.join("control.sock"));
+    command.args(["--listen-remote-api", &remote.to_string(), "--log-level", "warn", "--executor", executor]);
+    let spawned = command.stdin(Stdio::null()).spawn();
+    spawned.with_context(|| format!("{} cannot be started; build it first", swarmd.display()))
 }
 
 /// The runtime of a measurement's clients.

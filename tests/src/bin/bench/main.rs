@@ -3,15 +3,19 @@
 //! `bench` alone measures everything; `bench scheduling replay` only these. The programs measured are the ones that lie
 //! beside this one.
 
+mod agents;
 mod clock;
 mod commands;
+mod crowd;
 mod daemon;
 mod figure;
 mod fixture;
 mod idle;
 mod memory;
 mod million;
+mod prepared;
 mod replay;
+mod restart;
 mod scheduling;
 mod starts;
 
@@ -24,7 +28,7 @@ use figure::Figure;
 type Measure = fn() -> Result<Vec<Figure>>;
 
 /// What can be measured, in the order of the table.
-const ALL: [(&str, Measure); 7] = [
+const ALL: [(&str, Measure); 9] = [
     ("scheduling", scheduling::figures),
     ("million", million::figures),
     ("commands", commands::figures),
@@ -32,6 +36,8 @@ const ALL: [(&str, Measure); 7] = [
     ("replay", replay::figures),
     ("memory", memory::figures),
     ("idle", idle::figures),
+    ("agents", agents::figures),
+    ("restart", restart::figures),
 ];
 
 fn main() -> ExitCode {
@@ -48,6 +54,9 @@ fn measure() -> Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
     if names.iter().any(|name| name == memory::SAMPLE) {
         return memory::print_sample();
+    }
+    if let [crowd::MEMBER, order] = names.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return crowd::run(order);
     }
     if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|(known, _)| known == name)) {
         bail!("there is no figure \"{unknown}\"; there are {}", ALL.map(|(name, _)| name).join(", "));

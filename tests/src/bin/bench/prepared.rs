@@ -1,0 +1,195 @@
+//! A state directory as a manager leaves it that was asked for all of it: nodes that joined and have certificates, services,
+//! and tasks that run. Nothing is written behind the core's back: every fact is a command that it judged.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use commands::{Actor, CertifyNode, Command, CreateService, JoinNode, RegisterNode, ReportTasks, ServiceSecrets};
+use events::service_spec::Mode;
+use events::{
+    Annotations, CommandId, ContainerSpec, Id, NodeDescription, NodeId, Placement, Platform, ReplicatedMode, Resources,
+    Role, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState,
+};
+use futures_util::future::try_join_all;
+use node::core::{self, Core};
+use node::driver::Request;
+use node::leader::Outcome;
+use node::security::{Authority, CertificateRequest, CertificateStore, JoinToken, Subject};
+use node::state_dir::StateDir;
+
+use crate::crowd::Identity;
+use crate::fixture;
+
+/// Nodes that join together: fewer than may be members that never registered.
+const JOIN_TOGETHER: usize = 500;
+/// Nodes that report together.
+const REPORT_TOGETHER: usize = 512;
+/// Tasks of one service.
+const SERVICE_TASKS: u64 = 10_000;
+/// How often the nodes are heard while the directory is made.
+const HEAR_EVERY: Duration = Duration::from_secs(2);
+/// Pause between two looks at what was assigned.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Makes the directory of a manager with so many workers and tasks, and returns what the workers have to show.
+pub async fn prepare(state_dir: &Path, nodes: u64, tasks: u64) -> Result<Vec<Identity>> {
+    let directory = StateDir::open(state_dir)?;
+    let core = core::start(&directory, core::Read::default(), NodeId::from_bits(rand::random()))?;
+    let certificates = CertificateStore::new(state_dir);
+    core.ensure_cluster(&certificates, "manager", &SocketAddr::from(([127, 0, 0, 1], 0)).to_string()).await?;
+    let preparing = Arc::new(Preparing::new(core)?);
+    let heard = tokio::spawn(Arc::clone(&preparing).hear_all());
+    let identities = preparing.join_all(nodes).await;
+    let made = preparing.run_tasks(tasks).await;
+    heard.abort();
+    // It ends where it waits, and gives back the core.
+    let _ = heard.await;
+    let preparing = Arc::into_inner(preparing).context("nothing else uses the core")?;
+    preparing.core.end().await?;
+    made?;
+    identities
+}
+
+struct Preparing {
+    core: Core,
+    authority: Authority,
+    token: JoinToken,
+    sessions: Mutex<BTreeMap<NodeId, SessionId>>,
+}
+
+impl Preparing {
+    fn new(core: Core) -> Result<Self> {
+        let state = core.handle.state();
+        let secret = |name: &str| state.keyring.text(name).with_context(|| format!("the cluster has no {name}"));
+        let key = secret(projections::settings::ROOT_KEY)?;
+        let authority = Authority::from_pem(&state.cluster.settings.root_cert_pem, key)?;
+        let token = secret("join-token/worker")?.parse()?;
+        drop(state);
+        Ok(Self { core, authority, token, sessions: Mutex::default() })
+    }
+
+    async fn ask(&self, actor: Actor, command: Command) -> Result<Option<String>> {
+        let request = Request { id: CommandId::default(), actor, command, reason: None, correlation: None };
+        match self.core.handle.submit(request).await {
+            Outcome::Committed { subject, .. } => Ok(subject),
+            Outcome::Rejected(rejection) => bail!("a command was refused: {}", rejection.sentence),
+            Outcome::Unknown => bail!("the core ended"),
+        }
+    }
+
+    async fn hear_all(self: Arc<Self>) {
+        loop {
+            let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            for (node, session) in sessions {
+                if let Err(rejection) = self.core.handle.hear(node, session) {
+                    eprintln!("bench: a heartbeat was refused: {}", rejection.sentence);
+                }
+            }
+            tokio::time::sleep(HEAR_EVERY).await;
+        }
+    }
+
+    async fn join_all(&self, nodes: u64) -> Result<Vec<Identity>> {
+        let mut identities = Vec::new();
+        let numbers: Vec<u64> = (0..nodes).collect();
+        for together in numbers.chunks(JOIN_TOGETHER) {
+            identities.extend(try_join_all(together.iter().map(|number| self.join(*number))).await?);
+        }
+        Ok(identities)
+    }
+
+    /// One node from its join to its registration, as the API would ask for it.
+    async fn join(&self, number: u64) -> Result<Identity> {
+        let (hostname, addr) = (format!("worker-{number}"), crate::crowd::address(number).to_string());
+        let secret_sha256 = self.token.secret_sha256();
+        let join = Command::JoinNode(JoinNode { secret_sha256, hostname: hostname.clone(), addr: addr.clone() });
+        let node = self.ask(Actor::Joiner(addr.clone()), join).await?.context("a join names the node")?;
+        let node: NodeId = node.parse()?;
+        let request = CertificateRequest::new()?;
+        let state = self.core.handle.state();
+        let subject = Subject { node, role: Role::Worker, cluster: state.cluster.id() };
+        let expiry = state.cluster.spec().cert_expiry();
+        drop(state);
+        let issued = self.authority.sign(&request.csr_pem, subject, node::clock::now(), expiry)?;
+        let (cert_pem, not_after) = (issued.cert_pem, issued.not_after);
+        let certify =
+            Command::CertifyNode(CertifyNode { node, role: Role::Worker, cert_pem: cert_pem.clone(), not_after });
+        self.ask(Actor::Manager(self.core.node), certify).await?;
+        let session = SessionId::from_bits(rand::random());
+        let description = Box::new(description(number));
+        let register = Command::RegisterNode(RegisterNode { node, session, description, addr });
+        self.ask(Actor::Node { id: node, role: Role::Worker }, register).await?;
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(node, session);
+        Ok(Identity { number, cert_pem, key_pem: request.key.to_pem().to_string() })
+    }
+
+    /// Makes services with so many tasks, which their nodes report as running.
+    async fn run_tasks(&self, tasks: u64) -> Result<()> {
+        let operator = || Actor::Operator("bench".to_owned());
+        for first in (0..tasks).step_by(SERVICE_TASKS as usize) {
+            let spec = Box::new(service(first / SERVICE_TASKS, SERVICE_TASKS.min(tasks - first)));
+            self.ask(operator(), Command::CreateService(CreateService { spec, secrets: ServiceSecrets::default() }))
+                .await?;
+        }
+        let mut running = 0;
+        while running < tasks {
+            running += self.report_started().await?;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// Every node starts what it was assigned at once; how many tasks these are.
+    async fn report_started(&self) -> Result<u64> {
+        let state = self.core.handle.state();
+        let sessions: Vec<(NodeId, SessionId)> =
+            self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(id, of)| (*id, *of)).collect();
+        let started = |node: NodeId| -> Vec<TaskId> {
+            let of_node = state.cluster.tasks_of_node(node);
+            of_node.filter(|task| task.state == TaskState::Assigned).map(|task| task.id).collect()
+        };
+        let mut reported = 0;
+        for together in sessions.chunks(REPORT_TOGETHER) {
+            let all = together.iter().map(|(node, session)| (*node, *session, started(*node)));
+            let new: Vec<_> = all.filter(|(_, _, tasks)| !tasks.is_empty()).collect();
+            reported += new.iter().map(|(_, _, tasks)| tasks.len() as u64).sum::<u64>();
+            try_join_all(new.into_iter().map(|(node, session, tasks)| self.report(node, session, tasks))).await?;
+        }
+        Ok(reported)
+    }
+
+    async fn report(&self, node: NodeId, session: SessionId, tasks: Vec<TaskId>) -> Result<Option<String>> {
+        let at = node::clock::now();
+        let reports = tasks.iter().map(|id| (*id, fixture::status(id.bits(), TaskState::Running, None, at))).collect();
+        let command = Command::ReportTasks(ReportTasks { node, session, reports });
+        self.ask(Actor::Node { id: node, role: Role::Worker }, command).await
+    }
+}
+
+/// What the agent with this number says of its machine.
+pub fn description(number: u64) -> NodeDescription {
+    NodeDescription {
+        hostname: format!("worker-{number}"),
+        platform: Some(Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() }),
+        resources: Some(Resources { nano_cpus: 64_000_000_000, memory_bytes: 256 << 30, generic: Vec::new() }),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        executor: "docker".to_owned(),
+        ..NodeDescription::default()
+    }
+}
+
+fn service(number: u64, replicas: u64) -> ServiceSpec {
+    let container = ContainerSpec { image: "shop/web:1.0".to_owned(), ..ContainerSpec::default() };
+    let placement = Placement { constraints: vec!["node.role==worker".to_owned()], ..Placement::default() };
+    let task = TaskSpec { container: Some(container), placement: Some(placement), ..TaskSpec::default() };
+    ServiceSpec {
+        annotations: Some(Annotations { name: format!("service-{number}"), ..Annotations::default() }),
+        task: Some(task),
+        mode: Some(Mode::Replicated(ReplicatedMode { replicas })),
+        ..ServiceSpec::default()
+    }
+}
