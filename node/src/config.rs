@@ -103,6 +103,10 @@ pub struct RunArgs {
     /// How each line of the log is written (without this flag text on a terminal, and JSON elsewhere).
     #[arg(long)]
     pub log_format: Option<LogFormat>,
+    /// Address at which Prometheus metrics, /healthz and /readyz are served, to anybody who can reach it: best one of the
+    /// machine itself, such as 127.0.0.1:9420. Without this flag nowhere.
+    #[arg(long, value_name = "IP:PORT", value_parser = address::parse_listening)]
+    pub metrics_addr: Option<SocketAddr>,
     /// What runs the tasks (unless given that of the last start, at first docker).
     #[arg(long)]
     pub executor: Option<ExecutorKind>,

@@ -19,6 +19,7 @@ use crate::followers::Followers;
 use crate::hearing::{Hearing, LISTEN_PERIOD};
 use crate::leader::{FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish, check_session};
 use crate::log::{LogError, LogStore, raft::TICK};
+use crate::metrics::{self, Measures};
 use crate::writer::Writer;
 
 /// A jump of the clock from which on nodes are given the time that did not pass for them. Less is the clock being adjusted.
@@ -89,9 +90,20 @@ pub struct Handle {
     followers: Followers,
     hearing: Hearing,
     progress: Progress,
+    measures: Arc<Measures>,
 }
 
 impl Handle {
+    /// What is counted of the thread's work.
+    pub fn measures(&self) -> Arc<Measures> {
+        Arc::clone(&self.measures)
+    }
+
+    /// How many nodes have a session here.
+    pub fn sessions(&self) -> usize {
+        self.followers.count()
+    }
+
     /// How far the thread is.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
@@ -99,8 +111,25 @@ impl Handle {
 
     /// Asks for a command and waits for what became of it.
     pub async fn submit(&self, request: Request) -> Outcome {
+        let command = request.command.name();
+        let outcome = self.ask(request).await;
+        self.measures.count(
+            command,
+            match &outcome {
+                Outcome::Committed { .. } => metrics::Outcome::Committed,
+                Outcome::Rejected(_) => metrics::Outcome::Rejected,
+                Outcome::Unknown => metrics::Outcome::Unknown,
+            },
+        );
+        outcome
+    }
+
+    async fn ask(&self, request: Request) -> Outcome {
         let (answer, outcome) = oneshot::channel();
+        // Counted before it is sent, so that it is never taken before it was counted.
+        self.measures.inbox.fetch_add(1, Ordering::Relaxed);
         if let Err(rejection) = self.send(Input::Submit(Box::new(request), answer)) {
+            self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
             return Outcome::Rejected(rejection);
         }
         outcome.await.unwrap_or(Outcome::Unknown)
@@ -190,17 +219,18 @@ pub fn spawn(
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&leader)));
     let (followers, hearing) = (Followers::default(), Hearing::default());
-    let progress = Progress::default();
+    let (progress, measures) = (Progress::default(), Arc::<Measures>::default());
     let handle = Handle {
         inputs: inputs.clone(),
         published,
         followers: followers.clone(),
         hearing: hearing.clone(),
         progress: progress.clone(),
+        measures: Arc::clone(&measures),
     };
     let bell = inputs.clone();
     // A full inbox wakes the thread as well, and whenever it wakes it asks how far the disk is.
-    let writer = Writer::spawn(Arc::clone(&store), move || drop(bell.try_send(Input::Written)))?;
+    let writer = Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || drop(bell.try_send(Input::Written)))?;
     let clock = SteadyClock::starting_at(leader.cluster().position.time);
     let now = leader.cluster().position.time;
     let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
@@ -214,6 +244,7 @@ pub fn spawn(
         followers,
         hearing,
         progress,
+        measures,
         callers,
         tickets,
         checkpointing,
@@ -244,6 +275,7 @@ struct Driver {
     followers: Followers,
     hearing: Hearing,
     progress: Progress,
+    measures: Arc<Measures>,
     callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     tickets: Ticket,
     /// Whether a checkpoint is being written.
@@ -326,7 +358,10 @@ impl Driver {
 
     fn take(&mut self, input: Input) -> Result<bool, FatalError> {
         match input {
-            Input::Submit(request, caller) => self.submit(*request, caller),
+            Input::Submit(request, caller) => {
+                self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
+                self.submit(*request, caller);
+            }
             Input::Checkpointed(result) => {
                 self.checkpointing = false;
                 result?;
@@ -356,8 +391,12 @@ impl Driver {
     fn work(&mut self) -> Result<(), FatalError> {
         self.leader.written(self.writer.written()?);
         self.advance()?;
+        let began = self.leader.has_work(self.now).then(Instant::now);
         let turn = self.leader.turn(self.now);
         self.answer(turn.answers);
+        if let Some(began) = began {
+            self.measures.turns.observe(began.elapsed());
+        }
         self.advance()?;
         self.checkpoint();
         Ok(())

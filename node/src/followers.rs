@@ -26,6 +26,11 @@ impl Followers {
         bell
     }
 
+    /// How many nodes are followed.
+    pub(crate) fn count(&self) -> usize {
+        self.nodes().len()
+    }
+
     /// Wakes the followers of the nodes that a change concerns.
     pub(crate) fn wake(&self, touched: &Touched) {
         let mut nodes = self.nodes();

@@ -36,6 +36,7 @@ pub mod limits;
 pub mod log_lines;
 pub mod membership;
 pub mod memory_limit;
+pub mod metrics;
 mod notify;
 pub mod replay;
 pub mod run;

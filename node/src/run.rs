@@ -23,6 +23,7 @@ use crate::core::{self, Core};
 use crate::disk_space::FreeSpace;
 use crate::failure::{Failure, code};
 use crate::membership::{self, MemberConnect, Patience};
+use crate::metrics::{self, Measures};
 use crate::notify::Notifier;
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken, Limits};
 use crate::serve::{self, RemotePort, SocketFile};
@@ -74,7 +75,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     }
     memory_limit::warn_if_short(0);
     tokio::spawn(memory_limit::watch(shutdown.clone()));
-    let node = Node { args, settings, state_dir, certificates, hostname, executor, shutdown };
+    let node = Node { args, settings, state_dir, certificates, hostname, executor, shutdown, measures: Arc::default() };
     if worker { node.work(token).await } else { node.manage().await }
 }
 
@@ -116,6 +117,8 @@ struct Node {
     hostname: String,
     executor: Arc<dyn Executor>,
     shutdown: CancellationToken,
+    /// What is counted of the agent's work.
+    measures: Arc<Measures>,
 }
 
 /// Where a manager is reached: taken before anything is written anywhere.
@@ -159,6 +162,7 @@ impl Node {
         let agent = self.agent(&identity, managers.first, credentials).open().map_err(unusable_memory)?;
         // Only now nothing refuses this start any more.
         self.settings.save(self.state_dir.path())?;
+        self.serve_metrics(None).await?;
         let notifier = Notifier::from_environment();
         notifier.ready(&status);
         tokio::spawn(notifier.clone().keep_alive(None, self.shutdown.clone()));
@@ -218,6 +222,7 @@ impl Node {
             space,
             stopping: self.shutdown.clone(),
         };
+        self.serve_metrics(Some(core)).await?;
         let own = local_addr(bound).to_string();
         let mut tasks = JoinSet::new();
         let broke_off = |error| Failure::new(error, "see the log above");
@@ -256,6 +261,25 @@ impl Node {
         tokio::spawn(membership::keep_renewed(credentials, certificates, manager, self.shutdown.clone()));
     }
 
+    /// Serves metrics and probes, where that was asked for.
+    async fn serve_metrics(&self, core: Option<&Core>) -> Result<(), Failure> {
+        let Some(addr) = self.args.metrics_addr else { return Ok(()) };
+        let listener = metrics::bind(addr).await?;
+        if let Ok(addr) = listener.local_addr() {
+            tracing::info!(%addr, "metrics are served");
+        }
+        let manager = core.map(|core| (core.handle.clone(), Arc::clone(&core.store)));
+        let probe =
+            metrics::Probe { measures: self.measures(core), state_dir: self.state_dir.path().to_owned(), manager };
+        tokio::spawn(metrics::serve(listener, probe, self.shutdown.clone()));
+        Ok(())
+    }
+
+    /// The numbers of this process: those of its core, where it has one.
+    fn measures(&self, core: Option<&Core>) -> Arc<Measures> {
+        core.map_or_else(|| Arc::clone(&self.measures), |core| core.handle.measures())
+    }
+
     fn agent(&self, identity: &Identity, manager: String, credentials: Arc<Credentials>) -> Agent {
         let generic = self.args.generic_node_resources.clone();
         let config = AgentConfig {
@@ -267,6 +291,7 @@ impl Node {
             state_dir: self.state_dir.path().to_owned(),
             generic_resources: generic.map(|generic| generic.0).unwrap_or_default(),
             policy: policy(&self.args, &self.settings),
+            measures: Arc::clone(&self.measures),
         };
         let connector = Arc::new(MemberConnect(credentials));
         Agent { config, executor: Arc::clone(&self.executor), connector, clock: Arc::new(clock::now) }

@@ -4,8 +4,10 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::log::{LogError, LogStore, Write, Written, write_all};
+use crate::metrics::Measures;
 
 /// Writes that may wait. Turns end earlier, at the bounds of what may be proposed; this one only keeps a fault from filling
 /// the memory.
@@ -31,12 +33,16 @@ struct Report {
 
 impl Writer {
     /// Starts the thread. It rings when it has written something that is awaited, or failed.
-    pub fn spawn(store: Arc<dyn LogStore>, ring: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+    pub fn spawn(
+        store: Arc<dyn LogStore>,
+        measures: Arc<Measures>,
+        ring: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (writes, waiting) = sync_channel(WAITING_MAX);
         let report = Arc::new(Mutex::new(Report::default()));
         let told = Arc::clone(&report);
         let thread = std::thread::Builder::new().name("log".to_owned());
-        let thread = thread.spawn(move || run(&*store, &waiting, &told, ring))?;
+        let thread = thread.spawn(move || run(&*store, &waiting, &told, &measures, ring))?;
         Ok(Self { writes, report, thread })
     }
 
@@ -83,11 +89,14 @@ impl Writer {
     }
 }
 
-fn run(store: &dyn LogStore, waiting: &Receiver<Write>, report: &Mutex<Report>, ring: impl Fn()) {
+fn run(store: &dyn LogStore, waiting: &Receiver<Write>, report: &Mutex<Report>, measures: &Measures, ring: impl Fn()) {
     while let Ok(first) = waiting.recv() {
         let mut group = vec![first];
         group.extend(waiting.try_iter().take(GROUP_MAX - 1));
-        match write_all(store, group) {
+        let began = Instant::now();
+        let written = write_all(store, group);
+        measures.writes.observe(began.elapsed());
+        match written {
             Ok(written) => {
                 lock(report).written.merge(written);
                 if written.awaited {

@@ -33,7 +33,7 @@ pub mod views;
 
 use std::sync::Arc;
 
-use events::{ClusterId, ConfigId, Event, Frame, Kind, NodeId, ServiceId, TaskId, Timestamp};
+use events::{ClusterId, ConfigId, Event, Frame, Kind, NodeId, ServiceId, TaskId, TaskState, Timestamp};
 use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -110,6 +110,8 @@ parts::state! {
         tasks_by_instance: OrdSet<(ServiceId, Instance, TaskId)> = "tasks by instance",
         /// How many tasks run a revision; only of those that some task runs.
         tasks_by_revision: OrdMap<(ServiceId, u64), u64> = "tasks by revision",
+        /// How many tasks there are in each state.
+        tasks_by_state: OrdMap<TaskState, u64> = "tasks by state",
         /// How many tasks of a service each place has, by kind.
         places: Places = "places",
         /// The tasks that the scheduler has to place or confirm.
@@ -287,6 +289,11 @@ impl Cluster {
     fn instances(&self, service: ServiceId) -> impl DoubleEndedIterator<Item = Instance> {
         let range = (service, Instance::FIRST, TaskId::default())..=(service, Instance::LAST, TaskId::MAX);
         self.tasks_by_instance.range(range).map(|(_, instance, _)| *instance)
+    }
+
+    /// How many tasks there are in each state; no states without any.
+    pub fn tasks_by_state(&self) -> impl Iterator<Item = (TaskState, u64)> {
+        self.tasks_by_state.iter().map(|(state, count)| (*state, *count))
     }
 
     /// The tasks bound to a node, by id.

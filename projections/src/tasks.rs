@@ -373,6 +373,10 @@ fn replace<R>(cluster: &mut Cluster, id: TaskId, at: &Stamp, change: impl FnOnce
         result
     });
     let (result, before, after) = changed.unwrap_or_else(|| panic!("task {id} is not there to be changed"));
+    if before.state != after.state {
+        counts::down(&mut cluster.tasks_by_state, before.state);
+        counts::up(&mut cluster.tasks_by_state, after.state);
+    }
     if place(&before) != place(&after) {
         leave(cluster, &before);
         enter(cluster, &after);
@@ -404,12 +408,14 @@ fn touch(touched: &mut Touched, task: &Task) {
 fn enter_service(cluster: &mut Cluster, task: &Task) {
     cluster.tasks_by_instance.insert((task.service, task.instance(), task.id));
     counts::up(&mut cluster.tasks_by_revision, (task.service, task.spec_version));
+    counts::up(&mut cluster.tasks_by_state, task.state);
 }
 
 /// Takes a task out of what is known of its service.
 fn leave_service(cluster: &mut Cluster, task: &Task) {
     cluster.tasks_by_instance.remove(&(task.service, task.instance(), task.id));
     counts::down(&mut cluster.tasks_by_revision, (task.service, task.spec_version));
+    counts::down(&mut cluster.tasks_by_state, task.state);
 }
 
 /// Adds a task to the derived indices of its present.

@@ -12,6 +12,7 @@ use events::{ClusterId, GenericResource, NodeId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::metrics::Measures;
 
 pub mod docker;
 pub mod executor;
@@ -91,6 +92,8 @@ pub struct Config {
     pub generic_resources: Vec<GenericResource>,
     /// What tasks may have of this machine.
     pub policy: policy::Policy,
+    /// Where it notes whether it has a session.
+    pub measures: Arc<Measures>,
 }
 
 /// A node's agent.

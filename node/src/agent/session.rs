@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use events::{NodeDescription, SessionId};
@@ -22,6 +23,7 @@ use super::executor::ExecutorError;
 use super::task::Site;
 use super::worker::Worker;
 use super::{Config, reporter};
+use crate::metrics::Measures;
 
 /// How long a manager may take to answer.
 const RPC_DEADLINE: Duration = Duration::from_secs(5);
@@ -167,6 +169,22 @@ struct Session<'a> {
     worker: &'a Arc<Worker>,
 }
 
+/// A session that is open, for as long as this is kept.
+struct Open<'a>(&'a Measures);
+
+impl<'a> Open<'a> {
+    fn note(measures: &'a Measures) -> Self {
+        measures.session.store(true, Ordering::Relaxed);
+        Self(measures)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.session.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Session<'_> {
     async fn run(&self, manager: &str, managers: &mut Managers) -> Result<Infallible, Ended> {
         let description = self.describe().await.map_err(Ended::Describe)?;
@@ -176,6 +194,7 @@ impl Session<'_> {
         let (welcome, stream) = self.register(&mut client, &description, managers.seen.clone()).await?;
         managers.learn(welcome.managers);
         tracing::info!(manager, session = %welcome.session, "session opened");
+        let _open = Open::note(&self.config.measures);
         let period = Duration::from_nanos(welcome.heartbeat_period_ns);
         tokio::select! {
             ended = self.take_assignments(stream, managers) => ended,

@@ -35,7 +35,7 @@ fn what_comes_while_the_disk_is_busy_shares_a_sync() {
     let disk = HangingDisk::default();
     let (mut consensus, store) = consensus(&disk);
     let (ring, rung) = channel();
-    let writer = Writer::spawn(store, move || ring.send(()).unwrap_or(())).unwrap();
+    let writer = Writer::spawn(store, Arc::default(), move || ring.send(()).unwrap_or(())).unwrap();
     let before = disk.writes();
     disk.close(true);
     for _ in 0..50 {
@@ -62,7 +62,7 @@ fn after_a_write_that_failed_nothing_is_written_or_reported() {
     let disk = HangingDisk::default();
     let (mut consensus, store) = consensus(&disk);
     let (ring, rung) = channel();
-    let writer = Writer::spawn(store, move || ring.send(()).unwrap_or(())).unwrap();
+    let writer = Writer::spawn(store, Arc::default(), move || ring.send(()).unwrap_or(())).unwrap();
     disk.fail_after(0);
     writer.give(propose(&mut consensus));
     rung.recv_timeout(PATIENCE).expect("it rings");

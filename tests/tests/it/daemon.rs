@@ -1,7 +1,7 @@
 //! One daemon: how it starts beside others, ends, and is looked into afterwards.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -102,6 +102,69 @@ fn a_daemon_ends_cleanly_and_its_socket_goes_with_it() {
     assert_eq!(cluster.units(), units);
 }
 
+/// What a manager is measured by: dashboards and alerts are made of these names.
+const METRICS: [&str; 19] = [
+    "process_resident_memory_bytes gauge",
+    "swarmlog_build_info gauge",
+    "swarmlog_commands_total counter",
+    "swarmlog_disk_free_bytes gauge",
+    "swarmlog_inbox_commands gauge",
+    "swarmlog_leader gauge",
+    "swarmlog_log_applied_index gauge",
+    "swarmlog_log_head_index gauge",
+    "swarmlog_log_size_bytes gauge",
+    "swarmlog_log_write_duration_seconds histogram",
+    "swarmlog_nodes gauge",
+    "swarmlog_ready gauge",
+    "swarmlog_services gauge",
+    "swarmlog_services_set_aside gauge",
+    "swarmlog_services_update_paused gauge",
+    "swarmlog_services_updating gauge",
+    "swarmlog_sessions gauge",
+    "swarmlog_tasks gauge",
+    "swarmlog_turn_duration_seconds histogram",
+];
+
+/// The answer to one HTTP request, head and all.
+fn http(address: &str, request: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.write_all(format!("{request} HTTP/1.1\r\nhost: here\r\n\r\n").as_bytes()).expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn a_node_can_be_measured_and_asked_whether_it_is_well() {
+    let manager = free_address();
+    let cluster = Cluster::start_with(Executor::Process, &[], &["--metrics-addr", &manager]);
+    cluster.create("web", "--replicas 2");
+    cluster.settled("web", 2);
+    let page = http(&manager, "GET /metrics");
+    let mut families: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    families.sort_unstable();
+    assert_eq!(families, METRICS, "{page}");
+    for line in [
+        "swarmlog_leader 1",
+        "swarmlog_nodes{state=\"ready\"} 1",
+        "swarmlog_tasks{state=\"running\"} 2",
+        "swarmlog_commands_total{command=\"service.create\",result=\"committed\"} 1",
+        "swarmlog_inbox_commands 0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} in {page}");
+    }
+    let answers = [
+        ("GET /healthz", "HTTP/1.1 200"),
+        ("GET /readyz", "HTTP/1.1 200"),
+        ("GET /", "HTTP/1.1 404"),
+        ("POST /metrics", "HTTP/1.1 405"),
+    ];
+    for (request, expected) in answers {
+        assert!(http(&manager, request).starts_with(expected), "{request}");
+    }
+}
+
 #[test]
 fn a_service_manager_is_told_when_a_node_serves_lives_and_stops() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -154,12 +217,12 @@ fn who_looks_for_a_fault_is_told_every_step_and_no_secret() {
     cluster.swarmctl("service create --name web --image x").refused(4, "web");
     let token = cluster.token("worker");
     cluster.end("w1");
-    cluster.until("the end of its session", || cluster.log(MANAGER).contains("a session broke"));
+    cluster.until("the end of its session", || cluster.log(MANAGER).contains("a session has ended"));
     for (node, words) in [
         (MANAGER, r#""message":"a turn""#),
         (MANAGER, r#""message":"committed""#),
         (MANAGER, r#""message":"a command was refused""#),
-        (MANAGER, r#""message":"a node joined""#),
+        (MANAGER, r#""message":"node w1 joined as worker"#),
         (MANAGER, r#""message":"a session was opened""#),
         (MANAGER, r#""message":"assignments are sent""#),
         ("w1", r#""message":"assignments taken""#),
@@ -181,8 +244,9 @@ fn a_daemon_that_has_nothing_to_say_says_little() {
     let cluster = Cluster::start(Executor::Process, &["w1"]);
     cluster.create("web", "--replicas 2");
     cluster.settled("web", 2);
-    for node in [MANAGER, "w1"] {
-        assert!(cluster.log(node).lines().count() <= 6, "{node}: {}", cluster.log(node));
+    // The manager tells also of the cluster, and of each node that it joined and is up.
+    for (node, lines) in [(MANAGER, 12), ("w1", 6)] {
+        assert!(cluster.log(node).lines().count() <= lines, "{node}: {}", cluster.log(node));
     }
 }
 

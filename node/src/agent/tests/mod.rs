@@ -59,6 +59,7 @@ impl Scene {
             managers: vec!["manager".into()],
             state_dir: self.dir.clone(),
             policy: Policy::default(),
+            measures: Arc::default(),
             generic_resources: vec![GenericResource { kind: "gpu".into(), amount: 1, names: vec![] }],
         };
         let began = Instant::now();

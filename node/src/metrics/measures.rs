@@ -1,0 +1,102 @@
+//! Numbers that are counted up as things happen.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Upper bounds of the buckets of a histogram, in microseconds: from half a millisecond to ten seconds.
+pub(super) const BOUNDS_MICROS: [u64; 14] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
+
+/// How long something takes.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One more than there are bounds: the last is for all that took longer.
+    buckets: [AtomicU64; BOUNDS_MICROS.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl Histogram {
+    /// It took so long.
+    pub fn observe(&self, length: Duration) {
+        let micros = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_MICROS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS_MICROS.len());
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How often it took at most as long as each bound, and how often at all; and how long in all, in nanoseconds.
+    pub(super) fn read(&self) -> (Vec<u64>, u64) {
+        let mut total = 0;
+        let cumulative = self.buckets.iter().map(|bucket| {
+            total += bucket.load(Ordering::Relaxed);
+            total
+        });
+        (cumulative.collect(), self.sum_ns.load(Ordering::Relaxed))
+    }
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    Committed,
+    Rejected,
+    Unknown,
+}
+
+impl Outcome {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The numbers of one process.
+#[derive(Debug, Default)]
+pub struct Measures {
+    /// Turns that had work.
+    pub turns: Histogram,
+    /// Writes of the log, each with its sync.
+    pub writes: Histogram,
+    /// Commands that wait for the thread of turns.
+    pub inbox: AtomicU64,
+    /// Whether the agent has a session.
+    pub session: AtomicBool,
+    commands: Mutex<BTreeMap<(&'static str, Outcome), u64>>,
+}
+
+impl Measures {
+    /// Counts a command.
+    pub(crate) fn count(&self, command: &'static str, outcome: Outcome) {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        *commands.entry((command, outcome)).or_default() += 1;
+    }
+
+    /// The commands so far.
+    pub(super) fn commands(&self) -> BTreeMap<(&'static str, Outcome), u64> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_counted_below_every_bound_that_it_keeps() {
+        let histogram = Histogram::default();
+        for millis in [0, 1, 3, 20_000] {
+            histogram.observe(Duration::from_millis(millis));
+        }
+        let (cumulative, sum_ns) = histogram.read();
+        assert_eq!(cumulative[..4], [1, 2, 2, 3]);
+        assert_eq!(cumulative[13..], [3, 4], "the last is all of them");
+        assert_eq!(sum_ns, 20_004_000_000);
+    }
+}

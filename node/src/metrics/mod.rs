@@ -1,0 +1,13 @@
+//! What a node can be measured by, in the text format of Prometheus, and how it is asked whether it is well.
+//!
+//! Counters and histograms are plain numbers that the threads count up as they go. All else is read when someone asks, from the
+//! published state and from counts that are kept in it, so that no thread of the core does anything for it.
+
+mod exposition;
+mod measures;
+mod server;
+
+pub(crate) use measures::Outcome;
+pub use measures::{Histogram, Measures};
+pub(crate) use server::bind;
+pub use server::{Probe, Readiness, serve};
