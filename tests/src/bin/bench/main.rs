@@ -10,6 +10,7 @@ mod crowd;
 mod daemon;
 mod figure;
 mod fixture;
+mod hostile;
 mod idle;
 mod memory;
 mod million;
@@ -28,10 +29,11 @@ use figure::Figure;
 type Measure = fn() -> Result<Vec<Figure>>;
 
 /// What can be measured, in the order of the table.
-const ALL: [(&str, Measure); 9] = [
+const ALL: [(&str, Measure); 10] = [
     ("scheduling", scheduling::figures),
     ("million", million::figures),
     ("commands", commands::figures),
+    ("hostile", hostile::figures),
     ("starts", starts::figures),
     ("replay", replay::figures),
     ("memory", memory::figures),
@@ -57,6 +59,11 @@ fn measure() -> Result<()> {
     }
     if let [crowd::MEMBER, order] = names.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         return crowd::run(order);
+    }
+    if let Some((first, rest)) = names.split_first()
+        && first == hostile::ATTACK
+    {
+        return hostile::attack(rest);
     }
     if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|(known, _)| known == name)) {
         bail!("there is no figure \"{unknown}\"; there are {}", ALL.map(|(name, _)| name).join(", "));
