@@ -1,21 +1,19 @@
-//! One node's agent: the real task steps and reports, driven as the real agent drives them, with a simulated engine and
-//! network in place of Docker and gRPC.
+//! One node's agent: the real sessions, task steps and reports, with a simulated engine and network in place of Docker and
+//! gRPC.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use events::{NodeDescription, SessionId, TaskId, TaskStatus, Timestamp};
+use node::agent::assigned::{Changes, changes};
+use node::agent::protocol::{Ask, Retry, SessionMachine};
 use reconcilers::worker::{Action, Outcome, Reports, TaskMachine};
 use wire::v1::{Assignment, AssignmentSet};
 
 use crate::engine::Engine;
 use crate::net::{ToAgent, ToManager};
 
-/// How long a manager may take to answer.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// First and longest pause before a manager is asked again.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// How much of each pause is kept: all, so that scenarios are the same each time.
+const PAUSES_KEPT: f64 = 1.0;
 
 /// What an agent keeps on its disk of one task.
 #[derive(Debug, Clone)]
@@ -33,10 +31,7 @@ pub type Records = BTreeMap<TaskId, Record>;
 pub struct Agent {
     tasks: BTreeMap<TaskId, Tended>,
     reports: Reports,
-    connection: Connection,
-    pause: Duration,
-    /// Numbers registrations and heartbeats.
-    calls: u64,
+    session: SessionMachine,
     swept: bool,
     /// Registered with this; another one ends the session.
     described: Option<NodeDescription>,
@@ -48,29 +43,6 @@ struct Tended {
     withdrawn: bool,
     machine: TaskMachine,
     wake_at: Option<Timestamp>,
-}
-
-#[derive(Debug)]
-enum Connection {
-    Down { retry_at: Timestamp },
-    Registering { attempt: u64, deadline: Timestamp },
-    Open(Session),
-}
-
-#[derive(Debug)]
-struct Session {
-    id: SessionId,
-    /// The last assignment set taken.
-    assigned: Option<u64>,
-    heartbeat: Heartbeat,
-    /// When the batch under way is sent again.
-    report_again_at: Option<Timestamp>,
-}
-
-#[derive(Debug)]
-enum Heartbeat {
-    Due(Timestamp),
-    Unanswered { call: u64, deadline: Timestamp },
 }
 
 impl Agent {
@@ -85,9 +57,7 @@ impl Agent {
         Self {
             tasks: records.iter().map(|(task, record)| (*task, resume(record))).collect(),
             reports: Reports::default(),
-            connection: Connection::Down { retry_at: now },
-            pause: Duration::ZERO,
-            calls: 0,
+            session: SessionMachine::new(now),
             swept: false,
             described: None,
         }
@@ -95,31 +65,17 @@ impl Agent {
 
     /// When it has something to do although nothing happens.
     pub fn next(&self) -> Option<Timestamp> {
-        let connection = match &self.connection {
-            Connection::Down { retry_at } => Some(*retry_at),
-            Connection::Registering { deadline, .. } => Some(*deadline),
-            Connection::Open(session) => {
-                let heartbeat = match session.heartbeat {
-                    Heartbeat::Due(at) => at,
-                    Heartbeat::Unanswered { deadline, .. } => deadline,
-                };
-                Some(session.report_again_at.map_or(heartbeat, |at| at.min(heartbeat)))
-            }
-        };
-        self.tasks.values().filter_map(|task| task.wake_at).chain(connection).min()
+        self.tasks.values().filter_map(|task| task.wake_at).chain([self.session.next_wake()]).min()
     }
 
     /// Whether it holds a session.
     pub fn is_connected(&self) -> bool {
-        matches!(self.connection, Connection::Open(_))
+        self.session().is_some()
     }
 
     /// The session that ends with this agent, if it holds one.
     pub fn session(&self) -> Option<SessionId> {
-        match &self.connection {
-            Connection::Open(session) => Some(session.id),
-            Connection::Down { .. } | Connection::Registering { .. } => None,
-        }
+        self.session.session()
     }
 
     /// The result of a call of the engine.
@@ -131,40 +87,30 @@ impl Agent {
 
     /// Takes what a manager says. What belongs to another session than the present one is late, and nothing.
     pub fn receive(&mut self, message: ToAgent, engine: &mut Engine, now: Timestamp) -> Vec<ToManager> {
-        match (&mut self.connection, message) {
-            (Connection::Registering { attempt, .. }, ToAgent::Welcome { attempt: welcome, session, period })
-                if *attempt == welcome =>
-            {
-                self.pause = Duration::ZERO;
-                let heartbeat = Heartbeat::Due(now + period);
-                self.connection =
-                    Connection::Open(Session { id: session, assigned: None, heartbeat, report_again_at: None });
+        let taken = match message {
+            ToAgent::Welcome { attempt, session, period } => {
+                self.session.welcomed(attempt, session, period, now);
+                true
             }
-            (Connection::Registering { attempt, .. }, ToAgent::NotWelcome { attempt: refused })
-                if *attempt == refused =>
-            {
-                return self.disconnect(now);
-            }
-            (Connection::Open(open), ToAgent::Closed { session }) if open.id == session => return self.disconnect(now),
-            (Connection::Open(open), ToAgent::Assignments { session, set }) if open.id == session => {
-                if !set.complete && open.assigned != Some(set.applies_to) {
-                    return self.disconnect(now);
+            ToAgent::NotWelcome { attempt } => !self.session.is_opening(attempt),
+            ToAgent::Closed { session } => self.session() != Some(session),
+            ToAgent::Assignments { session, set } => match self.session.assigned(session, &set) {
+                Ok(true) => {
+                    self.assign(set, engine, now);
+                    true
                 }
-                open.assigned = Some(set.results_in);
-                self.assign(set, engine, now);
+                Ok(false) => true,
+                Err(_) => false,
+            },
+            ToAgent::Heard { session, call, period } => {
+                self.session.heard(session, call, period, now);
+                true
             }
-            (Connection::Open(open), ToAgent::Heard { session, call, period }) if open.id == session => {
-                if matches!(open.heartbeat, Heartbeat::Unanswered { call: asked, .. } if asked == call) {
-                    open.heartbeat = Heartbeat::Due(now + period);
-                }
+            ToAgent::Acknowledged { session, sequence } => {
+                self.session.acknowledged(session, sequence, &mut self.reports).is_ok()
             }
-            (Connection::Open(open), ToAgent::Acknowledged { session, sequence }) if open.id == session => {
-                open.report_again_at = None;
-                self.reports.acknowledged(sequence);
-            }
-            (Connection::Down { .. } | Connection::Registering { .. } | Connection::Open(_), _) => {}
-        }
-        Vec::new()
+        };
+        if taken { Vec::new() } else { self.disconnect(now) }
     }
 
     /// Does everything that can be done now: tasks, session, heartbeats, reports. What it keeps goes to `records`.
@@ -183,8 +129,9 @@ impl Agent {
         if self.is_connected() && self.described.as_ref() != Some(description) {
             out.extend(self.disconnect(now));
         }
-        out.extend(self.keep_connected(description, now));
-        out.extend(self.report(now));
+        for ask in self.session.poll(&mut self.reports, now, PAUSES_KEPT) {
+            out.extend(self.asked(ask, description));
+        }
         out
     }
 
@@ -215,27 +162,24 @@ impl Agent {
     }
 
     fn assign(&mut self, set: AssignmentSet, engine: &mut Engine, now: Timestamp) {
-        let listed: BTreeSet<TaskId> = set.tasks.iter().map(|assignment| assignment.task).collect();
-        let unlisted = self.tasks.keys().filter(|task| set.complete && !listed.contains(task)).copied();
-        for task in unlisted.chain(set.removed).collect::<Vec<_>>() {
+        let complete = set.complete;
+        let Changes { withdrawn, updated, begun } = changes(&self.tasks, set);
+        for task in withdrawn {
             if let Some(tended) = self.tasks.get_mut(&task) {
                 tended.withdrawn = true;
                 self.reports.forget(task);
             }
         }
-        for assignment in set.tasks {
-            let (id, known) = (assignment.task, assignment.state());
-            match self.tasks.get_mut(&id) {
-                Some(tended) => tended.assignment = assignment,
-                // A task that is over and unknown here needs nothing.
-                None if known.is_terminal() => {}
-                None => {
-                    let machine = TaskMachine::assigned(assignment.desired(), known, now);
-                    self.tasks.insert(id, Tended { assignment, withdrawn: false, machine, wake_at: None });
-                }
+        for assignment in updated {
+            if let Some(tended) = self.tasks.get_mut(&assignment.task) {
+                tended.assignment = assignment;
             }
         }
-        if set.complete {
+        for assignment in begun {
+            let machine = TaskMachine::assigned(assignment.desired(), assignment.state(), now);
+            self.tasks.insert(assignment.task, Tended { assignment, withdrawn: false, machine, wake_at: None });
+        }
+        if complete {
             self.reports.open();
             if !std::mem::replace(&mut self.swept, true) {
                 engine.remove_strays(|task| self.tasks.contains_key(&task));
@@ -243,45 +187,23 @@ impl Agent {
         }
     }
 
-    fn keep_connected(&mut self, description: &NodeDescription, now: Timestamp) -> Vec<ToManager> {
-        match &mut self.connection {
-            Connection::Down { retry_at } if *retry_at <= now => {
-                self.calls += 1;
+    /// What the session asks of the manager, as the simulated network carries it.
+    fn asked(&mut self, ask: Ask, description: &NodeDescription) -> Option<ToManager> {
+        match ask {
+            Ask::Open { attempt } => {
                 self.described = Some(description.clone());
-                self.connection = Connection::Registering { attempt: self.calls, deadline: now + DEADLINE };
-                vec![ToManager::Register { attempt: self.calls, description: Box::new(description.clone()) }]
+                Some(ToManager::Register { attempt, description: Box::new(description.clone()) })
             }
-            Connection::Registering { deadline, .. } if *deadline <= now => self.disconnect(now),
-            Connection::Open(session) => match session.heartbeat {
-                Heartbeat::Due(at) if at <= now => {
-                    self.calls += 1;
-                    session.heartbeat = Heartbeat::Unanswered { call: self.calls, deadline: now + DEADLINE };
-                    vec![ToManager::Heartbeat { session: session.id, call: self.calls }]
-                }
-                Heartbeat::Unanswered { deadline, .. } if deadline <= now => self.disconnect(now),
-                Heartbeat::Due(_) | Heartbeat::Unanswered { .. } => Vec::new(),
-            },
-            Connection::Down { .. } | Connection::Registering { .. } => Vec::new(),
+            Ask::Heartbeat { session, call } => Some(ToManager::Heartbeat { session, call }),
+            Ask::Report(report) => Some(ToManager::Report(report)),
+            Ask::Close { session, .. } => session.map(|session| ToManager::Closed { session }),
         }
-    }
-
-    fn report(&mut self, now: Timestamp) -> Option<ToManager> {
-        let Connection::Open(session) = &mut self.connection else { return None };
-        if session.report_again_at.is_some_and(|at| now < at) {
-            return None;
-        }
-        session.report_again_at = None;
-        let batch = self.reports.batch()?;
-        session.report_again_at = Some(now + DEADLINE);
-        Some(ToManager::Report(node::agent::report_request(session.id, batch)))
     }
 
     /// Ends the session, or the attempt at one. The manager notices that the connection is closed.
     fn disconnect(&mut self, now: Timestamp) -> Vec<ToManager> {
         let session = self.session();
-        self.reports.close();
-        self.pause = PAUSE_MAX.min(PAUSE_FIRST + self.pause * 2);
-        self.connection = Connection::Down { retry_at: now + self.pause };
+        self.session.ended(Retry::Soon, &mut self.reports, now, PAUSES_KEPT);
         session.map(|session| ToManager::Closed { session }).into_iter().collect()
     }
 }

@@ -17,8 +17,18 @@ pub struct Backoff {
 impl Backoff {
     /// The pause before the next attempt.
     pub fn pause(&mut self, random: &mut impl Rng) -> Duration {
-        self.ceiling = MAX.min(STEP + self.ceiling * 2);
+        self.grow();
         random.random_range(Duration::ZERO..self.ceiling)
+    }
+
+    /// The same for a share that was drawn elsewhere, from 0 to 1.
+    pub(crate) fn share_of_pause(&mut self, share: f64) -> Duration {
+        self.grow();
+        self.ceiling.mul_f64(share)
+    }
+
+    fn grow(&mut self) {
+        self.ceiling = MAX.min(STEP + self.ceiling * 2);
     }
 
     /// An attempt succeeded.

@@ -19,7 +19,9 @@ pub mod executor;
 pub mod policy;
 pub mod process;
 
+pub mod assigned;
 pub(crate) mod backoff;
+pub mod protocol;
 mod reporter;
 mod session;
 mod steps;
@@ -28,7 +30,6 @@ mod task;
 mod worker;
 
 pub use backoff::Backoff;
-pub use reporter::report_request;
 pub use session::{Connect, ConnectError};
 pub use store::StoreError;
 

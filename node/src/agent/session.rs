@@ -1,7 +1,7 @@
-//! The agent's connection to the managers: one session after the other, with whichever manager answers.
+//! The agent's connection to the managers, over gRPC: one session after the other, with whichever manager answers.
 //!
-//! A session is four endless errands side by side: taking assignments, heartbeats, reports, and a look at the node's own
-//! description. Whichever ends first ends the session; the tasks notice nothing of that.
+//! What to ask and when says a [`SessionMachine`]. Here its requests are made and its answers awaited, side by side; whatever
+//! fails ends the session, of which the tasks notice nothing.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -9,37 +9,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use events::{NodeDescription, SessionId};
+use events::{NodeDescription, SessionId, Timestamp};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use rand::Rng;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 use wire::v1::dispatcher_client::DispatcherClient;
 use wire::v1::session_message::Message;
-use wire::v1::{AssignmentSet, Head, HeartbeatRequest, Refusal, RefusalKind, RegisterRequest, SessionMessage, Welcome};
+use wire::v1::{Head, HeartbeatRequest, Refusal, RefusalKind, RegisterRequest, ReportRequest, SessionMessage, Welcome};
 
-use super::backoff::Backoff;
+use super::Config;
 use super::executor::ExecutorError;
+use super::protocol::{Ask, Broken, DEADLINE, Retry, SessionMachine};
 use super::task::Site;
 use super::worker::Worker;
-use super::{Config, reporter};
 use crate::metrics::Measures;
 
-/// How long a manager may take to answer.
-const RPC_DEADLINE: Duration = Duration::from_secs(5);
-/// A session that lasted this long was a good one: the next attempt after it comes at once.
-const STABLE_AFTER: Duration = Duration::from_secs(5);
-/// Pause of a node that is no member, and can only become one again by hand.
-const NO_MEMBER_PAUSE: Duration = Duration::from_secs(60);
 /// How often the node looks at itself.
 const DESCRIPTION_PERIOD: Duration = Duration::from_secs(20);
-/// Shortest pause between heartbeats, whatever a manager says.
-const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
 /// Largest message an agent takes: a complete set with the specs of several thousand tasks.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
-
-/// Pause of a node with whose certificate no manager can be reached; the clock may be set right meanwhile.
-const UNFIT_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a node says when the manager does not know it. Its tasks keep running, as SwarmKit's do: nobody decided to end them,
 /// and the manager may yet be restored from a newer backup, which knows this node and its tasks.
@@ -73,25 +65,19 @@ pub trait Connect: Send + Sync + 'static {
 
 /// Why a session ended, or never began.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
+enum Ended {
     #[error("this node cannot be described: {0}")]
     Describe(ExecutorError),
     #[error("no connection: {0}")]
     Connect(ConnectError),
     #[error("{call} was refused: {}", .status.message())]
     Refused { call: &'static str, status: Status },
-    #[error("{0} was not answered within {seconds} s", seconds = RPC_DEADLINE.as_secs())]
-    Late(&'static str),
     #[error("the manager closed it")]
     Closed,
     #[error("the manager belongs to another cluster, {0}")]
     OtherCluster(events::ClusterId),
-    #[error("the manager sent {0}")]
-    Unexpected(&'static str),
-    #[error("assignments are missing: a set for {applies_to} came after {after}")]
-    Gap { after: u64, applies_to: u64 },
-    #[error("the manager acknowledged report {acknowledged} where {sent} was sent")]
-    Acknowledged { sent: u64, acknowledged: u64 },
+    #[error(transparent)]
+    Broken(#[from] Broken),
     #[error("this node's description changed")]
     DescriptionChanged,
 }
@@ -101,6 +87,13 @@ impl Ended {
     fn refusal(&self) -> Option<RefusalKind> {
         let Self::Refused { status, .. } = self else { return None };
         Refusal::from_status(status).map(|refusal| refusal.kind())
+    }
+
+    /// When to try again.
+    fn retry(&self) -> Retry {
+        let hopeless = matches!(self.refusal(), Some(RefusalKind::Removed | RefusalKind::NotMember))
+            || matches!(self, Self::Connect(ConnectError::Unfit { .. }));
+        if hopeless { Retry::Hopeless } else { Retry::Soon }
     }
 }
 
@@ -113,11 +106,8 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
 }
 
 /// The answer to a call, if it comes in time.
-pub(super) async fn within_deadline<T>(
-    call: &'static str,
-    answer: impl Future<Output = Result<T, Status>>,
-) -> Result<T, Ended> {
-    let answer = tokio::time::timeout(RPC_DEADLINE, answer).await.map_err(|_| Ended::Late(call))?;
+async fn within_deadline<T>(call: &'static str, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Ended> {
+    let answer = tokio::time::timeout(DEADLINE, answer).await.map_err(|_| Broken::Late(call))?;
     answer.map_err(|status| Ended::Refused { call, status })
 }
 
@@ -131,85 +121,242 @@ pub(super) async fn hold(
     worker: &Arc<Worker>,
     seen: Option<Head>,
 ) -> Infallible {
-    let mut managers = Managers::new(&config.managers, seen);
-    let mut backoff = Backoff::default();
-    loop {
-        let manager = managers.pick();
-        let session = Session { config, connector, site, worker };
-        let begun = Instant::now();
-        let Err(ended) = session.run(&manager, &mut managers).await;
-        site.outbox.close();
-        // Two agents of one identity end each other's sessions; neither may do so at full speed.
-        if begun.elapsed() >= STABLE_AFTER {
-            backoff.reset();
-        }
-        let mut pause = backoff.pause(&mut rand::rng());
-        if ended.refusal() == Some(RefusalKind::Removed) {
-            worker.withdraw_all();
-            pause = NO_MEMBER_PAUSE;
-            let hint = "to join again, stop swarmd, empty its state directory and start it with a join token";
-            tracing::error!(hint, "this node was removed from the cluster: its tasks are stopped and removed");
-        } else if ended.refusal() == Some(RefusalKind::NotMember) {
-            pause = NO_MEMBER_PAUSE;
-            tracing::error!(hint = NOT_MEMBER_HINT, "{NOT_MEMBER}");
-        } else if let Ended::Connect(ConnectError::Unfit { why, hint }) = &ended {
-            pause = UNFIT_PAUSE;
-            tracing::error!(hint, "no manager accepts this node: {why}; its tasks keep running");
-        } else {
-            tracing::warn!(manager, pause_ms = pause.as_millis(), "no session: {ended}");
-        }
-        tokio::time::sleep(pause).await;
+    let node = Node { config, connector, site };
+    let (managers, epoch) = (Managers::new(&config.managers, seen), Instant::now());
+    let machine = SessionMachine::new(Timestamp::from_unix_ns(0));
+    Holder {
+        node,
+        worker,
+        machine,
+        managers,
+        epoch,
+        manager: String::new(),
+        link: None,
+        calls: FuturesUnordered::new(),
     }
+    .run()
+    .await
 }
 
-struct Session<'a> {
+/// What calls need to know of this node.
+#[derive(Clone, Copy)]
+struct Node<'a> {
     config: &'a Config,
     connector: &'a dyn Connect,
     site: &'a Site,
-    worker: &'a Arc<Worker>,
 }
 
 /// A session that is open, for as long as this is kept.
-struct Open<'a>(&'a Measures);
+struct Open(Arc<Measures>);
 
-impl<'a> Open<'a> {
-    fn note(measures: &'a Measures) -> Self {
+impl Open {
+    fn note(measures: &Arc<Measures>) -> Self {
         measures.session.store(true, Ordering::Relaxed);
-        Self(measures)
+        Self(Arc::clone(measures))
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.session.store(false, Ordering::Relaxed);
     }
 }
 
-impl Session<'_> {
-    async fn run(&self, manager: &str, managers: &mut Managers) -> Result<Infallible, Ended> {
-        let description = self.describe().await.map_err(Ended::Describe)?;
-        let connecting = tokio::time::timeout(RPC_DEADLINE, self.connector.connect(manager));
-        let channel = connecting.await.map_err(|_| Ended::Late("connecting"))?.map_err(Ended::Connect)?;
-        let mut client = DispatcherClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let (welcome, stream) = self.register(&mut client, &description, managers.seen.clone()).await?;
-        managers.learn(welcome.managers);
-        tracing::info!(manager, session = %welcome.session, "session opened");
-        let _open = Open::note(&self.config.measures);
-        let period = Duration::from_nanos(welcome.heartbeat_period_ns);
-        tokio::select! {
-            ended = self.take_assignments(stream, managers) => ended,
-            ended = heartbeats(client.clone(), welcome.session, period) => ended,
-            ended = reporter::deliver(&self.site.outbox, client, welcome.session) => ended,
-            ended = self.watch_description(&description) => ended,
+/// Does what the machine asks, and tells it what came of that.
+struct Holder<'a> {
+    node: Node<'a>,
+    worker: &'a Arc<Worker>,
+    machine: SessionMachine,
+    managers: Managers,
+    /// The machine's time is that since then: the clock of the machine may be set.
+    epoch: Instant,
+    /// The manager that is asked.
+    manager: String,
+    link: Option<Link>,
+    calls: FuturesUnordered<BoxFuture<'a, Answer>>,
+}
+
+/// The connection of an open session.
+struct Link {
+    client: DispatcherClient<Channel>,
+    stream: Streaming<SessionMessage>,
+    /// What the node said that it is.
+    description: NodeDescription,
+    _open: Open,
+}
+
+/// What came of something.
+enum Answer {
+    Opened { attempt: u64, result: Result<Box<(Welcome, Link)>, Ended> },
+    Heard { session: SessionId, call: u64, result: Result<Duration, Ended> },
+    Reported { session: SessionId, reports: usize, result: Result<u64, Ended> },
+    Described(Result<NodeDescription, ExecutorError>),
+    Message(Result<Option<SessionMessage>, Status>),
+}
+
+impl Holder<'_> {
+    async fn run(mut self) -> Infallible {
+        loop {
+            let (machine, now) = (&mut self.machine, self.epoch);
+            let now = time_since(now);
+            for ask in self.node.site.outbox.with(|reports| machine.poll(reports, now, share())) {
+                self.begin(ask);
+            }
+            let pause = self.machine.next_wake().since(now);
+            let answer = tokio::select! {
+                Some(answer) = self.calls.next() => answer,
+                message = next_message(&mut self.link) => Answer::Message(message),
+                () = self.node.site.outbox.changed() => continue,
+                () = tokio::time::sleep(pause) => continue,
+            };
+            if let Err(ended) = self.take(answer) {
+                self.end(&ended);
+            }
         }
     }
 
-    async fn register(
-        &self,
-        client: &mut DispatcherClient<Channel>,
-        description: &NodeDescription,
-        seen: Option<Head>,
-    ) -> Result<(Welcome, Streaming<SessionMessage>), Ended> {
+    fn begin(&mut self, ask: Ask) {
+        let client = self.link.as_ref().map(|link| link.client.clone());
+        match (ask, client) {
+            (Ask::Open { attempt }, _) => {
+                self.manager = self.managers.pick();
+                let opening = self.node.open(self.manager.clone(), self.managers.seen.clone());
+                self.calls
+                    .push(Box::pin(async move { Answer::Opened { attempt, result: opening.await.map(Box::new) } }));
+            }
+            (Ask::Heartbeat { session, call }, Some(client)) => {
+                let beat = heartbeat(client, session);
+                self.calls.push(Box::pin(async move { Answer::Heard { session, call, result: beat.await } }));
+            }
+            (Ask::Report(report), Some(client)) => {
+                let (session, reports) = (report.session, report.reports.len());
+                let sent = send_report(client, report);
+                self.calls.push(Box::pin(async move { Answer::Reported { session, reports, result: sent.await } }));
+            }
+            (Ask::Close { why, .. }, _) => self.close(&why.into()),
+            // There is a client as long as the machine has a session.
+            (Ask::Heartbeat { .. } | Ask::Report(_), None) => {}
+        }
+    }
+
+    fn take(&mut self, answer: Answer) -> Result<(), Ended> {
+        let now = time_since(self.epoch);
+        match answer {
+            Answer::Opened { attempt, result } => {
+                let (welcome, link) = *result?;
+                let period = Duration::from_nanos(welcome.heartbeat_period_ns);
+                if self.machine.welcomed(attempt, welcome.session, period, now) {
+                    tracing::info!(manager = self.manager, session = %welcome.session, "session opened");
+                    self.managers.learn(welcome.managers);
+                    self.link = Some(link);
+                    self.describe_later();
+                }
+            }
+            Answer::Heard { session, call, result } => self.machine.heard(session, call, result?, now),
+            Answer::Reported { session, reports, result: Ok(sequence) } => {
+                tracing::debug!(sequence, reports, "reports were taken");
+                let machine = &mut self.machine;
+                self.node.site.outbox.with(|reports| machine.acknowledged(session, sequence, reports))?;
+            }
+            Answer::Reported { session, reports, result: Err(error) } => {
+                tracing::debug!(reports, "reports were not taken, sending them again: {error}");
+                self.machine.not_taken(session, now, share());
+            }
+            Answer::Described(described) => {
+                self.compare(described)?;
+                self.describe_later();
+            }
+            Answer::Message(message) => {
+                let message = message.map_err(|status| Ended::Refused { call: "the session", status })?;
+                self.take_message(message.ok_or(Ended::Closed)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_message(&mut self, message: SessionMessage) -> Result<(), Ended> {
+        match message.message {
+            Some(Message::Assignments(set)) => {
+                let session = self.machine.session().ok_or(Ended::Closed)?;
+                if !self.machine.assigned(session, &set)? {
+                    return Ok(());
+                }
+                self.note_head(set.head.as_ref());
+                let complete = set.complete;
+                let (tasks, removed) = (set.tasks.len(), set.removed.len());
+                tracing::debug!(complete, tasks, removed, "assignments taken");
+                self.worker.assign(set);
+                if complete {
+                    self.node.site.outbox.open();
+                }
+            }
+            Some(Message::Welcome(welcome)) => self.managers.learn(welcome.managers),
+            None => return Err(Broken::Unexpected("a message that this version does not know").into()),
+        }
+        Ok(())
+    }
+
+    /// Remembers the last frame of history, also for the next start of this node. It comes with assignments, and so is
+    /// written no oftener than they are.
+    fn note_head(&mut self, head: Option<&Head>) {
+        let Some(head) = head.filter(|head| self.managers.seen.as_ref() != Some(head)) else { return };
+        if let Err(error) = self.node.site.store.save_head(head) {
+            tracing::warn!(%error, "the end of history is not kept: after a restart this node cannot tell a restored manager");
+        }
+        self.managers.seen = Some(head.clone());
+    }
+
+    fn describe_later(&self) {
+        let node = self.node;
+        self.calls.push(Box::pin(async move {
+            tokio::time::sleep(DESCRIPTION_PERIOD).await;
+            Answer::Described(node.describe().await)
+        }));
+    }
+
+    /// Ends the session once this node is not what it said when it registered. An engine that cannot be asked for a
+    /// while is no reason: its tasks say so themselves.
+    fn compare(&self, described: Result<NodeDescription, ExecutorError>) -> Result<(), Ended> {
+        let registered = self.link.as_ref().map(|link| &link.description);
+        match described {
+            Ok(description) if registered == Some(&description) => {}
+            Ok(_) => return Err(Ended::DescriptionChanged),
+            Err(error) => tracing::warn!("this node cannot be described: {error}"),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, ended: &Ended) {
+        let (machine, now) = (&mut self.machine, time_since(self.epoch));
+        self.node.site.outbox.with(|reports| machine.ended(ended.retry(), reports, now, share()));
+        self.close(ended);
+    }
+
+    /// Drops the connection, whose end the machine knows already.
+    fn close(&mut self, ended: &Ended) {
+        self.link = None;
+        self.calls.clear();
+        if ended.refusal() == Some(RefusalKind::Removed) {
+            self.worker.withdraw_all();
+            let hint = "to join again, stop swarmd, empty its state directory and start it with a join token";
+            tracing::error!(hint, "this node was removed from the cluster: its tasks are stopped and removed");
+        } else if ended.refusal() == Some(RefusalKind::NotMember) {
+            tracing::error!(hint = NOT_MEMBER_HINT, "{NOT_MEMBER}");
+        } else if let Ended::Connect(ConnectError::Unfit { why, hint }) = ended {
+            tracing::error!(hint, "no manager accepts this node: {why}; its tasks keep running");
+        } else {
+            let pause = self.machine.next_wake().since(time_since(self.epoch));
+            tracing::warn!(manager = self.manager, pause_ms = pause.as_millis(), "no session: {ended}");
+        }
+    }
+}
+
+impl Node<'_> {
+    async fn open(self, manager: String, seen: Option<Head>) -> Result<(Welcome, Link), Ended> {
+        let description = self.describe().await.map_err(Ended::Describe)?;
+        let connecting = tokio::time::timeout(DEADLINE, self.connector.connect(&manager));
+        let channel = connecting.await.map_err(|_| Broken::Late("connecting"))?.map_err(Ended::Connect)?;
+        let mut client = DispatcherClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let advertise_addr = self.config.advertise_addr.clone();
         let request = RegisterRequest { description: description.clone(), advertise_addr, seen };
         let registering = async {
@@ -218,66 +365,20 @@ impl Session<'_> {
         };
         let (first, stream) = within_deadline("registration", registering).await?;
         match first.ok_or(Ended::Closed)?.message {
-            Some(Message::Welcome(welcome)) if welcome.cluster == self.config.cluster => Ok((welcome, stream)),
+            Some(Message::Welcome(welcome)) if welcome.cluster == self.config.cluster => {
+                let _open = Open::note(&self.config.measures);
+                Ok((welcome, Link { client, stream, description, _open }))
+            }
             Some(Message::Welcome(welcome)) => Err(Ended::OtherCluster(welcome.cluster)),
-            Some(Message::Assignments(_)) => Err(Ended::Unexpected("assignments before a welcome")),
-            None => Err(Ended::Unexpected("a message that this version does not know")),
-        }
-    }
-
-    async fn take_assignments(
-        &self,
-        mut stream: Streaming<SessionMessage>,
-        managers: &mut Managers,
-    ) -> Result<Infallible, Ended> {
-        let mut sequence = Sequence::default();
-        loop {
-            let message = stream.message().await.map_err(|status| Ended::Refused { call: "the session", status })?;
-            match message.ok_or(Ended::Closed)?.message {
-                Some(Message::Assignments(set)) => {
-                    sequence.follow(&set)?;
-                    self.note_head(set.head.as_ref(), managers);
-                    let complete = set.complete;
-                    let (tasks, removed) = (set.tasks.len(), set.removed.len());
-                    tracing::debug!(complete, tasks, removed, "assignments taken");
-                    self.worker.assign(set);
-                    if complete {
-                        self.site.outbox.open();
-                    }
-                }
-                Some(Message::Welcome(welcome)) => managers.learn(welcome.managers),
-                None => return Err(Ended::Unexpected("a message that this version does not know")),
-            }
-        }
-    }
-
-    /// Remembers the last frame of history, also for the next start of this node. It comes with assignments, and so is
-    /// written no oftener than they are.
-    fn note_head(&self, head: Option<&Head>, managers: &mut Managers) {
-        let Some(head) = head.filter(|head| managers.seen.as_ref() != Some(head)) else { return };
-        if let Err(error) = self.site.store.save_head(head) {
-            tracing::warn!(%error, "the end of history is not kept: after a restart this node cannot tell a restored manager");
-        }
-        managers.seen = Some(head.clone());
-    }
-
-    /// Ends the session once this node is not what it said when it registered. An engine that cannot be asked for a
-    /// while is no reason: its tasks say so themselves.
-    async fn watch_description(&self, registered: &NodeDescription) -> Result<Infallible, Ended> {
-        loop {
-            tokio::time::sleep(DESCRIPTION_PERIOD).await;
-            match self.describe().await {
-                Ok(description) if description == *registered => {}
-                Ok(_) => return Err(Ended::DescriptionChanged),
-                Err(error) => tracing::warn!("this node cannot be described: {error}"),
-            }
+            Some(Message::Assignments(_)) => Err(Broken::Unexpected("assignments before a welcome").into()),
+            None => Err(Broken::Unexpected("a message that this version does not know").into()),
         }
     }
 
     /// What the executor says of the machine, and what the operator says of the node.
-    async fn describe(&self) -> Result<NodeDescription, ExecutorError> {
+    async fn describe(self) -> Result<NodeDescription, ExecutorError> {
         let late = |_| ExecutorError::Temporary("the engine does not answer".to_owned());
-        let described = tokio::time::timeout(RPC_DEADLINE, self.site.executor.describe()).await;
+        let described = tokio::time::timeout(DEADLINE, self.site.executor.describe()).await;
         let mut description = described.map_err(late)??;
         description.hostname.clone_from(&self.config.hostname);
         description.version = env!("CARGO_PKG_VERSION").to_owned();
@@ -287,33 +388,30 @@ impl Session<'_> {
     }
 }
 
-async fn heartbeats(
-    mut client: DispatcherClient<Channel>,
-    session: SessionId,
-    mut period: Duration,
-) -> Result<Infallible, Ended> {
-    loop {
-        tokio::time::sleep(period.max(HEARTBEAT_PERIOD_MIN)).await;
-        let reply = within_deadline("a heartbeat", client.heartbeat(HeartbeatRequest { session })).await?;
-        period = Duration::from_nanos(reply.get_ref().period_ns);
+async fn heartbeat(mut client: DispatcherClient<Channel>, session: SessionId) -> Result<Duration, Ended> {
+    let reply = within_deadline("a heartbeat", client.heartbeat(HeartbeatRequest { session })).await?;
+    Ok(Duration::from_nanos(reply.get_ref().period_ns))
+}
+
+async fn send_report(mut client: DispatcherClient<Channel>, report: ReportRequest) -> Result<u64, Ended> {
+    Ok(within_deadline("report", client.report(report)).await?.get_ref().sequence)
+}
+
+/// The next message of the open session; never, if there is none.
+async fn next_message(link: &mut Option<Link>) -> Result<Option<SessionMessage>, Status> {
+    match link {
+        Some(link) => link.stream.message().await,
+        None => std::future::pending().await,
     }
 }
 
-/// Where the assignments of one session are, so that a lost set is noticed.
-#[derive(Debug, Default)]
-struct Sequence(Option<u64>);
+fn time_since(epoch: Instant) -> Timestamp {
+    Timestamp::from_unix_ns(0) + epoch.elapsed()
+}
 
-impl Sequence {
-    fn follow(&mut self, set: &AssignmentSet) -> Result<(), Ended> {
-        match self.0 {
-            _ if set.complete => {}
-            None => return Err(Ended::Unexpected("changed assignments before all of them")),
-            Some(after) if after != set.applies_to => return Err(Ended::Gap { after, applies_to: set.applies_to }),
-            Some(_) => {}
-        }
-        self.0 = Some(set.results_in);
-        Ok(())
-    }
+/// How much of a pause is kept, so that thousands of agents which lose the same manager do not come back in the same instant.
+fn share() -> f64 {
+    rand::rng().random_range(0.0..1.0)
 }
 
 /// The managers' addresses, asked in turn from a random first one, so that agents spread over them; and what they told.
@@ -349,22 +447,6 @@ impl Managers {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn set(complete: bool, applies_to: u64, results_in: u64) -> AssignmentSet {
-        AssignmentSet { complete, applies_to, results_in, ..AssignmentSet::default() }
-    }
-
-    #[test]
-    fn a_gap_in_the_assignments_is_noticed() {
-        let mut sequence = Sequence::default();
-        assert!(matches!(sequence.follow(&set(false, 0, 1)), Err(Ended::Unexpected(_))));
-        assert!(sequence.follow(&set(true, 0, 7)).is_ok());
-        assert!(sequence.follow(&set(false, 7, 9)).is_ok());
-        assert!(matches!(sequence.follow(&set(false, 7, 9)), Err(Ended::Gap { after: 9, applies_to: 7 })));
-        assert!(matches!(sequence.follow(&set(false, 10, 11)), Err(Ended::Gap { after: 9, applies_to: 10 })));
-        assert!(sequence.follow(&set(true, 0, 2)).is_ok(), "a complete set begins anew");
-        assert!(sequence.follow(&set(false, 2, 3)).is_ok());
-    }
 
     #[test]
     fn managers_are_asked_in_turn() {

@@ -1,6 +1,6 @@
 //! All tasks of this node: gives each its orders, and removes containers that are nobody's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::v1::{Assignment, AssignmentSet};
 
+use super::assigned::{Changes, changes};
 use super::executor::ExecutorError;
 use super::store::Record;
 use super::task::{End, Order, Pump, Site};
@@ -52,19 +53,25 @@ impl Worker {
     /// Takes assignments. The first complete set also tells which containers are nobody's.
     pub(super) fn assign(self: &Arc<Self>, set: AssignmentSet) {
         let mut tasks = self.lock();
-        let listed: BTreeSet<TaskId> = set.tasks.iter().map(|assignment| assignment.task).collect();
-        let unlisted = tasks.keys().filter(|task| set.complete && !listed.contains(task)).copied();
-        for task in unlisted.chain(set.removed).collect::<Vec<_>>() {
+        let complete = set.complete;
+        let Changes { withdrawn, updated, begun } = changes(&tasks, set);
+        for task in withdrawn {
             if let Some(orders) = tasks.get(&task) {
                 orders.send_modify(|order| order.withdrawn = true);
                 self.site.outbox.forget(task);
             }
         }
-        for assignment in set.tasks {
-            self.assign_one(&mut tasks, assignment);
+        for assignment in updated {
+            if let Some(orders) = tasks.get(&assignment.task) {
+                orders.send_if_modified(|order| replace(order, assignment));
+            }
+        }
+        for assignment in begun {
+            let machine = TaskMachine::assigned(assignment.desired(), assignment.state(), (self.site.clock)());
+            self.tend(&mut tasks, Order { assignment: Arc::new(assignment), withdrawn: false }, machine);
         }
         drop(tasks);
-        if set.complete && !self.swept.swap(true, Ordering::Relaxed) {
+        if complete && !self.swept.swap(true, Ordering::Relaxed) {
             self.running.spawn(Arc::clone(self).sweep_until_stopped());
         }
     }
@@ -79,26 +86,6 @@ impl Worker {
         self.stopping.cancel();
         self.running.close();
         self.running.wait().await;
-    }
-
-    fn assign_one(self: &Arc<Self>, tasks: &mut BTreeMap<TaskId, watch::Sender<Order>>, assignment: Assignment) {
-        if let Some(orders) = tasks.get(&assignment.task) {
-            orders.send_if_modified(|order| {
-                let news = *order.assignment != assignment;
-                if news {
-                    order.assignment = Arc::new(assignment);
-                }
-                news
-            });
-            return;
-        }
-        // A task that the cluster knows to be over and this node knows nothing of needs nothing; should a container of
-        // it exist, it is a stray.
-        if assignment.state().is_terminal() {
-            return;
-        }
-        let machine = TaskMachine::assigned(assignment.desired(), assignment.state(), (self.site.clock)());
-        self.tend(tasks, Order { assignment: Arc::new(assignment), withdrawn: false }, machine);
     }
 
     fn tend(self: &Arc<Self>, tasks: &mut BTreeMap<TaskId, watch::Sender<Order>>, order: Order, machine: TaskMachine) {
@@ -147,4 +134,13 @@ impl Worker {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, watch::Sender<Order>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Gives an order another assignment; whether it is another.
+fn replace(order: &mut Order, assignment: Assignment) -> bool {
+    let news = *order.assignment != assignment;
+    if news {
+        order.assignment = Arc::new(assignment);
+    }
+    news
 }

@@ -1,0 +1,419 @@
+//! The agent's half of its sessions, without I/O: what to ask of a manager next, and what its answers mean.
+//!
+//! A [`SessionMachine`] is told what happened and says what to do. `session` drives it over gRPC, the simulated cluster over a
+//! simulated network. One attempt or session follows the other; the tasks notice nothing of that.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use events::{SessionId, Timestamp};
+use reconcilers::worker::Reports;
+use wire::v1::{AssignmentSet, ReportRequest, TaskReport};
+
+use super::backoff::Backoff;
+
+/// How long a manager may take to answer.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+/// How long an attempt may take: to describe the node, to connect and to register, each with its deadline.
+const OPENING_MAX: Duration = Duration::from_secs(15);
+/// A session that lasted this long was a good one: the next attempt after it comes at once.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
+/// Pause before an attempt that only a person can make succeed.
+const HOPELESS_PAUSE: Duration = Duration::from_secs(60);
+/// Shortest pause between heartbeats, whatever a manager says.
+const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
+
+/// What to ask of a manager.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// Register with the next manager.
+    Open {
+        /// Numbers the attempts.
+        attempt: u64,
+    },
+    /// Say that the node is alive.
+    Heartbeat {
+        /// The session.
+        session: SessionId,
+        /// Numbers the heartbeats.
+        call: u64,
+    },
+    /// Say how tasks are.
+    Report(ReportRequest),
+    /// Close the connection: the attempt, or this session, has failed.
+    Close {
+        /// The session, if one was open.
+        session: Option<SessionId>,
+        /// Why.
+        why: Broken,
+    },
+}
+
+/// Why a session, or an attempt at one, ended by what the agent itself found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// An answer did not come in time.
+    #[error("{0} was not answered in time")]
+    Late(&'static str),
+    /// A message that cannot come at this point.
+    #[error("the manager sent {0}")]
+    Unexpected(&'static str),
+    /// A set of assignments was lost.
+    #[error("assignments are missing: a set for {applies_to} came after {after}")]
+    Gap {
+        /// The last set.
+        after: u64,
+        /// The set that this one follows.
+        applies_to: u64,
+    },
+    /// The answer to a report is another one's.
+    #[error("the manager acknowledged report {acknowledged} where {sent} was sent")]
+    Acknowledged {
+        /// The report that was sent.
+        sent: u64,
+        /// The one that was acknowledged.
+        acknowledged: u64,
+    },
+}
+
+/// When to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Soon, and later the more often it fails.
+    Soon,
+    /// Not before a person may have done something about it.
+    Hopeless,
+}
+
+/// One agent's sessions.
+#[derive(Debug)]
+pub struct SessionMachine {
+    state: State,
+    backoff: Backoff,
+    /// When the attempt began that led to the present session.
+    begun: Timestamp,
+    /// Numbers attempts and heartbeats.
+    calls: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Pausing { until: Timestamp },
+    Opening { attempt: u64, deadline: Timestamp },
+    Open(Open),
+}
+
+#[derive(Debug)]
+struct Open {
+    session: SessionId,
+    /// The last set of assignments that was taken.
+    assigned: Option<u64>,
+    heartbeat: Heartbeat,
+    report: Report,
+    /// The last report that was sent.
+    sent: u64,
+    /// Pauses between reports that are not taken.
+    backoff: Backoff,
+}
+
+#[derive(Debug)]
+enum Heartbeat {
+    Due(Timestamp),
+    Unanswered { call: u64, deadline: Timestamp },
+}
+
+#[derive(Debug)]
+enum Report {
+    /// The next one goes as soon as there is something to say.
+    None,
+    Unanswered {
+        deadline: Timestamp,
+    },
+    /// It was not taken, and goes again then.
+    Again(Timestamp),
+}
+
+impl SessionMachine {
+    /// An agent that has no session yet.
+    pub fn new(now: Timestamp) -> Self {
+        Self { state: State::Pausing { until: now }, backoff: Backoff::default(), begun: now, calls: 0 }
+    }
+
+    /// The open session.
+    pub fn session(&self) -> Option<SessionId> {
+        match &self.state {
+            State::Open(open) => Some(open.session),
+            State::Pausing { .. } | State::Opening { .. } => None,
+        }
+    }
+
+    /// Whether this attempt is under way.
+    pub fn is_opening(&self, attempt: u64) -> bool {
+        matches!(self.state, State::Opening { attempt: present, .. } if present == attempt)
+    }
+
+    /// When there is something to do although nothing happens.
+    pub fn next_wake(&self) -> Timestamp {
+        match &self.state {
+            State::Pausing { until } => *until,
+            State::Opening { deadline, .. } => *deadline,
+            State::Open(open) => {
+                let heartbeat = match open.heartbeat {
+                    Heartbeat::Due(at) => at,
+                    Heartbeat::Unanswered { deadline, .. } => deadline,
+                };
+                match open.report {
+                    Report::None => heartbeat,
+                    Report::Unanswered { deadline: at } | Report::Again(at) => heartbeat.min(at),
+                }
+            }
+        }
+    }
+
+    /// What to ask now. `share` is drawn anew for each call, from 0 to 1: how much of a pause is kept.
+    pub fn poll(&mut self, reports: &mut Reports, now: Timestamp, share: f64) -> Vec<Ask> {
+        match &mut self.state {
+            State::Pausing { until } if *until <= now => {
+                self.calls += 1;
+                self.begun = now;
+                self.state = State::Opening { attempt: self.calls, deadline: now + OPENING_MAX };
+                vec![Ask::Open { attempt: self.calls }]
+            }
+            State::Opening { deadline, .. } if *deadline <= now => {
+                vec![self.close(Broken::Late("registration"), reports, now, share)]
+            }
+            State::Pausing { .. } | State::Opening { .. } => Vec::new(),
+            State::Open(open) if open.heartbeat.is_late(now) => {
+                vec![self.close(Broken::Late("a heartbeat"), reports, now, share)]
+            }
+            State::Open(open) => {
+                let heartbeat = open.heartbeat(&mut self.calls, now);
+                heartbeat.into_iter().chain(open.report(reports, now, share)).collect()
+            }
+        }
+    }
+
+    /// A manager welcomed an attempt; whether it was the present one.
+    pub fn welcomed(&mut self, attempt: u64, session: SessionId, period: Duration, now: Timestamp) -> bool {
+        let present = self.is_opening(attempt);
+        if present {
+            let heartbeat = Heartbeat::Due(now + period.max(HEARTBEAT_PERIOD_MIN));
+            let backoff = Backoff::default();
+            self.state =
+                State::Open(Open { session, assigned: None, heartbeat, report: Report::None, sent: 0, backoff });
+        }
+        present
+    }
+
+    /// Takes the number of a set of assignments; whether it is one of the open session, to be acted on.
+    ///
+    /// # Errors
+    /// When one before it is missing: the session is to be ended.
+    pub fn assigned(&mut self, session: SessionId, set: &AssignmentSet) -> Result<bool, Broken> {
+        let Some(open) = self.open(session) else { return Ok(false) };
+        match open.assigned {
+            _ if set.complete => {}
+            None => return Err(Broken::Unexpected("changed assignments before all of them")),
+            Some(after) if after != set.applies_to => return Err(Broken::Gap { after, applies_to: set.applies_to }),
+            Some(_) => {}
+        }
+        open.assigned = Some(set.results_in);
+        Ok(true)
+    }
+
+    /// A heartbeat was answered, with the time to the next one.
+    pub fn heard(&mut self, session: SessionId, call: u64, period: Duration, now: Timestamp) {
+        let Some(open) = self.open(session) else { return };
+        if matches!(open.heartbeat, Heartbeat::Unanswered { call: asked, .. } if asked == call) {
+            open.heartbeat = Heartbeat::Due(now + period.max(HEARTBEAT_PERIOD_MIN));
+        }
+    }
+
+    /// A report was taken.
+    ///
+    /// # Errors
+    /// When it is not the one that was sent: the session is to be ended.
+    pub fn acknowledged(&mut self, session: SessionId, sequence: u64, reports: &mut Reports) -> Result<(), Broken> {
+        let Some(open) = self.open(session) else { return Ok(()) };
+        match sequence.cmp(&open.sent) {
+            Ordering::Greater => Err(Broken::Acknowledged { sent: open.sent, acknowledged: sequence }),
+            // A repetition of an earlier one is answered late.
+            Ordering::Less => Ok(()),
+            Ordering::Equal => {
+                open.report = Report::None;
+                open.backoff.reset();
+                reports.acknowledged(sequence);
+                Ok(())
+            }
+        }
+    }
+
+    /// A report was not taken: it is sent again after a pause. Whether the session still holds is for the heartbeats to find out.
+    pub fn not_taken(&mut self, session: SessionId, now: Timestamp, share: f64) {
+        let Some(open) = self.open(session) else { return };
+        // It may have been given up already.
+        if matches!(open.report, Report::Unanswered { .. }) {
+            open.report = Report::Again(now + open.backoff.share_of_pause(share));
+        }
+    }
+
+    /// The attempt or the session has ended; the pause before the next one. Two agents of one identity end each other's
+    /// sessions; neither may do so at full speed.
+    pub fn ended(&mut self, retry: Retry, reports: &mut Reports, now: Timestamp, share: f64) -> Duration {
+        reports.close();
+        if now.since(self.begun) >= STABLE_AFTER {
+            self.backoff.reset();
+        }
+        let soon = self.backoff.share_of_pause(share);
+        let pause = match retry {
+            Retry::Soon => soon,
+            Retry::Hopeless => HOPELESS_PAUSE,
+        };
+        self.state = State::Pausing { until: now + pause };
+        pause
+    }
+
+    fn close(&mut self, why: Broken, reports: &mut Reports, now: Timestamp, share: f64) -> Ask {
+        let session = self.session();
+        self.ended(Retry::Soon, reports, now, share);
+        Ask::Close { session, why }
+    }
+
+    /// The open session, if it is this one: what belongs to another one is late, and nothing.
+    fn open(&mut self, session: SessionId) -> Option<&mut Open> {
+        match &mut self.state {
+            State::Open(open) if open.session == session => Some(open),
+            State::Open(_) | State::Pausing { .. } | State::Opening { .. } => None,
+        }
+    }
+}
+
+impl Heartbeat {
+    fn is_late(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Unanswered { deadline, .. } if *deadline <= now)
+    }
+}
+
+impl Open {
+    fn heartbeat(&mut self, calls: &mut u64, now: Timestamp) -> Option<Ask> {
+        if !matches!(self.heartbeat, Heartbeat::Due(at) if at <= now) {
+            return None;
+        }
+        *calls += 1;
+        self.heartbeat = Heartbeat::Unanswered { call: *calls, deadline: now + DEADLINE };
+        Some(Ask::Heartbeat { session: self.session, call: *calls })
+    }
+
+    fn report(&mut self, reports: &mut Reports, now: Timestamp, share: f64) -> Option<Ask> {
+        match self.report {
+            Report::Unanswered { deadline } if deadline <= now => {
+                self.report = Report::Again(now + self.backoff.share_of_pause(share));
+                return None;
+            }
+            Report::Unanswered { .. } => return None,
+            Report::Again(at) if now < at => return None,
+            Report::None | Report::Again(_) => {}
+        }
+        let Some(batch) = reports.batch() else {
+            self.report = Report::None;
+            return None;
+        };
+        let (session, sequence) = (self.session, batch.sequence);
+        self.report = Report::Unanswered { deadline: now + DEADLINE };
+        self.sent = sequence;
+        let reports = batch.reports.into_iter().map(|(task, status)| TaskReport { task, status }).collect();
+        Some(Ask::Report(ReportRequest { session, sequence, reports }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Id, TaskId, TaskState, TaskStatus};
+
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(5);
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_unix_ns(0) + Duration::from_millis(ms)
+    }
+
+    fn session(number: u128) -> SessionId {
+        SessionId::from_bits(number)
+    }
+
+    fn set(complete: bool, applies_to: u64, results_in: u64) -> AssignmentSet {
+        AssignmentSet { complete, applies_to, results_in, ..AssignmentSet::default() }
+    }
+
+    /// A machine with session 1 open at 0 ms, and reports that are open.
+    fn open() -> (SessionMachine, Reports) {
+        let (mut machine, mut reports) = (SessionMachine::new(at(0)), Reports::default());
+        assert_eq!(machine.poll(&mut reports, at(0), 1.0), [Ask::Open { attempt: 1 }]);
+        assert!(machine.welcomed(1, session(1), PERIOD, at(0)));
+        reports.open();
+        (machine, reports)
+    }
+
+    #[test]
+    fn a_gap_in_the_assignments_is_noticed() {
+        let (mut machine, _) = open();
+        let mut follow = |set: AssignmentSet| machine.assigned(session(1), &set);
+        assert!(matches!(follow(set(false, 0, 1)), Err(Broken::Unexpected(_))));
+        assert_eq!(follow(set(true, 0, 7)), Ok(true));
+        assert_eq!(follow(set(false, 7, 9)), Ok(true));
+        assert_eq!(follow(set(false, 7, 9)), Err(Broken::Gap { after: 9, applies_to: 7 }));
+        assert_eq!(follow(set(false, 10, 11)), Err(Broken::Gap { after: 9, applies_to: 10 }));
+        assert_eq!(follow(set(true, 0, 2)), Ok(true), "a complete set begins again");
+        assert_eq!(machine.assigned(session(2), &set(false, 5, 6)), Ok(false), "another session's is nothing");
+    }
+
+    #[test]
+    fn a_heartbeat_goes_each_period_and_one_that_is_not_answered_ends_the_session() {
+        let (mut machine, mut reports) = open();
+        assert_eq!((machine.next_wake(), machine.poll(&mut reports, at(4_999), 1.0)), (at(5_000), vec![]));
+        let beat = |call| Ask::Heartbeat { session: session(1), call };
+        assert_eq!(machine.poll(&mut reports, at(5_000), 1.0), [beat(2)]);
+        machine.heard(session(1), 1, PERIOD, at(5_100));
+        assert_eq!(machine.next_wake(), at(10_000), "the answer to another call is none");
+        machine.heard(session(1), 2, Duration::ZERO, at(5_100));
+        assert_eq!(machine.next_wake(), at(5_200), "no manager makes an agent beat faster");
+        assert_eq!(machine.poll(&mut reports, at(5_200), 1.0), [beat(3)]);
+        let closed = Ask::Close { session: Some(session(1)), why: Broken::Late("a heartbeat") };
+        assert_eq!(machine.poll(&mut reports, at(10_200), 1.0), [closed]);
+        assert_eq!((machine.session(), machine.next_wake()), (None, at(10_300)));
+        assert_eq!(machine.poll(&mut reports, at(10_300), 1.0), [Ask::Open { attempt: 4 }]);
+        assert!(!machine.welcomed(1, session(2), PERIOD, at(10_300)), "an earlier attempt comes too late");
+    }
+
+    #[test]
+    fn pauses_grow_until_a_session_was_a_good_one() {
+        let (mut machine, mut reports) = (SessionMachine::new(at(0)), Reports::default());
+        let mut fails = |after_ms: u64, retry| {
+            let begun = machine.next_wake();
+            machine.poll(&mut reports, begun, 1.0);
+            machine.ended(retry, &mut reports, begun + Duration::from_millis(after_ms), 1.0).as_millis()
+        };
+        assert_eq!([fails(1, Retry::Soon), fails(1, Retry::Soon), fails(1, Retry::Soon)], [100, 300, 700]);
+        assert_eq!(fails(5_000, Retry::Soon), 100);
+        assert_eq!(fails(1, Retry::Hopeless), 60_000);
+    }
+
+    #[test]
+    fn a_report_is_sent_until_it_is_acknowledged() {
+        let (mut machine, mut reports) = open();
+        let status = TaskStatus { state: TaskState::Running.into(), ..TaskStatus::default() };
+        reports.put(TaskId::from_bits(1), status.clone());
+        let reported = vec![TaskReport { task: TaskId::from_bits(1), status }];
+        let report = || Ask::Report(ReportRequest { session: session(1), sequence: 1, reports: reported.clone() });
+        assert_eq!(machine.poll(&mut reports, at(1), 1.0), [report()]);
+        assert_eq!(machine.poll(&mut reports, at(2), 1.0), []);
+        machine.not_taken(session(1), at(3), 1.0);
+        assert_eq!(machine.poll(&mut reports, at(102), 1.0), []);
+        assert_eq!(machine.poll(&mut reports, at(103), 1.0), [report()]);
+        let other = Broken::Acknowledged { sent: 1, acknowledged: 2 };
+        assert_eq!(machine.acknowledged(session(1), 2, &mut reports), Err(other));
+        assert_eq!(machine.acknowledged(session(1), 1, &mut reports), Ok(()));
+        assert_eq!(machine.poll(&mut reports, at(104), 1.0), []);
+    }
+}
