@@ -10,11 +10,11 @@ use projections::{Cluster, snapshot};
 use sha2::{Digest, Sha256};
 
 use crate::clock;
-use crate::driver::{self, Handle, Request};
+use crate::driver::{self, Handle};
 use crate::failure::Failure;
 use crate::fold::Folded;
 use crate::journal;
-use crate::leader::{FatalError, Intervals, Leader, Outcome};
+use crate::leader::{FatalError, Intervals, Outcome, Replica, Request};
 use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, RocksStore, Table};
 use crate::memory_limit;
 use crate::scrub::{self, Scrubber};
@@ -109,7 +109,7 @@ fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> 
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node), &loaded)?;
     let began_after = folded.cluster.position.index;
     let leader =
-        Leader::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
+        Replica::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
     let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).map_err(no_thread)?;
     Ok(Core { handle, store, node, thread, scrubber: None, began_after })
 }

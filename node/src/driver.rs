@@ -9,15 +9,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use commands::{Actor, Command, Rejection, RejectionKind};
-use events::{CommandId, NodeId, ServiceId, SessionId, Timestamp};
+use commands::{Rejection, RejectionKind};
+use events::{NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::clock::SteadyClock;
 use crate::followers::Followers;
 use crate::hearing::{Hearing, LISTEN_PERIOD};
-use crate::leader::{FatalError, Leader, Outcome, QUEUE_MAX, Ticket, Wish, check_session};
+use crate::leader::{FatalError, Outcome, QUEUE_MAX, Replica, Request, Ticket, check_session};
 use crate::log::{LogError, LogStore, raft::TICK};
 use crate::metrics::{self, Measures};
 use crate::writer::Writer;
@@ -38,21 +38,6 @@ pub struct Published {
     pub leads: bool,
     /// The services over which the reconcilers found no rest, and until when they are left alone.
     pub set_aside: Arc<BTreeMap<ServiceId, Timestamp>>,
-}
-
-/// A command with what its client says of it.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The client's name for the command; zero if it has none.
-    pub id: CommandId,
-    /// Who asks.
-    pub actor: Actor,
-    /// What is asked.
-    pub command: Command,
-    /// Why, in the user's words.
-    pub reason: Option<String>,
-    /// Groups the commands of one operation.
-    pub correlation: Option<CommandId>,
 }
 
 /// Everything that can wake the thread, besides time.
@@ -213,11 +198,11 @@ pub(crate) fn stopping() -> Rejection {
 
 /// Starts the thread. It ends when told to, or with the error that made it impossible to go on.
 pub fn spawn(
-    leader: Leader,
+    replica: Replica,
     store: Arc<dyn LogStore>,
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
-    let (publisher, published) = watch::channel(Arc::new(publish(&leader)));
+    let (publisher, published) = watch::channel(Arc::new(publish(&replica)));
     let (followers, hearing) = (Followers::default(), Hearing::default());
     let (progress, measures) = (Progress::default(), Arc::<Measures>::default());
     let handle = Handle {
@@ -231,11 +216,11 @@ pub fn spawn(
     let bell = inputs.clone();
     // A full inbox wakes the thread as well, and whenever it wakes it asks how far the disk is.
     let writer = Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || drop(bell.try_send(Input::Written)))?;
-    let clock = SteadyClock::starting_at(leader.cluster().position.time);
-    let now = leader.cluster().position.time;
+    let clock = SteadyClock::starting_at(replica.cluster().position.time);
+    let now = replica.cluster().position.time;
     let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
     let driver = Driver {
-        leader,
+        replica,
         store,
         writer,
         inbox,
@@ -260,13 +245,13 @@ pub fn spawn(
     Ok((handle, thread))
 }
 
-fn publish(leader: &Leader) -> Published {
-    let (cluster, keyring) = (leader.cluster().clone(), Arc::clone(leader.keyring()));
-    Published { cluster, keyring, leads: leader.is_leader(), set_aside: leader.set_aside() }
+fn publish(replica: &Replica) -> Published {
+    let (cluster, keyring) = (replica.cluster().clone(), Arc::clone(replica.keyring()));
+    Published { cluster, keyring, leads: replica.is_leader(), set_aside: replica.set_aside() }
 }
 
 struct Driver {
-    leader: Leader,
+    replica: Replica,
     store: Arc<dyn LogStore>,
     writer: Writer,
     inbox: Receiver<Input>,
@@ -300,7 +285,7 @@ impl Driver {
             self.progress.note();
             // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
             if Instant::now() >= next_tick {
-                self.leader.tick();
+                self.replica.tick();
                 next_tick = (next_tick + TICK).max(Instant::now());
             }
             self.work()?;
@@ -309,11 +294,11 @@ impl Driver {
 
     /// How long nothing needs to be done.
     fn patience(&self, next_tick: Instant) -> Duration {
-        if self.leader.has_work(self.now) {
+        if self.replica.has_work(self.now) {
             return Duration::ZERO;
         }
         let until_tick = next_tick.saturating_duration_since(Instant::now());
-        self.leader.next_wake().map_or(until_tick, |wake| wake.since(self.now).min(until_tick))
+        self.replica.next_wake().map_or(until_tick, |wake| wake.since(self.now).min(until_tick))
     }
 
     /// Waits for input and takes what is there; whether to go on.
@@ -344,15 +329,15 @@ impl Driver {
         if reading.jumped >= JUMP {
             tracing::warn!(seconds = reading.jumped.as_secs(), "the clock was set forward, or this machine slept");
             let before = reading.now - reading.jumped;
-            self.leader.grant(before, reading.now);
+            self.replica.grant(before, reading.now);
         }
         let news = self.hearing.take(reading.at, reading.now);
         for (node, session, at) in news.beats {
-            self.leader.hear(node, session, at);
+            self.replica.hear(node, session, at);
         }
         if let Some((from, to)) = news.deaf {
             tracing::warn!(seconds = to.since(from).as_secs(), "this manager stood still and heard nobody");
-            self.leader.grant(from, to);
+            self.replica.grant(from, to);
         }
     }
 
@@ -376,8 +361,7 @@ impl Driver {
     fn submit(&mut self, request: Request, caller: oneshot::Sender<Outcome>) {
         self.tickets += 1;
         let ticket = self.tickets;
-        let Request { id, actor, command, reason, correlation } = request;
-        match self.leader.submit(Wish { ticket, id, actor, command, reason, correlation }) {
+        match self.replica.submit(ticket, request) {
             Ok(()) => {
                 self.callers.insert(ticket, caller);
             }
@@ -389,10 +373,10 @@ impl Driver {
 
     /// Hands out what the disk made durable, takes a turn, and hands its writes over.
     fn work(&mut self) -> Result<(), FatalError> {
-        self.leader.written(self.writer.written()?);
+        self.replica.written(self.writer.written()?);
         self.advance()?;
-        let began = self.leader.has_work(self.now).then(Instant::now);
-        let turn = self.leader.turn(self.now);
+        let began = self.replica.has_work(self.now).then(Instant::now);
+        let turn = self.replica.turn(self.now);
         self.answer(turn.answers);
         if let Some(began) = began {
             self.measures.turns.observe(began.elapsed());
@@ -403,13 +387,13 @@ impl Driver {
     }
 
     fn advance(&mut self) -> Result<(), FatalError> {
-        let advance = self.leader.advance()?;
+        let advance = self.replica.advance()?;
         self.writer.give(advance.writes);
         // Readers see a state before its caller hears of it, so that everybody reads their own writes.
         if advance.changed || advance.role_changed {
-            let (index, leads) = (self.leader.cluster().position.index, self.leader.is_leader());
+            let (index, leads) = (self.replica.cluster().position.index, self.replica.is_leader());
             tracing::debug!(index, leads, answers = advance.answers.len(), "committed");
-            self.publisher.send_replace(Arc::new(publish(&self.leader)));
+            self.publisher.send_replace(Arc::new(publish(&self.replica)));
             self.followers.wake(&advance.touched);
         }
         self.answer(advance.answers);
@@ -429,7 +413,7 @@ impl Driver {
         if self.checkpointing {
             return;
         }
-        let Some(job) = self.leader.take_checkpoint() else { return };
+        let Some(job) = self.replica.take_checkpoint() else { return };
         let (store, inputs) = (Arc::clone(&self.store), self.inputs.clone());
         let spawned = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
             let result = job.run(&store);

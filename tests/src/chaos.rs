@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use events::{NodeId, TaskId, TaskState, Timestamp};
-use node::driver::Request;
+use node::leader::Request;
 use node::leader::{FatalError, Intervals, Outcome};
 use node::log::Crash;
 use projections::Cluster;

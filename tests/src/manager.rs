@@ -10,8 +10,8 @@ use commands::{Actor, Command, InitialiseCluster, Rejection, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Duration, Id, NodeId, Role, SessionId, Timestamp};
 use node::control::sessions::{self, AssignmentStream};
 use node::control::{Control, ManagerInfo};
-use node::driver::{Published, Request};
-use node::leader::{CheckpointJob, FatalError, Intervals, Leader, Outcome, Ticket, Wish};
+use node::driver::Published;
+use node::leader::{CheckpointJob, FatalError, Intervals, Outcome, Replica, Request, Ticket};
 use node::log::disk::{Change, Disk, Durability, Key, Table};
 use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore, Write, write_all};
 use node::security::{JoinToken, RootCertificate};
@@ -71,7 +71,7 @@ pub enum Ruin {
 }
 
 struct Running {
-    leader: Leader,
+    replica: Replica,
     /// A checkpoint on its way to the disk: it is written while turns go on.
     checkpoint: Option<CheckpointJob>,
     store: Arc<dyn LogStore>,
@@ -142,21 +142,21 @@ impl Manager {
             _ => &mut self.checkpoints.read,
         };
         *counted += u64::from(folded.cluster.position.index > 0);
-        let mut leader = Leader::new(self.node, VERSION, consensus, folded, self.intervals);
+        let mut replica = Replica::new(self.node, VERSION, consensus, folded, self.intervals);
         self.starts += 1;
         if self.salted {
-            leader = leader.in_epoch(self.starts);
+            replica = replica.in_epoch(self.starts);
         }
         loop {
-            let writes = leader.advance()?.writes;
+            let writes = replica.advance()?.writes;
             if writes.is_empty() {
                 break;
             }
-            leader.written(write_all(&*store, writes)?);
+            replica.written(write_all(&*store, writes)?);
         }
-        ensure!(leader.is_leader(), "a single voter leads at once");
+        ensure!(replica.is_leader(), "a single voter leads at once");
         let (writes, sessions, callers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        self.running = Some(Running { leader, checkpoint: None, store, writes, sessions, callers });
+        self.running = Some(Running { replica, checkpoint: None, store, writes, sessions, callers });
         Ok(())
     }
 
@@ -220,7 +220,7 @@ impl Manager {
     /// Takes what an agent says.
     pub fn receive(&mut self, node: NodeId, message: ToManager, now: Timestamp) -> Option<ToAgent> {
         let role = match &self.running {
-            Some(running) => running.leader.cluster().nodes.get(node).map_or(Role::Worker, |node| node.role),
+            Some(running) => running.replica.cluster().nodes.get(node).map_or(Role::Worker, |node| node.role),
             None => return refused(message),
         };
         let caller = sessions::Caller { node, role };
@@ -258,18 +258,18 @@ impl Manager {
             return Ok(None);
         }
         let waiting = std::mem::take(&mut running.writes);
-        let judged = running.leader.turn(now);
-        let proposed = running.leader.advance()?;
+        let judged = running.replica.turn(now);
+        let proposed = running.replica.advance()?;
         if !waiting.is_empty() {
-            running.leader.written(write_all(&*running.store, waiting)?);
+            running.replica.written(write_all(&*running.store, waiting)?);
         }
-        let advanced = running.leader.advance()?;
+        let advanced = running.replica.advance()?;
         running.writes.extend(proposed.writes.into_iter().chain(advanced.writes));
         if let Some(job) = running.checkpoint.take() {
             job.run(&running.store)?;
             self.checkpoints.written += 1;
         }
-        running.checkpoint = running.leader.take_checkpoint();
+        running.checkpoint = running.replica.take_checkpoint();
         let mut turn = Turn { changed: proposed.changed || advanced.changed, ..Turn::default() };
         for (ticket, outcome) in judged.answers.into_iter().chain(proposed.answers).chain(advanced.answers) {
             running.answer(ticket, outcome, &mut turn);
@@ -282,7 +282,7 @@ impl Manager {
 
     /// When a turn is due although nobody asks for anything.
     pub fn next(&self) -> Option<Timestamp> {
-        self.running.as_ref().and_then(|running| running.leader.next_wake())
+        self.running.as_ref().and_then(|running| running.replica.next_wake())
     }
 
     /// Whether everything asked for so far is done.
@@ -293,7 +293,7 @@ impl Manager {
     /// Lets a turn propose, and nothing more: what comes next is a crash.
     pub fn propose_only(&mut self, now: Timestamp) {
         if let Some(running) = &mut self.running {
-            running.leader.turn(now);
+            running.replica.turn(now);
         }
     }
 
@@ -359,7 +359,7 @@ impl Manager {
         let judged = self.control(now).map(|control| control.heartbeat(node, session));
         match (judged, &mut self.running) {
             (Some(Ok(period)), Some(running)) => {
-                running.leader.hear(node, session, now);
+                running.replica.hear(node, session, now);
                 ToAgent::Heard { session, call, period }
             }
             (Some(Err(_)) | None, _) | (_, None) => ToAgent::Closed { session },
@@ -379,8 +379,7 @@ impl Manager {
         self.control(now).ok_or_else(down)?.admit(&request)?;
         let running = self.running.as_mut().ok_or_else(down)?;
         self.tickets += 1;
-        let Request { id, actor, command, reason, correlation } = request;
-        running.leader.submit(Wish { ticket: self.tickets, id, actor, command, reason, correlation })?;
+        running.replica.submit(self.tickets, request)?;
         running.callers.insert(self.tickets, caller);
         Ok(self.tickets)
     }
@@ -417,12 +416,12 @@ fn translated(message: SessionMessage, session: SessionId, attempt: u64) -> Opti
 
 impl Running {
     fn published(&self) -> Published {
-        let (cluster, keyring) = (self.leader.cluster().clone(), Arc::clone(self.leader.keyring()));
-        Published { cluster, keyring, leads: self.leader.is_leader(), set_aside: self.leader.set_aside() }
+        let (cluster, keyring) = (self.replica.cluster().clone(), Arc::clone(self.replica.keyring()));
+        Published { cluster, keyring, leads: self.replica.is_leader(), set_aside: self.replica.set_aside() }
     }
 
     fn is_idle(&self, now: Timestamp) -> bool {
-        self.writes.is_empty() && !self.leader.has_work(now)
+        self.writes.is_empty() && !self.replica.has_work(now)
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome, turn: &mut Turn) {

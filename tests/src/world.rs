@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use commands::{Actor, Command};
-use events::{ClusterId, CommandId, Id, NodeDescription, NodeId, Role, TaskId, Timestamp};
-use node::driver::{Published, Request};
-use node::leader::{Intervals, Outcome, Ticket};
+use events::{ClusterId, Id, NodeDescription, NodeId, Role, TaskId, Timestamp};
+use node::driver::Published;
+use node::leader::{Intervals, Outcome, Request, Ticket};
 use node::log::Crash;
 use node::security::JoinToken;
 use projections::settings::token_key;
@@ -312,7 +312,7 @@ impl World {
     }
 
     fn own_command(&mut self, actor: Actor, command: Command) -> anyhow::Result<String> {
-        let request = Request { id: CommandId::default(), actor, command, reason: None, correlation: None };
+        let request = Request::unnamed(actor, command);
         match self.execute(request)? {
             Outcome::Committed { subject, .. } => subject.context("a node's command names the node"),
             Outcome::Rejected(rejection) => bail!("{}", rejection.sentence),

@@ -15,7 +15,8 @@ use wire::v1::certificates_server::Certificates;
 use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
 
 use crate::clock;
-use crate::driver::{Published, Request as CoreRequest};
+use crate::driver::Published;
+use crate::leader::Request as CoreRequest;
 use crate::log::{LogStore, frame_at};
 use crate::security::failures;
 use crate::security::{Allowed, Authority, AuthorityError, Issued, JoinToken, Peer, RequestedKey, Subject};
@@ -39,7 +40,7 @@ impl CertificateApi {
         let (cert_pem, not_after) = (issued.cert_pem, issued.not_after);
         let command = Command::CertifyNode(commands::CertifyNode { node, role, cert_pem: cert_pem.clone(), not_after });
         let actor = Actor::Manager(self.context.manager.node);
-        let request = CoreRequest { id: CommandId::default(), actor, command, reason: None, correlation: None };
+        let request = CoreRequest::unnamed(actor, command);
         self.context.submit(request).await.map_err(status)?;
         Ok(CertificateReply { node, cert_pem })
     }

@@ -25,7 +25,8 @@ use wire::v1::CommandReply;
 use crate::clock;
 use crate::control::{Control, ManagerInfo, command, views};
 use crate::disk_space::FreeSpace;
-use crate::driver::{Handle, Published, Request};
+use crate::driver::{Handle, Published};
+use crate::leader::Request;
 use crate::log::LogStore;
 use crate::security::{Gate, Membership, Peer};
 

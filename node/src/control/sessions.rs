@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use commands::{Actor, Command, DisconnectNode, RegisterNode, Rejection, ReportTasks};
-use events::{CommandId, NodeDescription, NodeId, Role, SessionId, frame};
+use events::{NodeDescription, NodeId, Role, SessionId, frame};
 use wire::v1::session_message::Message;
 use wire::v1::{Head, ReportRequest, SessionMessage, Welcome};
 
-use crate::driver::Request;
-use crate::leader::check_session;
+use crate::leader::{Request, check_session};
 use crate::log::{FrameLink, LogStore, frame_at};
 
 use super::assignments::Told;
@@ -39,7 +38,7 @@ impl Caller {
     /// Commands of nodes repeat without harm, so they need no id.
     fn request(self, command: Command) -> Request {
         let actor = Actor::Node { id: self.node, role: self.role };
-        Request { id: CommandId::default(), actor, command, reason: None, correlation: None }
+        Request::unnamed(actor, command)
     }
 }
 
@@ -48,7 +47,7 @@ impl Control {
     pub fn disconnection(&self, node: NodeId, session: SessionId) -> Request {
         let actor = Actor::Manager(self.manager.node);
         let command = Command::DisconnectNode(DisconnectNode { node, session });
-        Request { id: CommandId::default(), actor, command, reason: None, correlation: None }
+        Request::unnamed(actor, command)
     }
 
     /// Judges a heartbeat; the time to the next one.

@@ -8,7 +8,6 @@ use projections::settings::token_key;
 use projections::{FOLD_VERSION, snapshot};
 
 use super::*;
-use crate::leader::Wish;
 use crate::log::disk::{Change, Disk, Durability, Key};
 use crate::log::{CheckpointHead, Crash, MemoryDisk, MemoryStore, write_all};
 
@@ -19,7 +18,7 @@ const INTERVALS: Intervals = Intervals { checkpoint_frames: 20, hash_frames: 7 }
 struct Machine {
     disk: MemoryDisk,
     store: Arc<dyn LogStore>,
-    leader: Leader,
+    leader: Replica,
 }
 
 impl Machine {
@@ -77,11 +76,11 @@ impl Machine {
 }
 
 /// Begins a cluster whose join token changes so many times, a frame each.
-pub(super) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Leader {
+pub(super) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Replica {
     store.load().unwrap();
     Consensus::bootstrap(&**store, raft_id(node())).unwrap();
     let consensus = Consensus::open(Arc::clone(store), raft_id(node()), &store.load().unwrap()).unwrap();
-    let mut leader = Leader::new(node(), "0.1.0", consensus, Folded::default(), INTERVALS);
+    let mut leader = Replica::new(node(), "0.1.0", consensus, Folded::default(), INTERVALS);
     advance(&mut leader, store);
     ask(&mut leader, store, 1, Command::InitialiseCluster(Box::new(cluster())));
     for number in 2..=count {
@@ -97,10 +96,10 @@ pub(super) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Leader {
     leader
 }
 
-fn ask(leader: &mut Leader, store: &Arc<dyn LogStore>, number: u64, command: Command) {
+fn ask(leader: &mut Replica, store: &Arc<dyn LogStore>, number: u64, command: Command) {
     let id = CommandId::from_bits(number.into());
     let actor = actor(number);
-    leader.submit(Wish { ticket: number, id, actor, command, reason: None, correlation: None }).unwrap();
+    leader.submit(number, Request { id, actor, command, reason: None, correlation: None }).unwrap();
     while leader.has_work(time(number)) {
         let judged = leader.turn(time(number)).answers;
         let rejected = judged.iter().find(|(_, outcome)| matches!(outcome, Outcome::Rejected(_)));
@@ -113,7 +112,7 @@ fn ask(leader: &mut Leader, store: &Arc<dyn LogStore>, number: u64, command: Com
 }
 
 /// Makes all writes at once.
-fn advance(leader: &mut Leader, store: &Arc<dyn LogStore>) {
+fn advance(leader: &mut Replica, store: &Arc<dyn LogStore>) {
     loop {
         let writes = leader.advance().unwrap().writes;
         if writes.is_empty() {
@@ -162,7 +161,7 @@ async fn a_core_that_died_says_what_of() {
     let folded = fold(&*store, &loaded).unwrap();
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &loaded).unwrap();
     machine.disk.fail_after(0);
-    let leader = Leader::new(node(), "0.1.0", consensus, folded, INTERVALS);
+    let leader = Replica::new(node(), "0.1.0", consensus, folded, INTERVALS);
     let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).unwrap();
     let core = Core { handle, store, node: node(), thread, scrubber: None, began_after: 0 };
     // Whoever waits for it only learns that it is gone.
@@ -208,14 +207,14 @@ fn joiners(machine: &Machine, epoch: u64, number: u64) -> Vec<String> {
     let loaded = store.load().unwrap();
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &loaded).unwrap();
     let folded = fold(&*store, &loaded).unwrap();
-    let mut leader = Leader::new(node(), "0.1.0", consensus, folded, INTERVALS).in_epoch(epoch);
+    let mut leader = Replica::new(node(), "0.1.0", consensus, folded, INTERVALS).in_epoch(epoch);
     advance(&mut leader, &store);
     let secret_sha256 = leader.cluster().settings.token_sha256(Role::Worker).try_into().unwrap();
     for joiner in 0..5 {
         let (hostname, addr) = (format!("w{joiner}"), "10.0.0.2".to_owned());
         let (id, actor) = (CommandId::from_bits(1_000 + joiner), Actor::Joiner("10.0.0.2".to_owned()));
         let command = Command::JoinNode(commands::JoinNode { secret_sha256, hostname, addr });
-        leader.submit(Wish { ticket: 1, id, actor, command, reason: None, correlation: None }).unwrap();
+        leader.submit(1, Request { id, actor, command, reason: None, correlation: None }).unwrap();
         leader.turn(time(number));
         advance(&mut leader, &store);
     }
@@ -284,7 +283,7 @@ fn a_manager_that_started_without_a_checkpoint_takes_one_soon() {
     let folded = machine.start().unwrap();
     let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&machine.disk).unwrap());
     let consensus = Consensus::open(Arc::clone(&store), raft_id(node()), &store.load().unwrap()).unwrap();
-    let mut leader = Leader::new(node(), "0.1.0", consensus, folded, INTERVALS);
+    let mut leader = Replica::new(node(), "0.1.0", consensus, folded, INTERVALS);
     leader.take_checkpoint().expect("one is due").run(&store).unwrap();
     assert_eq!(store.load().unwrap().checkpoint, Some(leader.cluster().position.index));
     assert!(leader.take_checkpoint().is_none(), "the next one is not due yet");
@@ -353,7 +352,7 @@ fn a_timer_that_is_due_wakes_nobody_while_no_turn_may_propose() {
             secret_sha256: [u8::try_from(number).unwrap(); 32],
         });
         let (id, actor) = (CommandId::from_bits(number.into()), actor(number));
-        leader.submit(Wish { ticket: number, id, actor, command, reason: None, correlation: None }).unwrap();
+        leader.submit(number, Request { id, actor, command, reason: None, correlation: None }).unwrap();
         leader.turn(time(number));
         number += 1;
     }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use commands::{Actor, Command};
 use events::{
-    Annotations, Availability, ContainerSpec, Id, NodeDescription, NodeSpec, ReplicatedMode, ServiceSpec, TaskId,
-    TaskSpec, TaskState, TaskStatus, service_spec::Mode,
+    Annotations, Availability, CommandId, ContainerSpec, Id, NodeDescription, NodeSpec, ReplicatedMode, ServiceSpec,
+    TaskId, TaskSpec, TaskState, TaskStatus, service_spec::Mode,
 };
 use futures_util::FutureExt;
 
@@ -59,7 +60,7 @@ impl Followed {
     }
 
     async fn ask(&self, actor: Actor, command: Command) -> Option<String> {
-        let request = Request { id: CommandId::default(), actor, command, reason: None, correlation: None };
+        let request = Request::unnamed(actor, command);
         match self.core.handle.submit(request).await {
             Outcome::Committed { subject, .. } => subject,
             refused => panic!("not committed: {refused:?}"),
@@ -135,7 +136,7 @@ async fn on_hanging_disk(disk: &HangingDisk) -> (Handle, JoinHandle<Result<(), F
     Consensus::bootstrap(&*store, 1).expect("a log that begins");
     let loaded = store.load().expect("a log");
     let consensus = Consensus::open(Arc::clone(&store), 1, &loaded).expect("a voter");
-    let leader = Leader::new(node(), "0.1.0", consensus, Folded::default(), Intervals::default());
+    let leader = Replica::new(node(), "0.1.0", consensus, Folded::default(), Intervals::default());
     let (handle, thread) = spawn(leader, store).expect("a thread");
     handle.states().wait_for(|state| state.leads).await.expect("it leads");
     let command = Command::InitialiseCluster(Box::new(cluster()));

@@ -10,7 +10,8 @@ use projections::{Cluster, Stamp, Touched};
 use prost::Message;
 use reconcilers::{Room, Settled, Subject};
 
-use super::{Folded, Lead, Outcome, Ticket, Wish};
+use super::role::Leader;
+use super::{Folded, Outcome, Request, Ticket};
 use crate::log::AppliedFrame;
 
 /// Events after which a turn takes no more commands.
@@ -79,16 +80,16 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(lead: &mut Lead, base: Base) -> Self {
-        let next = lead.tip.clone();
+    pub(super) fn new(leader: &mut Leader, base: Base) -> Self {
+        let next = leader.tip.clone();
         let at = Stamp { index: base.index, time: base.now.max(next.position.time) };
         let ids = IdGenerator::new(next.id(), base.index);
         let ids = match base.epoch {
-            Some(epoch) => ids.salted(epoch, lead.last_hash.as_ref(), at.time),
+            Some(epoch) => ids.salted(epoch, leader.last_hash.as_ref(), at.time),
             None => ids,
         };
-        let mut touched = std::mem::take(&mut lead.left);
-        touched.merge(lead.timers.due(base.now));
+        let mut touched = std::mem::take(&mut leader.left);
+        touched.merge(leader.timers.due(base.now));
         Self {
             base,
             at,
@@ -108,54 +109,58 @@ impl Draft {
     }
 
     /// Judges queued commands in their order until the frame has as many of them as it may.
-    pub(super) fn judge(&mut self, queue: &mut VecDeque<Wish>, rejected: &mut Vec<(Ticket, Outcome)>) {
+    pub(super) fn judge(&mut self, queue: &mut VecDeque<(Ticket, Request)>, rejected: &mut Vec<(Ticket, Outcome)>) {
         while self.events.len() < COMMAND_EVENTS_MAX && self.bytes < BYTES_SOFT_MAX {
-            let Some(wish) = queue.pop_front() else { return };
-            if let Some(answer) = self.first_answer(&wish) {
-                self.unchanged.push((wish.ticket, answer));
+            let Some((ticket, request)) = queue.pop_front() else { return };
+            if let Some(answer) = self.first_answer(&request) {
+                self.unchanged.push((ticket, answer));
                 continue;
             }
             let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone() };
-            match commands::decide(&self.next, &wish.actor, &wish.command, &mut ctx) {
+            match commands::decide(&self.next, &request.actor, &request.command, &mut ctx) {
                 Ok(decision) => {
                     let secrets = decision.volatile.iter().map(Message::encoded_len);
                     let bytes = decision.events.iter().map(Kind::encoded_len).chain(secrets).sum();
                     if bytes > BYTES_HARD_MAX {
-                        rejected.push((wish.ticket, Outcome::Rejected(too_large(&wish.command, bytes))));
+                        rejected.push((ticket, Outcome::Rejected(too_large(&request.command, bytes))));
                     } else {
                         self.bytes += bytes;
-                        self.take(wish, decision, ctx.ids);
+                        self.take(ticket, request, decision, ctx.ids);
                     }
                 }
                 Err(rejection) => {
-                    tracing::debug!(command = wish.command.name(), why = rejection.sentence, "a command was refused");
-                    rejected.push((wish.ticket, Outcome::Rejected(rejection)));
+                    tracing::debug!(
+                        command = request.command.name(),
+                        why = rejection.sentence,
+                        "a command was refused"
+                    );
+                    rejected.push((ticket, Outcome::Rejected(rejection)));
                 }
             }
         }
     }
 
     /// The answer that a command got when it was asked before: in an earlier frame or in this one.
-    fn first_answer(&self, wish: &Wish) -> Option<Outcome> {
-        if wish.id == events::CommandId::default() {
+    fn first_answer(&self, request: &Request) -> Option<Outcome> {
+        if request.id == events::CommandId::default() {
             return None;
         }
-        let actor = wish.actor.record(Some(self.base.leader));
-        if let Some(answer) = self.next.requests.answer(&actor, wish.id) {
+        let actor = request.actor.record(Some(self.base.leader));
+        if let Some(answer) = self.next.requests.answer(&actor, request.id) {
             return Some(Outcome::Committed { index: answer.index, subject: answer.subject });
         }
         let same = |record: &&CommandRecord| {
-            record.id == wish.id && record.actor.subject == actor.subject && record.actor.kind == actor.kind
+            record.id == request.id && record.actor.subject == actor.subject && record.actor.kind == actor.kind
         };
         let record = self.records.iter().rev().find(same)?;
         Some(Outcome::Committed { index: self.at.index, subject: record.subject.clone() })
     }
 
     /// Applies what was decided.
-    fn take(&mut self, wish: Wish, decision: Decision, ids: IdGenerator) {
+    fn take(&mut self, ticket: Ticket, request: Request, decision: Decision, ids: IdGenerator) {
         if decision.events.is_empty() && decision.volatile.is_empty() {
             let index = self.next.position.index;
-            self.unchanged.push((wish.ticket, Outcome::Committed { index, subject: decision.subject }));
+            self.unchanged.push((ticket, Outcome::Committed { index, subject: decision.subject }));
             return;
         }
         let position = self.records.len();
@@ -169,47 +174,46 @@ impl Draft {
             self.events.push(event);
         }
         self.volatile.extend(decision.volatile);
-        self.answers
-            .push((wish.ticket, Outcome::Committed { index: self.at.index, subject: decision.subject.clone() }));
+        self.answers.push((ticket, Outcome::Committed { index: self.at.index, subject: decision.subject.clone() }));
         self.records.push(CommandRecord {
-            id: wish.id,
-            kind: wish.command.name().to_owned(),
-            actor: wish.actor.record(Some(self.base.leader)),
-            reason: wish.reason,
-            correlation: wish.correlation,
+            id: request.id,
+            kind: request.command.name().to_owned(),
+            actor: request.actor.record(Some(self.base.leader)),
+            reason: request.reason,
+            correlation: request.correlation,
             causation: None,
             subject: decision.subject,
         });
     }
 
     /// Puts right what the commands, the timers and the last turn left.
-    pub(super) fn settle(&mut self, lead: &mut Lead) {
+    pub(super) fn settle(&mut self, leader: &mut Leader) {
         for node in self.registered.drain(..) {
-            lead.heard.heard(&self.next, node, self.at.time);
+            leader.heard.heard(&self.next, node, self.at.time);
         }
-        let (ids, presence, candidates) = (&mut self.ids, lead.heard.presence(), &mut lead.candidates);
+        let (ids, presence, candidates) = (&mut self.ids, leader.heard.presence(), &mut leader.candidates);
         let mut ctx = reconcilers::Ctx { now: self.at.time, ids, presence, candidates };
         let events = EVENTS_MAX.saturating_sub(self.events.len()).max(SETTLE_EVENTS_MIN);
         let room = Room { events, bytes: BYTES_SOFT_MAX };
         let mut touched = std::mem::take(&mut self.touched);
         touched.merge(self.asked.clone());
-        let aside = lead.aside.at(self.at.time);
+        let aside = leader.aside.at(self.at.time);
         self.settled = reconcilers::settle_without(&aside, &mut self.next, touched, &mut ctx, &self.at, room);
-        lead.aside.note(&mut self.settled, &self.asked, self.at.time);
+        leader.aside.note(&mut self.settled, &self.asked, self.at.time);
         self.events.append(&mut self.settled.events);
     }
 
     /// The frame, ready to be proposed; nothing if the turn changed nothing.
     pub(super) fn finish(
         mut self,
-        lead: &mut Lead,
+        leader: &mut Leader,
         answers: &mut Vec<(Ticket, Outcome)>,
     ) -> Option<(Proposal, Vec<u8>)> {
         if self.events.is_empty() && self.volatile.is_empty() {
-            lead.timers.set(&self.settled.wakes);
-            lead.left = self.settled.left;
+            leader.timers.set(&self.settled.wakes);
+            leader.left = self.settled.left;
             // What is not committed yet may be what made these commands superfluous.
-            match lead.pending.back_mut() {
+            match leader.pending.back_mut() {
                 Some(last) => last.answers.extend(self.unchanged),
                 None => answers.extend(self.unchanged),
             }
@@ -220,7 +224,7 @@ impl Draft {
             index: self.at.index,
             log_time: self.at.time,
             feature_level: frame::FEATURE_LEVEL,
-            previous_hash: lead.last_hash.map(Vec::from).unwrap_or_default(),
+            previous_hash: leader.last_hash.map(Vec::from).unwrap_or_default(),
             leader: Some(self.base.leader),
             term: self.base.term,
         };

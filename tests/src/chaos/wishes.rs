@@ -8,7 +8,7 @@ use events::{
     Annotations, Availability, CommandId, ContainerSpec, FailureAction, GlobalMode, Id, NodeSpec, ReplicatedMode,
     Resources, RestartPolicy, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
 };
-use node::driver::Request;
+use node::leader::Request;
 use rand::Rng;
 
 use super::Chaos;

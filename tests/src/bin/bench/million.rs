@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use commands::{Actor, Command, ServiceSecrets};
-use events::{CommandId, Id, NodeId, Role, ServiceId, SessionId, TaskId, TaskState, Timestamp};
+use events::{Id, NodeId, Role, ServiceId, SessionId, TaskId, TaskState, Timestamp};
 use node::fold::Folded;
-use node::leader::{Effects, Intervals, Leader, Outcome, Ticket, Wish};
+use node::leader::{Effects, Intervals, Outcome, Replica, Request, Ticket};
 use node::log::{Consensus, LogStore, RocksStore, write_all};
 use projections::{Table, Task, snapshot};
 
@@ -87,7 +87,7 @@ pub fn figures() -> Result<Vec<Figure>> {
 
 /// A manager with its agents and two operators.
 struct Bench {
-    leader: Leader,
+    leader: Replica,
     store: Arc<dyn LogStore>,
     /// How long the manager has worked.
     worked: Duration,
@@ -120,7 +120,7 @@ impl Bench {
         let mut folded = Folded::default();
         fixture::fold(&mut folded.cluster, 0, (0..NODES).flat_map(fixture::node));
         let consensus = Consensus::open(Arc::clone(&store), 1, &loaded)?;
-        let leader = Leader::new(fixture::id(0), "0.1.0", consensus, folded, Intervals::default());
+        let leader = Replica::new(fixture::id(0), "0.1.0", consensus, folded, Intervals::default());
         let mut bench = Self {
             leader,
             store,
@@ -301,8 +301,7 @@ impl Bench {
     fn ask(&mut self, actor: Actor, command: Command) -> Result<Ticket> {
         self.tickets += 1;
         let ticket = self.tickets;
-        let wish = Wish { ticket, id: CommandId::default(), actor, command, reason: None, correlation: None };
-        match self.leader.submit(wish) {
+        match self.leader.submit(ticket, Request::unnamed(actor, command)) {
             Ok(()) => Ok(ticket),
             Err(refusal) => bail!("a command was refused: {refusal:?}"),
         }
