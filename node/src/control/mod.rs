@@ -15,6 +15,8 @@ pub mod views;
 
 pub mod narrator;
 
+pub mod enrolment;
+
 pub mod assignments;
 pub mod sessions;
 

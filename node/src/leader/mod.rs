@@ -1,7 +1,7 @@
 //! The turn: the only place where the log grows.
 //!
 //! Every manager runs a [`Replica`], which owns consensus and the committed state. The one that leads also has a
-//! [`role::Leader`]: the tip (the state after everything that it has proposed), what is queued and what is proposed. It is
+//! `Leader`: the tip (the state after everything that it has proposed), what is queued and what is proposed. It is
 //! driven from outside with plain data: [`Replica::submit`] queues a request, [`Replica::turn`] judges what is queued, settles and
 //! proposes one frame, [`Replica::advance`] says what is to be written and what committed, and [`Replica::written`] hears how far
 //! the disk is. It has no clock, no thread and no channel of its own, so that the simulation drives the very same code.

@@ -16,8 +16,8 @@ use events::{
 };
 use futures_util::future::try_join_all;
 use node::core::{self, Core};
-use node::leader::Request;
-use node::leader::Outcome;
+use node::leader::{Outcome, Request};
+
 use node::security::{Authority, CertificateRequest, CertificateStore, JoinToken, Subject};
 use node::state_dir::StateDir;
 

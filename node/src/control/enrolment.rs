@@ -1,0 +1,178 @@
+//! Letting nodes in and certifying them. The core decides who is let in; the signature is made here, because it needs randomness,
+//! and is then noted in the log.
+
+use std::mem::take;
+use std::str::FromStr;
+
+use commands::{Actor, CertifyNode, Command, JoinNode, Rejection, RejectionKind};
+use events::{CommandId, Id, Kind, Named, NodeId, Role, codec};
+use projections::settings::ROOT_KEY;
+use sha2::{Digest, Sha256};
+use wire::v1::{CertificateReply, CommandReply, JoinRequest, RootReply};
+
+use crate::leader::Request;
+use crate::log::{LogStore, frame_at};
+use crate::security::{Authority, AuthorityError, JoinToken, RequestedKey, Subject};
+
+use super::Control;
+
+/// What a join asks of the core.
+pub struct Join {
+    /// For the core.
+    pub request: Request,
+    /// The key that is to be certified.
+    pub key: RequestedKey,
+}
+
+/// What became of a join.
+pub enum Joined {
+    /// The node is new: it gets a certificate.
+    Now {
+        /// The node.
+        node: NodeId,
+        /// Its role.
+        role: Role,
+    },
+    /// It was answered before, with the certificate in this frame.
+    Before {
+        /// The node.
+        node: NodeId,
+        /// The index of the frame.
+        index: u64,
+    },
+}
+
+/// Reads the token of a join.
+///
+/// # Errors
+/// When it is malformed.
+pub fn token(text: &str) -> Result<JoinToken, Rejection> {
+    JoinToken::from_str(text).map_err(|error| Rejection::invalid("join token", error.to_string(), error.hint()))
+}
+
+impl Control {
+    /// The cluster's root certificate.
+    pub fn root(&self) -> RootReply {
+        RootReply { cert_pem: self.state.cluster.settings.root_cert_pem.clone() }
+    }
+
+    /// The role that a token gives. To be asked also of a join that was answered before: the answer to its repetition would not
+    /// look at the token again.
+    ///
+    /// # Errors
+    /// When it lets nobody in.
+    pub fn admitted_by(&self, token: &JoinToken) -> Result<Role, Rejection> {
+        commands::admit(&self.state.cluster, token.root_digest(), &token.secret_sha256())
+    }
+
+    /// What a join asks of the core. One that cannot be signed must not leave a node behind; but nothing is signed for whom
+    /// nobody let in.
+    ///
+    /// # Errors
+    /// When the request for a certificate is not valid.
+    pub fn join(&self, mut asked: JoinRequest, token: &JoinToken, addr: String) -> Result<Join, Rejection> {
+        let key = self.authority()?.judge(&asked.csr_pem, self.now).map_err(unfit)?;
+        let hostname = take(&mut asked.hostname);
+        let join = JoinNode { secret_sha256: token.secret_sha256(), hostname, addr: addr.clone() };
+        let id = repeatable(asked.id, token, &key);
+        let request = Request { id, ..Request::unnamed(Actor::Joiner(addr), Command::JoinNode(join)) };
+        Ok(Join { request, key })
+    }
+
+    /// What became of a join that the core answered.
+    ///
+    /// # Errors
+    /// When the node has left since.
+    pub fn joined(&self, reply: &CommandReply) -> Result<Joined, Rejection> {
+        let node = reply.subject.as_ref().and_then(|id| id.parse::<NodeId>().ok());
+        let node = node.ok_or_else(|| broken("the new node has no id".to_owned()))?;
+        let member = self.state.cluster.nodes.get(node).ok_or_else(|| Rejection::not_found("node", node))?;
+        Ok(match member.certificate_index {
+            0 => Joined::Now { node, role: member.role },
+            index => Joined::Before { node, index },
+        })
+    }
+
+    /// The answer to a join that was answered before: the certificate that the log holds, for it gives nobody another. This
+    /// may wait for the disk.
+    ///
+    /// # Errors
+    /// When the node has renewed its certificate since, or history cannot be read.
+    pub fn recorded(&self, node: NodeId, index: u64, key: &RequestedKey) -> Result<CertificateReply, Rejection> {
+        let cert_pem = certificate_in(&*self.store, index, node)?;
+        let cert_pem =
+            cert_pem.ok_or_else(|| broken(format!("the certificate of node {node} is not in frame {index}")))?;
+        if key.is_certified_by(&cert_pem) {
+            tracing::info!(%node, "a join is answered again");
+            return Ok(CertificateReply { node, cert_pem });
+        }
+        let hint = "to join as another node, stop swarmd, empty its state directory and start it with a join token";
+        let sentence = format!("node {node} joined with this request, and has renewed its certificate since");
+        Err(Rejection::conflict(format!("node {node}"), sentence, hint))
+    }
+
+    /// The role in which a node renews its certificate.
+    ///
+    /// # Errors
+    /// When it is no member.
+    pub fn role_of(&self, node: NodeId) -> Result<Role, Rejection> {
+        let role = self.state.cluster.nodes.get(node).map(|node| node.role);
+        role.ok_or_else(|| Rejection::not_found("node", node))
+    }
+
+    /// A certificate for a node, and what notes it in the log; to be handed out once it is there.
+    ///
+    /// # Errors
+    /// When the request is not valid, or this manager cannot sign.
+    pub fn certify(&self, node: NodeId, role: Role, csr_pem: &str) -> Result<(Request, CertificateReply), Rejection> {
+        let (subject, expiry) = (Subject { node, role, cluster: self.state.cluster.id() }, self.state.cluster.spec());
+        let issued = self.authority()?.sign(csr_pem, subject, self.now, expiry.cert_expiry()).map_err(unfit)?;
+        let (cert_pem, not_after) = (issued.cert_pem, issued.not_after);
+        let command = Command::CertifyNode(CertifyNode { node, role, cert_pem: cert_pem.clone(), not_after });
+        tracing::debug!(%node, role = role.name(), "a certificate is issued");
+        Ok((Request::unnamed(Actor::Manager(self.manager.node), command), CertificateReply { node, cert_pem }))
+    }
+
+    fn authority(&self) -> Result<Authority, Rejection> {
+        let key = self.state.keyring.text(ROOT_KEY);
+        let key = key.ok_or_else(|| broken("this manager does not have the root's key".to_owned()))?;
+        let authority = Authority::from_pem(&self.state.cluster.settings.root_cert_pem, key);
+        authority.map_err(|error| broken(error.to_string()))
+    }
+}
+
+/// The certificate that a frame of history gives a node.
+fn certificate_in(store: &dyn LogStore, index: u64, node: NodeId) -> Result<Option<String>, Rejection> {
+    let unreadable = |why: String| broken(format!("history cannot be read: {why}"));
+    let stored = frame_at(store, index).map_err(|error| unreadable(error.to_string()))?;
+    let Some(stored) = stored else { return Ok(None) };
+    let frame = codec::decode_frame(&stored).map_err(|error| unreadable(error.to_string()))?;
+    let issued = codec::kinds(&frame).filter_map(|kind| {
+        let Kind::CertificateIssued(issued) = kind else { return None };
+        (issued.node == node).then(|| issued.cert_pem.clone())
+    });
+    Ok(issued.last())
+}
+
+/// The id under which a join is remembered. It stands for the same answer only if the token and the key are the same too:
+/// the first answer is given before the token is judged again, and no other may get it by knowing an id.
+fn repeatable(id: CommandId, token: &JoinToken, key: &RequestedKey) -> CommandId {
+    let parts = Sha256::new().chain_update(id.bits().to_be_bytes()).chain_update(token.secret_sha256());
+    let digest = parts.chain_update(key.as_bytes()).finalize();
+    let bits = digest.first_chunk::<16>().copied().unwrap_or_default();
+    CommandId::from_bits(u128::from_be_bytes(bits))
+}
+
+fn unfit(error: AuthorityError) -> Rejection {
+    match error {
+        AuthorityError::Request(_) => {
+            let hint = "send a certificate request in PEM form, signed with its own key";
+            Rejection::invalid("certificate request", error.to_string(), hint)
+        }
+        other => broken(other.to_string()),
+    }
+}
+
+fn broken(why: String) -> Rejection {
+    Rejection::new(RejectionKind::Unavailable, "certificate authority", why, "ask another manager")
+}
