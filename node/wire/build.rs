@@ -6,8 +6,16 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/discreet.rs` says how they print.
-const DISCREET: [&str; 7] =
-    ["JoinRequest", "JoinTokens", "CreateService", "UpdateService", "EnvSecretValue", "SecretValue", "Assignment"];
+const DISCREET: [&str; 8] = [
+    "JoinRequest",
+    "JoinTokens",
+    "CreateService",
+    "UpdateService",
+    "EnvSecretValue",
+    "Assignment",
+    "SecretValue",
+    "ConfigItem",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -17,6 +25,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(".")
         .skip_debug(DISCREET.map(|name| format!(".{PACKAGE}.{name}")))
         .extern_path(".swarmlog.v1", "::events")
+        // Tasks share the data of a config.
+        .bytes(format!(".{PACKAGE}.ConfigItem.data"))
+        .field_attribute(".swarmlog.wire.v1.ConfigItem.data", "#[serde(skip)]")
         .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]")
         .field_attribute(
             ".swarmlog.wire.v1.ConfigView.data",

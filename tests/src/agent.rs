@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use events::{NodeDescription, SessionId, TaskId, TaskStatus, Timestamp};
 use node::agent::assigned::{Changes, changes};
+use node::agent::items::Items;
 use node::agent::protocol::{Ask, Retry, SessionMachine};
 use reconcilers::worker::{Action, Outcome, Reports, TaskMachine};
 use wire::v1::{Assignment, AssignmentSet};
@@ -32,6 +33,8 @@ pub struct Agent {
     tasks: BTreeMap<TaskId, Tended>,
     reports: Reports,
     session: SessionMachine,
+    /// What the managers sent; a complete set begins anew.
+    items: Items,
     swept: bool,
     /// Registered with this; another one ends the session.
     described: Option<NodeDescription>,
@@ -58,6 +61,7 @@ impl Agent {
             tasks: records.iter().map(|(task, record)| (*task, resume(record))).collect(),
             reports: Reports::default(),
             session: SessionMachine::new(now),
+            items: Items::default(),
             swept: false,
             described: None,
         }
@@ -96,7 +100,7 @@ impl Agent {
             ToAgent::Closed { session } => self.session() != Some(session),
             ToAgent::Assignments { session, set } => match self.session.assigned(session, &set) {
                 Ok(true) => {
-                    self.assign(set, engine, now);
+                    self.assign(*set, engine, now);
                     true
                 }
                 Ok(false) => true,
@@ -162,6 +166,7 @@ impl Agent {
     }
 
     fn assign(&mut self, set: AssignmentSet, engine: &mut Engine, now: Timestamp) {
+        let set = self.items.take(set).expect("a manager sends the specs of tasks");
         let complete = set.complete;
         let Changes { withdrawn, updated, begun } = changes(&self.tasks, set);
         for task in withdrawn {

@@ -410,7 +410,7 @@ fn translated(message: SessionMessage, session: SessionId, attempt: u64) -> Opti
         Message::Welcome(welcome) => {
             ToAgent::Welcome { attempt, session, period: Duration::from_nanos(welcome.heartbeat_period_ns) }
         }
-        Message::Assignments(set) => ToAgent::Assignments { session, set },
+        Message::Assignments(set) => ToAgent::Assignments { session, set: Box::new(set) },
     })
 }
 

@@ -60,7 +60,7 @@ pub enum ToAgent {
         /// The session.
         session: SessionId,
         /// All assignments, or what changed.
-        set: AssignmentSet,
+        set: Box<AssignmentSet>,
     },
     /// The session is over.
     Closed {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::TaskId;
-use wire::v1::{Assignment, AssignmentSet};
+use wire::v1::Assignment;
+
+use super::items::Assigned;
 
 /// What is to be done.
 #[derive(Debug, Default, PartialEq)]
@@ -17,13 +19,14 @@ pub struct Changes {
 }
 
 /// What a set changes for a node that has these tasks.
-pub fn changes<T>(tasks: &BTreeMap<TaskId, T>, set: AssignmentSet) -> Changes {
+pub fn changes<T>(tasks: &BTreeMap<TaskId, T>, set: Assigned) -> Changes {
     let listed: BTreeSet<TaskId> = set.tasks.iter().map(|assignment| assignment.task).collect();
     let unlisted = tasks.keys().filter(|task| set.complete && !listed.contains(task)).copied();
     let removed = set.removed.into_iter().filter(|task| tasks.contains_key(task));
     let withdrawn = unlisted.chain(removed).collect();
-    let (updated, new): (Vec<_>, Vec<_>) =
+    let (mut updated, new): (Vec<_>, Vec<_>) =
         set.tasks.into_iter().partition(|assignment| tasks.contains_key(&assignment.task));
+    updated.extend(set.refreshed.into_iter().filter(|assignment| tasks.contains_key(&assignment.task)));
     // A task that the cluster knows to be over and this node knows nothing of needs nothing; should a container of it exist, it
     // is a stray.
     let begun = new.into_iter().filter(|assignment| !assignment.state().is_terminal()).collect();
@@ -48,7 +51,7 @@ mod tests {
             // A complete set lists everything, and removes nothing.
             let removed = if complete { vec![] } else { vec![id(3), id(9)] };
             let tasks = vec![known_one.clone(), new.clone(), over.clone()];
-            let found = changes(&known, AssignmentSet { complete, tasks, removed, ..AssignmentSet::default() });
+            let found = changes(&known, Assigned { complete, tasks, removed, ..Assigned::default() });
             let expected = Changes { withdrawn, updated: vec![known_one.clone()], begun: vec![new.clone()] };
             assert_eq!(found, expected, "complete: {complete}");
         }

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use events::spec::template::{self, TemplateError, TemplateScope};
 use events::{
-    ClusterId, ContainerSpec, ContainerStatus, Mount, NodeDescription, NodeId, Platform, SecretText, ServiceId,
-    ServiceSpec, TaskId,
+    ClusterId, ConfigId, ConfigReference, ContainerSpec, ContainerStatus, Mount, NodeDescription, NodeId, Platform,
+    SecretText, ServiceId, ServiceSpec, TaskId,
 };
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
@@ -38,6 +39,8 @@ pub struct Workload {
     pub registry_auth: Option<RegistryAuth>,
     /// Values of the spec's secret variables, by name.
     pub env_secrets: BTreeMap<String, SecretText>,
+    /// What is in the configs that the spec refers to.
+    pub configs: BTreeMap<ConfigId, Bytes>,
 }
 
 impl Workload {
@@ -77,6 +80,18 @@ impl Workload {
     pub fn missing_secret(&self) -> Option<&str> {
         let names = self.container().env_secrets.iter().map(|secret| secret.name.as_str());
         names.into_iter().find(|name| !self.env_secrets.contains_key(*name))
+    }
+
+    /// The name of a config whose data is not here.
+    pub fn missing_config(&self) -> Option<&str> {
+        let is_absent = |of: &&ConfigReference| of.config.is_none_or(|id| !self.configs.contains_key(&id));
+        self.container().configs.iter().find(is_absent).map(|reference| reference.name.as_str())
+    }
+
+    /// The configs that the spec refers to, each with its data.
+    pub fn config_files(&self) -> impl Iterator<Item = (&ConfigReference, &Bytes)> {
+        let references = self.container().configs.iter();
+        references.filter_map(|reference| Some((reference, self.configs.get(&reference.config?)?)))
     }
 
     /// The environment that the spec asks for, with the values of its secret variables, and the generic resources claimed as

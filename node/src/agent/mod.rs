@@ -16,6 +16,7 @@ use crate::metrics::Measures;
 
 pub mod docker;
 pub mod executor;
+pub mod items;
 pub mod policy;
 pub mod process;
 

@@ -285,7 +285,7 @@ impl Holder<'_> {
                 let complete = set.complete;
                 let (tasks, removed) = (set.tasks.len(), set.removed.len());
                 tracing::debug!(complete, tasks, removed, "assignments taken");
-                self.worker.assign(set);
+                self.worker.assign(set).map_err(|_| Broken::Unexpected("a task without its spec"))?;
                 if complete {
                     self.node.site.outbox.open();
                 }

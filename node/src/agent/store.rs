@@ -216,6 +216,8 @@ impl Store {
 /// are not kept longer.
 fn sparing_credentials(record: &Record) -> Record {
     let mut record = record.clone();
+    // A session brings them again, and each is once in memory however many tasks have it.
+    record.assignment.configs.clear();
     if record.withdrawn || record.status.state() >= TaskState::Ready {
         record.assignment.registry_auth = None;
     }

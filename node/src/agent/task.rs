@@ -197,6 +197,9 @@ async fn attempt(
 ) -> Result<Outcome, ExecutorError> {
     Ok(match call {
         Call::Prepare => {
+            if let Some(name) = workload.missing_config() {
+                return Err(ExecutorError::Temporary(format!("config {name} has not come from a manager yet")));
+            }
             let workload = allowed(policy, expanded(executor, workload).await?)?;
             Outcome::Prepared(executor.prepare(&workload).await?)
         }
@@ -263,5 +266,6 @@ fn workload(site: &Site, assignment: &Assignment) -> Workload {
         claims: assignment.claims.clone(),
         registry_auth: assignment.registry_auth.as_ref().map(|auth| RegistryAuth(auth.value.clone())),
         env_secrets: assignment.env_secrets.iter().map(|of| (of.name.clone(), SecretText(of.value.clone()))).collect(),
+        configs: assignment.configs.iter().map(|item| (item.config, item.data.clone())).collect(),
     }
 }

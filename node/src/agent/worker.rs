@@ -14,6 +14,7 @@ use wire::v1::{Assignment, AssignmentSet};
 
 use super::assigned::{Changes, changes};
 use super::executor::ExecutorError;
+use super::items::{Assigned, Items, SpecMissing};
 use super::store::Record;
 use super::task::{End, Order, Pump, Site};
 
@@ -26,6 +27,8 @@ const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Worker {
     site: Arc<Site>,
     tasks: Mutex<BTreeMap<TaskId, watch::Sender<Order>>>,
+    /// What the managers sent; a complete set begins anew.
+    items: Mutex<Items>,
     swept: AtomicBool,
     running: TaskTracker,
     stopping: CancellationToken,
@@ -37,6 +40,7 @@ impl Worker {
         let worker = Arc::new(Self {
             site,
             tasks: Mutex::default(),
+            items: Mutex::default(),
             swept: AtomicBool::new(false),
             running: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -51,7 +55,16 @@ impl Worker {
     }
 
     /// Takes assignments. The first complete set also tells which containers are nobody's.
-    pub(super) fn assign(self: &Arc<Self>, set: AssignmentSet) {
+    ///
+    /// # Errors
+    /// When a task came without its spec.
+    pub(super) fn assign(self: &Arc<Self>, set: AssignmentSet) -> Result<(), SpecMissing> {
+        let assigned = self.items.lock().unwrap_or_else(PoisonError::into_inner).take(set)?;
+        self.apply(assigned);
+        Ok(())
+    }
+
+    fn apply(self: &Arc<Self>, set: Assigned) {
         let mut tasks = self.lock();
         let complete = set.complete;
         let Changes { withdrawn, updated, begun } = changes(&tasks, set);
@@ -78,7 +91,7 @@ impl Worker {
 
     /// Stops and removes everything: the cluster gave this node's tasks to others.
     pub(super) fn withdraw_all(self: &Arc<Self>) {
-        self.assign(AssignmentSet { complete: true, ..AssignmentSet::default() });
+        self.apply(Assigned { complete: true, ..Assigned::default() });
     }
 
     /// Stops tending. Containers run on.

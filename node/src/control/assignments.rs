@@ -1,11 +1,14 @@
-//! What one session's agent is told: its node's tasks, first all of them, then what changed.
+//! What one session's agent is told: first all that its node has to know, then what changed. Tasks, the specs that they run,
+//! and the secrets and configs that those need are items of their own, each sent once: a change of what is wanted of a task
+//! takes a few bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use events::{EnvSecret, NodeId, ServiceSpec, TaskId};
-use projections::Cluster;
-use projections::views::assignments::{self, Wanted};
-use wire::v1::{Assignment, AssignmentSet, EnvSecretValue, SecretValue};
+use events::{ConfigId, NodeId, ServiceSpec, TaskId};
+use projections::views::assignments::{self, SpecKey, Wanted};
+use projections::{Cluster, Secret};
+use wire::v1::{AssignmentSet, ConfigItem, SecretItem, SpecItem, SpecKey as WireSpecKey, TaskItem};
 
 use crate::driver::Published;
 
@@ -13,51 +16,95 @@ use crate::driver::Published;
 #[derive(Debug, Default)]
 pub struct Told {
     tasks: BTreeMap<TaskId, Wanted>,
+    /// A spec that was changed without a change of what tasks run is another one.
+    specs: BTreeMap<SpecKey, Arc<ServiceSpec>>,
+    secrets: BTreeMap<String, Secret>,
+    configs: BTreeSet<ConfigId>,
     sequence: u64,
 }
 
 impl Told {
     /// What the agent of this node has to hear after what it knows; nothing if that is all.
     pub fn update(&mut self, state: &Published, node: NodeId) -> Option<AssignmentSet> {
-        let tasks = assignments::of_node(&state.cluster, node);
-        let change = assignments::diff(&self.tasks, &tasks);
-        let complete = self.sequence == 0;
-        if !complete && change.updated.is_empty() && change.removed.is_empty() {
-            return None;
-        }
-        let applies_to = self.sequence;
-        self.sequence += 1;
-        self.tasks = tasks;
-        let tasks = change.updated.iter().filter_map(|task| assignment(state, *task)).collect();
-        Some(AssignmentSet {
-            complete,
-            applies_to,
-            results_in: self.sequence,
-            tasks,
-            removed: change.removed,
-            head: None,
+        let needed = assignments::of_node(&state.cluster, node);
+        let secret = |key: String| Some((key.clone(), state.keyring.get(&key)?.clone()));
+        let next = Told {
+            tasks: needed.tasks,
+            specs: needed.specs,
+            secrets: needed.secrets.into_iter().filter_map(secret).collect(),
+            configs: needed.configs,
+            sequence: self.sequence + 1,
+        };
+        let set = self.difference(&next, state);
+        let is_news = set.complete || set != AssignmentSet { applies_to: set.applies_to, ..nothing(next.sequence) };
+        is_news.then(|| {
+            *self = next;
+            set
         })
+    }
+
+    fn difference(&self, next: &Told, state: &Published) -> AssignmentSet {
+        let updated = next.tasks.iter().filter(|(task, wanted)| self.tasks.get(task) != Some(wanted));
+        let same =
+            |key: &SpecKey, spec: &Arc<ServiceSpec>| self.specs.get(key).is_some_and(|old| Arc::ptr_eq(old, spec));
+        let specs = next.specs.iter().filter(|(key, spec)| !same(key, spec));
+        let secrets = next.secrets.iter().filter(|(key, secret)| self.secrets.get(*key) != Some(secret));
+        AssignmentSet {
+            complete: self.sequence == 0,
+            applies_to: self.sequence,
+            tasks: updated.filter_map(|(task, _)| task_item(&state.cluster, *task)).collect(),
+            removed: gone(self.tasks.keys(), |task| next.tasks.contains_key(task)),
+            specs: specs.map(|(key, spec)| spec_item(*key, spec, &state.cluster)).collect(),
+            secrets: secrets.filter_map(|(key, secret)| secret_item(key, secret)).collect(),
+            configs: next.configs.difference(&self.configs).filter_map(|id| config_item(&state.cluster, *id)).collect(),
+            dropped_specs: gone(self.specs.keys(), |key| next.specs.contains_key(key))
+                .into_iter()
+                .map(wire_key)
+                .collect(),
+            dropped_secrets: gone(self.secrets.keys(), |key| next.secrets.contains_key(key)),
+            dropped_configs: gone(self.configs.iter(), |id| next.configs.contains(id)),
+            ..nothing(next.sequence)
+        }
     }
 }
 
-fn assignment(state: &Published, id: TaskId) -> Option<Assignment> {
-    let task = state.cluster.tasks.get(id)?;
-    let spec = state.cluster.spec_of(task);
-    let container = spec.template().runs();
-    let secret = |key: &str| state.keyring.text(key).map(str::to_owned);
-    let value = |of: &EnvSecret| Some(EnvSecretValue { name: of.name.clone(), value: secret(&of.key)? });
-    Some(Assignment {
+fn nothing(results_in: u64) -> AssignmentSet {
+    AssignmentSet { results_in, ..AssignmentSet::default() }
+}
+
+/// What was there and is no more.
+fn gone<'a, K: Clone + 'a>(before: impl Iterator<Item = &'a K>, stays: impl Fn(&K) -> bool) -> Vec<K> {
+    before.filter(|key| !stays(key)).cloned().collect()
+}
+
+fn wire_key((service, version): SpecKey) -> WireSpecKey {
+    WireSpecKey { service, version }
+}
+
+fn task_item(cluster: &Cluster, id: TaskId) -> Option<TaskItem> {
+    let task = cluster.tasks.get(id)?;
+    Some(TaskItem {
         task: id,
-        service: task.service,
+        spec: wire_key((task.service, task.spec_version)),
         slot: task.instance().slot().unwrap_or(0),
-        spec_version: task.spec_version,
-        spec: with_default_log_driver(spec, &state.cluster),
         desired: task.desired.into(),
         state: task.state.into(),
         claims: task.claims.clone(),
-        registry_auth: secret(&container.registry_auth_key).map(SecretValue::from),
-        env_secrets: container.env_secrets.iter().filter_map(value).collect(),
     })
+}
+
+fn spec_item(key: SpecKey, spec: &ServiceSpec, cluster: &Cluster) -> SpecItem {
+    SpecItem { key: wire_key(key), spec: with_default_log_driver(spec, cluster) }
+}
+
+fn secret_item(key: &str, secret: &Secret) -> Option<SecretItem> {
+    let value = std::str::from_utf8(secret.reveal()).ok()?.to_owned();
+    Some(SecretItem { key: key.to_owned(), value: value.into() })
+}
+
+fn config_item(cluster: &Cluster, id: ConfigId) -> Option<ConfigItem> {
+    let data = bytes::Bytes::copy_from_slice(&cluster.configs.get(id)?.data);
+    Some(ConfigItem { config: id, data })
 }
 
 /// The spec as a node runs it: tasks that name no log driver have the cluster's.

@@ -69,6 +69,11 @@ impl Bench {
         Self::new(process(dir.path()), Kind::Process(dir))
     }
 
+    /// Whether it runs plain processes.
+    pub fn is_process(&self) -> bool {
+        matches!(self.kind, Kind::Process(_))
+    }
+
     fn new(executor: Arc<dyn Executor>, kind: Kind) -> Self {
         Self {
             executor,
@@ -133,6 +138,7 @@ impl Bench {
             claims: vec![],
             registry_auth: None,
             env_secrets: std::collections::BTreeMap::new(),
+            configs: Default::default(),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use events::{ClusterId, GenericResource, Id, ResourceRequirements, Resources, SecretText};
+use events::{
+    ClusterId, ConfigId, ConfigReference, FileTarget, GenericResource, Id, ResourceRequirements, Resources, SecretText,
+};
 use futures_util::poll;
 use node::agent::executor::{ExecutorError, Workload};
 
@@ -177,6 +179,34 @@ pub async fn the_environment_arrives(bench: &Bench) {
     workload.env_secrets = [("TOKEN".to_owned(), SecretText("s{{.=".to_owned()))].into();
     container(&mut workload).dir = "/tmp".into();
     workload.claims = vec![GenericResource { kind: "gpu".into(), amount: 0, names: vec!["x".into(), "y".into()] }];
+    run(bench, &workload).await;
+    assert_eq!(bench.executor.wait(&workload).await.expect("ended").container.exit_code, Some(0));
+}
+
+pub async fn configs_are_put_in_place(bench: &Bench) {
+    // A process finds its own below a directory, a container below the root.
+    let mut workload = bench.shell(
+        r#"cd "${SWARM_CONFIG_DIR:-/}" && test "$(cat web.conf)" = hello && test "$(stat -c %a web.conf)" = 444 &&
+           test "$(cat app/deep/own.conf)" = mine && test "$(stat -c '%u:%g %a' app/deep/own.conf)" = "$OWNER 640""#,
+    );
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (uid, gid) = if bench.is_process() { (uid, gid) } else { (1000, 1001) };
+    let reference =
+        |id, name: &str, file| ConfigReference { config: Some(ConfigId::from_bits(id)), name: name.into(), file };
+    let target =
+        FileTarget { name: "app/deep/own.conf".into(), uid: uid.to_string(), gid: gid.to_string(), mode: Some(0o640) };
+    container(&mut workload).configs = vec![reference(1, "web.conf", None), reference(2, "own", Some(target))];
+    container(&mut workload).env = vec![format!("OWNER={uid}:{gid}")];
+    if !bench.is_process() {
+        // Who reads a file that only its owner may read.
+        container(&mut workload).user = format!("{uid}:{gid}");
+    } else if uid == 0 {
+        container(&mut workload).configs[1].file.get_or_insert_default().gid = "65534".into();
+        container(&mut workload).env = vec!["OWNER=0:65534".into()];
+    }
+    workload.configs = [(ConfigId::from_bits(1), "hello".into()), (ConfigId::from_bits(2), "mine".into())].into();
+    bench.executor.prepare(&workload).await.expect("prepared");
+    // Once more, as after a crash of the agent.
     run(bench, &workload).await;
     assert_eq!(bench.executor.wait(&workload).await.expect("ended").container.exit_code, Some(0));
 }

@@ -44,6 +44,7 @@ conformance! {
     a_task_that_ends_before_it_is_healthy_does_not_start
     a_shutdown_gives_up_a_start
     the_environment_arrives
+    configs_are_put_in_place
     memory_is_limited
     another_executor_takes_over
     an_end_is_learnt_by_another_executor

@@ -148,3 +148,22 @@ async fn root_and_its_group_are_refused_by_default() {
     };
     bench.run(case).await;
 }
+
+#[tokio::test]
+async fn a_config_that_a_host_cannot_be_given_is_refused_in_words() {
+    let bench = Bench::process();
+    let case = async {
+        for (target, mode, words) in [("/etc/app.conf", 0o444, "give it as etc/app.conf"), ("app", 0o4755, "mode 4755")]
+        {
+            let mut workload = bench.shell("true");
+            let file = events::FileTarget { name: target.into(), mode: Some(mode), ..Default::default() };
+            let config = Some(events::ConfigId::from_bits(1));
+            container(&mut workload).configs =
+                vec![events::ConfigReference { config, name: "app".into(), file: Some(file) }];
+            workload.configs = [(events::ConfigId::from_bits(1), "data".into())].into();
+            let refused = fatal(bench.executor.prepare(&workload).await);
+            assert!(refused.contains(words), "{refused}");
+        }
+    };
+    bench.run(case).await;
+}

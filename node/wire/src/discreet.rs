@@ -2,7 +2,9 @@
 
 use events::{discreet, wiped};
 
-use crate::v1::{Assignment, CreateService, EnvSecretValue, JoinRequest, JoinTokens, SecretValue, UpdateService};
+use crate::v1::{
+    Assignment, ConfigItem, CreateService, EnvSecretValue, JoinRequest, JoinTokens, SecretValue, UpdateService,
+};
 
 discreet! { JoinRequest shows [id, csr_pem, hostname] hides [token] }
 discreet! { JoinTokens shows [] hides [worker, manager] }
@@ -10,9 +12,10 @@ discreet! { CreateService shows [spec, env_secrets] hides [registry_auth] }
 discreet! { UpdateService shows [service, spec, version, env_secrets] hides [registry_auth] }
 discreet! { EnvSecretValue shows [name] hides [value] }
 discreet! { SecretValue shows [] hides [value] }
+discreet! { ConfigItem shows [config] hides [data] }
 discreet! {
     Assignment
-    shows [task, service, slot, spec_version, spec, desired, state, claims, env_secrets]
+    shows [task, service, slot, spec_version, spec, desired, state, claims, env_secrets, configs]
     hides [registry_auth]
 }
 

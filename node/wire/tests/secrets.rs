@@ -11,7 +11,7 @@ use wire::v1::command_request::Command;
 use wire::v1::session_message::Message;
 use wire::v1::{
     Assignment, AssignmentSet, ClusterView, CommandRequest, CreateService, EnvSecretValue, JoinRequest, JoinTokens,
-    ServiceView, SessionMessage, TaskView, UpdateService,
+    SecretItem, ServiceView, SessionMessage, TaskView, UpdateService,
 };
 
 const MARKER: &str = "the-marker";
@@ -30,7 +30,7 @@ const SECRET: [&str; 9] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 21] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.EnvSecret.key",
@@ -41,11 +41,16 @@ const HARMLESS: [&str; 16] = [
     "swarmlog.v1.VolatilePayload.key",
     "swarmlog.wire.v1.Assignment.env_secrets",
     "swarmlog.wire.v1.Assignment.registry_auth",
+    "swarmlog.wire.v1.AssignmentSet.dropped_secrets",
+    "swarmlog.wire.v1.AssignmentSet.secrets",
     "swarmlog.wire.v1.ClusterView.join_tokens",
     "swarmlog.wire.v1.CommandRequest.rotate_join_token",
     "swarmlog.wire.v1.CreateService.env_secrets",
     "swarmlog.wire.v1.EnvSecretValue.name",
     "swarmlog.wire.v1.LabelFilter.key",
+    "swarmlog.wire.v1.SecretItem.key",
+    "swarmlog.wire.v1.SpecItem.key",
+    "swarmlog.wire.v1.SpecKey.version",
     "swarmlog.wire.v1.UpdateService.env_secrets",
 ];
 
@@ -123,13 +128,14 @@ fn what_carries_a_secret_prints_all_but_the_secret() {
     let join = JoinRequest { id: Id::from_bits(1), token: secret(), csr_pem: String::new(), hostname: "host-9".into() };
     let created = Kind::ServiceCreated(Box::new(ServiceCreated { spec: spec(), ..ServiceCreated::default() }));
     let frame = Frame { events: vec![Event::by_command(0, created)], ..Frame::default() };
-    let set = AssignmentSet { tasks: vec![assignment.clone()], ..AssignmentSet::default() };
+    let item = SecretItem { key: "key-9".into(), value: secret().into() };
+    let set = AssignmentSet { secrets: vec![item], ..AssignmentSet::default() };
     let request = |command| CommandRequest { command: Some(command), ..CommandRequest::default() };
     let messages: [(&dyn Debug, &str); 11] = [
         (&payload, "join-token/worker"),
         (&VolatileSection { payloads: vec![payload.clone()] }, "VolatilePayload"),
         (&assignment, "Assignment"),
-        (&SessionMessage { message: Some(Message::Assignments(set)) }, "Assignment"),
+        (&SessionMessage { message: Some(Message::Assignments(set)) }, "key-9"),
         (&request(Command::CreateService(create)), "CreateService"),
         (&request(Command::UpdateService(update)), "UpdateService"),
         (&ClusterView { join_tokens: tokens, ..ClusterView::default() }, "JoinTokens"),

@@ -1,10 +1,15 @@
-//! What a node is told to do: its tasks from the moment they are assigned until they are reaped.
+//! What a node is told to do: its tasks from the moment they are assigned until they are reaped, and what they need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use events::{NodeId, TaskId, TaskState};
+use events::{ConfigId, NodeId, ServiceId, ServiceSpec, TaskId, TaskState};
 
+use crate::configs::referenced;
 use crate::{Cluster, Task};
+
+/// The name of a spec that tasks run: the service, and its template version.
+pub type SpecKey = (ServiceId, u64);
 
 /// The part of a task that its node has to hear about when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,26 +20,44 @@ pub struct Wanted {
     pub spec_version: u64,
 }
 
-/// The difference between two sets of assignments.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Tasks that are new, or of which something else is wanted.
-    pub updated: Vec<TaskId>,
-    /// Tasks to forget.
-    pub removed: Vec<TaskId>,
+/// All that a node has to know.
+#[derive(Debug, Clone, Default)]
+pub struct Assigned {
+    /// Its tasks, dead ones only until their end is known here.
+    pub tasks: BTreeMap<TaskId, Wanted>,
+    /// The specs that they run.
+    pub specs: BTreeMap<SpecKey, Arc<ServiceSpec>>,
+    /// Names of the secrets that tasks need which have not ended.
+    pub secrets: BTreeSet<String>,
+    /// The configs that tasks need which have not ended.
+    pub configs: BTreeSet<ConfigId>,
 }
 
-/// The tasks that a node has to know, dead ones only until their end is known here.
-pub fn of_node(cluster: &Cluster, node: NodeId) -> BTreeMap<TaskId, Wanted> {
-    let tasks = cluster.tasks_of_node(node).filter(|task| belongs(task));
-    tasks.map(|task| (task.id, Wanted { desired: task.desired, spec_version: task.spec_version })).collect()
+/// What a node has to know.
+pub fn of_node(cluster: &Cluster, node: NodeId) -> Assigned {
+    let mut assigned = Assigned::default();
+    // Most tasks of a node that run the same spec are looked at once.
+    let mut in_use: BTreeSet<SpecKey> = BTreeSet::new();
+    for task in cluster.tasks_of_node(node).filter(|task| belongs(task)) {
+        let key = (task.service, task.spec_version);
+        assigned.tasks.insert(task.id, Wanted { desired: task.desired, spec_version: task.spec_version });
+        assigned.specs.entry(key).or_insert_with(|| Arc::clone(cluster.spec_of(task)));
+        if !task.state.is_terminal() {
+            in_use.insert(key);
+        }
+    }
+    for spec in in_use.iter().filter_map(|key| assigned.specs.get(key)) {
+        assigned.secrets.extend(secrets(spec).map(str::to_owned));
+        assigned.configs.extend(referenced(spec));
+    }
+    assigned
 }
 
-/// What changed from one set to the next. A report of the node itself changes nothing.
-pub fn diff(before: &BTreeMap<TaskId, Wanted>, after: &BTreeMap<TaskId, Wanted>) -> Change {
-    let updated = after.iter().filter(|(task, wanted)| before.get(task) != Some(wanted)).map(|(task, _)| *task);
-    let removed = before.keys().filter(|task| !after.contains_key(task)).copied();
-    Change { updated: updated.collect(), removed: removed.collect() }
+/// Names of the secrets that a spec needs.
+fn secrets(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
+    let container = spec.template().runs();
+    let credentials = Some(container.registry_auth_key.as_str()).filter(|key| !key.is_empty());
+    credentials.into_iter().chain(container.env_secrets.iter().map(|secret| secret.key.as_str()))
 }
 
 /// A task that ended stays assigned, so that its container can be looked at, until it is reaped; an orphan does not: its

@@ -10,6 +10,7 @@ mod describe;
 mod engine;
 mod events;
 mod features;
+mod files;
 mod host;
 mod mounts;
 mod observed;
@@ -22,10 +23,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::events::{ClusterId, ContainerStatus, NodeDescription, NodeId, TaskId};
+use bollard::body_full;
 use bollard::errors::Error;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 
 use self::config::{CLUSTER_LABEL, NODE_LABEL, TASK_LABEL};
@@ -106,6 +108,21 @@ impl DockerExecutor {
                 Err(error) => return Err(self.engine.judge(error)),
             }
         }
+    }
+
+    /// Puts the configs into a container that was not started yet.
+    async fn place_configs(&self, workload: &Workload, made: &ContainerStatus) -> Result<(), ExecutorError> {
+        let was_started = made.pid != 0 || made.exit_code.is_some();
+        let Some(archive) = files::archive(workload).filter(|_| !was_started) else { return Ok(()) };
+        let options = UploadToContainerOptionsBuilder::new().path("/").build();
+        let placed =
+            self.engine.client()?.upload_to_container(&made.container_id, Some(options), body_full(archive.into()));
+        placed.await.map_err(|error| match self.engine.judge(error) {
+            ExecutorError::Fatal(why) => {
+                ExecutorError::Fatal(format!("the configs cannot be put into the container: {why}"))
+            }
+            passing @ ExecutorError::Temporary(_) => passing,
+        })
     }
 
     /// The name is taken: by this task's own container, made before, or by a stranger's.
@@ -214,6 +231,7 @@ impl Executor for DockerExecutor {
         let made = async {
             let warnings = self.check_features(workload).await?;
             let mut made = self.create(workload).await?;
+            self.place_configs(workload, &made).await?;
             made.warnings.extend(warnings);
             Ok(made)
         };

@@ -8,6 +8,7 @@
 
 mod cgroup;
 mod channel;
+mod configs;
 mod describe;
 mod files;
 mod health;
@@ -71,6 +72,20 @@ impl ProcessExecutor {
         TaskFiles::new(self.root.join(task.to_string()))
     }
 
+    /// What to run, with the directory of its configs in its environment.
+    fn order(&self, workload: &Workload) -> Result<Order, ExecutorError> {
+        let mut order = order::order(workload, &self.users()).map_err(ExecutorError::Fatal)?;
+        if !workload.container().configs.is_empty() {
+            let directory = self.configs(workload.task);
+            order.env.insert(configs::VARIABLE.to_owned(), directory.display().to_string());
+        }
+        Ok(order)
+    }
+
+    fn configs(&self, task: TaskId) -> PathBuf {
+        configs::directory(self.files(task).dir(), task)
+    }
+
     /// Has a supervisor start the command. Dropped on the way, it has either started the command and recorded it, or
     /// never will: an order cut short is not obeyed.
     async fn launch(&self, files: &TaskFiles, order: &Order) -> Result<(), ExecutorError> {
@@ -97,7 +112,7 @@ impl ProcessExecutor {
 
     async fn start_and_gate(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
         let files = self.files(workload.task);
-        let order = order::order(workload, &self.users()).map_err(ExecutorError::Fatal)?;
+        let order = self.order(workload)?;
         let check = Check::new(workload.container().healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
         if files.record().map_err(broken)?.is_none() {
             return Err(ExecutorError::Fatal(format!("no such task: {}", workload.name)));
@@ -152,12 +167,15 @@ impl Executor for ProcessExecutor {
 
     async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
         let container = workload.container();
-        order::order(workload, &self.users()).map_err(ExecutorError::Fatal)?;
+        self.order(workload)?;
         Check::new(container.healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
         signal::parse(&container.stop_signal).map_err(ExecutorError::Fatal)?;
         let (name, image) = (workload.name.clone(), container.image.clone());
         let files = self.files(workload.task);
         files.create(&Record { cluster: workload.cluster, node: workload.node, name, image }).map_err(broken)?;
+        if files.started().map_err(broken)?.is_none() {
+            configs::place(workload, &self.configs(workload.task))?;
+        }
         status(workload, &files)
     }
 
@@ -175,7 +193,7 @@ impl Executor for ProcessExecutor {
                 Ok(Exit { container, reason: Some("the task's files were removed from outside".into()) })
             };
         };
-        let order = order::order(workload, &self.users()).map_err(ExecutorError::Fatal)?;
+        let order = self.order(workload)?;
         let check = Check::new(workload.container().healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
         let unhealthy = async {
             match &check {
@@ -209,6 +227,7 @@ impl Executor for ProcessExecutor {
     async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
         self.steps.give_up(task);
         let files = self.files(task);
+        configs::remove(&self.configs(task)).map_err(broken)?;
         if !files.dir().exists() {
             return Ok(());
         }

@@ -167,6 +167,7 @@ mod tests {
             claims: vec![],
             registry_auth: None,
             env_secrets: BTreeMap::new(),
+            configs: Default::default(),
         }
     }
 

@@ -13,7 +13,9 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::v1::{Assignment, AssignmentSet, EnvSecretValue, Head, RefusalKind};
+use wire::v1::{
+    Assignment, AssignmentSet, ConfigItem, EnvSecretValue, Head, RefusalKind, SecretItem, SpecItem, SpecKey, TaskItem,
+};
 
 use super::policy::Policy;
 use super::{Agent, Config};
@@ -103,7 +105,8 @@ fn assignment(number: u128, image: &str) -> Assignment {
     let container = Some(ContainerSpec { image: image.into(), ..ContainerSpec::default() });
     let spec = ServiceSpec { task: Some(TaskSpec { container, ..TaskSpec::default() }), ..ServiceSpec::default() };
     let (desired, state) = (TaskState::Running.into(), TaskState::Assigned.into());
-    Assignment { task: id(number), spec, desired, state, ..Assignment::default() }
+    let spec_version = u64::try_from(number).expect("a small number");
+    Assignment { task: id(number), spec_version, spec, desired, state, ..Assignment::default() }
 }
 
 fn desiring(desired: TaskState, assignment: Assignment) -> Assignment {
@@ -111,11 +114,30 @@ fn desiring(desired: TaskState, assignment: Assignment) -> Assignment {
 }
 
 fn complete(tasks: Vec<Assignment>) -> AssignmentSet {
-    AssignmentSet { complete: true, results_in: 1, tasks, ..AssignmentSet::default() }
+    AssignmentSet { complete: true, results_in: 1, ..items(tasks) }
 }
 
 fn change(applies_to: u64, tasks: Vec<Assignment>, removed: Vec<TaskId>) -> AssignmentSet {
-    AssignmentSet { complete: false, applies_to, results_in: applies_to + 1, tasks, removed, head: None }
+    AssignmentSet { complete: false, applies_to, results_in: applies_to + 1, removed, ..items(tasks) }
+}
+
+/// Assignments as the items that a manager sends.
+fn items(tasks: Vec<Assignment>) -> AssignmentSet {
+    let mut set = AssignmentSet::default();
+    for of in tasks {
+        let spec = SpecKey { service: of.service, version: of.spec_version };
+        for secret in &of.spec.template().runs().env_secrets {
+            let value = of.env_secrets.iter().find(|known| known.name == secret.name);
+            let item =
+                |known: &EnvSecretValue| SecretItem { key: secret.key.clone(), value: known.value.clone().into() };
+            set.secrets.extend(value.map(item));
+        }
+        set.configs.extend(of.configs);
+        set.specs.push(SpecItem { key: spec, spec: of.spec });
+        let (task, slot, desired, state) = (of.task, of.slot, of.desired, of.state);
+        set.tasks.push(TaskItem { task, spec, slot, desired, state, claims: of.claims });
+    }
+    set
 }
 
 #[tokio::test(start_paused = true)]
@@ -452,7 +474,7 @@ async fn a_task_without_the_value_of_a_secret_variable_is_rejected_and_not_run_w
     let with_secret = |number| {
         let mut assignment = assignment(number, "web");
         let container = assignment.spec.task.get_or_insert_default().container.get_or_insert_default();
-        container.env_secrets = vec![EnvSecret { name: "TOKEN".into(), key: "env-secret/1/1".into() }];
+        container.env_secrets = vec![EnvSecret { name: "TOKEN".into(), key: format!("env-secret/1/{number}") }];
         assignment
     };
     let value = EnvSecretValue { name: "TOKEN".into(), value: "the-marker".into() };
@@ -461,4 +483,23 @@ async fn a_task_without_the_value_of_a_secret_variable_is_rejected_and_not_run_w
     let rejected = scene.manager.reported(id(1), TaskState::Rejected).await;
     assert!(rejected.error.contains("the secret variable TOKEN has no value"), "{rejected:?}");
     scene.manager.reported(id(2), TaskState::Running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_waits_for_its_config_also_after_a_restart() {
+    let config = ConfigId::from_bits(5);
+    let with_config = |configs| {
+        let mut assignment = assignment(1, "web");
+        let container = assignment.spec.task.get_or_insert_default().container.get_or_insert_default();
+        container.configs = vec![ConfigReference { config: Some(config), name: "web.conf".into(), file: None }];
+        Assignment { configs, ..assignment }
+    };
+    let mut scene = Scene::assigned(vec![with_config(vec![])]).await;
+    let waiting = scene.manager.reported(id(1), TaskState::Preparing).await;
+    assert_eq!(waiting.error, "config web.conf has not come from a manager yet");
+    scene.stop_agent().await;
+    scene.start_agent();
+    scene.manager.registered(2).await;
+    scene.manager.send(complete(vec![with_config(vec![ConfigItem { config, data: "data".into() }])])).await;
+    scene.manager.reported(id(1), TaskState::Running).await;
 }

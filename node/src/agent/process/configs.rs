@@ -1,0 +1,85 @@
+//! Configs as files of the host, in a directory of the task's own, which its variable `SWARM_CONFIG_DIR` names.
+//!
+//! An agent that is root keeps them below `/run`, where a task that runs as somebody else can reach them, and any other in the
+//! task's directory. A process sees the host's own files, so that a config with an absolute target is refused: it would be
+//! everybody's. So is one that gives whoever executes it the rights of its owner.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use events::{ConfigReference, TaskId};
+
+use crate::agent::executor::{ExecutorError, Workload};
+
+/// The variable that names the directory.
+pub(super) const VARIABLE: &str = "SWARM_CONFIG_DIR";
+/// Where an agent that is root keeps the directories of its tasks.
+const SHARED: &str = "/run/swarmlog/configs";
+/// The highest directory that is made there.
+const SHARED_TOP: &str = "/run/swarmlog";
+/// Everybody may pass, whatever the umask of the agent.
+const DIRECTORY_MODE: u32 = 0o755;
+/// Reading, writing and executing, and nothing else.
+const MODE_MAX: u32 = 0o777;
+
+/// The directory of a task's configs; `own` is where everything else of it is.
+pub(super) fn directory(own: &Path, task: TaskId) -> PathBuf {
+    if rustix::process::geteuid().is_root() { Path::new(SHARED).join(task.to_string()) } else { own.join("configs") }
+}
+
+/// Puts the configs in place, also once more.
+pub(super) fn place(workload: &Workload, directory: &Path) -> Result<(), ExecutorError> {
+    for (reference, data) in workload.config_files() {
+        judge(reference).map_err(ExecutorError::Fatal)?;
+        write(reference, data, directory).map_err(|error| {
+            let name = &reference.name;
+            ExecutorError::Fatal(format!("config {name} cannot be placed in {}: {error}", directory.display()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Forgets a task's configs. None there is success.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn judge(reference: &ConfigReference) -> Result<(), String> {
+    let (name, path) = (&reference.name, reference.path());
+    if reference.file.as_ref().is_some_and(|file| file.name.starts_with('/')) {
+        let relative = path.trim_start_matches('/');
+        return Err(format!(
+            "config {name} has the absolute target {path}, which the process executor does not write to: give it as \
+             {relative}, below the directory that ${VARIABLE} names"
+        ));
+    }
+    if reference.mode() > MODE_MAX {
+        return Err(format!("config {name} has the mode {:o}, and on a host may have at most 777", reference.mode()));
+    }
+    Ok(())
+}
+
+fn write(reference: &ConfigReference, data: &[u8], directory: &Path) -> io::Result<()> {
+    let path = directory.join(reference.path().trim_start_matches('/'));
+    if let Some(parent) = path.parent() {
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(parent)?;
+        let top = if directory.starts_with(SHARED_TOP) { Path::new(SHARED_TOP) } else { directory };
+        for made in parent.ancestors().take_while(|made| made.starts_with(top)) {
+            fs::set_permissions(made, Permissions::from_mode(DIRECTORY_MODE))?;
+        }
+    }
+    // Under another name first: a file is whole, and has its owner, before it has its name.
+    let unfinished = path.with_added_extension("unfinished");
+    fs::write(&unfinished, data)?;
+    let is_given = reference.file.as_ref().is_some_and(|file| !(file.uid.is_empty() && file.gid.is_empty()));
+    if let Some((uid, gid)) = reference.owner().filter(|_| is_given || rustix::process::geteuid().is_root()) {
+        chown(&unfinished, Some(uid), Some(gid))?;
+    }
+    fs::set_permissions(&unfinished, Permissions::from_mode(reference.mode()))?;
+    fs::rename(unfinished, path)
+}
