@@ -119,7 +119,12 @@ fn with_default_log_driver(spec: &ServiceSpec, cluster: &Cluster) -> ServiceSpec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use events::{ClusterInitialised, ClusterSpec, Driver, Event, Kind, TaskSpec};
+    use events::{
+        ClusterInitialised, ClusterSpec, ConfigCreated, ConfigReference, ContainerSpec, Driver, EnvSecret, Event, Id,
+        Kind, NodeJoined, ServiceCreated, ServiceId, TaskAssigned, TaskCreated, TaskDesiredStateSet, TaskReported,
+        TaskSpec, TaskState, TaskStatus,
+    };
+    use prost::Message;
 
     #[test]
     fn a_task_without_a_log_driver_has_the_clusters() {
@@ -133,5 +138,62 @@ mod tests {
             let assigned = with_default_log_driver(&ServiceSpec { task, ..Default::default() }, &cluster);
             assert_eq!(assigned.template().log_driver.as_ref().map(|driver| driver.name.as_str()), Some(expected));
         }
+    }
+
+    /// A node with two tasks of a service that has a secret variable and a config.
+    fn published() -> (Published, NodeId) {
+        let (node, service, config) = (NodeId::from_bits(1), ServiceId::from_bits(2), ConfigId::from_bits(3));
+        let container = ContainerSpec {
+            env_secrets: vec![EnvSecret { name: "TOKEN".into(), key: "key".into() }],
+            configs: vec![ConfigReference { config: Some(config), name: "app".into(), file: None }],
+            ..ContainerSpec::default()
+        };
+        let task = Some(TaskSpec { container: Some(container), ..TaskSpec::default() });
+        let spec = ServiceSpec { task, ..ServiceSpec::default() };
+        let mut cluster = Cluster::default();
+        let mut kinds = vec![
+            Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() }),
+            Kind::ConfigCreated(ConfigCreated { config, data: vec![7; 500_000], ..ConfigCreated::default() }),
+            Kind::ServiceCreated(Box::new(ServiceCreated { service, spec })),
+        ];
+        for slot in 1..=2 {
+            let task = TaskId::from_bits(slot.into());
+            let desired = TaskState::Running.into();
+            kinds.push(Kind::TaskCreated(TaskCreated { task, service, slot, desired, ..TaskCreated::default() }));
+            kinds.push(Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
+        }
+        for kind in kinds {
+            cluster.apply(&Event::by_command(0, kind), &projections::Stamp::default());
+        }
+        let keyring = Arc::new([events::VolatilePayload::keep("key", "value")].into_iter().collect());
+        (Published { cluster, keyring, leads: true, set_aside: Default::default() }, node)
+    }
+
+    #[test]
+    fn what_tasks_share_is_sent_once_and_a_change_of_one_takes_a_few_bytes() {
+        let (mut state, node) = published();
+        let mut told = Told::default();
+        let all = told.update(&state, node).expect("all of it");
+        let counts = (all.tasks.len(), all.specs.len(), all.secrets.len(), all.configs.len());
+        assert_eq!((all.complete, counts), (true, (2, 1, 1, 1)));
+        assert_eq!(told.update(&state, node), None);
+
+        let apply = |state: &mut Published, kind| {
+            state.cluster.apply(&Event::by_command(0, kind), &projections::Stamp::default());
+        };
+        let tasks: Vec<TaskId> = [1, 2].map(TaskId::from_bits).into();
+        let (desired, cause) = (TaskState::Shutdown.into(), events::DesiredCause::User.into());
+        let stop = TaskDesiredStateSet { tasks: vec![tasks[0]], desired, cause };
+        apply(&mut state, Kind::TaskDesiredStateSet(stop));
+        let stop = told.update(&state, node).expect("one is to stop");
+        assert_eq!((stop.complete, stop.tasks.len(), stop.tasks[0].task), (false, 1, tasks[0]));
+        assert!(stop.encoded_len() < 120, "{} bytes", stop.encoded_len());
+
+        for task in tasks {
+            let status = TaskStatus { state: TaskState::Complete.into(), ..TaskStatus::default() };
+            apply(&mut state, Kind::TaskReported(TaskReported { task, status }));
+        }
+        let ended = told.update(&state, node).expect("nothing is needed any more");
+        assert_eq!((ended.dropped_secrets.len(), ended.dropped_configs.len(), ended.dropped_specs.len()), (1, 1, 0));
     }
 }
