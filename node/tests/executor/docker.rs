@@ -27,8 +27,9 @@ fn engine() -> Docker {
 }
 
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn a_missing_image_is_fatal_in_the_engines_words() {
-    let Some(bench) = Bench::docker("a_missing_image").await else { return };
+    let bench = Bench::docker().await;
     bench
         .run(async {
             let mut workload = bench.shell("true");
@@ -41,8 +42,9 @@ async fn a_missing_image_is_fatal_in_the_engines_words() {
 }
 
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn a_bad_mount_is_fatal_in_the_engines_words() {
-    let Some(bench) = Bench::docker("a_bad_mount").await else { return };
+    let bench = Bench::docker().await;
     bench
         .run(async {
             let mut workload = bench.shell("true");
@@ -55,8 +57,9 @@ async fn a_bad_mount_is_fatal_in_the_engines_words() {
 }
 
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn a_container_whose_path_leads_elsewhere_by_now_is_not_started() {
-    let Some(bench) = Bench::docker("a_changed_link").await else { return };
+    let bench = Bench::docker().await;
     let dir = tempfile::tempdir().expect("a directory");
     bench
         .run(async {
@@ -86,8 +89,9 @@ async fn a_container_whose_path_leads_elsewhere_by_now_is_not_started() {
 }
 
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn an_option_that_the_engine_does_not_know_is_refused() {
-    let Some(bench) = Bench::docker("an_unknown_option").await else { return };
+    let bench = Bench::docker().await;
     bench
         .run(async {
             let mut workload = bench.shell("true");
@@ -109,8 +113,9 @@ async fn an_option_that_the_engine_does_not_know_is_refused() {
 }
 
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn ports_that_the_engine_picks_are_reported() {
-    let Some(bench) = Bench::docker("picked_ports").await else { return };
+    let bench = Bench::docker().await;
     bench
         .run(async {
             let mut workload = bench.lasting("exit 7");
@@ -126,8 +131,9 @@ async fn ports_that_the_engine_picks_are_reported() {
 }
 
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn a_container_that_somebody_removes_has_ended() {
-    let Some(bench) = Bench::docker("removed_from_outside").await else { return };
+    let bench = Bench::docker().await;
     bench
         .run(async {
             let workload = bench.lasting("exit 7");
@@ -149,8 +155,9 @@ async fn a_container_that_somebody_removes_has_ended() {
 }
 
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn a_stranger_under_the_tasks_name_is_left_alone() {
-    let Some(bench) = Bench::docker("stranger").await else { return };
+    let bench = Bench::docker().await;
     bench
         .run(async {
             let workload = bench.lasting("exit 7");
@@ -194,8 +201,9 @@ fn way(path: &Path) -> JoinSet<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn an_engine_that_goes_away_is_waited_for() {
-    let Some(bench) = Bench::docker("engine_goes_away").await else { return };
+    let bench = Bench::docker().await;
     bench
         .run(async {
             let dir = tempfile::tempdir().expect("a directory");
@@ -279,8 +287,9 @@ async fn spoil_starts(mut near: UnixStream, mut far: UnixStream, answer: Answer)
 }
 
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn a_start_that_the_engine_denies_is_looked_at() {
-    let Some(bench) = Bench::docker("denied_start").await else { return };
+    let bench = Bench::docker().await;
     bench
         .run(async {
             for answer in [Answer::Lost, Answer::Error] {
@@ -302,8 +311,9 @@ async fn a_start_that_the_engine_denies_is_looked_at() {
 /// The registry first asks who is there, then hears it: exactly the service's credentials, of which a wrong alphabet of
 /// base64 would make others, or none. It then never answers, and a shutdown gives the pull up.
 #[tokio::test]
+#[ignore = "needs a Docker Engine"]
 async fn a_pull_carries_the_credentials_and_is_given_up_by_a_shutdown() {
-    let Some(bench) = Bench::docker("pull").await else { return };
+    let bench = Bench::docker().await;
     bench
         .run(async {
             let registry = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -24,24 +24,6 @@ fn docker(args: &[&str]) -> Answer {
     run(Command::new("docker").args(args))
 }
 
-/// Whether tests on containers can run; says so where they cannot.
-pub fn engine_answers(test: &str) -> bool {
-    let wanted = std::env::var("SWARMLOG_TEST_ENGINE").ok();
-    if wanted.as_deref() == Some("0") {
-        println!("SKIPPED {test}: SWARMLOG_TEST_ENGINE=0, no tests on real containers");
-        return false;
-    }
-    // Where not even the client is installed, there is nothing to ask.
-    let answers = Command::new("docker").args(["image", "inspect", IMAGE]).output();
-    let answers = answers.is_ok_and(|output| output.status.success());
-    if wanted.is_none() && !answers {
-        println!("SKIPPED {test}: no Docker Engine with the image {IMAGE} answers");
-        return false;
-    }
-    assert!(answers, "SWARMLOG_TEST_ENGINE=1, but no Docker Engine with the image {IMAGE} answers");
-    true
-}
-
 impl Executor {
     /// The flags that tell `swarmd` of it.
     pub fn flags(self) -> Vec<String> {
