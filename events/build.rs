@@ -7,7 +7,7 @@ use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::La
 const PACKAGE: &str = "swarmlog.v1";
 /// The messages of this file are newtypes of our own.
 const OWN_TYPES: &str = "id.proto";
-/// Messages that carry a secret: `src/discreet.rs` says how they print.
+/// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
 const DISCREET: [&str; 2] = ["ContainerSpec", "VolatilePayload"];
 /// Kinds of events that hold a whole spec or description. They are boxed: an event is as large as its largest kind, and it is
 /// moved several times on its way into the log.

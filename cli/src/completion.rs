@@ -1,4 +1,4 @@
-//! Names of living objects for the shell's completion.
+//! RecordNames of living objects for the shell's completion.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::manager::Manager;
 /// A shell waits this long; after it there are no names.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Names of services.
+/// RecordNames of services.
 pub fn services() -> Vec<CompletionCandidate> {
     ask(socket(), async |manager: &mut Connection| {
         let services = manager.list_services(ListServicesRequest::default()).await?;
@@ -23,7 +23,7 @@ pub fn services() -> Vec<CompletionCandidate> {
     })
 }
 
-/// Names of nodes.
+/// RecordNames of nodes.
 pub fn nodes() -> Vec<CompletionCandidate> {
     ask(socket(), async |manager: &mut Connection| {
         let nodes = manager.list_nodes(ListNodesRequest::default()).await?;
@@ -31,7 +31,7 @@ pub fn nodes() -> Vec<CompletionCandidate> {
     })
 }
 
-/// Names of configs.
+/// RecordNames of configs.
 pub fn configs() -> Vec<CompletionCandidate> {
     ask(socket(), async |manager: &mut Connection| {
         let configs = manager.configs(Vec::new()).await?;
@@ -39,7 +39,7 @@ pub fn configs() -> Vec<CompletionCandidate> {
     })
 }
 
-/// Names of services and nodes.
+/// RecordNames of services and nodes.
 pub fn objects() -> Vec<CompletionCandidate> {
     services().into_iter().chain(nodes()).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status, Streaming};
-use wire::Patience;
+use wire::Timeouts;
 use wire::v1::control_client::ControlClient;
 use wire::v1::*;
 
@@ -25,18 +25,18 @@ const FATE_UNKNOWN: &str = "it is not known whether the change was made: `swarmc
 #[derive(Debug)]
 pub struct Connection {
     socket: PathBuf,
-    patience: Patience,
+    patience: Timeouts,
     client: Option<ControlClient<Channel>>,
 }
 
 impl Connection {
     /// The manager that listens on `socket`.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, patience: Patience::default(), client: None }
+        Self { socket, patience: Timeouts::default(), client: None }
     }
 
     /// The same manager, borne for another time when it says nothing.
-    pub fn with_patience(self, patience: Patience) -> Self {
+    pub fn with_patience(self, patience: Timeouts) -> Self {
         Self { patience, ..self }
     }
 

@@ -25,7 +25,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 pub use failure::{Failure, Kind};
 pub use format::Format;
 pub use manager::{EventStream, Manager};
-pub use session::{Clock, Surroundings, Wait};
+pub use session::{Clock, Env, Wait};
 pub use usage::Stop;
 
 use session::Session;
@@ -128,7 +128,7 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli,
 }
 
 /// Does what a command line says, and gives the exit code. Data goes to `around.out`; a failure is told on `around.err`.
-pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Surroundings<'a>) -> u8 {
+pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> u8 {
     let mut session = Session { manager, around, globals: &cli.globals, operation: None };
     let result = cli.command.run(&mut session).await;
     let result = result.and_then(|()| Ok(session.around.out.flush()?));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use cli::grpc::Connection;
-use cli::{Clock, Stop, Surroundings, Wait};
+use cli::{Clock, Env, Stop, Wait};
 use events::{CommandId, Id, Timestamp};
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
             return cli::tell(&failure, cli::Format::Table, err);
         }
     };
-    let around = Surroundings {
+    let around = Env {
         out,
         err,
         interactive: std::io::stderr().is_terminal(),

@@ -25,7 +25,7 @@ pub trait Clock {
 }
 
 /// What a command takes from the process around it.
-pub struct Surroundings<'a> {
+pub struct Env<'a> {
     /// Data, and nothing else.
     pub out: &'a mut dyn Write,
     /// Progress, notes and errors. Not a locked stderr: where `interactive`, another thread draws on that.
@@ -36,7 +36,7 @@ pub struct Surroundings<'a> {
     pub width: Option<usize>,
     /// Time.
     pub clock: &'a dyn Clock,
-    /// Names commands; never the same name twice.
+    /// RecordNames commands; never the same name twice.
     pub command_ids: &'a mut dyn FnMut() -> CommandId,
     /// Ends when the user wants the command to end.
     pub interrupt: Wait<'a>,
@@ -47,7 +47,7 @@ pub struct Session<'a, M> {
     /// Who is asked.
     pub manager: &'a mut M,
     /// What the process around gives.
-    pub around: Surroundings<'a>,
+    pub around: Env<'a>,
     /// The flags that every command takes.
     pub globals: &'a Globals,
     /// The first change that was asked for: those after it belong to the same operation.

@@ -97,7 +97,7 @@ impl Verb for RemoveConfig {
 
 /// Refuses a spec that refers to a config that is not there, or that has another name.
 pub(crate) fn exist(state: &Cluster, spec: &ServiceSpec) -> Result<(), Fault> {
-    for reference in &spec.template().runs().configs {
+    for reference in &spec.template().container().configs {
         let known = reference.config.and_then(|id| state.configs.get(id));
         let is_it = |config: &&Config| config.spec.name() == reference.name;
         if known.filter(is_it).is_none() {

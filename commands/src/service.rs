@@ -122,7 +122,7 @@ impl Verb for UpdateService {
         same_identity(&service.spec, spec)?;
         let key = match auth {
             Some(_) => credentials_key(id),
-            None => service.spec.template().runs().registry_auth_key.clone(),
+            None => service.spec.template().container().registry_auth_key.clone(),
         };
         let mut spec = with_credentials(spec, key);
         let values = place_env(&mut spec, Some(&service.spec), &secrets.env, id, &mut ctx.ids)

@@ -11,10 +11,10 @@ pub mod spec;
 
 pub mod catalogue;
 pub mod codec;
-mod discreet;
 pub mod escape;
 pub mod frame;
 mod json;
+mod redacted_debug;
 
 /// The messages of `events/proto`, as prost makes them.
 #[allow(missing_docs, clippy::all)]
@@ -22,9 +22,9 @@ mod schema {
     include!(concat!(env!("OUT_DIR"), "/swarmlog.v1.rs"));
 }
 
-pub use discreet::{Hidden, SecretText};
 pub use id::{ClusterId, CommandId, ConfigId, Id, IdGenerator, NodeId, ServiceId, SessionId, TaskId};
 pub use json::{Named, serialize_name, serialize_optional_hex, serialize_optional_name};
+pub use redacted_debug::{Hidden, SecretText};
 pub use schema::*;
 pub use time::{Duration, Timestamp};
 

@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use events::{Duration, Timestamp};
 
-use crate::failure::Failure;
+use crate::daemon::failure::Failure;
 
 /// Now, by this machine's clock.
 #[allow(clippy::disallowed_methods)]

@@ -4,14 +4,15 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use node::config::{Cli, LogFormat, Offline, RunArgs};
-use node::config_file::{self, Refused, Told};
-use node::failure::Failure;
-use node::{hardening, log_lines};
+use node::daemon::config::{Cli, LogFormat, Offline, RunArgs};
+use node::daemon::config_file::{self, Arguments, Refused};
+use node::daemon::failure::Failure;
+use node::daemon::log_lines;
+use node::security::hardening;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let Told { cli: Cli { command, run, .. }, file } = match config_file::read(std::env::args_os()) {
+    let Arguments { cli: Cli { command, run, .. }, file } = match config_file::read(std::env::args_os()) {
         Ok(told) => told,
         Err(Refused::Line(error)) if !error.use_stderr() => return ExitCode::from(u8::from(error.print().is_err())),
         Err(Refused::Line(error)) => return tell(&error.into()),
@@ -20,11 +21,11 @@ fn main() -> ExitCode {
     let result = match command {
         Some(Offline::Supervise { task_dir, open_files }) => {
             if let Some(soft) = open_files {
-                node::descriptors::lower(soft);
+                node::daemon::descriptors::lower(soft);
             }
             return node::agent::process::supervise(&task_dir);
         }
-        Some(Offline::Replay { state_dir }) => node::replay::replay(&state_dir, &mut std::io::stdout()),
+        Some(Offline::Replay { state_dir }) => node::manager::replay::replay(&state_dir, &mut std::io::stdout()),
         None => start(run, file),
     };
     match result {
@@ -40,7 +41,7 @@ fn tell(failure: &Failure) -> ExitCode {
 
 fn start(args: RunArgs, file: Option<PathBuf>) -> Result<(), Failure> {
     // The runtime panics where it gets no threads, and allocations end the process.
-    node::limits::require()?;
+    node::daemon::limits::require()?;
     log_to_stderr(&args);
     if let Some(file) = file {
         tracing::info!(file = %file.display(), "the config file was read");
@@ -52,7 +53,9 @@ fn start(args: RunArgs, file: Option<PathBuf>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::new(format!("no threads for the runtime: {error}"), "free some memory"))?;
-    runtime.block_on(async { if args.dev { node::dev::run(args).await } else { node::run::run(args).await } })
+    runtime.block_on(async {
+        if args.dev { node::daemon::dev::run(args).await } else { node::daemon::run::run(args).await }
+    })
 }
 
 /// Human lines on a terminal, JSON otherwise, unless the flag says which.

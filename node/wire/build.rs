@@ -5,7 +5,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 
 const PACKAGE: &str = "swarmlog.wire.v1";
 
-/// Messages that carry a secret: `src/discreet.rs` says how they print.
+/// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
 const DISCREET: [&str; 8] = [
     "JoinRequest",
     "JoinTokens",

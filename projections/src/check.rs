@@ -47,7 +47,7 @@ fn check_services(cluster: &Cluster, faults: &mut Vec<String>) {
         if !cluster.revisions.contains((service.id, service.template_version)) {
             faults.push(format!("service {} has no revision {}", service.id, service.template_version));
         }
-        for secret in &service.spec.template().runs().env_secrets {
+        for secret in &service.spec.template().container().env_secrets {
             if !service.env_secrets.contains(&secret.key) {
                 faults.push(format!("service {} does not know its secret {}", service.id, secret.key));
             }

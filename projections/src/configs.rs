@@ -26,7 +26,7 @@ pub struct Config {
 
 /// The configs that a spec refers to.
 pub fn referenced(spec: &ServiceSpec) -> impl Iterator<Item = ConfigId> {
-    spec.template().runs().configs.iter().filter_map(|reference| reference.config)
+    spec.template().container().configs.iter().filter_map(|reference| reference.config)
 }
 
 impl Cluster {

@@ -10,7 +10,7 @@ use crate::tasks::{Instance, Task};
 
 /// What the tasks in a place make of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum PlaceStatus {
     /// It has no task.
     Empty,
     /// None of its tasks is wanted.
@@ -45,23 +45,23 @@ impl Places {
     }
 
     /// Notes what became of a place.
-    pub(crate) fn change(&mut self, (service, instance): (ServiceId, Instance), from: Standing, to: Standing) {
+    pub(crate) fn change(&mut self, (service, instance): (ServiceId, Instance), from: PlaceStatus, to: PlaceStatus) {
         if from == to {
             return;
         }
         match from {
-            Standing::Empty => {}
-            Standing::Idle => {
+            PlaceStatus::Empty => {}
+            PlaceStatus::Idle => {
                 self.idle.remove(&(service, instance));
             }
-            Standing::Wanted => counts::down(&mut self.wanted, service),
+            PlaceStatus::Wanted => counts::down(&mut self.wanted, service),
         }
         match to {
-            Standing::Empty => {}
-            Standing::Idle => {
+            PlaceStatus::Empty => {}
+            PlaceStatus::Idle => {
                 self.idle.insert((service, instance));
             }
-            Standing::Wanted => counts::up(&mut self.wanted, service),
+            PlaceStatus::Wanted => counts::up(&mut self.wanted, service),
         }
     }
 }
@@ -91,10 +91,10 @@ impl Cluster {
     }
 
     /// What the tasks in a place make of it.
-    pub(crate) fn standing(&self, (service, instance): (ServiceId, Instance)) -> Standing {
+    pub(crate) fn standing(&self, (service, instance): (ServiceId, Instance)) -> PlaceStatus {
         let mut tasks = self.tasks_of_instance(service, instance);
-        let Some(first) = tasks.next() else { return Standing::Empty };
-        if first.is_wanted() || tasks.any(Task::is_wanted) { Standing::Wanted } else { Standing::Idle }
+        let Some(first) = tasks.next() else { return PlaceStatus::Empty };
+        if first.is_wanted() || tasks.any(Task::is_wanted) { PlaceStatus::Wanted } else { PlaceStatus::Idle }
     }
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     let mut last = None;
     for service in services.into_iter().filter(|service| last.replace(*service) != Some(*service)) {
         for instance in cluster.places_of_service(service) {
-            places.change((service, instance), Standing::Empty, cluster.standing((service, instance)));
+            places.change((service, instance), PlaceStatus::Empty, cluster.standing((service, instance)));
         }
     }
     cluster.places = places;

@@ -115,7 +115,7 @@ impl Service {
 
 /// The names of the volatile payloads with the values of a spec's secret variables.
 fn env_secrets(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
-    spec.template().runs().env_secrets.iter().map(|secret| secret.key.as_str())
+    spec.template().container().env_secrets.iter().map(|secret| secret.key.as_str())
 }
 
 impl Cluster {

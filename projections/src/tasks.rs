@@ -10,7 +10,7 @@ use events::{
 use serde::{Deserialize, Serialize};
 
 use crate::counts;
-use crate::places::Standing;
+use crate::places::PlaceStatus;
 use crate::rollouts;
 use crate::services;
 use crate::{Cluster, Stamp, Touched};
@@ -310,7 +310,7 @@ fn reap(cluster: &mut Cluster, id: TaskId, touched: &mut Touched) {
     leave(cluster, &task);
     leave_service(cluster, &task);
     let after = cluster.standing(place);
-    if after == Standing::Empty {
+    if after == PlaceStatus::Empty {
         cluster.restarts.remove(place);
         cluster.rollout_steps.remove(place);
     }

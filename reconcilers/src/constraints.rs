@@ -36,7 +36,7 @@ fn is_enforced(node: &Node) -> bool {
 /// Tasks of a service that changed, on nodes that did not: a rollout that is over leaves them to its constraints, and those may
 /// have come back after having been others. That can only be so for tasks of an older spec.
 fn misplaced<'a>(cluster: &'a Cluster, scope: &Scope, service: &Service) -> Vec<&'a Task> {
-    if service.spec.template().placed().constraints.is_empty() || !slots::have_older_specs(cluster, service) {
+    if service.spec.template().placement().constraints.is_empty() || !slots::have_older_specs(cluster, service) {
         return Vec::new();
     }
     let tasks = scope.tasks_of(cluster, service.id).filter(|task| is_settled(task));
@@ -79,10 +79,10 @@ fn is_settled(task: &Task) -> bool {
 
 /// Whether the node meets the service's constraints, or those of the task's own spec while a rollout has yet to replace it.
 fn constraints_hold(cluster: &Cluster, task: &Task, node: &Node) -> bool {
-    let own = &cluster.spec_of(task).template().placed().constraints;
+    let own = &cluster.spec_of(task).template().placement().constraints;
     let Some(service) = cluster.services.get(task.service) else { return meets_constraints(own, node) };
     let awaits_rollout = task.spec_version != service.template_version && (service.is_rolling() || service.is_paused());
-    meets_constraints(&service.spec.template().placed().constraints, node)
+    meets_constraints(&service.spec.template().placement().constraints, node)
         || (awaits_rollout && meets_constraints(own, node))
 }
 

@@ -48,7 +48,7 @@ fn leave_nodes<'a>(cluster: &Cluster, tasks: impl Iterator<Item = &'a Task>, ser
 
 /// Whether the service wants a task on the node at all.
 pub(crate) fn suits(service: &Service, node: &Node) -> bool {
-    let placement = service.spec.template().placed();
+    let placement = service.spec.template().placement();
     let platform = node.description.is_none() || Filters::platform_fits(&placement.platforms, node);
     !node.must_be_left() && meets_constraints(&placement.constraints, node) && platform
 }

@@ -6,7 +6,7 @@
 
 pub mod worker;
 
-mod room;
+mod budget;
 mod scope;
 mod settle;
 mod slices;
@@ -35,17 +35,17 @@ use events::{
 };
 use projections::{Cluster, Instance, Task, Touched};
 
-pub use room::Room;
+pub use budget::Budget;
 pub use schedule::Candidates;
 pub use scope::Scope;
 pub use settle::{Settled, settle, settle_without};
 
 /// When each node was last heard of. Heartbeats never enter the log; this is the leader's memory of them.
-pub type Presence = BTreeMap<NodeId, Sign>;
+pub type Presence = BTreeMap<NodeId, LastSeen>;
 
 /// A sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sign {
+pub struct LastSeen {
     /// When it came.
     pub at: Timestamp,
     /// How long a node that gave it then may be silent. A later change of settings is known to it only from its next one.
@@ -67,7 +67,7 @@ pub struct Ctx<'a> {
 
 /// What to look at again at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Subject {
+pub enum TimerKey {
     /// A node.
     Node(NodeId),
     /// A service as a whole.
@@ -83,7 +83,7 @@ pub enum Subject {
 pub struct Correction {
     events: Vec<Kind>,
     /// When to look at what again although nothing was touched.
-    wakes: Vec<(Timestamp, Subject)>,
+    wakes: Vec<(Timestamp, TimerKey)>,
     /// What the reconciler did not reach, because the turn or its share of it is full. `None` if it cannot tell: then a full
     /// turn looks at everything again.
     unreached: Option<Touched>,
@@ -91,12 +91,12 @@ pub struct Correction {
     deferred: Touched,
     /// Places that the reconciler looked at beside those of its scope.
     places: usize,
-    room: Room,
+    room: Budget,
 }
 
 impl Correction {
     /// Nothing yet.
-    fn with_room(room: Room) -> Self {
+    fn with_room(room: Budget) -> Self {
         Self { events: Vec::new(), wakes: Vec::new(), unreached: None, deferred: Touched::default(), places: 0, room }
     }
 
@@ -156,7 +156,7 @@ impl Correction {
     }
 
     /// Asks to look at `subject` again at `time`.
-    pub fn wake(&mut self, time: Timestamp, subject: Subject) {
+    pub fn wake(&mut self, time: Timestamp, subject: TimerKey) {
         self.wakes.push((time, subject));
     }
 }

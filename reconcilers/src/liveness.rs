@@ -5,7 +5,7 @@ use std::time::Duration;
 use events::{Kind, NodeDeclaredDown, NodeRemoved, TaskOrphaned, Timestamp};
 use projections::{Cluster, Liveness, Node};
 
-use crate::{Correction, Ctx, Scope, Sign, Subject};
+use crate::{Correction, Ctx, LastSeen, Scope, TimerKey};
 
 /// How long a task of a lost node may still come back; SwarmKit's orphan period.
 pub const ORPHAN_PERIOD: Duration = Duration::from_secs(24 * 3600);
@@ -32,15 +32,15 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         if deadline <= ctx.now {
             out.push(Kind::NodeDeclaredDown(NodeDeclaredDown { node: node.id, last_heard: sign.at }));
         } else {
-            out.wake(deadline, Subject::Node(node.id));
+            out.wake(deadline, TimerKey::Node(node.id));
         }
     }
 }
 
 /// The last sign of life: a heartbeat, or else the change that made the node's liveness what it is. Losing the session is
 /// no sign of life, unless nothing else is known.
-fn last_sign(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> Sign {
-    let change = first_sign(cluster, node);
+fn last_sign(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> LastSeen {
+    let change = first_seen(cluster, node);
     let heard = ctx.presence.get(&node.id).copied();
     match node.liveness {
         Liveness::Ready | Liveness::Unknown => heard.filter(|sign| sign.at >= change.at).unwrap_or(change),
@@ -49,17 +49,17 @@ fn last_sign(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> Sign {
 }
 
 /// The change that made a node's liveness what it is, taken for a sign of life until there is another.
-pub fn first_sign(cluster: &Cluster, node: &Node) -> Sign {
+pub fn first_seen(cluster: &Cluster, node: &Node) -> LastSeen {
     let timeout = cluster.spec().heartbeat_timeout();
     let patience = if node.liveness == Liveness::Unknown { timeout * UNKNOWN_GRACE } else { timeout };
-    Sign { at: node.liveness_since, patience }
+    LastSeen { at: node.liveness_since, patience }
 }
 
 /// Removes a node that joined and never registered, so that a join token alone fills no cluster.
 fn forget(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Correction) {
     let deadline = node.created_at + NEWCOMER_PERIOD;
     if now < deadline {
-        out.wake(deadline, Subject::Node(node.id));
+        out.wake(deadline, TimerKey::Node(node.id));
     } else if cluster.tasks_of_node(node.id).next().is_none() {
         out.push(Kind::NodeRemoved(NodeRemoved { node: node.id, forced: false, forgotten: true }));
     }
@@ -68,7 +68,7 @@ fn forget(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Correction) 
 fn give_up_tasks(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Correction) {
     let deadline = node.liveness_since + ORPHAN_PERIOD;
     if now < deadline {
-        out.wake(deadline, Subject::Node(node.id));
+        out.wake(deadline, TimerKey::Node(node.id));
         return;
     }
     let lost = cluster.tasks_of_node(node.id).filter(|task| task.occupies_node()).map(|task| task.id).collect();
@@ -88,7 +88,7 @@ mod tests {
     const NODE: u128 = 1;
 
     /// What becomes of a node.
-    enum Told {
+    enum Last {
         Joined,
         Ready,
         Unknown,
@@ -97,11 +97,11 @@ mod tests {
     }
 
     /// A node that is that since this second, and was last heard of in the other one.
-    fn node(told: &Told, since: u64, heard: Option<u64>) -> Sample {
+    fn node(told: &Last, since: u64, heard: Option<u64>) -> Sample {
         let (node, session) = (NodeId::from_bits(NODE), SessionId::from_bits(NODE));
         let mut sample = match told {
-            Told::Joined => Sample::default(),
-            Told::Ready | Told::Unknown | Told::Disconnected | Told::Down => {
+            Last::Joined => Sample::default(),
+            Last::Ready | Last::Unknown | Last::Disconnected | Last::Down => {
                 let sample = Sample::default().with_node(NODE, NodeSpec::default());
                 let sample = sample.with_service(replicated(2), &[]);
                 sample.with_task(7, 1, None, TaskState::Pending).assigned(7, NODE)
@@ -111,20 +111,20 @@ mod tests {
         assert_eq!(heartbeat_timeout, Duration::from_secs(15), "what the table is made for");
         let last_heard = at(heard.unwrap_or(since));
         match told {
-            Told::Joined => sample.tell(since, Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() })),
-            Told::Ready => {}
-            Told::Unknown => sample.tell(since, Kind::LeadershipAssumed(events::LeadershipAssumed::default())),
-            Told::Disconnected => sample.tell(since, Kind::NodeDisconnected(NodeDisconnected { node, session })),
-            Told::Down => sample.tell(since, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard })),
+            Last::Joined => sample.tell(since, Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() })),
+            Last::Ready => {}
+            Last::Unknown => sample.tell(since, Kind::LeadershipAssumed(events::LeadershipAssumed::default())),
+            Last::Disconnected => sample.tell(since, Kind::NodeDisconnected(NodeDisconnected { node, session })),
+            Last::Down => sample.tell(since, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard })),
         }
         let patience = heartbeat_timeout;
-        sample.presence.extend(heard.map(|second| (node, Sign { at: at(second), patience })));
+        sample.presence.extend(heard.map(|second| (node, LastSeen { at: at(second), patience })));
         sample
     }
 
     #[test]
     fn each_liveness_has_its_deadline() {
-        use Told::{Disconnected, Down, Joined, Ready, Unknown};
+        use Last::{Disconnected, Down, Joined, Ready, Unknown};
         // What the node is, since when, last heard of, now, and what follows.
         let table = [
             (Ready, 0, None, 14, "look at 15"),

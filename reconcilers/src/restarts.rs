@@ -6,7 +6,7 @@ use events::{Availability, DesiredCause, TaskCause, TaskState, Timestamp};
 use projections::{Cluster, Service, Task};
 
 use crate::slots::{self, NewTask, has_successor, is_vacated, may_restart};
-use crate::{Correction, Ctx, Scope, Subject};
+use crate::{Correction, Ctx, Scope, TimerKey};
 use crate::{global, reaper};
 
 /// How long a replacement waits for a predecessor that does not stop; SwarmKit's `TaskTimeout`.
@@ -28,7 +28,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             let leaves = has_to_leave(cluster, task);
             let kept = cluster.keeps_place_until(task).filter(|until| ctx.now < *until && !leaves);
             if let Some(until) = kept.filter(|_| may_restart(cluster, service, task)) {
-                out.wake(until, Subject::Place(service.id, task.instance()));
+                out.wake(until, TimerKey::Place(service.id, task.instance()));
             } else if task.state.is_terminal() || leaves {
                 if filled == Some(task.instance()) {
                     give_up(cluster, task, out);
@@ -107,7 +107,7 @@ fn is_drained(cluster: &Cluster, task: &Task) -> bool {
 
 /// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.
 fn start_when_due(cluster: &Cluster, task: &Task, now: Timestamp, out: &mut Correction) {
-    let place = Subject::Place(task.service, task.instance());
+    let place = TimerKey::Place(task.service, task.instance());
     let earliest = task.start_after.unwrap_or(task.created_at);
     let latest = earliest.max(task.created_at + PREDECESSOR_PATIENCE);
     if now < earliest {

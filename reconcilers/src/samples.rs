@@ -11,7 +11,7 @@ use events::{
 };
 use projections::{Cluster, Stamp};
 
-use crate::{Candidates, Correction, Ctx, Presence, Reconcile, Room, Scope};
+use crate::{Budget, Candidates, Correction, Ctx, Presence, Reconcile, Scope};
 
 /// A core in billionths.
 const CORE: u64 = 1_000_000_000;
@@ -100,7 +100,7 @@ impl Sample {
         let scope = Scope::everything(&self.cluster);
         let (mut ids, mut candidates) = (IdGenerator::new(ClusterId::from_bits(1), 1_000), Candidates::default());
         let mut ctx = Ctx { now: at(second), ids: &mut ids, presence: &self.presence, candidates: &mut candidates };
-        let mut out = Correction::with_room(Room::FRAME);
+        let mut out = Correction::with_room(Budget::FRAME);
         reconcile(&self.cluster, &scope, &mut ctx, &mut out);
         let wakes = out.wakes.iter().map(|(time, _)| format!("look at {}", time.since(at(0)).as_secs()));
         let wakes: BTreeSet<String> = wakes.collect();

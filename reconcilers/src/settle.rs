@@ -9,7 +9,7 @@ use events::{Event, Reconciler, ServiceId, Timestamp};
 use projections::{Cluster, Stamp, Touched};
 
 use crate::slices::{put_off_large, slices};
-use crate::{ALL, Correction, Ctx, Reconcile, Room, Scope, Subject};
+use crate::{ALL, Budget, Correction, Ctx, Reconcile, Scope, TimerKey};
 
 /// Rounds after which reconcilers that still contradict each other are taken for a fault. Settling takes two or three.
 const ROUNDS_MAX: usize = 16;
@@ -24,7 +24,7 @@ pub struct Settled {
     /// Everything that any event of the turn concerns.
     pub touched: Touched,
     /// For each subject that was looked at: when to look again, if at all.
-    pub wakes: BTreeMap<Subject, Option<Timestamp>>,
+    pub wakes: BTreeMap<TimerKey, Option<Timestamp>>,
     /// What was not looked at because the turn was full; the next turn starts with it.
     pub left: Touched,
     /// How many places were looked at, each as often as it was: the turn's work.
@@ -37,11 +37,11 @@ pub struct Settled {
     pub restless: BTreeSet<ServiceId>,
     /// What reconcilers corrected in slices that were cut, but for the placing of tasks. Who is only large is corrected somewhere
     /// else in the next turn; if it is the same from turn to turn although nobody asked for anything, that is a dispute.
-    pub corrected: BTreeSet<Subject>,
+    pub corrected: BTreeSet<TimerKey>,
 }
 
 /// Puts right what is wrong within what was touched, and applies it, until `room` is spent.
-pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &Stamp, room: Room) -> Settled {
+pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &Stamp, room: Budget) -> Settled {
     settle_without(&BTreeSet::new(), cluster, touched, ctx, at, room)
 }
 
@@ -52,7 +52,7 @@ pub fn settle_without(
     touched: Touched,
     ctx: &mut Ctx<'_>,
     at: &Stamp,
-    room: Room,
+    room: Budget,
 ) -> Settled {
     Settling { reconcilers: &ALL, aside, at, settled: Settled::default() }.run(cluster, touched, ctx, room)
 }
@@ -71,14 +71,14 @@ struct Pass {
     changed: Touched,
     cut: bool,
     /// What was corrected, but for the placing of tasks.
-    corrected: BTreeSet<Subject>,
+    corrected: BTreeSet<TimerKey>,
 }
 
 impl Settling<'_> {
-    fn run(mut self, cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, mut room: Room) -> Settled {
+    fn run(mut self, cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, mut room: Budget) -> Settled {
         self.settled.touched = touched.clone();
         // All that was touched is looked at, now or in a later turn.
-        self.settled.wakes.extend(touched.services.iter().map(|service| (Subject::Service(*service), None)));
+        self.settled.wakes.extend(touched.services.iter().map(|service| (TimerKey::Service(*service), None)));
         let slices = slices(cluster, touched, self.at.index);
         self.settled.left.merge(slices.later);
         let mut slices = slices.now;
@@ -95,7 +95,7 @@ impl Settling<'_> {
     }
 
     /// Brings a slice to rest, or leaves it when its room is spent; returns what is left of the room.
-    fn rest(&mut self, cluster: &mut Cluster, slice: Touched, ctx: &mut Ctx<'_>, mut room: Room) -> Room {
+    fn rest(&mut self, cluster: &mut Cluster, slice: Touched, ctx: &mut Ctx<'_>, mut room: Budget) -> Budget {
         let mut next = Pass { changed: slice, ..Pass::default() };
         for round in 0..ROUNDS_MAX {
             self.leave_out(&mut next.changed);
@@ -135,7 +135,7 @@ impl Settling<'_> {
     }
 
     /// One run of all reconcilers.
-    fn pass(&mut self, cluster: &mut Cluster, mut looked_at: Touched, ctx: &mut Ctx<'_>, room: &mut Room) -> Pass {
+    fn pass(&mut self, cluster: &mut Cluster, mut looked_at: Touched, ctx: &mut Ctx<'_>, room: &mut Budget) -> Pass {
         let mut pass = Pass::default();
         let mut skip = false;
         let mut scope = self.scope(cluster, &looked_at);
@@ -212,12 +212,12 @@ impl Settling<'_> {
             touched.services.retain(|service| !aside.contains(service));
             touched.unfilled.retain(|service| !aside.contains(service));
             let is_aside = |service: &&ServiceId| aside.contains(service);
-            wakes.extend(touched.rollouts.iter().filter(is_aside).map(|service| (Subject::Rollout(*service), None)));
+            wakes.extend(touched.rollouts.iter().filter(is_aside).map(|service| (TimerKey::Rollout(*service), None)));
             touched.rollouts.retain(|service| !aside.contains(service));
             touched.places.retain(|(service, instance)| {
                 let stays = !aside.contains(service);
                 if !stays {
-                    wakes.insert(Subject::Place(*service, *instance), None);
+                    wakes.insert(TimerKey::Place(*service, *instance), None);
                 }
                 stays
             });
@@ -226,10 +226,11 @@ impl Settling<'_> {
 
     /// A pass over a subject finds all of its timers again.
     fn forget_wakes(&mut self, scope: &Scope, touched: &Touched) {
-        let nodes = scope.overdue.iter().map(|node| Subject::Node(*node));
+        let nodes = scope.overdue.iter().map(|node| TimerKey::Node(*node));
         let rollouts = scope.services.iter().chain(&scope.rollouts).chain(&touched.rollouts);
-        let rollouts = rollouts.map(|service| Subject::Rollout(*service));
-        let places = scope.places.union(&touched.places).map(|(service, instance)| Subject::Place(*service, *instance));
+        let rollouts = rollouts.map(|service| TimerKey::Rollout(*service));
+        let places =
+            scope.places.union(&touched.places).map(|(service, instance)| TimerKey::Place(*service, *instance));
         for subject in nodes.chain(rollouts).chain(places) {
             self.settled.wakes.insert(subject, None);
         }
@@ -237,9 +238,9 @@ impl Settling<'_> {
 }
 
 /// The services and the places that were touched.
-fn subjects(touched: &Touched) -> impl Iterator<Item = Subject> {
-    let services = touched.services.iter().map(|service| Subject::Service(*service));
-    services.chain(touched.places.iter().map(|(service, instance)| Subject::Place(*service, *instance)))
+fn subjects(touched: &Touched) -> impl Iterator<Item = TimerKey> {
+    let services = touched.services.iter().map(|service| TimerKey::Service(*service));
+    services.chain(touched.places.iter().map(|(service, instance)| TimerKey::Place(*service, *instance)))
 }
 
 /// The services of which something was touched.

@@ -25,7 +25,7 @@ impl Templates {
     pub(crate) fn new(cluster: &Cluster, service: &Service) -> Self {
         let older = cluster.revisions.range((service.id, 0)..=(service.id, u64::MAX));
         let differences = older.map(|((_, version), revision)| (version, difference(&revision.spec, &service.spec)));
-        let constraints = service.spec.template().placed().constraints.clone();
+        let constraints = service.spec.template().placement().constraints.clone();
         Self { current: service.template_version, differences: differences.collect(), constraints }
     }
 

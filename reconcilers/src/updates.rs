@@ -16,7 +16,7 @@ use projections::{Cluster, Instance, Service, Tally, Task};
 
 use crate::slots::{self, NewTask, Slot};
 use crate::templates::Templates;
-use crate::{Correction, Ctx, Scope, Subject};
+use crate::{Correction, Ctx, Scope, TimerKey};
 use condition::{Condition, condition, serves};
 pub(crate) use worklist::Worklists;
 use worklist::{Loss, Worklist};
@@ -49,7 +49,7 @@ fn roll(cluster: &Cluster, service: &Service, tally: &Tally, ctx: &mut Ctx<'_>, 
         return;
     }
     if let Some(until) = list.first_end() {
-        out.wake(until, Subject::Rollout(service.id));
+        out.wake(until, TimerKey::Rollout(service.id));
     }
     let rollout = service.rollout();
     stop_superseded(cluster, service, rollout.order, list, out);
@@ -159,7 +159,7 @@ fn replace(
 /// Ends the rollout once the last new task has been watched for long enough, also if it never ran.
 fn complete(service: &Service, rollout: &Rollout, tally: &Tally, now: Timestamp, out: &mut Correction) {
     match tally.last_step_at.map(|last| last + watch(rollout)).filter(|watched_until| now < *watched_until) {
-        Some(watched_until) => out.wake(watched_until, Subject::Rollout(service.id)),
+        Some(watched_until) => out.wake(watched_until, TimerKey::Rollout(service.id)),
         None => out.push(Kind::UpdateCompleted(UpdateCompleted { service: service.id })),
     }
 }
@@ -203,7 +203,7 @@ fn has_failed(tally: &Tally, rollout: &Rollout) -> bool {
 fn with_credentials_of(previous: &ServiceSpec, service: &Service) -> ServiceSpec {
     let mut spec = previous.clone();
     if let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) {
-        container.registry_auth_key.clone_from(&service.spec.template().runs().registry_auth_key);
+        container.registry_auth_key.clone_from(&service.spec.template().container().registry_auth_key);
     }
     spec
 }

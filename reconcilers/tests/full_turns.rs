@@ -8,21 +8,21 @@ use events::{
     ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, SessionId, TaskId,
 };
 use projections::{Cluster, Stamp, Touched, check};
-use reconcilers::{Candidates, Ctx, Presence, Room, Settled, settle};
+use reconcilers::{Budget, Candidates, Ctx, Presence, Settled, settle};
 
 const SERVICES: u64 = 5;
 const REPLICAS: u64 = 7;
 
-fn events(events: usize) -> Room {
-    Room { events, ..Room::FRAME }
+fn events(events: usize) -> Budget {
+    Budget { events, ..Budget::FRAME }
 }
 
-fn bytes(bytes: usize) -> Room {
-    Room { bytes, ..Room::FRAME }
+fn bytes(bytes: usize) -> Budget {
+    Budget { bytes, ..Budget::FRAME }
 }
 
-/// Room for one event and more, and for one id in a list and more.
-fn rooms() -> impl Iterator<Item = Room> {
+/// Budget for one event and more, and for one id in a list and more.
+fn rooms() -> impl Iterator<Item = Budget> {
     [1, 3, 4, 10, 1_000].map(events).into_iter().chain([36, 37, 60, 100, 500].map(bytes))
 }
 
@@ -60,7 +60,7 @@ fn service(number: u64) -> Kind {
     Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(u128::from(number) + 1), spec }))
 }
 
-fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: Room) -> Settled {
+fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: Budget) -> Settled {
     let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), index));
     let mut candidates = Candidates::default();
     let mut ctx = Ctx { now: at(index).time, ids: &mut ids, presence: &presence, candidates: &mut candidates };
@@ -68,7 +68,7 @@ fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: Room) -> Sett
 }
 
 /// Turns of `room` until nothing is left; the index of the last.
-fn turns(cluster: &mut Cluster, first: u64, mut touched: Touched, room: Room) -> u64 {
+fn turns(cluster: &mut Cluster, first: u64, mut touched: Touched, room: Budget) -> u64 {
     for index in first..first + 1_000 {
         touched = turn(cluster, index, touched, room).left;
         if touched.is_empty() {
@@ -96,7 +96,7 @@ fn tasks_that_waited_are_not_forgotten_by_a_full_turn() {
     for room in rooms() {
         let mut cluster = Cluster::default();
         let touched = fold(&mut cluster, 1, (0..SERVICES).map(service));
-        let last = turns(&mut cluster, 2, touched, Room::FRAME);
+        let last = turns(&mut cluster, 2, touched, Budget::FRAME);
         assert!(cluster.tasks.values().all(|task| task.waiting.is_some()), "there is no node yet");
         let touched = fold(&mut cluster, last + 1, node(1));
         turns(&mut cluster, last + 2, touched, room);
@@ -111,15 +111,15 @@ fn after_turns_that_were_cut_nothing_is_left_to_say() {
     let touched = fold(&mut cluster, 2, (0..SERVICES).map(service));
     let last = turns(&mut cluster, 3, touched, events(4));
     let everything = Touched { everything: true, ..Touched::default() };
-    assert_eq!(turn(&mut cluster, last + 1, everything, Room::FRAME).events, Vec::new());
+    assert_eq!(turn(&mut cluster, last + 1, everything, Budget::FRAME).events, Vec::new());
 }
 
 /// Scales the first service in turns of this room; the tasks that it then keeps.
-fn scaled_down(room: Room) -> Vec<TaskId> {
+fn scaled_down(room: Budget) -> Vec<TaskId> {
     let mut cluster = Cluster::default();
     fold(&mut cluster, 1, [node(1), node(2)].into_iter().flatten());
     let touched = fold(&mut cluster, 2, [service(0)]);
-    turns(&mut cluster, 3, touched, Room::FRAME);
+    turns(&mut cluster, 3, touched, Budget::FRAME);
     let scaled = ServiceScaled { service: ServiceId::from_bits(1), from: REPLICAS, to: 3 };
     let touched = fold(&mut cluster, 100, [Kind::ServiceScaled(scaled)]);
     turns(&mut cluster, 101, touched, room);
@@ -128,7 +128,7 @@ fn scaled_down(room: Room) -> Vec<TaskId> {
 
 #[test]
 fn a_scale_down_in_small_turns_keeps_the_tasks_that_one_in_a_large_turn_keeps() {
-    let kept = scaled_down(Room::FRAME);
+    let kept = scaled_down(Budget::FRAME);
     assert_eq!(kept.len(), 3);
     for room in rooms() {
         assert_eq!(scaled_down(room), kept, "turns of {room:?}");
@@ -142,12 +142,12 @@ fn a_removed_service_of_many_tasks_leaves_in_frames_of_bounded_size() {
     let Kind::ServiceCreated(mut created) = service(0) else { unreachable!() };
     created.spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas }));
     let touched = fold(&mut cluster, 2, [Kind::ServiceCreated(created)]);
-    let last = turns(&mut cluster, 3, touched, Room::FRAME);
+    let last = turns(&mut cluster, 3, touched, Budget::FRAME);
     assert_eq!(cluster.tasks.len() as u64, replicas);
     let removed = ServiceRemoved { service: ServiceId::from_bits(1) };
     let mut touched = fold(&mut cluster, last + 1, [Kind::ServiceRemoved(removed)]);
     for index in last + 2.. {
-        let settled = turn(&mut cluster, index, touched, Room::FRAME);
+        let settled = turn(&mut cluster, index, touched, Budget::FRAME);
         let bytes: usize = settled.events.iter().filter_map(|event| event.kind.as_ref()).map(Kind::encoded_len).sum();
         assert!(bytes <= BYTES_SOFT_MAX + 100, "turn {index} says {bytes} bytes");
         touched = settled.left;
@@ -166,7 +166,7 @@ fn a_group_that_goes_on_after_others_remembers_what_it_got() {
     let placement = Placement { max_replicas: 15, ..Placement::default() };
     limited.spec.task.get_or_insert_default().placement = Some(placement);
     let touched = fold(&mut cluster, 1, [Kind::ServiceCreated(limited), service(1)]);
-    let last = turns(&mut cluster, 2, touched, Room::FRAME);
+    let last = turns(&mut cluster, 2, touched, Budget::FRAME);
     let touched = fold(&mut cluster, last + 1, [node(1), node(2)].into_iter().flatten());
     turns(&mut cluster, last + 2, touched, events(40));
     assert_eq!((running(&cluster, 1), running(&cluster, 2) as u64), (30, REPLICAS));
@@ -214,12 +214,12 @@ fn a_look_at_everything_that_takes_several_turns_judges_the_tasks_of_each_node_a
     let placement = Placement { constraints: vec!["node.labels.zone==a".to_owned()], ..Placement::default() };
     created.spec.task.get_or_insert_default().placement = Some(placement);
     let touched = fold(&mut cluster, 2, [Kind::ServiceCreated(created)]);
-    let last = turns(&mut cluster, 3, touched, Room::FRAME);
+    let last = turns(&mut cluster, 3, touched, Budget::FRAME);
     let on_first =
         |cluster: &Cluster| cluster.tasks_of_node(NodeId::from_bits(1)).filter(|task| task.is_live()).count();
     assert_eq!(on_first(&cluster), 1_500);
     fold(&mut cluster, last + 1, [labelled(1, "b")]);
     let everything = Touched { everything: true, ..Touched::default() };
-    turns(&mut cluster, last + 2, everything, Room::FRAME);
+    turns(&mut cluster, last + 2, everything, Budget::FRAME);
     assert_eq!(on_first(&cluster), 0);
 }

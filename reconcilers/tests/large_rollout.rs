@@ -8,7 +8,7 @@ use events::{
     Timestamp, UpdateConfig,
 };
 use projections::{Cluster, Stamp, Task, Touched, UpdateState};
-use reconcilers::{Candidates, Ctx, Presence, Room, Settled, Subject, settle};
+use reconcilers::{Budget, Candidates, Ctx, Presence, Settled, TimerKey, settle};
 
 const SERVICE: u128 = 1;
 const NODES: u128 = 10;
@@ -64,10 +64,10 @@ impl World {
         let (ids, candidates) = (&mut ids, &mut self.candidates);
         let mut ctx = Ctx { now: at.time, ids, presence: &presence, candidates };
         let touched = std::mem::take(&mut self.touched);
-        let settled = settle(&mut self.cluster, touched, &mut ctx, &at, Room::FRAME);
+        let settled = settle(&mut self.cluster, touched, &mut ctx, &at, Budget::FRAME);
         self.touched = settled.left.clone();
         // A second passes between turns: the rollout's timer is due.
-        if settled.wakes.get(&Subject::Rollout(id())).is_some_and(Option::is_some) {
+        if settled.wakes.get(&TimerKey::Rollout(id())).is_some_and(Option::is_some) {
             self.touched.rollouts.insert(id());
         }
         settled

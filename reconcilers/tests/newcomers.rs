@@ -8,7 +8,7 @@ use events::{
 };
 use projections::{Cluster, Stamp, Touched, check};
 use reconcilers::liveness::NEWCOMER_PERIOD;
-use reconcilers::{Candidates, Ctx, Presence, Room, Settled, Subject, settle};
+use reconcilers::{Budget, Candidates, Ctx, Presence, Settled, TimerKey, settle};
 
 const BEGIN: Timestamp = Timestamp::from_unix_ns(1_000_000_000);
 
@@ -30,7 +30,7 @@ fn turn(cluster: &mut Cluster, time: Timestamp, touched: Touched) -> Settled {
     let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), at.index));
     let mut candidates = Candidates::default();
     let mut ctx = Ctx { now: time, ids: &mut ids, presence: &presence, candidates: &mut candidates };
-    let settled = settle(cluster, touched, &mut ctx, &at, Room::FRAME);
+    let settled = settle(cluster, touched, &mut ctx, &at, Budget::FRAME);
     cluster.position = at;
     assert_eq!(check::check(cluster), Vec::<String>::new());
     settled
@@ -43,7 +43,7 @@ fn pass(cluster: &mut Cluster, nodes: &[u128], end: Timestamp) {
     let mut now = BEGIN;
     loop {
         let settled = turn(cluster, now, touched.clone());
-        let wakes = nodes.iter().filter_map(|number| settled.wakes.get(&Subject::Node(NodeId::from_bits(*number))));
+        let wakes = nodes.iter().filter_map(|number| settled.wakes.get(&TimerKey::Node(NodeId::from_bits(*number))));
         match wakes.flatten().min() {
             Some(wake) if *wake <= end => now = *wake,
             Some(_) | None => return,

@@ -7,7 +7,7 @@ use events::{NodeDescription, SessionId, TaskId, TaskStatus, Timestamp};
 use node::agent::assigned::{Changes, changes};
 use node::agent::items::Items;
 use node::agent::protocol::{Ask, Retry, SessionMachine};
-use reconcilers::worker::{Action, Outcome, Reports, TaskMachine};
+use reconcilers::worker::{Action, Reports, StepOutcome, TaskMachine};
 use wire::v1::{Assignment, AssignmentSet};
 
 use crate::engine::Engine;
@@ -83,7 +83,7 @@ impl Agent {
     }
 
     /// The result of a call of the engine.
-    pub fn finished(&mut self, task: TaskId, outcome: Outcome, now: Timestamp) {
+    pub fn finished(&mut self, task: TaskId, outcome: StepOutcome, now: Timestamp) {
         if let Some(tended) = self.tasks.get_mut(&task) {
             tended.machine.finished(outcome, now);
         }
@@ -106,7 +106,7 @@ impl Agent {
                 Ok(false) => true,
                 Err(_) => false,
             },
-            ToAgent::Heard { session, call, period } => {
+            ToAgent::PresenceTracker { session, call, period } => {
                 self.session.heard(session, call, period, now);
                 true
             }
@@ -127,7 +127,7 @@ impl Agent {
     ) -> Vec<ToManager> {
         let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
         for task in tasks {
-            self.tend(task, engine, records, now);
+            self.drive(task, engine, records, now);
         }
         let mut out = Vec::new();
         if self.is_connected() && self.described.as_ref() != Some(description) {
@@ -139,7 +139,7 @@ impl Agent {
         out
     }
 
-    fn tend(&mut self, id: TaskId, engine: &mut Engine, records: &mut Records, now: Timestamp) {
+    fn drive(&mut self, id: TaskId, engine: &mut Engine, records: &mut Records, now: Timestamp) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.machine.assign(task.assignment.desired(), task.assignment.state());
         if task.withdrawn {
@@ -147,7 +147,7 @@ impl Agent {
         }
         loop {
             match task.machine.next(now) {
-                Action::Call(call) => engine.begin(id, call, &task.assignment.spec.template().runs().image, now),
+                Action::Call(call) => engine.begin(id, call, &task.assignment.spec.template().container().image, now),
                 Action::Report(status) => self.reports.put(id, status),
                 Action::Sleep(wake_at) => {
                     task.wake_at = wake_at;

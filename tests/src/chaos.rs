@@ -4,7 +4,7 @@
 //! What must hold at all times is in [`crate::oracle`]; what must hold in the end is in [`Chaos::converge`].
 
 mod faults;
-mod wishes;
+mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use events::{NodeId, TaskId, TaskState, Timestamp};
-use node::leader::Request;
-use node::leader::{FatalError, Intervals, Outcome};
 use node::log::Crash;
+use node::manager::replica::Request;
+use node::manager::replica::{FatalError, Intervals, Outcome};
 use projections::Cluster;
 use projections::views::overview::replicas;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::manager::Checkpoints;
-use crate::net::Weather;
+use crate::net::NetworkConditions;
 use crate::script::machine;
 use crate::world::World;
 
@@ -179,7 +179,7 @@ impl Chaos {
     /// Everything works again, and every service can be placed.
     fn mend(&mut self) -> anyhow::Result<()> {
         self.say(|| "everything is mended".to_owned());
-        self.world.net.weather = Weather::FINE;
+        self.world.net.weather = NetworkConditions::FINE;
         let now = self.world.clock.now();
         for node in std::mem::take(&mut self.cut) {
             self.world.net.mend(node, now);

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use events::{ContainerStatus, TaskId, Timestamp};
-use reconcilers::worker::{Call, Failure, Outcome};
+use reconcilers::worker::{Call, Failure, StepOutcome};
 
 /// How long what is not slow takes.
 const PREPARE: Duration = Duration::from_millis(200);
@@ -109,7 +109,7 @@ impl Engine {
     }
 
     /// The calls that have ended by now, with their results.
-    pub fn finish_due(&mut self, now: Timestamp) -> Vec<(TaskId, Outcome)> {
+    pub fn finish_due(&mut self, now: Timestamp) -> Vec<(TaskId, StepOutcome)> {
         let is_due = |task: &TaskId, underway: &Underway| {
             underway.due.or_else(|| self.ends_at(*task)).is_some_and(|due| due <= now)
         };
@@ -190,54 +190,54 @@ impl Engine {
         }
     }
 
-    fn finish(&mut self, task: TaskId, now: Timestamp) -> Option<Outcome> {
+    fn finish(&mut self, task: TaskId, now: Timestamp) -> Option<StepOutcome> {
         let Underway { call, image, .. } = self.calls.remove(&task)?;
         self.pass(task, now);
         Some(match call {
             Call::Prepare => self.prepared(task, &image),
             Call::Start => self.started(task, &image),
             Call::Wait => self.waited(task),
-            Call::Shutdown => Outcome::Stopped(self.stopped(task, &image)),
+            Call::Shutdown => StepOutcome::Stopped(self.stopped(task, &image)),
             Call::Remove => {
                 self.containers.remove(&task);
-                Outcome::Removed
+                StepOutcome::Removed
             }
         })
     }
 
-    fn prepared(&mut self, task: TaskId, image: &Image) -> Outcome {
+    fn prepared(&mut self, task: TaskId, image: &Image) -> StepOutcome {
         let refusals = self.refusals.entry(task).or_default();
         if image.is_busy() && *refusals < BUSY_TIMES {
             *refusals += 1;
             let busy = "the simulated engine is busy".to_owned();
-            return Outcome::Failed(Call::Prepare, Failure::Temporary(busy));
+            return StepOutcome::Failed(Call::Prepare, Failure::Temporary(busy));
         }
         if image.is_missing() {
             let missing = format!("No such image: {}", image.name);
-            return Outcome::Failed(Call::Prepare, Failure::Fatal(missing));
+            return StepOutcome::Failed(Call::Prepare, Failure::Fatal(missing));
         }
         self.containers.entry(task).or_insert(Container::Created);
-        Outcome::Prepared(status(task))
+        StepOutcome::Prepared(status(task))
     }
 
-    fn started(&mut self, task: TaskId, image: &Image) -> Outcome {
-        let failed = |why: String| Outcome::Failed(Call::Start, Failure::Fatal(why));
+    fn started(&mut self, task: TaskId, image: &Image) -> StepOutcome {
+        let failed = |why: String| StepOutcome::Failed(Call::Start, Failure::Fatal(why));
         match self.containers.get_mut(&task) {
             Some(container @ Container::Running { .. }) if image.is_unhealthy() => {
                 *container = Container::Ended(End { code: EXIT_KILLED, oom_killed: false });
                 failed("task: unhealthy container".to_owned())
             }
-            Some(Container::Running { .. } | Container::Ended(_)) => Outcome::Started(status(task)),
+            Some(Container::Running { .. } | Container::Ended(_)) => StepOutcome::Started(status(task)),
             Some(Container::Created) => failed("the container was never started".to_owned()),
             None => failed("no such container".to_owned()),
         }
     }
 
-    fn waited(&self, task: TaskId) -> Outcome {
+    fn waited(&self, task: TaskId) -> StepOutcome {
         match self.containers.get(&task) {
-            Some(Container::Ended(end)) => Outcome::Ended { container: ended(task, *end), reason: None },
+            Some(Container::Ended(end)) => StepOutcome::Ended { container: ended(task, *end), reason: None },
             Some(Container::Created | Container::Running { .. }) | None => {
-                Outcome::Failed(Call::Wait, Failure::Fatal("no such container".to_owned()))
+                StepOutcome::Failed(Call::Wait, Failure::Fatal("no such container".to_owned()))
             }
         }
     }

@@ -10,10 +10,10 @@ use commands::{Actor, Command, InitialiseCluster, Rejection, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Duration, Id, NodeId, Role, SessionId, Timestamp};
 use node::control::sessions::{self, AssignmentStream};
 use node::control::{Control, ManagerInfo};
-use node::driver::Published;
-use node::leader::{CheckpointJob, FatalError, Intervals, Outcome, Replica, Request, Ticket};
 use node::log::disk::{Change, Disk, Durability, Key, Table};
 use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore, Write, write_all};
+use node::manager::driver::Published;
+use node::manager::replica::{CheckpointJob, FatalError, Intervals, Outcome, Replica, Request, Ticket};
 use node::security::{JoinToken, RootCertificate};
 use wire::v1::SessionMessage;
 use wire::v1::session_message::Message;
@@ -135,7 +135,7 @@ impl Manager {
             Consensus::bootstrap(&*store, RAFT_ID)?;
             loaded = store.load()?;
         }
-        let folded = node::core::fold(&*store, &loaded).map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+        let folded = node::manager::core::fold(&*store, &loaded).map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
         let consensus = Consensus::open(Arc::clone(&store), RAFT_ID, &loaded)?;
         let counted = match folded.checkpoint {
             0 => &mut self.checkpoints.missed,
@@ -233,7 +233,7 @@ impl Manager {
                 let queued = self.queue(registration, Caller::Registration { node, attempt, session }, now);
                 queued.err().map(|_| ToAgent::NotWelcome { attempt })
             }
-            ToManager::Heartbeat { session, call } => Some(self.hear(node, session, call, now)),
+            ToManager::Heartbeat { session, call } => Some(self.heartbeat(node, session, call, now)),
             ToManager::Report(report) => {
                 let waits = Caller::Report { node, session: report.session, sequence: report.sequence };
                 // One that is not taken is repeated.
@@ -355,12 +355,12 @@ impl Manager {
         Ok(())
     }
 
-    fn hear(&mut self, node: NodeId, session: SessionId, call: u64, now: Timestamp) -> ToAgent {
+    fn heartbeat(&mut self, node: NodeId, session: SessionId, call: u64, now: Timestamp) -> ToAgent {
         let judged = self.control(now).map(|control| control.heartbeat(node, session));
         match (judged, &mut self.running) {
             (Some(Ok(period)), Some(running)) => {
-                running.replica.hear(node, session, now);
-                ToAgent::Heard { session, call, period }
+                running.replica.heartbeat(node, session, now);
+                ToAgent::PresenceTracker { session, call, period }
             }
             (Some(Err(_)) | None, _) | (_, None) => ToAgent::Closed { session },
         }

@@ -68,7 +68,7 @@ pub enum ToAgent {
         session: SessionId,
     },
     /// A heartbeat was taken.
-    Heard {
+    PresenceTracker {
         /// The session.
         session: SessionId,
         /// The heartbeat's number.
@@ -96,7 +96,7 @@ pub enum Parcel {
 
 /// How bad the network is.
 #[derive(Debug, Clone, Copy)]
-pub struct Weather {
+pub struct NetworkConditions {
     /// Share of messages that are lost, in thousandths.
     pub lost_per_mille: u32,
     /// Share of an agent's calls that arrive twice, in thousandths.
@@ -105,7 +105,7 @@ pub struct Weather {
     pub latency: (Duration, Duration),
 }
 
-impl Weather {
+impl NetworkConditions {
     /// Everything arrives, after 10 ms.
     pub const FINE: Self = Self {
         lost_per_mille: 0,
@@ -118,7 +118,7 @@ impl Weather {
 #[derive(Debug)]
 pub struct Net {
     /// How bad it is now.
-    pub weather: Weather,
+    pub weather: NetworkConditions,
     random: StdRng,
     sequence: u64,
     queue: BTreeMap<(Timestamp, u64), Parcel>,
@@ -132,7 +132,7 @@ impl Net {
     /// A network in fine weather.
     pub fn new(seed: u64) -> Self {
         Self {
-            weather: Weather::FINE,
+            weather: NetworkConditions::FINE,
             random: StdRng::seed_from_u64(seed),
             sequence: 0,
             queue: BTreeMap::new(),
@@ -189,7 +189,7 @@ impl Net {
     /// Whether anything but heartbeats is on its way.
     pub fn is_busy(&self) -> bool {
         self.queue.values().any(|parcel| match parcel {
-            Parcel::Up(_, ToManager::Heartbeat { .. }) | Parcel::Down(_, ToAgent::Heard { .. }) => false,
+            Parcel::Up(_, ToManager::Heartbeat { .. }) | Parcel::Down(_, ToAgent::PresenceTracker { .. }) => false,
             Parcel::Up(..) | Parcel::Down(..) => true,
         })
     }
@@ -211,7 +211,7 @@ impl Net {
                 self.enqueue(Parcel::Up(node, ToManager::Closed { session }), now);
             }
             closed @ ToAgent::Closed { .. } => self.enqueue(Parcel::Down(node, closed), now),
-            ToAgent::NotWelcome { .. } | ToAgent::Heard { .. } | ToAgent::Acknowledged { .. } => {}
+            ToAgent::NotWelcome { .. } | ToAgent::PresenceTracker { .. } | ToAgent::Acknowledged { .. } => {}
         }
     }
 
@@ -242,7 +242,7 @@ impl ToAgent {
     fn is_of_stream(&self) -> bool {
         match self {
             Self::Welcome { .. } | Self::NotWelcome { .. } | Self::Assignments { .. } | Self::Closed { .. } => true,
-            Self::Heard { .. } | Self::Acknowledged { .. } => false,
+            Self::PresenceTracker { .. } | Self::Acknowledged { .. } => false,
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use events::{CommandId, Event, Frame, Id, IdGenerator, Role, ServiceId, TaskState, Timestamp};
-use node::fold::Folded;
 use node::log::LogStore;
+use node::manager::fold::Folded;
 use node::security::JoinToken;
 use projections::settings::{self, token_key};
 use projections::{Cluster, Keyring, Stamp, Touched, check, snapshot};
@@ -87,13 +87,13 @@ impl Oracle {
         let mut next = cluster.clone();
         let at = Stamp { index: cluster.position.index + 1, time: now.max(cluster.position.time) };
         let mut ids = IdGenerator::new(cluster.id(), at.index);
-        let heard = reconcilers::Sign { at: at.time, patience: cluster.spec().heartbeat_timeout() };
+        let heard = reconcilers::LastSeen { at: at.time, patience: cluster.spec().heartbeat_timeout() };
         let presence = cluster.nodes.iter().map(|(node, _)| (node, heard)).collect();
         let mut candidates = reconcilers::Candidates::default();
         let (ids, candidates) = (&mut ids, &mut candidates);
         let mut ctx = reconcilers::Ctx { now: at.time, ids, presence: &presence, candidates };
         let everything = Touched { everything: true, ..Touched::default() };
-        let settled = reconcilers::settle(&mut next, everything, &mut ctx, &at, reconcilers::Room::FRAME);
+        let settled = reconcilers::settle(&mut next, everything, &mut ctx, &at, reconcilers::Budget::FRAME);
         let said: Vec<&Event> = settled.events.iter().collect();
         assert!(said.is_empty(), "after frame {}, settling everything says: {said:#?}", cluster.position.index);
     }
@@ -154,7 +154,7 @@ fn keyring_fits(cluster: &Cluster, keyring: &Keyring) {
         assert!(fits, "the keyring has another join token than the state for {role:?} at frame {index}");
     }
     for service in cluster.services.values() {
-        let name = &service.spec.template().runs().registry_auth_key;
+        let name = &service.spec.template().container().registry_auth_key;
         assert!(name.is_empty() || keyring.get(name).is_some(), "{name} is lost at frame {index}");
         for name in &service.env_secrets {
             assert!(keyring.get(name).is_some(), "{name} is lost at frame {index}");

@@ -20,7 +20,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use anyhow::Context;
-use cli::{Stop, Surroundings};
+use cli::{Env, Stop};
 use events::{CommandId, Id};
 
 use crate::clock::Clock;
@@ -131,7 +131,7 @@ impl Player {
         err: &mut Vec<u8>,
     ) -> anyhow::Result<u8> {
         let clock: Clock = world.borrow().clock.clone();
-        let around = Surroundings {
+        let around = Env {
             out,
             err,
             interactive: false,

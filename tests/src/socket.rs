@@ -11,7 +11,7 @@ use cli::{EventStream, Failure, Kind};
 use commands::{Actor, Rejection};
 use futures_util::Stream;
 use node::control::command::{self, Received};
-use node::control::narrator::Narrator;
+use node::control::narrator::EventReader;
 use node::control::{Control, views};
 use wire::v1::{
     ClusterView, CommandReply, CommandRequest, ConfigView, EventRecord, EventsRequest, ListNodesRequest,
@@ -106,7 +106,7 @@ impl cli::Manager for Socket {
 /// History as a stream. A client that follows it makes time pass.
 struct Tale {
     world: Rc<RefCell<World>>,
-    narrator: Narrator,
+    narrator: EventReader,
     follow: bool,
     /// What was read and not yet handed out, newest first.
     told: Vec<EventRecord>,
@@ -155,7 +155,7 @@ mod tests {
     use events::service_spec::Mode;
     use events::{CommandId, GlobalMode, Id, ReplicatedMode, Role, ServiceSpec};
     use futures_util::FutureExt;
-    use node::leader::Intervals;
+    use node::manager::replica::Intervals;
     use prost::Message;
     use wire::v1::command_request::Command as Wish;
     use wire::v1::{CreateService, LabelFilter, RemoveService, ScaleService, Selection, ServiceMode, ServicePage};
@@ -175,17 +175,17 @@ mod tests {
         let mut spec: ServiceSpec = ServiceSpec::default();
         spec.annotations.get_or_insert_default().name = "web".to_owned();
         spec.task.get_or_insert_default().container.get_or_insert_default().image = "x".to_owned();
-        let wishes = [
+        let workload = [
             Wish::CreateService(CreateService { spec, ..CreateService::default() }),
             Wish::ScaleService(ScaleService { service: "web".to_owned(), replicas: 2 }),
             Wish::RemoveService(RemoveService { service: "web".to_owned() }),
         ];
         let first: Vec<CommandReply> =
-            (1..).zip(&wishes).map(|(id, wish)| ask(id, wish.clone()).expect("it takes effect")).collect();
-        for ((id, wish), first) in (1..).zip(&wishes).zip(first) {
+            (1..).zip(&workload).map(|(id, wish)| ask(id, wish.clone()).expect("it takes effect")).collect();
+        for ((id, wish), first) in (1..).zip(&workload).zip(first) {
             assert_eq!(ask(id, wish.clone()).expect("the first answer"), first);
         }
-        assert!(ask(9, wishes[2].clone()).is_err(), "another command with the same words finds nothing");
+        assert!(ask(9, workload[2].clone()).is_err(), "another command with the same words finds nothing");
     }
 
     #[test]

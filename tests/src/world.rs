@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use commands::{Actor, Command};
 use events::{ClusterId, Id, NodeDescription, NodeId, Role, TaskId, Timestamp};
-use node::driver::Published;
-use node::leader::{Intervals, Outcome, Request, Ticket};
 use node::log::Crash;
+use node::manager::driver::Published;
+use node::manager::replica::{Intervals, Outcome, Request, Ticket};
 use node::security::JoinToken;
 use projections::settings::token_key;
 

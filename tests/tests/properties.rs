@@ -22,7 +22,7 @@ use events::{
 };
 use projections::{Cluster, Stamp, Touched, check, snapshot};
 use proptest::prelude::*;
-use reconcilers::{Candidates, Presence, Room, Settled, Sign, Subject, settle};
+use reconcilers::{Budget, Candidates, LastSeen, Presence, Settled, TimerKey, settle};
 
 const TOKEN: [u8; 32] = [7; 32];
 /// Turns after which reconcilers that still have something to say are taken not to come to rest.
@@ -133,12 +133,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// How much one turn may say: often less than it has to.
-fn room() -> impl Strategy<Value = Room> {
-    let full = Room::FRAME;
+fn room() -> impl Strategy<Value = Budget> {
+    let full = Budget::FRAME;
     prop_oneof![
         Just(full),
-        (1..6_usize).prop_map(move |events| Room { events, ..full }),
-        (36..200_usize).prop_map(move |bytes| Room { bytes, ..full }),
+        (1..6_usize).prop_map(move |events| Budget { events, ..full }),
+        (36..200_usize).prop_map(move |bytes| Budget { bytes, ..full }),
     ]
 }
 
@@ -146,20 +146,20 @@ fn room() -> impl Strategy<Value = Room> {
 struct Core {
     cluster: Cluster,
     now: Timestamp,
-    room: Room,
+    room: Budget,
     /// Nodes that give signs of life.
     heard: Vec<NodeId>,
     presence: Presence,
     /// What the scheduler keeps between turns.
     candidates: Candidates,
-    wakes: BTreeMap<Subject, Timestamp>,
+    wakes: BTreeMap<TimerKey, Timestamp>,
     frames: Vec<Vec<u8>>,
     sessions: u128,
     ledger: rollouts::Ledger,
 }
 
 impl Core {
-    fn new(room: Room) -> Self {
+    fn new(room: Budget) -> Self {
         let mut core = Self {
             cluster: Cluster::default(),
             now: Timestamp::from_unix_ns(1_700_000_000_000_000_000),
@@ -286,7 +286,7 @@ impl Core {
         let session = SessionId::from_bits(self.sessions);
         self.heard.retain(|heard| *heard != node);
         self.heard.push(node);
-        self.hear();
+        self.heartbeat();
         let actor = Actor::Node { id: node, role: Role::Worker };
         self.ask(
             &actor,
@@ -324,16 +324,17 @@ impl Core {
         let later = self.now + time;
         while let Some(wake) = self.wakes.values().copied().min().filter(|wake| *wake <= later) {
             self.now = self.now.max(wake);
-            self.hear();
+            self.heartbeat();
             let mut touched = Touched::default();
-            let due: Vec<Subject> = self.wakes.iter().filter(|(_, at)| **at <= self.now).map(|(due, _)| *due).collect();
+            let due: Vec<TimerKey> =
+                self.wakes.iter().filter(|(_, at)| **at <= self.now).map(|(due, _)| *due).collect();
             for subject in due {
                 self.wakes.remove(&subject);
                 match subject {
-                    Subject::Node(node) => touched.overdue.insert(node),
-                    Subject::Service(service) => touched.services.insert(service),
-                    Subject::Rollout(service) => touched.rollouts.insert(service),
-                    Subject::Place(service, instance) => touched.places.insert((service, instance)),
+                    TimerKey::Node(node) => touched.overdue.insert(node),
+                    TimerKey::Service(service) => touched.services.insert(service),
+                    TimerKey::Rollout(service) => touched.rollouts.insert(service),
+                    TimerKey::Place(service, instance) => touched.places.insert((service, instance)),
                 };
             }
             let ids = IdGenerator::new(self.cluster.id(), self.next_stamp().index);
@@ -343,9 +344,9 @@ impl Core {
         self.expect_rest();
     }
 
-    fn hear(&mut self) {
+    fn heartbeat(&mut self) {
         let patience = self.cluster.spec().heartbeat_timeout();
-        self.presence.extend(self.heard.iter().map(|node| (*node, Sign { at: self.now, patience })));
+        self.presence.extend(self.heard.iter().map(|node| (*node, LastSeen { at: self.now, patience })));
     }
 
     fn next_stamp(&self) -> Stamp {
@@ -389,7 +390,7 @@ impl Core {
         };
         let mut fresh = self.cluster.clone();
         let expected = settle(&mut fresh, &mut Candidates::default(), self.room);
-        settle(&mut self.cluster.clone(), &mut self.candidates, Room::FRAME);
+        settle(&mut self.cluster.clone(), &mut self.candidates, Budget::FRAME);
         let settled = settle(&mut self.cluster, &mut self.candidates, self.room);
         assert_eq!(settled.events, expected.events, "what the scheduler keeps between turns changes what it decides");
         assert_eq!((&settled.left, &settled.wakes), (&expected.left, &expected.wakes));
@@ -410,14 +411,14 @@ impl Core {
     /// A look at everything must find what the looks at parts of it found: nothing more to do. Only why a task waits may be
     /// said in other words: nodes that fill up do not make it worth looking at all that waits.
     fn expect_rest(&mut self) {
-        self.hear();
+        self.heartbeat();
         let (mut next, at) = (self.cluster.clone(), self.next_stamp());
         let mut ids = IdGenerator::new(self.cluster.id(), at.index);
         let mut candidates = Candidates::default();
         let (ids, presence, candidates) = (&mut ids, &self.presence, &mut candidates);
         let mut ctx = reconcilers::Ctx { now: at.time, ids, presence, candidates };
         let everything = Touched { everything: true, ..Touched::default() };
-        let settled = settle(&mut next, everything, &mut ctx, &at, Room::FRAME);
+        let settled = settle(&mut next, everything, &mut ctx, &at, Budget::FRAME);
         let waits = |task: &TaskId| self.cluster.tasks.get(*task).is_some_and(|task| task.waiting.is_some());
         let said: Vec<&Event> = settled
             .events

@@ -25,7 +25,7 @@ pub fn table(configs: &[ConfigView], now: Timestamp) -> String {
 /// One config, with what is in it if that is text.
 pub fn block(config: &ConfigView, now: Timestamp) -> String {
     let mut block = Block::default();
-    let named = config.spec.named();
+    let named = config.spec.annotations();
     block.field("ID", config.id).field("Name", &named.name);
     block.each("Label", named.labels.iter().map(|(key, value)| format!("{key}={value}")));
     block.field("Size", size::show(config.bytes)).field("Created", age::ago(config.meta.created_at, now));

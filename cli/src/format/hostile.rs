@@ -7,7 +7,7 @@ use wire::v1::{EventRecord, JoinTokens, NodeSummary, NodeView, Restarting, Servi
 
 use super::escape::tests::{HOSTILE, assert_harmless};
 use super::task::View;
-use super::{Format, Names, cluster, node, samples, service, story, task};
+use super::{Format, RecordNames, cluster, node, samples, service, story, task};
 use crate::failure::{Failure, Kind as FailureKind};
 
 fn bad() -> String {
@@ -215,7 +215,7 @@ fn history() {
             names: [(task.to_string(), bad()), (node.to_string(), bad()), (service.to_string(), bad())].into(),
             ..Default::default()
         };
-        let line = story::line(&record, Names::with(&record));
+        let line = story::line(&record, RecordNames::with(&record));
         assert_harmless(&line);
         assert!(line.contains(r"\u{1b}") && line.matches('\n').count() == 1, "{line}");
     }

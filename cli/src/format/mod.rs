@@ -14,7 +14,7 @@ pub mod story;
 pub mod table;
 pub mod task;
 
-pub use names::Names;
+pub use names::RecordNames;
 
 /// The forms of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

@@ -1,12 +1,12 @@
-//! Names for the ids in a record of history. The manager knows them, also those of what is gone.
+//! RecordNames for the ids in a record of history. The manager knows them, also those of what is gone.
 
 use wire::v1::EventRecord;
 
 /// What the ids in one record are called.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Names<'a>(Option<&'a EventRecord>);
+pub struct RecordNames<'a>(Option<&'a EventRecord>);
 
-impl<'a> Names<'a> {
+impl<'a> RecordNames<'a> {
     /// The names that come with a record.
     pub fn with(record: &'a EventRecord) -> Self {
         Self(Some(record))

@@ -9,16 +9,16 @@ use events::{
 use serde::Serialize;
 use wire::v1::SpecBefore;
 
-use super::{Names, changes, service, state};
+use super::{RecordNames, changes, service, state};
 use crate::values::size;
 
-/// Names of tasks that one event mentions at most; the number of the others follows.
+/// RecordNames of tasks that one event mentions at most; the number of the others follows.
 const TASKS_SHOWN: usize = 5;
 /// Changes of a spec that one line lists at most.
 const CHANGES_SHOWN: usize = 12;
 
 /// What became true, and how it differs from what was before, where that is known.
-pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: Names) -> String {
+pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> String {
     let name = |id: &dyn Display| names.of(&id.to_string()).to_owned();
     match kind {
         Kind::LeadershipAssumed(e) => format!("{}: leads in term {}, swarmd {}", name(&e.node), e.term, e.version),
@@ -101,7 +101,7 @@ fn summary(spec: &ServiceSpec) -> String {
         Mode::Replicated(ReplicatedMode { replicas: 1 }) => "1 replica".to_owned(),
         Mode::Replicated(ReplicatedMode { replicas }) => format!("{replicas} replicas"),
     };
-    format!("{}, {mode}", spec.template().runs().image)
+    format!("{}, {mode}", spec.template().container().image)
 }
 
 /// What is wanted of a node. That it is a worker goes without saying.
@@ -117,7 +117,7 @@ fn node_spec(spec: &NodeSpec) -> String {
     format!("availability {}{role}{labels}", spec.availability().name())
 }
 
-fn created(event: &TaskCreated, names: Names) -> String {
+fn created(event: &TaskCreated, names: RecordNames) -> String {
     let replaces = event.replaces.map_or_else(String::new, |task| format!(", replaces {task}"));
     let reaped: Vec<String> = event.reaped.iter().map(ToString::to_string).collect();
     let reaped = if reaped.is_empty() { String::new() } else { format!(", forgets {}", reaped.join(", ")) };
@@ -125,7 +125,7 @@ fn created(event: &TaskCreated, names: Names) -> String {
     format!("{}: task {task}, cause {}{replaces}{reaped}", names.of(&task), event.cause().name())
 }
 
-fn assigned(event: &TaskAssigned, names: Names) -> String {
+fn assigned(event: &TaskAssigned, names: RecordNames) -> String {
     let (task, node) = (event.task.to_string(), event.node.to_string());
     let claims: Vec<String> = event.claims.iter().map(service::generic).collect();
     let with = if claims.is_empty() { "" } else { ", with " };
@@ -143,7 +143,7 @@ fn reported(status: &TaskStatus) -> String {
     }
 }
 
-fn several(ids: &[TaskId], names: Names) -> String {
+fn several(ids: &[TaskId], names: RecordNames) -> String {
     let shown: Vec<String> = ids.iter().take(TASKS_SHOWN).map(|id| names.of(&id.to_string()).to_owned()).collect();
     match ids.len().saturating_sub(TASKS_SHOWN) {
         0 => shown.join(", "),
@@ -164,8 +164,8 @@ mod tests {
     #[test]
     fn many_tasks_are_counted() {
         let ids: Vec<TaskId> = (1..=7).map(TaskId::from_bits).collect();
-        assert!(several(&ids, Names::none()).ends_with("5 and 2 more"));
-        assert!(!several(&ids[..5], Names::none()).contains("more"));
+        assert!(several(&ids, RecordNames::none()).ends_with("5 and 2 more"));
+        assert!(!several(&ids[..5], RecordNames::none()).contains("more"));
     }
 
     #[test]

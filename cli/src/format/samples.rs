@@ -109,7 +109,7 @@ pub fn task(id: u128, slot: u64, desired: TaskState, state: TaskState, seconds_a
         claims: Vec::new(),
         replaces: None,
         restarting: None,
-        image: spec().template().runs().image.clone(),
+        image: spec().template().container().image.clone(),
         current: true,
     }
 }
@@ -201,7 +201,7 @@ pub fn service_summary() -> ServiceSummary {
         name: service.spec.name().to_owned(),
         labels: Default::default(),
         mode: ServiceMode::Replicated.into(),
-        image: service.spec.template().runs().image.clone(),
+        image: service.spec.template().container().image.clone(),
         ports: Vec::new(),
         update: None,
         desired_tasks: service.desired_tasks,

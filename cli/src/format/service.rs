@@ -117,7 +117,7 @@ fn replicas(running: u64, desired: u64) -> String {
 /// One service, with its settings.
 pub fn block(service: &ServiceView, now: Timestamp) -> String {
     let mut block = Block::default();
-    let named = service.spec.named();
+    let named = service.spec.annotations();
     block.field("ID", service.id).field("Name", &named.name).each("Label", pairs(&named.labels));
     let mode = match service.spec.mode() {
         Mode::Global(_) => "global",
@@ -160,7 +160,7 @@ pub(super) fn template(block: &mut Block, spec: &ServiceSpec) {
                 block.section(heading, |block| amounts(block, resources));
             }
         }
-        let placement = task.placed();
+        let placement = task.placement();
         block.each("Constraint", placement.constraints.iter().cloned());
         block.each("Spread", placement.preferences.iter().map(|preference| preference.spread.clone()));
         block.optional("Maximum per node", count(placement.max_replicas));
@@ -172,7 +172,7 @@ pub(super) fn template(block: &mut Block, spec: &ServiceSpec) {
 }
 
 fn container(block: &mut Block, spec: &ServiceSpec) {
-    let container = spec.template().runs();
+    let container = spec.template().container();
     block.optional("Image", &container.image).optional("Command", words(&container.command));
     block.optional("Args", words(&container.args)).each("Env", container.env.iter().cloned());
     block.each("Secret env", container.env_secrets.iter().map(|secret| secret.name.clone()));

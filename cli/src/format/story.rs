@@ -4,7 +4,7 @@ use events::{ActorKind, Cause, Event, Kind, Named, Reconciler};
 use wire::v1::EventRecord;
 
 use super::phrase::phrase;
-use super::{Names, escape};
+use super::{RecordNames, escape};
 
 /// The line above the events.
 pub fn heading() -> String {
@@ -12,7 +12,7 @@ pub fn heading() -> String {
 }
 
 /// One event as a line.
-pub fn line(record: &EventRecord, names: Names) -> String {
+pub fn line(record: &EventRecord, names: RecordNames) -> String {
     let what = record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, record.before.as_ref(), names));
     let reason = record.command.as_ref().and_then(|command| command.reason.as_deref());
     let what = what + &reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"));
@@ -35,7 +35,7 @@ fn columns(cells: [&str; 5]) -> String {
 }
 
 /// Who or what caused an event.
-fn by(event: &Event, record: &EventRecord, names: Names) -> String {
+fn by(event: &Event, record: &EventRecord, names: RecordNames) -> String {
     match (&event.cause, &record.command) {
         (Some(Cause::Reconciler(number)), _) => {
             Reconciler::try_from(*number).map_or_else(|_| number.to_string(), Named::name)
@@ -85,7 +85,7 @@ mod tests {
 INDEX     TIME                       EVENT                     BY                   WHAT
 12        1970-01-01T00:00:01.500Z   service_created           operator root        web: nginx:1.27, 2 replicas (reason: first release)
 ";
-        assert_eq!(heading() + &line(&record, Names::with(&record)), expected);
+        assert_eq!(heading() + &line(&record, RecordNames::with(&record)), expected);
     }
 
     #[test]
@@ -103,9 +103,9 @@ INDEX     TIME                       EVENT                     BY               
             before: None,
         };
         assert!(
-            line(&record, Names::with(&record))
+            line(&record, RecordNames::with(&record))
                 .contains("task_assigned             schedule             web.2: to 0000000000000000000000001\n")
         );
-        assert!(line(&record, Names::none()).contains("0000000000000000000000003: to "));
+        assert!(line(&record, RecordNames::none()).contains("0000000000000000000000003: to "));
     }
 }

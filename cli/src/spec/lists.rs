@@ -12,13 +12,15 @@ struct List {
 
 /// All of them.
 const LISTS: [List; 21] = [
-    List { flag: "label", keys: |spec| keys(&spec.named().labels) },
-    List { flag: "container-label", keys: |spec| keys(&spec.template().runs().labels) },
-    List { flag: "env", keys: |spec| spec.template().runs().env.iter().map(|entry| variable(entry)).collect() },
-    List { flag: "constraint", keys: |spec| spec.template().placed().constraints.clone() },
+    List { flag: "label", keys: |spec| keys(&spec.annotations().labels) },
+    List { flag: "container-label", keys: |spec| keys(&spec.template().container().labels) },
+    List { flag: "env", keys: |spec| spec.template().container().env.iter().map(|entry| variable(entry)).collect() },
+    List { flag: "constraint", keys: |spec| spec.template().placement().constraints.clone() },
     List {
         flag: "placement-pref",
-        keys: |spec| spec.template().placed().preferences.iter().map(|preference| preference.spread.clone()).collect(),
+        keys: |spec| {
+            spec.template().placement().preferences.iter().map(|preference| preference.spread.clone()).collect()
+        },
     },
     List {
         flag: "ports",
@@ -28,17 +30,17 @@ const LISTS: [List; 21] = [
     List { flag: "volume", keys: |spec| targets(spec, MountType::Volume) },
     List { flag: "tmpfs", keys: |spec| targets(spec, MountType::Tmpfs) },
     List { flag: "config", keys: |spec| configs(spec) },
-    List { flag: "host", keys: |spec| spec.template().runs().hosts.clone() },
+    List { flag: "host", keys: |spec| spec.template().container().hosts.clone() },
     List { flag: "dns", keys: |spec| dns(spec, |dns| &dns.nameservers) },
     List { flag: "dns-search", keys: |spec| dns(spec, |dns| &dns.search) },
     List { flag: "dns-option", keys: |spec| dns(spec, |dns| &dns.options) },
-    List { flag: "group", keys: |spec| spec.template().runs().groups.clone() },
-    List { flag: "cap-add", keys: |spec| spec.template().runs().capability_add.clone() },
-    List { flag: "cap-drop", keys: |spec| spec.template().runs().capability_drop.clone() },
-    List { flag: "sysctl", keys: |spec| keys(&spec.template().runs().sysctls) },
+    List { flag: "group", keys: |spec| spec.template().container().groups.clone() },
+    List { flag: "cap-add", keys: |spec| spec.template().container().capability_add.clone() },
+    List { flag: "cap-drop", keys: |spec| spec.template().container().capability_drop.clone() },
+    List { flag: "sysctl", keys: |spec| keys(&spec.template().container().sysctls) },
     List {
         flag: "ulimit",
-        keys: |spec| spec.template().runs().ulimits.iter().map(|ulimit| ulimit.name.clone()).collect(),
+        keys: |spec| spec.template().container().ulimits.iter().map(|ulimit| ulimit.name.clone()).collect(),
     },
     List {
         flag: "generic-resources",
@@ -60,16 +62,16 @@ fn keys(map: &BTreeMap<String, String>) -> Vec<String> {
 }
 
 fn targets(spec: &ServiceSpec, kind: MountType) -> Vec<String> {
-    let mounts = spec.template().runs().mounts.iter().filter(|mount| mount.r#type() == kind);
+    let mounts = spec.template().container().mounts.iter().filter(|mount| mount.r#type() == kind);
     mounts.map(|mount| mount.target.clone()).collect()
 }
 
 fn configs(spec: &ServiceSpec) -> Vec<String> {
-    spec.template().runs().configs.iter().map(|reference| reference.name.clone()).collect()
+    spec.template().container().configs.iter().map(|reference| reference.name.clone()).collect()
 }
 
 fn dns(spec: &ServiceSpec, list: fn(&events::DnsConfig) -> &Vec<String>) -> Vec<String> {
-    spec.template().runs().dns.as_ref().map(|dns| list(dns).clone()).unwrap_or_default()
+    spec.template().container().dns.as_ref().map(|dns| list(dns).clone()).unwrap_or_default()
 }
 
 /// What flags that replace a list dropped from it, in a sentence for each list.

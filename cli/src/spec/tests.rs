@@ -20,7 +20,7 @@ fn edited(mut spec: ServiceSpec, line: &[&str]) -> ServiceSpec {
 /// A spec after `line`, beginning with nothing, and its container.
 fn made(line: &[&str]) -> (ServiceSpec, ContainerSpec) {
     let spec = edited(ServiceSpec::default(), line);
-    let container = spec.template().runs().clone();
+    let container = spec.template().container().clone();
     (spec, container)
 }
 
@@ -135,19 +135,19 @@ fn a_health_check_is_a_shell_line_or_none() {
         ServiceSpec { task: Some(TaskSpec { container: Some(container), ..Default::default() }), ..Default::default() };
     let off = edited(spec, &["--no-healthcheck"]);
     assert_eq!(
-        off.template().runs().healthcheck,
+        off.template().container().healthcheck,
         Some(HealthConfig { test: vec!["NONE".to_owned()], ..Default::default() })
     );
     let again = edited(off, &["--health-timeout", "1s"]);
     let expected = HealthConfig { timeout_ns: 1_000_000_000, ..Default::default() };
-    assert_eq!(again.template().runs().healthcheck, Some(expected));
+    assert_eq!(again.template().container().healthcheck, Some(expected));
 }
 
 #[test]
 fn each_type_of_mount_is_replaced_by_itself() {
     let before = made(&["--bind", "/a:/b", "--volume", "/c", "--tmpfs", "/d"]).0;
     let after = edited(before, &["--volume", "v:/e", "--volume", "w:/f"]);
-    let targets: Vec<_> = after.template().runs().mounts.iter().map(|mount| mount.target.as_str()).collect();
+    let targets: Vec<_> = after.template().container().mounts.iter().map(|mount| mount.target.as_str()).collect();
     assert_eq!(targets, ["/b", "/d", "/e", "/f"]);
 }
 
@@ -251,7 +251,7 @@ fn flags_of_rollouts_fill_their_fields_and_keep_the_others() {
 fn labels_and_ports_are_replaced_as_a_whole() {
     let full = crate::format::samples::full_service().spec;
     let spec = edited(full, &["--label", "a=b", "--ports", "x:1/udp:2", "--replicas", "7"]);
-    assert_eq!(spec.named().labels, [("a".to_owned(), "b".to_owned())].into());
+    assert_eq!(spec.annotations().labels, [("a".to_owned(), "b".to_owned())].into());
     assert_eq!(spec.host_ports().map(|port| port.published_port).collect::<Vec<_>>(), [2]);
     assert_eq!(spec.replicas(), Some(7));
     assert_eq!(spec.name(), "web");
@@ -276,8 +276,8 @@ fn a_reset_puts_each_setting_back_and_touches_no_other() {
     let mut spec = crate::format::samples::full_service().spec;
     let full = spec.clone();
     Field::Env.reset(&mut spec);
-    assert!(spec.template().runs().env.is_empty());
-    container(&mut spec).env.clone_from(&full.template().runs().env);
+    assert!(spec.template().container().env.is_empty());
+    container(&mut spec).env.clone_from(&full.template().container().env);
     assert_eq!(spec, full);
     for field in [Field::Label, Field::Ports, Field::Update, Field::Args, Field::Bind, Field::Limits, Field::Constraint]
     {
@@ -372,5 +372,5 @@ fn a_secret_variable_is_removed_by_its_name() {
     let secret = |name: &str| EnvSecret { name: name.to_owned(), key: String::new() };
     container(&mut spec).env_secrets = vec![secret("A"), secret("B")];
     let spec = changed(spec, &["--env-secret-rm", "A"]);
-    assert_eq!(spec.template().runs().env_secrets, [secret("B")]);
+    assert_eq!(spec.template().container().env_secrets, [secret("B")]);
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use events::{CommandId, Id, Timestamp};
 
 use crate::format::samples;
-use crate::{Cli, Clock, Manager, Stop, Surroundings, Wait};
+use crate::{Cli, Clock, Env, Manager, Stop, Wait};
 
 /// What a command left behind.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ async fn run(line: &str, manager: &mut impl Manager, world: World) -> Ran {
         issued += 1;
         CommandId::from_bits(issued)
     };
-    let around = Surroundings {
+    let around = Env {
         out: &mut out,
         err: &mut err,
         interactive: false,

@@ -137,7 +137,7 @@ async fn a_closed_output_ends_the_command_without_a_word() {
     }
     let (cli, mut manager) = (super::parsed("service ls"), Fake::new());
     let (mut err, world) = (Vec::new(), World::default());
-    let around = crate::Surroundings {
+    let around = crate::Env {
         out: &mut Closed,
         err: &mut err,
         interactive: false,

@@ -51,7 +51,7 @@ async fn verbs_about_services() {
     else {
         panic!("a creation")
     };
-    let container = create.spec.template().runs();
+    let container = create.spec.template().container();
     assert_eq!((container.image.as_str(), create.spec.replicas()), ("nginx", Some(2)));
     assert_eq!(
         (&container.args[..], &container.env[..]),

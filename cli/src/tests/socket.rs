@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
-use wire::Patience;
+use wire::Timeouts;
 use wire::v1::control_server::{Control, ControlServer};
 use wire::v1::*;
 
@@ -148,13 +148,13 @@ async fn nobody_at_the_socket_is_code_7() {
 /// For ever, as far as a test is concerned.
 const LONG: Duration = Duration::from_secs(600);
 /// Gives up a call soon, and no connection.
-const SHORT_CALLS: Patience = Patience { answer: Duration::from_millis(50), probe: LONG, silence: LONG };
+const SHORT_CALLS: Timeouts = Timeouts { answer: Duration::from_millis(50), probe: LONG, silence: LONG };
 /// Gives up a connection soon, and no call.
-const SHORT_SILENCE: Patience =
-    Patience { answer: LONG, probe: Duration::from_millis(20), silence: Duration::from_millis(20) };
+const SHORT_SILENCE: Timeouts =
+    Timeouts { answer: LONG, probe: Duration::from_millis(20), silence: Duration::from_millis(20) };
 
 /// Runs a line against a manager that takes connections and says nothing: the kernel takes them for it.
-async fn run_in_silence(line: &str, patience: Patience) -> Ran {
+async fn run_in_silence(line: &str, patience: Timeouts) -> Ran {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("swarmd.sock");
     let silent = UnixListener::bind(&socket).expect("a fresh directory takes a socket");

@@ -1,4 +1,4 @@
-//! Names of services: letters and digits with `-` and `_` between them, at most 63 characters.
+//! RecordNames of services: letters and digits with `-` and `_` between them, at most 63 characters.
 
 use super::Invalid;
 

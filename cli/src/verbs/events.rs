@@ -8,7 +8,7 @@ use wire::v1::EventsRequest;
 
 use crate::completion;
 use crate::failure::{Failure, Kind};
-use crate::format::{Format, Names, story};
+use crate::format::{Format, RecordNames, story};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::start::{self, Place, Start};
@@ -68,7 +68,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             session.json(&record)?;
             continue;
         }
-        let names = if session.globals.no_resolve { Names::none() } else { Names::with(&record) };
+        let names = if session.globals.no_resolve { RecordNames::none() } else { RecordNames::with(&record) };
         session.text(&story::line(&record, names))?;
     }
     if args.follow && args.limit.is_none_or(|limit| told < limit) {

@@ -71,7 +71,7 @@ pub(super) fn place_env(
 }
 
 fn named_keys(spec: &ServiceSpec) -> BTreeMap<&str, &str> {
-    let secrets = spec.template().runs().env_secrets.iter();
+    let secrets = spec.template().container().env_secrets.iter();
     secrets.map(|secret| (secret.name.as_str(), secret.key.as_str())).collect()
 }
 

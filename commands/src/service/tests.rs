@@ -124,7 +124,7 @@ fn credentials_have_a_limit_and_are_not_repeated() {
 fn no_user_names_a_secret_of_the_cluster() {
     let mut story = Story::with_worker();
     let id = story.service(&with_key(&web(), "root-ca/key"));
-    assert_eq!(spec_of(&story, id).template().runs().registry_auth_key, "");
+    assert_eq!(spec_of(&story, id).template().container().registry_auth_key, "");
     let removed = story.accept(&operator(), Command::RemoveService(crate::RemoveService { service: id }));
     assert_eq!(removed.volatile, [VolatilePayload::destroy(format!("registry-auth/{id}"))]);
 }
@@ -218,7 +218,7 @@ fn two_services_may_publish_the_same_port_on_their_nodes() {
 
 /// The names and keys of the secret variables in a service's present spec.
 fn env_of(story: &Story, id: ServiceId) -> Vec<EnvSecret> {
-    spec_of(story, id).template().runs().env_secrets.clone()
+    spec_of(story, id).template().container().env_secrets.clone()
 }
 
 fn update_env(

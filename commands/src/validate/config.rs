@@ -25,7 +25,7 @@ const MODE_MAX: u32 = 0o7777;
 /// Judges a config.
 pub(crate) fn config(spec: &ConfigSpec, data: &[u8]) -> Verdict {
     name(spec.name())?;
-    labels(&spec.named().labels)?;
+    labels(&spec.annotations().labels)?;
     match data.len() {
         0 => Err(Fault::invalid("the config is empty", "give a file that has something in it")),
         bytes if bytes > CONFIG_BYTES_MAX => {

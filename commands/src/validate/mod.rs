@@ -87,7 +87,7 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
             "keep large values in files that the service mounts",
         ));
     }
-    name::labels(&spec.named().labels)?;
+    name::labels(&spec.annotations().labels)?;
     replicas(spec.replicas().unwrap_or(0))?;
     let task = spec.template();
     let Some(of) = &task.container else {
@@ -106,7 +106,7 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
     if let Some(config) = &spec.rollback {
         rollout::rollback(config)?;
     }
-    placement::placement(task.placed())?;
+    placement::placement(task.placement())?;
     spec.endpoint.as_ref().map_or(Ok(()), endpoint::endpoint)
 }
 

@@ -81,13 +81,13 @@ static EMPTY_ANNOTATIONS: LazyLock<Annotations> = LazyLock::new(Annotations::def
 
 impl ServiceSpec {
     /// The service's name and labels.
-    pub fn named(&self) -> &Annotations {
+    pub fn annotations(&self) -> &Annotations {
         self.annotations.as_ref().unwrap_or(&EMPTY_ANNOTATIONS)
     }
 
     /// The service's name.
     pub fn name(&self) -> &str {
-        &self.named().name
+        &self.annotations().name
     }
 
     /// What each task runs.
@@ -162,12 +162,12 @@ impl TaskSpec {
     }
 
     /// The container that a task is.
-    pub fn runs(&self) -> &ContainerSpec {
+    pub fn container(&self) -> &ContainerSpec {
         self.container.as_ref().unwrap_or(&EMPTY_CONTAINER)
     }
 
     /// Where tasks may and should run.
-    pub fn placed(&self) -> &Placement {
+    pub fn placement(&self) -> &Placement {
         self.placement.as_ref().unwrap_or(&EMPTY_PLACEMENT)
     }
 
@@ -190,13 +190,13 @@ impl TaskSpec {
 
 impl ConfigSpec {
     /// The config's name and labels.
-    pub fn named(&self) -> &Annotations {
+    pub fn annotations(&self) -> &Annotations {
         self.annotations.as_ref().unwrap_or(&EMPTY_ANNOTATIONS)
     }
 
     /// The config's name.
     pub fn name(&self) -> &str {
-        &self.named().name
+        &self.annotations().name
     }
 }
 

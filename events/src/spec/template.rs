@@ -143,7 +143,7 @@ fn visit(container: &mut ContainerSpec, act: &mut Visit<'_>) -> Result<(), Templ
 impl TemplateScope<'_> {
     fn data(&self) -> Value {
         let text = |text: &str| Value::from(text);
-        let labels = self.spec.named().labels.iter().map(|(key, value)| (key.clone(), text(value)));
+        let labels = self.spec.annotations().labels.iter().map(|(key, value)| (key.clone(), text(value)));
         let slot = if self.spec.is_global() { self.node.to_string() } else { self.slot.to_string() };
         map([
             (

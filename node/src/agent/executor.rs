@@ -46,7 +46,7 @@ pub struct Workload {
 impl Workload {
     /// The container that the task is.
     pub fn container(&self) -> &ContainerSpec {
-        self.spec.template().runs()
+        self.spec.template().container()
     }
 
     /// The same, with the templates in its spec expanded.

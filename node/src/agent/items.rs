@@ -73,7 +73,7 @@ impl Items {
 
     /// A task with all that it needs, as far as it came. What is missing is noticed where it is needed.
     fn assignment(&self, item: &TaskItem, spec: &ServiceSpec) -> Assignment {
-        let container = spec.template().runs();
+        let container = spec.template().container();
         let value = |of: &EnvSecret| {
             Some(EnvSecretValue { name: of.name.clone(), value: self.secrets.get(&of.key)?.value.clone() })
         };
@@ -100,7 +100,7 @@ fn key(key: SpecKey) -> (ServiceId, u64) {
 
 /// Whether a spec names one of these secrets.
 fn needs(spec: &ServiceSpec, secrets: &BTreeSet<String>) -> bool {
-    let container = spec.template().runs();
+    let container = spec.template().container();
     let named = container.env_secrets.iter().any(|secret| secrets.contains(&secret.key));
     named || secrets.contains(&container.registry_auth_key)
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use events::{ClusterId, GenericResource, NodeId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failure;
+use crate::daemon::failure::Failure;
 use crate::metrics::Measures;
 
 pub mod docker;
@@ -144,7 +144,7 @@ impl OpenAgent {
         for damage in found.damage {
             tracing::error!("{damage}");
         }
-        let site = Arc::new(task::Site {
+        let site = Arc::new(task::AgentContext {
             cluster: config.cluster,
             node: config.node,
             hostname: config.hostname.clone(),

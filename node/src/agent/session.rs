@@ -24,7 +24,7 @@ use wire::v1::{Head, HeartbeatRequest, Refusal, RefusalKind, RegisterRequest, Re
 use super::Config;
 use super::executor::ExecutorError;
 use super::protocol::{Ask, Broken, DEADLINE, Retry, SessionMachine};
-use super::task::Site;
+use super::task::AgentContext;
 use super::worker::Worker;
 use crate::metrics::Measures;
 
@@ -117,7 +117,7 @@ async fn within_deadline<T>(call: &'static str, answer: impl Future<Output = Res
 pub(super) async fn hold(
     config: &Config,
     connector: &dyn Connect,
-    site: &Site,
+    site: &AgentContext,
     worker: &Arc<Worker>,
     seen: Option<Head>,
 ) -> Infallible {
@@ -143,7 +143,7 @@ pub(super) async fn hold(
 struct Node<'a> {
     config: &'a Config,
     connector: &'a dyn Connect,
-    site: &'a Site,
+    site: &'a AgentContext,
 }
 
 /// A session that is open, for as long as this is kept.
@@ -188,7 +188,7 @@ struct Link {
 /// What came of something.
 enum Answer {
     Opened { attempt: u64, result: Result<Box<(Welcome, Link)>, Ended> },
-    Heard { session: SessionId, call: u64, result: Result<Duration, Ended> },
+    PresenceTracker { session: SessionId, call: u64, result: Result<Duration, Ended> },
     Reported { session: SessionId, reports: usize, result: Result<u64, Ended> },
     Described(Result<NodeDescription, ExecutorError>),
     Message(Result<Option<SessionMessage>, Status>),
@@ -226,7 +226,7 @@ impl Holder<'_> {
             }
             (Ask::Heartbeat { session, call }, Some(client)) => {
                 let beat = heartbeat(client, session);
-                self.calls.push(Box::pin(async move { Answer::Heard { session, call, result: beat.await } }));
+                self.calls.push(Box::pin(async move { Answer::PresenceTracker { session, call, result: beat.await } }));
             }
             (Ask::Report(report), Some(client)) => {
                 let (session, reports) = (report.session, report.reports.len());
@@ -252,7 +252,7 @@ impl Holder<'_> {
                     self.describe_later();
                 }
             }
-            Answer::Heard { session, call, result } => self.machine.heard(session, call, result?, now),
+            Answer::PresenceTracker { session, call, result } => self.machine.heard(session, call, result?, now),
             Answer::Reported { session, reports, result: Ok(sequence) } => {
                 tracing::debug!(sequence, reports, "reports were taken");
                 let machine = &mut self.machine;

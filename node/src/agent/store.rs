@@ -21,7 +21,7 @@ use rustix::fs::Access;
 use wire::v1::{Assignment, Head};
 use zeroize::Zeroizing;
 
-use crate::seal::{Seal, SealError, data_key, wipe};
+use crate::security::seal::{Seal, SealError, data_key, wipe};
 
 /// The file of the last frame of history.
 const HEAD: &str = "head";

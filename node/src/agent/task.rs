@@ -5,7 +5,7 @@ use std::sync::Arc;
 use events::spec::template;
 use events::{ClusterId, NodeId, SecretText, TaskId, TaskStatus, Timestamp};
 use futures_util::future::BoxFuture;
-use reconcilers::worker::{Action, Call, Failure, Outcome, TaskMachine};
+use reconcilers::worker::{Action, Call, Failure, StepOutcome, TaskMachine};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::v1::Assignment;
@@ -17,7 +17,7 @@ use super::reporter::Outbox;
 use super::store::{Record, Store, StoreError};
 
 /// What a task finds on its node.
-pub(super) struct Site {
+pub(super) struct AgentContext {
     pub(super) cluster: ClusterId,
     pub(super) node: NodeId,
     pub(super) hostname: String,
@@ -30,7 +30,7 @@ pub(super) struct Site {
 
 /// What is wanted of a task.
 #[derive(Debug, Clone)]
-pub(super) struct Order {
+pub(super) struct TaskOrder {
     pub(super) assignment: Arc<Assignment>,
     /// Once an assignment was taken back it stays so.
     pub(super) withdrawn: bool,
@@ -42,21 +42,21 @@ pub(super) enum End {
     /// Every trace of it is gone.
     Forgotten,
     /// The agent stops; the container runs on.
-    Left,
+    Leftover,
 }
 
 /// Moves one task along.
-pub(super) struct Pump {
-    site: Arc<Site>,
+pub(super) struct TaskRunner {
+    site: Arc<AgentContext>,
     machine: TaskMachine,
-    orders: watch::Receiver<Order>,
-    in_flight: Option<BoxFuture<'static, Outcome>>,
+    orders: watch::Receiver<TaskOrder>,
+    in_flight: Option<BoxFuture<'static, StepOutcome>>,
     /// What the store holds.
-    noted: Option<(Order, TaskStatus)>,
+    noted: Option<(TaskOrder, TaskStatus)>,
 }
 
-impl Pump {
-    pub(super) fn new(site: Arc<Site>, machine: TaskMachine, orders: watch::Receiver<Order>) -> Self {
+impl TaskRunner {
+    pub(super) fn new(site: Arc<AgentContext>, machine: TaskMachine, orders: watch::Receiver<TaskOrder>) -> Self {
         Self { site, machine, orders, in_flight: None, noted: None }
     }
 
@@ -76,15 +76,15 @@ impl Pump {
                     self.note_failure(&outcome);
                     self.machine.finished(outcome, (self.site.clock)());
                 }
-                ordered = self.orders.changed() => if ordered.is_err() { return End::Left },
+                ordered = self.orders.changed() => if ordered.is_err() { return End::Leftover },
                 () = wake_up(now, wake_at) => {}
-                () = stopping.cancelled() => return End::Left,
+                () = stopping.cancelled() => return End::Leftover,
             }
         }
     }
 
     /// Takes the machine's actions until it sleeps; gives its wake-up time, or nothing once the task is forgotten.
-    async fn act(&mut self, order: Order) -> Option<Option<Timestamp>> {
+    async fn act(&mut self, order: TaskOrder) -> Option<Option<Timestamp>> {
         let task = order.assignment.task;
         let mut call = None;
         let wake_at = loop {
@@ -109,7 +109,7 @@ impl Pump {
 
     /// Keeps what has changed. The call that was chosen begins only afterwards, since a future does nothing before it is
     /// awaited; were its state lost all the same, it would be repeated, which is harmless.
-    async fn note(&mut self, order: Order) {
+    async fn note(&mut self, order: TaskOrder) {
         let status = self.machine.status();
         if self.noted.as_ref().is_some_and(|(known, noted)| same(known, &order) && *noted == status) {
             return;
@@ -127,15 +127,15 @@ impl Pump {
         }
     }
 
-    async fn forget(&mut self, order: &Order) {
+    async fn forget(&mut self, order: &TaskOrder) {
         let (store, task) = (self.site.store.clone(), order.assignment.task);
         self.site.outbox.forget(task);
         on_disk(task, move || store.remove(task)).await;
     }
 
     /// Logs a failure, and louder one that no status will ever show.
-    fn note_failure(&self, outcome: &Outcome) {
-        let Outcome::Failed(call, failure) = outcome else { return };
+    fn note_failure(&self, outcome: &StepOutcome) {
+        let StepOutcome::Failed(call, failure) = outcome else { return };
         let task = self.orders.borrow().assignment.task;
         let (error, passing) = match failure {
             Failure::Temporary(error) => (error, true),
@@ -152,7 +152,7 @@ impl Pump {
     }
 }
 
-fn same(one: &Order, other: &Order) -> bool {
+fn same(one: &TaskOrder, other: &TaskOrder) -> bool {
     one.withdrawn == other.withdrawn && Arc::ptr_eq(&one.assignment, &other.assignment)
 }
 
@@ -168,7 +168,7 @@ async fn on_disk(task: TaskId, work: impl FnOnce() -> Result<(), StoreError> + S
 }
 
 /// The result of the call under way; never, if there is none.
-async fn result(in_flight: &mut Option<BoxFuture<'static, Outcome>>) -> Outcome {
+async fn result(in_flight: &mut Option<BoxFuture<'static, StepOutcome>>) -> StepOutcome {
     match in_flight {
         Some(call) => call.await,
         None => std::future::pending().await,
@@ -182,10 +182,10 @@ async fn wake_up(now: Timestamp, at: Option<Timestamp>) {
     }
 }
 
-fn perform(site: Arc<Site>, call: Call, workload: Workload) -> BoxFuture<'static, Outcome> {
+fn perform(site: Arc<AgentContext>, call: Call, workload: Workload) -> BoxFuture<'static, StepOutcome> {
     Box::pin(async move {
         let result = attempt(site.executor.as_ref(), &site.policy, call, workload).await;
-        result.unwrap_or_else(|error| Outcome::Failed(call, error.into()))
+        result.unwrap_or_else(|error| StepOutcome::Failed(call, error.into()))
     })
 }
 
@@ -194,29 +194,29 @@ async fn attempt(
     policy: &Policy,
     call: Call,
     workload: Workload,
-) -> Result<Outcome, ExecutorError> {
+) -> Result<StepOutcome, ExecutorError> {
     Ok(match call {
         Call::Prepare => {
             if let Some(name) = workload.missing_config() {
                 return Err(ExecutorError::Temporary(format!("config {name} has not come from a manager yet")));
             }
             let workload = allowed(policy, expanded(executor, workload).await?)?;
-            Outcome::Prepared(executor.prepare(&workload).await?)
+            StepOutcome::Prepared(executor.prepare(&workload).await?)
         }
         Call::Start => {
             let workload = allowed(policy, expanded(executor, workload).await?)?;
-            Outcome::Started(executor.start(&workload).await?)
+            StepOutcome::Started(executor.start(&workload).await?)
         }
         Call::Wait => {
             // Whatever it was made with, it runs: a template that does not expand any more is no reason to lose sight of it.
             let workload = expanded(executor, workload.clone()).await.unwrap_or(workload);
             let exit = executor.wait(&workload).await?;
-            Outcome::Ended { container: exit.container, reason: exit.reason }
+            StepOutcome::Ended { container: exit.container, reason: exit.reason }
         }
-        Call::Shutdown => Outcome::Stopped(executor.shutdown(&workload).await?),
+        Call::Shutdown => StepOutcome::Stopped(executor.shutdown(&workload).await?),
         Call::Remove => {
             executor.remove(workload.task).await?;
-            Outcome::Removed
+            StepOutcome::Removed
         }
     })
 }
@@ -251,7 +251,7 @@ impl From<ExecutorError> for Failure {
 }
 
 /// The task as the executor sees it.
-fn workload(site: &Site, assignment: &Assignment) -> Workload {
+fn workload(site: &AgentContext, assignment: &Assignment) -> Workload {
     let spec = Arc::new(assignment.spec.clone());
     let place = if spec.is_global() { site.node.to_string() } else { assignment.slot.to_string() };
     Workload {

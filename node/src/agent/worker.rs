@@ -16,7 +16,7 @@ use super::assigned::{Changes, changes};
 use super::executor::ExecutorError;
 use super::items::{Assigned, Items, SpecMissing};
 use super::store::Record;
-use super::task::{End, Order, Pump, Site};
+use super::task::{AgentContext, End, TaskOrder, TaskRunner};
 
 /// Pause before a sweep that failed is repeated; doubled each time.
 const SWEEP_PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -25,8 +25,8 @@ const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// The tasks of one node.
 pub(super) struct Worker {
-    site: Arc<Site>,
-    tasks: Mutex<BTreeMap<TaskId, watch::Sender<Order>>>,
+    site: Arc<AgentContext>,
+    tasks: Mutex<BTreeMap<TaskId, watch::Sender<TaskOrder>>>,
     /// What the managers sent; a complete set begins anew.
     items: Mutex<Items>,
     swept: AtomicBool,
@@ -36,7 +36,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// A worker that goes on with what was stored.
-    pub(super) fn resume(site: Arc<Site>, records: Vec<Record>) -> Arc<Self> {
+    pub(super) fn resume(site: Arc<AgentContext>, records: Vec<Record>) -> Arc<Self> {
         let worker = Arc::new(Self {
             site,
             tasks: Mutex::default(),
@@ -48,7 +48,7 @@ impl Worker {
         let mut tasks = worker.lock();
         for Record { assignment, status, withdrawn } in records {
             let machine = TaskMachine::resumed(assignment.desired(), status);
-            worker.tend(&mut tasks, Order { assignment: Arc::new(assignment), withdrawn }, machine);
+            worker.drive(&mut tasks, TaskOrder { assignment: Arc::new(assignment), withdrawn }, machine);
         }
         drop(tasks);
         worker
@@ -81,7 +81,7 @@ impl Worker {
         }
         for assignment in begun {
             let machine = TaskMachine::assigned(assignment.desired(), assignment.state(), (self.site.clock)());
-            self.tend(&mut tasks, Order { assignment: Arc::new(assignment), withdrawn: false }, machine);
+            self.drive(&mut tasks, TaskOrder { assignment: Arc::new(assignment), withdrawn: false }, machine);
         }
         drop(tasks);
         if complete && !self.swept.swap(true, Ordering::Relaxed) {
@@ -101,15 +101,20 @@ impl Worker {
         self.running.wait().await;
     }
 
-    fn tend(self: &Arc<Self>, tasks: &mut BTreeMap<TaskId, watch::Sender<Order>>, order: Order, machine: TaskMachine) {
+    fn drive(
+        self: &Arc<Self>,
+        tasks: &mut BTreeMap<TaskId, watch::Sender<TaskOrder>>,
+        order: TaskOrder,
+        machine: TaskMachine,
+    ) {
         let task = order.assignment.task;
         let (orders, received) = watch::channel(order);
         tasks.insert(task, orders);
-        let (worker, pump) = (Arc::clone(self), Pump::new(Arc::clone(&self.site), machine, received));
+        let (worker, pump) = (Arc::clone(self), TaskRunner::new(Arc::clone(&self.site), machine, received));
         self.running.spawn(async move {
             match pump.run(&worker.stopping).await {
                 End::Forgotten => drop(worker.lock().remove(&task)),
-                End::Left => {}
+                End::Leftover => {}
             }
         });
     }
@@ -144,13 +149,13 @@ impl Worker {
     }
 
     /// No code panics while it holds the lock, so a poisoned one still holds whole data.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, watch::Sender<Order>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, watch::Sender<TaskOrder>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Gives an order another assignment; whether it is another.
-fn replace(order: &mut Order, assignment: Assignment) -> bool {
+fn replace(order: &mut TaskOrder, assignment: Assignment) -> bool {
     let news = *order.assignment != assignment;
     if news {
         order.assignment = Arc::new(assignment);

@@ -24,7 +24,7 @@ use super::{Context, events as history, status};
 /// The service behind the control socket.
 pub struct ControlApi {
     context: Context,
-    /// Room for streams of events.
+    /// Budget for streams of events.
     streams: Arc<Semaphore>,
 }
 

@@ -15,7 +15,7 @@ use wire::v1::dispatcher_server::Dispatcher;
 use wire::v1::{Head, HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportReply, ReportRequest, SessionMessage};
 
 use crate::control::sessions::{AssignmentStream, Caller};
-use crate::driver::stopping;
+use crate::manager::driver::stopping;
 use crate::security::{Allowed, Peer};
 
 use super::{Context, affordable, jittered, status};
@@ -95,7 +95,7 @@ impl Dispatcher for DispatchApi {
         let (messages, receiver) = mpsc::channel(QUEUED_MAX);
         let changes = self.context.core.follow(caller.node);
         let stream = AssignmentStream::new(caller.node, session);
-        tokio::spawn(Feed { context: self.context.clone(), changes, stream, messages }.run());
+        tokio::spawn(Delivery { context: self.context.clone(), changes, stream, messages }.run());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -103,7 +103,7 @@ impl Dispatcher for DispatchApi {
         let (Caller { node, .. }, _) = self.caller(&request)?;
         affordable(self.context.budgets.heartbeat(node, Instant::now())).await?;
         let session = request.into_inner().session;
-        self.context.core.hear(node, session).map_err(status)?;
+        self.context.core.heartbeat(node, session).map_err(status)?;
         let period = jittered(self.context.control().heartbeat(node, session).map_err(status)?);
         Ok(Response::new(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) }))
     }
@@ -119,7 +119,7 @@ impl Dispatcher for DispatchApi {
 }
 
 /// Sends an agent what its session's stream says until the agent is gone or the session is over.
-struct Feed {
+struct Delivery {
     context: Context,
     /// Rings at each change that concerns the node.
     changes: Arc<Notify>,
@@ -127,7 +127,7 @@ struct Feed {
     messages: mpsc::Sender<Result<SessionMessage, Status>>,
 }
 
-/// Why a feed ended.
+/// Why a delivery ended.
 #[derive(Debug)]
 enum Ended {
     /// The session is over for this manager.
@@ -138,13 +138,13 @@ enum Ended {
     AgentGone,
 }
 
-impl Feed {
+impl Delivery {
     async fn run(mut self) {
         let (node, session) = (self.stream.node(), self.stream.session());
         tracing::debug!(%node, %session, "a session was opened");
         let stopping_token = self.context.stopping.clone();
         let ended = tokio::select! {
-            ended = self.feed() => ended,
+            ended = self.deliver() => ended,
             () = stopping_token.cancelled() => Ended::Stopping,
         };
         tracing::debug!(%node, %session, ?ended, "a session has ended");
@@ -156,7 +156,7 @@ impl Feed {
         }
     }
 
-    async fn feed(&mut self) -> Ended {
+    async fn deliver(&mut self) -> Ended {
         loop {
             if self.context.core.is_over() {
                 return Ended::Stopping;

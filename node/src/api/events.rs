@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::v1::{EventRecord, EventsRequest};
 
-use crate::control::narrator::Narrator;
-use crate::driver::{Published, stopping};
+use crate::control::narrator::EventReader;
+use crate::manager::driver::{Published, stopping};
 
 use super::waiting::{Queue, Stopped, queue};
 use super::{Context, status};
@@ -66,7 +66,7 @@ struct Teller {
 }
 
 impl Teller {
-    async fn run(mut self, mut narrator: Narrator) {
+    async fn run(mut self, mut narrator: EventReader) {
         loop {
             let state = Arc::clone(&self.states.borrow_and_update());
             if self.tell(&mut narrator, &state).await.is_err() || !self.follow || narrator.is_over() {
@@ -85,7 +85,7 @@ impl Teller {
     }
 
     /// Tells everything that a state knows and that was not told yet.
-    async fn tell(&self, narrator: &mut Narrator, state: &Published) -> Result<(), Stopped> {
+    async fn tell(&self, narrator: &mut EventReader, state: &Published) -> Result<(), Stopped> {
         loop {
             let page = match narrator.page(&state.cluster) {
                 Ok(page) => page,

@@ -24,10 +24,10 @@ use wire::v1::CommandReply;
 
 use crate::clock;
 use crate::control::{Control, ManagerInfo, command, views};
-use crate::disk_space::FreeSpace;
-use crate::driver::{Handle, Published};
-use crate::leader::Request;
+use crate::daemon::disk_space::FreeSpace;
 use crate::log::LogStore;
+use crate::manager::driver::{Handle, Published};
+use crate::manager::replica::Request;
 use crate::security::{Gate, Membership, Peer};
 
 /// What every service of a manager stands on.

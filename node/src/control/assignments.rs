@@ -10,11 +10,11 @@ use projections::views::assignments::{self, SpecKey, Wanted};
 use projections::{Cluster, Secret};
 use wire::v1::{AssignmentSet, ConfigItem, SecretItem, SpecItem, SpecKey as WireSpecKey, TaskItem};
 
-use crate::driver::Published;
+use crate::manager::driver::Published;
 
 /// What an agent knows.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct SentAssignments {
     tasks: BTreeMap<TaskId, Wanted>,
     /// A spec that was changed without a change of what tasks run is another one.
     specs: BTreeMap<SpecKey, Arc<ServiceSpec>>,
@@ -23,12 +23,12 @@ pub struct Told {
     sequence: u64,
 }
 
-impl Told {
+impl SentAssignments {
     /// What the agent of this node has to hear after what it knows; nothing if that is all.
     pub fn update(&mut self, state: &Published, node: NodeId) -> Option<AssignmentSet> {
         let needed = assignments::of_node(&state.cluster, node);
         let secret = |key: String| Some((key.clone(), state.keyring.get(&key)?.clone()));
-        let next = Told {
+        let next = SentAssignments {
             tasks: needed.tasks,
             specs: needed.specs,
             secrets: needed.secrets.into_iter().filter_map(secret).collect(),
@@ -43,7 +43,7 @@ impl Told {
         })
     }
 
-    fn difference(&self, next: &Told, state: &Published) -> AssignmentSet {
+    fn difference(&self, next: &SentAssignments, state: &Published) -> AssignmentSet {
         let updated = next.tasks.iter().filter(|(task, wanted)| self.tasks.get(task) != Some(wanted));
         let same =
             |key: &SpecKey, spec: &Arc<ServiceSpec>| self.specs.get(key).is_some_and(|old| Arc::ptr_eq(old, spec));

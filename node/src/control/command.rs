@@ -9,7 +9,7 @@ use projections::views::overview::{resolve_config, resolve_node, resolve_service
 use wire::v1::command_request::Command as Asked;
 use wire::v1::{CommandReply, CommandRequest, EnvSecretValue};
 
-use crate::leader::{Outcome, Request};
+use crate::manager::replica::{Outcome, Request};
 use crate::security::{JoinToken, RootCertificate};
 
 use super::Control;

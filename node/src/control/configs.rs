@@ -10,7 +10,7 @@ use wire::v1::{ConfigPage, ConfigView, Meta, ReadConfigsRequest};
 
 use super::Control;
 use super::lists::Pages;
-use crate::driver::Published;
+use crate::manager::driver::Published;
 
 impl Control {
     /// The configs that a request names, with their data; or all without it, in the order of their names.

@@ -10,8 +10,8 @@ use projections::settings::ROOT_KEY;
 use sha2::{Digest, Sha256};
 use wire::v1::{CertificateReply, CommandReply, JoinRequest, RootReply};
 
-use crate::leader::Request;
 use crate::log::{LogStore, frame_at};
+use crate::manager::replica::Request;
 use crate::security::{Authority, AuthorityError, JoinToken, RequestedKey, Subject};
 
 use super::Control;

@@ -14,7 +14,7 @@ use wire::v1::{
     TaskList, TaskView,
 };
 
-use crate::driver::Published;
+use crate::manager::driver::Published;
 
 use super::select::{Candidate, selects};
 use super::views;
@@ -89,7 +89,7 @@ pub fn services(
 ) -> Pages<ServiceSummary, ServicePage> {
     let mode = request.mode.map(|_| request.mode());
     let selected = state.cluster.services.values().filter(|service| {
-        let named = service.spec.named();
+        let named = service.spec.annotations();
         let candidate = Candidate { id: service.id.to_string(), name: &named.name, labels: Some(&named.labels) };
         mode.is_none_or(|mode| views::mode(&service.spec) == mode) && selects(request.select.as_ref(), &candidate)
     });
@@ -144,7 +144,7 @@ fn select_tasks<'a>(cluster: &'a Cluster, request: &ListTasksRequest) -> Result<
 }
 
 fn selects_task(cluster: &Cluster, request: &ListTasksRequest, task: &Task) -> bool {
-    let labels = Some(&cluster.spec_of(task).named().labels);
+    let labels = Some(&cluster.spec_of(task).annotations().labels);
     let candidate = Candidate { id: task.id.to_string(), name: &cluster.task_name(task), labels };
     selects(request.select.as_ref(), &candidate)
 }

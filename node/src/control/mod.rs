@@ -33,11 +33,11 @@ use wire::v1::{
     NodeSummary, ServiceList, ServicePage, ServiceSummary, TaskList, TaskView, VersionReply,
 };
 
-use crate::driver::Published;
 use crate::log::{LogError, LogStore};
+use crate::manager::driver::Published;
 
 use lists::Pages;
-use narrator::Narrator;
+use narrator::EventReader;
 
 /// Who answers.
 #[derive(Debug, Clone)]
@@ -130,8 +130,8 @@ impl Control {
     ///
     /// # Errors
     /// When there is no such object or kind of event, and was none, or history cannot be read.
-    pub fn history(&self, request: EventsRequest) -> Result<Narrator, Rejection> {
-        Narrator::open(Arc::clone(&self.store), &self.state.cluster, request)
+    pub fn history(&self, request: EventsRequest) -> Result<EventReader, Rejection> {
+        EventReader::open(Arc::clone(&self.store), &self.state.cluster, request)
     }
 
     /// The last frame of history.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use commands::Rejection;
 use events::{ActorKind, Cause, CommandRecord, Event, Frame, FrameHeader, Kind, Timestamp};
 use projections::Cluster;
-use projections::views::history::{Names, Story};
+use projections::views::history::{EventFilter, Names};
 use projections::views::specs::{Before, Specs};
 use prost::Message;
 use wire::v1::{EventRecord, EventsRequest, SpecBefore};
@@ -25,10 +25,10 @@ const TAIL_MAX: u64 = 10_000;
 const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One client's way through history. Everything here may wait for the disk.
-pub struct Narrator {
+pub struct EventReader {
     history: History,
     reader: HistoryReader,
-    story: Story,
+    story: EventFilter,
     names: Names,
     specs: Option<Specs>,
     wanted: Wanted,
@@ -67,7 +67,7 @@ impl Wanted {
     }
 }
 
-impl Narrator {
+impl EventReader {
     /// What a client asks for. An object that no longer exists costs one pass over history, at the pace of a replay; that of
     /// a name is also the price of its being mistyped.
     ///
@@ -82,7 +82,7 @@ impl Narrator {
             None => None,
         };
         let wanted = Wanted::of(&request);
-        let story = Story::of(object, request.kinds.iter().cloned());
+        let story = EventFilter::of(object, request.kinds.iter().cloned());
         let mut story = if request.with_tasks() { story.with_tasks_of_nodes() } else { story };
         // Otherwise it has to be followed from the beginning, to know which tasks belong to it.
         let begins =

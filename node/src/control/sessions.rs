@@ -7,10 +7,10 @@ use events::{NodeDescription, NodeId, Role, SessionId, frame};
 use wire::v1::session_message::Message;
 use wire::v1::{Head, ReportRequest, SessionMessage, Welcome};
 
-use crate::leader::{Request, check_session};
 use crate::log::{FrameLink, LogStore, frame_at};
+use crate::manager::replica::{Request, check_session};
 
-use super::assignments::Told;
+use super::assignments::SentAssignments;
 use super::{Control, views};
 
 /// A node as its certificate shows it.
@@ -89,7 +89,7 @@ pub struct AssignmentStream {
     node: NodeId,
     session: SessionId,
     welcomed: bool,
-    told: Told,
+    told: SentAssignments,
 }
 
 /// Why a session is over.
@@ -111,7 +111,7 @@ impl Over {
 impl AssignmentStream {
     /// The stream of a session that was registered.
     pub fn new(node: NodeId, session: SessionId) -> Self {
-        Self { node, session, welcomed: false, told: Told::default() }
+        Self { node, session, welcomed: false, told: SentAssignments::default() }
     }
 
     /// The node whose session it is.

@@ -11,8 +11,8 @@ use wire::v1::{
     ServiceMode, ServiceSummary, ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
 };
 
-use crate::driver::Published;
 use crate::log::FrameLink;
+use crate::manager::driver::Published;
 
 /// A rejection as its client gets it.
 pub fn refusal(rejection: Rejection) -> Refusal {
@@ -118,14 +118,14 @@ pub fn mode(spec: &ServiceSpec) -> ServiceMode {
 /// A service as a list shows it.
 pub fn service_summary(state: &Published, service: &Service, now: Timestamp) -> ServiceSummary {
     let (count, ended) = (replicas(&state.cluster, service), overview::ended(&state.cluster, service));
-    let named = service.spec.named();
+    let named = service.spec.annotations();
     ServiceSummary {
         id: service.id,
         meta: Meta { version: service.version, created_at: service.created_at, updated_at: service.updated_at },
         name: named.name.clone(),
         labels: named.labels.clone(),
         mode: mode(&service.spec).into(),
-        image: service.spec.template().runs().image.clone(),
+        image: service.spec.template().container().image.clone(),
         ports: service.spec.endpoint.iter().flat_map(|endpoint| endpoint.ports.clone()).collect(),
         update: service.update.as_ref().map(update),
         desired_tasks: count.desired,
@@ -214,7 +214,7 @@ pub fn task(cluster: &Cluster, task: &Task, with_spec: bool, now: Timestamp) -> 
         claims: task.claims.clone(),
         replaces: task.replaces,
         restarting: restarting(cluster, task, now).map(restarts),
-        image: spec.template().runs().image.clone(),
+        image: spec.template().container().image.clone(),
         current: is_current(cluster, task),
     }
 }

@@ -173,7 +173,7 @@ pub trait Disk: Send + Sync {
 
     /// The high-water mark as of the opening of the disk: an index that was durable once, kept apart from the tables so
     /// that their loss shows. May be lower than the truth after a power cut, never higher.
-    fn mark(&self) -> Option<u64>;
+    fn high_water_mark(&self) -> Option<u64>;
 
     /// Moves the high-water mark.
     ///

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use events::frame::FrameHash;
-use events::{VolatilePayload, discreet};
+use events::{VolatilePayload, redacted_debug};
 use serde::{Deserialize, Serialize};
 
 /// First byte of every value; another one is a newer build's.
@@ -36,7 +36,7 @@ pub struct Entry {
 }
 
 // A frame's entry has secrets in its second section, and in the environment of its specs.
-discreet! { Entry shows [index, term, kind] hides [payload] }
+redacted_debug! { Entry shows [index, term, kind] hides [payload] }
 
 impl Entry {
     /// What is stored before the payload. The index is not: the key is the index, and the value is sealed with it.
@@ -135,7 +135,7 @@ pub struct AppliedFrame {
     pub secrets: Vec<VolatilePayload>,
 }
 
-discreet! { AppliedFrame shows [index, secrets] hides [bytes] }
+redacted_debug! { AppliedFrame shows [index, secrets] hides [bytes] }
 
 /// The last raft entry that was cut; raft still asks for its term.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::disk::Table;
-use crate::seal::SealError;
+use crate::security::seal::SealError;
 
 /// Why the log cannot go on.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ use super::raft::{Consensus, Progress, Write, write_all};
 use super::rocks::RocksStore;
 use super::store::Store;
 use super::{LogError, LogStore, Membership};
-use crate::seal::Seal;
+use crate::security::seal::Seal;
 
 /// Something with a disk on which the log is opened time and again.
 pub trait Machine {
@@ -140,8 +140,8 @@ impl Disk for HangingDisk {
         self.disk.sync()
     }
 
-    fn mark(&self) -> Option<u64> {
-        self.disk.mark()
+    fn high_water_mark(&self) -> Option<u64> {
+        self.disk.high_water_mark()
     }
 
     fn set_mark(&self, index: u64) -> Result<(), LogError> {

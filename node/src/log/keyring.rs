@@ -16,7 +16,7 @@ use super::LogError;
 use super::disk::{self, Change, Disk, Key, Table};
 use super::entry::{decode_record, encode_record_into};
 use super::store::Store;
-use crate::seal::wipe;
+use crate::security::seal::wipe;
 
 /// A record, of which the secret is in memory where it was anyhow.
 #[derive(Serialize, Deserialize)]

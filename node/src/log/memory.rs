@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::LogError;
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
 use super::store::Store;
-use crate::seal::Seal;
+use crate::security::seal::Seal;
 
 /// A log on a [`MemoryDisk`].
 pub type MemoryStore = Store<MemoryDisk>;
@@ -157,7 +157,7 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn mark(&self) -> Option<u64> {
+    fn high_water_mark(&self) -> Option<u64> {
         self.state().mark
     }
 

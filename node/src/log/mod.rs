@@ -18,17 +18,17 @@
 pub mod chain;
 mod checkpoint;
 pub mod disk;
-mod drain;
 pub mod entry;
 mod error;
+mod high_water_mark;
 pub mod history;
 mod keyring;
-mod mark;
 pub mod memory;
 pub mod raft;
 mod recover;
 pub mod rocks;
 mod scrub;
+mod slog_bridge;
 pub mod store;
 mod tail;
 
@@ -273,4 +273,4 @@ pub struct Checkpoint {
 }
 
 // It holds specs, whose values may be secret.
-events::discreet! { Checkpoint shows [head] hides [chunks] }
+events::redacted_debug! { Checkpoint shows [head] hides [chunks] }

@@ -14,12 +14,12 @@ use std::time::Duration;
 use ::raft::eraftpb;
 use ::raft::{Config, RawNode, ReadOnlyOption, Ready, StateRole};
 use bytes::Bytes;
-use events::discreet;
+use events::redacted_debug;
 use protobuf::Message as _;
 
 use self::adapter::{Adapter, from_raft, to_hard_state};
 use super::entry::EntryKind;
-use super::{AppliedFrame, Entry, Loaded, LogError, LogStore, Membership, Staged, drain, tail};
+use super::{AppliedFrame, Entry, Loaded, LogError, LogStore, Membership, Staged, slog_bridge, tail};
 
 /// How often [`Consensus::tick`] is to be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -73,7 +73,7 @@ pub struct Write {
     awaited: bool,
 }
 
-discreet! { Write shows [round, applied, awaited] hides [staged] }
+redacted_debug! { Write shows [round, applied, awaited] hides [staged] }
 
 /// How far the disk is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub struct Committed {
 }
 
 // Its second section holds secrets, and what it proposes their specs' environments.
-discreet! { Committed shows [index, term] hides [bytes] }
+redacted_debug! { Committed shows [index, term] hides [bytes] }
 
 /// A message to another manager, opaque to everything in between.
 #[derive(Clone, PartialEq, Eq)]
@@ -147,7 +147,7 @@ pub struct Message {
     pub bytes: Vec<u8>,
 }
 
-discreet! { Message shows [to] hides [bytes] }
+redacted_debug! { Message shows [to] hides [bytes] }
 
 /// Why a proposal was not taken. Nothing of it is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -188,7 +188,7 @@ impl Consensus {
         let membership = loaded.membership.as_ref().ok_or(LogError::NotInitialized)?;
         let adapter = Adapter::new(store.clone(), loaded.hard_state, membership);
         let refused = |error: ::raft::Error| LogError::Consensus(error.to_string());
-        let mut node = RawNode::new(&config(id, loaded.applied), adapter, &drain::logger()).map_err(refused)?;
+        let mut node = RawNode::new(&config(id, loaded.applied), adapter, &slog_bridge::logger()).map_err(refused)?;
         if membership.voters == [id] {
             node.campaign().map_err(refused)?;
         }

@@ -79,7 +79,7 @@ impl<D: Disk> Store<D> {
 
     /// A log that has not begun; or one of which everything was lost.
     fn empty(&self) -> Result<Loaded, LogError> {
-        if let Some(known) = self.disk.mark() {
+        if let Some(known) = self.disk.high_water_mark() {
             return Err(shortened(0, known, "high-water mark"));
         }
         for table in Table::ALL {
@@ -135,7 +135,7 @@ impl<D: Disk> Store<D> {
         let witnesses = [
             (meta.hard_state.commit, "commit index"),
             (meta.applied.index, "applied index"),
-            (self.disk.mark().unwrap_or(0), "high-water mark"),
+            (self.disk.high_water_mark().unwrap_or(0), "high-water mark"),
         ];
         match witnesses.into_iter().max_by_key(|(known, _)| *known) {
             Some((known, witness)) if known > last => Err(shortened(last, known, witness)),

@@ -14,9 +14,9 @@ use rocksdb::{
 
 use super::LogError;
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
-use super::mark::{self, Mark};
+use super::high_water_mark::{self, Mark};
 use super::store::Store;
-use crate::seal::{Seal, data_key};
+use crate::security::seal::{Seal, data_key};
 
 /// Bytes in memory before a table's newest values become a file. Small, as a manager should be; at 20,000 commands a
 /// second a buffer still lasts about a second.
@@ -152,7 +152,7 @@ impl Paths {
     }
 
     fn has_begun(&self) -> Result<bool, LogError> {
-        Ok(exists(&self.current())? || mark::read(&self.mark)?.is_some() || self.holds_values()?)
+        Ok(exists(&self.current())? || high_water_mark::read(&self.mark)?.is_some() || self.holds_values()?)
     }
 
     /// Whether the database's directory has files that only come after its creation.
@@ -189,7 +189,7 @@ impl Paths {
         if exists(&self.current())? {
             return Ok(());
         }
-        match mark::read(&self.mark)? {
+        match high_water_mark::read(&self.mark)? {
             Some(known) if !self.holds_values()? => Err(LogError::Lost { path: self.database.clone(), known }),
             Some(_) | None => {
                 let reason = "its file CURRENT is missing".to_owned();
@@ -237,7 +237,7 @@ impl RocksDisk {
 
     fn open_read_only(paths: &Paths, mut tables: Vec<Table>) -> Result<Self, LogError> {
         // Before the database, which whoever writes it brings further meanwhile.
-        let known = mark::read(&paths.mark)?;
+        let known = high_water_mark::read(&paths.mark)?;
         if exists(&paths.corrupt_checkpoints)? {
             tables.retain(|table| *table != Table::Checkpoint);
         }
@@ -380,7 +380,7 @@ impl Disk for RocksDisk {
         synced.map_err(|error| self.failed("sync the log", None, error))
     }
 
-    fn mark(&self) -> Option<u64> {
+    fn high_water_mark(&self) -> Option<u64> {
         self.known
     }
 

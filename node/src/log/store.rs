@@ -16,7 +16,7 @@ use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
 use super::entry::{Applied, AppliedFrame, Cut, Entry, HardState, Membership, decode_record, encode_record};
 use super::tail::{Budget, Tail};
 use super::{CheckpointHead, CheckpointPart, Loaded, LogError, LogStore, ScrubProgress, Staged};
-use crate::seal::Seal;
+use crate::security::seal::Seal;
 
 /// The records of [`Table::Meta`]. Numbers are never used again.
 pub(super) const HARD_STATE: Key = Key::at(1);

@@ -20,10 +20,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::disk_space;
-use crate::driver::Handle;
-use crate::failure::Failure;
+use crate::daemon::disk_space;
+use crate::daemon::failure::Failure;
 use crate::log::LogStore;
+use crate::manager::driver::Handle;
 
 use super::Measures;
 use super::exposition::{Page, label};

@@ -42,7 +42,7 @@ pub struct Gate<M> {
 
 /// A call that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum AccessError {
     /// The call needs a certificate.
     #[error("this call is for {allowed}, and the caller has no certificate")]
     Anonymous {
@@ -78,7 +78,7 @@ pub enum Refusal {
     Unknown,
 }
 
-impl Refusal {
+impl AccessError {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
@@ -95,15 +95,16 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for Status {
-    fn from(refusal: Refusal) -> Self {
+impl From<AccessError> for Status {
+    fn from(refusal: AccessError) -> Self {
         let hint = Some(refusal.hint().to_owned());
         let kind = match refusal {
-            Refusal::Removed(_) => RefusalKind::Removed,
-            Refusal::NotMember(_) => RefusalKind::NotMember,
-            Refusal::Anonymous { .. } | Refusal::Role { .. } | Refusal::OtherCluster { .. } | Refusal::Unknown => {
-                RefusalKind::Forbidden
-            }
+            AccessError::Removed(_) => RefusalKind::Removed,
+            AccessError::NotMember(_) => RefusalKind::NotMember,
+            AccessError::Anonymous { .. }
+            | AccessError::Role { .. }
+            | AccessError::OtherCluster { .. }
+            | AccessError::Unknown => RefusalKind::Forbidden,
         };
         let kind = kind.into();
         wire::v1::Refusal { kind, subject: "caller".to_owned(), sentence: refusal.to_string(), hint }.into()
@@ -119,29 +120,29 @@ impl<M: Fn(NodeId) -> Membership> Gate<M> {
     /// The caller of `request`, if it is among those allowed.
     ///
     /// Where anyone may call, a node that is no member counts as a caller without certificate: it can join again as a new node.
-    pub fn require<T>(&self, request: &Request<T>, allowed: Allowed) -> Result<Peer, Refusal> {
-        let Caller { peer, .. } = request.extensions().get::<Caller>().ok_or(Refusal::Unknown)?;
+    pub fn require<T>(&self, request: &Request<T>, allowed: Allowed) -> Result<Peer, AccessError> {
+        let Caller { peer, .. } = request.extensions().get::<Caller>().ok_or(AccessError::Unknown)?;
         self.judge(peer, allowed).inspect_err(|refusal| failures::note(peer, refusal))
     }
 
-    fn judge(&self, peer: &Peer, allowed: Allowed) -> Result<Peer, Refusal> {
+    fn judge(&self, peer: &Peer, allowed: Allowed) -> Result<Peer, AccessError> {
         match (peer, allowed) {
             (Peer::Operator { .. }, _) | (Peer::Anonymous { .. }, Allowed::Anyone) => Ok(peer.clone()),
-            (Peer::Anonymous { .. }, Allowed::Managers | Allowed::Nodes) => Err(Refusal::Anonymous { allowed }),
+            (Peer::Anonymous { .. }, Allowed::Managers | Allowed::Nodes) => Err(AccessError::Anonymous { allowed }),
             (Peer::Node { subject, .. }, _) if subject.cluster != self.cluster => {
-                Err(Refusal::OtherCluster { node: subject.node, cluster: subject.cluster })
+                Err(AccessError::OtherCluster { node: subject.node, cluster: subject.cluster })
             }
             (Peer::Node { subject, address }, _) => match ((self.membership)(subject.node), allowed) {
                 (Membership::Member, Allowed::Managers) => match subject.role {
                     Role::Manager => Ok(peer.clone()),
-                    Role::Worker => Err(Refusal::Role { allowed, subject: *subject }),
+                    Role::Worker => Err(AccessError::Role { allowed, subject: *subject }),
                 },
                 (Membership::Member, Allowed::Nodes | Allowed::Anyone) => Ok(peer.clone()),
                 (Membership::Removed | Membership::Unknown, Allowed::Anyone) => {
                     Ok(Peer::Anonymous { address: *address })
                 }
-                (Membership::Removed, Allowed::Managers | Allowed::Nodes) => Err(Refusal::Removed(subject.node)),
-                (Membership::Unknown, Allowed::Managers | Allowed::Nodes) => Err(Refusal::NotMember(subject.node)),
+                (Membership::Removed, Allowed::Managers | Allowed::Nodes) => Err(AccessError::Removed(subject.node)),
+                (Membership::Unknown, Allowed::Managers | Allowed::Nodes) => Err(AccessError::NotMember(subject.node)),
             },
         }
     }
@@ -172,7 +173,7 @@ mod tests {
     const REMOVED: u128 = 13;
     const UNKNOWN: u128 = 14;
 
-    fn judge(peer: Option<Peer>, allowed: Allowed) -> Result<Peer, Refusal> {
+    fn judge(peer: Option<Peer>, allowed: Allowed) -> Result<Peer, AccessError> {
         let gate = Gate::new(ClusterId::from_bits(7), |node: NodeId| match node.bits() {
             REMOVED => Membership::Removed,
             UNKNOWN => Membership::Unknown,
@@ -214,7 +215,8 @@ mod tests {
 
     #[test]
     fn nodes_that_are_no_members_may_only_do_what_strangers_may() {
-        let refusals = [Refusal::Removed(NodeId::from_bits(REMOVED)), Refusal::NotMember(NodeId::from_bits(UNKNOWN))];
+        let refusals =
+            [AccessError::Removed(NodeId::from_bits(REMOVED)), AccessError::NotMember(NodeId::from_bits(UNKNOWN))];
         for (number, refusal) in [REMOVED, UNKNOWN].into_iter().zip(refusals) {
             for role in [Role::Manager, Role::Worker] {
                 let caller = node(subject(number, role));
@@ -230,8 +232,8 @@ mod tests {
     fn another_clusters_nodes_and_unknown_callers_may_do_nothing() {
         let foreign = node(Subject { cluster: ClusterId::from_bits(8), ..subject(1, Role::Manager) });
         for allowed in [Allowed::Managers, Allowed::Nodes, Allowed::Anyone] {
-            assert!(matches!(judge(Some(foreign.clone()), allowed), Err(Refusal::OtherCluster { .. })));
-            assert_eq!(judge(None, allowed), Err(Refusal::Unknown));
+            assert!(matches!(judge(Some(foreign.clone()), allowed), Err(AccessError::OtherCluster { .. })));
+            assert_eq!(judge(None, allowed), Err(AccessError::Unknown));
         }
     }
 

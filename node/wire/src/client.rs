@@ -17,7 +17,7 @@ const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// How long a client bears a manager that says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// Longest wait for the answer to a call. This is for callers to keep: a stream has no such limit.
     pub answer: Duration,
     /// Time between two questions of the transport whether the other end is still there, while a call is under way.
@@ -26,7 +26,7 @@ pub struct Patience {
     pub silence: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     /// A healthy manager answers within milliseconds, one whose disk or machine is overloaded within seconds. A call is given
     /// up before its connection is, so that it has one reason.
     fn default() -> Self {
@@ -59,14 +59,14 @@ impl std::error::Error for ConnectError {
 /// # Errors
 /// When nothing answers there.
 pub async fn connect(socket: &Path) -> Result<ControlClient<Channel>, ConnectError> {
-    connect_with(socket, Patience::default()).await
+    connect_with(socket, Timeouts::default()).await
 }
 
 /// Connects to the manager that listens on `socket`.
 ///
 /// # Errors
 /// When nothing answers there.
-pub async fn connect_with(socket: &Path, patience: Patience) -> Result<ControlClient<Channel>, ConnectError> {
+pub async fn connect_with(socket: &Path, patience: Timeouts) -> Result<ControlClient<Channel>, ConnectError> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();

@@ -7,8 +7,8 @@ pub mod v1 {
 }
 
 mod client;
-mod discreet;
 mod json;
+mod redacted_debug;
 mod refusal;
 
-pub use client::{ConnectError, DEFAULT_SOCKET, Patience, connect, connect_with, is_silence};
+pub use client::{ConnectError, DEFAULT_SOCKET, Timeouts, connect, connect_with, is_silence};

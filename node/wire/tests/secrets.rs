@@ -100,7 +100,7 @@ fn every_field_that_is_called_like_a_secret_is_known() {
     let gone: Vec<_> = known.difference(&fields).collect();
     assert!(gone.is_empty(), "not in the schema any more: {gone:?}");
     let new: Vec<_> = suspects.difference(&known).collect();
-    assert!(new.is_empty(), "secret or harmless? Say which, and hide the secret with `discreet!`: {new:?}");
+    assert!(new.is_empty(), "secret or harmless? Say which, and hide the secret with `redacted_debug!`: {new:?}");
 }
 
 fn spec() -> ServiceSpec {

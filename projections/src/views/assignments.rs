@@ -55,7 +55,7 @@ pub fn of_node(cluster: &Cluster, node: NodeId) -> Assigned {
 
 /// Names of the secrets that a spec needs.
 fn secrets(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
-    let container = spec.template().runs();
+    let container = spec.template().container();
     let credentials = Some(container.registry_auth_key.as_str()).filter(|key| !key.is_empty());
     credentials.into_iter().chain(container.env_secrets.iter().map(|secret| secret.key.as_str()))
 }

@@ -11,7 +11,7 @@ use crate::{Cluster, Instance, Task};
 
 /// A filter that is shown a history, frame by frame, and knows which events belong.
 #[derive(Debug, Clone, Default)]
-pub struct Story {
+pub struct EventFilter {
     /// The object's id as text; `None`: everything belongs.
     object: Option<String>,
     /// Names of the kinds that belong; empty: all.
@@ -30,7 +30,7 @@ struct Home {
     node: Option<NodeId>,
 }
 
-impl Story {
+impl EventFilter {
     /// The story of the object with this id, or of everything; only events of these kinds, or of all.
     pub fn of(object: Option<String>, kinds: impl IntoIterator<Item = String>) -> Self {
         Self { object, kinds: kinds.into_iter().collect(), ..Self::default() }
@@ -254,7 +254,7 @@ fn naming(kind: &Kind) -> Option<(u128, &str)> {
 /// Looks through a history for what had a name: a service, a node, or the task in a place such as `web.1`; if there were
 /// several, for the last one. Or for what has an id that begins so.
 #[derive(Debug, Clone)]
-pub struct Bearer {
+pub struct NameLookup {
     name: String,
     names: Names,
     found: Option<TaskId>,
@@ -275,7 +275,7 @@ pub enum Found {
     Nothing,
 }
 
-impl Bearer {
+impl NameLookup {
     /// How many ids are listed where several begin so.
     const LISTED_MAX: usize = 5;
 
@@ -399,11 +399,11 @@ mod tests {
         }
         let waits = |task| TaskPlacementFailed { tasks: vec![TaskId::from_bits(task)], explanation: "why".to_owned() };
         let waits = |task| Event::by_command(0, Kind::TaskPlacementFailed(waits(task)));
-        let mut story = Story::of(Some(text(1)), []);
+        let mut story = EventFilter::of(Some(text(1)), []);
         assert_eq!(story.select([&waits(3)]), [false], "it does not know the task yet");
         assert!(story.begin_at(&cluster));
         assert_eq!(story.select([&waits(3), &waits(4)]), [true, false]);
-        assert!(!Story::of(Some(text(9)), []).begin_at(&cluster), "what is gone has left no tasks behind");
+        assert!(!EventFilter::of(Some(text(9)), []).begin_at(&cluster), "what is gone has left no tasks behind");
     }
 
     #[test]
@@ -415,7 +415,7 @@ mod tests {
         let waits = |task| TaskPlacementFailed { tasks: vec![TaskId::from_bits(task)], explanation: "why".to_owned() };
         let waits = |task| Event::by_command(0, Kind::TaskPlacementFailed(waits(task)));
         for with_tasks in [false, true] {
-            let story = Story::of(Some(text(2)), []);
+            let story = EventFilter::of(Some(text(2)), []);
             let mut story = if with_tasks { story.with_tasks_of_nodes() } else { story };
             assert_eq!(story.select([&assigned(3, 2)]), [true], "it names the node itself");
             assert_eq!(story.select([&assigned(4, 5)]), [false]);
@@ -428,14 +428,14 @@ mod tests {
 
     #[test]
     fn the_last_bearer_of_a_name_is_meant() {
-        let mut bearer = Bearer::of("web");
+        let mut bearer = NameLookup::of("web");
         for kind in [service(1, "web"), node(2, "db"), service(3, "api"), task(4, 1, None)] {
             bearer.see(&kind);
         }
         assert_eq!(bearer.found(), Found::One(text(1)));
         bearer.see(&node(5, "web"));
         assert_eq!(bearer.found(), Found::One(text(5)));
-        assert_eq!(Bearer::of("web").found(), Found::Nothing);
+        assert_eq!(NameLookup::of("web").found(), Found::Nothing);
     }
 
     #[test]
@@ -445,7 +445,7 @@ mod tests {
         for (name, id) in
             [("web.1", Some(5)), ("web.2", Some(4)), ("web.n1", Some(6)), ("web.3", None), ("api.1", None)]
         {
-            let mut bearer = Bearer::of(name);
+            let mut bearer = NameLookup::of(name);
             story.iter().for_each(|kind| bearer.see(kind));
             assert_eq!(bearer.found(), id.map_or(Found::Nothing, |id| Found::One(text(id))), "{name}");
         }
@@ -464,7 +464,7 @@ mod tests {
             ("zzzz".to_owned(), Found::Nothing),
         ];
         for (reference, found) in table {
-            let mut bearer = Bearer::of(reference.as_str());
+            let mut bearer = NameLookup::of(reference.as_str());
             made.iter().for_each(|kind| bearer.see(kind));
             assert_eq!(bearer.found(), found, "{reference}");
         }
@@ -490,12 +490,12 @@ mod tests {
             moved(Some(Reconciler::Schedule), Kind::TaskAssigned(assigned)),
         ];
         for object in [1, 3] {
-            let mut story = Story::of(Some(text(object)), []);
+            let mut story = EventFilter::of(Some(text(object)), []);
             assert_eq!(story.select(&begun), [true, true, true], "the command that made it belongs, too");
             assert_eq!(story.select([&spec_of(2)]), [false], "nothing came of it");
             assert_eq!(story.select([&spec_of(2), &spec_of(4), &leaves]), [true, false, true], "{object}");
         }
-        let mut story = Story::of(Some(text(1)), ["task_desired_state_set".to_owned()]);
+        let mut story = EventFilter::of(Some(text(1)), ["task_desired_state_set".to_owned()]);
         story.select(&begun);
         assert_eq!(story.select([&spec_of(2), &leaves]), [false, true], "only what was asked for");
     }

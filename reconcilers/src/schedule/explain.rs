@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::filters::Refusal;
+use super::filters::Unfit;
 
 /// How many nodes were refused for each reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Explanation {
-    counts: BTreeMap<Refusal, u64>,
+    counts: BTreeMap<Unfit, u64>,
 }
 
 impl Explanation {
-    pub(super) fn count(&mut self, refusal: Refusal) {
+    pub(super) fn count(&mut self, refusal: Unfit) {
         *self.counts.entry(refusal).or_default() += 1;
     }
 
@@ -20,7 +20,7 @@ impl Explanation {
         if nodes == 0 {
             return "no suitable node: the cluster has no nodes".to_owned();
         }
-        let mut reasons: Vec<(Refusal, u64)> = self.counts.iter().map(|(refusal, count)| (*refusal, *count)).collect();
+        let mut reasons: Vec<(Unfit, u64)> = self.counts.iter().map(|(refusal, count)| (*refusal, *count)).collect();
         reasons.sort_by_key(|(refusal, count)| (std::cmp::Reverse(*count), *refusal));
         let parts: Vec<String> = reasons.iter().map(|(refusal, count)| phrase(*refusal, *count)).collect();
         let noun = if nodes == 1 { "node" } else { "nodes" };
@@ -28,18 +28,18 @@ impl Explanation {
     }
 }
 
-fn phrase(refusal: Refusal, count: u64) -> String {
+fn phrase(refusal: Unfit, count: u64) -> String {
     let one = count == 1;
     let verb = |singular: &str, plural: &str| format!("{count} {}", if one { singular } else { plural });
     match refusal {
-        Refusal::NotReady => verb("is not available for new tasks", "are not available for new tasks"),
-        Refusal::Cpu => verb("lacks CPU", "lack CPU"),
-        Refusal::Memory => verb("lacks memory", "lack memory"),
-        Refusal::Generic => verb("lacks generic resources", "lack generic resources"),
-        Refusal::Plugin => verb("lacks a plugin", "lack a plugin"),
-        Refusal::Constraint => verb("does not meet the constraints", "do not meet the constraints"),
-        Refusal::Platform => verb("has an unsupported platform", "have an unsupported platform"),
-        Refusal::HostPort => verb("has the host port in use", "have the host port in use"),
-        Refusal::MaxReplicas => verb("has as many replicas as allowed", "have as many replicas as allowed"),
+        Unfit::NotReady => verb("is not available for new tasks", "are not available for new tasks"),
+        Unfit::Cpu => verb("lacks CPU", "lack CPU"),
+        Unfit::Memory => verb("lacks memory", "lack memory"),
+        Unfit::Generic => verb("lacks generic resources", "lack generic resources"),
+        Unfit::Plugin => verb("lacks a plugin", "lack a plugin"),
+        Unfit::Constraint => verb("does not meet the constraints", "do not meet the constraints"),
+        Unfit::Platform => verb("has an unsupported platform", "have an unsupported platform"),
+        Unfit::HostPort => verb("has the host port in use", "have the host port in use"),
+        Unfit::MaxReplicas => verb("has as many replicas as allowed", "have as many replicas as allowed"),
     }
 }

@@ -12,7 +12,7 @@ const LOG_PLUGIN: &str = "Log";
 
 /// Why a node will not do; the order is the order of the filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refusal {
+pub enum Unfit {
     /// Down, unknown, paused or drained.
     NotReady,
     /// Too little CPU.
@@ -55,7 +55,7 @@ impl<'a> Filters<'a> {
     pub(crate) fn of(cluster: &'a Cluster, task: &Task) -> Self {
         let spec = cluster.spec_of(task);
         let template = spec.template();
-        let placement = template.placed();
+        let placement = template.placement();
         let constraints: Result<_, _> = placement.constraints.iter().map(|text| Constraint::parse(text)).collect();
         Self {
             service: task.service,
@@ -70,8 +70,8 @@ impl<'a> Filters<'a> {
     }
 
     /// Whether a node will do, or why not.
-    pub(super) fn judge(&self, number: usize, run: &mut Run<'_>) -> Result<(), Refusal> {
-        let suits = run.pool.node(number).map_or(Err(Refusal::NotReady), |node| self.suits(node));
+    pub(super) fn judge(&self, number: usize, run: &mut Run<'_>) -> Result<(), Unfit> {
+        let suits = run.pool.node(number).map_or(Err(Unfit::NotReady), |node| self.suits(node));
         self.judge_knowing(number, suits, run)
     }
 
@@ -79,11 +79,11 @@ impl<'a> Filters<'a> {
     pub(super) fn judge_knowing(
         &self,
         number: usize,
-        suits: Result<(), Refusal>,
+        suits: Result<(), Unfit>,
         run: &mut Run<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Unfit> {
         if !run.pool.get(number).takes_tasks {
-            return Err(Refusal::NotReady);
+            return Err(Unfit::NotReady);
         }
         self.judge_room(number, run)?;
         suits?;
@@ -91,18 +91,18 @@ impl<'a> Filters<'a> {
     }
 
     /// Whether a node suits, whatever runs on it: the filters whose answer depends on the placement and the plugins alone.
-    pub(super) fn suits(&self, node: &Node) -> Result<(), Refusal> {
+    pub(super) fn suits(&self, node: &Node) -> Result<(), Unfit> {
         if !self.plugins.iter().all(|(kind, name)| has_plugin(node, kind, name)) {
-            return Err(Refusal::Plugin);
+            return Err(Unfit::Plugin);
         }
         if self.malformed || !self.constraints_hold(node) {
-            return Err(Refusal::Constraint);
+            return Err(Unfit::Constraint);
         }
-        if Self::platform_fits(self.platforms, node) { Ok(()) } else { Err(Refusal::Platform) }
+        if Self::platform_fits(self.platforms, node) { Ok(()) } else { Err(Unfit::Platform) }
     }
 
     /// Whether one more task fits on a node that suits and takes tasks: the filters whose answer changes as tasks are placed.
-    pub(super) fn judge_again(&self, number: usize, run: &mut Run<'_>) -> Result<(), Refusal> {
+    pub(super) fn judge_again(&self, number: usize, run: &mut Run<'_>) -> Result<(), Unfit> {
         self.judge_room(number, run).and_then(|()| self.judge_crowd(number, run))
     }
 
@@ -114,31 +114,31 @@ impl<'a> Filters<'a> {
         self.constraints.iter().all(|constraint| constraint.matches(&facts))
     }
 
-    fn judge_room(&self, number: usize, run: &mut Run<'_>) -> Result<(), Refusal> {
+    fn judge_room(&self, number: usize, run: &mut Run<'_>) -> Result<(), Unfit> {
         let candidate = run.pool.get(number);
         if self.reserved.nano_cpus > candidate.free_nano_cpus {
-            return Err(Refusal::Cpu);
+            return Err(Unfit::Cpu);
         }
         if self.reserved.memory_bytes > candidate.free_memory_bytes {
-            return Err(Refusal::Memory);
+            return Err(Unfit::Memory);
         }
         if self.reserved.generic.is_empty() {
             return Ok(());
         }
         let free = run.free_generic(number);
         let lacks = |wish: &GenericResource| generic::available(free, &wish.kind) < generic::amount(wish);
-        if self.reserved.generic.iter().any(lacks) { Err(Refusal::Generic) } else { Ok(()) }
+        if self.reserved.generic.iter().any(lacks) { Err(Unfit::Generic) } else { Ok(()) }
     }
 
-    fn judge_crowd(&self, number: usize, run: &mut Run<'_>) -> Result<(), Refusal> {
+    fn judge_crowd(&self, number: usize, run: &mut Run<'_>) -> Result<(), Unfit> {
         if !self.ports.is_empty() {
             let taken = run.ports(number);
             if self.ports.iter().any(|port| taken.contains(port)) {
-                return Err(Refusal::HostPort);
+                return Err(Unfit::HostPort);
             }
         }
         if self.max_replicas > 0 && run.active_of_service(number) >= self.max_replicas {
-            return Err(Refusal::MaxReplicas);
+            return Err(Unfit::MaxReplicas);
         }
         Ok(())
     }
@@ -182,7 +182,7 @@ impl<'a> Filters<'a> {
 
 /// The drivers of volumes and logs that tasks of a template use. Those that every engine has are not looked for.
 fn plugins(template: &TaskSpec) -> Vec<(&'static str, &str)> {
-    let volumes = template.runs().mounts.iter().filter_map(|mount| mount.volume.as_ref()?.driver.as_ref());
+    let volumes = template.container().mounts.iter().filter_map(|mount| mount.volume.as_ref()?.driver.as_ref());
     let volumes = volumes.map(|driver| (VOLUME_PLUGIN, driver.name.as_str()));
     let logs = template.log_driver.iter().map(|driver| (LOG_PLUGIN, driver.name.as_str()));
     volumes.chain(logs).filter(|(_, name)| !["", "local", "none"].contains(name)).collect()

@@ -8,7 +8,7 @@ use events::{NodeId, Placement, PlacementPreference};
 use projections::Node;
 
 use super::candidates::Pool;
-use super::filters::{Filters, Refusal};
+use super::filters::{Filters, Unfit};
 
 /// Most layouts that are kept: a turn places few kinds of services.
 const LAYOUTS_MAX: usize = 64;
@@ -41,7 +41,7 @@ pub(super) struct Layout {
 /// Where one node stands in a layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stand {
-    leaf: Result<usize, Refusal>,
+    leaf: Result<usize, Unfit>,
     /// The number of tasks that it has in the order of its leaf, if it takes any.
     active: Option<u64>,
 }
@@ -103,7 +103,7 @@ impl Layout {
     }
 
     /// The leaf that a node belongs to, or why it will not do.
-    pub(super) fn leaf_of(&self, number: usize) -> Result<usize, Refusal> {
+    pub(super) fn leaf_of(&self, number: usize) -> Result<usize, Unfit> {
         self.stands[number].leaf
     }
 
@@ -132,7 +132,7 @@ impl Layout {
         if self.stands.is_empty() || self.seen < changes.first() {
             self.place_all(filters, pool);
         } else {
-            let unplaced = Stand { leaf: Err(Refusal::NotReady), active: None };
+            let unplaced = Stand { leaf: Err(Unfit::NotReady), active: None };
             self.stands.resize(pool.numbers_end(), unplaced);
             for number in changes.since(self.seen) {
                 self.place(*number, filters, pool);
@@ -179,8 +179,8 @@ impl Layout {
         self.stands[number] = new;
     }
 
-    fn judge(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) -> Result<usize, Refusal> {
-        let node = pool.node(number).ok_or(Refusal::NotReady)?;
+    fn judge(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) -> Result<usize, Unfit> {
+        let node = pool.node(number).ok_or(Unfit::NotReady)?;
         filters.suits(node)?;
         let preferences = self.placement.preferences.iter();
         let path: Vec<String> = preferences.map(|preference| Label::of(preference).value(node).to_owned()).collect();
@@ -195,7 +195,7 @@ impl Layout {
     }
 }
 
-fn stand(number: usize, leaf: Result<usize, Refusal>, pool: &Pool) -> Stand {
+fn stand(number: usize, leaf: Result<usize, Unfit>, pool: &Pool) -> Stand {
     let candidate = pool.get(number);
     Stand { leaf, active: (candidate.takes_tasks && leaf.is_ok()).then_some(candidate.active) }
 }
@@ -292,7 +292,7 @@ mod tests {
         candidates.follow(cluster);
         let task = cluster.tasks.get(TaskId::from_bits(TASK)).expect("the task");
         let filters = Filters::of(cluster, task);
-        let placement = cluster.spec_of(task).template().placed();
+        let placement = cluster.spec_of(task).template().placement();
         let layout = candidates.layouts.of(placement, &filters, &candidates.pool);
         let nodes = |leaf| layout.order(leaf).iter().map(|(active, id, _)| (*active, id.bits())).collect::<Vec<_>>();
         let leaves = layout.paths().enumerate().map(|(leaf, path)| (path.concat(), nodes(leaf)));

@@ -110,7 +110,7 @@ fn place(
     let mut refused: Vec<(TaskId, Arc<str>)> = Vec::new();
     let mut nodes: Option<Spread<'_>> = None;
     // Tasks that have their node already come after those that have none.
-    let placement = cluster.spec_of(first).template().placed();
+    let placement = cluster.spec_of(first).template().placement();
     let has_choice = matches!(instance, Instance::Slot(_));
     let layout = has_choice.then(|| layouts.of(placement, &filters, run.pool));
     let most = work.done.saturating_add(most);

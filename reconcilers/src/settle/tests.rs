@@ -38,7 +38,7 @@ fn turn(
     let mut candidates = Candidates::default();
     let mut ctx = Ctx { now: Timestamp::default(), ids: &mut ids, presence: &presence, candidates: &mut candidates };
     let settling = Settling { reconcilers, aside, at: &Stamp::default(), settled: Settled::default() };
-    settling.run(cluster, touched, &mut ctx, Room::FRAME)
+    settling.run(cluster, touched, &mut ctx, Budget::FRAME)
 }
 
 /// Wants the first service to have another number of replicas, whatever it has.
@@ -85,12 +85,12 @@ fn a_service_that_is_set_aside_is_left_out_of_everything_and_its_places_lose_the
     let place = (service(1), projections::Instance::FIRST);
     let due = Touched { places: [place].into(), ..Touched::default() };
     let settled = turn(&QUARREL, &[service(1)].into(), &mut cluster, due);
-    assert_eq!(settled.wakes, [(Subject::Place(place.0, place.1), None)].into());
+    assert_eq!(settled.wakes, [(TimerKey::Place(place.0, place.1), None)].into());
 }
 
 /// Wants the first service to have another number of replicas, and says so often.
 fn loud_quarrel(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    for _ in 0..Room::FRAME.events / 6 {
+    for _ in 0..Budget::FRAME.events / 6 {
         quarrel(cluster, scope, ctx, out);
     }
 }
@@ -151,6 +151,6 @@ fn a_very_large_service_holds_up_no_other() {
     assert_eq!(tasks(&cluster, 3), 5);
     assert!(tasks(&cluster, 1) > 100 && tasks(&cluster, 2) > 100, "both go on");
     assert!(settled.left.unfilled.is_superset(&[service(1), service(2)].into()));
-    assert!(settled.events.len() <= Room::FRAME.events + SLICES_MAX);
+    assert!(settled.events.len() <= Budget::FRAME.events + SLICES_MAX);
     assert!(cluster.tasks.values().any(|task| task.waiting.is_some()), "tasks are placed before all of them are made");
 }

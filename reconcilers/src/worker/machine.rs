@@ -20,7 +20,7 @@ const OUT_OF_MEMORY: &str = "out of memory";
 
 /// How a call of the executor ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// Everything is ready to start.
     Prepared(ContainerStatus),
     /// The container runs, and is healthy if it says how to tell.
@@ -40,7 +40,7 @@ pub enum Outcome {
     Failed(Call, Failure),
 }
 
-impl Outcome {
+impl StepOutcome {
     fn call(&self) -> Call {
         match self {
             Self::Prepared(_) => Call::Prepare,
@@ -145,27 +145,27 @@ impl TaskMachine {
     }
 
     /// A call has ended. The result of a call that was given up is ignored.
-    pub fn finished(&mut self, outcome: Outcome, now: Timestamp) {
+    pub fn finished(&mut self, outcome: StepOutcome, now: Timestamp) {
         if self.in_flight != Some(outcome.call()) {
             return;
         }
         self.in_flight = None;
-        if let Outcome::Failed(call, failure) = outcome {
+        if let StepOutcome::Failed(call, failure) = outcome {
             return self.failed(call, failure, now);
         }
         match outcome {
-            Outcome::Prepared(container) => self.succeed(TaskState::Ready, Some(container), now),
-            Outcome::Started(container) => self.succeed(TaskState::Running, Some(container), now),
-            Outcome::Ended { container, reason } => match end_error(&container, reason) {
+            StepOutcome::Prepared(container) => self.succeed(TaskState::Ready, Some(container), now),
+            StepOutcome::Started(container) => self.succeed(TaskState::Running, Some(container), now),
+            StepOutcome::Ended { container, reason } => match end_error(&container, reason) {
                 None => self.succeed(TaskState::Complete, Some(container), now),
                 Some(error) => {
                     self.observe(Some(container));
                     self.fail(TaskState::Failed, error, now);
                 }
             },
-            Outcome::Stopped(container) => self.stopped(container, now),
-            Outcome::Removed => self.removed = true,
-            Outcome::Failed(..) => {}
+            StepOutcome::Stopped(container) => self.stopped(container, now),
+            StepOutcome::Removed => self.removed = true,
+            StepOutcome::Failed(..) => {}
         }
     }
 

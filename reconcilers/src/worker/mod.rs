@@ -9,6 +9,6 @@ mod machine;
 mod reports;
 mod step;
 
-pub use machine::{Action, Failure, Outcome, TaskMachine};
+pub use machine::{Action, Failure, StepOutcome, TaskMachine};
 pub use reports::{Batch, Reports};
 pub use step::{Call, Retry, Situation, Step, step};

@@ -7,7 +7,7 @@ use node::log::Crash;
 use rand::Rng;
 
 use crate::manager::Ruin;
-use crate::net::Weather;
+use crate::net::NetworkConditions;
 
 use super::Chaos;
 
@@ -128,12 +128,12 @@ impl Chaos {
     }
 
     fn change_weather(&mut self) -> anyhow::Result<()> {
-        let stormy = Weather {
+        let stormy = NetworkConditions {
             lost_per_mille: self.random.random_range(0..200),
             doubled_per_mille: self.random.random_range(0..200),
             latency: (Duration::from_millis(1), Duration::from_millis(self.random.random_range(1..3_000))),
         };
-        let weather = if self.random.random_bool(0.5) { Weather::FINE } else { stormy };
+        let weather = if self.random.random_bool(0.5) { NetworkConditions::FINE } else { stormy };
         self.say(|| format!("{weather:?}"));
         self.world.net.weather = weather;
         Ok(())

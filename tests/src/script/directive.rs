@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use events::{EngineDescription, EnginePlugin, GenericResource, NodeDescription, Platform, Resources};
-use node::leader::Intervals;
 use node::log::Crash;
+use node::manager::replica::Intervals;
 use projections::views::overview::resolve_task;
 
 use super::Player;

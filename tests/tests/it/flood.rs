@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use node::descriptors;
+use node::daemon::descriptors;
 use node::security::{CertificateStore, Connector};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use node::disk_space;
+use node::daemon::disk_space;
 
 use super::cluster::{Cluster, MANAGER};
 use super::process::{Answer, is_root, run};

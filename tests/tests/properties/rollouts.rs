@@ -281,7 +281,7 @@ impl Core {
         if !task.occupies_node() {
             return None;
         }
-        let lifetime = lifetime(&self.cluster.spec_of(task).template().runs().image);
+        let lifetime = lifetime(&self.cluster.spec_of(task).template().container().image);
         let over = task.running_at.zip(lifetime).is_some_and(|(since, lifetime)| self.now >= since + lifetime);
         let next = match task.desired {
             desired if !desired.is_wanted() => TaskState::Shutdown,

@@ -17,7 +17,7 @@ use crate::agent::executor::Workload;
 /// The host's side of the container that a workload asks for.
 pub(super) fn host_config(workload: &Workload, port_bindings: Option<PortMap>) -> HostConfig {
     let task = workload.spec.template();
-    let spec = task.runs();
+    let spec = task.container();
     let dns = spec.dns.clone().unwrap_or_default();
     let (binds, mounts) = mounts::mounts(&spec.mounts);
     HostConfig {

@@ -23,7 +23,7 @@ use super::files::{Ended, Started, TaskFiles};
 use super::identity::Identity;
 use super::order::Order;
 use super::{output, ulimits};
-use crate::hardening;
+use crate::security::hardening;
 
 /// Set for the second stage.
 const STAGE: &str = "SWARMLOG_SUPERVISE_COMMAND";

@@ -126,7 +126,7 @@ fn items(tasks: Vec<Assignment>) -> AssignmentSet {
     let mut set = AssignmentSet::default();
     for of in tasks {
         let spec = SpecKey { service: of.service, version: of.spec_version };
-        for secret in &of.spec.template().runs().env_secrets {
+        for secret in &of.spec.template().container().env_secrets {
             let value = of.env_secrets.iter().find(|known| known.name == secret.name);
             let item =
                 |known: &EnvSecretValue| SecretItem { key: secret.key.clone(), value: known.value.clone().into() };

@@ -64,8 +64,8 @@ struct Script {
 impl Script {
     fn of(spec: &ServiceSpec) -> Self {
         let label_ms =
-            |name| spec.named().labels.get(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
-        let image = spec.template().runs().image.as_str();
+            |name| spec.annotations().labels.get(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let image = spec.template().container().image.as_str();
         let mut script = Self {
             pull: Duration::ZERO,
             missing: image == "sim/missing",

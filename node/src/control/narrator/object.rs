@@ -3,7 +3,7 @@
 use commands::{Rejection, RejectionKind};
 use events::{Id, NodeId, ServiceId, TaskId};
 use projections::Cluster;
-use projections::views::history::{Bearer, Found};
+use projections::views::history::{Found, NameLookup};
 use projections::views::overview::{ReferenceError, resolve_node, resolve_service, resolve_task};
 
 use super::history::History;
@@ -29,7 +29,7 @@ pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> R
     if reference.parse::<TaskId>().is_ok() {
         return Ok(reference.to_owned());
     }
-    let mut bearer = Bearer::of(reference);
+    let mut bearer = NameLookup::of(reference);
     history.each(0..u64::MAX, |kind| bearer.see(kind))?;
     match bearer.found() {
         Found::One(id) => Ok(id),

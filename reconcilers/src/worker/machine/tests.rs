@@ -12,8 +12,8 @@ fn container(id: &str) -> ContainerStatus {
     ContainerStatus { container_id: id.into(), ..ContainerStatus::default() }
 }
 
-fn exited(code: i32) -> Outcome {
-    Outcome::Ended { container: ContainerStatus { exit_code: Some(code), ..container("c") }, reason: None }
+fn exited(code: i32) -> StepOutcome {
+    StepOutcome::Ended { container: ContainerStatus { exit_code: Some(code), ..container("c") }, reason: None }
 }
 
 fn assigned(desired: TaskState) -> TaskMachine {
@@ -38,8 +38,8 @@ fn at(state: TaskState, now: Timestamp) -> TaskMachine {
     let mut machine = assigned(TaskState::Running);
     drive(&mut machine, now);
     let outcomes = [
-        (TaskState::Preparing, Outcome::Prepared(container("c"))),
-        (TaskState::Starting, Outcome::Started(container("c"))),
+        (TaskState::Preparing, StepOutcome::Prepared(container("c"))),
+        (TaskState::Starting, StepOutcome::Started(container("c"))),
         (TaskState::Running, exited(0)),
     ];
     for (before, outcome) in outcomes {
@@ -63,9 +63,9 @@ fn phases(status: &TaskStatus) -> Vec<(TaskState, Timestamp)> {
 fn a_quick_start_is_one_report_at_running() {
     let mut machine = assigned(TaskState::Running);
     assert_eq!(drive(&mut machine, ms(0)), (vec![Call::Prepare], vec![], Some(ms(1000))));
-    machine.finished(Outcome::Prepared(container("c")), ms(10));
+    machine.finished(StepOutcome::Prepared(container("c")), ms(10));
     assert_eq!(drive(&mut machine, ms(10)), (vec![Call::Start], vec![], Some(ms(1010))));
-    machine.finished(Outcome::Started(ContainerStatus { pid: 7, ..container("c") }), ms(30));
+    machine.finished(StepOutcome::Started(ContainerStatus { pid: 7, ..container("c") }), ms(30));
     let (calls, reports, wake_at) = drive(&mut machine, ms(30));
     assert_eq!((calls, wake_at), (vec![Call::Wait], None));
     let [report] = &reports[..] else { panic!("one report, not {reports:?}") };
@@ -80,9 +80,12 @@ fn a_quick_start_is_one_report_at_running() {
 fn what_was_warned_of_at_the_making_is_still_known_at_the_end() {
     let mut machine = assigned(TaskState::Running);
     drive(&mut machine, ms(0));
-    machine.finished(Outcome::Prepared(ContainerStatus { warnings: vec!["no swap".into()], ..container("c") }), ms(10));
+    machine.finished(
+        StepOutcome::Prepared(ContainerStatus { warnings: vec!["no swap".into()], ..container("c") }),
+        ms(10),
+    );
     drive(&mut machine, ms(10));
-    machine.finished(Outcome::Started(ContainerStatus { pid: 7, ..container("c") }), ms(20));
+    machine.finished(StepOutcome::Started(ContainerStatus { pid: 7, ..container("c") }), ms(20));
     drive(&mut machine, ms(20));
     machine.finished(exited(1), ms(30));
     let known = machine.status().container.expect("a container");
@@ -99,9 +102,9 @@ fn a_slow_pull_is_reported_after_a_second() {
     assert_eq!(wake_at, None);
     assert_eq!((reports[0].state(), reports[0].at), (TaskState::Preparing, Some(ms(0))));
     assert_eq!(phases(&reports[0]), [(TaskState::Accepted, ms(0))]);
-    machine.finished(Outcome::Prepared(container("c")), ms(5000));
+    machine.finished(StepOutcome::Prepared(container("c")), ms(5000));
     drive(&mut machine, ms(5000));
-    machine.finished(Outcome::Started(container("c")), ms(5001));
+    machine.finished(StepOutcome::Started(container("c")), ms(5001));
     let (_, reports, _) = drive(&mut machine, ms(5001));
     assert_eq!(
         phases(&reports[0]),
@@ -114,13 +117,13 @@ fn a_slow_pull_is_reported_after_a_second() {
 fn a_delayed_start_pauses_at_ready_until_it_is_raised() {
     let mut machine = assigned(TaskState::Ready);
     drive(&mut machine, ms(0));
-    machine.finished(Outcome::Prepared(container("c")), ms(10));
+    machine.finished(StepOutcome::Prepared(container("c")), ms(10));
     assert_eq!(drive(&mut machine, ms(10)), (vec![], vec![], None), "that it is ready ahead of its start is no news");
     machine.assign(TaskState::Running, TaskState::Assigned);
     assert_eq!(drive(&mut machine, ms(900)).0, [Call::Start]);
     machine.assign(TaskState::Ready, TaskState::Assigned);
     assert_eq!(machine.desired(), TaskState::Running, "desired states only rise");
-    machine.finished(Outcome::Started(container("c")), ms(950));
+    machine.finished(StepOutcome::Started(container("c")), ms(950));
     let (_, reports, _) = drive(&mut machine, ms(950));
     let passed = [TaskState::Accepted, TaskState::Preparing, TaskState::Ready, TaskState::Starting];
     assert_eq!(phases(&reports[0]).iter().map(|(state, _)| *state).collect::<Vec<_>>(), passed);
@@ -130,10 +133,10 @@ fn a_delayed_start_pauses_at_ready_until_it_is_raised() {
 fn trouble_ahead_of_a_start_is_reported_and_taken_back() {
     let mut machine = assigned(TaskState::Ready);
     drive(&mut machine, ms(0));
-    machine.finished(Outcome::Failed(Call::Prepare, Failure::Temporary("registry away".into())), ms(10));
+    machine.finished(StepOutcome::Failed(Call::Prepare, Failure::Temporary("registry away".into())), ms(10));
     let (_, reports, _) = drive(&mut machine, ms(1010));
     assert_eq!(reports.iter().map(|report| report.error.as_str()).collect::<Vec<_>>(), ["registry away"]);
-    machine.finished(Outcome::Prepared(container("c")), ms(1020));
+    machine.finished(StepOutcome::Prepared(container("c")), ms(1020));
     let (_, reports, _) = drive(&mut machine, ms(1020));
     assert_eq!(
         reports.iter().map(|report| (report.state(), report.error.as_str())).collect::<Vec<_>>(),
@@ -143,15 +146,15 @@ fn trouble_ahead_of_a_start_is_reported_and_taken_back() {
 
 #[test]
 fn every_state_and_call_has_its_outcome() {
-    let fatal = |call| Outcome::Failed(call, Failure::Fatal("no such thing".into()));
-    let unhealthy = Outcome::Ended { container: container("c"), reason: Some("unhealthy container".into()) };
-    let oom = Outcome::Ended {
+    let fatal = |call| StepOutcome::Failed(call, Failure::Fatal("no such thing".into()));
+    let unhealthy = StepOutcome::Ended { container: container("c"), reason: Some("unhealthy container".into()) };
+    let oom = StepOutcome::Ended {
         container: ContainerStatus { exit_code: Some(137), oom_killed: true, ..container("c") },
         reason: None,
     };
     let starved = ContainerStatus { exit_code: Some(137), oom_killed: true, ..container("c") };
-    let starved = Outcome::Ended { container: starved, reason: Some("unhealthy container".into()) };
-    let unknown = Outcome::Ended { container: container("c"), reason: None };
+    let starved = StepOutcome::Ended { container: starved, reason: Some("unhealthy container".into()) };
+    let unknown = StepOutcome::Ended { container: container("c"), reason: None };
     let cases = [
         (TaskState::Preparing, fatal(Call::Prepare), TaskState::Rejected, "rejected", "no such thing"),
         (TaskState::Running, exited(0), TaskState::Complete, "finished", ""),
@@ -164,7 +167,7 @@ fn every_state_and_call_has_its_outcome() {
     for (before, outcome, after, message, error) in cases {
         let mut machine = at(before, ms(0));
         let exit = match &outcome {
-            Outcome::Ended { container, .. } => container.exit_code,
+            StepOutcome::Ended { container, .. } => container.exit_code,
             _ => None,
         };
         machine.finished(outcome, ms(50));
@@ -179,8 +182,8 @@ fn every_state_and_call_has_its_outcome() {
 #[test]
 fn a_stop_gives_up_what_is_under_way() {
     for (state, given_up) in [
-        (TaskState::Preparing, Outcome::Prepared(container("c"))),
-        (TaskState::Starting, Outcome::Started(container("c"))),
+        (TaskState::Preparing, StepOutcome::Prepared(container("c"))),
+        (TaskState::Starting, StepOutcome::Started(container("c"))),
         (TaskState::Running, exited(1)),
     ] {
         for desired in [TaskState::Shutdown, TaskState::Remove] {
@@ -189,7 +192,7 @@ fn a_stop_gives_up_what_is_under_way() {
             assert_eq!(drive(&mut machine, ms(10)).0, [Call::Shutdown]);
             machine.finished(given_up.clone(), ms(11));
             assert_eq!(machine.status().state(), state, "the result of a call that was given up is ignored");
-            machine.finished(Outcome::Stopped(Some(container("d"))), ms(20));
+            machine.finished(StepOutcome::Stopped(Some(container("d"))), ms(20));
             let (calls, reports, _) = drive(&mut machine, ms(20));
             assert_eq!(calls, []);
             assert_eq!((reports[0].state(), reports[0].message.as_str()), (TaskState::Shutdown, "shutdown"));
@@ -206,7 +209,7 @@ fn a_stop_that_the_engine_refuses_is_tried_again_and_its_words_are_shown() {
         assert_eq!(drive(&mut machine, ms(0)).0, [Call::Shutdown]);
         let mut now = ms(2_000);
         for (pause_s, told) in [(1, 1), (2, 0), (4, 0), (8, 0), (16, 0), (30, 0), (30, 0)] {
-            machine.finished(Outcome::Failed(Call::Shutdown, Failure::Fatal("cannot kill it".into())), now);
+            machine.finished(StepOutcome::Failed(Call::Shutdown, Failure::Fatal("cannot kill it".into())), now);
             let again = now + Duration::from_secs(pause_s);
             let (calls, reports, wake_at) = drive(&mut machine, now);
             assert_eq!((calls, wake_at), (vec![], Some(again)), "{state:?}");
@@ -217,7 +220,7 @@ fn a_stop_that_the_engine_refuses_is_tried_again_and_its_words_are_shown() {
             assert_eq!(drive(&mut machine, again).0, [Call::Shutdown]);
             now = again;
         }
-        machine.finished(Outcome::Stopped(Some(container("c"))), now);
+        machine.finished(StepOutcome::Stopped(Some(container("c"))), now);
         let (_, reports, _) = drive(&mut machine, now);
         assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Shutdown, ""));
     }
@@ -226,15 +229,15 @@ fn a_stop_that_the_engine_refuses_is_tried_again_and_its_words_are_shown() {
 #[test]
 fn a_task_that_cannot_be_watched_fails_only_once_its_container_has_stopped() {
     let mut machine = at(TaskState::Running, ms(0));
-    machine.finished(Outcome::Failed(Call::Wait, Failure::Fatal("no such thing".into())), ms(10));
+    machine.finished(StepOutcome::Failed(Call::Wait, Failure::Fatal("no such thing".into())), ms(10));
     assert_eq!(drive(&mut machine, ms(10)), (vec![Call::Shutdown], vec![], None));
-    machine.finished(Outcome::Failed(Call::Shutdown, Failure::Fatal("cannot kill it".into())), ms(20));
+    machine.finished(StepOutcome::Failed(Call::Shutdown, Failure::Fatal("cannot kill it".into())), ms(20));
     let (calls, reports, wake_at) = drive(&mut machine, ms(20));
     assert_eq!((calls, wake_at), (vec![], Some(ms(1020))));
     assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Running, "cannot kill it"));
     assert_eq!(drive(&mut machine, ms(1020)).0, [Call::Shutdown]);
     let end = ContainerStatus { exit_code: Some(137), ..container("c") };
-    machine.finished(Outcome::Stopped(Some(end.clone())), ms(1030));
+    machine.finished(StepOutcome::Stopped(Some(end.clone())), ms(1030));
     let (calls, reports, wake_at) = drive(&mut machine, ms(1030));
     assert_eq!((calls, wake_at), (vec![], None));
     assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Failed, "no such thing"));
@@ -245,13 +248,13 @@ fn a_task_that_cannot_be_watched_fails_only_once_its_container_has_stopped() {
 fn a_task_whose_start_failed_has_failed_only_once_its_container_stands() {
     for end in [None, Some(ContainerStatus { exit_code: Some(137), ..container("c") })] {
         let mut machine = at(TaskState::Starting, ms(0));
-        machine.finished(Outcome::Failed(Call::Start, Failure::Fatal("port in use".into())), ms(10));
+        machine.finished(StepOutcome::Failed(Call::Start, Failure::Fatal("port in use".into())), ms(10));
         assert_eq!(drive(&mut machine, ms(10)), (vec![Call::Shutdown], vec![], None));
-        machine.finished(Outcome::Failed(Call::Shutdown, Failure::Temporary("engine away".into())), ms(20));
+        machine.finished(StepOutcome::Failed(Call::Shutdown, Failure::Temporary("engine away".into())), ms(20));
         let (calls, reports, _) = drive(&mut machine, ms(20));
         assert_eq!((calls, reports), (vec![], vec![]), "it may run: nobody puts another in its place yet");
         assert_eq!(drive(&mut machine, ms(1020)).0, [Call::Shutdown]);
-        machine.finished(Outcome::Stopped(end), ms(1030));
+        machine.finished(StepOutcome::Stopped(end), ms(1030));
         let (calls, reports, wake_at) = drive(&mut machine, ms(1030));
         assert_eq!((calls, wake_at), (vec![], None));
         assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Failed, "port in use"));
@@ -261,11 +264,11 @@ fn a_task_whose_start_failed_has_failed_only_once_its_container_stands() {
 #[test]
 fn a_task_that_cannot_be_watched_and_is_to_stop_has_just_stopped() {
     let mut machine = at(TaskState::Running, ms(0));
-    machine.finished(Outcome::Failed(Call::Wait, Failure::Fatal("no such thing".into())), ms(10));
+    machine.finished(StepOutcome::Failed(Call::Wait, Failure::Fatal("no such thing".into())), ms(10));
     drive(&mut machine, ms(10));
     machine.assign(TaskState::Shutdown, TaskState::Running);
     assert_eq!(drive(&mut machine, ms(11)).0, [], "the stop under way will do");
-    machine.finished(Outcome::Stopped(None), ms(20));
+    machine.finished(StepOutcome::Stopped(None), ms(20));
     let (_, reports, _) = drive(&mut machine, ms(20));
     assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Shutdown, ""));
 }
@@ -285,16 +288,16 @@ fn a_call_that_may_succeed_later_is_repeated_with_growing_pauses() {
     drive(&mut machine, ms(0));
     let mut now = ms(0);
     for pause_s in [1, 2, 4, 8, 16] {
-        machine.finished(Outcome::Failed(Call::Prepare, Failure::Temporary("engine away".into())), now);
+        machine.finished(StepOutcome::Failed(Call::Prepare, Failure::Temporary("engine away".into())), now);
         let again = now + Duration::from_secs(pause_s);
         assert_eq!(drive(&mut machine, again - Duration::from_nanos(1)).0, []);
         assert_eq!(drive(&mut machine, again).0, [Call::Prepare]);
         assert_eq!(machine.status().state(), TaskState::Preparing);
         now = again;
     }
-    machine.finished(Outcome::Prepared(container("c")), now);
+    machine.finished(StepOutcome::Prepared(container("c")), now);
     drive(&mut machine, now);
-    machine.finished(Outcome::Failed(Call::Start, Failure::Temporary("engine away".into())), now);
+    machine.finished(StepOutcome::Failed(Call::Start, Failure::Temporary("engine away".into())), now);
     let again = drive(&mut machine, now + Duration::from_secs(1)).0;
     assert_eq!(again, [Call::Start], "another call starts with a short pause again");
 }
@@ -308,13 +311,13 @@ fn an_engine_that_stays_away_costs_the_task_its_place() {
         let mut machine = at(reached, ms(0));
         let mut now = ms(0);
         for pause_s in [1, 2, 4, 8, 16, 0] {
-            machine.finished(Outcome::Failed(call, Failure::Temporary("engine away".into())), now);
+            machine.finished(StepOutcome::Failed(call, Failure::Temporary("engine away".into())), now);
             now = now + Duration::from_secs(pause_s);
             drive(&mut machine, now);
         }
         if call == Call::Start {
             assert_eq!(machine.status().state(), reached, "a start may have been heard");
-            machine.finished(Outcome::Stopped(None), now);
+            machine.finished(StepOutcome::Stopped(None), now);
         }
         let status = machine.status();
         assert_eq!((status.state(), status.error.as_str()), (ends, "engine away"));
@@ -326,7 +329,7 @@ fn a_long_wait_that_breaks_off_is_taken_up_soon() {
     let mut machine = at(TaskState::Running, ms(0));
     for broken_off in [ms(0), ms(1_000), ms(3_000), ms(3_600_000)] {
         assert_eq!(drive(&mut machine, broken_off).0.len(), usize::from(broken_off > ms(0)));
-        machine.finished(Outcome::Failed(Call::Wait, Failure::Temporary("engine away".into())), broken_off);
+        machine.finished(StepOutcome::Failed(Call::Wait, Failure::Temporary("engine away".into())), broken_off);
     }
     assert_eq!(drive(&mut machine, ms(3_600_000)).2, Some(ms(3_601_000)));
 }
@@ -335,7 +338,7 @@ fn a_long_wait_that_breaks_off_is_taken_up_soon() {
 fn the_reason_of_a_wait_is_told_once_and_cleared() {
     let mut machine = assigned(TaskState::Running);
     drive(&mut machine, ms(0));
-    let away = || Outcome::Failed(Call::Prepare, Failure::Temporary("engine away".into()));
+    let away = || StepOutcome::Failed(Call::Prepare, Failure::Temporary("engine away".into()));
     machine.finished(away(), ms(100));
     assert_eq!(drive(&mut machine, ms(100)).1, [], "it may be over within the second");
     let (_, reports, _) = drive(&mut machine, ms(1000));
@@ -343,14 +346,14 @@ fn the_reason_of_a_wait_is_told_once_and_cleared() {
     drive(&mut machine, ms(1100));
     machine.finished(away(), ms(1200));
     assert_eq!(drive(&mut machine, ms(3200)).1, [], "the same reason is no news");
-    machine.finished(Outcome::Prepared(container("c")), ms(3300));
+    machine.finished(StepOutcome::Prepared(container("c")), ms(3300));
     assert_eq!(machine.status().error, "");
 }
 
 #[test]
 fn an_absent_engine_does_not_change_a_running_task() {
     let mut machine = at(TaskState::Running, ms(0));
-    machine.finished(Outcome::Failed(Call::Wait, Failure::Temporary("engine away".into())), ms(10));
+    machine.finished(StepOutcome::Failed(Call::Wait, Failure::Temporary("engine away".into())), ms(10));
     assert_eq!(drive(&mut machine, ms(10)), (vec![], vec![], Some(ms(1010))));
     assert_eq!(drive(&mut machine, ms(1010)), (vec![Call::Wait], vec![], None));
 }
@@ -360,16 +363,16 @@ fn a_withdrawn_task_is_stopped_removed_and_forgotten_in_silence() {
     let mut machine = at(TaskState::Running, ms(0));
     machine.withdraw();
     assert_eq!(drive(&mut machine, ms(1)), (vec![Call::Shutdown], vec![], None));
-    machine.finished(Outcome::Stopped(None), ms(2));
+    machine.finished(StepOutcome::Stopped(None), ms(2));
     assert_eq!(drive(&mut machine, ms(2)), (vec![Call::Remove], vec![], None));
-    machine.finished(Outcome::Failed(Call::Remove, Failure::Fatal("device busy".into())), ms(3));
+    machine.finished(StepOutcome::Failed(Call::Remove, Failure::Fatal("device busy".into())), ms(3));
     assert_eq!(
         drive(&mut machine, ms(3)),
         (vec![], vec![], Some(ms(1003))),
         "a container must go, so it is tried again"
     );
     assert_eq!(drive(&mut machine, ms(1003)).0, [Call::Remove]);
-    machine.finished(Outcome::Removed, ms(1004));
+    machine.finished(StepOutcome::Removed, ms(1004));
     assert_eq!(machine.next(ms(1004)), Action::Forget);
 }
 

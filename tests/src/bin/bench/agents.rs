@@ -113,7 +113,7 @@ impl PreparedCluster {
 /// How many agents, and why no more where that are fewer than wanted.
 pub fn agents() -> Result<(u64, String)> {
     let wanted = number(AGENTS_VARIABLE, AGENTS)?;
-    let descriptors = node::descriptors::raise();
+    let descriptors = node::daemon::descriptors::raise();
     let room = Limits::of_descriptors(descriptors).members_max().saturating_sub(NOT_OURS) as u64;
     let why = if room < wanted {
         format!(" (not {wanted}: a process may have {descriptors} files open here)")

@@ -13,10 +13,10 @@ use events::{
     TaskId, TaskSpec, TaskState, TaskStatus,
 };
 use node::clock;
+use node::daemon::start_settings::StartSettings;
 use node::log::{LogStore, RocksStore};
-use node::membership::{Patience, join};
+use node::security::enrolment::{Timeouts, join};
 use node::security::{CertificateRequest, CertificateStore, Connector, Credentials};
-use node::start_settings::StartSettings;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Streaming};
@@ -88,7 +88,7 @@ async fn measure(seconds: u64) -> Result<Sample> {
     let (address, dir) = (address.to_string(), tempfile::tempdir()?);
     let token =
         daemon.connect().await?.get_cluster(GetClusterRequest {}).await?.into_inner().join_tokens.worker.parse()?;
-    join(&CertificateStore::new(dir.path()), &address, &token, HOSTNAME, Patience::OF_A_JOINER).await?;
+    join(&CertificateStore::new(dir.path()), &address, &token, HOSTNAME, Timeouts::OF_A_JOINER).await?;
     let mut stream = session(connect(&address, dir.path()).await?, 0).await.context("a session")?;
     let session = welcome(&mut stream).await?;
     execute(&mut daemon.connect().await?, Command::CreateService(service())).await?;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use commands::{Actor, Command, ServiceSecrets};
 use events::{Id, NodeId, Role, ServiceId, SessionId, TaskId, TaskState, Timestamp};
-use node::fold::Folded;
-use node::leader::{Effects, Intervals, Outcome, Replica, Request, Ticket};
 use node::log::{Consensus, LogStore, RocksStore, write_all};
+use node::manager::fold::Folded;
+use node::manager::replica::{Effects, Intervals, Outcome, Replica, Request, Ticket};
 use projections::{Table, Task, snapshot};
 
 use crate::figure::{Figure, Target};
@@ -274,7 +274,7 @@ impl Bench {
     fn hear_all(&mut self) {
         let now = self.now();
         for node in 0..NODES {
-            self.leader.hear(fixture::id(node), fixture::id::<SessionId>(node), now);
+            self.leader.heartbeat(fixture::id(node), fixture::id::<SessionId>(node), now);
         }
     }
 

@@ -15,11 +15,11 @@ use events::{
     Role, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState,
 };
 use futures_util::future::try_join_all;
-use node::core::{self, Core};
-use node::leader::{Outcome, Request};
+use node::manager::core::{self, Core};
+use node::manager::replica::{Outcome, Request};
 
+use node::daemon::state_dir::StateDir;
 use node::security::{Authority, CertificateRequest, CertificateStore, JoinToken, Subject};
-use node::state_dir::StateDir;
 
 use crate::crowd::Identity;
 use crate::fixture;
@@ -85,7 +85,7 @@ impl Preparing {
         loop {
             let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
             for (node, session) in sessions {
-                if let Err(rejection) = self.core.handle.hear(node, session) {
+                if let Err(rejection) = self.core.handle.heartbeat(node, session) {
                     eprintln!("bench: a heartbeat was refused: {}", rejection.sentence);
                 }
             }

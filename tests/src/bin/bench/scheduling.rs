@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use events::{Id, IdGenerator};
 use projections::{Cluster, Touched};
-use reconcilers::{Candidates, Ctx, Presence, Room, settle};
+use reconcilers::{Budget, Candidates, Ctx, Presence, settle};
 
 use crate::clock::cpu_time;
 use crate::figure::{Figure, Target};
@@ -63,7 +63,7 @@ fn place_all(mut tip: Cluster, candidates: &mut Candidates) -> Result<Cluster> {
         let mut ids = IdGenerator::new(events::ClusterId::from_bits(1), index);
         let at = fixture::stamp(index);
         let mut ctx = Ctx { now: at.time, ids: &mut ids, presence: &presence, candidates };
-        left = settle(&mut next, left, &mut ctx, &at, Room::FRAME).left;
+        left = settle(&mut next, left, &mut ctx, &at, Budget::FRAME).left;
         tip = next;
     }
     ensure!(tip.unplaced().is_empty(), "some tasks were not placed");

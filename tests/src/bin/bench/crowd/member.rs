@@ -19,7 +19,7 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs the agents that the file orders, until the process that started this one is gone.
 pub fn run(order: &str) -> Result<()> {
-    node::descriptors::raise();
+    node::daemon::descriptors::raise();
     let order: Value = serde_json::from_slice(&std::fs::read(order)?)?;
     let manager: SocketAddr = order["manager"].as_str().context("no manager")?.parse()?;
     let mut roots = RootCertStore::empty();

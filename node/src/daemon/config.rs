@@ -1,0 +1,215 @@
+//! What `swarmd` is told on its command line.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use events::spec::{self, generic};
+use events::{GenericResource, SecretText};
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::address;
+
+/// The port at which managers serve nodes; SwarmKit's.
+pub const REMOTE_PORT: u16 = 4242;
+/// Where state is kept unless told otherwise.
+pub const STATE_DIR: &str = "/var/lib/swarmd";
+/// Where the Docker Engine listens unless told otherwise.
+pub const ENGINE_ADDR: &str = "unix:///var/run/docker.sock";
+
+/// Run a node of a Swarmlog cluster.
+///
+/// Without --join-addr and on an empty state directory this starts a new cluster, with this machine as its first manager.
+/// With --join-addr and --join-token it joins a cluster. Later starts need neither.
+#[derive(Debug, Parser)]
+#[command(name = "swarmd", version, disable_version_flag = true, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// Work on a state directory instead of running a node.
+    #[command(subcommand)]
+    pub command: Option<Offline>,
+    /// How to run the node.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Print the version.
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// Work on a state directory of a node that is not running.
+#[derive(Debug, Subcommand)]
+pub enum Offline {
+    /// Fold the whole history of a manager and verify it: the hash chain and every recorded hash of the state.
+    Replay {
+        /// The manager's state directory.
+        #[arg(short = 'd', long, default_value = STATE_DIR)]
+        state_dir: PathBuf,
+    },
+    /// Look after one child process of the process executor; started by swarmd itself.
+    #[command(hide = true)]
+    Supervise {
+        /// The task's directory.
+        #[arg(long)]
+        task_dir: PathBuf,
+        /// Files that the command may have open: the soft limit that swarmd was started with.
+        #[arg(long)]
+        open_files: Option<u64>,
+    },
+}
+
+/// How to run a node.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// File with further flags, in TOML and by the same names; flags win over it (unless given /etc/swarmlog/swarmd.toml, if
+    /// that exists).
+    #[arg(long, value_name = "PATH", conflicts_with = "dev")]
+    pub config: Option<PathBuf>,
+    /// Directory for the node's keys, log and tasks.
+    #[arg(short = 'd', long, default_value = STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// Address (host:port) of a manager of the cluster to join.
+    #[arg(long, value_name = "HOST:PORT", requires = "token", value_parser = address::parse)]
+    pub join_addr: Option<String>,
+    /// Join token of the cluster; `swarmctl cluster inspect` shows it.
+    #[arg(long, value_name = "TOKEN", env = "SWARM_JOIN_TOKEN", hide_env_values = true, group = "token")]
+    pub join_token: Option<SecretText>,
+    /// File with the join token, so that it stands on no command line, where every user of the machine can read it.
+    #[arg(long, value_name = "PATH", group = "token")]
+    pub join_token_file: Option<PathBuf>,
+    /// Address at which this node, as a manager, serves other nodes (unless given that of the last start, at first
+    /// 0.0.0.0:4242).
+    #[arg(long, value_name = "IP:PORT", value_parser = address::parse_listening)]
+    pub listen_remote_api: Option<SocketAddr>,
+    /// Address that other nodes are told to use (unless given that of the last start, or one found from the listening
+    /// address).
+    #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_advertised)]
+    pub advertise_remote_api: Option<String>,
+    /// Unix socket at which a manager serves operators (unless given that of the last start, at first
+    /// /var/run/swarmd.sock).
+    #[arg(long, value_name = "PATH")]
+    pub listen_control_api: Option<PathBuf>,
+    /// Name of this node instead of the machine's own (unless given that of the last start).
+    #[arg(long)]
+    pub hostname: Option<String>,
+    /// Where the Docker Engine listens (unless given that of the last start, at first unix:///var/run/docker.sock).
+    #[arg(long, value_name = "URL")]
+    pub engine_addr: Option<String>,
+    /// Further resources of this node, such as `fpga=2,gpu=UUID1,gpu=UUID2`.
+    #[arg(long, value_name = "LIST", value_parser = parse_generic)]
+    pub generic_node_resources: Option<Generic>,
+    /// How much is logged to stderr.
+    #[arg(short = 'l', long, default_value = "info")]
+    pub log_level: LogLevel,
+    /// How each line of the log is written (without this flag text on a terminal, and JSON elsewhere).
+    #[arg(long)]
+    pub log_format: Option<LogFormat>,
+    /// Address at which Prometheus metrics, /healthz and /readyz are served, to anybody who can reach it: best one of the
+    /// machine itself, such as 127.0.0.1:9420. Without this flag nowhere.
+    #[arg(long, value_name = "IP:PORT", value_parser = address::parse_listening)]
+    pub metrics_addr: Option<SocketAddr>,
+    /// What runs the tasks (unless given that of the last start, at first docker).
+    #[arg(long)]
+    pub executor: Option<ExecutorKind>,
+    /// Place of this machine that tasks may bind, with all that is in it; may be repeated. Without this flag everything but
+    /// the sockets of the engine and of swarmd and the state directory.
+    #[arg(long, value_name = "PATH", value_parser = parse_place)]
+    pub allow_mount: Vec<PathBuf>,
+    /// Capability that containers may have beyond the engine's own; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = parse_capability)]
+    pub allow_capability: Vec<String>,
+    /// Let containers have every capability, and run without the engine's security profiles.
+    #[arg(long)]
+    pub allow_privileged: bool,
+    /// Let the system write a core dump of this process, in which its keys and secrets are.
+    #[arg(long)]
+    pub allow_core_dumps: bool,
+    /// Let plain processes run as root, or in its group, where a service names that user.
+    #[arg(long)]
+    pub process_allow_root: bool,
+    /// A cluster of this one node in a temporary directory, gone when swarmd ends.
+    #[arg(long, conflicts_with_all = ["join_addr", "token", "listen_control_api", "listen_remote_api", "state_dir"])]
+    pub dev: bool,
+}
+
+/// A parsed list of generic resources.
+#[derive(Debug, Clone)]
+pub struct Generic(pub Vec<GenericResource>);
+
+fn parse_generic(text: &str) -> Result<Generic, String> {
+    generic::parse(text).map(Generic).map_err(|error| format!("{error}; the form is fpga=2,gpu=UUID1,gpu=UUID2"))
+}
+
+fn parse_place(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("give an absolute path such as /srv".to_owned()) }
+}
+
+fn parse_capability(text: &str) -> Result<String, String> {
+    if spec::is_capability(text) { Ok(text.to_owned()) } else { Err(spec::CAPABILITY_HINT.to_owned()) }
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Every step.
+    Debug,
+    /// What an operator wants to know.
+    Info,
+    /// What may need attention.
+    Warn,
+    /// What went wrong.
+    Error,
+}
+
+impl LogLevel {
+    /// The directive for this crate; libraries are only heard when something is wrong, or when debugging.
+    pub fn directive(self) -> &'static str {
+        match self {
+            LogLevel::Debug => "info,node=debug,swarmd=debug",
+            LogLevel::Info => "warn,node=info,swarmd=info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+        }
+    }
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people: time, level, sentence, fields.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// What runs the tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExecutorKind {
+    /// Containers of the Docker Engine.
+    Docker,
+    /// Plain child processes.
+    Process,
+}
+
+impl fmt::Display for ExecutorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ExecutorKind::Docker => "docker",
+            ExecutorKind::Process => "process",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parsed_command_line_prints_no_token() {
+        let cli = Cli::parse_from(["swarmd", "--join-addr", "10.0.0.1:4242", "--join-token", "SWMTKN-1-the-secret"]);
+        assert_eq!(cli.run.join_token, Some(SecretText("SWMTKN-1-the-secret".to_owned())));
+        let printed = format!("{cli:?}");
+        assert!(!printed.contains("the-secret") && printed.contains("(hidden)"), "{printed}");
+    }
+}

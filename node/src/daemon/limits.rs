@@ -1,0 +1,66 @@
+//! What a node needs of its machine before it begins: threads and memory, which cannot be refused in a sentence once something
+//! in the middle of its work asks for them. Threads are tried, not looked up: limits on them come from several places.
+
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::daemon::failure::Failure;
+
+/// Threads besides those that serve: of the core, of the log and its database, and those that wait for disks.
+const THREADS_BESIDE: usize = 16;
+/// Address space that a node with little to do takes, in MiB: most of it is kept by the allocator and by the log's cache, and
+/// never touched. With 1,024 the log's database ends the process.
+const ADDRESS_SPACE_MIB: u64 = 1_536;
+
+/// Makes sure of the threads, which are given back at once, and of the memory.
+///
+/// # Errors
+/// When this process may not have them.
+pub fn require() -> Result<(), Failure> {
+    require_memory(getrlimit(Resource::As).current)?;
+    require_threads(thread::available_parallelism().map_or(1, NonZero::get) + THREADS_BESIDE)
+}
+
+/// Looks at the limit on address space; nothing where there is none.
+fn require_memory(limit: Option<u64>) -> Result<(), Failure> {
+    let Some(mebibytes) = limit.map(|bytes| bytes / (1024 * 1024)).filter(|had| *had < ADDRESS_SPACE_MIB) else {
+        return Ok(());
+    };
+    let sentence =
+        format!("this process may have {mebibytes} MiB of address space, and a node needs {ADDRESS_SPACE_MIB}");
+    Err(Failure::new(sentence, "let it have more (LimitAS= of its unit, ulimit -v)"))
+}
+
+fn require_threads(needed: usize) -> Result<(), Failure> {
+    let gate = Mutex::new(());
+    // Held until all of them are there, since they are needed at the same time.
+    let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        let _closed = closed;
+        for had in 0..needed {
+            let waits = || drop(gate.lock());
+            thread::Builder::new().spawn_scoped(scope, waits).map_err(|error| {
+                let sentence = format!("this process can have {had} more threads, and a node needs {needed}: {error}");
+                Failure::new(sentence, "let it have more (TasksMax= of its unit, ulimit -u), or more memory for them")
+            })?;
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_had_is_refused_and_the_rest_given_back() {
+        assert_eq!(require(), Ok(()));
+        assert_eq!(require_memory(None), Ok(()));
+        assert_eq!(require_memory(Some(ADDRESS_SPACE_MIB << 20)), Ok(()));
+        let refused = require_memory(Some(1 << 30)).expect_err("too little");
+        assert!(refused.sentence.contains("may have 1024 MiB"), "{refused}");
+    }
+}

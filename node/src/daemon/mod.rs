@@ -1,0 +1,21 @@
+//! The process `swarmd`: its flags, its config file, its limits and its state directory, and everything that it runs.
+//!
+//! Start reading at [`run`].
+
+pub mod address;
+pub mod config;
+pub mod config_file;
+pub mod descriptors;
+pub mod dev;
+pub mod disk_space;
+pub mod failure;
+mod join_token;
+pub mod limits;
+pub mod log_lines;
+pub mod memory_limit;
+mod notify;
+pub mod run;
+pub mod serve;
+pub mod start_settings;
+pub mod state_dir;
+pub mod state_dir_kind;

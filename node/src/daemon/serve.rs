@@ -1,0 +1,281 @@
+//! A manager's sockets: the remote API for nodes, over TLS, and the control API for operators, on a unix socket.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::NodeId;
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use wire::v1::certificates_server::CertificatesServer;
+use wire::v1::control_server::ControlServer;
+use wire::v1::dispatcher_server::DispatcherServer;
+
+use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, membership};
+use crate::daemon::failure::Failure;
+use crate::manager::driver::Handle;
+use crate::security::{self, Credentials, Limits, Members, Membership, OneCallLayer};
+
+/// Largest message that an operator may send: a service with all that its spec may hold.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Largest message that a node may send: a report of as many tasks as one frame takes (512 KiB), with room to spare.
+const NODE_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Calls in progress on one connection of a node: a session, heartbeats, reports, a renewal. With the largest message, this
+/// bounds what one connection makes a manager hold.
+const CALLS_MAX: u32 = 16;
+
+/// Largest request for a certificate. Anybody may send one, so it is small: a token, a request in PEM, a name.
+const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// How often a connection that says nothing is asked for a sign of life, and how long that may take. Without this, a
+/// connection that broke without a word would be kept for ever.
+const LIVELINESS: Duration = Duration::from_secs(30);
+
+/// A server that closes connections at whose other end nobody is any more.
+fn watchful(liveliness: Duration) -> Server {
+    Server::builder().http2_keepalive_interval(Some(liveliness)).http2_keepalive_timeout(Some(liveliness))
+}
+
+/// Connections that wait until they are accepted; the kernel may allow fewer (`net.core.somaxconn`). After a restart all
+/// nodes come back within seconds.
+const BACKLOG: u32 = 4_096;
+
+/// The port of the remote API, taken and not listened on yet: who calls before this manager can answer is refused at once,
+/// and calls again a moment later, instead of waiting in vain.
+pub struct RemotePort {
+    socket: TcpSocket,
+    addr: SocketAddr,
+}
+
+impl RemotePort {
+    /// Takes the port, before anything is written anywhere.
+    ///
+    /// # Errors
+    /// When another process has it.
+    pub fn take(addr: SocketAddr) -> Result<Self, Failure> {
+        let bound = || {
+            let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            // The connections of a manager that ended a moment ago do not hold the port; one that listens does.
+            socket.set_reuseaddr(true)?;
+            socket.bind(addr)?;
+            let addr = socket.local_addr()?;
+            Ok(Self { socket, addr })
+        };
+        bound().map_err(|error| taken(addr, &error))
+    }
+
+    /// The address, with the port that the system chose where none was given.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When another process took the port at the same time.
+    pub fn listen(self) -> Result<TcpListener, Failure> {
+        self.socket.listen(BACKLOG).map_err(|error| taken(self.addr, &error))
+    }
+}
+
+fn taken(addr: SocketAddr, error: &std::io::Error) -> Failure {
+    let hint = "stop the process that uses this address, or choose another address with --listen-remote-api";
+    Failure::new(format!("cannot listen on {addr}: {error}"), hint)
+}
+
+/// The file of the control socket, which goes with whoever holds this.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(%error, path = %self.0.display(), "the control socket was gone already");
+        }
+    }
+}
+
+/// Takes the control socket; one that a dead process left is replaced, and nothing else is.
+///
+/// # Errors
+/// When another process listens there, or the path cannot be used.
+pub async fn bind_control(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+    let hint = "choose another path with --listen-control-api";
+    let unusable = |error: std::io::Error| {
+        Failure::new(format!("the control socket {} cannot be used: {error}", path.display()), hint)
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(Failure::new(format!("{} is there already, and is no socket", path.display()), hint));
+        }
+        Ok(_) => match UnixStream::connect(path).await {
+            Ok(_) => {
+                let sentence = format!("another process listens on the control socket {}", path.display());
+                return Err(Failure::new(sentence, format!("stop it, or {hint}")));
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(unusable)?;
+            }
+            Err(error) => return Err(unusable(error)),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(unusable(error)),
+    }
+    if let Some(parent) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(unusable)?;
+    }
+    let listener = bind_private(path).map_err(unusable)?;
+    Ok((listener, SocketFile(path.to_owned())))
+}
+
+/// Binds a socket that nobody but its owner can ever connect to: its mode comes with it, and is not set afterwards. A node
+/// binds before it makes its first file, so the mask, which is the whole process's, meets no other file.
+fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    bound
+}
+
+impl Members for Handle {
+    fn is_member(&self, node: NodeId) -> bool {
+        membership(&self.state().cluster, node) == Membership::Member
+    }
+
+    fn changes(&self, node: NodeId) -> Arc<Notify> {
+        self.follow(node)
+    }
+}
+
+/// Serves nodes until `shutdown`.
+///
+/// # Errors
+/// When the server breaks off.
+pub async fn remote(
+    listener: TcpListener,
+    credentials: Arc<Credentials>,
+    context: Context,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let members = Arc::new(context.core.clone());
+    let dispatcher =
+        DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(NODE_MESSAGE_BYTES_MAX);
+    let certificates =
+        CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
+    let incoming = security::incoming(listener, credentials, limits, members);
+    let mut server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
+    let server = server.add_service(dispatcher).add_service(certificates);
+    server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
+}
+
+/// Serves operators until `shutdown`, and then takes the socket away.
+///
+/// # Errors
+/// When the server breaks off.
+pub async fn control(
+    listener: UnixListener,
+    file: SocketFile,
+    context: Context,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let control = ControlServer::new(ControlApi::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let incoming = security::incoming_local(listener, limits);
+    let server = watchful(LIVELINESS).add_service(control);
+    let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
+    drop(file);
+    served
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use events::Role;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tonic::{Request, Response, Status};
+    use tower::Service;
+    use wire::v1::certificates_server::Certificates;
+    use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
+
+    use super::*;
+    use crate::security::testing::{KnownMembers, identity, subject, wall_clock};
+    use crate::security::{Authority, Connector};
+
+    struct Nothing;
+
+    #[tonic::async_trait]
+    impl Certificates for Nothing {
+        async fn get_root(&self, _: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn join(&self, _: Request<JoinRequest>) -> Result<Response<CertificateReply>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_control_socket_and_the_directory_made_for_it_are_their_owners_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("run/swarmlog/control.sock");
+        let (_listener, file) = bind_control(&path).await.expect("bound");
+        let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        for made in ["run", "run/swarmlog"] {
+            assert_eq!(mode(&dir.path().join(made)), 0o700, "{made}");
+        }
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_refuses_callers_until_it_is_listened_on_and_is_nobody_elses() {
+        let port = RemotePort::take(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let addr = port.addr();
+        let early = tokio::net::TcpStream::connect(addr).await.expect_err("too early");
+        assert_eq!(early.kind(), ErrorKind::ConnectionRefused);
+        let listener = port.listen().expect("it listens");
+        let (connected, accepted) = tokio::join!(tokio::net::TcpStream::connect(addr), listener.accept());
+        assert!(connected.is_ok() && accepted.is_ok());
+        let failure = RemotePort::take(addr).err().expect("another process has it");
+        assert!(failure.sentence.starts_with(&format!("cannot listen on {addr}: ")), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_at_whose_other_end_nobody_is_is_closed() {
+        let authority = Authority::generate(wall_clock()).expect("an authority");
+        let of = |node, role| {
+            Arc::new(Credentials::new(identity(&authority, subject(node, role), wall_clock())).expect("credentials"))
+        };
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}", tcp.local_addr().expect("an address")).parse().expect("an address");
+        let connections = Box::pin(security::incoming(
+            tcp,
+            of(1, Role::Manager),
+            Limits::of_descriptors(1_024),
+            KnownMembers::everybody(),
+        ));
+        let server = watchful(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
+        tokio::spawn(server.serve_with_incoming(connections));
+        let connected = Connector::member(of(2, Role::Worker)).call(uri).await.expect("a connection");
+        let mut silent = connected.into_inner();
+        // It greets, with empty settings, and never says anything again.
+        silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+        let mut heard = Vec::new();
+        // However the connection ends; without an end, this waits for ever.
+        let _ = silent.read_to_end(&mut heard).await;
+        assert!(!heard.is_empty(), "it was greeted too");
+    }
+}

@@ -1,0 +1,82 @@
+//! A node's state directory: made, checked and locked before anything else happens.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::daemon::failure::Failure;
+
+/// The file in which a worker keeps the address of its manager.
+pub const MANAGER_ADDR: &str = "manager.addr";
+
+/// Where a manager's log is in a state directory.
+pub fn log(state_dir: &Path) -> PathBuf {
+    state_dir.join("raft")
+}
+
+/// Puts a file with this content in the place of another: written aside and renamed, so that after a crash there is the old
+/// one or the new one.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let aside = path.with_added_extension("new");
+    let mut file = File::create(&aside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&aside, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+/// A state directory that belongs to this process until it ends.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the directory if need be and locks it.
+    ///
+    /// # Errors
+    /// When it cannot be made or written, or another `swarmd` has it.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let unusable = |error: std::io::Error| unusable(path, &error);
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let file = path.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+        let lock = lock.map_err(|error| self::unusable(&file, &error))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let sentence = format!("another swarmd is running on the state directory {}", path.display());
+                Err(Failure::new(sentence, "stop it first, or give this one a directory of its own with --state-dir"))
+            }
+            Err(error) => Err(unusable(error.into())),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of the log, made if need be.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_log(&self) -> Result<PathBuf, Failure> {
+        let path = log(&self.path);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| unusable(&path, &error))?;
+        Ok(path)
+    }
+}
+
+/// The refusal of a directory, or of something in it, that cannot be used at all.
+pub(crate) fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+    let sentence = format!("the state directory cannot be used: {}: {error}", path.display());
+    Failure::new(sentence, "choose a directory that this user can write, with --state-dir")
+}

@@ -1,0 +1,130 @@
+//! Whose a state directory is: what its files say of the node that it belongs to, before anything is opened or made there.
+//!
+//! A log that has begun makes it a manager's, for nothing else has one; without a log the certificate's role decides. So a
+//! manager that lost its log is not taken for a worker, and a worker that lost its certificate begins no cluster of its own.
+
+use std::path::Path;
+
+use events::{Role, Timestamp};
+
+use crate::daemon::failure::{Failure, code};
+use crate::daemon::state_dir::{self, MANAGER_ADDR};
+use crate::log::RocksStore;
+use crate::security::{CertificateStore, IdentityError};
+
+/// What a state directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateDirKind {
+    /// Nobody's yet.
+    Free,
+    /// A node's that is no member: it asked to join and was not answered, or it lost its certificate. Here is what of it.
+    Leftover(Leftover),
+    /// A worker's.
+    Worker,
+    /// A manager's.
+    Manager,
+}
+
+/// What is left of a node without an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover {
+    /// A join that was begun.
+    Join,
+    /// All but this part of the identity.
+    AllBut(&'static str),
+}
+
+impl StateDirKind {
+    /// What the directory is, and that it can be that.
+    ///
+    /// # Errors
+    /// When the log of a manager is gone, the identity of a node is damaged, or the directory cannot be looked into.
+    pub fn of(dir: &Path, now: Timestamp) -> Result<Self, Failure> {
+        let (log, certificates) = (state_dir::log(dir), CertificateStore::new(dir));
+        let loaded = certificates.load(now);
+        if RocksStore::has_begun(&log)? {
+            return loaded.map_or_else(manager_without, |_| Ok(Self::Manager));
+        }
+        let role = match loaded {
+            Ok(identity) => identity.subject().role,
+            Err(IdentityError::Expired { subject, .. } | IdentityError::NotYetValid { subject, .. }) => subject.role,
+            Err(IdentityError::Missing(part)) => return left(dir, &certificates, part),
+            Err(error) => return Err(error.into()),
+        };
+        match role {
+            Role::Worker => Ok(Self::Worker),
+            Role::Manager => Err(lost_log(&log)),
+        }
+    }
+}
+
+/// A manager issues itself the certificate that it lacks; what is damaged is for a person to judge.
+fn manager_without(error: IdentityError) -> Result<StateDirKind, Failure> {
+    match error {
+        IdentityError::Missing(_) | IdentityError::Expired { .. } => Ok(StateDirKind::Manager),
+        IdentityError::File { .. } | IdentityError::NotYetValid { .. } => Err(error.into()),
+        IdentityError::Certificate { .. }
+        | IdentityError::Key(_)
+        | IdentityError::KeyMismatch
+        | IdentityError::Untrusted(_) => {
+            let hint = "delete the certificates directory: a manager issues itself a new certificate";
+            Err(Failure { hint: hint.to_owned(), ..error.into() })
+        }
+    }
+}
+
+/// What a directory is that has neither a log nor a whole identity.
+fn left(dir: &Path, certificates: &CertificateStore, part: &'static str) -> Result<StateDirKind, Failure> {
+    if certificates.role()? == Some(Role::Manager) {
+        return Err(lost_log(&state_dir::log(dir)));
+    }
+    if certificates.load_pending_join()?.is_some() {
+        return Ok(StateDirKind::Leftover(Leftover::Join));
+    }
+    let traces = ["certificates", "worker.key", MANAGER_ADDR].map(|name| dir.join(name).try_exists());
+    let found: Result<Vec<bool>, _> = traces.into_iter().collect();
+    let found = found.map_err(|error| state_dir::unusable(dir, &error))?;
+    Ok(if found.contains(&true) { StateDirKind::Leftover(Leftover::AllBut(part)) } else { StateDirKind::Free })
+}
+
+fn lost_log(log: &Path) -> Failure {
+    let sentence = format!("this node is a manager, but its log {} is missing", log.display());
+    let hint = "restore the state directory from a backup; without one the cluster is lost, and an empty directory begins a new one";
+    Failure::new(sentence, hint)
+}
+
+impl Leftover {
+    /// Why nothing begins here by itself.
+    pub fn refuse(self, dir: &Path) -> Failure {
+        let dir = dir.display();
+        match self {
+            Self::Join => {
+                let hint =
+                    "start with --join-addr and --join-token again to continue the same join, or empty the directory";
+                Failure::new(format!("a join that was started in {dir} was not answered"), hint).with_code(code::USAGE)
+            }
+            Self::AllBut(part) => {
+                let sentence = format!("the state directory {dir} is a node's, but its {part} is missing");
+                let hint = "restore it from a backup; or join again, as a new node, with --join-addr and --join-token; or empty the directory";
+                Failure::new(sentence, hint).with_code(code::NOT_ALLOWED)
+            }
+        }
+    }
+}
+
+/// Why there is no log to read in a directory, which may be in use. Changes nothing.
+pub fn no_log(dir: &Path) -> Failure {
+    let hint = "give the state directory of a manager with --state-dir";
+    let because = |why: &str| Failure::new(format!("there is no log in {}: {why}", dir.display()), hint);
+    match dir.try_exists() {
+        Ok(false) => return because("there is no such directory"),
+        Err(error) => return state_dir::unusable(dir, &error),
+        Ok(true) => {}
+    }
+    match CertificateStore::new(dir).role() {
+        Ok(Some(Role::Manager)) => lost_log(&state_dir::log(dir)),
+        Ok(Some(Role::Worker)) => because("it is a worker's, and only managers keep one"),
+        Ok(None) => because("no manager has a log there"),
+        Err(error) => error.into(),
+    }
+}

@@ -1,0 +1,352 @@
+//! A manager's core on its disk: opened, begun if there is no cluster yet, and brought up to where its log stands.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use commands::{Actor, Command, InitialiseCluster, SecretText};
+use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, Role};
+use projections::settings::ROOT_KEY;
+use projections::{Cluster, snapshot};
+use sha2::{Digest, Sha256};
+
+use crate::clock;
+use crate::daemon::failure::Failure;
+use crate::daemon::memory_limit;
+use crate::daemon::state_dir::{self, StateDir};
+use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, RocksStore, Table};
+use crate::manager::driver::{self, Handle};
+use crate::manager::fold::Folded;
+use crate::manager::journal;
+use crate::manager::replica::{FatalError, Intervals, Outcome, Replica, Request};
+use crate::manager::scrub::{self, Scrubber};
+use crate::security::{
+    Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
+    RootCertificate, Subject,
+};
+
+/// A manager's core, running.
+pub struct Core {
+    /// The way to it.
+    pub handle: Handle,
+    /// The log.
+    pub store: Arc<dyn LogStore>,
+    /// This manager.
+    pub node: NodeId,
+    /// The thread that drives it.
+    pub thread: JoinHandle<Result<(), FatalError>>,
+    /// The thread that verifies its history.
+    pub scrubber: Option<Scrubber>,
+    /// Index of the last frame of earlier runs.
+    pub began_after: u64,
+}
+
+/// A log as it was read before anything on its disk was changed.
+#[derive(Default)]
+pub struct Read {
+    /// The state that it leads to; nothing where there is no log yet.
+    folded: Option<Folded>,
+    /// This manager, if the log says who that is.
+    node: Option<NodeId>,
+    /// What is to become of the checkpoints.
+    checkpoints: Checkpoints,
+}
+
+/// Reads the log in the state directory, and changes nothing: a start that is refused leaves it to whoever can mend it.
+///
+/// # Errors
+/// When a start would have to refuse the log.
+pub fn read(state_dir: &StateDir) -> Result<Read, Failure> {
+    let Some(store) = RocksStore::open_to_verify(&state_dir::log(state_dir.path()))? else {
+        return Ok(Read::default());
+    };
+    let loaded = store.examine()?;
+    let mut folded = fold(&store, &loaded)?;
+    let node = member(&folded.cluster, &loaded)?;
+    let checkpoints = store.fate_of_checkpoints();
+    if checkpoints == Checkpoints::Discard {
+        // The next one is due as if there had never been one.
+        folded.checkpoint = 0;
+    }
+    Ok(Read { folded: Some(folded), node, checkpoints })
+}
+
+impl Read {
+    /// This manager, if the log says who that is.
+    pub fn node(&self) -> Option<NodeId> {
+        self.node
+    }
+}
+
+/// Opens the log in the state directory, begins it if it has not begun, and starts the core on it. What was read of it before
+/// need not be read again; the node of a new log is made from the drawn one.
+///
+/// # Errors
+/// When the log cannot be used.
+pub fn start(state_dir: &StateDir, read: Read, drawn: NodeId) -> Result<Core, Failure> {
+    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open_with(&state_dir.make_log()?, read.checkpoints)?);
+    let mut core = start_on(Arc::clone(&store), read.folded, drawn)?;
+    let handle = core.handle.clone();
+    core.scrubber = Some(scrub::spawn(store, move |error| handle.fail(error)).map_err(no_thread)?);
+    Ok(core)
+}
+
+fn no_thread(error: std::io::Error) -> Failure {
+    Failure::new(format!("no thread for the core: {error}"), "free some memory, or raise the limit on threads")
+}
+
+fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> Result<Core, Failure> {
+    let mut loaded = store.load()?;
+    if loaded.membership.is_none() {
+        Consensus::bootstrap(&*store, raft_id(drawn))?;
+        loaded = store.load()?;
+    }
+    let folded = match folded.filter(|folded| folded.end() == loaded.last_frame) {
+        Some(folded) => folded,
+        None => fold(&*store, &loaded)?,
+    };
+    // Until the first frame is applied, the raft id is all that says which node this is.
+    let node = member(&folded.cluster, &loaded)?.or_else(|| founder(&loaded)).unwrap_or(drawn);
+    let consensus = Consensus::open(Arc::clone(&store), raft_id(node), &loaded)?;
+    let began_after = folded.cluster.position.index;
+    let leader =
+        Replica::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
+    let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).map_err(no_thread)?;
+    Ok(Core { handle, store, node, thread, scrubber: None, began_after })
+}
+
+/// The state at the applied index: the newest checkpoint that can be used, and the frames of history after it; and the
+/// secrets, which have a table of their own.
+///
+/// # Errors
+/// When history cannot be read where it is needed, does not follow or does not end where it should, or secrets are missing.
+pub fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
+    let mut folded = checkpointed(store)?;
+    folded.fold_history(store, |_| {})?;
+    if folded.end() != loaded.last_frame {
+        let index = folded.cluster.position.index;
+        let reason = "the state does not end with the frame that was applied last".into();
+        return Err(LogError::Damaged { table: Table::History, index, reason }.into());
+    }
+    folded.keyring = Arc::new(store.keyring()?.into_iter().collect());
+    match folded.keyring.missing(&folded.cluster) {
+        None => Ok(folded),
+        Some(name) => Err(Failure::new(
+            format!("the log's keyring does not hold the secret \"{name}\", which this cluster has"),
+            "history does not hold secrets: restore the state directory from a backup",
+        )),
+    }
+}
+
+/// The state in the newest checkpoint that can be used: an intact one of this build's fold version. The state before the
+/// first frame if there is none.
+fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
+    let mut at_most = u64::MAX;
+    let mut why = None;
+    loop {
+        let mut reader = snapshot::Reader::default();
+        let loaded = store.load_checkpoint(at_most, &mut |part| match part {
+            CheckpointPart::Begin { bytes } => {
+                memory_limit::warn_if_short(bytes);
+                reader = snapshot::Reader::default();
+            }
+            CheckpointPart::Chunk(chunk) => reader.push(chunk),
+        });
+        let head = match loaded {
+            Ok(Some(head)) => head,
+            Ok(None) => break,
+            Err(error) if error.is_of_a_checkpoint() => {
+                why = Some(error.to_string());
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match Folded::from_checkpoint(head, reader) {
+            Ok(folded) => return Ok(folded),
+            Err(error) => {
+                let index = head.index;
+                tracing::warn!(index, %error, "a checkpoint cannot be used; one before it will do, or else history");
+                why = Some(error.to_string());
+                at_most = index.saturating_sub(1);
+            }
+        }
+    }
+    if let Some(why) = why {
+        tracing::warn!(%why, "no checkpoint can be used: the state is folded from the whole history, which takes longer");
+    }
+    Ok(Folded::default())
+}
+
+/// The node of this log, known by its raft id; nothing before the first frame.
+fn member(cluster: &Cluster, loaded: &Loaded) -> Result<Option<NodeId>, Failure> {
+    let voters = loaded.membership.as_ref().map_or(&[][..], |membership| &membership.voters);
+    let member = cluster.nodes.iter().map(|(id, _)| id).find(|id| voters.contains(&raft_id(*id)));
+    if member.is_none() && cluster.id() != ClusterId::default() {
+        let sentence = "the log's own manager is no node of the cluster that it describes";
+        return Err(Failure::new(sentence, "restore the state directory from a backup"));
+    }
+    Ok(member)
+}
+
+/// The node that began this log. A first start may be cut short after the log has begun, and before or after it is known to
+/// which node it belongs; every later start has to come to the same answer, so the id follows from the voter's raft id.
+fn founder(loaded: &Loaded) -> Option<NodeId> {
+    let voter = *loaded.membership.as_ref()?.voters.first()?;
+    let mut high = [0; 8];
+    high.copy_from_slice(&Sha256::digest(voter.to_le_bytes())[..8]);
+    Some(NodeId::from_bits(u128::from(u64::from_le_bytes(high)) << 64 | u128::from(voter) << 1))
+}
+
+/// Raft's number for a manager: it must not be 0, and fits into 63 bits.
+fn raft_id(node: NodeId) -> u64 {
+    (node.bits() as u64 >> 1) | 1
+}
+
+impl Core {
+    /// Logs for operators what is committed from the start of this run on.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn log_events(&self) -> Result<(), Failure> {
+        journal::spawn(self.handle.states(), Arc::clone(&self.store), self.began_after).map_err(no_thread)
+    }
+
+    /// Ends the core.
+    ///
+    /// # Errors
+    /// What it died of, if it had not gone on to this end.
+    pub async fn end(self) -> Result<(), Failure> {
+        let Self { handle, thread, scrubber, .. } = self;
+        let ended = tokio::task::spawn_blocking(move || {
+            scrubber.into_iter().for_each(Scrubber::end);
+            handle.stop();
+            thread.join()
+        });
+        match ended.await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(_)) | Err(_) => {
+                let hint = "report this as a bug, with the log above";
+                Err(Failure::new("the core broke off: the state and an event did not fit", hint))
+            }
+        }
+    }
+
+    /// Begins the cluster if the log is empty.
+    ///
+    /// # Errors
+    /// When keys cannot be made or written, or the log cannot be written.
+    pub async fn ensure_cluster(
+        &self,
+        certificates: &CertificateStore,
+        hostname: &str,
+        addr: &str,
+    ) -> Result<(), Failure> {
+        self.wait_for_leadership().await?;
+        if self.handle.state().cluster.id() != ClusterId::default() {
+            return Ok(());
+        }
+        let new =
+            NewCluster::make(self.node, hostname, addr).map_err(|why| Failure::new(why, "report this as a bug"))?;
+        let cert_pem = new.wish.cert_pem.clone();
+        self.submit(Command::InitialiseCluster(Box::new(new.wish))).await?;
+        // Should this fail, the next start issues a certificate anew.
+        certificates.save_root(&new.root)?;
+        Ok(certificates.save(&cert_pem, &new.key)?)
+    }
+
+    async fn wait_for_leadership(&self) -> Result<(), Failure> {
+        let mut states = self.handle.states();
+        let led = states.wait_for(|state| state.leads).await;
+        led.map(|_| ()).map_err(|_| Failure::new("the core ended while it started", "see the log above"))
+    }
+
+    async fn submit(&self, command: Command) -> Result<(), Failure> {
+        let (id, actor) = (CommandId::from_bits(rand::random()), Actor::Manager(self.node));
+        match self.handle.submit(Request { id, actor, command, reason: None, correlation: None }).await {
+            Outcome::Committed { .. } => Ok(()),
+            Outcome::Rejected(rejection) => Err(Failure::new(rejection.sentence, rejection.hint)),
+            Outcome::Unknown => Err(Failure::new("the core ended while it started", "start swarmd again")),
+        }
+    }
+
+    /// This manager's identity: from its files, or, should they be lost or expired, made anew by its own authority.
+    ///
+    /// # Errors
+    /// When the files are damaged or cannot be written.
+    pub async fn identity(&self, certificates: &CertificateStore) -> Result<Identity, Failure> {
+        match certificates.load(clock::now()) {
+            Ok(identity) => Ok(identity),
+            Err(IdentityError::Missing(_) | IdentityError::Expired { .. }) => self.issue_own(certificates).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn issue_own(&self, certificates: &CertificateStore) -> Result<Identity, Failure> {
+        let state = self.handle.state();
+        let broken = |why: String| Failure::new(why, "restore the state directory from a backup");
+        let key = state.keyring.text(ROOT_KEY).ok_or_else(|| broken("the root's key is not in the log".to_owned()))?;
+        let authority = Authority::from_pem(&state.cluster.settings.root_cert_pem, key);
+        let authority = authority.map_err(|error| broken(error.to_string()))?;
+        let request = CertificateRequest::new().map_err(|error| broken(error.to_string()))?;
+        let subject = Subject { node: self.node, role: Role::Manager, cluster: state.cluster.id() };
+        let expiry = state.cluster.spec().cert_expiry();
+        let issued = authority.sign(&request.csr_pem, subject, clock::now(), expiry);
+        let Issued { cert_pem, not_after, .. } = issued.map_err(|error| broken(error.to_string()))?;
+        certificates.save_root(authority.root())?;
+        certificates.save(&cert_pem, &request.key)?;
+        self.submit(Command::CertifyNode(commands::CertifyNode {
+            node: self.node,
+            role: Role::Manager,
+            cert_pem,
+            not_after,
+        }))
+        .await?;
+        Ok(certificates.load(clock::now())?)
+    }
+}
+
+/// Keys, tokens and certificates of a new cluster.
+struct NewCluster {
+    wish: InitialiseCluster,
+    root: RootCertificate,
+    key: PrivateKey,
+}
+
+impl NewCluster {
+    fn make(node: NodeId, hostname: &str, addr: &str) -> Result<Self, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let now = clock::now();
+        let cluster = ClusterId::from_bits(rand::random());
+        let authority = Authority::generate(now).map_err(|error| text(&error))?;
+        let root = authority.root().clone();
+        let token = || {
+            let token = JoinToken::generate(&root).ok_or("this machine gives no random bytes")?;
+            let secret = token.secret_sha256();
+            Ok::<_, String>((SecretText(token.to_string()), secret))
+        };
+        let spec = ClusterSpec::default();
+        let request = CertificateRequest::new().map_err(|error| text(&error))?;
+        let subject = Subject { node, role: Role::Manager, cluster };
+        let issued =
+            authority.sign(&request.csr_pem, subject, now, spec.cert_expiry()).map_err(|error| text(&error))?;
+        let wish = InitialiseCluster {
+            cluster,
+            spec,
+            root_cert_pem: root.to_pem(),
+            root_digest: root.digest(),
+            root_key_pem: SecretText(authority.key().to_pem().to_string()),
+            worker_token: token()?,
+            manager_token: token()?,
+            node,
+            hostname: hostname.to_owned(),
+            addr: addr.to_owned(),
+            cert_pem: issued.cert_pem,
+            cert_not_after: issued.not_after,
+        };
+        Ok(Self { wish, root, key: request.key })
+    }
+}
+
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+pub(crate) mod tests;

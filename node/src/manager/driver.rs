@@ -1,0 +1,431 @@
+//! The thread that drives the leader: it waits for the inbox, for raft's ticks and for timers, lets the leader work, and
+//! hands out what came of it: writes to the thread of the log, for which it never waits, answers to callers, states to
+//! readers. Everything that can wake a manager's core is in [`Input`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use commands::{Rejection, RejectionKind};
+use events::{NodeId, ServiceId, SessionId, Timestamp};
+use projections::{Cluster, Keyring};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::clock::SteadyClock;
+use crate::log::{LogError, LogStore, raft::TICK};
+use crate::manager::heartbeats::{HeartbeatTable, LISTEN_PERIOD};
+use crate::manager::node_watch::Followers;
+use crate::manager::replica::{FatalError, Outcome, QUEUE_MAX, Replica, Request, Ticket, check_session};
+use crate::manager::writer::Writer;
+use crate::metrics::{self, Measures};
+
+/// A jump of the clock from which on nodes are given the time that did not pass for them. Less is the clock being adjusted.
+const JUMP: Duration = Duration::from_secs(1);
+/// Inputs taken before a turn runs: all that are queued, up to this bound.
+const INPUTS_MAX: usize = 4_096;
+
+/// The committed state as everybody reads it.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
+    /// The state.
+    pub cluster: Cluster,
+    /// The secrets that go with it.
+    pub keyring: Arc<Keyring>,
+    /// Whether this manager leads.
+    pub leads: bool,
+    /// The services over which the reconcilers found no rest, and until when they are left alone.
+    pub set_aside: Arc<BTreeMap<ServiceId, Timestamp>>,
+}
+
+/// Everything that can wake the thread, besides time.
+enum Input {
+    Submit(Box<Request>, oneshot::Sender<Outcome>),
+    Checkpointed(Result<(), LogError>),
+    /// The log's thread has something to say.
+    Written,
+    /// A write of another thread failed.
+    Failed(LogError),
+    Stop,
+}
+
+/// How often the thread has gone round: what stands still does not count on. It wakes for each tick of raft, at least.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// Rounds so far.
+    pub fn rounds(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more.
+    pub(crate) fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The way to a manager's core, for as many callers as there are.
+#[derive(Clone)]
+pub struct Handle {
+    inputs: SyncSender<Input>,
+    published: watch::Receiver<Arc<Published>>,
+    followers: Followers,
+    hearing: HeartbeatTable,
+    progress: Progress,
+    measures: Arc<Measures>,
+}
+
+impl Handle {
+    /// What is counted of the thread's work.
+    pub fn measures(&self) -> Arc<Measures> {
+        Arc::clone(&self.measures)
+    }
+
+    /// How many nodes have a session here.
+    pub fn sessions(&self) -> usize {
+        self.followers.count()
+    }
+
+    /// How far the thread is.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Asks for a command and waits for what became of it.
+    pub async fn submit(&self, request: Request) -> Outcome {
+        let command = request.command.name();
+        let outcome = self.ask(request).await;
+        self.measures.count(
+            command,
+            match &outcome {
+                Outcome::Committed { .. } => metrics::Outcome::Committed,
+                Outcome::Rejected(_) => metrics::Outcome::Rejected,
+                Outcome::Unknown => metrics::Outcome::Unknown,
+            },
+        );
+        outcome
+    }
+
+    async fn ask(&self, request: Request) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        // Counted before it is sent, so that it is never taken before it was counted.
+        self.measures.inbox.fetch_add(1, Ordering::Relaxed);
+        if let Err(rejection) = self.send(Input::Submit(Box::new(request), answer)) {
+            self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
+            return Outcome::Rejected(rejection);
+        }
+        outcome.await.unwrap_or(Outcome::Unknown)
+    }
+
+    /// Notes a heartbeat, however busy the thread is.
+    ///
+    /// # Errors
+    /// When the session is over: the agent has to register again.
+    pub fn heartbeat(&self, node: NodeId, session: SessionId) -> Result<(), Rejection> {
+        if self.is_over() {
+            return Err(stopping());
+        }
+        check_session(&self.published.borrow().cluster, node, session)?;
+        self.hearing.note(node, session, Instant::now());
+        Ok(())
+    }
+
+    /// Says again and again that the threads which serve nodes run, until the core has ended. While they do not, nodes that
+    /// are not heard are not to blame.
+    pub async fn listen(self) {
+        while !self.is_over() {
+            self.hearing.listen(Instant::now());
+            tokio::time::sleep(LISTEN_PERIOD).await;
+        }
+    }
+
+    /// The committed state now.
+    pub fn state(&self) -> Arc<Published> {
+        self.published.borrow().clone()
+    }
+
+    /// The committed state and its successors.
+    pub fn states(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.clone()
+    }
+
+    /// Follows one node, instead of all states. Whoever follows reads the state after it began to follow, and after each
+    /// time it is woken; it is also woken when the thread ends.
+    pub fn follow(&self, node: NodeId) -> Arc<Notify> {
+        self.followers.follow(node)
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_over(&self) -> bool {
+        self.published.has_changed().is_err()
+    }
+
+    /// Asks the thread to end.
+    pub fn stop(&self) {
+        // A thread that is gone already has stopped.
+        let _ = self.inputs.send(Input::Stop);
+    }
+
+    /// Ends the thread with a write that failed beside it: none after it can be relied on.
+    pub fn fail(&self, error: LogError) {
+        // A thread that is gone already needs no other reason.
+        let _ = self.inputs.send(Input::Failed(error));
+    }
+
+    fn send(&self, input: Input) -> Result<(), Rejection> {
+        self.inputs.try_send(input).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                let sentence = format!("{QUEUE_MAX} requests wait already");
+                Rejection::new(RejectionKind::Exhausted, "manager", sentence, "try again in a moment")
+            }
+            TrySendError::Disconnected(_) => stopping(),
+        })
+    }
+}
+
+/// What callers are told while this manager ends.
+pub(crate) fn stopping() -> Rejection {
+    Rejection::new(
+        RejectionKind::Unavailable,
+        "manager",
+        "this manager is stopping",
+        "ask another manager, or try again",
+    )
+}
+
+/// Starts the thread. It ends when told to, or with the error that made it impossible to go on.
+pub fn spawn(
+    replica: Replica,
+    store: Arc<dyn LogStore>,
+) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
+    let (inputs, inbox) = sync_channel(QUEUE_MAX);
+    let (publisher, published) = watch::channel(Arc::new(publish(&replica)));
+    let (followers, hearing) = (Followers::default(), HeartbeatTable::default());
+    let (progress, measures) = (Progress::default(), Arc::<Measures>::default());
+    let handle = Handle {
+        inputs: inputs.clone(),
+        published,
+        followers: followers.clone(),
+        hearing: hearing.clone(),
+        progress: progress.clone(),
+        measures: Arc::clone(&measures),
+    };
+    let bell = inputs.clone();
+    // A full inbox wakes the thread as well, and whenever it wakes it asks how far the disk is.
+    let writer = Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || drop(bell.try_send(Input::Written)))?;
+    let clock = SteadyClock::starting_at(replica.cluster().position.time);
+    let now = replica.cluster().position.time;
+    let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
+    let driver = Driver {
+        replica,
+        store,
+        writer,
+        inbox,
+        inputs,
+        publisher,
+        followers,
+        hearing,
+        progress,
+        measures,
+        callers,
+        tickets,
+        checkpointing,
+        clock,
+        now,
+    };
+    let thread = std::thread::Builder::new().name("leader".to_owned()).spawn(move || {
+        let followers = driver.followers.clone();
+        let result = driver.run();
+        followers.wake_all();
+        result
+    })?;
+    Ok((handle, thread))
+}
+
+fn publish(replica: &Replica) -> Published {
+    let (cluster, keyring) = (replica.cluster().clone(), Arc::clone(replica.keyring()));
+    Published { cluster, keyring, leads: replica.is_leader(), set_aside: replica.set_aside() }
+}
+
+struct Driver {
+    replica: Replica,
+    store: Arc<dyn LogStore>,
+    writer: Writer,
+    inbox: Receiver<Input>,
+    inputs: SyncSender<Input>,
+    publisher: watch::Sender<Arc<Published>>,
+    followers: Followers,
+    hearing: HeartbeatTable,
+    progress: Progress,
+    measures: Arc<Measures>,
+    callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
+    tickets: Ticket,
+    /// Whether a checkpoint is being written.
+    checkpointing: bool,
+    clock: SteadyClock,
+    /// The time of this round: read once, when the thread wakes up.
+    now: Timestamp,
+}
+
+impl Driver {
+    fn run(mut self) -> Result<(), FatalError> {
+        let mut next_tick = Instant::now() + TICK;
+        self.now = self.clock.read().now;
+        // A single manager leads from its first round on; nobody has to wait for a tick.
+        self.work()?;
+        loop {
+            if !self.take_inputs(self.patience(next_tick))? {
+                self.writer.end()?;
+                self.store.sync()?;
+                return Ok(());
+            }
+            self.progress.note();
+            // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
+            if Instant::now() >= next_tick {
+                self.replica.tick();
+                next_tick = (next_tick + TICK).max(Instant::now());
+            }
+            self.work()?;
+        }
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&self, next_tick: Instant) -> Duration {
+        if self.replica.has_work(self.now) {
+            return Duration::ZERO;
+        }
+        let until_tick = next_tick.saturating_duration_since(Instant::now());
+        self.replica.next_wake().map_or(until_tick, |wake| wake.since(self.now).min(until_tick))
+    }
+
+    /// Waits for input and takes what is there; whether to go on.
+    fn take_inputs(&mut self, patience: Duration) -> Result<bool, FatalError> {
+        let first = self.inbox.recv_timeout(patience);
+        self.read_clock();
+        let first = match first {
+            Ok(input) => input,
+            Err(RecvTimeoutError::Timeout) => return Ok(true),
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+        };
+        if !self.take(first)? {
+            return Ok(false);
+        }
+        for _ in 1..INPUTS_MAX {
+            let Ok(input) = self.inbox.try_recv() else { break };
+            if !self.take(input)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads the clock, and then what was heard until then. Time in which nobody could be heard is not held against nodes.
+    fn read_clock(&mut self) {
+        let reading = self.clock.read();
+        self.now = reading.now;
+        if reading.jumped >= JUMP {
+            tracing::warn!(seconds = reading.jumped.as_secs(), "the clock was set forward, or this machine slept");
+            let before = reading.now - reading.jumped;
+            self.replica.grant(before, reading.now);
+        }
+        let news = self.hearing.take(reading.at, reading.now);
+        for (node, session, at) in news.beats {
+            self.replica.heartbeat(node, session, at);
+        }
+        if let Some((from, to)) = news.deaf {
+            tracing::warn!(seconds = to.since(from).as_secs(), "this manager stood still and heard nobody");
+            self.replica.grant(from, to);
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Result<bool, FatalError> {
+        match input {
+            Input::Submit(request, caller) => {
+                self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
+                self.submit(*request, caller);
+            }
+            Input::Checkpointed(result) => {
+                self.checkpointing = false;
+                result?;
+            }
+            Input::Written => {}
+            Input::Failed(error) => return Err(error.into()),
+            Input::Stop => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn submit(&mut self, request: Request, caller: oneshot::Sender<Outcome>) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        match self.replica.submit(ticket, request) {
+            Ok(()) => {
+                self.callers.insert(ticket, caller);
+            }
+            Err(rejection) => {
+                let _ = caller.send(Outcome::Rejected(rejection));
+            }
+        }
+    }
+
+    /// Hands out what the disk made durable, takes a turn, and hands its writes over.
+    fn work(&mut self) -> Result<(), FatalError> {
+        self.replica.written(self.writer.written()?);
+        self.advance()?;
+        let began = self.replica.has_work(self.now).then(Instant::now);
+        let turn = self.replica.turn(self.now);
+        self.answer(turn.answers);
+        if let Some(began) = began {
+            self.measures.turns.observe(began.elapsed());
+        }
+        self.advance()?;
+        self.checkpoint();
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<(), FatalError> {
+        let advance = self.replica.advance()?;
+        self.writer.give(advance.writes);
+        // Readers see a state before its caller hears of it, so that everybody reads their own writes.
+        if advance.changed || advance.role_changed {
+            let (index, leads) = (self.replica.cluster().position.index, self.replica.is_leader());
+            tracing::debug!(index, leads, answers = advance.answers.len(), "committed");
+            self.publisher.send_replace(Arc::new(publish(&self.replica)));
+            self.followers.wake(&advance.touched);
+        }
+        self.answer(advance.answers);
+        Ok(())
+    }
+
+    fn answer(&mut self, answers: Vec<(Ticket, Outcome)>) {
+        for (ticket, outcome) in answers {
+            if let Some(caller) = self.callers.remove(&ticket) {
+                let _ = caller.send(outcome);
+            }
+        }
+    }
+
+    /// Writes a checkpoint beside the turns.
+    fn checkpoint(&mut self) {
+        if self.checkpointing {
+            return;
+        }
+        let Some(job) = self.replica.take_checkpoint() else { return };
+        let (store, inputs) = (Arc::clone(&self.store), self.inputs.clone());
+        let spawned = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
+            let result = job.run(&store);
+            // A driver that is gone needs no checkpoint.
+            let _ = inputs.send(Input::Checkpointed(result));
+        });
+        match spawned {
+            Ok(_) => self.checkpointing = true,
+            Err(error) => tracing::warn!(%error, "no thread for a checkpoint; the next one will do"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! The real thread: whom a commit wakes, and what a disk that hangs holds up.
+
+use std::path::Path;
+
+use commands::{Actor, Command};
+use events::{
+    Annotations, Availability, CommandId, ContainerSpec, Id, NodeDescription, NodeSpec, ReplicatedMode, ServiceSpec,
+    TaskId, TaskSpec, TaskState, TaskStatus, service_spec::Mode,
+};
+use futures_util::FutureExt;
+
+use super::*;
+use crate::daemon::state_dir::StateDir;
+use crate::log::Consensus;
+use crate::log::fixtures::HangingDisk;
+use crate::manager::core::tests::{cluster, node};
+use crate::manager::core::{self, Core};
+use crate::manager::fold::Folded;
+use crate::manager::replica::Intervals;
+use crate::security::{CertificateStore, JoinToken};
+
+/// Sessions that follow a manager.
+const SESSIONS: u64 = 200;
+
+/// A manager with as many workers as there are sessions, each followed.
+struct Followed {
+    core: Core,
+    bells: BTreeMap<NodeId, Arc<Notify>>,
+}
+
+impl Followed {
+    async fn start(dir: &Path) -> Self {
+        let state_dir = StateDir::open(dir).expect("a state directory");
+        let core = core::start(&state_dir, core::Read::default(), NodeId::from_bits(1)).expect("a core");
+        core.ensure_cluster(&CertificateStore::new(dir), "m1", "10.0.0.1:4242").await.expect("a cluster");
+        let mut followed = Self { core, bells: BTreeMap::new() };
+        let state = followed.core.handle.state();
+        let token: JoinToken = state.keyring.text("join-token/worker").expect("a token").parse().expect("a good one");
+        for number in 1..=SESSIONS {
+            let (hostname, addr) = (format!("w{number}"), format!("10.0.1.{number}"));
+            let join = Command::JoinNode(commands::JoinNode {
+                secret_sha256: token.secret_sha256(),
+                hostname: hostname.clone(),
+                addr,
+            });
+            let node = followed.ask(Actor::Joiner(String::new()), join).await.expect("an id");
+            let node: NodeId = node.parse().expect("a node's id");
+            let description = Box::new(NodeDescription { hostname, ..NodeDescription::default() });
+            let session = SessionId::from_bits(number.into());
+            let register = Command::RegisterNode(commands::RegisterNode {
+                node,
+                session,
+                description,
+                addr: format!("10.0.1.{number}:4242"),
+            });
+            followed.ask(Actor::Node { id: node, role: events::Role::Worker }, register).await;
+            followed.bells.insert(node, followed.core.handle.follow(node));
+        }
+        followed
+    }
+
+    async fn ask(&self, actor: Actor, command: Command) -> Option<String> {
+        let request = Request::unnamed(actor, command);
+        match self.core.handle.submit(request).await {
+            Outcome::Committed { subject, .. } => subject,
+            refused => panic!("not committed: {refused:?}"),
+        }
+    }
+
+    /// The sessions that were woken since they were last asked.
+    fn woken(&self) -> Vec<NodeId> {
+        let rung = self.bells.iter().filter(|(_, bell)| bell.notified().now_or_never().is_some());
+        rung.map(|(node, _)| *node).collect()
+    }
+
+    /// The nodes with tasks, and their tasks.
+    fn assigned(&self) -> BTreeMap<NodeId, TaskId> {
+        let state = self.core.handle.state();
+        state.cluster.tasks.values().filter_map(|task| Some((task.node?, task.id))).collect()
+    }
+
+    async fn end(self) -> BTreeMap<NodeId, Arc<Notify>> {
+        self.core.end().await.expect("a good end");
+        self.bells
+    }
+}
+
+fn service(replicas: u64) -> Command {
+    let container = Some(ContainerSpec { image: "x".to_owned(), ..ContainerSpec::default() });
+    let spec = ServiceSpec {
+        annotations: Some(Annotations { name: "web".to_owned(), ..Annotations::default() }),
+        task: Some(TaskSpec { container, ..TaskSpec::default() }),
+        mode: Some(Mode::Replicated(ReplicatedMode { replicas })),
+        ..ServiceSpec::default()
+    };
+    Command::CreateService(commands::CreateService {
+        spec: Box::new(spec),
+        secrets: commands::ServiceSecrets::default(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_wakes_the_sessions_that_it_concerns_and_no_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let followed = Followed::start(dir.path()).await;
+    let operator = || Actor::Operator("somebody".to_owned());
+    followed.woken();
+
+    followed.ask(operator(), service(3)).await;
+    let assigned = followed.assigned();
+    let workers: Vec<NodeId> = assigned.keys().copied().filter(|node| followed.bells.contains_key(node)).collect();
+    assert!(assigned.len() == 3 && workers.len() >= 2, "{assigned:?}");
+    assert_eq!(followed.woken(), workers, "one wake for each node that got a task, of {SESSIONS} sessions");
+
+    let (node, task) = (workers[0], assigned[&workers[0]]);
+    let session = followed.core.handle.state().cluster.nodes.get(node).and_then(|node| node.session).expect("one");
+    followed.core.handle.heartbeat(node, session).expect("heard");
+    assert_eq!(followed.woken(), [], "a heartbeat wakes nobody");
+
+    let status = TaskStatus { state: TaskState::Running.into(), ..TaskStatus::default() };
+    let report = Command::ReportTasks(commands::ReportTasks { node, session, reports: vec![(task, status)] });
+    followed.ask(Actor::Node { id: node, role: events::Role::Worker }, report).await;
+    assert_eq!(followed.woken(), [node], "a report concerns its own node");
+
+    let paused = NodeSpec { availability: Availability::Pause.into(), ..NodeSpec::default() };
+    followed.ask(operator(), Command::UpdateNode(commands::UpdateNode { node, spec: paused, version: None })).await;
+    assert_eq!(followed.woken(), [node], "so does a change of the node itself");
+    let bells = followed.end().await;
+    assert!(bells.values().all(|bell| bell.notified().now_or_never().is_some()), "the end concerns everybody");
+}
+
+/// A core on a disk that can hang, with a cluster and no worker.
+async fn on_hanging_disk(disk: &HangingDisk) -> (Handle, JoinHandle<Result<(), FatalError>>) {
+    let store = disk.store();
+    store.load().expect("an empty log");
+    Consensus::bootstrap(&*store, 1).expect("a log that begins");
+    let loaded = store.load().expect("a log");
+    let consensus = Consensus::open(Arc::clone(&store), 1, &loaded).expect("a voter");
+    let leader = Replica::new(node(), "0.1.0", consensus, Folded::default(), Intervals::default());
+    let (handle, thread) = spawn(leader, store).expect("a thread");
+    handle.states().wait_for(|state| state.leads).await.expect("it leads");
+    let command = Command::InitialiseCluster(Box::new(cluster()));
+    let begun = handle.submit(request(1, Actor::Manager(node()), command)).await;
+    assert!(matches!(begun, Outcome::Committed { .. }), "{begun:?}");
+    (handle, thread)
+}
+
+fn request(id: u128, actor: Actor, command: Command) -> Request {
+    Request { id: CommandId::from_bits(id), actor, command, reason: None, correlation: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_holds_up_neither_turns_nor_heartbeats_and_nothing_is_answered_before_it() {
+    let disk = HangingDisk::default();
+    let (handle, thread) = on_hanging_disk(&disk).await;
+    let operator = || Actor::Operator("somebody".to_owned());
+    let (own, session) = (node(), SessionId::from_bits(5));
+    let register = Command::RegisterNode(commands::RegisterNode {
+        node: own,
+        session,
+        description: Box::new(NodeDescription { hostname: "m1".to_owned(), ..NodeDescription::default() }),
+        addr: "10.0.0.1:4242".to_owned(),
+    });
+    let actor = Actor::Node { id: own, role: events::Role::Manager };
+    let registered = handle.submit(request(2, actor, register)).await;
+    assert!(matches!(registered, Outcome::Committed { .. }), "{registered:?}");
+
+    disk.close(true);
+    let before = handle.state().cluster.position.index;
+    let asking = handle.clone();
+    let waiting = tokio::spawn(async move { asking.submit(request(3, operator(), service(1))).await });
+    // A turn is taken meanwhile, which refuses what cannot be.
+    let gone = Command::RemoveService(commands::RemoveService { service: events::ServiceId::from_bits(99) });
+    let refused = handle.submit(request(4, operator(), gone)).await;
+    assert!(matches!(refused, Outcome::Rejected(_)), "{refused:?}");
+    handle.heartbeat(own, session).expect("heard");
+    assert!(!waiting.is_finished() && handle.state().cluster.position.index == before, "nothing is acknowledged");
+
+    disk.close(false);
+    let created = waiting.await.expect("an answer");
+    assert!(matches!(created, Outcome::Committed { index, .. } if index > before), "{created:?}");
+    handle.stop();
+    thread.join().expect("no panic").expect("a good end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_ends_the_core_and_nothing_more_is_acknowledged() {
+    let disk = HangingDisk::default();
+    let (handle, thread) = on_hanging_disk(&disk).await;
+    let before = handle.state().cluster.position.index;
+    disk.fail_after(0);
+    let outcome = handle.submit(request(3, Actor::Operator("somebody".to_owned()), service(1))).await;
+    assert_eq!(outcome, Outcome::Unknown);
+    assert!(matches!(thread.join().expect("no panic"), Err(FatalError::Log(_))));
+    assert_eq!(handle.state().cluster.position.index, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_beside_the_core_ends_it() {
+    let (handle, thread) = on_hanging_disk(&HangingDisk::default()).await;
+    handle.fail(LogError::Storage { action: "write to the log", reason: "the disk failed".to_owned() });
+    assert!(matches!(thread.join().expect("no panic"), Err(FatalError::Log(LogError::Storage { .. }))));
+}

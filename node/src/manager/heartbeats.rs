@@ -1,0 +1,134 @@
+//! What sessions hear of nodes: a table that every session writes, and that a turn reads once. Heartbeats never wait in the
+//! queue of commands, and each carries the time at which it came, so that a slow disk or a long turn makes nobody look silent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use events::{NodeId, SessionId, Timestamp};
+
+/// How often the serving threads say that they listen.
+pub const LISTEN_PERIOD: Duration = Duration::from_millis(100);
+/// Time without a word from the serving threads from which on this manager was deaf: heartbeats may have been sent and not
+/// been read. Ten times the period, so that a busy machine is not taken for a deaf one.
+pub const DEAF_AFTER: Duration = Duration::from_secs(1);
+
+/// The table; clones are the same table. Its size is bounded by the number of members, as only they are noted in it.
+#[derive(Debug, Clone, Default)]
+pub struct HeartbeatTable(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    beats: BTreeMap<NodeId, (SessionId, Instant)>,
+    /// When the serving threads last said that they listen; nothing before they began to.
+    listened: Option<Instant>,
+    /// Since when they had not, and until when; only the last one: each is read within a tick.
+    deaf: Option<(Instant, Instant)>,
+}
+
+/// What was heard since the table was last read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// The last heartbeat of each node: its session, and when it came.
+    pub beats: Vec<(NodeId, SessionId, Timestamp)>,
+    /// A time in which nobody could be heard.
+    pub deaf: Option<(Timestamp, Timestamp)>,
+}
+
+impl HeartbeatTable {
+    /// Notes a heartbeat that came at this instant.
+    pub fn note(&self, node: NodeId, session: SessionId, at: Instant) {
+        self.table().beats.insert(node, (session, at));
+    }
+
+    /// The serving threads listen: they would have read a heartbeat that came before this instant.
+    pub fn listen(&self, at: Instant) {
+        self.table().listen(at);
+    }
+
+    /// Takes what was heard. `now` is the log's time at the instant `at`.
+    pub(crate) fn take(&self, at: Instant, now: Timestamp) -> News {
+        let mut table = self.table();
+        // Threads that do not run now may have heard nobody since they last did.
+        if table.listened.is_some() {
+            table.close_gap(at);
+        }
+        let log_time = |then: Instant| now - at.saturating_duration_since(then);
+        let beats = std::mem::take(&mut table.beats).into_iter();
+        News {
+            beats: beats.map(|(node, (session, then))| (node, session, log_time(then))).collect(),
+            deaf: table.deaf.take().map(|(from, to)| (log_time(from), log_time(to))),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn listen(&mut self, at: Instant) {
+        self.close_gap(at);
+        self.listened = Some(at);
+    }
+
+    /// Notes the time since the serving threads last listened, if it was too long.
+    fn close_gap(&mut self, at: Instant) {
+        let Some(listened) = self.listened.filter(|listened| at.saturating_duration_since(*listened) >= DEAF_AFTER)
+        else {
+            return;
+        };
+        let from = self.deaf.map_or(listened, |(from, _)| from.min(listened));
+        self.deaf = Some((from, at));
+        self.listened = Some(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::Id;
+
+    use super::*;
+
+    fn ids() -> (NodeId, SessionId) {
+        (NodeId::from_bits(1), SessionId::from_bits(2))
+    }
+
+    #[test]
+    fn a_heartbeat_has_the_time_at_which_it_came_however_late_it_is_read() {
+        let (hearing, (node, session), start) = (HeartbeatTable::default(), ids(), Instant::now());
+        let seconds = Duration::from_secs;
+        hearing.listen(start);
+        for passed in 1..=60 {
+            hearing.listen(start + DEAF_AFTER / 2 * passed);
+        }
+        hearing.note(node, session, start + seconds(10));
+        hearing.note(node, session, start + seconds(28));
+        let now = Timestamp::from_unix_ns(0) + seconds(1_000);
+        let news = hearing.take(start + seconds(30), now);
+        assert_eq!(news, News { beats: vec![(node, session, now - seconds(2))], deaf: None });
+        assert_eq!(hearing.take(start + seconds(30), now), News::default(), "each is read once");
+    }
+
+    #[test]
+    fn only_a_time_in_which_the_serving_threads_stood_still_is_deaf() {
+        let (start, seconds) = (Instant::now(), Duration::from_secs);
+        let now = Timestamp::from_unix_ns(0) + seconds(1_000);
+        let at = |second| now - seconds(30) + seconds(second);
+        // When the threads listened, when the table was read, and the deaf time that was found.
+        let table = [
+            (vec![], 30, None),
+            (vec![30], 30, None),
+            (vec![0, 20, 30], 30, Some((0, 30))),
+            (vec![10], 30, Some((10, 30))),
+            (vec![10, 30], 30, Some((10, 30))),
+        ];
+        for (listened, read, expected) in table {
+            let hearing = HeartbeatTable::default();
+            listened.iter().for_each(|second| hearing.listen(start + seconds(*second)));
+            let deaf = hearing.take(start + seconds(read), now).deaf;
+            assert_eq!(deaf, expected.map(|(from, to)| (at(from), at(to))), "{listened:?}");
+            assert_eq!(hearing.take(start + seconds(read), now).deaf, None, "and it is told once");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The log that operators read: one thread follows the committed history of a manager and says what they need to know of it.
+//!
+//! What an event says is decided by [`notice`], a pure function; how many lines of one kind may follow each other, by
+//! [`quota`]. The thread reads history behind everyone else, so that a slow stderr delays no turn.
+
+mod notice;
+mod quota;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{Frame, codec};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::log::{HistoryReader, LogStore, PageSize};
+use crate::manager::driver::Published;
+
+use notice::{Level, Notice, Witness};
+use quota::{Admitted, Quota};
+
+/// How much of history is read at a time.
+const PAGE: PageSize = PageSize { frames: 256, bytes: 1024 * 1024 };
+/// How often it is looked whether lines were left out that have to be counted.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Starts to log what is committed after the frame with this index, until the core ends.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn spawn(states: watch::Receiver<Arc<Published>>, store: Arc<dyn LogStore>, after: u64) -> std::io::Result<()> {
+    if !tracing::enabled!(tracing::Level::ERROR) {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let before = Arc::clone(&states.borrow());
+    let reader = HistoryReader::starting_at(after + 1);
+    let journal = Journal { states, store, reader, before, quota: Quota::default() };
+    std::thread::Builder::new().name("journal".to_owned()).spawn(move || runtime.block_on(journal.run())).map(drop)
+}
+
+struct Journal {
+    states: watch::Receiver<Arc<Published>>,
+    store: Arc<dyn LogStore>,
+    reader: HistoryReader,
+    /// The state whose history was told: it knows the names of what is gone since.
+    before: Arc<Published>,
+    quota: Quota,
+}
+
+impl Journal {
+    async fn run(mut self) {
+        loop {
+            let after = Arc::clone(&self.states.borrow_and_update());
+            self.tell_until(&after);
+            match tokio::time::timeout(PERIOD, self.states.changed()).await {
+                // The core has ended.
+                Ok(Err(_)) => return self.quota.end().iter().for_each(write),
+                Ok(Ok(())) | Err(_) => self.quota.over(clock::now()).iter().for_each(write),
+            }
+        }
+    }
+
+    /// Tells what led to this state.
+    fn tell_until(&mut self, after: &Arc<Published>) {
+        for notice in notice::of_states(&self.before, after) {
+            self.tell(notice);
+        }
+        loop {
+            match self.page(after.cluster.position.index) {
+                Ok(frames) if frames.is_empty() => break,
+                Ok(frames) => frames.into_iter().for_each(|frame| self.tell_frame(&frame, after)),
+                Err(error) => {
+                    let from = after.cluster.position.index + 1;
+                    tracing::error!(
+                        error,
+                        from,
+                        "what was committed before this index cannot be read, and is not logged"
+                    );
+                    self.reader.skip_to(from);
+                    break;
+                }
+            }
+        }
+        self.before = Arc::clone(after);
+    }
+
+    fn page(&mut self, to: u64) -> Result<Vec<Frame>, String> {
+        let page = self.reader.page(&*self.store, to, PAGE).map_err(|error| error.to_string())?;
+        page.iter().map(|(_, stored)| codec::decode_frame(stored).map_err(|error| error.to_string())).collect()
+    }
+
+    fn tell_frame(&mut self, frame: &Frame, after: &Arc<Published>) {
+        let before = Arc::clone(&self.before);
+        let witness = Witness { index: frame.header.index, before: &before.cluster, after: &after.cluster };
+        for notice in codec::kinds(frame).filter_map(|kind| witness.notice(kind)) {
+            self.tell(notice);
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        let Admitted { line, summaries } = self.quota.admit(notice, clock::now());
+        summaries.iter().chain(&line).for_each(write);
+    }
+}
+
+fn write(notice: &Notice) {
+    let Notice { topic, level, index, object, sentence } = notice;
+    let (event, object) = (topic.name(), object.as_deref());
+    match level {
+        Level::Info => tracing::info!(event, index, object, "{sentence}"),
+        Level::Warn => tracing::warn!(event, index, object, "{sentence}"),
+        Level::Error => tracing::error!(event, index, object, "{sentence}"),
+    }
+}

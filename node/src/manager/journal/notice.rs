@@ -1,0 +1,256 @@
+//! What an event means to whoever runs the cluster: a line of the log, or nothing. Pure: it sees an event, and the states before
+//! and after it, which know the names.
+
+use events::{
+    DesiredCause, Kind, Named, NodeId, NodeRemoved, ServiceId, TaskCause, TaskCreated, TaskId, TaskState, Timestamp,
+};
+use projections::{Cluster, Instance, Task};
+
+use crate::manager::driver::Published;
+
+/// Failures in a row from which on a place counts as one that will not come up by itself.
+const CRASH_LOOP_FROM: u64 = 5;
+
+/// How serious a notice is; the later, the more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What an operator wants to know.
+    Info,
+    /// What may need attention.
+    Warn,
+    /// What went wrong.
+    Error,
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about.
+    pub topic: Topic,
+    /// How serious it is.
+    pub level: Level,
+    /// Index of the frame that it is in.
+    pub index: Option<u64>,
+    /// Id of what it is about.
+    pub object: Option<String>,
+    /// The line.
+    pub sentence: String,
+}
+
+macro_rules! topics {
+    ($($variant:ident $name:literal $plural:literal;)*) => {
+        /// What lines are about; each has its share of the log.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[allow(missing_docs)]
+        pub enum Topic { $($variant),* }
+
+        impl Topic {
+            /// The name of the event, or of the change of state.
+            pub fn name(self) -> &'static str {
+                match self { $(Topic::$variant => $name),* }
+            }
+
+            /// Several of them, as a summary says.
+            pub fn plural(self) -> &'static str {
+                match self { $(Topic::$variant => $plural),* }
+            }
+
+            #[cfg(test)]
+            const ALL: &[Topic] = &[$(Topic::$variant),*];
+        }
+    };
+}
+
+topics! {
+    ClusterInitialised "cluster_initialised" "clusters that began";
+    LeadershipAssumed "leadership_assumed" "changes of leadership";
+    LeadershipLost "leadership_lost" "changes of leadership";
+    NodeJoined "node_joined" "nodes that joined";
+    NodeRegistered "node_registered" "nodes that are up";
+    NodeBecameReady "node_became_ready" "nodes that are up again";
+    NodeDisconnected "node_disconnected" "nodes whose session ended";
+    NodeDeclaredDown "node_declared_down" "nodes that went down";
+    NodeRemoved "node_removed" "nodes that were removed";
+    UpdateStarted "update_started" "updates that started";
+    UpdatePaused "update_paused" "updates that paused";
+    UpdateCompleted "update_completed" "updates that completed";
+    RollbackStarted "rollback_started" "updates that are rolled back";
+    TaskGaveUp "task_desired_state_set" "tasks that are not restarted any more";
+    TaskCrashLoop "task_created" "tasks that fail again and again";
+    ServiceSetAside "service_set_aside" "services that are set aside";
+}
+
+/// Who sees an event: the states before and after it. The one after may know of later events, too.
+#[derive(Debug, Clone, Copy)]
+pub struct Witness<'a> {
+    /// Index of the event's frame.
+    pub index: u64,
+    /// A state before the event.
+    pub before: &'a Cluster,
+    /// A state after it.
+    pub after: &'a Cluster,
+}
+
+impl Witness<'_> {
+    /// What is logged of an event.
+    pub fn notice(&self, kind: &Kind) -> Option<Notice> {
+        use Level::{Info, Warn};
+        let node = |topic, level, id: NodeId, what: &str| self.of(topic, level, id, self.node(id) + what);
+        let update = |topic, level, id: ServiceId, what: &str| {
+            self.of(topic, level, id, format!("the update of service {} {what}", self.service(id)))
+        };
+        match kind {
+            Kind::ClusterInitialised(e) => {
+                self.of(Topic::ClusterInitialised, Info, e.cluster, format!("cluster {} begins", e.cluster))
+            }
+            Kind::LeadershipAssumed(e) => {
+                node(Topic::LeadershipAssumed, Info, e.node, &format!(" leads the cluster in term {}", e.term))
+            }
+            Kind::NodeJoined(e) => {
+                let sentence = format!("node {} joined as {}, from {}", e.hostname, e.spec.role().name(), e.addr);
+                self.of(Topic::NodeJoined, Info, e.node, sentence)
+            }
+            Kind::NodeRegistered(e) => node(Topic::NodeRegistered, Info, e.node, &format!(" is up, at {}", e.addr)),
+            Kind::NodeBecameReady(e) => node(Topic::NodeBecameReady, Info, e.node, " is up again in the same session"),
+            Kind::NodeDisconnected(e) => {
+                node(Topic::NodeDisconnected, Info, e.node, " ended its session; unless it is back soon, it is down")
+            }
+            Kind::NodeDeclaredDown(e) => node(
+                Topic::NodeDeclaredDown,
+                Warn,
+                e.node,
+                &format!(" is down: no heartbeat since {}", seconds(e.last_heard)),
+            ),
+            Kind::NodeRemoved(e) => node(Topic::NodeRemoved, Info, e.node, &removed(e)),
+            Kind::UpdateStarted(e) => {
+                update(Topic::UpdateStarted, Info, e.service, &format!("started: {} tasks to replace", e.slots))
+            }
+            Kind::UpdatePaused(e) => update(Topic::UpdatePaused, Warn, e.service, &format!("paused: {}", e.reason)),
+            Kind::UpdateCompleted(e) => update(Topic::UpdateCompleted, Info, e.service, "completed"),
+            Kind::RollbackStarted(e) => {
+                update(Topic::RollbackStarted, Warn, e.service, &format!("is rolled back: {}", e.reason))
+            }
+            Kind::TaskDesiredStateSet(e) if e.cause() == DesiredCause::Restart => self.gave_up(&e.tasks),
+            Kind::TaskCreated(e) if e.cause() == TaskCause::Restart => self.crash_loop(e),
+            Kind::TaskCreated(_)
+            | Kind::TaskDesiredStateSet(_)
+            | Kind::StateHashRecorded(_)
+            | Kind::ClusterSpecUpdated(_)
+            | Kind::JoinTokenRotated(_)
+            | Kind::RootCaGenerated(_)
+            | Kind::CertificateIssued(_)
+            | Kind::NodeDescribed(_)
+            | Kind::NodeSpecUpdated(_)
+            | Kind::ServiceCreated(_)
+            | Kind::ServiceSpecUpdated(_)
+            | Kind::ServiceScaled(_)
+            | Kind::ServiceRemoved(_)
+            | Kind::TaskAssigned(_)
+            | Kind::TaskPlacementFailed(_)
+            | Kind::TaskReported(_)
+            | Kind::TaskRejected(_)
+            | Kind::TaskOrphaned(_)
+            | Kind::TaskReaped(_)
+            | Kind::ConfigCreated(_)
+            | Kind::ConfigRemoved(_) => None,
+        }
+    }
+
+    fn of(&self, topic: Topic, level: Level, object: impl ToString, sentence: String) -> Option<Notice> {
+        Some(Notice { topic, level, index: Some(self.index), object: Some(object.to_string()), sentence })
+    }
+
+    /// Of tasks that were let go, those that failed and whose place stays empty.
+    fn gave_up(&self, tasks: &[TaskId]) -> Option<Notice> {
+        let is_filled = |task: &Task| self.after.tasks_of_instance(task.service, task.instance()).any(Task::is_wanted);
+        let failed = |task: &&Task| matches!(task.state, TaskState::Failed | TaskState::Rejected | TaskState::Orphaned);
+        let known = tasks.iter().filter_map(|task| self.after.tasks.get(*task)).filter(failed);
+        let mut given_up = known.filter(|task| self.after.services.contains(task.service) && !is_filled(task));
+        let task = given_up.next()?;
+        let why = task
+            .status
+            .as_ref()
+            .map_or("", |status| if status.error.is_empty() { status.message.as_str() } else { status.error.as_str() });
+        let place = self.place(task.service, task.instance());
+        let more = match given_up.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let sentence = format!("task {place}{more} gave up: {why}; its restart policy does not start it again");
+        self.of(Topic::TaskGaveUp, Level::Warn, task.id, sentence)
+    }
+
+    /// A place that fails again and again is told of once.
+    fn crash_loop(&self, event: &TaskCreated) -> Option<Notice> {
+        let task = self.after.tasks.get(event.task)?;
+        let restarts = self.after.restarts.get((task.service, task.instance()))?;
+        let place = self.place(task.service, task.instance());
+        let (failures, why) = (restarts.failures, &restarts.last_failure);
+        let sentence = format!("task {place} failed {failures} times in a row, and is tried ever more rarely: {why}");
+        (failures == CRASH_LOOP_FROM).then(|| self.of(Topic::TaskCrashLoop, Level::Warn, event.task, sentence))?
+    }
+
+    fn node(&self, id: NodeId) -> String {
+        let known = self.after.nodes.get(id).or_else(|| self.before.nodes.get(id));
+        known.map_or_else(|| format!("node {id}"), |node| format!("node {}", node.hostname()))
+    }
+
+    fn service(&self, id: ServiceId) -> String {
+        let known = self.after.services.get(id).or_else(|| self.before.services.get(id));
+        known.map_or_else(|| id.to_string(), |service| service.spec.name().to_owned())
+    }
+
+    fn place(&self, service: ServiceId, instance: Instance) -> String {
+        let service = self.service(service);
+        match instance {
+            Instance::Slot(slot) => format!("{service}.{slot}"),
+            Instance::Node(node) => {
+                let known = self.after.nodes.get(node).map(|node| node.hostname().to_owned());
+                format!("{service}.{}", known.unwrap_or_else(|| node.to_string()))
+            }
+        }
+    }
+}
+
+/// A time without what is finer than a second.
+fn seconds(time: Timestamp) -> String {
+    let text = time.to_string();
+    text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+fn removed(event: &NodeRemoved) -> String {
+    let how = match (event.forced, event.forgotten) {
+        (_, true) => " because it never registered",
+        (true, false) => " by force",
+        (false, false) => "",
+    };
+    format!(" was removed{how}")
+}
+
+/// What is logged of what changed besides events: what only this manager knows.
+pub fn of_states(before: &Published, after: &Published) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    if before.leads && !after.leads {
+        let sentence = "this manager no longer leads the cluster".to_owned();
+        let (topic, level) = (Topic::LeadershipLost, Level::Warn);
+        notices.push(Notice { topic, level, index: None, object: None, sentence });
+    }
+    if std::sync::Arc::ptr_eq(&before.set_aside, &after.set_aside) {
+        return notices;
+    }
+    let newly = after.set_aside.iter().filter(|(service, until)| before.set_aside.get(*service) != Some(*until));
+    for (service, until) in newly {
+        let name = after.cluster.services.get(*service).map_or("", |service| service.spec.name());
+        let sentence = format!(
+            "service {name} is set aside until {}: the manager's rules contradict each other over it, which is a bug \
+             in swarmd; its tasks stay as they are",
+            seconds(*until)
+        );
+        let (topic, level, object) = (Topic::ServiceSetAside, Level::Error, Some(service.to_string()));
+        notices.push(Notice { topic, level, index: None, object, sentence });
+    }
+    notices
+}
+
+#[cfg(test)]
+mod tests;

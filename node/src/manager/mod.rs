@@ -1,0 +1,15 @@
+//! One manager: the turn and the thread around it, the committed state, and both on a disk.
+//!
+//! Suggested order: [`replica`] (the turn), [`driver`] (the thread around it), [`fold`] (the committed state), [`core`] (all
+//! of it, started from a state directory).
+
+pub mod core;
+pub mod driver;
+pub mod fold;
+mod heartbeats;
+mod journal;
+mod node_watch;
+pub mod replay;
+pub mod replica;
+pub mod scrub;
+mod writer;

@@ -1,0 +1,189 @@
+//! Services that are set aside: over which the reconcilers found no rest. That is a fault in them, and must not end this manager
+//! and then the next; the service stays as it is, and is tried again ever more rarely.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{ServiceId, Timestamp};
+use projections::Touched;
+use reconcilers::{Settled, TimerKey};
+
+/// How long a service is left alone the first time; twice as long each further time.
+const FIRST: Duration = Duration::from_secs(60);
+/// The longest that it is left alone.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// Turns in a row in which the reconcilers corrected what they had corrected, and were cut: then it is no matter of size.
+const RESTLESS_TURNS_MAX: u32 = 8;
+
+/// The services that are set aside.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Aside {
+    services: BTreeMap<ServiceId, SetAside>,
+    /// The same for readers: made anew only when it changes.
+    shown: Arc<BTreeMap<ServiceId, Timestamp>>,
+    /// In how many turns in a row a service was restless.
+    restless: BTreeMap<ServiceId, u32>,
+    /// In how many turns in a row that were cut the same was corrected.
+    corrected: BTreeMap<TimerKey, u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SetAside {
+    until: Timestamp,
+    length: Duration,
+}
+
+impl Aside {
+    /// Those that are not to be looked at now.
+    pub(super) fn at(&self, now: Timestamp) -> BTreeSet<ServiceId> {
+        self.services.iter().filter(|(_, aside)| now < aside.until).map(|(service, _)| *service).collect()
+    }
+
+    /// Those that are set aside, and until when.
+    pub(super) fn shown(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
+        Arc::clone(&self.shown)
+    }
+
+    /// Sets aside what a turn, or several in a row, found no rest over, other than what commands concern (`asked`); what came to rest when it was tried again is not set aside
+    /// any more. All that are set aside have a timer, whatever else became of theirs in this turn.
+    pub(super) fn note(&mut self, settled: &mut Settled, asked: &Touched, now: Timestamp) {
+        self.count_restless(settled);
+        self.count_corrected(settled, asked);
+        for service in &settled.disputed {
+            let length = self.services.get(service).map_or(FIRST, |before| (before.length * 2).min(LONGEST));
+            let until = now + length;
+            self.services.insert(*service, SetAside { until, length });
+        }
+        let left = &settled.left;
+        self.services.retain(|service, aside| {
+            let unreached = left.everything
+                || left.services.contains(service)
+                || left.sweeps.iter().any(|(unseen, _)| unseen == service)
+                || self.restless.contains_key(service);
+            now < aside.until || unreached || !settled.touched.services.contains(service)
+        });
+        let ahead = self.services.iter().filter(|(_, aside)| now < aside.until);
+        settled.wakes.extend(ahead.map(|(service, aside)| (TimerKey::Service(*service), Some(aside.until))));
+        if self.shown.len() != self.services.len() || !settled.disputed.is_empty() {
+            self.shown = Arc::new(self.services.iter().map(|(service, aside)| (*service, aside.until)).collect());
+        }
+    }
+
+    fn count_restless(&mut self, settled: &mut Settled) {
+        let before = std::mem::take(&mut self.restless);
+        for service in std::mem::take(&mut settled.restless) {
+            let turns = before.get(&service).map_or(1, |turns| turns + 1);
+            if turns < RESTLESS_TURNS_MAX {
+                self.restless.insert(service, turns);
+            } else {
+                settled.disputed.insert(service);
+            }
+        }
+    }
+
+    fn count_corrected(&mut self, settled: &mut Settled, asked: &Touched) {
+        let before = std::mem::take(&mut self.corrected);
+        for subject in std::mem::take(&mut settled.corrected) {
+            let (service, is_asked) = match subject {
+                TimerKey::Node(_) => continue,
+                TimerKey::Service(id) | TimerKey::Rollout(id) => (id, asked.services.contains(&id)),
+                TimerKey::Place(id, instance) => (id, asked.places.contains(&(id, instance))),
+            };
+            let turns = before.get(&subject).filter(|_| !is_asked).map_or(1, |turns| turns + 1);
+            if turns < RESTLESS_TURNS_MAX {
+                self.corrected.insert(subject, turns);
+            } else {
+                settled.disputed.insert(service);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use events::Id;
+    use projections::Instance;
+
+    fn service() -> ServiceId {
+        ServiceId::from_bits(1)
+    }
+
+    fn second(second: u64) -> Timestamp {
+        Timestamp::from_unix_ns(0) + Duration::from_secs(second)
+    }
+
+    fn settled(disputed: bool) -> Settled {
+        let touched = Touched { services: [service()].into(), ..Touched::default() };
+        Settled { touched, disputed: disputed.then(service).into_iter().collect(), ..Settled::default() }
+    }
+
+    #[test]
+    fn a_service_is_tried_again_ever_more_rarely_until_it_comes_to_rest() {
+        let (mut aside, mut now) = (Aside::default(), 0);
+        for length in [60, 120, 240, 480, 960, 1_920, 3_600, 3_600] {
+            let mut turn = settled(true);
+            aside.note(&mut turn, &Touched::default(), second(now));
+            assert_eq!(turn.wakes, [(TimerKey::Service(service()), Some(second(now + length)))].into());
+            assert_eq!(aside.at(second(now + length - 1)), [service()].into());
+            assert_eq!(*aside.shown(), [(service(), second(now + length))].into());
+            now += length;
+            assert_eq!(aside.at(second(now)), [].into(), "it is tried again");
+        }
+        aside.note(&mut settled(false), &Touched::default(), second(now));
+        assert!(aside.services.is_empty() && aside.shown().is_empty());
+        aside.note(&mut settled(true), &Touched::default(), second(now));
+        assert_eq!(aside.at(second(now + 59)), [service()].into());
+        assert_eq!(aside.at(second(now + 60)), [].into(), "which counts from the beginning again");
+    }
+
+    #[test]
+    fn a_timer_that_a_turn_forgot_is_set_again() {
+        let mut aside = Aside::default();
+        aside.note(&mut settled(true), &Touched::default(), second(0));
+        let mut turn = Settled { wakes: [(TimerKey::Service(service()), None)].into(), ..Settled::default() };
+        aside.note(&mut turn, &Touched::default(), second(1));
+        assert_eq!(turn.wakes, [(TimerKey::Service(service()), Some(second(60)))].into());
+    }
+
+    #[test]
+    fn a_service_that_was_cut_without_rest_in_many_turns_in_a_row_is_set_aside() {
+        let restless = || Settled { restless: [service()].into(), ..Settled::default() };
+        let mut aside = Aside::default();
+        for second in [0, 50].map(second) {
+            for _ in 1..RESTLESS_TURNS_MAX {
+                aside.note(&mut restless(), &Touched::default(), second);
+                assert!(aside.services.is_empty(), "it may still come to rest");
+            }
+            aside.note(&mut Settled::default(), &Touched::default(), second);
+        }
+        for _ in 0..RESTLESS_TURNS_MAX {
+            aside.note(&mut restless(), &Touched::default(), second(100));
+        }
+        assert_eq!(aside.at(second(100)), [service()].into());
+    }
+
+    #[test]
+    fn a_service_that_is_corrected_at_the_same_place_in_many_cut_turns_in_a_row_is_set_aside() {
+        let place = |number| TimerKey::Place(service(), Instance::Slot(number));
+        let asked = || Touched { places: [(service(), Instance::Slot(7))].into(), ..Touched::default() };
+        // Where each turn corrects, what commands concern, and whether that is a dispute.
+        type Case = (&'static str, fn(u64) -> u64, Touched, bool);
+        let table: [Case; 4] = [
+            ("the same place", |_| 7, Touched::default(), true),
+            ("other places", |turn| turn, Touched::default(), false),
+            ("the same place, each time because somebody asked", |_| 7, asked(), false),
+            ("not in a row", |turn| if turn % 3 == 0 { turn } else { 7 }, Touched::default(), false),
+        ];
+        for (case, slot, asked, expected) in table {
+            let mut aside = Aside::default();
+            for turn in 0..2 * u64::from(RESTLESS_TURNS_MAX) {
+                let corrected = [place(slot(turn))].into();
+                aside.note(&mut Settled { corrected, ..Settled::default() }, &asked, second(0));
+            }
+            assert_eq!(!aside.services.is_empty(), expected, "{case}");
+        }
+    }
+}

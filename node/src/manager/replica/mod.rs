@@ -1,0 +1,373 @@
+//! The turn: the only place where the log grows.
+//!
+//! Every manager runs a [`Replica`], which owns consensus and the committed state. The one that leads also has a
+//! `Leader`: the tip (the state after everything that it has proposed), what is queued and what is proposed. It is
+//! driven from outside with plain data: [`Replica::submit`] queues a request, [`Replica::turn`] judges what is queued, settles and
+//! proposes one frame, [`Replica::advance`] says what is to be written and what committed, and [`Replica::written`] hears how far
+//! the disk is. It has no clock, no thread and no channel of its own, so that the simulation drives the very same code.
+
+mod aside;
+mod presence;
+mod proposal;
+mod role;
+mod timers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use commands::{Actor, Command, Rejection, RejectionKind};
+use events::{CommandId, NodeId, ServiceId, SessionId, Timestamp};
+use projections::{Cluster, Keyring, Touched};
+
+use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange, Write, Written};
+pub use crate::manager::fold::FatalError;
+use crate::manager::fold::Folded;
+pub use presence::check_session;
+pub use role::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_FRAMES_MAX, QUEUE_MAX};
+
+use role::{Leader, Term};
+
+/// How often the leader writes down what a later start saves its work with, and what it is checked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intervals {
+    /// Frames after which a checkpoint is taken.
+    pub checkpoint_frames: u64,
+    /// Frames after which the state's hash is written into the log; more than 1, since that is a frame too.
+    pub hash_frames: u64,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self { checkpoint_frames: 10_000, hash_frames: 4_096 }
+    }
+}
+
+/// Names a caller who waits for an answer.
+pub type Ticket = u64;
+
+/// A command with what its client says of it: the one form that it has from the wire to the turn.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The client's name for the command; zero: it has none, and a repetition does no harm.
+    pub id: CommandId,
+    /// Who asks.
+    pub actor: Actor,
+    /// What is asked.
+    pub command: Command,
+    /// Why, in the user's words.
+    pub reason: Option<String>,
+    /// Groups the commands of one operation.
+    pub correlation: Option<CommandId>,
+}
+
+impl Request {
+    /// A command without a name, which may be repeated without harm.
+    pub fn unnamed(actor: Actor, command: Command) -> Self {
+        Self { id: CommandId::default(), actor, command, reason: None, correlation: None }
+    }
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It took effect, or had taken effect before.
+    Committed {
+        /// Index of the frame that holds its events.
+        index: u64,
+        /// The object that was made or changed.
+        subject: Option<String>,
+    },
+    /// It has no effect.
+    Rejected(Rejection),
+    /// Leadership was lost while it was under way. It may have taken effect; to repeat it with the same id is safe.
+    Unknown,
+}
+
+/// What driving the leader brought.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Answers for callers.
+    pub answers: Vec<(Ticket, Outcome)>,
+    /// Whether the committed state is a new one.
+    pub changed: bool,
+    /// What is new in it.
+    pub touched: Touched,
+    /// Whether this manager began or ceased to lead.
+    pub role_changed: bool,
+    /// What to tell other managers.
+    pub messages: Vec<Message>,
+    /// What is to be written, in this order.
+    pub writes: Vec<Write>,
+}
+
+/// A manager's state machine: it folds what is committed, and while it leads it also proposes.
+pub struct Replica {
+    node: NodeId,
+    version: String,
+    epoch: Option<u64>,
+    consensus: Consensus,
+    committed: Folded,
+    intervals: Intervals,
+    /// Index of the last checkpoint that is of use.
+    checkpoint_at: u64,
+    /// A checkpoint of what the disk does not have in history yet.
+    checkpoint: Option<CheckpointJob>,
+    /// Index up to which the disk has history.
+    written_to: u64,
+    role: Role,
+}
+
+/// What a manager is in its cluster, with what only that one has: who does not lead has nothing to propose with.
+enum Role {
+    /// It folds what others propose.
+    Follower,
+    /// It was elected. Once the first entry of its term is committed, so is all that earlier leaders left.
+    Elected {
+        /// Its term.
+        term: u64,
+        /// The index of its first entry.
+        first_index: u64,
+    },
+    /// It judges commands and proposes frames.
+    Leader(Box<Leader>),
+}
+
+impl Replica {
+    /// A manager whose committed state is `folded`, at the end of its history.
+    ///
+    /// # Panics
+    /// When the state's hash is to be written after every frame, and so for ever.
+    pub fn new(node: NodeId, version: &str, consensus: Consensus, folded: Folded, intervals: Intervals) -> Self {
+        assert!(intervals.hash_frames > 1, "a frame with a hash must not call for the next one");
+        Self {
+            node,
+            version: version.to_owned(),
+            epoch: None,
+            consensus,
+            intervals,
+            // Not the present index: a manager that often starts would never take one, and fold more each time.
+            checkpoint_at: folded.checkpoint,
+            checkpoint: None,
+            written_to: folded.cluster.position.index,
+            committed: folded,
+            role: Role::Follower,
+        }
+    }
+
+    /// The same with an epoch of its own, drawn for this run: what it makes has ids that no other run gives, not even one
+    /// that begins with the same log.
+    #[must_use]
+    pub fn in_epoch(self, epoch: u64) -> Self {
+        Self { epoch: Some(epoch), ..self }
+    }
+
+    /// The committed state.
+    pub fn cluster(&self) -> &Cluster {
+        &self.committed.cluster
+    }
+
+    /// The committed secrets.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.committed.keyring
+    }
+
+    /// The state that the next command is judged against, on the leader.
+    pub fn tip(&self) -> Option<&Cluster> {
+        self.leader().map(Leader::tip)
+    }
+
+    /// Whether this manager leads.
+    pub fn is_leader(&self) -> bool {
+        self.leader().is_some()
+    }
+
+    /// The services that are set aside, and until when.
+    pub fn set_aside(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
+        self.leader().map(Leader::set_aside).unwrap_or_default()
+    }
+
+    /// Lets one tick of raft's time pass.
+    pub fn tick(&mut self) {
+        self.consensus.tick();
+    }
+
+    /// Queues a command for the next turn.
+    ///
+    /// # Errors
+    /// When this manager does not lead, or too many commands wait already.
+    pub fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Rejection> {
+        match &mut self.role {
+            Role::Leader(leader) => leader.submit(ticket, request),
+            Role::Follower | Role::Elected { .. } => {
+                let sentence = "this manager does not lead the cluster";
+                Err(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, "try again in a moment"))
+            }
+        }
+    }
+
+    /// Notes a heartbeat that came at `at`. It is no event, unless the node was not thought to be ready. One of a session that
+    /// is over says nothing.
+    pub fn heartbeat(&mut self, node: NodeId, session: SessionId, at: Timestamp) {
+        if let Some(leader) = self.leader_mut() {
+            leader.heartbeat(node, session, at);
+        }
+    }
+
+    /// Nobody could be heard in this time: each node gets what it lost of its own.
+    pub fn grant(&mut self, from: Timestamp, to: Timestamp) {
+        if let Some(leader) = self.leader_mut() {
+            leader.grant(from, to);
+        }
+    }
+
+    /// When a turn is needed although nobody asks for anything. While no turn may propose, that is not a matter of time: what is
+    /// under way has to be committed first.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.leader().and_then(Leader::next_wake)
+    }
+
+    /// Whether a turn has work at this time, and may propose.
+    pub fn has_work(&self, now: Timestamp) -> bool {
+        self.leader().is_some_and(|leader| leader.has_work(now))
+    }
+
+    /// One turn: judges what is queued, settles, and proposes one frame. What is rejected is answered at once, the rest
+    /// once it is committed.
+    pub fn turn(&mut self, now: Timestamp) -> Effects {
+        match &mut self.role {
+            Role::Leader(leader) => leader.turn(&mut self.consensus, now),
+            Role::Follower | Role::Elected { .. } => Effects::default(),
+        }
+    }
+
+    /// Says what is to be written of what was proposed, and folds what is committed.
+    ///
+    /// # Errors
+    /// When the process must end.
+    pub fn advance(&mut self) -> Result<Effects, FatalError> {
+        let mut effects = Effects::default();
+        while let Some(progress) = self.consensus.ready()? {
+            effects.messages.extend(progress.messages);
+            effects.writes.extend(progress.write);
+            match progress.role {
+                Some(RoleChange::LostLeadership) => self.step_down(&mut effects),
+                Some(RoleChange::BecameLeader { term, first_index }) => {
+                    self.role = Role::Elected { term, first_index };
+                }
+                None => {}
+            }
+            self.commit(progress.committed, progress.committed_to, &mut effects)?;
+        }
+        Ok(effects)
+    }
+
+    /// Hears how far the disk is.
+    pub fn written(&mut self, written: Written) {
+        if let Some(round) = written.round {
+            self.consensus.written(round);
+        }
+        self.written_to = self.written_to.max(written.applied.unwrap_or(0));
+    }
+
+    /// Takes a message from another manager.
+    pub fn step(&mut self, message: &[u8]) {
+        if let Err(error) = self.consensus.step(message) {
+            tracing::debug!(%error, "a message was dropped");
+        }
+    }
+
+    /// What to write as a checkpoint, once enough frames were committed since the last one, and the disk has all of them.
+    pub fn take_checkpoint(&mut self) -> Option<CheckpointJob> {
+        let index = self.committed.cluster.position.index;
+        if self.checkpoint.is_none() && index >= self.checkpoint_at + self.intervals.checkpoint_frames {
+            self.checkpoint_at = index;
+            let frame_hash = self.committed.last_hash.unwrap_or_default();
+            let head = CheckpointHead { index, term: self.consensus.term(), frame_hash };
+            self.checkpoint = Some(CheckpointJob { head, cluster: self.committed.cluster.clone() });
+        }
+        self.checkpoint.take_if(|job| job.head.index <= self.written_to)
+    }
+
+    fn commit(
+        &mut self,
+        committed: Vec<Committed>,
+        committed_to: Option<u64>,
+        effects: &mut Effects,
+    ) -> Result<(), FatalError> {
+        let Some(applied) = committed_to else { return Ok(()) };
+        let mut frames = Vec::with_capacity(committed.len());
+        for entry in committed {
+            let own = self.leader_mut().and_then(|leader| leader.take_committed(entry.index));
+            frames.push(match own {
+                Some(mut proposal) => {
+                    effects.answers.append(&mut proposal.answers);
+                    effects.touched.merge(std::mem::take(&mut proposal.scope));
+                    proposal.fold_into(&mut self.committed)
+                }
+                None => {
+                    let (frame, touched) = self.committed.fold_entry(entry.index, &entry.bytes)?;
+                    effects.touched.merge(touched);
+                    frame
+                }
+            });
+        }
+        effects.changed |= !frames.is_empty();
+        effects.writes.push(self.consensus.apply(frames, applied)?);
+        if let Role::Elected { term, first_index } = self.role
+            && first_index <= applied
+        {
+            self.role = Role::Leader(Box::new(self.begin_to_lead(term)));
+            effects.role_changed = true;
+        }
+        Ok(())
+    }
+
+    /// A new leader starts from the committed state, and its first frame says so.
+    fn begin_to_lead(&self, term: u64) -> Leader {
+        let (node, epoch, hash_frames) = (self.node, self.epoch, self.intervals.hash_frames);
+        let mut leader = Leader::new(Term { node, term, epoch, hash_frames }, &self.committed);
+        if self.committed.cluster.id() != events::ClusterId::default() {
+            leader.assume_leadership(self.version.clone());
+        }
+        leader
+    }
+
+    fn step_down(&mut self, effects: &mut Effects) {
+        effects.role_changed = true;
+        match std::mem::replace(&mut self.role, Role::Follower) {
+            Role::Leader(leader) => effects.answers.extend(leader.end()),
+            Role::Follower | Role::Elected { .. } => {}
+        }
+    }
+
+    fn leader(&self) -> Option<&Leader> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader),
+            Role::Follower | Role::Elected { .. } => None,
+        }
+    }
+
+    fn leader_mut(&mut self) -> Option<&mut Leader> {
+        match &mut self.role {
+            Role::Leader(leader) => Some(leader),
+            Role::Follower | Role::Elected { .. } => None,
+        }
+    }
+}
+
+/// A state to be written as a checkpoint, away from the turn.
+pub struct CheckpointJob {
+    head: CheckpointHead,
+    cluster: Cluster,
+}
+
+impl CheckpointJob {
+    /// Writes the checkpoint and cuts the raft entries that it makes superfluous.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn run(self, store: &Arc<dyn LogStore>) -> Result<(), LogError> {
+        store.save_checkpoint(self.head, &mut projections::snapshot::chunks(&self.cluster))?;
+        store.compact(self.head.index).map(|_| ())
+    }
+}

@@ -1,0 +1,259 @@
+//! One turn's work, from the first command to the bytes of the frame.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use commands::{Command, Ctx, Decision, Rejection};
+use events::frame::{self, BYTES_HARD_MAX, BYTES_SOFT_MAX, EVENTS_MAX, FrameHash};
+use events::{CommandRecord, Event, Frame, FrameHeader, IdGenerator, Kind, NodeId, Timestamp, VolatilePayload, codec};
+use projections::{Cluster, Stamp, Touched};
+use prost::Message;
+use reconcilers::{Budget, Settled, TimerKey};
+
+use super::role::Leader;
+use super::{Folded, Outcome, Request, Ticket};
+use crate::log::AppliedFrame;
+
+/// Events after which a turn takes no more commands.
+const COMMAND_EVENTS_MAX: usize = EVENTS_MAX / 2;
+/// Events that settling may always add, so that a flood of commands cannot starve it. Of bytes it has a share of its own.
+const SETTLE_EVENTS_MIN: usize = EVENTS_MAX / 2;
+
+/// Where a turn stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Base {
+    pub index: u64,
+    pub term: u64,
+    pub leader: NodeId,
+    pub now: Timestamp,
+    /// What this run of the manager salts ids with.
+    pub epoch: Option<u64>,
+}
+
+/// A frame that was proposed.
+pub(super) struct Proposal {
+    pub index: u64,
+    pub hash: FrameHash,
+    /// The frame's stored bytes.
+    pub stored: Bytes,
+    /// Bytes of the whole entry: the frame and the secrets that travel with it.
+    pub entry_bytes: usize,
+    pub volatile: Vec<VolatilePayload>,
+    /// The state after it.
+    pub after: Cluster,
+    /// Who is answered what once it is committed.
+    pub answers: Vec<(Ticket, Outcome)>,
+    pub wakes: BTreeMap<TimerKey, Option<Timestamp>>,
+    pub left: Touched,
+    /// Everything that it concerns.
+    pub scope: Touched,
+}
+
+impl Proposal {
+    /// The committed state after this frame is the one that the turn made: the same fold of the same events.
+    pub(super) fn fold_into(self, committed: &mut Folded) -> AppliedFrame {
+        committed.cluster = self.after;
+        committed.last_hash = Some(self.hash);
+        committed.keep(&self.volatile);
+        AppliedFrame { index: self.index, bytes: self.stored, secrets: self.volatile }
+    }
+}
+
+/// A turn in the making, on a clone of the tip.
+pub(super) struct Draft {
+    base: Base,
+    at: Stamp,
+    next: Cluster,
+    ids: IdGenerator,
+    records: Vec<CommandRecord>,
+    events: Vec<Event>,
+    bytes: usize,
+    volatile: Vec<VolatilePayload>,
+    answers: Vec<(Ticket, Outcome)>,
+    /// Commands that changed nothing: answered after everything before them.
+    unchanged: Vec<(Ticket, Outcome)>,
+    touched: Touched,
+    /// What commands touched.
+    asked: Touched,
+    registered: Vec<NodeId>,
+    settled: Settled,
+}
+
+impl Draft {
+    pub(super) fn new(leader: &mut Leader, base: Base) -> Self {
+        let next = leader.tip.clone();
+        let at = Stamp { index: base.index, time: base.now.max(next.position.time) };
+        let ids = IdGenerator::new(next.id(), base.index);
+        let ids = match base.epoch {
+            Some(epoch) => ids.salted(epoch, leader.last_hash.as_ref(), at.time),
+            None => ids,
+        };
+        let mut touched = std::mem::take(&mut leader.left);
+        touched.merge(leader.timers.due(base.now));
+        Self {
+            base,
+            at,
+            ids,
+            next,
+            records: Vec::new(),
+            events: Vec::new(),
+            bytes: 0,
+            volatile: Vec::new(),
+            answers: Vec::new(),
+            unchanged: Vec::new(),
+            touched,
+            asked: Touched::default(),
+            registered: Vec::new(),
+            settled: Settled::default(),
+        }
+    }
+
+    /// Judges queued commands in their order until the frame has as many of them as it may.
+    pub(super) fn judge(&mut self, queue: &mut VecDeque<(Ticket, Request)>, rejected: &mut Vec<(Ticket, Outcome)>) {
+        while self.events.len() < COMMAND_EVENTS_MAX && self.bytes < BYTES_SOFT_MAX {
+            let Some((ticket, request)) = queue.pop_front() else { return };
+            if let Some(answer) = self.first_answer(&request) {
+                self.unchanged.push((ticket, answer));
+                continue;
+            }
+            let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone() };
+            match commands::decide(&self.next, &request.actor, &request.command, &mut ctx) {
+                Ok(decision) => {
+                    let secrets = decision.volatile.iter().map(Message::encoded_len);
+                    let bytes = decision.events.iter().map(Kind::encoded_len).chain(secrets).sum();
+                    if bytes > BYTES_HARD_MAX {
+                        rejected.push((ticket, Outcome::Rejected(too_large(&request.command, bytes))));
+                    } else {
+                        self.bytes += bytes;
+                        self.take(ticket, request, decision, ctx.ids);
+                    }
+                }
+                Err(rejection) => {
+                    tracing::debug!(
+                        command = request.command.name(),
+                        why = rejection.sentence,
+                        "a command was refused"
+                    );
+                    rejected.push((ticket, Outcome::Rejected(rejection)));
+                }
+            }
+        }
+    }
+
+    /// The answer that a command got when it was asked before: in an earlier frame or in this one.
+    fn first_answer(&self, request: &Request) -> Option<Outcome> {
+        if request.id == events::CommandId::default() {
+            return None;
+        }
+        let actor = request.actor.record(Some(self.base.leader));
+        if let Some(answer) = self.next.requests.answer(&actor, request.id) {
+            return Some(Outcome::Committed { index: answer.index, subject: answer.subject });
+        }
+        let same = |record: &&CommandRecord| {
+            record.id == request.id && record.actor.subject == actor.subject && record.actor.kind == actor.kind
+        };
+        let record = self.records.iter().rev().find(same)?;
+        Some(Outcome::Committed { index: self.at.index, subject: record.subject.clone() })
+    }
+
+    /// Applies what was decided.
+    fn take(&mut self, ticket: Ticket, request: Request, decision: Decision, ids: IdGenerator) {
+        if decision.events.is_empty() && decision.volatile.is_empty() {
+            let index = self.next.position.index;
+            self.unchanged.push((ticket, Outcome::Committed { index, subject: decision.subject }));
+            return;
+        }
+        let position = self.records.len();
+        self.ids = ids;
+        for kind in decision.events {
+            let event = Event::by_command(position, kind);
+            self.next.apply_into(&event, &self.at, &mut self.asked);
+            if let Some(Kind::NodeRegistered(registered)) = &event.kind {
+                self.registered.push(registered.node);
+            }
+            self.events.push(event);
+        }
+        self.volatile.extend(decision.volatile);
+        self.answers.push((ticket, Outcome::Committed { index: self.at.index, subject: decision.subject.clone() }));
+        self.records.push(CommandRecord {
+            id: request.id,
+            kind: request.command.name().to_owned(),
+            actor: request.actor.record(Some(self.base.leader)),
+            reason: request.reason,
+            correlation: request.correlation,
+            causation: None,
+            subject: decision.subject,
+        });
+    }
+
+    /// Puts right what the commands, the timers and the last turn left.
+    pub(super) fn settle(&mut self, leader: &mut Leader) {
+        for node in self.registered.drain(..) {
+            leader.heard.heard(&self.next, node, self.at.time);
+        }
+        let (ids, presence, candidates) = (&mut self.ids, leader.heard.presence(), &mut leader.candidates);
+        let mut ctx = reconcilers::Ctx { now: self.at.time, ids, presence, candidates };
+        let events = EVENTS_MAX.saturating_sub(self.events.len()).max(SETTLE_EVENTS_MIN);
+        let room = Budget { events, bytes: BYTES_SOFT_MAX };
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.merge(self.asked.clone());
+        let aside = leader.aside.at(self.at.time);
+        self.settled = reconcilers::settle_without(&aside, &mut self.next, touched, &mut ctx, &self.at, room);
+        leader.aside.note(&mut self.settled, &self.asked, self.at.time);
+        self.events.append(&mut self.settled.events);
+    }
+
+    /// The frame, ready to be proposed; nothing if the turn changed nothing.
+    pub(super) fn finish(
+        mut self,
+        leader: &mut Leader,
+        answers: &mut Vec<(Ticket, Outcome)>,
+    ) -> Option<(Proposal, Vec<u8>)> {
+        if self.events.is_empty() && self.volatile.is_empty() {
+            leader.timers.set(&self.settled.wakes);
+            leader.left = self.settled.left;
+            // What is not committed yet may be what made these commands superfluous.
+            match leader.pending.back_mut() {
+                Some(last) => last.answers.extend(self.unchanged),
+                None => answers.extend(self.unchanged),
+            }
+            return None;
+        }
+        let header = FrameHeader {
+            format: frame::FORMAT,
+            index: self.at.index,
+            log_time: self.at.time,
+            feature_level: frame::FEATURE_LEVEL,
+            previous_hash: leader.last_hash.map(Vec::from).unwrap_or_default(),
+            leader: Some(self.base.leader),
+            term: self.base.term,
+        };
+        let frame = Frame { header, commands: self.records, events: self.events };
+        self.next.conclude(&frame, &self.at);
+        let entry = codec::encode_entry(&frame, self.volatile.clone());
+        let (commands, events, bytes) = (frame.commands.len(), frame.events.len(), entry.len());
+        tracing::debug!(index = self.at.index, commands, events, bytes, cut = !self.settled.left.is_empty(), "a turn");
+        let stored = codec::split_entry(&entry).map(|sections| Bytes::copy_from_slice(sections.frame));
+        let stored = stored.expect("an entry that was just written can be split");
+        self.answers.append(&mut self.unchanged);
+        let proposal = Proposal {
+            index: self.at.index,
+            hash: frame::hash(&stored),
+            stored,
+            entry_bytes: entry.len(),
+            volatile: self.volatile,
+            after: self.next,
+            answers: self.answers,
+            wakes: self.settled.wakes,
+            left: self.settled.left,
+            scope: self.settled.touched,
+        };
+        Some((proposal, entry))
+    }
+}
+
+fn too_large(command: &Command, bytes: usize) -> Rejection {
+    let sentence = format!("{} would write {bytes} bytes at once, more than {BYTES_HARD_MAX}", command.name());
+    let hint = "make the spec smaller, or do it in several steps";
+    Rejection::new(commands::RejectionKind::Exhausted, command.name(), sentence, hint)
+}

@@ -1,0 +1,207 @@
+//! What only a leader has, and does with it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use commands::{Actor, AssumeLeadership, Command, RecordStateHash, Rejection, RejectionKind};
+use events::{NodeId, ServiceId, SessionId, Timestamp, frame::FrameHash};
+use projections::{Cluster, Touched};
+use reconcilers::Candidates;
+
+use crate::log::Consensus;
+use crate::manager::fold::Folded;
+
+use super::aside::Aside;
+use super::presence::PresenceTracker;
+use super::proposal::{Base, Draft, Proposal};
+use super::timers::Timers;
+use super::{Effects, Outcome, Request, Ticket};
+
+/// Commands that wait for a turn; more are refused, so that memory stays bounded.
+pub const QUEUE_MAX: usize = 10_000;
+/// Frames that may be proposed and not committed; then turns wait.
+pub const IN_FLIGHT_FRAMES_MAX: usize = 64;
+/// The same while frames are not full: one is written, the next one waits for that, and what is asked meanwhile shares the one
+/// after. More of them would each hold less, and cost more in all.
+const PIPELINED_FRAMES: usize = 2;
+/// Bytes of frames that may be proposed and not committed.
+pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Nobody waits for the answer: the leader itself asks.
+const OWN: Ticket = 0;
+
+/// What holds as long as it leads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Term {
+    /// The leader.
+    pub node: NodeId,
+    /// The term that it was elected for.
+    pub term: u64,
+    /// What this run of the manager salts ids with.
+    pub epoch: Option<u64>,
+    /// Frames after which the state's hash is written into the log.
+    pub hash_frames: u64,
+}
+
+/// What only a leader has.
+pub(super) struct Leader {
+    term: Term,
+    queue: VecDeque<(Ticket, Request)>,
+    /// The state after everything proposed.
+    pub(super) tip: Cluster,
+    pub(super) last_hash: Option<FrameHash>,
+    /// What is proposed and not committed.
+    pub(super) pending: VecDeque<Proposal>,
+    pending_bytes: usize,
+    pub(super) heard: PresenceTracker,
+    pub(super) timers: Timers,
+    pub(super) aside: Aside,
+    /// What the scheduler keeps between turns.
+    pub(super) candidates: Candidates,
+    /// What the last turn had no room to look at.
+    pub(super) left: Touched,
+    /// Whether the last frame was full, so that the next one need not wait for more to come.
+    full: bool,
+    /// Index of the last state whose hash is in the log, or on its way there.
+    hash_at: u64,
+}
+
+impl Leader {
+    /// A leader whose tip is the committed state.
+    pub(super) fn new(term: Term, committed: &Folded) -> Self {
+        Self {
+            term,
+            queue: VecDeque::new(),
+            tip: committed.cluster.clone(),
+            last_hash: committed.last_hash,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            heard: PresenceTracker::default(),
+            timers: Timers::default(),
+            aside: Aside::default(),
+            candidates: Candidates::default(),
+            left: Touched { everything: true, ..Touched::default() },
+            full: false,
+            hash_at: committed.cluster.position.index,
+        }
+    }
+
+    /// Makes its first frame say that it leads, with the hash of the state that it begins with.
+    pub(super) fn assume_leadership(&mut self, version: String) {
+        let Term { node, term, .. } = self.term;
+        self.queue_own(Command::AssumeLeadership(AssumeLeadership { node, term, version }));
+        self.queue_hash();
+    }
+
+    pub(super) fn tip(&self) -> &Cluster {
+        &self.tip
+    }
+
+    pub(super) fn set_aside(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
+        self.aside.shown()
+    }
+
+    pub(super) fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Rejection> {
+        if self.queue.len() >= QUEUE_MAX {
+            let sentence = format!("{QUEUE_MAX} commands wait already");
+            return Err(Rejection::new(RejectionKind::Exhausted, "cluster", sentence, "try again in a moment"));
+        }
+        self.queue.push_back((ticket, request));
+        Ok(())
+    }
+
+    pub(super) fn heartbeat(&mut self, node: NodeId, session: SessionId, at: Timestamp) {
+        let command = self.heard.note(&self.tip, node, session, at);
+        // A node that finds no room is heard again at its next heartbeat.
+        if let Some(command) = command.filter(|_| self.queue.len() < QUEUE_MAX) {
+            let role = self.tip.nodes.get(node).map_or(events::Role::Worker, |node| node.role);
+            let request = Request::unnamed(Actor::Node { id: node, role }, command);
+            self.queue.push_back((OWN, request));
+        }
+    }
+
+    pub(super) fn grant(&mut self, from: Timestamp, to: Timestamp) {
+        self.heard.grant(&self.tip, from, to);
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.timers.next().filter(|_| self.may_propose())
+    }
+
+    pub(super) fn has_work(&self, now: Timestamp) -> bool {
+        let due = self.timers.next().is_some_and(|wake| wake <= now);
+        self.may_propose() && (!self.queue.is_empty() || due || !self.left.is_empty() || self.hash_is_due())
+    }
+
+    pub(super) fn turn(&mut self, consensus: &mut Consensus, now: Timestamp) -> Effects {
+        let mut effects = Effects::default();
+        if !self.has_work(now) {
+            return effects;
+        }
+        if self.hash_is_due() {
+            self.queue_hash();
+        }
+        let Term { node, term, epoch, .. } = self.term;
+        let base = Base { index: consensus.next_index(), term, leader: node, now, epoch };
+        let mut draft = Draft::new(self, base);
+        draft.judge(&mut self.queue, &mut effects.answers);
+        draft.settle(self);
+        let Some((proposal, bytes)) = draft.finish(self, &mut effects.answers) else { return effects };
+        match consensus.propose(bytes) {
+            Ok(_) => {
+                self.full = !proposal.left.is_empty() || !self.queue.is_empty();
+                self.push(proposal);
+            }
+            Err(error) => {
+                // Nothing of it is in the log. The tip is as before; what was touched is looked at again.
+                tracing::debug!(%error, "a frame was not taken");
+                self.left.merge(proposal.scope);
+                effects.answers.extend(proposal.answers.into_iter().map(|(ticket, _)| (ticket, Outcome::Unknown)));
+            }
+        }
+        effects
+    }
+
+    /// The proposal that was committed at this index, if it is this leader's own.
+    pub(super) fn take_committed(&mut self, index: u64) -> Option<Proposal> {
+        let proposal = self.pending.pop_front_if(|proposal| proposal.index == index)?;
+        self.pending_bytes -= proposal.entry_bytes;
+        Some(proposal)
+    }
+
+    /// It leads no more: what is under way may take effect or not.
+    pub(super) fn end(self) -> impl Iterator<Item = (Ticket, Outcome)> {
+        let callers = self.pending.into_iter().flat_map(|proposal| proposal.answers).map(|(ticket, _)| ticket);
+        let queued = self.queue.into_iter().map(|(ticket, _)| ticket);
+        callers.chain(queued).map(|ticket| (ticket, Outcome::Unknown))
+    }
+
+    fn may_propose(&self) -> bool {
+        let frames = if self.full { IN_FLIGHT_FRAMES_MAX } else { PIPELINED_FRAMES };
+        self.pending.len() < frames && self.pending_bytes < IN_FLIGHT_BYTES_MAX
+    }
+
+    fn push(&mut self, proposal: Proposal) {
+        self.tip = proposal.after.clone();
+        self.last_hash = Some(proposal.hash);
+        self.pending_bytes += proposal.entry_bytes;
+        self.left = proposal.left.clone();
+        self.timers.set(&proposal.wakes);
+        self.pending.push_back(proposal);
+    }
+
+    fn hash_is_due(&self) -> bool {
+        self.tip.position.index >= self.hash_at + self.term.hash_frames
+    }
+
+    /// The hash is that of the tip, so the command has to come first in its frame.
+    fn queue_hash(&mut self) {
+        let (index, hash) = (self.tip.position.index, self.tip.state_hash());
+        self.hash_at = index;
+        self.queue_own(Command::RecordStateHash(RecordStateHash { index, hash }));
+    }
+
+    fn queue_own(&mut self, command: Command) {
+        self.queue.push_front((OWN, Request::unnamed(Actor::Manager(self.term.node), command)));
+    }
+}

@@ -1,0 +1,314 @@
+//! A node's way into a cluster, and how it stays: joining with a token, and renewing its certificate in time.
+
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{CommandId, Id, Timestamp};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+use wire::v1::certificates_client::CertificatesClient;
+use wire::v1::{JoinRequest, RenewRequest, RootRequest};
+
+use crate::agent::backoff::Backoff;
+use crate::agent::{Connect, ConnectError};
+use crate::clock;
+use crate::daemon::failure::{Failure, code};
+use crate::security::{
+    BootstrapError, CertificateRequest, CertificateStore, Connector, Credentials, Identity, IdentityError, JoinToken,
+    PendingJoin, PrivateKey, fetch_root,
+};
+
+/// How often a joiner asks, and how long it waits in between.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// Attempts in all.
+    pub attempts: u32,
+    /// The pause between two of them.
+    pub pause: Duration,
+    /// How long a manager that is there but busy is asked besides, with pauses that grow to seconds.
+    pub busy: Duration,
+}
+
+impl Timeouts {
+    /// SwarmKit's, and long enough for the last of ten thousand machines that start at once: a manager lets in 50 a second.
+    pub const OF_A_JOINER: Self = Self { attempts: 5, pause: Duration::from_secs(2), busy: Duration::from_secs(300) };
+}
+
+/// How long one answer may take: a manager answers a join once it is on its disk.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// Pauses after a renewal that failed: they double from the first to the last.
+const RENEW_PAUSE_MIN: Duration = Duration::from_secs(5);
+const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// Longest sleep before the clock is read again: a machine that is suspended stops its timers, but no certificate's time.
+const NAP_MAX: Duration = Duration::from_secs(3600);
+
+/// Opens connections to managers with this node's certificate.
+pub struct MemberConnect(pub Arc<Credentials>);
+
+#[tonic::async_trait]
+impl Connect for MemberConnect {
+    async fn connect(&self, addr: &str) -> Result<Channel, ConnectError> {
+        unexpired(&self.0).map_err(|error| ConnectError::Unfit { hint: error.hint(), why: error.to_string() })?;
+        let channel = dial(addr, Connector::member(Arc::clone(&self.0))).await;
+        channel.map_err(|error| ConnectError::Failed(error.into()))
+    }
+}
+
+/// The node's identity, unless its time is over: TLS would only say that an alert was received.
+fn unexpired(credentials: &Credentials) -> Result<Identity, IdentityError> {
+    let identity = credentials.identity();
+    if identity.not_after() < clock::now() {
+        return Err(IdentityError::Expired { subject: identity.subject(), not_after: identity.not_after() });
+    }
+    Ok(identity)
+}
+
+/// Why a manager could not be asked.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("\"{0}\" is not an address of the form host:port")]
+    Address(String),
+    #[error("{}", innermost(.0))]
+    Transport(#[from] tonic::transport::Error),
+    #[error("no answer within {} s", ANSWER_PATIENCE.as_secs())]
+    Late,
+    #[error("{}", .0.message())]
+    Refused(#[from] Status),
+}
+
+impl DialError {
+    /// Whether the same call may succeed later, or has perhaps succeeded and its answer was lost.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Address(_) => false,
+            Self::Transport(_) | Self::Late => true,
+            Self::Refused(status) => matches!(
+                status.code(),
+                Code::Unavailable
+                    | Code::ResourceExhausted
+                    | Code::FailedPrecondition
+                    | Code::DeadlineExceeded
+                    | Code::Cancelled
+                    | Code::Internal
+                    | Code::Unknown
+            ),
+        }
+    }
+
+    /// Whether a manager is there and has too much to do: it says so, or ends the connection to make room for others.
+    fn is_busy(&self) -> bool {
+        match self {
+            Self::Address(_) | Self::Late => false,
+            Self::Transport(error) => was_ended(error),
+            Self::Refused(status) => matches!(status.code(), Code::Unavailable | Code::ResourceExhausted),
+        }
+    }
+}
+
+/// Whether a connection was made, and the other end ended it.
+fn was_ended(error: &tonic::transport::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The words of the operating system or of TLS, below tonic's "transport error".
+fn innermost(error: &tonic::transport::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+async fn dial(addr: &str, connector: Connector) -> Result<Channel, DialError> {
+    let endpoint = Endpoint::from_shared(format!("http://{addr}")).map_err(|_| DialError::Address(addr.to_owned()))?;
+    Ok(endpoint.connect_with_connector(connector).await?)
+}
+
+/// Joins the cluster whose manager is at `addr` and keeps the certificate that it gives.
+///
+/// What is asked is kept before it is asked: however often the answer is lost, even if this process ends meanwhile, the same
+/// request is repeated and the cluster gains one node.
+///
+/// # Errors
+/// When the token is of another cluster, the manager cannot be reached, or it refuses.
+pub async fn join(
+    certificates: &CertificateStore,
+    addr: &str,
+    token: &JoinToken,
+    hostname: &str,
+    patience: Timeouts,
+) -> Result<Identity, Failure> {
+    let download = async |connector: Connector| {
+        let call = async |mut client: CertificatesClient<Channel>| client.get_root(RootRequest {}).await;
+        until_answered(addr, &connector, patience, call).await.map(|reply| reply.cert_pem)
+    };
+    let root = fetch_root(token, download).await.map_err(|error| no_root(addr, error))?;
+    let connector = Connector::joiner(&root).map_err(|error| Failure::new(error, "report this as a bug"))?;
+    let PendingJoin { id, key } = pending_join(certificates)?;
+    let request = CertificateRequest::of(key).map_err(|error| Failure::new(error, "report this as a bug"))?;
+    let csr_pem = request.csr_pem.clone();
+    let join = JoinRequest { id, token: token.to_string(), csr_pem, hostname: hostname.to_owned() };
+    let call = async |mut client: CertificatesClient<Channel>| client.join(join.clone()).await;
+    let reply = match until_answered(addr, &connector, patience, call).await {
+        Ok(reply) => reply,
+        Err(error) if error.may_pass() => return Err(unanswered(addr, &error)),
+        Err(error) => {
+            // This request will never be let in; the next attempt is another.
+            certificates.forget_pending_join()?;
+            return Err(unreachable(addr, &error));
+        }
+    };
+    certificates.save_root(&root)?;
+    certificates.save(&reply.cert_pem, &request.key)?;
+    certificates.forget_pending_join()?;
+    Ok(certificates.load(clock::now())?)
+}
+
+/// The join that was begun here before, or a new one.
+fn pending_join(certificates: &CertificateStore) -> Result<PendingJoin, Failure> {
+    if let Some(pending) = certificates.load_pending_join()? {
+        tracing::info!("going on with a join that was not answered");
+        return Ok(pending);
+    }
+    let key = PrivateKey::generate().map_err(|error| Failure::new(error, "report this as a bug"))?;
+    let pending = PendingJoin { id: CommandId::from_bits(rand::random()), key };
+    certificates.save_pending_join(&pending)?;
+    Ok(pending)
+}
+
+/// Calls the manager until it answers or the patience ends. Only what may be repeated is called so.
+async fn until_answered<T>(
+    addr: &str,
+    connector: &Connector,
+    patience: Timeouts,
+    call: impl AsyncFn(CertificatesClient<Channel>) -> Result<Response<T>, Status>,
+) -> Result<T, DialError> {
+    let mut attempt = 1;
+    let (begun, mut backoff) = (Instant::now(), Backoff::default());
+    loop {
+        let answered = async {
+            let channel = dial(addr, connector.clone()).await?;
+            Ok(call(CertificatesClient::new(channel)).await?.into_inner())
+        };
+        let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
+        match answered {
+            Err(error) if error.is_busy() && begun.elapsed() < patience.busy => {
+                let pause = backoff.pause(&mut rand::rng());
+                tracing::warn!(%error, addr, pause_ms = pause.as_millis(), "the manager is busy, trying again");
+                tokio::time::sleep(pause).await;
+            }
+            Err(error) if error.may_pass() && attempt < patience.attempts => {
+                let of = patience.attempts;
+                tracing::warn!(%error, addr, attempt, of, "the manager has not answered, trying again");
+                attempt += 1;
+                tokio::time::sleep(patience.pause).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn no_root(addr: &str, error: BootstrapError<DialError>) -> Failure {
+    match error {
+        BootstrapError::Download(error) => unreachable(addr, &error),
+        BootstrapError::WrongRoot(error) => {
+            let hint = error.hint();
+            Failure::new(error, hint).with_code(code::NOT_ALLOWED)
+        }
+        BootstrapError::Certificate(_) | BootstrapError::Tls(_) => {
+            Failure::new(error, "check that a manager of the cluster listens at this address")
+                .with_code(code::NOT_ALLOWED)
+        }
+    }
+}
+
+/// A join that may have been heard.
+fn unanswered(addr: &str, error: &DialError) -> Failure {
+    let Failure { sentence, hint, code } = unreachable(addr, error);
+    let again = "start swarmd again: it continues the same join";
+    let hint = if hint.is_empty() { again.to_owned() } else { format!("{hint}; {again}") };
+    Failure { sentence, hint, code }
+}
+
+fn unreachable(addr: &str, error: &DialError) -> Failure {
+    if let DialError::Refused(status) = error {
+        return refused(addr, status);
+    }
+    let hint = "check --join-addr, that the manager runs, and that its port (4242 by default) can be reached from here";
+    Failure::new(format!("the manager at {addr} cannot be reached: {error}"), hint).with_code(code::UNREACHABLE)
+}
+
+fn refused(addr: &str, status: &Status) -> Failure {
+    let hint = wire::v1::Refusal::from_status(status).and_then(|refusal| refusal.hint).unwrap_or_default();
+    let code = if status.code() == Code::Unavailable { code::UNREACHABLE } else { code::NOT_ALLOWED };
+    Failure::new(format!("the manager at {addr} refused: {}", status.message()), hint).with_code(code)
+}
+
+/// Renews the node's certificate each time its time comes, until `shutdown`. Connections show the new one from then on.
+pub async fn keep_renewed(
+    credentials: Arc<Credentials>,
+    certificates: CertificateStore,
+    manager: String,
+    shutdown: CancellationToken,
+) {
+    let mut pause = RENEW_PAUSE_MIN;
+    let mut due = credentials.identity().renew_at(clock::now(), rand::random());
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(wait_until(due, clock::now())) => {}
+            () = shutdown.cancelled() => return,
+        }
+        if clock::now() < due {
+            continue;
+        }
+        match renew(&credentials, &certificates, &manager).await {
+            Ok(()) => {
+                pause = RENEW_PAUSE_MIN;
+                due = credentials.identity().renew_at(clock::now(), rand::random());
+                tracing::info!(until = %credentials.identity().not_after(), "certificate renewed");
+            }
+            Err(failure) => {
+                due = clock::now() + pause;
+                let until = credentials.identity().not_after();
+                tracing::warn!(%until, "certificate not renewed: {} ({})", failure.sentence, failure.hint);
+                pause = (pause * 2).min(RENEW_PAUSE_MAX);
+            }
+        }
+    }
+}
+
+fn wait_until(due: Timestamp, now: Timestamp) -> Duration {
+    due.since(now).min(NAP_MAX)
+}
+
+async fn renew(credentials: &Arc<Credentials>, certificates: &CertificateStore, manager: &str) -> Result<(), Failure> {
+    unexpired(credentials)?;
+    let request = CertificateRequest::new().map_err(|error| Failure::new(error, ""))?;
+    let renewal = RenewRequest { id: CommandId::from_bits(rand::random()), csr_pem: request.csr_pem.clone() };
+    let answered = async {
+        let channel = dial(manager, Connector::member(Arc::clone(credentials))).await?;
+        Ok(CertificatesClient::new(channel).renew(renewal).await?.into_inner())
+    };
+    // Without an end to the wait, a manager that hangs would be the last that was ever asked.
+    let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
+    let reply = answered.map_err(|error| unreachable(manager, &error))?;
+    certificates.save(&reply.cert_pem, &request.key)?;
+    let identity = certificates.load(clock::now())?;
+    credentials.replace(identity).map_err(|error| Failure::new(error, ""))
+}
+
+#[cfg(test)]
+mod tests;

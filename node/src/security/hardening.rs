@@ -1,0 +1,65 @@
+//! What this process gives up at its start, before any thread: being dumped, being looked into, and gaining privileges.
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+/// Gives it up; whatever does not work is returned as a sentence, since a node runs without it too.
+pub fn harden(core_dumps: bool) -> Vec<String> {
+    let mut failed = Vec::new();
+    let mut note = |what: &str, done: rustix::io::Result<()>| {
+        failed.extend(done.err().map(|error| format!("{what}: {error}")));
+    };
+    // Neither what we start nor a program with the setuid bit needs more than we have.
+    note("privileges can still be gained", rustix::thread::set_no_new_privs(true));
+    if !core_dumps {
+        // Keys, tokens and secrets are in memory, and a core dump is a file. This also keeps processes of the same user from
+        // attaching. An exec undoes the first, and a task may raise its soft limit.
+        let dumpable = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        note("core dumps cannot be switched off", dumpable);
+        let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Core);
+        let limited = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
+        note("core dumps cannot be limited", limited);
+    }
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{SecretText, VolatilePayload};
+    use projections::keyring::Secret;
+    use rustix::process::{dumpable_behavior, getrlimit};
+    use wire::v1::{EnvSecretValue, JoinRequest, JoinTokens, SecretValue};
+    use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+    use super::*;
+    use crate::agent::executor::RegistryAuth;
+    use crate::security::seal::{Seal, data_key};
+    use crate::security::{JoinToken, PrivateKey};
+
+    #[test]
+    fn core_dumps_are_off() {
+        assert_eq!(harden(false), [""; 0]);
+        assert_eq!(getrlimit(Resource::Core).current, Some(0));
+        assert_eq!(dumpable_behavior().expect("it can be asked"), DumpableBehavior::NotDumpable);
+        assert!(rustix::thread::no_new_privs().expect("it can be asked"));
+    }
+
+    /// Whatever holds a key, a token or the value of a secret: what is added belongs here.
+    #[test]
+    fn every_secret_is_wiped_from_memory_when_it_is_dropped() {
+        fn is_wiped<T: ZeroizeOnDrop>() {}
+        fn gives_wiped<T: ZeroizeOnDrop, E>(_: impl Fn(&std::path::Path) -> Result<T, E>) {}
+        is_wiped::<EnvSecretValue>();
+        is_wiped::<JoinRequest>();
+        is_wiped::<JoinToken>();
+        is_wiped::<JoinTokens>();
+        is_wiped::<PrivateKey>();
+        is_wiped::<RegistryAuth>();
+        is_wiped::<Seal>();
+        is_wiped::<Secret>();
+        is_wiped::<SecretText>();
+        is_wiped::<SecretValue>();
+        is_wiped::<VolatilePayload>();
+        is_wiped::<Zeroizing<String>>();
+        gives_wiped(|path| data_key(path, false));
+    }
+}

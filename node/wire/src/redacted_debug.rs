@@ -1,0 +1,31 @@
+//! How messages that carry secrets print, and which of them are wiped; see [`events::redacted_debug!`] and [`events::wiped!`].
+
+use events::{redacted_debug, wiped};
+
+use crate::v1::{
+    Assignment, ConfigItem, CreateService, EnvSecretValue, JoinRequest, JoinTokens, SecretValue, UpdateService,
+};
+
+redacted_debug! { JoinRequest shows [id, csr_pem, hostname] hides [token] }
+redacted_debug! { JoinTokens shows [] hides [worker, manager] }
+redacted_debug! { CreateService shows [spec, env_secrets] hides [registry_auth] }
+redacted_debug! { UpdateService shows [service, spec, version, env_secrets] hides [registry_auth] }
+redacted_debug! { EnvSecretValue shows [name] hides [value] }
+redacted_debug! { SecretValue shows [] hides [value] }
+redacted_debug! { ConfigItem shows [config] hides [data] }
+redacted_debug! {
+    Assignment
+    shows [task, service, slot, spec_version, spec, desired, state, claims, env_secrets, configs]
+    hides [registry_auth]
+}
+
+wiped! { JoinRequest [token] }
+wiped! { JoinTokens [worker, manager] }
+wiped! { EnvSecretValue [value] }
+wiped! { SecretValue [value] }
+
+impl From<String> for SecretValue {
+    fn from(value: String) -> Self {
+        Self { value }
+    }
+}

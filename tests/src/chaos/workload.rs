@@ -1,0 +1,162 @@
+//! What users ask in the simulation.
+
+use std::time::Duration;
+
+use commands::{Actor, Command, SecretText, ServiceSecrets};
+use events::service_spec::Mode;
+use events::{
+    Annotations, Availability, CommandId, ContainerSpec, FailureAction, GlobalMode, Id, NodeSpec, ReplicatedMode,
+    Resources, RestartPolicy, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+};
+use node::manager::replica::Request;
+use rand::Rng;
+
+use super::Chaos;
+
+/// The user who asks.
+const USER: &str = "user";
+/// What services run: most of it well.
+const IMAGES: [&str; 10] = [
+    "sim/ok:1",
+    "sim/ok:2",
+    "sim/ok:3",
+    "sim/exit-0-after-5s",
+    "sim/exit-1",
+    "sim/exit-1-after-3s",
+    "sim/missing",
+    "sim/slow-pull",
+    "sim/ignores-term",
+    "sim/busy",
+];
+/// What every service runs in the end.
+const LAST_IMAGE: &str = "sim/ok:last";
+/// How often a service comes with registry credentials.
+const WITH_CREDENTIALS: f64 = 0.3;
+/// Most services at a time, and most replicas of one.
+const SERVICES_MAX: usize = 4;
+const REPLICAS_MAX: u64 = 8;
+
+impl Chaos {
+    /// The next command of a user.
+    pub(super) fn wish(&mut self) -> anyhow::Result<Request> {
+        let cluster = self.cluster();
+        let services: Vec<_> = cluster.services.values().map(|service| service.id).collect();
+        let tasks: Vec<_> = cluster.tasks.values().map(|task| task.id).collect();
+        let choice = if services.is_empty() { 0 } else { self.random.random_range(0..100) };
+        let command = match choice {
+            0..20 if services.len() < SERVICES_MAX => self.create(),
+            0..45 => {
+                let service = self.pick(&services)?;
+                Command::ScaleService(commands::ScaleService {
+                    service,
+                    replicas: self.random.random_range(0..=REPLICAS_MAX),
+                })
+            }
+            45..70 => {
+                let service = self.pick(&services)?;
+                let spec = cluster.services.get(service).map(|service| (*service.spec).clone()).unwrap_or_default();
+                let image = self.pick(&IMAGES)?;
+                self.update(service, spec, image)
+            }
+            70..75 => Command::RemoveService(commands::RemoveService { service: self.pick(&services)? }),
+            75..80 if !tasks.is_empty() => Command::RemoveTask(commands::RemoveTask { task: self.pick(&tasks)? }),
+            _ => self.change_node()?,
+        };
+        Ok(self.request(command))
+    }
+
+    /// Commands after which every service can be placed, and every task lasts.
+    pub(super) fn last_wishes(&mut self) -> anyhow::Result<Vec<Request>> {
+        let cluster = self.world.state()?.cluster;
+        let mut requests = Vec::new();
+        for node in cluster.nodes.values() {
+            let spec = NodeSpec { availability: Availability::Active.into(), ..(*node.spec).clone() };
+            requests.push(self.request(Command::UpdateNode(commands::UpdateNode {
+                node: node.id,
+                spec,
+                version: None,
+            })));
+        }
+        for service in cluster.services.values() {
+            let command = self.update(service.id, (*service.spec).clone(), LAST_IMAGE);
+            requests.push(self.request(command));
+        }
+        Ok(requests)
+    }
+
+    fn create(&mut self) -> Command {
+        let name = format!("s{}", self.asked + 1);
+        let mode = if self.random.random_bool(0.2) {
+            Mode::Global(GlobalMode {})
+        } else {
+            Mode::Replicated(ReplicatedMode { replicas: self.random.random_range(0..=REPLICAS_MAX) })
+        };
+        let image = IMAGES[self.random.random_range(0..IMAGES.len())].to_owned();
+        let delay = Duration::from_secs(self.random.random_range(0..4));
+        let container = ContainerSpec { image, ..ContainerSpec::default() };
+        let restart = RestartPolicy { delay_ns: Some(delay.as_nanos() as u64), ..RestartPolicy::default() };
+        let mut task = TaskSpec { container: Some(container), restart: Some(restart), ..TaskSpec::default() };
+        let reservations = Resources { memory_bytes: self.random.random_range(0..3) << 27, ..Resources::default() };
+        task.resources.get_or_insert_default().reservations = Some(reservations);
+        let order = if self.random.random_bool(0.5) { UpdateOrder::StartFirst } else { UpdateOrder::StopFirst };
+        let actions = [FailureAction::Pause, FailureAction::Continue, FailureAction::Rollback];
+        let update = UpdateConfig {
+            parallelism: Some(self.random.random_range(0..3)),
+            failure_action: actions[self.random.random_range(0..actions.len())].into(),
+            order: order.into(),
+            ..UpdateConfig::default()
+        };
+        let spec = ServiceSpec {
+            annotations: Some(Annotations { name, ..Annotations::default() }),
+            task: Some(task),
+            mode: Some(mode),
+            update: Some(update),
+            ..ServiceSpec::default()
+        };
+        Command::CreateService(commands::CreateService { spec: Box::new(spec), secrets: self.secrets() })
+    }
+
+    fn update(&mut self, service: events::ServiceId, mut spec: ServiceSpec, image: &str) -> Command {
+        let task = spec.task.get_or_insert_default();
+        task.container.get_or_insert_default().image = image.to_owned();
+        task.force_update += 1;
+        Command::UpdateService(commands::UpdateService {
+            service,
+            spec: Box::new(spec),
+            version: None,
+            secrets: self.secrets(),
+        })
+    }
+
+    /// Secrets that no other command brings, which no history may show.
+    fn secrets(&mut self) -> ServiceSecrets {
+        if !self.random.random_bool(WITH_CREDENTIALS) {
+            return ServiceSecrets::default();
+        }
+        let [auth, value] = ["registry-password", "variable-value"].map(|what| {
+            let text = format!("{what}-{}", self.asked);
+            self.world.oracle.keep_secret(&text);
+            SecretText(text)
+        });
+        ServiceSecrets { registry_auth: Some(auth), env: [("TOKEN".to_owned(), value)].into() }
+    }
+
+    fn change_node(&mut self) -> anyhow::Result<Command> {
+        let nodes = self.nodes();
+        let node = self.pick(&nodes)?;
+        let choices = [Availability::Active, Availability::Active, Availability::Pause, Availability::Drain];
+        let availability = self.pick(&choices)?;
+        let cluster = self.cluster();
+        let spec = cluster.nodes.get(node).map(|node| (*node.spec).clone()).unwrap_or_default();
+        let mut spec = NodeSpec { availability: availability.into(), ..spec };
+        let label = self.random.random_range(0..3).to_string();
+        spec.annotations.get_or_insert_default().labels.insert("zone".to_owned(), label);
+        Ok(Command::UpdateNode(commands::UpdateNode { node, spec, version: None }))
+    }
+
+    fn request(&mut self, command: Command) -> Request {
+        self.asked += 1;
+        let (id, actor) = (CommandId::from_bits(self.asked), Actor::Operator(USER.to_owned()));
+        Request { id, actor, command, reason: None, correlation: None }
+    }
+}
