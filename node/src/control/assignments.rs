@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn what_tasks_share_is_sent_once_and_a_change_of_one_takes_a_few_bytes() {
         let (mut state, node) = published();
-        let mut told = Told::default();
+        let mut told = SentAssignments::default();
         let all = told.update(&state, node).expect("all of it");
         let counts = (all.tasks.len(), all.specs.len(), all.secrets.len(), all.configs.len());
         assert_eq!((all.complete, counts), (true, (2, 1, 1, 1)));

@@ -179,7 +179,7 @@ impl Node {
         let (control, socket) = serve::bind_control(&self.settings.listen_control_api).await?;
         let log = core::read(&self.state_dir)?;
         self.require_own(log.node())?;
-        let core = core::start(&self.state_dir, log, NodeId::from_bits(rand::random()))?;
+        let mut core = core::start(&self.state_dir, log, NodeId::from_bits(rand::random()))?;
         core.log_events()?;
         let ended = self.manage_with(&core, Listeners { remote, remote_addr, control, socket }).await;
         // What the core died of is the reason of whatever else went wrong.

@@ -36,6 +36,8 @@ pub struct Core {
     pub thread: JoinHandle<Result<(), FatalError>>,
     /// The thread that verifies its history.
     pub scrubber: Option<Scrubber>,
+    /// The thread that logs for operators what is committed, once there is one.
+    journal: Option<JoinHandle<()>>,
     /// Index of the last frame of earlier runs.
     pub began_after: u64,
 }
@@ -111,7 +113,7 @@ fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> 
     let leader =
         Replica::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
     let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).map_err(no_thread)?;
-    Ok(Core { handle, store, node, thread, scrubber: None, began_after })
+    Ok(Core { handle, store, node, thread, scrubber: None, journal: None, began_after })
 }
 
 /// The state at the applied index: the newest checkpoint that can be used, and the frames of history after it; and the
@@ -206,8 +208,10 @@ impl Core {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn log_events(&self) -> Result<(), Failure> {
-        journal::spawn(self.handle.states(), Arc::clone(&self.store), self.began_after).map_err(no_thread)
+    pub fn log_events(&mut self) -> Result<(), Failure> {
+        let journal = journal::spawn(self.handle.states(), Arc::clone(&self.store), self.began_after);
+        self.journal = Some(journal.map_err(no_thread)?);
+        Ok(())
     }
 
     /// Ends the core.
@@ -215,11 +219,15 @@ impl Core {
     /// # Errors
     /// What it died of, if it had not gone on to this end.
     pub async fn end(self) -> Result<(), Failure> {
-        let Self { handle, thread, scrubber, .. } = self;
+        let Self { handle, thread, scrubber, journal, .. } = self;
         let ended = tokio::task::spawn_blocking(move || {
             scrubber.into_iter().for_each(Scrubber::end);
             handle.stop();
-            thread.join()
+            let ended = thread.join();
+            if journal.is_some_and(|journal| journal.join().is_err()) {
+                tracing::error!("the thread that logs what is committed panicked");
+            }
+            ended
         });
         match ended.await {
             Ok(Ok(result)) => Ok(result?),

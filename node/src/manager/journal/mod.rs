@@ -7,6 +7,7 @@ mod notice;
 mod quota;
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use events::{Frame, codec};
@@ -24,19 +25,21 @@ const PAGE: PageSize = PageSize { frames: 256, bytes: 1024 * 1024 };
 /// How often it is looked whether lines were left out that have to be counted.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Starts to log what is committed after the frame with this index, until the core ends.
+/// Starts to log what is committed after the frame with this index, until the core ends. Whoever ends the core waits for the
+/// thread, so that the log is not closed by a thread that outlives the process's own end.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn spawn(states: watch::Receiver<Arc<Published>>, store: Arc<dyn LogStore>, after: u64) -> std::io::Result<()> {
-    if !tracing::enabled!(tracing::Level::ERROR) {
-        return Ok(());
-    }
+pub fn spawn(
+    states: watch::Receiver<Arc<Published>>,
+    store: Arc<dyn LogStore>,
+    after: u64,
+) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Handle::current();
     let before = Arc::clone(&states.borrow());
     let reader = HistoryReader::starting_at(after + 1);
     let journal = Journal { states, store, reader, before, quota: Quota::default() };
-    std::thread::Builder::new().name("journal".to_owned()).spawn(move || runtime.block_on(journal.run())).map(drop)
+    std::thread::Builder::new().name("journal".to_owned()).spawn(move || runtime.block_on(journal.run()))
 }
 
 struct Journal {
