@@ -195,6 +195,11 @@ mod tests {
             ("CREATE --detach=maybe", "--detach cannot be \"maybe\"", "write one of true, false"),
             ("swarmctl service create", "--name <NAME> <IMAGE>", "`swarmctl service create --help`"),
             ("swarmctl service create --nmae x", "unexpected argument '--nmae' found", "'--name'"),
+            (
+                "swarmctl service create --name x nginx --replica 2",
+                "unexpected argument '--replica' found",
+                "'--replicas'",
+            ),
             ("swarmctl service scale web", "\"web\" is not a service and its replicas", "web=6"),
             ("swarmctl events --kind task_reapt", "--kind cannot be \"task_reapt\"", "'task_reaped'"),
             ("swarmctl events --from tomorrow", "--from: \"tomorrow\" is neither", "2026-01-31"),

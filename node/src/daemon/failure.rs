@@ -53,6 +53,12 @@ impl From<clap::Error> for Failure {
     /// The parser's first paragraph on one line; its tip, if it has one, is the hint.
     fn from(error: clap::Error) -> Self {
         let text = error.render().to_string();
+        // The only thing that one flag requires of others.
+        if error.kind() == clap::error::ErrorKind::MissingRequiredArgument && text.contains("--join-token") {
+            let hint =
+                "`swarmctl cluster inspect` on a manager prints the join tokens; give one with --join-token-file";
+            return Failure::new("a node needs a join token to join a cluster", hint).with_code(code::USAGE);
+        }
         let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
         let sentence = paragraph.join(" ");
         let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
@@ -99,6 +105,14 @@ mod tests {
 
     use super::*;
     use crate::daemon::config::Cli;
+
+    #[test]
+    fn who_joins_without_a_token_is_told_where_it_is() {
+        let error = Cli::try_parse_from(["swarmd", "--join-addr", "10.0.0.1:4242"]).expect_err("no token");
+        let failure = Failure::from(error);
+        assert_eq!(failure.sentence, "a node needs a join token to join a cluster");
+        assert!(failure.hint.contains("swarmctl cluster inspect"), "{failure}");
+    }
 
     #[test]
     fn a_value_on_the_command_line_cannot_move_the_cursor() {

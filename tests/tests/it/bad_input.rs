@@ -144,7 +144,7 @@ const STARTS: &[Case] = &[
     ("--join-addr 127.0.0.1:1 --join-token SWMTKN-1-abc-def", 2, "the join token's digest has 3 characters of 50"),
     ("--executor magic", 2, "magic"),
     ("--generic-node-resources gpu", 2, "gpu"),
-    ("--join-addr 127.0.0.1:1", 2, "--join-token"),
+    ("--join-addr 127.0.0.1:1", 2, "a node needs a join token"),
     ("--hostname=", 2, "cannot be called"),
     (
         concat!(

@@ -31,7 +31,7 @@ pub struct Args {
     image: Option<String>,
 
     /// Words after the image: the command line, as --args
-    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true, requires = "image")]
+    #[arg(value_name = "ARG", trailing_var_arg = true, requires = "image")]
     words: Vec<String>,
 
     /// How many tasks there are
