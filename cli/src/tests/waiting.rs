@@ -51,6 +51,19 @@ async fn tasks_that_do_not_last_are_no_success() {
     assert!(ran.err.starts_with("web: 2 of 2 tasks running\nweb: 1 of 2 tasks running\n"), "{}", ran.err);
 }
 
+#[tokio::test]
+async fn many_tasks_are_not_read_again_at_once() {
+    for (tasks, readings) in [(100, 4), (101, 1)] {
+        let starting = |slot: u64| samples::task(slot.into(), slot, TaskState::Running, TaskState::Starting, 1);
+        let history = [20, 21, 22].map(|index| (index, event())).into();
+        let mut manager = Fake { history, endless: true, ..Fake::new() };
+        manager.readings = [(samples::service(), (1..=tasks).map(starting).collect())].into();
+        // No pause ends, and the user gives up as soon as there is one.
+        let ran = run(CREATE, &mut manager, World { interrupt: true, ..World::default() }).await;
+        assert_eq!((ran.code, manager.listed.len()), (130, readings), "{tasks} tasks");
+    }
+}
+
 #[test]
 fn every_command_that_waits_can_be_told_not_to() {
     for command in super::WAITING {

@@ -1,7 +1,8 @@
 //! Waiting until a service, or a node, is as it was asked to be.
 //!
 //! History drives it: after each event about the service its tasks are read again and judged. Nothing is polled, and no
-//! event is read twice: a reading says at which index it was taken.
+//! event is read twice: a reading says at which index it was taken. Events that follow each other closely share a reading
+//! where there are many tasks to read.
 
 mod node;
 mod progress;
@@ -18,7 +19,7 @@ use wire::v1::{EventsRequest, ListTasksRequest, ServiceView};
 
 use crate::failure::{Failure, Kind};
 use crate::manager::{EventStream, Manager};
-use crate::session::{Session, Wait};
+use crate::session::{Clock, Session, Wait};
 use crate::values::duration;
 use progress::Progress;
 use verdict::{Verdict, is_paused, judge, stopped_update};
@@ -29,6 +30,16 @@ const UNATTENDED_MAX: Duration = Duration::from_secs(600);
 /// How long tasks have to last before a wait ends well, so that one which crashes at its start is seen. Docker's tools wait
 /// as long (docker/cli, `cli/command/service/progress/progress.go`).
 const WATCHED: Duration = Duration::from_secs(5);
+
+/// Tasks that are read again at each event. More take a manager long enough that other callers notice.
+const READ_AT_EACH_EVENT_MAX: usize = 100;
+
+/// Shortest time between two readings of more tasks: short enough for the person who watches.
+const READ_EVERY: Duration = Duration::from_millis(200);
+
+/// What each task adds to that time: several times what it takes to list and send one, so that a wait leaves the manager free
+/// for most of the time.
+const READ_EVERY_FOR_EACH: Duration = Duration::from_micros(20);
 
 /// Whether and how long to wait.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -129,11 +140,12 @@ impl Watch<'_> {
             let tasks = ListTasksRequest { service: Some(service.to_owned()), ..Default::default() };
             let tasks = session.manager.tasks(tasks).await?;
             let view = session.service(service).await?;
+            let pause = pause(session.around.clock, tasks.tasks.len());
             match judge(&view, &tasks.tasks, self.goal) {
                 Verdict::Converged(picture) => {
                     self.progress.show(&picture, session.around.err)?;
                     // Where nothing has to run, nothing can crash.
-                    if !self.goal.is_watched() || picture.tasks.is_empty() {
+                    if !self.goal.is_watched() || picture.count == 0 {
                         return Ok(());
                     }
                     self.lasting.get_or_insert_with(|| session.around.clock.sleep(WATCHED));
@@ -156,8 +168,17 @@ impl Watch<'_> {
                 heard = after(&mut history, tasks.index) => heard?,
                 () = lasted(&mut self.lasting) => return Ok(()),
             }
+            pause.await;
         }
     }
+}
+
+/// Ends when as many tasks may be read again.
+fn pause(clock: &dyn Clock, tasks: usize) -> Wait<'static> {
+    if tasks <= READ_AT_EACH_EVENT_MAX {
+        return Box::pin(std::future::ready(()));
+    }
+    clock.sleep(READ_EVERY + READ_EVERY_FOR_EACH * u32::try_from(tasks).unwrap_or(u32::MAX))
 }
 
 /// Ends when all was as it should be for long enough; never while it is not.

@@ -5,7 +5,7 @@ use wire::v1::{EventsRequest, ListTasksRequest, NodeState, NodeView, TaskView};
 
 use super::WaitFlags;
 use super::progress::Progress;
-use super::verdict::{Picture, TaskLine};
+use super::verdict::{LINES_MAX, Picture, TaskLine};
 use crate::failure::{Failure, Kind};
 use crate::format::{node, task};
 use crate::manager::Manager;
@@ -137,7 +137,9 @@ impl Watch<'_> {
                     return Err(Failure::new(Kind::Conflict, why).hint(hint));
                 }
             }
+            let pause = super::pause(session.around.clock, read.tasks.len());
             super::after(&mut history, read.index).await?;
+            pause.await;
         }
     }
 }
@@ -164,7 +166,8 @@ fn judge(view: &NodeView, awaited: &[&TaskView], goal: NodeGoal) -> Verdict {
         (NodeGoal::Paused, false) => format!("{name}: {count} still starting"),
         (NodeGoal::Paused, true) => format!("{name}: paused"),
     };
-    let picture = Picture { headline, tasks: awaited.iter().map(|task| line(task)).collect() };
+    let shown = awaited.iter().filter(|task| awaited.len() <= LINES_MAX || !task.status.error.is_empty());
+    let picture = Picture { headline, count: awaited.len(), tasks: shown.map(|task| line(task)).collect() };
     if awaited.is_empty() { Verdict::Reached(picture) } else { Verdict::Underway(picture) }
 }
 

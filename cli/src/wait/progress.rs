@@ -7,11 +7,9 @@ use std::time::Duration;
 use events::TaskState;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::verdict::{Picture, TaskLine};
+use super::verdict::{LINES_MAX, Picture, TaskLine};
 use crate::format::escape;
 
-/// With more tasks than this only the headline is drawn, as Docker's tools do.
-const BARS_MAX: usize = 20;
 /// How often the headline's spinner turns.
 const SPIN: Duration = Duration::from_millis(120);
 /// States on the way to running, in order; a bar has one step for each.
@@ -103,7 +101,7 @@ impl Bars {
 
     fn show(&mut self, picture: &Picture) {
         self.headline.set_message(escape::line(&picture.headline).into_owned());
-        let shown: &[TaskLine] = if picture.tasks.len() > BARS_MAX { &[] } else { &picture.tasks };
+        let shown: &[TaskLine] = if picture.count > LINES_MAX { &[] } else { &picture.tasks };
         while self.tasks.len() > shown.len() {
             self.tasks.pop().iter().for_each(ProgressBar::finish_and_clear);
         }
@@ -178,7 +176,7 @@ mod tests {
             attempt: None,
             since: crate::format::samples::NOW,
         };
-        Picture { headline: headline.to_owned(), tasks: vec![task] }
+        Picture { headline: headline.to_owned(), count: 1, tasks: vec![task] }
     }
 
     #[test]

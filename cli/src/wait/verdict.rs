@@ -1,11 +1,15 @@
 //! Whether a service is as it was asked to be, judged from one reading of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use events::{NodeId, RestartCondition, TaskState, Timestamp};
+use events::{NodeId, RestartCondition, TaskId, TaskState, Timestamp};
 use wire::v1::{ServiceView, TaskView, UpdateState};
 
 use crate::format::{state, task};
+
+/// Tasks that all have a line. Of more only those in trouble have one, and a terminal shows the headline alone, as Docker's
+/// tools do.
+pub const LINES_MAX: usize = 20;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +53,9 @@ pub enum Verdict {
 pub struct Picture {
     /// The whole in one line.
     pub headline: String,
-    /// Wanted tasks, and places that nobody fills any more, in the order of their slots.
+    /// How many tasks there are to show: wanted ones, and places that nobody fills any more.
+    pub count: usize,
+    /// These tasks in the order of their slots. Of more than [`LINES_MAX`] only those in trouble.
     pub tasks: Vec<TaskLine>,
 }
 
@@ -97,18 +103,118 @@ impl TaskLine {
 /// Where a task belongs: a slot, or a node for a global service.
 type Place = (u64, Option<NodeId>);
 
+/// The tasks of a service, dead ones included, with what is asked about many of them: each answer is looked up, since a
+/// service may have a million tasks.
+struct Reading<'a> {
+    service: &'a ServiceView,
+    tasks: &'a [TaskView],
+    /// Places of wanted tasks.
+    held: BTreeSet<Place>,
+    /// Tasks that another one replaces.
+    replaced: BTreeSet<TaskId>,
+    /// Tasks that ended as they should not.
+    bad: BTreeMap<TaskId, &'a TaskView>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(service: &'a ServiceView, tasks: &'a [TaskView]) -> Self {
+        let bad = tasks.iter().filter(|task| is_bad(service, task));
+        Self {
+            service,
+            tasks,
+            held: tasks.iter().filter(|task| is_wanted(task)).map(place).collect(),
+            replaced: tasks.iter().filter_map(|task| task.replaces).collect(),
+            bad: bad.map(|task| (task.id, task)).collect(),
+        }
+    }
+
+    fn has_successor(&self, task: &TaskView) -> bool {
+        self.held.contains(&place(task))
+    }
+
+    /// Places whose task has done its work and gets no successor.
+    fn finished(&self) -> BTreeSet<Place> {
+        let ends = self.service.spec.template().restart_policy().condition != RestartCondition::Any;
+        let done = self.tasks.iter().filter(|task| {
+            ends && task.status.state() == TaskState::Complete && task.current && !self.has_successor(task)
+        });
+        done.map(place).collect()
+    }
+
+    /// Tasks that should not have ended and have no successor.
+    fn abandoned(&self) -> impl Iterator<Item = &'a TaskView> {
+        let ended = self.tasks.iter().filter(|task| task.current && self.bad.contains_key(&task.id));
+        ended.filter(|task| !self.has_successor(task))
+    }
+
+    /// Which task is missing for good, and why, if any is.
+    fn given_up(&self) -> Option<String> {
+        let lost = self.abandoned().find(|task| self.is_given_up(task))?;
+        let never = self.service.spec.template().restart_policy().condition == RestartCondition::None;
+        let what = if never { "is never restarted" } else { "is not restarted again" };
+        Some(format!("{} ended and {what}: {}", described(lost), why(lost)))
+    }
+
+    /// What ended is told to stop in the same moment in which its successor is made, if its policy allows one. A global
+    /// service may still get one when its node changes.
+    fn is_given_up(&self, task: &TaskView) -> bool {
+        let never = self.service.spec.template().restart_policy().condition == RestartCondition::None;
+        // A successor that failed early, too, is kept until its start was due.
+        let is_replaced = self.replaced.contains(&task.id);
+        never || (task.desired() == TaskState::Shutdown && !is_replaced && !self.service.spec.is_global())
+    }
+
+    /// What a person sees of these tasks.
+    fn picture(&self, headline: String, mut shown: Vec<&TaskView>, counts: impl Fn(&TaskView) -> bool) -> Picture {
+        let count = shown.len();
+        shown.retain(|task| count <= LINES_MAX || self.is_troubled(task));
+        shown.sort_by_key(|task| (place(task), task.meta.created_at, task.id));
+        let lines = shown.into_iter().map(|task| TaskLine { stale: !counts(task), ..self.line(task) });
+        Picture { headline, count, tasks: lines.collect() }
+    }
+
+    /// The failed attempt before this task that explains it until it runs.
+    fn attempt_before(&self, task: &TaskView) -> Option<&'a TaskView> {
+        let before = task.replaces.and_then(|replaced| self.bad.get(&replaced).copied());
+        before.filter(|_| task::trouble(task).is_empty() && task.status.state() < TaskState::Running)
+    }
+
+    /// Whether the line of a task says what is wrong.
+    fn is_troubled(&self, task: &TaskView) -> bool {
+        let about = self.attempt_before(task).unwrap_or(task);
+        about.status.state() == TaskState::Complete || !task::trouble(about).is_empty()
+    }
+
+    /// A task with its own trouble, or, until it runs, with what went wrong with the one that it replaces.
+    fn line(&self, task: &TaskView) -> TaskLine {
+        let before = self.attempt_before(task);
+        let about = before.unwrap_or(task);
+        TaskLine {
+            place: task::place(task, false),
+            about: described(about),
+            stale: false,
+            state: task.status.state(),
+            node: task::node(task, false),
+            trouble: why(about),
+            attempt: before.map(|before| before.status.state()),
+            since: about.status.at.unwrap_or(about.meta.updated_at),
+        }
+    }
+}
+
 /// Judges a service by its tasks, dead ones included.
 pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
+    let reading = Reading::new(service, tasks);
     let counts = |task: &TaskView| goal == Goal::Count || task.current || is_spared(service);
     let wanted: Vec<&TaskView> = tasks.iter().filter(|task| is_wanted(task)).collect();
     let serving = wanted.iter().filter(|task| task.status.state() == TaskState::Running);
-    let settled = serving.clone().filter(|task| counts(task)).count() + finished(service, tasks).len();
+    let settled = serving.clone().filter(|task| counts(task)).count() + reading.finished().len();
     let update = service.update.as_ref().map(|update| update.state()).filter(|_| goal != Goal::Count);
     let desired = usize::try_from(service.desired_tasks).unwrap_or(usize::MAX);
     let headline = headline(service.spec.name(), update, settled, desired, serving.count());
     let mut shown = wanted.clone();
-    shown.extend(abandoned(service, tasks).take(desired.saturating_sub(wanted.len())));
-    let picture = Picture { headline, tasks: lines(service, shown, tasks, counts) };
+    shown.extend(reading.abandoned().take(desired.saturating_sub(wanted.len())));
+    let picture = reading.picture(headline, shown, counts);
     if let Some(why) = stopped_update(service, tasks, goal) {
         return Verdict::Failed { picture, why };
     }
@@ -119,7 +225,7 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     // Nothing but an update makes tasks better that fail while it is paused.
     let stuck =
         stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && picture.trouble().is_some());
-    match stuck.or_else(|| given_up(service, tasks)) {
+    match stuck.or_else(|| reading.given_up()) {
         Some(why) => Verdict::Failed { picture, why },
         None => Verdict::Underway(picture),
     }
@@ -156,34 +262,17 @@ pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> 
     let name = service.spec.name();
     let update = service.update.as_ref().filter(|_| goal != Goal::Count);
     let what = match update.map(|update| update.state()) {
-        Some(UpdateState::Paused) => Some("the update is paused"),
-        Some(UpdateState::RollbackPaused) => Some("the rollback is paused"),
-        Some(UpdateState::RollbackCompleted) => Some("the update failed and was rolled back"),
-        Some(UpdateState::Updating | UpdateState::Completed | UpdateState::RollbackStarted) | None => None,
+        Some(UpdateState::Paused) => "the update is paused",
+        Some(UpdateState::RollbackPaused) => "the rollback is paused",
+        Some(UpdateState::RollbackCompleted) => "the update failed and was rolled back",
+        Some(UpdateState::Updating | UpdateState::Completed | UpdateState::RollbackStarted) | None => return None,
     };
     let because = update.map_or("", |update| update.message.as_str());
     // The message says no more than which task it was.
     let culprit = tasks.iter().find(|task| because.contains(&task.id.to_string()));
     let because = culprit.map_or_else(|| because.to_owned(), |task| format!("{}: {}", described(task), why(task)));
-    let words = [name.to_owned(), what?.to_owned(), because];
+    let words = [name.to_owned(), what.to_owned(), because];
     Some(words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(": "))
-}
-
-/// Which task is missing for good, and why, if any is.
-fn given_up(service: &ServiceView, tasks: &[TaskView]) -> Option<String> {
-    let lost = abandoned(service, tasks).find(|task| is_given_up(service, task, tasks))?;
-    let never = service.spec.template().restart_policy().condition == RestartCondition::None;
-    let what = if never { "is never restarted" } else { "is not restarted again" };
-    Some(format!("{} ended and {what}: {}", described(lost), why(lost)))
-}
-
-/// What ended is told to stop in the same moment in which its successor is made, if its policy allows one. A global service
-/// may still get one when its node changes.
-fn is_given_up(service: &ServiceView, task: &TaskView, tasks: &[TaskView]) -> bool {
-    let never = service.spec.template().restart_policy().condition == RestartCondition::None;
-    // A successor that failed early, too, is kept until its start was due.
-    let is_replaced = tasks.iter().any(|other| other.replaces == Some(task.id));
-    never || (task.desired() == TaskState::Shutdown && !is_replaced && !service.spec.is_global())
 }
 
 /// A task with all that is needed to look for what is wrong with it: `web.1 (nginx:9 on worker-1)`.
@@ -201,21 +290,6 @@ fn why(task: &TaskView) -> String {
     }
 }
 
-/// Places whose task has done its work and gets no successor.
-fn finished(service: &ServiceView, tasks: &[TaskView]) -> BTreeSet<Place> {
-    let ends = service.spec.template().restart_policy().condition != RestartCondition::Any;
-    let done = tasks.iter().filter(|task| {
-        ends && task.status.state() == TaskState::Complete && task.current && !has_successor(task, tasks)
-    });
-    done.map(place).collect()
-}
-
-/// Tasks that should not have ended and have no successor.
-fn abandoned<'a>(service: &'a ServiceView, tasks: &'a [TaskView]) -> impl Iterator<Item = &'a TaskView> {
-    let ended = move |task: &&TaskView| is_bad(service, task) && task.current;
-    tasks.iter().filter(ended).filter(|task| !has_successor(task, tasks))
-}
-
 /// Whether the task ended as it should not: a service that always restarts its tasks wants them to run for ever.
 fn is_bad(service: &ServiceView, task: &TaskView) -> bool {
     let for_ever = service.spec.template().restart_policy().condition == RestartCondition::Any;
@@ -224,10 +298,6 @@ fn is_bad(service: &ServiceView, task: &TaskView) -> bool {
         TaskState::Complete => for_ever,
         _ => false,
     }
-}
-
-fn has_successor(task: &TaskView, tasks: &[TaskView]) -> bool {
-    tasks.iter().any(|other| is_wanted(other) && place(other) == place(task))
 }
 
 fn place(task: &TaskView) -> Place {
@@ -248,38 +318,11 @@ fn is_rolling(state: UpdateState) -> bool {
     }
 }
 
-fn lines(
-    service: &ServiceView,
-    mut shown: Vec<&TaskView>,
-    tasks: &[TaskView],
-    counts: impl Fn(&TaskView) -> bool,
-) -> Vec<TaskLine> {
-    shown.sort_by_key(|task| (place(task), task.meta.created_at, task.id));
-    shown.into_iter().map(|task| TaskLine { stale: !counts(task), ..line(service, task, tasks) }).collect()
-}
-
-/// A task with its own trouble, or, until it runs, with what went wrong with the one that it replaces.
-fn line(service: &ServiceView, task: &TaskView, tasks: &[TaskView]) -> TaskLine {
-    let trouble = task::trouble(task);
-    let before = tasks.iter().find(|other| task.replaces == Some(other.id) && is_bad(service, other));
-    let before = before.filter(|_| trouble.is_empty() && task.status.state() < TaskState::Running);
-    let about = before.unwrap_or(task);
-    TaskLine {
-        place: task::place(task, false),
-        about: described(about),
-        stale: false,
-        state: task.status.state(),
-        node: task::node(task, false),
-        trouble: why(about),
-        attempt: before.map(|before| before.status.state()),
-        since: about.status.at.unwrap_or(about.meta.updated_at),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::format::samples;
+    use events::Id as _;
     use wire::v1::UpdateStatus;
 
     fn running(slot: u64) -> TaskView {
@@ -307,6 +350,32 @@ mod tests {
         let Verdict::Underway(picture) = judge(&service, &waiting, Goal::Spec) else { panic!("one task waits") };
         assert_eq!(picture.headline, "web: 1 of 2 tasks running");
         assert_eq!(picture.tasks[1].detail(), "pending: no suitable node (2 of 3 nodes lack 2 GiB)");
+    }
+
+    #[test]
+    fn many_tasks_are_judged_by_looking_each_up_and_only_troubles_have_lines() {
+        // Judged by going through all tasks for each one, these take hours.
+        let count = 100_000;
+        let mut service = samples::service();
+        service.desired_tasks = count;
+        let image = String::new();
+        let small = |task: TaskView| TaskView { spec: None, image: image.clone(), ..task };
+        let failed = (1..=count)
+            .map(|slot| small(samples::task(u128::from(slot), slot, TaskState::Shutdown, TaskState::Failed, 9)));
+        let next = (1..=count).map(|slot| {
+            let task = samples::task(u128::from(count + slot), slot, TaskState::Running, TaskState::Running, 1);
+            TaskView { replaces: Some(TaskId::from_bits(u128::from(slot))), ..small(task) }
+        });
+        let mut tasks: Vec<TaskView> = failed.chain(next).collect();
+        let Verdict::Converged(picture) = judge(&service, &tasks, Goal::Count) else { panic!("all run") };
+        assert_eq!((picture.count, picture.tasks), (100_000, vec![]));
+
+        tasks[6].status.error = "exit status 1".to_owned();
+        tasks[100_006].status.state = TaskState::Ready.into();
+        let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("one does not run yet") };
+        assert_eq!(picture.count, 100_000);
+        let lines: Vec<String> = picture.tasks.iter().map(|task| format!("{} {}", task.place, task.detail())).collect();
+        assert_eq!(lines, ["web.7 ready: last attempt failed: exit status 1"]);
     }
 
     #[test]
