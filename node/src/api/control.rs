@@ -69,7 +69,7 @@ impl ControlService for ControlApi {
 
     async fn inspect_nodes(&self, request: Request<InspectNodesRequest>) -> Result<Response<NodeList>, Status> {
         let (control, asked) = self.asked(request)?;
-        control.inspect_nodes(&asked.nodes).map(Response::new).map_err(status)
+        aside(move || control.inspect_nodes(&asked.nodes)).await?.map(Response::new).map_err(status)
     }
 
     async fn inspect_services(
@@ -77,7 +77,7 @@ impl ControlService for ControlApi {
         request: Request<InspectServicesRequest>,
     ) -> Result<Response<ServiceList>, Status> {
         let (control, asked) = self.asked(request)?;
-        control.inspect_services(&asked.services).map(Response::new).map_err(status)
+        aside(move || control.inspect_services(&asked.services)).await?.map(Response::new).map_err(status)
     }
 
     type ListNodesStream = Answers<NodePage>;
@@ -126,8 +126,7 @@ impl ControlService for ControlApi {
 /// Several answers to one call.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The pages of a list. To choose and sort objects, and to count the tasks of one, may take long: that is done where it does not
-/// hold up the callers that share a serving thread, and a page at a time.
+/// The pages of a list, a page at a time: to choose and sort objects, and to count the tasks of one, may take long.
 async fn pages<R: prost::Message + 'static, P: Send + 'static>(
     list: impl FnOnce() -> Result<Pages<R, P>, Rejection> + Send + 'static,
 ) -> Result<Response<Answers<P>>, Status> {
@@ -139,6 +138,7 @@ async fn pages<R: prost::Message + 'static, P: Send + 'static>(
     Ok(Response::new(Box::pin(stream)))
 }
 
+/// Does what takes the longer the more tasks there are on a thread of its own, where no other caller waits for it.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
 }
