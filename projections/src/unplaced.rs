@@ -48,6 +48,12 @@ impl Unplaced {
         groups(&self.tried, (service, 0), (service, u64::MAX))
     }
 
+    /// The first task of a service that waited in vain.
+    pub fn first_tried_of(&self, service: ServiceId) -> Option<TaskId> {
+        let group = self.tried_groups_of(service).next()?;
+        keys_of(&self.tried, group).next().map(|(_, _, _, task)| task)
+    }
+
     /// The new tasks of a group with their places, and those that waited in vain if `all` are asked for, in the order of
     /// their places.
     pub fn tasks_of(&self, group: Group, all: bool) -> impl Iterator<Item = (Instance, TaskId)> {

@@ -115,6 +115,7 @@ fn service_summaries() -> Vec<ServiceSummary> {
         ports: vec![port()],
         update,
         restarting: Some(restarting),
+        unplaced: Some(bad()),
         ..samples::service_summary()
     }]
 }

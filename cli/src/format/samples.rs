@@ -210,6 +210,7 @@ pub fn service_summary() -> ServiceSummary {
         set_aside_until: None,
         finished_places: 0,
         failed_places: 0,
+        unplaced: None,
     }
 }
 

@@ -54,7 +54,7 @@ fn status(service: &ServiceSummary, now: Timestamp) -> String {
         UpdateState::Completed => None,
     });
     let trouble = Some(Trouble::from(service).told(now)).filter(|trouble| !trouble.is_empty());
-    update.map(str::to_owned).into_iter().chain(trouble).collect::<Vec<_>>().join("; ")
+    update.map(str::to_owned).into_iter().chain(trouble).chain(service.unplaced.clone()).collect::<Vec<_>>().join("; ")
 }
 
 /// What there is to say of places whose tasks ended.

@@ -11,6 +11,10 @@ const GAP: usize = 3;
 /// A last column is never cut below this: Docker's own width for errors.
 const LAST_MIN: usize = 30;
 
+/// A column of ids is cut to this before any other but the last: twelve characters, as Docker's short ids have, and the ellipsis.
+/// Commands take any prefix of an id that no other has.
+const ID_MIN: usize = 13;
+
 /// Rows under a heading.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -35,7 +39,10 @@ impl Table {
         let columns = self.rows.first().map_or(0, Vec::len);
         let mut widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
         if let Some(width) = width {
-            fit(&mut widths, width.saturating_sub(GAP * columns.saturating_sub(1)));
+            let has_ids =
+                self.rows.first().and_then(|heading| heading.first()).is_some_and(|name| name.ends_with("ID"));
+            let first_min = if has_ids { ID_MIN } else { usize::MAX };
+            fit(&mut widths, first_min, width.saturating_sub(GAP * columns.saturating_sub(1)));
         }
         let mut text = String::new();
         for row in &self.rows {
@@ -62,12 +69,13 @@ impl Table {
     }
 }
 
-/// Narrows columns until they fit into `room`: first the last one, which has the longest texts, then the widest of the others,
-/// and the first, which has the ids, only where nothing else is left to cut.
-fn fit(widths: &mut [usize], room: usize) {
+/// Narrows columns until they fit into `room`: first the last one, which has the longest texts, then the first to `first_min`,
+/// then the widest of the others, and all of them only where nothing else is left to cut.
+fn fit(widths: &mut [usize], first_min: usize, room: usize) {
     let Some(last) = widths.len().checked_sub(1) else { return };
     let steps = [
         (last..=last, LAST_MIN),
+        (0..=0, first_min),
         (1..=last.saturating_sub(1), WIDTH_MIN - GAP),
         (last..=last, WIDTH_MIN),
         (0..=last, 1),
@@ -130,6 +138,21 @@ ID        NAME      ERROR
 abc       a-long…   a first and a …
 é                   \n";
         assert_eq!(sample().render(Some(35)), narrow);
+    }
+
+    #[test]
+    fn ids_are_cut_before_what_has_no_prefix() {
+        let mut table = Table::new(&["ID", "IMAGE", "STATUS"]);
+        table.row(["4eowgtb263tn4x90vx17eliew".to_owned(), "nginx:1.11.1-alpine".to_owned(), "restarting".to_owned()]);
+        let row = |width| table.render(Some(width)).lines().nth(1).unwrap_or_default().to_owned();
+        assert_eq!(
+            [row(60), row(50), row(45)],
+            [
+                "4eowgtb263tn4x90vx17eliew   nginx:1.11.1-alpine   restarting",
+                "4eowgtb263tn4x…   nginx:1.11.1-alpine   restarting",
+                "4eowgtb263tn…   nginx:1.11.1-al…   restarting",
+            ]
+        );
     }
 
     #[test]

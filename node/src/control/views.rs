@@ -134,6 +134,7 @@ pub fn service_summary(state: &Published, service: &Service, now: Timestamp) -> 
         set_aside_until: state.set_aside.get(&service.id).copied(),
         finished_places: ended.finished,
         failed_places: ended.failed,
+        unplaced: overview::unplaced(&state.cluster, service.id).map(str::to_owned),
     }
 }
 

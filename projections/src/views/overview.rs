@@ -49,6 +49,11 @@ pub fn ended(cluster: &Cluster, service: &Service) -> Ended {
     ended
 }
 
+/// Why a task of a service has no node: what the scheduler said of the first that waits in vain.
+pub fn unplaced(cluster: &Cluster, service: ServiceId) -> Option<&str> {
+    cluster.tasks.get(cluster.unplaced().first_tried_of(service)?)?.waiting.as_deref()
+}
+
 /// How it stands with what fails again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restarting<'a> {
