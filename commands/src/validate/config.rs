@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use events::{ConfigId, ConfigReference, ConfigSpec};
+use events::{ConfigId, ConfigReference, ConfigSpec, ContainerSpec, Mount, MountType};
 
 use super::name::{is_word, labels};
 use super::{Fault, Verdict};
@@ -52,7 +52,33 @@ fn name(name: &str) -> Verdict {
 }
 
 /// Judges what a container refers to. Whether the configs exist is judged with the state.
-pub(super) fn references(references: &[ConfigReference]) -> Verdict {
+pub(super) fn references(container: &ContainerSpec) -> Verdict {
+    targets(&container.configs)?;
+    container.configs.iter().try_for_each(|reference| placeable(reference, container))
+}
+
+/// An engine puts no file into a root filesystem that is read-only, nor into a tmpfs mount, which is made at the start.
+fn placeable(reference: &ConfigReference, container: &ContainerSpec) -> Verdict {
+    let (name, path) = (quote(&reference.name), reference.path());
+    if container.read_only {
+        let sentence = format!("config {name} cannot be placed: the container's root filesystem is read-only");
+        return Err(Fault::invalid(sentence, "omit --read-only, or put the file into the image or a volume"));
+    }
+    let covers = |mount: &&Mount| {
+        let target = mount.target.trim_end_matches('/');
+        mount.r#type() == MountType::Tmpfs && path.strip_prefix(target).is_some_and(|rest| rest.starts_with('/'))
+    };
+    match container.mounts.iter().find(covers) {
+        Some(mount) => {
+            let target = quote(&mount.target);
+            let sentence = format!("config {name} has the target {}, inside the tmpfs mount {target}", quote(&path));
+            Err(Fault::invalid(sentence, "a tmpfs mount is empty when the container starts: give another target"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn targets(references: &[ConfigReference]) -> Verdict {
     if references.len() > REFERENCES_MAX {
         let sentence = format!("the container has {} configs, and may have {REFERENCES_MAX}", references.len());
         return Err(Fault::new(RejectionKind::Exhausted, sentence, "put several files into one config"));
@@ -63,6 +89,13 @@ pub(super) fn references(references: &[ConfigReference]) -> Verdict {
         if !paths.insert(reference.path()) {
             let sentence = format!("two configs have the target {}", quote(&reference.path()));
             return Err(Fault::invalid(sentence, "give each config its own target"));
+        }
+    }
+    for path in &paths {
+        let inside = |other: &&String| other.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        if let Some(other) = paths.iter().find(inside) {
+            let sentence = format!("the config target {} is a directory of the target {}", quote(path), quote(other));
+            return Err(Fault::invalid(sentence, "give each config a target that is no directory of another"));
         }
     }
     Ok(())
@@ -138,10 +171,36 @@ mod tests {
             ("", "-1", None, false),
             ("", "", Some(0o10_000), false),
         ] {
-            let judged = references(&[reference(target, uid, mode)]);
+            let judged = targets(&[reference(target, uid, mode)]);
             assert_eq!(judged.is_ok(), sound, "{target:?} {uid:?} {mode:?}");
         }
         let twice = [reference("/web.conf", "", None), reference("", "", None)];
-        assert_eq!(references(&twice).expect_err("one path").sentence(), "two configs have the target \"/web.conf\"");
+        assert_eq!(targets(&twice).expect_err("one path").sentence(), "two configs have the target \"/web.conf\"");
+        for (inner, sound) in [("/a/b", false), ("a/b/c", false), ("/ab", true), ("/a.unfinished", true)] {
+            let both = [reference("a", "", None), reference(inner, "", None)];
+            assert_eq!(targets(&both).is_ok(), sound, "{inner}");
+        }
+    }
+
+    #[test]
+    fn a_config_has_a_place_that_can_be_written_before_the_start() {
+        let file = Some(FileTarget { name: "/run/app/web.conf".into(), ..FileTarget::default() });
+        let reference = ConfigReference { config: None, name: "web.conf".into(), file };
+        let tmpfs = |target: &str| Mount { target: target.into(), r#type: MountType::Tmpfs.into(), ..Mount::default() };
+        let volume = Mount { target: "/run".into(), r#type: MountType::Volume.into(), ..Mount::default() };
+        for (read_only, mounts, fault) in [
+            (false, vec![tmpfs("/run/ap"), tmpfs("/tmp"), volume], None),
+            (true, vec![], Some("read-only")),
+            (false, vec![tmpfs("/run")], Some("tmpfs mount \"/run\"")),
+            (false, vec![tmpfs("/run/app/")], Some("tmpfs mount")),
+        ] {
+            let container = ContainerSpec { read_only, mounts, ..ContainerSpec::default() };
+            assert_eq!(references(&container), Ok(()), "without a config");
+            let judged = references(&ContainerSpec { configs: vec![reference.clone()], ..container });
+            match fault {
+                Some(words) => assert!(judged.expect_err(words).sentence.contains(words)),
+                None => assert_eq!(judged, Ok(())),
+            }
+        }
     }
 }

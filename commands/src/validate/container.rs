@@ -31,7 +31,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Verdict {
     duration(spec.stop_grace_period_ns.unwrap_or(0), "stop grace period")?;
     known::<Isolation>(spec.isolation, "isolation")?;
     mount::mounts(&spec.mounts)?;
-    config::references(&spec.configs)?;
+    config::references(spec)?;
     kernel::kernel(spec)
 }
 
