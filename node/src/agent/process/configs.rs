@@ -4,9 +4,9 @@
 //! task's directory. A process sees the host's own files, so that a config with an absolute target is refused: it would be
 //! everybody's. So is one that gives whoever executes it the rights of its owner.
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use events::{ConfigReference, TaskId};
@@ -21,6 +21,8 @@ const SHARED: &str = "/run/swarmlog/configs";
 const SHARED_TOP: &str = "/run/swarmlog";
 /// Everybody may pass, whatever the umask of the agent.
 const DIRECTORY_MODE: u32 = 0o755;
+/// A file that is not whole yet is for its writer alone.
+const UNFINISHED_MODE: u32 = 0o600;
 /// Reading, writing and executing, and nothing else.
 const MODE_MAX: u32 = 0o777;
 
@@ -43,10 +45,20 @@ pub(super) fn place(workload: &Workload, directory: &Path) -> Result<(), Executo
 
 /// Forgets a task's configs. None there is success.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
+    unless_absent(fs::remove_file(unfinished(directory)))?;
+    unless_absent(fs::remove_dir_all(directory))
+}
+
+fn unless_absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Where a file is written before it has its name: beside the directory, where no target can be.
+fn unfinished(directory: &Path) -> PathBuf {
+    directory.with_added_extension("unfinished")
 }
 
 fn judge(reference: &ConfigReference) -> Result<(), String> {
@@ -74,12 +86,44 @@ fn write(reference: &ConfigReference, data: &[u8], directory: &Path) -> io::Resu
         }
     }
     // Under another name first: a file is whole, and has its owner, before it has its name.
-    let unfinished = path.with_added_extension("unfinished");
-    fs::write(&unfinished, data)?;
+    let unfinished = unfinished(directory);
+    unless_absent(fs::remove_file(&unfinished))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(UNFINISHED_MODE).open(&unfinished)?;
+    file.write_all(data)?;
     let is_given = reference.file.as_ref().is_some_and(|file| !(file.uid.is_empty() && file.gid.is_empty()));
     if let Some((uid, gid)) = reference.owner().filter(|_| is_given || rustix::process::geteuid().is_root()) {
         chown(&unfinished, Some(uid), Some(gid))?;
     }
     fs::set_permissions(&unfinished, Permissions::from_mode(reference.mode()))?;
     fs::rename(unfinished, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use events::{ConfigId, FileTarget, Id};
+
+    use super::*;
+
+    #[test]
+    fn no_target_is_where_another_is_written_first() {
+        let home = tempfile::tempdir().expect("a directory");
+        let directory = home.path().join("configs");
+        let targets = BTreeMap::from([("app.unfinished", "one"), ("app", "two"), ("a/app", "three")]);
+        for _ in 0..2 {
+            for (target, data) in &targets {
+                let file = Some(FileTarget { name: (*target).into(), mode: Some(0o400), ..FileTarget::default() });
+                let config = Some(ConfigId::from_bits(1));
+                let reference = ConfigReference { config, name: "app".into(), file };
+                write(&reference, data.as_bytes(), &directory).expect("written");
+            }
+        }
+        for (target, data) in targets {
+            assert_eq!(fs::read_to_string(directory.join(target)).expect("it is there"), data, "{target}");
+        }
+        fs::write(unfinished(&directory), "half").expect("written");
+        remove(&directory).expect("removed");
+        assert_eq!(fs::read_dir(home.path()).expect("a directory").count(), 0);
+    }
 }
