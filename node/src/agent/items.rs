@@ -63,6 +63,12 @@ impl Items {
         Ok(assigned)
     }
 
+    /// Forgets everything, secrets and configs too; what that comes to.
+    pub fn clear(&mut self) -> Assigned {
+        *self = Self::default();
+        Assigned { complete: true, ..Assigned::default() }
+    }
+
     fn drop_items(&mut self, specs: Vec<SpecKey>, secrets: &[String], configs: &[ConfigId]) {
         for spec in specs {
             self.specs.remove(&key(spec));
@@ -178,5 +184,17 @@ mod tests {
         assert!(gone.refreshed.iter().all(|assignment| assignment.env_secrets.is_empty()));
         let missing = items.take(AssignmentSet { tasks: vec![task(4, 8)], ..Default::default() });
         assert_eq!(missing.expect_err("its spec was dropped"), SpecMissing(TaskId::from_bits(4)));
+    }
+
+    #[test]
+    fn a_node_that_was_removed_keeps_nothing() {
+        let mut items = Items::default();
+        let (specs, secrets) = (vec![spec(7)], vec![secret("one")]);
+        let set = AssignmentSet { complete: true, tasks: vec![task(1, 7)], specs, secrets, ..Default::default() };
+        items.take(AssignmentSet { configs: vec![config()], ..set }).expect("nothing is missing");
+        let nothing = items.clear();
+        assert!(nothing.complete && nothing.tasks.is_empty() && nothing.refreshed.is_empty());
+        let Items { tasks, specs, secrets, configs } = items;
+        assert_eq!((tasks.len(), specs.len(), secrets.len(), configs.len()), (0, 0, 0, 0));
     }
 }

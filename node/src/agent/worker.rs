@@ -91,7 +91,8 @@ impl Worker {
 
     /// Stops and removes everything: the cluster gave this node's tasks to others.
     pub(super) fn withdraw_all(self: &Arc<Self>) {
-        self.apply(Assigned { complete: true, ..Assigned::default() });
+        let nothing = self.items.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.apply(nothing);
     }
 
     /// Stops tending. Containers run on.
