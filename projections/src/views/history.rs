@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use events::id::prefix_range;
-use events::{Cause, Event, Id, Kind, NodeId, ServiceId, TaskId};
+use events::{Cause, ConfigId, Event, Id, Kind, NodeId, ServiceId, TaskId};
 
 use crate::{Cluster, Instance, Task};
 
@@ -66,7 +66,7 @@ impl EventFilter {
         if self.tasks_of_nodes {
             self.tasks = cluster.tasks_of_node(node).map(known).collect();
         }
-        cluster.nodes.contains(node)
+        cluster.nodes.contains(node) || cluster.configs.contains(ConfigId::from_bits(bits))
     }
 
     /// Which events of a frame belong: those about the object and its tasks, and those about something else that made the
