@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use events::{ConfigId, NodeId, ServiceSpec, TaskId};
+use events::{ConfigId, Driver, NodeId, ServiceSpec, TaskId};
 use projections::views::assignments::{self, SpecKey, Wanted};
 use projections::{Cluster, Secret};
 use wire::v1::{AssignmentSet, ConfigItem, SecretItem, SpecItem, SpecKey as WireSpecKey, TaskItem};
@@ -18,6 +18,8 @@ pub struct SentAssignments {
     tasks: BTreeMap<TaskId, Wanted>,
     /// A spec that was changed without a change of what tasks run is another one.
     specs: BTreeMap<SpecKey, Arc<ServiceSpec>>,
+    /// The cluster's default log driver, which was sent with each spec that names none.
+    log_driver: Option<Driver>,
     secrets: BTreeMap<String, Secret>,
     configs: BTreeSet<ConfigId>,
     sequence: u64,
@@ -31,6 +33,7 @@ impl SentAssignments {
         let next = SentAssignments {
             tasks: needed.tasks,
             specs: needed.specs,
+            log_driver: state.cluster.spec().log_driver.clone(),
             secrets: needed.secrets.into_iter().filter_map(secret).collect(),
             configs: needed.configs,
             sequence: self.sequence + 1,
@@ -45,8 +48,11 @@ impl SentAssignments {
 
     fn difference(&self, next: &SentAssignments, state: &Published) -> AssignmentSet {
         let updated = next.tasks.iter().filter(|(task, wanted)| self.tasks.get(task) != Some(wanted));
-        let same =
-            |key: &SpecKey, spec: &Arc<ServiceSpec>| self.specs.get(key).is_some_and(|old| Arc::ptr_eq(old, spec));
+        let same_default = self.log_driver == next.log_driver;
+        let same = |key: &SpecKey, spec: &Arc<ServiceSpec>| {
+            let is_known = self.specs.get(key).is_some_and(|old| Arc::ptr_eq(old, spec));
+            is_known && (same_default || !has_default_log_driver(spec))
+        };
         let specs = next.specs.iter().filter(|(key, spec)| !same(key, spec));
         let secrets = next.secrets.iter().filter(|(key, secret)| self.secrets.get(*key) != Some(secret));
         AssignmentSet {
@@ -102,9 +108,15 @@ fn secret_item(key: &str, secret: &Secret) -> Option<SecretItem> {
     Some(SecretItem { key: key.to_owned(), value: value.into() })
 }
 
+/// The data is the state's own, whichever number of sessions it is sent in.
 fn config_item(cluster: &Cluster, id: ConfigId) -> Option<ConfigItem> {
-    let data = bytes::Bytes::copy_from_slice(&cluster.configs.get(id)?.data);
+    let data = bytes::Bytes::from_owner(Arc::clone(&cluster.configs.get(id)?.data));
     Some(ConfigItem { config: id, data })
+}
+
+/// Whether a node runs a spec with the cluster's log driver.
+fn has_default_log_driver(spec: &ServiceSpec) -> bool {
+    spec.task.as_ref().is_some_and(|task| task.log_driver.is_none())
 }
 
 /// The spec as a node runs it: tasks that name no log driver have the cluster's.
@@ -167,6 +179,29 @@ mod tests {
         }
         let keyring = Arc::new([events::VolatilePayload::keep("key", "value")].into_iter().collect());
         (Published { cluster, keyring, leads: true, set_aside: Default::default() }, node)
+    }
+
+    #[test]
+    fn a_changed_default_log_driver_is_sent_with_each_spec_that_names_none() {
+        let (mut state, node) = published();
+        let mut told = SentAssignments::default();
+        told.update(&state, node).expect("all of it");
+        let log_driver = Some(Driver { name: "journald".to_owned(), ..Driver::default() });
+        let spec = ClusterSpec { log_driver, ..ClusterSpec::default() };
+        let kind = Kind::ClusterSpecUpdated(events::ClusterSpecUpdated { spec });
+        state.cluster.apply(&Event::by_command(0, kind), &projections::Stamp::default());
+        let news = told.update(&state, node).expect("the spec");
+        let drivers: Vec<_> = news.specs.iter().map(|item| item.spec.template().log_driver.as_ref()).collect();
+        assert_eq!(drivers, [state.cluster.spec().log_driver.as_ref()]);
+        assert_eq!(told.update(&state, node), None);
+    }
+
+    #[test]
+    fn the_data_of_a_config_is_shared_by_all_sessions() {
+        let (state, node) = published();
+        let sets = [(); 2].map(|()| SentAssignments::default().update(&state, node).expect("all of it"));
+        let [one, two] = sets.each_ref().map(|set| set.configs[0].data.as_ptr());
+        assert_eq!(one, two);
     }
 
     #[test]

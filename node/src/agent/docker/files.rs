@@ -1,5 +1,7 @@
 //! Configs on their way into a container: one archive in the form of tar, which the engine unpacks from the root directory on.
 
+use bytes::Bytes;
+
 use crate::agent::executor::Workload;
 
 /// The unit of an archive.
@@ -8,9 +10,13 @@ const BLOCK_BYTES: usize = 512;
 const NAME_BYTES: usize = 100;
 const FILE: u8 = b'0';
 const LONG_NAME: u8 = b'L';
+/// What fills the last block of an entry.
+static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+/// Ends an archive.
+const END: Bytes = Bytes::from_static(&[0; 2 * BLOCK_BYTES]);
 
-/// The configs of a workload as an archive; nothing if it has none.
-pub(super) fn archive(workload: &Workload) -> Option<Vec<u8>> {
+/// The configs of a workload as an archive, piece by piece: all tasks that have a config share its data. Nothing if it has none.
+pub(super) fn archive(workload: &Workload) -> Option<Vec<Bytes>> {
     let mut archive = Vec::new();
     for (reference, data) in workload.config_files() {
         let path = reference.path();
@@ -21,18 +27,18 @@ pub(super) fn archive(workload: &Workload) -> Option<Vec<u8>> {
     if archive.is_empty() {
         return None;
     }
-    archive.resize(archive.len() + 2 * BLOCK_BYTES, 0);
+    archive.push(END);
     Some(archive)
 }
 
-fn append(archive: &mut Vec<u8>, name: &[u8], mode: u32, owner: (u32, u32), data: &[u8]) {
+fn append(archive: &mut Vec<Bytes>, name: &[u8], mode: u32, owner: (u32, u32), data: &Bytes) {
     if name.len() > NAME_BYTES {
-        entry(archive, b"././@LongLink", LONG_NAME, 0, (0, 0), &[name, b"\0"].concat());
+        entry(archive, b"././@LongLink", LONG_NAME, 0, (0, 0), &[name, b"\0"].concat().into());
     }
     entry(archive, &name[..name.len().min(NAME_BYTES)], FILE, mode, owner, data);
 }
 
-fn entry(archive: &mut Vec<u8>, name: &[u8], kind: u8, mode: u32, (uid, gid): (u32, u32), data: &[u8]) {
+fn entry(archive: &mut Vec<Bytes>, name: &[u8], kind: u8, mode: u32, (uid, gid): (u32, u32), data: &Bytes) {
     let mut header = [0; BLOCK_BYTES];
     header[..name.len()].copy_from_slice(name);
     number(&mut header[100..108], u64::from(mode));
@@ -46,9 +52,8 @@ fn entry(archive: &mut Vec<u8>, name: &[u8], kind: u8, mode: u32, (uid, gid): (u
     header[148..156].fill(b' ');
     let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
     number(&mut header[148..155], sum);
-    archive.extend_from_slice(&header);
-    archive.extend_from_slice(data);
-    archive.resize(archive.len().next_multiple_of(BLOCK_BYTES), 0);
+    let padding = data.len().next_multiple_of(BLOCK_BYTES) - data.len();
+    archive.extend([Bytes::copy_from_slice(&header), data.clone(), Bytes::from_static(&ZEROS[..padding])]);
 }
 
 /// A number in octal digits and a zero byte; one that is too large for them in binary, marked by the first bit.
@@ -88,9 +93,12 @@ mod tests {
     fn an_archive_is_what_tar_reads() {
         let mut archive = Vec::new();
         let long = format!("etc/{}/app.conf", "d".repeat(200));
-        append(&mut archive, b"web.conf", 0o444, (0, 0), b"hello");
-        append(&mut archive, long.as_bytes(), 0o640, (1_000, u32::MAX), &[7; 1_500]);
-        archive.resize(archive.len() + 2 * BLOCK_BYTES, 0);
+        append(&mut archive, b"web.conf", 0o444, (0, 0), &"hello".into());
+        let data = Bytes::from(vec![7; 1_500]);
+        append(&mut archive, long.as_bytes(), 0o640, (1_000, u32::MAX), &data);
+        assert!(archive.iter().any(|piece| piece.as_ptr() == data.as_ptr()), "the data is not copied");
+        archive.push(END);
+        let archive = archive.concat();
         assert_eq!(archive.len() % BLOCK_BYTES, 0);
         let listed = listed(&archive);
         let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::events::{ClusterId, ContainerStatus, NodeDescription, NodeId, TaskId};
-use bollard::body_full;
+use bollard::body_stream;
 use bollard::errors::Error;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
@@ -115,8 +115,8 @@ impl DockerExecutor {
         let was_started = made.pid != 0 || made.exit_code.is_some();
         let Some(archive) = files::archive(workload).filter(|_| !was_started) else { return Ok(()) };
         let options = UploadToContainerOptionsBuilder::new().path("/").build();
-        let placed =
-            self.engine.client()?.upload_to_container(&made.container_id, Some(options), body_full(archive.into()));
+        let archive = body_stream(futures_util::stream::iter(archive));
+        let placed = self.engine.client()?.upload_to_container(&made.container_id, Some(options), archive);
         placed.await.map_err(|error| match self.engine.judge(error) {
             ExecutorError::Fatal(why) => {
                 ExecutorError::Fatal(format!("the configs cannot be put into the container: {why}"))
