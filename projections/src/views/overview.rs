@@ -19,12 +19,13 @@ pub struct Replicas {
 
 /// How many tasks a service should have and has.
 pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
-    let live = || cluster.tasks_of_service(service.id).filter(|task| task.is_live());
+    let live = cluster.tasks_of_service(service.id).filter(|task| task.is_live());
+    let (live, running) =
+        live.fold((0, 0), |(live, running), task| (live + 1, running + u64::from(task.state == TaskState::Running)));
     let desired = match service.spec.mode() {
         Mode::Replicated(mode) => mode.replicas,
-        Mode::Global(_) => live().count() as u64,
+        Mode::Global(_) => live,
     };
-    let running = live().filter(|task| task.state == TaskState::Running).count() as u64;
     Replicas { desired, running }
 }
 
