@@ -147,5 +147,12 @@ pub fn tell(failure: &Failure, format: Format, err: &mut dyn std::io::Write) -> 
     failure.kind.exit_code()
 }
 
+/// Shows the help of a command that was given without one of its own commands, and gives the exit code.
+pub fn tell_help(help: &str, err: &mut dyn std::io::Write) -> u8 {
+    // If even this cannot be written, the exit code is all that is left to say.
+    let _ = err.write_all(help.as_bytes());
+    Kind::Usage.exit_code()
+}
+
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os()) {
         Ok(cli) => run(&cli, &mut out, &mut err),
         Err(Stop::Help(help)) => u8::from(help.print().is_err()),
+        Err(Stop::NoCommand(help)) => cli::tell_help(&help, &mut err),
         Err(Stop::Wrong { failure, format }) => cli::tell(&failure, format, &mut err),
     };
     ExitCode::from(code)

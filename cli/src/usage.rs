@@ -14,6 +14,8 @@ use crate::values::Invalid;
 pub enum Stop {
     /// The user asked for help or the version, which this prints.
     Help(clap::Error),
+    /// A command was given without one of its own commands: its help, which lists them. As wrong as [`Stop::Wrong`].
+    NoCommand(String),
     /// The command line is wrong.
     Wrong {
         /// What is wrong.
@@ -56,11 +58,29 @@ fn not_in_this_version(error: &clap::Error, command: Option<&str>) -> Option<Fai
 pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(error),
+        _ if lacks_command(&error) && wanted_format(args) == Format::Table => Stop::NoCommand(help(&error)),
         _ => {
             let failure = negative(&error, args).unwrap_or_else(|| failure(&error));
             Stop::Wrong { failure, format: wanted_format(args) }
         }
     }
+}
+
+/// Whether a command was given without one of its own commands. Which kind of error that is depends on whether the
+/// environment gives a flag its value.
+fn lacks_command(error: &clap::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand)
+}
+
+/// The short help of the command that an error is about.
+fn help(error: &clap::Error) -> String {
+    let path = command(&error.render().to_string()).unwrap_or_default();
+    let mut root = crate::command();
+    root.build();
+    // The parser wrote this path: every word of it is a command.
+    let mut about =
+        path.split(' ').skip(1).fold(root, |about, word| about.find_subcommand(word).cloned().unwrap_or(about));
+    about.render_help().to_string()
 }
 
 /// What is wrong with a value like `-5s`, which the parser takes for a flag that does not exist.
@@ -82,8 +102,7 @@ fn failure(error: &clap::Error) -> Failure {
     }
     let text = error.render().to_string();
     let command = command(&text);
-    // Which of the two it is depends on whether the environment gives a flag its value.
-    if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
+    if lacks_command(error) {
         let command = command.unwrap_or_else(|| "swarmctl".to_owned());
         let sentence = format!("`{command}` needs a command");
         return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists its commands"));
@@ -174,9 +193,8 @@ mod tests {
     #[test]
     fn every_mistake_gets_a_sentence_and_a_hint() {
         expect(&[
-            ("swarmctl", "`swarmctl` needs a command", "`swarmctl --help`"),
-            ("swarmctl service", "`swarmctl service` needs a command", "`swarmctl service --help`"),
-            ("swarmctl service -s /tmp/s", "`swarmctl service` needs a command", "`swarmctl service --help`"),
+            ("swarmctl --format json", "`swarmctl` needs a command", "`swarmctl --help`"),
+            ("swarmctl service --format json", "`swarmctl service` needs a command", "`swarmctl service --help`"),
             ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
             ("swarmctl node promote w1", "`swarmctl node promote` is not in this version", "one manager"),
             ("swarmctl node demote w1", "is not in this version", "one manager"),
@@ -248,7 +266,20 @@ mod tests {
     fn a_script_gets_its_mistake_as_json() {
         assert_eq!(wrong("swarmctl service create --format json").1, Format::Json);
         assert_eq!(wrong("swarmctl --format=json service").1, Format::Json);
-        assert_eq!(wrong("swarmctl service").1, Format::Table);
+        assert_eq!(wrong("swarmctl service create").1, Format::Table);
+    }
+
+    #[test]
+    fn a_command_without_its_command_shows_its_help() {
+        for (line, usage, listed) in [
+            ("swarmctl", "Usage: swarmctl [OPTIONS] <COMMAND>", "  service "),
+            ("swarmctl -s /tmp/s", "Usage: swarmctl [OPTIONS] <COMMAND>", "  service "),
+            ("swarmctl service", "Usage: swarmctl service [OPTIONS] <COMMAND>", "  create "),
+            ("swarmctl svc -s /tmp/s", "Usage: swarmctl service [OPTIONS] <COMMAND>", "  create "),
+        ] {
+            let Err(Stop::NoCommand(help)) = crate::parse(line.split(' ')) else { panic!("{line}: no help") };
+            assert!(help.contains(usage) && help.contains(listed), "{line}: {help}");
+        }
     }
 
     #[test]

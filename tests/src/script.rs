@@ -112,6 +112,7 @@ impl Player {
                 out.extend(help.render().to_string().into_bytes());
                 0
             }
+            Err(Stop::NoCommand(help)) => cli::tell_help(&help, &mut err),
             Err(Stop::Wrong { failure, format }) => cli::tell(&failure, format, &mut err),
         };
         let mut text = String::from_utf8(out)? + &String::from_utf8(err)?;

@@ -59,6 +59,7 @@ fn parsed_as_given(line: &str) -> Cli {
     match crate::parse(words) {
         Ok(cli) => cli,
         Err(Stop::Help(help)) => panic!("{line}: {help}"),
+        Err(Stop::NoCommand(help)) => panic!("{line}: {help}"),
         Err(Stop::Wrong { failure, .. }) => panic!("{line}: {failure:?}"),
     }
 }
