@@ -15,7 +15,8 @@ impl Explanation {
         *self.counts.entry(refusal).or_default() += 1;
     }
 
-    /// The sentence, the most frequent reason first: "no suitable node: 3 of 5 nodes lack memory, 2 take no new tasks".
+    /// The sentence, the most frequent reason first: "no suitable node (insufficient memory on 3 nodes, 2 nodes not available
+    /// for new tasks)". Each node has one reason, so that their numbers add up to `nodes`.
     pub(super) fn sentence(&self, nodes: usize) -> String {
         if nodes == 0 {
             return "no suitable node: the cluster has no nodes".to_owned();
@@ -23,23 +24,39 @@ impl Explanation {
         let mut reasons: Vec<(Unfit, u64)> = self.counts.iter().map(|(refusal, count)| (*refusal, *count)).collect();
         reasons.sort_by_key(|(refusal, count)| (std::cmp::Reverse(*count), *refusal));
         let parts: Vec<String> = reasons.iter().map(|(refusal, count)| phrase(*refusal, *count)).collect();
-        let noun = if nodes == 1 { "node" } else { "nodes" };
-        format!("no suitable node (of {nodes} {noun}: {})", parts.join(", "))
+        format!("no suitable node ({})", parts.join(", "))
     }
 }
 
 fn phrase(refusal: Unfit, count: u64) -> String {
-    let one = count == 1;
-    let verb = |singular: &str, plural: &str| format!("{count} {}", if one { singular } else { plural });
-    match refusal {
-        Unfit::NotReady => verb("is not available for new tasks", "are not available for new tasks"),
-        Unfit::Cpu => verb("lacks CPU", "lack CPU"),
-        Unfit::Memory => verb("lacks memory", "lack memory"),
-        Unfit::Generic => verb("lacks generic resources", "lack generic resources"),
-        Unfit::Plugin => verb("lacks a plugin", "lack a plugin"),
-        Unfit::Constraint => verb("does not meet the constraints", "do not meet the constraints"),
-        Unfit::Platform => verb("has an unsupported platform", "have an unsupported platform"),
-        Unfit::HostPort => verb("has the host port in use", "have the host port in use"),
-        Unfit::MaxReplicas => verb("has as many replicas as allowed", "have as many replicas as allowed"),
+    let nodes = if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
+    let what = match refusal {
+        Unfit::NotReady => return format!("{nodes} not available for new tasks"),
+        Unfit::Cpu => "insufficient CPU",
+        Unfit::Memory => "insufficient memory",
+        Unfit::Generic => "insufficient generic resources",
+        Unfit::Plugin => "missing plugin",
+        Unfit::Constraint => "constraints not met",
+        Unfit::Platform => "unsupported platform",
+        Unfit::HostPort => "host port in use",
+        Unfit::MaxReplicas => "maximum replicas per node reached",
+    };
+    format!("{what} on {nodes}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_frequent_reason_is_first() {
+        let mut explanation = Explanation::default();
+        for refusal in [Unfit::NotReady, Unfit::HostPort, Unfit::HostPort] {
+            explanation.count(refusal);
+        }
+        assert_eq!(
+            explanation.sentence(3),
+            "no suitable node (host port in use on 2 nodes, 1 node not available for new tasks)"
+        );
     }
 }
