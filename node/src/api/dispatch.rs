@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use commands::{Rejection, RejectionKind};
 use events::{Id, NodeDescription, NodeId, SessionId};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use prost::Message as _;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use crate::control::sessions::{AssignmentStream, Caller};
 use crate::manager::driver::stopping;
 use crate::security::{Allowed, Peer};
 
+use super::sending::{NextShare, SendMemory, Share};
 use super::{Context, affordable, jittered, status};
 
 /// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
@@ -26,12 +27,13 @@ const QUEUED_MAX: usize = 4;
 /// The service that agents hold their sessions with.
 pub struct DispatchApi {
     context: Context,
+    memory: SendMemory,
 }
 
 impl DispatchApi {
     /// The service of this manager.
     pub fn new(context: Context) -> Self {
-        Self { context }
+        Self { context, memory: SendMemory::default() }
     }
 
     /// The node that calls, by its certificate, and the host that it calls from. Its port says nothing: each connection has
@@ -95,8 +97,16 @@ impl Dispatcher for DispatchApi {
         let (messages, receiver) = mpsc::channel(QUEUED_MAX);
         let changes = self.context.core.follow(caller.node);
         let stream = AssignmentStream::new(caller.node, session);
-        tokio::spawn(Delivery { context: self.context.clone(), changes, stream, messages }.run());
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let (context, memory, next) = (self.context.clone(), self.memory.clone(), NextShare::default());
+        tokio::spawn(Delivery { context, memory, changes, stream, messages }.run());
+        let shares = next.clone();
+        let messages = ReceiverStream::new(receiver).map(move |Outgoing { message, share }| {
+            shares.leave(share);
+            message
+        });
+        let mut response: Response<Self::SessionStream> = Response::new(Box::pin(messages));
+        response.extensions_mut().insert(next);
+        Ok(response)
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
@@ -118,13 +128,26 @@ impl Dispatcher for DispatchApi {
     }
 }
 
+/// What goes to an agent, with its share of the memory for large messages.
+struct Outgoing {
+    message: Result<SessionMessage, Status>,
+    share: Option<Share>,
+}
+
+impl Outgoing {
+    fn last(why: Status) -> Self {
+        Self { message: Err(why), share: None }
+    }
+}
+
 /// Sends an agent what its session's stream says until the agent is gone or the session is over.
 struct Delivery {
     context: Context,
+    memory: SendMemory,
     /// Rings at each change that concerns the node.
     changes: Arc<Notify>,
     stream: AssignmentStream,
-    messages: mpsc::Sender<Result<SessionMessage, Status>>,
+    messages: mpsc::Sender<Outgoing>,
 }
 
 /// Why a delivery ended.
@@ -151,7 +174,7 @@ impl Delivery {
         match ended {
             Ended::Over => {}
             // An agent that does not read any more finds out by itself.
-            Ended::Stopping => drop(self.messages.try_send(Err(status(stopping())))),
+            Ended::Stopping => drop(self.messages.try_send(Outgoing::last(status(stopping())))),
             Ended::AgentGone => self.disconnect(node, session).await,
         }
     }
@@ -165,13 +188,14 @@ impl Delivery {
                 Ok(messages) => messages,
                 Err(over) => {
                     // The agent may be the one that ended it.
-                    let _ = self.messages.send(Err(status(over.rejection()))).await;
+                    let _ = self.messages.send(Outgoing::last(status(over.rejection()))).await;
                     tracing::debug!(node = %self.stream.node(), ?over, "a session is over");
                     return Ended::Over;
                 }
             };
             for message in messages {
-                if self.messages.send(Ok(message)).await.is_err() {
+                let share = self.memory.share(&message).await;
+                if self.messages.send(Outgoing { message: Ok(message), share }).await.is_err() {
                     return Ended::AgentGone;
                 }
             }

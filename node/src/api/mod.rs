@@ -5,6 +5,7 @@ mod certificates;
 mod control;
 mod dispatch;
 mod events;
+mod sending;
 mod waiting;
 
 mod budgets;
@@ -13,6 +14,7 @@ pub use budgets::Budgets;
 pub use certificates::CertificateApi;
 pub use control::ControlApi;
 pub use dispatch::DispatchApi;
+pub use sending::keep_shares;
 
 use std::sync::Arc;
 

@@ -12,11 +12,12 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tower::util::MapResponseLayer;
 use wire::v1::certificates_server::CertificatesServer;
 use wire::v1::control_server::ControlServer;
 use wire::v1::dispatcher_server::DispatcherServer;
 
-use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, membership};
+use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, keep_shares, membership};
 use crate::daemon::failure::Failure;
 use crate::manager::driver::Handle;
 use crate::security::{self, Credentials, Limits, Members, Membership, OneCallLayer};
@@ -170,7 +171,8 @@ pub async fn remote(
     let certificates =
         CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
     let incoming = security::incoming(listener, credentials, limits, members);
-    let mut server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
+    let server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
+    let mut server = server.layer(MapResponseLayer::new(keep_shares));
     let server = server.add_service(dispatcher).add_service(certificates);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
 }
