@@ -11,6 +11,8 @@ use projections::{Cluster, Instance, Touched};
 const PLACES_MAX: usize = 1_000;
 /// Slices of a turn; the others are the next turn's. So many places are looked at in a fraction of an election timeout.
 pub(crate) const SLICES_MAX: usize = 16;
+/// Slices of a turn that may go to single places and nodes, so that others get on as well however many of these there are.
+const SLICES_OF_PLACES_MAX: usize = SLICES_MAX / 2;
 /// Places that a turn may have left to the next; while there are more, no further part of a large service is begun.
 const PLACES_LEFT_MAX: usize = 4 * PLACES_MAX;
 
@@ -27,7 +29,9 @@ pub(crate) struct Slices {
 pub(crate) fn slices(cluster: &Cluster, touched: Touched, turn: u64) -> Slices {
     let services = if touched.everything { all_services(cluster) } else { touched.services.clone() };
     let mut costs: Vec<(usize, ServiceId)> = services.iter().map(|id| (cost(cluster, *id), *id)).collect();
-    let others = touched.places.len() + touched.nodes.len();
+    let globals = cluster.global_services().count();
+    let of_nodes = touched.nodes.iter().map(|node| cost_of_node(cluster, *node, globals));
+    let others = touched.places.len() + of_nodes.sum::<usize>();
     let is_small = costs.iter().map(|(cost, _)| cost).sum::<usize>() + others <= PLACES_MAX;
     if is_small && touched.sweeps.is_empty() && touched.unjudged.is_empty() {
         return Slices { now: [touched].into(), later: Touched::default() };
@@ -41,7 +45,8 @@ pub(crate) fn slices(cluster: &Cluster, touched: Touched, turn: u64) -> Slices {
     sweeps.extend(large.into_iter().map(|(_, service)| (service, None)));
     let is_behind = touched.places.len() > PLACES_LEFT_MAX;
     let first = slices.first(cluster, touched, is_behind);
-    slices.add_small(first, PLACES_MAX.saturating_sub(others), costs);
+    let (last, room) = slices.add_places(cluster, first, turn);
+    slices.add_small(last, room, costs);
     slices.add_large(cluster, sweeps, turn, is_behind);
     slices
 }
@@ -75,9 +80,32 @@ impl Slices {
         Touched { services: BTreeSet::new(), sweeps: BTreeSet::new(), ..touched }
     }
 
+    /// Places and nodes, as many together as one slice may look at, beside all else that was touched. Of more than there are
+    /// slices for, others are the first in each turn. Returns the last slice, and how many more places it may look at.
+    fn add_places(&mut self, cluster: &Cluster, mut touched: Touched, turn: u64) -> (Touched, usize) {
+        let nodes = std::mem::take(&mut touched.nodes);
+        let places = std::mem::take(&mut touched.places);
+        let mut parts = parts(cluster, nodes, places);
+        if let Some(first) = usize::try_from(turn).unwrap_or_default().checked_rem(parts.len()) {
+            parts.rotate_left(first);
+        }
+        let (mut slice, mut room) = (touched, PLACES_MAX);
+        for (number, (cost, part)) in parts.into_iter().enumerate() {
+            if number >= SLICES_OF_PLACES_MAX {
+                self.later.merge(part);
+                continue;
+            }
+            if number > 0 {
+                self.add(std::mem::take(&mut slice));
+            }
+            slice.merge(part);
+            room = PLACES_MAX.saturating_sub(cost);
+        }
+        (slice, room)
+    }
+
     /// Small services, as many together as one slice may look at.
-    fn add_small(&mut self, first: Touched, mut room: usize, services: Vec<(usize, ServiceId)>) {
-        let mut slice = first;
+    fn add_small(&mut self, mut slice: Touched, mut room: usize, services: Vec<(usize, ServiceId)>) {
         for (cost, service) in services {
             if cost > room {
                 self.add(std::mem::take(&mut slice));
@@ -135,6 +163,39 @@ fn cost(cluster: &Cluster, id: ServiceId) -> usize {
     // Only whether it is large matters, so not all are counted.
     let tasks = cluster.task_count(id, PLACES_MAX + 1);
     1 + wanted.min(PLACES_MAX).max(tasks)
+}
+
+/// How many places are looked at because of a node: itself, those of its tasks, and one in each global service.
+fn cost_of_node(cluster: &Cluster, node: NodeId, globals: usize) -> usize {
+    1 + globals + usize::try_from(cluster.usage.of(node).tasks).unwrap_or(PLACES_MAX)
+}
+
+/// Nodes and places in parts of as many places as one slice may look at, each with how many they are. A node is in one part.
+fn parts(
+    cluster: &Cluster,
+    nodes: BTreeSet<NodeId>,
+    places: BTreeSet<(ServiceId, Instance)>,
+) -> VecDeque<(usize, Touched)> {
+    let globals = cluster.global_services().count();
+    let (mut parts, mut cost, mut part) = (VecDeque::new(), 0, Touched::default());
+    let mut make_room = |more: usize, part: &mut Touched| {
+        if cost + more > PLACES_MAX && !part.is_empty() {
+            parts.push_back((std::mem::take(&mut cost), std::mem::take(part)));
+        }
+        cost += more;
+    };
+    for node in nodes {
+        make_room(cost_of_node(cluster, node, globals), &mut part);
+        part.nodes.insert(node);
+    }
+    for place in places {
+        make_room(1, &mut part);
+        part.places.insert(place);
+    }
+    if !part.is_empty() {
+        parts.push_back((cost, part));
+    }
+    parts
 }
 
 /// What there is to look at of a service but for its places.

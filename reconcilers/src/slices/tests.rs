@@ -86,3 +86,30 @@ fn no_part_is_begun_while_too_many_places_are_left_from_earlier_ones() {
     assert_eq!(slices.later.sweeps, [(service, Instance::FIRST)].into());
     assert!(slices.now.iter().any(|slice| slice.unfilled.contains(&service)), "what concerns all of it is not put off");
 }
+
+#[test]
+fn places_and_nodes_share_slices_and_what_is_too_much_is_left() {
+    let service = ServiceId::from_bits(9);
+    let node = |number: u64| NodeId::from_bits(u128::from(number));
+    // Nodes and places touched, in which turn, and how many of both are in each slice.
+    let table: [(u64, u64, u64, &[usize]); 5] = [
+        (3, 4, 0, &[7]),
+        (0, 2_500, 0, &[1_000, 1_000, 500]),
+        (0, 2_500, 1, &[1_000, 500, 1_000]),
+        (1_500, 600, 0, &[1_000, 1_000, 100]),
+        (0, 20_000, 0, &[1_000; SLICES_OF_PLACES_MAX]),
+    ];
+    for (nodes, places, turn, expected) in table {
+        let touched = Touched {
+            nodes: (1..=nodes).map(node).collect(),
+            places: (1..=places).map(|slot| (service, Instance::Slot(slot))).collect(),
+            ..Touched::default()
+        };
+        let slices = slices(&Cluster::default(), touched.clone(), turn);
+        let sizes: Vec<usize> = slices.now.iter().map(|slice| slice.nodes.len() + slice.places.len()).collect();
+        assert_eq!(sizes, expected, "{nodes} nodes and {places} places in turn {turn}");
+        let mut all = slices.later;
+        slices.now.into_iter().for_each(|slice| all.merge(slice));
+        assert_eq!(all, touched, "nothing is lost");
+    }
+}

@@ -6,6 +6,10 @@ use events::Timestamp;
 use projections::Touched;
 use reconcilers::TimerKey;
 
+/// Timers that a turn looks at; those due later are the next turn's, which follows at once. A turn looks at more places than
+/// this, so that timers alone do not hold up large services.
+const DUE_MAX: usize = 4_000;
+
 /// One timer for each subject that has one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Timers {
@@ -32,10 +36,10 @@ impl Timers {
         }
     }
 
-    /// What is due. It stays set until a turn that looked at it sets it anew, so that a turn that fails loses nothing.
+    /// What is due, the longest overdue first, and no more than one turn looks at. It stays set until a turn that looked at it sets it anew, so that a turn that fails loses nothing.
     pub(super) fn due(&self, now: Timestamp) -> Touched {
         let mut touched = Touched::default();
-        for (_, subject) in self.queue.iter().take_while(|(time, _)| *time <= now) {
+        for (_, subject) in self.queue.iter().take_while(|(time, _)| *time <= now).take(DUE_MAX) {
             match *subject {
                 TimerKey::Node(node) => touched.overdue.insert(node),
                 TimerKey::Service(service) => touched.services.insert(service),
@@ -44,5 +48,26 @@ impl Timers {
             };
         }
         touched
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Id, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn what_is_due_at_once_is_looked_at_in_several_turns() {
+        let (mut timers, now) = (Timers::default(), Timestamp::from_unix_ns(7));
+        let nodes = (1..=2 * DUE_MAX as u128 + 1).map(NodeId::from_bits);
+        timers.set(&nodes.map(|node| (TimerKey::Node(node), Some(now))).collect());
+        let mut turns = Vec::new();
+        while timers.next().is_some() {
+            let due = timers.due(now);
+            turns.push(due.overdue.len());
+            timers.set(&due.overdue.into_iter().map(|node| (TimerKey::Node(node), None)).collect());
+        }
+        assert_eq!(turns, [DUE_MAX, DUE_MAX, 1]);
     }
 }
