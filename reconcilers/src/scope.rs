@@ -29,6 +29,8 @@ projections::concerns! {
         rollouts: ServiceId,
         /// Other nodes whose tasks may not suit them any more.
         unjudged: NodeId,
+        /// Services that are set aside: whatever else is to be looked at, their tasks stay as they are.
+        aside: ServiceId,
     }
     flags {
         /// New tasks wait for a place that the last turn had no room to give them.
@@ -59,7 +61,21 @@ impl Scope {
         let overdue = touched.nodes.union(&touched.overdue).copied().collect();
         let (nodes, unfilled, waiting) = (touched.nodes.clone(), touched.unfilled.clone(), touched.waiting.clone());
         let (placement, unjudged) = (touched.placement, touched.unjudged.difference(&nodes).copied().collect());
-        Self { services, places, nodes, roomier, overdue, unfilled, waiting, placement, rollouts, unjudged }
+        let aside = BTreeSet::new();
+        Self { services, places, nodes, roomier, overdue, unfilled, waiting, placement, rollouts, unjudged, aside }
+    }
+
+    /// The same, but for services that are set aside.
+    pub(crate) fn without(mut self, aside: &BTreeSet<ServiceId>) -> Self {
+        if !aside.is_empty() {
+            self.services.retain(|service| !aside.contains(service));
+            self.places.retain(|(service, _)| !aside.contains(service));
+            self.unfilled.retain(|service| !aside.contains(service));
+            self.waiting.retain(|service| !aside.contains(service));
+            self.rollouts.retain(|service| !aside.contains(service));
+            self.aside = aside.clone();
+        }
+        self
     }
 
     /// The services with anything to look at.

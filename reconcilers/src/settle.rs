@@ -195,14 +195,7 @@ impl Settling<'_> {
 
     /// What is to be looked at, but for services that are set aside: also of everything, and of all that a node has.
     fn scope(&self, cluster: &Cluster, touched: &Touched) -> Scope {
-        let mut scope = Scope::of(cluster, touched);
-        if !self.aside.is_empty() {
-            scope.services.retain(|service| !self.aside.contains(service));
-            scope.places.retain(|(service, _)| !self.aside.contains(service));
-            scope.unfilled.retain(|service| !self.aside.contains(service));
-            scope.rollouts.retain(|service| !self.aside.contains(service));
-        }
-        scope
+        Scope::of(cluster, touched).without(self.aside)
     }
 
     /// Leaves out services that are set aside. Timers of their places end: they are looked at as a whole when their time comes.
@@ -211,6 +204,8 @@ impl Settling<'_> {
         if !aside.is_empty() {
             touched.services.retain(|service| !aside.contains(service));
             touched.unfilled.retain(|service| !aside.contains(service));
+            touched.waiting.retain(|service| !aside.contains(service));
+            touched.sweeps.retain(|(service, _)| !aside.contains(service));
             let is_aside = |service: &&ServiceId| aside.contains(service);
             wakes.extend(touched.rollouts.iter().filter(is_aside).map(|service| (TimerKey::Rollout(*service), None)));
             touched.rollouts.retain(|service| !aside.contains(service));

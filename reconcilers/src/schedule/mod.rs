@@ -64,9 +64,16 @@ struct Work {
     done: usize,
 }
 
-/// The groups to place, in their order: those with new tasks, and of those that waited in vain the ones for which a node
-/// changed, or one has more room now that would do. All tasks of the latter are tried.
+/// The groups to place, in their order, but for services that are set aside; and of each whether all of its tasks are tried.
 fn due(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeMap<Group, bool> {
+    let mut due = due_of_all(cluster, scope, run);
+    due.retain(|(service, _), _| !scope.aside.contains(service));
+    due
+}
+
+/// Groups with new tasks, and of those that waited in vain the ones for which a node changed, or one has more room now that
+/// would do. All tasks of the latter are tried.
+fn due_of_all(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeMap<Group, bool> {
     let unplaced = cluster.unplaced();
     let mut due: BTreeMap<Group, bool> = unplaced.fresh_groups().map(|group| (group, false)).collect();
     if !scope.nodes.is_empty() {

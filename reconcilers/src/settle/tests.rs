@@ -154,3 +154,29 @@ fn a_very_large_service_holds_up_no_other() {
     assert!(settled.events.len() <= Budget::FRAME.events + SLICES_MAX);
     assert!(cluster.tasks.values().any(|task| task.waiting.is_some()), "tasks are placed before all of them are made");
 }
+
+#[test]
+fn tasks_of_a_service_that_is_set_aside_stay_as_they_are_whatever_happens_to_nodes() {
+    use crate::samples::{Sample, replicated, service};
+    let spec = |disk: &str| {
+        let labels = [("disk".to_owned(), disk.to_owned())].into();
+        events::NodeSpec { annotations: Some(Annotations { labels, ..Annotations::default() }), ..Default::default() }
+    };
+    let node = events::NodeId::from_bits(3);
+    // One task that its node no longer suits, and one that waits for a node.
+    let sample = Sample::default().with_node(3, spec("hdd"));
+    let sample = sample.with_service(replicated(2), &["node.labels.disk==ssd"]);
+    let sample = sample.with_task(7, 1, None, events::TaskState::Pending).assigned(7, 3);
+    let sample = sample.with_task(8, 2, None, events::TaskState::Pending);
+    let table = [
+        Touched { nodes: [node].into(), ..Touched::default() },
+        Touched { unjudged: [node].into(), ..Touched::default() },
+        Touched { waiting: [service()].into(), placement: true, ..Touched::default() },
+        Touched { sweeps: [(service(), projections::Instance::FIRST)].into(), ..Touched::default() },
+    ];
+    for touched in table {
+        let events = |aside| turn(&ALL, &aside, &mut sample.cluster.clone(), touched.clone()).events;
+        assert_eq!(events([service()].into()), [], "{touched:?}");
+        assert!(!events(BTreeSet::new()).is_empty(), "{touched:?}");
+    }
+}
