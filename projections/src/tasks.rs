@@ -385,9 +385,8 @@ fn replace<R>(cluster: &mut Cluster, id: TaskId, at: &Stamp, change: impl FnOnce
 }
 
 /// All that the derived indices say of a task's present; most reports change nothing of it.
-fn place(task: &Task) -> (Option<NodeId>, bool, bool, bool, bool) {
-    let tried = task.waiting.is_some();
-    (task.node, task.occupies_node(), task.is_wanted(), task.awaits_placement(), tried)
+fn place(task: &Task) -> (Option<NodeId>, bool, bool, bool, Option<&str>) {
+    (task.node, task.occupies_node(), task.is_wanted(), task.awaits_placement(), task.waiting.as_deref())
 }
 
 fn set_status(task: &mut Task, state: TaskState, at: &Stamp, message: String, error: String) {

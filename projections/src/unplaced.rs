@@ -2,8 +2,10 @@
 //! change of one. Those that were never tried are apart from those that waited in vain, so that a turn in which nothing became
 //! roomier looks at the former alone.
 
+use std::sync::Arc;
+
 use events::{ServiceId, TaskId};
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 
 use crate::tasks::{Instance, Task};
 
@@ -20,6 +22,8 @@ pub struct Unplaced {
     fresh: OrdSet<Key>,
     /// Tried in vain.
     tried: OrdSet<Key>,
+    /// For what these wait, and how many of a group for the same.
+    reasons: OrdMap<(ServiceId, u64, Arc<str>), usize>,
 }
 
 impl Unplaced {
@@ -54,6 +58,13 @@ impl Unplaced {
         keys_of(&self.tried, group).next().map(|(_, _, _, task)| task)
     }
 
+    /// Whether all tasks of a group that waited in vain wait for this reason. Costs no look at any of them.
+    pub fn all_wait_for(&self, (service, version): Group, reason: &str) -> bool {
+        let first = (service, version, Arc::from(""));
+        let of_group = self.reasons.range(first..).take_while(|((of, at, _), _)| (*of, *at) == (service, version));
+        of_group.take(2).all(|((_, _, known), _)| **known == *reason)
+    }
+
     /// The new tasks of a group with their places, and those that waited in vain if `all` are asked for, in the order of
     /// their places.
     pub fn tasks_of(&self, group: Group, all: bool) -> impl Iterator<Item = (Instance, TaskId)> {
@@ -70,12 +81,19 @@ impl Unplaced {
     pub(crate) fn enter(&mut self, task: &Task) {
         if task.awaits_placement() {
             self.set_of(task).insert(key(task));
+            if let Some(reason) = reason_key(task) {
+                *self.reasons.entry(reason).or_default() += 1;
+            }
         }
     }
 
     pub(crate) fn leave(&mut self, task: &Task) {
         if task.awaits_placement() {
             self.set_of(task).remove(&key(task));
+            if let Some(reason) = reason_key(task) {
+                self.reasons =
+                    self.reasons.alter(|count| count.map(|count| count - 1).filter(|left| *left > 0), reason);
+            }
         }
     }
 
@@ -86,6 +104,10 @@ impl Unplaced {
 
 fn key(task: &Task) -> Key {
     (task.service, task.spec_version, task.instance(), task.id)
+}
+
+fn reason_key(task: &Task) -> Option<(ServiceId, u64, Arc<str>)> {
+    task.waiting.clone().map(|reason| (task.service, task.spec_version, reason))
 }
 
 fn keys_of(keys: &OrdSet<Key>, (service, version): Group) -> impl Iterator<Item = Key> {

@@ -109,7 +109,8 @@ fn place(
     out: &mut Correction,
 ) -> bool {
     let cluster = run.cluster;
-    let mut left = cluster.unplaced().tasks_of(work.group, work.all).skip(work.done).peekable();
+    let unplaced = cluster.unplaced();
+    let mut left = unplaced.tasks_of(work.group, work.all).skip(work.done).peekable();
     let Some((instance, first)) = left.peek().copied() else { return true };
     let Some(first) = cluster.tasks.get(first) else { return true };
     let filters = Filters::of(cluster, first);
@@ -135,6 +136,12 @@ fn place(
         let Some(number) = nodes.next(&filters, run) else {
             // What does not fit now will not fit for the next one either. More than the turn may say are left to the next.
             let text: Arc<str> = reasons(layout, &filters, run).into();
+            if unplaced.all_wait_for(work.group, &text) {
+                // Those that waited before need not be told.
+                let is_before = |other: &(Instance, TaskId)| *other <= (instance, task);
+                let before = unplaced.tasks_of(work.group, false).take_while(is_before).count();
+                left = unplaced.tasks_of(work.group, false).skip(before).peekable();
+            }
             let others = std::iter::once(task).chain(left.by_ref().map(|(_, task)| task));
             let news = others.filter(|task| !is_known(cluster, *task, &text)).take(out.most_tasks());
             refused.extend(news.map(|task| (task, Arc::clone(&text))));
@@ -208,3 +215,6 @@ fn explain(cluster: &Cluster, refused: Vec<(TaskId, Arc<str>)>, out: &mut Correc
         out.push_about(tasks, |tasks| Kind::TaskPlacementFailed(TaskPlacementFailed { tasks, explanation }));
     }
 }
+
+#[cfg(test)]
+mod tests;

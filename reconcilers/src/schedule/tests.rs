@@ -1,0 +1,55 @@
+//! What is said of tasks for which no node will do.
+
+use events::{ClusterId, Id, IdGenerator, TaskState};
+
+use super::*;
+use crate::samples::{Sample, replicated, service};
+use crate::{Budget, Presence};
+
+/// The tasks that are told a reason, and the reason.
+fn told(sample: &Sample) -> (Vec<u128>, String) {
+    let (mut ids, mut candidates) = (IdGenerator::new(ClusterId::from_bits(1), 1_000), Candidates::default());
+    let now = Timestamp::default();
+    let mut ctx = Ctx { now, ids: &mut ids, presence: &Presence::new(), candidates: &mut candidates };
+    let mut out = Correction::with_room(Budget::FRAME);
+    reconcile(&sample.cluster, &Scope::everything(&sample.cluster), &mut ctx, &mut out);
+    match out.events.as_slice() {
+        [] => (Vec::new(), String::new()),
+        [Kind::TaskPlacementFailed(event)] => {
+            (event.tasks.iter().map(|task| task.bits()).collect(), event.explanation.clone())
+        }
+        others => panic!("{others:?}"),
+    }
+}
+
+/// What tasks were told before, whether all of these wait for what is so now, and who is told.
+type Row<'a> = (&'a [(u128, &'a str)], bool, &'a [u128]);
+
+#[test]
+fn tasks_that_wait_are_told_again_only_when_the_reason_is_another() {
+    // The service 1 is made in the frame 1, which is the version of what its tasks run.
+    let group = (service(), 1);
+    let sample = || {
+        let sample = Sample::default().with_service(replicated(4), &["node.labels.disk==ssd"]);
+        (7..).zip(1..=4).fold(sample, |sample, (task, slot)| sample.with_task(task, slot, None, TaskState::Pending))
+    };
+    let (all, reason) = told(&sample());
+    assert_eq!(all, [7, 8, 9, 10]);
+    let table: [Row<'_>; 6] = [
+        (&[(7, "another"), (7, &reason)], true, &[8, 9, 10]),
+        (&[(7, &reason), (9, &reason)], true, &[8, 10]),
+        (&[(9, &reason), (10, &reason)], true, &[7, 8]),
+        (&[(7, &reason), (8, "another"), (10, &reason)], false, &[8, 9]),
+        (&[(7, "another"), (8, "another"), (9, "another"), (10, "another")], false, &[7, 8, 9, 10]),
+        (&[(7, &reason), (8, &reason), (9, &reason), (10, &reason)], true, &[]),
+    ];
+    for (known, is_known, expected) in table {
+        let mut sample = sample();
+        for (task, explanation) in known {
+            let (tasks, explanation) = (vec![TaskId::from_bits(*task)], (*explanation).to_owned());
+            sample.tell(0, Kind::TaskPlacementFailed(TaskPlacementFailed { tasks, explanation }));
+        }
+        assert_eq!(sample.cluster.unplaced().all_wait_for(group, &reason), is_known, "{known:?}");
+        assert_eq!(told(&sample).0, expected, "{known:?}");
+    }
+}
