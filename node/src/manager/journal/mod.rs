@@ -17,7 +17,7 @@ use crate::clock;
 use crate::log::{HistoryReader, LogStore, PageSize};
 use crate::manager::driver::Published;
 
-use notice::{Level, Notice, Witness};
+use notice::{CrashLoops, Level, Notice, Witness};
 use quota::{Admitted, Quota};
 
 /// How much of history is read at a time.
@@ -38,7 +38,8 @@ pub fn spawn(
     let runtime = tokio::runtime::Handle::current();
     let before = Arc::clone(&states.borrow());
     let reader = HistoryReader::starting_at(after + 1);
-    let journal = Journal { states, store, reader, before, quota: Quota::default() };
+    let (quota, crash_loops) = (Quota::default(), CrashLoops::default());
+    let journal = Journal { states, store, reader, before, quota, crash_loops };
     std::thread::Builder::new().name("journal".to_owned()).spawn(move || runtime.block_on(journal.run()))
 }
 
@@ -49,6 +50,7 @@ struct Journal {
     /// The state whose history was told: it knows the names of what is gone since.
     before: Arc<Published>,
     quota: Quota,
+    crash_loops: CrashLoops,
 }
 
 impl Journal {
@@ -96,8 +98,10 @@ impl Journal {
     fn tell_frame(&mut self, frame: &Frame, after: &Arc<Published>) {
         let before = Arc::clone(&self.before);
         let witness = Witness { index: frame.header.index, before: &before.cluster, after: &after.cluster };
-        for notice in codec::kinds(frame).filter_map(|kind| witness.notice(kind)) {
-            self.tell(notice);
+        for kind in codec::kinds(frame) {
+            if let Some(notice) = witness.notice(kind, &mut self.crash_loops) {
+                self.tell(notice);
+            }
         }
     }
 

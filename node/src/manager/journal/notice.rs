@@ -1,6 +1,8 @@
 //! What an event means to whoever runs the cluster: a line of the log, or nothing. Pure: it sees an event, and the states before
 //! and after it, which know the names.
 
+use std::collections::BTreeSet;
+
 use events::{
     DesiredCause, Kind, Named, NodeId, NodeRemoved, ServiceId, TaskCause, TaskCreated, TaskId, TaskState, Timestamp,
 };
@@ -10,6 +12,9 @@ use crate::manager::driver::Published;
 
 /// Failures in a row from which on a place counts as one that will not come up by itself.
 const CRASH_LOOP_FROM: u64 = 5;
+/// Places of which it is remembered that their crash loop was logged, some hundred kilobytes. Of more than these it may be logged
+/// again, as often as the quota of the log allows.
+const CRASH_LOOPS_MAX: usize = 10_000;
 
 /// How serious a notice is; the later, the more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +85,31 @@ topics! {
     ServiceSetAside "service_set_aside" "services that are set aside";
 }
 
+/// The places whose crash loop was logged. Each is logged once, until its tasks run again for long enough to count as healthy.
+#[derive(Debug, Default)]
+pub struct CrashLoops {
+    logged: BTreeSet<(ServiceId, Instance)>,
+}
+
+impl CrashLoops {
+    /// Whether a place whose task is restarted is in a crash loop that was not logged yet. It is then taken for logged.
+    fn is_new(&mut self, cluster: &Cluster, place: (ServiceId, Instance)) -> bool {
+        let is_loop =
+            |place| cluster.restarts.get(place).is_some_and(|restarts| restarts.in_a_row() >= CRASH_LOOP_FROM);
+        if !is_loop(place) {
+            self.logged.remove(&place);
+            return false;
+        }
+        if self.logged.len() >= CRASH_LOOPS_MAX {
+            self.logged.retain(|place| is_loop(*place));
+        }
+        if self.logged.len() >= CRASH_LOOPS_MAX {
+            return !self.logged.contains(&place);
+        }
+        self.logged.insert(place)
+    }
+}
+
 /// Who sees an event: the states before and after it. The one after may know of later events, too.
 #[derive(Debug, Clone, Copy)]
 pub struct Witness<'a> {
@@ -93,7 +123,7 @@ pub struct Witness<'a> {
 
 impl Witness<'_> {
     /// What is logged of an event.
-    pub fn notice(&self, kind: &Kind) -> Option<Notice> {
+    pub fn notice(&self, kind: &Kind, crash_loops: &mut CrashLoops) -> Option<Notice> {
         use Level::{Info, Warn};
         let node = |topic, level, id: NodeId, what: &str| self.of(topic, level, id, self.node(id) + what);
         let update = |topic, level, id: ServiceId, what: &str| {
@@ -131,7 +161,7 @@ impl Witness<'_> {
                 update(Topic::RollbackStarted, Warn, e.service, &format!("is rolled back: {}", e.reason))
             }
             Kind::TaskDesiredStateSet(e) if e.cause() == DesiredCause::Restart => self.gave_up(&e.tasks),
-            Kind::TaskCreated(e) if e.cause() == TaskCause::Restart => self.crash_loop(e),
+            Kind::TaskCreated(e) if e.cause() == TaskCause::Restart => self.crash_loop(e, crash_loops),
             Kind::TaskCreated(_)
             | Kind::TaskDesiredStateSet(_)
             | Kind::StateHashRecorded(_)
@@ -180,14 +210,25 @@ impl Witness<'_> {
         self.of(Topic::TaskGaveUp, Level::Warn, task.id, sentence)
     }
 
-    /// A place that fails again and again is told of once.
-    fn crash_loop(&self, event: &TaskCreated) -> Option<Notice> {
+    /// A place that fails again and again: what is logged of it, unless that was done already.
+    fn crash_loop(&self, event: &TaskCreated, crash_loops: &mut CrashLoops) -> Option<Notice> {
         let task = self.after.tasks.get(event.task)?;
+        if !crash_loops.is_new(self.after, (task.service, task.instance())) {
+            return None;
+        }
         let restarts = self.after.restarts.get((task.service, task.instance()))?;
+        let times = restarts.in_a_row();
+        let service = self.after.services.get(task.service)?;
+        let pace = match service.spec.template().restart_policy().delay {
+            Some(delay) => format!("it is restarted {delay:?} after each time"),
+            None => "each restart is delayed longer than the one before, up to a limit".to_owned(),
+        };
         let place = self.place(task.service, task.instance());
-        let (failures, why) = (restarts.failures, &restarts.last_failure);
-        let sentence = format!("task {place} failed {failures} times in a row, and is tried ever more rarely: {why}");
-        (failures == CRASH_LOOP_FROM).then(|| self.of(Topic::TaskCrashLoop, Level::Warn, event.task, sentence))?
+        let sentence = match &*restarts.last_failure {
+            "" => format!("task {place} exited {times} times in a row, without an error; {pace}"),
+            why => format!("task {place} failed {times} times in a row; {pace}: {why}"),
+        };
+        self.of(Topic::TaskCrashLoop, Level::Warn, event.task, sentence)
     }
 
     fn node(&self, id: NodeId) -> String {

@@ -1,7 +1,7 @@
 use events::{
     Annotations, Event, Id, LeadershipAssumed, NodeBecameReady, NodeDeclaredDown, NodeDisconnected, NodeJoined,
-    NodeRegistered, NodeSpec, RollbackStarted, ServiceCreated, ServiceSpec, TaskDesiredStateSet, TaskReported,
-    TaskStatus, Timestamp, UpdateCompleted, UpdatePaused, UpdateStarted,
+    NodeRegistered, NodeSpec, RestartPolicy, RollbackStarted, ServiceCreated, ServiceSpec, ServiceSpecUpdated,
+    TaskDesiredStateSet, TaskReported, TaskStatus, Timestamp, UpdateCompleted, UpdatePaused, UpdateStarted,
 };
 use projections::Stamp;
 
@@ -43,6 +43,16 @@ fn created(number: u128, slot: u64, replaces: Option<TaskId>) -> Kind {
     Kind::TaskCreated(made)
 }
 
+fn ended(number: u128, error: &str) -> Kind {
+    match error {
+        "" => {
+            let status = TaskStatus { state: TaskState::Complete.into(), ..Default::default() };
+            Kind::TaskReported(TaskReported { task: task(number), status })
+        }
+        error => failed(number, error),
+    }
+}
+
 fn failed(number: u128, error: &str) -> Kind {
     let status = TaskStatus { state: TaskState::Failed.into(), error: error.to_owned(), ..Default::default() };
     Kind::TaskReported(TaskReported { task: task(number), status })
@@ -69,7 +79,11 @@ fn cluster() -> Cluster {
 }
 
 fn told(before: &Cluster, after: &Cluster, kind: &Kind) -> String {
-    let notice = Witness { index: 7, before, after }.notice(kind);
+    told_beside(&mut CrashLoops::default(), before, after, kind)
+}
+
+fn told_beside(crash_loops: &mut CrashLoops, before: &Cluster, after: &Cluster, kind: &Kind) -> String {
+    let notice = Witness { index: 7, before, after }.notice(kind, crash_loops);
     notice.map_or("-".to_owned(), |Notice { level, sentence, index, .. }| {
         assert_eq!(index, Some(7));
         format!("{level:?} {sentence}")
@@ -141,20 +155,46 @@ fn a_task_gives_up_when_it_failed_and_its_place_stays_empty() {
     assert_eq!(told(&before, &after, &let_go(&[3], DesiredCause::ScaleDown)), "-");
 }
 
+/// The lines about a place whose task ends so ten times, with this delay between restarts, where this many events are told of
+/// beside the state after the last of them.
+fn crash_loop(error: &str, delay_ns: Option<u64>, at_once: usize) -> Vec<String> {
+    let mut after = cluster();
+    let mut spec = ServiceSpec::clone(&after.services.get(service()).expect("it is there").spec);
+    let restart = RestartPolicy { delay_ns, ..Default::default() };
+    spec.task.get_or_insert_default().restart = Some(restart);
+    let updated = ServiceSpecUpdated { service: service(), spec, ..Default::default() };
+    apply(&mut after, 1, [Kind::ServiceSpecUpdated(Box::new(updated))]);
+    let (before, mut crash_loops, mut waiting, mut lines) = (after.clone(), CrashLoops::default(), vec![], vec![]);
+    for next in 10..20 {
+        let last = if next == 10 { 3 } else { next - 1 };
+        let again = created(next, 1, Some(task(last)));
+        apply(&mut after, next as u64, [ended(last, error), again.clone()]);
+        waiting.push(again);
+        if waiting.len() == at_once {
+            lines.extend(waiting.drain(..).map(|kind| told_beside(&mut crash_loops, &before, &after, &kind)));
+        }
+    }
+    lines.retain(|line| line != "-");
+    lines
+}
+
 #[test]
 fn a_crash_loop_is_told_of_once() {
-    let before = cluster();
-    let mut after = before.clone();
-    let mut lines = Vec::new();
-    let mut last = 3;
-    for next in 10..20 {
-        let again = created(next, 1, Some(task(last)));
-        apply(&mut after, next as u64, [failed(last, "exit status 1"), again.clone()]);
-        lines.push(told(&before, &after, &again));
-        last = next;
+    let grows = "each restart is delayed longer than the one before, up to a limit";
+    let table = [
+        ("exit status 1", None, 1, format!("failed 5 times in a row; {grows}: exit status 1")),
+        ("exit status 1", None, 10, format!("failed 10 times in a row; {grows}: exit status 1")),
+        ("", None, 1, format!("exited 5 times in a row, without an error; {grows}")),
+        (
+            "exit status 1",
+            Some(2_000_000_000),
+            1,
+            "failed 5 times in a row; it is restarted 2s after each time: exit status 1".to_owned(),
+        ),
+    ];
+    for (error, delay, at_once, line) in table {
+        assert_eq!(crash_loop(error, delay, at_once), [format!("Warn task web.1 {line}")], "{error}");
     }
-    let line = "Warn task web.1 failed 5 times in a row, and is tried ever more rarely: exit status 1";
-    assert_eq!(lines.iter().filter(|told| *told != "-").collect::<Vec<_>>(), [line]);
 }
 
 #[test]
