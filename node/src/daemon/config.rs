@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use events::spec::{self, generic};
 use events::{GenericResource, SecretText};
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct Cli {
     #[command(flatten)]
     pub run: RunArgs,
     /// Print the version.
-    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
 }
 
@@ -118,13 +118,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", value_parser = parse_capability)]
     pub allow_capability: Vec<String>,
     /// Let containers have every capability, and run without the engine's security profiles.
-    #[arg(long)]
+    #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub allow_privileged: bool,
     /// Let the system write a core dump of this process, in which its keys and secrets are.
-    #[arg(long)]
+    #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub allow_core_dumps: bool,
     /// Let plain processes run as root, or in its group, where a service names that user.
-    #[arg(long)]
+    #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub process_allow_root: bool,
     /// A cluster of this one node in a temporary directory, gone when swarmd ends.
     #[arg(long, conflicts_with_all = ["join_addr", "token", "listen_control_api", "listen_remote_api", "state_dir"])]

@@ -1,6 +1,7 @@
 //! The config file: the flags of `swarmd`, in TOML, by the same names. It is read as if its lines stood on the command line,
 //! so that every value is judged as there; what the command line or the environment gives wins over the file.
 
+use std::any::TypeId;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -173,10 +174,8 @@ fn is_given(given: &ArgMatches, name: &str) -> bool {
 fn written(name: &str, arg: &Arg, item: &Item) -> Result<Vec<String>, String> {
     let flag = |value: &Value| scalar(value).map(|value| format!("--{name}={value}"));
     match (arg.get_action(), item.as_value()) {
-        (ArgAction::SetTrue, Some(Value::Boolean(on))) => {
-            Ok(on.value().then(|| format!("--{name}")).into_iter().collect())
-        }
-        (ArgAction::SetTrue, _) => Err(format!("write `{name} = true` or `{name} = false`")),
+        (_, Some(Value::Boolean(on))) if is_switch(arg) => Ok(vec![format!("--{name}={}", on.value())]),
+        _ if is_switch(arg) => Err(format!("write `{name} = true` or `{name} = false`")),
         (ArgAction::Append, Some(Value::Array(list))) => {
             let flags: Option<Vec<String>> = list.iter().map(flag).collect();
             flags.ok_or_else(|| format!("write `{name} = [\"VALUE\"]`"))
@@ -186,6 +185,11 @@ fn written(name: &str, arg: &Arg, item: &Item) -> Result<Vec<String>, String> {
             flag.ok_or_else(|| format!("write `{name} = \"VALUE\"`"))
         }
     }
+}
+
+/// Whether a flag turns something on or off.
+fn is_switch(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<bool>()
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -248,6 +252,9 @@ mod tests {
     fn a_flag_wins_over_the_file() {
         let run = |flags| read_file(FILE, 0o644, flags).expect("a file").cli.run;
         assert_eq!(run("--log-level warn --state-dir /x").log_level, LogLevel::Warn);
+        assert!(run("--state-dir /x").allow_privileged);
+        assert!(!run("--allow-privileged=false").allow_privileged, "a switch is turned off");
+        assert!(run("--allow-core-dumps").allow_core_dumps && run("--allow-core-dumps=true").allow_core_dumps);
         assert_eq!(run("--allow-mount /mnt").allow_mount, [PathBuf::from("/mnt")], "a list is replaced");
         let token = run("--join-token SWMTKN-1-x");
         assert!(token.join_token.is_some() && token.join_token_file.is_none(), "one token replaces the other");
