@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::bucket::{Bucket, Rate};
 
-/// Calls of one node, whatever they ask, but for heartbeats. An agent makes one every few seconds, and several a second while it starts many
-/// tasks.
+/// Calls of one node, whatever they ask, but for heartbeats. An agent makes one every few seconds, and several a second
+/// while it starts many tasks.
 const CALLS: Rate = Rate { capacity: 200, interval: Duration::from_millis(20) };
 /// Heartbeats of one node, apart from its other calls: whoever reports too fast is not taken for dead. An agent sends at
 /// most ten a second.

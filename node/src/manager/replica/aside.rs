@@ -46,8 +46,9 @@ impl Aside {
         Arc::clone(&self.shown)
     }
 
-    /// Sets aside what a turn, or several in a row, found no rest over, other than what commands concern (`asked`); what came to rest when it was tried again is not set aside
-    /// any more. All that are set aside have a timer, whatever else became of theirs in this turn.
+    /// Sets aside what a turn, or several in a row, found no rest over, other than what commands concern (`asked`); what came
+    /// to rest when it was tried again is not set aside any more. All that are set aside have a timer, whatever else became
+    /// of theirs in this turn.
     pub(super) fn note(&mut self, settled: &mut Settled, asked: &Touched, now: Timestamp) {
         self.count_restless(settled);
         self.count_corrected(settled, asked);
