@@ -1,7 +1,7 @@
 //! A manager's sockets: the remote API for nodes, over TLS, and the control API for operators, on a unix socket.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,6 +151,10 @@ impl Members for Handle {
 
     fn changes(&self, node: NodeId) -> Arc<Notify> {
         self.follow(node)
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        self.state().cluster.nodes.values().filter_map(|node| node.facts().addr.parse().ok()).collect()
     }
 }
 

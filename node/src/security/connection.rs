@@ -1,6 +1,7 @@
 //! A connection whose other end is known, and how long it lasts.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -111,6 +112,8 @@ pub trait Members: Send + Sync + 'static {
     fn is_member(&self, node: NodeId) -> bool;
     /// What is notified whenever something about a node changes, its membership included, for as long as it is held.
     fn changes(&self, node: NodeId) -> Arc<Notify>;
+    /// Where the members were seen last, as far as that is known.
+    fn addresses(&self) -> Vec<IpAddr>;
 }
 
 impl<S> Connected for Connection<S> {

@@ -23,7 +23,7 @@ use super::caller::Caller;
 use super::connection::{Connection, Members, Place, Until};
 use super::expiry::Expiry;
 use super::lease::{Lease, Places};
-use super::pace::{Pace, RATES};
+use super::pace::{Begun, Pace, RATES};
 use super::subject::Subject;
 use super::{Credentials, Peer, failures};
 
@@ -48,7 +48,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const GREETING: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The TLS connections that come in, each with the credentials shown at that moment, at most as many as the limits say.
-/// A certificate of a node that is no member is worth as much as none. Never ends and never fails: a handshake that does not work out is logged and forgotten.
+/// A certificate of a node that is no member is worth as much as none. Never ends and never fails: a handshake that does
+/// not work out is logged and forgotten.
 pub fn incoming(
     tcp: TcpListener,
     credentials: Arc<Credentials>,
@@ -107,7 +108,7 @@ impl TlsListener {
         deadlines: Deadlines,
         members: Arc<dyn Members>,
     ) -> Self {
-        let (places, pace) = (Places::new(limits), Arc::new(Mutex::new(Pace::new(RATES))));
+        let (places, pace) = (Places::new(limits), Arc::new(Mutex::new(Pace::new(RATES, members.addresses()))));
         Self { tcp, credentials, places, pace, deadlines, members, handshakes: JoinSet::new() }
     }
 
@@ -179,9 +180,12 @@ impl Shake {
         let source = Source::of(self.address.ip());
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
         let lease = lease.promote(Class::Shaking(source), self.address).ok_or_else(too_many)?;
-        self.await_turn(&lease, &hello.io, source).await?;
+        let begun = self.pace().begin(source, Instant::now()).ok_or_else(too_fast)?;
+        let attempt = Attempt { pace: &self.pace, begun: Some(begun) };
+        self.await_turn(&lease, &hello.io, begun.wait).await?;
         let (mut stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
         let (class, until) = self.classify(&peer, source, expiry);
+        attempt.done(class);
         // The place of a handshake is kept until it is done: whoever says nothing after it holds a place that others may take.
         let lease = lease.promote(class, self.address).ok_or_else(too_many)?;
         unless_ended(&lease, self.deadlines.handshake, greeted(&mut stream)).await?;
@@ -193,8 +197,7 @@ impl Shake {
     }
 
     /// Waits until one more handshake may begin. Whoever has gone meanwhile costs nothing more.
-    async fn await_turn(&self, lease: &Lease, stream: &TcpStream, source: Source) -> io::Result<()> {
-        let wait = self.pace().begin(source, Instant::now()).ok_or_else(too_fast)?;
+    async fn await_turn(&self, lease: &Lease, stream: &TcpStream, wait: Duration) -> io::Result<()> {
         if !wait.is_zero() {
             let turn = async {
                 tokio::time::sleep(wait).await;
@@ -217,7 +220,6 @@ impl Shake {
             // Followed first, so that no change after the look is missed.
             let (members, changed) = (Arc::clone(&self.members), self.members.changes(node));
             if members.is_member(node) {
-                self.pace().proven(source);
                 return (Class::Member(node), Until::Membership { members, node, changed, expiry });
             }
         }
@@ -225,8 +227,7 @@ impl Shake {
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
-        // No code panics while it holds the lock, so a poisoned one still holds whole data.
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.pace)
     }
 
     async fn shake(
@@ -243,6 +244,34 @@ impl Shake {
             None => (Peer::Anonymous { address }, None),
         };
         Ok((stream, peer, expiry))
+    }
+}
+
+fn locked(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
+    // No code panics while it holds the lock, so a poisoned one still holds whole data.
+    pace.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A handshake that has begun. However it ends before it is done, it came to nothing.
+struct Attempt<'a> {
+    pace: &'a Mutex<Pace>,
+    begun: Option<Begun>,
+}
+
+impl Attempt<'_> {
+    /// The handshake is done.
+    fn done(mut self, class: Class) {
+        if let (Some(begun), Class::Member(_)) = (self.begun.take(), class) {
+            locked(self.pace).proven(begun);
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            locked(self.pace).failed(begun, Instant::now());
+        }
     }
 }
 
@@ -420,9 +449,9 @@ mod tests {
         let four = Bounds { total: 4, each: 4 };
         let limits = Limits { silent: four, shaking: four, anonymous: four, members: four, operators: 1 };
         let rate = Rate { capacity: 1, interval: Duration::from_millis(600) };
-        let rates = Rates { each: rate, all: rate, wait_max: Duration::from_secs(1) };
+        let rates = Rates { each: rate, strangers: rate, members: rate, wait_max: Duration::from_secs(1) };
         listener.places = Places::new(limits);
-        listener.pace = Arc::new(Mutex::new(Pace::new(rates)));
+        listener.pace = Arc::new(Mutex::new(Pace::new(rates, [])));
         let begun = Instant::now();
         let callers = (0..3).map(|_| {
             let mut connector = joiner.clone();

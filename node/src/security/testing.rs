@@ -67,4 +67,8 @@ impl Members for KnownMembers {
     fn changes(&self, _: NodeId) -> Arc<Notify> {
         Arc::clone(&self.changed)
     }
+
+    fn addresses(&self) -> Vec<std::net::IpAddr> {
+        Vec::new()
+    }
 }
