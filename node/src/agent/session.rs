@@ -30,6 +30,8 @@ use crate::metrics::Measures;
 
 /// How often the node looks at itself.
 const DESCRIPTION_PERIOD: Duration = Duration::from_secs(20);
+/// How often the loop goes round at least, so that it is seen not to stand still.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Largest message an agent takes: a complete set with the specs of several thousand tasks.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -202,7 +204,8 @@ impl Holder<'_> {
             for ask in self.node.site.outbox.with(|reports| machine.poll(reports, now, share())) {
                 self.begin(ask);
             }
-            let pause = self.machine.next_wake().since(now);
+            self.node.config.measures.progress.note();
+            let pause = self.machine.next_wake().since(now).min(SIGN_OF_LIFE);
             let answer = tokio::select! {
                 Some(answer) = self.calls.next() => answer,
                 message = next_message(&mut self.link) => Answer::Message(message),

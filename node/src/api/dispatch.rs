@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use commands::{Rejection, RejectionKind};
 use events::{Id, NodeDescription, NodeId, SessionId};
@@ -16,6 +17,7 @@ use wire::v1::{Head, HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportRe
 
 use crate::control::sessions::{AssignmentStream, Caller};
 use crate::manager::driver::stopping;
+use crate::metrics::Measures;
 use crate::security::{Allowed, Peer};
 
 use super::sending::{NextShare, SendMemory, Share};
@@ -98,7 +100,8 @@ impl Dispatcher for DispatchApi {
         let changes = self.context.core.follow(caller.node);
         let stream = AssignmentStream::new(caller.node, session);
         let (context, memory, next) = (self.context.clone(), self.memory.clone(), NextShare::default());
-        tokio::spawn(Delivery { context, memory, changes, stream, messages }.run());
+        let _open = Open::note(self.context.core.measures());
+        tokio::spawn(Delivery { context, memory, changes, stream, messages, _open }.run());
         let shares = next.clone();
         let messages = ReceiverStream::new(receiver).map(move |Outgoing { message, share }| {
             shares.leave(share);
@@ -148,6 +151,23 @@ struct Delivery {
     changes: Arc<Notify>,
     stream: AssignmentStream,
     messages: mpsc::Sender<Outgoing>,
+    _open: Open,
+}
+
+/// A session that counts as open, for as long as this is kept.
+struct Open(Arc<Measures>);
+
+impl Open {
+    fn note(measures: Arc<Measures>) -> Self {
+        measures.sessions.fetch_add(1, Ordering::Relaxed);
+        Self(measures)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a delivery ended.

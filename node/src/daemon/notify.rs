@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::manager::driver::Progress;
+use crate::metrics::Progress;
 
 /// How often the service manager is told that the node lives, in the time after which it would end it.
 const SIGNS_A_PERIOD: u32 = 3;
@@ -51,16 +51,16 @@ impl Notifier {
         self.send("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// Says that the node lives, as long as it does: where there is a thread of turns, only while that thread makes progress.
-    pub async fn keep_alive(self, turns: Option<Progress>, shutdown: CancellationToken) {
+    /// Says that the node lives, while the loop makes progress that it lives by.
+    pub async fn keep_alive(self, progress: Progress, shutdown: CancellationToken) {
         let Some(period) = self.watchdog.filter(|_| self.socket.is_some()) else { return };
         let mut seen = None;
         loop {
-            let progress = turns.as_ref().map(Progress::rounds);
-            if progress.is_none() || progress != seen {
+            let rounds = Some(progress.rounds());
+            if rounds != seen {
                 self.send("WATCHDOG=1");
             }
-            seen = progress;
+            seen = rounds;
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(period / SIGNS_A_PERIOD) => {}
@@ -116,7 +116,7 @@ mod tests {
     async fn a_thread_that_stands_still_is_not_said_to_live() {
         let (_dir, socket, notifier) = listening();
         let (turns, shutdown) = (Progress::default(), CancellationToken::new());
-        tokio::spawn(notifier.keep_alive(Some(turns.clone()), shutdown.clone()));
+        tokio::spawn(notifier.keep_alive(turns.clone(), shutdown.clone()));
         let mut signs = Vec::new();
         for moves in [true, true, false, false, true] {
             if moves {

@@ -166,7 +166,7 @@ impl Node {
         self.serve_metrics(None).await?;
         let notifier = Notifier::from_environment();
         notifier.ready(&status);
-        tokio::spawn(notifier.clone().keep_alive(None, self.shutdown.clone()));
+        tokio::spawn(notifier.clone().keep_alive(self.measures.progress.clone(), self.shutdown.clone()));
         tokio::spawn(tell_of_the_end(notifier, self.shutdown.clone()));
         agent.run(self.shutdown).await;
         Ok(())
@@ -241,7 +241,7 @@ impl Node {
         announce(self.args.dev, &self.settings);
         let notifier = Notifier::from_environment();
         notifier.ready(&format!("manager, serving nodes on {bound}"));
-        tokio::spawn(notifier.clone().keep_alive(Some(core.handle.progress()), self.shutdown.clone()));
+        tokio::spawn(notifier.clone().keep_alive(core.handle.progress(), self.shutdown.clone()));
         tokio::spawn(tell_of_the_end(notifier, self.shutdown.clone()));
         let ended = watch(&mut tasks, core.handle.states(), &self.shutdown).await;
         self.shutdown.cancel();
@@ -270,8 +270,7 @@ impl Node {
             tracing::info!(%addr, "metrics are served");
         }
         let manager = core.map(|core| (core.handle.clone(), Arc::clone(&core.store)));
-        let probe =
-            metrics::Probe { measures: self.measures(core), state_dir: self.state_dir.path().to_owned(), manager };
+        let probe = metrics::Probe::new(self.measures(core), self.state_dir.path().to_owned(), manager);
         tokio::spawn(metrics::serve(listener, probe, self.shutdown.clone()));
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::manager::heartbeats::{HeartbeatTable, LISTEN_PERIOD};
 use crate::manager::node_watch::Followers;
 use crate::manager::replica::{FatalError, Outcome, QUEUE_MAX, Replica, Request, Ticket, check_session};
 use crate::manager::writer::Writer;
-use crate::metrics::{self, Measures};
+use crate::metrics::{self, Measures, Progress};
 
 /// A jump of the clock from which on nodes are given the time that did not pass for them. Less is the clock being adjusted.
 const JUMP: Duration = Duration::from_secs(1);
@@ -51,22 +51,6 @@ enum Input {
     Stop,
 }
 
-/// How often the thread has gone round: what stands still does not count on. It wakes for each tick of raft, at least.
-#[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<AtomicU64>);
-
-impl Progress {
-    /// Rounds so far.
-    pub fn rounds(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// One more.
-    pub(crate) fn note(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// The way to a manager's core, for as many callers as there are.
 #[derive(Clone)]
 pub struct Handle {
@@ -74,7 +58,6 @@ pub struct Handle {
     published: watch::Receiver<Arc<Published>>,
     followers: Followers,
     hearing: HeartbeatTable,
-    progress: Progress,
     measures: Arc<Measures>,
 }
 
@@ -84,14 +67,9 @@ impl Handle {
         Arc::clone(&self.measures)
     }
 
-    /// How many nodes have a session here.
-    pub fn sessions(&self) -> usize {
-        self.followers.count()
-    }
-
     /// How far the thread is.
     pub fn progress(&self) -> Progress {
-        self.progress.clone()
+        self.measures.progress.clone()
     }
 
     /// Asks for a command and waits for what became of it.
@@ -204,13 +182,12 @@ pub fn spawn(
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&replica)));
     let (followers, hearing) = (Followers::default(), HeartbeatTable::default());
-    let (progress, measures) = (Progress::default(), Arc::<Measures>::default());
+    let measures = Arc::<Measures>::default();
     let handle = Handle {
         inputs: inputs.clone(),
         published,
         followers: followers.clone(),
         hearing: hearing.clone(),
-        progress: progress.clone(),
         measures: Arc::clone(&measures),
     };
     let bell = inputs.clone();
@@ -228,7 +205,6 @@ pub fn spawn(
         publisher,
         followers,
         hearing,
-        progress,
         measures,
         callers,
         tickets,
@@ -259,7 +235,6 @@ struct Driver {
     publisher: watch::Sender<Arc<Published>>,
     followers: Followers,
     hearing: HeartbeatTable,
-    progress: Progress,
     measures: Arc<Measures>,
     callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     tickets: Ticket,
@@ -282,7 +257,7 @@ impl Driver {
                 self.store.sync()?;
                 return Ok(());
             }
-            self.progress.note();
+            self.measures.progress.note();
             // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
             if Instant::now() >= next_tick {
                 self.replica.tick();

@@ -11,8 +11,19 @@ use tokio::sync::Notify;
 /// The followers of all nodes.
 #[derive(Clone, Default)]
 pub struct Followers {
-    nodes: Arc<Mutex<BTreeMap<NodeId, Vec<Weak<Notify>>>>>,
+    nodes: Arc<Mutex<Nodes>>,
 }
+
+/// The bells of those that follow a node.
+#[derive(Default)]
+struct Nodes {
+    bells: BTreeMap<NodeId, Vec<Weak<Notify>>>,
+    /// How many nodes are followed before those are forgotten whose followers are gone.
+    forget_at: usize,
+}
+
+/// Nodes that are followed before any is forgotten.
+const NODES_MIN: usize = 1_024;
 
 impl Followers {
     /// Follows a node from now on: the bell rings at each change that concerns it, once for several in a row. Dropping the
@@ -20,27 +31,26 @@ impl Followers {
     pub fn follow(&self, node: NodeId) -> Arc<Notify> {
         let bell = Arc::new(Notify::new());
         let mut nodes = self.nodes();
-        let followers = nodes.entry(node).or_default();
+        if nodes.bells.len() >= nodes.forget_at {
+            nodes.bells.retain(|_, followers| followers.iter().any(|follower| follower.strong_count() > 0));
+            nodes.forget_at = NODES_MIN.max(nodes.bells.len() * 2);
+        }
+        let followers = nodes.bells.entry(node).or_default();
         followers.retain(|follower| follower.strong_count() > 0);
         followers.push(Arc::downgrade(&bell));
         bell
-    }
-
-    /// How many nodes are followed.
-    pub(crate) fn count(&self) -> usize {
-        self.nodes().len()
     }
 
     /// Wakes the followers of the nodes that a change concerns.
     pub(crate) fn wake(&self, touched: &Touched) {
         let mut nodes = self.nodes();
         if touched.everything {
-            nodes.retain(|_, followers| ring(followers));
+            nodes.bells.retain(|_, followers| ring(followers));
             return;
         }
         for node in touched.nodes.union(&touched.tasks_of_nodes) {
-            if nodes.get_mut(node).is_some_and(|followers| !ring(followers)) {
-                nodes.remove(node);
+            if nodes.bells.get_mut(node).is_some_and(|followers| !ring(followers)) {
+                nodes.bells.remove(node);
             }
         }
     }
@@ -50,7 +60,7 @@ impl Followers {
         self.wake(&Touched { everything: true, ..Touched::default() });
     }
 
-    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<Weak<Notify>>>> {
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,9 +102,21 @@ mod tests {
         let (gone, stays) = (followers.follow(one), followers.follow(one));
         drop(gone);
         followers.wake(&touched(one));
-        assert_eq!(followers.nodes()[&one].len(), 1);
+        assert_eq!(followers.nodes().bells[&one].len(), 1);
         drop(stays);
         followers.wake(&touched(one));
-        assert!(followers.nodes().is_empty());
+        assert!(followers.nodes().bells.is_empty());
+    }
+
+    #[test]
+    fn nodes_that_never_change_are_forgotten_with_their_followers() {
+        let followers = Followers::default();
+        let stays = followers.follow(NodeId::from_bits(0));
+        for node in 1..=3 * NODES_MIN as u128 {
+            drop(followers.follow(NodeId::from_bits(node)));
+        }
+        assert!(followers.nodes().bells.len() <= NODES_MIN);
+        followers.wake(&touched(NodeId::from_bits(0)));
+        assert!(stays.notified().now_or_never().is_some());
     }
 }

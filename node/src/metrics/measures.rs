@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::progress::Progress;
+
 /// Upper bounds of the buckets of a histogram, in microseconds: from half a millisecond to ten seconds.
 pub(super) const BOUNDS_MICROS: [u64; 14] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
@@ -68,6 +70,10 @@ pub struct Measures {
     pub inbox: AtomicU64,
     /// Whether the agent has a session.
     pub session: AtomicBool,
+    /// Sessions of nodes that are open at this manager.
+    pub sessions: AtomicU64,
+    /// Whether the loop goes on that the node lives by: that of turns in a manager, that of the session in a worker.
+    pub progress: Progress,
     commands: Mutex<BTreeMap<(&'static str, Outcome), u64>>,
 }
 

@@ -5,9 +5,11 @@
 
 mod exposition;
 mod measures;
+mod progress;
 mod server;
 
 pub(crate) use measures::Outcome;
 pub use measures::{Histogram, Measures};
+pub use progress::Progress;
 pub(crate) use server::bind;
 pub use server::{Probe, Readiness, serve};

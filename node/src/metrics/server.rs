@@ -1,6 +1,7 @@
 //! The HTTP server of `--metrics-addr`: `/metrics`, `/healthz` and `/readyz`. It knows no caller, so it is bounded on every
 //! side and says nothing that is secret.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,8 +17,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use projections::Liveness;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::disk_space;
@@ -27,13 +30,21 @@ use crate::manager::driver::Handle;
 
 use super::Measures;
 use super::exposition::{Page, label};
+use super::progress::Pulse;
 
-/// Connections at a time; more are closed at once. One Prometheus and a few probes need no more.
+/// Connections at a time; one more takes the place of the oldest, so that nobody keeps probes out by saying nothing. One
+/// Prometheus and a few probes need no more.
 const CONNECTIONS_MAX: usize = 16;
+/// Answers that are made at a time, which may wait for the disk.
+const ANSWERS_MAX: usize = 4;
 /// Bytes of a request's head.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
-/// How long a request may take to come, and its answer to be taken.
+/// How long a request's head may take to come.
+const HEAD_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a request may take in all, until its answer is taken.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the loop that a node lives by may stand still: as long as the systemd unit allows (WatchdogSec).
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// Free bytes of the disk below which a manager counts as one that cannot write.
 const WRITABLE_BYTES_MIN: u64 = 1024 * 1024;
 
@@ -50,14 +61,35 @@ pub enum Readiness {
 #[derive(Clone)]
 pub struct Probe {
     /// The numbers that are counted.
-    pub measures: Arc<Measures>,
+    measures: Arc<Measures>,
     /// The state directory.
-    pub state_dir: PathBuf,
+    state_dir: PathBuf,
     /// The core and the log of a manager.
-    pub manager: Option<(Handle, Arc<dyn LogStore>)>,
+    manager: Option<(Handle, Arc<dyn LogStore>)>,
+    /// Whether the loop goes on that the node lives by.
+    pulse: Pulse,
+    answers: Arc<Semaphore>,
 }
 
 impl Probe {
+    /// For a node that counts in `measures` and keeps its files in `state_dir`, with the core and the log of a manager.
+    pub fn new(measures: Arc<Measures>, state_dir: PathBuf, manager: Option<(Handle, Arc<dyn LogStore>)>) -> Self {
+        let pulse = Pulse::of(measures.progress.clone(), Instant::now());
+        Self { measures, state_dir, manager, pulse, answers: Arc::new(Semaphore::new(ANSWERS_MAX)) }
+    }
+
+    /// Whether the process lives: it answers, and the loop goes on that the node lives by.
+    fn liveness(&self, now: Instant) -> Readiness {
+        if self.pulse.standstill(now) < STANDSTILL_MAX {
+            return Readiness::Ready;
+        }
+        Readiness::Not(if self.manager.is_some() {
+            "the thread of turns stands still; restart this node"
+        } else {
+            "the session loop stands still; restart this node"
+        })
+    }
+
     /// Whether the node does its work: a manager with a leader and a log that can be written, a worker with a session.
     fn readiness(&self) -> Readiness {
         let Some((core, _)) = &self.manager else {
@@ -124,7 +156,8 @@ impl Probe {
             (format!("{{command=\"{command}\",result=\"{}\"}}", outcome.name()), count)
         });
         page.counters("swarmlog_commands_total", "Commands, by what became of them.", commands);
-        page.gauge("swarmlog_sessions", "Nodes with a session at this manager.", core.sessions());
+        let sessions = self.measures.sessions.load(Ordering::Relaxed);
+        page.gauge("swarmlog_sessions", "Sessions of nodes that are open at this manager.", sessions);
         let nodes = [Liveness::Unknown, Liveness::Ready, Liveness::Disconnected, Liveness::Down].map(|liveness| {
             let count = cluster.nodes.values().filter(|node| node.liveness == liveness).count();
             (label("state", &format!("{liveness:?}").to_ascii_lowercase()), count)
@@ -151,7 +184,10 @@ impl Probe {
         }
         match request.uri().path() {
             "/metrics" => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.page()),
-            "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+            "/healthz" => match self.liveness(Instant::now()) {
+                Readiness::Ready => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+                Readiness::Not(why) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not well: {why}\n")),
+            },
             "/readyz" => match self.readiness() {
                 Readiness::Ready => (StatusCode::OK, TEXT, "ready\n".to_owned()),
                 Readiness::Not(why) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
@@ -176,7 +212,8 @@ pub(crate) async fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// Answers until `shutdown`.
 pub async fn serve(listener: TcpListener, probe: Probe, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // The oldest comes first.
+    let mut connections: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -187,28 +224,43 @@ pub async fn serve(listener: TcpListener, probe: Probe, shutdown: CancellationTo
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let probe = probe.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| respond(probe.clone(), request));
-            let mut server = http1::Builder::new();
-            server
-                .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .max_buf_size(REQUEST_BYTES_MAX)
-                .keep_alive(false);
-            // Whoever breaks off, or is too slow, is not answered.
-            let _ = tokio::time::timeout(PATIENCE, server.serve_connection(TokioIo::new(stream), service)).await;
-            drop(place);
-        });
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = connections.pop_front()
+        {
+            oldest.abort();
+        }
+        connections.push_back(tokio::spawn(converse(stream, probe.clone())));
     }
 }
 
+/// One connection, for one request.
+async fn converse(stream: TcpStream, probe: Probe) {
+    let service = service_fn(move |request| respond(probe.clone(), request));
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(REQUEST_BYTES_MAX)
+        .keep_alive(false);
+    // Whoever breaks off, or is too slow, is not answered.
+    let _ = tokio::time::timeout(PATIENCE, server.serve_connection(TokioIo::new(stream), service)).await;
+}
+
 async fn respond(probe: Probe, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    // Reading may wait for the disk.
-    let answer = tokio::task::spawn_blocking(move || probe.answer(&request)).await;
+    let answer = async {
+        // Kept by the answer itself: whoever asks and goes makes no more of them than there may be.
+        let turn = Arc::clone(&probe.answers).acquire_owned().await.ok()?;
+        // Reading may wait for the disk.
+        let answered = tokio::task::spawn_blocking(move || {
+            let answer = probe.answer(&request);
+            drop(turn);
+            answer
+        });
+        answered.await.ok()
+    };
     let (status, kind, text) =
-        answer.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the answer broke off\n".to_owned()));
+        answer.await.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the answer broke off\n".to_owned()));
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
@@ -226,4 +278,57 @@ fn resident_bytes() -> Option<u64> {
 fn files_bytes(dir: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: here\r\n\r\n").as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }
+
+    async fn serving(measures: &Arc<Measures>) -> (SocketAddr, Probe, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (address, shutdown) = (listener.local_addr().expect("an address"), CancellationToken::new());
+        let probe = Probe::new(Arc::clone(measures), PathBuf::from("/"), None);
+        tokio::spawn(serve(listener, probe.clone(), shutdown.clone()));
+        (address, probe, shutdown)
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_keeps_no_probe_out_and_has_an_end() {
+        let (address, _, shutdown) = serving(&Arc::default()).await;
+        let mut silent = Vec::new();
+        for _ in 0..2 * CONNECTIONS_MAX {
+            silent.push(TcpStream::connect(address).await.expect("a connection"));
+        }
+        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        for mut stream in silent {
+            let ended = tokio::time::timeout(PATIENCE / 2, stream.read_to_end(&mut Vec::new())).await;
+            assert!(ended.is_ok(), "it took a place for longer than a head may take");
+        }
+        shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_loop_stands_still_is_not_well() {
+        let measures = Arc::<Measures>::default();
+        let (_, probe, shutdown) = serving(&measures).await;
+        let begin = Instant::now();
+        let well = |second| probe.liveness(begin + Duration::from_secs(second)) == Readiness::Ready;
+        assert!(well(59));
+        measures.progress.note();
+        assert!(well(70) && well(129));
+        assert!(!well(131), "no round for a minute");
+        measures.progress.note();
+        assert!(well(140));
+        shutdown.cancel();
+    }
 }
