@@ -99,7 +99,12 @@ fn give_up(cluster: &Cluster, service: &Service, replicas: u64, out: &mut Correc
     let mut filled = slots::of(cluster, service);
     filled.retain(|_, slot| is_filled(cluster, service, slot));
     let given_up = surplus(&filled, usize::try_from(replicas).unwrap_or(usize::MAX)).into_iter();
-    let tasks = given_up.flat_map(|instance| cluster.tasks_of_instance(service.id, instance));
+    // What fills a place goes last, so that a turn that is cut in the middle of a place leaves it filled, and to be given up.
+    let tasks = given_up.flat_map(|instance| {
+        let mut tasks: Vec<&Task> = cluster.tasks_of_instance(service.id, instance).collect();
+        tasks.sort_by_key(|task| (task.is_wanted(), task.created_index, task.id));
+        tasks
+    });
     out.want_first_of(tasks, TaskState::Remove, DesiredCause::ScaleDown);
 }
 

@@ -379,3 +379,39 @@ proptest! {
         core.expect_repeatable();
     }
 }
+
+/// A turn was cut between the two tasks of a place that is given up: the one that fills it was gone, the failed one stayed, and the
+/// rollout brought the place back.
+#[test]
+fn a_place_that_is_given_up_in_two_turns_stays_given_up() {
+    let mut core = Core::new(Budget { events: 1000, bytes: 72 });
+    for _ in 0..3 {
+        core.take(&Step::Join { memory: 4, zone: 0 });
+    }
+    let first = Shape {
+        replicas: Some(4),
+        image: 2,
+        memory: 0,
+        zone: None,
+        condition: RestartCondition::Any,
+        delay_secs: None,
+        attempts: 0,
+        parallelism: 1,
+        start_first: false,
+        on_failure: FailureAction::Pause,
+        update_delay_secs: 9,
+        monitor_secs: 0,
+        failure_ppm: 300_000,
+        port: None,
+        max_replicas: 0,
+    };
+    let spec = Box::new(first.spec("service"));
+    core.operator(&Command::CreateService(commands::CreateService {
+        spec,
+        secrets: commands::ServiceSecrets::default(),
+    }));
+    let second = Shape { replicas: None, image: 4, attempts: 2, ..first };
+    for act in [Act::Update(second), Act::Pass(5), Act::Scale(1), Act::Pass(10)] {
+        core.act(&act);
+    }
+}
