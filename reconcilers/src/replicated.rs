@@ -11,8 +11,11 @@ use crate::{Correction, Ctx, Scope};
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let emptied = scope.places.iter().filter(|(service, instance)| is_emptied(cluster, *service, *instance));
+    let touched: BTreeSet<&ServiceId> = scope.places.iter().map(|(service, _)| service).collect();
+    let refilled = touched.into_iter().filter(|service| may_have_too_many(cluster, **service));
     let whole = scope.services.iter().chain(&scope.unfilled);
-    let services: BTreeSet<ServiceId> = whole.chain(emptied.map(|(service, _)| service)).copied().collect();
+    let services: BTreeSet<ServiceId> =
+        whole.chain(emptied.map(|(service, _)| service)).chain(refilled).copied().collect();
     let replicated = services.into_iter().filter_map(|id| Missing::of(cluster, cluster.services.get(id)?));
     let mut left: Vec<Missing<'_>> = replicated.collect();
     // What misses least comes first, so that it never waits for what misses much.
@@ -116,6 +119,19 @@ fn is_emptied(cluster: &Cluster, service: ServiceId, instance: Instance) -> bool
         let wanted = cluster.tasks_of_instance(service.id, instance).any(Task::is_wanted);
         !wanted && !is_filled(cluster, service, &slots::at(cluster, service.id, instance))
     })
+}
+
+/// A place that was not filled any more may be filled again, as by a rollout, after another one was filled instead.
+fn may_have_too_many(cluster: &Cluster, service: ServiceId) -> bool {
+    let Some(replicas) = cluster.services.get(service).and_then(|service| service.spec.replicas()) else {
+        return false;
+    };
+    // Which of the idle ones are filled, only a closer look says.
+    match replicas.checked_sub(cluster.places().wanted(service)).map(usize::try_from) {
+        Some(Ok(others)) => cluster.places().idle(service).nth(others).is_some(),
+        Some(Err(_)) => false,
+        None => true,
+    }
 }
 
 /// A slot is filled by a task that is wanted, and by one that ended for good: its policy does not want another.
