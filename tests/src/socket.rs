@@ -11,7 +11,7 @@ use cli::{EventStream, Failure, Kind};
 use commands::{Actor, Rejection};
 use futures_util::Stream;
 use node::control::command::{self, Received};
-use node::control::narrator::EventReader;
+use node::control::event_reader::EventReader;
 use node::control::{Control, views};
 use wire::v1::{
     ClusterView, CommandReply, CommandRequest, ConfigView, EventRecord, EventsRequest, ListNodesRequest,
@@ -98,15 +98,15 @@ impl cli::Manager for Socket {
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
         let follow = request.follow;
-        let narrator = self.control()?.history(request).map_err(refuse)?;
-        Ok(Box::pin(Tale { world: Rc::clone(&self.0), narrator, follow, told: Vec::new() }))
+        let event_reader = self.control()?.history(request).map_err(refuse)?;
+        Ok(Box::pin(Tale { world: Rc::clone(&self.0), event_reader, follow, told: Vec::new() }))
     }
 }
 
 /// History as a stream. A client that follows it makes time pass.
 struct Tale {
     world: Rc<RefCell<World>>,
-    narrator: EventReader,
+    event_reader: EventReader,
     follow: bool,
     /// What was read and not yet handed out, newest first.
     told: Vec<EventRecord>,
@@ -116,7 +116,7 @@ impl Tale {
     fn read(&mut self) -> Result<(), Failure> {
         // A manager that is down says nothing new.
         let Ok(state) = self.world.borrow().state() else { return Ok(()) };
-        while let Some(page) = self.narrator.page(&state.cluster).map_err(refuse)? {
+        while let Some(page) = self.event_reader.page(&state.cluster).map_err(refuse)? {
             self.told.extend(page);
         }
         self.told.reverse();
@@ -136,7 +136,7 @@ impl Stream for Tale {
         }
         match this.told.pop() {
             Some(record) => Poll::Ready(Some(Ok(record))),
-            None if !this.follow || this.narrator.is_over() => Poll::Ready(None),
+            None if !this.follow || this.event_reader.is_over() => Poll::Ready(None),
             None => {
                 let until = this.world.borrow().clock.now() + STRIDE;
                 if let Err(error) = this.world.borrow_mut().step(until) {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::v1::{EventRecord, EventsRequest};
 
-use crate::control::narrator::EventReader;
+use crate::control::event_reader::EventReader;
 use crate::manager::driver::{Published, stopping};
 
 use super::waiting::{Queue, Stopped, queue};
@@ -36,7 +36,7 @@ pub(super) async fn stream(
     let thread = std::thread::Builder::new().name("history".to_owned()).spawn(move || {
         match control.history(request) {
             // A client that is gone by now needs no story.
-            Ok(narrator) => drop(told.send(Ok(())).map(|()| runtime.block_on(teller.run(narrator)))),
+            Ok(event_reader) => drop(told.send(Ok(())).map(|()| runtime.block_on(teller.run(event_reader)))),
             Err(rejection) => drop(told.send(Err(status(rejection)))),
         }
         drop(admitted);
@@ -66,10 +66,10 @@ struct Teller {
 }
 
 impl Teller {
-    async fn run(mut self, mut narrator: EventReader) {
+    async fn run(mut self, mut event_reader: EventReader) {
         loop {
             let state = Arc::clone(&self.states.borrow_and_update());
-            if self.tell(&mut narrator, &state).await.is_err() || !self.follow || narrator.is_over() {
+            if self.tell(&mut event_reader, &state).await.is_err() || !self.follow || event_reader.is_over() {
                 return;
             }
             tokio::select! {
@@ -85,9 +85,9 @@ impl Teller {
     }
 
     /// Tells everything that a state knows and that was not told yet.
-    async fn tell(&self, narrator: &mut EventReader, state: &Published) -> Result<(), Stopped> {
+    async fn tell(&self, event_reader: &mut EventReader, state: &Published) -> Result<(), Stopped> {
         loop {
-            let page = match narrator.page(&state.cluster) {
+            let page = match event_reader.page(&state.cluster) {
                 Ok(page) => page,
                 Err(rejection) => {
                     self.queue.end(status(rejection));

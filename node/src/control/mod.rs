@@ -13,7 +13,7 @@ mod configs;
 pub mod lists;
 pub mod views;
 
-pub mod narrator;
+pub mod event_reader;
 
 pub mod enrolment;
 
@@ -36,8 +36,8 @@ use wire::v1::{
 use crate::log::{LogError, LogStore};
 use crate::manager::driver::Published;
 
+use event_reader::EventReader;
 use lists::Pages;
-use narrator::EventReader;
 
 /// Who answers.
 #[derive(Debug, Clone)]

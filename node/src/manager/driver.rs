@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::clock::SteadyClock;
 use crate::log::{LogError, LogStore, raft::TICK};
 use crate::manager::heartbeats::{HeartbeatTable, LISTEN_PERIOD};
-use crate::manager::node_watch::Followers;
+use crate::manager::node_watch::NodeWatch;
 use crate::manager::replica::{FatalError, Outcome, QUEUE_MAX, Replica, Request, Ticket, check_session};
 use crate::manager::writer::Writer;
 use crate::metrics::{self, Measures, Progress};
@@ -56,8 +56,8 @@ enum Input {
 pub struct Handle {
     inputs: SyncSender<Input>,
     published: watch::Receiver<Arc<Published>>,
-    followers: Followers,
-    hearing: HeartbeatTable,
+    node_watch: NodeWatch,
+    heartbeats: HeartbeatTable,
     measures: Arc<Measures>,
 }
 
@@ -107,7 +107,7 @@ impl Handle {
             return Err(stopping());
         }
         check_session(&self.published.borrow().cluster, node, session)?;
-        self.hearing.note(node, session, Instant::now());
+        self.heartbeats.note(node, session, Instant::now());
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Handle {
     /// are not heard are not to blame.
     pub async fn listen(self) {
         while !self.is_over() {
-            self.hearing.listen(Instant::now());
+            self.heartbeats.listen(Instant::now());
             tokio::time::sleep(LISTEN_PERIOD).await;
         }
     }
@@ -133,7 +133,7 @@ impl Handle {
     /// Follows one node, instead of all states. Whoever follows reads the state after it began to follow, and after each
     /// time it is woken; it is also woken when the thread ends.
     pub fn follow(&self, node: NodeId) -> Arc<Notify> {
-        self.followers.follow(node)
+        self.node_watch.watch(node)
     }
 
     /// Whether the thread has ended.
@@ -181,18 +181,19 @@ pub fn spawn(
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&replica)));
-    let (followers, hearing) = (Followers::default(), HeartbeatTable::default());
+    let (node_watch, heartbeats) = (NodeWatch::default(), HeartbeatTable::default());
     let measures = Arc::<Measures>::default();
     let handle = Handle {
         inputs: inputs.clone(),
         published,
-        followers: followers.clone(),
-        hearing: hearing.clone(),
+        node_watch: node_watch.clone(),
+        heartbeats: heartbeats.clone(),
         measures: Arc::clone(&measures),
     };
-    let bell = inputs.clone();
+    let notifier = inputs.clone();
     // A full inbox wakes the thread as well, and whenever it wakes it asks how far the disk is.
-    let writer = Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || drop(bell.try_send(Input::Written)))?;
+    let writer =
+        Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || drop(notifier.try_send(Input::Written)))?;
     let clock = SteadyClock::starting_at(replica.cluster().position.time);
     let now = replica.cluster().position.time;
     let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
@@ -203,8 +204,8 @@ pub fn spawn(
         inbox,
         inputs,
         publisher,
-        followers,
-        hearing,
+        node_watch,
+        heartbeats,
         measures,
         callers,
         tickets,
@@ -213,9 +214,9 @@ pub fn spawn(
         now,
     };
     let thread = std::thread::Builder::new().name("leader".to_owned()).spawn(move || {
-        let followers = driver.followers.clone();
+        let node_watch = driver.node_watch.clone();
         let result = driver.run();
-        followers.wake_all();
+        node_watch.wake_all();
         result
     })?;
     Ok((handle, thread))
@@ -233,8 +234,8 @@ struct Driver {
     inbox: Receiver<Input>,
     inputs: SyncSender<Input>,
     publisher: watch::Sender<Arc<Published>>,
-    followers: Followers,
-    hearing: HeartbeatTable,
+    node_watch: NodeWatch,
+    heartbeats: HeartbeatTable,
     measures: Arc<Measures>,
     callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
     tickets: Ticket,
@@ -306,7 +307,7 @@ impl Driver {
             let before = reading.now - reading.jumped;
             self.replica.grant(before, reading.now);
         }
-        let news = self.hearing.take(reading.at, reading.now);
+        let news = self.heartbeats.take(reading.at, reading.now);
         for (node, session, at) in news.beats {
             self.replica.heartbeat(node, session, at);
         }
@@ -369,7 +370,7 @@ impl Driver {
             let (index, leads) = (self.replica.cluster().position.index, self.replica.is_leader());
             tracing::debug!(index, leads, answers = advance.answers.len(), "committed");
             self.publisher.send_replace(Arc::new(publish(&self.replica)));
-            self.followers.wake(&advance.touched);
+            self.node_watch.wake(&advance.touched);
         }
         self.answer(advance.answers);
         Ok(())

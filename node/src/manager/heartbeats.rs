@@ -96,18 +96,18 @@ mod tests {
 
     #[test]
     fn a_heartbeat_has_the_time_at_which_it_came_however_late_it_is_read() {
-        let (hearing, (node, session), start) = (HeartbeatTable::default(), ids(), Instant::now());
+        let (heartbeats, (node, session), start) = (HeartbeatTable::default(), ids(), Instant::now());
         let seconds = Duration::from_secs;
-        hearing.listen(start);
+        heartbeats.listen(start);
         for passed in 1..=60 {
-            hearing.listen(start + DEAF_AFTER / 2 * passed);
+            heartbeats.listen(start + DEAF_AFTER / 2 * passed);
         }
-        hearing.note(node, session, start + seconds(10));
-        hearing.note(node, session, start + seconds(28));
+        heartbeats.note(node, session, start + seconds(10));
+        heartbeats.note(node, session, start + seconds(28));
         let now = Timestamp::from_unix_ns(0) + seconds(1_000);
-        let news = hearing.take(start + seconds(30), now);
+        let news = heartbeats.take(start + seconds(30), now);
         assert_eq!(news, News { beats: vec![(node, session, now - seconds(2))], deaf: None });
-        assert_eq!(hearing.take(start + seconds(30), now), News::default(), "each is read once");
+        assert_eq!(heartbeats.take(start + seconds(30), now), News::default(), "each is read once");
     }
 
     #[test]
@@ -124,11 +124,11 @@ mod tests {
             (vec![10, 30], 30, Some((10, 30))),
         ];
         for (listened, read, expected) in table {
-            let hearing = HeartbeatTable::default();
-            listened.iter().for_each(|second| hearing.listen(start + seconds(*second)));
-            let deaf = hearing.take(start + seconds(read), now).deaf;
+            let heartbeats = HeartbeatTable::default();
+            listened.iter().for_each(|second| heartbeats.listen(start + seconds(*second)));
+            let deaf = heartbeats.take(start + seconds(read), now).deaf;
             assert_eq!(deaf, expected.map(|(from, to)| (at(from), at(to))), "{listened:?}");
-            assert_eq!(hearing.take(start + seconds(read), now).deaf, None, "and it is told once");
+            assert_eq!(heartbeats.take(start + seconds(read), now).deaf, None, "and it is told once");
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn needs(workload: &Workload) -> Vec<Need> {
 }
 
 /// Everything that a workload can do without: without probes of their own at the start, a task is healthy some seconds later.
-pub(super) fn wishes(workload: &Workload) -> Vec<Need> {
+pub(super) fn preferences(workload: &Workload) -> Vec<Need> {
     let health = workload.container().healthcheck.as_ref();
     let early = health.filter(|health| health.start_interval_ns != 0);
     early.map(|_| ("the health check's start interval", ApiVersion(1, 44))).into_iter().collect()

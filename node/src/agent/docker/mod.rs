@@ -66,8 +66,8 @@ impl DockerExecutor {
     /// Refuses a workload of which this engine would silently leave aside what it needs; gives warnings of what it only wished
     /// for. Asks the engine only for workloads that use such a thing.
     async fn check_features(&self, workload: &Workload) -> Result<Vec<String>, ExecutorError> {
-        let (needs, wishes) = (features::needs(workload), features::wishes(workload));
-        if needs.is_empty() && wishes.is_empty() {
+        let (needs, preferences) = (features::needs(workload), features::preferences(workload));
+        if needs.is_empty() && preferences.is_empty() {
             return Ok(Vec::new());
         }
         let version = self.engine.client()?.version().await.map_err(|error| self.engine.judge(error))?;
@@ -77,7 +77,7 @@ impl DockerExecutor {
             .map_err(|_| ExecutorError::Fatal(format!("the engine's API version \"{api}\" is malformed")))?;
         match features::unmet(&needs, api).into_iter().next() {
             Some(refusal) => Err(ExecutorError::Fatal(refusal)),
-            None => Ok(features::unmet(&wishes, api)),
+            None => Ok(features::unmet(&preferences, api)),
         }
     }
 

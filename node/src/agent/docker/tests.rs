@@ -241,10 +241,10 @@ fn what_an_engine_does_not_know_is_refused_or_warned_of_and_the_rest_is_not_aske
     let unmet = features::unmet(&subpath, ApiVersion(1, 41));
     assert_eq!(unmet, ["mount option volume-subpath needs engine API 1.45, and this engine has 1.41"]);
     assert!(features::unmet(&subpath, "1.45".parse().expect("a version")).is_empty());
-    let wishes = |health: Value| features::wishes(&container(json!({ "healthcheck": health })));
-    assert_eq!(wishes(json!({ "interval_ns": 1_000_000 })), []);
-    let wish = features::unmet(&wishes(json!({ "start_interval_ns": 1_000_000 })), ApiVersion(1, 43));
-    assert_eq!(wish, ["the health check's start interval needs engine API 1.44, and this engine has 1.43"]);
+    let preferences = |health: Value| features::preferences(&container(json!({ "healthcheck": health })));
+    assert_eq!(preferences(json!({ "interval_ns": 1_000_000 })), []);
+    let preference = features::unmet(&preferences(json!({ "start_interval_ns": 1_000_000 })), ApiVersion(1, 43));
+    assert_eq!(preference, ["the health check's start interval needs engine API 1.44, and this engine has 1.43"]);
 }
 
 fn inspection(state: Value, ports: Value) -> ContainerInspectResponse {

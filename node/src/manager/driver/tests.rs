@@ -25,7 +25,7 @@ const SESSIONS: u64 = 200;
 /// A manager with as many workers as there are sessions, each followed.
 struct Followed {
     core: Core,
-    bells: BTreeMap<NodeId, Arc<Notify>>,
+    notifiers: BTreeMap<NodeId, Arc<Notify>>,
 }
 
 impl Followed {
@@ -33,7 +33,7 @@ impl Followed {
         let state_dir = StateDir::open(dir).expect("a state directory");
         let core = core::start(&state_dir, core::Read::default(), NodeId::from_bits(1)).expect("a core");
         core.ensure_cluster(&CertificateStore::new(dir), "m1", "10.0.0.1:4242").await.expect("a cluster");
-        let mut followed = Self { core, bells: BTreeMap::new() };
+        let mut followed = Self { core, notifiers: BTreeMap::new() };
         let state = followed.core.handle.state();
         let token: JoinToken = state.keyring.text("join-token/worker").expect("a token").parse().expect("a good one");
         for number in 1..=SESSIONS {
@@ -54,7 +54,7 @@ impl Followed {
                 addr: format!("10.0.1.{number}:4242"),
             });
             followed.ask(Actor::Node { id: node, role: events::Role::Worker }, register).await;
-            followed.bells.insert(node, followed.core.handle.follow(node));
+            followed.notifiers.insert(node, followed.core.handle.follow(node));
         }
         followed
     }
@@ -69,7 +69,7 @@ impl Followed {
 
     /// The sessions that were woken since they were last asked.
     fn woken(&self) -> Vec<NodeId> {
-        let rung = self.bells.iter().filter(|(_, bell)| bell.notified().now_or_never().is_some());
+        let rung = self.notifiers.iter().filter(|(_, notifier)| notifier.notified().now_or_never().is_some());
         rung.map(|(node, _)| *node).collect()
     }
 
@@ -81,7 +81,7 @@ impl Followed {
 
     async fn end(self) -> BTreeMap<NodeId, Arc<Notify>> {
         self.core.end().await.expect("a good end");
-        self.bells
+        self.notifiers
     }
 }
 
@@ -108,7 +108,7 @@ async fn a_commit_wakes_the_sessions_that_it_concerns_and_no_others() {
 
     followed.ask(operator(), service(3)).await;
     let assigned = followed.assigned();
-    let workers: Vec<NodeId> = assigned.keys().copied().filter(|node| followed.bells.contains_key(node)).collect();
+    let workers: Vec<NodeId> = assigned.keys().copied().filter(|node| followed.notifiers.contains_key(node)).collect();
     assert!(assigned.len() == 3 && workers.len() >= 2, "{assigned:?}");
     assert_eq!(followed.woken(), workers, "one wake for each node that got a task, of {SESSIONS} sessions");
 
@@ -125,8 +125,11 @@ async fn a_commit_wakes_the_sessions_that_it_concerns_and_no_others() {
     let paused = NodeSpec { availability: Availability::Pause.into(), ..NodeSpec::default() };
     followed.ask(operator(), Command::UpdateNode(commands::UpdateNode { node, spec: paused, version: None })).await;
     assert_eq!(followed.woken(), [node], "so does a change of the node itself");
-    let bells = followed.end().await;
-    assert!(bells.values().all(|bell| bell.notified().now_or_never().is_some()), "the end concerns everybody");
+    let notifiers = followed.end().await;
+    assert!(
+        notifiers.values().all(|notifier| notifier.notified().now_or_never().is_some()),
+        "the end concerns everybody"
+    );
 }
 
 /// A core on a disk that can hang, with a cluster and no worker.
