@@ -109,7 +109,7 @@ impl Failure {
         Self::new(Kind::Unreachable, sentence).hint(SILENCE_HINT)
     }
 
-    /// The manager ended in order what would have gone on for ever.
+    /// The manager ended a stream that has no end of its own, in an orderly way.
     pub fn stopped() -> Self {
         Self::new(Kind::Stopped, "the manager was stopped, which ends the stream of events")
     }

@@ -68,7 +68,7 @@ impl Connection {
         Ok(page.map_err(|_| Failure::silent(patience))??)
     }
 
-    /// Sends a command until its fate is known, but not for ever.
+    /// Sends a command until its result is known, for a bounded time.
     async fn insist(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
         let mut attempt = 1;
         loop {

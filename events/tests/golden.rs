@@ -1,4 +1,4 @@
-//! The form of every event, held for ever: what is in `events/golden` was written to somebody's log.
+//! The form of every event never changes: what is in `events/golden` was written to somebody's log.
 //!
 //! Each file holds the bytes and the JSON of one event. `SWARMLOG_BLESS=1` writes the files that are missing and changes
 //! none. When a message grows a field: fill it in in the sample, raise the event's version in [`VERSIONS`], and bless; the

@@ -59,7 +59,7 @@ impl SteadyClock {
     }
 
     /// Reads the clock. Set back, or begun ahead of the wall clock, it goes on more slowly until that has caught up: so an error
-    /// of the clock does not last for ever.
+    /// of the clock does not last.
     pub fn read(&mut self) -> Reading {
         self.advance(now(), Instant::now())
     }

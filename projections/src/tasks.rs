@@ -154,6 +154,12 @@ impl Task {
         self.is_wanted() && !self.state.is_terminal()
     }
 
+    /// Whether it was stopped because it could not stay on its node, and for no reason of its own.
+    pub fn had_to_leave(&self) -> bool {
+        use DesiredCause::{ConstraintsNoLongerMet, NodeDown, NodeDrained, NodeRemoved};
+        matches!(self.desired_cause, Some(ConstraintsNoLongerMet | NodeDown | NodeDrained | NodeRemoved))
+    }
+
     /// Whether it takes resources of its node: placed there and not over.
     pub fn occupies_node(&self) -> bool {
         self.node.is_some() && self.state >= TaskState::Assigned && !self.state.is_terminal()

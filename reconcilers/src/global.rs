@@ -1,6 +1,6 @@
 //! One task of a global service on every node that suits it.
 
-use events::{Availability, DesiredCause, ServiceId, TaskCause, TaskState};
+use events::{Availability, ServiceId, TaskCause, TaskState};
 use projections::{Cluster, Instance, Liveness, Node, Service, Task};
 
 use crate::schedule::filters::{Filters, meets_constraints};
@@ -39,9 +39,9 @@ fn leave_nodes<'a>(cluster: &Cluster, tasks: impl Iterator<Item = &'a Task>, ser
             return;
         }
         match cluster.nodes.get(node) {
-            None => out.want([task], TaskState::Remove, DesiredCause::NodeUnfit),
-            Some(node) if !suits(service, node) => out.want([task], TaskState::Shutdown, DesiredCause::NodeUnfit),
-            Some(_) => {}
+            Some(node) if suits(service, node) => {}
+            Some(_) => out.want([task], TaskState::Shutdown, slots::why_left(cluster, task)),
+            None => out.want([task], TaskState::Remove, slots::why_left(cluster, task)),
         }
     }
 }
@@ -59,14 +59,13 @@ fn takes_task(service: &Service, node: &Node) -> bool {
     open && suits(service, node)
 }
 
-/// A node is filled by a task that is wanted, and by one that ended there for good. One that stopped because the node was
-/// unfit for a while does not count.
+/// A node is filled by a task that is wanted, and by one that ended there for good. One that had to leave the node does not
+/// count.
 fn is_filled(cluster: &Cluster, service: &Service, node: &Node) -> bool {
     let tasks = slots::at(cluster, service.id, Instance::Node(node.id));
     let wanted = tasks.iter().any(|task| task.is_wanted());
-    let newest_ended = tasks.last().is_some_and(|newest| {
-        newest.desired_cause != Some(DesiredCause::NodeUnfit) && ended_for_good(cluster, service, newest)
-    });
+    let newest_ended =
+        tasks.last().is_some_and(|newest| !newest.had_to_leave() && ended_for_good(cluster, service, newest));
     // A predecessor that is still stopping keeps its ports and volumes.
     let stopping = tasks.iter().any(|task| task.occupies_node());
     wanted || newest_ended || stopping

@@ -170,7 +170,7 @@ mod tests {
     use events::NodeSpec;
 
     use super::*;
-    use crate::samples::{Sample, replicated};
+    use crate::samples::{Sample, replicated, service};
 
     /// A service of so many replicas, with tasks: the slot of each, its node if it has one, and its state.
     fn sample(replicas: u64, tasks: &[(u64, Option<u128>, TaskState)]) -> Sample {
@@ -204,6 +204,25 @@ mod tests {
         ];
         for (replicas, tasks, expected) in table {
             assert_eq!(sample(replicas, tasks).ask(reconcile, 1), expected, "{replicas} replicas, {tasks:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_filled_again_after_another_was_filled_instead_is_one_too_many() {
+        use TaskState::{Complete, Running};
+        let table: [(_, &[_], _, &[&str]); 4] = [
+            (1, &[(1, Some(1), Running), (2, Some(2), Running)], 1, &["remove 2"]),
+            (2, &[(1, Some(1), Running), (2, Some(2), Running)], 2, &[]),
+            // What ended and is wanted fills its place too.
+            (1, &[(1, Some(1), Running), (2, Some(2), Complete)], 1, &["remove 2"]),
+            // Only what was touched is looked at: too few are another's business.
+            (3, &[(1, Some(1), Running), (2, Some(2), Running)], 2, &[]),
+        ];
+        for (replicas, tasks, touched, expected) in table {
+            let scope =
+                Scope { places: [(service(), Instance::Slot(touched))].into_iter().collect(), ..Scope::default() };
+            let said = sample(replicas, tasks).ask_about(&scope, reconcile, 1);
+            assert_eq!(said, expected, "{replicas} replicas, {tasks:?}, place {touched}");
         }
     }
 }

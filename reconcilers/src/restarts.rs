@@ -50,12 +50,12 @@ fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
 /// Lets go of a task that no other one replaces now.
 fn give_up(cluster: &Cluster, task: &Task, out: &mut Correction) {
     let leaves = has_to_leave(cluster, task);
-    out.want([task], TaskState::Shutdown, if leaves { DesiredCause::NodeUnfit } else { DesiredCause::Restart });
+    out.want([task], TaskState::Shutdown, if leaves { slots::why_left(cluster, task) } else { DesiredCause::Restart });
 }
 
 /// Lets go of a task and makes its successor, if there is to be one; whether there is.
 fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) -> bool {
-    // What a global service wants on a node that is unfit now is settled when the node is fit again.
+    // What a global service wants on a node that it has left is settled when the node suits it again.
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     let node_takes_more =
         node.is_some_and(|node| node.spec.availability() == Availability::Active && global::suits(service, node));
@@ -69,7 +69,7 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     } else {
         give_up(cluster, task, out);
         let start_after = relocated_at(cluster, service, task, ctx.now);
-        out.push(NewTask::after(task, TaskCause::Relocate, start_after).event(service, ctx));
+        out.push(NewTask::after(task, TaskCause::Moved, start_after).event(service, ctx));
     }
     true
 }

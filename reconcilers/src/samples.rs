@@ -97,11 +97,15 @@ impl Sample {
 
     /// What a reconciler says of everything in this second: each event in a word or two, and when it wants to look again.
     pub fn ask(&self, reconcile: Reconcile, second: u64) -> Vec<String> {
-        let scope = Scope::everything(&self.cluster);
+        self.ask_about(&Scope::everything(&self.cluster), reconcile, second)
+    }
+
+    /// What a reconciler says of a part of the cluster.
+    pub fn ask_about(&self, scope: &Scope, reconcile: Reconcile, second: u64) -> Vec<String> {
         let (mut ids, mut candidates) = (IdGenerator::new(ClusterId::from_bits(1), 1_000), Candidates::default());
         let mut ctx = Ctx { now: at(second), ids: &mut ids, presence: &self.presence, candidates: &mut candidates };
         let mut out = Correction::with_room(Budget::FRAME);
-        reconcile(&self.cluster, &scope, &mut ctx, &mut out);
+        reconcile(&self.cluster, scope, &mut ctx, &mut out);
         let wakes = out.wakes.iter().map(|(time, _)| format!("look at {}", time.since(at(0)).as_secs()));
         let wakes: BTreeSet<String> = wakes.collect();
         out.events.iter().map(words).chain(wakes).collect()

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use events::spec::Restart;
-use events::{Kind, NodeId, RestartCondition, ServiceId, TaskCause, TaskCreated, TaskId, TaskState, Timestamp};
+use events::{
+    Availability, DesiredCause, Kind, NodeId, RestartCondition, ServiceId, TaskCause, TaskCreated, TaskId, TaskState,
+    Timestamp,
+};
 use projections::{Cluster, Instance, Liveness, Service, Task};
 
 use crate::Ctx;
@@ -35,6 +38,16 @@ pub(crate) fn grouped<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> BTreeMap
         slot.sort_by_key(|task| age(task));
     }
     slots.into_iter().collect()
+}
+
+/// Why a task cannot stay on its node, which is lost, drained or gone, or does not suit the task's service.
+pub(crate) fn why_left(cluster: &Cluster, task: &Task) -> DesiredCause {
+    match task.node.and_then(|node| cluster.nodes.get(node)) {
+        None => DesiredCause::NodeRemoved,
+        Some(node) if node.spec.availability() == Availability::Drain => DesiredCause::NodeDrained,
+        Some(node) if node.liveness == Liveness::Down => DesiredCause::NodeDown,
+        Some(_) => DesiredCause::ConstraintsNoLongerMet,
+    }
 }
 
 /// Whether any task of a service has another spec than the present one. Most of the time none has, which saves looking at

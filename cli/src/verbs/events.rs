@@ -13,7 +13,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::start::{self, Place, Start};
 
-/// Tell the history of the cluster, oldest first
+/// Show the history of the cluster, oldest first
 ///
 /// Every change since the cluster began is there, with who or what caused it. `--follow` goes on with what happens now.
 ///

@@ -290,7 +290,7 @@ fn why(task: &TaskView) -> String {
     }
 }
 
-/// Whether the task ended as it should not: a service that always restarts its tasks wants them to run for ever.
+/// Whether the task ended as it should not: a service that always restarts its tasks wants them to keep running.
 fn is_bad(service: &ServiceView, task: &TaskView) -> bool {
     let for_ever = service.spec.template().restart_policy().condition == RestartCondition::Any;
     match task.status.state() {

@@ -113,7 +113,7 @@ async fn within_deadline<T>(call: &'static str, answer: impl Future<Output = Res
     answer.map_err(|status| Ended::Refused { call, status })
 }
 
-/// Keeps a session open, for ever.
+/// Keeps a session open, without end.
 ///
 /// `seen` is the last frame of history that this node was told of before it restarted.
 pub(super) async fn hold(

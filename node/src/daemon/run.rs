@@ -85,7 +85,7 @@ fn is_worker(standing: StateDirKind, args: &RunArgs, has_token: bool) -> Result<
     match standing {
         StateDirKind::Manager => {
             if args.join_addr.is_some() {
-                tracing::warn!("this node is a manager already: --join-addr and --join-token say nothing to it");
+                tracing::warn!("--join-addr and --join-token are ignored: this node is already a manager");
             }
             Ok(false)
         }

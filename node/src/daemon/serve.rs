@@ -35,11 +35,11 @@ const CALLS_MAX: u32 = 16;
 /// Largest request for a certificate. Anybody may send one, so it is small: a token, a request in PEM, a name.
 const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
 
-/// How often a connection that says nothing is asked for a sign of life, and how long that may take. Without this, a
-/// connection that broke without a word would be kept for ever.
+/// How often an idle connection is pinged, and how long the answer may take. Without this, a connection whose peer vanished
+/// would stay open.
 const LIVELINESS: Duration = Duration::from_secs(30);
 
-/// A server that closes connections at whose other end nobody is any more.
+/// A server that closes dead connections.
 fn watchful(liveliness: Duration) -> Server {
     Server::builder().http2_keepalive_interval(Some(liveliness)).http2_keepalive_timeout(Some(liveliness))
 }
@@ -280,7 +280,7 @@ mod tests {
         // It greets, with empty settings, and never says anything again.
         silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
         let mut heard = Vec::new();
-        // However the connection ends; without an end, this waits for ever.
+        // However the connection ends; until it does, this waits.
         let _ = silent.read_to_end(&mut heard).await;
         assert!(!heard.is_empty(), "it was greeted too");
     }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! raft entries   |<- cut ->|<---------- first_index .. last_index ---------->|
-//! history        |<------------ frames, for ever ------------>| applied
+//! history        |<------------ frames, kept     ------------>| applied
 //! checkpoints         ^ older             ^ newest
 //! keyring                                                     | applied
 //! ```

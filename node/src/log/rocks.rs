@@ -29,7 +29,7 @@ const ARENA_BLOCK_BYTES: usize = 64 * 1024;
 const BLOCK_CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes in the write-ahead log, which a start reads whole.
 const WAL_BYTES: u64 = 32 * 1024 * 1024;
-/// Files held open, of a history that grows for ever.
+/// Files held open, of a history that only grows.
 const OPEN_FILES: i32 = 128;
 /// One flush and one compaction at a time: the fsync of the raft log needs the processor as well.
 const BACKGROUND_JOBS: i32 = 2;
@@ -52,7 +52,7 @@ pub type RocksStore = Store<RocksDisk>;
 
 impl RocksStore {
     /// Opens the log in a state directory, which exists, or creates it there together with its data key. RocksDB then
-    /// throws away what follows the first bad record of its own log, for ever: whoever cares reads it first.
+    /// throws away what follows the first bad record of its own log, permanently: whoever cares reads it first.
     ///
     /// # Errors
     /// When another process uses it, the key is missing or damaged, or the files cannot be used.

@@ -220,6 +220,7 @@ impl Core {
     /// What it died of, if it had not gone on to this end.
     pub async fn end(self) -> Result<(), Failure> {
         let Self { handle, thread, scrubber, journal, .. } = self;
+        let states = handle.states();
         let ended = tokio::task::spawn_blocking(move || {
             scrubber.into_iter().for_each(Scrubber::end);
             handle.stop();
@@ -233,7 +234,11 @@ impl Core {
             Ok(Ok(result)) => Ok(result?),
             Ok(Err(_)) | Err(_) => {
                 let hint = "report this as a bug, with the log above";
-                Err(Failure::new("the core broke off: the state and an event did not fit", hint))
+                let applied = states.borrow().cluster.position.index;
+                Err(Failure::new(
+                    format!("the state machine stopped: cannot apply an event after index {applied}"),
+                    hint,
+                ))
             }
         }
     }

@@ -1,3 +1,5 @@
+//! A snapshot gives back the state that it was made of, and damage to any of its chunks is refused.
+
 use events::{CommandId, CommandRecord, Id, NodeId};
 
 use super::*;

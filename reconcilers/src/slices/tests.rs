@@ -1,3 +1,5 @@
+//! A turn takes a bounded part of what was touched, fairly, and nothing is lost between turns.
+
 use events::{
     Annotations, Event, Id, Kind, Reconciler, ReplicatedMode, ServiceCreated, ServiceSpec, TaskCause, TaskCreated,
     TaskId, TaskState,

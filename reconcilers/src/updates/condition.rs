@@ -1,6 +1,6 @@
 //! How one place is, as far as a rollout is concerned.
 
-use events::{Availability, DesiredCause, TaskState, Timestamp, UpdateOrder};
+use events::{Availability, TaskState, Timestamp, UpdateOrder};
 use projections::{Cluster, Node, Service, Task};
 
 use crate::global;
@@ -68,5 +68,5 @@ pub(super) fn serves(task: &Task) -> bool {
 fn takes_change(cluster: &Cluster, service: &Service, task: &Task) -> bool {
     let Some(node) = task.node.filter(|_| task.is_bound()) else { return true };
     let suits = |node: &Node| node.spec.availability() == Availability::Active && global::suits(service, node);
-    task.desired_cause != Some(DesiredCause::NodeUnfit) && cluster.nodes.get(node).is_some_and(suits)
+    !task.had_to_leave() && cluster.nodes.get(node).is_some_and(suits)
 }

@@ -58,7 +58,7 @@ impl Engine {
     /// What an error means: no answer, or a passing one, is Temporary; a refusal is Fatal, in the engine's own words.
     ///
     /// Docker answers 500 to whatever it has no class for, such as a port in use, so 500 is a refusal like any other:
-    /// a task that tried again for ever would never be placed elsewhere.
+    /// a task that retried without end would never be placed elsewhere.
     pub(super) fn judge(&self, error: Error) -> ExecutorError {
         tracing::debug!(status = status(&error), %error, "a call of the engine did not succeed");
         match error {

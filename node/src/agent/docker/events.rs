@@ -106,7 +106,7 @@ impl Shared {
     }
 }
 
-/// Follows the stream for ever, through any number of engine restarts.
+/// Follows the stream without end, through any number of engine restarts.
 async fn listen(shared: Arc<Shared>) {
     let mut pause = RECONNECT.0;
     loop {

@@ -28,7 +28,7 @@ use crate::security::hardening;
 /// Set for the second stage.
 const STAGE: &str = "SWARMLOG_SUPERVISE_COMMAND";
 
-/// Time to read what a command has printed last. A process that left its group may hold the pipe open for ever.
+/// Time to read what a command has printed last. A process that left its group may keep the pipe open.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Supervises the task whose files are in `dir`; the order comes through the standard input. To be called at the very

@@ -192,7 +192,7 @@ async fn a_first_start_that_is_cut_short_at_any_write_is_gone_on_with() {
             disk.crash(crash);
             let again = begin(&disk, &certificates, 0xcccc_0000_0000_0000_0000_dddd).await.unwrap();
             let third = begin(&disk, &certificates, 0xeeee).await.unwrap();
-            assert_eq!(again, third, "{writes} writes, then {crash:?}: one node for ever");
+            assert_eq!(again, third, "{writes} writes, then {crash:?}: always the same node");
             let Ok(first) = first else { continue };
             assert_eq!(first, again, "what was begun whole stays");
             assert!(writes > 4, "a first start of {writes} writes tests nothing");

@@ -136,7 +136,7 @@ impl Replica {
     /// A manager whose committed state is `folded`, at the end of its history.
     ///
     /// # Panics
-    /// When the state's hash is to be written after every frame, and so for ever.
+    /// When the state's hash is to be written after every frame, and so permanently.
     pub fn new(node: NodeId, version: &str, consensus: Consensus, folded: Folded, intervals: Intervals) -> Self {
         assert!(intervals.hash_frames > 1, "a frame with a hash must not call for the next one");
         Self {

@@ -23,7 +23,9 @@ const SECONDS_VARIABLE: &str = "BENCH_SECONDS";
 const REPORT_EVERY: Duration = Duration::from_secs(100);
 /// How long all agents together may take to open their sessions.
 const OPEN_PATIENCE: Duration = Duration::from_secs(300);
-/// Pause of a manager before and after they come: what it does at a start is not theirs.
+/// Pause of a manager before they come: what it does at a start is not theirs. Short, for its nodes are missed from then on.
+const START_REST: Duration = Duration::from_secs(2);
+/// Pause after they came.
 const REST: Duration = Duration::from_secs(10);
 /// The manager's own agent, and one session that is being replaced.
 const NOT_OURS: usize = 8;
@@ -64,7 +66,7 @@ struct Sample {
 async fn measure(agents: u64, time: Duration) -> Result<Sample> {
     let cluster = PreparedCluster::new(agents, agents).await?;
     let daemon = Daemon::resume(cluster.dir, cluster.remote).await?;
-    tokio::time::sleep(REST).await;
+    tokio::time::sleep(START_REST).await;
     let before = daemon.resident_bytes()?;
     let connect = cluster.connect;
     let mut crowd = Crowd::start(daemon.dir(), connect, &cluster.root_pem, &cluster.agents, Some(REPORT_EVERY))?;
@@ -103,11 +105,17 @@ impl PreparedCluster {
         let state_dir = dir.path().join("state");
         let agents = prepared::prepare(&state_dir, agents, tasks).await?;
         let root = CertificateStore::new(&state_dir).load_root()?.context("a cluster has a root")?;
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = free_port()?;
         let remote = SocketAddr::from(([0, 0, 0, 0], port));
         let connect = SocketAddr::from(([127, 0, 0, 1], port));
         Ok(Self { dir, root_pem: root.to_pem(), agents, remote, connect })
     }
+}
+
+/// A port below those from which the kernel takes the agents' own: a manager that is killed and started again finds it free.
+fn free_port() -> Result<u16> {
+    let mut ports = 20_000..30_000;
+    ports.find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok()).context("no port is free")
 }
 
 /// How many agents, and why no more where that are fewer than wanted.

@@ -17,6 +17,7 @@ use node::daemon::start_settings::StartSettings;
 use node::log::{LogStore, RocksStore};
 use node::security::enrolment::{Timeouts, join};
 use node::security::{CertificateRequest, CertificateStore, Connector, Credentials};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Streaming};
@@ -221,13 +222,13 @@ pub fn attack(arguments: &[String]) -> Result<()> {
 
 async fn attack_until(end: Instant, address: &str, dir: &Path, session: SessionId, task: TaskId) -> Result<()> {
     let mut callers: JoinSet<(&'static str, usize)> = JoinSet::new();
-    for connection in 0..CONNECTIONS - 1 {
+    let (newest, session) = watch::channel(session);
+    callers.spawn(register(end, connect(address, dir).await?, newest));
+    for connection in 0..CONNECTIONS - 2 {
         let channel = connect(address, dir).await?;
-        for caller in 0..CALLS - 2 {
-            let channel = channel.clone();
-            callers.spawn(report(end, channel, session, task, connection * CALLS + caller));
+        for caller in 0..CALLS - 1 {
+            callers.spawn(report(end, channel.clone(), session.clone(), task, connection * CALLS + caller));
         }
-        callers.spawn(register(end, channel.clone(), connection));
         callers.spawn(renew(end, channel));
     }
     let (address, dir) = (address.to_owned(), dir.to_owned());
@@ -252,7 +253,7 @@ async fn attack_until(end: Instant, address: &str, dir: &Path, session: SessionI
 async fn report(
     end: Instant,
     channel: Channel,
-    session: SessionId,
+    session: watch::Receiver<SessionId>,
     task: TaskId,
     caller: usize,
 ) -> (&'static str, usize) {
@@ -263,21 +264,28 @@ async fn report(
         }
         let message = format!("{caller} {sequence} {}", "x".repeat(4_000));
         let status = TaskStatus { state: TaskState::Running.into(), message, ..TaskStatus::default() };
-        let request = ReportRequest { session, sequence, reports: vec![TaskReport { task, status }] };
+        let request =
+            ReportRequest { session: *session.borrow(), sequence, reports: vec![TaskReport { task, status }] };
         taken += usize::from(client.report(request).await.is_ok());
     }
     ("reports", taken)
 }
 
-/// Opens sessions, each with another description, and leaves them.
-async fn register(end: Instant, channel: Channel, caller: usize) -> (&'static str, usize) {
-    let mut opened = 0;
+/// Opens sessions, each with another description; the reports go on in the newest.
+async fn register(end: Instant, channel: Channel, newest: watch::Sender<SessionId>) -> (&'static str, usize) {
+    let (mut opened, mut open) = (0, None);
     for number in 1.. {
         if Instant::now() >= end {
             break;
         }
-        opened += usize::from(session(channel.clone(), caller + number * CONNECTIONS).await.is_some());
+        let Some(mut stream) = session(channel.clone(), number).await else { continue };
+        if let Ok(id) = welcome(&mut stream).await {
+            newest.send_replace(id);
+            open = Some(stream);
+            opened += 1;
+        }
     }
+    drop(open);
     ("sessions", opened)
 }
 

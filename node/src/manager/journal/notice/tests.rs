@@ -1,3 +1,5 @@
+//! Which events of a frame an operator reads in the log, at which level and in which words.
+
 use events::{
     Annotations, Event, Id, LeadershipAssumed, NodeBecameReady, NodeDeclaredDown, NodeDisconnected, NodeJoined,
     NodeRegistered, NodeSpec, RestartPolicy, RollbackStarted, ServiceCreated, ServiceSpec, ServiceSpecUpdated,

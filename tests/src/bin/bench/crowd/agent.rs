@@ -133,7 +133,7 @@ impl Agent {
         Ok(Self { shared: Arc::clone(shared), number: identity.number, tls })
     }
 
-    /// Keeps a session open, for ever.
+    /// Keeps a session open, without end.
     pub async fn hold(self) -> Infallible {
         let mut backoff = Backoff::default();
         // Machines do not start in the same instant either.
