@@ -1,5 +1,15 @@
 //! How it is declared what a change concerns, and what is looked at because of it.
 
+use std::collections::BTreeSet;
+
+/// Adds one set to another at the cost of the smaller one: what is left to look at may be large, and a turn adds little to it.
+pub fn unite<K: Ord>(all: &mut BTreeSet<K>, mut other: BTreeSet<K>) {
+    if all.len() < other.len() {
+        std::mem::swap(all, &mut other);
+    }
+    all.extend(other);
+}
+
 /// Declares what a change concerns: sets of keys by noun, and flags. Each row is all that a noun needs here.
 #[macro_export]
 macro_rules! concerns {
@@ -24,7 +34,7 @@ macro_rules! concerns {
 
             /// Adds what another holds.
             pub fn merge(&mut self, mut other: Self) {
-                $(self.$set.append(&mut other.$set);)+
+                $($crate::concerns::unite(&mut self.$set, ::std::mem::take(&mut other.$set));)+
                 $(self.$flag |= other.$flag;)*
             }
         }

@@ -10,7 +10,7 @@ pub mod table;
 
 pub mod configs;
 
-mod concerns;
+pub mod concerns;
 mod counts;
 mod lookup;
 mod parts;

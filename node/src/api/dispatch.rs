@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use commands::{Rejection, RejectionKind};
 use events::{Id, NodeDescription, NodeId, SessionId};
@@ -25,6 +26,10 @@ use super::{Context, affordable, jittered, status};
 
 /// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
 const QUEUED_MAX: usize = 4;
+
+/// A session hears at most once in this time what changed for its node, as in SwarmKit: a node with many tasks that change one
+/// after the other costs a look at all of them each time.
+const BATCH_PERIOD: Duration = Duration::from_millis(100);
 
 /// The service that agents hold their sessions with.
 pub struct DispatchApi {
@@ -204,6 +209,7 @@ impl Delivery {
             if self.context.core.is_over() {
                 return Ended::Stopping;
             }
+            let next_look = Instant::now() + BATCH_PERIOD;
             let messages = match self.stream.next(&self.context.control()) {
                 Ok(messages) => messages,
                 Err(over) => {
@@ -219,8 +225,12 @@ impl Delivery {
                     return Ended::AgentGone;
                 }
             }
+            let change = async {
+                self.changes.notified().await;
+                tokio::time::sleep_until(next_look).await;
+            };
             tokio::select! {
-                () = self.changes.notified() => {}
+                () = change => {}
                 () = self.messages.closed() => return Ended::AgentGone,
             }
         }
