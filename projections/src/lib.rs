@@ -140,6 +140,8 @@ concerns! {
         places: (ServiceId, Instance),
         /// Nodes that changed themselves.
         nodes: NodeId,
+        /// Nodes whose session, certificate or liveness changed, without a difference to the tasks that are there.
+        contacts: NodeId,
         /// Nodes a task of which changed.
         tasks_of_nodes: NodeId,
         /// Nodes that did not change, but whose time to be heard of may be over.

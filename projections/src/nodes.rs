@@ -78,6 +78,18 @@ impl Node {
         self.liveness == Liveness::Down || self.spec.availability() == Availability::Drain
     }
 
+    /// Whether tasks that are on it may stay just as well as on what it was: when all agents of a cluster come back at once,
+    /// only that much has to be looked at.
+    fn is_same_to_tasks(&self, other: &Node) -> bool {
+        let same_spec = Arc::ptr_eq(&self.spec, &other.spec) && self.role == other.role && self.addr == other.addr;
+        let same_description = match (&self.description, &other.description) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same_spec && same_description && self.must_be_left() == other.must_be_left()
+    }
+
     /// CPU, memory and generic resources that it offers; `None` before it registered.
     pub fn offers(&self) -> Option<&Resources> {
         self.description.as_ref().and_then(|description| description.resources.as_ref())
@@ -221,8 +233,15 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
 }
 
 fn change(cluster: &mut Cluster, id: NodeId, touched: &mut Touched, change: impl FnOnce(&mut Node)) {
+    let before = cluster.nodes.share(id);
     cluster.nodes.update(id, change).unwrap_or_else(|| panic!("node {id} is not there to be changed"));
-    touched.nodes.insert(id);
+    let after = cluster.nodes.get(id);
+    let is_same = before.zip(after).is_some_and(|(before, after)| before.is_same_to_tasks(after));
+    if is_same {
+        touched.contacts.insert(id)
+    } else {
+        touched.nodes.insert(id)
+    };
 }
 
 /// Makes the indices of nodes.

@@ -9,7 +9,7 @@ use events::{
     ServiceId, ServiceSpec, SessionId, TaskAssigned, TaskCreated, TaskId, TaskReported, TaskState, TaskStatus,
     Timestamp,
 };
-use projections::{Cluster, Stamp};
+use projections::{Cluster, Stamp, Touched};
 
 use crate::{Budget, Candidates, Correction, Ctx, Presence, Reconcile, Scope};
 
@@ -35,6 +35,14 @@ impl Sample {
         self.frames += 1;
         let stamp = Stamp { index: self.frames, time: at(second) };
         self.cluster.apply(&Event::by_reconciler(Reconciler::Replicated, kind), &stamp);
+    }
+
+    /// What one more event touches.
+    pub fn touched_by(&mut self, kind: Kind) -> Touched {
+        self.frames += 1;
+        let (stamp, mut touched) = (Stamp { index: self.frames, time: at(1) }, Touched::default());
+        self.cluster.apply_into(&Event::by_reconciler(Reconciler::Replicated, kind), &stamp, &mut touched);
+        touched
     }
 
     /// A node that joined and registered in the second 0, and said that it offers four cores.

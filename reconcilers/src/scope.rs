@@ -17,6 +17,8 @@ projections::concerns! {
         places: (ServiceId, Instance),
         /// Nodes that changed themselves.
         nodes: NodeId,
+        /// Other nodes that may take tasks now and did not before, or the other way round.
+        contacts: NodeId,
         /// Nodes on which there may be more room than before.
         roomier: NodeId,
         /// Nodes whose liveness to look at: those that changed, and those whose time to be heard of may be over.
@@ -49,6 +51,8 @@ impl Scope {
         let mut places = touched.places.clone();
         for &node in &touched.nodes {
             places.extend(cluster.tasks_of_node(node).map(|task| (task.service, task.instance())));
+        }
+        for &node in touched.nodes.union(&touched.contacts) {
             places.extend(cluster.global_services().map(|service| (service.id, Instance::Node(node))));
         }
         let services = touched.services.clone();
@@ -57,12 +61,26 @@ impl Scope {
         rollouts.extend(&touched.rollouts);
         rollouts.retain(|service| !services.contains(service) && rolls(service));
         places.retain(|(service, _)| !services.contains(service));
-        let roomier = touched.nodes.union(&touched.tasks_of_nodes).copied().collect();
-        let overdue = touched.nodes.union(&touched.overdue).copied().collect();
+        let contacts = touched.contacts.difference(&touched.nodes).copied().collect();
+        let roomier = touched.nodes.union(&touched.tasks_of_nodes).chain(&contacts).copied().collect();
+        let overdue = touched.nodes.union(&touched.overdue).chain(&contacts).copied().collect();
         let (nodes, unfilled, waiting) = (touched.nodes.clone(), touched.unfilled.clone(), touched.waiting.clone());
         let (placement, unjudged) = (touched.placement, touched.unjudged.difference(&nodes).copied().collect());
         let aside = BTreeSet::new();
-        Self { services, places, nodes, roomier, overdue, unfilled, waiting, placement, rollouts, unjudged, aside }
+        Self {
+            services,
+            places,
+            nodes,
+            contacts,
+            roomier,
+            overdue,
+            unfilled,
+            waiting,
+            placement,
+            rollouts,
+            unjudged,
+            aside,
+        }
     }
 
     /// The same, but for services that are set aside.
@@ -110,4 +128,52 @@ impl Scope {
 
 fn services_of(places: &BTreeSet<(ServiceId, Instance)>) -> BTreeSet<ServiceId> {
     places.iter().map(|(service, _)| *service).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{
+        Availability, Id, Kind, NodeBecameReady, NodeDeclaredDown, NodeDisconnected, NodeRegistered, NodeSpec,
+        NodeSpecUpdated, SessionId, TaskState,
+    };
+
+    use super::*;
+    use crate::samples::{Sample, replicated, service};
+
+    #[test]
+    fn tasks_of_a_node_are_looked_at_when_something_changed_for_them() {
+        let node = NodeId::from_bits(1);
+        let down = || Kind::NodeDeclaredDown(NodeDeclaredDown { node, ..NodeDeclaredDown::default() });
+        let ready = || Kind::NodeBecameReady(NodeBecameReady { node });
+        let disconnected = || Kind::NodeDisconnected(NodeDisconnected { node, ..NodeDisconnected::default() });
+        let registered = |addr: &str| {
+            let (session, addr) = (SessionId::from_bits(9), addr.to_owned());
+            Kind::NodeRegistered(NodeRegistered { node, session, addr })
+        };
+        let drain = || {
+            let spec = NodeSpec { availability: Availability::Drain.into(), ..NodeSpec::default() };
+            Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec })
+        };
+        // What happened before, what happens now, and whether it concerns the tasks that are there.
+        let table = [
+            (vec![], disconnected(), false),
+            (vec![disconnected()], registered(""), false),
+            (vec![disconnected()], ready(), false),
+            (vec![], down(), true),
+            (vec![down()], ready(), true),
+            // Constraints may name the address.
+            (vec![], registered("10.0.0.9"), true),
+            (vec![], drain(), true),
+        ];
+        for (before, now, expected) in table {
+            let case = format!("{now:?} after {before:?}");
+            let mut sample = Sample::default().with_node(1, NodeSpec::default()).with_service(replicated(1), &[]);
+            sample = sample.with_task(1, 1, None, TaskState::Pending).assigned(1, 1).reported(1, TaskState::Running);
+            before.into_iter().for_each(|kind| sample.tell(1, kind));
+            let touched = sample.touched_by(now);
+            let scope = Scope::of(&sample.cluster, &touched);
+            assert_eq!(scope.places.contains(&(service(), Instance::Slot(1))), expected, "{case}");
+            assert!(scope.overdue.contains(&node) && scope.roomier.contains(&node), "{case}");
+        }
+    }
 }

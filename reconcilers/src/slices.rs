@@ -31,7 +31,7 @@ pub(crate) fn slices(cluster: &Cluster, touched: Touched, turn: u64) -> Slices {
     let mut costs: Vec<(usize, ServiceId)> = services.iter().map(|id| (cost(cluster, *id), *id)).collect();
     let globals = cluster.global_services().count();
     let of_nodes = touched.nodes.iter().map(|node| cost_of_node(cluster, *node, globals));
-    let others = touched.places.len() + of_nodes.sum::<usize>();
+    let others = touched.places.len() + of_nodes.sum::<usize>() + touched.contacts.len() * (1 + globals);
     let is_small = costs.iter().map(|(cost, _)| cost).sum::<usize>() + others <= PLACES_MAX;
     if is_small && touched.sweeps.is_empty() && touched.unjudged.is_empty() {
         return Slices { now: [touched].into(), later: Touched::default() };
@@ -83,9 +83,13 @@ impl Slices {
     /// Places and nodes, as many together as one slice may look at, beside all else that was touched. Of more than there are
     /// slices for, others are the first in each turn. Returns the last slice, and how many more places it may look at.
     fn add_places(&mut self, cluster: &Cluster, mut touched: Touched, turn: u64) -> (Touched, usize) {
-        let nodes = std::mem::take(&mut touched.nodes);
-        let places = std::mem::take(&mut touched.places);
-        let mut parts = parts(cluster, nodes, places);
+        let single = Touched {
+            nodes: std::mem::take(&mut touched.nodes),
+            contacts: std::mem::take(&mut touched.contacts),
+            places: std::mem::take(&mut touched.places),
+            ..Touched::default()
+        };
+        let mut parts = parts(cluster, single);
         if let Some(first) = usize::try_from(turn).unwrap_or_default().checked_rem(parts.len()) {
             parts.rotate_left(first);
         }
@@ -171,11 +175,7 @@ fn cost_of_node(cluster: &Cluster, node: NodeId, globals: usize) -> usize {
 }
 
 /// Nodes and places in parts of as many places as one slice may look at, each with how many they are. A node is in one part.
-fn parts(
-    cluster: &Cluster,
-    nodes: BTreeSet<NodeId>,
-    places: BTreeSet<(ServiceId, Instance)>,
-) -> VecDeque<(usize, Touched)> {
+fn parts(cluster: &Cluster, touched: Touched) -> VecDeque<(usize, Touched)> {
     let globals = cluster.global_services().count();
     let (mut parts, mut cost, mut part) = (VecDeque::new(), 0, Touched::default());
     let mut make_room = |more: usize, part: &mut Touched| {
@@ -184,11 +184,15 @@ fn parts(
         }
         cost += more;
     };
-    for node in nodes {
+    for node in touched.nodes {
         make_room(cost_of_node(cluster, node, globals), &mut part);
         part.nodes.insert(node);
     }
-    for place in places {
+    for node in touched.contacts {
+        make_room(1 + globals, &mut part);
+        part.contacts.insert(node);
+    }
+    for place in touched.places {
         make_room(1, &mut part);
         part.places.insert(place);
     }

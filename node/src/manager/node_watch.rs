@@ -48,7 +48,7 @@ impl NodeWatch {
             nodes.notifiers.retain(|_, watchers| notify(watchers));
             return;
         }
-        for node in touched.nodes.union(&touched.tasks_of_nodes) {
+        for node in touched.nodes.union(&touched.tasks_of_nodes).chain(touched.contacts.difference(&touched.nodes)) {
             if nodes.notifiers.get_mut(node).is_some_and(|watchers| !notify(watchers)) {
                 nodes.notifiers.remove(node);
             }

@@ -76,7 +76,7 @@ fn due(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeMap<Group, b
 fn due_of_all(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeMap<Group, bool> {
     let unplaced = cluster.unplaced();
     let mut due: BTreeMap<Group, bool> = unplaced.fresh_groups().map(|group| (group, false)).collect();
-    if !scope.nodes.is_empty() {
+    if !scope.nodes.is_empty() || !scope.contacts.is_empty() {
         due.extend(unplaced.tried_groups().map(|group| (group, true)));
         return due;
     }
