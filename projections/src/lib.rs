@@ -104,6 +104,10 @@ parts::state! {
         config_names: OrdMap<Arc<str>, ConfigId> = "names of configs",
         /// The services that want a task on every node.
         global_services: OrdSet<ServiceId> = "global services",
+        /// How many nodes there are in each state.
+        nodes_by_liveness: OrdMap<Liveness, u64> = "nodes by liveness",
+        /// How many services have a rollout in each state; those without one are not counted.
+        services_by_update: OrdMap<UpdateState, u64> = "services by the state of their update",
         /// The tasks bound to nodes.
         tasks_by_node: OrdSet<(NodeId, TaskId)> = "tasks by node",
         /// The tasks in the places of services.
@@ -296,6 +300,16 @@ impl Cluster {
     /// How many tasks there are in each state; no states without any.
     pub fn tasks_by_state(&self) -> impl Iterator<Item = (TaskState, u64)> {
         self.tasks_by_state.iter().map(|(state, count)| (*state, *count))
+    }
+
+    /// How many nodes there are in a state.
+    pub fn node_count(&self, liveness: Liveness) -> u64 {
+        self.nodes_by_liveness.get(&liveness).copied().unwrap_or(0)
+    }
+
+    /// How many services have a rollout in such a state.
+    pub fn count_updates(&self, is_such: impl Fn(UpdateState) -> bool) -> u64 {
+        self.services_by_update.iter().filter(|(state, _)| is_such(**state)).map(|(_, count)| count).sum()
     }
 
     /// The tasks bound to a node, by id.

@@ -6,7 +6,7 @@ use events::spec::NodeFacts;
 use events::{Availability, NodeDescription, NodeId, NodeSpec, Resources, Role, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Cluster, Stamp, Touched};
+use crate::{Cluster, Stamp, Touched, counts};
 
 /// How long a removed node is remembered after its certificate expired, in case of clocks that differ; SwarmKit's.
 const BAN_OUTLIVES: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
@@ -151,6 +151,7 @@ pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Sta
         cluster.newcomers.insert(event.node);
     }
     cluster.lookup.node_changed(None, Some(&node));
+    counts::up(&mut cluster.nodes_by_liveness, node.liveness);
     cluster.nodes.insert(event.node, node);
     touched.nodes.insert(event.node);
 }
@@ -224,6 +225,7 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
     }
     cluster.newcomers.remove(&event.node);
     cluster.lookup.node_changed(Some(&node), None);
+    counts::down(&mut cluster.nodes_by_liveness, node.liveness);
     // Who is no member can do no more than who is banned; and bans of all that a leaked token let in would be kept for as long
     // as their certificates last.
     if !event.forgotten {
@@ -233,11 +235,13 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
 }
 
 fn change(cluster: &mut Cluster, id: NodeId, touched: &mut Touched, change: impl FnOnce(&mut Node)) {
-    let before = cluster.nodes.share(id);
-    cluster.nodes.update(id, change).unwrap_or_else(|| panic!("node {id} is not there to be changed"));
-    let after = cluster.nodes.get(id);
-    let is_same = before.zip(after).is_some_and(|(before, after)| before.is_same_to_tasks(after));
-    if is_same {
+    let replaced = cluster.nodes.replace(id, change);
+    let ((), before, after) = replaced.unwrap_or_else(|| panic!("node {id} is not there to be changed"));
+    if before.liveness != after.liveness {
+        counts::down(&mut cluster.nodes_by_liveness, before.liveness);
+        counts::up(&mut cluster.nodes_by_liveness, after.liveness);
+    }
+    if before.is_same_to_tasks(&after) {
         touched.contacts.insert(id)
     } else {
         touched.nodes.insert(id)
@@ -247,6 +251,9 @@ fn change(cluster: &mut Cluster, id: NodeId, touched: &mut Touched, change: impl
 /// Makes the indices of nodes.
 pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.newcomers = cluster.nodes.values().filter(|node| node.is_newcomer()).map(|node| node.id).collect();
+    for node in cluster.nodes.values() {
+        counts::up(&mut cluster.nodes_by_liveness, node.liveness);
+    }
 }
 
 #[cfg(test)]

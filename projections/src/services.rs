@@ -7,9 +7,8 @@ use std::sync::Arc;
 use events::{NodeId, ServiceId, ServiceSpec, SpecChange, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::rollouts;
 use crate::tasks::Instance;
-use crate::{Cluster, Stamp, Touched};
+use crate::{Cluster, Stamp, Touched, counts, rollouts};
 
 /// One service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,7 +49,7 @@ pub struct Update {
 }
 
 /// What a rollout does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum UpdateState {
     /// Tasks are being replaced.
     Updating,
@@ -95,6 +94,11 @@ impl Service {
             Some(update) if update.state.is_rollback() => self.spec.rollback_rollout(),
             Some(_) | None => self.spec.update_rollout(),
         }
+    }
+
+    /// What its rollout does, if it has one.
+    fn update_state(&self) -> Option<UpdateState> {
+        self.update.as_ref().map(|update| update.state)
     }
 
     /// Whether a rollout is under way.
@@ -187,9 +191,9 @@ pub(crate) fn spec_updated(
         cluster
             .revisions
             .update((id, old.template_version), |revision: &mut Revision| revision.spec = Arc::clone(&spec));
-        cluster.services.update(id, |service| keep_template(service, spec, at));
+        replace(cluster, id, |service| keep_template(service, spec, at));
     } else {
-        cluster.services.update(id, |service| change_template(service, Arc::clone(&spec), event.change(), at));
+        replace(cluster, id, |service| change_template(service, Arc::clone(&spec), event.change(), at));
         forget_revision(cluster, id, old.template_version);
         keep_revision(cluster, id, at.index, spec);
         forget_restarts(cluster, id);
@@ -259,6 +263,7 @@ pub(crate) fn removed(cluster: &mut Cluster, id: ServiceId, touched: &mut Touche
     let service = cluster.services.remove(id).unwrap_or_else(|| panic!("service {id} is not there to be removed"));
     cluster.service_names.remove(&name_key(service.spec.name()));
     cluster.global_services.remove(&id);
+    count_update(cluster, service.update_state(), None);
     forget_revision(cluster, id, service.template_version);
     forget_restarts(cluster, id);
     forget_failures(cluster, id);
@@ -331,8 +336,26 @@ fn forget_failures(cluster: &mut Cluster, id: ServiceId) {
     }
 }
 
+/// Changes one service and keeps the count of updates true to it.
+fn replace<R>(cluster: &mut Cluster, id: ServiceId, change: impl FnOnce(&mut Service) -> R) -> Option<R> {
+    let (result, before, after) = cluster.services.update(id, |service| {
+        let before = service.update_state();
+        let result = change(service);
+        (result, before, service.update_state())
+    })?;
+    count_update(cluster, before, after);
+    Some(result)
+}
+
+fn count_update(cluster: &mut Cluster, before: Option<UpdateState>, after: Option<UpdateState>) {
+    if before != after {
+        before.into_iter().for_each(|state| counts::down(&mut cluster.services_by_update, state));
+        after.into_iter().for_each(|state| counts::up(&mut cluster.services_by_update, state));
+    }
+}
+
 fn change_open_update(cluster: &mut Cluster, id: ServiceId, touched: &mut Touched, change: impl FnOnce(&mut Update)) {
-    let changed = cluster.services.update(id, |service| match &mut service.update {
+    let changed = replace(cluster, id, |service| match &mut service.update {
         Some(update) if update.state.is_open() => change(update),
         Some(_) | None => panic!("service {id} has no rollout under way"),
     });
@@ -351,4 +374,9 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.service_names = names.collect();
     let global = cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id);
     cluster.global_services = global.collect();
+    for service in cluster.services.values() {
+        if let Some(state) = service.update_state() {
+            counts::up(&mut cluster.services_by_update, state);
+        }
+    }
 }
