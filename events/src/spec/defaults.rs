@@ -30,6 +30,8 @@ pub const NODE_CERT_EXPIRY: Duration = Duration::from_secs(2160 * 3600);
 pub const NODES_MAX: u32 = 100_000;
 /// Permission bits of a config's file: everybody in the container may read it.
 pub const CONFIG_MODE: u32 = 0o444;
+/// Permission bits that a file on a host may have: reading, writing and executing, and nothing else.
+const HOST_MODE_MAX: u32 = 0o777;
 /// Name of the one cluster object.
 pub const CLUSTER_NAME: &str = "default";
 
@@ -213,11 +215,28 @@ impl ConfigReference {
         self.file.as_ref().and_then(|file| file.mode).unwrap_or(CONFIG_MODE)
     }
 
+    /// Whether only a container can have it: a plain process sees the host's own files, where a file at an absolute path would
+    /// be everybody's, and one with the setuid bit would give its owner's rights to whoever executes it.
+    pub fn needs_container(&self) -> bool {
+        let is_absolute = self.file.as_ref().is_some_and(|file| file.name.starts_with('/'));
+        is_absolute || self.mode() > HOST_MODE_MAX
+    }
+
     /// The numbers of the file's owner and its group; `None` if one of them is no number.
     pub fn owner(&self) -> Option<(u32, u32)> {
         let number = |text: &str| if text.is_empty() { Some(0) } else { text.parse().ok() };
         let Some(file) = &self.file else { return Some((0, 0)) };
         Some((number(&file.uid)?, number(&file.gid)?))
+    }
+}
+
+impl NodeDescription {
+    /// The name of the executor of plain processes.
+    pub const PROCESS_EXECUTOR: &str = "process";
+
+    /// Whether tasks are plain processes on this node.
+    pub fn runs_processes(&self) -> bool {
+        self.executor == Self::PROCESS_EXECUTOR
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::daemon::failure::Failure;
 use crate::metrics::Measures;
 
+mod config_file;
 pub mod docker;
 pub mod executor;
 pub mod items;

@@ -349,7 +349,7 @@ fn executor(args: &RunArgs, settings: &StartSettings) -> Result<Arc<dyn Executor
     match settings.executor {
         ExecutorKind::Docker => {
             let hint = "give --engine-addr in the form unix:///var/run/docker.sock";
-            let executor = DockerExecutor::new(&settings.engine_addr);
+            let executor = DockerExecutor::new(&settings.engine_addr, args.state_dir.join("configs"));
             Ok(Arc::new(executor.map_err(|error| Failure::new(error, hint).with_code(code::USAGE))?))
         }
         ExecutorKind::Process => {

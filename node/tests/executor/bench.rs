@@ -40,16 +40,17 @@ pub struct Bench {
 }
 
 enum Kind {
-    Docker,
+    Docker(TempDir),
     Process(TempDir),
 }
 
 impl Bench {
     /// A bench on the engine, which must answer: tests that need one only run where the runner was told that there is one.
     pub async fn docker() -> Self {
-        let executor = docker();
+        let dir = tempfile::tempdir().expect("a directory");
+        let executor = docker(dir.path());
         executor.describe().await.expect("a Docker Engine answers");
-        Self::new(executor, Kind::Docker)
+        Self::new(executor, Kind::Docker(dir))
     }
 
     /// A bench on plain processes.
@@ -76,7 +77,7 @@ impl Bench {
     /// Another executor on the same engine or directory, as after a restart of the agent.
     pub fn another_executor(&self) -> Arc<dyn Executor> {
         match &self.kind {
-            Kind::Docker => docker(),
+            Kind::Docker(dir) => docker(dir.path()),
             Kind::Process(dir) => process(dir.path()),
         }
     }
@@ -84,9 +85,17 @@ impl Bench {
     /// A directory that the task and its health check, but no other task, can write to.
     pub fn scratch(&self) -> String {
         match &self.kind {
-            Kind::Docker => "/tmp".into(),
+            Kind::Docker(_) => "/tmp".into(),
             Kind::Process(dir) => dir.path().display().to_string(),
         }
+    }
+
+    /// The tasks whose containers mount configs from this machine.
+    pub fn kept_configs(&self) -> Vec<String> {
+        let (Kind::Docker(dir) | Kind::Process(dir)) = &self.kind;
+        // Without one there is no directory.
+        let entries = std::fs::read_dir(dir.path().join("configs")).into_iter().flatten();
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// A task that runs a line of shell.
@@ -166,8 +175,8 @@ pub fn container(workload: &mut Workload) -> &mut ContainerSpec {
     spec.task.get_or_insert_default().container.get_or_insert_default()
 }
 
-fn docker() -> Arc<dyn Executor> {
-    Arc::new(DockerExecutor::new(ENGINE).expect("a valid address"))
+fn docker(dir: &Path) -> Arc<dyn Executor> {
+    Arc::new(DockerExecutor::new(ENGINE, dir.join("configs")).expect("a valid address"))
 }
 
 /// A directory that tasks of any user can write to: they do not run as the tests do.

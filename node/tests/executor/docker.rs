@@ -11,7 +11,10 @@ use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
 };
-use events::{BindOptions, EndpointSpec, Mount, MountType, PortConfig, PublishMode, VolumeOptions};
+use events::{
+    BindOptions, ConfigId, ConfigReference, EndpointSpec, FileTarget, Id, Mount, MountType, PortConfig, PublishMode,
+    VolumeOptions,
+};
 use futures_util::poll;
 use node::agent::docker::DockerExecutor;
 use node::agent::executor::{Executor, ExecutorError, RegistryAuth, Workload};
@@ -24,6 +27,11 @@ use crate::cases::fatal;
 
 fn engine() -> Docker {
     Docker::connect_with_unix(ENGINE, 60, bollard::API_DEFAULT_VERSION).expect("the engine's socket")
+}
+
+/// An executor that reaches the engine over this socket.
+fn proxied(socket: &Path) -> DockerExecutor {
+    DockerExecutor::new(&format!("unix://{}", socket.display()), std::env::temp_dir()).expect("a valid address")
 }
 
 #[tokio::test]
@@ -52,6 +60,51 @@ async fn a_bad_mount_is_fatal_in_the_engines_words() {
                 vec![Mount { source: "/no/such/dir".into(), target: "/data".into(), ..Default::default() }];
             let words = fatal(bench.executor.prepare(&workload).await);
             assert!(words.contains("/no/such/dir"), "{words}");
+        })
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a Docker Engine"]
+async fn configs_are_there_under_a_read_only_root_and_in_a_tmpfs() {
+    let bench = Bench::docker().await;
+    bench
+        .run(async {
+            for read_only in [true, false] {
+                // Whoever runs may read them all, write none, and write beside them only in the tmpfs.
+                let mut workload = bench.shell(
+                    r#"test "$(cat /web.conf)" = hello && test "$(cat /run/app/own.conf)" = mine &&
+                       test "$(stat -c '%u:%g %a' /run/app/own.conf)" = "1000:1001 440" && touch /run/beside &&
+                       ! echo x >/run/app/own.conf && cat /proc/mounts >/run/mounts && grep -q /run/app/own.conf /run/mounts"#,
+                );
+                let reference = |id, file| ConfigReference {
+                    config: Some(ConfigId::from_bits(id)),
+                    name: "web.conf".into(),
+                    file,
+                };
+                let target = FileTarget {
+                    name: "/run/app/own.conf".into(),
+                    uid: "1000".into(),
+                    gid: "1001".into(),
+                    mode: Some(0o440),
+                };
+                container(&mut workload).configs = vec![reference(1, None), reference(2, Some(target))];
+                let tmpfs = Mount { r#type: MountType::Tmpfs.into(), target: "/run".into(), ..Default::default() };
+                container(&mut workload).mounts = vec![tmpfs];
+                container(&mut workload).read_only = read_only;
+                let data = [(ConfigId::from_bits(1), "hello".into()), (ConfigId::from_bits(2), "mine".into())];
+                workload.configs = data.into();
+                bench.executor.prepare(&workload).await.expect("prepared");
+                // Once more, as after a crash of the agent; and then without the data, which a restarted agent may not have.
+                bench.executor.prepare(&workload).await.expect("prepared");
+                workload.configs.clear();
+                bench.executor.start(&workload).await.expect("started");
+                let ended = bench.executor.wait(&workload).await.expect("ended");
+                assert_eq!(ended.container.exit_code, Some(0), "read only: {read_only}");
+                assert_eq!(bench.kept_configs(), [workload.task.to_string()]);
+                bench.executor.remove(workload.task).await.expect("removed");
+                assert!(bench.kept_configs().is_empty(), "they go with the task");
+            }
         })
         .await;
 }
@@ -209,7 +262,7 @@ async fn an_engine_that_goes_away_is_waited_for() {
             let dir = tempfile::tempdir().expect("a directory");
             let socket = dir.path().join("engine.sock");
             let mut open = way(&socket);
-            let executor = DockerExecutor::new(&format!("unix://{}", socket.display())).expect("a valid address");
+            let executor = proxied(&socket);
             let workload = bench.lasting("exit 7");
             executor.prepare(&workload).await.expect("prepared");
             executor.start(&workload).await.expect("started");
@@ -296,7 +349,7 @@ async fn a_start_that_the_engine_denies_is_looked_at() {
                 let dir = tempfile::tempdir().expect("a directory");
                 let socket = dir.path().join("engine.sock");
                 let _way = faithless_way(&socket, answer);
-                let executor = DockerExecutor::new(&format!("unix://{}", socket.display())).expect("a valid address");
+                let executor = proxied(&socket);
                 let workload = bench.lasting("exit 7");
                 executor.prepare(&workload).await.expect("prepared");
                 let started = executor.start(&workload).await.unwrap_or_else(|error| panic!("{answer:?}: {error}"));

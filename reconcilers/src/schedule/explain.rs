@@ -36,6 +36,7 @@ fn phrase(refusal: Unfit, count: u64) -> String {
         Unfit::Memory => "insufficient memory",
         Unfit::Generic => "insufficient generic resources",
         Unfit::Plugin => "missing plugin",
+        Unfit::Configs => "config target or mode not supported by the process executor",
         Unfit::Constraint => "constraints not met",
         Unfit::Platform => "unsupported platform",
         Unfit::HostPort => "host port in use",

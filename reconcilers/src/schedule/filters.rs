@@ -1,7 +1,7 @@
 //! Which nodes will do: each filter in order, with the reason of the first one that refuses.
 
 use events::spec::{Constraint, generic};
-use events::{GenericResource, Platform, Resources, ServiceId, TaskSpec};
+use events::{ConfigReference, GenericResource, Platform, Resources, ServiceId, TaskSpec};
 use projections::{Cluster, Node, Task};
 
 use super::run::Run;
@@ -23,6 +23,8 @@ pub enum Unfit {
     Generic,
     /// A volume or log driver is not there.
     Plugin,
+    /// Tasks are plain processes there, which cannot be given a config of the task's.
+    Configs,
     /// A constraint does not hold.
     Constraint,
     /// Another operating system or architecture.
@@ -45,6 +47,8 @@ pub struct Filters<'a> {
     malformed: bool,
     /// Types and names of the engine's plugins that the tasks use.
     plugins: Vec<(&'static str, &'a str)>,
+    /// Whether the tasks have a config that only a container can be given.
+    needs_container: bool,
     platforms: &'a [Platform],
     ports: Vec<HostPort>,
     max_replicas: u64,
@@ -63,6 +67,7 @@ impl<'a> Filters<'a> {
             malformed: constraints.is_err(),
             constraints: constraints.unwrap_or_default(),
             plugins: plugins(template),
+            needs_container: template.container().configs.iter().any(ConfigReference::needs_container),
             platforms: &placement.platforms,
             ports: spec.host_ports().map(|port| (port.protocol, port.published_port)).collect(),
             max_replicas: placement.max_replicas,
@@ -94,6 +99,9 @@ impl<'a> Filters<'a> {
     pub(super) fn suits(&self, node: &Node) -> Result<(), Unfit> {
         if !self.plugins.iter().all(|(kind, name)| has_plugin(node, kind, name)) {
             return Err(Unfit::Plugin);
+        }
+        if self.needs_container && node.description.as_ref().is_some_and(|node| node.runs_processes()) {
+            return Err(Unfit::Configs);
         }
         if self.malformed || !self.constraints_hold(node) {
             return Err(Unfit::Constraint);
@@ -163,6 +171,11 @@ impl<'a> Filters<'a> {
     /// Types and names of the engine's plugins that the tasks use.
     pub(super) fn plugins(&self) -> &[(&'static str, &'a str)] {
         &self.plugins
+    }
+
+    /// Whether the tasks have a config that only a container can be given.
+    pub(super) fn needs_container(&self) -> bool {
+        self.needs_container
     }
 
     pub(super) fn generic(&self) -> &[GenericResource] {

@@ -26,6 +26,8 @@ pub(super) struct Layout {
     placement: Placement,
     /// The plugins without which a node will not do.
     plugins: Vec<(&'static str, String)>,
+    /// Whether a node of plain processes will not do.
+    needs_container: bool,
     /// The label values that lead to each leaf.
     paths: Vec<Vec<String>>,
     leaves: BTreeMap<Vec<String>, usize>,
@@ -60,7 +62,7 @@ impl Layouts {
         let position = self.known.iter().position(|layout| layout.is_of(placement, filters)).unwrap_or_else(|| {
             self.make_room(pool.len());
             let plugins = filters.plugins().iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
-            self.known.push(Layout::new(placement.clone(), plugins));
+            self.known.push(Layout::new(placement.clone(), plugins, filters.needs_container()));
             self.known.len() - 1
         });
         let layout = &mut self.known[position];
@@ -81,10 +83,11 @@ impl Layouts {
 }
 
 impl Layout {
-    fn new(placement: Placement, plugins: Vec<(&'static str, String)>) -> Self {
+    fn new(placement: Placement, plugins: Vec<(&'static str, String)>, needs_container: bool) -> Self {
         Self {
             placement,
             plugins,
+            needs_container,
             paths: Vec::new(),
             leaves: BTreeMap::new(),
             orders: Vec::new(),
@@ -97,6 +100,7 @@ impl Layout {
     fn is_of(&self, placement: &Placement, filters: &Filters<'_>) -> bool {
         let plugins = self.plugins.iter().map(|(kind, name)| (*kind, name.as_str()));
         plugins.eq(filters.plugins().iter().copied())
+            && self.needs_container == filters.needs_container()
             && self.placement.constraints == placement.constraints
             && self.placement.preferences == placement.preferences
             && self.placement.platforms == placement.platforms
@@ -127,7 +131,7 @@ impl Layout {
         // Leaves of label values that no node has any more stay until they are most of them.
         if self.paths.len() > 2 * pool.len() {
             let (placement, plugins) = (std::mem::take(&mut self.placement), std::mem::take(&mut self.plugins));
-            *self = Self { used: self.used, ..Self::new(placement, plugins) };
+            *self = Self { used: self.used, ..Self::new(placement, plugins, self.needs_container) };
         }
         if self.stands.is_empty() || self.seen < changes.first() {
             self.place_all(filters, pool);

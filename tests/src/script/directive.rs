@@ -3,7 +3,7 @@
 //! | directive | what happens |
 //! |---|---|
 //! | `nodes <n>` | a cluster of nodes `n1`, the manager, to `n<n>`, each with 4 cores and 8 GiB; the first directive |
-//! | `node <name> [<what>=<value>...]` | a machine joins, or has other parts from now on: `cpus`, `memory` (GiB), `generic` (`gpu=2` or `gpu=a,b`), `os`, `arch`, `engine-label` (`key=value`), `token` to join with |
+//! | `node <name> [<what>=<value>...]` | a machine joins, or has other parts from now on: `cpus`, `memory` (GiB), `generic` (`gpu=2` or `gpu=a,b`), `os`, `arch`, `engine-label` (`key=value`), `plugin` (`type/name`), `executor`, `token` to join with |
 //! | `advance <n>s\|m\|h` | time passes |
 //! | `settle` | time passes until nothing is under way and nothing was committed for 2 s |
 //! | `crash node <name>`, `return node <name>` | its power fails, and is back |
@@ -134,6 +134,7 @@ fn equip(description: &mut NodeDescription, what: &str, value: &str) -> anyhow::
         "generic" => resources.generic = vec![generic(value)?],
         "os" => platform.os = value.to_owned(),
         "arch" => platform.architecture = value.to_owned(),
+        "executor" => description.executor = value.to_owned(),
         "engine-label" => {
             let (key, value) = value.split_once('=').context("expected key=value")?;
             let engine = description.engine.get_or_insert_with(EngineDescription::default);

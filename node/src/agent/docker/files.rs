@@ -1,7 +1,10 @@
-//! Configs on their way into a container: one archive in the form of tar, which the engine unpacks from the root directory on.
+//! Configs that are copied into a container before it starts: one archive in the form of tar, which the engine unpacks from
+//! the root directory on.
 
 use bytes::Bytes;
+use events::ConfigReference;
 
+use super::config_mounts::is_mounted;
 use crate::agent::executor::Workload;
 
 /// The unit of an archive.
@@ -15,10 +18,12 @@ static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 /// Ends an archive.
 const END: Bytes = Bytes::from_static(&[0; 2 * BLOCK_BYTES]);
 
-/// The configs of a workload as an archive, piece by piece: all tasks that have a config share its data. Nothing if it has none.
+/// The configs of a workload that are not mounted, as an archive, piece by piece: all tasks that have a config share its data.
+/// Nothing if it has none.
 pub(super) fn archive(workload: &Workload) -> Option<Vec<Bytes>> {
     let mut archive = Vec::new();
-    for (reference, data) in workload.config_files() {
+    let copied = |of: &(&ConfigReference, &Bytes)| !is_mounted(of.0, workload.container());
+    for (reference, data) in workload.config_files().filter(copied) {
         let path = reference.path();
         // A reference with another owner was refused with its spec.
         let owner = reference.owner().unwrap_or_default();

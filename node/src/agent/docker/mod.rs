@@ -5,6 +5,7 @@
 //! engine itself says when the image is missing), a start between two inspections of one millisecond each.
 
 mod config;
+mod config_mounts;
 mod creations;
 mod describe;
 mod engine;
@@ -19,6 +20,7 @@ mod pull;
 mod tests;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ use bollard::query_parameters::{
 };
 
 use self::config::{CLUSTER_LABEL, NODE_LABEL, TASK_LABEL};
+use self::config_mounts::ConfigMounts;
 use self::creations::Creations;
 use self::engine::{Engine, status, unless_status};
 use self::events::News;
@@ -50,17 +53,24 @@ pub struct DockerExecutor {
     news: News,
     steps: Steps,
     creations: Creations,
+    config_mounts: ConfigMounts,
 }
 
 impl DockerExecutor {
-    /// An executor for the engine at an address of the form `unix:///var/run/docker.sock`. It is not asked yet:
-    /// [`Executor::describe`] tells whether it can be reached.
+    /// An executor for the engine at an address of the form `unix:///var/run/docker.sock`, with a directory for the configs that
+    /// its containers mount. The engine is not asked yet: [`Executor::describe`] tells whether it can be reached.
     ///
     /// # Errors
     /// A sentence when the address is of another form.
-    pub fn new(address: &str) -> Result<Self, String> {
+    pub fn new(address: &str, configs: PathBuf) -> Result<Self, String> {
         let engine = Arc::new(Engine::new(address)?);
-        Ok(Self { news: News::new(engine.clone()), steps: Steps::default(), creations: Creations::default(), engine })
+        Ok(Self {
+            news: News::new(engine.clone()),
+            steps: Steps::default(),
+            creations: Creations::default(),
+            config_mounts: ConfigMounts::new(configs),
+            engine,
+        })
     }
 
     /// Refuses a workload of which this engine would silently leave aside what it needs; gives warnings of what it only wished
@@ -93,7 +103,9 @@ impl DockerExecutor {
             let made = self.creations.run(workload.task, creation).await;
             match made.map_err(|error| ExecutorError::Temporary(error.to_string()))? {
                 Ok(made) => {
-                    made.warnings.iter().for_each(|warning| tracing::warn!(task = %workload.task, "engine: {warning}"));
+                    made.warnings
+                        .iter()
+                        .for_each(|warning| tracing::warn!(task = %workload.task, "engine: {warning}"));
                     return Ok(ContainerStatus {
                         container_id: made.id,
                         warnings: made.warnings,
@@ -152,7 +164,7 @@ impl DockerExecutor {
             return Ok(observed.status);
         }
         if observed.phase == Phase::Created {
-            if let Some(place) = observed.foreign_bind(workload) {
+            if let Some(place) = observed.foreign_bind(&self.config_mounts.added_to(workload)) {
                 let why = "the path of its spec leads elsewhere since the container was made";
                 return Err(ExecutorError::Fatal(format!(
                     "the container mounts {place}, which was not allowed: {why}"
@@ -230,7 +242,8 @@ impl Executor for DockerExecutor {
     async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
         let made = async {
             let warnings = self.check_features(workload).await?;
-            let mut made = self.create(workload).await?;
+            self.config_mounts.write(workload).await?;
+            let mut made = self.create(&self.config_mounts.added_to(workload)).await?;
             self.place_configs(workload, &made).await?;
             made.warnings.extend(warnings);
             Ok(made)
@@ -291,6 +304,7 @@ impl Executor for DockerExecutor {
         for (id, _) in self.labelled(vec![format!("{TASK_LABEL}={task}")]).await? {
             self.remove_container(&id).await?;
         }
+        self.config_mounts.remove(task).await?;
         self.creations.forget(task);
         Ok(())
     }

@@ -302,14 +302,14 @@ fn ports_that_the_engine_picked_are_filled_in() {
 #[test]
 fn an_engine_address_is_a_unix_socket() {
     for address in ["", "/var/run/docker.sock", "tcp://127.0.0.1:2375", "unix://", "unix://relative"] {
-        let refusal = DockerExecutor::new(address).err().expect("a refusal");
+        let refusal = DockerExecutor::new(address, PathBuf::new()).err().expect("a refusal");
         assert!(refusal.contains("unix:///var/run/docker.sock"), "{refusal}");
     }
 }
 
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_temporary_and_named() {
-    let executor = DockerExecutor::new("unix:///nonexistent/docker.sock").expect("a valid address");
+    let executor = DockerExecutor::new("unix:///nonexistent/docker.sock", PathBuf::new()).expect("a valid address");
     let Err(ExecutorError::Temporary(words)) = executor.describe().await else { panic!("expected Temporary") };
     assert!(words.contains("unix:///nonexistent/docker.sock: no such socket. Is it running?"), "{words}");
 }

@@ -4,13 +4,14 @@
 //! task's directory. A process sees the host's own files, so that a config with an absolute target is refused: it would be
 //! everybody's. So is one that gives whoever executes it the rights of its owner.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use events::{ConfigReference, TaskId};
 
+use crate::agent::config_file;
 use crate::agent::executor::{ExecutorError, Workload};
 
 /// The variable that names the directory.
@@ -21,10 +22,6 @@ const SHARED: &str = "/run/swarmlog/configs";
 const SHARED_TOP: &str = "/run/swarmlog";
 /// Everybody may pass, whatever the umask of the agent.
 const DIRECTORY_MODE: u32 = 0o755;
-/// A file that is not whole yet is for its writer alone.
-const UNFINISHED_MODE: u32 = 0o600;
-/// Reading, writing and executing, and nothing else.
-const MODE_MAX: u32 = 0o777;
 
 /// The directory of a task's configs; `own` is where everything else of it is.
 pub(super) fn directory(own: &Path, task: TaskId) -> PathBuf {
@@ -45,15 +42,8 @@ pub(super) fn place(workload: &Workload, directory: &Path) -> Result<(), Executo
 
 /// Forgets a task's configs. None there is success.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
-    unless_absent(fs::remove_file(unfinished(directory)))?;
-    unless_absent(fs::remove_dir_all(directory))
-}
-
-fn unless_absent(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    config_file::unless_absent(fs::remove_file(unfinished(directory)))?;
+    config_file::unless_absent(fs::remove_dir_all(directory))
 }
 
 /// Where a file is written before it has its name: beside the directory, where no target can be.
@@ -63,6 +53,9 @@ fn unfinished(directory: &Path) -> PathBuf {
 
 fn judge(reference: &ConfigReference) -> Result<(), String> {
     let (name, path) = (&reference.name, reference.path());
+    if !reference.needs_container() {
+        return Ok(());
+    }
     if reference.file.as_ref().is_some_and(|file| file.name.starts_with('/')) {
         let relative = path.trim_start_matches('/');
         return Err(format!(
@@ -70,10 +63,7 @@ fn judge(reference: &ConfigReference) -> Result<(), String> {
              {relative}, below the directory that ${VARIABLE} names"
         ));
     }
-    if reference.mode() > MODE_MAX {
-        return Err(format!("config {name} has the mode {:o}, and on a host may have at most 777", reference.mode()));
-    }
-    Ok(())
+    Err(format!("config {name} has the mode {:o}, and on a host may have at most 777", reference.mode()))
 }
 
 fn write(reference: &ConfigReference, data: &[u8], directory: &Path) -> io::Result<()> {
@@ -85,17 +75,7 @@ fn write(reference: &ConfigReference, data: &[u8], directory: &Path) -> io::Resu
             fs::set_permissions(made, Permissions::from_mode(DIRECTORY_MODE))?;
         }
     }
-    // Under another name first: a file is whole, and has its owner, before it has its name.
-    let unfinished = unfinished(directory);
-    unless_absent(fs::remove_file(&unfinished))?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(UNFINISHED_MODE).open(&unfinished)?;
-    file.write_all(data)?;
-    let is_given = reference.file.as_ref().is_some_and(|file| !(file.uid.is_empty() && file.gid.is_empty()));
-    if let Some((uid, gid)) = reference.owner().filter(|_| is_given || rustix::process::geteuid().is_root()) {
-        chown(&unfinished, Some(uid), Some(gid))?;
-    }
-    fs::set_permissions(&unfinished, Permissions::from_mode(reference.mode()))?;
-    fs::rename(unfinished, path)
+    config_file::write(reference, data, &path, &unfinished(directory))
 }
 
 #[cfg(test)]

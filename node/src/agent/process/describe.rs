@@ -23,7 +23,7 @@ pub(super) fn node() -> Result<NodeDescription, ExecutorError> {
         }),
         engine: Some(EngineDescription::default()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        executor: "process".to_owned(),
+        executor: NodeDescription::PROCESS_EXECUTOR.to_owned(),
     })
 }
 

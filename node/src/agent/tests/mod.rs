@@ -486,7 +486,7 @@ async fn a_task_without_the_value_of_a_secret_variable_is_rejected_and_not_run_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_waits_for_its_config_also_after_a_restart() {
+async fn a_task_waits_for_its_config_also_after_a_restart_and_one_that_runs_is_left_alone() {
     let config = ConfigId::from_bits(5);
     let with_config = |configs| {
         let mut assignment = assignment(1, "web");
@@ -500,6 +500,19 @@ async fn a_task_waits_for_its_config_also_after_a_restart() {
     scene.stop_agent().await;
     scene.start_agent();
     scene.manager.registered(2).await;
-    scene.manager.send(complete(vec![with_config(vec![ConfigItem { config, data: "data".into() }])])).await;
+    let complete_set = || complete(vec![with_config(vec![ConfigItem { config, data: "data".into() }])]);
+    scene.manager.send(complete_set()).await;
     scene.manager.reported(id(1), TaskState::Running).await;
+
+    scene.stop_agent().await;
+    scene.start_agent();
+    scene.manager.registered(3).await;
+    scene.manager.send(complete_set()).await;
+    // The config is there again for tasks to come, and nothing was done to the one that has it.
+    let mut next = change(1, vec![Assignment { task: id(2), ..with_config(vec![]) }], vec![]);
+    next.specs.clear();
+    scene.manager.send(next).await;
+    scene.manager.reported(id(2), TaskState::Running).await;
+    assert!(scene.executor.is_running(id(1)));
+    assert_eq!([1, 2].map(|task| scene.executor.starts(id(task))), [1, 1], "no task runs twice");
 }

@@ -1,0 +1,124 @@
+//! Configs that a container mounts, because nothing can be copied to their targets before it starts: into a root filesystem
+//! that is read-only, and into a tmpfs, which is made at the start. They lie in a directory of the task's own on this machine,
+//! and the container gets each as a file to read, as Docker does with all configs.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use events::{ConfigReference, ContainerSpec, Mount, MountType, TaskId};
+
+use crate::agent::config_file;
+use crate::agent::executor::{ExecutorError, Workload};
+use crate::agent::policy::real_path;
+
+/// Nobody but the agent and the engine passes.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Whether a config is mounted, and not copied.
+pub(super) fn is_mounted(reference: &ConfigReference, container: &ContainerSpec) -> bool {
+    let path = reference.path();
+    let covers = |mount: &Mount| {
+        let target = mount.target.trim_end_matches('/');
+        mount.r#type() == MountType::Tmpfs && path.strip_prefix(target).is_some_and(|rest| rest.starts_with('/'))
+    };
+    container.read_only || container.mounts.iter().any(covers)
+}
+
+/// Where an agent keeps the configs that its containers mount.
+#[derive(Debug, Clone)]
+pub(super) struct ConfigMounts(PathBuf);
+
+impl ConfigMounts {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self(directory)
+    }
+
+    /// The workload with a mount for each such config.
+    pub(super) fn added_to(&self, workload: &Workload) -> Workload {
+        let (container, directory) = (workload.container(), real_path(&self.directory(workload.task)));
+        let mount = |(number, reference): (usize, &ConfigReference)| Mount {
+            r#type: MountType::Bind.into(),
+            source: file(&directory, number).to_string_lossy().into_owned(),
+            target: reference.path(),
+            read_only: true,
+            ..Mount::default()
+        };
+        let configs = container.configs.iter().enumerate().filter(|(_, config)| is_mounted(config, container));
+        let mounts = container.mounts.iter().cloned().chain(configs.map(mount)).collect();
+        workload.clone().with_mounts(mounts)
+    }
+
+    /// Writes the files that the workload's container mounts, also once more.
+    ///
+    /// # Errors
+    /// Fatal when one cannot be written.
+    pub(super) async fn write(&self, workload: &Workload) -> Result<(), ExecutorError> {
+        if !workload.container().configs.iter().any(|config| is_mounted(config, workload.container())) {
+            return Ok(());
+        }
+        let (workload, directory) = (workload.clone(), self.directory(workload.task));
+        let shown = directory.display().to_string();
+        let written = tokio::task::spawn_blocking(move || write(&workload, &directory)).await;
+        let written = written.map_err(io::Error::other).and_then(|written| written);
+        written.map_err(|error| ExecutorError::Fatal(format!("the configs cannot be written to {shown}: {error}")))
+    }
+
+    /// Removes a task's files. None there is success.
+    ///
+    /// # Errors
+    /// Temporary when they cannot be removed.
+    pub(super) async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
+        let removed = tokio::fs::remove_dir_all(self.directory(task)).await;
+        config_file::unless_absent(removed)
+            .map_err(|error| ExecutorError::Temporary(format!("the task's configs cannot be removed: {error}")))
+    }
+
+    fn directory(&self, task: TaskId) -> PathBuf {
+        self.0.join(task.to_string())
+    }
+}
+
+/// Targets may be long and deep, so files are known by their number in the spec.
+fn file(directory: &Path, number: usize) -> PathBuf {
+    directory.join(number.to_string())
+}
+
+fn write(workload: &Workload, directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
+    let container = workload.container();
+    for (number, reference) in container.configs.iter().enumerate() {
+        let data = reference.config.and_then(|id| workload.configs.get(&id));
+        if let Some(data) = data.filter(|_| is_mounted(reference, container)) {
+            config_file::write(reference, data, &file(directory, number), &directory.join("unfinished"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use events::FileTarget;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_copied_before_the_start_is_mounted() {
+        let file = Some(FileTarget { name: "/run/app/web.conf".into(), ..FileTarget::default() });
+        let reference = ConfigReference { config: None, name: "web.conf".into(), file };
+        let mount =
+            |kind: MountType, target: &str| Mount { target: target.into(), r#type: kind.into(), ..Mount::default() };
+        let tmpfs = |target| mount(MountType::Tmpfs, target);
+        for (read_only, mounts, mounted) in [
+            (false, vec![], false),
+            (false, vec![tmpfs("/run/ap"), tmpfs("/tmp"), mount(MountType::Volume, "/run")], false),
+            (true, vec![], true),
+            (false, vec![tmpfs("/run")], true),
+            (false, vec![tmpfs("/tmp"), tmpfs("/run/app/")], true),
+        ] {
+            let container = ContainerSpec { read_only, mounts, ..ContainerSpec::default() };
+            assert_eq!(is_mounted(&reference, &container), mounted, "{container:?}");
+        }
+    }
+}
