@@ -104,9 +104,9 @@ pub struct RunArgs {
     #[arg(long)]
     pub log_format: Option<LogFormat>,
     /// Address at which Prometheus metrics, /healthz and /readyz are served, to anybody who can reach it: best one of the
-    /// machine itself, such as 127.0.0.1:9420. Without this flag nowhere.
-    #[arg(long, value_name = "IP:PORT", value_parser = address::parse_listening)]
-    pub metrics_addr: Option<SocketAddr>,
+    /// machine itself, such as 127.0.0.1:9420; or off (unless given that of the last start, at first off).
+    #[arg(long, value_name = "IP:PORT|off", value_parser = parse_metrics_addr)]
+    pub metrics_addr: Option<MetricsAddr>,
     /// What runs the tasks (unless given that of the last start, at first docker).
     #[arg(long)]
     pub executor: Option<ExecutorKind>,
@@ -132,6 +132,23 @@ pub struct RunArgs {
     /// A cluster of this one node in a temporary directory, gone when swarmd ends.
     #[arg(long, conflicts_with_all = ["join_addr", "token", "listen_control_api", "listen_remote_api", "state_dir"])]
     pub dev: bool,
+}
+
+/// Where metrics are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsAddr {
+    /// Nowhere.
+    Off,
+    /// At this address.
+    At(SocketAddr),
+}
+
+fn parse_metrics_addr(text: &str) -> Result<MetricsAddr, String> {
+    if text == "off" {
+        return Ok(MetricsAddr::Off);
+    }
+    let form = "the form is IP:PORT, such as 127.0.0.1:9420, with a port up to 65535; or off";
+    text.parse().map(MetricsAddr::At).map_err(|_| form.to_owned())
 }
 
 /// A parsed list of generic resources.

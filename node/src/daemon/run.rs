@@ -76,8 +76,28 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     }
     memory_limit::warn_if_short(0);
     tokio::spawn(memory_limit::watch(shutdown.clone()));
-    let node = Node { args, settings, state_dir, certificates, hostname, executor, shutdown, measures: Arc::default() };
+    // Before a cluster begins or is joined, which takes its time: until then the probe of readiness says so.
+    let (metrics_addr, probe) = serve_metrics(settings.metrics_addr, &state_dir, &shutdown).await?;
+    let settings = StartSettings { metrics_addr, ..settings };
+    let node =
+        Node { args, settings, state_dir, certificates, hostname, executor, shutdown, measures: Arc::default(), probe };
     if worker { node.work(token).await } else { node.manage().await }
+}
+
+/// Serves metrics and probes, where that is wanted; the address, and the way to say that the node has started.
+async fn serve_metrics(
+    addr: Option<SocketAddr>,
+    state_dir: &StateDir,
+    shutdown: &CancellationToken,
+) -> Result<(Option<SocketAddr>, metrics::Probe), Failure> {
+    let probe = metrics::Probe::new(state_dir.path().to_owned());
+    let Some(addr) = addr else { return Ok((None, probe)) };
+    let listener = metrics::bind(addr).await?;
+    // A port that the system chose is the node's from here on.
+    let addr = listener.local_addr().unwrap_or(addr);
+    tracing::info!(%addr, "metrics are served");
+    tokio::spawn(metrics::serve(listener, probe.clone(), shutdown.clone()));
+    Ok((Some(addr), probe))
 }
 
 /// Whether the node is to be a worker, by what it is and what its flags ask.
@@ -120,6 +140,8 @@ struct Node {
     shutdown: CancellationToken,
     /// What is counted of the agent's work.
     measures: Arc<Measures>,
+    /// Whoever asks for metrics and whether the node is ready.
+    probe: metrics::Probe,
 }
 
 /// Where a manager is reached: taken before anything is written anywhere.
@@ -163,7 +185,7 @@ impl Node {
         let agent = self.agent(&identity, managers.first, credentials).open().map_err(unusable_memory)?;
         // Only now nothing refuses this start any more.
         self.settings.save(self.state_dir.path())?;
-        self.serve_metrics(None).await?;
+        self.probe.started(Arc::clone(&self.measures), None);
         let notifier = Notifier::from_environment();
         notifier.ready(&status);
         tokio::spawn(notifier.clone().keep_alive(self.measures.progress.clone(), self.shutdown.clone()));
@@ -212,7 +234,7 @@ impl Node {
         StartSettings { listen_remote_api: bound, ..self.settings.clone() }.save(self.state_dir.path())?;
         let credentials = Arc::new(Credentials::new(identity.clone()).map_err(|error| Failure::new(error, ""))?);
         let control_path = self.settings.listen_control_api.display();
-        tracing::info!(node = %core.node, remote = %bound, control = %control_path, "this node is the manager");
+        tracing::info!(node = %core.node, addr = %bound, path = %control_path, "this node is the manager");
         let space = FreeSpace::default();
         tokio::spawn(space.clone().watch(self.state_dir.path().to_owned(), self.shutdown.clone()));
         let context = Context {
@@ -223,7 +245,6 @@ impl Node {
             space,
             stopping: self.shutdown.clone(),
         };
-        self.serve_metrics(Some(core)).await?;
         let own = local_addr(bound).to_string();
         let mut tasks = JoinSet::new();
         let broke_off = |error| Failure::new(error, "see the log above");
@@ -238,6 +259,7 @@ impl Node {
         tokio::spawn(core.handle.clone().listen());
         let (agent, ending) = (self.agent(&identity, own, credentials), self.shutdown.clone());
         tasks.spawn(async move { agent.run(ending).await.map_err(unusable_memory) });
+        self.probe.started(core.handle.measures(), Some((core.handle.clone(), Arc::clone(&core.store))));
         announce(self.args.dev, &self.settings);
         let notifier = Notifier::from_environment();
         notifier.ready(&format!("manager, serving nodes on {bound}"));
@@ -260,24 +282,6 @@ impl Node {
     fn keep_renewed(&self, credentials: &Arc<Credentials>, manager: String) {
         let (credentials, certificates) = (Arc::clone(credentials), self.certificates.clone());
         tokio::spawn(enrolment::keep_renewed(credentials, certificates, manager, self.shutdown.clone()));
-    }
-
-    /// Serves metrics and probes, where that was asked for.
-    async fn serve_metrics(&self, core: Option<&Core>) -> Result<(), Failure> {
-        let Some(addr) = self.args.metrics_addr else { return Ok(()) };
-        let listener = metrics::bind(addr).await?;
-        if let Ok(addr) = listener.local_addr() {
-            tracing::info!(%addr, "metrics are served");
-        }
-        let manager = core.map(|core| (core.handle.clone(), Arc::clone(&core.store)));
-        let probe = metrics::Probe::new(self.measures(core), self.state_dir.path().to_owned(), manager);
-        tokio::spawn(metrics::serve(listener, probe, self.shutdown.clone()));
-        Ok(())
-    }
-
-    /// The numbers of this process: those of its core, where it has one.
-    fn measures(&self, core: Option<&Core>) -> Arc<Measures> {
-        core.map_or_else(|| Arc::clone(&self.measures), |core| core.handle.measures())
     }
 
     fn agent(&self, identity: &Identity, manager: String, credentials: Arc<Credentials>) -> Agent {

@@ -169,12 +169,12 @@ pub async fn remote(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let members = Arc::new(context.core.clone());
+    let (members, counts) = (Arc::new(context.core.clone()), Arc::clone(&context.core.measures().connections));
     let dispatcher =
         DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(NODE_MESSAGE_BYTES_MAX);
     let certificates =
         CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
-    let incoming = security::incoming(listener, credentials, limits, members);
+    let incoming = security::incoming(listener, credentials, limits, members, counts);
     let server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
     let mut server = server.layer(MapResponseLayer::new(keep_shares));
     let server = server.add_service(dispatcher).add_service(certificates);
@@ -192,8 +192,9 @@ pub async fn control(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    let counts = Arc::clone(&context.core.measures().connections);
     let control = ControlServer::new(ControlApi::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let incoming = security::incoming_local(listener, limits);
+    let incoming = security::incoming_local(listener, limits, counts);
     let server = watchful(LIVELINESS).add_service(control);
     let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
     drop(file);
@@ -272,6 +273,7 @@ mod tests {
             of(1, Role::Manager),
             Limits::of_descriptors(1_024),
             KnownMembers::everybody(),
+            Arc::default(),
         ));
         let server = watchful(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
         tokio::spawn(server.serve_with_incoming(connections));

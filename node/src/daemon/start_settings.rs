@@ -1,6 +1,6 @@
 //! What a node is started with and keeps: its addresses, its host name and its executor. A later start that does not name
-//! them uses those of the last one, so that workers find a manager again, its operators the control socket, and the agent
-//! what runs its tasks.
+//! them uses those of the last one, so that workers find a manager again, its operators the control socket, monitoring the
+//! metrics, and the agent what runs its tasks.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::agent;
-use crate::daemon::config::{ENGINE_ADDR, ExecutorKind, REMOTE_PORT, RunArgs};
+use crate::daemon::config::{ENGINE_ADDR, ExecutorKind, MetricsAddr, REMOTE_PORT, RunArgs};
 use crate::daemon::failure::Failure;
 use crate::daemon::state_dir;
 
@@ -30,6 +30,8 @@ pub struct StartSettings {
     pub executor: ExecutorKind,
     /// Where the Docker Engine listens.
     pub engine_addr: String,
+    /// Where metrics and probes are served, if anywhere.
+    pub metrics_addr: Option<SocketAddr>,
 }
 
 impl StartSettings {
@@ -43,6 +45,7 @@ impl StartSettings {
             hostname: None,
             executor: ExecutorKind::Docker,
             engine_addr: ENGINE_ADDR.to_owned(),
+            metrics_addr: None,
         });
         let settings = Self {
             listen_remote_api: args.listen_remote_api.unwrap_or(settings.listen_remote_api),
@@ -51,6 +54,11 @@ impl StartSettings {
             hostname: args.hostname.clone().or(settings.hostname),
             executor: args.executor.unwrap_or(settings.executor),
             engine_addr: args.engine_addr.clone().unwrap_or(settings.engine_addr),
+            metrics_addr: match args.metrics_addr {
+                Some(MetricsAddr::At(addr)) => Some(addr),
+                Some(MetricsAddr::Off) => None,
+                None => settings.metrics_addr,
+            },
         };
         let changes = last.map_or_else(Vec::new, |last| {
             let stale = settings.stale_advertised_port(&last).filter(|_| args.advertise_remote_api.is_none());
@@ -102,6 +110,7 @@ impl StartSettings {
     fn changes(&self, last: &Self) -> Vec<String> {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "not given".to_owned());
         let path = |value: &PathBuf| value.display().to_string();
+        let or_off = |value: Option<SocketAddr>| value.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
         let flags = [
             ("--listen-remote-api", last.listen_remote_api.to_string(), self.listen_remote_api.to_string()),
             ("--advertise-remote-api", text(&last.advertise_remote_api), text(&self.advertise_remote_api)),
@@ -109,6 +118,7 @@ impl StartSettings {
             ("--hostname", text(&last.hostname), text(&self.hostname)),
             ("--executor", last.executor.to_string(), self.executor.to_string()),
             ("--engine-addr", last.engine_addr.clone(), self.engine_addr.clone()),
+            ("--metrics-addr", or_off(last.metrics_addr), or_off(self.metrics_addr)),
         ];
         let differs = flags.into_iter().filter(|(_, was, is)| was != is);
         differs.map(|(flag, was, is)| format!("{flag} is {is} from now on; it was {was}")).collect()
@@ -208,6 +218,34 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_metrics_stays_until_it_is_switched_off() {
+        // What each start says, where metrics are served then, and what is told.
+        let table: [(&[&str], Option<&str>, &[&str]); 6] = [
+            (&[], None, &[]),
+            (
+                &["--metrics-addr", "127.0.0.1:9420"],
+                Some("127.0.0.1:9420"),
+                &["--metrics-addr is 127.0.0.1:9420 from now on; it was off"],
+            ),
+            (&[], Some("127.0.0.1:9420"), &[]),
+            (
+                &["--metrics-addr", "127.0.0.1:9421"],
+                Some("127.0.0.1:9421"),
+                &["--metrics-addr is 127.0.0.1:9421 from now on; it was 127.0.0.1:9420"],
+            ),
+            (&["--metrics-addr", "off"], None, &["--metrics-addr is off from now on; it was 127.0.0.1:9421"]),
+            (&[], None, &[]),
+        ];
+        let mut last = None;
+        for (words, expected, told) in table {
+            let (settings, changes) = StartSettings::of(&flags(words), last);
+            assert_eq!(settings.metrics_addr.map(|addr| addr.to_string()).as_deref(), expected, "{words:?}");
+            assert_eq!(changes, told, "{words:?}");
+            last = Some(settings);
+        }
+    }
+
+    #[test]
     fn an_advertised_port_that_is_listened_at_no_more_is_told() {
         let named = ["--listen-remote-api", "127.0.0.1:5000", "--advertise-remote-api", "m1:5000"];
         let (first, _) = StartSettings::of(&flags(&named), None);
@@ -257,6 +295,11 @@ mod tests {
         assert_eq!(StartSettings::load(dir.path()), Ok(None));
         let (settings, _) = StartSettings::of(&flags(&["--hostname", "m1"]), None);
         settings.save(dir.path()).expect("saved");
+        assert_eq!(StartSettings::load(dir.path()), Ok(Some(settings.clone())));
+        // What was written before metrics were remembered.
+        let text = std::fs::read_to_string(dir.path().join(FILE)).expect("a file");
+        std::fs::write(dir.path().join(FILE), text.replace(",\n  \"metrics_addr\": null", "")).expect("written");
+        assert!(!std::fs::read_to_string(dir.path().join(FILE)).expect("a file").contains("metrics"));
         assert_eq!(StartSettings::load(dir.path()), Ok(Some(settings)));
         std::fs::write(dir.path().join(FILE), "{").expect("written");
         let refused = StartSettings::load(dir.path()).expect_err("it is damaged");

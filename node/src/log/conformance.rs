@@ -312,6 +312,19 @@ fn a_torn_tail_that_nothing_repeats_is_refused() {
 }
 
 #[test]
+fn the_size_of_history_is_known_as_it_grows() {
+    on_both(|machine| {
+        let store = machine.start();
+        let empty = store.history_bytes().unwrap();
+        // Each frame has more than 100 bytes, and what is sealed cannot be made smaller.
+        for frames in [1_200_u64, 12_000] {
+            fill(&*store, frames);
+            assert!(store.history_bytes().unwrap() >= empty + frames * 100, "{frames} frames");
+        }
+    });
+}
+
+#[test]
 fn damage_within_history_is_refused_and_named() {
     on_both(|machine| {
         let store = machine.start();

@@ -159,6 +159,12 @@ pub trait Disk: Send + Sync {
     /// When it cannot be read.
     fn last_key(&self, table: Table, before: Key) -> Result<Option<Key>, LogError>;
 
+    /// About how many bytes a table takes, without reading it.
+    ///
+    /// # Errors
+    /// When the medium does not know.
+    fn size_bytes(&self, table: Table) -> Result<u64, LogError>;
+
     /// Makes the changes of a batch, all or none.
     ///
     /// # Errors

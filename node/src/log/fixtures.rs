@@ -131,6 +131,10 @@ impl Disk for HangingDisk {
         self.disk.last_key(table, before)
     }
 
+    fn size_bytes(&self, table: Table) -> Result<u64, LogError> {
+        self.disk.size_bytes(table)
+    }
+
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError> {
         self.pass();
         self.disk.write(batch, durability)

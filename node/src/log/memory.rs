@@ -138,6 +138,13 @@ impl Disk for MemoryDisk {
         Ok(state.written.range((table, Key::MIN)..(table, before)).next_back().map(|(&(_, key), _)| key))
     }
 
+    fn size_bytes(&self, table: Table) -> Result<u64, LogError> {
+        let state = self.state();
+        let values =
+            keys(&state.written, table, Key::MIN, Key::MAX).map(|key| state.written[&(table, key)].len() as u64);
+        Ok(values.sum())
+    }
+
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError> {
         let mut state = self.state();
         state.spend_write()?;

@@ -145,6 +145,12 @@ pub trait LogStore: Send + Sync {
     /// When a frame is damaged or cannot be read.
     fn history(&self, from: u64, frames_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError>;
 
+    /// About how many bytes history takes on the disk.
+    ///
+    /// # Errors
+    /// When the disk does not know.
+    fn history_bytes(&self) -> Result<u64, LogError>;
+
     /// The last frame of history before this index, with its own index, written or staged.
     ///
     /// # Errors

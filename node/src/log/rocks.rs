@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, LIVE_SST_FILES_SIZE};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
     IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
@@ -359,6 +360,15 @@ impl Disk for RocksDisk {
         let last = self.db.iterator_cf_opt(self.family(table)?, options, IteratorMode::End).next();
         let last = last.transpose().map_err(|error| self.failed("read the log", Some(table), error))?;
         last.map(|(key, _)| decode_key(table, &key)).transpose()
+    }
+
+    fn size_bytes(&self, table: Table) -> Result<u64, LogError> {
+        let family = self.family(table)?;
+        let property = |name| {
+            let value = self.db.property_int_value_cf(family, name);
+            value.map(Option::unwrap_or_default).map_err(|error| self.failed("read the log", Some(table), error))
+        };
+        Ok(property(LIVE_SST_FILES_SIZE)? + property(CUR_SIZE_ALL_MEM_TABLES)?)
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError> {

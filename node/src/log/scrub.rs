@@ -23,6 +23,31 @@ pub struct ScrubProgress {
     last: Option<FrameLink>,
     findings: u32,
     over: bool,
+    /// The last pass that read all of history, before this one.
+    before: Option<Pass>,
+}
+
+/// A pass that read all of history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass {
+    begun_ns: i64,
+    /// How often it found damage.
+    pub findings: u32,
+}
+
+impl Pass {
+    /// When it began: what was written later, it may not have read.
+    pub fn begun(&self) -> Timestamp {
+        Timestamp::from_unix_ns(self.begun_ns)
+    }
+}
+
+impl ScrubProgress {
+    /// The last pass that read all of history; nothing before the first has.
+    pub fn last_pass(&self) -> Option<Pass> {
+        let own = Pass { begun_ns: self.begun_ns, findings: self.findings };
+        if self.over { Some(own) } else { self.before }
+    }
 }
 
 /// One pass over history.
@@ -47,9 +72,10 @@ pub enum Scrubbed {
 }
 
 impl Scrub {
-    /// A pass that begins at the first frame.
-    pub fn begin(now: Timestamp) -> Self {
-        let progress = ScrubProgress { begun_ns: now.unix_ns(), next: 0, last: None, findings: 0, over: false };
+    /// A pass that begins at the first frame, after an earlier one if there was any.
+    pub fn begin(now: Timestamp, earlier: Option<ScrubProgress>) -> Self {
+        let before = earlier.and_then(|earlier| earlier.last_pass());
+        let progress = ScrubProgress { begun_ns: now.unix_ns(), next: 0, last: None, findings: 0, over: false, before };
         Self { reader: HistoryReader::after(None), progress }
     }
 
@@ -142,12 +168,12 @@ mod tests {
         let machine = MemoryMachine(MemoryDisk::default());
         let store = machine.start();
         fill(&*store, 4_000);
-        assert_eq!(findings(&mut Scrub::begin(Timestamp::default()), &*store), [0; 0]);
+        assert_eq!(findings(&mut Scrub::begin(Timestamp::default(), None), &*store), [0; 0]);
         machine.flip_bit(Table::History, 700);
         machine
             .tamper(&|_| vec![Change::DeleteRange { table: Table::History, from: Key::at(2_500), to: Key::at(2_510) }]);
         machine.flip_bit(Table::History, 3_999);
-        assert_eq!(findings(&mut Scrub::begin(Timestamp::default()), &*store), [700, 2_510, 3_999]);
+        assert_eq!(findings(&mut Scrub::begin(Timestamp::default(), None), &*store), [700, 2_510, 3_999]);
     }
 
     #[test]
@@ -155,7 +181,7 @@ mod tests {
         let machine = MemoryMachine(MemoryDisk::default());
         let store = machine.start();
         fill(&*store, 4_000);
-        let mut scrub = Scrub::begin(Timestamp::default());
+        let mut scrub = Scrub::begin(Timestamp::default(), None);
         assert!(matches!(scrub.step(&*store), Scrubbed::Intact(1_024)));
         store.save_scrub_progress(scrub.progress()).unwrap();
         let next = scrub.progress().next;
@@ -167,13 +193,35 @@ mod tests {
     }
 
     #[test]
+    fn the_last_whole_pass_is_known_while_the_next_one_runs() {
+        let machine = MemoryMachine(MemoryDisk::default());
+        let store = machine.start();
+        fill(&*store, 2_000);
+        machine.flip_bit(Table::History, 700);
+        let at = Timestamp::from_unix_ns;
+        let pass = |scrub: &Scrub| scrub.progress().last_pass().map(|pass| (pass.begun(), pass.findings));
+        let mut scrub = Scrub::begin(at(7), None);
+        assert_eq!(pass(&scrub), None);
+        findings(&mut scrub, &*store);
+        assert_eq!(pass(&scrub), Some((at(7), 1)));
+        machine.flip_bit(Table::History, 700);
+        for _ in 0..2 {
+            // Also one that is given up for another does not hide it.
+            scrub = Scrub::begin(at(8), Some(scrub.progress()));
+            assert_eq!(pass(&scrub), Some((at(7), 1)));
+        }
+        findings(&mut scrub, &*store);
+        assert_eq!(pass(&scrub), Some((at(8), 0)));
+    }
+
+    #[test]
     fn a_history_without_its_end_does_not_make_endless_findings() {
         let machine = MemoryMachine(MemoryDisk::default());
         let store = machine.start();
         fill(&*store, 2_000);
         let gone = Change::DeleteRange { table: Table::History, from: Key::at(1_000), to: Key::MAX };
         machine.0.write(vec![gone], Durability::Synced).unwrap();
-        let found = findings(&mut Scrub::begin(Timestamp::default()), &*store);
+        let found = findings(&mut Scrub::begin(Timestamp::default(), None), &*store);
         assert_eq!((found[0], found.len()), (1_000, FINDINGS_MAX as usize));
     }
 }

@@ -23,7 +23,8 @@ pub(super) const HARD_STATE: Key = Key::at(1);
 pub(super) const MEMBERSHIP: Key = Key::at(2);
 pub(super) const APPLIED: Key = Key::at(3);
 pub(super) const CUT: Key = Key::at(4);
-const SCRUB: Key = Key::at(5);
+/// Until [`ScrubProgress`] knew the pass before, its record was number 5.
+const SCRUB: Key = Key::at(6);
 
 /// A new cluster's log begins as if this one entry had been cut already: so a manager that joins finds that its log does
 /// not reach back to the beginning and takes a checkpoint, which is where it learns the members.
@@ -316,6 +317,10 @@ impl<D: Disk> LogStore for Store<D> {
             frames.push((index, bytes));
         }
         Ok(frames)
+    }
+
+    fn history_bytes(&self) -> Result<u64, LogError> {
+        self.disk.size_bytes(Table::History)
     }
 
     fn frame_before(&self, index: u64) -> Result<Option<(u64, Bytes)>, LogError> {

@@ -183,6 +183,7 @@ pub fn spawn(
     let (publisher, published) = watch::channel(Arc::new(publish(&replica)));
     let (node_watch, heartbeats) = (NodeWatch::default(), HeartbeatTable::default());
     let measures = Arc::<Measures>::default();
+    measures.checkpoint.store(replica.checkpoint(), Ordering::Relaxed);
     let handle = Handle {
         inputs: inputs.clone(),
         published,
@@ -390,9 +391,13 @@ impl Driver {
             return;
         }
         let Some(job) = self.replica.take_checkpoint() else { return };
-        let (store, inputs) = (Arc::clone(&self.store), self.inputs.clone());
+        let (store, inputs, measures) = (Arc::clone(&self.store), self.inputs.clone(), Arc::clone(&self.measures));
         let spawned = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
+            let index = job.index();
             let result = job.run(&store);
+            if result.is_ok() {
+                measures.checkpoint.store(index, Ordering::Relaxed);
+            }
             // A driver that is gone needs no checkpoint.
             let _ = inputs.send(Input::Checkpointed(result));
         });

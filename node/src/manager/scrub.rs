@@ -74,13 +74,13 @@ enum Ended {
 
 fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), Ended> {
     let progress = store.scrub_progress().map_err(Ended::Read)?;
-    let mut scrub = progress.map_or_else(|| Scrub::begin(clock::now()), Scrub::resume);
+    let mut scrub = progress.map_or_else(|| Scrub::begin(clock::now(), None), Scrub::resume);
     let mut saved = Instant::now();
     loop {
         let since_begun = clock::now().since(scrub.begun());
         // A pass that began in the future began before the clock was set.
         if scrub.is_over() && (since_begun >= PERIOD || scrub.begun() > clock::now()) {
-            scrub = Scrub::begin(clock::now());
+            scrub = Scrub::begin(clock::now(), Some(scrub.progress()));
         }
         let pause = if scrub.is_over() {
             PERIOD.saturating_sub(since_begun).clamp(PAUSE_MIN, PAUSE_MAX)

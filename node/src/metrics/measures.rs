@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::connections::Connections;
 use super::progress::Progress;
 
 /// Upper bounds of the buckets of a histogram, in microseconds: from half a millisecond to ten seconds.
@@ -72,6 +73,10 @@ pub struct Measures {
     pub session: AtomicBool,
     /// Sessions of nodes that are open at this manager.
     pub sessions: AtomicU64,
+    /// Connections to this manager.
+    pub connections: Arc<Connections>,
+    /// Index of the newest checkpoint; 0 before the first.
+    pub checkpoint: AtomicU64,
     /// Whether the loop goes on that the node lives by: that of turns in a manager, that of the session in a worker.
     pub progress: Progress,
     commands: Mutex<BTreeMap<(&'static str, Outcome), u64>>,

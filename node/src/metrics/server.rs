@@ -5,18 +5,16 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use events::Named;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use projections::Liveness;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -30,6 +28,7 @@ use crate::manager::driver::Handle;
 
 use super::Measures;
 use super::exposition::{Page, label};
+use super::manager::ManagerPage;
 use super::progress::Pulse;
 
 /// Connections at a time; one more takes the place of the oldest, so that nobody keeps probes out by saying nothing. One
@@ -60,30 +59,44 @@ pub enum Readiness {
 /// What is asked for answers.
 #[derive(Clone)]
 pub struct Probe {
-    /// The numbers that are counted.
-    measures: Arc<Measures>,
     /// The state directory.
     state_dir: PathBuf,
+    /// The node, once it has started.
+    started: Arc<OnceLock<Started>>,
+    answers: Arc<Semaphore>,
+}
+
+/// A node that has started.
+struct Started {
+    /// The numbers that are counted.
+    measures: Arc<Measures>,
     /// The core and the log of a manager.
     manager: Option<(Handle, Arc<dyn LogStore>)>,
     /// Whether the loop goes on that the node lives by.
     pulse: Pulse,
-    answers: Arc<Semaphore>,
 }
 
 impl Probe {
-    /// For a node that counts in `measures` and keeps its files in `state_dir`, with the core and the log of a manager.
-    pub fn new(measures: Arc<Measures>, state_dir: PathBuf, manager: Option<(Handle, Arc<dyn LogStore>)>) -> Self {
+    /// For a node that has not started yet, and keeps its files in `state_dir`.
+    pub fn new(state_dir: PathBuf) -> Self {
+        Self { state_dir, started: Arc::default(), answers: Arc::new(Semaphore::new(ANSWERS_MAX)) }
+    }
+
+    /// The node has started: it counts in `measures`, and has the core and the log of a manager if it is one.
+    pub fn started(&self, measures: Arc<Measures>, manager: Option<(Handle, Arc<dyn LogStore>)>) {
         let pulse = Pulse::of(measures.progress.clone(), Instant::now());
-        Self { measures, state_dir, manager, pulse, answers: Arc::new(Semaphore::new(ANSWERS_MAX)) }
+        // A node starts once; a second time would change nothing.
+        let _ = self.started.set(Started { measures, manager, pulse });
     }
 
     /// Whether the process lives: it answers, and the loop goes on that the node lives by.
     fn liveness(&self, now: Instant) -> Readiness {
-        if self.pulse.standstill(now) < STANDSTILL_MAX {
+        // A start takes as long as it takes: reading a long log, or waiting for an answer to a join.
+        let Some(started) = self.started.get() else { return Readiness::Ready };
+        if started.pulse.standstill(now) < STANDSTILL_MAX {
             return Readiness::Ready;
         }
-        Readiness::Not(if self.manager.is_some() {
+        Readiness::Not(if started.manager.is_some() {
             "the thread of turns stands still; restart this node"
         } else {
             "the session loop stands still; restart this node"
@@ -92,8 +105,9 @@ impl Probe {
 
     /// Whether the node does its work: a manager with a leader and a log that can be written, a worker with a session.
     fn readiness(&self) -> Readiness {
-        let Some((core, _)) = &self.manager else {
-            let has_session = self.measures.session.load(Ordering::Relaxed);
+        let Some(started) = self.started.get() else { return Readiness::Not("this node is still starting") };
+        let Some((core, _)) = &started.manager else {
+            let has_session = started.measures.session.load(Ordering::Relaxed);
             return if has_session { Readiness::Ready } else { Readiness::Not("this worker has no session") };
         };
         if core.is_over() {
@@ -125,56 +139,18 @@ impl Probe {
         }
         let ready = u8::from(self.readiness() == Readiness::Ready);
         page.gauge("swarmlog_ready", "Whether /readyz says so.", ready);
-        match &self.manager {
-            Some((core, store)) => self.manager_page(&mut page, core, &**store),
-            None => {
-                let session = u8::from(self.measures.session.load(Ordering::Relaxed));
-                page.gauge("swarmlog_session_open", "Whether this worker has a session.", session);
+        if let Some(started) = self.started.get() {
+            match &started.manager {
+                Some((core, store)) => {
+                    ManagerPage { core, store: &**store, measures: &started.measures }.write(&mut page, &self.state_dir)
+                }
+                None => {
+                    let session = u8::from(started.measures.session.load(Ordering::Relaxed));
+                    page.gauge("swarmlog_session_open", "Whether this worker has a session.", session);
+                }
             }
         }
         page.finish()
-    }
-
-    fn manager_page(&self, page: &mut Page, core: &Handle, store: &dyn LogStore) {
-        let state = core.state();
-        let cluster = &state.cluster;
-        page.gauge("swarmlog_leader", "Whether this manager leads the cluster.", u8::from(state.leads));
-        page.gauge("swarmlog_log_head_index", "Index of the last frame that was committed.", cluster.position.index);
-        if let Ok(applied) = store.applied() {
-            page.gauge("swarmlog_log_applied_index", "Index up to which the log was applied.", applied.index);
-        }
-        page.gauge("swarmlog_log_size_bytes", "Size of the log's files.", files_bytes(&self.state_dir.join("raft")));
-        page.histogram("swarmlog_turn_duration_seconds", "How long turns take that had work.", &self.measures.turns);
-        page.histogram(
-            "swarmlog_log_write_duration_seconds",
-            "How long a write of the log takes, with its sync.",
-            &self.measures.writes,
-        );
-        let waiting = self.measures.inbox.load(Ordering::Relaxed);
-        page.gauge("swarmlog_inbox_commands", "Commands that wait for a turn.", waiting);
-        let commands = self.measures.commands().into_iter().map(|((command, outcome), count)| {
-            (format!("{{command=\"{command}\",result=\"{}\"}}", outcome.name()), count)
-        });
-        page.counters("swarmlog_commands_total", "Commands, by what became of them.", commands);
-        let sessions = self.measures.sessions.load(Ordering::Relaxed);
-        page.gauge("swarmlog_sessions", "Sessions of nodes that are open at this manager.", sessions);
-        let nodes = [Liveness::Unknown, Liveness::Ready, Liveness::Disconnected, Liveness::Down].map(|liveness| {
-            let count = cluster.nodes.values().filter(|node| node.liveness == liveness).count();
-            (label("state", &format!("{liveness:?}").to_ascii_lowercase()), count)
-        });
-        page.gauges("swarmlog_nodes", "Nodes, by their state.", nodes);
-        let tasks = cluster.tasks_by_state().map(|(state, count)| (label("state", &state.name()), count));
-        page.gauges("swarmlog_tasks", "Tasks, by their state.", tasks);
-        page.gauge("swarmlog_services", "Services.", cluster.services.len());
-        let updating = cluster.services.values().filter(|service| service.is_rolling()).count();
-        page.gauge("swarmlog_services_updating", "Services with an update under way.", updating);
-        let paused = cluster.services.values().filter(|service| service.is_paused()).count();
-        page.gauge("swarmlog_services_update_paused", "Services whose update paused after failures.", paused);
-        page.gauge(
-            "swarmlog_services_set_aside",
-            "Services that the manager left alone after a fault of its own.",
-            state.set_aside.len(),
-        );
     }
 
     fn answer(&self, request: &Request<Incoming>) -> (StatusCode, &'static str, String) {
@@ -206,7 +182,8 @@ pub(crate) async fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
         tracing::warn!(%addr, "--metrics-addr can be reached from other machines, and asks nobody who they are");
     }
     TcpListener::bind(addr).await.map_err(|error| {
-        Failure::new(format!("cannot listen on {addr}: {error}"), "choose another address with --metrics-addr")
+        let hint = "choose another address with --metrics-addr, or serve no metrics with --metrics-addr off";
+        Failure::new(format!("cannot listen on {addr}: {error}"), hint)
     })
 }
 
@@ -274,12 +251,6 @@ fn resident_bytes() -> Option<u64> {
     Some(kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// The size of the files in a directory.
-fn files_bytes(dir: &std::path::Path) -> u64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -294,17 +265,75 @@ mod tests {
         answer
     }
 
-    async fn serving(measures: &Arc<Measures>) -> (SocketAddr, Probe, CancellationToken) {
+    /// A server for a node that is still starting.
+    async fn serving() -> (SocketAddr, Probe, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let (address, shutdown) = (listener.local_addr().expect("an address"), CancellationToken::new());
-        let probe = Probe::new(Arc::clone(measures), PathBuf::from("/"), None);
+        let probe = Probe::new(PathBuf::from("/"));
         tokio::spawn(serve(listener, probe.clone(), shutdown.clone()));
         (address, probe, shutdown)
     }
 
     #[tokio::test]
+    async fn a_worker_is_ready_while_it_has_a_session() {
+        let (address, probe, shutdown) = serving().await;
+        let measures = Arc::<Measures>::default();
+        let answers = async |word: &str| {
+            let (ready, page) = (ask(address, "/readyz").await, ask(address, "/metrics").await);
+            assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"), "{word}: it lives");
+            let is_ready = ready.starts_with("HTTP/1.1 200") && page.contains("\nswarmlog_ready 1\n");
+            assert!(is_ready || ready.starts_with("HTTP/1.1 503") && page.contains("\nswarmlog_ready 0\n"), "{ready}");
+            assert!(ready.ends_with(&format!("{word}\n")), "{ready}");
+        };
+        answers("not ready: this node is still starting").await;
+        probe.started(Arc::clone(&measures), None);
+        for (session, word) in [
+            (false, "not ready: this worker has no session"),
+            (true, "ready"),
+            (false, "not ready: this worker has no session"),
+        ] {
+            measures.session.store(session, Ordering::Relaxed);
+            answers(word).await;
+            let line = format!("\nswarmlog_session_open {}\n", u8::from(session));
+            assert!(ask(address, "/metrics").await.contains(&line), "{line}");
+        }
+        shutdown.cancel();
+    }
+
+    /// What a client hears that sends `head` in pieces, with a pause after each.
+    async fn dictate(address: SocketAddr, head: &[u8], piece: usize, pause: Duration) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        for piece in head.chunks(piece) {
+            // The server may be gone by now, which is told below.
+            if stream.write_all(piece).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        let mut heard = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
+        assert!(ended.is_ok(), "it has an end");
+        String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_request_is_small_and_comes_at_once() {
+        let (address, _, shutdown) = serving().await;
+        let head = |bytes: usize| format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", "h".repeat(bytes)).into_bytes();
+        let at_once = Duration::ZERO;
+        let well = dictate(address, &head(REQUEST_BYTES_MAX / 2), REQUEST_BYTES_MAX, at_once).await;
+        assert!(well.starts_with("HTTP/1.1 200"), "{well}");
+        let large = dictate(address, &head(2 * REQUEST_BYTES_MAX), REQUEST_BYTES_MAX, at_once).await;
+        assert!(!large.contains("200 OK"), "{large}");
+        // Each piece is in time, and all of them are not.
+        let slow = dictate(address, &head(8), 8, HEAD_PATIENCE / 4).await;
+        assert!(!slow.contains("200 OK"), "{slow}");
+        shutdown.cancel();
+    }
+
+    #[tokio::test]
     async fn who_says_nothing_keeps_no_probe_out_and_has_an_end() {
-        let (address, _, shutdown) = serving(&Arc::default()).await;
+        let (address, _, shutdown) = serving().await;
         let mut silent = Vec::new();
         for _ in 0..2 * CONNECTIONS_MAX {
             silent.push(TcpStream::connect(address).await.expect("a connection"));
@@ -320,7 +349,13 @@ mod tests {
     #[tokio::test]
     async fn a_node_whose_loop_stands_still_is_not_well() {
         let measures = Arc::<Measures>::default();
-        let (_, probe, shutdown) = serving(&measures).await;
+        let (_, probe, shutdown) = serving().await;
+        assert_eq!(
+            probe.liveness(Instant::now() + Duration::from_secs(3600)),
+            Readiness::Ready,
+            "a start may take long"
+        );
+        probe.started(Arc::clone(&measures), None);
         let begin = Instant::now();
         let well = |second| probe.liveness(begin + Duration::from_secs(second)) == Readiness::Ready;
         assert!(well(59));

@@ -12,6 +12,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use events::NodeId;
 
+use crate::metrics::ConnectionClass;
+
 /// Names a connection; a later one has a greater number.
 pub(super) type ConnectionId = u64;
 
@@ -106,6 +108,18 @@ pub(super) enum Class {
     Anonymous(Source),
     /// It has this node's certificate.
     Member(NodeId),
+}
+
+impl Class {
+    /// The class without whose it is.
+    pub(super) fn counted_as(self) -> ConnectionClass {
+        match self {
+            Self::Silent(_) => ConnectionClass::Silent,
+            Self::Shaking(_) => ConnectionClass::Handshake,
+            Self::Anonymous(_) => ConnectionClass::Anonymous,
+            Self::Member(_) => ConnectionClass::Member,
+        }
+    }
 }
 
 /// What becomes of a connection that asks for a place.

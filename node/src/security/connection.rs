@@ -14,6 +14,7 @@ use tonic::transport::server::Connected;
 use super::caller::Caller;
 use super::expiry::Expiry;
 use super::lease::Lease;
+use crate::metrics::OpenConnection;
 
 /// A connection whose other end is known. It ends, as if the other end had closed it, when its place is needed or its time
 /// is over.
@@ -36,7 +37,7 @@ pub(super) enum Place {
         _lease: Lease,
     },
     /// Of an operator.
-    Permitted { _permit: OwnedSemaphorePermit },
+    Permitted { _permit: OwnedSemaphorePermit, _open: OpenConnection },
 }
 
 impl Place {

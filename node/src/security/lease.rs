@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, warn};
 
 use super::admission::{Admission, Class, ConnectionId, Limits, Verdict};
+use crate::metrics::{Connections, OpenConnection};
 
 /// The shortest time between two lines in the log about connections that found no place.
 const WARN_PERIOD: Duration = Duration::from_secs(60);
@@ -27,13 +28,15 @@ struct Table {
     /// Connections that were refused or replaced since the log said so.
     turned_away: u64,
     warned_at: Option<Instant>,
+    counts: Arc<Connections>,
 }
 
 impl Places {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// Places within limits, counted in `counts`.
+    pub(super) fn new(limits: Limits, counts: Arc<Connections>) -> Self {
         let admission = Admission::new(limits);
         let ends = BTreeMap::new();
-        Self(Arc::new(Mutex::new(Table { admission, ends, last: 0, turned_away: 0, warned_at: None })))
+        Self(Arc::new(Mutex::new(Table { admission, ends, last: 0, turned_away: 0, warned_at: None, counts })))
     }
 
     /// A place for a connection, if there is one for it.
@@ -48,17 +51,21 @@ impl Places {
                 if let Some(end) = table.ends.remove(&other) {
                     end.cancel();
                 }
+                // Only its own class takes a connection's place.
+                table.counts.replace(class.counted_as());
                 table.turned_away(address);
             }
             Verdict::Refuse => {
                 debug!(%address, ?class, "there is no place for a connection");
+                table.counts.refuse(class.counted_as());
                 table.turned_away(address);
                 return None;
             }
         }
         let end = CancellationToken::new();
         table.ends.insert(id, end.clone());
-        Some(Lease { places: self.clone(), id, class, end })
+        let open = table.counts.open(class.counted_as());
+        Some(Lease { places: self.clone(), id, class, end, _open: open })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -74,7 +81,7 @@ impl Table {
         let now = Instant::now();
         if self.warned_at.is_none_or(|at| now.duration_since(at) >= WARN_PERIOD) {
             let connections = self.turned_away;
-            warn!(connections, last = %address.ip(), "too many connections; some were refused or closed");
+            warn!(connections, addr = %address.ip(), "too many connections; some were refused or closed");
             self.warned_at = Some(now);
             self.turned_away = 0;
         }
@@ -87,6 +94,7 @@ pub(super) struct Lease {
     id: ConnectionId,
     class: Class,
     end: CancellationToken,
+    _open: OpenConnection,
 }
 
 impl Lease {

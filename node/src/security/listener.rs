@@ -26,6 +26,7 @@ use super::lease::{Lease, Places};
 use super::pace::{Begun, Pace, RATES};
 use super::subject::Subject;
 use super::{Credentials, Peer, failures};
+use crate::metrics::{ConnectionClass, Connections};
 
 /// How long the other end of a connection may take to show who it is.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +56,9 @@ pub fn incoming(
     credentials: Arc<Credentials>,
     limits: Limits,
     members: Arc<dyn Members>,
+    counts: Arc<Connections>,
 ) -> impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>> + Send {
-    let listener = TlsListener::new(tcp, credentials, limits, DEADLINES, members);
+    let listener = TlsListener::new(tcp, credentials, limits, members, counts);
     stream::unfold(listener, |mut listener| async move { Some((Ok(listener.next().await), listener)) })
 }
 
@@ -65,16 +67,20 @@ pub fn incoming(
 pub fn incoming_local(
     unix: UnixListener,
     limits: Limits,
+    counts: Arc<Connections>,
 ) -> impl Stream<Item = io::Result<Connection<UnixStream>>> + Send {
     let places = Arc::new(Semaphore::new(limits.operators));
-    stream::unfold((unix, places), |(unix, places)| async move {
+    stream::unfold((unix, places, counts), |(unix, places, counts)| async move {
         loop {
             // Nobody closes the semaphore.
             let permit = Arc::clone(&places).acquire_owned().await.ok()?;
             match unix.accept().await {
-                Ok((stream, _)) => match operator(stream, permit) {
-                    Ok(connection) => return Some((Ok(connection), (unix, places))),
-                    Err(error) => failures::note(&"the control socket", &error),
+                Ok((stream, _)) => match operator(stream, permit, &counts) {
+                    Ok(connection) => return Some((Ok(connection), (unix, places, counts))),
+                    Err(error) => {
+                        counts.refuse(ConnectionClass::Operator);
+                        failures::note(&"the control socket", &error);
+                    }
                 },
                 Err(error) => accept_failed(&error).await,
             }
@@ -82,9 +88,14 @@ pub fn incoming_local(
     })
 }
 
-fn operator(stream: UnixStream, permit: OwnedSemaphorePermit) -> io::Result<Connection<UnixStream>> {
+fn operator(
+    stream: UnixStream,
+    permit: OwnedSemaphorePermit,
+    counts: &Arc<Connections>,
+) -> io::Result<Connection<UnixStream>> {
     let caller = Caller::free(Peer::operator(&stream)?);
-    Ok(Connection { caller, stream, read_ahead: &[], place: Place::Permitted { _permit: permit } })
+    let place = Place::Permitted { _permit: permit, _open: counts.open(ConnectionClass::Operator) };
+    Ok(Connection { caller, stream, read_ahead: &[], place })
 }
 
 type Handshake = Result<Connection<TlsStream<TcpStream>>, (SocketAddr, io::Error)>;
@@ -96,6 +107,7 @@ struct TlsListener {
     pace: Arc<Mutex<Pace>>,
     deadlines: Deadlines,
     members: Arc<dyn Members>,
+    counts: Arc<Connections>,
     /// As many as have a place; ends with the listener.
     handshakes: JoinSet<Handshake>,
 }
@@ -105,11 +117,12 @@ impl TlsListener {
         tcp: TcpListener,
         credentials: Arc<Credentials>,
         limits: Limits,
-        deadlines: Deadlines,
         members: Arc<dyn Members>,
+        counts: Arc<Connections>,
     ) -> Self {
-        let (places, pace) = (Places::new(limits), Arc::new(Mutex::new(Pace::new(RATES, members.addresses()))));
-        Self { tcp, credentials, places, pace, deadlines, members, handshakes: JoinSet::new() }
+        let pace = Arc::new(Mutex::new(Pace::new(RATES, members.addresses())));
+        let (places, handshakes) = (Places::new(limits, Arc::clone(&counts)), JoinSet::new());
+        Self { tcp, credentials, places, pace, deadlines: DEADLINES, members, counts, handshakes }
     }
 
     async fn next(&mut self) -> Connection<TlsStream<TcpStream>> {
@@ -140,6 +153,7 @@ impl TlsListener {
             pace: Arc::clone(&self.pace),
             deadlines: self.deadlines,
             members: Arc::clone(&self.members),
+            counts: Arc::clone(&self.counts),
             address,
         };
         self.handshakes.spawn(async move { handshake.run(stream, lease).await.map_err(|error| (address, error)) });
@@ -171,6 +185,7 @@ struct Shake {
     pace: Arc<Mutex<Pace>>,
     deadlines: Deadlines,
     members: Arc<dyn Members>,
+    counts: Arc<Connections>,
     address: SocketAddr,
 }
 
@@ -180,7 +195,10 @@ impl Shake {
         let source = Source::of(self.address.ip());
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
         let lease = lease.promote(Class::Shaking(source), self.address).ok_or_else(too_many)?;
-        let begun = self.pace().begin(source, Instant::now()).ok_or_else(too_fast)?;
+        let begun = self.pace().begin(source, Instant::now()).ok_or_else(|| {
+            self.counts.refuse(ConnectionClass::Handshake);
+            too_fast()
+        })?;
         let attempt = Attempt { pace: &self.pace, begun: Some(begun) };
         self.await_turn(&lease, &hello.io, begun.wait).await?;
         let (mut stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
@@ -348,7 +366,9 @@ mod tests {
         let deadlines = Deadlines { hello: brief, handshake: brief * 2, anonymous: Duration::from_secs(30) };
         let joiner = Connector::joiner(authority.root()).expect("a connector");
         let member = Connector::member(Arc::clone(&credentials));
-        (TlsListener::new(tcp, credentials, limits, deadlines, KnownMembers::everybody()), address, member, joiner)
+        let mut listener = TlsListener::new(tcp, credentials, limits, KnownMembers::everybody(), Arc::default());
+        listener.deadlines = deadlines;
+        (listener, address, member, joiner)
     }
 
     /// A connection that has begun to speak HTTP/2.
@@ -371,6 +391,13 @@ mod tests {
         assert!(
             matches!(accepted.caller.peer, Peer::Node { subject: known, .. } if known == subject(1, Role::Manager))
         );
+        let counts = Arc::clone(&listener.counts);
+        // Open, refused, and replaced by another.
+        for (class, expected) in [(ConnectionClass::Silent, [0, 0, 1]), (ConnectionClass::Member, [1, 0, 0])] {
+            assert_eq!(counts.read(class), expected, "{class:?}");
+        }
+        drop(accepted);
+        assert_eq!(counts.read(ConnectionClass::Member), [0; 3], "it is over");
     }
 
     #[tokio::test]
@@ -450,7 +477,7 @@ mod tests {
         let limits = Limits { silent: four, shaking: four, anonymous: four, members: four, operators: 1 };
         let rate = Rate { capacity: 1, interval: Duration::from_millis(600) };
         let rates = Rates { each: rate, strangers: rate, members: rate, wait_max: Duration::from_secs(1) };
-        listener.places = Places::new(limits);
+        listener.places = Places::new(limits, Arc::clone(&listener.counts));
         listener.pace = Arc::new(Mutex::new(Pace::new(rates, [])));
         let begun = Instant::now();
         let callers = (0..3).map(|_| {
@@ -462,6 +489,7 @@ mod tests {
             _ = listener.next() => panic!("nothing was asked"),
         }
         assert!(begun.elapsed() >= rate.interval, "the second had to wait");
+        assert_eq!(listener.counts.read(ConnectionClass::Handshake)[1], 1, "one was refused");
     }
 
     #[tokio::test]
@@ -496,7 +524,7 @@ mod tests {
         let one = Bounds { total: 1, each: 1 };
         let limits = Limits { silent: one, shaking: one, anonymous: one, members: one, operators: 1 };
         let credentials = Arc::new(Credentials::new(shown).expect("credentials"));
-        let mut listener = TlsListener::new(tcp, credentials, limits, DEADLINES, KnownMembers::everybody());
+        let mut listener = TlsListener::new(tcp, credentials, limits, KnownMembers::everybody(), Arc::default());
         let member = Connector::member(Arc::new(Credentials::new(short).expect("credentials")));
         let (_speaking, mut accepted) = tokio::join!(speaking(member, address), listener.next());
         assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len(), "it may speak");

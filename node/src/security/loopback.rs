@@ -18,6 +18,7 @@ use tower::{Service, ServiceExt};
 
 use super::testing::{DAY, KnownMembers, identity, subject, wall_clock};
 use super::*;
+use crate::metrics::{ConnectionClass, Connections};
 
 /// How long the tests wait for what must happen at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,7 +60,8 @@ async fn answer(request: http::Request<Body>) -> Result<http::Response<Body>, st
 async fn serve(credentials: Arc<Credentials>) -> SocketAddr {
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = tcp.local_addr().expect("an address");
-    let connections = Box::pin(incoming(tcp, credentials, Limits::of_descriptors(1_024), KnownMembers::everybody()));
+    let connections =
+        Box::pin(incoming(tcp, credentials, Limits::of_descriptors(1_024), KnownMembers::everybody(), Arc::default()));
     tokio::spawn(Server::builder().serve_with_incoming(tower::service_fn(answer), connections));
     address
 }
@@ -267,8 +269,8 @@ async fn a_refused_connection_says_where() {
 async fn the_unix_socket_knows_its_user() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("socket");
-    let connections =
-        Box::pin(incoming_local(UnixListener::bind(&path).expect("a socket"), Limits::of_descriptors(1_024)));
+    let (socket, counts) = (UnixListener::bind(&path).expect("a socket"), Arc::<Connections>::default());
+    let connections = Box::pin(incoming_local(socket, Limits::of_descriptors(1_024), Arc::clone(&counts)));
     tokio::spawn(Server::builder().serve_with_incoming(tower::service_fn(answer), connections));
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
@@ -281,4 +283,5 @@ async fn the_unix_socket_knows_its_user() {
     let status = Status::from_header_map(response.headers()).expect("a status");
     assert_eq!(status.code(), Code::Ok);
     assert!(status.message().starts_with("local user "), "{status}");
+    assert_eq!(counts.read(ConnectionClass::Operator), [1, 0, 0]);
 }

@@ -76,7 +76,7 @@ impl Machine {
 }
 
 /// Begins a cluster whose join token changes so many times, a frame each.
-pub(super) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Replica {
+pub(crate) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Replica {
     store.load().unwrap();
     Consensus::bootstrap(&**store, raft_id(node())).unwrap();
     let consensus = Consensus::open(Arc::clone(store), raft_id(node()), &store.load().unwrap()).unwrap();

@@ -276,6 +276,11 @@ impl Replica {
         }
     }
 
+    /// Index of the newest checkpoint; 0 if there is none.
+    pub fn checkpoint(&self) -> u64 {
+        self.checkpoint_at
+    }
+
     /// What to write as a checkpoint, once enough frames were committed since the last one, and the disk has all of them.
     pub fn take_checkpoint(&mut self) -> Option<CheckpointJob> {
         let index = self.committed.cluster.position.index;
@@ -362,6 +367,11 @@ pub struct CheckpointJob {
 }
 
 impl CheckpointJob {
+    /// Index of the last frame that it holds.
+    pub fn index(&self) -> u64 {
+        self.head.index
+    }
+
     /// Writes the checkpoint and cuts the raft entries that it makes superfluous.
     ///
     /// # Errors

@@ -79,6 +79,7 @@ impl Manager {
             Arc::new(Credentials::new(identity).expect("credentials")),
             Limits::of_descriptors(1_024),
             KnownMembers::everybody(),
+            Arc::default(),
         ));
         tokio::spawn(Server::builder().add_service(CertificatesServer::new(service)).serve_with_incoming(connections));
         Self { core, addr, _state_dir: dir }
@@ -322,6 +323,7 @@ async fn a_manager_that_never_answers_a_renewal_is_given_up() {
             credentials(1, Role::Manager),
             Limits::of_descriptors(1_024),
             KnownMembers::everybody(),
+            Arc::default(),
         )),
         Arc::default(),
     );
