@@ -44,7 +44,7 @@ fn start(args: RunArgs, file: Option<PathBuf>) -> Result<(), Failure> {
     node::daemon::limits::require()?;
     log_to_stderr(&args);
     if let Some(file) = file {
-        tracing::info!(file = %file.display(), "the config file was read");
+        tracing::info!(path = %file.display(), "the config file was read");
     }
     for failed in hardening::harden(args.allow_core_dumps) {
         tracing::warn!("{failed}");

@@ -143,10 +143,10 @@ impl TaskRunner {
         };
         match call {
             Call::Shutdown | Call::Remove | Call::Wait => {
-                tracing::warn!(%task, ?call, passing, "the executor did not succeed: {error}");
+                tracing::warn!(%task, ?call, passing, error, "the executor did not succeed");
             }
             Call::Prepare | Call::Start => {
-                tracing::debug!(%task, ?call, passing, "the executor did not succeed: {error}");
+                tracing::debug!(%task, ?call, passing, error, "the executor did not succeed");
             }
         }
     }
@@ -163,7 +163,7 @@ async fn on_disk(task: TaskId, work: impl FnOnce() -> Result<(), StoreError> + S
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     };
-    tracing::error!(%task, "{error}");
+    tracing::error!(%task, error, "the task's state cannot be kept on the disk");
     false
 }
 

@@ -131,7 +131,7 @@ impl Worker {
     async fn sweep(&self) {
         let mut pause = SWEEP_PAUSE_FIRST;
         while let Err(error) = self.sweep_once().await {
-            tracing::warn!("cannot remove stray containers, trying again in {} s: {error}", pause.as_secs());
+            tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot remove stray containers, trying again");
             tokio::time::sleep(pause).await;
             pause = SWEEP_PAUSE_MAX.min(pause * 2);
         }

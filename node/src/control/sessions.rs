@@ -141,7 +141,7 @@ impl AssignmentStream {
             // It only serves to compare, so that a log which cannot be read holds up no assignments.
             set.head = control
                 .head()
-                .inspect_err(|error| tracing::warn!(why = error.sentence, "no end of history"))
+                .inspect_err(|error| tracing::warn!(error = error.sentence, "the end of history cannot be read"))
                 .ok()
                 .flatten();
             let (complete, tasks, removed) = (set.complete, set.tasks.len(), set.removed.len());

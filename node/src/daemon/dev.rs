@@ -25,7 +25,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let args = RunArgs { state_dir: dir.clone(), listen_control_api, listen_remote_api, ..args };
     let result = run::run(args).await;
     if let Err(error) = std::fs::remove_dir_all(&dir) {
-        tracing::warn!(%error, dir = %dir.display(), "the temporary directory is left");
+        tracing::warn!(%error, path = %dir.display(), "the temporary directory is left");
     }
     result
 }

@@ -39,7 +39,7 @@ impl FreeSpace {
                     level = report(level, space, &dir);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, dir = %dir.display(), "the free space of the disk cannot be read");
+                    tracing::debug!(%error, path = %dir.display(), "the free space of the disk cannot be read");
                     self.note(None);
                 }
             }
@@ -58,9 +58,13 @@ fn report(before: Level, space: Space, dir: &Path) -> Level {
         return now;
     }
     match now {
-        Level::Ample => tracing::info!(free_mib, %dir, "the disk has enough free space again"),
-        Level::Low => tracing::warn!(free_mib, %dir, "the disk is nearly full: make room, or commands will be refused"),
-        Level::Full => tracing::error!(free_mib, %dir, "the disk is full: commands that add something are refused"),
+        Level::Ample => tracing::info!(free_mib, path = %dir, "the disk has enough free space again"),
+        Level::Low => {
+            tracing::warn!(free_mib, path = %dir, "the disk is nearly full: make room, or commands will be refused")
+        }
+        Level::Full => {
+            tracing::error!(free_mib, path = %dir, "the disk is full: commands that add something are refused")
+        }
     }
     now
 }

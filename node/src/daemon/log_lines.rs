@@ -38,7 +38,67 @@ impl<W: Write> Write for Lines<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use super::*;
+
+    /// What every line of JSON has.
+    const ALWAYS: [&str; 4] = ["timestamp", "level", "message", "target"];
+
+    /// All source files of this crate.
+    fn sources(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+        let files = entries.flat_map(|path| match path.extension() {
+            None => sources(&path),
+            Some(_) => vec![std::fs::read_to_string(path).expect("a file")],
+        });
+        files.collect()
+    }
+
+    /// The fields of one line, written as the arguments of a macro: those before its sentence.
+    fn fields(arguments: &str) -> Vec<String> {
+        let (mut depth, mut fields, mut field) = (0, Vec::new(), String::new());
+        for letter in arguments.chars() {
+            match letter {
+                '"' if field.trim().is_empty() => return fields,
+                ',' if depth == 0 => fields.push(std::mem::take(&mut field)),
+                '(' | '[' => depth += 1,
+                ')' | ']' if depth == 0 => return fields,
+                ')' | ']' => depth -= 1,
+                _ => {}
+            }
+            if letter != ',' {
+                field.push(letter);
+            }
+        }
+        fields
+    }
+
+    /// The name of a field: `%name`, `?name`, `name` or `name = value`.
+    fn name(field: &str) -> String {
+        let name = field.split(" = ").next().unwrap_or(field);
+        name.trim().trim_start_matches(['%', '?']).to_owned()
+    }
+
+    #[test]
+    fn the_fields_of_the_log_are_those_that_the_readme_lists() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut used: BTreeSet<String> = ALWAYS.map(str::to_owned).into();
+        for source in sources(&root.join("src")) {
+            let source = source.split("#[cfg(test)]\nmod tests {").next().expect("at least one part").to_owned();
+            for level in ["info!(", "warn!(", "error!("] {
+                let lines = source.split(level).skip(1).map(fields);
+                used.extend(lines.flatten().map(|field| name(&field)).filter(|name| !name.starts_with("target:")));
+            }
+        }
+        let readme = std::fs::read_to_string(root.join("../README.md")).expect("the README");
+        let (_, table) = readme.split_once("| field | ").expect("the table of fields");
+        let rows = table.lines().skip(2).take_while(|row| row.trim_start().starts_with('|'));
+        let column = rows.map(|row| row.split('|').nth(1).expect("a column"));
+        let listed = column.flat_map(|names| names.split('`').skip(1).step_by(2)).map(str::to_owned);
+        assert_eq!(listed.collect::<BTreeSet<String>>(), used);
+    }
 
     #[test]
     fn what_others_say_ends_no_line_and_steers_no_terminal() {

@@ -198,7 +198,7 @@ impl<D: Disk> Store<D> {
             self.put_record(Table::Meta, APPLIED, &applied)?,
         ];
         self.disk.write(batch, Durability::Synced)?;
-        tracing::warn!(from = torn, "dropped a torn tail of history, the raft entries repeat it");
+        tracing::warn!(index = torn, "dropped a torn tail of history, the raft entries repeat it");
         Ok(())
     }
 }

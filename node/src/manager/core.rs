@@ -173,7 +173,10 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
         }
     }
     if let Some(why) = why {
-        tracing::warn!(%why, "no checkpoint can be used: the state is folded from the whole history, which takes longer");
+        tracing::warn!(
+            error = why,
+            "no checkpoint can be used: the state is folded from the whole history, which takes longer"
+        );
     }
     Ok(Folded::default())
 }

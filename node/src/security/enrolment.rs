@@ -211,8 +211,8 @@ async fn until_answered<T>(
                 tokio::time::sleep(pause).await;
             }
             Err(error) if error.may_pass() && attempt < patience.attempts => {
-                let of = patience.attempts;
-                tracing::warn!(%error, addr, attempt, of, "the manager has not answered, trying again");
+                let attempts_max = patience.attempts;
+                tracing::warn!(%error, addr, attempt, attempts_max, "the manager has not answered, trying again");
                 attempt += 1;
                 tokio::time::sleep(patience.pause).await;
             }
@@ -283,7 +283,7 @@ pub async fn keep_renewed(
             Err(failure) => {
                 due = clock::now() + pause;
                 let until = credentials.identity().not_after();
-                tracing::warn!(%until, "certificate not renewed: {} ({})", failure.sentence, failure.hint);
+                tracing::warn!(%until, error = failure.sentence, hint = failure.hint, "certificate not renewed");
                 pause = (pause * 2).min(RENEW_PAUSE_MAX);
             }
         }

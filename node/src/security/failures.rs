@@ -20,9 +20,9 @@ pub fn note(from: &dyn Display, why: &dyn Display) {
     let admitted = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).admit(clock::now());
     let Some(unlogged) = admitted else { return };
     if unlogged > 0 {
-        tracing::warn!(unlogged, "more failed authentications were not logged");
+        tracing::warn!(lines = unlogged, "more failed authentications were not logged");
     }
-    tracing::warn!(from = %from, "authentication failed: {why}");
+    tracing::warn!(addr = %from, error = %why, "authentication failed");
 }
 
 /// How many lines were written in this window, and how many were not.

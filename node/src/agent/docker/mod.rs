@@ -105,7 +105,7 @@ impl DockerExecutor {
                 Ok(made) => {
                     made.warnings
                         .iter()
-                        .for_each(|warning| tracing::warn!(task = %workload.task, "engine: {warning}"));
+                        .for_each(|warning| tracing::warn!(task = %workload.task, warning, "the engine warns"));
                     return Ok(ContainerStatus {
                         container_id: made.id,
                         warnings: made.warnings,

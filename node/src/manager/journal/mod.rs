@@ -76,13 +76,13 @@ impl Journal {
                 Ok(frames) if frames.is_empty() => break,
                 Ok(frames) => frames.into_iter().for_each(|frame| self.tell_frame(&frame, after)),
                 Err(error) => {
-                    let from = after.cluster.position.index + 1;
+                    let index = after.cluster.position.index + 1;
                     tracing::error!(
                         error,
-                        from,
+                        index,
                         "what was committed before this index cannot be read, and is not logged"
                     );
-                    self.reader.skip_to(from);
+                    self.reader.skip_to(index);
                     break;
                 }
             }
