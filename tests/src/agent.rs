@@ -106,7 +106,7 @@ impl Agent {
                 Ok(false) => true,
                 Err(_) => false,
             },
-            ToAgent::PresenceTracker { session, call, period } => {
+            ToAgent::Heartbeat { session, call, period } => {
                 self.session.heard(session, call, period, now);
                 true
             }

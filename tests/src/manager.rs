@@ -360,7 +360,7 @@ impl Manager {
         match (judged, &mut self.running) {
             (Some(Ok(period)), Some(running)) => {
                 running.replica.heartbeat(node, session, now);
-                ToAgent::PresenceTracker { session, call, period }
+                ToAgent::Heartbeat { session, call, period }
             }
             (Some(Err(_)) | None, _) | (_, None) => ToAgent::Closed { session },
         }

@@ -68,7 +68,7 @@ pub enum ToAgent {
         session: SessionId,
     },
     /// A heartbeat was taken.
-    PresenceTracker {
+    Heartbeat {
         /// The session.
         session: SessionId,
         /// The heartbeat's number.
@@ -189,7 +189,7 @@ impl Net {
     /// Whether anything but heartbeats is on its way.
     pub fn is_busy(&self) -> bool {
         self.queue.values().any(|parcel| match parcel {
-            Parcel::Up(_, ToManager::Heartbeat { .. }) | Parcel::Down(_, ToAgent::PresenceTracker { .. }) => false,
+            Parcel::Up(_, ToManager::Heartbeat { .. }) | Parcel::Down(_, ToAgent::Heartbeat { .. }) => false,
             Parcel::Up(..) | Parcel::Down(..) => true,
         })
     }
@@ -211,7 +211,7 @@ impl Net {
                 self.enqueue(Parcel::Up(node, ToManager::Closed { session }), now);
             }
             closed @ ToAgent::Closed { .. } => self.enqueue(Parcel::Down(node, closed), now),
-            ToAgent::NotWelcome { .. } | ToAgent::PresenceTracker { .. } | ToAgent::Acknowledged { .. } => {}
+            ToAgent::NotWelcome { .. } | ToAgent::Heartbeat { .. } | ToAgent::Acknowledged { .. } => {}
         }
     }
 
@@ -242,7 +242,7 @@ impl ToAgent {
     fn is_of_stream(&self) -> bool {
         match self {
             Self::Welcome { .. } | Self::NotWelcome { .. } | Self::Assignments { .. } | Self::Closed { .. } => true,
-            Self::PresenceTracker { .. } | Self::Acknowledged { .. } => false,
+            Self::Heartbeat { .. } | Self::Acknowledged { .. } => false,
         }
     }
 }

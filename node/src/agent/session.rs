@@ -14,12 +14,17 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use rand::Rng;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 use wire::v1::dispatcher_client::DispatcherClient;
 use wire::v1::session_message::Message;
-use wire::v1::{Head, HeartbeatRequest, Refusal, RefusalKind, RegisterRequest, ReportRequest, SessionMessage, Welcome};
+use wire::v1::{
+    Head, HeartbeatReply, HeartbeatRequest, Refusal, RefusalKind, RegisterRequest, ReportRequest, SessionMessage,
+    Welcome,
+};
 
 use super::Config;
 use super::executor::ExecutorError;
@@ -182,15 +187,37 @@ struct Holder<'a> {
 struct Link {
     client: DispatcherClient<Channel>,
     stream: Streaming<SessionMessage>,
+    heartbeats: Heartbeats,
     /// What the node said that it is.
     description: NodeDescription,
     _open: Open,
 }
 
+/// The heartbeats of an open session: each is answered before the next is sent.
+struct Heartbeats {
+    requests: mpsc::Sender<HeartbeatRequest>,
+    replies: Streaming<HeartbeatReply>,
+    /// The session and the number of the one that is not answered.
+    unanswered: Option<(SessionId, u64)>,
+}
+
+impl Heartbeats {
+    async fn open(client: &mut DispatcherClient<Channel>) -> Result<Self, Ended> {
+        let (requests, receiver) = mpsc::channel(1);
+        let opened = within_deadline("a heartbeat", client.heartbeats(ReceiverStream::new(receiver))).await?;
+        Ok(Self { requests, replies: opened.into_inner(), unanswered: None })
+    }
+
+    /// Sends one, if the last was taken. Whether it is answered in time, the machine watches.
+    fn send(&mut self, session: SessionId, call: u64) {
+        self.unanswered = self.requests.try_send(HeartbeatRequest { session }).is_ok().then_some((session, call));
+    }
+}
+
 /// What came of something.
 enum Answer {
     Opened { attempt: u64, result: Result<Box<(Welcome, Link)>, Ended> },
-    PresenceTracker { session: SessionId, call: u64, result: Result<Duration, Ended> },
+    Heartbeat(Result<Option<HeartbeatReply>, Status>),
     Reported { session: SessionId, reports: usize, result: Result<u64, Ended> },
     Described(Result<NodeDescription, ExecutorError>),
     Message(Result<Option<SessionMessage>, Status>),
@@ -208,7 +235,7 @@ impl Holder<'_> {
             let pause = self.machine.next_wake().since(now).min(SIGN_OF_LIFE);
             let answer = tokio::select! {
                 Some(answer) = self.calls.next() => answer,
-                message = next_message(&mut self.link) => Answer::Message(message),
+                answer = next_answer(&mut self.link) => answer,
                 () = self.node.site.outbox.changed() => continue,
                 () = tokio::time::sleep(pause) => continue,
             };
@@ -227,9 +254,10 @@ impl Holder<'_> {
                 self.calls
                     .push(Box::pin(async move { Answer::Opened { attempt, result: opening.await.map(Box::new) } }));
             }
-            (Ask::Heartbeat { session, call }, Some(client)) => {
-                let beat = heartbeat(client, session);
-                self.calls.push(Box::pin(async move { Answer::PresenceTracker { session, call, result: beat.await } }));
+            (Ask::Heartbeat { session, call }, Some(_)) => {
+                if let Some(link) = &mut self.link {
+                    link.heartbeats.send(session, call);
+                }
             }
             (Ask::Report(report), Some(client)) => {
                 let (session, reports) = (report.session, report.reports.len());
@@ -255,7 +283,13 @@ impl Holder<'_> {
                     self.describe_later();
                 }
             }
-            Answer::PresenceTracker { session, call, result } => self.machine.heard(session, call, result?, now),
+            Answer::Heartbeat(reply) => {
+                let reply = reply.map_err(|status| Ended::Refused { call: "a heartbeat", status })?;
+                let period = Duration::from_nanos(reply.ok_or(Ended::Closed)?.period_ns);
+                let asked = self.link.as_mut().and_then(|link| link.heartbeats.unanswered.take());
+                let (session, call) = asked.ok_or(Broken::Unexpected("an answer to no heartbeat"))?;
+                self.machine.heard(session, call, period, now);
+            }
             Answer::Reported { session, reports, result: Ok(sequence) } => {
                 tracing::debug!(sequence, reports, "reports were taken");
                 let machine = &mut self.machine;
@@ -369,8 +403,9 @@ impl Node<'_> {
         let (first, stream) = within_deadline("registration", registering).await?;
         match first.ok_or(Ended::Closed)?.message {
             Some(Message::Welcome(welcome)) if welcome.cluster == self.config.cluster => {
+                let heartbeats = Heartbeats::open(&mut client).await?;
                 let _open = Open::note(&self.config.measures);
-                Ok((welcome, Link { client, stream, description, _open }))
+                Ok((welcome, Link { client, stream, heartbeats, description, _open }))
             }
             Some(Message::Welcome(welcome)) => Err(Ended::OtherCluster(welcome.cluster)),
             Some(Message::Assignments(_)) => Err(Broken::Unexpected("assignments before a welcome").into()),
@@ -391,20 +426,16 @@ impl Node<'_> {
     }
 }
 
-async fn heartbeat(mut client: DispatcherClient<Channel>, session: SessionId) -> Result<Duration, Ended> {
-    let reply = within_deadline("a heartbeat", client.heartbeat(HeartbeatRequest { session })).await?;
-    Ok(Duration::from_nanos(reply.get_ref().period_ns))
-}
-
 async fn send_report(mut client: DispatcherClient<Channel>, report: ReportRequest) -> Result<u64, Ended> {
     Ok(within_deadline("report", client.report(report)).await?.get_ref().sequence)
 }
 
-/// The next message of the open session; never, if there is none.
-async fn next_message(link: &mut Option<Link>) -> Result<Option<SessionMessage>, Status> {
-    match link {
-        Some(link) => link.stream.message().await,
-        None => std::future::pending().await,
+/// What the manager of the open session says next; never anything, if there is none.
+async fn next_answer(link: &mut Option<Link>) -> Answer {
+    let Some(link) = link else { return std::future::pending().await };
+    tokio::select! {
+        message = link.stream.message() => Answer::Message(message),
+        reply = link.heartbeats.replies.message() => Answer::Heartbeat(reply),
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use commands::{Rejection, RejectionKind};
 use events::{Id, NodeDescription, NodeId, SessionId};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use prost::Message as _;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use wire::v1::dispatcher_server::Dispatcher;
 use wire::v1::{Head, HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportReply, ReportRequest, SessionMessage};
 
@@ -90,6 +90,7 @@ impl DispatchApi {
 #[tonic::async_trait]
 impl Dispatcher for DispatchApi {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<SessionMessage, Status>> + Send>>;
+    type HeartbeatsStream = Pin<Box<dyn Stream<Item = Result<HeartbeatReply, Status>> + Send>>;
 
     async fn session(&self, request: Request<RegisterRequest>) -> Result<Response<Self::SessionStream>, Status> {
         let (caller, host) = self.caller(&request)?;
@@ -117,13 +118,21 @@ impl Dispatcher for DispatchApi {
         Ok(response)
     }
 
-    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
+    async fn heartbeats(
+        &self,
+        request: Request<Streaming<HeartbeatRequest>>,
+    ) -> Result<Response<Self::HeartbeatsStream>, Status> {
         let (Caller { node, .. }, _) = self.caller(&request)?;
+        // To open a stream costs as much as a heartbeat, so that there is nothing to gain by opening many.
         affordable(self.context.budgets.heartbeat(node, Instant::now())).await?;
-        let session = request.into_inner().session;
-        self.context.core.heartbeat(node, session).map_err(status)?;
-        let period = jittered(self.context.control().heartbeat(node, session).map_err(status)?);
-        Ok(Response::new(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) }))
+        let (context, stopping_token) = (self.context.clone(), self.context.stopping.clone());
+        let replies = request.into_inner().then(move |beat| {
+            let context = context.clone();
+            async move { heartbeat(&context, node, beat?.session).await }
+        });
+        // An agent whose own end is closed reads none of this.
+        let last = stream::once(async { Err(status(stopping())) });
+        Ok(Response::new(Box::pin(replies.take_until(stopping_token.cancelled_owned()).chain(last))))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
@@ -134,6 +143,14 @@ impl Dispatcher for DispatchApi {
         self.context.submit(caller.report(report)).await.map_err(status)?;
         Ok(Response::new(ReportReply { sequence }))
     }
+}
+
+/// Takes a heartbeat. The node may have been removed, or its session replaced, since the last one.
+async fn heartbeat(context: &Context, node: NodeId, session: SessionId) -> Result<HeartbeatReply, Status> {
+    affordable(context.budgets.heartbeat(node, Instant::now())).await?;
+    context.core.heartbeat(node, session).map_err(status)?;
+    let period = jittered(context.control().heartbeat(node, session).map_err(status)?);
+    Ok(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) })
 }
 
 /// What goes to an agent, with its share of the memory for large messages.

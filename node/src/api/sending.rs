@@ -100,7 +100,7 @@ pub fn keep_shares(response: Response<Body>) -> Response<Body> {
 mod tests {
     use futures_util::stream::{self, BoxStream, StreamExt as _};
     use http_body_util::Full;
-    use tonic::{Request, Status};
+    use tonic::{Request, Status, Streaming};
     use tower::ServiceExt as _;
     use wire::v1::dispatcher_server::{Dispatcher, DispatcherServer};
     use wire::v1::session_message::Message;
@@ -123,6 +123,7 @@ mod tests {
     #[tonic::async_trait]
     impl Dispatcher for OneMessage {
         type SessionStream = BoxStream<'static, Result<SessionMessage, Status>>;
+        type HeartbeatsStream = BoxStream<'static, Result<HeartbeatReply, Status>>;
 
         async fn session(&self, _: Request<RegisterRequest>) -> Result<tonic::Response<Self::SessionStream>, Status> {
             let (next, sent) = (NextShare::default(), message(LARGE_BYTES));
@@ -133,7 +134,10 @@ mod tests {
             Ok(response)
         }
 
-        async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<tonic::Response<HeartbeatReply>, Status> {
+        async fn heartbeats(
+            &self,
+            _: Request<Streaming<HeartbeatRequest>>,
+        ) -> Result<tonic::Response<Self::HeartbeatsStream>, Status> {
             Err(Status::unimplemented("no heartbeats"))
         }
 

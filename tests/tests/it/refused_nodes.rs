@@ -72,6 +72,15 @@ async fn dial(cluster: &Cluster, connector: Connector) -> Result<Channel, tonic:
     endpoint.connect_with_connector(connector).await
 }
 
+/// What a manager refuses a heartbeat of no session with.
+async fn refused_heartbeat(channel: Channel) -> Status {
+    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1) };
+    match DispatcherClient::new(channel).heartbeats(tokio_stream::once(heartbeat)).await {
+        Err(refused) => refused,
+        Ok(replies) => replies.into_inner().message().await.expect_err("a refusal"),
+    }
+}
+
 fn told(status: &Status) -> Refusal {
     Refusal::from_status(status).unwrap_or_else(|| panic!("no refusal of ours: {status:?}"))
 }
@@ -83,8 +92,7 @@ async fn a_worker_can_do_no_more_than_a_worker() {
     let asked = ControlClient::new(channel.clone()).list_nodes(ListNodesRequest::default()).await;
     // The control API is on the manager's unix socket alone.
     assert_eq!(asked.expect_err("a refusal").code(), Code::Unimplemented);
-    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1) };
-    let asked = DispatcherClient::new(channel).heartbeat(heartbeat).await.expect_err("not its session");
+    let asked = refused_heartbeat(channel).await;
     assert_eq!(asked.code(), Code::FailedPrecondition, "{asked:?}");
 }
 
@@ -94,8 +102,7 @@ async fn a_removed_worker_is_no_member_any_more() {
     cluster.end("w1");
     cluster.ok("node rm --force w1");
     let channel = as_node(&cluster, "w1").await;
-    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1) };
-    let refusal = told(&DispatcherClient::new(channel).heartbeat(heartbeat).await.expect_err("a refusal"));
+    let refusal = told(&refused_heartbeat(channel).await);
     assert!(refusal.sentence.contains("was removed from the cluster"), "{refusal:?}");
     assert!(refusal.hint.is_some_and(|hint| hint.contains("join again")));
 }
@@ -125,11 +132,10 @@ async fn a_caller_without_a_certificate_gets_the_root_and_nothing_else() {
     let channel = dial(&cluster, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
     let answer = CertificatesClient::new(channel.clone()).get_root(RootRequest {}).await.expect("the root");
     assert_eq!(answer.into_inner().cert_pem, root.to_pem());
-    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1) };
-    let refusal = told(&DispatcherClient::new(channel).heartbeat(heartbeat).await.expect_err("a refusal"));
+    let refusal = told(&refused_heartbeat(channel).await);
     assert!(refusal.sentence.contains("is for one call"), "{refusal:?}");
     let channel = dial(&cluster, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
-    let refusal = told(&DispatcherClient::new(channel).heartbeat(heartbeat).await.expect_err("a refusal"));
+    let refusal = told(&refused_heartbeat(channel).await);
     assert!(refusal.sentence.contains("has no certificate"), "{refusal:?}");
 }
 

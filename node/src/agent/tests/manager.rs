@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::{ClusterId, Id, SessionId, TaskId, TaskState, TaskStatus};
+use futures_util::stream::{BoxStream, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use wire::v1::dispatcher_server::{Dispatcher, DispatcherServer};
 use wire::v1::session_message::Message;
 use wire::v1::*;
@@ -129,6 +130,7 @@ impl Connect for Manager {
 #[tonic::async_trait]
 impl Dispatcher for Manager {
     type SessionStream = ReceiverStream<Result<SessionMessage, Status>>;
+    type HeartbeatsStream = BoxStream<'static, Result<HeartbeatReply, Status>>;
 
     async fn session(&self, request: Request<RegisterRequest>) -> Result<Response<Self::SessionStream>, Status> {
         let (sender, receiver) = mpsc::channel(16);
@@ -150,16 +152,21 @@ impl Dispatcher for Manager {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatReply>, Status> {
-        let away = self.change(|seen| {
-            seen.heartbeats.push(Instant::now());
-            seen.away
+    async fn heartbeats(
+        &self,
+        request: Request<Streaming<HeartbeatRequest>>,
+    ) -> Result<Response<Self::HeartbeatsStream>, Status> {
+        let manager = self.clone();
+        let replies = request.into_inner().map(move |beat| {
+            let away = beat.and_then(|_| {
+                Ok(manager.change(|seen| {
+                    seen.heartbeats.push(Instant::now());
+                    seen.away
+                }))
+            });
+            if away? { Err(Status::unavailable("away")) } else { Ok(HeartbeatReply { period_ns: 3_000_000_000 }) }
         });
-        if away {
-            Err(Status::unavailable("away"))
-        } else {
-            Ok(Response::new(HeartbeatReply { period_ns: 3_000_000_000 }))
-        }
+        Ok(Response::new(replies.boxed()))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {

@@ -18,8 +18,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpSocket;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
 use tower::service_fn;
@@ -200,10 +202,14 @@ impl Agent {
         session: SessionId,
         mut period: Duration,
     ) -> Result<Infallible, Ended> {
+        let (requests, receiver) = mpsc::channel(1);
+        let opened = within_deadline("a heartbeat", client.heartbeats(ReceiverStream::new(receiver))).await?;
+        let mut replies = opened.into_inner();
         loop {
             tokio::time::sleep(period).await;
-            let reply = within_deadline("a heartbeat", client.heartbeat(HeartbeatRequest { session })).await?;
-            period = Duration::from_nanos(reply.get_ref().period_ns);
+            requests.send(HeartbeatRequest { session }).await.map_err(|_| Ended::Closed)?;
+            let reply = within_deadline("a heartbeat", replies.message()).await?.ok_or(Ended::Closed)?;
+            period = Duration::from_nanos(reply.period_ns);
             self.shared.heartbeats.fetch_add(1, Ordering::Relaxed);
         }
     }
