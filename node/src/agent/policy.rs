@@ -44,7 +44,6 @@ pub struct Policy {
 
 impl Policy {
     /// No capabilities but the engine's own, the engine's profiles, and binds of everything but the `protected` places.
-    /// All paths are as [`real_path`] gives them.
     pub fn protecting(protected: Vec<PathBuf>) -> Self {
         Self { protected, ..Self::default() }
     }
@@ -65,18 +64,18 @@ impl Policy {
     }
 
     /// Judges what a container asks for; gives its mounts with the places on this machine as `real` has them, which gives a
-    /// path without symbolic links.
+    /// path without symbolic links, or says why it cannot.
     ///
     /// # Errors
     /// A sentence for what is not allowed, with the flag that allows it.
-    pub fn judge(&self, container: &ContainerSpec, real: impl Fn(&Path) -> PathBuf) -> Result<Vec<Mount>, String> {
-        let mounts = container.mounts.iter().map(|mount| self.mount(mount, &real)).collect::<Result<_, _>>()?;
+    pub fn judge(&self, container: &ContainerSpec, real: impl Real) -> Result<Vec<Mount>, String> {
+        let mounts = container.mounts.iter().map(|mount| self.mount(mount, real)).collect::<Result<_, _>>()?;
         self.capabilities(&container.capability_add)?;
         container.privileges.as_ref().map_or(Ok(()), |privileges| self.confinement(privileges))?;
         Ok(mounts)
     }
 
-    fn mount(&self, mount: &Mount, real: impl Fn(&Path) -> PathBuf) -> Result<Mount, String> {
+    fn mount(&self, mount: &Mount, real: impl Real) -> Result<Mount, String> {
         let mut judged = mount.clone();
         match mount.r#type() {
             MountType::Bind => judged.source = self.bind(&mount.source, real)?,
@@ -92,7 +91,7 @@ impl Policy {
 
     /// The engine's own driver hands its options to mount(2), which can be a bind in other words, or any file system over
     /// anything on this machine. What another driver does with its options is for whoever installed it to know.
-    fn volume(&self, driver: &mut Driver, real: impl Fn(&Path) -> PathBuf) -> Result<(), String> {
+    fn volume(&self, driver: &mut Driver, real: impl Real) -> Result<(), String> {
         let binds = driver.options.get("o").is_some_and(|words| words.split(',').any(is_bind));
         // The kernel looks at no type where it is told to bind.
         if let Some(device) = driver.options.get_mut("device").filter(|_| binds) {
@@ -117,7 +116,7 @@ impl Policy {
     }
 
     /// Judges a place on this machine, and gives it without symbolic links.
-    fn bind(&self, source: &str, real: impl Fn(&Path) -> PathBuf) -> Result<String, String> {
+    fn bind(&self, source: &str, real: impl Real) -> Result<String, String> {
         let refused = |why: &str| {
             let what = format!("the bind mount of {source} is not allowed on this node");
             Err(format!("{what}: {why}; start its swarmd with --allow-mount {source} to allow it"))
@@ -130,15 +129,20 @@ impl Policy {
         if !given.is_absolute() {
             return Err(format!("the bind mount of {source} is not allowed: give its path from the root on"));
         }
-        let path = real(given);
-        for place in self.protected.iter().filter(|place| place.starts_with(&path) || path.starts_with(place)) {
+        let path =
+            real(given).map_err(|why| format!("the bind mount of {source} is not allowed on this node: {why}"))?;
+        // Where swarmd cannot follow one of these, no path that it judges leads to what is behind it.
+        let real_or_given = |place: &PathBuf| real(place).unwrap_or_else(|_| place.clone());
+        let (protected, mounts) = (self.protected.iter().map(real_or_given), self.mounts.iter().map(real_or_given));
+        let mounts: Vec<PathBuf> = mounts.collect();
+        for place in protected.filter(|place| place.starts_with(&path) || path.starts_with(place)) {
             let named =
-                |allowed: &PathBuf| *allowed == path || (allowed.starts_with(place) && path.starts_with(allowed));
-            if !self.mounts.iter().any(named) {
+                |allowed: &PathBuf| *allowed == path || (allowed.starts_with(&place) && path.starts_with(allowed));
+            if !mounts.iter().any(named) {
                 return refused(&format!("it reaches {}, which rules this node", place.display()));
             }
         }
-        if !self.mounts.is_empty() && !self.mounts.iter().any(|allowed| path.starts_with(allowed)) {
+        if !mounts.is_empty() && !mounts.iter().any(|allowed| path.starts_with(allowed)) {
             return refused("its operator allows other places only");
         }
         path.into_os_string().into_string().or_else(|_| refused("it leads to a path that is not UTF-8"))
@@ -182,16 +186,42 @@ impl Policy {
     }
 }
 
+/// Gives a path of this machine without symbolic links, or says why that cannot be known.
+pub trait Real: Fn(&Path) -> Result<PathBuf, String> + Copy {}
+
+impl<F: Fn(&Path) -> Result<PathBuf, String> + Copy> Real for F {}
+
 /// A path without symbolic links, as far as it exists; what does not exist yet is left as it is.
-pub fn real_path(path: &Path) -> PathBuf {
-    let existing = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
-    match existing {
-        Some((above, real)) => match path.strip_prefix(above) {
-            // Part by part, which leaves out what means nothing, as the engine does.
-            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest.components().collect::<PathBuf>()),
-            Ok(_) | Err(_) => real,
-        },
-        None => path.to_owned(),
+///
+/// # Errors
+/// When something on the way exists and cannot be followed: the engine may follow it to a place that was never judged. So it
+/// is with links to nowhere, which may lead somewhere when the engine looks, and with those in `/proc` to what other
+/// processes have, for a `swarmd` without the capability SYS_PTRACE.
+pub fn real_path(path: &Path) -> Result<PathBuf, String> {
+    for above in path.ancestors() {
+        match std::fs::canonicalize(above) {
+            Ok(real) => {
+                return Ok(match path.strip_prefix(above) {
+                    // Part by part, which leaves out what means nothing, as the engine does.
+                    Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest.components().collect::<PathBuf>()),
+                    Ok(_) | Err(_) => real,
+                });
+            }
+            Err(error) if is_there(above) => {
+                return Err(format!("{} is there, and swarmd cannot follow it: {error}", above.display()));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(path.to_owned())
+}
+
+/// Whether there is something with this name, a link to nowhere included, or it cannot be known that there is not.
+fn is_there(path: &Path) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), NotFound | NotADirectory),
     }
 }
 
@@ -209,11 +239,13 @@ fn plain(name: &str) -> String {
 mod tests {
     use super::*;
     use events::{Seccomp, VolumeOptions};
+    use rustix::thread::{CapabilitySet, CapabilitySets};
 
     fn judge(policy: &Policy, container: &ContainerSpec) -> Result<(), String> {
         // One symbolic link: /var/run is /run.
-        let real =
-            |path: &Path| path.strip_prefix("/var/run").map_or(path.to_owned(), |rest| Path::new("/run").join(rest));
+        let real = |path: &Path| {
+            Ok(path.strip_prefix("/var/run").map_or(path.to_owned(), |rest| Path::new("/run").join(rest)))
+        };
         policy.judge(container, real).map(drop)
     }
 
@@ -352,8 +384,50 @@ mod tests {
         let root = std::fs::canonicalize(dir.path()).expect("a path");
         std::fs::create_dir(root.join("real")).expect("made");
         std::os::unix::fs::symlink(root.join("real"), root.join("link")).expect("linked");
-        assert_eq!(real_path(&root.join("link")), root.join("real"));
-        assert_eq!(real_path(&root.join("link/later//on/./")), root.join("real/later/on"));
+        std::fs::write(root.join("real/file"), "").expect("written");
+        assert_eq!(real_path(&root.join("link")), Ok(root.join("real")));
+        assert_eq!(real_path(&root.join("link/later//on/./")), Ok(root.join("real/later/on")));
+        assert_eq!(real_path(&root.join("link/file/below")), Ok(root.join("real/file/below")), "the engine refuses it");
+    }
+
+    #[test]
+    fn what_exists_and_cannot_be_followed_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = std::fs::canonicalize(dir.path()).expect("a path");
+        for (link, target) in [("nowhere", "later"), ("loop", "loop"), ("chain", "nowhere")] {
+            std::os::unix::fs::symlink(root.join(target), root.join(link)).expect("linked");
+        }
+        let policy = Policy::protecting(vec![root.join("later"), root.join("loop")]);
+        for place in ["nowhere", "loop", "chain", "nowhere/below", "loop/below/it"] {
+            let source = root.join(place);
+            let refused = policy.judge(&bind(source.to_str().expect("text")), real_path).expect_err(place);
+            assert!(refused.contains("is there, and swarmd cannot follow it"), "{place}: {refused}");
+        }
+        for place in ["free", "free/below"] {
+            let source = root.join(place);
+            assert!(policy.judge(&bind(source.to_str().expect("text")), real_path).is_ok(), "{place}");
+        }
+    }
+
+    /// Another process has other files: whoever may not look into it cannot know where its links in `/proc` lead.
+    #[test]
+    fn what_leads_through_another_process_is_refused_without_the_capability_and_nothing_else_is() {
+        let judged = std::thread::spawn(|| {
+            // Capabilities are a thread's own.
+            let kept = CapabilitySet::DAC_OVERRIDE;
+            let all = rustix::thread::capabilities(None).expect("read");
+            let few = CapabilitySets { effective: all.effective & kept, ..all };
+            rustix::thread::set_capabilities(None, few).expect("given up");
+            let policy = Policy::protecting(vec!["/var/lib/swarmd".into()]);
+            ["/proc/1/root/srv", "/proc/1/root", "/proc/1", "/srv", "/proc/self/cwd"]
+                .map(|source| policy.judge(&bind(source), real_path).map(drop))
+        });
+        let [through, root, process, other, own] = judged.join().expect("judged");
+        for refused in [through, root] {
+            let refused = refused.expect_err("it could be anywhere");
+            assert!(refused.contains("/proc/1/root") && refused.contains("Permission denied"), "{refused}");
+        }
+        assert_eq!([process, other, own], [Ok(()), Ok(()), Ok(())]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::docker::DockerExecutor;
 use crate::agent::executor::Executor;
-use crate::agent::policy::{Policy, real_path};
+use crate::agent::policy::Policy;
 use crate::agent::process::ProcessExecutor;
 use crate::agent::{self, Agent, Config as AgentConfig, unusable_memory};
 use crate::api::Context;
@@ -323,9 +323,8 @@ fn connection_limits() -> Limits {
 fn policy(args: &RunArgs, settings: &StartSettings) -> Policy {
     let engine = settings.engine_addr.strip_prefix("unix://").map(PathBuf::from);
     let ours = [args.state_dir.clone(), settings.listen_control_api.clone(), PathBuf::from(CONTAINERD_DIR)];
-    let real = |paths: &mut dyn Iterator<Item = PathBuf>| paths.map(|path| real_path(&path)).collect();
-    Policy::protecting(real(&mut ours.into_iter().chain(engine)))
-        .allow_mounts(real(&mut args.allow_mount.iter().cloned()))
+    Policy::protecting(ours.into_iter().chain(engine).collect())
+        .allow_mounts(args.allow_mount.clone())
         .allow_capabilities(&args.allow_capability)
         .allow_privileged(args.allow_privileged)
 }
@@ -467,5 +466,56 @@ impl Managers {
             let hint = "check the owner, mode and disk of the state directory";
             Failure::new(format!("{} cannot be written: {error}", path.display()), hint)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use events::{ContainerSpec, Mount, MountType, Privileges, Seccomp, SeccompMode};
+
+    use super::*;
+    use crate::agent::policy::real_path;
+    use crate::daemon::config::{Cli, ENGINE_ADDR};
+
+    fn bind(source: &str) -> ContainerSpec {
+        let mount = Mount { r#type: MountType::Bind.into(), source: source.to_owned(), ..Mount::default() };
+        ContainerSpec { mounts: vec![mount], ..ContainerSpec::default() }
+    }
+
+    #[test]
+    fn by_default_tasks_get_neither_the_node_itself_nor_its_engine() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state_dir = dir.path().to_str().expect("text");
+        let engine = ENGINE_ADDR.strip_prefix("unix://").expect("a socket");
+        let seccomp = Some(Seccomp { mode: SeccompMode::Unconfined.into(), profile: Vec::new() });
+        let unconfined = Privileges { seccomp, ..Privileges::default() };
+        // What a container asks for, and the flag that gives it that.
+        let rows = [
+            (bind(state_dir), ["--allow-mount", state_dir]),
+            (bind(&format!("{state_dir}/raft")), ["--allow-mount", state_dir]),
+            (bind(wire::DEFAULT_SOCKET), ["--allow-mount", wire::DEFAULT_SOCKET]),
+            (bind(engine), ["--allow-mount", engine]),
+            (bind(CONTAINERD_DIR), ["--allow-mount", CONTAINERD_DIR]),
+            (
+                ContainerSpec { capability_add: vec!["NET_ADMIN".to_owned()], ..ContainerSpec::default() },
+                ["--allow-capability", "NET_ADMIN"],
+            ),
+            (
+                ContainerSpec { privileges: Some(unconfined), ..ContainerSpec::default() },
+                ["--allow-privileged", "--process-allow-root"],
+            ),
+        ];
+        let judge = |flags: &[&str], container: &ContainerSpec| {
+            let args = Cli::parse_from([&["swarmd", "--state-dir", state_dir], flags].concat()).run;
+            let (settings, _) = StartSettings::of(&args, None);
+            policy(&args, &settings).judge(container, real_path).map(drop)
+        };
+        for (container, flags) in rows {
+            judge(&[], &container).expect_err("not by default");
+            assert_eq!(judge(&flags, &container), Ok(()), "{flags:?}");
+        }
+        assert_eq!(judge(&[], &bind("/srv")), Ok(()));
+        judge(&["--allow-mount", "/mnt"], &bind("/srv")).expect_err("other places only");
     }
 }

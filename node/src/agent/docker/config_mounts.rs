@@ -37,7 +37,9 @@ impl ConfigMounts {
 
     /// The workload with a mount for each such config.
     pub(super) fn added_to(&self, workload: &Workload) -> Workload {
-        let (container, directory) = (workload.container(), real_path(&self.directory(workload.task)));
+        let (container, directory) = (workload.container(), self.directory(workload.task));
+        // It is the agent's own: where links to it cannot be followed, the engine will say so.
+        let directory = real_path(&directory).unwrap_or(directory);
         let mount = |(number, reference): (usize, &ConfigReference)| Mount {
             r#type: MountType::Bind.into(),
             source: file(&directory, number).to_string_lossy().into_owned(),
