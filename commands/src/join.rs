@@ -253,7 +253,7 @@ mod tests {
     fn a_host_name_has_to_be_one() {
         let story = Story::initialised();
         let token = initialise_wish().worker_token.1;
-        for hostname in ["", "a b", &"h".repeat(300), &worker().to_string()] {
+        for hostname in ["", "a b", "a\u{1b}[2J", "a\u{202e}b", &"h".repeat(300), &worker().to_string()] {
             assert_eq!(story.refuse(&joiner(), join(token, hostname)).kind, RejectionKind::Invalid, "{hostname}");
         }
     }

@@ -60,7 +60,7 @@ fn within(bytes: usize, bytes_max: usize, what: &str, hint: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use events::{Annotations, Resources};
+    use events::{Annotations, Id as _, NodeId, Resources};
 
     #[test]
     fn specs_of_nodes_are_judged() {
@@ -97,6 +97,12 @@ mod tests {
         let good = NodeDescription { hostname: "h".into(), ..Default::default() };
         assert_eq!(node_description(&good), Ok(()));
         assert!(node_description(&NodeDescription::default()).is_err());
+        // What another node is called by, and what a terminal would obey.
+        let id = NodeId::from_bits(7).to_string();
+        for hostname in [id.as_str(), "a b", "a\u{1b}[2J", "a\u{202e}b", "a\nb"] {
+            let hostname = hostname.to_owned();
+            assert!(node_description(&NodeDescription { hostname, ..good.clone() }).is_err());
+        }
         let version = "v".repeat(DESCRIPTION_BYTES_MAX);
         assert!(node_description(&NodeDescription { version, ..good.clone() }).is_err());
         let resources = Some(Resources { memory_bytes: u64::MAX, ..Default::default() });

@@ -141,6 +141,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::log::fixtures::HangingDisk;
     use crate::log::{Membership, MemoryDisk, MemoryStore};
 
     #[test]
@@ -186,6 +187,34 @@ mod tests {
         assert_eq!(Arc::strong_count(&store), 1);
         let progress = store.scrub_progress().unwrap().expect("an empty history is verified at once");
         assert!(Scrub::resume(progress).is_over());
+    }
+
+    /// The nice values of this process's threads that verify history.
+    fn nice_values() -> Vec<String> {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+        // A thread may end meanwhile.
+        let read =
+            |thread: &std::path::Path, file: &str| std::fs::read_to_string(thread.join(file)).unwrap_or_default();
+        let scrubbers = threads.filter(|thread| read(thread, "comm").trim() == "scrub");
+        let nice = |stat: String| {
+            stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(16).map(str::to_owned))
+        };
+        scrubbers.filter_map(|thread| nice(read(&thread, "stat"))).collect()
+    }
+
+    #[test]
+    fn history_is_verified_when_nobody_else_wants_the_processor() {
+        let disk = HangingDisk::default();
+        let store = disk.store();
+        store.initialize(&Membership::single(1)).unwrap();
+        store.load().unwrap();
+        disk.close(true);
+        let scrubber = spawn(store, |error| panic!("{error}")).unwrap();
+        while !nice_values().contains(&NICE_MAX.to_string()) {
+            std::thread::yield_now();
+        }
+        disk.close(false);
+        scrubber.end();
     }
 
     #[test]
