@@ -182,6 +182,7 @@ mod tests {
         let refused = story.refuse(&joiner(), join(token, "host"));
         assert_eq!(refused.kind, RejectionKind::Exhausted);
         assert_eq!(refused.sentence, "the cluster has 2 nodes, and may have 2");
+        assert_eq!(ClusterSpec::default().node_limit(), 100_000);
     }
 
     fn certify(node: NodeId, role: Role) -> Command {

@@ -158,11 +158,17 @@ impl Cluster {
 
     /// Starts a node that is not running.
     pub fn resume(&mut self, name: &str) {
+        self.resume_in(name, &[]);
+    }
+
+    /// Starts a node that is not running with these variables in its environment.
+    pub fn resume_in(&mut self, name: &str, env: &[(&str, &str)]) {
         let log = self.dir.path().join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(log).expect("a log");
         let daemon = self.daemons.get_mut(name).expect("a node");
         assert!(daemon.child.is_none(), "{name} runs already");
         let mut command = Command::new(program("swarmd"));
+        command.envs(env.iter().copied());
         command.args(&daemon.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         daemon.child = Some(command.spawn().expect("started"));
     }

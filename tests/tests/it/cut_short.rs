@@ -11,8 +11,8 @@ use super::units::Executor;
 /// Fewer points than this, and the library that kills does not see what the daemon does.
 const POINTS_MIN: usize = 8;
 
-/// Builds the library that kills a process at its n-th durable step.
-fn library(dir: &Path) -> PathBuf {
+/// Builds the library that kills a process at its n-th durable step, or slows each of them.
+pub fn library(dir: &Path) -> PathBuf {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/kill_at.c");
     let built = dir.join("kill_at.so");
     let mut compiler = Command::new("cc");

@@ -1,6 +1,7 @@
 /*
  * Preloaded into a process, this kills it at the KILL_AT-th time that it makes something durable or renames a file: before
- * the call, so that a test which counts up from 1 ends the process at every point that matters.
+ * the call, so that a test which counts up from 1 ends the process at every point that matters. With SYNC_MS, each time that
+ * it makes something durable takes that much longer.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,13 +15,20 @@ static void count(void) {
     if (at != NULL && __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == atoi(at)) kill(getpid(), SIGKILL);
 }
 
+static void delay(void) {
+    const char *milliseconds = getenv("SYNC_MS");
+    if (milliseconds != NULL) usleep(atoi(milliseconds) * 1000);
+}
+
 int fsync(int file) {
     count();
+    delay();
     return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(file);
 }
 
 int fdatasync(int file) {
     count();
+    delay();
     return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(file);
 }
 

@@ -20,6 +20,7 @@ mod managers;
 mod process;
 mod refused_nodes;
 mod restore;
+mod slow_disk;
 mod state_dirs;
 mod units;
 mod worker_disk;
