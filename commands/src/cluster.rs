@@ -300,7 +300,7 @@ mod tests {
             story.given([registered(node, session)]);
         }
         let last_heard = events::Timestamp::default();
-        story.given([Kind::NodeDeclaredDown(NodeDeclaredDown { node: lost, last_heard })]);
+        story.given([Kind::NodeDeclaredDown(NodeDeclaredDown { node: lost, last_heard, unheard: None })]);
         assert_eq!(story.accept(&this_manager(), assume()).events.len(), 1);
         let liveness = |node| story.state.nodes.get(node).map(|node| node.liveness);
         assert_eq!([manager(), worker(), silent].map(liveness), [Some(Liveness::Unknown); 3]);

@@ -15,7 +15,15 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 3] = [("service_created", 3), ("service_spec_updated", 3), ("state_hash_recorded", 2)];
+const VERSIONS: [(&str, u32); 7] = [
+    ("node_declared_down", 2),
+    ("service_created", 3),
+    ("service_spec_updated", 3),
+    ("state_hash_recorded", 2),
+    ("update_completed", 2),
+    ("update_paused", 2),
+    ("update_started", 2),
+];
 
 /// The type number of an event, written down here a second time so that it cannot change by mistake. A new event has to
 /// be added here and to the samples.

@@ -278,7 +278,7 @@ mod tests {
         let registered = Kind::NodeRegistered(NodeRegistered { node, session, addr: String::new() });
         let ready = Kind::NodeBecameReady(NodeBecameReady { node });
         let disconnected = Kind::NodeDisconnected(NodeDisconnected { node, session });
-        let down = Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: Timestamp::default() });
+        let down = Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: Timestamp::default(), unheard: None });
         let led = Kind::LeadershipAssumed(LeadershipAssumed::default());
         let befores = [vec![], vec![&registered], vec![&registered, &disconnected], vec![&registered, &down]];
         // Columns: a node that joined, one in a session, one whose session ended, and one that is down. An `*` marks a session.

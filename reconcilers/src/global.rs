@@ -89,7 +89,7 @@ mod tests {
         }
         if is_down {
             let (node, last_heard) = (NodeId::from_bits(NODE), Timestamp::default());
-            sample.tell(1, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard }));
+            sample.tell(1, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None }));
         }
         sample
     }

@@ -30,7 +30,8 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         let sign = last_sign(cluster, node, ctx);
         let deadline = sign.at + sign.patience;
         if deadline <= ctx.now {
-            out.push(Kind::NodeDeclaredDown(NodeDeclaredDown { node: node.id, last_heard: sign.at }));
+            let (last_heard, unheard) = (sign.at, unheard(node, &sign));
+            out.push(Kind::NodeDeclaredDown(NodeDeclaredDown { node: node.id, last_heard, unheard }));
         } else {
             out.wake(deadline, TimerKey::Node(node.id));
         }
@@ -46,6 +47,13 @@ fn last_sign(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> LastSeen {
         Liveness::Ready | Liveness::Unknown => heard.filter(|sign| sign.at >= change.at).unwrap_or(change),
         Liveness::Disconnected | Liveness::Down => heard.unwrap_or(change),
     }
+}
+
+/// What the event says of a node of which nothing was heard since the leader took over: that what is taken for its last sign of life
+/// is none. A node that joined since then was heard.
+fn unheard(node: &Node, sign: &LastSeen) -> Option<bool> {
+    let heard = node.liveness != Liveness::Unknown || node.is_newcomer() || sign.at > node.liveness_since;
+    (!heard).then_some(true)
 }
 
 /// The change that made a node's liveness what it is, taken for a sign of life until there is another.
@@ -115,7 +123,9 @@ mod tests {
             Last::Ready => {}
             Last::Unknown => sample.tell(since, Kind::LeadershipAssumed(events::LeadershipAssumed::default())),
             Last::Disconnected => sample.tell(since, Kind::NodeDisconnected(NodeDisconnected { node, session })),
-            Last::Down => sample.tell(since, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard })),
+            Last::Down => {
+                sample.tell(since, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None }))
+            }
         }
         let patience = heartbeat_timeout;
         sample.presence.extend(heard.map(|second| (node, LastSeen { at: at(second), patience })));
@@ -133,7 +143,7 @@ mod tests {
             (Ready, 0, Some(10), 25, "down, heard at 10"),
             // After a change of leader it has two grace periods to be heard of, and signs of before do not count.
             (Unknown, 100, None, 129, "look at 130"),
-            (Unknown, 100, None, 130, "down, heard at 100"),
+            (Unknown, 100, None, 130, "down, not heard since 100"),
             (Unknown, 100, Some(90), 129, "look at 130"),
             (Unknown, 100, Some(110), 124, "look at 125"),
             (Unknown, 100, Some(110), 125, "down, heard at 110"),
@@ -154,7 +164,7 @@ mod tests {
         }
         let mut newcomer = node(&Joined, 50, None);
         let node = NodeId::from_bits(NODE);
-        newcomer.tell(80, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: at(50) }));
+        newcomer.tell(80, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: at(50), unheard: None }));
         for (now, expected) in [(HOUR + 49, "look at 3650"), (HOUR + 50, "remove node 1")] {
             assert_eq!(newcomer.ask(reconcile, now), [expected]);
         }

@@ -137,7 +137,10 @@ pub fn replicated(replicas: u64) -> Mode {
 fn words(kind: &Kind) -> String {
     let numbers = |tasks: &[TaskId]| tasks.iter().map(|id| format!(" {}", id.bits())).collect::<String>();
     match kind {
-        Kind::NodeDeclaredDown(event) => format!("down, heard at {}", event.last_heard.since(at(0)).as_secs()),
+        Kind::NodeDeclaredDown(event) => {
+            let heard = if event.unheard() { "not heard since" } else { "heard at" };
+            format!("down, {heard} {}", event.last_heard.since(at(0)).as_secs())
+        }
         Kind::NodeRemoved(event) => format!("remove node {}", event.node.bits()),
         Kind::TaskOrphaned(event) => format!("orphan{}", numbers(&event.tasks)),
         Kind::TaskReaped(event) => format!("reap{}", numbers(&event.tasks)),

@@ -57,7 +57,8 @@ fn roll(cluster: &Cluster, service: &Service, tally: &Tally, ctx: &mut Ctx<'_>, 
         return;
     }
     if tally.slots.is_none() {
-        out.push(Kind::UpdateStarted(UpdateStarted { service: service.id, slots: list.due().len() as u64 }));
+        let slots = list.due().len() as u64;
+        out.push(Kind::UpdateStarted(UpdateStarted { service: service.id, slots, rollback: rollback(service) }));
     }
     // Each place needs an event at least.
     let due: Vec<(Loss, Instance)> = list.due().iter().take(out.room.events).copied().collect();
@@ -160,7 +161,7 @@ fn replace(
 fn complete(service: &Service, rollout: &Rollout, tally: &Tally, now: Timestamp, out: &mut Correction) {
     match tally.last_step_at.map(|last| last + watch(rollout)).filter(|watched_until| now < *watched_until) {
         Some(watched_until) => out.wake(watched_until, TimerKey::Rollout(service.id)),
-        None => out.push(Kind::UpdateCompleted(UpdateCompleted { service: service.id })),
+        None => out.push(Kind::UpdateCompleted(UpdateCompleted { service: service.id, rollback: rollback(service) })),
     }
 }
 
@@ -168,7 +169,7 @@ fn complete(service: &Service, rollout: &Rollout, tally: &Tally, now: Timestamp,
 fn stop_after_failures(service: &Service, tally: &Tally, out: &mut Correction) -> bool {
     let rollout = service.rollout();
     let Some(culprit) = tally.culprit.filter(|_| has_failed(tally, &rollout)) else { return false };
-    let is_rollback = service.update.as_ref().is_some_and(|update| update.state.is_rollback());
+    let is_rollback = rollback(service).is_some();
     let rolls_back = rollout.failure_action == FailureAction::Rollback && !is_rollback;
     match service.previous.as_ref().filter(|previous| rolls_back && !previous.same_template(&service.spec)) {
         Some(previous) => {
@@ -187,10 +188,16 @@ fn stop_after_failures(service: &Service, tally: &Tally, out: &mut Correction) -
         None => {
             let what = if is_rollback { "rollback" } else { "update" };
             let reason = format!("{what} paused due to failure or early termination of task {culprit}");
-            out.push(Kind::UpdatePaused(UpdatePaused { service: service.id, reason }));
+            let rollback = rollback(service);
+            out.push(Kind::UpdatePaused(UpdatePaused { service: service.id, reason, rollback }));
         }
     }
     true
+}
+
+/// What an event of its rollout says of it: that it is a rollback, if it is one.
+fn rollback(service: &Service) -> Option<bool> {
+    service.update.as_ref().filter(|update| update.state.is_rollback()).map(|_| true)
 }
 
 fn has_failed(tally: &Tally, rollout: &Rollout) -> bool {

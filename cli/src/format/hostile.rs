@@ -6,7 +6,7 @@ use events::*;
 use wire::v1::{EventRecord, JoinTokens, NodeSummary, NodeView, Restarting, ServiceSummary, ServiceView, TaskView};
 
 use super::escape::tests::{HOSTILE, assert_harmless};
-use super::task::View;
+use super::view::View;
 use super::{Format, RecordNames, cluster, node, samples, service, story, task};
 use crate::failure::{Failure, Kind as FailureKind};
 
@@ -166,17 +166,17 @@ fn tables_and_blocks() {
     let view = View { now: samples::NOW, ids: false, width: Some(1_000) };
     let mut shown = vec![
         service::table(&service_summaries(), view),
-        node::table(&node_summaries(), None),
+        node::table(&node_summaries(), view),
         task::table(&tasks(), view),
         task::table_in_service(&tasks(), view),
     ];
-    shown.extend(services().iter().map(|of| service::block(of, samples::NOW)));
-    shown.extend(nodes().iter().map(|of| node::block(of, samples::NOW)));
+    shown.extend(services().iter().map(|of| service::block(of, view)));
+    shown.extend(nodes().iter().map(|of| node::block(of, view)));
     shown.extend(tasks().iter().map(|of| task::block(of, view)));
     let mut of = samples::cluster();
     (of.name, of.root_ca_digest, of.manager_addrs, of.spec.log_driver) = (bad(), bad(), list(), driver());
     of.join_tokens = JoinTokens { worker: bad(), manager: bad() };
-    shown.push(cluster::block(&of, samples::NOW));
+    shown.push(cluster::block(&of, view));
     for text in shown {
         assert_harmless(&text);
         assert!(text.contains(r"\u{1b}"), "a sample without anything hostile: {text}");
@@ -200,7 +200,7 @@ fn history() {
             spec: NodeSpec { annotations: Some(Annotations { name: bad(), labels: map() }), ..Default::default() },
         }),
         Kind::ServiceCreated(Box::new(ServiceCreated { service, spec: spec() })),
-        Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone() }),
+        Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone(), rollback: None }),
         Kind::RollbackStarted(RollbackStarted { service, reason }),
         Kind::TaskAssigned(TaskAssigned { task, node, claims: generic() }),
         Kind::TaskPlacementFailed(TaskPlacementFailed { tasks: vec![task], explanation: bad() }),
@@ -216,7 +216,7 @@ fn history() {
             names: [(task.to_string(), bad()), (node.to_string(), bad()), (service.to_string(), bad())].into(),
             ..Default::default()
         };
-        let line = story::line(&record, RecordNames::with(&record));
+        let line = story::line(&record, RecordNames::with(&record), None);
         assert_harmless(&line);
         assert!(line.contains(r"\u{1b}") && line.matches('\n').count() == 1, "{line}");
     }

@@ -9,10 +9,10 @@ use events::{
 use serde::Serialize;
 use wire::v1::SpecBefore;
 
-use super::{RecordNames, changes, service, state};
+use super::{RecordNames, changes, state, template};
 use crate::values::size;
 
-/// RecordNames of tasks that one event mentions at most; the number of the others follows.
+/// Names of tasks that one event mentions at most; the number of the others follows.
 const TASKS_SHOWN: usize = 5;
 /// Changes of a spec that one line lists at most.
 const CHANGES_SHOWN: usize = 12;
@@ -39,7 +39,10 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
             format!("{}: {}", name(&e.node), changed.unwrap_or_else(|| node_spec(&e.spec)))
         }
         Kind::NodeBecameReady(e) => name(&e.node),
-        Kind::NodeDeclaredDown(e) => format!("{}: last heard of at {}", name(&e.node), e.last_heard),
+        Kind::NodeDeclaredDown(e) => {
+            let heard = if e.unheard() { "not heard from since a manager took over at" } else { "last heard from at" };
+            format!("{}: {heard} {}", name(&e.node), e.last_heard)
+        }
         Kind::NodeDisconnected(e) => name(&e.node),
         Kind::NodeRemoved(e) => {
             let how = match (e.forced, e.forgotten) {
@@ -57,9 +60,14 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         }
         Kind::ServiceScaled(e) => format!("{}: from {} to {} replicas", name(&e.service), e.from, e.to),
         Kind::ServiceRemoved(e) => name(&e.service),
-        Kind::UpdateStarted(e) => format!("{}: {} to replace", name(&e.service), tasks(e.slots)),
+        Kind::UpdateStarted(e) => {
+            let rollback = if e.rollback() { "rollback, " } else { "" };
+            format!("{}: {rollback}{} to replace", name(&e.service), tasks(e.slots))
+        }
         Kind::UpdatePaused(e) => format!("{}: {}", name(&e.service), e.reason),
-        Kind::UpdateCompleted(e) => name(&e.service),
+        Kind::UpdateCompleted(e) => {
+            format!("{}{}", name(&e.service), if e.rollback() { ": rollback" } else { "" })
+        }
         Kind::RollbackStarted(e) => format!("{}: {}", name(&e.service), e.reason),
         Kind::TaskCreated(e) => created(e, names),
         Kind::TaskAssigned(e) => assigned(e, names),
@@ -127,7 +135,7 @@ fn created(event: &TaskCreated, names: RecordNames) -> String {
 
 fn assigned(event: &TaskAssigned, names: RecordNames) -> String {
     let (task, node) = (event.task.to_string(), event.node.to_string());
-    let claims: Vec<String> = event.claims.iter().map(service::generic).collect();
+    let claims: Vec<String> = event.claims.iter().map(template::generic).collect();
     let with = if claims.is_empty() { "" } else { ", with " };
     format!("{}: to {}{with}{}", names.of(&task), names.of(&node), claims.join(", "))
 }

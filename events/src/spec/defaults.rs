@@ -16,6 +16,9 @@ pub const RESTART_DELAY: Duration = Duration::from_secs(5);
 pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
 /// A task that ran for this long was healthy: its failure is the first of a new row.
 pub const RESTART_HEALTHY_AFTER: Duration = Duration::from_secs(600);
+/// Ends in a row from which on a task counts as one that does not come up by itself. By then the next attempt is more than a minute
+/// away, unless the policy names a delay.
+pub const CRASH_LOOP_FROM: u64 = 5;
 /// How long an updated task is watched for failure.
 pub const UPDATE_MONITOR: Duration = Duration::from_secs(5);
 /// Tasks kept in a slot, counting the live one.

@@ -52,7 +52,7 @@ fn node_samples() -> Vec<Kind> {
         Kind::NodeDescribed(Box::new(NodeDescribed { node, description: node_description() })),
         Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: node_spec() }),
         Kind::NodeBecameReady(NodeBecameReady { node }),
-        Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: time(15) }),
+        Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: time(15), unheard: Some(true) }),
         Kind::NodeDisconnected(NodeDisconnected { node, session }),
         Kind::NodeRemoved(NodeRemoved { node, forced: true, forgotten: false }),
     ]
@@ -72,9 +72,9 @@ fn service_samples() -> Vec<Kind> {
         })),
         Kind::ServiceScaled(ServiceScaled { service, from: 3, to: 6 }),
         Kind::ServiceRemoved(ServiceRemoved { service }),
-        Kind::UpdateStarted(UpdateStarted { service, slots: 6 }),
-        Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone() }),
-        Kind::UpdateCompleted(UpdateCompleted { service }),
+        Kind::UpdateStarted(UpdateStarted { service, slots: 6, rollback: Some(true) }),
+        Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone(), rollback: Some(true) }),
+        Kind::UpdateCompleted(UpdateCompleted { service, rollback: Some(true) }),
         Kind::RollbackStarted(RollbackStarted { service, reason }),
     ]
 }

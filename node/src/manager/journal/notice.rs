@@ -3,15 +3,15 @@
 
 use std::collections::BTreeSet;
 
+use events::spec::defaults::CRASH_LOOP_FROM;
 use events::{
-    DesiredCause, Kind, Named, NodeId, NodeRemoved, ServiceId, TaskCause, TaskCreated, TaskId, TaskState, Timestamp,
+    DesiredCause, Kind, Named, NodeDeclaredDown, NodeId, NodeRemoved, ServiceId, TaskCause, TaskCreated, TaskId,
+    TaskState, Timestamp,
 };
 use projections::{Cluster, Instance, Task};
 
 use crate::manager::driver::Published;
 
-/// Failures in a row from which on a place counts as one that will not come up by itself.
-const CRASH_LOOP_FROM: u64 = 5;
 /// Places of which it is remembered that their crash loop was logged, some hundred kilobytes. Of more than these it may be logged
 /// again, as often as the quota of the log allows.
 const CRASH_LOOPS_MAX: usize = 10_000;
@@ -80,7 +80,7 @@ topics! {
     UpdatePaused "update_paused" "updates that paused";
     UpdateCompleted "update_completed" "updates that completed";
     RollbackStarted "rollback_started" "updates that are rolled back";
-    TaskGaveUp "task_desired_state_set" "tasks that are not restarted any more";
+    TaskGaveUp "task_desired_state_set" "tasks that are no longer restarted";
     TaskCrashLoop "task_created" "tasks that fail again and again";
     ServiceSetAside "service_set_aside" "services that are set aside";
 }
@@ -126,8 +126,9 @@ impl Witness<'_> {
     pub fn notice(&self, kind: &Kind, crash_loops: &mut CrashLoops) -> Option<Notice> {
         use Level::{Info, Warn};
         let node = |topic, level, id: NodeId, what: &str| self.of(topic, level, id, self.node(id) + what);
-        let update = |topic, level, id: ServiceId, what: &str| {
-            self.of(topic, level, id, format!("the update of service {} {what}", self.service(id)))
+        let rollout = |topic, level, id: ServiceId, is_rollback: bool, what: &str| {
+            let rollout = if is_rollback { "rollback" } else { "update" };
+            self.of(topic, level, id, format!("the {rollout} of service {} {what}", self.service(id)))
         };
         match kind {
             Kind::ClusterInitialised(e) => {
@@ -145,20 +146,19 @@ impl Witness<'_> {
             Kind::NodeDisconnected(e) => {
                 node(Topic::NodeDisconnected, Info, e.node, " ended its session; unless it is back soon, it is down")
             }
-            Kind::NodeDeclaredDown(e) => node(
-                Topic::NodeDeclaredDown,
-                Warn,
-                e.node,
-                &format!(" is down: no heartbeat since {}", seconds(e.last_heard)),
-            ),
+            Kind::NodeDeclaredDown(e) => node(Topic::NodeDeclaredDown, Warn, e.node, &declared_down(e)),
             Kind::NodeRemoved(e) => node(Topic::NodeRemoved, Info, e.node, &removed(e)),
             Kind::UpdateStarted(e) => {
-                update(Topic::UpdateStarted, Info, e.service, &format!("started: {} tasks to replace", e.slots))
+                let tasks = if e.slots == 1 { "task" } else { "tasks" };
+                let what = format!("started: {} {tasks} to replace", e.slots);
+                rollout(Topic::UpdateStarted, Info, e.service, e.rollback(), &what)
             }
-            Kind::UpdatePaused(e) => update(Topic::UpdatePaused, Warn, e.service, &format!("paused: {}", e.reason)),
-            Kind::UpdateCompleted(e) => update(Topic::UpdateCompleted, Info, e.service, "completed"),
+            Kind::UpdatePaused(e) => {
+                rollout(Topic::UpdatePaused, Warn, e.service, e.rollback(), &format!("paused: {}", e.reason))
+            }
+            Kind::UpdateCompleted(e) => rollout(Topic::UpdateCompleted, Info, e.service, e.rollback(), "completed"),
             Kind::RollbackStarted(e) => {
-                update(Topic::RollbackStarted, Warn, e.service, &format!("is rolled back: {}", e.reason))
+                rollout(Topic::RollbackStarted, Warn, e.service, false, &format!("is rolled back: {}", e.reason))
             }
             Kind::TaskDesiredStateSet(e) if e.cause() == DesiredCause::Restart => self.gave_up(&e.tasks),
             Kind::TaskCreated(e) if e.cause() == TaskCause::Restart => self.crash_loop(e, crash_loops),
@@ -257,6 +257,13 @@ impl Witness<'_> {
 fn seconds(time: Timestamp) -> String {
     let text = time.to_string();
     text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+fn declared_down(event: &NodeDeclaredDown) -> String {
+    let since = seconds(event.last_heard);
+    // Heartbeats are not logged: when it was heard before is not known.
+    let leader = if event.unheard() { ", when a manager took over; it may have been down before" } else { "" };
+    format!(" is down: no heartbeat since {since}{leader}")
 }
 
 fn removed(event: &NodeRemoved) -> String {

@@ -94,10 +94,11 @@ fn told_beside(crash_loops: &mut CrashLoops, before: &Cluster, after: &Cluster, 
 
 #[test]
 fn an_event_is_a_line_or_nothing() {
-    let (node, service, reason) = (node(), service(), "2 of 3 tasks failed".to_owned());
+    let (node, service, reason, rollback) = (node(), service(), "2 of 3 tasks failed".to_owned(), Some(true));
     let spec = NodeSpec::default();
     let (hostname, addr) = ("n3".to_owned(), "10.0.0.3".to_owned());
     let joined = NodeJoined { node: NodeId::from_bits(9), spec, hostname, addr: addr.clone() };
+    let last_heard = Timestamp::from_unix_ns(0);
     let removed = |forced, forgotten| Kind::NodeRemoved(NodeRemoved { node, forced, forgotten });
     let table = [
         (
@@ -112,21 +113,38 @@ fn an_event_is_a_line_or_nothing() {
             "Info node n2 ended its session; unless it is back soon, it is down",
         ),
         (
-            Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: Timestamp::from_unix_ns(0) }),
+            Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None }),
             "Warn node n2 is down: no heartbeat since 1970-01-01T00:00:00Z",
+        ),
+        (
+            Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: Some(true) }),
+            "Warn node n2 is down: no heartbeat since 1970-01-01T00:00:00Z, when a manager took over; it may have been down \
+             before",
         ),
         (removed(false, false), "Info node n2 was removed"),
         (removed(true, false), "Info node n2 was removed by force"),
         (removed(false, true), "Info node n2 was removed because it never registered"),
         (
-            Kind::UpdateStarted(UpdateStarted { service, slots: 3 }),
+            Kind::UpdateStarted(UpdateStarted { service, slots: 3, rollback: None }),
             "Info the update of service web started: 3 tasks to replace",
         ),
         (
-            Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone() }),
+            Kind::UpdateStarted(UpdateStarted { service, slots: 1, rollback }),
+            "Info the rollback of service web started: 1 task to replace",
+        ),
+        (
+            Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone(), rollback: None }),
             "Warn the update of service web paused: 2 of 3 tasks failed",
         ),
-        (Kind::UpdateCompleted(UpdateCompleted { service }), "Info the update of service web completed"),
+        (
+            Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone(), rollback }),
+            "Warn the rollback of service web paused: 2 of 3 tasks failed",
+        ),
+        (
+            Kind::UpdateCompleted(UpdateCompleted { service, rollback: None }),
+            "Info the update of service web completed",
+        ),
+        (Kind::UpdateCompleted(UpdateCompleted { service, rollback }), "Info the rollback of service web completed"),
         (
             Kind::RollbackStarted(RollbackStarted { service, reason }),
             "Warn the update of service web is rolled back: 2 of 3 tasks failed",
