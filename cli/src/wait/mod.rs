@@ -44,11 +44,11 @@ const READ_EVERY_FOR_EACH: Duration = Duration::from_micros(20);
 /// Whether and how long to wait.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct WaitFlags {
-    /// Return at once instead of waiting
+    /// Return immediately instead of waiting
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     detach: Option<bool>,
 
-    /// Longest wait (without a limit on a terminal, 10m elsewhere)
+    /// Maximum time to wait (default no limit on a terminal, 10m otherwise)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     timeout: Option<Duration>,
 }
@@ -143,7 +143,7 @@ impl Watch<'_> {
             let pause = pause(session.around.clock, tasks.tasks.len());
             match judge(&view, &tasks.tasks, self.goal) {
                 Verdict::Converged(picture) => {
-                    self.progress.show(&picture, session.around.err)?;
+                    self.progress.conclude(&picture, session.around.err)?;
                     // Where nothing has to run, nothing can crash.
                     if !self.goal.is_watched() || picture.count == 0 {
                         return Ok(());
@@ -155,11 +155,9 @@ impl Watch<'_> {
                     self.progress.show(&picture, session.around.err)?;
                     self.trouble = picture.trouble().or(self.trouble.take());
                 }
-                Verdict::Failed { picture, why } => {
+                Verdict::Failed { picture, why, restarts } => {
                     self.progress.conclude(&picture, session.around.err)?;
-                    let hint =
-                        format!("`swarmctl service inspect -a {service}` shows its tasks, also those that failed");
-                    return Err(Failure::new(Kind::UpdateFailed, why).hint(hint));
+                    return Err(Failure::new(Kind::UpdateFailed, why).hint(look_at(service, restarts)));
                 }
             }
             tokio::select! {
@@ -171,6 +169,12 @@ impl Watch<'_> {
             pause.await;
         }
     }
+}
+
+/// Where to look after a wait that failed.
+fn look_at(service: &str, restarts: bool) -> String {
+    let goes_on = if restarts { "the restarts continue; " } else { "" };
+    format!("{goes_on}`swarmctl service inspect -a {service}` shows its tasks, also those that failed")
 }
 
 /// Ends when as many tasks may be read again.

@@ -129,7 +129,7 @@ impl Watch<'_> {
             awaited.sort_by_key(|task| (task.service_name.as_str(), task.slot, task.id));
             self.left = awaited.iter().map(|task| task::place(task, false)).collect();
             match judge(&view, &awaited, self.goal) {
-                Verdict::Reached(picture) => return Ok(self.progress.show(&picture, session.around.err)?),
+                Verdict::Reached(picture) => return Ok(self.progress.conclude(&picture, session.around.err)?),
                 Verdict::Underway(picture) => self.progress.show(&picture, session.around.err)?,
                 Verdict::Lost(why) => return session.note(&why),
                 Verdict::Overruled(why) => {

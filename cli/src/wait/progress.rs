@@ -1,6 +1,6 @@
 //! Progress for the person who waits: bars on a terminal, lines elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Progress {
         }
     }
 
-    /// Shows how far it got in the end. Why it got no further is for the failure to say.
+    /// Shows how far it got in the end, as the last line. Why it got no further is for the failure to say.
     ///
     /// # Errors
     /// When `err` cannot be written to.
@@ -71,7 +71,7 @@ impl Progress {
                 bars.show(picture);
                 Ok(())
             }
-            Self::Lines(lines) => lines.headline(picture, err),
+            Self::Lines(lines) => lines.conclude(picture, err),
         }
     }
 
@@ -128,36 +128,71 @@ fn style(template: &str) -> ProgressStyle {
     style.progress_chars("=> ").tick_chars("|/-\\ ")
 }
 
-/// One line whenever the headline changes, and one for each new trouble of a task.
+/// Places that have lines of their own when they are in trouble; of the others the number is told.
+const TROUBLED_MAX: usize = 3;
+
+/// One line for each headline, and one for each new trouble of the first few tasks. Nothing is said twice, but for the headline
+/// with which a wait ends: a task that fails again and again takes its service through the same states each time.
 #[derive(Default)]
 pub struct Lines {
-    headline: String,
-    /// Of each place the trouble that was told.
+    /// Headlines that were told; each of them is a line.
+    told: BTreeSet<String>,
+    /// The headline that is the last line, if one is.
+    last: Option<String>,
+    /// Of the places with lines of their own, the trouble that was told last.
     troubles: BTreeMap<String, String>,
+    /// How many other places were in trouble when that was told last.
+    others: usize,
 }
 
 impl Lines {
+    /// The headline, unless it was told before.
     fn headline(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
-        if self.headline != picture.headline {
-            self.headline.clone_from(&picture.headline);
-            writeln!(err, "{}", escape::line(&picture.headline))?;
+        if self.told.insert(picture.headline.clone()) { self.conclude(picture, err) } else { Ok(()) }
+    }
+
+    /// The headline, unless it is the last line.
+    fn conclude(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
+        if self.last.as_ref() != Some(&picture.headline) {
+            self.line(&picture.headline, err)?;
+            self.last = Some(picture.headline.clone());
         }
         Ok(())
     }
 
     fn show(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
         self.headline(picture, err)?;
-        let troubled = picture.tasks.iter().filter(|task| !task.trouble.is_empty());
-        let mut present = BTreeMap::new();
-        for task in troubled {
+        let mut others = Vec::new();
+        for task in picture.tasks.iter().filter(|task| !task.trouble.is_empty()) {
+            if self.troubles.len() >= TROUBLED_MAX && !self.troubles.contains_key(&task.place) {
+                others.push(task);
+                continue;
+            }
             // The reason alone counts: a task that tries again goes through many states for the same one.
             if self.troubles.get(&task.place) != Some(&task.trouble) {
-                writeln!(err, "{}", escape::line(&format!("{}: {}", task.place, task.detail())))?;
+                self.troubles.insert(task.place.clone(), task.trouble.clone());
+                self.line(&format!("{}: {}", task.place, task.detail()), err)?;
             }
-            present.insert(task.place.clone(), task.trouble.clone());
         }
-        self.troubles = present;
-        Ok(())
+        self.others(&others, err)
+    }
+
+    /// How many more tasks are in trouble, once that is twice as many as was told.
+    fn others(&mut self, others: &[&TaskLine], err: &mut dyn Write) -> io::Result<()> {
+        let Some(last) = others.last().filter(|_| others.len() >= 2 * self.others.max(1) || self.others == 0) else {
+            return Ok(());
+        };
+        self.others = others.len();
+        let example = format!("{}: {}", last.place, last.detail());
+        match others.len() {
+            1 => self.line(&example, err),
+            count => self.line(&format!("{count} more tasks have problems, such as {example}"), err),
+        }
+    }
+
+    fn line(&mut self, text: &str, err: &mut dyn Write) -> io::Result<()> {
+        self.last = None;
+        writeln!(err, "{}", escape::line(text))
     }
 }
 
@@ -179,15 +214,49 @@ mod tests {
         Picture { headline: headline.to_owned(), count: 1, tasks: vec![task] }
     }
 
+    fn told(lines: impl FnOnce(&mut Lines, &mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut err = Vec::new();
+        lines(&mut Lines::default(), &mut err).expect("a vector takes everything");
+        String::from_utf8(err).expect("text")
+    }
+
     #[test]
     fn lines_are_written_once_each() {
-        let (mut lines, mut err) = (Lines::default(), Vec::new());
-        for picture in
-            [picture("0 of 1", ""), picture("0 of 1", "no node"), picture("0 of 1", "no node"), picture("1 of 1", "")]
-        {
-            lines.show(&picture, &mut err).expect("a vector takes everything");
-        }
-        assert_eq!(String::from_utf8_lossy(&err), "0 of 1\nweb.1: pending: no node\n1 of 1\n");
+        let pictures =
+            [picture("0 of 1", ""), picture("0 of 1", "no node"), picture("0 of 1", "no node"), picture("1 of 1", "")];
+        let told = told(|lines, err| pictures.iter().try_for_each(|picture| lines.show(picture, err)));
+        assert_eq!(told, "0 of 1\nweb.1: pending: no node\n1 of 1\n");
+    }
+
+    #[test]
+    fn what_happens_again_and_again_is_told_once_and_how_it_ends_is_told_last() {
+        let round = [picture("0 of 1", ""), picture("1 of 1", ""), picture("0 of 1", "exit status 1")];
+        let told = told(|lines, err| {
+            (0..3).flat_map(|_| &round).try_for_each(|picture| lines.show(picture, err))?;
+            lines.conclude(&round[1], err)?;
+            lines.conclude(&round[1], err)
+        });
+        assert_eq!(told, "0 of 1\n1 of 1\nweb.1: pending: exit status 1\n1 of 1\n");
+    }
+
+    #[test]
+    fn of_many_tasks_in_trouble_three_have_lines_and_the_others_are_counted() {
+        let troubled = |count: usize| {
+            let task = |slot| TaskLine { place: format!("web.{slot}"), ..picture("", "no node").tasks.remove(0) };
+            Picture { tasks: (1..=count).map(task).collect(), ..picture("0 of 9", "") }
+        };
+        let counts = [3, 4, 4, 5, 6, 7, 9, 100];
+        let told = told(|lines, err| counts.iter().try_for_each(|count| lines.show(&troubled(*count), err)));
+        let expected = "0 of 9
+web.1: pending: no node
+web.2: pending: no node
+web.3: pending: no node
+web.4: pending: no node
+2 more tasks have problems, such as web.5: pending: no node
+4 more tasks have problems, such as web.7: pending: no node
+97 more tasks have problems, such as web.100: pending: no node
+";
+        assert_eq!(told, expected);
     }
 
     #[test]

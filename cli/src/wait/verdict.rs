@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use events::spec::defaults::CRASH_LOOP_FROM;
 use events::{NodeId, RestartCondition, TaskId, TaskState, Timestamp};
-use wire::v1::{ServiceView, TaskView, UpdateState};
+use wire::v1::{Restarting, ServiceView, TaskView, UpdateState};
 
 use crate::format::{state, task};
 
@@ -45,6 +46,8 @@ pub enum Verdict {
         picture: Picture,
         /// Why.
         why: String,
+        /// Whether its tasks are restarted all the same.
+        restarts: bool,
     },
 }
 
@@ -164,6 +167,28 @@ impl<'a> Reading<'a> {
         never || (task.desired() == TaskState::Shutdown && !is_replaced && !self.service.spec.is_global())
     }
 
+    /// Which task ends again and again, and why, if any of those that count does: it runs neither now nor soon.
+    fn crash_loop(&self, counts: impl Fn(&TaskView) -> bool) -> Option<String> {
+        let known = |task: &'a TaskView| task.restarting.as_ref().map(|known| (task, known));
+        let is_loop = |known: &Restarting| !known.running_again && known.failures + known.exits >= CRASH_LOOP_FROM;
+        let known = self.tasks.iter().filter(|task| counts(task)).filter_map(known);
+        let mut loops = known.filter(|(_, known)| is_loop(known));
+        let (task, known) = loops.next()?;
+        let about = self.attempt_before(task).unwrap_or(task);
+        let ended = match (known.failures, known.exits) {
+            (_, 0) => "failed",
+            _ => "ended",
+        };
+        let times = known.failures + known.exits;
+        let last = if known.last_failure.is_empty() { "exited with code 0" } else { &known.last_failure };
+        let others = match loops.count() {
+            0 => String::new(),
+            1 => "; so did 1 more task".to_owned(),
+            more => format!("; so did {more} more tasks"),
+        };
+        Some(format!("{} {ended} {times} times in a row: {last}{others}", described(about)))
+    }
+
     /// What a person sees of these tasks.
     fn picture(&self, headline: String, mut shown: Vec<&TaskView>, counts: impl Fn(&TaskView) -> bool) -> Picture {
         let count = shown.len();
@@ -216,7 +241,7 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     shown.extend(reading.abandoned().take(desired.saturating_sub(wanted.len())));
     let picture = reading.picture(headline, shown, counts);
     if let Some(why) = stopped_update(service, tasks, goal) {
-        return Verdict::Failed { picture, why };
+        return Verdict::Failed { picture, why, restarts: false };
     }
     let is_complete = settled >= desired && wanted.len() <= desired && wanted.iter().all(|task| counts(task));
     if is_complete && !update.is_some_and(is_rolling) {
@@ -225,8 +250,12 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     // Nothing but an update makes tasks better that fail while it is paused.
     let stuck =
         stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && picture.trouble().is_some());
-    match stuck.or_else(|| reading.given_up()) {
-        Some(why) => Verdict::Failed { picture, why },
+    if let Some(why) = stuck.or_else(|| reading.given_up()) {
+        return Verdict::Failed { picture, why, restarts: false };
+    }
+    // Failures in an update are for the update to judge, as long as it goes on.
+    match reading.crash_loop(counts).filter(|_| !update.is_some_and(is_rolling)) {
+        Some(why) => Verdict::Failed { picture, why, restarts: true },
         None => Verdict::Underway(picture),
     }
 }
@@ -462,6 +491,52 @@ mod tests {
             panic!("it is stuck")
         };
         assert_eq!(why, "web: the update is paused: why");
+    }
+
+    #[test]
+    fn a_place_that_ends_again_and_again_fails_the_wait_unless_it_runs_or_an_update_judges_it() {
+        let looping = |failures, exits, last: &str, running_again| {
+            let last_failure = last.to_owned();
+            let known = Restarting { tasks: 1, failures, exits, last_failure, next_attempt: None, running_again };
+            let waits = samples::task(2, 2, TaskState::Ready, TaskState::Assigned, 1);
+            TaskView { restarting: Some(known), ..waits }
+        };
+        let stale = |task: TaskView| TaskView { current: false, ..task };
+        let (exit, again) = ("exit status 1", "web.2 (nginx:1.27) failed 5 times in a row: exit status 1");
+        // The task, the state of the update, what is waited for, and why the wait fails, if it does.
+        let table = [
+            (looping(4, 0, exit, false), None, Goal::New, ""),
+            (looping(5, 0, exit, false), None, Goal::New, again),
+            (looping(5, 0, exit, true), None, Goal::New, ""),
+            (
+                looping(0, 7, "", false),
+                None,
+                Goal::New,
+                "web.2 (nginx:1.27) ended 7 times in a row: exited with code 0",
+            ),
+            (looping(2, 3, exit, false), None, Goal::Count, "web.2 (nginx:1.27) ended 5 times in a row: exit status 1"),
+            (looping(5, 0, exit, false), Some(UpdateState::Updating), Goal::Spec, ""),
+            (looping(5, 0, exit, false), Some(UpdateState::Completed), Goal::Spec, again),
+            (stale(looping(5, 0, exit, false)), Some(UpdateState::Completed), Goal::Spec, ""),
+            (stale(looping(5, 0, exit, false)), Some(UpdateState::Updating), Goal::Count, again),
+        ];
+        for (number, (task, state, goal, expected)) in table.into_iter().enumerate() {
+            let mut service = samples::service();
+            service.update = state.and_then(update);
+            let why = match judge(&service, &[running(1), task], goal) {
+                Verdict::Failed { why, restarts, .. } => {
+                    assert!(restarts, "row {number}");
+                    why
+                }
+                Verdict::Underway(_) => String::new(),
+                Verdict::Converged(_) => panic!("row {number}: one task does not run"),
+            };
+            assert_eq!(why, expected, "row {number}");
+        }
+        let mut many: Vec<TaskView> = (2..5).map(|slot| TaskView { slot, ..looping(5, 0, exit, false) }).collect();
+        many.push(running(1));
+        let Verdict::Failed { why, .. } = judge(&samples::service(), &many, Goal::New) else { panic!("none will run") };
+        assert_eq!(why, format!("{again}; so did 2 more tasks"));
     }
 
     #[test]
