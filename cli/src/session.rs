@@ -10,7 +10,7 @@ use wire::v1::{CommandReply, CommandRequest, ListTasksRequest, NodeView, Service
 
 use crate::Globals;
 use crate::failure::{Failure, Kind};
-use crate::format::{Format, escape, task::View};
+use crate::format::{Format, escape, view::View};
 use crate::manager::Manager;
 
 /// Something to await, on the thread that runs the command.
@@ -36,7 +36,7 @@ pub struct Env<'a> {
     pub width: Option<usize>,
     /// Time.
     pub clock: &'a dyn Clock,
-    /// RecordNames commands; never the same name twice.
+    /// Names commands; never the same name twice.
     pub command_ids: &'a mut dyn FnMut() -> CommandId,
     /// Ends when the user wants the command to end.
     pub interrupt: Wait<'a>,
@@ -95,7 +95,7 @@ impl<M: Manager> Session<'_, M> {
     /// When one of several does not exist.
     pub async fn require_services(&mut self, references: &[String]) -> Result<(), Failure> {
         if references.len() > 1 {
-            self.manager.services(references.to_vec()).await?;
+            self.manager.services(references.to_vec()).await.map_err(unchanged)?;
         }
         Ok(())
     }
@@ -106,7 +106,18 @@ impl<M: Manager> Session<'_, M> {
     /// When one of several does not exist.
     pub async fn require_nodes(&mut self, references: &[String]) -> Result<(), Failure> {
         if references.len() > 1 {
-            self.manager.nodes(references.to_vec()).await?;
+            self.manager.nodes(references.to_vec()).await.map_err(unchanged)?;
+        }
+        Ok(())
+    }
+
+    /// The same for configs.
+    ///
+    /// # Errors
+    /// When one of several does not exist.
+    pub async fn require_configs(&mut self, references: &[String]) -> Result<(), Failure> {
+        if references.len() > 1 {
+            self.manager.configs(references.to_vec()).await.map_err(unchanged)?;
         }
         Ok(())
     }
@@ -117,7 +128,8 @@ impl<M: Manager> Session<'_, M> {
     /// When one of several does not exist.
     pub async fn require_tasks(&mut self, references: &[String]) -> Result<(), Failure> {
         if references.len() > 1 {
-            self.manager.tasks(ListTasksRequest { tasks: references.to_vec(), ..Default::default() }).await?;
+            let request = ListTasksRequest { tasks: references.to_vec(), ..Default::default() };
+            self.manager.tasks(request).await.map_err(unchanged)?;
         }
         Ok(())
     }
@@ -140,7 +152,7 @@ impl<M: Manager> Session<'_, M> {
         found.into_iter().next().ok_or_else(|| missing("node", reference))
     }
 
-    /// What tables of tasks depend on besides the tasks.
+    /// What tables and blocks depend on besides what they show.
     pub fn view(&self) -> View {
         View { now: self.around.clock.now(), ids: self.globals.no_resolve, width: self.around.width }
     }
@@ -195,6 +207,11 @@ impl<M: Manager> Session<'_, M> {
     pub fn note(&mut self, text: &str) -> Result<(), Failure> {
         Ok(writeln!(self.around.err, "{}", escape::line(text))?)
     }
+}
+
+/// A failure that came before the first of several changes.
+fn unchanged(failure: Failure) -> Failure {
+    Failure { sentence: format!("{}; nothing was changed", failure.sentence), ..failure }
 }
 
 fn missing(noun: &str, reference: &str) -> Failure {

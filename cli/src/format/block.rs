@@ -1,18 +1,45 @@
 //! Keys and values under each other, with the colons in one column, as the inspect commands print them.
 
 use super::escape;
+use super::wrap::wrap;
 
 /// A list of keys and values, nested by indentation.
 #[derive(Debug, Clone, Default)]
 pub struct Block {
-    rows: Vec<(usize, String, Option<String>)>,
+    rows: Vec<Row>,
     depth: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    depth: usize,
+    key: String,
+    value: Value,
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    /// None: a heading.
+    Heading,
+    /// What may be copied: it stays as it is.
+    Plain(String),
+    /// Words, which may be divided into lines.
+    Prose(String),
 }
 
 impl Block {
     /// Adds a key with a value.
     pub fn field(&mut self, key: &str, value: impl ToString) -> &mut Self {
-        self.rows.push((self.depth, key.to_owned(), Some(escape::line(&value.to_string()).into_owned())));
+        self.row(key, Value::Plain(escape::line(&value.to_string()).into_owned()))
+    }
+
+    /// Adds a key with words, if there are any; they are divided into lines where the terminal is too narrow.
+    pub fn prose(&mut self, key: &str, words: &str) -> &mut Self {
+        if words.is_empty() { self } else { self.row(key, Value::Prose(escape::line(words).into_owned())) }
+    }
+
+    fn row(&mut self, key: &str, value: Value) -> &mut Self {
+        self.rows.push(Row { depth: self.depth, key: key.to_owned(), value });
         self
     }
 
@@ -33,7 +60,7 @@ impl Block {
     /// Adds a heading with what `fill` puts under it; nothing if it puts nothing there.
     pub fn section(&mut self, heading: &str, fill: impl FnOnce(&mut Self)) -> &mut Self {
         let start = self.rows.len();
-        self.rows.push((self.depth, heading.to_owned(), None));
+        self.row(heading, Value::Heading);
         self.depth += 1;
         fill(self);
         self.depth -= 1;
@@ -43,19 +70,25 @@ impl Block {
         self
     }
 
-    /// The text.
-    pub fn render(&self) -> String {
-        let fields = self.rows.iter().filter(|(_, _, value)| value.is_some());
-        let width = fields.map(|(depth, key, _)| depth * 2 + key.chars().count()).max().unwrap_or(0);
-        let line = |(depth, key, value): &(usize, String, Option<String>)| {
-            let key = format!("{:indent$}{key}", "", indent = depth * 2);
-            match value {
-                Some(value) if key.trim().is_empty() => format!("{:width$}   {value}\n", ""),
-                Some(value) => format!("{key:width$} : {value}\n"),
-                None => format!("{key}\n"),
-            }
+    /// The text, for a terminal of so many columns.
+    pub fn render(&self, columns: Option<usize>) -> String {
+        let fields = self.rows.iter().filter(|row| !matches!(row.value, Value::Heading));
+        let width = fields.map(|row| row.depth * 2 + row.key.chars().count()).max().unwrap_or(0);
+        let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(width + " : ".len()));
+        let lines = |row: &Row| {
+            let key = format!("{:indent$}{}", "", row.key, indent = row.depth * 2);
+            let values = match &row.value {
+                Value::Heading => return format!("{key}\n"),
+                Value::Plain(value) => vec![value.as_str()],
+                Value::Prose(words) => wrap(words, room),
+            };
+            let line = |(position, value): (usize, &&str)| match position {
+                0 if !row.key.is_empty() => format!("{key:width$} : {value}\n"),
+                _ => format!("{:width$}   {value}\n", ""),
+            };
+            values.iter().enumerate().map(line).collect()
         };
-        self.rows.iter().map(line).collect()
+        self.rows.iter().map(lines).collect()
     }
 }
 
@@ -81,6 +114,21 @@ Update
 A long heading
   A     : 1
 ";
-        assert_eq!(block.render(), expected);
+        assert_eq!(block.render(None), expected);
+    }
+
+    #[test]
+    fn words_are_divided_where_the_terminal_is_narrow_and_what_may_be_copied_is_not() {
+        let mut block = Block::default();
+        block
+            .field("ID", "a long value of many words")
+            .prose("Status", "a long value of many words")
+            .prose("Error", "");
+        let expected = "\
+ID     : a long value of many words
+Status : a long value of many
+         words
+";
+        assert_eq!(block.render(Some(30)), expected);
     }
 }

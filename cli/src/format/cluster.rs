@@ -1,12 +1,11 @@
 //! The cluster: its settings and the tokens that let nodes in.
 
-use events::Timestamp;
 use wire::v1::ClusterView;
 
 use super::block::Block;
 use super::table::Table;
-use super::task::View;
-use super::{age, service};
+use super::view::View;
+use super::{age, template};
 use crate::values::duration;
 
 /// The table of `cluster ls`.
@@ -20,10 +19,10 @@ pub fn table(clusters: &[ClusterView], view: View) -> String {
 }
 
 /// The cluster in full.
-pub fn block(cluster: &ClusterView, now: Timestamp) -> String {
+pub fn block(cluster: &ClusterView, view: View) -> String {
     let mut block = Block::default();
     block.field("ID", cluster.id).field("Name", &cluster.name).field("Version", cluster.meta.version);
-    block.field("Created", age::ago(cluster.meta.created_at, now)).field("Log index", cluster.index);
+    block.field("Created", age::ago(cluster.meta.created_at, view.now)).field("Log index", cluster.index);
     if let Some(head) = &cluster.head {
         block.field("Log head", format!("frame {} {}", head.index, head.frame_hash));
     }
@@ -32,7 +31,7 @@ pub fn block(cluster: &ClusterView, now: Timestamp) -> String {
     block.section("Orchestration", |block| {
         let limit = spec.history_limit();
         block.field("Task history", if limit < 0 { "unlimited".to_owned() } else { limit.to_string() });
-        block.optional("Log driver", spec.log_driver.as_ref().map_or_else(String::new, service::driver));
+        block.optional("Log driver", spec.log_driver.as_ref().map_or_else(String::new, template::driver));
     });
     block.section("Dispatcher", |block| {
         block.field("Heartbeat period", duration::show(spec.heartbeat_period()));
@@ -45,7 +44,7 @@ pub fn block(cluster: &ClusterView, now: Timestamp) -> String {
     block.section("Join tokens", |block| {
         block.field("Worker", &cluster.join_tokens.worker).field("Manager", &cluster.join_tokens.manager);
     });
-    block.render()
+    block.render(view.width)
 }
 
 #[cfg(test)]
@@ -76,6 +75,6 @@ Join tokens
   Worker           : SWMTKN-1-abc-worker
   Manager          : SWMTKN-1-abc-manager
 ";
-        assert_eq!(block(&samples::cluster(), samples::NOW), expected);
+        assert_eq!(block(&samples::cluster(), samples::VIEW), expected);
     }
 }

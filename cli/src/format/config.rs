@@ -1,39 +1,40 @@
 //! Configs.
 
-use events::{ConfigReference, Timestamp};
+use events::ConfigReference;
 use wire::v1::ConfigView;
 
 use super::age;
 use super::block::Block;
 use super::table::Table;
+use super::view::View;
 use crate::values::size;
 
 /// A list of configs.
-pub fn table(configs: &[ConfigView], now: Timestamp) -> String {
+pub fn table(configs: &[ConfigView], view: View) -> String {
     let mut table = Table::new(&["ID", "NAME", "SIZE", "CREATED"]);
     for config in configs {
         table.row([
             config.id.to_string(),
             config.spec.name().to_owned(),
             size::show(config.bytes),
-            age::ago(config.meta.created_at, now),
+            age::ago(config.meta.created_at, view.now),
         ]);
     }
-    table.render(None)
+    table.render(view.width)
 }
 
 /// One config, with what is in it if that is text.
-pub fn block(config: &ConfigView, now: Timestamp) -> String {
+pub fn block(config: &ConfigView, view: View) -> String {
     let mut block = Block::default();
     let named = config.spec.annotations();
     block.field("ID", config.id).field("Name", &named.name);
     block.each("Label", named.labels.iter().map(|(key, value)| format!("{key}={value}")));
-    block.field("Size", size::show(config.bytes)).field("Created", age::ago(config.meta.created_at, now));
+    block.field("Size", size::show(config.bytes)).field("Created", age::ago(config.meta.created_at, view.now));
     match std::str::from_utf8(config.data.as_deref().unwrap_or_default()) {
         Ok(text) => block.each("Data", text.lines().map(str::to_owned)),
         Err(_) => block.field("Data", "not text: `--format json` shows its bytes"),
     };
-    block.render()
+    block.render(view.width)
 }
 
 /// A config in a container: `web.conf at /etc/web.conf, mode 0444`, with its owner where that is not root.

@@ -9,10 +9,14 @@ pub mod escape;
 mod names;
 pub mod node;
 mod phrase;
+mod restarts;
 pub mod service;
 pub mod story;
 pub mod table;
 pub mod task;
+mod template;
+pub mod view;
+mod wrap;
 
 pub use names::RecordNames;
 

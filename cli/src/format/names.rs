@@ -1,4 +1,4 @@
-//! RecordNames for the ids in a record of history. The manager knows them, also those of what is gone.
+//! Names for the ids in a record of history. The manager knows them, also those of what is gone.
 
 use wire::v1::EventRecord;
 

@@ -1,16 +1,17 @@
 //! Nodes: as rows of a table, and one by one.
 
-use events::{Named, Role, Timestamp};
+use events::{Named, Role};
 use wire::v1::{NodeState, NodeSummary, NodeView};
 
 use super::block::Block;
-use super::service::{generic, pairs};
 use super::table::Table;
+use super::template::{generic, pairs};
+use super::view::View;
 use super::{age, state};
 use crate::values::{cpus, size};
 
 /// The table of `node ls`.
-pub fn table(nodes: &[NodeSummary], width: Option<usize>) -> String {
+pub fn table(nodes: &[NodeSummary], view: View) -> String {
     let mut table = Table::new(&["ID", "NAME", "MEMBERSHIP", "STATUS", "AVAILABILITY", "MANAGER STATUS"]);
     for node in nodes {
         table.row([
@@ -22,7 +23,7 @@ pub fn table(nodes: &[NodeSummary], width: Option<usize>) -> String {
             manager_status(node.role(), node.leader, node.state()).to_owned(),
         ]);
     }
-    table.render(width)
+    table.render(view.width)
 }
 
 /// A node that joined is a member once it holds a certificate; who left is not listed.
@@ -47,7 +48,7 @@ fn manager_status(role: Role, leader: bool, state: NodeState) -> &'static str {
 }
 
 /// One node, with what it offers and holds.
-pub fn block(node: &NodeView, now: Timestamp) -> String {
+pub fn block(node: &NodeView, view: View) -> String {
     let mut block = Block::default();
     block.field("ID", node.id).optional("Name", name(node));
     block.each("Label", node.spec.annotations.iter().flat_map(|annotations| pairs(&annotations.labels)));
@@ -55,14 +56,14 @@ pub fn block(node: &NodeView, now: Timestamp) -> String {
         .field("Role", node.role().name())
         .optional("Manager status", manager_status(node.role(), node.leader, node.state()));
     block.section("Status", |block| {
-        block.field("State", state(node.state())).optional("Message", &node.message);
+        block.field("State", state(node.state())).prose("Message", &node.message);
         block.field("Availability", state(node.spec.availability())).optional("Address", &node.addr);
     });
-    block.field("Version", node.meta.version).field("Joined", age::ago(node.meta.created_at, now));
+    block.field("Version", node.meta.version).field("Joined", age::ago(node.meta.created_at, view.now));
     block.optional("Certificate valid until", node.certificate_not_after.map_or_else(String::new, |at| at.to_string()));
     block.field("Tasks", node.tasks);
     description(&mut block, node);
-    block.render()
+    block.render(view.width)
 }
 
 fn description(block: &mut Block, node: &NodeView) {
@@ -100,7 +101,7 @@ mod tests {
 ID                          NAME       MEMBERSHIP   STATUS    AVAILABILITY   MANAGER STATUS
 0000000000000000000000001   manager    ACCEPTED     READY     ACTIVE         LEADER
 0000000000000000000000002   worker-1   PENDING      DOWN      DRAIN          \n";
-        assert_eq!(table(&samples::node_summaries(), None), expected);
+        assert_eq!(table(&samples::node_summaries(), samples::VIEW), expected);
     }
 
     #[test]
@@ -126,6 +127,6 @@ Resources (reserved of offered)
   Memory       : 512MiB of 4GiB
   Generic      : gpu=a, gpu=b
 ";
-        assert_eq!(block(&samples::nodes()[1], samples::NOW), expected);
+        assert_eq!(block(&samples::nodes()[1], samples::VIEW), expected);
     }
 }

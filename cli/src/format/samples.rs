@@ -7,6 +7,8 @@ use crate::values;
 
 /// The present of all samples.
 pub const NOW: Timestamp = Timestamp::from_unix_ns(1_800_000_000_000_000_000);
+/// Looked at now, without a terminal.
+pub const VIEW: super::view::View = super::view::View { now: NOW, ids: false, width: None };
 
 fn before(seconds: i64) -> Timestamp {
     Timestamp::from_unix_ns(NOW.unix_ns() - seconds * 1_000_000_000)

@@ -1,18 +1,26 @@
-//! History for people: one line an event. It streams, so the columns have fixed widths.
+//! History for people: one line an event, or several where the terminal is too narrow. It streams, so the columns have fixed widths.
 
 use events::{ActorKind, Cause, Event, Kind, Named, Reconciler};
+use unicode_width::UnicodeWidthStr;
 use wire::v1::EventRecord;
 
 use super::phrase::phrase;
+use super::table::cut;
+use super::wrap::wrap;
 use super::{RecordNames, escape};
 
-/// The line above the events.
-pub fn heading() -> String {
-    columns(["INDEX", "TIME", "EVENT", "BY", "WHAT"])
+/// Fewer columns than these leave too little room for what happened beside the other cells: it gets lines of its own.
+const WIDE_MIN: usize = 130;
+/// Where these lines begin.
+const INDENT: usize = 8;
+
+/// The line above the events, for a terminal of so many columns.
+pub fn heading(width: Option<usize>) -> String {
+    columns(["INDEX", "TIME", "EVENT", "BY", "WHAT"], width)
 }
 
-/// One event as a line.
-pub fn line(record: &EventRecord, names: RecordNames) -> String {
+/// One event, for a terminal of so many columns.
+pub fn line(record: &EventRecord, names: RecordNames, width: Option<usize>) -> String {
     let what = record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, record.before.as_ref(), names));
     let reason = record.command.as_ref().and_then(|command| command.reason.as_deref());
     let what = what + &reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"));
@@ -20,18 +28,27 @@ pub fn line(record: &EventRecord, names: RecordNames) -> String {
     let time = record.log_time.to_string();
     // Milliseconds are enough for people; JSON has them all.
     let time = format!("{}Z", time.get(..23).unwrap_or(&time));
-    columns([
-        &record.index.to_string(),
-        &time,
-        kind,
-        &escape::line(&by(&record.event, record, names)),
-        &escape::line(&what),
-    ])
+    let by = by(&record.event, record, names);
+    columns([&record.index.to_string(), &time, kind, &escape::line(&by), &escape::line(&what)], width)
 }
 
-fn columns(cells: [&str; 5]) -> String {
+fn columns(cells: [&str; 5], width: Option<usize>) -> String {
     let [index, time, event, by, what] = cells;
-    format!("{index:<10}{time:<27}{event:<26}{by:<20} {what}\n")
+    let (first, indent) = match width {
+        Some(width) if width < WIDE_MIN => {
+            // To the second: the index tells what was first.
+            let seconds = time.split_once('.').map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"));
+            let first = format!("{index:<INDENT$}{seconds:<22}{event:<24}{by}");
+            (format!("{}\n{:INDENT$}", cut(&first, width), ""), INDENT)
+        }
+        Some(_) | None => {
+            let first = format!("{index:<10}{time:<27}{event:<26}{by:<20} ");
+            let indent = first.width();
+            (first, indent)
+        }
+    };
+    let lines = wrap(what, width.map_or(usize::MAX, |width| width.saturating_sub(indent)));
+    format!("{first}{}\n", lines.join(&format!("\n{:indent$}", "")))
 }
 
 /// Who or what caused an event.
@@ -85,7 +102,27 @@ mod tests {
 INDEX     TIME                       EVENT                     BY                   WHAT
 12        1970-01-01T00:00:01.500Z   service_created           operator root        web: nginx:1.27, 2 replicas (reason: first release)
 ";
-        assert_eq!(heading() + &line(&record, RecordNames::with(&record)), expected);
+        let told = |width| heading(width) + &line(&record, RecordNames::with(&record), width);
+        assert_eq!(told(None), expected);
+        assert_eq!(told(Some(140)), expected);
+        let wide = "\
+INDEX     TIME                       EVENT                     BY                   WHAT
+12        1970-01-01T00:00:01.500Z   service_created           operator root        web: nginx:1.27, 2 replicas (reason: first
+                                                                                    release)
+";
+        assert_eq!(told(Some(130)), wide);
+        let narrow = "\
+INDEX   TIME                  EVENT                   BY
+        WHAT
+12      1970-01-01T00:00:01Z  service_created         operator root
+        web: nginx:1.27, 2 replicas
+        (reason: first release)
+";
+        assert_eq!(told(Some(80)), narrow.replace("replicas\n        (reason", "replicas (reason"));
+        let cut = narrow
+            .replace("EVENT                   BY", "EVENT  …")
+            .replace("service_created         operator root", "service…");
+        assert_eq!(told(Some(38)), cut);
     }
 
     #[test]
@@ -103,9 +140,9 @@ INDEX     TIME                       EVENT                     BY               
             before: None,
         };
         assert!(
-            line(&record, RecordNames::with(&record))
+            line(&record, RecordNames::with(&record), None)
                 .contains("task_assigned             schedule             web.2: to 0000000000000000000000001\n")
         );
-        assert!(line(&record, RecordNames::none()).contains("0000000000000000000000003: to "));
+        assert!(line(&record, RecordNames::none(), None).contains("0000000000000000000000003: to "));
     }
 }

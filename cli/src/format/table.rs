@@ -91,7 +91,7 @@ fn fit(widths: &mut [usize], first_min: usize, room: usize) {
 }
 
 /// The text, or its beginning and an ellipsis if it takes more columns of the terminal than there are.
-fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     if text.width() <= columns {
         return Cow::Borrowed(text);
     }

@@ -1,22 +1,12 @@
 //! Tasks: as rows of a table, and one by one.
 
 use events::{TaskState, Timestamp};
-use wire::v1::{Restarting, TaskView};
+use wire::v1::TaskView;
 
 use super::block::Block;
 use super::table::Table;
-use super::{age, service, state};
-
-/// What the rows of a table of tasks depend on besides the tasks.
-#[derive(Debug, Clone, Copy)]
-pub struct View {
-    /// The present, for ages.
-    pub now: Timestamp,
-    /// Whether ids are shown instead of names.
-    pub ids: bool,
-    /// Columns of the terminal, if there is one.
-    pub width: Option<usize>,
-}
+use super::view::View;
+use super::{age, restarts, state, template};
 
 /// Sorts tasks as people read them: by service and slot, in a slot the newest first.
 pub fn sort(tasks: &mut [TaskView]) {
@@ -78,22 +68,22 @@ pub fn block(task: &TaskView, view: View) -> String {
     block.optional("Replaces", task.replaces.map_or_else(String::new, |id| id.to_string()));
     block.section("Status", |block| status(block, task, view.now));
     block.optional("Node", node(task, view.ids));
-    let claims = task.claims.iter().map(service::generic);
+    let claims = task.claims.iter().map(template::generic);
     block.optional("Claims", claims.collect::<Vec<_>>().join(", "));
     if let Some(spec) = &task.spec {
-        service::template(&mut block, spec);
+        template::show(&mut block, spec);
     }
-    block.render()
+    block.render(view.width)
 }
 
 fn status(block: &mut Block, task: &TaskView, now: Timestamp) {
     block.field("Desired state", state(task.desired())).field("Last state", last_state(task, now));
-    block.optional("Message", &task.status.message).optional("Error", &task.status.error);
-    block.optional("Waiting", task.waiting.clone().unwrap_or_default());
+    block.prose("Message", &task.status.message).prose("Error", &task.status.error);
+    block.prose("Waiting", task.waiting.as_deref().unwrap_or_default());
     if let Some(known) = &task.restarting {
         match known.running_again {
-            true => block.field("Running again", format!("after {}", failures(known, now))),
-            false => block.field("Restarting", failures(known, now)),
+            true => block.prose("Running again", &format!("after {}", restarts::failures(known, now))),
+            false => block.prose("Restarting", &restarts::failures(known, now)),
         };
     }
     let Some(container) = &task.status.container else { return };
@@ -148,29 +138,9 @@ pub fn trouble(task: &TaskView) -> &str {
 /// The last column: how it stands with the restarts of a place that fails again and again, or else the task's own trouble.
 fn remark(task: &TaskView, now: Timestamp) -> String {
     match (&task.restarting, &task.waiting) {
-        (Some(known), None) => restarting(known, now),
+        (Some(known), None) => restarts::show(known, now),
         (Some(_), Some(_)) | (None, _) => trouble(task).to_owned(),
     }
-}
-
-/// That a place is restarted, or runs again, how often it failed in a row, why last, and when it is tried again.
-pub fn restarting(known: &Restarting, now: Timestamp) -> String {
-    let begun = if known.running_again { "running again after " } else { "restarting, " };
-    format!("{begun}{}", failures(known, now))
-}
-
-/// How often a place failed in a row, or ended without an error, why it failed last, and when it is tried again.
-fn failures(known: &Restarting, now: Timestamp) -> String {
-    let many = |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
-    let count = match (known.failures, known.exits) {
-        (failures, 0) => many(failures, "failure"),
-        (0, exits) => many(exits, "exit"),
-        (failures, exits) => format!("{} and {}", many(failures, "failure"), many(exits, "exit")),
-    };
-    let last = if known.last_failure.is_empty() { String::new() } else { format!(", last: {}", known.last_failure) };
-    let next = known.next_attempt.filter(|at| *at > now).map(|at| at.since(now));
-    let next = next.map_or_else(String::new, |wait| format!(", next attempt in {}", age::until(wait)));
-    format!("{count}{last}{next}")
 }
 
 fn last_state(task: &TaskView, now: Timestamp) -> String {
@@ -183,8 +153,6 @@ mod tests {
     use super::*;
     use crate::format::samples;
 
-    const VIEW: View = View { now: samples::NOW, ids: false, width: None };
-
     #[test]
     fn rows_say_where_and_why() {
         let mut tasks = samples::tasks();
@@ -195,12 +163,12 @@ ID                          SERVICE   DESIRED STATE   LAST STATE               N
 0000000000000000000000004   web.2     RUNNING         PENDING 10 seconds ago              no suitable node (2 of 3 nodes lack 2 GiB)
 0000000000000000000000005   web.2     SHUTDOWN        FAILED 11 seconds ago    worker-2   exit status 1
 ";
-        assert_eq!(table(&tasks, VIEW), expected);
+        assert_eq!(table(&tasks, samples::VIEW), expected);
     }
 
     #[test]
     fn ids_replace_names_on_request() {
-        let text = table(&samples::tasks(), View { ids: true, ..VIEW });
+        let text = table(&samples::tasks(), View { ids: true, ..samples::VIEW });
         assert!(!text.contains("worker-1") && !text.contains("web."), "{text}");
         assert!(text.contains("0000000000000000000000009.1"), "{text}");
     }
@@ -224,6 +192,6 @@ Node            : worker-2
 Template
   Image         : nginx:1.27
 ";
-        assert_eq!(block(&samples::tasks()[2], VIEW), expected);
+        assert_eq!(block(&samples::tasks()[2], samples::VIEW), expected);
     }
 }

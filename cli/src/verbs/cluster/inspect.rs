@@ -10,7 +10,7 @@ use crate::session::Session;
 /// Show the cluster's settings and join tokens
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The cluster: its name or id; there is one, and it need not be named
+    /// Name or id of the cluster; may be omitted, as a manager has one cluster
     #[arg(value_name = "CLUSTER")]
     cluster: Option<String>,
 }
@@ -23,7 +23,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
     match session.globals.format {
         Format::Json => session.json(&cluster),
-        Format::Table => session.text(&cluster::block(&cluster, session.around.clock.now())),
+        Format::Table => session.text(&cluster::block(&cluster, session.view())),
     }
 }
 

@@ -8,10 +8,10 @@ use crate::format::{Format, config};
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Show configs with what is in them
+/// Show configs with their data
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Configs: names, ids or beginnings of ids
+    /// Configs: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "CONFIG", add = ArgValueCandidates::new(completion::configs))]
     configs: Vec<String>,
 }
@@ -23,7 +23,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             session.json(config)?;
         } else {
             let gap = if position == 0 { "" } else { "\n" };
-            let block = config::block(config, session.around.clock.now());
+            let block = config::block(config, session.view());
             session.text(&format!("{gap}{block}"))?;
         }
     }

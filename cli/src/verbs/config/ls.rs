@@ -15,6 +15,6 @@ pub struct Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let configs = session.manager.configs(Vec::new()).await?;
-    let now = session.around.clock.now();
-    session.list(&configs, args.quiet, |config| config.id.to_string(), |configs| config::table(configs, now))
+    let view = session.view();
+    session.list(&configs, args.quiet, |config| config.id.to_string(), |configs| config::table(configs, view))
 }

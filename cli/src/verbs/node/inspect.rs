@@ -34,7 +34,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         tasks.retain(|task| args.all || !task.status.state().is_terminal());
         task::sort(&mut tasks);
         let gap = if position == 0 { "" } else { "\n" };
-        let block = node::block(node, session.around.clock.now());
+        let block = node::block(node, session.view());
         session.text(&format!("{gap}{block}"))?;
         if !tasks.is_empty() {
             session.text(&format!("\n{}", task::table(&tasks, session.view())))?;

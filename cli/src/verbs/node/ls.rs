@@ -22,8 +22,8 @@ pub struct Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let nodes = session.manager.list_nodes(request(&args.filter)?).await?;
-    let width = session.around.width;
-    session.list(&nodes, args.quiet, |node| node.id.to_string(), |nodes| node::table(nodes, width))
+    let view = session.view();
+    session.list(&nodes, args.quiet, |node| node.id.to_string(), |nodes| node::table(nodes, view))
 }
 
 fn request(filters: &[Filter]) -> Result<ListNodesRequest, Failure> {

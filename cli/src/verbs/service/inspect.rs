@@ -33,7 +33,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         let mut tasks = session.manager.tasks(request).await?.tasks;
         task::sort(&mut tasks);
         let gap = if position == 0 { "" } else { "\n" };
-        let block = service::block(service, session.around.clock.now());
+        let block = service::block(service, session.view());
         session.text(&format!("{gap}{block}"))?;
         if !tasks.is_empty() {
             session.text(&format!("\n{}", task::table_in_service(&tasks, session.view())))?;

@@ -1,0 +1,181 @@
+//! What the tasks of a service run, as the blocks of services and of tasks show it.
+
+use std::collections::BTreeMap;
+
+use events::spec::defaults::{RESTART_DELAY, RESTART_DELAY_MAX};
+use events::{BindPropagation, Driver, GenericResource, HealthConfig, Mount, Named, Resources, ServiceSpec};
+
+use super::block::Block;
+use super::{config, words};
+use crate::values::{cpus, duration, size, ulimit};
+
+/// What each task of a service runs, where and for how long.
+pub fn show(block: &mut Block, spec: &ServiceSpec) {
+    block.section("Template", |block| {
+        container(block, spec);
+        let task = spec.template();
+        for (heading, resources) in
+            task.resources.iter().flat_map(|r| [("Limits", &r.limits), ("Reservations", &r.reservations)])
+        {
+            if let Some(resources) = resources {
+                block.section(heading, |block| amounts(block, resources));
+            }
+        }
+        let placement = task.placement();
+        block.each("Constraint", placement.constraints.iter().cloned());
+        block.each("Spread", placement.preferences.iter().map(|preference| preference.spread.clone()));
+        block.optional("Maximum per node", count(placement.max_replicas));
+        if task.restart.is_some() {
+            block.section("Restart", |block| restart(block, spec));
+        }
+        block.optional("Log driver", task.log_driver.as_ref().map_or_else(String::new, driver));
+    });
+}
+
+fn container(block: &mut Block, spec: &ServiceSpec) {
+    let container = spec.template().container();
+    block.optional("Image", &container.image).optional("Command", words(&container.command));
+    block.optional("Args", words(&container.args)).each("Env", container.env.iter().cloned());
+    block.each("Secret env", container.env_secrets.iter().map(|secret| secret.name.clone()));
+    block.optional("Hostname", &container.hostname).optional("Directory", &container.dir);
+    block.optional("User", &container.user).optional("Groups", container.groups.join(", "));
+    block.each("Container label", pairs(&container.labels)).each("Mount", container.mounts.iter().map(mount));
+    block.each("Config", container.configs.iter().map(config::reference));
+    let switches = [
+        ("tty", container.tty),
+        ("open stdin", container.open_stdin),
+        ("read-only", container.read_only),
+        ("init", container.init == Some(true)),
+    ];
+    let on: Vec<&str> = switches.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    block.optional("Options", on.join(", ")).optional("Stop signal", &container.stop_signal);
+    block.optional(
+        "Stop grace",
+        container.stop_grace_period_ns.map_or_else(String::new, |_| duration::show(container.stop_grace())),
+    );
+    block.each("Host", container.hosts.iter().cloned());
+    if let Some(dns) = &container.dns {
+        block.optional("DNS", dns.nameservers.join(", ")).optional("DNS search", dns.search.join(", "));
+        block.optional("DNS options", dns.options.join(", "));
+    }
+    if let Some(check) = &container.healthcheck {
+        block.section("Health check", |block| health(block, check));
+    }
+    block.optional("Added capabilities", container.capability_add.join(", "));
+    block.optional("Dropped capabilities", container.capability_drop.join(", "));
+    block.each("Sysctl", pairs(&container.sysctls)).each("Ulimit", container.ulimits.iter().map(ulimit::show));
+    block
+        .optional("Process limit", nonzero(container.pids_limit))
+        .optional("OOM score", nonzero(container.oom_score_adj));
+}
+
+fn health(block: &mut Block, check: &HealthConfig) {
+    let time = |ns: u64| if ns == 0 { String::new() } else { show_ns(ns) };
+    block.optional("Test", words(&check.test)).optional("Interval", time(check.interval_ns));
+    block.optional("Timeout", time(check.timeout_ns)).optional("Retries", count(u64::from(check.retries)));
+    block
+        .optional("Start period", time(check.start_period_ns))
+        .optional("Start interval", time(check.start_interval_ns));
+}
+
+fn restart(block: &mut Block, spec: &ServiceSpec) {
+    let policy = spec.template().restart_policy();
+    block.field("Condition", policy.condition.name());
+    let grows = || format!("{}, doubling to {}", duration::show(RESTART_DELAY), duration::show(RESTART_DELAY_MAX));
+    block.field("Delay", policy.delay.map_or_else(grows, duration::show));
+    block.optional("Attempts", count(policy.max_attempts));
+    if !policy.window.is_zero() {
+        block.field("Window", duration::show(policy.window));
+    }
+}
+
+fn amounts(block: &mut Block, resources: &Resources) {
+    if resources.nano_cpus > 0 {
+        block.field("CPU", cpus::show(resources.nano_cpus));
+    }
+    if resources.memory_bytes > 0 {
+        block.field("Memory", size::show(resources.memory_bytes));
+    }
+    block.optional("Generic", resources.generic.iter().map(generic).collect::<Vec<_>>().join(", "));
+}
+
+/// A generic resource as one would ask for it, or as names where it has names.
+pub fn generic(resource: &GenericResource) -> String {
+    let names = resource.names.iter().map(|name| format!("{}={name}", resource.kind));
+    if resource.names.is_empty() {
+        format!("{}={}", resource.kind, resource.amount)
+    } else {
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A mount and, in parentheses, what was chosen for it.
+fn mount(mount: &Mount) -> String {
+    let source = if mount.source.is_empty() { String::new() } else { format!(" {}", mount.source) };
+    let mut choices = Vec::new();
+    if mount.read_only {
+        choices.push("read-only".to_owned());
+    }
+    if let Some(bind) = &mount.bind {
+        let propagation = bind.propagation();
+        choices.extend((propagation != BindPropagation::default()).then(|| propagation.name()));
+        choices.extend(bind.create_mountpoint.then(|| "created if missing".to_owned()));
+        choices.extend(bind.non_recursive.then(|| "not recursive".to_owned()));
+    }
+    if let Some(volume) = &mount.volume {
+        choices.extend(volume.no_copy.then(|| "nothing copied into it".to_owned()));
+        choices.extend(volume.driver.as_ref().map(|of| format!("driver {}", driver(of))));
+        choices.extend(pairs(&volume.labels).map(|label| format!("label {label}")));
+        choices.extend((!volume.subpath.is_empty()).then(|| format!("only {} of it", volume.subpath)));
+    }
+    if let Some(tmpfs) = &mount.tmpfs {
+        choices.extend((tmpfs.size_bytes > 0).then(|| format!("size {}", size::show(tmpfs.size_bytes))));
+        choices.extend((tmpfs.mode > 0).then(|| format!("mode {:o}", tmpfs.mode)));
+        choices.extend((!tmpfs.options.is_empty()).then(|| format!("options {}", tmpfs.options)));
+    }
+    let choices = if choices.is_empty() { String::new() } else { format!(" ({})", choices.join(", ")) };
+    format!("{}{source} at {}{choices}", mount.r#type().name(), mount.target)
+}
+
+/// A driver and its options.
+pub fn driver(driver: &Driver) -> String {
+    [driver.name.clone()].into_iter().chain(pairs(&driver.options)).collect::<Vec<_>>().join(" ")
+}
+
+/// `key=value` for each pair.
+pub fn pairs(map: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
+    map.iter().map(|(key, value)| format!("{key}={value}"))
+}
+
+fn count(number: u64) -> String {
+    if number == 0 { String::new() } else { number.to_string() }
+}
+
+fn nonzero(number: i64) -> String {
+    if number == 0 { String::new() } else { number.to_string() }
+}
+
+fn show_ns(ns: u64) -> String {
+    duration::show(std::time::Duration::from_nanos(ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_tells_what_was_chosen_for_it() {
+        use crate::values::mount::{parse_bind, parse_tmpfs, parse_volume};
+        let table = [
+            (parse_bind("/srv:/data"), "bind /srv at /data"),
+            (parse_bind("/srv:/data:ro,rslave,create"), "bind /srv at /data (read-only, rslave, created if missing)"),
+            (parse_volume("/data"), "volume at /data"),
+            (parse_volume("store:/data:nocopy"), "volume store at /data (nothing copied into it)"),
+            (parse_tmpfs("/run"), "tmpfs at /run"),
+            (parse_tmpfs("/run:size=64m,mode=1777,ro"), "tmpfs at /run (read-only, size 64MiB, mode 1777)"),
+        ];
+        for (given, shown) in table {
+            assert_eq!(mount(&given.expect("a valid mount")), shown);
+        }
+    }
+}
