@@ -12,7 +12,7 @@ use crate::values::config_file;
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Configs")]
 pub(super) struct ConfigFlags {
-    /// Config as a file, at /NAME with mode 0444 unless told otherwise; the given ones replace all configs
+    /// Config to place as a file, by default at /NAME with mode 0444; replaces all configs
     #[arg(long, value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse)]
     config: Vec<ConfigReference>,
 }

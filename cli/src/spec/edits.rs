@@ -9,7 +9,7 @@ use events::{
     ServiceSpec, Ulimit,
 };
 
-use super::lists::variable;
+use super::lists::{absent, plain_constraint, target, variable};
 use super::{container, task};
 use crate::failure::{Failure, Kind};
 use crate::values::container as container_values;
@@ -24,7 +24,7 @@ pub struct ListEdits {
     label_add: Vec<(String, String)>,
 
     /// Label of the service to remove
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = pair::key)]
     label_rm: Vec<String>,
 
     /// Label of the container to add or change
@@ -32,7 +32,7 @@ pub struct ListEdits {
     container_label_add: Vec<(String, String)>,
 
     /// Label of the container to remove
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = pair::key)]
     container_label_rm: Vec<String>,
 
     /// Environment variable to add or change
@@ -40,7 +40,7 @@ pub struct ListEdits {
     env_add: Vec<SecretText>,
 
     /// Environment variable to remove
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = pair::key)]
     env_rm: Vec<String>,
 
     /// Constraint to add
@@ -64,7 +64,7 @@ pub struct ListEdits {
     ports_add: Vec<PortConfig>,
 
     /// Published port to remove, by its name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = pair::key)]
     ports_rm: Vec<String>,
 
     /// Bind mount to add or change
@@ -96,7 +96,7 @@ pub struct ListEdits {
     config_add: Vec<ConfigReference>,
 
     /// Config to remove, by its name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = pair::key)]
     config_rm: Vec<String>,
 
     /// Host name to add
@@ -144,7 +144,7 @@ pub struct ListEdits {
     sysctl_add: Vec<(String, String)>,
 
     /// Kernel parameter to remove
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = pair::key)]
     sysctl_rm: Vec<String>,
 
     /// Ulimit to add or change
@@ -152,7 +152,7 @@ pub struct ListEdits {
     ulimit_add: Vec<Ulimit>,
 
     /// Ulimit to remove, by its name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = pair::key)]
     ulimit_rm: Vec<String>,
 
     /// Generic resource to add or change
@@ -160,7 +160,7 @@ pub struct ListEdits {
     generic_resources_add: Vec<GenericResource>,
 
     /// Generic resource to remove, by its kind
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", value_parser = pair::key)]
     generic_resources_rm: Vec<String>,
 
     /// Log driver option to add or change
@@ -168,7 +168,7 @@ pub struct ListEdits {
     log_opt_add: Vec<(String, String)>,
 
     /// Log driver option to remove
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = pair::key)]
     log_opt_rm: Vec<String>,
 
     /// Published port to add or change, in Docker's form
@@ -180,11 +180,42 @@ pub struct ListEdits {
     publish_rm: Vec<PortConfig>,
 
     /// Secret environment variable to remove
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = pair::key)]
     env_secret_rm: Vec<String>,
 }
 
 impl ListEdits {
+    /// What the removals do not find in a spec, in a sentence for each list.
+    pub fn absent(&self, spec: &ServiceSpec) -> Vec<String> {
+        let constraints: Vec<String> =
+            self.constraint_rm.iter().map(|constraint| plain_constraint(constraint)).collect();
+        let publish: Vec<String> = self.publish_rm.iter().map(target).collect();
+        let removed = [
+            ("label", &self.label_rm),
+            ("container-label", &self.container_label_rm),
+            ("env", &self.env_rm),
+            ("constraint", &constraints),
+            ("placement-pref", &self.placement_pref_rm),
+            ("ports", &self.ports_rm),
+            ("bind", &self.bind_rm),
+            ("volume", &self.volume_rm),
+            ("tmpfs", &self.tmpfs_rm),
+            ("config", &self.config_rm),
+            ("host", &self.host_rm),
+            ("dns", &self.dns_rm),
+            ("dns-search", &self.dns_search_rm),
+            ("dns-option", &self.dns_option_rm),
+            ("group", &self.group_rm),
+            ("sysctl", &self.sysctl_rm),
+            ("ulimit", &self.ulimit_rm),
+            ("generic-resources", &self.generic_resources_rm),
+            ("log-opt", &self.log_opt_rm),
+            ("publish", &publish),
+            ("env-secret", &self.env_secret_rm),
+        ];
+        removed.into_iter().filter_map(|(flag, keys)| absent(flag, keys, spec)).collect()
+    }
+
     /// Makes the removals and then the additions.
     ///
     /// # Errors
@@ -210,10 +241,7 @@ impl ListEdits {
             return;
         }
         let ports = &mut spec.endpoint.get_or_insert_default().ports;
-        ports.retain(|port| {
-            let is_target = |rm: &PortConfig| (rm.target_port, rm.protocol) == (port.target_port, port.protocol);
-            !self.publish_rm.iter().any(is_target)
-        });
+        ports.retain(|port| !self.publish_rm.iter().any(|removed| target(removed) == target(port)));
         edit(ports, |port| port.name.clone(), &added, &self.ports_rm);
     }
 
@@ -225,10 +253,8 @@ impl ListEdits {
             return;
         }
         let placement = task(spec).placement.get_or_insert_default();
-        // Blanks mean nothing in a constraint.
-        let plain = |constraint: &String| constraint.split_whitespace().collect::<String>();
-        let removed: Vec<String> = self.constraint_rm.iter().map(plain).collect();
-        edit(&mut placement.constraints, plain, &self.constraint_add, &removed);
+        let removed: Vec<String> = self.constraint_rm.iter().map(|constraint| plain_constraint(constraint)).collect();
+        edit(&mut placement.constraints, |constraint| plain_constraint(constraint), &self.constraint_add, &removed);
         edit(&mut placement.preferences, |preference| preference.spread.clone(), &preferences, &self.placement_pref_rm);
     }
 

@@ -27,7 +27,7 @@ pub(super) struct HealthFlags {
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=i32::MAX.unsigned_abs()))]
     health_retries: Option<u32>,
 
-    /// Time at the start in which failures do not count
+    /// Time after the start in which failures do not count
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     health_start_period: Option<Duration>,
 

@@ -2,20 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::{MountType, ServiceSpec};
+use events::{MountType, PortConfig, ServiceSpec};
 
-/// A list, or a map, that a flag of its name replaces.
+use crate::values::port;
+
+/// A list, or a map, that flags change.
 struct List {
+    /// The beginning of the flags' names.
     flag: &'static str,
     keys: fn(&ServiceSpec) -> Vec<String>,
 }
 
-/// All of them.
+/// Those that a flag of their name replaces.
 const LISTS: [List; 21] = [
     List { flag: "label", keys: |spec| keys(&spec.annotations().labels) },
     List { flag: "container-label", keys: |spec| keys(&spec.template().container().labels) },
     List { flag: "env", keys: |spec| spec.template().container().env.iter().map(|entry| variable(entry)).collect() },
-    List { flag: "constraint", keys: |spec| spec.template().placement().constraints.clone() },
+    List {
+        flag: "constraint",
+        keys: |spec| {
+            spec.template().placement().constraints.iter().map(|constraint| plain_constraint(constraint)).collect()
+        },
+    },
     List {
         flag: "placement-pref",
         keys: |spec| {
@@ -52,6 +60,28 @@ const LISTS: [List; 21] = [
     },
 ];
 
+/// Those that flags of other names add to.
+const ADDED_TO: [List; 2] = [
+    List {
+        flag: "publish",
+        keys: |spec| spec.endpoint.iter().flat_map(|endpoint| &endpoint.ports).map(target).collect(),
+    },
+    List {
+        flag: "env-secret",
+        keys: |spec| spec.template().container().env_secrets.iter().map(|secret| secret.name.clone()).collect(),
+    },
+];
+
+/// A constraint without its blanks, which mean nothing.
+pub(super) fn plain_constraint(constraint: &str) -> String {
+    constraint.split_whitespace().collect()
+}
+
+/// What a published port is in the container: `80/tcp`.
+pub(super) fn target(port: &PortConfig) -> String {
+    format!("{}/{}", port.target_port, port::protocol(port))
+}
+
 /// The name of a variable, whose value may be secret.
 pub(super) fn variable(entry: &str) -> String {
     entry.split('=').next().unwrap_or_default().to_owned()
@@ -80,10 +110,20 @@ pub fn dropped(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
         let kept: BTreeSet<String> = (list.keys)(after).into_iter().collect();
         let gone: Vec<String> = (list.keys)(before).into_iter().filter(|key| !kept.contains(key)).collect();
         let flag = list.flag;
-        // Docker's own names for the two lists of capabilities leave no name for flags that add to them.
-        let instead =
-            if flag.starts_with("cap-") { String::new() } else { format!("; --{flag}-add keeps what is there") };
-        (!gone.is_empty()).then(|| format!("--{flag} replaces the whole list: dropped {}{instead}", gone.join(", ")))
+        // The names of the two lists of capabilities leave none for flags that add to them.
+        let instead = match flag {
+            "cap-add" | "cap-drop" => "name it again to keep it".to_owned(),
+            _ => format!("--{flag}-add keeps what is there"),
+        };
+        (!gone.is_empty()).then(|| format!("--{flag} replaces the whole list: dropped {}; {instead}", gone.join(", ")))
     };
     LISTS.iter().filter_map(sentence).collect()
+}
+
+/// Those of the keys that a list does not have, in a sentence, if there are any.
+pub(super) fn absent(flag: &str, keys: &[String], spec: &ServiceSpec) -> Option<String> {
+    let list = LISTS.iter().chain(&ADDED_TO).find(|list| list.flag == flag)?;
+    let present = (list.keys)(spec);
+    let absent: Vec<&str> = keys.iter().filter(|key| !present.contains(key)).map(String::as_str).collect();
+    (!absent.is_empty()).then(|| format!("--{flag}-rm: the service has no {}", absent.join(", ")))
 }

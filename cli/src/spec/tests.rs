@@ -287,12 +287,16 @@ fn a_reset_puts_each_setting_back_and_touches_no_other() {
     }
 }
 
-/// A spec after an update's line of additions and removals.
-fn changed(mut spec: ServiceSpec, line: &[&str]) -> ServiceSpec {
+/// An update's additions and removals.
+fn edits(line: &[&str]) -> ListEdits {
     let command = ListEdits::augment_args(clap::Command::new("test").no_binary_name(true));
     let matches = command.try_get_matches_from(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
-    let edits = ListEdits::from_arg_matches(&matches).expect("matches of the same command");
-    edits.apply(&mut spec).unwrap_or_else(|failure| panic!("{line:?}: {failure:?}"));
+    ListEdits::from_arg_matches(&matches).expect("matches of the same command")
+}
+
+/// A spec after an update's line of them.
+fn changed(mut spec: ServiceSpec, line: &[&str]) -> ServiceSpec {
+    edits(line).apply(&mut spec).unwrap_or_else(|failure| panic!("{line:?}: {failure:?}"));
     spec
 }
 
@@ -347,6 +351,11 @@ fn entries_are_added_to_each_list_and_removed_from_it() {
             "{flag}"
         );
         assert_eq!(changed(both.clone(), &[&add, second]), both, "{flag}");
+        // What is not there to be removed is said, too.
+        let edits = edits(&[&rm, removed]);
+        assert_eq!(edits.absent(&both), [""; 0], "{flag}");
+        let absent = edits.absent(&spec(&[second]));
+        assert!(absent[0].starts_with(&format!("{rm}: the service has no ")), "{absent:?}");
         // The plain flag replaces, and what it drops is said.
         let sentences = dropped(&both, &spec(&[second]));
         let key = removed.trim_start_matches("spread=").replace("a:10.0.0.1", "10.0.0.1 a");
@@ -364,6 +373,8 @@ fn ports_in_dockers_form_are_added_and_removed_by_what_they_are_in_the_container
     assert_eq!(shown(&spec), ["dns:53/udp", "80-tcp:80/tcp:8080"]);
     let changed = changed(spec, &["--publish-add", "81:80", "--publish-rm", "53/udp"]);
     assert_eq!(shown(&changed), ["80-tcp:80/tcp:81"]);
+    let absent = edits(&["--publish-rm", "53/udp", "--publish-rm", "80"]).absent(&changed);
+    assert_eq!(absent, ["--publish-rm: the service has no 53/udp"]);
 }
 
 #[test]
@@ -373,4 +384,12 @@ fn a_secret_variable_is_removed_by_its_name() {
     container(&mut spec).env_secrets = vec![secret("A"), secret("B")];
     let spec = changed(spec, &["--env-secret-rm", "A"]);
     assert_eq!(spec.template().container().env_secrets, [secret("B")]);
+    assert_eq!(edits(&["--env-secret-rm", "A"]).absent(&spec), ["--env-secret-rm: the service has no A"]);
+    let dropped = |flag, entry| dropped(&edited(spec.clone(), &[flag, "CHOWN"]), &edited(spec.clone(), &[flag, entry]));
+    for flag in ["--cap-add", "--cap-drop"] {
+        assert_eq!(
+            dropped(flag, "KILL"),
+            [format!("{flag} replaces the whole list: dropped CHOWN; name it again to keep it")]
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! What lists are narrowed down to: `name=web`, `label=team=blue`, `mode=global`.
 
-use events::{Availability, Role};
+use events::{Availability, Named, Role, TaskState};
 use wire::v1::{LabelFilter, Selection, ServiceMode};
 
 use super::Invalid;
@@ -25,14 +25,19 @@ pub enum Filter {
     Service(String),
     /// The node of a task, as a reference.
     Node(String),
+    /// The desired state of a task.
+    Desired(TaskState),
 }
+
+/// What can be desired of a task.
+const DESIRED_STATES: [TaskState; 4] = [TaskState::Ready, TaskState::Running, TaskState::Shutdown, TaskState::Remove];
 
 const SERVICE_HINT: &str =
     "filters of services are name=PREFIX, id=PREFIX, label=KEY[=VALUE] and mode=replicated or mode=global";
 const NODE_HINT: &str = "filters of nodes are name=PREFIX, id=PREFIX, label=KEY[=VALUE], role=manager or role=worker, and \
                          availability=active, pause or drain";
-const TASK_HINT: &str =
-    "filters of tasks are name=PREFIX, id=PREFIX, label=KEY[=VALUE] of the service, service=SERVICE and node=NODE";
+const TASK_HINT: &str = "filters of tasks are name=PREFIX, id=PREFIX, label=KEY[=VALUE] of the service, service=SERVICE, node=NODE, \
+                         and desired-state=ready, running, shutdown or remove";
 
 /// Reads a filter of services.
 ///
@@ -70,6 +75,9 @@ pub fn of_tasks(text: &str) -> Result<Filter, Invalid> {
     read(text, TASK_HINT, |key, value| match key {
         "service" => Some(Filter::Service(value.to_owned())),
         "node" => Some(Filter::Node(value.to_owned())),
+        "desired-state" => {
+            DESIRED_STATES.into_iter().find(|state| state.name().eq_ignore_ascii_case(value)).map(Filter::Desired)
+        }
         _ => None,
     })
 }
@@ -97,7 +105,12 @@ pub fn selection(filters: &[Filter]) -> Option<Selection> {
             Filter::Name(name) => select.names.push(name.clone()),
             Filter::Id(id) => select.ids.push(id.clone()),
             Filter::Label(label) => select.labels.push(label.clone()),
-            Filter::Mode(_) | Filter::Role(_) | Filter::Availability(_) | Filter::Service(_) | Filter::Node(_) => {}
+            Filter::Mode(_)
+            | Filter::Role(_)
+            | Filter::Availability(_)
+            | Filter::Service(_)
+            | Filter::Node(_)
+            | Filter::Desired(_) => {}
         }
     }
     Some(select).filter(|select| *select != Selection::default())
@@ -136,6 +149,10 @@ mod tests {
         assert_eq!(of_nodes("role=manager"), Ok(Filter::Role(Role::Manager)));
         assert_eq!(of_nodes("availability=drain"), Ok(Filter::Availability(Availability::Drain)));
         assert_eq!(of_tasks("node=n1"), Ok(Filter::Node("n1".to_owned())));
+        for text in ["desired-state=shutdown", "desired-state=SHUTDOWN"] {
+            assert_eq!(of_tasks(text), Ok(Filter::Desired(TaskState::Shutdown)));
+        }
+        assert!(of_tasks("desired-state=failed").is_err_and(|invalid| invalid.hint.contains("ready, running")));
         for text in ["", "name", "name=", "colour=red", "mode=x", "role=worker", "=x"] {
             assert!(of_services(text).is_err_and(|invalid| invalid.hint.contains("mode=global")), "{text}");
         }

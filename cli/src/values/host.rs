@@ -1,4 +1,4 @@
-//! RecordNames that a container resolves by itself: `name:address`, as Docker's tools take them.
+//! Names that a container resolves by itself: `name:address`, as Docker's tools take them.
 
 use std::net::IpAddr;
 

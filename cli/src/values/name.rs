@@ -1,4 +1,4 @@
-//! RecordNames of services: letters and digits with `-` and `_` between them, at most 63 characters.
+//! Names of services: letters and digits with `-` and `_` between them, at most 63 characters.
 
 use super::Invalid;
 

@@ -1,4 +1,4 @@
-//! `key=value` pairs: labels and options of drivers.
+//! `key=value` pairs: labels and options of drivers; and keys alone, where entries are removed.
 
 use super::Invalid;
 
@@ -16,9 +16,30 @@ pub fn parse(text: &str) -> Result<(String, String), Invalid> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
+/// Reads a key alone.
+///
+/// # Errors
+/// When it is empty, or has a value: which entry is removed does not depend on its value.
+pub fn key(text: &str) -> Result<String, Invalid> {
+    const KEY_HINT: &str = "write the key without a value";
+    match text.split_once('=') {
+        Some((key, _)) => Err(Invalid::new(format!("\"{text}\" has a value after the key \"{key}\""), KEY_HINT)),
+        None if text.trim().is_empty() => Err(Invalid::new("the key is empty", KEY_HINT)),
+        None => Ok(text.trim().to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_has_no_value() {
+        assert_eq!(key(" zone "), Ok("zone".to_owned()));
+        for text in ["zone=east", "zone=", "=", "", " "] {
+            assert!(key(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_first_equals_sign_divides() {

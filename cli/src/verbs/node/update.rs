@@ -14,8 +14,8 @@ use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
 /// Change the labels of a node, or its availability
 ///
-/// What is not named stays. Constraints such as node.labels.zone==east look at labels. Draining and pausing wait as `node drain`
-/// and `node pause` do.
+/// Only the given settings change. Constraints such as node.labels.zone==east match labels. Draining and pausing wait as `node
+/// drain` and `node pause` do.
 ///
 /// Example: swarmctl node update worker-1 --label zone=east --label-rm rack
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub struct Args {
     label: Vec<(String, String)>,
 
     /// Label to remove; may be repeated
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = pair::key)]
     label_rm: Vec<String>,
 
     /// Whether the node takes tasks
@@ -42,11 +42,11 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum Wanted {
-    /// It takes tasks
+    /// Takes tasks
     Active,
-    /// It keeps its tasks and takes no new ones
+    /// Keeps its tasks and takes no new ones
     Pause,
-    /// Its tasks move to other nodes
+    /// Moves its tasks to other nodes
     Drain,
 }
 
@@ -74,17 +74,19 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         let failure = Failure::new(Kind::Usage, "nothing to update");
         return Err(failure.hint("name labels with --label and --label-rm, or an --availability"));
     }
+    let mut absent = Vec::new();
     let edit = |spec: &mut events::NodeSpec| {
         let labels = &mut spec.annotations.get_or_insert_default().labels;
-        args.label_rm.iter().for_each(|key| {
-            labels.remove(key);
-        });
+        absent.extend(args.label_rm.iter().filter(|key| labels.remove(*key).is_none()).cloned());
         labels.extend(args.label.iter().cloned());
         if let Some(wanted) = args.availability {
             spec.set_availability(wanted.availability());
         }
     };
     let since = change(session, &args.node, edit).await?;
+    if !absent.is_empty() {
+        session.note(&format!("--label-rm: the node has no {}", absent.join(", ")))?;
+    }
     match args.availability.and_then(Wanted::goal) {
         Some(goal) => for_nodes(session, &args.wait, std::slice::from_ref(&args.node), goal, since).await,
         None => Ok(()),

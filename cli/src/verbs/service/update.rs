@@ -15,8 +15,8 @@ use crate::wait::{self, Goal, WaitFlags};
 
 /// Change a service; its tasks are replaced as its update settings say
 ///
-/// Only what is named changes. A flag such as --env replaces the whole list; --env-add and --env-rm change entries of it, and --reset
-/// empties it.
+/// Only the given settings change. A flag such as --env replaces the whole list; --env-add and --env-rm change single entries,
+/// and --reset empties it.
 ///
 /// Example: swarmctl service update web --image nginx:1.28 --update-parallelism 2
 #[derive(Debug, clap::Args)]
@@ -52,13 +52,15 @@ pub struct Args {
 }
 
 impl Args {
-    /// The spec that the flags make of the present one, and what they drop from its lists without being asked for that.
+    /// The spec that the flags make of the present one, and what is worth a note: what they drop from its lists without being asked
+    /// for that, and what is not there to be removed.
     fn edit(&self, present: &ServiceSpec) -> Result<(ServiceSpec, Vec<String>), Failure> {
         let mut spec = present.clone();
         self.reset.iter().for_each(|field| field.reset(&mut spec));
         let before = spec.clone();
         self.flags.apply(&mut spec)?;
-        let dropped = spec::dropped(&before, &spec);
+        let mut notes = spec::dropped(&before, &spec);
+        notes.extend(self.edits.absent(&spec));
         self.edits.apply(&mut spec)?;
         if let Some(image) = &self.image {
             spec::container(&mut spec).image.clone_from(image);
@@ -66,18 +68,19 @@ impl Args {
         if self.force {
             spec.task.get_or_insert_default().force_update += 1;
         }
-        Ok((spec, dropped))
+        Ok((spec, notes))
     }
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let present = session.service(&args.service).await?;
     let name = present.spec.name();
-    let (mut spec, dropped) = args.edit(&present.spec)?;
+    let (mut spec, notes) = args.edit(&present.spec)?;
     spec::resolve_configs(&mut spec, session).await?;
     let env_secrets = args.flags.env_secrets()?;
     let brings_secrets = args.registry_auth.is_some() || !env_secrets.is_empty();
     if spec == present.spec && !brings_secrets {
+        notes.iter().try_for_each(|sentence| session.note(sentence))?;
         if let Some(paused) = wait::paused_update(session, &present).await? {
             return Err(paused);
         }
@@ -93,7 +96,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         env_secrets,
     };
     let reply = session.execute_and_tell(Command::UpdateService(update), name).await?;
-    dropped.iter().try_for_each(|sentence| session.note(sentence))?;
+    notes.iter().try_for_each(|sentence| session.note(sentence))?;
     wait::for_service(session, &args.wait, name, goal, reply.index).await
 }
 
