@@ -1,4 +1,4 @@
-//! RecordNames of living objects for the shell's completion.
+//! Names of living objects for the shell's completion.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::manager::Manager;
 /// A shell waits this long; after it there are no names.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// RecordNames of services.
+/// Names of services.
 pub fn services() -> Vec<CompletionCandidate> {
     ask(socket(), async |manager: &mut Connection| {
         let services = manager.list_services(ListServicesRequest::default()).await?;
@@ -23,7 +23,7 @@ pub fn services() -> Vec<CompletionCandidate> {
     })
 }
 
-/// RecordNames of nodes.
+/// Names of nodes.
 pub fn nodes() -> Vec<CompletionCandidate> {
     ask(socket(), async |manager: &mut Connection| {
         let nodes = manager.list_nodes(ListNodesRequest::default()).await?;
@@ -31,7 +31,7 @@ pub fn nodes() -> Vec<CompletionCandidate> {
     })
 }
 
-/// RecordNames of configs.
+/// Names of configs.
 pub fn configs() -> Vec<CompletionCandidate> {
     ask(socket(), async |manager: &mut Connection| {
         let configs = manager.configs(Vec::new()).await?;
@@ -39,7 +39,7 @@ pub fn configs() -> Vec<CompletionCandidate> {
     })
 }
 
-/// RecordNames of services and nodes.
+/// Names of services and nodes.
 pub fn objects() -> Vec<CompletionCandidate> {
     services().into_iter().chain(nodes()).collect()
 }

@@ -36,7 +36,7 @@ pub enum Kind {
     Forbidden,
     /// The user ended the wait.
     Interrupted,
-    /// Nobody reads the output any more, such as `head` after its last line.
+    /// The reader of the output has closed it, such as `head` after its last line.
     OutputClosed,
 }
 
@@ -105,7 +105,7 @@ impl Failure {
 
     /// A manager has a call and says nothing.
     pub fn silent(patience: Duration) -> Self {
-        let sentence = format!("the manager took the call and did not answer for {}", duration::show(patience));
+        let sentence = format!("the manager accepted the call but did not answer within {}", duration::show(patience));
         Self::new(Kind::Unreachable, sentence).hint(SILENCE_HINT)
     }
 

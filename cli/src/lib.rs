@@ -85,7 +85,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
 
-    /// Form of the output, and of errors
+    /// Format of the output, and of errors
     #[arg(long, global = true, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }

@@ -44,14 +44,35 @@ const NOT_IN_THIS_VERSION: [(&str, &str, &str); 12] = [
     ("swarmctl cluster", "unlock-key", "the state directory is encrypted with a key that lies beside it"),
 ];
 
-/// A command that people may expect and that does not exist is no misspelling of another.
-fn not_in_this_version(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
+/// What users of Docker look for and find under another name.
+const ELSEWHERE: [(&str, &str, &str); 7] = [
+    ("swarmctl", "ps", "`swarmctl task ls` lists the tasks, `--filter service=NAME` those of a service"),
+    ("swarmctl service", "ps", "`swarmctl task ls --filter service=NAME` lists the tasks of a service"),
+    ("swarmctl node", "ps", "`swarmctl task ls --filter node=NAME` lists the tasks of a node"),
+    ("swarmctl", "info", "`swarmctl cluster inspect` shows the cluster, `swarmctl version` the manager"),
+    ("swarmctl", "swarm", "`swarmd` creates a cluster or joins one; `swarmctl cluster inspect` shows the join tokens"),
+    ("swarmctl", "join-token", "`swarmctl cluster inspect` shows the join tokens"),
+    ("swarmctl cluster", "join-token", "`swarmctl cluster inspect` shows the join tokens"),
+];
+
+/// A command that people may expect and that does not exist, or has another name, is no misspelling of one that exists.
+fn expected_elsewhere(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return None };
     let command = command?;
     let known = |(of, verb, _): &&(&str, &str, &str)| *of == command && verb == given;
-    let (_, verb, instead) = NOT_IN_THIS_VERSION.iter().find(known)?;
-    let sentence = format!("`{command} {verb}` is not in this version");
-    Some(Failure::new(Kind::Usage, sentence).hint(*instead))
+    let absent = NOT_IN_THIS_VERSION.iter().find(known).map(|(_, _, instead)| ("is not in this version", instead));
+    let (what, instead) =
+        absent.or_else(|| ELSEWHERE.iter().find(known).map(|(_, _, instead)| ("has another name here", instead)))?;
+    Some(Failure::new(Kind::Usage, format!("`{command} {given}` {what}")).hint(*instead))
+}
+
+/// An image after the service, where Docker's `service create` and ours have it and an update does not.
+fn stray_image(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
+    let stray = argument(error).filter(|word| error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-'))?;
+    (command? == "swarmctl service update").then(|| {
+        Failure::new(Kind::Usage, format!("unexpected argument '{stray}' found"))
+            .hint(format!("`--image {stray}` changes the image"))
+    })
 }
 
 /// Turns the parser's answer into ours.
@@ -107,7 +128,8 @@ fn failure(error: &clap::Error) -> Failure {
         let sentence = format!("`{command}` needs a command");
         return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists its commands"));
     }
-    if let Some(failure) = not_in_this_version(error, command.as_deref()) {
+    let known = expected_elsewhere(error, command.as_deref()).or_else(|| stray_image(error, command.as_deref()));
+    if let Some(failure) = known {
         return failure;
     }
     let failure = Failure::new(Kind::Usage, sentence(error, &text));
@@ -200,6 +222,15 @@ mod tests {
             ("swarmctl node demote w1", "is not in this version", "one manager"),
             ("swarmctl network ls", "`swarmctl network` is not in this version", "--ports"),
             ("swarmctl secret ls", "`swarmctl secret` is not in this version", "--env-secret"),
+            ("swarmctl service ps web", "`swarmctl service ps` has another name here", "--filter service=NAME"),
+            ("swarmctl node ps n1", "has another name here", "--filter node=NAME"),
+            ("swarmctl ps", "has another name here", "`swarmctl task ls`"),
+            ("swarmctl service update web redis:3", "unexpected argument 'redis:3' found", "`--image redis:3` changes"),
+            ("swarmctl service update web -q", "unexpected argument '-q' found", "update --help` shows its flags"),
+            ("swarmctl service update web --env-rm LOG=1", "--env-rm: \"LOG=1\" has a value", "without a value"),
+            ("swarmctl node update n1 --label-rm a=b", "--label-rm: \"a=b\" has a value", "without a value"),
+            ("swarmctl events --limit -1", "--limit: \"-1\" is not a whole number from 0 to", "digits"),
+            ("swarmctl events --tail 10001", "--tail: \"10001\" is not a whole number from 0 to 10000", "digits"),
             ("swarmctl service rn web", "unrecognized subcommand 'rn'", "lists its commands"),
             ("swarmctl node remov web", "unrecognized subcommand 'remov'", "lists its commands"),
             ("swarmctl service frob", "unrecognized subcommand 'frob'", "lists its commands"),

@@ -168,12 +168,12 @@ async fn a_manager_that_takes_a_call_and_says_nothing_is_given_up() {
     for line in ["service ls", "node inspect x", "task ls", "cluster inspect", "version", "service update x --force"] {
         let ran = run_in_silence(line, SHORT_CALLS).await;
         assert_eq!(ran.code, 7, "{line}: {}", ran.err);
-        let told = "error: the manager took the call and did not answer for 50ms\nhint: swarmd may be suspended";
+        let told = "error: the manager accepted the call but did not answer within 50ms\nhint: swarmd may be suspended";
         assert!(ran.err.starts_with(told), "{line}: {}", ran.err);
     }
     let ran = run_in_silence("service rm web", SHORT_CALLS).await;
     assert!(
-        ran.err.contains("did not answer for 50ms\nhint: it is not known whether the change was made"),
+        ran.err.contains("did not answer within 50ms\nhint: it is not known whether the change was made"),
         "{}",
         ran.err
     );

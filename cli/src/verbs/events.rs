@@ -11,16 +11,22 @@ use crate::failure::{Failure, Kind};
 use crate::format::{Format, RecordNames, story};
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::number;
 use crate::values::start::{self, Place, Start};
+
+/// As many events as a manager keeps in memory for one who asks for the last ones.
+const TAIL_MAX: u64 = 10_000;
+/// More than any history has: only a bound for what is read as a number.
+const LIMIT_MAX: u64 = 1_000_000_000_000;
 
 /// Show the history of the cluster, oldest first
 ///
-/// Every change since the cluster began is there, with who or what caused it. `--follow` goes on with what happens now.
+/// Every change since the cluster was created is there, with who or what caused it. `--follow` continues with new events.
 ///
 /// Example: swarmctl events --object web --since yesterday --follow
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Begin at this index, or at this time: 2026-01-31T12:00:00+01:00, "2026-01-31 12:00" or 2026-01-31 (UTC where there is
+    /// Start at this index, or at this time: 2026-01-31T12:00:00+01:00, "2026-01-31 12:00" or 2026-01-31 (UTC where there is
     /// no offset), 03:12 (the last one, UTC), 1h30m or 2d (ago), today, yesterday
     #[arg(long, visible_alias = "since", value_name = "INDEX|TIME", value_parser = start::parse)]
     from: Option<Start>,
@@ -29,21 +35,21 @@ pub struct Args {
     #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse, conflicts_with = "follow")]
     until: Option<Start>,
 
-    /// Of the events that there are, only the last so many, at most 10000
-    #[arg(long, value_name = "NUMBER")]
+    /// Show only the last so many of the events that there are, at most 10000
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=TAIL_MAX))]
     tail: Option<u64>,
 
     /// End after so many events
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=LIMIT_MAX))]
     limit: Option<u64>,
 
-    /// Go on with what happens now, until Ctrl-C or the end of the manager
+    /// Continue with new events, until Ctrl-C or until the manager stops
     #[arg(short, long)]
     follow: bool,
 
-    /// Only events about this object, and those that made the managers change its tasks, such as a drain of their node; those
-    /// of a service are also about its tasks. A name means what has it now, or else the last that had it; an older one is
-    /// named by its id
+    /// Only events about this object, and events that changed its tasks, such as a drain of their node; for a service also
+    /// events about its tasks. A name stands for the object that has it now, or else for the last one that had it; give the id
+    /// of an older one
     #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::objects))]
     object: Option<String>,
 
@@ -55,9 +61,9 @@ pub struct Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let request = request(args, session.around.clock.now());
     let mut history = session.manager.events(request).await?;
-    let table = session.globals.format == Format::Table;
+    let (table, width) = (session.globals.format == Format::Table, session.around.width);
     if table {
-        session.text(&story::heading())?;
+        session.text(&story::heading(width))?;
     }
     let (mut last, mut told) = (None, 0);
     while let Some(record) = history.next().await {
@@ -69,7 +75,10 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             continue;
         }
         let names = if session.globals.no_resolve { RecordNames::none() } else { RecordNames::with(&record) };
-        session.text(&story::line(&record, names))?;
+        session.text(&story::line(&record, names, width))?;
+    }
+    if told == 0 && table && !args.follow {
+        return session.note("no events match");
     }
     if args.follow && args.limit.is_none_or(|limit| told < limit) {
         return Err(resumable(Failure::stopped(), args, last));

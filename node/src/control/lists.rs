@@ -133,8 +133,10 @@ fn select_tasks<'a>(cluster: &'a Cluster, request: &ListTasksRequest) -> Result<
         (None, Some(node)) => cluster.tasks_of_node(node).collect(),
         (None, None) => cluster.tasks.values().collect(),
     };
+    let desired = request.desired.map(|_| request.desired());
     tasks.retain(|task| {
-        service.is_none_or(|service| task.service == service)
+        desired.is_none_or(|desired| task.desired == desired)
+            && service.is_none_or(|service| task.service == service)
             && node.is_none_or(|node| task.node == Some(node))
             && (request.live != Some(true) || task.is_wanted())
             && (request.select.is_none() || selects_task(cluster, request, task))

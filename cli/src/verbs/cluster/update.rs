@@ -22,7 +22,7 @@ const HISTORY_LENGTHS: RangeInclusive<i64> = -1..=1_000_000;
 
 /// Change the cluster's settings, or replace a join token
 ///
-/// Only what is named changes. A new join token is printed; the old token is no longer valid.
+/// Only the given settings change. A new join token is printed; the old token is no longer valid.
 #[derive(Debug, Default, PartialEq, clap::Args)]
 pub struct Args {
     /// Tasks kept for each slot, including the current one; -1 for all (default 5)

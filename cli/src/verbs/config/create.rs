@@ -17,8 +17,8 @@ const BYTES_MAX: u64 = 1 << 20;
 
 /// Create a config from a file, or from standard input
 ///
-/// A config is no secret: its data is kept in the history of the cluster permanently. It never changes; to change what a
-/// service is given, create another config and update the service.
+/// A config is not a secret: its data is kept in the history of the cluster permanently. It cannot be changed: create another
+/// config and update the services that use it.
 ///
 /// Example: swarmctl config create web.conf ./web.conf
 #[derive(Debug, clap::Args)]

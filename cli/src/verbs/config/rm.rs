@@ -12,16 +12,13 @@ use crate::session::Session;
 /// Remove configs that no service uses
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Configs: names, ids or beginnings of ids
+    /// Configs: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "CONFIG", add = ArgValueCandidates::new(completion::configs))]
     configs: Vec<String>,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    // One that is mistyped leaves nothing half done.
-    if args.configs.len() > 1 {
-        session.manager.configs(args.configs.clone()).await?;
-    }
+    session.require_configs(&args.configs).await?;
     for config in &args.configs {
         let remove = RemoveConfig { config: config.clone() };
         session.execute_and_tell(Command::RemoveConfig(remove), config).await?;

@@ -9,9 +9,9 @@ use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Let nodes take tasks again
+/// Let paused or drained nodes take tasks again
 ///
-/// Tasks that went elsewhere stay there; new ones may come.
+/// Tasks that moved to other nodes stay there; new tasks may be placed on these nodes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or unique prefixes of ids

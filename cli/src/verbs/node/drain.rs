@@ -12,8 +12,8 @@ use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
 /// Move all tasks away from nodes
 ///
-/// Tasks of replicated services move to other nodes; no new ones come until `swarmctl node activate`. Waits until nothing runs on
-/// the nodes any more.
+/// Tasks of replicated services move to other nodes, and no new ones are placed on these until `swarmctl node activate`. Waits until
+/// no task runs on them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or unique prefixes of ids

@@ -10,9 +10,9 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
-/// Give nodes no new tasks
+/// Place no new tasks on nodes
 ///
-/// Tasks that run there go on. Waits until those that were being started run.
+/// Running tasks keep running. Waits until those that are starting run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or unique prefixes of ids

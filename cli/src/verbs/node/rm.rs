@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(required = true, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     nodes: Vec<String>,
 
-    /// Remove a node although it is ready
+    /// Remove a node even if it is ready
     #[arg(short, long)]
     force: bool,
 }

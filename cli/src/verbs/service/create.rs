@@ -30,11 +30,11 @@ pub struct Args {
     #[arg(value_name = "IMAGE", value_parser = image::parse, required_unless_present = "image_flag")]
     image: Option<String>,
 
-    /// Words after the image: the command line, as --args
+    /// Arguments of the command, as --args
     #[arg(value_name = "ARG", trailing_var_arg = true, requires = "image")]
     words: Vec<String>,
 
-    /// How many tasks there are
+    /// Mode of the service
     #[arg(long, value_name = "MODE", default_value = "replicated")]
     mode: ServiceMode,
 
@@ -51,7 +51,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ServiceMode {
-    /// A number of tasks, placed wherever they fit
+    /// A number of tasks, placed on any eligible nodes
     Replicated,
     /// One task on every eligible node
     Global,

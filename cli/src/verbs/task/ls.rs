@@ -9,6 +9,8 @@ use crate::session::Session;
 use crate::values::filter::{self, Filter};
 
 /// List the tasks that should run
+///
+/// A desired state in a filter lists tasks with that state, finished ones included.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show finished tasks as well
@@ -41,6 +43,10 @@ fn request(args: &Args) -> Result<ListTasksRequest, Failure> {
         )?;
     let node =
         filter::one(filters, "node", |filter| if let Filter::Node(of) = filter { Some(of.clone()) } else { None })?;
+    let desired = |filter: &Filter| if let Filter::Desired(state) = filter { Some((*state).into()) } else { None };
+    let desired = filter::one(filters, "desired-state", desired)?;
     let select = filter::selection(filters);
-    Ok(ListTasksRequest { service, node, live: Some(!args.all), select, ..Default::default() })
+    // Whoever names a state wants all tasks that have it.
+    let live = Some(!args.all && desired.is_none());
+    Ok(ListTasksRequest { service, node, live, select, desired, ..Default::default() })
 }
