@@ -52,7 +52,7 @@ impl Verb for CreateConfig {
         let size = |data: &[u8]| data.len().max(CONFIG_BYTES_LEAST);
         let present: usize = state.configs.values().map(|config| size(&config.data)).sum();
         if present + size(data) > CONFIGS_BYTES_MAX {
-            let sentence = format!("all configs together may have {CONFIGS_BYTES_MAX} bytes, and have {present}");
+            let sentence = format!("all configs together have {present} bytes; the maximum is {CONFIGS_BYTES_MAX}");
             let hint = "remove configs that no service needs with `swarmctl config rm`";
             return Err(Rejection::new(RejectionKind::Exhausted, subject, sentence, hint));
         }
@@ -168,7 +168,7 @@ mod tests {
         }
         let refused = story.refuse(&operator(), create("more", &most));
         assert_eq!(refused.kind, RejectionKind::Exhausted);
-        assert!(refused.sentence.contains("67108864 bytes"), "{refused}");
+        assert!(refused.sentence.contains("the maximum is 67108864"), "{refused}");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Verb for CertifyNode {
         let (node, role) = (self.node, self.role);
         let wanted = member(state, node)?.spec.role();
         if wanted != role {
-            let sentence = format!("node {node} is to be a {}, not a {}", noun(wanted), noun(role));
+            let sentence = format!("node {node} has the role {}, not {}", noun(wanted), noun(role));
             return Err(Rejection::conflict(format!("node {node}"), sentence, "ask for a certificate again"));
         }
         let (cert_pem, not_after) = (self.cert_pem.clone(), self.not_after);
@@ -91,7 +91,7 @@ fn room(state: &Cluster) -> Result<(), Rejection> {
     let (nodes, limit) = (state.nodes.len(), state.spec().node_limit());
     if nodes >= limit {
         let hint = "remove nodes that are gone with `swarmctl node rm`, or raise `swarmctl cluster update --max-nodes`";
-        return full(format!("the cluster has {nodes} nodes, and may have {limit}"), hint);
+        return full(format!("the cluster has {nodes} nodes; the maximum is {limit}"), hint);
     }
     if state.newcomers() >= NEWCOMERS_MAX {
         let hint = "wait until they have registered, or an hour until they are removed; if you do not know them, rotate \
@@ -181,7 +181,7 @@ mod tests {
         story.accept(&joiner(), join(token, "host"));
         let refused = story.refuse(&joiner(), join(token, "host"));
         assert_eq!(refused.kind, RejectionKind::Exhausted);
-        assert_eq!(refused.sentence, "the cluster has 2 nodes, and may have 2");
+        assert_eq!(refused.sentence, "the cluster has 2 nodes; the maximum is 2");
         assert_eq!(ClusterSpec::default().node_limit(), 100_000);
     }
 

@@ -12,7 +12,7 @@ pub(crate) fn in_sequence(subject: &str, present: u64, named: Option<u64>) -> Re
             let sentence = format!(
                 "update out of sequence: {subject} is at version {present}, the change was made from version {version}"
             );
-            let hint = format!("look at {subject} again, and repeat the change on what it is now: version {present}");
+            let hint = format!("look at {subject} again, and repeat the change on its current version, {present}");
             Err(Rejection::conflict(subject, sentence, hint))
         }
         Some(_) | None => Ok(()),

@@ -114,7 +114,7 @@ fn credentials_have_a_limit_and_are_not_repeated() {
     let too_long = format!("{longest}s");
     let refused = story.refuse(&operator(), create(&web(), Some(&too_long)));
     assert_eq!(refused.kind, RejectionKind::Exhausted);
-    assert_eq!(refused.sentence, "the registry credentials have 65537 bytes, and may have 65536");
+    assert_eq!(refused.sentence, "the registry credentials have 65537 bytes; the maximum is 65536");
     story.accept(&operator(), create(&web(), Some(&longest)));
     let id = story.state.service_named("web").expect("the service").id;
     assert_eq!(story.refuse(&operator(), update(id, &web(), None, Some(&too_long))).kind, RejectionKind::Exhausted);

@@ -27,9 +27,9 @@ pub(crate) fn config(spec: &ConfigSpec, data: &[u8]) -> Verdict {
     name(spec.name())?;
     labels(&spec.annotations().labels)?;
     match data.len() {
-        0 => Err(Fault::invalid("the config is empty", "give a file that has something in it")),
+        0 => Err(Fault::invalid("the config is empty", "give a file that is not empty")),
         bytes if bytes > CONFIG_BYTES_MAX => {
-            let sentence = format!("the config has {bytes} bytes, and may have {CONFIG_BYTES_MAX}");
+            let sentence = format!("the config has {bytes} bytes; the maximum is {CONFIG_BYTES_MAX}");
             Err(Fault::new(RejectionKind::Exhausted, sentence, "split it, or put it into the image or a volume"))
         }
         _ => Ok(()),
@@ -46,7 +46,7 @@ fn name(name: &str) -> Verdict {
     }
     if name.to_ascii_lowercase().parse::<ConfigId>().is_ok() {
         let hint = "choose another name: this one could be the id of a config";
-        return Err(Fault::invalid(format!("the name {} reads as an id", quote(name)), hint));
+        return Err(Fault::invalid(format!("the name {} has the form of an id", quote(name)), hint));
     }
     Ok(())
 }
@@ -76,7 +76,7 @@ fn placeable(reference: &ConfigReference, container: &ContainerSpec) -> Verdict 
 
 fn targets(references: &[ConfigReference]) -> Verdict {
     if references.len() > REFERENCES_MAX {
-        let sentence = format!("the container has {} configs, and may have {REFERENCES_MAX}", references.len());
+        let sentence = format!("the container has {} configs; the maximum is {REFERENCES_MAX}", references.len());
         return Err(Fault::new(RejectionKind::Exhausted, sentence, "put several files into one config"));
     }
     let mut paths = BTreeSet::new();
@@ -90,8 +90,12 @@ fn targets(references: &[ConfigReference]) -> Verdict {
     for path in &paths {
         let inside = |other: &&String| other.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'));
         if let Some(other) = paths.iter().find(inside) {
-            let sentence = format!("the config target {} is a directory of the target {}", quote(path), quote(other));
-            return Err(Fault::invalid(sentence, "give each config a target that is no directory of another"));
+            let sentence =
+                format!("the config target {} is a parent directory of the target {}", quote(path), quote(other));
+            return Err(Fault::invalid(
+                sentence,
+                "give each config a target that is not a parent directory of another",
+            ));
         }
     }
     Ok(())
@@ -101,7 +105,8 @@ fn file(reference: &ConfigReference) -> Verdict {
     let path = reference.path();
     let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     if path.len() > PATH_BYTES_MAX || path.contains('\0') || !path[1..].split('/').all(is_plain) {
-        let sentence = format!("config {} has the target {}, which is no path", quote(&reference.name), quote(&path));
+        let sentence =
+            format!("config {} has the target {}, which is not a path", quote(&reference.name), quote(&path));
         return Err(Fault::invalid(sentence, "give a path such as /etc/app.conf, without . and .. and a / at its end"));
     }
     if reference.owner().is_none() {

@@ -14,7 +14,7 @@ pub(super) fn endpoint(endpoint: &EndpointSpec) -> Verdict {
         one(port)?;
         if port.published_port != 0 && !published.insert((port.published_port, port.protocol)) {
             let sentence = format!("the port {}/{} is published twice", port.published_port, port.protocol().name());
-            return Err(Fault::invalid(sentence, "publish every port once, or under another number"));
+            return Err(Fault::invalid(sentence, "publish each port once, or under another number"));
         }
     }
     Ok(())
@@ -23,7 +23,7 @@ pub(super) fn endpoint(endpoint: &EndpointSpec) -> Verdict {
 fn one(port: &PortConfig) -> Verdict {
     known::<PortProtocol>(port.protocol, "port protocol")?;
     known::<PublishMode>(port.publish_mode, "publish mode")?;
-    let hint = "ports go from 1 to 65535; a published port of 0 lets the engine choose";
+    let hint = "ports are numbers from 1 to 65535; a published port of 0 lets the engine choose";
     if !(1..=u32::from(u16::MAX)).contains(&port.target_port) {
         return Err(Fault::invalid(format!("{} is not a port in a container", port.target_port), hint));
     }

@@ -100,7 +100,7 @@ fn ulimits(list: &[Ulimit]) -> Verdict {
             return Err(Fault::invalid(format!("{name} is not a limit of setrlimit"), hint));
         }
         if !names.insert(&limit.name) {
-            return Err(Fault::invalid(format!("the ulimit {name} is given twice"), "give every ulimit once"));
+            return Err(Fault::invalid(format!("the ulimit {name} is given twice"), "give each ulimit once"));
         }
         let bounded = limit.hard != UNLIMITED && (limit.soft == UNLIMITED || limit.soft > limit.hard);
         if limit.soft < UNLIMITED || limit.hard < UNLIMITED || bounded {

@@ -80,7 +80,7 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
     name::service(spec.name())?;
     let bytes = spec.encoded_len();
     if bytes > SPEC_BYTES_MAX {
-        let sentence = format!("the spec has {bytes} bytes, and may have {SPEC_BYTES_MAX}");
+        let sentence = format!("the spec has {bytes} bytes; the maximum is {SPEC_BYTES_MAX}");
         return Err(Fault::new(
             RejectionKind::Exhausted,
             sentence,

@@ -27,7 +27,7 @@ pub(super) fn service(name: &str) -> Verdict {
     // A whole id wins over every name, so that a service with such a name could not be reached by it.
     if name.to_ascii_lowercase().parse::<ServiceId>().is_ok() {
         let hint = "choose another name: this one could be the id of a service";
-        return Err(Fault::invalid(format!("the name {} reads as an id", quote(name)), hint));
+        return Err(Fault::invalid(format!("the name {} has the form of an id", quote(name)), hint));
     }
     Ok(())
 }
@@ -58,7 +58,7 @@ pub(crate) fn hostname(name: &str) -> Verdict {
     }
     if name.to_ascii_lowercase().parse::<NodeId>().is_ok() {
         let hint = "give the node another host name (`swarmd --hostname`): this one could be the id of a node";
-        return Err(Fault::invalid(format!("the host name {} reads as an id", quote(name)), hint));
+        return Err(Fault::invalid(format!("the host name {} has the form of an id", quote(name)), hint));
     }
     Ok(())
 }
@@ -105,7 +105,7 @@ mod tests {
         let id = ServiceId::from_bits(u128::MAX).to_string();
         for name in [id.clone(), id.to_uppercase()] {
             let fault = service(&name).expect_err(&name);
-            assert!(fault.sentence.contains("reads as an id"), "{}", fault.sentence);
+            assert!(fault.sentence.contains("has the form of an id"), "{}", fault.sentence);
         }
         assert_eq!(service(&id[..20]), Ok(()));
     }
@@ -131,7 +131,7 @@ mod tests {
     fn no_host_name_reads_as_an_id() {
         for name in ["1a2b3c4d5e6f7a8b9c0d1e2f3", "1A2B3C4D5E6F7A8B9C0D1E2F3", &NodeId::MAX.to_string()] {
             let fault = hostname(name).expect_err(name);
-            assert!(fault.sentence.ends_with("reads as an id"), "{}", fault.sentence);
+            assert!(fault.sentence.ends_with("has the form of an id"), "{}", fault.sentence);
         }
         // Too short, too long, too large for an id, or with other characters: a container is called by 12 of them.
         let others =

@@ -51,7 +51,7 @@ fn is_host_and_port(addr: &str) -> bool {
 
 fn within(bytes: usize, bytes_max: usize, what: &str, hint: &str) -> Verdict {
     if bytes > bytes_max {
-        let sentence = format!("the node's {what} has {bytes} bytes, and may have {bytes_max}");
+        let sentence = format!("the node's {what} has {bytes} bytes; the maximum is {bytes_max}");
         return Err(Fault::new(crate::RejectionKind::Exhausted, sentence, hint));
     }
     Ok(())

@@ -74,7 +74,7 @@ pub(super) fn offered(of: &Resources) -> Verdict {
         let names: BTreeSet<&String> = resource.names.iter().collect();
         if names.len() < resource.names.len() {
             let sentence = format!("the generic resource {} has a name twice", quote(&resource.kind));
-            return Err(Fault::invalid(sentence, "give every name once"));
+            return Err(Fault::invalid(sentence, "give each name once"));
         }
     }
     Ok(())
@@ -108,12 +108,15 @@ fn wanted(list: &[GenericResource]) -> Verdict {
     for resource in list {
         kind(resource)?;
         if resource.amount == 0 || !resource.names.is_empty() {
-            let sentence = format!("the generic resource {} is not asked for by number", quote(&resource.kind));
-            return Err(Fault::invalid(sentence, "ask like gpu=2; which ones a task gets is chosen for it"));
+            let sentence = format!("the generic resource {} must be requested by number", quote(&resource.kind));
+            return Err(Fault::invalid(
+                sentence,
+                "write KIND=NUMBER, such as gpu=2; the scheduler chooses which ones a task gets",
+            ));
         }
         if !kinds.insert(&resource.kind) {
-            let sentence = format!("the generic resource {} is asked for twice", quote(&resource.kind));
-            return Err(Fault::invalid(sentence, "ask for every kind once"));
+            let sentence = format!("the generic resource {} is requested twice", quote(&resource.kind));
+            return Err(Fault::invalid(sentence, "name each kind once"));
         }
     }
     Ok(())

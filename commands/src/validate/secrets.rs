@@ -28,7 +28,7 @@ const ENV_NAME_BYTES_MAX: usize = 255;
 pub(crate) fn credentials(auth: &SecretText) -> Verdict {
     let bytes = auth.0.len();
     if bytes > CREDENTIALS_BYTES_MAX {
-        let sentence = format!("the registry credentials have {bytes} bytes, and may have {CREDENTIALS_BYTES_MAX}");
+        let sentence = format!("the registry credentials have {bytes} bytes; the maximum is {CREDENTIALS_BYTES_MAX}");
         let hint = "send the base64 of one AuthConfig in JSON, as in Docker's X-Registry-Auth header";
         return Err(Fault::new(RejectionKind::Exhausted, sentence, hint));
     }
@@ -42,19 +42,19 @@ pub(crate) fn env_secrets(values: &BTreeMap<String, SecretText>) -> Verdict {
         let bytes = value.0.len();
         if bytes > ENV_VALUE_BYTES_MAX {
             let sentence = format!(
-                "the value of the secret variable {} has {bytes} bytes, and may have {ENV_VALUE_BYTES_MAX}",
+                "the value of the secret variable {} has {bytes} bytes; the maximum is {ENV_VALUE_BYTES_MAX}",
                 quote(name)
             );
             return Err(Fault::new(RejectionKind::Exhausted, sentence, HINT));
         }
         if value.0.contains('\0') {
-            let sentence = format!("the value of the secret variable {} has a NUL byte in it", quote(name));
+            let sentence = format!("the value of the secret variable {} contains a NUL byte", quote(name));
             return Err(Fault::invalid(sentence, "give the value as text, for example in base64"));
         }
     }
     let bytes: usize = values.values().map(|value| value.0.len()).sum();
     if bytes > ENV_BYTES_MAX {
-        let sentence = format!("the secret variables have {bytes} bytes together, and may have {ENV_BYTES_MAX}");
+        let sentence = format!("the secret variables have {bytes} bytes in all; the maximum is {ENV_BYTES_MAX}");
         return Err(Fault::new(RejectionKind::Exhausted, sentence, HINT));
     }
     Ok(())
@@ -86,7 +86,7 @@ pub(crate) fn env_names(container: &ContainerSpec) -> Verdict {
             return Err(Fault::invalid(sentence, hint));
         }
         if plain.contains(name) {
-            let sentence = format!("the variable {} is given twice: in the open and as a secret", quote(name));
+            let sentence = format!("the variable {} is given twice: as a plain and as a secret variable", quote(name));
             return Err(Fault::invalid(sentence, "give it with --env or with --env-secret, not with both"));
         }
     }
@@ -111,7 +111,7 @@ mod tests {
         let too_long = env_secrets(&values(&[("A", ENV_VALUE_BYTES_MAX + 1)])).expect_err("too long");
         assert!(too_long.sentence.contains("65537 bytes") && !too_long.sentence.contains("sss"), "{too_long:?}");
         let more = [&many[..], &[("D", ENV_VALUE_BYTES_MAX), ("E", 1)]].concat();
-        assert!(env_secrets(&values(&more)).expect_err("too much").sentence.contains("262145 bytes together"));
+        assert!(env_secrets(&values(&more)).expect_err("too much").sentence.contains("262145 bytes in all"));
         let nul = BTreeMap::from([("A".to_owned(), SecretText("hidden\0".to_owned()))]);
         let fault = env_secrets(&nul).expect_err("a NUL byte");
         assert!(fault.sentence.contains("NUL") && !fault.sentence.contains("hidden"), "{fault:?}");

@@ -192,7 +192,7 @@ impl Engine {
     /// One template, the last of so many bytes of templates.
     fn expand(&self, source: &str, bytes: usize) -> Result<String, String> {
         if source.len() > TEMPLATE_BYTES_MAX {
-            return Err(format!("it has {} bytes, and may have {TEMPLATE_BYTES_MAX}", source.len()));
+            return Err(format!("it has {} bytes; the maximum is {TEMPLATE_BYTES_MAX}", source.len()));
         }
         if bytes > TEMPLATES_BYTES_MAX {
             return Err(format!("the templates have more than {TEMPLATES_BYTES_MAX} bytes together"));
@@ -386,7 +386,7 @@ mod tests {
             (quoting, "write error"),
             (wide, "write error"),
             (looping, "range iteration budget exhausted"),
-            (long, "and may have 4096"),
+            (long, "the maximum is 4096"),
             (unseen, "write error"),
             (joined, "too much text"),
         ];

@@ -127,7 +127,7 @@ impl Policy {
         }
         // Whatever it is relative to, it is not relative to where this process is.
         if !given.is_absolute() {
-            return Err(format!("the bind mount of {source} is not allowed: give its path from the root on"));
+            return Err(format!("the bind mount of {source} is not allowed: give an absolute path"));
         }
         let path =
             real(given).map_err(|why| format!("the bind mount of {source} is not allowed on this node: {why}"))?;
@@ -314,7 +314,7 @@ mod tests {
             ("local", &[("type", "none"), ("o", "bind"), ("device", "/srv")], None),
             ("local", &[("type", "none"), ("o", "rw,rbind"), ("device", "/run")], Some("--allow-mount /run")),
             ("local", &[("type", "nfs"), ("o", "bind"), ("device", "/run")], Some("--allow-mount /run")),
-            ("local", &[("type", "none"), ("o", "bind"), ("device", "run/docker.sock")], Some("from the root")),
+            ("local", &[("type", "none"), ("o", "bind"), ("device", "run/docker.sock")], Some("an absolute path")),
             ("local", &[("type", "none"), ("o", "bind"), ("device", "/srv/../run")], Some("without \"..\"")),
             ("local", &[("type", "overlay"), ("o", LOWER), ("device", "overlay")], Some("--allow-privileged")),
             ("", &[("type", "overlay"), ("o", LOWER), ("device", "overlay")], Some("--allow-privileged")),

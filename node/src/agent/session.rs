@@ -73,9 +73,9 @@ pub trait Connect: Send + Sync + 'static {
 /// Why a session ended, or never began.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("this node cannot be described: {0}")]
+    #[error("cannot describe this node: {0}")]
     Describe(ExecutorError),
-    #[error("no connection: {0}")]
+    #[error("{0}")]
     Connect(ConnectError),
     #[error("{call} was refused: {}", .status.message())]
     Refused { call: &'static str, status: Status },
@@ -104,12 +104,18 @@ impl Ended {
     }
 }
 
-/// An error and what caused it, on one line.
+/// An error and what caused it, on one line. Transports wrap an error in others that repeat it, or say no more than that it is
+/// theirs.
 fn with_causes(error: &(dyn Error + 'static)) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", with_causes(cause)),
-        None => error.to_string(),
+    let (mut said, mut cause): (Vec<String>, _) = (Vec::new(), Some(error));
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if words != "transport error" && !said.last().is_some_and(|last| last.contains(&words)) {
+            said.push(words);
+        }
+        cause = error.source();
     }
+    if said.is_empty() { error.to_string() } else { said.join(": ") }
 }
 
 /// The answer to a call, if it comes in time.
@@ -338,7 +344,7 @@ impl Holder<'_> {
     fn note_head(&mut self, head: Option<&Head>) {
         let Some(head) = head.filter(|head| self.managers.seen.as_ref() != Some(head)) else { return };
         if let Err(error) = self.node.site.store.save_head(head) {
-            tracing::warn!(%error, "the end of history is not kept: after a restart this node cannot tell a restored manager");
+            tracing::warn!(%error, "the last known frame of history cannot be saved: after a restart this node does not notice that a manager was restored from a backup");
         }
         self.managers.seen = Some(head.clone());
     }
@@ -358,7 +364,7 @@ impl Holder<'_> {
         match described {
             Ok(description) if registered == Some(&description) => {}
             Ok(_) => return Err(Ended::DescriptionChanged),
-            Err(error) => tracing::warn!("this node cannot be described: {error}"),
+            Err(error) => tracing::warn!("cannot describe this node: {error}"),
         }
         Ok(())
     }
@@ -493,5 +499,23 @@ mod tests {
         managers.learn(vec!["c".into()]);
         let all: std::collections::BTreeSet<String> = (0..3).map(|_| managers.pick()).collect();
         assert_eq!(all, ["a", "b", "c"].map(str::to_owned).into());
+    }
+
+    /// An error that was caused by another one.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Caused(&'static str, #[source] Box<dyn Error + Send + Sync>);
+
+    #[test]
+    fn causes_are_said_once() {
+        let refused = || Caused("cannot connect to m:4242: refused", "cannot connect to m:4242: refused".into());
+        let table: [(Box<dyn Error>, &str); 3] = [
+            (Box::new(Caused("transport error", Box::new(refused()))), "cannot connect to m:4242: refused"),
+            (Box::new(Caused("handshake failed", "connection reset".into())), "handshake failed: connection reset"),
+            ("transport error".into(), "transport error"),
+        ];
+        for (error, said) in table {
+            assert_eq!(with_causes(&*error), said);
+        }
     }
 }

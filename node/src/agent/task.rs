@@ -143,10 +143,10 @@ impl TaskRunner {
         };
         match call {
             Call::Shutdown | Call::Remove | Call::Wait => {
-                tracing::warn!(%task, ?call, passing, error, "the executor did not succeed");
+                tracing::warn!(%task, ?call, passing, error, "the executor failed");
             }
             Call::Prepare | Call::Start => {
-                tracing::debug!(%task, ?call, passing, error, "the executor did not succeed");
+                tracing::debug!(%task, ?call, passing, error, "the executor failed");
             }
         }
     }

@@ -86,7 +86,7 @@ impl Queue {
             first = waiting.map_or(first, |record| first.min(record.index));
         }
         drop(receiver);
-        tracing::debug!(from = first, "a reader of events has stalled, and is let go");
+        tracing::debug!(from = first, "a reader of events does not read; it is disconnected");
         self.end(status(stalled(first)));
     }
 }

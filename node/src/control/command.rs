@@ -144,7 +144,7 @@ fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> S
 fn rotate(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
     let broken = |why: String| Rejection::new(RejectionKind::Unavailable, "join token", why, "report this as a bug");
     let root = RootCertificate::from_pem(&cluster.settings.root_cert_pem).map_err(|error| broken(error.to_string()))?;
-    let token = JoinToken::generate(&root).ok_or_else(|| broken("this machine gives no random bytes".to_owned()))?;
+    let token = JoinToken::generate(&root).ok_or_else(|| broken("the system provides no random bytes".to_owned()))?;
     let secret_sha256 = token.secret_sha256();
     Ok(Command::RotateJoinToken(commands::RotateJoinToken {
         role,

@@ -79,7 +79,7 @@ fn compare(store: &dyn LogStore, node: NodeId, seen: &Head) {
     let here = found.map(|stored| views::head(FrameLink { index: seen.index, hash: frame::hash(&stored) }));
     if here.as_ref() != Some(seen) {
         let hint = "if nobody restored this manager from a backup, see whether its disk is failing";
-        tracing::warn!(%node, index = seen.index, hint, "history was put back, says a node: it knows a frame that is not there");
+        tracing::warn!(%node, index = seen.index, hint, "a node knows a frame that is not in the history of this manager: it was restored from an older backup");
     }
 }
 

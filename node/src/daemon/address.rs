@@ -41,13 +41,13 @@ pub fn parse_listening(text: &str) -> Result<SocketAddr, String> {
 
 fn split(text: &str) -> Result<(), &'static str> {
     if text.parse::<Ipv6Addr>().is_ok() {
-        return Err("an IPv6 address before a port stands in brackets, as in [::1]:4242");
+        return Err("an IPv6 address with a port must be in brackets, as in [::1]:4242");
     }
     let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match bracketed {
         _ if host.is_empty() => return Err("it has no host"),
-        Some(ip) if ip.parse::<Ipv6Addr>().is_err() => return Err("only an IPv6 address stands in brackets"),
+        Some(ip) if ip.parse::<Ipv6Addr>().is_err() => return Err("only an IPv6 address can be in brackets"),
         None if !is_name(host) => return Err("its host is neither a name nor an IP address"),
         Some(_) | None => {}
     }

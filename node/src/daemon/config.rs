@@ -39,7 +39,7 @@ pub struct Cli {
 /// Work on a state directory of a node that is not running.
 #[derive(Debug, Subcommand)]
 pub enum Offline {
-    /// Fold the whole history of a manager and verify it: the hash chain and every recorded hash of the state.
+    /// Replay and verify the whole history of a manager: the hash chain and every recorded hash of the state.
     Replay {
         /// The manager's state directory.
         #[arg(short = 'd', long, default_value = STATE_DIR)]
@@ -60,8 +60,8 @@ pub enum Offline {
 /// How to run a node.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// File with further flags, in TOML and by the same names; flags win over it (unless given /etc/swarmlog/swarmd.toml, if
-    /// that exists).
+    /// Config file in TOML, with flags by the same names; flags on the command line take precedence (default
+    /// /etc/swarmlog/swarmd.toml, if it exists).
     #[arg(long, value_name = "PATH", conflicts_with = "dev")]
     pub config: Option<PathBuf>,
     /// Directory for the node's keys, log and tasks.
@@ -73,63 +73,61 @@ pub struct RunArgs {
     /// Join token of the cluster; `swarmctl cluster inspect` shows it.
     #[arg(long, value_name = "TOKEN", env = "SWARM_JOIN_TOKEN", hide_env_values = true, group = "token")]
     pub join_token: Option<SecretText>,
-    /// File with the join token, so that it stands on no command line, where every user of the machine can read it.
+    /// File with the join token; unlike --join-token it shows the token to no other user of the machine.
     #[arg(long, value_name = "PATH", group = "token")]
     pub join_token_file: Option<PathBuf>,
-    /// Address at which this node, as a manager, serves other nodes (unless given that of the last start, at first
-    /// 0.0.0.0:4242).
+    /// Address at which a manager serves other nodes (default that of the last start, or else 0.0.0.0:4242).
     #[arg(long, value_name = "IP:PORT", value_parser = address::parse_listening)]
     pub listen_remote_api: Option<SocketAddr>,
-    /// Address that other nodes are told to use (unless given that of the last start, or one found from the listening
+    /// Address at which other nodes reach this node (default that of the last start, or else derived from the listening
     /// address).
     #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_advertised)]
     pub advertise_remote_api: Option<String>,
-    /// Unix socket at which a manager serves operators (unless given that of the last start, at first
-    /// /var/run/swarmd.sock).
+    /// Unix socket at which a manager serves operators (default that of the last start, or else /var/run/swarmd.sock).
     #[arg(long, value_name = "PATH")]
     pub listen_control_api: Option<PathBuf>,
-    /// Name of this node instead of the machine's own (unless given that of the last start).
+    /// Name of this node (default that of the last start, or else the machine's host name).
     #[arg(long)]
     pub hostname: Option<String>,
-    /// Where the Docker Engine listens (unless given that of the last start, at first unix:///var/run/docker.sock).
+    /// Address of the Docker Engine (default that of the last start, or else unix:///var/run/docker.sock).
     #[arg(long, value_name = "URL")]
     pub engine_addr: Option<String>,
-    /// Further resources of this node, such as `fpga=2,gpu=UUID1,gpu=UUID2`.
+    /// Generic resources of this node, such as `fpga=2,gpu=UUID1,gpu=UUID2`.
     #[arg(long, value_name = "LIST", value_parser = parse_generic)]
     pub generic_node_resources: Option<Generic>,
-    /// How much is logged to stderr.
+    /// Lowest level of the messages that are logged to stderr.
     #[arg(short = 'l', long, default_value = "info")]
     pub log_level: LogLevel,
-    /// How each line of the log is written (without this flag text on a terminal, and JSON elsewhere).
+    /// Format of the log (default text on a terminal, JSON otherwise).
     #[arg(long)]
     pub log_format: Option<LogFormat>,
-    /// Address at which Prometheus metrics, /healthz and /readyz are served, to anybody who can reach it: best one of the
-    /// machine itself, such as 127.0.0.1:9420; or off (unless given that of the last start, at first off).
+    /// Address at which Prometheus metrics, /healthz and /readyz are served, without authentication: use a loopback address
+    /// such as 127.0.0.1:9420; or off (default that of the last start, or else off).
     #[arg(long, value_name = "IP:PORT|off", value_parser = parse_metrics_addr)]
     pub metrics_addr: Option<MetricsAddr>,
-    /// What runs the tasks (unless given that of the last start, at first docker).
+    /// What runs the tasks (default that of the last start, or else docker).
     #[arg(long)]
     pub executor: Option<ExecutorKind>,
-    /// Place of this machine that tasks may bind, with all that is in it; may be repeated. Without this flag everything but
-    /// the sockets of the engine and of swarmd and the state directory.
+    /// Path of this machine that tasks may mount, with everything below it; may be repeated (default everything but the
+    /// sockets of the engine and of swarmd, and the state directory).
     #[arg(long, value_name = "PATH", value_parser = parse_place)]
     pub allow_mount: Vec<PathBuf>,
-    /// Capability that containers may have beyond the engine's own; may be repeated.
+    /// Capability that containers may have in addition to the engine's default ones; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = parse_capability)]
     pub allow_capability: Vec<String>,
     /// Let containers have every capability, and run without the engine's security profiles.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub allow_privileged: bool,
-    /// Let the system write a core dump of this process, in which its keys and secrets are.
+    /// Let the system write core dumps of this process; they contain its keys and secrets.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub allow_core_dumps: bool,
-    /// Let plain processes run as root, or in its group, where a service names that user.
+    /// Let plain processes run as root, or in root's group, if a service names that user.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub process_allow_root: bool,
-    /// A cluster of this one node in a temporary directory, gone when swarmd ends.
+    /// Run a cluster of this one node in a temporary directory, which is removed when swarmd ends.
     #[arg(long, conflicts_with_all = ["join_addr", "token", "listen_control_api", "listen_remote_api", "state_dir"])]
     pub dev: bool,
 }

@@ -123,7 +123,7 @@ impl Text {
                 arg.ok_or_else(|| self.refuse(at, &format!("there is no setting \"{name}\""), &near(&command, name)))?;
             if name == TOKEN[0] && !self.is_private {
                 let hint = format!("chmod 600 {}, or use join-token-file", self.path.display());
-                return Err(self.refuse(at, "others can read this file, and so the join token in it", &hint));
+                return Err(self.refuse(at, "other users can read this file and the join token in it", &hint));
             }
             let written = written(name, arg, item)
                 .map_err(|hint| self.refuse(at, &format!("\"{name}\" has the wrong form"), &hint))?;
@@ -277,7 +277,7 @@ mod tests {
             ("log-level = true", 0o600, "has the wrong form", "write `log-level = \"VALUE\"`"),
             ("[log]\nlevel = 1", 0o600, "there is no setting \"log\"", ""),
             ("log-level = ", 0o600, "line 1", "name = "),
-            ("join-token = \"SWMTKN-1-x\"", 0o640, "others can read this file", "chmod 600"),
+            ("join-token = \"SWMTKN-1-x\"", 0o640, "other users can read this file", "chmod 600"),
         ];
         for (text, mode, sentence, hint) in table {
             let Err(Refused::File(refused)) = read_file(text, mode, "") else { panic!("{text} is refused") };

@@ -25,7 +25,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let args = RunArgs { state_dir: dir.clone(), listen_control_api, listen_remote_api, ..args };
     let result = run::run(args).await;
     if let Err(error) = std::fs::remove_dir_all(&dir) {
-        tracing::warn!(%error, path = %dir.display(), "the temporary directory is left");
+        tracing::warn!(%error, path = %dir.display(), "the temporary directory was not removed");
     }
     result
 }
@@ -35,14 +35,14 @@ pub(crate) async fn sweep(executor: &dyn Executor, member: Subject) {
     let tasks = match executor.inventory(member.cluster, member.node).await {
         Ok(tasks) => tasks,
         Err(error) => {
-            return tracing::warn!(%error, cluster = %member.cluster, "containers of this cluster may be left");
+            return tracing::warn!(%error, cluster = %member.cluster, "containers of this cluster may not have been removed");
         }
     };
     for task in tasks {
         let mut attempt = 1;
         while let Err(error) = executor.remove(task).await {
             if matches!(error, ExecutorError::Fatal(_)) || attempt == SWEEP_ATTEMPTS {
-                tracing::warn!(%error, %task, "the task's container is left");
+                tracing::warn!(%error, %task, "the task's container was not removed");
                 break;
             }
             attempt += 1;

@@ -39,7 +39,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::new());
     let cannot = |error: std::io::Error| {
         let hint = "name a file that holds nothing but the token, and that the user of swarmd may read";
-        Failure::new(format!("the join token's file {} cannot be read: {error}", path.display()), hint)
+        Failure::new(format!("the join token file {} cannot be read: {error}", path.display()), hint)
             .with_code(code::USAGE)
     };
     let file = File::open(path).map_err(cannot)?;
@@ -48,7 +48,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
             "chmod 600 {}; and, as it was readable, rotate the token (`swarmctl cluster update`)",
             path.display()
         );
-        let sentence = format!("others can read the join token's file {}", path.display());
+        let sentence = format!("other users can read the join token file {}", path.display());
         return Err(Failure::new(sentence, hint).with_code(code::USAGE));
     }
     file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(cannot)?;
@@ -81,7 +81,7 @@ mod tests {
         for mode in [0o644, 0o640, 0o604] {
             readable(mode);
             let refused = of(&["--join-token-file", file]).expect_err("others can read it");
-            assert!(refused.sentence.contains("others can read") && refused.code == code::USAGE, "{refused}");
+            assert!(refused.sentence.contains("other users can read") && refused.code == code::USAGE, "{refused}");
         }
         readable(0o600);
         for flags in [["--join-token-file", file], ["--join-token", TOKEN]] {

@@ -30,8 +30,8 @@ fn require_memory(limit: Option<u64>) -> Result<(), Failure> {
         return Ok(());
     };
     let sentence =
-        format!("this process may have {mebibytes} MiB of address space, and a node needs {ADDRESS_SPACE_MIB}");
-    Err(Failure::new(sentence, "let it have more (LimitAS= of its unit, ulimit -v)"))
+        format!("this process may use {mebibytes} MiB of address space; a node needs {ADDRESS_SPACE_MIB} MiB");
+    Err(Failure::new(sentence, "raise the limit (LimitAS= of its unit, ulimit -v)"))
 }
 
 fn require_threads(needed: usize) -> Result<(), Failure> {
@@ -43,8 +43,8 @@ fn require_threads(needed: usize) -> Result<(), Failure> {
         for had in 0..needed {
             let waits = || drop(gate.lock());
             thread::Builder::new().spawn_scoped(scope, waits).map_err(|error| {
-                let sentence = format!("this process can have {had} more threads, and a node needs {needed}: {error}");
-                Failure::new(sentence, "let it have more (TasksMax= of its unit, ulimit -u), or more memory for them")
+                let sentence = format!("this process can start {had} more threads; a node needs {needed}: {error}");
+                Failure::new(sentence, "raise the limit (TasksMax= of its unit, ulimit -u), or more memory for them")
             })?;
         }
         Ok(())
@@ -61,6 +61,6 @@ mod tests {
         assert_eq!(require_memory(None), Ok(()));
         assert_eq!(require_memory(Some(ADDRESS_SPACE_MIB << 20)), Ok(()));
         let refused = require_memory(Some(1 << 30)).expect_err("too little");
-        assert!(refused.sentence.contains("may have 1024 MiB"), "{refused}");
+        assert!(refused.sentence.contains("may use 1024 MiB"), "{refused}");
     }
 }

@@ -32,9 +32,8 @@ impl Notifier {
 
     fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let Some(path) = variable("NOTIFY_SOCKET") else { return Self::default() };
-        let socket = connect(&path)
-            .inspect_err(|error| tracing::warn!(%error, "the service manager cannot be told how this node is"))
-            .ok();
+        let socket =
+            connect(&path).inspect_err(|error| tracing::warn!(%error, "cannot notify the service manager")).ok();
         let number = |name| variable(name).and_then(|text| text.to_str()?.parse::<u64>().ok());
         let is_meant = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|usec| is_meant && *usec > 0).map(Duration::from_micros);
@@ -71,7 +70,7 @@ impl Notifier {
     fn send(&self, message: &str) {
         // Whoever does not listen any more is not told.
         if let Some(Err(error)) = self.socket.as_ref().map(|socket| socket.send(message.as_bytes())) {
-            tracing::debug!(%error, "the service manager was not told");
+            tracing::debug!(%error, "the service manager was not notified");
         }
     }
 }

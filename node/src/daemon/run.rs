@@ -125,7 +125,7 @@ fn no_address() -> Failure {
 /// A node that cannot run anything begins and joins no cluster. A member waits for its engine instead, which may start
 /// later than `swarmd` does.
 async fn require_working(executor: &dyn Executor) -> Result<(), Failure> {
-    let hint = "start the engine, name its socket with --engine-addr, or run plain processes with --executor process";
+    let hint = "start the engine, give its socket with --engine-addr, or run plain processes with --executor process";
     executor.describe().await.map(drop).map_err(|error| Failure::new(error, hint))
 }
 
@@ -308,11 +308,7 @@ fn connection_limits() -> Limits {
     let limits = Limits::of_descriptors(descriptors);
     let nodes = limits.members_max();
     if descriptors < descriptors::FEW {
-        tracing::warn!(
-            descriptors,
-            nodes,
-            "few files can be open at a time (`ulimit -Hn`), so that few nodes can connect"
-        );
+        tracing::warn!(descriptors, nodes, "the limit on open files is low (`ulimit -Hn`): only few nodes can connect");
     } else {
         tracing::debug!(descriptors, nodes, "connections of nodes are bounded");
     }
@@ -342,7 +338,7 @@ async fn watch(
         () = core_ended => Ok(()),
         ended = tasks.join_next() => match ended {
             Some(Ok(result)) => result,
-            Some(Err(error)) => Err(Failure::new(format!("a part of the node broke off: {error}"), "report this as a bug")),
+            Some(Err(error)) => Err(Failure::new(format!("a part of the node ended unexpectedly: {error}"), "report this as a bug")),
             None => Ok(()),
         },
     }
@@ -357,7 +353,7 @@ fn executor(args: &RunArgs, settings: &StartSettings) -> Result<Arc<dyn Executor
         }
         ExecutorKind::Process => {
             let swarmd = std::env::current_exe()
-                .map_err(|error| Failure::new(format!("swarmd cannot find itself: {error}"), ""))?;
+                .map_err(|error| Failure::new(format!("cannot find the swarmd executable: {error}"), ""))?;
             // Tasks begin with the limit that a manager raises for itself.
             let open_files = descriptors::soft_limit();
             let supervisor = move |dir: &std::path::Path| {
@@ -417,7 +413,7 @@ async fn tell_of_the_end(notifier: Notifier, shutdown: CancellationToken) {
 fn announce(dev: bool, settings: &StartSettings) {
     if dev {
         let socket = settings.listen_control_api.display();
-        eprintln!("a cluster of one node is up, and gone when swarmd ends; in another terminal:");
+        eprintln!("a cluster of one node is running, and is removed when swarmd ends; in another terminal:");
         eprintln!("  export SWARM_SOCKET={socket}");
         eprintln!("  swarmctl node ls");
     }

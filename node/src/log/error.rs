@@ -149,7 +149,7 @@ impl LogError {
                 "start swarmd again: it discards its checkpoints and folds the state from history, which takes longer"
             }
             Self::Corrupt { .. } => {
-                "`swarmd replay --state-dir DIR` shows how far the log reads; see that its disk is not failing, and restore the directory from a backup"
+                "`swarmd replay --state-dir DIR` shows how far the log reads; check that its disk is not failing, and restore the directory from a backup"
             }
             Self::Damaged { .. } | Self::Unreadable { .. } => {
                 "`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup"
@@ -169,7 +169,7 @@ impl LogError {
             }
             Self::InUse(_) => "stop the other swarmd, or give this one a state directory of its own",
             Self::File { .. } | Self::Storage { .. } => {
-                "see that everything in the state directory is as swarmd left it and can be read and written by this user, and that its disk is neither full nor failing"
+                "check that this user can read and write everything in the state directory, that nothing in it was changed, and that its disk is neither full nor failing"
             }
             Self::Unsupported { .. } => "start the newest swarmd that ran on this state directory",
             Self::NotInitialized => "give the state directory of a manager",

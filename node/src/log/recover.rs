@@ -198,7 +198,7 @@ impl<D: Disk> Store<D> {
             self.put_record(Table::Meta, APPLIED, &applied)?,
         ];
         self.disk.write(batch, Durability::Synced)?;
-        tracing::warn!(index = torn, "dropped a torn tail of history, the raft entries repeat it");
+        tracing::warn!(index = torn, "dropped the incomplete end of history; it is restored from raft entries");
         Ok(())
     }
 }

@@ -249,7 +249,7 @@ impl RocksDisk {
             Err(error) if error.kind() == ErrorKind::Corruption && tables.contains(&Table::Checkpoint) => {
                 tables.retain(|table| *table != Table::Checkpoint);
                 let db = open(&tables).map_err(|_| not_opened(&paths.database, error.clone()))?;
-                tracing::warn!(%error, "the checkpoints cannot be opened; history will do");
+                tracing::warn!(%error, "the checkpoints cannot be opened; the state is folded from history");
                 db
             }
             db => db.map_err(|error| not_opened(&paths.database, error))?,
@@ -276,7 +276,7 @@ impl RocksDisk {
         let mut db = DB::open_cf_descriptors(&options, &paths.database, families).map_err(failed)?;
         db.drop_cf(Table::Checkpoint.name()).map_err(failed)?;
         drop(db);
-        tracing::warn!("the checkpoints are discarded; history has all that was in them");
+        tracing::warn!("the checkpoints are discarded; the state is folded from history");
         match std::fs::remove_file(&paths.corrupt_checkpoints) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(LogError::File { action: "remove", path: paths.corrupt_checkpoints.clone(), source: error })

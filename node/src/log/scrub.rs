@@ -134,7 +134,7 @@ impl Scrub {
         // The frames before it open, or they would have been told instead: here they are followed as well.
         if let Some(before) = index.checked_sub(1).filter(|before| *before >= next) {
             let read = self.reader.page(store, before, PAGE).map(|page| page.len());
-            tracing::debug!(index, before = ?read, "scrubbing on behind damage");
+            tracing::debug!(index, before = ?read, "continuing to verify after the damage");
         }
         self.reader.skip_to(index.max(&next) + 1);
     }

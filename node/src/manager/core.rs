@@ -166,7 +166,7 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
             Ok(folded) => return Ok(folded),
             Err(error) => {
                 let index = head.index;
-                tracing::warn!(index, %error, "a checkpoint cannot be used; one before it will do, or else history");
+                tracing::warn!(index, %error, "a checkpoint cannot be used; an older one or the history is used");
                 why = Some(error.to_string());
                 at_most = index.saturating_sub(1);
             }
@@ -335,7 +335,7 @@ impl NewCluster {
         let authority = Authority::generate(now).map_err(|error| text(&error))?;
         let root = authority.root().clone();
         let token = || {
-            let token = JoinToken::generate(&root).ok_or("this machine gives no random bytes")?;
+            let token = JoinToken::generate(&root).ok_or("the system provides no random bytes")?;
             let secret = token.secret_sha256();
             Ok::<_, String>((SecretText(token.to_string()), secret))
         };

@@ -304,7 +304,10 @@ impl Driver {
         let reading = self.clock.read();
         self.now = reading.now;
         if reading.jumped >= JUMP {
-            tracing::warn!(seconds = reading.jumped.as_secs(), "the clock was set forward, or this machine slept");
+            tracing::warn!(
+                seconds = reading.jumped.as_secs(),
+                "the clock was set forward, or this machine was suspended"
+            );
             let before = reading.now - reading.jumped;
             self.replica.grant(before, reading.now);
         }
@@ -313,7 +316,7 @@ impl Driver {
             self.replica.heartbeat(node, session, at);
         }
         if let Some((from, to)) = news.deaf {
-            tracing::warn!(seconds = to.since(from).as_secs(), "this manager stood still and heard nobody");
+            tracing::warn!(seconds = to.since(from).as_secs(), "this manager was paused and received no heartbeats");
             self.replica.grant(from, to);
         }
     }
@@ -403,7 +406,9 @@ impl Driver {
         });
         match spawned {
             Ok(_) => self.checkpointing = true,
-            Err(error) => tracing::warn!(%error, "no thread for a checkpoint; the next one will do"),
+            Err(error) => {
+                tracing::warn!(%error, "no thread can be started for a checkpoint; the next checkpoint is taken as usual")
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ impl Scrubber {
     pub fn end(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
-            tracing::error!("the thread that verifies history broke off");
+            tracing::error!("the thread that verifies history panicked");
         }
     }
 }

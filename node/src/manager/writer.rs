@@ -119,7 +119,7 @@ fn lock(report: &Mutex<Report>) -> MutexGuard<'_, Report> {
 }
 
 fn broke_off() -> LogError {
-    LogError::Storage { action: "write to the log", reason: "its thread broke off".to_owned() }
+    LogError::Storage { action: "write to the log", reason: "its thread ended unexpectedly".to_owned() }
 }
 
 #[cfg(test)]

@@ -97,9 +97,9 @@ impl Probe {
             return Readiness::Ready;
         }
         Readiness::Not(if started.manager.is_some() {
-            "the thread of turns stands still; restart this node"
+            "the thread that runs turns is stuck; restart this node"
         } else {
-            "the session loop stands still; restart this node"
+            "the session loop is stuck; restart this node"
         })
     }
 
@@ -179,7 +179,7 @@ impl Probe {
 /// When it cannot be listened on.
 pub(crate) async fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
     if !addr.ip().is_loopback() {
-        tracing::warn!(%addr, "--metrics-addr can be reached from other machines, and asks nobody who they are");
+        tracing::warn!(%addr, "--metrics-addr can be reached from other machines, and requires no authentication");
     }
     TcpListener::bind(addr).await.map_err(|error| {
         let hint = "choose another address with --metrics-addr, or serve no metrics with --metrics-addr off";

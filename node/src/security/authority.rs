@@ -93,7 +93,7 @@ pub enum AuthorityError {
     #[error("the root certificate expired at {0}")]
     Expired(Timestamp),
     /// The system gave no random bytes.
-    #[error("the system gives no random bytes")]
+    #[error("the system provides no random bytes")]
     Random,
     /// The signature failed.
     #[error("the certificate cannot be signed: {0}")]

@@ -180,7 +180,7 @@ pub async fn join(
 /// The join that was begun here before, or a new one.
 fn pending_join(certificates: &CertificateStore) -> Result<PendingJoin, Failure> {
     if let Some(pending) = certificates.load_pending_join()? {
-        tracing::info!("going on with a join that was not answered");
+        tracing::info!("continuing a join that was not answered");
         return Ok(pending);
     }
     let key = PrivateKey::generate().map_err(|error| Failure::new(error, "report this as a bug"))?;

@@ -47,7 +47,7 @@ impl Places {
         match table.admission.enter(id, class) {
             Verdict::Admit => {}
             Verdict::Replace(other) => {
-                debug!(%address, ?class, "a connection takes the place of an older one");
+                debug!(%address, ?class, "a connection replaces an older one");
                 if let Some(end) = table.ends.remove(&other) {
                     end.cancel();
                 }
@@ -56,7 +56,7 @@ impl Places {
                 table.turned_away(address);
             }
             Verdict::Refuse => {
-                debug!(%address, ?class, "there is no place for a connection");
+                debug!(%address, ?class, "no slot is free for a connection");
                 table.counts.refuse(class.counted_as());
                 table.turned_away(address);
                 return None;

@@ -173,7 +173,7 @@ fn accepted(finished: Result<Handshake, JoinError>) -> Option<Connection<TlsStre
             None
         }
         Err(error) => {
-            warn!(%error, "a TLS handshake broke off");
+            warn!(%error, "a TLS handshake panicked");
             None
         }
     }
@@ -319,7 +319,7 @@ async fn unless_ended<T>(lease: &Lease, within: Duration, step: impl Future<Outp
 }
 
 fn too_fast() -> io::Error {
-    io::Error::other("more handshakes were begun than this manager does in a time")
+    io::Error::other("too many TLS handshakes were started: this one is refused")
 }
 
 fn too_many() -> io::Error {

@@ -103,7 +103,7 @@ impl JoinToken {
         Self { digest: digest_of(root), secret: Zeroizing::new(base36(secret, SECRET_LENGTH)) }
     }
 
-    /// A token with a new random secret; `None` if the system gives no random bytes.
+    /// A token with a new random secret; `None` if the system provides no random bytes.
     pub fn generate(root: &RootCertificate) -> Option<Self> {
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         SystemRandom::new().fill(secret.as_mut()).ok()?;

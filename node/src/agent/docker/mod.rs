@@ -165,7 +165,7 @@ impl DockerExecutor {
         }
         if observed.phase == Phase::Created {
             if let Some(place) = observed.foreign_bind(&self.config_mounts.added_to(workload)) {
-                let why = "the path of its spec leads elsewhere since the container was made";
+                let why = "the path in its spec points elsewhere since the container was created";
                 return Err(ExecutorError::Fatal(format!(
                     "the container mounts {place}, which was not allowed: {why}"
                 )));
