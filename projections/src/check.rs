@@ -64,7 +64,7 @@ fn check_services(cluster: &Cluster, faults: &mut Vec<String>) {
     }
     for ((service, version), _) in cluster.revisions.iter() {
         let current = cluster.services.get(service).is_some_and(|service| service.template_version == version);
-        if !current && !cluster.tasks_by_revision.contains_key(&(service, version)) {
+        if !current && !cluster.tasks_by_revision.is_run(service, version) {
             faults.push(format!("revision {version} of service {service} is kept, and no task runs it"));
         }
     }
@@ -84,28 +84,22 @@ fn check_capacity(cluster: &Cluster, faults: &mut Vec<String>) {
     }
 }
 
-/// What is remembered of the past is forgotten with the objects that it is about.
+/// What is remembered of a place is forgotten with its last task.
 fn check_records(cluster: &Cluster, faults: &mut Vec<String>) {
     for ((service, instance), _) in cluster.restarts.iter() {
-        if !cluster.services.contains(service) || cluster.tasks_of_instance(service, instance).next().is_none() {
+        if cluster.tasks_of_instance(service, instance).next().is_none() {
             faults.push(format!("restarts of service {service} in {instance:?} are remembered without a task there"));
         }
     }
     for ((service, instance), _) in cluster.rollout_steps.iter() {
-        if !cluster.rollout_tallies.contains(service) || cluster.tasks_of_instance(service, instance).next().is_none() {
-            faults.push(format!("a rollout of service {service} took {instance:?}, and it or the place is gone"));
+        if cluster.tasks_of_instance(service, instance).next().is_none() {
+            faults.push(format!("a rollout of service {service} took {instance:?}, and no task is there any more"));
         }
     }
     for service in cluster.services.values() {
         let unfinished = service.update.as_ref().is_some_and(|update| !update.state.is_completed());
         if unfinished != cluster.rollout_tallies.contains(service.id) {
             faults.push(format!("service {} has a rollout without numbers, or numbers without a rollout", service.id));
-        }
-    }
-    for ((service, node), _) in cluster.failures.iter() {
-        if !cluster.services.contains(service) || !cluster.nodes.contains(node) {
-            faults
-                .push(format!("failures of service {service} on node {node} are remembered, and one of them is gone"));
         }
     }
 }

@@ -15,10 +15,13 @@ mod counts;
 mod lookup;
 mod parts;
 
+pub mod failures;
+pub mod instance;
 pub mod nodes;
 pub mod places;
 pub mod requests;
 pub mod restarts;
+pub mod revision_tasks;
 pub mod rollouts;
 pub mod services;
 pub mod settings;
@@ -31,6 +34,9 @@ pub mod keyring;
 pub mod snapshot;
 pub mod views;
 
+#[cfg(test)]
+mod samples;
+
 use std::sync::Arc;
 
 use events::{ClusterId, ConfigId, Event, Frame, Kind, NodeId, ServiceId, TaskId, TaskState, Timestamp};
@@ -38,23 +44,26 @@ use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::xxh3_128;
 
 pub use configs::Config;
+pub use instance::Instance;
 pub use keyring::{Keyring, Secret};
 use lookup::Lookup;
 pub use nodes::{Liveness, Node};
 pub use places::Places;
 pub use requests::{Answer, Requests};
+pub use restarts::Restarts;
+pub use revision_tasks::{RevisionTasks, TaskCounts};
 pub use rollouts::{Step, Tally};
 pub use services::{Revision, Service, Update, UpdateState};
 pub use settings::Settings;
 pub use table::Table;
-pub use tasks::{Instance, Restarts, Task};
+pub use tasks::Task;
 pub use unplaced::Unplaced;
 pub use usage::{NodeUsage, Usage};
 
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 6;
+pub const FOLD_VERSION: u32 = 7;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +94,10 @@ parts::state! {
         /// The tasks.
         pub tasks: Table<TaskId, Task>,
         /// The last restarts in a place, for limits on attempts and for the delay before the next.
-        pub restarts: Table<(ServiceId, Instance), Restarts>,
+        restarts: Table<(ServiceId, Instance), Restarts>,
         /// Last failures of a service on a node: spec version and time.
         pub failures: Table<(ServiceId, NodeId), Vec<(u64, Timestamp)>>,
-        /// The places that rollouts under way took.
+        /// The places that rollouts took.
         rollout_steps: Table<(ServiceId, Instance), Step>,
         /// The numbers of rollouts that are not completed.
         pub rollout_tallies: Table<ServiceId, Tally>,
@@ -113,7 +122,7 @@ parts::state! {
         /// The tasks in the places of services.
         tasks_by_instance: OrdSet<(ServiceId, Instance, TaskId)> = "tasks by instance",
         /// How many tasks run a revision; only of those that some task runs.
-        tasks_by_revision: OrdMap<(ServiceId, u64), u64> = "tasks by revision",
+        tasks_by_revision: RevisionTasks = "tasks by revision",
         /// How many tasks there are in each state.
         tasks_by_state: OrdMap<TaskState, u64> = "tasks by state",
         /// How many tasks of a service each place has, by kind.
@@ -122,10 +131,12 @@ parts::state! {
         unplaced: Unplaced = "unplaced tasks",
         /// Workers that joined and never registered.
         newcomers: OrdSet<NodeId> = "workers that never registered",
+        /// Failures by the time of the last.
+        failures_by_age: failures::ByAge = "failures by age",
         /// What tasks take from their nodes.
         pub usage: Usage = "usage of nodes",
     }
-    derived by [nodes::derive, services::derive, configs::derive, tasks::derive, lookup::derive, places::derive]
+    derived by [nodes::derive, services::fold::derive, configs::derive, tasks::fold::derive, lookup::derive, places::derive, failures::derive]
 }
 
 impl Default for Stamp {
@@ -205,22 +216,22 @@ impl Cluster {
             Kind::NodeDeclaredDown(event) => nodes::heard(self, event.node, Liveness::Down, at, touched),
             Kind::NodeDisconnected(event) => nodes::heard(self, event.node, Liveness::Disconnected, at, touched),
             Kind::NodeRemoved(event) => nodes::removed(self, event, at, touched),
-            Kind::ServiceCreated(event) => services::created(self, event, at, touched),
-            Kind::ServiceSpecUpdated(event) => services::spec_updated(self, event, at, touched),
-            Kind::ServiceScaled(event) => services::scaled(self, event, at, touched),
-            Kind::ServiceRemoved(event) => services::removed(self, event.service, touched),
-            Kind::UpdateStarted(event) => services::update_started(self, event, touched),
-            Kind::UpdatePaused(event) => services::update_paused(self, event, touched),
-            Kind::UpdateCompleted(event) => services::update_completed(self, event.service, at, touched),
-            Kind::RollbackStarted(event) => services::rollback_started(self, event, touched),
-            Kind::TaskCreated(event) => tasks::created(self, event, at, touched),
-            Kind::TaskAssigned(event) => tasks::assigned(self, event, at, touched),
-            Kind::TaskPlacementFailed(event) => tasks::placement_failed(self, event, at, touched),
-            Kind::TaskDesiredStateSet(event) => tasks::desired(self, event, at, touched),
-            Kind::TaskReported(event) => tasks::reported(self, event, at, touched),
-            Kind::TaskRejected(event) => tasks::rejected(self, event, at, touched),
-            Kind::TaskOrphaned(event) => tasks::orphaned(self, event, at, touched),
-            Kind::TaskReaped(event) => tasks::reaped(self, event, touched),
+            Kind::ServiceCreated(event) => services::fold::created(self, event, at, touched),
+            Kind::ServiceSpecUpdated(event) => services::fold::spec_updated(self, event, at, touched),
+            Kind::ServiceScaled(event) => services::fold::scaled(self, event, at, touched),
+            Kind::ServiceRemoved(event) => services::fold::removed(self, event.service, touched),
+            Kind::UpdateStarted(event) => services::fold::update_started(self, event, touched),
+            Kind::UpdatePaused(event) => services::fold::update_paused(self, event, touched),
+            Kind::UpdateCompleted(event) => services::fold::update_completed(self, event.service, at, touched),
+            Kind::RollbackStarted(event) => services::fold::rollback_started(self, event, touched),
+            Kind::TaskCreated(event) => tasks::fold::created(self, event, at, touched),
+            Kind::TaskAssigned(event) => tasks::fold::assigned(self, event, at, touched),
+            Kind::TaskPlacementFailed(event) => tasks::fold::placement_failed(self, event, at, touched),
+            Kind::TaskDesiredStateSet(event) => tasks::fold::desired(self, event, at, touched),
+            Kind::TaskReported(event) => tasks::fold::reported(self, event, at, touched),
+            Kind::TaskRejected(event) => tasks::fold::rejected(self, event, at, touched),
+            Kind::TaskOrphaned(event) => tasks::fold::orphaned(self, event, at, touched),
+            Kind::TaskReaped(event) => tasks::fold::reaped(self, event, touched),
             Kind::ConfigCreated(event) => configs::created(self, event, at),
             Kind::ConfigRemoved(event) => configs::removed(self, event.config),
         }
@@ -283,6 +294,11 @@ impl Cluster {
     /// How many tasks a service has, or `most` if it has more.
     pub fn task_count(&self, service: ServiceId, most: usize) -> usize {
         self.instances(service).take(most).count()
+    }
+
+    /// How many tasks run each revision of a service.
+    pub fn tasks_by_revision(&self) -> &RevisionTasks {
+        &self.tasks_by_revision
     }
 
     /// The tasks in one place of a service, by id.

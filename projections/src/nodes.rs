@@ -219,10 +219,6 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
     for id in past {
         cluster.banned.remove(id);
     }
-    let failures = cluster.failures.iter().map(|(key, _)| key).filter(|(_, node)| *node == event.node);
-    for key in failures.collect::<Vec<_>>() {
-        cluster.failures.remove(key);
-    }
     cluster.newcomers.remove(&event.node);
     cluster.lookup.node_changed(Some(&node), None);
     counts::down(&mut cluster.nodes_by_liveness, node.liveness);

@@ -1,22 +1,35 @@
 //! The places of services: how many are wanted, and which have tasks that are not. Derived from the tasks, kept up to date with
 //! each change of one, so that nobody walks the tasks of a service to count its places.
 
-use events::{ServiceId, TaskId};
+use events::{ServiceId, TaskId, TaskState};
 use imbl::{OrdMap, OrdSet};
 
-use crate::Cluster;
 use crate::counts;
-use crate::tasks::{Instance, Task};
+use crate::instance::Instance;
+use crate::{Cluster, Task};
 
 /// What the tasks in a place make of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlaceStatus {
     /// It has no task.
     Empty,
-    /// None of its tasks is wanted.
-    Idle,
+    /// All of its tasks are to be removed.
+    Leaving,
+    /// None of its tasks is wanted; not all are to be removed.
+    Ended(End),
     /// Some task of it is wanted.
     Wanted,
+}
+
+/// How the newest task of a place ended that has no task which is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// Without an error.
+    Finished,
+    /// With one.
+    Failed,
+    /// It was stopped, or is about to be.
+    Stopped,
 }
 
 /// The places of all services.
@@ -26,6 +39,8 @@ pub struct Places {
     wanted: OrdMap<ServiceId, u64>,
     /// Places with tasks of which none is wanted.
     idle: OrdSet<(ServiceId, Instance)>,
+    /// How many of these have a task that is not to be removed, by the end of the newest.
+    ended: OrdMap<(ServiceId, End), u64>,
 }
 
 impl Places {
@@ -34,9 +49,19 @@ impl Places {
         self.wanted.get(&service).copied().unwrap_or(0)
     }
 
-    /// The places of a service that have tasks of which none is wanted, in their order.
-    pub fn idle(&self, service: ServiceId) -> impl Iterator<Item = Instance> {
-        self.idle.range((service, Instance::FIRST)..=(service, Instance::LAST)).map(|(_, instance)| *instance)
+    /// How many places of a service have no task that is wanted, and one that is not to be removed, whose newest ended so.
+    pub fn ended(&self, service: ServiceId, end: End) -> u64 {
+        self.ended.get(&(service, end)).copied().unwrap_or(0)
+    }
+
+    /// How many places of a service have no task that is wanted, and one that is not to be removed.
+    pub fn all_ended(&self, service: ServiceId) -> u64 {
+        [End::Finished, End::Failed, End::Stopped].into_iter().map(|end| self.ended(service, end)).sum()
+    }
+
+    /// The places of a service that have tasks of which none is wanted, in their order, from one on.
+    pub fn idle_from(&self, service: ServiceId, from: Instance) -> impl Iterator<Item = Instance> {
+        self.idle.range((service, from)..=(service, Instance::LAST)).map(|(_, instance)| *instance)
     }
 
     /// Whether a place has tasks, and none of them is wanted.
@@ -45,23 +70,37 @@ impl Places {
     }
 
     /// Notes what became of a place.
-    pub(crate) fn change(&mut self, (service, instance): (ServiceId, Instance), from: PlaceStatus, to: PlaceStatus) {
+    pub(crate) fn change(&mut self, place: (ServiceId, Instance), from: PlaceStatus, to: PlaceStatus) {
         if from == to {
             return;
         }
         match from {
-            PlaceStatus::Empty => {}
-            PlaceStatus::Idle => {
-                self.idle.remove(&(service, instance));
-            }
-            PlaceStatus::Wanted => counts::down(&mut self.wanted, service),
+            PlaceStatus::Empty | PlaceStatus::Leaving => {}
+            PlaceStatus::Ended(end) => counts::down(&mut self.ended, (place.0, end)),
+            PlaceStatus::Wanted => counts::down(&mut self.wanted, place.0),
         }
         match to {
-            PlaceStatus::Empty => {}
-            PlaceStatus::Idle => {
-                self.idle.insert((service, instance));
+            PlaceStatus::Empty | PlaceStatus::Leaving => {}
+            PlaceStatus::Ended(end) => counts::up(&mut self.ended, (place.0, end)),
+            PlaceStatus::Wanted => counts::up(&mut self.wanted, place.0),
+        }
+        match (from.is_idle(), to.is_idle()) {
+            (false, true) => {
+                self.idle.insert(place);
             }
-            PlaceStatus::Wanted => counts::up(&mut self.wanted, service),
+            (true, false) => {
+                self.idle.remove(&place);
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+}
+
+impl PlaceStatus {
+    fn is_idle(self) -> bool {
+        match self {
+            Self::Leaving | Self::Ended(_) => true,
+            Self::Empty | Self::Wanted => false,
         }
     }
 }
@@ -92,9 +131,40 @@ impl Cluster {
 
     /// What the tasks in a place make of it.
     pub(crate) fn standing(&self, (service, instance): (ServiceId, Instance)) -> PlaceStatus {
-        let mut tasks = self.tasks_of_instance(service, instance);
-        let Some(first) = tasks.next() else { return PlaceStatus::Empty };
-        if first.is_wanted() || tasks.any(Task::is_wanted) { PlaceStatus::Wanted } else { PlaceStatus::Idle }
+        let (mut newest, mut is_empty): (Option<&Task>, bool) = (None, true);
+        for task in self.tasks_of_instance(service, instance) {
+            is_empty = false;
+            if task.is_wanted() {
+                return PlaceStatus::Wanted;
+            }
+            let age = |task: &Task| (task.created_index, task.id);
+            if task.desired != TaskState::Remove && newest.is_none_or(|newest| age(newest) < age(task)) {
+                newest = Some(task);
+            }
+        }
+        match newest {
+            Some(newest) => PlaceStatus::Ended(end_of(newest)),
+            None if is_empty => PlaceStatus::Empty,
+            None => PlaceStatus::Leaving,
+        }
+    }
+}
+
+fn end_of(task: &Task) -> End {
+    match task.state {
+        TaskState::Complete => End::Finished,
+        TaskState::Failed | TaskState::Rejected => End::Failed,
+        TaskState::New
+        | TaskState::Pending
+        | TaskState::Assigned
+        | TaskState::Accepted
+        | TaskState::Preparing
+        | TaskState::Ready
+        | TaskState::Starting
+        | TaskState::Running
+        | TaskState::Shutdown
+        | TaskState::Remove
+        | TaskState::Orphaned => End::Stopped,
     }
 }
 
@@ -110,3 +180,6 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     }
     cluster.places = places;
 }
+
+#[cfg(test)]
+mod tests;

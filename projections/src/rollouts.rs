@@ -2,14 +2,17 @@
 //!
 //! A rollout begins with the frame that changes what tasks run, so that the template's version is its identity. Its facts are
 //! folded from the events of its own tasks, once each; they do not depend on which tasks history still holds.
+//!
+//! A place stays taken until no rollout that took one of the service's places is under way: then nothing of them counts any more. What
+//! they did in a place is dropped when a task of it changes, so that the end of a rollout does not cost what it took.
 
 use std::time::Duration;
 
 use events::{ServiceId, TaskCause, TaskCreated, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::tasks::{Instance, Task};
-use crate::{Cluster, Service, Stamp};
+use crate::instance::Instance;
+use crate::{Cluster, Service, Stamp, Task};
 
 /// How much longer than its delay a rollout watches its tasks where it would not notice failures otherwise: SwarmKit's
 /// allowance for a delay that is not shorter than the monitor.
@@ -29,6 +32,8 @@ pub struct Step {
 /// The numbers of the last rollout of a service, until it is completed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
+    /// The first of the rollouts that superseded each other up to this one: none of them was completed.
+    pub since: u64,
     /// Places to replace when it started; `None` until they are counted.
     pub slots: Option<u64>,
     /// Places that it took.
@@ -47,15 +52,10 @@ pub fn watch(rollout: &events::spec::Rollout) -> Duration {
 }
 
 impl Cluster {
-    /// The places that rollouts of a service took: of the one under way, and of those that it superseded.
-    pub fn rollout_steps(&self, service: ServiceId) -> impl Iterator<Item = (Instance, &Step)> {
-        let places = (service, Instance::FIRST)..=(service, Instance::LAST);
-        self.rollout_steps.range(places).map(|((_, instance), step)| (instance, step))
-    }
-
-    /// What a rollout did in one place.
+    /// What the rollout under way, or one that it superseded, did in one place.
     pub fn rollout_step(&self, service: ServiceId, instance: Instance) -> Option<&Step> {
-        self.rollout_steps.get((service, instance))
+        let since = self.rollout_tallies.get(service)?.since;
+        self.rollout_steps.get((service, instance)).filter(|step| step.rollout >= since)
     }
 
     /// The places in which rollouts did something since the state was `earlier`. Costs what changed.
@@ -64,9 +64,10 @@ impl Cluster {
     }
 }
 
-/// A rollout begins, in place of the one before it.
-pub(crate) fn begin(cluster: &mut Cluster, id: ServiceId) {
-    cluster.rollout_tallies.insert(id, Tally::default());
+/// A rollout of this version begins, in place of the one before it.
+pub(crate) fn begin(cluster: &mut Cluster, id: ServiceId, version: u64) {
+    let since = cluster.rollout_tallies.get(id).map_or(version, |superseded| superseded.since);
+    cluster.rollout_tallies.insert(id, Tally { since, ..Tally::default() });
 }
 
 /// The places to replace are counted.
@@ -76,11 +77,14 @@ pub(crate) fn count_slots(cluster: &mut Cluster, id: ServiceId, slots: u64) {
 }
 
 /// A rollout is completed, or its service is gone: nothing of it is in flight.
-pub(crate) fn forget(cluster: &mut Cluster, id: ServiceId) {
+pub(crate) fn end(cluster: &mut Cluster, id: ServiceId) {
     cluster.rollout_tallies.remove(id);
-    let places: Vec<Instance> = cluster.rollout_steps(id).map(|(instance, _)| instance).collect();
-    for instance in places {
-        cluster.rollout_steps.remove((id, instance));
+}
+
+/// Drops what is left in a place of rollouts that are over.
+fn drop_void(cluster: &mut Cluster, (service, instance): (ServiceId, Instance)) {
+    if cluster.rollout_steps.contains((service, instance)) && cluster.rollout_step(service, instance).is_none() {
+        cluster.rollout_steps.remove((service, instance));
     }
 }
 
@@ -97,6 +101,7 @@ pub(crate) fn task_made(cluster: &mut Cluster, event: &TaskCreated, instance: In
         });
         return;
     }
+    drop_void(cluster, place);
     let relocated = |step: &&Step| {
         step.settled_at.is_none() && step.rollout == event.spec_version && event.replaces == Some(step.task)
     };
@@ -108,6 +113,7 @@ pub(crate) fn task_made(cluster: &mut Cluster, event: &TaskCreated, instance: In
 /// A task that is wanted runs for the first time, or ended by itself.
 pub(crate) fn task_moved_on(cluster: &mut Cluster, task: &Task, ended: bool, at: &Stamp) {
     let place = (task.service, task.instance());
+    drop_void(cluster, place);
     let Some(step) = cluster.rollout_steps.get(place).filter(|step| step.task == task.id).copied() else { return };
     let first = step.settled_at.is_none();
     if first {
@@ -130,3 +136,6 @@ pub(crate) fn task_moved_on(cluster: &mut Cluster, task: &Task, ended: bool, at:
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,3 +88,6 @@ pub(crate) fn root_generated(cluster: &mut Cluster, event: &events::RootCaGenera
     settings.root_cert_pem.clone_from(&event.cert_pem);
     settings.root_digest.clone_from(&event.digest);
 }
+
+#[cfg(test)]
+mod tests;

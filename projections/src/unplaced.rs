@@ -7,7 +7,8 @@ use std::sync::Arc;
 use events::{ServiceId, TaskId};
 use imbl::{OrdMap, OrdSet};
 
-use crate::tasks::{Instance, Task};
+use crate::instance::Instance;
+use crate::tasks::Task;
 
 /// A service and the version of its spec.
 pub type Group = (ServiceId, u64);
@@ -76,6 +77,12 @@ impl Unplaced {
             (None, _) => tried.next(),
         });
         keys.map(|(_, _, instance, task)| (instance, task))
+    }
+
+    /// The tasks of a group in one place that waited in vain.
+    pub fn tried_at(&self, (service, version): Group, instance: Instance) -> impl Iterator<Item = (Instance, TaskId)> {
+        let first = (service, version, instance, TaskId::default());
+        self.tried.range(first..=(service, version, instance, TaskId::MAX)).map(|(_, _, place, task)| (*place, *task))
     }
 
     pub(crate) fn enter(&mut self, task: &Task) {

@@ -7,6 +7,7 @@
 pub mod worker;
 
 mod budget;
+mod candidates;
 mod scope;
 mod settle;
 mod slices;
@@ -36,7 +37,7 @@ use events::{
 use projections::{Cluster, Instance, Task, Touched};
 
 pub use budget::Budget;
-pub use schedule::Candidates;
+pub use candidates::Candidates;
 pub use scope::Scope;
 pub use settle::{Settled, settle, settle_without};
 

@@ -118,3 +118,6 @@ fn start_when_due(cluster: &Cluster, task: &Task, now: Timestamp, out: &mut Corr
         out.wake(latest, place);
     }
 }
+
+#[cfg(test)]
+mod tests;

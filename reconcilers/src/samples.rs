@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use events::service_spec::Mode;
 use events::{
     ClusterId, Event, GlobalMode, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
-    NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode, ResourceRequirements, Resources, ServiceCreated,
-    ServiceId, ServiceSpec, SessionId, TaskAssigned, TaskCreated, TaskId, TaskReported, TaskState, TaskStatus,
-    Timestamp,
+    NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode, ResourceRequirements, Resources, RestartPolicy,
+    ServiceCreated, ServiceId, ServiceSpec, SessionId, TaskAssigned, TaskCreated, TaskId, TaskReported, TaskState,
+    TaskStatus, Timestamp,
 };
 use projections::{Cluster, Stamp, Touched};
 
@@ -26,6 +26,7 @@ pub fn at(seconds: u64) -> Timestamp {
 pub struct Sample {
     pub cluster: Cluster,
     pub presence: Presence,
+    policy: Option<RestartPolicy>,
     frames: u64,
 }
 
@@ -65,11 +66,18 @@ impl Sample {
         self
     }
 
+    /// How the tasks of the service to come are restarted.
+    pub fn with_policy(mut self, policy: RestartPolicy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
     /// The service 1, made in the second 0, whose tasks reserve a core.
     pub fn with_service(mut self, mode: Mode, constraints: &[&str]) -> Self {
         let mut spec = ServiceSpec { mode: Some(mode), ..ServiceSpec::default() };
         let constraints = constraints.iter().map(|text| (*text).to_owned()).collect();
         let template = spec.task.get_or_insert_default();
+        template.restart = self.policy;
         template.placement = Some(Placement { constraints, ..Placement::default() });
         let reservations = Some(Resources { nano_cpus: CORE, ..Resources::default() });
         template.resources = Some(ResourceRequirements { reservations, ..ResourceRequirements::default() });
@@ -150,6 +158,11 @@ fn words(kind: &Kind) -> String {
             Some(node) => format!("make on {}", node.bits()),
             None => format!("make in {}", event.slot),
         },
+        Kind::UpdateStarted(event) => format!("{} places to replace", event.slots),
+        Kind::UpdatePaused(_) => "pause".to_owned(),
+        Kind::UpdateCompleted(_) => "complete".to_owned(),
+        Kind::RollbackStarted(_) => "roll back".to_owned(),
+        Kind::ServiceSpecUpdated(event) => format!("spec of {:?}", event.change()),
         other => format!("{other:?}"),
     }
 }

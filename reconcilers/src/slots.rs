@@ -14,11 +14,6 @@ use crate::Ctx;
 /// The tasks in one place, oldest first; without those that are to be removed.
 pub(crate) type Slot<'a> = Vec<&'a Task>;
 
-/// The places of a service that have tasks.
-pub(crate) fn of<'a>(cluster: &'a Cluster, service: &Service) -> BTreeMap<Instance, Slot<'a>> {
-    grouped(cluster.tasks_of_service(service.id))
-}
-
 /// The tasks in one place of a service.
 pub(crate) fn at(cluster: &Cluster, service: ServiceId, instance: Instance) -> Slot<'_> {
     grouped(cluster.tasks_of_instance(service, instance)).into_values().next().unwrap_or_default()
@@ -93,7 +88,7 @@ fn attempts_left(cluster: &Cluster, policy: &Restart, task: &Task) -> bool {
     if policy.max_attempts == 0 {
         return true;
     }
-    let restarts = cluster.restarts.get((task.service, task.instance())).map_or(&[][..], |restarts| &restarts.times);
+    let restarts = cluster.restarts_in((task.service, task.instance())).map_or(&[][..], |restarts| &restarts.times);
     let ended = task.ended_or_updated_at();
     let counts = |restart: &&Timestamp| policy.window.is_zero() || **restart > ended - policy.window;
     (restarts.iter().filter(counts).count() as u64) < policy.max_attempts

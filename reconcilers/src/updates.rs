@@ -214,3 +214,6 @@ fn with_credentials_of(previous: &ServiceSpec, service: &Service) -> ServiceSpec
     }
     spec
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use events::service_spec::Mode;
 use events::{ConfigId, Id, NodeId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
 use serde::Serialize;
 
-use crate::{Cluster, Instance, Service, Table, Task};
+use crate::places::End;
+use crate::{Cluster, Instance, Service, Table, Task, TaskCounts};
 
 /// How many tasks a service should have and has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,9 +20,7 @@ pub struct Replicas {
 
 /// How many tasks a service should have and has.
 pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
-    let live = cluster.tasks_of_service(service.id).filter(|task| task.is_live());
-    let (live, running) =
-        live.fold((0, 0), |(live, running), task| (live + 1, running + u64::from(task.state == TaskState::Running)));
+    let TaskCounts { live, running, .. } = cluster.tasks_by_revision().total(service.id);
     let desired = match service.spec.mode() {
         Mode::Replicated(mode) => mode.replicas,
         Mode::Global(_) => live,
@@ -40,14 +39,8 @@ pub struct Ended {
 
 /// How many places of a service have tasks that ended by themselves and are not restarted.
 pub fn ended(cluster: &Cluster, service: &Service) -> Ended {
-    let mut ended = Ended::default();
-    for instance in cluster.places().idle(service.id) {
-        let tasks = cluster.tasks_of_instance(service.id, instance).filter(|task| task.desired != TaskState::Remove);
-        let Some(newest) = tasks.max_by_key(|task| (task.created_index, task.id)) else { continue };
-        ended.finished += u64::from(newest.state == TaskState::Complete);
-        ended.failed += u64::from(matches!(newest.state, TaskState::Failed | TaskState::Rejected));
-    }
-    ended
+    let places = cluster.places();
+    Ended { finished: places.ended(service.id, End::Finished), failed: places.ended(service.id, End::Failed) }
 }
 
 /// Why a task of a service has no node: what the scheduler said of the first that waits in vain.
@@ -79,7 +72,7 @@ pub fn restarting<'a>(cluster: &'a Cluster, task: &Task, now: Timestamp) -> Opti
     if !task.is_wanted() || (running_again && task.is_healthy(now)) {
         return None;
     }
-    let restarts = cluster.restarts.get((task.service, task.instance()))?;
+    let restarts = cluster.restarts_in((task.service, task.instance()))?;
     let last_failure = &*restarts.last_failure;
     (restarts.in_a_row() > 0).then_some(Restarting {
         tasks: 1,
@@ -94,9 +87,8 @@ pub fn restarting<'a>(cluster: &'a Cluster, task: &Task, now: Timestamp) -> Opti
 /// How it stands with all places of a service that fail again and again, if any does. Those that run again are told of only
 /// where all do.
 pub fn restarting_places<'a>(cluster: &'a Cluster, service: &Service, now: Timestamp) -> Option<Restarting<'a>> {
-    let failing = cluster.restarts.range((service.id, Instance::FIRST)..=(service.id, Instance::LAST));
-    let failing = failing.filter(|(_, restarts)| restarts.in_a_row() > 0);
-    let tasks = failing.flat_map(|((service, instance), _)| cluster.tasks_of_instance(service, instance));
+    let failing = cluster.restarted_places(service.id).filter(|(_, restarts)| restarts.in_a_row() > 0);
+    let tasks = failing.flat_map(|(instance, _)| cluster.tasks_of_instance(service.id, instance));
     tasks.filter_map(|task| restarting(cluster, task, now)).reduce(both)
 }
 

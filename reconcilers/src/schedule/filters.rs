@@ -74,6 +74,11 @@ impl<'a> Filters<'a> {
         }
     }
 
+    /// Whether it matters how many tasks of the service a node has.
+    pub(super) fn count_service(&self) -> bool {
+        self.max_replicas > 0
+    }
+
     /// Whether a node will do, or why not.
     pub(super) fn judge(&self, number: usize, run: &mut Run<'_>) -> Result<(), Unfit> {
         let suits = run.pool.node(number).map_or(Err(Unfit::NotReady), |node| self.suits(node));

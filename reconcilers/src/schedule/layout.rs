@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use events::{NodeId, Placement, PlacementPreference};
 use projections::Node;
 
-use super::candidates::Pool;
 use super::filters::{Filters, Unfit};
+use super::pool::Pool;
 
 /// Most layouts that are kept: a turn places few kinds of services.
 const LAYOUTS_MAX: usize = 64;
@@ -244,8 +244,8 @@ mod tests {
     };
     use projections::{Cluster, Stamp};
 
-    use super::super::Candidates;
-    use super::super::candidates::CHANGES_MIN;
+    use super::super::Nodes;
+    use super::super::pool::CHANGES_MIN;
     use super::*;
 
     const TASK: u128 = 9;
@@ -292,7 +292,7 @@ mod tests {
     /// Each label value with its nodes in their order, and the nodes that will not do.
     type View = (BTreeMap<String, Vec<(u64, u128)>>, Vec<u128>);
 
-    fn view(cluster: &Cluster, candidates: &mut Candidates) -> View {
+    fn view(cluster: &Cluster, candidates: &mut Nodes) -> View {
         candidates.follow(cluster);
         let task = cluster.tasks.get(TaskId::from_bits(TASK)).expect("the task");
         let filters = Filters::of(cluster, task);
@@ -309,7 +309,7 @@ mod tests {
     fn however_much_a_layout_missed_it_is_like_one_that_is_made_anew() {
         let zones = ["a", "b", "a", "forbidden", "b"];
         for missed in [0, 1, 10, CHANGES_MIN / 2, CHANGES_MIN, CHANGES_MIN + 1, 2 * CHANGES_MIN] {
-            let (mut cluster, mut kept) = (Cluster::default(), Candidates::default());
+            let (mut cluster, mut kept) = (Cluster::default(), Nodes::default());
             fold(&mut cluster, (1..).zip(zones).flat_map(|(number, zone)| node(number, zone)));
             fold(&mut cluster, task());
             view(&cluster, &mut kept);
@@ -322,7 +322,7 @@ mod tests {
                 (0..missed).for_each(|number| kept.pool.take(number % zones.len(), 0, 0));
             }
             fold(&mut cluster, node(6, "d"));
-            let fresh = view(&cluster, &mut Candidates::default());
+            let fresh = view(&cluster, &mut Nodes::default());
             let expected = [("a", 3), ("b", 2), ("b", 4), ("c", 1), ("d", 6)];
             let seen = fresh.0.iter().flat_map(|(zone, nodes)| nodes.iter().map(|(_, id)| (zone.as_str(), *id)));
             assert!(seen.eq(expected) && fresh.1 == [5], "{fresh:?}");

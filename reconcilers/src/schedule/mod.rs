@@ -1,18 +1,20 @@
 //! Where tasks go: filters say which nodes will do, ranking says which is best, and what cannot be placed is explained.
 //!
-//! Tasks of the same spec are placed as one group. [`Candidates`] keeps the nodes in the order in which they would be chosen,
+//! Tasks of the same spec are placed as one group. [`Nodes`] keeps the nodes in the order in which they would be chosen,
 //! so that a group costs the nodes with tasks of its service and those that it looks at before it finds enough, and a turn
 //! what changed since the last. Only to say why nothing will do all nodes are judged.
 
 pub mod filters;
 
-mod candidates;
+mod due;
 mod explain;
 mod layout;
+mod nodes;
+mod pool;
 mod run;
 mod spread;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use events::{Kind, TaskAssigned, TaskId, TaskPlacementFailed, Timestamp};
@@ -20,10 +22,11 @@ use projections::unplaced::Group;
 use projections::{Cluster, Instance, Touched};
 
 use crate::{Correction, Ctx, Scope};
-pub use candidates::Candidates;
+use due::{Retried, due, tasks};
 use explain::Explanation;
 use filters::Filters;
 use layout::{Layout, Layouts};
+pub(crate) use nodes::Nodes;
 use run::Run;
 use spread::{Spread, failures};
 
@@ -31,14 +34,15 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     if scope.is_empty() || cluster.unplaced().is_empty() {
         return;
     }
-    ctx.candidates.follow(cluster);
-    let Candidates { pool, layouts, .. } = &mut *ctx.candidates;
+    ctx.candidates.nodes.follow(cluster);
+    let Nodes { pool, layouts } = &mut ctx.candidates.nodes;
     let mut run = Run::new(cluster, pool);
     let groups = due(cluster, scope, &mut run);
     if groups.is_empty() {
         return;
     }
-    let mut left: VecDeque<Work> = groups.into_iter().map(|(group, all)| Work { group, all, done: 0 }).collect();
+    let mut left: VecDeque<Work> =
+        groups.into_iter().map(|(group, retried)| Work { group, retried, done: 0 }).collect();
     while let Some(mut work) = left.pop_front() {
         // A large group goes on when all others have had their share.
         let most = if left.is_empty() { usize::MAX } else { out.share() };
@@ -51,51 +55,31 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             break;
         }
     }
-    let waiting = left.iter().filter(|work| work.all).map(|work| work.group.0).collect();
-    out.unreached = Some(Touched { waiting, placement: !left.is_empty(), ..Touched::default() });
+    out.unreached = Some(unreached(left));
+}
+
+/// What to look at again to go on with these.
+fn unreached(left: VecDeque<Work>) -> Touched {
+    let (mut waiting, mut tasks_of_nodes, placement) = (BTreeSet::new(), BTreeSet::new(), !left.is_empty());
+    for work in left {
+        match work.retried {
+            Retried::None => {}
+            Retried::OnNodes(mut nodes) => tasks_of_nodes.append(&mut nodes),
+            Retried::All => {
+                waiting.insert(work.group.0);
+            }
+        }
+    }
+    Touched { waiting, tasks_of_nodes, placement, ..Touched::default() }
 }
 
 /// A group on its way through a turn.
 struct Work {
     group: Group,
-    /// Whether to try again those of its tasks that waited in vain. New ones will fare no better, should nothing have changed.
-    all: bool,
+    /// Which of its tasks that waited in vain are tried again. They will fare no better, should nothing have changed.
+    retried: Retried,
     /// So many tasks were looked at.
     done: usize,
-}
-
-/// The groups to place, in their order, but for services that are set aside; and of each whether all of its tasks are tried.
-fn due(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeMap<Group, bool> {
-    let mut due = due_of_all(cluster, scope, run);
-    due.retain(|(service, _), _| !scope.aside.contains(service));
-    due
-}
-
-/// Groups with new tasks, and of those that waited in vain the ones for which a node changed, or one has more room now that
-/// would do. All tasks of the latter are tried.
-fn due_of_all(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeMap<Group, bool> {
-    let unplaced = cluster.unplaced();
-    let mut due: BTreeMap<Group, bool> = unplaced.fresh_groups().map(|group| (group, false)).collect();
-    if !scope.nodes.is_empty() || !scope.contacts.is_empty() {
-        due.extend(unplaced.tried_groups().map(|group| (group, true)));
-        return due;
-    }
-    let services = scope.services.iter().chain(&scope.waiting);
-    due.extend(services.flat_map(|service| unplaced.tried_groups_of(*service)).map(|group| (group, true)));
-    let roomier: Vec<usize> = scope.roomier.iter().filter_map(|node| run.pool.number(*node)).collect();
-    if !roomier.is_empty() {
-        let suited = unplaced.tried_groups().filter(|group| is_suited(cluster, *group, &roomier, run));
-        due.extend(suited.map(|group| (group, true)));
-    }
-    due
-}
-
-/// Whether one of these nodes would do for a group that waited in vain.
-fn is_suited(cluster: &Cluster, group: Group, nodes: &[usize], run: &mut Run<'_>) -> bool {
-    let first = cluster.unplaced().tasks_of(group, true).next();
-    let Some(first) = first.and_then(|(_, id)| cluster.tasks.get(id)) else { return false };
-    let filters = Filters::of(cluster, first);
-    nodes.iter().any(|number| filters.judge(*number, run).is_ok())
 }
 
 /// Looks at up to `most` more tasks of a group, which all have the same spec, and places as many of them as will fit into the
@@ -110,22 +94,27 @@ fn place(
 ) -> bool {
     let cluster = run.cluster;
     let unplaced = cluster.unplaced();
-    let mut left = unplaced.tasks_of(work.group, work.all).skip(work.done).peekable();
+    let mut left = tasks(unplaced, work.group, &work.retried).skip(work.done).peekable();
     let Some((instance, first)) = left.peek().copied() else { return true };
     let Some(first) = cluster.tasks.get(first) else { return true };
     let filters = Filters::of(cluster, first);
-    run.count_service(work.group.0);
+    let has_choice = matches!(instance, Instance::Slot(_));
+    if has_choice || filters.count_service() {
+        run.count_service(work.group.0);
+    } else {
+        run.count_nothing();
+    }
     let mut refused: Vec<(TaskId, Arc<str>)> = Vec::new();
     let mut nodes: Option<Spread<'_>> = None;
     // Tasks that have their node already come after those that have none.
     let placement = cluster.spec_of(first).template().placement();
-    let has_choice = matches!(instance, Instance::Slot(_));
     let layout = has_choice.then(|| layouts.of(placement, &filters, run.pool));
     let most = work.done.saturating_add(most);
     while work.done < most && !out.is_full() {
         let Some((instance, task)) = left.next() else { break };
         work.done += 1;
         let (Some(layout), Instance::Slot(_)) = (layout, instance) else {
+            out.places += 1;
             confirm((instance, task), &filters, run, out, &mut refused);
             continue;
         };
@@ -140,7 +129,7 @@ fn place(
                 // Those that waited before need not be told.
                 let is_before = |other: &(Instance, TaskId)| *other <= (instance, task);
                 let before = unplaced.tasks_of(work.group, false).take_while(is_before).count();
-                left = unplaced.tasks_of(work.group, false).skip(before).peekable();
+                left = tasks(unplaced, work.group, &Retried::None).skip(before).peekable();
             }
             let others = std::iter::once(task).chain(left.by_ref().map(|(_, task)| task));
             let news = others.filter(|task| !is_known(cluster, *task, &text)).take(out.most_tasks());

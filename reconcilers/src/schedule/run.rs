@@ -6,8 +6,8 @@ use events::spec::generic;
 use events::{GenericResource, NodeId, ServiceId};
 use projections::{Cluster, Task};
 
-use super::candidates::Pool;
 use super::filters::{Filters, HostPort};
+use super::pool::Pool;
 
 /// The nodes during one run.
 pub(super) struct Run<'a> {
@@ -31,12 +31,17 @@ impl<'a> Run<'a> {
         Self { cluster, pool, active_of_service: Vec::new(), counted: Vec::new(), given, ports, free_generic }
     }
 
-    /// Forgets the counts of the last service and sets those of this one.
-    pub(super) fn count_service(&mut self, service: ServiceId) {
+    /// Forgets the counts of the last service.
+    pub(super) fn count_nothing(&mut self) {
         self.active_of_service.resize(self.pool.numbers_end(), 0);
         for number in self.counted.drain(..) {
             self.active_of_service[number] = 0;
         }
+    }
+
+    /// Forgets the counts of the last service and sets those of this one.
+    pub(super) fn count_service(&mut self, service: ServiceId) {
+        self.count_nothing();
         for (node, active) in self.cluster.usage.active_of(service) {
             if let Some(number) = self.pool.number(node) {
                 self.active_of_service[number] = active;

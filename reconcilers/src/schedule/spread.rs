@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BinaryHeap, btree_set};
 
 use events::{NodeId, Timestamp};
 use projections::Cluster;
-use projections::tasks::{FAILURES_COUNT_FROM, FAILURES_WINDOW};
+use projections::failures;
 use projections::unplaced::Group;
 
-use super::candidates::Pool;
 use super::filters::Filters;
 use super::layout::{Layout, Rank};
+use super::pool::Pool;
 use super::run::Run;
 
 /// Rank of a node, the smallest first: failures, tasks of the service, tasks, its id, and its number.
@@ -171,9 +171,9 @@ pub(super) fn failures(
 ) -> BTreeMap<usize, u64> {
     let known = cluster.failures.range((service, NodeId::default())..=(service, NodeId::MAX));
     let recent = known.map(|((_, node), failures)| {
-        let recent = failures.iter().filter(|(failed, at)| *failed == version && now.since(*at) < FAILURES_WINDOW);
+        let recent = failures.iter().filter(|(failed, at)| *failed == version && now.since(*at) < failures::WINDOW);
         (node, recent.count())
     });
-    let many = recent.filter(|(_, count)| *count >= FAILURES_COUNT_FROM);
+    let many = recent.filter(|(_, count)| *count >= failures::COUNT_FROM);
     many.filter_map(|(node, count)| Some((pool.number(node)?, count as u64))).collect()
 }

@@ -4,7 +4,7 @@ use events::{ClusterId, Id, IdGenerator, TaskState};
 
 use super::*;
 use crate::samples::{Sample, replicated, service};
-use crate::{Budget, Presence};
+use crate::{Budget, Candidates, Presence};
 
 /// The tasks that are told a reason, and the reason.
 fn told(sample: &Sample) -> (Vec<u128>, String) {

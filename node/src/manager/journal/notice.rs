@@ -94,8 +94,7 @@ pub struct CrashLoops {
 impl CrashLoops {
     /// Whether a place whose task is restarted is in a crash loop that was not logged yet. It is then taken for logged.
     fn is_new(&mut self, cluster: &Cluster, place: (ServiceId, Instance)) -> bool {
-        let is_loop =
-            |place| cluster.restarts.get(place).is_some_and(|restarts| restarts.in_a_row() >= CRASH_LOOP_FROM);
+        let is_loop = |place| cluster.restarts_in(place).is_some_and(|restarts| restarts.in_a_row() >= CRASH_LOOP_FROM);
         if !is_loop(place) {
             self.logged.remove(&place);
             return false;
@@ -216,7 +215,7 @@ impl Witness<'_> {
         if !crash_loops.is_new(self.after, (task.service, task.instance())) {
             return None;
         }
-        let restarts = self.after.restarts.get((task.service, task.instance()))?;
+        let restarts = self.after.restarts_in((task.service, task.instance()))?;
         let times = restarts.in_a_row();
         let service = self.after.services.get(task.service)?;
         let pace = match service.spec.template().restart_policy().delay {

@@ -2,10 +2,10 @@
 
 use events::service_spec::Mode;
 use events::{
-    Annotations, ClusterId, ContainerSpec, Duration, Event, Id, IdGenerator, Kind, NodeDescribed, NodeDescription,
-    NodeId, NodeJoined, NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode, Resources, ServiceCreated,
-    ServiceId, ServiceSpec, ServiceSpecUpdated, SessionId, SpecChange, TaskReported, TaskSpec, TaskState, TaskStatus,
-    Timestamp, UpdateConfig,
+    Annotations, ClusterId, ContainerSpec, Duration, Event, GlobalMode, Id, IdGenerator, Kind, NodeDescribed,
+    NodeDescription, NodeId, NodeJoined, NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode,
+    ResourceRequirements, Resources, ServiceCreated, ServiceId, ServiceSpec, ServiceSpecUpdated, SessionId, SpecChange,
+    TaskReported, TaskSpec, TaskState, TaskStatus, Timestamp, UpdateConfig,
 };
 use projections::{Cluster, Stamp, Task, Touched, UpdateState};
 use reconcilers::{Budget, Candidates, Ctx, Presence, Settled, TimerKey, settle};
@@ -30,19 +30,35 @@ struct World {
 impl World {
     /// A service of so many replicas that run.
     fn new(replicas: u64) -> Self {
+        let mut world = Self::empty(NODES);
+        world.create(spec(replicas, "old"));
+        assert_eq!(world.running("old"), replicas);
+        world
+    }
+
+    /// So many nodes.
+    fn empty(nodes: u128) -> Self {
         let mut world = Self {
             cluster: Cluster::default(),
             candidates: Candidates::default(),
             touched: Touched::default(),
             index: 1,
         };
-        world.fold((1..=NODES).flat_map(node));
-        world.fold([Kind::ServiceCreated(Box::new(ServiceCreated { service: id(), spec: spec(replicas, "old") }))]);
-        while !world.touched.is_empty() || world.report() > 0 {
-            world.turn();
-        }
-        assert_eq!(world.running("old"), replicas);
+        world.fold((1..=nodes).flat_map(node));
         world
+    }
+
+    /// Creates the service, and waits until nothing is left to do.
+    fn create(&mut self, spec: ServiceSpec) {
+        self.fold([Kind::ServiceCreated(Box::new(ServiceCreated { service: id(), spec }))]);
+        self.rest();
+    }
+
+    /// Takes turns until nothing is left to do.
+    fn rest(&mut self) {
+        while !self.touched.is_empty() || self.report() > 0 {
+            self.turn();
+        }
     }
 
     fn at(&self) -> Stamp {
@@ -204,4 +220,28 @@ fn a_rollout_of_a_very_large_service_begins_part_by_part() {
     assert!(turns > 1, "one look is not enough");
     let tally = world.cluster.rollout_tallies.get(id()).expect("a rollout is under way");
     assert_eq!(tally.slots, Some(replicas));
+}
+
+#[test]
+fn when_a_node_changes_the_task_of_a_global_service_that_waits_there_is_tried_again_and_no_other() {
+    let places = |nodes: u128| {
+        let mut world = World::empty(nodes);
+        let mut spec = spec(0, "old");
+        spec.mode = Some(Mode::Global(GlobalMode {}));
+        let reservations = Some(Resources { nano_cpus: 5_000_000_000, ..Resources::default() });
+        let resources = ResourceRequirements { reservations, ..ResourceRequirements::default() };
+        spec.task.get_or_insert_default().resources = Some(resources);
+        world.create(spec);
+        assert_eq!(world.cluster.unplaced().len() as u128, nodes);
+        world.index += 1;
+        let (resources, node) = (Resources { nano_cpus: 6_000_000_000, ..Resources::default() }, NodeId::from_bits(3));
+        let description = NodeDescription { resources: Some(resources), ..NodeDescription::default() };
+        world.fold([Kind::NodeDescribed(Box::new(NodeDescribed { node, description }))]);
+        let places = world.turn().places;
+        assert_eq!(world.cluster.unplaced().len() as u128, nodes - 1);
+        places
+    };
+    let few = places(10);
+    assert!(few < 10, "{few} places");
+    assert_eq!(places(500), few);
 }

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use events::{
-    Event, Kind, NodeId, NodeJoined, Reconciler, ServiceCreated, ServiceSpec, TaskAssigned, TaskCreated,
-    TaskDesiredStateSet, TaskOrphaned, TaskPlacementFailed, TaskReaped, TaskRejected, TaskReported,
+    Event, Kind, NodeId, NodeJoined, Reconciler, ServiceCreated, ServiceId, ServiceSpec, TaskAssigned, TaskCreated,
+    TaskDesiredStateSet, TaskOrphaned, TaskPlacementFailed, TaskReaped, TaskRejected, TaskReported, TaskStatus,
 };
 
 use super::*;

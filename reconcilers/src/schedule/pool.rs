@@ -10,9 +10,6 @@ use std::collections::BTreeMap;
 use events::NodeId;
 use projections::{Cluster, Node, NodeUsage, Table, Usage};
 
-use super::layout::Layouts;
-use crate::updates::Worklists;
-
 /// Changes of nodes that are kept however few nodes there are: those of a full turn.
 pub(super) const CHANGES_MIN: usize = 4_096;
 
@@ -55,24 +52,6 @@ impl Candidate {
     /// A node that is none any more.
     fn gone(id: NodeId) -> Self {
         Self { id, takes_tasks: false, free_nano_cpus: 0, free_memory_bytes: 0, active: 0, offers: (0, 0) }
-    }
-}
-
-/// What reconcilers keep between turns: nodes for tasks, and places for rollouts.
-#[derive(Debug, Default)]
-pub struct Candidates {
-    pub(super) pool: Pool,
-    pub(super) layouts: Layouts,
-    pub(crate) rollouts: Worklists,
-}
-
-impl Candidates {
-    /// Brings the nodes up to date with a state.
-    pub(super) fn follow(&mut self, cluster: &Cluster) {
-        if self.pool.is_mostly_gone() {
-            (self.pool, self.layouts) = Default::default();
-        }
-        self.pool.follow(cluster);
     }
 }
 
@@ -142,11 +121,11 @@ impl Pool {
     }
 
     /// Nodes that were removed keep their numbers; when they are more than the others, it is time to begin anew.
-    fn is_mostly_gone(&self) -> bool {
+    pub(super) fn is_mostly_gone(&self) -> bool {
         self.all.len() > 2 * self.numbers.len()
     }
 
-    fn follow(&mut self, cluster: &Cluster) {
+    pub(super) fn follow(&mut self, cluster: &Cluster) {
         self.changes.forget_more_than(CHANGES_MIN.max(2 * self.all.len()));
         while let Some((number, before)) = self.promised.pop() {
             self.all[number] = before;

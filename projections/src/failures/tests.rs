@@ -1,0 +1,63 @@
+//! Which failures are remembered, and for how long.
+
+use super::*;
+use crate::samples::{SERVICE, Sample};
+
+/// The nodes with failures that are remembered, and how many.
+fn known(sample: &Sample) -> Vec<(u128, usize)> {
+    use events::Id;
+    sample.cluster.failures.iter().map(|((_, node), failures)| (node.bits(), failures.len())).collect()
+}
+
+/// A failure of the service on a node, in the slot of the same number, after so many seconds.
+type Failure = (u64, u64);
+/// Failures, and the nodes with failures that are remembered after them, and how many.
+type Row<'a> = (&'a [Failure], &'a [(u128, usize)]);
+
+#[test]
+fn failures_are_remembered_by_node_until_they_are_too_old_to_count() {
+    let table: [Row<'_>; 7] = [
+        (&[], &[]),
+        (&[(0, 1)], &[(1, 1)]),
+        (&[(0, 1), (1, 2), (1, 1)], &[(1, 2), (2, 1)]),
+        (&[(0, 1), (299, 1)], &[(1, 2)]),
+        (&[(0, 1), (300, 1)], &[(1, 1)]),
+        // What is too old goes when others come, two rows at a time.
+        (&[(0, 1), (299, 2)], &[(1, 1), (2, 1)]),
+        (&[(0, 1), (0, 2), (0, 3), (300, 4)], &[(3, 1), (4, 1)]),
+    ];
+    for (failures, expected) in table {
+        let mut sample = Sample::told(&["node 1", "node 2", "node 3", "node 4"]);
+        for (after, node) in failures {
+            sample.say(&format!("wait {after}"));
+            sample.say(&format!("make {node}"));
+            sample.assign(*node, *node);
+            sample.say(&format!("fail {node}"));
+        }
+        assert_eq!(known(&sample), expected, "{failures:?}");
+        assert_eq!(sample.faults(), [""; 0], "{failures:?}");
+    }
+}
+
+#[test]
+fn failures_of_another_spec_and_of_a_service_that_is_gone_do_not_add_up() {
+    let fail = |sample: &mut Sample| {
+        sample.say("make 1");
+        sample.assign(1, 1);
+        sample.say("fail 1");
+    };
+    for (word, expected) in [("label x", 2), ("image b", 1)] {
+        let mut sample = Sample::told(&["node 1"]);
+        fail(&mut sample);
+        sample.say(word);
+        fail(&mut sample);
+        assert_eq!(known(&sample), [(1, expected)], "{word}");
+    }
+    let mut sample = Sample::told(&["node 1", "make 1"]);
+    sample.assign(1, 1);
+    sample.say("remove");
+    let task = sample.cluster.tasks_of_service(SERVICE).next().expect("a task is there").id;
+    let status = events::TaskStatus { state: TaskState::Failed.into(), ..events::TaskStatus::default() };
+    sample.tell(events::Kind::TaskReported(events::TaskReported { task, status }));
+    assert_eq!(known(&sample), []);
+}

@@ -1,0 +1,41 @@
+//! The places of a service that tasks fill.
+
+use events::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// The place in a service that a task fills: a numbered slot, or a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Instance {
+    /// A slot of a replicated service, from 1.
+    Slot(u64),
+    /// A node of a global service.
+    Node(NodeId),
+}
+
+impl Instance {
+    /// Before every instance in their order.
+    pub const FIRST: Instance = Instance::Slot(0);
+    /// After every instance in their order.
+    pub const LAST: Instance = Instance::Node(NodeId::MAX);
+
+    /// Where an event says that a task is: a task of a global service names its node, any other its slot.
+    pub(crate) fn of(event: &events::TaskCreated) -> Self {
+        event.node.map_or(Instance::Slot(event.slot), Instance::Node)
+    }
+
+    /// The slot; `None` for a node.
+    pub fn slot(self) -> Option<u64> {
+        match self {
+            Instance::Slot(slot) => Some(slot),
+            Instance::Node(_) => None,
+        }
+    }
+
+    /// The node; `None` for a slot.
+    pub fn node(self) -> Option<NodeId> {
+        match self {
+            Instance::Slot(_) => None,
+            Instance::Node(node) => Some(node),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How many tasks run each revision of a service, and how many of these are wanted and run: derived from the tasks, kept up to
+//! date with each change of one, so that nobody walks the tasks of a service to count them.
+
+use events::{ServiceId, TaskState};
+use imbl::OrdMap;
+
+use crate::Task;
+
+/// How many tasks there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TaskCounts {
+    /// All of them.
+    pub all: u64,
+    /// Those among them that are wanted.
+    pub wanted: u64,
+    /// Those that are wanted and are not over.
+    pub live: u64,
+    /// Those that are wanted and run.
+    pub running: u64,
+}
+
+/// The tasks of each revision that some task runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RevisionTasks {
+    counts: OrdMap<(ServiceId, u64), TaskCounts>,
+}
+
+impl RevisionTasks {
+    /// The revisions of a service that some task runs, by template version, with how many do.
+    pub fn of_service(&self, service: ServiceId) -> impl Iterator<Item = (u64, TaskCounts)> {
+        self.counts.range((service, 0)..=(service, u64::MAX)).map(|((_, version), counts)| (*version, *counts))
+    }
+
+    /// All tasks of a service.
+    pub fn total(&self, service: ServiceId) -> TaskCounts {
+        self.of_service(service).fold(TaskCounts::default(), |total, (_, counts)| total.with(counts))
+    }
+
+    /// Whether some task runs a revision.
+    pub fn is_run(&self, service: ServiceId, version: u64) -> bool {
+        self.counts.contains_key(&(service, version))
+    }
+
+    pub(crate) fn enter(&mut self, task: &Task) {
+        let key = (task.service, task.spec_version);
+        let counts = self.counts.get(&key).copied().unwrap_or_default();
+        self.counts.insert(key, counts.with(TaskCounts::of(task)));
+    }
+
+    pub(crate) fn leave(&mut self, task: &Task) {
+        let key = (task.service, task.spec_version);
+        let counts =
+            self.counts.get(&key).expect("what goes away was counted when it came").without(TaskCounts::of(task));
+        if counts.all == 0 {
+            self.counts.remove(&key);
+        } else {
+            self.counts.insert(key, counts);
+        }
+    }
+
+    pub(crate) fn change(&mut self, before: &Task, after: &Task) {
+        let (from, to) = (TaskCounts::of(before), TaskCounts::of(after));
+        if from != to
+            && let Some(counts) = self.counts.get_mut(&(after.service, after.spec_version))
+        {
+            *counts = counts.without(from).with(to);
+        }
+    }
+}
+
+impl TaskCounts {
+    fn of(task: &Task) -> Self {
+        let running = task.is_live() && task.state == TaskState::Running;
+        Self { all: 1, wanted: task.is_wanted().into(), live: task.is_live().into(), running: running.into() }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            all: self.all + other.all,
+            wanted: self.wanted + other.wanted,
+            live: self.live + other.live,
+            running: self.running + other.running,
+        }
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self {
+            all: self.all - other.all,
+            wanted: self.wanted - other.wanted,
+            live: self.live - other.live,
+            running: self.running - other.running,
+        }
+    }
+}

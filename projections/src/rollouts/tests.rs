@@ -1,0 +1,105 @@
+//! What each event makes of what is known of a rollout.
+
+use events::NodeRemoved;
+use events::{Id, Kind, NodeId};
+
+use super::*;
+use crate::samples::{SERVICE, Sample, changed_rows};
+
+/// The numbers of the rollout under way, and the places that it or one that it superseded took.
+fn known(sample: &Sample) -> String {
+    let Some(tally) = sample.cluster.rollout_tallies.get(SERVICE) else { return "nothing".to_owned() };
+    let own = sample.service().map(|service| service.template_version);
+    let step = |slot| {
+        let step = sample.cluster.rollout_step(SERVICE, Instance::Slot(slot))?;
+        let how = if step.settled_at.is_some() { "settled" } else { "in flight" };
+        let whose = if Some(step.rollout) == own { "" } else { " of another" };
+        Some(format!(", {slot} {how}{whose} by task {}", step.task.bits()))
+    };
+    let steps: String = (1..=3).filter_map(step).collect();
+    format!("{} taken, {} failed{steps}", tally.taken, tally.failed)
+}
+
+#[test]
+fn a_rollout_is_known_by_the_events_of_its_own_tasks() {
+    let table: [(&[&str], &str); 19] = [
+        (&[], "nothing"),
+        (&["make 1", "fail 1"], "nothing"),
+        (&["image b"], "0 taken, 0 failed"),
+        (&["label x"], "nothing"),
+        (&["make 1", "image b", "take 1"], "1 taken, 0 failed, 1 in flight by task 2"),
+        (&["image b", "take 1", "take 2"], "2 taken, 0 failed, 1 in flight by task 1, 2 in flight by task 2"),
+        (&["image b", "take 1", "run 1"], "1 taken, 0 failed, 1 settled by task 1"),
+        (&["image b", "take 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
+        (&["image b", "take 1", "exit 1"], "1 taken, 1 failed, 1 settled by task 1"),
+        // A task is watched for five seconds.
+        (&["image b", "take 1", "run 1", "wait 5", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
+        (&["image b", "take 1", "run 1", "wait 6", "fail 1"], "1 taken, 0 failed, 1 settled by task 1"),
+        // The task that replaces one which lost its node stands for it; a restart and a task of a new slot do not.
+        (&["image b", "take 1", "move 1"], "1 taken, 0 failed, 1 in flight by task 2"),
+        (&["image b", "take 1", "move 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 2"),
+        (&["image b", "take 1", "fail 1", "restart 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
+        (&["image b", "make 1", "fail 1"], "0 taken, 0 failed"),
+        // What a rollout took stays taken when another supersedes it, also after a pause, and is over with its end.
+        (&["image b", "take 1", "pause", "image c"], "0 taken, 0 failed, 1 in flight of another by task 1"),
+        (
+            &["image b", "take 1", "run 1", "undo a", "take 2"],
+            "1 taken, 0 failed, 1 settled of another by task 1, 2 in flight by task 2",
+        ),
+        (&["image b", "take 1", "run 1", "complete"], "nothing"),
+        (&["image b", "take 1", "run 1", "complete", "image c", "take 2"], "1 taken, 0 failed, 2 in flight by task 2"),
+    ];
+    for (words, expected) in table {
+        let sample = Sample::told(words);
+        assert_eq!(known(&sample), expected, "{words:?}");
+        assert_eq!(sample.faults(), [""; 0], "{words:?}");
+    }
+}
+
+/// So many places, each of which failed on a node of its own, was taken by a rollout, and failed again.
+fn large(places: u64) -> Sample {
+    let mut sample = Sample::told(&[]);
+    for place in 1..=places {
+        sample.say(&format!("node {place}"));
+        sample.say(&format!("make {place}"));
+    }
+    sample.say("image b");
+    for place in 1..=places {
+        sample.say(&format!("take {place}"));
+        sample.assign(place, place);
+        sample.say(&format!("fail {place}"));
+    }
+    sample
+}
+
+#[test]
+fn what_ends_a_rollout_or_a_service_changes_as_few_rows_however_many_places_there_are() {
+    for last in ["complete", "image c", "undo a", "login", "remove", "pause"] {
+        let changed = |places| {
+            let mut sample = large(places);
+            let before = sample.cluster.clone();
+            sample.say(last);
+            assert_eq!(sample.faults(), [""; 0], "{last}");
+            changed_rows(&before, &sample.cluster)
+        };
+        assert_eq!(changed(50), changed(5), "{last}");
+    }
+    let mut sample = large(5);
+    let before = sample.cluster.clone();
+    let node = NodeId::from_bits(1);
+    sample.tell(Kind::NodeRemoved(NodeRemoved { node, forced: true, forgotten: false }));
+    assert_eq!(changed_rows(&before, &sample.cluster), 0);
+}
+
+#[test]
+fn what_is_left_of_a_rollout_that_is_over_goes_with_the_next_change_of_its_place() {
+    let table: [(&str, usize); 6] =
+        [("make 4", 3), ("restart 1", 2), ("take 1", 2), ("move 1", 2), ("reap 1", 2), ("remove", 3)];
+    for (word, left) in table {
+        let mut sample = large(3);
+        sample.say("complete");
+        assert_eq!(sample.cluster.rollout_steps.len(), 3);
+        sample.say(word);
+        assert_eq!(sample.cluster.rollout_steps.len(), left, "{word}");
+    }
+}

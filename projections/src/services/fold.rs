@@ -1,0 +1,220 @@
+//! What events make of services.
+
+use std::mem::discriminant;
+use std::sync::Arc;
+
+use events::{ServiceId, ServiceSpec, SpecChange};
+
+use super::{Revision, Service, Update, UpdateState, env_secrets, name_key, set_replicas};
+use crate::{Cluster, Stamp, Touched, counts, rollouts};
+
+pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at: &Stamp, touched: &mut Touched) {
+    assert!(!cluster.services.contains(event.service), "service {} was made twice", event.service);
+    let spec = Arc::new(event.spec.clone());
+    let taken = cluster.service_names.insert(name_key(spec.name()), event.service);
+    assert!(taken.is_none(), "the name {} was given twice", spec.name());
+    if spec.is_global() {
+        cluster.global_services.insert(event.service);
+    }
+    let service = Service {
+        id: event.service,
+        spec: Arc::clone(&spec),
+        version: at.index,
+        template_version: at.index,
+        previous: None,
+        credentials_version: at.index,
+        created_at: at.time,
+        updated_at: at.time,
+        update: None,
+        env_secrets: env_secrets(&spec).map(str::to_owned).collect(),
+    };
+    cluster.services.insert(event.service, service);
+    keep_revision(cluster, event.service, at.index, spec);
+    touched.services.insert(event.service);
+}
+
+pub(crate) fn spec_updated(
+    cluster: &mut Cluster,
+    event: &events::ServiceSpecUpdated,
+    at: &Stamp,
+    touched: &mut Touched,
+) {
+    let id = event.service;
+    let spec = Arc::new(event.spec.clone());
+    let old = cluster.services.share(id).unwrap_or_else(|| panic!("service {id} is not there to be updated"));
+    assert!(discriminant(&old.spec.mode()) == discriminant(&spec.mode()), "the mode of service {id} never changes");
+    if event.credentials() {
+        cluster.services.update(id, |service| service.credentials_version = at.index);
+    }
+    cluster.services.update(id, |service| {
+        for secret in &event.destroyed_secrets {
+            service.env_secrets.remove(secret);
+        }
+        service.env_secrets.extend(env_secrets(&spec).map(str::to_owned));
+    });
+    if old.spec.same_template(&spec) {
+        // Tasks to come find the present credentials.
+        cluster
+            .revisions
+            .update((id, old.template_version), |revision: &mut Revision| revision.spec = Arc::clone(&spec));
+        replace(cluster, id, |service| keep_template(service, spec, at));
+    } else {
+        replace(cluster, id, |service| change_template(service, Arc::clone(&spec), event.change(), at));
+        forget_revision(cluster, id, old.template_version);
+        keep_revision(cluster, id, at.index, spec);
+        rollouts::begin(cluster, id, at.index);
+    }
+    touched.services.insert(id);
+}
+
+/// What tasks run stays the same, so that a rollout goes on, or stays paused.
+fn keep_template(service: &mut Service, spec: Arc<ServiceSpec>, at: &Stamp) {
+    if service.spec.replicas() != spec.replicas() {
+        keep_replicas_for_rollback(service, spec.replicas());
+    }
+    service.spec = spec;
+    service.version = at.index;
+    service.updated_at = at.time;
+    service.update.take_if(|update| update.state.is_completed());
+}
+
+/// What tasks run changes, and a rollout begins.
+fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecChange, at: &Stamp) {
+    let (state, message) = match change {
+        SpecChange::Update | SpecChange::ManualRollback => {
+            if service.is_rolled_out() {
+                service.previous = Some(Arc::clone(&service.spec));
+            }
+            (UpdateState::Updating, "update in progress")
+        }
+        SpecChange::AutomaticRollback => {
+            // A rollback never rolls back.
+            service.previous = None;
+            (UpdateState::RollingBack, "rollback in progress")
+        }
+    };
+    service.spec = spec;
+    service.version = at.index;
+    service.template_version = at.index;
+    service.updated_at = at.time;
+    service.update = Some(Update { state, started_at: at.time, completed_at: None, message: message.to_owned() });
+}
+
+/// A number of replicas that was accepted during an update is not undone with it.
+fn keep_replicas_for_rollback(service: &mut Service, replicas: Option<u64>) {
+    let unfinished = service.update.as_ref().is_some_and(|update| !update.state.is_completed());
+    if let (Some(replicas), Some(previous)) = (replicas, service.previous.as_mut().filter(|_| unfinished)) {
+        set_replicas(Arc::make_mut(previous), replicas);
+    }
+}
+
+pub(crate) fn scaled(cluster: &mut Cluster, event: &events::ServiceScaled, at: &Stamp, touched: &mut Touched) {
+    let scaled = cluster.services.update(event.service, |service| {
+        set_replicas(Arc::make_mut(&mut service.spec), event.to);
+        keep_replicas_for_rollback(service, Some(event.to));
+        service.version = at.index;
+        service.updated_at = at.time;
+    });
+    assert!(scaled.is_some(), "service {} is not there to be scaled", event.service);
+    touched.services.insert(event.service);
+}
+
+pub(crate) fn removed(cluster: &mut Cluster, id: ServiceId, touched: &mut Touched) {
+    let service = cluster.services.remove(id).unwrap_or_else(|| panic!("service {id} is not there to be removed"));
+    cluster.service_names.remove(&name_key(service.spec.name()));
+    cluster.global_services.remove(&id);
+    count_update(cluster, service.update_state(), None);
+    forget_revision(cluster, id, service.template_version);
+    rollouts::end(cluster, id);
+    touched.services.insert(id);
+}
+
+pub(crate) fn update_started(cluster: &mut Cluster, event: &events::UpdateStarted, touched: &mut Touched) {
+    rollouts::count_slots(cluster, event.service, event.slots);
+    touched.services.insert(event.service);
+}
+
+pub(crate) fn rollback_started(cluster: &mut Cluster, event: &events::RollbackStarted, touched: &mut Touched) {
+    change_open_update(cluster, event.service, touched, |update| {
+        assert!(update.state.is_rollback(), "service {} is not put back to its previous spec", event.service);
+        update.message.clone_from(&event.reason);
+    });
+}
+
+pub(crate) fn update_paused(cluster: &mut Cluster, event: &events::UpdatePaused, touched: &mut Touched) {
+    change_open_update(cluster, event.service, touched, |update| {
+        update.state = if update.state.is_rollback() { UpdateState::RollbackPaused } else { UpdateState::Paused };
+        update.message.clone_from(&event.reason);
+    });
+}
+
+pub(crate) fn update_completed(cluster: &mut Cluster, id: ServiceId, at: &Stamp, touched: &mut Touched) {
+    change_open_update(cluster, id, touched, |update| {
+        let (state, message) = if update.state.is_rollback() {
+            (UpdateState::RolledBack, "rollback completed")
+        } else {
+            (UpdateState::Completed, "update completed")
+        };
+        update.state = state;
+        update.message = message.to_owned();
+        update.completed_at = Some(at.time);
+    });
+    rollouts::end(cluster, id);
+}
+
+fn keep_revision(cluster: &mut Cluster, id: ServiceId, version: u64, spec: Arc<ServiceSpec>) {
+    cluster.lookup.revision_kept(spec.name(), id, version);
+    cluster.revisions.insert((id, version), Revision { spec });
+}
+
+/// Drops a revision that no task runs and no service is at.
+pub(crate) fn forget_revision(cluster: &mut Cluster, id: ServiceId, version: u64) {
+    let current = cluster.services.get(id).is_some_and(|service| service.template_version == version);
+    let is_used = current || cluster.tasks_by_revision.is_run(id, version);
+    if !is_used && let Some(dropped) = cluster.revisions.remove((id, version)) {
+        cluster.lookup.revision_dropped(dropped.spec.name(), id, version);
+    }
+}
+
+/// Changes one service and keeps the count of updates true to it.
+fn replace<R>(cluster: &mut Cluster, id: ServiceId, change: impl FnOnce(&mut Service) -> R) -> Option<R> {
+    let (result, before, after) = cluster.services.update(id, |service| {
+        let before = service.update_state();
+        let result = change(service);
+        (result, before, service.update_state())
+    })?;
+    count_update(cluster, before, after);
+    Some(result)
+}
+
+fn count_update(cluster: &mut Cluster, before: Option<UpdateState>, after: Option<UpdateState>) {
+    if before != after {
+        before.into_iter().for_each(|state| counts::down(&mut cluster.services_by_update, state));
+        after.into_iter().for_each(|state| counts::up(&mut cluster.services_by_update, state));
+    }
+}
+
+fn change_open_update(cluster: &mut Cluster, id: ServiceId, touched: &mut Touched, change: impl FnOnce(&mut Update)) {
+    let changed = replace(cluster, id, |service| match &mut service.update {
+        Some(update) if update.state.is_open() => change(update),
+        Some(_) | None => panic!("service {id} has no rollout under way"),
+    });
+    assert!(changed.is_some(), "service {id} is not there to be rolled out");
+    touched.services.insert(id);
+}
+
+/// Makes the indices of services.
+pub(crate) fn derive(cluster: &mut Cluster) {
+    let names = cluster.services.values().map(|service| (name_key(service.spec.name()), service.id));
+    cluster.service_names = names.collect();
+    let global = cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id);
+    cluster.global_services = global.collect();
+    for service in cluster.services.values() {
+        if let Some(state) = service.update_state() {
+            counts::up(&mut cluster.services_by_update, state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! What events make of tasks.
+
+use std::sync::Arc;
+
+use events::{DesiredCause, NodeId, TaskCause, TaskId, TaskState};
+
+use super::Task;
+use crate::counts;
+use crate::instance::Instance;
+use crate::places::PlaceStatus;
+use crate::services;
+use crate::{Cluster, Stamp, Touched};
+use crate::{failures, restarts, rollouts};
+
+pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &Stamp, touched: &mut Touched) {
+    assert!(!cluster.tasks.contains(event.task), "task {} was made twice", event.task);
+    let revision = (event.service, event.spec_version);
+    let known = cluster.revisions.get(revision);
+    let known = known.unwrap_or_else(|| panic!("task {} has an unknown spec", event.task));
+    let reserved = known.spec.template().reserved();
+    let (nano_cpus, memory_bytes) = (reserved.nano_cpus, reserved.memory_bytes);
+    let task = Task {
+        id: event.task,
+        service: event.service,
+        instance: Instance::of(event),
+        node: event.node,
+        spec_version: event.spec_version,
+        desired: event.desired(),
+        desired_cause: None,
+        state: TaskState::Pending,
+        cause: event.cause(),
+        replaces: event.replaces,
+        start_after: event.start_after,
+        created_at: at.time,
+        created_index: at.index,
+        version: at.index,
+        updated_at: at.time,
+        running_at: None,
+        ended_at: None,
+        nano_cpus,
+        memory_bytes,
+        claims: Vec::new(),
+        status: None,
+        waiting: None,
+    };
+    rollouts::task_made(cluster, event, task.instance(), at);
+    restarts::drop_void(cluster, (task.service, task.instance()));
+    if event.cause() == TaskCause::Restart {
+        restarts::restarted(cluster, &task, at);
+        if let Some(ended) = event.replaces {
+            set_desired(cluster, ended, TaskState::Shutdown, DesiredCause::Restart, at, touched);
+        }
+    }
+    let place = (task.service, task.instance());
+    let before = cluster.standing(place);
+    enter_service(cluster, &task);
+    enter(cluster, &task);
+    touch(touched, &task);
+    cluster.tasks.insert(task.id, task);
+    let after = cluster.standing(place);
+    cluster.places.change(place, before, after);
+    for &id in &event.reaped {
+        reap(cluster, id, touched);
+    }
+}
+
+pub(crate) fn assigned(cluster: &mut Cluster, event: &events::TaskAssigned, at: &Stamp, touched: &mut Touched) {
+    // Nothing more has to be done in its place: it is on its way.
+    let ((), task) = replace(cluster, event.task, at, |task| {
+        assert!(task.state < TaskState::Assigned, "task {} was assigned twice", task.id);
+        task.node = Some(event.node);
+        task.state = TaskState::Assigned;
+        task.claims.clone_from(&event.claims);
+        task.waiting = None;
+    });
+    touched.tasks_of_nodes.extend(task.node);
+}
+
+pub(crate) fn placement_failed(
+    cluster: &mut Cluster,
+    event: &events::TaskPlacementFailed,
+    at: &Stamp,
+    touched: &mut Touched,
+) {
+    let explanation: Arc<str> = event.explanation.as_str().into();
+    for &task in &event.tasks {
+        change(cluster, task, at, touched, |task| task.waiting = Some(Arc::clone(&explanation)));
+    }
+}
+
+pub(crate) fn desired(cluster: &mut Cluster, event: &events::TaskDesiredStateSet, at: &Stamp, touched: &mut Touched) {
+    for &task in &event.tasks {
+        set_desired(cluster, task, event.desired(), event.cause(), at, touched);
+    }
+}
+
+fn set_desired(
+    cluster: &mut Cluster,
+    id: TaskId,
+    desired: TaskState,
+    cause: DesiredCause,
+    at: &Stamp,
+    touched: &mut Touched,
+) {
+    let task = cluster.tasks.get(id).unwrap_or_else(|| panic!("task {id} is not there to be changed"));
+    let place = (task.service, task.instance());
+    let before = cluster.standing(place);
+    change(cluster, id, at, touched, |task| {
+        assert!(task.desired < desired, "the desired state of task {id} never goes back");
+        task.desired = desired;
+        task.desired_cause = Some(cause);
+        // No node ever had it, so nobody else will say that it is over.
+        if desired >= TaskState::Shutdown && task.state < TaskState::Assigned {
+            task.state = TaskState::Shutdown;
+            task.ended_at = Some(at.time);
+        }
+    });
+    let after = cluster.standing(place);
+    cluster.places.change(place, before, after);
+}
+
+pub(crate) fn reported(cluster: &mut Cluster, event: &events::TaskReported, at: &Stamp, touched: &mut Touched) {
+    let status = Arc::new(event.status.clone());
+    end_or_advance(cluster, event.task, event.status.state(), at, touched, |task| task.status = Some(status));
+}
+
+pub(crate) fn rejected(cluster: &mut Cluster, event: &events::TaskRejected, at: &Stamp, touched: &mut Touched) {
+    let (message, error) = (event.message.clone(), event.error.clone());
+    end_or_advance(cluster, event.task, TaskState::Rejected, at, touched, |task| {
+        set_status(task, TaskState::Rejected, at, message, error);
+    });
+}
+
+pub(crate) fn orphaned(cluster: &mut Cluster, event: &events::TaskOrphaned, at: &Stamp, touched: &mut Touched) {
+    for &task in &event.tasks {
+        end_or_advance(cluster, task, TaskState::Orphaned, at, touched, |task| {
+            set_status(task, TaskState::Orphaned, at, event.message.clone(), String::new());
+        });
+    }
+}
+
+pub(crate) fn reaped(cluster: &mut Cluster, event: &events::TaskReaped, touched: &mut Touched) {
+    for &id in &event.tasks {
+        reap(cluster, id, touched);
+    }
+}
+
+fn reap(cluster: &mut Cluster, id: TaskId, touched: &mut Touched) {
+    let task = cluster.tasks.share(id).unwrap_or_else(|| panic!("task {id} is not there to be reaped"));
+    let place = (task.service, task.instance());
+    let before = cluster.standing(place);
+    cluster.tasks.remove(id);
+    leave(cluster, &task);
+    leave_service(cluster, &task);
+    let after = cluster.standing(place);
+    if after == PlaceStatus::Empty {
+        cluster.restarts.remove(place);
+        cluster.rollout_steps.remove(place);
+    }
+    cluster.places.change(place, before, after);
+    services::fold::forget_revision(cluster, task.service, task.spec_version);
+    touch(touched, &task);
+}
+
+/// Moves a task on; when that ends it too soon, the end counts against its rollout and its node.
+fn end_or_advance(
+    cluster: &mut Cluster,
+    id: TaskId,
+    state: TaskState,
+    at: &Stamp,
+    touched: &mut Touched,
+    status: impl FnOnce(&mut Task),
+) {
+    let known = cluster.tasks.get(id).unwrap_or_else(|| panic!("task {id} is not there to be moved on"));
+    // What a task that is wanted does makes no difference to its place.
+    let idle = (!known.is_wanted()).then(|| (known.service, known.instance()));
+    let before = idle.map(|place| (place, cluster.standing(place)));
+    let ((started, ended), task) = change(cluster, id, at, touched, |task| {
+        assert!(task.state <= state, "the state of task {id} never goes back");
+        let ended = !task.state.is_terminal() && state.is_terminal();
+        let started = task.running_at.is_none() && state == TaskState::Running;
+        task.state = state;
+        if state == TaskState::Running {
+            task.running_at.get_or_insert(at.time);
+        }
+        if ended {
+            task.ended_at = Some(at.time);
+        }
+        status(task);
+        (started, ended)
+    });
+    if let Some((place, before)) = before {
+        let after = cluster.standing(place);
+        cluster.places.change(place, before, after);
+    }
+    if (started || ended) && task.is_wanted() {
+        rollouts::task_moved_on(cluster, &task, ended, at);
+    }
+    if ended && task.is_wanted() {
+        failures::remember(cluster, &task, at);
+        restarts::ended(cluster, &task, at);
+    }
+}
+
+/// Changes one task, which concerns its place and its node.
+fn change<R>(
+    cluster: &mut Cluster,
+    id: TaskId,
+    at: &Stamp,
+    touched: &mut Touched,
+    change: impl FnOnce(&mut Task) -> R,
+) -> (R, Arc<Task>) {
+    let changed = replace(cluster, id, at, change);
+    touch(touched, &changed.1);
+    changed
+}
+
+/// Changes one task and keeps the indices true to it.
+fn replace<R>(cluster: &mut Cluster, id: TaskId, at: &Stamp, change: impl FnOnce(&mut Task) -> R) -> (R, Arc<Task>) {
+    let changed = cluster.tasks.replace(id, |task| {
+        let result = change(task);
+        task.version = at.index;
+        task.updated_at = at.time;
+        result
+    });
+    let (result, before, after) = changed.unwrap_or_else(|| panic!("task {id} is not there to be changed"));
+    if before.state != after.state {
+        counts::down(&mut cluster.tasks_by_state, before.state);
+        counts::up(&mut cluster.tasks_by_state, after.state);
+    }
+    cluster.tasks_by_revision.change(&before, &after);
+    if place(&before) != place(&after) {
+        leave(cluster, &before);
+        enter(cluster, &after);
+    }
+    (result, after)
+}
+
+/// All that the derived indices say of a task's present; most reports change nothing of it.
+fn place(task: &Task) -> (Option<NodeId>, bool, bool, bool, Option<&str>) {
+    (task.node, task.occupies_node(), task.is_wanted(), task.awaits_placement(), task.waiting.as_deref())
+}
+
+fn set_status(task: &mut Task, state: TaskState, at: &Stamp, message: String, error: String) {
+    let mut status = task.status.as_deref().cloned().unwrap_or_default();
+    status.set_state(state);
+    status.at = Some(at.time);
+    status.message = message;
+    status.error = error;
+    task.status = Some(Arc::new(status));
+}
+
+fn touch(touched: &mut Touched, task: &Task) {
+    touched.places.insert((task.service, task.instance()));
+    touched.tasks_of_nodes.extend(task.node);
+}
+
+/// Adds a task to what is known of its service: its places, and the specs that its tasks run.
+fn enter_service(cluster: &mut Cluster, task: &Task) {
+    cluster.tasks_by_instance.insert((task.service, task.instance(), task.id));
+    cluster.tasks_by_revision.enter(task);
+    counts::up(&mut cluster.tasks_by_state, task.state);
+}
+
+/// Takes a task out of what is known of its service.
+fn leave_service(cluster: &mut Cluster, task: &Task) {
+    cluster.tasks_by_instance.remove(&(task.service, task.instance(), task.id));
+    cluster.tasks_by_revision.leave(task);
+    counts::down(&mut cluster.tasks_by_state, task.state);
+}
+
+/// Adds a task to the derived indices of its present.
+fn enter(cluster: &mut Cluster, task: &Task) {
+    if let Some(node) = task.node {
+        cluster.tasks_by_node.insert((node, task.id));
+    }
+    cluster.unplaced.enter(task);
+    cluster.usage.enter(task);
+}
+
+/// Takes a task out of the derived indices of its present.
+fn leave(cluster: &mut Cluster, task: &Task) {
+    if let Some(node) = task.node {
+        cluster.tasks_by_node.remove(&(node, task.id));
+    }
+    cluster.unplaced.leave(task);
+    cluster.usage.leave(task);
+}
+
+/// Makes the indices of tasks.
+pub(crate) fn derive(cluster: &mut Cluster) {
+    let all: Vec<Arc<Task>> = cluster.tasks.iter().filter_map(|(id, _)| cluster.tasks.share(id)).collect();
+    for task in all {
+        enter_service(cluster, &task);
+        enter(cluster, &task);
+    }
+}
+
+#[cfg(test)]
+mod tests;

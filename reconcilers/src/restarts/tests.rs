@@ -1,0 +1,135 @@
+//! What takes the place of a task that ended or lost its node, and when.
+
+use events::{
+    Id, Kind, NodeDeclaredDown, NodeId, NodeRemoved, NodeSpec, NodeSpecUpdated, RestartCondition, RestartPolicy,
+    TaskCreated, TaskId,
+};
+
+use super::*;
+use crate::samples::{Sample, replicated, service};
+
+const NODE: u128 = 3;
+
+/// The task 7 in the slot 1, on a node, in these states one after the other, under this policy.
+fn sample(condition: RestartCondition, attempts: u64, states: &[TaskState]) -> Sample {
+    let policy =
+        RestartPolicy { condition: Some(condition.into()), max_attempts: attempts, ..RestartPolicy::default() };
+    let sample = Sample::default().with_node(NODE, NodeSpec::default());
+    let sample = sample.with_policy(policy).with_service(replicated(1), &[]);
+    let sample = sample.with_task(7, 1, None, TaskState::Pending).assigned(7, NODE);
+    states.iter().fold(sample, |sample, state| sample.reported(7, *state))
+}
+
+fn version(sample: &Sample) -> u64 {
+    sample.cluster.services.get(service()).map_or(0, |service| service.template_version)
+}
+
+#[test]
+fn what_ended_is_restarted_as_its_policy_says() {
+    use RestartCondition::{Any, None, OnFailure};
+    use TaskState::{Assigned, Complete, Failed, Orphaned, Rejected, Running};
+    // The policy's condition, the states of the task, and what follows.
+    let table: [(_, &[TaskState], &[&str]); 13] = [
+        (Any, &[], &[]),
+        (Any, &[Running], &[]),
+        (Any, &[Running, Failed], &["make in 1"]),
+        (Any, &[Running, Complete], &["make in 1"]),
+        (OnFailure, &[Running, Failed], &["make in 1"]),
+        (OnFailure, &[Running, Complete], &["shutdown 7"]),
+        (None, &[Running, Failed], &["shutdown 7"]),
+        (None, &[Running, Complete], &["shutdown 7"]),
+        (Any, &[Running, Orphaned], &["make in 1"]),
+        // What failed before it ran keeps its place for the delay.
+        (Any, &[Failed], &["look at 5"]),
+        (Any, &[Rejected], &["look at 5"]),
+        (None, &[Failed], &["shutdown 7"]),
+        (None, &[Assigned, Running], &[]),
+    ];
+    for (condition, states, expected) in table {
+        assert_eq!(sample(condition, 0, states).ask(reconcile, 1), expected, "{condition:?}, {states:?}");
+    }
+    assert_eq!(sample(Any, 0, &[Failed]).ask(reconcile, 5), ["make in 1"]);
+}
+
+#[test]
+fn no_more_attempts_are_made_than_the_policy_allows() {
+    for (attempts, restarts, expected) in
+        [(0, 9, "make in 1"), (1, 0, "make in 1"), (1, 1, "shutdown 7"), (3, 2, "make in 1"), (3, 3, "shutdown 7")]
+    {
+        let mut sample = sample(RestartCondition::Any, attempts, &[TaskState::Running]);
+        for number in 0..restarts {
+            let (task, cause, desired) =
+                (TaskId::from_bits(100 + number), TaskCause::Restart.into(), TaskState::Running.into());
+            let earlier = TaskCreated {
+                task,
+                service: service(),
+                spec_version: version(&sample),
+                slot: 1,
+                desired,
+                cause,
+                ..Default::default()
+            };
+            sample.tell(0, Kind::TaskCreated(earlier));
+            let (tasks, desired) = (vec![task], TaskState::Shutdown.into());
+            let cause = DesiredCause::Restart.into();
+            let stopped = events::TaskDesiredStateSet { tasks, desired, cause };
+            sample.tell(0, Kind::TaskDesiredStateSet(stopped));
+        }
+        let sample = sample.reported(7, TaskState::Failed);
+        assert_eq!(sample.ask(reconcile, 1), [expected], "{attempts} attempts, {restarts} restarts");
+    }
+}
+
+#[test]
+fn a_task_that_loses_its_node_is_replaced_elsewhere() {
+    let node = NodeId::from_bits(NODE);
+    let with = |availability: Availability| {
+        let spec = NodeSpec { availability: availability.into(), ..NodeSpec::default() };
+        Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec })
+    };
+    let table: [(Kind, &[&str]); 5] = [
+        (with(Availability::Active), &[]),
+        (with(Availability::Pause), &[]),
+        (with(Availability::Drain), &["shutdown 7", "make in 1"]),
+        (Kind::NodeDeclaredDown(NodeDeclaredDown { node, ..Default::default() }), &["shutdown 7", "make in 1"]),
+        (Kind::NodeRemoved(NodeRemoved { node, forced: true, forgotten: false }), &["shutdown 7", "make in 1"]),
+    ];
+    for (kind, expected) in table {
+        let mut sample = sample(RestartCondition::Any, 0, &[TaskState::Running]);
+        sample.tell(1, kind.clone());
+        assert_eq!(sample.ask(reconcile, 1), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_task_that_is_ready_starts_after_its_delay_once_the_one_before_it_has_stopped_or_had_its_time() {
+    let ready = |is_stopped: bool| {
+        let sample = sample(RestartCondition::Any, 0, &[TaskState::Running]);
+        let mut sample = if is_stopped { sample.reported(7, TaskState::Failed) } else { sample };
+        let (desired, start_after) = (TaskState::Ready.into(), Some(crate::samples::at(20)));
+        let (task, replaces, cause) = (TaskId::from_bits(8), Some(TaskId::from_bits(7)), TaskCause::Restart.into());
+        let new = TaskCreated {
+            task,
+            service: service(),
+            spec_version: version(&sample),
+            slot: 1,
+            desired,
+            replaces,
+            start_after,
+            cause,
+            ..Default::default()
+        };
+        sample.tell(10, Kind::TaskCreated(new));
+        sample
+    };
+    for (is_stopped, second, expected) in [
+        (true, 19, "look at 20"),
+        (true, 20, "running 8"),
+        (false, 19, "look at 20"),
+        (false, 20, "look at 70"),
+        (false, 69, "look at 70"),
+        (false, 70, "running 8"),
+    ] {
+        assert_eq!(ready(is_stopped).ask(reconcile, second), [expected], "stopped: {is_stopped}, at {second}");
+    }
+}
