@@ -10,6 +10,7 @@ pub mod time;
 pub mod spec;
 
 pub mod catalogue;
+pub mod certificate;
 pub mod codec;
 pub mod escape;
 pub mod frame;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use events::certificate::{self, CertificateDigest};
 use events::spec::NodeFacts;
 use events::{Availability, NodeDescription, NodeId, NodeSpec, Resources, Role, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub struct Node {
     pub certificate_not_after: Option<Timestamp>,
     /// Index of the frame that holds its certificate; 0 before it has one.
     pub certificate_index: u64,
+    /// The digest of its certificate; `None` before it has one.
+    pub certificate_digest: Option<CertificateDigest>,
     /// What it called itself when it joined.
     pub joined_as: String,
     /// What it says of itself; `None` before it registered for the first time.
@@ -140,6 +143,7 @@ pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Sta
         role: event.spec.role(),
         certificate_not_after: None,
         certificate_index: 0,
+        certificate_digest: None,
         joined_as: event.hostname.clone(),
         description: None,
         liveness: Liveness::Unknown,
@@ -185,6 +189,7 @@ pub(crate) fn certified(cluster: &mut Cluster, event: &events::CertificateIssued
         node.role = event.role();
         node.certificate_not_after = Some(event.not_after);
         node.certificate_index = at.index;
+        node.certificate_digest = Some(certificate::digest(&event.cert_pem));
     });
 }
 

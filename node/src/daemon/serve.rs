@@ -1,13 +1,13 @@
 //! A manager's sockets: the remote API for nodes, over TLS, and the control API for operators, on a unix socket.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::NodeId;
+use events::{NodeId, Role};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use wire::v1::dispatcher_server::DispatcherServer;
 use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, keep_shares, membership};
 use crate::daemon::failure::Failure;
 use crate::manager::driver::Handle;
-use crate::security::{self, Credentials, Limits, Members, Membership, OneCallLayer};
+use crate::security::{self, Credentials, Introduction, Limits, Members, Membership, OneCallLayer};
 
 /// Largest message that an operator may send: a service with all that its spec may hold.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -153,8 +153,18 @@ impl Members for Handle {
         self.follow(node)
     }
 
-    fn addresses(&self) -> Vec<IpAddr> {
-        self.state().cluster.nodes.values().filter_map(|node| node.facts().addr.parse().ok()).collect()
+    fn knows(&self, introduction: &Introduction) -> bool {
+        let cluster = &self.state().cluster;
+        match introduction {
+            Introduction::Node { node, certificate } => {
+                cluster.nodes.get(*node).is_some_and(|node| node.certificate_digest == Some(*certificate))
+            }
+            Introduction::Joiner { .. } => [Role::Worker, Role::Manager].into_iter().any(|role| {
+                // There are no tokens before there is a cluster.
+                let secret = <&[u8; 32]>::try_from(cluster.settings.token_sha256(role));
+                secret.is_ok_and(|secret| Introduction::of_secret(secret) == *introduction)
+            }),
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 //! A connection is *silent* until its first message of TLS has come, and then *shaking* until its handshake is done. After
 //! that it belongs to a *member*, known by its certificate, or it is *anonymous*. Each class has its own places, so that no
 //! crowd in one takes those of another; and within a class each source (an address, or a node for members) has a bound of
-//! its own. Many members may share one address: only those that have proven nothing are counted by address.
+//! its own. Many members may share one address: only those that have proven nothing are counted by address, and apart from
+//! them those that introduced themselves with a join token. A handshake of a node that introduced itself is counted as the
+//! node's, so that nobody else behind its address holds it up.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,15 +99,26 @@ impl Source {
     }
 }
 
+/// Whom a connection is, before that is proven: as its first message introduces it, or by where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Applicant {
+    /// This node, as whoever watched it could say, too.
+    Node(NodeId),
+    /// Somebody there who knows a join token, or watched one who does.
+    Joiner(Source),
+    /// Anybody there.
+    Stranger(Source),
+}
+
 /// What is known of the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     /// It has said nothing yet.
     Silent(Source),
     /// It has begun its handshake, which is not done.
-    Shaking(Source),
+    Shaking(Applicant),
     /// It has no certificate.
-    Anonymous(Source),
+    Anonymous(Applicant),
     /// It has this node's certificate.
     Member(NodeId),
 }
@@ -137,8 +150,8 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Admission {
     silent: Places<Source>,
-    shaking: Places<Source>,
-    anonymous: Places<Source>,
+    shaking: Places<Applicant>,
+    anonymous: Places<Applicant>,
     members: Places<NodeId>,
 }
 
@@ -159,8 +172,8 @@ impl Admission {
     pub(super) fn enter(&mut self, id: ConnectionId, class: Class) -> Verdict {
         match class {
             Class::Silent(source) => self.silent.enter(id, source),
-            Class::Shaking(source) => self.shaking.enter(id, source),
-            Class::Anonymous(source) => self.anonymous.enter(id, source),
+            Class::Shaking(applicant) => self.shaking.enter(id, applicant),
+            Class::Anonymous(applicant) => self.anonymous.enter(id, applicant),
             Class::Member(node) => self.members.enter(id, node),
         }
     }
@@ -169,8 +182,8 @@ impl Admission {
     pub(super) fn leave(&mut self, id: ConnectionId, class: Class) {
         match class {
             Class::Silent(source) => self.silent.leave(id, source),
-            Class::Shaking(source) => self.shaking.leave(id, source),
-            Class::Anonymous(source) => self.anonymous.leave(id, source),
+            Class::Shaking(applicant) => self.shaking.leave(id, applicant),
+            Class::Anonymous(applicant) => self.anonymous.leave(id, applicant),
             Class::Member(node) => self.members.leave(id, node),
         }
     }
@@ -290,11 +303,11 @@ mod tests {
     }
 
     fn shaking(host: u8) -> Class {
-        Class::Shaking(source(host))
+        Class::Shaking(Applicant::Stranger(source(host)))
     }
 
     fn anonymous(host: u8) -> Class {
-        Class::Anonymous(source(host))
+        Class::Anonymous(Applicant::Stranger(source(host)))
     }
 
     fn member(node: u128) -> Class {
@@ -393,6 +406,23 @@ mod tests {
                     (shaking(3), Refuse),
                     (shaking(1), Refuse),
                     (shaking(4), Replace(2)),
+                ],
+            ),
+            (
+                "whoever introduced itself has places of its own, wherever it comes from",
+                &[
+                    (shaking(1), Admit),
+                    (shaking(1), Admit),
+                    (shaking(1), Admit),
+                    (shaking(1), Refuse),
+                    (Class::Shaking(Applicant::Joiner(source(1))), Admit),
+                    (Class::Shaking(Applicant::Node(NodeId::from_bits(1))), Admit),
+                    (shaking(2), Admit),
+                    (Class::Shaking(Applicant::Node(NodeId::from_bits(2))), Replace(1)),
+                    (anonymous(1), Admit),
+                    (anonymous(1), Admit),
+                    (Class::Anonymous(Applicant::Joiner(source(1))), Admit),
+                    (anonymous(1), Replace(9)),
                 ],
             ),
         ]);

@@ -181,7 +181,7 @@ mod tests {
         });
         let mut request = Request::new(());
         if let Some(peer) = peer {
-            request.extensions_mut().insert(Caller::free(peer));
+            request.extensions_mut().insert(Caller::free(peer, Default::default()));
         }
         gate.require(&request, allowed)
     }

@@ -33,7 +33,7 @@ pub enum BootstrapError<E: std::error::Error + 'static> {
 /// The root certificate of the cluster that `token` was made for.
 ///
 /// `download` asks a manager for it over the given connector and gives back the PEM text; it must send nothing secret over
-/// it, in particular not the token.
+/// it, in particular not the token. The connector shows a digest of the token, from which nobody gets it back.
 pub async fn fetch_root<E, F>(
     token: &JoinToken,
     download: impl FnOnce(Connector) -> F,
@@ -43,7 +43,7 @@ where
     F: Future<Output = Result<String, E>>,
 {
     let config = trusting_anybody().map_err(BootstrapError::Tls)?;
-    let text = download(Connector::stranger(config)).await.map_err(BootstrapError::Download)?;
+    let text = download(Connector::stranger(config).introduced_by(token)).await.map_err(BootstrapError::Download)?;
     let root = RootCertificate::from_pem(&text).map_err(BootstrapError::Certificate)?;
     token.verify_root(&root).map_err(BootstrapError::WrongRoot)?;
     Ok(root)

@@ -25,43 +25,35 @@ const AFTER_ANSWER: Duration = Duration::from_secs(1);
 pub struct Caller {
     /// The other end of the connection.
     pub peer: Peer,
-    /// For callers without a certificate.
-    one_call: Option<Arc<OneCall>>,
-}
-
-/// The one call that a connection without a certificate is for.
-#[derive(Debug)]
-struct OneCall {
-    made: AtomicBool,
     /// Ends the connection.
     end: CancellationToken,
+    /// For callers without a certificate: whether the one call was made that the connection is for.
+    one_call: Option<Arc<AtomicBool>>,
 }
 
 impl Caller {
-    /// A caller that may call as often as it likes.
-    pub(super) fn free(peer: Peer) -> Self {
-        Self { peer, one_call: None }
+    /// A caller that may call as often as it likes; `end` ends its connection.
+    pub(super) fn free(peer: Peer, end: CancellationToken) -> Self {
+        Self { peer, end, one_call: None }
     }
 
-    /// A caller that may call once; `end` ends its connection.
+    /// A caller that may call once.
     pub(super) fn once(peer: Peer, end: CancellationToken) -> Self {
-        Self { peer, one_call: Some(Arc::new(OneCall { made: AtomicBool::new(false), end })) }
+        Self { peer, end, one_call: Some(Arc::default()) }
+    }
+
+    /// What ends the connection, with all that waits to be sent over it.
+    pub fn end(&self) -> CancellationToken {
+        self.end.clone()
     }
 }
 
-impl OneCall {
-    /// Whether this is the first call.
-    fn make(&self) -> bool {
-        !self.made.swap(true, Ordering::Relaxed)
-    }
-
-    /// The call was answered.
-    fn answered(self: Arc<Self>) {
-        tokio::spawn(async move {
-            tokio::time::sleep(AFTER_ANSWER).await;
-            self.end.cancel();
-        });
-    }
+/// The one call was answered.
+fn answered(end: CancellationToken) {
+    tokio::spawn(async move {
+        tokio::time::sleep(AFTER_ANSWER).await;
+        end.cancel();
+    });
 }
 
 /// Holds callers without a certificate to one call a connection, and ends the connection after it.
@@ -96,13 +88,14 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let one_call = request.extensions().get::<Caller>().and_then(|caller| caller.one_call.clone());
+        let caller = request.extensions().get::<Caller>();
+        let one_call = caller.and_then(|caller| Some((caller.one_call.clone()?, caller.end())));
         match one_call {
-            Some(one_call) if one_call.make() => {
+            Some((made, end)) if !made.swap(true, Ordering::Relaxed) => {
                 let answer = self.inner.call(request);
                 Box::pin(async move {
                     let answer = answer.await;
-                    one_call.answered();
+                    answered(end);
                     answer
                 })
             }

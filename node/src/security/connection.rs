@@ -1,7 +1,6 @@
 //! A connection whose other end is known, and how long it lasts.
 
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tonic::transport::server::Connected;
 
+use super::Introduction;
 use super::caller::Caller;
 use super::expiry::Expiry;
 use super::lease::Lease;
@@ -113,8 +113,8 @@ pub trait Members: Send + Sync + 'static {
     fn is_member(&self, node: NodeId) -> bool;
     /// What is notified whenever something about a node changes, its membership included, for as long as it is held.
     fn changes(&self, node: NodeId) -> Arc<Notify>;
-    /// Where the members were seen last, as far as that is known.
-    fn addresses(&self) -> Vec<IpAddr>;
+    /// Whether the introduction is that of a member, or of whoever has a join token.
+    fn knows(&self, introduction: &Introduction) -> bool;
 }
 
 impl<S> Connected for Connection<S> {

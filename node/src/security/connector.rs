@@ -18,7 +18,7 @@ use tower::Service;
 
 use super::authority::AUTHORITY_NAME;
 use super::subject::unit_of;
-use super::{Credentials, RootCertificate, tls};
+use super::{Credentials, Introduction, JoinToken, RootCertificate, tls};
 
 /// How long TCP and TLS together may take until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +55,16 @@ impl Connector {
     /// Connects with settings that trust anybody; see [`fetch_root`](super::fetch_root).
     pub(super) fn stranger(config: Arc<ClientConfig>) -> Self {
         Self { caller: Caller::Anonymous(config) }
+    }
+
+    /// The same, but it shows that it knows the token: by a digest, which is no help in joining.
+    pub fn introduced_by(self, token: &JoinToken) -> Self {
+        match self.caller {
+            Caller::Member(_) => self,
+            Caller::Anonymous(config) => {
+                Self { caller: Caller::Anonymous(tls::introduced(&config, Introduction::of_joiner(token))) }
+            }
+        }
     }
 
     fn settings(&self) -> (Arc<ClientConfig>, &'static str) {

@@ -157,6 +157,7 @@ pub async fn join(
     };
     let root = fetch_root(token, download).await.map_err(|error| no_root(addr, error))?;
     let connector = Connector::joiner(&root).map_err(|error| Failure::new(error, "report this as a bug"))?;
+    let connector = connector.introduced_by(token);
     let PendingJoin { id, key } = pending_join(certificates)?;
     let request = CertificateRequest::of(key).map_err(|error| Failure::new(error, "report this as a bug"))?;
     let csr_pem = request.csr_pem.clone();

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::authority::BACKDATE;
 use super::subject::Subject;
-use super::{CertificateError, KeyError, PrivateKey, RootCertificate, certificate, tls};
+use super::{CertificateError, Introduction, KeyError, PrivateKey, RootCertificate, certificate, tls};
 
 /// The share of its lifetime after which a certificate may be renewed, and the span over which nodes spread.
 const RENEW_FROM: f64 = 0.5;
@@ -56,6 +56,7 @@ pub struct Identity {
     not_after: Timestamp,
     root: RootCertificate,
     certified: Arc<CertifiedKey>,
+    introduction: Introduction,
 }
 
 /// Why a node has no usable identity.
@@ -153,7 +154,8 @@ impl Identity {
         let signing = any_supported_type(&key.der()).map_err(IdentityError::Untrusted)?;
         let certified = CertifiedKey::new(chain, signing);
         certified.keys_match().map_err(IdentityError::Untrusted)?;
-        Ok(Self { subject, not_before, not_after, root, certified: Arc::new(certified) })
+        let introduction = Introduction::of_node(subject.node, cert_pem);
+        Ok(Self { subject, not_before, not_after, root, certified: Arc::new(certified), introduction })
     }
 
     /// Whom the certificate speaks for.
@@ -179,6 +181,11 @@ impl Identity {
         let share = RENEW_FROM + RENEW_SPREAD * fraction.clamp(0.0, 1.0);
         let lifetime: Duration = self.not_after.since(issued);
         now.max(issued + lifetime.mul_f64(share))
+    }
+
+    /// How the node introduces itself.
+    pub(super) fn introduction(&self) -> Introduction {
+        self.introduction
     }
 
     /// Certificate chain and key in the form that rustls takes.

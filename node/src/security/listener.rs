@@ -16,16 +16,17 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::admission::{Class, Limits, Source};
+use super::admission::{Applicant, Class, Limits, Source};
 use super::caller::Caller;
 use super::connection::{Connection, Members, Place, Until};
 use super::expiry::Expiry;
 use super::lease::{Lease, Places};
 use super::pace::{Begun, Pace, RATES};
 use super::subject::Subject;
-use super::{Credentials, Peer, failures};
+use super::{Credentials, Introduction, Peer, failures};
 use crate::metrics::{ConnectionClass, Connections};
 
 /// How long the other end of a connection may take to show who it is.
@@ -93,7 +94,8 @@ fn operator(
     permit: OwnedSemaphorePermit,
     counts: &Arc<Connections>,
 ) -> io::Result<Connection<UnixStream>> {
-    let caller = Caller::free(Peer::operator(&stream)?);
+    // Nothing ends the connection of an operator.
+    let caller = Caller::free(Peer::operator(&stream)?, CancellationToken::new());
     let place = Place::Permitted { _permit: permit, _open: counts.open(ConnectionClass::Operator) };
     Ok(Connection { caller, stream, read_ahead: &[], place })
 }
@@ -120,7 +122,7 @@ impl TlsListener {
         members: Arc<dyn Members>,
         counts: Arc<Connections>,
     ) -> Self {
-        let pace = Arc::new(Mutex::new(Pace::new(RATES, members.addresses())));
+        let pace = Arc::new(Mutex::new(Pace::new(RATES)));
         let (places, handshakes) = (Places::new(limits, Arc::clone(&counts)), JoinSet::new());
         Self { tcp, credentials, places, pace, deadlines: DEADLINES, members, counts, handshakes }
     }
@@ -192,23 +194,23 @@ struct Shake {
 impl Shake {
     /// The connection, once its other end has shown who it is and speaks HTTP/2.
     async fn run(self, stream: TcpStream, lease: Lease) -> io::Result<Connection<TlsStream<TcpStream>>> {
-        let source = Source::of(self.address.ip());
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
-        let lease = lease.promote(Class::Shaking(source), self.address).ok_or_else(too_many)?;
-        let begun = self.pace().begin(source, Instant::now()).ok_or_else(|| {
+        let applicant = self.applicant(Introduction::within(&hello.client_hello()));
+        let lease = lease.promote(Class::Shaking(applicant), self.address).ok_or_else(too_many)?;
+        let begun = self.pace().begin(applicant, Instant::now()).ok_or_else(|| {
             self.counts.refuse(ConnectionClass::Handshake);
             too_fast()
         })?;
         let attempt = Attempt { pace: &self.pace, begun: Some(begun) };
         self.await_turn(&lease, &hello.io, begun.wait).await?;
         let (mut stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
-        let (class, until) = self.classify(&peer, source, expiry);
+        let (class, until) = self.classify(&peer, applicant, expiry);
         attempt.done(class);
         // The place of a handshake is kept until it is done: whoever says nothing after it holds a place that others may take.
         let lease = lease.promote(class, self.address).ok_or_else(too_many)?;
         unless_ended(&lease, self.deadlines.handshake, greeted(&mut stream)).await?;
         let caller = match class {
-            Class::Member(_) => Caller::free(peer),
+            Class::Member(_) => Caller::free(peer, lease.end()),
             Class::Anonymous(_) | Class::Silent(_) | Class::Shaking(_) => Caller::once(peer, lease.end()),
         };
         Ok(Connection { stream, caller, read_ahead: GREETING, place: Place::leased(lease, until) })
@@ -231,8 +233,18 @@ impl Shake {
         }
     }
 
+    /// Whom the other end is taken for until it has proven more.
+    fn applicant(&self, introduction: Option<Introduction>) -> Applicant {
+        let source = Source::of(self.address.ip());
+        match introduction.filter(|introduction| self.members.knows(introduction)) {
+            Some(Introduction::Node { node, .. }) => Applicant::Node(node),
+            Some(Introduction::Joiner { .. }) => Applicant::Joiner(source),
+            None => Applicant::Stranger(source),
+        }
+    }
+
     /// What the other end proved to be, and how long its connection lasts.
-    fn classify(&self, peer: &Peer, source: Source, expiry: Option<Expiry>) -> (Class, Until) {
+    fn classify(&self, peer: &Peer, applicant: Applicant, expiry: Option<Expiry>) -> (Class, Until) {
         if let Peer::Node { subject, .. } = peer {
             let node = subject.node;
             // Followed first, so that no change after the look is missed.
@@ -241,7 +253,12 @@ impl Shake {
                 return (Class::Member(node), Until::Membership { members, node, changed, expiry });
             }
         }
-        (Class::Anonymous(source), Until::Deadline(self.deadlines.anonymous))
+        let applicant = match applicant {
+            // It showed no certificate, or that of another.
+            Applicant::Node(_) => Applicant::Stranger(Source::of(self.address.ip())),
+            Applicant::Joiner(_) | Applicant::Stranger(_) => applicant,
+        };
+        (Class::Anonymous(applicant), Until::Deadline(self.deadlines.anonymous))
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -342,7 +359,7 @@ mod tests {
     use super::super::admission::Bounds;
     use super::super::pace::Rates;
     use super::super::testing::{KnownMembers, identity, subject, wall_clock};
-    use super::super::{Authority, Connector, NODE_EXPIRY_DEFAULT};
+    use super::super::{Authority, Connector, JoinToken, NODE_EXPIRY_DEFAULT};
     use super::*;
     use crate::bucket::Rate;
     use events::Role;
@@ -403,6 +420,7 @@ mod tests {
     #[tokio::test]
     async fn a_silent_connection_ends_although_nobody_needs_its_place() {
         let (mut listener, address, ..) = listener().await;
+        assert_eq!((DEADLINES.hello, DEADLINES.anonymous), (Duration::from_secs(3), Duration::from_secs(30)));
         let mut silent = TcpStream::connect(address).await.expect("a connection");
         let mut byte = [0; 1];
         tokio::select! {
@@ -476,9 +494,16 @@ mod tests {
         let four = Bounds { total: 4, each: 4 };
         let limits = Limits { silent: four, shaking: four, anonymous: four, members: four, operators: 1 };
         let rate = Rate { capacity: 1, interval: Duration::from_millis(600) };
-        let rates = Rates { each: rate, strangers: rate, members: rate, wait_max: Duration::from_secs(1) };
+        let rates = Rates {
+            source: rate,
+            node: rate,
+            strangers: rate,
+            joiners: rate,
+            members: rate,
+            wait_max: Duration::from_secs(1),
+        };
         listener.places = Places::new(limits, Arc::clone(&listener.counts));
-        listener.pace = Arc::new(Mutex::new(Pace::new(rates, [])));
+        listener.pace = Arc::new(Mutex::new(Pace::new(rates)));
         let begun = Instant::now();
         let callers = (0..3).map(|_| {
             let mut connector = joiner.clone();
@@ -490,6 +515,33 @@ mod tests {
         }
         assert!(begun.elapsed() >= rate.interval, "the second had to wait");
         assert_eq!(listener.counts.read(ConnectionClass::Handshake)[1], 1, "one was refused");
+    }
+
+    /// Strangers who call from the same address have used up their turns for a minute, and all of the places of those who shake
+    /// hands there.
+    #[tokio::test]
+    async fn whoever_introduces_itself_waits_for_no_stranger_at_its_address() {
+        let (mut listener, address, member, stranger) = listener().await;
+        let (few, one) = (Bounds { total: 8, each: 4 }, Bounds { total: 3, each: 1 });
+        let limits = Limits { silent: few, shaking: one, anonymous: few, members: few, operators: 1 };
+        listener.places = Places::new(limits, Arc::clone(&listener.counts));
+        let once = Rate { capacity: 1, interval: Duration::from_secs(60) };
+        listener.pace = Arc::new(Mutex::new(Pace::new(Rates { strangers: once, ..RATES })));
+        let other = Authority::generate(wall_clock()).expect("an authority");
+        let token = JoinToken::generate(other.root()).expect("a token");
+        let _first = tokio::join!(speaking(stranger.clone(), address), listener.next());
+        let refused = async { stranger.clone().call(uri(address)).await.is_err() };
+        tokio::select! {
+            refused = refused => assert!(refused, "strangers have no turns left"),
+            _ = listener.next() => panic!("strangers have no turns left"),
+        }
+        // One more shakes hands, and will not be done.
+        let stalled = listener.places.enter(Class::Shaking(Applicant::Stranger(Source::of(address.ip()))), address);
+        for introduced in [stranger.introduced_by(&token), member] {
+            let (_client, mut accepted) = tokio::join!(speaking(introduced, address), listener.next());
+            assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+        }
+        drop(stalled);
     }
 
     #[tokio::test]

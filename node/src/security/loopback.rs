@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use events::{ClusterId, Duration, Id, NodeId, Role};
 use http::Uri;
@@ -107,6 +108,44 @@ async fn a_joiner_is_let_in_as_nobody() {
     let status = call(joiner.clone(), address, "anyone").await.expect("a connection");
     assert!(status.message().starts_with("a caller without certificate at 127.0.0.1:"), "{status}");
     assert_eq!(call(joiner, address, "nodes").await.expect("a connection").code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_certificate_ends_after_one_call() {
+    let authority = authority();
+    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = tcp.local_addr().expect("an address");
+    let shown = credentials(&authority, subject(1, Role::Manager));
+    let connections =
+        Box::pin(incoming(tcp, shown, Limits::of_descriptors(1_024), KnownMembers::everybody(), Arc::default()));
+    let server = Server::builder().layer(OneCallLayer);
+    tokio::spawn(server.serve_with_incoming(tower::service_fn(answer), connections));
+
+    let joiner = Connector::joiner(authority.root()).expect("a connector");
+    for (connector, ends) in [(joiner, true), (worker(&authority), false)] {
+        let opened = Arc::new(AtomicU32::new(0));
+        let counting = Arc::clone(&opened);
+        let counted = tower::service_fn(move |uri: Uri| {
+            counting.fetch_add(1, Ordering::Relaxed);
+            connector.clone().call(uri)
+        });
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let mut channel = endpoint.connect_with_connector(counted).await.expect("a connection");
+        let mut call = async || {
+            let request = http::Request::post("/test/anyone").body(Body::empty()).expect("a request");
+            let response = channel.ready().await.expect("ready").call(request).await.ok()?;
+            Status::from_header_map(response.headers())
+        };
+        assert_eq!(call().await.expect("an answer").code(), Code::Ok);
+        let second = call().await.expect("an answer");
+        assert_eq!(second.message().ends_with("is for one call"), ends, "{second}");
+        if ends {
+            // The next one opens another as soon as this one has ended; a call that meets its end has no answer.
+            let another = async { while call().await.is_none_or(|status| status.code() != Code::Ok) {} };
+            tokio::time::timeout(PATIENCE, another).await.expect("in time");
+        }
+        assert_eq!(opened.load(Ordering::Relaxed), 1 + u32::from(ends));
+    }
 }
 
 #[tokio::test]

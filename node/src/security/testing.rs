@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use events::{ClusterId, Duration, Id, NodeId, Role, Timestamp};
 use tokio::sync::Notify;
 
-use super::{Authority, CertificateRequest, Identity, Members, NODE_EXPIRY_DEFAULT, Subject};
+use super::{Authority, CertificateRequest, Identity, Introduction, Members, NODE_EXPIRY_DEFAULT, Subject};
 
 /// Some instant, for tests without connections.
 pub const NOW: Timestamp = Timestamp::from_unix_ns(1_767_225_600_000_000_000);
@@ -68,7 +68,10 @@ impl Members for KnownMembers {
         Arc::clone(&self.changed)
     }
 
-    fn addresses(&self) -> Vec<std::net::IpAddr> {
-        Vec::new()
+    fn knows(&self, introduction: &Introduction) -> bool {
+        match introduction {
+            Introduction::Node { node, .. } => self.is_member(*node),
+            Introduction::Joiner { .. } => true,
+        }
     }
 }

@@ -10,7 +10,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-use super::{Identity, RootCertificate};
+use super::{Identity, Introduction, RootCertificate};
 
 /// The only version that is spoken.
 pub(super) const VERSIONS: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
@@ -91,7 +91,8 @@ fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, rustls::Error
 fn member_config(identity: &Identity) -> Result<Arc<ClientConfig>, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS)?;
     let builder = builder.with_root_certificates(roots(identity.root())?);
-    Ok(finish(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())))))
+    let config = finish(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified()))));
+    Ok(introduced(&config, identity.introduction()))
 }
 
 /// Settings of a machine that trusts `root` and has no certificate yet.
@@ -104,6 +105,13 @@ pub(super) fn joiner_config(root: &RootCertificate) -> Result<Arc<ClientConfig>,
 pub(super) fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
+    Arc::new(config)
+}
+
+/// The same settings of a client that introduces itself.
+pub(super) fn introduced(config: &ClientConfig, introduction: Introduction) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![ALPN.to_vec(), introduction.protocol()];
     Arc::new(config)
 }
 

@@ -260,6 +260,7 @@ mod tests {
             role: events::Role::Worker,
             certificate_not_after: None,
             certificate_index: 0,
+            certificate_digest: None,
             joined_as: String::new(),
             description: Some(Arc::new(description)),
             liveness: Liveness::Ready,

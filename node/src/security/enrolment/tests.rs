@@ -18,7 +18,7 @@ use crate::daemon::state_dir::StateDir;
 use crate::manager::core::{self, Core};
 use crate::manager::replica::{Outcome, Request as CoreRequest};
 use crate::security::testing::KnownMembers;
-use crate::security::{Authority, Limits, Subject, incoming};
+use crate::security::{Authority, Introduction, Limits, Members, Subject, incoming};
 use commands::{Actor, Command, SecretText};
 
 const QUICK: Timeouts = Timeouts { attempts: 3, pause: Duration::from_millis(1), busy: Duration::ZERO };
@@ -282,6 +282,28 @@ async fn a_certificate_near_its_end_is_renewed_and_shown_from_then_on() {
     assert_eq!(worker.certificates.load(now).expect("on the disk too").not_after(), renewed.not_after());
     let noted = manager.core.handle.state().cluster.nodes.get(subject.node).expect("the node").certificate_not_after;
     assert_eq!(noted, Some(renewed.not_after()));
+    manager.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_knows_the_introductions_of_its_nodes_and_of_its_tokens() {
+    let (manager, worker) = (Manager::losing(0).await, Worker::new());
+    let knows = |introduction: Introduction| manager.core.handle.knows(&introduction);
+    let forged = JoinToken::generate(manager.authority().root()).expect("a token");
+    assert!(knows(Introduction::of_joiner(&manager.token())) && !knows(Introduction::of_joiner(&forged)));
+    let identity = manager.join(&worker).await.expect("joined");
+    let (node, first) = (identity.subject().node, identity.introduction());
+    assert!(knows(first) && !knows(Introduction::of_node(node, "another certificate")));
+    let credentials = Arc::new(Credentials::new(identity).expect("credentials"));
+    renew(&credentials, &worker.certificates, &manager.addr).await.expect("renewed");
+    let second = credentials.identity().introduction();
+    assert!(knows(second) && !knows(first), "the certificate that it has now");
+    let removal = Command::RemoveNode(commands::RemoveNode { node, force: true });
+    let actor = Actor::Operator("root".to_owned());
+    let id = CommandId::from_bits(rand::random());
+    let request = CoreRequest { id, actor, command: removal, reason: None, correlation: None };
+    assert!(matches!(manager.core.handle.submit(request).await, Outcome::Committed { .. }), "removed");
+    assert!(!knows(second));
     manager.end().await;
 }
 

@@ -12,6 +12,7 @@ use anyhow::Result;
 use events::{SessionId, TaskId, TaskState};
 use hyper_util::rt::TokioIo;
 use node::agent::Backoff;
+use node::security::{Introduction, Subject};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -128,8 +129,9 @@ impl Agent {
         let config = ClientConfig::builder_with_provider(Arc::clone(&shared.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(Arc::clone(&shared.roots));
+        let introduction = Introduction::of_node(Subject::of(&certificate)?.node, &identity.cert_pem);
         let mut config = config.with_client_auth_cert(vec![certificate], key)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), introduction.protocol()];
         config.resumption = Resumption::disabled();
         let tls = TlsConnector::from(Arc::new(config));
         Ok(Self { shared: Arc::clone(shared), number: identity.number, tls })
