@@ -12,6 +12,7 @@ use prost::Message as _;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use wire::v1::dispatcher_server::Dispatcher;
 use wire::v1::{Head, HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportReply, ReportRequest, SessionMessage};
@@ -19,9 +20,9 @@ use wire::v1::{Head, HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportRe
 use crate::control::sessions::{AssignmentStream, Caller};
 use crate::manager::driver::stopping;
 use crate::metrics::Measures;
-use crate::security::{Allowed, Peer};
+use crate::security::{Allowed, Caller as Connected, Peer};
 
-use super::sending::{NextShare, SendMemory, Share};
+use super::sending::{NextShares, SendMemory, Share};
 use super::{Context, affordable, jittered, status};
 
 /// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
@@ -94,6 +95,7 @@ impl Dispatcher for DispatchApi {
 
     async fn session(&self, request: Request<RegisterRequest>) -> Result<Response<Self::SessionStream>, Status> {
         let (caller, host) = self.caller(&request)?;
+        let end = request.extensions().get::<Connected>().map(Connected::end).unwrap_or_default();
         let RegisterRequest { description, advertise_addr, seen } = request.into_inner();
         affordable(self.session_fits(caller.node, &description)).await?;
         if let Some(seen) = seen {
@@ -105,9 +107,9 @@ impl Dispatcher for DispatchApi {
         let (messages, receiver) = mpsc::channel(QUEUED_MAX);
         let changes = self.context.core.follow(caller.node);
         let stream = AssignmentStream::new(caller.node, session);
-        let (context, memory, next) = (self.context.clone(), self.memory.clone(), NextShare::default());
+        let (context, memory, next) = (self.context.clone(), self.memory.clone(), NextShares::default());
         let _open = Open::note(self.context.core.measures());
-        tokio::spawn(Delivery { context, memory, changes, stream, messages, _open }.run());
+        tokio::spawn(Delivery { context, memory, end, changes, stream, messages, _open }.run());
         let shares = next.clone();
         let messages = ReceiverStream::new(receiver).map(move |Outgoing { message, share }| {
             shares.leave(share);
@@ -153,7 +155,7 @@ async fn heartbeat(context: &Context, node: NodeId, session: SessionId) -> Resul
     Ok(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) })
 }
 
-/// What goes to an agent, with its share of the memory for large messages.
+/// What goes to an agent, with its share of the memory for messages.
 struct Outgoing {
     message: Result<SessionMessage, Status>,
     share: Option<Share>,
@@ -169,6 +171,8 @@ impl Outgoing {
 struct Delivery {
     context: Context,
     memory: SendMemory,
+    /// Ends the connection of the session.
+    end: CancellationToken,
     /// Rings at each change that concerns the node.
     changes: Arc<Notify>,
     stream: AssignmentStream,
@@ -237,7 +241,10 @@ impl Delivery {
                 }
             };
             for message in messages {
-                let share = self.memory.share(&message).await;
+                let share = tokio::select! {
+                    share = self.memory.share(&message, self.stream.node(), &self.end) => share,
+                    () = self.messages.closed() => return Ended::AgentGone,
+                };
                 if self.messages.send(Outgoing { message: Ok(message), share }).await.is_err() {
                     return Ended::AgentGone;
                 }

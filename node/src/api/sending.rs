@@ -1,83 +1,151 @@
-//! Memory for large messages to agents. Each stream holds what it sends encoded until its agent has read it, and after a restart
-//! of a manager all agents are sent everything that they need at once: together such messages share a bounded amount.
+//! Memory for messages to agents. Each stream holds what it sends encoded until its agent has read it; after a restart of a
+//! manager all agents are sent everything that they need at once, and some may never read. Together such messages share a
+//! bounded amount. Where others wait for it, the connection ends whose agent has been reading its message for longest.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use events::NodeId;
 use http::Response;
 use http_body_util::BodyExt as _;
 use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use wire::v1::SessionMessage;
 
 /// What is counted in.
 const UNIT_BYTES: usize = 1_024;
-/// Bytes of large messages that are encoded and not sent yet: a few of the largest, hundreds with one config.
+/// Bytes of messages that wait to be encoded or sent: a few of the largest, hundreds with one config, what 20,000 agents with
+/// some tasks each are sent at once.
 const UNITS_MAX: usize = 256 * 1_024;
-/// Bytes from which on a message is large. Others are as many as there are sessions, and cost little.
-const LARGE_BYTES: usize = 64 * 1_024;
-/// How long a message has its share, sent or not: an agent that does not read holds up nobody for longer.
-const HELD_MAX: Duration = Duration::from_secs(30);
+/// Bytes from which on a message is counted. Others are a few for each session, and cost little.
+const COUNTED_BYTES: usize = 4 * 1_024;
+/// How long an agent may read one message while others wait: the largest comes over a line of 20 Mbit/s.
+const SLOW_AFTER: Duration = Duration::from_secs(30);
+/// The shortest time between two connections that end because they are slow: the memory of the first comes back first.
+const END_PAUSE: Duration = Duration::from_millis(100);
 
-/// The memory that large messages share.
+/// The memory that messages share.
 #[derive(Debug, Clone)]
-pub struct SendMemory(Arc<Semaphore>);
+pub struct SendMemory {
+    room: Arc<Semaphore>,
+    readers: Arc<Mutex<Readers>>,
+}
+
+/// Those whose messages take memory, in the order in which they began.
+#[derive(Debug, Default)]
+struct Readers {
+    reading: BTreeMap<u64, Reader>,
+    last: u64,
+    ended_at: Option<Instant>,
+}
+
+/// An agent that has not read one message to its end.
+#[derive(Debug)]
+struct Reader {
+    node: NodeId,
+    since: Instant,
+    end: CancellationToken,
+}
 
 impl Default for SendMemory {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(UNITS_MAX)))
+        Self { room: Arc::new(Semaphore::new(UNITS_MAX)), readers: Arc::default() }
     }
 }
 
 impl SendMemory {
-    /// The share of a message, once there is enough; none for a small message.
-    pub async fn share(&self, message: &SessionMessage) -> Option<Share> {
+    /// The share of a message to a node over the connection that `end` ends, once there is enough; none for a small message.
+    pub async fn share(&self, message: &SessionMessage, node: NodeId, end: &CancellationToken) -> Option<Share> {
         let bytes = message.encoded_len();
-        if bytes < LARGE_BYTES {
+        if bytes < COUNTED_BYTES {
             return None;
         }
         // A message that is larger than all there is waits until it is alone.
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).min(UNITS_MAX)).ok()?;
-        let permit = Arc::clone(&self.0).acquire_many_owned(units).await.ok()?;
-        let share = Share(Arc::new(Mutex::new(Some(permit))));
-        let held = Arc::downgrade(&share.0);
-        tokio::spawn(async move {
-            tokio::time::sleep(HELD_MAX).await;
-            if let Some(held) = held.upgrade() {
-                held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let room = Arc::clone(&self.room).acquire_many_owned(units);
+        tokio::pin!(room);
+        loop {
+            let look_again = lock(&self.readers).end_slowest(Instant::now());
+            tokio::select! {
+                biased;
+                room = &mut room => return Some(self.taken(room.ok()?, node, end)),
+                () = tokio::time::sleep_until(look_again) => {}
             }
-        });
-        Some(share)
+        }
     }
+
+    fn taken(&self, room: OwnedSemaphorePermit, node: NodeId, end: &CancellationToken) -> Share {
+        let mut readers = lock(&self.readers);
+        readers.last += 1;
+        let number = readers.last;
+        readers.reading.insert(number, Reader { node, since: Instant::now(), end: end.clone() });
+        Share { number, readers: Arc::clone(&self.readers), _room: room }
+    }
+}
+
+impl Readers {
+    /// Ends the connection of whoever reads for longest, if that is too long; when to look again.
+    fn end_slowest(&mut self, now: Instant) -> Instant {
+        let may_end_at = self.ended_at.map_or(now, |ended_at| ended_at + END_PAUSE);
+        let Some(first) = self.reading.first_entry() else { return now + SLOW_AFTER };
+        let due = may_end_at.max(first.get().since + SLOW_AFTER);
+        if due > now {
+            return due;
+        }
+        let Reader { node, end, .. } = first.remove();
+        tracing::warn!(
+            %node,
+            seconds = SLOW_AFTER.as_secs(),
+            "the connection of a node was closed: it did not read what it was sent, and others need the memory"
+        );
+        end.cancel();
+        self.ended_at = Some(now);
+        now + END_PAUSE
+    }
+}
+
+fn lock(readers: &Mutex<Readers>) -> MutexGuard<'_, Readers> {
+    readers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The share of one message, given back with it.
 #[derive(Debug)]
-pub struct Share(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub struct Share {
+    number: u64,
+    readers: Arc<Mutex<Readers>>,
+    _room: OwnedSemaphorePermit,
+}
 
-/// Where a stream leaves the share of the message that is encoded next. It is an extension of the stream's response.
-#[derive(Debug, Clone, Default)]
-pub struct NextShare(Arc<Mutex<Option<Share>>>);
-
-impl NextShare {
-    /// Leaves a share.
-    pub fn leave(&self, share: Option<Share>) {
-        if share.is_some() {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = share;
-        }
-    }
-
-    fn take(&self) -> Option<Share> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+impl Drop for Share {
+    fn drop(&mut self) {
+        lock(&self.readers).reading.remove(&self.number);
     }
 }
 
-/// An encoded message with its share.
+/// Where a stream leaves the shares of messages that are encoded next. It is an extension of the stream's response.
+#[derive(Debug, Clone, Default)]
+pub struct NextShares(Arc<Mutex<Vec<Share>>>);
+
+impl NextShares {
+    /// Leaves a share.
+    pub fn leave(&self, share: Option<Share>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(share);
+    }
+
+    fn take(&self) -> Vec<Share> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Encoded messages with their shares.
 struct Encoded {
     data: Bytes,
-    _share: Share,
+    _shares: Vec<Share>,
 }
 
 impl AsRef<[u8]> for Encoded {
@@ -88,16 +156,18 @@ impl AsRef<[u8]> for Encoded {
 
 /// Has the encoded messages of a response keep their shares until they are sent.
 pub fn keep_shares(response: Response<Body>) -> Response<Body> {
-    let Some(next) = response.extensions().get::<NextShare>().cloned() else { return response };
+    let Some(next) = response.extensions().get::<NextShares>().cloned() else { return response };
+    // Messages that are ready together are one frame.
     let keep = move |data: Bytes| match next.take() {
-        Some(share) => Bytes::from_owner(Encoded { data, _share: share }),
-        None => data,
+        shares if shares.is_empty() => data,
+        shares => Bytes::from_owner(Encoded { data, _shares: shares }),
     };
     response.map(|body| Body::new(body.map_frame(move |frame| frame.map_data(&keep))))
 }
 
 #[cfg(test)]
 mod tests {
+    use events::Id as _;
     use futures_util::stream::{self, BoxStream, StreamExt as _};
     use http_body_util::Full;
     use tonic::{Request, Status, Streaming};
@@ -109,27 +179,37 @@ mod tests {
 
     use super::*;
 
-    /// A message of about so many bytes, which are the same again and again.
+    /// A message of so many bytes, and a few that say what they are.
     fn message(bytes: usize) -> SessionMessage {
-        let config = ConfigItem { data: vec![7; LARGE_BYTES / 2].into(), ..ConfigItem::default() };
-        let configs = vec![config; bytes * 2 / LARGE_BYTES];
+        let config = ConfigItem { data: vec![7; UNIT_BYTES].into(), ..ConfigItem::default() };
+        let configs = vec![config; bytes / UNIT_BYTES];
         let set = AssignmentSet { configs, ..AssignmentSet::default() };
         SessionMessage { message: Some(Message::Assignments(set)) }
     }
 
-    /// Sends each session one large message.
-    struct OneMessage(SendMemory);
+    fn node(number: u128) -> NodeId {
+        NodeId::from_bits(number)
+    }
+
+    /// Sends each session messages that are ready together.
+    struct TwoMessages(SendMemory);
 
     #[tonic::async_trait]
-    impl Dispatcher for OneMessage {
+    impl Dispatcher for TwoMessages {
         type SessionStream = BoxStream<'static, Result<SessionMessage, Status>>;
         type HeartbeatsStream = BoxStream<'static, Result<HeartbeatReply, Status>>;
 
         async fn session(&self, _: Request<RegisterRequest>) -> Result<tonic::Response<Self::SessionStream>, Status> {
-            let (next, sent) = (NextShare::default(), message(LARGE_BYTES));
-            next.leave(self.0.share(&sent).await);
-            let mut response: tonic::Response<Self::SessionStream> =
-                tonic::Response::new(stream::iter([Ok(sent)]).boxed());
+            let (next, sent) = (NextShares::default(), message(COUNTED_BYTES));
+            let (memory, leave) = (self.0.clone(), next.clone());
+            let messages = stream::iter([sent.clone(), sent]).then(move |sent| {
+                let (memory, leave) = (memory.clone(), leave.clone());
+                async move {
+                    leave.leave(memory.share(&sent, node(1), &CancellationToken::new()).await);
+                    Ok(sent)
+                }
+            });
+            let mut response: tonic::Response<Self::SessionStream> = tonic::Response::new(messages.boxed());
             response.extensions_mut().insert(next);
             Ok(response)
         }
@@ -147,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_has_the_share_of_its_message_until_that_is_sent() {
+    async fn a_session_has_the_shares_of_its_messages_until_they_are_sent() {
         let memory = SendMemory::default();
         let asked = RegisterRequest::default().encode_to_vec();
         let length = u32::try_from(asked.len()).expect("a short request").to_be_bytes();
@@ -155,23 +235,53 @@ mod tests {
             .header("content-type", "application/grpc")
             .body(Full::new(Bytes::from([&[0], &length[..], &asked].concat())))
             .expect("a request");
-        let answer = DispatcherServer::new(OneMessage(memory.clone())).oneshot(call).await.expect("an answer");
+        let answer = DispatcherServer::new(TwoMessages(memory.clone())).oneshot(call).await.expect("an answer");
         let mut body = keep_shares(answer).into_body();
         let frame = body.frame().await.expect("one frame").expect("whole").into_data().expect("data");
         drop(body);
-        assert!(frame.len() >= LARGE_BYTES && memory.0.available_permits() < UNITS_MAX, "the frame is not sent yet");
+        let taken = UNITS_MAX - memory.room.available_permits();
+        assert!(frame.len() >= 2 * COUNTED_BYTES && taken * UNIT_BYTES >= frame.len(), "the frame is not sent yet");
         drop(frame);
-        assert_eq!(memory.0.available_permits(), UNITS_MAX);
+        assert_eq!(memory.room.available_permits(), UNITS_MAX);
+        assert!(lock(&memory.readers).reading.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_read_holds_up_the_others_for_a_time_only() {
+    async fn where_others_wait_whoever_reads_for_longest_loses_its_connection() {
         let memory = SendMemory::default();
-        assert!(memory.share(&message(LARGE_BYTES / 2)).await.is_none(), "it is small");
-        let largest = message(UNITS_MAX * UNIT_BYTES);
-        let began = tokio::time::Instant::now();
-        let unread = memory.share(&largest).await;
-        assert!(memory.share(&message(LARGE_BYTES)).await.is_some());
-        assert!(unread.is_some() && began.elapsed() >= HELD_MAX, "it waited");
+        let ends = [(); 4].map(|()| CancellationToken::new());
+        assert!(memory.share(&message(COUNTED_BYTES / 2), node(0), &ends[0]).await.is_none(), "it is small");
+        // Two fit, with all that an item has besides its data.
+        let half = message(UNITS_MAX * UNIT_BYTES / 20 * 9);
+        let began = Instant::now();
+        let mut unread = Vec::new();
+        for (number, end) in (0..).zip(&ends[..2]) {
+            unread.push(memory.share(&half, node(number), end).await.expect("there is room"));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        tokio::time::advance(SLOW_AFTER * 10).await;
+        assert!(ends.iter().all(|end| !end.is_cancelled()), "nobody needs the memory");
+        let waiting = tokio::spawn({
+            let (memory, half, end) = (memory.clone(), half.clone(), ends[2].clone());
+            async move { memory.share(&half, node(2), &end).await.expect("there is room again") }
+        });
+        ends[0].cancelled().await;
+        assert!(!ends[1].is_cancelled() && !waiting.is_finished(), "its memory is there until it is gone");
+        drop(unread.remove(0));
+        let third = waiting.await.expect("a share");
+        assert!(!ends[1].is_cancelled() && began.elapsed() < SLOW_AFTER * 11, "one was enough");
+        drop(unread);
+        let waited = Instant::now();
+        let fresh = memory.share(&half, node(1), &ends[1]).await.expect("there is room");
+        let late = memory.share(&half, node(3), &ends[3]);
+        tokio::pin!(late);
+        tokio::select! {
+            biased;
+            _ = &mut late => panic!("there is no room"),
+            () = ends[2].cancelled() => assert!(waited.elapsed() >= SLOW_AFTER / 2, "it has its time"),
+        }
+        drop(third);
+        assert!(late.await.is_some() && !ends[1].is_cancelled());
+        drop(fresh);
     }
 }
