@@ -45,6 +45,11 @@ fn a_token_that_is_not_this_clusters_lets_nobody_in() {
     cluster.ok("cluster update --rotate-join-token worker");
     join(&cluster, address, &old).refused(8, "not valid for this cluster");
     assert_eq!(cluster.list("node ls").len(), 1, "nobody got in");
+    let log = cluster.log(MANAGER);
+    let failed: Vec<&str> = log.lines().filter(|line| line.contains("authentication failed")).collect();
+    // The token of the other cluster is given up before anything is asked with it.
+    assert_eq!(failed.len(), 3, "{log}");
+    assert!(failed.iter().all(|line| line.contains("127.0.0.1")), "{failed:?}");
 }
 
 #[test]
@@ -137,6 +142,8 @@ async fn a_caller_without_a_certificate_gets_the_root_and_nothing_else() {
     let channel = dial(&cluster, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
     let refusal = told(&refused_heartbeat(channel).await);
     assert!(refusal.sentence.contains("has no certificate"), "{refusal:?}");
+    let log = cluster.log(MANAGER);
+    assert!(log.lines().any(|line| line.contains("authentication failed") && line.contains("127.0.0.1")), "{log}");
 }
 
 #[tokio::test]
