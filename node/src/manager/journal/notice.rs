@@ -67,7 +67,7 @@ macro_rules! topics {
 }
 
 topics! {
-    ClusterInitialised "cluster_initialised" "clusters that began";
+    ClusterInitialised "cluster_initialised" "clusters that were created";
     LeadershipAssumed "leadership_assumed" "changes of leadership";
     LeadershipLost "leadership_lost" "changes of leadership";
     NodeJoined "node_joined" "nodes that joined";
@@ -131,7 +131,7 @@ impl Witness<'_> {
         };
         match kind {
             Kind::ClusterInitialised(e) => {
-                self.of(Topic::ClusterInitialised, Info, e.cluster, format!("cluster {} begins", e.cluster))
+                self.of(Topic::ClusterInitialised, Info, e.cluster, format!("cluster {} was created", e.cluster))
             }
             Kind::LeadershipAssumed(e) => {
                 node(Topic::LeadershipAssumed, Info, e.node, &format!(" leads the cluster in term {}", e.term))
@@ -152,12 +152,17 @@ impl Witness<'_> {
                 let what = format!("started: {} {tasks} to replace", e.slots);
                 rollout(Topic::UpdateStarted, Info, e.service, e.rollback(), &what)
             }
-            Kind::UpdatePaused(e) => {
-                rollout(Topic::UpdatePaused, Warn, e.service, e.rollback(), &format!("paused: {}", e.reason))
-            }
+            Kind::UpdatePaused(e) => rollout(
+                Topic::UpdatePaused,
+                Warn,
+                e.service,
+                e.rollback(),
+                &format!("paused: {}", self.cause(&e.reason)),
+            ),
             Kind::UpdateCompleted(e) => rollout(Topic::UpdateCompleted, Info, e.service, e.rollback(), "completed"),
             Kind::RollbackStarted(e) => {
-                rollout(Topic::RollbackStarted, Warn, e.service, false, &format!("is rolled back: {}", e.reason))
+                let what = format!("is rolled back: {}", self.cause(&e.reason));
+                rollout(Topic::RollbackStarted, Warn, e.service, false, &what)
             }
             Kind::TaskDesiredStateSet(e) if e.cause() == DesiredCause::Restart => self.gave_up(&e.tasks),
             Kind::TaskCreated(e) if e.cause() == TaskCause::Restart => self.crash_loop(e, crash_loops),
@@ -228,6 +233,19 @@ impl Witness<'_> {
             why => format!("task {place} failed {times} times in a row; {pace}: {why}"),
         };
         self.of(Topic::TaskCrashLoop, Level::Warn, event.task, sentence)
+    }
+
+    /// Why a rollout stopped: how the task that the reason ends with failed, if it is still known.
+    fn cause(&self, reason: &str) -> String {
+        let task = reason.rsplit(' ').next().and_then(|id| id.parse().ok());
+        let task = task.and_then(|id| self.after.tasks.get(id).or_else(|| self.before.tasks.get(id)));
+        let Some(task) = task else { return reason.to_owned() };
+        let place = self.place(task.service, task.instance());
+        match task.status.as_ref().map_or("", |status| &status.error) {
+            "" if task.state == TaskState::Complete => format!("task {place} exited with code 0"),
+            "" => format!("task {place} failed"),
+            why => format!("task {place} failed: {why}"),
+        }
     }
 
     fn node(&self, id: NodeId) -> String {

@@ -162,6 +162,26 @@ fn an_event_is_a_line_or_nothing() {
 }
 
 #[test]
+fn a_rollout_that_stopped_is_told_with_its_cause() {
+    let before = cluster();
+    let mut after = before.clone();
+    apply(&mut after, 2, [failed(3, "exit status 1")]);
+    let (service, reason) =
+        (service(), format!("update paused due to failure or early termination of task {}", task(3)));
+    let gone = "update paused due to failure or early termination of task 0000000000000000000000009".to_owned();
+    let paused = |reason| Kind::UpdatePaused(UpdatePaused { service, reason, rollback: None });
+    let back = Kind::RollbackStarted(RollbackStarted { service, reason: reason.clone() });
+    let table = [
+        (paused(reason), "Warn the update of service web paused: task web.1 failed: exit status 1".to_owned()),
+        (back, "Warn the update of service web is rolled back: task web.1 failed: exit status 1".to_owned()),
+        (paused(gone.clone()), format!("Warn the update of service web paused: {gone}")),
+    ];
+    for (kind, line) in table {
+        assert_eq!(told(&before, &after, &kind), line);
+    }
+}
+
+#[test]
 fn a_task_gives_up_when_it_failed_and_its_place_stays_empty() {
     let before = cluster();
     let both = let_go(&[3, 4], DesiredCause::Restart);
