@@ -57,7 +57,7 @@ Exit codes:
 
 /// Operate a Swarmlog cluster: its nodes, its services, and the history of both
 ///
-/// Objects are named by name, by id or by a unique prefix of an id. Every change is recorded permanently with who made
+/// Objects are given by name, by id or by a unique prefix of an id. Every change is recorded permanently with who made
 /// it; `--reason` records why, and `swarmctl events` shows the history.
 #[derive(Debug, Parser)]
 #[command(name = "swarmctl", version, max_term_width = 120, after_help = NOT_YET, after_long_help = AFTER_HELP)]

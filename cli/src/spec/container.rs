@@ -27,8 +27,8 @@ pub(super) struct ContainerFlags {
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = env::parse)]
     env: Vec<SecretText>,
 
-    /// Environment variable whose value comes from a file, or without one from the environment of swarmctl, and is kept out
-    /// of specs and history; a given one replaces the one of its name
+    /// Secret environment variable, read from a file or, without one, from the environment of swarmctl; its value is kept out
+    /// of specs and history; replaces the one of the same name
     #[arg(long, value_name = "NAME[=FILE]", value_parser = env_secret::parse)]
     env_secret: Vec<EnvSecret>,
 
@@ -64,7 +64,7 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     container_label: Vec<(String, String)>,
 
-    /// Name that the container resolves by itself; replaces all
+    /// Entry of the container's hosts file; replaces all
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = host::parse)]
     host: Vec<String>,
 
@@ -72,11 +72,11 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "ADDRESS", value_parser = container::nameserver)]
     dns: Vec<IpAddr>,
 
-    /// Domain to search; replaces all
+    /// Search domain of the container; replaces all
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
 
-    /// Option of the resolver; replaces all
+    /// Resolver option of the container; replaces all
     #[arg(long, value_name = "OPTION")]
     dns_option: Vec<String>,
 }

@@ -83,11 +83,11 @@ pub struct ListEdits {
     #[arg(long, value_name = "TARGET")]
     volume_rm: Vec<String>,
 
-    /// File system in memory to add or change
+    /// Filesystem in memory (tmpfs) to add or change
     #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = mount::parse_tmpfs)]
     tmpfs_add: Vec<Mount>,
 
-    /// File system in memory to remove, by its target
+    /// Filesystem in memory (tmpfs) to remove, by its target
     #[arg(long, value_name = "TARGET")]
     tmpfs_rm: Vec<String>,
 

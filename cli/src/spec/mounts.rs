@@ -17,7 +17,7 @@ pub(super) struct MountFlags {
     #[arg(long, value_name = "[NAME:]TARGET[:OPTIONS]", value_parser = mount::parse_volume)]
     volume: Vec<Mount>,
 
-    /// File system in memory; replaces all of this type
+    /// Filesystem in memory (tmpfs); replaces all of this type
     #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = mount::parse_tmpfs)]
     tmpfs: Vec<Mount>,
 }

@@ -14,7 +14,7 @@ pub(super) struct PlacementFlags {
     #[arg(long, value_name = "EXPRESSION", value_parser = constraint::parse)]
     constraint: Vec<String>,
 
-    /// Label over whose values tasks are spread, such as spread=node.labels.zone; replaces all
+    /// Label whose values tasks are spread over, such as spread=node.labels.zone; replaces all
     #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
     placement_pref: Vec<String>,
 

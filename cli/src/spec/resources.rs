@@ -9,7 +9,7 @@ use crate::values::{cpus, generic, size};
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Resources")]
 pub(super) struct ResourceFlags {
-    /// Memory that a node must have free, such as 512M
+    /// Memory that each task reserves on its node, such as 512M
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory_reservation: Option<u64>,
 
@@ -17,7 +17,7 @@ pub(super) struct ResourceFlags {
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory_limit: Option<u64>,
 
-    /// Cores that a node must have free, such as 0.5
+    /// Number of cores that each task reserves on its node, such as 0.5
     #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
     cpu_reservation: Option<u64>,
 
@@ -25,7 +25,7 @@ pub(super) struct ResourceFlags {
     #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
     cpu_limit: Option<u64>,
 
-    /// Other resources that a node must have free, such as gpu=1,fpga=2; replaces all
+    /// Generic resources that each task reserves on its node, such as gpu=1,fpga=2; replaces all
     #[arg(long, value_name = "KIND=NUMBER,...", value_delimiter = ',', value_parser = generic::parse)]
     generic_resources: Vec<GenericResource>,
 }

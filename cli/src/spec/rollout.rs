@@ -21,7 +21,7 @@ enum OnUpdateFailure {
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum OnRollbackFailure {
-    /// Pause the update
+    /// Pause the rollback
     Pause,
     /// Continue
     Continue,
@@ -58,7 +58,7 @@ pub(super) struct UpdateFlags {
     #[arg(long, value_name = "SHARE", value_parser = ratio::parse)]
     update_max_failure_ratio: Option<u32>,
 
-    /// Which of the old and the new task comes first (default stop-first)
+    /// Whether the old task stops or the new one starts first (default stop-first)
     #[arg(long, value_name = "ORDER")]
     update_order: Option<Order>,
 }
@@ -86,7 +86,7 @@ pub(super) struct RollbackFlags {
     #[arg(long, value_name = "SHARE", value_parser = ratio::parse)]
     rollback_max_failure_ratio: Option<u32>,
 
-    /// Which of the old and the new task comes first (default stop-first)
+    /// Whether the old task stops or the new one starts first (default stop-first)
     #[arg(long, value_name = "ORDER")]
     rollback_order: Option<Order>,
 }

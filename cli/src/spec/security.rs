@@ -15,11 +15,11 @@ pub(super) struct SecurityFlags {
     #[arg(long, value_name = "USER[:GROUP]")]
     user: Option<String>,
 
-    /// Further group of the user; replaces all
+    /// Additional group of the user; replaces all
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
 
-    /// Forbid writes to the container's own files
+    /// Make the container's root filesystem read-only
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     read_only: Option<bool>,
 
@@ -35,7 +35,7 @@ pub(super) struct SecurityFlags {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     sysctl: Vec<(String, String)>,
 
-    /// Limit of a resource of the process, such as nofile; replaces all
+    /// Ulimit of the process, such as nofile=1024:2048; replaces all
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit::parse)]
     ulimit: Vec<Ulimit>,
 
@@ -43,7 +43,7 @@ pub(super) struct SecurityFlags {
     #[arg(long, value_name = "NUMBER", value_parser = number::within(PIDS_LIMITS))]
     pids_limit: Option<i64>,
 
-    /// How readily the kernel kills it when memory runs out, from -1000 to 1000
+    /// OOM score adjustment, from -1000 (killed last) to 1000 (killed first)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(OOM_SCORES))]
     oom_score_adj: Option<i64>,
 }

@@ -167,7 +167,8 @@ fn judge(view: &NodeView, awaited: &[&TaskView], goal: NodeGoal) -> Verdict {
         (NodeGoal::Paused, true) => format!("{name}: paused"),
     };
     let shown = awaited.iter().filter(|task| awaited.len() <= LINES_MAX || !task.status.error.is_empty());
-    let picture = Picture { headline, count: awaited.len(), tasks: shown.map(|task| line(task)).collect() };
+    let tasks = shown.map(|task| line(task)).collect();
+    let picture = Picture { step: headline.clone(), headline, count: awaited.len(), tasks };
     if awaited.is_empty() { Verdict::Reached(picture) } else { Verdict::Underway(picture) }
 }
 

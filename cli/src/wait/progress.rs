@@ -131,11 +131,11 @@ fn style(template: &str) -> ProgressStyle {
 /// Places that have lines of their own when they are in trouble; of the others the number is told.
 const TROUBLED_MAX: usize = 3;
 
-/// One line for each headline, and one for each new trouble of the first few tasks. Nothing is said twice, but for the headline
+/// One line for each step, and one for each new trouble of the first few tasks. Nothing is said twice, but for the headline
 /// with which a wait ends: a task that fails again and again takes its service through the same states each time.
 #[derive(Default)]
 pub struct Lines {
-    /// Headlines that were told; each of them is a line.
+    /// Steps that were told; each of them is a line.
     told: BTreeSet<String>,
     /// The headline that is the last line, if one is.
     last: Option<String>,
@@ -146,9 +146,9 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The headline, unless it was told before.
+    /// The headline, unless its step was told before.
     fn headline(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
-        if self.told.insert(picture.headline.clone()) { self.conclude(picture, err) } else { Ok(()) }
+        if self.told.insert(picture.step.clone()) { self.conclude(picture, err) } else { Ok(()) }
     }
 
     /// The headline, unless it is the last line.
@@ -211,7 +211,7 @@ mod tests {
             attempt: None,
             since: crate::format::samples::NOW,
         };
-        Picture { headline: headline.to_owned(), count: 1, tasks: vec![task] }
+        Picture { headline: headline.to_owned(), step: headline.to_owned(), count: 1, tasks: vec![task] }
     }
 
     fn told(lines: impl FnOnce(&mut Lines, &mut Vec<u8>) -> io::Result<()>) -> String {
@@ -237,6 +237,14 @@ mod tests {
             lines.conclude(&round[1], err)
         });
         assert_eq!(told, "0 of 1\n1 of 1\nweb.1: pending: exit status 1\n1 of 1\n");
+    }
+
+    #[test]
+    fn a_number_that_goes_up_and_down_makes_no_line() {
+        let running =
+            |count| Picture { step: "1 updated".to_owned(), ..picture(&format!("1 updated, {count} running"), "") };
+        let told = told(|lines, err| [1, 2, 1].iter().try_for_each(|count| lines.show(&running(count), err)));
+        assert_eq!(told, "1 updated, 1 running\n");
     }
 
     #[test]

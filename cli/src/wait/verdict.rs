@@ -56,6 +56,8 @@ pub enum Verdict {
 pub struct Picture {
     /// The whole in one line.
     pub headline: String,
+    /// The same without the number of running tasks, which goes up and down in an update: where this changes, the service got further.
+    pub step: String,
     /// How many tasks there are to show: wanted ones, and places that nobody fills any more.
     pub count: usize,
     /// These tasks in the order of their slots. Of more than [`LINES_MAX`] only those in trouble.
@@ -190,12 +192,17 @@ impl<'a> Reading<'a> {
     }
 
     /// What a person sees of these tasks.
-    fn picture(&self, headline: String, mut shown: Vec<&TaskView>, counts: impl Fn(&TaskView) -> bool) -> Picture {
+    fn picture(
+        &self,
+        (step, headline): (String, String),
+        mut shown: Vec<&TaskView>,
+        counts: impl Fn(&TaskView) -> bool,
+    ) -> Picture {
         let count = shown.len();
         shown.retain(|task| count <= LINES_MAX || self.is_troubled(task));
         shown.sort_by_key(|task| (place(task), task.meta.created_at, task.id));
         let lines = shown.into_iter().map(|task| TaskLine { stale: !counts(task), ..self.line(task) });
-        Picture { headline, count, tasks: lines.collect() }
+        Picture { headline, step, count, tasks: lines.collect() }
     }
 
     /// The failed attempt before this task that explains it until it runs.
@@ -260,18 +267,28 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     }
 }
 
-/// How far a service is, in one line: until an update is complete, tasks that run and tasks that are updated are not the same ones.
-fn headline(name: &str, update: Option<UpdateState>, settled: usize, desired: usize, serving: usize) -> String {
+/// How far a service is, without and with the number of running tasks: until an update is complete, tasks that run and tasks that are
+/// updated are not the same ones.
+fn headline(
+    name: &str,
+    update: Option<UpdateState>,
+    settled: usize,
+    desired: usize,
+    serving: usize,
+) -> (String, String) {
     let (doing, done) = match update {
         Some(UpdateState::Updating) => ("updating", "updated"),
         Some(UpdateState::Paused) => ("update paused", "updated"),
         Some(UpdateState::RollbackStarted) => ("rolling back", "rolled back"),
         Some(UpdateState::RollbackPaused) => ("rollback paused", "rolled back"),
         Some(UpdateState::Completed | UpdateState::RollbackCompleted) | None => {
-            return format!("{name}: {settled} of {desired} tasks running");
+            let running = format!("{name}: {settled} of {desired} tasks running");
+            return (running.clone(), running);
         }
     };
-    format!("{name}: {doing}, {settled} of {desired} tasks {done}, {serving} running")
+    let step = format!("{name}: {doing}, {settled} of {desired} tasks {done}");
+    let headline = format!("{step}, {serving} running");
+    (step, headline)
 }
 
 /// Whether tasks of an older spec may stay: those of a global service whose update is completed are on nodes that take no
@@ -297,8 +314,11 @@ pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> 
         Some(UpdateState::Updating | UpdateState::Completed | UpdateState::RollbackStarted) | None => return None,
     };
     let because = update.map_or("", |update| update.message.as_str());
-    // The message says no more than which task it was.
+    // The message says no more than which task it was; that of a rollback that is over does not say it any more.
     let culprit = tasks.iter().find(|task| because.contains(&task.id.to_string()));
+    let failed = tasks.iter().filter(|task| !task.current && is_bad(service, task)).max_by_key(|task| task.status.at);
+    let rolled_back = update.is_some_and(|update| update.state() == UpdateState::RollbackCompleted);
+    let culprit = culprit.or(failed.filter(|_| rolled_back));
     let because = culprit.map_or_else(|| because.to_owned(), |task| format!("{}: {}", described(task), why(task)));
     let words = [name.to_owned(), what.to_owned(), because];
     Some(words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(": "))
@@ -560,10 +580,18 @@ mod tests {
             let mut culprit = samples::tasks().remove(2);
             service.update.as_mut().expect("it was set").message = format!("failure of task {}", culprit.id);
             culprit.status.error = "no such image".to_owned();
-            let Verdict::Failed { why, .. } = judge(&service, &[culprit], Goal::Spec) else {
+            let Verdict::Failed { why, .. } = judge(&service, std::slice::from_ref(&culprit), Goal::Spec) else {
                 panic!("{state:?} is an end")
             };
             assert!(why.ends_with(": no such image"), "{why}");
+            // What failed of the spec that was rolled back is the cause, though the message does not name it.
+            culprit.current = false;
+            service.update.as_mut().expect("it was set").message = "why".to_owned();
+            let Verdict::Failed { why, .. } = judge(&service, &[culprit], Goal::Spec) else {
+                panic!("{state:?} is an end")
+            };
+            let cause = if state == UpdateState::RollbackCompleted { ": no such image" } else { ": why" };
+            assert!(why.ends_with(cause), "{why}");
             assert!(
                 !matches!(judge(&service, &[], Goal::Count), Verdict::Failed { .. }),
                 "{state:?} is no concern of a scaling"

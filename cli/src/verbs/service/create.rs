@@ -14,8 +14,9 @@ use crate::wait::{self, Goal, WaitFlags};
 
 /// Create a service and start its tasks
 ///
-/// Examples: swarmctl service create --name web --image nginx:1.27 --replicas 3 --ports http:80:8080
-///           swarmctl service create --name web -p 8080:80 nginx:1.27 nginx-debug -g "daemon off;"
+/// Example: swarmctl service create --name web --image nginx:1.27 --replicas 3 --ports http:80:8080
+///
+/// Example: swarmctl service create --name web -p 8080:80 nginx:1.27 nginx-debug -g "daemon off;"
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the service
