@@ -7,7 +7,7 @@ use events::{NodeDescription, SessionId, TaskId, TaskStatus, Timestamp};
 use node::agent::assigned::{Changes, changes};
 use node::agent::items::Items;
 use node::agent::protocol::{Ask, Retry, SessionMachine};
-use reconcilers::worker::{Action, Reports, StepOutcome, TaskMachine};
+use reconcilers::worker::{Advance, Reports, StepOutcome, Target, TaskMachine, Then};
 use wire::v1::{Assignment, AssignmentSet};
 
 use crate::engine::Engine;
@@ -141,24 +141,20 @@ impl Agent {
 
     fn drive(&mut self, id: TaskId, engine: &mut Engine, records: &mut Records, now: Timestamp) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.machine.assign(task.assignment.desired(), task.assignment.state());
-        if task.withdrawn {
-            task.machine.withdraw();
+        let (desired, known) = (task.assignment.desired(), task.assignment.state());
+        let target = Target { desired, known, withdrawn: task.withdrawn };
+        let Advance { reports, call, then } = task.machine.advance(target, now);
+        reports.into_iter().for_each(|status| self.reports.put(id, status));
+        if let Some(call) = call {
+            engine.begin(id, call, &task.assignment.spec.template().container().image, now);
         }
-        loop {
-            match task.machine.next(now) {
-                Action::Call(call) => engine.begin(id, call, &task.assignment.spec.template().container().image, now),
-                Action::Report(status) => self.reports.put(id, status),
-                Action::Sleep(wake_at) => {
-                    task.wake_at = wake_at;
-                    break;
-                }
-                Action::Forget => {
-                    self.reports.forget(id);
-                    self.tasks.remove(&id);
-                    records.remove(&id);
-                    return;
-                }
+        match then {
+            Then::Wait(wake_at) => task.wake_at = wake_at,
+            Then::Forget => {
+                self.reports.forget(id);
+                self.tasks.remove(&id);
+                records.remove(&id);
+                return;
             }
         }
         let (assignment, status) = (task.assignment.clone(), task.machine.status());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use events::spec::template;
 use events::{ClusterId, NodeId, SecretText, TaskId, TaskStatus, Timestamp};
 use futures_util::future::BoxFuture;
-use reconcilers::worker::{Action, Call, Failure, StepOutcome, TaskMachine};
+use reconcilers::worker::{Advance, Call, Failure, StepOutcome, Target, TaskMachine, Then};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::v1::Assignment;
@@ -36,6 +36,13 @@ pub(super) struct TaskOrder {
     pub(super) withdrawn: bool,
 }
 
+impl TaskOrder {
+    fn target(&self) -> Target {
+        let (desired, known) = (self.assignment.desired(), self.assignment.state());
+        Target { desired, known, withdrawn: self.withdrawn }
+    }
+}
+
 /// Why a task is tended no longer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -64,10 +71,6 @@ impl TaskRunner {
     pub(super) async fn run(mut self, stopping: &CancellationToken) -> End {
         loop {
             let order = self.orders.borrow_and_update().clone();
-            self.machine.assign(order.assignment.desired(), order.assignment.state());
-            if order.withdrawn {
-                self.machine.withdraw();
-            }
             let Some(wake_at) = self.act(order).await else { return End::Forgotten };
             let now = (self.site.clock)();
             tokio::select! {
@@ -83,19 +86,16 @@ impl TaskRunner {
         }
     }
 
-    /// Takes the machine's actions until it sleeps; gives its wake-up time, or nothing once the task is forgotten.
+    /// Does what the machine says; gives its wake-up time, or nothing once the task is forgotten.
     async fn act(&mut self, order: TaskOrder) -> Option<Option<Timestamp>> {
         let task = order.assignment.task;
-        let mut call = None;
-        let wake_at = loop {
-            match self.machine.next((self.site.clock)()) {
-                Action::Call(next) => call = Some(next),
-                Action::Report(status) => self.site.outbox.put(task, status),
-                Action::Sleep(wake_at) => break wake_at,
-                Action::Forget => {
-                    self.forget(&order).await;
-                    return None;
-                }
+        let Advance { reports, call, then } = self.machine.advance(order.target(), (self.site.clock)());
+        reports.into_iter().for_each(|status| self.site.outbox.put(task, status));
+        let wake_at = match then {
+            Then::Wait(wake_at) => wake_at,
+            Then::Forget => {
+                self.forget(&order).await;
+                return None;
             }
         };
         if let Some(call) = call {

@@ -62,16 +62,43 @@ pub enum Failure {
     Fatal(String),
 }
 
-/// What the driver of a [`TaskMachine`] does next.
+/// What is wanted of a task, as its node knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// How far it should go.
+    pub desired: TaskState,
+    /// The state that the cluster knows.
+    pub known: TaskState,
+    /// Whether the assignment was taken back, which is for good.
+    pub withdrawn: bool,
+}
+
+/// All that there is to do for a task, until something happens to it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Action {
+pub struct Advance {
+    /// What to tell the managers, in this order.
+    pub reports: Vec<TaskStatus>,
     /// Make this call of the executor, giving up one under way, and hand its result to [`TaskMachine::finished`].
-    Call(Call),
-    /// Tell the managers.
-    Report(TaskStatus),
+    pub call: Option<Call>,
+    /// What comes after that.
+    pub then: Then,
+}
+
+/// What comes after an [`Advance`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
     /// Nothing before a result, another assignment or this instant.
-    Sleep(Option<Timestamp>),
+    Wait(Option<Timestamp>),
     /// Every trace of the task is gone: forget it.
+    Forget,
+}
+
+/// The next single thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    Call(Call),
+    Report(TaskStatus),
+    Sleep(Option<Timestamp>),
     Forget,
 }
 
@@ -119,10 +146,28 @@ impl TaskMachine {
         }
     }
 
+    /// Everything there is to do now, where this is wanted of the task.
+    pub fn advance(&mut self, target: Target, now: Timestamp) -> Advance {
+        self.assign(target.desired, target.known);
+        if target.withdrawn {
+            self.withdraw();
+        }
+        let (mut reports, mut call) = (Vec::new(), None);
+        let then = loop {
+            match self.next(now) {
+                Action::Call(next) => call = Some(next),
+                Action::Report(status) => reports.push(status),
+                Action::Sleep(wake_at) => break Then::Wait(wake_at),
+                Action::Forget => break Then::Forget,
+            }
+        };
+        Advance { reports, call, then }
+    }
+
     /// The assignment changed: how far the task should go, and the state that the cluster knows.
     ///
     /// Desired states only rise. A task that the cluster has written off must not run on, even if nobody asks to stop it.
-    pub fn assign(&mut self, desired: TaskState, known: TaskState) {
+    pub(crate) fn assign(&mut self, desired: TaskState, known: TaskState) {
         self.desired = max(self.desired, desired);
         if known.is_terminal() {
             self.desired = max(self.desired, TaskState::Shutdown);
@@ -130,7 +175,7 @@ impl TaskMachine {
     }
 
     /// The assignment was taken back, for good: the task is stopped, removed and not reported any more.
-    pub fn withdraw(&mut self) {
+    pub(crate) fn withdraw(&mut self) {
         self.withdrawn = true;
     }
 
@@ -170,7 +215,7 @@ impl TaskMachine {
     }
 
     /// The next action at this time.
-    pub fn next(&mut self, now: Timestamp) -> Action {
+    pub(crate) fn next(&mut self, now: Timestamp) -> Action {
         let mut wake_at = None;
         let mut at_rest = false;
         loop {
