@@ -226,11 +226,11 @@ fn status(task: &Task) -> TaskStatus {
         return TaskStatus { state: task.state.into(), ..(**status).clone() };
     }
     let message = if task.state < TaskState::Assigned {
-        "waits to be placed"
+        "waiting for a node"
     } else if task.desired == TaskState::Ready {
-        "waits to be started"
+        "waiting to be started"
     } else {
-        "waits for its node to take it"
+        "waiting for the node to accept it"
     };
     TaskStatus {
         state: task.state.into(),
