@@ -1,5 +1,30 @@
 //! What `swarmctl` can be asked to do: one file a verb, whose arguments' comments are its help.
 
+/// The verbs of a noun: for each its arguments, and the file that does it.
+macro_rules! verbs {
+    ($($(#[$attribute:meta])* $verb:ident($args:ty) => $file:ident,)*) => {
+        /// The verbs of the noun.
+        #[derive(Debug, clap::Subcommand)]
+        pub enum Verb {
+            $($(#[$attribute])* $verb($args),)*
+        }
+
+        impl Verb {
+            /// Runs the verb.
+            pub async fn run<M: crate::manager::Manager>(
+                &self,
+                session: &mut crate::session::Session<'_, M>,
+            ) -> Result<(), crate::failure::Failure> {
+                match self {
+                    $(Self::$verb(args) => $file::run(args, session).await,)*
+                }
+            }
+        }
+    };
+}
+
+use verbs;
+
 mod cluster;
 mod completion;
 mod config;
@@ -39,7 +64,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     pub async fn run<M: Manager>(&self, session: &mut Session<'_, M>) -> Result<(), Failure> {
         match self {
             Self::Node(verb) => verb.run(session).await,
