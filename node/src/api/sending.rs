@@ -167,17 +167,25 @@ pub fn keep_shares(response: Response<Body>) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
-    use events::Id as _;
+    use std::sync::OnceLock;
+
+    use events::{Id as _, Role};
     use futures_util::stream::{self, BoxStream, StreamExt as _};
     use http_body_util::Full;
+    use tokio::net::TcpListener;
+    use tonic::transport::{Endpoint, Server};
     use tonic::{Request, Status, Streaming};
     use tower::ServiceExt as _;
+    use tower::util::MapResponseLayer;
+    use wire::v1::dispatcher_client::DispatcherClient;
     use wire::v1::dispatcher_server::{Dispatcher, DispatcherServer};
     use wire::v1::session_message::Message;
     use wire::v1::{AssignmentSet, ConfigItem, HeartbeatReply, HeartbeatRequest, RegisterRequest};
     use wire::v1::{ReportReply, ReportRequest};
 
     use super::*;
+    use crate::security::testing::{KnownMembers, identity, subject, wall_clock};
+    use crate::security::{Authority, Caller, Connector, Credentials, Limits, incoming};
 
     /// A message of so many bytes, and a few that say what they are.
     fn message(bytes: usize) -> SessionMessage {
@@ -191,17 +199,27 @@ mod tests {
         NodeId::from_bits(number)
     }
 
-    /// Sends each session messages that are ready together.
-    struct TwoMessages(SendMemory);
+    /// Sends each session two messages of so many bytes that are ready together.
+    struct TwoMessages {
+        memory: SendMemory,
+        bytes: usize,
+        /// Ends the connection of the first session.
+        end: Arc<OnceLock<CancellationToken>>,
+    }
 
     #[tonic::async_trait]
     impl Dispatcher for TwoMessages {
         type SessionStream = BoxStream<'static, Result<SessionMessage, Status>>;
         type HeartbeatsStream = BoxStream<'static, Result<HeartbeatReply, Status>>;
 
-        async fn session(&self, _: Request<RegisterRequest>) -> Result<tonic::Response<Self::SessionStream>, Status> {
-            let (next, sent) = (NextShares::default(), message(COUNTED_BYTES));
-            let (memory, leave) = (self.0.clone(), next.clone());
+        async fn session(
+            &self,
+            request: Request<RegisterRequest>,
+        ) -> Result<tonic::Response<Self::SessionStream>, Status> {
+            let connection = request.extensions().get::<Caller>();
+            self.end.get_or_init(|| connection.map(Caller::end).unwrap_or_default());
+            let (next, sent) = (NextShares::default(), message(self.bytes));
+            let (memory, leave) = (self.memory.clone(), next.clone());
             let messages = stream::iter([sent.clone(), sent]).then(move |sent| {
                 let (memory, leave) = (memory.clone(), leave.clone());
                 async move {
@@ -235,7 +253,11 @@ mod tests {
             .header("content-type", "application/grpc")
             .body(Full::new(Bytes::from([&[0], &length[..], &asked].concat())))
             .expect("a request");
-        let answer = DispatcherServer::new(TwoMessages(memory.clone())).oneshot(call).await.expect("an answer");
+        let answer =
+            DispatcherServer::new(TwoMessages { memory: memory.clone(), bytes: COUNTED_BYTES, end: Arc::default() })
+                .oneshot(call)
+                .await
+                .expect("an answer");
         let mut body = keep_shares(answer).into_body();
         let frame = body.frame().await.expect("one frame").expect("whole").into_data().expect("data");
         drop(body);
@@ -244,6 +266,33 @@ mod tests {
         drop(frame);
         assert_eq!(memory.room.available_permits(), UNITS_MAX);
         assert!(lock(&memory.readers).reading.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_ended_gives_back_what_was_not_read() {
+        let authority = Authority::generate(wall_clock()).expect("an authority");
+        let of = |number, role| {
+            let shown = identity(&authority, subject(number, role), wall_clock());
+            Arc::new(Credentials::new(shown).expect("credentials"))
+        };
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = Endpoint::from_shared(format!("http://{}", tcp.local_addr().expect("an address")));
+        let (limits, members) = (Limits::of_descriptors(1_024), KnownMembers::everybody());
+        let connections = Box::pin(incoming(tcp, of(1, Role::Manager), limits, members, Arc::default()));
+        let (memory, end) = (SendMemory::default(), Arc::new(OnceLock::new()));
+        // More than the system keeps for a reader.
+        let service = TwoMessages { memory: memory.clone(), bytes: 32 * 1024 * 1024, end: Arc::clone(&end) };
+        let mut server = Server::builder().layer(MapResponseLayer::new(keep_shares));
+        tokio::spawn(server.add_service(DispatcherServer::new(service)).serve_with_incoming(connections));
+        let connector = Connector::member(of(2, Role::Worker));
+        let channel = endpoint.expect("an address").connect_with_connector(connector).await.expect("a connection");
+        let unread = DispatcherClient::new(channel).session(RegisterRequest::default()).await.expect("a session");
+
+        assert!(memory.room.available_permits() < UNITS_MAX, "it is not read");
+        end.get().expect("its connection").cancel();
+        let all = memory.room.acquire_many(UNITS_MAX as u32);
+        let all = tokio::time::timeout(Duration::from_secs(10), all).await.expect("in time").expect("all of it");
+        drop((all, unread));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use node::log::{LogStore, RocksStore};
+
 use super::cluster::{Cluster, MANAGER, free_address, path};
 use super::process::{PATIENCE, is_root, poll, program, run};
 use super::units::{Executor, IMAGE};
@@ -358,6 +360,13 @@ fn a_replay_verifies_the_log_beside_its_manager_and_after_it() {
         answer.out.lines().last().expect("the hash of the state").to_owned()
     };
     let beside = replay(&cluster);
+    // What an operator notes outside is what the log has.
+    let head = &cluster.inspect()["head"];
+    let store = RocksStore::open_read_only(&cluster.state_dir(MANAGER).join("raft")).expect("a log");
+    let frames = store.history(head["index"].as_u64().expect("an index"), 1, usize::MAX).expect("history");
+    let hash: String = events::frame::hash(&frames[0].1).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(head["frame_hash"], hash.as_str());
+    drop(store);
     cluster.kill(MANAGER);
     assert_eq!(replay(&cluster), beside);
 }
