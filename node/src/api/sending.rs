@@ -314,7 +314,7 @@ mod tests {
             let (memory, half, end) = (memory.clone(), half.clone(), ends[2].clone());
             async move { memory.share(&half, node(2), &end).await.expect("there is room again") }
         });
-        ends[0].cancelled().await;
+        tokio::time::timeout(SLOW_AFTER, ends[0].cancelled()).await.expect("it has read for long enough");
         assert!(!ends[1].is_cancelled() && !waiting.is_finished(), "its memory is there until it is gone");
         drop(unread.remove(0));
         let third = waiting.await.expect("a share");
