@@ -158,11 +158,11 @@ impl Dispatcher for Manager {
     ) -> Result<Response<Self::HeartbeatsStream>, Status> {
         let manager = self.clone();
         let replies = request.into_inner().map(move |beat| {
-            let away = beat.and_then(|_| {
-                Ok(manager.change(|seen| {
+            let away = beat.map(|_| {
+                manager.change(|seen| {
                     seen.heartbeats.push(Instant::now());
                     seen.away
-                }))
+                })
             });
             if away? { Err(Status::unavailable("away")) } else { Ok(HeartbeatReply { period_ns: 3_000_000_000 }) }
         });
