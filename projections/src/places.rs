@@ -15,8 +15,9 @@ pub(crate) enum PlaceStatus {
     Empty,
     /// All of its tasks are to be removed.
     Leaving,
-    /// None of its tasks is wanted; not all are to be removed.
-    Ended(End),
+    /// None of its tasks is wanted; not all are to be removed. The template version that the newest of the others ran, and how it
+    /// ended.
+    Ended(u64, End),
     /// Some task of it is wanted.
     Wanted,
 }
@@ -39,8 +40,8 @@ pub struct Places {
     wanted: OrdMap<ServiceId, u64>,
     /// Places with tasks of which none is wanted.
     idle: OrdSet<(ServiceId, Instance)>,
-    /// How many of these have a task that is not to be removed, by the end of the newest.
-    ended: OrdMap<(ServiceId, End), u64>,
+    /// How many of these have a task that is not to be removed, by what the newest ran, and how it ended.
+    ended: OrdMap<(ServiceId, u64, End), u64>,
 }
 
 impl Places {
@@ -51,12 +52,22 @@ impl Places {
 
     /// How many places of a service have no task that is wanted, and one that is not to be removed, whose newest ended so.
     pub fn ended(&self, service: ServiceId, end: End) -> u64 {
-        self.ended.get(&(service, end)).copied().unwrap_or(0)
+        self.ended_of(service).filter(|(of, _)| *of == end).map(|(_, count)| count).sum()
+    }
+
+    /// The same of those whose newest ran this template version.
+    pub fn ended_at(&self, service: ServiceId, version: u64, end: End) -> u64 {
+        self.ended.get(&(service, version, end)).copied().unwrap_or(0)
     }
 
     /// How many places of a service have no task that is wanted, and one that is not to be removed.
     pub fn all_ended(&self, service: ServiceId) -> u64 {
-        [End::Finished, End::Failed, End::Stopped].into_iter().map(|end| self.ended(service, end)).sum()
+        self.ended_of(service).map(|(_, count)| count).sum()
+    }
+
+    fn ended_of(&self, service: ServiceId) -> impl Iterator<Item = (End, u64)> {
+        let range = (service, 0, End::Finished)..=(service, u64::MAX, End::Stopped);
+        self.ended.range(range).map(|((_, _, end), count)| (*end, *count))
     }
 
     /// The places of a service that have tasks of which none is wanted, in their order, from one on.
@@ -76,12 +87,12 @@ impl Places {
         }
         match from {
             PlaceStatus::Empty | PlaceStatus::Leaving => {}
-            PlaceStatus::Ended(end) => counts::down(&mut self.ended, (place.0, end)),
+            PlaceStatus::Ended(version, end) => counts::down(&mut self.ended, (place.0, version, end)),
             PlaceStatus::Wanted => counts::down(&mut self.wanted, place.0),
         }
         match to {
             PlaceStatus::Empty | PlaceStatus::Leaving => {}
-            PlaceStatus::Ended(end) => counts::up(&mut self.ended, (place.0, end)),
+            PlaceStatus::Ended(version, end) => counts::up(&mut self.ended, (place.0, version, end)),
             PlaceStatus::Wanted => counts::up(&mut self.wanted, place.0),
         }
         match (from.is_idle(), to.is_idle()) {
@@ -99,7 +110,7 @@ impl Places {
 impl PlaceStatus {
     fn is_idle(self) -> bool {
         match self {
-            Self::Leaving | Self::Ended(_) => true,
+            Self::Leaving | Self::Ended(..) => true,
             Self::Empty | Self::Wanted => false,
         }
     }
@@ -143,7 +154,7 @@ impl Cluster {
             }
         }
         match newest {
-            Some(newest) => PlaceStatus::Ended(end_of(newest)),
+            Some(newest) => PlaceStatus::Ended(newest.spec_version, end_of(newest)),
             None if is_empty => PlaceStatus::Empty,
             None => PlaceStatus::Leaving,
         }

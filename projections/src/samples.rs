@@ -2,10 +2,10 @@
 
 use events::service_spec::Mode;
 use events::{
-    Annotations, ContainerSpec, Event, Id, Kind, NodeId, NodeJoined, Reconciler, ReplicatedMode, RestartPolicy,
-    ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, ServiceSpecUpdated, SpecChange,
-    TaskAssigned, TaskCause, TaskCreated, TaskId, TaskReaped, TaskReported, TaskState, TaskStatus, Timestamp,
-    UpdateCompleted, UpdatePaused, UpdateStarted,
+    Annotations, ContainerSpec, DesiredCause, Event, Id, Kind, NodeId, NodeJoined, Reconciler, ReplicatedMode,
+    RestartPolicy, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, ServiceSpecUpdated,
+    SpecChange, TaskAssigned, TaskCause, TaskCreated, TaskDesiredStateSet, TaskId, TaskReaped, TaskReported, TaskState,
+    TaskStatus, Timestamp, UpdateCompleted, UpdatePaused, UpdateStarted,
 };
 
 use crate::check::check;
@@ -83,6 +83,8 @@ impl Sample {
                 let tasks = tasks.collect();
                 self.tell(Kind::TaskReaped(TaskReaped { tasks }));
             }
+            "stop" => self.want(number(), TaskState::Shutdown),
+            "abandon" => self.want(number(), TaskState::Remove),
             "image" => self.update(SpecChange::Update, None, |spec| set_image(spec, of)),
             "undo" => self.update(SpecChange::AutomaticRollback, None, |spec| set_image(spec, of)),
             "login" => self.update(SpecChange::Update, Some(true), |_| ()),
@@ -157,6 +159,13 @@ impl Sample {
             cause: cause.into(),
             ..TaskCreated::default()
         }));
+    }
+
+    /// Wants less of the tasks of a slot.
+    fn want(&mut self, slot: u64, desired: TaskState) {
+        let tasks = self.cluster.tasks_of_instance(SERVICE, Instance::Slot(slot)).filter(|task| task.desired < desired);
+        let (tasks, cause) = (tasks.map(|task| task.id).collect(), DesiredCause::ScaleDown.into());
+        self.tell(Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired: desired.into(), cause }));
     }
 
     fn report(&mut self, slot: u64, state: TaskState) {

@@ -43,6 +43,28 @@ pub fn service() -> ServiceView {
         set_aside_until: None,
         finished_places: 0,
         failed_places: 0,
+        live_tasks: 2,
+        current_tasks: 2,
+        current_running_tasks: 1,
+        current_finished_places: 0,
+    }
+}
+
+/// A service as a manager shows it that knows these tasks of it and no others.
+pub fn counted(service: ServiceView, tasks: &[TaskView]) -> ServiceView {
+    let number = |is_such: &dyn Fn(&TaskView) -> bool| tasks.iter().filter(|task| is_such(task)).count() as u64;
+    let place = |task: &TaskView| (task.slot, task.node.filter(|_| task.slot == 0));
+    let live = |task: &TaskView| task.desired().is_wanted() && !task.status.state().is_terminal();
+    let runs = |task: &TaskView| live(task) && task.status.state() == TaskState::Running;
+    let has_successor = |task: &TaskView| tasks.iter().any(|other| live(other) && place(other) == place(task));
+    let finished = |task: &TaskView| task.current && task.status.state() == TaskState::Complete && !has_successor(task);
+    ServiceView {
+        live_tasks: number(&live),
+        running_tasks: number(&runs),
+        current_tasks: number(&|task| live(task) && task.current),
+        current_running_tasks: number(&|task| runs(task) && task.current),
+        current_finished_places: number(&finished),
+        ..service
     }
 }
 

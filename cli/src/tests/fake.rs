@@ -92,7 +92,8 @@ impl Manager for Fake {
     }
 
     async fn services(&mut self, references: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
-        let service = self.readings[0].0.clone();
+        let (service, tasks) = &self.readings[0];
+        let service = samples::counted(service.clone(), tasks);
         // Like a manager: a reading moves on when it was looked at, the tasks before the service.
         if self.readings.len() > 1 && !self.listed.is_empty() {
             self.readings.pop_front();

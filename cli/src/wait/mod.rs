@@ -1,8 +1,8 @@
 //! Waiting until a service, or a node, is as it was asked to be.
 //!
-//! History drives it: after each event about the service its tasks are read again and judged. Nothing is polled, and no
-//! event is read twice: a reading says at which index it was taken. Events that follow each other closely share a reading
-//! where there are many tasks to read.
+//! History drives it: after each event about the service its counts, and the tasks that say what is wrong, are read again and
+//! judged. So a reading does not cost what the service has tasks. Nothing is polled, and no event is read twice: a reading says at
+//! which index it was taken. Events that follow each other closely share a reading where there are many tasks.
 
 mod node;
 mod progress;
@@ -31,15 +31,11 @@ const UNATTENDED_MAX: Duration = Duration::from_secs(600);
 /// as long (docker/cli, `cli/command/service/progress/progress.go`).
 const WATCHED: Duration = Duration::from_secs(5);
 
-/// Tasks that are read again at each event. More take a manager long enough that other callers notice.
+/// Tasks of a service, or of a node, that is read again at each event. Larger ones have more events than anybody reads.
 const READ_AT_EACH_EVENT_MAX: usize = 100;
 
-/// Shortest time between two readings of more tasks: short enough for the person who watches.
+/// Shortest time between two readings of a larger one: short enough for the person who watches.
 const READ_EVERY: Duration = Duration::from_millis(200);
-
-/// What each task adds to that time: several times what it takes to list and send one, so that a wait leaves the manager free
-/// for most of the time.
-const READ_EVERY_FOR_EACH: Duration = Duration::from_micros(20);
 
 /// Whether and how long to wait.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -110,7 +106,7 @@ pub async fn paused_update<M: Manager>(
         return Ok(None);
     }
     let name = service.spec.name();
-    let tasks = ListTasksRequest { service: Some(service.id.to_string()), ..Default::default() };
+    let tasks = ListTasksRequest { service: Some(service.id.to_string()), watched: Some(true), ..Default::default() };
     let tasks = session.manager.tasks(tasks).await?.tasks;
     let hint = format!(
         "update {name} with settings that work, or use --force to try these again; `swarmctl task ls -a` shows what failed"
@@ -137,10 +133,11 @@ impl Watch<'_> {
         let mut history = session.manager.events(request).await?;
         loop {
             // Tasks first: a service that is newer than its tasks is judged again at the event in between.
-            let tasks = ListTasksRequest { service: Some(service.to_owned()), ..Default::default() };
+            let tasks =
+                ListTasksRequest { service: Some(service.to_owned()), watched: Some(true), ..Default::default() };
             let tasks = session.manager.tasks(tasks).await?;
             let view = session.service(service).await?;
-            let pause = pause(session.around.clock, tasks.tasks.len());
+            let pause = pause(session.around.clock, usize::try_from(view.live_tasks).unwrap_or(usize::MAX));
             match judge(&view, &tasks.tasks, self.goal) {
                 Verdict::Converged(picture) => {
                     self.progress.conclude(&picture, session.around.err)?;
@@ -177,12 +174,9 @@ fn look_at(service: &str, restarts: bool) -> String {
     format!("{goes_on}`swarmctl service inspect -a {service}` shows its tasks, also those that failed")
 }
 
-/// Ends when as many tasks may be read again.
+/// Ends when what has so many tasks may be read again.
 fn pause(clock: &dyn Clock, tasks: usize) -> Wait<'static> {
-    if tasks <= READ_AT_EACH_EVENT_MAX {
-        return Box::pin(std::future::ready(()));
-    }
-    clock.sleep(READ_EVERY + READ_EVERY_FOR_EACH * u32::try_from(tasks).unwrap_or(u32::MAX))
+    if tasks <= READ_AT_EACH_EVENT_MAX { Box::pin(std::future::ready(())) } else { clock.sleep(READ_EVERY) }
 }
 
 /// Ends when all was as it should be for long enough; never while it is not.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use commands::Rejection;
 use events::{NodeId, ServiceId, TaskId, Timestamp};
 use projections::views::overview::{resolve_node, resolve_service, resolve_task};
+use projections::views::progress::watched;
 use projections::{Cluster, Task};
 use prost::Message;
 use wire::v1::{
@@ -129,6 +130,9 @@ fn select_tasks<'a>(cluster: &'a Cluster, request: &ListTasksRequest) -> Result<
     let named: BTreeSet<TaskId> = named.collect::<Result<_, _>>()?;
     let mut tasks: Vec<&Task> = match (service, node) {
         _ if !named.is_empty() => named.iter().filter_map(|id| cluster.tasks.get(*id)).collect(),
+        (Some(service), _) if request.watched == Some(true) => {
+            cluster.services.get(service).map_or_else(Vec::new, |service| watched(cluster, service))
+        }
         (Some(service), _) => cluster.tasks_of_service(service).collect(),
         (None, Some(node)) => cluster.tasks_of_node(node).collect(),
         (None, None) => cluster.tasks.values().collect(),

@@ -5,6 +5,7 @@ use events::service_spec::Mode;
 use events::{Resources, Role, ServiceSpec, TaskState, TaskStatus, Timestamp};
 use projections::nodes::host;
 use projections::views::overview::{self, replicas, restarting, restarting_places};
+use projections::views::progress::{is_current, progress};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
 use wire::v1::{
     ClusterView, Head, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Refusal, RefusalKind, Restarting,
@@ -141,6 +142,7 @@ pub fn service_summary(state: &Published, service: &Service, now: Timestamp) -> 
 /// A service, with how many of its tasks should run and do.
 pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceView {
     let (count, ended) = (replicas(&state.cluster, service), overview::ended(&state.cluster, service));
+    let progress = progress(&state.cluster, service);
     ServiceView {
         id: service.id,
         meta: Meta { version: service.version, created_at: service.created_at, updated_at: service.updated_at },
@@ -153,6 +155,10 @@ pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceV
         set_aside_until: state.set_aside.get(&service.id).copied(),
         finished_places: ended.finished,
         failed_places: ended.failed,
+        live_tasks: progress.live,
+        current_tasks: progress.current,
+        current_running_tasks: progress.current_running,
+        current_finished_places: progress.current_finished,
     }
 }
 
@@ -184,20 +190,11 @@ fn update(update: &Update) -> UpdateStatus {
     }
 }
 
-/// Whether a task runs what its service asks for. The version alone does not tell: an update and its rollback may end where
-/// they began.
-fn is_current(cluster: &Cluster, task: &Task) -> bool {
-    let spec = cluster.spec_of(task);
-    cluster.services.get(task.service).is_some_and(|service| {
-        task.spec_version == service.template_version
-            || (spec.task == service.spec.task && spec.endpoint == service.spec.endpoint)
-    })
-}
-
 /// A task, and the spec that it runs if that is wanted: thousands of tasks run the same.
 pub fn task(cluster: &Cluster, task: &Task, with_spec: bool, now: Timestamp) -> TaskView {
     let spec = cluster.spec_of(task);
     let node = task.node.and_then(|node| cluster.nodes.get(node));
+    let service = cluster.services.get(task.service);
     TaskView {
         id: task.id,
         meta: Meta { version: task.version, created_at: task.created_at, updated_at: task.updated_at },
@@ -216,7 +213,7 @@ pub fn task(cluster: &Cluster, task: &Task, with_spec: bool, now: Timestamp) -> 
         replaces: task.replaces,
         restarting: restarting(cluster, task, now).map(restarts),
         image: spec.template().container().image.clone(),
-        current: is_current(cluster, task),
+        current: service.is_some_and(|service| is_current(cluster, service, task.spec_version)),
     }
 }
 

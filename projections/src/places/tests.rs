@@ -1,29 +1,7 @@
 //! What the tasks in a place make of it, and how many tasks there are of each kind.
 
-use events::{DesiredCause, Kind, TaskDesiredStateSet};
-
 use super::*;
 use crate::samples::{SERVICE, Sample};
-
-/// A sample told in words, among them "stop" and "give up" of a slot.
-fn told(words: &[&str]) -> Sample {
-    let mut sample = Sample::told(&[]);
-    for words in words {
-        let (desired, slot) = match words.rsplit_once(' ') {
-            Some(("stop", slot)) => (TaskState::Shutdown, slot),
-            Some(("give up", slot)) => (TaskState::Remove, slot),
-            Some(_) | None => {
-                sample.say(words);
-                continue;
-            }
-        };
-        let slot = Instance::Slot(slot.parse().expect("a slot"));
-        let tasks = sample.cluster.tasks_of_instance(SERVICE, slot).filter(|task| task.desired < desired);
-        let (tasks, cause) = (tasks.map(|task| task.id).collect(), DesiredCause::ScaleDown.into());
-        sample.tell(Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired: desired.into(), cause }));
-    }
-    sample
-}
 
 fn known(sample: &Sample) -> String {
     let (places, tasks) = (sample.cluster.places(), sample.cluster.tasks_by_revision().total(SERVICE));
@@ -68,11 +46,11 @@ fn a_place_is_what_its_tasks_make_of_it() {
         ),
         // A place all of whose tasks are to be removed is idle, and has not ended.
         (
-            &["make 1", "run 1", "give up 1"],
+            &["make 1", "run 1", "abandon 1"],
             "0 wanted, 1 idle: 0 finished, 0 failed, 0 stopped; 1 tasks, 0 live, 0 run",
         ),
         (
-            &["make 1", "fail 1", "stop 1", "give up 1"],
+            &["make 1", "fail 1", "stop 1", "abandon 1"],
             "0 wanted, 1 idle: 0 finished, 0 failed, 0 stopped; 1 tasks, 0 live, 0 run",
         ),
         (
@@ -82,7 +60,7 @@ fn a_place_is_what_its_tasks_make_of_it() {
         (&["make 1", "run 1", "reap 1"], "0 wanted, 0 idle: 0 finished, 0 failed, 0 stopped; 0 tasks, 0 live, 0 run"),
     ];
     for (words, expected) in table {
-        let sample = told(words);
+        let sample = Sample::told(words);
         assert_eq!(known(&sample), expected, "{words:?}");
         assert_eq!(sample.faults(), [""; 0], "{words:?}");
     }

@@ -3,4 +3,5 @@
 pub mod assignments;
 pub mod history;
 pub mod overview;
+pub mod progress;
 pub mod specs;
