@@ -63,6 +63,11 @@ impl Items {
         Ok(assigned)
     }
 
+    /// The configs that this node's tasks have.
+    pub fn configs(&self) -> Vec<ConfigItem> {
+        self.configs.values().cloned().collect()
+    }
+
     /// Forgets everything, secrets and configs too; what that comes to.
     pub fn clear(&mut self) -> Assigned {
         *self = Self::default();

@@ -364,7 +364,7 @@ impl Holder<'_> {
         match described {
             Ok(description) if registered == Some(&description) => {}
             Ok(_) => return Err(Ended::DescriptionChanged),
-            Err(error) => tracing::warn!("cannot describe this node: {error}"),
+            Err(error) => tracing::warn!(%error, "cannot describe this node"),
         }
         Ok(())
     }
@@ -386,10 +386,10 @@ impl Holder<'_> {
         } else if ended.refusal() == Some(RefusalKind::NotMember) {
             tracing::error!(hint = NOT_MEMBER_HINT, "{NOT_MEMBER}");
         } else if let Ended::Connect(ConnectError::Unfit { why, hint }) = ended {
-            tracing::error!(hint, "no manager accepts this node: {why}; its tasks keep running");
+            tracing::error!(error = why, hint, "no manager accepts this node; its tasks keep running");
         } else {
             let pause = self.machine.next_wake().since(time_since(self.epoch));
-            tracing::warn!(manager = self.manager, pause_ms = pause.as_millis(), "no session: {ended}");
+            tracing::warn!(manager = self.manager, pause_ms = pause.as_millis(), error = %ended, "no session");
         }
     }
 }

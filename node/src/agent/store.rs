@@ -1,5 +1,6 @@
-//! The agent's memory: one small file for each assigned task, so that a restarted agent goes on before it has met a manager;
-//! and one for the last frame of history that a manager told of, so that it can tell a manager that was restored meanwhile.
+//! The agent's memory: one small file for each assigned task, and one for each config that some task has, so that a restarted
+//! agent goes on before it has met a manager; and one for the last frame of history that a manager told of, so that it can tell a
+//! manager that was restored meanwhile.
 //!
 //! A file is replaced by renaming, so it is whole or absent after the process dies at any moment. Nothing is synced: after
 //! a power cut a file may be old or damaged, and that is enough. The executor's calls are idempotent, so an old state only
@@ -9,22 +10,26 @@
 //! task with a data key of the agent's own, which lies beside the directory. Without that key all files are as good as
 //! damaged: they are set aside, a new key is made, and what runs is adopted when the managers assign it again.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use events::{Id, TaskId, TaskState, TaskStatus};
+use events::{ConfigId, Id, TaskId, TaskState, TaskStatus};
 use prost::Message;
 use rustix::fs::Access;
-use wire::v1::{Assignment, Head};
+use wire::v1::{Assignment, ConfigItem, Head};
 use zeroize::Zeroizing;
 
+use super::config_file::unless_absent;
 use crate::security::seal::{Seal, SealError, data_key, wipe};
 
 /// The file of the last frame of history.
 const HEAD: &str = "head";
+/// Begins the name of a config's file, before the config's id. No id has a hyphen.
+const CONFIG: &str = "config-";
 /// Ends the name of the key's file: `worker.key` beside `worker`.
 const KEY: &str = "key";
 /// Ends the name of a file that is still being written.
@@ -77,6 +82,8 @@ pub(super) struct Found {
     pub(super) records: Vec<Record>,
     /// The last frame of history that a manager told of.
     pub(super) head: Option<Head>,
+    /// What is in the configs that tasks had.
+    configs: BTreeMap<ConfigId, ConfigItem>,
     /// One sentence for each file that was set aside, and for a key that is gone.
     pub(super) damage: Vec<String>,
 }
@@ -146,7 +153,26 @@ impl Store {
                 Entry::Kept => store.take_in(&path, &mut found)?,
             }
         }
+        found.give_configs();
         Ok((store, found))
+    }
+
+    /// Keeps exactly these configs. What a file says never changes, so one that is there stays as it is.
+    pub(super) fn keep_configs(&self, configs: &[ConfigItem]) -> Result<(), StoreError> {
+        for item in configs {
+            let path = self.dir.join(config_name(item.config));
+            if !path.try_exists().map_err(failed("read", &path))? {
+                self.write(&path, config_name(item.config).as_bytes(), &item.encode_to_vec())?;
+            }
+        }
+        for entry in fs::read_dir(&self.dir).map_err(failed("read", &self.dir))? {
+            let path = entry.map_err(failed("read", &self.dir))?.path();
+            let kept = config_of(&path).is_none_or(|id| configs.iter().any(|item| item.config == id));
+            if !kept {
+                unless_absent(fs::remove_file(&path)).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a task's record, in place of an older one.
@@ -175,10 +201,7 @@ impl Store {
     /// Forgets a task; one that is not known is forgotten already.
     pub(super) fn remove(&self, task: TaskId) -> Result<(), StoreError> {
         let path = self.path(task);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        unless_absent(fs::remove_file(&path)).map_err(failed("remove", &path))
     }
 
     fn path(&self, task: TaskId) -> PathBuf {
@@ -189,6 +212,8 @@ impl Store {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name == HEAD {
             found.head = Some(self.unseal(path, HEAD.as_bytes())?);
+        } else if let Some(config) = config_of(path) {
+            found.configs.insert(config, self.unseal(path, name.as_bytes())?);
         } else {
             let task: TaskId = name.parse().map_err(|_| "its name is no task's".to_owned())?;
             found.records.push(self.unseal(path, &place(task))?);
@@ -212,11 +237,32 @@ impl Store {
     }
 }
 
+impl Found {
+    /// Gives tasks the configs that were kept for them. One that is not there comes with the next session.
+    fn give_configs(&mut self) {
+        for record in &mut self.records {
+            let references = &record.assignment.spec.template().container().configs;
+            let items = references.iter().filter_map(|reference| self.configs.get(&reference.config?)).cloned();
+            record.assignment.configs = items.collect();
+        }
+    }
+}
+
+/// The name of a config's file.
+fn config_name(config: ConfigId) -> String {
+    format!("{CONFIG}{config}")
+}
+
+/// The config that a file is of, by its name.
+fn config_of(path: &Path) -> Option<ConfigId> {
+    path.file_name()?.to_str()?.strip_prefix(CONFIG)?.parse().ok()
+}
+
 /// Only a pull needs the registry's credentials, and only a task that is not over the values of its secret variables: they
 /// are not kept longer.
 fn sparing_credentials(record: &Record) -> Record {
     let mut record = record.clone();
-    // A session brings them again, and each is once in memory however many tasks have it.
+    // Each has a file of its own, however many tasks have it.
     record.assignment.configs.clear();
     if record.withdrawn || record.status.state() >= TaskState::Ready {
         record.assignment.registry_auth = None;
@@ -270,7 +316,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    use events::{ContainerSpec, ServiceSpec, TaskSpec, Timestamp};
+    use events::{ConfigReference, ContainerSpec, ServiceSpec, TaskSpec, Timestamp};
     use wire::v1::EnvSecretValue;
 
     fn record(task: u128, state: TaskState) -> Record {
@@ -314,6 +360,33 @@ mod tests {
         let (_, found) = open(&dir);
         assert_eq!(found.records, [record(1, TaskState::Preparing)]);
         assert!(found.damage.is_empty());
+    }
+
+    #[test]
+    fn a_config_is_kept_sealed_for_as_long_as_a_task_may_need_it() {
+        let (state_dir, dir) = worker();
+        let (store, _) = open(&dir);
+        let item = |id, data: &'static str| ConfigItem { config: ConfigId::from_bits(id), data: data.into() };
+        let mut needing = record(1, TaskState::Preparing);
+        let reference = |id| ConfigReference { config: Some(ConfigId::from_bits(id)), ..ConfigReference::default() };
+        let container = ContainerSpec { configs: vec![reference(5), reference(6)], ..ContainerSpec::default() };
+        needing.assignment.spec.task = Some(TaskSpec { container: Some(container), ..TaskSpec::default() });
+        store.save(&needing).expect("saved");
+        let found_with = |kept: &[ConfigItem]| {
+            store.keep_configs(kept).expect("kept");
+            let found = open(&dir).1;
+            assert_eq!(found.damage, Vec::<String>::new());
+            found.records[0].assignment.configs.clone()
+        };
+        // One of no task of ours is kept as well: the next task may need it.
+        let all = [item(5, "the-marker"), item(6, "other"), item(7, "of no task")];
+        assert_eq!(found_with(&all), all[..2]);
+        for (path, bytes) in bytes(state_dir.path()) {
+            assert!(!bytes.windows(10).any(|window| window == b"the-marker"), "{}", path.display());
+        }
+        assert_eq!(found_with(&all[1..]), all[1..2]);
+        assert_eq!(found_with(&[]), []);
+        assert_eq!(fs::read_dir(&dir).expect("a directory").count(), 1, "the task's own file");
     }
 
     #[test]

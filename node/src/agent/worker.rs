@@ -29,6 +29,8 @@ pub(super) struct Worker {
     tasks: Mutex<BTreeMap<TaskId, watch::Sender<TaskOrder>>>,
     /// What the managers sent; a complete set begins anew.
     items: Mutex<Items>,
+    /// Held by whoever writes configs to the disk.
+    writing_configs: Mutex<()>,
     swept: AtomicBool,
     running: TaskTracker,
     stopping: CancellationToken,
@@ -41,6 +43,7 @@ impl Worker {
             site,
             tasks: Mutex::default(),
             items: Mutex::default(),
+            writing_configs: Mutex::default(),
             swept: AtomicBool::new(false),
             running: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -59,9 +62,32 @@ impl Worker {
     /// # Errors
     /// When a task came without its spec.
     pub(super) fn assign(self: &Arc<Self>, set: AssignmentSet) -> Result<(), SpecMissing> {
-        let assigned = self.items.lock().unwrap_or_else(PoisonError::into_inner).take(set)?;
+        let concerns_configs = set.complete || !set.configs.is_empty() || !set.dropped_configs.is_empty();
+        let assigned = self.items().take(set)?;
         self.apply(assigned);
+        if concerns_configs {
+            self.keep_configs();
+        }
         Ok(())
+    }
+
+    /// Brings the configs on the disk to what the managers sent. Tasks do not wait for this: a restarted agent that does not find
+    /// one gets it again.
+    fn keep_configs(self: &Arc<Self>) {
+        let worker = Arc::clone(self);
+        self.running.spawn_blocking(move || {
+            let _one_at_a_time = worker.writing_configs.lock().unwrap_or_else(PoisonError::into_inner);
+            // Read only now: whoever comes last writes what was sent last.
+            let configs = worker.items().configs();
+            if let Err(error) = worker.site.store.keep_configs(&configs) {
+                tracing::error!(%error, "the configs of tasks cannot be kept for a restart");
+            }
+        });
+    }
+
+    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    fn items(&self) -> MutexGuard<'_, Items> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn apply(self: &Arc<Self>, set: Assigned) {
@@ -91,8 +117,9 @@ impl Worker {
 
     /// Stops and removes everything: the cluster gave this node's tasks to others.
     pub(super) fn withdraw_all(self: &Arc<Self>) {
-        let nothing = self.items.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let nothing = self.items().clear();
         self.apply(nothing);
+        self.keep_configs();
     }
 
     /// Stops tending. Containers run on.

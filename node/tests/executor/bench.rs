@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -90,11 +90,16 @@ impl Bench {
         }
     }
 
+    /// Where configs are that containers mount.
+    pub fn configs(&self) -> PathBuf {
+        let (Kind::Docker(dir) | Kind::Process(dir)) = &self.kind;
+        dir.path().join("configs")
+    }
+
     /// The tasks whose containers mount configs from this machine.
     pub fn kept_configs(&self) -> Vec<String> {
-        let (Kind::Docker(dir) | Kind::Process(dir)) = &self.kind;
         // Without one there is no directory.
-        let entries = std::fs::read_dir(dir.path().join("configs")).into_iter().flatten();
+        let entries = std::fs::read_dir(self.configs()).into_iter().flatten();
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 

@@ -104,6 +104,12 @@ async fn configs_are_there_under_a_read_only_root_and_in_a_tmpfs() {
                 assert_eq!(bench.kept_configs(), [workload.task.to_string()]);
                 bench.executor.remove(workload.task).await.expect("removed");
                 assert!(bench.kept_configs().is_empty(), "they go with the task");
+                // Files that outlived their container and the agent's memory are found, and go like a stray container.
+                std::fs::create_dir_all(bench.configs().join(workload.task.to_string())).expect("made");
+                let strays = bench.executor.inventory(bench.cluster, bench.node).await.expect("an inventory");
+                assert_eq!(strays, [workload.task]);
+                bench.executor.remove(workload.task).await.expect("removed");
+                assert!(bench.kept_configs().is_empty(), "they go, too");
             }
         })
         .await;

@@ -77,6 +77,21 @@ impl ConfigMounts {
             .map_err(|error| ExecutorError::Temporary(format!("the task's configs cannot be removed: {error}")))
     }
 
+    /// The tasks that have files here, also those whose container is gone.
+    ///
+    /// # Errors
+    /// Temporary when the directory cannot be read.
+    pub(super) fn tasks(&self) -> Result<Vec<TaskId>, ExecutorError> {
+        let unreadable =
+            |error| ExecutorError::Temporary(format!("the configs in {} cannot be listed: {error}", self.0.display()));
+        let entries = match std::fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(unreadable)?,
+        };
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
+        Ok(names.map_err(unreadable)?.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+    }
+
     fn directory(&self, task: TaskId) -> PathBuf {
         self.0.join(task.to_string())
     }

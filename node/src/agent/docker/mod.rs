@@ -311,7 +311,7 @@ impl Executor for DockerExecutor {
 
     async fn inventory(&self, cluster: ClusterId, node: NodeId) -> Result<Vec<TaskId>, ExecutorError> {
         let labels = vec![format!("{CLUSTER_LABEL}={cluster}"), format!("{NODE_LABEL}={node}")];
-        let mut tasks = Vec::new();
+        let mut tasks = self.config_mounts.tasks()?;
         for (id, labels) in self.labelled(labels).await? {
             match labels.get(TASK_LABEL).map(|text| text.parse()) {
                 Some(Ok(task)) => tasks.push(task),

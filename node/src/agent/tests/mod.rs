@@ -486,6 +486,21 @@ async fn a_task_without_the_value_of_a_secret_variable_is_rejected_and_not_run_w
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restarted_agent_has_its_configs_before_it_meets_a_manager() {
+    let config = ConfigId::from_bits(5);
+    let mut pulling = assignment(1, "sim/slow-pull");
+    pulling.configs = vec![ConfigItem { config, data: "data".into() }];
+    let container = pulling.spec.task.get_or_insert_default().container.get_or_insert_default();
+    container.configs = vec![ConfigReference { config: Some(config), name: "web.conf".into(), file: None }];
+    let mut scene = Scene::assigned(vec![pulling]).await;
+    scene.manager.reported(id(1), TaskState::Preparing).await;
+    scene.stop_agent().await;
+    scene.manager.go_away();
+    scene.start_agent();
+    scene.engine_until(|engine| engine.is_running(id(1))).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_waits_for_its_config_also_after_a_restart_and_one_that_runs_is_left_alone() {
     let config = ConfigId::from_bits(5);
     let with_config = |configs| {
