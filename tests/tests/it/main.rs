@@ -15,6 +15,7 @@ mod full_disk;
 mod healing;
 mod history;
 mod hostile;
+mod install;
 mod journey;
 mod managers;
 mod process;
