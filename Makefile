@@ -45,8 +45,8 @@ bench: setup ## the figures of tests/BENCHMARKS.md, measured here (FIGURES="sche
 	scripts/cargo build --workspace --bins
 	scripts/engine with target/debug/bench $(FIGURES)
 
-sim: setup ## one simulated cluster with faults (SEED=1)
-	scripts/cargo run -p tests --bin sim -- --seed $(SEED)
+sim: setup ## one simulated cluster with faults (SEED=1; QUORUM=1: several managers)
+	scripts/cargo run -p tests --bin sim -- --seed $(SEED) $(if $(QUORUM),--quorum)
 
 bless: setup ## accept the scenarios' present transcripts as their goldens
 	SWARMLOG_BLESS=1 scripts/cargo test -p tests --test scenarios

@@ -116,6 +116,10 @@ mod tests {
                 [false, false, true, false, false, true],
             ),
             (
+                Command::AnnounceManager(crate::AnnounceManager { node, raft_id: 7, addr: String::new() }),
+                [false, false, true, false, false, true],
+            ),
+            (
                 Command::RegisterNode(crate::RegisterNode { node, session, description, addr: String::new() }),
                 NODE_ITSELF,
             ),

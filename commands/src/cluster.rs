@@ -2,7 +2,7 @@
 
 use events::{
     CertificateIssued, ClusterId, ClusterInitialised, ClusterSpec, ClusterSpecUpdated, JoinTokenRotated, Kind,
-    LeadershipAssumed, NodeId, NodeJoined, NodeSpec, Role, RootCaGenerated, StateHashRecorded, Timestamp,
+    LeadershipAssumed, MemberAdded, NodeId, NodeJoined, NodeSpec, Role, RootCaGenerated, StateHashRecorded, Timestamp,
     VolatilePayload, frame,
 };
 use projections::settings::{ROOT_KEY, token_key};
@@ -33,6 +33,8 @@ pub struct InitialiseCluster {
     pub manager_token: (SecretText, [u8; 32]),
     /// The first manager.
     pub node: NodeId,
+    /// Its number in raft, with which its log began.
+    pub raft_id: u64,
     /// What it calls itself.
     pub hostname: String,
     /// Where it can be reached.
@@ -218,6 +220,7 @@ fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<Decision, Rej
         cert_pem: wish.cert_pem.clone(),
         not_after: wish.cert_not_after,
     };
+    let member = MemberAdded { node: wish.node, raft_id: wish.raft_id, addr: wish.addr.clone(), voter: true };
     Ok(Decision {
         events: vec![
             Kind::ClusterInitialised(initialised),
@@ -226,6 +229,7 @@ fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<Decision, Rej
             token_rotated(Role::Manager, manager_sha256),
             Kind::NodeJoined(joined),
             Kind::CertificateIssued(certificate),
+            Kind::MemberAdded(member),
         ],
         volatile: vec![
             VolatilePayload::keep(ROOT_KEY, wish.root_key_pem.0.as_str()),
@@ -274,7 +278,8 @@ mod tests {
                 "join_token_rotated",
                 "join_token_rotated",
                 "node_joined",
-                "certificate_issued"
+                "certificate_issued",
+                "member_added"
             ]
         );
         let secrets: Vec<_> = decision.volatile.iter().map(|payload| payload.key.as_str()).collect();

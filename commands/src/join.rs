@@ -109,7 +109,15 @@ fn room(state: &Cluster) -> Result<(), Rejection> {
 pub fn admit(state: &Cluster, root_digest: &str, secret_sha256: &[u8; 32]) -> Result<Role, Rejection> {
     let of_this_cluster = is_equal(state.settings.root_digest.as_bytes(), root_digest.as_bytes());
     let role = admitted(state, secret_sha256);
-    if of_this_cluster { role } else { Err(not_valid()) }
+    match role {
+        Ok(Role::Manager) if of_this_cluster => {
+            let sentence = "a cluster has one manager in this version: a second one cannot join";
+            let hint = "join with the worker token, which `swarmctl cluster inspect` shows as well";
+            Err(Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint))
+        }
+        role if of_this_cluster => role,
+        Ok(_) | Err(_) => Err(not_valid()),
+    }
 }
 
 /// The role of the token with this secret. Both tokens are compared, and each to its end, so that the time it takes tells
@@ -118,11 +126,7 @@ fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection
     let is_of = |role| is_equal(state.settings.token_sha256(role), secret_sha256);
     match (is_of(Role::Worker), is_of(Role::Manager)) {
         (true, _) => Ok(Role::Worker),
-        (false, true) => {
-            let sentence = "a cluster has one manager in this version: a second one cannot join";
-            let hint = "join with the worker token, which `swarmctl cluster inspect` shows as well";
-            Err(Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint))
-        }
+        (false, true) => Ok(Role::Manager),
         (false, false) => Err(not_valid()),
     }
 }
@@ -205,10 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn the_managers_token_lets_nobody_in_yet() {
-        let refused = Story::initialised().refuse(&joiner(), join(initialise_wish().manager_token.1, "host"));
+    fn the_managers_token_makes_a_manager_and_no_shell_takes_it_yet() {
+        let (mut story, wish) = (Story::initialised(), initialise_wish());
+        let refused = admit(&story.state, &wish.root_digest, &wish.manager_token.1).expect_err("one manager");
         assert_eq!(refused.kind, RejectionKind::Forbidden);
         assert!(refused.sentence.contains("one manager in this version"), "{}", refused.sentence);
+        let decision = story.accept(&joiner(), join(wish.manager_token.1, "host"));
+        let id: NodeId = decision.subject.expect("a subject").parse().expect("a node's id");
+        assert_eq!(story.state.nodes.get(id).map(|node| node.spec.role()), Some(Role::Manager));
     }
 
     #[test]

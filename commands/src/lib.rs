@@ -7,6 +7,7 @@ mod actor;
 mod cluster;
 mod config;
 mod join;
+mod member;
 mod node;
 mod rejection;
 mod report;
@@ -30,6 +31,7 @@ pub use cluster::{AssumeLeadership, InitialiseCluster, RecordStateHash, RotateJo
 pub use config::{CreateConfig, RemoveConfig};
 pub use events::SecretText;
 pub use join::{CertifyNode, JoinNode, admit};
+pub use member::AnnounceManager;
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
 pub use rejection::{Rejection, RejectionKind};
 pub use report::ReportTasks;
@@ -55,6 +57,8 @@ verb::commands! {
         JoinNode(JoinNode),
         /// Notes the certificate that was signed for a node.
         CertifyNode(CertifyNode),
+        /// A manager's log is ready to follow.
+        AnnounceManager(AnnounceManager),
         /// Opens a session.
         RegisterNode(RegisterNode),
         /// A heartbeat of a node that was not thought to be ready.

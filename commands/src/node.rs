@@ -197,13 +197,10 @@ impl Verb for UpdateNode {
         let subject = subject(id);
         in_sequence(&subject, node.version, self.version)?;
         validate::node_spec(spec).map_err(|fault| fault.about(&subject))?;
-        if spec.role() != node.spec.role() {
-            let sentence = match spec.role() {
-                Role::Manager => "a worker cannot be promoted: this version supports one manager",
-                Role::Worker => "the manager cannot be demoted: it is the only one",
-            };
-            let hint = "leave the role as it is";
-            return Err(Rejection::new(RejectionKind::Unavailable, subject, sentence, hint));
+        if spec.role() == Role::Worker && is_only_manager(state, node) {
+            let sentence = "the manager cannot be demoted: it is the only one";
+            let hint = "promote another node first";
+            return Err(Rejection::conflict(subject, sentence, hint));
         }
         if *spec == *node.spec {
             return Ok(Decision::nothing(id));
@@ -228,7 +225,7 @@ impl Verb for RemoveNode {
     fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
         let (id, forced) = (self.node, self.force);
         let node = existing(state, id)?;
-        may_go(node, forced)?;
+        may_go(state, node, forced)?;
         let tasks: Vec<TaskId> =
             state.tasks_of_node(id).filter(|task| !task.state.is_terminal()).map(|task| task.id).collect();
         if tasks.len() > ORPHANS_MAX {
@@ -246,12 +243,24 @@ impl Verb for RemoveNode {
     }
 }
 
-/// Refuses to take out the manager, and a node that is ready.
-fn may_go(node: &Node, force: bool) -> Result<(), Rejection> {
+/// Whether no other node is to be a manager.
+fn is_only_manager(state: &Cluster, node: &Node) -> bool {
+    let is_manager = |node: &&Node| node.spec.role() == Role::Manager;
+    is_manager(&node) && !state.nodes.values().filter(is_manager).any(|other| other.id != node.id)
+}
+
+/// Refuses to take out a manager, and a node that is ready.
+fn may_go(state: &Cluster, node: &Node, force: bool) -> Result<(), Rejection> {
     let id = node.id;
-    if node.spec.role() == Role::Manager {
+    let managers = state.members.len();
+    if is_only_manager(state, node) {
         let sentence = format!("node {id} is the manager of this cluster");
         let hint = "to end the cluster, stop swarmd on the manager and remove its state directory";
+        return Err(Rejection::conflict(subject(id), sentence, hint));
+    }
+    if node.spec.role() == Role::Manager || state.members.contains(id) {
+        let sentence = format!("node {id} is one of the {managers} managers of this cluster");
+        let hint = "demote it first, and wait until it replicates the log no more";
         return Err(Rejection::conflict(subject(id), sentence, hint));
     }
     if node.liveness == Liveness::Ready && !force {

@@ -181,6 +181,7 @@ pub(crate) fn initialise_wish() -> InitialiseCluster {
         worker_token: (SecretText("SWMTKN-1-w".into()), [1; 32]),
         manager_token: (SecretText("SWMTKN-1-m".into()), [2; 32]),
         node: manager(),
+        raft_id: 1,
         hostname: "manager-1".into(),
         addr: "10.0.0.1:1".into(),
         cert_pem: "pem".into(),

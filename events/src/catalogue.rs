@@ -34,6 +34,10 @@ impl Kind {
             | Self::JoinTokenRotated(_)
             | Self::RootCaGenerated(_)
             | Self::CertificateIssued(_)
+            | Self::MemberAdded(_)
+            | Self::MemberPromoted(_)
+            | Self::MemberRemoved(_)
+            | Self::ManagerAnnounced(_)
             | Self::NodeJoined(_)
             | Self::NodeRegistered(_)
             | Self::NodeDescribed(_)
@@ -101,6 +105,10 @@ catalogue! {
     JoinTokenRotated "join_token_rotated" |_| [];
     RootCaGenerated "root_ca_generated" |_| [];
     CertificateIssued "certificate_issued" |event| [event.node];
+    MemberAdded "member_added" |event| [event.node];
+    MemberPromoted "member_promoted" |event| [event.node];
+    MemberRemoved "member_removed" |event| [event.node];
+    ManagerAnnounced "manager_announced" |event| [event.node];
     NodeJoined "node_joined" |event| [event.node];
     NodeRegistered "node_registered" |event| [event.node];
     NodeDescribed "node_described" |event| [event.node];

@@ -17,6 +17,7 @@ mod parts;
 
 pub mod failures;
 pub mod instance;
+pub mod members;
 pub mod nodes;
 pub mod places;
 pub mod requests;
@@ -47,6 +48,7 @@ pub use configs::Config;
 pub use instance::Instance;
 pub use keyring::{Keyring, Secret};
 use lookup::Lookup;
+pub use members::{Announced, Member};
 pub use nodes::{Liveness, Node};
 pub use places::Places;
 pub use requests::{Answer, Requests};
@@ -85,6 +87,12 @@ parts::state! {
         pub nodes: Table<NodeId, Node>,
         /// Removed members, whose certificates are refused, with the time at which those expire.
         pub banned: Table<NodeId, Timestamp>,
+        /// The managers that replicate the log.
+        pub members: Table<NodeId, Member>,
+        /// Managers that wait to become members, or to be members again after they lost their log.
+        pub announced: Table<NodeId, Announced>,
+        /// Raft ids of former members, which are never used again, with the index of the frame that removed them.
+        pub former_members: Table<u64, u64>,
         /// The services.
         pub services: Table<ServiceId, Service>,
         /// Specs that tasks run, by service and template version.
@@ -178,6 +186,8 @@ concerns! {
     flags {
         /// New tasks wait for a place that a full turn could not give them. No event says so; the scheduler does.
         placement,
+        /// The members changed, or who is to be one. What a manager knows of the others, and no event says, concerns them too.
+        members,
         /// Everything may be concerned: settings changed, or leadership.
         everything,
     }
@@ -208,6 +218,10 @@ impl Cluster {
             Kind::JoinTokenRotated(event) => settings::token_rotated(self, event),
             Kind::RootCaGenerated(event) => settings::root_generated(self, event),
             Kind::CertificateIssued(event) => nodes::certified(self, event, at, touched),
+            Kind::MemberAdded(event) => members::added(self, event, at, touched),
+            Kind::MemberPromoted(event) => members::promoted(self, event, at, touched),
+            Kind::MemberRemoved(event) => members::removed(self, event, at, touched),
+            Kind::ManagerAnnounced(event) => members::announced(self, event, touched),
             Kind::NodeJoined(event) => nodes::joined(self, event, at, touched),
             Kind::NodeRegistered(event) => nodes::registered(self, event, at, touched),
             Kind::NodeDescribed(event) => nodes::described(self, event, touched),

@@ -7,7 +7,7 @@ use events::spec::NodeFacts;
 use events::{Availability, NodeDescription, NodeId, NodeSpec, Resources, Role, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Cluster, Stamp, Touched, counts};
+use crate::{Cluster, Stamp, Touched, counts, members};
 
 /// How long a removed node is remembered after its certificate expired, in case of clocks that differ; SwarmKit's.
 const BAN_OUTLIVES: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
@@ -177,14 +177,24 @@ pub(crate) fn described(cluster: &mut Cluster, event: &events::NodeDescribed, to
 }
 
 pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::NodeSpecUpdated, at: &Stamp, touched: &mut Touched) {
+    touched.members |= cluster.members.contains(event.node) || cluster.announced.contains(event.node);
+    let mut is_newcomer = false;
     change(cluster, event.node, touched, |node| {
         node.spec = Arc::new(event.spec.clone());
         node.version = at.index;
         node.updated_at = at.time;
+        is_newcomer = node.is_newcomer();
     });
+    // Another role makes another of a node that never registered.
+    if is_newcomer {
+        cluster.newcomers.insert(event.node);
+    } else {
+        cluster.newcomers.remove(&event.node);
+    }
 }
 
 pub(crate) fn certified(cluster: &mut Cluster, event: &events::CertificateIssued, at: &Stamp, touched: &mut Touched) {
+    touched.members |= cluster.announced.contains(event.node);
     change(cluster, event.node, touched, |node| {
         node.role = event.role();
         node.certificate_not_after = Some(event.not_after);
@@ -225,6 +235,7 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
         cluster.banned.remove(id);
     }
     cluster.newcomers.remove(&event.node);
+    members::node_removed(cluster, event.node);
     cluster.lookup.node_changed(Some(&node), None);
     counts::down(&mut cluster.nodes_by_liveness, node.liveness);
     // Who is no member can do no more than who is banned; and bans of all that a leaked token let in would be kept for as long
@@ -232,6 +243,7 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
     if !event.forgotten {
         cluster.banned.insert(event.node, node.certificate_not_after.unwrap_or_default());
     }
+    touched.members |= cluster.members.contains(event.node);
     touched.nodes.insert(event.node);
 }
 

@@ -15,6 +15,7 @@ mod slices;
 mod constraints;
 mod global;
 pub mod liveness;
+pub mod members;
 mod reaper;
 mod replicated;
 mod restarts;
@@ -38,6 +39,7 @@ use projections::{Cluster, Instance, Task, Touched};
 
 pub use budget::Budget;
 pub use candidates::Candidates;
+pub use members::{Follower, Peers};
 pub use scope::Scope;
 pub use settle::{Settled, settle, settle_without};
 
@@ -62,6 +64,8 @@ pub struct Ctx<'a> {
     pub ids: &'a mut IdGenerator,
     /// Each node's last sign of life.
     pub presence: &'a Presence,
+    /// What the leader knows of the other managers.
+    pub peers: &'a Peers,
     /// What reconcilers keep between turns. What they decide does not depend on it, only how long that takes.
     pub candidates: &'a mut Candidates,
 }
@@ -165,11 +169,12 @@ impl Correction {
 /// One reconciler: adds what is wrong within the scope to the correction.
 pub type Reconcile = fn(&Cluster, &Scope, &mut Ctx<'_>, &mut Correction);
 
-/// All reconcilers, in the order in which things are put right: first what is lost, then what is out of date, then what
+/// All reconcilers, in the order in which things are put right: first what is lost and who decides, then what is out of date, then what
 /// ended, then what is missing, then what may be forgotten, then where tasks go. Placing comes last because it is what fills
 /// a turn: the others have then seen everything, and need not look again.
-pub const ALL: [(Reconciler, Reconcile); 8] = [
+pub const ALL: [(Reconciler, Reconcile); 9] = [
     (Reconciler::Liveness, liveness::reconcile),
+    (Reconciler::Members, members::reconcile),
     (Reconciler::Constraints, constraints::reconcile),
     (Reconciler::Updates, updates::reconcile),
     (Reconciler::Restarts, restarts::reconcile),

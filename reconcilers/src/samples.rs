@@ -119,7 +119,13 @@ impl Sample {
     /// What a reconciler says of a part of the cluster.
     pub fn ask_about(&self, scope: &Scope, reconcile: Reconcile, second: u64) -> Vec<String> {
         let (mut ids, mut candidates) = (IdGenerator::new(ClusterId::from_bits(1), 1_000), Candidates::default());
-        let mut ctx = Ctx { now: at(second), ids: &mut ids, presence: &self.presence, candidates: &mut candidates };
+        let mut ctx = Ctx {
+            now: at(second),
+            ids: &mut ids,
+            presence: &self.presence,
+            peers: &crate::Peers::default(),
+            candidates: &mut candidates,
+        };
         let mut out = Correction::with_room(Budget::FRAME);
         reconcile(&self.cluster, scope, &mut ctx, &mut out);
         let wakes = out.wakes.iter().map(|(time, _)| format!("look at {}", time.since(at(0)).as_secs()));

@@ -63,7 +63,13 @@ fn service(number: u64) -> Kind {
 fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: Budget) -> Settled {
     let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), index));
     let mut candidates = Candidates::default();
-    let mut ctx = Ctx { now: at(index).time, ids: &mut ids, presence: &presence, candidates: &mut candidates };
+    let mut ctx = Ctx {
+        now: at(index).time,
+        ids: &mut ids,
+        presence: &presence,
+        peers: &reconcilers::Peers::default(),
+        candidates: &mut candidates,
+    };
     settle(cluster, touched, &mut ctx, &at(index), room)
 }
 

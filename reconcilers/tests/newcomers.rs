@@ -29,7 +29,13 @@ fn turn(cluster: &mut Cluster, time: Timestamp, touched: Touched) -> Settled {
     let at = Stamp { index: cluster.position.index + 1, time };
     let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), at.index));
     let mut candidates = Candidates::default();
-    let mut ctx = Ctx { now: time, ids: &mut ids, presence: &presence, candidates: &mut candidates };
+    let mut ctx = Ctx {
+        now: time,
+        ids: &mut ids,
+        presence: &presence,
+        peers: &reconcilers::Peers::default(),
+        candidates: &mut candidates,
+    };
     let settled = settle(cluster, touched, &mut ctx, &at, Budget::FRAME);
     cluster.position = at;
     assert_eq!(check::check(cluster), Vec::<String>::new());

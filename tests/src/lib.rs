@@ -2,7 +2,8 @@
 //! thread. Scenarios tell its story in the CLI's own words; the simulation breaks it at random from a seed.
 //!
 //! Suggested order: [`world`] (the cluster), [`manager`] and [`agent`] (its parts), [`engine`], [`net`] and [`clock`]
-//! (what they stand on), [`oracle`] (what must hold), [`socket`] and [`script`] (scenarios), [`chaos`] (the simulation).
+//! (what they stand on), [`oracle`] (what must hold), [`socket`] and [`script`] (scenarios), [`chaos`] (the simulation),
+//! [`quorum`] (several managers).
 
 pub mod world;
 
@@ -20,6 +21,8 @@ pub mod script;
 pub mod socket;
 
 pub mod chaos;
+
+pub mod quorum;
 
 #[cfg(test)]
 mod crash_loop;

@@ -176,6 +176,7 @@ impl Manager {
             worker_token: token(1),
             manager_token: token(2),
             node: self.node,
+            raft_id: RAFT_ID,
             hostname: hostname.to_owned(),
             addr: ADDRESS.to_owned(),
             cert_pem: "a certificate".to_owned(),

@@ -91,7 +91,13 @@ impl Oracle {
         let presence = cluster.nodes.iter().map(|(node, _)| (node, heard)).collect();
         let mut candidates = reconcilers::Candidates::default();
         let (ids, candidates) = (&mut ids, &mut candidates);
-        let mut ctx = reconcilers::Ctx { now: at.time, ids, presence: &presence, candidates };
+        let mut ctx = reconcilers::Ctx {
+            now: at.time,
+            ids,
+            presence: &presence,
+            peers: &reconcilers::Peers::default(),
+            candidates,
+        };
         let everything = Touched { everything: true, ..Touched::default() };
         let settled = reconcilers::settle(&mut next, everything, &mut ctx, &at, reconcilers::Budget::FRAME);
         let said: Vec<&Event> = settled.events.iter().collect();

@@ -182,6 +182,7 @@ impl Core {
             worker_token: (secret(), TOKEN),
             manager_token: (secret(), [8; 32]),
             node: NodeId::from_bits(1),
+            raft_id: 1,
             hostname: "manager".to_owned(),
             addr: "10.0.0.1".to_owned(),
             cert_pem: "certificate".to_owned(),
@@ -385,7 +386,13 @@ impl Core {
     fn settle_twice(&mut self, touched: Touched, ids: IdGenerator, at: &Stamp) -> Settled {
         let settle = |cluster: &mut Cluster, candidates: &mut Candidates, room| {
             let mut ids = ids.clone();
-            let mut ctx = reconcilers::Ctx { now: at.time, ids: &mut ids, presence: &self.presence, candidates };
+            let mut ctx = reconcilers::Ctx {
+                now: at.time,
+                ids: &mut ids,
+                presence: &self.presence,
+                peers: &reconcilers::Peers::default(),
+                candidates,
+            };
             settle(cluster, touched.clone(), &mut ctx, at, room)
         };
         let mut fresh = self.cluster.clone();
@@ -416,7 +423,8 @@ impl Core {
         let mut ids = IdGenerator::new(self.cluster.id(), at.index);
         let mut candidates = Candidates::default();
         let (ids, presence, candidates) = (&mut ids, &self.presence, &mut candidates);
-        let mut ctx = reconcilers::Ctx { now: at.time, ids, presence, candidates };
+        let mut ctx =
+            reconcilers::Ctx { now: at.time, ids, presence, peers: &reconcilers::Peers::default(), candidates };
         let everything = Touched { everything: true, ..Touched::default() };
         let settled = settle(&mut next, everything, &mut ctx, &at, Budget::FRAME);
         let waits = |task: &TaskId| self.cluster.tasks.get(*task).is_some_and(|task| task.waiting.is_some());

@@ -1,22 +1,30 @@
 //! Many seeds, each a cluster in which users ask and things break at random.
 
 use std::num::NonZero;
-use std::panic::catch_unwind;
+use std::panic::{RefUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tests::chaos::{self, Summary};
 use tests::manager::Checkpoints;
+use tests::quorum;
 
 /// Seeds of one run of the test suite, unless the variable asks for more.
 const SEEDS: u64 = 200;
 /// The variable that says how many seeds to run.
 const SEEDS_VARIABLE: &str = "SWARMLOG_SEEDS";
 
-#[test]
-fn every_seed_ends_well() {
-    let seeds = std::env::var(SEEDS_VARIABLE).map_or(SEEDS, |text| text.parse().expect("a number of seeds"));
-    let (next, faults, total) = (AtomicU64::new(1), Mutex::new(Vec::new()), Mutex::new(Summary::default()));
+/// Runs all seeds, on every processor, and gives what each amounted to.
+fn run_seeds<T: Send>(
+    seeds: u64,
+    option: &str,
+    run: impl Fn(u64) -> anyhow::Result<T> + Sync + RefUnwindSafe,
+) -> Vec<T> {
+    let (next, faults, done) = (AtomicU64::new(1), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let tell = |seed: u64, what: &str| {
+        let replay = format!("seed {seed}: {what}; replay it with `make sim SEED={seed}{option}`");
+        faults.lock().expect("no panic with the lock").push(replay);
+    };
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -26,10 +34,10 @@ fn every_seed_ends_well() {
                     if seed > seeds {
                         return;
                     }
-                    match catch_unwind(|| chaos::run(seed, false).map(|(summary, _)| summary)) {
-                        Ok(Ok(summary)) => add(&mut total.lock().expect("no panic with the lock"), summary),
-                        Ok(Err(error)) => tell(&faults, seed, &format!("{error:#}")),
-                        Err(_) => tell(&faults, seed, "a check failed, see above"),
+                    match catch_unwind(|| run(seed)) {
+                        Ok(Ok(one)) => done.lock().expect("no panic with the lock").push(one),
+                        Ok(Err(error)) => tell(seed, &format!("{error:#}")),
+                        Err(_) => tell(seed, "a check failed, see above"),
                     }
                 }
             });
@@ -37,7 +45,20 @@ fn every_seed_ends_well() {
     });
     let faults = faults.into_inner().expect("no panic with the lock");
     assert!(faults.is_empty(), "{} of {seeds} seeds fail:\n{}", faults.len(), faults.join("\n"));
-    let total = total.into_inner().expect("no panic with the lock");
+    done.into_inner().expect("no panic with the lock")
+}
+
+fn seeds() -> u64 {
+    std::env::var(SEEDS_VARIABLE).map_or(SEEDS, |text| text.parse().expect("a number of seeds"))
+}
+
+#[test]
+fn every_seed_ends_well() {
+    let seeds = seeds();
+    let mut total = Summary::default();
+    for one in run_seeds(seeds, "", |seed| chaos::run(seed, false).map(|(summary, _)| summary)) {
+        add(&mut total, one);
+    }
     println!("{seeds} seeds: {total:?}");
     // A simulation in which nothing happens proves nothing.
     let Checkpoints { written, read, missed } = total.checkpoints;
@@ -46,7 +67,22 @@ fn every_seed_ends_well() {
 }
 
 #[test]
+fn one_three_or_five_managers_have_one_history_in_the_end() {
+    let seeds = seeds();
+    let runs = run_seeds(seeds, " QUORUM=1", |seed| quorum::chaos::run(seed, false));
+    let total = |of: fn(&quorum::chaos::Summary) -> u64| runs.iter().map(of).sum::<u64>();
+    println!("{seeds} seeds: {runs:?}");
+    // A simulation in which nothing happens proves nothing.
+    assert!(total(|run| run.commands) > 10 * seeds && total(|run| run.frames) > 20 * seeds);
+    assert!(total(|run| run.crashes) > seeds && total(|run| run.partitions) > seeds);
+    assert!(total(|run| run.elections) > 2 * seeds && total(|run| run.member_changes) > 5 * seeds);
+    assert!(total(|run| run.restored) > seeds, "managers were brought up to date by a state");
+}
+
+#[test]
 fn a_seed_decides_everything() {
+    let several = || quorum::chaos::run(2, false).expect("the seed ends well");
+    assert_eq!(several(), several());
     let summary = || chaos::run(7, false).map(|(summary, world)| (summary, world.oracle.cluster().state_hash()));
     assert_eq!(summary().expect("the seed ends well"), summary().expect("the seed ends well"));
 }
@@ -61,11 +97,4 @@ fn add(total: &mut Summary, one: Summary) {
     total.checkpoints.missed += one.checkpoints.missed;
     total.steps += one.steps;
     total.length += one.length;
-}
-
-fn tell(faults: &Mutex<Vec<String>>, seed: u64, what: &str) {
-    faults
-        .lock()
-        .expect("no panic with the lock")
-        .push(format!("seed {seed}: {what}; replay it with `make sim SEED={seed}`"));
 }

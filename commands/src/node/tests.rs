@@ -119,18 +119,31 @@ fn a_change_names_the_version_it_was_made_from() {
 #[test]
 fn specs_of_nodes_are_judged() {
     let story = Story::with_worker();
-    let promoted = NodeSpec { role: Role::Manager.into(), ..Default::default() };
-    let refused = story.refuse(&operator(), update(worker(), promoted, None));
-    assert_eq!(refused.kind, RejectionKind::Unavailable);
-    assert!(refused.sentence.contains("supports one manager"), "{}", refused.sentence);
     let demoted = story.refuse(&operator(), update(manager(), NodeSpec::default(), None));
-    assert_eq!(demoted.kind, RejectionKind::Unavailable);
+    assert_eq!(demoted.kind, RejectionKind::Conflict);
+    assert!(demoted.sentence.contains("the only one"), "{}", demoted.sentence);
 
     let annotations = Some(Annotations { name: "a b".into(), ..Default::default() });
     let named = NodeSpec { annotations, ..Default::default() };
     assert_eq!(story.refuse(&operator(), update(worker(), named, None)).kind, RejectionKind::Invalid);
     let nobody = NodeId::from_bits(99);
     assert_eq!(story.refuse(&operator(), update(nobody, NodeSpec::default(), None)).kind, RejectionKind::NotFound);
+}
+
+#[test]
+fn managers_are_promoted_demoted_and_removed_but_never_the_last_one() {
+    let mut story = Story::with_worker();
+    let promoted = NodeSpec { role: Role::Manager.into(), ..Default::default() };
+    assert_eq!(names(&story.accept(&operator(), update(worker(), promoted, None))), ["node_spec_updated"]);
+    let kept = story.refuse(&operator(), remove(worker(), true));
+    assert!(kept.sentence.contains("one of the"), "{}", kept.sentence);
+    assert_eq!(names(&story.accept(&operator(), update(manager(), NodeSpec::default(), None))), ["node_spec_updated"]);
+    let last = story.refuse(&operator(), update(worker(), NodeSpec::default(), None));
+    assert!(last.sentence.contains("the only one"), "{}", last.sentence);
+    // As long as it replicates the log, it is no worker like others.
+    assert!(story.refuse(&operator(), remove(manager(), true)).hint.contains("demote"));
+    story.given([Kind::MemberRemoved(events::MemberRemoved { node: manager(), raft_id: 1 })]);
+    assert_eq!(names(&story.accept(&operator(), remove(manager(), true))), ["node_removed"]);
 }
 
 #[test]

@@ -36,6 +36,10 @@ fn cluster_samples() -> Vec<Kind> {
             cert_pem: "certificate".into(),
             not_after: time(7_776_000),
         }),
+        Kind::MemberAdded(MemberAdded { node, raft_id: 77, addr: "10.0.0.1:4242".into(), voter: true }),
+        Kind::MemberPromoted(MemberPromoted { node, raft_id: 77 }),
+        Kind::MemberRemoved(MemberRemoved { node, raft_id: 77 }),
+        Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id: 77, addr: "10.0.0.1:4242".into() }),
     ]
 }
 

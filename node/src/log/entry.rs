@@ -16,10 +16,57 @@ pub(super) const ENTRY_HEAD_BYTES: usize = 10;
 pub enum EntryKind {
     /// A frame, or nothing if the payload is empty: a new leader's first entry.
     Frame,
-    /// A change of the members, one at a time.
+    /// A change of the members, one at a time, with the frame that says so.
     Membership,
     /// A change of the members, by joint consensus.
     JointMembership,
+}
+
+/// A change of the members, by raft id. Raft makes one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberChange {
+    /// It follows without a vote.
+    AddLearner(u64),
+    /// It votes.
+    AddVoter(u64),
+    /// It takes no part any more.
+    Remove(u64),
+}
+
+/// Bytes of a change before what it carries.
+const CHANGE_BYTES: usize = 9;
+
+impl MemberChange {
+    /// The payload of an entry with this change, which carries these bytes.
+    pub(super) fn payload(self, carried: &[u8]) -> Bytes {
+        let (code, raft_id) = match self {
+            Self::AddLearner(raft_id) => (0, raft_id),
+            Self::AddVoter(raft_id) => (1, raft_id),
+            Self::Remove(raft_id) => (2, raft_id),
+        };
+        [[code].as_slice(), &raft_id.to_le_bytes(), carried].concat().into()
+    }
+
+    /// Reads such a payload: the change, and what it carries.
+    ///
+    /// # Errors
+    /// A sentence on what is wrong.
+    pub(super) fn parse(mut payload: Bytes) -> Result<(Self, Bytes), String> {
+        if payload.len() < CHANGE_BYTES {
+            return Err("the change of members is cut short".into());
+        }
+        let carried = payload.split_off(CHANGE_BYTES);
+        let mut raft_id = [0; CHANGE_BYTES - 1];
+        raft_id.copy_from_slice(&payload[1..]);
+        let raft_id = u64::from_le_bytes(raft_id);
+        let change = match payload[0] {
+            0 => Self::AddLearner(raft_id),
+            1 => Self::AddVoter(raft_id),
+            2 => Self::Remove(raft_id),
+            other => return Err(format!("the change of members is of kind {other}, which this build does not know")),
+        };
+        Ok((change, carried))
+    }
 }
 
 /// One entry of the raft log.
@@ -104,6 +151,16 @@ impl Membership {
     pub fn single(voter: u64) -> Self {
         Self { voters: vec![voter], ..Self::default() }
     }
+
+    /// What a manager knows that is yet to be let in: itself, without a vote.
+    pub fn joining(raft_id: u64) -> Self {
+        Self { learners: vec![raft_id], ..Self::default() }
+    }
+
+    /// The manager whose log began so.
+    pub fn own(&self) -> Option<u64> {
+        self.voters.iter().chain(&self.learners).next().copied()
+    }
 }
 
 /// A link of the chain of frames.
@@ -180,6 +237,16 @@ mod tests {
             let stored = [entry.head().as_slice(), &entry.payload].concat();
             assert_eq!(Entry::decode(7, stored.into()), Ok(entry));
         }
+    }
+
+    #[test]
+    fn changes_of_members_come_back_with_what_they_carry() {
+        for change in [MemberChange::AddLearner(1), MemberChange::AddVoter(u64::MAX), MemberChange::Remove(7)] {
+            let carried = Bytes::from_static(b"frame");
+            assert_eq!(MemberChange::parse(change.payload(&carried)), Ok((change, carried)));
+        }
+        assert!(MemberChange::parse(Bytes::from_static(b"short")).is_err());
+        assert!(MemberChange::parse(Bytes::from_static(&[3; 9])).is_err());
     }
 
     #[test]

@@ -38,18 +38,21 @@ mod conformance;
 mod crashes;
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod restoring;
 
 use bytes::Bytes;
 use events::VolatilePayload;
 use events::frame::FrameHash;
 
 pub use disk::Table;
-pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, Membership};
+pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, MemberChange, Membership};
 pub use error::LogError;
 pub use history::{HistoryReader, PageSize, Verified, frame_at, verify_all};
 pub use memory::{Crash, MemoryDisk, MemoryStore};
 pub use raft::{
-    Committed, Consensus, Message, Progress, ProposeError, RoleChange, StepError, Write, Written, write_all,
+    Committed, Consensus, FollowerProgress, Message, Offer, Progress, ProposeError, RoleChange, StepError, Write,
+    Written, write_all,
 };
 pub use rocks::{Checkpoints, RocksStore};
 pub use scrub::{Scrub, ScrubProgress, Scrubbed};
@@ -68,7 +71,8 @@ pub trait LogStore: Send + Sync {
     /// When a part that nothing can repair is damaged, or the log ends before what was known to be durable.
     fn load(&self) -> Result<Loaded, LogError>;
 
-    /// Writes the first members of a new cluster, durably. The first entry then gets index 2.
+    /// Begins a log, durably: that of a new cluster with its voters, whose first entry then gets index 2; or that of a manager which
+    /// is to join one, and is the one learner. That log is empty, so that it begins with a state that another manager offers.
     ///
     /// # Errors
     /// When the log exists already, or the write fails.
@@ -88,6 +92,28 @@ pub trait LogStore: Send + Sync {
     /// # Errors
     /// When a frame is not the next link of the chain, or something is applied that was not written.
     fn stage_apply(&self, frames: Vec<AppliedFrame>, applied: u64) -> Result<Staged, LogError>;
+
+    /// Stages history that leads from what was applied last to a state that another manager offers. Nobody reads it before
+    /// [`LogStore::stage_install`] makes it count; applying another entry, or a start, discards it.
+    ///
+    /// # Errors
+    /// When a frame is not the next link of the chain.
+    fn stage_fetched(&self, frames: Vec<(u64, Bytes)>) -> Result<Staged, LogError>;
+
+    /// Stages the beginning with such a state, in one synced write: all history that was fetched counts as applied, the raft log
+    /// begins anew behind it with these entries, and these secrets take the place of those that were kept.
+    ///
+    /// # Errors
+    /// When the history that was fetched does not end there.
+    fn stage_install(
+        &self,
+        install: Install,
+        entries: Vec<Entry>,
+        hard_state: Option<HardState>,
+    ) -> Result<Staged, LogError>;
+
+    /// The last frame that was fetched and does not count yet.
+    fn fetched(&self) -> Option<FrameLink>;
 
     /// Writes what was staged, all of it or nothing, with at most one sync. To be called in the order of staging.
     ///
@@ -224,12 +250,23 @@ pub trait LogStore: Send + Sync {
 /// A write that reads see already, and that the disk does not have yet.
 pub struct Staged(store::Step);
 
+/// A state that another manager offered, to begin with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Install {
+    /// Index of its last frame.
+    pub index: u64,
+    /// The term of the entry there.
+    pub term: u64,
+    /// All secrets that go with it.
+    pub secrets: Vec<VolatilePayload>,
+}
+
 /// What a verified log holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// Term, vote and commit index; the commit index is at least the applied one.
     pub hard_state: HardState,
-    /// The members of the cluster; nothing in a log that has not begun.
+    /// The members with whom the log began; nothing in a log that has not begun.
     pub membership: Option<Membership>,
     /// Everything up to this raft index is in history. May be lower than before a crash: the rest is in the raft entries
     /// still, and consensus returns it again.
@@ -244,6 +281,14 @@ pub struct Loaded {
     pub checkpoint: Option<u64>,
     /// The index from which on a torn tail of history was dropped.
     pub repaired_from: Option<u64>,
+}
+
+impl Loaded {
+    /// The same with the members as the state at the applied index has them: a log says by itself only with whom it began.
+    #[must_use]
+    pub fn with_members(self, members: Option<Membership>) -> Self {
+        Self { membership: members.or(self.membership), ..self }
+    }
 }
 
 /// What a checkpoint stands for.

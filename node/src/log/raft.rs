@@ -2,8 +2,9 @@
 //!
 //! One round is [`Consensus::ready`]: it says what is to be written, which others do at their own pace, and what is
 //! committed. Raft counts an entry as durable only once [`Consensus::written`] reports it, so that nothing is committed before
-//! its fsync, also alone, and a follower confirms nothing before its own. There is one voter for now; messages, members and
-//! checkpoints of other managers have their place here.
+//! its fsync, also alone, and a follower confirms nothing before its own. A change of the members is an entry that carries its
+//! frame, so that it happens with that frame or not at all. Whom entries alone do not bring up to date is offered a state by its
+//! name; how the history that leads to it travels is for the caller.
 
 mod adapter;
 
@@ -12,21 +13,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::raft::eraftpb;
-use ::raft::{Config, RawNode, ReadOnlyOption, Ready, StateRole};
+use ::raft::{Config, ProgressState, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole};
 use bytes::Bytes;
-use events::redacted_debug;
+use events::frame::FrameHash;
+use events::{VolatilePayload, redacted_debug};
 use protobuf::Message as _;
 
-use self::adapter::{Adapter, from_raft, to_hard_state};
+use self::adapter::{Adapter, from_raft, to_conf_change, to_hard_state};
 use super::entry::EntryKind;
-use super::{AppliedFrame, Entry, Loaded, LogError, LogStore, Membership, Staged, slog_bridge, tail};
+use super::{
+    AppliedFrame, Entry, Install, Loaded, LogError, LogStore, MemberChange, Membership, Staged, slog_bridge, tail,
+};
 
 /// How often [`Consensus::tick`] is to be called.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Ticks between a leader's heartbeats.
 const HEARTBEAT_TICKS: usize = 2;
 /// Ticks without a leader before an election, at least: five heartbeats may be lost. At most twice as many.
-const ELECTION_TICKS: usize = 10;
+pub const ELECTION_TICKS: usize = 10;
 /// Bytes of entries in one message to another manager; a larger entry goes alone.
 const MESSAGE_BYTES: u64 = 1024 * 1024;
 /// Messages with entries on the way to one manager.
@@ -44,6 +48,39 @@ pub struct Consensus {
     held_back: VecDeque<(u64, Vec<eraftpb::Message>)>,
     /// Those that may go.
     released: Vec<eraftpb::Message>,
+    /// What to begin with in place of the log, once raft says so.
+    restoring: Option<Install>,
+}
+
+/// A state to begin with, by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Index of its last frame.
+    pub index: u64,
+    /// The term of the entry there.
+    pub term: u64,
+    /// The hash of that frame.
+    pub frame_hash: FrameHash,
+    /// The members after it.
+    pub membership: Membership,
+}
+
+impl Offer {
+    /// Whether this manager is a member in it.
+    pub fn names(&self, raft_id: u64) -> bool {
+        self.membership.voters.contains(&raft_id) || self.membership.learners.contains(&raft_id)
+    }
+}
+
+/// How far another manager is, as a leader knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FollowerProgress {
+    /// Its raft id.
+    pub raft_id: u64,
+    /// It has all entries up to this index.
+    pub matched: u64,
+    /// It was offered a state, and did not say that it has it.
+    pub is_offered: bool,
 }
 
 /// What a round of consensus brought.
@@ -60,6 +97,8 @@ pub struct Progress {
     pub messages: Vec<Message>,
     /// What is to be written.
     pub write: Option<Write>,
+    /// The round with whose write this manager begins with the state that it was offered.
+    pub restored: Option<u64>,
 }
 
 /// Something for the disk. Writes are made in the order in which they are given out.
@@ -131,12 +170,14 @@ pub struct Committed {
     pub index: u64,
     /// The term of the leader that proposed it.
     pub term: u64,
+    /// The change of members that happens with it.
+    pub change: Option<MemberChange>,
     /// What was proposed.
     pub bytes: Bytes,
 }
 
 // Its second section holds secrets, and what it proposes their specs' environments.
-redacted_debug! { Committed shows [index, term] hides [bytes] }
+redacted_debug! { Committed shows [index, term, change] hides [bytes] }
 
 /// A message to another manager, opaque to everything in between.
 #[derive(Clone, PartialEq, Eq)]
@@ -155,9 +196,12 @@ pub enum ProposeError {
     /// Another manager leads, or none.
     #[error("this manager does not lead the cluster")]
     NotLeader,
-    /// Too much waits to be committed.
+    /// Too much waits to be committed, or another manager is about to lead.
     #[error("too many changes wait to be committed")]
     Full,
+    /// A change of members is under way; raft would drop another one without a word.
+    #[error("another change of the managers is under way")]
+    ChangePending,
 }
 
 /// Why a message was dropped. Raft copes with lost messages.
@@ -192,12 +236,53 @@ impl Consensus {
         if membership.voters == [id] {
             node.campaign().map_err(refused)?;
         }
-        Ok(Self { node, store, reported_term: None, held_back: VecDeque::new(), released: Vec::new() })
+        let (held_back, released, restoring) = (VecDeque::new(), Vec::new(), None);
+        let mut consensus = Self { node, store, reported_term: None, held_back, released, restoring };
+        consensus.set_election_timeout();
+        Ok(consensus)
     }
 
     /// Lets [`TICK`] pass.
     pub fn tick(&mut self) {
         self.node.tick();
+        self.set_election_timeout();
+    }
+
+    /// Raft draws how long it waits for a leader, anew in each term and role. It follows from the manager and the term instead,
+    /// so that the same messages at the same times have the same end; managers still differ, and differ again in the next term.
+    fn set_election_timeout(&mut self) {
+        let seed = (self.node.raft.id ^ self.node.raft.term.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let extra = usize::try_from((seed ^ seed >> 29) % ELECTION_TICKS as u64).unwrap_or_default();
+        if self.node.raft.randomized_election_timeout() != ELECTION_TICKS + extra {
+            self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + extra);
+        }
+    }
+
+    /// This manager's number.
+    pub fn id(&self) -> u64 {
+        self.node.raft.id
+    }
+
+    /// Everything up to this index is applied.
+    pub fn applied(&self) -> u64 {
+        self.node.raft.raft_log.applied
+    }
+
+    /// How far the others are, if this manager leads.
+    pub fn followers(&self) -> impl Iterator<Item = FollowerProgress> {
+        let own = self.node.raft.id;
+        let others = self.node.raft.prs().iter().filter(move |(id, _)| self.is_leader() && **id != own);
+        others.map(|(&raft_id, progress)| FollowerProgress {
+            raft_id,
+            matched: progress.matched,
+            is_offered: progress.state == ProgressState::Snapshot,
+        })
+    }
+
+    /// Lets another voter lead. While it is about to, nothing can be proposed; if it does not within an election timeout, this
+    /// manager goes on.
+    pub fn hand_over(&mut self, raft_id: u64) {
+        self.node.transfer_leader(raft_id);
     }
 
     /// Whether this manager leads, as far as it knows.
@@ -213,6 +298,14 @@ impl Consensus {
     /// The newest term.
     pub fn term(&self) -> u64 {
         self.node.raft.term
+    }
+
+    /// The term of the entry at an index, if it is known.
+    ///
+    /// # Errors
+    /// When the entry is damaged or cannot be read.
+    pub fn term_at(&self, index: u64) -> Result<Option<u64>, LogError> {
+        self.store.term(index)
     }
 
     /// The index that the next proposal gets.
@@ -235,14 +328,79 @@ impl Consensus {
         Ok(index)
     }
 
-    /// Takes a message from another manager.
+    /// Proposes an entry that changes the members when it is committed, and returns its index.
+    ///
+    /// # Errors
+    /// When this manager does not lead, another such change is under way, or too much waits to be committed.
+    pub fn propose_change(&mut self, change: MemberChange, bytes: Vec<u8>) -> Result<u64, ProposeError> {
+        if !self.is_leader() {
+            return Err(ProposeError::NotLeader);
+        }
+        if self.node.raft.has_pending_conf() {
+            return Err(ProposeError::ChangePending);
+        }
+        let index = self.next_index();
+        let change = to_conf_change(change, bytes.into());
+        self.node.propose_conf_change(Vec::new(), change).map_err(|_| ProposeError::Full)?;
+        Ok(index)
+    }
+
+    /// Takes a message from another manager; one that offers a state is for [`Consensus::offered`] first.
     ///
     /// # Errors
     /// When it is not one, or not for this manager.
     pub fn step(&mut self, message: &[u8]) -> Result<(), StepError> {
-        let message = eraftpb::Message::parse_from_bytes(message);
-        let message = message.map_err(|error| StepError::Malformed(error.to_string()))?;
-        self.node.step(message).map_err(|error| StepError::Refused(error.to_string()))
+        let stepped = self.node.step(parse(message)?).map_err(|error| StepError::Refused(error.to_string()));
+        self.set_election_timeout();
+        stepped
+    }
+
+    /// Who sent a message, and the state that it offers to this manager, if that is one that it does not have.
+    ///
+    /// # Errors
+    /// When it is not a message.
+    pub fn offered(&self, message: &[u8]) -> Result<(u64, Option<Offer>), StepError> {
+        let message = parse(message)?;
+        let is_offer = message.get_msg_type() == eraftpb::MessageType::MsgSnapshot && message.term >= self.term();
+        let metadata = message.get_snapshot().get_metadata();
+        if !is_offer || metadata.index <= self.node.raft.raft_log.committed {
+            return Ok((message.from, None));
+        }
+        let hash = FrameHash::try_from(message.get_snapshot().get_data());
+        let frame_hash = hash.map_err(|_| StepError::Malformed("the offered state has no hash".to_owned()))?;
+        let members = metadata.get_conf_state();
+        let (voters, learners) = (members.voters.clone(), members.learners.clone());
+        let membership = Membership { voters, learners, ..Membership::default() };
+        Ok((message.from, Some(Offer { index: metadata.index, term: metadata.term, frame_hash, membership })))
+    }
+
+    /// Begins with a state that was offered: its history is staged already, and its secrets take the place of those that are
+    /// kept. Whether raft takes it; if so, [`Consensus::ready`] says with which round.
+    pub fn restore(&mut self, message: &[u8], offer: &Offer, secrets: Vec<VolatilePayload>) -> bool {
+        if let Err(error) = self.step(message) {
+            tracing::debug!(%error, "a state that was offered is not taken");
+            return false;
+        }
+        let taken = self.node.snap().is_some_and(|snapshot| snapshot.get_metadata().index == offer.index);
+        self.restoring = taken.then_some(Install { index: offer.index, term: offer.term, secrets });
+        taken
+    }
+
+    /// Whether another manager needs a state to begin with, and the present offer is none for it.
+    pub fn wants_offer(&self) -> bool {
+        self.node.store().offer_wanted.get()
+    }
+
+    /// Offers a state to whom entries alone do not bring up to date; or none any more.
+    pub fn set_offer(&mut self, offer: Option<Offer>) {
+        let adapter = self.node.mut_store();
+        adapter.offer_wanted.set(false);
+        adapter.offer = offer;
+    }
+
+    /// A manager that was offered a state does not say that it has it: it is to be offered another one.
+    pub fn offer_failed(&mut self, raft_id: u64) {
+        self.node.report_snapshot(raft_id, SnapshotStatus::Failure);
     }
 
     /// One round: says what is to be written, what is committed and what to tell others. Nothing if there is nothing to do;
@@ -258,6 +416,7 @@ impl Consensus {
         let mut ready = self.node.ready();
         let mut messages = std::mem::take(&mut self.released);
         messages.append(&mut ready.take_messages());
+        let restored = (!ready.snapshot().is_empty()).then_some(ready.number());
         let (role, write) = self.stage(&mut ready)?;
         let committed = ready.take_committed_entries();
         self.node.advance_append_async(ready);
@@ -270,6 +429,7 @@ impl Consensus {
                 .collect::<Result<_, _>>()?,
             messages: to_messages(messages)?,
             write: Some(write),
+            restored,
         }))
     }
 
@@ -292,21 +452,55 @@ impl Consensus {
         Ok(Write { staged, round: None, applied: Some(applied), awaited: false })
     }
 
+    /// Makes a committed change of the members, before its frame counts as applied.
+    ///
+    /// # Errors
+    /// When it cannot be made: the managers would not agree any more on who they are.
+    pub fn change_members(&mut self, change: MemberChange) -> Result<(), LogError> {
+        let changed = self.node.apply_conf_change(&to_conf_change(change, Bytes::new()));
+        changed.map(drop).map_err(|error| LogError::Consensus(error.to_string()))
+    }
+
+    /// The state that was offered is on the disk, and what is applied begins with it.
+    pub fn begin_with(&mut self, index: u64) {
+        self.node.advance_apply_to(index);
+    }
+
+    /// Stages history that leads to an offered state.
+    ///
+    /// # Errors
+    /// When a frame is not the next link of the chain.
+    pub fn fetched(&mut self, frames: Vec<(u64, Bytes)>) -> Result<Write, LogError> {
+        let staged = self.store.stage_fetched(frames)?;
+        Ok(Write { staged, round: None, applied: None, awaited: false })
+    }
+
     /// Stages what raft must not forget, to be synced if there is anything that a vote or a commit may rest on.
     fn stage(&mut self, ready: &mut Ready) -> Result<(Option<RoleChange>, Write), LogError> {
-        if !ready.snapshot().is_empty() {
-            let index = ready.snapshot().get_metadata().index;
-            return Err(LogError::Unsupported { index, reason: "the leader sent a checkpoint" });
-        }
-        let entries: Vec<Entry> = ready.take_entries().into_iter().map(from_raft).collect();
+        let install = match ready.snapshot().is_empty() {
+            true => None,
+            false => {
+                let index = ready.snapshot().get_metadata().index;
+                let install = self.restoring.take().filter(|install| install.index == index);
+                Some(
+                    install
+                        .ok_or(LogError::Unsupported { index, reason: "raft begins with a state without a history" })?,
+                )
+            }
+        };
+        let entries = ready.take_entries().into_iter().map(from_raft).collect::<Result<Vec<Entry>, _>>()?;
         let role = self.role_change(&entries);
         let (round, held_back) = (ready.number(), ready.take_persisted_messages());
         let awaited = !entries.is_empty() || !held_back.is_empty();
         if !held_back.is_empty() {
             self.held_back.push_back((round, held_back));
         }
-        let staged = self.store.stage_append(entries, ready.hs().map(to_hard_state), ready.must_sync())?;
-        Ok((role, Write { staged, round: Some(round), applied: None, awaited }))
+        let (hard_state, applied) = (ready.hs().map(to_hard_state), install.as_ref().map(|install| install.index));
+        let staged = match install {
+            Some(install) => self.store.stage_install(install, entries, hard_state)?,
+            None => self.store.stage_append(entries, hard_state, ready.must_sync())?,
+        };
+        Ok((role, Write { staged, round: Some(round), applied, awaited: awaited || applied.is_some() }))
     }
 
     /// How the role differs from what was last reported.
@@ -356,14 +550,22 @@ fn config(id: u64, applied: u64) -> Config {
 }
 
 fn to_committed(entry: eraftpb::Entry) -> Result<Option<Committed>, LogError> {
-    let Entry { index, term, kind, payload } = from_raft(entry);
+    let Entry { index, term, kind, payload } = from_raft(entry)?;
     match kind {
         EntryKind::Frame if payload.is_empty() => Ok(None),
-        EntryKind::Frame => Ok(Some(Committed { index, term, bytes: payload })),
-        EntryKind::Membership | EntryKind::JointMembership => {
-            Err(LogError::Unsupported { index, reason: "it changes the members of the cluster" })
+        EntryKind::Frame => Ok(Some(Committed { index, term, change: None, bytes: payload })),
+        EntryKind::Membership => {
+            let (change, bytes) = MemberChange::parse(payload).map_err(LogError::Consensus)?;
+            Ok(Some(Committed { index, term, change: Some(change), bytes }))
+        }
+        EntryKind::JointMembership => {
+            Err(LogError::Unsupported { index, reason: "it changes several members of the cluster at once" })
         }
     }
+}
+
+fn parse(message: &[u8]) -> Result<eraftpb::Message, StepError> {
+    eraftpb::Message::parse_from_bytes(message).map_err(|error| StepError::Malformed(error.to_string()))
 }
 
 fn to_messages(messages: Vec<eraftpb::Message>) -> Result<Vec<Message>, LogError> {

@@ -7,7 +7,9 @@ use std::ops::ControlFlow;
 use super::chain::{Chain, damaged};
 use super::disk::{Change, Disk, Durability, Key, Table};
 use super::entry::{Applied, Cut, FrameLink, HardState, Membership};
-use super::store::{APPLIED, CUT, HARD_STATE, MEMBERSHIP, State, Store, beyond_applied, expect_index, missing_record};
+use super::store::{
+    APPLIED, CUT, FETCHED, HARD_STATE, MEMBERSHIP, State, Store, beyond_applied, expect_index, missing_record,
+};
 use super::tail::Tail;
 use super::{Loaded, LogError};
 
@@ -28,6 +30,9 @@ impl<D: Disk> Store<D> {
         let loaded = self.examine()?;
         if let Some(torn) = loaded.repaired_from {
             self.cut_history(torn)?;
+        }
+        if self.has_fetched()? {
+            self.discard_fetched(loaded.applied)?;
         }
         if loaded.membership.is_some() {
             // What has been read may be reported as committed from now on, so it must not be lost to a power cut any more.
@@ -146,11 +151,13 @@ impl<D: Disk> Store<D> {
     /// The end of history opens, is chained and goes as far as what was applied; or is cut back to where that holds.
     fn verify_history(&self, meta: &Meta) -> Result<(Applied, Option<u64>), LogError> {
         let applied = meta.applied;
-        let last = self.disk.last_key(Table::History, Key::MAX)?.map_or(0, |key| key.index);
+        // What was fetched for a state that this manager did not begin with counts for nothing.
+        let end = if self.has_fetched()? { Key::at(applied.index + 1) } else { Key::MAX };
+        let last = self.disk.last_key(Table::History, end)?.map_or(0, |key| key.index);
         if last > applied.index {
             return Err(beyond_applied(last, applied.index));
         }
-        let read = self.read_history_end(last.saturating_sub(VERIFIED_INDEXES))?;
+        let read = self.read_history_end(last.saturating_sub(VERIFIED_INDEXES), end)?;
         match (read.torn, applied.frame) {
             (None, frame) if frame == read.intact => Ok((applied, None)),
             (Some(torn), _) => applied_before(torn, meta, read.intact).map(|applied| (applied, Some(torn))),
@@ -167,10 +174,10 @@ impl<D: Disk> Store<D> {
 
     /// Reads history from an index to its end. A value that does not open is a torn tail if no intact one follows it, and
     /// damage otherwise; a frame that opens but is not chained was put there by someone.
-    fn read_history_end(&self, from: u64) -> Result<HistoryEnd, LogError> {
+    fn read_history_end(&self, from: u64, end: Key) -> Result<HistoryEnd, LogError> {
         let mut chain = if from == 0 { Chain::after(None) } else { Chain::anywhere() };
         let mut torn: Option<(u64, LogError)> = None;
-        self.disk.scan(Table::History, Key::at(from), Key::MAX, &mut |key, sealed| {
+        self.disk.scan(Table::History, Key::at(from), end, &mut |key, sealed| {
             match (self.unseal(Table::History, key, sealed), torn.take()) {
                 (Ok(_), Some((_, error))) => return Err(error),
                 (Ok(stored), None) => {
@@ -186,6 +193,19 @@ impl<D: Disk> Store<D> {
             (None, Some(index)) if from > 0 => Err(damaged(index, format!("no frame from index {from} on is intact"))),
             (intact, torn) => Ok(HistoryEnd { intact, torn }),
         }
+    }
+
+    fn has_fetched(&self) -> Result<bool, LogError> {
+        Ok(self.record::<FrameLink>(Table::Meta, FETCHED)?.is_some())
+    }
+
+    /// Drops history that was fetched and does not count; who offered the state offers it again.
+    fn discard_fetched(&self, applied: u64) -> Result<(), LogError> {
+        let batch = vec![
+            Change::DeleteRange { table: Table::History, from: Key::at(applied + 1), to: Key::MAX },
+            Change::DeleteRange { table: Table::Meta, from: FETCHED, to: FETCHED.next() },
+        ];
+        self.disk.write(batch, Durability::Synced)
     }
 
     /// Drops history from `torn` on, which the raft entries repeat.

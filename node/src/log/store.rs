@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 
 use super::chain::{Chain, damaged};
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
-use super::entry::{Applied, AppliedFrame, Cut, Entry, HardState, Membership, decode_record, encode_record};
+use super::entry::{Applied, AppliedFrame, Cut, Entry, FrameLink, HardState, Membership, decode_record, encode_record};
 use super::tail::{Budget, Tail};
-use super::{CheckpointHead, CheckpointPart, Loaded, LogError, LogStore, ScrubProgress, Staged};
+use super::{CheckpointHead, CheckpointPart, Install, Loaded, LogError, LogStore, ScrubProgress, Staged};
 use crate::security::seal::Seal;
 
 /// The records of [`Table::Meta`]. Numbers are never used again.
@@ -25,9 +25,11 @@ pub(super) const APPLIED: Key = Key::at(3);
 pub(super) const CUT: Key = Key::at(4);
 /// Until [`ScrubProgress`] knew the pass before, its record was number 5.
 const SCRUB: Key = Key::at(6);
+/// The last frame of history that was fetched, while that does not count as applied.
+pub(super) const FETCHED: Key = Key::at(7);
 
-/// A new cluster's log begins as if this one entry had been cut already: so a manager that joins finds that its log does
-/// not reach back to the beginning and takes a checkpoint, which is where it learns the members.
+/// A new cluster's log begins as if this one entry had been cut already: so a manager that joins, whose log is empty, finds that
+/// it does not reach back to the beginning and begins with a state, which is where it learns the members.
 pub(super) const BEGINNING: Cut = Cut { index: 1, term: 1 };
 
 /// The log on a disk.
@@ -46,8 +48,12 @@ pub(super) struct State {
     pub applied: Applied,
     /// What was applied last, as the disk has it.
     written: Applied,
-    /// Frames of history that the disk does not have yet.
+    /// Frames of history that the disk does not have yet, those that were fetched last.
     unwritten: VecDeque<(u64, Bytes)>,
+    /// The last frame that was fetched and does not count as applied.
+    fetched: Option<FrameLink>,
+    /// Whether the log was verified, so that it is known how far it was applied.
+    loaded: bool,
 }
 
 /// What a staged write does.
@@ -62,30 +68,60 @@ pub(super) enum Step {
     Apply {
         frames: Vec<AppliedFrame>,
         applied: Applied,
+        /// History after this index was fetched in vain.
+        discards: Option<u64>,
+    },
+    Fetch {
+        frames: Vec<(u64, Bytes)>,
+        last: FrameLink,
+    },
+    Install {
+        applied: Applied,
+        cut: Cut,
+        secrets: Vec<VolatilePayload>,
+        entries: Vec<Entry>,
+        hard_state: Option<HardState>,
     },
 }
 
 impl State {
     /// All of it is on the disk.
     pub(super) fn new(tail: Tail, applied: Applied) -> Self {
-        Self { tail, applied, written: applied, unwritten: VecDeque::new() }
+        Self { tail, applied, written: applied, unwritten: VecDeque::new(), fetched: None, loaded: true }
+    }
+
+    /// What was staged up to this index and counts as applied.
+    fn unwritten(&self) -> VecDeque<(u64, Bytes)> {
+        let counts = |(index, _): &&(u64, Bytes)| !self.loaded || *index <= self.applied.index;
+        self.unwritten.iter().filter(counts).cloned().collect()
+    }
+
+    fn forget_unwritten(&mut self, to: u64) {
+        while self.unwritten.front().is_some_and(|(index, _)| *index <= to) {
+            self.unwritten.pop_front();
+        }
     }
 
     /// The disk has this.
     fn take_written(&mut self, step: &Step) {
         match step {
-            Step::Append { entries, .. } => {
-                if let Some(last) = entries.last() {
-                    self.tail.set_written(last.index, last.term);
-                }
-            }
+            Step::Append { entries, .. } => self.take_written_entries(entries),
             Step::Apply { applied, .. } => {
                 self.written = *applied;
-                while self.unwritten.front().is_some_and(|(index, _)| *index <= applied.index) {
-                    self.unwritten.pop_front();
-                }
+                self.forget_unwritten(applied.index);
                 self.tail.forget(applied.index);
             }
+            Step::Fetch { last, .. } => self.forget_unwritten(last.index),
+            Step::Install { applied, entries, .. } => {
+                self.written = *applied;
+                self.take_written_entries(entries);
+            }
+        }
+    }
+
+    fn take_written_entries(&mut self, entries: &[Entry]) {
+        if let Some(last) = entries.last() {
+            self.tail.set_written(last.index, last.term);
         }
     }
 }
@@ -130,29 +166,73 @@ impl<D: Disk> Store<D> {
 
     /// Adds what a step changes on the disk.
     fn add_step(&self, step: &Step, batch: &mut Batch) -> Result<(), LogError> {
+        let table = Table::History;
         match step {
             Step::Append { entries, replaces, hard_state, sync: _ } => {
                 if let Some(first) = entries.first().filter(|_| *replaces) {
                     batch.push(Change::DeleteRange { table: Table::Raft, from: Key::at(first.index), to: Key::MAX });
                 }
-                for entry in entries {
-                    batch.push(self.put(Table::Raft, Key::at(entry.index), &entry.head(), &entry.payload)?);
-                }
-                if let Some(hard_state) = hard_state {
-                    batch.push(self.put_record(Table::Meta, HARD_STATE, hard_state)?);
-                }
+                self.add_entries(entries, *hard_state, batch)?;
             }
-            Step::Apply { frames, applied } => {
+            Step::Apply { frames, applied, discards } => {
+                if let Some(from) = discards {
+                    batch.push(Change::DeleteRange { table, from: Key::at(from + 1), to: Key::MAX });
+                    batch.push(Change::DeleteRange { table: Table::Meta, from: FETCHED, to: FETCHED.next() });
+                }
                 for AppliedFrame { index, bytes, secrets } in frames {
-                    batch.push(self.put(Table::History, Key::at(*index), &[], bytes)?);
+                    batch.push(self.put(table, Key::at(*index), &[], bytes)?);
                     for secret in secrets {
                         batch.push(self.change_secret(secret)?);
                     }
                 }
                 batch.push(self.put_record(Table::Meta, APPLIED, applied)?);
             }
+            Step::Fetch { frames, last } => {
+                for (index, bytes) in frames {
+                    batch.push(self.put(table, Key::at(*index), &[], bytes)?);
+                }
+                batch.push(self.put_record(Table::Meta, FETCHED, last)?);
+            }
+            Step::Install { applied, cut, secrets, entries, hard_state } => {
+                for table in [Table::Raft, Table::Keyring] {
+                    batch.push(Change::DeleteRange { table, from: Key::MIN, to: Key::MAX });
+                }
+                for secret in secrets {
+                    batch.push(self.change_secret(secret)?);
+                }
+                batch.push(Change::DeleteRange { table: Table::Meta, from: FETCHED, to: FETCHED.next() });
+                batch.push(self.put_record(Table::Meta, APPLIED, applied)?);
+                batch.push(self.put_record(Table::Meta, CUT, cut)?);
+                self.add_entries(entries, *hard_state, batch)?;
+            }
         }
         Ok(())
+    }
+
+    fn add_entries(&self, entries: &[Entry], hard_state: Option<HardState>, batch: &mut Batch) -> Result<(), LogError> {
+        for entry in entries {
+            batch.push(self.put(Table::Raft, Key::at(entry.index), &entry.head(), &entry.payload)?);
+        }
+        if let Some(hard_state) = hard_state {
+            batch.push(self.put_record(Table::Meta, HARD_STATE, &hard_state)?);
+        }
+        Ok(())
+    }
+
+    /// Where history ends for readers. What was fetched and does not count is after it.
+    fn end_of_history(&self) -> Result<Key, LogError> {
+        let (loaded, applied) = {
+            let state = self.state();
+            (state.loaded, state.applied.index)
+        };
+        if loaded {
+            return Ok(Key::at(applied + 1));
+        }
+        // Before a log is loaded nobody knows how far it was applied, and nothing in it may be out of sight.
+        match self.record::<FrameLink>(Table::Meta, FETCHED)? {
+            Some(_) => Ok(Key::at(self.applied()?.index + 1)),
+            None => Ok(Key::MAX),
+        }
     }
 
     fn entries_on_disk(&self, from: u64, to: u64, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
@@ -184,16 +264,17 @@ impl<D: Disk> LogStore for Store<D> {
         if self.disk.get(Table::Meta, CUT)?.is_some() {
             return Err(LogError::Initialized);
         }
-        let hard_state = HardState { term: BEGINNING.term, vote: 0, commit: BEGINNING.index };
-        let applied = Applied { index: BEGINNING.index, frame: None };
+        let beginning = if membership.voters.is_empty() { Cut::default() } else { BEGINNING };
+        let hard_state = HardState { term: beginning.term, vote: 0, commit: beginning.index };
+        let applied = Applied { index: beginning.index, frame: None };
         let batch = vec![
             self.put_record(Table::Meta, HARD_STATE, &hard_state)?,
             self.put_record(Table::Meta, MEMBERSHIP, membership)?,
             self.put_record(Table::Meta, APPLIED, &applied)?,
-            self.put_record(Table::Meta, CUT, &BEGINNING)?,
+            self.put_record(Table::Meta, CUT, &beginning)?,
         ];
         self.disk.write(batch, Durability::Synced)?;
-        *state = State::new(Tail::new(BEGINNING, BEGINNING.index), applied);
+        *state = State::new(Tail::new(beginning, beginning.index), applied);
         Ok(())
     }
 
@@ -224,9 +305,49 @@ impl<D: Disk> LogStore for Store<D> {
         if applied < chain.last().map_or(last, |frame| frame.index.max(last)) || applied > state.tail.written() {
             return Err(LogError::OutOfOrder { table: Table::History, index: applied, last });
         }
+        let discards = state.fetched.take().map(|_| last);
+        if discards.is_some() {
+            state.unwritten.retain(|(index, _)| *index <= last);
+        }
         state.applied = Applied { index: applied, frame: chain.last() };
         state.unwritten.extend(frames.iter().map(|frame| (frame.index, frame.bytes.clone())));
-        Ok(Staged(Step::Apply { frames, applied: state.applied }))
+        Ok(Staged(Step::Apply { frames, applied: state.applied, discards }))
+    }
+
+    fn stage_fetched(&self, frames: Vec<(u64, Bytes)>) -> Result<Staged, LogError> {
+        let mut state = self.state();
+        let mut chain = Chain::after(state.fetched.or(state.applied.frame));
+        for (index, bytes) in &frames {
+            chain.follow(*index, bytes).map_err(|reason| LogError::Unchained { index: *index, reason })?;
+        }
+        let applied = state.applied.index;
+        let last = chain.last().filter(|last| last.index > applied && !frames.is_empty());
+        let last = last.ok_or(LogError::OutOfOrder { table: Table::History, index: applied, last: applied })?;
+        state.fetched = Some(last);
+        state.unwritten.extend(frames.iter().cloned());
+        Ok(Staged(Step::Fetch { frames, last }))
+    }
+
+    fn stage_install(
+        &self,
+        install: Install,
+        entries: Vec<Entry>,
+        hard_state: Option<HardState>,
+    ) -> Result<Staged, LogError> {
+        let mut state = self.state();
+        let Install { index, term, secrets } = install;
+        let Some(last) = state.fetched.filter(|last| last.index == index) else {
+            let last = state.fetched.map_or(state.applied.index, |last| last.index);
+            return Err(LogError::OutOfOrder { table: Table::History, index, last });
+        };
+        let (applied, cut) = (Applied { index, frame: Some(last) }, Cut { index, term });
+        (state.applied, state.fetched, state.tail) = (applied, None, Tail::new(cut, index));
+        state.tail.append(entries.clone());
+        Ok(Staged(Step::Install { applied, cut, secrets, entries, hard_state }))
+    }
+
+    fn fetched(&self) -> Option<FrameLink> {
+        self.state().fetched
     }
 
     fn write(&self, staged: Vec<Staged>) -> Result<(), LogError> {
@@ -235,8 +356,11 @@ impl<D: Disk> LogStore for Store<D> {
             self.add_step(step, &mut batch)?;
             match step {
                 Step::Append { sync: true, .. } => durability = Durability::Synced,
-                Step::Append { .. } => {}
+                Step::Append { .. } | Step::Fetch { .. } => {}
                 Step::Apply { applied: newest, .. } => applied = Some(newest.index),
+                Step::Install { applied: newest, .. } => {
+                    (applied, durability) = (Some(newest.index), Durability::Synced);
+                }
             }
         }
         if !batch.is_empty() || durability == Durability::Synced {
@@ -294,12 +418,8 @@ impl<D: Disk> LogStore for Store<D> {
         let mut frames: Vec<(u64, Bytes)> = Vec::new();
         let mut budget = Budget::new(bytes_max as u64);
         // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
-        let (unwritten, applied) = {
-            let state = self.state();
-            (state.unwritten.clone(), state.applied.index)
-        };
-        // Before a log is loaded nobody knows how far it was applied.
-        let to = Some(applied).filter(|&index| index > 0).map_or(Key::MAX, |last| Key::at(last + 1));
+        let unwritten = self.state().unwritten();
+        let to = self.end_of_history()?;
         let mut cut = false;
         self.disk.scan(Table::History, Key::at(from), to, &mut |key, sealed| {
             if frames.len() == frames_max || !budget.allows(sealed.len()) {
@@ -325,11 +445,12 @@ impl<D: Disk> LogStore for Store<D> {
 
     fn frame_before(&self, index: u64) -> Result<Option<(u64, Bytes)>, LogError> {
         // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
-        let unwritten = self.state().unwritten.iter().rfind(|(unwritten, _)| *unwritten < index).cloned();
+        let unwritten = self.state().unwritten().into_iter().rfind(|(unwritten, _)| *unwritten < index);
         if unwritten.is_some() {
             return Ok(unwritten);
         }
-        let Some(key) = self.disk.last_key(Table::History, Key::at(index))? else { return Ok(None) };
+        let before = Key::at(index).min(self.end_of_history()?);
+        let Some(key) = self.disk.last_key(Table::History, before)? else { return Ok(None) };
         let Some(sealed) = self.disk.get(Table::History, key)? else { return Ok(None) };
         Ok(Some((key.index, self.unseal(Table::History, key, sealed)?)))
     }

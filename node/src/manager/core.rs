@@ -13,11 +13,11 @@ use crate::clock;
 use crate::daemon::failure::Failure;
 use crate::daemon::memory_limit;
 use crate::daemon::state_dir::{self, StateDir};
-use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, RocksStore, Table};
+use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, Membership, RocksStore, Table};
 use crate::manager::driver::{self, Handle};
 use crate::manager::fold::Folded;
 use crate::manager::journal;
-use crate::manager::replica::{FatalError, Intervals, Outcome, Replica, Request};
+use crate::manager::replica::{FatalError, Intervals, Outcome, Replica, Request, membership};
 use crate::manager::scrub::{self, Scrubber};
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
@@ -108,7 +108,9 @@ fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> 
     };
     // Until the first frame is applied, the raft id is all that says which node this is.
     let node = member(&folded.cluster, &loaded)?.or_else(|| founder(&loaded)).unwrap_or(drawn);
-    let consensus = Consensus::open(Arc::clone(&store), raft_id(node), &loaded)?;
+    let own = own_raft_id(&loaded).unwrap_or_else(|| raft_id(node));
+    let loaded = loaded.with_members(membership(&folded.cluster));
+    let consensus = Consensus::open(Arc::clone(&store), own, &loaded)?;
     let began_after = folded.cluster.position.index;
     let leader =
         Replica::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
@@ -183,8 +185,7 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
 
 /// The node of this log, known by its raft id; nothing before the first frame.
 fn member(cluster: &Cluster, loaded: &Loaded) -> Result<Option<NodeId>, Failure> {
-    let voters = loaded.membership.as_ref().map_or(&[][..], |membership| &membership.voters);
-    let member = cluster.nodes.iter().map(|(id, _)| id).find(|id| voters.contains(&raft_id(*id)));
+    let member = own_raft_id(loaded).and_then(|own| cluster.member_with(own)).map(|member| member.node);
     if member.is_none() && cluster.id() != ClusterId::default() {
         let sentence = "the log's own manager is no node of the cluster that it describes";
         return Err(Failure::new(sentence, "restore the state directory from a backup"));
@@ -195,13 +196,18 @@ fn member(cluster: &Cluster, loaded: &Loaded) -> Result<Option<NodeId>, Failure>
 /// The node that began this log. A first start may be cut short after the log has begun, and before or after it is known to
 /// which node it belongs; every later start has to come to the same answer, so the id follows from the voter's raft id.
 fn founder(loaded: &Loaded) -> Option<NodeId> {
-    let voter = *loaded.membership.as_ref()?.voters.first()?;
+    let voter = own_raft_id(loaded)?;
     let mut high = [0; 8];
     high.copy_from_slice(&Sha256::digest(voter.to_le_bytes())[..8]);
     Some(NodeId::from_bits(u128::from(u64::from_le_bytes(high)) << 64 | u128::from(voter) << 1))
 }
 
-/// Raft's number for a manager: it must not be 0, and fits into 63 bits.
+/// The raft id with which this log began.
+fn own_raft_id(loaded: &Loaded) -> Option<u64> {
+    loaded.membership.as_ref().and_then(Membership::own)
+}
+
+/// Raft's number for the first manager of a cluster: it must not be 0, and fits into 63 bits.
 fn raft_id(node: NodeId) -> u64 {
     (node.bits() as u64 >> 1) | 1
 }
@@ -353,6 +359,7 @@ impl NewCluster {
             worker_token: token()?,
             manager_token: token()?,
             node,
+            raft_id: raft_id(node),
             hostname: hostname.to_owned(),
             addr: addr.to_owned(),
             cert_pem: issued.cert_pem,

@@ -10,7 +10,13 @@ use crate::{Budget, Candidates, Presence};
 fn told(sample: &Sample) -> (Vec<u128>, String) {
     let (mut ids, mut candidates) = (IdGenerator::new(ClusterId::from_bits(1), 1_000), Candidates::default());
     let now = Timestamp::default();
-    let mut ctx = Ctx { now, ids: &mut ids, presence: &Presence::new(), candidates: &mut candidates };
+    let mut ctx = Ctx {
+        now,
+        ids: &mut ids,
+        presence: &Presence::new(),
+        peers: &crate::Peers::default(),
+        candidates: &mut candidates,
+    };
     let mut out = Correction::with_room(Budget::FRAME);
     reconcile(&sample.cluster, &Scope::everything(&sample.cluster), &mut ctx, &mut out);
     match out.events.as_slice() {

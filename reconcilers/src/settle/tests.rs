@@ -36,7 +36,13 @@ fn turn(
     let index = 7 + cluster.tasks.len() as u64;
     let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), index));
     let mut candidates = Candidates::default();
-    let mut ctx = Ctx { now: Timestamp::default(), ids: &mut ids, presence: &presence, candidates: &mut candidates };
+    let mut ctx = Ctx {
+        now: Timestamp::default(),
+        ids: &mut ids,
+        presence: &presence,
+        peers: &crate::Peers::default(),
+        candidates: &mut candidates,
+    };
     let settling = Settling { reconcilers, aside, at: &Stamp::default(), settled: Settled::default() };
     settling.run(cluster, touched, &mut ctx, Budget::FRAME)
 }

@@ -9,6 +9,10 @@ struct Args {
     #[arg(long)]
     seed: u64,
 
+    /// Several managers without agents, instead of one with agents
+    #[arg(long)]
+    quorum: bool,
+
     /// Tell what happens
     #[arg(long)]
     verbose: bool,
@@ -16,6 +20,11 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if args.quorum {
+        let summary = tests::quorum::chaos::run(args.seed, args.verbose)?;
+        println!("seed {}: all is well: {summary:?}", args.seed);
+        return Ok(());
+    }
     let (summary, _) = tests::chaos::run(args.seed, args.verbose)?;
     println!(
         "seed {}: all is well after {} s and {} steps: {} frames, {} commands, {} crashes of the manager, {} other faults, \

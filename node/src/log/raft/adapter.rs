@@ -1,23 +1,36 @@
 //! The log as raft wants to see it, and the translation between raft's types and ours.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use raft::eraftpb::{self, ConfState, EntryType};
+use bytes::Bytes;
+use protobuf::Message as _;
+use raft::eraftpb::{self, ConfChange, ConfChangeType, ConfState, EntryType, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 
-use crate::log::{Entry, EntryKind, HardState, LogError, LogStore, Membership};
+use crate::log::{Entry, EntryKind, HardState, LogError, LogStore, MemberChange, Membership};
+
+use super::Offer;
 
 /// Raft reads through this and never writes. It takes an error of the disk for the end: the process aborts.
 pub struct Adapter {
     store: Arc<dyn LogStore>,
     hard_state: HardState,
     members: ConfState,
+    /// The state that a manager may begin with whom entries alone do not bring up to date.
+    pub offer: Option<Offer>,
+    /// Whether raft asked for a state, and there was none to offer.
+    pub offer_wanted: Cell<bool>,
 }
 
 impl Adapter {
     /// The log as it was loaded.
     pub fn new(store: Arc<dyn LogStore>, hard_state: HardState, membership: &Membership) -> Self {
-        Self { store, hard_state, members: to_conf_state(membership) }
+        let (offer, offer_wanted) = (None, Cell::new(false));
+        // Raft knows no configuration without a voter: who joins begins with none at all.
+        let is_joining = membership.voters.is_empty();
+        let members = if is_joining { ConfState::default() } else { to_conf_state(membership) };
+        Self { store, hard_state, members, offer, offer_wanted }
     }
 
     /// The answer to a question about an index that is not there.
@@ -44,7 +57,7 @@ impl Storage for Adapter {
             return Err(self.absent(low));
         }
         let entries = self.store.entries(low, high, max_size.into().unwrap_or(u64::MAX)).map_err(unreadable)?;
-        Ok(entries.into_iter().map(to_raft).collect())
+        entries.into_iter().map(to_raft).collect::<std::result::Result<_, _>>().map_err(unreadable)
     }
 
     fn term(&self, index: u64) -> Result<u64> {
@@ -59,9 +72,20 @@ impl Storage for Adapter {
         Ok(self.store.last_index())
     }
 
-    /// Checkpoints travel between managers on a way of their own, not in raft's messages.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> Result<eraftpb::Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Only what a state is called: the history that leads to it travels between managers on a way of its own. It must be one in
+    /// which the receiver is a member, or raft there refuses it.
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
+        let fits = |offer: &&Offer| offer.index >= request_index && offer.names(to);
+        let Some(offer) = self.offer.as_ref().filter(fits) else {
+            self.offer_wanted.set(true);
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.set_data(Bytes::copy_from_slice(&offer.frame_hash));
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (offer.index, offer.term);
+        metadata.set_conf_state(to_conf_state(&offer.membership));
+        Ok(snapshot)
     }
 }
 
@@ -86,22 +110,57 @@ pub fn to_hard_state(state: &eraftpb::HardState) -> HardState {
 }
 
 /// Ours from raft's; the payload is shared.
-pub fn from_raft(entry: eraftpb::Entry) -> Entry {
-    let kind = match entry.get_entry_type() {
-        EntryType::EntryNormal => EntryKind::Frame,
-        EntryType::EntryConfChange => EntryKind::Membership,
-        EntryType::EntryConfChangeV2 => EntryKind::JointMembership,
+///
+/// # Errors
+/// When a change of members is not one.
+pub fn from_raft(entry: eraftpb::Entry) -> std::result::Result<Entry, LogError> {
+    let (index, term) = (entry.index, entry.term);
+    let (kind, payload) = match entry.get_entry_type() {
+        EntryType::EntryNormal => (EntryKind::Frame, entry.data),
+        EntryType::EntryConfChange => {
+            let change = ConfChange::parse_from_bytes(&entry.data);
+            let change = change.map_err(|error| LogError::Consensus(error.to_string()))?;
+            (EntryKind::Membership, from_conf_change(&change).payload(change.get_context()))
+        }
+        EntryType::EntryConfChangeV2 => (EntryKind::JointMembership, entry.data),
     };
-    Entry { index: entry.index, term: entry.term, kind, payload: entry.data }
+    Ok(Entry { index, term, kind, payload })
 }
 
-fn to_raft(entry: Entry) -> eraftpb::Entry {
-    let kind = match entry.kind {
-        EntryKind::Frame => EntryType::EntryNormal,
-        EntryKind::Membership => EntryType::EntryConfChange,
-        EntryKind::JointMembership => EntryType::EntryConfChangeV2,
+fn to_raft(entry: Entry) -> std::result::Result<eraftpb::Entry, LogError> {
+    let Entry { index, term, kind, payload } = entry;
+    let damaged = |reason| LogError::Damaged { table: crate::log::Table::Raft, index, reason };
+    let (kind, data) = match kind {
+        EntryKind::Frame => (EntryType::EntryNormal, payload),
+        EntryKind::Membership => {
+            let (change, carried) = MemberChange::parse(payload).map_err(damaged)?;
+            let bytes = to_conf_change(change, carried).write_to_bytes();
+            (EntryType::EntryConfChange, bytes.map_err(|error| LogError::Consensus(error.to_string()))?.into())
+        }
+        EntryKind::JointMembership => (EntryType::EntryConfChangeV2, payload),
     };
-    let mut raft = eraftpb::Entry { index: entry.index, term: entry.term, data: entry.payload, ..Default::default() };
+    let mut raft = eraftpb::Entry { index, term, data, ..Default::default() };
     raft.set_entry_type(kind);
+    Ok(raft)
+}
+
+/// Raft's form of a change of members, which carries these bytes.
+pub fn to_conf_change(change: MemberChange, carried: Bytes) -> ConfChange {
+    let (kind, raft_id) = match change {
+        MemberChange::AddLearner(raft_id) => (ConfChangeType::AddLearnerNode, raft_id),
+        MemberChange::AddVoter(raft_id) => (ConfChangeType::AddNode, raft_id),
+        MemberChange::Remove(raft_id) => (ConfChangeType::RemoveNode, raft_id),
+    };
+    let mut raft = ConfChange { node_id: raft_id, ..Default::default() };
+    raft.set_change_type(kind);
+    raft.set_context(carried);
     raft
+}
+
+fn from_conf_change(change: &ConfChange) -> MemberChange {
+    match change.get_change_type() {
+        ConfChangeType::AddLearnerNode => MemberChange::AddLearner(change.node_id),
+        ConfChangeType::AddNode => MemberChange::AddVoter(change.node_id),
+        ConfChangeType::RemoveNode => MemberChange::Remove(change.node_id),
+    }
 }

@@ -145,6 +145,7 @@ pub(crate) fn cluster() -> InitialiseCluster {
         worker_token: (SecretText("worker token".to_owned()), [1; 32]),
         manager_token: (SecretText("manager token".to_owned()), [2; 32]),
         node: node(),
+        raft_id: raft_id(node()),
         hostname: "m1".to_owned(),
         addr: "10.0.0.1:4242".to_owned(),
         cert_pem: "a certificate".to_owned(),

@@ -70,6 +70,9 @@ topics! {
     ClusterInitialised "cluster_initialised" "clusters that were created";
     LeadershipAssumed "leadership_assumed" "changes of leadership";
     LeadershipLost "leadership_lost" "changes of leadership";
+    MemberAdded "member_added" "managers that follow the log";
+    MemberPromoted "member_promoted" "managers that got a vote";
+    MemberRemoved "member_removed" "managers that were removed";
     NodeJoined "node_joined" "nodes that joined";
     NodeRegistered "node_registered" "nodes that are up";
     NodeBecameReady "node_became_ready" "nodes that are up again";
@@ -136,6 +139,13 @@ impl Witness<'_> {
             Kind::LeadershipAssumed(e) => {
                 node(Topic::LeadershipAssumed, Info, e.node, &format!(" leads the cluster in term {}", e.term))
             }
+            Kind::MemberAdded(e) if !e.voter => {
+                node(Topic::MemberAdded, Info, e.node, &format!(" follows the log as a manager, at {}", e.addr))
+            }
+            Kind::MemberPromoted(e) => {
+                node(Topic::MemberPromoted, Info, e.node, " has caught up, and votes as a manager")
+            }
+            Kind::MemberRemoved(e) => node(Topic::MemberRemoved, Info, e.node, " is not a manager any more"),
             Kind::NodeJoined(e) => {
                 let sentence = format!("node {} joined as {}, from {}", e.hostname, e.spec.role().name(), e.addr);
                 self.of(Topic::NodeJoined, Info, e.node, sentence)
@@ -173,6 +183,8 @@ impl Witness<'_> {
             | Kind::JoinTokenRotated(_)
             | Kind::RootCaGenerated(_)
             | Kind::CertificateIssued(_)
+            | Kind::MemberAdded(_)
+            | Kind::ManagerAnnounced(_)
             | Kind::NodeDescribed(_)
             | Kind::NodeSpecUpdated(_)
             | Kind::ServiceCreated(_)

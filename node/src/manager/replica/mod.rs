@@ -7,6 +7,9 @@
 //! the disk is. It has no clock, no thread and no channel of its own, so that the simulation drives the very same code.
 
 mod aside;
+mod catch_up;
+mod members;
+mod peers;
 mod presence;
 mod proposal;
 mod role;
@@ -19,12 +22,16 @@ use commands::{Actor, Command, Rejection, RejectionKind};
 use events::{CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 
-use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, Message, RoleChange, Write, Written};
+use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, RoleChange, Write, Written};
 pub use crate::manager::fold::FatalError;
 use crate::manager::fold::Folded;
+pub use members::membership;
+pub use peers::{HistoryAsked, PeerMessage};
 pub use presence::check_session;
 pub use role::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_FRAMES_MAX, QUEUE_MAX};
 
+use catch_up::CatchUp;
+use peers::Contacts;
 use role::{Leader, Term};
 
 /// How often the leader writes down what a later start saves its work with, and what it is checked by.
@@ -92,10 +99,14 @@ pub struct Effects {
     pub changed: bool,
     /// What is new in it.
     pub touched: Touched,
+    /// Whether this manager went on with a state that another one offered.
+    pub restored: bool,
     /// Whether this manager began or ceased to lead.
     pub role_changed: bool,
-    /// What to tell other managers.
-    pub messages: Vec<Message>,
+    /// What to tell other managers, by raft id.
+    pub messages: Vec<(u64, PeerMessage)>,
+    /// What other managers ask to be read for them.
+    pub asked: Vec<HistoryAsked>,
     /// What is to be written, in this order.
     pub writes: Vec<Write>,
 }
@@ -115,6 +126,17 @@ pub struct Replica {
     /// Index up to which the disk has history.
     written_to: u64,
     role: Role,
+    /// Ticks of this run.
+    ticks: u64,
+    contacts: Contacts,
+    /// On the way to a state that was offered.
+    catch_up: Option<CatchUp>,
+    /// The state to go on with once the round that begins with it is on the disk; the round is not known at first.
+    restoring: Option<(Option<u64>, Folded)>,
+    /// The last round that is on the disk.
+    written_round: u64,
+    /// What came of messages, for the next [`Replica::advance`].
+    outbox: Effects,
 }
 
 /// What a manager is in its cluster, with what only that one has: who does not lead has nothing to propose with.
@@ -151,6 +173,12 @@ impl Replica {
             written_to: folded.cluster.position.index,
             committed: folded,
             role: Role::Follower,
+            ticks: 0,
+            contacts: Contacts::default(),
+            catch_up: None,
+            restoring: None,
+            written_round: 0,
+            outbox: Effects::default(),
         }
     }
 
@@ -188,7 +216,9 @@ impl Replica {
 
     /// Lets one tick of raft's time pass.
     pub fn tick(&mut self) {
+        self.ticks += 1;
         self.consensus.tick();
+        self.watch_members();
     }
 
     /// Queues a command for the next turn.
@@ -235,7 +265,10 @@ impl Replica {
     /// once it is committed.
     pub fn turn(&mut self, now: Timestamp) -> Effects {
         match &mut self.role {
-            Role::Leader(leader) => leader.turn(&mut self.consensus, now),
+            Role::Leader(leader) => {
+                leader.peers = self.contacts.peers(&self.consensus, self.ticks);
+                leader.turn(&mut self.consensus, now)
+            }
             Role::Follower | Role::Elected { .. } => Effects::default(),
         }
     }
@@ -245,19 +278,26 @@ impl Replica {
     /// # Errors
     /// When the process must end.
     pub fn advance(&mut self) -> Result<Effects, FatalError> {
-        let mut effects = Effects::default();
+        let mut effects = std::mem::take(&mut self.outbox);
+        self.begin_with_restored(&mut effects);
         while let Some(progress) = self.consensus.ready()? {
-            effects.messages.extend(progress.messages);
+            effects.messages.extend(progress.messages.into_iter().map(|sent| (sent.to, PeerMessage::Raft(sent.bytes))));
             effects.writes.extend(progress.write);
+            if let (Some(_), Some((round, _))) = (progress.restored, &mut self.restoring) {
+                *round = progress.restored;
+            }
             match progress.role {
                 Some(RoleChange::LostLeadership) => self.step_down(&mut effects),
                 Some(RoleChange::BecameLeader { term, first_index }) => {
+                    // It may have led before, and have lost that without a round between.
+                    self.step_down(&mut effects);
                     self.role = Role::Elected { term, first_index };
                 }
                 None => {}
             }
             self.commit(progress.committed, progress.committed_to, &mut effects)?;
         }
+        self.offer_state()?;
         Ok(effects)
     }
 
@@ -265,15 +305,9 @@ impl Replica {
     pub fn written(&mut self, written: Written) {
         if let Some(round) = written.round {
             self.consensus.written(round);
+            self.written_round = self.written_round.max(round);
         }
         self.written_to = self.written_to.max(written.applied.unwrap_or(0));
-    }
-
-    /// Takes a message from another manager.
-    pub fn step(&mut self, message: &[u8]) {
-        if let Err(error) = self.consensus.step(message) {
-            tracing::debug!(%error, "a message was dropped");
-        }
     }
 
     /// Index of the newest checkpoint; 0 if there is none.
@@ -288,7 +322,8 @@ impl Replica {
             self.checkpoint_at = index;
             let frame_hash = self.committed.last_hash.unwrap_or_default();
             let head = CheckpointHead { index, term: self.consensus.term(), frame_hash };
-            self.checkpoint = Some(CheckpointJob { head, cluster: self.committed.cluster.clone() });
+            let keep_after = self.contacts.oldest_offer();
+            self.checkpoint = Some(CheckpointJob { head, cluster: self.committed.cluster.clone(), keep_after });
         }
         self.checkpoint.take_if(|job| job.head.index <= self.written_to)
     }
@@ -300,8 +335,13 @@ impl Replica {
         effects: &mut Effects,
     ) -> Result<(), FatalError> {
         let Some(applied) = committed_to else { return Ok(()) };
+        // Entries go on where it stands after all: what was fetched beside them counts for nothing.
+        self.catch_up = None;
         let mut frames = Vec::with_capacity(committed.len());
         for entry in committed {
+            if let Some(change) = entry.change {
+                self.consensus.change_members(change)?;
+            }
             let own = self.leader_mut().and_then(|leader| leader.take_committed(entry.index));
             frames.push(match own {
                 Some(mut proposal) => {
@@ -338,7 +378,7 @@ impl Replica {
     }
 
     fn step_down(&mut self, effects: &mut Effects) {
-        effects.role_changed = true;
+        effects.role_changed |= self.is_leader();
         match std::mem::replace(&mut self.role, Role::Follower) {
             Role::Leader(leader) => effects.answers.extend(leader.end()),
             Role::Follower | Role::Elected { .. } => {}
@@ -364,6 +404,8 @@ impl Replica {
 pub struct CheckpointJob {
     head: CheckpointHead,
     cluster: Cluster,
+    /// Another manager begins with the state at this index, and needs the entries after it.
+    keep_after: Option<u64>,
 }
 
 impl CheckpointJob {
@@ -378,6 +420,7 @@ impl CheckpointJob {
     /// When the log cannot be written.
     pub fn run(self, store: &Arc<dyn LogStore>) -> Result<(), LogError> {
         store.save_checkpoint(self.head, &mut projections::snapshot::chunks(&self.cluster))?;
-        store.compact(self.head.index).map(|_| ())
+        let to = self.keep_after.map_or(self.head.index, |kept| kept.min(self.head.index));
+        store.compact(to).map(|_| ())
     }
 }

@@ -96,7 +96,13 @@ mod tests {
         (1..200).find(|now| {
             let (mut cluster, mut ids) = (cluster.clone(), IdGenerator::new(cluster.id(), 3));
             let (presence, mut candidates) = (heard.presence(), Candidates::default());
-            let mut ctx = Ctx { now: second(*now), ids: &mut ids, presence, candidates: &mut candidates };
+            let mut ctx = Ctx {
+                now: second(*now),
+                ids: &mut ids,
+                presence,
+                peers: &reconcilers::Peers::default(),
+                candidates: &mut candidates,
+            };
             let touched = projections::Touched { overdue: [node].into(), ..Default::default() };
             let at = Stamp { index: 3, time: second(*now) };
             reconcilers::settle(&mut cluster, touched, &mut ctx, &at, Budget::FRAME);

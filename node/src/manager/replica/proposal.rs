@@ -12,7 +12,7 @@ use reconcilers::{Budget, Settled, TimerKey};
 
 use super::role::Leader;
 use super::{Folded, Outcome, Request, Ticket};
-use crate::log::AppliedFrame;
+use crate::log::{AppliedFrame, MemberChange};
 
 /// Events after which a turn takes no more commands.
 const COMMAND_EVENTS_MAX: usize = EVENTS_MAX / 2;
@@ -36,6 +36,8 @@ pub(super) struct Proposal {
     pub hash: FrameHash,
     /// The frame's stored bytes.
     pub stored: Bytes,
+    /// The change of members that it is to raft.
+    pub change: Option<MemberChange>,
     /// Bytes of the whole entry: the frame and the secrets that travel with it.
     pub entry_bytes: usize,
     pub volatile: Vec<VolatilePayload>,
@@ -192,7 +194,7 @@ impl Draft {
             leader.heard.heard(&self.next, node, self.at.time);
         }
         let (ids, presence, candidates) = (&mut self.ids, leader.heard.presence(), &mut leader.candidates);
-        let mut ctx = reconcilers::Ctx { now: self.at.time, ids, presence, candidates };
+        let mut ctx = reconcilers::Ctx { now: self.at.time, ids, presence, peers: &leader.peers, candidates };
         let events = EVENTS_MAX.saturating_sub(self.events.len()).max(SETTLE_EVENTS_MIN);
         let room = Budget { events, bytes: BYTES_SOFT_MAX };
         let mut touched = std::mem::take(&mut self.touched);
@@ -237,6 +239,7 @@ impl Draft {
         let stored = stored.expect("an entry that was just written can be split");
         self.answers.append(&mut self.unchanged);
         let proposal = Proposal {
+            change: frame.events.iter().find_map(super::members::change_of),
             index: self.at.index,
             hash: frame::hash(&stored),
             stored,

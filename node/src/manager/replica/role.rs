@@ -6,7 +6,7 @@ use std::sync::Arc;
 use commands::{Actor, AssumeLeadership, Command, RecordStateHash, Rejection, RejectionKind};
 use events::{NodeId, ServiceId, SessionId, Timestamp, frame::FrameHash};
 use projections::{Cluster, Touched};
-use reconcilers::Candidates;
+use reconcilers::{Candidates, Peers};
 
 use crate::log::Consensus;
 use crate::manager::fold::Folded;
@@ -54,6 +54,8 @@ pub(super) struct Leader {
     pub(super) pending: VecDeque<Proposal>,
     pending_bytes: usize,
     pub(super) heard: PresenceTracker,
+    /// What is known of the other managers, as of this turn.
+    pub(super) peers: Peers,
     pub(super) timers: Timers,
     pub(super) aside: Aside,
     /// What the scheduler keeps between turns.
@@ -77,6 +79,7 @@ impl Leader {
             pending: VecDeque::new(),
             pending_bytes: 0,
             heard: PresenceTracker::default(),
+            peers: Peers::default(),
             timers: Timers::default(),
             aside: Aside::default(),
             candidates: Candidates::default(),
@@ -147,7 +150,11 @@ impl Leader {
         draft.judge(&mut self.queue, &mut effects.answers);
         draft.settle(self);
         let Some((proposal, bytes)) = draft.finish(self, &mut effects.answers) else { return effects };
-        match consensus.propose(bytes) {
+        let proposed = match proposal.change {
+            Some(change) => consensus.propose_change(change, bytes),
+            None => consensus.propose(bytes),
+        };
+        match proposed {
             Ok(_) => {
                 self.full = !proposal.left.is_empty() || !self.queue.is_empty();
                 self.push(proposal);

@@ -1,0 +1,123 @@
+//! Commands about managers: how one says that its log is ready to follow. Who becomes a member when is the reconcilers' work,
+//! since raft takes one change at a time.
+
+use events::{Kind, ManagerAnnounced, NodeId, Role};
+use projections::Cluster;
+
+use crate::node::member;
+use crate::verb::{Asker, Verb};
+use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
+
+/// Says that the log of a node's manager is ready to follow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnnounceManager {
+    /// The node.
+    pub node: NodeId,
+    /// Its number in raft, drawn when its log was made; another one than before if that log was lost.
+    pub raft_id: u64,
+    /// Where other managers reach it.
+    pub addr: String,
+}
+
+impl Verb for AnnounceManager {
+    fn name(&self) -> &'static str {
+        "manager.announce"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::NodeOrThisManager(self.node)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        // A second manager may be what saves a cluster whose first one runs out of room.
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let Self { node: id, raft_id, addr } = self;
+        let (id, raft_id, subject) = (*id, *raft_id, format!("node {}", self.node));
+        let node = member(state, id)?;
+        if node.spec.role() != Role::Manager || node.role != Role::Manager {
+            let sentence = format!("node {id} is a worker");
+            let hint = "promote it first, and let it renew its certificate";
+            return Err(Rejection::new(RejectionKind::Forbidden, subject, sentence, hint));
+        }
+        validate::addr(addr).map_err(|fault| fault.about(&subject))?;
+        let is_member = |raft_id| state.members.get(id).is_some_and(|member| member.raft_id == raft_id);
+        let known = state.members.get(id).filter(|member| is_member(raft_id) && member.addr == *addr).is_some();
+        let waits = state.announced.get(id).is_some_and(|waits| waits.raft_id == raft_id && waits.addr == *addr);
+        if known || waits {
+            return Ok(Decision::nothing(id));
+        }
+        let own = is_member(raft_id) || state.announced.get(id).is_some_and(|waits| waits.raft_id == raft_id);
+        if raft_id == 0 || (!own && state.knows_raft_id(raft_id)) {
+            let sentence = format!("the raft id {raft_id} is not free: it is or was another manager's");
+            let hint = "stop swarmd, remove the directory `raft` of its state directory and start it again";
+            return Err(Rejection::conflict(subject, sentence, hint));
+        }
+        let announced = ManagerAnnounced { node: id, raft_id, addr: addr.clone() };
+        Ok(Decision::one(id, Kind::ManagerAnnounced(announced)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{CertificateIssued, MemberAdded, MemberRemoved, NodeSpec, NodeSpecUpdated, Timestamp};
+
+    use super::*;
+    use crate::Command;
+    use crate::testing::{Story, this_manager, worker};
+
+    const ADDR: &str = "10.0.0.2:1";
+
+    fn announce(node: NodeId, raft_id: u64, addr: &str) -> Command {
+        Command::AnnounceManager(AnnounceManager { node, raft_id, addr: addr.to_owned() })
+    }
+
+    /// A cluster whose worker was promoted and has a manager's certificate.
+    fn promoted() -> Story {
+        let mut story = Story::with_worker();
+        let (node, role) = (worker(), Role::Manager.into());
+        let spec = NodeSpec { role, ..NodeSpec::default() };
+        let not_after = Timestamp::from_unix_ns(90);
+        story.given([
+            Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec }),
+            Kind::CertificateIssued(CertificateIssued { node, role, cert_pem: String::new(), not_after }),
+        ]);
+        story
+    }
+
+    #[test]
+    fn a_manager_announces_itself_once_and_again_when_its_address_or_its_log_is_another() {
+        let mut story = promoted();
+        let names = |story: &mut Story, raft_id, addr| {
+            let decision = story.accept(&this_manager(), announce(worker(), raft_id, addr));
+            decision.events.iter().map(Kind::name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&mut story, 7, ADDR), ["manager_announced"]);
+        assert_eq!(names(&mut story, 7, ADDR), [""; 0]);
+        assert_eq!(names(&mut story, 7, "10.0.0.3:1"), ["manager_announced"]);
+        let (node, addr) = (worker(), "10.0.0.3:1".to_owned());
+        story.given([Kind::MemberAdded(MemberAdded { node, raft_id: 7, addr, voter: false })]);
+        assert_eq!(names(&mut story, 7, "10.0.0.3:1"), [""; 0]);
+        assert_eq!(names(&mut story, 7, ADDR), ["manager_announced"]);
+        assert!(story.state.announced.is_empty(), "it is a member, and has moved");
+        assert_eq!(names(&mut story, 8, ADDR), ["manager_announced"]);
+    }
+
+    #[test]
+    fn a_raft_id_is_one_managers_for_ever_and_workers_have_none() {
+        let mut story = promoted();
+        assert_eq!(story.refuse(&this_manager(), announce(worker(), 1, ADDR)).kind, RejectionKind::Conflict);
+        assert_eq!(story.refuse(&this_manager(), announce(worker(), 0, ADDR)).kind, RejectionKind::Conflict);
+        assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, "nowhere")).kind, RejectionKind::Invalid);
+        let (node, raft_id) = (worker(), 7);
+        story.given([
+            Kind::MemberAdded(MemberAdded { node, raft_id, addr: ADDR.to_owned(), voter: false }),
+            Kind::MemberRemoved(MemberRemoved { node, raft_id }),
+        ]);
+        assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, ADDR)).kind, RejectionKind::Conflict);
+        let story = Story::with_worker();
+        assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, ADDR)).kind, RejectionKind::Forbidden);
+    }
+}

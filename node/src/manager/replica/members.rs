@@ -1,0 +1,202 @@
+//! The replica among others: messages, who follows and how far it is, and states for those whom entries do not reach.
+
+use std::sync::Arc;
+
+use events::{Event, Kind, VolatilePayload};
+use projections::{Cluster, Touched};
+use reconcilers::members::{next_change, obstacle, successor};
+
+use crate::log::{MemberChange, Membership, Offer};
+use crate::manager::fold::Folded;
+
+use super::catch_up::{CatchUp, Page};
+use super::peers::{HistoryAsked, PeerMessage};
+use super::{Effects, FatalError, LogError, Replica, Role};
+
+/// What an event is to raft, if it changes the members. The first manager's raft began with it as a voter.
+pub(super) fn change_of(event: &Event) -> Option<MemberChange> {
+    let kind = event.kind.as_ref()?;
+    if let Kind::MemberAdded(added) = kind {
+        return (!added.voter).then_some(MemberChange::AddLearner(added.raft_id));
+    }
+    if let Kind::MemberPromoted(promoted) = kind {
+        return Some(MemberChange::AddVoter(promoted.raft_id));
+    }
+    if let Kind::MemberRemoved(removed) = kind {
+        return Some(MemberChange::Remove(removed.raft_id));
+    }
+    None
+}
+
+/// Raft's configuration in a state; nothing before the first frame.
+pub fn membership(cluster: &Cluster) -> Option<Membership> {
+    let ids = |votes| {
+        let members = cluster.members.values().filter(move |member| member.votes == votes);
+        members.map(|member| member.raft_id).collect()
+    };
+    let membership = Membership { voters: ids(true), learners: ids(false), ..Membership::default() };
+    (!membership.voters.is_empty()).then_some(membership)
+}
+
+impl Replica {
+    /// This manager's number in raft.
+    pub fn raft_id(&self) -> u64 {
+        self.consensus.id()
+    }
+
+    /// The newest term that this manager knows.
+    pub fn term(&self) -> u64 {
+        self.consensus.term()
+    }
+
+    /// The raft id of the manager that leads, if one is known.
+    pub fn leader_id(&self) -> Option<u64> {
+        self.consensus.leader()
+    }
+
+    /// Takes what another manager says. What comes of it is in the next [`Replica::advance`].
+    ///
+    /// # Errors
+    /// When the process must end: the other's history leads to another state.
+    pub fn receive(&mut self, from: u64, message: PeerMessage) -> Result<(), FatalError> {
+        match message {
+            PeerMessage::Raft(bytes) => self.receive_raft(&bytes),
+            PeerMessage::WantHistory { after, to } => {
+                match self.contacts.answer(from, after, to, self.ticks) {
+                    Some(answer) => self.outbox.messages.push((from, answer)),
+                    None => self.outbox.asked.push(HistoryAsked { peer: from, after, to }),
+                }
+                Ok(())
+            }
+            PeerMessage::History { to, frames } => self.receive_history(to, frames),
+            PeerMessage::Secrets { at, secrets } => {
+                self.receive_secrets(at, secrets);
+                Ok(())
+            }
+            PeerMessage::NotOffered { at } => {
+                if self.catch_up.as_ref().is_some_and(|catch_up| catch_up.offer.index == at) {
+                    self.give_up_offer()?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn receive_raft(&mut self, bytes: &[u8]) -> Result<(), FatalError> {
+        match self.consensus.offered(bytes) {
+            Ok((from, Some(offer))) => {
+                self.contacts.heard(from, self.ticks);
+                self.follow_offer(from, offer, bytes)?;
+            }
+            Ok((from, None)) => {
+                self.contacts.heard(from, self.ticks);
+                if let Err(error) = self.consensus.step(bytes) {
+                    tracing::debug!(%error, "a message was dropped");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "a message was dropped"),
+        }
+        Ok(())
+    }
+
+    /// Begins to fetch the history of an offered state, or goes on with what was fetched for another one.
+    fn follow_offer(&mut self, leader: u64, offer: Offer, message: &[u8]) -> Result<(), FatalError> {
+        if self.restoring.is_some() {
+            return Ok(());
+        }
+        let goes_on = self.catch_up.as_mut().map(|catch_up| catch_up.turn_to(leader, &offer, message));
+        match goes_on {
+            Some(true) => {}
+            Some(false) => return self.give_up_offer(),
+            None => {
+                tracing::info!(index = offer.index, "this manager fetches the history that it lacks");
+                let folded = self.committed.clone();
+                self.catch_up = Some(CatchUp::new(leader, offer, message.to_vec(), folded, self.ticks));
+            }
+        }
+        self.ask_for_history();
+        Ok(())
+    }
+
+    fn ask_for_history(&mut self) {
+        let asked = self.catch_up.as_mut().map(|catch_up| catch_up.ask(self.ticks));
+        self.outbox.messages.extend(asked);
+    }
+
+    /// What was fetched in vain is discarded with the next write of history, which says nothing else.
+    fn give_up_offer(&mut self) -> Result<(), FatalError> {
+        self.catch_up = None;
+        let applied = self.consensus.applied();
+        self.outbox.writes.push(self.consensus.apply(Vec::new(), applied)?);
+        Ok(())
+    }
+
+    fn receive_history(&mut self, to: u64, frames: Vec<(u64, bytes::Bytes)>) -> Result<(), FatalError> {
+        let Some(catch_up) = self.catch_up.as_mut().filter(|catch_up| catch_up.offer.index == to) else {
+            return Ok(());
+        };
+        if catch_up.take(&frames, self.ticks)? == Page::Taken {
+            self.outbox.writes.push(self.consensus.fetched(frames)?);
+            self.ask_for_history();
+        }
+        Ok(())
+    }
+
+    fn receive_secrets(&mut self, at: u64, secrets: Vec<VolatilePayload>) {
+        let Some(mut catch_up) = self.catch_up.take_if(|catch_up| catch_up.offer.index == at && catch_up.is_there())
+        else {
+            return;
+        };
+        catch_up.folded.keyring = Arc::default();
+        catch_up.folded.keep(&secrets);
+        if self.consensus.restore(&catch_up.message, &catch_up.offer, secrets) {
+            self.restoring = Some((None, catch_up.folded));
+        }
+    }
+
+    /// Goes on with the offered state, once it is on the disk.
+    pub(super) fn begin_with_restored(&mut self, effects: &mut Effects) {
+        let is_written = |round: &Option<u64>| round.is_some_and(|round| round <= self.written_round);
+        let Some((_, folded)) = self.restoring.take_if(|(round, _)| is_written(round)) else { return };
+        let index = folded.cluster.position.index;
+        tracing::info!(index, "this manager has the history that it lacked");
+        self.consensus.begin_with(index);
+        // A checkpoint that it has is of a state before this one, and goes on being of use.
+        self.committed = Folded { checkpoint: self.committed.checkpoint, ..folded };
+        (effects.changed, effects.restored) = (true, true);
+        effects.touched.merge(Touched { everything: true, ..Touched::default() });
+    }
+
+    /// Offers the committed state to a manager that needs one to begin with.
+    pub(super) fn offer_state(&mut self) -> Result<(), LogError> {
+        let index = self.committed.cluster.position.index;
+        if !self.consensus.wants_offer() || !self.consensus.is_leader() {
+            return Ok(());
+        }
+        let (Some(membership), Some(frame_hash)) = (membership(&self.committed.cluster), self.committed.last_hash)
+        else {
+            return Ok(());
+        };
+        let Some(term) = self.consensus.term_at(index)? else { return Ok(()) };
+        self.contacts.offer(index, Arc::clone(&self.committed.keyring), self.ticks);
+        self.consensus.set_offer(Some(Offer { index, term, frame_hash, membership }));
+        Ok(())
+    }
+
+    /// Once a tick: whether others are there, what they were offered, and whether the members are to change.
+    pub(super) fn watch_members(&mut self) {
+        match self.catch_up.as_ref().map(|catch_up| catch_up.is_overdue(self.ticks)) {
+            Some(Some(true)) => self.ask_for_history(),
+            Some(None) => self.catch_up = None,
+            Some(Some(false)) | None => {}
+        }
+        self.contacts.watch_offers(&mut self.consensus, self.ticks);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let peers = self.contacts.peers(&self.consensus, self.ticks);
+        leader.left.members |= next_change(&leader.tip, &peers).is_some();
+        if let Some(next) = successor(&leader.tip, &peers) {
+            self.consensus.hand_over(next);
+        }
+        self.contacts.log_obstacle(obstacle(&leader.tip, &peers));
+    }
+}

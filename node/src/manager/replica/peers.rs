@@ -1,0 +1,186 @@
+//! What managers say to each other, and what a leader knows of the others: when each was heard of, and which states it offers
+//! to those whom entries alone do not bring up to date.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use events::VolatilePayload;
+use projections::Keyring;
+use reconcilers::{Follower, Peers};
+
+use crate::log::raft::ELECTION_TICKS;
+use crate::log::{Consensus, FrameLink, HistoryReader, LogError, LogStore, PageSize};
+
+/// Ticks after which a manager that was offered a state and asks for nothing is offered another: 5 s, many times what a page of
+/// history takes.
+const OFFER_TICKS: u64 = 50;
+/// States that are offered at a time: a manager that joins may need a newer one than another that is being brought up to date.
+const OFFERS_MAX: usize = 4;
+/// What is sent of history at a time: a fraction of a second on a slow link, and far below the largest message of gRPC.
+const PAGE: PageSize = PageSize { frames: 1_024, bytes: 1024 * 1024 };
+
+/// What one manager says to another.
+#[derive(Clone, PartialEq)]
+pub enum PeerMessage {
+    /// A message of raft.
+    Raft(Vec<u8>),
+    /// Asks for the history after a frame, on the way to the state at an index; with that state's own frame, for its secrets.
+    WantHistory {
+        /// The last frame that the asker has.
+        after: Option<FrameLink>,
+        /// The index of the state that it was offered.
+        to: u64,
+    },
+    /// The next frames of history.
+    History {
+        /// The index of the state that they lead to.
+        to: u64,
+        /// Their indexes and stored bytes.
+        frames: Vec<(u64, Bytes)>,
+    },
+    /// All secrets that go with an offered state.
+    Secrets {
+        /// The index of the state.
+        at: u64,
+        /// The secrets.
+        secrets: Vec<VolatilePayload>,
+    },
+    /// The state at an index is not offered any more.
+    NotOffered {
+        /// The index.
+        at: u64,
+    },
+}
+
+impl std::fmt::Debug for PeerMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Raft(bytes) => write!(f, "Raft({} bytes)", bytes.len()),
+            Self::WantHistory { after, to } => write!(f, "WantHistory({after:?}, to {to})"),
+            Self::History { to, frames } => write!(f, "History({} frames, to {to})", frames.len()),
+            Self::Secrets { at, .. } => write!(f, "Secrets(at {at})"),
+            Self::NotOffered { at } => write!(f, "NotOffered(at {at})"),
+        }
+    }
+}
+
+/// Frames that another manager asks for, to be read away from the turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryAsked {
+    /// The raft id of the asker.
+    pub peer: u64,
+    /// The last frame that it has.
+    pub after: Option<FrameLink>,
+    /// The index of the state that it was offered.
+    pub to: u64,
+}
+
+impl HistoryAsked {
+    /// Reads the next page.
+    ///
+    /// # Errors
+    /// When history cannot be read, or does not follow the asker's frame.
+    pub fn answer(&self, store: &dyn LogStore) -> Result<PeerMessage, LogError> {
+        let frames = HistoryReader::after(self.after).page(store, self.to, PAGE)?;
+        Ok(PeerMessage::History { to: self.to, frames })
+    }
+}
+
+/// What is known of the others.
+#[derive(Default)]
+pub(super) struct Contacts {
+    /// The tick in which each was last heard.
+    heard: BTreeMap<u64, u64>,
+    /// The secrets of the states that are offered, by index.
+    offers: BTreeMap<u64, Arc<Keyring>>,
+    /// The last tick in which a state was offered or taken up: raft comes back for an offer some heartbeats later.
+    offered_at: u64,
+    /// The tick in which each that was offered a state last asked for a part of it.
+    asked: BTreeMap<u64, u64>,
+    /// Why a manager that is to go stays, as it was last logged.
+    obstacle: Option<String>,
+}
+
+impl Contacts {
+    pub(super) fn heard(&mut self, raft_id: u64, tick: u64) {
+        self.heard.insert(raft_id, tick);
+    }
+
+    /// What the reconcilers see.
+    pub(super) fn peers(&self, consensus: &Consensus, tick: u64) -> Peers {
+        let recent = |raft_id| self.heard.get(&raft_id).is_some_and(|heard| heard + ELECTION_TICKS as u64 >= tick);
+        let followers = consensus.followers().map(|follower| {
+            let raft_id = follower.raft_id;
+            (raft_id, Follower { matched: follower.matched, reachable: recent(raft_id) })
+        });
+        let followers = followers.collect();
+        Peers {
+            leader: if consensus.is_leader() { consensus.id() } else { 0 },
+            committed: consensus.applied(),
+            followers,
+        }
+    }
+
+    /// Notes a state that is offered.
+    pub(super) fn offer(&mut self, index: u64, keyring: Arc<Keyring>, tick: u64) {
+        self.offered_at = tick;
+        self.offers.insert(index, keyring);
+        while self.offers.len() > OFFERS_MAX {
+            self.offers.pop_first();
+        }
+    }
+
+    /// The index of the oldest state that is offered: the entries after it are needed.
+    pub(super) fn oldest_offer(&self) -> Option<u64> {
+        self.offers.first_key_value().map(|(index, _)| *index)
+    }
+
+    /// What a manager that wants history is answered at once; nothing if it has to be read.
+    pub(super) fn answer(&mut self, peer: u64, after: Option<FrameLink>, to: u64, tick: u64) -> Option<PeerMessage> {
+        let Some(keyring) = self.offers.get(&to) else { return Some(PeerMessage::NotOffered { at: to }) };
+        self.asked.insert(peer, tick);
+        let is_there = after.is_some_and(|frame| frame.index >= to);
+        let secrets = || {
+            let names = keyring.names();
+            let all = names.filter_map(|name| Some(VolatilePayload::keep(name, keyring.get(name)?.reveal())));
+            PeerMessage::Secrets { at: to, secrets: all.collect() }
+        };
+        is_there.then(secrets)
+    }
+
+    /// Withdraws offers that nobody takes up; those who do not answer are offered another state.
+    pub(super) fn watch_offers(&mut self, consensus: &mut Consensus, tick: u64) {
+        let offered: Vec<u64> =
+            consensus.followers().filter(|follower| follower.is_offered).map(|follower| follower.raft_id).collect();
+        self.asked.retain(|raft_id, _| offered.contains(raft_id));
+        for raft_id in &offered {
+            let asked = *self.asked.entry(*raft_id).or_insert(tick);
+            if asked + OFFER_TICKS <= tick {
+                self.asked.remove(raft_id);
+                consensus.offer_failed(*raft_id);
+                // The next one is of the present state.
+                consensus.set_offer(None);
+            }
+        }
+        if !offered.is_empty() {
+            self.offered_at = tick;
+        }
+        if !self.offers.is_empty() && self.offered_at + OFFER_TICKS <= tick {
+            self.offers.clear();
+            consensus.set_offer(None);
+        }
+        let known: Vec<u64> = consensus.followers().map(|follower| follower.raft_id).collect();
+        self.heard.retain(|raft_id, _| known.contains(raft_id));
+    }
+
+    /// Logs why a manager that is to go stays, whenever that is another reason.
+    pub(super) fn log_obstacle(&mut self, obstacle: Option<String>) {
+        if self.obstacle != obstacle {
+            if let Some(reason) = &obstacle {
+                tracing::warn!(%reason, "a manager cannot be demoted yet");
+            }
+            self.obstacle = obstacle;
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The managers that replicate the log: raft's configuration, as the log itself says it.
+
+use events::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::{Cluster, Stamp, Touched};
+
+/// A manager that replicates the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its node.
+    pub node: NodeId,
+    /// Its number in raft, which no other manager ever had or will have.
+    pub raft_id: u64,
+    /// Where other managers reach it.
+    pub addr: String,
+    /// Whether it votes; one that does not is catching up.
+    pub votes: bool,
+    /// Index of the frame that made it what it is.
+    pub since: u64,
+}
+
+/// A manager whose log is ready to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// The number that it wants in raft.
+    pub raft_id: u64,
+    /// Where other managers reach it.
+    pub addr: String,
+}
+
+impl Cluster {
+    /// Index of the frame that last changed raft's configuration; 0 before there is one.
+    pub fn members_changed_at(&self) -> u64 {
+        let changed = self.members.values().map(|member| member.since);
+        changed.chain(self.former_members.values().copied()).max().unwrap_or(0)
+    }
+
+    /// The member with this number in raft.
+    pub fn member_with(&self, raft_id: u64) -> Option<&Member> {
+        self.members.values().find(|member| member.raft_id == raft_id)
+    }
+
+    /// Whether a manager has, wants or had this number in raft.
+    pub fn knows_raft_id(&self, raft_id: u64) -> bool {
+        self.former_members.contains(raft_id)
+            || self.member_with(raft_id).is_some()
+            || self.announced.values().any(|announced| announced.raft_id == raft_id)
+    }
+}
+
+pub(crate) fn announced(cluster: &mut Cluster, event: &events::ManagerAnnounced, touched: &mut Touched) {
+    touched.members = true;
+    let (raft_id, addr) = (event.raft_id, event.addr.clone());
+    if cluster.members.get(event.node).is_some_and(|member| member.raft_id == raft_id) {
+        cluster.announced.remove(event.node);
+        cluster.members.update(event.node, |member| member.addr = addr);
+    } else {
+        cluster.announced.insert(event.node, Announced { raft_id, addr });
+    }
+}
+
+pub(crate) fn added(cluster: &mut Cluster, event: &events::MemberAdded, at: &Stamp, touched: &mut Touched) {
+    let (node, raft_id) = (event.node, event.raft_id);
+    assert!(!cluster.members.contains(node), "node {node} became a member twice");
+    assert!(cluster.member_with(raft_id).is_none(), "raft id {raft_id} is another member's");
+    assert!(!cluster.former_members.contains(raft_id), "raft id {raft_id} was used before");
+    let member = Member { node, raft_id, addr: event.addr.clone(), votes: event.voter, since: at.index };
+    cluster.members.insert(node, member);
+    cluster.announced.remove(node);
+    touched.members = true;
+}
+
+pub(crate) fn promoted(cluster: &mut Cluster, event: &events::MemberPromoted, at: &Stamp, touched: &mut Touched) {
+    let node = event.node;
+    let known = cluster.members.get(node).is_some_and(|member| member.raft_id == event.raft_id && !member.votes);
+    assert!(known, "node {node} does not follow without a vote as {}", event.raft_id);
+    cluster.members.update(node, |member| (member.votes, member.since) = (true, at.index));
+    touched.members = true;
+}
+
+pub(crate) fn removed(cluster: &mut Cluster, event: &events::MemberRemoved, at: &Stamp, touched: &mut Touched) {
+    let (node, raft_id) = (event.node, event.raft_id);
+    let member = cluster.members.remove(node).filter(|member| member.raft_id == raft_id);
+    assert!(member.is_some(), "node {node} is no member with the raft id {raft_id}");
+    cluster.former_members.insert(raft_id, at.index);
+    touched.members = true;
+}
+
+/// What a node that is removed had announced.
+pub(crate) fn node_removed(cluster: &mut Cluster, node: NodeId) {
+    cluster.announced.remove(node);
+}
+
+pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
+    for member in cluster.members.values() {
+        let (node, raft_id) = (member.node, member.raft_id);
+        if cluster.members.values().any(|other| other.raft_id == raft_id && other.node != node) {
+            faults.push(format!("the raft id {raft_id} of node {node} is another member's as well"));
+        }
+        if cluster.former_members.contains(raft_id) {
+            faults.push(format!("the raft id {raft_id} of node {node} was used before"));
+        }
+    }
+    for (node, announced) in cluster.announced.iter() {
+        if !cluster.nodes.contains(node) {
+            faults.push(format!("node {node}, which is gone, wants to be a member"));
+        }
+        if cluster.former_members.contains(announced.raft_id) {
+            faults.push(format!("node {node} wants the raft id {}, which was used before", announced.raft_id));
+        }
+    }
+    let votes = cluster.members.is_empty() || cluster.members.values().any(|member| member.votes);
+    if !votes {
+        faults.push("no member votes".to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Event, Id, Kind, ManagerAnnounced, MemberAdded, MemberPromoted, MemberRemoved, Reconciler};
+
+    use super::*;
+
+    const NODE: u128 = 1;
+
+    fn apply(cluster: &mut Cluster, index: u64, kind: Kind) -> Touched {
+        cluster.apply(&Event::by_reconciler(Reconciler::Members, kind), &Stamp { index, ..Stamp::default() })
+    }
+
+    fn added(node: u128, raft_id: u64, voter: bool) -> Kind {
+        Kind::MemberAdded(MemberAdded { node: NodeId::from_bits(node), raft_id, addr: format!("n{node}:1"), voter })
+    }
+
+    fn announced(raft_id: u64, addr: &str) -> Kind {
+        Kind::ManagerAnnounced(ManagerAnnounced { node: NodeId::from_bits(NODE), raft_id, addr: addr.to_owned() })
+    }
+
+    fn removed(raft_id: u64) -> Kind {
+        Kind::MemberRemoved(MemberRemoved { node: NodeId::from_bits(NODE), raft_id })
+    }
+
+    #[test]
+    fn a_member_follows_votes_and_goes_and_its_number_goes_with_it() {
+        let (mut cluster, node) = (Cluster::default(), NodeId::from_bits(NODE));
+        assert_eq!(cluster.members_changed_at(), 0);
+        assert!(apply(&mut cluster, 2, announced(7, "n1:0")).members && cluster.knows_raft_id(7));
+        assert!(apply(&mut cluster, 3, added(NODE, 7, false)).members && cluster.announced.is_empty());
+        apply(&mut cluster, 4, Kind::MemberPromoted(MemberPromoted { node, raft_id: 7 }));
+        let member = Member { node, raft_id: 7, addr: "n1:1".to_owned(), votes: true, since: 4 };
+        assert_eq!((cluster.member_with(7), cluster.members_changed_at()), (Some(&member), 4));
+        apply(&mut cluster, 5, announced(7, "n1:2"));
+        assert_eq!(cluster.members.get(node).map(|member| (member.addr.as_str(), member.since)), Some(("n1:2", 4)));
+        apply(&mut cluster, 6, removed(7));
+        assert!(cluster.members.is_empty() && cluster.knows_raft_id(7));
+        assert_eq!((cluster.members_changed_at(), cluster.former_members.get(7)), (6, Some(&6)));
+    }
+
+    #[test]
+    fn what_cannot_have_happened_stops_the_process() {
+        let befores: [&[Kind]; 3] =
+            [&[added(NODE, 7, true)], &[added(NODE, 7, true), removed(7)], &[added(2, 7, true)]];
+        let table = [
+            (0, added(NODE, 8, false), "became a member twice"),
+            (2, added(NODE, 7, false), "is another member's"),
+            (1, added(NODE, 7, false), "was used before"),
+            (0, Kind::MemberPromoted(MemberPromoted { node: NodeId::from_bits(NODE), raft_id: 7 }), "without a vote"),
+            (0, removed(8), "is no member"),
+        ];
+        for (before, event, expected) in table {
+            let told = std::panic::catch_unwind(|| {
+                let mut cluster = Cluster::default();
+                befores[before].iter().for_each(|kind| drop(apply(&mut cluster, 2, kind.clone())));
+                apply(&mut cluster, 3, event);
+            });
+            let told = told.expect_err(expected);
+            assert!(told.downcast_ref::<String>().is_some_and(|told| told.contains(expected)), "{expected}");
+        }
+    }
+}

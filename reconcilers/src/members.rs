@@ -1,0 +1,272 @@
+//! Which managers replicate the log: the next change of raft's configuration, one at a time.
+//!
+//! A manager that is ready follows without a vote, and votes once it has caught up. One that is not wanted any more goes, unless
+//! too few of the others could then be reached to decide anything; the leader hands over first.
+
+use std::collections::BTreeMap;
+
+use events::{Kind, MemberAdded, MemberPromoted, MemberRemoved, Role};
+use projections::{Cluster, Member};
+
+use crate::{Correction, Ctx, Scope};
+
+/// Entries that a manager may lack and count as caught up: the last of them are always on their way.
+const LAG_MAX: u64 = 1_000;
+
+/// What the leader knows of the others. It never enters the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// The leader's own raft id; 0 if nobody leads.
+    pub leader: u64,
+    /// Everything up to this index is committed.
+    pub committed: u64,
+    /// The others, by raft id.
+    pub followers: BTreeMap<u64, Follower>,
+}
+
+/// What the leader knows of a follower.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Follower {
+    /// It has all entries up to this index, on its disk.
+    pub matched: u64,
+    /// It was heard of within the last election timeout.
+    pub reachable: bool,
+}
+
+impl Peers {
+    fn reaches(&self, member: &Member) -> bool {
+        member.raft_id == self.leader || self.followers.get(&member.raft_id).is_some_and(|peer| peer.reachable)
+    }
+
+    /// Whether a manager has nearly all entries, its own addition among them.
+    fn caught_up(&self, member: &Member) -> bool {
+        let matched = self.followers.get(&member.raft_id).map_or(0, |peer| peer.matched);
+        matched >= member.since && matched + LAG_MAX >= self.committed
+    }
+}
+
+pub(crate) fn reconcile(cluster: &Cluster, _scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    if let Some(change) = next_change(cluster, ctx.peers).filter(|_| !out.is_full()) {
+        out.push(change);
+    }
+}
+
+/// The next change of the members, if it can be made now. None while another is under way: raft would put an empty entry in the
+/// place of a second one, without a word.
+pub fn next_change(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
+    if cluster.members_changed_at() > peers.committed {
+        return None;
+    }
+    removal(cluster, peers).or_else(|| addition(cluster)).or_else(|| promotion(cluster, peers))
+}
+
+/// The voter that the leader hands over to, if it is to go itself.
+pub fn successor(cluster: &Cluster, peers: &Peers) -> Option<u64> {
+    cluster.member_with(peers.leader).filter(|leader| leaves(cluster, leader))?;
+    let fit = |member: &&Member| {
+        member.votes && member.raft_id != peers.leader && !leaves(cluster, member) && peers.reaches(member)
+    };
+    let matched = |member: &&Member| peers.followers.get(&member.raft_id).map_or(0, |peer| peer.matched);
+    cluster.members.values().filter(fit).max_by_key(matched).map(|member| member.raft_id)
+}
+
+/// Why a manager that is to go cannot go yet, in words.
+pub fn obstacle(cluster: &Cluster, peers: &Peers) -> Option<String> {
+    let stays = |member: &&Member| leaves(cluster, member) && !may_go(cluster, peers, member);
+    let member = cluster.members.values().find(stays)?;
+    let name =
+        cluster.nodes.get(member.node).map_or_else(|| member.node.to_string(), |node| node.hostname().to_owned());
+    let left: Vec<&Member> = voters(cluster).filter(|voter| voter.raft_id != member.raft_id).collect();
+    let (managers, reached) = (left.len(), left.iter().filter(|voter| peers.reaches(voter)).count());
+    Some(match managers {
+        0 => format!("{name} stays a manager: no other manager votes"),
+        _ => format!(
+            "{name} stays a manager: without it {reached} of {managers} managers could be reached, and {} are needed",
+            majority(managers)
+        ),
+    })
+}
+
+fn removal(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
+    let goes =
+        |member: &&Member| leaves(cluster, member) && member.raft_id != peers.leader && may_go(cluster, peers, member);
+    let member = cluster.members.values().find(goes)?;
+    Some(Kind::MemberRemoved(MemberRemoved { node: member.node, raft_id: member.raft_id }))
+}
+
+fn addition(cluster: &Cluster) -> Option<Kind> {
+    let (node, announced) = cluster.announced.iter().find(|(node, _)| {
+        let is_manager = cluster
+            .nodes
+            .get(*node)
+            .is_some_and(|node| node.spec.role() == Role::Manager && node.role == Role::Manager);
+        is_manager && !cluster.members.contains(*node)
+    })?;
+    let (raft_id, addr) = (announced.raft_id, announced.addr.clone());
+    Some(Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: false }))
+}
+
+fn promotion(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
+    let fit = |member: &&Member| {
+        !member.votes && !leaves(cluster, member) && peers.reaches(member) && peers.caught_up(member)
+    };
+    let member = cluster.members.values().find(fit)?;
+    let managers = voters(cluster).count() + 1;
+    let reached = voters(cluster).filter(|voter| peers.reaches(voter)).count() + 1;
+    let decides = reached >= majority(managers);
+    decides.then_some(Kind::MemberPromoted(MemberPromoted { node: member.node, raft_id: member.raft_id }))
+}
+
+/// Whether a member is not to be one any more: nobody wants it, or it has another log by now.
+fn leaves(cluster: &Cluster, member: &Member) -> bool {
+    let wanted = cluster.nodes.get(member.node).is_some_and(|node| node.spec.role() == Role::Manager);
+    let lost_its_log = cluster.announced.get(member.node).is_some_and(|waits| waits.raft_id != member.raft_id);
+    !wanted || lost_its_log
+}
+
+/// Whether the other voters that can be reached are a majority of those that are left.
+fn may_go(cluster: &Cluster, peers: &Peers, member: &Member) -> bool {
+    if !member.votes {
+        return true;
+    }
+    let left = || voters(cluster).filter(|voter| voter.raft_id != member.raft_id);
+    let reached = left().filter(|voter| peers.reaches(voter)).count();
+    reached >= majority(left().count())
+}
+
+fn voters(cluster: &Cluster) -> impl Iterator<Item = &Member> {
+    cluster.members.values().filter(|member| member.votes)
+}
+
+fn majority(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{CertificateIssued, Id, ManagerAnnounced, NodeId, NodeSpec, NodeSpecUpdated};
+
+    use super::*;
+    use crate::samples::Sample;
+
+    /// Index of the last frame of every sample, or more.
+    const NOW: u64 = 2_000;
+
+    fn spec(role: Role) -> NodeSpec {
+        NodeSpec { role: role.into(), ..NodeSpec::default() }
+    }
+
+    /// Managers by number, which are their raft ids as well: `V` votes, `l` follows, `a` announced itself, `w` was demoted and
+    /// votes, `n` votes and announced another log, `d` is a worker that announced itself.
+    fn sample(managers: &str) -> Sample {
+        let mut sample = Sample::default();
+        for (number, kind) in (1..).zip(managers.chars()) {
+            let (node, raft_id, addr) = (NodeId::from_bits(number), number as u64, String::new());
+            sample = sample.with_node(number, spec(Role::Manager));
+            let voter = matches!(kind, 'V' | 'w' | 'n');
+            if voter || kind == 'l' {
+                sample.tell(0, Kind::MemberAdded(MemberAdded { node, raft_id, addr: addr.clone(), voter }));
+            }
+            if matches!(kind, 'w' | 'd') {
+                sample.tell(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Worker) }));
+            }
+            if matches!(kind, 'a' | 'n' | 'd') {
+                let raft_id = if kind == 'n' { raft_id + 100 } else { raft_id };
+                sample.tell(0, Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id, addr }));
+            }
+        }
+        sample
+    }
+
+    /// The leader's number, and the others': `+` is reached and has all, `-` is not reached, `<` is reached and behind.
+    fn peers(leader: u64, others: &str) -> Peers {
+        let follower = |state| match state {
+            '+' => Follower { matched: NOW, reachable: true },
+            '<' => Follower { matched: NOW - LAG_MAX - 1, reachable: true },
+            _ => Follower { matched: NOW, reachable: false },
+        };
+        let followers = (1..).zip(others.chars()).filter(|(number, _)| *number != leader);
+        let followers = followers.map(|(number, state)| (number, follower(state))).collect();
+        Peers { leader, committed: NOW, followers }
+    }
+
+    fn said(change: Option<Kind>) -> String {
+        match change {
+            Some(Kind::MemberAdded(event)) => format!("add {}", event.raft_id),
+            Some(Kind::MemberPromoted(event)) => format!("promote {}", event.raft_id),
+            Some(Kind::MemberRemoved(event)) => format!("remove {}", event.raft_id),
+            Some(other) => format!("{other:?}"),
+            None => String::new(),
+        }
+    }
+
+    #[test]
+    fn the_next_change_is_one_that_leaves_a_majority_that_can_be_reached() {
+        // The managers, the leader, who is reached, and the next change; then whom the leader hands over to.
+        let table = [
+            ("V", 1, "+", "", None),
+            ("Va", 1, "+-", "add 2", None),
+            ("Vaa", 1, "+++", "add 2", None),
+            ("Vd", 1, "++", "", None),
+            ("Vl", 1, "+<", "", None),
+            ("Vl", 1, "+-", "", None),
+            ("Vl", 1, "++", "promote 2", None),
+            ("VVl", 1, "+-+", "promote 3", None),
+            ("VVVVl", 1, "+--++", "promote 5", None),
+            ("VVVl", 1, "+--+", "", None),
+            ("VVw", 1, "+++", "remove 3", None),
+            ("VVw", 1, "++-", "remove 3", None),
+            ("VVw", 1, "+-+", "", None),
+            ("Vw", 1, "++", "remove 2", None),
+            // What has lost its log goes, and comes back under its new number.
+            ("VVn", 1, "++-", "remove 3", None),
+            // The leader goes when it leads no more.
+            ("wVV", 1, "+++", "", Some(3)),
+            ("wVV", 1, "+-+", "", Some(3)),
+            ("wVV", 1, "+--", "", None),
+            ("wVV", 2, "+++", "remove 1", None),
+            ("wwV", 1, "+++", "remove 2", Some(3)),
+        ];
+        for (managers, leader, reached, expected, successor_expected) in table {
+            let (sample, peers) = (sample(managers), peers(leader, reached));
+            let case = format!("{managers} led by {leader}, {reached}");
+            assert_eq!(said(next_change(&sample.cluster, &peers)), expected, "{case}");
+            assert_eq!(successor(&sample.cluster, &peers), successor_expected, "{case}");
+            // While one is under way, there is no other.
+            let pending = Peers { committed: sample.cluster.members_changed_at() - 1, ..peers };
+            assert_eq!(said(next_change(&sample.cluster, &pending)), "", "{case}");
+        }
+    }
+
+    #[test]
+    fn who_is_promoted_has_its_own_addition() {
+        let sample = sample("Vl");
+        let since = sample.cluster.members.get(NodeId::from_bits(2)).expect("a member").since;
+        for (matched, expected) in [(0, ""), (since - 1, ""), (since, "promote 2")] {
+            let followers = [(2, Follower { matched, reachable: true })].into();
+            let peers = Peers { leader: 1, committed: since, followers };
+            assert_eq!(said(next_change(&sample.cluster, &peers)), expected, "{matched}");
+        }
+    }
+
+    #[test]
+    fn who_cannot_go_yet_is_told_why() {
+        let words = |managers, reached| obstacle(&sample(managers).cluster, &peers(1, reached));
+        assert_eq!(words("VVw", "+++"), None);
+        let waits = "node-3 stays a manager: without it 1 of 2 managers could be reached, and 2 are needed";
+        assert_eq!(words("VVw", "+-+").as_deref(), Some(waits));
+        assert_eq!(words("w", "+").as_deref(), Some("node-1 stays a manager: no other manager votes"));
+    }
+
+    #[test]
+    fn a_manager_is_added_once_its_certificate_says_so() {
+        let mut sample = sample("V").with_node(2, spec(Role::Worker));
+        let (node, role) = (NodeId::from_bits(2), Role::Manager.into());
+        sample.tell(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Manager) }));
+        let announced = ManagerAnnounced { node, raft_id: 2, addr: String::new() };
+        sample.tell(0, Kind::ManagerAnnounced(announced));
+        assert_eq!(said(next_change(&sample.cluster, &peers(1, "++"))), "");
+        sample.tell(0, Kind::CertificateIssued(CertificateIssued { node, role, ..CertificateIssued::default() }));
+        assert_eq!(said(next_change(&sample.cluster, &peers(1, "++"))), "add 2");
+    }
+}

@@ -1,0 +1,388 @@
+//! Several managers in one simulated cluster: the real replicas over the real consensus, on simulated disks and a network that
+//! loses, doubles, delays and cuts. One seed decides what clients ask, what breaks and when; in the end everything is mended,
+//! and all managers must have one history, one state and every command that was acknowledged.
+//!
+//! Suggested order: this file (the cluster and its time), [`chaos`] (what is asked and what breaks), [`oracle`] (what must hold),
+//! [`peer`] and [`wires`] (what it stands on). Agents have no part in it: they are in [`crate::chaos`].
+
+pub mod chaos;
+pub mod oracle;
+pub mod peer;
+pub mod wires;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use commands::{Actor, Command, InitialiseCluster, SecretText};
+use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, NodeSpec, Role, Timestamp};
+use node::log::Crash;
+use node::log::raft::TICK;
+use node::manager::replica::{FatalError, Intervals, Outcome, Request, Ticket};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::clock::Clock;
+use oracle::Oracle;
+use peer::Peer;
+use wires::{Parcel, Wires};
+
+/// How long a client waits for a manager that leads, and for an answer, before it is taken that there will be none.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Steps of one instant after which managers are taken to go round in circles.
+const STEPS_MAX: usize = 10_000;
+/// What a managers' token proves in a simulation.
+const TOKEN: [u8; 32] = [2; 32];
+
+/// The managers of one cluster.
+pub struct Quorum {
+    /// Their time.
+    pub clock: Clock,
+    /// Their network.
+    pub wires: Wires,
+    /// Who watches them.
+    pub oracle: Oracle,
+    /// The managers, in the order in which they came.
+    pub peers: Vec<Peer>,
+    random: StdRng,
+    intervals: Intervals,
+    next_tick: Timestamp,
+    tickets: Ticket,
+    /// Who was asked for a command whose answer is not there.
+    waiting: BTreeMap<Ticket, (usize, Request)>,
+    answers: BTreeMap<Ticket, Outcome>,
+    /// The longest time that a write takes.
+    disk_latency_max: Duration,
+    /// How often a manager's process ended over its disk.
+    pub disk_failures: u64,
+    verbose: bool,
+}
+
+impl Quorum {
+    /// A cluster whose first manager leads, with `count` managers that vote.
+    ///
+    /// # Errors
+    /// When they do not come to vote.
+    pub fn new(seed: u64, count: usize, intervals: Intervals, verbose: bool) -> anyhow::Result<Self> {
+        let mut random = StdRng::seed_from_u64(seed ^ 0x71);
+        let cluster = ClusterId::from_bits(u128::from(seed) << 64 | 0x51_4f52_554d);
+        let first = Peer::new(
+            NodeId::from_bits(u128::from(seed) << 64 | 1),
+            random.random_range(1..u64::MAX >> 1),
+            true,
+            intervals,
+        );
+        let clock = Clock::default();
+        let next_tick = clock.now() + TICK;
+        let mut quorum = Self {
+            clock,
+            wires: Wires::new(seed),
+            oracle: Oracle::default(),
+            peers: vec![first],
+            random,
+            intervals,
+            next_tick,
+            tickets: 0,
+            waiting: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            disk_latency_max: Duration::from_millis(2),
+            disk_failures: 0,
+            verbose,
+        };
+        quorum.start(0)?;
+        quorum.advance(TICK)?;
+        let request = initialise(cluster, &quorum.peers[0]);
+        ensure!(matches!(quorum.execute(&request)?, Outcome::Committed { .. }), "no cluster was made");
+        for number in 1..count {
+            quorum.join(number)?;
+        }
+        quorum.until("all managers vote", Quorum::all_vote)?;
+        Ok(quorum)
+    }
+
+    /// A further manager joins with the managers' token, and announces itself.
+    fn join(&mut self, number: usize) -> anyhow::Result<()> {
+        let (hostname, addr) = (format!("m{}", number + 1), format!("10.0.0.{}:4242", number + 1));
+        let join = Command::JoinNode(commands::JoinNode { secret_sha256: TOKEN, hostname, addr });
+        let joined = self.execute(&Request::unnamed(Actor::Joiner("10.0.0.9".to_owned()), join))?;
+        let Outcome::Committed { subject: Some(node), .. } = joined else { bail!("{joined:?}") };
+        let node: NodeId = node.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+        self.certify(node, Role::Manager)?;
+        let raft_id = self.random.random_range(1..u64::MAX >> 1);
+        self.peers.push(Peer::new(node, raft_id, false, self.intervals));
+        self.start(number)?;
+        self.announce(number)
+    }
+
+    /// A manager says that its log is ready to follow.
+    fn announce(&mut self, number: usize) -> anyhow::Result<()> {
+        let (node, raft_id) = (self.peers[number].node, self.peers[number].raft_id);
+        let addr = format!("10.0.0.{}:4242", number + 1);
+        let announce = Command::AnnounceManager(commands::AnnounceManager { node, raft_id, addr });
+        let actor = Actor::Node { id: node, role: Role::Manager };
+        let outcome = self.execute(&Request::unnamed(actor, announce))?;
+        ensure!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+        Ok(())
+    }
+
+    fn certify(&mut self, node: NodeId, role: Role) -> anyhow::Result<()> {
+        let (cert_pem, not_after) = ("a certificate".to_owned(), self.clock.now() + Duration::from_secs(90 * 86_400));
+        let certify = Command::CertifyNode(commands::CertifyNode { node, role, cert_pem, not_after });
+        let outcome = self.execute(&Request::unnamed(Actor::Manager(self.peers[0].node), certify))?;
+        ensure!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+        Ok(())
+    }
+
+    /// An operator wants another role of a node.
+    fn set_role(&mut self, node: NodeId, role: Role) -> anyhow::Result<Outcome> {
+        let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
+        let update = Command::UpdateNode(commands::UpdateNode { node, spec, version: None });
+        self.execute(&Request::unnamed(Actor::Operator("operator".to_owned()), update))
+    }
+
+    /// Starts a manager's process.
+    ///
+    /// # Errors
+    /// When its log is refused.
+    pub fn start(&mut self, number: usize) -> anyhow::Result<()> {
+        self.peers[number].start()?;
+        self.oracle.forget(self.peers[number].node);
+        self.observe(number);
+        Ok(())
+    }
+
+    /// Ends a manager's process. What it was asked and did not answer is not known any more.
+    pub fn crash(&mut self, number: usize, crash: Crash) {
+        self.peers[number].crash(crash);
+        self.say(|| format!("manager {} crashes: {crash:?}", number + 1));
+        let lost: Vec<Ticket> =
+            self.waiting.iter().filter(|(_, (asked, _))| *asked == number).map(|(ticket, _)| *ticket).collect();
+        for ticket in lost {
+            self.waiting.remove(&ticket);
+            self.answers.insert(ticket, Outcome::Unknown);
+        }
+    }
+
+    /// The manager that leads, by its own account; of several, the one in the newest term.
+    pub fn leader(&self) -> Option<usize> {
+        let leaders = (0..self.peers.len()).filter(|number| self.peers[*number].leads());
+        leaders.max_by_key(|number| self.peers[*number].replica().map(|replica| replica.term()))
+    }
+
+    /// Asks a manager for a command.
+    pub fn ask(&mut self, number: usize, request: Request) -> Option<Ticket> {
+        self.tickets += 1;
+        self.peers[number].submit(self.tickets, request.clone()).ok()?;
+        self.waiting.insert(self.tickets, (number, request));
+        Some(self.tickets)
+    }
+
+    /// What became of a command, if that is known by now.
+    pub fn take_answer(&mut self, ticket: Ticket) -> Option<Outcome> {
+        self.answers.remove(&ticket)
+    }
+
+    /// Asks for a command until it is answered, of whoever leads, and waits for that.
+    ///
+    /// # Errors
+    /// When nobody answers in time.
+    pub fn execute(&mut self, request: &Request) -> anyhow::Result<Outcome> {
+        let give_up_at = self.clock.now() + ANSWER_MAX;
+        while self.clock.now() < give_up_at {
+            let asked = self.leader().and_then(|leader| self.ask(leader, request.clone()));
+            let Some(ticket) = asked else {
+                self.step_once(give_up_at)?;
+                continue;
+            };
+            while self.waiting.contains_key(&ticket) && self.clock.now() < give_up_at {
+                self.step_once(give_up_at)?;
+            }
+            match self.answers.remove(&ticket) {
+                Some(Outcome::Unknown) | None => {}
+                Some(outcome) => return Ok(outcome),
+            }
+        }
+        bail!("no answer to {} in {ANSWER_MAX:?}: {}", request.command.name(), self.describe())
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// When a manager cannot go on.
+    pub fn advance(&mut self, length: Duration) -> anyhow::Result<()> {
+        let until = self.clock.now() + length;
+        self.act()?;
+        while self.clock.now() < until {
+            self.step_once(until)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass until something holds.
+    ///
+    /// # Errors
+    /// When it does not hold in time.
+    pub fn until(&mut self, what: &str, holds: fn(&Self) -> bool) -> anyhow::Result<()> {
+        let give_up_at = self.clock.now() + 4 * ANSWER_MAX;
+        self.act()?;
+        while !holds(self) {
+            ensure!(self.clock.now() < give_up_at, "not in {:?}: {what}: {}", 4 * ANSWER_MAX, self.describe());
+            self.step_once(give_up_at)?;
+        }
+        Ok(())
+    }
+
+    /// Whether every node that is to be a manager votes, as the leader has it.
+    pub fn all_vote(&self) -> bool {
+        let Some(cluster) =
+            self.leader().and_then(|leader| self.peers[leader].replica()).map(|replica| replica.cluster())
+        else {
+            return false;
+        };
+        let wanted = cluster.nodes.values().filter(|node| node.spec.role() == Role::Manager).map(|node| node.id);
+        let votes: Vec<NodeId> =
+            cluster.members.values().filter(|member| member.votes).map(|member| member.node).collect();
+        wanted.eq(votes) && cluster.members.values().all(|member| member.votes) && cluster.announced.is_empty()
+    }
+
+    /// Whether all managers that run have the same state, none has anything to do, and one leads.
+    pub fn agree(&self) -> bool {
+        let positions = self.peers.iter().filter_map(Peer::replica).map(|replica| replica.cluster().position.index);
+        let all: std::collections::BTreeSet<u64> = positions.collect();
+        let tips = self.leader().and_then(|leader| self.peers[leader].replica()?.tip().map(|tip| tip.position.index));
+        all.len() == 1 && all.first().copied() == tips && self.peers.iter().filter(|peer| peer.leads()).count() == 1
+    }
+
+    fn step_once(&mut self, until: Timestamp) -> anyhow::Result<()> {
+        let nexts = self.peers.iter().filter_map(Peer::next);
+        let next = nexts.chain(self.wires.next()).chain([self.next_tick, until]).min().context("there is a tick")?;
+        self.clock.advance_to(next);
+        self.act()
+    }
+
+    /// Everything that is due at the present instant.
+    fn act(&mut self) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        if self.next_tick <= now {
+            self.next_tick = self.next_tick + TICK;
+            self.peers.iter_mut().for_each(Peer::tick);
+        }
+        while let Some(Parcel { from, to, message }) = self.wires.receive(now) {
+            let Some(number) = self.peers.iter().position(|peer| peer.raft_id == to) else { continue };
+            let received = self.peers[number].receive(from, message);
+            self.survive(number, received)?;
+        }
+        for _ in 0..STEPS_MAX {
+            let busy: Vec<usize> = (0..self.peers.len()).filter(|number| !self.peers[*number].is_idle(now)).collect();
+            // Also who is idle may have to send what came of messages and ticks.
+            for number in 0..self.peers.len() {
+                self.step_peer(number, now)?;
+            }
+            if busy.is_empty() {
+                return Ok(());
+            }
+        }
+        bail!("managers take turn after turn at {now}: {}", self.describe())
+    }
+
+    fn step_peer(&mut self, number: usize, now: Timestamp) -> anyhow::Result<()> {
+        let latency = Duration::from_micros(self.random.random_range(0..=self.disk_latency_max.as_micros() as u64));
+        let step = match self.peers[number].step(now, latency) {
+            Ok(step) => step,
+            Err(error) => return self.survive(number, Err(error)),
+        };
+        let from = self.peers[number].raft_id;
+        for (to, message) in step.messages {
+            self.wires.send(Parcel { from, to, message }, now);
+        }
+        if step.changed {
+            self.observe(number);
+        }
+        for (ticket, outcome) in step.answers {
+            let Some((_, request)) = self.waiting.remove(&ticket) else { continue };
+            if let Outcome::Committed { index, .. } = &outcome {
+                self.oracle.acknowledge(request.id, *index);
+            }
+            self.answers.insert(ticket, outcome);
+        }
+        Ok(())
+    }
+
+    /// A manager whose disk failed ends; any other error is one.
+    fn survive(&mut self, number: usize, result: Result<(), FatalError>) -> anyhow::Result<()> {
+        match result {
+            Err(FatalError::Log(node::log::LogError::Storage { .. })) => {
+                self.disk_failures += 1;
+                self.crash(number, Crash::Killed);
+                Ok(())
+            }
+            other => other.with_context(|| format!("manager {} ended at {}", number + 1, self.clock.now())),
+        }
+    }
+
+    fn observe(&mut self, number: usize) {
+        let peer = &self.peers[number];
+        if let (Some(replica), Some(store)) = (peer.replica(), peer.store()) {
+            self.oracle.observe(peer.node, replica.cluster(), store);
+        }
+    }
+
+    /// Where everybody stands, in words.
+    pub fn describe(&self) -> String {
+        let one = |(number, peer): (usize, &Peer)| match peer.replica() {
+            Some(replica) => format!(
+                "m{} {} frame {} term {} of leader {:?}",
+                number + 1,
+                if replica.is_leader() { "leads," } else { "follows," },
+                replica.cluster().position.index,
+                replica.term(),
+                replica
+                    .leader_id()
+                    .and_then(|id| self.peers.iter().position(|peer| peer.raft_id == id))
+                    .map(|at| at + 1),
+            ),
+            None => format!("m{} is down", number + 1),
+        };
+        let peers: Vec<String> = self.peers.iter().enumerate().map(one).collect();
+        let members: Vec<String> = self
+            .oracle
+            .cluster()
+            .members
+            .values()
+            .map(|member| {
+                let number = self.peers.iter().position(|peer| peer.raft_id == member.raft_id).map(|at| at + 1);
+                format!("{number:?}{}", if member.votes { "" } else { " learns" })
+            })
+            .collect();
+        format!("{}; members {}", peers.join(", "), members.join(" "))
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.verbose {
+            let at = self.clock.now().since(crate::clock::START);
+            println!("{:>9.3}s  frame {:>4}  {}", at.as_secs_f64(), self.oracle.cluster().position.index, what());
+        }
+    }
+}
+
+fn initialise(cluster: ClusterId, first: &Peer) -> Request {
+    let secret = |text: &str| SecretText(text.to_owned());
+    let wish = InitialiseCluster {
+        cluster,
+        spec: ClusterSpec::default(),
+        root_cert_pem: "a root".to_owned(),
+        root_digest: "a digest".to_owned(),
+        root_key_pem: secret("the root's key"),
+        worker_token: (secret("a worker's token"), [1; 32]),
+        manager_token: (secret("a manager's token"), TOKEN),
+        node: first.node,
+        raft_id: first.raft_id,
+        hostname: "m1".to_owned(),
+        addr: "10.0.0.1:4242".to_owned(),
+        cert_pem: "a certificate".to_owned(),
+        cert_not_after: crate::clock::START + Duration::from_secs(90 * 86_400),
+    };
+    let command = Command::InitialiseCluster(Box::new(wish));
+    let id = CommandId::from_bits(cluster.bits());
+    Request { id, actor: Actor::Manager(first.node), command, reason: None, correlation: None }
+}

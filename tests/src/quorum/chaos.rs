@@ -1,0 +1,332 @@
+//! One run with several managers: what clients ask, what breaks, and what must hold in the end.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::ensure;
+use commands::{Actor, Command, SecretText, ServiceSecrets};
+use events::service_spec::Mode;
+use events::{
+    Annotations, CommandId, ConfigSpec, ContainerSpec, Id, ReplicatedMode, Role, ServiceId, ServiceSpec, TaskSpec,
+};
+use node::log::Crash;
+use node::manager::replica::{Intervals, Outcome, Replica, Request, Ticket};
+use rand::Rng;
+
+use crate::net::NetworkConditions;
+
+use super::Quorum;
+use super::peer::Peer;
+
+/// Actions of one run.
+const ACTIONS: usize = 100;
+/// Numbers of managers, one of which a run has.
+const MANAGERS: [usize; 3] = [1, 3, 5];
+/// Frames between two checkpoints: few, so that managers that were away need more than the entries that are left.
+const CHECKPOINT_FRAMES: Range<u64> = 5..60;
+/// Frames between two hashes of the state.
+const HASH_FRAMES: Range<u64> = 5..50;
+/// Longest time that a write takes.
+const DISK_LATENCY_MAX: Duration = Duration::from_millis(200);
+/// Longest time that a manager is away.
+const DOWN_MAX: Duration = Duration::from_secs(20);
+/// Writes after which a failing disk gives up.
+const DISK_WRITES_MAX: usize = 20;
+
+/// What a run amounted to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Index of the last frame.
+    pub frames: u64,
+    /// Commands that took effect.
+    pub commands: u64,
+    /// How often a manager's process ended.
+    pub crashes: u64,
+    /// How often the network was cut or became bad.
+    pub partitions: u64,
+    /// How often another manager came to lead.
+    pub elections: u64,
+    /// How often a manager went on with a state that it was offered.
+    pub restored: u64,
+    /// Changes of the members.
+    pub member_changes: u64,
+    /// Simulated time until all was well.
+    pub length: Duration,
+}
+
+/// One run.
+struct Chaos {
+    quorum: Quorum,
+    summary: Summary,
+    asked: u128,
+    /// Commands whose answers are awaited.
+    waiting: Vec<(Ticket, Request)>,
+    /// Commands whose fate is not known: they are asked again.
+    open: Vec<Request>,
+    /// When a manager that is down comes back, by number.
+    down: Vec<(usize, events::Timestamp)>,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// When something does not hold in the end. What must hold at all times panics.
+pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
+    let count = MANAGERS[usize::try_from(seed).unwrap_or_default() % MANAGERS.len()];
+    let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(seed);
+    let intervals = Intervals {
+        checkpoint_frames: random.random_range(CHECKPOINT_FRAMES),
+        hash_frames: random.random_range(HASH_FRAMES),
+    };
+    let quorum = Quorum::new(seed, count, intervals, verbose)?;
+    let (waiting, open, down) = (Vec::new(), Vec::new(), Vec::new());
+    let mut chaos = Chaos { quorum, summary: Summary::default(), asked: 0, waiting, open, down };
+    for _ in 0..ACTIONS {
+        chaos.act()?;
+    }
+    chaos.mend()?;
+    chaos.conclude()
+}
+
+impl Chaos {
+    fn act(&mut self) -> anyhow::Result<()> {
+        match self.draw(100) {
+            0..35 => {
+                let length = Duration::from_millis(1 + self.draw(2_000));
+                self.quorum.advance(length)?;
+            }
+            35..75 => {
+                let request = self.wish();
+                self.ask(request);
+            }
+            75..85 => self.crash()?,
+            85..94 => self.disturb_network(),
+            94..96 => {
+                let (number, writes) = (self.pick(), self.draw(DISK_WRITES_MAX as u64) as usize);
+                self.quorum.say(|| format!("the disk of manager {} fails after {writes} writes", number + 1));
+                self.quorum.peers[number].fail_disk_after(writes);
+            }
+            _ => {
+                let longest = self.draw(DISK_LATENCY_MAX.as_millis() as u64);
+                self.quorum.disk_latency_max = Duration::from_millis(longest);
+            }
+        }
+        self.collect();
+        self.revive()
+    }
+
+    /// Asks the one who leads, or anybody; what is not taken is asked again later.
+    fn ask(&mut self, request: Request) {
+        let anybody = self.pick();
+        let number = self.quorum.leader().filter(|_| self.draw(10) > 0).unwrap_or(anybody);
+        match self.quorum.ask(number, request.clone()) {
+            Some(ticket) => self.waiting.push((ticket, request)),
+            None => self.open.push(request),
+        }
+        // A client that hears nothing asks again, of another manager perhaps; the command has one effect all the same.
+        if let Some(again) = self.open.pop() {
+            match self.quorum.leader().and_then(|leader| self.quorum.ask(leader, again.clone())) {
+                Some(ticket) => self.waiting.push((ticket, again)),
+                None => self.open.push(again),
+            }
+        }
+    }
+
+    fn collect(&mut self) {
+        for (ticket, request) in std::mem::take(&mut self.waiting) {
+            match self.quorum.take_answer(ticket) {
+                Some(Outcome::Unknown) => self.open.push(request),
+                Some(Outcome::Committed { .. } | Outcome::Rejected(_)) => {}
+                None => self.waiting.push((ticket, request)),
+            }
+        }
+    }
+
+    fn crash(&mut self) -> anyhow::Result<()> {
+        let number = self.pick();
+        if self.quorum.peers[number].replica().is_none() {
+            return Ok(());
+        }
+        let kept_writes = self.draw(1 + self.quorum.peers[number].unsynced_writes() as u64) as usize;
+        let crash = [Crash::Killed, Crash::PowerCut { kept_writes }, Crash::TornHistory][self.draw(3) as usize];
+        self.summary.crashes += 1;
+        self.quorum.crash(number, crash);
+        Ok(())
+    }
+
+    /// Who is down, over a disk perhaps, comes back after some time.
+    fn revive(&mut self) -> anyhow::Result<()> {
+        let now = self.quorum.clock.now();
+        for number in 0..self.quorum.peers.len() {
+            let is_down = self.quorum.peers[number].replica().is_none();
+            match self.down.iter().find(|(down, _)| *down == number).map(|(_, until)| *until) {
+                None if is_down => {
+                    let away = Duration::from_millis(self.draw(DOWN_MAX.as_millis() as u64));
+                    self.down.push((number, now + away));
+                }
+                Some(until) if is_down && until <= now => {
+                    // With a disk that works: the old controller may be what it ended of.
+                    self.quorum.peers[number].crash(Crash::Killed);
+                    self.quorum.say(|| format!("manager {} is back", number + 1));
+                    self.quorum.start(number)?;
+                    self.down.retain(|(down, _)| *down != number);
+                }
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn disturb_network(&mut self) {
+        self.summary.partitions += 1;
+        let ids: Vec<u64> = self.quorum.peers.iter().map(|peer| peer.raft_id).collect();
+        match self.draw(4) {
+            0 => {
+                self.quorum.wires.mend();
+                self.quorum.wires.conditions = NetworkConditions::FINE;
+                self.quorum.say(|| "the network works".to_owned());
+            }
+            1 => {
+                let lost_per_mille = self.draw(300) as u32;
+                let doubled_per_mille = self.draw(200) as u32;
+                let latency = (Duration::from_millis(1), Duration::from_millis(1 + self.draw(400)));
+                self.quorum.wires.conditions = NetworkConditions { lost_per_mille, doubled_per_mille, latency };
+                self.quorum.say(|| "the network is bad".to_owned());
+            }
+            2 => {
+                let (from, to) = (self.pick(), self.pick());
+                self.quorum.wires.cut(ids[from], ids[to]);
+                self.quorum.say(|| format!("nothing comes from manager {} to {}", from + 1, to + 1));
+            }
+            _ => {
+                let side = self.draw(1 << ids.len());
+                let is_here = |number: usize| side >> number & 1 == 1;
+                for from in 0..ids.len() {
+                    for to in (0..ids.len()).filter(|to| is_here(*to) != is_here(from)) {
+                        self.quorum.wires.cut(ids[from], ids[to]);
+                    }
+                }
+                self.quorum.say(|| format!("the network is parted: {side:b}"));
+            }
+        }
+    }
+
+    /// Everything works again, and every command gets its answer.
+    fn mend(&mut self) -> anyhow::Result<()> {
+        self.quorum.say(|| "everything is mended".to_owned());
+        self.quorum.wires.mend();
+        self.quorum.wires.conditions = NetworkConditions::FINE;
+        for number in 0..self.quorum.peers.len() {
+            self.quorum.crash(number, Crash::Killed);
+            self.quorum.start(number)?;
+        }
+        self.quorum.until("all managers vote", Quorum::all_vote)?;
+        if self.quorum.peers.len() > 1 {
+            self.change_members()?;
+        }
+        self.collect();
+        let open: Vec<Request> =
+            self.open.drain(..).chain(self.waiting.drain(..).map(|(_, request)| request)).collect();
+        for request in open {
+            self.quorum.execute(&request)?;
+        }
+        Ok(())
+    }
+
+    /// One manager loses its disk, and another one is demoted and promoted again; the leader perhaps.
+    fn change_members(&mut self) -> anyhow::Result<()> {
+        let lost = self.pick();
+        self.quorum.say(|| format!("manager {} loses its disk", lost + 1));
+        let raft_id = 1 + self.draw(u64::MAX >> 1);
+        self.quorum.crash(lost, Crash::Killed);
+        self.quorum.peers[lost].lose_disk(raft_id);
+        self.quorum.start(lost)?;
+        self.quorum.announce(lost)?;
+        self.quorum.until("the manager that lost its disk votes again", Quorum::all_vote)?;
+        let number = self.pick();
+        let node = self.quorum.peers[number].node;
+        self.quorum.say(|| format!("manager {} is demoted", number + 1));
+        let outcome = self.quorum.set_role(node, Role::Worker)?;
+        ensure!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+        self.quorum.until("the manager that was demoted is a member no more", Quorum::all_vote)?;
+        let raft_id = 1 + self.draw(u64::MAX >> 1);
+        self.quorum.crash(number, Crash::Killed);
+        self.quorum.peers[number].lose_disk(raft_id);
+        self.quorum.set_role(node, Role::Manager)?;
+        self.quorum.certify(node, Role::Manager)?;
+        self.quorum.start(number)?;
+        self.quorum.announce(number)?;
+        self.quorum.until("the manager that was promoted again votes", Quorum::all_vote)
+    }
+
+    /// One leader, one history, one state.
+    fn conclude(mut self) -> anyhow::Result<Summary> {
+        self.quorum.until("all managers agree", Quorum::agree)?;
+        let replicas: Vec<&Replica> = self.quorum.peers.iter().filter_map(Peer::replica).collect();
+        ensure!(replicas.len() == self.quorum.peers.len(), "all managers run");
+        for (replica, peer) in replicas.iter().zip(&self.quorum.peers) {
+            ensure!(replica.cluster().state_hash() == replicas[0].cluster().state_hash(), "one state");
+            ensure!(replica.keyring() == replicas[0].keyring(), "the same secrets");
+            if let Some(store) = peer.store() {
+                self.quorum.oracle.compare(peer.node, store);
+            }
+        }
+        let cluster = self.quorum.oracle.cluster();
+        self.summary.frames = cluster.position.index;
+        self.summary.commands = self.quorum.oracle.effects() as u64;
+        self.summary.crashes += self.quorum.disk_failures;
+        self.summary.elections = self.quorum.oracle.elections();
+        self.summary.restored = self.quorum.peers.iter().map(|peer| peer.restored).sum();
+        self.summary.member_changes = self.quorum.oracle.member_changes();
+        self.summary.length = self.quorum.clock.now().since(crate::clock::START);
+        Ok(self.summary)
+    }
+
+    /// What a client asks: something that leaves a trace, with a secret now and then.
+    fn wish(&mut self) -> Request {
+        self.asked += 1;
+        let number = self.asked;
+        let services: Vec<ServiceId> =
+            self.quorum.oracle.cluster().services.values().map(|service| service.id).collect();
+        let service = services.get(self.draw(services.len().max(1) as u64) as usize).copied();
+        let command = match (self.draw(10), service) {
+            (0..4, Some(service)) => Command::ScaleService(commands::ScaleService { service, replicas: self.draw(20) }),
+            (4, Some(service)) => Command::RemoveService(commands::RemoveService { service }),
+            (5..8, _) => {
+                let annotations = Some(Annotations { name: format!("c{number}"), ..Annotations::default() });
+                let spec = ConfigSpec { annotations };
+                Command::CreateConfig(commands::CreateConfig { spec, data: vec![7; 1 + self.draw(4_000) as usize] })
+            }
+            (8, _) => Command::RotateJoinToken(commands::RotateJoinToken {
+                role: Role::Worker,
+                token: SecretText(format!("token {number}")),
+                secret_sha256: [9; 32],
+            }),
+            (_, _) => self.create(number),
+        };
+        let (id, actor) = (CommandId::from_bits(number), Actor::Operator("client".to_owned()));
+        Request { id, actor, command, reason: None, correlation: None }
+    }
+
+    fn create(&mut self, number: u128) -> Command {
+        let container = ContainerSpec { image: "sim/ok:1".to_owned(), ..ContainerSpec::default() };
+        let spec = ServiceSpec {
+            annotations: Some(Annotations { name: format!("s{number}"), ..Annotations::default() }),
+            task: Some(TaskSpec { container: Some(container), ..TaskSpec::default() }),
+            mode: Some(Mode::Replicated(ReplicatedMode { replicas: self.draw(20) })),
+            ..ServiceSpec::default()
+        };
+        let auth = (self.draw(2) == 0).then(|| SecretText(format!("password {number}")));
+        let secrets = ServiceSecrets { registry_auth: auth, ..ServiceSecrets::default() };
+        Command::CreateService(commands::CreateService { spec: Box::new(spec), secrets })
+    }
+
+    fn pick(&mut self) -> usize {
+        let count = self.quorum.peers.len() as u64;
+        self.draw(count) as usize
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        self.quorum.random.random_range(0..below)
+    }
+}

@@ -1,0 +1,196 @@
+//! One of several managers: the real replica over the real consensus on a log in memory, without agents. Its disk takes time, so
+//! that messages leave while a write is under way, and it can crash at any point.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use commands::Rejection;
+use events::{NodeId, Timestamp};
+use node::log::{Consensus, Crash, LogStore, Membership, MemoryDisk, MemoryStore, Write, write_all};
+use node::manager::replica::{
+    CheckpointJob, Effects, FatalError, HistoryAsked, Intervals, Outcome, PeerMessage, Replica, Request, Ticket,
+    membership,
+};
+
+/// The version that managers say they have.
+const VERSION: &str = "0.1.0";
+
+/// A manager's machine: its disk, and the process while it runs.
+pub struct Peer {
+    /// The node that it is.
+    pub node: NodeId,
+    /// Its number in raft, which goes with its disk.
+    pub raft_id: u64,
+    /// Whether it made the cluster.
+    founder: bool,
+    disk: MemoryDisk,
+    intervals: Intervals,
+    running: Option<Running>,
+    starts: u64,
+    /// States that it was offered and went on with.
+    pub restored: u64,
+}
+
+struct Running {
+    replica: Replica,
+    store: Arc<dyn LogStore>,
+    /// What is staged and not written.
+    writes: Vec<Write>,
+    checkpoint: Option<CheckpointJob>,
+    /// When the disk has what waits.
+    disk_at: Option<Timestamp>,
+}
+
+/// What a step brought for others.
+#[derive(Default)]
+pub struct Step {
+    /// Messages, by the raft id of the receiver.
+    pub messages: Vec<(u64, PeerMessage)>,
+    /// Answers for clients.
+    pub answers: Vec<(Ticket, Outcome)>,
+    /// Whether there is a new committed state.
+    pub changed: bool,
+}
+
+impl Peer {
+    /// A manager on an empty disk, not running yet.
+    pub fn new(node: NodeId, raft_id: u64, founder: bool, intervals: Intervals) -> Self {
+        let disk = MemoryDisk::default();
+        Self { node, raft_id, founder, disk, intervals, running: None, starts: 0, restored: 0 }
+    }
+
+    /// Puts an empty disk in the place of the present one. The manager that comes of it is another one to raft.
+    pub fn lose_disk(&mut self, raft_id: u64) {
+        (self.disk, self.raft_id, self.founder, self.running) = (MemoryDisk::default(), raft_id, false, None);
+    }
+
+    /// Starts the process where its log stands.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&self.disk)?);
+        let mut loaded = store.load()?;
+        if loaded.membership.is_none() {
+            let alone = if self.founder { Membership::single(self.raft_id) } else { Membership::joining(self.raft_id) };
+            store.initialize(&alone)?;
+            loaded = store.load()?;
+        }
+        ensure!(loaded.membership.as_ref().and_then(Membership::own) == Some(self.raft_id), "a log is one manager's");
+        let folded = node::manager::core::fold(&*store, &loaded).map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+        let loaded = loaded.with_members(membership(&folded.cluster));
+        let consensus = Consensus::open(Arc::clone(&store), self.raft_id, &loaded)?;
+        self.starts += 1;
+        let replica = Replica::new(self.node, VERSION, consensus, folded, self.intervals).in_epoch(self.starts);
+        self.running = Some(Running { replica, store, writes: Vec::new(), checkpoint: None, disk_at: None });
+        Ok(())
+    }
+
+    /// The replica, while the process runs.
+    pub fn replica(&self) -> Option<&Replica> {
+        self.running.as_ref().map(|running| &running.replica)
+    }
+
+    /// The log, while the process runs.
+    pub fn store(&self) -> Option<&Arc<dyn LogStore>> {
+        self.running.as_ref().map(|running| &running.store)
+    }
+
+    /// Whether the process runs and leads.
+    pub fn leads(&self) -> bool {
+        self.replica().is_some_and(Replica::is_leader)
+    }
+
+    /// Asks for a command.
+    ///
+    /// # Errors
+    /// When the process is down or does not lead.
+    pub fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Option<Rejection>> {
+        self.running.as_mut().ok_or(None)?.replica.submit(ticket, request).map_err(Some)
+    }
+
+    /// Lets a tick pass.
+    pub fn tick(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.replica.tick();
+        }
+    }
+
+    /// Takes what another manager says.
+    ///
+    /// # Errors
+    /// When the process has to end.
+    pub fn receive(&mut self, from: u64, message: PeerMessage) -> Result<(), FatalError> {
+        self.running.as_mut().map_or(Ok(()), |running| running.replica.receive(from, message))
+    }
+
+    /// When it has something to do although nothing happens.
+    pub fn next(&self) -> Option<Timestamp> {
+        let running = self.running.as_ref()?;
+        [running.replica.next_wake(), running.disk_at].into_iter().flatten().min()
+    }
+
+    /// Takes a turn, and writes what the disk has had time for. Nothing if there is nothing to do.
+    ///
+    /// # Errors
+    /// When the process has to end: its disk failed.
+    pub fn step(&mut self, now: Timestamp, disk_latency: std::time::Duration) -> Result<Step, FatalError> {
+        let mut step = Step::default();
+        let Some(running) = &mut self.running else { return Ok(step) };
+        let judged = running.replica.turn(now);
+        let proposed = running.replica.advance()?;
+        self.restored += u64::from(proposed.restored);
+        for effects in [judged, proposed] {
+            running.take(effects, &mut step);
+        }
+        if running.disk_at.is_some_and(|at| at <= now) {
+            running.disk_at = None;
+            let waiting = std::mem::take(&mut running.writes);
+            running.replica.written(write_all(&*running.store, waiting)?);
+            let advanced = running.replica.advance()?;
+            self.restored += u64::from(advanced.restored);
+            running.take(advanced, &mut step);
+            if let Some(job) = running.checkpoint.take() {
+                job.run(&running.store)?;
+            }
+            running.checkpoint = running.replica.take_checkpoint();
+        }
+        if running.disk_at.is_none() && !running.writes.is_empty() {
+            running.disk_at = Some(now + disk_latency);
+        }
+        Ok(step)
+    }
+
+    /// Whether it has nothing to do at this instant.
+    pub fn is_idle(&self, now: Timestamp) -> bool {
+        self.running
+            .as_ref()
+            .is_none_or(|running| !running.replica.has_work(now) && running.disk_at.is_none_or(|at| at > now))
+    }
+
+    /// Lets this many more writes of the disk succeed.
+    pub fn fail_disk_after(&self, writes: usize) {
+        self.disk.fail_after(writes);
+    }
+
+    /// How many writes a power cut would endanger.
+    pub fn unsynced_writes(&self) -> usize {
+        self.disk.unsynced_writes()
+    }
+
+    /// Ends the process without a warning.
+    pub fn crash(&mut self, crash: Crash) {
+        self.running = None;
+        self.disk.crash(crash);
+    }
+}
+
+impl Running {
+    fn take(&mut self, effects: Effects, step: &mut Step) {
+        let Effects { answers, changed, messages, asked, writes, .. } = effects;
+        step.answers.extend(answers);
+        step.changed |= changed;
+        step.messages.extend(messages);
+        self.writes.extend(writes);
+        // Whoever asks for what this history cannot give gets no answer, and asks the next leader.
+        let read = |asked: HistoryAsked| Some((asked.peer, asked.answer(&*self.store).ok()?));
+        step.messages.extend(asked.into_iter().filter_map(read));
+    }
+}
