@@ -107,7 +107,8 @@ impl Quorum {
         let joined = self.execute(&Request::unnamed(Actor::Joiner("10.0.0.9".to_owned()), join))?;
         let Outcome::Committed { subject: Some(node), .. } = joined else { bail!("{joined:?}") };
         let node: NodeId = node.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
-        self.certify(node, Role::Manager)?;
+        let certified = self.execute(&self.certificate_of(node))?;
+        ensure!(matches!(certified, Outcome::Committed { .. }), "{certified:?}");
         let raft_id = self.random.random_range(1..u64::MAX >> 1);
         self.peers.push(Peer::new(node, raft_id, false, self.intervals));
         self.start(number)?;
@@ -116,28 +117,36 @@ impl Quorum {
 
     /// A manager says that its log is ready to follow.
     fn announce(&mut self, number: usize) -> anyhow::Result<()> {
+        let outcome = self.execute(&self.announcement_of(number))?;
+        ensure!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+        Ok(())
+    }
+
+    fn announcement_of(&self, number: usize) -> Request {
         let (node, raft_id) = (self.peers[number].node, self.peers[number].raft_id);
         let addr = format!("10.0.0.{}:4242", number + 1);
         let announce = Command::AnnounceManager(commands::AnnounceManager { node, raft_id, addr });
-        let actor = Actor::Node { id: node, role: Role::Manager };
-        let outcome = self.execute(&Request::unnamed(actor, announce))?;
-        ensure!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
-        Ok(())
+        Request::unnamed(Actor::Node { id: node, role: Role::Manager }, announce)
     }
 
-    fn certify(&mut self, node: NodeId, role: Role) -> anyhow::Result<()> {
-        let (cert_pem, not_after) = ("a certificate".to_owned(), self.clock.now() + Duration::from_secs(90 * 86_400));
+    fn certificate_of(&self, node: NodeId) -> Request {
+        let (role, cert_pem) = (Role::Manager, "a certificate".to_owned());
+        let not_after = self.clock.now() + Duration::from_secs(90 * 86_400);
         let certify = Command::CertifyNode(commands::CertifyNode { node, role, cert_pem, not_after });
-        let outcome = self.execute(&Request::unnamed(Actor::Manager(self.peers[0].node), certify))?;
-        ensure!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
-        Ok(())
+        Request::unnamed(Actor::Manager(self.peers[0].node), certify)
     }
 
     /// An operator wants another role of a node.
-    fn set_role(&mut self, node: NodeId, role: Role) -> anyhow::Result<Outcome> {
+    fn role_of(node: NodeId, role: Role) -> Request {
         let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
         let update = Command::UpdateNode(commands::UpdateNode { node, spec, version: None });
-        self.execute(&Request::unnamed(Actor::Operator("operator".to_owned()), update))
+        Request::unnamed(Actor::Operator("operator".to_owned()), update)
+    }
+
+    /// Whether every machine is to be a manager.
+    fn all_are_wanted(&self) -> bool {
+        let nodes = &self.oracle.cluster().nodes;
+        self.peers.iter().all(|peer| nodes.get(peer.node).is_some_and(|node| node.spec.role() == Role::Manager))
     }
 
     /// Starts a manager's process.

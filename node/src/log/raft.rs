@@ -466,6 +466,11 @@ impl Consensus {
         self.node.advance_apply_to(index);
     }
 
+    /// Whether history is staged that leads to a state with which this manager did not begin.
+    pub fn has_fetched(&self) -> bool {
+        self.store.fetched().is_some()
+    }
+
     /// Stages history that leads to an offered state.
     ///
     /// # Errors

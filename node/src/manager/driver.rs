@@ -1,10 +1,10 @@
 //! The thread that drives the leader: it waits for the inbox, for raft's ticks and for timers, lets the leader work, and
 //! hands out what came of it: writes to the thread of the log, for which it never waits, answers to callers, states to
-//! readers. Everything that can wake a manager's core is in [`Input`].
+//! readers, messages to whoever carries them to other managers. Everything that can wake a manager's core is in [`Input`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,7 +18,8 @@ use crate::clock::SteadyClock;
 use crate::log::{LogError, LogStore, raft::TICK};
 use crate::manager::heartbeats::{HeartbeatTable, LISTEN_PERIOD};
 use crate::manager::node_watch::NodeWatch;
-use crate::manager::replica::{FatalError, Outcome, QUEUE_MAX, Replica, Request, Ticket, check_session};
+use crate::manager::outbound::Outbound;
+use crate::manager::replica::{FatalError, Outcome, PeerMessage, QUEUE_MAX, Replica, Request, Ticket, check_session};
 use crate::manager::writer::Writer;
 use crate::metrics::{self, Measures, Progress};
 
@@ -26,6 +27,10 @@ use crate::metrics::{self, Measures, Progress};
 const JUMP: Duration = Duration::from_secs(1);
 /// Inputs taken before a turn runs: all that are queued, up to this bound.
 const INPUTS_MAX: usize = 4_096;
+
+/// Bytes of messages of other managers that wait for the thread; more are dropped, and raft sends them again. As much as a
+/// leader has under way to be committed.
+const PEER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The committed state as everybody reads it.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +48,8 @@ pub struct Published {
 /// Everything that can wake the thread, besides time.
 enum Input {
     Submit(Box<Request>, oneshot::Sender<Outcome>),
+    /// What another manager says, by its raft id.
+    Peer(u64, PeerMessage),
     Checkpointed(Result<(), LogError>),
     /// The log's thread has something to say.
     Written,
@@ -58,6 +65,8 @@ pub struct Handle {
     published: watch::Receiver<Arc<Published>>,
     node_watch: NodeWatch,
     heartbeats: HeartbeatTable,
+    /// Bytes of messages of other managers that wait.
+    peer_bytes: Arc<AtomicUsize>,
     measures: Arc<Measures>,
 }
 
@@ -96,6 +105,17 @@ impl Handle {
             return Outcome::Rejected(rejection);
         }
         outcome.await.unwrap_or(Outcome::Unknown)
+    }
+
+    /// Takes what another manager says, if there is room for it.
+    pub fn receive(&self, from: u64, message: PeerMessage) {
+        let bytes = message.size();
+        if self.peer_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > PEER_BYTES_MAX
+            || self.inputs.try_send(Input::Peer(from, message)).is_err()
+        {
+            self.peer_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            tracing::debug!(from, bytes, "a message of another manager was dropped: too many wait");
+        }
     }
 
     /// Notes a heartbeat, however busy the thread is.
@@ -174,10 +194,20 @@ pub(crate) fn stopping() -> Rejection {
     )
 }
 
-/// Starts the thread. It ends when told to, or with the error that made it impossible to go on.
+/// Starts the thread of a manager that has no others. It ends when told to, or with the error that made it impossible to go on.
 pub fn spawn(
     replica: Replica,
     store: Arc<dyn LogStore>,
+) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
+    spawn_among(replica, store, |_, message| tracing::debug!(?message, "nobody carries messages to other managers"))
+}
+
+/// Starts the thread of a manager among others. `carry` takes what is for another one, by its raft id: it must neither wait nor
+/// keep more than it has room for, and may drop what it is given.
+pub fn spawn_among(
+    replica: Replica,
+    store: Arc<dyn LogStore>,
+    carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&replica)));
@@ -189,8 +219,10 @@ pub fn spawn(
         published,
         node_watch: node_watch.clone(),
         heartbeats: heartbeats.clone(),
+        peer_bytes: Arc::default(),
         measures: Arc::clone(&measures),
     };
+    let outbound = Outbound::spawn(Arc::clone(&store), carry)?;
     let notifier = inputs.clone();
     // A full inbox wakes the thread as well, and whenever it wakes it asks how far the disk is.
     let writer =
@@ -198,10 +230,13 @@ pub fn spawn(
     let clock = SteadyClock::starting_at(replica.cluster().position.time);
     let now = replica.cluster().position.time;
     let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
+    let peer_bytes = Arc::clone(&handle.peer_bytes);
     let driver = Driver {
         replica,
         store,
         writer,
+        outbound,
+        peer_bytes,
         inbox,
         inputs,
         publisher,
@@ -232,6 +267,8 @@ struct Driver {
     replica: Replica,
     store: Arc<dyn LogStore>,
     writer: Writer,
+    outbound: Outbound,
+    peer_bytes: Arc<AtomicUsize>,
     inbox: Receiver<Input>,
     inputs: SyncSender<Input>,
     publisher: watch::Sender<Arc<Published>>,
@@ -327,6 +364,10 @@ impl Driver {
                 self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
                 self.submit(*request, caller);
             }
+            Input::Peer(from, message) => {
+                self.peer_bytes.fetch_sub(message.size(), Ordering::Relaxed);
+                self.replica.receive(from, message)?;
+            }
             Input::Checkpointed(result) => {
                 self.checkpointing = false;
                 result?;
@@ -368,6 +409,8 @@ impl Driver {
 
     fn advance(&mut self) -> Result<(), FatalError> {
         let advance = self.replica.advance()?;
+        // Before the writes: a leader's entries are on their way to the others while its own disk is at work.
+        self.outbound.send(advance.messages, advance.asked);
         self.writer.give(advance.writes);
         // Readers see a state before its caller hears of it, so that everybody reads their own writes.
         if advance.changed || advance.role_changed {
@@ -413,5 +456,7 @@ impl Driver {
     }
 }
 
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ pub mod fold;
 mod heartbeats;
 mod journal;
 mod node_watch;
+mod outbound;
 pub mod replay;
 pub mod replica;
 pub mod scrub;

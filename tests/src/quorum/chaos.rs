@@ -30,6 +30,8 @@ const HASH_FRAMES: Range<u64> = 5..50;
 const DISK_LATENCY_MAX: Duration = Duration::from_millis(200);
 /// Longest time that a manager is away.
 const DOWN_MAX: Duration = Duration::from_secs(20);
+/// How long managers may take to vote again once everything works: a few changes of the members, one after the other.
+const MEND_MAX: Duration = Duration::from_secs(120);
 /// Writes after which a failing disk gives up.
 const DISK_WRITES_MAX: usize = 20;
 
@@ -101,7 +103,9 @@ impl Chaos {
             }
             75..85 => self.crash()?,
             85..94 => self.disturb_network(),
-            94..96 => {
+            94..95 => self.lose_disk()?,
+            95..96 => self.demote(),
+            96..97 => {
                 let (number, writes) = (self.pick(), self.draw(DISK_WRITES_MAX as u64) as usize);
                 self.quorum.say(|| format!("the disk of manager {} fails after {writes} writes", number + 1));
                 self.quorum.peers[number].fail_disk_after(writes);
@@ -112,7 +116,8 @@ impl Chaos {
             }
         }
         self.collect();
-        self.revive()
+        self.revive()?;
+        self.enlist()
     }
 
     /// Asks the one who leads, or anybody; what is not taken is asked again later.
@@ -151,6 +156,66 @@ impl Chaos {
         let crash = [Crash::Killed, Crash::PowerCut { kept_writes }, Crash::TornHistory][self.draw(3) as usize];
         self.summary.crashes += 1;
         self.quorum.crash(number, crash);
+        Ok(())
+    }
+
+    /// A manager loses its disk, once every one votes and all know of it: until the others know that a third one votes, two
+    /// managers decide, and neither can be spared.
+    fn lose_disk(&mut self) -> anyhow::Result<()> {
+        let all_run = self.quorum.peers.iter().all(|peer| peer.replica().is_some());
+        if self.quorum.peers.len() == 1 || !all_run || !self.quorum.all_vote() || !self.quorum.agree() {
+            return Ok(());
+        }
+        let number = self.pick();
+        self.quorum.say(|| format!("manager {} loses its disk", number + 1));
+        self.begin_anew(number)
+    }
+
+    fn begin_anew(&mut self, number: usize) -> anyhow::Result<()> {
+        let raft_id = 1 + self.draw(u64::MAX >> 1);
+        self.quorum.crash(number, Crash::Killed);
+        self.quorum.peers[number].lose_disk(raft_id);
+        self.quorum.start(number)
+    }
+
+    /// An operator demotes a manager, the leader perhaps.
+    fn demote(&mut self) {
+        if self.quorum.peers.len() == 1 || !self.quorum.all_vote() {
+            return;
+        }
+        let number = self.pick();
+        self.quorum.say(|| format!("manager {} is demoted", number + 1));
+        let request = Quorum::role_of(self.quorum.peers[number].node, Role::Worker);
+        // An operator who hears nothing looks before asking again.
+        if let Some(leader) = self.quorum.leader() {
+            self.quorum.ask(leader, request);
+        }
+    }
+
+    /// Who is no member any more begins with an empty log, and does what comes next to be one again: all of it may be lost on
+    /// the way, and is asked for until the state shows it.
+    fn enlist(&mut self) -> anyhow::Result<()> {
+        for number in 0..self.quorum.peers.len() {
+            let (node, raft_id) = (self.quorum.peers[number].node, self.quorum.peers[number].raft_id);
+            let cluster = self.quorum.oracle.cluster();
+            if cluster.former_members.contains(raft_id) {
+                self.begin_anew(number)?;
+                continue;
+            }
+            let waits = cluster.announced.get(node).is_some_and(|announced| announced.raft_id == raft_id);
+            let Some(known) = cluster.nodes.get(node).filter(|_| !waits && cluster.member_with(raft_id).is_none())
+            else {
+                continue;
+            };
+            let request = match (known.spec.role(), known.role) {
+                (Role::Worker, _) => Quorum::role_of(node, Role::Manager),
+                (Role::Manager, Role::Worker) => self.quorum.certificate_of(node),
+                (Role::Manager, Role::Manager) => self.quorum.announcement_of(number),
+            };
+            if let Some(leader) = self.quorum.leader() {
+                self.quorum.ask(leader, request);
+            }
+        }
         Ok(())
     }
 
@@ -220,9 +285,11 @@ impl Chaos {
             self.quorum.crash(number, Crash::Killed);
             self.quorum.start(number)?;
         }
-        self.quorum.until("all managers vote", Quorum::all_vote)?;
-        if self.quorum.peers.len() > 1 {
-            self.change_members()?;
+        let give_up_at = self.quorum.clock.now() + MEND_MAX;
+        while !(self.quorum.all_vote() && self.quorum.all_are_wanted()) {
+            ensure!(self.quorum.clock.now() < give_up_at, "not all managers vote: {}", self.quorum.describe());
+            self.enlist()?;
+            self.quorum.advance(Duration::from_millis(500))?;
         }
         self.collect();
         let open: Vec<Request> =
@@ -231,32 +298,6 @@ impl Chaos {
             self.quorum.execute(&request)?;
         }
         Ok(())
-    }
-
-    /// One manager loses its disk, and another one is demoted and promoted again; the leader perhaps.
-    fn change_members(&mut self) -> anyhow::Result<()> {
-        let lost = self.pick();
-        self.quorum.say(|| format!("manager {} loses its disk", lost + 1));
-        let raft_id = 1 + self.draw(u64::MAX >> 1);
-        self.quorum.crash(lost, Crash::Killed);
-        self.quorum.peers[lost].lose_disk(raft_id);
-        self.quorum.start(lost)?;
-        self.quorum.announce(lost)?;
-        self.quorum.until("the manager that lost its disk votes again", Quorum::all_vote)?;
-        let number = self.pick();
-        let node = self.quorum.peers[number].node;
-        self.quorum.say(|| format!("manager {} is demoted", number + 1));
-        let outcome = self.quorum.set_role(node, Role::Worker)?;
-        ensure!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
-        self.quorum.until("the manager that was demoted is a member no more", Quorum::all_vote)?;
-        let raft_id = 1 + self.draw(u64::MAX >> 1);
-        self.quorum.crash(number, Crash::Killed);
-        self.quorum.peers[number].lose_disk(raft_id);
-        self.quorum.set_role(node, Role::Manager)?;
-        self.quorum.certify(node, Role::Manager)?;
-        self.quorum.start(number)?;
-        self.quorum.announce(number)?;
-        self.quorum.until("the manager that was promoted again votes", Quorum::all_vote)
     }
 
     /// One leader, one history, one state.

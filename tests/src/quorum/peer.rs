@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 use commands::Rejection;
 use events::{NodeId, Timestamp};
-use node::log::{Consensus, Crash, LogStore, Membership, MemoryDisk, MemoryStore, Write, write_all};
+use node::log::{Consensus, Crash, LogStore, Membership, MemoryDisk, MemoryStore, PageSize, Write, write_all};
 use node::manager::replica::{
     CheckpointJob, Effects, FatalError, HistoryAsked, Intervals, Outcome, PeerMessage, Replica, Request, Ticket,
     membership,
@@ -14,6 +14,9 @@ use node::manager::replica::{
 
 /// The version that managers say they have.
 const VERSION: &str = "0.1.0";
+
+/// What is sent of history at a time: little, so that whoever is brought up to date needs many pages.
+const PAGE: PageSize = PageSize { frames: 5, bytes: 64 * 1024 };
 
 /// A manager's machine: its disk, and the process while it runs.
 pub struct Peer {
@@ -190,7 +193,7 @@ impl Running {
         step.messages.extend(messages);
         self.writes.extend(writes);
         // Whoever asks for what this history cannot give gets no answer, and asks the next leader.
-        let read = |asked: HistoryAsked| Some((asked.peer, asked.answer(&*self.store).ok()?));
+        let read = |asked: HistoryAsked| Some((asked.peer, asked.answer(&*self.store, PAGE).ok()?));
         step.messages.extend(asked.into_iter().filter_map(read));
     }
 }

@@ -110,6 +110,7 @@ impl Replica {
             Some(false) => return self.give_up_offer(),
             None => {
                 tracing::info!(index = offer.index, "this manager fetches the history that it lacks");
+                self.discard_fetched()?;
                 let folded = self.committed.clone();
                 self.catch_up = Some(CatchUp::new(leader, offer, message.to_vec(), folded, self.ticks));
             }
@@ -123,11 +124,17 @@ impl Replica {
         self.outbox.messages.extend(asked);
     }
 
-    /// What was fetched in vain is discarded with the next write of history, which says nothing else.
     fn give_up_offer(&mut self) -> Result<(), FatalError> {
         self.catch_up = None;
-        let applied = self.consensus.applied();
-        self.outbox.writes.push(self.consensus.apply(Vec::new(), applied)?);
+        self.discard_fetched()
+    }
+
+    /// What was fetched in vain is discarded with the next write of history, which says nothing else.
+    fn discard_fetched(&mut self) -> Result<(), FatalError> {
+        if self.consensus.has_fetched() {
+            let applied = self.consensus.applied();
+            self.outbox.writes.push(self.consensus.apply(Vec::new(), applied)?);
+        }
         Ok(())
     }
 

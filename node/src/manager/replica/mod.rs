@@ -26,7 +26,7 @@ use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, RoleC
 pub use crate::manager::fold::FatalError;
 use crate::manager::fold::Folded;
 pub use members::membership;
-pub use peers::{HistoryAsked, PeerMessage};
+pub use peers::{HistoryAsked, PEER_PAGE, PeerMessage};
 pub use presence::check_session;
 pub use role::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_FRAMES_MAX, QUEUE_MAX};
 

@@ -18,7 +18,7 @@ const OFFER_TICKS: u64 = 50;
 /// States that are offered at a time: a manager that joins may need a newer one than another that is being brought up to date.
 const OFFERS_MAX: usize = 4;
 /// What is sent of history at a time: a fraction of a second on a slow link, and far below the largest message of gRPC.
-const PAGE: PageSize = PageSize { frames: 1_024, bytes: 1024 * 1024 };
+pub const PEER_PAGE: PageSize = PageSize { frames: 1_024, bytes: 1024 * 1024 };
 
 /// What one manager says to another.
 #[derive(Clone, PartialEq)]
@@ -53,6 +53,21 @@ pub enum PeerMessage {
     },
 }
 
+impl PeerMessage {
+    /// About how many bytes it has.
+    pub fn size(&self) -> usize {
+        let payload = match self {
+            Self::Raft(bytes) => bytes.len(),
+            Self::WantHistory { .. } | Self::NotOffered { .. } => 0,
+            Self::History { frames, .. } => frames.iter().map(|(_, stored)| stored.len()).sum(),
+            Self::Secrets { secrets, .. } => {
+                secrets.iter().map(|secret| secret.key.len() + secret.value.as_ref().map_or(0, Vec::len)).sum()
+            }
+        };
+        payload + std::mem::size_of::<Self>()
+    }
+}
+
 impl std::fmt::Debug for PeerMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -81,8 +96,8 @@ impl HistoryAsked {
     ///
     /// # Errors
     /// When history cannot be read, or does not follow the asker's frame.
-    pub fn answer(&self, store: &dyn LogStore) -> Result<PeerMessage, LogError> {
-        let frames = HistoryReader::after(self.after).page(store, self.to, PAGE)?;
+    pub fn answer(&self, store: &dyn LogStore, size: PageSize) -> Result<PeerMessage, LogError> {
+        let frames = HistoryReader::after(self.after).page(store, self.to, size)?;
         Ok(PeerMessage::History { to: self.to, frames })
     }
 }

@@ -1,0 +1,52 @@
+//! What leaves for other managers. Messages go as they are; pages of history are read on a thread of their own, so that a manager
+//! that joins holds up no turn.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::log::LogStore;
+use crate::manager::replica::{HistoryAsked, PEER_PAGE, PeerMessage};
+
+/// Pages that wait to be read; more are not answered, and asked for again.
+const ASKED_MAX: usize = 16;
+
+/// The way to other managers.
+pub(super) struct Outbound {
+    carry: Box<dyn Fn(u64, PeerMessage) + Send>,
+    asked: SyncSender<HistoryAsked>,
+}
+
+impl Outbound {
+    /// Starts the thread that reads history for others; it ends with this.
+    pub(super) fn spawn(
+        store: Arc<dyn LogStore>,
+        carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (asked, waiting) = sync_channel(ASKED_MAX);
+        let answer = carry.clone();
+        let thread = std::thread::Builder::new().name("peer-history".to_owned());
+        thread.spawn(move || read(&*store, &waiting, answer))?;
+        Ok(Self { carry: Box::new(carry), asked })
+    }
+
+    /// Sends what a round brought.
+    pub(super) fn send(&self, messages: Vec<(u64, PeerMessage)>, asked: Vec<HistoryAsked>) {
+        for (to, message) in messages {
+            (self.carry)(to, message);
+        }
+        for asked in asked {
+            if self.asked.try_send(asked).is_err() {
+                tracing::debug!(peer = asked.peer, "history for another manager is not read: too many pages wait");
+            }
+        }
+    }
+}
+
+fn read(store: &dyn LogStore, waiting: &Receiver<HistoryAsked>, carry: impl Fn(u64, PeerMessage)) {
+    while let Ok(asked) = waiting.recv() {
+        match asked.answer(store, PEER_PAGE) {
+            Ok(page) => carry(asked.peer, page),
+            Err(error) => tracing::warn!(peer = asked.peer, %error, "history for another manager cannot be read"),
+        }
+    }
+}
