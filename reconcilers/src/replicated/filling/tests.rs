@@ -63,7 +63,7 @@ impl World {
     fn turn(&mut self) -> (usize, usize) {
         let scope = Scope { services: [service()].into(), ..Scope::default() };
         let (ids, candidates, presence) = (&mut self.ids, &mut self.candidates, Presence::new());
-        let mut ctx = Ctx { now: at(1), ids, presence: &presence, candidates };
+        let mut ctx = Ctx { now: at(1), ids, presence: &presence, peers: &crate::Peers::default(), candidates };
         let mut out = Correction::with_room(LITTLE);
         reconcile(&self.sample.cluster, &scope, &mut ctx, &mut out);
         let events = out.events.len();
