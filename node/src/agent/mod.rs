@@ -23,6 +23,7 @@ pub mod process;
 
 pub mod assigned;
 pub(crate) mod backoff;
+mod outage;
 pub mod protocol;
 mod reporter;
 mod session;

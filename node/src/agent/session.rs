@@ -28,6 +28,7 @@ use wire::v1::{
 
 use super::Config;
 use super::executor::ExecutorError;
+use super::outage::Outage;
 use super::protocol::{Ask, Broken, DEADLINE, Retry, SessionMachine};
 use super::task::AgentContext;
 use super::worker::Worker;
@@ -145,6 +146,7 @@ pub(super) async fn hold(
         epoch,
         manager: String::new(),
         link: None,
+        outage: Outage::default(),
         calls: FuturesUnordered::new(),
     }
     .run()
@@ -186,6 +188,8 @@ struct Holder<'a> {
     /// The manager that is asked.
     manager: String,
     link: Option<Link>,
+    /// Why there was no session, of what was logged.
+    outage: Outage,
     calls: FuturesUnordered<BoxFuture<'a, Answer>>,
 }
 
@@ -284,6 +288,7 @@ impl Holder<'_> {
                 let period = Duration::from_nanos(welcome.heartbeat_period_ns);
                 if self.machine.welcomed(attempt, welcome.session, period, now) {
                     tracing::info!(manager = self.manager, session = %welcome.session, "session opened");
+                    self.outage.end();
                     self.managers.learn(welcome.managers);
                     self.link = Some(link);
                     self.describe_later();
@@ -389,7 +394,12 @@ impl Holder<'_> {
             tracing::error!(error = why, hint, "no manager accepts this node; its tasks keep running");
         } else {
             let pause = self.machine.next_wake().since(time_since(self.epoch));
-            tracing::warn!(manager = self.manager, pause_ms = pause.as_millis(), error = %ended, "no session");
+            let (manager, pause_ms) = (&self.manager, pause.as_millis());
+            if self.outage.is_news(&ended.to_string(), Instant::now()) {
+                tracing::warn!(manager, pause_ms, error = %ended, "no session, trying again until a manager answers");
+            } else {
+                tracing::debug!(manager, pause_ms, error = %ended, "no session");
+            }
         }
     }
 }
