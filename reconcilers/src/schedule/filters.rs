@@ -4,7 +4,7 @@ use events::spec::{Constraint, generic};
 use events::{ConfigReference, GenericResource, Platform, Resources, ServiceId, TaskSpec};
 use projections::{Cluster, Node, Task};
 
-use super::run::Run;
+use super::run::{HostPort, Run};
 
 /// The types of plugins that engines list.
 const VOLUME_PLUGIN: &str = "Volume";
@@ -34,9 +34,6 @@ pub enum Unfit {
     /// As many tasks of the service as may be on one node.
     MaxReplicas,
 }
-
-/// Protocol and number of a port of a node.
-pub(super) type HostPort = (i32, u32);
 
 /// What a group of tasks needs, read from its spec once.
 pub struct Filters<'a> {
@@ -157,20 +154,16 @@ impl<'a> Filters<'a> {
     }
 
     /// The service whose tasks these are.
-    pub(super) fn service(&self) -> ServiceId {
-        self.service
-    }
-
-    pub(super) fn nano_cpus(&self) -> u64 {
-        self.reserved.nano_cpus
-    }
-
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.reserved.memory_bytes
-    }
-
-    pub(super) fn ports(&self) -> &[HostPort] {
-        &self.ports
+    /// Takes what one of the tasks needs from a node that will do; returns the generic resources that it got.
+    pub(super) fn take(&self, number: usize, run: &mut Run<'_>) -> Vec<GenericResource> {
+        run.give(number, self.service, self.reserved.nano_cpus, self.reserved.memory_bytes);
+        if !self.ports.is_empty() {
+            run.ports(number).extend(&self.ports);
+        }
+        if self.reserved.generic.is_empty() {
+            return Vec::new();
+        }
+        generic::claim(run.free_generic(number), &self.reserved.generic).unwrap_or_default()
     }
 
     /// Types and names of the engine's plugins that the tasks use.
@@ -181,10 +174,6 @@ impl<'a> Filters<'a> {
     /// Whether the tasks have a config that only a container can be given.
     pub(super) fn needs_container(&self) -> bool {
         self.needs_container
-    }
-
-    pub(super) fn generic(&self) -> &[GenericResource] {
-        &self.reserved.generic
     }
 
     /// Whether some platform of the list is the node's; an empty list or field matches any.

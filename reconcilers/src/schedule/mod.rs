@@ -144,7 +144,7 @@ fn place(
 }
 
 fn assign(task: TaskId, number: usize, filters: &Filters<'_>, run: &mut Run<'_>, out: &mut Correction) {
-    let claims = run.take(number, filters);
+    let claims = filters.take(number, run);
     let node = run.pool.get(number).id;
     out.push(Kind::TaskAssigned(TaskAssigned { task, node, claims }));
 }

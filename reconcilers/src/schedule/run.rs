@@ -6,8 +6,10 @@ use events::spec::generic;
 use events::{GenericResource, NodeId, ServiceId};
 use projections::{Cluster, Task};
 
-use super::filters::{Filters, HostPort};
 use super::pool::Pool;
+
+/// Protocol and number of a port of a node.
+pub(super) type HostPort = (i32, u32);
 
 /// The nodes during one run.
 pub(super) struct Run<'a> {
@@ -83,18 +85,11 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Takes what one of the tasks needs from a node that will do; returns the generic resources that it got.
-    pub(super) fn take(&mut self, number: usize, filters: &Filters<'_>) -> Vec<GenericResource> {
-        self.pool.take(number, filters.nano_cpus(), filters.memory_bytes());
-        self.given.entry(filters.service()).or_default().push(number);
+    /// Notes that a task of the service that is being placed goes to a node, and takes this much of it.
+    pub(super) fn give(&mut self, number: usize, service: ServiceId, nano_cpus: u64, memory_bytes: u64) {
+        self.pool.take(number, nano_cpus, memory_bytes);
+        self.given.entry(service).or_default().push(number);
         count(&mut self.active_of_service, &mut self.counted, number);
-        if !filters.ports().is_empty() {
-            self.ports(number).extend(filters.ports());
-        }
-        if filters.generic().is_empty() {
-            return Vec::new();
-        }
-        generic::claim(self.free_generic(number), filters.generic()).unwrap_or_default()
     }
 }
 
