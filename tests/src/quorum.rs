@@ -55,6 +55,8 @@ pub struct Quorum {
     disk_latency_max: Duration,
     /// How often a manager's process ended over its disk.
     pub disk_failures: u64,
+    /// The manager whose state was spoilt: what it shows is not looked at.
+    spoilt: Option<usize>,
     verbose: bool,
 }
 
@@ -87,6 +89,7 @@ impl Quorum {
             answers: BTreeMap::new(),
             disk_latency_max: Duration::from_millis(2),
             disk_failures: 0,
+            spoilt: None,
             verbose,
         };
         quorum.start(0)?;
@@ -330,6 +333,9 @@ impl Quorum {
     }
 
     fn observe(&mut self, number: usize) {
+        if self.spoilt == Some(number) {
+            return;
+        }
         let peer = &self.peers[number];
         if let (Some(replica), Some(store)) = (peer.replica(), peer.store()) {
             self.oracle.observe(peer.node, replica.cluster(), store);
@@ -395,3 +401,6 @@ fn initialise(cluster: ClusterId, first: &Peer) -> Request {
     let id = CommandId::from_bits(cluster.bits());
     Request { id, actor: Actor::Manager(first.node), command, reason: None, correlation: None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,8 @@ fn every_seed_ends_well() {
 
 #[test]
 fn one_three_or_five_managers_have_one_history_in_the_end() {
-    let seeds = seeds();
+    // Half as many: each has up to five managers.
+    let seeds = seeds().div_ceil(2);
     let runs = run_seeds(seeds, " QUORUM=1", |seed| quorum::chaos::run(seed, false));
     let total = |of: fn(&quorum::chaos::Summary) -> u64| runs.iter().map(of).sum::<u64>();
     println!("{seeds} seeds: {runs:?}");

@@ -7,6 +7,7 @@ use anyhow::ensure;
 use commands::Rejection;
 use events::{NodeId, Timestamp};
 use node::log::{Consensus, Crash, LogStore, Membership, MemoryDisk, MemoryStore, PageSize, Write, write_all};
+use node::manager::fold::Folded;
 use node::manager::replica::{
     CheckpointJob, Effects, FatalError, HistoryAsked, Intervals, Outcome, PeerMessage, Replica, Request, Ticket,
     membership,
@@ -68,7 +69,18 @@ impl Peer {
     }
 
     /// Starts the process where its log stands.
+    ///
+    /// # Errors
+    /// When its log is refused.
     pub fn start(&mut self) -> anyhow::Result<()> {
+        self.start_with(|_| {})
+    }
+
+    /// The same, with a state that is not quite what the log says.
+    ///
+    /// # Errors
+    /// When its log is refused.
+    pub fn start_with(&mut self, spoil: impl FnOnce(&mut Folded)) -> anyhow::Result<()> {
         let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&self.disk)?);
         let mut loaded = store.load()?;
         if loaded.membership.is_none() {
@@ -77,7 +89,9 @@ impl Peer {
             loaded = store.load()?;
         }
         ensure!(loaded.membership.as_ref().and_then(Membership::own) == Some(self.raft_id), "a log is one manager's");
-        let folded = node::manager::core::fold(&*store, &loaded).map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+        let folded = node::manager::core::fold(&*store, &loaded);
+        let mut folded = folded.map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+        spoil(&mut folded);
         let loaded = loaded.with_members(membership(&folded.cluster));
         let consensus = Consensus::open(Arc::clone(&store), self.raft_id, &loaded)?;
         self.starts += 1;
