@@ -49,7 +49,7 @@ fn a_worker_that_went_on_runs_what_the_restored_manager_says_and_nothing_else() 
     cluster.await_manager();
     ready(&cluster, 2);
     cluster.until("what the worker knows to be told", || {
-        cluster.log(MANAGER).contains("history was put back, says a node")
+        cluster.log(MANAGER).contains("a node knows a frame that is not in the history of this manager")
     });
     // The same command at the same place of the log as before.
     cluster.create("new", "--replicas 1");
