@@ -139,7 +139,7 @@ async fn a_container_whose_path_leads_elsewhere_by_now_is_not_started() {
                 bench.executor.prepare(&made).await.expect("prepared");
                 let judged_since = mounting(made.clone(), &places[1], create_mountpoint);
                 let words = fatal(bench.executor.start(&judged_since).await);
-                assert!(words.contains("leads elsewhere since the container was made"), "{words}");
+                assert!(words.contains("points elsewhere since the container was created"), "{words}");
                 bench.executor.start(&made).await.expect("started as it was made");
                 bench.executor.remove(made.task).await.expect("removed");
             }

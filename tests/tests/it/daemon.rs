@@ -388,7 +388,7 @@ fn limits_on_threads_and_memory_end_in_a_sentence() {
         run(&mut command)
     };
     let swarmd = ["--dev", "--executor", "process"];
-    limited("--nproc=4", "swarmd", &swarmd).refused(1, "this process can have 3 more threads, and a node needs");
+    limited("--nproc=4", "swarmd", &swarmd).refused(1, "this process can start 3 more threads; a node needs");
     limited("--as=1073741824", "swarmd", &swarmd).refused(1, "this process may use 1024 MiB of address space");
     limited("--nproc=1", "swarmctl", &["version"]).refused(1, "the process cannot start");
 }
