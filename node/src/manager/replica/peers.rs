@@ -193,7 +193,7 @@ impl Contacts {
     pub(super) fn log_obstacle(&mut self, obstacle: Option<String>) {
         if self.obstacle != obstacle {
             if let Some(reason) = &obstacle {
-                tracing::warn!(%reason, "a manager cannot be demoted yet");
+                tracing::warn!(error = %reason, "a manager cannot be demoted yet");
             }
             self.obstacle = obstacle;
         }
