@@ -60,9 +60,12 @@ pub fn next_change(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
     removal(cluster, peers).or_else(|| addition(cluster)).or_else(|| promotion(cluster, peers))
 }
 
-/// The voter that the leader hands over to, if it is to go itself.
+/// The voter that the leader hands over to, if it is to go itself, or is gone: it may have come to lead with its own removal in
+/// its log.
 pub fn successor(cluster: &Cluster, peers: &Peers) -> Option<u64> {
-    cluster.member_with(peers.leader).filter(|leader| leaves(cluster, leader))?;
+    if cluster.member_with(peers.leader).is_some_and(|leader| !leaves(cluster, leader)) {
+        return None;
+    }
     let fit = |member: &&Member| {
         member.votes && member.raft_id != peers.leader && !leaves(cluster, member) && peers.reaches(member)
     };
@@ -157,7 +160,7 @@ mod tests {
     }
 
     /// Managers by number, which are their raft ids as well: `V` votes, `l` follows, `a` announced itself, `w` was demoted and
-    /// votes, `n` votes and announced another log, `d` is a worker that announced itself.
+    /// votes, `n` votes and announced another log, `d` is a worker that announced itself, `-` is gone.
     fn sample(managers: &str) -> Sample {
         let mut sample = Sample::default();
         for (number, kind) in (1..).zip(managers.chars()) {
@@ -226,6 +229,7 @@ mod tests {
             ("wVV", 1, "+--", "", None),
             ("wVV", 2, "+++", "remove 1", None),
             ("wwV", 1, "+++", "remove 2", Some(3)),
+            ("-VV", 1, "+++", "", Some(3)),
         ];
         for (managers, leader, reached, expected, successor_expected) in table {
             let (sample, peers) = (sample(managers), peers(leader, reached));

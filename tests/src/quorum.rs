@@ -146,10 +146,13 @@ impl Quorum {
         Request::unnamed(Actor::Operator("operator".to_owned()), update)
     }
 
-    /// Whether every machine is to be a manager.
+    /// Whether every machine is to be a manager, and votes with the disk that it has.
     fn all_are_wanted(&self) -> bool {
-        let nodes = &self.oracle.cluster().nodes;
-        self.peers.iter().all(|peer| nodes.get(peer.node).is_some_and(|node| node.spec.role() == Role::Manager))
+        let cluster = self.oracle.cluster();
+        self.peers.iter().all(|peer| {
+            let wanted = cluster.nodes.get(peer.node).is_some_and(|node| node.spec.role() == Role::Manager);
+            wanted && cluster.member_with(peer.raft_id).is_some_and(|member| member.votes)
+        })
     }
 
     /// Starts a manager's process.

@@ -313,6 +313,13 @@ impl Consensus {
         self.node.raft.raft_log.last_index() + 1
     }
 
+    /// Whether raft takes proposals: not while another voter is about to lead, nor of a leader that is no member any more, because
+    /// it was itself the one to commit its removal.
+    pub fn may_propose(&self) -> bool {
+        let raft = &self.node.raft;
+        self.is_leader() && raft.lead_transferee.is_none() && raft.prs().get(raft.id).is_some()
+    }
+
     /// Proposes an entry and returns its index. It is neither durable nor certain until [`Consensus::ready`] returns it
     /// as committed.
     ///

@@ -3,6 +3,7 @@
 use events::{Annotations, ConfigSpec, Event, Kind, NodeDeclaredDown, Reconciler};
 
 use super::*;
+use crate::net::NetworkConditions;
 
 /// No checkpoint in a short test, and the hash of the state after every few frames.
 const INTERVALS: Intervals = Intervals { checkpoint_frames: 1_000, hash_frames: 5 };
@@ -88,4 +89,18 @@ fn a_leader_that_is_demoted_hands_over_and_goes() {
     let raft_id = quorum.peers[leader].raft_id;
     assert!(quorum.oracle.cluster().former_members.contains(raft_id), "its number is never used again");
     index(&quorum.execute(&config(1)).expect("two managers decide"));
+}
+
+#[test]
+fn what_is_asked_while_a_leader_hands_over_waits_for_the_next_one() {
+    let mut quorum = Quorum::new(5, 3, INTERVALS, false).expect("three managers");
+    let node = quorum.peers[quorum.leader().expect("one leads")].node;
+    // The next leader hears of it late, and commands come all the time.
+    let latency = (Duration::from_millis(300), Duration::from_millis(300));
+    quorum.wires.conditions = NetworkConditions { latency, ..NetworkConditions::FINE };
+    index(&quorum.execute(&Quorum::role_of(node, Role::Worker)).expect("an answer"));
+    for number in 1..10 {
+        index(&quorum.execute(&config(number)).expect("an answer"));
+    }
+    quorum.until("the manager that was demoted is a member no more", Quorum::all_vote).expect("it goes");
 }

@@ -253,23 +253,23 @@ impl Replica {
     /// When a turn is needed although nobody asks for anything. While no turn may propose, that is not a matter of time: what is
     /// under way has to be committed first.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.leader().and_then(Leader::next_wake)
+        self.leader().filter(|_| self.consensus.may_propose()).and_then(Leader::next_wake)
     }
 
-    /// Whether a turn has work at this time, and may propose.
+    /// Whether a turn has work at this time, and may propose. While another manager is about to lead, what is asked waits.
     pub fn has_work(&self, now: Timestamp) -> bool {
-        self.leader().is_some_and(|leader| leader.has_work(now))
+        self.consensus.may_propose() && self.leader().is_some_and(|leader| leader.has_work(now))
     }
 
     /// One turn: judges what is queued, settles, and proposes one frame. What is rejected is answered at once, the rest
     /// once it is committed.
     pub fn turn(&mut self, now: Timestamp) -> Effects {
         match &mut self.role {
-            Role::Leader(leader) => {
+            Role::Leader(leader) if self.consensus.may_propose() => {
                 leader.peers = self.contacts.peers(&self.consensus, self.ticks);
                 leader.turn(&mut self.consensus, now)
             }
-            Role::Follower | Role::Elected { .. } => Effects::default(),
+            Role::Leader(_) | Role::Follower | Role::Elected { .. } => Effects::default(),
         }
     }
 
