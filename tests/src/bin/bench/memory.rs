@@ -36,7 +36,7 @@ pub fn figures() -> Result<Vec<Figure>> {
     Ok(vec![
         figure("memory of a task", 1, 1_024.0),
         figure("memory of a node", 0, 2_048.0),
-        figure("memory of the answers of commands", 2, 5_000_000.0),
+        figure("memory of the answers of commands", 2, 6_000_000.0),
     ])
 }
 
