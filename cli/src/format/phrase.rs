@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use events::service_spec::Mode;
 use events::{
-    Kind, Named, NodeSpec, ReplicatedMode, Role, ServiceSpec, TaskAssigned, TaskCreated, TaskId, TaskState, TaskStatus,
+    Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec, ReplicatedMode, Role, ServiceSpec, TaskAssigned, TaskCreated,
+    TaskId, TaskState, TaskStatus,
 };
 use serde::Serialize;
 use wire::v1::SpecBefore;
@@ -44,19 +45,9 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
             format!("{}: {}", name(&e.node), changed.unwrap_or_else(|| node_spec(&e.spec)))
         }
         Kind::NodeBecameReady(e) => name(&e.node),
-        Kind::NodeDeclaredDown(e) => {
-            let heard = if e.unheard() { "not heard from since a manager took over at" } else { "last heard from at" };
-            format!("{}: {heard} {}", name(&e.node), e.last_heard)
-        }
+        Kind::NodeDeclaredDown(e) => format!("{}: {}", name(&e.node), last_heard(e)),
         Kind::NodeDisconnected(e) => name(&e.node),
-        Kind::NodeRemoved(e) => {
-            let how = match (e.forced, e.forgotten) {
-                (_, true) => ": it never registered",
-                (true, false) => ": by force",
-                (false, false) => "",
-            };
-            format!("{}{how}", name(&e.node))
-        }
+        Kind::NodeRemoved(e) => format!("{}{}", name(&e.node), how_removed(e)),
         Kind::ServiceCreated(e) => format!("{}: {}", name(&e.service), summary(&e.spec)),
         Kind::ServiceSpecUpdated(e) => {
             let changed = before.and_then(|before| before.service.as_ref()).map(|before| changed(before, &e.spec));
@@ -93,6 +84,19 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::TaskReaped(e) => several(&e.tasks, names),
         Kind::ConfigCreated(e) => format!("{}: {}", name(&e.config), size::show(e.data.len() as u64)),
         Kind::ConfigRemoved(e) => name(&e.config),
+    }
+}
+
+fn last_heard(event: &NodeDeclaredDown) -> String {
+    let heard = if event.unheard() { "not heard from since a manager took over at" } else { "last heard from at" };
+    format!("{heard} {}", event.last_heard)
+}
+
+fn how_removed(event: &NodeRemoved) -> &'static str {
+    match (event.forced, event.forgotten) {
+        (_, true) => ": it never registered",
+        (true, false) => ": by force",
+        (false, false) => "",
     }
 }
 

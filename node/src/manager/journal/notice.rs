@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use events::spec::defaults::CRASH_LOOP_FROM;
 use events::{
     DesiredCause, Kind, Named, NodeDeclaredDown, NodeId, NodeRemoved, ServiceId, TaskCause, TaskCreated, TaskId,
-    TaskState, Timestamp,
+    TaskState, Timestamp, UpdateStarted,
 };
 use projections::{Cluster, Instance, Task};
 
@@ -157,18 +157,11 @@ impl Witness<'_> {
             }
             Kind::NodeDeclaredDown(e) => node(Topic::NodeDeclaredDown, Warn, e.node, &declared_down(e)),
             Kind::NodeRemoved(e) => node(Topic::NodeRemoved, Info, e.node, &removed(e)),
-            Kind::UpdateStarted(e) => {
-                let tasks = if e.slots == 1 { "task" } else { "tasks" };
-                let what = format!("started: {} {tasks} to replace", e.slots);
-                rollout(Topic::UpdateStarted, Info, e.service, e.rollback(), &what)
+            Kind::UpdateStarted(e) => rollout(Topic::UpdateStarted, Info, e.service, e.rollback(), &started(e)),
+            Kind::UpdatePaused(e) => {
+                let what = format!("paused: {}", self.cause(&e.reason));
+                rollout(Topic::UpdatePaused, Warn, e.service, e.rollback(), &what)
             }
-            Kind::UpdatePaused(e) => rollout(
-                Topic::UpdatePaused,
-                Warn,
-                e.service,
-                e.rollback(),
-                &format!("paused: {}", self.cause(&e.reason)),
-            ),
             Kind::UpdateCompleted(e) => rollout(Topic::UpdateCompleted, Info, e.service, e.rollback(), "completed"),
             Kind::RollbackStarted(e) => {
                 let what = format!("is rolled back: {}", self.cause(&e.reason));
@@ -293,6 +286,11 @@ fn declared_down(event: &NodeDeclaredDown) -> String {
     // Heartbeats are not logged: when it was heard before is not known.
     let leader = if event.unheard() { ", when a manager took over; it may have been down before" } else { "" };
     format!(" is down: no heartbeat since {since}{leader}")
+}
+
+fn started(event: &UpdateStarted) -> String {
+    let tasks = if event.slots == 1 { "task" } else { "tasks" };
+    format!("started: {} {tasks} to replace", event.slots)
 }
 
 fn removed(event: &NodeRemoved) -> String {
