@@ -33,7 +33,7 @@ pub(crate) fn member(state: &Cluster, id: NodeId) -> Result<&Node, Rejection> {
 /// The member with this id, if this is its open session.
 ///
 /// # Errors
-/// Forbidden for who is no member; Conflict when the session ended, so that the agent registers anew.
+/// Forbidden for who is no member; Conflict when the session ended, so that the agent registers again.
 pub(crate) fn in_session(state: &Cluster, id: NodeId, session: SessionId) -> Result<&Node, Rejection> {
     let node = member(state, id)?;
     if node.session != Some(session) {

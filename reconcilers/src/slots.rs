@@ -110,7 +110,7 @@ pub(crate) fn has_successor(cluster: &Cluster, service: &Service, task: &Task) -
     others.any(|other| other.is_live() && other.spec_version == service.template_version)
 }
 
-/// The wish for a new task.
+/// A task to make.
 pub(crate) struct NewTask {
     pub instance: Instance,
     pub desired: TaskState,

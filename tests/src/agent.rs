@@ -33,7 +33,7 @@ pub struct Agent {
     tasks: BTreeMap<TaskId, Tended>,
     reports: Reports,
     session: SessionMachine,
-    /// What the managers sent; a complete set begins anew.
+    /// What the managers sent; a complete set begins again.
     items: Items,
     swept: bool,
     /// Registered with this; another one ends the session.

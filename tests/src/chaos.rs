@@ -113,7 +113,7 @@ impl Chaos {
                 self.pass(length)
             }
             40..70 => {
-                let request = self.wish()?;
+                let request = self.next_request()?;
                 self.ask(request)
             }
             _ => self.fault(),
@@ -193,7 +193,7 @@ impl Chaos {
         for request in std::mem::take(&mut self.open) {
             self.ask(request)?;
         }
-        for request in self.last_wishes()? {
+        for request in self.final_requests()? {
             self.ask(request)?;
         }
         ensure!(self.open.is_empty(), "a manager that nothing disturbs answers");

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use events::{ContainerStatus, TaskId, Timestamp};
-use reconcilers::worker::{Call, Failure, StepOutcome};
+use reconcilers::worker::{Call, CallError, StepOutcome};
 
 /// How long what is not slow takes.
 const PREPARE: Duration = Duration::from_millis(200);
@@ -210,18 +210,18 @@ impl Engine {
         if image.is_busy() && *refusals < BUSY_TIMES {
             *refusals += 1;
             let busy = "the simulated engine is busy".to_owned();
-            return StepOutcome::Failed(Call::Prepare, Failure::Temporary(busy));
+            return StepOutcome::Failed(Call::Prepare, CallError::Temporary(busy));
         }
         if image.is_missing() {
             let missing = format!("No such image: {}", image.name);
-            return StepOutcome::Failed(Call::Prepare, Failure::Fatal(missing));
+            return StepOutcome::Failed(Call::Prepare, CallError::Fatal(missing));
         }
         self.containers.entry(task).or_insert(Container::Created);
         StepOutcome::Prepared(status(task))
     }
 
     fn started(&mut self, task: TaskId, image: &Image) -> StepOutcome {
-        let failed = |why: String| StepOutcome::Failed(Call::Start, Failure::Fatal(why));
+        let failed = |why: String| StepOutcome::Failed(Call::Start, CallError::Fatal(why));
         match self.containers.get_mut(&task) {
             Some(container @ Container::Running { .. }) if image.is_unhealthy() => {
                 *container = Container::Ended(End { code: EXIT_KILLED, oom_killed: false });
@@ -237,7 +237,7 @@ impl Engine {
         match self.containers.get(&task) {
             Some(Container::Ended(end)) => StepOutcome::Ended { container: ended(task, *end), reason: None },
             Some(Container::Created | Container::Running { .. }) | None => {
-                StepOutcome::Failed(Call::Wait, Failure::Fatal("no such container".to_owned()))
+                StepOutcome::Failed(Call::Wait, CallError::Fatal("no such container".to_owned()))
             }
         }
     }

@@ -16,13 +16,13 @@ const TOKEN_PREFIX: &str = "SWMTKN-1-";
 
 /// What ids are called, learnt from history.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct MaskNames {
     known: BTreeMap<String, String>,
     /// Tasks made so far in each place.
     places: BTreeMap<String, usize>,
 }
 
-impl Names {
+impl MaskNames {
     /// Learns from a frame.
     pub fn learn(&mut self, frame: &Frame) {
         for kind in codec::kinds(frame) {
@@ -73,7 +73,7 @@ pub struct Mask {
 
 impl Mask {
     /// A text without ids.
-    pub fn apply(&mut self, text: &str, names: &Names) -> String {
+    pub fn apply(&mut self, text: &str, names: &MaskNames) -> String {
         let mut masked = String::with_capacity(text.len());
         let mut rest = text;
         while !rest.is_empty() {
@@ -116,7 +116,7 @@ impl Mask {
 }
 
 /// What is shown in place of a word; as wide as the word where a table's next column follows.
-fn replaced(word: &str, after: &str, names: &Names) -> String {
+fn replaced(word: &str, after: &str, names: &MaskNames) -> String {
     let is_id = |length| word.len() == length && word.bytes().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase());
     let shown = match () {
         () if is_id(ID_LENGTH) => format!("<{}>", names.of(word)),
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn ids_give_way_to_names_and_columns_stay() {
-        let names = Names { known: [("0".repeat(25), "web.1a".to_owned())].into(), places: BTreeMap::new() };
+        let names = MaskNames { known: [("0".repeat(25), "web.1a".to_owned())].into(), places: BTreeMap::new() };
         let id = "0".repeat(25);
         let text = format!("{id}  web.1\nsim-{id} of {id}.\n");
         let expected = "<web.1a>                   web.1\nsim-<web.1a> of <web.1a>.\n";
@@ -145,7 +145,7 @@ mod tests {
         let token = |secret: &str| format!("{TOKEN_PREFIX}{}-{secret}", "d".repeat(50));
         let (one, two) = (token(&"a".repeat(25)), token(&"b".repeat(25)));
         let mut mask = Mask::default();
-        let shown = mask.apply(&format!("{one} {two} {one}"), &Names::default());
+        let shown = mask.apply(&format!("{one} {two} {one}"), &MaskNames::default());
         assert_eq!(shown, "<token-1> <token-2> <token-1>");
         assert_eq!(mask.token_shown_as("<token-2>"), Some(two));
     }

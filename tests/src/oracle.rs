@@ -13,7 +13,7 @@ use projections::settings::{self, token_key};
 use projections::{Cluster, Keyring, Stamp, Touched, check, snapshot};
 
 use crate::manager::ROOT_KEY;
-use crate::mask::Names;
+use crate::mask::MaskNames;
 
 /// Frames read at a time, and their bytes.
 const FRAMES_MAX: usize = 1_000;
@@ -32,11 +32,11 @@ pub struct Oracle {
     /// The secrets that the manager had last, and the frame that they go with.
     keyring: Option<(u64, Arc<Keyring>)>,
     /// What the ids in history are called.
-    pub names: Names,
+    pub names: MaskNames,
 }
 
 impl Oracle {
-    /// Names something that must never be shown.
+    /// MaskNames something that must never be shown.
     pub fn keep_secret(&mut self, secret: &str) {
         self.secrets.push(secret.to_owned());
     }

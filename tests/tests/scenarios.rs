@@ -1,4 +1,4 @@
-//! Every script in `scenarios/` gives the transcript that is written there. `SWARMLOG_BLESS=1` writes it anew.
+//! Every script in `scenarios/` gives the transcript that is written there. `SWARMLOG_BLESS=1` writes it again.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -63,17 +63,17 @@ pub fn amount(resource: &GenericResource) -> u64 {
 
 /// Takes what `wanted` asks for out of `free`, first names first; `None`, with `free` untouched, if it is not there.
 pub fn claim(free: &mut Vec<GenericResource>, wanted: &[GenericResource]) -> Option<Vec<GenericResource>> {
-    if wanted.iter().any(|wish| available(free, &wish.kind) < amount(wish)) {
+    if wanted.iter().any(|need| available(free, &need.kind) < amount(need)) {
         return None;
     }
     let mut taken = Vec::new();
-    for wish in wanted {
-        let count = amount(wish);
-        let Some(source) = free.iter_mut().find(|resource| resource.kind == wish.kind && amount(resource) >= count)
+    for need in wanted {
+        let count = amount(need);
+        let Some(source) = free.iter_mut().find(|resource| resource.kind == need.kind && amount(resource) >= count)
         else {
             continue;
         };
-        let mut claim = GenericResource { kind: wish.kind.clone(), ..Default::default() };
+        let mut claim = GenericResource { kind: need.kind.clone(), ..Default::default() };
         if source.names.is_empty() {
             source.amount -= count;
             claim.amount = count;

@@ -170,7 +170,7 @@ impl SessionMachine {
         }
     }
 
-    /// What to ask now. `share` is drawn anew for each call, from 0 to 1: how much of a pause is kept.
+    /// What to ask now. `share` is drawn again for each call, from 0 to 1: how much of a pause is kept.
     pub fn poll(&mut self, reports: &mut Reports, now: Timestamp, share: f64) -> Vec<Ask> {
         match &mut self.state {
             State::Pausing { until } if *until <= now => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use events::spec::template;
 use events::{ClusterId, NodeId, SecretText, TaskId, TaskStatus, Timestamp};
 use futures_util::future::BoxFuture;
-use reconcilers::worker::{Advance, Call, Failure, StepOutcome, Target, TaskMachine, Then};
+use reconcilers::worker::{Advance, Call, CallError, StepOutcome, Target, TaskMachine, Then};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::v1::Assignment;
@@ -138,8 +138,8 @@ impl TaskRunner {
         let StepOutcome::Failed(call, failure) = outcome else { return };
         let task = self.orders.borrow().assignment.task;
         let (error, passing) = match failure {
-            Failure::Temporary(error) => (error, true),
-            Failure::Fatal(error) => (error, false),
+            CallError::Temporary(error) => (error, true),
+            CallError::Fatal(error) => (error, false),
         };
         match call {
             Call::Shutdown | Call::Remove | Call::Wait => {
@@ -241,7 +241,7 @@ async fn expanded(executor: &dyn Executor, workload: Workload) -> Result<Workloa
     workload.expanded(&platform).map_err(|error| ExecutorError::Fatal(error.to_string()))
 }
 
-impl From<ExecutorError> for Failure {
+impl From<ExecutorError> for CallError {
     fn from(error: ExecutorError) -> Self {
         match error {
             ExecutorError::Temporary(error) => Self::Temporary(error),

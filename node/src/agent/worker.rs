@@ -27,7 +27,7 @@ const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Worker {
     site: Arc<AgentContext>,
     tasks: Mutex<BTreeMap<TaskId, watch::Sender<TaskOrder>>>,
-    /// What the managers sent; a complete set begins anew.
+    /// What the managers sent; a complete set begins again.
     items: Mutex<Items>,
     /// Held by whoever writes configs to the disk.
     writing_configs: Mutex<()>,
@@ -166,7 +166,7 @@ impl Worker {
 
     async fn sweep_once(&self) -> Result<(), ExecutorError> {
         for task in self.site.executor.inventory(self.site.cluster, self.site.node).await? {
-            // Asked for each anew: assignments go on coming in meanwhile.
+            // Asked for each again: assignments go on coming in meanwhile.
             if self.lock().contains_key(&task) {
                 continue;
             }

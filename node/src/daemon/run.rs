@@ -60,12 +60,12 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let executor = executor(&args, &settings)?;
     let hostname = hostname(settings.hostname.as_ref())?;
     let certificates = CertificateStore::new(state_dir.path());
-    let standing = StateDirKind::of(state_dir.path(), clock::now())?;
+    let kind = StateDirKind::of(state_dir.path(), clock::now())?;
     agent::require_usable_memory(state_dir.path())?;
-    let newcomer = matches!(standing, StateDirKind::Free | StateDirKind::Leftover(_));
+    let newcomer = matches!(kind, StateDirKind::Free | StateDirKind::Leftover(_));
     // A member needs no token, whatever was left in its environment.
     let token = if newcomer { token? } else { None };
-    let worker = is_worker(standing, &args, token.is_some())?;
+    let worker = is_worker(kind, &args, token.is_some())?;
     if newcomer {
         let working = shutdown.run_until_cancelled(require_working(executor.as_ref()));
         let Some(working) = working.await else { return Ok(()) };
@@ -101,8 +101,8 @@ async fn serve_metrics(
 }
 
 /// Whether the node is to be a worker, by what it is and what its flags ask.
-fn is_worker(standing: StateDirKind, args: &RunArgs, has_token: bool) -> Result<bool, Failure> {
-    match standing {
+fn is_worker(kind: StateDirKind, args: &RunArgs, has_token: bool) -> Result<bool, Failure> {
+    match kind {
         StateDirKind::Manager => {
             if args.join_addr.is_some() {
                 tracing::warn!("--join-addr and --join-token are ignored: this node is already a manager");
@@ -210,7 +210,7 @@ impl Node {
     }
 
     /// A certificate and a log that were put together from two nodes would confuse everybody. A certificate that is not there,
-    /// or has expired, is made anew.
+    /// or has expired, is made again.
     fn require_own(&self, node: Option<NodeId>) -> Result<(), Failure> {
         let (Some(node), Ok(identity)) = (node, self.certificates.load(clock::now())) else { return Ok(()) };
         let subject = identity.subject();

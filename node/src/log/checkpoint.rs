@@ -66,7 +66,7 @@ impl<D: Disk> Store<D> {
 
     fn note_damaged_checkpoint(&self, error: &LogError) {
         tracing::warn!(%error, "a checkpoint is damaged; an older one or the history is used");
-        // What the database itself cannot read would stop it one day: the table has to be made anew.
+        // What the database itself cannot read would stop it one day: the table has to be made again.
         if matches!(error, LogError::Corrupt { .. }) {
             self.checkpoints_corrupt.store(true, Ordering::Relaxed);
         }

@@ -101,7 +101,7 @@ pub trait LogStore: Send + Sync {
     fn stage_fetched(&self, frames: Vec<(u64, Bytes)>) -> Result<Staged, LogError>;
 
     /// Stages the beginning with such a state, in one synced write: all history that was fetched counts as applied, the raft log
-    /// begins anew behind it with these entries, and these secrets take the place of those that were kept.
+    /// begins again behind it with these entries, and these secrets take the place of those that were kept.
     ///
     /// # Errors
     /// When the history that was fetched does not end there.

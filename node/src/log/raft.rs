@@ -248,7 +248,7 @@ impl Consensus {
         self.set_election_timeout();
     }
 
-    /// Raft draws how long it waits for a leader, anew in each term and role. It follows from the manager and the term instead,
+    /// Raft draws how long it waits for a leader, again in each term and role. It follows from the manager and the term instead,
     /// so that the same messages at the same times have the same end; managers still differ, and differ again in the next term.
     fn set_election_timeout(&mut self) {
         let seed = (self.node.raft.id ^ self.node.raft.term.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -44,7 +44,7 @@ pub enum Checkpoints {
     /// They stay.
     #[default]
     Keep,
-    /// The table is made anew, without a look at what it holds: the database cannot read all of its files.
+    /// The table is made again, without a look at what it holds: the database cannot read all of its files.
     Discard,
 }
 
@@ -258,7 +258,7 @@ impl RocksDisk {
         Ok(Self { db, mark: None, known, paths: paths.clone(), without_checkpoints })
     }
 
-    /// Makes the table of checkpoints anew. Everything else has been read before, so RocksDB need not insist on files that
+    /// Makes the table of checkpoints again. Everything else has been read before, so RocksDB need not insist on files that
     /// it is about to delete.
     fn discard_checkpoints(paths: &Paths) -> Result<(), LogError> {
         let failed = |error| not_opened(&paths.database, error);

@@ -268,9 +268,9 @@ impl Core {
         }
         let new =
             NewCluster::make(self.node, hostname, addr).map_err(|why| Failure::new(why, "report this as a bug"))?;
-        let cert_pem = new.wish.cert_pem.clone();
-        self.submit(Command::InitialiseCluster(Box::new(new.wish))).await?;
-        // Should this fail, the next start issues a certificate anew.
+        let cert_pem = new.command.cert_pem.clone();
+        self.submit(Command::InitialiseCluster(Box::new(new.command))).await?;
+        // Should this fail, the next start issues a certificate again.
         certificates.save_root(&new.root)?;
         Ok(certificates.save(&cert_pem, &new.key)?)
     }
@@ -290,7 +290,7 @@ impl Core {
         }
     }
 
-    /// This manager's identity: from its files, or, should they be lost or expired, made anew by its own authority.
+    /// This manager's identity: from its files, or, should they be lost or expired, made again by its own authority.
     ///
     /// # Errors
     /// When the files are damaged or cannot be written.
@@ -328,7 +328,7 @@ impl Core {
 
 /// Keys, tokens and certificates of a new cluster.
 struct NewCluster {
-    wish: InitialiseCluster,
+    command: InitialiseCluster,
     root: RootCertificate,
     key: PrivateKey,
 }
@@ -350,7 +350,7 @@ impl NewCluster {
         let subject = Subject { node, role: Role::Manager, cluster };
         let issued =
             authority.sign(&request.csr_pem, subject, now, spec.cert_expiry()).map_err(|error| text(&error))?;
-        let wish = InitialiseCluster {
+        let command = InitialiseCluster {
             cluster,
             spec,
             root_cert_pem: root.to_pem(),
@@ -365,7 +365,7 @@ impl NewCluster {
             cert_pem: issued.cert_pem,
             cert_not_after: issued.not_after,
         };
-        Ok(Self { wish, root, key: request.key })
+        Ok(Self { command, root, key: request.key })
     }
 }
 

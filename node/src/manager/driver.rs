@@ -88,9 +88,9 @@ impl Handle {
         self.measures.count(
             command,
             match &outcome {
-                Outcome::Committed { .. } => metrics::Outcome::Committed,
-                Outcome::Rejected(_) => metrics::Outcome::Rejected,
-                Outcome::Unknown => metrics::Outcome::Unknown,
+                Outcome::Committed { .. } => metrics::CommandResult::Committed,
+                Outcome::Rejected(_) => metrics::CommandResult::Rejected,
+                Outcome::Unknown => metrics::CommandResult::Unknown,
             },
         );
         outcome

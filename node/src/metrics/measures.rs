@@ -44,13 +44,13 @@ impl Histogram {
 
 /// What became of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Outcome {
+pub(crate) enum CommandResult {
     Committed,
     Rejected,
     Unknown,
 }
 
-impl Outcome {
+impl CommandResult {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Committed => "committed",
@@ -79,18 +79,18 @@ pub struct Measures {
     pub checkpoint: AtomicU64,
     /// Whether the loop goes on that the node lives by: that of turns in a manager, that of the session in a worker.
     pub progress: Progress,
-    commands: Mutex<BTreeMap<(&'static str, Outcome), u64>>,
+    commands: Mutex<BTreeMap<(&'static str, CommandResult), u64>>,
 }
 
 impl Measures {
     /// Counts a command.
-    pub(crate) fn count(&self, command: &'static str, outcome: Outcome) {
+    pub(crate) fn count(&self, command: &'static str, outcome: CommandResult) {
         let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         *commands.entry((command, outcome)).or_default() += 1;
     }
 
     /// The commands so far.
-    pub(super) fn commands(&self) -> BTreeMap<(&'static str, Outcome), u64> {
+    pub(super) fn commands(&self) -> BTreeMap<(&'static str, CommandResult), u64> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

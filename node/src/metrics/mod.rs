@@ -12,7 +12,7 @@ mod server;
 
 pub(crate) use connections::OpenConnection;
 pub use connections::{ConnectionClass, Connections};
-pub(crate) use measures::Outcome;
+pub(crate) use measures::CommandResult;
 pub use measures::{Histogram, Measures};
 pub use progress::Progress;
 pub(crate) use server::bind;

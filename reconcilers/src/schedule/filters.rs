@@ -136,7 +136,7 @@ impl<'a> Filters<'a> {
             return Ok(());
         }
         let free = run.free_generic(number);
-        let lacks = |wish: &GenericResource| generic::available(free, &wish.kind) < generic::amount(wish);
+        let lacks = |wanted: &GenericResource| generic::available(free, &wanted.kind) < generic::amount(wanted);
         if self.reserved.generic.iter().any(lacks) { Err(Unfit::Generic) } else { Ok(()) }
     }
 

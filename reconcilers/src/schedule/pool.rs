@@ -3,7 +3,7 @@
 //! They are kept between turns, as a cache of the state that whoever leads owns and lends to each turn. A run of the scheduler
 //! first brings them up to date: the tables of the state tell what changed since the last run, so that this costs what
 //! changed and not what there is. Whatever became of the last turn, the state alone counts: candidates that were kept choose
-//! like ones that are made anew, which is tested.
+//! like ones that are made again, which is tested.
 
 use std::collections::BTreeMap;
 
@@ -120,7 +120,7 @@ impl Pool {
         self.changes.push(number);
     }
 
-    /// Nodes that were removed keep their numbers; when they are more than the others, it is time to begin anew.
+    /// Nodes that were removed keep their numbers; when they are more than the others, it is time to begin again.
     pub(super) fn is_mostly_gone(&self) -> bool {
         self.all.len() > 2 * self.numbers.len()
     }

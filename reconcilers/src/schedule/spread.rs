@@ -4,7 +4,7 @@
 //! tasks at all. Ties go to the smaller id, so that the same state gives the same choice everywhere.
 //!
 //! Most nodes have neither failures nor tasks of the service: they are taken from the order that the layout keeps, as far as
-//! they are needed. Only those that have are ranked for each group anew.
+//! they are needed. Only those that have are ranked for each group again.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, btree_set};

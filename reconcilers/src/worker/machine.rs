@@ -37,7 +37,7 @@ pub enum StepOutcome {
     /// No trace is left.
     Removed,
     /// The call did not succeed.
-    Failed(Call, Failure),
+    Failed(Call, CallError),
 }
 
 impl StepOutcome {
@@ -55,7 +55,7 @@ impl StepOutcome {
 
 /// Why a call did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
+pub enum CallError {
     /// It may when made again.
     Temporary(String),
     /// It never will.
@@ -313,25 +313,27 @@ impl TaskMachine {
         }
     }
 
-    fn failed(&mut self, call: Call, failure: Failure, now: Timestamp) {
+    fn failed(&mut self, call: Call, failure: CallError, now: Timestamp) {
         match failure {
             // A removal has no state to fail into, and the container must go.
-            Failure::Fatal(_) if call == Call::Remove => self.retry_later(call, now),
+            CallError::Fatal(_) if call == Call::Remove => self.retry_later(call, now),
             // The container may run on, so nothing has ended: a task in its place could run beside it.
-            Failure::Fatal(error) if call == Call::Shutdown => {
+            CallError::Fatal(error) if call == Call::Shutdown => {
                 self.retry_later(call, now);
                 self.note_error(shortened(error));
             }
             // Nobody knows whether the container runs. A task that nobody can start or watch has failed, but only once it stands.
-            Failure::Fatal(error) if matches!(call, Call::Start | Call::Wait) => self.failing = Some(shortened(error)),
-            Failure::Fatal(error) => self.fail(TaskState::Rejected, shortened(error), now),
-            Failure::Temporary(error) => {
+            CallError::Fatal(error) if matches!(call, Call::Start | Call::Wait) => {
+                self.failing = Some(shortened(error))
+            }
+            CallError::Fatal(error) => self.fail(TaskState::Rejected, shortened(error), now),
+            CallError::Temporary(error) => {
                 let error = shortened(error);
                 self.retry_later(call, now);
                 // By now it was tried for half a minute: somebody else can place the task on a node whose engine answers.
                 if matches!(call, Call::Prepare | Call::Start) && self.retry_delay == RETRY_DELAY_MAX {
                     self.retry = None;
-                    return self.failed(call, Failure::Fatal(error), now);
+                    return self.failed(call, CallError::Fatal(error), now);
                 }
                 // While a task runs, an engine that is away is the node's trouble and not the task's.
                 if self.status.state() < TaskState::Running {

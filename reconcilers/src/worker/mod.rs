@@ -8,6 +8,6 @@ mod machine;
 mod reports;
 mod step;
 
-pub use machine::{Advance, Failure, StepOutcome, Target, TaskMachine, Then};
+pub use machine::{Advance, CallError, StepOutcome, Target, TaskMachine, Then};
 pub use reports::{Batch, Reports};
 pub use step::{Call, Retry, Situation, Step, step};

@@ -67,7 +67,7 @@ impl Chaos {
 
     /// A command is proposed and never synced: its client does not know, and asks again.
     fn crash_between_propose_and_sync(&mut self) -> anyhow::Result<()> {
-        let request = self.wish()?;
+        let request = self.next_request()?;
         let now = self.now();
         if self.world.manager.submit(request.clone(), now).is_ok() {
             self.world.manager.propose_only(now);

@@ -38,7 +38,7 @@ const REPLICAS_MAX: u64 = 8;
 
 impl Chaos {
     /// The next command of a user.
-    pub(super) fn wish(&mut self) -> anyhow::Result<Request> {
+    pub(super) fn next_request(&mut self) -> anyhow::Result<Request> {
         let cluster = self.cluster();
         let services: Vec<_> = cluster.services.values().map(|service| service.id).collect();
         let tasks: Vec<_> = cluster.tasks.values().map(|task| task.id).collect();
@@ -66,7 +66,7 @@ impl Chaos {
     }
 
     /// Commands after which every service can be placed, and every task lasts.
-    pub(super) fn last_wishes(&mut self) -> anyhow::Result<Vec<Request>> {
+    pub(super) fn final_requests(&mut self) -> anyhow::Result<Vec<Request>> {
         let cluster = self.world.state()?.cluster;
         let mut requests = Vec::new();
         for node in cluster.nodes.values() {

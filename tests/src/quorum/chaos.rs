@@ -98,7 +98,7 @@ impl Chaos {
                 self.quorum.advance(length)?;
             }
             35..75 => {
-                let request = self.wish();
+                let request = self.next_request();
                 self.ask(request);
             }
             75..85 => self.crash()?,
@@ -335,7 +335,7 @@ impl Chaos {
     }
 
     /// What a client asks: something that leaves a trace, with a secret now and then.
-    fn wish(&mut self) -> Request {
+    fn next_request(&mut self) -> Request {
         self.asked += 1;
         let number = self.asked;
         let services: Vec<ServiceId> =

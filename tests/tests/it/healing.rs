@@ -46,7 +46,7 @@ pub fn a_restarted_agent_adopts_its_tasks(executor: Executor) {
             assert_eq!(ids(&before).difference(&ids(&after)).collect::<Vec<_>>(), [&victim.id]);
         } else {
             assert_eq!(ids(&cluster.settled("web", 4)), ids(&before), "all were adopted");
-            assert_eq!(cluster.tasks("web").len(), 4, "and none was made anew");
+            assert_eq!(cluster.tasks("web").len(), 4, "and none was made again");
         }
     }
 }

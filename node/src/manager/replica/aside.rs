@@ -21,7 +21,7 @@ const RESTLESS_TURNS_MAX: u32 = 8;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Aside {
     services: BTreeMap<ServiceId, SetAside>,
-    /// The same for readers: made anew only when it changes.
+    /// The same for readers: made again only when it changes.
     shown: Arc<BTreeMap<ServiceId, Timestamp>>,
     /// In how many turns in a row a service was restless.
     restless: BTreeMap<ServiceId, u32>,

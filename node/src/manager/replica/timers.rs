@@ -36,7 +36,7 @@ impl Timers {
         }
     }
 
-    /// What is due, the longest overdue first, and no more than one turn looks at. It stays set until a turn that looked at it sets it anew, so that a turn that fails loses nothing.
+    /// What is due, the longest overdue first, and no more than one turn looks at. It stays set until a turn that looked at it sets it again, so that a turn that fails loses nothing.
     pub(super) fn due(&self, now: Timestamp) -> Touched {
         let mut touched = Touched::default();
         for (_, subject) in self.queue.iter().take_while(|(time, _)| *time <= now).take(DUE_MAX) {

@@ -133,7 +133,7 @@ fn a_delayed_start_pauses_at_ready_until_it_is_raised() {
 fn trouble_ahead_of_a_start_is_reported_and_taken_back() {
     let mut machine = assigned(TaskState::Ready);
     drive(&mut machine, ms(0));
-    machine.finished(StepOutcome::Failed(Call::Prepare, Failure::Temporary("registry away".into())), ms(10));
+    machine.finished(StepOutcome::Failed(Call::Prepare, CallError::Temporary("registry away".into())), ms(10));
     let (_, reports, _) = drive(&mut machine, ms(1010));
     assert_eq!(reports.iter().map(|report| report.error.as_str()).collect::<Vec<_>>(), ["registry away"]);
     machine.finished(StepOutcome::Prepared(container("c")), ms(1020));
@@ -146,7 +146,7 @@ fn trouble_ahead_of_a_start_is_reported_and_taken_back() {
 
 #[test]
 fn every_state_and_call_has_its_outcome() {
-    let fatal = |call| StepOutcome::Failed(call, Failure::Fatal("no such thing".into()));
+    let fatal = |call| StepOutcome::Failed(call, CallError::Fatal("no such thing".into()));
     let unhealthy = StepOutcome::Ended { container: container("c"), reason: Some("unhealthy container".into()) };
     let oom = StepOutcome::Ended {
         container: ContainerStatus { exit_code: Some(137), oom_killed: true, ..container("c") },
@@ -209,7 +209,7 @@ fn a_stop_that_the_engine_refuses_is_tried_again_and_its_words_are_shown() {
         assert_eq!(drive(&mut machine, ms(0)).0, [Call::Shutdown]);
         let mut now = ms(2_000);
         for (pause_s, told) in [(1, 1), (2, 0), (4, 0), (8, 0), (16, 0), (30, 0), (30, 0)] {
-            machine.finished(StepOutcome::Failed(Call::Shutdown, Failure::Fatal("cannot kill it".into())), now);
+            machine.finished(StepOutcome::Failed(Call::Shutdown, CallError::Fatal("cannot kill it".into())), now);
             let again = now + Duration::from_secs(pause_s);
             let (calls, reports, wake_at) = drive(&mut machine, now);
             assert_eq!((calls, wake_at), (vec![], Some(again)), "{state:?}");
@@ -229,9 +229,9 @@ fn a_stop_that_the_engine_refuses_is_tried_again_and_its_words_are_shown() {
 #[test]
 fn a_task_that_cannot_be_watched_fails_only_once_its_container_has_stopped() {
     let mut machine = at(TaskState::Running, ms(0));
-    machine.finished(StepOutcome::Failed(Call::Wait, Failure::Fatal("no such thing".into())), ms(10));
+    machine.finished(StepOutcome::Failed(Call::Wait, CallError::Fatal("no such thing".into())), ms(10));
     assert_eq!(drive(&mut machine, ms(10)), (vec![Call::Shutdown], vec![], None));
-    machine.finished(StepOutcome::Failed(Call::Shutdown, Failure::Fatal("cannot kill it".into())), ms(20));
+    machine.finished(StepOutcome::Failed(Call::Shutdown, CallError::Fatal("cannot kill it".into())), ms(20));
     let (calls, reports, wake_at) = drive(&mut machine, ms(20));
     assert_eq!((calls, wake_at), (vec![], Some(ms(1020))));
     assert_eq!((reports[0].state(), reports[0].error.as_str()), (TaskState::Running, "cannot kill it"));
@@ -248,9 +248,9 @@ fn a_task_that_cannot_be_watched_fails_only_once_its_container_has_stopped() {
 fn a_task_whose_start_failed_has_failed_only_once_its_container_stands() {
     for end in [None, Some(ContainerStatus { exit_code: Some(137), ..container("c") })] {
         let mut machine = at(TaskState::Starting, ms(0));
-        machine.finished(StepOutcome::Failed(Call::Start, Failure::Fatal("port in use".into())), ms(10));
+        machine.finished(StepOutcome::Failed(Call::Start, CallError::Fatal("port in use".into())), ms(10));
         assert_eq!(drive(&mut machine, ms(10)), (vec![Call::Shutdown], vec![], None));
-        machine.finished(StepOutcome::Failed(Call::Shutdown, Failure::Temporary("engine away".into())), ms(20));
+        machine.finished(StepOutcome::Failed(Call::Shutdown, CallError::Temporary("engine away".into())), ms(20));
         let (calls, reports, _) = drive(&mut machine, ms(20));
         assert_eq!((calls, reports), (vec![], vec![]), "it may run: nobody puts another in its place yet");
         assert_eq!(drive(&mut machine, ms(1020)).0, [Call::Shutdown]);
@@ -264,7 +264,7 @@ fn a_task_whose_start_failed_has_failed_only_once_its_container_stands() {
 #[test]
 fn a_task_that_cannot_be_watched_and_is_to_stop_has_just_stopped() {
     let mut machine = at(TaskState::Running, ms(0));
-    machine.finished(StepOutcome::Failed(Call::Wait, Failure::Fatal("no such thing".into())), ms(10));
+    machine.finished(StepOutcome::Failed(Call::Wait, CallError::Fatal("no such thing".into())), ms(10));
     drive(&mut machine, ms(10));
     machine.assign(TaskState::Shutdown, TaskState::Running);
     assert_eq!(drive(&mut machine, ms(11)).0, [], "the stop under way will do");
@@ -288,7 +288,7 @@ fn a_call_that_may_succeed_later_is_repeated_with_growing_pauses() {
     drive(&mut machine, ms(0));
     let mut now = ms(0);
     for pause_s in [1, 2, 4, 8, 16] {
-        machine.finished(StepOutcome::Failed(Call::Prepare, Failure::Temporary("engine away".into())), now);
+        machine.finished(StepOutcome::Failed(Call::Prepare, CallError::Temporary("engine away".into())), now);
         let again = now + Duration::from_secs(pause_s);
         assert_eq!(drive(&mut machine, again - Duration::from_nanos(1)).0, []);
         assert_eq!(drive(&mut machine, again).0, [Call::Prepare]);
@@ -297,7 +297,7 @@ fn a_call_that_may_succeed_later_is_repeated_with_growing_pauses() {
     }
     machine.finished(StepOutcome::Prepared(container("c")), now);
     drive(&mut machine, now);
-    machine.finished(StepOutcome::Failed(Call::Start, Failure::Temporary("engine away".into())), now);
+    machine.finished(StepOutcome::Failed(Call::Start, CallError::Temporary("engine away".into())), now);
     let again = drive(&mut machine, now + Duration::from_secs(1)).0;
     assert_eq!(again, [Call::Start], "another call starts with a short pause again");
 }
@@ -311,7 +311,7 @@ fn an_engine_that_stays_away_costs_the_task_its_place() {
         let mut machine = at(reached, ms(0));
         let mut now = ms(0);
         for pause_s in [1, 2, 4, 8, 16, 0] {
-            machine.finished(StepOutcome::Failed(call, Failure::Temporary("engine away".into())), now);
+            machine.finished(StepOutcome::Failed(call, CallError::Temporary("engine away".into())), now);
             now = now + Duration::from_secs(pause_s);
             drive(&mut machine, now);
         }
@@ -329,7 +329,7 @@ fn a_long_wait_that_breaks_off_is_taken_up_soon() {
     let mut machine = at(TaskState::Running, ms(0));
     for broken_off in [ms(0), ms(1_000), ms(3_000), ms(3_600_000)] {
         assert_eq!(drive(&mut machine, broken_off).0.len(), usize::from(broken_off > ms(0)));
-        machine.finished(StepOutcome::Failed(Call::Wait, Failure::Temporary("engine away".into())), broken_off);
+        machine.finished(StepOutcome::Failed(Call::Wait, CallError::Temporary("engine away".into())), broken_off);
     }
     assert_eq!(drive(&mut machine, ms(3_600_000)).2, Some(ms(3_601_000)));
 }
@@ -338,7 +338,7 @@ fn a_long_wait_that_breaks_off_is_taken_up_soon() {
 fn the_reason_of_a_wait_is_told_once_and_cleared() {
     let mut machine = assigned(TaskState::Running);
     drive(&mut machine, ms(0));
-    let away = || StepOutcome::Failed(Call::Prepare, Failure::Temporary("engine away".into()));
+    let away = || StepOutcome::Failed(Call::Prepare, CallError::Temporary("engine away".into()));
     machine.finished(away(), ms(100));
     assert_eq!(drive(&mut machine, ms(100)).1, [], "it may be over within the second");
     let (_, reports, _) = drive(&mut machine, ms(1000));
@@ -353,7 +353,7 @@ fn the_reason_of_a_wait_is_told_once_and_cleared() {
 #[test]
 fn an_absent_engine_does_not_change_a_running_task() {
     let mut machine = at(TaskState::Running, ms(0));
-    machine.finished(StepOutcome::Failed(Call::Wait, Failure::Temporary("engine away".into())), ms(10));
+    machine.finished(StepOutcome::Failed(Call::Wait, CallError::Temporary("engine away".into())), ms(10));
     assert_eq!(drive(&mut machine, ms(10)), (vec![], vec![], Some(ms(1010))));
     assert_eq!(drive(&mut machine, ms(1010)), (vec![Call::Wait], vec![], None));
 }
@@ -365,7 +365,7 @@ fn a_withdrawn_task_is_stopped_removed_and_forgotten_in_silence() {
     assert_eq!(drive(&mut machine, ms(1)), (vec![Call::Shutdown], vec![], None));
     machine.finished(StepOutcome::Stopped(None), ms(2));
     assert_eq!(drive(&mut machine, ms(2)), (vec![Call::Remove], vec![], None));
-    machine.finished(StepOutcome::Failed(Call::Remove, Failure::Fatal("device busy".into())), ms(3));
+    machine.finished(StepOutcome::Failed(Call::Remove, CallError::Fatal("device busy".into())), ms(3));
     assert_eq!(
         drive(&mut machine, ms(3)),
         (vec![], vec![], Some(ms(1003))),
