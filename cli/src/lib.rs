@@ -127,7 +127,7 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli,
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| usage::stop(error, &args))
 }
 
-/// Does what a command line says, and gives the exit code. Data goes to `around.out`; a failure is told on `around.err`.
+/// Does what a command line says, and gives the exit code. Data goes to `around.out`; a failure is reported on `around.err`.
 pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> u8 {
     let mut session = Session { manager, around, globals: &cli.globals, operation: None };
     let result = cli.command.run(&mut session).await;

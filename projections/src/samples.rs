@@ -1,4 +1,4 @@
-//! Small clusters for the tables of cases beside the projections, told in words.
+//! Small clusters for the tables of cases beside the projections, written in words.
 
 use events::service_spec::Mode;
 use events::{

@@ -135,7 +135,7 @@ impl Correction {
         }
     }
 
-    /// Wants less of a few tasks that belong together; of those that are told already, nothing.
+    /// Wants less of a few tasks that belong together; of those that know already, nothing.
     pub fn want<'a>(&mut self, tasks: impl IntoIterator<Item = &'a Task>, desired: TaskState, cause: DesiredCause) {
         let tasks: Vec<TaskId> = tasks.into_iter().filter(|task| task.desired < desired).map(|task| task.id).collect();
         if !tasks.is_empty() {

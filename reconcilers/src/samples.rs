@@ -21,7 +21,7 @@ pub fn at(seconds: u64) -> Timestamp {
     Timestamp::default() + std::time::Duration::from_secs(seconds)
 }
 
-/// A cluster that is told in events.
+/// A cluster that is made of events.
 #[derive(Default)]
 pub struct Sample {
     pub cluster: Cluster,

@@ -1,4 +1,4 @@
-//! What must hold in every state that the cluster ever shows, and after every turn. Whoever breaks it is told with a panic
+//! What must hold in every state that the cluster ever shows, and after every turn. Whoever breaks it gets a panic
 //! that names the frame.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub struct Oracle {
     replayed: Folded,
     /// Commands that took effect, by id, with the index of their frame.
     effects: BTreeMap<CommandId, u64>,
-    /// What operators were told: the command, and the index of its frame.
+    /// What operators were answered: the command, and the index of its frame.
     acknowledged: Vec<(CommandId, u64)>,
     secrets: Vec<String>,
     /// The secrets that the manager had last, and the frame that they go with.
@@ -51,7 +51,7 @@ impl Oracle {
         self.keyring = Some((index, Arc::clone(keyring)));
     }
 
-    /// Notes that an operator was told that a command took effect.
+    /// Notes that an operator was answered that a command took effect.
     pub fn acknowledge(&mut self, command: CommandId, index: u64) {
         assert_eq!(self.effects.get(&command).copied().unwrap_or(index), index, "one effect for each command id");
         self.acknowledged.push((command, index));

@@ -1,4 +1,4 @@
-//! What each verb prints, and how failures are told.
+//! What each verb prints, and how failures are reported.
 
 use wire::v1::{Refusal, RefusalKind};
 

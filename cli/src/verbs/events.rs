@@ -86,7 +86,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     Ok(())
 }
 
-/// Says how to go on when the manager is back. A frame may have been told in part, so it is told again.
+/// Says how to go on when the manager is back. A frame may have been shown in part, so it is shown again.
 fn resumable(failure: Failure, args: &Args, last: Option<u64>) -> Failure {
     match last {
         Some(index) if matches!(failure.kind, Kind::Unreachable | Kind::Stopped) => {

@@ -128,25 +128,25 @@ fn style(template: &str) -> ProgressStyle {
     style.progress_chars("=> ").tick_chars("|/-\\ ")
 }
 
-/// Places that have lines of their own when they are in trouble; of the others the number is told.
+/// Places that have lines of their own when they are in trouble; of the others the number is shown.
 const TROUBLED_MAX: usize = 3;
 
 /// One line for each step, and one for each new trouble of the first few tasks. Nothing is said twice, but for the headline
 /// with which a wait ends: a task that fails again and again takes its service through the same states each time.
 #[derive(Default)]
 pub struct Lines {
-    /// Steps that were told; each of them is a line.
+    /// Steps that were shown; each of them is a line.
     told: BTreeSet<String>,
     /// The headline that is the last line, if one is.
     last: Option<String>,
-    /// Of the places with lines of their own, the trouble that was told last.
+    /// Of the places with lines of their own, the trouble that was shown last.
     troubles: BTreeMap<String, String>,
-    /// How many other places were in trouble when that was told last.
+    /// How many other places were in trouble when that was shown last.
     others: usize,
 }
 
 impl Lines {
-    /// The headline, unless its step was told before.
+    /// The headline, unless its step was shown before.
     fn headline(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
         if self.told.insert(picture.step.clone()) { self.conclude(picture, err) } else { Ok(()) }
     }
@@ -177,7 +177,7 @@ impl Lines {
         self.others(&others, err)
     }
 
-    /// How many more tasks are in trouble, once that is twice as many as was told.
+    /// How many more tasks are in trouble, once that is twice as many as was shown.
     fn others(&mut self, others: &[&TaskLine], err: &mut dyn Write) -> io::Result<()> {
         let Some(last) = others.last().filter(|_| others.len() >= 2 * self.others.max(1) || self.others == 0) else {
             return Ok(());

@@ -1,6 +1,6 @@
 //! Go's text/template in a container's spec, as Docker's Swarm mode has it: `{{.Node.Hostname}}-{{.Task.Slot}}`. A task's
 //! node expands them when it makes the container; a manager tries them on a task that might be, so that a mistake is
-//! told when the service is made.
+//! reported when the service is made.
 //!
 //! Expanded are the values of the environment, the hostname, sources and targets of mounts, and labels and driver options
 //! of volumes. Beyond Go's own functions there is `join SEPARATOR TEXT...`.

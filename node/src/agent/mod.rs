@@ -77,7 +77,7 @@ pub(crate) fn unusable_memory(error: StoreError) -> Failure {
     Failure::new(error, "check the owner, mode and disk of the state directory, and that swarmd alone changes it")
 }
 
-/// What an agent must be told.
+/// What an agent has to know.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The cluster that the node belongs to, from its certificate.
@@ -102,7 +102,7 @@ pub struct Config {
 
 /// A node's agent.
 pub struct Agent {
-    /// What it must be told.
+    /// What it has to know.
     pub config: Config,
     /// What runs its containers.
     pub executor: Arc<dyn executor::Executor>,

@@ -1,6 +1,6 @@
 //! The agent's half of its sessions, without I/O: what to ask of a manager next, and what its answers mean.
 //!
-//! A [`SessionMachine`] is told what happened and says what to do. `session` drives it over gRPC, the simulated cluster over a
+//! A [`SessionMachine`] takes what happened and says what to do. `session` drives it over gRPC, the simulated cluster over a
 //! simulated network. One attempt or session follows the other; the tasks notice nothing of that.
 
 use std::cmp::Ordering;

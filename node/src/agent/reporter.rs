@@ -6,7 +6,7 @@ use events::{TaskId, TaskStatus};
 use reconcilers::worker::Reports;
 use tokio::sync::Notify;
 
-/// What waits to be told.
+/// What waits to be reported.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     reports: Mutex<Reports>,

@@ -127,7 +127,7 @@ async fn within_deadline<T>(call: &'static str, answer: impl Future<Output = Res
 
 /// Keeps a session open, without end.
 ///
-/// `seen` is the last frame of history that this node was told of before it restarted.
+/// `seen` is the last frame of history that this node knew of before it restarted.
 pub(super) async fn hold(
     config: &Config,
     connector: &dyn Connect,
@@ -464,14 +464,14 @@ fn share() -> f64 {
     rand::rng().random_range(0.0..1.0)
 }
 
-/// The managers' addresses, asked in turn from a random first one, so that agents spread over them; and what they told.
+/// The managers' addresses, asked in turn from a random first one, so that agents spread over them; and what they said.
 #[derive(Debug)]
 struct Managers {
     addrs: Vec<String>,
-    /// The addresses that this node was told to begin with: they may be the only ones that lead from here to there.
+    /// The addresses that this node was given to begin with: they may be the only ones that lead from here to there.
     first: Vec<String>,
     next: usize,
-    /// The last frame of history that a manager told of.
+    /// The last frame of history that a manager named.
     seen: Option<Head>,
 }
 
@@ -487,7 +487,7 @@ impl Managers {
         addr
     }
 
-    /// A manager told who the managers are.
+    /// A manager said who the managers are.
     fn learn(&mut self, addrs: Vec<String>) {
         let known = self.first.iter().filter(|first| !addrs.contains(first)).cloned().collect::<Vec<_>>();
         self.addrs = addrs.into_iter().chain(known).collect();

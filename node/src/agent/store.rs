@@ -1,5 +1,5 @@
 //! The agent's memory: one small file for each assigned task, and one for each config that some task has, so that a restarted
-//! agent goes on before it has met a manager; and one for the last frame of history that a manager told of, so that it can tell a
+//! agent goes on before it has met a manager; and one for the last frame of history that a manager named, so that it can tell a
 //! manager that was restored meanwhile.
 //!
 //! A file is replaced by renaming, so it is whole or absent after the process dies at any moment. Nothing is synced: after
@@ -80,7 +80,7 @@ pub(super) struct Store {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) records: Vec<Record>,
-    /// The last frame of history that a manager told of.
+    /// The last frame of history that a manager named.
     pub(super) head: Option<Head>,
     /// What is in the configs that tasks had.
     configs: BTreeMap<ConfigId, ConfigItem>,
@@ -181,7 +181,7 @@ impl Store {
         self.write(&self.path(task), &place(task), &Zeroizing::new(sparing_credentials(record).encode_to_vec()))
     }
 
-    /// Keeps the last frame of history that a manager told of, in place of an older one.
+    /// Keeps the last frame of history that a manager named, in place of an older one.
     pub(super) fn save_head(&self, head: &Head) -> Result<(), StoreError> {
         self.write(&self.dir.join(HEAD), HEAD.as_bytes(), &head.encode_to_vec())
     }

@@ -84,7 +84,7 @@ impl Teller {
         }
     }
 
-    /// Tells everything that a state knows and that was not told yet.
+    /// Sends everything that a state knows and that was not sent yet.
     async fn tell(&self, event_reader: &mut EventReader, state: &Published) -> Result<(), Stopped> {
         loop {
             let page = match event_reader.page(&state.cluster) {

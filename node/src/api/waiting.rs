@@ -1,5 +1,5 @@
 //! What waits for one reader of history, bounded by its bytes. A reader that takes nothing for long is let go: what waits for it
-//! is thrown away at once, and it is told where to go on.
+//! is thrown away at once, and it learns where to go on.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,7 +37,7 @@ pub(super) struct Queue {
 /// The end of who reads it.
 pub(super) struct Records(Arc<Mutex<Receiver>>);
 
-/// The reader is gone, or was told why there is no more.
+/// The reader is gone, or knows why there is no more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stopped;
 

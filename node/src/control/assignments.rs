@@ -1,4 +1,4 @@
-//! What one session's agent is told: first all that its node has to know, then what changed. Tasks, the specs that they run,
+//! What one session's agent is sent: first all that its node has to know, then what changed. Tasks, the specs that they run,
 //! and the secrets and configs that those need are items of their own, each sent once: a change of what is wanted of a task
 //! takes a few bytes.
 

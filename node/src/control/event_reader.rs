@@ -34,7 +34,7 @@ pub struct EventReader {
     wanted: Wanted,
     /// The last events so far, while only those are wanted and history was not read to its end.
     tail: Option<Tail>,
-    /// How many events may still be told.
+    /// How many events may still be sent.
     left: u64,
     is_over: bool,
     /// `names` and `specs` were not shown the frames before this one.
@@ -102,7 +102,7 @@ impl EventReader {
         })
     }
 
-    /// Whether nothing more will be told, whatever happens.
+    /// Whether nothing more will be sent, whatever happens.
     pub fn is_over(&self) -> bool {
         self.is_over && self.tail.is_none()
     }
@@ -131,7 +131,7 @@ impl EventReader {
         Ok(Some(Vec::new()))
     }
 
-    /// As many of these as may still be told.
+    /// As many of these as may still be sent.
     fn limited(&mut self, mut records: Vec<EventRecord>) -> Vec<EventRecord> {
         records.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= records.len() as u64;

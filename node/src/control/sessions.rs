@@ -59,7 +59,7 @@ impl Control {
         Ok(self.state.cluster.spec().heartbeat_period())
     }
 
-    /// Compares the history here with what an agent was told of before. If the frame is not there, somebody put this manager
+    /// Compares the history here with what an agent knew of before. If the frame is not there, somebody put this manager
     /// back to a backup, or its disk lost what it had confirmed. The agent gets all of its assignments again in either case;
     /// that history has another future, or cannot be read, is for people to know, and no reason to refuse the session. This may
     /// wait for the disk.

@@ -15,7 +15,7 @@ pub fn parse(text: &str) -> Result<String, String> {
     parsed.map_err(|why| format!("{why}; the form is host:port, such as 10.0.0.1:4242 or manager-1:4242"))
 }
 
-/// The address that others are told to use: `host:port` of one machine.
+/// The address that others are to use: `host:port` of one machine.
 ///
 /// # Errors
 /// What is wrong with it, and the form.

@@ -1,4 +1,4 @@
-//! What `swarmd` is told on its command line.
+//! The command line of `swarmd`.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -29,7 +29,7 @@ const READABLE_BY_OTHERS: u32 = 0o044;
 /// How alike a wrong and a right name are for the right one to be offered, from 0 to 1.
 const ALIKE: f64 = 0.8;
 
-/// What `swarmd` was told, and the file that some of it stands in.
+/// The arguments of `swarmd`, and the file that some of it stands in.
 #[derive(Debug)]
 pub struct Arguments {
     /// The command line, with what the file adds.

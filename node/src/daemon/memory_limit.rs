@@ -1,5 +1,5 @@
 //! How much memory the control group of this process may have, and how much of that is used. At the limit the kernel kills
-//! the process, and nobody is told why: so it is said beforehand, at the start and while memory fills up.
+//! the process, and nobody learns why: so it is said beforehand, at the start and while memory fills up.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_limit_below_the_need_is_told_with_both() {
         let limited = |mib: u64| Memory { limit_bytes: mib * MIB, used_bytes: 0 };
-        /// Limits in MiB, the checkpoint in MiB, and what is told.
+        /// Limits in MiB, the checkpoint in MiB, and what is reported.
         type Row<'a> = (&'a [u64], u64, Option<(u64, u64)>);
         let rows: [Row<'_>; 5] = [
             (&[], 1_000, None),

@@ -1,5 +1,5 @@
-//! What the service manager of the machine is told, by systemd's protocol: that the node serves, that it lives, that it stops.
-//! Where nobody asked to be told, nothing is sent.
+//! What the service manager of the machine is sent, by systemd's protocol: that the node serves, that it lives, that it stops.
+//! Where nobody asked for it, nothing is sent.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Progress;
 
-/// How often the service manager is told that the node lives, in the time after which it would end it.
+/// How often the service manager hears that the node lives, in the time after which it would end it.
 const SIGNS_A_PERIOD: u32 = 3;
 
 /// The way to the service manager.
@@ -68,7 +68,7 @@ impl Notifier {
     }
 
     fn send(&self, message: &str) {
-        // Whoever does not listen any more is not told.
+        // Whoever does not listen any more is left out.
         if let Some(Err(error)) = self.socket.as_ref().map(|socket| socket.send(message.as_bytes())) {
             tracing::debug!(%error, "the service manager was not notified");
         }

@@ -147,7 +147,7 @@ struct Node {
 /// Where a manager is reached: taken before anything is written anywhere.
 struct Listeners {
     remote: RemotePort,
-    /// The remote address that others are told.
+    /// The remote address that others get.
     remote_addr: String,
     control: UnixListener,
     socket: SocketFile,

@@ -20,7 +20,7 @@ const FILE: &str = "start.json";
 pub struct StartSettings {
     /// Where the node, as a manager, serves other nodes.
     pub listen_remote_api: SocketAddr,
-    /// Address that other nodes are told to use, where it was named.
+    /// Address that other nodes are to use, where it was named.
     pub advertise_remote_api: Option<String>,
     /// Unix socket at which a manager serves operators.
     pub listen_control_api: PathBuf,
@@ -91,7 +91,7 @@ impl StartSettings {
         Err(Failure::new(sentence, hint))
     }
 
-    /// That other nodes are still told the port of an address that was named earlier, while this node listens at another.
+    /// That other nodes still get the port of an address that was named earlier, while this node listens at another.
     fn stale_advertised_port(&self, last: &Self) -> Option<String> {
         let port = self.listen_remote_api.port();
         let advertised = self.advertise_remote_api.as_ref()?;
@@ -192,7 +192,7 @@ mod tests {
     fn the_executor_stays_and_another_is_told() {
         let named = ["--executor", "process", "--engine-addr", "unix:///run/a.sock"];
         let (first, _) = StartSettings::of(&flags(&named), None);
-        // What a later start says, what runs its tasks, and what it is told.
+        // What a later start says, what runs its tasks, and what it reports.
         let table: [(&[&str], _, &[&str]); 3] = [
             (&[], ExecutorKind::Process, &[]),
             (&["--executor", "process"], ExecutorKind::Process, &[]),
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_address_of_metrics_stays_until_it_is_switched_off() {
-        // What each start says, where metrics are served then, and what is told.
+        // What each start says, where metrics are served then, and what is reported.
         let table: [(&[&str], Option<&str>, &[&str]); 6] = [
             (&[], None, &[]),
             (
@@ -249,7 +249,7 @@ mod tests {
     fn an_advertised_port_that_is_listened_at_no_more_is_told() {
         let named = ["--listen-remote-api", "127.0.0.1:5000", "--advertise-remote-api", "m1:5000"];
         let (first, _) = StartSettings::of(&flags(&named), None);
-        // What a later start says, and whether others are told a port that nothing answers.
+        // What a later start says, and whether others get a port that nothing answers.
         let table: [(&[&str], bool); 5] = [
             (&[], false),
             (&["--listen-remote-api", "127.0.0.1:6000"], true),

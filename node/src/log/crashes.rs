@@ -16,7 +16,7 @@ use super::{CheckpointHead, LogError, LogStore};
 const SEEDS: u64 = 200;
 const LIVES: usize = 6;
 
-/// What the world outside was told, over all lives of a manager.
+/// What was acknowledged to the world outside, over all lives of a manager.
 #[derive(Default)]
 struct Answers {
     committed: BTreeMap<u64, Bytes>,
@@ -24,7 +24,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// Notes what was committed; an index is never told twice with different words.
+    /// Notes what was committed; no index is acknowledged twice with different words.
     fn note(&mut self, manager: &mut Manager) {
         for (index, bytes) in manager.committed.drain(..) {
             let before = self.committed.insert(index, bytes.clone());

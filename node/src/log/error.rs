@@ -26,7 +26,7 @@ pub enum LogError {
         /// The database's words.
         reason: String,
     },
-    /// The database's own files are damaged, so that no index can be told.
+    /// The database's own files are damaged, so that no index can be named.
     #[error("the log in {path} is damaged: {reason}", path = .path.display())]
     Unreadable {
         /// The database's directory.

@@ -1,5 +1,5 @@
 //! The start: verifies what the disk holds before anything relies on it. Raft aborts the process on a state that cannot
-//! be, so such states are found here first and told in a sentence; a torn tail of history is cut off, as the raft entries
+//! be, so such states are found here first and reported in a sentence; a torn tail of history is cut off, as the raft entries
 //! can repeat it. Nothing is changed before everything has been verified.
 
 use std::ops::ControlFlow;

@@ -285,7 +285,7 @@ impl RocksDisk {
         }
     }
 
-    /// What a call of the database failed of. Damage is told as such, whoever met it: RocksDB also answers a write with what
+    /// What a call of the database failed of. Damage is reported as such, whoever met it: RocksDB also answers a write with what
     /// one of its own compactions has read.
     fn failed(&self, action: &'static str, table: Option<Table>, error: rocksdb::Error) -> LogError {
         let is_damage = error.kind() == ErrorKind::Corruption;

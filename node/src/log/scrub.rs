@@ -131,7 +131,7 @@ impl Scrub {
         let LogError::Damaged { table: Table::History, index, .. } = damage else {
             return self.reader.skip_to(next + PAGE.frames as u64);
         };
-        // The frames before it open, or they would have been told instead: here they are followed as well.
+        // The frames before it open, or they would have been reported instead: here they are followed as well.
         if let Some(before) = index.checked_sub(1).filter(|before| *before >= next) {
             let read = self.reader.page(store, before, PAGE).map(|page| page.len());
             tracing::debug!(index, before = ?read, "continuing to verify after the damage");

@@ -184,7 +184,7 @@ impl Handle {
     }
 }
 
-/// What callers are told while this manager ends.
+/// What callers are answered while this manager ends.
 pub(crate) fn stopping() -> Rejection {
     Rejection::new(
         RejectionKind::Unavailable,

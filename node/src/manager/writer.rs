@@ -27,7 +27,7 @@ pub(crate) struct Writer {
 struct Report {
     written: Written,
     failed: Option<LogError>,
-    /// Whether a write failed, also after that was told.
+    /// Whether a write failed, also after that was reported.
     over: bool,
 }
 

@@ -61,7 +61,7 @@ impl ManagerPage<'_> {
         }
     }
 
-    /// The log time of a frame. What cannot be read is not told here: a start and the verification do.
+    /// The log time of a frame. What cannot be read is not reported here: a start and the verification do.
     fn time_of(&self, index: u64) -> Option<Timestamp> {
         let (found, bytes) = self.store.frame_before(index.checked_add(1)?).ok()??;
         let frame = codec::decode_frame(&bytes).ok().filter(|_| found == index)?;

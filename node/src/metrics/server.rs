@@ -304,7 +304,7 @@ mod tests {
     async fn dictate(address: SocketAddr, head: &[u8], piece: usize, pause: Duration) -> String {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         for piece in head.chunks(piece) {
-            // The server may be gone by now, which is told below.
+            // The server may be gone by now, which is handled below.
             if stream.write_all(piece).await.is_err() {
                 break;
             }

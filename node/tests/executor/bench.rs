@@ -45,7 +45,7 @@ enum Kind {
 }
 
 impl Bench {
-    /// A bench on the engine, which must answer: tests that need one only run where the runner was told that there is one.
+    /// A bench on the engine, which must answer: tests that need one only run where the runner knows that there is one.
     pub async fn docker() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let executor = docker(dir.path());

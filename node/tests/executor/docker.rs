@@ -132,7 +132,7 @@ async fn a_container_whose_path_leads_elsewhere_by_now_is_not_started() {
                 }];
                 workload
             };
-            // In both forms that an engine is told of a bind.
+            // In both forms in which an engine gets a bind.
             for create_mountpoint in [true, false] {
                 places.iter().for_each(|place| std::fs::create_dir_all(place).expect("made"));
                 let made = mounting(bench.lasting("exit 7"), &places[0], create_mountpoint);

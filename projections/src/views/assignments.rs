@@ -1,4 +1,4 @@
-//! What a node is told to do: its tasks from the moment they are assigned until they are reaped, and what they need.
+//! What a node has to do: its tasks from the moment they are assigned until they are reaped, and what they need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -186,7 +186,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Learns from an event, before it is told.
+    /// Learns from an event, before it is shown.
     pub fn learn(&mut self, kind: &Kind) {
         if let Kind::TaskCreated(event) = kind {
             self.tasks.insert(event.task, (event.service, Instance::of(event)));
@@ -195,7 +195,7 @@ impl Names {
         }
     }
 
-    /// Forgets what an event says is over, after it was told, so that memory is bounded by what lives.
+    /// Forgets what an event says is over, after it was shown, so that memory is bounded by what lives.
     pub fn forget(&mut self, kind: &Kind) {
         for task in kind.reaped() {
             self.tasks.remove(task);

@@ -84,7 +84,7 @@ pub fn restarting<'a>(cluster: &'a Cluster, task: &Task, now: Timestamp) -> Opti
     })
 }
 
-/// How it stands with all places of a service that fail again and again, if any does. Those that run again are told of only
+/// How it stands with all places of a service that fail again and again, if any does. Those that run again are listed only
 /// where all do.
 pub fn restarting_places<'a>(cluster: &'a Cluster, service: &Service, now: Timestamp) -> Option<Restarting<'a>> {
     let failing = cluster.restarted_places(service.id).filter(|(_, restarts)| restarts.in_a_row() > 0);

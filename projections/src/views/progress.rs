@@ -8,11 +8,11 @@ use events::{TaskId, TaskState};
 use crate::places::End;
 use crate::{Cluster, Instance, Service, Task};
 
-/// Places of a service that are all told of. Of more, so many of each kind of trouble are.
+/// Places of a service that are all listed. Of more, so many of each kind of trouble are.
 pub const PLACES_MAX: usize = 100;
 /// Places that are looked at for each kind of trouble.
 const LOOKED_AT_MAX: usize = 1_000;
-/// Tasks of a place that are told of, the newest: what is tried now, and why it was tried again.
+/// Tasks of a place that are listed, the newest: what is tried now, and why it was tried again.
 const TASKS_OF_PLACE_MAX: usize = 5;
 
 /// How many tasks and places of a service are as they should be.
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn of_a_large_service_a_bounded_number_of_tasks_is_told_of_and_those_in_trouble_are_among_them() {
-        // What happens in each place, what happens then, and how many tasks are told of 50 and of 300 places.
+        // What happens in each place, what happens then, and how many tasks are listed of 50 and of 300 places.
         let table: [(&[&str], &[&str], usize, usize); 6] = [
             (&["make", "run"], &[], 50, 0),
             (&["make"], &[], 50, PLACES_MAX),

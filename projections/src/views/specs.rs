@@ -45,7 +45,7 @@ impl Specs {
         }
     }
 
-    /// Learns from an event, after it was told. Of what is gone nothing is kept.
+    /// Learns from an event, after it was shown. Of what is gone nothing is kept.
     pub fn learn(&mut self, kind: &Kind) {
         if let Kind::ServiceCreated(event) = kind {
             self.services.insert(event.service, Arc::new(event.spec.clone()));

@@ -126,7 +126,7 @@ fn place(
             // What does not fit now will not fit for the next one either. More than the turn may say are left to the next.
             let text: Arc<str> = reasons(layout, &filters, run).into();
             if unplaced.all_wait_for(work.group, &text) {
-                // Those that waited before need not be told.
+                // Those that waited before have their reason.
                 let is_before = |other: &(Instance, TaskId)| *other <= (instance, task);
                 let before = unplaced.tasks_of(work.group, false).take_while(is_before).count();
                 left = tasks(unplaced, work.group, &Retried::None).skip(before).peekable();

@@ -6,7 +6,7 @@ use super::*;
 use crate::samples::{Sample, replicated, service};
 use crate::{Budget, Candidates, Presence};
 
-/// The tasks that are told a reason, and the reason.
+/// The tasks that get a reason, and the reason.
 fn told(sample: &Sample) -> (Vec<u128>, String) {
     let (mut ids, mut candidates) = (IdGenerator::new(ClusterId::from_bits(1), 1_000), Candidates::default());
     let now = Timestamp::default();
@@ -28,7 +28,7 @@ fn told(sample: &Sample) -> (Vec<u128>, String) {
     }
 }
 
-/// What tasks were told before, whether all of these wait for what is so now, and who is told.
+/// What tasks waited for before, whether all of these wait for what is so now, and which get the new reason.
 type Row<'a> = (&'a [(u128, &'a str)], bool, &'a [u128]);
 
 #[test]

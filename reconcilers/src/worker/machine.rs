@@ -1,4 +1,4 @@
-//! One task of a worker: where it is, what is under way for it and what the managers have not been told yet.
+//! One task of a worker: where it is, what is under way for it and what the managers do not know yet.
 
 use std::cmp::{max, min};
 

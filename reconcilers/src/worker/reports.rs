@@ -53,7 +53,7 @@ impl Reports {
         self.tasks.remove(&task);
     }
 
-    /// A session is ready for reports. Its manager may know less than an earlier one did: everything is told again.
+    /// A session is ready for reports. Its manager may know less than an earlier one did: everything is reported again.
     pub fn open(&mut self) {
         self.close();
         self.open = true;
@@ -62,7 +62,7 @@ impl Reports {
         }
     }
 
-    /// The session has ended. What was under way may be lost, so it is told again to the next one.
+    /// The session has ended. What was under way may be lost, so it is reported again to the next one.
     pub fn close(&mut self) {
         self.open = false;
         self.sequence = 0;
@@ -103,7 +103,7 @@ impl Reports {
 }
 
 impl Latest {
-    /// The status to send; what stays behind are the facts without the phases, which are told once.
+    /// The status to send; what stays behind are the facts without the phases, which are reported once.
     fn take(&mut self) -> TaskStatus {
         self.pending = false;
         let kept = TaskStatus { phases: Vec::new(), ..self.status.clone() };
@@ -122,7 +122,7 @@ fn weight(status: &TaskStatus) -> usize {
     REST + status.message.len() + status.error.len() + container
 }
 
-/// The newer status with everything that the older one, which nobody has seen, would have told.
+/// The newer status with everything that the older one, which nobody has seen, would have reported.
 fn superseded(older: TaskStatus, newer: TaskStatus) -> TaskStatus {
     let mut phases = older.phases;
     if older.state != newer.state {

@@ -1,4 +1,4 @@
-//! `sim --seed N`: one simulated cluster with faults, told step by step with `--verbose`.
+//! `sim --seed N`: one simulated cluster with faults, shown step by step with `--verbose`.
 
 use clap::Parser;
 

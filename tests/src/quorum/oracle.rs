@@ -22,7 +22,7 @@ pub struct Oracle {
     leaders: BTreeMap<u64, NodeId>,
     /// Commands that took effect, by id, with the index of their frame.
     effects: BTreeMap<CommandId, u64>,
-    /// What clients were told: the command, and the index of its frame.
+    /// What clients were answered: the command, and the index of its frame.
     acknowledged: BTreeMap<CommandId, u64>,
     /// How often the members changed.
     member_changes: u64,
@@ -51,7 +51,7 @@ impl Oracle {
         self.effects.len()
     }
 
-    /// Notes that a client was told that a command took effect.
+    /// Notes that a client was answered that a command took effect.
     pub fn acknowledge(&mut self, command: CommandId, index: u64) {
         let effect = self.effects.get(&command).copied();
         assert!(

@@ -70,7 +70,7 @@ impl Subscription {
         let _ = tokio::time::timeout(RESYNC, self.latest.changed()).await;
     }
 
-    /// The exit code that the stream told, if it did.
+    /// The exit code that the stream reported, if it did.
     pub(super) fn exit_code(&self) -> Option<i32> {
         self.latest.borrow().exit_code
     }
@@ -119,7 +119,7 @@ async fn listen(shared: Arc<Shared>) {
     }
 }
 
-/// Follows one connection. What happened before this engine process began is seen by looking, so all are told to; what
+/// Follows one connection. What happened before this engine process began is seen by looking, so all are woken; what
 /// happened since is repeated from the engine's buffer (`since=0`). Between them no moment is left out.
 async fn follow(shared: &Shared, pause: &mut Duration) -> Result<(), ExecutorError> {
     let docker = shared.engine.client()?;

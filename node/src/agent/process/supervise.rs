@@ -32,7 +32,7 @@ const STAGE: &str = "SWARMLOG_SUPERVISE_COMMAND";
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Supervises the task whose files are in `dir`; the order comes through the standard input. To be called at the very
-/// start of a process that does nothing else. What goes wrong is told to the agent, or to the standard error.
+/// start of a process that does nothing else. What goes wrong is reported to the agent, or to the standard error.
 pub fn supervise(dir: &Path) -> ExitCode {
     let done = if std::env::var_os(STAGE).is_some() { become_command() } else { start_and_wait(dir) };
     match done {

@@ -59,7 +59,7 @@ impl History {
     }
 }
 
-/// Why a piece of history cannot be told.
+/// Why a piece of history cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error(transparent)]
@@ -70,7 +70,7 @@ pub(super) enum ReadError {
 
 impl From<ReadError> for Rejection {
     fn from(error: ReadError) -> Self {
-        // The client is told as well, but damage is for whoever runs the manager.
+        // The client gets it as well, but damage is for whoever runs the manager.
         tracing::error!(%error, "history cannot be read");
         let hint = "see the manager's own log; `swarmd replay` checks the whole log";
         Self::new(RejectionKind::Unavailable, "history", format!("history cannot be read: {error}"), hint)

@@ -47,7 +47,7 @@ struct Journal {
     states: watch::Receiver<Arc<Published>>,
     store: Arc<dyn LogStore>,
     reader: HistoryReader,
-    /// The state whose history was told: it knows the names of what is gone since.
+    /// The state whose history was logged: it knows the names of what is gone since.
     before: Arc<Published>,
     quota: Quota,
     crash_loops: CrashLoops,

@@ -1,4 +1,4 @@
-//! How many lines of one kind are logged: what happens to ten thousand nodes at once is told of a few of them, and counted of
+//! How many lines of one kind are logged: what happens to ten thousand nodes at once is logged for a few of them, and counted of
 //! the others.
 
 use std::collections::BTreeMap;

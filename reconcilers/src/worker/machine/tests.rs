@@ -1,4 +1,4 @@
-//! A task's life, told as inputs and the actions that follow.
+//! A task's life, as inputs and the actions that follow.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Clusters to measure on, told in events as a leader would write them.
+//! Clusters to measure on, made of events as a leader would write them.
 
 use events::service_spec::Mode;
 use events::{

@@ -69,7 +69,7 @@ fn frames() -> Vec<Bytes> {
     stored
 }
 
-/// Tasks whose lives are told together.
+/// Tasks whose lives are shown together.
 const LIVES: u64 = 20;
 
 /// New tasks from their making to their running, and the end of those whose places they take.

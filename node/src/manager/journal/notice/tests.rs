@@ -195,7 +195,7 @@ fn a_task_gives_up_when_it_failed_and_its_place_stays_empty() {
     assert_eq!(told(&before, &after, &let_go(&[3], DesiredCause::ScaleDown)), "-");
 }
 
-/// The lines about a place whose task ends so ten times, with this delay between restarts, where this many events are told of
+/// The lines about a place whose task ends so ten times, with this delay between restarts, where this many events are logged
 /// beside the state after the last of them.
 fn crash_loop(error: &str, delay_ns: Option<u64>, at_once: usize) -> Vec<String> {
     let mut after = cluster();
