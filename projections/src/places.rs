@@ -6,6 +6,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::counts;
 use crate::instance::Instance;
+use crate::tasks::End;
 use crate::{Cluster, Task};
 
 /// What the tasks in a place make of it.
@@ -20,17 +21,6 @@ pub(crate) enum PlaceStatus {
     Ended(u64, End),
     /// Some task of it is wanted.
     Wanted,
-}
-
-/// How the newest task of a place ended that has no task which is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum End {
-    /// Without an error.
-    Finished,
-    /// With one.
-    Failed,
-    /// It was stopped, or is about to be.
-    Stopped,
 }
 
 /// The places of all services.
@@ -154,28 +144,10 @@ impl Cluster {
             }
         }
         match newest {
-            Some(newest) => PlaceStatus::Ended(newest.spec_version, end_of(newest)),
+            Some(newest) => PlaceStatus::Ended(newest.spec_version, newest.end()),
             None if is_empty => PlaceStatus::Empty,
             None => PlaceStatus::Leaving,
         }
-    }
-}
-
-fn end_of(task: &Task) -> End {
-    match task.state {
-        TaskState::Complete => End::Finished,
-        TaskState::Failed | TaskState::Rejected => End::Failed,
-        TaskState::New
-        | TaskState::Pending
-        | TaskState::Assigned
-        | TaskState::Accepted
-        | TaskState::Preparing
-        | TaskState::Ready
-        | TaskState::Starting
-        | TaskState::Running
-        | TaskState::Shutdown
-        | TaskState::Remove
-        | TaskState::Orphaned => End::Stopped,
     }
 }
 

@@ -13,6 +13,7 @@ use events::{RestartCondition, ServiceId, TaskState, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::instance::Instance;
+use crate::tasks::End;
 use crate::{Cluster, Stamp, Task};
 
 /// What is remembered of the restarts of one place.
@@ -92,20 +93,10 @@ pub(crate) fn restarted(cluster: &mut Cluster, task: &Task, at: &Stamp) {
 pub(crate) fn ended(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     let Some(service) = cluster.services.get(task.service) else { return };
     let permanent = service.spec.template().restart_policy().condition == RestartCondition::Any;
-    let failed = match task.state {
-        TaskState::Failed | TaskState::Rejected => true,
-        TaskState::Complete => false,
-        TaskState::New
-        | TaskState::Pending
-        | TaskState::Assigned
-        | TaskState::Accepted
-        | TaskState::Preparing
-        | TaskState::Ready
-        | TaskState::Starting
-        | TaskState::Running
-        | TaskState::Shutdown
-        | TaskState::Remove
-        | TaskState::Orphaned => return,
+    let failed = match task.end() {
+        End::Failed => true,
+        End::Finished => false,
+        End::Stopped => return,
     };
     let healthy = task.is_healthy(at.time);
     let why: Arc<str> = task.status.as_ref().map_or("", |status| status.error.as_str()).into();

@@ -59,6 +59,17 @@ pub struct Task {
     pub waiting: Option<Arc<str>>,
 }
 
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// Without an error.
+    Finished,
+    /// With one.
+    Failed,
+    /// It was stopped, or is about to be.
+    Stopped,
+}
+
 impl Task {
     /// The place that it fills.
     pub fn instance(&self) -> Instance {
@@ -99,6 +110,25 @@ impl Task {
     /// Whether the scheduler has to find a node for it, or to confirm the one it is bound to.
     pub fn awaits_placement(&self) -> bool {
         self.state < TaskState::Assigned && self.is_wanted()
+    }
+
+    /// How it ended; of one that has not ended, that it was or will be stopped.
+    pub fn end(&self) -> End {
+        match self.state {
+            TaskState::Complete => End::Finished,
+            TaskState::Failed | TaskState::Rejected => End::Failed,
+            TaskState::New
+            | TaskState::Pending
+            | TaskState::Assigned
+            | TaskState::Accepted
+            | TaskState::Preparing
+            | TaskState::Ready
+            | TaskState::Starting
+            | TaskState::Running
+            | TaskState::Shutdown
+            | TaskState::Remove
+            | TaskState::Orphaned => End::Stopped,
+        }
     }
 
     /// When its end counts as having happened.

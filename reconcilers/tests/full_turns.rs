@@ -1,14 +1,16 @@
 //! Turns that are full: what a cut turn did not come to is the next turn's first work, and nothing is lost on the way.
 
+mod support;
+
 use events::frame::BYTES_SOFT_MAX;
 use events::service_spec::Mode;
 use events::{
-    Annotations, ClusterId, Event, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
-    NodeRegistered, NodeSpec, NodeSpecUpdated, Placement, Reconciler, ReplicatedMode, Resources, ServiceCreated,
-    ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, SessionId, TaskId,
+    Annotations, ClusterId, Event, Id, IdGenerator, Kind, NodeId, NodeSpec, NodeSpecUpdated, Placement, Reconciler,
+    ReplicatedMode, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, TaskId,
 };
 use projections::{Cluster, Stamp, Touched, check};
 use reconcilers::{Budget, Candidates, Ctx, Presence, Settled, settle};
+use support::node;
 
 const SERVICES: u64 = 5;
 const REPLICAS: u64 = 7;
@@ -36,18 +38,6 @@ fn fold(cluster: &mut Cluster, index: u64, kinds: impl IntoIterator<Item = Kind>
         cluster.apply_into(&Event::by_reconciler(Reconciler::Schedule, kind), &at(index), &mut touched);
     }
     touched
-}
-
-fn node(number: u128) -> [Kind; 3] {
-    let node = NodeId::from_bits(number);
-    let resources = Some(Resources { nano_cpus: 4_000_000_000, memory_bytes: 1 << 30, generic: Vec::new() });
-    let description = NodeDescription { resources, ..NodeDescription::default() };
-    let (hostname, addr) = (format!("node-{number}"), "10.0.0.1:1".to_owned());
-    [
-        Kind::NodeJoined(NodeJoined { node, spec: NodeSpec::default(), hostname, addr: addr.clone() }),
-        Kind::NodeRegistered(NodeRegistered { node, session: SessionId::from_bits(number), addr }),
-        Kind::NodeDescribed(Box::new(NodeDescribed { node, description })),
-    ]
 }
 
 fn service(number: u64) -> Kind {

@@ -1,14 +1,17 @@
 //! What a turn of a large service looks at: counts of places, since they tell how its cost grows without a clock.
 
+mod support;
+
 use events::service_spec::Mode;
 use events::{
     Annotations, ClusterId, ContainerSpec, Duration, Event, GlobalMode, Id, IdGenerator, Kind, NodeDescribed,
-    NodeDescription, NodeId, NodeJoined, NodeRegistered, NodeSpec, Placement, Reconciler, ReplicatedMode,
-    ResourceRequirements, Resources, ServiceCreated, ServiceId, ServiceSpec, ServiceSpecUpdated, SessionId, SpecChange,
-    TaskReported, TaskSpec, TaskState, TaskStatus, Timestamp, UpdateConfig,
+    NodeDescription, NodeId, Placement, Reconciler, ReplicatedMode, ResourceRequirements, Resources, ServiceCreated,
+    ServiceId, ServiceSpec, ServiceSpecUpdated, SpecChange, TaskReported, TaskSpec, TaskState, TaskStatus, Timestamp,
+    UpdateConfig,
 };
 use projections::{Cluster, Stamp, Task, Touched, UpdateState};
 use reconcilers::{Budget, Candidates, Ctx, Presence, Settled, TimerKey, settle};
+use support::node;
 
 const SERVICE: u128 = 1;
 const NODES: u128 = 10;
@@ -135,18 +138,6 @@ impl World {
 
 fn id() -> ServiceId {
     ServiceId::from_bits(SERVICE)
-}
-
-fn node(number: u128) -> [Kind; 3] {
-    let node = NodeId::from_bits(number);
-    let resources = Some(Resources { nano_cpus: 4_000_000_000, memory_bytes: 1 << 30, generic: Vec::new() });
-    let description = NodeDescription { resources, ..NodeDescription::default() };
-    let (hostname, addr) = (format!("node-{number}"), "10.0.0.1:1".to_owned());
-    [
-        Kind::NodeJoined(NodeJoined { node, spec: NodeSpec::default(), hostname, addr: addr.clone() }),
-        Kind::NodeRegistered(NodeRegistered { node, session: SessionId::from_bits(number), addr }),
-        Kind::NodeDescribed(Box::new(NodeDescribed { node, description })),
-    ]
 }
 
 fn spec(replicas: u64, image: &str) -> ServiceSpec {

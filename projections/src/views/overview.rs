@@ -6,7 +6,7 @@ use events::service_spec::Mode;
 use events::{ConfigId, Id, NodeId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
 use serde::Serialize;
 
-use crate::places::End;
+use crate::tasks::End;
 use crate::{Cluster, Instance, Service, Table, Task, TaskCounts};
 
 /// How many tasks a service should have and has.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use events::{TaskId, TaskState};
 
-use crate::places::End;
+use crate::tasks::End;
 use crate::{Cluster, Instance, Service, Task};
 
 /// Places of a service that are all listed. Of more, so many of each kind of trouble are.

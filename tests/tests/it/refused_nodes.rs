@@ -101,6 +101,20 @@ async fn a_worker_can_do_no_more_than_a_worker() {
     assert_eq!(asked.code(), Code::FailedPrecondition, "{asked:?}");
 }
 
+/// Each stream, and each heartbeat on it, is paid for from the node's budget of heartbeats.
+#[tokio::test]
+async fn a_worker_that_opens_stream_after_stream_of_heartbeats_has_to_wait() {
+    let cluster = Cluster::start(Executor::Process, &["w1"]);
+    let channel = as_node(&cluster, "w1").await;
+    let mut refused = Vec::new();
+    while refused.last() != Some(&Code::Unavailable) && refused.len() < 1_000 {
+        refused.push(refused_heartbeat(channel.clone()).await.code());
+    }
+    let (last, before) = refused.split_last().expect("it asked");
+    assert_eq!(*last, Code::Unavailable, "after {} streams", before.len());
+    assert!(before.iter().all(|code| *code == Code::FailedPrecondition), "{before:?}");
+}
+
 #[tokio::test]
 async fn a_removed_worker_is_no_member_any_more() {
     let mut cluster = Cluster::start(Executor::Process, &["w1"]);
