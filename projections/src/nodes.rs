@@ -78,11 +78,16 @@ impl Node {
 
     /// Whether the tasks on it have to go elsewhere. A node of which nothing is known is spared: it may be back at once.
     pub fn must_be_left(&self) -> bool {
-        self.liveness == Liveness::Down || self.spec.availability() == Availability::Drain
+        self.is_down() || self.spec.availability() == Availability::Drain
     }
 
-    /// Whether tasks that are on it may stay just as well as on what it was: when all agents of a cluster come back at once,
-    /// only that much has to be looked at.
+    /// Whether what ran on it is held to be lost.
+    pub fn is_down(&self) -> bool {
+        self.liveness == Liveness::Down
+    }
+
+    /// Whether tasks that are on it may stay just as well as on what it was, and what replaces them waits for them just as
+    /// long: when all agents of a cluster come back at once, only that much has to be looked at.
     fn is_same_to_tasks(&self, other: &Node) -> bool {
         let same_spec = Arc::ptr_eq(&self.spec, &other.spec) && self.role == other.role && self.addr == other.addr;
         let same_description = match (&self.description, &other.description) {
@@ -90,7 +95,7 @@ impl Node {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        same_spec && same_description && self.must_be_left() == other.must_be_left()
+        same_spec && same_description && self.is_down() == other.is_down()
     }
 
     /// CPU, memory and generic resources that it offers; `None` before it registered.

@@ -161,6 +161,8 @@ mod tests {
             (vec![disconnected()], ready(), false),
             (vec![], down(), true),
             (vec![down()], ready(), true),
+            // Nobody waits any longer for what still stops there.
+            (vec![drain()], down(), true),
             // Constraints may name the address.
             (vec![], registered("10.0.0.9"), true),
             (vec![], drain(), true),

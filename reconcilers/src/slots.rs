@@ -7,7 +7,7 @@ use events::{
     Availability, DesiredCause, Kind, NodeId, RestartCondition, ServiceId, TaskCause, TaskCreated, TaskId, TaskState,
     Timestamp,
 };
-use projections::{Cluster, Instance, Liveness, Service, Task};
+use projections::{Cluster, Instance, Service, Task};
 
 use crate::Ctx;
 
@@ -40,7 +40,7 @@ pub(crate) fn why_left(cluster: &Cluster, task: &Task) -> DesiredCause {
     match task.node.and_then(|node| cluster.nodes.get(node)) {
         None => DesiredCause::NodeRemoved,
         Some(node) if node.spec.availability() == Availability::Drain => DesiredCause::NodeDrained,
-        Some(node) if node.liveness == Liveness::Down => DesiredCause::NodeDown,
+        Some(node) if node.is_down() => DesiredCause::NodeDown,
         Some(_) => DesiredCause::ConstraintsNoLongerMet,
     }
 }
@@ -100,7 +100,7 @@ pub(crate) fn is_vacated(cluster: &Cluster, task: &Task) -> bool {
     let stopping = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| !other.is_wanted());
     !stopping.into_iter().any(|other| {
         let node = other.node.and_then(|node| cluster.nodes.get(node));
-        other.occupies_node() && node.is_some_and(|node| node.liveness != Liveness::Down)
+        other.occupies_node() && node.is_some_and(|node| !node.is_down())
     })
 }
 
