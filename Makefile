@@ -1,15 +1,17 @@
-# What there is to run; `make` alone lists it. Everything uses one cargo profile, so that RocksDB is compiled once.
+# What there is to run; `make` alone lists it. Tests and the demo share a cargo profile, installing and measuring another that
+# takes longer to link; ccache compiles RocksDB once for both.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down build install uninstall lint test bench sim bless
+.PHONY: help setup demo demo-down build install uninstall lint test bench sim search bless
 
 SEED ?= 1
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
-BINARIES ?= target/debug
+BINARIES ?= target/release
 FIGURES ?=
+CASES ?= 5000
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -24,8 +26,8 @@ demo: setup ## a cluster of three nodes on this machine, and the main job in two
 demo-down: ## remove every trace of the demo
 	@scripts/demo-down
 
-build: setup ## the binaries, optimised
-	scripts/cargo build --workspace --bins
+build: setup ## the binaries that are installed and measured, optimised over all crates (some minutes)
+	scripts/cargo build --release --workspace --bins
 
 install: ## put the binaries, the systemd unit, completions and an example config in place (DESTDIR, PREFIX, SYSCONFDIR)
 	@PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' DESTDIR='$(DESTDIR)' BINARIES='$(BINARIES)' scripts/install
@@ -41,12 +43,14 @@ lint: setup ## format check, licences of dependencies where cargo-deny is instal
 test: lint ## lint, then all tests; those on real containers where a Docker Engine can be had
 	scripts/engine with scripts/test
 
-bench: setup ## the figures of tests/BENCHMARKS.md, measured here (FIGURES="scheduling replay": only these)
-	scripts/cargo build --workspace --bins
-	scripts/engine with target/debug/bench $(FIGURES)
+bench: build ## the figures of tests/BENCHMARKS.md, measured here (FIGURES="scheduling replay": only these)
+	scripts/engine with target/release/bench $(FIGURES)
 
 sim: setup ## one simulated cluster with faults (SEED=1; QUORUM=1: several managers)
 	scripts/cargo run -p tests --bin sim -- --seed $(SEED) $(if $(QUORUM),--quorum)
+
+search: setup ## look for failures that nobody has seen yet: random cases of the properties (CASES=5000)
+	PROPTEST_CASES=$(CASES) scripts/cargo test -p tests --test properties
 
 bless: setup ## accept the scenarios' present transcripts as their goldens
 	SWARMLOG_BLESS=1 scripts/cargo test -p tests --test scenarios
