@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use wire::Timeouts;
 use wire::v1::control_server::{Control, ControlServer};
 use wire::v1::*;
@@ -34,6 +34,7 @@ impl Control for Server {
     type ListServicesStream = Answers<ServicePage>;
     type ListTasksStream = Answers<TaskList>;
     type EventsStream = Answers<EventRecord>;
+    type ExecuteStreamStream = Answers<CommandAnswer>;
     type ReadConfigsStream = Answers<ConfigPage>;
 
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
@@ -54,6 +55,13 @@ impl Control for Server {
             0 => Err(Status::unknown("leadership was lost")),
             _ => Ok(Response::new(CommandReply { index: 1, subject: None })),
         }
+    }
+
+    async fn execute_stream(
+        &self,
+        _: Request<Streaming<CommandRequest>>,
+    ) -> Result<Response<Self::ExecuteStreamStream>, Status> {
+        Err(Status::unimplemented("nobody streams commands here"))
     }
 
     async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {

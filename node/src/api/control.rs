@@ -6,12 +6,13 @@ use std::sync::Arc;
 use commands::Rejection;
 use futures_util::{Stream, stream};
 use tokio::sync::Semaphore;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, ConfigPage, EventRecord, EventsRequest, GetClusterRequest,
-    InspectNodesRequest, InspectServicesRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList,
-    NodePage, ReadConfigsRequest, ServiceList, ServicePage, TaskList, VersionReply, VersionRequest,
+    ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage, EventRecord, EventsRequest,
+    GetClusterRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest, ListServicesRequest,
+    ListTasksRequest, NodeList, NodePage, ReadConfigsRequest, ServiceList, ServicePage, TaskList, VersionReply,
+    VersionRequest,
 };
 
 use crate::control::Control;
@@ -19,7 +20,7 @@ use crate::control::command::Received;
 use crate::control::lists::Pages;
 use crate::security::{Allowed, Peer};
 
-use super::{Context, events as history, status};
+use super::{Context, command_stream, events as history, status};
 
 /// The service behind the control socket.
 pub struct ControlApi {
@@ -55,6 +56,16 @@ impl ControlService for ControlApi {
             Received::New(request) => self.context.submit(request).await.map_err(status)?,
         };
         Ok(Response::new(reply))
+    }
+
+    type ExecuteStreamStream = Answers<CommandAnswer>;
+
+    async fn execute_stream(
+        &self,
+        request: Request<Streaming<CommandRequest>>,
+    ) -> Result<Response<Self::ExecuteStreamStream>, Status> {
+        let actor = self.context.actor(&self.caller(&request)?);
+        Ok(Response::new(Box::pin(command_stream::answers(self.context.clone(), actor, request.into_inner()))))
     }
 
     async fn get_version(&self, request: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {

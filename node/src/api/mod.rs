@@ -2,6 +2,7 @@
 //! nodes may ask for; the answers are [`Control`]'s.
 
 mod certificates;
+mod command_stream;
 mod control;
 mod dispatch;
 mod events;
@@ -73,8 +74,17 @@ impl Context {
 
     /// Asks the core for a command, and waits for what became of it.
     async fn submit(&self, request: Request) -> Result<CommandReply, Rejection> {
+        self.begin(request)?.await
+    }
+
+    /// Asks the core for a command; what it returns waits for what became of it. Commands are judged in the order of the calls.
+    fn begin(
+        &self,
+        request: Request,
+    ) -> Result<impl Future<Output = Result<CommandReply, Rejection>> + Send + use<>, Rejection> {
         self.control().admit(&request)?;
-        command::reply(self.core.submit(request).await)
+        let outcome = self.core.submit(request);
+        Ok(async move { command::reply(outcome.await) })
     }
 
     /// Judges callers by the state of this moment.

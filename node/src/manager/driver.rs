@@ -81,30 +81,37 @@ impl Handle {
         self.measures.progress.clone()
     }
 
-    /// Asks for a command and waits for what became of it.
-    pub async fn submit(&self, request: Request) -> Outcome {
-        let command = request.command.name();
-        let outcome = self.ask(request).await;
-        self.measures.count(
-            command,
-            match &outcome {
-                Outcome::Committed { .. } => metrics::CommandResult::Committed,
-                Outcome::Rejected(_) => metrics::CommandResult::Rejected,
-                Outcome::Unknown => metrics::CommandResult::Unknown,
-            },
-        );
-        outcome
+    /// Asks for a command; what it returns waits for what became of it. The command is in the queue before that is waited for,
+    /// so that commands are judged in the order of the calls.
+    pub fn submit(&self, request: Request) -> impl Future<Output = Outcome> + Send + use<> {
+        let (command, measures) = (request.command.name(), Arc::clone(&self.measures));
+        let asked = self.ask(request);
+        async move {
+            let outcome = match asked {
+                Ok(answer) => answer.await.unwrap_or(Outcome::Unknown),
+                Err(rejection) => Outcome::Rejected(rejection),
+            };
+            measures.count(
+                command,
+                match &outcome {
+                    Outcome::Committed { .. } => metrics::CommandResult::Committed,
+                    Outcome::Rejected(_) => metrics::CommandResult::Rejected,
+                    Outcome::Unknown => metrics::CommandResult::Unknown,
+                },
+            );
+            outcome
+        }
     }
 
-    async fn ask(&self, request: Request) -> Outcome {
+    fn ask(&self, request: Request) -> Result<oneshot::Receiver<Outcome>, Rejection> {
         let (answer, outcome) = oneshot::channel();
         // Counted before it is sent, so that it is never taken before it was counted.
         self.measures.inbox.fetch_add(1, Ordering::Relaxed);
         if let Err(rejection) = self.send(Input::Submit(Box::new(request), answer)) {
             self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
-            return Outcome::Rejected(rejection);
+            return Err(rejection);
         }
-        outcome.await.unwrap_or(Outcome::Unknown)
+        Ok(outcome)
     }
 
     /// Takes what another manager says, if there is room for it.

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod cluster;
+mod command_stream;
 mod cut_short;
 mod daemon;
 mod damage;

@@ -1,81 +1,179 @@
-//! Durable commands per second: clients of a real manager's control socket that each send their next command once the last
-//! one is answered, which is after its fsync.
+//! Durable commands: clients of a real manager's control socket that each send their next command once the last one is
+//! answered, which is after its fsync; and one that sends them all on a stream. Beside it, in the same run, etcd.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use events::{Annotations, CommandId, Id, NodeSpec, Role};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
+use wire::v1::command_answer::Outcome;
 use wire::v1::command_request::Command;
 use wire::v1::control_client::ControlClient;
 use wire::v1::{CommandRequest, UpdateNode};
 
+use crate::callers::{self, CONNECTIONS_MAX, Pace, RUN};
 use crate::daemon::{Daemon, runtime};
+use crate::etcd::{self, Etcd};
 use crate::figure::{Figure, Target};
 
 const RUNS: usize = 5;
-/// How long one run sends commands.
-const RUN: Duration = Duration::from_secs(3);
-/// Connections that clients share, as the clients of one proxy or one program do.
-const CONNECTIONS_MAX: usize = 8;
+/// Callers at a time.
+const CALLERS: [usize; 3] = [1, 64, 256];
+/// Commands of the stream that are not answered yet.
+const STREAMED: usize = 1_024;
 
-/// The figure for each number of clients.
+/// What one program does with each number of callers.
+#[derive(Default)]
+struct Paces(BTreeMap<usize, Vec<Pace>>);
+
+/// The figures of ours, of etcd's, and how they compare.
 pub fn figures() -> Result<Vec<Figure>> {
-    let runtime = runtime()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
+        let (mut ours, mut theirs, mut streamed) = (Paces::default(), Paces::default(), Vec::new());
         let daemon = Daemon::start("process").await?;
-        let mut figures = Vec::new();
-        for (clients, target) in [(1, Target::Shown), (64, Target::Shown), (256, Target::AtLeast(20_000.0))] {
-            figures.push(figure(&daemon, clients, target).await?);
+        let etcd = Etcd::start(1).await?;
+        // In turns, so that what else happens on the machine happens to both.
+        for callers in CALLERS {
+            for _ in 0..RUNS {
+                ours.add(callers, of_daemon(&daemon, callers).await?);
+                if let Some(etcd) = &etcd {
+                    theirs.add(callers, of_etcd(etcd, callers).await?);
+                }
+            }
         }
-        Ok(figures)
+        for _ in 0..RUNS {
+            streamed.push(of_stream(&daemon).await?);
+        }
+        Ok(all_figures(&ours, etcd.as_ref().map(|_| &theirs), streamed))
     })
 }
 
-async fn figure(daemon: &Daemon, clients: usize, target: Target) -> Result<Figure> {
-    let mut runs = Vec::with_capacity(RUNS);
-    for _ in 0..RUNS {
-        runs.push(run(daemon, clients).await?);
-    }
-    let connections = clients.min(CONNECTIONS_MAX);
+fn all_figures(ours: &Paces, theirs: Option<&Paces>, streamed: Vec<f64>) -> Vec<Figure> {
+    let how = "label updates of a node, each answered after its fsync; up to 8 HTTP/2 connections to swarmd's unix socket, \
+               on the same processors, for 3 s";
+    let mut figures = ours.figures("durable commands", "commands/s", how, Some((256, Target::AtLeast(20_000.0))));
+    let how_streamed =
+        format!("the same commands on one ExecuteStream, {STREAMED} unanswered at a time, answers in order");
+    let figure = |name: &str, runs, unit, target, how: &str| Figure {
+        name: name.to_owned(),
+        runs,
+        unit,
+        target,
+        how: how.to_owned(),
+    };
+    figures.push(figure("durable commands, one stream", streamed.clone(), "commands/s", Target::Shown, &how_streamed));
+    let Some(theirs) = theirs else {
+        println!("etcd is not installed (Debian: etcd-server), so nothing is compared with it");
+        return figures;
+    };
     let how = format!(
-        "label updates of a node, each answered after its fsync; {clients} callers on {connections} HTTP/2 connections \
-         to swarmd's unix socket, on the same processors, for 3 s"
+        "etcd beside it: puts of {} bytes over plain HTTP/2 on loopback, as many connections",
+        etcd::VALUE_BYTES
     );
-    Ok(Figure { name: format!("durable commands, {clients} clients"), runs, unit: "commands/s", target, how })
+    figures.extend(theirs.figures("etcd puts", "puts/s", &how, None));
+    let how = "run by run, each beside the other's";
+    let compared = |callers, of: fn(&Pace) -> f64| -> Vec<f64> {
+        ours.of(callers, of).zip(theirs.of(callers, of)).map(|(ours, theirs)| ours / theirs).collect()
+    };
+    let rate = |pace: &Pace| pace.per_second;
+    figures.extend([
+        figure("p50 of one caller against etcd's", compared(1, |pace| pace.p50_ms), "times", Target::AtMost(0.7), how),
+        figure("commands of 256 callers against etcd's", compared(256, rate), "times", Target::AtLeast(2.0), how),
+        figure(
+            "one stream against etcd's 256 callers",
+            streamed.iter().zip(theirs.of(256, rate)).map(|(ours, theirs)| ours / theirs).collect(),
+            "times",
+            Target::AtLeast(8.0),
+            how,
+        ),
+    ]);
+    figures
 }
 
-async fn run(daemon: &Daemon, clients: usize) -> Result<f64> {
+impl Paces {
+    fn add(&mut self, callers: usize, pace: Pace) {
+        self.0.entry(callers).or_default().push(pace);
+    }
+
+    fn of(&self, callers: usize, what: fn(&Pace) -> f64) -> impl Iterator<Item = f64> {
+        self.0.get(&callers).into_iter().flatten().map(what)
+    }
+
+    fn figures(&self, what: &str, unit: &'static str, how: &str, target: Option<(usize, Target)>) -> Vec<Figure> {
+        let rate = |callers| Figure {
+            name: format!("{what}, {callers} callers"),
+            runs: self.of(callers, |pace| pace.per_second).collect(),
+            unit,
+            target: target.filter(|(of, _)| *of == callers).map_or(Target::Shown, |(_, target)| target),
+            how: how.to_owned(),
+        };
+        let mut figures: Vec<Figure> = self.0.keys().map(|callers| rate(*callers)).collect();
+        figures.push(Figure {
+            name: format!("{what}, p50 of one caller"),
+            runs: self.of(1, |pace| pace.p50_ms).collect(),
+            unit: "ms",
+            target: Target::Shown,
+            how: how.to_owned(),
+        });
+        figures
+    }
+}
+
+async fn of_daemon(daemon: &Daemon, callers: usize) -> Result<Pace> {
     let mut connections = Vec::new();
-    for _ in 0..clients.min(CONNECTIONS_MAX) {
-        connections.push(daemon.connect().await?);
+    for _ in 0..callers.min(CONNECTIONS_MAX) {
+        connections.push((daemon.connect().await?, daemon.node.clone()));
     }
+    callers::run(&connections, callers, |(mut connection, node), caller, number| async move {
+        connection.execute(update(node, caller, number)).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn of_etcd(etcd: &Etcd, callers: usize) -> Result<Pace> {
+    let mut connections = Vec::new();
+    for number in 0..callers.min(CONNECTIONS_MAX) {
+        connections.push(etcd.connect(number).await?);
+    }
+    callers::run(&connections, callers, |connection, caller, _| etcd::put(connection, format!("caller-{caller}"))).await
+}
+
+/// Commands that one stream has answered in a second.
+async fn of_stream(daemon: &Daemon) -> Result<f64> {
+    let mut client: ControlClient<Channel> = daemon.connect().await?;
+    let (requests, receiver) = mpsc::channel(STREAMED);
+    let node = daemon.node.clone();
     let begun = Instant::now();
-    let mut callers = JoinSet::new();
-    for client in 0..clients {
-        let connection = connections[client % connections.len()].clone();
-        callers.spawn(call(connection, daemon.node.clone(), client, begun + RUN));
-    }
-    let mut answered = 0;
-    while let Some(count) = callers.join_next().await {
-        answered += count??;
-    }
+    let send = async move {
+        let mut number = 0;
+        while begun.elapsed() < RUN && requests.send(update(node.clone(), 0, number)).await.is_ok() {
+            number += 1;
+        }
+        number
+    };
+    let receive = async {
+        let mut answers = client.execute_stream(ReceiverStream::new(receiver)).await?.into_inner();
+        let mut answered = 0_u64;
+        while let Some(answer) = answers.message().await? {
+            anyhow::ensure!(matches!(answer.outcome, Some(Outcome::Reply(_))), "refused: {answer:?}");
+            answered += 1;
+        }
+        Ok(answered)
+    };
+    let (sent, answered) = tokio::join!(send, receive);
+    let answered = answered?;
+    anyhow::ensure!(sent == answered, "{sent} commands were sent and {answered} answered");
     Ok(answered as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Sends one command after the other until `end`; returns how many were answered.
-async fn call(mut connection: ControlClient<Channel>, node: String, client: usize, end: Instant) -> Result<u64> {
-    let mut answered = 0;
-    while Instant::now() < end {
-        let labels = BTreeMap::from([(format!("client-{client}"), answered.to_string())]);
-        let annotations = Some(Annotations { labels, ..Annotations::default() });
-        let spec = NodeSpec { annotations, role: Role::Manager.into(), ..NodeSpec::default() };
-        let command = Command::UpdateNode(UpdateNode { node: node.clone(), spec, version: None });
-        let id = CommandId::from_bits(rand::random());
-        connection.execute(CommandRequest { id, command: Some(command), ..CommandRequest::default() }).await?;
-        answered += 1;
-    }
-    Ok(answered)
+fn update(node: String, caller: usize, number: u64) -> CommandRequest {
+    let labels = BTreeMap::from([(format!("client-{caller}"), number.to_string())]);
+    let annotations = Some(Annotations { labels, ..Annotations::default() });
+    let spec = NodeSpec { annotations, role: Role::Manager.into(), ..NodeSpec::default() };
+    let command = Command::UpdateNode(UpdateNode { node, spec, version: None });
+    CommandRequest { id: CommandId::from_bits(rand::random()), command: Some(command), ..CommandRequest::default() }
 }

@@ -4,10 +4,12 @@
 //! beside this one.
 
 mod agents;
+mod callers;
 mod clock;
 mod commands;
 mod crowd;
 mod daemon;
+mod etcd;
 mod figure;
 mod fixture;
 mod hostile;

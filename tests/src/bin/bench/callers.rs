@@ -1,0 +1,58 @@
+//! Callers that each ask the next thing once the last is answered, and what that comes to.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tokio::task::JoinSet;
+
+/// How long one run asks.
+pub const RUN: Duration = Duration::from_secs(3);
+/// Connections that callers share, as the clients of one proxy or one program do.
+pub const CONNECTIONS_MAX: usize = 8;
+
+/// What one run came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Answers in a second.
+    pub per_second: f64,
+    /// The median time of one answer, in milliseconds.
+    pub p50_ms: f64,
+}
+
+/// Lets this many callers ask for [`RUN`]; each asks on one of the connections, with its own number and that of its request.
+pub async fn run<C, F>(
+    connections: &[C],
+    callers: usize,
+    ask: impl Fn(C, usize, u64) -> F + Copy + Send + 'static,
+) -> Result<Pace>
+where
+    C: Clone + Send + 'static,
+    F: Future<Output = Result<()>> + Send,
+{
+    let begun = Instant::now();
+    let end = begun + RUN;
+    let mut all = JoinSet::new();
+    for caller in 0..callers {
+        let connection = connections[caller % connections.len()].clone();
+        all.spawn(async move {
+            let mut times = Vec::new();
+            while Instant::now() < end {
+                let asked = Instant::now();
+                ask(connection.clone(), caller, times.len() as u64).await?;
+                times.push(asked.elapsed());
+            }
+            Ok::<_, anyhow::Error>(times)
+        });
+    }
+    let mut times = Vec::new();
+    while let Some(answered) = all.join_next().await {
+        times.extend(answered??);
+    }
+    let elapsed = begun.elapsed();
+    ensure!(!times.is_empty(), "nothing was answered");
+    let middle = times.len() / 2;
+    let (_, p50, _) = times.select_nth_unstable(middle);
+    let p50_ms = p50.as_secs_f64() * 1_000.0;
+    Ok(Pace { per_second: times.len() as f64 / elapsed.as_secs_f64(), p50_ms })
+}

@@ -1,0 +1,109 @@
+//! etcd, the peer that durable commands are compared with: members that this starts on loopback addresses, and the one call of
+//! its API that is measured.
+
+use std::io::ErrorKind;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+
+/// How long its members may take until they answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// What one put writes: about what a command of ours writes.
+pub const VALUE_BYTES: usize = 256;
+
+/// Members of one etcd cluster; they end with this value.
+pub struct Etcd {
+    members: Vec<Child>,
+    clients: Vec<String>,
+    _dir: TempDir,
+}
+
+/// `etcdserverpb.PutRequest`, as far as it is used.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PutRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `etcdserverpb.PutResponse`, of which nothing is read.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PutResponse {}
+
+impl Etcd {
+    /// Starts a cluster and waits until it takes writes; nothing if etcd is not installed.
+    pub async fn start(members: usize) -> Result<Option<Self>> {
+        let dir = tempfile::tempdir()?;
+        let url = || free_port().map(|port| format!("http://127.0.0.1:{port}"));
+        let peers: Vec<String> = (0..members).map(|_| url()).collect::<Result<_>>()?;
+        let clients: Vec<String> = (0..members).map(|_| url()).collect::<Result<_>>()?;
+        let initial: Vec<String> = peers.iter().enumerate().map(|(member, peer)| format!("m{member}={peer}")).collect();
+        let mut etcd = Self { members: Vec::new(), clients: clients.clone(), _dir: dir };
+        for (member, (peer, client)) in peers.iter().zip(&clients).enumerate() {
+            let mut command = Command::new("etcd");
+            command.args(["--name", &format!("m{member}"), "--initial-cluster", &initial.join(",")]);
+            command.arg("--data-dir").arg(etcd._dir.path().join(format!("m{member}")));
+            command.args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]);
+            command.args(["--listen-client-urls", client, "--advertise-client-urls", client, "--log-level", "error"]);
+            match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+                Ok(process) => etcd.members.push(process),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error).context("etcd cannot be started"),
+            }
+        }
+        etcd.await_answer().await?;
+        Ok(Some(etcd))
+    }
+
+    /// A connection to one of the members, in turn.
+    pub async fn connect(&self, number: usize) -> Result<Channel> {
+        let url = self.clients[number % self.clients.len()].clone();
+        Ok(Endpoint::from_shared(url)?.tcp_nodelay(true).connect().await?)
+    }
+
+    async fn await_answer(&self) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if let Ok(connection) = self.connect(0).await
+                && put(connection, "begin".to_owned()).await.is_ok()
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        bail!("etcd did not answer within {PATIENCE:?}")
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            // One that has ended already is as good.
+            let _ = member.kill();
+            let _ = member.wait();
+        }
+    }
+}
+
+/// Writes a value under a key.
+pub async fn put(connection: Channel, key: String) -> Result<()> {
+    let mut client = tonic::client::Grpc::new(connection);
+    client.ready().await?;
+    let request = tonic::Request::new(PutRequest { key: key.into_bytes(), value: vec![b'x'; VALUE_BYTES] });
+    let path = PathAndQuery::from_static("/etcdserverpb.KV/Put");
+    let codec = ProstCodec::<PutRequest, PutResponse>::default();
+    client.unary(request, path, codec).await?;
+    Ok(())
+}
+
+/// A port that was free a moment ago: etcd has to be told which one to use.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
