@@ -1,7 +1,8 @@
 //! The shell around the core: everything of `swarmd` that touches the world.
 //!
 //! Suggested order: [`manager`] (the turn, its threads and its state), [`log`] (what is on the disk), [`control`] (what a
-//! manager answers), [`api`] (the same over gRPC), [`security`] (who may ask), [`agent`] (what every node does), [`daemon`]
+//! manager answers), [`api`] (the same over gRPC), [`security`] (who may ask), [`peering`] (how managers reach each
+//! other), [`agent`] (what every node does), [`daemon`]
 //! (all of it as a process).
 
 pub mod agent;
@@ -13,4 +14,5 @@ pub mod daemon;
 pub mod log;
 pub mod manager;
 pub mod metrics;
+pub mod peering;
 pub mod security;

@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 8] = [
+const DISCREET: [&str; 10] = [
     "JoinRequest",
     "JoinTokens",
     "CreateService",
@@ -15,18 +15,23 @@ const DISCREET: [&str; 8] = [
     "Assignment",
     "SecretValue",
     "ConfigItem",
+    "RaftMessage",
+    "HistoryFrame",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=../../events/proto");
-    let schema = protox::compile(["control.proto", "node.proto"], ["proto", "../../events/proto"])?;
+    let schema = protox::compile(["control.proto", "node.proto", "managers.proto"], ["proto", "../../events/proto"])?;
     let mut config = tonic_prost_build::configure()
         .btree_map(".")
         .skip_debug(DISCREET.map(|name| format!(".{PACKAGE}.{name}")))
         .extern_path(".swarmlog.v1", "::events")
         // Tasks share the data of a config.
         .bytes(format!(".{PACKAGE}.ConfigItem.data"))
+        // Of frames that are read of the log and sent as they are.
+        .bytes(format!(".{PACKAGE}.HistoryFrame.stored"))
+        .field_attribute(".swarmlog.wire.v1.HistoryFrame.stored", "#[serde(skip)]")
         .field_attribute(".swarmlog.wire.v1.ConfigItem.data", "#[serde(skip)]")
         .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]")
         .field_attribute(

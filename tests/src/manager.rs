@@ -110,7 +110,7 @@ impl Manager {
     /// A manager on an empty disk, not running yet.
     pub fn new(cluster: ClusterId, hostname: &str, intervals: Intervals) -> Self {
         let node = NodeId::from_bits(cluster.bits().rotate_left(64) | 1);
-        let info = ManagerInfo { node, hostname: hostname.to_owned(), remote_addr: ADDRESS.to_owned() };
+        let info = ManagerInfo { cluster, node, hostname: hostname.to_owned(), remote_addr: ADDRESS.to_owned() };
         let info = Arc::new(info);
         let (disk, checkpoints) = (MemoryDisk::default(), Checkpoints::default());
         Self {
@@ -418,7 +418,8 @@ fn translated(message: SessionMessage, session: SessionId, attempt: u64) -> Opti
 impl Running {
     fn published(&self) -> Published {
         let (cluster, keyring) = (self.replica.cluster().clone(), Arc::clone(self.replica.keyring()));
-        Published { cluster, keyring, leads: self.replica.is_leader(), set_aside: self.replica.set_aside() }
+        let (leads, leader) = (self.replica.is_leader(), self.replica.leader_id());
+        Published { cluster, keyring, leads, leader, set_aside: self.replica.set_aside() }
     }
 
     fn is_idle(&self, now: Timestamp) -> bool {

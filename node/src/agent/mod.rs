@@ -30,11 +30,14 @@ mod session;
 mod steps;
 mod store;
 mod task;
+mod told;
 mod worker;
 
 pub use backoff::Backoff;
+pub(crate) use session::with_causes;
 pub use session::{Connect, ConnectError};
 pub use store::StoreError;
+pub use told::Told;
 
 /// Reads the time; the shell gives the real clock, a test its own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -96,6 +99,8 @@ pub struct Config {
     pub generic_resources: Vec<GenericResource>,
     /// What tasks may have of this machine.
     pub policy: policy::Policy,
+    /// Where it notes what its sessions tell it of managers and of its own role.
+    pub told: Arc<Told>,
     /// Where it notes whether it has a session.
     pub measures: Arc<Measures>,
 }

@@ -107,7 +107,7 @@ impl Ended {
 
 /// An error and what caused it, on one line. Transports wrap an error in others that repeat it, or say no more than that it is
 /// theirs.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let (mut said, mut cause): (Vec<String>, _) = (Vec::new(), Some(error));
     while let Some(error) = cause {
         let words = error.to_string();
@@ -289,14 +289,18 @@ impl Holder<'_> {
                 if self.machine.welcomed(attempt, welcome.session, period, now) {
                     tracing::info!(manager = self.manager, session = %welcome.session, "session opened");
                     self.outage.end();
-                    self.managers.learn(welcome.managers);
+                    self.learn(welcome.managers);
                     self.link = Some(link);
                     self.describe_later();
                 }
             }
             Answer::Heartbeat(reply) => {
                 let reply = reply.map_err(|status| Ended::Refused { call: "a heartbeat", status })?;
-                let period = Duration::from_nanos(reply.ok_or(Ended::Closed)?.period_ns);
+                let reply = reply.ok_or(Ended::Closed)?;
+                if reply.role.is_some() {
+                    self.node.config.told.hear_role(reply.role());
+                }
+                let period = Duration::from_nanos(reply.period_ns);
                 let asked = self.link.as_mut().and_then(|link| link.heartbeats.unanswered.take());
                 let (session, call) = asked.ok_or(Broken::Unexpected("an answer to no heartbeat"))?;
                 self.machine.heard(session, call, period, now);
@@ -322,6 +326,11 @@ impl Holder<'_> {
         Ok(())
     }
 
+    fn learn(&mut self, managers: Vec<String>) {
+        self.node.config.told.hear_managers(managers.clone());
+        self.managers.learn(managers);
+    }
+
     fn take_message(&mut self, message: SessionMessage) -> Result<(), Ended> {
         match message.message {
             Some(Message::Assignments(set)) => {
@@ -338,7 +347,7 @@ impl Holder<'_> {
                     self.node.site.outbox.open();
                 }
             }
-            Some(Message::Welcome(welcome)) => self.managers.learn(welcome.managers),
+            Some(Message::Welcome(welcome)) => self.learn(welcome.managers),
             None => return Err(Broken::Unexpected("a message that this version does not know").into()),
         }
         Ok(())

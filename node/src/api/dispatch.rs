@@ -151,8 +151,10 @@ impl Dispatcher for DispatchApi {
 async fn heartbeat(context: &Context, node: NodeId, session: SessionId) -> Result<HeartbeatReply, Status> {
     affordable(context.budgets.heartbeat(node, Instant::now())).await?;
     context.core.heartbeat(node, session).map_err(status)?;
-    let period = jittered(context.control().heartbeat(node, session).map_err(status)?);
-    Ok(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) })
+    let control = context.control();
+    let period = jittered(control.heartbeat(node, session).map_err(status)?);
+    let role = control.state.cluster.nodes.get(node).map(|node| node.spec.role().into());
+    Ok(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX), role })
 }
 
 /// What goes to an agent, with its share of the memory for messages.

@@ -6,6 +6,7 @@ mod command_stream;
 mod control;
 mod dispatch;
 mod events;
+mod managers;
 mod sending;
 mod waiting;
 
@@ -15,11 +16,12 @@ pub use budgets::Budgets;
 pub use certificates::CertificateApi;
 pub use control::ControlApi;
 pub use dispatch::DispatchApi;
+pub use managers::ManagerApi;
 pub use sending::keep_shares;
 
 use std::sync::Arc;
 
-use ::events::{Duration, NodeId};
+use ::events::{ClusterId, Duration, NodeId};
 use commands::{Actor, Rejection};
 use projections::Cluster;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,7 @@ use crate::daemon::disk_space::FreeSpace;
 use crate::log::LogStore;
 use crate::manager::driver::{Handle, Published};
 use crate::manager::replica::Request;
+use crate::peering::Peering;
 use crate::security::{Gate, Membership, Peer};
 
 /// What every service of a manager stands on.
@@ -46,6 +49,8 @@ pub struct Context {
     pub budgets: Arc<Budgets>,
     /// How full the disk of the log is.
     pub space: FreeSpace,
+    /// The way to the other managers.
+    pub peering: Peering,
     /// Done when this manager stops: sessions end then.
     pub stopping: CancellationToken,
 }
@@ -90,7 +95,9 @@ impl Context {
     /// Judges callers by the state of this moment.
     fn gate(&self) -> Gate<impl Fn(NodeId) -> Membership + use<>> {
         let state = self.state();
-        Gate::new(state.cluster.id(), move |node| membership(&state.cluster, node))
+        // A manager that joins has no state yet, and knows its cluster by its own certificate.
+        let cluster = Some(state.cluster.id()).filter(|id| *id != ClusterId::default());
+        Gate::new(cluster.unwrap_or(self.manager.cluster), move |node| membership(&state.cluster, node))
     }
 
     /// Who a connection's other end is to the core.

@@ -3,7 +3,7 @@
 use std::mem::take;
 
 use commands::{Actor, Command, Rejection, RejectionKind, SecretText, ServiceSecrets};
-use events::{CommandId, NodeId, NodeSpec, Role};
+use events::CommandId;
 use projections::Cluster;
 use projections::views::overview::{resolve_config, resolve_node, resolve_service, resolve_task};
 use wire::v1::command_request::Command as Asked;
@@ -99,7 +99,6 @@ fn to_command(cluster: &Cluster, asked: Asked) -> Result<Command, Rejection> {
         Asked::RotateJoinToken(asked) => rotate(cluster, asked.role())?,
         Asked::UpdateNode(asked) => {
             let node = resolve_node(cluster, &asked.node)?;
-            keeps_role(cluster, node, &asked.spec)?;
             Command::UpdateNode(commands::UpdateNode { node, spec: asked.spec, version: asked.version })
         }
         Asked::RemoveNode(asked) => {
@@ -132,16 +131,6 @@ fn to_command(cluster: &Cluster, asked: Asked) -> Result<Command, Rejection> {
             Command::RemoveTask(commands::RemoveTask { task: resolve_task(cluster, &asked.task)? })
         }
     })
-}
-
-/// Refuses to make a manager of a worker: managers do not speak with each other yet.
-fn keeps_role(cluster: &Cluster, node: NodeId, spec: &NodeSpec) -> Result<(), Rejection> {
-    let is_worker = cluster.nodes.get(node).is_some_and(|node| node.spec.role() == Role::Worker);
-    if !is_worker || spec.role() == Role::Worker {
-        return Ok(());
-    }
-    let sentence = "a worker cannot be promoted: this version supports one manager";
-    Err(Rejection::new(RejectionKind::Unavailable, format!("node {node}"), sentence, "leave the role as it is"))
 }
 
 fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> ServiceSecrets {

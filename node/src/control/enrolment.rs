@@ -116,8 +116,14 @@ impl Control {
     /// # Errors
     /// When it is no member.
     pub fn role_of(&self, node: NodeId) -> Result<Role, Rejection> {
-        let role = self.state.cluster.nodes.get(node).map(|node| node.role);
-        role.ok_or_else(|| Rejection::not_found("node", node))
+        let cluster = &self.state.cluster;
+        let role = cluster.nodes.get(node).map(|node| node.spec.role());
+        let role = role.ok_or_else(|| Rejection::not_found("node", node))?;
+        if role == Role::Worker && cluster.members.contains(node) {
+            let sentence = format!("node {node} still replicates the log: it becomes a worker once it does not");
+            return Err(Rejection::conflict(format!("node {node}"), sentence, "the node asks again by itself"));
+        }
+        Ok(role)
     }
 
     /// A certificate for a node, and what notes it in the log; to be handed out once it is there.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use commands::space::Space;
 use commands::{Rejection, RejectionKind};
-use events::{NodeId, Timestamp};
+use events::{ClusterId, NodeId, Timestamp};
 use projections::views::overview::{resolve_node, resolve_service};
 use wire::v1::{
     ClusterView, EventsRequest, Head, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage,
@@ -42,6 +42,8 @@ use lists::Pages;
 /// Who answers.
 #[derive(Debug, Clone)]
 pub struct ManagerInfo {
+    /// The cluster, by this manager's certificate.
+    pub cluster: ClusterId,
     /// This manager's node.
     pub node: NodeId,
     /// What its machine is called.

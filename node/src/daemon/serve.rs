@@ -7,20 +7,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::{NodeId, Role};
+use events::{ClusterId, NodeId, Role};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tonic::{Request, Status};
 use tower::util::MapResponseLayer;
 use wire::v1::certificates_server::CertificatesServer;
 use wire::v1::control_server::ControlServer;
 use wire::v1::dispatcher_server::DispatcherServer;
+use wire::v1::managers_server::ManagersServer;
+use wire::v1::{Refusal, RefusalKind};
 
-use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, keep_shares, membership};
+use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, ManagerApi, keep_shares, membership};
 use crate::daemon::failure::Failure;
 use crate::manager::driver::Handle;
-use crate::security::{self, Credentials, Introduction, Limits, Members, Membership, OneCallLayer};
+use crate::security::{self, Credentials, Introduction, Limits, Members, Membership, OneCallLayer, Subject};
 
 /// Largest message that an operator may send: a service with all that its spec may hold.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -34,6 +38,9 @@ const CALLS_MAX: u32 = 16;
 
 /// Largest request for a certificate. Anybody may send one, so it is small: a token, a request in PEM, a name.
 const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest message of another manager: a batch is about 1 MiB, but an entry or a keyring goes whole.
+const MANAGER_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// How often an idle connection is pinged, and how long the answer may take. Without this, a connection whose peer vanished
 /// would stay open.
@@ -145,8 +152,13 @@ fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 impl Members for Handle {
-    fn is_member(&self, node: NodeId) -> bool {
-        membership(&self.state().cluster, node) == Membership::Member
+    fn is_member(&self, subject: Subject) -> bool {
+        match membership(&self.state().cluster, subject.node) {
+            Membership::Member => true,
+            Membership::Removed => false,
+            // This manager may be the one that lags behind, or has no state yet.
+            Membership::Unknown => subject.role == Role::Manager,
+        }
     }
 
     fn changes(&self, node: NodeId) -> Arc<Notify> {
@@ -168,6 +180,29 @@ impl Members for Handle {
     }
 }
 
+/// Lets calls through once this manager has a state to answer from: one that joins has none at first.
+fn has_state(core: &Handle) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + use<> {
+    let core = core.clone();
+    move |request| match core.state().cluster.id() == ClusterId::default() {
+        true => Err(joining(core.catching_up()).into()),
+        false => Ok(request),
+    }
+}
+
+/// What is answered by a manager that joins.
+fn joining(catching_up: Option<(u64, u64)>) -> Refusal {
+    let how_far = match catching_up {
+        Some((at, of)) => format!("it has the history up to frame {at} of {of}"),
+        None => "it waits for another manager to add it".to_owned(),
+    };
+    Refusal {
+        kind: RefusalKind::Unavailable.into(),
+        subject: "manager".to_owned(),
+        sentence: format!("this manager is joining the cluster: {how_far}"),
+        hint: Some("ask another manager, or try again in a moment".to_owned()),
+    }
+}
+
 /// Serves nodes until `shutdown`.
 ///
 /// # Errors
@@ -180,14 +215,19 @@ pub async fn remote(
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (members, counts) = (Arc::new(context.core.clone()), Arc::clone(&context.core.measures().connections));
+    let has_state = has_state(&context.core);
     let dispatcher =
         DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(NODE_MESSAGE_BYTES_MAX);
+    let dispatcher = InterceptedService::new(dispatcher, has_state.clone());
+    let managers =
+        ManagersServer::new(ManagerApi::new(context.clone())).max_decoding_message_size(MANAGER_MESSAGE_BYTES_MAX);
     let certificates =
         CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
+    let certificates = InterceptedService::new(certificates, has_state);
     let incoming = security::incoming(listener, credentials, limits, members, counts);
     let server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
     let mut server = server.layer(MapResponseLayer::new(keep_shares));
-    let server = server.add_service(dispatcher).add_service(certificates);
+    let server = server.add_service(dispatcher).add_service(certificates).add_service(managers);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
 }
 
@@ -203,7 +243,9 @@ pub async fn control(
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let counts = Arc::clone(&context.core.measures().connections);
+    let has_state = has_state(&context.core);
     let control = ControlServer::new(ControlApi::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let control = InterceptedService::new(control, has_state);
     let incoming = security::incoming_local(listener, limits, counts);
     let server = watchful(LIVELINESS).add_service(control);
     let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
@@ -217,7 +259,7 @@ mod tests {
 
     use events::Role;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tonic::{Request, Response, Status};
+    use tonic::Response;
     use tower::Service;
     use wire::v1::certificates_server::Certificates;
     use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};

@@ -8,6 +8,7 @@ use std::path::Path;
 use events::{Role, Timestamp};
 
 use crate::daemon::failure::{Failure, code};
+use crate::daemon::joining;
 use crate::daemon::state_dir::{self, MANAGER_ADDR};
 use crate::log::RocksStore;
 use crate::security::{CertificateStore, IdentityError};
@@ -21,6 +22,8 @@ pub enum StateDirKind {
     Leftover(Leftover),
     /// A worker's.
     Worker,
+    /// A manager's that is on its way into the cluster, and has no log yet.
+    Joining,
     /// A manager's.
     Manager,
 }
@@ -53,9 +56,18 @@ impl StateDirKind {
         };
         match role {
             Role::Worker => Ok(Self::Worker),
+            Role::Manager if joining::noted(dir)?.is_some() => Ok(Self::Joining),
             Role::Manager => Err(lost_log(&log)),
         }
     }
+}
+
+/// Whether a log has begun in this state directory.
+///
+/// # Errors
+/// When it cannot be looked into.
+pub(super) fn has_log(dir: &Path) -> Result<bool, Failure> {
+    Ok(RocksStore::has_begun(&state_dir::log(dir))?)
 }
 
 /// A manager issues itself the certificate that it lacks; what is damaged is for a person to judge.
@@ -89,7 +101,7 @@ fn left(dir: &Path, certificates: &CertificateStore, part: &'static str) -> Resu
 
 fn lost_log(log: &Path) -> Failure {
     let sentence = format!("this node is a manager, but its log {} is missing", log.display());
-    let hint = "restore the state directory from a backup; without one the cluster is lost, and an empty directory begins a new one";
+    let hint = "if the cluster has other managers, empty the state directory and join again with a manager token; else restore it from a backup: without one the cluster is lost, and an empty directory begins a new one";
     Failure::new(sentence, hint)
 }
 

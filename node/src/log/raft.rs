@@ -285,6 +285,11 @@ impl Consensus {
         self.node.transfer_leader(raft_id);
     }
 
+    /// Hears that messages for another manager do not get there.
+    pub fn unreachable(&mut self, raft_id: u64) {
+        self.node.report_unreachable(raft_id);
+    }
+
     /// Whether this manager leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.node.raft.state == StateRole::Leader

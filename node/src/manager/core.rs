@@ -17,7 +17,7 @@ use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogSt
 use crate::manager::driver::{self, Handle};
 use crate::manager::fold::Folded;
 use crate::manager::journal;
-use crate::manager::replica::{FatalError, Intervals, Outcome, Replica, Request, membership};
+use crate::manager::replica::{FatalError, Intervals, Outcome, PeerMessage, Replica, Request, membership};
 use crate::manager::scrub::{self, Scrubber};
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
@@ -32,6 +32,8 @@ pub struct Core {
     pub store: Arc<dyn LogStore>,
     /// This manager.
     pub node: NodeId,
+    /// Its raft id, which goes with its log.
+    pub raft_id: u64,
     /// The thread that drives it.
     pub thread: JoinHandle<Result<(), FatalError>>,
     /// The thread that verifies its history.
@@ -77,16 +79,36 @@ impl Read {
     pub fn node(&self) -> Option<NodeId> {
         self.node
     }
+
+    /// Where managers are, as the log has it.
+    pub fn managers(&self) -> Vec<String> {
+        let members = self.folded.iter().flat_map(|folded| folded.cluster.members.values());
+        members.filter(|member| Some(member.node) != self.node).map(|member| member.addr.clone()).collect()
+    }
+}
+
+/// As whom a manager starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// It makes a cluster, unless it has one already; a new node is made from the drawn id.
+    Founder(NodeId),
+    /// It is this node by its certificate; where there is no log yet, it joins the cluster with an empty one.
+    Member(NodeId),
 }
 
 /// Opens the log in the state directory, begins it if it has not begun, and starts the core on it. What was read of it before
-/// need not be read again; the node of a new log is made from the drawn one.
+/// need not be read again. `carry` takes what is for other managers, as in [`driver::spawn_among`].
 ///
 /// # Errors
 /// When the log cannot be used.
-pub fn start(state_dir: &StateDir, read: Read, drawn: NodeId) -> Result<Core, Failure> {
+pub fn start(
+    state_dir: &StateDir,
+    read: Read,
+    begin: Begin,
+    carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
+) -> Result<Core, Failure> {
     let store: Arc<dyn LogStore> = Arc::new(RocksStore::open_with(&state_dir.make_log()?, read.checkpoints)?);
-    let mut core = start_on(Arc::clone(&store), read.folded, drawn)?;
+    let mut core = start_on(Arc::clone(&store), read.folded, begin, carry)?;
     let handle = core.handle.clone();
     core.scrubber = Some(scrub::spawn(store, move |error| handle.fail(error)).map_err(no_thread)?);
     Ok(core)
@@ -96,10 +118,19 @@ fn no_thread(error: std::io::Error) -> Failure {
     Failure::new(format!("no thread for the core: {error}"), "free some memory, or raise the limit on threads")
 }
 
-fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> Result<Core, Failure> {
+fn start_on(
+    store: Arc<dyn LogStore>,
+    folded: Option<Folded>,
+    begin: Begin,
+    carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
+) -> Result<Core, Failure> {
     let mut loaded = store.load()?;
     if loaded.membership.is_none() {
-        Consensus::bootstrap(&*store, raft_id(drawn))?;
+        match begin {
+            Begin::Founder(drawn) => Consensus::bootstrap(&*store, raft_id(drawn))?,
+            // Drawn anew: the raft id of a log that this node lost must never come back.
+            Begin::Member(_) => store.initialize(&Membership::joining(raft_id(NodeId::from_bits(rand::random()))))?,
+        }
         loaded = store.load()?;
     }
     let folded = match folded.filter(|folded| folded.end() == loaded.last_frame) {
@@ -107,15 +138,23 @@ fn start_on(store: Arc<dyn LogStore>, folded: Option<Folded>, drawn: NodeId) -> 
         None => fold(&*store, &loaded)?,
     };
     // Until the first frame is applied, the raft id is all that says which node this is.
-    let node = member(&folded.cluster, &loaded)?.or_else(|| founder(&loaded)).unwrap_or(drawn);
+    let node = match begin {
+        Begin::Founder(drawn) => member(&folded.cluster, &loaded)?.or_else(|| founder(&loaded)).unwrap_or(drawn),
+        Begin::Member(node) => node,
+    };
     let own = own_raft_id(&loaded).unwrap_or_else(|| raft_id(node));
     let loaded = loaded.with_members(membership(&folded.cluster));
+    let was_joining = loaded.membership.as_ref().is_none_or(|members| members.voters.is_empty());
+    if matches!(begin, Begin::Founder(_)) && was_joining {
+        let hint = "empty the state directory, and join again with a manager token";
+        return Err(Failure::new("this node was joining a cluster as a manager, and its certificate is missing", hint));
+    }
     let consensus = Consensus::open(Arc::clone(&store), own, &loaded)?;
     let began_after = folded.cluster.position.index;
     let leader =
         Replica::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
-    let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).map_err(no_thread)?;
-    Ok(Core { handle, store, node, thread, scrubber: None, journal: None, began_after })
+    let (handle, thread) = driver::spawn_among(leader, Arc::clone(&store), carry).map_err(no_thread)?;
+    Ok(Core { handle, store, node, raft_id: own, thread, scrubber: None, journal: None, began_after })
 }
 
 /// The state at the applied index: the newest checkpoint that can be used, and the frames of history after it; and the
@@ -185,8 +224,12 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
 
 /// The node of this log, known by its raft id; nothing before the first frame.
 fn member(cluster: &Cluster, loaded: &Loaded) -> Result<Option<NodeId>, Failure> {
-    let member = own_raft_id(loaded).and_then(|own| cluster.member_with(own)).map(|member| member.node);
-    if member.is_none() && cluster.id() != ClusterId::default() {
+    let own = own_raft_id(loaded);
+    let member = own.and_then(|own| cluster.member_with(own)).map(|member| member.node);
+    // One that was removed, or is known to have been added in what comes after, is known by its certificate.
+    let was_founded_here = loaded.membership.as_ref().is_some_and(|members| !members.voters.is_empty());
+    let is_former = own.is_some_and(|own| cluster.former_members.contains(own));
+    if member.is_none() && was_founded_here && !is_former && cluster.id() != ClusterId::default() {
         let sentence = "the log's own manager is no node of the cluster that it describes";
         return Err(Failure::new(sentence, "restore the state directory from a backup"));
     }
@@ -262,7 +305,10 @@ impl Core {
         hostname: &str,
         addr: &str,
     ) -> Result<(), Failure> {
-        self.wait_for_leadership().await?;
+        if self.handle.state().cluster.id() == ClusterId::default() {
+            // What earlier runs began counts from then on.
+            self.wait_for_leadership().await?;
+        }
         if self.handle.state().cluster.id() != ClusterId::default() {
             return Ok(());
         }
@@ -315,6 +361,11 @@ impl Core {
         let Issued { cert_pem, not_after, .. } = issued.map_err(|error| broken(error.to_string()))?;
         certificates.save_root(authority.root())?;
         certificates.save(&cert_pem, &request.key)?;
+        if state.cluster.members.len() > 1 {
+            tracing::warn!("this manager issued itself a certificate that the cluster notes with the next renewal");
+            return Ok(certificates.load(clock::now())?);
+        }
+        self.wait_for_leadership().await?;
         self.submit(Command::CertifyNode(commands::CertifyNode {
             node: self.node,
             role: Role::Manager,

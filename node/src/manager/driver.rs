@@ -41,6 +41,8 @@ pub struct Published {
     pub keyring: Arc<Keyring>,
     /// Whether this manager leads.
     pub leads: bool,
+    /// The raft id of the manager that leads, if one is known.
+    pub leader: Option<u64>,
     /// The services over which the reconcilers found no rest, and until when they are left alone.
     pub set_aside: Arc<BTreeMap<ServiceId, Timestamp>>,
 }
@@ -50,6 +52,8 @@ enum Input {
     Submit(Box<Request>, oneshot::Sender<Outcome>),
     /// What another manager says, by its raft id.
     Peer(u64, PeerMessage),
+    /// Messages for another manager, by its raft id, do not get there.
+    Unreachable(u64),
     Checkpointed(Result<(), LogError>),
     /// The log's thread has something to say.
     Written,
@@ -125,6 +129,11 @@ impl Handle {
         }
     }
 
+    /// Hears that messages for another manager, by its raft id, do not get there. Raft finds out by itself if there is no room.
+    pub fn unreachable(&self, raft_id: u64) {
+        drop(self.inputs.try_send(Input::Unreachable(raft_id)));
+    }
+
     /// Notes a heartbeat, however busy the thread is.
     ///
     /// # Errors
@@ -161,6 +170,12 @@ impl Handle {
     /// time it is woken; it is also woken when the thread ends.
     pub fn follow(&self, node: NodeId) -> Arc<Notify> {
         self.node_watch.watch(node)
+    }
+
+    /// How far this manager is on its way to a state that another one offered, and where that is.
+    pub fn catching_up(&self) -> Option<(u64, u64)> {
+        let (at, of) = (&self.measures.catching_up_at, &self.measures.catching_up_of);
+        Some((at.load(Ordering::Relaxed), of.load(Ordering::Relaxed))).filter(|(_, of)| *of > 0)
     }
 
     /// Whether the thread has ended.
@@ -267,7 +282,13 @@ pub fn spawn_among(
 
 fn publish(replica: &Replica) -> Published {
     let (cluster, keyring) = (replica.cluster().clone(), Arc::clone(replica.keyring()));
-    Published { cluster, keyring, leads: replica.is_leader(), set_aside: replica.set_aside() }
+    Published {
+        cluster,
+        keyring,
+        leads: replica.is_leader(),
+        leader: replica.leader_id(),
+        set_aside: replica.set_aside(),
+    }
 }
 
 struct Driver {
@@ -375,6 +396,7 @@ impl Driver {
                 self.peer_bytes.fetch_sub(message.size(), Ordering::Relaxed);
                 self.replica.receive(from, message)?;
             }
+            Input::Unreachable(raft_id) => self.replica.unreachable(raft_id),
             Input::Checkpointed(result) => {
                 self.checkpointing = false;
                 result?;
@@ -416,11 +438,15 @@ impl Driver {
 
     fn advance(&mut self) -> Result<(), FatalError> {
         let advance = self.replica.advance()?;
+        let (at, of) = self.replica.catching_up().unwrap_or_default();
+        self.measures.catching_up_at.store(at, Ordering::Relaxed);
+        self.measures.catching_up_of.store(of, Ordering::Relaxed);
         // Before the writes: a leader's entries are on their way to the others while its own disk is at work.
         self.outbound.send(advance.messages, advance.asked);
         self.writer.give(advance.writes);
         // Readers see a state before its caller hears of it, so that everybody reads their own writes.
-        if advance.changed || advance.role_changed {
+        let follows_another = self.publisher.borrow().leader != self.replica.leader_id();
+        if advance.changed || advance.role_changed || follows_another {
             let (index, leads) = (self.replica.cluster().position.index, self.replica.is_leader());
             tracing::debug!(index, leads, answers = advance.answers.len(), "committed");
             self.publisher.send_replace(Arc::new(publish(&self.replica)));

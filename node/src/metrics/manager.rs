@@ -1,7 +1,8 @@
 //! The metrics of a manager. Nothing here walks over all objects of a kind: their counts are kept in the state.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use events::{Named, Timestamp, codec};
 use projections::{Cluster, Liveness, UpdateState};
@@ -9,9 +10,9 @@ use projections::{Cluster, Liveness, UpdateState};
 use crate::log::LogStore;
 use crate::manager::driver::Handle;
 
-use super::Measures;
 use super::connections::ConnectionClass;
 use super::exposition::{Page, label};
+use super::{Measures, PeerCounts};
 
 /// What a manager's metrics are read from.
 pub(super) struct ManagerPage<'a> {
@@ -30,6 +31,7 @@ impl ManagerPage<'_> {
         self.verification(page);
         self.turns(page);
         self.connections(page);
+        self.peers(page);
         objects(page, &state.cluster);
         page.gauge(
             "swarmlog_services_set_aside",
@@ -100,6 +102,27 @@ impl ManagerPage<'_> {
         page.gauge("swarmlog_sessions", "Sessions of nodes that are open at this manager.", sessions);
     }
 
+    fn peers(&self, page: &mut Page) {
+        let peers = self.measures.peers();
+        let of_each = |what: fn(&PeerCounts) -> &AtomicU64| {
+            let count = |(node, counts): (&String, &Arc<PeerCounts>)| {
+                (label("peer", node), what(counts).load(Ordering::Relaxed))
+            };
+            peers.iter().map(count).collect::<Vec<_>>()
+        };
+        page.counters(
+            "swarmlog_peer_messages_total",
+            "Messages sent to other managers.",
+            of_each(|counts| &counts.sent),
+        );
+        page.counters("swarmlog_peer_bytes_total", "Bytes sent to other managers.", of_each(|counts| &counts.bytes));
+        page.counters(
+            "swarmlog_peer_messages_dropped_total",
+            "Messages for other managers that were dropped: too many waited, or there was no connection.",
+            of_each(|counts| &counts.dropped),
+        );
+    }
+
     fn connections(&self, page: &mut Page) {
         let of_each = |what: fn([u64; 3]) -> u64| {
             let connections = &self.measures.connections;
@@ -148,8 +171,6 @@ fn files_bytes(dir: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::log::{LogStore, MemoryDisk, MemoryStore, Scrub};
     use crate::manager::core::tests::lead;

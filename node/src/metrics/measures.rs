@@ -60,6 +60,17 @@ impl CommandResult {
     }
 }
 
+/// What was told to one other manager.
+#[derive(Debug, Default)]
+pub struct PeerCounts {
+    /// Messages that were sent.
+    pub sent: AtomicU64,
+    /// Their bytes.
+    pub bytes: AtomicU64,
+    /// Messages for which there was no room, or no way.
+    pub dropped: AtomicU64,
+}
+
 /// The numbers of one process.
 #[derive(Debug, Default)]
 pub struct Measures {
@@ -77,12 +88,29 @@ pub struct Measures {
     pub connections: Arc<Connections>,
     /// Index of the newest checkpoint; 0 before the first.
     pub checkpoint: AtomicU64,
+    /// Index up to which this manager has fetched the history of a state that it was offered.
+    pub catching_up_at: AtomicU64,
+    /// Index of that state; 0 while it was offered none.
+    pub catching_up_of: AtomicU64,
     /// Whether the loop goes on that the node lives by: that of turns in a manager, that of the session in a worker.
     pub progress: Progress,
     commands: Mutex<BTreeMap<(&'static str, CommandResult), u64>>,
+    /// By node.
+    peers: Mutex<BTreeMap<String, Arc<PeerCounts>>>,
 }
 
 impl Measures {
+    /// The counts of another manager, by its node.
+    pub(crate) fn peer(&self, node: &str) -> Arc<PeerCounts> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(peers.entry(node.to_owned()).or_default())
+    }
+
+    /// Those of all.
+    pub(super) fn peers(&self) -> BTreeMap<String, Arc<PeerCounts>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Counts a command.
     pub(crate) fn count(&self, command: &'static str, outcome: CommandResult) {
         let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);

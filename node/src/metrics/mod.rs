@@ -13,7 +13,7 @@ mod server;
 pub(crate) use connections::OpenConnection;
 pub use connections::{ConnectionClass, Connections};
 pub(crate) use measures::CommandResult;
-pub use measures::{Histogram, Measures};
+pub use measures::{Histogram, Measures, PeerCounts};
 pub use progress::Progress;
 pub(crate) use server::bind;
 pub use server::{Probe, Readiness, serve};

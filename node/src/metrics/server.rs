@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -62,7 +63,7 @@ pub struct Probe {
     /// The state directory.
     state_dir: PathBuf,
     /// The node, once it has started.
-    started: Arc<OnceLock<Started>>,
+    started: Arc<ArcSwapOption<Started>>,
     answers: Arc<Semaphore>,
 }
 
@@ -82,17 +83,16 @@ impl Probe {
         Self { state_dir, started: Arc::default(), answers: Arc::new(Semaphore::new(ANSWERS_MAX)) }
     }
 
-    /// The node has started: it counts in `measures`, and has the core and the log of a manager if it is one.
+    /// The node has started, or its role has changed: it counts in `measures`, and has the core and the log of a manager if it is one.
     pub fn started(&self, measures: Arc<Measures>, manager: Option<(Handle, Arc<dyn LogStore>)>) {
         let pulse = Pulse::of(measures.progress.clone(), Instant::now());
-        // A node starts once; a second time would change nothing.
-        let _ = self.started.set(Started { measures, manager, pulse });
+        self.started.store(Some(Arc::new(Started { measures, manager, pulse })));
     }
 
     /// Whether the process lives: it answers, and the loop goes on that the node lives by.
     fn liveness(&self, now: Instant) -> Readiness {
         // A start takes as long as it takes: reading a long log, or waiting for an answer to a join.
-        let Some(started) = self.started.get() else { return Readiness::Ready };
+        let Some(started) = self.started.load_full() else { return Readiness::Ready };
         if started.pulse.standstill(now) < STANDSTILL_MAX {
             return Readiness::Ready;
         }
@@ -105,7 +105,7 @@ impl Probe {
 
     /// Whether the node does its work: a manager with a leader and a log that can be written, a worker with a session.
     fn readiness(&self) -> Readiness {
-        let Some(started) = self.started.get() else { return Readiness::Not("this node is still starting") };
+        let Some(started) = self.started.load_full() else { return Readiness::Not("this node is still starting") };
         let Some((core, _)) = &started.manager else {
             let has_session = started.measures.session.load(Ordering::Relaxed);
             return if has_session { Readiness::Ready } else { Readiness::Not("this worker has no session") };
@@ -113,7 +113,8 @@ impl Probe {
         if core.is_over() {
             return Readiness::Not("this manager stops");
         }
-        if !core.state().leads {
+        let state = core.state();
+        if !state.leads && state.leader.is_none() {
             return Readiness::Not("this manager does not lead, and knows no leader");
         }
         match disk_space::read(&self.state_dir) {
@@ -139,7 +140,7 @@ impl Probe {
         }
         let ready = u8::from(self.readiness() == Readiness::Ready);
         page.gauge("swarmlog_ready", "Whether /readyz says so.", ready);
-        if let Some(started) = self.started.get() {
+        if let Some(started) = self.started.load_full() {
             match &started.manager {
                 Some((core, store)) => {
                     ManagerPage { core, store: &**store, measures: &started.measures }.write(&mut page, &self.state_dir)

@@ -18,6 +18,8 @@ pub enum Allowed {
     Managers,
     /// Managers, workers, and operators at the unix socket.
     Nodes,
+    /// Other managers, also those that this one does not know yet: it may be the one that lags behind.
+    Peers,
     /// Also callers without certificate: the RPC itself asks for a join token, or what it tells is public.
     Anyone,
 }
@@ -127,13 +129,17 @@ impl<M: Fn(NodeId) -> Membership> Gate<M> {
 
     fn judge(&self, peer: &Peer, allowed: Allowed) -> Result<Peer, AccessError> {
         match (peer, allowed) {
+            (Peer::Operator { .. }, Allowed::Peers) => Err(AccessError::Anonymous { allowed }),
             (Peer::Operator { .. }, _) | (Peer::Anonymous { .. }, Allowed::Anyone) => Ok(peer.clone()),
-            (Peer::Anonymous { .. }, Allowed::Managers | Allowed::Nodes) => Err(AccessError::Anonymous { allowed }),
+            (Peer::Anonymous { .. }, Allowed::Managers | Allowed::Nodes | Allowed::Peers) => {
+                Err(AccessError::Anonymous { allowed })
+            }
             (Peer::Node { subject, .. }, _) if subject.cluster != self.cluster => {
                 Err(AccessError::OtherCluster { node: subject.node, cluster: subject.cluster })
             }
             (Peer::Node { subject, address }, _) => match ((self.membership)(subject.node), allowed) {
-                (Membership::Member, Allowed::Managers) => match subject.role {
+                (Membership::Member, Allowed::Managers)
+                | (Membership::Member | Membership::Unknown, Allowed::Peers) => match subject.role {
                     Role::Manager => Ok(peer.clone()),
                     Role::Worker => Err(AccessError::Role { allowed, subject: *subject }),
                 },
@@ -141,7 +147,9 @@ impl<M: Fn(NodeId) -> Membership> Gate<M> {
                 (Membership::Removed | Membership::Unknown, Allowed::Anyone) => {
                     Ok(Peer::Anonymous { address: *address })
                 }
-                (Membership::Removed, Allowed::Managers | Allowed::Nodes) => Err(AccessError::Removed(subject.node)),
+                (Membership::Removed, Allowed::Managers | Allowed::Nodes | Allowed::Peers) => {
+                    Err(AccessError::Removed(subject.node))
+                }
                 (Membership::Unknown, Allowed::Managers | Allowed::Nodes) => Err(AccessError::NotMember(subject.node)),
             },
         }
@@ -158,6 +166,7 @@ impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Managers => "managers",
+            Self::Peers => "other managers",
             Self::Nodes => "nodes of the cluster",
             Self::Anyone => "anyone",
         })

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use events::{Duration, Role};
+use events::{Duration, NodeId, Role};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::{CertificateError, ClientConfig};
@@ -18,7 +18,7 @@ use tower::Service;
 
 use super::authority::AUTHORITY_NAME;
 use super::subject::unit_of;
-use super::{Credentials, Introduction, JoinToken, RootCertificate, tls};
+use super::{Credentials, Introduction, JoinToken, RootCertificate, Subject, tls};
 
 /// How long TCP and TLS together may take until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Connector {
     caller: Caller,
+    /// The only node that is accepted as server, if not any manager is.
+    node: Option<NodeId>,
 }
 
 /// As whom connections are opened.
@@ -44,17 +46,22 @@ enum Caller {
 impl Connector {
     /// Connects as a node of the cluster; only a manager of the same root is accepted as server.
     pub fn member(credentials: Arc<Credentials>) -> Self {
-        Self { caller: Caller::Member(credentials) }
+        Self { caller: Caller::Member(credentials), node: None }
     }
 
     /// Connects as a machine that knows the cluster's root but is not a member yet; only a manager is accepted as server.
     pub fn joiner(root: &RootCertificate) -> Result<Self, rustls::Error> {
-        Ok(Self { caller: Caller::Anonymous(tls::joiner_config(root)?) })
+        Ok(Self { caller: Caller::Anonymous(tls::joiner_config(root)?), node: None })
     }
 
     /// Connects with settings that trust anybody; see [`fetch_root`](super::fetch_root).
     pub(super) fn stranger(config: Arc<ClientConfig>) -> Self {
-        Self { caller: Caller::Anonymous(config) }
+        Self { caller: Caller::Anonymous(config), node: None }
+    }
+
+    /// The same, but only this node is accepted as server.
+    pub fn to_node(self, node: NodeId) -> Self {
+        Self { node: Some(node), ..self }
     }
 
     /// The same, but it shows that it knows the token: by a digest, which is no help in joining.
@@ -62,7 +69,8 @@ impl Connector {
         match self.caller {
             Caller::Member(_) => self,
             Caller::Anonymous(config) => {
-                Self { caller: Caller::Anonymous(tls::introduced(&config, Introduction::of_joiner(token))) }
+                let caller = Caller::Anonymous(tls::introduced(&config, Introduction::of_joiner(token)));
+                Self { caller, ..self }
             }
         }
     }
@@ -85,12 +93,15 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (config, server_name) = self.settings();
+        let ((config, server_name), node) = (self.settings(), self.node);
         Box::pin(async move {
             let address = uri.authority().map_or("", |authority| authority.as_str());
             let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(address, config, server_name));
             match connected.await {
-                Ok(Ok(stream)) => Ok(TokioIo::new(stream)),
+                Ok(Ok(stream)) => {
+                    node.map_or(Ok(()), |node| require(&stream, node))?;
+                    Ok(TokioIo::new(stream))
+                }
                 Ok(Err(error)) => {
                     Err(io::Error::new(error.kind(), format!("cannot connect to {address}: {}", reason(&error))))
                 }
@@ -112,6 +123,17 @@ async fn connect(
     tcp.set_nodelay(true)?;
     let server_name = ServerName::try_from(server_name).map_err(io::Error::other)?;
     TlsConnector::from(config).connect(server_name, tcp).await
+}
+
+/// Refuses any other node than the one that was meant: another manager may have its address by now.
+fn require(stream: &TlsStream<TcpStream>, node: NodeId) -> io::Result<()> {
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let found = certificate.and_then(|certificate| Subject::of(certificate).ok()).map(|subject| subject.node);
+    if found == Some(node) {
+        return Ok(());
+    }
+    let found = found.map_or_else(|| "nobody that says its name".to_owned(), |found| format!("node {found}"));
+    Err(io::Error::other(format!("{found} answered there instead of node {node}")))
 }
 
 /// The usual certificate troubles in words that say what they mean here.

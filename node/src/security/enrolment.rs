@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::{CommandId, Id, Timestamp};
+use events::{CommandId, Id, Role, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -14,12 +14,12 @@ use wire::v1::certificates_client::CertificatesClient;
 use wire::v1::{JoinRequest, RenewRequest, RootRequest};
 
 use crate::agent::backoff::Backoff;
-use crate::agent::{Connect, ConnectError};
+use crate::agent::{Connect, ConnectError, Told};
 use crate::clock;
 use crate::daemon::failure::{Failure, code};
 use crate::security::{
-    BootstrapError, CertificateRequest, CertificateStore, Connector, Credentials, Identity, IdentityError, JoinToken,
-    PendingJoin, PrivateKey, fetch_root,
+    BootstrapError, CertificateError, CertificateRequest, CertificateStore, Connector, Credentials, Identity,
+    IdentityError, JoinToken, PendingJoin, PrivateKey, Subject, certificate, fetch_root,
 };
 
 /// How often a joiner asks, and how long it waits in between.
@@ -43,6 +43,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Pauses after a renewal that failed: they double from the first to the last.
 const RENEW_PAUSE_MIN: Duration = Duration::from_secs(5);
 const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// The longest one while the node is to have another role: somebody waits for that.
+const ROLE_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Longest sleep before the clock is read again: a machine that is suspended stops its timers, but no certificate's time.
 const NAP_MAX: Duration = Duration::from_secs(3600);
 
@@ -140,7 +142,7 @@ async fn dial(addr: &str, connector: Connector) -> Result<Channel, DialError> {
 /// Joins the cluster whose manager is at `addr` and keeps the certificate that it gives.
 ///
 /// What is asked is kept before it is asked: however often the answer is lost, even if this process ends meanwhile, the same
-/// request is repeated and the cluster gains one node.
+/// request is repeated and the cluster gains one node. `before` is told the role in the certificate before that is kept.
 ///
 /// # Errors
 /// When the token is of another cluster, the manager cannot be reached, or it refuses.
@@ -150,6 +152,7 @@ pub async fn join(
     token: &JoinToken,
     hostname: &str,
     patience: Timeouts,
+    before: impl Fn(Role) -> Result<(), Failure>,
 ) -> Result<Identity, Failure> {
     let download = async |connector: Connector| {
         let call = async |mut client: CertificatesClient<Channel>| client.get_root(RootRequest {}).await;
@@ -172,6 +175,7 @@ pub async fn join(
             return Err(unreachable(addr, &error));
         }
     };
+    before(role_in(&reply.cert_pem)?)?;
     certificates.save_root(&root)?;
     certificates.save(&reply.cert_pem, &request.key)?;
     certificates.forget_pending_join()?;
@@ -258,34 +262,54 @@ fn refused(addr: &str, status: &Status) -> Failure {
     Failure::new(format!("the manager at {addr} refused: {}", status.message()), hint).with_code(code)
 }
 
-/// Renews the node's certificate each time its time comes, until `shutdown`. Connections show the new one from then on.
+/// The role in a certificate that a manager issued.
+fn role_in(cert_pem: &str) -> Result<Role, Failure> {
+    let unfit = |error: CertificateError| Failure::new(format!("the new certificate: {error}"), "report this as a bug");
+    let chain = certificate::all_in(cert_pem).map_err(unfit)?;
+    let own = chain.first().ok_or_else(|| unfit(CertificateError::Count(0)))?;
+    Subject::of(own).map(|subject| subject.role).map_err(unfit)
+}
+
+/// Renews the node's certificate each time its time comes, and when the node is told that it is to have another role, until
+/// `shutdown`. Connections show the new one from then on. `before` is told the role in the new certificate before that is kept.
 pub async fn keep_renewed(
     credentials: Arc<Credentials>,
     certificates: CertificateStore,
-    manager: String,
+    told: Arc<Told>,
+    before: impl Fn(Role) -> Result<(), Failure>,
     shutdown: CancellationToken,
 ) {
-    let mut pause = RENEW_PAUSE_MIN;
+    let (mut pause, mut wanted) = (RENEW_PAUSE_MIN, told.role());
     let mut due = credentials.identity().renew_at(clock::now(), rand::random());
+    let lacks_role = |wanted: Option<Role>| wanted.is_some_and(|role| role != credentials.identity().subject().role);
     loop {
         tokio::select! {
             () = tokio::time::sleep(wait_until(due, clock::now())) => {}
+            changed = wanted.changed() => {
+                if changed.is_ok() && lacks_role(*wanted.borrow_and_update()) {
+                    (due, pause) = (clock::now(), RENEW_PAUSE_MIN);
+                }
+            }
             () = shutdown.cancelled() => return,
         }
         if clock::now() < due {
             continue;
         }
-        match renew(&credentials, &certificates, &manager).await {
+        match renew(&credentials, &certificates, &told.managers(), &before).await {
             Ok(()) => {
                 pause = RENEW_PAUSE_MIN;
-                due = credentials.identity().renew_at(clock::now(), rand::random());
+                due = match lacks_role(*wanted.borrow()) {
+                    true => clock::now() + pause,
+                    false => credentials.identity().renew_at(clock::now(), rand::random()),
+                };
                 tracing::info!(until = %credentials.identity().not_after(), "certificate renewed");
             }
             Err(failure) => {
                 due = clock::now() + pause;
                 let until = credentials.identity().not_after();
                 tracing::warn!(%until, error = failure.sentence, hint = failure.hint, "certificate not renewed");
-                pause = (pause * 2).min(RENEW_PAUSE_MAX);
+                let pause_max = if lacks_role(*wanted.borrow()) { ROLE_PAUSE_MAX } else { RENEW_PAUSE_MAX };
+                pause = (pause * 2).min(pause_max);
             }
         }
     }
@@ -295,8 +319,30 @@ fn wait_until(due: Timestamp, now: Timestamp) -> Duration {
     due.since(now).min(NAP_MAX)
 }
 
-async fn renew(credentials: &Arc<Credentials>, certificates: &CertificateStore, manager: &str) -> Result<(), Failure> {
+/// Renews the certificate at one of these managers, which are asked in turn.
+async fn renew(
+    credentials: &Arc<Credentials>,
+    certificates: &CertificateStore,
+    managers: &[String],
+    before: &impl Fn(Role) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     unexpired(credentials)?;
+    let mut failure = Failure::new("no manager is known", "give the address of one with --join-addr");
+    for manager in managers {
+        match renew_at(credentials, certificates, manager, before).await {
+            Ok(()) => return Ok(()),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+async fn renew_at(
+    credentials: &Arc<Credentials>,
+    certificates: &CertificateStore,
+    manager: &str,
+    before: &impl Fn(Role) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let request = CertificateRequest::new().map_err(|error| Failure::new(error, ""))?;
     let renewal = RenewRequest { id: CommandId::from_bits(rand::random()), csr_pem: request.csr_pem.clone() };
     let answered = async {
@@ -306,6 +352,7 @@ async fn renew(credentials: &Arc<Credentials>, certificates: &CertificateStore, 
     // Without an end to the wait, a manager that hangs would be the last that was ever asked.
     let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
     let reply = answered.map_err(|error| unreachable(manager, &error))?;
+    before(role_in(&reply.cert_pem)?)?;
     certificates.save(&reply.cert_pem, &request.key)?;
     let identity = certificates.load(clock::now())?;
     credentials.replace(identity).map_err(|error| Failure::new(error, ""))

@@ -249,8 +249,8 @@ impl Shake {
             let node = subject.node;
             // Followed first, so that no change after the look is missed.
             let (members, changed) = (Arc::clone(&self.members), self.members.changes(node));
-            if members.is_member(node) {
-                return (Class::Member(node), Until::Membership { members, node, changed, expiry });
+            if members.is_member(*subject) {
+                return (Class::Member(node), Until::Membership { members, subject: *subject, changed, expiry });
             }
         }
         let applicant = match applicant {

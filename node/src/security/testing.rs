@@ -53,6 +53,10 @@ impl KnownMembers {
         self.notify();
     }
 
+    fn is_removed(&self, node: NodeId) -> bool {
+        self.removed.lock().expect("a lock").contains(&node)
+    }
+
     /// Something about the nodes has changed.
     pub fn notify(&self) {
         self.changed.notify_one();
@@ -60,8 +64,8 @@ impl KnownMembers {
 }
 
 impl Members for KnownMembers {
-    fn is_member(&self, node: NodeId) -> bool {
-        !self.removed.lock().expect("a lock").contains(&node)
+    fn is_member(&self, subject: Subject) -> bool {
+        !self.is_removed(subject.node)
     }
 
     fn changes(&self, _: NodeId) -> Arc<Notify> {
@@ -70,7 +74,7 @@ impl Members for KnownMembers {
 
     fn knows(&self, introduction: &Introduction) -> bool {
         match introduction {
-            Introduction::Node { node, .. } => self.is_member(*node),
+            Introduction::Node { node, .. } => !self.is_removed(*node),
             Introduction::Joiner { .. } => true,
         }
     }

@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use events::Role;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::sync::watch;
 
 use super::{Identity, Introduction, RootCertificate};
 
@@ -24,6 +26,7 @@ const ALPN: &[u8] = b"h2";
 /// effect with the next handshake and leaves living connections alone.
 pub struct Credentials {
     current: ArcSwap<Current>,
+    role: watch::Sender<Role>,
 }
 
 struct Current {
@@ -35,13 +38,21 @@ struct Current {
 impl Credentials {
     /// Credentials that show `identity`.
     pub fn new(identity: Identity) -> Result<Self, rustls::Error> {
-        Ok(Self { current: ArcSwap::from_pointee(Current::new(identity)?) })
+        let role = watch::Sender::new(identity.subject().role);
+        Ok(Self { current: ArcSwap::from_pointee(Current::new(identity)?), role })
     }
 
     /// Shows `identity` from the next handshake on. After an error the old one stays.
     pub fn replace(&self, identity: Identity) -> Result<(), rustls::Error> {
+        let role = identity.subject().role;
         self.current.store(Arc::new(Current::new(identity)?));
+        self.role.send_replace(role);
         Ok(())
+    }
+
+    /// The role in the certificate, and each other one after it.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.role.subscribe()
     }
 
     /// The identity that is shown now.

@@ -3,7 +3,8 @@
 use events::{redacted_debug, wiped};
 
 use crate::v1::{
-    Assignment, ConfigItem, CreateService, EnvSecretValue, JoinRequest, JoinTokens, SecretValue, UpdateService,
+    Assignment, ConfigItem, CreateService, EnvSecretValue, HistoryFrame, JoinRequest, JoinTokens, RaftMessage,
+    SecretValue, UpdateService,
 };
 
 redacted_debug! { JoinRequest shows [id, csr_pem, hostname] hides [token] }
@@ -13,6 +14,9 @@ redacted_debug! { UpdateService shows [service, spec, version, env_secrets] hide
 redacted_debug! { EnvSecretValue shows [name] hides [value] }
 redacted_debug! { SecretValue shows [] hides [value] }
 redacted_debug! { ConfigItem shows [config] hides [data] }
+// An entry's second section holds secrets, and a frame its specs' environments.
+redacted_debug! { RaftMessage shows [] hides [data] }
+redacted_debug! { HistoryFrame shows [index] hides [stored] }
 redacted_debug! {
     Assignment
     shows [task, service, slot, spec_version, spec, desired, state, claims, env_secrets, configs]

@@ -1,5 +1,6 @@
 //! A cluster of real daemons in a temporary directory. It ends with the test, whatever became of that.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::fs::Permissions;
@@ -32,6 +33,8 @@ pub struct Cluster {
     executor: Executor,
     id: String,
     address: String,
+    /// Where each of the other nodes serves, should it be a manager: the same place after each start.
+    others: RefCell<BTreeMap<String, String>>,
     daemons: BTreeMap<String, Daemon>,
 }
 
@@ -84,7 +87,14 @@ impl Cluster {
     /// The directory and the addresses of a cluster, none of whose daemons runs.
     pub fn idle(executor: Executor) -> Self {
         let dir = open_dir();
-        Self { dir, executor, id: String::new(), address: free_address(), daemons: BTreeMap::new() }
+        Self {
+            dir,
+            executor,
+            id: String::new(),
+            address: free_address(),
+            others: RefCell::default(),
+            daemons: BTreeMap::new(),
+        }
     }
 
     /// The same as [`Cluster::start`], with these flags for each of the daemons.
@@ -113,9 +123,12 @@ impl Cluster {
 
     /// The flags of a node of this cluster.
     pub fn flags(&self, name: &str) -> Vec<String> {
-        let listen = if name == MANAGER { &self.address } else { "127.0.0.1:0" };
+        let listen = match name {
+            MANAGER => self.address.clone(),
+            _ => self.others.borrow_mut().entry(name.to_owned()).or_insert_with(free_address).clone(),
+        };
         let (state_dir, socket) = (self.state_dir(name), self.socket(name));
-        let flags = ["--hostname", name, "--listen-remote-api", listen, "--state-dir"].map(str::to_owned);
+        let flags = ["--hostname", name, "--listen-remote-api", &listen, "--state-dir"].map(str::to_owned);
         let paths = [path(&state_dir), "--listen-control-api".to_owned(), path(&socket)];
         flags.into_iter().chain(paths).chain(self.executor.flags()).collect()
     }
@@ -214,8 +227,17 @@ impl Cluster {
 
     /// Runs `swarmctl`, which waits only if the words say so.
     pub fn swarmctl_words(&self, words: &[&str]) -> Answer {
+        self.swarmctl_words_at(MANAGER, words)
+    }
+
+    /// Runs a line of `swarmctl` at one of several managers.
+    pub fn swarmctl_at(&self, name: &str, line: &str) -> Answer {
+        self.swarmctl_words_at(name, &line.split(' ').collect::<Vec<_>>())
+    }
+
+    fn swarmctl_words_at(&self, name: &str, words: &[&str]) -> Answer {
         let words = detached(words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>());
-        run(Command::new(program("swarmctl")).arg("--socket").arg(self.socket(MANAGER)).args(words))
+        run(Command::new(program("swarmctl")).arg("--socket").arg(self.socket(name)).args(words))
     }
 
     /// Runs a line of `swarmctl` that must succeed, and gives what it prints.

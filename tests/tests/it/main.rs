@@ -20,6 +20,7 @@ mod install;
 mod journey;
 mod managers;
 mod process;
+mod quorum;
 mod refused_nodes;
 mod restore;
 mod slow_disk;

@@ -164,7 +164,11 @@ impl Dispatcher for Manager {
                     seen.away
                 })
             });
-            if away? { Err(Status::unavailable("away")) } else { Ok(HeartbeatReply { period_ns: 3_000_000_000 }) }
+            if away? {
+                Err(Status::unavailable("away"))
+            } else {
+                Ok(HeartbeatReply { period_ns: 3_000_000_000, role: None })
+            }
         });
         Ok(Response::new(replies.boxed()))
     }

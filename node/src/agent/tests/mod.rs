@@ -54,6 +54,7 @@ impl Scene {
 
     fn start_agent(&mut self) {
         let config = Config {
+            told: Arc::default(),
             cluster: ClusterId::from_bits(CLUSTER),
             node: NodeId::from_bits(1),
             hostname: "worker-1".into(),

@@ -164,7 +164,7 @@ async fn a_core_that_died_says_what_of() {
     machine.disk.fail_after(0);
     let leader = Replica::new(node(), "0.1.0", consensus, folded, INTERVALS);
     let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).unwrap();
-    let core = Core { handle, store, node: node(), thread, scrubber: None, journal: None, began_after: 0 };
+    let core = Core { handle, store, node: node(), raft_id: 1, thread, scrubber: None, journal: None, began_after: 0 };
     // Whoever waits for it only learns that it is gone.
     let waiting = core.wait_for_leadership().await.unwrap_err();
     assert_eq!(waiting.sentence, "the core ended while it started");
@@ -175,7 +175,7 @@ async fn a_core_that_died_says_what_of() {
 /// Starts a core on a disk and begins the cluster if there is none yet. What it dies of is its end.
 async fn begin(disk: &MemoryDisk, certificates: &CertificateStore, drawn: u128) -> Result<NodeId, Failure> {
     let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(disk).unwrap());
-    let core = start_on(store, None, NodeId::from_bits(drawn))?;
+    let core = start_on(store, None, Begin::Founder(NodeId::from_bits(drawn)), |_, _| {})?;
     let (node, begun) = (core.node, core.ensure_cluster(certificates, "m1", "10.0.0.1:4242").await);
     core.end().await?;
     begun.map(|()| node)

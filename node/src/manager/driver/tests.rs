@@ -31,7 +31,9 @@ struct Followed {
 impl Followed {
     async fn start(dir: &Path) -> Self {
         let state_dir = StateDir::open(dir).expect("a state directory");
-        let core = core::start(&state_dir, core::Read::default(), NodeId::from_bits(1)).expect("a core");
+        let core =
+            core::start(&state_dir, core::Read::default(), core::Begin::Founder(NodeId::from_bits(1)), |_, _| {})
+                .expect("a core");
         core.ensure_cluster(&CertificateStore::new(dir), "m1", "10.0.0.1:4242").await.expect("a cluster");
         let mut followed = Self { core, notifiers: BTreeMap::new() };
         let state = followed.core.handle.state();

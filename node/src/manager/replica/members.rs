@@ -54,13 +54,24 @@ impl Replica {
         self.consensus.leader()
     }
 
+    /// How far this manager is on its way to a state that was offered, and the index of that.
+    pub fn catching_up(&self) -> Option<(u64, u64)> {
+        let catch_up = self.catch_up.as_ref()?;
+        Some((catch_up.folded.cluster.position.index, catch_up.offer.index))
+    }
+
+    /// Hears that messages for another manager do not get there.
+    pub fn unreachable(&mut self, raft_id: u64) {
+        self.consensus.unreachable(raft_id);
+    }
+
     /// Takes what another manager says. What comes of it is in the next [`Replica::advance`].
     ///
     /// # Errors
     /// When the process must end: the other's history leads to another state.
     pub fn receive(&mut self, from: u64, message: PeerMessage) -> Result<(), FatalError> {
         match message {
-            PeerMessage::Raft(bytes) => self.receive_raft(&bytes),
+            PeerMessage::Raft(bytes) => self.receive_raft(from, &bytes),
             PeerMessage::WantHistory { after, to } => {
                 match self.contacts.answer(from, after, to, self.ticks) {
                     Some(answer) => self.outbox.messages.push((from, answer)),
@@ -82,8 +93,11 @@ impl Replica {
         }
     }
 
-    fn receive_raft(&mut self, bytes: &[u8]) -> Result<(), FatalError> {
+    fn receive_raft(&mut self, sender: u64, bytes: &[u8]) -> Result<(), FatalError> {
         match self.consensus.offered(bytes) {
+            Ok((from, _)) if from != sender => {
+                tracing::warn!(from, sender, "a message in another manager's name was dropped")
+            }
             Ok((from, Some(offer))) => {
                 self.contacts.heard(from, self.ticks);
                 self.follow_offer(from, offer, bytes)?;

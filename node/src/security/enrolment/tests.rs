@@ -62,15 +62,23 @@ impl Manager {
         let certificates = CertificateStore::new(dir.path());
         let tcp = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
         let addr = tcp.local_addr().expect("an address").to_string();
-        let core = core::start(&state_dir, core::Read::default(), NodeId::from_bits(1)).expect("a core");
+        let core =
+            core::start(&state_dir, core::Read::default(), core::Begin::Founder(NodeId::from_bits(1)), |_, _| {})
+                .expect("a core");
         core.ensure_cluster(&certificates, "m1", &addr).await.expect("a cluster");
         let identity = core.identity(&certificates).await.expect("an identity");
         let context = Context {
             core: core.handle.clone(),
             store: Arc::clone(&core.store),
-            manager: Arc::new(ManagerInfo { node: core.node, hostname: "m1".to_owned(), remote_addr: addr.clone() }),
+            manager: Arc::new(ManagerInfo {
+                cluster: identity.subject().cluster,
+                node: core.node,
+                hostname: "m1".to_owned(),
+                remote_addr: addr.clone(),
+            }),
             budgets: Arc::default(),
             space: crate::daemon::disk_space::FreeSpace::default(),
+            peering: crate::peering::Peering::default(),
             stopping: CancellationToken::new(),
         };
         let service = Losing { service: CertificateApi::new(context), joins: AtomicU32::new(joins) };
@@ -111,7 +119,7 @@ impl Manager {
     }
 
     async fn join(&self, worker: &Worker) -> Result<Identity, Failure> {
-        join(&worker.certificates, &self.addr, &self.token(), "w1", QUICK).await
+        join(&worker.certificates, &self.addr, &self.token(), "w1", QUICK, |_| Ok(())).await
     }
 
     async fn end(self) {
@@ -160,7 +168,9 @@ async fn a_join_whose_answers_are_lost_makes_one_node() {
 async fn a_joiner_outwaits_a_busy_manager() {
     let (manager, worker) = (Manager::losing(QUICK.attempts + 1).await, Worker::new());
     let patience = Timeouts { busy: Duration::from_secs(60), ..QUICK };
-    join(&worker.certificates, &manager.addr, &manager.token(), "w1", patience).await.expect("let in at last");
+    join(&worker.certificates, &manager.addr, &manager.token(), "w1", patience, |_| Ok(()))
+        .await
+        .expect("let in at last");
     assert_eq!(manager.nodes(), 2);
     manager.end().await;
 }
@@ -186,7 +196,7 @@ async fn a_repeated_join_is_answered_from_what_was_recorded() {
     assert_eq!(manager.certificates_of(subject.node), 1, "one for all of the attempts");
 
     let credentials = worker.issued(&manager, subject, DAY * 89);
-    renew(&credentials, &worker.certificates, &manager.addr).await.expect("renewed");
+    renew(&credentials, &worker.certificates, std::slice::from_ref(&manager.addr), &|_| Ok(())).await.expect("renewed");
     let csr_pem = CertificateRequest::of(pending.key).expect("a request").csr_pem;
     let (id, token) = (pending.id, manager.token().to_string());
     let connector = Connector::joiner(manager.authority().root()).expect("a connector");
@@ -240,7 +250,7 @@ async fn a_join_that_is_repeated_after_the_token_was_rotated_is_refused() {
     let request = CoreRequest { id, actor, command: rotate, reason: None, correlation: None };
     assert!(matches!(manager.core.handle.submit(request).await, Outcome::Committed { .. }), "rotated");
     // The same request as before, which got a certificate then.
-    let refused = join(&worker.certificates, &manager.addr, &old, "w1", QUICK).await.expect_err("refused");
+    let refused = join(&worker.certificates, &manager.addr, &old, "w1", QUICK, |_| Ok(())).await.expect_err("refused");
     assert!(refused.sentence.contains("the join token is not valid for this cluster"), "{refused}");
     manager.end().await;
 }
@@ -249,10 +259,12 @@ async fn a_join_that_is_repeated_after_the_token_was_rotated_is_refused() {
 async fn a_refused_join_leaves_no_node_and_the_next_one_is_new() {
     let (manager, worker) = (Manager::losing(0).await, Worker::new());
     let forged = JoinToken::generate(manager.authority().root()).expect("a token");
-    let refused = join(&worker.certificates, &manager.addr, &forged, "w1", QUICK).await.expect_err("refused");
+    let refused =
+        join(&worker.certificates, &manager.addr, &forged, "w1", QUICK, |_| Ok(())).await.expect_err("refused");
     assert!(refused.sentence.contains("the join token is not valid for this cluster"), "{refused}");
     assert_eq!(refused.code, code::NOT_ALLOWED);
-    let unnamed = join(&worker.certificates, &manager.addr, &manager.token(), "", QUICK).await.expect_err("refused");
+    let unnamed =
+        join(&worker.certificates, &manager.addr, &manager.token(), "", QUICK, |_| Ok(())).await.expect_err("refused");
     assert!(unnamed.sentence.contains("no host name"), "{unnamed}");
     let channel = dial(&manager.addr, Connector::joiner(manager.authority().root()).expect("a connector"));
     let unsound = JoinRequest {
@@ -275,7 +287,7 @@ async fn a_certificate_near_its_end_is_renewed_and_shown_from_then_on() {
     let credentials = worker.issued(&manager, subject, DAY * 89);
     let due = credentials.identity().renew_at(clock::now(), 1.0);
     assert!(due <= clock::now(), "due since {due}");
-    renew(&credentials, &worker.certificates, &manager.addr).await.expect("renewed");
+    renew(&credentials, &worker.certificates, std::slice::from_ref(&manager.addr), &|_| Ok(())).await.expect("renewed");
     let (now, renewed) = (clock::now(), credentials.identity());
     assert!(renewed.not_after() > now + DAY * 89, "{}", renewed.not_after());
     assert_eq!((renewed.subject().node, renewed.subject().role), (subject.node, Role::Worker));
@@ -295,7 +307,7 @@ async fn a_manager_knows_the_introductions_of_its_nodes_and_of_its_tokens() {
     let (node, first) = (identity.subject().node, identity.introduction());
     assert!(knows(first) && !knows(Introduction::of_node(node, "another certificate")));
     let credentials = Arc::new(Credentials::new(identity).expect("credentials"));
-    renew(&credentials, &worker.certificates, &manager.addr).await.expect("renewed");
+    renew(&credentials, &worker.certificates, std::slice::from_ref(&manager.addr), &|_| Ok(())).await.expect("renewed");
     let second = credentials.identity().introduction();
     assert!(knows(second) && !knows(first), "the certificate that it has now");
     let removal = Command::RemoveNode(commands::RemoveNode { node, force: true });
@@ -355,7 +367,8 @@ async fn a_manager_that_never_answers_a_renewal_is_given_up() {
             .serve_with_incoming(connections),
     );
     let own = credentials(2, Role::Worker);
-    let failure = renew(&own, &worker.certificates, &addr).await.expect_err("no answer");
+    let failure =
+        renew(&own, &worker.certificates, std::slice::from_ref(&addr), &|_| Ok(())).await.expect_err("no answer");
     assert_eq!(asked.load(Ordering::Relaxed), 1, "it was the renewal that had no answer");
     assert!(failure.sentence.ends_with("no answer within 30 s"), "{failure}");
     assert_eq!(failure.code, code::UNREACHABLE);
@@ -386,7 +399,9 @@ async fn a_certificate_that_expired_while_its_node_was_away_opens_nothing_and_sa
     let refused = asked.await.expect_err("refused");
     assert!(matches!(refused, DialError::Transport(_) | DialError::Refused(_)), "{refused}");
 
-    let renewal = renew(&credentials, &worker.certificates, &manager.addr).await.expect_err("too late");
+    let renewal = renew(&credentials, &worker.certificates, std::slice::from_ref(&manager.addr), &|_| Ok(()))
+        .await
+        .expect_err("too late");
     let start = Failure::from(worker.certificates.load(clock::now()).expect_err("expired"));
     for failure in [renewal, start] {
         assert_eq!(failure.sentence, format!("the certificate of {subject} expired at {expired}"));

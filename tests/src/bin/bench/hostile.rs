@@ -89,7 +89,7 @@ async fn measure(seconds: u64) -> Result<Sample> {
     let (address, dir) = (address.to_string(), tempfile::tempdir()?);
     let token =
         daemon.connect().await?.get_cluster(GetClusterRequest {}).await?.into_inner().join_tokens.worker.parse()?;
-    join(&CertificateStore::new(dir.path()), &address, &token, HOSTNAME, Timeouts::OF_A_JOINER).await?;
+    join(&CertificateStore::new(dir.path()), &address, &token, HOSTNAME, Timeouts::OF_A_JOINER, |_| Ok(())).await?;
     let mut stream = session(connect(&address, dir.path()).await?, 0).await.context("a session")?;
     let session = welcome(&mut stream).await?;
     execute(&mut daemon.connect().await?, Command::CreateService(service())).await?;

@@ -38,7 +38,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Makes the directory of a manager with so many workers and tasks, and returns what the workers have to show.
 pub async fn prepare(state_dir: &Path, nodes: u64, tasks: u64) -> Result<Vec<Identity>> {
     let directory = StateDir::open(state_dir)?;
-    let core = core::start(&directory, core::Read::default(), NodeId::from_bits(rand::random()))?;
+    let core = core::start(
+        &directory,
+        core::Read::default(),
+        core::Begin::Founder(NodeId::from_bits(rand::random())),
+        |_, _| {},
+    )?;
     let certificates = CertificateStore::new(state_dir);
     core.ensure_cluster(&certificates, "manager", &SocketAddr::from(([127, 0, 0, 1], 0)).to_string()).await?;
     let preparing = Arc::new(Preparing::new(core)?);

@@ -1,0 +1,96 @@
+//! What other managers say, over gRPC: who calls, and a translation to messages for the replica.
+
+use commands::{Actor, AnnounceManager, Command, Rejection, RejectionKind};
+use events::{NodeId, Role};
+use tonic::{Request, Response, Status, Streaming};
+use wire::v1::managers_server::Managers;
+use wire::v1::{AnnounceRequest, CommandReply, DeliverReply, PeerBatch, PeerHello, Refusal, RefusalKind};
+
+use crate::manager::driver::stopping;
+use crate::manager::replica::Request as CoreRequest;
+use crate::peering::{Other, Stranger, from_wire};
+use crate::security::{Allowed, Peer};
+
+use super::{Context, status};
+
+/// The service that other managers call.
+pub struct ManagerApi {
+    context: Context,
+}
+
+impl ManagerApi {
+    /// The service of this manager.
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    /// The manager that calls, by its certificate.
+    fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        match self.context.gate().require(request, Allowed::Peers)? {
+            Peer::Node { subject, .. } => Ok(subject.node),
+            Peer::Operator { .. } | Peer::Anonymous { .. } => {
+                let (kind, sentence) = (RejectionKind::Forbidden, "this call is for managers");
+                Err(status(Rejection::new(
+                    kind,
+                    "managers",
+                    sentence,
+                    "managers call over TLS, with their certificate",
+                )))
+            }
+        }
+    }
+
+    /// Hands over what another manager says, until its stream ends or it is no member any more.
+    async fn listen(&self, node: NodeId, mut batches: Streaming<PeerBatch>) -> Result<(), Status> {
+        let mut introduced = None;
+        while let Some(PeerBatch { hello, messages }) = batches.message().await? {
+            if let Some(PeerHello { from, to, addr }) = hello {
+                self.context.peering.meet(from, to, Other { node, addr }).map_err(|why| refusal(&why))?;
+                introduced = Some(from);
+            }
+            let raft_id = introduced.ok_or_else(|| Status::invalid_argument("the first message is an introduction"))?;
+            self.context.peering.judge(node, raft_id).map_err(|why| refusal(&why))?;
+            for message in messages.into_iter().filter_map(from_wire) {
+                self.context.core.receive(raft_id, message);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl Managers for ManagerApi {
+    async fn deliver(&self, request: Request<Streaming<PeerBatch>>) -> Result<Response<DeliverReply>, Status> {
+        let node = self.caller(&request)?;
+        tracing::debug!(%node, "another manager calls");
+        let ended = tokio::select! {
+            ended = self.listen(node, request.into_inner()) => ended,
+            () = self.context.stopping.cancelled() => Err(status(stopping())),
+        };
+        tracing::debug!(%node, ?ended, "another manager's call has ended");
+        ended.map(|()| Response::new(DeliverReply {}))
+    }
+
+    async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<CommandReply>, Status> {
+        let node = self.caller(&request)?;
+        let AnnounceRequest { raft_id, addr } = request.into_inner();
+        let announce = AnnounceManager { node, raft_id, addr };
+        let actor = Actor::Node { id: node, role: Role::Manager };
+        let request = CoreRequest::unnamed(actor, Command::AnnounceManager(announce));
+        self.context.submit(request).await.map(Response::new).map_err(status)
+    }
+}
+
+fn refusal(why: &Stranger) -> Status {
+    let kind = match why {
+        Stranger::Former { .. } => RefusalKind::NotMember,
+        Stranger::Impostor { .. } | Stranger::Elsewhere { .. } => RefusalKind::Forbidden,
+    };
+    let hint = match why {
+        Stranger::Former { .. } => "a manager that is wanted again joins with an empty log",
+        Stranger::Impostor { .. } => "two managers must not run on copies of one state directory",
+        Stranger::Elsewhere { .. } => "it ends by itself once both managers know of the change",
+    };
+    let hint = Some(hint.to_owned());
+    Refusal { kind: kind.into(), subject: "manager".to_owned(), sentence: why.to_string(), hint }.into()
+}

@@ -1,0 +1,218 @@
+//! A manager on its way into the cluster: what is kept so that it goes on after any end of the process, how it says that its log
+//! is ready, and what it tells people meanwhile.
+//!
+//! The note comes before the certificate of a manager, and goes once the log has begun. So a manager's certificate without a log
+//! is a join that was cut short where the note is there, and a log that was lost where it is not.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use projections::Cluster;
+use tokio_util::sync::CancellationToken;
+use wire::v1::AnnounceRequest;
+
+use crate::agent::Told;
+use crate::agent::backoff::Backoff;
+use crate::daemon::failure::Failure;
+use crate::daemon::state_dir;
+use crate::manager::driver::{Handle, Published};
+use crate::peering::{Own, Peering};
+use crate::security::Credentials;
+
+/// The note in the state directory: addresses of managers, one a line.
+const NOTE: &str = "manager.joining";
+/// How often it is looked whether the members know this manager as it is, and how far a join is.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// Looks between two lines of the log about a join.
+const LOOKS_A_LINE: u64 = 5;
+/// How long a manager may take to answer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Keeps a note that this node is about to become a manager.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn note(dir: &Path, managers: &[String]) -> Result<(), Failure> {
+    let path = dir.join(NOTE);
+    state_dir::replace(&path, managers.join("\n").as_bytes()).map_err(|error| state_dir::unusable(&path, &error))
+}
+
+/// The managers in the note, if there is one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn noted(dir: &Path) -> Result<Option<Vec<String>>, Failure> {
+    let path = dir.join(NOTE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.lines().map(str::to_owned).collect())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(state_dir::unusable(&path, &error)),
+    }
+}
+
+/// Takes the note away: the log has begun, or the node is no manager.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn forget(dir: &Path) -> Result<(), Failure> {
+    remove(&dir.join(NOTE), |path| std::fs::remove_file(path))
+}
+
+/// Where a log is put before it is removed, so that half of one is never taken for a log.
+fn discarded(dir: &Path) -> PathBuf {
+    dir.join("raft.discarded")
+}
+
+/// Removes the log of a manager that is none any more.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn discard_log(dir: &Path) -> Result<(), Failure> {
+    remove(&discarded(dir), |path| std::fs::remove_dir_all(path))?;
+    remove(&state_dir::log(dir), |path| std::fs::rename(path, discarded(dir)))?;
+    remove(&discarded(dir), |path| std::fs::remove_dir_all(path))
+}
+
+/// Removes something, if it is there, durably.
+fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> Result<(), Failure> {
+    let sync = || path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all());
+    match how(path).and_then(|()| sync()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(state_dir::unusable(path, &error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A manager that sees to it that the members know it.
+pub struct Announcer {
+    /// The way to its core.
+    pub core: Handle,
+    /// What it is to the others.
+    pub own: Own,
+    /// The way to them.
+    pub peering: Peering,
+    /// With what it calls those whom it does not know by their nodes.
+    pub credentials: Arc<Credentials>,
+    /// Where managers are, before it has a state that names them.
+    pub managers: Vec<String>,
+    /// Who hears where the managers are.
+    pub told: Arc<Told>,
+}
+
+impl Announcer {
+    /// Announces this manager whenever the members do not know it as it is, until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let (mut backoff, mut progress) = (Backoff::default(), Progress::default());
+        loop {
+            let state = self.core.state();
+            if state.cluster.former_members.contains(self.own.raft_id) {
+                self.peering.note_former();
+            }
+            self.tell_managers();
+            progress.tell(&state, &self.own, self.core.catching_up());
+            let pause = if self.is_known(&state.cluster) {
+                backoff.reset();
+                LOOK_PERIOD
+            } else {
+                match self.announce().await {
+                    Ok(()) => backoff.reset(),
+                    Err(why) => tracing::debug!(why, "this manager's announcement was not taken"),
+                }
+                LOOK_PERIOD.max(backoff.pause(&mut rand::rng()))
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// The others come first: a manager that is to be one no more has its certificate changed by them.
+    pub fn tell_managers(&self) {
+        let others: Vec<String> = self.peering.known().into_iter().map(|other| other.addr).collect();
+        let others = if others.is_empty() { self.managers.clone() } else { others };
+        self.told.hear_managers(others.into_iter().chain([self.own.addr.clone()]).collect());
+    }
+
+    /// Whether the members have this manager, at its address; or it was one and must not come back with this log.
+    fn is_known(&self, cluster: &Cluster) -> bool {
+        let Own { node, raft_id, addr } = &self.own;
+        let is_own = |member: &projections::Member| member.raft_id == *raft_id && member.addr == *addr;
+        cluster.members.get(*node).is_some_and(is_own) || cluster.former_members.contains(*raft_id)
+    }
+
+    /// Asks one manager after the other, the leader first; itself where it leads.
+    async fn announce(&self) -> Result<(), String> {
+        let others = self.peering.leader().into_iter().chain(self.peering.known()).map(|other| other.addr);
+        let own = self.core.state().leads.then(|| self.own.addr.clone());
+        let mut why = "no manager is known".to_owned();
+        for addr in own.into_iter().chain(others).chain(self.managers.iter().cloned()) {
+            match tokio::time::timeout(ANSWER_PATIENCE, self.announce_at(&addr)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => why = format!("{addr}: {error}"),
+                Err(_) => why = format!("{addr}: no answer within {} s", ANSWER_PATIENCE.as_secs()),
+            }
+        }
+        Err(why)
+    }
+
+    async fn announce_at(&self, addr: &str) -> Result<(), String> {
+        let Own { raft_id, addr: own_addr, .. } = &self.own;
+        let asked = AnnounceRequest { raft_id: *raft_id, addr: own_addr.clone() };
+        let mut client = crate::peering::client_at(addr, Arc::clone(&self.credentials)).await?;
+        client.announce(asked).await.map(drop).map_err(|status| status.message().to_owned())
+    }
+}
+
+/// What the log says of a join.
+#[derive(Default)]
+struct Progress {
+    looks: u64,
+    /// Whether it was seen to join, in this run.
+    joins: bool,
+}
+
+impl Progress {
+    fn tell(&mut self, state: &Published, own: &Own, catching_up: Option<(u64, u64)>) {
+        let votes = state.cluster.members.get(own.node).is_some_and(|member| member.votes);
+        match (votes, self.joins) {
+            (true, true) => {
+                tracing::info!(index = state.cluster.position.index, "this manager has joined, and votes");
+                self.joins = false;
+            }
+            (true, false) => {}
+            (false, _) => {
+                if self.looks % LOOKS_A_LINE == 0 {
+                    let (at, of) = catching_up.unwrap_or((state.cluster.position.index, 0));
+                    tracing::info!(at, of, "this manager is joining the cluster");
+                }
+                self.joins = true;
+                self.looks += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_kept_read_and_forgotten_and_a_log_is_discarded_whatever_an_earlier_attempt_left() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path();
+        let managers = ["10.0.0.1:1".to_owned(), "10.0.0.2:1".to_owned()];
+        assert_eq!(noted(path).expect("read"), None);
+        note(path, &managers).expect("kept");
+        assert_eq!(noted(path).expect("read").as_deref(), Some(&managers[..]));
+        for _ in 0..2 {
+            forget(path).expect("forgotten");
+            assert_eq!(noted(path).expect("read"), None);
+        }
+        for left in [&["raft"][..], &["raft.discarded"], &["raft", "raft.discarded"], &[]] {
+            left.iter().for_each(|name| std::fs::create_dir_all(path.join(name).join("log")).expect("made"));
+            discard_log(path).expect("discarded");
+            assert!(!path.join("raft").exists() && !path.join("raft.discarded").exists(), "{left:?}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The manager's part of a node: its core, its sockets and its links to other managers. It begins and ends with the node's role,
+//! without the node's agent noticing.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{Id, NodeId};
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Context;
+use crate::control::ManagerInfo;
+use crate::daemon::descriptors;
+use crate::daemon::disk_space::FreeSpace;
+use crate::daemon::failure::Failure;
+use crate::daemon::joining::{self, Announcer};
+use crate::daemon::roles::Node;
+use crate::daemon::serve::{self, RemotePort, SocketFile};
+use crate::daemon::start_settings::StartSettings;
+use crate::manager::core::{self, Begin, Core};
+use crate::peering::{Own, Peering};
+use crate::security::{Credentials, Identity, Limits};
+
+/// How long connections may take to end once the part is told to stop.
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Where a manager is reached: taken before anything is written anywhere.
+pub(super) struct Listeners {
+    remote: RemotePort,
+    /// The remote address that others get.
+    remote_addr: String,
+    control: UnixListener,
+    socket: SocketFile,
+}
+
+/// A manager whose core runs, and who answers nobody yet.
+pub(super) struct Opened {
+    pub(super) core: Core,
+    peering: Peering,
+    doors: Listeners,
+}
+
+/// A manager that answers.
+pub(super) struct Served {
+    pub(super) core: Core,
+    pub(super) peering: Peering,
+    /// What it consists of; none of it ends by itself.
+    pub(super) tasks: JoinSet<Result<(), Failure>>,
+    /// Ends it.
+    stop: CancellationToken,
+}
+
+impl Node {
+    /// Takes the places where a manager is reached.
+    pub(super) async fn doors(&self) -> Result<Listeners, Failure> {
+        let remote = RemotePort::take(self.settings.listen_remote_api)?;
+        let remote_addr = self.settings.advertise_remote_api.clone().unwrap_or_else(|| advertised(remote.addr()));
+        let (control, socket) = serve::bind_control(&self.settings.listen_control_api).await?;
+        Ok(Listeners { remote, remote_addr, control, socket })
+    }
+
+    /// Starts the core on a log that was read.
+    pub(super) fn open_core(&self, log: core::Read, begin: Begin, doors: Listeners) -> Result<Opened, Failure> {
+        let peering = Peering::default();
+        let to_others = peering.clone();
+        let core = core::start(&self.state_dir, log, begin, move |to, message| to_others.carry(to, message))?;
+        Ok(Opened { core, peering, doors })
+    }
+
+    /// Starts the core of a node that became a manager, or is on its way to be one.
+    pub(super) async fn open_as(&self, node: NodeId) -> Result<Opened, Failure> {
+        let doors = self.doors().await?;
+        let log = core::read(&self.state_dir)?;
+        self.open_core(log, Begin::Member(node), doors)
+    }
+
+    /// The identity of the manager that made a cluster, which is made first if need be.
+    pub(super) async fn found(&self, opened: &Opened) -> Result<Identity, Failure> {
+        let Opened { core, doors, .. } = opened;
+        core.ensure_cluster(&self.certificates, &self.hostname, &doors.remote_addr).await?;
+        core.identity(&self.certificates).await
+    }
+
+    /// Lets a manager answer.
+    pub(super) fn serve_manager(&self, opened: Opened, credentials: &Arc<Credentials>) -> Result<Served, Failure> {
+        let Opened { mut core, peering, doors: Listeners { remote, remote_addr, control, socket } } = opened;
+        let bound = remote.addr();
+        // A port that the system chose is the node's from here on.
+        StartSettings { listen_remote_api: bound, ..self.settings.clone() }.save(self.state_dir.path())?;
+        joining::forget(self.state_dir.path())?;
+        core.log_events()?;
+        let (node, path) = (core.node, self.settings.listen_control_api.display());
+        tracing::info!(%node, addr = %bound, %path, "this node is a manager");
+        let stop = self.shutdown.child_token();
+        let space = FreeSpace::default();
+        tokio::spawn(space.clone().watch(self.state_dir.path().to_owned(), stop.clone()));
+        let context = Context {
+            core: core.handle.clone(),
+            store: Arc::clone(&core.store),
+            manager: Arc::new(ManagerInfo {
+                cluster: credentials.identity().subject().cluster,
+                node,
+                hostname: self.hostname.clone(),
+                remote_addr: remote_addr.clone(),
+            }),
+            budgets: Arc::default(),
+            space,
+            peering: peering.clone(),
+            stopping: stop.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        let broke_off = |error| Failure::new(error, "see the log above");
+        let limits = connection_limits();
+        // Only now there is somebody to answer.
+        let remote = remote.listen()?;
+        let served = serve::remote(remote, Arc::clone(credentials), context.clone(), limits, stop.clone());
+        tasks.spawn(async move { served.await.map_err(broke_off) });
+        let served = serve::control(control, socket, context, limits, stop.clone());
+        tasks.spawn(async move { served.await.map_err(broke_off) });
+        self.link(&core, &peering, remote_addr, credentials, &stop);
+        tokio::spawn(core.handle.clone().listen());
+        self.probe.started(core.handle.measures(), Some((core.handle.clone(), Arc::clone(&core.store))));
+        tokio::spawn(self.notifier.clone().keep_alive(core.handle.progress(), stop.clone()));
+        Ok(Served { core, peering, tasks, stop })
+    }
+
+    /// Calls the other managers, and says to them where this one is.
+    fn link(
+        &self,
+        core: &Core,
+        peering: &Peering,
+        addr: String,
+        credentials: &Arc<Credentials>,
+        stop: &CancellationToken,
+    ) {
+        let own = Own { node: core.node, raft_id: core.raft_id, addr };
+        let managers = self.told.managers().into_iter().filter(|manager| *manager != own.addr).collect();
+        let announcer = Announcer {
+            core: core.handle.clone(),
+            own: own.clone(),
+            peering: peering.clone(),
+            credentials: Arc::clone(credentials),
+            managers,
+            told: Arc::clone(&self.told),
+        };
+        announcer.tell_managers();
+        tokio::spawn(announcer.run(stop.clone()));
+        tokio::spawn(peering.clone().keep(core.handle.clone(), own, Arc::clone(credentials), stop.clone()));
+    }
+}
+
+impl Served {
+    /// Ends all of it; whoever still waits for an answer gets it before the core goes.
+    pub(super) async fn end(self) -> Result<(), Failure> {
+        let Self { core, mut tasks, stop, .. } = self;
+        stop.cancel();
+        let drained = tokio::time::timeout(STOP_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
+        if drained.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        core.end().await
+    }
+}
+
+/// How many connections the limit on open files allows. Few nodes fit under a low one.
+fn connection_limits() -> Limits {
+    let descriptors = descriptors::raise();
+    let limits = Limits::of_descriptors(descriptors);
+    let nodes = limits.members_max();
+    if descriptors < descriptors::FEW {
+        tracing::warn!(descriptors, nodes, "the limit on open files is low (`ulimit -Hn`): only few nodes can connect");
+    } else {
+        tracing::debug!(descriptors, nodes, "connections of nodes are bounded");
+    }
+    limits
+}
+
+/// Where a manager can be reached from the outside, as far as it can tell.
+fn advertised(bound: SocketAddr) -> String {
+    if !bound.ip().is_unspecified() {
+        return bound.to_string();
+    }
+    let addr = outgoing_ip().map_or_else(|| local_addr(bound), |ip| SocketAddr::new(ip, bound.port()));
+    addr.to_string()
+}
+
+/// The address that packets to elsewhere leave from. Nothing is sent: connecting a datagram socket only looks up the route,
+/// here to an address that is reserved for documentation.
+fn outgoing_ip() -> Option<IpAddr> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    socket.local_addr().ok().map(|addr| addr.ip())
+}
+
+/// Where this machine itself reaches what is bound there.
+fn local_addr(bound: SocketAddr) -> SocketAddr {
+    match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], bound.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], bound.port())),
+        IpAddr::V4(_) | IpAddr::V6(_) => bound,
+    }
+}
+
+/// A new node's id.
+pub(super) fn drawn() -> NodeId {
+    NodeId::from_bits(rand::random())
+}

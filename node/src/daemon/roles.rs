@@ -1,0 +1,372 @@
+//! A node over its life: how it begins, its agent all along, and a manager's part for as long as its certificate is a manager's.
+//! The role changes with the certificate, while `swarmd` and its tasks go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{NodeId, Role};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::executor::Executor;
+use crate::agent::{Agent, Config as AgentConfig, Told, unusable_memory};
+use crate::clock;
+use crate::daemon::config::RunArgs;
+use crate::daemon::failure::{Failure, code};
+use crate::daemon::manager_part::{Opened, STOP_PATIENCE, Served, drawn};
+use crate::daemon::notify::Notifier;
+use crate::daemon::run::{Managers, announce, policy};
+use crate::daemon::start_settings::StartSettings;
+use crate::daemon::state_dir::StateDir;
+use crate::daemon::{dev, joining};
+use crate::manager::core::{self, Begin};
+use crate::metrics::{self, Measures};
+use crate::security::enrolment::{self, MemberConnect, Timeouts};
+use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken};
+
+/// Pause before a node that became a manager tries again to begin as one.
+const BEGIN_PAUSE: Duration = Duration::from_secs(5);
+/// How long a manager whose log is no member's any more waits for another certificate: one that is demoted gets it within that.
+const FORMER_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How a node begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// As the manager of this log; without one it makes a cluster.
+    Log,
+    /// With the certificate that it has, or gets for its join token.
+    Certificate,
+    /// As a manager on its way into the cluster.
+    Joining,
+}
+
+/// What a node starts with.
+pub(super) struct Node {
+    pub(super) args: RunArgs,
+    pub(super) settings: StartSettings,
+    pub(super) state_dir: StateDir,
+    pub(super) certificates: CertificateStore,
+    pub(super) hostname: String,
+    pub(super) executor: Arc<dyn Executor>,
+    pub(super) shutdown: CancellationToken,
+    /// What is counted of the agent's work.
+    pub(super) measures: Arc<Measures>,
+    /// Whoever asks for metrics and whether the node is ready.
+    pub(super) probe: metrics::Probe,
+    /// The service manager.
+    pub(super) notifier: Notifier,
+    /// What its sessions tell of managers and of its role.
+    pub(super) told: Arc<Told>,
+}
+
+/// Why a manager's part ended.
+enum Ended {
+    /// The node stops, or a part of it failed.
+    Stopped(Result<(), Failure>),
+    /// The node's certificate is a worker's.
+    Demoted,
+    /// Its log is no member's any more, and it is still to be a manager: with another one.
+    Former,
+    /// The node is none of the cluster any more.
+    Removed,
+}
+
+impl Node {
+    /// Runs until it is told to stop.
+    pub(super) async fn start(self, beginning: Beginning, token: Option<JoinToken>) -> Result<(), Failure> {
+        if beginning == Beginning::Log {
+            match self.open_log().await? {
+                Some(opened) => return self.begin_with_log(opened).await,
+                None => tracing::warn!("this node is no manager any more: its log is discarded"),
+            }
+        }
+        let Some(identity) = self.enrolled(beginning, token).await? else { return Ok(()) };
+        let subject = identity.subject();
+        let opened = match subject.role {
+            Role::Manager => Some(self.open_as(subject.node).await?),
+            Role::Worker => None,
+        };
+        self.run(identity, opened).await
+    }
+
+    /// Opens the log that is there, or begins one. Nothing if the node has become a worker since.
+    async fn open_log(&self) -> Result<Option<Opened>, Failure> {
+        let doors = self.doors().await?;
+        let log = core::read(&self.state_dir)?;
+        let Ok(identity) = self.certificates.load(clock::now()) else {
+            return self.open_core(log, Begin::Founder(drawn()), doors).map(Some);
+        };
+        let subject = identity.subject();
+        let is_own = log.node().is_none_or(|node| node == subject.node);
+        match subject.role {
+            // A certificate and a log that were put together from two nodes would confuse everybody.
+            _ if !is_own => {
+                let node = log.node().map_or_else(String::new, |node| node.to_string());
+                let sentence = format!("the certificate is for {subject}, the log for manager {node}");
+                Err(Failure::new(sentence, "restore the state directory from a backup").with_code(code::NOT_ALLOWED))
+            }
+            Role::Manager => self.open_core(log, Begin::Member(subject.node), doors).map(Some),
+            // It gets such a certificate only once it replicates the log no more.
+            Role::Worker => self.leave_log(log.managers()).map(|()| None),
+        }
+    }
+
+    /// Discards the log of a manager that is none any more, once it is kept where others are.
+    fn leave_log(&self, managers: Vec<String>) -> Result<(), Failure> {
+        self.told.hear_managers(managers);
+        if let Some(first) = self.told.managers().first() {
+            Managers { first: first.clone() }.save(&self.state_dir)?;
+        }
+        joining::discard_log(self.state_dir.path())
+    }
+
+    async fn begin_with_log(self, opened: Opened) -> Result<(), Failure> {
+        let Some(identity) = self.shutdown.run_until_cancelled(self.identity(&opened)).await else {
+            return opened.core.end().await;
+        };
+        match identity {
+            Ok(identity) => self.run(identity, Some(opened)).await,
+            Err(failure) => {
+                // What the core died of is the reason of whatever else went wrong.
+                opened.core.end().await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// A certificate that is not there, or has expired, is made again.
+    async fn identity(&self, opened: &Opened) -> Result<Identity, Failure> {
+        match self.certificates.load(clock::now()) {
+            Ok(identity) => Ok(identity),
+            Err(_) => self.found(opened).await,
+        }
+    }
+
+    /// The identity of a node that has a certificate, or gets one now. Nothing if it is told to stop before.
+    async fn enrolled(&self, beginning: Beginning, token: Option<JoinToken>) -> Result<Option<Identity>, Failure> {
+        let noted = joining::noted(self.state_dir.path())?.filter(|_| beginning == Beginning::Joining);
+        let known = match noted {
+            Some(managers) => managers,
+            None => vec![Managers::load(&self.state_dir, self.args.join_addr.clone())?.first],
+        };
+        self.told.hear_managers(known.clone());
+        let identity = match self.certificates.load(clock::now()) {
+            Ok(identity) => {
+                // The process may have ended between the two.
+                self.certificates.forget_pending_join()?;
+                identity
+            }
+            Err(IdentityError::Missing(_)) => {
+                let token = token.ok_or_else(|| {
+                    let hint =
+                        "`swarmctl cluster inspect` on a manager shows the token for --join-token or --join-token-file";
+                    Failure::new("a join token is needed to join a cluster", hint).with_code(code::USAGE)
+                })?;
+                let (patience, first) = (Timeouts::OF_A_JOINER, known.first().map_or("", String::as_str));
+                let before = self.before_role();
+                let joining = enrolment::join(&self.certificates, first, &token, &self.hostname, patience, before);
+                // What was begun is gone on with at the next start.
+                let Some(joined) = self.shutdown.run_until_cancelled(joining).await else { return Ok(None) };
+                joined?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let (Role::Worker, Some(first)) = (identity.subject().role, known.first()) {
+            Managers { first: first.clone() }.save(&self.state_dir)?;
+        }
+        Ok(Some(identity))
+    }
+
+    /// What is done before a certificate of a role is kept: whoever has a manager's and no log must know that it never had one.
+    fn before_role(&self) -> impl Fn(Role) -> Result<(), Failure> + Send + Sync + use<> {
+        let (dir, told) = (self.state_dir.path().to_owned(), Arc::clone(&self.told));
+        move |role| match role {
+            Role::Manager if crate::daemon::state_dir_kind::has_log(&dir)? => Ok(()),
+            Role::Manager => joining::note(&dir, &told.managers()),
+            Role::Worker => Ok(()),
+        }
+    }
+
+    /// Runs a member of the cluster: its agent, and a manager's part while it is a manager.
+    async fn run(self, identity: Identity, opened: Option<Opened>) -> Result<(), Failure> {
+        let subject = identity.subject();
+        let credentials = Arc::new(Credentials::new(identity).map_err(|error| Failure::new(error, ""))?);
+        let served = opened.map(|opened| self.serve_manager(opened, &credentials)).transpose()?;
+        let agent = match self.agent(subject.cluster, subject.node, &credentials).open().map_err(unusable_memory) {
+            Ok(agent) => agent,
+            Err(failure) => {
+                if let Some(served) = served {
+                    served.end().await?;
+                }
+                return Err(failure);
+            }
+        };
+        let managers = self.told.managers().join(", ");
+        if served.is_none() {
+            // Only now nothing refuses this start any more.
+            self.settings.save(self.state_dir.path())?;
+            tracing::info!(node = %subject.node, managers, "this node is a worker");
+        }
+        self.notifier.ready(&match &served {
+            Some(_) => format!("manager, serving nodes; managers: {managers}"),
+            None => format!("worker of the managers at {managers}"),
+        });
+        announce(self.args.dev, &self.settings);
+        self.keep_renewed(&credentials);
+        tokio::spawn(tell_of_the_end(self.notifier.clone(), self.shutdown.clone()));
+        let agent = tokio::spawn(agent.run(self.shutdown.clone()));
+        let ended = self.play(subject.node, served, &credentials).await;
+        self.shutdown.cancel();
+        if tokio::time::timeout(STOP_PATIENCE, agent).await.is_err() {
+            tracing::warn!("the agent did not end in time");
+        }
+        if self.args.dev {
+            dev::sweep(self.executor.as_ref(), subject).await;
+        }
+        ended
+    }
+
+    /// Plays the role that the certificate gives, until the node stops.
+    async fn play(&self, node: NodeId, served: Option<Served>, credentials: &Arc<Credentials>) -> Result<(), Failure> {
+        let (mut served, mut role) = (served, credentials.role());
+        loop {
+            let Some(present) = served.take() else {
+                match self.next_part(node, credentials).await {
+                    Some(begun) => served = Some(begun),
+                    None => return Ok(()),
+                }
+                continue;
+            };
+            let (present, ended) = self.watch(present, &mut role).await;
+            let managers = present.peering.known().into_iter().map(|other| other.addr).collect();
+            // Nothing holds the log any more once it ends.
+            self.probe.started(Arc::clone(&self.measures), None);
+            let end = present.end().await;
+            match ended {
+                Ended::Stopped(result) => return end.and(result),
+                Ended::Demoted => {
+                    tracing::info!("this node is a worker from now on");
+                    self.leave_log(managers)?;
+                }
+                Ended::Former => {
+                    tracing::warn!("this manager is no member any more, and joins again with an empty log");
+                    self.told.hear_managers(managers);
+                    joining::note(self.state_dir.path(), &self.told.managers())?;
+                    joining::discard_log(self.state_dir.path())?;
+                }
+                Ended::Removed => {
+                    let hint = "to join again, stop swarmd, empty its state directory and start it with a join token";
+                    tracing::error!(hint, "this node was removed from the cluster");
+                    self.shutdown.cancelled().await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the node is a manager, and begins that part. Nothing if the node is told to stop before.
+    async fn next_part(&self, node: NodeId, credentials: &Arc<Credentials>) -> Option<Served> {
+        let mut role = credentials.role();
+        if *role.borrow() == Role::Worker {
+            self.probe.started(Arc::clone(&self.measures), None);
+            let worker = self.shutdown.child_token();
+            tokio::spawn(self.notifier.clone().keep_alive(self.measures.progress.clone(), worker.clone()));
+            let promoted = role.wait_for(|role| *role == Role::Manager);
+            let promoted = self.shutdown.run_until_cancelled(promoted).await.is_some();
+            worker.cancel();
+            if !promoted {
+                return None;
+            }
+            tracing::info!("this node becomes a manager");
+        }
+        loop {
+            let begun = match self.open_as(node).await {
+                Ok(opened) => self.serve_manager(opened, credentials),
+                Err(failure) => Err(failure),
+            };
+            match begun {
+                Ok(served) => return Some(served),
+                Err(failure) => {
+                    tracing::error!(
+                        error = failure.sentence,
+                        hint = failure.hint,
+                        "this node cannot begin as a manager"
+                    );
+                }
+            }
+            self.shutdown.run_until_cancelled(tokio::time::sleep(BEGIN_PAUSE)).await?;
+        }
+    }
+
+    /// Waits until a manager's part has to end.
+    async fn watch(&self, mut served: Served, role: &mut tokio::sync::watch::Receiver<Role>) -> (Served, Ended) {
+        let Served { core, peering, tasks, .. } = &mut served;
+        let states = core.handle.states();
+        let ended = tokio::select! {
+            ended = parts(tasks, states, &self.shutdown) => Ended::Stopped(ended),
+            _ = role.wait_for(|role| *role == Role::Worker) => Ended::Demoted,
+            () = peering.removed() => Ended::Removed,
+            () = self.wanted_again(peering.former()) => Ended::Former,
+        };
+        (served, ended)
+    }
+
+    /// Waits until this manager has another log to begin, because the present one is no member's, and the node is to be a manager.
+    async fn wanted_again(&self, former: impl Future<Output = ()>) {
+        former.await;
+        tokio::time::sleep(FORMER_PATIENCE).await;
+        let mut role = self.told.role();
+        if role.wait_for(|role| *role == Some(Role::Manager)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Keeps the certificate renewed for as long as the node runs.
+    fn keep_renewed(&self, credentials: &Arc<Credentials>) {
+        let (credentials, certificates) = (Arc::clone(credentials), self.certificates.clone());
+        let (told, before) = (Arc::clone(&self.told), self.before_role());
+        tokio::spawn(enrolment::keep_renewed(credentials, certificates, told, before, self.shutdown.clone()));
+    }
+
+    fn agent(&self, cluster: events::ClusterId, node: NodeId, credentials: &Arc<Credentials>) -> Agent {
+        let generic = self.args.generic_node_resources.clone();
+        let config = AgentConfig {
+            cluster,
+            node,
+            hostname: self.hostname.clone(),
+            advertise_addr: self.settings.advertise_remote_api.clone(),
+            managers: self.told.managers(),
+            state_dir: self.state_dir.path().to_owned(),
+            generic_resources: generic.map(|generic| generic.0).unwrap_or_default(),
+            policy: policy(&self.args, &self.settings),
+            told: Arc::clone(&self.told),
+            measures: Arc::clone(&self.measures),
+        };
+        let connector = Arc::new(MemberConnect(Arc::clone(credentials)));
+        Agent { config, executor: Arc::clone(&self.executor), connector, clock: Arc::new(clock::now) }
+    }
+}
+
+/// Waits until the node is told to stop, or a part of its manager ends by itself.
+async fn parts(
+    tasks: &mut JoinSet<Result<(), Failure>>,
+    mut states: tokio::sync::watch::Receiver<Arc<crate::manager::driver::Published>>,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let core_ended = async { while states.changed().await.is_ok() {} };
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        // The thread's own error is reported once it is joined.
+        () = core_ended => Ok(()),
+        ended = tasks.join_next() => match ended {
+            Some(Ok(result)) => result,
+            Some(Err(error)) => Err(Failure::new(format!("a part of the node ended unexpectedly: {error}"), "report this as a bug")),
+            None => Ok(()),
+        },
+    }
+}
+
+/// Tells the service manager once the node begins to stop.
+async fn tell_of_the_end(notifier: Notifier, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    notifier.stopping();
+}

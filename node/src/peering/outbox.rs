@@ -1,0 +1,158 @@
+//! What waits to be carried to one other manager: bounded by count and by bytes, so that one that is slow or gone costs no more
+//! than that. What finds no room is dropped: raft sends it again.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use crate::manager::replica::PeerMessage;
+use crate::metrics::PeerCounts;
+
+use super::locked;
+
+/// Messages that wait for one manager: raft has at most 256 with entries under way, and heartbeats besides.
+const MESSAGES_MAX: usize = 4_096;
+/// Bytes that wait for one manager. A larger message goes alone.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that go in one batch: as many as a page of history has. A larger message goes alone.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// Messages that go in one batch.
+const BATCH_MESSAGES: usize = 256;
+
+/// What waits for one manager.
+pub(super) struct Outbox {
+    waiting: Mutex<Waiting>,
+    news: Notify,
+    counts: Arc<PeerCounts>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<PeerMessage>,
+    bytes: usize,
+    /// Whether something was dropped since there was room last.
+    overflowed: bool,
+}
+
+/// What became of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It waits.
+    Kept,
+    /// It was dropped, and those before it were not.
+    FirstDropped,
+    /// It was dropped like the one before it.
+    Dropped,
+}
+
+impl Outbox {
+    pub(super) fn new(counts: Arc<PeerCounts>) -> Self {
+        Self { waiting: Mutex::default(), news: Notify::new(), counts }
+    }
+
+    /// Adds a message, if there is room.
+    pub(super) fn push(&self, message: PeerMessage) -> Pushed {
+        let bytes = message.size();
+        let mut waiting = locked(&self.waiting);
+        let is_full = waiting.messages.len() >= MESSAGES_MAX || waiting.bytes + bytes > BYTES_MAX;
+        if is_full && !waiting.messages.is_empty() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            return match std::mem::replace(&mut waiting.overflowed, true) {
+                false => Pushed::FirstDropped,
+                true => Pushed::Dropped,
+            };
+        }
+        waiting.bytes += bytes;
+        waiting.messages.push_back(message);
+        drop(waiting);
+        self.news.notify_one();
+        Pushed::Kept
+    }
+
+    /// Waits for messages, and takes as many as make a batch.
+    pub(super) async fn take(&self) -> Vec<PeerMessage> {
+        loop {
+            let batch = locked(&self.waiting).batch();
+            if !batch.is_empty() {
+                let bytes: usize = batch.iter().map(PeerMessage::size).sum();
+                self.counts.sent.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                self.counts.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                return batch;
+            }
+            self.news.notified().await;
+        }
+    }
+
+    /// Drops what waits: the other manager cannot be reached, and will need something newer.
+    pub(super) fn discard(&self) {
+        let discarded = std::mem::take(&mut *locked(&self.waiting));
+        self.counts.dropped.fetch_add(discarded.messages.len() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Waiting {
+    fn batch(&mut self) -> Vec<PeerMessage> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(message) = self.messages.front() {
+            let size = message.size();
+            if batch.len() >= BATCH_MESSAGES || (bytes + size > BATCH_BYTES && !batch.is_empty()) {
+                break;
+            }
+            bytes += size;
+            batch.extend(self.messages.pop_front());
+        }
+        self.bytes -= bytes;
+        self.overflowed &= batch.is_empty();
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn message(bytes: usize) -> PeerMessage {
+        PeerMessage::Raft(vec![0; bytes])
+    }
+
+    fn outbox() -> Outbox {
+        Outbox::new(Arc::default())
+    }
+
+    #[test]
+    fn what_finds_no_room_is_dropped_and_counted_and_the_first_is_told() {
+        // How large each message is, and how many of them find room.
+        let table = [(0, MESSAGES_MAX), (BYTES_MAX / 4, 3), (2 * BYTES_MAX, 1)];
+        for (size, kept) in table {
+            let outbox = outbox();
+            for _ in 0..kept {
+                assert_eq!(outbox.push(message(size)), Pushed::Kept, "{size}");
+            }
+            assert_eq!(outbox.push(message(size)), Pushed::FirstDropped);
+            assert_eq!(outbox.push(message(size)), Pushed::Dropped);
+            assert_eq!(outbox.counts.dropped.load(Ordering::Relaxed), 2);
+            let batch = outbox.take().now_or_never().expect("a batch");
+            assert_eq!(outbox.counts.sent.load(Ordering::Relaxed), batch.len() as u64);
+            assert_eq!(outbox.push(message(size)), Pushed::Kept, "there is room again");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_a_bound_and_a_larger_message_goes_alone() {
+        let outbox = outbox();
+        let sizes = [10, 20, 2 * BATCH_BYTES, 30];
+        sizes.iter().for_each(|size| drop(outbox.push(message(*size))));
+        let mut batches = std::iter::from_fn(|| outbox.take().now_or_never().map(|batch| batch.len()));
+        assert_eq!(batches.by_ref().collect::<Vec<_>>(), [2, 1, 1]);
+        (0..=BATCH_MESSAGES).for_each(|_| drop(outbox.push(message(0))));
+        assert_eq!(batches.by_ref().collect::<Vec<_>>(), [BATCH_MESSAGES, 1]);
+        drop(batches);
+        outbox.push(message(1));
+        outbox.discard();
+        assert!(outbox.take().now_or_never().is_none(), "nothing waits any more");
+    }
+}

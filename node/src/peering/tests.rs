@@ -1,0 +1,57 @@
+//! Whose messages are taken.
+
+use events::{Event, Id, Kind, MemberAdded, MemberRemoved, Reconciler};
+use projections::Stamp;
+
+use super::*;
+
+fn node(number: u128) -> NodeId {
+    NodeId::from_bits(number)
+}
+
+/// A cluster with a member, and with a node that was one and has another log by now.
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::default();
+    let added = |node, raft_id| Kind::MemberAdded(MemberAdded { node, raft_id, addr: "m:1".to_owned(), voter: true });
+    let kinds = [
+        added(node(1), 11),
+        added(node(2), 12),
+        Kind::MemberRemoved(MemberRemoved { node: node(2), raft_id: 12 }),
+        added(node(2), 22),
+    ];
+    for (index, kind) in (2..).zip(kinds) {
+        cluster.apply(&Event::by_reconciler(Reconciler::Members, kind), &Stamp { index, ..Stamp::default() });
+    }
+    cluster
+}
+
+#[test]
+fn a_manager_is_heard_as_what_its_certificate_and_the_members_say() {
+    let cluster = cluster();
+    let table = [
+        (1, 11, Ok(())),
+        (2, 22, Ok(())),
+        // This manager lags behind: a newer state may know it.
+        (3, 33, Ok(())),
+        (1, 44, Ok(())),
+        (2, 12, Err(Stranger::Former { raft_id: 12, since: 4 })),
+        (3, 12, Err(Stranger::Former { raft_id: 12, since: 4 })),
+        (3, 11, Err(Stranger::Impostor { raft_id: 11, of: node(1), node: node(3) })),
+        (1, 22, Err(Stranger::Impostor { raft_id: 22, of: node(2), node: node(1) })),
+    ];
+    for (caller, raft_id, expected) in table {
+        assert_eq!(judge(&cluster, node(caller), raft_id), expected, "node {caller} as {raft_id}");
+    }
+}
+
+#[test]
+fn whoever_introduces_itself_is_called_and_where_it_says_that_it_is() {
+    let (cluster, peering) = (cluster(), Peering::default());
+    let own = Own { node: node(1), raft_id: 11, addr: "m:1".to_owned() };
+    let at = |number, addr: &str| Other { node: node(number), addr: addr.to_owned() };
+    let others = || peering.others(&cluster, &own).into_iter().collect::<Vec<_>>();
+    assert_eq!(others(), [(22, at(2, "m:1"))]);
+    locked(&peering.shared.met).extend([(22, at(2, "m:2")), (33, at(3, "m:3")), (12, at(2, "m:0"))]);
+    assert_eq!(others(), [(22, at(2, "m:2")), (33, at(3, "m:3"))], "a former member is forgotten");
+    assert_eq!(peering.meet(33, 5, at(3, "m:3")), Err(Stranger::Elsewhere { to: 5, own: 0 }));
+}

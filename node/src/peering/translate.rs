@@ -1,0 +1,96 @@
+//! Messages between managers in the wire's form, and back.
+
+use events::frame::FrameHash;
+use wire::v1::{
+    Head, HistoryFrame, HistoryPage, NotOffered, OfferedKeyring, PeerMessage as Wire, RaftMessage, WantHistory,
+    peer_message::Message,
+};
+
+use crate::control::views;
+use crate::log::FrameLink;
+use crate::manager::replica::PeerMessage;
+
+/// A message in the wire's form.
+pub fn to_wire(message: PeerMessage) -> Wire {
+    let message = match message {
+        PeerMessage::Raft(data) => Message::Raft(RaftMessage { data }),
+        PeerMessage::WantHistory { after, to } => {
+            Message::WantHistory(WantHistory { after: after.map(views::head), to })
+        }
+        PeerMessage::History { to, frames } => {
+            let frames = frames.into_iter().map(|(index, stored)| HistoryFrame { index, stored });
+            Message::History(HistoryPage { to, frames: frames.collect() })
+        }
+        PeerMessage::Secrets { at, secrets } => Message::Keyring(OfferedKeyring { at, payloads: secrets }),
+        PeerMessage::NotOffered { at } => Message::NotOffered(NotOffered { at }),
+    };
+    Wire { message: Some(message) }
+}
+
+/// A message as it was before; nothing if this build does not know its kind, or it is malformed.
+pub fn from_wire(message: Wire) -> Option<PeerMessage> {
+    Some(match message.message? {
+        Message::Raft(RaftMessage { data }) => PeerMessage::Raft(data),
+        Message::WantHistory(WantHistory { after, to }) => {
+            let after = match after {
+                Some(head) => Some(link(&head)?),
+                None => None,
+            };
+            PeerMessage::WantHistory { after, to }
+        }
+        Message::History(HistoryPage { to, frames }) => {
+            let frames = frames.into_iter().map(|HistoryFrame { index, stored }| (index, stored));
+            PeerMessage::History { to, frames: frames.collect() }
+        }
+        Message::Keyring(OfferedKeyring { at, payloads }) => PeerMessage::Secrets { at, secrets: payloads },
+        Message::NotOffered(NotOffered { at }) => PeerMessage::NotOffered { at },
+    })
+}
+
+/// The last frame that somebody has, by its index and hash.
+fn link(head: &Head) -> Option<FrameLink> {
+    let digits = head.frame_hash.as_bytes();
+    let mut hash = FrameHash::default();
+    if digits.len() != 2 * hash.len() {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(FrameLink { index: head.index, hash })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use events::VolatilePayload;
+
+    use super::*;
+
+    #[test]
+    fn every_message_comes_over_as_it_was() {
+        let frame = FrameLink { index: 7, hash: std::array::from_fn(|byte| byte as u8 * 7) };
+        let messages = [
+            PeerMessage::Raft(vec![1, 2, 3]),
+            PeerMessage::WantHistory { after: None, to: 9 },
+            PeerMessage::WantHistory { after: Some(frame), to: 9 },
+            PeerMessage::History { to: 9, frames: vec![(8, Bytes::from_static(b"frame")), (9, Bytes::new())] },
+            PeerMessage::Secrets { at: 9, secrets: vec![VolatilePayload::keep("key", "value")] },
+            PeerMessage::NotOffered { at: 9 },
+        ];
+        for message in messages {
+            assert_eq!(from_wire(to_wire(message.clone())), Some(message));
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_or_of_another_build_is_nothing() {
+        let short = Head { index: 1, frame_hash: "ab".to_owned() };
+        let odd = Head { index: 1, frame_hash: "zz".repeat(32) };
+        for after in [short, odd] {
+            let message = Message::WantHistory(WantHistory { after: Some(after), to: 1 });
+            assert_eq!(from_wire(Wire { message: Some(message) }), None);
+        }
+        assert_eq!(from_wire(Wire { message: None }), None);
+    }
+}
