@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let schema = protox::compile(["control.proto", "node.proto", "managers.proto"], ["proto", "../../events/proto"])?;
     let mut config = tonic_prost_build::configure()
         .btree_map(".")
+        .codec_path("crate::codec::SmallBuffers")
         .skip_debug(DISCREET.map(|name| format!(".{PACKAGE}.{name}")))
         .extern_path(".swarmlog.v1", "::events")
         // Tasks share the data of a config.

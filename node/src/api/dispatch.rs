@@ -104,14 +104,16 @@ impl Dispatcher for DispatchApi {
         let session = SessionId::from_bits(rand::random());
         let registration = caller.registration(session, description, advertise_addr.unwrap_or(host));
         self.context.submit(registration).await.map_err(status)?;
-        let (messages, receiver) = mpsc::channel(QUEUED_MAX);
+        // Boxed: a channel makes room for 32 at once, and agents are many.
+        let (messages, receiver) = mpsc::channel::<Box<Outgoing>>(QUEUED_MAX);
         let changes = self.context.core.follow(caller.node);
         let stream = AssignmentStream::new(caller.node, session);
         let (context, memory, next) = (self.context.clone(), self.memory.clone(), NextShares::default());
         let _open = Open::note(self.context.core.measures());
         tokio::spawn(Delivery { context, memory, end, changes, stream, messages, _open }.run());
         let shares = next.clone();
-        let messages = ReceiverStream::new(receiver).map(move |Outgoing { message, share }| {
+        let messages = ReceiverStream::new(receiver).map(move |outgoing| {
+            let Outgoing { message, share } = *outgoing;
             shares.leave(share);
             message
         });
@@ -164,8 +166,8 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn last(why: Status) -> Self {
-        Self { message: Err(why), share: None }
+    fn last(why: Status) -> Box<Self> {
+        Box::new(Self { message: Err(why), share: None })
     }
 }
 
@@ -178,7 +180,7 @@ struct Delivery {
     /// Rings at each change that concerns the node.
     changes: Arc<Notify>,
     stream: AssignmentStream,
-    messages: mpsc::Sender<Outgoing>,
+    messages: mpsc::Sender<Box<Outgoing>>,
     _open: Open,
 }
 
@@ -247,7 +249,7 @@ impl Delivery {
                     share = self.memory.share(&message, self.stream.node(), &self.end) => share,
                     () = self.messages.closed() => return Ended::AgentGone,
                 };
-                if self.messages.send(Outgoing { message: Ok(message), share }).await.is_err() {
+                if self.messages.send(Box::new(Outgoing { message: Ok(message), share })).await.is_err() {
                     return Ended::AgentGone;
                 }
             }

@@ -7,6 +7,7 @@ pub mod v1 {
 }
 
 mod client;
+mod codec;
 mod json;
 mod redacted_debug;
 mod refusal;
