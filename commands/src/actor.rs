@@ -6,7 +6,7 @@ use crate::verb::Asker;
 use crate::{Command, Rejection, RejectionKind};
 
 /// Who a command comes from: computed by the server from the connection, never taken from the client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Actor {
     /// A person or a tool at a manager's control API, by local user name.
     Operator(String),

@@ -15,7 +15,7 @@ use crate::{Ctx, Decision, Rejection, SecretText, validate};
 const SUBJECT: &str = "cluster";
 
 /// The first command of a cluster. Keys and tokens are made by the shell, because the core has no randomness.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct InitialiseCluster {
     /// The cluster's id.
     pub cluster: ClusterId,
@@ -46,7 +46,7 @@ pub struct InitialiseCluster {
 }
 
 /// A manager became leader.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AssumeLeadership {
     /// The manager.
     pub node: NodeId,
@@ -57,7 +57,7 @@ pub struct AssumeLeadership {
 }
 
 /// Notes the state's hash after a frame, which every manager compares with its own.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RecordStateHash {
     /// Index of the frame.
     pub index: u64,
@@ -66,7 +66,7 @@ pub struct RecordStateHash {
 }
 
 /// Replaces the cluster's settings.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct UpdateCluster {
     /// The new settings.
     pub spec: ClusterSpec,
@@ -75,7 +75,7 @@ pub struct UpdateCluster {
 }
 
 /// Puts a new join token for a role in the place of the old one, which is no longer valid.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RotateJoinToken {
     /// The role.
     pub role: Role,

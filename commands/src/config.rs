@@ -12,7 +12,7 @@ use crate::{Ctx, Decision, Rejection, RejectionKind};
 const CONFIG_BYTES_LEAST: usize = 1024;
 
 /// Creates a config.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CreateConfig {
     /// Its name and labels.
     pub spec: ConfigSpec,
@@ -21,7 +21,7 @@ pub struct CreateConfig {
 }
 
 /// Removes a config that no service needs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RemoveConfig {
     /// The config.
     pub config: ConfigId,

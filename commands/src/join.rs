@@ -8,7 +8,7 @@ use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
 /// Lets a node in as what its token allows; the subject is its new id. The certificate follows once the id is known.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct JoinNode {
     /// SHA-256 of the token's secret part.
     pub secret_sha256: [u8; 32],
@@ -19,7 +19,7 @@ pub struct JoinNode {
 }
 
 /// Notes a certificate, which gives a node the role that operators want it to have and no other.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CertifyNode {
     /// The node.
     pub node: NodeId,

@@ -41,7 +41,7 @@ pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 
 verb::commands! {
     /// A wish.
-    #[derive(Debug, Clone, PartialEq)]
+    #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
     pub enum Command {
         /// Creates the cluster, with this manager as its first node.
         InitialiseCluster(Box<InitialiseCluster>),

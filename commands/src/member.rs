@@ -9,7 +9,7 @@ use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
 /// Says that the log of a node's manager is ready to follow.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AnnounceManager {
     /// The node.
     pub node: NodeId,

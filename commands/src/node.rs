@@ -44,7 +44,7 @@ pub(crate) fn in_session(state: &Cluster, id: NodeId, session: SessionId) -> Res
 }
 
 /// Opens a session, in place of the one that may be open.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RegisterNode {
     /// The node.
     pub node: NodeId,
@@ -58,7 +58,7 @@ pub struct RegisterNode {
 
 /// A heartbeat of a node that was not thought to be ready. The session outlives a change of leader, so the node need not
 /// register for the new one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct HearNode {
     /// The node.
     pub node: NodeId,
@@ -67,7 +67,7 @@ pub struct HearNode {
 }
 
 /// The end of a session's connection, which says nothing about a session that followed it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DisconnectNode {
     /// The node.
     pub node: NodeId,
@@ -76,7 +76,7 @@ pub struct DisconnectNode {
 }
 
 /// Replaces what is wanted of a node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct UpdateNode {
     /// The node.
     pub node: NodeId,
@@ -87,7 +87,7 @@ pub struct UpdateNode {
 }
 
 /// Takes a node out of the cluster, and gives up its tasks: nobody will hear of them again.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RemoveNode {
     /// The node.
     pub node: NodeId,

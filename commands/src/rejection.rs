@@ -5,7 +5,7 @@ use std::fmt;
 use projections::views::overview::ReferenceError;
 
 /// The sort of a refusal; one table in the shell maps it to gRPC codes and to Docker's HTTP statuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum RejectionKind {
     /// The object is not there.
     NotFound,
@@ -24,7 +24,7 @@ pub enum RejectionKind {
 }
 
 /// Why a command has no effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Rejection {
     /// The sort of refusal.
     pub kind: RejectionKind,

@@ -26,7 +26,7 @@ const WARNINGS_MAX: usize = 16;
 const PHASES_MAX: usize = 16;
 
 /// How tasks are doing, in the words of their node. What is new in it is noted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ReportTasks {
     /// The node.
     pub node: NodeId,

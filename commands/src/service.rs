@@ -21,7 +21,7 @@ pub use secrets::ServiceSecrets;
 use secrets::{credentials_key, keep_credentials, place_env, with_credentials};
 
 /// Creates a service.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CreateService {
     /// What it should be.
     pub spec: Box<ServiceSpec>,
@@ -31,7 +31,7 @@ pub struct CreateService {
 
 /// Replaces a service's spec. New secrets are a change even where they are all that is new: the name of credentials in the
 /// spec is the same, and history is to show that they came.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct UpdateService {
     /// The service.
     pub service: ServiceId,
@@ -44,7 +44,7 @@ pub struct UpdateService {
 }
 
 /// Changes the number of a service's replicas and nothing else, so that no task is replaced.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ScaleService {
     /// The service.
     pub service: ServiceId,
@@ -53,7 +53,7 @@ pub struct ScaleService {
 }
 
 /// Removes a service and its secrets; reconcilers then remove its tasks.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RemoveService {
     /// The service.
     pub service: ServiceId,

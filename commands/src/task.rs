@@ -7,7 +7,7 @@ use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection};
 
 /// Removes one task: its node stops it, the reaper forgets it, and its service creates another if it wants one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RemoveTask {
     /// The task.
     pub task: TaskId,

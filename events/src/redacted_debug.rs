@@ -18,8 +18,9 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// A text that is never printed, and is wiped from memory when it is dropped.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// A text that is never printed, and is wiped from memory when it is dropped. Serialized it is in clear: only what managers say
+/// to each other over mutual TLS may be.
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SecretText(pub String);
 
 /// Wipes these fields of a type when it is dropped.

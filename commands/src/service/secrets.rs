@@ -10,7 +10,7 @@ use crate::text::quote;
 use crate::validate::{self, Fault};
 
 /// The secrets that come with a service's spec.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceSecrets {
     /// Registry credentials; `None`: those that the service has.
     pub registry_auth: Option<SecretText>,
