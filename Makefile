@@ -46,8 +46,8 @@ test: lint ## lint, then all tests; those on real containers where a Docker Engi
 bench: build ## the figures of tests/BENCHMARKS.md, measured here (FIGURES="scheduling replay": only these)
 	scripts/engine with target/release/bench $(FIGURES)
 
-sim: setup ## one simulated cluster with faults (SEED=1; QUORUM=1: several managers)
-	scripts/cargo run -p tests --bin sim -- --seed $(SEED) $(if $(QUORUM),--quorum)
+sim: setup ## one simulated cluster with faults (SEED=1; QUORUM=1: several managers, FLEET=1: with agents)
+	scripts/cargo run -p tests --bin sim -- --seed $(SEED) $(if $(QUORUM),--quorum) $(if $(FLEET),--fleet)
 
 search: setup ## look for failures that nobody has seen yet: random cases of the properties (CASES=5000)
 	PROPTEST_CASES=$(CASES) scripts/cargo test -p tests --test properties

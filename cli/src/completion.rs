@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Names of services.
 pub fn services() -> Vec<CompletionCandidate> {
-    ask(socket(), async |manager: &mut Connection| {
+    ask(sockets(), async |manager: &mut Connection| {
         let services = manager.list_services(ListServicesRequest::default()).await?;
         Ok(services.iter().map(|service| CompletionCandidate::new(&service.name)).collect())
     })
@@ -25,7 +25,7 @@ pub fn services() -> Vec<CompletionCandidate> {
 
 /// Names of nodes.
 pub fn nodes() -> Vec<CompletionCandidate> {
-    ask(socket(), async |manager: &mut Connection| {
+    ask(sockets(), async |manager: &mut Connection| {
         let nodes = manager.list_nodes(ListNodesRequest::default()).await?;
         Ok(nodes.iter().map(|found| CompletionCandidate::new(&found.name)).collect())
     })
@@ -33,7 +33,7 @@ pub fn nodes() -> Vec<CompletionCandidate> {
 
 /// Names of configs.
 pub fn configs() -> Vec<CompletionCandidate> {
-    ask(socket(), async |manager: &mut Connection| {
+    ask(sockets(), async |manager: &mut Connection| {
         let configs = manager.configs(Vec::new()).await?;
         Ok(configs.iter().map(|found| CompletionCandidate::new(found.spec.name())).collect())
     })
@@ -46,7 +46,7 @@ pub fn objects() -> Vec<CompletionCandidate> {
 
 /// Ids of tasks, with their places in their services as help.
 pub fn tasks() -> Vec<CompletionCandidate> {
-    ask(socket(), async |manager: &mut Connection| {
+    ask(sockets(), async |manager: &mut Connection| {
         let list = manager.tasks(ListTasksRequest::default()).await?;
         let candidate = |found: &TaskView| {
             CompletionCandidate::new(found.id.to_string()).help(Some(task::place(found, false).into()))
@@ -55,19 +55,21 @@ pub fn tasks() -> Vec<CompletionCandidate> {
     })
 }
 
-/// The socket that the shell's environment names; a flag on the line that is being typed is not seen here.
-fn socket() -> PathBuf {
-    std::env::var_os(SOCKET_VARIABLE).map_or_else(|| PathBuf::from(wire::DEFAULT_SOCKET), PathBuf::from)
+/// The sockets that the shell's environment names; a flag on the line that is being typed is not seen here.
+fn sockets() -> Vec<PathBuf> {
+    let named = std::env::var(SOCKET_VARIABLE).unwrap_or_else(|_| wire::DEFAULT_SOCKET.to_owned());
+    named.split(',').map(PathBuf::from).collect()
 }
 
 /// Asks the manager for names. A shell that completes has no place for an error, so any error means no names.
-fn ask<Q>(socket: PathBuf, question: Q) -> Vec<CompletionCandidate>
+fn ask<Q>(sockets: Vec<PathBuf>, question: Q) -> Vec<CompletionCandidate>
 where
     Q: AsyncFnOnce(&mut Connection) -> Result<Vec<CompletionCandidate>, Failure>,
 {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let answer = runtime.block_on(async {
-        let mut manager = Connection::new(socket);
+        // Names that are a moment old will do.
+        let mut manager = Connection::to_any(sockets).stale(true);
         tokio::time::timeout(PATIENCE, question(&mut manager)).await
     });
     answer.ok().and_then(Result::ok).unwrap_or_default()
@@ -80,7 +82,7 @@ mod tests {
     #[test]
     fn without_a_manager_there_are_no_names_and_no_noise() {
         let directory = tempfile::tempdir().expect("a directory");
-        let names = ask(directory.path().join("none"), async |manager: &mut Connection| {
+        let names = ask(vec![directory.path().join("none")], async |manager: &mut Connection| {
             manager.list_services(ListServicesRequest::default()).await.map(|_| vec![CompletionCandidate::new("never")])
         });
         assert!(names.is_empty());
@@ -91,7 +93,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("silent");
         let silent = std::os::unix::net::UnixListener::bind(&socket).expect("a fresh directory takes a socket");
-        let names = ask(socket, async |manager: &mut Connection| {
+        let names = ask(vec![socket], async |manager: &mut Connection| {
             manager.list_services(ListServicesRequest::default()).await.map(|_| vec![CompletionCandidate::new("never")])
         });
         assert!(names.is_empty());

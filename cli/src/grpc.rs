@@ -1,14 +1,15 @@
 //! The manager behind a control socket.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
-use tonic::{Code, Response, Status, Streaming};
-use wire::Timeouts;
+use tonic::{Code, Request, Response, Status, Streaming};
 use wire::v1::control_client::ControlClient;
 use wire::v1::*;
+use wire::{Freshness, Timeouts};
 
 use crate::failure::{Failure, Kind, innermost};
 use crate::manager::{EventStream, Manager};
@@ -24,15 +25,24 @@ const FATE_UNKNOWN: &str = "it is not known whether the change was made: `swarmc
 /// Connects when it is first needed.
 #[derive(Debug)]
 pub struct Connection {
-    socket: PathBuf,
+    /// The managers' sockets; the first of them is asked until it does not answer.
+    sockets: VecDeque<PathBuf>,
     patience: Timeouts,
+    /// How new what is read has to be: never older than what was changed on this connection.
+    freshness: Freshness,
     client: Option<ControlClient<Channel>>,
 }
 
 impl Connection {
-    /// The manager that listens on `socket`.
+    /// The manager that listens on this socket.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, patience: Timeouts::default(), client: None }
+        Self::to_any([socket])
+    }
+
+    /// Whichever manager answers of those that listen on these sockets: the first one, as long as it does.
+    pub fn to_any(sockets: impl IntoIterator<Item = PathBuf>) -> Self {
+        let sockets = sockets.into_iter().collect();
+        Self { sockets, patience: Timeouts::default(), freshness: Freshness::default(), client: None }
     }
 
     /// The same manager, borne for another time when it says nothing.
@@ -40,15 +50,47 @@ impl Connection {
         Self { patience, ..self }
     }
 
+    /// The same manager, whose state as it is will do for what is read.
+    pub fn stale(mut self, stale: bool) -> Self {
+        self.freshness.stale = stale;
+        self
+    }
+
+    /// A question with what its answer has to be read from.
+    fn question<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        self.freshness.write(request.metadata_mut());
+        request
+    }
+
     async fn client(&mut self) -> Result<&mut ControlClient<Channel>, Failure> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => {
-                let connected = wire::connect_with(&self.socket, self.patience).await;
-                connected.map_err(|error| unreachable_manager(&error))?
-            }
+            None => self.connect().await?,
         };
         Ok(self.client.insert(client))
+    }
+
+    /// Connects to the first manager that answers, or says why the last of them did not.
+    async fn connect(&mut self) -> Result<ControlClient<Channel>, Failure> {
+        let mut failure = Failure::new(Kind::Usage, "no control socket is given");
+        for _ in 0..self.sockets.len() {
+            let Some(socket) = self.sockets.front() else { break };
+            match wire::connect_with(socket, self.patience).await {
+                Ok(client) => return Ok(client),
+                Err(error) => failure = unreachable_manager(&error),
+            }
+            self.sockets.rotate_left(1);
+        }
+        Err(failure)
+    }
+
+    /// Leaves a manager that broke the connection: the next one is asked.
+    fn leave(&mut self) {
+        if self.sockets.len() > 1 {
+            self.client = None;
+            self.sockets.rotate_left(1);
+        }
     }
 
     /// Asks a question. A manager that takes the call and says nothing is given up.
@@ -76,6 +118,7 @@ impl Connection {
                 Ok(reply) => return Ok(reply.into_inner()),
                 Err(status) if is_broken(&status) && attempt < ATTEMPTS_MAX => {
                     attempt += 1;
+                    self.leave();
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(status) if is_broken(&status) => return Err(Failure::from(status).hint(FATE_UNKNOWN)),
@@ -108,7 +151,9 @@ impl Manager for Connection {
     async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
         let patience = self.patience.answer;
         let answer = tokio::time::timeout(patience, self.insist(request)).await;
-        answer.unwrap_or_else(|_| Err(Failure::silent(patience).hint(FATE_UNKNOWN)))
+        let reply = answer.unwrap_or_else(|_| Err(Failure::silent(patience).hint(FATE_UNKNOWN)))?;
+        self.freshness.min_index = self.freshness.min_index.max(Some(reply.index));
+        Ok(reply)
     }
 
     async fn version(&mut self) -> Result<VersionReply, Failure> {
@@ -116,19 +161,22 @@ impl Manager for Connection {
     }
 
     async fn cluster(&mut self) -> Result<ClusterView, Failure> {
-        self.ask(async |client| client.get_cluster(GetClusterRequest {}).await).await
+        let request = self.question(GetClusterRequest {});
+        self.ask(async |client| client.get_cluster(request).await).await
     }
 
     async fn nodes(&mut self, nodes: Vec<String>) -> Result<Vec<NodeView>, Failure> {
-        Ok(self.ask(async |client| client.inspect_nodes(InspectNodesRequest { nodes }).await).await?.nodes)
+        let request = self.question(InspectNodesRequest { nodes });
+        Ok(self.ask(async |client| client.inspect_nodes(request).await).await?.nodes)
     }
 
     async fn services(&mut self, services: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
-        let request = InspectServicesRequest { services };
+        let request = self.question(InspectServicesRequest { services });
         Ok(self.ask(async |client| client.inspect_services(request).await).await?.services)
     }
 
     async fn list_nodes(&mut self, request: ListNodesRequest) -> Result<Vec<NodeSummary>, Failure> {
+        let request = self.question(request);
         let mut pages = self.ask(async |client| client.list_nodes(request).await).await?;
         let mut nodes = Vec::new();
         while let Some(page) = self.page(&mut pages).await? {
@@ -138,6 +186,7 @@ impl Manager for Connection {
     }
 
     async fn list_services(&mut self, request: ListServicesRequest) -> Result<Vec<ServiceSummary>, Failure> {
+        let request = self.question(request);
         let mut pages = self.ask(async |client| client.list_services(request).await).await?;
         let mut services = Vec::new();
         while let Some(page) = self.page(&mut pages).await? {
@@ -147,6 +196,7 @@ impl Manager for Connection {
     }
 
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
+        let request = self.question(request);
         let mut pages = self.ask(async |client| client.list_tasks(request).await).await?;
         let mut list = TaskList::default();
         while let Some(page) = self.page(&mut pages).await? {
@@ -157,7 +207,8 @@ impl Manager for Connection {
     }
 
     async fn configs(&mut self, configs: Vec<String>) -> Result<Vec<ConfigView>, Failure> {
-        let mut pages = self.ask(async |client| client.read_configs(ReadConfigsRequest { configs }).await).await?;
+        let request = self.question(ReadConfigsRequest { configs });
+        let mut pages = self.ask(async |client| client.read_configs(request).await).await?;
         let mut configs = Vec::new();
         while let Some(page) = self.page(&mut pages).await? {
             configs.extend(page.configs);
@@ -168,6 +219,7 @@ impl Manager for Connection {
     /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager
     /// that is not there any more.
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
+        let request = self.question(request);
         let stream = self.client().await?.events(request).await?.into_inner();
         Ok(Box::pin(stream.map(|record| record.map_err(Failure::from))))
     }

@@ -73,13 +73,18 @@ pub struct Cli {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Globals {
-    /// Control socket of the manager to talk to
+    /// Control socket of the manager to talk to; of several, separated by commas, the first that answers
     #[arg(short, long, global = true, value_name = "PATH", env = SOCKET_VARIABLE, default_value = wire::DEFAULT_SOCKET)]
-    socket: PathBuf,
+    #[arg(value_delimiter = ',')]
+    socket: Vec<PathBuf>,
 
     /// Show ids instead of names
     #[arg(short, long, global = true)]
     no_resolve: bool,
+
+    /// Read the state as it is at the manager that answers, also if it lags behind or the managers have no quorum
+    #[arg(long, global = true)]
+    stale: bool,
 
     /// Reason for the change; recorded with it permanently
     #[arg(long, global = true, value_name = "TEXT", value_parser = reason)]
@@ -98,8 +103,13 @@ fn reason(text: &str) -> Result<String, values::Invalid> {
 }
 
 impl Cli {
-    /// The control socket of the manager to talk to.
-    pub fn socket(&self) -> &std::path::Path {
+    /// Whether the state as it is at that manager will do.
+    pub fn stale(&self) -> bool {
+        self.globals.stale
+    }
+
+    /// The control sockets of the managers to talk to, in this order.
+    pub fn sockets(&self) -> &[PathBuf] {
         &self.globals.socket
     }
 }

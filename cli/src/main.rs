@@ -40,7 +40,7 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         command_ids: &mut || CommandId::from_bits(rand::random()),
         interrupt: Box::pin(interrupted()),
     };
-    runtime.block_on(cli::run(cli, &mut Connection::new(cli.socket().to_owned()), around))
+    runtime.block_on(cli::run(cli, &mut Connection::to_any(cli.sockets().to_vec()).stale(cli.stale()), around))
 }
 
 /// A thread beside this one answers the manager's question whether somebody is there, however long this one waits for whoever

@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 10] = [
+const DISCREET: [&str; 11] = [
     "JoinRequest",
     "JoinTokens",
     "CreateService",
@@ -17,6 +17,7 @@ const DISCREET: [&str; 10] = [
     "ConfigItem",
     "RaftMessage",
     "HistoryFrame",
+    "ForwardedCommand",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

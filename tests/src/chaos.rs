@@ -267,7 +267,7 @@ impl Chaos {
 }
 
 /// The tasks that run, by node.
-fn running_tasks(cluster: &Cluster) -> BTreeMap<NodeId, BTreeSet<TaskId>> {
+pub(crate) fn running_tasks(cluster: &Cluster) -> BTreeMap<NodeId, BTreeSet<TaskId>> {
     let mut tasks: BTreeMap<NodeId, BTreeSet<TaskId>> = BTreeMap::new();
     for task in cluster.tasks.values().filter(|task| task.state == TaskState::Running) {
         if let Some(node) = task.node {

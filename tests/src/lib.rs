@@ -18,6 +18,7 @@ pub mod oracle;
 
 pub mod mask;
 pub mod script;
+mod sessions;
 pub mod socket;
 
 pub mod chaos;

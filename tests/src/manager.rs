@@ -1,24 +1,23 @@
 //! The manager: the real leader over the real consensus on a log in memory, and the sessions that it holds with agents.
 //! It can crash at any point; what it had synced is there when it starts again.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use commands::{Actor, Command, InitialiseCluster, Rejection, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Duration, Id, NodeId, Role, SessionId, Timestamp};
-use node::control::sessions::{self, AssignmentStream};
+use node::control::sessions;
 use node::control::{Control, ManagerInfo};
 use node::log::disk::{Change, Disk, Durability, Key, Table};
 use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore, Write, write_all};
 use node::manager::driver::Published;
 use node::manager::replica::{CheckpointJob, FatalError, Intervals, Outcome, Replica, Request, Ticket};
 use node::security::{JoinToken, RootCertificate};
-use wire::v1::SessionMessage;
-use wire::v1::session_message::Message;
 
 use crate::net::{ToAgent, ToManager};
+use crate::sessions::{Sessions, Waiting, refused};
 
 /// The name of this manager in consensus.
 const RAFT_ID: u64 = 1;
@@ -77,22 +76,9 @@ struct Running {
     store: Arc<dyn LogStore>,
     /// What is staged and not written: the disk is a turn behind.
     writes: Vec<Write>,
-    sessions: BTreeMap<SessionId, Session>,
-    callers: BTreeMap<Ticket, Caller>,
-}
-
-/// The manager's end of a session, and the attempt of the agent that it answers.
-struct Session {
-    attempt: u64,
-    stream: AssignmentStream,
-}
-
-/// Who waits for an answer.
-enum Caller {
-    Operator,
-    Registration { node: NodeId, attempt: u64, session: SessionId },
-    Report { node: NodeId, session: SessionId, sequence: u64 },
-    Nobody,
+    sessions: Sessions,
+    /// What operators wait for.
+    asked: BTreeSet<Ticket>,
 }
 
 /// What a turn brought for others.
@@ -155,8 +141,8 @@ impl Manager {
             replica.written(write_all(&*store, writes)?);
         }
         ensure!(replica.is_leader(), "a single voter leads at once");
-        let (writes, sessions, callers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        self.running = Some(Running { replica, checkpoint: None, store, writes, sessions, callers });
+        let (writes, sessions, asked) = (Vec::new(), Sessions::default(), BTreeSet::new());
+        self.running = Some(Running { replica, checkpoint: None, store, writes, sessions, asked });
         Ok(())
     }
 
@@ -215,7 +201,9 @@ impl Manager {
     /// # Errors
     /// When the process is down or does not take it.
     pub fn submit(&mut self, request: Request, now: Timestamp) -> Result<Ticket, Rejection> {
-        self.queue(request, Caller::Operator, now)
+        let ticket = self.queue(request, now)?;
+        self.running.as_mut().ok_or_else(down)?.asked.insert(ticket);
+        Ok(ticket)
     }
 
     /// Takes what an agent says.
@@ -231,14 +219,14 @@ impl Manager {
                 let session = SessionId::from_bits(u128::from(self.sessions));
                 let addr = format!("10.0.0.{}:4242", node.bits() % 250 + 2);
                 let registration = caller.registration(session, *description, addr);
-                let queued = self.queue(registration, Caller::Registration { node, attempt, session }, now);
-                queued.err().map(|_| ToAgent::NotWelcome { attempt })
+                let taken = self.queue_for(registration, Waiting::Registration { node, attempt, session }, now);
+                (!taken).then_some(ToAgent::NotWelcome { attempt })
             }
             ToManager::Heartbeat { session, call } => Some(self.heartbeat(node, session, call, now)),
             ToManager::Report(report) => {
-                let waits = Caller::Report { node, session: report.session, sequence: report.sequence };
+                let waiting = Waiting::Report { node, session: report.session, sequence: report.sequence };
                 // One that is not taken is repeated.
-                let _ = self.queue(caller.report(report), waits, now);
+                self.queue_for(caller.report(report), waiting, now);
                 None
             }
             ToManager::Closed { session } => {
@@ -273,10 +261,16 @@ impl Manager {
         running.checkpoint = running.replica.take_checkpoint();
         let mut turn = Turn { changed: proposed.changed || advanced.changed, ..Turn::default() };
         for (ticket, outcome) in judged.answers.into_iter().chain(proposed.answers).chain(advanced.answers) {
-            running.answer(ticket, outcome, &mut turn);
+            match running.sessions.answer(ticket, &outcome) {
+                Some(messages) => turn.messages.extend(messages),
+                None if running.asked.remove(&ticket) => turn.answers.push((ticket, outcome)),
+                None => {}
+            }
         }
-        if let Some(control) = self.control(now) {
-            self.feed(&control, &mut turn);
+        if let Some(control) = self.control(now)
+            && let Some(running) = &mut self.running
+        {
+            turn.messages.extend(running.sessions.feed(&control));
         }
         Ok(Some(turn))
     }
@@ -312,8 +306,7 @@ impl Manager {
     pub fn crash(&mut self, crash: Crash) -> Vec<(NodeId, SessionId)> {
         let running = self.running.take();
         self.disk.crash(crash);
-        let sessions = running.map(|running| running.sessions).unwrap_or_default();
-        sessions.into_iter().map(|(id, session)| (session.stream.node(), id)).collect()
+        running.map(|running| running.sessions.open()).unwrap_or_default()
     }
 
     /// Ruins the checkpoints on the disk of a manager that is down.
@@ -370,88 +363,38 @@ impl Manager {
     fn close(&mut self, node: NodeId, session: SessionId, now: Timestamp) {
         let Some(control) = self.control(now) else { return };
         if let Some(running) = &mut self.running {
-            running.sessions.remove(&session);
+            running.sessions.close(session);
         }
         // Should this not be taken, the missing heartbeats tell it as well.
-        let _ = self.queue(control.disconnection(node, session), Caller::Nobody, now);
+        let _ = self.queue(control.disconnection(node, session), now);
     }
 
-    fn queue(&mut self, request: Request, caller: Caller, now: Timestamp) -> Result<Ticket, Rejection> {
+    fn queue(&mut self, request: Request, now: Timestamp) -> Result<Ticket, Rejection> {
         self.control(now).ok_or_else(down)?.admit(&request)?;
         let running = self.running.as_mut().ok_or_else(down)?;
         self.tickets += 1;
         running.replica.submit(self.tickets, request)?;
-        running.callers.insert(self.tickets, caller);
         Ok(self.tickets)
     }
 
-    /// Sends every agent what is new for it; sessions that are over end.
-    fn feed(&mut self, control: &Control, turn: &mut Turn) {
-        let Some(running) = &mut self.running else { return };
-        running.sessions.retain(|id, session| {
-            let node = session.stream.node();
-            match session.stream.next(control) {
-                Ok(messages) => {
-                    let messages = messages.into_iter().filter_map(|message| translated(message, *id, session.attempt));
-                    turn.messages.extend(messages.map(|message| (node, message)));
-                    true
-                }
-                Err(_) => {
-                    turn.messages.push((node, ToAgent::Closed { session: *id }));
-                    false
-                }
-            }
-        });
+    /// Asks for a command that an agent waits for; whether it is taken.
+    fn queue_for(&mut self, request: Request, waiting: Waiting, now: Timestamp) -> bool {
+        let (ticket, running) = (self.queue(request, now), &mut self.running);
+        let (Ok(ticket), Some(running)) = (ticket, running) else { return false };
+        running.sessions.wait(ticket, waiting);
+        true
     }
-}
-
-/// A message of a session as the simulated network carries it.
-fn translated(message: SessionMessage, session: SessionId, attempt: u64) -> Option<ToAgent> {
-    Some(match message.message? {
-        Message::Welcome(welcome) => {
-            ToAgent::Welcome { attempt, session, period: Duration::from_nanos(welcome.heartbeat_period_ns) }
-        }
-        Message::Assignments(set) => ToAgent::Assignments { session, set: Box::new(set) },
-    })
 }
 
 impl Running {
     fn published(&self) -> Published {
         let (cluster, keyring) = (self.replica.cluster().clone(), Arc::clone(self.replica.keyring()));
         let (leads, leader) = (self.replica.is_leader(), self.replica.leader_id());
-        Published { cluster, keyring, leads, leader, set_aside: self.replica.set_aside() }
+        Published { cluster, keyring, leads, leader, alone: leads, set_aside: self.replica.set_aside() }
     }
 
     fn is_idle(&self, now: Timestamp) -> bool {
         self.writes.is_empty() && !self.replica.has_work(now)
-    }
-
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome, turn: &mut Turn) {
-        let taken = matches!(outcome, Outcome::Committed { .. });
-        match self.callers.remove(&ticket) {
-            Some(Caller::Operator) => turn.answers.push((ticket, outcome)),
-            Some(Caller::Registration { node, attempt, session }) if taken => {
-                let stream = AssignmentStream::new(node, session);
-                self.sessions.insert(session, Session { attempt, stream });
-            }
-            Some(Caller::Registration { node, attempt, .. }) => {
-                turn.messages.push((node, ToAgent::NotWelcome { attempt }));
-            }
-            Some(Caller::Report { node, session, sequence }) if taken => {
-                turn.messages.push((node, ToAgent::Acknowledged { session, sequence }));
-            }
-            Some(Caller::Report { .. } | Caller::Nobody) | None => {}
-        }
-    }
-}
-
-/// How a call ends when nobody listens.
-fn refused(message: ToManager) -> Option<ToAgent> {
-    match message {
-        ToManager::Register { attempt, .. } => Some(ToAgent::NotWelcome { attempt }),
-        ToManager::Heartbeat { session, .. } => Some(ToAgent::Closed { session }),
-        ToManager::Report(report) => Some(ToAgent::Closed { session: report.session }),
-        ToManager::Closed { .. } => None,
     }
 }
 

@@ -3,9 +3,10 @@
 //! and all managers must have one history, one state and every command that was acknowledged.
 //!
 //! Suggested order: this file (the cluster and its time), [`chaos`] (what is asked and what breaks), [`oracle`] (what must hold),
-//! [`peer`] and [`wires`] (what it stands on). Agents have no part in it: they are in [`crate::chaos`].
+//! [`peer`] and [`wires`] (what it stands on), [`fleet`] (agents, which only some runs have; [`crate::chaos`] has one manager).
 
 pub mod chaos;
+pub mod fleet;
 pub mod oracle;
 pub mod peer;
 pub mod wires;
@@ -14,8 +15,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use commands::{Actor, Command, InitialiseCluster, SecretText};
-use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, NodeSpec, Role, Timestamp};
+use commands::{Actor, Command, InitialiseCluster, RejectionKind, SecretText};
+use events::{ClusterId, ClusterSpec, CommandId, Id, NodeDescription, NodeId, NodeSpec, Role, Timestamp};
 use node::log::Crash;
 use node::log::raft::TICK;
 use node::manager::replica::{FatalError, Intervals, Outcome, Request, Ticket};
@@ -23,6 +24,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::clock::Clock;
+use crate::net::ToAgent;
+use fleet::Fleet;
 use oracle::Oracle;
 use peer::Peer;
 use wires::{Parcel, Wires};
@@ -33,6 +36,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 const STEPS_MAX: usize = 10_000;
 /// What a managers' token proves in a simulation.
 const TOKEN: [u8; 32] = [2; 32];
+/// What a workers' token proves.
+const WORKERS_TOKEN: [u8; 32] = [1; 32];
 
 /// The managers of one cluster.
 pub struct Quorum {
@@ -40,6 +45,8 @@ pub struct Quorum {
     pub clock: Clock,
     /// Their network.
     pub wires: Wires,
+    /// The machines whose agents hold sessions with them.
+    pub fleet: Fleet,
     /// Who watches them.
     pub oracle: Oracle,
     /// The managers, in the order in which they came.
@@ -51,6 +58,12 @@ pub struct Quorum {
     /// Who was asked for a command whose answer is not there.
     waiting: BTreeMap<Ticket, (usize, Request)>,
     answers: BTreeMap<Ticket, Outcome>,
+    /// Reads that wait: the manager, and the index up to which all had been acknowledged when they were asked for.
+    reads: BTreeMap<Ticket, (usize, u64)>,
+    /// Reads that were made.
+    pub reads_made: u64,
+    /// Highest index that was acknowledged.
+    acknowledged: u64,
     /// The longest time that a write takes.
     disk_latency_max: Duration,
     /// How often a manager's process ended over its disk.
@@ -79,6 +92,7 @@ impl Quorum {
         let mut quorum = Self {
             clock,
             wires: Wires::new(seed),
+            fleet: Fleet::new(seed, count),
             oracle: Oracle::default(),
             peers: vec![first],
             random,
@@ -87,6 +101,9 @@ impl Quorum {
             tickets: 0,
             waiting: BTreeMap::new(),
             answers: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            reads_made: 0,
+            acknowledged: 0,
             disk_latency_max: Duration::from_millis(2),
             disk_failures: 0,
             spoilt: None,
@@ -118,6 +135,27 @@ impl Quorum {
         self.announce(number)
     }
 
+    /// A machine joins as a worker.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn join_worker(&mut self, description: NodeDescription) -> anyhow::Result<()> {
+        let (hostname, addr) = (description.hostname.clone(), "10.0.1.1:4242".to_owned());
+        let join = Command::JoinNode(commands::JoinNode { secret_sha256: WORKERS_TOKEN, hostname, addr });
+        let joined = self.execute(&Request::unnamed(Actor::Joiner("10.0.1.1".to_owned()), join))?;
+        let Outcome::Committed { subject: Some(node), .. } = joined else { bail!("{joined:?}") };
+        let node: NodeId = node.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+        let certified = self.execute(&self.certificate_as(node, Role::Worker))?;
+        ensure!(matches!(certified, Outcome::Committed { .. }), "{certified:?}");
+        self.fleet.add(node, description, self.clock.now());
+        Ok(())
+    }
+
+    /// Whether every agent holds a session, and runs what the state says.
+    pub fn agents_are_well(&self) -> bool {
+        self.fleet.faults(self.oracle.cluster()).is_empty()
+    }
+
     /// A manager says that its log is ready to follow.
     fn announce(&mut self, number: usize) -> anyhow::Result<()> {
         let outcome = self.execute(&self.announcement_of(number))?;
@@ -133,7 +171,11 @@ impl Quorum {
     }
 
     fn certificate_of(&self, node: NodeId) -> Request {
-        let (role, cert_pem) = (Role::Manager, "a certificate".to_owned());
+        self.certificate_as(node, Role::Manager)
+    }
+
+    fn certificate_as(&self, node: NodeId, role: Role) -> Request {
+        let cert_pem = "a certificate".to_owned();
         let not_after = self.clock.now() + Duration::from_secs(90 * 86_400);
         let certify = Command::CertifyNode(commands::CertifyNode { node, role, cert_pem, not_after });
         Request::unnamed(Actor::Manager(self.peers[0].node), certify)
@@ -168,6 +210,10 @@ impl Quorum {
 
     /// Ends a manager's process. What it was asked and did not answer is not known any more.
     pub fn crash(&mut self, number: usize, crash: Crash) {
+        let now = self.clock.now();
+        for (node, session) in self.peers[number].sessions() {
+            self.fleet.send(number, node, ToAgent::Closed { session }, now);
+        }
         self.peers[number].crash(crash);
         self.say(|| format!("manager {} crashes: {crash:?}", number + 1));
         let lost: Vec<Ticket> =
@@ -175,6 +221,15 @@ impl Quorum {
         for ticket in lost {
             self.waiting.remove(&ticket);
             self.answers.insert(ticket, Outcome::Unknown);
+        }
+        self.reads.retain(|_, (asked, _)| *asked != number);
+    }
+
+    /// Asks a manager for a read. It has to see everything that was acknowledged by now, at whichever manager.
+    pub fn read(&mut self, number: usize) {
+        self.tickets += 1;
+        if self.peers[number].read(self.tickets).is_some() {
+            self.reads.insert(self.tickets, (number, self.acknowledged));
         }
     }
 
@@ -214,6 +269,7 @@ impl Quorum {
             }
             match self.answers.remove(&ticket) {
                 Some(Outcome::Unknown) | None => {}
+                Some(Outcome::Rejected(refused)) if refused.kind == RejectionKind::Unavailable => {}
                 Some(outcome) => return Ok(outcome),
             }
         }
@@ -270,7 +326,12 @@ impl Quorum {
 
     fn step_once(&mut self, until: Timestamp) -> anyhow::Result<()> {
         let nexts = self.peers.iter().filter_map(Peer::next);
-        let next = nexts.chain(self.wires.next()).chain([self.next_tick, until]).min().context("there is a tick")?;
+        let next = nexts
+            .chain(self.wires.next())
+            .chain(self.fleet.next())
+            .chain([self.next_tick, until])
+            .min()
+            .context("there is a tick")?;
         self.clock.advance_to(next);
         self.act()
     }
@@ -287,6 +348,14 @@ impl Quorum {
             let received = self.peers[number].receive(from, message);
             self.survive(number, received)?;
         }
+        for number in 0..self.peers.len() {
+            for (node, message) in self.fleet.arrived(number, now) {
+                if let Some(answer) = self.peers[number].receive_from_agent(node, message, now) {
+                    self.fleet.send(number, node, answer, now);
+                }
+            }
+        }
+        self.fleet.work(now);
         for _ in 0..STEPS_MAX {
             let busy: Vec<usize> = (0..self.peers.len()).filter(|number| !self.peers[*number].is_idle(now)).collect();
             // Also who is idle may have to send what came of messages and ticks.
@@ -310,12 +379,23 @@ impl Quorum {
         for (to, message) in step.messages {
             self.wires.send(Parcel { from, to, message }, now);
         }
+        for (node, message) in step.to_agents {
+            self.fleet.send(number, node, message, now);
+        }
         if step.changed {
             self.observe(number);
+        }
+        let here = self.peers[number].replica().map_or(0, |replica| replica.cluster().position.index);
+        for ticket in step.readable {
+            let Some((_, floor)) = self.reads.remove(&ticket) else { continue };
+            ensure!(here >= floor, "manager {} reads frame {here} after {floor} was acknowledged", number + 1);
+            self.reads_made += 1;
         }
         for (ticket, outcome) in step.answers {
             let Some((_, request)) = self.waiting.remove(&ticket) else { continue };
             if let Outcome::Committed { index, .. } = &outcome {
+                ensure!(here >= *index, "manager {} answers with frame {index}, and has {here}", number + 1);
+                self.acknowledged = self.acknowledged.max(*index);
                 self.oracle.acknowledge(request.id, *index);
             }
             self.answers.insert(ticket, outcome);
@@ -391,7 +471,7 @@ fn initialise(cluster: ClusterId, first: &Peer) -> Request {
         root_cert_pem: "a root".to_owned(),
         root_digest: "a digest".to_owned(),
         root_key_pem: secret("the root's key"),
-        worker_token: (secret("a worker's token"), [1; 32]),
+        worker_token: (secret("a worker's token"), WORKERS_TOKEN),
         manager_token: (secret("a manager's token"), TOKEN),
         node: first.node,
         raft_id: first.raft_id,

@@ -81,9 +81,24 @@ fn one_three_or_five_managers_have_one_history_in_the_end() {
 }
 
 #[test]
+fn agents_at_any_of_several_managers_run_what_the_state_says_in_the_end() {
+    // A quarter: each has up to five managers, and waits for every task.
+    let seeds = seeds().div_ceil(4);
+    let runs = run_seeds(seeds, " FLEET=1", |seed| quorum::chaos::agents::run(seed, false));
+    let total = |of: fn(&quorum::chaos::Summary) -> u64| runs.iter().map(of).sum::<u64>();
+    println!("{seeds} seeds: {runs:?}");
+    assert!(
+        total(|run| run.commands) > 10 * seeds && total(|run| run.crashes) > seeds && total(|run| run.reads) > seeds
+    );
+    assert!(total(|run| run.sessions) > 10 * seeds, "sessions moved");
+}
+
+#[test]
 fn a_seed_decides_everything() {
     let several = || quorum::chaos::run(2, false).expect("the seed ends well");
     assert_eq!(several(), several());
+    let with_agents = || quorum::chaos::agents::run(2, false).expect("the seed ends well");
+    assert_eq!(with_agents(), with_agents());
     let summary = || chaos::run(7, false).map(|(summary, world)| (summary, world.oracle.cluster().state_hash()));
     assert_eq!(summary().expect("the seed ends well"), summary().expect("the seed ends well"));
 }

@@ -146,6 +146,21 @@ async fn answers_refusals_and_broken_connections_come_through() {
 }
 
 #[tokio::test]
+async fn of_several_managers_the_first_that_answers_is_asked() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [gone, answers] = ["gone", "answers"].map(|name| directory.path().join(name));
+    tokio::spawn(serve(UnixListener::bind(&answers).expect("a fresh directory takes a socket"), Server::default()));
+    for sockets in [vec![gone.clone(), answers.clone()], vec![answers.clone(), gone.clone()]] {
+        for line in ["service ls", "service rm web"] {
+            let ran = run(line, &mut Connection::to_any(sockets.clone()), World::default()).await;
+            assert_eq!(ran.code, 0, "{line} at {sockets:?}: {}", ran.err);
+        }
+    }
+    let ran = run("service ls", &mut Connection::to_any([gone.clone(), gone]), World::default()).await;
+    assert_eq!(ran.code, 7, "{}", ran.err);
+}
+
+#[tokio::test]
 async fn nobody_at_the_socket_is_code_7() {
     let directory = tempfile::tempdir().expect("a directory");
     let ran = run("service ls", &mut Connection::new(directory.path().join("none")), World::default()).await;

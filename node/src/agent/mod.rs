@@ -23,6 +23,7 @@ pub mod process;
 
 pub mod assigned;
 pub(crate) mod backoff;
+mod managers;
 mod outage;
 pub mod protocol;
 mod reporter;
@@ -163,7 +164,7 @@ impl OpenAgent {
         });
         let worker = worker::Worker::resume(Arc::clone(&site), found.records);
         tokio::select! {
-            never = session::hold(&config, connector.as_ref(), &site, &worker, found.head) => match never {},
+            never = session::hold(&config, connector.as_ref(), &site, &worker, found.head, found.managers) => match never {},
             () = shutdown.cancelled() => {}
         }
         worker.stop().await;

@@ -28,6 +28,7 @@ use wire::v1::{
 
 use super::Config;
 use super::executor::ExecutorError;
+use super::managers::Managers;
 use super::outage::Outage;
 use super::protocol::{Ask, Broken, DEADLINE, Retry, SessionMachine};
 use super::task::AgentContext;
@@ -127,22 +128,24 @@ async fn within_deadline<T>(call: &'static str, answer: impl Future<Output = Res
 
 /// Keeps a session open, without end.
 ///
-/// `seen` is the last frame of history that this node knew of before it restarted.
+/// `seen` is the last frame of history that this node knew of before it restarted, `remembered` are the managers that it knew.
 pub(super) async fn hold(
     config: &Config,
     connector: &dyn Connect,
     site: &AgentContext,
     worker: &Arc<Worker>,
     seen: Option<Head>,
+    remembered: Vec<String>,
 ) -> Infallible {
     let node = Node { config, connector, site };
-    let (managers, epoch) = (Managers::new(&config.managers, seen), Instant::now());
+    let (managers, epoch) = (Managers::new(&config.managers, remembered), Instant::now());
     let machine = SessionMachine::new(Timestamp::from_unix_ns(0));
     Holder {
         node,
         worker,
         machine,
         managers,
+        seen,
         epoch,
         manager: String::new(),
         link: None,
@@ -183,6 +186,8 @@ struct Holder<'a> {
     worker: &'a Arc<Worker>,
     machine: SessionMachine,
     managers: Managers,
+    /// The last frame of history that a manager named.
+    seen: Option<Head>,
     /// The machine's time is that since then: the clock of the machine may be set.
     epoch: Instant,
     /// The manager that is asked.
@@ -260,7 +265,7 @@ impl Holder<'_> {
         match (ask, client) {
             (Ask::Open { attempt }, _) => {
                 self.manager = self.managers.pick();
-                let opening = self.node.open(self.manager.clone(), self.managers.seen.clone());
+                let opening = self.node.open(self.manager.clone(), self.seen.clone());
                 self.calls
                     .push(Box::pin(async move { Answer::Opened { attempt, result: opening.await.map(Box::new) } }));
             }
@@ -326,11 +331,6 @@ impl Holder<'_> {
         Ok(())
     }
 
-    fn learn(&mut self, managers: Vec<String>) {
-        self.node.config.told.hear_managers(managers.clone());
-        self.managers.learn(managers);
-    }
-
     fn take_message(&mut self, message: SessionMessage) -> Result<(), Ended> {
         match message.message {
             Some(Message::Assignments(set)) => {
@@ -356,11 +356,23 @@ impl Holder<'_> {
     /// Remembers the last frame of history, also for the next start of this node. It comes with assignments, and so is
     /// written no oftener than they are.
     fn note_head(&mut self, head: Option<&Head>) {
-        let Some(head) = head.filter(|head| self.managers.seen.as_ref() != Some(head)) else { return };
+        let Some(head) = head.filter(|head| self.seen.as_ref() != Some(head)) else { return };
         if let Err(error) = self.node.site.store.save_head(head) {
             tracing::warn!(%error, "the last known frame of history cannot be saved: after a restart this node does not notice that a manager was restored from a backup");
         }
-        self.managers.seen = Some(head.clone());
+        self.seen = Some(head.clone());
+    }
+
+    /// Remembers who the managers are, also for the next start of this node.
+    fn learn(&mut self, managers: Vec<String>) {
+        self.node.config.told.hear_managers(managers.clone());
+        if !self.managers.learn(managers) {
+            return;
+        }
+        tracing::debug!(managers = ?self.managers.named(), "the managers of the cluster");
+        if let Err(error) = self.node.site.store.save_managers(self.managers.named()) {
+            tracing::warn!(%error, "the managers' addresses cannot be saved: after a restart this node asks those that it was started with first");
+        }
     }
 
     fn describe_later(&self) {
@@ -473,52 +485,9 @@ fn share() -> f64 {
     rand::rng().random_range(0.0..1.0)
 }
 
-/// The managers' addresses, asked in turn from a random first one, so that agents spread over them; and what they said.
-#[derive(Debug)]
-struct Managers {
-    addrs: Vec<String>,
-    /// The addresses that this node was given to begin with: they may be the only ones that lead from here to there.
-    first: Vec<String>,
-    next: usize,
-    /// The last frame of history that a manager named.
-    seen: Option<Head>,
-}
-
-impl Managers {
-    fn new(addrs: &[String], seen: Option<Head>) -> Self {
-        let next = rand::rng().random_range(0..addrs.len().max(1));
-        Self { addrs: addrs.to_vec(), first: addrs.to_vec(), next, seen }
-    }
-
-    fn pick(&mut self) -> String {
-        let addr = self.addrs.get(self.next % self.addrs.len().max(1)).cloned().unwrap_or_default();
-        self.next = self.next.wrapping_add(1);
-        addr
-    }
-
-    /// A manager said who the managers are.
-    fn learn(&mut self, addrs: Vec<String>) {
-        let known = self.first.iter().filter(|first| !addrs.contains(first)).cloned().collect::<Vec<_>>();
-        self.addrs = addrs.into_iter().chain(known).collect();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn managers_are_asked_in_turn() {
-        let mut managers = Managers::new(&["a".into(), "b".into()], None);
-        let first = managers.pick();
-        assert_ne!(managers.pick(), first);
-        assert_eq!(managers.pick(), first);
-        managers.learn(vec![]);
-        assert_ne!(managers.pick(), first);
-        managers.learn(vec!["c".into()]);
-        let all: std::collections::BTreeSet<String> = (0..3).map(|_| managers.pick()).collect();
-        assert_eq!(all, ["a", "b", "c"].map(str::to_owned).into());
-    }
 
     /// An error that was caused by another one.
     #[derive(Debug, thiserror::Error)]

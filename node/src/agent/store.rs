@@ -20,7 +20,7 @@ use std::sync::Arc;
 use events::{ConfigId, Id, TaskId, TaskState, TaskStatus};
 use prost::Message;
 use rustix::fs::Access;
-use wire::v1::{Assignment, ConfigItem, Head};
+use wire::v1::{Assignment, ConfigItem, Head, KnownManagers};
 use zeroize::Zeroizing;
 
 use super::config_file::unless_absent;
@@ -28,6 +28,8 @@ use crate::security::seal::{Seal, SealError, data_key, wipe};
 
 /// The file of the last frame of history.
 const HEAD: &str = "head";
+/// The file of the addresses of the managers.
+const MANAGERS: &str = "managers";
 /// Begins the name of a config's file, before the config's id. No id has a hyphen.
 const CONFIG: &str = "config-";
 /// Ends the name of the key's file: `worker.key` beside `worker`.
@@ -82,6 +84,8 @@ pub(super) struct Found {
     pub(super) records: Vec<Record>,
     /// The last frame of history that a manager named.
     pub(super) head: Option<Head>,
+    /// The addresses of the managers that the last session named.
+    pub(super) managers: Vec<String>,
     /// What is in the configs that tasks had.
     configs: BTreeMap<ConfigId, ConfigItem>,
     /// One sentence for each file that was set aside, and for a key that is gone.
@@ -186,6 +190,12 @@ impl Store {
         self.write(&self.dir.join(HEAD), HEAD.as_bytes(), &head.encode_to_vec())
     }
 
+    /// Keeps the addresses of the managers, in place of those that were known before.
+    pub(super) fn save_managers(&self, addrs: &[String]) -> Result<(), StoreError> {
+        let known = KnownManagers { addrs: addrs.to_vec() };
+        self.write(&self.dir.join(MANAGERS), MANAGERS.as_bytes(), &known.encode_to_vec())
+    }
+
     fn write(&self, path: &Path, place: &[u8], body: &[u8]) -> Result<(), StoreError> {
         let unfinished = path.with_extension(UNFINISHED);
         let sealed = self.seal.seal(place, &[], body)?;
@@ -212,6 +222,8 @@ impl Store {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name == HEAD {
             found.head = Some(self.unseal(path, HEAD.as_bytes())?);
+        } else if name == MANAGERS {
+            found.managers = self.unseal::<KnownManagers>(path, MANAGERS.as_bytes())?.addrs;
         } else if let Some(config) = config_of(path) {
             found.configs.insert(config, self.unseal(path, name.as_bytes())?);
         } else {
@@ -406,6 +418,18 @@ mod tests {
         let (_, found) = open(&dir);
         assert_eq!((found.head, found.records.len(), found.damage.len()), (None, 1, 1));
         assert_eq!(open(&dir).1.damage, Vec::<String>::new(), "it was set aside");
+    }
+
+    #[test]
+    fn the_managers_are_kept_and_replaced() {
+        let (_state_dir, dir) = worker();
+        let (store, found) = open(&dir);
+        assert_eq!(found.managers, Vec::<String>::new());
+        for addrs in [["10.0.0.1:4242", "10.0.0.2:4242"], ["10.0.0.2:4242", "10.0.0.3:4242"]] {
+            store.save_managers(&addrs.map(str::to_owned)).expect("saved");
+            let found = open(&dir).1;
+            assert_eq!((found.managers, found.records.len()), (addrs.map(str::to_owned).to_vec(), 0));
+        }
     }
 
     /// The files in and beside a directory, and what they hold.

@@ -52,6 +52,7 @@ impl Certificates for CertificateApi {
             Peer::Operator { user } => user.clone(),
         };
         let asked = request.into_inner();
+        self.context.catch_up_with_leader().await.map_err(status)?;
         let control = self.context.control();
         let token = enrolment::token(&asked.token).map_err(status)?;
         let role = control.admitted_by(&token);

@@ -7,6 +7,7 @@ use commands::Rejection;
 use futures_util::{Stream, stream};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
+use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
     ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage, EventRecord, EventsRequest,
@@ -39,9 +40,10 @@ impl ControlApi {
         Ok(self.context.gate().require(request, Allowed::Managers)?)
     }
 
-    /// The manager at this moment, for a caller who may ask, and what is asked.
-    fn asked<T>(&self, request: Request<T>) -> Result<(Control, T), Status> {
+    /// The manager once its state is as new as the caller wants it, for one who may ask, and what is asked.
+    async fn asked<T>(&self, request: Request<T>) -> Result<(Control, T), Status> {
         self.caller(&request)?;
+        self.context.catch_up(Freshness::read(request.metadata())?).await.map_err(status)?;
         Ok((self.context.control(), request.into_inner()))
     }
 }
@@ -50,6 +52,7 @@ impl ControlApi {
 impl ControlService for ControlApi {
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let actor = self.context.actor(&self.caller(&request)?);
+        self.context.catch_up_with_leader().await.map_err(status)?;
         let received = self.context.control().receive(actor, request.into_inner()).map_err(status)?;
         let reply = match received {
             Received::Answered(reply) => reply,
@@ -65,21 +68,22 @@ impl ControlService for ControlApi {
         request: Request<Streaming<CommandRequest>>,
     ) -> Result<Response<Self::ExecuteStreamStream>, Status> {
         let actor = self.context.actor(&self.caller(&request)?);
+        self.context.catch_up_with_leader().await.map_err(status)?;
         Ok(Response::new(Box::pin(command_stream::answers(self.context.clone(), actor, request.into_inner()))))
     }
 
     async fn get_version(&self, request: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
-        let (control, _) = self.asked(request)?;
-        Ok(Response::new(control.version()))
+        self.caller(&request)?;
+        Ok(Response::new(self.context.control().version()))
     }
 
     async fn get_cluster(&self, request: Request<GetClusterRequest>) -> Result<Response<ClusterView>, Status> {
-        let (control, _) = self.asked(request)?;
+        let (control, _) = self.asked(request).await?;
         control.cluster().map(Response::new).map_err(status)
     }
 
     async fn inspect_nodes(&self, request: Request<InspectNodesRequest>) -> Result<Response<NodeList>, Status> {
-        let (control, asked) = self.asked(request)?;
+        let (control, asked) = self.asked(request).await?;
         aside(move || control.inspect_nodes(&asked.nodes)).await?.map(Response::new).map_err(status)
     }
 
@@ -87,14 +91,14 @@ impl ControlService for ControlApi {
         &self,
         request: Request<InspectServicesRequest>,
     ) -> Result<Response<ServiceList>, Status> {
-        let (control, asked) = self.asked(request)?;
+        let (control, asked) = self.asked(request).await?;
         aside(move || control.inspect_services(&asked.services)).await?.map(Response::new).map_err(status)
     }
 
     type ListNodesStream = Answers<NodePage>;
 
     async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<Self::ListNodesStream>, Status> {
-        let (control, asked) = self.asked(request)?;
+        let (control, asked) = self.asked(request).await?;
         pages(move || Ok(control.list_nodes(&asked))).await
     }
 
@@ -104,14 +108,14 @@ impl ControlService for ControlApi {
         &self,
         request: Request<ListServicesRequest>,
     ) -> Result<Response<Self::ListServicesStream>, Status> {
-        let (control, asked) = self.asked(request)?;
+        let (control, asked) = self.asked(request).await?;
         pages(move || Ok(control.list_services(&asked))).await
     }
 
     type ListTasksStream = Answers<TaskList>;
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {
-        let (control, asked) = self.asked(request)?;
+        let (control, asked) = self.asked(request).await?;
         pages(move || control.list_tasks(&asked)).await
     }
 
@@ -121,7 +125,7 @@ impl ControlService for ControlApi {
         &self,
         request: Request<ReadConfigsRequest>,
     ) -> Result<Response<Self::ReadConfigsStream>, Status> {
-        let (control, asked) = self.asked(request)?;
+        let (control, asked) = self.asked(request).await?;
         pages(move || control.read_configs(&asked)).await
     }
 
@@ -129,6 +133,7 @@ impl ControlService for ControlApi {
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         self.caller(&request)?;
+        self.context.catch_up(Freshness::read(request.metadata())?).await.map_err(status)?;
         let stream = history::stream(&self.context, &self.streams, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }

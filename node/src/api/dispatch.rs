@@ -98,12 +98,14 @@ impl Dispatcher for DispatchApi {
         let end = request.extensions().get::<Connected>().map(Connected::end).unwrap_or_default();
         let RegisterRequest { description, advertise_addr, seen } = request.into_inner();
         affordable(self.session_fits(caller.node, &description)).await?;
-        if let Some(seen) = seen {
-            self.compare(caller.node, seen).await;
-        }
+        self.context.core.serves_sessions().map_err(status)?;
         let session = SessionId::from_bits(rand::random());
         let registration = caller.registration(session, description, advertise_addr.unwrap_or(host));
         self.context.submit(registration).await.map_err(status)?;
+        // Not before: the node may have been with a manager that is ahead of this one.
+        if let Some(seen) = seen {
+            self.compare(caller.node, seen).await;
+        }
         // Boxed: a channel makes room for 32 at once, and agents are many.
         let (messages, receiver) = mpsc::channel::<Box<Outgoing>>(QUEUED_MAX);
         let changes = self.context.core.follow(caller.node);

@@ -25,6 +25,7 @@ use ::events::{ClusterId, Duration, NodeId};
 use commands::{Actor, Rejection};
 use projections::Cluster;
 use tokio_util::sync::CancellationToken;
+use wire::Freshness;
 use wire::v1::CommandReply;
 
 use crate::clock;
@@ -75,6 +76,23 @@ impl Context {
     fn control(&self) -> Control {
         let (manager, store) = (Arc::clone(&self.manager), Arc::clone(&self.store));
         Control { manager, state: self.state(), store, space: self.space.last(), now: clock::now() }
+    }
+
+    /// Waits until the state here is as new as a reader wants it.
+    ///
+    /// # Errors
+    /// When it does not become so in time.
+    async fn catch_up(&self, freshness: Freshness) -> Result<(), Rejection> {
+        if let Some(index) = freshness.min_index {
+            self.core.applied(index).await?;
+        }
+        if freshness.stale { Ok(()) } else { self.core.read_barrier().await }
+    }
+
+    /// Waits until what a command names can be looked up here. The manager that leads has what it acknowledged, and if another
+    /// leads by now, nothing comes of the command.
+    async fn catch_up_with_leader(&self) -> Result<(), Rejection> {
+        if self.state().leads { Ok(()) } else { self.core.read_barrier().await }
     }
 
     /// Asks the core for a command, and waits for what became of it.

@@ -178,7 +178,7 @@ mod tests {
             cluster.apply(&Event::by_command(0, kind), &projections::Stamp::default());
         }
         let keyring = Arc::new([events::VolatilePayload::keep("key", "value")].into_iter().collect());
-        (Published { cluster, keyring, leads: true, leader: None, set_aside: Default::default() }, node)
+        (Published { cluster, keyring, leads: true, ..Published::default() }, node)
     }
 
     #[test]

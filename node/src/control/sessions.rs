@@ -83,12 +83,21 @@ fn compare(store: &dyn LogStore, node: NodeId, seen: &Head) {
     }
 }
 
-/// What one open session is sent: a welcome, then assignments, until the session is over for this manager.
+/// Where agents reach the managers, this one first: it is known to answer.
+fn managers(control: &Control) -> Vec<String> {
+    let own = &control.manager.remote_addr;
+    let others = control.state.cluster.members.values().filter(|member| member.node != control.manager.node);
+    [own.clone()].into_iter().chain(others.map(|member| member.addr.clone())).collect()
+}
+
+/// What one open session is sent: a welcome, again whenever the managers are others, and assignments, until the session is over
+/// for this manager.
 #[derive(Debug)]
 pub struct AssignmentStream {
     node: NodeId,
     session: SessionId,
-    welcomed: bool,
+    /// The managers that the agent knows; nothing before it was welcomed.
+    managers: Option<Vec<String>>,
     told: SentAssignments,
 }
 
@@ -111,7 +120,7 @@ impl Over {
 impl AssignmentStream {
     /// The stream of a session that was registered.
     pub fn new(node: NodeId, session: SessionId) -> Self {
-        Self { node, session, welcomed: false, told: SentAssignments::default() }
+        Self { node, session, managers: None, told: SentAssignments::default() }
     }
 
     /// The node whose session it is.
@@ -134,8 +143,10 @@ impl AssignmentStream {
             return Err(Over::Replaced);
         }
         let mut messages = Vec::new();
-        if !std::mem::replace(&mut self.welcomed, true) {
-            messages.push(Message::Welcome(self.welcome(control)));
+        let managers = managers(control);
+        if self.managers.as_ref() != Some(&managers) {
+            messages.push(Message::Welcome(self.welcome(control, managers.clone())));
+            self.managers = Some(managers);
         }
         if let Some(mut set) = self.told.update(&control.state, self.node) {
             // It only serves to compare, so that a log which cannot be read holds up no assignments.
@@ -151,13 +162,13 @@ impl AssignmentStream {
         Ok(messages.into_iter().map(|message| SessionMessage { message: Some(message) }).collect())
     }
 
-    fn welcome(&self, control: &Control) -> Welcome {
+    fn welcome(&self, control: &Control, managers: Vec<String>) -> Welcome {
         let period = control.state.cluster.spec().heartbeat_period().as_nanos();
         Welcome {
             session: self.session,
             cluster: control.state.cluster.id(),
             heartbeat_period_ns: u64::try_from(period).unwrap_or(u64::MAX),
-            managers: vec![control.manager.remote_addr.clone()],
+            managers,
         }
     }
 }

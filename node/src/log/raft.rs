@@ -7,19 +7,23 @@
 //! name; how the history that leads to it travels is for the caller.
 
 mod adapter;
+mod followers;
+mod read_index;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::raft::eraftpb;
-use ::raft::{Config, ProgressState, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole};
+use ::raft::{Config, RawNode, ReadOnlyOption, ReadState, Ready, SnapshotStatus, StateRole};
 use bytes::Bytes;
 use events::frame::FrameHash;
 use events::{VolatilePayload, redacted_debug};
 use protobuf::Message as _;
 
 use self::adapter::{Adapter, from_raft, to_conf_change, to_hard_state};
+pub use self::followers::FollowerProgress;
+pub use self::read_index::ReadName;
 use super::entry::EntryKind;
 use super::{
     AppliedFrame, Entry, Install, Loaded, LogError, LogStore, MemberChange, Membership, Staged, slog_bridge, tail,
@@ -48,6 +52,8 @@ pub struct Consensus {
     held_back: VecDeque<(u64, Vec<eraftpb::Message>)>,
     /// Those that may go.
     released: Vec<eraftpb::Message>,
+    /// Answers to questions for the read index.
+    read_states: Vec<ReadState>,
     /// What to begin with in place of the log, once raft says so.
     restoring: Option<Install>,
 }
@@ -70,17 +76,6 @@ impl Offer {
     pub fn names(&self, raft_id: u64) -> bool {
         self.membership.voters.contains(&raft_id) || self.membership.learners.contains(&raft_id)
     }
-}
-
-/// How far another manager is, as a leader knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FollowerProgress {
-    /// Its raft id.
-    pub raft_id: u64,
-    /// It has all entries up to this index.
-    pub matched: u64,
-    /// It was offered a state, and did not say that it has it.
-    pub is_offered: bool,
 }
 
 /// What a round of consensus brought.
@@ -236,8 +231,8 @@ impl Consensus {
         if membership.voters == [id] {
             node.campaign().map_err(refused)?;
         }
-        let (held_back, released, restoring) = (VecDeque::new(), Vec::new(), None);
-        let mut consensus = Self { node, store, reported_term: None, held_back, released, restoring };
+        let (held_back, released, read_states, restoring) = (VecDeque::new(), Vec::new(), Vec::new(), None);
+        let mut consensus = Self { node, store, reported_term: None, held_back, released, read_states, restoring };
         consensus.set_election_timeout();
         Ok(consensus)
     }
@@ -266,28 +261,6 @@ impl Consensus {
     /// Everything up to this index is applied.
     pub fn applied(&self) -> u64 {
         self.node.raft.raft_log.applied
-    }
-
-    /// How far the others are, if this manager leads.
-    pub fn followers(&self) -> impl Iterator<Item = FollowerProgress> {
-        let own = self.node.raft.id;
-        let others = self.node.raft.prs().iter().filter(move |(id, _)| self.is_leader() && **id != own);
-        others.map(|(&raft_id, progress)| FollowerProgress {
-            raft_id,
-            matched: progress.matched,
-            is_offered: progress.state == ProgressState::Snapshot,
-        })
-    }
-
-    /// Lets another voter lead. While it is about to, nothing can be proposed; if it does not within an election timeout, this
-    /// manager goes on.
-    pub fn hand_over(&mut self, raft_id: u64) {
-        self.node.transfer_leader(raft_id);
-    }
-
-    /// Hears that messages for another manager do not get there.
-    pub fn unreachable(&mut self, raft_id: u64) {
-        self.node.report_unreachable(raft_id);
     }
 
     /// Whether this manager leads, as far as it knows.
@@ -421,6 +394,8 @@ impl Consensus {
     /// # Errors
     /// When the log holds what this build cannot follow. The process must end.
     pub fn ready(&mut self) -> Result<Option<Progress>, LogError> {
+        // Before raft makes a round of them alone, which would cost a write.
+        self.read_states.append(&mut self.node.raft.read_states);
         if !self.node.has_ready() {
             let messages = to_messages(std::mem::take(&mut self.released))?;
             return Ok((!messages.is_empty()).then(|| Progress { messages, ..Progress::default() }));

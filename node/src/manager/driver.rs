@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,6 +32,10 @@ const INPUTS_MAX: usize = 4_096;
 /// leader has under way to be committed.
 const PEER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Longest time that a reader waits until this manager has what it is to see. A replica gives reads up a little earlier, and
+/// says why.
+const READ_PATIENCE: Duration = Duration::from_secs(6);
+
 /// The committed state as everybody reads it.
 #[derive(Debug, Clone, Default)]
 pub struct Published {
@@ -43,6 +47,8 @@ pub struct Published {
     pub leads: bool,
     /// The raft id of the manager that leads, if one is known.
     pub leader: Option<u64>,
+    /// Whether it leads alone: nobody else can have committed anything that is not in this state.
+    pub alone: bool,
     /// The services over which the reconcilers found no rest, and until when they are left alone.
     pub set_aside: Arc<BTreeMap<ServiceId, Timestamp>>,
 }
@@ -50,6 +56,8 @@ pub struct Published {
 /// Everything that can wake the thread, besides time.
 enum Input {
     Submit(Box<Request>, oneshot::Sender<Outcome>),
+    /// Somebody reads, and is to see everything that was acknowledged.
+    Read(oneshot::Sender<Result<(), Rejection>>),
     /// What another manager says, by its raft id.
     Peer(u64, PeerMessage),
     /// Messages for another manager, by its raft id, do not get there.
@@ -69,6 +77,8 @@ pub struct Handle {
     published: watch::Receiver<Arc<Published>>,
     node_watch: NodeWatch,
     heartbeats: HeartbeatTable,
+    /// Whether the leader is heard, so that agents are shown what the cluster wants.
+    serves_sessions: Arc<AtomicBool>,
     /// Bytes of messages of other managers that wait.
     peer_bytes: Arc<AtomicUsize>,
     measures: Arc<Measures>,
@@ -143,8 +153,55 @@ impl Handle {
             return Err(stopping());
         }
         check_session(&self.published.borrow().cluster, node, session)?;
+        self.serves_sessions()?;
         self.heartbeats.note(node, session, Instant::now());
         Ok(())
+    }
+
+    /// Whether agents may hold sessions here.
+    ///
+    /// # Errors
+    /// When this manager has not heard of the one that leads for some time.
+    pub fn serves_sessions(&self) -> Result<(), Rejection> {
+        if self.serves_sessions.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let sentence = "this manager has lost contact with the manager that leads";
+        Err(Rejection::new(RejectionKind::Unavailable, "session", sentence, "register with another manager"))
+    }
+
+    /// Waits until the committed state here holds everything that was acknowledged anywhere before this call.
+    ///
+    /// # Errors
+    /// When nobody leads, or this manager does not get there in time.
+    pub async fn read_barrier(&self) -> Result<(), Rejection> {
+        if self.published.borrow().alone {
+            return Ok(());
+        }
+        let (answer, readable) = oneshot::channel();
+        self.send(Input::Read(answer))?;
+        match tokio::time::timeout(READ_PATIENCE, readable).await {
+            Ok(Ok(readable)) => readable,
+            Ok(Err(_)) => Err(stopping()),
+            Err(_) => Err(late("the manager that leads did not confirm its state")),
+        }
+    }
+
+    /// Waits until the committed state here holds the frame at an index, which the caller knows of.
+    ///
+    /// # Errors
+    /// When this manager does not get there in time.
+    pub async fn applied(&self, index: u64) -> Result<(), Rejection> {
+        let mut states = self.published.clone();
+        let there = states.wait_for(|state| state.cluster.position.index >= index);
+        match tokio::time::timeout(READ_PATIENCE, there).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(stopping()),
+            Err(_) => {
+                let here = self.published.borrow().cluster.position.index;
+                Err(late(&format!("frame {index} was asked for, and this manager has history up to frame {here}")))
+            }
+        }
     }
 
     /// Says again and again that the threads which serve nodes run, until the core has ended. While they do not, nodes that
@@ -216,6 +273,12 @@ pub(crate) fn stopping() -> Rejection {
     )
 }
 
+fn late(why: &str) -> Rejection {
+    let sentence = format!("this manager could not bring its state up to date within {READ_PATIENCE:?}: {why}");
+    let hint = "try again, ask another manager, or read the state as it is here with --stale";
+    Rejection::new(RejectionKind::Unavailable, "cluster", sentence, hint)
+}
+
 /// Starts the thread of a manager that has no others. It ends when told to, or with the error that made it impossible to go on.
 pub fn spawn(
     replica: Replica,
@@ -241,6 +304,7 @@ pub fn spawn_among(
         published,
         node_watch: node_watch.clone(),
         heartbeats: heartbeats.clone(),
+        serves_sessions: Arc::new(AtomicBool::new(true)),
         peer_bytes: Arc::default(),
         measures: Arc::clone(&measures),
     };
@@ -252,13 +316,14 @@ pub fn spawn_among(
     let clock = SteadyClock::starting_at(replica.cluster().position.time);
     let now = replica.cluster().position.time;
     let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
-    let peer_bytes = Arc::clone(&handle.peer_bytes);
+    let (peer_bytes, serves_sessions) = (Arc::clone(&handle.peer_bytes), Arc::clone(&handle.serves_sessions));
     let driver = Driver {
         replica,
         store,
         writer,
         outbound,
         peer_bytes,
+        serves_sessions,
         inbox,
         inputs,
         publisher,
@@ -266,6 +331,7 @@ pub fn spawn_among(
         heartbeats,
         measures,
         callers,
+        readers: BTreeMap::new(),
         tickets,
         checkpointing,
         clock,
@@ -282,13 +348,9 @@ pub fn spawn_among(
 
 fn publish(replica: &Replica) -> Published {
     let (cluster, keyring) = (replica.cluster().clone(), Arc::clone(replica.keyring()));
-    Published {
-        cluster,
-        keyring,
-        leads: replica.is_leader(),
-        leader: replica.leader_id(),
-        set_aside: replica.set_aside(),
-    }
+    let (leads, leader) = (replica.is_leader(), replica.leader_id());
+    let alone = leads && cluster.members.values().filter(|member| member.votes).count() == 1;
+    Published { cluster, keyring, leads, leader, alone, set_aside: replica.set_aside() }
 }
 
 struct Driver {
@@ -297,6 +359,7 @@ struct Driver {
     writer: Writer,
     outbound: Outbound,
     peer_bytes: Arc<AtomicUsize>,
+    serves_sessions: Arc<AtomicBool>,
     inbox: Receiver<Input>,
     inputs: SyncSender<Input>,
     publisher: watch::Sender<Arc<Published>>,
@@ -304,6 +367,7 @@ struct Driver {
     heartbeats: HeartbeatTable,
     measures: Arc<Measures>,
     callers: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
+    readers: BTreeMap<Ticket, oneshot::Sender<Result<(), Rejection>>>,
     tickets: Ticket,
     /// Whether a checkpoint is being written.
     checkpointing: bool,
@@ -328,6 +392,7 @@ impl Driver {
             // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
             if Instant::now() >= next_tick {
                 self.replica.tick();
+                self.serves_sessions.store(self.replica.serves_sessions(), Ordering::Relaxed);
                 next_tick = (next_tick + TICK).max(Instant::now());
             }
             self.work()?;
@@ -392,6 +457,7 @@ impl Driver {
                 self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
                 self.submit(*request, caller);
             }
+            Input::Read(reader) => self.read(reader),
             Input::Peer(from, message) => {
                 self.peer_bytes.fetch_sub(message.size(), Ordering::Relaxed);
                 self.replica.receive(from, message)?;
@@ -421,12 +487,21 @@ impl Driver {
         }
     }
 
+    fn read(&mut self, reader: oneshot::Sender<Result<(), Rejection>>) {
+        self.tickets += 1;
+        match self.replica.read(self.tickets) {
+            Ok(()) => drop(self.readers.insert(self.tickets, reader)),
+            Err(rejection) => drop(reader.send(Err(rejection))),
+        }
+    }
+
     /// Hands out what the disk made durable, takes a turn, and hands its writes over.
     fn work(&mut self) -> Result<(), FatalError> {
         self.replica.written(self.writer.written()?);
         self.advance()?;
         let began = self.replica.has_work(self.now).then(Instant::now);
         let turn = self.replica.turn(self.now);
+        self.outbound.send(turn.messages, turn.asked);
         self.answer(turn.answers);
         if let Some(began) = began {
             self.measures.turns.observe(began.elapsed());
@@ -453,6 +528,10 @@ impl Driver {
             self.node_watch.wake(&advance.touched);
         }
         self.answer(advance.answers);
+        for (ticket, readable) in advance.reads {
+            // A reader that is gone waits no more.
+            self.readers.remove(&ticket).map(|reader| reader.send(readable));
+        }
         Ok(())
     }
 

@@ -44,7 +44,8 @@ impl NodeWatch {
     /// Wakes the watchers of the nodes that a change concerns.
     pub(crate) fn wake(&self, touched: &Touched) {
         let mut nodes = self.nodes();
-        if touched.everything {
+        // Agents know who the managers are.
+        if touched.everything || touched.members {
             nodes.notifiers.retain(|_, watchers| notify(watchers));
             return;
         }

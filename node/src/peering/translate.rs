@@ -2,13 +2,13 @@
 
 use events::frame::FrameHash;
 use wire::v1::{
-    Head, HistoryFrame, HistoryPage, NotOffered, OfferedKeyring, PeerMessage as Wire, RaftMessage, WantHistory,
-    peer_message::Message,
+    Beat as WireBeat, ForwardedCall, ForwardedCommand, ForwardedOutcome, Head, HistoryFrame, HistoryPage, NotOffered,
+    OfferedKeyring, PeerMessage as Wire, Presence, RaftMessage, WantHistory, peer_message::Message,
 };
 
 use crate::control::views;
 use crate::log::FrameLink;
-use crate::manager::replica::PeerMessage;
+use crate::manager::replica::{Beat, Call, PeerMessage};
 
 /// A message in the wire's form.
 pub fn to_wire(message: PeerMessage) -> Wire {
@@ -23,6 +23,17 @@ pub fn to_wire(message: PeerMessage) -> Wire {
         }
         PeerMessage::Secrets { at, secrets } => Message::Keyring(OfferedKeyring { at, payloads: secrets }),
         PeerMessage::NotOffered { at } => Message::NotOffered(NotOffered { at }),
+        PeerMessage::Command { call, request } => {
+            Message::Command(ForwardedCommand { call: call_to_wire(call), request })
+        }
+        PeerMessage::Outcome { call, outcome } => {
+            Message::Outcome(ForwardedOutcome { call: call_to_wire(call), outcome })
+        }
+        PeerMessage::Presence(beats) => {
+            let beats =
+                beats.into_iter().map(|Beat { node, session, ticks_ago }| WireBeat { node, session, ticks_ago });
+            Message::Presence(Presence { beats: beats.collect() })
+        }
     };
     Wire { message: Some(message) }
 }
@@ -44,7 +55,26 @@ pub fn from_wire(message: Wire) -> Option<PeerMessage> {
         }
         Message::Keyring(OfferedKeyring { at, payloads }) => PeerMessage::Secrets { at, secrets: payloads },
         Message::NotOffered(NotOffered { at }) => PeerMessage::NotOffered { at },
+        Message::Command(ForwardedCommand { call, request }) => {
+            PeerMessage::Command { call: call_from_wire(call), request }
+        }
+        Message::Outcome(ForwardedOutcome { call, outcome }) => {
+            PeerMessage::Outcome { call: call_from_wire(call), outcome }
+        }
+        Message::Presence(Presence { beats }) => {
+            let beats =
+                beats.into_iter().map(|WireBeat { node, session, ticks_ago }| Beat { node, session, ticks_ago });
+            PeerMessage::Presence(beats.collect())
+        }
     })
+}
+
+fn call_to_wire(Call { run, number }: Call) -> ForwardedCall {
+    ForwardedCall { run, number }
+}
+
+fn call_from_wire(ForwardedCall { run, number }: ForwardedCall) -> Call {
+    Call { run, number }
 }
 
 /// The last frame that somebody has, by its index and hash.
@@ -63,7 +93,7 @@ fn link(head: &Head) -> Option<FrameLink> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use events::VolatilePayload;
+    use events::{Id, VolatilePayload};
 
     use super::*;
 
@@ -77,6 +107,13 @@ mod tests {
             PeerMessage::History { to: 9, frames: vec![(8, Bytes::from_static(b"frame")), (9, Bytes::new())] },
             PeerMessage::Secrets { at: 9, secrets: vec![VolatilePayload::keep("key", "value")] },
             PeerMessage::NotOffered { at: 9 },
+            PeerMessage::Command { call: Call { run: 1, number: 2 }, request: b"{}".to_vec() },
+            PeerMessage::Outcome { call: Call { run: 1, number: 2 }, outcome: b"{}".to_vec() },
+            PeerMessage::Presence(vec![Beat {
+                node: events::NodeId::from_bits(1),
+                session: events::SessionId::from_bits(2),
+                ticks_ago: 3,
+            }]),
         ];
         for message in messages {
             assert_eq!(from_wire(to_wire(message.clone())), Some(message));

@@ -8,8 +8,10 @@ pub mod v1 {
 
 mod client;
 mod codec;
+mod freshness;
 mod json;
 mod redacted_debug;
 mod refusal;
 
 pub use client::{ConnectError, DEFAULT_SOCKET, Timeouts, connect, connect_with, is_silence};
+pub use freshness::Freshness;

@@ -3,8 +3,8 @@
 use events::{redacted_debug, wiped};
 
 use crate::v1::{
-    Assignment, ConfigItem, CreateService, EnvSecretValue, HistoryFrame, JoinRequest, JoinTokens, RaftMessage,
-    SecretValue, UpdateService,
+    Assignment, ConfigItem, CreateService, EnvSecretValue, ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens,
+    RaftMessage, SecretValue, UpdateService,
 };
 
 redacted_debug! { JoinRequest shows [id, csr_pem, hostname] hides [token] }
@@ -17,6 +17,7 @@ redacted_debug! { ConfigItem shows [config] hides [data] }
 // An entry's second section holds secrets, and a frame its specs' environments.
 redacted_debug! { RaftMessage shows [] hides [data] }
 redacted_debug! { HistoryFrame shows [index] hides [stored] }
+redacted_debug! { ForwardedCommand shows [call] hides [request] }
 redacted_debug! {
     Assignment
     shows [task, service, slot, spec_version, spec, desired, state, claims, env_secrets, configs]

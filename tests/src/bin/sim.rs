@@ -13,6 +13,10 @@ struct Args {
     #[arg(long)]
     quorum: bool,
 
+    /// Several managers, and agents that hold their sessions with any of them
+    #[arg(long, conflicts_with = "quorum")]
+    fleet: bool,
+
     /// Tell what happens
     #[arg(long)]
     verbose: bool,
@@ -20,8 +24,9 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    if args.quorum {
-        let summary = tests::quorum::chaos::run(args.seed, args.verbose)?;
+    if args.quorum || args.fleet {
+        let run = if args.fleet { tests::quorum::chaos::agents::run } else { tests::quorum::chaos::run };
+        let summary = run(args.seed, args.verbose)?;
         println!("seed {}: all is well: {summary:?}", args.seed);
         return Ok(());
     }

@@ -1,10 +1,12 @@
 //! One run with several managers: what clients ask, what breaks, and what must hold in the end.
 
+pub mod agents;
+
 use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::ensure;
-use commands::{Actor, Command, SecretText, ServiceSecrets};
+use commands::{Actor, Command, RejectionKind, SecretText, ServiceSecrets};
 use events::service_spec::Mode;
 use events::{
     Annotations, CommandId, ConfigSpec, ContainerSpec, Id, ReplicatedMode, Role, ServiceId, ServiceSpec, TaskSpec,
@@ -52,6 +54,10 @@ pub struct Summary {
     pub restored: u64,
     /// Changes of the members.
     pub member_changes: u64,
+    /// Linearizable reads that were answered.
+    pub reads: u64,
+    /// Sessions that agents tried to open.
+    pub sessions: u64,
     /// Simulated time until all was well.
     pub length: Duration,
 }
@@ -75,14 +81,7 @@ struct Chaos {
 /// When something does not hold in the end. What must hold at all times panics.
 pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
     let count = MANAGERS[usize::try_from(seed).unwrap_or_default() % MANAGERS.len()];
-    let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(seed);
-    let intervals = Intervals {
-        checkpoint_frames: random.random_range(CHECKPOINT_FRAMES),
-        hash_frames: random.random_range(HASH_FRAMES),
-    };
-    let quorum = Quorum::new(seed, count, intervals, verbose)?;
-    let (waiting, open, down) = (Vec::new(), Vec::new(), Vec::new());
-    let mut chaos = Chaos { quorum, summary: Summary::default(), asked: 0, waiting, open, down };
+    let mut chaos = Chaos::begin(seed, count, verbose)?;
     for _ in 0..ACTIONS {
         chaos.act()?;
     }
@@ -91,6 +90,17 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
 }
 
 impl Chaos {
+    fn begin(seed: u64, count: usize, verbose: bool) -> anyhow::Result<Self> {
+        let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(seed);
+        let intervals = Intervals {
+            checkpoint_frames: random.random_range(CHECKPOINT_FRAMES),
+            hash_frames: random.random_range(HASH_FRAMES),
+        };
+        let quorum = Quorum::new(seed, count, intervals, verbose)?;
+        let (waiting, open, down) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { quorum, summary: Summary::default(), asked: 0, waiting, open, down })
+    }
+
     fn act(&mut self) -> anyhow::Result<()> {
         match self.draw(100) {
             0..35 => {
@@ -120,17 +130,19 @@ impl Chaos {
         self.enlist()
     }
 
-    /// Asks the one who leads, or anybody; what is not taken is asked again later.
+    /// Asks anybody; what is not taken is asked again later.
     fn ask(&mut self, request: Request) {
-        let anybody = self.pick();
-        let number = self.quorum.leader().filter(|_| self.draw(10) > 0).unwrap_or(anybody);
+        let reader = self.pick();
+        self.quorum.read(reader);
+        let number = self.pick();
         match self.quorum.ask(number, request.clone()) {
             Some(ticket) => self.waiting.push((ticket, request)),
             None => self.open.push(request),
         }
         // A client that hears nothing asks again, of another manager perhaps; the command has one effect all the same.
         if let Some(again) = self.open.pop() {
-            match self.quorum.leader().and_then(|leader| self.quorum.ask(leader, again.clone())) {
+            let another = self.pick();
+            match self.quorum.ask(another, again.clone()) {
                 Some(ticket) => self.waiting.push((ticket, again)),
                 None => self.open.push(again),
             }
@@ -141,6 +153,9 @@ impl Chaos {
         for (ticket, request) in std::mem::take(&mut self.waiting) {
             match self.quorum.take_answer(ticket) {
                 Some(Outcome::Unknown) => self.open.push(request),
+                Some(Outcome::Rejected(refused)) if refused.kind == RejectionKind::Unavailable => {
+                    self.open.push(request);
+                }
                 Some(Outcome::Committed { .. } | Outcome::Rejected(_)) => {}
                 None => self.waiting.push((ticket, request)),
             }
@@ -330,6 +345,7 @@ impl Chaos {
         self.summary.elections = self.quorum.oracle.elections();
         self.summary.restored = self.quorum.peers.iter().map(|peer| peer.restored).sum();
         self.summary.member_changes = self.quorum.oracle.member_changes();
+        self.summary.reads = self.quorum.reads_made;
         self.summary.length = self.quorum.clock.now().since(crate::clock::START);
         Ok(self.summary)
     }

@@ -1,23 +1,31 @@
-//! One of several managers: the real replica over the real consensus on a log in memory, without agents. Its disk takes time, so
+//! One of several managers: the real replica over the real consensus on a log in memory, and its sessions with agents. Its disk takes time, so
 //! that messages leave while a write is under way, and it can crash at any point.
 
 use std::sync::Arc;
 
 use anyhow::ensure;
 use commands::Rejection;
-use events::{NodeId, Timestamp};
+use events::{Id, NodeId, Role, SessionId, Timestamp};
+use node::control::{Control, ManagerInfo, sessions};
 use node::log::{Consensus, Crash, LogStore, Membership, MemoryDisk, MemoryStore, PageSize, Write, write_all};
+use node::manager::driver::Published;
 use node::manager::fold::Folded;
 use node::manager::replica::{
     CheckpointJob, Effects, FatalError, HistoryAsked, Intervals, Outcome, PeerMessage, Replica, Request, Ticket,
     membership,
 };
 
+use crate::net::{ToAgent, ToManager};
+use crate::sessions::{Sessions, Waiting, refused};
+
 /// The version that managers say they have.
 const VERSION: &str = "0.1.0";
 
 /// What is sent of history at a time: little, so that whoever is brought up to date needs many pages.
 const PAGE: PageSize = PageSize { frames: 5, bytes: 64 * 1024 };
+
+/// From here on tickets are those of agents, not of clients.
+const AGENTS_TICKETS: Ticket = 1 << 62;
 
 /// A manager's machine: its disk, and the process while it runs.
 pub struct Peer {
@@ -31,6 +39,8 @@ pub struct Peer {
     intervals: Intervals,
     running: Option<Running>,
     starts: u64,
+    /// Numbers the sessions that it opened and what agents asked of it.
+    calls: u64,
     /// States that it was offered and went on with.
     pub restored: u64,
 }
@@ -43,6 +53,7 @@ struct Running {
     checkpoint: Option<CheckpointJob>,
     /// When the disk has what waits.
     disk_at: Option<Timestamp>,
+    sessions: Sessions,
 }
 
 /// What a step brought for others.
@@ -50,17 +61,23 @@ struct Running {
 pub struct Step {
     /// Messages, by the raft id of the receiver.
     pub messages: Vec<(u64, PeerMessage)>,
+    /// Reads that may go on.
+    pub readable: Vec<Ticket>,
+    /// Messages for agents.
+    pub to_agents: Vec<(NodeId, ToAgent)>,
     /// Answers for clients.
     pub answers: Vec<(Ticket, Outcome)>,
     /// Whether there is a new committed state.
     pub changed: bool,
+    /// Whether an agent got an answer, and may have a session now.
+    registered: bool,
 }
 
 impl Peer {
     /// A manager on an empty disk, not running yet.
     pub fn new(node: NodeId, raft_id: u64, founder: bool, intervals: Intervals) -> Self {
         let disk = MemoryDisk::default();
-        Self { node, raft_id, founder, disk, intervals, running: None, starts: 0, restored: 0 }
+        Self { node, raft_id, founder, disk, intervals, running: None, starts: 0, calls: 0, restored: 0 }
     }
 
     /// Puts an empty disk in the place of the present one. The manager that comes of it is another one to raft.
@@ -96,7 +113,14 @@ impl Peer {
         let consensus = Consensus::open(Arc::clone(&store), self.raft_id, &loaded)?;
         self.starts += 1;
         let replica = Replica::new(self.node, VERSION, consensus, folded, self.intervals).in_epoch(self.starts);
-        self.running = Some(Running { replica, store, writes: Vec::new(), checkpoint: None, disk_at: None });
+        self.running = Some(Running {
+            replica,
+            store,
+            writes: Vec::new(),
+            checkpoint: None,
+            disk_at: None,
+            sessions: Sessions::default(),
+        });
         Ok(())
     }
 
@@ -118,9 +142,14 @@ impl Peer {
     /// Asks for a command.
     ///
     /// # Errors
-    /// When the process is down or does not lead.
+    /// When the process is down or refuses it.
     pub fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Option<Rejection>> {
         self.running.as_mut().ok_or(None)?.replica.submit(ticket, request).map_err(Some)
+    }
+
+    /// Asks for a read that sees everything that was acknowledged; nothing if the process is down or refuses.
+    pub fn read(&mut self, ticket: Ticket) -> Option<()> {
+        self.running.as_mut()?.replica.read(ticket).ok()
     }
 
     /// Lets a tick pass.
@@ -136,6 +165,77 @@ impl Peer {
     /// When the process has to end.
     pub fn receive(&mut self, from: u64, message: PeerMessage) -> Result<(), FatalError> {
         self.running.as_mut().map_or(Ok(()), |running| running.replica.receive(from, message))
+    }
+
+    /// What it answers at this moment; nothing while the process is down.
+    fn control(&self, now: Timestamp) -> Option<Control> {
+        let running = self.running.as_ref()?;
+        let (replica, store) = (&running.replica, Arc::clone(&running.store));
+        let (cluster, keyring) = (replica.cluster().clone(), Arc::clone(replica.keyring()));
+        let state = Published { cluster, keyring, leads: replica.is_leader(), ..Published::default() };
+        let (cluster, node) = (state.cluster.id(), self.node);
+        let manager = ManagerInfo { cluster, node, hostname: String::new(), remote_addr: String::new() };
+        Some(Control { manager: Arc::new(manager), state: Arc::new(state), store, space: None, now })
+    }
+
+    /// Takes what an agent says.
+    pub fn receive_from_agent(&mut self, node: NodeId, message: ToManager, now: Timestamp) -> Option<ToAgent> {
+        let Some(control) = self.control(now) else { return refused(message) };
+        let serves = self.replica().is_some_and(Replica::serves_sessions);
+        let role = control.state.cluster.nodes.get(node).map_or(Role::Worker, |node| node.role);
+        let caller = sessions::Caller { node, role };
+        match message {
+            ToManager::Register { attempt, .. } if !serves => Some(ToAgent::NotWelcome { attempt }),
+            ToManager::Register { attempt, description } => {
+                // No other manager opens a session of this name.
+                self.calls += 1;
+                let session = SessionId::from_bits(u128::from(self.raft_id) << 64 | u128::from(self.calls));
+                let registration = caller.registration(session, *description, format!("10.0.1.{}", node.bits() % 250));
+                let taken = self.ask_for(registration, Some(Waiting::Registration { node, attempt, session }));
+                (!taken).then_some(ToAgent::NotWelcome { attempt })
+            }
+            ToManager::Heartbeat { session, call } => Some(self.heartbeat(&control, node, session, call)),
+            ToManager::Report(report) => {
+                let waiting = Waiting::Report { node, session: report.session, sequence: report.sequence };
+                // One that is not taken is repeated.
+                self.ask_for(caller.report(report), Some(waiting));
+                None
+            }
+            ToManager::Closed { session } => {
+                self.running.iter_mut().for_each(|running| running.sessions.close(session));
+                // Should this not be taken, the missing heartbeats tell it as well.
+                self.ask_for(control.disconnection(node, session), None);
+                None
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, control: &Control, node: NodeId, session: SessionId, call: u64) -> ToAgent {
+        let serving = self.running.as_mut().filter(|running| running.replica.serves_sessions());
+        match (control.heartbeat(node, session), serving) {
+            (Ok(period), Some(running)) => {
+                running.replica.heartbeat(node, session, control.now);
+                ToAgent::Heartbeat { session, call, period }
+            }
+            (Ok(_), None) | (Err(_), _) => ToAgent::Closed { session },
+        }
+    }
+
+    /// Asks for a command that an agent may wait for; whether it is taken.
+    fn ask_for(&mut self, request: Request, waiting: Option<Waiting>) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        self.calls += 1;
+        let ticket = AGENTS_TICKETS | self.calls;
+        let taken = running.replica.submit(ticket, request).is_ok();
+        if let Some(waiting) = waiting.filter(|_| taken) {
+            running.sessions.wait(ticket, waiting);
+        }
+        taken
+    }
+
+    /// The sessions whose connections break with the process.
+    pub fn sessions(&self) -> Vec<(NodeId, SessionId)> {
+        self.running.as_ref().map(|running| running.sessions.open()).unwrap_or_default()
     }
 
     /// When it has something to do although nothing happens.
@@ -172,6 +272,12 @@ impl Peer {
         if running.disk_at.is_none() && !running.writes.is_empty() {
             running.disk_at = Some(now + disk_latency);
         }
+        if (step.changed || step.registered)
+            && let Some(control) = self.control(now)
+        {
+            let messages = self.running.iter_mut().flat_map(|running| running.sessions.feed(&control));
+            step.to_agents.extend(messages);
+        }
         Ok(step)
     }
 
@@ -201,8 +307,18 @@ impl Peer {
 
 impl Running {
     fn take(&mut self, effects: Effects, step: &mut Step) {
-        let Effects { answers, changed, messages, asked, writes, .. } = effects;
-        step.answers.extend(answers);
+        let Effects { answers, reads, changed, messages, asked, writes, .. } = effects;
+        step.readable.extend(reads.into_iter().filter(|(_, readable)| readable.is_ok()).map(|(ticket, _)| ticket));
+        for (ticket, outcome) in answers {
+            match self.sessions.answer(ticket, &outcome) {
+                Some(messages) => {
+                    step.registered = true;
+                    step.to_agents.extend(messages);
+                }
+                None if ticket & AGENTS_TICKETS == 0 => step.answers.push((ticket, outcome)),
+                None => {}
+            }
+        }
         step.changed |= changed;
         step.messages.extend(messages);
         self.writes.extend(writes);

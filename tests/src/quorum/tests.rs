@@ -17,6 +17,13 @@ fn config(number: u128) -> Request {
     Request { id, actor, command, reason: None, correlation: None }
 }
 
+/// Three managers that all know that they vote: before that, two of them decide.
+fn three(seed: u64) -> Quorum {
+    let mut quorum = Quorum::new(seed, 3, INTERVALS, false).expect("three managers");
+    quorum.until("all managers agree", Quorum::agree).expect("they do");
+    quorum
+}
+
 fn followers(quorum: &Quorum) -> Vec<usize> {
     (0..quorum.peers.len()).filter(|number| quorum.leader() != Some(*number)).collect()
 }
@@ -53,7 +60,7 @@ fn without_a_majority_nothing_is_acknowledged_and_nothing_takes_effect_twice() {
     let (leader, others) = (quorum.leader().expect("one leads"), followers(&quorum));
     others.iter().for_each(|number| quorum.crash(*number, Crash::Killed));
     let ticket = quorum.ask(leader, config(1)).expect("it does not know yet");
-    quorum.advance(NOTICED).expect("time passes");
+    quorum.advance(3 * NOTICED).expect("time passes");
     assert_eq!(quorum.take_answer(ticket), Some(Outcome::Unknown));
     assert_eq!(quorum.leader(), None, "who reaches nobody does not lead");
     quorum.start(others[0]).expect("a start");
@@ -103,4 +110,123 @@ fn what_is_asked_while_a_leader_hands_over_waits_for_the_next_one() {
         index(&quorum.execute(&config(number)).expect("an answer"));
     }
     quorum.until("the manager that was demoted is a member no more", Quorum::all_vote).expect("it goes");
+}
+
+#[test]
+fn a_command_at_a_follower_has_one_effect_though_the_leader_is_lost() {
+    let mut quorum = three(6);
+    let (leader, follower) = (quorum.leader().expect("one leads"), followers(&quorum)[0]);
+    let ticket = quorum.ask(follower, config(1)).expect("it forwards");
+    // It is there, and the answer is not back.
+    quorum.advance(Duration::from_millis(15)).expect("time passes");
+    assert_eq!(quorum.take_answer(ticket), None);
+    quorum.crash(leader, Crash::Killed);
+    quorum.advance(NOTICED).expect("time passes");
+    let first = index(&quorum.take_answer(ticket).expect("the next leader answers"));
+    let left = followers(&quorum).into_iter().find(|number| *number != leader).expect("one follows");
+    let again = quorum.ask(left, config(1)).expect("it forwards");
+    quorum.advance(NOTICED).expect("time passes");
+    assert_eq!(quorum.take_answer(again).map(|outcome| index(&outcome)), Some(first));
+}
+
+#[test]
+fn a_manager_that_is_cut_off_answers_no_reads_until_it_is_back() {
+    let mut quorum = three(7);
+    let (leader, others) = (quorum.leader().expect("one leads"), followers(&quorum));
+    for other in &others {
+        let (here, there) = (quorum.peers[leader].raft_id, quorum.peers[*other].raft_id);
+        quorum.wires.cut(here, there);
+        quorum.wires.cut(there, here);
+    }
+    // It still takes itself for the leader.
+    quorum.read(leader);
+    quorum.advance(NOTICED).expect("time passes");
+    let ticket = quorum.ask(others[0], config(1)).expect("it forwards");
+    quorum.advance(NOTICED).expect("time passes");
+    index(&quorum.take_answer(ticket).expect("two of three decide"));
+    quorum.read(leader);
+    quorum.advance(NOTICED).expect("time passes");
+    assert_eq!(quorum.reads_made, 0, "it cannot know what was acknowledged");
+    quorum.wires.mend();
+    quorum.advance(NOTICED).expect("time passes");
+    (0..3).for_each(|number| quorum.read(number));
+    quorum.advance(Duration::from_secs(1)).expect("time passes");
+    assert_eq!(quorum.reads_made, 3);
+}
+
+#[test]
+fn without_a_majority_a_refusal_says_which_managers_are_missing() {
+    let mut quorum = three(8);
+    let (left, others) = (quorum.leader().expect("one leads"), followers(&quorum));
+    others.iter().for_each(|number| quorum.crash(*number, Crash::Killed));
+    quorum.advance(3 * NOTICED).expect("time passes");
+    let refused = quorum.peers[left].submit(1, config(1)).expect_err("nobody leads").expect("it runs");
+    assert!(refused.sentence.contains("1 of 3 managers can be reached from here, and 2 are needed"), "{refused:?}");
+    for number in others {
+        let name = format!("m{} (10.0.0.{}:4242)", number + 1, number + 1);
+        assert!(refused.sentence.contains(&name), "{name}: {refused:?}");
+    }
+}
+
+/// Three managers and as many workers with six tasks that run.
+fn with_tasks(seed: u64) -> Quorum {
+    let mut quorum = three(seed);
+    for number in 0..3 {
+        quorum.join_worker(crate::script::machine(&format!("w{number}"))).expect("a worker");
+    }
+    let container = events::ContainerSpec { image: "sim/ok:1".to_owned(), ..Default::default() };
+    let spec = events::ServiceSpec {
+        annotations: Some(Annotations { name: "web".to_owned(), ..Annotations::default() }),
+        task: Some(events::TaskSpec { container: Some(container), ..Default::default() }),
+        mode: Some(events::service_spec::Mode::Replicated(events::ReplicatedMode { replicas: 6 })),
+        ..Default::default()
+    };
+    let create = commands::CreateService { spec: Box::new(spec), secrets: commands::ServiceSecrets::default() };
+    let request = Request { command: Command::CreateService(create), ..config(1) };
+    index(&quorum.execute(&request).expect("an answer"));
+    quorum.until("six tasks run", |quorum| running(quorum).len() == 6 && quorum.agents_are_well()).expect("they do");
+    quorum
+}
+
+fn running(quorum: &Quorum) -> Vec<events::TaskId> {
+    let tasks = quorum.oracle.cluster().tasks.values();
+    tasks.filter(|task| task.state == events::TaskState::Running).map(|task| task.id).collect()
+}
+
+#[test]
+fn agents_that_lose_their_manager_move_and_their_nodes_are_never_lost() {
+    type Loss = fn(&mut Quorum, usize);
+    let losses: [(&str, Loss); 2] = [
+        ("killed", |quorum, lost| quorum.crash(lost, Crash::Killed)),
+        ("cut off from the others", |quorum, lost| {
+            let ids: Vec<u64> = quorum.peers.iter().map(|peer| peer.raft_id).collect();
+            for other in ids.iter().filter(|id| **id != ids[lost]) {
+                quorum.wires.cut(ids[lost], *other);
+                quorum.wires.cut(*other, ids[lost]);
+            }
+        }),
+    ];
+    for (what, lose) in losses {
+        for number in 0..3 {
+            let mut quorum = with_tasks(9 + number as u64);
+            let before = (running(&quorum), quorum.fleet.attempts);
+            let held: Vec<NodeId> = quorum.peers[number].sessions().into_iter().map(|(node, _)| node).collect();
+            lose(&mut quorum, number);
+            quorum.advance(Duration::from_secs(60)).expect("time passes");
+            let cluster = quorum.oracle.cluster();
+            assert_eq!(running(&quorum), before.0, "manager {} {what}: tasks run on", number + 1);
+            let is_down = |node: &NodeId| {
+                cluster.nodes.get(*node).is_none_or(|node| node.liveness == projections::Liveness::Down)
+            };
+            let down: Vec<NodeId> = quorum.fleet.nodes().into_iter().filter(is_down).collect();
+            assert!(down.is_empty(), "manager {} {what}: {down:?}", number + 1);
+            assert!(quorum.agents_are_well(), "manager {} {what}: {:?}", number + 1, quorum.fleet.faults(cluster));
+            assert!(
+                held.is_empty() || quorum.fleet.attempts > before.1,
+                "manager {} {what}: sessions moved",
+                number + 1
+            );
+            assert!(quorum.fleet.started_twice().is_empty());
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! Several managers as real processes: they join, lose their leader, and lose their disks.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::cluster::{Cluster, MANAGER};
 use super::process::Answer;
-use super::units::Executor;
+use super::units::{Executor, IMAGE};
 
 /// What the log of a manager says once it votes.
 const VOTES: &str = "this manager has joined, and votes";
@@ -74,4 +76,58 @@ fn a_manager_that_lost_its_disk_joins_as_another_node() {
     await_votes(&cluster, "m3", 2);
     cluster.until("the history", || services_at(&cluster, "m3") == ["one"]);
     create_at_any(&cluster, &[MANAGER], "two");
+}
+
+/// The tasks of a service that run, by id, as a manager tells it.
+fn running_at(cluster: &Cluster, name: &str, service: &str) -> BTreeSet<String> {
+    let Answer { out, .. } = cluster.swarmctl_at(name, "task ls --format json");
+    let tasks = out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let running = tasks.filter(|task| task["service_name"] == service && task["status"]["state"] == "running");
+    running.filter_map(|task| task["id"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn an_agent_whose_manager_is_killed_goes_on_with_another_and_its_tasks_run_on() {
+    let mut cluster = managers(&["m2", "m3"]);
+    let (address, token) = (cluster.address().to_owned(), cluster.token("worker"));
+    // It knows the first manager only, and hears of the others in its session.
+    cluster.add("w1", &["--join-addr", &address, "--join-token", &token]);
+    cluster.create("web", "--replicas 2 --constraint node.hostname==w1");
+    let before: BTreeSet<String> = cluster.settled("web", 2).into_iter().map(|task| task.id).collect();
+    let containers = cluster.units();
+    cluster.kill(MANAGER);
+    let more = format!(
+        "service create --name more --image {IMAGE} --command sleep --args 3600 --stop-signal KILL \
+         --constraint node.hostname==w1"
+    );
+    cluster.until("another leader", || {
+        let answer = cluster.swarmctl_at("m2", &more);
+        answer.code == 0 || answer.err.contains("already exists")
+    });
+    cluster.until("a task that comes by way of another manager", || running_at(&cluster, "m3", "more").len() == 1);
+    assert_eq!(running_at(&cluster, "m2", "web"), before, "nobody took the node for lost");
+    let after = cluster.units();
+    assert!(containers.iter().all(|(task, count)| after.get(task) == Some(count)), "{containers:?} became {after:?}");
+}
+
+#[test]
+fn every_manager_shows_at_once_what_another_acknowledged_and_says_who_is_missing_without_a_majority() {
+    let mut cluster = managers(&["m2", "m3"]);
+    let all = [MANAGER, "m2", "m3"];
+    for (number, name) in all.iter().enumerate() {
+        let line = format!("service create --detach --name s{number} --image x --replicas 0");
+        let created = cluster.swarmctl_at(name, &line);
+        assert_eq!(created.code, 0, "{name} forwards what it does not decide: {created:?}");
+        for other in all {
+            assert_eq!(services_at(&cluster, other).len(), number + 1, "{other} after {name}");
+        }
+    }
+    cluster.kill("m2");
+    cluster.kill("m3");
+    cluster.until("a refusal that names who is missing", || {
+        let refused = cluster.swarmctl("service scale s0=1");
+        refused.code != 0 && refused.err.contains("1 of 3 managers") && refused.err.contains("missing: m2 (")
+    });
+    let stale = cluster.swarmctl("service ls --stale --format json");
+    assert_eq!((stale.code, stale.out.lines().count()), (0, 3), "{stale:?}");
 }

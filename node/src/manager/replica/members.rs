@@ -84,6 +84,18 @@ impl Replica {
                 self.receive_secrets(at, secrets);
                 Ok(())
             }
+            PeerMessage::Command { call, request } => {
+                self.receive_command(from, call, &request);
+                Ok(())
+            }
+            PeerMessage::Outcome { call, outcome } => {
+                self.receive_outcome(call, &outcome);
+                Ok(())
+            }
+            PeerMessage::Presence(beats) => {
+                self.receive_digest(from, beats);
+                Ok(())
+            }
             PeerMessage::NotOffered { at } => {
                 if self.catch_up.as_ref().is_some_and(|catch_up| catch_up.offer.index == at) {
                     self.give_up_offer()?;
@@ -212,6 +224,7 @@ impl Replica {
             Some(Some(false)) | None => {}
         }
         self.contacts.watch_offers(&mut self.consensus, self.ticks);
+        self.contacts.keep_members(&self.committed.cluster);
         let Role::Leader(leader) = &mut self.role else { return };
         let peers = self.contacts.peers(&self.consensus, self.ticks);
         leader.left.members |= next_change(&leader.tip, &peers).is_some();

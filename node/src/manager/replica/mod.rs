@@ -8,31 +8,41 @@
 
 mod aside;
 mod catch_up;
+mod contact;
+mod digest;
+mod forward;
 mod members;
 mod peers;
 mod presence;
 mod proposal;
+mod reads;
 mod role;
 mod timers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use commands::{Actor, Command, Rejection, RejectionKind};
+use commands::{Actor, Command, Rejection};
 use events::{CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 
 use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, RoleChange, Write, Written};
 pub use crate::manager::fold::FatalError;
 use crate::manager::fold::Folded;
+pub use digest::Beat;
+pub use forward::Call;
 pub use members::membership;
 pub use peers::{HistoryAsked, PEER_PAGE, PeerMessage};
 pub use presence::check_session;
 pub use role::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_FRAMES_MAX, QUEUE_MAX};
 
 use catch_up::CatchUp;
+use contact::LeaderContact;
+use digest::Digest;
+use forward::{Forwarding, Owed};
 use peers::Contacts;
-use role::{Leader, Term};
+use reads::Reads;
+use role::{Ended, Leader, Term};
 
 /// How often the leader writes down what a later start saves its work with, and what it is checked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +63,7 @@ impl Default for Intervals {
 pub type Ticket = u64;
 
 /// A command with what its client says of it: the one form that it has from the wire to the turn.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Request {
     /// The client's name for the command; zero: it has none, and a repetition does no harm.
     pub id: CommandId,
@@ -75,7 +85,7 @@ impl Request {
 }
 
 /// What became of a command.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Outcome {
     /// It took effect, or had taken effect before.
     Committed {
@@ -95,6 +105,8 @@ pub enum Outcome {
 pub struct Effects {
     /// Answers for callers.
     pub answers: Vec<(Ticket, Outcome)>,
+    /// Reads that see everything from now on, or that are given up.
+    pub reads: Vec<(Ticket, Result<(), Rejection>)>,
     /// Whether the committed state is a new one.
     pub changed: bool,
     /// What is new in it.
@@ -135,6 +147,11 @@ pub struct Replica {
     restoring: Option<(Option<u64>, Folded)>,
     /// The last round that is on the disk.
     written_round: u64,
+    contact: LeaderContact,
+    forwarding: Forwarding,
+    owed: Owed,
+    reads: Reads,
+    digest: Digest,
     /// What came of messages, for the next [`Replica::advance`].
     outbox: Effects,
 }
@@ -178,6 +195,11 @@ impl Replica {
             catch_up: None,
             restoring: None,
             written_round: 0,
+            contact: LeaderContact::default(),
+            forwarding: Forwarding::default(),
+            owed: Owed::default(),
+            reads: Reads::default(),
+            digest: Digest::default(),
             outbox: Effects::default(),
         }
     }
@@ -219,27 +241,32 @@ impl Replica {
         self.ticks += 1;
         self.consensus.tick();
         self.watch_members();
+        self.watch_contact();
+        self.watch_forwarded();
+        self.watch_reads();
+        self.send_digest();
     }
 
-    /// Queues a command for the next turn.
+    /// Queues a command for the next turn, or for the manager that leads.
     ///
     /// # Errors
-    /// When this manager does not lead, or too many commands wait already.
+    /// When too many commands wait already, or nobody has led for some time.
     pub fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Rejection> {
         match &mut self.role {
             Role::Leader(leader) => leader.submit(ticket, request),
-            Role::Follower | Role::Elected { .. } => {
-                let sentence = "this manager does not lead the cluster";
-                Err(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, "try again in a moment"))
-            }
+            Role::Follower | Role::Elected { .. } => self.forward(ticket, &request, false),
         }
     }
 
     /// Notes a heartbeat that came at `at`. It is no event, unless the node was not thought to be ready. One of a session that
     /// is over says nothing.
     pub fn heartbeat(&mut self, node: NodeId, session: SessionId, at: Timestamp) {
-        if let Some(leader) = self.leader_mut() {
-            leader.heartbeat(node, session, at);
+        match &mut self.role {
+            Role::Leader(leader) => {
+                leader.digests.heard_here(node);
+                leader.heartbeat(node, session, at);
+            }
+            Role::Follower | Role::Elected { .. } => self.digest.note(node, session, self.ticks),
         }
     }
 
@@ -264,13 +291,16 @@ impl Replica {
     /// One turn: judges what is queued, settles, and proposes one frame. What is rejected is answered at once, the rest
     /// once it is committed.
     pub fn turn(&mut self, now: Timestamp) -> Effects {
-        match &mut self.role {
-            Role::Leader(leader) if self.consensus.may_propose() => {
-                leader.peers = self.contacts.peers(&self.consensus, self.ticks);
-                leader.turn(&mut self.consensus, now)
-            }
-            Role::Leader(_) | Role::Follower | Role::Elected { .. } => Effects::default(),
+        if let Role::Leader(leader) = &mut self.role {
+            leader.peers = self.contacts.peers(&self.consensus, self.ticks);
         }
+        self.take_digests(now);
+        let mut effects = match &mut self.role {
+            Role::Leader(leader) if self.consensus.may_propose() => leader.turn(&mut self.consensus, now),
+            Role::Leader(_) | Role::Follower | Role::Elected { .. } => Effects::default(),
+        };
+        self.route_answers(&mut effects);
+        effects
     }
 
     /// Says what is to be written of what was proposed, and folds what is committed.
@@ -280,6 +310,7 @@ impl Replica {
     pub fn advance(&mut self) -> Result<Effects, FatalError> {
         let mut effects = std::mem::take(&mut self.outbox);
         self.begin_with_restored(&mut effects);
+        self.ask_for_reads();
         while let Some(progress) = self.consensus.ready()? {
             effects.messages.extend(progress.messages.into_iter().map(|sent| (sent.to, PeerMessage::Raft(sent.bytes))));
             effects.writes.extend(progress.write);
@@ -298,6 +329,9 @@ impl Replica {
             self.commit(progress.committed, progress.committed_to, &mut effects)?;
         }
         self.offer_state()?;
+        self.release_reads(&mut effects);
+        self.release_answers(&mut effects);
+        self.route_answers(&mut effects);
         Ok(effects)
     }
 
@@ -363,6 +397,7 @@ impl Replica {
         {
             self.role = Role::Leader(Box::new(self.begin_to_lead(term)));
             effects.role_changed = true;
+            self.take_back_forwarded(effects);
         }
         Ok(())
     }
@@ -380,8 +415,18 @@ impl Replica {
     fn step_down(&mut self, effects: &mut Effects) {
         effects.role_changed |= self.is_leader();
         match std::mem::replace(&mut self.role, Role::Follower) {
-            Role::Leader(leader) => effects.answers.extend(leader.end()),
+            Role::Leader(leader) => self.hand_on(leader.end(), effects),
             Role::Follower | Role::Elected { .. } => {}
+        }
+    }
+
+    /// What a leader did not answer goes to the next one. What others asked of it, they ask again.
+    fn hand_on(&mut self, ended: Ended, effects: &mut Effects) {
+        let proposed = ended.proposed.into_iter().map(|asked| (asked, true));
+        let queued = ended.queued.into_iter().map(|asked| (asked, false));
+        for ((ticket, request), was_proposed) in proposed.chain(queued) {
+            let kept = Self::is_own_caller(ticket) && self.forward(ticket, &request, was_proposed).is_ok();
+            effects.answers.extend((!kept).then_some((ticket, Outcome::Unknown)));
         }
     }
 

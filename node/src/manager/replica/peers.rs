@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use events::VolatilePayload;
-use projections::Keyring;
+use projections::{Cluster, Keyring};
 use reconcilers::{Follower, Peers};
 
+use super::digest::Beat;
+use super::forward::Call;
 use crate::log::raft::ELECTION_TICKS;
 use crate::log::{Consensus, FrameLink, HistoryReader, LogError, LogStore, PageSize};
 
@@ -46,6 +48,22 @@ pub enum PeerMessage {
         /// The secrets.
         secrets: Vec<VolatilePayload>,
     },
+    /// A command that the sender was asked for, to be judged by the leader.
+    Command {
+        /// Its name among those of the sender.
+        call: Call,
+        /// The request, as [`Request`](super::Request) is serialized.
+        request: Vec<u8>,
+    },
+    /// What became of a command that the receiver forwarded.
+    Outcome {
+        /// Its name there.
+        call: Call,
+        /// The outcome, as [`Outcome`](super::Outcome) is serialized.
+        outcome: Vec<u8>,
+    },
+    /// The nodes that the sender heard since it last said so.
+    Presence(Vec<Beat>),
     /// The state at an index is not offered any more.
     NotOffered {
         /// The index.
@@ -59,6 +77,9 @@ impl PeerMessage {
         let payload = match self {
             Self::Raft(bytes) => bytes.len(),
             Self::WantHistory { .. } | Self::NotOffered { .. } => 0,
+            Self::Command { request, .. } => request.len(),
+            Self::Outcome { outcome, .. } => outcome.len(),
+            Self::Presence(beats) => std::mem::size_of_val(beats.as_slice()),
             Self::History { frames, .. } => frames.iter().map(|(_, stored)| stored.len()).sum(),
             Self::Secrets { secrets, .. } => {
                 secrets.iter().map(|secret| secret.key.len() + secret.value.as_ref().map_or(0, Vec::len)).sum()
@@ -76,6 +97,9 @@ impl std::fmt::Debug for PeerMessage {
             Self::History { to, frames } => write!(f, "History({} frames, to {to})", frames.len()),
             Self::Secrets { at, .. } => write!(f, "Secrets(at {at})"),
             Self::NotOffered { at } => write!(f, "NotOffered(at {at})"),
+            Self::Command { call, request } => write!(f, "Command({call:?}, {} bytes)", request.len()),
+            Self::Outcome { call, .. } => write!(f, "Outcome({call:?})"),
+            Self::Presence(beats) => write!(f, "Presence({} nodes)", beats.len()),
         }
     }
 }
@@ -122,9 +146,19 @@ impl Contacts {
         self.heard.insert(raft_id, tick);
     }
 
+    /// Whether a manager was heard within so many ticks.
+    pub(super) fn heard_within(&self, raft_id: u64, ticks: u64, tick: u64) -> bool {
+        self.heard.get(&raft_id).is_some_and(|heard| heard + ticks >= tick)
+    }
+
+    /// Forgets whoever is no member any more.
+    pub(super) fn keep_members(&mut self, cluster: &Cluster) {
+        self.heard.retain(|raft_id, _| cluster.member_with(*raft_id).is_some());
+    }
+
     /// What the reconcilers see.
     pub(super) fn peers(&self, consensus: &Consensus, tick: u64) -> Peers {
-        let recent = |raft_id| self.heard.get(&raft_id).is_some_and(|heard| heard + ELECTION_TICKS as u64 >= tick);
+        let recent = |raft_id| self.heard_within(raft_id, ELECTION_TICKS as u64, tick);
         let followers = consensus.followers().map(|follower| {
             let raft_id = follower.raft_id;
             (raft_id, Follower { matched: follower.matched, reachable: recent(raft_id) })
@@ -185,8 +219,6 @@ impl Contacts {
             self.offers.clear();
             consensus.set_offer(None);
         }
-        let known: Vec<u64> = consensus.followers().map(|follower| follower.raft_id).collect();
-        self.heard.retain(|raft_id, _| known.contains(raft_id));
     }
 
     /// Logs why a manager that is to go stays, whenever that is another reason.

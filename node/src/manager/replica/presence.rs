@@ -41,6 +41,13 @@ impl PresenceTracker {
         self.presence.retain(|node, _| tip.nodes.contains(*node));
     }
 
+    /// A node gets more time, because the manager that heard it is gone.
+    pub(super) fn extend(&mut self, node: NodeId, time: std::time::Duration) {
+        if let Some(sign) = self.presence.get_mut(&node) {
+            sign.patience += time;
+        }
+    }
+
     pub(super) fn presence(&self) -> &Presence {
         &self.presence
     }

@@ -45,6 +45,8 @@ pub(super) struct Proposal {
     pub after: Cluster,
     /// Who is answered what once it is committed.
     pub answers: Vec<(Ticket, Outcome)>,
+    /// What they asked, for another leader if this one does not come to commit it.
+    pub requests: Vec<(Ticket, Request)>,
     pub wakes: BTreeMap<TimerKey, Option<Timestamp>>,
     pub left: Touched,
     /// Everything that it concerns.
@@ -74,6 +76,7 @@ pub(super) struct Draft {
     answers: Vec<(Ticket, Outcome)>,
     /// Commands that changed nothing: answered after everything before them.
     unchanged: Vec<(Ticket, Outcome)>,
+    requests: Vec<(Ticket, Request)>,
     touched: Touched,
     /// What commands touched.
     asked: Touched,
@@ -103,6 +106,7 @@ impl Draft {
             volatile: Vec::new(),
             answers: Vec::new(),
             unchanged: Vec::new(),
+            requests: Vec::new(),
             touched,
             asked: Touched::default(),
             registered: Vec::new(),
@@ -116,6 +120,7 @@ impl Draft {
             let Some((ticket, request)) = queue.pop_front() else { return };
             if let Some(answer) = self.first_answer(&request) {
                 self.unchanged.push((ticket, answer));
+                self.requests.push((ticket, request));
                 continue;
             }
             let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone() };
@@ -127,7 +132,8 @@ impl Draft {
                         rejected.push((ticket, Outcome::Rejected(too_large(&request.command, bytes))));
                     } else {
                         self.bytes += bytes;
-                        self.take(ticket, request, decision, ctx.ids);
+                        self.take(ticket, &request, decision, ctx.ids);
+                        self.requests.push((ticket, request));
                     }
                 }
                 Err(rejection) => {
@@ -159,7 +165,7 @@ impl Draft {
     }
 
     /// Applies what was decided.
-    fn take(&mut self, ticket: Ticket, request: Request, decision: Decision, ids: IdGenerator) {
+    fn take(&mut self, ticket: Ticket, request: &Request, decision: Decision, ids: IdGenerator) {
         if decision.events.is_empty() && decision.volatile.is_empty() {
             let index = self.next.position.index;
             self.unchanged.push((ticket, Outcome::Committed { index, subject: decision.subject }));
@@ -181,7 +187,7 @@ impl Draft {
             id: request.id,
             kind: request.command.name().to_owned(),
             actor: request.actor.record(Some(self.base.leader)),
-            reason: request.reason,
+            reason: request.reason.clone(),
             correlation: request.correlation,
             causation: None,
             subject: decision.subject,
@@ -216,7 +222,10 @@ impl Draft {
             leader.left = self.settled.left;
             // What is not committed yet may be what made these commands superfluous.
             match leader.pending.back_mut() {
-                Some(last) => last.answers.extend(self.unchanged),
+                Some(last) => {
+                    last.answers.extend(self.unchanged);
+                    last.requests.extend(self.requests);
+                }
                 None => answers.extend(self.unchanged),
             }
             return None;
@@ -247,6 +256,7 @@ impl Draft {
             volatile: self.volatile,
             after: self.next,
             answers: self.answers,
+            requests: self.requests,
             wakes: self.settled.wakes,
             left: self.settled.left,
             scope: self.settled.touched,

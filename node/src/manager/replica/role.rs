@@ -12,6 +12,7 @@ use crate::log::Consensus;
 use crate::manager::fold::Folded;
 
 use super::aside::Aside;
+use super::digest::Digests;
 use super::presence::PresenceTracker;
 use super::proposal::{Base, Draft, Proposal};
 use super::timers::Timers;
@@ -28,7 +29,7 @@ const PIPELINED_FRAMES: usize = 2;
 pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Nobody waits for the answer: the leader itself asks.
-const OWN: Ticket = 0;
+pub(super) const OWN: Ticket = 0;
 
 /// What holds as long as it leads.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,14 @@ pub(super) struct Term {
     pub hash_frames: u64,
 }
 
+/// What a leader leaves when it leads no more.
+pub(super) struct Ended {
+    /// What may take effect, or may not.
+    pub proposed: Vec<(Ticket, Request)>,
+    /// What nobody looked at.
+    pub queued: Vec<(Ticket, Request)>,
+}
+
 /// What only a leader has.
 pub(super) struct Leader {
     term: Term,
@@ -54,6 +63,8 @@ pub(super) struct Leader {
     pub(super) pending: VecDeque<Proposal>,
     pending_bytes: usize,
     pub(super) heard: PresenceTracker,
+    /// What other managers heard.
+    pub(super) digests: Digests,
     /// What is known of the other managers, as of this turn.
     pub(super) peers: Peers,
     pub(super) timers: Timers,
@@ -79,6 +90,7 @@ impl Leader {
             pending: VecDeque::new(),
             pending_bytes: 0,
             heard: PresenceTracker::default(),
+            digests: Digests::default(),
             peers: Peers::default(),
             timers: Timers::default(),
             aside: Aside::default(),
@@ -177,10 +189,9 @@ impl Leader {
     }
 
     /// It leads no more: what is under way may take effect or not.
-    pub(super) fn end(self) -> impl Iterator<Item = (Ticket, Outcome)> {
-        let callers = self.pending.into_iter().flat_map(|proposal| proposal.answers).map(|(ticket, _)| ticket);
-        let queued = self.queue.into_iter().map(|(ticket, _)| ticket);
-        callers.chain(queued).map(|ticket| (ticket, Outcome::Unknown))
+    pub(super) fn end(self) -> Ended {
+        let proposed = self.pending.into_iter().flat_map(|proposal| proposal.requests).collect();
+        Ended { proposed, queued: self.queue.into() }
     }
 
     fn may_propose(&self) -> bool {

@@ -1,0 +1,158 @@
+//! Digests of presence: agents hold their sessions with any manager, and the one that leads judges who is there. The others say
+//! to it, twice a second, which nodes they heard since they last said so. Nothing of it enters the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use events::{NodeId, SessionId, Timestamp};
+
+use crate::log::raft::TICK;
+
+use super::peers::PeerMessage;
+use super::{Replica, Role};
+
+/// Ticks between two digests: half a second, half of the shortest heartbeat period.
+const DIGEST_TICKS: u64 = 5;
+/// Nodes in one message: about 150 KiB.
+const BEATS_MAX: usize = 4_096;
+/// A heartbeat that came longer ago than this says nothing: 10 minutes, longer than any node is waited for.
+const TICKS_AGO_MAX: u64 = 6_000;
+/// What nodes get of extra time whose manager is not heard any more: they notice that themselves, and register with another.
+const MOVE_GRACE: Duration = Duration::from_secs(5);
+
+/// A node's last heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// The node.
+    pub node: NodeId,
+    /// Its session.
+    pub session: SessionId,
+    /// How many ticks ago it came. Managers' clocks differ.
+    pub ticks_ago: u64,
+}
+
+/// What a manager that does not lead heard and has not said, by node: the session and the tick.
+#[derive(Default)]
+pub(super) struct Digest {
+    beats: BTreeMap<NodeId, (SessionId, u64)>,
+}
+
+impl Digest {
+    pub(super) fn note(&mut self, node: NodeId, session: SessionId, tick: u64) {
+        self.beats.insert(node, (session, tick));
+    }
+
+    fn take(&mut self, tick: u64) -> Vec<Beat> {
+        let beats = std::mem::take(&mut self.beats).into_iter();
+        beats.map(|(node, (session, at))| Beat { node, session, ticks_ago: tick - at }).collect()
+    }
+}
+
+/// What a leader heard from other managers.
+#[derive(Default)]
+pub(super) struct Digests {
+    /// Not looked at yet: by node what it heard, the manager that said so and the tick in which that came.
+    new: BTreeMap<NodeId, (Beat, u64, u64)>,
+    /// The manager that last heard each node.
+    by: BTreeMap<NodeId, u64>,
+}
+
+impl Digests {
+    /// A digest came, in this tick.
+    pub(super) fn note(&mut self, from: u64, beats: Vec<Beat>, tick: u64) {
+        self.new.extend(beats.into_iter().map(|beat| (beat.node, (beat, from, tick))));
+    }
+
+    /// A node was heard by the leader itself.
+    pub(super) fn heard_here(&mut self, node: NodeId) {
+        self.by.remove(&node);
+    }
+
+    /// What is new, with the time at which it came.
+    pub(super) fn take(&mut self, tick: u64, now: Timestamp) -> Vec<(NodeId, SessionId, Timestamp)> {
+        let news = std::mem::take(&mut self.new).into_values().map(|(beat, from, came)| {
+            self.by.insert(beat.node, from);
+            let ticks = beat.ticks_ago.min(TICKS_AGO_MAX) + (tick - came);
+            (beat.node, beat.session, now - TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
+        });
+        news.collect()
+    }
+
+    /// The nodes whose manager is not reached any more; each is said once.
+    pub(super) fn stranded(&mut self, is_reached: impl Fn(u64) -> bool) -> BTreeSet<NodeId> {
+        let stranded: BTreeSet<NodeId> =
+            self.by.iter().filter(|(_, manager)| !is_reached(**manager)).map(|(node, _)| *node).collect();
+        self.by.retain(|node, _| !stranded.contains(node));
+        stranded
+    }
+}
+
+impl Replica {
+    /// Once a tick: says to the leader who was heard, when it is time to.
+    pub(super) fn send_digest(&mut self) {
+        let Some(leader) = self.other_leader().filter(|_| self.ticks.is_multiple_of(DIGEST_TICKS)) else { return };
+        for beats in self.digest.take(self.ticks).chunks(BEATS_MAX) {
+            self.outbox.messages.push((leader, PeerMessage::Presence(beats.to_vec())));
+        }
+    }
+
+    /// Another manager says whom it heard. Only a member's word counts.
+    pub(super) fn receive_digest(&mut self, from: u64, beats: Vec<Beat>) {
+        if let Role::Leader(leader) = &mut self.role
+            && leader.tip.member_with(from).is_some()
+        {
+            leader.digests.note(from, beats, self.ticks);
+        }
+    }
+
+    /// Before a turn: what other managers heard counts as heard, and whose manager is gone gets time to find another.
+    pub(super) fn take_digests(&mut self, now: Timestamp) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        for (node, session, at) in leader.digests.take(self.ticks, now) {
+            leader.heartbeat(node, session, at);
+        }
+        let peers = &leader.peers;
+        let reached = |raft_id| peers.followers.get(&raft_id).is_some_and(|peer| peer.reachable);
+        for node in leader.digests.stranded(reached) {
+            leader.heard.extend(node, MOVE_GRACE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::Id;
+
+    use super::*;
+
+    #[test]
+    fn a_digest_says_how_long_ago_each_node_was_heard_and_says_it_once() {
+        let (node, session) = (NodeId::from_bits(1), SessionId::from_bits(2));
+        let (mut digest, mut digests) = (Digest::default(), Digests::default());
+        digest.note(node, session, 3);
+        digest.note(node, session, 7);
+        let beats = digest.take(10);
+        assert_eq!(beats, vec![Beat { node, session, ticks_ago: 3 }]);
+        assert_eq!(digest.take(10), vec![]);
+
+        digests.note(8, beats, 100);
+        let now = Timestamp::from_unix_ns(0) + Duration::from_secs(60);
+        assert_eq!(digests.take(102, now), vec![(node, session, now - TICK * 5)]);
+        assert_eq!(digests.take(102, now), vec![]);
+    }
+
+    #[test]
+    fn nodes_whose_manager_is_gone_are_named_once_unless_they_were_heard_elsewhere() {
+        let session = SessionId::from_bits(2);
+        let [moved, here, stranded, fine] = [1, 2, 3, 4].map(NodeId::from_bits);
+        let beat = |node| Beat { node, session, ticks_ago: 0 };
+        let mut digests = Digests::default();
+        digests.note(7, vec![beat(moved), beat(here), beat(stranded)], 1);
+        digests.take(1, Timestamp::default() + TICK);
+        digests.note(8, vec![beat(moved), beat(fine)], 2);
+        digests.take(2, Timestamp::default() + TICK);
+        digests.heard_here(here);
+        assert_eq!(digests.stranded(|manager| manager == 8), [stranded].into());
+        assert_eq!(digests.stranded(|manager| manager == 8), [].into());
+    }
+}

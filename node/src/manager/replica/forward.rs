@@ -1,0 +1,383 @@
+//! Commands that are asked of a manager that does not lead: what it keeps of them until they are answered, and what a leader
+//! owes the others.
+//!
+//! A command goes to whoever leads, again whenever that is another manager or no answer comes, until it is answered or its time
+//! is over. It may so be judged more than once: a command with an id has one effect all the same, and one without repeats without
+//! harm. Its answer waits here until this manager has applied what it speaks of, so that the caller reads its own write.
+
+use std::collections::BTreeMap;
+
+use commands::{Actor, Command, Rejection, RejectionKind};
+use projections::Cluster;
+
+use super::contact::NO_LEADER_TICKS;
+use super::peers::PeerMessage;
+use super::{Effects, Outcome, QUEUE_MAX, Replica, Request, Role, Ticket};
+
+/// Ticks after which a command that is not answered is sent again: 1 s, many times what a commit takes.
+const SEND_AGAIN_TICKS: u64 = 10;
+/// Ticks after which a command is given up: 10 s, several elections.
+const GIVE_UP_TICKS: u64 = 100;
+/// Bytes of commands that wait here to be answered by the leader; more are refused.
+const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// From here on tickets are a leader's own, for commands of other managers.
+const OWED: Ticket = 1 << 63;
+
+/// Names a command among those that one manager forwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// The run of that manager: the answer to an earlier one's is not taken for this one's.
+    pub run: u64,
+    /// Its number.
+    pub number: u64,
+}
+
+/// What this manager forwards.
+#[derive(Default)]
+pub(super) struct Forwarding {
+    calls: u64,
+    waiting: BTreeMap<u64, Waiting>,
+    bytes: usize,
+    /// What is answered once this manager has applied an index; with the tick in which the leader's answer came.
+    answered: BTreeMap<(u64, u64), Vec<(Ticket, Outcome)>>,
+}
+
+struct Waiting {
+    ticket: Ticket,
+    request: Vec<u8>,
+    /// The tick in which it was asked.
+    since: u64,
+    /// The leader that it was sent to, and the tick.
+    sent: Option<(u64, u64)>,
+    /// Whether it may have reached a leader.
+    was_sent: bool,
+}
+
+impl Forwarding {
+    fn keep(&mut self, waiting: Waiting) -> Result<u64, Rejection> {
+        if self.waiting.len() >= QUEUE_MAX || self.bytes + waiting.request.len() > WAITING_BYTES_MAX {
+            let sentence = format!("{} commands wait for the manager that leads already", self.waiting.len());
+            return Err(Rejection::new(RejectionKind::Exhausted, "cluster", sentence, "try again in a moment"));
+        }
+        self.calls += 1;
+        self.bytes += waiting.request.len();
+        self.waiting.insert(self.calls, waiting);
+        Ok(self.calls)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&number)?;
+        self.bytes -= waiting.request.len();
+        Some(waiting)
+    }
+
+    /// What this leader was not sent yet, or did not answer for too long.
+    fn due(&self, leader: u64, tick: u64) -> Vec<u64> {
+        let is_sent =
+            |waiting: &Waiting| waiting.sent.is_some_and(|(to, at)| to == leader && at + SEND_AGAIN_TICKS > tick);
+        self.waiting.iter().filter(|(_, waiting)| !is_sent(waiting)).map(|(number, _)| *number).collect()
+    }
+
+    fn send(&mut self, number: u64, run: u64, leader: u64, tick: u64) -> Option<(u64, PeerMessage)> {
+        let waiting = self.waiting.get_mut(&number)?;
+        (waiting.sent, waiting.was_sent) = (Some((leader, tick)), true);
+        let call = Call { run, number };
+        Some((leader, PeerMessage::Command { call, request: waiting.request.clone() }))
+    }
+
+    /// Takes back what is to be given up: whose time is over, and what nobody can be asked for.
+    fn overdue(&mut self, tick: u64, leaderless: bool) -> Vec<Waiting> {
+        let is_over = |waiting: &Waiting| waiting.since + GIVE_UP_TICKS <= tick || (leaderless && !waiting.was_sent);
+        let over: Vec<u64> =
+            self.waiting.iter().filter(|(_, waiting)| is_over(waiting)).map(|(number, _)| *number).collect();
+        over.into_iter().filter_map(|number| self.remove(number)).collect()
+    }
+}
+
+/// What a leader owes other managers: an answer to each ticket.
+#[derive(Default)]
+pub(super) struct Owed {
+    tickets: Ticket,
+    calls: BTreeMap<Ticket, (u64, Call)>,
+    /// The same the other way round, so that a command that comes twice waits once.
+    known: BTreeMap<(u64, Call), Ticket>,
+}
+
+impl Owed {
+    fn note(&mut self, peer: u64, call: Call) -> Option<Ticket> {
+        if self.known.contains_key(&(peer, call)) {
+            return None;
+        }
+        self.tickets += 1;
+        let ticket = OWED | self.tickets;
+        self.calls.insert(ticket, (peer, call));
+        self.known.insert((peer, call), ticket);
+        Some(ticket)
+    }
+
+    fn settle(&mut self, ticket: Ticket) -> Option<(u64, Call)> {
+        let owed = self.calls.remove(&ticket)?;
+        self.known.remove(&owed);
+        Some(owed)
+    }
+}
+
+impl Replica {
+    /// Keeps a command for whoever leads; one that was proposed here may take effect without that.
+    pub(super) fn forward(&mut self, ticket: Ticket, request: &Request, was_proposed: bool) -> Result<(), Rejection> {
+        if self.contact.is_lost_for(NO_LEADER_TICKS, self.ticks) {
+            return Err(self.no_leader());
+        }
+        let request = serde_json::to_vec(request).map_err(|error| unencodable(&error))?;
+        let waiting = Waiting { ticket, request, since: self.ticks, sent: None, was_sent: was_proposed };
+        let number = self.forwarding.keep(waiting)?;
+        self.send_forwarded(number);
+        Ok(())
+    }
+
+    fn send_forwarded(&mut self, number: u64) {
+        if let Some(leader) = self.other_leader() {
+            let sent = self.forwarding.send(number, self.run(), leader, self.ticks);
+            self.outbox.messages.extend(sent);
+        }
+    }
+
+    /// The manager that leads, if one is known and it is not this one.
+    pub(super) fn other_leader(&self) -> Option<u64> {
+        self.consensus.leader().filter(|leader| *leader != self.consensus.id())
+    }
+
+    /// Once a tick: gives up what is overdue, and sends again what was not answered.
+    pub(super) fn watch_forwarded(&mut self) {
+        let leaderless = self.contact.is_lost_for(NO_LEADER_TICKS, self.ticks);
+        for over in self.forwarding.overdue(self.ticks, leaderless) {
+            let outcome = if over.was_sent { Outcome::Unknown } else { Outcome::Rejected(self.no_leader()) };
+            self.outbox.answers.push((over.ticket, outcome));
+        }
+        let due = self.other_leader().map(|leader| self.forwarding.due(leader, self.ticks)).unwrap_or_default();
+        due.into_iter().for_each(|number| self.send_forwarded(number));
+    }
+
+    /// A new leader judges what it would have forwarded.
+    pub(super) fn take_back_forwarded(&mut self, effects: &mut Effects) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        self.forwarding.bytes = 0;
+        for waiting in std::mem::take(&mut self.forwarding.waiting).into_values() {
+            let submitted = decode(&waiting.request).and_then(|request| leader.submit(waiting.ticket, request));
+            effects.answers.extend(submitted.err().map(|refused| (waiting.ticket, Outcome::Rejected(refused))));
+        }
+    }
+
+    /// Another manager forwards a command.
+    pub(super) fn receive_command(&mut self, from: u64, call: Call, request: &[u8]) {
+        let Role::Leader(leader) = &mut self.role else {
+            return self.answer_call(from, call, &Outcome::Unknown);
+        };
+        let judged = decode(request).and_then(|request| may_forward(&leader.tip, from, &request).map(|()| request));
+        let refused = match judged {
+            Ok(request) => {
+                let Some(ticket) = self.owed.note(from, call) else { return };
+                let refused = leader.submit(ticket, request).err();
+                refused.inspect(|_| {
+                    self.owed.settle(ticket);
+                })
+            }
+            Err(refused) => Some(refused),
+        };
+        if let Some(refused) = refused {
+            self.answer_call(from, call, &Outcome::Rejected(refused));
+        }
+    }
+
+    /// A leader says what became of a command.
+    pub(super) fn receive_outcome(&mut self, call: Call, outcome: &[u8]) {
+        let Ok(outcome) = serde_json::from_slice::<Outcome>(outcome) else {
+            tracing::warn!(
+                "the answer to a command that was forwarded cannot be read: the leader is of another version"
+            );
+            return;
+        };
+        if call.run != self.run() || !self.forwarding.waiting.contains_key(&call.number) {
+            return;
+        }
+        match outcome {
+            // It led no more: whoever does is asked with the next tick.
+            Outcome::Unknown => {
+                self.forwarding.waiting.entry(call.number).and_modify(|waiting| waiting.sent = None);
+            }
+            Outcome::Rejected(_) => self.answer_forwarded(call.number, 0, outcome),
+            Outcome::Committed { index, .. } => self.answer_forwarded(call.number, index, outcome),
+        }
+    }
+
+    fn answer_forwarded(&mut self, number: u64, index: u64, outcome: Outcome) {
+        if let Some(waiting) = self.forwarding.remove(number) {
+            self.forwarding.answered.entry((index, self.ticks)).or_default().push((waiting.ticket, outcome));
+        }
+    }
+
+    /// Hands out answers that speak of nothing that is not applied here; and those that are true, but that this manager does not
+    /// get to apply in time.
+    pub(super) fn release_answers(&mut self, effects: &mut Effects) {
+        let (applied, tick) = (self.consensus.applied(), self.ticks);
+        let is_due = |(index, came): &(u64, u64)| *index <= applied || came + GIVE_UP_TICKS <= tick;
+        for (_, mut answers) in self.forwarding.answered.extract_if(.., |key, _| is_due(key)) {
+            effects.answers.append(&mut answers);
+        }
+    }
+
+    /// Sends the answers that are for other managers' callers to them.
+    pub(super) fn route_answers(&mut self, effects: &mut Effects) {
+        if self.owed.calls.is_empty() {
+            return;
+        }
+        let (owed, own) = std::mem::take(&mut effects.answers).into_iter().partition(|(ticket, _)| *ticket >= OWED);
+        effects.answers = own;
+        let owed: Vec<(Ticket, Outcome)> = owed;
+        for (ticket, outcome) in owed {
+            if let Some((peer, call)) = self.owed.settle(ticket) {
+                effects.messages.extend(answer(call, &outcome).map(|message| (peer, message)));
+            }
+        }
+    }
+
+    fn answer_call(&mut self, peer: u64, call: Call, outcome: &Outcome) {
+        self.outbox.messages.extend(answer(call, outcome).map(|message| (peer, message)));
+    }
+
+    /// Whether a caller of this manager waits for this ticket, and nobody else's.
+    pub(super) fn is_own_caller(ticket: Ticket) -> bool {
+        ticket != super::role::OWN && ticket < OWED
+    }
+
+    /// What tells this run of the manager from others.
+    pub(super) fn run(&self) -> u64 {
+        self.epoch.unwrap_or_default()
+    }
+}
+
+fn answer(call: Call, outcome: &Outcome) -> Option<PeerMessage> {
+    let encoded = serde_json::to_vec(outcome);
+    let encoded = encoded.inspect_err(|error| tracing::error!(%error, "an answer cannot be sent to another manager"));
+    encoded.ok().map(|outcome| PeerMessage::Outcome { call, outcome })
+}
+
+fn decode(request: &[u8]) -> Result<Request, Rejection> {
+    serde_json::from_slice(request).map_err(|error| {
+        let sentence = format!("the manager that leads does not know this command: {error}");
+        let hint = "upgrade all managers to the same version";
+        Rejection::new(RejectionKind::Unavailable, "command", sentence, hint)
+    })
+}
+
+fn unencodable(error: &serde_json::Error) -> Rejection {
+    let sentence = format!("the command cannot be sent to the manager that leads: {error}");
+    Rejection::new(RejectionKind::Unavailable, "command", sentence, "report this as a bug")
+}
+
+/// Whether another manager may ask this for somebody. Managers prove who calls them, and say so; but none speaks for another
+/// manager, and what a leader does of itself, nobody asks of it.
+fn may_forward(cluster: &Cluster, from: u64, request: &Request) -> Result<(), Rejection> {
+    let forbidden = |sentence: String| {
+        let hint = "see the log of the manager that was asked";
+        Err(Rejection::new(RejectionKind::Forbidden, request.command.name(), sentence, hint))
+    };
+    let Some(member) = cluster.member_with(from) else {
+        let sentence = "the manager that was asked is not a member of the cluster any more";
+        return Err(Rejection::new(RejectionKind::Unavailable, "manager", sentence, "ask another manager"));
+    };
+    if let Actor::Manager(node) = request.actor
+        && node != member.node
+    {
+        return forbidden(format!("manager {} does not speak for manager {node}", member.node));
+    }
+    let leaders_own = matches!(
+        request.command,
+        Command::InitialiseCluster(_)
+            | Command::AssumeLeadership(_)
+            | Command::RecordStateHash(_)
+            | Command::HearNode(_)
+    );
+    if leaders_own { forbidden(format!("{} is not forwarded", request.command.name())) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use commands::{
+        CertifyNode, CreateConfig, CreateService, HearNode, RegisterNode, RemoveNode, ReportTasks, SecretText,
+        ServiceSecrets,
+    };
+    use events::service_spec::Mode;
+    use events::{
+        Annotations, CommandId, ConfigSpec, ContainerSpec, Event, Id, Kind, MemberAdded, NodeDescription, NodeId,
+        ReplicatedMode, Role, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp,
+    };
+    use projections::Stamp;
+
+    use super::*;
+
+    fn all() -> Vec<Command> {
+        let (node, session) = (NodeId::from_bits(u128::MAX), SessionId::from_bits(2));
+        let container = ContainerSpec { image: "web:1".to_owned(), args: vec!["a b".to_owned()], ..Default::default() };
+        let spec = ServiceSpec {
+            annotations: Some(Annotations { name: "web".to_owned(), ..Default::default() }),
+            task: Some(TaskSpec { container: Some(container), ..Default::default() }),
+            mode: Some(Mode::Replicated(ReplicatedMode { replicas: u64::MAX })),
+            ..Default::default()
+        };
+        let secret = || SecretText("secret".to_owned());
+        let secrets = ServiceSecrets { registry_auth: Some(secret()), env: [("A".to_owned(), secret())].into() };
+        let status = TaskStatus { state: TaskState::Running.into(), ..Default::default() };
+        let description = Box::new(NodeDescription { hostname: "w1".to_owned(), ..Default::default() });
+        let (cert_pem, not_after) = ("PEM".to_owned(), Timestamp::from_unix_ns(7));
+        vec![
+            Command::CreateService(CreateService { spec: Box::new(spec), secrets }),
+            Command::CreateConfig(CreateConfig { spec: ConfigSpec::default(), data: vec![0, 255] }),
+            Command::RegisterNode(RegisterNode { node, session, description, addr: "10.0.0.2".to_owned() }),
+            Command::ReportTasks(ReportTasks { node, session, reports: vec![(TaskId::from_bits(3), status)] }),
+            Command::CertifyNode(CertifyNode { node, role: Role::Manager, cert_pem, not_after }),
+            Command::RemoveNode(RemoveNode { node, force: true }),
+        ]
+    }
+
+    #[test]
+    fn a_request_comes_over_as_it_was() {
+        for command in all() {
+            let (id, actor) = (CommandId::from_bits(u128::MAX - 1), Actor::Operator("somebody".to_owned()));
+            let request = Request {
+                id,
+                actor,
+                command,
+                reason: Some("because".to_owned()),
+                correlation: Some(CommandId::from_bits(9)),
+            };
+            let decoded = decode(&serde_json::to_vec(&request).expect("it is encoded")).expect("it is decoded");
+            assert_eq!((decoded.id, &decoded.actor, &decoded.command), (id, &request.actor, &request.command));
+            assert_eq!((decoded.reason, decoded.correlation), (request.reason, request.correlation));
+        }
+        let unknown = decode(br#"{"id":"1","command":{"Unheard":{}}}"#).expect_err("of another build");
+        assert_eq!(unknown.kind, RejectionKind::Unavailable);
+    }
+
+    #[test]
+    fn managers_speak_for_their_callers_and_not_for_each_other() {
+        let [member, other] = [1, 2].map(NodeId::from_bits);
+        let mut cluster = Cluster::default();
+        let added = Kind::MemberAdded(MemberAdded { node: member, raft_id: 11, addr: String::new(), voter: true });
+        cluster.apply(&Event::by_command(0, added), &Stamp { index: 1, time: Timestamp::default() });
+        let remove = || Command::RemoveNode(RemoveNode { node: other, force: false });
+        let hear = || Command::HearNode(HearNode { node: other, session: SessionId::from_bits(3) });
+        let table = [
+            ("for an operator", 11, Actor::Operator("a".to_owned()), remove(), true),
+            ("for a node", 11, Actor::Node { id: other, role: Role::Worker }, remove(), true),
+            ("for itself", 11, Actor::Manager(member), remove(), true),
+            ("for another manager", 11, Actor::Manager(other), remove(), false),
+            ("what a leader does of itself", 11, Actor::Manager(member), hear(), false),
+            ("not a member", 12, Actor::Operator("a".to_owned()), remove(), false),
+        ];
+        for (case, from, actor, command, allowed) in table {
+            let request = Request::unnamed(actor, command);
+            assert_eq!(may_forward(&cluster, from, &request).is_ok(), allowed, "{case}");
+        }
+    }
+}
