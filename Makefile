@@ -3,9 +3,11 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down build install uninstall lint test bench sim search bless
+.PHONY: help setup demo demo-down build install uninstall lint test bench sim soak search bless
 
 SEED ?= 1
+SOAK_SECONDS ?= 600
+SOAK_SEED ?= 7
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
@@ -51,6 +53,10 @@ sim: setup ## one simulated cluster with faults (SEED=1; QUORUM=1: several manag
 
 search: setup ## look for failures that nobody has seen yet: random cases of the properties (CASES=5000)
 	PROPTEST_CASES=$(CASES) scripts/cargo test -p tests --test properties
+
+soak: setup ## faults under load on three real managers, as root (SOAK_SECONDS=600, SOAK_SEED=7)
+	scripts/cargo build --workspace --bins
+	SWARMLOG_SOAK_SECONDS=$(SOAK_SECONDS) SWARMLOG_SOAK_SEED=$(SOAK_SEED) scripts/cargo test -p tests --test it -- --nocapture faults::
 
 bless: setup ## accept the scenarios' present transcripts as their goldens
 	SWARMLOG_BLESS=1 scripts/cargo test -p tests --test scenarios

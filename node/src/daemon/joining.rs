@@ -1,7 +1,8 @@
 //! A manager on its way into the cluster: what is kept so that it goes on after any end of the process, how it says that its log
 //! is ready, and what it tells people meanwhile.
 //!
-//! The note comes before the certificate of a manager, and goes once the log has begun. So a manager's certificate without a log
+//! The note comes before the certificate of a manager, and goes once the members know it: until then nothing else says where
+//! other managers are. So a manager's certificate without a log
 //! is a join that was cut short where the note is there, and a log that was lost where it is not.
 
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ pub fn noted(dir: &Path) -> Result<Option<Vec<String>>, Failure> {
     }
 }
 
-/// Takes the note away: the log has begun, or the node is no manager.
+/// Takes the note away: the members know this manager, or it is none.
 ///
 /// # Errors
 /// When it cannot be removed.
@@ -97,6 +98,8 @@ pub struct Announcer {
     pub managers: Vec<String>,
     /// Who hears where the managers are.
     pub told: Arc<Told>,
+    /// The state directory.
+    pub dir: PathBuf,
 }
 
 impl Announcer {
@@ -112,6 +115,9 @@ impl Announcer {
             progress.tell(&state, &self.own, self.core.catching_up());
             let pause = if self.is_known(&state.cluster) {
                 backoff.reset();
+                if let Err(failure) = forget(&self.dir) {
+                    tracing::warn!(error = failure.sentence, "the note of a join that is done stays");
+                }
                 LOOK_PERIOD
             } else {
                 match self.announce().await {
@@ -182,7 +188,7 @@ impl Progress {
             }
             (true, false) => {}
             (false, _) => {
-                if self.looks % LOOKS_A_LINE == 0 {
+                if self.looks.is_multiple_of(LOOKS_A_LINE) {
                     let (at, of) = catching_up.unwrap_or((state.cluster.position.index, 0));
                     tracing::info!(at, of, "this manager is joining the cluster");
                 }

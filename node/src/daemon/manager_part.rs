@@ -15,7 +15,7 @@ use crate::control::ManagerInfo;
 use crate::daemon::descriptors;
 use crate::daemon::disk_space::FreeSpace;
 use crate::daemon::failure::Failure;
-use crate::daemon::joining::{self, Announcer};
+use crate::daemon::joining::Announcer;
 use crate::daemon::roles::Node;
 use crate::daemon::serve::{self, RemotePort, SocketFile};
 use crate::daemon::start_settings::StartSettings;
@@ -49,7 +49,7 @@ pub(super) struct Served {
     /// What it consists of; none of it ends by itself.
     pub(super) tasks: JoinSet<Result<(), Failure>>,
     /// Ends it.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 impl Node {
@@ -89,7 +89,6 @@ impl Node {
         let bound = remote.addr();
         // A port that the system chose is the node's from here on.
         StartSettings { listen_remote_api: bound, ..self.settings.clone() }.save(self.state_dir.path())?;
-        joining::forget(self.state_dir.path())?;
         core.log_events()?;
         let (node, path) = (core.node, self.settings.listen_control_api.display());
         tracing::info!(%node, addr = %bound, %path, "this node is a manager");
@@ -122,7 +121,6 @@ impl Node {
         self.link(&core, &peering, remote_addr, credentials, &stop);
         tokio::spawn(core.handle.clone().listen());
         self.probe.started(core.handle.measures(), Some((core.handle.clone(), Arc::clone(&core.store))));
-        tokio::spawn(self.notifier.clone().keep_alive(core.handle.progress(), stop.clone()));
         Ok(Served { core, peering, tasks, stop })
     }
 
@@ -144,6 +142,7 @@ impl Node {
             credentials: Arc::clone(credentials),
             managers,
             told: Arc::clone(&self.told),
+            dir: self.state_dir.path().to_owned(),
         };
         announcer.tell_managers();
         tokio::spawn(announcer.run(stop.clone()));

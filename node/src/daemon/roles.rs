@@ -96,6 +96,9 @@ impl Node {
         let Ok(identity) = self.certificates.load(clock::now()) else {
             return self.open_core(log, Begin::Founder(drawn()), doors).map(Some);
         };
+        if let Some(managers) = joining::noted(self.state_dir.path())? {
+            self.told.hear_managers(managers);
+        }
         let subject = identity.subject();
         let is_own = log.node().is_none_or(|node| node == subject.node);
         match subject.role {
@@ -117,6 +120,7 @@ impl Node {
         if let Some(first) = self.told.managers().first() {
             Managers { first: first.clone() }.save(&self.state_dir)?;
         }
+        joining::forget(self.state_dir.path())?;
         joining::discard_log(self.state_dir.path())
     }
 
@@ -237,6 +241,8 @@ impl Node {
                 }
                 continue;
             };
+            let (progress, stop) = (present.core.handle.progress(), present.stop.clone());
+            tokio::spawn(self.notifier.clone().keep_alive(progress, stop));
             let (present, ended) = self.watch(present, &mut role).await;
             let managers = present.peering.known().into_iter().map(|other| other.addr).collect();
             // Nothing holds the log any more once it ends.

@@ -114,6 +114,9 @@ impl Probe {
             return Readiness::Not("this manager stops");
         }
         let state = core.state();
+        if state.cluster.id() == events::ClusterId::default() {
+            return Readiness::Not("this manager is joining the cluster");
+        }
         if !state.leads && state.leader.is_none() {
             return Readiness::Not("this manager does not lead, and knows no leader");
         }

@@ -145,12 +145,16 @@ mod tests {
     fn a_batch_has_a_bound_and_a_larger_message_goes_alone() {
         let outbox = outbox();
         let sizes = [10, 20, 2 * BATCH_BYTES, 30];
-        sizes.iter().for_each(|size| drop(outbox.push(message(*size))));
-        let mut batches = std::iter::from_fn(|| outbox.take().now_or_never().map(|batch| batch.len()));
-        assert_eq!(batches.by_ref().collect::<Vec<_>>(), [2, 1, 1]);
-        (0..=BATCH_MESSAGES).for_each(|_| drop(outbox.push(message(0))));
-        assert_eq!(batches.by_ref().collect::<Vec<_>>(), [BATCH_MESSAGES, 1]);
-        drop(batches);
+        for size in sizes {
+            assert_eq!(outbox.push(message(size)), Pushed::Kept);
+        }
+        let batches =
+            || std::iter::from_fn(|| outbox.take().now_or_never().map(|batch| batch.len())).collect::<Vec<_>>();
+        assert_eq!(batches(), [2, 1, 1]);
+        for _ in 0..=BATCH_MESSAGES {
+            assert_eq!(outbox.push(message(0)), Pushed::Kept);
+        }
+        assert_eq!(batches(), [BATCH_MESSAGES, 1]);
         outbox.push(message(1));
         outbox.discard();
         assert!(outbox.take().now_or_never().is_none(), "nothing waits any more");

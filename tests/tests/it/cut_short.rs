@@ -4,8 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use events::Role;
+
 use super::cluster::{Cluster, MANAGER, path};
 use super::process::{PATIENCE, poll, program, run};
+use super::quorum::set_role;
 use super::units::Executor;
 
 /// Fewer points than this, and the library that kills does not see what the daemon does.
@@ -112,5 +115,35 @@ fn a_join_may_be_killed_at_any_point() {
             assert!(steps > POINTS_MIN, "a join with {steps} durable steps");
             return;
         }
+    }
+}
+
+/// Durable steps of a manager's join at which it is killed: all of its beginning, and some of what comes after.
+const MANAGER_STEPS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 9, 12, 16, 22, 30];
+
+#[test]
+fn a_managers_join_may_be_killed_at_any_point() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let (library, token) = (library(&cluster.path("")), cluster.token("manager"));
+    for steps in MANAGER_STEPS {
+        let name = format!("m{steps}");
+        let log = cluster.path(&format!("{name}.log"));
+        let join = ["--join-addr", cluster.address(), "--join-token", &token].map(str::to_owned);
+        let flags = [cluster.flags(&name), join.to_vec()].concat();
+        let votes = || says(&log, "this manager has joined, and votes");
+        let mut child = swarmd(&flags, &log, Some((&library, steps)));
+        lives(&mut child, &log, votes);
+        // Its end may be its next durable step.
+        child.kill().and_then(|()| child.wait()).expect("killed");
+        let mut child = swarmd(&flags, &log, None);
+        let listed = || cluster.list("node ls").into_iter().filter(|node| node["hostname"] == name.as_str());
+        assert!(lives(&mut child, &log, votes), "killed at step {steps}");
+        let nodes: Vec<String> = listed().filter_map(|node| node["id"].as_str().map(str::to_owned)).collect();
+        assert_eq!(nodes.len(), 1, "killed at step {steps}: one node");
+        // The next one joins a cluster of one manager again.
+        set_role(&cluster, MANAGER, &nodes[0], Role::Worker);
+        assert!(lives(&mut child, &log, || says(&log, "this node is a worker from now on")), "after step {steps}");
+        end(child, &log);
+        cluster.until("it to be gone", || cluster.swarmctl(&format!("node rm --force {}", nodes[0])).code == 0);
     }
 }

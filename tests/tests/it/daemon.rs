@@ -105,7 +105,7 @@ fn a_daemon_ends_cleanly_and_its_socket_goes_with_it() {
 }
 
 /// What a manager is measured by: dashboards and alerts are made of these names.
-const METRICS: [&str; 24] = [
+const METRICS: [&str; 27] = [
     "process_resident_memory_bytes gauge",
     "swarmlog_build_info gauge",
     "swarmlog_checkpoint_index gauge",
@@ -122,6 +122,9 @@ const METRICS: [&str; 24] = [
     "swarmlog_log_size_bytes gauge",
     "swarmlog_log_write_duration_seconds histogram",
     "swarmlog_nodes gauge",
+    "swarmlog_peer_bytes_total counter",
+    "swarmlog_peer_messages_dropped_total counter",
+    "swarmlog_peer_messages_total counter",
     "swarmlog_ready gauge",
     "swarmlog_services gauge",
     "swarmlog_services_set_aside gauge",

@@ -1,8 +1,11 @@
-//! Several managers as real processes: they join, lose their leader, and lose their disks.
+//! Several managers as real processes: they join, lose their leader, are promoted and demoted, and lose their disks.
 
 use std::collections::BTreeSet;
 
+use events::{CommandId, Id, NodeSpec, Role};
 use serde_json::Value;
+use wire::v1::command_request::Command;
+use wire::v1::{CommandRequest, UpdateNode};
 
 use super::cluster::{Cluster, MANAGER};
 use super::process::Answer;
@@ -43,6 +46,19 @@ fn create_at_any(cluster: &Cluster, managers: &[&str], service: &str) {
     });
 }
 
+/// Asks a manager for another role of a node.
+pub fn set_role(cluster: &Cluster, at: &str, node: &str, role: Role) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let asked = runtime.block_on(async {
+        let mut client = wire::connect(&cluster.socket(at)).await.expect("a connection");
+        let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
+        let command = Command::UpdateNode(UpdateNode { node: node.to_owned(), spec, version: None });
+        let id = CommandId::from_bits(rand::random());
+        client.execute(CommandRequest { id, command: Some(command), ..CommandRequest::default() }).await
+    });
+    asked.expect("taken");
+}
+
 /// The names of the services that a manager knows.
 fn services_at(cluster: &Cluster, name: &str) -> Vec<String> {
     let Answer { out, .. } = cluster.swarmctl_at(name, "service ls --format json");
@@ -67,6 +83,51 @@ fn three_managers_outlive_the_kill_of_their_leader_and_it_catches_up() {
 }
 
 #[test]
+fn a_worker_becomes_a_manager_and_a_worker_again_and_its_tasks_do_not_notice() {
+    let mut cluster = Cluster::start(Executor::Process, &["w1"]);
+    cluster.create("web", "--replicas 2 --constraint node.hostname==w1");
+    let before = cluster.settled("web", 2);
+    for round in 1..=2 {
+        set_role(&cluster, MANAGER, "w1", Role::Manager);
+        await_votes(&cluster, "w1", round);
+        create_at_any(&cluster, &[MANAGER, "w1"], &format!("s{round}"));
+        set_role(&cluster, MANAGER, "w1", Role::Worker);
+        cluster.until("w1 to be a worker", || {
+            cluster.log("w1").matches("this node is a worker from now on").count() == round
+        });
+        cluster.until("its log to be gone", || !cluster.state_dir("w1").join("raft").exists());
+        let ids = |tasks: &[super::cluster::Task]| tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&cluster.settled("web", 2)), ids(&before), "round {round}");
+    }
+    // It starts again as the worker that it is.
+    cluster.kill("w1");
+    cluster.resume("w1");
+    cluster.until("w1 to be ready", || {
+        cluster.list("node ls").iter().any(|node| node["hostname"] == "w1" && node["state"] == "ready")
+    });
+    cluster.settled("web", 2);
+}
+
+#[test]
+fn a_leader_that_is_demoted_hands_over_and_goes() {
+    let mut cluster = managers(&["m2", "m3"]);
+    set_role(&cluster, MANAGER, MANAGER, Role::Worker);
+    cluster.until("the first manager to be a worker", || {
+        cluster.log(MANAGER).contains("this node is a worker from now on")
+    });
+    create_at_any(&cluster, &["m2", "m3"], "one");
+    // It starts again as the worker that it is, and finds the others.
+    cluster.kill(MANAGER);
+    cluster.resume(MANAGER);
+    cluster.until("it to be ready", || {
+        let nodes = cluster.swarmctl_at("m2", "node ls --format json").out;
+        let ready = |line: &str| line.contains("\"hostname\":\"m\"") && line.contains("\"state\":\"ready\"");
+        nodes.lines().any(ready)
+    });
+    assert!(!cluster.state_dir(MANAGER).join("raft").exists());
+}
+
+#[test]
 fn a_manager_that_lost_its_disk_joins_as_another_node() {
     let mut cluster = managers(&["m2", "m3"]);
     create_at_any(&cluster, &[MANAGER], "one");
@@ -75,6 +136,12 @@ fn a_manager_that_lost_its_disk_joins_as_another_node() {
     cluster.resume("m3");
     await_votes(&cluster, "m3", 2);
     cluster.until("the history", || services_at(&cluster, "m3") == ["one"]);
+    let nodes = cluster.list("node ls");
+    let lost = nodes.iter().find(|node| node["hostname"] == "m3" && node["state"] != "ready").expect("the lost one");
+    let lost = lost["id"].as_str().expect("an id").to_owned();
+    set_role(&cluster, MANAGER, &lost, Role::Worker);
+    cluster.until("the lost node to go", || cluster.swarmctl(&format!("node rm --force {lost}")).code == 0);
+    assert_eq!(cluster.list("node ls").len(), 3);
     create_at_any(&cluster, &[MANAGER], "two");
 }
 

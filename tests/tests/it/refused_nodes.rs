@@ -30,11 +30,7 @@ fn a_token_that_is_not_this_clusters_lets_nobody_in() {
     let (token, address) = (cluster.token("worker"), cluster.address());
     let secret = token.rsplit_once('-').expect("a secret").1.len();
     let wrong = format!("{}{}", &token[..token.len() - secret], "0".repeat(secret));
-    let cases = [
-        (wrong.as_str(), "not valid for this cluster"),
-        (&other.token("worker"), "root certificate"),
-        (&cluster.token("manager"), "one manager in this version"),
-    ];
+    let cases = [(wrong.as_str(), "not valid for this cluster"), (&other.token("worker"), "root certificate")];
     for (token, words) in cases {
         let answer = join(&cluster, address, token);
         println!("{}", answer.err);
@@ -48,7 +44,7 @@ fn a_token_that_is_not_this_clusters_lets_nobody_in() {
     let log = cluster.log(MANAGER);
     let failed: Vec<&str> = log.lines().filter(|line| line.contains("authentication failed")).collect();
     // The token of the other cluster is given up before anything is asked with it.
-    assert_eq!(failed.len(), 3, "{log}");
+    assert_eq!(failed.len(), 2, "{log}");
     assert!(failed.iter().all(|line| line.contains("127.0.0.1")), "{failed:?}");
 }
 

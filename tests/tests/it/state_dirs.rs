@@ -40,7 +40,7 @@ use Expected::{Refuses, Starts};
 type Case = (&'static str, &'static [Damage], Expected);
 
 const ANY: &[Damage] = &[Empty, Truncated, Garbage];
-const LEADS: Expected = Starts("this node is the manager");
+const LEADS: Expected = Starts("this node is a manager");
 const WORKS: Expected = Starts("this node is a worker");
 const LOG_IS_GONE: &str = "this node is a manager, but its log";
 
