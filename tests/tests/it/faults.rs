@@ -1,4 +1,5 @@
-//! Three managers as real processes on hosts of their own, under load, while whatever can break breaks: kills, pauses, partitions.
+//! Three managers as real processes on hosts of their own, under load, while whatever can break breaks: kills, pauses, partitions,
+//! changes of the members, lost disks.
 //! Clients keep a journal of what was acknowledged, and in the end every manager must have all of it, once, in one history.
 //!
 //! `SWARMLOG_SOAK_SECONDS` says how long, and `SWARMLOG_SOAK_SEED` which faults; `make soak` sets the former.
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use events::{Annotations, CommandId, ConfigSpec, Id};
+use events::{Annotations, CommandId, ConfigSpec, Id, Role};
 use node::log::{LogStore, RocksStore};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -22,6 +23,7 @@ use wire::v1::{CommandRequest, CreateConfig};
 
 use super::hosts::Hosts;
 use super::process::{PATIENCE, poll, program, run};
+use super::quorum::ask_role;
 
 /// Managers.
 const COUNT: usize = 3;
@@ -32,6 +34,11 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the faults last unless told otherwise, and which they are.
 const SECONDS: u64 = 20;
 const SEED: u64 = 7;
+/// Changes of the members in all: a node gets six certificates at once, and one more each ten minutes.
+const CHANGES_MAX: u64 = 3;
+/// What a manager's log says once it votes, and once it is none any more.
+const VOTES: &str = "this manager has joined, and votes";
+const IS_WORKER: &str = "this node is a worker from now on";
 /// Longest time that a fault lasts.
 const FAULT_MAX_MS: u64 = 3_000;
 
@@ -42,24 +49,76 @@ struct Managers {
     dir: TempDir,
     hosts: Hosts,
     children: Vec<Option<Child>>,
+    /// Lets managers in.
+    token: String,
+    /// Changes of the members that may still be made: a node gets six certificates at once.
+    changes: u64,
 }
 
 impl Managers {
     /// Managers that all vote.
     fn start(hosts: Hosts) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut managers = Self { dir, hosts, children: Vec::new() };
+        let mut managers = Self { dir, hosts, children: Vec::new(), token: String::new(), changes: CHANGES_MAX };
         managers.children.push(Some(managers.spawn(0, &[])));
-        let token = managers.until("a cluster", |managers| managers.token());
-        let first = format!("{}:4242", managers.hosts.address(0));
-        for number in 1..COUNT {
-            let child = managers.spawn(number, &["--join-addr", &first, "--join-token", &token]);
-            managers.children.push(Some(child));
-        }
-        for number in 1..COUNT {
-            managers.until("a vote", |managers| managers.log(number).contains("has joined, and votes").then_some(()));
-        }
+        managers.token = managers.until("a cluster", |managers| managers.token());
+        (1..COUNT).for_each(|number| managers.children.push(Some(managers.join(number, 0))));
+        (1..COUNT).for_each(|number| managers.await_log(number, VOTES, 1));
         managers
+    }
+
+    /// Starts a manager that joins at another one.
+    fn join(&self, number: usize, at: usize) -> Child {
+        let at = format!("{}:4242", self.hosts.address(at));
+        self.spawn(number, &["--join-addr", &at, "--join-token", &self.token])
+    }
+
+    /// Waits until a manager has said something so many times.
+    fn await_log(&self, number: usize, words: &str, times: usize) {
+        self.until(&format!("m{number} to say so: {words}"), |managers| {
+            (managers.log(number).matches(words).count() >= times).then_some(())
+        });
+    }
+
+    /// The nodes with the name of a manager's host, as another one has them.
+    fn nodes(&self, number: usize, at: usize) -> Vec<String> {
+        let mut command = Command::new(program("swarmctl"));
+        let answer = run(command.arg("--socket").arg(self.socket(at)).args(["node", "ls", "--format", "json"]));
+        let listed = answer.out.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let own = listed.filter(|node| node["hostname"] == format!("m{number}").as_str());
+        own.filter_map(|node| node["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Asks another manager for another role of a node until that is taken.
+    fn set_role(&self, node: &str, role: Role, at: usize) {
+        self.until("another role", |managers| ask_role(&managers.socket(at), node, role).ok());
+    }
+
+    /// Makes a worker of a manager, and a manager again.
+    fn demote_and_promote(&self, victim: usize, at: usize) {
+        let said = |words: &str| self.log(victim).matches(words).count() + 1;
+        let (worker, votes) = (said(IS_WORKER), said(VOTES));
+        let node = self.until("a node", |managers| managers.nodes(victim, at).pop());
+        self.set_role(&node, Role::Worker, at);
+        self.await_log(victim, IS_WORKER, worker);
+        self.set_role(&node, Role::Manager, at);
+        self.await_log(victim, VOTES, votes);
+    }
+
+    /// Takes a manager's disk away. It joins as another node, and the one that it was goes.
+    fn lose_disk(&mut self, victim: usize, at: usize) {
+        let lost = self.until("a node", |managers| managers.nodes(victim, at).pop());
+        let votes = self.log(victim).matches(VOTES).count() + 1;
+        self.kill(victim);
+        std::fs::remove_dir_all(self.state_dir(victim)).expect("removed");
+        self.children[victim] = Some(self.join(victim, at));
+        self.await_log(victim, VOTES, votes);
+        self.set_role(&lost, Role::Worker, at);
+        self.until("the lost node to go", |managers| {
+            let mut command = Command::new(program("swarmctl"));
+            let socket = managers.socket(at);
+            (run(command.arg("--socket").arg(socket).args(["node", "rm", "--force", &lost])).code == 0).then_some(())
+        });
     }
 
     fn socket(&self, number: usize) -> PathBuf {
@@ -140,7 +199,21 @@ impl Managers {
         let (victim, other) = (random.random_range(0..COUNT), random.random_range(1..COUNT));
         let (other, length) = ((victim + other) % COUNT, Duration::from_millis(random.random_range(200..FAULT_MAX_MS)));
         let others = (0..COUNT).filter(|number| *number != victim);
-        match random.random_range(0..6) {
+        let kind = random.random_range(0..8);
+        if kind >= 6 && self.changes > 0 {
+            self.changes -= 1;
+            return match kind {
+                6 => {
+                    self.demote_and_promote(victim, other);
+                    "one demoted and promoted"
+                }
+                _ => {
+                    self.lose_disk(victim, other);
+                    "one disk lost"
+                }
+            };
+        }
+        match kind {
             0 => {
                 self.kill(victim);
                 std::thread::sleep(length);

@@ -1,6 +1,7 @@
 //! Several managers as real processes: they join, lose their leader, are promoted and demoted, and lose their disks.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use events::{CommandId, Id, NodeSpec, Role};
 use serde_json::Value;
@@ -48,15 +49,20 @@ fn create_at_any(cluster: &Cluster, managers: &[&str], service: &str) {
 
 /// Asks a manager for another role of a node.
 pub fn set_role(cluster: &Cluster, at: &str, node: &str, role: Role) {
+    ask_role(&cluster.socket(at), node, role).expect("taken");
+}
+
+/// The same at a control socket.
+pub fn ask_role(socket: &Path, node: &str, role: Role) -> Result<(), tonic::Status> {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let asked = runtime.block_on(async {
-        let mut client = wire::connect(&cluster.socket(at)).await.expect("a connection");
+        let mut client = wire::connect(socket).await.expect("a connection");
         let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
         let command = Command::UpdateNode(UpdateNode { node: node.to_owned(), spec, version: None });
         let id = CommandId::from_bits(rand::random());
         client.execute(CommandRequest { id, command: Some(command), ..CommandRequest::default() }).await
     });
-    asked.expect("taken");
+    asked.map(drop)
 }
 
 /// The names of the services that a manager knows.

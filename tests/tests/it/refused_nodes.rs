@@ -134,8 +134,11 @@ pub fn a_worker_that_is_removed_while_it_works_stops_its_tasks(executor: Executo
     assert!(on_worker.iter().all(|task| !cluster.units().contains_key(*task)), "and its own have ended");
     let kept = || {
         let files = std::fs::read_dir(cluster.state_dir("w1").join("worker")).expect("a directory");
-        // Beside its tasks it keeps the last frame of history that it knows of.
-        files.filter(|file| file.as_ref().is_ok_and(|file| file.file_name() != "head")).count()
+        // Beside its tasks it keeps the last frame of history that it knows of, and the managers.
+        let others = ["head", "managers"];
+        files
+            .filter(|file| file.as_ref().is_ok_and(|file| !others.iter().any(|name| file.file_name() == *name)))
+            .count()
     };
     cluster.until("nothing to be left on the worker", || kept() == 0);
 }
