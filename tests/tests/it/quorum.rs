@@ -204,3 +204,20 @@ fn every_manager_shows_at_once_what_another_acknowledged_and_says_who_is_missing
     let stale = cluster.swarmctl("service ls --stale --format json");
     assert_eq!((stale.code, stale.out.lines().count()), (0, 3), "{stale:?}");
 }
+
+#[test]
+fn who_was_demoted_or_removed_while_it_was_away_finds_out_and_disturbs_nobody() {
+    let mut cluster = managers(&["m2", "m3"]);
+    cluster.kill("m3");
+    set_role(&cluster, MANAGER, "m3", Role::Worker);
+    cluster.until("m3 to go", || cluster.swarmctl("node rm --force m3").code == 0);
+    cluster.resume("m3");
+    cluster.until("m3 to know", || cluster.log("m3").contains("this node was removed from the cluster"));
+    join(&mut cluster, "m4");
+    await_votes(&cluster, "m4", 1);
+    cluster.kill("m4");
+    set_role(&cluster, MANAGER, "m4", Role::Worker);
+    cluster.resume("m4");
+    cluster.until("m4 to be a worker", || cluster.log("m4").contains("this node is a worker from now on"));
+    create_at_any(&cluster, &[MANAGER], "one");
+}
