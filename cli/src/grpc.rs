@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use events::SecretText;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 use wire::v1::control_client::ControlClient;
+use wire::v1::lock_client::LockClient;
 use wire::v1::*;
 use wire::{Freshness, Timeouts};
 
@@ -25,12 +27,20 @@ const FATE_UNKNOWN: &str = "it is not known whether the change was made: `swarmc
 /// Connects when it is first needed.
 #[derive(Debug)]
 pub struct Connection {
-    /// The managers' sockets; the first of them is asked until it does not answer.
-    sockets: VecDeque<PathBuf>,
+    to: Target,
     patience: Timeouts,
     /// How new what is read has to be: never older than what was changed on this connection.
     freshness: Freshness,
     client: Option<ControlClient<Channel>>,
+}
+
+/// Where a manager is, and how it is reached.
+#[derive(Debug)]
+enum Target {
+    /// On this machine, at one of these sockets; the first of them is asked until it does not answer.
+    Sockets(VecDeque<PathBuf>),
+    /// Over the network, with the identity in a directory.
+    Tls { addr: String, identity: PathBuf },
 }
 
 impl Connection {
@@ -41,8 +51,16 @@ impl Connection {
 
     /// Whichever manager answers of those that listen on these sockets: the first one, as long as it does.
     pub fn to_any(sockets: impl IntoIterator<Item = PathBuf>) -> Self {
-        let sockets = sockets.into_iter().collect();
-        Self { sockets, patience: Timeouts::default(), freshness: Freshness::default(), client: None }
+        Self::to(Target::Sockets(sockets.into_iter().collect()))
+    }
+
+    /// The manager at an address, reached with the identity in a directory.
+    pub fn over_tls(addr: String, identity: PathBuf) -> Self {
+        Self::to(Target::Tls { addr, identity })
+    }
+
+    fn to(to: Target) -> Self {
+        Self { to, patience: Timeouts::default(), freshness: Freshness::default(), client: None }
     }
 
     /// The same manager, borne for another time when it says nothing.
@@ -66,30 +84,36 @@ impl Connection {
     async fn client(&mut self) -> Result<&mut ControlClient<Channel>, Failure> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => self.connect().await?,
+            None => wire::control_client(self.connect().await?),
         };
         Ok(self.client.insert(client))
     }
 
-    /// Connects to the first manager that answers, or says why the last of them did not.
-    async fn connect(&mut self) -> Result<ControlClient<Channel>, Failure> {
+    /// Connects to the manager, of several to the first that answers; or says why the last of them did not.
+    async fn connect(&mut self) -> Result<Channel, Failure> {
+        let sockets = match &mut self.to {
+            Target::Tls { addr, identity } => return crate::identity::connect(addr, identity, self.patience).await,
+            Target::Sockets(sockets) => sockets,
+        };
         let mut failure = Failure::new(Kind::Usage, "no control socket is given");
-        for _ in 0..self.sockets.len() {
-            let Some(socket) = self.sockets.front() else { break };
-            match wire::connect_with(socket, self.patience).await {
-                Ok(client) => return Ok(client),
+        for _ in 0..sockets.len() {
+            let Some(socket) = sockets.front() else { break };
+            match wire::channel(socket, self.patience).await {
+                Ok(channel) => return Ok(channel),
                 Err(error) => failure = unreachable_manager(&error),
             }
-            self.sockets.rotate_left(1);
+            sockets.rotate_left(1);
         }
         Err(failure)
     }
 
     /// Leaves a manager that broke the connection: the next one is asked.
     fn leave(&mut self) {
-        if self.sockets.len() > 1 {
+        if let Target::Sockets(sockets) = &mut self.to
+            && sockets.len() > 1
+        {
             self.client = None;
-            self.sockets.rotate_left(1);
+            sockets.rotate_left(1);
         }
     }
 
@@ -160,9 +184,18 @@ impl Manager for Connection {
         self.ask(async |client| client.get_version(VersionRequest {}).await).await
     }
 
-    async fn cluster(&mut self) -> Result<ClusterView, Failure> {
-        let request = self.question(GetClusterRequest {});
+    async fn cluster(&mut self, with_tokens: bool) -> Result<ClusterView, Failure> {
+        let request = self.question(GetClusterRequest { with_tokens: Some(with_tokens) });
         self.ask(async |client| client.get_cluster(request).await).await
+    }
+
+    async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
+        let request = self.question(ListOperatorsRequest {});
+        Ok(self.ask(async |client| client.list_operators(request).await).await?.operators)
+    }
+
+    async fn create_operator(&mut self, request: CreateOperatorRequest) -> Result<OperatorCertificate, Failure> {
+        self.ask(async |client| client.create_operator(request).await).await
     }
 
     async fn nodes(&mut self, nodes: Vec<String>) -> Result<Vec<NodeView>, Failure> {
@@ -214,6 +247,18 @@ impl Manager for Connection {
             configs.extend(page.configs);
         }
         Ok(configs)
+    }
+
+    async fn unlock_key(&mut self) -> Result<UnlockKeyReply, Failure> {
+        self.ask(async |client| client.get_unlock_key(UnlockKeyRequest {}).await).await
+    }
+
+    async fn unlock(&mut self, key: SecretText) -> Result<(), Failure> {
+        let channel = self.connect().await?;
+        let request = UnlockRequest { unlock_key: key.0.clone() };
+        let answer = tokio::time::timeout(self.patience.answer, LockClient::new(channel).unlock(request)).await;
+        answer.map_err(|_| Failure::silent(self.patience.answer))??;
+        Ok(())
     }
 
     /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager

@@ -9,6 +9,7 @@ pub mod completion;
 mod failure;
 mod format;
 pub mod grpc;
+mod identity;
 mod manager;
 mod session;
 mod spec;
@@ -32,6 +33,10 @@ use session::Session;
 
 /// The environment variable that names the control socket.
 pub const SOCKET_VARIABLE: &str = "SWARM_SOCKET";
+/// The environment variable that names a manager to talk to over the network.
+pub const HOST_VARIABLE: &str = "SWARM_HOST";
+/// The environment variable that names the directory of the operator's identity.
+pub const IDENTITY_VARIABLE: &str = "SWARM_IDENTITY";
 /// Longest reason that a manager keeps, in bytes.
 const REASON_BYTES_MAX: usize = 512;
 
@@ -78,6 +83,14 @@ pub struct Globals {
     #[arg(value_delimiter = ',')]
     socket: Vec<PathBuf>,
 
+    /// Manager to talk to over the network, as https://HOST[:PORT], with the identity in --identity; comes before the command
+    #[arg(long = "host", value_name = "URL", env = HOST_VARIABLE, value_parser = identity::address)]
+    manager_host: Option<String>,
+
+    /// Directory of the operator's identity, which `swarmctl operator create` makes
+    #[arg(long, global = true, value_name = "DIRECTORY", env = IDENTITY_VARIABLE)]
+    identity: Option<PathBuf>,
+
     /// Show ids instead of names
     #[arg(short, long, global = true)]
     no_resolve: bool,
@@ -103,14 +116,27 @@ fn reason(text: &str) -> Result<String, values::Invalid> {
 }
 
 impl Cli {
-    /// Whether the state as it is at that manager will do.
-    pub fn stale(&self) -> bool {
-        self.globals.stale
+    /// The way to the manager to talk to; of several control sockets, to the first that answers.
+    ///
+    /// # Errors
+    /// When that is elsewhere, and no identity is given.
+    pub fn connection(&self) -> Result<grpc::Connection, Failure> {
+        let Globals { manager_host, identity, socket, stale, .. } = &self.globals;
+        let connection = match (manager_host, identity) {
+            (None, _) => grpc::Connection::to_any(socket.iter().cloned()),
+            (Some(host), Some(identity)) => grpc::Connection::over_tls(host.clone(), identity.clone()),
+            (Some(_), None) => {
+                let failure = Failure::new(Kind::Usage, "--host needs an identity");
+                let hint = "give its directory with --identity; `swarmctl operator create` on a manager makes one";
+                return Err(failure.hint(hint));
+            }
+        };
+        Ok(connection.stale(*stale))
     }
 
-    /// The control sockets of the managers to talk to, in this order.
-    pub fn sockets(&self) -> &[PathBuf] {
-        &self.globals.socket
+    /// The form in which failures are told.
+    pub fn format(&self) -> Format {
+        self.globals.format
     }
 }
 

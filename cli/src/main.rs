@@ -4,7 +4,6 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use cli::grpc::Connection;
 use cli::{Clock, Env, Stop, Wait};
 use events::{CommandId, Id, Timestamp};
 
@@ -31,6 +30,10 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
             return cli::tell(&failure, cli::Format::Table, err);
         }
     };
+    let mut connection = match cli.connection() {
+        Ok(connection) => connection,
+        Err(failure) => return cli::tell(&failure, cli.format(), err),
+    };
     let around = Env {
         out,
         err,
@@ -40,7 +43,7 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         command_ids: &mut || CommandId::from_bits(rand::random()),
         interrupt: Box::pin(interrupted()),
     };
-    runtime.block_on(cli::run(cli, &mut Connection::to_any(cli.sockets().to_vec()).stale(cli.stale()), around))
+    runtime.block_on(cli::run(cli, &mut connection, around))
 }
 
 /// A thread beside this one answers the manager's question whether somebody is there, however long this one waits for whoever

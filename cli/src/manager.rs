@@ -2,10 +2,12 @@
 
 use std::pin::Pin;
 
+use events::SecretText;
 use tokio_stream::Stream;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, ConfigView, EventRecord, EventsRequest, ListNodesRequest,
-    ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, ServiceSummary, ServiceView, TaskList, VersionReply,
+    ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord, EventsRequest,
+    ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
+    ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -21,8 +23,8 @@ pub trait Manager {
     /// Who answers.
     fn version(&mut self) -> impl Future<Output = Result<VersionReply, Failure>>;
 
-    /// The cluster's settings and tokens.
-    fn cluster(&mut self) -> impl Future<Output = Result<ClusterView, Failure>>;
+    /// The cluster's settings; its join tokens too if they are asked for, and the caller may see them.
+    fn cluster(&mut self, with_tokens: bool) -> impl Future<Output = Result<ClusterView, Failure>>;
 
     /// The nodes with these references; an unknown reference is a failure.
     fn nodes(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<NodeView>, Failure>>;
@@ -44,6 +46,21 @@ pub trait Manager {
 
     /// The configs with these references and their data; all without it, in the order of their names, if there are none.
     fn configs(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<ConfigView>, Failure>>;
+
+    /// The operators with a certificate, in the order of their names.
+    fn operators(&mut self) -> impl Future<Output = Result<Vec<OperatorView>, Failure>>;
+
+    /// Lets somebody operate the cluster. Asking again with the same id makes one operator.
+    fn create_operator(
+        &mut self,
+        request: CreateOperatorRequest,
+    ) -> impl Future<Output = Result<OperatorCertificate, Failure>>;
+
+    /// The unlock key.
+    fn unlock_key(&mut self) -> impl Future<Output = Result<UnlockKeyReply, Failure>>;
+
+    /// Unlocks a manager whose keys are locked.
+    fn unlock(&mut self, key: SecretText) -> impl Future<Output = Result<(), Failure>>;
 
     /// History; with `follow` it does not end.
     fn events(&mut self, request: EventsRequest) -> impl Future<Output = Result<EventStream, Failure>>;

@@ -1,6 +1,6 @@
 //! Who acts, and whether they may ask what they ask.
 
-use events::{ActorKind, ActorRecord, NodeId, Role};
+use events::{ActorKind, ActorRecord, Named, NodeId, OperatorRole, Role};
 
 use crate::verb::Asker;
 use crate::{Command, Rejection, RejectionKind};
@@ -10,6 +10,13 @@ use crate::{Command, Rejection, RejectionKind};
 pub enum Actor {
     /// A person or a tool at a manager's control API, by local user name.
     Operator(String),
+    /// A person or a tool with an operator's certificate.
+    CertifiedOperator {
+        /// The operator's name.
+        name: String,
+        /// What they may do.
+        role: OperatorRole,
+    },
     /// A node, by its certificate.
     Node {
         /// The node's id.
@@ -28,6 +35,7 @@ impl Actor {
     pub fn record(&self, via: Option<NodeId>) -> ActorRecord {
         let (kind, subject) = match self {
             Actor::Operator(name) => (ActorKind::Operator, name.clone()),
+            Actor::CertifiedOperator { name, .. } => (ActorKind::CertifiedOperator, name.clone()),
             Actor::Node { id, .. } => (ActorKind::Node, id.to_string()),
             Actor::Joiner(addr) => (ActorKind::Joiner, addr.clone()),
             Actor::Manager(id) => (ActorKind::Manager, id.to_string()),
@@ -41,7 +49,11 @@ impl Actor {
     /// Forbidden, in words.
     pub fn may(&self, command: &Command) -> Result<(), Rejection> {
         let allowed = match command.verb().asker() {
-            Asker::Operator => matches!(self, Actor::Operator(_) | Actor::Node { role: Role::Manager, .. }),
+            Asker::Operator(least) => match self {
+                Actor::Operator(_) | Actor::Node { role: Role::Manager, .. } => true,
+                Actor::CertifiedOperator { role, .. } => *role >= least,
+                Actor::Node { role: Role::Worker, .. } | Actor::Joiner(_) | Actor::Manager(_) => false,
+            },
             Asker::Node(node) => self.is(node),
             Asker::NodeOrThisManager(node) => self.is(node) || matches!(self, Actor::Manager(_)),
             Asker::Joiner => matches!(self, Actor::Joiner(_)),
@@ -57,12 +69,18 @@ impl Actor {
     fn forbidden(&self, command: &Command) -> Rejection {
         let who = match self {
             Actor::Operator(name) => format!("operator {name}"),
+            Actor::CertifiedOperator { name, role } => format!("operator {name}, who has the role {},", role.name()),
             Actor::Node { id, role: Role::Worker } => format!("worker {id}"),
             Actor::Node { id, role: Role::Manager } => format!("manager {id}"),
             Actor::Joiner(addr) => format!("a caller without a certificate at {addr}"),
             Actor::Manager(id) => format!("this manager ({id})"),
         };
-        let hint = "ask on a manager's control socket, or with the certificate of the node that it is about";
+        let hint = match self {
+            Actor::CertifiedOperator { .. } => "ask somebody with a higher role, or ask on a manager's control socket",
+            Actor::Operator(_) | Actor::Node { .. } | Actor::Joiner(_) | Actor::Manager(_) => {
+                "ask on a manager's control socket, or with the certificate of the node that it is about"
+            }
+        };
         Rejection::new(
             RejectionKind::Forbidden,
             command.name(),
@@ -79,17 +97,24 @@ mod tests {
     use crate::{SecretText, ServiceSecrets};
     use events::{ClusterSpec, Id, NodeDescription, NodeSpec, ServiceId, TaskId, Timestamp};
 
-    /// What each may ask: an operator, a manager's certificate, the node itself, another worker, a joiner, the manager.
-    const OPERATORS: [bool; 6] = [true, true, false, false, false, false];
-    const NODE_ITSELF: [bool; 6] = [false, false, true, false, false, false];
-    const THIS_MANAGER: [bool; 6] = [false, false, false, false, false, true];
+    /// What each may ask: a local operator, a manager's certificate, the node itself, another worker, a joiner, the manager,
+    /// then operators with a certificate: a viewer, an operator, an admin.
+    const ADMINS: [bool; 9] = [true, true, false, false, false, false, false, false, true];
+    const OPERATORS: [bool; 9] = [true, true, false, false, false, false, false, true, true];
+    const NODE_ITSELF: [bool; 9] = [false, false, true, false, false, false, false, false, false];
+    const THIS_MANAGER: [bool; 9] = [false, false, false, false, false, true, false, false, false];
+    const JOINER: [bool; 9] = [false, false, false, false, true, false, false, false, false];
+    const NODE_OR_THIS_MANAGER: [bool; 9] = [false, false, true, false, false, true, false, false, false];
 
-    fn actors() -> [Actor; 6] {
+    fn actors() -> [Actor; 9] {
         let other_manager = Actor::Node { id: manager(), role: Role::Manager };
-        [operator(), other_manager, node(worker()), node(NodeId::from_bits(9)), joiner(), this_manager()]
+        let certified = |role| Actor::CertifiedOperator { name: "ada".to_owned(), role };
+        let [viewer, ops, admin] = [OperatorRole::Viewer, OperatorRole::Operator, OperatorRole::Admin].map(certified);
+        let other_worker = node(NodeId::from_bits(9));
+        [operator(), other_manager, node(worker()), other_worker, joiner(), this_manager(), viewer, ops, admin]
     }
 
-    fn commands() -> Vec<(Command, [bool; 6])> {
+    fn commands() -> Vec<(Command, [bool; 9])> {
         let (node, session, service, version) = (worker(), session(1), ServiceId::default(), None);
         let description = Box::new(NodeDescription::default());
         let (role, not_after, task) = (Role::Worker, Timestamp::default(), TaskId::default());
@@ -101,23 +126,43 @@ mod tests {
                 THIS_MANAGER,
             ),
             (Command::RecordStateHash(crate::RecordStateHash { index: 1, hash: [0; 16] }), THIS_MANAGER),
-            (Command::UpdateCluster(crate::UpdateCluster { spec: ClusterSpec::default(), version }), OPERATORS),
-            (Command::RotateJoinToken(crate::RotateJoinToken { role, token, secret_sha256: [0; 32] }), OPERATORS),
+            (
+                Command::UpdateCluster(crate::UpdateCluster {
+                    spec: ClusterSpec::default(),
+                    version,
+                    unlock_key: None,
+                }),
+                ADMINS,
+            ),
+            (Command::RotateUnlockKey(crate::RotateUnlockKey { key: SecretText(String::new()) }), ADMINS),
+            (Command::RotateJoinToken(crate::RotateJoinToken { role, token, secret_sha256: [0; 32] }), ADMINS),
+            (
+                Command::RotateRoot(Box::new(crate::RotateRoot {
+                    cert_pem: String::new(),
+                    digest: String::new(),
+                    cross_cert_pem: String::new(),
+                    key_pem: SecretText(String::new()),
+                    worker_token: (SecretText(String::new()), [0; 32]),
+                    manager_token: (SecretText(String::new()), [0; 32]),
+                })),
+                ADMINS,
+            ),
+            (Command::MoveNodeToRoot(crate::MoveNodeToRoot { node, digest: String::new() }), NODE_ITSELF),
             (
                 Command::JoinNode(crate::JoinNode {
                     secret_sha256: [0; 32],
                     hostname: String::new(),
                     addr: String::new(),
                 }),
-                [false, false, false, false, true, false],
+                JOINER,
             ),
             (
                 Command::CertifyNode(crate::CertifyNode { node, role, cert_pem: String::new(), not_after }),
-                [false, false, true, false, false, true],
+                NODE_OR_THIS_MANAGER,
             ),
             (
                 Command::AnnounceManager(crate::AnnounceManager { node, raft_id: 7, addr: String::new() }),
-                [false, false, true, false, false, true],
+                NODE_OR_THIS_MANAGER,
             ),
             (
                 Command::RegisterNode(crate::RegisterNode { node, session, description, addr: String::new() }),
@@ -125,8 +170,8 @@ mod tests {
             ),
             (Command::HearNode(crate::HearNode { node, session }), NODE_ITSELF),
             (Command::DisconnectNode(crate::DisconnectNode { node, session }), THIS_MANAGER),
-            (Command::UpdateNode(crate::UpdateNode { node, spec: NodeSpec::default(), version }), OPERATORS),
-            (Command::RemoveNode(crate::RemoveNode { node, force: false }), OPERATORS),
+            (Command::UpdateNode(crate::UpdateNode { node, spec: NodeSpec::default(), version }), ADMINS),
+            (Command::RemoveNode(crate::RemoveNode { node, force: false }), ADMINS),
             (
                 Command::CreateService(crate::CreateService {
                     spec: Box::new(web()),
@@ -149,6 +194,16 @@ mod tests {
             (Command::RemoveTask(crate::RemoveTask { task }), OPERATORS),
             (Command::CreateConfig(crate::CreateConfig { spec: Default::default(), data: Vec::new() }), OPERATORS),
             (Command::RemoveConfig(crate::RemoveConfig { config: Default::default() }), OPERATORS),
+            (
+                Command::CreateOperator(crate::CreateOperator {
+                    name: String::new(),
+                    role: OperatorRole::Viewer,
+                    not_after,
+                }),
+                ADMINS,
+            ),
+            (Command::RevokeOperator(crate::RevokeOperator { operator: Default::default() }), ADMINS),
+            (Command::ReadSecrets(crate::ReadSecrets { names: Vec::new() }), ADMINS),
         ]
     }
 

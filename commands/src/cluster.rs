@@ -2,10 +2,10 @@
 
 use events::{
     CertificateIssued, ClusterId, ClusterInitialised, ClusterSpec, ClusterSpecUpdated, JoinTokenRotated, Kind,
-    LeadershipAssumed, MemberAdded, NodeId, NodeJoined, NodeSpec, Role, RootCaGenerated, StateHashRecorded, Timestamp,
-    VolatilePayload, frame,
+    LeadershipAssumed, MemberAdded, NodeId, NodeJoined, NodeSpec, OperatorRole, Role, RootCaGenerated,
+    StateHashRecorded, Timestamp, UnlockKeyChanged, VolatilePayload, frame,
 };
-use projections::settings::{ROOT_KEY, token_key};
+use projections::settings::{ROOT_KEY, UNLOCK_KEY, token_key};
 use projections::{CLUSTER_NAME, Cluster, FOLD_VERSION};
 
 use crate::verb::{Asker, Verb};
@@ -72,6 +72,15 @@ pub struct UpdateCluster {
     pub spec: ClusterSpec,
     /// The version that was read; `None`: whatever it is.
     pub version: Option<u64>,
+    /// An unlock key, made by the shell, in case these settings are the first to ask for one.
+    pub unlock_key: Option<SecretText>,
+}
+
+/// Puts a new unlock key in the place of the old one.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct RotateUnlockKey {
+    /// The key, made by the shell.
+    pub key: SecretText,
 }
 
 /// Puts a new join token for a role in the place of the old one, which is no longer valid.
@@ -153,7 +162,7 @@ impl Verb for UpdateCluster {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -168,7 +177,53 @@ impl Verb for UpdateCluster {
             return Ok(Decision::nothing(state.id()));
         }
         let updated = ClusterSpecUpdated { spec: self.spec.clone() };
-        Ok(Decision::one(state.id(), Kind::ClusterSpecUpdated(updated)))
+        let mut decision = Decision::one(state.id(), Kind::ClusterSpecUpdated(updated));
+        match (state.settings.locked, self.spec.autolock(), &self.unlock_key) {
+            (false, true, Some(key)) => decision.change_unlock_key(Some(key)),
+            (false, true, None) => return Err(no_unlock_key()),
+            (true, false, _) => decision.change_unlock_key(None),
+            (true, true, _) | (false, false, _) => {}
+        }
+        Ok(decision)
+    }
+}
+
+impl Decision {
+    fn change_unlock_key(&mut self, key: Option<&SecretText>) {
+        self.events.push(Kind::UnlockKeyChanged(UnlockKeyChanged { locked: key.is_some() }));
+        self.volatile.push(match key {
+            Some(key) => VolatilePayload::keep(UNLOCK_KEY, key.0.as_str()),
+            None => VolatilePayload { key: UNLOCK_KEY.to_owned(), value: None },
+        });
+    }
+}
+
+/// The settings asked for a key when the command was made, and meanwhile do again.
+fn no_unlock_key() -> Rejection {
+    Rejection::conflict(SUBJECT, "the settings were changed while this change was under way", "try again")
+}
+
+impl Verb for RotateUnlockKey {
+    fn name(&self) -> &'static str {
+        "cluster.rotate-unlock-key"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator(OperatorRole::Admin)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        if !state.settings.locked {
+            let hint = "turn it on first with `swarmctl cluster update --autolock`";
+            return Err(Rejection::conflict("unlock key", "the cluster has no unlock key: autolock is off", hint));
+        }
+        let mut decision = Decision::nothing("unlock key");
+        decision.change_unlock_key(Some(&self.key));
+        Ok(decision)
     }
 }
 
@@ -178,17 +233,17 @@ impl Verb for RotateJoinToken {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
         false
     }
 
-    fn decide(&self, _state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
         Ok(Decision {
             events: vec![token_rotated(self.role, &self.secret_sha256)],
-            volatile: vec![keep_token(self.role, &self.token)],
+            volatile: vec![VolatilePayload::keep(state.settings.token_key(self.role), self.token.0.as_str())],
             subject: Some(token_key(self.role).to_owned()),
         })
     }
@@ -257,7 +312,7 @@ mod tests {
     use projections::Liveness;
 
     fn update(spec: ClusterSpec, version: Option<u64>) -> Command {
-        Command::UpdateCluster(crate::UpdateCluster { spec, version })
+        Command::UpdateCluster(crate::UpdateCluster { spec, version, unlock_key: None })
     }
 
     fn assume() -> Command {

@@ -1,6 +1,6 @@
 //! Commands about configs. A config never changes: another one takes its place, under another name.
 
-use events::{ConfigCreated, ConfigId, ConfigRemoved, ConfigSpec, Kind, ServiceSpec};
+use events::{ConfigCreated, ConfigId, ConfigRemoved, ConfigSpec, Kind, OperatorRole, ServiceSpec};
 use projections::{Cluster, Config};
 
 use crate::text::quote;
@@ -33,7 +33,7 @@ impl Verb for CreateConfig {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -68,7 +68,7 @@ impl Verb for RemoveConfig {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {

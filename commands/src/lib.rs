@@ -9,8 +9,10 @@ mod config;
 mod join;
 mod member;
 mod node;
+mod operator;
 mod rejection;
 mod report;
+mod root;
 mod service;
 pub mod space;
 mod task;
@@ -27,14 +29,18 @@ use events::{Kind, Timestamp, VolatilePayload};
 use projections::Cluster;
 
 pub use actor::Actor;
-pub use cluster::{AssumeLeadership, InitialiseCluster, RecordStateHash, RotateJoinToken, UpdateCluster};
+pub use cluster::{
+    AssumeLeadership, InitialiseCluster, RecordStateHash, RotateJoinToken, RotateUnlockKey, UpdateCluster,
+};
 pub use config::{CreateConfig, RemoveConfig};
 pub use events::SecretText;
 pub use join::{CertifyNode, JoinNode, admit};
 pub use member::AnnounceManager;
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
+pub use operator::{CreateOperator, ReadSecrets, RevokeOperator};
 pub use rejection::{Rejection, RejectionKind};
 pub use report::ReportTasks;
+pub use root::{MoveNodeToRoot, RotateRoot};
 pub use service::{CreateService, RemoveService, ScaleService, ServiceSecrets, UpdateService};
 pub use task::RemoveTask;
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
@@ -53,6 +59,12 @@ verb::commands! {
         UpdateCluster(UpdateCluster),
         /// Creates a new join token for a role.
         RotateJoinToken(RotateJoinToken),
+        /// Creates a new unlock key.
+        RotateUnlockKey(RotateUnlockKey),
+        /// Begins to replace the root certificate.
+        RotateRoot(Box<RotateRoot>),
+        /// Notes that a node has moved to the new root.
+        MoveNodeToRoot(MoveNodeToRoot),
         /// Lets a node in, against a join token.
         JoinNode(JoinNode),
         /// Notes the certificate that was signed for a node.
@@ -85,6 +97,12 @@ verb::commands! {
         CreateConfig(CreateConfig),
         /// Removes a config.
         RemoveConfig(RemoveConfig),
+        /// Lets somebody operate the cluster with a certificate.
+        CreateOperator(CreateOperator),
+        /// Refuses an operator's certificate from now on.
+        RevokeOperator(RevokeOperator),
+        /// Notes that somebody is shown secrets.
+        ReadSecrets(ReadSecrets),
     }
 }
 

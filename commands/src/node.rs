@@ -2,7 +2,7 @@
 
 use events::{
     Kind, NodeBecameReady, NodeDescribed, NodeDescription, NodeDisconnected, NodeId, NodeRegistered, NodeRemoved,
-    NodeSpec, NodeSpecUpdated, Role, SessionId, TaskId, TaskOrphaned, frame,
+    NodeSpec, NodeSpecUpdated, OperatorRole, Role, SessionId, TaskId, TaskOrphaned, frame,
 };
 use projections::{Cluster, Liveness, Node};
 
@@ -183,7 +183,7 @@ impl Verb for UpdateNode {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -215,7 +215,7 @@ impl Verb for RemoveNode {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {

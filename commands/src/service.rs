@@ -7,8 +7,8 @@ use std::mem::discriminant;
 
 use events::service_spec::Mode;
 use events::{
-    Kind, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, ServiceSpecUpdated, SpecChange,
-    VolatilePayload,
+    Kind, OperatorRole, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, ServiceSpecUpdated,
+    SpecChange, VolatilePayload,
 };
 use projections::{Cluster, Service};
 
@@ -65,7 +65,7 @@ impl Verb for CreateService {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -102,7 +102,7 @@ impl Verb for UpdateService {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -148,7 +148,7 @@ impl Verb for ScaleService {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, state: &Cluster) -> bool {
@@ -179,7 +179,7 @@ impl Verb for RemoveService {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {

@@ -1,6 +1,6 @@
 //! Commands about single tasks.
 
-use events::{DesiredCause, Kind, TaskDesiredStateSet, TaskId, TaskState};
+use events::{DesiredCause, Kind, OperatorRole, TaskDesiredStateSet, TaskId, TaskState};
 use projections::Cluster;
 
 use crate::verb::{Asker, Verb};
@@ -19,7 +19,7 @@ impl Verb for RemoveTask {
     }
 
     fn asker(&self) -> Asker {
-        Asker::Operator
+        Asker::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {

@@ -1,6 +1,6 @@
 //! What a verb is, and how the list of them becomes [`Command`](crate::Command).
 
-use events::NodeId;
+use events::{NodeId, OperatorRole};
 use projections::Cluster;
 
 use crate::{Ctx, Decision, Rejection};
@@ -44,8 +44,9 @@ impl<V: Verb> Verb for Box<V> {
 /// Who may ask for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
-    /// People and tools: an operator at the control API, or whoever holds a manager's certificate.
-    Operator,
+    /// People and tools: an operator at the control socket, whoever holds a manager's certificate, and operators with a
+    /// certificate of their own that has this role or a higher one.
+    Operator(OperatorRole),
     /// The node that it is about.
     Node(NodeId),
     /// The node that it is about, or this manager for it.

@@ -22,6 +22,17 @@ macro_rules! catalogue {
 }
 
 impl Kind {
+    /// Names of the secrets that this event destroys.
+    pub fn destroyed_secrets(&self) -> &[String] {
+        if let Self::RootRotationCompleted(event) = self {
+            &event.destroyed_secrets
+        } else if let Self::ServiceSpecUpdated(event) = self {
+            &event.destroyed_secrets
+        } else {
+            &[]
+        }
+    }
+
     /// Tasks that leave the state with this event.
     pub fn reaped(&self) -> &[crate::TaskId] {
         match self {
@@ -33,7 +44,14 @@ impl Kind {
             | Self::ClusterSpecUpdated(_)
             | Self::JoinTokenRotated(_)
             | Self::RootCaGenerated(_)
+            | Self::RootRotationStarted(_)
+            | Self::RootRotationCompleted(_)
+            | Self::NodeMovedToRoot(_)
             | Self::CertificateIssued(_)
+            | Self::OperatorCreated(_)
+            | Self::OperatorRevoked(_)
+            | Self::SecretsRead(_)
+            | Self::UnlockKeyChanged(_)
             | Self::MemberAdded(_)
             | Self::MemberPromoted(_)
             | Self::MemberRemoved(_)
@@ -104,7 +122,14 @@ catalogue! {
     ClusterSpecUpdated "cluster_spec_updated" |_| [];
     JoinTokenRotated "join_token_rotated" |_| [];
     RootCaGenerated "root_ca_generated" |_| [];
+    RootRotationStarted "root_rotation_started" |_| [];
+    RootRotationCompleted "root_rotation_completed" |_| [];
     CertificateIssued "certificate_issued" |event| [event.node];
+    NodeMovedToRoot "node_moved_to_root" |event| [event.node];
+    OperatorCreated "operator_created" |event| [event.operator];
+    OperatorRevoked "operator_revoked" |event| [event.operator];
+    SecretsRead "secrets_read" |_| [];
+    UnlockKeyChanged "unlock_key_changed" |_| [];
     MemberAdded "member_added" |event| [event.node];
     MemberPromoted "member_promoted" |event| [event.node];
     MemberRemoved "member_removed" |event| [event.node];

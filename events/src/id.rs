@@ -129,6 +129,8 @@ ids! {
     ConfigId "config";
     /// A node of the cluster.
     NodeId "node";
+    /// An operator with a certificate.
+    OperatorId "operator";
     /// A service.
     ServiceId "service";
     /// One connection of an agent to the cluster.

@@ -99,6 +99,7 @@ named! {
     Isolation "ISOLATION_",
     MountConsistency "MOUNT_CONSISTENCY_",
     MountType "MOUNT_TYPE_",
+    OperatorRole "OPERATOR_ROLE_",
     PortProtocol "PORT_PROTOCOL_",
     PublishMode "PUBLISH_MODE_",
     Reconciler "RECONCILER_",

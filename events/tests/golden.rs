@@ -15,7 +15,9 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 7] = [
+const VERSIONS: [(&str, u32); 9] = [
+    ("cluster_initialised", 2),
+    ("cluster_spec_updated", 2),
     ("node_declared_down", 2),
     ("service_created", 3),
     ("service_spec_updated", 3),
@@ -35,7 +37,14 @@ fn number(kind: &Kind) -> u32 {
         Kind::ClusterSpecUpdated(_) => 101,
         Kind::JoinTokenRotated(_) => 102,
         Kind::RootCaGenerated(_) => 110,
+        Kind::RootRotationStarted(_) => 111,
+        Kind::RootRotationCompleted(_) => 112,
         Kind::CertificateIssued(_) => 116,
+        Kind::NodeMovedToRoot(_) => 117,
+        Kind::OperatorCreated(_) => 120,
+        Kind::OperatorRevoked(_) => 121,
+        Kind::SecretsRead(_) => 122,
+        Kind::UnlockKeyChanged(_) => 123,
         Kind::MemberAdded(_) => 130,
         Kind::MemberPromoted(_) => 131,
         Kind::MemberRemoved(_) => 133,

@@ -25,7 +25,9 @@ fn main() -> ExitCode {
             }
             return node::agent::process::supervise(&task_dir);
         }
-        Some(Offline::Replay { state_dir }) => node::manager::replay::replay(&state_dir, &mut std::io::stdout()),
+        Some(Offline::Replay { state_dir, unlock_key_file }) => {
+            node::manager::replay::replay(&state_dir, unlock_key_file.as_deref(), &mut std::io::stdout())
+        }
         None => start(run, file),
     };
     match result {

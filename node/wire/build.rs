@@ -6,7 +6,9 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 11] = [
+const DISCREET: [&str; 13] = [
+    "UnlockKeyReply",
+    "UnlockRequest",
     "JoinRequest",
     "JoinTokens",
     "CreateService",

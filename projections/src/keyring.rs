@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use events::{ClusterId, Role, VolatilePayload};
+use events::{ClusterId, VolatilePayload};
 use imbl::OrdMap;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::Cluster;
-use crate::settings::{ROOT_KEY, token_key};
+use crate::settings::UNLOCK_KEY;
 
 /// A secret; prints as nothing, and is wiped from memory when the last of its clones, which share it, is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,10 +45,14 @@ impl Keyring {
     }
 
     /// The name of a secret without which a cluster in this state cannot go on, and which is not here.
-    pub fn missing(&self, cluster: &Cluster) -> Option<&'static str> {
-        let needed = [ROOT_KEY, token_key(Role::Worker), token_key(Role::Manager)];
-        let begun = cluster.id() != ClusterId::default();
-        needed.into_iter().find(|name| begun && !self.secrets.contains_key(*name))
+    pub fn missing(&self, cluster: &Cluster) -> Option<String> {
+        if cluster.id() == ClusterId::default() {
+            return None;
+        }
+        let next = cluster.settings.rotation.iter().flat_map(|_| cluster.settings.root_secrets(true));
+        let unlock = cluster.settings.locked.then(|| UNLOCK_KEY.to_owned());
+        let mut needed = cluster.settings.root_secrets(false).into_iter().chain(next).chain(unlock);
+        needed.find(|name| !self.secrets.contains_key(name.as_str()))
     }
 
     /// The names of all secrets.

@@ -19,6 +19,7 @@ pub mod failures;
 pub mod instance;
 pub mod members;
 pub mod nodes;
+pub mod operators;
 pub mod places;
 pub mod requests;
 pub mod restarts;
@@ -40,7 +41,7 @@ mod samples;
 
 use std::sync::Arc;
 
-use events::{ClusterId, ConfigId, Event, Frame, Kind, NodeId, ServiceId, TaskId, TaskState, Timestamp};
+use events::{ClusterId, ConfigId, Event, Frame, Kind, NodeId, OperatorId, ServiceId, TaskId, TaskState, Timestamp};
 use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -50,13 +51,14 @@ pub use keyring::{Keyring, Secret};
 use lookup::Lookup;
 pub use members::{Announced, Member};
 pub use nodes::{Liveness, Node};
+pub use operators::Operator;
 pub use places::Places;
 pub use requests::{Answer, Requests};
 pub use restarts::Restarts;
 pub use revision_tasks::{RevisionTasks, TaskCounts};
 pub use rollouts::{Step, Tally};
 pub use services::{Revision, Service, Update, UpdateState};
-pub use settings::Settings;
+pub use settings::{RootRotation, Settings};
 pub use table::Table;
 pub use tasks::Task;
 pub use unplaced::Unplaced;
@@ -65,7 +67,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 7;
+pub const FOLD_VERSION: u32 = 8;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,8 @@ parts::state! {
         pub nodes: Table<NodeId, Node>,
         /// Removed members, whose certificates are refused, with the time at which those expire.
         pub banned: Table<NodeId, Timestamp>,
+        /// Operators with a certificate.
+        pub operators: Table<OperatorId, Operator>,
         /// The managers that replicate the log.
         pub members: Table<NodeId, Member>,
         /// Managers that wait to become members, or to be members again after they lost their log.
@@ -169,6 +173,8 @@ concerns! {
         tasks_of_nodes: NodeId,
         /// Nodes that did not change, but whose time to be heard of may be over.
         overdue: NodeId,
+        /// Operators whose certificates are refused from now on.
+        operators: OperatorId,
         /// Services that miss tasks which a turn had no room to make. No event says so; who counts the tasks does.
         unfilled: ServiceId,
         /// Services whose tasks waited in vain and are to be tried again, for which a full turn had no room. No event says
@@ -217,7 +223,14 @@ impl Cluster {
             Kind::ClusterSpecUpdated(event) => settings::spec_updated(self, &event.spec, at, touched),
             Kind::JoinTokenRotated(event) => settings::token_rotated(self, event),
             Kind::RootCaGenerated(event) => settings::root_generated(self, event),
+            Kind::RootRotationStarted(event) => settings::rotation_started(self, event, at),
+            Kind::RootRotationCompleted(_) => settings::rotation_completed(self),
+            Kind::NodeMovedToRoot(event) => nodes::moved_to_root(self, event, at, touched),
             Kind::CertificateIssued(event) => nodes::certified(self, event, at, touched),
+            Kind::OperatorCreated(event) => operators::created(self, event, at),
+            Kind::OperatorRevoked(event) => operators::revoked(self, event.operator, touched),
+            Kind::SecretsRead(_) => {}
+            Kind::UnlockKeyChanged(event) => settings::unlock_key_changed(self, event),
             Kind::MemberAdded(event) => members::added(self, event, at, touched),
             Kind::MemberPromoted(event) => members::promoted(self, event, at, touched),
             Kind::MemberRemoved(event) => members::removed(self, event, at, touched),

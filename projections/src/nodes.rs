@@ -7,7 +7,8 @@ use events::spec::NodeFacts;
 use events::{Availability, NodeDescription, NodeId, NodeSpec, Resources, Role, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Cluster, Stamp, Touched, counts, members};
+use crate::settings::RootRotation;
+use crate::{Cluster, Stamp, Touched, counts, members, settings};
 
 /// How long a removed node is remembered after its certificate expired, in case of clocks that differ; SwarmKit's.
 const BAN_OUTLIVES: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
@@ -33,6 +34,8 @@ pub struct Node {
     pub certificate_index: u64,
     /// The digest of its certificate; `None` before it has one.
     pub certificate_digest: Option<CertificateDigest>,
+    /// Index of the frame by which it had moved to the root that a rotation brought; 0 if there was none.
+    pub moved_at: u64,
     /// What it called itself when it joined.
     pub joined_as: String,
     /// What it says of itself; `None` before it registered for the first time.
@@ -64,6 +67,11 @@ impl Node {
     /// Whether it joined as a worker and has never registered: nobody may hold its certificate.
     pub fn is_newcomer(&self) -> bool {
         self.description.is_none() && self.spec.role() == Role::Worker
+    }
+
+    /// Whether it has moved to the root that this rotation brings.
+    pub fn has_moved(&self, rotation: &RootRotation) -> bool {
+        self.moved_at > rotation.started
     }
 
     /// The name that people know it by.
@@ -149,6 +157,7 @@ pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Sta
         certificate_not_after: None,
         certificate_index: 0,
         certificate_digest: None,
+        moved_at: 0,
         joined_as: event.hostname.clone(),
         description: None,
         liveness: Liveness::Unknown,
@@ -208,6 +217,11 @@ pub(crate) fn certified(cluster: &mut Cluster, event: &events::CertificateIssued
     });
 }
 
+pub(crate) fn moved_to_root(cluster: &mut Cluster, event: &events::NodeMovedToRoot, at: &Stamp, touched: &mut Touched) {
+    change(cluster, event.node, touched, |node| node.moved_at = at.index);
+    settings::count_moved(cluster, |moved| moved + 1);
+}
+
 pub(crate) fn heard(cluster: &mut Cluster, node: NodeId, liveness: Liveness, at: &Stamp, touched: &mut Touched) {
     change(cluster, node, touched, |node| {
         node.liveness = liveness;
@@ -241,6 +255,9 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
     }
     cluster.newcomers.remove(&event.node);
     members::node_removed(cluster, event.node);
+    if cluster.settings.rotation.as_ref().is_some_and(|rotation| node.has_moved(rotation)) {
+        settings::count_moved(cluster, |moved| moved - 1);
+    }
     cluster.lookup.node_changed(Some(&node), None);
     counts::down(&mut cluster.nodes_by_liveness, node.liveness);
     // Who is no member can do no more than who is banned; and bans of all that a leaked token let in would be kept for as long

@@ -30,6 +30,33 @@ pub struct Settings {
     pub worker_token_sha256: Vec<u8>,
     /// SHA-256 of the secret that lets a manager join.
     pub manager_token_sha256: Vec<u8>,
+    /// Whether managers wrap their keys with an unlock key.
+    pub locked: bool,
+    /// How many roots the cluster had before this one; part of the names of its secrets.
+    pub root_generation: u32,
+    /// The rotation of the root that is under way.
+    pub rotation: Option<RootRotation>,
+}
+
+/// A new root on its way into the place of the present one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RootRotation {
+    /// The new root certificate.
+    pub cert_pem: String,
+    /// Its digest.
+    pub digest: String,
+    /// The new root signed by the old one.
+    pub cross_cert_pem: String,
+    /// SHA-256 of the secret that lets a worker join afterwards.
+    pub worker_token_sha256: Vec<u8>,
+    /// SHA-256 of the secret that lets a manager join afterwards.
+    pub manager_token_sha256: Vec<u8>,
+    /// Index of the frame that started it.
+    pub started: u64,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Nodes that have moved.
+    pub moved: u64,
 }
 
 impl Settings {
@@ -40,12 +67,49 @@ impl Settings {
             Role::Manager => &self.manager_token_sha256,
         }
     }
+
+    /// The roots that nodes trust: during a rotation both.
+    pub fn trusted_pem(&self) -> String {
+        let next = self.rotation.as_ref().map_or("", |rotation| &rotation.cert_pem);
+        format!("{}{next}", self.root_cert_pem)
+    }
+
+    /// Name under which the keyring keeps the key that signs: during a rotation that of the new root.
+    pub fn signing_key(&self) -> String {
+        of_generation(ROOT_KEY, self.root_generation + u32::from(self.rotation.is_some()))
+    }
+
+    /// Name under which the keyring keeps the present root's key.
+    pub fn root_key(&self) -> String {
+        of_generation(ROOT_KEY, self.root_generation)
+    }
+
+    /// Name under which the keyring keeps the join token of a role.
+    pub fn token_key(&self, role: Role) -> String {
+        of_generation(token_key(role), self.root_generation)
+    }
+
+    /// Names of the secrets that belong to the present root, or to the one that a rotation brings.
+    pub fn root_secrets(&self, next: bool) -> [String; 3] {
+        let generation = self.root_generation + u32::from(next);
+        [ROOT_KEY, token_key(Role::Worker), token_key(Role::Manager)].map(|name| of_generation(name, generation))
+    }
 }
 
-/// Name under which the keyring keeps the root certificate's key.
+fn of_generation(name: &str, generation: u32) -> String {
+    match generation {
+        0 => name.to_owned(),
+        _ => format!("{name}/{generation}"),
+    }
+}
+
+/// Name under which the keyring keeps the key of a cluster's first root.
 pub const ROOT_KEY: &str = "root-ca/key";
 
-/// Name under which the keyring keeps the join token of a role.
+/// Name under which the keyring keeps the unlock key.
+pub const UNLOCK_KEY: &str = "unlock-key";
+
+/// Name under which the keyring keeps the join token of a role that goes with the first root.
 pub fn token_key(role: Role) -> &'static str {
     match role {
         Role::Worker => "join-token/worker",
@@ -87,6 +151,51 @@ pub(crate) fn root_generated(cluster: &mut Cluster, event: &events::RootCaGenera
     let settings = Arc::make_mut(&mut cluster.settings);
     settings.root_cert_pem.clone_from(&event.cert_pem);
     settings.root_digest.clone_from(&event.digest);
+}
+
+pub(crate) fn unlock_key_changed(cluster: &mut Cluster, event: &events::UnlockKeyChanged) {
+    Arc::make_mut(&mut cluster.settings).locked = event.locked;
+}
+
+pub(crate) fn rotation_started(cluster: &mut Cluster, event: &events::RootRotationStarted, at: &Stamp) {
+    let settings = Arc::make_mut(&mut cluster.settings);
+    assert!(settings.rotation.is_none(), "a rotation of the root began during another");
+    settings.rotation = Some(RootRotation {
+        cert_pem: event.cert_pem.clone(),
+        digest: event.digest.clone(),
+        cross_cert_pem: event.cross_cert_pem.clone(),
+        worker_token_sha256: event.worker_token_sha256.clone(),
+        manager_token_sha256: event.manager_token_sha256.clone(),
+        started: at.index,
+        started_at: at.time,
+        moved: 0,
+    });
+}
+
+pub(crate) fn rotation_completed(cluster: &mut Cluster) {
+    let settings = Arc::make_mut(&mut cluster.settings);
+    let rotation = settings.rotation.take().expect("a rotation of the root ends once");
+    settings.root_cert_pem = rotation.cert_pem;
+    settings.root_digest = rotation.digest;
+    settings.worker_token_sha256 = rotation.worker_token_sha256;
+    settings.manager_token_sha256 = rotation.manager_token_sha256;
+    settings.root_generation += 1;
+}
+
+/// Counts a node that has moved, or one that had and is gone.
+pub(crate) fn count_moved(cluster: &mut Cluster, count: impl FnOnce(u64) -> u64) {
+    if let Some(rotation) = &mut Arc::make_mut(&mut cluster.settings).rotation {
+        rotation.moved = count(rotation.moved);
+    }
+}
+
+/// What is wrong with a rotation: its count of nodes.
+pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
+    let Some(rotation) = &cluster.settings.rotation else { return };
+    let moved = cluster.nodes.values().filter(|node| node.has_moved(rotation)).count();
+    if rotation.moved != moved as u64 {
+        faults.push(format!("{moved} nodes have moved to the new root, not {}", rotation.moved));
+    }
 }
 
 #[cfg(test)]

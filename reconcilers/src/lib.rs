@@ -19,6 +19,7 @@ pub mod members;
 mod reaper;
 mod replicated;
 mod restarts;
+mod root_rotation;
 mod updates;
 
 pub mod schedule;
@@ -172,9 +173,10 @@ pub type Reconcile = fn(&Cluster, &Scope, &mut Ctx<'_>, &mut Correction);
 /// All reconcilers, in the order in which things are put right: first what is lost and who decides, then what is out of date, then what
 /// ended, then what is missing, then what may be forgotten, then where tasks go. Placing comes last because it is what fills
 /// a turn: the others have then seen everything, and need not look again.
-pub const ALL: [(Reconciler, Reconcile); 9] = [
+pub const ALL: [(Reconciler, Reconcile); 10] = [
     (Reconciler::Liveness, liveness::reconcile),
     (Reconciler::Members, members::reconcile),
+    (Reconciler::RootRotation, root_rotation::reconcile),
     (Reconciler::Constraints, constraints::reconcile),
     (Reconciler::Updates, updates::reconcile),
     (Reconciler::Restarts, restarts::reconcile),

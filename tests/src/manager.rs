@@ -25,10 +25,10 @@ const RAFT_ID: u64 = 1;
 const VERSION: &str = "0.1.0";
 /// Where the manager can be reached, as its views show it.
 pub const ADDRESS: &str = "10.0.0.1:4242";
-/// A root certificate without a key: nothing in a simulation is signed.
+/// The root certificate: no node of a simulation gets a certificate, but roots sign each other.
 const ROOT_PEM: &str = include_str!("root.pem");
 /// What the cluster keeps as its root's key. No transcript and no history may show it.
-pub const ROOT_KEY: &str = "the-simulated-root-key";
+pub const ROOT_KEY: &str = include_str!("root.key");
 
 /// The manager's machine: its disk, and the process while it runs.
 pub struct Manager {
@@ -350,7 +350,14 @@ impl Manager {
     }
 
     fn heartbeat(&mut self, node: NodeId, session: SessionId, call: u64, now: Timestamp) -> ToAgent {
-        let judged = self.control(now).map(|control| control.heartbeat(node, session));
+        let control = self.control(now);
+        // Simulated nodes have no certificates: with its next heartbeat, each has moved to a new root.
+        let moved = control.as_ref().and_then(|control| control.moved_to_root(node, control.trust()));
+        if let Some(moved) = moved {
+            // One that is not taken comes again with the next heartbeat.
+            let _ = self.queue(moved, now);
+        }
+        let judged = control.map(|control| control.heartbeat(node, session));
         match (judged, &mut self.running) {
             (Some(Ok(period)), Some(running)) => {
                 running.replica.heartbeat(node, session, now);

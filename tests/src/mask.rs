@@ -13,6 +13,8 @@ const DIGEST_LENGTH: usize = 50;
 const HASH_LENGTH: usize = 64;
 /// How join tokens begin.
 const TOKEN_PREFIX: &str = "SWMTKN-1-";
+/// How unlock keys begin.
+const KEY_PREFIX: &str = "SWMKEY-1-";
 
 /// What ids are called, learnt from history.
 #[derive(Debug, Default)]
@@ -77,6 +79,13 @@ impl Mask {
         let mut masked = String::with_capacity(text.len());
         let mut rest = text;
         while !rest.is_empty() {
+            if let Some(after) = rest.strip_prefix(KEY_PREFIX) {
+                let end =
+                    after.find(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '/').unwrap_or(after.len());
+                masked.push_str("<unlock key>");
+                rest = &after[end..];
+                continue;
+            }
             if let Some(after) = rest.strip_prefix(TOKEN_PREFIX) {
                 let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(after.len());
                 masked.push_str(&self.token(&after[..end]));

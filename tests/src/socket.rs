@@ -8,15 +8,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cli::{EventStream, Failure, Kind};
-use commands::{Actor, Rejection};
+use commands::{Actor, Rejection, SecretText};
 use futures_util::Stream;
 use node::control::command::{self, Received};
 use node::control::event_reader::EventReader;
 use node::control::{Control, views};
+use node::manager::replica::Request;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, ConfigView, EventRecord, EventsRequest, ListNodesRequest,
-    ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, ReadConfigsRequest, ServiceSummary, ServiceView,
-    TaskList, VersionReply,
+    ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord, EventsRequest,
+    ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
+    ReadConfigsRequest, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::world::World;
@@ -36,6 +37,11 @@ impl Socket {
         let control = world.manager.control(world.clock.now());
         control.ok_or_else(|| Failure::new(Kind::Unreachable, "the manager is down"))
     }
+
+    fn submit(&self, request: Request) -> Result<CommandReply, Failure> {
+        let outcome = self.0.borrow_mut().execute(request).map_err(|error| broken(&error))?;
+        command::reply(outcome).map_err(refuse)
+    }
 }
 
 fn refuse(rejection: Rejection) -> Failure {
@@ -51,10 +57,7 @@ impl cli::Manager for Socket {
         let actor = Actor::Operator(USER.to_owned());
         match self.control()?.receive(actor, request).map_err(refuse)? {
             Received::Answered(reply) => Ok(reply),
-            Received::New(request) => {
-                let outcome = self.0.borrow_mut().execute(request).map_err(|error| broken(&error))?;
-                command::reply(outcome).map_err(refuse)
-            }
+            Received::New(request) => self.submit(request),
         }
     }
 
@@ -62,8 +65,34 @@ impl cli::Manager for Socket {
         Ok(self.control()?.version())
     }
 
-    async fn cluster(&mut self) -> Result<ClusterView, Failure> {
-        self.control()?.cluster().map_err(refuse)
+    async fn cluster(&mut self, with_tokens: bool) -> Result<ClusterView, Failure> {
+        if with_tokens {
+            let read = self.control()?.read_tokens(Actor::Operator(USER.to_owned()));
+            self.submit(read)?;
+        }
+        self.control()?.cluster(with_tokens).map_err(refuse)
+    }
+
+    async fn unlock_key(&mut self) -> Result<UnlockKeyReply, Failure> {
+        let read = self.control()?.read_unlock_key(Actor::Operator(USER.to_owned()));
+        let key = self.control()?.unlock_key().map_err(refuse)?;
+        self.submit(read)?;
+        Ok(key)
+    }
+
+    async fn unlock(&mut self, _: SecretText) -> Result<(), Failure> {
+        Err(Failure::new(Kind::Conflict, "this manager is not locked"))
+    }
+
+    async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
+        Ok(self.control()?.operators().operators)
+    }
+
+    async fn create_operator(&mut self, request: CreateOperatorRequest) -> Result<OperatorCertificate, Failure> {
+        let csr_pem = request.csr_pem.clone();
+        let asked = self.control()?.create_operator(Actor::Operator(USER.to_owned()), request).map_err(refuse)?;
+        let reply = self.submit(asked)?;
+        self.control()?.operator_certificate(&reply, &csr_pem).map_err(refuse)
     }
 
     async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {

@@ -1,6 +1,6 @@
 //! The cluster: its settings and the tokens that let nodes in.
 
-use wire::v1::ClusterView;
+use wire::v1::{ClusterView, RootRotationView};
 
 use super::block::Block;
 use super::table::Table;
@@ -40,11 +40,29 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
     });
     block.section("Certificates", |block| {
         block.field("Validity", duration::show(spec.cert_expiry())).field("Root digest", &cluster.root_ca_digest);
+        block.optional("Rotation", cluster.root_rotation.as_ref().map_or_else(String::new, rotation));
     });
+    if spec.autolock() {
+        block.field("Autolock", "managers need the unlock key after a restart");
+    }
     block.section("Join tokens", |block| {
-        block.field("Worker", &cluster.join_tokens.worker).field("Manager", &cluster.join_tokens.manager);
+        let shown =
+            |token: &str| if token.is_empty() { "not shown to this caller".to_owned() } else { token.to_owned() };
+        block.field("Worker", shown(&cluster.join_tokens.worker)).field("Manager", shown(&cluster.join_tokens.manager));
     });
     block.render(view.width)
+}
+
+/// How far a rotation of the root is.
+pub fn rotation(rotation: &RootRotationView) -> String {
+    let RootRotationView { digest, nodes, moved, waits_for, .. } = rotation;
+    let more = nodes.saturating_sub(moved + waits_for.len() as u64);
+    let waiting = match (waits_for.is_empty(), more) {
+        (true, _) => String::new(),
+        (false, 0) => format!("; waiting for {}", waits_for.join(", ")),
+        (false, more) => format!("; waiting for {} and {more} more", waits_for.join(", ")),
+    };
+    format!("{moved} of {nodes} nodes have moved to {digest}{waiting}")
 }
 
 #[cfg(test)]
@@ -71,6 +89,7 @@ Dispatcher
 Certificates
   Validity         : 2160h0m0s
   Root digest      : abc
+  Rotation         : 3 of 9 nodes have moved to def; waiting for worker-1, worker-2 and 4 more
 Join tokens
   Worker           : SWMTKN-1-abc-worker
   Manager          : SWMTKN-1-abc-manager

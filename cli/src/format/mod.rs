@@ -8,6 +8,7 @@ pub mod config;
 pub mod escape;
 mod names;
 pub mod node;
+pub mod operator;
 mod phrase;
 mod restarts;
 pub mod service;

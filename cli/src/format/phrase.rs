@@ -31,7 +31,17 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         }
         Kind::JoinTokenRotated(e) => format!("for the role {}", e.role().name()),
         Kind::RootCaGenerated(e) => format!("digest {}", e.digest),
+        Kind::RootRotationStarted(e) => format!("to digest {}", e.digest),
+        Kind::RootRotationCompleted(e) => format!("digest {}", e.digest),
+        Kind::NodeMovedToRoot(e) => format!("{}: to digest {}", name(&e.node), e.digest),
         Kind::CertificateIssued(e) => format!("{}: as {}, until {}", name(&e.node), e.role().name(), e.not_after),
+        Kind::OperatorCreated(e) => format!("{}: with the role {}, until {}", e.name, e.role().name(), e.not_after),
+        Kind::OperatorRevoked(e) => name(&e.operator),
+        Kind::UnlockKeyChanged(e) => {
+            let what = if e.locked { "a new one" } else { "none any more" };
+            what.to_owned()
+        }
+        Kind::SecretsRead(e) => e.names.join(", "),
         Kind::MemberAdded(e) if e.voter => format!("{}: votes as {}, at {}", name(&e.node), e.raft_id, e.addr),
         Kind::MemberAdded(e) => format!("{}: follows as {}, at {}", name(&e.node), e.raft_id, e.addr),
         Kind::MemberPromoted(e) => format!("{}: has caught up and votes", name(&e.node)),

@@ -213,6 +213,14 @@ pub fn cluster() -> ClusterView {
         index: 42,
         manager_addrs: vec!["10.0.0.1:4242".to_owned()],
         head: Some(Head { index: 42, frame_hash: "c0ffee".to_owned() }),
+        root_cert_pem: "a root certificate\n".to_owned(),
+        root_rotation: Some(RootRotationView {
+            digest: "def".to_owned(),
+            started_at: before(10),
+            nodes: 9,
+            moved: 3,
+            waits_for: vec!["worker-1".to_owned(), "worker-2".to_owned()],
+        }),
     }
 }
 
@@ -267,5 +275,16 @@ pub fn config() -> ConfigView {
         spec: ConfigSpec { annotations: Some(annotations) },
         bytes: 11,
         data: Some(b"listen :80\n".to_vec()),
+    }
+}
+
+/// The sample operator.
+pub fn operator() -> OperatorView {
+    OperatorView {
+        id: OperatorId::from_bits(12),
+        meta: meta(5),
+        name: "ada".to_owned(),
+        role: OperatorRole::Viewer.into(),
+        not_after: Timestamp::from_unix_ns(NOW.unix_ns() + 86_400 * 1_000_000_000),
     }
 }

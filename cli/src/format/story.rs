@@ -59,7 +59,7 @@ fn by(event: &Event, record: &EventRecord, names: RecordNames) -> String {
         }
         (Some(Cause::Command(_)) | None, Some(command)) => match command.actor.kind() {
             ActorKind::Manager => "manager".to_owned(),
-            kind @ (ActorKind::Operator | ActorKind::Node | ActorKind::Joiner) => {
+            kind @ (ActorKind::Operator | ActorKind::CertifiedOperator | ActorKind::Node | ActorKind::Joiner) => {
                 format!("{} {}", kind.name(), names.of(&command.actor.subject))
             }
         },

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use events::{Event, Kind, Timestamp};
+use events::{Event, Kind, SecretText, Timestamp};
 use tokio_stream::StreamExt;
 use wire::v1::*;
 
@@ -16,6 +16,10 @@ pub struct Fake {
     /// Every reading of tasks and history that was asked for.
     pub listed: Vec<ListTasksRequest>,
     pub watched: Vec<EventsRequest>,
+    /// Every key that was tried.
+    pub unlocked: Vec<SecretText>,
+    /// Every operator that was asked for.
+    pub created: Vec<CreateOperatorRequest>,
     /// Why commands are refused, if they are.
     pub refusal: Option<Refusal>,
     /// Readings of the service and its tasks; the last one stays.
@@ -34,6 +38,8 @@ impl Fake {
             executed: Vec::new(),
             listed: Vec::new(),
             watched: Vec::new(),
+            created: Vec::new(),
+            unlocked: Vec::new(),
             refusal: None,
             readings: [(samples::service(), samples::tasks())].into(),
             history: Vec::new(),
@@ -73,8 +79,30 @@ impl Manager for Fake {
         })
     }
 
-    async fn cluster(&mut self) -> Result<ClusterView, Failure> {
-        Ok(samples::cluster())
+    async fn cluster(&mut self, with_tokens: bool) -> Result<ClusterView, Failure> {
+        let join_tokens = if with_tokens { samples::cluster().join_tokens.clone() } else { JoinTokens::default() };
+        Ok(ClusterView { join_tokens, ..samples::cluster() })
+    }
+
+    async fn unlock_key(&mut self) -> Result<UnlockKeyReply, Failure> {
+        Ok(UnlockKeyReply { unlock_key: "SWMKEY-1-sample".to_owned() })
+    }
+
+    async fn unlock(&mut self, key: SecretText) -> Result<(), Failure> {
+        self.unlocked.push(key);
+        Ok(())
+    }
+
+    async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
+        Ok(vec![samples::operator()])
+    }
+
+    async fn create_operator(&mut self, request: CreateOperatorRequest) -> Result<OperatorCertificate, Failure> {
+        self.created.push(request);
+        match self.refusal.clone() {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(OperatorCertificate { cert_pem: "certificate".to_owned(), ..OperatorCertificate::default() }),
+        }
     }
 
     async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {

@@ -35,6 +35,42 @@ async fn verbs_about_nodes() {
     assert_eq!(asked("node remove --force worker-1").await, remove(true));
 }
 
+#[test]
+fn a_manager_elsewhere_is_named_before_the_command_and_needs_an_identity() {
+    let connection = |line: &str| super::parsed(line).connection().map(drop).map_err(|failure| failure.kind);
+    assert_eq!(
+        connection("--host https://m1 service create --name a --image b --host db:10.0.0.7 --identity /i"),
+        Ok(())
+    );
+    assert_eq!(connection("--host https://m1 --identity /i node ls"), Ok(()));
+    assert_eq!(connection("--host https://m1 node ls"), Err(crate::Kind::Usage));
+    assert_eq!(connection("node ls --identity /i"), Ok(()));
+}
+
+#[tokio::test]
+async fn verbs_about_trust() {
+    assert_eq!(asked("cluster ca --rotate --detach").await, Command::RotateRoot(RotateRoot {}));
+    let key_file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(key_file.path(), "SWMKEY-1-sample\n").expect("written");
+    let mut manager = Fake::new();
+    let line = format!("cluster unlock --key-file {}", key_file.path().display());
+    assert_eq!(run(&line, &mut manager, World::default()).await.code, 0);
+    assert_eq!(manager.unlocked, [events::SecretText("SWMKEY-1-sample".to_owned())]);
+    assert_eq!(asked("cluster unlock-key --rotate").await, Command::RotateUnlockKey(RotateUnlockKey {}));
+    let revoke = RevokeOperator { operator: "ada".to_owned() };
+    assert_eq!(asked("operator revoke ada").await, Command::RevokeOperator(revoke));
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("ada");
+    let line = format!("operator create ada --role operator --reason why --directory {}", directory.display());
+    let mut manager = Fake::new();
+    let ran = run(&line, &mut manager, World::default()).await;
+    assert_eq!((ran.code, ran.out.trim()), (0, directory.to_str().expect("text")));
+    let created = &manager.created[0];
+    assert_eq!((created.name.as_str(), created.role()), ("ada", events::OperatorRole::Operator));
+    assert_eq!((created.id, created.reason.as_deref()), (CommandId::from_bits(1), Some("why")));
+    assert_eq!(std::fs::read_to_string(directory.join("operator.crt")).ok().as_deref(), Some("certificate"));
+}
+
 #[tokio::test]
 async fn verbs_about_services() {
     let Command::CreateService(create) =
@@ -112,6 +148,7 @@ async fn verbs_about_tasks_and_the_cluster() {
         node_cert_expiry_ns: Some(3_600_000_000_000),
         log_driver: Some(events::Driver { name: "none".to_owned(), ..Default::default() }),
         nodes_max: Some(7),
+        autolock: None,
     };
     let line = "cluster update --taskhistory -1 --heartbeatperiod 1s --heartbeatgrace 5 --certexpiry 1h --log-driver none \
                 --max-nodes 7";

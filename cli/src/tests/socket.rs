@@ -72,6 +72,21 @@ impl Control for Server {
         Ok(Response::new(samples::cluster()))
     }
 
+    async fn list_operators(&self, _: Request<ListOperatorsRequest>) -> Result<Response<OperatorList>, Status> {
+        Ok(Response::new(OperatorList { operators: vec![samples::operator()] }))
+    }
+
+    async fn create_operator(
+        &self,
+        _: Request<CreateOperatorRequest>,
+    ) -> Result<Response<OperatorCertificate>, Status> {
+        Err(Status::permission_denied("only an admin may ask"))
+    }
+
+    async fn get_unlock_key(&self, _: Request<UnlockKeyRequest>) -> Result<Response<UnlockKeyReply>, Status> {
+        Err(Status::permission_denied("only an admin may ask"))
+    }
+
     async fn inspect_nodes(&self, _: Request<InspectNodesRequest>) -> Result<Response<NodeList>, Status> {
         Ok(Response::new(NodeList { nodes: samples::nodes() }))
     }

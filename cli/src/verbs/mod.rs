@@ -30,6 +30,7 @@ mod completion;
 mod config;
 mod events;
 mod node;
+mod operator;
 mod service;
 mod task;
 mod version;
@@ -58,6 +59,9 @@ pub enum Command {
     /// Files that services give to their containers
     #[command(subcommand)]
     Config(config::Verb),
+    /// Operators with a certificate of their own
+    #[command(subcommand)]
+    Operator(operator::Verb),
     Events(events::Args),
     Version(version::Args),
     Completion(completion::Args),
@@ -72,6 +76,7 @@ impl Command {
             Self::Task(verb) => verb.run(session).await,
             Self::Cluster(verb) => verb.run(session).await,
             Self::Config(verb) => verb.run(session).await,
+            Self::Operator(verb) => verb.run(session).await,
             Self::Events(args) => events::run(args, session).await,
             Self::Version(args) => version::run(args, session).await,
             Self::Completion(args) => completion::run(args, session),

@@ -6,9 +6,11 @@
 
 mod node;
 mod progress;
+mod root;
 mod verdict;
 
 pub use node::{NodeGoal, for_nodes};
+pub use root::for_root;
 pub use verdict::Goal;
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::{NodeId, ServiceId};
+use events::{NodeId, OperatorId, ServiceId};
 
 use super::{Fault, Verdict};
 use crate::text::quote;
@@ -44,6 +44,19 @@ pub(super) fn node(name: &str) -> Verdict {
     }
     let hint = "use up to 253 letters, digits, - . and _, with a letter or digit at both ends";
     Err(Fault::invalid(format!("{} is not a name for a node", quote(name)), hint))
+}
+
+/// An operator's name.
+pub(crate) fn operator(name: &str) -> Verdict {
+    let hint = "use up to 63 letters, digits, - _ and ., with a letter or digit at both ends";
+    if name.is_empty() || name.len() > SERVICE_NAME_MAX || !is_word(name, "-_.") {
+        return Err(Fault::invalid(format!("{} is not a name for an operator", quote(name)), hint));
+    }
+    if name.to_ascii_lowercase().parse::<OperatorId>().is_ok() {
+        let hint = "choose another name: this one could be the id of an operator";
+        return Err(Fault::invalid(format!("the name {} has the form of an id", quote(name)), hint));
+    }
+    Ok(())
 }
 
 /// What a node calls itself. Host names in the wild break DNS's rules in length and with `_`; what reads as anything else

@@ -16,6 +16,7 @@ pub fn cluster_spec() -> ClusterSpec {
         nodes_max: Some(500),
         node_cert_expiry_ns: Some(3_600_000_000_000),
         log_driver: Some(driver("json-file")),
+        autolock: Some(true),
     }
 }
 

@@ -70,6 +70,14 @@ pub enum ConnectError {
 pub trait Connect: Send + Sync + 'static {
     /// A connection to the manager at this address, ready for calls.
     async fn connect(&self, addr: &str) -> Result<Channel, ConnectError>;
+
+    /// The mark of the roots that this node trusts, where it has any.
+    fn trust(&self) -> Option<u64> {
+        None
+    }
+
+    /// Takes the mark of the roots that a manager trusts.
+    fn compare_trust(&self, _announced: u64) {}
 }
 
 /// Why a session ended, or never began.
@@ -224,8 +232,9 @@ impl Heartbeats {
     }
 
     /// Sends one, if the last was taken. Whether it is answered in time, the machine watches.
-    fn send(&mut self, session: SessionId, call: u64) {
-        self.unanswered = self.requests.try_send(HeartbeatRequest { session }).is_ok().then_some((session, call));
+    fn send(&mut self, session: SessionId, call: u64, trust: Option<u64>) {
+        self.unanswered =
+            self.requests.try_send(HeartbeatRequest { session, trust }).is_ok().then_some((session, call));
     }
 }
 
@@ -271,7 +280,7 @@ impl Holder<'_> {
             }
             (Ask::Heartbeat { session, call }, Some(_)) => {
                 if let Some(link) = &mut self.link {
-                    link.heartbeats.send(session, call);
+                    link.heartbeats.send(session, call, self.node.connector.trust());
                 }
             }
             (Ask::Report(report), Some(client)) => {
@@ -304,6 +313,9 @@ impl Holder<'_> {
                 let reply = reply.ok_or(Ended::Closed)?;
                 if reply.role.is_some() {
                     self.node.config.told.hear_role(reply.role());
+                }
+                if let Some(announced) = reply.trust {
+                    self.node.connector.compare_trust(announced);
                 }
                 let period = Duration::from_nanos(reply.period_ns);
                 let asked = self.link.as_mut().and_then(|link| link.heartbeats.unanswered.take());

@@ -8,7 +8,7 @@ use wire::v1::certificates_server::Certificates;
 use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
 
 use crate::control::enrolment::{self, Join, Joined};
-use crate::security::{Allowed, Peer, RequestedKey, failures};
+use crate::security::{Peer, RequestedKey, access, failures};
 
 use super::{Context, affordable, status};
 
@@ -41,14 +41,15 @@ impl CertificateApi {
 #[tonic::async_trait]
 impl Certificates for CertificateApi {
     async fn get_root(&self, request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
-        self.context.gate().require(&request, Allowed::Anyone)?;
+        access::caller(&request)?;
         Ok(Response::new(self.context.control().root()))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<CertificateReply>, Status> {
-        let peer = self.context.gate().require(&request, Allowed::Anyone)?;
+        let peer = access::caller(&request)?;
         let addr = match &peer {
             Peer::Anonymous { address } | Peer::Node { address, .. } => address.ip().to_string(),
+            Peer::CertifiedOperator { address, .. } => address.ip().to_string(),
             Peer::Operator { user } => user.clone(),
         };
         let asked = request.into_inner();
@@ -68,7 +69,7 @@ impl Certificates for CertificateApi {
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<CertificateReply>, Status> {
-        let Peer::Node { subject, .. } = self.context.gate().require(&request, Allowed::Nodes)? else {
+        let Peer::Node { subject, .. } = access::caller(&request)? else {
             let hint = "nodes renew over TLS, with their present certificate";
             let kind = RejectionKind::Forbidden;
             return Err(status(Rejection::new(kind, "certificate", "this call is for nodes", hint)));

@@ -3,25 +3,30 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use commands::Rejection;
+use ::events::Duration;
+use commands::{Actor, Rejection};
 use futures_util::{Stream, stream};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
-    ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage, EventRecord, EventsRequest,
-    GetClusterRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest, ListServicesRequest,
-    ListTasksRequest, NodeList, NodePage, ReadConfigsRequest, ServiceList, ServicePage, TaskList, VersionReply,
+    ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage, CreateOperatorRequest, EventRecord,
+    EventsRequest, GetClusterRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
+    ListOperatorsRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage, OperatorCertificate, OperatorList,
+    ReadConfigsRequest, ServiceList, ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply,
     VersionRequest,
 };
 
 use crate::control::Control;
 use crate::control::command::Received;
 use crate::control::lists::Pages;
-use crate::security::{Allowed, Peer};
+use crate::security::access;
 
 use super::{Context, command_stream, events as history, status};
+
+/// How long it may take to note that secrets were read.
+const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The service behind the control socket.
 pub struct ControlApi {
@@ -36,13 +41,19 @@ impl ControlApi {
         Self { context, streams: Arc::new(Semaphore::new(history::STREAMS_MAX)) }
     }
 
-    fn caller<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
-        Ok(self.context.gate().require(request, Allowed::Managers)?)
+    /// Notes that somebody is shown the join tokens; whether they may be.
+    async fn note_reading(&self, actor: Actor) -> bool {
+        let read = self.context.control().read_tokens(actor);
+        if read.actor.may(&read.command).is_err() {
+            return false;
+        }
+        // What cannot be noted is not shown: the cluster may have lost its quorum, and its settings are wanted all the more.
+        tokio::time::timeout(NOTE_PATIENCE, self.context.submit(read)).await.is_ok_and(|noted| noted.is_ok())
     }
 
     /// The manager once its state is as new as the caller wants it, for one who may ask, and what is asked.
     async fn asked<T>(&self, request: Request<T>) -> Result<(Control, T), Status> {
-        self.caller(&request)?;
+        access::caller(&request)?;
         self.context.catch_up(Freshness::read(request.metadata())?).await.map_err(status)?;
         Ok((self.context.control(), request.into_inner()))
     }
@@ -51,7 +62,7 @@ impl ControlApi {
 #[tonic::async_trait]
 impl ControlService for ControlApi {
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
-        let actor = self.context.actor(&self.caller(&request)?);
+        let actor = self.context.actor(&access::caller(&request)?);
         self.context.catch_up_with_leader().await.map_err(status)?;
         let received = self.context.control().receive(actor, request.into_inner()).map_err(status)?;
         let reply = match received {
@@ -67,19 +78,21 @@ impl ControlService for ControlApi {
         &self,
         request: Request<Streaming<CommandRequest>>,
     ) -> Result<Response<Self::ExecuteStreamStream>, Status> {
-        let actor = self.context.actor(&self.caller(&request)?);
+        let actor = self.context.actor(&access::caller(&request)?);
         self.context.catch_up_with_leader().await.map_err(status)?;
         Ok(Response::new(Box::pin(command_stream::answers(self.context.clone(), actor, request.into_inner()))))
     }
 
     async fn get_version(&self, request: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
-        self.caller(&request)?;
+        access::caller(&request)?;
         Ok(Response::new(self.context.control().version()))
     }
 
     async fn get_cluster(&self, request: Request<GetClusterRequest>) -> Result<Response<ClusterView>, Status> {
+        let actor = self.context.actor(&access::caller(&request)?);
+        let with_tokens = request.get_ref().with_tokens() && self.note_reading(actor).await;
         let (control, _) = self.asked(request).await?;
-        control.cluster().map(Response::new).map_err(status)
+        control.cluster(with_tokens).map(Response::new).map_err(status)
     }
 
     async fn inspect_nodes(&self, request: Request<InspectNodesRequest>) -> Result<Response<NodeList>, Status> {
@@ -129,10 +142,38 @@ impl ControlService for ControlApi {
         pages(move || control.read_configs(&asked)).await
     }
 
+    async fn list_operators(&self, request: Request<ListOperatorsRequest>) -> Result<Response<OperatorList>, Status> {
+        let (control, _) = self.asked(request).await?;
+        Ok(Response::new(control.operators()))
+    }
+
+    async fn create_operator(
+        &self,
+        request: Request<CreateOperatorRequest>,
+    ) -> Result<Response<OperatorCertificate>, Status> {
+        let actor = self.context.actor(&access::caller(&request)?);
+        let asked = request.into_inner();
+        let csr_pem = asked.csr_pem.clone();
+        self.context.catch_up_with_leader().await.map_err(status)?;
+        let request = self.context.control().create_operator(actor, asked).map_err(status)?;
+        let reply = self.context.submit(request).await.map_err(status)?;
+        self.context.core.applied(reply.index).await.map_err(status)?;
+        self.context.control().operator_certificate(&reply, &csr_pem).map(Response::new).map_err(status)
+    }
+
+    async fn get_unlock_key(&self, request: Request<UnlockKeyRequest>) -> Result<Response<UnlockKeyReply>, Status> {
+        let actor = self.context.actor(&access::caller(&request)?);
+        self.context.catch_up_with_leader().await.map_err(status)?;
+        let key = self.context.control().unlock_key().map_err(status)?;
+        // Noted first: nobody sees it whom history does not name.
+        self.context.submit(self.context.control().read_unlock_key(actor)).await.map_err(status)?;
+        Ok(Response::new(key))
+    }
+
     type EventsStream = Answers<EventRecord>;
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
-        self.caller(&request)?;
+        access::caller(&request)?;
         self.context.catch_up(Freshness::read(request.metadata())?).await.map_err(status)?;
         let stream = history::stream(&self.context, &self.streams, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))

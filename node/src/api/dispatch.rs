@@ -19,8 +19,9 @@ use wire::v1::{Head, HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportRe
 
 use crate::control::sessions::{AssignmentStream, Caller};
 use crate::manager::driver::stopping;
+use crate::manager::replica::Request as CoreRequest;
 use crate::metrics::Measures;
-use crate::security::{Allowed, Caller as Connected, Peer};
+use crate::security::{Caller as Connected, Peer, access};
 
 use super::sending::{NextShares, SendMemory, Share};
 use super::{Context, affordable, jittered, status};
@@ -31,6 +32,9 @@ const QUEUED_MAX: usize = 4;
 /// A session hears at most once in this time what changed for its node, as in SwarmKit: a node with many tasks that change one
 /// after the other costs a look at all of them each time.
 const BATCH_PERIOD: Duration = Duration::from_millis(100);
+
+/// How long it may take to note that a node has moved to another root; the shortest time between two heartbeats is about that.
+const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The service that agents hold their sessions with.
 pub struct DispatchApi {
@@ -46,12 +50,12 @@ impl DispatchApi {
 
     /// The node that calls, by its certificate, and the host that it calls from. Its port says nothing: each connection has
     /// another.
-    fn caller<T>(&self, request: &Request<T>) -> Result<(Caller, String), Status> {
-        match self.context.gate().require(request, Allowed::Nodes)? {
+    fn caller<T>(request: &Request<T>) -> Result<(Caller, String), Status> {
+        match access::caller(request)? {
             Peer::Node { subject, address } => {
                 Ok((Caller { node: subject.node, role: subject.role }, address.ip().to_string()))
             }
-            Peer::Operator { .. } | Peer::Anonymous { .. } => {
+            Peer::Operator { .. } | Peer::CertifiedOperator { .. } | Peer::Anonymous { .. } => {
                 let hint = "agents call over TLS, with their node's certificate";
                 let kind = RejectionKind::Forbidden;
                 Err(status(Rejection::new(kind, "session", "this call is for nodes", hint)))
@@ -94,7 +98,7 @@ impl Dispatcher for DispatchApi {
     type HeartbeatsStream = Pin<Box<dyn Stream<Item = Result<HeartbeatReply, Status>> + Send>>;
 
     async fn session(&self, request: Request<RegisterRequest>) -> Result<Response<Self::SessionStream>, Status> {
-        let (caller, host) = self.caller(&request)?;
+        let (caller, host) = Self::caller(&request)?;
         let end = request.extensions().get::<Connected>().map(Connected::end).unwrap_or_default();
         let RegisterRequest { description, advertise_addr, seen } = request.into_inner();
         affordable(self.session_fits(caller.node, &description)).await?;
@@ -128,13 +132,13 @@ impl Dispatcher for DispatchApi {
         &self,
         request: Request<Streaming<HeartbeatRequest>>,
     ) -> Result<Response<Self::HeartbeatsStream>, Status> {
-        let (Caller { node, .. }, _) = self.caller(&request)?;
+        let (Caller { node, .. }, _) = Self::caller(&request)?;
         // To open a stream costs as much as a heartbeat, so that there is nothing to gain by opening many.
         affordable(self.context.budgets.heartbeat(node, Instant::now())).await?;
         let (context, stopping_token) = (self.context.clone(), self.context.stopping.clone());
         let replies = request.into_inner().then(move |beat| {
             let context = context.clone();
-            async move { heartbeat(&context, node, beat?.session).await }
+            async move { heartbeat(&context, node, beat?).await }
         });
         // An agent whose own end is closed reads none of this.
         let last = stream::once(async { Err(status(stopping())) });
@@ -142,7 +146,7 @@ impl Dispatcher for DispatchApi {
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
-        let (caller, _) = self.caller(&request)?;
+        let (caller, _) = Self::caller(&request)?;
         affordable(self.report_fits(caller.node, request.get_ref())).await?;
         let report = request.into_inner();
         let sequence = report.sequence;
@@ -152,13 +156,32 @@ impl Dispatcher for DispatchApi {
 }
 
 /// Takes a heartbeat. The node may have been removed, or its session replaced, since the last one.
-async fn heartbeat(context: &Context, node: NodeId, session: SessionId) -> Result<HeartbeatReply, Status> {
+async fn heartbeat(context: &Context, node: NodeId, beat: HeartbeatRequest) -> Result<HeartbeatReply, Status> {
+    let HeartbeatRequest { session, trust } = beat;
     affordable(context.budgets.heartbeat(node, Instant::now())).await?;
     context.core.heartbeat(node, session).map_err(status)?;
     let control = context.control();
     let period = jittered(control.heartbeat(node, session).map_err(status)?);
+    if let Some(moved) = trust.and_then(|trust| control.moved_to_root(node, trust)) {
+        note_moved(context.clone(), moved);
+    }
     let role = control.state.cluster.nodes.get(node).map(|node| node.spec.role().into());
-    Ok(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX), role })
+    let trust = Some(control.trust());
+    Ok(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX), role, trust })
+}
+
+/// Notes that a node has moved to another root, beside its heartbeats: these are answered whether the cluster can commit or not.
+fn note_moved(context: Context, moved: CoreRequest) {
+    tokio::spawn(async move {
+        // One that is not taken comes again with the next heartbeat.
+        match tokio::time::timeout(NOTE_PATIENCE, context.submit(moved)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(refused)) => {
+                tracing::debug!(why = refused.sentence, "that a node has moved to a root was not noted")
+            }
+            Err(_) => tracing::debug!("that a node has moved to a root was not noted in time"),
+        }
+    });
 }
 
 /// What goes to an agent, with its share of the memory for messages.

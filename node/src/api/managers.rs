@@ -9,7 +9,7 @@ use wire::v1::{AnnounceRequest, CommandReply, DeliverReply, PeerBatch, PeerHello
 use crate::manager::driver::stopping;
 use crate::manager::replica::Request as CoreRequest;
 use crate::peering::{Other, Stranger, from_wire};
-use crate::security::{Allowed, Peer};
+use crate::security::{Peer, access};
 
 use super::{Context, status};
 
@@ -25,10 +25,10 @@ impl ManagerApi {
     }
 
     /// The manager that calls, by its certificate.
-    fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
-        match self.context.gate().require(request, Allowed::Peers)? {
+    fn caller<T>(request: &Request<T>) -> Result<NodeId, Status> {
+        match access::caller(request)? {
             Peer::Node { subject, .. } => Ok(subject.node),
-            Peer::Operator { .. } | Peer::Anonymous { .. } => {
+            Peer::Operator { .. } | Peer::CertifiedOperator { .. } | Peer::Anonymous { .. } => {
                 let (kind, sentence) = (RejectionKind::Forbidden, "this call is for managers");
                 Err(status(Rejection::new(
                     kind,
@@ -61,7 +61,7 @@ impl ManagerApi {
 #[tonic::async_trait]
 impl Managers for ManagerApi {
     async fn deliver(&self, request: Request<Streaming<PeerBatch>>) -> Result<Response<DeliverReply>, Status> {
-        let node = self.caller(&request)?;
+        let node = Self::caller(&request)?;
         tracing::debug!(%node, "another manager calls");
         let ended = tokio::select! {
             ended = self.listen(node, request.into_inner()) => ended,
@@ -72,7 +72,7 @@ impl Managers for ManagerApi {
     }
 
     async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<CommandReply>, Status> {
-        let node = self.caller(&request)?;
+        let node = Self::caller(&request)?;
         let AnnounceRequest { raft_id, addr } = request.into_inner();
         let announce = AnnounceManager { node, raft_id, addr };
         let actor = Actor::Node { id: node, role: Role::Manager };

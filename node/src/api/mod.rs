@@ -21,7 +21,7 @@ pub use sending::keep_shares;
 
 use std::sync::Arc;
 
-use ::events::{ClusterId, Duration, NodeId};
+use ::events::{ClusterId, Duration, NodeId, OperatorId, OperatorRole};
 use commands::{Actor, Rejection};
 use projections::Cluster;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,8 @@ use crate::log::LogStore;
 use crate::manager::driver::{Handle, Published};
 use crate::manager::replica::Request;
 use crate::peering::Peering;
-use crate::security::{Gate, Membership, Peer};
+use crate::security::access::AccessLayer;
+use crate::security::{AccessError, Allowed, Gate, Membership, Peer};
 
 /// What every service of a manager stands on.
 #[derive(Clone)]
@@ -110,18 +111,33 @@ impl Context {
         Ok(async move { command::reply(outcome.await) })
     }
 
+    /// What holds calls to the table of who may call what, judged by the state of the moment.
+    pub fn access(&self) -> AccessLayer<impl Fn(&Peer, Allowed) -> Result<Peer, AccessError> + Clone + use<>> {
+        let context = self.clone();
+        AccessLayer::new(move |peer: &Peer, allowed| context.gate().judge(peer, allowed))
+    }
+
     /// Judges callers by the state of this moment.
-    fn gate(&self) -> Gate<impl Fn(NodeId) -> Membership + use<>> {
-        let state = self.state();
+    fn gate(&self) -> Gate<impl Fn(NodeId) -> Membership + use<>, impl Fn(OperatorId) -> Option<OperatorRole> + use<>> {
+        let (state, also) = (self.state(), self.state());
+        let role = move |operator| also.cluster.operators.get(operator).map(|operator| operator.role);
         // A manager that joins has no state yet, and knows its cluster by its own certificate.
         let cluster = Some(state.cluster.id()).filter(|id| *id != ClusterId::default());
-        Gate::new(cluster.unwrap_or(self.manager.cluster), move |node| membership(&state.cluster, node))
+        let cluster = cluster.unwrap_or(self.manager.cluster);
+        Gate::new(cluster, move |node| membership(&state.cluster, node), role)
     }
 
     /// Who a connection's other end is to the core.
     fn actor(&self, peer: &Peer) -> Actor {
         match peer {
             Peer::Operator { user } => Actor::Operator(user.clone()),
+            Peer::CertifiedOperator { operator, .. } => {
+                let (state, id) = (self.state(), *operator);
+                let known = state.cluster.operators.get(id).map(|known| (known.name.clone(), known.role));
+                // Revoked since the call was let through: it may do nothing any more.
+                let (name, role) = known.unwrap_or_else(|| (id.to_string(), OperatorRole::Viewer));
+                Actor::CertifiedOperator { name, role }
+            }
             Peer::Node { subject, .. } => Actor::Node { id: subject.node, role: subject.role },
             Peer::Anonymous { address } => Actor::Joiner(address.ip().to_string()),
         }

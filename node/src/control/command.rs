@@ -5,7 +5,7 @@ use std::mem::take;
 use commands::{Actor, Command, Rejection, RejectionKind, SecretText, ServiceSecrets};
 use events::CommandId;
 use projections::Cluster;
-use projections::views::overview::{resolve_config, resolve_node, resolve_service, resolve_task};
+use projections::views::overview::{resolve_config, resolve_node, resolve_operator, resolve_service, resolve_task};
 use wire::v1::command_request::Command as Asked;
 use wire::v1::{CommandReply, CommandRequest, EnvSecretValue};
 
@@ -13,6 +13,7 @@ use crate::manager::replica::{Outcome, Request};
 use crate::security::{JoinToken, RootCertificate};
 
 use super::Control;
+use super::unlock::unlock_key;
 
 /// Longest reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 512;
@@ -45,7 +46,7 @@ impl Control {
             let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
             return Err(Rejection::invalid("reason", sentence, "give a shorter reason"));
         }
-        let command = to_command(cluster, command.ok_or_else(unknown_command)?)?;
+        let command = to_command(self, command.ok_or_else(unknown_command)?)?;
         let request = Request { id, actor, command, reason, correlation };
         self.admit(&request)?;
         Ok(Received::New(request))
@@ -91,12 +92,17 @@ fn unknown_command() -> Rejection {
 }
 
 /// What a client asks, with its references resolved.
-fn to_command(cluster: &Cluster, asked: Asked) -> Result<Command, Rejection> {
+fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
+    let cluster = &control.state.cluster;
     Ok(match asked {
-        Asked::UpdateCluster(asked) => {
-            Command::UpdateCluster(commands::UpdateCluster { spec: asked.spec, version: asked.version })
-        }
+        Asked::UpdateCluster(asked) => Command::UpdateCluster(commands::UpdateCluster {
+            unlock_key: control.first_unlock_key(&asked.spec)?,
+            spec: asked.spec,
+            version: asked.version,
+        }),
         Asked::RotateJoinToken(asked) => rotate(cluster, asked.role())?,
+        Asked::RotateRoot(_) => control.rotate_root()?,
+        Asked::RotateUnlockKey(_) => Command::RotateUnlockKey(commands::RotateUnlockKey { key: unlock_key()? }),
         Asked::UpdateNode(asked) => {
             let node = resolve_node(cluster, &asked.node)?;
             Command::UpdateNode(commands::UpdateNode { node, spec: asked.spec, version: asked.version })
@@ -126,6 +132,9 @@ fn to_command(cluster: &Cluster, asked: Asked) -> Result<Command, Rejection> {
         }
         Asked::RemoveConfig(asked) => {
             Command::RemoveConfig(commands::RemoveConfig { config: resolve_config(cluster, &asked.config)? })
+        }
+        Asked::RevokeOperator(asked) => {
+            Command::RevokeOperator(commands::RevokeOperator { operator: resolve_operator(cluster, &asked.operator)? })
         }
         Asked::RemoveTask(asked) => {
             Command::RemoveTask(commands::RemoveTask { task: resolve_task(cluster, &asked.task)? })

@@ -4,15 +4,14 @@
 use std::mem::take;
 use std::str::FromStr;
 
-use commands::{Actor, CertifyNode, Command, JoinNode, Rejection, RejectionKind};
-use events::{CommandId, Id, Kind, Named, NodeId, Role, codec};
-use projections::settings::ROOT_KEY;
+use commands::{Actor, CertifyNode, Command, JoinNode, MoveNodeToRoot, Rejection, RejectionKind};
+use events::{CommandId, Id, Kind, Named, NodeId, Role, certificate, codec};
 use sha2::{Digest, Sha256};
 use wire::v1::{CertificateReply, CommandReply, JoinRequest, RootReply};
 
 use crate::log::{LogStore, frame_at};
 use crate::manager::replica::Request;
-use crate::security::{Authority, AuthorityError, JoinToken, RequestedKey, Subject};
+use crate::security::{AuthorityError, JoinToken, RequestedKey, Signer, Subject};
 
 use super::Control;
 
@@ -71,7 +70,7 @@ impl Control {
     /// # Errors
     /// When the request for a certificate is not valid.
     pub fn join(&self, mut asked: JoinRequest, token: &JoinToken, addr: String) -> Result<Join, Rejection> {
-        let key = self.authority()?.judge(&asked.csr_pem, self.now).map_err(unfit)?;
+        let key = self.signer()?.judge(&asked.csr_pem, self.now).map_err(unfit)?;
         let hostname = take(&mut asked.hostname);
         let join = JoinNode { secret_sha256: token.secret_sha256(), hostname, addr: addr.clone() };
         let id = repeatable(asked.id, token, &key);
@@ -104,7 +103,7 @@ impl Control {
             cert_pem.ok_or_else(|| broken(format!("the certificate of node {node} is not in frame {index}")))?;
         if key.is_certified_by(&cert_pem) {
             tracing::info!(%node, "a join is answered again");
-            return Ok(CertificateReply { node, cert_pem });
+            return Ok(CertificateReply { node, cert_pem, roots_pem: self.state.cluster.settings.trusted_pem() });
         }
         let hint = "to join as another node, stop swarmd, empty its state directory and start it with a join token";
         let sentence = format!("node {node} joined with this request, and has renewed its certificate since");
@@ -132,18 +131,36 @@ impl Control {
     /// When the request is not valid, or this manager cannot sign.
     pub fn certify(&self, node: NodeId, role: Role, csr_pem: &str) -> Result<(Request, CertificateReply), Rejection> {
         let (subject, expiry) = (Subject { node, role, cluster: self.state.cluster.id() }, self.state.cluster.spec());
-        let issued = self.authority()?.sign(csr_pem, subject, self.now, expiry.cert_expiry()).map_err(unfit)?;
+        let signer = self.signer()?;
+        let issued = signer.sign(csr_pem, subject, self.now, expiry.cert_expiry()).map_err(unfit)?;
         let (cert_pem, not_after) = (issued.cert_pem, issued.not_after);
         let command = Command::CertifyNode(CertifyNode { node, role, cert_pem: cert_pem.clone(), not_after });
         tracing::debug!(%node, role = role.name(), "a certificate is issued");
-        Ok((Request::unnamed(Actor::Manager(self.manager.node), command), CertificateReply { node, cert_pem }))
+        let reply = CertificateReply { node, cert_pem, roots_pem: signer.roots_pem().to_owned() };
+        Ok((Request::unnamed(Actor::Manager(self.manager.node), command), reply))
     }
 
-    fn authority(&self) -> Result<Authority, Rejection> {
-        let key = self.state.keyring.text(ROOT_KEY);
-        let key = key.ok_or_else(|| broken("this manager does not have the root's key".to_owned()))?;
-        let authority = Authority::from_pem(&self.state.cluster.settings.root_cert_pem, key);
-        authority.map_err(|error| broken(error.to_string()))
+    /// The mark of the roots that nodes have to trust.
+    pub fn trust(&self) -> u64 {
+        certificate::trust(&self.state.cluster.settings.trusted_pem())
+    }
+
+    /// What notes that a node has moved to the root that a rotation brings, by the mark of what it trusts; nothing if it has
+    /// not, or that is known.
+    pub fn moved_to_root(&self, node: NodeId, trust: u64) -> Option<Request> {
+        let cluster = &self.state.cluster;
+        let rotation = cluster.settings.rotation.as_ref()?;
+        let member = cluster.nodes.get(node)?;
+        if member.has_moved(rotation) || trust != self.trust() {
+            return None;
+        }
+        let command = Command::MoveNodeToRoot(MoveNodeToRoot { node, digest: rotation.digest.clone() });
+        Some(Request::unnamed(Actor::Node { id: node, role: member.role }, command))
+    }
+
+    /// What signs certificates at this moment.
+    pub(super) fn signer(&self) -> Result<Signer, Rejection> {
+        Signer::of(&self.state.cluster.settings, &self.state.keyring).map_err(broken)
     }
 }
 
@@ -169,7 +186,8 @@ fn repeatable(id: CommandId, token: &JoinToken, key: &RequestedKey) -> CommandId
     CommandId::from_bits(u128::from_be_bytes(bits))
 }
 
-fn unfit(error: AuthorityError) -> Rejection {
+/// Why a request for a certificate is not signed.
+pub(super) fn unfit(error: AuthorityError) -> Rejection {
     match error {
         AuthorityError::Request(_) => {
             let hint = "send a certificate request in PEM form, signed with its own key";
@@ -179,6 +197,7 @@ fn unfit(error: AuthorityError) -> Rejection {
     }
 }
 
-fn broken(why: String) -> Rejection {
+/// This manager cannot certify anybody.
+pub(super) fn broken(why: String) -> Rejection {
     Rejection::new(RejectionKind::Unavailable, "certificate authority", why, "ask another manager")
 }

@@ -16,11 +16,14 @@ pub mod views;
 pub mod event_reader;
 
 pub mod enrolment;
+mod operators;
+mod root;
 
 pub mod assignments;
 pub mod sessions;
 
 mod select;
+mod unlock;
 
 use std::sync::Arc;
 
@@ -78,12 +81,13 @@ impl Control {
         }
     }
 
-    /// The cluster's settings, tokens and addresses, and the end of its history.
+    /// The cluster's settings and addresses, and the end of its history; its join tokens only for whoever may see them, once that
+    /// is noted.
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub fn cluster(&self) -> Result<ClusterView, Rejection> {
-        Ok(views::cluster(&self.state, &self.manager.remote_addr, self.head()?))
+    pub fn cluster(&self, with_tokens: bool) -> Result<ClusterView, Rejection> {
+        Ok(views::cluster(&self.state, &self.manager.remote_addr, self.head()?, with_tokens))
     }
 
     /// The nodes with these references.

@@ -6,7 +6,7 @@ use events::{Resources, Role, ServiceSpec, TaskState, TaskStatus, Timestamp};
 use projections::nodes::host;
 use projections::views::overview::{self, replicas, restarting, restarting_places};
 use projections::views::progress::{is_current, progress};
-use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState, settings::token_key};
+use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState};
 use wire::v1::{
     ClusterView, Head, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Refusal, RefusalKind, Restarting,
     ServiceMode, ServiceSummary, ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
@@ -31,9 +31,10 @@ pub fn refusal(rejection: Rejection) -> Refusal {
 }
 
 /// The cluster's settings, tokens and addresses, and the end of its history.
-pub fn cluster(state: &Published, remote_addr: &str, head: Option<Head>) -> ClusterView {
+pub fn cluster(state: &Published, remote_addr: &str, head: Option<Head>, with_tokens: bool) -> ClusterView {
     let settings = &state.cluster.settings;
-    let token = |role| state.keyring.text(token_key(role)).unwrap_or_default().to_owned();
+    let known = |role| state.keyring.text(&settings.token_key(role)).filter(|_| with_tokens);
+    let token = |role| known(role).unwrap_or_default().to_owned();
     ClusterView {
         id: settings.id,
         name: settings.name.clone(),
@@ -44,6 +45,8 @@ pub fn cluster(state: &Published, remote_addr: &str, head: Option<Head>) -> Clus
         index: state.cluster.position.index,
         manager_addrs: vec![remote_addr.to_owned()],
         head,
+        root_cert_pem: settings.root_cert_pem.clone(),
+        root_rotation: super::root::rotation(&state.cluster),
     }
 }
 

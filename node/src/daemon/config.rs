@@ -44,6 +44,9 @@ pub enum Offline {
         /// The manager's state directory.
         #[arg(short = 'd', long, default_value = STATE_DIR)]
         state_dir: PathBuf,
+        /// File with the cluster's unlock key, where the manager's keys are locked.
+        #[arg(long, value_name = "PATH")]
+        unlock_key_file: Option<PathBuf>,
     },
     /// Look after one child process of the process executor; started by swarmd itself.
     #[command(hide = true)]
@@ -76,6 +79,10 @@ pub struct RunArgs {
     /// File with the join token; unlike --join-token it shows the token to no other user of the machine.
     #[arg(long, value_name = "PATH", group = "token")]
     pub join_token_file: Option<PathBuf>,
+    /// File with the cluster's unlock key, for a manager whose keys are locked; without it, such a manager waits for `swarmctl
+    /// cluster unlock`.
+    #[arg(long, value_name = "PATH")]
+    pub unlock_key_file: Option<PathBuf>,
     /// Address at which a manager serves other nodes (default that of the last start, or else 0.0.0.0:4242).
     #[arg(long, value_name = "IP:PORT", value_parser = address::parse_listening)]
     pub listen_remote_api: Option<SocketAddr>,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Context;
 use crate::control::ManagerInfo;
+use crate::daemon::autolock::Keys;
 use crate::daemon::descriptors;
 use crate::daemon::disk_space::FreeSpace;
 use crate::daemon::failure::Failure;
@@ -118,6 +119,11 @@ impl Node {
         tasks.spawn(async move { served.await.map_err(broke_off) });
         let served = serve::control(control, socket, context, limits, stop.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
+        if let Some(log) = &core.key_file {
+            let (lock, node) = (Arc::clone(self.state_dir.keys()), self.certificates.clone());
+            let keys = Arc::new(Keys { lock, log: Arc::clone(log), node });
+            tokio::spawn(keys.keep(core.handle.states(), stop.clone()));
+        }
         self.link(&core, &peering, remote_addr, credentials, &stop);
         tokio::spawn(core.handle.clone().listen());
         self.probe.started(core.handle.measures(), Some((core.handle.clone(), Arc::clone(&core.store))));

@@ -3,6 +3,7 @@
 //! Start reading at [`run`].
 
 pub mod address;
+pub mod autolock;
 pub mod config;
 pub mod config_file;
 pub mod descriptors;
@@ -22,3 +23,4 @@ pub mod serve;
 pub mod start_settings;
 pub mod state_dir;
 pub mod state_dir_kind;
+pub mod unlock;

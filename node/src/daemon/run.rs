@@ -20,7 +20,7 @@ use crate::daemon::roles::{Beginning, Node};
 use crate::daemon::start_settings::StartSettings;
 use crate::daemon::state_dir::{self, MANAGER_ADDR, StateDir};
 use crate::daemon::state_dir_kind::StateDirKind;
-use crate::daemon::{address, descriptors, join_token, memory_limit};
+use crate::daemon::{address, descriptors, join_token, memory_limit, unlock};
 use crate::metrics;
 use crate::security::CertificateStore;
 
@@ -47,8 +47,12 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     last.map_or(Ok(()), |last| settings.require_executor_of(&last, state_dir.path()))?;
     let executor = executor(&args, &settings)?;
     let hostname = hostname(settings.hostname.as_ref())?;
-    let certificates = CertificateStore::new(state_dir.path());
-    let kind = StateDirKind::of(state_dir.path(), clock::now())?;
+    let socket = &settings.listen_control_api;
+    if !unlock::unlock(&state_dir, args.unlock_key_file.as_deref(), socket, &shutdown).await? {
+        return Ok(());
+    }
+    let certificates = CertificateStore::new(state_dir.path()).locked_by(Arc::clone(state_dir.keys()));
+    let kind = StateDirKind::of(state_dir.path(), &certificates, clock::now())?;
     agent::require_usable_memory(state_dir.path())?;
     let newcomer = matches!(kind, StateDirKind::Free | StateDirKind::Leftover(_));
     // A member needs no token, whatever was left in its environment.

@@ -18,13 +18,15 @@ use tower::util::MapResponseLayer;
 use wire::v1::certificates_server::CertificatesServer;
 use wire::v1::control_server::ControlServer;
 use wire::v1::dispatcher_server::DispatcherServer;
+use wire::v1::lock_server::LockServer;
 use wire::v1::managers_server::ManagersServer;
 use wire::v1::{Refusal, RefusalKind};
 
 use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, ManagerApi, keep_shares, membership};
 use crate::daemon::failure::Failure;
+use crate::daemon::unlock::NotLocked;
 use crate::manager::driver::Handle;
-use crate::security::{self, Credentials, Introduction, Limits, Members, Membership, OneCallLayer, Subject};
+use crate::security::{self, Credentials, Holder, Introduction, Limits, Members, Membership, OneCallLayer};
 
 /// Largest message that an operator may send: a service with all that its spec may hold.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -152,12 +154,16 @@ fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 impl Members for Handle {
-    fn is_member(&self, subject: Subject) -> bool {
-        match membership(&self.state().cluster, subject.node) {
-            Membership::Member => true,
-            Membership::Removed => false,
-            // This manager may be the one that lags behind, or has no state yet.
-            Membership::Unknown => subject.role == Role::Manager,
+    fn is_member(&self, holder: Holder) -> bool {
+        let cluster = &self.state().cluster;
+        match holder {
+            Holder::Operator { operator, .. } => cluster.operators.contains(operator),
+            Holder::Node(subject) => match membership(cluster, subject.node) {
+                Membership::Member => true,
+                Membership::Removed => false,
+                // This manager may be the one that lags behind, or has no state yet.
+                Membership::Unknown => subject.role == Role::Manager,
+            },
         }
     }
 
@@ -215,7 +221,9 @@ pub async fn remote(
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (members, counts) = (Arc::new(context.core.clone()), Arc::clone(&context.core.measures().connections));
-    let has_state = has_state(&context.core);
+    let (access, has_state) = (context.access(), has_state(&context.core));
+    let control = ControlServer::new(ControlApi::new(context.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let control = InterceptedService::new(control, has_state.clone());
     let dispatcher =
         DispatcherServer::new(DispatchApi::new(context.clone())).max_decoding_message_size(NODE_MESSAGE_BYTES_MAX);
     let dispatcher = InterceptedService::new(dispatcher, has_state.clone());
@@ -226,8 +234,8 @@ pub async fn remote(
     let certificates = InterceptedService::new(certificates, has_state);
     let incoming = security::incoming(listener, credentials, limits, members, counts);
     let server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
-    let mut server = server.layer(MapResponseLayer::new(keep_shares));
-    let server = server.add_service(dispatcher).add_service(certificates).add_service(managers);
+    let mut server = server.layer(access).layer(MapResponseLayer::new(keep_shares));
+    let server = server.add_service(dispatcher).add_service(certificates).add_service(managers).add_service(control);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
 }
 
@@ -243,11 +251,11 @@ pub async fn control(
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let counts = Arc::clone(&context.core.measures().connections);
-    let has_state = has_state(&context.core);
+    let (access, has_state) = (context.access(), has_state(&context.core));
     let control = ControlServer::new(ControlApi::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let control = InterceptedService::new(control, has_state);
     let incoming = security::incoming_local(listener, limits, counts);
-    let server = watchful(LIVELINESS).add_service(control);
+    let server = watchful(LIVELINESS).layer(access).add_service(control).add_service(LockServer::new(NotLocked));
     let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
     drop(file);
     served

@@ -4,10 +4,12 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::daemon::failure::Failure;
+use crate::security::KeyLock;
 
 /// The file in which a worker keeps the address of its manager.
 pub const MANAGER_ADDR: &str = "manager.addr";
@@ -36,6 +38,8 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
 pub struct StateDir {
     path: PathBuf,
     _lock: File,
+    /// What its keys are wrapped with.
+    keys: Arc<KeyLock>,
 }
 
 impl StateDir {
@@ -50,7 +54,7 @@ impl StateDir {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
         let lock = lock.map_err(|error| self::unusable(&file, &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock, keys: Arc::default() }),
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let sentence = format!("another swarmd is running on the state directory {}", path.display());
                 Err(Failure::new(sentence, "stop it first, or give this one a directory of its own with --state-dir"))
@@ -62,6 +66,11 @@ impl StateDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What its keys are wrapped with.
+    pub fn keys(&self) -> &Arc<KeyLock> {
+        &self.keys
     }
 
     /// The directory of the log, made if need be.

@@ -42,8 +42,8 @@ impl StateDirKind {
     ///
     /// # Errors
     /// When the log of a manager is gone, the identity of a node is damaged, or the directory cannot be looked into.
-    pub fn of(dir: &Path, now: Timestamp) -> Result<Self, Failure> {
-        let (log, certificates) = (state_dir::log(dir), CertificateStore::new(dir));
+    pub fn of(dir: &Path, certificates: &CertificateStore, now: Timestamp) -> Result<Self, Failure> {
+        let log = state_dir::log(dir);
         let loaded = certificates.load(now);
         if RocksStore::has_begun(&log)? {
             return loaded.map_or_else(manager_without, |_| Ok(Self::Manager));
@@ -51,7 +51,7 @@ impl StateDirKind {
         let role = match loaded {
             Ok(identity) => identity.subject().role,
             Err(IdentityError::Expired { subject, .. } | IdentityError::NotYetValid { subject, .. }) => subject.role,
-            Err(IdentityError::Missing(part)) => return left(dir, &certificates, part),
+            Err(IdentityError::Missing(part)) => return left(dir, certificates, part),
             Err(error) => return Err(error.into()),
         };
         match role {
@@ -73,8 +73,9 @@ pub(super) fn has_log(dir: &Path) -> Result<bool, Failure> {
 /// A manager issues itself the certificate that it lacks; what is damaged is for a person to judge.
 fn manager_without(error: IdentityError) -> Result<StateDirKind, Failure> {
     match error {
-        IdentityError::Missing(_) | IdentityError::Expired { .. } => Ok(StateDirKind::Manager),
-        IdentityError::File { .. } | IdentityError::NotYetValid { .. } => Err(error.into()),
+        // What another unlock key wrapped is lost: the process may have ended while both keys were being wrapped anew.
+        IdentityError::Missing(_) | IdentityError::Expired { .. } | IdentityError::Locked => Ok(StateDirKind::Manager),
+        IdentityError::File { .. } | IdentityError::Wrap(_) | IdentityError::NotYetValid { .. } => Err(error.into()),
         IdentityError::Certificate { .. }
         | IdentityError::Key(_)
         | IdentityError::KeyMismatch

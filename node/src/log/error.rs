@@ -56,6 +56,9 @@ pub enum LogError {
     /// There is a log, but not the key that it is sealed with.
     #[error("the log's data key {path} is missing, and the log cannot be read without it", path = .0.display())]
     KeyMissing(PathBuf),
+    /// The data key is wrapped with an unlock key that is not known.
+    #[error("the log's data key {path} is locked, and needs the cluster's unlock key", path = .0.display())]
+    Locked(PathBuf),
     /// The data key's file does not hold a key.
     #[error("the log's data key {path} is damaged: {reason}", path = .path.display())]
     KeyDamaged {
@@ -164,6 +167,9 @@ impl LogError {
             Self::TableMissing { .. } => {
                 "an older swarmd wrote it, or it is damaged: start the swarmd that wrote it, or restore the state directory from a backup"
             }
+            Self::Locked(_) => {
+                "give a file with the key with --unlock-key-file; `swarmctl cluster unlock-key` shows it"
+            }
             Self::KeyMissing(_) | Self::KeyDamaged { .. } => {
                 "put the key back from a backup, or start with an empty state directory"
             }
@@ -183,6 +189,7 @@ impl LogError {
 impl From<SealError> for LogError {
     fn from(error: SealError) -> Self {
         match error {
+            SealError::Locked(path) => Self::Locked(path),
             SealError::KeyMissing(path) => Self::KeyMissing(path),
             SealError::KeyDamaged { path, reason } => Self::KeyDamaged { path, reason },
             SealError::File { action, path, source } => Self::File { action, path, source },

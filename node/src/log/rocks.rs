@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, LIVE_SST_FILES_SIZE};
@@ -17,7 +18,8 @@ use super::LogError;
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
 use super::high_water_mark::{self, Mark};
 use super::store::Store;
-use crate::security::seal::{Seal, data_key};
+use crate::security::KeyLock;
+use crate::security::seal::{DataKeys, KeyFile, Seal};
 
 /// Bytes in memory before a table's newest values become a file. Small, as a manager should be; at 20,000 commands a
 /// second a buffer still lasts about a second.
@@ -58,14 +60,14 @@ impl RocksStore {
     /// # Errors
     /// When another process uses it, the key is missing or damaged, or the files cannot be used.
     pub fn open(state_dir: &Path) -> Result<Self, LogError> {
-        Self::open_with(state_dir, Checkpoints::Keep)
+        Self::open_with(state_dir, Checkpoints::Keep, &KeyLock::default())
     }
 
     /// The same; checkpoints are also discarded where a manager ended because of their files.
     ///
     /// # Errors
     /// When another process uses it, the key is missing or damaged, or the files cannot be used.
-    pub fn open_with(state_dir: &Path, checkpoints: Checkpoints) -> Result<Self, LogError> {
+    pub fn open_with(state_dir: &Path, checkpoints: Checkpoints, lock: &KeyLock) -> Result<Self, LogError> {
         let paths = Paths::of(state_dir);
         let begun = paths.has_begun()?;
         if begun {
@@ -74,12 +76,17 @@ impl RocksStore {
                 paths.require_tables().map(drop)?;
             }
         }
-        let key = data_key(&paths.key, !begun)?;
+        let keys = DataKeys::load(&paths.key, !begun, lock.key().as_ref())?;
         if checkpoints == Checkpoints::Discard || exists(&paths.corrupt_checkpoints)? {
             RocksDisk::discard_checkpoints(&paths)?;
         }
         let disk = RocksDisk::open(&paths)?;
-        Ok(Self::new(disk, Seal::new(&key)?))
+        Ok(Self::new(disk, Seal::with(&keys)?))
+    }
+
+    /// The file of the data keys that this log uses.
+    pub fn key_file(&self, state_dir: &Path) -> KeyFile {
+        KeyFile::new(Paths::of(state_dir).key, Arc::clone(&self.seal))
     }
 
     /// Opens the log of a state directory to read its history; also while another process writes it, and however damaged
@@ -88,15 +95,19 @@ impl RocksStore {
     /// # Errors
     /// When there is no log, the key is missing or damaged, or the files cannot be read.
     pub fn open_read_only(state_dir: &Path) -> Result<Self, LogError> {
+        Self::open_locked_read_only(state_dir, &KeyLock::default())
+    }
+
+    fn open_locked_read_only(state_dir: &Path, lock: &KeyLock) -> Result<Self, LogError> {
         let paths = Paths::of(state_dir);
         if !paths.has_begun()? {
             return Err(LogError::NotInitialized);
         }
         paths.require_database()?;
         let tables = paths.require_tables()?;
-        let key = data_key(&paths.key, false)?;
+        let keys = DataKeys::load(&paths.key, false, lock.key().as_ref())?;
         let disk = RocksDisk::open_read_only(&paths, tables)?;
-        Ok(Self::new(disk, Seal::new(&key)?))
+        Ok(Self::new(disk, Seal::with(&keys)?))
     }
 
     /// Opens a log that is about to be gone on with, to read it first. Nothing where no log was begun, or its beginning was
@@ -104,12 +115,12 @@ impl RocksStore {
     ///
     /// # Errors
     /// When there is a log, and it cannot be read.
-    pub fn open_to_verify(state_dir: &Path) -> Result<Option<Self>, LogError> {
+    pub fn open_to_verify(state_dir: &Path, lock: &KeyLock) -> Result<Option<Self>, LogError> {
         let paths = Paths::of(state_dir);
         if !paths.has_begun()? || (exists(&paths.current())? && paths.is_only_created()?) {
             return Ok(None);
         }
-        Self::open_read_only(state_dir).map(Some)
+        Self::open_locked_read_only(state_dir, lock).map(Some)
     }
 
     /// What has to become of the checkpoints, after they have been read.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use events::VolatilePayload;
@@ -35,7 +35,7 @@ pub(super) const BEGINNING: Cut = Cut { index: 1, term: 1 };
 /// The log on a disk.
 pub struct Store<D> {
     pub(crate) disk: D,
-    pub(super) seal: Seal,
+    pub(super) seal: Arc<Seal>,
     state: Mutex<State>,
     /// Whether the database could not read some of its checkpoints.
     pub(super) checkpoints_corrupt: AtomicBool,
@@ -128,7 +128,7 @@ impl State {
 
 impl<D: Disk> Store<D> {
     pub(super) fn new(disk: D, seal: Seal) -> Self {
-        Self { disk, seal, state: Mutex::default(), checkpoints_corrupt: AtomicBool::new(false) }
+        Self { disk, seal: Arc::new(seal), state: Mutex::default(), checkpoints_corrupt: AtomicBool::new(false) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

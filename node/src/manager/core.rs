@@ -5,7 +5,6 @@ use std::thread::JoinHandle;
 
 use commands::{Actor, Command, InitialiseCluster, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, Role};
-use projections::settings::ROOT_KEY;
 use projections::{Cluster, snapshot};
 use sha2::{Digest, Sha256};
 
@@ -19,9 +18,10 @@ use crate::manager::fold::Folded;
 use crate::manager::journal;
 use crate::manager::replica::{FatalError, Intervals, Outcome, PeerMessage, Replica, Request, membership};
 use crate::manager::scrub::{self, Scrubber};
+use crate::security::seal::KeyFile;
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
-    RootCertificate, Subject,
+    RootCertificate, Signer, Subject, TrustedRoots,
 };
 
 /// A manager's core, running.
@@ -36,6 +36,8 @@ pub struct Core {
     pub raft_id: u64,
     /// The thread that drives it.
     pub thread: JoinHandle<Result<(), FatalError>>,
+    /// The file of the log's data keys, where the log is on a disk.
+    pub key_file: Option<Arc<KeyFile>>,
     /// The thread that verifies its history.
     pub scrubber: Option<Scrubber>,
     /// The thread that logs for operators what is committed, once there is one.
@@ -60,7 +62,7 @@ pub struct Read {
 /// # Errors
 /// When a start would have to refuse the log.
 pub fn read(state_dir: &StateDir) -> Result<Read, Failure> {
-    let Some(store) = RocksStore::open_to_verify(&state_dir::log(state_dir.path()))? else {
+    let Some(store) = RocksStore::open_to_verify(&state_dir::log(state_dir.path()), state_dir.keys())? else {
         return Ok(Read::default());
     };
     let loaded = store.examine()?;
@@ -107,8 +109,12 @@ pub fn start(
     begin: Begin,
     carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
 ) -> Result<Core, Failure> {
-    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open_with(&state_dir.make_log()?, read.checkpoints)?);
+    let path = state_dir.make_log()?;
+    let store = RocksStore::open_with(&path, read.checkpoints, state_dir.keys())?;
+    let key_file = store.key_file(&path);
+    let store: Arc<dyn LogStore> = Arc::new(store);
     let mut core = start_on(Arc::clone(&store), read.folded, begin, carry)?;
+    core.key_file = Some(Arc::new(key_file));
     let handle = core.handle.clone();
     core.scrubber = Some(scrub::spawn(store, move |error| handle.fail(error)).map_err(no_thread)?);
     Ok(core)
@@ -154,7 +160,7 @@ fn start_on(
     let leader =
         Replica::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
     let (handle, thread) = driver::spawn_among(leader, Arc::clone(&store), carry).map_err(no_thread)?;
-    Ok(Core { handle, store, node, raft_id: own, thread, scrubber: None, journal: None, began_after })
+    Ok(Core { handle, store, node, raft_id: own, thread, key_file: None, scrubber: None, journal: None, began_after })
 }
 
 /// The state at the applied index: the newest checkpoint that can be used, and the frames of history after it; and the
@@ -317,7 +323,7 @@ impl Core {
         let cert_pem = new.command.cert_pem.clone();
         self.submit(Command::InitialiseCluster(Box::new(new.command))).await?;
         // Should this fail, the next start issues a certificate again.
-        certificates.save_root(&new.root)?;
+        certificates.save_roots(&new.root.into())?;
         Ok(certificates.save(&cert_pem, &new.key)?)
     }
 
@@ -343,7 +349,9 @@ impl Core {
     pub async fn identity(&self, certificates: &CertificateStore) -> Result<Identity, Failure> {
         match certificates.load(clock::now()) {
             Ok(identity) => Ok(identity),
-            Err(IdentityError::Missing(_) | IdentityError::Expired { .. }) => self.issue_own(certificates).await,
+            Err(IdentityError::Missing(_) | IdentityError::Expired { .. } | IdentityError::Locked) => {
+                self.issue_own(certificates).await
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -351,15 +359,14 @@ impl Core {
     async fn issue_own(&self, certificates: &CertificateStore) -> Result<Identity, Failure> {
         let state = self.handle.state();
         let broken = |why: String| Failure::new(why, "restore the state directory from a backup");
-        let key = state.keyring.text(ROOT_KEY).ok_or_else(|| broken("the root's key is not in the log".to_owned()))?;
-        let authority = Authority::from_pem(&state.cluster.settings.root_cert_pem, key);
-        let authority = authority.map_err(|error| broken(error.to_string()))?;
+        let signer = Signer::of(&state.cluster.settings, &state.keyring).map_err(broken)?;
+        let roots = TrustedRoots::from_pem(signer.roots_pem()).map_err(|error| broken(error.to_string()))?;
         let request = CertificateRequest::new().map_err(|error| broken(error.to_string()))?;
         let subject = Subject { node: self.node, role: Role::Manager, cluster: state.cluster.id() };
         let expiry = state.cluster.spec().cert_expiry();
-        let issued = authority.sign(&request.csr_pem, subject, clock::now(), expiry);
+        let issued = signer.sign(&request.csr_pem, subject, clock::now(), expiry);
         let Issued { cert_pem, not_after, .. } = issued.map_err(|error| broken(error.to_string()))?;
-        certificates.save_root(authority.root())?;
+        certificates.save_roots(&roots)?;
         certificates.save(&cert_pem, &request.key)?;
         if state.cluster.members.len() > 1 {
             tracing::warn!("this manager issued itself a certificate that the cluster notes with the next renewal");

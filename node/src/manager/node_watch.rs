@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use events::NodeId;
+use events::{Id, NodeId};
 use projections::Touched;
 use tokio::sync::Notify;
 
@@ -49,7 +49,10 @@ impl NodeWatch {
             nodes.notifiers.retain(|_, watchers| notify(watchers));
             return;
         }
-        for node in touched.nodes.union(&touched.tasks_of_nodes).chain(touched.contacts.difference(&touched.nodes)) {
+        // Connections of operators are followed like those of the nodes that would have their ids.
+        let operators: Vec<NodeId> = touched.operators.iter().map(|id| NodeId::from_bits(id.bits())).collect();
+        let nodes_of = touched.nodes.union(&touched.tasks_of_nodes).chain(touched.contacts.difference(&touched.nodes));
+        for node in nodes_of.chain(&operators) {
             if nodes.notifiers.get_mut(node).is_some_and(|watchers| !notify(watchers)) {
                 nodes.notifiers.remove(node);
             }

@@ -9,8 +9,10 @@ use events::{Frame, Kind, codec};
 use crate::daemon::failure::Failure;
 use crate::daemon::state_dir;
 use crate::daemon::state_dir_kind;
+use crate::daemon::unlock;
 use crate::log::{LogStore, RocksStore};
 use crate::manager::fold::{Folded, is_comparable};
+use crate::security::KeyLock;
 
 /// What a replay found.
 #[derive(Debug, Default)]
@@ -27,9 +29,11 @@ struct Report {
 ///
 /// # Errors
 /// When the log cannot be read, or something in it is not as it should be, with the index.
-pub fn replay(state_dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
+pub fn replay(state_dir: &Path, unlock_key_file: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {
     let path = state_dir::log(state_dir);
-    let Some(store) = RocksStore::open_to_verify(&path)? else {
+    let keys = KeyLock::default();
+    keys.set(unlock_key_file.map(unlock::read_key).transpose()?);
+    let Some(store) = RocksStore::open_to_verify(&path, &keys)? else {
         return Err(state_dir_kind::no_log(state_dir));
     };
     let begun = Instant::now();

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use events::{ClusterId, Named, NodeId, Role};
-use tonic::{Request, Status};
+use events::{ClusterId, Named, NodeId, OperatorId, OperatorRole, Role};
+use tonic::Status;
 use wire::v1::RefusalKind;
 
-use super::caller::Caller;
 use super::failures;
 use super::peer::Peer;
 use super::subject::Subject;
@@ -14,9 +13,11 @@ use super::subject::Subject;
 /// The callers that an RPC serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowed {
-    /// Managers, and operators at the unix socket.
+    /// Managers, operators at the unix socket, and those with a certificate that gives this role or a higher one.
+    Operators(OperatorRole),
+    /// Managers alone.
     Managers,
-    /// Managers, workers, and operators at the unix socket.
+    /// Managers and workers.
     Nodes,
     /// Other managers, also those that this one does not know yet: it may be the one that lags behind.
     Peers,
@@ -37,9 +38,10 @@ pub enum Membership {
 
 /// Judges calls for one cluster.
 #[derive(Clone)]
-pub struct Gate<M> {
+pub struct Gate<M, O> {
     cluster: ClusterId,
     membership: M,
+    operators: O,
 }
 
 /// A call that is not allowed.
@@ -59,6 +61,23 @@ pub enum AccessError {
         /// Who called.
         subject: Subject,
     },
+    /// The call is for the nodes themselves.
+    #[error("this call is for {allowed}, and the caller is no node")]
+    NoNode {
+        /// Whom it is for.
+        allowed: Allowed,
+    },
+    /// The operator's role is not enough.
+    #[error("this call is for {allowed}, and the caller has the role {}", .role.name())]
+    OperatorRole {
+        /// Whom it is for.
+        allowed: Allowed,
+        /// The caller's role.
+        role: OperatorRole,
+    },
+    /// The cluster does not know the operator.
+    #[error("operator {0} was revoked, or is another cluster's")]
+    NotOperator(OperatorId),
     /// The same root, but another cluster.
     #[error("the certificate of node {node} belongs to another cluster: {cluster}")]
     OtherCluster {
@@ -86,6 +105,9 @@ impl AccessError {
         match self {
             Self::Anonymous { .. } => "join the cluster first, or call over the unix socket of a manager",
             Self::Role { .. } => "call from a manager, or over the unix socket of one",
+            Self::NoNode { .. } => "nodes call over TLS, with their own certificate",
+            Self::OperatorRole { .. } => "ask somebody with a higher role, or call over the unix socket of a manager",
+            Self::NotOperator(_) => "get a new identity with `swarmctl operator create`",
             Self::OtherCluster { .. } => "check the address: this manager serves another cluster",
             Self::Removed(_) => "delete the node's state directory and join again with a token",
             Self::NotMember(_) => {
@@ -105,6 +127,9 @@ impl From<AccessError> for Status {
             AccessError::NotMember(_) => RefusalKind::NotMember,
             AccessError::Anonymous { .. }
             | AccessError::Role { .. }
+            | AccessError::NoNode { .. }
+            | AccessError::OperatorRole { .. }
+            | AccessError::NotOperator(_)
             | AccessError::OtherCluster { .. }
             | AccessError::Unknown => RefusalKind::Forbidden,
         };
@@ -113,32 +138,41 @@ impl From<AccessError> for Status {
     }
 }
 
-impl<M: Fn(NodeId) -> Membership> Gate<M> {
-    /// The gate of `cluster`, whose nodes `membership` tells from others.
-    pub fn new(cluster: ClusterId, membership: M) -> Self {
-        Self { cluster, membership }
+impl<M: Fn(NodeId) -> Membership, O: Fn(OperatorId) -> Option<OperatorRole>> Gate<M, O> {
+    /// The gate of `cluster`, whose nodes `membership` tells from others, and whose `operators` have these roles.
+    pub fn new(cluster: ClusterId, membership: M, operators: O) -> Self {
+        Self { cluster, membership, operators }
     }
 
-    /// The caller of `request`, if it is among those allowed.
+    /// The caller, if it is among those allowed.
     ///
     /// Where anyone may call, a node that is no member counts as a caller without certificate: it can join again as a new node.
-    pub fn require<T>(&self, request: &Request<T>, allowed: Allowed) -> Result<Peer, AccessError> {
-        let Caller { peer, .. } = request.extensions().get::<Caller>().ok_or(AccessError::Unknown)?;
-        self.judge(peer, allowed).inspect_err(|refusal| failures::note(peer, refusal))
+    pub fn judge(&self, peer: &Peer, allowed: Allowed) -> Result<Peer, AccessError> {
+        self.judged(peer, allowed).inspect_err(|refusal| failures::note(peer, refusal))
     }
 
-    fn judge(&self, peer: &Peer, allowed: Allowed) -> Result<Peer, AccessError> {
+    fn judged(&self, peer: &Peer, allowed: Allowed) -> Result<Peer, AccessError> {
         match (peer, allowed) {
-            (Peer::Operator { .. }, Allowed::Peers) => Err(AccessError::Anonymous { allowed }),
-            (Peer::Operator { .. }, _) | (Peer::Anonymous { .. }, Allowed::Anyone) => Ok(peer.clone()),
-            (Peer::Anonymous { .. }, Allowed::Managers | Allowed::Nodes | Allowed::Peers) => {
+            (Peer::CertifiedOperator { operator, cluster, address }, _) => {
+                self.judge_operator(*operator, *cluster, allowed)?;
+                Ok(match allowed {
+                    Allowed::Anyone => Peer::Anonymous { address: *address },
+                    Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes | Allowed::Peers => peer.clone(),
+                })
+            }
+            (Peer::Operator { .. }, Allowed::Operators(_) | Allowed::Anyone)
+            | (Peer::Anonymous { .. }, Allowed::Anyone) => Ok(peer.clone()),
+            (Peer::Operator { .. }, Allowed::Managers | Allowed::Nodes | Allowed::Peers) => {
+                Err(AccessError::NoNode { allowed })
+            }
+            (Peer::Anonymous { .. }, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes | Allowed::Peers) => {
                 Err(AccessError::Anonymous { allowed })
             }
             (Peer::Node { subject, .. }, _) if subject.cluster != self.cluster => {
                 Err(AccessError::OtherCluster { node: subject.node, cluster: subject.cluster })
             }
             (Peer::Node { subject, address }, _) => match ((self.membership)(subject.node), allowed) {
-                (Membership::Member, Allowed::Managers)
+                (Membership::Member, Allowed::Operators(_) | Allowed::Managers)
                 | (Membership::Member | Membership::Unknown, Allowed::Peers) => match subject.role {
                     Role::Manager => Ok(peer.clone()),
                     Role::Worker => Err(AccessError::Role { allowed, subject: *subject }),
@@ -147,16 +181,29 @@ impl<M: Fn(NodeId) -> Membership> Gate<M> {
                 (Membership::Removed | Membership::Unknown, Allowed::Anyone) => {
                     Ok(Peer::Anonymous { address: *address })
                 }
-                (Membership::Removed, Allowed::Managers | Allowed::Nodes | Allowed::Peers) => {
+                (Membership::Removed, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes | Allowed::Peers) => {
                     Err(AccessError::Removed(subject.node))
                 }
-                (Membership::Unknown, Allowed::Managers | Allowed::Nodes) => Err(AccessError::NotMember(subject.node)),
+                (Membership::Unknown, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes) => {
+                    Err(AccessError::NotMember(subject.node))
+                }
             },
+        }
+    }
+
+    fn judge_operator(&self, operator: OperatorId, cluster: ClusterId, allowed: Allowed) -> Result<(), AccessError> {
+        let role = (self.operators)(operator).filter(|_| cluster == self.cluster);
+        match (allowed, role) {
+            (Allowed::Anyone, _) => Ok(()),
+            (_, None) => Err(AccessError::NotOperator(operator)),
+            (Allowed::Operators(least), Some(role)) if role >= least => Ok(()),
+            (Allowed::Operators(_), Some(role)) => Err(AccessError::OperatorRole { allowed, role }),
+            (Allowed::Managers | Allowed::Nodes | Allowed::Peers, Some(_)) => Err(AccessError::NoNode { allowed }),
         }
     }
 }
 
-impl<M> fmt::Debug for Gate<M> {
+impl<M, O> fmt::Debug for Gate<M, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").field("cluster", &self.cluster).finish_non_exhaustive()
     }
@@ -165,6 +212,9 @@ impl<M> fmt::Debug for Gate<M> {
 impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Operators(OperatorRole::Viewer) => "operators and managers",
+            Self::Operators(OperatorRole::Operator) => "operators with the role operator or admin, and managers",
+            Self::Operators(OperatorRole::Admin) => "operators with the role admin, and managers",
             Self::Managers => "managers",
             Self::Peers => "other managers",
             Self::Nodes => "nodes of the cluster",
@@ -182,17 +232,13 @@ mod tests {
     const REMOVED: u128 = 13;
     const UNKNOWN: u128 = 14;
 
-    fn judge(peer: Option<Peer>, allowed: Allowed) -> Result<Peer, AccessError> {
-        let gate = Gate::new(ClusterId::from_bits(7), |node: NodeId| match node.bits() {
+    fn judge(peer: &Peer, allowed: Allowed) -> Result<Peer, AccessError> {
+        let membership = |node: NodeId| match node.bits() {
             REMOVED => Membership::Removed,
             UNKNOWN => Membership::Unknown,
             _ => Membership::Member,
-        });
-        let mut request = Request::new(());
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(Caller::free(peer, Default::default()));
-        }
-        gate.require(&request, allowed)
+        };
+        Gate::new(ClusterId::from_bits(7), membership, |_| None).judge(peer, allowed)
     }
 
     fn node(subject: Subject) -> Peer {
@@ -204,51 +250,31 @@ mod tests {
     }
 
     #[test]
-    fn each_call_serves_those_it_is_for() {
-        let operator = Peer::Operator { user: "ada".to_owned() };
-        let (manager, worker) = (node(subject(1, Role::Manager)), node(subject(2, Role::Worker)));
-        let cases = [
-            (&operator, [true, true, true]),
-            (&manager, [true, true, true]),
-            (&worker, [false, true, true]),
-            (&anonymous(), [false, false, true]),
-        ];
-        for (peer, expected) in cases {
-            for (allowed, expected) in [Allowed::Managers, Allowed::Nodes, Allowed::Anyone].into_iter().zip(expected) {
-                let judged = judge(Some(peer.clone()), allowed);
-                assert_eq!(judged.is_ok(), expected, "{peer} {allowed}");
-                assert!(judged.is_err() || judged.as_ref() == Ok(peer));
-            }
-        }
-    }
-
-    #[test]
     fn nodes_that_are_no_members_may_only_do_what_strangers_may() {
         let refusals =
             [AccessError::Removed(NodeId::from_bits(REMOVED)), AccessError::NotMember(NodeId::from_bits(UNKNOWN))];
         for (number, refusal) in [REMOVED, UNKNOWN].into_iter().zip(refusals) {
             for role in [Role::Manager, Role::Worker] {
                 let caller = node(subject(number, role));
-                assert_eq!(judge(Some(caller.clone()), Allowed::Anyone), Ok(anonymous()));
-                for allowed in [Allowed::Managers, Allowed::Nodes] {
-                    assert_eq!(judge(Some(caller.clone()), allowed), Err(refusal.clone()));
+                assert_eq!(judge(&caller, Allowed::Anyone), Ok(anonymous()));
+                for allowed in [Allowed::Operators(OperatorRole::Viewer), Allowed::Managers, Allowed::Nodes] {
+                    assert_eq!(judge(&caller, allowed), Err(refusal.clone()));
                 }
             }
         }
     }
 
     #[test]
-    fn another_clusters_nodes_and_unknown_callers_may_do_nothing() {
+    fn another_clusters_nodes_may_do_nothing() {
         let foreign = node(Subject { cluster: ClusterId::from_bits(8), ..subject(1, Role::Manager) });
         for allowed in [Allowed::Managers, Allowed::Nodes, Allowed::Anyone] {
-            assert!(matches!(judge(Some(foreign.clone()), allowed), Err(AccessError::OtherCluster { .. })));
-            assert_eq!(judge(None, allowed), Err(AccessError::Unknown));
+            assert!(matches!(judge(&foreign, allowed), Err(AccessError::OtherCluster { .. })));
         }
     }
 
     #[test]
     fn refusals_are_sentences_with_a_hint() {
-        let status = |peer| Status::from(judge(Some(peer), Allowed::Managers).expect_err("a refusal"));
+        let status = |peer: Peer| Status::from(judge(&peer, Allowed::Managers).expect_err("a refusal"));
         let worker = status(node(subject(2, Role::Worker)));
         assert_eq!(worker.code(), tonic::Code::PermissionDenied);
         assert_eq!(

@@ -11,7 +11,7 @@ use rcgen::{
 };
 
 use super::certificate;
-use super::subject::{Subject, unit_of};
+use super::subject::{Holder, Subject};
 use super::{CertificateError, KeyError, PrivateKey, RootCertificate};
 
 /// The authority's name, and the server name that a joiner expects of a manager.
@@ -68,7 +68,7 @@ impl RequestedKey {
     /// Whether a certificate is for this key.
     pub fn is_certified_by(&self, cert_pem: &str) -> bool {
         let certificates = certificate::all_in(cert_pem).unwrap_or_default();
-        let [certificate] = &certificates[..] else { return false };
+        let Some(certificate) = certificates.first() else { return false };
         certificate::parse(certificate)
             .is_ok_and(|certificate| *certificate.public_key().subject_public_key.data == *self.as_bytes())
     }
@@ -104,12 +104,7 @@ impl Authority {
     /// A new root, valid from `now`.
     pub fn generate(now: Timestamp) -> Result<Self, AuthorityError> {
         let key = PrivateKey::generate().map_err(AuthorityError::Key)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let mut params = root_params();
         set_validity(&mut params, now, now + ROOT_EXPIRY);
         params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
         let certificate = params.self_signed(key.pair()).map_err(AuthorityError::Signing)?;
@@ -138,6 +133,16 @@ impl Authority {
         &self.key
     }
 
+    /// The root certificate of `next` as this root signs it: by it, whoever trusts this one trusts what `next` signs.
+    pub fn cross_sign(&self, next: &Self, now: Timestamp) -> Result<String, AuthorityError> {
+        let mut params = root_params();
+        set_validity(&mut params, now, self.root.not_after().min(next.root.not_after()));
+        params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
+        let issuer = Issuer::from_ca_cert_der(self.root.der(), self.key.pair()).map_err(AuthorityError::Signing)?;
+        let certificate = params.signed_by(next.key.pair(), &issuer).map_err(AuthorityError::Signing)?;
+        Ok(super::key::pem("CERTIFICATE", certificate.der()))
+    }
+
     /// Whether this authority would sign the request now, without signing: the key that it would certify.
     ///
     /// # Errors
@@ -150,7 +155,7 @@ impl Authority {
         Ok(RequestedKey(public_key))
     }
 
-    /// Issues a certificate that speaks for `subject` to the holder of the key behind `csr_pem`.
+    /// Issues a certificate that speaks for `holder` to whoever has the key behind `csr_pem`.
     ///
     /// Of the request only the public key counts, once its signature proves that the asker holds the private half: names,
     /// usages and everything else that it asks for are ignored. The certificate is valid for `expiry` from `now`, but at
@@ -158,14 +163,14 @@ impl Authority {
     pub fn sign(
         &self,
         csr_pem: &str,
-        subject: Subject,
+        holder: impl Into<Holder>,
         now: Timestamp,
         expiry: Duration,
     ) -> Result<Issued, AuthorityError> {
         let public_key = self.judge(csr_pem, now)?.0;
         let not_after = whole_seconds(now + expiry.max(NODE_EXPIRY_MIN)).min(self.root.not_after());
         let serial = random_serial()?;
-        let mut params = node_params(subject)?;
+        let mut params = params_of(holder.into())?;
         set_validity(&mut params, now, not_after);
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         let issuer = Issuer::from_ca_cert_der(self.root.der(), self.key.pair()).map_err(AuthorityError::Signing)?;
@@ -200,24 +205,39 @@ fn requested_key(csr_pem: &str) -> Result<PublicKey, AuthorityError> {
     }
 }
 
-/// What every certificate for `subject` says, whoever asks.
-fn node_params(subject: Subject) -> Result<CertificateParams, AuthorityError> {
-    let (node, unit) = (subject.node.to_string(), unit_of(subject.role));
+/// What every root certificate says.
+fn root_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, subject.cluster.to_string());
-    params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
-    params.distinguished_name.push(DnType::CommonName, node.as_str());
-    let authority = match subject.role {
-        Role::Manager => Some(AUTHORITY_NAME),
-        Role::Worker => None,
+    params.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// What every certificate for `holder` says, whoever asks.
+fn params_of(holder: Holder) -> Result<CertificateParams, AuthorityError> {
+    let [name, unit, cluster] = holder.names();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, cluster);
+    params.distinguished_name.push(DnType::OrganizationalUnitName, unit.as_str());
+    params.distinguished_name.push(DnType::CommonName, name.as_str());
+    let (authority, usages) = match holder {
+        Holder::Node(Subject { role: Role::Manager, .. }) => {
+            (Some(AUTHORITY_NAME), vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth])
+        }
+        Holder::Node(Subject { role: Role::Worker, .. }) => {
+            (None, vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth])
+        }
+        Holder::Operator { .. } => (None, vec![ExtendedKeyUsagePurpose::ClientAuth]),
     };
-    for name in [unit, node.as_str()].into_iter().chain(authority) {
+    for name in [unit.as_str(), name.as_str()].into_iter().chain(authority) {
         params.subject_alt_names.push(SanType::DnsName(name.try_into().map_err(AuthorityError::Signing)?));
     }
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = usages;
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }

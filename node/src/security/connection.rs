@@ -13,7 +13,7 @@ use tonic::transport::server::Connected;
 use super::caller::Caller;
 use super::expiry::Expiry;
 use super::lease::Lease;
-use super::{Introduction, Subject};
+use super::{Holder, Introduction};
 use crate::metrics::OpenConnection;
 
 /// A connection whose other end is known. It ends, as if the other end had closed it, when its place is needed or its time
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Place {
 /// How long a connection that keeps its place lasts.
 pub(super) enum Until {
     /// As long as its node is a member, and the certificate that opened it is valid.
-    Membership { members: Arc<dyn Members>, subject: Subject, changed: Arc<Notify>, expiry: Option<Expiry> },
+    Membership { members: Arc<dyn Members>, holder: Holder, changed: Arc<Notify>, expiry: Option<Expiry> },
     /// So long, as it has proven nothing.
     Deadline(Duration),
 }
@@ -85,7 +85,7 @@ pub(super) enum Until {
 impl Until {
     async fn over(self) {
         match self {
-            Self::Membership { members, subject, changed, expiry } => {
+            Self::Membership { members, holder, changed, expiry } => {
                 let expired = async {
                     match expiry {
                         Some(expiry) => expiry.over().await,
@@ -93,7 +93,7 @@ impl Until {
                     }
                 };
                 let left = async {
-                    while members.is_member(subject) {
+                    while members.is_member(holder) {
                         changed.notified().await;
                     }
                 };
@@ -109,8 +109,8 @@ impl Until {
 
 /// Who the cluster's members are.
 pub trait Members: Send + Sync + 'static {
-    /// Whether the node with this certificate is a member now.
-    fn is_member(&self, subject: Subject) -> bool;
+    /// Whether the node with this certificate is a member now, or the operator may still operate the cluster.
+    fn is_member(&self, holder: Holder) -> bool;
     /// What is notified whenever something about a node changes, its membership included, for as long as it is held.
     fn changes(&self, node: NodeId) -> Arc<Notify>;
     /// Whether the introduction is that of a member, or of whoever has a join token.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 use wire::v1::certificates_client::CertificatesClient;
-use wire::v1::{JoinRequest, RenewRequest, RootRequest};
+use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootRequest};
 
 use crate::agent::backoff::Backoff;
 use crate::agent::{Connect, ConnectError, Told};
@@ -19,7 +19,7 @@ use crate::clock;
 use crate::daemon::failure::{Failure, code};
 use crate::security::{
     BootstrapError, CertificateError, CertificateRequest, CertificateStore, Connector, Credentials, Identity,
-    IdentityError, JoinToken, PendingJoin, PrivateKey, Subject, certificate, fetch_root,
+    IdentityError, JoinToken, PendingJoin, PrivateKey, Subject, TrustedRoots, certificate, fetch_root,
 };
 
 /// How often a joiner asks, and how long it waits in between.
@@ -57,6 +57,14 @@ impl Connect for MemberConnect {
         unexpired(&self.0).map_err(|error| ConnectError::Unfit { hint: error.hint(), why: error.to_string() })?;
         let channel = dial(addr, Connector::member(Arc::clone(&self.0))).await;
         channel.map_err(|error| ConnectError::Failed(error.into()))
+    }
+
+    fn trust(&self) -> Option<u64> {
+        Some(self.0.trust())
+    }
+
+    fn compare_trust(&self, announced: u64) {
+        self.0.compare_trust(announced);
     }
 }
 
@@ -175,11 +183,19 @@ pub async fn join(
             return Err(unreachable(addr, &error));
         }
     };
+    let roots = trusted(&reply, |roots| roots.contains(&root))?;
     before(role_in(&reply.cert_pem)?)?;
-    certificates.save_root(&root)?;
+    certificates.save_roots(&roots)?;
     certificates.save(&reply.cert_pem, &request.key)?;
     certificates.forget_pending_join()?;
     Ok(certificates.load(clock::now())?)
+}
+
+/// The roots that came with a certificate, if they may be trusted: whoever sent them proved to belong to one that is.
+fn trusted(reply: &CertificateReply, may: impl FnOnce(&TrustedRoots) -> bool) -> Result<TrustedRoots, Failure> {
+    let unusable = |why: String| Failure::new(format!("the manager sent no usable root certificate: {why}"), "");
+    let roots = TrustedRoots::from_pem(&reply.roots_pem).map_err(|error| unusable(error.to_string()))?;
+    if may(&roots) { Ok(roots) } else { Err(unusable("it is not the one that the join token was made for".to_owned())) }
 }
 
 /// The join that was begun here before, or a new one.
@@ -290,6 +306,8 @@ pub async fn keep_renewed(
                     (due, pause) = (clock::now(), RENEW_PAUSE_MIN);
                 }
             }
+            // The pause after a failure is kept: heartbeats would otherwise make this node ask every few seconds.
+            () = credentials.outdated(), if pause == RENEW_PAUSE_MIN => due = clock::now(),
             () = shutdown.cancelled() => return,
         }
         if clock::now() < due {
@@ -352,7 +370,9 @@ async fn renew_at(
     // Without an end to the wait, a manager that hangs would be the last that was ever asked.
     let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
     let reply = answered.map_err(|error| unreachable(manager, &error))?;
+    let roots = trusted(&reply, |_| true)?;
     before(role_in(&reply.cert_pem)?)?;
+    certificates.save_roots(&roots)?;
     certificates.save(&reply.cert_pem, &request.key)?;
     let identity = certificates.load(clock::now())?;
     credentials.replace(identity).map_err(|error| Failure::new(error, ""))

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::authority::BACKDATE;
 use super::subject::Subject;
-use super::{CertificateError, Introduction, KeyError, PrivateKey, RootCertificate, certificate, tls};
+use super::{CertificateError, Introduction, KeyError, PrivateKey, RootCertificate, TrustedRoots, certificate, tls};
 
 /// The share of its lifetime after which a certificate may be renewed, and the span over which nodes spread.
 const RENEW_FROM: f64 = 0.5;
@@ -54,7 +54,8 @@ pub struct Identity {
     subject: Subject,
     not_before: Timestamp,
     not_after: Timestamp,
-    root: RootCertificate,
+    roots: TrustedRoots,
+    trust: u64,
     certified: Arc<CertifiedKey>,
     introduction: Introduction,
 }
@@ -84,6 +85,12 @@ pub enum IdentityError {
     /// The key is damaged.
     #[error("swarm-node.key is not usable: {0}")]
     Key(#[source] KeyError),
+    /// The key is wrapped with an unlock key that is not known.
+    #[error("swarm-node.key is locked, and needs the cluster's unlock key")]
+    Locked,
+    /// The key cannot be wrapped or opened at all.
+    #[error("swarm-node.key: {0}")]
+    Wrap(#[source] super::seal::SealError),
     /// The certificate was issued for another key.
     #[error("the node's key does not belong to its certificate")]
     KeyMismatch,
@@ -121,6 +128,8 @@ impl IdentityError {
             Self::Expired { .. } => {
                 "check this machine's clock; if it is right, `swarmctl node rm` the node on a manager, then empty its state directory and join again with --join-addr and --join-token"
             }
+            Self::Locked => "start swarmd with --unlock-key-file, or unlock it with `swarmctl cluster unlock`",
+            Self::Wrap(_) => "see the log above; the system may be short of random bytes",
             Self::Certificate { .. } | Self::Key(_) | Self::KeyMismatch | Self::Untrusted(_) => {
                 "restore the certificates directory, or delete it and join again with a token"
             }
@@ -131,7 +140,13 @@ impl IdentityError {
 impl Identity {
     /// The identity that these parts make at `now`, if they belong together: certificate to root, key to certificate.
     /// `cert_pem` starts with the node's own certificate; intermediates may follow.
-    pub fn new(root: RootCertificate, cert_pem: &str, key: &PrivateKey, now: Timestamp) -> Result<Self, IdentityError> {
+    pub fn new(
+        roots: impl Into<TrustedRoots>,
+        cert_pem: &str,
+        key: &PrivateKey,
+        now: Timestamp,
+    ) -> Result<Self, IdentityError> {
+        let roots = roots.into();
         let damaged = |source| IdentityError::Certificate { file: super::store::NODE_CERTIFICATE, source };
         let chain = certificate::all_in(cert_pem).map_err(damaged)?;
         let (own, intermediates) = chain.split_first().ok_or(damaged(CertificateError::Count(0)))?;
@@ -143,7 +158,9 @@ impl Identity {
         }
         // The chain is judged within the certificate's lifetime, so that "expired" is only said of a genuine one.
         let at = now.max(not_before).min(not_after);
-        verify_chain(&root, own, intermediates, at).map_err(IdentityError::Untrusted)?;
+        verify_chain(roots.iter(), own, intermediates, at).map_err(IdentityError::Untrusted)?;
+        let is_newest = verify_chain([roots.newest()], own, &[], at).is_ok();
+        let trust = if is_newest { roots.mark() } else { 0 };
         if now > not_after {
             return Err(IdentityError::Expired { subject, not_after });
         }
@@ -155,7 +172,7 @@ impl Identity {
         let certified = CertifiedKey::new(chain, signing);
         certified.keys_match().map_err(IdentityError::Untrusted)?;
         let introduction = Introduction::of_node(subject.node, cert_pem);
-        Ok(Self { subject, not_before, not_after, root, certified: Arc::new(certified), introduction })
+        Ok(Self { subject, not_before, not_after, roots, trust, certified: Arc::new(certified), introduction })
     }
 
     /// Whom the certificate speaks for.
@@ -168,9 +185,14 @@ impl Identity {
         self.not_after
     }
 
-    /// The root that this node trusts.
-    pub fn root(&self) -> &RootCertificate {
-        &self.root
+    /// The roots that this node trusts.
+    pub fn roots(&self) -> &TrustedRoots {
+        &self.roots
+    }
+
+    /// The mark of these roots; 0 where the newest of them did not sign the certificate.
+    pub fn trust(&self) -> u64 {
+        self.trust
     }
 
     /// When to ask for a new certificate: after 50 % to 80 % of the lifetime, as `fraction` (0 to 1, random, so that nodes
@@ -197,19 +219,19 @@ impl Identity {
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Identity");
-        shown.field("subject", &self.subject).field("not_after", &self.not_after).field("root", &self.root);
+        shown.field("subject", &self.subject).field("not_after", &self.not_after).field("roots", &self.roots);
         shown.finish_non_exhaustive()
     }
 }
 
 /// Verifies as a server would verify a client: that covers signatures, validity and usage.
-fn verify_chain(
-    root: &RootCertificate,
+fn verify_chain<'a>(
+    roots: impl IntoIterator<Item = &'a RootCertificate>,
     own: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     at: Timestamp,
 ) -> Result<(), rustls::Error> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(tls::roots(root)?, tls::provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(tls::roots(roots)?, tls::provider());
     let verifier = verifier.build().map_err(|error| rustls::Error::General(error.to_string()))?;
     let at = UnixTime::since_unix_epoch(at.since(Timestamp::from_unix_ns(0)));
     verifier.verify_client_cert(own, intermediates, at).map(|_| ())

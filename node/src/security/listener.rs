@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use events::Duration;
+use events::{Duration, Id, NodeId};
 use futures_util::FutureExt;
 use futures_util::stream::{self, Stream};
 use rustls::server::Acceptor;
@@ -25,7 +25,7 @@ use super::connection::{Connection, Members, Place, Until};
 use super::expiry::Expiry;
 use super::lease::{Lease, Places};
 use super::pace::{Begun, Pace, RATES};
-use super::subject::Subject;
+use super::subject::Holder;
 use super::{Credentials, Introduction, Peer, failures};
 use crate::metrics::{ConnectionClass, Connections};
 
@@ -245,12 +245,11 @@ impl Shake {
 
     /// What the other end proved to be, and how long its connection lasts.
     fn classify(&self, peer: &Peer, applicant: Applicant, expiry: Option<Expiry>) -> (Class, Until) {
-        if let Peer::Node { subject, .. } = peer {
-            let node = subject.node;
+        if let Some((node, holder)) = holder_of(peer) {
             // Followed first, so that no change after the look is missed.
             let (members, changed) = (Arc::clone(&self.members), self.members.changes(node));
-            if members.is_member(*subject) {
-                return (Class::Member(node), Until::Membership { members, subject: *subject, changed, expiry });
+            if members.is_member(holder) {
+                return (Class::Member(node), Until::Membership { members, holder, changed, expiry });
             }
         }
         let applicant = match applicant {
@@ -273,12 +272,28 @@ impl Shake {
         let address = self.address;
         let (peer, expiry) = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
             Some(certificate) => {
-                let subject = Subject::of(certificate).map_err(io::Error::other)?;
-                (Peer::Node { subject, address }, Some(Expiry::of(certificate)?))
+                let peer = match Holder::of(certificate).map_err(io::Error::other)? {
+                    Holder::Node(subject) => Peer::Node { subject, address },
+                    Holder::Operator { operator, cluster } => Peer::CertifiedOperator { operator, cluster, address },
+                };
+                (peer, Some(Expiry::of(certificate)?))
             }
             None => (Peer::Anonymous { address }, None),
         };
         Ok((stream, peer, expiry))
+    }
+}
+
+/// Whose a connection with a certificate is, and the node whose places it takes. No two objects of a cluster have the same id:
+/// an operator's places are those of the node that would have its id.
+fn holder_of(peer: &Peer) -> Option<(NodeId, Holder)> {
+    match peer {
+        Peer::Node { subject, .. } => Some((subject.node, Holder::Node(*subject))),
+        Peer::CertifiedOperator { operator, cluster, .. } => {
+            let (operator, cluster) = (*operator, *cluster);
+            Some((NodeId::from_bits(operator.bits()), Holder::Operator { operator, cluster }))
+        }
+        Peer::Anonymous { .. } | Peer::Operator { .. } => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use events::{ClusterId, Duration, Id, NodeId, Role};
+use events::{ClusterId, Duration, Id, NodeId, OperatorRole, Role};
 use http::Uri;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, SupportedProtocolVersion};
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 use tonic::transport::{Endpoint, Server};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 
 use super::testing::{DAY, KnownMembers, identity, subject, wall_clock};
@@ -43,17 +43,18 @@ fn worker(authority: &Authority) -> Connector {
 async fn answer(request: http::Request<Body>) -> Result<http::Response<Body>, std::convert::Infallible> {
     let (parts, _) = request.into_parts();
     let allowed = match parts.uri.path() {
-        "/test/managers" => Allowed::Managers,
+        "/test/managers" => Allowed::Operators(OperatorRole::Viewer),
         "/test/nodes" => Allowed::Nodes,
         _ => Allowed::Anyone,
     };
-    let request = Request::from_parts(Default::default(), parts.extensions, ());
-    let gate = Gate::new(ClusterId::from_bits(7), |node: NodeId| match node.bits() {
+    let caller = parts.extensions.get::<Caller>().expect("every connection says who calls");
+    let membership = |node: NodeId| match node.bits() {
         REMOVED => Membership::Removed,
         _ => Membership::Member,
-    });
+    };
+    let gate = Gate::new(ClusterId::from_bits(7), membership, |_| None);
     let status =
-        gate.require(&request, allowed).map_or_else(Status::from, |peer| Status::new(Code::Ok, peer.to_string()));
+        gate.judge(&caller.peer, allowed).map_or_else(Status::from, |peer| Status::new(Code::Ok, peer.to_string()));
     Ok(status.into_http())
 }
 
@@ -198,7 +199,7 @@ fn raw_client(
 ) -> Arc<ClientConfig> {
     let builder =
         ClientConfig::builder_with_provider(tls::provider()).with_protocol_versions(&[version]).expect("a version");
-    let builder = builder.with_root_certificates(tls::roots(authority.root()).expect("a root"));
+    let builder = builder.with_root_certificates(tls::roots([authority.root()]).expect("a root"));
     Arc::new(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown.certified()))))
 }
 
@@ -264,6 +265,42 @@ async fn new_certificates_are_shown_from_the_next_handshake_on() {
     );
     client.replace(identity(&authority, subject(2, Role::Manager), wall_clock())).expect("promoted");
     assert_eq!(call(connector, address, "managers").await.expect("a connection").code(), Code::Ok);
+}
+
+/// Credentials of a node with a certificate of this root, and these intermediates, that trusts these roots.
+fn trusting(signer: &Authority, intermediates: &str, node: u128, roots: &[&Authority]) -> Arc<Credentials> {
+    let request = CertificateRequest::new().expect("a request");
+    let issued = signer.sign(&request.csr_pem, subject(node, Role::Manager), wall_clock(), DAY).expect("a certificate");
+    let roots: String = roots.iter().map(|authority| authority.root().to_pem()).collect();
+    let roots = TrustedRoots::from_pem(&roots).expect("roots");
+    let chain = issued.cert_pem + intermediates;
+    let identity = Identity::new(roots.clone(), &chain, &request.key, wall_clock()).expect("an identity");
+    let signed_by_newest = signer.root() == roots.newest();
+    assert_eq!(identity.trust(), if signed_by_newest { roots.mark() } else { 0 });
+    Arc::new(Credentials::new(identity).expect("credentials"))
+}
+
+#[tokio::test]
+async fn while_nodes_move_to_another_root_each_trusts_all_that_it_can_meet() {
+    let (old, new) = (authority(), Authority::generate(wall_clock()).expect("another root"));
+    let cross = old.cross_sign(&new, wall_clock()).expect("signed");
+    let kinds = |node| {
+        let before = trusting(&old, "", node, &[&old]);
+        // It got the roots, and its process ended before it got the certificate.
+        let half = trusting(&old, "", node, &[&old, &new]);
+        let moved = trusting(&new, &cross, node, &[&old, &new]);
+        [before, half, moved, trusting(&new, &cross, node, &[&new])]
+    };
+    // Of nodes before, half way, moved and done: whether each reaches each of the others.
+    let expected =
+        [[true, true, true, false], [true, true, true, false], [true, true, true, true], [false, false, true, true]];
+    for (server, row) in kinds(1).into_iter().zip(expected) {
+        let address = serve(server).await;
+        for (number, (client, expected)) in kinds(2).into_iter().zip(row).enumerate() {
+            let reached = call(Connector::member(client), address, "nodes").await;
+            assert_eq!(reached.is_ok(), expected, "client {number} of {row:?}: {reached:?}");
+        }
+    }
 }
 
 #[tokio::test]

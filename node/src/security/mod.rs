@@ -8,6 +8,7 @@
 //!
 //! Not here: the RPCs that carry requests and certificates, and the choice of when a node renews.
 
+pub mod access;
 mod admission;
 mod authorise;
 mod authority;
@@ -29,10 +30,12 @@ mod pace;
 mod peer;
 mod root;
 pub mod seal;
+mod signer;
 mod store;
 mod subject;
 mod tls;
 mod tokens;
+mod unlock_key;
 
 #[cfg(test)]
 mod loopback;
@@ -52,8 +55,10 @@ pub use introduction::Introduction;
 pub use key::{KeyError, PrivateKey};
 pub use listener::{incoming, incoming_local};
 pub use peer::Peer;
-pub use root::RootCertificate;
+pub use root::{RootCertificate, TrustedRoots};
+pub use signer::Signer;
 pub use store::{CertificateStore, PendingJoin};
-pub use subject::Subject;
+pub use subject::{Holder, Subject};
 pub use tls::Credentials;
 pub use tokens::{JoinToken, ParseTokenError, WrongRoot, digest_of};
+pub use unlock_key::{KeyLock, ParseUnlockKeyError, UnlockKey};

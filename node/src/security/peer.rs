@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use events::{ClusterId, OperatorId};
 use tokio::net::UnixStream;
 
 use super::subject::Subject;
@@ -20,6 +21,15 @@ pub enum Peer {
     Node {
         /// Whom the certificate speaks for.
         subject: Subject,
+        /// Where the connection comes from.
+        address: SocketAddr,
+    },
+    /// The holder of an operator's certificate that the cluster's root vouches for.
+    CertifiedOperator {
+        /// The operator.
+        operator: OperatorId,
+        /// The cluster that it belongs to.
+        cluster: ClusterId,
         /// Where the connection comes from.
         address: SocketAddr,
     },
@@ -51,6 +61,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Anonymous { address } => write!(f, "a caller without certificate at {address}"),
             Self::Node { subject, address } => write!(f, "{subject} at {address}"),
+            Self::CertifiedOperator { operator, address, .. } => write!(f, "operator {operator} at {address}"),
             Self::Operator { user } => write!(f, "local user {user}"),
         }
     }

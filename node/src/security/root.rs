@@ -56,6 +56,52 @@ impl RootCertificate {
     }
 }
 
+/// The roots that a node trusts: one, or during a rotation the old one and then the new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedRoots(Vec<RootCertificate>);
+
+impl TrustedRoots {
+    /// The one or two root certificates in a PEM text.
+    pub fn from_pem(text: &str) -> Result<Self, CertificateError> {
+        let certificates = certificate::all_in(text)?;
+        if certificates.len() > 2 {
+            return Err(CertificateError::Count(certificates.len()));
+        }
+        certificates.into_iter().map(RootCertificate::from_der).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The certificates as PEM in canonical form, one after the other.
+    pub fn to_pem(&self) -> String {
+        self.0.iter().map(RootCertificate::to_pem).collect()
+    }
+
+    /// The root that signs certificates now.
+    pub fn newest(&self) -> &RootCertificate {
+        self.0.last().expect("none is made without a root")
+    }
+
+    /// Whether this root is among them.
+    pub fn contains(&self, root: &RootCertificate) -> bool {
+        self.0.contains(root)
+    }
+
+    /// A mark that tells these roots from others.
+    pub fn mark(&self) -> u64 {
+        events::certificate::trust(&self.to_pem())
+    }
+
+    /// Each of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &RootCertificate> {
+        self.0.iter()
+    }
+}
+
+impl From<RootCertificate> for TrustedRoots {
+    fn from(root: RootCertificate) -> Self {
+        Self(vec![root])
+    }
+}
+
 impl fmt::Debug for RootCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RootCertificate({})", self.digest())

@@ -1,6 +1,9 @@
 //! Sealing at rest: values are encrypted and authenticated with AES-256-GCM under a data key of this node alone. The log
-//! seals every value so, the agent every record. A key lies in a file of its own beside what it seals (mode 0600); wrapping
-//! that file is where an unlock key will come in.
+//! seals every value so, the agent every record. A key lies in a file of its own beside what it seals (mode 0600); that of a
+//! manager's log is wrapped with the cluster's unlock key where there is one.
+//!
+//! A log may have several data keys: another one is made whenever the unlock key changes, since whoever had an old copy of the
+//! disk may know those before. New values are sealed with the newest; old ones open with the one that sealed them.
 //!
 //! A value is bound to its place, so values cannot be swapped; that a whole value was put back to an older one at the same
 //! place is for its owner to notice: the log has its hash chain.
@@ -9,17 +12,28 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::UnlockKey;
+
 /// Bytes of a data key.
 const KEY_BYTES: usize = 32;
-/// First byte of a key file: the key follows as it is.
+/// First byte of a key file: the keys follow as they are, the newest first.
 const PLAIN_KEY: u8 = 1;
+/// First byte of a key file: the keys follow, wrapped with an unlock key.
+const WRAPPED_KEY: u8 = 2;
+/// The file of a log's data keys, in the directory of the log.
+pub const LOG_KEY: &str = "log.key";
+/// Data keys that a log may have. An old value may be tried with each, and people change unlock keys a few times a year.
+const KEYS_MAX: usize = 64;
+/// What wrapped data keys are bound to.
+const PLACE: &[u8] = b"swarmlog data keys";
 const TAG_BYTES: usize = 16;
 
 /// Why nothing can be sealed or opened.
@@ -36,6 +50,9 @@ pub enum SealError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The key file is wrapped, and no unlock key is known or another one is needed.
+    #[error("the data key {path} is locked, and needs the cluster's unlock key", path = .0.display())]
+    Locked(PathBuf),
     /// The key file could not be used.
     #[error("cannot {action} {path}: {source}", path = .path.display())]
     File {
@@ -51,9 +68,10 @@ pub enum SealError {
     Crypto(&'static str),
 }
 
-/// Seals and opens values with one data key.
+/// Seals values with a data key, and opens those that it or one before it sealed.
 pub struct Seal {
-    key: LessSafeKey,
+    /// The newest first; never empty.
+    keys: ArcSwap<Vec<LessSafeKey>>,
     nonces: Mutex<Nonces>,
 }
 
@@ -66,8 +84,21 @@ impl Seal {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn new(data_key: &[u8; KEY_BYTES]) -> Result<Self, SealError> {
-        let key = UnboundKey::new(&AES_256_GCM, data_key).map_err(|_| SealError::Crypto("set up the cipher"))?;
-        Ok(Self { key: LessSafeKey::new(key), nonces: Mutex::new(Nonces::draw()?) })
+        Self::with(&DataKeys(Zeroizing::new(vec![*data_key])))
+    }
+
+    /// A seal with these data keys.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn with(keys: &DataKeys) -> Result<Self, SealError> {
+        Ok(Self { keys: ArcSwap::from_pointee(keys.ciphers()?), nonces: Mutex::new(Nonces::draw()?) })
+    }
+
+    /// Seals with the first of these keys from now on, and opens with all of them.
+    fn adopt(&self, keys: &DataKeys) -> Result<(), SealError> {
+        self.keys.store(Arc::new(keys.ciphers()?));
+        Ok(())
     }
 
     /// Seals `head` followed by `body` for its place.
@@ -81,18 +112,126 @@ impl Seal {
         sealed.extend_from_slice(head);
         sealed.extend_from_slice(body);
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(place), &mut sealed[NONCE_LEN..]);
+        let keys = self.keys.load();
+        let newest = keys.first().ok_or(SealError::Crypto("seal a value"))?;
+        let tag = newest.seal_in_place_separate_tag(nonce, Aad::from(place), &mut sealed[NONCE_LEN..]);
         sealed.extend_from_slice(tag.map_err(|_| SealError::Crypto("seal a value"))?.as_ref());
         Ok(sealed)
     }
 
     /// Opens what was sealed for this place; nothing if it is damaged, from another place, or sealed with another key.
-    pub fn open(&self, place: &[u8], mut sealed: Vec<u8>) -> Option<Bytes> {
-        let (nonce, ciphertext) = sealed.split_first_chunk_mut::<NONCE_LEN>()?;
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let plain_bytes = self.key.open_in_place(nonce, Aad::from(place), ciphertext).ok()?.len();
-        sealed.truncate(NONCE_LEN + plain_bytes);
-        Some(Bytes::from(sealed).slice(NONCE_LEN..))
+    pub fn open(&self, place: &[u8], sealed: Vec<u8>) -> Option<Bytes> {
+        let keys = self.keys.load();
+        let (last, newer) = keys.split_last()?;
+        // A key that did not seal it leaves nothing of what it was tried on.
+        newer.iter().find_map(|key| open_with(key, place, sealed.clone())).or_else(|| open_with(last, place, sealed))
+    }
+}
+
+fn open_with(key: &LessSafeKey, place: &[u8], mut sealed: Vec<u8>) -> Option<Bytes> {
+    let (nonce, ciphertext) = sealed.split_first_chunk_mut::<NONCE_LEN>()?;
+    let nonce = Nonce::assume_unique_for_key(*nonce);
+    let plain_bytes = key.open_in_place(nonce, Aad::from(place), ciphertext).ok()?.len();
+    sealed.truncate(NONCE_LEN + plain_bytes);
+    Some(Bytes::from(sealed).slice(NONCE_LEN..))
+}
+
+/// The data keys of a log, the newest first.
+pub struct DataKeys(Zeroizing<Vec<[u8; KEY_BYTES]>>);
+
+impl DataKeys {
+    fn ciphers(&self) -> Result<Vec<LessSafeKey>, SealError> {
+        let cipher = |key: &[u8; KEY_BYTES]| UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new);
+        self.0.iter().map(cipher).collect::<Result<_, _>>().map_err(|_| SealError::Crypto("set up the cipher"))
+    }
+
+    /// These keys and a new one before them; the same where there are as many as there may be.
+    fn with_new(&self) -> Result<Self, SealError> {
+        let mut keys = Zeroizing::new(Vec::with_capacity(self.0.len() + 1));
+        if self.0.len() < KEYS_MAX {
+            let mut key = [0; KEY_BYTES];
+            rand::fill(&mut key).map_err(|_| SealError::Crypto("draw random bytes"))?;
+            keys.push(key);
+        }
+        keys.extend_from_slice(&self.0);
+        Ok(Self(keys))
+    }
+
+    /// The keys in a file, wrapped or not. New ones are made if there is no file and `may_create`; they are durable before they
+    /// are used.
+    ///
+    /// # Errors
+    /// When the file is damaged, locked, cannot be read or written, or is missing and must not be made.
+    pub fn load(path: &Path, may_create: bool, lock: Option<&UnlockKey>) -> Result<Self, SealError> {
+        let stored = match fs::read(path) {
+            Ok(stored) => Zeroizing::new(stored),
+            Err(error) if error.kind() == ErrorKind::NotFound && may_create => {
+                let keys = Self(Zeroizing::default()).with_new()?;
+                keys.save(path, lock)?;
+                return Ok(keys);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(SealError::KeyMissing(path.to_owned())),
+            Err(source) => return Err(SealError::File { action: "read", path: path.to_owned(), source }),
+        };
+        let damaged = |reason| SealError::KeyDamaged { path: path.to_owned(), reason };
+        let (&form, rest) = stored.split_first().ok_or_else(|| damaged("it is empty"))?;
+        let keys = match (form, lock) {
+            (PLAIN_KEY, _) => Zeroizing::new(rest.to_vec()),
+            (WRAPPED_KEY, None) => return Err(SealError::Locked(path.to_owned())),
+            (WRAPPED_KEY, Some(lock)) => lock.unwrap(PLACE, rest)?.ok_or_else(|| SealError::Locked(path.to_owned()))?,
+            (_, _) => return Err(damaged("it has a form that this build does not know")),
+        };
+        let (keys, rest) = keys.as_chunks::<KEY_BYTES>();
+        if keys.is_empty() || keys.len() > KEYS_MAX || !rest.is_empty() {
+            return Err(damaged("it has the wrong length"));
+        }
+        Ok(Self(Zeroizing::new(keys.to_vec())))
+    }
+
+    fn save(&self, path: &Path, lock: Option<&UnlockKey>) -> Result<(), SealError> {
+        let plain = Zeroizing::new(self.0.concat());
+        let (form, rest) = match lock {
+            None => (PLAIN_KEY, plain),
+            Some(lock) => (WRAPPED_KEY, Zeroizing::new(lock.wrap(PLACE, &plain)?)),
+        };
+        write_key(path, &[&[form], rest.as_slice()])
+    }
+}
+
+/// Whether a key file needs an unlock key. One that is not there, or cannot be read, does not: whoever opens it says why.
+pub fn is_wrapped(path: &Path) -> bool {
+    let mut form = [0; 1];
+    File::open(path).and_then(|mut file| file.read_exact(&mut form)).is_ok() && form == [WRAPPED_KEY]
+}
+
+/// The file of a log's data keys, beside the seal that uses them.
+pub struct KeyFile {
+    path: PathBuf,
+    seal: Arc<Seal>,
+}
+
+impl KeyFile {
+    /// The file at this path, whose keys this seal has.
+    pub fn new(path: PathBuf, seal: Arc<Seal>) -> Self {
+        Self { path, seal }
+    }
+
+    /// Wraps the keys with another unlock key, or with none. Where there is one, what is sealed from now on is sealed with a new
+    /// data key.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written; then everything is as it was.
+    pub fn rewrap(&self, before: Option<&UnlockKey>, after: Option<&UnlockKey>) -> Result<(), SealError> {
+        let keys = match (DataKeys::load(&self.path, false, before), after) {
+            // It was written, and the process ended before the rest was done.
+            (Err(SealError::Locked(_)), Some(after)) => {
+                return DataKeys::load(&self.path, false, Some(after)).map(drop);
+            }
+            (keys, Some(_)) => keys?.with_new()?,
+            (keys, None) => keys?,
+        };
+        keys.save(&self.path, after)?;
+        self.seal.adopt(&keys)
     }
 }
 
@@ -162,21 +301,24 @@ fn read_key(path: &Path, file: File) -> Result<Zeroizing<[u8; KEY_BYTES]>, SealE
     Ok(Zeroizing::new(key))
 }
 
-/// Written aside, synced, renamed, and the directory synced: after a crash there is a whole key or none.
 fn create_key(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, SealError> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     rand::fill(key.as_mut_slice()).map_err(|_| SealError::Crypto("draw random bytes"))?;
+    write_key(path, &[&[PLAIN_KEY], key.as_slice()])?;
+    Ok(key)
+}
+
+/// Written aside, synced, renamed, and the directory synced: after a crash there is a whole key or none.
+fn write_key(path: &Path, parts: &[&[u8]]) -> Result<(), SealError> {
     let aside = path.with_extension("key.new");
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(&[PLAIN_KEY])?;
-        file.write_all(key.as_slice())?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
         file.sync_all()?;
         fs::rename(&aside, path)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     })();
-    written.map_err(|source| SealError::File { action: "create", path: path.to_owned(), source })?;
-    Ok(key)
+    written.map_err(|source| SealError::File { action: "create", path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -261,6 +403,36 @@ mod tests {
         for stored in [vec![], vec![PLAIN_KEY; 12], vec![PLAIN_KEY; 34], vec![9; 33]] {
             fs::write(&path, &stored).unwrap();
             assert!(matches!(data_key(&path, true), Err(SealError::KeyDamaged { .. })), "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_log_are_wrapped_and_joined_by_new_ones_and_what_was_sealed_stays_readable() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.key");
+        let (one, two) = (UnlockKey::generate().unwrap(), UnlockKey::generate().unwrap());
+        let seal = Arc::new(Seal::with(&DataKeys::load(&path, true, None).unwrap()).unwrap());
+        let first = seal.seal(b"place", b"", b"first").unwrap();
+        let file = KeyFile::new(path.clone(), Arc::clone(&seal));
+        let plain = fs::read(&path).unwrap();
+        assert!(!is_wrapped(&path) && !is_wrapped(&directory.path().join("absent")));
+        file.rewrap(None, Some(&one)).unwrap();
+        assert!(is_wrapped(&path));
+        let second = seal.seal(b"place", b"", b"second").unwrap();
+        for wrong in [None, Some(&two)] {
+            assert!(matches!(DataKeys::load(&path, false, wrong), Err(SealError::Locked(_))));
+        }
+        let stored = fs::read(&path).unwrap();
+        assert!(!stored.windows(KEY_BYTES).any(|window| window == &plain[1..]), "no key lies open");
+        assert!(Seal::new(plain[1..].try_into().unwrap()).unwrap().open(b"place", second.clone()).is_none());
+        // A crash after the file was written: doing it again changes nothing.
+        file.rewrap(None, Some(&one)).unwrap();
+        file.rewrap(Some(&one), Some(&two)).unwrap();
+        file.rewrap(Some(&two), None).unwrap();
+        let again = Seal::with(&DataKeys::load(&path, false, None).unwrap()).unwrap();
+        for (sealed, expected) in [(first, b"first".as_slice()), (second, b"second")] {
+            assert_eq!(again.open(b"place", sealed.clone()).as_deref(), Some(expected));
+            assert_eq!(seal.open(b"place", sealed).as_deref(), Some(expected));
         }
     }
 }

@@ -8,17 +8,24 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use events::{CommandId, Role, Timestamp};
 use zeroize::Zeroizing;
 
 use super::subject::Subject;
-use super::{CertificateError, Identity, IdentityError, PrivateKey, RootCertificate, certificate};
+use super::{
+    CertificateError, Identity, IdentityError, KeyError, KeyLock, PrivateKey, TrustedRoots, UnlockKey, certificate, key,
+};
 
 const DIRECTORY: &str = "certificates";
 const ROOT_CERTIFICATE: &str = "swarm-root-ca.crt";
 pub(super) const NODE_CERTIFICATE: &str = "swarm-node.crt";
 const NODE_KEY: &str = "swarm-node.key";
+/// What stands around a key that is wrapped with the unlock key.
+const WRAPPED_LABEL: &str = "SWARMLOG WRAPPED KEY";
 /// What a join under way must repeat, should its answer be lost.
 const PENDING_JOIN: &str = "join.pending";
 
@@ -26,6 +33,10 @@ const PENDING_JOIN: &str = "join.pending";
 #[derive(Debug, Clone)]
 pub struct CertificateStore {
     directory: PathBuf,
+    /// What the key is wrapped with.
+    lock: Arc<KeyLock>,
+    /// Held while files are replaced: a renewal and another unlock key may come at the same time.
+    writing: Arc<Mutex<()>>,
 }
 
 /// A request to join that has not been answered: repeated as it is, it makes one node, even after a restart.
@@ -43,16 +54,22 @@ type Step<'a> = Box<dyn Fn() -> Result<(), IdentityError> + 'a>;
 impl CertificateStore {
     /// The certificates under this state directory; nothing is read or written yet.
     pub fn new(state_dir: &Path) -> Self {
-        Self { directory: state_dir.join(DIRECTORY) }
+        Self { directory: state_dir.join(DIRECTORY), lock: Arc::default(), writing: Arc::default() }
+    }
+
+    /// The same, with the key wrapped by what this lock holds.
+    #[must_use]
+    pub fn locked_by(self, lock: Arc<KeyLock>) -> Self {
+        Self { lock, ..self }
     }
 
     /// The node's identity, verified for `now`.
     pub fn load(&self, now: Timestamp) -> Result<Identity, IdentityError> {
-        let root = self.load_root()?.ok_or(IdentityError::Missing("root certificate"))?;
+        let roots = self.load_roots()?.ok_or(IdentityError::Missing("root certificate"))?;
         let key = self.read(NODE_KEY)?.ok_or(IdentityError::Missing("key"))?;
-        let key = PrivateKey::from_pem(&key).map_err(IdentityError::Key)?;
+        let key = PrivateKey::from_pem(&opened(key, self.lock.key().as_ref())?).map_err(IdentityError::Key)?;
         let identity = |file: &str| match self.read(file)? {
-            Some(pem) => Identity::new(root.clone(), &pem, &key, now),
+            Some(pem) => Identity::new(roots.clone(), &pem, &key, now),
             None => Err(IdentityError::Missing("certificate")),
         };
         match identity(NODE_CERTIFICATE) {
@@ -105,28 +122,49 @@ impl CertificateStore {
         Ok(())
     }
 
-    /// The root certificate that the node trusts, if it has one yet.
-    pub fn load_root(&self) -> Result<Option<RootCertificate>, IdentityError> {
+    /// The root certificates that the node trusts, if it has any yet.
+    pub fn load_roots(&self) -> Result<Option<TrustedRoots>, IdentityError> {
         let damaged = |source| IdentityError::Certificate { file: ROOT_CERTIFICATE, source };
-        self.read(ROOT_CERTIFICATE)?.map(|pem| RootCertificate::from_pem(&pem).map_err(damaged)).transpose()
+        self.read(ROOT_CERTIFICATE)?.map(|pem| TrustedRoots::from_pem(&pem).map_err(damaged)).transpose()
     }
 
-    /// Keeps the root certificate. Comes before the first [`save`](Self::save).
-    pub fn save_root(&self, root: &RootCertificate) -> Result<(), IdentityError> {
-        self.write_beside(ROOT_CERTIFICATE, root.to_pem().as_bytes(), 0o644)?;
+    /// Keeps the root certificates. Comes before the [`save`](Self::save) of a certificate that needs them.
+    pub fn save_roots(&self, roots: &TrustedRoots) -> Result<(), IdentityError> {
+        self.write_beside(ROOT_CERTIFICATE, roots.to_pem().as_bytes(), 0o644)?;
         self.put_in_place(ROOT_CERTIFICATE)
     }
 
     /// Keeps a new certificate and the key that belongs to it; after a crash either the old pair or the new one is loaded.
     pub fn save(&self, cert_pem: &str, key: &PrivateKey) -> Result<(), IdentityError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.save_steps(cert_pem, key).iter().try_for_each(|step| step())
+    }
+
+    /// Wraps the key with what the lock holds now; before it was wrapped with this.
+    pub fn rewrap(&self, before: Option<&UnlockKey>) -> Result<(), IdentityError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(stored) = self.read(NODE_KEY)? else { return Ok(()) };
+        let key = match opened(stored.clone(), before) {
+            // It was written, and the process ended before the rest was done.
+            Err(IdentityError::Locked) => return opened(stored, self.lock.key().as_ref()).map(drop),
+            key => key?,
+        };
+        self.write_beside(NODE_KEY, self.wrapped(key)?.as_bytes(), 0o600)?;
+        self.put_in_place(NODE_KEY)
+    }
+
+    /// A key as it is written.
+    fn wrapped(&self, key_pem: Zeroizing<String>) -> Result<Zeroizing<String>, IdentityError> {
+        let Some(lock) = self.lock.key() else { return Ok(key_pem) };
+        let wrapped = lock.wrap(NODE_KEY.as_bytes(), key_pem.as_bytes()).map_err(IdentityError::Wrap)?;
+        Ok(Zeroizing::new(key::pem(WRAPPED_LABEL, &wrapped)))
     }
 
     /// What [`save`](Self::save) does, in order. A crash may come between any two of them.
     fn save_steps<'a>(&'a self, cert_pem: &'a str, key: &'a PrivateKey) -> [Step<'a>; 4] {
         [
             Box::new(|| self.write_beside(NODE_CERTIFICATE, cert_pem.as_bytes(), 0o644)),
-            Box::new(|| self.write_beside(NODE_KEY, key.to_pem().as_bytes(), 0o600)),
+            Box::new(|| self.write_beside(NODE_KEY, self.wrapped(key.to_pem())?.as_bytes(), 0o600)),
             Box::new(|| self.put_in_place(NODE_KEY)),
             Box::new(|| self.put_in_place(NODE_CERTIFICATE)),
         ]
@@ -173,6 +211,18 @@ impl CertificateStore {
     }
 }
 
+/// A key as it was before it was written.
+fn opened(stored: Zeroizing<String>, lock: Option<&UnlockKey>) -> Result<Zeroizing<String>, IdentityError> {
+    let first = format!("-----BEGIN {WRAPPED_LABEL}-----");
+    let Some(rest) = stored.strip_prefix(&first) else { return Ok(stored) };
+    let digits: String = rest.lines().take_while(|line| !line.starts_with('-')).collect();
+    let wrapped = STANDARD.decode(digits).map_err(|_| IdentityError::Key(KeyError::Malformed))?;
+    let lock = lock.ok_or(IdentityError::Locked)?;
+    let key = lock.unwrap(NODE_KEY.as_bytes(), &wrapped).map_err(IdentityError::Wrap)?;
+    let key = key.ok_or(IdentityError::Locked)?;
+    Ok(Zeroizing::new(String::from_utf8_lossy(&key).into_owned()))
+}
+
 fn temporary(file: &str) -> String {
     format!(".{file}.new")
 }
@@ -199,7 +249,7 @@ mod tests {
             let state_dir = tempfile::tempdir().expect("a directory");
             let store = CertificateStore::new(state_dir.path());
             let authority = Authority::generate(NOW).expect("an authority");
-            store.save_root(authority.root()).expect("saved");
+            store.save_roots(&authority.root().clone().into()).expect("saved");
             Self { authority, state_dir, store }
         }
 
@@ -305,7 +355,7 @@ mod tests {
         let (certificate, key) = disk.pair(1);
         for file in [ROOT_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY] {
             for content in [Some(&b""[..]), Some(b"\xff\xfe"), None] {
-                disk.store.save_root(disk.authority.root()).expect("saved");
+                disk.store.save_roots(&disk.authority.root().clone().into()).expect("saved");
                 disk.store.save(&certificate, &key).expect("saved");
                 let whole = fs::read(disk.path(file)).expect("a file");
                 fs::write(disk.path(file), content.unwrap_or(&whole[..whole.len() / 2])).expect("damaged");
@@ -329,7 +379,9 @@ mod tests {
         let state_dir = tempfile::tempdir().expect("a directory");
         let file = state_dir.path().join("file");
         fs::write(&file, "").expect("a file");
-        let error = CertificateStore::new(&file).save_root(Disk::new().authority.root()).expect_err("no directory");
+        let error = CertificateStore::new(&file)
+            .save_roots(&Disk::new().authority.root().clone().into())
+            .expect_err("no directory");
         assert!(error.to_string().starts_with(&format!("{}/certificates: ", file.display())), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use events::{ClusterId, Named, NodeId, Role};
+use events::{ClusterId, Named, NodeId, OperatorId, Role};
 use rustls_pki_types::CertificateDer;
 use x509_parser::x509::AttributeTypeAndValue;
 
@@ -34,6 +34,58 @@ impl Subject {
         })
     }
 }
+
+/// Whom a certificate speaks for: a node, or somebody who operates the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// A node.
+    Node(Subject),
+    /// An operator; what they may do says the cluster.
+    Operator {
+        /// The operator: the subject's common name.
+        operator: OperatorId,
+        /// The cluster: the subject's organisation.
+        cluster: ClusterId,
+    },
+}
+
+impl Holder {
+    /// The holder of a certificate. Only its form is checked.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
+        let parsed = certificate::parse(certificate)?;
+        let name = parsed.subject();
+        if only(name.iter_organizational_unit()) != Some(OPERATOR_UNIT) {
+            return Subject::of(certificate).map(Self::Node);
+        }
+        let operator = only(name.iter_common_name()).and_then(|text| text.parse().ok());
+        let cluster = only(name.iter_organization()).and_then(|text| text.parse().ok());
+        Ok(Self::Operator {
+            operator: operator.ok_or(CertificateError::Subject("operator id (CN)"))?,
+            cluster: cluster.ok_or(CertificateError::Subject("cluster id (O)"))?,
+        })
+    }
+
+    /// The subject's common name, organisational unit and organisation.
+    pub(super) fn names(self) -> [String; 3] {
+        match self {
+            Self::Node(subject) => {
+                [subject.node.to_string(), unit_of(subject.role).to_owned(), subject.cluster.to_string()]
+            }
+            Self::Operator { operator, cluster } => {
+                [operator.to_string(), OPERATOR_UNIT.to_owned(), cluster.to_string()]
+            }
+        }
+    }
+}
+
+impl From<Subject> for Holder {
+    fn from(subject: Subject) -> Self {
+        Self::Node(subject)
+    }
+}
+
+/// What stands in the certificates of operators where a node's has its role. No server is accepted by this name.
+const OPERATOR_UNIT: &str = "swarm-operator";
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use events::{ClusterId, Duration, Id, NodeId, Role, Timestamp};
 use tokio::sync::Notify;
 
-use super::{Authority, CertificateRequest, Identity, Introduction, Members, NODE_EXPIRY_DEFAULT, Subject};
+use super::{Authority, CertificateRequest, Holder, Identity, Introduction, Members, NODE_EXPIRY_DEFAULT, Subject};
 
 /// Some instant, for tests without connections.
 pub const NOW: Timestamp = Timestamp::from_unix_ns(1_767_225_600_000_000_000);
@@ -64,8 +64,11 @@ impl KnownMembers {
 }
 
 impl Members for KnownMembers {
-    fn is_member(&self, subject: Subject) -> bool {
-        !self.is_removed(subject.node)
+    fn is_member(&self, holder: Holder) -> bool {
+        match holder {
+            Holder::Node(subject) => !self.is_removed(subject.node),
+            Holder::Operator { .. } => false,
+        }
     }
 
     fn changes(&self, _: NodeId) -> Arc<Notify> {

@@ -10,7 +10,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{Identity, Introduction, RootCertificate};
 
@@ -27,6 +27,8 @@ const ALPN: &[u8] = b"h2";
 pub struct Credentials {
     current: ArcSwap<Current>,
     role: watch::Sender<Role>,
+    /// Rings when a manager says that this node should trust other roots.
+    outdated: Notify,
 }
 
 struct Current {
@@ -39,7 +41,7 @@ impl Credentials {
     /// Credentials that show `identity`.
     pub fn new(identity: Identity) -> Result<Self, rustls::Error> {
         let role = watch::Sender::new(identity.subject().role);
-        Ok(Self { current: ArcSwap::from_pointee(Current::new(identity)?), role })
+        Ok(Self { current: ArcSwap::from_pointee(Current::new(identity)?), role, outdated: Notify::new() })
     }
 
     /// Shows `identity` from the next handshake on. After an error the old one stays.
@@ -58,6 +60,23 @@ impl Credentials {
     /// The identity that is shown now.
     pub fn identity(&self) -> Identity {
         self.current.load().identity.clone()
+    }
+
+    /// The mark of the roots that this node trusts, as managers are told it: 0 where the newest did not sign its certificate.
+    pub fn trust(&self) -> u64 {
+        self.current.load().identity.trust()
+    }
+
+    /// Takes the mark of the roots that a manager trusts: with another one, the certificate has to be renewed.
+    pub fn compare_trust(&self, announced: u64) {
+        if announced != self.trust() {
+            self.outdated.notify_one();
+        }
+    }
+
+    /// Done once the certificate has to be renewed although its time has not come.
+    pub async fn outdated(&self) {
+        self.outdated.notified().await;
     }
 
     /// Settings for accepting the next connection: a client's certificate must be good, but it may show none.
@@ -85,8 +104,8 @@ impl Current {
 
 fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, rustls::Error> {
     // Anonymous callers may come in: they ask for the root certificate or show a join token. Each call is judged later.
-    let clients =
-        WebPkiClientVerifier::builder_with_provider(roots(identity.root())?, provider()).allow_unauthenticated();
+    let clients = WebPkiClientVerifier::builder_with_provider(roots(identity.roots().iter())?, provider())
+        .allow_unauthenticated();
     let clients = clients.build().map_err(|error| rustls::Error::General(error.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&VERSIONS)?
@@ -101,7 +120,7 @@ fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, rustls::Error
 
 fn member_config(identity: &Identity) -> Result<Arc<ClientConfig>, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS)?;
-    let builder = builder.with_root_certificates(roots(identity.root())?);
+    let builder = builder.with_root_certificates(roots(identity.roots().iter())?);
     let config = finish(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified()))));
     Ok(introduced(&config, identity.introduction()))
 }
@@ -109,7 +128,7 @@ fn member_config(identity: &Identity) -> Result<Arc<ClientConfig>, rustls::Error
 /// Settings of a machine that trusts `root` and has no certificate yet.
 pub(super) fn joiner_config(root: &RootCertificate) -> Result<Arc<ClientConfig>, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS)?;
-    Ok(finish(builder.with_root_certificates(roots(root)?).with_no_client_auth()))
+    Ok(finish(builder.with_root_certificates(roots([root])?).with_no_client_auth()))
 }
 
 /// What all our clients have in common.
@@ -131,9 +150,11 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// The root as rustls takes it.
-pub(super) fn roots(root: &RootCertificate) -> Result<Arc<RootCertStore>, rustls::Error> {
+/// Roots as rustls takes them.
+pub(super) fn roots<'a>(
+    trusted: impl IntoIterator<Item = &'a RootCertificate>,
+) -> Result<Arc<RootCertStore>, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(root.der().clone())?;
+    trusted.into_iter().try_for_each(|root| roots.add(root.der().clone()))?;
     Ok(Arc::new(roots))
 }

@@ -67,6 +67,14 @@ pub async fn connect(socket: &Path) -> Result<ControlClient<Channel>, ConnectErr
 /// # Errors
 /// When nothing answers there.
 pub async fn connect_with(socket: &Path, patience: Timeouts) -> Result<ControlClient<Channel>, ConnectError> {
+    channel(socket, patience).await.map(control_client)
+}
+
+/// A connection to the manager that listens on this socket.
+///
+/// # Errors
+/// When nobody answers there.
+pub async fn channel(socket: &Path, patience: Timeouts) -> Result<Channel, ConnectError> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
@@ -77,8 +85,12 @@ pub async fn connect_with(socket: &Path, patience: Timeouts) -> Result<ControlCl
         .http2_keep_alive_interval(patience.probe)
         .keep_alive_timeout(patience.silence);
     let error = |source| ConnectError { socket: socket.to_owned(), source };
-    let channel = endpoint.connect_with_connector(connector).await.map_err(error)?;
-    Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    endpoint.connect_with_connector(connector).await.map_err(error)
+}
+
+/// A client of the control API over a connection that there is.
+pub fn control_client(channel: Channel) -> ControlClient<Channel> {
+    ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 /// Whether a call or a stream ended because the other end kept its connection and answered nothing any more.

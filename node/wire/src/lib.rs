@@ -13,5 +13,5 @@ mod json;
 mod redacted_debug;
 mod refusal;
 
-pub use client::{ConnectError, DEFAULT_SOCKET, Timeouts, connect, connect_with, is_silence};
+pub use client::{ConnectError, DEFAULT_SOCKET, Timeouts, channel, connect, connect_with, control_client, is_silence};
 pub use freshness::Freshness;

@@ -4,7 +4,7 @@ use events::{redacted_debug, wiped};
 
 use crate::v1::{
     Assignment, ConfigItem, CreateService, EnvSecretValue, ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens,
-    RaftMessage, SecretValue, UpdateService,
+    RaftMessage, SecretValue, UnlockKeyReply, UnlockRequest, UpdateService,
 };
 
 redacted_debug! { JoinRequest shows [id, csr_pem, hostname] hides [token] }
@@ -12,6 +12,8 @@ redacted_debug! { JoinTokens shows [] hides [worker, manager] }
 redacted_debug! { CreateService shows [spec, env_secrets] hides [registry_auth] }
 redacted_debug! { UpdateService shows [service, spec, version, env_secrets] hides [registry_auth] }
 redacted_debug! { EnvSecretValue shows [name] hides [value] }
+redacted_debug! { UnlockKeyReply shows [] hides [unlock_key] }
+redacted_debug! { UnlockRequest shows [] hides [unlock_key] }
 redacted_debug! { SecretValue shows [] hides [value] }
 redacted_debug! { ConfigItem shows [config] hides [data] }
 // An entry's second section holds secrets, and a frame its specs' environments.
@@ -28,6 +30,8 @@ wiped! { JoinRequest [token] }
 wiped! { JoinTokens [worker, manager] }
 wiped! { EnvSecretValue [value] }
 wiped! { SecretValue [value] }
+wiped! { UnlockKeyReply [unlock_key] }
+wiped! { UnlockRequest [unlock_key] }
 
 impl From<String> for SecretValue {
     fn from(value: String) -> Self {

@@ -17,7 +17,7 @@ use wire::v1::{
 const MARKER: &str = "the-marker";
 
 /// Every field that holds a secret.
-const SECRET: [&str; 9] = [
+const SECRET: [&str; 11] = [
     "swarmlog.v1.ContainerSpec.env",
     "swarmlog.v1.VolatilePayload.value",
     "swarmlog.wire.v1.CreateService.registry_auth",
@@ -26,18 +26,27 @@ const SECRET: [&str; 9] = [
     "swarmlog.wire.v1.JoinTokens.manager",
     "swarmlog.wire.v1.JoinTokens.worker",
     "swarmlog.wire.v1.SecretValue.value",
+    "swarmlog.wire.v1.UnlockKeyReply.unlock_key",
+    "swarmlog.wire.v1.UnlockRequest.unlock_key",
     "swarmlog.wire.v1.UpdateService.registry_auth",
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 21] = [
+const HARMLESS: [&str; 30] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.EnvSecret.key",
     "swarmlog.v1.EnvSecret.name",
     "swarmlog.v1.Event.join_token_rotated",
+    "swarmlog.v1.Event.secrets_read",
+    "swarmlog.v1.Event.unlock_key_changed",
     "swarmlog.v1.JoinTokenRotated.secret_sha256",
+    "swarmlog.v1.RootRotationCompleted.destroyed_secrets",
+    "swarmlog.v1.RootRotationStarted.manager_token_sha256",
+    "swarmlog.v1.RootRotationStarted.worker_token_sha256",
     "swarmlog.v1.ServiceSpecUpdated.destroyed_secrets",
+    "swarmlog.v1.SecretsRead.names",
+    "swarmlog.v1.UnlockKeyChanged.locked",
     "swarmlog.v1.VolatilePayload.key",
     "swarmlog.wire.v1.Assignment.env_secrets",
     "swarmlog.wire.v1.Assignment.registry_auth",
@@ -45,8 +54,10 @@ const HARMLESS: [&str; 21] = [
     "swarmlog.wire.v1.AssignmentSet.secrets",
     "swarmlog.wire.v1.ClusterView.join_tokens",
     "swarmlog.wire.v1.CommandRequest.rotate_join_token",
+    "swarmlog.wire.v1.CommandRequest.rotate_unlock_key",
     "swarmlog.wire.v1.CreateService.env_secrets",
     "swarmlog.wire.v1.EnvSecretValue.name",
+    "swarmlog.wire.v1.GetClusterRequest.with_tokens",
     "swarmlog.wire.v1.LabelFilter.key",
     "swarmlog.wire.v1.SecretItem.key",
     "swarmlog.wire.v1.SpecItem.key",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use events::id::prefix_range;
-use events::{Cause, ConfigId, Event, Id, Kind, NodeId, ServiceId, TaskId};
+use events::{Cause, ConfigId, Event, Id, Kind, NodeId, OperatorId, ServiceId, TaskId};
 
 use crate::{Cluster, Instance, Task};
 
@@ -66,7 +66,9 @@ impl EventFilter {
         if self.tasks_of_nodes {
             self.tasks = cluster.tasks_of_node(node).map(known).collect();
         }
-        cluster.nodes.contains(node) || cluster.configs.contains(ConfigId::from_bits(bits))
+        cluster.nodes.contains(node)
+            || cluster.configs.contains(ConfigId::from_bits(bits))
+            || cluster.operators.contains(OperatorId::from_bits(bits))
     }
 
     /// Which events of a frame belong: those about the object and its tasks, and those about something else that made the
@@ -147,7 +149,14 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::ClusterSpecUpdated(_)
         | Kind::JoinTokenRotated(_)
         | Kind::RootCaGenerated(_)
+        | Kind::RootRotationStarted(_)
+        | Kind::RootRotationCompleted(_)
+        | Kind::NodeMovedToRoot(_)
         | Kind::CertificateIssued(_)
+        | Kind::OperatorCreated(_)
+        | Kind::OperatorRevoked(_)
+        | Kind::SecretsRead(_)
+        | Kind::UnlockKeyChanged(_)
         | Kind::MemberAdded(_)
         | Kind::MemberPromoted(_)
         | Kind::MemberRemoved(_)
@@ -221,7 +230,9 @@ impl Names {
         let service =
             |cluster: &Cluster| Some(cluster.services.get(ServiceId::from_bits(bits))?.spec.name().to_owned());
         let node = |cluster: &Cluster| Some(cluster.nodes.get(NodeId::from_bits(bits))?.hostname().to_owned());
-        let at_hand = || living.and_then(service).or_else(|| living.and_then(node));
+        let operator = |cluster: &Cluster| Some(cluster.operators.get(OperatorId::from_bits(bits))?.name.clone());
+        let at_hand =
+            || living.and_then(service).or_else(|| living.and_then(node)).or_else(|| living.and_then(operator));
         self.own.get(&bits).cloned().or_else(at_hand)
     }
 
@@ -246,6 +257,8 @@ fn naming(kind: &Kind) -> Option<(u128, &str)> {
         Some((event.service.bits(), event.spec.name()))
     } else if let Kind::ConfigCreated(event) = kind {
         Some((event.config.bits(), event.spec.name()))
+    } else if let Kind::OperatorCreated(event) = kind {
+        Some((event.operator.bits(), &event.name))
     } else if let Kind::NodeJoined(event) = kind {
         Some((event.node.bits(), &event.hostname))
     } else if let Kind::NodeDescribed(event) = kind {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use events::service_spec::Mode;
-use events::{ConfigId, Id, NodeId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
+use events::{ConfigId, Id, NodeId, OperatorId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
 use serde::Serialize;
 
 use crate::tasks::End;
@@ -172,6 +172,14 @@ pub fn resolve_config(cluster: &Cluster, reference: &str) -> Result<ConfigId, Re
         Some(config) => Ok(config),
         None => named_or_begun(&cluster.configs, reference, named),
     }
+}
+
+/// The operator with this id, or else the one with this name or beginning of an id.
+///
+/// # Errors
+/// When there is none, or several.
+pub fn resolve_operator(cluster: &Cluster, reference: &str) -> Result<OperatorId, ReferenceError> {
+    named_or_begun(&cluster.operators, reference, cluster.operator_named(reference).map(|operator| operator.id))
 }
 
 /// The node with this id, or else the one node with this host name or beginning of an id (`self` is neither). Machines choose

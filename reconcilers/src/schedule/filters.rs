@@ -250,6 +250,7 @@ mod tests {
             certificate_not_after: None,
             certificate_index: 0,
             certificate_digest: None,
+            moved_at: 0,
             joined_as: String::new(),
             description: Some(Arc::new(description)),
             liveness: Liveness::Ready,

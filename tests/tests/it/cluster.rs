@@ -255,14 +255,14 @@ impl Cluster {
         out.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
     }
 
-    /// The cluster itself.
+    /// The cluster itself, without its tokens: that these are read is an event.
     pub fn inspect(&self) -> Value {
-        self.list("cluster inspect").remove(0)
+        self.list("cluster ls").remove(0)
     }
 
     /// The join token of a role.
     pub fn token(&self, role: &str) -> String {
-        self.inspect()["join_tokens"][role].as_str().expect("a token").to_owned()
+        self.list("cluster inspect")[0]["join_tokens"][role].as_str().expect("a token").to_owned()
     }
 
     /// Creates a service whose tasks sleep, and end at once when told to.

@@ -190,7 +190,8 @@ impl Managers {
 
     /// The frames of history on the disk of a manager that does not run.
     fn history(&self, number: usize) -> Vec<(u64, Bytes)> {
-        let store = RocksStore::open_to_verify(&self.state_dir(number).join("raft")).expect("a log");
+        let store =
+            RocksStore::open_to_verify(&self.state_dir(number).join("raft"), &Default::default()).expect("a log");
         store.expect("a log").history(0, usize::MAX, usize::MAX).expect("history")
     }
 

@@ -54,7 +54,12 @@ async fn a_flood_of_connections_shuts_nobody_out() {
     let descriptors = descriptors::raise();
     assert!(descriptors > HALF_OPEN + IDLE + GREETED + 500, "the flood needs more than {descriptors} open files");
 
-    let root = CertificateStore::new(&cluster.state_dir(MANAGER)).load_root().expect("read").expect("a root");
+    let root = CertificateStore::new(&cluster.state_dir(MANAGER))
+        .load_roots()
+        .expect("read")
+        .expect("a root")
+        .newest()
+        .clone();
     let (connector, address) = (Connector::joiner(&root).expect("a connector"), cluster.address().to_owned());
     let open = |_| std::net::TcpStream::connect(&address).expect("a connection");
     let half_open: Vec<_> = (0..HALF_OPEN).map(open).collect();

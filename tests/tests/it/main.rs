@@ -27,6 +27,7 @@ mod refused_nodes;
 mod restore;
 mod slow_disk;
 mod state_dirs;
+mod trust;
 mod units;
 mod worker_disk;
 mod workloads;

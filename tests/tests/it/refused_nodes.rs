@@ -75,7 +75,7 @@ async fn dial(cluster: &Cluster, connector: Connector) -> Result<Channel, tonic:
 
 /// What a manager refuses a heartbeat of no session with.
 async fn refused_heartbeat(channel: Channel) -> Status {
-    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1) };
+    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1), trust: None };
     match DispatcherClient::new(channel).heartbeats(tokio_stream::once(heartbeat)).await {
         Err(refused) => refused,
         Ok(replies) => replies.into_inner().message().await.expect_err("a refusal"),
@@ -146,7 +146,12 @@ pub fn a_worker_that_is_removed_while_it_works_stops_its_tasks(executor: Executo
 #[tokio::test]
 async fn a_caller_without_a_certificate_gets_the_root_and_nothing_else() {
     let cluster = Cluster::start(Executor::Process, &[]);
-    let root = CertificateStore::new(&cluster.state_dir(MANAGER)).load_root().expect("read").expect("a root");
+    let root = CertificateStore::new(&cluster.state_dir(MANAGER))
+        .load_roots()
+        .expect("read")
+        .expect("a root")
+        .newest()
+        .clone();
     let channel = dial(&cluster, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
     let answer = CertificatesClient::new(channel.clone()).get_root(RootRequest {}).await.expect("the root");
     assert_eq!(answer.into_inner().cert_pem, root.to_pem());
@@ -194,7 +199,7 @@ fn a_worker_whose_certificate_expired_is_told_the_way_back() {
     let authority = Authority::generate(past).expect("an authority");
     let request = CertificateRequest::new().expect("a request");
     let issued = authority.sign(&request.csr_pem, subject, past, NODE_EXPIRY_DEFAULT).expect("a certificate");
-    certificates.save_root(authority.root()).expect("saved");
+    certificates.save_roots(&authority.root().clone().into()).expect("saved");
     certificates.save(&issued.cert_pem, &request.key).expect("saved");
 
     let start = |cluster: &Cluster| run(Command::new(program("swarmd")).args(cluster.flags("w1")));

@@ -16,7 +16,7 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let cluster = session.manager.cluster().await?;
+    let cluster = session.manager.cluster(true).await?;
     if let Some(other) = args.cluster.as_ref().filter(|name| !is_called(&cluster, name)) {
         let failure = Failure::new(Kind::NotFound, format!("there is no cluster {other}"));
         return Err(failure.hint("`swarmctl cluster ls` shows its name"));

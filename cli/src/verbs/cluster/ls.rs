@@ -14,7 +14,7 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let clusters = [session.manager.cluster().await?];
+    let clusters = [session.manager.cluster(false).await?];
     let view = session.view();
     session.list(&clusters, args.quiet, |cluster| cluster.id.to_string(), |clusters| cluster::table(clusters, view))
 }

@@ -30,7 +30,7 @@ pub struct Args {
     taskhistory: Option<i64>,
 
     /// Validity of a node's certificate, at least 1h (default 2160h)
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, visible_alias = "cert-expiry", value_name = "DURATION", value_parser = duration::parse)]
     certexpiry: Option<Duration>,
 
     /// Time between two heartbeats of a node (default 5s)
@@ -44,6 +44,10 @@ pub struct Args {
     /// Maximum number of nodes (default 100000)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(NODES_MAX))]
     max_nodes: Option<u32>,
+
+    /// Lock the keys of managers: after a restart, each needs the unlock key, which is printed
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    autolock: Option<bool>,
 
     /// Replace the join token of this role
     #[arg(long, value_name = "ROLE")]
@@ -77,6 +81,7 @@ impl Args {
         spec.heartbeat_period_ns = self.heartbeatperiod.map(ns).or(spec.heartbeat_period_ns);
         spec.heartbeat_grace = self.heartbeatgrace.or(spec.heartbeat_grace);
         spec.nodes_max = self.max_nodes.or(spec.nodes_max);
+        spec.autolock = self.autolock.or(spec.autolock);
         self.log.apply(&mut spec.log_driver)?;
         Ok(spec)
     }
@@ -87,11 +92,17 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         let failure = Failure::new(Kind::Usage, "nothing to update");
         return Err(failure.hint("`swarmctl cluster update --help` lists what can change"));
     }
-    let present = session.manager.cluster().await?;
+    let present = session.manager.cluster(false).await?;
     let spec = args.edit(&present.spec)?;
     if spec != present.spec {
         let update = UpdateCluster { spec, version: Some(present.meta.version) };
+        let locks = update.spec.autolock() && !present.spec.autolock();
         session.execute_and_tell(Command::UpdateCluster(update), &present.name).await?;
+        if locks {
+            let key = session.manager.unlock_key().await?;
+            session.line(&key.unlock_key)?;
+            session.note("keep this unlock key: whoever restarts a manager needs it for `swarmctl cluster unlock`")?;
+        }
     }
     let Some(role) = args.rotate_join_token else { return Ok(()) };
     let role = match role {
@@ -99,7 +110,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         TokenRole::Manager => Role::Manager,
     };
     session.execute(Command::RotateJoinToken(RotateJoinToken { role: role.into() })).await?;
-    let tokens = session.manager.cluster().await?.join_tokens;
+    let tokens = session.manager.cluster(true).await?.join_tokens;
     let join_token = match role {
         Role::Worker => tokens.worker.clone(),
         Role::Manager => tokens.manager.clone(),

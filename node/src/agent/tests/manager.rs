@@ -167,7 +167,7 @@ impl Dispatcher for Manager {
             if away? {
                 Err(Status::unavailable("away"))
             } else {
-                Ok(HeartbeatReply { period_ns: 3_000_000_000, role: None })
+                Ok(HeartbeatReply { period_ns: 3_000_000_000, role: None, trust: None })
             }
         });
         Ok(Response::new(replies.boxed()))

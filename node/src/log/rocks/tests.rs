@@ -72,7 +72,8 @@ fn a_flipped_bit_in_the_write_ahead_log_does_not_lose_commits_silently() {
     stored[middle] ^= 1;
     fs::write(&path, &stored).unwrap();
     // RocksDB takes the log up to the bad record and opens; only the mark knows that there was more.
-    let refused = RocksStore::open_to_verify(machine.0.path()).unwrap().unwrap().examine().unwrap_err();
+    let refused =
+        RocksStore::open_to_verify(machine.0.path(), &Default::default()).unwrap().unwrap().examine().unwrap_err();
     assert!(matches!(refused, LogError::Shortened { known: 59, .. }), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), stored, "whoever can mend it finds all of it");
     stored[middle] ^= 1;

@@ -121,7 +121,8 @@ fn judge(dir: &Path, state: [u8; 16]) -> Result<bool, String> {
     if folded.cluster.state_hash() != state {
         return Err("another state".to_owned());
     }
-    let opened = RocksStore::open_with(&state_dir::log(dir), checkpoints).map_err(|error| error.to_string())?;
+    let opened = RocksStore::open_with(&state_dir::log(dir), checkpoints, &Default::default())
+        .map_err(|error| error.to_string())?;
     let loaded = opened.load().map_err(|error| error.to_string())?;
     let again = fold(&opened, &loaded).map_err(|failure| failure.sentence)?;
     if again.cluster.state_hash() == state { Ok(true) } else { Err("another state once it was opened".to_owned()) }

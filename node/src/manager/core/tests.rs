@@ -164,7 +164,17 @@ async fn a_core_that_died_says_what_of() {
     machine.disk.fail_after(0);
     let leader = Replica::new(node(), "0.1.0", consensus, folded, INTERVALS);
     let (handle, thread) = driver::spawn(leader, Arc::clone(&store)).unwrap();
-    let core = Core { handle, store, node: node(), raft_id: 1, thread, scrubber: None, journal: None, began_after: 0 };
+    let core = Core {
+        handle,
+        store,
+        node: node(),
+        raft_id: 1,
+        thread,
+        key_file: None,
+        scrubber: None,
+        journal: None,
+        began_after: 0,
+    };
     // Whoever waits for it only learns that it is gone.
     let waiting = core.wait_for_leadership().await.unwrap_err();
     assert_eq!(waiting.sentence, "the core ended while it started");

@@ -73,6 +73,8 @@ topics! {
     MemberAdded "member_added" "managers that follow the log";
     MemberPromoted "member_promoted" "managers that got a vote";
     MemberRemoved "member_removed" "managers that were removed";
+    RootRotationStarted "root_rotation_started" "rotations of the root that started";
+    RootRotationCompleted "root_rotation_completed" "rotations of the root that completed";
     NodeJoined "node_joined" "nodes that joined";
     NodeRegistered "node_registered" "nodes that are up";
     NodeBecameReady "node_became_ready" "nodes that are up again";
@@ -146,6 +148,15 @@ impl Witness<'_> {
                 node(Topic::MemberPromoted, Info, e.node, " has caught up, and votes as a manager")
             }
             Kind::MemberRemoved(e) => node(Topic::MemberRemoved, Info, e.node, " is not a manager any more"),
+            Kind::RootRotationStarted(e) => {
+                let sentence = format!("nodes move to another root certificate, {}", e.digest);
+                self.of(Topic::RootRotationStarted, Info, self.after.id(), sentence)
+            }
+            Kind::RootRotationCompleted(e) => {
+                let sentence =
+                    format!("every node has moved to the root certificate {}: only that is trusted now", e.digest);
+                self.of(Topic::RootRotationCompleted, Info, self.after.id(), sentence)
+            }
             Kind::NodeJoined(e) => {
                 let sentence = format!("node {} joined as {}, from {}", e.hostname, e.spec.role().name(), e.addr);
                 self.of(Topic::NodeJoined, Info, e.node, sentence)
@@ -175,6 +186,11 @@ impl Witness<'_> {
             | Kind::ClusterSpecUpdated(_)
             | Kind::JoinTokenRotated(_)
             | Kind::RootCaGenerated(_)
+            | Kind::NodeMovedToRoot(_)
+            | Kind::OperatorCreated(_)
+            | Kind::OperatorRevoked(_)
+            | Kind::SecretsRead(_)
+            | Kind::UnlockKeyChanged(_)
             | Kind::CertificateIssued(_)
             | Kind::MemberAdded(_)
             | Kind::ManagerAnnounced(_)

@@ -208,6 +208,9 @@ impl Draft {
         let aside = leader.aside.at(self.at.time);
         self.settled = reconcilers::settle_without(&aside, &mut self.next, touched, &mut ctx, &self.at, room);
         leader.aside.note(&mut self.settled, &self.asked, self.at.time);
+        let destroyed =
+            self.settled.events.iter().flat_map(|event| event.kind.iter().flat_map(Kind::destroyed_secrets));
+        self.volatile.extend(destroyed.map(|name| VolatilePayload { key: name.clone(), value: None }));
         self.events.append(&mut self.settled.events);
     }
 

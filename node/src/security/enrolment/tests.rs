@@ -81,6 +81,7 @@ impl Manager {
             peering: crate::peering::Peering::default(),
             stopping: CancellationToken::new(),
         };
+        let access = context.access();
         let service = Losing { service: CertificateApi::new(context), joins: AtomicU32::new(joins) };
         let connections = Box::pin(incoming(
             tcp,
@@ -89,7 +90,8 @@ impl Manager {
             KnownMembers::everybody(),
             Arc::default(),
         ));
-        tokio::spawn(Server::builder().add_service(CertificatesServer::new(service)).serve_with_incoming(connections));
+        let server = Server::builder().layer(access).add_service(CertificatesServer::new(service));
+        tokio::spawn(server.serve_with_incoming(connections));
         Self { core, addr, _state_dir: dir }
     }
 
@@ -147,7 +149,7 @@ impl Worker {
         let request = CertificateRequest::new().expect("a request");
         let then = clock::now() - ago;
         let issued = manager.authority().sign(&request.csr_pem, subject, then, DAY * 90).expect("a certificate");
-        let root = self.certificates.load_root().expect("readable").expect("a root");
+        let root = self.certificates.load_roots().expect("readable").expect("a root");
         self.certificates.save(&issued.cert_pem, &request.key).expect("saved");
         let identity = Identity::new(root, &issued.cert_pem, &request.key, then).expect("an identity then");
         Arc::new(Credentials::new(identity).expect("credentials"))

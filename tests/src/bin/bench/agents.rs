@@ -104,7 +104,7 @@ impl PreparedCluster {
         let dir = tempfile::tempdir()?;
         let state_dir = dir.path().join("state");
         let agents = prepared::prepare(&state_dir, agents, tasks).await?;
-        let root = CertificateStore::new(&state_dir).load_root()?.context("a cluster has a root")?;
+        let root = CertificateStore::new(&state_dir).load_roots()?.context("a cluster has a root")?.newest().clone();
         let port = free_port()?;
         let remote = SocketAddr::from(([0, 0, 0, 0], port));
         let connect = SocketAddr::from(([127, 0, 0, 1], port));

@@ -97,7 +97,7 @@ impl Daemon {
                 bail!("swarmd ended with {status}");
             }
             if let Ok(mut client) = self.connect().await
-                && client.get_cluster(GetClusterRequest {}).await.is_ok()
+                && client.get_cluster(GetClusterRequest::default()).await.is_ok()
             {
                 return Ok(begun.elapsed());
             }

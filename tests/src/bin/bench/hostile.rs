@@ -87,8 +87,8 @@ async fn measure(seconds: u64) -> Result<Sample> {
     let daemon = Daemon::start("process").await?;
     let address = StartSettings::load(&state_dir(&daemon))?.context("the settings of its start")?.listen_remote_api;
     let (address, dir) = (address.to_string(), tempfile::tempdir()?);
-    let token =
-        daemon.connect().await?.get_cluster(GetClusterRequest {}).await?.into_inner().join_tokens.worker.parse()?;
+    let cluster = daemon.connect().await?.get_cluster(GetClusterRequest { with_tokens: Some(true) }).await?;
+    let token = cluster.into_inner().join_tokens.worker.parse()?;
     join(&CertificateStore::new(dir.path()), &address, &token, HOSTNAME, Timeouts::OF_A_JOINER, |_| Ok(())).await?;
     let mut stream = session(connect(&address, dir.path()).await?, 0).await.context("a session")?;
     let session = welcome(&mut stream).await?;

@@ -134,7 +134,7 @@ fn write_history(state_dir: &std::path::Path, frames: &[Bytes]) -> Result<()> {
 /// The rate that `swarmd replay` itself prints.
 fn replay(state_dir: &std::path::Path) -> Result<f64> {
     let mut out = Vec::new();
-    node::manager::replay::replay(state_dir, &mut out).map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    node::manager::replay::replay(state_dir, None, &mut out).map_err(|failure| anyhow::anyhow!("{failure}"))?;
     let text = String::from_utf8(out)?;
     let line = text.lines().find(|line| line.starts_with("events")).context("replay tells its rate")?;
     let rate = line.split(", ").nth(1).and_then(|rate| rate.split(' ').next()).context("the rate is a number")?;

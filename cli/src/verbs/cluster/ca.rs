@@ -1,0 +1,52 @@
+//! `swarmctl cluster ca`.
+
+use serde::Serialize;
+use wire::v1::command_request::Command;
+use wire::v1::{RootRotationView, RotateRoot};
+
+use crate::failure::Failure;
+use crate::format::{Format, cluster};
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::wait::{WaitFlags, for_root};
+
+/// Show the root certificate, or replace it
+///
+/// With --rotate, a new root takes the place of the present one without any interruption: every node renews its certificate,
+/// both roots are trusted meanwhile, and the old one no longer once every node has moved. The rotation waits for nodes that
+/// are down until they are back or removed. When it is completed, the join tokens are new ones, and operators need new
+/// identities.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Replace the root certificate, and wait until every node has moved to the new one
+    #[arg(long)]
+    rotate: bool,
+
+    #[command(flatten)]
+    wait: WaitFlags,
+}
+
+/// What is shown in JSON.
+#[derive(Serialize)]
+struct Root<'a> {
+    root_cert_pem: &'a str,
+    digest: &'a str,
+    rotation: Option<&'a RootRotationView>,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    if args.rotate {
+        let reply = session.execute_and_tell(Command::RotateRoot(RotateRoot {}), "").await?;
+        return for_root(session, &args.wait, reply.index).await;
+    }
+    let cluster = session.manager.cluster(false).await?;
+    if session.globals.format == Format::Json {
+        let (root_cert_pem, digest) = (&cluster.root_cert_pem, &cluster.root_ca_digest);
+        return session.json(&Root { root_cert_pem, digest, rotation: cluster.root_rotation.as_ref() });
+    }
+    session.text(&cluster.root_cert_pem)?;
+    match &cluster.root_rotation {
+        Some(rotation) => session.note(&cluster::rotation(rotation)),
+        None => Ok(()),
+    }
+}

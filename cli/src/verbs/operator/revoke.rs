@@ -1,0 +1,24 @@
+//! `swarmctl operator revoke`.
+
+use wire::v1::RevokeOperator;
+use wire::v1::command_request::Command;
+
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Refuse the certificates of operators from now on, on every manager
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Operators: names, ids or unique prefixes of ids
+    #[arg(required = true, value_name = "OPERATOR")]
+    operators: Vec<String>,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    for operator in &args.operators {
+        let revoke = RevokeOperator { operator: operator.clone() };
+        session.execute_and_tell(Command::RevokeOperator(revoke), operator).await?;
+    }
+    Ok(())
+}

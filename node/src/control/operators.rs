@@ -1,0 +1,66 @@
+//! Operators with a certificate: who they are, and how one is made. The core decides whether; the signature is made here, because
+//! it needs randomness.
+
+use commands::{Actor, Command, CreateOperator, ReadSecrets, Rejection};
+use events::{OperatorId, Role};
+use projections::Operator;
+use wire::v1::{CommandReply, CreateOperatorRequest, Meta, OperatorCertificate, OperatorList, OperatorView};
+
+use super::Control;
+use super::enrolment::{broken, unfit};
+use crate::manager::replica::Request;
+use crate::security::Holder;
+
+impl Control {
+    /// All operators with a certificate, in the order of their names.
+    pub fn operators(&self) -> OperatorList {
+        let mut operators: Vec<OperatorView> = self.state.cluster.operators.values().map(view).collect();
+        operators.sort_by(|one, other| one.name.cmp(&other.name));
+        OperatorList { operators }
+    }
+
+    /// What the creation of an operator asks of the core. One whose certificate cannot be signed must not be created.
+    ///
+    /// # Errors
+    /// When the request for a certificate is not valid, or this manager cannot sign.
+    pub fn create_operator(&self, actor: Actor, asked: CreateOperatorRequest) -> Result<Request, Rejection> {
+        self.signer()?.judge(&asked.csr_pem, self.now).map_err(unfit)?;
+        let not_after = self.now + self.state.cluster.spec().cert_expiry();
+        let (role, CreateOperatorRequest { id, reason, name, .. }) = (asked.role(), asked);
+        let command = Command::CreateOperator(CreateOperator { name, role, not_after });
+        Ok(Request { id, actor, command, reason, correlation: None })
+    }
+
+    /// The certificate of an operator that the core created.
+    ///
+    /// # Errors
+    /// When it was revoked since, or this manager cannot sign.
+    pub fn operator_certificate(&self, reply: &CommandReply, csr_pem: &str) -> Result<OperatorCertificate, Rejection> {
+        let operator = reply.subject.as_ref().and_then(|id| id.parse::<OperatorId>().ok());
+        let operator = operator.ok_or_else(|| broken("the new operator has no id".to_owned()))?;
+        let known = self.state.cluster.operators.get(operator);
+        let known = known.ok_or_else(|| Rejection::not_found("operator", operator))?;
+        let signer = self.signer()?;
+        let holder = Holder::Operator { operator, cluster: self.state.cluster.id() };
+        let issued = signer.sign(csr_pem, holder, self.now, known.not_after.since(self.now)).map_err(unfit)?;
+        let (cert_pem, roots_pem) = (issued.cert_pem, signer.roots_pem().to_owned());
+        Ok(OperatorCertificate { operator, cert_pem, roots_pem, not_after: issued.not_after })
+    }
+
+    /// What notes that somebody is shown the join tokens.
+    pub fn read_tokens(&self, actor: Actor) -> Request {
+        let settings = &self.state.cluster.settings;
+        let names = [Role::Worker, Role::Manager].map(|role| settings.token_key(role)).into();
+        Request::unnamed(actor, Command::ReadSecrets(ReadSecrets { names }))
+    }
+}
+
+fn view(operator: &Operator) -> OperatorView {
+    OperatorView {
+        id: operator.id,
+        meta: Meta { version: operator.version, created_at: operator.created_at, updated_at: operator.created_at },
+        name: operator.name.clone(),
+        role: operator.role.into(),
+        not_after: operator.not_after,
+    }
+}

@@ -1,0 +1,190 @@
+//! A manager whose keys are locked: it takes the unlock key from a file, or waits at its control socket for somebody who has it.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::{Request as HttpRequest, Response as HttpResponse};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+use tower::{Layer, Service};
+use wire::v1::lock_server::{Lock, LockServer};
+use wire::v1::{Refusal, RefusalKind, UnlockReply, UnlockRequest};
+use zeroize::Zeroizing;
+
+use crate::daemon::failure::{Failure, code};
+use crate::daemon::serve;
+use crate::daemon::state_dir::{self, StateDir};
+use crate::security::seal::{self, DataKeys, SealError};
+use crate::security::{KeyLock, Limits, UnlockKey, incoming_local};
+
+/// Longest file that is read, in bytes: a key has 52.
+const FILE_BYTES_MAX: u64 = 4 * 1024;
+/// Bits of a file's mode by which others than its owner can read it.
+const READABLE_BY_OTHERS: u32 = 0o044;
+/// The one call that a locked manager answers.
+const UNLOCK: &str = "/swarmlog.wire.v1.Lock/Unlock";
+
+/// Opens the keys of a state directory, if they are locked; whether to go on: the process may be told to stop meanwhile.
+///
+/// # Errors
+/// When the unlock key is not the right one, or the control socket cannot be used.
+pub async fn unlock(
+    dir: &StateDir,
+    key_file: Option<&Path>,
+    socket: &Path,
+    shutdown: &CancellationToken,
+) -> Result<bool, Failure> {
+    let path = state_dir::log(dir.path()).join(seal::LOG_KEY);
+    if !seal::is_wrapped(&path) {
+        return Ok(true);
+    }
+    if let Some(file) = key_file {
+        open(&path, read_key(file)?, dir.keys()).map_err(|why| {
+            Failure::new(format!("{}: {why}", file.display()), WRONG_KEY_HINT).with_code(code::NOT_ALLOWED)
+        })?;
+        return Ok(true);
+    }
+    tracing::warn!("this manager is locked: it does nothing until somebody unlocks it with `swarmctl cluster unlock`");
+    serve_locked(path, Arc::clone(dir.keys()), socket, shutdown).await?;
+    Ok(!shutdown.is_cancelled())
+}
+
+const WRONG_KEY_HINT: &str = "`swarmctl cluster unlock-key` on a manager that runs shows the present key";
+
+/// The unlock key in a file that no other user can read.
+///
+/// # Errors
+/// When it cannot be read, others can read it, or it holds no key.
+pub fn read_key(path: &Path) -> Result<UnlockKey, Failure> {
+    let cannot = |why: String| {
+        let hint = "name a file that holds nothing but the key, with mode 600, and that the user of swarmd may read";
+        Failure::new(format!("the unlock key file {} cannot be used: {why}", path.display()), hint)
+            .with_code(code::USAGE)
+    };
+    let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
+    if file.metadata().map_err(|error| cannot(error.to_string()))?.mode() & READABLE_BY_OTHERS != 0 {
+        return Err(cannot("other users can read it".to_owned()));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| cannot(error.to_string()))?;
+    text.parse().map_err(|error: crate::security::ParseUnlockKeyError| cannot(error.to_string()))
+}
+
+/// Opens the data keys with this key, and keeps it if it is the right one.
+fn open(path: &Path, key: UnlockKey, keys: &KeyLock) -> Result<(), String> {
+    match DataKeys::load(path, false, Some(&key)) {
+        Ok(_) => {
+            keys.set(Some(key));
+            Ok(())
+        }
+        Err(SealError::Locked(_)) => Err("this is not the unlock key of this manager".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Serves the one call of a locked manager until it is made with the right key.
+async fn serve_locked(
+    path: PathBuf,
+    keys: Arc<KeyLock>,
+    socket: &Path,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let (listener, file) = serve::bind_control(socket).await?;
+    let unlocked = shutdown.child_token();
+    let api = LockServer::new(Locked { path, keys, unlocked: unlocked.clone() });
+    let incoming = incoming_local(listener, Limits::of_descriptors(LOCKED_DESCRIPTORS), Arc::default());
+    let server = Server::builder().layer(LockedLayer).add_service(api);
+    let served = server.serve_with_incoming_shutdown(incoming, unlocked.cancelled_owned()).await;
+    drop(file);
+    served.map_err(|error| Failure::new(format!("the control socket broke: {error}"), "start swarmd again"))
+}
+
+/// File descriptors of a manager that is locked: a few people ask it.
+const LOCKED_DESCRIPTORS: usize = 256;
+
+/// What a locked manager answers.
+struct Locked {
+    path: PathBuf,
+    keys: Arc<KeyLock>,
+    unlocked: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl Lock for Locked {
+    async fn unlock(&self, request: Request<UnlockRequest>) -> Result<Response<UnlockReply>, Status> {
+        let wrong = |why: String| refusal(RefusalKind::Forbidden, "unlock key", why, WRONG_KEY_HINT);
+        let key: UnlockKey = request
+            .get_ref()
+            .unlock_key
+            .parse()
+            .map_err(|error: crate::security::ParseUnlockKeyError| wrong(error.to_string()))?;
+        open(&self.path, key, &self.keys).map_err(wrong)?;
+        tracing::info!("this manager was unlocked");
+        self.unlocked.cancel();
+        Ok(Response::new(UnlockReply {}))
+    }
+}
+
+/// What a manager answers whose keys are not locked.
+pub struct NotLocked;
+
+#[tonic::async_trait]
+impl Lock for NotLocked {
+    async fn unlock(&self, _: Request<UnlockRequest>) -> Result<Response<UnlockReply>, Status> {
+        let hint = "nothing needs to be done";
+        Err(refusal(RefusalKind::Conflict, "manager", "this manager is not locked".to_owned(), hint))
+    }
+}
+
+fn refusal(kind: RefusalKind, subject: &str, sentence: String, hint: &str) -> Status {
+    Refusal { kind: kind.into(), subject: subject.to_owned(), sentence, hint: Some(hint.to_owned()) }.into()
+}
+
+/// Refuses every call but the one that unlocks.
+#[derive(Debug, Clone, Copy)]
+struct LockedLayer;
+
+impl<S> Layer<S> for LockedLayer {
+    type Service = LockedService<S>;
+
+    fn layer(&self, inner: S) -> LockedService<S> {
+        LockedService { inner }
+    }
+}
+
+/// See [`LockedLayer`].
+#[derive(Debug, Clone)]
+struct LockedService<S> {
+    inner: S,
+}
+
+impl<S> Service<HttpRequest<Body>> for LockedService<S>
+where
+    S: Service<HttpRequest<Body>, Response = HttpResponse<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = HttpResponse<Body>;
+    type Error = Infallible;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<HttpResponse<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
+        if request.uri().path() == UNLOCK {
+            return Box::pin(self.inner.call(request));
+        }
+        let sentence =
+            "this manager is locked: it was restarted, and its keys need the cluster's unlock key".to_owned();
+        let hint = "unlock it with `swarmctl cluster unlock`, or start swarmd with --unlock-key-file";
+        let locked = refusal(RefusalKind::Unavailable, "manager", sentence, hint);
+        Box::pin(async { Ok(locked.into_http()) })
+    }
+}

@@ -1,0 +1,140 @@
+//! Who may call which RPC: one table, and the layer that holds every server of a manager to it.
+//!
+//! An RPC without a row does not exist for anybody. Handlers find the proven caller of their request with [`caller`], which
+//! fails where the layer is missing: so nothing is served that was not judged here.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use events::OperatorRole;
+use http::{Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::authorise::{AccessError, Allowed};
+use super::caller::Caller;
+use super::peer::Peer;
+
+/// What the path of every RPC begins with.
+const PACKAGE: &str = "/swarmlog.wire.v1.";
+
+/// Every RPC of a manager, and whom it serves.
+pub const TABLE: &[(&str, Allowed)] = &[
+    // Each command is judged once more, by its own row in `commands::Actor::may`.
+    ("Control/Execute", Allowed::Operators(OperatorRole::Operator)),
+    ("Control/ExecuteStream", Allowed::Operators(OperatorRole::Operator)),
+    ("Control/GetVersion", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/GetCluster", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/InspectNodes", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/InspectServices", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ListNodes", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ListServices", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ListTasks", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ReadConfigs", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/Events", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/CreateOperator", Allowed::Operators(OperatorRole::Admin)),
+    ("Control/GetUnlockKey", Allowed::Operators(OperatorRole::Admin)),
+    ("Lock/Unlock", Allowed::Operators(OperatorRole::Admin)),
+    ("Certificates/GetRoot", Allowed::Anyone),
+    // The join token decides.
+    ("Certificates/Join", Allowed::Anyone),
+    ("Certificates/Renew", Allowed::Nodes),
+    ("Dispatcher/Session", Allowed::Nodes),
+    ("Dispatcher/Heartbeats", Allowed::Nodes),
+    ("Dispatcher/Report", Allowed::Nodes),
+    ("Managers/Deliver", Allowed::Peers),
+    ("Managers/Announce", Allowed::Peers),
+];
+
+/// Whom the RPC with this path serves; nothing if there is no such RPC.
+pub fn allowed(path: &str) -> Option<Allowed> {
+    let name = path.strip_prefix(PACKAGE)?;
+    TABLE.iter().find(|(rpc, _)| *rpc == name).map(|(_, allowed)| *allowed)
+}
+
+/// The caller of a request that was let through; put there by the layer.
+#[derive(Debug, Clone)]
+struct Proven(Peer);
+
+/// Who calls, as the connection proved and the table allows.
+///
+/// # Errors
+/// When nobody judged the request.
+pub fn caller<T>(request: &tonic::Request<T>) -> Result<Peer, AccessError> {
+    request.extensions().get().map(|Proven(peer)| peer.clone()).ok_or(AccessError::Unknown)
+}
+
+/// Lets through the calls that the table allows; the closure judges a caller by the state of that moment.
+#[derive(Debug, Clone)]
+pub struct AccessLayer<J> {
+    judge: J,
+}
+
+impl<J> AccessLayer<J>
+where
+    J: Fn(&Peer, Allowed) -> Result<Peer, AccessError>,
+{
+    /// The layer that asks this judge.
+    pub fn new(judge: J) -> Self {
+        Self { judge }
+    }
+}
+
+impl<S, J: Clone> Layer<S> for AccessLayer<J> {
+    type Service = AccessService<S, J>;
+
+    fn layer(&self, inner: S) -> AccessService<S, J> {
+        AccessService { inner, judge: self.judge.clone() }
+    }
+}
+
+/// See [`AccessLayer`].
+#[derive(Debug, Clone)]
+pub struct AccessService<S, J> {
+    inner: S,
+    judge: J,
+}
+
+impl<S, J> AccessService<S, J>
+where
+    J: Fn(&Peer, Allowed) -> Result<Peer, AccessError>,
+{
+    fn judged(&self, request: &Request<Body>) -> Result<Peer, Status> {
+        let path = request.uri().path();
+        let allowed = allowed(path).ok_or_else(|| Status::unimplemented(format!("there is no call {path}")))?;
+        let Caller { peer, .. } = request.extensions().get::<Caller>().ok_or(AccessError::Unknown)?;
+        Ok((self.judge)(peer, allowed)?)
+    }
+}
+
+impl<S, J> Service<Request<Body>> for AccessService<S, J>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+    J: Fn(&Peer, Allowed) -> Result<Peer, AccessError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        match self.judged(&request) {
+            Ok(peer) => {
+                request.extensions_mut().insert(Proven(peer));
+                Box::pin(self.inner.call(request))
+            }
+            Err(refusal) => Box::pin(async { Ok(refusal.into_http()) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

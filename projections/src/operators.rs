@@ -1,0 +1,77 @@
+//! Operators with a certificate: who may operate the cluster from elsewhere, and what.
+
+use events::{OperatorId, OperatorRole, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::services::name_key;
+use crate::{Cluster, Stamp, Touched};
+
+/// Somebody who may operate the cluster with a certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operator {
+    /// The operator's id, which the certificate names.
+    pub id: OperatorId,
+    /// The name that the audit log shows.
+    pub name: String,
+    /// What they may do.
+    pub role: OperatorRole,
+    /// When the certificate expires.
+    pub not_after: Timestamp,
+    /// Index of the frame that created it.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+impl Cluster {
+    /// The operator with this name, without regard to case. There are few: all are looked at.
+    pub fn operator_named(&self, name: &str) -> Option<&Operator> {
+        let key = name_key(name);
+        self.operators.values().find(|operator| name_key(&operator.name) == key)
+    }
+}
+
+pub(crate) fn created(cluster: &mut Cluster, event: &events::OperatorCreated, at: &Stamp) {
+    assert!(!cluster.operators.contains(event.operator), "operator {} was created twice", event.operator);
+    assert!(cluster.operator_named(&event.name).is_none(), "the name {} was given to two operators", event.name);
+    let operator = Operator {
+        id: event.operator,
+        name: event.name.clone(),
+        role: event.role(),
+        not_after: event.not_after,
+        version: at.index,
+        created_at: at.time,
+    };
+    cluster.operators.insert(event.operator, operator);
+}
+
+pub(crate) fn revoked(cluster: &mut Cluster, id: OperatorId, touched: &mut Touched) {
+    assert!(cluster.operators.remove(id).is_some(), "operator {id} is not there to be revoked");
+    touched.operators.insert(id);
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Event, Id, Kind, OperatorCreated, OperatorRevoked};
+
+    use super::*;
+    use crate::{check, snapshot};
+
+    #[test]
+    fn an_operator_is_known_by_name_until_revoked_and_is_in_every_snapshot() {
+        let (mut cluster, at) = (Cluster::default(), Stamp { index: 5, ..Stamp::default() });
+        let apply = |cluster: &mut Cluster, kind| cluster.apply(&Event::by_command(0, kind), &at);
+        for (bits, name) in [(1, "Ada"), (2, "bob")] {
+            let (operator, role) = (OperatorId::from_bits(bits), OperatorRole::Viewer.into());
+            let created = OperatorCreated { operator, name: name.to_owned(), role, ..OperatorCreated::default() };
+            apply(&mut cluster, Kind::OperatorCreated(created));
+        }
+        let bob = OperatorId::from_bits(2);
+        let touched = apply(&mut cluster, Kind::OperatorRevoked(OperatorRevoked { operator: bob }));
+        assert!(touched.operators.contains(&bob));
+        assert_eq!(check::check(&cluster), Vec::<String>::new());
+        let read = snapshot::read(snapshot::chunks(&cluster)).expect("it was just written");
+        assert_eq!(read.operator_named("ada").map(|operator| operator.role), Some(OperatorRole::Viewer));
+        assert!(read.operator_named("bob").is_none());
+    }
+}
