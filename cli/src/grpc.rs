@@ -198,6 +198,10 @@ impl Manager for Connection {
         self.ask(async |client| client.create_operator(request).await).await
     }
 
+    async fn raft(&mut self) -> Result<RaftView, Failure> {
+        self.ask(async |client| client.get_raft(GetRaftRequest {}).await).await
+    }
+
     async fn nodes(&mut self, nodes: Vec<String>) -> Result<Vec<NodeView>, Failure> {
         let request = self.question(InspectNodesRequest { nodes });
         Ok(self.ask(async |client| client.inspect_nodes(request).await).await?.nodes)

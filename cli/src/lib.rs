@@ -41,12 +41,10 @@ pub const IDENTITY_VARIABLE: &str = "SWARM_IDENTITY";
 const REASON_BYTES_MAX: usize = 512;
 
 /// Nouns and verbs of SwarmKit and Docker that do not exist.
-const NOT_YET: &str =
-    "Not in this version: network, secret, volume; node promote, node demote; service logs, service rollback";
+const NOT_YET: &str = "Not in this version: network, secret, volume; service logs, service rollback";
 
 /// What does not exist, and what scripts can tell from how a command ends.
-const AFTER_HELP: &str =
-    "Not in this version: network, secret, volume; node promote, node demote; service logs, service rollback
+const AFTER_HELP: &str = "Not in this version: network, secret, volume; service logs, service rollback
 
 Exit codes:
    0  done

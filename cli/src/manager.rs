@@ -7,7 +7,7 @@ use tokio_stream::Stream;
 use wire::v1::{
     ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord, EventsRequest,
     ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
-    ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    RaftView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -25,6 +25,9 @@ pub trait Manager {
 
     /// The cluster's settings; its join tokens too if they are asked for, and the caller may see them.
     fn cluster(&mut self, with_tokens: bool) -> impl Future<Output = Result<ClusterView, Failure>>;
+
+    /// Where the managers stand in raft.
+    fn raft(&mut self) -> impl Future<Output = Result<RaftView, Failure>>;
 
     /// The nodes with these references; an unknown reference is a failure.
     fn nodes(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<NodeView>, Failure>>;

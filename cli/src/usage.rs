@@ -29,13 +29,11 @@ pub enum Stop {
 const DESTRUCTIVE: [&str; 2] = ["rm", "remove"];
 
 /// What users of SwarmKit and Docker look for and do not find, and what to do instead.
-const NOT_IN_THIS_VERSION: [(&str, &str, &str); 12] = [
+const NOT_IN_THIS_VERSION: [(&str, &str, &str); 10] = [
     ("swarmctl", "network", "tasks publish ports on their nodes: `swarmctl service create --ports NAME:PORT`"),
     ("swarmctl", "secret", "`swarmctl service create --env-secret NAME=FILE` keeps values out of specs and history"),
     ("swarmctl", "volume", "`swarmctl service create --volume NAME:TARGET` uses a volume of the engine"),
     ("swarmctl", "stack", "create the services one by one with `swarmctl service create`"),
-    ("swarmctl node", "promote", "a cluster has one manager: the node that created it"),
-    ("swarmctl node", "demote", "a cluster has one manager: the node that created it"),
     ("swarmctl service", "logs", "use the engine's own command on the node that runs the task, such as `docker logs`"),
     ("swarmctl service", "rollback", "repeat `swarmctl service update` with the settings that worked"),
     ("swarmctl task", "logs", "use the engine's own command on the node that runs the task, such as `docker logs`"),
@@ -218,8 +216,6 @@ mod tests {
             ("swarmctl --format json", "`swarmctl` needs a command", "`swarmctl --help`"),
             ("swarmctl service --format json", "`swarmctl service` needs a command", "`swarmctl service --help`"),
             ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
-            ("swarmctl node promote w1", "`swarmctl node promote` is not in this version", "one manager"),
-            ("swarmctl node demote w1", "is not in this version", "one manager"),
             ("swarmctl network ls", "`swarmctl network` is not in this version", "--ports"),
             ("swarmctl secret ls", "`swarmctl secret` is not in this version", "--env-secret"),
             ("swarmctl service ps web", "`swarmctl service ps` has another name here", "--filter service=NAME"),

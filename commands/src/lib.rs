@@ -24,6 +24,9 @@ mod version;
 #[cfg(test)]
 mod testing;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use events::id::IdGenerator;
 use events::{Kind, Timestamp, VolatilePayload};
 use projections::Cluster;
@@ -120,6 +123,8 @@ pub struct Ctx {
     pub now: Timestamp,
     /// Maker of ids.
     pub ids: IdGenerator,
+    /// The raft ids of the managers that the leader can reach, itself among them.
+    pub reached: Arc<BTreeSet<u64>>,
 }
 
 /// What a command leads to.

@@ -1,9 +1,12 @@
 //! Commands about nodes: their sessions, what operators want of them, and their end.
 
+use std::collections::BTreeSet;
+
 use events::{
     Kind, NodeBecameReady, NodeDescribed, NodeDescription, NodeDisconnected, NodeId, NodeRegistered, NodeRemoved,
     NodeSpec, NodeSpecUpdated, OperatorRole, Role, SessionId, TaskId, TaskOrphaned, frame,
 };
+use projections::views::quorum;
 use projections::{Cluster, Liveness, Node};
 
 use crate::verb::{Asker, Verb};
@@ -191,7 +194,7 @@ impl Verb for UpdateNode {
         false
     }
 
-    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+    fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
         let (id, spec) = (self.node, &self.spec);
         let node = existing(state, id)?;
         let subject = subject(id);
@@ -201,6 +204,9 @@ impl Verb for UpdateNode {
             let sentence = "the manager cannot be demoted: it is the only one";
             let hint = "promote another node first";
             return Err(Rejection::conflict(subject, sentence, hint));
+        }
+        if spec.role() == Role::Worker && node.spec.role() == Role::Manager {
+            keeps_quorum(state, node, &ctx.reached)?;
         }
         if *spec == *node.spec {
             return Ok(Decision::nothing(id));
@@ -241,6 +247,15 @@ impl Verb for RemoveNode {
         decision.events.push(Kind::NodeRemoved(NodeRemoved { node: id, forced, forgotten: false }));
         Ok(decision)
     }
+}
+
+/// Refuses to take a manager's vote if the others that can be reached could then decide nothing.
+fn keeps_quorum(state: &Cluster, node: &Node, reached: &BTreeSet<u64>) -> Result<(), Rejection> {
+    let Some(member) = state.members.get(node.id) else { return Ok(()) };
+    let Some(loss) = quorum::loss(state, member, |voter| reached.contains(&voter.raft_id)) else { return Ok(()) };
+    let sentence = format!("{} cannot be demoted: {loss}", node.hostname());
+    let hint = "start the managers that are down, or add one first; `swarmctl raft` shows all of them";
+    Err(Rejection::conflict(subject(node.id), sentence, hint))
 }
 
 /// Whether no other node is to be a manager.

@@ -15,12 +15,14 @@ use crate::{Actor, Command, Ctx, Decision, InitialiseCluster, Rejection, SecretT
 pub(crate) struct Story {
     pub(crate) state: Cluster,
     index: u64,
+    /// The managers that can be reached, by raft id.
+    pub(crate) reached: std::sync::Arc<std::collections::BTreeSet<u64>>,
 }
 
 impl Story {
     /// Before a cluster is initialised.
     pub(crate) fn empty() -> Self {
-        Self { state: Cluster::default(), index: 0 }
+        Self { state: Cluster::default(), index: 0, reached: Default::default() }
     }
 
     /// A cluster with its first manager.
@@ -105,7 +107,8 @@ impl Story {
 
     fn judge(&self, actor: &Actor, command: &Command) -> Result<Decision, Rejection> {
         let ids = IdGenerator::new(self.state.id(), self.index + 1);
-        decide(&self.state, actor, command, &mut Ctx { now: self.stamp().time, ids })
+        let reached = std::sync::Arc::clone(&self.reached);
+        decide(&self.state, actor, command, &mut Ctx { now: self.stamp().time, ids, reached })
     }
 
     fn stamp(&self) -> Stamp {

@@ -3,9 +3,10 @@
 //! A manager that is ready follows without a vote, and votes once it has caught up. One that is not wanted any more goes, unless
 //! too few of the others could then be reached to decide anything; the leader hands over first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::{Kind, MemberAdded, MemberPromoted, MemberRemoved, Role};
+use projections::views::quorum::{self, majority, voters};
 use projections::{Cluster, Member};
 
 use crate::{Correction, Ctx, Scope};
@@ -34,6 +35,12 @@ pub struct Follower {
 }
 
 impl Peers {
+    /// The raft ids of the managers that can be reached, the leader among them.
+    pub fn reached(&self) -> BTreeSet<u64> {
+        let followers = self.followers.iter().filter(|(_, follower)| follower.reachable);
+        followers.map(|(raft_id, _)| *raft_id).chain([self.leader]).collect()
+    }
+
     fn reaches(&self, member: &Member) -> bool {
         member.raft_id == self.leader || self.followers.get(&member.raft_id).is_some_and(|peer| peer.reachable)
     }
@@ -73,21 +80,16 @@ pub fn successor(cluster: &Cluster, peers: &Peers) -> Option<u64> {
     cluster.members.values().filter(fit).max_by_key(matched).map(|member| member.raft_id)
 }
 
-/// Why a manager that is to go cannot go yet, in words.
-pub fn obstacle(cluster: &Cluster, peers: &Peers) -> Option<String> {
-    let stays = |member: &&Member| leaves(cluster, member) && !may_go(cluster, peers, member);
-    let member = cluster.members.values().find(stays)?;
-    let name =
-        cluster.nodes.get(member.node).map_or_else(|| member.node.to_string(), |node| node.hostname().to_owned());
-    let left: Vec<&Member> = voters(cluster).filter(|voter| voter.raft_id != member.raft_id).collect();
-    let (managers, reached) = (left.len(), left.iter().filter(|voter| peers.reaches(voter)).count());
-    Some(match managers {
-        0 => format!("{name} stays a manager: no other manager votes"),
-        _ => format!(
-            "{name} stays a manager: without it {reached} of {managers} managers could be reached, and {} are needed",
-            majority(managers)
-        ),
-    })
+/// Why managers that are to go cannot go yet, in words, by raft id.
+pub fn obstacles(cluster: &Cluster, peers: &Peers) -> BTreeMap<u64, String> {
+    let leaving = cluster.members.values().filter(|member| leaves(cluster, member));
+    let stays = leaving.filter_map(|member| {
+        let loss = quorum::loss(cluster, member, |member| peers.reaches(member))?;
+        let name =
+            cluster.nodes.get(member.node).map_or_else(|| member.node.to_string(), |node| node.hostname().to_owned());
+        Some((member.raft_id, format!("{name} stays a manager: {loss}")))
+    });
+    stays.collect()
 }
 
 fn removal(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
@@ -129,20 +131,7 @@ fn leaves(cluster: &Cluster, member: &Member) -> bool {
 
 /// Whether the other voters that can be reached are a majority of those that are left.
 fn may_go(cluster: &Cluster, peers: &Peers, member: &Member) -> bool {
-    if !member.votes {
-        return true;
-    }
-    let left = || voters(cluster).filter(|voter| voter.raft_id != member.raft_id);
-    let reached = left().filter(|voter| peers.reaches(voter)).count();
-    reached >= majority(left().count())
-}
-
-fn voters(cluster: &Cluster) -> impl Iterator<Item = &Member> {
-    cluster.members.values().filter(|member| member.votes)
-}
-
-fn majority(voters: usize) -> usize {
-    voters / 2 + 1
+    quorum::loss(cluster, member, |member| peers.reaches(member)).is_none()
 }
 
 #[cfg(test)]
@@ -255,11 +244,11 @@ mod tests {
 
     #[test]
     fn who_cannot_go_yet_is_told_why() {
-        let words = |managers, reached| obstacle(&sample(managers).cluster, &peers(1, reached));
-        assert_eq!(words("VVw", "+++"), None);
-        let waits = "node-3 stays a manager: without it 1 of 2 managers could be reached, and 2 are needed";
-        assert_eq!(words("VVw", "+-+").as_deref(), Some(waits));
-        assert_eq!(words("w", "+").as_deref(), Some("node-1 stays a manager: no other manager votes"));
+        let words = |managers, reached| obstacles(&sample(managers).cluster, &peers(1, reached));
+        assert_eq!(words("VVw", "+++"), BTreeMap::new());
+        let waits = "node-3 stays a manager: that would leave 1 of 2 managers in reach, and 2 are needed";
+        assert_eq!(words("VVw", "+-+"), [(3, waits.to_owned())].into());
+        assert_eq!(words("w", "+"), [(1, "node-1 stays a manager: no other manager votes".to_owned())].into());
     }
 
     #[test]

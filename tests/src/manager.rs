@@ -188,7 +188,8 @@ impl Manager {
     pub fn control(&self, now: Timestamp) -> Option<Control> {
         let running = self.running.as_ref()?;
         let (manager, store) = (Arc::clone(&self.info), Arc::clone(&running.store));
-        Some(Control { manager, state: Arc::new(running.published()), store, space: None, now })
+        let (state, raft) = (Arc::new(running.published()), Arc::new(running.replica.raft_status()));
+        Some(Control { manager, state, raft, store, space: None, now })
     }
 
     /// The log; nothing while the process is down.

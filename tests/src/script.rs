@@ -154,7 +154,7 @@ pub fn detached<W: AsRef<str> + From<&'static str>>(mut words: Vec<W>) -> Vec<W>
     const WAITING: [(&str, &[&str]); 3] = [
         ("service", &["create", "update", "scale"]),
         ("svc", &["create", "update", "scale"]),
-        ("node", &["drain", "pause", "update"]),
+        ("node", &["drain", "pause", "update", "promote", "demote"]),
     ];
     let says = |word: &W| ["--detach", "-d", "--timeout", "--help"].iter().any(|flag| word.as_ref().starts_with(flag));
     let waits = |pair: &[W]| {

@@ -17,7 +17,7 @@ use node::manager::replica::Request;
 use wire::v1::{
     ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord, EventsRequest,
     ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
-    ReadConfigsRequest, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    RaftView, ReadConfigsRequest, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::world::World;
@@ -93,6 +93,10 @@ impl cli::Manager for Socket {
         let asked = self.control()?.create_operator(Actor::Operator(USER.to_owned()), request).map_err(refuse)?;
         let reply = self.submit(asked)?;
         self.control()?.operator_certificate(&reply, &csr_pem).map_err(refuse)
+    }
+
+    async fn raft(&mut self) -> Result<RaftView, Failure> {
+        Ok(self.control()?.raft())
     }
 
     async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {

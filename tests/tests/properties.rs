@@ -309,7 +309,11 @@ impl Core {
     fn ask(&mut self, actor: &Actor, command: &Command) -> Option<String> {
         let at = self.next_stamp();
         let judge = || {
-            let mut ctx = commands::Ctx { now: at.time, ids: IdGenerator::new(self.cluster.id(), at.index) };
+            let mut ctx = commands::Ctx {
+                now: at.time,
+                ids: IdGenerator::new(self.cluster.id(), at.index),
+                reached: Default::default(),
+            };
             commands::decide(&self.cluster, actor, command, &mut ctx).map(|decision| (decision, ctx.ids))
         };
         let (first, again) = (judge(), judge());

@@ -5,7 +5,7 @@ use wire::v1::{ClusterView, RootRotationView};
 use super::block::Block;
 use super::table::Table;
 use super::view::View;
-use super::{age, template};
+use super::{age, raft, template};
 use crate::values::duration;
 
 /// The table of `cluster ls`.
@@ -27,6 +27,9 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
         block.field("Log head", format!("frame {} {}", head.index, head.frame_hash));
     }
     block.each("Address", cluster.manager_addrs.iter().cloned());
+    if let Some(view) = &cluster.raft {
+        block.section("Raft", |block| raft::fields(block, view));
+    }
     let spec = &cluster.spec;
     block.section("Orchestration", |block| {
         let limit = spec.history_limit();
@@ -80,6 +83,13 @@ Created            : 3 minutes ago
 Log index          : 42
 Log head           : frame 42 c0ffee
 Address            : 10.0.0.1:4242
+Raft
+  Leader           : m1
+  Term             : 3
+  Committed        : 42
+  Applied          : 42
+  Voting managers  : 2, of which 2 must be in reach
+  Warning          : 2 managers are too few
 Orchestration
   Task history     : 5
 Dispatcher

@@ -1,13 +1,13 @@
 //! Nodes: as rows of a table, and one by one.
 
-use events::{Named, Role};
-use wire::v1::{NodeState, NodeSummary, NodeView};
+use events::Named;
+use wire::v1::{ManagerStatus, MemberState, NodeSummary, NodeView, Reachability};
 
 use super::block::Block;
 use super::table::Table;
 use super::template::{generic, pairs};
 use super::view::View;
-use super::{age, state};
+use super::{age, raft, state};
 use crate::values::{cpus, size};
 
 /// The table of `node ls`.
@@ -16,11 +16,11 @@ pub fn table(nodes: &[NodeSummary], view: View) -> String {
     for node in nodes {
         table.row([
             node.id.to_string(),
-            node.name.clone(),
+            format!("{}{}", node.name, if answers(node.manager.as_ref()) { " *" } else { "" }),
             membership(node).to_owned(),
             state(node.state()),
             state(node.availability()),
-            manager_status(node.role(), node.leader, node.state()).to_owned(),
+            manager_status(node.leader, node.manager.as_ref()).to_owned(),
         ]);
     }
     table.render(view.width)
@@ -38,12 +38,17 @@ pub fn name(node: &NodeView) -> &str {
     if given.is_empty() { own } else { given }
 }
 
-fn manager_status(role: Role, leader: bool, state: NodeState) -> &'static str {
-    match (role, state) {
-        (Role::Worker, _) => "",
-        (Role::Manager, _) if leader => "LEADER",
-        (Role::Manager, NodeState::Ready) => "REACHABLE",
-        (Role::Manager, NodeState::Unknown | NodeState::Down | NodeState::Disconnected) => "UNREACHABLE",
+/// Whether it is the manager that answers.
+fn answers(manager: Option<&ManagerStatus>) -> bool {
+    manager.is_some_and(|manager| manager.answers)
+}
+
+fn manager_status(leader: bool, manager: Option<&ManagerStatus>) -> &'static str {
+    match manager.map(|manager| (manager.state(), manager.reachability())) {
+        None => "",
+        Some((MemberState::Joining, _)) => raft::state(MemberState::Joining),
+        Some((MemberState::Learner, Reachability::Reachable)) => raft::state(MemberState::Learner),
+        Some((MemberState::Learner | MemberState::Voter, reachability)) => raft::status(leader, reachability),
     }
 }
 
@@ -54,7 +59,11 @@ pub fn block(node: &NodeView, view: View) -> String {
     block.each("Label", node.spec.annotations.iter().flat_map(|annotations| pairs(&annotations.labels)));
     block
         .field("Role", node.role().name())
-        .optional("Manager status", manager_status(node.role(), node.leader, node.state()));
+        .optional("Manager status", manager_status(node.leader, node.manager.as_ref()));
+    if let Some(manager) = &node.manager {
+        block.optional("Manager address", &manager.addr);
+        block.prose("Stays a manager", manager.obstacle.as_deref().unwrap_or_default());
+    }
     block.section("Status", |block| {
         block.field("State", state(node.state())).prose("Message", &node.message);
         block.field("Availability", state(node.spec.availability())).optional("Address", &node.addr);
@@ -98,9 +107,9 @@ mod tests {
     #[test]
     fn rows_say_who_decides() {
         let expected = "\
-ID                          NAME       MEMBERSHIP   STATUS    AVAILABILITY   MANAGER STATUS
-0000000000000000000000001   manager    ACCEPTED     READY     ACTIVE         LEADER
-0000000000000000000000002   worker-1   PENDING      DOWN      DRAIN          \n";
+ID                          NAME        MEMBERSHIP   STATUS    AVAILABILITY   MANAGER STATUS
+0000000000000000000000001   manager *   ACCEPTED     READY     ACTIVE         LEADER
+0000000000000000000000002   worker-1    PENDING      DOWN      DRAIN          \n";
         assert_eq!(table(&samples::node_summaries(), samples::VIEW), expected);
     }
 

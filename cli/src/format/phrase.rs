@@ -42,11 +42,11 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
             what.to_owned()
         }
         Kind::SecretsRead(e) => e.names.join(", "),
-        Kind::MemberAdded(e) if e.voter => format!("{}: votes as {}, at {}", name(&e.node), e.raft_id, e.addr),
-        Kind::MemberAdded(e) => format!("{}: follows as {}, at {}", name(&e.node), e.raft_id, e.addr),
-        Kind::MemberPromoted(e) => format!("{}: has caught up and votes", name(&e.node)),
-        Kind::MemberRemoved(e) => format!("{}: {} is never used again", name(&e.node), e.raft_id),
-        Kind::ManagerAnnounced(e) => format!("{}: ready to follow as {}, at {}", name(&e.node), e.raft_id, e.addr),
+        Kind::MemberAdded(e) if e.voter => format!("{}: votes as a manager, at {}", name(&e.node), e.addr),
+        Kind::MemberAdded(e) => format!("{}: follows the log without a vote, at {}", name(&e.node), e.addr),
+        Kind::MemberPromoted(e) => format!("{}: has caught up, and votes as a manager", name(&e.node)),
+        Kind::MemberRemoved(e) => format!("{}: is not a manager any more", name(&e.node)),
+        Kind::ManagerAnnounced(e) => format!("{}: ready to follow the log as a manager, at {}", name(&e.node), e.addr),
         Kind::NodeJoined(e) => format!("{}: from {}", name(&e.node), e.addr),
         Kind::NodeRegistered(e) => format!("{}: ready, from {}", name(&e.node), e.addr),
         Kind::NodeDescribed(e) => format!("{}: runs {}", name(&e.node), e.description.executor),

@@ -182,9 +182,15 @@ pub fn nodes() -> Vec<NodeView> {
         reserved: Resources { nano_cpus: 500_000_000, memory_bytes: 512 << 20, ..Default::default() },
         tasks: 2,
         certificate_not_after: None,
+        manager: None,
     };
-    let manager =
-        NodeView { role: Role::Manager.into(), leader: true, certificate_not_after: Some(NOW), ..node(1, "manager") };
+    let manager = NodeView {
+        role: Role::Manager.into(),
+        leader: true,
+        certificate_not_after: Some(NOW),
+        manager: Some(manager_status()),
+        ..node(1, "manager")
+    };
     let labels = [("zone".to_owned(), "east".to_owned())].into();
     let worker = NodeView {
         spec: NodeSpec {
@@ -221,6 +227,48 @@ pub fn cluster() -> ClusterView {
             moved: 3,
             waits_for: vec!["worker-1".to_owned(), "worker-2".to_owned()],
         }),
+        raft: Some(raft()),
+    }
+}
+
+/// What the sample manager is among the managers.
+pub fn manager_status() -> ManagerStatus {
+    ManagerStatus {
+        state: MemberState::Voter.into(),
+        reachability: Reachability::Reachable.into(),
+        addr: "10.0.0.1:4242".to_owned(),
+        answers: true,
+        obstacle: None,
+    }
+}
+
+/// Two managers that vote, one of them out of reach, and one that catches up.
+pub fn raft() -> RaftView {
+    let member = |number: u64, state: MemberState, reachability: Reachability, matched| RaftMember {
+        node: NodeId::from_bits(number.into()),
+        name: format!("m{number}"),
+        raft_id: Some(9 + number),
+        addr: format!("10.0.0.{number}:4242"),
+        state: state.into(),
+        reachability: reachability.into(),
+        matched,
+        obstacle: None,
+    };
+    RaftView {
+        node: NodeId::from_bits(1),
+        raft_id: 10,
+        leader: Some(NodeId::from_bits(1)),
+        term: 3,
+        committed: 42,
+        applied: 42,
+        voters: 2,
+        needed: 2,
+        members: vec![
+            member(1, MemberState::Voter, Reachability::Reachable, Some(42)),
+            member(2, MemberState::Voter, Reachability::Unreachable, Some(40)),
+            member(3, MemberState::Learner, Reachability::Reachable, None),
+        ],
+        warnings: vec!["2 managers are too few".to_owned()],
     }
 }
 
@@ -262,6 +310,7 @@ pub fn node_summaries() -> Vec<NodeSummary> {
         addr: node.addr.clone(),
         tasks: node.tasks,
         certificate_not_after: node.certificate_not_after,
+        manager: node.manager,
     };
     nodes().into_iter().map(summary).collect()
 }

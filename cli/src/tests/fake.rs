@@ -105,6 +105,10 @@ impl Manager for Fake {
         }
     }
 
+    async fn raft(&mut self) -> Result<RaftView, Failure> {
+        Ok(samples::raft())
+    }
+
     async fn nodes(&mut self, references: Vec<String>) -> Result<Vec<NodeView>, Failure> {
         let mut nodes = samples::nodes();
         nodes.retain(|node| references.iter().any(|name| *name == crate::format::node::name(node)));

@@ -64,6 +64,10 @@ impl Control for Server {
         Err(Status::unimplemented("nobody streams commands here"))
     }
 
+    async fn get_raft(&self, _: Request<GetRaftRequest>) -> Result<Response<RaftView>, Status> {
+        Ok(Response::new(samples::raft()))
+    }
+
     async fn get_version(&self, _: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
         Err(Status::permission_denied("only root may ask"))
     }

@@ -31,6 +31,7 @@ mod config;
 mod events;
 mod node;
 mod operator;
+mod raft;
 mod service;
 mod task;
 mod version;
@@ -62,6 +63,7 @@ pub enum Command {
     /// Operators with a certificate of their own
     #[command(subcommand)]
     Operator(operator::Verb),
+    Raft(raft::Args),
     Events(events::Args),
     Version(version::Args),
     Completion(completion::Args),
@@ -77,6 +79,7 @@ impl Command {
             Self::Cluster(verb) => verb.run(session).await,
             Self::Config(verb) => verb.run(session).await,
             Self::Operator(verb) => verb.run(session).await,
+            Self::Raft(args) => raft::run(args, session).await,
             Self::Events(args) => events::run(args, session).await,
             Self::Version(args) => version::run(args, session).await,
             Self::Completion(args) => completion::run(args, session),

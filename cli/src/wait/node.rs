@@ -1,7 +1,9 @@
-//! Waiting until a node is as it was asked to be: left by its tasks, or left alone by new ones.
+//! Waiting until a node is as it was asked to be: left by its tasks, left alone by new ones, or in another role.
 
-use events::{Availability, Named, TaskState};
-use wire::v1::{EventsRequest, ListTasksRequest, NodeState, NodeView, TaskView};
+use std::time::Duration;
+
+use events::{Availability, Named, Role, TaskState};
+use wire::v1::{EventsRequest, ListTasksRequest, MemberState, NodeState, NodeView, TaskList, TaskView};
 
 use super::WaitFlags;
 use super::progress::Progress;
@@ -12,7 +14,7 @@ use crate::manager::Manager;
 use crate::session::{Session, Wait};
 
 /// Events that can end such a wait, or bring it further.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 15] = [
     "task_desired_state_set",
     "task_assigned",
     "task_reported",
@@ -23,7 +25,15 @@ const KINDS: [&str; 10] = [
     "node_declared_down",
     "node_registered",
     "node_removed",
+    "certificate_issued",
+    "manager_announced",
+    "member_added",
+    "member_promoted",
+    "member_removed",
 ];
+
+/// How often a change of roles is looked at although nothing happened: what holds it up is not in history.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +42,19 @@ pub enum NodeGoal {
     Drained,
     /// What was on its way there runs or has ended.
     Paused,
+    /// It is a manager that votes.
+    Promoted,
+    /// It is no manager any more.
+    Demoted,
 }
 
 impl NodeGoal {
-    fn availability(self) -> Availability {
+    /// The availability that is waited with, if tasks are waited for.
+    fn availability(self) -> Option<Availability> {
         match self {
-            Self::Drained => Availability::Drain,
-            Self::Paused => Availability::Pause,
+            Self::Drained => Some(Availability::Drain),
+            Self::Paused => Some(Availability::Pause),
+            Self::Promoted | Self::Demoted => None,
         }
     }
 
@@ -51,6 +67,7 @@ impl NodeGoal {
             Self::Paused => {
                 (TaskState::Assigned..TaskState::Running).contains(&state) && task.desired() == TaskState::Running
             }
+            Self::Promoted | Self::Demoted => false,
         }
     }
 }
@@ -93,8 +110,8 @@ pub async fn for_nodes<M: Manager>(
             // In this order, so that a simulation runs the same way each time and success beats a limit that ends with it.
             biased;
             result = watch.run(session, since) => result,
-            () = &mut limit => Err(timed_out(reference, &watch.left)),
-            () = &mut interrupt => Err(interrupted(reference)),
+            () = &mut limit => Err(timed_out(reference, goal, &watch.left)),
+            () = &mut interrupt => Err(interrupted(reference, goal)),
         };
         watch.progress.finish();
         if result.is_err() {
@@ -122,8 +139,7 @@ impl Watch<'_> {
             EventsRequest { from: Some(since), follow: true, object, kinds, with_tasks, ..Default::default() };
         let mut history = session.manager.events(request).await?;
         loop {
-            let request = ListTasksRequest { node: Some(self.node.to_owned()), ..Default::default() };
-            let read = session.manager.tasks(request).await?;
+            let read = self.tasks(session).await?;
             let view = session.node(self.node).await?;
             let mut awaited: Vec<&TaskView> = read.tasks.iter().filter(|task| self.goal.awaits(task)).collect();
             awaited.sort_by_key(|task| (task.service_name.as_str(), task.slot, task.id));
@@ -138,15 +154,66 @@ impl Watch<'_> {
                 }
             }
             let pause = super::pause(session.around.clock, read.tasks.len());
-            super::after(&mut history, read.index).await?;
+            match self.goal.availability() {
+                Some(_) => super::after(&mut history, read.index).await?,
+                None => tokio::select! {
+                    biased;
+                    event = super::after(&mut history, read.index) => event?,
+                    () = session.around.clock.sleep(LOOK_EVERY) => {}
+                },
+            }
             pause.await;
         }
+    }
+
+    /// The tasks of the node, and the index at which they were read.
+    async fn tasks<M: Manager>(&self, session: &mut Session<'_, M>) -> Result<TaskList, Failure> {
+        // A change of roles looks at no task: it needs the index alone.
+        let live = self.goal.availability().is_none().then_some(true);
+        let request = ListTasksRequest { node: Some(self.node.to_owned()), live, ..Default::default() };
+        session.manager.tasks(request).await
     }
 }
 
 fn judge(view: &NodeView, awaited: &[&TaskView], goal: NodeGoal) -> Verdict {
-    let name = node::name(view);
-    let (wanted, present) = (goal.availability(), view.spec.availability());
+    match (goal, goal.availability()) {
+        (NodeGoal::Promoted, _) => judge_role(view, Role::Manager),
+        (NodeGoal::Demoted, _) | (_, None) => judge_role(view, Role::Worker),
+        (_, Some(wanted)) => judge_tasks(view, awaited, wanted),
+    }
+}
+
+/// How far a node is on its way to another role.
+fn judge_role(view: &NodeView, wanted: Role) -> Verdict {
+    let (name, present) = (node::name(view), view.spec.role());
+    if present != wanted {
+        return Verdict::Overruled(format!("{name}: its role was changed to {} in the meantime", present.name()));
+    }
+    let state = view.manager.as_ref().map(wire::v1::ManagerStatus::state);
+    let obstacle = view.manager.as_ref().and_then(|manager| manager.obstacle.clone());
+    let (reached, how) = match (wanted, state) {
+        (Role::Manager, Some(MemberState::Voter)) => (true, "votes as a manager"),
+        (Role::Manager, Some(MemberState::Learner)) => (false, "catching up with the log"),
+        (Role::Manager, Some(MemberState::Joining) | None) if view.role() == Role::Worker => {
+            (false, "waiting for its certificate as a manager")
+        }
+        (Role::Manager, Some(MemberState::Joining) | None) => (false, "waiting for it to join the managers"),
+        (Role::Worker, None) => (true, "is a worker"),
+        (Role::Worker, Some(MemberState::Joining | MemberState::Learner | MemberState::Voter)) => {
+            (false, "still replicates the log")
+        }
+    };
+    if view.state() == NodeState::Down && wanted == Role::Manager && !reached {
+        return Verdict::Lost(format!("{name} is down: it becomes a manager once it is back"));
+    }
+    let headline = obstacle.unwrap_or_else(|| format!("{name}: {how}"));
+    let picture = Picture { step: headline.clone(), headline, count: usize::from(!reached), tasks: Vec::new() };
+    if reached { Verdict::Reached(picture) } else { Verdict::Underway(picture) }
+}
+
+/// How far a node's tasks are.
+fn judge_tasks(view: &NodeView, awaited: &[&TaskView], wanted: Availability) -> Verdict {
+    let (name, present) = (node::name(view), view.spec.availability());
     if present != wanted {
         return Verdict::Overruled(format!(
             "{name}: its availability was changed to {} in the meantime",
@@ -160,11 +227,11 @@ fn judge(view: &NodeView, awaited: &[&TaskView], goal: NodeGoal) -> Verdict {
     if view.state() == NodeState::Down && !awaited.is_empty() {
         return Verdict::Lost(format!("{name} is down: {count} there will be stopped once it is back"));
     }
-    let headline = match (goal, awaited.is_empty()) {
-        (NodeGoal::Drained, false) => format!("{name}: {count} still on it"),
-        (NodeGoal::Drained, true) => format!("{name}: drained"),
-        (NodeGoal::Paused, false) => format!("{name}: {count} still starting"),
-        (NodeGoal::Paused, true) => format!("{name}: paused"),
+    let headline = match (wanted, awaited.is_empty()) {
+        (Availability::Drain, false) => format!("{name}: {count} still on it"),
+        (Availability::Drain, true) => format!("{name}: drained"),
+        (Availability::Pause | Availability::Active, false) => format!("{name}: {count} still starting"),
+        (Availability::Pause | Availability::Active, true) => format!("{name}: paused"),
     };
     let shown = awaited.iter().filter(|task| awaited.len() <= LINES_MAX || !task.status.error.is_empty());
     let tasks = shown.map(|task| line(task)).collect();
@@ -185,22 +252,28 @@ fn line(task: &TaskView) -> TaskLine {
     }
 }
 
-fn timed_out(node: &str, left: &[String]) -> Failure {
+fn timed_out(node: &str, goal: NodeGoal, left: &[String]) -> Failure {
     /// Tasks that are named.
     const NAMED_MAX: usize = 5;
     let named = left.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = left.len().saturating_sub(NAMED_MAX);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     let left = if named.is_empty() { String::new() } else { format!("; still there: {named}{more}") };
-    Failure::new(Kind::TimedOut, format!("timed out waiting for {node}{left}")).hint(going_on(node))
+    Failure::new(Kind::TimedOut, format!("timed out waiting for {node}{left}")).hint(going_on(node, goal))
 }
 
-fn interrupted(node: &str) -> Failure {
-    Failure::new(Kind::Interrupted, format!("stopped waiting for {node}; the operation continues")).hint(going_on(node))
+fn interrupted(node: &str, goal: NodeGoal) -> Failure {
+    Failure::new(Kind::Interrupted, format!("stopped waiting for {node}; the operation continues"))
+        .hint(going_on(node, goal))
 }
 
-fn going_on(node: &str) -> String {
-    format!("`swarmctl node inspect {node}` shows the tasks that are still there")
+fn going_on(node: &str, goal: NodeGoal) -> String {
+    match goal {
+        NodeGoal::Drained | NodeGoal::Paused => {
+            format!("`swarmctl node inspect {node}` shows the tasks that are still there")
+        }
+        NodeGoal::Promoted | NodeGoal::Demoted => "`swarmctl raft` shows the managers and how far they are".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -259,9 +332,42 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_roles_says_what_it_waits_for() {
+        let stays = "worker-1 stays a manager: that would leave 1 of 2 managers in reach, and 2 are needed";
+        let (manager, worker, voter) = (Role::Manager, Role::Worker, Some(MemberState::Voter));
+        // What is wanted of it, its certificate, what it is among the managers, why it stays one, and what is said.
+        let table = [
+            (manager, worker, None, None, "worker-1: waiting for its certificate as a manager"),
+            (manager, manager, Some(MemberState::Joining), None, "worker-1: waiting for it to join the managers"),
+            (manager, manager, Some(MemberState::Learner), None, "worker-1: catching up with the log"),
+            (manager, manager, voter, None, "worker-1: votes as a manager"),
+            (worker, manager, voter, None, "worker-1: still replicates the log"),
+            (worker, manager, voter, Some(stays), stays),
+            (worker, manager, None, None, "worker-1: is a worker"),
+        ];
+        for (wanted, certificate, state, obstacle, expected) in table {
+            let mut view = node_with(Availability::Active, NodeState::Ready);
+            view.spec.set_role(wanted);
+            view.set_role(certificate);
+            view.manager = state.map(|state| wire::v1::ManagerStatus {
+                state: state.into(),
+                obstacle: obstacle.map(str::to_owned),
+                ..samples::manager_status()
+            });
+            let goal = if wanted == manager { NodeGoal::Promoted } else { NodeGoal::Demoted };
+            let verdict = judge(&view, &[], goal);
+            let reached = expected.ends_with("votes as a manager") || expected.ends_with("is a worker");
+            assert_eq!((headline(&verdict), matches!(verdict, Verdict::Reached(_))), (expected, reached));
+        }
+        let view = node_with(Availability::Active, NodeState::Ready);
+        let overruled = judge(&view, &[], NodeGoal::Promoted);
+        assert_eq!(headline(&overruled), "worker-1: its role was changed to worker in the meantime");
+    }
+
+    #[test]
     fn what_is_left_is_named_when_the_time_is_over() {
         let left: Vec<String> = (1..=7).map(|slot| format!("web.{slot}")).collect();
-        let failure = timed_out("n1", &left).sentence;
+        let failure = timed_out("n1", NodeGoal::Drained, &left).sentence;
         assert_eq!(failure, "timed out waiting for n1; still there: web.1, web.2, web.3, web.4, web.5 and 2 more");
     }
 }

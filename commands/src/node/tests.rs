@@ -4,6 +4,7 @@ use super::*;
 use crate::Command;
 use crate::testing::{Story, manager, node, operator, registered, removed, session, this_manager, web, worker};
 use events::{Annotations, Availability, Id, TaskState};
+use std::sync::Arc;
 
 fn register(id: NodeId, number: u128, description: NodeDescription) -> Command {
     let (session, description) = (session(number), Box::new(description));
@@ -137,6 +138,17 @@ fn managers_are_promoted_demoted_and_removed_but_never_the_last_one() {
     assert_eq!(names(&story.accept(&operator(), update(worker(), promoted, None))), ["node_spec_updated"]);
     let kept = story.refuse(&operator(), remove(worker(), true));
     assert!(kept.sentence.contains("one of the"), "{}", kept.sentence);
+    let early = story.refuse(&operator(), update(manager(), NodeSpec::default(), None));
+    assert_eq!(early.sentence, "manager-1 cannot be demoted: no other manager votes");
+    let (node, raft_id, addr) = (worker(), 2, String::new());
+    story.given([Kind::MemberAdded(events::MemberAdded { node, raft_id, addr, voter: true })]);
+    let lost = story.refuse(&operator(), update(manager(), NodeSpec::default(), None));
+    assert_eq!(
+        lost.sentence,
+        "manager-1 cannot be demoted: that would leave 0 of 1 managers in reach, and 1 are needed"
+    );
+    assert!(lost.hint.contains("add one first"), "{}", lost.hint);
+    story.reached = Arc::new([1, 2].into());
     assert_eq!(names(&story.accept(&operator(), update(manager(), NodeSpec::default(), None))), ["node_spec_updated"]);
     let last = story.refuse(&operator(), update(worker(), NodeSpec::default(), None));
     assert!(last.sentence.contains("the only one"), "{}", last.sentence);

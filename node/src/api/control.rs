@@ -12,9 +12,9 @@ use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
     ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage, CreateOperatorRequest, EventRecord,
-    EventsRequest, GetClusterRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
+    EventsRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
     ListOperatorsRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage, OperatorCertificate, OperatorList,
-    ReadConfigsRequest, ServiceList, ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply,
+    RaftView, ReadConfigsRequest, ServiceList, ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply,
     VersionRequest,
 };
 
@@ -93,6 +93,12 @@ impl ControlService for ControlApi {
         let with_tokens = request.get_ref().with_tokens() && self.note_reading(actor).await;
         let (control, _) = self.asked(request).await?;
         control.cluster(with_tokens).map(Response::new).map_err(status)
+    }
+
+    async fn get_raft(&self, request: Request<GetRaftRequest>) -> Result<Response<RaftView>, Status> {
+        // Without a leader as well: it says which managers are missing.
+        access::caller(&request)?;
+        Ok(Response::new(self.context.control().raft()))
     }
 
     async fn inspect_nodes(&self, request: Request<InspectNodesRequest>) -> Result<Response<NodeList>, Status> {

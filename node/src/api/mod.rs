@@ -76,7 +76,8 @@ impl Context {
     /// The manager at this moment.
     fn control(&self) -> Control {
         let (manager, store) = (Arc::clone(&self.manager), Arc::clone(&self.store));
-        Control { manager, state: self.state(), store, space: self.space.last(), now: clock::now() }
+        let (raft, space) = (self.core.raft(), self.space.last());
+        Control { manager, state: self.state(), raft, store, space, now: clock::now() }
     }
 
     /// Waits until the state here is as new as a reader wants it.

@@ -16,6 +16,7 @@ use wire::v1::{
 };
 
 use crate::manager::driver::Published;
+use crate::manager::replica::RaftStatus;
 
 use super::select::{Candidate, selects};
 use super::views;
@@ -62,7 +63,12 @@ impl<R: Message, P> Iterator for Pages<R, P> {
 }
 
 /// The nodes that a request selects, in the order of their names.
-pub fn nodes(state: Arc<Published>, request: &ListNodesRequest, leader: NodeId) -> Pages<NodeSummary, NodePage> {
+pub fn nodes(
+    state: Arc<Published>,
+    request: &ListNodesRequest,
+    raft: Arc<RaftStatus>,
+    own: NodeId,
+) -> Pages<NodeSummary, NodePage> {
     let (role, availability) =
         (request.role.map(|_| request.role()), request.availability.map(|_| request.availability()));
     let selected = state.cluster.nodes.values().filter(|node| {
@@ -77,7 +83,7 @@ pub fn nodes(state: Arc<Published>, request: &ListNodesRequest, leader: NodeId) 
     let ids: Vec<NodeId> = selected.into_iter().map(|(_, id)| id).collect();
     let row = move |state: &Published, id| {
         let node = state.cluster.nodes.get(id)?;
-        Some(views::node_summary(&state.cluster, node, leader))
+        Some(views::node_summary(&state.cluster, node, &raft, own))
     };
     Pages::new(state, ids, row, |nodes, index| NodePage { nodes, index })
 }

@@ -11,6 +11,7 @@
 pub mod command;
 mod configs;
 pub mod lists;
+mod managers;
 pub mod views;
 
 pub mod event_reader;
@@ -38,6 +39,7 @@ use wire::v1::{
 
 use crate::log::{LogError, LogStore};
 use crate::manager::driver::Published;
+use crate::manager::replica::RaftStatus;
 
 use event_reader::EventReader;
 use lists::Pages;
@@ -62,6 +64,8 @@ pub struct Control {
     pub manager: Arc<ManagerInfo>,
     /// The committed state.
     pub state: Arc<Published>,
+    /// Where this manager stands in raft.
+    pub raft: Arc<RaftStatus>,
     /// The log, for reading history.
     pub store: Arc<dyn LogStore>,
     /// How full the log's disk is, if that is known.
@@ -87,7 +91,8 @@ impl Control {
     /// # Errors
     /// When the log cannot be read.
     pub fn cluster(&self, with_tokens: bool) -> Result<ClusterView, Rejection> {
-        Ok(views::cluster(&self.state, &self.manager.remote_addr, self.head()?, with_tokens))
+        let view = views::cluster(&self.state, &self.manager.remote_addr, self.head()?, with_tokens);
+        Ok(ClusterView { raft: Some(self.raft()), ..view })
     }
 
     /// The nodes with these references.
@@ -99,7 +104,8 @@ impl Control {
         let ids = references.iter().map(|reference| resolve_node(cluster, reference));
         let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
         let found = ids.into_iter().filter_map(|id| cluster.nodes.get(id));
-        Ok(NodeList { nodes: found.map(|node| views::node(cluster, node, self.manager.node)).collect() })
+        let view = |node| views::node(cluster, node, &self.raft, self.manager.node);
+        Ok(NodeList { nodes: found.map(view).collect() })
     }
 
     /// The services with these references.
@@ -116,7 +122,7 @@ impl Control {
 
     /// The nodes that a request selects, in the order of their names.
     pub fn list_nodes(&self, request: &ListNodesRequest) -> Pages<NodeSummary, NodePage> {
-        lists::nodes(Arc::clone(&self.state), request, self.manager.node)
+        lists::nodes(Arc::clone(&self.state), request, Arc::clone(&self.raft), self.manager.node)
     }
 
     /// The services that a request selects, in the order of their names.

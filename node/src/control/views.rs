@@ -2,7 +2,7 @@
 
 use commands::{Rejection, RejectionKind};
 use events::service_spec::Mode;
-use events::{Resources, Role, ServiceSpec, TaskState, TaskStatus, Timestamp};
+use events::{NodeId, Resources, Role, ServiceSpec, TaskState, TaskStatus, Timestamp};
 use projections::nodes::host;
 use projections::views::overview::{self, replicas, restarting, restarting_places};
 use projections::views::progress::{is_current, progress};
@@ -12,8 +12,10 @@ use wire::v1::{
     ServiceMode, ServiceSummary, ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
 };
 
+use super::managers;
 use crate::log::FrameLink;
 use crate::manager::driver::Published;
+use crate::manager::replica::RaftStatus;
 
 /// A rejection as its client gets it.
 pub fn refusal(rejection: Rejection) -> Refusal {
@@ -47,6 +49,7 @@ pub fn cluster(state: &Published, remote_addr: &str, head: Option<Head>, with_to
         head,
         root_cert_pem: settings.root_cert_pem.clone(),
         root_rotation: super::root::rotation(&state.cluster),
+        raft: None,
     }
 }
 
@@ -55,8 +58,8 @@ pub fn head(frame: FrameLink) -> Head {
     Head { index: frame.index, frame_hash: frame.hash.iter().map(|byte| format!("{byte:02x}")).collect() }
 }
 
-/// A node, and whether it is the manager that leads.
-pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView {
+/// A node, and what it is among the managers, to one of them.
+pub fn node(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: NodeId) -> NodeView {
     let usage = cluster.usage.of(node.id);
     NodeView {
         id: node.id,
@@ -70,10 +73,11 @@ pub fn node(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeView 
         message: node.liveness_message(),
         addr: host(&node.addr).to_owned(),
         role: node.role.into(),
-        leader: node.id == leader,
+        leader: managers::leader(cluster, raft) == Some(node.id),
         reserved: Resources { nano_cpus: usage.nano_cpus, memory_bytes: usage.memory_bytes, generic: Vec::new() },
         tasks: usage.tasks,
         certificate_not_after: node.certificate_not_after,
+        manager: managers::status(cluster, raft, own, node),
     }
 }
 
@@ -93,7 +97,7 @@ pub fn node_name(node: &Node) -> &str {
 }
 
 /// A node as a list shows it.
-pub fn node_summary(cluster: &Cluster, node: &Node, leader: events::NodeId) -> NodeSummary {
+pub fn node_summary(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: NodeId) -> NodeSummary {
     NodeSummary {
         id: node.id,
         meta: Meta { version: node.version, created_at: node.created_at, updated_at: node.updated_at },
@@ -104,10 +108,11 @@ pub fn node_summary(cluster: &Cluster, node: &Node, leader: events::NodeId) -> N
         availability: node.spec.availability,
         state: node_state(node).into(),
         message: node.liveness_message(),
-        leader: node.id == leader,
+        leader: managers::leader(cluster, raft) == Some(node.id),
         addr: host(&node.addr).to_owned(),
         tasks: cluster.usage.of(node.id).tasks,
         certificate_not_after: node.certificate_not_after,
+        manager: managers::status(cluster, raft, own, node),
     }
 }
 

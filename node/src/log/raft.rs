@@ -263,6 +263,11 @@ impl Consensus {
         self.node.raft.raft_log.applied
     }
 
+    /// Everything up to this index is committed, as far as this manager knows.
+    pub fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
     /// Whether this manager leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.node.raft.state == StateRole::Leader

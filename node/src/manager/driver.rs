@@ -19,7 +19,9 @@ use crate::log::{LogError, LogStore, raft::TICK};
 use crate::manager::heartbeats::{HeartbeatTable, LISTEN_PERIOD};
 use crate::manager::node_watch::NodeWatch;
 use crate::manager::outbound::Outbound;
-use crate::manager::replica::{FatalError, Outcome, PeerMessage, QUEUE_MAX, Replica, Request, Ticket, check_session};
+use crate::manager::replica::{
+    FatalError, Outcome, PeerMessage, QUEUE_MAX, RaftStatus, Replica, Request, Ticket, check_session,
+};
 use crate::manager::writer::Writer;
 use crate::metrics::{self, Measures, Progress};
 
@@ -75,6 +77,7 @@ enum Input {
 pub struct Handle {
     inputs: SyncSender<Input>,
     published: watch::Receiver<Arc<Published>>,
+    raft: watch::Receiver<Arc<RaftStatus>>,
     node_watch: NodeWatch,
     heartbeats: HeartbeatTable,
     /// Whether the leader is heard, so that agents are shown what the cluster wants.
@@ -218,6 +221,11 @@ impl Handle {
         self.published.borrow().clone()
     }
 
+    /// Where this manager stands in raft, as of the last tick.
+    pub fn raft(&self) -> Arc<RaftStatus> {
+        self.raft.borrow().clone()
+    }
+
     /// The committed state and its successors.
     pub fn states(&self) -> watch::Receiver<Arc<Published>> {
         self.published.clone()
@@ -296,12 +304,14 @@ pub fn spawn_among(
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
     let (inputs, inbox) = sync_channel(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&replica)));
+    let (raft_publisher, raft) = watch::channel(Arc::new(replica.raft_status()));
     let (node_watch, heartbeats) = (NodeWatch::default(), HeartbeatTable::default());
     let measures = Arc::<Measures>::default();
     measures.checkpoint.store(replica.checkpoint(), Ordering::Relaxed);
     let handle = Handle {
         inputs: inputs.clone(),
         published,
+        raft,
         node_watch: node_watch.clone(),
         heartbeats: heartbeats.clone(),
         serves_sessions: Arc::new(AtomicBool::new(true)),
@@ -327,6 +337,7 @@ pub fn spawn_among(
         inbox,
         inputs,
         publisher,
+        raft_publisher,
         node_watch,
         heartbeats,
         measures,
@@ -363,6 +374,7 @@ struct Driver {
     inbox: Receiver<Input>,
     inputs: SyncSender<Input>,
     publisher: watch::Sender<Arc<Published>>,
+    raft_publisher: watch::Sender<Arc<RaftStatus>>,
     node_watch: NodeWatch,
     heartbeats: HeartbeatTable,
     measures: Arc<Measures>,
@@ -393,6 +405,7 @@ impl Driver {
             if Instant::now() >= next_tick {
                 self.replica.tick();
                 self.serves_sessions.store(self.replica.serves_sessions(), Ordering::Relaxed);
+                self.publish_raft();
                 next_tick = (next_tick + TICK).max(Instant::now());
             }
             self.work()?;
@@ -525,6 +538,9 @@ impl Driver {
             let (index, leads) = (self.replica.cluster().position.index, self.replica.is_leader());
             tracing::debug!(index, leads, answers = advance.answers.len(), "committed");
             self.publisher.send_replace(Arc::new(publish(&self.replica)));
+            if advance.role_changed {
+                self.publish_raft();
+            }
             self.node_watch.wake(&advance.touched);
         }
         self.answer(advance.answers);
@@ -533,6 +549,18 @@ impl Driver {
             self.readers.remove(&ticket).map(|reader| reader.send(readable));
         }
         Ok(())
+    }
+
+    /// Shows where this manager stands in raft, if that is elsewhere than before.
+    fn publish_raft(&self) {
+        let status = self.replica.raft_status();
+        self.raft_publisher.send_if_modified(|shown| {
+            let differs = **shown != status;
+            if differs {
+                *shown = Arc::new(status);
+            }
+            differs
+        });
     }
 
     fn answer(&mut self, answers: Vec<(Ticket, Outcome)>) {

@@ -28,6 +28,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/ExecuteStream", Allowed::Operators(OperatorRole::Operator)),
     ("Control/GetVersion", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/GetCluster", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/GetRaft", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/InspectNodes", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/InspectServices", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListNodes", Allowed::Operators(OperatorRole::Viewer)),

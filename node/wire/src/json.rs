@@ -16,7 +16,9 @@ macro_rules! named {
 }
 
 named! {
+    MemberState "MEMBER_STATE_";
     NodeState "NODE_STATE_";
+    Reachability "REACHABILITY_";
     RefusalKind "REFUSAL_KIND_";
     ServiceMode "SERVICE_MODE_";
     UpdateState "UPDATE_STATE_";

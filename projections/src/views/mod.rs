@@ -4,4 +4,5 @@ pub mod assignments;
 pub mod history;
 pub mod overview;
 pub mod progress;
+pub mod quorum;
 pub mod specs;

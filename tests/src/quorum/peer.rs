@@ -175,7 +175,8 @@ impl Peer {
         let state = Published { cluster, keyring, leads: replica.is_leader(), ..Published::default() };
         let (cluster, node) = (state.cluster.id(), self.node);
         let manager = ManagerInfo { cluster, node, hostname: String::new(), remote_addr: String::new() };
-        Some(Control { manager: Arc::new(manager), state: Arc::new(state), store, space: None, now })
+        let (manager, raft) = (Arc::new(manager), Arc::new(running.replica.raft_status()));
+        Some(Control { manager, state: Arc::new(state), raft, store, space: None, now })
     }
 
     /// Takes what an agent says.

@@ -1,12 +1,13 @@
 //! What the verbs that change a node have in common: read it, edit its spec, ask for the edited one.
 
-use events::{Availability, NodeSpec};
+use events::{Availability, NodeSpec, Role};
 use wire::v1::UpdateNode;
 use wire::v1::command_request::Command;
 
 use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
 /// Edits the spec of one node. The version that was read goes along, so that nobody's change in between is lost.
 pub(super) async fn change<M: Manager>(
@@ -33,4 +34,24 @@ pub(super) async fn set_availability<M: Manager>(
         index = change(session, node, |spec| spec.set_availability(availability)).await?;
     }
     Ok(index)
+}
+
+/// Gives several nodes a role, waits until they have it, and warns of a number of managers that is not a good one.
+pub(super) async fn set_role<M: Manager>(
+    session: &mut Session<'_, M>,
+    nodes: &[String],
+    role: Role,
+    wait: &WaitFlags,
+) -> Result<(), Failure> {
+    session.require_nodes(nodes).await?;
+    for node in nodes {
+        let since = change(session, node, |spec| spec.set_role(role)).await?;
+        // One at a time: each takes or gives a vote, and the next is judged by the managers that there are then.
+        let goal = if role == Role::Manager { NodeGoal::Promoted } else { NodeGoal::Demoted };
+        for_nodes(session, wait, std::slice::from_ref(node), goal, since).await?;
+    }
+    for warning in session.manager.raft().await?.warnings {
+        session.note(&format!("warning: {warning}"))?;
+    }
+    Ok(())
 }

@@ -2,10 +2,12 @@
 
 mod activate;
 mod change;
+mod demote;
 mod drain;
 mod inspect;
 mod ls;
 mod pause;
+mod promote;
 mod rm;
 mod update;
 
@@ -16,6 +18,8 @@ super::verbs! {
     Activate(activate::Args) => activate,
     Pause(pause::Args) => pause,
     Drain(drain::Args) => drain,
+    Promote(promote::Args) => promote,
+    Demote(demote::Args) => demote,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,
 }

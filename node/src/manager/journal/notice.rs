@@ -8,6 +8,7 @@ use events::{
     DesiredCause, Kind, Named, NodeDeclaredDown, NodeId, NodeRemoved, ServiceId, TaskCause, TaskCreated, TaskId,
     TaskState, Timestamp, UpdateStarted,
 };
+use projections::views::quorum;
 use projections::{Cluster, Instance, Task};
 
 use crate::manager::driver::Published;
@@ -145,7 +146,11 @@ impl Witness<'_> {
                 node(Topic::MemberAdded, Info, e.node, &format!(" follows the log as a manager, at {}", e.addr))
             }
             Kind::MemberPromoted(e) => {
-                node(Topic::MemberPromoted, Info, e.node, " has caught up, and votes as a manager")
+                let votes = " has caught up, and votes as a manager";
+                match quorum::warning(quorum::voters(self.after).count()) {
+                    None => node(Topic::MemberPromoted, Info, e.node, votes),
+                    Some(warning) => node(Topic::MemberPromoted, Warn, e.node, &format!("{votes}; {warning}")),
+                }
             }
             Kind::MemberRemoved(e) => node(Topic::MemberRemoved, Info, e.node, " is not a manager any more"),
             Kind::RootRotationStarted(e) => {

@@ -13,7 +13,7 @@ const SESSION_TICKS: u64 = 15;
 /// Ticks without a leader after which what needs one is refused at once: 5 s, more than two elections take.
 pub(super) const NO_LEADER_TICKS: u64 = 50;
 /// Ticks within which a manager that runs is heard while there is no leader: it asks for votes at least as often.
-const SILENT_TICKS: u64 = 3 * ELECTION_TICKS as u64;
+pub(super) const SILENT_TICKS: u64 = 3 * ELECTION_TICKS as u64;
 
 /// Since when this manager has not heard of a leader.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use events::{Event, Kind, VolatilePayload};
 use projections::{Cluster, Touched};
-use reconcilers::members::{next_change, obstacle, successor};
+use reconcilers::members::{next_change, obstacles, successor};
 
 use crate::log::{MemberChange, Membership, Offer};
 use crate::manager::fold::Folded;
@@ -231,6 +231,6 @@ impl Replica {
         if let Some(next) = successor(&leader.tip, &peers) {
             self.consensus.hand_over(next);
         }
-        self.contacts.log_obstacle(obstacle(&leader.tip, &peers));
+        self.contacts.log_obstacles(obstacles(&leader.tip, &peers));
     }
 }

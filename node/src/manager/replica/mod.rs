@@ -17,6 +17,7 @@ mod presence;
 mod proposal;
 mod reads;
 mod role;
+mod status;
 mod timers;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use members::membership;
 pub use peers::{HistoryAsked, PEER_PAGE, PeerMessage};
 pub use presence::check_session;
 pub use role::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_FRAMES_MAX, QUEUE_MAX};
+pub use status::RaftStatus;
 
 use catch_up::CatchUp;
 use contact::LeaderContact;

@@ -1,7 +1,7 @@
 //! What managers say to each other, and what a leader knows of the others: when each was heard of, and which states it offers
 //! to those whom entries alone do not bring up to date.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -137,8 +137,8 @@ pub(super) struct Contacts {
     offered_at: u64,
     /// The tick in which each that was offered a state last asked for a part of it.
     asked: BTreeMap<u64, u64>,
-    /// Why a manager that is to go stays, as it was last logged.
-    obstacle: Option<String>,
+    /// Why managers that are to go stay, by raft id, as it was last logged.
+    obstacles: BTreeMap<u64, String>,
 }
 
 impl Contacts {
@@ -154,6 +154,12 @@ impl Contacts {
     /// Forgets whoever is no member any more.
     pub(super) fn keep_members(&mut self, cluster: &Cluster) {
         self.heard.retain(|raft_id, _| cluster.member_with(*raft_id).is_some());
+    }
+
+    /// The raft ids of those that were heard within so many ticks.
+    pub(super) fn recently_heard(&self, ticks: u64, tick: u64) -> BTreeSet<u64> {
+        let recent = self.heard.iter().filter(|(_, heard)| **heard + ticks >= tick);
+        recent.map(|(raft_id, _)| *raft_id).collect()
     }
 
     /// What the reconcilers see.
@@ -222,12 +228,12 @@ impl Contacts {
     }
 
     /// Logs why a manager that is to go stays, whenever that is another reason.
-    pub(super) fn log_obstacle(&mut self, obstacle: Option<String>) {
-        if self.obstacle != obstacle {
-            if let Some(reason) = &obstacle {
+    pub(super) fn log_obstacles(&mut self, obstacles: BTreeMap<u64, String>) {
+        for (raft_id, reason) in &obstacles {
+            if self.obstacles.get(raft_id) != Some(reason) {
                 tracing::warn!(error = %reason, "a manager cannot be demoted yet");
             }
-            self.obstacle = obstacle;
         }
+        self.obstacles = obstacles;
     }
 }

@@ -1,6 +1,7 @@
 //! One turn's work, from the first command to the bytes of the frame.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use commands::{Command, Ctx, Decision, Rejection};
@@ -69,6 +70,8 @@ pub(super) struct Draft {
     at: Stamp,
     next: Cluster,
     ids: IdGenerator,
+    /// The raft ids of the managers that can be reached.
+    reached: Arc<BTreeSet<u64>>,
     records: Vec<CommandRecord>,
     events: Vec<Event>,
     bytes: usize,
@@ -99,6 +102,7 @@ impl Draft {
             base,
             at,
             ids,
+            reached: Arc::new(leader.peers.reached()),
             next,
             records: Vec::new(),
             events: Vec::new(),
@@ -123,7 +127,7 @@ impl Draft {
                 self.requests.push((ticket, request));
                 continue;
             }
-            let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone() };
+            let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone(), reached: Arc::clone(&self.reached) };
             match commands::decide(&self.next, &request.actor, &request.command, &mut ctx) {
                 Ok(decision) => {
                     let secrets = decision.volatile.iter().map(Message::encoded_len);

@@ -45,6 +45,7 @@ const EXPECTED: &str = "
     Control/ExecuteStream    l m . . . . . . o d .
     Control/GetVersion       l m . . . . . v o d .
     Control/GetCluster       l m . . . . . v o d .
+    Control/GetRaft          l m . . . . . v o d .
     Control/InspectNodes     l m . . . . . v o d .
     Control/InspectServices  l m . . . . . v o d .
     Control/ListNodes        l m . . . . . v o d .

@@ -1,0 +1,21 @@
+//! `swarmctl raft`.
+
+use crate::failure::Failure;
+use crate::format::{Format, raft};
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Show the managers: which of them leads, which vote, and how far each has the log
+///
+/// Only the leader knows how far the others are; other managers show what they know. A manager that lags far behind is catching
+/// up, or its disk or network is slow.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let view = session.manager.raft().await?;
+    match session.globals.format {
+        Format::Json => session.json(&view),
+        Format::Table => session.text(&raft::show(&view, session.view())),
+    }
+}

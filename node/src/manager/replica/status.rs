@@ -1,0 +1,65 @@
+//! Where a manager stands in raft, for those who want to see it. None of it is in the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use projections::Member;
+use reconcilers::{Follower, members::obstacles};
+
+use super::Replica;
+use super::contact::SILENT_TICKS;
+
+/// Where a manager stands in raft, and what it knows of the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RaftStatus {
+    /// Its own number in raft.
+    pub raft_id: u64,
+    /// The raft id of the manager that leads, if one is known.
+    pub leader: Option<u64>,
+    /// The newest term.
+    pub term: u64,
+    /// Everything up to this index is committed, as far as this manager knows.
+    pub committed: u64,
+    /// How far the others are, by raft id; only a leader knows that.
+    pub followers: BTreeMap<u64, Follower>,
+    /// The raft ids of managers that were heard a moment ago. Followers hear the leader alone, and all others while there is none.
+    pub heard: BTreeSet<u64>,
+    /// Why managers that are to go stay, by raft id; only a leader knows that.
+    pub obstacles: BTreeMap<u64, String>,
+}
+
+impl RaftStatus {
+    /// Whether this manager leads.
+    pub fn leads(&self) -> bool {
+        self.leader == Some(self.raft_id)
+    }
+
+    /// Whether a manager can be reached; nothing if this manager cannot know: followers do not speak with each other while there
+    /// is a leader.
+    pub fn reaches(&self, member: &Member) -> Option<bool> {
+        let raft_id = member.raft_id;
+        if raft_id == self.raft_id || self.leader == Some(raft_id) {
+            return Some(true);
+        }
+        match self.leader {
+            Some(_) if self.leads() => Some(self.followers.get(&raft_id).is_some_and(|follower| follower.reachable)),
+            Some(_) => None,
+            None => Some(self.heard.contains(&raft_id)),
+        }
+    }
+}
+
+impl Replica {
+    /// Where this manager stands in raft, and what it knows of the others.
+    pub fn raft_status(&self) -> RaftStatus {
+        let peers = self.contacts.peers(&self.consensus, self.ticks);
+        RaftStatus {
+            raft_id: self.consensus.id(),
+            leader: self.consensus.leader(),
+            term: self.consensus.term(),
+            committed: self.consensus.committed(),
+            heard: self.contacts.recently_heard(SILENT_TICKS, self.ticks),
+            obstacles: self.tip().map(|tip| obstacles(tip, &peers)).unwrap_or_default(),
+            followers: peers.followers,
+        }
+    }
+}
