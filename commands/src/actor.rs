@@ -164,6 +164,7 @@ mod tests {
                 Command::AnnounceManager(crate::AnnounceManager { node, raft_id: 7, addr: String::new() }),
                 NODE_OR_THIS_MANAGER,
             ),
+            (Command::ForceQuorum(crate::ForceQuorum { node, raft_id: 7, cluster: None }), THIS_MANAGER),
             (
                 Command::RegisterNode(crate::RegisterNode { node, session, description, addr: String::new() }),
                 NODE_ITSELF,

@@ -38,7 +38,7 @@ pub use cluster::{
 pub use config::{CreateConfig, RemoveConfig};
 pub use events::SecretText;
 pub use join::{CertifyNode, JoinNode, admit};
-pub use member::AnnounceManager;
+pub use member::{AnnounceManager, ForceQuorum};
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
 pub use operator::{CreateOperator, ReadSecrets, RevokeOperator};
 pub use rejection::{Rejection, RejectionKind};
@@ -74,6 +74,8 @@ verb::commands! {
         CertifyNode(CertifyNode),
         /// A manager's log is ready to follow.
         AnnounceManager(AnnounceManager),
+        /// A manager goes on alone.
+        ForceQuorum(ForceQuorum),
         /// Opens a session.
         RegisterNode(RegisterNode),
         /// A heartbeat of a node that was not thought to be ready.

@@ -1,7 +1,7 @@
 //! Commands about managers: how one says that its log is ready to follow. Who becomes a member when is the reconcilers' work,
 //! since raft takes one change at a time.
 
-use events::{Kind, ManagerAnnounced, NodeId, Role};
+use events::{ClusterId, Kind, ManagerAnnounced, NodeId, QuorumForced, Role};
 use projections::Cluster;
 
 use crate::node::member;
@@ -17,6 +17,51 @@ pub struct AnnounceManager {
     pub raft_id: u64,
     /// Where other managers reach it.
     pub addr: String,
+}
+
+/// Makes a manager go on alone, whose log was begun again with a new number in raft.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ForceQuorum {
+    /// Its node.
+    pub node: NodeId,
+    /// Its new number in raft.
+    pub raft_id: u64,
+    /// The cluster's new id, if it is to be another cluster.
+    pub cluster: Option<ClusterId>,
+}
+
+impl Verb for ForceQuorum {
+    fn name(&self) -> &'static str {
+        "quorum.force"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::ThisManager
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        // It is what saves a cluster.
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let Self { node, raft_id, cluster } = *self;
+        let subject = format!("node {node}");
+        let Some(own) = state.members.get(node) else {
+            let sentence = format!("node {node} is no manager of this cluster");
+            return Err(Rejection::conflict(subject, sentence, "restore the state directory from a backup"));
+        };
+        if own.raft_id == raft_id {
+            return Ok(Decision::nothing(node));
+        }
+        if raft_id == 0 || state.knows_raft_id(raft_id) {
+            let sentence = format!("the raft id {raft_id} is not free: it is or was another manager's");
+            return Err(Rejection::conflict(subject, sentence, "start swarmd again with --force-new-cluster"));
+        }
+        let fenced = state.members.values().map(|member| member.raft_id).collect();
+        let forced = QuorumForced { node, raft_id, addr: own.addr.clone(), fenced, cluster };
+        Ok(Decision::one(node, Kind::QuorumForced(forced)))
+    }
 }
 
 impl Verb for AnnounceManager {
@@ -103,6 +148,23 @@ mod tests {
         assert_eq!(names(&mut story, 7, ADDR), ["manager_announced"]);
         assert!(story.state.announced.is_empty(), "it is a member, and has moved");
         assert_eq!(names(&mut story, 8, ADDR), ["manager_announced"]);
+    }
+
+    #[test]
+    fn who_goes_on_alone_fences_all_managers_before_it_and_says_so_once() {
+        let mut story = promoted();
+        let (node, raft_id) = (worker(), 7);
+        story.given([Kind::MemberAdded(MemberAdded { node, raft_id, addr: ADDR.to_owned(), voter: true })]);
+        let force = |raft_id| Command::ForceQuorum(ForceQuorum { node, raft_id, cluster: None });
+        for taken in [0, 1] {
+            assert_eq!(story.refuse(&this_manager(), force(taken)).kind, RejectionKind::Conflict);
+        }
+        let decision = story.accept(&this_manager(), force(70));
+        let forced = QuorumForced { node, raft_id: 70, addr: ADDR.to_owned(), fenced: vec![1, 7], cluster: None };
+        assert_eq!(decision.events, [Kind::QuorumForced(forced)]);
+        assert_eq!(story.accept(&this_manager(), force(70)).events, []);
+        let announced = story.refuse(&this_manager(), announce(worker(), 7, ADDR));
+        assert!(announced.sentence.contains("is or was another manager's"), "{}", announced.sentence);
     }
 
     #[test]

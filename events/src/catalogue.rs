@@ -56,6 +56,7 @@ impl Kind {
             | Self::MemberPromoted(_)
             | Self::MemberRemoved(_)
             | Self::ManagerAnnounced(_)
+            | Self::QuorumForced(_)
             | Self::NodeJoined(_)
             | Self::NodeRegistered(_)
             | Self::NodeDescribed(_)
@@ -134,6 +135,7 @@ catalogue! {
     MemberPromoted "member_promoted" |event| [event.node];
     MemberRemoved "member_removed" |event| [event.node];
     ManagerAnnounced "manager_announced" |event| [event.node];
+    QuorumForced "quorum_forced" |event| [event.node];
     NodeJoined "node_joined" |event| [event.node];
     NodeRegistered "node_registered" |event| [event.node];
     NodeDescribed "node_described" |event| [event.node];

@@ -49,6 +49,7 @@ fn number(kind: &Kind) -> u32 {
         Kind::MemberPromoted(_) => 131,
         Kind::MemberRemoved(_) => 133,
         Kind::ManagerAnnounced(_) => 135,
+        Kind::QuorumForced(_) => 137,
         Kind::NodeJoined(_) => 200,
         Kind::NodeRegistered(_) => 203,
         Kind::NodeDescribed(_) => 204,

@@ -235,6 +235,7 @@ impl Cluster {
             Kind::MemberPromoted(event) => members::promoted(self, event, at, touched),
             Kind::MemberRemoved(event) => members::removed(self, event, at, touched),
             Kind::ManagerAnnounced(event) => members::announced(self, event, touched),
+            Kind::QuorumForced(event) => members::forced(self, event, at, touched),
             Kind::NodeJoined(event) => nodes::joined(self, event, at, touched),
             Kind::NodeRegistered(event) => nodes::registered(self, event, at, touched),
             Kind::NodeDescribed(event) => nodes::described(self, event, touched),

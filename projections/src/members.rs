@@ -1,5 +1,7 @@
 //! The managers that replicate the log: raft's configuration, as the log itself says it.
 
+use std::sync::Arc;
+
 use events::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +89,25 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::MemberRemoved, at: 
     touched.members = true;
 }
 
+/// A manager goes on alone: the others, and its own number of before, are former members.
+pub(crate) fn forced(cluster: &mut Cluster, event: &events::QuorumForced, at: &Stamp, touched: &mut Touched) {
+    let (node, raft_id) = (event.node, event.raft_id);
+    assert!(cluster.nodes.contains(node), "node {node}, which goes on alone, is no member of the cluster");
+    assert!(!cluster.knows_raft_id(raft_id), "raft id {raft_id} was used before");
+    let before: Vec<(NodeId, u64)> = cluster.members.values().map(|member| (member.node, member.raft_id)).collect();
+    for (node, raft_id) in before {
+        cluster.members.remove(node);
+        cluster.former_members.insert(raft_id, at.index);
+    }
+    let member = Member { node, raft_id, addr: event.addr.clone(), votes: true, since: at.index };
+    cluster.members.insert(node, member);
+    cluster.announced.remove(node);
+    if let Some(id) = event.cluster {
+        Arc::make_mut(&mut cluster.settings).id = id;
+    }
+    (touched.members, touched.everything) = (true, true);
+}
+
 /// What a node that is removed had announced.
 pub(crate) fn node_removed(cluster: &mut Cluster, node: NodeId) {
     cluster.announced.remove(node);
@@ -118,7 +139,10 @@ pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use events::{Event, Id, Kind, ManagerAnnounced, MemberAdded, MemberPromoted, MemberRemoved, Reconciler};
+    use events::{
+        ClusterId, Event, Id, Kind, ManagerAnnounced, MemberAdded, MemberPromoted, MemberRemoved, NodeJoined,
+        QuorumForced, Reconciler,
+    };
 
     use super::*;
 
@@ -154,6 +178,20 @@ mod tests {
         apply(&mut cluster, 6, removed(7));
         assert!(cluster.members.is_empty() && cluster.knows_raft_id(7));
         assert_eq!((cluster.members_changed_at(), cluster.former_members.get(7)), (6, Some(&6)));
+    }
+
+    #[test]
+    fn who_goes_on_alone_is_the_only_member_and_fences_those_before() {
+        let (mut cluster, node) = (Cluster::default(), NodeId::from_bits(NODE));
+        apply(&mut cluster, 2, Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() }));
+        apply(&mut cluster, 3, added(NODE, 7, true));
+        apply(&mut cluster, 4, added(2, 8, true));
+        let (addr, another) = ("n1:1".to_owned(), ClusterId::from_bits(9));
+        let forced = QuorumForced { node, raft_id: 70, addr, fenced: vec![7, 8], cluster: Some(another) };
+        apply(&mut cluster, 5, Kind::QuorumForced(forced));
+        let voters: Vec<(u64, u64)> = cluster.members.values().map(|member| (member.raft_id, member.since)).collect();
+        assert_eq!((voters, cluster.id()), (vec![(70, 5)], another));
+        assert!([7, 8].iter().all(|raft_id| cluster.former_members.contains(*raft_id)));
     }
 
     #[test]

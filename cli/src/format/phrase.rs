@@ -47,6 +47,13 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::MemberPromoted(e) => format!("{}: has caught up, and votes as a manager", name(&e.node)),
         Kind::MemberRemoved(e) => format!("{}: is not a manager any more", name(&e.node)),
         Kind::ManagerAnnounced(e) => format!("{}: ready to follow the log as a manager, at {}", name(&e.node), e.addr),
+        Kind::QuorumForced(e) => {
+            format!(
+                "{}: goes on alone as the only manager; {} managers before it are fenced",
+                name(&e.node),
+                e.fenced.len()
+            )
+        }
         Kind::NodeJoined(e) => format!("{}: from {}", name(&e.node), e.addr),
         Kind::NodeRegistered(e) => format!("{}: ready, from {}", name(&e.node), e.addr),
         Kind::NodeDescribed(e) => format!("{}: runs {}", name(&e.node), e.description.executor),

@@ -61,6 +61,13 @@ fn cluster_samples() -> Vec<Kind> {
         Kind::MemberPromoted(MemberPromoted { node, raft_id: 77 }),
         Kind::MemberRemoved(MemberRemoved { node, raft_id: 77 }),
         Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id: 77, addr: "10.0.0.1:4242".into() }),
+        Kind::QuorumForced(QuorumForced {
+            node,
+            raft_id: 78,
+            addr: "10.0.0.1:4242".into(),
+            fenced: vec![77, 79],
+            cluster: Some(id(9)),
+        }),
     ]
 }
 

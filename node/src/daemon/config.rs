@@ -134,6 +134,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub process_allow_root: bool,
+    /// Go on as the only manager, with all that is in this manager's log: for when most managers are lost for good. The others
+    /// are fenced, and join again as new managers with an empty state directory.
+    #[arg(long, conflicts_with_all = ["join_addr", "token", "dev"])]
+    pub force_new_cluster: bool,
     /// Run a cluster of this one node in a temporary directory, which is removed when swarmd ends.
     #[arg(long, conflicts_with_all = ["join_addr", "token", "listen_control_api", "listen_remote_api", "state_dir"])]
     pub dev: bool,

@@ -21,7 +21,7 @@ pub const DEFAULT: &str = "/etc/swarmlog/swarmd.toml";
 /// Largest file that is read, in bytes.
 const BYTES_MAX: u64 = 64 * 1024;
 /// Flags that stand on a command line only.
-const NOT_IN_A_FILE: [&str; 4] = ["config", "dev", "help", "version"];
+const NOT_IN_A_FILE: [&str; 5] = ["config", "dev", "force-new-cluster", "help", "version"];
 /// The two ways to give a join token: one on the command line replaces both in the file.
 const TOKEN: [&str; 2] = ["join-token", "join-token-file"];
 /// Bits of a file's mode by which others than its owner can read it.

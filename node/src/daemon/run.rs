@@ -1,7 +1,7 @@
 //! Starting a node: what its flags, its state directory and the machine say before anything of it runs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,6 +53,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     }
     let certificates = CertificateStore::new(state_dir.path()).locked_by(Arc::clone(state_dir.keys()));
     let kind = StateDirKind::of(state_dir.path(), &certificates, clock::now())?;
+    if args.force_new_cluster {
+        require_manager(kind, state_dir.path())?;
+    }
     agent::require_usable_memory(state_dir.path())?;
     let newcomer = matches!(kind, StateDirKind::Free | StateDirKind::Leftover(_));
     // A member needs no token, whatever was left in its environment.
@@ -109,6 +112,19 @@ fn beginning(kind: StateDirKind, args: &RunArgs, has_token: bool) -> Result<Begi
         StateDirKind::Free => Ok(Beginning::Log),
         StateDirKind::Leftover(left) => Err(left.refuse(&args.state_dir)),
     }
+}
+
+/// Only who has a log can go on with it.
+fn require_manager(kind: StateDirKind, dir: &Path) -> Result<(), Failure> {
+    let dir = dir.display();
+    let what = match kind {
+        StateDirKind::Manager => return Ok(()),
+        StateDirKind::Worker => format!("{dir} belongs to a worker, which has no log"),
+        StateDirKind::Joining => format!("{dir} belongs to a manager that was joining a cluster"),
+        StateDirKind::Free | StateDirKind::Leftover(_) => format!("{dir} holds no log"),
+    };
+    let hint = "use --force-new-cluster with the state directory of a manager that survived; `swarmd restore` begins with a backup";
+    Err(Failure::new(format!("there is nothing to go on with: {what}"), hint).with_code(code::USAGE))
 }
 
 fn no_address() -> Failure {

@@ -144,6 +144,8 @@ pub struct Membership {
     pub learners_next: Vec<u64>,
     /// Whether raft leaves the joint configuration by itself.
     pub auto_leave: bool,
+    /// The number that this manager had in raft before it was to go on alone, with a new one.
+    pub replaces: Option<u64>,
 }
 
 impl Membership {

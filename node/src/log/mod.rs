@@ -78,6 +78,13 @@ pub trait LogStore: Send + Sync {
     /// When the log exists already, or the write fails.
     fn initialize(&self, membership: &Membership) -> Result<(), LogError>;
 
+    /// Begins a log again, durably, with this manager as the only voter, under a new number in raft. Every entry in it counts as
+    /// committed.
+    ///
+    /// # Errors
+    /// When the log has not begun, or the write fails.
+    fn begin_alone(&self, raft_id: u64, replaces: u64) -> Result<(), LogError>;
+
     /// Stages raft entries, in place of those from the first one's index on, and the hard state: reads see them from now on, and
     /// [`LogStore::write`] brings them to the disk. With `sync` everything staged so far is durable once that returns.
     ///

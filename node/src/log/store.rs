@@ -278,6 +278,18 @@ impl<D: Disk> LogStore for Store<D> {
         Ok(())
     }
 
+    fn begin_alone(&self, raft_id: u64, replaces: u64) -> Result<(), LogError> {
+        let last = self.state().tail.last();
+        let before: HardState = self.record(Table::Meta, HARD_STATE)?.ok_or(LogError::NotInitialized)?;
+        let membership = Membership { replaces: Some(replaces), ..Membership::single(raft_id) };
+        let hard_state = HardState { term: before.term + 1, vote: 0, commit: last };
+        let batch = vec![
+            self.put_record(Table::Meta, MEMBERSHIP, &membership)?,
+            self.put_record(Table::Meta, HARD_STATE, &hard_state)?,
+        ];
+        self.disk.write(batch, Durability::Synced)
+    }
+
     fn stage_append(&self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) -> Result<Staged, LogError> {
         let mut state = self.state();
         let (first, last) = (entries.first().map(|entry| entry.index), state.tail.last());

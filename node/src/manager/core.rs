@@ -13,6 +13,7 @@ use crate::daemon::failure::Failure;
 use crate::daemon::memory_limit;
 use crate::daemon::state_dir::{self, StateDir};
 use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, Membership, RocksStore, Table};
+use crate::manager::alone;
 use crate::manager::driver::{self, Handle};
 use crate::manager::fold::Folded;
 use crate::manager::journal;
@@ -55,6 +56,8 @@ pub struct Read {
     node: Option<NodeId>,
     /// What is to become of the checkpoints.
     checkpoints: Checkpoints,
+    /// Whether the manager is to go on alone.
+    alone: bool,
 }
 
 /// Reads the log in the state directory, and changes nothing: a start that is refused leaves it to whoever can mend it.
@@ -73,10 +76,16 @@ pub fn read(state_dir: &StateDir) -> Result<Read, Failure> {
         // The next one is due as if there had never been one.
         folded.checkpoint = 0;
     }
-    Ok(Read { folded: Some(folded), node, checkpoints })
+    Ok(Read { folded: Some(folded), node, checkpoints, alone: false })
 }
 
 impl Read {
+    /// The same, for a manager that is to go on without the others.
+    #[must_use]
+    pub fn going_alone(self) -> Self {
+        Self { alone: true, ..self }
+    }
+
     /// This manager, if the log says who that is.
     pub fn node(&self) -> Option<NodeId> {
         self.node
@@ -113,7 +122,12 @@ pub fn start(
     let store = RocksStore::open_with(&path, read.checkpoints, state_dir.keys())?;
     let key_file = store.key_file(&path);
     let store: Arc<dyn LogStore> = Arc::new(store);
-    let mut core = start_on(Arc::clone(&store), read.folded, begin, carry)?;
+    if read.alone {
+        let loaded = store.load()?;
+        let before = read.folded.as_ref().map(|folded| folded.cluster.clone()).unwrap_or_default();
+        alone::begin(&*store, &loaded, &before, &mut rand::random)?;
+    }
+    let mut core = start_on(Arc::clone(&store), read.folded, begin, carry, None)?;
     core.key_file = Some(Arc::new(key_file));
     let handle = core.handle.clone();
     core.scrubber = Some(scrub::spawn(store, move |error| handle.fail(error)).map_err(no_thread)?);
@@ -124,11 +138,20 @@ fn no_thread(error: std::io::Error) -> Failure {
     Failure::new(format!("no thread for the core: {error}"), "free some memory, or raise the limit on threads")
 }
 
+/// Starts the core on a log that was made from a backup: it goes on alone, as another cluster if it gets an id.
+///
+/// # Errors
+/// When the log cannot be used.
+pub(crate) fn start_restored(store: Arc<dyn LogStore>, cluster: Option<ClusterId>) -> Result<Core, Failure> {
+    start_on(store, None, Begin::Founder(NodeId::default()), |_, _| {}, cluster)
+}
+
 fn start_on(
     store: Arc<dyn LogStore>,
     folded: Option<Folded>,
     begin: Begin,
     carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
+    another: Option<ClusterId>,
 ) -> Result<Core, Failure> {
     let mut loaded = store.load()?;
     if loaded.membership.is_none() {
@@ -149,7 +172,8 @@ fn start_on(
         Begin::Member(node) => node,
     };
     let own = own_raft_id(&loaded).unwrap_or_else(|| raft_id(node));
-    let loaded = loaded.with_members(membership(&folded.cluster));
+    let goes_alone = alone::replaced(&folded.cluster, &loaded).is_some();
+    let loaded = if goes_alone { loaded } else { loaded.with_members(membership(&folded.cluster)) };
     let was_joining = loaded.membership.as_ref().is_none_or(|members| members.voters.is_empty());
     if matches!(begin, Begin::Founder(_)) && was_joining {
         let hint = "empty the state directory, and join again with a manager token";
@@ -157,8 +181,11 @@ fn start_on(
     }
     let consensus = Consensus::open(Arc::clone(&store), own, &loaded)?;
     let began_after = folded.cluster.position.index;
-    let leader =
+    let mut leader =
         Replica::new(node, env!("CARGO_PKG_VERSION"), consensus, folded, Intervals::default()).in_epoch(rand::random());
+    if goes_alone {
+        leader = leader.going_alone(another);
+    }
     let (handle, thread) = driver::spawn_among(leader, Arc::clone(&store), carry).map_err(no_thread)?;
     Ok(Core { handle, store, node, raft_id: own, thread, key_file: None, scrubber: None, journal: None, began_after })
 }
@@ -230,7 +257,7 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
 
 /// The node of this log, known by its raft id; nothing before the first frame.
 fn member(cluster: &Cluster, loaded: &Loaded) -> Result<Option<NodeId>, Failure> {
-    let own = own_raft_id(loaded);
+    let own = alone::replaced(cluster, loaded).or_else(|| own_raft_id(loaded));
     let member = own.and_then(|own| cluster.member_with(own)).map(|member| member.node);
     // One that was removed, or is known to have been added in what comes after, is known by its certificate.
     let was_founded_here = loaded.membership.as_ref().is_some_and(|members| !members.voters.is_empty());
@@ -333,7 +360,22 @@ impl Core {
         led.map(|_| ()).map_err(|_| Failure::new("the core ended while it started", "see the log above"))
     }
 
-    async fn submit(&self, command: Command) -> Result<(), Failure> {
+    /// Waits until the state says that this manager is a member: of one that goes on alone, its first frame does.
+    ///
+    /// # Errors
+    /// When the core ends before.
+    pub(crate) async fn wait_for_own_membership(&self) -> Result<(), Failure> {
+        let own = self.handle.raft().raft_id;
+        let mut states = self.handle.states();
+        let is_there = states.wait_for(|state| state.leads && state.cluster.member_with(own).is_some()).await;
+        is_there.map(drop).map_err(|_| Failure::new("the core ended while it started", "see the log above"))
+    }
+
+    /// Asks for a command of this manager's own.
+    ///
+    /// # Errors
+    /// When it is refused, or the core ends.
+    pub(crate) async fn submit(&self, command: Command) -> Result<(), Failure> {
         let (id, actor) = (CommandId::from_bits(rand::random()), Actor::Manager(self.node));
         match self.handle.submit(Request { id, actor, command, reason: None, correlation: None }).await {
             Outcome::Committed { .. } => Ok(()),

@@ -3,6 +3,7 @@
 //! Suggested order: [`replica`] (the turn), [`driver`] (the thread around it), [`fold`] (the committed state), [`core`] (all
 //! of it, started from a state directory).
 
+pub mod alone;
 pub mod core;
 pub mod driver;
 pub mod fold;

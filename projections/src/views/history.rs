@@ -161,6 +161,7 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::MemberPromoted(_)
         | Kind::MemberRemoved(_)
         | Kind::ManagerAnnounced(_)
+        | Kind::QuorumForced(_)
         | Kind::NodeJoined(_)
         | Kind::NodeDescribed(_)
         | Kind::NodeDisconnected(_)

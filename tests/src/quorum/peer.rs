@@ -8,6 +8,7 @@ use commands::Rejection;
 use events::{Id, NodeId, Role, SessionId, Timestamp};
 use node::control::{Control, ManagerInfo, sessions};
 use node::log::{Consensus, Crash, LogStore, Membership, MemoryDisk, MemoryStore, PageSize, Write, write_all};
+use node::manager::alone;
 use node::manager::driver::Published;
 use node::manager::fold::Folded;
 use node::manager::replica::{
@@ -109,10 +110,14 @@ impl Peer {
         let folded = node::manager::core::fold(&*store, &loaded);
         let mut folded = folded.map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
         spoil(&mut folded);
-        let loaded = loaded.with_members(membership(&folded.cluster));
+        let goes_alone = alone::replaced(&folded.cluster, &loaded).is_some();
+        let loaded = if goes_alone { loaded } else { loaded.with_members(membership(&folded.cluster)) };
         let consensus = Consensus::open(Arc::clone(&store), self.raft_id, &loaded)?;
         self.starts += 1;
-        let replica = Replica::new(self.node, VERSION, consensus, folded, self.intervals).in_epoch(self.starts);
+        let mut replica = Replica::new(self.node, VERSION, consensus, folded, self.intervals).in_epoch(self.starts);
+        if goes_alone {
+            replica = replica.going_alone(None);
+        }
         self.running = Some(Running {
             replica,
             store,
@@ -122,6 +127,20 @@ impl Peer {
             sessions: Sessions::default(),
         });
         Ok(())
+    }
+
+    /// Starts the process on a log that goes on without the others, under a new number in raft.
+    ///
+    /// # Errors
+    /// When its log is refused, or its disk fails.
+    pub fn start_alone(&mut self, raft_id: u64) -> anyhow::Result<()> {
+        let store = MemoryStore::open(&self.disk)?;
+        let told = |failure| anyhow::anyhow!("{failure:?}");
+        let loaded = store.load()?;
+        let folded = node::manager::core::fold(&store, &loaded).map_err(told)?;
+        alone::begin(&store, &loaded, &folded.cluster, &mut || raft_id << 1).map_err(told)?;
+        self.raft_id = store.load()?.membership.as_ref().and_then(Membership::own).unwrap_or(self.raft_id);
+        self.start()
     }
 
     /// The replica, while the process runs.

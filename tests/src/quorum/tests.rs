@@ -230,3 +230,69 @@ fn agents_that_lose_their_manager_move_and_their_nodes_are_never_lost() {
         }
     }
 }
+
+/// Three managers, of which only a follower is left, and goes on alone; its disk fails after so many writes, if it makes as many.
+fn only_one_is_left(writes: usize) -> (Quorum, usize, bool) {
+    let mut quorum = Quorum::new(6, 3, INTERVALS, false).expect("three managers");
+    for number in 1..6 {
+        index(&quorum.execute(&config(number)).expect("an answer"));
+    }
+    quorum.until("all managers agree", Quorum::agree).expect("they do");
+    let survivor = followers(&quorum)[0];
+    for number in 0..3 {
+        quorum.crash(number, Crash::Killed);
+    }
+    quorum.peers[survivor].fail_disk_after(writes);
+    let mut failed = quorum.peers[survivor].start_alone(7_000).is_err();
+    quorum.advance(NOTICED).expect("time passes");
+    failed |= quorum.peers[survivor].replica().is_none();
+    (quorum, survivor, failed)
+}
+
+#[test]
+fn a_survivor_goes_on_alone_with_all_that_was_acknowledged_whenever_its_power_fails() {
+    for writes in 0.. {
+        let (mut quorum, survivor, failed) = only_one_is_left(writes);
+        let before: Vec<u64> = quorum.oracle.cluster().former_members.iter().map(|(id, _)| id).collect();
+        quorum.peers[survivor].fail_disk_after(usize::MAX);
+        if failed {
+            quorum.crash(survivor, Crash::PowerCut { kept_writes: 0 });
+            quorum.peers[survivor].start_alone(7_000).expect("it goes on where it was");
+        }
+        let node = quorum.peers[survivor].node;
+        quorum.oracle.forget(node);
+        index(&quorum.execute(&config(100)).expect("one decides"));
+        assert_eq!((quorum.leader(), quorum.peers[survivor].raft_id), (Some(survivor), 7_000), "after {writes} writes");
+        let former = quorum.oracle.cluster().former_members.iter();
+        let fenced = former.filter(|(id, _)| !before.contains(id)).count();
+        let voters: Vec<u64> = quorum.oracle.cluster().members.values().map(|member| member.raft_id).collect();
+        assert!(voters == [7_000] && (fenced == 3 || before.len() == 3), "{voters:?}, {fenced} fenced");
+        let store = quorum.peers[survivor].store().expect("it runs").clone();
+        quorum.oracle.compare(node, &store);
+        if !failed {
+            assert!(writes > 2, "{writes} writes test nothing");
+            break;
+        }
+    }
+}
+
+#[test]
+fn those_before_a_survivor_that_went_on_alone_are_fenced_and_others_join_it() {
+    let (mut quorum, survivor, _) = only_one_is_left(usize::MAX);
+    quorum.observe(survivor);
+    let old = (survivor + 1) % 3;
+    quorum.peers[old].start().expect("it knows nothing of it");
+    quorum.advance(NOTICED).expect("time passes");
+    assert_eq!(quorum.leader(), Some(survivor), "one of three leads nobody");
+    let announced = quorum.execute(&quorum.announcement_of(old)).expect("an answer");
+    let Outcome::Rejected(refused) = announced else { panic!("{announced:?}") };
+    assert!(refused.sentence.contains("it is or was another manager's"), "{}", refused.sentence);
+    quorum.crash(old, Crash::Killed);
+    let other = quorum.peers[(survivor + 2) % 3].node;
+    index(&quorum.execute(&Quorum::role_of(other, Role::Worker)).expect("an answer"));
+    quorum.peers[old].lose_disk(8_000);
+    quorum.start(old).expect("it begins with an empty log");
+    quorum.announce(old).expect("it is another one to raft");
+    quorum.until("both vote", Quorum::all_vote).expect("it catches up");
+    assert_eq!(quorum.oracle.cluster().members.len(), 2);
+}

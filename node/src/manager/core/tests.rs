@@ -185,7 +185,7 @@ async fn a_core_that_died_says_what_of() {
 /// Starts a core on a disk and begins the cluster if there is none yet. What it dies of is its end.
 async fn begin(disk: &MemoryDisk, certificates: &CertificateStore, drawn: u128) -> Result<NodeId, Failure> {
     let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(disk).unwrap());
-    let core = start_on(store, None, Begin::Founder(NodeId::from_bits(drawn)), |_, _| {})?;
+    let core = start_on(store, None, Begin::Founder(NodeId::from_bits(drawn)), |_, _| {}, None)?;
     let (node, begun) = (core.node, core.ensure_cluster(certificates, "m1", "10.0.0.1:4242").await);
     core.end().await?;
     begun.map(|()| node)

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use events::spec::defaults::CRASH_LOOP_FROM;
 use events::{
-    DesiredCause, Kind, Named, NodeDeclaredDown, NodeId, NodeRemoved, ServiceId, TaskCause, TaskCreated, TaskId,
-    TaskState, Timestamp, UpdateStarted,
+    DesiredCause, Kind, Named, NodeDeclaredDown, NodeId, NodeRemoved, QuorumForced, ServiceId, TaskCause, TaskCreated,
+    TaskId, TaskState, Timestamp, UpdateStarted,
 };
 use projections::views::quorum;
 use projections::{Cluster, Instance, Task};
@@ -76,6 +76,7 @@ topics! {
     MemberRemoved "member_removed" "managers that were removed";
     RootRotationStarted "root_rotation_started" "rotations of the root that started";
     RootRotationCompleted "root_rotation_completed" "rotations of the root that completed";
+    QuorumForced "quorum_forced" "managers that went on alone";
     NodeJoined "node_joined" "nodes that joined";
     NodeRegistered "node_registered" "nodes that are up";
     NodeBecameReady "node_became_ready" "nodes that are up again";
@@ -162,6 +163,7 @@ impl Witness<'_> {
                     format!("every node has moved to the root certificate {}: only that is trusted now", e.digest);
                 self.of(Topic::RootRotationCompleted, Info, self.after.id(), sentence)
             }
+            Kind::QuorumForced(e) => node(Topic::QuorumForced, Warn, e.node, &forced(e)),
             Kind::NodeJoined(e) => {
                 let sentence = format!("node {} joined as {}, from {}", e.hostname, e.spec.role().name(), e.addr);
                 self.of(Topic::NodeJoined, Info, e.node, sentence)
@@ -321,6 +323,11 @@ fn removed(event: &NodeRemoved) -> String {
         (false, false) => "",
     };
     format!(" was removed{how}")
+}
+
+fn forced(event: &QuorumForced) -> String {
+    let fenced = event.fenced.len();
+    format!(" goes on alone as the only manager; what the {fenced} managers before were to raft is refused from now on")
 }
 
 /// What is logged of what changed besides events: what only this manager knows.

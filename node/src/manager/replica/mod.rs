@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection};
-use events::{CommandId, NodeId, ServiceId, SessionId, Timestamp};
+use events::{ClusterId, CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 
 use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, RoleChange, Write, Written};
@@ -130,6 +130,8 @@ pub struct Replica {
     node: NodeId,
     version: String,
     epoch: Option<u64>,
+    /// Whether it goes on alone, and as which other cluster: its first frame is to say so, unless one has.
+    alone: Option<Option<ClusterId>>,
     consensus: Consensus,
     committed: Folded,
     intervals: Intervals,
@@ -184,6 +186,7 @@ impl Replica {
             node,
             version: version.to_owned(),
             epoch: None,
+            alone: None,
             consensus,
             intervals,
             // Not the present index: a manager that often starts would never take one, and fold more each time.
@@ -211,6 +214,18 @@ impl Replica {
     #[must_use]
     pub fn in_epoch(self, epoch: u64) -> Self {
         Self { epoch: Some(epoch), ..self }
+    }
+
+    /// The same, to go on alone as the only voter of its raft, as another cluster if it gets an id: its first frame says so.
+    #[must_use]
+    pub fn going_alone(self, another: Option<ClusterId>) -> Self {
+        Self { alone: Some(another), ..self }
+    }
+
+    /// Whether it is the only voter and its state does not say so yet. What earlier leaders left of changes of the members in the
+    /// log does not concern it.
+    fn begins_alone(&self) -> bool {
+        self.alone.is_some() && self.committed.cluster.member_with(self.consensus.id()).is_none()
     }
 
     /// The committed state.
@@ -375,7 +390,7 @@ impl Replica {
         self.catch_up = None;
         let mut frames = Vec::with_capacity(committed.len());
         for entry in committed {
-            if let Some(change) = entry.change {
+            if let Some(change) = entry.change.filter(|_| !self.begins_alone()) {
                 self.consensus.change_members(change)?;
             }
             let own = self.leader_mut().and_then(|leader| leader.take_committed(entry.index));
@@ -410,6 +425,9 @@ impl Replica {
         let mut leader = Leader::new(Term { node, term, epoch, hash_frames }, &self.committed);
         if self.committed.cluster.id() != events::ClusterId::default() {
             leader.assume_leadership(self.version.clone());
+            if self.begins_alone() {
+                leader.go_alone(self.consensus.id(), self.alone.flatten());
+            }
         }
         leader
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use commands::{Actor, AssumeLeadership, Command, RecordStateHash, Rejection, RejectionKind};
-use events::{NodeId, ServiceId, SessionId, Timestamp, frame::FrameHash};
+use commands::{Actor, AssumeLeadership, Command, ForceQuorum, RecordStateHash, Rejection, RejectionKind};
+use events::{ClusterId, NodeId, ServiceId, SessionId, Timestamp, frame::FrameHash};
 use projections::{Cluster, Touched};
 use reconcilers::{Candidates, Peers};
 
@@ -106,6 +106,11 @@ impl Leader {
         let Term { node, term, .. } = self.term;
         self.queue_own(Command::AssumeLeadership(AssumeLeadership { node, term, version }));
         self.queue_hash();
+    }
+
+    /// Makes its very first frame say that it goes on alone.
+    pub(super) fn go_alone(&mut self, raft_id: u64, cluster: Option<ClusterId>) {
+        self.queue_own(Command::ForceQuorum(ForceQuorum { node: self.term.node, raft_id, cluster }));
     }
 
     pub(super) fn tip(&self) -> &Cluster {

@@ -1,0 +1,58 @@
+//! A manager that goes on alone: most of the others are lost for good, or its log was restored from a backup.
+//!
+//! Its log gets a new number in raft and itself as the only voter, in one write. All entries that it has count as committed: one
+//! that a client was answered for may be among those that this manager did not know to be committed. The first frame that it then
+//! writes says so in history, and fences the managers before it. Until that frame is applied, a start goes on where this was cut
+//! short.
+
+use projections::Cluster;
+use projections::views::quorum;
+
+use crate::daemon::failure::{Failure, code};
+use crate::log::{Loaded, LogStore, Membership};
+
+/// The number in raft that this manager had before it was to go on alone, as long as its state does not say that it does.
+pub fn replaced(cluster: &Cluster, loaded: &Loaded) -> Option<u64> {
+    let membership = loaded.membership.as_ref()?;
+    let own = membership.own()?;
+    membership.replaces.filter(|_| !cluster.knows_raft_id(own))
+}
+
+/// Begins the log of a manager again, with itself as the only voter, unless it is that already. `draw` draws its new number in
+/// raft. Whether anything was written.
+///
+/// # Errors
+/// When there is no cluster to go on with, or the write fails.
+pub fn begin(
+    store: &dyn LogStore,
+    loaded: &Loaded,
+    cluster: &Cluster,
+    draw: &mut dyn FnMut() -> u64,
+) -> Result<bool, Failure> {
+    let Some(own) = loaded.membership.as_ref().and_then(Membership::own).filter(|_| !cluster.members.is_empty()) else {
+        let hint =
+            "only a manager that was a member of a cluster can go on alone: use the state directory of another one";
+        return Err(Failure::new("this manager's log holds no cluster yet", hint).with_code(code::USAGE));
+    };
+    if replaced(cluster, loaded).is_some() {
+        tracing::info!("this manager goes on alone, as an earlier start began to");
+        return Ok(false);
+    }
+    if quorum::voters(cluster).map(|member| member.raft_id).eq([own]) {
+        tracing::warn!("--force-new-cluster is ignored: this manager is the only one that votes");
+        return Ok(false);
+    }
+    let raft_id =
+        std::iter::repeat_with(draw).map(|drawn| drawn >> 1).find(|id| *id > 0 && !cluster.knows_raft_id(*id));
+    let raft_id = raft_id.ok_or_else(|| Failure::new("no new raft id could be drawn", "report this as a bug"))?;
+    tracing::warn!(
+        managers = cluster.members.len(),
+        index = loaded.last_index,
+        "this manager goes on alone with all that is in its log; the managers before are fenced"
+    );
+    store.begin_alone(raft_id, own)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;
