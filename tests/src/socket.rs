@@ -57,7 +57,7 @@ impl cli::Manager for Socket {
         let actor = Actor::Operator(USER.to_owned());
         match self.control()?.receive(actor, request).map_err(refuse)? {
             Received::Answered(reply) => Ok(reply),
-            Received::New(request) => self.submit(request),
+            Received::New(request) => self.submit(*request),
         }
     }
 

@@ -44,7 +44,7 @@ fn begin(
     let received = context.control().receive(actor.clone(), request);
     let begun = received.and_then(|received| match received {
         Received::Answered(reply) => Ok(Either::Left(ready(Ok(reply)))),
-        Received::New(request) => context.begin(request).map(Either::Right),
+        Received::New(request) => context.begin(*request).map(Either::Right),
     });
     async move {
         let outcome = match begun {

@@ -67,7 +67,7 @@ impl ControlService for ControlApi {
         let received = self.context.control().receive(actor, request.into_inner()).map_err(status)?;
         let reply = match received {
             Received::Answered(reply) => reply,
-            Received::New(request) => self.context.submit(request).await.map_err(status)?,
+            Received::New(request) => self.context.submit(*request).await.map_err(status)?,
         };
         Ok(Response::new(reply))
     }

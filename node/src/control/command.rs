@@ -24,7 +24,7 @@ pub enum Received {
     /// It took effect already: its first answer.
     Answered(CommandReply),
     /// The core is to judge it.
-    New(Request),
+    New(Box<Request>),
 }
 
 impl Control {
@@ -49,7 +49,7 @@ impl Control {
         let command = to_command(self, command.ok_or_else(unknown_command)?)?;
         let request = Request { id, actor, command, reason, correlation };
         self.admit(&request)?;
-        Ok(Received::New(request))
+        Ok(Received::New(Box::new(request)))
     }
 
     /// Refuses what the log's disk has no room for. A command that took effect already adds nothing: it gets its answer again.
