@@ -14,7 +14,7 @@ use wire::v1::*;
 use wire::{Freshness, Timeouts};
 
 use crate::failure::{Failure, Kind, innermost};
-use crate::manager::{EventStream, Manager};
+use crate::manager::{BackupStream, EventStream, Manager};
 
 /// How often a command is sent when connections break; its id makes sure that it has one effect.
 const ATTEMPTS_MAX: u32 = 3;
@@ -263,6 +263,13 @@ impl Manager for Connection {
         let answer = tokio::time::timeout(self.patience.answer, LockClient::new(channel).unlock(request)).await;
         answer.map_err(|_| Failure::silent(self.patience.answer))??;
         Ok(())
+    }
+
+    /// Not bounded like the other answers: the file may be large.
+    async fn backup(&mut self, mut passphrase: SecretText) -> Result<BackupStream, Failure> {
+        let request = BackupRequest { passphrase: std::mem::take(&mut passphrase.0) };
+        let stream = self.client().await?.backup(request).await?.into_inner();
+        Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
     }
 
     /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager

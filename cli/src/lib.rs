@@ -25,7 +25,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub use failure::{Failure, Kind};
 pub use format::Format;
-pub use manager::{EventStream, Manager};
+pub use manager::{BackupStream, EventStream, Manager};
 pub use session::{Clock, Env, Wait};
 pub use usage::Stop;
 

@@ -5,15 +5,18 @@ use std::pin::Pin;
 use events::SecretText;
 use tokio_stream::Stream;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord, EventsRequest,
-    ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
-    RaftView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    BackupPart, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
+    EventsRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate,
+    OperatorView, RaftView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::failure::Failure;
 
 /// History as it arrives, oldest first.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<EventRecord, Failure>>>>;
+
+/// A backup as it arrives.
+pub type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupPart, Failure>>>>;
 
 /// A manager that takes commands and answers questions.
 pub trait Manager {
@@ -64,6 +67,8 @@ pub trait Manager {
 
     /// Unlocks a manager whose keys are locked.
     fn unlock(&mut self, key: SecretText) -> impl Future<Output = Result<(), Failure>>;
+    /// A backup of everything up to this moment, sealed with the passphrase.
+    fn backup(&mut self, passphrase: SecretText) -> impl Future<Output = Result<BackupStream, Failure>>;
 
     /// History; with `follow` it does not end.
     fn events(&mut self, request: EventsRequest) -> impl Future<Output = Result<EventStream, Failure>>;

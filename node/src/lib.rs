@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod backup;
 mod bucket;
 pub mod clock;
 pub mod control;

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Some(Offline::Replay { state_dir, unlock_key_file }) => {
             node::manager::replay::replay(&state_dir, unlock_key_file.as_deref(), &mut std::io::stdout())
         }
+        Some(Offline::Restore(args)) => restore(&args),
         None => start(run, file),
     };
     match result {
@@ -41,6 +42,19 @@ fn tell(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
+fn restore(args: &node::backup::restore::Args) -> Result<(), Failure> {
+    for failed in hardening::harden(false) {
+        eprintln!("swarmd: {failed}");
+    }
+    runtime()?.block_on(node::backup::restore::restore(args, &mut std::io::stdout()))
+}
+
+/// As many threads that serve as there are processors, which is what the runtime takes by itself.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(format!("no threads for the runtime: {error}"), "free some memory"))
+}
+
 fn start(args: RunArgs, file: Option<PathBuf>) -> Result<(), Failure> {
     // The runtime panics where it gets no threads, and allocations end the process.
     node::daemon::limits::require()?;
@@ -51,11 +65,7 @@ fn start(args: RunArgs, file: Option<PathBuf>) -> Result<(), Failure> {
     for failed in hardening::harden(args.allow_core_dumps) {
         tracing::warn!("{failed}");
     }
-    // As many threads that serve as there are processors, which is what the runtime takes by itself.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::new(format!("no threads for the runtime: {error}"), "free some memory"))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         if args.dev { node::daemon::dev::run(args).await } else { node::daemon::run::run(args).await }
     })
 }

@@ -6,9 +6,11 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 13] = [
+const DISCREET: [&str; 15] = [
     "UnlockKeyReply",
     "UnlockRequest",
+    "BackupPart",
+    "BackupRequest",
     "JoinRequest",
     "JoinTokens",
     "CreateService",

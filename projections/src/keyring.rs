@@ -55,6 +55,11 @@ impl Keyring {
         needed.find(|name| !self.secrets.contains_key(name.as_str()))
     }
 
+    /// All secrets, as entries that keep them.
+    pub fn payloads(&self) -> Vec<VolatilePayload> {
+        self.secrets.iter().map(|(name, secret)| VolatilePayload::keep(name.as_ref(), secret.reveal())).collect()
+    }
+
     /// The names of all secrets.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.secrets.keys().map(AsRef::as_ref)

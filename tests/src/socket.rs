@@ -7,17 +7,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cli::{EventStream, Failure, Kind};
+use cli::{BackupStream, EventStream, Failure, Kind};
 use commands::{Actor, Rejection, SecretText};
 use futures_util::Stream;
+use node::control::backup;
 use node::control::command::{self, Received};
 use node::control::event_reader::EventReader;
 use node::control::{Control, views};
 use node::manager::replica::Request;
 use wire::v1::{
-    ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord, EventsRequest,
-    ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
-    RaftView, ReadConfigsRequest, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    BackupRequest, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
+    EventsRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate,
+    OperatorView, RaftView, ReadConfigsRequest, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::world::World;
@@ -127,6 +128,14 @@ impl cli::Manager for Socket {
     async fn configs(&mut self, configs: Vec<String>) -> Result<Vec<ConfigView>, Failure> {
         let pages = self.control()?.read_configs(&ReadConfigsRequest { configs }).map_err(refuse)?;
         Ok(pages.flat_map(|page| page.configs).collect())
+    }
+
+    async fn backup(&mut self, mut passphrase: events::SecretText) -> Result<BackupStream, Failure> {
+        let request = BackupRequest { passphrase: std::mem::take(&mut passphrase.0) };
+        let mut writer = self.control()?.backup(request).map_err(refuse)?;
+        let parts =
+            std::iter::from_fn(move || writer.part().map_err(|error| refuse(backup::unwritable(&error))).transpose());
+        Ok(Box::pin(futures_util::stream::iter(parts)))
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {

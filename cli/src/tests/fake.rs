@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 use wire::v1::*;
 
 use crate::format::samples;
-use crate::{EventStream, Failure, Manager};
+use crate::{BackupStream, EventStream, Failure, Manager};
 
 /// What a test lays out, and what it finds afterwards.
 pub struct Fake {
@@ -145,6 +145,12 @@ impl Manager for Fake {
 
     async fn configs(&mut self, _: Vec<String>) -> Result<Vec<ConfigView>, Failure> {
         Ok(vec![samples::config()])
+    }
+
+    async fn backup(&mut self, _: events::SecretText) -> Result<BackupStream, Failure> {
+        let part = |data: &[u8], last| Ok(BackupPart { data: data.to_vec(), index: 5, to: 10, last });
+        let parts = [Some(part(b"one", false)), (!self.endless).then(|| part(b"two", true))];
+        Ok(Box::pin(tokio_stream::iter(parts.into_iter().flatten().collect::<Vec<_>>())))
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {

@@ -83,6 +83,7 @@ fn every_verb_of_the_plan_is_there() {
         "operator create ada --role admin --directory /tmp/ada",
         "operator ls",
         "operator revoke ada",
+        "cluster backup /tmp/file --passphrase-file /tmp/passphrase",
         "raft",
         "events",
         "version",

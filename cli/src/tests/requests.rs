@@ -205,3 +205,20 @@ async fn history_is_filtered_by_the_manager() {
     let second = EventsRequest { since, to: Some(9), tail: Some(5), with_before: Some(true), ..Default::default() };
     assert_eq!(manager.watched, [first, second]);
 }
+
+#[tokio::test]
+async fn a_backup_is_a_whole_file_or_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, passphrase) = (dir.path().join("backup"), dir.path().join("passphrase"));
+    std::fs::write(&passphrase, "a passphrase\n").expect("written");
+    let line = format!("cluster backup {} --passphrase-file {}", file.display(), passphrase.display());
+    let files = || std::fs::read_dir(dir.path()).expect("a directory").count();
+    let cut_off = run(&line, &mut Fake { endless: true, ..Fake::new() }, World::default()).await;
+    assert_eq!((cut_off.code, files()), (7, 1), "{cut_off:?}");
+    assert!(cut_off.err.contains("nothing is kept"), "{cut_off:?}");
+    let whole = run(&line, &mut Fake::new(), World::default()).await;
+    assert_eq!((whole.code, whole.out.trim()), (0, file.to_str().expect("text")), "{whole:?}");
+    assert_eq!((std::fs::read(&file).expect("written"), files()), (b"onetwo".to_vec(), 2));
+    let again = run(&line, &mut Fake::new(), World::default()).await;
+    assert!(again.code == 4 && again.err.contains("exists already"), "{again:?}");
+}

@@ -34,6 +34,7 @@ impl Control for Server {
     type ListServicesStream = Answers<ServicePage>;
     type ListTasksStream = Answers<TaskList>;
     type EventsStream = Answers<EventRecord>;
+    type BackupStream = Answers<BackupPart>;
     type ExecuteStreamStream = Answers<CommandAnswer>;
     type ReadConfigsStream = Answers<ConfigPage>;
 
@@ -62,6 +63,10 @@ impl Control for Server {
         _: Request<Streaming<CommandRequest>>,
     ) -> Result<Response<Self::ExecuteStreamStream>, Status> {
         Err(Status::unimplemented("nobody streams commands here"))
+    }
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        Err(Status::unimplemented("nobody takes backups here"))
     }
 
     async fn get_raft(&self, _: Request<GetRaftRequest>) -> Result<Response<RaftView>, Status> {

@@ -11,14 +11,15 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
-    ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage, CreateOperatorRequest, EventRecord,
-    EventsRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
-    ListOperatorsRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage, OperatorCertificate, OperatorList,
-    RaftView, ReadConfigsRequest, ServiceList, ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply,
-    VersionRequest,
+    BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage,
+    CreateOperatorRequest, EventRecord, EventsRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest,
+    InspectServicesRequest, ListNodesRequest, ListOperatorsRequest, ListServicesRequest, ListTasksRequest, NodeList,
+    NodePage, OperatorCertificate, OperatorList, RaftView, ReadConfigsRequest, ServiceList, ServicePage, TaskList,
+    UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
+use crate::control::backup::unwritable;
 use crate::control::command::Received;
 use crate::control::lists::Pages;
 use crate::security::access;
@@ -27,18 +28,23 @@ use super::{Context, command_stream, events as history, status};
 
 /// How long it may take to note that secrets were read.
 const NOTE_PATIENCE: Duration = Duration::from_secs(5);
+/// Backups that are written at a time: each reads the whole history.
+const BACKUPS_MAX: usize = 2;
 
 /// The service behind the control socket.
 pub struct ControlApi {
     context: Context,
     /// Budget for streams of events.
     streams: Arc<Semaphore>,
+    /// Budget for backups.
+    backups: Arc<Semaphore>,
 }
 
 impl ControlApi {
     /// The service of this manager.
     pub fn new(context: Context) -> Self {
-        Self { context, streams: Arc::new(Semaphore::new(history::STREAMS_MAX)) }
+        let (streams, backups) = (Semaphore::new(history::STREAMS_MAX), Semaphore::new(BACKUPS_MAX));
+        Self { context, streams: Arc::new(streams), backups: Arc::new(backups) }
     }
 
     /// Notes that somebody is shown the join tokens; whether they may be.
@@ -176,6 +182,24 @@ impl ControlService for ControlApi {
         Ok(Response::new(key))
     }
 
+    type BackupStream = Answers<BackupPart>;
+
+    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let actor = self.context.actor(&access::caller(&request)?);
+        let (control, asked) = self.asked(request).await?;
+        let permit = Arc::clone(&self.backups).try_acquire_owned().map_err(|_| status(too_many_backups()))?;
+        let noted = control.read_all_secrets(actor);
+        let writer = aside(move || control.backup(asked)).await?.map_err(status)?;
+        // Noted first: nobody gets it whom history does not name.
+        self.context.submit(noted).await.map_err(status)?;
+        let stream = stream::try_unfold((writer, permit), |(mut writer, permit)| async {
+            let (part, writer) = aside(move || (writer.part(), writer)).await?;
+            let part = part.map_err(|error| status(unwritable(&error)))?;
+            Ok(part.map(|part| (part, (writer, permit))))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
     type EventsStream = Answers<EventRecord>;
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
@@ -184,6 +208,11 @@ impl ControlService for ControlApi {
         let stream = history::stream(&self.context, &self.streams, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
+}
+
+fn too_many_backups() -> Rejection {
+    let sentence = format!("{BACKUPS_MAX} backups are being written already");
+    Rejection::new(commands::RejectionKind::Exhausted, "backup", sentence, "wait for their end, or ask another manager")
 }
 
 /// Several answers to one call.

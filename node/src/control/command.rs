@@ -100,7 +100,7 @@ fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
             spec: asked.spec,
             version: asked.version,
         }),
-        Asked::RotateJoinToken(asked) => rotate(cluster, asked.role())?,
+        Asked::RotateJoinToken(asked) => new_join_token(cluster, asked.role())?,
         Asked::RotateRoot(_) => control.rotate_root()?,
         Asked::RotateUnlockKey(_) => Command::RotateUnlockKey(commands::RotateUnlockKey { key: unlock_key()? }),
         Asked::UpdateNode(asked) => {
@@ -148,8 +148,11 @@ fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> S
     ServiceSecrets { registry_auth: registry_auth.map(SecretText), env: env.collect() }
 }
 
-/// A new token needs randomness, which the core does not have.
-fn rotate(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
+/// A new join token, which needs randomness: the core has none.
+///
+/// # Errors
+/// When the system provides no randomness.
+pub(crate) fn new_join_token(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
     let broken = |why: String| Rejection::new(RejectionKind::Unavailable, "join token", why, "report this as a bug");
     let root = RootCertificate::from_pem(&cluster.settings.root_cert_pem).map_err(|error| broken(error.to_string()))?;
     let token = JoinToken::generate(&root).ok_or_else(|| broken("the system provides no random bytes".to_owned()))?;

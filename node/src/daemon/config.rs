@@ -48,6 +48,8 @@ pub enum Offline {
         #[arg(long, value_name = "PATH")]
         unlock_key_file: Option<PathBuf>,
     },
+    /// Make the state directory of a manager from a backup that `swarmctl cluster backup` wrote.
+    Restore(crate::backup::restore::Args),
     /// Look after one child process of the process executor; started by swarmd itself.
     #[command(hide = true)]
     Supervise {

@@ -39,6 +39,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/CreateOperator", Allowed::Operators(OperatorRole::Admin)),
     ("Control/GetUnlockKey", Allowed::Operators(OperatorRole::Admin)),
+    ("Control/Backup", Allowed::Operators(OperatorRole::Admin)),
     ("Lock/Unlock", Allowed::Operators(OperatorRole::Admin)),
     ("Certificates/GetRoot", Allowed::Anyone),
     // The join token decides.

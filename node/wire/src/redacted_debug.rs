@@ -3,10 +3,12 @@
 use events::{redacted_debug, wiped};
 
 use crate::v1::{
-    Assignment, ConfigItem, CreateService, EnvSecretValue, ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens,
-    RaftMessage, SecretValue, UnlockKeyReply, UnlockRequest, UpdateService,
+    Assignment, BackupPart, BackupRequest, ConfigItem, CreateService, EnvSecretValue, ForwardedCommand, HistoryFrame,
+    JoinRequest, JoinTokens, RaftMessage, SecretValue, UnlockKeyReply, UnlockRequest, UpdateService,
 };
 
+redacted_debug! { BackupRequest shows [] hides [passphrase] }
+redacted_debug! { BackupPart shows [index, to, last] hides [data] }
 redacted_debug! { JoinRequest shows [id, csr_pem, hostname] hides [token] }
 redacted_debug! { JoinTokens shows [] hides [worker, manager] }
 redacted_debug! { CreateService shows [spec, env_secrets] hides [registry_auth] }
@@ -26,6 +28,7 @@ redacted_debug! {
     hides [registry_auth]
 }
 
+wiped! { BackupRequest [passphrase] }
 wiped! { JoinRequest [token] }
 wiped! { JoinTokens [worker, manager] }
 wiped! { EnvSecretValue [value] }

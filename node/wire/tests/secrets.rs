@@ -17,9 +17,10 @@ use wire::v1::{
 const MARKER: &str = "the-marker";
 
 /// Every field that holds a secret.
-const SECRET: [&str; 11] = [
+const SECRET: [&str; 12] = [
     "swarmlog.v1.ContainerSpec.env",
     "swarmlog.v1.VolatilePayload.value",
+    "swarmlog.wire.v1.BackupRequest.passphrase",
     "swarmlog.wire.v1.CreateService.registry_auth",
     "swarmlog.wire.v1.EnvSecretValue.value",
     "swarmlog.wire.v1.JoinRequest.token",

@@ -5,6 +5,7 @@
 //! --bins` alone. Tests on containers need a Docker Engine (at `DOCKER_HOST`, or the usual socket) with the images of
 //! `scripts/engine image`: they are ignored unless the runner is asked for them, as `scripts/test` does where an engine is.
 
+mod backup;
 mod bad_input;
 mod cluster;
 mod command_stream;

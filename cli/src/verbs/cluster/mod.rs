@@ -1,5 +1,6 @@
 //! Verbs about the cluster itself.
 
+mod backup;
 mod ca;
 mod inspect;
 mod ls;
@@ -14,4 +15,5 @@ super::verbs! {
     Ca(ca::Args) => ca,
     UnlockKey(unlock_key::Args) => unlock_key,
     Unlock(unlock::Args) => unlock,
+    Backup(backup::Args) => backup,
 }

@@ -196,11 +196,7 @@ impl Contacts {
         let Some(keyring) = self.offers.get(&to) else { return Some(PeerMessage::NotOffered { at: to }) };
         self.asked.insert(peer, tick);
         let is_there = after.is_some_and(|frame| frame.index >= to);
-        let secrets = || {
-            let names = keyring.names();
-            let all = names.filter_map(|name| Some(VolatilePayload::keep(name, keyring.get(name)?.reveal())));
-            PeerMessage::Secrets { at: to, secrets: all.collect() }
-        };
+        let secrets = || PeerMessage::Secrets { at: to, secrets: keyring.payloads() };
         is_there.then(secrets)
     }
 

@@ -56,6 +56,7 @@ const EXPECTED: &str = "
     Control/ListOperators    l m . . . . . v o d .
     Control/CreateOperator   l m . . . . . . . d .
     Control/GetUnlockKey     l m . . . . . . . d .
+    Control/Backup           l m . . . . . . . d .
     Lock/Unlock              l m . . . . . . . d .
     Certificates/GetRoot     l m w a r u . v o d x
     Certificates/Join        l m w a r u . v o d x

@@ -1,0 +1,154 @@
+//! `swarmctl cluster backup`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use events::{SecretText, Timestamp};
+use serde::Serialize;
+use tokio_stream::StreamExt;
+use wire::v1::BackupPart;
+
+use crate::failure::{Failure, Kind};
+use crate::format::Format;
+use crate::manager::{BackupStream, Manager};
+use crate::session::Session;
+use crate::values::size;
+
+/// Longest passphrase that is read, in bytes.
+const PASSPHRASE_BYTES_MAX: u64 = 4_096;
+/// How often progress is shown.
+const SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Write a backup of the cluster to a file
+///
+/// The backup holds the whole history and all secrets as of one moment, while the cluster goes on. It is sealed with the passphrase,
+/// without which nobody can read or restore it; keep both, in different places. The manager verifies its history while it is read.
+/// `swarmd restore FILE` makes a manager of it.
+///
+/// Example: swarmctl cluster backup /backups/monday --passphrase-file /root/backup.passphrase
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// File to write; it must not exist
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// File with the passphrase, of at least 12 bytes; - for standard input
+    #[arg(long, value_name = "PATH", required = true)]
+    passphrase_file: PathBuf,
+}
+
+/// What was written.
+#[derive(Serialize)]
+struct Written<'a> {
+    file: &'a Path,
+    index: u64,
+    bytes: u64,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let passphrase = passphrase(&args.passphrase_file)?;
+    let mut target = Target::create(&args.file)?;
+    let mut parts = session.manager.backup(passphrase).await?;
+    let last = write(&mut parts, &mut target, session).await?;
+    let (index, bytes) = (last.to, target.bytes);
+    target.finish()?;
+    match session.globals.format {
+        Format::Json => session.json(&Written { file: &args.file, index, bytes }),
+        Format::Table => {
+            session.note(&format!("backup up to frame {index}: {}", size::show(bytes)))?;
+            session.line(&args.file.display().to_string())
+        }
+    }
+}
+
+async fn write<M: Manager>(
+    parts: &mut BackupStream,
+    target: &mut Target,
+    session: &mut Session<'_, M>,
+) -> Result<BackupPart, Failure> {
+    let mut shown: Timestamp = session.around.clock.now();
+    while let Some(part) = parts.next().await {
+        let part = part?;
+        target.append(&part.data)?;
+        if part.last {
+            return Ok(part);
+        }
+        let now = session.around.clock.now();
+        if now.since(shown) >= SHOWN_EVERY {
+            shown = now;
+            session.note(&format!("frame {} of {}", part.index, part.to))?;
+        }
+    }
+    let failure = Failure::new(Kind::Unreachable, "the manager ended before the backup was whole; nothing is kept");
+    Err(failure.hint("ask another manager, or try again"))
+}
+
+fn passphrase(path: &Path) -> Result<SecretText, Failure> {
+    let mut text = SecretText::default();
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(PASSPHRASE_BYTES_MAX).read_to_string(&mut text.0)
+    } else {
+        File::open(path).and_then(|file| file.take(PASSPHRASE_BYTES_MAX).read_to_string(&mut text.0))
+    };
+    read.map_err(|error| {
+        let failure = Failure::new(Kind::Usage, format!("cannot read the passphrase: {}: {error}", path.display()));
+        failure.hint("name a file that you may read with --passphrase-file, or - for standard input")
+    })?;
+    let length = text.0.trim_end_matches(['\r', '\n']).len();
+    text.0.truncate(length);
+    Ok(text)
+}
+
+/// The file in the making, under another name until it is whole.
+struct Target {
+    file: File,
+    path: PathBuf,
+    aside: PathBuf,
+    bytes: u64,
+    finished: bool,
+}
+
+impl Target {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        if path.exists() {
+            let failure = Failure::new(Kind::Exists, format!("{} exists already", path.display()));
+            return Err(failure.hint("a backup replaces no file: choose another name"));
+        }
+        let aside = path.with_added_extension("part");
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside);
+        let file = file.map_err(|error| unwritable(&aside, &error))?;
+        Ok(Self { file, path: path.to_owned(), aside, bytes: 0, finished: false })
+    }
+
+    fn append(&mut self, data: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(data).map_err(|error| unwritable(&self.aside, &error))?;
+        self.bytes += data.len() as u64;
+        Ok(())
+    }
+
+    /// Gives the whole file its name, durably.
+    fn finish(mut self) -> Result<(), Failure> {
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let named = self.file.sync_all().and_then(|()| std::fs::rename(&self.aside, &self.path));
+        let named = named.and_then(|()| File::open(directory)?.sync_all());
+        named.map_err(|error| unwritable(&self.path, &error))?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if !self.finished {
+            // What is left of it is not taken for a backup under this name.
+            let _ = std::fs::remove_file(&self.aside);
+        }
+    }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(Kind::Other, format!("cannot write {}: {error}", path.display()));
+    failure.hint("name a file in a directory that you may write, on a disk with room for it")
+}

@@ -1,0 +1,272 @@
+//! `swarmd restore`: makes the state directory of a manager from a backup.
+//!
+//! The log is built beside its place and moved there once it is whole and durable: what was cut short left nothing that a start
+//! would take for a log. Memory is bounded by a page of history, whatever the backup holds, and by the state that history leads to.
+
+use std::fs::File;
+use std::io::{BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use commands::Rejection;
+use events::{ClusterId, Id, NodeId, Role, SecretText, Timestamp, VolatilePayload};
+use zeroize::Zeroizing;
+
+use super::record::{End, Head, Record};
+use super::sealed::Opener;
+use super::{BackupError, PASSPHRASE_BYTES_MIN};
+use crate::clock;
+use crate::control::command::new_join_token;
+use crate::daemon::failure::{Failure, code};
+use crate::daemon::state_dir::{self, StateDir};
+use crate::daemon::state_dir_kind::StateDirKind;
+use crate::log::{FrameLink, HardState, Install, LogStore, Membership, RocksStore};
+use crate::manager::core;
+use crate::security::CertificateStore;
+
+/// Where the log is built, beside its place.
+const UNFINISHED: &str = "raft.restoring";
+/// How often progress is shown.
+const SHOWN_EVERY: Duration = Duration::from_secs(2);
+/// Longest file with a passphrase that is read, in bytes.
+const PASSPHRASE_BYTES_MAX: u64 = 4_096;
+
+/// What `swarmd restore` is asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The backup.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The state directory to make; it must be empty.
+    #[arg(short = 'd', long, default_value = crate::daemon::config::STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// File with the passphrase that the backup was made with.
+    #[arg(long, value_name = "PATH")]
+    pub passphrase_file: PathBuf,
+    /// Make another cluster of it, with an id of its own: for a copy beside the original. Nodes of the original are not let in.
+    #[arg(long)]
+    pub new_cluster_id: bool,
+    /// Make new join tokens; those in the backup are not valid any more.
+    #[arg(long)]
+    pub rotate_tokens: bool,
+}
+
+/// What was restored.
+struct Restored {
+    head: Head,
+    end: End,
+    node: NodeId,
+}
+
+/// Makes a manager's state directory from a backup, and says how far it is.
+///
+/// # Errors
+/// When the file is no whole backup, the passphrase is another one, or the directory is not empty.
+pub async fn restore(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
+    clock::require_sane()?;
+    let passphrase = passphrase(&args.passphrase_file)?;
+    let state_dir = StateDir::open(&args.state_dir)?;
+    require_empty(&state_dir)?;
+    let unfinished = state_dir.path().join(UNFINISHED);
+    discard(&unfinished)?;
+    let built = build(args, &passphrase, &unfinished, out).await;
+    let restored = match built {
+        Ok(restored) => restored,
+        Err(failure) => {
+            discard(&unfinished)?;
+            return Err(failure);
+        }
+    };
+    put_in_place(&unfinished, &state_dir::log(state_dir.path()))?;
+    let Restored { head, end, node } = restored;
+    let dir = state_dir.path().display();
+    let told = format!(
+        "restored frame {} of cluster {}: {} frames and {} secrets, as manager {} ({node})\n\
+         start it with `swarmd --state-dir {dir}` and the flags of that manager, such as its addresses\n",
+        head.index, head.cluster, end.frames, end.secrets, head.hostname
+    );
+    out.write_all(told.as_bytes()).map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
+}
+
+/// The passphrase in a file, without the end of its line.
+fn passphrase(path: &Path) -> Result<SecretText, Failure> {
+    use std::io::Read;
+    let unreadable = |error: std::io::Error| {
+        let sentence = format!("the passphrase cannot be read: {}: {error}", path.display());
+        Failure::new(sentence, "name a file that you may read with --passphrase-file").with_code(code::USAGE)
+    };
+    let mut text = Zeroizing::new(String::new());
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(PASSPHRASE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    let passphrase = text.trim_end_matches(['\r', '\n']);
+    if passphrase.len() < PASSPHRASE_BYTES_MIN {
+        let sentence = format!("{} holds no passphrase of at least {PASSPHRASE_BYTES_MIN} bytes", path.display());
+        return Err(Failure::new(sentence, "give the passphrase that the backup was made with").with_code(code::USAGE));
+    }
+    Ok(SecretText(passphrase.to_owned()))
+}
+
+fn require_empty(state_dir: &StateDir) -> Result<(), Failure> {
+    let certificates = CertificateStore::new(state_dir.path());
+    let whose = match StateDirKind::of(state_dir.path(), &certificates, clock::now())? {
+        StateDirKind::Free => return Ok(()),
+        StateDirKind::Leftover(_) => "is left of a node",
+        StateDirKind::Worker => "belongs to a worker",
+        StateDirKind::Joining => "belongs to a manager that was joining a cluster",
+        StateDirKind::Manager => "belongs to a manager",
+    };
+    let sentence = format!("nothing is restored: the state directory {} {whose}", state_dir.path().display());
+    let hint = "give an empty directory with --state-dir; or stop swarmd, move this one away, and restore then";
+    Err(Failure::new(sentence, hint).with_code(code::USAGE))
+}
+
+fn discard(unfinished: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(state_dir::unusable(unfinished, &error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// From here on it is the directory's log.
+fn put_in_place(unfinished: &Path, log: &Path) -> Result<(), Failure> {
+    let moved = std::fs::rename(unfinished, log).and_then(|()| match log.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    });
+    moved.map_err(|error| state_dir::unusable(log, &error))
+}
+
+async fn build(args: &Args, passphrase: &SecretText, dir: &Path, out: &mut impl Write) -> Result<Restored, Failure> {
+    let refused = |error: BackupError| refuse(&args.file, &error);
+    let file = File::open(&args.file).map_err(|error| refused(error.into()))?;
+    let mut opener = Opener::open(BufReader::new(file), passphrase).map_err(refused)?;
+    let Some(Record::Head(head)) = next(&mut opener).map_err(refused)? else {
+        return Err(refused(BackupError::Content("it does not begin with whose it is".to_owned())));
+    };
+    let node = head.node.parse().map_err(|_| refused(BackupError::Content("it names no manager".to_owned())))?;
+    let at = Timestamp::from_unix_ns(head.log_time);
+    show(
+        out,
+        &format!("backup of cluster {} at frame {}, {at}, by swarmd {}", head.cluster, head.index, head.version),
+    )?;
+    create(dir)?;
+    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(dir)?);
+    let end = fill(&*store, &head, &mut opener, out).map_err(|error| error.told(&args.file))?;
+    show(out, "folding the history")?;
+    let cluster = args.new_cluster_id.then(|| ClusterId::from_bits(rand::random()));
+    begin(store, args.rotate_tokens, cluster).await?;
+    Ok(Restored { head, end, node })
+}
+
+fn create(dir: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let created = std::fs::DirBuilder::new().mode(0o700).create(dir);
+    created.map_err(|error| state_dir::unusable(dir, &error))
+}
+
+fn show(out: &mut impl Write, line: &str) -> Result<(), Failure> {
+    let line = events::escape::line(line);
+    writeln!(out, "{line}").map_err(|error| Failure::new(format!("cannot write progress: {error}"), ""))
+}
+
+/// Why a log cannot be filled.
+#[derive(Debug, thiserror::Error)]
+enum FillError {
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error(transparent)]
+    Log(#[from] crate::log::LogError),
+    #[error("{0}")]
+    Told(Failure),
+}
+
+impl FillError {
+    fn told(self, file: &Path) -> Failure {
+        match self {
+            Self::Backup(error) => refuse(file, &error),
+            Self::Log(error) => error.into(),
+            Self::Told(failure) => failure,
+        }
+    }
+}
+
+fn next<R: std::io::Read>(opener: &mut Opener<R>) -> Result<Option<Record>, BackupError> {
+    opener.chunk()?.map(|content| Record::decode(&content)).transpose()
+}
+
+/// Writes the history and the secrets of a backup into an empty log, which begins with them once all of it is there.
+fn fill<R: std::io::Read>(
+    store: &dyn LogStore,
+    head: &Head,
+    opener: &mut Opener<R>,
+    out: &mut impl Write,
+) -> Result<End, FillError> {
+    let content = |sentence: &str| FillError::Backup(BackupError::Content(sentence.to_owned()));
+    store.load()?;
+    store.initialize(&Membership::joining(head.raft_id))?;
+    let (mut secrets, mut frames, mut shown): (Vec<VolatilePayload>, u64, Instant) = (Vec::new(), 0, Instant::now());
+    let end = loop {
+        match next(opener)? {
+            Some(Record::History(page)) if secrets.is_empty() => {
+                frames += page.frames.len() as u64;
+                let page: Vec<(u64, Bytes)> =
+                    page.frames.into_iter().map(|frame| (frame.index, frame.stored)).collect();
+                let index = page.last().map_or(0, |(index, _)| *index);
+                store.write(vec![store.stage_fetched(page)?])?;
+                if shown.elapsed() >= SHOWN_EVERY {
+                    shown = Instant::now();
+                    show(out, &format!("frame {index} of {}", head.index)).map_err(FillError::Told)?;
+                }
+            }
+            Some(Record::Secrets(page)) => secrets.extend(page.payloads),
+            Some(Record::End(end)) => break end,
+            Some(Record::Head(_) | Record::History(_)) | None => return Err(content("its parts are out of order")),
+        }
+    };
+    opener.chunk()?;
+    let last = store.fetched().map_or(0, |FrameLink { index, .. }| index);
+    if (end.frames, end.secrets, last) != (frames, secrets.len() as u64, head.index) {
+        return Err(content("it holds less than it says"));
+    }
+    let Head { index, term, .. } = *head;
+    let hard_state = HardState { term, vote: 0, commit: index };
+    store.write(vec![store.stage_install(Install { index, term, secrets }, Vec::new(), Some(hard_state))?])?;
+    // Its own number is new: what was sent to the one before is not for it.
+    let raft_id = std::iter::repeat_with(|| rand::random::<u64>() >> 1).find(|id| *id > 0 && *id != head.raft_id);
+    store.begin_alone(raft_id.unwrap_or(1), head.raft_id)?;
+    Ok(end)
+}
+
+/// Lets the restored manager say in history that it goes on alone, and makes what was asked for.
+async fn begin(store: Arc<dyn LogStore>, rotates_tokens: bool, cluster: Option<ClusterId>) -> Result<(), Failure> {
+    let core = core::start_restored(store, cluster)?;
+    let done = async {
+        core.wait_for_own_membership().await?;
+        let roles: &[Role] = if rotates_tokens { &[Role::Worker, Role::Manager] } else { &[] };
+        for role in roles {
+            let rejected = |rejection: Rejection| Failure::new(rejection.sentence, rejection.hint);
+            let rotate = new_join_token(&core.handle.state().cluster, *role).map_err(rejected)?;
+            core.submit(rotate).await?;
+        }
+        Ok(())
+    };
+    let done = done.await;
+    core.end().await?;
+    done
+}
+
+fn refuse(file: &Path, error: &BackupError) -> Failure {
+    let hint = match error {
+        BackupError::Passphrase => "give the passphrase that the backup was made with",
+        BackupError::NotABackup => "name a file that `swarmctl cluster backup` wrote",
+        BackupError::Newer(_) => "use the swarmd of the version that wrote it, or a newer one",
+        BackupError::Damaged(_) | BackupError::CutShort(_) | BackupError::TooLong(_) | BackupError::Content(_) => {
+            "nothing was restored: use another copy of the file, or an older backup"
+        }
+        BackupError::Read(_) => "name a file that you may read",
+        BackupError::Crypto(_) => "report this as a bug",
+    };
+    Failure::new(format!("{} cannot be restored: {error}", file.display()), hint).with_code(code::USAGE)
+}
