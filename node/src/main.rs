@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             node::manager::replay::replay(&state_dir, unlock_key_file.as_deref(), &mut std::io::stdout())
         }
         Some(Offline::Restore(args)) => restore(&args),
+        Some(Offline::Reseed(args)) => node::daemon::reseed::reseed(&args, &mut std::io::stdout()),
         None => start(run, file),
     };
     match result {

@@ -50,6 +50,8 @@ pub enum Offline {
     },
     /// Make the state directory of a manager from a backup that `swarmctl cluster backup` wrote.
     Restore(crate::backup::restore::Args),
+    /// Set the damaged log of a manager aside: its next start fetches the log from the other managers.
+    Reseed(crate::daemon::reseed::Args),
     /// Look after one child process of the process executor; started by swarmd itself.
     #[command(hide = true)]
     Supervise {

@@ -17,6 +17,7 @@ pub mod log_lines;
 mod manager_part;
 pub mod memory_limit;
 mod notify;
+pub mod reseed;
 mod roles;
 pub mod run;
 pub mod serve;

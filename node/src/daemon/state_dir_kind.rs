@@ -102,7 +102,7 @@ fn left(dir: &Path, certificates: &CertificateStore, part: &'static str) -> Resu
 
 fn lost_log(log: &Path) -> Failure {
     let sentence = format!("this node is a manager, but its log {} is missing", log.display());
-    let hint = "if the cluster has other managers, empty the state directory and join again with a manager token; else restore it from a backup: without one the cluster is lost, and an empty directory begins a new one";
+    let hint = "if the cluster has other managers, `swarmd reseed` fetches the log from them; else restore a backup with `swarmd restore`: without one the cluster is lost, and an empty directory begins a new one";
     Failure::new(sentence, hint)
 }
 

@@ -152,14 +152,14 @@ impl LogError {
                 "start swarmd again: it discards its checkpoints and folds the state from history, which takes longer"
             }
             Self::Corrupt { .. } => {
-                "`swarmd replay --state-dir DIR` shows how far the log reads; check that its disk is not failing, and restore the directory from a backup"
+                "`swarmd replay --state-dir DIR` shows how far the log reads; check that its disk is not failing; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"
             }
             Self::Damaged { .. } | Self::Unreadable { .. } => {
-                "`swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup"
+                "`swarmd replay --state-dir DIR` shows how far the log reads; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"
             }
             Self::KeyringDamaged { .. } => "history does not hold secrets: restore the state directory from a backup",
             Self::Shortened { .. } => {
-                "a part of it is damaged, or the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads; restore the directory from a backup"
+                "a part of it is damaged, or the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"
             }
             Self::Lost { .. } => {
                 "restore the state directory from a backup; without one the cluster is lost, and an empty directory begins a new one"

@@ -24,6 +24,7 @@ mod journey;
 mod managers;
 mod process;
 mod quorum;
+mod recovery;
 mod refused_nodes;
 mod restore;
 mod slow_disk;

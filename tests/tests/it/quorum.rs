@@ -16,7 +16,7 @@ use super::units::{Executor, IMAGE};
 const VOTES: &str = "this manager has joined, and votes";
 
 /// A cluster of these managers besides the first one, all of which vote.
-fn managers(others: &[&str]) -> Cluster {
+pub fn managers(others: &[&str]) -> Cluster {
     let mut cluster = Cluster::start(Executor::Process, &[]);
     for name in others {
         join(&mut cluster, name);
@@ -31,12 +31,12 @@ fn join(cluster: &mut Cluster, name: &str) {
 }
 
 /// Waits until a manager has joined so many times.
-fn await_votes(cluster: &Cluster, name: &str, times: usize) {
+pub fn await_votes(cluster: &Cluster, name: &str, times: usize) {
     cluster.until(&format!("the vote of {name}"), || cluster.log(name).matches(VOTES).count() == times);
 }
 
 /// Asks one manager after the other for a service, until one of them takes it.
-fn create_at_any(cluster: &Cluster, managers: &[&str], service: &str) {
+pub fn create_at_any(cluster: &Cluster, managers: &[&str], service: &str) {
     let line = format!("service create --detach --name {service} --image x --replicas 0");
     cluster.until(&format!("a manager that creates {service}"), || {
         managers.iter().any(|name| {
@@ -66,7 +66,7 @@ pub fn ask_role(socket: &Path, node: &str, role: Role) -> Result<(), tonic::Stat
 }
 
 /// The names of the services that a manager knows.
-fn services_at(cluster: &Cluster, name: &str) -> Vec<String> {
+pub fn services_at(cluster: &Cluster, name: &str) -> Vec<String> {
     let Answer { out, .. } = cluster.swarmctl_at(name, "service ls --format json");
     let parsed = out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     parsed.filter_map(|service| service["name"].as_str().map(str::to_owned)).collect()

@@ -1,0 +1,80 @@
+//! `swarmd reseed`: a manager whose log is damaged or lost joins its cluster again with an empty one.
+//!
+//! The damaged log is set aside, not removed: it may be the last copy of something. The other managers see another number in raft
+//! for the same node, take the old one out, and bring the new one up to date.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use events::Role;
+
+use crate::daemon::config::STATE_DIR;
+use crate::daemon::failure::{Failure, code};
+use crate::daemon::state_dir::{self, StateDir};
+use crate::daemon::{address, joining};
+use crate::manager::core;
+use crate::security::CertificateStore;
+
+/// Where the log that was there is put.
+const ASIDE: &str = "raft.damaged";
+
+/// What `swarmd reseed` is asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The manager's state directory.
+    #[arg(short = 'd', long, default_value = STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// Address (host:port) of another manager, which has the log.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address::parse)]
+    pub join_addr: String,
+}
+
+/// Sets the log of a manager aside, so that its next start joins the cluster again with an empty one.
+///
+/// # Errors
+/// When the directory is not a manager's, or its log is the only one.
+pub fn reseed(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
+    let state_dir = StateDir::open(&args.state_dir)?;
+    let dir = state_dir.path();
+    require_manager(dir)?;
+    require_others(&state_dir)?;
+    let (log, aside) = (state_dir::log(dir), dir.join(ASIDE));
+    if aside.exists() {
+        let sentence = format!("{} is there already: a log that was set aside before", aside.display());
+        return Err(Failure::new(sentence, "move it away or remove it, and try again").with_code(code::USAGE));
+    }
+    // Without the note, a manager's certificate without a log is one that lost it.
+    joining::note(dir, std::slice::from_ref(&args.join_addr))?;
+    let moved = if log.exists() { std::fs::rename(&log, &aside) } else { Ok(()) };
+    let moved = moved.and_then(|()| std::fs::File::open(dir)?.sync_all());
+    moved.map_err(|error| state_dir::unusable(&log, &error))?;
+    let told = format!(
+        "the log is set aside in {}; the next start of swarmd joins the managers at {} with an empty one\n\
+         remove it once `swarmctl raft` shows that this manager votes\n",
+        aside.display(),
+        args.join_addr
+    );
+    out.write_all(told.as_bytes()).map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
+}
+
+/// Only a manager has a log; it is known by its certificate, as the log may say nothing any more.
+fn require_manager(dir: &Path) -> Result<(), Failure> {
+    // Its key may be locked: only the certificate is looked at.
+    let what = match CertificateStore::new(dir).role()? {
+        Some(Role::Manager) => return Ok(()),
+        Some(Role::Worker) => "belongs to a worker, which has no log",
+        None => "has no certificate of a manager",
+    };
+    let sentence = format!("{} {what}", dir.display());
+    Err(Failure::new(sentence, "give the state directory of a manager with --state-dir").with_code(code::USAGE))
+}
+
+/// Refuses to set aside a log that says that nobody else has it. One that cannot be read says nothing.
+fn require_others(state_dir: &StateDir) -> Result<(), Failure> {
+    let Ok(read) = core::read(state_dir) else { return Ok(()) };
+    if read.node().is_none() || !read.managers().is_empty() {
+        return Ok(());
+    }
+    let sentence = "nothing is set aside: this is the only manager of its cluster, and its log can be read";
+    Err(Failure::new(sentence, "start swarmd; or restore a backup with `swarmd restore`").with_code(code::USAGE))
+}

@@ -1,0 +1,59 @@
+//! Managers that survive the loss of most others, or of their own log.
+
+use std::fs;
+use std::process::Command;
+
+use super::cluster::{Cluster, MANAGER, path};
+use super::process::{Answer, program, run};
+use super::quorum::{await_votes, create_at_any, managers, services_at};
+
+fn reseed(cluster: &Cluster, name: &str) -> Answer {
+    let (dir, address) = (path(&cluster.state_dir(name)), cluster.address().to_owned());
+    run(Command::new(program("swarmd")).args(["reseed", "-d", &dir, "--join-addr", &address]))
+}
+
+#[test]
+fn a_survivor_goes_on_alone_and_one_that_it_fenced_joins_again() {
+    let mut cluster = managers(&["m2", "m3"]);
+    create_at_any(&cluster, &[MANAGER], "one");
+    cluster.until("all to have it", || ["m2", "m3"].iter().all(|name| services_at(&cluster, name) == ["one"]));
+    [MANAGER, "m2", "m3"].iter().for_each(|name| cluster.kill(name));
+    let (empty, socket) = (path(&cluster.path("empty")), path(&cluster.path("empty.sock")));
+    let flags = ["--executor", "process", "-d", &empty, "--listen-control-api", &socket, "--force-new-cluster"];
+    let refused = run(Command::new(program("swarmd")).args(flags));
+    assert!(refused.code == 2 && refused.err.contains("there is nothing to go on with"), "{refused:?}");
+
+    cluster.resume_with("m2", &["--force-new-cluster"]);
+    cluster.until("what was acknowledged", || services_at(&cluster, "m2") == ["one"]);
+    create_at_any(&cluster, &["m2"], "two");
+    let history = cluster.swarmctl_at("m2", "events").out;
+    assert!(history.contains("m2: goes on alone as the only manager; 3 managers before it are fenced"), "{history}");
+
+    // One of those before learns of it, and comes back as a new member with an empty log.
+    cluster.resume("m3");
+    await_votes(&cluster, "m3", 2);
+    cluster.until("the history of the survivor", || services_at(&cluster, "m3") == ["one", "two"]);
+    create_at_any(&cluster, &["m2", "m3"], "zoo");
+}
+
+#[test]
+fn a_manager_whose_log_is_damaged_does_not_vote_and_is_reseeded_from_the_others() {
+    let mut cluster = managers(&["m2", "m3"]);
+    create_at_any(&cluster, &[MANAGER], "one");
+    let running = reseed(&cluster, "m3");
+    assert!(running.code != 0 && running.err.contains("another swarmd is running"), "{running:?}");
+    cluster.kill("m3");
+    fs::remove_file(cluster.state_dir("m3").join("raft/log/CURRENT")).expect("damaged");
+    cluster.resume("m3");
+    cluster.until("a start to be refused", || cluster.log("m3").contains("its file CURRENT is missing"));
+    cluster.kill("m3");
+    create_at_any(&cluster, &[MANAGER], "two");
+
+    let reseeded = reseed(&cluster, "m3");
+    assert!(reseeded.code == 0 && reseeded.out.contains("the log is set aside"), "{reseeded:?}");
+    cluster.resume("m3");
+    await_votes(&cluster, "m3", 2);
+    cluster.until("the whole history", || services_at(&cluster, "m3") == ["one", "two"]);
+    let voters = cluster.ok("raft --format json");
+    assert_eq!(voters.matches("\"state\":\"voter\"").count(), 3, "{voters}");
+}
