@@ -189,8 +189,17 @@ impl Progress {
             (true, false) => {}
             (false, _) => {
                 if self.looks.is_multiple_of(LOOKS_A_LINE) {
-                    let (at, of) = catching_up.unwrap_or((state.cluster.position.index, 0));
-                    tracing::info!(at, of, "this manager is joining the cluster");
+                    match catching_up {
+                        Some((index, of)) => {
+                            tracing::info!(
+                                index,
+                                "this manager is joining the cluster, and has its history up to here of {of}"
+                            );
+                        }
+                        None => {
+                            tracing::info!(index = state.cluster.position.index, "this manager is joining the cluster");
+                        }
+                    }
                 }
                 self.joins = true;
                 self.looks += 1;

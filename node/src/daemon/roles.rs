@@ -210,7 +210,7 @@ impl Node {
         if served.is_none() {
             // Only now nothing refuses this start any more.
             self.settings.save(self.state_dir.path())?;
-            tracing::info!(node = %subject.node, managers, "this node is a worker");
+            tracing::info!(node = %subject.node, manager = managers, "this node is a worker");
         }
         self.notifier.ready(&match &served {
             Some(_) => format!("manager, serving nodes; managers: {managers}"),

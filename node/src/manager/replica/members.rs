@@ -108,7 +108,7 @@ impl Replica {
     fn receive_raft(&mut self, sender: u64, bytes: &[u8]) -> Result<(), FatalError> {
         match self.consensus.offered(bytes) {
             Ok((from, _)) if from != sender => {
-                tracing::warn!(from, sender, "a message in another manager's name was dropped")
+                tracing::warn!(peer = sender, "a message in another manager's name was dropped")
             }
             Ok((from, Some(offer))) => {
                 self.contacts.heard(from, self.ticks);
