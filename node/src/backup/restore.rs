@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use commands::Rejection;
+use commands::{Actor, Rejection};
 use events::{ClusterId, Id, NodeId, Role, SecretText, Timestamp, VolatilePayload};
 use zeroize::Zeroizing;
 
@@ -28,6 +28,8 @@ use crate::security::CertificateStore;
 
 /// Where the log is built, beside its place.
 const UNFINISHED: &str = "raft.restoring";
+/// Whom history names for what was asked of a restoration: whoever can write the state directory.
+const OPERATOR: &str = "swarmd restore";
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_secs(2);
 /// Longest file with a passphrase that is read, in bytes.
@@ -248,7 +250,7 @@ async fn begin(store: Arc<dyn LogStore>, rotates_tokens: bool, cluster: Option<C
         for role in roles {
             let rejected = |rejection: Rejection| Failure::new(rejection.sentence, rejection.hint);
             let rotate = new_join_token(&core.handle.state().cluster, *role).map_err(rejected)?;
-            core.submit(rotate).await?;
+            core.submit_as(Actor::Operator(OPERATOR.to_owned()), rotate).await?;
         }
         Ok(())
     };

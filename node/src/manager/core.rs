@@ -376,7 +376,15 @@ impl Core {
     /// # Errors
     /// When it is refused, or the core ends.
     pub(crate) async fn submit(&self, command: Command) -> Result<(), Failure> {
-        let (id, actor) = (CommandId::from_bits(rand::random()), Actor::Manager(self.node));
+        self.submit_as(Actor::Manager(self.node), command).await
+    }
+
+    /// Asks for a command of somebody who works on the state directory.
+    ///
+    /// # Errors
+    /// When it is refused, or the core ends.
+    pub(crate) async fn submit_as(&self, actor: Actor, command: Command) -> Result<(), Failure> {
+        let id = CommandId::from_bits(rand::random());
         match self.handle.submit(Request { id, actor, command, reason: None, correlation: None }).await {
             Outcome::Committed { .. } => Ok(()),
             Outcome::Rejected(rejection) => Err(Failure::new(rejection.sentence, rejection.hint)),
