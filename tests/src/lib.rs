@@ -3,7 +3,7 @@
 //!
 //! Suggested order: [`world`] (the cluster), [`manager`] and [`agent`] (its parts), [`engine`], [`net`] and [`clock`]
 //! (what they stand on), [`oracle`] (what must hold), [`socket`] and [`script`] (scenarios), [`chaos`] (the simulation),
-//! [`quorum`] (several managers).
+//! [`quorum`] (several managers), [`linearizability`] (what their clients may see).
 
 pub mod world;
 
@@ -23,6 +23,7 @@ pub mod socket;
 
 pub mod chaos;
 
+pub mod linearizability;
 pub mod quorum;
 
 #[cfg(test)]
