@@ -48,8 +48,8 @@ test: lint ## lint, then all tests; those on real containers where a Docker Engi
 bench: build ## the figures of tests/BENCHMARKS.md, measured here (FIGURES="scheduling replay": only these)
 	scripts/engine with target/release/bench $(FIGURES)
 
-sim: setup ## one simulated cluster with faults (SEED=1; QUORUM=1: several managers, FLEET=1: with agents)
-	scripts/cargo run -p tests --bin sim -- --seed $(SEED) $(if $(QUORUM),--quorum) $(if $(FLEET),--fleet)
+sim: setup ## one simulated cluster with faults (SEED=1; QUORUM=1: several managers, FLEET=1: with agents, REGISTERS=1: what clients see)
+	scripts/cargo run -p tests --bin sim -- --seed $(SEED) $(if $(QUORUM),--quorum) $(if $(REGISTERS),--registers) $(if $(FLEET),--fleet)
 
 search: setup ## look for failures that nobody has seen yet: random cases of the properties (CASES=5000)
 	PROPTEST_CASES=$(CASES) scripts/cargo test -p tests --test properties

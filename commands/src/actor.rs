@@ -122,7 +122,12 @@ mod tests {
         vec![
             (Command::InitialiseCluster(Box::new(initialise_wish())), THIS_MANAGER),
             (
-                Command::AssumeLeadership(crate::AssumeLeadership { node, term: 1, version: String::new() }),
+                Command::AssumeLeadership(crate::AssumeLeadership {
+                    node,
+                    term: 1,
+                    version: String::new(),
+                    feature_level_max: 1,
+                }),
                 THIS_MANAGER,
             ),
             (Command::RecordStateHash(crate::RecordStateHash { index: 1, hash: [0; 16] }), THIS_MANAGER),
@@ -161,7 +166,12 @@ mod tests {
                 NODE_OR_THIS_MANAGER,
             ),
             (
-                Command::AnnounceManager(crate::AnnounceManager { node, raft_id: 7, addr: String::new() }),
+                Command::AnnounceManager(crate::AnnounceManager {
+                    node,
+                    raft_id: 7,
+                    addr: String::new(),
+                    feature_level_max: 1,
+                }),
                 NODE_OR_THIS_MANAGER,
             ),
             (Command::ForceQuorum(crate::ForceQuorum { node, raft_id: 7, cluster: None }), THIS_MANAGER),

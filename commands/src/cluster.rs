@@ -3,7 +3,7 @@
 use events::{
     CertificateIssued, ClusterId, ClusterInitialised, ClusterSpec, ClusterSpecUpdated, JoinTokenRotated, Kind,
     LeadershipAssumed, MemberAdded, NodeId, NodeJoined, NodeSpec, OperatorRole, Role, RootCaGenerated,
-    StateHashRecorded, Timestamp, UnlockKeyChanged, VolatilePayload, frame,
+    StateHashRecorded, Timestamp, UnlockKeyChanged, VolatilePayload,
 };
 use projections::settings::{ROOT_KEY, UNLOCK_KEY, token_key};
 use projections::{CLUSTER_NAME, Cluster, FOLD_VERSION};
@@ -43,6 +43,8 @@ pub struct InitialiseCluster {
     pub cert_pem: String,
     /// When that expires.
     pub cert_not_after: Timestamp,
+    /// The highest feature level that its first manager knows.
+    pub feature_level_max: u32,
 }
 
 /// A manager became leader.
@@ -54,6 +56,8 @@ pub struct AssumeLeadership {
     pub term: u64,
     /// Its version.
     pub version: String,
+    /// The highest feature level that it knows.
+    pub feature_level_max: u32,
 }
 
 /// Notes the state's hash after a frame, which every manager compares with its own.
@@ -130,7 +134,7 @@ impl Verb for AssumeLeadership {
             node: self.node,
             term: self.term,
             version: self.version.clone(),
-            feature_level_max: frame::FEATURE_LEVEL,
+            feature_level_max: self.feature_level_max,
         };
         Ok(Decision::one(self.node, Kind::LeadershipAssumed(assumed)))
     }
@@ -275,7 +279,13 @@ fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<Decision, Rej
         cert_pem: wish.cert_pem.clone(),
         not_after: wish.cert_not_after,
     };
-    let member = MemberAdded { node: wish.node, raft_id: wish.raft_id, addr: wish.addr.clone(), voter: true };
+    let member = MemberAdded {
+        node: wish.node,
+        raft_id: wish.raft_id,
+        addr: wish.addr.clone(),
+        voter: true,
+        feature_level_max: wish.feature_level_max,
+    };
     Ok(Decision {
         events: vec![
             Kind::ClusterInitialised(initialised),
@@ -316,7 +326,12 @@ mod tests {
     }
 
     fn assume() -> Command {
-        Command::AssumeLeadership(crate::AssumeLeadership { node: manager(), term: 7, version: "0.1.0".into() })
+        Command::AssumeLeadership(crate::AssumeLeadership {
+            node: manager(),
+            term: 7,
+            version: "0.1.0".into(),
+            feature_level_max: 2,
+        })
     }
 
     #[test]

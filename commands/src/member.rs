@@ -17,6 +17,8 @@ pub struct AnnounceManager {
     pub raft_id: u64,
     /// Where other managers reach it.
     pub addr: String,
+    /// The highest feature level that it knows.
+    pub feature_level_max: u32,
 }
 
 /// Makes a manager go on alone, whose log was begun again with a new number in raft.
@@ -79,8 +81,8 @@ impl Verb for AnnounceManager {
     }
 
     fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
-        let Self { node: id, raft_id, addr } = self;
-        let (id, raft_id, subject) = (*id, *raft_id, format!("node {}", self.node));
+        let Self { node: id, raft_id, addr, feature_level_max } = self;
+        let (id, raft_id, level, subject) = (*id, *raft_id, *feature_level_max, format!("node {}", self.node));
         let node = member(state, id)?;
         if node.spec.role() != Role::Manager || node.role != Role::Manager {
             let sentence = format!("node {id} is a worker");
@@ -88,10 +90,16 @@ impl Verb for AnnounceManager {
             return Err(Rejection::new(RejectionKind::Forbidden, subject, sentence, hint));
         }
         validate::addr(addr).map_err(|fault| fault.about(&subject))?;
+        if level < state.feature_level() {
+            let sentence =
+                format!("node {id} knows feature level {level}, the cluster is at {}", state.feature_level());
+            let hint = "install the version of swarmd that the other managers run";
+            return Err(Rejection::new(RejectionKind::Forbidden, subject, sentence, hint));
+        }
         let is_member = |raft_id| state.members.get(id).is_some_and(|member| member.raft_id == raft_id);
-        let known = state.members.get(id).filter(|member| is_member(raft_id) && member.addr == *addr).is_some();
-        let waits = state.announced.get(id).is_some_and(|waits| waits.raft_id == raft_id && waits.addr == *addr);
-        if known || waits {
+        let member = state.members.get(id).map(|member| (member.raft_id, &member.addr, member.feature_level_max));
+        let waits = state.announced.get(id).map(|waits| (waits.raft_id, &waits.addr, waits.feature_level_max));
+        if [member, waits].contains(&Some((raft_id, addr, level))) {
             return Ok(Decision::nothing(id));
         }
         let own = is_member(raft_id) || state.announced.get(id).is_some_and(|waits| waits.raft_id == raft_id);
@@ -100,7 +108,7 @@ impl Verb for AnnounceManager {
             let hint = "stop swarmd, remove the directory `raft` of its state directory and start it again";
             return Err(Rejection::conflict(subject, sentence, hint));
         }
-        let announced = ManagerAnnounced { node: id, raft_id, addr: addr.clone() };
+        let announced = ManagerAnnounced { node: id, raft_id, addr: addr.clone(), feature_level_max: level };
         Ok(Decision::one(id, Kind::ManagerAnnounced(announced)))
     }
 }
@@ -116,7 +124,7 @@ mod tests {
     const ADDR: &str = "10.0.0.2:1";
 
     fn announce(node: NodeId, raft_id: u64, addr: &str) -> Command {
-        Command::AnnounceManager(AnnounceManager { node, raft_id, addr: addr.to_owned() })
+        Command::AnnounceManager(AnnounceManager { node, raft_id, addr: addr.to_owned(), feature_level_max: 1 })
     }
 
     /// A cluster whose worker was promoted and has a manager's certificate.
@@ -143,7 +151,7 @@ mod tests {
         assert_eq!(names(&mut story, 7, ADDR), [""; 0]);
         assert_eq!(names(&mut story, 7, "10.0.0.3:1"), ["manager_announced"]);
         let (node, addr) = (worker(), "10.0.0.3:1".to_owned());
-        story.given([Kind::MemberAdded(MemberAdded { node, raft_id: 7, addr, voter: false })]);
+        story.given([Kind::MemberAdded(MemberAdded { node, raft_id: 7, addr, voter: false, feature_level_max: 1 })]);
         assert_eq!(names(&mut story, 7, "10.0.0.3:1"), [""; 0]);
         assert_eq!(names(&mut story, 7, ADDR), ["manager_announced"]);
         assert!(story.state.announced.is_empty(), "it is a member, and has moved");
@@ -154,7 +162,13 @@ mod tests {
     fn who_goes_on_alone_fences_all_managers_before_it_and_says_so_once() {
         let mut story = promoted();
         let (node, raft_id) = (worker(), 7);
-        story.given([Kind::MemberAdded(MemberAdded { node, raft_id, addr: ADDR.to_owned(), voter: true })]);
+        story.given([Kind::MemberAdded(MemberAdded {
+            node,
+            raft_id,
+            addr: ADDR.to_owned(),
+            voter: true,
+            feature_level_max: 1,
+        })]);
         let force = |raft_id| Command::ForceQuorum(ForceQuorum { node, raft_id, cluster: None });
         for taken in [0, 1] {
             assert_eq!(story.refuse(&this_manager(), force(taken)).kind, RejectionKind::Conflict);
@@ -175,11 +189,30 @@ mod tests {
         assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, "nowhere")).kind, RejectionKind::Invalid);
         let (node, raft_id) = (worker(), 7);
         story.given([
-            Kind::MemberAdded(MemberAdded { node, raft_id, addr: ADDR.to_owned(), voter: false }),
+            Kind::MemberAdded(MemberAdded { node, raft_id, addr: ADDR.to_owned(), voter: false, feature_level_max: 1 }),
             Kind::MemberRemoved(MemberRemoved { node, raft_id }),
         ]);
         assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, ADDR)).kind, RejectionKind::Conflict);
         let story = Story::with_worker();
         assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, ADDR)).kind, RejectionKind::Forbidden);
+    }
+
+    #[test]
+    fn a_build_that_does_not_know_what_the_cluster_writes_is_no_manager_of_it() {
+        let mut story = promoted();
+        let announce = |feature_level_max| {
+            let (node, addr) = (worker(), ADDR.to_owned());
+            Command::AnnounceManager(AnnounceManager { node, raft_id: 7, addr, feature_level_max })
+        };
+        let names = |story: &mut Story, level| {
+            let decision = story.accept(&this_manager(), announce(level));
+            decision.events.iter().map(Kind::name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&mut story, 1), ["manager_announced"]);
+        assert_eq!(names(&mut story, 1), [""; 0]);
+        assert_eq!(names(&mut story, 3), ["manager_announced"], "it was upgraded");
+        story.given([Kind::FeatureLevelRaised(events::FeatureLevelRaised { level: 3 })]);
+        let refused = story.refuse(&this_manager(), announce(2));
+        assert!(refused.sentence.contains("feature level 2, the cluster is at 3"), "{}", refused.sentence);
     }
 }

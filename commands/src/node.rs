@@ -144,10 +144,12 @@ impl Verb for HearNode {
         false
     }
 
-    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+    fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
         let node = in_session(state, self.node, self.session)?;
         Ok(match node.liveness {
             Liveness::Ready => Decision::nothing(node.id),
+            // It flaps, and has to stay for a while first.
+            Liveness::Down if node.held_until.is_some_and(|until| ctx.now < until) => Decision::nothing(node.id),
             Liveness::Unknown | Liveness::Disconnected | Liveness::Down => {
                 Decision::one(node.id, Kind::NodeBecameReady(NodeBecameReady { node: node.id }))
             }

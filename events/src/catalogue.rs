@@ -33,6 +33,12 @@ impl Kind {
         }
     }
 
+    /// The feature level from which on a build knows this event. An older one would refuse the log that holds it.
+    pub fn feature_level(&self) -> u32 {
+        // To be written only where every manager knows it: so with each kind that is added from here on.
+        if let Self::FeatureLevelRaised(_) = self { 2 } else { crate::frame::FEATURE_LEVEL_MIN }
+    }
+
     /// Tasks that leave the state with this event.
     pub fn reaped(&self) -> &[crate::TaskId] {
         match self {
@@ -43,6 +49,7 @@ impl Kind {
             | Self::ClusterInitialised(_)
             | Self::ClusterSpecUpdated(_)
             | Self::JoinTokenRotated(_)
+            | Self::FeatureLevelRaised(_)
             | Self::RootCaGenerated(_)
             | Self::RootRotationStarted(_)
             | Self::RootRotationCompleted(_)
@@ -54,6 +61,7 @@ impl Kind {
             | Self::UnlockKeyChanged(_)
             | Self::MemberAdded(_)
             | Self::MemberPromoted(_)
+            | Self::MemberDemoted(_)
             | Self::MemberRemoved(_)
             | Self::ManagerAnnounced(_)
             | Self::QuorumForced(_)
@@ -122,6 +130,7 @@ catalogue! {
     ClusterInitialised "cluster_initialised" |event| [event.cluster];
     ClusterSpecUpdated "cluster_spec_updated" |_| [];
     JoinTokenRotated "join_token_rotated" |_| [];
+    FeatureLevelRaised "feature_level_raised" |_| [];
     RootCaGenerated "root_ca_generated" |_| [];
     RootRotationStarted "root_rotation_started" |_| [];
     RootRotationCompleted "root_rotation_completed" |_| [];
@@ -133,6 +142,7 @@ catalogue! {
     UnlockKeyChanged "unlock_key_changed" |_| [];
     MemberAdded "member_added" |event| [event.node];
     MemberPromoted "member_promoted" |event| [event.node];
+    MemberDemoted "member_demoted" |event| [event.node];
     MemberRemoved "member_removed" |event| [event.node];
     ManagerAnnounced "manager_announced" |event| [event.node];
     QuorumForced "quorum_forced" |event| [event.node];

@@ -8,7 +8,9 @@ use crate::{Cause, Kind};
 /// Meaning of the frames that this build writes.
 pub const FORMAT: u32 = 1;
 /// Highest feature level whose events this build understands.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
+/// The feature level of a cluster before it is raised: managers of it know everything but what [`Kind::feature_level`] says.
+pub const FEATURE_LEVEL_MIN: u32 = 1;
 /// Events after which a frame takes no more; the rest is the next turn's first work. Keeps a turn short enough to answer
 /// others.
 pub const EVENTS_MAX: usize = 1_000;

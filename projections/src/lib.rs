@@ -16,6 +16,7 @@ mod lookup;
 mod parts;
 
 pub mod failures;
+mod heartbeats;
 pub mod instance;
 pub mod members;
 pub mod nodes;
@@ -67,7 +68,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 8;
+pub const FOLD_VERSION: u32 = 9;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,11 +218,15 @@ impl Cluster {
     pub fn apply_into(&mut self, event: &Event, at: &Stamp, touched: &mut Touched) {
         let kind = event.kind.as_ref().expect("unknown events are dropped or refused when a frame is decoded");
         match kind {
-            Kind::LeadershipAssumed(_) => nodes::leader_changed(self, at, touched),
+            Kind::LeadershipAssumed(event) => {
+                members::leads(self, event);
+                nodes::leader_changed(self, at, touched);
+            }
             Kind::StateHashRecorded(_) => {}
             Kind::ClusterInitialised(event) => settings::initialised(self, event, at, touched),
             Kind::ClusterSpecUpdated(event) => settings::spec_updated(self, &event.spec, at, touched),
             Kind::JoinTokenRotated(event) => settings::token_rotated(self, event),
+            Kind::FeatureLevelRaised(event) => settings::feature_level_raised(self, event.level),
             Kind::RootCaGenerated(event) => settings::root_generated(self, event),
             Kind::RootRotationStarted(event) => settings::rotation_started(self, event, at),
             Kind::RootRotationCompleted(_) => settings::rotation_completed(self),
@@ -233,6 +238,7 @@ impl Cluster {
             Kind::UnlockKeyChanged(event) => settings::unlock_key_changed(self, event),
             Kind::MemberAdded(event) => members::added(self, event, at, touched),
             Kind::MemberPromoted(event) => members::promoted(self, event, at, touched),
+            Kind::MemberDemoted(event) => members::demoted(self, event, at, touched),
             Kind::MemberRemoved(event) => members::removed(self, event, at, touched),
             Kind::ManagerAnnounced(event) => members::announced(self, event, touched),
             Kind::QuorumForced(event) => members::forced(self, event, at, touched),

@@ -20,6 +20,8 @@ pub struct Member {
     pub votes: bool,
     /// Index of the frame that made it what it is.
     pub since: u64,
+    /// The highest feature level that it knows, as it last said.
+    pub feature_level_max: u32,
 }
 
 /// A manager whose log is ready to follow.
@@ -29,6 +31,8 @@ pub struct Announced {
     pub raft_id: u64,
     /// Where other managers reach it.
     pub addr: String,
+    /// The highest feature level that it knows.
+    pub feature_level_max: u32,
 }
 
 impl Cluster {
@@ -53,12 +57,21 @@ impl Cluster {
 
 pub(crate) fn announced(cluster: &mut Cluster, event: &events::ManagerAnnounced, touched: &mut Touched) {
     touched.members = true;
-    let (raft_id, addr) = (event.raft_id, event.addr.clone());
+    let (raft_id, addr, feature_level_max) = (event.raft_id, event.addr.clone(), event.feature_level_max);
     if cluster.members.get(event.node).is_some_and(|member| member.raft_id == raft_id) {
         cluster.announced.remove(event.node);
-        cluster.members.update(event.node, |member| member.addr = addr);
+        cluster
+            .members
+            .update(event.node, |member| (member.addr, member.feature_level_max) = (addr, feature_level_max));
     } else {
-        cluster.announced.insert(event.node, Announced { raft_id, addr });
+        cluster.announced.insert(event.node, Announced { raft_id, addr, feature_level_max });
+    }
+}
+
+/// Who leads says which build it is.
+pub(crate) fn leads(cluster: &mut Cluster, event: &events::LeadershipAssumed) {
+    if cluster.members.contains(event.node) {
+        cluster.members.update(event.node, |member| member.feature_level_max = event.feature_level_max);
     }
 }
 
@@ -67,7 +80,8 @@ pub(crate) fn added(cluster: &mut Cluster, event: &events::MemberAdded, at: &Sta
     assert!(!cluster.members.contains(node), "node {node} became a member twice");
     assert!(cluster.member_with(raft_id).is_none(), "raft id {raft_id} is another member's");
     assert!(!cluster.former_members.contains(raft_id), "raft id {raft_id} was used before");
-    let member = Member { node, raft_id, addr: event.addr.clone(), votes: event.voter, since: at.index };
+    let (addr, feature_level_max) = (event.addr.clone(), event.feature_level_max);
+    let member = Member { node, raft_id, addr, votes: event.voter, since: at.index, feature_level_max };
     cluster.members.insert(node, member);
     cluster.announced.remove(node);
     touched.members = true;
@@ -81,10 +95,18 @@ pub(crate) fn promoted(cluster: &mut Cluster, event: &events::MemberPromoted, at
     touched.members = true;
 }
 
+pub(crate) fn demoted(cluster: &mut Cluster, event: &events::MemberDemoted, at: &Stamp, touched: &mut Touched) {
+    let node = event.node;
+    let known = cluster.members.get(node).is_some_and(|member| member.raft_id == event.raft_id && member.votes);
+    assert!(known, "node {node} does not vote as {}", event.raft_id);
+    cluster.members.update(node, |member| (member.votes, member.since) = (false, at.index));
+    touched.members = true;
+}
+
 pub(crate) fn removed(cluster: &mut Cluster, event: &events::MemberRemoved, at: &Stamp, touched: &mut Touched) {
     let (node, raft_id) = (event.node, event.raft_id);
     let member = cluster.members.remove(node).filter(|member| member.raft_id == raft_id);
-    assert!(member.is_some(), "node {node} is no member with the raft id {raft_id}");
+    assert!(member.is_some_and(|member| !member.votes), "node {node} does not follow without a vote as {raft_id}");
     cluster.former_members.insert(raft_id, at.index);
     touched.members = true;
 }
@@ -99,7 +121,9 @@ pub(crate) fn forced(cluster: &mut Cluster, event: &events::QuorumForced, at: &S
         cluster.members.remove(node);
         cluster.former_members.insert(raft_id, at.index);
     }
-    let member = Member { node, raft_id, addr: event.addr.clone(), votes: true, since: at.index };
+    // It reads this log, so it knows as much; that it knows more it says when it leads.
+    let feature_level_max = cluster.feature_level();
+    let member = Member { node, raft_id, addr: event.addr.clone(), votes: true, since: at.index, feature_level_max };
     cluster.members.insert(node, member);
     cluster.announced.remove(node);
     if let Some(id) = event.cluster {
@@ -140,8 +164,8 @@ pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use events::{
-        ClusterId, Event, Id, Kind, ManagerAnnounced, MemberAdded, MemberPromoted, MemberRemoved, NodeJoined,
-        QuorumForced, Reconciler,
+        ClusterId, Event, Id, Kind, ManagerAnnounced, MemberAdded, MemberDemoted, MemberPromoted, MemberRemoved,
+        NodeJoined, QuorumForced, Reconciler,
     };
 
     use super::*;
@@ -153,11 +177,22 @@ mod tests {
     }
 
     fn added(node: u128, raft_id: u64, voter: bool) -> Kind {
-        Kind::MemberAdded(MemberAdded { node: NodeId::from_bits(node), raft_id, addr: format!("n{node}:1"), voter })
+        Kind::MemberAdded(MemberAdded {
+            node: NodeId::from_bits(node),
+            raft_id,
+            addr: format!("n{node}:1"),
+            voter,
+            feature_level_max: 1,
+        })
     }
 
     fn announced(raft_id: u64, addr: &str) -> Kind {
-        Kind::ManagerAnnounced(ManagerAnnounced { node: NodeId::from_bits(NODE), raft_id, addr: addr.to_owned() })
+        let (node, addr) = (NodeId::from_bits(NODE), addr.to_owned());
+        Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id, addr, feature_level_max: 2 })
+    }
+
+    fn demoted(raft_id: u64) -> Kind {
+        Kind::MemberDemoted(MemberDemoted { node: NodeId::from_bits(NODE), raft_id })
     }
 
     fn removed(raft_id: u64) -> Kind {
@@ -171,13 +206,16 @@ mod tests {
         assert!(apply(&mut cluster, 2, announced(7, "n1:0")).members && cluster.knows_raft_id(7));
         assert!(apply(&mut cluster, 3, added(NODE, 7, false)).members && cluster.announced.is_empty());
         apply(&mut cluster, 4, Kind::MemberPromoted(MemberPromoted { node, raft_id: 7 }));
-        let member = Member { node, raft_id: 7, addr: "n1:1".to_owned(), votes: true, since: 4 };
+        let member = Member { node, raft_id: 7, addr: "n1:1".to_owned(), votes: true, since: 4, feature_level_max: 1 };
         assert_eq!((cluster.member_with(7), cluster.members_changed_at()), (Some(&member), 4));
         apply(&mut cluster, 5, announced(7, "n1:2"));
-        assert_eq!(cluster.members.get(node).map(|member| (member.addr.as_str(), member.since)), Some(("n1:2", 4)));
-        apply(&mut cluster, 6, removed(7));
+        let member = cluster.members.get(node).expect("a member");
+        assert_eq!((member.addr.as_str(), member.since, member.feature_level_max), ("n1:2", 4, 2));
+        apply(&mut cluster, 6, demoted(7));
+        assert_eq!(cluster.members.get(node).map(|member| (member.votes, member.since)), Some((false, 6)));
+        apply(&mut cluster, 7, removed(7));
         assert!(cluster.members.is_empty() && cluster.knows_raft_id(7));
-        assert_eq!((cluster.members_changed_at(), cluster.former_members.get(7)), (6, Some(&6)));
+        assert_eq!((cluster.members_changed_at(), cluster.former_members.get(7)), (7, Some(&7)));
     }
 
     #[test]
@@ -197,13 +235,17 @@ mod tests {
     #[test]
     fn what_cannot_have_happened_stops_the_process() {
         let befores: [&[Kind]; 3] =
-            [&[added(NODE, 7, true)], &[added(NODE, 7, true), removed(7)], &[added(2, 7, true)]];
+            [&[added(NODE, 7, true)], &[added(NODE, 7, false), removed(7)], &[added(2, 7, true)]];
         let table = [
             (0, added(NODE, 8, false), "became a member twice"),
             (2, added(NODE, 7, false), "is another member's"),
             (1, added(NODE, 7, false), "was used before"),
             (0, Kind::MemberPromoted(MemberPromoted { node: NodeId::from_bits(NODE), raft_id: 7 }), "without a vote"),
-            (0, removed(8), "is no member"),
+            (0, removed(8), "without a vote"),
+            // A voter goes in two steps.
+            (0, removed(7), "without a vote"),
+            (0, demoted(8), "does not vote"),
+            (1, demoted(7), "does not vote"),
         ];
         for (before, event, expected) in table {
             let told = std::panic::catch_unwind(|| {

@@ -10,6 +10,16 @@ use serde::{Deserialize, Serialize};
 use crate::settings::RootRotation;
 use crate::{Cluster, Stamp, Touched, counts, members, settings};
 
+/// Losses of a node that count when it comes back: a node that was lost more often than twice in this time flaps, and takes no
+/// tasks before it has been there for a while.
+const FLAP_WINDOW: std::time::Duration = std::time::Duration::from_secs(600);
+const FLAPS_MIN: usize = 3;
+/// Losses that are remembered: with these the hold is as long as it gets.
+const LOSSES_MAX: usize = 8;
+/// How long a node that flaps has to be there; twice as long for each further loss, up to the longest.
+const HOLD_MIN: std::time::Duration = std::time::Duration::from_secs(30);
+const HOLD_MAX: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// How long a removed node is remembered after its certificate expired, in case of clocks that differ; SwarmKit's.
 const BAN_OUTLIVES: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
 
@@ -48,6 +58,10 @@ pub struct Node {
     pub addr: String,
     /// Its open session.
     pub session: Option<SessionId>,
+    /// When it was last declared down, the last time at the end; only what counts for whether it flaps.
+    pub losses: Vec<Timestamp>,
+    /// It flaps: it is back, and counts as down until this time, if it stays.
+    pub held_until: Option<Timestamp>,
 }
 
 /// Whether a node is heard of.
@@ -111,13 +125,27 @@ impl Node {
         self.description.as_ref().and_then(|description| description.resources.as_ref())
     }
 
+    /// How long it has to be there before it counts as back; nothing if it does not flap.
+    fn hold(&self, now: Timestamp) -> Option<std::time::Duration> {
+        let recent = self.losses.iter().filter(|lost| **lost + FLAP_WINDOW > now).count();
+        let further = u32::try_from(recent.checked_sub(FLAPS_MIN)?).unwrap_or(u32::MAX);
+        Some(HOLD_MIN.saturating_mul(2_u32.saturating_pow(further)).min(HOLD_MAX))
+    }
+
     /// Why its liveness is what it is, in words.
     pub fn liveness_message(&self) -> String {
         match self.liveness {
             Liveness::Unknown => "not heard of since the leader changed or the node joined".to_owned(),
             Liveness::Ready => String::new(),
             Liveness::Disconnected => format!("its session ended at {}", self.liveness_since),
-            Liveness::Down => format!("no heartbeat: declared down at {}", self.liveness_since),
+            Liveness::Down => match self.held_until {
+                Some(until) => format!(
+                    "flapping: lost {} times in {} minutes; takes tasks again at {until} if it stays connected",
+                    self.losses.len(),
+                    FLAP_WINDOW.as_secs() / 60
+                ),
+                None => format!("no heartbeat: declared down at {}", self.liveness_since),
+            },
         }
     }
 
@@ -164,6 +192,8 @@ pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Sta
         liveness_since: at.time,
         addr: event.addr.clone(),
         session: None,
+        losses: Vec::new(),
+        held_until: None,
     };
     if node.is_newcomer() {
         cluster.newcomers.insert(event.node);
@@ -178,8 +208,10 @@ pub(crate) fn registered(cluster: &mut Cluster, event: &events::NodeRegistered, 
     change(cluster, event.node, touched, |node| {
         node.session = Some(event.session);
         node.addr.clone_from(&event.addr);
-        node.liveness = Liveness::Ready;
-        node.liveness_since = at.time;
+        node.held_until = node.hold(at.time).filter(|_| node.is_down()).map(|hold| at.time + hold);
+        if node.held_until.is_none() {
+            (node.liveness, node.liveness_since) = (Liveness::Ready, at.time);
+        }
     });
 }
 
@@ -226,8 +258,15 @@ pub(crate) fn heard(cluster: &mut Cluster, node: NodeId, liveness: Liveness, at:
     change(cluster, node, touched, |node| {
         node.liveness = liveness;
         node.liveness_since = at.time;
+        node.held_until = None;
         if matches!(liveness, Liveness::Disconnected | Liveness::Down) {
             node.session = None;
+        }
+        if liveness == Liveness::Down {
+            node.losses.retain(|lost| *lost + FLAP_WINDOW > at.time);
+            node.losses.push(at.time);
+            let too_many = node.losses.len().saturating_sub(LOSSES_MAX);
+            node.losses.drain(..too_many);
         }
     });
 }
@@ -333,6 +372,41 @@ mod tests {
                 format!("{:?}{}", node.liveness, if node.session.is_some() { "*" } else { "" })
             });
             assert_eq!(after, expected, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_lost_again_and_again_is_back_only_once_it_stays() {
+        let (node, session) = (NodeId::from_bits(1), SessionId::from_bits(1));
+        let second = |second: u64| Timestamp::default() + std::time::Duration::from_secs(second);
+        let registered = Kind::NodeRegistered(NodeRegistered { node, session, addr: String::new() });
+        let down = Kind::NodeDeclaredDown(NodeDeclaredDown { node, ..NodeDeclaredDown::default() });
+        // When it was lost, when it comes back, and until when it is held.
+        let table = [
+            (vec![], 5, None),
+            (vec![10, 20], 30, None),
+            (vec![10, 20, 30], 40, Some(70)),
+            (vec![10, 20, 30, 40], 50, Some(110)),
+            (vec![10, 20, 30, 40, 50, 60, 70], 80, Some(380)),
+            (vec![10; 20], 80, Some(380)),
+            // What is long past does not count.
+            (vec![10, 20, 600], 611, None),
+            (vec![10, 500, 605], 609, Some(639)),
+        ];
+        for (losses, back, expected) in table {
+            let mut cluster = Cluster::default();
+            let mut tell = |at, kind: &Kind| {
+                let event = Event::by_reconciler(Reconciler::Liveness, kind.clone());
+                cluster.apply(&event, &Stamp { index: 1, time: second(at) });
+            };
+            tell(0, &Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() }));
+            losses.iter().for_each(|at| tell(*at, &down));
+            tell(back, &registered);
+            let known = cluster.nodes.get(node).expect("the node");
+            let case = format!("lost at {losses:?}, back at {back}: {}", known.liveness_message());
+            assert_eq!(known.held_until, expected.map(second), "{case}");
+            assert_eq!((known.is_down(), known.session), (expected.is_some(), Some(session)), "{case}");
+            assert!(known.losses.len() <= LOSSES_MAX && case.contains("flapping") == expected.is_some(), "{case}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use events::frame::FEATURE_LEVEL_MIN;
 use events::{ClusterId, ClusterSpec, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,8 @@ pub struct Settings {
     pub root_generation: u32,
     /// The rotation of the root that is under way.
     pub rotation: Option<RootRotation>,
+    /// The feature level that every manager knows, as far as it was raised; 0 before that.
+    pub feature_level: u32,
 }
 
 /// A new root on its way into the place of the present one.
@@ -96,6 +99,13 @@ impl Settings {
     }
 }
 
+impl Cluster {
+    /// The feature level up to which events are written: every manager knows them.
+    pub fn feature_level(&self) -> u32 {
+        self.settings.feature_level.max(FEATURE_LEVEL_MIN)
+    }
+}
+
 fn of_generation(name: &str, generation: u32) -> String {
     match generation {
         0 => name.to_owned(),
@@ -145,6 +155,12 @@ pub(crate) fn token_rotated(cluster: &mut Cluster, event: &events::JoinTokenRota
         Role::Worker => settings.worker_token_sha256.clone_from(&event.secret_sha256),
         Role::Manager => settings.manager_token_sha256.clone_from(&event.secret_sha256),
     }
+}
+
+pub(crate) fn feature_level_raised(cluster: &mut Cluster, level: u32) {
+    let before = cluster.feature_level();
+    assert!(level > before, "the feature level goes from {before} to {level}");
+    Arc::make_mut(&mut cluster.settings).feature_level = level;
 }
 
 pub(crate) fn root_generated(cluster: &mut Cluster, event: &events::RootCaGenerated) {

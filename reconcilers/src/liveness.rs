@@ -11,8 +11,12 @@ use crate::{Correction, Ctx, LastSeen, Scope, TimerKey};
 pub const ORPHAN_PERIOD: Duration = Duration::from_secs(24 * 3600);
 /// How long a node that joined may take to register. Its agent does so as soon as it has its certificate.
 pub const NEWCOMER_PERIOD: Duration = Duration::from_secs(3600);
-/// Grace periods that a node gets after a change of leader: it has to notice first.
+/// How long a node may take to come back after its connection broke. Its agent tries at once, and again within a few seconds.
+pub const RECONNECT_PERIOD: Duration = Duration::from_secs(4);
+/// Grace periods that a node gets after a change of leader, and the time that it gets at least: it has to notice first, and to
+/// find another manager. All nodes do so at once.
 const UNKNOWN_GRACE: u32 = 2;
+const UNKNOWN_PERIOD_MIN: Duration = Duration::from_secs(15);
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     for node in scope.overdue.iter().filter_map(|id| cluster.nodes.get(*id)) {
@@ -58,8 +62,12 @@ fn unheard(node: &Node, sign: &LastSeen) -> Option<bool> {
 
 /// The change that made a node's liveness what it is, taken for a sign of life until there is another.
 pub fn first_seen(cluster: &Cluster, node: &Node) -> LastSeen {
-    let timeout = cluster.spec().heartbeat_timeout();
-    let patience = if node.liveness == Liveness::Unknown { timeout * UNKNOWN_GRACE } else { timeout };
+    let timeout = cluster.heartbeat_timeout();
+    let patience = match node.liveness {
+        Liveness::Unknown => (timeout * UNKNOWN_GRACE).max(UNKNOWN_PERIOD_MIN),
+        Liveness::Disconnected => RECONNECT_PERIOD,
+        Liveness::Ready | Liveness::Down => timeout,
+    };
     LastSeen { at: node.liveness_since, patience }
 }
 
@@ -86,7 +94,9 @@ fn give_up_tasks(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Corre
 
 #[cfg(test)]
 mod tests {
-    use events::{Id, NodeDisconnected, NodeId, NodeJoined, NodeSpec, SessionId, TaskState};
+    use events::{
+        ClusterSpec, ClusterSpecUpdated, Id, NodeDisconnected, NodeId, NodeJoined, NodeSpec, SessionId, TaskState,
+    };
 
     use super::*;
     use crate::samples::{Sample, at, replicated};
@@ -115,7 +125,9 @@ mod tests {
                 sample.with_task(7, 1, None, TaskState::Pending).assigned(7, NODE)
             }
         };
-        let heartbeat_timeout = sample.cluster.spec().heartbeat_timeout();
+        let spec = ClusterSpec { heartbeat_grace: Some(15), ..ClusterSpec::default() };
+        sample.tell(0, Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec }));
+        let heartbeat_timeout = sample.cluster.heartbeat_timeout();
         assert_eq!(heartbeat_timeout, Duration::from_secs(15), "what the table is made for");
         let last_heard = at(heard.unwrap_or(since));
         match told {
@@ -150,7 +162,8 @@ mod tests {
             // Losing the session is no sign of life, unless nothing else is known.
             (Disconnected, 20, Some(10), 24, "look at 25"),
             (Disconnected, 20, Some(10), 25, "down, heard at 10"),
-            (Disconnected, 20, None, 34, "look at 35"),
+            (Disconnected, 20, None, 23, "look at 24"),
+            (Disconnected, 20, None, 24, "down, heard at 20"),
             // Its tasks may come back for a day.
             (Down, 20, Some(5), DAY, "look at 86420"),
             (Down, 20, Some(5), DAY + 20, "orphan 7"),

@@ -2,10 +2,14 @@
 //!
 //! A manager that is ready follows without a vote, and votes once it has caught up. One that is not wanted any more goes, unless
 //! too few of the others could then be reached to decide anything; the leader hands over first.
+//!
+//! A voter goes in two steps: it loses its vote, and once that is committed it is removed. So most of the voters that are left
+//! have it on their disks that they decide alone before the removal can be committed, and whoever was removed may forget
+//! everything at once: no vote of it is ever needed again, whatever crashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::{Kind, MemberAdded, MemberPromoted, MemberRemoved, Role};
+use events::{FeatureLevelRaised, Kind, MemberAdded, MemberDemoted, MemberPromoted, MemberRemoved, Role};
 use projections::views::quorum::{self, majority, voters};
 use projections::{Cluster, Member};
 
@@ -53,9 +57,18 @@ impl Peers {
 }
 
 pub(crate) fn reconcile(cluster: &Cluster, _scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    if let Some(level) = common_level(cluster).filter(|_| !out.is_full()) {
+        out.push(Kind::FeatureLevelRaised(FeatureLevelRaised { level }));
+    }
     if let Some(change) = next_change(cluster, ctx.peers).filter(|_| !out.is_full()) {
         out.push(change);
     }
+}
+
+/// The feature level that every member knows, if it is higher than the cluster's.
+fn common_level(cluster: &Cluster) -> Option<u32> {
+    let least = cluster.members.values().map(|member| member.feature_level_max).min()?;
+    (least > cluster.feature_level()).then_some(least)
 }
 
 /// The next change of the members, if it can be made now. None while another is under way: raft would put an empty entry in the
@@ -67,12 +80,17 @@ pub fn next_change(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
     removal(cluster, peers).or_else(|| addition(cluster)).or_else(|| promotion(cluster, peers))
 }
 
-/// The voter that the leader hands over to, if it is to go itself, or is gone: it may have come to lead with its own removal in
-/// its log.
+/// The voter that the leader hands over to, if it is to go itself, or has no vote any more: it may have come to lead with the
+/// loss of its vote in its log.
 pub fn successor(cluster: &Cluster, peers: &Peers) -> Option<u64> {
-    if cluster.member_with(peers.leader).is_some_and(|leader| !leaves(cluster, leader)) {
+    if cluster.member_with(peers.leader).is_some_and(|leader| leader.votes && !leaves(cluster, leader)) {
         return None;
     }
+    heir(cluster, peers)
+}
+
+/// The voter that is fit to lead in the leader's place: one that stays and is reached, and of those the one that has most.
+pub fn heir(cluster: &Cluster, peers: &Peers) -> Option<u64> {
     let fit = |member: &&Member| {
         member.votes && member.raft_id != peers.leader && !leaves(cluster, member) && peers.reaches(member)
     };
@@ -96,7 +114,11 @@ fn removal(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
     let goes =
         |member: &&Member| leaves(cluster, member) && member.raft_id != peers.leader && may_go(cluster, peers, member);
     let member = cluster.members.values().find(goes)?;
-    Some(Kind::MemberRemoved(MemberRemoved { node: member.node, raft_id: member.raft_id }))
+    let (node, raft_id) = (member.node, member.raft_id);
+    Some(match member.votes {
+        true => Kind::MemberDemoted(MemberDemoted { node, raft_id }),
+        false => Kind::MemberRemoved(MemberRemoved { node, raft_id }),
+    })
 }
 
 fn addition(cluster: &Cluster) -> Option<Kind> {
@@ -107,8 +129,8 @@ fn addition(cluster: &Cluster) -> Option<Kind> {
             .is_some_and(|node| node.spec.role() == Role::Manager && node.role == Role::Manager);
         is_manager && !cluster.members.contains(*node)
     })?;
-    let (raft_id, addr) = (announced.raft_id, announced.addr.clone());
-    Some(Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: false }))
+    let (raft_id, addr, feature_level_max) = (announced.raft_id, announced.addr.clone(), announced.feature_level_max);
+    Some(Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: false, feature_level_max }))
 }
 
 fn promotion(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
@@ -136,6 +158,7 @@ fn may_go(cluster: &Cluster, peers: &Peers, member: &Member) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use events::frame::FEATURE_LEVEL_MIN;
     use events::{CertificateIssued, Id, ManagerAnnounced, NodeId, NodeSpec, NodeSpecUpdated};
 
     use super::*;
@@ -149,22 +172,24 @@ mod tests {
     }
 
     /// Managers by number, which are their raft ids as well: `V` votes, `l` follows, `a` announced itself, `w` was demoted and
-    /// votes, `n` votes and announced another log, `d` is a worker that announced itself, `-` is gone.
+    /// votes, `n` votes and announced another log, `d` is a worker that announced itself, `o` was demoted and follows, `-` is gone.
     fn sample(managers: &str) -> Sample {
         let mut sample = Sample::default();
         for (number, kind) in (1..).zip(managers.chars()) {
             let (node, raft_id, addr) = (NodeId::from_bits(number), number as u64, String::new());
             sample = sample.with_node(number, spec(Role::Manager));
             let voter = matches!(kind, 'V' | 'w' | 'n');
-            if voter || kind == 'l' {
-                sample.tell(0, Kind::MemberAdded(MemberAdded { node, raft_id, addr: addr.clone(), voter }));
+            if voter || matches!(kind, 'l' | 'o') {
+                let (addr, feature_level_max) = (addr.clone(), FEATURE_LEVEL_MIN);
+                sample.tell(0, Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter, feature_level_max }));
             }
-            if matches!(kind, 'w' | 'd') {
+            if matches!(kind, 'w' | 'd' | 'o') {
                 sample.tell(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Worker) }));
             }
             if matches!(kind, 'a' | 'n' | 'd') {
                 let raft_id = if kind == 'n' { raft_id + 100 } else { raft_id };
-                sample.tell(0, Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id, addr }));
+                let feature_level_max = FEATURE_LEVEL_MIN;
+                sample.tell(0, Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id, addr, feature_level_max }));
             }
         }
         sample
@@ -186,6 +211,7 @@ mod tests {
         match change {
             Some(Kind::MemberAdded(event)) => format!("add {}", event.raft_id),
             Some(Kind::MemberPromoted(event)) => format!("promote {}", event.raft_id),
+            Some(Kind::MemberDemoted(event)) => format!("demote {}", event.raft_id),
             Some(Kind::MemberRemoved(event)) => format!("remove {}", event.raft_id),
             Some(other) => format!("{other:?}"),
             None => String::new(),
@@ -206,19 +232,24 @@ mod tests {
             ("VVl", 1, "+-+", "promote 3", None),
             ("VVVVl", 1, "+--++", "promote 5", None),
             ("VVVl", 1, "+--+", "", None),
-            ("VVw", 1, "+++", "remove 3", None),
-            ("VVw", 1, "++-", "remove 3", None),
+            ("VVw", 1, "+++", "demote 3", None),
+            ("VVw", 1, "++-", "demote 3", None),
             ("VVw", 1, "+-+", "", None),
-            ("Vw", 1, "++", "remove 2", None),
+            ("Vw", 1, "++", "demote 2", None),
+            // Who lost its vote goes, whoever is reached.
+            ("VVo", 1, "+--", "remove 3", None),
+            ("VoV", 1, "+++", "remove 2", None),
             // What has lost its log goes, and comes back under its new number.
-            ("VVn", 1, "++-", "remove 3", None),
+            ("VVn", 1, "++-", "demote 3", None),
             // The leader goes when it leads no more.
             ("wVV", 1, "+++", "", Some(3)),
             ("wVV", 1, "+-+", "", Some(3)),
             ("wVV", 1, "+--", "", None),
-            ("wVV", 2, "+++", "remove 1", None),
-            ("wwV", 1, "+++", "remove 2", Some(3)),
+            ("wVV", 2, "+++", "demote 1", None),
+            ("wwV", 1, "+++", "demote 2", Some(3)),
             ("-VV", 1, "+++", "", Some(3)),
+            ("oVV", 1, "+++", "", Some(3)),
+            ("lVV", 1, "+++", "", Some(3)),
         ];
         for (managers, leader, reached, expected, successor_expected) in table {
             let (sample, peers) = (sample(managers), peers(leader, reached));
@@ -256,10 +287,26 @@ mod tests {
         let mut sample = sample("V").with_node(2, spec(Role::Worker));
         let (node, role) = (NodeId::from_bits(2), Role::Manager.into());
         sample.tell(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Manager) }));
-        let announced = ManagerAnnounced { node, raft_id: 2, addr: String::new() };
+        let announced = ManagerAnnounced { node, raft_id: 2, addr: String::new(), feature_level_max: 1 };
         sample.tell(0, Kind::ManagerAnnounced(announced));
         assert_eq!(said(next_change(&sample.cluster, &peers(1, "++"))), "");
         sample.tell(0, Kind::CertificateIssued(CertificateIssued { node, role, ..CertificateIssued::default() }));
         assert_eq!(said(next_change(&sample.cluster, &peers(1, "++"))), "add 2");
+    }
+
+    #[test]
+    fn the_feature_level_is_what_every_member_knows() {
+        let mut sample = sample("VVl");
+        let mut raised = Vec::new();
+        for (number, level) in [(1, 3), (2, 2), (3, 1), (3, 4), (2, 3), (1, 2)] {
+            let (node, raft_id, addr) = (NodeId::from_bits(number), number as u64, String::new());
+            let announced = ManagerAnnounced { node, raft_id, addr, feature_level_max: level };
+            sample.tell(0, Kind::ManagerAnnounced(announced));
+            let level = common_level(&sample.cluster);
+            level.into_iter().for_each(|level| sample.tell(0, Kind::FeatureLevelRaised(FeatureLevelRaised { level })));
+            raised.push(level);
+        }
+        // It is never lowered: a build that does not know it cannot read the log.
+        assert_eq!(raised, [None, None, None, Some(2), Some(3), None]);
     }
 }

@@ -163,6 +163,7 @@ impl Manager {
             manager_token: token(2),
             node: self.node,
             raft_id: RAFT_ID,
+            feature_level_max: events::frame::FEATURE_LEVEL,
             hostname: hostname.to_owned(),
             addr: ADDRESS.to_owned(),
             cert_pem: "a certificate".to_owned(),

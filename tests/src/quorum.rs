@@ -9,6 +9,7 @@ pub mod chaos;
 pub mod fleet;
 pub mod oracle;
 pub mod peer;
+pub mod registers;
 pub mod wires;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use commands::{Actor, Command, InitialiseCluster, RejectionKind, SecretText};
+use events::frame::FEATURE_LEVEL;
 use events::{ClusterId, ClusterSpec, CommandId, Id, NodeDescription, NodeId, NodeSpec, Role, Timestamp};
 use node::log::Crash;
 use node::log::raft::TICK;
 use node::manager::replica::{FatalError, Intervals, Outcome, Request, Ticket};
+use projections::Cluster;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -64,6 +67,8 @@ pub struct Quorum {
     reads: BTreeMap<Ticket, (usize, u64)>,
     /// Reads that were made.
     pub reads_made: u64,
+    /// What reads showed, where that is kept.
+    shown: Option<BTreeMap<Ticket, Cluster>>,
     /// Highest index that was acknowledged.
     acknowledged: u64,
     /// The longest time that a write takes.
@@ -81,6 +86,24 @@ impl Quorum {
     /// # Errors
     /// When they do not come to vote.
     pub fn new(seed: u64, count: usize, intervals: Intervals, verbose: bool) -> anyhow::Result<Self> {
+        Self::with(seed, count, intervals, FEATURE_LEVEL, verbose)
+    }
+
+    /// The same with managers of a build that knows this feature level.
+    ///
+    /// # Errors
+    /// When they do not come to vote.
+    pub fn of_build(seed: u64, count: usize, intervals: Intervals, feature_level_max: u32) -> anyhow::Result<Self> {
+        Self::with(seed, count, intervals, feature_level_max, false)
+    }
+
+    fn with(
+        seed: u64,
+        count: usize,
+        intervals: Intervals,
+        feature_level_max: u32,
+        verbose: bool,
+    ) -> anyhow::Result<Self> {
         let mut random = StdRng::seed_from_u64(seed ^ 0x71);
         let cluster = ClusterId::from_bits(u128::from(seed) << 64 | 0x51_4f52_554d);
         let first = Peer::new(
@@ -96,7 +119,7 @@ impl Quorum {
             wires: Wires::new(seed),
             fleet: Fleet::new(seed, count),
             oracle: Oracle::default(),
-            peers: vec![first],
+            peers: vec![first.of_build(feature_level_max)],
             random,
             intervals,
             next_tick,
@@ -105,6 +128,7 @@ impl Quorum {
             answers: BTreeMap::new(),
             reads: BTreeMap::new(),
             reads_made: 0,
+            shown: None,
             acknowledged: 0,
             disk_latency_max: Duration::from_millis(2),
             disk_failures: 0,
@@ -116,14 +140,14 @@ impl Quorum {
         let request = initialise(cluster, &quorum.peers[0]);
         ensure!(matches!(quorum.execute(&request)?, Outcome::Committed { .. }), "no cluster was made");
         for number in 1..count {
-            quorum.join(number)?;
+            quorum.join(number, feature_level_max)?;
         }
         quorum.until("all managers vote", Quorum::all_vote)?;
         Ok(quorum)
     }
 
     /// A further manager joins with the managers' token, and announces itself.
-    fn join(&mut self, number: usize) -> anyhow::Result<()> {
+    fn join(&mut self, number: usize, feature_level_max: u32) -> anyhow::Result<()> {
         let (hostname, addr) = (format!("m{}", number + 1), format!("10.0.0.{}:4242", number + 1));
         let join = Command::JoinNode(commands::JoinNode { secret_sha256: TOKEN, hostname, addr });
         let joined = self.execute(&Request::unnamed(Actor::Joiner("10.0.0.9".to_owned()), join))?;
@@ -132,7 +156,7 @@ impl Quorum {
         let certified = self.execute(&self.certificate_of(node))?;
         ensure!(matches!(certified, Outcome::Committed { .. }), "{certified:?}");
         let raft_id = self.random.random_range(1..u64::MAX >> 1);
-        self.peers.push(Peer::new(node, raft_id, false, self.intervals));
+        self.peers.push(Peer::new(node, raft_id, false, self.intervals).of_build(feature_level_max));
         self.start(number)?;
         self.announce(number)
     }
@@ -166,9 +190,9 @@ impl Quorum {
     }
 
     fn announcement_of(&self, number: usize) -> Request {
-        let (node, raft_id) = (self.peers[number].node, self.peers[number].raft_id);
+        let Peer { node, raft_id, feature_level_max, .. } = self.peers[number];
         let addr = format!("10.0.0.{}:4242", number + 1);
-        let announce = Command::AnnounceManager(commands::AnnounceManager { node, raft_id, addr });
+        let announce = Command::AnnounceManager(commands::AnnounceManager { node, raft_id, addr, feature_level_max });
         Request::unnamed(Actor::Node { id: node, role: Role::Manager }, announce)
     }
 
@@ -228,11 +252,21 @@ impl Quorum {
     }
 
     /// Asks a manager for a read. It has to see everything that was acknowledged by now, at whichever manager.
-    pub fn read(&mut self, number: usize) {
+    pub fn read(&mut self, number: usize) -> Option<Ticket> {
         self.tickets += 1;
-        if self.peers[number].read(self.tickets).is_some() {
-            self.reads.insert(self.tickets, (number, self.acknowledged));
-        }
+        self.peers[number].read(self.tickets)?;
+        self.reads.insert(self.tickets, (number, self.acknowledged));
+        Some(self.tickets)
+    }
+
+    /// Keeps what reads show from now on, for [`Quorum::take_shown`].
+    pub fn keep_shown(&mut self) {
+        self.shown = Some(BTreeMap::new());
+    }
+
+    /// The state that a read showed, once it was made.
+    pub fn take_shown(&mut self, ticket: Ticket) -> Option<Cluster> {
+        self.shown.as_mut()?.remove(&ticket)
     }
 
     /// The manager that leads, by its own account; of several, the one in the newest term.
@@ -392,6 +426,9 @@ impl Quorum {
             let Some((_, floor)) = self.reads.remove(&ticket) else { continue };
             ensure!(here >= floor, "manager {} reads frame {here} after {floor} was acknowledged", number + 1);
             self.reads_made += 1;
+            if let (Some(shown), Some(replica)) = (&mut self.shown, self.peers[number].replica()) {
+                shown.insert(ticket, replica.cluster().clone());
+            }
         }
         for (ticket, outcome) in step.answers {
             let Some((_, request, asked)) = self.waiting.remove(&ticket) else { continue };
@@ -479,6 +516,7 @@ fn initialise(cluster: ClusterId, first: &Peer) -> Request {
         manager_token: (secret("a manager's token"), TOKEN),
         node: first.node,
         raft_id: first.raft_id,
+        feature_level_max: first.feature_level_max,
         hostname: "m1".to_owned(),
         addr: "10.0.0.1:4242".to_owned(),
         cert_pem: "a certificate".to_owned(),

@@ -25,8 +25,8 @@ use crate::oracle::Oracle;
 const QUIET: Duration = Duration::from_secs(2);
 /// What never becomes quiet is given up after this long.
 const SETTLE_MAX: Duration = Duration::from_secs(600);
-/// Steps of a world, after which it is taken to go round in circles: many times those of the longest simulation.
-const STEPS_MAX: u64 = 200_000;
+/// Steps of a world, after which it is taken to go round in circles: more than a day of heartbeats takes.
+const STEPS_MAX: u64 = 500_000;
 /// Turns at one instant after which the manager is taken to go round in circles.
 const TURNS_MAX: usize = 1_000;
 

@@ -183,6 +183,7 @@ impl Core {
             manager_token: (secret(), [8; 32]),
             node: NodeId::from_bits(1),
             raft_id: 1,
+            feature_level_max: events::frame::FEATURE_LEVEL,
             hostname: "manager".to_owned(),
             addr: "10.0.0.1".to_owned(),
             cert_pem: "certificate".to_owned(),
@@ -350,7 +351,7 @@ impl Core {
     }
 
     fn heartbeat(&mut self) {
-        let patience = self.cluster.spec().heartbeat_timeout();
+        let patience = self.cluster.heartbeat_timeout();
         self.presence.extend(self.heard.iter().map(|node| (*node, LastSeen { at: self.now, patience })));
     }
 

@@ -94,6 +94,17 @@ fn agents_at_any_of_several_managers_run_what_the_state_says_in_the_end() {
 }
 
 #[test]
+fn what_clients_see_at_any_manager_could_have_happened_one_after_the_other() {
+    // Ten times as many: each is short.
+    let seeds = 10 * seeds();
+    let runs = run_seeds(seeds, " REGISTERS=1", |seed| quorum::registers::run(seed, false));
+    let total = |of: fn(&quorum::registers::Summary) -> usize| runs.iter().map(of).sum::<usize>() as u64;
+    let (reads, writes, unknown) = (total(|run| run.reads), total(|run| run.writes), total(|run| run.unknown));
+    println!("{seeds} histories: {reads} reads, {writes} writes, {unknown} unknown");
+    assert!(reads > 10 * seeds && writes > 10 * seeds && unknown > seeds, "{reads} {writes} {unknown}");
+}
+
+#[test]
 fn a_seed_decides_everything() {
     let several = || quorum::chaos::run(2, false).expect("the seed ends well");
     assert_eq!(several(), several());

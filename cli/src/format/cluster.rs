@@ -1,5 +1,7 @@
 //! The cluster: its settings and the tokens that let nodes in.
 
+use std::time::Duration;
+
 use wire::v1::{ClusterView, RootRotationView};
 
 use super::block::Block;
@@ -26,6 +28,7 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
     if let Some(head) = &cluster.head {
         block.field("Log head", format!("frame {} {}", head.index, head.frame_hash));
     }
+    block.field("Feature level", cluster.feature_level);
     block.each("Address", cluster.manager_addrs.iter().cloned());
     if let Some(view) = &cluster.raft {
         block.section("Raft", |block| raft::fields(block, view));
@@ -37,8 +40,10 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
         block.optional("Log driver", spec.log_driver.as_ref().map_or_else(String::new, template::driver));
     });
     block.section("Dispatcher", |block| {
-        block.field("Heartbeat period", duration::show(spec.heartbeat_period()));
-        block.field("Node down after", duration::show(spec.heartbeat_timeout()));
+        let (period, longest) = (Duration::from_nanos(cluster.heartbeat_period_ns), spec.heartbeat_period());
+        let longest = if period < longest { format!(", up to {}", duration::show(longest)) } else { String::new() };
+        block.field("Heartbeat period", duration::show(period) + &longest);
+        block.field("Node down after", duration::show(Duration::from_nanos(cluster.node_down_after_ns)));
         block.field("Maximum nodes", spec.node_limit());
     });
     block.section("Certificates", |block| {

@@ -30,6 +30,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
             changed.unwrap_or_else(|| "settings of the cluster".to_owned())
         }
         Kind::JoinTokenRotated(e) => format!("for the role {}", e.role().name()),
+        Kind::FeatureLevelRaised(e) => format!("to {}: every manager knows it", e.level),
         Kind::RootCaGenerated(e) => format!("digest {}", e.digest),
         Kind::RootRotationStarted(e) => format!("to digest {}", e.digest),
         Kind::RootRotationCompleted(e) => format!("digest {}", e.digest),
@@ -45,6 +46,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::MemberAdded(e) if e.voter => format!("{}: votes as a manager, at {}", name(&e.node), e.addr),
         Kind::MemberAdded(e) => format!("{}: follows the log without a vote, at {}", name(&e.node), e.addr),
         Kind::MemberPromoted(e) => format!("{}: has caught up, and votes as a manager", name(&e.node)),
+        Kind::MemberDemoted(e) => format!("{}: does not vote any more, and is about to leave", name(&e.node)),
         Kind::MemberRemoved(e) => format!("{}: is not a manager any more", name(&e.node)),
         Kind::ManagerAnnounced(e) => format!("{}: ready to follow the log as a manager, at {}", name(&e.node), e.addr),
         Kind::QuorumForced(e) => {

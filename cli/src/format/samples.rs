@@ -228,6 +228,9 @@ pub fn cluster() -> ClusterView {
             waits_for: vec!["worker-1".to_owned(), "worker-2".to_owned()],
         }),
         raft: Some(raft()),
+        heartbeat_period_ns: 1_000_000_000,
+        node_down_after_ns: 3_000_000_000,
+        feature_level: 2,
     }
 }
 

@@ -141,7 +141,7 @@ fn managers_are_promoted_demoted_and_removed_but_never_the_last_one() {
     let early = story.refuse(&operator(), update(manager(), NodeSpec::default(), None));
     assert_eq!(early.sentence, "manager-1 cannot be demoted: no other manager votes");
     let (node, raft_id, addr) = (worker(), 2, String::new());
-    story.given([Kind::MemberAdded(events::MemberAdded { node, raft_id, addr, voter: true })]);
+    story.given([Kind::MemberAdded(events::MemberAdded { node, raft_id, addr, voter: true, feature_level_max: 1 })]);
     let lost = story.refuse(&operator(), update(manager(), NodeSpec::default(), None));
     assert_eq!(
         lost.sentence,
@@ -154,7 +154,10 @@ fn managers_are_promoted_demoted_and_removed_but_never_the_last_one() {
     assert!(last.sentence.contains("the only one"), "{}", last.sentence);
     // As long as it replicates the log, it is no worker like others.
     assert!(story.refuse(&operator(), remove(manager(), true)).hint.contains("demote"));
-    story.given([Kind::MemberRemoved(events::MemberRemoved { node: manager(), raft_id: 1 })]);
+    story.given([
+        Kind::MemberDemoted(events::MemberDemoted { node: manager(), raft_id: 1 }),
+        Kind::MemberRemoved(events::MemberRemoved { node: manager(), raft_id: 1 }),
+    ]);
     assert_eq!(names(&story.accept(&operator(), remove(manager(), true))), ["node_removed"]);
 }
 

@@ -23,7 +23,7 @@ pub const CRASH_LOOP_FROM: u64 = 5;
 pub const UPDATE_MONITOR: Duration = Duration::from_secs(5);
 /// Tasks kept in a slot, counting the live one.
 pub const TASK_HISTORY_LIMIT: i64 = 5;
-/// Time between two heartbeats of an agent.
+/// Longest time between two heartbeats of an agent.
 pub const HEARTBEAT_PERIOD: Duration = Duration::from_secs(5);
 /// Missed heartbeats after which a node is down.
 pub const HEARTBEAT_GRACE: u32 = 3;
@@ -256,14 +256,14 @@ impl ClusterSpec {
         self.task_history_limit.unwrap_or(TASK_HISTORY_LIMIT)
     }
 
-    /// Time between two heartbeats of an agent.
+    /// Longest time between two heartbeats of an agent: that in a cluster of many nodes.
     pub fn heartbeat_period(&self) -> Duration {
         self.heartbeat_period_ns.map_or(HEARTBEAT_PERIOD, Duration::from_nanos)
     }
 
-    /// Silence after which a node is down.
-    pub fn heartbeat_timeout(&self) -> Duration {
-        self.heartbeat_period() * self.heartbeat_grace.unwrap_or(HEARTBEAT_GRACE)
+    /// Missed heartbeats after which a node is down.
+    pub fn heartbeats_missed(&self) -> u32 {
+        self.heartbeat_grace.unwrap_or(HEARTBEAT_GRACE)
     }
 
     /// Nodes that may be members.

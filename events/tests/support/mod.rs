@@ -29,6 +29,7 @@ fn cluster_samples() -> Vec<Kind> {
         Kind::ClusterInitialised(ClusterInitialised { cluster: id(9), name: "default".into(), spec: cluster_spec() }),
         Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec: cluster_spec() }),
         Kind::JoinTokenRotated(JoinTokenRotated { role, secret_sha256: vec![0xa5; 32] }),
+        Kind::FeatureLevelRaised(FeatureLevelRaised { level: 2 }),
         Kind::RootCaGenerated(RootCaGenerated { cert_pem: "root certificate".into(), digest: "3x7digest".into() }),
         Kind::RootRotationStarted(RootRotationStarted {
             cert_pem: "new root certificate".into(),
@@ -57,10 +58,22 @@ fn cluster_samples() -> Vec<Kind> {
         Kind::OperatorRevoked(OperatorRevoked { operator: id(10) }),
         Kind::SecretsRead(SecretsRead { names: vec!["join-token/worker".into()] }),
         Kind::UnlockKeyChanged(UnlockKeyChanged { locked: true }),
-        Kind::MemberAdded(MemberAdded { node, raft_id: 77, addr: "10.0.0.1:4242".into(), voter: true }),
+        Kind::MemberAdded(MemberAdded {
+            node,
+            raft_id: 77,
+            addr: "10.0.0.1:4242".into(),
+            voter: true,
+            feature_level_max: 2,
+        }),
         Kind::MemberPromoted(MemberPromoted { node, raft_id: 77 }),
+        Kind::MemberDemoted(MemberDemoted { node, raft_id: 77 }),
         Kind::MemberRemoved(MemberRemoved { node, raft_id: 77 }),
-        Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id: 77, addr: "10.0.0.1:4242".into() }),
+        Kind::ManagerAnnounced(ManagerAnnounced {
+            node,
+            raft_id: 77,
+            addr: "10.0.0.1:4242".into(),
+            feature_level_max: 2,
+        }),
         Kind::QuorumForced(QuorumForced {
             node,
             raft_id: 78,

@@ -5,9 +5,10 @@ use std::time::Duration;
 use rand::Rng;
 
 const STEP: Duration = Duration::from_millis(100);
-const MAX: Duration = Duration::from_secs(8);
+/// A node that is back in reach is to stop what others do by now within seconds.
+const MAX: Duration = Duration::from_secs(4);
 
-/// Pauses that grow with each failure: a uniform share of min(100 ms + 2 x previous, 8 s), so that thousands of agents
+/// Pauses that grow with each failure: a uniform share of min(100 ms + 2 x previous, 4 s), so that thousands of agents
 /// which lose the same manager do not come back in the same instant.
 #[derive(Debug, Default)]
 pub struct Backoff {
@@ -57,11 +58,11 @@ mod tests {
     }
 
     #[test]
-    fn ceilings_grow_to_eight_seconds_and_start_over() {
+    fn ceilings_grow_to_four_seconds_and_start_over() {
         let mut backoff = Backoff::default();
         let mut ceilings_ms = || (backoff.pause(&mut Highest) + Duration::from_millis(1)).as_millis();
         let seen: Vec<_> = std::iter::repeat_with(&mut ceilings_ms).take(9).collect();
-        assert_eq!(seen, [100, 300, 700, 1500, 3100, 6300, 8000, 8000, 8000]);
+        assert_eq!(seen, [100, 300, 700, 1500, 3100, 4000, 4000, 4000, 4000]);
         backoff.reset();
         assert!(backoff.pause(&mut Highest) < STEP);
     }

@@ -73,8 +73,8 @@ impl Managers for ManagerApi {
 
     async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<CommandReply>, Status> {
         let node = Self::caller(&request)?;
-        let AnnounceRequest { raft_id, addr } = request.into_inner();
-        let announce = AnnounceManager { node, raft_id, addr };
+        let AnnounceRequest { raft_id, addr, feature_level_max } = request.into_inner();
+        let announce = AnnounceManager { node, raft_id, addr, feature_level_max };
         let actor = Actor::Node { id: node, role: Role::Manager };
         let request = CoreRequest::unnamed(actor, Command::AnnounceManager(announce));
         self.context.submit(request).await.map(Response::new).map_err(status)

@@ -145,9 +145,10 @@ impl Context {
     }
 }
 
-/// The heartbeat period with up to a tenth more or less, so that nodes that started together do not beat together.
+/// The heartbeat period or up to a fifth less, so that nodes that started together do not beat together. Never more: so many
+/// periods of silence are a lost node.
 fn jittered(period: Duration) -> Duration {
-    period.mul_f64(rand::random_range(0.9..=1.1))
+    period.mul_f64(rand::random_range(0.8..=1.0))
 }
 
 /// How long who asked for too much waits for its answer. With the bounds on its connections and calls, this bounds how often

@@ -56,7 +56,7 @@ impl Control {
     /// When the session is over: the agent has to register again.
     pub fn heartbeat(&self, node: NodeId, session: SessionId) -> Result<Duration, Rejection> {
         check_session(&self.state.cluster, node, session)?;
-        Ok(self.state.cluster.spec().heartbeat_period())
+        Ok(self.state.cluster.heartbeat_period())
     }
 
     /// Compares the history here with what an agent knew of before. If the frame is not there, somebody put this manager
@@ -163,7 +163,7 @@ impl AssignmentStream {
     }
 
     fn welcome(&self, control: &Control, managers: Vec<String>) -> Welcome {
-        let period = control.state.cluster.spec().heartbeat_period().as_nanos();
+        let period = control.state.cluster.heartbeat_period().as_nanos();
         Welcome {
             session: self.session,
             cluster: control.state.cluster.id(),

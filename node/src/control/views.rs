@@ -50,7 +50,14 @@ pub fn cluster(state: &Published, remote_addr: &str, head: Option<Head>, with_to
         root_cert_pem: settings.root_cert_pem.clone(),
         root_rotation: super::root::rotation(&state.cluster),
         raft: None,
+        heartbeat_period_ns: ns(state.cluster.heartbeat_period()),
+        node_down_after_ns: ns(state.cluster.heartbeat_timeout()),
+        feature_level: state.cluster.feature_level(),
     }
+}
+
+fn ns(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A frame of history, for those who compare.

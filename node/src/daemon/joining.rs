@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use events::frame::FEATURE_LEVEL;
 use projections::Cluster;
 use tokio_util::sync::CancellationToken;
 use wire::v1::AnnounceRequest;
@@ -140,10 +141,12 @@ impl Announcer {
         self.told.hear_managers(others.into_iter().chain([self.own.addr.clone()]).collect());
     }
 
-    /// Whether the members have this manager, at its address; or it was one and must not come back with this log.
+    /// Whether the members have this manager, at its address and of this build; or it was one and must not come back with this log.
     fn is_known(&self, cluster: &Cluster) -> bool {
         let Own { node, raft_id, addr } = &self.own;
-        let is_own = |member: &projections::Member| member.raft_id == *raft_id && member.addr == *addr;
+        let is_own = |member: &projections::Member| {
+            member.raft_id == *raft_id && member.addr == *addr && member.feature_level_max == FEATURE_LEVEL
+        };
         cluster.members.get(*node).is_some_and(is_own) || cluster.former_members.contains(*raft_id)
     }
 
@@ -164,7 +167,7 @@ impl Announcer {
 
     async fn announce_at(&self, addr: &str) -> Result<(), String> {
         let Own { raft_id, addr: own_addr, .. } = &self.own;
-        let asked = AnnounceRequest { raft_id: *raft_id, addr: own_addr.clone() };
+        let asked = AnnounceRequest { raft_id: *raft_id, addr: own_addr.clone(), feature_level_max: FEATURE_LEVEL };
         let mut client = crate::peering::client_at(addr, Arc::clone(&self.credentials)).await?;
         client.announce(asked).await.map(drop).map_err(|status| status.message().to_owned())
     }

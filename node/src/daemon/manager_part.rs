@@ -93,7 +93,8 @@ impl Node {
         core.log_events()?;
         let (node, path) = (core.node, self.settings.listen_control_api.display());
         tracing::info!(%node, addr = %bound, %path, "this node is a manager");
-        let stop = self.shutdown.child_token();
+        // Not a child of the node's: another manager takes over first, over connections that still stand.
+        let stop = CancellationToken::new();
         let space = FreeSpace::default();
         tokio::spawn(space.clone().watch(self.state_dir.path().to_owned(), stop.clone()));
         let context = Context {
@@ -160,6 +161,7 @@ impl Served {
     /// Ends all of it; whoever still waits for an answer gets it before the core goes.
     pub(super) async fn end(self) -> Result<(), Failure> {
         let Self { core, mut tasks, stop, .. } = self;
+        core.handle.hand_over().await;
         stop.cancel();
         let drained = tokio::time::timeout(STOP_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
         if drained.is_err() {

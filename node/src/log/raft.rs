@@ -296,11 +296,11 @@ impl Consensus {
         self.node.raft.raft_log.last_index() + 1
     }
 
-    /// Whether raft takes proposals: not while another voter is about to lead, nor of a leader that is no member any more, because
-    /// it was itself the one to commit its removal.
+    /// Whether raft takes proposals: not while another voter is about to lead, nor of a leader that does not vote any more, because
+    /// it was itself the one to commit the loss of its vote.
     pub fn may_propose(&self) -> bool {
         let raft = &self.node.raft;
-        self.is_leader() && raft.lead_transferee.is_none() && raft.prs().get(raft.id).is_some()
+        self.is_leader() && raft.lead_transferee.is_none() && raft.prs().conf().voters().contains(raft.id)
     }
 
     /// Proposes an entry and returns its index. It is neither durable nor certain until [`Consensus::ready`] returns it

@@ -468,6 +468,7 @@ impl NewCluster {
             manager_token: token()?,
             node,
             raft_id: raft_id(node),
+            feature_level_max: events::frame::FEATURE_LEVEL,
             hostname: hostname.to_owned(),
             addr: addr.to_owned(),
             cert_pem: issued.cert_pem,

@@ -30,6 +30,10 @@ const JUMP: Duration = Duration::from_secs(1);
 /// Inputs taken before a turn runs: all that are queued, up to this bound.
 const INPUTS_MAX: usize = 4_096;
 
+/// How long a leader that is to stop waits for another one to lead: an election takes a few round trips, and whoever is in the
+/// way of more than that would not have led soon anyhow.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+
 /// Bytes of messages of other managers that wait for the thread; more are dropped, and raft sends them again. As much as a
 /// leader has under way to be committed.
 const PEER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -69,6 +73,8 @@ enum Input {
     Written,
     /// A write of another thread failed.
     Failed(LogError),
+    /// This manager is about to stop: another one is to lead. What is given is dropped once that is so, or in vain.
+    HandOver(oneshot::Sender<()>),
     Stop,
 }
 
@@ -248,7 +254,16 @@ impl Handle {
         self.published.has_changed().is_err()
     }
 
-    /// Asks the thread to end.
+    /// Lets another manager lead, if there is one, and waits for that for a bounded time. No more commands are taken.
+    pub async fn hand_over(&self) {
+        let (done, handed_over) = oneshot::channel();
+        if self.inputs.try_send(Input::HandOver(done)).is_ok() {
+            // Nothing is ever sent: it is dropped when there is nothing to wait for.
+            let _ = handed_over.await;
+        }
+    }
+
+    /// Asks the thread to end. If it leads, another manager takes over first, if there is one.
     pub fn stop(&self) {
         // A thread that is gone already has stopped.
         let _ = self.inputs.send(Input::Stop);
@@ -325,7 +340,7 @@ pub fn spawn_among(
         Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || drop(notifier.try_send(Input::Written)))?;
     let clock = SteadyClock::starting_at(replica.cluster().position.time);
     let now = replica.cluster().position.time;
-    let (callers, tickets, checkpointing) = (BTreeMap::new(), 0, false);
+    let (callers, tickets, checkpointing, leaving) = (BTreeMap::new(), 0, false, None);
     let (peer_bytes, serves_sessions) = (Arc::clone(&handle.peer_bytes), Arc::clone(&handle.serves_sessions));
     let driver = Driver {
         replica,
@@ -345,6 +360,7 @@ pub fn spawn_among(
         readers: BTreeMap::new(),
         tickets,
         checkpointing,
+        leaving,
         clock,
         now,
     };
@@ -383,9 +399,20 @@ struct Driver {
     tickets: Ticket,
     /// Whether a checkpoint is being written.
     checkpointing: bool,
+    leaving: Option<Leaving>,
     clock: SteadyClock,
     /// The time of this round: read once, when the thread wakes up.
     now: Timestamp,
+}
+
+/// This manager is about to stop.
+struct Leaving {
+    /// Until when another one may take over.
+    until: Instant,
+    /// Who waits for that.
+    waiting: Vec<oneshot::Sender<()>>,
+    /// Whether the thread ends then.
+    ends: bool,
 }
 
 impl Driver {
@@ -395,7 +422,7 @@ impl Driver {
         // A single manager leads from its first round on; nobody has to wait for a tick.
         self.work()?;
         loop {
-            if !self.take_inputs(self.patience(next_tick))? {
+            if !self.take_inputs(self.patience(next_tick))? || self.has_left() {
                 self.writer.end()?;
                 self.store.sync()?;
                 return Ok(());
@@ -464,6 +491,23 @@ impl Driver {
         }
     }
 
+    /// Lets another manager lead, if this one is about to stop; whether the thread is to end.
+    fn has_left(&mut self) -> bool {
+        let Some(leaving) = &mut self.leaving else { return false };
+        if Instant::now() < leaving.until && self.replica.hand_over() {
+            return false;
+        }
+        leaving.waiting.clear();
+        leaving.ends
+    }
+
+    fn leave(&mut self, waits: Option<oneshot::Sender<()>>, ends: bool) {
+        let until = Instant::now() + HAND_OVER_MAX;
+        let leaving = self.leaving.get_or_insert_with(|| Leaving { until, waiting: Vec::new(), ends });
+        leaving.waiting.extend(waits);
+        leaving.ends |= ends;
+    }
+
     fn take(&mut self, input: Input) -> Result<bool, FatalError> {
         match input {
             Input::Submit(request, caller) => {
@@ -482,12 +526,17 @@ impl Driver {
             }
             Input::Written => {}
             Input::Failed(error) => return Err(error.into()),
-            Input::Stop => return Ok(false),
+            Input::HandOver(waits) => self.leave(Some(waits), false),
+            Input::Stop => self.leave(None, true),
         }
         Ok(true)
     }
 
     fn submit(&mut self, request: Request, caller: oneshot::Sender<Outcome>) {
+        if self.leaving.is_some() {
+            let _ = caller.send(Outcome::Rejected(stopping()));
+            return;
+        }
         self.tickets += 1;
         let ticket = self.tickets;
         match self.replica.submit(ticket, request) {

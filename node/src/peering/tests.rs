@@ -12,7 +12,10 @@ fn node(number: u128) -> NodeId {
 /// A cluster with a member, and with a node that was one and has another log by now.
 fn cluster() -> Cluster {
     let mut cluster = Cluster::default();
-    let added = |node, raft_id| Kind::MemberAdded(MemberAdded { node, raft_id, addr: "m:1".to_owned(), voter: true });
+    let added = |node, raft_id| {
+        let (addr, feature_level_max) = ("m:1".to_owned(), 1);
+        Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: raft_id != 12, feature_level_max })
+    };
     let kinds = [
         added(node(1), 11),
         added(node(2), 12),

@@ -70,7 +70,13 @@ mod tests {
         let mut cluster = Cluster::default();
         for (number, kind) in (1..).zip(managers.chars()) {
             let (node, raft_id) = (NodeId::from_bits(number), number as u64);
-            let added = MemberAdded { node, raft_id, addr: format!("10.0.0.{number}:1"), voter: kind == 'V' };
+            let added = MemberAdded {
+                node,
+                raft_id,
+                addr: format!("10.0.0.{number}:1"),
+                voter: kind == 'V',
+                feature_level_max: 1,
+            };
             let event = Event::by_reconciler(Reconciler::Members, Kind::MemberAdded(added));
             cluster.apply(&event, &Stamp { index: raft_id + 1, ..Stamp::default() });
         }

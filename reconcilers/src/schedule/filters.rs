@@ -257,6 +257,8 @@ mod tests {
             liveness_since: events::Timestamp::default(),
             addr: String::new(),
             session: None,
+            losses: Vec::new(),
+            held_until: None,
         }
     }
 

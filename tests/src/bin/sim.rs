@@ -1,4 +1,5 @@
-//! `sim --seed N`: one simulated cluster with faults, shown step by step with `--verbose`.
+//! `sim --seed N`: one simulated cluster with faults, shown step by step with `--verbose`; with `--count` as many as that, of
+//! which only those that fail are shown.
 
 use clap::Parser;
 
@@ -9,6 +10,10 @@ struct Args {
     #[arg(long)]
     seed: u64,
 
+    /// Play this many seeds, from the first one on, and show those that fail
+    #[arg(long, default_value_t = 1)]
+    count: u64,
+
     /// Several managers without agents, instead of one with agents
     #[arg(long)]
     quorum: bool,
@@ -17,13 +22,28 @@ struct Args {
     #[arg(long, conflicts_with = "quorum")]
     fleet: bool,
 
-    /// Tell what happens
+    /// Clients that set and read registers at any of three managers, and whether what they saw can be
+    #[arg(long, conflicts_with_all = ["quorum", "fleet"])]
+    registers: bool,
+
+    /// Tell what happens; with the variable RUST_LOG also what managers log
     #[arg(long)]
     verbose: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if args.verbose {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
+    }
+    if args.count > 1 {
+        return many(&args);
+    }
+    if args.registers {
+        println!("seed {}: all is well: {:?}", args.seed, tests::quorum::registers::run(args.seed, args.verbose)?);
+        return Ok(());
+    }
     if args.quorum || args.fleet {
         let run = if args.fleet { tests::quorum::chaos::agents::run } else { tests::quorum::chaos::run };
         let summary = run(args.seed, args.verbose)?;
@@ -45,5 +65,32 @@ fn main() -> anyhow::Result<()> {
         summary.checkpoints.read,
         summary.checkpoints.missed,
     );
+    Ok(())
+}
+
+/// Plays many seeds, one after the other.
+fn many(args: &Args) -> anyhow::Result<()> {
+    let mut failed = 0;
+    for seed in args.seed..args.seed.saturating_add(args.count) {
+        let played = std::panic::catch_unwind(|| match (args.quorum, args.fleet) {
+            _ if args.registers => tests::quorum::registers::run(seed, false).map(drop),
+            (true, _) => tests::quorum::chaos::run(seed, false).map(drop),
+            (false, true) => tests::quorum::chaos::agents::run(seed, false).map(drop),
+            (false, false) => tests::chaos::run(seed, false).map(drop),
+        });
+        match played {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                failed += 1;
+                println!("seed {seed} fails: {error}");
+            }
+            Err(_) => {
+                failed += 1;
+                println!("seed {seed} fails: a check failed, see above");
+            }
+        }
+    }
+    anyhow::ensure!(failed == 0, "{failed} of {} seeds fail", args.count);
+    println!("{} seeds: all is well", args.count);
     Ok(())
 }

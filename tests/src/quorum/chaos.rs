@@ -214,19 +214,19 @@ impl Chaos {
             let (node, raft_id) = (self.quorum.peers[number].node, self.quorum.peers[number].raft_id);
             let cluster = self.quorum.oracle.cluster();
             if cluster.former_members.contains(raft_id) {
-                if self.is_told_that_it_is_gone(number) {
-                    self.begin_anew(number)?;
-                }
+                // Its vote is not needed any more, whoever knows of it: it may forget everything at once.
+                self.begin_anew(number)?;
                 continue;
             }
             let waits = cluster.announced.get(node).is_some_and(|announced| announced.raft_id == raft_id);
-            let Some(known) = cluster.nodes.get(node).filter(|_| !waits && cluster.member_with(raft_id).is_none())
-            else {
+            let Some(known) = cluster.nodes.get(node).filter(|_| cluster.member_with(raft_id).is_none()) else {
                 continue;
             };
             let request = match (known.spec.role(), known.role) {
+                // It may have been demoted while it waits.
                 (Role::Worker, _) => Quorum::role_of(node, Role::Manager),
                 (Role::Manager, Role::Worker) => self.quorum.certificate_of(node),
+                (Role::Manager, Role::Manager) if waits => continue,
                 (Role::Manager, Role::Manager) => self.quorum.announcement_of(number),
             };
             if let Some(leader) = self.quorum.leader() {
@@ -234,15 +234,6 @@ impl Chaos {
             }
         }
         Ok(())
-    }
-
-    /// Whether every manager that is left knows that this one is no member any more. Before that its vote may be needed: of two
-    /// managers, the one that stays cannot lead until it knows that it is the only one.
-    fn is_told_that_it_is_gone(&self, number: usize) -> bool {
-        let (raft_id, members) = (self.quorum.peers[number].raft_id, &self.quorum.oracle.cluster().members);
-        let mut left =
-            self.quorum.peers.iter().filter(|peer| members.values().any(|left| left.raft_id == peer.raft_id));
-        left.all(|peer| peer.replica().is_some_and(|replica| replica.cluster().former_members.contains(raft_id)))
     }
 
     /// Who is down, over a disk perhaps, comes back after some time.

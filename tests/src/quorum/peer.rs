@@ -44,6 +44,8 @@ pub struct Peer {
     calls: u64,
     /// States that it was offered and went on with.
     pub restored: u64,
+    /// The highest feature level that its build knows.
+    pub feature_level_max: u32,
 }
 
 struct Running {
@@ -78,7 +80,25 @@ impl Peer {
     /// A manager on an empty disk, not running yet.
     pub fn new(node: NodeId, raft_id: u64, founder: bool, intervals: Intervals) -> Self {
         let disk = MemoryDisk::default();
-        Self { node, raft_id, founder, disk, intervals, running: None, starts: 0, calls: 0, restored: 0 }
+        let feature_level_max = events::frame::FEATURE_LEVEL;
+        Self {
+            node,
+            raft_id,
+            founder,
+            disk,
+            intervals,
+            running: None,
+            starts: 0,
+            calls: 0,
+            restored: 0,
+            feature_level_max,
+        }
+    }
+
+    /// The same of a build that knows this feature level.
+    #[must_use]
+    pub fn of_build(self, feature_level_max: u32) -> Self {
+        Self { feature_level_max, ..self }
     }
 
     /// Puts an empty disk in the place of the present one. The manager that comes of it is another one to raft.
@@ -115,6 +135,7 @@ impl Peer {
         let consensus = Consensus::open(Arc::clone(&store), self.raft_id, &loaded)?;
         self.starts += 1;
         let mut replica = Replica::new(self.node, VERSION, consensus, folded, self.intervals).in_epoch(self.starts);
+        replica = replica.knowing(self.feature_level_max);
         if goes_alone {
             replica = replica.going_alone(None);
         }

@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, visible_alias = "cert-expiry", value_name = "DURATION", value_parser = duration::parse)]
     certexpiry: Option<Duration>,
 
-    /// Time between two heartbeats of a node (default 5s)
+    /// Longest time between two heartbeats of a node, in a cluster of many (default 5s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     heartbeatperiod: Option<Duration>,
 

@@ -146,6 +146,7 @@ pub(crate) fn cluster() -> InitialiseCluster {
         manager_token: (SecretText("manager token".to_owned()), [2; 32]),
         node: node(),
         raft_id: raft_id(node()),
+        feature_level_max: events::frame::FEATURE_LEVEL,
         hostname: "m1".to_owned(),
         addr: "10.0.0.1:4242".to_owned(),
         cert_pem: "a certificate".to_owned(),

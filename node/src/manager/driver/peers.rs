@@ -109,7 +109,7 @@ async fn join(network: &Network, number: u64) -> Machine {
         commands::CertifyNode { node, role: Role::Manager, cert_pem: String::new(), not_after: Timestamp::default() };
     committed(network, Actor::Manager(node), Command::CertifyNode(certify)).await;
     let machine = Machine::start(node, number, &Membership::joining(number), network);
-    let announce = commands::AnnounceManager { node, raft_id: number, addr };
+    let announce = commands::AnnounceManager { node, raft_id: number, addr, feature_level_max: 2 };
     committed(network, Actor::Manager(node), Command::AnnounceManager(announce)).await;
     machine
 }
@@ -145,5 +145,28 @@ async fn three_managers_on_threads_of_their_own_outlive_their_leader() {
     })
     .await;
     assert_eq!(handles(&network).iter().filter(|handle| handle.state().leads).count(), 1);
+    machines.iter_mut().for_each(|machine| machine.stop(&network));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_hands_over_first() {
+    let (network, founder) = (Network::default(), cluster());
+    let (node, raft_id) = (founder.node, founder.raft_id);
+    let mut machines = vec![Machine::start(node, raft_id, &Membership::single(raft_id), &network)];
+    committed(&network, Actor::Manager(node), Command::InitialiseCluster(Box::new(founder))).await;
+    for number in [2, 3] {
+        machines.push(join(&network, number).await);
+    }
+    let vote = |state: &Arc<Published>| state.cluster.members.values().filter(|member| member.votes).count() == 3;
+    until(&network, |states| states.iter().all(vote)).await;
+    let first = handles(&network).into_iter().find(|handle| handle.state().leads).expect("one leads");
+    let operator = || Actor::Operator("somebody".to_owned());
+    let before = first.submit(Request::unnamed(operator(), config("one")));
+    let (before, ()) = tokio::join!(before, first.hand_over());
+    assert!(matches!(before, Outcome::Committed { .. }), "what was asked before is answered: {before:?}");
+    let after = first.submit(Request::unnamed(operator(), config("two"))).await;
+    assert!(matches!(after, Outcome::Rejected(ref refused) if refused.kind == RejectionKind::Unavailable), "{after:?}");
+    assert!(!first.state().leads, "it was waited for");
+    committed(&network, operator(), config("three")).await;
     machines.iter_mut().for_each(|machine| machine.stop(&network));
 }

@@ -71,8 +71,10 @@ topics! {
     ClusterInitialised "cluster_initialised" "clusters that were created";
     LeadershipAssumed "leadership_assumed" "changes of leadership";
     LeadershipLost "leadership_lost" "changes of leadership";
+    FeatureLevelRaised "feature_level_raised" "feature levels that every manager knows";
     MemberAdded "member_added" "managers that follow the log";
     MemberPromoted "member_promoted" "managers that got a vote";
+    MemberDemoted "member_demoted" "managers that lost their vote";
     MemberRemoved "member_removed" "managers that were removed";
     RootRotationStarted "root_rotation_started" "rotations of the root that started";
     RootRotationCompleted "root_rotation_completed" "rotations of the root that completed";
@@ -143,6 +145,11 @@ impl Witness<'_> {
             Kind::LeadershipAssumed(e) => {
                 node(Topic::LeadershipAssumed, Info, e.node, &format!(" leads the cluster in term {}", e.term))
             }
+            Kind::FeatureLevelRaised(e) => {
+                let sentence =
+                    format!("every manager knows feature level {}, which the log uses from here on", e.level);
+                self.of(Topic::FeatureLevelRaised, Info, self.after.id(), sentence)
+            }
             Kind::MemberAdded(e) if !e.voter => {
                 node(Topic::MemberAdded, Info, e.node, &format!(" follows the log as a manager, at {}", e.addr))
             }
@@ -153,6 +160,7 @@ impl Witness<'_> {
                     Some(warning) => node(Topic::MemberPromoted, Warn, e.node, &format!("{votes}; {warning}")),
                 }
             }
+            Kind::MemberDemoted(e) => node(Topic::MemberDemoted, Info, e.node, " votes no more as a manager"),
             Kind::MemberRemoved(e) => node(Topic::MemberRemoved, Info, e.node, " is not a manager any more"),
             Kind::RootRotationStarted(e) => {
                 let sentence = format!("nodes move to another root certificate, {}", e.digest);

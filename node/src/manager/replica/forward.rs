@@ -363,7 +363,13 @@ mod tests {
     fn managers_speak_for_their_callers_and_not_for_each_other() {
         let [member, other] = [1, 2].map(NodeId::from_bits);
         let mut cluster = Cluster::default();
-        let added = Kind::MemberAdded(MemberAdded { node: member, raft_id: 11, addr: String::new(), voter: true });
+        let added = Kind::MemberAdded(MemberAdded {
+            node: member,
+            raft_id: 11,
+            addr: String::new(),
+            voter: true,
+            feature_level_max: 1,
+        });
         cluster.apply(&Event::by_command(0, added), &Stamp { index: 1, time: Timestamp::default() });
         let remove = || Command::RemoveNode(RemoveNode { node: other, force: false });
         let hear = || Command::HearNode(HearNode { node: other, session: SessionId::from_bits(3) });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use events::{Event, Kind, VolatilePayload};
 use projections::{Cluster, Touched};
-use reconcilers::members::{next_change, obstacles, successor};
+use reconcilers::members::{heir, next_change, obstacles, successor};
 
 use crate::log::{MemberChange, Membership, Offer};
 use crate::manager::fold::Folded;
@@ -21,6 +21,9 @@ pub(super) fn change_of(event: &Event) -> Option<MemberChange> {
     }
     if let Kind::MemberPromoted(promoted) = kind {
         return Some(MemberChange::AddVoter(promoted.raft_id));
+    }
+    if let Kind::MemberDemoted(demoted) = kind {
+        return Some(MemberChange::AddLearner(demoted.raft_id));
     }
     if let Kind::MemberRemoved(removed) = kind {
         return Some(MemberChange::Remove(removed.raft_id));
@@ -63,6 +66,17 @@ impl Replica {
     /// Hears that messages for another manager do not get there.
     pub fn unreachable(&mut self, raft_id: u64) {
         self.consensus.unreachable(raft_id);
+    }
+
+    /// Lets another manager lead, because this one is about to stop: once everything that was asked of it is committed. To be
+    /// called again until it says that there is nothing to hand over, or nobody to hand it to.
+    pub fn hand_over(&mut self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let Some(next) = heir(&leader.tip, &self.contacts.peers(&self.consensus, self.ticks)) else { return false };
+        if leader.has_answered() {
+            self.consensus.hand_over(next);
+        }
+        true
     }
 
     /// Takes what another manager says. What comes of it is in the next [`Replica::advance`].

@@ -109,6 +109,9 @@ pub struct Effects {
     pub answers: Vec<(Ticket, Outcome)>,
     /// Reads that see everything from now on, or that are given up.
     pub reads: Vec<(Ticket, Result<(), Rejection>)>,
+    /// Answers that say what is true here, and that nothing newer than the committed state supports: not to be given before it is
+    /// certain that this manager still leads. Only turns have them, for the replica itself.
+    pub(super) unconfirmed: Vec<(Ticket, Outcome)>,
     /// Whether the committed state is a new one.
     pub changed: bool,
     /// What is new in it.
@@ -129,6 +132,8 @@ pub struct Effects {
 pub struct Replica {
     node: NodeId,
     version: String,
+    /// The highest feature level that it knows.
+    feature_level_max: u32,
     epoch: Option<u64>,
     /// Whether it goes on alone, and as which other cluster: its first frame is to say so, unless one has.
     alone: Option<Option<ClusterId>>,
@@ -185,6 +190,7 @@ impl Replica {
         Self {
             node,
             version: version.to_owned(),
+            feature_level_max: events::frame::FEATURE_LEVEL,
             epoch: None,
             alone: None,
             consensus,
@@ -226,6 +232,12 @@ impl Replica {
     /// log does not concern it.
     fn begins_alone(&self) -> bool {
         self.alone.is_some() && self.committed.cluster.member_with(self.consensus.id()).is_none()
+    }
+
+    /// The same as a build of another feature level.
+    #[must_use]
+    pub fn knowing(self, feature_level_max: u32) -> Self {
+        Self { feature_level_max, ..self }
     }
 
     /// The committed state.
@@ -316,6 +328,7 @@ impl Replica {
             Role::Leader(leader) if self.consensus.may_propose() => leader.turn(&mut self.consensus, now),
             Role::Leader(_) | Role::Follower | Role::Elected { .. } => Effects::default(),
         };
+        self.confirm(&mut effects);
         self.route_answers(&mut effects);
         effects
     }
@@ -424,7 +437,7 @@ impl Replica {
         let (node, epoch, hash_frames) = (self.node, self.epoch, self.intervals.hash_frames);
         let mut leader = Leader::new(Term { node, term, epoch, hash_frames }, &self.committed);
         if self.committed.cluster.id() != events::ClusterId::default() {
-            leader.assume_leadership(self.version.clone());
+            leader.assume_leadership(self.version.clone(), self.feature_level_max);
             if self.begins_alone() {
                 leader.go_alone(self.consensus.id(), self.alone.flatten());
             }
@@ -434,6 +447,7 @@ impl Replica {
 
     fn step_down(&mut self, effects: &mut Effects) {
         effects.role_changed |= self.is_leader();
+        self.deny_confirmation(effects);
         match std::mem::replace(&mut self.role, Role::Follower) {
             Role::Leader(leader) => self.hand_on(leader.end(), effects),
             Role::Follower | Role::Elected { .. } => {}

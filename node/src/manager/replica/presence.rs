@@ -1,31 +1,75 @@
 //! Each node's last sign of life: the leader's memory of heartbeats, which never enter the log.
 
 use commands::{Command, Rejection, RejectionKind};
-use events::{NodeId, SessionId, Timestamp};
+use events::{Duration, NodeId, SessionId, Timestamp};
 use projections::{Cluster, Liveness};
-use reconcilers::liveness::first_seen;
+use reconcilers::liveness::{RECONNECT_PERIOD, first_seen};
 use reconcilers::{LastSeen, Presence};
+
+/// After a change of leader nodes come back one after the other: as long as some do, the others get this much more time.
+const RETURNS_PAUSE: Duration = Duration::from_secs(5);
+/// But no more than this since the change.
+const RETURNS_MAX: Duration = Duration::from_secs(300);
+/// How often the others are given it: each time costs a look at every node.
+const RETURNS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Signs of life, by node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PresenceTracker {
     presence: Presence,
+    /// When a node was last heard again that had not been heard since the leader changed, if the others do not have its time yet.
+    returned: Option<Timestamp>,
+    /// When the others last got time for that.
+    granted: Option<Timestamp>,
 }
 
 impl PresenceTracker {
     /// Notes a heartbeat of a node's present session; returns the command that makes the node ready, if it was not.
     pub(super) fn note(&mut self, tip: &Cluster, node: NodeId, session: SessionId, at: Timestamp) -> Option<Command> {
         let known = tip.nodes.get(node).filter(|known| known.session == Some(session))?;
+        self.returned(tip, node, at);
         self.heard(tip, node, at);
-        (known.liveness != Liveness::Ready).then_some(Command::HearNode(commands::HearNode { node, session }))
+        let is_held = known.held_until.is_some_and(|until| at < until);
+        (known.liveness != Liveness::Ready && !is_held)
+            .then_some(Command::HearNode(commands::HearNode { node, session }))
     }
 
     /// A sign of life, after which the node has as long as the settings of this moment grant it.
     pub(super) fn heard(&mut self, tip: &Cluster, node: NodeId, at: Timestamp) {
-        let sign = LastSeen { at, patience: tip.spec().heartbeat_timeout() };
+        let sign = LastSeen { at, patience: tip.heartbeat_timeout() };
         let last = self.presence.entry(node).or_insert(sign);
         if last.at <= at {
             *last = sign;
+        }
+    }
+
+    /// A node's connection broke: it has a fixed time to come back, however long it might have been silent otherwise.
+    pub(super) fn disconnected(&mut self, node: NodeId, at: Timestamp) {
+        if let Some(last) = self.presence.get_mut(&node) {
+            last.patience = at.since(last.at) + RECONNECT_PERIOD;
+        }
+    }
+
+    /// A sign of life of a node in the state before it; perhaps the first one since the leader changed.
+    pub(super) fn returned(&mut self, before: &Cluster, node: NodeId, at: Timestamp) {
+        if before.nodes.get(node).is_some_and(|node| node.liveness == Liveness::Unknown) {
+            self.returned = self.returned.max(Some(at));
+        }
+    }
+
+    /// While nodes come back after a change of leader, those that have not yet get more time: thousands take their turns.
+    pub(super) fn await_others(&mut self, tip: &Cluster, now: Timestamp) {
+        let may_grant = self.granted.is_none_or(|granted| granted + RETURNS_PERIOD <= now);
+        let Some(returned) = self.returned.take_if(|_| may_grant) else { return };
+        self.granted = Some(now);
+        for node in tip.nodes.values().filter(|node| node.liveness == Liveness::Unknown) {
+            let first = first_seen(tip, node);
+            let sign = self.presence.entry(node.id).or_insert(first);
+            if sign.at < first.at {
+                *sign = first;
+            }
+            let until = (returned + RETURNS_PAUSE).min(node.liveness_since + RETURNS_MAX);
+            sign.patience = sign.patience.max(until.since(sign.at));
         }
     }
 
@@ -68,7 +112,9 @@ pub fn check_session(cluster: &Cluster, node: NodeId, session: SessionId) -> Res
 
 #[cfg(test)]
 mod tests {
-    use events::{ClusterInitialised, Event, Id, IdGenerator, Kind, NodeJoined, NodeRegistered};
+    use events::{
+        ClusterInitialised, ClusterSpec, Event, Id, IdGenerator, Kind, NodeDisconnected, NodeJoined, NodeRegistered,
+    };
     use projections::Stamp;
     use reconcilers::{Budget, Candidates, Ctx};
 
@@ -85,22 +131,23 @@ mod tests {
     /// A cluster whose one node registered at second 0; it may be silent for fifteen seconds.
     fn cluster() -> Cluster {
         let ((node, session), mut cluster) = (ids(), Cluster::default());
+        let spec = ClusterSpec { heartbeat_grace: Some(15), ..ClusterSpec::default() };
         let kinds = [
-            Kind::ClusterInitialised(ClusterInitialised::default()),
+            Kind::ClusterInitialised(ClusterInitialised { spec, ..ClusterInitialised::default() }),
             Kind::NodeJoined(NodeJoined { node, hostname: "w1".to_owned(), ..NodeJoined::default() }),
             Kind::NodeRegistered(NodeRegistered { node, session, ..NodeRegistered::default() }),
         ];
         for kind in kinds {
             cluster.apply(&Event::by_command(0, kind), &Stamp { index: 2, time: second(0) });
         }
-        assert_eq!(cluster.spec().heartbeat_timeout(), events::Duration::from_secs(15));
+        assert_eq!(cluster.heartbeat_timeout(), events::Duration::from_secs(15));
         cluster
     }
 
     /// The second in which the node counts as down, if nothing more is heard of it.
     fn declared_down(cluster: &Cluster, heard: &PresenceTracker) -> Option<u64> {
         let (node, _) = ids();
-        (1..200).find(|now| {
+        (1..500).find(|now| {
             let (mut cluster, mut ids) = (cluster.clone(), IdGenerator::new(cluster.id(), 3));
             let (presence, mut candidates) = (heard.presence(), Candidates::default());
             let mut ctx = Ctx {
@@ -136,6 +183,52 @@ mod tests {
             deaf.iter().for_each(|(from, to)| heard.grant(&cluster, second(*from), second(*to)));
             assert_eq!(declared_down(&cluster, &heard), Some(expected), "{case}");
         }
+    }
+
+    #[test]
+    fn a_broken_connection_leaves_four_seconds_whenever_the_last_heartbeat_was() {
+        let ((node, session), cluster) = (ids(), cluster());
+        for (last, broken) in [(10, 11), (10, 24), (0, 1)] {
+            let mut heard = PresenceTracker::default();
+            heard.note(&cluster, node, session, second(last));
+            heard.disconnected(node, second(broken));
+            let disconnected = Kind::NodeDisconnected(NodeDisconnected { node, session });
+            let mut after = cluster.clone();
+            after.apply(&Event::by_command(0, disconnected), &Stamp { index: 3, time: second(broken) });
+            assert_eq!(declared_down(&after, &heard), Some(broken + 4), "heard at {last}, broken at {broken}");
+            // What this manager itself could not hear is not held against the node here either.
+            heard.grant(&after, second(broken + 1), second(broken + 21));
+            assert_eq!(declared_down(&after, &heard), Some(broken + 24));
+        }
+    }
+
+    #[test]
+    fn while_nodes_come_back_after_a_change_of_leader_the_others_get_more_time() {
+        let ((node, _), mut cluster) = (ids(), cluster());
+        let other = NodeId::from_bits(8);
+        let joined = Kind::NodeJoined(NodeJoined { node: other, ..NodeJoined::default() });
+        let led = Kind::LeadershipAssumed(events::LeadershipAssumed::default());
+        for kind in [joined, led] {
+            cluster.apply(&Event::by_command(0, kind), &Stamp { index: 3, time: second(100) });
+        }
+        // When others came back, and when the node that does not counts as down.
+        let table = [(vec![], 130), (vec![105], 130), (vec![128], 133), (vec![110, 128, 132, 136], 141), (vec![], 130)];
+        for (returns, expected) in table {
+            let mut heard = PresenceTracker::default();
+            for at in &returns {
+                heard.returned(&cluster, other, second(*at));
+                heard.await_others(&cluster, second(*at));
+                heard.await_others(&cluster, second(*at));
+            }
+            assert_eq!(declared_down(&cluster, &heard), Some(expected), "{returns:?}");
+        }
+        // Not for ever.
+        let mut heard = PresenceTracker::default();
+        for at in 100..500 {
+            heard.returned(&cluster, other, second(at));
+            heard.await_others(&cluster, second(at));
+        }
+        assert_eq!(heard.presence()[&node].at + heard.presence()[&node].patience, second(400));
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub(super) struct Draft {
     /// What commands touched.
     asked: Touched,
     registered: Vec<NodeId>,
+    disconnected: Vec<NodeId>,
     settled: Settled,
 }
 
@@ -114,6 +115,7 @@ impl Draft {
             touched,
             asked: Touched::default(),
             registered: Vec::new(),
+            disconnected: Vec::new(),
             settled: Settled::default(),
         }
     }
@@ -183,6 +185,9 @@ impl Draft {
             if let Some(Kind::NodeRegistered(registered)) = &event.kind {
                 self.registered.push(registered.node);
             }
+            if let Some(Kind::NodeDisconnected(disconnected)) = &event.kind {
+                self.disconnected.push(disconnected.node);
+            }
             self.events.push(event);
         }
         self.volatile.extend(decision.volatile);
@@ -201,8 +206,13 @@ impl Draft {
     /// Puts right what the commands, the timers and the last turn left.
     pub(super) fn settle(&mut self, leader: &mut Leader) {
         for node in self.registered.drain(..) {
+            leader.heard.returned(&leader.tip, node, self.at.time);
             leader.heard.heard(&self.next, node, self.at.time);
         }
+        for node in self.disconnected.drain(..) {
+            leader.heard.disconnected(node, self.at.time);
+        }
+        leader.heard.await_others(&self.next, self.at.time);
         let (ids, presence, candidates) = (&mut self.ids, leader.heard.presence(), &mut leader.candidates);
         let mut ctx = reconcilers::Ctx { now: self.at.time, ids, presence, peers: &leader.peers, candidates };
         let events = EVENTS_MAX.saturating_sub(self.events.len()).max(SETTLE_EVENTS_MIN);
@@ -222,7 +232,7 @@ impl Draft {
     pub(super) fn finish(
         mut self,
         leader: &mut Leader,
-        answers: &mut Vec<(Ticket, Outcome)>,
+        unconfirmed: &mut Vec<(Ticket, Outcome)>,
     ) -> Option<(Proposal, Vec<u8>)> {
         if self.events.is_empty() && self.volatile.is_empty() {
             leader.timers.set(&self.settled.wakes);
@@ -233,7 +243,7 @@ impl Draft {
                     last.answers.extend(self.unchanged);
                     last.requests.extend(self.requests);
                 }
-                None => answers.extend(self.unchanged),
+                None => unconfirmed.extend(self.unchanged),
             }
             return None;
         }
@@ -241,11 +251,14 @@ impl Draft {
             format: frame::FORMAT,
             index: self.at.index,
             log_time: self.at.time,
-            feature_level: frame::FEATURE_LEVEL,
+            feature_level: self.next.feature_level(),
             previous_hash: leader.last_hash.map(Vec::from).unwrap_or_default(),
             leader: Some(self.base.leader),
             term: self.base.term,
         };
+        let unknown =
+            |event: &Event| event.kind.as_ref().is_some_and(|kind| kind.feature_level() > header.feature_level);
+        assert!(!self.events.iter().any(unknown), "a frame of level {} has newer events", header.feature_level);
         let frame = Frame { header, commands: self.records, events: self.events };
         self.next.conclude(&frame, &self.at);
         let entry = codec::encode_entry(&frame, self.volatile.clone());

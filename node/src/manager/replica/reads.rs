@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use commands::{Rejection, RejectionKind};
 
 use super::contact::NO_LEADER_TICKS;
-use super::{Effects, Replica, Ticket};
+use super::{Effects, Outcome, Replica, Ticket};
 
 /// Ticks after which a question is repeated: 0.3 s, more than one heartbeat.
 const ASK_AGAIN_TICKS: u64 = 3;
@@ -17,6 +17,9 @@ const ASK_AGAIN_TICKS: u64 = 3;
 const GIVE_UP_TICKS: u64 = 50;
 /// Reads that wait; more are refused.
 const READS_MAX: usize = 10_000;
+
+/// From here on tickets are those of answers that wait until it is certain that this manager leads.
+const CONFIRMS: Ticket = 1 << 63;
 
 /// A read that waits, and the tick in which it was asked for.
 type Read = (Ticket, u64);
@@ -31,6 +34,10 @@ pub(super) struct Reads {
     asked: BTreeMap<u64, (u64, Vec<Read>)>,
     /// Those that wait for an index to be applied.
     confirmed: BTreeMap<u64, Vec<Ticket>>,
+    /// Answers of a leader that changed nothing, by the read that they wait for.
+    unconfirmed: BTreeMap<Ticket, Vec<(Ticket, Outcome)>>,
+    /// Numbers those reads.
+    confirmations: u64,
 }
 
 impl Reads {
@@ -77,6 +84,26 @@ impl Replica {
         Ok(())
     }
 
+    /// Holds answers that say that nothing had to change until it is certain that this manager led when it said so: another one may
+    /// have changed what they speak of. One that votes alone need not ask.
+    pub(super) fn confirm(&mut self, effects: &mut Effects) {
+        let answers = std::mem::take(&mut effects.unconfirmed);
+        if self.committed.cluster.members.values().filter(|member| member.votes).count() <= 1 {
+            effects.answers.extend(answers);
+        } else if !answers.is_empty() {
+            self.reads.confirmations += 1;
+            let ticket = CONFIRMS | self.reads.confirmations;
+            self.reads.unconfirmed.insert(ticket, answers);
+            self.reads.new.push((ticket, self.ticks));
+        }
+    }
+
+    /// This manager leads no more: what it held to be true may not have been.
+    pub(super) fn deny_confirmation(&mut self, effects: &mut Effects) {
+        let denied = std::mem::take(&mut self.reads.unconfirmed).into_values().flatten();
+        effects.answers.extend(denied.map(|(ticket, _)| (ticket, Outcome::Unknown)));
+    }
+
     /// Asks the leader one question for all that is new.
     pub(super) fn ask_for_reads(&mut self) {
         if self.reads.new.is_empty() || self.consensus.leader().is_none() {
@@ -98,13 +125,24 @@ impl Replica {
         }
         let applied = self.consensus.applied();
         while let Some(first) = self.reads.confirmed.first_entry().filter(|first| *first.key() <= applied) {
-            effects.reads.extend(first.remove().into_iter().map(|ticket| (ticket, Ok(()))));
+            for ticket in first.remove() {
+                match self.reads.unconfirmed.remove(&ticket) {
+                    Some(answers) => effects.answers.extend(answers),
+                    // Its answers were denied.
+                    None if ticket >= CONFIRMS => {}
+                    None => effects.reads.push((ticket, Ok(()))),
+                }
+            }
         }
     }
 
     /// Once a tick: repeats questions, and gives up reads whose time is over.
     pub(super) fn watch_reads(&mut self) {
-        let over = self.reads.overdue(self.ticks);
+        let (confirms, over): (Vec<Ticket>, Vec<Ticket>) =
+            self.reads.overdue(self.ticks).into_iter().partition(|ticket| *ticket >= CONFIRMS);
+        for answers in confirms.iter().filter_map(|ticket| self.reads.unconfirmed.remove(ticket)).collect::<Vec<_>>() {
+            self.outbox.answers.extend(answers.into_iter().map(|(ticket, _)| (ticket, Outcome::Unknown)));
+        }
         if !over.is_empty() {
             let rejection = self.no_leader();
             self.outbox.reads.extend(over.into_iter().map(|ticket| (ticket, Err(rejection.clone()))));

@@ -102,9 +102,9 @@ impl Leader {
     }
 
     /// Makes its first frame say that it leads, with the hash of the state that it begins with.
-    pub(super) fn assume_leadership(&mut self, version: String) {
+    pub(super) fn assume_leadership(&mut self, version: String, feature_level_max: u32) {
         let Term { node, term, .. } = self.term;
-        self.queue_own(Command::AssumeLeadership(AssumeLeadership { node, term, version }));
+        self.queue_own(Command::AssumeLeadership(AssumeLeadership { node, term, version, feature_level_max }));
         self.queue_hash();
     }
 
@@ -166,7 +166,7 @@ impl Leader {
         let mut draft = Draft::new(self, base);
         draft.judge(&mut self.queue, &mut effects.answers);
         draft.settle(self);
-        let Some((proposal, bytes)) = draft.finish(self, &mut effects.answers) else { return effects };
+        let Some((proposal, bytes)) = draft.finish(self, &mut effects.unconfirmed) else { return effects };
         let proposed = match proposal.change {
             Some(change) => consensus.propose_change(change, bytes),
             None => consensus.propose(bytes),
@@ -191,6 +191,11 @@ impl Leader {
         let proposal = self.pending.pop_front_if(|proposal| proposal.index == index)?;
         self.pending_bytes -= proposal.entry_bytes;
         Some(proposal)
+    }
+
+    /// Whether nobody waits for an answer.
+    pub(super) fn has_answered(&self) -> bool {
+        self.queue.is_empty() && self.pending.iter().all(|proposal| proposal.answers.is_empty())
     }
 
     /// It leads no more: what is under way may take effect or not.

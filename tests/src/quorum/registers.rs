@@ -1,0 +1,254 @@
+//! Clients that set and read a few registers at any manager, while managers crash and links break, and what each of them saw. A
+//! register is the number of replicas of a service.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use commands::{Actor, Command, ServiceSecrets};
+use events::service_spec::Mode;
+use events::{Annotations, CommandId, ContainerSpec, Id, ReplicatedMode, ServiceId, ServiceSpec, TaskSpec, Timestamp};
+use node::log::Crash;
+use node::manager::replica::{Intervals, Outcome, Request, Ticket};
+use projections::Cluster;
+use rand::Rng;
+
+use crate::linearizability::{Action, Operation, check};
+use crate::net::NetworkConditions;
+
+use super::Quorum;
+
+const MANAGERS: usize = 3;
+const REGISTERS: u64 = 2;
+const CLIENTS: usize = 4;
+/// Actions of one history: few, since it is many short histories that find what is wrong.
+const ACTIONS: usize = 60;
+/// Longest time between two actions.
+const PAUSE_MAX: Duration = Duration::from_millis(400);
+/// How long a client waits before it asks for something else.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long managers may take to answer again once everything works.
+const MEND: Duration = Duration::from_secs(20);
+/// Values: few, so that many commands set what is set already.
+const VALUES: u64 = 6;
+
+/// What a history amounted to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Reads that were answered.
+    pub reads: usize,
+    /// Writes that were acknowledged.
+    pub writes: usize,
+    /// Writes whose fate no client knows.
+    pub unknown: usize,
+}
+
+/// What a client waits for.
+struct Asked {
+    ticket: Ticket,
+    operation: Operation,
+}
+
+struct Registers {
+    quorum: Quorum,
+    services: Vec<ServiceId>,
+    clients: Vec<Option<Asked>>,
+    history: Vec<Operation>,
+    commands: u128,
+}
+
+/// Plays one history and judges it.
+///
+/// # Errors
+/// When no order of its operations explains what clients saw, or managers do not answer again in the end.
+pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
+    let quorum = Quorum::new(seed, MANAGERS, Intervals::default(), verbose)?;
+    let clients = (0..CLIENTS).map(|_| None).collect();
+    let mut registers = Registers { quorum, services: Vec::new(), clients, history: Vec::new(), commands: 0 };
+    registers.quorum.keep_shown();
+    registers.create()?;
+    for _ in 0..ACTIONS {
+        registers.act()?;
+    }
+    registers.mend()?;
+    check(&registers.history)?;
+    Ok(registers.summary())
+}
+
+/// The value of a register in a state.
+fn value(cluster: &Cluster, service: ServiceId) -> Option<u64> {
+    match cluster.services.get(service)?.spec.mode.as_ref()? {
+        Mode::Replicated(replicated) => Some(replicated.replicas),
+        Mode::Global(_) => None,
+    }
+}
+
+impl Registers {
+    fn create(&mut self) -> anyhow::Result<()> {
+        for key in 0..REGISTERS {
+            let container = ContainerSpec { image: "sim/ok:1".to_owned(), ..ContainerSpec::default() };
+            let spec = ServiceSpec {
+                annotations: Some(Annotations { name: format!("r{key}"), ..Annotations::default() }),
+                task: Some(TaskSpec { container: Some(container), ..TaskSpec::default() }),
+                mode: Some(Mode::Replicated(ReplicatedMode { replicas: 0 })),
+                ..ServiceSpec::default()
+            };
+            let create = commands::CreateService { spec: Box::new(spec), secrets: ServiceSecrets::default() };
+            let request = self.request(Command::CreateService(create));
+            let Outcome::Committed { subject: Some(service), .. } = self.quorum.execute(&request)? else {
+                bail!("register {key} was not created");
+            };
+            self.services.push(service.parse().map_err(|error| anyhow::anyhow!("{error}"))?);
+            let now = self.quorum.clock.now();
+            self.history.push(Operation { key, action: Action::Write(0), called: now, answered: Some(now) });
+        }
+        Ok(())
+    }
+
+    fn act(&mut self) -> anyhow::Result<()> {
+        for client in 0..CLIENTS {
+            if self.clients[client].is_none() && self.draw(2) == 0 {
+                self.begin(client);
+            }
+        }
+        match self.draw(20) {
+            0 => {
+                let number = self.pick();
+                match self.quorum.peers[number].replica() {
+                    Some(_) => self.quorum.crash(number, Crash::Killed),
+                    None => self.quorum.start(number)?,
+                }
+            }
+            1 | 2 => {
+                let (from, to) = (self.pick(), self.pick());
+                let [from, to] = [from, to].map(|number| self.quorum.peers[number].raft_id);
+                self.quorum.wires.cut(from, to);
+                if self.draw(2) == 0 {
+                    self.quorum.wires.cut(to, from);
+                }
+            }
+            3 => self.isolate(),
+            4 => self.quorum.wires.mend(),
+            5 => {
+                let latency = (Duration::from_millis(1), Duration::from_millis(1 + self.draw(300)));
+                let lost_per_mille = self.draw(200) as u32;
+                self.quorum.wires.conditions = NetworkConditions { lost_per_mille, doubled_per_mille: 50, latency };
+            }
+            _ => {}
+        }
+        let pause = Duration::from_millis(self.draw(PAUSE_MAX.as_millis() as u64));
+        self.quorum.advance(pause)?;
+        self.collect();
+        Ok(())
+    }
+
+    /// Cuts one manager off, mostly the one that leads.
+    fn isolate(&mut self) {
+        let anybody = self.pick();
+        let alone = self.quorum.leader().filter(|_| self.draw(4) > 0).unwrap_or(anybody);
+        let ids: Vec<u64> = self.quorum.peers.iter().map(|peer| peer.raft_id).collect();
+        for other in ids.iter().filter(|id| **id != ids[alone]) {
+            self.quorum.wires.cut(ids[alone], *other);
+            self.quorum.wires.cut(*other, ids[alone]);
+        }
+    }
+
+    /// A client asks for something, of any manager.
+    fn begin(&mut self, client: usize) {
+        let (key, number, called) = (self.draw(REGISTERS), self.pick(), self.quorum.clock.now());
+        let (ticket, action) = match self.draw(2) {
+            0 => (self.quorum.read(number), Action::Read(None)),
+            _ => {
+                let (service, replicas) = (self.services[key as usize], self.draw(VALUES));
+                let scale = commands::ScaleService { service, replicas };
+                let request = self.request(Command::ScaleService(scale));
+                (self.quorum.ask(number, request), Action::Write(replicas))
+            }
+        };
+        let operation = Operation { key, action, called, answered: None };
+        self.clients[client] = ticket.map(|ticket| Asked { ticket, operation });
+    }
+
+    /// Notes what was answered by now, and what is not waited for any more.
+    fn collect(&mut self) {
+        let now = self.quorum.clock.now();
+        for client in 0..CLIENTS {
+            let Some(asked) = self.clients[client].take() else { continue };
+            let is_over = asked.operation.called + PATIENCE <= now;
+            match self.outcome(&asked, now) {
+                Some(operation) => self.history.extend(operation),
+                None if is_over => self.history.extend(unanswered(asked.operation)),
+                None => self.clients[client] = Some(asked),
+            }
+        }
+    }
+
+    /// What is known of an operation that was answered; an answered one may say that nobody knows.
+    fn outcome(&mut self, asked: &Asked, now: Timestamp) -> Option<Option<Operation>> {
+        let Asked { ticket, operation } = asked;
+        if let Action::Read(_) = operation.action {
+            let shown = self.quorum.take_shown(*ticket)?;
+            let seen = value(&shown, self.services[operation.key as usize]);
+            return Some(Some(Operation { action: Action::Read(seen), answered: Some(now), ..*operation }));
+        }
+        match self.quorum.take_answer(*ticket)? {
+            Outcome::Committed { .. } => Some(Some(Operation { answered: Some(now), ..*operation })),
+            Outcome::Rejected(_) | Outcome::Unknown => Some(unanswered(*operation)),
+        }
+    }
+
+    /// Everything works again, and every manager shows every register.
+    fn mend(&mut self) -> anyhow::Result<()> {
+        self.quorum.wires.mend();
+        self.quorum.wires.conditions = NetworkConditions::FINE;
+        for number in 0..MANAGERS {
+            if self.quorum.peers[number].replica().is_none() {
+                self.quorum.start(number)?;
+            }
+        }
+        self.quorum.advance(MEND)?;
+        self.collect();
+        for number in 0..MANAGERS {
+            for key in 0..REGISTERS {
+                let called = self.quorum.clock.now();
+                let ticket = self.quorum.read(number).context("a read in the end")?;
+                let operation = Operation { key, action: Action::Read(None), called, answered: None };
+                let asked = Asked { ticket, operation };
+                self.quorum.advance(Duration::from_secs(1))?;
+                let read = self.outcome(&asked, self.quorum.clock.now()).flatten();
+                ensure!(read.is_some(), "manager {} answers no read in the end", number + 1);
+                self.history.extend(read);
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(&self) -> Summary {
+        let is_read = |operation: &&Operation| matches!(operation.action, Action::Read(_));
+        let answered = |operation: &&Operation| operation.answered.is_some();
+        let reads = self.history.iter().filter(is_read).count();
+        let writes = self.history.iter().filter(answered).count() - reads;
+        Summary { reads, writes, unknown: self.history.len() - reads - writes }
+    }
+
+    fn request(&mut self, command: Command) -> Request {
+        self.commands += 1;
+        let (id, actor) = (CommandId::from_bits(self.commands), Actor::Operator("client".to_owned()));
+        Request { id, actor, command, reason: None, correlation: None }
+    }
+
+    fn pick(&mut self) -> usize {
+        self.draw(MANAGERS as u64) as usize
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        self.quorum.random.random_range(0..below)
+    }
+}
+
+/// A write that was not answered may happen at any time; a read that was not says nothing.
+fn unanswered(operation: Operation) -> Option<Operation> {
+    match operation.action {
+        Action::Read(_) => None,
+        Action::Write(_) | Action::Swap { .. } => Some(operation),
+    }
+}
