@@ -87,6 +87,7 @@ Version            : 2
 Created            : 3 minutes ago
 Log index          : 42
 Log head           : frame 42 c0ffee
+Feature level      : 2
 Address            : 10.0.0.1:4242
 Raft
   Leader           : m1
@@ -98,8 +99,8 @@ Raft
 Orchestration
   Task history     : 5
 Dispatcher
-  Heartbeat period : 5s
-  Node down after  : 15s
+  Heartbeat period : 1s, up to 5s
+  Node down after  : 3s
   Maximum nodes    : 100000
 Certificates
   Validity         : 2160h0m0s
