@@ -121,6 +121,31 @@ fn config(name: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_manager_takes_commands_and_shows_what_another_acknowledged() {
+    let (network, founder) = (Network::default(), cluster());
+    let (node, raft_id) = (founder.node, founder.raft_id);
+    let mut machines = vec![Machine::start(node, raft_id, &Membership::single(raft_id), &network)];
+    committed(&network, Actor::Manager(node), Command::InitialiseCluster(Box::new(founder))).await;
+    for number in [2, 3] {
+        machines.push(join(&network, number).await);
+    }
+    until(&network, |states| states.iter().all(|state| state.cluster.members.len() == 3)).await;
+    for (made, asked) in handles(&network).iter().enumerate() {
+        let (id, actor) = (CommandId::from_bits(rand::random()), Actor::Operator("somebody".to_owned()));
+        let request = Request { id, actor, command: config(&format!("c{made}")), reason: None, correlation: None };
+        let outcome = tokio::time::timeout(PATIENCE, asked.submit(request)).await.expect("an answer");
+        let Outcome::Committed { index, .. } = outcome else { panic!("{outcome:?}") };
+        assert!(asked.state().cluster.position.index >= index, "who asked reads its own write");
+        for read in handles(&network) {
+            read.read_barrier().await.expect("the leader confirms");
+            assert_eq!(read.state().cluster.configs.len(), made + 1, "what was acknowledged before is seen");
+            read.applied(index).await.expect("it is there");
+        }
+    }
+    machines.iter_mut().for_each(|machine| machine.stop(&network));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn three_managers_on_threads_of_their_own_outlive_their_leader() {
     let (network, founder) = (Network::default(), cluster());
     let (node, raft_id) = (founder.node, founder.raft_id);
