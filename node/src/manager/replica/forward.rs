@@ -297,6 +297,7 @@ fn may_forward(cluster: &Cluster, from: u64, request: &Request) -> Result<(), Re
             | Command::AssumeLeadership(_)
             | Command::RecordStateHash(_)
             | Command::HearNode(_)
+            | Command::ForceQuorum(_)
     );
     if leaders_own { forbidden(format!("{} is not forwarded", request.command.name())) } else { Ok(()) }
 }
@@ -373,12 +374,14 @@ mod tests {
         cluster.apply(&Event::by_command(0, added), &Stamp { index: 1, time: Timestamp::default() });
         let remove = || Command::RemoveNode(RemoveNode { node: other, force: false });
         let hear = || Command::HearNode(HearNode { node: other, session: SessionId::from_bits(3) });
+        let force = || Command::ForceQuorum(commands::ForceQuorum { node: member, raft_id: 11, cluster: None });
         let table = [
             ("for an operator", 11, Actor::Operator("a".to_owned()), remove(), true),
             ("for a node", 11, Actor::Node { id: other, role: Role::Worker }, remove(), true),
             ("for itself", 11, Actor::Manager(member), remove(), true),
             ("for another manager", 11, Actor::Manager(other), remove(), false),
             ("what a leader does of itself", 11, Actor::Manager(member), hear(), false),
+            ("what only a survivor does of itself", 11, Actor::Manager(member), force(), false),
             ("not a member", 12, Actor::Operator("a".to_owned()), remove(), false),
         ];
         for (case, from, actor, command, allowed) in table {
