@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down build install uninstall lint test bench sim soak search bless
+.PHONY: help setup demo demo-ha demo-down build install uninstall lint test bench sim soak search bless
 
 SEED ?= 1
 SOAK_SECONDS ?= 600
@@ -25,7 +25,11 @@ demo: setup ## a cluster of three nodes on this machine, and the main job in two
 	@scripts/cargo build --workspace --bins
 	@scripts/demo
 
-demo-down: ## remove every trace of the demo
+demo-ha: setup ## three managers and two workers, and a leader that is killed
+	@scripts/cargo build --workspace --bins
+	@scripts/demo-ha
+
+demo-down: ## remove every trace of either demo
 	@scripts/demo-down
 
 build: setup ## the binaries that are installed and measured, optimised over all crates (some minutes)
