@@ -1,7 +1,7 @@
 //! What the agents of a large cluster cost their manager while little happens: a real `swarmd`, and agents with their own
 //! certificates and TLS connections that send heartbeats and now and then a report.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -9,7 +9,7 @@ use node::security::{CertificateStore, Limits};
 use tempfile::TempDir;
 
 use crate::crowd::{Counts, Crowd, Identity};
-use crate::daemon::{Daemon, runtime};
+use crate::daemon::{Daemon, free_ports, runtime};
 use crate::figure::{Figure, Target};
 use crate::prepared;
 
@@ -105,17 +105,11 @@ impl PreparedCluster {
         let state_dir = dir.path().join("state");
         let agents = prepared::prepare(&state_dir, agents, tasks).await?;
         let root = CertificateStore::new(&state_dir).load_roots()?.context("a cluster has a root")?.newest().clone();
-        let port = free_port()?;
+        let port = free_ports().next().context("no port is free")?;
         let remote = SocketAddr::from(([0, 0, 0, 0], port));
         let connect = SocketAddr::from(([127, 0, 0, 1], port));
         Ok(Self { dir, root_pem: root.to_pem(), agents, remote, connect })
     }
-}
-
-/// A port below those from which the kernel takes the agents' own: a manager that is killed and started again finds it free.
-fn free_port() -> Result<u16> {
-    let mut ports = 20_000..30_000;
-    ports.find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok()).context("no port is free")
 }
 
 /// How many agents, and why no more where that are fewer than wanted.

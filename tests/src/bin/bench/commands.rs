@@ -38,9 +38,9 @@ pub fn figures() -> Result<Vec<Figure>> {
         // In turns, so that what else happens on the machine happens to both.
         for callers in CALLERS {
             for _ in 0..RUNS {
-                ours.add(callers, of_daemon(&daemon, callers).await?);
+                ours.add(callers, pace(&daemon, &daemon.node, callers).await?);
                 if let Some(etcd) = &etcd {
-                    theirs.add(callers, of_etcd(etcd, callers).await?);
+                    theirs.add(callers, etcd.pace(callers).await?);
                 }
             }
         }
@@ -122,24 +122,17 @@ impl Paces {
     }
 }
 
-async fn of_daemon(daemon: &Daemon, callers: usize) -> Result<Pace> {
+/// Callers that change the labels of a node at a manager.
+pub async fn pace(daemon: &Daemon, node: &str, callers: usize) -> Result<Pace> {
     let mut connections = Vec::new();
     for _ in 0..callers.min(CONNECTIONS_MAX) {
-        connections.push((daemon.connect().await?, daemon.node.clone()));
+        connections.push((daemon.connect().await?, node.to_owned()));
     }
     callers::run(&connections, callers, |(mut connection, node), caller, number| async move {
         connection.execute(update(node, caller, number)).await?;
         Ok(())
     })
     .await
-}
-
-async fn of_etcd(etcd: &Etcd, callers: usize) -> Result<Pace> {
-    let mut connections = Vec::new();
-    for number in 0..callers.min(CONNECTIONS_MAX) {
-        connections.push(etcd.connect(number).await?);
-    }
-    callers::run(&connections, callers, |connection, caller, _| etcd::put(connection, format!("caller-{caller}"))).await
 }
 
 /// Commands that one stream has answered in a second.
@@ -170,7 +163,8 @@ async fn of_stream(daemon: &Daemon) -> Result<f64> {
     Ok(answered as f64 / begun.elapsed().as_secs_f64())
 }
 
-fn update(node: String, caller: usize, number: u64) -> CommandRequest {
+/// A command of one of the callers.
+pub fn update(node: String, caller: usize, number: u64) -> CommandRequest {
     let labels = BTreeMap::from([(format!("client-{caller}"), number.to_string())]);
     let annotations = Some(Annotations { labels, ..Annotations::default() });
     let spec = NodeSpec { annotations, role: Role::Manager.into(), ..NodeSpec::default() };

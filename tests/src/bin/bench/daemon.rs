@@ -1,6 +1,6 @@
 //! A real `swarmd`: with a cluster of one node in a directory of its own, or going on with one that was prepared.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,8 +30,13 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the `swarmd` beside this program and waits until its node is ready.
     pub async fn start(executor: &str) -> Result<Self> {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), executor, &[]).await
+    }
+
+    /// Starts it where other nodes reach it, with further arguments, and waits until a node is ready as far as it knows.
+    pub async fn start_at(remote: SocketAddr, executor: &str, more: &[String]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let process = spawn(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0)), executor)?;
+        let process = spawn(dir.path(), remote, executor, more)?;
         let mut daemon = Self { process, dir, node: String::new() };
         daemon.node = daemon.await_node().await?;
         Ok(daemon)
@@ -39,7 +44,7 @@ impl Daemon {
 
     /// Starts it on the state directory `state` in `dir`, and waits until it answers.
     pub async fn resume(dir: TempDir, remote: SocketAddr) -> Result<Self> {
-        let process = spawn(dir.path(), remote, "process")?;
+        let process = spawn(dir.path(), remote, "process", &[])?;
         let mut daemon = Self { process, dir, node: String::new() };
         daemon.await_answer().await?;
         Ok(daemon)
@@ -47,9 +52,20 @@ impl Daemon {
 
     /// Ends it without a warning, as a power cut would, and starts it again at once. Does not wait for it.
     pub fn kill_and_resume(&mut self, remote: SocketAddr) -> Result<()> {
+        self.kill()?;
+        self.start_again(remote)
+    }
+
+    /// Ends it without a warning.
+    pub fn kill(&mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
-        self.process = spawn(self.dir.path(), remote, "process")?;
+        Ok(())
+    }
+
+    /// Starts it again after its end. Does not wait for it.
+    pub fn start_again(&mut self, remote: SocketAddr) -> Result<()> {
+        self.process = spawn(self.dir.path(), remote, "process", &[])?;
         Ok(())
     }
 
@@ -137,14 +153,20 @@ impl Drop for Daemon {
 }
 
 /// Starts the `swarmd` beside this program, with its files in a directory.
-fn spawn(dir: &Path, remote: SocketAddr, executor: &str) -> Result<Child> {
+fn spawn(dir: &Path, remote: SocketAddr, executor: &str, more: &[String]) -> Result<Child> {
     let swarmd = std::env::current_exe()?.with_file_name("swarmd");
     let mut command = Command::new(&swarmd);
     command.arg("--state-dir").arg(dir.join("state"));
     command.arg("--listen-control-api").arg(dir.join("control.sock"));
     command.args(["--listen-remote-api", &remote.to_string(), "--log-level", "warn", "--executor", executor]);
+    command.args(more);
     let spawned = command.stdin(Stdio::null()).spawn();
     spawned.with_context(|| format!("{} cannot be started; build it first", swarmd.display()))
+}
+
+/// Ports below those from which the kernel takes callers' own: who is killed and started again finds its own free.
+pub fn free_ports() -> impl Iterator<Item = u16> {
+    (20_000..30_000).filter(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok())
 }
 
 /// The runtime of a measurement's clients.

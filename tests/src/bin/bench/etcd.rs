@@ -11,6 +11,9 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
+use crate::callers::{self, CONNECTIONS_MAX, Pace};
+use crate::daemon::free_ports;
+
 /// How long its members may take until they answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -41,7 +44,8 @@ impl Etcd {
     /// Starts a cluster and waits until it takes writes; nothing if etcd is not installed.
     pub async fn start(members: usize) -> Result<Option<Self>> {
         let dir = tempfile::tempdir()?;
-        let url = || free_port().map(|port| format!("http://127.0.0.1:{port}"));
+        let mut ports = free_ports();
+        let mut url = || ports.next().context("no port is free").map(|port| format!("http://127.0.0.1:{port}"));
         let peers: Vec<String> = (0..members).map(|_| url()).collect::<Result<_>>()?;
         let clients: Vec<String> = (0..members).map(|_| url()).collect::<Result<_>>()?;
         let initial: Vec<String> = peers.iter().enumerate().map(|(member, peer)| format!("m{member}={peer}")).collect();
@@ -63,9 +67,18 @@ impl Etcd {
     }
 
     /// A connection to one of the members, in turn.
-    pub async fn connect(&self, number: usize) -> Result<Channel> {
+    async fn connect(&self, number: usize) -> Result<Channel> {
         let url = self.clients[number % self.clients.len()].clone();
         Ok(Endpoint::from_shared(url)?.tcp_nodelay(true).connect().await?)
+    }
+
+    /// Callers that put, each always the same key.
+    pub async fn pace(&self, callers: usize) -> Result<Pace> {
+        let mut connections = Vec::new();
+        for number in 0..callers.min(CONNECTIONS_MAX) {
+            connections.push(self.connect(number).await?);
+        }
+        callers::run(&connections, callers, |connection, caller, _| put(connection, format!("caller-{caller}"))).await
     }
 
     async fn await_answer(&self) -> Result<()> {
@@ -93,7 +106,7 @@ impl Drop for Etcd {
 }
 
 /// Writes a value under a key.
-pub async fn put(connection: Channel, key: String) -> Result<()> {
+async fn put(connection: Channel, key: String) -> Result<()> {
     let mut client = tonic::client::Grpc::new(connection);
     client.ready().await?;
     let request = tonic::Request::new(PutRequest { key: key.into_bytes(), value: vec![b'x'; VALUE_BYTES] });
@@ -101,9 +114,4 @@ pub async fn put(connection: Channel, key: String) -> Result<()> {
     let codec = ProstCodec::<PutRequest, PutResponse>::default();
     client.unary(request, path, codec).await?;
     Ok(())
-}
-
-/// A port that was free a moment ago: etcd has to be told which one to use.
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -17,6 +17,7 @@ mod idle;
 mod memory;
 mod million;
 mod prepared;
+mod quorum;
 mod replay;
 mod restart;
 mod scheduling;
@@ -31,10 +32,11 @@ use figure::Figure;
 type Measure = fn() -> Result<Vec<Figure>>;
 
 /// What can be measured, in the order of the table.
-const ALL: [(&str, Measure); 10] = [
+const ALL: [(&str, Measure); 11] = [
     ("scheduling", scheduling::figures),
     ("million", million::figures),
     ("commands", commands::figures),
+    ("quorum", quorum::figures),
     ("hostile", hostile::figures),
     ("starts", starts::figures),
     ("replay", replay::figures),
