@@ -23,7 +23,6 @@ use std::sync::Arc;
 
 use ::events::{ClusterId, Duration, NodeId, OperatorId, OperatorRole};
 use commands::{Actor, Rejection};
-use projections::Cluster;
 use tokio_util::sync::CancellationToken;
 use wire::Freshness;
 use wire::v1::CommandReply;
@@ -57,14 +56,17 @@ pub struct Context {
     pub stopping: CancellationToken,
 }
 
-/// What a node is to this manager's cluster.
-pub(crate) fn membership(cluster: &Cluster, node: NodeId) -> Membership {
+/// What a node is to this manager's cluster. Only the manager that leads can say that nobody knows it.
+pub(crate) fn membership(state: &Published, node: NodeId) -> Membership {
+    let cluster = &state.cluster;
     if cluster.banned.contains(node) {
         Membership::Removed
     } else if cluster.nodes.contains(node) {
         Membership::Member
-    } else {
+    } else if state.leads {
         Membership::Unknown
+    } else {
+        Membership::Unheard
     }
 }
 
@@ -125,7 +127,7 @@ impl Context {
         // A manager that joins has no state yet, and knows its cluster by its own certificate.
         let cluster = Some(state.cluster.id()).filter(|id| *id != ClusterId::default());
         let cluster = cluster.unwrap_or(self.manager.cluster);
-        Gate::new(cluster, move |node| membership(&state.cluster, node), role)
+        Gate::new(cluster, move |node| membership(&state, node), role)
     }
 
     /// Who a connection's other end is to the core.

@@ -155,14 +155,14 @@ fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
 
 impl Members for Handle {
     fn is_member(&self, holder: Holder) -> bool {
-        let cluster = &self.state().cluster;
+        let state = self.state();
         match holder {
-            Holder::Operator { operator, .. } => cluster.operators.contains(operator),
-            Holder::Node(subject) => match membership(cluster, subject.node) {
+            Holder::Operator { operator, .. } => state.cluster.operators.contains(operator),
+            Holder::Node(subject) => match membership(&state, subject.node) {
                 Membership::Member => true,
                 Membership::Removed => false,
                 // This manager may be the one that lags behind, or has no state yet.
-                Membership::Unknown => subject.role == Role::Manager,
+                Membership::Unknown | Membership::Unheard => subject.role == Role::Manager,
             },
         }
     }

@@ -34,6 +34,8 @@ pub enum Membership {
     Removed,
     /// The cluster knows nothing of it.
     Unknown,
+    /// This manager knows nothing of it, and may only lag behind the one that leads.
+    Unheard,
 }
 
 /// Judges calls for one cluster.
@@ -94,6 +96,9 @@ pub enum AccessError {
         "node {0} is not a member: it joined after the backup that this manager was restored from, or was removed because it never registered"
     )]
     NotMember(NodeId),
+    /// This manager does not know the node, and is not the one to say that the cluster does not.
+    #[error("this manager does not know node {0} yet: it has not caught up with the manager that leads")]
+    Unheard(NodeId),
     /// The request came over a connection that tells nothing of its other end: our mistake, and no reason to trust it.
     #[error("the connection does not say who is calling")]
     Unknown,
@@ -114,6 +119,7 @@ impl AccessError {
                 "restore the manager from a newer backup; or stop the node's swarmd, delete the certificates directory in its state \
                  directory, and start it with a join token: it joins as another node and removes its old tasks"
             }
+            Self::Unheard(_) => "ask another manager, or try again",
             Self::Unknown => "report this as a bug",
         }
     }
@@ -125,6 +131,7 @@ impl From<AccessError> for Status {
         let kind = match refusal {
             AccessError::Removed(_) => RefusalKind::Removed,
             AccessError::NotMember(_) => RefusalKind::NotMember,
+            AccessError::Unheard(_) => RefusalKind::Unavailable,
             AccessError::Anonymous { .. }
             | AccessError::Role { .. }
             | AccessError::NoNode { .. }
@@ -173,12 +180,14 @@ impl<M: Fn(NodeId) -> Membership, O: Fn(OperatorId) -> Option<OperatorRole>> Gat
             }
             (Peer::Node { subject, address }, _) => match ((self.membership)(subject.node), allowed) {
                 (Membership::Member, Allowed::Operators(_) | Allowed::Managers)
-                | (Membership::Member | Membership::Unknown, Allowed::Peers) => match subject.role {
-                    Role::Manager => Ok(peer.clone()),
-                    Role::Worker => Err(AccessError::Role { allowed, subject: *subject }),
-                },
+                | (Membership::Member | Membership::Unknown | Membership::Unheard, Allowed::Peers) => {
+                    match subject.role {
+                        Role::Manager => Ok(peer.clone()),
+                        Role::Worker => Err(AccessError::Role { allowed, subject: *subject }),
+                    }
+                }
                 (Membership::Member, Allowed::Nodes | Allowed::Anyone) => Ok(peer.clone()),
-                (Membership::Removed | Membership::Unknown, Allowed::Anyone) => {
+                (Membership::Removed | Membership::Unknown | Membership::Unheard, Allowed::Anyone) => {
                     Ok(Peer::Anonymous { address: *address })
                 }
                 (Membership::Removed, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes | Allowed::Peers) => {
@@ -186,6 +195,9 @@ impl<M: Fn(NodeId) -> Membership, O: Fn(OperatorId) -> Option<OperatorRole>> Gat
                 }
                 (Membership::Unknown, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes) => {
                     Err(AccessError::NotMember(subject.node))
+                }
+                (Membership::Unheard, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes) => {
+                    Err(AccessError::Unheard(subject.node))
                 }
             },
         }
@@ -231,11 +243,13 @@ mod tests {
 
     const REMOVED: u128 = 13;
     const UNKNOWN: u128 = 14;
+    const UNHEARD: u128 = 15;
 
     fn judge(peer: &Peer, allowed: Allowed) -> Result<Peer, AccessError> {
         let membership = |node: NodeId| match node.bits() {
             REMOVED => Membership::Removed,
             UNKNOWN => Membership::Unknown,
+            UNHEARD => Membership::Unheard,
             _ => Membership::Member,
         };
         Gate::new(ClusterId::from_bits(7), membership, |_| None).judge(peer, allowed)
@@ -251,14 +265,14 @@ mod tests {
 
     #[test]
     fn nodes_that_are_no_members_may_only_do_what_strangers_may() {
-        let refusals =
-            [AccessError::Removed(NodeId::from_bits(REMOVED)), AccessError::NotMember(NodeId::from_bits(UNKNOWN))];
-        for (number, refusal) in [REMOVED, UNKNOWN].into_iter().zip(refusals) {
+        let refusals: [(u128, fn(NodeId) -> AccessError); 3] =
+            [(REMOVED, AccessError::Removed), (UNKNOWN, AccessError::NotMember), (UNHEARD, AccessError::Unheard)];
+        for (number, refusal) in refusals {
             for role in [Role::Manager, Role::Worker] {
                 let caller = node(subject(number, role));
                 assert_eq!(judge(&caller, Allowed::Anyone), Ok(anonymous()));
                 for allowed in [Allowed::Operators(OperatorRole::Viewer), Allowed::Managers, Allowed::Nodes] {
-                    assert_eq!(judge(&caller, allowed), Err(refusal.clone()));
+                    assert_eq!(judge(&caller, allowed), Err(refusal(NodeId::from_bits(number))));
                 }
             }
         }
@@ -287,6 +301,7 @@ mod tests {
         for (number, words, kind) in [
             (REMOVED, "node 000000000000000000000000d was removed from the cluster", RefusalKind::Removed),
             (UNKNOWN, "node 000000000000000000000000e is not a member: it joined after", RefusalKind::NotMember),
+            (UNHEARD, "this manager does not know node 000000000000000000000000f yet", RefusalKind::Unavailable),
         ] {
             let refused = status(node(subject(number, Role::Worker)));
             assert!(refused.message().starts_with(words), "{refused:?}");

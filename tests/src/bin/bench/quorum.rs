@@ -60,11 +60,13 @@ impl Managers {
         let ports = free_ports().take(MANAGERS);
         let addresses: Vec<SocketAddr> = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
         let first = Daemon::start_at(addresses[0], EXECUTOR, &[]).await?;
-        let cluster = first.connect().await?.get_cluster(GetClusterRequest { with_tokens: Some(true) }).await?.into_inner();
+        let cluster =
+            first.connect().await?.get_cluster(GetClusterRequest { with_tokens: Some(true) }).await?.into_inner();
         let token = cluster.join_tokens.manager.clone();
         let mut managers = Self { node: first.node.clone(), daemons: vec![first], addresses };
         for address in managers.addresses[1..].to_vec() {
-            let join = ["--join-addr".to_owned(), managers.addresses[0].to_string(), "--join-token".to_owned(), token.clone()];
+            let join =
+                ["--join-addr".to_owned(), managers.addresses[0].to_string(), "--join-token".to_owned(), token.clone()];
             managers.daemons.push(Daemon::start_at(address, EXECUTOR, &join).await?);
             let voters = managers.daemons.len();
             managers.until("all vote", |raft| raft.voters == u32::try_from(voters).unwrap_or(u32::MAX)).await?;
