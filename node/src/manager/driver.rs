@@ -2,28 +2,30 @@
 //! hands out what came of it: writes to the thread of the log, for which it never waits, answers to callers, states to
 //! readers, messages to whoever carries them to other managers. Everything that can wake a manager's core is in [`Input`].
 
+mod handle;
+
+pub use handle::Handle;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use commands::{Rejection, RejectionKind};
-use events::{NodeId, ServiceId, SessionId, Timestamp};
+use events::{ServiceId, Timestamp};
 use projections::{Cluster, Keyring};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::clock::SteadyClock;
 use crate::log::{LogError, LogStore, raft::TICK};
-use crate::manager::heartbeats::{HeartbeatTable, LISTEN_PERIOD};
+use crate::manager::heartbeats::HeartbeatTable;
 use crate::manager::node_watch::NodeWatch;
 use crate::manager::outbound::Outbound;
-use crate::manager::replica::{
-    FatalError, Outcome, PeerMessage, QUEUE_MAX, RaftStatus, Replica, Request, Ticket, check_session,
-};
+use crate::manager::replica::{FatalError, Outcome, PeerMessage, QUEUE_MAX, RaftStatus, Replica, Request, Ticket};
 use crate::manager::writer::Writer;
-use crate::metrics::{self, Measures, Progress};
+use crate::metrics::Measures;
 
 /// A jump of the clock from which on nodes are given the time that did not pass for them. Less is the clock being adjusted.
 const JUMP: Duration = Duration::from_secs(1);
@@ -33,14 +35,6 @@ const INPUTS_MAX: usize = 4_096;
 /// How long a leader that is to stop waits for another one to lead: an election takes a few round trips, and whoever is in the
 /// way of more than that would not have led soon anyhow.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
-
-/// Bytes of messages of other managers that wait for the thread; more are dropped, and raft sends them again. As much as a
-/// leader has under way to be committed.
-const PEER_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Longest time that a reader waits until this manager has what it is to see. A replica gives reads up a little earlier, and
-/// says why.
-const READ_PATIENCE: Duration = Duration::from_secs(6);
 
 /// The committed state as everybody reads it.
 #[derive(Debug, Clone, Default)]
@@ -78,214 +72,6 @@ enum Input {
     Stop,
 }
 
-/// The way to a manager's core, for as many callers as there are.
-#[derive(Clone)]
-pub struct Handle {
-    inputs: SyncSender<Input>,
-    published: watch::Receiver<Arc<Published>>,
-    raft: watch::Receiver<Arc<RaftStatus>>,
-    node_watch: NodeWatch,
-    heartbeats: HeartbeatTable,
-    /// Whether the leader is heard, so that agents are shown what the cluster wants.
-    serves_sessions: Arc<AtomicBool>,
-    /// Bytes of messages of other managers that wait.
-    peer_bytes: Arc<AtomicUsize>,
-    measures: Arc<Measures>,
-}
-
-impl Handle {
-    /// What is counted of the thread's work.
-    pub fn measures(&self) -> Arc<Measures> {
-        Arc::clone(&self.measures)
-    }
-
-    /// How far the thread is.
-    pub fn progress(&self) -> Progress {
-        self.measures.progress.clone()
-    }
-
-    /// Asks for a command; what it returns waits for what became of it. The command is in the queue before that is waited for,
-    /// so that commands are judged in the order of the calls.
-    pub fn submit(&self, request: Request) -> impl Future<Output = Outcome> + Send + use<> {
-        let (command, measures) = (request.command.name(), Arc::clone(&self.measures));
-        let asked = self.ask(request);
-        async move {
-            let outcome = match asked {
-                Ok(answer) => answer.await.unwrap_or(Outcome::Unknown),
-                Err(rejection) => Outcome::Rejected(rejection),
-            };
-            measures.count(
-                command,
-                match &outcome {
-                    Outcome::Committed { .. } => metrics::CommandResult::Committed,
-                    Outcome::Rejected(_) => metrics::CommandResult::Rejected,
-                    Outcome::Unknown => metrics::CommandResult::Unknown,
-                },
-            );
-            outcome
-        }
-    }
-
-    fn ask(&self, request: Request) -> Result<oneshot::Receiver<Outcome>, Rejection> {
-        let (answer, outcome) = oneshot::channel();
-        // Counted before it is sent, so that it is never taken before it was counted.
-        self.measures.inbox.fetch_add(1, Ordering::Relaxed);
-        if let Err(rejection) = self.send(Input::Submit(Box::new(request), answer)) {
-            self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
-            return Err(rejection);
-        }
-        Ok(outcome)
-    }
-
-    /// Takes what another manager says, if there is room for it.
-    pub fn receive(&self, from: u64, message: PeerMessage) {
-        let bytes = message.size();
-        if self.peer_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > PEER_BYTES_MAX
-            || self.inputs.try_send(Input::Peer(from, message)).is_err()
-        {
-            self.peer_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            tracing::debug!(from, bytes, "a message of another manager was dropped: too many wait");
-        }
-    }
-
-    /// Hears that messages for another manager, by its raft id, do not get there. Raft finds out by itself if there is no room.
-    pub fn unreachable(&self, raft_id: u64) {
-        drop(self.inputs.try_send(Input::Unreachable(raft_id)));
-    }
-
-    /// Notes a heartbeat, however busy the thread is.
-    ///
-    /// # Errors
-    /// When the session is over: the agent has to register again.
-    pub fn heartbeat(&self, node: NodeId, session: SessionId) -> Result<(), Rejection> {
-        if self.is_over() {
-            return Err(stopping());
-        }
-        check_session(&self.published.borrow().cluster, node, session)?;
-        self.serves_sessions()?;
-        self.heartbeats.note(node, session, Instant::now());
-        Ok(())
-    }
-
-    /// Whether agents may hold sessions here.
-    ///
-    /// # Errors
-    /// When this manager has not heard of the one that leads for some time.
-    pub fn serves_sessions(&self) -> Result<(), Rejection> {
-        if self.serves_sessions.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let sentence = "this manager has lost contact with the manager that leads";
-        Err(Rejection::new(RejectionKind::Unavailable, "session", sentence, "register with another manager"))
-    }
-
-    /// Waits until the committed state here holds everything that was acknowledged anywhere before this call.
-    ///
-    /// # Errors
-    /// When nobody leads, or this manager does not get there in time.
-    pub async fn read_barrier(&self) -> Result<(), Rejection> {
-        if self.published.borrow().alone {
-            return Ok(());
-        }
-        let (answer, readable) = oneshot::channel();
-        self.send(Input::Read(answer))?;
-        match tokio::time::timeout(READ_PATIENCE, readable).await {
-            Ok(Ok(readable)) => readable,
-            Ok(Err(_)) => Err(stopping()),
-            Err(_) => Err(late("the manager that leads did not confirm its state")),
-        }
-    }
-
-    /// Waits until the committed state here holds the frame at an index, which the caller knows of.
-    ///
-    /// # Errors
-    /// When this manager does not get there in time.
-    pub async fn applied(&self, index: u64) -> Result<(), Rejection> {
-        let mut states = self.published.clone();
-        let there = states.wait_for(|state| state.cluster.position.index >= index);
-        match tokio::time::timeout(READ_PATIENCE, there).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(stopping()),
-            Err(_) => {
-                let here = self.published.borrow().cluster.position.index;
-                Err(late(&format!("frame {index} was asked for, and this manager has history up to frame {here}")))
-            }
-        }
-    }
-
-    /// Says again and again that the threads which serve nodes run, until the core has ended. While they do not, nodes that
-    /// are not heard are not to blame.
-    pub async fn listen(self) {
-        while !self.is_over() {
-            self.heartbeats.listen(Instant::now());
-            tokio::time::sleep(LISTEN_PERIOD).await;
-        }
-    }
-
-    /// The committed state now.
-    pub fn state(&self) -> Arc<Published> {
-        self.published.borrow().clone()
-    }
-
-    /// Where this manager stands in raft, as of the last tick.
-    pub fn raft(&self) -> Arc<RaftStatus> {
-        self.raft.borrow().clone()
-    }
-
-    /// The committed state and its successors.
-    pub fn states(&self) -> watch::Receiver<Arc<Published>> {
-        self.published.clone()
-    }
-
-    /// Follows one node, instead of all states. Whoever follows reads the state after it began to follow, and after each
-    /// time it is woken; it is also woken when the thread ends.
-    pub fn follow(&self, node: NodeId) -> Arc<Notify> {
-        self.node_watch.watch(node)
-    }
-
-    /// How far this manager is on its way to a state that another one offered, and where that is.
-    pub fn catching_up(&self) -> Option<(u64, u64)> {
-        let (at, of) = (&self.measures.catching_up_at, &self.measures.catching_up_of);
-        Some((at.load(Ordering::Relaxed), of.load(Ordering::Relaxed))).filter(|(_, of)| *of > 0)
-    }
-
-    /// Whether the thread has ended.
-    pub fn is_over(&self) -> bool {
-        self.published.has_changed().is_err()
-    }
-
-    /// Lets another manager lead, if there is one, and waits for that for a bounded time. No more commands are taken.
-    pub async fn hand_over(&self) {
-        let (done, handed_over) = oneshot::channel();
-        if self.inputs.try_send(Input::HandOver(done)).is_ok() {
-            // Nothing is ever sent: it is dropped when there is nothing to wait for.
-            let _ = handed_over.await;
-        }
-    }
-
-    /// Asks the thread to end. If it leads, another manager takes over first, if there is one.
-    pub fn stop(&self) {
-        // A thread that is gone already has stopped.
-        let _ = self.inputs.send(Input::Stop);
-    }
-
-    /// Ends the thread with a write that failed beside it: none after it can be relied on.
-    pub fn fail(&self, error: LogError) {
-        // A thread that is gone already needs no other reason.
-        let _ = self.inputs.send(Input::Failed(error));
-    }
-
-    fn send(&self, input: Input) -> Result<(), Rejection> {
-        self.inputs.try_send(input).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                let sentence = format!("{QUEUE_MAX} requests wait already");
-                Rejection::new(RejectionKind::Exhausted, "manager", sentence, "try again in a moment")
-            }
-            TrySendError::Disconnected(_) => stopping(),
-        })
-    }
-}
-
 /// What callers are answered while this manager ends.
 pub(crate) fn stopping() -> Rejection {
     Rejection::new(
@@ -294,12 +80,6 @@ pub(crate) fn stopping() -> Rejection {
         "this manager is stopping",
         "ask another manager, or try again",
     )
-}
-
-fn late(why: &str) -> Rejection {
-    let sentence = format!("this manager could not bring its state up to date within {READ_PATIENCE:?}: {why}");
-    let hint = "try again, ask another manager, or read the state as it is here with --stale";
-    Rejection::new(RejectionKind::Unavailable, "cluster", sentence, hint)
 }
 
 /// Starts the thread of a manager that has no others. It ends when told to, or with the error that made it impossible to go on.

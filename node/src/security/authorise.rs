@@ -265,14 +265,17 @@ mod tests {
 
     #[test]
     fn nodes_that_are_no_members_may_only_do_what_strangers_may() {
-        let refusals: [(u128, fn(NodeId) -> AccessError); 3] =
-            [(REMOVED, AccessError::Removed), (UNKNOWN, AccessError::NotMember), (UNHEARD, AccessError::Unheard)];
+        let refusals = [
+            (REMOVED, AccessError::Removed(NodeId::from_bits(REMOVED))),
+            (UNKNOWN, AccessError::NotMember(NodeId::from_bits(UNKNOWN))),
+            (UNHEARD, AccessError::Unheard(NodeId::from_bits(UNHEARD))),
+        ];
         for (number, refusal) in refusals {
             for role in [Role::Manager, Role::Worker] {
                 let caller = node(subject(number, role));
                 assert_eq!(judge(&caller, Allowed::Anyone), Ok(anonymous()));
                 for allowed in [Allowed::Operators(OperatorRole::Viewer), Allowed::Managers, Allowed::Nodes] {
-                    assert_eq!(judge(&caller, allowed), Err(refusal(NodeId::from_bits(number))));
+                    assert_eq!(judge(&caller, allowed), Err(refusal.clone()));
                 }
             }
         }

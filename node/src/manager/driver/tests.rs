@@ -4,10 +4,12 @@ use std::path::Path;
 
 use commands::{Actor, Command};
 use events::{
-    Annotations, Availability, CommandId, ContainerSpec, Id, NodeDescription, NodeSpec, ReplicatedMode, ServiceSpec,
-    TaskId, TaskSpec, TaskState, TaskStatus, service_spec::Mode,
+    Annotations, Availability, CommandId, ContainerSpec, Id, NodeDescription, NodeId, NodeSpec, ReplicatedMode,
+    ServiceSpec, SessionId, TaskId, TaskSpec, TaskState, TaskStatus, service_spec::Mode,
 };
 use futures_util::FutureExt;
+
+use tokio::sync::Notify;
 
 use super::*;
 use crate::daemon::state_dir::StateDir;

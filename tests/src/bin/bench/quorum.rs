@@ -63,8 +63,8 @@ impl Managers {
         let cluster =
             first.connect().await?.get_cluster(GetClusterRequest { with_tokens: Some(true) }).await?.into_inner();
         let token = cluster.join_tokens.manager.clone();
-        let mut managers = Self { node: first.node.clone(), daemons: vec![first], addresses };
-        for address in managers.addresses[1..].to_vec() {
+        let mut managers = Self { node: first.node.clone(), daemons: vec![first], addresses: addresses.clone() };
+        for address in addresses.into_iter().skip(1) {
             let join =
                 ["--join-addr".to_owned(), managers.addresses[0].to_string(), "--join-token".to_owned(), token.clone()];
             managers.daemons.push(Daemon::start_at(address, EXECUTOR, &join).await?);
