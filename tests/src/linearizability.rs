@@ -206,10 +206,13 @@ mod tests {
         Operation { key: 1, action: parsed, called: second(*called), answered }
     }
 
+    /// What a history is of, its operations with their begins and ends, and whether it is linearizable.
+    type Case = (&'static str, &'static [(&'static str, u64, u64)], bool);
+
     #[test]
     fn histories_are_judged() {
         let never = 0;
-        let table: &[(&str, &[(&str, u64, u64)], bool)] = &[
+        let table: &[Case] = &[
             ("nothing", &[], true),
             ("one after the other", &[("r-", 1, 2), ("w1", 3, 4), ("r1", 5, 6)], true),
             ("a stale read", &[("w1", 1, 2), ("w2", 3, 4), ("r1", 5, 6)], false),
