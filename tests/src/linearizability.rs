@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn histories_are_judged() {
-        let never = 0;
+        const NEVER: u64 = 0;
         let table: &[Case] = &[
             ("nothing", &[], true),
             ("one after the other", &[("r-", 1, 2), ("w1", 3, 4), ("r1", 5, 6)], true),
@@ -220,14 +220,14 @@ mod tests {
             ("a write that is lost", &[("w1", 1, 2), ("r-", 3, 4)], false),
             ("a read beside a write sees either", &[("w1", 1, 2), ("w2", 3, 9), ("r1", 4, 5)], true),
             ("but does not go back", &[("w1", 1, 2), ("w2", 3, 9), ("r2", 4, 5), ("r1", 6, 7)], false),
-            ("what was never answered may have happened", &[("w1", 1, never), ("r1", 3, 4)], true),
-            ("or not", &[("w1", 1, never), ("r-", 3, 4)], true),
-            ("late", &[("w1", 1, never), ("r-", 3, 4), ("r1", 5, 6)], true),
-            ("but once", &[("w1", 1, never), ("w2", 2, 3), ("r1", 5, 6), ("w3", 7, 8), ("r1", 9, 10)], false),
+            ("what was never answered may have happened", &[("w1", 1, NEVER), ("r1", 3, 4)], true),
+            ("or not", &[("w1", 1, NEVER), ("r-", 3, 4)], true),
+            ("late", &[("w1", 1, NEVER), ("r-", 3, 4), ("r1", 5, 6)], true),
+            ("but once", &[("w1", 1, NEVER), ("w2", 2, 3), ("r1", 5, 6), ("w3", 7, 8), ("r1", 9, 10)], false),
             ("two swaps of one value", &[("w1", 1, 2), ("s12+", 3, 9), ("s13+", 4, 8)], false),
             ("one of them", &[("w1", 1, 2), ("s12+", 3, 9), ("s13-", 4, 8), ("r2", 10, 11)], true),
             ("a refusal without a reason", &[("w1", 1, 2), ("s12-", 3, 4)], false),
-            ("a swap of which nobody knows", &[("w1", 1, 2), ("s12?", 3, never), ("r1", 4, 5), ("r2", 6, 7)], true),
+            ("a swap of which nobody knows", &[("w1", 1, 2), ("s12?", 3, NEVER), ("r1", 4, 5), ("r2", 6, 7)], true),
             ("what overlaps in one instant", &[("w1", 1, 2), ("r-", 2, 3), ("r1", 2, 3)], true),
         ];
         for (case, history, expected) in table {
