@@ -536,8 +536,9 @@ fn config(id: u64, applied: u64) -> Config {
         read_only_option: ReadOnlyOption::Safe,
         // Followers learn of a commit at once: agents read from them.
         skip_bcast_commit: false,
-        // The proposals of one round make one message.
-        batch_append: true,
+        // raft 0.7 adds entries to a message that waits and has none, wherever that one begins; the follower then confirms an entry
+        // that it does not have. Messages that wait for a manager travel together all the same.
+        batch_append: false,
         // No manager is a better leader than another.
         priority: 0,
         max_uncommitted_size: UNCOMMITTED_BYTES,
