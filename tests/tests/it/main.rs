@@ -3,7 +3,8 @@
 //!
 //! The binaries are those beside this test's own: `cargo test --workspace` builds them, and `cargo build --workspace
 //! --bins` alone. Tests on containers need a Docker Engine (at `DOCKER_HOST`, or the usual socket) with the images of
-//! `scripts/engine image`: they are ignored unless the runner is asked for them, as `scripts/test` does where an engine is.
+//! `scripts/engine image`: they are ignored unless the runner is asked for them, as `scripts/test` does where an engine is. So are
+//! tests that only root can run, such as those that make networks and disks.
 
 mod backup;
 mod bad_input;
@@ -64,4 +65,27 @@ on_both! {
     refused_nodes::a_worker_that_is_removed_while_it_works_stops_its_tasks
     workloads::a_task_is_running_when_it_is_healthy
     workloads::templates_are_expanded_on_the_node
+}
+
+/// Tests in containers only, and tests for root only: ignored unless the runner is asked for them.
+macro_rules! where_possible {
+    ($place:ident, $reason:literal: $($module:ident::$test:ident)*) => {
+        mod $place { $(
+            #[test]
+            #[ignore = $reason]
+            fn $test() {
+                crate::$module::$test();
+            }
+        )* }
+    };
+}
+
+where_possible! { on_docker_only, "needs a Docker Engine":
+    workloads::a_missing_image_is_told_in_the_engines_words
+    workloads::a_bad_mount_is_told_in_the_engines_words
+}
+
+where_possible! { as_root, "needs root":
+    faults::what_managers_acknowledged_they_keep_whatever_breaks
+    full_disk::on_a_full_disk_nothing_is_added_and_everything_else_goes_on
 }

@@ -45,9 +45,7 @@ pub fn templates_are_expanded_on_the_node(executor: Executor) {
     cluster.until("both files", || ["web-1-m", "web-2-m"].into_iter().all(|name| seen.join(name).exists()));
 }
 
-#[test]
-#[ignore = "needs a Docker Engine"]
-fn a_missing_image_is_told_in_the_engines_words() {
+pub fn a_missing_image_is_told_in_the_engines_words() {
     let cluster = Cluster::start(Executor::Docker, &[]);
     // A deployment that fails fails its script, and says where, what and in the engine's words why.
     let image = "swarmlog.invalid/absent:v9";
@@ -61,9 +59,7 @@ fn a_missing_image_is_told_in_the_engines_words() {
     assert!(cluster.ok("service inspect web").contains("swarmlog.invalid"), "a reader of the service sees why");
 }
 
-#[test]
-#[ignore = "needs a Docker Engine"]
-fn a_bad_mount_is_told_in_the_engines_words() {
+pub fn a_bad_mount_is_told_in_the_engines_words() {
     let cluster = Cluster::start(Executor::Docker, &[]);
     let flags = "--bind /no/such/place:/data --restart-condition none";
     cluster.ok(&format!("service create --name web --image {IMAGE} {flags}"));
