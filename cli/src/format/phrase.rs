@@ -4,8 +4,9 @@ use std::fmt::Display;
 
 use events::service_spec::Mode;
 use events::{
-    Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec, ReplicatedMode, Role, ServiceSpec, TaskAssigned, TaskCreated,
-    TaskId, TaskState, TaskStatus,
+    ClusterSpecUpdated, Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec, NodeSpecUpdated, QuorumForced,
+    ReplicatedMode, Role, ServiceSpec, ServiceSpecUpdated, TaskAssigned, TaskCreated, TaskDesiredStateSet, TaskId,
+    TaskRejected, TaskState, TaskStatus, UpdateStarted,
 };
 use serde::Serialize;
 use wire::v1::SpecBefore;
@@ -18,17 +19,15 @@ const TASKS_SHOWN: usize = 5;
 /// Changes of a spec that one line lists at most.
 const CHANGES_SHOWN: usize = 12;
 
-/// What became true, and how it differs from what was before, where that is known.
+/// What became true, and how it differs from what was before, where that is known. Each kind has one line: what is longer has a
+/// function of its own.
 pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> String {
     let name = |id: &dyn Display| names.of(&id.to_string()).to_owned();
     match kind {
         Kind::LeadershipAssumed(e) => format!("{}: leads in term {}, swarmd {}", name(&e.node), e.term, e.version),
         Kind::StateHashRecorded(e) => format!("of the state at index {}", e.at_index),
         Kind::ClusterInitialised(e) => format!("{} {}", e.name, e.cluster),
-        Kind::ClusterSpecUpdated(e) => {
-            let changed = before.and_then(|before| before.cluster.as_ref()).map(|before| changed(before, &e.spec));
-            changed.unwrap_or_else(|| "settings of the cluster".to_owned())
-        }
+        Kind::ClusterSpecUpdated(e) => cluster_updated(e, before),
         Kind::JoinTokenRotated(e) => format!("for the role {}", e.role().name()),
         Kind::FeatureLevelRaised(e) => format!("to {}: every manager knows it", e.level),
         Kind::RootCaGenerated(e) => format!("digest {}", e.digest),
@@ -38,10 +37,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::CertificateIssued(e) => format!("{}: as {}, until {}", name(&e.node), e.role().name(), e.not_after),
         Kind::OperatorCreated(e) => format!("{}: with the role {}, until {}", e.name, e.role().name(), e.not_after),
         Kind::OperatorRevoked(e) => name(&e.operator),
-        Kind::UnlockKeyChanged(e) => {
-            let what = if e.locked { "a new one" } else { "none any more" };
-            what.to_owned()
-        }
+        Kind::UnlockKeyChanged(e) => if e.locked { "a new one" } else { "none any more" }.to_owned(),
         Kind::SecretsRead(e) => e.names.join(", "),
         Kind::MemberAdded(e) if e.voter => format!("{}: votes as a manager, at {}", name(&e.node), e.addr),
         Kind::MemberAdded(e) => format!("{}: follows the log without a vote, at {}", name(&e.node), e.addr),
@@ -49,61 +45,66 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::MemberDemoted(e) => format!("{}: does not vote any more, and is about to leave", name(&e.node)),
         Kind::MemberRemoved(e) => format!("{}: is not a manager any more", name(&e.node)),
         Kind::ManagerAnnounced(e) => format!("{}: ready to follow the log as a manager, at {}", name(&e.node), e.addr),
-        Kind::QuorumForced(e) => {
-            format!(
-                "{}: goes on alone as the only manager; {} managers before it are fenced",
-                name(&e.node),
-                e.fenced.len()
-            )
-        }
+        Kind::QuorumForced(e) => format!("{}: {}", name(&e.node), forced(e)),
         Kind::NodeJoined(e) => format!("{}: from {}", name(&e.node), e.addr),
         Kind::NodeRegistered(e) => format!("{}: ready, from {}", name(&e.node), e.addr),
         Kind::NodeDescribed(e) => format!("{}: runs {}", name(&e.node), e.description.executor),
-        Kind::NodeSpecUpdated(e) => {
-            let changed = before.and_then(|before| before.node.as_ref()).map(|before| changed(before, &e.spec));
-            format!("{}: {}", name(&e.node), changed.unwrap_or_else(|| node_spec(&e.spec)))
-        }
+        Kind::NodeSpecUpdated(e) => format!("{}: {}", name(&e.node), node_updated(e, before)),
         Kind::NodeBecameReady(e) => name(&e.node),
         Kind::NodeDeclaredDown(e) => format!("{}: {}", name(&e.node), last_heard(e)),
         Kind::NodeDisconnected(e) => name(&e.node),
         Kind::NodeRemoved(e) => format!("{}{}", name(&e.node), how_removed(e)),
         Kind::ServiceCreated(e) => format!("{}: {}", name(&e.service), summary(&e.spec)),
-        Kind::ServiceSpecUpdated(e) => {
-            let changed = before.and_then(|before| before.service.as_ref()).map(|before| changed(before, &e.spec));
-            let what = changed.unwrap_or_else(|| summary(&e.spec));
-            format!("{}: {}, {what}", name(&e.service), e.change().name().replace('_', " "))
-        }
+        Kind::ServiceSpecUpdated(e) => format!("{}: {}", name(&e.service), service_updated(e, before)),
         Kind::ServiceScaled(e) => format!("{}: from {} to {} replicas", name(&e.service), e.from, e.to),
         Kind::ServiceRemoved(e) => name(&e.service),
-        Kind::UpdateStarted(e) => {
-            let rollback = if e.rollback() { "rollback, " } else { "" };
-            format!("{}: {rollback}{} to replace", name(&e.service), tasks(e.slots))
-        }
+        Kind::UpdateStarted(e) => format!("{}: {}", name(&e.service), started(e)),
         Kind::UpdatePaused(e) => format!("{}: {}", name(&e.service), e.reason),
-        Kind::UpdateCompleted(e) => {
-            format!("{}{}", name(&e.service), if e.rollback() { ": rollback" } else { "" })
-        }
+        Kind::UpdateCompleted(e) => name(&e.service) + if e.rollback() { ": rollback" } else { "" },
         Kind::RollbackStarted(e) => format!("{}: {}", name(&e.service), e.reason),
         Kind::TaskCreated(e) => created(e, names),
         Kind::TaskAssigned(e) => assigned(e, names),
         Kind::TaskPlacementFailed(e) => format!("{}: {}", several(&e.tasks, names), e.explanation),
-        Kind::TaskDesiredStateSet(e) => {
-            format!(
-                "{}: {}, cause {}",
-                several(&e.tasks, names),
-                state(e.desired()),
-                e.cause().name().replace('_', " ")
-            )
-        }
+        Kind::TaskDesiredStateSet(e) => format!("{}: {}", several(&e.tasks, names), desired(e)),
         Kind::TaskReported(e) => format!("{}: {}", name(&e.task), reported(&e.status)),
-        Kind::TaskRejected(e) => {
-            format!("{}: {}", name(&e.task), if e.error.is_empty() { &e.message } else { &e.error })
-        }
+        Kind::TaskRejected(e) => format!("{}: {}", name(&e.task), rejected(e)),
         Kind::TaskOrphaned(e) => format!("{}: {}", several(&e.tasks, names), e.message),
         Kind::TaskReaped(e) => several(&e.tasks, names),
         Kind::ConfigCreated(e) => format!("{}: {}", name(&e.config), size::show(e.data.len() as u64)),
         Kind::ConfigRemoved(e) => name(&e.config),
     }
+}
+
+fn cluster_updated(event: &ClusterSpecUpdated, before: Option<&SpecBefore>) -> String {
+    let before = before.and_then(|before| before.cluster.as_ref());
+    before.map_or_else(|| "settings of the cluster".to_owned(), |before| changed(before, &event.spec))
+}
+
+fn node_updated(event: &NodeSpecUpdated, before: Option<&SpecBefore>) -> String {
+    let before = before.and_then(|before| before.node.as_ref());
+    before.map_or_else(|| node_spec(&event.spec), |before| changed(before, &event.spec))
+}
+
+fn service_updated(event: &ServiceSpecUpdated, before: Option<&SpecBefore>) -> String {
+    let before = before.and_then(|before| before.service.as_ref());
+    let what = before.map_or_else(|| summary(&event.spec), |before| changed(before, &event.spec));
+    format!("{}, {what}", event.change().name().replace('_', " "))
+}
+
+fn forced(event: &QuorumForced) -> String {
+    format!("goes on alone as the only manager; {} managers before it are fenced", event.fenced.len())
+}
+
+fn started(event: &UpdateStarted) -> String {
+    format!("{}{} to replace", if event.rollback() { "rollback, " } else { "" }, tasks(event.slots))
+}
+
+fn desired(event: &TaskDesiredStateSet) -> String {
+    format!("{}, cause {}", state(event.desired()), event.cause().name().replace('_', " "))
+}
+
+fn rejected(event: &TaskRejected) -> &str {
+    if event.error.is_empty() { &event.message } else { &event.error }
 }
 
 fn last_heard(event: &NodeDeclaredDown) -> String {

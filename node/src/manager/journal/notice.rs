@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use events::spec::defaults::CRASH_LOOP_FROM;
 use events::{
-    DesiredCause, Kind, Named, NodeDeclaredDown, NodeId, NodeRemoved, QuorumForced, ServiceId, TaskCause, TaskCreated,
-    TaskId, TaskState, Timestamp, UpdateStarted,
+    ClusterInitialised, DesiredCause, FeatureLevelRaised, Kind, LeadershipAssumed, MemberAdded, Named,
+    NodeDeclaredDown, NodeId, NodeJoined, NodeRemoved, QuorumForced, RollbackStarted, RootRotationCompleted,
+    RootRotationStarted, ServiceId, TaskCause, TaskCreated, TaskId, TaskState, Timestamp, UpdatePaused, UpdateStarted,
 };
 use projections::views::quorum;
 use projections::{Cluster, Instance, Task};
@@ -130,69 +131,33 @@ pub struct Witness<'a> {
 }
 
 impl Witness<'_> {
-    /// What is logged of an event.
+    /// What is logged of an event. Each kind has one line: what is longer has a function of its own.
     pub fn notice(&self, kind: &Kind, crash_loops: &mut CrashLoops) -> Option<Notice> {
         use Level::{Info, Warn};
         let node = |topic, level, id: NodeId, what: &str| self.of(topic, level, id, self.node(id) + what);
-        let rollout = |topic, level, id: ServiceId, is_rollback: bool, what: &str| {
-            let rollout = if is_rollback { "rollback" } else { "update" };
-            self.of(topic, level, id, format!("the {rollout} of service {} {what}", self.service(id)))
-        };
         match kind {
-            Kind::ClusterInitialised(e) => {
-                self.of(Topic::ClusterInitialised, Info, e.cluster, format!("cluster {} was created", e.cluster))
-            }
-            Kind::LeadershipAssumed(e) => {
-                node(Topic::LeadershipAssumed, Info, e.node, &format!(" leads the cluster in term {}", e.term))
-            }
-            Kind::FeatureLevelRaised(e) => {
-                let sentence =
-                    format!("every manager knows feature level {}, which the log uses from here on", e.level);
-                self.of(Topic::FeatureLevelRaised, Info, self.after.id(), sentence)
-            }
-            Kind::MemberAdded(e) if !e.voter => {
-                node(Topic::MemberAdded, Info, e.node, &format!(" follows the log as a manager, at {}", e.addr))
-            }
-            Kind::MemberPromoted(e) => {
-                let votes = " has caught up, and votes as a manager";
-                match quorum::warning(quorum::voters(self.after).count()) {
-                    None => node(Topic::MemberPromoted, Info, e.node, votes),
-                    Some(warning) => node(Topic::MemberPromoted, Warn, e.node, &format!("{votes}; {warning}")),
-                }
-            }
+            Kind::ClusterInitialised(e) => self.of_cluster(Topic::ClusterInitialised, initialised(e)),
+            Kind::LeadershipAssumed(e) => node(Topic::LeadershipAssumed, Info, e.node, &leads(e)),
+            Kind::FeatureLevelRaised(e) => self.of_cluster(Topic::FeatureLevelRaised, raised(e)),
+            Kind::MemberAdded(e) => (!e.voter).then(|| node(Topic::MemberAdded, Info, e.node, &follows(e))).flatten(),
+            Kind::MemberPromoted(e) => self.promoted(e.node),
             Kind::MemberDemoted(e) => node(Topic::MemberDemoted, Info, e.node, " votes no more as a manager"),
             Kind::MemberRemoved(e) => node(Topic::MemberRemoved, Info, e.node, " is not a manager any more"),
-            Kind::RootRotationStarted(e) => {
-                let sentence = format!("nodes move to another root certificate, {}", e.digest);
-                self.of(Topic::RootRotationStarted, Info, self.after.id(), sentence)
-            }
-            Kind::RootRotationCompleted(e) => {
-                let sentence =
-                    format!("every node has moved to the root certificate {}: only that is trusted now", e.digest);
-                self.of(Topic::RootRotationCompleted, Info, self.after.id(), sentence)
-            }
+            Kind::RootRotationStarted(e) => self.of_cluster(Topic::RootRotationStarted, rotation_started(e)),
+            Kind::RootRotationCompleted(e) => self.of_cluster(Topic::RootRotationCompleted, rotation_completed(e)),
             Kind::QuorumForced(e) => node(Topic::QuorumForced, Warn, e.node, &forced(e)),
-            Kind::NodeJoined(e) => {
-                let sentence = format!("node {} joined as {}, from {}", e.hostname, e.spec.role().name(), e.addr);
-                self.of(Topic::NodeJoined, Info, e.node, sentence)
-            }
+            Kind::NodeJoined(e) => self.of(Topic::NodeJoined, Info, e.node, joined(e)),
             Kind::NodeRegistered(e) => node(Topic::NodeRegistered, Info, e.node, &format!(" is up, at {}", e.addr)),
             Kind::NodeBecameReady(e) => node(Topic::NodeBecameReady, Info, e.node, " is up again in the same session"),
-            Kind::NodeDisconnected(e) => {
-                node(Topic::NodeDisconnected, Info, e.node, " ended its session; unless it is back soon, it is down")
-            }
+            Kind::NodeDisconnected(e) => node(Topic::NodeDisconnected, Info, e.node, DISCONNECTED),
             Kind::NodeDeclaredDown(e) => node(Topic::NodeDeclaredDown, Warn, e.node, &declared_down(e)),
             Kind::NodeRemoved(e) => node(Topic::NodeRemoved, Info, e.node, &removed(e)),
-            Kind::UpdateStarted(e) => rollout(Topic::UpdateStarted, Info, e.service, e.rollback(), &started(e)),
-            Kind::UpdatePaused(e) => {
-                let what = format!("paused: {}", self.cause(&e.reason));
-                rollout(Topic::UpdatePaused, Warn, e.service, e.rollback(), &what)
+            Kind::UpdateStarted(e) => self.rollout(Topic::UpdateStarted, Info, e.service, e.rollback(), &started(e)),
+            Kind::UpdatePaused(e) => self.paused(e),
+            Kind::UpdateCompleted(e) => {
+                self.rollout(Topic::UpdateCompleted, Info, e.service, e.rollback(), "completed")
             }
-            Kind::UpdateCompleted(e) => rollout(Topic::UpdateCompleted, Info, e.service, e.rollback(), "completed"),
-            Kind::RollbackStarted(e) => {
-                let what = format!("is rolled back: {}", self.cause(&e.reason));
-                rollout(Topic::RollbackStarted, Warn, e.service, false, &what)
-            }
+            Kind::RollbackStarted(e) => self.rolled_back(e),
             Kind::TaskDesiredStateSet(e) if e.cause() == DesiredCause::Restart => self.gave_up(&e.tasks),
             Kind::TaskCreated(e) if e.cause() == TaskCause::Restart => self.crash_loop(e, crash_loops),
             Kind::TaskCreated(_)
@@ -207,7 +172,6 @@ impl Witness<'_> {
             | Kind::SecretsRead(_)
             | Kind::UnlockKeyChanged(_)
             | Kind::CertificateIssued(_)
-            | Kind::MemberAdded(_)
             | Kind::ManagerAnnounced(_)
             | Kind::NodeDescribed(_)
             | Kind::NodeSpecUpdated(_)
@@ -224,6 +188,33 @@ impl Witness<'_> {
             | Kind::ConfigCreated(_)
             | Kind::ConfigRemoved(_) => None,
         }
+    }
+
+    fn of_cluster(&self, topic: Topic, sentence: String) -> Option<Notice> {
+        self.of(topic, Level::Info, self.after.id(), sentence)
+    }
+
+    fn promoted(&self, id: NodeId) -> Option<Notice> {
+        let sentence = format!("{} has caught up, and votes as a manager", self.node(id));
+        match quorum::warning(quorum::voters(self.after).count()) {
+            None => self.of(Topic::MemberPromoted, Level::Info, id, sentence),
+            Some(warning) => self.of(Topic::MemberPromoted, Level::Warn, id, format!("{sentence}; {warning}")),
+        }
+    }
+
+    fn rollout(&self, topic: Topic, level: Level, id: ServiceId, is_rollback: bool, what: &str) -> Option<Notice> {
+        let rollout = if is_rollback { "rollback" } else { "update" };
+        self.of(topic, level, id, format!("the {rollout} of service {} {what}", self.service(id)))
+    }
+
+    fn paused(&self, event: &UpdatePaused) -> Option<Notice> {
+        let what = format!("paused: {}", self.cause(&event.reason));
+        self.rollout(Topic::UpdatePaused, Level::Warn, event.service, event.rollback(), &what)
+    }
+
+    fn rolled_back(&self, event: &RollbackStarted) -> Option<Notice> {
+        let what = format!("is rolled back: {}", self.cause(&event.reason));
+        self.rollout(Topic::RollbackStarted, Level::Warn, event.service, false, &what)
     }
 
     fn of(&self, topic: Topic, level: Level, object: impl ToString, sentence: String) -> Option<Notice> {
@@ -310,6 +301,36 @@ impl Witness<'_> {
 fn seconds(time: Timestamp) -> String {
     let text = time.to_string();
     text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+const DISCONNECTED: &str = " ended its session; unless it is back soon, it is down";
+
+fn initialised(event: &ClusterInitialised) -> String {
+    format!("cluster {} was created", event.cluster)
+}
+
+fn leads(event: &LeadershipAssumed) -> String {
+    format!(" leads the cluster in term {}", event.term)
+}
+
+fn raised(event: &FeatureLevelRaised) -> String {
+    format!("every manager knows feature level {}, which the log uses from here on", event.level)
+}
+
+fn follows(event: &MemberAdded) -> String {
+    format!(" follows the log as a manager, at {}", event.addr)
+}
+
+fn rotation_started(event: &RootRotationStarted) -> String {
+    format!("nodes move to another root certificate, {}", event.digest)
+}
+
+fn rotation_completed(event: &RootRotationCompleted) -> String {
+    format!("every node has moved to the root certificate {}: only that is trusted now", event.digest)
+}
+
+fn joined(event: &NodeJoined) -> String {
+    format!("node {} joined as {}, from {}", event.hostname, event.spec.role().name(), event.addr)
 }
 
 fn declared_down(event: &NodeDeclaredDown) -> String {
