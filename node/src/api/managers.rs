@@ -1,13 +1,19 @@
 //! What other managers say, over gRPC: who calls, and a translation to messages for the replica.
 
+use std::sync::Arc;
+
 use commands::{Actor, AnnounceManager, Command, Rejection, RejectionKind};
 use events::{NodeId, Role};
 use tonic::{Request, Response, Status, Streaming};
 use wire::v1::managers_server::Managers;
-use wire::v1::{AnnounceRequest, CommandReply, DeliverReply, PeerBatch, PeerHello, Refusal, RefusalKind};
+use wire::v1::{
+    AnnounceRequest, CommandReply, DeliverReply, HistoryFrame, PeerBatch, PeerHello, ReadHistoryReply,
+    ReadHistoryRequest, Refusal, RefusalKind,
+};
 
+use crate::log::HistoryReader;
 use crate::manager::driver::stopping;
-use crate::manager::replica::Request as CoreRequest;
+use crate::manager::replica::{PEER_PAGE, Request as CoreRequest};
 use crate::peering::{Other, Stranger, from_wire};
 use crate::security::{Peer, access};
 
@@ -78,6 +84,17 @@ impl Managers for ManagerApi {
         let actor = Actor::Node { id: node, role: Role::Manager };
         let request = CoreRequest::unnamed(actor, Command::AnnounceManager(announce));
         self.context.submit(request).await.map(Response::new).map_err(status)
+    }
+
+    async fn read_history(&self, request: Request<ReadHistoryRequest>) -> Result<Response<ReadHistoryReply>, Status> {
+        let node = Self::caller(&request)?;
+        let (from, store) = (request.into_inner().from, Arc::clone(&self.context.store));
+        tracing::info!(%node, from, "another manager fetches history");
+        let read = move || HistoryReader::starting_at(from).page(&*store, u64::MAX, PEER_PAGE);
+        let page = tokio::task::spawn_blocking(read).await.map_err(|error| Status::internal(error.to_string()))?;
+        let page = page.map_err(|error| Status::data_loss(error.to_string()))?;
+        let frames = page.into_iter().map(|(index, stored)| HistoryFrame { index, stored }).collect();
+        Ok(Response::new(ReadHistoryReply { frames }))
     }
 }
 

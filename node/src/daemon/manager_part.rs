@@ -21,7 +21,7 @@ use crate::daemon::roles::Node;
 use crate::daemon::serve::{self, RemotePort, SocketFile};
 use crate::daemon::start_settings::StartSettings;
 use crate::manager::core::{self, Begin, Core};
-use crate::peering::{Own, Peering};
+use crate::peering::{Histories, Own, Peering};
 use crate::security::{Credentials, Identity, Limits};
 
 /// How long connections may take to end once the part is told to stop.
@@ -125,22 +125,17 @@ impl Node {
             let keys = Arc::new(Keys { lock, log: Arc::clone(log), node });
             tokio::spawn(keys.keep(core.handle.states(), stop.clone()));
         }
-        self.link(&core, &peering, remote_addr, credentials, &stop);
+        let own = Own { node, raft_id: core.raft_id, addr: remote_addr };
+        let (handle, credentials) = (core.handle.clone(), Arc::clone(credentials));
+        core.verify_history(Histories::new(handle, own.clone(), Arc::clone(&credentials), stop.clone()))?;
+        self.link(&core, &peering, own, &credentials, &stop);
         tokio::spawn(core.handle.clone().listen());
         self.probe.started(core.handle.measures(), Some((core.handle.clone(), Arc::clone(&core.store))));
         Ok(Served { core, peering, tasks, stop })
     }
 
     /// Calls the other managers, and says to them where this one is.
-    fn link(
-        &self,
-        core: &Core,
-        peering: &Peering,
-        addr: String,
-        credentials: &Arc<Credentials>,
-        stop: &CancellationToken,
-    ) {
-        let own = Own { node: core.node, raft_id: core.raft_id, addr };
+    fn link(&self, core: &Core, peering: &Peering, own: Own, credentials: &Arc<Credentials>, stop: &CancellationToken) {
         let managers = self.told.managers().into_iter().filter(|manager| *manager != own.addr).collect();
         let announcer = Announcer {
             core: core.handle.clone(),

@@ -171,6 +171,12 @@ pub trait Disk: Send + Sync {
     /// When they could not be made; the medium is then in an unknown state.
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError>;
 
+    /// Removes a damaged file of a table with everything in it, by the first and the last place in it, without reading it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    fn drop_file(&self, table: Table, first: Key, last: Key) -> Result<(), LogError>;
+
     /// Makes every write so far durable.
     ///
     /// # Errors

@@ -84,6 +84,8 @@ pub enum LogError {
         table: Table,
         /// The database's words.
         reason: String,
+        /// The first and the last index in that file, if it is known which one it is.
+        indexes: Option<(u64, u64)>,
     },
     /// A secret cannot be read, and only the keyring has it.
     #[error("a secret in the log's keyring is damaged: {reason}")]

@@ -14,7 +14,7 @@ use super::memory::{MemoryDisk, MemoryStore};
 use super::raft::{Consensus, Progress, Write, write_all};
 use super::rocks::RocksStore;
 use super::store::Store;
-use super::{LogError, LogStore, Membership};
+use super::{HistoryReader, LogError, LogStore, Membership, OtherHistory, PageSize};
 use crate::security::seal::Seal;
 
 /// Something with a disk on which the log is opened time and again.
@@ -140,6 +140,10 @@ impl Disk for HangingDisk {
         self.disk.write(batch, durability)
     }
 
+    fn drop_file(&self, table: Table, first: Key, last: Key) -> Result<(), LogError> {
+        self.disk.drop_file(table, first, last)
+    }
+
     fn sync(&self) -> Result<(), LogError> {
         self.disk.sync()
     }
@@ -150,6 +154,20 @@ impl Disk for HangingDisk {
 
     fn set_mark(&self, index: u64) -> Result<(), LogError> {
         self.disk.set_mark(index)
+    }
+}
+
+/// Another manager's history, of which little is read at a time.
+pub struct Other(pub Arc<dyn LogStore>);
+
+impl OtherHistory for Other {
+    fn name(&self) -> String {
+        "other".to_owned()
+    }
+
+    fn page(&self, from: u64) -> Result<Vec<(u64, Bytes)>, String> {
+        let page = HistoryReader::starting_at(from).page(&*self.0, u64::MAX, PageSize { frames: 7, bytes: usize::MAX });
+        page.map_err(|error| error.to_string())
     }
 }
 

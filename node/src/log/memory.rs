@@ -157,6 +157,10 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn drop_file(&self, table: Table, first: Key, last: Key) -> Result<(), LogError> {
+        self.write(vec![Change::DeleteRange { table, from: first, to: last.next() }], Durability::Synced)
+    }
+
     fn sync(&self) -> Result<(), LogError> {
         let mut state = self.state();
         state.spend_write()?;

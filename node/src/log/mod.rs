@@ -20,6 +20,7 @@ mod checkpoint;
 pub mod disk;
 pub mod entry;
 mod error;
+mod heal;
 mod high_water_mark;
 pub mod history;
 mod keyring;
@@ -48,6 +49,7 @@ use events::frame::FrameHash;
 pub use disk::Table;
 pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, MemberChange, Membership};
 pub use error::LogError;
+pub use heal::{HealError, Healed, OtherHistory};
 pub use history::{HistoryReader, PageSize, Verified, frame_at, verify_all};
 pub use memory::{Crash, MemoryDisk, MemoryStore};
 pub use raft::{
@@ -246,6 +248,19 @@ pub trait LogStore: Send + Sync {
     /// # Errors
     /// When the write fails.
     fn save_scrub_progress(&self, progress: ScrubProgress) -> Result<(), LogError>;
+
+    /// Puts frames of history that were applied long ago in the place of what is there, durably. They are not verified here.
+    ///
+    /// # Errors
+    /// When one of them was not applied, or the write fails.
+    fn mend_history(&self, frames: &[(u64, Bytes)]) -> Result<(), LogError>;
+
+    /// Removes a damaged file of history with all the frames in it, by the first and the last index in it: a frame written beside it
+    /// would make the database read it, and end.
+    ///
+    /// # Errors
+    /// When it cannot be removed. Nothing else is lost then.
+    fn drop_history_file(&self, first: u64, last: u64) -> Result<(), LogError>;
 
     /// Makes everything that was written so far durable.
     ///

@@ -3,6 +3,8 @@
 //! All column families share one write-ahead log, and that is what keeps the promise of [`Disk`] that writes survive in
 //! their order: the log is synced whole, and a start takes it up to its first bad record.
 
+mod files;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -305,7 +307,8 @@ impl RocksDisk {
             let of = table.map_or(String::new(), |table| format!("{table}: "));
             return LogError::Storage { action, reason: format!("{of}{reason}") };
         }
-        let Some(table) = self.table_of_a_file_in(&reason).or(table) else {
+        let file = self.file_in(&reason);
+        let Some(table) = file.as_ref().map(|file| file.table).or(table) else {
             return LogError::Unreadable { path: self.paths.database.clone(), reason };
         };
         if table == Table::Checkpoint && self.mark.is_some() {
@@ -314,14 +317,8 @@ impl RocksDisk {
                 tracing::error!(%error, "it cannot be noted that the checkpoints are damaged");
             }
         }
-        LogError::Corrupt { table, reason }
-    }
-
-    /// The table whose file RocksDB names in a message.
-    fn table_of_a_file_in(&self, message: &str) -> Option<Table> {
-        let files = self.db.live_files().ok()?;
-        let named = files.into_iter().find(|file| message.contains(file.name.trim_start_matches('/')))?;
-        Table::ALL.into_iter().find(|table| table.name() == named.column_family_name)
+        let indexes = file.map(|file| (file.first.index, file.last.index));
+        LogError::Corrupt { table, reason, indexes }
     }
 
     fn reads_as_empty(&self, table: Table) -> bool {
@@ -394,6 +391,10 @@ impl Disk for RocksDisk {
         }
         let written = self.db.write_opt(writes, &write_options(durability));
         written.map_err(|error| self.failed("write to the log", None, error))
+    }
+
+    fn drop_file(&self, table: Table, first: Key, last: Key) -> Result<(), LogError> {
+        self.drop_file_of(table, first, last)
     }
 
     fn sync(&self) -> Result<(), LogError> {

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::Table;
 use super::entry::FrameLink;
+use super::heal::{HealError, Healed, OtherHistory, Wound, heal};
 use super::history::{HistoryReader, PageSize};
 use super::{LogError, LogStore};
 
 /// What is read at a time: little enough to be gone from the caches soon, and from the disk's queue at once.
 const PAGE: PageSize = PageSize { frames: 1_024, bytes: 1024 * 1024 };
-/// Findings after which a pass ends: history is damaged beyond what one by one could tell more of.
+/// Damaged places that stay after which a pass ends: history is damaged beyond what one by one could tell more of.
 const FINDINGS_MAX: u32 = 16;
 
 /// How far a pass over history came.
@@ -22,6 +23,7 @@ pub struct ScrubProgress {
     next: u64,
     last: Option<FrameLink>,
     findings: u32,
+    healed: u32,
     over: bool,
     /// The last pass that read all of history, before this one.
     before: Option<Pass>,
@@ -31,8 +33,10 @@ pub struct ScrubProgress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     begun_ns: i64,
-    /// How often it found damage.
+    /// How many damaged places it left.
     pub findings: u32,
+    /// How many damaged places were healed.
+    pub healed: u32,
 }
 
 impl Pass {
@@ -45,7 +49,7 @@ impl Pass {
 impl ScrubProgress {
     /// The last pass that read all of history; nothing before the first has.
     pub fn last_pass(&self) -> Option<Pass> {
-        let own = Pass { begun_ns: self.begun_ns, findings: self.findings };
+        let own = Pass { begun_ns: self.begun_ns, findings: self.findings, healed: self.healed };
         if self.over { Some(own) } else { self.before }
     }
 }
@@ -55,6 +59,8 @@ impl ScrubProgress {
 pub struct Scrub {
     reader: HistoryReader,
     progress: ScrubProgress,
+    /// Where it healed last: what is damaged there again stays so.
+    healed_after: Option<u64>,
 }
 
 /// What came of one step.
@@ -62,12 +68,14 @@ pub struct Scrub {
 pub enum Scrubbed {
     /// So many frames are as they were written.
     Intact(u64),
-    /// Something is damaged; the next step goes on behind it.
+    /// Something is damaged. It may be healed; or else [`Scrub::step_over`] goes on behind it.
     Found(LogError),
     /// The pass is over.
     Over {
-        /// How often damage was found.
+        /// How many damaged places it left.
         findings: u32,
+        /// How many it healed.
+        healed: u32,
     },
 }
 
@@ -75,8 +83,9 @@ impl Scrub {
     /// A pass that begins at the first frame, after an earlier one if there was any.
     pub fn begin(now: Timestamp, earlier: Option<ScrubProgress>) -> Self {
         let before = earlier.and_then(|earlier| earlier.last_pass());
-        let progress = ScrubProgress { begun_ns: now.unix_ns(), next: 0, last: None, findings: 0, over: false, before };
-        Self { reader: HistoryReader::after(None), progress }
+        let (begun_ns, next, last, over) = (now.unix_ns(), 0, None, false);
+        let progress = ScrubProgress { begun_ns, next, last, findings: 0, healed: 0, over, before };
+        Self { reader: HistoryReader::after(None), progress, healed_after: None }
     }
 
     /// Goes on with a pass.
@@ -85,7 +94,7 @@ impl Scrub {
             Some(last) => HistoryReader::after(Some(last)),
             None => HistoryReader::trusting(progress.next),
         };
-        Self { reader, progress }
+        Self { reader, progress, healed_after: None }
     }
 
     /// What [`Scrub::resume`] needs.
@@ -109,34 +118,70 @@ impl Scrub {
             Ok(page) if page.is_empty() => self.end(),
             Ok(page) => Scrubbed::Intact(page.len() as u64),
             Err(_) if self.progress.findings == FINDINGS_MAX => self.end(),
-            Err(error) => {
-                self.step_over(store, &error);
-                Scrubbed::Found(error)
-            }
+            Err(error) => Scrubbed::Found(error),
         };
-        self.progress.next = self.reader.next();
-        self.progress.last = self.reader.last();
+        self.note_place();
         scrubbed
     }
 
     fn end(&mut self) -> Scrubbed {
         self.progress.over = true;
-        Scrubbed::Over { findings: self.progress.findings }
+        Scrubbed::Over { findings: self.progress.findings, healed: self.progress.healed }
     }
 
-    /// Goes on behind damage. Where the database cannot tell which frame it is, a whole piece is left out.
-    fn step_over(&mut self, store: &dyn LogStore, damage: &LogError) {
+    fn note_place(&mut self) {
+        self.progress.next = self.reader.next();
+        self.progress.last = self.reader.last();
+    }
+
+    /// Heals damage that a step found with what another manager has; the next step reads that place again.
+    ///
+    /// # Errors
+    /// When that manager cannot help; or the process must end.
+    pub fn heal(
+        &mut self,
+        store: &dyn LogStore,
+        damage: &LogError,
+        other: &dyn OtherHistory,
+    ) -> Result<Healed, HealError> {
+        let wound = Wound::find(store, damage)?;
+        let before = wound.after.map_or(0, |frame| frame.index);
+        if self.healed_after == Some(before) {
+            return Err(HealError::InVain);
+        }
+        // Should this be cut short, a pass goes on before it.
+        self.reader = HistoryReader::after(wound.after);
+        self.note_place();
+        store.save_scrub_progress(self.progress).map_err(HealError::Write)?;
+        let healed = heal(store, wound, other)?;
+        self.healed_after = Some(before);
+        self.progress.healed += 1;
+        if healed.first < self.reader.next() {
+            self.reader.skip_to(healed.first);
+            self.note_place();
+        }
+        Ok(healed)
+    }
+
+    /// Goes on behind damage that stays. Where the database cannot tell which frame it is, a whole piece or file is left out.
+    pub fn step_over(&mut self, store: &dyn LogStore, damage: &LogError) {
         self.progress.findings += 1;
         let next = self.reader.next();
-        let LogError::Damaged { table: Table::History, index, .. } = damage else {
-            return self.reader.skip_to(next + PAGE.frames as u64);
-        };
-        // The frames before it open, or they would have been reported instead: here they are followed as well.
-        if let Some(before) = index.checked_sub(1).filter(|before| *before >= next) {
-            let read = self.reader.page(store, before, PAGE).map(|page| page.len());
-            tracing::debug!(index, before = ?read, "continuing to verify after the damage");
+        match damage {
+            LogError::Damaged { table: Table::History, index, .. } => {
+                // The frames before it open, or they would have been reported instead: here they are followed as well.
+                if let Some(before) = index.checked_sub(1).filter(|before| *before >= next) {
+                    let read = self.reader.page(store, before, PAGE).map(|page| page.len());
+                    tracing::debug!(index, before = ?read, "continuing to verify after the damage");
+                }
+                self.reader.skip_to(index.max(&next) + 1);
+            }
+            LogError::Corrupt { table: Table::History, indexes: Some((_, last)), .. } => {
+                self.reader.skip_to(last.max(&next) + 1);
+            }
+            _ => self.reader.skip_to(next + PAGE.frames as u64),
         }
-        self.reader.skip_to(index.max(&next) + 1);
+        self.note_place();
     }
 }
 
@@ -153,9 +198,12 @@ mod tests {
         loop {
             match scrub.step(store) {
                 Scrubbed::Intact(frames) => assert!(frames > 0),
-                Scrubbed::Found(LogError::Damaged { index, .. }) => found.push(index),
-                Scrubbed::Found(other) => panic!("{other}"),
-                Scrubbed::Over { findings } => {
+                Scrubbed::Found(damage) => {
+                    let LogError::Damaged { index, .. } = damage else { panic!("{damage}") };
+                    found.push(index);
+                    scrub.step_over(store, &damage);
+                }
+                Scrubbed::Over { findings, .. } => {
                     assert_eq!((findings as usize, scrub.is_over()), (found.len(), true));
                     return found;
                 }

@@ -23,8 +23,8 @@ pub(super) const HARD_STATE: Key = Key::at(1);
 pub(super) const MEMBERSHIP: Key = Key::at(2);
 pub(super) const APPLIED: Key = Key::at(3);
 pub(super) const CUT: Key = Key::at(4);
-/// Until [`ScrubProgress`] knew the pass before, its record was number 5.
-const SCRUB: Key = Key::at(6);
+/// Its record had other numbers, 5 and 6, while [`ScrubProgress`] said less.
+const SCRUB: Key = Key::at(8);
 /// The last frame of history that was fetched, while that does not count as applied.
 pub(super) const FETCHED: Key = Key::at(7);
 
@@ -510,6 +510,19 @@ impl<D: Disk> LogStore for Store<D> {
     fn save_scrub_progress(&self, progress: ScrubProgress) -> Result<(), LogError> {
         let record = self.put_record(Table::Meta, SCRUB, &progress)?;
         self.disk.write(vec![record], Durability::Unsynced)
+    }
+
+    fn mend_history(&self, frames: &[(u64, Bytes)]) -> Result<(), LogError> {
+        let (table, written) = (Table::History, self.state().written.index);
+        if let Some((index, _)) = frames.iter().find(|(index, _)| *index > written) {
+            return Err(LogError::OutOfOrder { table, index: *index, last: written });
+        }
+        let batch = frames.iter().map(|(index, stored)| self.put(table, Key::at(*index), &[], stored));
+        self.disk.write(batch.collect::<Result<_, _>>()?, Durability::Synced)
+    }
+
+    fn drop_history_file(&self, first: u64, last: u64) -> Result<(), LogError> {
+        self.disk.drop_file(Table::History, Key::at(first), Key::at(last))
     }
 
     fn sync(&self) -> Result<(), LogError> {

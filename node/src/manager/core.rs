@@ -18,7 +18,7 @@ use crate::manager::driver::{self, Handle};
 use crate::manager::fold::Folded;
 use crate::manager::journal;
 use crate::manager::replica::{FatalError, Intervals, Outcome, PeerMessage, Replica, Request, membership};
-use crate::manager::scrub::{self, Scrubber};
+use crate::manager::scrub::{self, OtherHistories, Scrubber};
 use crate::security::seal::KeyFile;
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
@@ -39,8 +39,8 @@ pub struct Core {
     pub thread: JoinHandle<Result<(), FatalError>>,
     /// The file of the log's data keys, where the log is on a disk.
     pub key_file: Option<Arc<KeyFile>>,
-    /// The thread that verifies its history.
-    pub scrubber: Option<Scrubber>,
+    /// The thread that verifies its history, once there is one.
+    scrubber: Option<Scrubber>,
     /// The thread that logs for operators what is committed, once there is one.
     journal: Option<JoinHandle<()>>,
     /// Index of the last frame of earlier runs.
@@ -129,8 +129,6 @@ pub fn start(
     }
     let mut core = start_on(Arc::clone(&store), read.folded, begin, carry, None)?;
     core.key_file = Some(Arc::new(key_file));
-    let handle = core.handle.clone();
-    core.scrubber = Some(scrub::spawn(store, move |error| handle.fail(error)).map_err(no_thread)?);
     Ok(core)
 }
 
@@ -296,6 +294,17 @@ impl Core {
     pub fn log_events(&mut self) -> Result<(), Failure> {
         let journal = journal::spawn(self.handle.states(), Arc::clone(&self.store), self.began_after);
         self.journal = Some(journal.map_err(no_thread)?);
+        Ok(())
+    }
+
+    /// Verifies history from now on, and heals it with what the other managers have.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn verify_history(&mut self, others: impl OtherHistories) -> Result<(), Failure> {
+        let handle = self.handle.clone();
+        let scrubber = scrub::spawn(Arc::clone(&self.store), others, move |error| handle.fail(error));
+        self.scrubber = Some(scrubber.map_err(no_thread)?);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! The thread that verifies history while a manager runs: once a week all of it, evenly spread, at the lowest priority of the
-//! processor. The disk knows no such priority that a safe library could set, so the thread keeps off it by itself: it lets
+//! processor. What it finds damaged it fetches from another manager. The disk knows no such priority that a safe library could set, so the thread keeps off it by itself: it lets
 //! the log's own writes go first, and sleeps for longer than each of its reads took.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::log::{LogError, LogStore, Scrub, Scrubbed};
+use crate::log::{HealError, LogError, LogStore, OtherHistory, Scrub, Scrubbed};
 
 /// From one pass to the next. Backups are usually kept for longer.
 const PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -23,8 +23,17 @@ const PAUSE_PER_READ: u32 = 19;
 const PUT_OFFS_MAX: u32 = 20;
 /// How often progress is written down: so much is read again after a restart.
 const SAVE_PERIOD: Duration = Duration::from_secs(60);
+/// How often other managers are asked for what is damaged, and the pause between: they may be away for a while.
+const ATTEMPTS_MAX: u32 = 10;
+const ATTEMPT_PAUSE: Duration = Duration::from_secs(60);
 /// The nice value of a thread that runs when nobody else wants to.
 const NICE_MAX: i32 = 19;
+
+/// The way to other managers' histories, as far as they are known at a moment.
+pub trait OtherHistories: Send + 'static {
+    /// One of each other manager.
+    fn list(&self) -> Vec<Box<dyn OtherHistory>>;
+}
 
 /// The thread, until it is ended.
 pub struct Scrubber {
@@ -47,13 +56,17 @@ impl Scrubber {
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn spawn(store: Arc<dyn LogStore>, failed: impl FnOnce(LogError) + Send + 'static) -> std::io::Result<Scrubber> {
+pub fn spawn(
+    store: Arc<dyn LogStore>,
+    others: impl OtherHistories,
+    failed: impl FnOnce(LogError) + Send + 'static,
+) -> std::io::Result<Scrubber> {
     let (stop, stopped) = sync_channel(0);
     let thread = std::thread::Builder::new().name("scrub".to_owned()).spawn(move || {
         if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
             tracing::debug!(%error, "history is verified at the usual priority");
         }
-        match run(&*store, &stopped) {
+        match run(&*store, &others, &stopped) {
             Ok(()) => {}
             Err(Ended::Read(error)) => {
                 tracing::error!(%error, hint = error.hint(), "history is no longer verified in the background");
@@ -72,7 +85,7 @@ enum Ended {
     Write(LogError),
 }
 
-fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), Ended> {
+fn run(store: &dyn LogStore, others: &dyn OtherHistories, stopped: &Receiver<()>) -> Result<(), Ended> {
     let progress = store.scrub_progress().map_err(Ended::Read)?;
     let mut scrub = progress.map_or_else(|| Scrub::begin(clock::now(), None), Scrub::resume);
     let mut saved = Instant::now();
@@ -90,7 +103,15 @@ fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), Ended> {
                 return Ok(());
             }
             let begun = Instant::now();
-            let frames = tell(scrub.step(store));
+            let frames = match scrub.step(store) {
+                Scrubbed::Intact(frames) => frames,
+                Scrubbed::Found(damage) if heal(store, &mut scrub, &damage, others, stopped)? => 1,
+                Scrubbed::Found(_) => return Ok(()),
+                Scrubbed::Over { findings, healed } => {
+                    tell_end(findings, healed);
+                    1
+                }
+            };
             let pause = pause(frames, store.applied().map_err(Ended::Read)?.index, begun.elapsed());
             if scrub.is_over() || saved.elapsed() >= SAVE_PERIOD {
                 store.save_scrub_progress(scrub.progress()).map_err(Ended::Write)?;
@@ -105,23 +126,67 @@ fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), Ended> {
     }
 }
 
-/// Says what was found; how many frames were read.
-fn tell(scrubbed: Scrubbed) -> u64 {
-    match scrubbed {
-        Scrubbed::Intact(frames) => frames,
-        Scrubbed::Found(error) => {
-            tracing::error!(%error, hint = error.hint(), "history is damaged");
-            1
+/// Says what a pass over all of history came to.
+fn tell_end(findings: u32, healed: u32) {
+    match (findings, healed) {
+        (0, 0) => tracing::info!("all of history was verified"),
+        (0, _) => tracing::info!(healed, "all of history was verified, and what was damaged is healed"),
+        _ => tracing::error!(findings, healed, "history was read to its end, and is damaged"),
+    }
+}
+
+/// Has damage healed by another manager, or goes on behind it where nobody can; whether the thread is to go on.
+fn heal(
+    store: &dyn LogStore,
+    scrub: &mut Scrub,
+    damage: &LogError,
+    others: &dyn OtherHistories,
+    stopped: &Receiver<()>,
+) -> Result<bool, Ended> {
+    tracing::error!(error = %damage, hint = damage.hint(), "history is damaged");
+    for _ in 0..ATTEMPTS_MAX {
+        let others = others.list();
+        if others.is_empty() {
+            break;
         }
-        Scrubbed::Over { findings: 0 } => {
-            tracing::info!("all of history was verified");
-            1
+        if heal_from_any(store, scrub, damage, &others)? {
+            return Ok(true);
         }
-        Scrubbed::Over { findings } => {
-            tracing::error!(findings, "history was read to its end, and is damaged");
-            1
+        if !matches!(stopped.recv_timeout(ATTEMPT_PAUSE), Err(RecvTimeoutError::Timeout)) {
+            return Ok(false);
         }
     }
+    tracing::error!("the damage stays: no other manager has what is missing here; the next verification tries again");
+    scrub.step_over(store, damage);
+    Ok(true)
+}
+
+/// Asks one manager after the other; whether one of them could help.
+fn heal_from_any(
+    store: &dyn LogStore,
+    scrub: &mut Scrub,
+    damage: &LogError,
+    others: &[Box<dyn OtherHistory>],
+) -> Result<bool, Ended> {
+    for other in others {
+        let from = other.name();
+        match scrub.heal(store, damage, &**other) {
+            Ok(healed) => {
+                let (first, last, frames) = (healed.first, healed.last, healed.frames);
+                tracing::warn!(
+                    from,
+                    first,
+                    last,
+                    frames,
+                    "the damage is healed: history was fetched from another manager"
+                );
+                return Ok(true);
+            }
+            Err(HealError::Write(error)) => return Err(Ended::Write(error)),
+            Err(error) => tracing::warn!(from, %error, "the damage cannot be healed from this manager"),
+        }
+    }
+    Ok(false)
 }
 
 /// Lets writes that wait go first, within bounds; whether the thread is to go on.
@@ -141,8 +206,50 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::log::fixtures::HangingDisk;
-    use crate::log::{Membership, MemoryDisk, MemoryStore};
+    use crate::log::fixtures::{HangingDisk, Machine, MemoryMachine, Other, fill};
+    use crate::log::{Membership, MemoryDisk, MemoryStore, Table, verify_all};
+
+    /// Other managers with these logs.
+    #[derive(Default)]
+    struct Others(Vec<Arc<dyn LogStore>>);
+
+    impl OtherHistories for Others {
+        fn list(&self) -> Vec<Box<dyn OtherHistory>> {
+            self.0.iter().map(|store| Box::new(Other(Arc::clone(store))) as Box<dyn OtherHistory>).collect()
+        }
+    }
+
+    /// What is left damaged, and what was healed, once a log's history of 2,000 frames with damage at 700 was verified.
+    fn pass_beside(others: Others) -> (u32, u32, bool) {
+        let machine = MemoryMachine(MemoryDisk::default());
+        let store = machine.start();
+        fill(&*store, 2_000);
+        machine.flip_bit(Table::History, 700);
+        let (stop, stopped) = sync_channel(0);
+        let mut scrub = Scrub::begin(clock::now(), None);
+        let end = loop {
+            match scrub.step(&*store) {
+                Scrubbed::Intact(_) => {}
+                Scrubbed::Found(damage) => {
+                    assert!(matches!(heal(&*store, &mut scrub, &damage, &others, &stopped), Ok(true)));
+                }
+                Scrubbed::Over { findings, healed } => break (findings, healed),
+            }
+        };
+        drop(stop);
+        (end.0, end.1, verify_all::<LogError>(&*store, |_, _| Ok(())).is_ok())
+    }
+
+    #[test]
+    fn one_manager_alone_tells_of_damage_and_one_among_others_heals_it() {
+        assert_eq!(pass_beside(Others::default()), (1, 0, false));
+        let whole = MemoryMachine(MemoryDisk::default()).start();
+        fill(&*whole, 2_000);
+        // One that has not come so far is of no use, and the next one is asked.
+        let behind = MemoryMachine(MemoryDisk::default()).start();
+        fill(&*behind, 100);
+        assert_eq!(pass_beside(Others(vec![behind, whole])), (0, 1, true));
+    }
 
     #[test]
     fn a_pass_is_spread_over_its_period_within_bounds() {
@@ -183,7 +290,7 @@ mod tests {
         let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&MemoryDisk::default()).unwrap());
         store.initialize(&Membership::single(1)).unwrap();
         store.load().unwrap();
-        spawn(Arc::clone(&store), |error| panic!("{error}")).unwrap().end();
+        spawn(Arc::clone(&store), Others::default(), |error| panic!("{error}")).unwrap().end();
         assert_eq!(Arc::strong_count(&store), 1);
         let progress = store.scrub_progress().unwrap().expect("an empty history is verified at once");
         assert!(Scrub::resume(progress).is_over());
@@ -209,7 +316,7 @@ mod tests {
         store.initialize(&Membership::single(1)).unwrap();
         store.load().unwrap();
         disk.close(true);
-        let scrubber = spawn(store, |error| panic!("{error}")).unwrap();
+        let scrubber = spawn(store, Others::default(), |error| panic!("{error}")).unwrap();
         let begun = Instant::now();
         while !nice_values().contains(&NICE_MAX.to_string()) {
             assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", nice_values());
@@ -227,7 +334,7 @@ mod tests {
         store.load().unwrap();
         disk.fail_after(0);
         let (failed, told) = sync_channel(1);
-        let scrubber = spawn(Arc::new(store), move |error| failed.send(error).unwrap()).unwrap();
+        let scrubber = spawn(Arc::new(store), Others::default(), move |error| failed.send(error).unwrap()).unwrap();
         assert!(matches!(told.recv().expect("it is told"), LogError::Storage { .. }));
         scrubber.end();
     }

@@ -79,8 +79,13 @@ impl ManagerPage<'_> {
         );
         page.gauge(
             "swarmlog_history_damaged_places",
-            "Damaged places that the last complete verification of history found.",
+            "Damaged places that the last complete verification of history found and left.",
             pass.findings,
+        );
+        page.gauge(
+            "swarmlog_history_healed_places",
+            "Damaged places that the last complete verification of history had healed by another manager.",
+            pass.healed,
         );
     }
 
@@ -199,6 +204,7 @@ mod tests {
             format!("swarmlog_checkpoint_timestamp_seconds {time}"),
             "swarmlog_history_verified_timestamp_seconds 7.5".to_owned(),
             "swarmlog_history_damaged_places 0".to_owned(),
+            "swarmlog_history_healed_places 0".to_owned(),
             "swarmlog_nodes{state=\"unknown\"} 1".to_owned(),
             "swarmlog_connections{class=\"member\"} 0".to_owned(),
         ] {

@@ -124,7 +124,7 @@ impl Link {
 }
 
 /// A connection to another manager: to that node, and to no other.
-async fn client(other: &Other, credentials: Arc<Credentials>) -> Result<ManagersClient<Channel>, String> {
+pub(super) async fn client(other: &Other, credentials: Arc<Credentials>) -> Result<ManagersClient<Channel>, String> {
     dial(&other.addr, Connector::member(credentials).to_node(other.node)).await
 }
 

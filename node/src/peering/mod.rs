@@ -5,6 +5,7 @@
 //! Whom to call is the table of members, and besides whoever has introduced itself: a manager that joins, or was away for long,
 //! does not have the table yet that names the leader. [`translate`] puts messages into the wire's form and back.
 
+mod histories;
 mod link;
 mod outbox;
 mod translate;
@@ -24,6 +25,7 @@ use crate::manager::driver::Handle;
 use crate::manager::replica::PeerMessage;
 use crate::security::Credentials;
 
+pub use histories::Histories;
 use link::Link;
 pub use link::client_at;
 use outbox::Outbox;

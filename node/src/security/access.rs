@@ -50,6 +50,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Dispatcher/Report", Allowed::Nodes),
     ("Managers/Deliver", Allowed::Peers),
     ("Managers/Announce", Allowed::Peers),
+    ("Managers/ReadHistory", Allowed::Peers),
 ];
 
 /// Whom the RPC with this path serves; nothing if there is no such RPC.

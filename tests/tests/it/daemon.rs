@@ -136,9 +136,10 @@ const METRICS: [&str; 27] = [
 ];
 
 /// What is there only once there was a checkpoint, or all of history was verified.
-const LATER_METRICS: [&str; 3] = [
+const LATER_METRICS: [&str; 4] = [
     "swarmlog_checkpoint_timestamp_seconds gauge",
     "swarmlog_history_damaged_places gauge",
+    "swarmlog_history_healed_places gauge",
     "swarmlog_history_verified_timestamp_seconds gauge",
 ];
 

@@ -28,6 +28,7 @@ mod quorum;
 mod recovery;
 mod refused_nodes;
 mod restore;
+mod scrub;
 mod slow_disk;
 mod state_dirs;
 mod trust;

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use events::VolatilePayload;
 
 use super::RocksStore;
-use crate::log::fixtures::{Machine, RocksMachine, entry, fill, frames};
-use crate::log::{AppliedFrame, CheckpointHead, HardState, LogError, LogStore, Table, verify_all};
+use crate::log::fixtures::{Machine, Other, RocksMachine, entry, fill, frames};
+use crate::log::{AppliedFrame, CheckpointHead, HardState, LogError, LogStore, Scrub, Scrubbed, Table, verify_all};
 
 fn machine() -> RocksMachine {
     RocksMachine(tempfile::tempdir().unwrap())
@@ -192,4 +193,56 @@ fn a_log_without_one_of_its_tables_is_told_as_such() {
         }
         assert!(!names().iter().any(|name| name == table.name()), "a start that is refused makes no table");
     }
+}
+
+/// A log whose history is in several files, of which the database has opened none, and the largest of them.
+fn flushed() -> (RocksMachine, PathBuf) {
+    let machine = machine();
+    for to in [1_500, 3_000, 4_500] {
+        // Each start moves what the one before has written into tables.
+        fill(&*machine.start(), to);
+    }
+    let disk = RocksStore::open(machine.0.path()).unwrap().disk;
+    let file = disk
+        .files_of(Table::History)
+        .into_iter()
+        .max_by_key(|name| fs::metadata(machine.0.path().join("log").join(name)).unwrap().len());
+    let path = machine.0.path().join("log").join(file.unwrap());
+    (machine, path)
+}
+
+#[test]
+fn a_damaged_file_of_history_is_healed_while_the_database_is_open() {
+    let whole = RocksMachine(tempfile::tempdir().unwrap());
+    let other = whole.start();
+    fill(&*other, 4_500);
+    let (machine, path) = flushed();
+    let mut stored = fs::read(&path).unwrap();
+    let middle = stored.len() / 3;
+    stored[middle] ^= 1;
+    fs::write(&path, stored).unwrap();
+
+    let store = RocksStore::open(machine.0.path()).unwrap();
+    store.load().unwrap();
+    let told = verify_all::<LogError>(&store, |_, _| Ok(())).unwrap_err();
+    assert!(matches!(told, LogError::Corrupt { table: Table::History, indexes: Some(_), .. }), "{told}");
+    let (mut scrub, mut healed) = (Scrub::begin(events::Timestamp::default(), None), Vec::new());
+    while !scrub.is_over() {
+        if let Scrubbed::Found(damage) = scrub.step(&store) {
+            healed.push(scrub.heal(&store, &damage, &Other(Arc::clone(&other))).unwrap());
+        }
+    }
+    assert!(healed.len() == 1 && healed[0].frames > 100, "{healed:?}");
+    assert_eq!(
+        verify_all::<LogError>(&store, |_, _| Ok(())).unwrap(),
+        verify_all::<LogError>(&*other, |_, _| Ok(())).unwrap()
+    );
+    // Neither what the database does beside it nor the next start meets the file again.
+    fill(&store, 4_600);
+    store.disk.compact(Table::History);
+    fill(&store, 4_700);
+    drop(store);
+    let store = machine.open();
+    assert_eq!(store.load().unwrap().applied, 4_699);
+    assert_eq!(verify_all::<LogError>(&*store, |_, _| Ok(())).unwrap().frames, 4_698);
 }

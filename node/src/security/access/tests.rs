@@ -66,6 +66,7 @@ const EXPECTED: &str = "
     Dispatcher/Report        . m w . . . . . . . .
     Managers/Deliver         . m . . . . . . . . .
     Managers/Announce        . m . . . . . . . . .
+    Managers/ReadHistory     . m . . . . . . . . .
 ";
 
 /// Every RPC that the schema declares.

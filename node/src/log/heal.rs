@@ -1,0 +1,227 @@
+//! Healing damaged history: frames that this manager cannot read any more are taken from another one, and put in their place.
+//!
+//! Nothing is believed but the chain. What is fetched has to follow the last frame before the damage, and to lead to a frame behind
+//! it that is intact here, byte for byte: that one says by its hash what came before it, frame by frame. Only then, in a second
+//! reading, is anything written. Where the database has lost a part of a file, the whole file goes, and its frames are fetched.
+
+use bytes::Bytes;
+use events::frame;
+
+use super::chain::Chain;
+use super::disk::Table;
+use super::entry::FrameLink;
+use super::{LogError, LogStore};
+
+/// Frames that are mended at a time: many more than a file of the database holds.
+const FRAMES_MAX: usize = 1_000_000;
+/// How many frames before the damage are doubted as well, when what another manager has does not follow them.
+const STEPS_BACK_MAX: u32 = 16;
+
+/// The history of another manager.
+pub trait OtherHistory {
+    /// Which manager that is.
+    fn name(&self) -> String;
+
+    /// The next frames from an index on, verified there; none where it has no more.
+    ///
+    /// # Errors
+    /// Why there is no answer, in words.
+    fn page(&self, from: u64) -> Result<Vec<(u64, Bytes)>, String>;
+}
+
+/// What was mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Healed {
+    /// The first index.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// How many frames there are between them.
+    pub frames: usize,
+}
+
+/// Why damage could not be healed.
+#[derive(Debug, thiserror::Error)]
+pub enum HealError {
+    /// It is no damage of history, or nobody knows where.
+    #[error("it is not known which frames are damaged")]
+    Elsewhere,
+    /// This manager's own history cannot be read around the damage.
+    #[error("history around it cannot be read: {0}")]
+    Around(LogError),
+    /// A write failed. The process must end.
+    #[error("{0}")]
+    Write(LogError),
+    /// The damaged file cannot be removed.
+    #[error("{0}")]
+    Stuck(LogError),
+    /// The other manager does not answer.
+    #[error("no answer: {0}")]
+    Silent(String),
+    /// The other manager has no history behind the damage.
+    #[error("it has history up to frame {0} only")]
+    Behind(u64),
+    /// The other manager has other frames.
+    #[error("frame {index} there does not belong to this history: {reason}")]
+    Differs {
+        /// The frame's index.
+        index: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What was healed there is damaged again.
+    #[error("it is damaged again after it was healed: check that the disk is not failing")]
+    InVain,
+    /// More is damaged than is healed while the manager runs.
+    #[error("more than {FRAMES_MAX} frames are damaged: stop swarmd and use `swarmd reseed`")]
+    TooMuch,
+}
+
+/// Where history is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wound {
+    /// The last frame before it.
+    pub(super) after: Option<FrameLink>,
+    /// The first index that may be damaged.
+    from: u64,
+    /// Up to here nothing that is there counts as intact.
+    to: u64,
+    /// The first and the last index of the file that has to go.
+    file: Option<(u64, u64)>,
+}
+
+impl Wound {
+    /// Where a reader of history met damage.
+    pub(super) fn find(store: &dyn LogStore, damage: &LogError) -> Result<Self, HealError> {
+        match damage {
+            // Either this frame is damaged, or one before it is missing.
+            LogError::Damaged { table: Table::History, index, .. } => {
+                Ok(Self { after: None, from: *index, to: index.saturating_sub(1), file: None }.begin_before(store)?)
+            }
+            LogError::Corrupt { table: Table::History, indexes: Some((first, last)), .. } => {
+                let file = Some((*first, *last));
+                Ok(Self { after: None, from: *first, to: *last, file }.begin_before(store)?)
+            }
+            _ => Err(HealError::Elsewhere),
+        }
+    }
+
+    /// Finds the last frame before the wound that can be read.
+    fn begin_before(mut self, store: &dyn LogStore) -> Result<Self, HealError> {
+        loop {
+            match store.frame_before(self.from) {
+                Ok(before) => {
+                    self.after = before.map(|(index, stored)| FrameLink { index, hash: frame::hash(&stored) });
+                    return Ok(self);
+                }
+                Err(LogError::Damaged { table: Table::History, index, .. }) if index < self.from => self.from = index,
+                Err(error) => return Err(HealError::Around(error)),
+            }
+        }
+    }
+
+    /// Doubts the frame before it as well; nothing if there is none.
+    fn with_one_more(self, store: &dyn LogStore) -> Result<Option<Self>, HealError> {
+        let Some(before) = self.after else { return Ok(None) };
+        Self { from: before.index, ..self }.begin_before(store).map(Some)
+    }
+
+    fn next(&self) -> u64 {
+        self.after.map_or(0, |frame| frame.index + 1)
+    }
+}
+
+/// Heals a wound with what another manager has. Nothing is changed before it is certain that this closes it.
+pub(super) fn heal(store: &dyn LogStore, wound: Wound, other: &dyn OtherHistory) -> Result<Healed, HealError> {
+    let (wound, frames) = survey(store, wound, other)?;
+    let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Err(HealError::Elsewhere) };
+    if let Some((first, last)) = wound.file {
+        store.drop_history_file(first, last).map_err(HealError::Stuck)?;
+    }
+    mend(store, &frames, other)?;
+    Ok(Healed { first: first.index, last: last.index, frames: frames.len() })
+}
+
+/// Reads what the other manager has in the wound's place, and makes sure that it fits on both sides.
+fn survey(
+    store: &dyn LogStore,
+    mut wound: Wound,
+    other: &dyn OtherHistory,
+) -> Result<(Wound, Vec<FrameLink>), HealError> {
+    for _ in 0..STEPS_BACK_MAX {
+        match fitting(store, &wound, other) {
+            // It may be the frame before that is not what was written there.
+            Err(HealError::Differs { index, reason }) if index <= wound.from.max(wound.next()) => {
+                wound = wound.with_one_more(store)?.ok_or(HealError::Differs { index, reason })?;
+            }
+            fits => return fits.map(|frames| (wound, frames)),
+        }
+    }
+    let reason = format!("nor do the {STEPS_BACK_MAX} frames before it");
+    Err(HealError::Differs { index: wound.from, reason })
+}
+
+/// The frames that belong in the wound's place, by their hashes.
+fn fitting(store: &dyn LogStore, wound: &Wound, other: &dyn OtherHistory) -> Result<Vec<FrameLink>, HealError> {
+    let end = store.applied().map_err(HealError::Around)?.frame;
+    let (mut chain, mut frames, mut next) = (Chain::after(wound.after), Vec::new(), wound.next());
+    loop {
+        let page = other.page(next).map_err(HealError::Silent)?;
+        if page.is_empty() {
+            return Err(HealError::Behind(next.saturating_sub(1)));
+        }
+        for (index, stored) in page {
+            chain.follow(index, &stored).map_err(|reason| HealError::Differs { index, reason })?;
+            let link = FrameLink { index, hash: frame::hash(&stored) };
+            let is_last = end.is_some_and(|end| end.index <= index);
+            if is_last && end != Some(link) {
+                let reason = "it is not the frame that was applied last".to_owned();
+                return Err(HealError::Differs { index, reason });
+            }
+            if index > wound.to && is_intact(store, link)? {
+                return Ok(frames);
+            }
+            frames.push(link);
+            if is_last {
+                return Ok(frames);
+            }
+            if frames.len() > FRAMES_MAX {
+                return Err(HealError::TooMuch);
+            }
+            next = index + 1;
+        }
+    }
+}
+
+/// Whether this frame is here as it is elsewhere.
+fn is_intact(store: &dyn LogStore, link: FrameLink) -> Result<bool, HealError> {
+    match store.history(link.index, 1, usize::MAX) {
+        Ok(found) => {
+            Ok(found.first().is_some_and(|(index, stored)| *index == link.index && frame::hash(stored) == link.hash))
+        }
+        Err(LogError::Damaged { table: Table::History, .. }) => Ok(false),
+        Err(error) => Err(HealError::Around(error)),
+    }
+}
+
+/// Fetches these frames once more, and writes them.
+fn mend(store: &dyn LogStore, frames: &[FrameLink], other: &dyn OtherHistory) -> Result<(), HealError> {
+    let mut left = frames;
+    while let Some(first) = left.first() {
+        let mut page = other.page(first.index).map_err(HealError::Silent)?;
+        let fits = |((index, stored), link): (&(u64, Bytes), &FrameLink)| {
+            *index == link.index && frame::hash(stored) == link.hash
+        };
+        page.truncate(page.iter().zip(left).take_while(|pair| fits(*pair)).count());
+        if page.is_empty() {
+            let reason = "it was another one a moment ago".to_owned();
+            return Err(HealError::Differs { index: first.index, reason });
+        }
+        store.mend_history(&page).map_err(HealError::Write)?;
+        left = &left[page.len()..];
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
