@@ -100,8 +100,14 @@ fn what_clients_see_at_any_manager_could_have_happened_one_after_the_other() {
     let runs = run_seeds(seeds, " REGISTERS=1", |seed| quorum::registers::run(seed, false));
     let total = |of: fn(&quorum::registers::Summary) -> usize| runs.iter().map(of).sum::<usize>() as u64;
     let (reads, writes, unknown) = (total(|run| run.reads), total(|run| run.writes), total(|run| run.unknown));
-    println!("{seeds} histories: {reads} reads, {writes} writes, {unknown} unknown");
-    assert!(reads > 10 * seeds && writes > 10 * seeds && unknown > seeds, "{reads} {writes} {unknown}");
+    let (swaps, refused) = (total(|run| run.swaps), total(|run| run.refused));
+    let elections = runs.iter().map(|run| run.elections).sum::<u64>();
+    let told = format!(
+        "{reads} reads, {writes} writes, {swaps} swaps, {refused} refused, {unknown} unknown, {elections} elections"
+    );
+    println!("{seeds} histories: {told}");
+    assert!(reads > 10 * seeds && writes > 5 * seeds && unknown > seeds, "{told}");
+    assert!(swaps > seeds && refused > seeds && elections > 2 * seeds, "{told}");
 }
 
 #[test]

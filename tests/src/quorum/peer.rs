@@ -192,6 +192,11 @@ impl Peer {
         self.running.as_mut()?.replica.read(ticket).ok()
     }
 
+    /// Lets another manager lead; whether there is anything to hand over.
+    pub fn hand_over(&mut self) -> bool {
+        self.running.as_mut().is_some_and(|running| running.replica.hand_over())
+    }
+
     /// Lets a tick pass.
     pub fn tick(&mut self) {
         if let Some(running) = &mut self.running {

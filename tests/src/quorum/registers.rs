@@ -1,10 +1,11 @@
-//! Clients that set and read a few registers at any manager, while managers crash and links break, and what each of them saw. A
-//! register is the number of replicas of a service.
+//! Clients that set, swap and read a few registers at any manager, while managers crash, hand over and are cut off, and what each of
+//! them saw. A register is the number of replicas of a service; the last one is a label of a service, whose values are all different,
+//! so that a version that was read stands for a value: who names it swaps that value for another.
 
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use commands::{Actor, Command, ServiceSecrets};
+use commands::{Actor, Command, RejectionKind, ServiceSecrets};
 use events::service_spec::Mode;
 use events::{Annotations, CommandId, ContainerSpec, Id, ReplicatedMode, ServiceId, ServiceSpec, TaskSpec, Timestamp};
 use node::log::Crash;
@@ -18,7 +19,10 @@ use crate::net::NetworkConditions;
 use super::Quorum;
 
 const MANAGERS: usize = 3;
-const REGISTERS: u64 = 2;
+const REGISTERS: u64 = 3;
+/// The register that is swapped, and the label that it is.
+const SWAPPED: u64 = REGISTERS - 1;
+const LABEL: &str = "value";
 const CLIENTS: usize = 4;
 /// Actions of one history: few, since it is many short histories that find what is wrong.
 const ACTIONS: usize = 60;
@@ -28,6 +32,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long managers may take to answer again once everything works.
 const MEND: Duration = Duration::from_secs(20);
+/// Steps of 10 ms in which a leader may answer what it was asked, so that another one can lead.
+const HAND_OVER_STEPS: usize = 5;
 /// Values: few, so that many commands set what is set already.
 const VALUES: u64 = 6;
 
@@ -38,6 +44,12 @@ pub struct Summary {
     pub reads: usize,
     /// Writes that were acknowledged.
     pub writes: usize,
+    /// Swaps that were acknowledged.
+    pub swaps: usize,
+    /// Swaps that were refused, since the value was another one.
+    pub refused: usize,
+    /// How often another manager came to lead.
+    pub elections: u64,
     /// Writes whose fate no client knows.
     pub unknown: usize,
 }
@@ -54,6 +66,8 @@ struct Registers {
     clients: Vec<Option<Asked>>,
     history: Vec<Operation>,
     commands: u128,
+    /// The version and the value of the last register, as each client saw it last.
+    seen: [(u64, u64); CLIENTS],
 }
 
 /// Plays one history and judges it.
@@ -63,7 +77,8 @@ struct Registers {
 pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
     let quorum = Quorum::new(seed, MANAGERS, Intervals::default(), verbose)?;
     let clients = (0..CLIENTS).map(|_| None).collect();
-    let mut registers = Registers { quorum, services: Vec::new(), clients, history: Vec::new(), commands: 0 };
+    let mut registers =
+        Registers { quorum, services: Vec::new(), clients, history: Vec::new(), commands: 0, seen: [(0, 0); CLIENTS] };
     registers.quorum.keep_shown();
     registers.create()?;
     for _ in 0..ACTIONS {
@@ -75,28 +90,38 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
 }
 
 /// The value of a register in a state.
-fn value(cluster: &Cluster, service: ServiceId) -> Option<u64> {
-    match cluster.services.get(service)?.spec.mode.as_ref()? {
+fn value(cluster: &Cluster, key: u64, service: ServiceId) -> Option<u64> {
+    let spec = &cluster.services.get(service)?.spec;
+    if key == SWAPPED {
+        return spec.annotations.as_ref()?.labels.get(LABEL)?.parse().ok();
+    }
+    match spec.mode.as_ref()? {
         Mode::Replicated(replicated) => Some(replicated.replicas),
         Mode::Global(_) => None,
     }
 }
 
+/// A service that runs nothing, with a label.
+fn spec(key: u64, value: u64) -> Box<ServiceSpec> {
+    let container = ContainerSpec { image: "sim/ok:1".to_owned(), ..ContainerSpec::default() };
+    let labels = [(LABEL.to_owned(), value.to_string())].into();
+    Box::new(ServiceSpec {
+        annotations: Some(Annotations { name: format!("r{key}"), labels }),
+        task: Some(TaskSpec { container: Some(container), ..TaskSpec::default() }),
+        mode: Some(Mode::Replicated(ReplicatedMode { replicas: 0 })),
+        ..ServiceSpec::default()
+    })
+}
+
 impl Registers {
     fn create(&mut self) -> anyhow::Result<()> {
         for key in 0..REGISTERS {
-            let container = ContainerSpec { image: "sim/ok:1".to_owned(), ..ContainerSpec::default() };
-            let spec = ServiceSpec {
-                annotations: Some(Annotations { name: format!("r{key}"), ..Annotations::default() }),
-                task: Some(TaskSpec { container: Some(container), ..TaskSpec::default() }),
-                mode: Some(Mode::Replicated(ReplicatedMode { replicas: 0 })),
-                ..ServiceSpec::default()
-            };
-            let create = commands::CreateService { spec: Box::new(spec), secrets: ServiceSecrets::default() };
+            let create = commands::CreateService { spec: spec(key, 0), secrets: ServiceSecrets::default() };
             let request = self.request(Command::CreateService(create));
-            let Outcome::Committed { subject: Some(service), .. } = self.quorum.execute(&request)? else {
+            let Outcome::Committed { subject: Some(service), index } = self.quorum.execute(&request)? else {
                 bail!("register {key} was not created");
             };
+            self.seen = [(index, 0); CLIENTS];
             self.services.push(service.parse().map_err(|error| anyhow::anyhow!("{error}"))?);
             let now = self.quorum.clock.now();
             self.history.push(Operation { key, action: Action::Write(0), called: now, answered: Some(now) });
@@ -128,6 +153,7 @@ impl Registers {
             }
             3 => self.isolate(),
             4 => self.quorum.wires.mend(),
+            6 => self.hand_over()?,
             5 => {
                 let latency = (Duration::from_millis(1), Duration::from_millis(1 + self.draw(300)));
                 let lost_per_mille = self.draw(200) as u32;
@@ -152,11 +178,35 @@ impl Registers {
         }
     }
 
+    /// The manager that leads lets another one lead, in the middle of what is asked of it.
+    fn hand_over(&mut self) -> anyhow::Result<()> {
+        let Some(leader) = self.quorum.leader() else { return Ok(()) };
+        for _ in 0..HAND_OVER_STEPS {
+            if !self.quorum.peers[leader].hand_over() {
+                break;
+            }
+            self.quorum.advance(Duration::from_millis(10))?;
+        }
+        Ok(())
+    }
+
     /// A client asks for something, of any manager.
     fn begin(&mut self, client: usize) {
-        let (key, number, called) = (self.draw(REGISTERS), self.pick(), self.quorum.clock.now());
-        let (ticket, action) = match self.draw(2) {
-            0 => (self.quorum.read(number), Action::Read(None)),
+        let (key, number, called) = (self.draw(4).min(SWAPPED), self.pick(), self.quorum.clock.now());
+        let (ticket, action) = match self.draw(6) {
+            0..3 => (self.quorum.read(number), Action::Read(None)),
+            drawn if key == SWAPPED => {
+                let (service, to) = (self.services[key as usize], self.commands as u64 + 1);
+                let (version, from) = self.seen[client];
+                let (version, action) = match drawn {
+                    3 | 4 => (Some(version), Action::Swap { from, to, done: None }),
+                    _ => (None, Action::Write(to)),
+                };
+                let secrets = ServiceSecrets::default();
+                let update = commands::UpdateService { service, spec: spec(key, to), version, secrets };
+                let request = self.request(Command::UpdateService(update));
+                (self.quorum.ask(number, request), action)
+            }
             _ => {
                 let (service, replicas) = (self.services[key as usize], self.draw(VALUES));
                 let scale = commands::ScaleService { service, replicas };
@@ -174,7 +224,7 @@ impl Registers {
         for client in 0..CLIENTS {
             let Some(asked) = self.clients[client].take() else { continue };
             let is_over = asked.operation.called + PATIENCE <= now;
-            match self.outcome(&asked, now) {
+            match self.outcome(client, &asked, now) {
                 Some(operation) => self.history.extend(operation),
                 None if is_over => self.history.extend(unanswered(asked.operation)),
                 None => self.clients[client] = Some(asked),
@@ -183,16 +233,26 @@ impl Registers {
     }
 
     /// What is known of an operation that was answered; an answered one may say that nobody knows.
-    fn outcome(&mut self, asked: &Asked, now: Timestamp) -> Option<Option<Operation>> {
+    fn outcome(&mut self, client: usize, asked: &Asked, now: Timestamp) -> Option<Option<Operation>> {
         let Asked { ticket, operation } = asked;
+        let answered = |action| Some(Some(Operation { action, answered: Some(now), ..*operation }));
         if let Action::Read(_) = operation.action {
-            let shown = self.quorum.take_shown(*ticket)?;
-            let seen = value(&shown, self.services[operation.key as usize]);
-            return Some(Some(Operation { action: Action::Read(seen), answered: Some(now), ..*operation }));
+            let (shown, service) = (self.quorum.take_shown(*ticket)?, self.services[operation.key as usize]);
+            let seen = value(&shown, operation.key, service);
+            if operation.key == SWAPPED {
+                self.seen[client] = shown.services.get(service).map(|service| service.version).zip(seen)?;
+            }
+            return answered(Action::Read(seen));
         }
-        match self.quorum.take_answer(*ticket)? {
-            Outcome::Committed { .. } => Some(Some(Operation { answered: Some(now), ..*operation })),
-            Outcome::Rejected(_) | Outcome::Unknown => Some(unanswered(*operation)),
+        match (self.quorum.take_answer(*ticket)?, operation.action) {
+            (Outcome::Committed { .. }, Action::Swap { from, to, .. }) => {
+                answered(Action::Swap { from, to, done: Some(true) })
+            }
+            (Outcome::Committed { .. }, action) => answered(action),
+            (Outcome::Rejected(refused), Action::Swap { from, to, .. }) if refused.kind == RejectionKind::Conflict => {
+                answered(Action::Swap { from, to, done: Some(false) })
+            }
+            (Outcome::Rejected(_) | Outcome::Unknown, _) => Some(unanswered(*operation)),
         }
     }
 
@@ -214,7 +274,7 @@ impl Registers {
                 let operation = Operation { key, action: Action::Read(None), called, answered: None };
                 let asked = Asked { ticket, operation };
                 self.quorum.advance(Duration::from_secs(1))?;
-                let read = self.outcome(&asked, self.quorum.clock.now()).flatten();
+                let read = self.outcome(0, &asked, self.quorum.clock.now()).flatten();
                 ensure!(read.is_some(), "manager {} answers no read in the end", number + 1);
                 self.history.extend(read);
             }
@@ -223,11 +283,17 @@ impl Registers {
     }
 
     fn summary(&self) -> Summary {
-        let is_read = |operation: &&Operation| matches!(operation.action, Action::Read(_));
-        let answered = |operation: &&Operation| operation.answered.is_some();
-        let reads = self.history.iter().filter(is_read).count();
-        let writes = self.history.iter().filter(answered).count() - reads;
-        Summary { reads, writes, unknown: self.history.len() - reads - writes }
+        let mut summary = Summary { elections: self.quorum.oracle.elections(), ..Summary::default() };
+        for Operation { action, answered, .. } in &self.history {
+            *match (action, answered) {
+                (Action::Read(_), _) => &mut summary.reads,
+                (_, None) => &mut summary.unknown,
+                (Action::Write(_), Some(_)) => &mut summary.writes,
+                (Action::Swap { done: Some(false), .. }, Some(_)) => &mut summary.refused,
+                (Action::Swap { .. }, Some(_)) => &mut summary.swaps,
+            } += 1;
+        }
+        summary
     }
 
     fn request(&mut self, command: Command) -> Request {

@@ -130,15 +130,36 @@ fn a_command_at_a_follower_has_one_effect_though_the_leader_is_lost() {
     assert_eq!(quorum.take_answer(again).map(|outcome| index(&outcome)), Some(first));
 }
 
+/// Nothing passes between a manager and the others any more.
+fn cut_off(quorum: &mut Quorum, alone: usize) {
+    let ids: Vec<u64> = quorum.peers.iter().map(|peer| peer.raft_id).collect();
+    for other in ids.iter().filter(|id| **id != ids[alone]) {
+        quorum.wires.cut(ids[alone], *other);
+        quorum.wires.cut(*other, ids[alone]);
+    }
+}
+
+#[test]
+fn nothing_is_refused_over_what_may_never_be_committed() {
+    let mut quorum = three(14);
+    let leader = quorum.leader().expect("one leads");
+    cut_off(&mut quorum, leader);
+    // It still takes itself for the leader, and has nobody to commit the first with.
+    let first = quorum.ask(leader, config(1)).expect("it does not know yet");
+    let same_name = quorum.ask(leader, Request { id: CommandId::from_bits(2), ..config(1) }).expect("nor now");
+    quorum.advance(4 * NOTICED).expect("time passes");
+    assert_eq!(
+        [first, same_name].map(|ticket| quorum.take_answer(ticket)),
+        [Some(Outcome::Unknown), Some(Outcome::Unknown)]
+    );
+    index(&quorum.execute(&Request { id: CommandId::from_bits(2), ..config(1) }).expect("the others decide"));
+}
+
 #[test]
 fn a_manager_that_is_cut_off_answers_no_reads_until_it_is_back() {
     let mut quorum = three(7);
     let (leader, others) = (quorum.leader().expect("one leads"), followers(&quorum));
-    for other in &others {
-        let (here, there) = (quorum.peers[leader].raft_id, quorum.peers[*other].raft_id);
-        quorum.wires.cut(here, there);
-        quorum.wires.cut(there, here);
-    }
+    cut_off(&mut quorum, leader);
     // It still takes itself for the leader.
     quorum.read(leader);
     quorum.advance(NOTICED).expect("time passes");
@@ -198,16 +219,8 @@ fn running(quorum: &Quorum) -> Vec<events::TaskId> {
 #[test]
 fn agents_that_lose_their_manager_move_and_their_nodes_are_never_lost() {
     type Loss = fn(&mut Quorum, usize);
-    let losses: [(&str, Loss); 2] = [
-        ("killed", |quorum, lost| quorum.crash(lost, Crash::Killed)),
-        ("cut off from the others", |quorum, lost| {
-            let ids: Vec<u64> = quorum.peers.iter().map(|peer| peer.raft_id).collect();
-            for other in ids.iter().filter(|id| **id != ids[lost]) {
-                quorum.wires.cut(ids[lost], *other);
-                quorum.wires.cut(*other, ids[lost]);
-            }
-        }),
-    ];
+    let losses: [(&str, Loss); 2] =
+        [("killed", |quorum, lost| quorum.crash(lost, Crash::Killed)), ("cut off from the others", cut_off)];
     for (what, lose) in losses {
         for number in 0..3 {
             let mut quorum = with_tasks(9 + number as u64);

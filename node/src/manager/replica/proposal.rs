@@ -77,7 +77,8 @@ pub(super) struct Draft {
     bytes: usize,
     volatile: Vec<VolatilePayload>,
     answers: Vec<(Ticket, Outcome)>,
-    /// Commands that changed nothing: answered after everything before them.
+    /// Commands that changed nothing, also refused ones: answered after everything before them. What they were judged by may not be
+    /// committed yet, and another manager may lead by now.
     unchanged: Vec<(Ticket, Outcome)>,
     requests: Vec<(Ticket, Request)>,
     touched: Touched,
@@ -121,7 +122,7 @@ impl Draft {
     }
 
     /// Judges queued commands in their order until the frame has as many of them as it may.
-    pub(super) fn judge(&mut self, queue: &mut VecDeque<(Ticket, Request)>, rejected: &mut Vec<(Ticket, Outcome)>) {
+    pub(super) fn judge(&mut self, queue: &mut VecDeque<(Ticket, Request)>) {
         while self.events.len() < COMMAND_EVENTS_MAX && self.bytes < BYTES_SOFT_MAX {
             let Some((ticket, request)) = queue.pop_front() else { return };
             if let Some(answer) = self.first_answer(&request) {
@@ -135,22 +136,19 @@ impl Draft {
                     let secrets = decision.volatile.iter().map(Message::encoded_len);
                     let bytes = decision.events.iter().map(Kind::encoded_len).chain(secrets).sum();
                     if bytes > BYTES_HARD_MAX {
-                        rejected.push((ticket, Outcome::Rejected(too_large(&request.command, bytes))));
+                        self.unchanged.push((ticket, Outcome::Rejected(too_large(&request.command, bytes))));
                     } else {
                         self.bytes += bytes;
                         self.take(ticket, &request, decision, ctx.ids);
-                        self.requests.push((ticket, request));
                     }
                 }
                 Err(rejection) => {
-                    tracing::debug!(
-                        command = request.command.name(),
-                        why = rejection.sentence,
-                        "a command was refused"
-                    );
-                    rejected.push((ticket, Outcome::Rejected(rejection)));
+                    let command = request.command.name();
+                    tracing::debug!(command, why = rejection.sentence, "a command was refused");
+                    self.unchanged.push((ticket, Outcome::Rejected(rejection)));
                 }
             }
+            self.requests.push((ticket, request));
         }
     }
 

@@ -164,7 +164,7 @@ impl Leader {
         let Term { node, term, epoch, .. } = self.term;
         let base = Base { index: consensus.next_index(), term, leader: node, now, epoch };
         let mut draft = Draft::new(self, base);
-        draft.judge(&mut self.queue, &mut effects.answers);
+        draft.judge(&mut self.queue);
         draft.settle(self);
         let Some((proposal, bytes)) = draft.finish(self, &mut effects.unconfirmed) else { return effects };
         let proposed = match proposal.change {
