@@ -229,7 +229,7 @@ mod tests {
             ("swarmctl events --tail 10001", "--tail: \"10001\" is not a whole number from 0 to 10000", "digits"),
             ("swarmctl service rn web", "unrecognized subcommand 'rn'", "lists its commands"),
             ("swarmctl node remov web", "unrecognized subcommand 'remov'", "lists its commands"),
-            ("swarmctl service frob", "unrecognized subcommand 'frob'", "lists its commands"),
+            ("swarmctl service fry", "unrecognized subcommand 'fry'", "lists its commands"),
             (
                 "swarmctl node activate n1 --detach",
                 "unexpected argument '--detach' found",

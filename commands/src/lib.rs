@@ -44,7 +44,10 @@ pub use operator::{CreateOperator, ReadSecrets, RevokeOperator};
 pub use rejection::{Rejection, RejectionKind};
 pub use report::ReportTasks;
 pub use root::{MoveNodeToRoot, RotateRoot};
-pub use service::{CreateService, RemoveService, ScaleService, ServiceSecrets, UpdateService};
+pub use service::{
+    CreateService, PauseUpdate, RemoveService, ResumeUpdate, RevisionSpec, RollbackService, ScaleService,
+    ServiceSecrets, UpdateService,
+};
 pub use task::RemoveTask;
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 
@@ -92,6 +95,12 @@ verb::commands! {
         UpdateService(UpdateService),
         /// Changes the number of a service's replicas.
         ScaleService(ScaleService),
+        /// Puts an earlier spec of a service back.
+        RollbackService(RollbackService),
+        /// Stops the rollout of a service for a while.
+        PauseUpdate(PauseUpdate),
+        /// Goes on with a paused rollout.
+        ResumeUpdate(ResumeUpdate),
         /// Removes a service and its tasks.
         RemoveService(RemoveService),
         /// How tasks are doing, in the words of their node.

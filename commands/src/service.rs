@@ -1,6 +1,8 @@
 //! Commands about services. A spec goes into the log as the user gave it, with one exception: the names under which the
 //! keyring holds its secrets are filled in (`secrets.rs`).
 
+mod rollback;
+mod rollout;
 mod secrets;
 
 use std::mem::discriminant;
@@ -17,6 +19,8 @@ use crate::verb::{Asker, Verb};
 use crate::version::in_sequence;
 use crate::{Ctx, Decision, Rejection, RejectionKind, config, validate};
 
+pub use rollback::{RevisionSpec, RollbackService};
+pub use rollout::{PauseUpdate, ResumeUpdate};
 pub use secrets::ServiceSecrets;
 use secrets::{credentials_key, keep_credentials, place_env, with_credentials};
 
@@ -137,7 +141,8 @@ impl Verb for UpdateService {
         let mut volatile: Vec<_> = auth.map(|auth| keep_credentials(id, auth)).into_iter().chain(values).collect();
         volatile.extend(unused.iter().map(VolatilePayload::destroy));
         let (change, credentials) = (SpecChange::Update.into(), auth.map(|_| true));
-        let updated = ServiceSpecUpdated { service: id, spec, change, credentials, destroyed_secrets: unused };
+        let updated =
+            ServiceSpecUpdated { service: id, spec, change, credentials, destroyed_secrets: unused, restored: None };
         Ok(Decision { volatile, ..Decision::one(id, Kind::ServiceSpecUpdated(Box::new(updated))) })
     }
 }

@@ -78,9 +78,11 @@ impl Kind {
             | Self::ServiceScaled(_)
             | Self::ServiceRemoved(_)
             | Self::UpdateStarted(_)
+            | Self::UpdateTasksOverdue(_)
             | Self::UpdatePaused(_)
             | Self::UpdateCompleted(_)
             | Self::RollbackStarted(_)
+            | Self::UpdateResumed(_)
             | Self::TaskAssigned(_)
             | Self::TaskPlacementFailed(_)
             | Self::TaskDesiredStateSet(_)
@@ -159,9 +161,11 @@ catalogue! {
     ServiceScaled "service_scaled" |event| [event.service];
     ServiceRemoved "service_removed" |event| [event.service];
     UpdateStarted "update_started" |event| [event.service];
+    UpdateTasksOverdue "update_tasks_overdue" |event| [event.service, event.tasks];
     UpdatePaused "update_paused" |event| [event.service];
     UpdateCompleted "update_completed" |event| [event.service];
     RollbackStarted "rollback_started" |event| [event.service];
+    UpdateResumed "update_resumed" |event| [event.service];
     TaskCreated "task_created" |event| [event.task, event.service, event.node, event.replaces, event.reaped];
     TaskAssigned "task_assigned" |event| [event.task, event.node];
     TaskPlacementFailed "task_placement_failed" |event| [event.tasks];

@@ -68,7 +68,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 9;
+pub const FOLD_VERSION: u32 = 10;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,9 +255,11 @@ impl Cluster {
             Kind::ServiceScaled(event) => services::fold::scaled(self, event, at, touched),
             Kind::ServiceRemoved(event) => services::fold::removed(self, event.service, touched),
             Kind::UpdateStarted(event) => services::fold::update_started(self, event, touched),
+            Kind::UpdateTasksOverdue(event) => rollouts::tasks_overdue(self, event, at, touched),
             Kind::UpdatePaused(event) => services::fold::update_paused(self, event, touched),
             Kind::UpdateCompleted(event) => services::fold::update_completed(self, event.service, at, touched),
             Kind::RollbackStarted(event) => services::fold::rollback_started(self, event, touched),
+            Kind::UpdateResumed(event) => services::fold::update_resumed(self, event.service, at, touched),
             Kind::TaskCreated(event) => tasks::fold::created(self, event, at, touched),
             Kind::TaskAssigned(event) => tasks::fold::assigned(self, event, at, touched),
             Kind::TaskPlacementFailed(event) => tasks::fold::placement_failed(self, event, at, touched),

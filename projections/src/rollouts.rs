@@ -12,7 +12,7 @@ use events::{ServiceId, TaskCause, TaskCreated, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::instance::Instance;
-use crate::{Cluster, Service, Stamp, Task};
+use crate::{Cluster, Service, Stamp, Task, Touched};
 
 /// How much longer than its delay a rollout watches its tasks where it would not notice failures otherwise: SwarmKit's
 /// allowance for a delay that is not shorter than the monitor.
@@ -25,8 +25,10 @@ pub struct Step {
     pub task: TaskId,
     /// The rollout: the template version that it rolls out.
     pub rollout: u64,
-    /// When that task first ran or ended by itself, whichever came first.
+    /// When that task first ran or ended by itself, whichever came first; or when it was overdue.
     pub settled_at: Option<Timestamp>,
+    /// Whether it was overdue, and so counts as failed already.
+    pub is_overdue: bool,
 }
 
 /// The numbers of the last rollout of a service, until it is completed.
@@ -42,6 +44,8 @@ pub struct Tally {
     pub failed: u64,
     /// The last of these.
     pub culprit: Option<TaskId>,
+    /// Whether that one neither ran nor ended, but was overdue.
+    pub is_overdue: bool,
     /// When it last took a place, or a task of it first ran or ended.
     pub last_step_at: Option<Timestamp>,
 }
@@ -76,6 +80,40 @@ pub(crate) fn count_slots(cluster: &mut Cluster, id: ServiceId, slots: u64) {
     assert!(counted.is_some(), "service {id} has no rollout to count the slots of");
 }
 
+/// A paused rollout goes on: what failed before counts no more.
+pub(crate) fn resume(cluster: &mut Cluster, id: ServiceId, at: &Stamp) {
+    let resumed = cluster.rollout_tallies.update(id, |tally| {
+        *tally = Tally { failed: 0, culprit: None, is_overdue: false, last_step_at: Some(at.time), ..*tally };
+    });
+    assert!(resumed.is_some(), "service {id} has no rollout to resume");
+}
+
+/// Tasks of a rollout did not run in time: they count as failed, and what becomes of them later does not.
+pub(crate) fn tasks_overdue(
+    cluster: &mut Cluster,
+    event: &events::UpdateTasksOverdue,
+    at: &Stamp,
+    touched: &mut Touched,
+) {
+    for id in &event.tasks {
+        let task = cluster.tasks.get(*id).unwrap_or_else(|| panic!("task {id} is not there to be overdue"));
+        let place = (task.service, task.instance());
+        let step = cluster.rollout_steps.update(place, |step| {
+            assert!(step.task == *id && step.settled_at.is_none(), "task {id} does not keep a rollout waiting");
+            (step.settled_at, step.is_overdue) = (Some(at.time), true);
+        });
+        assert!(step.is_some(), "task {id} is of no rollout");
+        touched.places.insert(place);
+    }
+    cluster.rollout_tallies.update(event.service, |tally| {
+        tally.failed += event.tasks.len() as u64;
+        tally.culprit = event.tasks.last().copied();
+        tally.is_overdue = true;
+        tally.last_step_at = Some(at.time);
+    });
+    touched.services.insert(event.service);
+}
+
 /// A rollout is completed, or its service is gone: nothing of it is in flight.
 pub(crate) fn end(cluster: &mut Cluster, id: ServiceId) {
     cluster.rollout_tallies.remove(id);
@@ -93,7 +131,7 @@ pub(crate) fn task_made(cluster: &mut Cluster, event: &TaskCreated, instance: In
     let place = (event.service, instance);
     let open = cluster.services.get(event.service).is_some_and(Service::is_rolling);
     if event.cause() == TaskCause::Update && open {
-        let step = Step { task: event.task, rollout: event.spec_version, settled_at: None };
+        let step = Step { task: event.task, rollout: event.spec_version, settled_at: None, is_overdue: false };
         cluster.rollout_steps.insert(place, step);
         cluster.rollout_tallies.update(event.service, |tally| {
             tally.taken += 1;
@@ -123,7 +161,7 @@ pub(crate) fn task_moved_on(cluster: &mut Cluster, task: &Task, ended: bool, at:
     let watch = watch(&service.rollout());
     let watched = task.running_at.is_none_or(|running| at.time.since(running) <= watch);
     let own = service.is_rolling() && step.rollout == service.template_version;
-    let failed = ended && watched;
+    let failed = ended && watched && !step.is_overdue;
     if own && (first || failed) {
         cluster.rollout_tallies.update(task.service, |tally| {
             if first {
@@ -131,7 +169,7 @@ pub(crate) fn task_moved_on(cluster: &mut Cluster, task: &Task, ended: bool, at:
             }
             if failed {
                 tally.failed += 1;
-                tally.culprit = Some(task.id);
+                (tally.culprit, tally.is_overdue) = (Some(task.id), false);
             }
         });
     }

@@ -5,7 +5,7 @@ use events::{
     Annotations, ContainerSpec, DesiredCause, Event, Id, Kind, NodeId, NodeJoined, Reconciler, ReplicatedMode,
     RestartPolicy, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, ServiceSpecUpdated,
     SpecChange, TaskAssigned, TaskCause, TaskCreated, TaskDesiredStateSet, TaskId, TaskReaped, TaskReported, TaskState,
-    TaskStatus, Timestamp, UpdateCompleted, UpdatePaused, UpdateStarted,
+    TaskStatus, Timestamp, UpdateCompleted, UpdatePaused, UpdateResumed, UpdateStarted, UpdateTasksOverdue,
 };
 
 use crate::check::check;
@@ -86,6 +86,14 @@ impl Sample {
             "stop" => self.want(number(), TaskState::Shutdown),
             "abandon" => self.want(number(), TaskState::Remove),
             "image" => self.update(SpecChange::Update, None, |spec| set_image(spec, of)),
+            "back" => self.update(SpecChange::ManualRollback, None, |spec| set_image(spec, of)),
+            "resume" => {
+                self.tell(Kind::UpdateResumed(UpdateResumed { service: SERVICE, ..UpdateResumed::default() }));
+            }
+            "overdue" => {
+                let task = self.newest(number()).expect("a task is there").id;
+                self.tell(Kind::UpdateTasksOverdue(UpdateTasksOverdue { service: SERVICE, tasks: vec![task] }));
+            }
             "undo" => self.update(SpecChange::AutomaticRollback, None, |spec| set_image(spec, of)),
             "login" => self.update(SpecChange::Update, Some(true), |_| ()),
             "label" => self.update(SpecChange::Update, None, |spec| {
@@ -187,6 +195,7 @@ impl Sample {
             change: change.into(),
             credentials,
             destroyed_secrets: Vec::new(),
+            restored: None,
         })));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use events::spec::limits::SPEC_CHANGES_MAX;
 use events::{ServiceId, ServiceSpec, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,9 @@ pub struct Service {
     pub update: Option<Update>,
     /// Names of the volatile payloads with values of its secret variables, of the present spec and of earlier ones.
     pub env_secrets: BTreeSet<String>,
+    /// Indexes of the frames that changed its spec, oldest first: there history has its revisions. The last of them, if there were more
+    /// than [`SPEC_CHANGES_MAX`].
+    pub spec_changes: Vec<u64>,
 }
 
 /// How far a rollout is.
@@ -46,6 +50,8 @@ pub struct Update {
     pub completed_at: Option<Timestamp>,
     /// The state in words.
     pub message: String,
+    /// Whether it is a rollback that an operator asked for.
+    pub requested: bool,
 }
 
 /// What a rollout does.
@@ -53,13 +59,13 @@ pub struct Update {
 pub enum UpdateState {
     /// Tasks are being replaced.
     Updating,
-    /// It stopped after failures.
+    /// It stopped after failures, or was asked to.
     Paused,
     /// Every task has the new spec.
     Completed,
     /// Tasks are being put back to the previous spec.
     RollingBack,
-    /// The rollback stopped after failures.
+    /// The rollback stopped after failures, or was asked to.
     RollbackPaused,
     /// Every task has the previous spec again.
     RolledBack,
@@ -71,7 +77,7 @@ impl UpdateState {
         matches!(self, UpdateState::Updating | UpdateState::RollingBack)
     }
 
-    /// Whether nothing is replaced until what tasks run changes.
+    /// Whether nothing is replaced until it is resumed, or what tasks run changes.
     pub fn is_paused(self) -> bool {
         matches!(self, UpdateState::Paused | UpdateState::RollbackPaused)
     }
@@ -79,6 +85,15 @@ impl UpdateState {
     /// Whether every task was replaced.
     pub fn is_completed(self) -> bool {
         matches!(self, UpdateState::Completed | UpdateState::RolledBack)
+    }
+
+    /// What it does once it is resumed, if it is paused.
+    pub fn resumed(self) -> Option<Self> {
+        match self {
+            UpdateState::Paused => Some(UpdateState::Updating),
+            UpdateState::RollbackPaused => Some(UpdateState::RollingBack),
+            UpdateState::Updating | UpdateState::Completed | UpdateState::RollingBack | UpdateState::RolledBack => None,
+        }
     }
 
     /// Whether it leads back to the previous spec.
@@ -106,7 +121,7 @@ impl Service {
         self.update.as_ref().is_some_and(|update| update.state.is_open())
     }
 
-    /// Whether a rollout stopped after failures.
+    /// Whether a rollout stopped before it was completed.
     pub fn is_paused(&self) -> bool {
         self.update.as_ref().is_some_and(|update| update.state.is_paused())
     }
@@ -116,9 +131,22 @@ impl Service {
         self.template_version.max(self.credentials_version)
     }
 
-    /// Whether what tasks run was rolled out before: a rollback may go back to it.
+    /// Whether what tasks run was rolled out before: a rollback may go back to it. While it rolls back, that is so where nothing else
+    /// is there to go back to.
     fn is_rolled_out(&self) -> bool {
-        self.update.as_ref().is_none_or(|update| update.state.is_completed() || update.state.is_rollback())
+        let returns = |state: UpdateState| state.is_rollback() && self.previous.is_none();
+        self.update.as_ref().is_none_or(|update| update.state.is_completed() || returns(update.state))
+    }
+
+    /// A frame changed its spec. Of very many changes the oldest are not listed any more; history still has them.
+    fn note_change(&mut self, index: u64) {
+        if self.spec_changes.last() == Some(&index) {
+            return;
+        }
+        if self.spec_changes.len() >= SPEC_CHANGES_MAX {
+            self.spec_changes.remove(0);
+        }
+        self.spec_changes.push(index);
     }
 }
 

@@ -166,6 +166,7 @@ fn words(kind: &Kind) -> String {
         },
         Kind::UpdateStarted(event) => format!("{} places to replace", event.slots),
         Kind::UpdatePaused(_) => "pause".to_owned(),
+        Kind::UpdateTasksOverdue(event) => format!("overdue{}", numbers(&event.tasks)),
         Kind::UpdateCompleted(_) => "complete".to_owned(),
         Kind::RollbackStarted(_) => "roll back".to_owned(),
         Kind::ServiceSpecUpdated(event) => format!("spec of {:?}", event.change()),

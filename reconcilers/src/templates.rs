@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use projections::{Cluster, Service, Task};
 
-use crate::schedule::filters::meets_constraints;
+use crate::schedule::filters::{Filters, meets_constraints};
 
 /// How the older specs that tasks run differ from the present one, each compared once.
 pub(crate) struct Templates {
     current: u64,
     differences: BTreeMap<u64, Difference>,
-    constraints: Vec<String>,
+    placement: events::Placement,
 }
 
 #[derive(Clone, Copy)]
@@ -25,8 +25,8 @@ impl Templates {
     pub(crate) fn new(cluster: &Cluster, service: &Service) -> Self {
         let older = cluster.revisions.range((service.id, 0)..=(service.id, u64::MAX));
         let differences = older.map(|((_, version), revision)| (version, difference(&revision.spec, &service.spec)));
-        let constraints = service.spec.template().placement().constraints.clone();
-        Self { current: service.template_version, differences: differences.collect(), constraints }
+        let placement = service.spec.template().placement().clone();
+        Self { current: service.template_version, differences: differences.collect(), placement }
     }
 
     /// Whether a task has to be replaced for its service to be as its spec says.
@@ -38,7 +38,10 @@ impl Templates {
             Some(Difference::None) => false,
             Some(Difference::PlacementOnly) => {
                 let node = task.node.and_then(|node| cluster.nodes.get(node));
-                !node.is_some_and(|node| meets_constraints(&self.constraints, node))
+                !node.is_some_and(|node| {
+                    meets_constraints(&self.placement.constraints, node)
+                        && Filters::platform_fits(&self.placement.platforms, node)
+                })
             }
             Some(Difference::Other) | None => true,
         }
@@ -50,7 +53,7 @@ fn difference(old: &events::ServiceSpec, new: &events::ServiceSpec) -> Differenc
         return Difference::None;
     }
     let placement = new.template().placement.clone();
-    let moved = events::TaskSpec { placement, ..old.template().without_credentials() };
-    let only_moved = old.endpoint == new.endpoint && moved == new.template().without_credentials();
+    let moved = events::TaskSpec { placement, ..old.template().clone() };
+    let only_moved = old.endpoint == new.endpoint && moved.as_seen_by_tasks() == new.template().as_seen_by_tasks();
     if only_moved { Difference::PlacementOnly } else { Difference::Other }
 }

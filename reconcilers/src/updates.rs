@@ -9,7 +9,7 @@ mod worklist;
 use events::spec::Rollout;
 use events::{
     DesiredCause, FailureAction, Kind, RollbackStarted, ServiceSpec, ServiceSpecUpdated, SpecChange, TaskCause,
-    TaskState, Timestamp, UpdateCompleted, UpdateOrder, UpdatePaused, UpdateStarted,
+    TaskState, Timestamp, UpdateCompleted, UpdateOrder, UpdatePaused, UpdateStarted, UpdateTasksOverdue,
 };
 use projections::rollouts::watch;
 use projections::{Cluster, Instance, Service, Tally, Task};
@@ -48,8 +48,14 @@ fn roll(cluster: &Cluster, service: &Service, tally: &Tally, ctx: &mut Ctx<'_>, 
         out.deferred.rollouts.insert(service.id);
         return;
     }
-    if let Some(until) = list.first_end() {
-        out.wake(until, TimerKey::Rollout(service.id));
+    let overdue = list.overdue(cluster, service, ctx.now);
+    if !overdue.is_empty() {
+        // What becomes of the places is judged once they are known to have failed.
+        let service = service.id;
+        return out.push_about(overdue, |tasks| Kind::UpdateTasksOverdue(UpdateTasksOverdue { service, tasks }));
+    }
+    for time in [list.first_end(), list.first_deadline()].into_iter().flatten() {
+        out.wake(time, TimerKey::Rollout(service.id));
     }
     let rollout = service.rollout();
     stop_superseded(cluster, service, rollout.order, list, out);
@@ -170,24 +176,31 @@ fn stop_after_failures(service: &Service, tally: &Tally, out: &mut Correction) -
     let rollout = service.rollout();
     let Some(culprit) = tally.culprit.filter(|_| has_failed(tally, &rollout)) else { return false };
     let is_rollback = rollback(service).is_some();
+    let because = if tally.is_overdue {
+        let deadline = rollout.progress_deadline;
+        format!("because task {culprit} did not run within the progress deadline of {deadline:?}")
+    } else {
+        format!("due to failure or early termination of task {culprit}")
+    };
     let rolls_back = rollout.failure_action == FailureAction::Rollback && !is_rollback;
     match service.previous.as_ref().filter(|previous| rolls_back && !previous.same_template(&service.spec)) {
         Some(previous) => {
             let (id, change) = (service.id, SpecChange::AutomaticRollback.into());
             let spec = with_credentials_of(previous, service);
-            let reason = format!("update rolled back due to failure or early termination of task {culprit}");
+            let reason = format!("update rolled back {because}");
             out.push(Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated {
                 service: id,
                 spec,
                 change,
                 credentials: None,
                 destroyed_secrets: Vec::new(),
+                restored: None,
             })));
             out.push(Kind::RollbackStarted(RollbackStarted { service: id, reason }));
         }
         None => {
             let what = if is_rollback { "rollback" } else { "update" };
-            let reason = format!("{what} paused due to failure or early termination of task {culprit}");
+            let reason = format!("{what} paused {because}");
             let rollback = rollback(service);
             out.push(Kind::UpdatePaused(UpdatePaused { service: service.id, reason, rollback }));
         }

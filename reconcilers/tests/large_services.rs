@@ -128,6 +128,7 @@ impl World {
             change,
             credentials: None,
             destroyed_secrets: Vec::new(),
+            restored: None,
         }))]);
     }
 

@@ -31,14 +31,25 @@ const TURNS_MAX: u64 = 10_000;
 /// One thing that happens. Objects are named by their place among those there are, so that every step means something.
 #[derive(Debug, Clone)]
 enum Step {
-    Join { memory: u8, zone: u8 },
+    Join {
+        memory: u8,
+        zone: u8,
+    },
     FallSilent(usize),
     Return(usize),
-    SetNode { node: usize, availability: Availability, zone: u8 },
+    SetNode {
+        node: usize,
+        availability: Availability,
+        zone: u8,
+    },
     RemoveNode(usize),
     Create(Shape),
     Update(usize, Shape),
     Scale(usize, u64),
+    /// Back to the previous spec.
+    RollBack(usize),
+    Pause(usize),
+    Resume(usize),
     RemoveService(usize),
     RemoveTask(usize),
     Report(usize, TaskState),
@@ -63,6 +74,7 @@ struct Shape {
     failure_ppm: u32,
     port: Option<u32>,
     max_replicas: u64,
+    progress_deadline_secs: u64,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -74,12 +86,14 @@ fn shape() -> impl Strategy<Value = Shape> {
     let ratio = prop_oneof![2 => Just(0), 1 => Just(300_000_u32), 1 => Just(500_000)];
     let update = (0..3_u64, any::<bool>(), actions, 0..8_u64, 0..8_u64, ratio);
     let place = (prop::option::weighted(0.2, 8080..8082_u32), prop_oneof![4 => Just(0), 1 => 1..3_u64]);
-    (what, restart, update, place).prop_map(
+    let deadline = prop_oneof![2 => Just(0), 1 => 1..60_u64];
+    (what, restart, update, place, deadline).prop_map(
         |(
             (replicas, image, memory, zone),
             (condition, delay_secs, attempts),
             (parallelism, start_first, on_failure, update_delay_secs, monitor_secs, failure_ppm),
             (port, max_replicas),
+            progress_deadline_secs,
         )| {
             Shape {
                 replicas,
@@ -97,6 +111,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 failure_ppm,
                 port,
                 max_replicas,
+                progress_deadline_secs,
             }
         },
     )
@@ -125,6 +140,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => shape().prop_map(Step::Create),
         3 => (any(), shape()).prop_map(|(service, shape)| Step::Update(service, shape)),
         3 => (any(), 0..8_u64).prop_map(|(service, replicas)| Step::Scale(service, replicas)),
+        1 => any().prop_map(Step::RollBack),
+        1 => any().prop_map(Step::Pause),
+        1 => any().prop_map(Step::Resume),
         1 => any().prop_map(Step::RemoveService),
         1 => any().prop_map(Step::RemoveTask),
         16 => (any(), states).prop_map(|(task, state)| Step::Report(task, state)),
@@ -236,6 +254,18 @@ impl Core {
             Step::Scale(service, replicas) => {
                 let Some(service) = self.service(*service) else { return };
                 self.operator(&Command::ScaleService(commands::ScaleService { service, replicas: *replicas }));
+            }
+            Step::RollBack(service) => {
+                let Some(service) = self.service(*service) else { return };
+                self.operator(&Command::RollbackService(commands::RollbackService { service, to: None }));
+            }
+            Step::Pause(service) => {
+                let Some(service) = self.service(*service) else { return };
+                self.operator(&Command::PauseUpdate(commands::PauseUpdate { service }));
+            }
+            Step::Resume(service) => {
+                let Some(service) = self.service(*service) else { return };
+                self.operator(&Command::ResumeUpdate(commands::ResumeUpdate { service }));
             }
             Step::RemoveService(service) => {
                 let Some(service) = self.service(*service) else { return };
@@ -494,6 +524,7 @@ impl Shape {
             delay_ns: self.update_delay_secs * 1_000_000_000,
             monitor_ns: Some(self.monitor_secs * 1_000_000_000),
             max_failure_ppm: self.failure_ppm,
+            progress_deadline_ns: Some(self.progress_deadline_secs * 1_000_000_000),
         };
         let rollback = UpdateConfig { failure_action: FailureAction::Pause.into(), ..update };
         let mode = match self.replicas {

@@ -201,6 +201,7 @@ fn history() {
         }),
         Kind::ServiceCreated(Box::new(ServiceCreated { service, spec: spec() })),
         Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone(), rollback: None }),
+        Kind::UpdateResumed(UpdateResumed { service, rollback: None }),
         Kind::RollbackStarted(RollbackStarted { service, reason }),
         Kind::TaskAssigned(TaskAssigned { task, node, claims: generic() }),
         Kind::TaskPlacementFailed(TaskPlacementFailed { tasks: vec![task], explanation: bad() }),

@@ -12,6 +12,7 @@ pub mod operator;
 mod phrase;
 pub mod raft;
 mod restarts;
+pub mod revision;
 pub mod service;
 pub mod story;
 pub mod table;

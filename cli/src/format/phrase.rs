@@ -59,9 +59,11 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::ServiceScaled(e) => format!("{}: from {} to {} replicas", name(&e.service), e.from, e.to),
         Kind::ServiceRemoved(e) => name(&e.service),
         Kind::UpdateStarted(e) => format!("{}: {}", name(&e.service), started(e)),
+        Kind::UpdateTasksOverdue(e) => format!("{}: {}", name(&e.service), several(&e.tasks, names)),
         Kind::UpdatePaused(e) => format!("{}: {}", name(&e.service), e.reason),
         Kind::UpdateCompleted(e) => name(&e.service) + if e.rollback() { ": rollback" } else { "" },
         Kind::RollbackStarted(e) => format!("{}: {}", name(&e.service), e.reason),
+        Kind::UpdateResumed(e) => name(&e.service) + if e.rollback() { ": rollback" } else { "" },
         Kind::TaskCreated(e) => created(e, names),
         Kind::TaskAssigned(e) => assigned(e, names),
         Kind::TaskPlacementFailed(e) => format!("{}: {}", several(&e.tasks, names), e.explanation),
@@ -88,7 +90,8 @@ fn node_updated(event: &NodeSpecUpdated, before: Option<&SpecBefore>) -> String 
 fn service_updated(event: &ServiceSpecUpdated, before: Option<&SpecBefore>) -> String {
     let before = before.and_then(|before| before.service.as_ref());
     let what = before.map_or_else(|| summary(&event.spec), |before| changed(before, &event.spec));
-    format!("{}, {what}", event.change().name().replace('_', " "))
+    let restored = event.restored.map_or_else(String::new, |revision| format!(" to revision {revision}"));
+    format!("{}{restored}, {what}", event.change().name().replace('_', " "))
 }
 
 fn forced(event: &QuorumForced) -> String {
@@ -121,7 +124,7 @@ fn how_removed(event: &NodeRemoved) -> &'static str {
 }
 
 /// How a spec differs from the one that it replaces.
-fn changed<T: Serialize>(before: &T, after: &T) -> String {
+pub(super) fn changed<T: Serialize>(before: &T, after: &T) -> String {
     // Specs are plain data, which always becomes JSON.
     let [before, after] = [before, after].map(|spec| serde_json::to_value(spec).unwrap_or_default());
     let changes = changes::between(&before, &after);
@@ -132,7 +135,8 @@ fn changed<T: Serialize>(before: &T, after: &T) -> String {
     }
 }
 
-fn summary(spec: &ServiceSpec) -> String {
+/// A spec in a few words.
+pub(super) fn summary(spec: &ServiceSpec) -> String {
     let mode = match spec.mode() {
         Mode::Global(_) => "global".to_owned(),
         Mode::Replicated(ReplicatedMode { replicas: 1 }) => "1 replica".to_owned(),

@@ -110,6 +110,7 @@ pub fn full_service() -> ServiceView {
         started_at: before(185),
         completed_at: None,
         message: "1 of 2 tasks failed".to_owned(),
+        requested: false,
     };
     ServiceView { spec, update: Some(update), ..service() }
 }

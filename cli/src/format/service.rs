@@ -47,6 +47,7 @@ fn status(service: &ServiceSummary, now: Timestamp) -> String {
         UpdateState::Paused => Some("update paused"),
         UpdateState::RollbackStarted => Some("rolling back"),
         UpdateState::RollbackPaused => Some("rollback paused"),
+        UpdateState::RollbackCompleted if update.requested => Some("rolled back"),
         UpdateState::RollbackCompleted => Some("update failed and rolled back"),
         UpdateState::Completed => None,
     });
@@ -157,6 +158,9 @@ fn rollout(block: &mut Block, heading: &str, given: bool, rollout: events::spec:
         block.field("Delay", duration::show(rollout.delay)).field("Monitor", duration::show(rollout.monitor));
         block.field("On failure", rollout.failure_action.name()).field("Order", rollout.order.name().replace('_', "-"));
         block.field("Tolerated failures", ratio::show(rollout.max_failure_ppm));
+        if !rollout.progress_deadline.is_zero() {
+            block.field("Progress deadline", duration::show(rollout.progress_deadline));
+        }
     });
 }
 

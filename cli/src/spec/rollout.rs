@@ -61,6 +61,10 @@ pub(super) struct UpdateFlags {
     /// Whether the old task stops or the new one starts first (default stop-first)
     #[arg(long, value_name = "ORDER")]
     update_order: Option<Order>,
+
+    /// How long a replaced task may take until it runs, before it counts as failed; 0s for any time (default 0s)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    update_progress_deadline: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -89,6 +93,10 @@ pub(super) struct RollbackFlags {
     /// Whether the old task stops or the new one starts first (default stop-first)
     #[arg(long, value_name = "ORDER")]
     rollback_order: Option<Order>,
+
+    /// How long a task may take until it runs, before it counts as failed; 0s for any time (default 0s)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    rollback_progress_deadline: Option<Duration>,
 }
 
 impl UpdateFlags {
@@ -105,6 +113,7 @@ impl UpdateFlags {
             monitor: self.update_monitor,
             max_failure_ppm: self.update_max_failure_ratio,
             order: self.update_order,
+            progress_deadline: self.update_progress_deadline,
         };
         edits.apply(&mut spec.update);
     }
@@ -123,6 +132,7 @@ impl RollbackFlags {
             monitor: self.rollback_monitor,
             max_failure_ppm: self.rollback_max_failure_ratio,
             order: self.rollback_order,
+            progress_deadline: self.rollback_progress_deadline,
         };
         edits.apply(&mut spec.rollback);
     }
@@ -137,6 +147,7 @@ struct Edits {
     monitor: Option<Duration>,
     max_failure_ppm: Option<u32>,
     order: Option<Order>,
+    progress_deadline: Option<Duration>,
 }
 
 impl Edits {
@@ -155,5 +166,6 @@ impl Edits {
             Order::StartFirst => UpdateOrder::StartFirst,
         });
         set(&mut config.order, &order.map(Into::into));
+        set(&mut config.progress_deadline_ns, &self.progress_deadline.map(|deadline| Some(ns(deadline))));
     }
 }

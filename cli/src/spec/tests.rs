@@ -226,8 +226,12 @@ fn flags_of_rollouts_fill_their_fields_and_keep_the_others() {
         "0.25",
         "--update-order",
         "start-first",
+        "--update-progress-deadline",
+        "10m",
         "--rollback-parallelism",
         "3",
+        "--rollback-progress-deadline",
+        "1m",
         "--rollback-on-failure",
         "continue",
     ]);
@@ -238,10 +242,15 @@ fn flags_of_rollouts_fill_their_fields_and_keep_the_others() {
         monitor_ns: Some(2_000_000_000),
         max_failure_ppm: 250_000,
         order: UpdateOrder::StartFirst.into(),
+        progress_deadline_ns: Some(600_000_000_000),
     };
     assert_eq!(spec.update, Some(expected));
-    let rollback =
-        UpdateConfig { parallelism: Some(3), failure_action: FailureAction::Continue.into(), ..Default::default() };
+    let rollback = UpdateConfig {
+        parallelism: Some(3),
+        failure_action: FailureAction::Continue.into(),
+        progress_deadline_ns: Some(60_000_000_000),
+        ..Default::default()
+    };
     assert_eq!(spec.rollback, Some(rollback));
     let later = edited(spec, &["--update-delay", "5s"]);
     assert_eq!(later.update, Some(UpdateConfig { delay_ns: 5_000_000_000, ..expected }));

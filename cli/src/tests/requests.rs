@@ -95,6 +95,11 @@ async fn verbs_about_services() {
     );
     let scale = ScaleService { service: "web".to_owned(), replicas: 6 };
     assert_eq!(asked("service scale web=6").await, Command::ScaleService(scale));
+    let rollback = |revision| Command::RollbackService(RollbackService { service: "web".to_owned(), revision });
+    assert_eq!(asked("service rollback -d web").await, rollback(None));
+    assert_eq!(asked("service rollback -d web --to 7").await, rollback(Some(7)));
+    assert_eq!(asked("service pause web").await, Command::PauseUpdate(PauseUpdate { service: "web".to_owned() }));
+    assert_eq!(asked("service resume -d web").await, Command::ResumeUpdate(ResumeUpdate { service: "web".to_owned() }));
     let remove = RemoveService { service: "web".to_owned() };
     assert_eq!(asked("service rm web").await, Command::RemoveService(remove));
     let Command::CreateService(create) = asked("service create --name all --image x --mode global").await else {

@@ -20,7 +20,13 @@ fn readings() -> Vec<(ServiceView, Vec<TaskView>)> {
 
 fn with_update(state: UpdateState) -> ServiceView {
     let started_at = samples::NOW;
-    let update = UpdateStatus { state: state.into(), started_at, completed_at: None, message: "2 failed".to_owned() };
+    let update = UpdateStatus {
+        state: state.into(),
+        started_at,
+        completed_at: None,
+        message: "2 failed".to_owned(),
+        requested: false,
+    };
     ServiceView { update: Some(update), ..samples::service() }
 }
 

@@ -111,7 +111,7 @@ pub async fn paused_update<M: Manager>(
     let tasks = ListTasksRequest { service: Some(service.id.to_string()), watched: Some(true), ..Default::default() };
     let tasks = session.manager.tasks(tasks).await?.tasks;
     let hint = format!(
-        "update {name} with settings that work, or use --force to try these again; `swarmctl task ls -a` shows what failed"
+        "`swarmctl service resume {name}` goes on with it; or update {name} with settings that work; `swarmctl task ls -a` shows what failed"
     );
     Ok(stopped_update(service, &tasks, Goal::Spec).map(|why| Failure::new(Kind::UpdateFailed, why).hint(hint)))
 }

@@ -319,6 +319,8 @@ pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> 
     let what = match update.map(|update| update.state()) {
         Some(UpdateState::Paused) => "the update is paused",
         Some(UpdateState::RollbackPaused) => "the rollback is paused",
+        // A rollback that was asked for ends well.
+        Some(UpdateState::RollbackCompleted) if update.is_some_and(|update| update.requested) => return None,
         Some(UpdateState::RollbackCompleted) => "the update failed and was rolled back",
         Some(UpdateState::Updating | UpdateState::Completed | UpdateState::RollbackStarted) | None => return None,
     };
@@ -328,7 +330,8 @@ pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> 
     let failed = tasks.iter().filter(|task| !task.current && is_bad(service, task)).max_by_key(|task| task.status.at);
     let rolled_back = update.is_some_and(|update| update.state() == UpdateState::RollbackCompleted);
     let culprit = culprit.or(failed.filter(|_| rolled_back));
-    let because = culprit.map_or_else(|| because.to_owned(), |task| format!("{}: {}", described(task), why(task)));
+    let told = |task: &TaskView| Some(why(task)).filter(|why| !why.is_empty()).unwrap_or_else(|| because.to_owned());
+    let because = culprit.map_or_else(|| because.to_owned(), |task| format!("{}: {}", described(task), told(task)));
     let words = [name.to_owned(), what.to_owned(), because];
     Some(words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(": "))
 }

@@ -318,3 +318,106 @@ fn with_env(entry: &str) -> ServiceSpec {
     spec.task.get_or_insert_default().container.get_or_insert_default().env = vec![entry.into()];
     spec
 }
+
+fn rollback(service: ServiceId, to: Option<(u64, ServiceSpec)>) -> Command {
+    let to = to.map(|(revision, spec)| Box::new(crate::RevisionSpec { revision, spec }));
+    Command::RollbackService(crate::RollbackService { service, to })
+}
+
+/// Every task has the present spec.
+fn complete(story: &mut Story, service: ServiceId) {
+    story.given([Kind::UpdateCompleted(events::UpdateCompleted { service, rollback: None })]);
+}
+
+fn image_of(story: &Story, id: ServiceId) -> &str {
+    &spec_of(story, id).template().container().image
+}
+
+#[test]
+fn a_rollback_goes_back_to_what_was_rolled_out_last_and_keeps_the_number_of_replicas() {
+    let mut story = Story::with_worker();
+    let id = story.service(&web());
+    let refused = story.refuse(&operator(), rollback(id, None));
+    assert_eq!(refused.kind, RejectionKind::Conflict);
+    assert_eq!(refused.sentence, "service web has no earlier spec whose rollout was completed");
+
+    // An update that was not completed is not gone back to.
+    for image in ["busybox:2", "busybox:3"] {
+        story.accept(&operator(), update(id, &with_image(image), None, None));
+    }
+    story.accept(&operator(), scale(id, 6));
+    let decision = story.accept(&operator(), rollback(id, None));
+    assert_eq!(
+        decision.events.iter().map(Kind::name).collect::<Vec<_>>(),
+        ["service_spec_updated", "rollback_started"]
+    );
+    assert_eq!(image_of(&story, id), web().template().container().image);
+    assert_eq!(spec_of(&story, id).replicas(), Some(6));
+    assert_eq!(story.refuse(&operator(), rollback(id, None)).kind, RejectionKind::Conflict);
+
+    complete(&mut story, id);
+    story.accept(&operator(), update(id, &with_image("busybox:4"), None, None));
+    complete(&mut story, id);
+    story.accept(&operator(), rollback(id, None));
+    assert_eq!(image_of(&story, id), web().template().container().image);
+    // Twice is back where it was.
+    story.accept(&operator(), rollback(id, None));
+    assert_eq!(image_of(&story, id), "busybox:4");
+}
+
+#[test]
+fn a_rollback_to_a_revision_takes_its_spec_from_history() {
+    let mut story = Story::with_worker();
+    let id = story.service(&web());
+    let first = (story.state.services.get(id).expect("the service").version, web());
+    story.accept(&operator(), update(id, &with_image("busybox:2"), None, None));
+    let decision = story.accept(&operator(), rollback(id, Some(first.clone())));
+    let Some(Kind::ServiceSpecUpdated(updated)) = decision.events.first() else { panic!("a spec is put back") };
+    assert_eq!((updated.restored, updated.change()), (Some(first.0), SpecChange::ManualRollback));
+    let refused = story.refuse(&operator(), rollback(id, Some(first.clone())));
+    assert_eq!(refused.sentence, format!("service web has the spec of revision {} already", first.0));
+    let other = (first.0, global("web"));
+    assert_eq!(story.refuse(&operator(), rollback(id, Some(other))).kind, RejectionKind::Invalid);
+}
+
+#[test]
+fn a_rollback_needs_the_secret_values_of_its_revision() {
+    let mut story = Story::with_worker();
+    let with_env = |spec: &ServiceSpec| {
+        Command::CreateService(crate::CreateService { spec: Box::new(spec.clone()), secrets: env(&[("TOKEN", "a")]) })
+    };
+    let decision = story.accept(&operator(), with_env(&web()));
+    let id: ServiceId = decision.subject.expect("a subject").parse().expect("a service's id");
+    let first = (1, spec_of(&story, id).clone());
+    // The variable goes, and its value once no rollback can need it.
+    for image in ["busybox:2", "busybox:3", "busybox:4"] {
+        story.accept(&operator(), update(id, &with_image(image), None, None));
+        complete(&mut story, id);
+    }
+    let refused = story.refuse(&operator(), rollback(id, Some(first)));
+    assert_eq!(refused.kind, RejectionKind::Conflict);
+    assert!(refused.sentence.contains("TOKEN") && refused.sentence.contains("destroyed"), "{}", refused.sentence);
+}
+
+#[test]
+fn only_an_update_that_is_under_way_is_paused_and_only_a_paused_one_resumed() {
+    let mut story = Story::with_worker();
+    let id = story.service(&web());
+    let (pause, resume) = (
+        || Command::PauseUpdate(crate::PauseUpdate { service: id }),
+        || Command::ResumeUpdate(crate::ResumeUpdate { service: id }),
+    );
+    for command in [pause(), resume()] {
+        assert_eq!(story.refuse(&operator(), command).kind, RejectionKind::Conflict);
+    }
+    story.accept(&operator(), update(id, &with_image("busybox:2"), None, None));
+    assert_eq!(story.accept(&operator(), resume()).events, []);
+    let reason = "update paused on request".to_owned();
+    let paused = Kind::UpdatePaused(events::UpdatePaused { service: id, reason, rollback: None });
+    assert_eq!(story.accept(&operator(), pause()).events, [paused]);
+    assert_eq!(story.accept(&operator(), pause()).events, []);
+    let resumed = Kind::UpdateResumed(events::UpdateResumed { service: id, rollback: None });
+    assert_eq!(story.accept(&operator(), resume()).events, [resumed]);
+    complete(&mut story, id);
+    assert_eq!(story.refuse(&operator(), pause()).kind, RejectionKind::Conflict);
+}

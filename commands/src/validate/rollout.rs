@@ -41,6 +41,7 @@ fn rollout(config: &UpdateConfig, what: &str) -> Verdict {
     known::<UpdateOrder>(config.order, "update order")?;
     duration(config.delay_ns, &format!("{what} delay"))?;
     duration(config.monitor_ns.unwrap_or(0), &format!("{what} monitor"))?;
+    duration(config.progress_deadline_ns.unwrap_or(0), &format!("{what} progress deadline"))?;
     if config.max_failure_ppm > WHOLE_PPM {
         let sentence = format!("the tolerated share of failures of the {what} is above 1");
         return Err(Fault::invalid(sentence, "give a ratio from 0 to 1"));
@@ -66,6 +67,7 @@ mod tests {
             assert!(check(&UpdateConfig { max_failure_ppm: WHOLE_PPM + 1, ..Default::default() }).is_err());
             assert!(check(&UpdateConfig { delay_ns: u64::MAX, ..Default::default() }).is_err());
             assert!(check(&UpdateConfig { monitor_ns: Some(u64::MAX), ..Default::default() }).is_err());
+            assert!(check(&UpdateConfig { progress_deadline_ns: Some(u64::MAX), ..Default::default() }).is_err());
             assert!(check(&UpdateConfig { order: 9, ..Default::default() }).is_err());
             assert!(check(&UpdateConfig { failure_action: 9, ..Default::default() }).is_err());
         }

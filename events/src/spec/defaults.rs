@@ -66,6 +66,8 @@ pub struct Rollout {
     pub max_failure_ppm: u32,
     /// Which of old and new comes first.
     pub order: UpdateOrder,
+    /// How long a new task may take until it runs; zero: as long as it takes.
+    pub progress_deadline: Duration,
 }
 
 impl Restart {
@@ -127,10 +129,11 @@ impl ServiceSpec {
         ports.filter(|port| port.publish_mode() == PublishMode::Host && port.published_port != 0)
     }
 
-    /// Whether tasks of both specs run the same. New credentials for the registry change nothing about a task that runs.
+    /// Whether tasks of both specs run the same. New credentials for the registry change nothing about a task that runs, and neither
+    /// does what it cannot see, such as the order of its variables.
     pub fn same_template(&self, other: &ServiceSpec) -> bool {
-        self.endpoint == other.endpoint
-            && self.template().without_credentials() == other.template().without_credentials()
+        let is_same = || self.template().as_seen_by_tasks() == other.template().as_seen_by_tasks();
+        self.endpoint == other.endpoint && (self.template() == other.template() || is_same())
     }
 
     /// How an update is rolled out.
@@ -144,6 +147,11 @@ impl ServiceSpec {
     }
 }
 
+/// The name of a variable that is set or unset.
+fn env_name(entry: &str) -> &str {
+    entry.split_once('=').map_or(entry, |(name, _)| name)
+}
+
 fn rollout(config: Option<&UpdateConfig>) -> Rollout {
     let config = config.cloned().unwrap_or_default();
     Rollout {
@@ -153,15 +161,30 @@ fn rollout(config: Option<&UpdateConfig>) -> Rollout {
         failure_action: config.failure_action(),
         max_failure_ppm: config.max_failure_ppm,
         order: config.order(),
+        progress_deadline: Duration::from_nanos(config.progress_deadline_ns.unwrap_or(0)),
     }
 }
 
 impl TaskSpec {
-    /// The spec with the name of its registry credentials left out.
-    pub fn without_credentials(&self) -> TaskSpec {
+    /// The spec as far as a task can tell it from others: without the name of its registry credentials, with lists whose order makes
+    /// no difference in order, and with the defaults that it names itself left out.
+    pub fn as_seen_by_tasks(&self) -> TaskSpec {
         let mut spec = self.clone();
+        if let Some(placement) = &mut spec.placement {
+            placement.constraints.sort();
+        }
+        if spec.placement.as_ref() == Some(&*EMPTY_PLACEMENT) {
+            spec.placement = None;
+        }
         if let Some(container) = &mut spec.container {
             container.registry_auth_key.clear();
+            // Where a name is repeated, the last one counts.
+            container.env.sort_by(|one, other| env_name(one).cmp(env_name(other)));
+            container.capability_add.sort();
+            container.capability_drop.sort();
+            container.groups.sort();
+            container.mounts.sort_by(|one, other| one.target.cmp(&other.target));
+            container.stop_grace_period_ns.take_if(|grace| Duration::from_nanos(*grace) == STOP_GRACE_PERIOD);
         }
         spec
     }
@@ -317,6 +340,32 @@ mod tests {
         for (mode, replicas, is_global) in table {
             let spec = ServiceSpec { mode, ..ServiceSpec::default() };
             assert_eq!((spec.replicas(), spec.is_global()), (replicas, is_global), "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_task_cannot_see_makes_no_other_template() {
+        type Edit<'a> = &'a dyn Fn(&mut ContainerSpec);
+        let spec = |edit: Edit| {
+            let mut container = ContainerSpec { env: vec!["A=1".into(), "B=2".into()], ..ContainerSpec::default() };
+            container.capability_add = vec!["NET_ADMIN".into(), "SYS_TIME".into()];
+            edit(&mut container);
+            let task = TaskSpec { container: Some(container), ..TaskSpec::default() };
+            ServiceSpec { task: Some(task), ..ServiceSpec::default() }
+        };
+        let table: [(Edit, bool); 8] = [
+            (&|_| {}, true),
+            (&|container| container.env.reverse(), true),
+            (&|container| container.capability_add.reverse(), true),
+            (&|container| container.registry_auth_key = "key".into(), true),
+            (&|container| container.stop_grace_period_ns = Some(10_000_000_000), true),
+            (&|container| container.stop_grace_period_ns = Some(11_000_000_000), false),
+            (&|container| container.env = vec!["A=1".into(), "B=3".into()], false),
+            // A name that is repeated is not looked into: which value counts is the container's business.
+            (&|container| container.env = vec!["A=1".into(), "B=3".into(), "B=2".into()], false),
+        ];
+        for (row, (edit, same)) in table.into_iter().enumerate() {
+            assert_eq!(spec(&|_| {}).same_template(&spec(edit)), same, "row {row}");
         }
     }
 

@@ -4,6 +4,9 @@ use std::ops::RangeInclusive;
 
 /// Most replicas of one service: each is a task, which takes up to 1 KiB of every manager's memory.
 pub const REPLICAS_MAX: u64 = 1_000_000;
+/// Changes of a service's spec that can be found without a search, the last ones: each takes 8 bytes of every manager's memory. History
+/// has all of them.
+pub const SPEC_CHANGES_MAX: usize = 1_000;
 /// Most restarts that a policy can count: the time of each is kept for its place.
 pub const RESTART_ATTEMPTS_MAX: u64 = 1_000;
 /// Processes that a container may be limited to; 0 and -1 are no limit. More than the last the kernel cannot have.

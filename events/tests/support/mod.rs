@@ -114,13 +114,16 @@ fn service_samples() -> Vec<Kind> {
             change,
             credentials: Some(true),
             destroyed_secrets: vec!["env-secret/3/1".into()],
+            restored: Some(7),
         })),
         Kind::ServiceScaled(ServiceScaled { service, from: 3, to: 6 }),
         Kind::ServiceRemoved(ServiceRemoved { service }),
         Kind::UpdateStarted(UpdateStarted { service, slots: 6, rollback: Some(true) }),
+        Kind::UpdateTasksOverdue(UpdateTasksOverdue { service, tasks: vec![id(4), id(5)] }),
         Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone(), rollback: Some(true) }),
         Kind::UpdateCompleted(UpdateCompleted { service, rollback: Some(true) }),
         Kind::RollbackStarted(RollbackStarted { service, reason }),
+        Kind::UpdateResumed(UpdateResumed { service, rollback: Some(true) }),
     ]
 }
 

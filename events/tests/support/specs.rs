@@ -52,6 +52,7 @@ pub fn service_spec() -> ServiceSpec {
         monitor_ns: Some(3_000_000_000),
         max_failure_ppm: 250_000,
         order: UpdateOrder::StartFirst.into(),
+        progress_deadline_ns: Some(600_000_000_000),
     };
     ServiceSpec {
         annotations: Some(Annotations { name: "web".into(), labels: map("team", "shop") }),

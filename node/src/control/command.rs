@@ -124,6 +124,17 @@ fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
             service: resolve_service(cluster, &asked.service)?,
             replicas: asked.replicas,
         }),
+        Asked::RollbackService(asked) => {
+            let service = resolve_service(cluster, &asked.service)?;
+            let to = asked.revision.map(|revision| control.revision(service, revision)).transpose()?;
+            Command::RollbackService(commands::RollbackService { service, to: to.map(Box::new) })
+        }
+        Asked::PauseUpdate(asked) => {
+            Command::PauseUpdate(commands::PauseUpdate { service: resolve_service(cluster, &asked.service)? })
+        }
+        Asked::ResumeUpdate(asked) => {
+            Command::ResumeUpdate(commands::ResumeUpdate { service: resolve_service(cluster, &asked.service)? })
+        }
         Asked::RemoveService(asked) => {
             Command::RemoveService(commands::RemoveService { service: resolve_service(cluster, &asked.service)? })
         }

@@ -16,7 +16,8 @@ use wire::v1::{EventRecord, EventsRequest, SpecBefore};
 
 use crate::log::{HistoryReader, LogStore};
 
-use history::{History, PAGE, knows_all_since};
+use super::revisions;
+use history::{History, PAGE, ReadError, knows_all_since};
 use object::object;
 
 /// Most events that a client may ask for from the end: they wait in memory until history was read.
@@ -24,10 +25,15 @@ const TAIL_MAX: u64 = 10_000;
 /// Bytes of them; where they are larger, there are fewer.
 const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Frames that are read one by one in one step, where the list of them is known.
+const LISTED_PAGE: usize = 16;
+
 /// One client's way through history. Everything here may wait for the disk.
 pub struct EventReader {
     history: History,
     reader: HistoryReader,
+    /// The frames to read, where all that have what is wanted are known.
+    listed: Option<VecDeque<u64>>,
     story: EventFilter,
     names: Names,
     specs: Option<Specs>,
@@ -82,14 +88,17 @@ impl EventReader {
             None => None,
         };
         let wanted = Wanted::of(&request);
+        let listed = revisions::listed(cluster, object.as_deref(), &request.kinds).filter(|_| !request.follow);
         let story = EventFilter::of(object, request.kinds.iter().cloned());
         let mut story = if request.with_tasks() { story.with_tasks_of_nodes() } else { story };
         // Otherwise it has to be followed from the beginning, to know which tasks belong to it.
         let begins =
             story.is_of_everything() || (knows_all_since(&history, cluster, wanted.from)? && story.begin_at(cluster));
+        let begins = begins && listed.is_none();
         let next = if begins { first_wanted(&history, cluster, &wanted, &request)? } else { 0 };
         Ok(Self {
             reader: HistoryReader::starting_at(next),
+            listed: listed.map(VecDeque::from),
             history,
             story,
             names: Names::default(),
@@ -113,8 +122,7 @@ impl EventReader {
     /// # Errors
     /// When history cannot be read.
     pub fn page(&mut self, cluster: &Cluster) -> Result<Option<Vec<EventRecord>>, Rejection> {
-        let frames =
-            if self.is_over { Vec::new() } else { self.history.read(&mut self.reader, cluster.position.index)? };
+        let frames = if self.is_over { Vec::new() } else { self.next_frames(cluster.position.index)? };
         if frames.is_empty() {
             return Ok(self.tail.take().map(|tail| self.limited(tail.records.into())));
         }
@@ -129,6 +137,17 @@ impl EventReader {
         let Some(tail) = &mut self.tail else { return Ok(Some(self.limited(records))) };
         records.into_iter().for_each(|record| tail.push(record));
         Ok(Some(Vec::new()))
+    }
+
+    /// The next frames up to this index; none where they end.
+    fn next_frames(&mut self, to: u64) -> Result<Vec<Frame>, ReadError> {
+        let Some(listed) = &mut self.listed else { return self.history.read(&mut self.reader, to) };
+        let mut frames = Vec::new();
+        while let Some(index) = listed.front().copied().filter(|index| *index <= to && frames.len() < LISTED_PAGE) {
+            frames.extend(self.history.at(index)?);
+            listed.pop_front();
+        }
+        Ok(frames)
     }
 
     /// As many of these as may still be sent.

@@ -19,6 +19,7 @@ pub mod event_reader;
 
 pub mod enrolment;
 mod operators;
+mod revisions;
 mod root;
 
 pub mod assignments;

@@ -202,6 +202,7 @@ fn update(update: &Update) -> UpdateStatus {
         started_at: update.started_at,
         completed_at: update.completed_at,
         message: update.message.clone(),
+        requested: update.requested,
     }
 }
 

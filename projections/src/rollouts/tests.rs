@@ -22,7 +22,7 @@ fn known(sample: &Sample) -> String {
 
 #[test]
 fn a_rollout_is_known_by_the_events_of_its_own_tasks() {
-    let table: [(&[&str], &str); 19] = [
+    let table: [(&[&str], &str); 25] = [
         (&[], "nothing"),
         (&["make 1", "fail 1"], "nothing"),
         (&["image b"], "0 taken, 0 failed"),
@@ -46,6 +46,17 @@ fn a_rollout_is_known_by_the_events_of_its_own_tasks() {
             &["image b", "take 1", "run 1", "undo a", "take 2"],
             "1 taken, 0 failed, 1 settled of another by task 1, 2 in flight by task 2",
         ),
+        // What was overdue counts as failed, once.
+        (&["image b", "take 1", "overdue 1"], "1 taken, 1 failed, 1 settled by task 1"),
+        (&["image b", "take 1", "overdue 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
+        (&["image b", "take 1", "overdue 1", "run 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
+        // After a pause, only what fails from then on counts.
+        (&["image b", "take 1", "fail 1", "pause", "resume"], "1 taken, 0 failed, 1 settled by task 1"),
+        (
+            &["image b", "take 1", "fail 1", "pause", "resume", "take 2", "fail 2"],
+            "2 taken, 1 failed, 1 settled by task 1, 2 settled by task 2",
+        ),
+        (&["image b", "complete", "back a", "take 1"], "1 taken, 0 failed, 1 in flight by task 1"),
         (&["image b", "take 1", "run 1", "complete"], "nothing"),
         (&["image b", "take 1", "run 1", "complete", "image c", "take 2"], "1 taken, 0 failed, 2 in flight by task 2"),
     ];

@@ -27,6 +27,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         updated_at: at.time,
         update: None,
         env_secrets: env_secrets(&spec).map(str::to_owned).collect(),
+        spec_changes: vec![at.index],
     };
     cluster.services.insert(event.service, service);
     keep_revision(cluster, event.service, at.index, spec);
@@ -51,6 +52,7 @@ pub(crate) fn spec_updated(
             service.env_secrets.remove(secret);
         }
         service.env_secrets.extend(env_secrets(&spec).map(str::to_owned));
+        service.note_change(at.index);
     });
     if old.spec.same_template(&spec) {
         // Tasks to come find the present credentials.
@@ -81,11 +83,19 @@ fn keep_template(service: &mut Service, spec: Arc<ServiceSpec>, at: &Stamp) {
 /// What tasks run changes, and a rollout begins.
 fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecChange, at: &Stamp) {
     let (state, message) = match change {
-        SpecChange::Update | SpecChange::ManualRollback => {
+        SpecChange::Update => {
             if service.is_rolled_out() {
                 service.previous = Some(Arc::clone(&service.spec));
             }
             (UpdateState::Updating, "update in progress")
+        }
+        SpecChange::ManualRollback => {
+            if service.is_rolled_out() {
+                service.previous = Some(Arc::clone(&service.spec));
+            }
+            // Back at the spec that was rolled out last, nothing else is there to go back to.
+            service.previous.take_if(|previous| previous.same_template(&spec));
+            (UpdateState::RollingBack, "rollback in progress")
         }
         SpecChange::AutomaticRollback => {
             // A rollback never rolls back.
@@ -97,7 +107,9 @@ fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecCh
     service.version = at.index;
     service.template_version = at.index;
     service.updated_at = at.time;
-    service.update = Some(Update { state, started_at: at.time, completed_at: None, message: message.to_owned() });
+    let requested = change == SpecChange::ManualRollback;
+    let message = message.to_owned();
+    service.update = Some(Update { state, started_at: at.time, completed_at: None, message, requested });
 }
 
 /// A number of replicas that was accepted during an update is not undone with it.
@@ -112,6 +124,7 @@ pub(crate) fn scaled(cluster: &mut Cluster, event: &events::ServiceScaled, at: &
     let scaled = cluster.services.update(event.service, |service| {
         set_replicas(Arc::make_mut(&mut service.spec), event.to);
         keep_replicas_for_rollback(service, Some(event.to));
+        service.note_change(at.index);
         service.version = at.index;
         service.updated_at = at.time;
     });
@@ -146,6 +159,16 @@ pub(crate) fn update_paused(cluster: &mut Cluster, event: &events::UpdatePaused,
         update.state = if update.state.is_rollback() { UpdateState::RollbackPaused } else { UpdateState::Paused };
         update.message.clone_from(&event.reason);
     });
+}
+
+pub(crate) fn update_resumed(cluster: &mut Cluster, id: ServiceId, at: &Stamp, touched: &mut Touched) {
+    change_update(cluster, id, touched, |update| {
+        let state = update.state.resumed().unwrap_or_else(|| panic!("the rollout of service {id} is not paused"));
+        let what = if state.is_rollback() { "rollback" } else { "update" };
+        update.state = state;
+        update.message = format!("{what} in progress");
+    });
+    rollouts::resume(cluster, id, at);
 }
 
 pub(crate) fn update_completed(cluster: &mut Cluster, id: ServiceId, at: &Stamp, touched: &mut Touched) {
@@ -195,11 +218,15 @@ fn count_update(cluster: &mut Cluster, before: Option<UpdateState>, after: Optio
 }
 
 fn change_open_update(cluster: &mut Cluster, id: ServiceId, touched: &mut Touched, change: impl FnOnce(&mut Update)) {
-    let changed = replace(cluster, id, |service| match &mut service.update {
-        Some(update) if update.state.is_open() => change(update),
-        Some(_) | None => panic!("service {id} has no rollout under way"),
+    change_update(cluster, id, touched, |update| {
+        assert!(update.state.is_open(), "service {id} has no rollout under way");
+        change(update);
     });
-    assert!(changed.is_some(), "service {id} is not there to be rolled out");
+}
+
+fn change_update(cluster: &mut Cluster, id: ServiceId, touched: &mut Touched, change: impl FnOnce(&mut Update)) {
+    let changed = replace(cluster, id, |service| service.update.as_mut().map(change));
+    assert!(changed.flatten().is_some(), "service {id} is not there, or has no rollout");
     touched.services.insert(id);
 }
 

@@ -2,6 +2,7 @@
 
 use events::{
     Id, ServiceSpecUpdated, TaskCreated, TaskDesiredStateSet, TaskId, TaskReported, TaskStatus, UpdateConfig,
+    UpdateResumed,
 };
 
 use super::*;
@@ -22,11 +23,15 @@ enum Act {
     Fail(u64),
     /// The old task of a slot fails.
     FailOld(u64),
+    /// The new task of a slot did not run in time.
+    Overdue(u64),
     /// The rollout is paused.
     Pause,
+    /// It goes on.
+    Resume,
 }
 
-use Act::{Count, Fail, FailOld, Pause, Run, Take, Update};
+use Act::{Count, Fail, FailOld, Overdue, Pause, Resume, Run, Take, Update};
 
 fn sample(config: UpdateConfig, acts: &[(u64, Act)]) -> Sample {
     let sample = Sample::default().with_service(replicated(3), &[]);
@@ -61,7 +66,12 @@ fn happen(sample: &mut Sample, config: UpdateConfig, second: u64, act: Act) {
         Run(slot) => report(10 + slot, TaskState::Running),
         Fail(slot) => report(10 + slot, TaskState::Failed),
         FailOld(slot) => report(slot, TaskState::Failed),
+        Overdue(slot) => {
+            let tasks = vec![TaskId::from_bits((10 + slot).into())];
+            Kind::UpdateTasksOverdue(UpdateTasksOverdue { service: service(), tasks })
+        }
         Pause => Kind::UpdatePaused(UpdatePaused { service: service(), reason: "why".to_owned(), rollback: None }),
+        Resume => Kind::UpdateResumed(UpdateResumed { service: service(), rollback: None }),
     };
     sample.tell(second, kind);
 }
@@ -77,6 +87,7 @@ fn update(sample: &Sample, config: UpdateConfig) -> Kind {
         change: SpecChange::Update.into(),
         credentials: None,
         destroyed_secrets: Vec::new(),
+        restored: None,
     }))
 }
 
@@ -176,4 +187,34 @@ fn too_many_failures_stop_a_rollout_as_was_asked() {
     for (config, expected) in table {
         assert_eq!(sample(config, &failed).ask(reconcile, 2), expected, "{config:?}");
     }
+}
+
+#[test]
+fn a_task_that_does_not_run_in_time_counts_as_failed() {
+    let of = |action: FailureAction| UpdateConfig {
+        failure_action: action.into(),
+        progress_deadline_ns: Some(60_000_000_000),
+        ..UpdateConfig::default()
+    };
+    let taken = [(1, Update), (1, Count), (1, Take(1))];
+    let overdue = [(1, Update), (1, Count), (1, Take(1)), (61, Overdue(1))];
+    check(
+        of(FailureAction::Pause),
+        &[
+            (&taken, 1, &["look at 61"]),
+            (&taken, 60, &["look at 61"]),
+            (&taken, 61, &["overdue 11"]),
+            (&[(1, Update), (1, Count), (1, Take(1)), (2, Run(1)), (2, Take(2))], 61, &["look at 62"]),
+            (&overdue, 61, &["pause"]),
+        ],
+    );
+    check(of(FailureAction::Continue), &[(&overdue, 61, &["make in 2", "shutdown 2"])]);
+    check(of(FailureAction::Rollback), &[(&overdue, 61, &["spec of AutomaticRollback", "roll back"])]);
+}
+
+#[test]
+fn what_failed_before_a_pause_does_not_stop_a_rollout_that_is_resumed() {
+    let failed = [(1, Update), (1, Count), (1, Take(1)), (2, Fail(1)), (2, Pause), (9, Resume)];
+    let again = [&failed[..], &[(9, Take(2)), (10, Fail(2))]].concat();
+    check(UpdateConfig::default(), &[(&failed, 9, &["make in 2", "shutdown 2"]), (&again, 10, &["pause"])]);
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::{Duration, ServiceId, Timestamp, UpdateOrder};
+use events::{Duration, ServiceId, TaskId, Timestamp, UpdateOrder};
 use projections::{Cluster, Instance, Service, Step, Task};
 
 use super::condition::{Condition, condition, serves, waits_for_restart};
@@ -84,12 +84,18 @@ struct Rules {
     template_version: u64,
     order: UpdateOrder,
     delay: Duration,
+    progress_deadline: Duration,
 }
 
 impl Rules {
     fn of(service: &Service) -> Self {
         let rollout = service.rollout();
-        Self { template_version: service.template_version, order: rollout.order, delay: rollout.delay }
+        Self {
+            template_version: service.template_version,
+            order: rollout.order,
+            delay: rollout.delay,
+            progress_deadline: rollout.progress_deadline,
+        }
     }
 }
 
@@ -100,6 +106,8 @@ struct Flight {
     own: bool,
     /// When it ends, once that is known.
     until: Option<Timestamp>,
+    /// When its task should have run by, if the rollout under way has a deadline for it.
+    deadline: Option<Timestamp>,
 }
 
 /// What one rollout has to do.
@@ -117,6 +125,8 @@ pub(super) struct Worklist {
     flights: BTreeMap<Instance, Flight>,
     /// The known ends of flights.
     ends: BTreeSet<(Timestamp, Instance)>,
+    /// The deadlines of flights.
+    deadlines: BTreeSet<(Timestamp, Instance)>,
     /// Flights of the rollout under way.
     own: u64,
     /// When delays between restarts end for whose sake a place is due.
@@ -135,6 +145,7 @@ impl Worklist {
             superseded: BTreeSet::new(),
             flights: BTreeMap::new(),
             ends: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
             own: 0,
             delays: BTreeSet::new(),
             judged: 0,
@@ -164,6 +175,17 @@ impl Worklist {
     /// When the first place that waits for its delay only is out of it.
     pub(super) fn first_end(&self) -> Option<Timestamp> {
         self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// When the first task that the rollout waits for should have run.
+    pub(super) fn first_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The tasks that should have run by now.
+    pub(super) fn overdue(&self, cluster: &Cluster, service: &Service, now: Timestamp) -> Vec<TaskId> {
+        let late = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
+        late.filter_map(|(_, instance)| Some(cluster.rollout_step(service.id, *instance)?.task)).collect()
     }
 
     /// How many places were looked at since this was last asked.
@@ -209,7 +231,11 @@ impl Worklist {
             is_taken = own && (on_its_way || step.settled_at.is_some());
             let until = step.settled_at.map(|settled| settled + self.rules.delay);
             if on_its_way || until.is_some_and(|until| now < until) {
-                self.add_flight(instance, Flight { own: is_taken, until });
+                let deadline = cluster.tasks.get(step.task).filter(|_| is_taken && on_its_way).and_then(|task| {
+                    let allowed = self.rules.progress_deadline;
+                    (!allowed.is_zero()).then(|| task.created_at + allowed)
+                });
+                self.add_flight(instance, Flight { own: is_taken, until, deadline });
             }
         }
         let slot = slots::at(cluster, service.id, instance);
@@ -238,6 +264,7 @@ impl Worklist {
     fn add_flight(&mut self, instance: Instance, flight: Flight) {
         self.own += u64::from(flight.own);
         self.ends.extend(flight.until.map(|until| (until, instance)));
+        self.deadlines.extend(flight.deadline.map(|deadline| (deadline, instance)));
         self.flights.insert(instance, flight);
     }
 
@@ -251,6 +278,9 @@ impl Worklist {
             self.own -= u64::from(flight.own);
             if let Some(until) = flight.until {
                 self.ends.remove(&(until, instance));
+            }
+            if let Some(deadline) = flight.deadline {
+                self.deadlines.remove(&(deadline, instance));
             }
         }
     }

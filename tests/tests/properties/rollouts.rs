@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use events::{DesiredCause, SpecChange, TaskCause, TaskCreated};
+use events::{Cause, DesiredCause, SpecChange, TaskCause, TaskCreated};
 use projections::{Instance, Service, Task};
 
 use super::*;
@@ -19,6 +19,7 @@ struct Made {
     task: TaskId,
     rollout: u64,
     settled: Option<Timestamp>,
+    overdue: bool,
 }
 
 /// What one rollout did.
@@ -37,6 +38,8 @@ pub(super) struct Ledger {
     cluster: Cluster,
     places: BTreeMap<(ServiceId, Instance), Made>,
     counts: BTreeMap<ServiceId, Count>,
+    /// What the services were, by the index of the frame that made them so.
+    revisions: BTreeMap<ServiceId, Vec<(u64, ServiceSpec)>>,
 }
 
 impl Ledger {
@@ -45,7 +48,7 @@ impl Ledger {
         let at = Stamp { index: frame.header.index, time: frame.header.log_time };
         for event in &frame.events {
             let kind = event.kind.as_ref().expect("every event is of a kind");
-            self.judge(kind, at);
+            self.judge(kind, at, matches!(event.cause, Some(Cause::Command(_))));
             self.cluster.apply(event, &at);
             if let Kind::TaskReaped(_) = kind {
                 let cluster = &self.cluster;
@@ -62,9 +65,20 @@ impl Ledger {
         }
     }
 
-    fn judge(&mut self, kind: &Kind, at: Stamp) {
+    /// The revisions of a service, oldest first.
+    fn revisions(&self, service: ServiceId) -> &[(u64, ServiceSpec)] {
+        self.revisions.get(&service).map_or(&[], |revisions| revisions)
+    }
+
+    fn judge(&mut self, kind: &Kind, at: Stamp, requested: bool) {
         match kind {
+            Kind::ServiceCreated(event) => {
+                self.revisions.insert(event.service, vec![(at.index, event.spec.clone())]);
+            }
             Kind::ServiceSpecUpdated(event) => {
+                let revisions = self.revisions.entry(event.service).or_default();
+                revisions.retain(|(index, _)| *index != at.index);
+                revisions.push((at.index, event.spec.clone()));
                 let service = self.service(event.service);
                 if event.change() == SpecChange::AutomaticRollback {
                     assert!(self.too_many_failed(service), "rolled back after {:?}", self.counts);
@@ -73,7 +87,20 @@ impl Ledger {
                     self.counts.insert(event.service, Count { version: at.index, ..Count::default() });
                 }
             }
+            Kind::ServiceScaled(event) => {
+                let mut spec = (*self.service(event.service).spec).clone();
+                spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: event.to }));
+                let revisions = self.revisions.entry(event.service).or_default();
+                revisions.retain(|(index, _)| *index != at.index);
+                revisions.push((at.index, spec));
+            }
             Kind::UpdateStarted(event) => self.counts.entry(event.service).or_default().slots = event.slots,
+            Kind::UpdatePaused(_) if requested => {}
+            Kind::UpdateResumed(event) => {
+                let count = self.counts.get_mut(&event.service).expect("a rollout that was begun");
+                (count.failed, count.last_step) = (0, Some(at.time));
+            }
+            Kind::UpdateTasksOverdue(event) => event.tasks.iter().for_each(|task| self.note_overdue(*task, at)),
             Kind::UpdatePaused(event) => {
                 assert!(self.too_many_failed(self.service(event.service)), "paused after {:?}", self.counts);
             }
@@ -148,7 +175,7 @@ impl Ledger {
         let version = service.template_version;
         let settled = self.places.get(&place).filter(|made| made.rollout == version).and_then(|made| made.settled);
         assert_eq!(settled, None, "{instance:?} is taken twice");
-        self.places.insert(place, Made { task: event.task, rollout: version, settled: None });
+        self.places.insert(place, Made { task: event.task, rollout: version, settled: None, overdue: false });
         let count = self.counts.get_mut(&event.service).expect("a rollout that was begun");
         count.taken += 1;
         count.last_step = Some(at.time);
@@ -192,7 +219,7 @@ impl Ledger {
         if settles {
             made.settled = Some(at.time);
         }
-        let rollout = made.rollout;
+        let (rollout, overdue) = (made.rollout, made.overdue);
         let Some(service) = self.cluster.services.get(task.service).filter(|service| service.is_rolling()) else {
             return;
         };
@@ -207,7 +234,22 @@ impl Ledger {
         if settles {
             count.last_step = Some(at.time);
         }
-        count.failed += u64::from(state.is_terminal() && early);
+        count.failed += u64::from(state.is_terminal() && early && !overdue);
+    }
+
+    /// A task of the rollout under way neither ran nor ended, and its time is over.
+    fn note_overdue(&mut self, id: TaskId, at: Stamp) {
+        let task = self.cluster.tasks.get(id).expect("an overdue task is there");
+        let service = self.service(task.service);
+        let (deadline, version) = (service.rollout().progress_deadline, service.template_version);
+        assert!(service.is_rolling() && !deadline.is_zero() && at.time >= task.created_at + deadline);
+        let place = (task.service, task.instance());
+        let made = self.places.get_mut(&place).expect("an overdue task was made by a rollout");
+        assert_eq!((made.task, made.rollout, made.settled), (id, version, None));
+        (made.settled, made.overdue) = (Some(at.time), true);
+        let count = self.counts.get_mut(&place.0).expect("a rollout that was begun");
+        count.failed += 1;
+        count.last_step = Some(at.time);
     }
 }
 
@@ -223,6 +265,10 @@ enum Act {
     Label(u8),
     Scale(u64),
     SetNode(usize, Availability),
+    /// Back to an earlier revision; `None`: to the previous spec.
+    Back(Option<usize>),
+    Pause,
+    Resume,
     Pass(u64),
 }
 
@@ -234,6 +280,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..3_u8).prop_map(Act::Label),
         1 => (0..7_u64).prop_map(Act::Scale),
         1 => (any::<usize>(), availability).prop_map(|(node, availability)| Act::SetNode(node, availability)),
+        1 => prop::option::of(any::<usize>()).prop_map(Act::Back),
+        1 => Just(Act::Pause),
+        1 => Just(Act::Resume),
         6 => (0..12_u64).prop_map(Act::Pass),
     ]
 }
@@ -343,6 +392,14 @@ impl Core {
             Act::SetNode(node, availability) => {
                 self.take(&Step::SetNode { node: *node, availability: *availability, zone: 0 })
             }
+            Act::Back(revision) => {
+                let known = nth(self.ledger.revisions(service).to_vec(), revision.unwrap_or_default());
+                let known = known.filter(|_| revision.is_some());
+                let to = known.map(|(revision, spec)| Box::new(commands::RevisionSpec { revision, spec }));
+                self.operator(&Command::RollbackService(commands::RollbackService { service, to }));
+            }
+            Act::Pause => self.operator(&Command::PauseUpdate(commands::PauseUpdate { service })),
+            Act::Resume => self.operator(&Command::ResumeUpdate(commands::ResumeUpdate { service })),
             Act::Pass(seconds) => (0..*seconds).for_each(|_| self.pass(Duration::from_secs(1))),
         }
     }
@@ -380,6 +437,8 @@ proptest! {
             core.pass(REST_STEP);
         }
         for service in core.cluster.services.values() {
+            let known: Vec<u64> = core.ledger.revisions(service.id).iter().map(|(index, _)| *index).collect();
+            prop_assert_eq!(&service.spec_changes, &known);
             prop_assert!(!service.is_rolling(), "a rollout does not end: {:?}", service.update);
         }
         core.expect_repeatable();
@@ -410,6 +469,7 @@ fn a_place_that_is_given_up_in_two_turns_stays_given_up() {
         failure_ppm: 300_000,
         port: None,
         max_replicas: 0,
+        progress_deadline_secs: 0,
     };
     let spec = Box::new(first.spec("service"));
     core.operator(&Command::CreateService(commands::CreateService {

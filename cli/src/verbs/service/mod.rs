@@ -3,7 +3,11 @@
 mod create;
 mod inspect;
 mod ls;
+mod pause;
+mod resume;
+mod revisions;
 mod rm;
+mod rollback;
 mod scale;
 mod update;
 
@@ -13,6 +17,10 @@ super::verbs! {
     Inspect(inspect::Args) => inspect,
     Update(Box<update::Args>) => update,
     Scale(scale::Args) => scale,
+    Rollback(rollback::Args) => rollback,
+    Revisions(revisions::Args) => revisions,
+    Pause(pause::Args) => pause,
+    Resume(resume::Args) => resume,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,
 }

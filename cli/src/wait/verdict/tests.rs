@@ -10,7 +10,13 @@ fn running(slot: u64) -> TaskView {
 }
 
 fn update(state: UpdateState) -> Option<UpdateStatus> {
-    Some(UpdateStatus { state: state.into(), started_at: samples::NOW, completed_at: None, message: "why".to_owned() })
+    Some(UpdateStatus {
+        state: state.into(),
+        started_at: samples::NOW,
+        completed_at: None,
+        message: "why".to_owned(),
+        requested: false,
+    })
 }
 
 /// Judges a service that has these tasks and no others.

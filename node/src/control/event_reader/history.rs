@@ -7,7 +7,7 @@ use commands::{Rejection, RejectionKind};
 use events::{Frame, Kind, Timestamp, codec};
 use projections::Cluster;
 
-use crate::log::{HistoryReader, LogError, LogStore, PageSize};
+use crate::log::{HistoryReader, LogError, LogStore, PageSize, frame_at};
 
 /// How much of history is read at a time: short enough for a client that reads along, and for many who stopped reading.
 pub(super) const PAGE: PageSize = PageSize { frames: 256, bytes: 256 * 1024 };
@@ -20,6 +20,11 @@ impl History {
     pub(super) fn read(&self, reader: &mut HistoryReader, to: u64) -> Result<Vec<Frame>, ReadError> {
         let stored = reader.page(&*self.0, to, PAGE)?;
         Ok(stored.iter().map(|(_, bytes)| codec::decode_frame(bytes)).collect::<Result<_, _>>()?)
+    }
+
+    /// The frame at this index, if history has one there.
+    pub(super) fn at(&self, index: u64) -> Result<Option<Frame>, ReadError> {
+        Ok(frame_at(&*self.0, index)?.map(|bytes| codec::decode_frame(&bytes)).transpose()?)
     }
 
     /// Index of the first frame at or after a time; none if all came before it. Log time never goes back, so a few frames are

@@ -88,6 +88,7 @@ topics! {
     NodeRemoved "node_removed" "nodes that were removed";
     UpdateStarted "update_started" "updates that started";
     UpdatePaused "update_paused" "updates that paused";
+    UpdateResumed "update_resumed" "updates that were resumed";
     UpdateCompleted "update_completed" "updates that completed";
     RollbackStarted "rollback_started" "updates that are rolled back";
     TaskGaveUp "task_desired_state_set" "tasks that are no longer restarted";
@@ -154,6 +155,7 @@ impl Witness<'_> {
             Kind::NodeRemoved(e) => node(Topic::NodeRemoved, Info, e.node, &removed(e)),
             Kind::UpdateStarted(e) => self.rollout(Topic::UpdateStarted, Info, e.service, e.rollback(), &started(e)),
             Kind::UpdatePaused(e) => self.paused(e),
+            Kind::UpdateResumed(e) => self.rollout(Topic::UpdateResumed, Info, e.service, e.rollback(), "was resumed"),
             Kind::UpdateCompleted(e) => {
                 self.rollout(Topic::UpdateCompleted, Info, e.service, e.rollback(), "completed")
             }
@@ -179,6 +181,7 @@ impl Witness<'_> {
             | Kind::ServiceSpecUpdated(_)
             | Kind::ServiceScaled(_)
             | Kind::ServiceRemoved(_)
+            | Kind::UpdateTasksOverdue(_)
             | Kind::TaskAssigned(_)
             | Kind::TaskPlacementFailed(_)
             | Kind::TaskReported(_)

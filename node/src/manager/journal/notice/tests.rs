@@ -3,7 +3,8 @@
 use events::{
     Annotations, Event, Id, LeadershipAssumed, NodeBecameReady, NodeDeclaredDown, NodeDisconnected, NodeJoined,
     NodeRegistered, NodeSpec, RestartPolicy, RollbackStarted, ServiceCreated, ServiceSpec, ServiceSpecUpdated,
-    TaskDesiredStateSet, TaskReported, TaskStatus, Timestamp, UpdateCompleted, UpdatePaused, UpdateStarted,
+    TaskDesiredStateSet, TaskReported, TaskStatus, Timestamp, UpdateCompleted, UpdatePaused, UpdateResumed,
+    UpdateStarted,
 };
 use projections::Stamp;
 
@@ -140,6 +141,7 @@ fn an_event_is_a_line_or_nothing() {
             Kind::UpdatePaused(UpdatePaused { service, reason: reason.clone(), rollback }),
             "Warn the rollback of service web paused: 2 of 3 tasks failed",
         ),
+        (Kind::UpdateResumed(UpdateResumed { service, rollback: None }), "Info the update of service web was resumed"),
         (
             Kind::UpdateCompleted(UpdateCompleted { service, rollback: None }),
             "Info the update of service web completed",

@@ -1,0 +1,29 @@
+//! `swarmctl service pause`.
+
+use clap_complete::ArgValueCandidates;
+use wire::v1::PauseUpdate;
+use wire::v1::command_request::Command;
+
+use crate::completion;
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Pause the update or the rollback of services
+///
+/// No more tasks are replaced until `service resume`. Tasks that were replaced stay, and tasks that fail are restarted.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Services: names, ids or unique prefixes of ids
+    #[arg(required = true, value_name = "SERVICE", add = ArgValueCandidates::new(completion::services))]
+    services: Vec<String>,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.require_services(&args.services).await?;
+    for service in &args.services {
+        let pause = PauseUpdate { service: service.clone() };
+        session.execute_and_tell(Command::PauseUpdate(pause), service).await?;
+    }
+    Ok(())
+}
