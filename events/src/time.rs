@@ -1,6 +1,7 @@
 //! Time as data: instants come in as arguments, only the shell reads a clock.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 
 use prost::bytes::{Buf, BufMut};
@@ -10,29 +11,35 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Lengths of time are the standard library's.
 pub use std::time::Duration;
 
-/// Nanoseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(i64);
+/// Nanoseconds since 1970-01-01T00:00:00Z. An optional one takes no more room than one that is there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(
+    /// The nanoseconds after the least `i64`, which is no instant: so the order is that of time, and never zero.
+    NonZeroU64,
+);
 
 impl Timestamp {
-    /// The instant `ns` nanoseconds after 1970-01-01T00:00:00Z.
+    /// The instant `ns` nanoseconds after 1970-01-01T00:00:00Z. The least number stands for the next one.
     pub const fn from_unix_ns(ns: i64) -> Self {
-        Self(ns)
+        match NonZeroU64::new(ns.wrapping_sub(i64::MIN).cast_unsigned()) {
+            Some(biased) => Self(biased),
+            None => Self(NonZeroU64::MIN),
+        }
     }
 
     /// Nanoseconds since 1970-01-01T00:00:00Z.
     pub const fn unix_ns(self) -> i64 {
-        self.0
+        self.0.get().cast_signed().wrapping_add(i64::MIN)
     }
 
     /// How long after `earlier` this instant is; zero if it is not after it.
     pub fn since(self, earlier: Timestamp) -> Duration {
-        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+        Duration::from_nanos(u64::try_from(self.unix_ns().saturating_sub(earlier.unix_ns())).unwrap_or(0))
     }
 
     /// Year, month, day, hour, minute, second and nanosecond in UTC.
     fn civil(self) -> (i64, u32, u32, u32, u32, u32, u32) {
-        let (days, ns) = (self.0.div_euclid(86_400_000_000_000), self.0.rem_euclid(86_400_000_000_000));
+        let (days, ns) = (self.unix_ns().div_euclid(86_400_000_000_000), self.unix_ns().rem_euclid(86_400_000_000_000));
         // Days since 0000-03-01 of the proleptic Gregorian calendar, whose 400-year eras have 146,097 days.
         let shifted = days + 719_468;
         let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
@@ -49,11 +56,17 @@ impl Timestamp {
     }
 }
 
+impl Default for Timestamp {
+    fn default() -> Self {
+        Self::from_unix_ns(0)
+    }
+}
+
 impl Add<Duration> for Timestamp {
     type Output = Timestamp;
     /// Stays at the end of time instead of passing it.
     fn add(self, length: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_add(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)))
+        Self::from_unix_ns(self.unix_ns().saturating_add(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)))
     }
 }
 
@@ -61,7 +74,7 @@ impl Sub<Duration> for Timestamp {
     type Output = Timestamp;
     /// Stays at the beginning of time instead of passing it.
     fn sub(self, length: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_sub(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)))
+        Self::from_unix_ns(self.unix_ns().saturating_sub(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)))
     }
 }
 
@@ -120,7 +133,7 @@ fn parse(text: &str) -> Option<Timestamp> {
     let day_of_year = (153 * march_month + 2) / 5 + day - 1;
     let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
-    let time = seconds.checked_mul(1_000_000_000)?.checked_add(ns).map(Timestamp)?;
+    let time = seconds.checked_mul(1_000_000_000)?.checked_add(ns).map(Timestamp::from_unix_ns)?;
     // The 31st of a shorter month would be a day of the next one.
     let (_, _, day_again, ..) = time.civil();
     (i64::from(day_again) == *day).then_some(time)
@@ -128,7 +141,7 @@ fn parse(text: &str) -> Option<Timestamp> {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.unix_ns().serialize(serializer) }
     }
 }
 
@@ -137,14 +150,14 @@ impl<'de> Deserialize<'de> for Timestamp {
         if deserializer.is_human_readable() {
             String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
         } else {
-            i64::deserialize(deserializer).map(Self)
+            i64::deserialize(deserializer).map(Self::from_unix_ns)
         }
     }
 }
 
 impl prost::Message for Timestamp {
     fn encode_raw(&self, buf: &mut impl BufMut) {
-        prost::encoding::sfixed64::encode(1, &self.0, buf);
+        prost::encoding::sfixed64::encode(1, &self.unix_ns(), buf);
     }
 
     fn merge_field(
@@ -155,7 +168,12 @@ impl prost::Message for Timestamp {
         ctx: DecodeContext,
     ) -> Result<(), prost::DecodeError> {
         match tag {
-            1 => prost::encoding::sfixed64::merge(wire, &mut self.0, buf, ctx),
+            1 => {
+                let mut ns = 0;
+                prost::encoding::sfixed64::merge(wire, &mut ns, buf, ctx)?;
+                *self = Self::from_unix_ns(ns);
+                Ok(())
+            }
             _ => prost::encoding::skip_field(wire, tag, buf, ctx),
         }
     }
@@ -165,7 +183,7 @@ impl prost::Message for Timestamp {
     }
 
     fn clear(&mut self) {
-        self.0 = 0;
+        *self = Self::default();
     }
 }
 
@@ -185,6 +203,16 @@ mod tests {
             assert_eq!(Timestamp::from_unix_ns(ns).to_string(), text);
             assert_eq!(text.parse(), Ok(Timestamp::from_unix_ns(ns)));
         }
+    }
+
+    #[test]
+    fn numbers_come_back_in_their_order() {
+        let numbers = [i64::MIN + 1, -1, 0, 1, i64::MAX];
+        let times = numbers.map(Timestamp::from_unix_ns);
+        assert_eq!(times.map(Timestamp::unix_ns), numbers);
+        assert!(times.is_sorted());
+        assert_eq!(Timestamp::from_unix_ns(i64::MIN), times[0], "the least number is no instant");
+        assert_eq!(size_of::<Option<Timestamp>>(), 8);
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub struct Task {
     pub id: TaskId,
     /// The service it belongs to.
     pub service: ServiceId,
-    /// The place that it fills.
-    instance: Instance,
+    /// The slot that it fills; of a global service's task, which fills its node, none.
+    slot: Option<u64>,
     /// The node that runs it, once one is chosen.
     pub node: Option<NodeId>,
     /// The revision of the service's spec that it runs.
@@ -52,7 +52,7 @@ pub struct Task {
     /// Memory that it reserves.
     pub memory_bytes: u64,
     /// Generic resources that it took from its node.
-    pub claims: Vec<GenericResource>,
+    pub claims: Box<[GenericResource]>,
     /// Its node's last report.
     pub status: Option<Arc<TaskStatus>>,
     /// Why it is not placed, while it is not.
@@ -73,12 +73,15 @@ pub enum End {
 impl Task {
     /// The place that it fills.
     pub fn instance(&self) -> Instance {
-        self.instance
+        match self.slot {
+            Some(slot) => Instance::Slot(slot),
+            None => Instance::Node(self.node.expect("a task without a slot is made for a node")),
+        }
     }
 
     /// Whether its node was chosen before the scheduler, as for a global service.
     pub fn is_bound(&self) -> bool {
-        self.instance.node().is_some()
+        self.slot.is_none()
     }
 
     /// Whether it has run for so long that what failed before is over.

@@ -11,9 +11,14 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, ou
         if out.is_full() {
             return;
         }
+        let service = cluster.services.get(id);
+        let counts = cluster.tasks_by_revision().total(id);
+        if service.is_some() && counts.all == counts.wanted {
+            continue; // What is wanted stays.
+        }
         let tasks: Vec<&Task> = scope.tasks_of(cluster, id).collect();
         let mut reaped: Vec<TaskId> = tasks.iter().filter(|task| is_removable(task)).map(|task| task.id).collect();
-        match cluster.services.get(id) {
+        match service {
             Some(service) => reaped.extend(beyond_history(cluster, service, tasks)),
             None => out.want_first_of(tasks, TaskState::Remove, DesiredCause::ServiceRemoved),
         }

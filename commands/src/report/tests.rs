@@ -20,12 +20,17 @@ fn report(number: u128, reports: Vec<(TaskId, TaskStatus)>) -> Command {
 
 /// The states that the cluster notes of these reports, in order.
 fn noted(story: &mut Story, reports: Vec<(TaskId, TaskStatus)>) -> Vec<TaskState> {
+    recorded(story, reports).iter().map(TaskStatus::state).collect()
+}
+
+/// What of some reports becomes history.
+fn recorded(story: &mut Story, reports: Vec<(TaskId, TaskStatus)>) -> Vec<TaskStatus> {
     let decision = story.accept(&node(worker()), report(1, reports));
-    let states = decision.events.iter().map(|kind| match kind {
-        Kind::TaskReported(reported) => reported.status.state(),
+    let statuses = decision.events.iter().map(|kind| match kind {
+        Kind::TaskReported(reported) => reported.status.clone(),
         other => panic!("{}", other.name()),
     });
-    states.collect()
+    statuses.collect()
 }
 
 #[test]
@@ -134,8 +139,7 @@ fn a_report_is_cut_to_its_bounds() {
         phases: vec![events::TaskPhase::default(); 1_000],
         ..status(TaskState::Failed)
     };
-    noted(&mut story, vec![(task, failed)]);
-    let kept = story.state.tasks.get(task).and_then(|task| task.status.clone()).expect("a status");
+    let kept = recorded(&mut story, vec![(task, failed)]).remove(0);
     assert_eq!((kept.message.len(), kept.error.len()), (TEXT_BYTES_MAX - 1, TEXT_BYTES_MAX));
     assert_eq!(kept.phases.len(), PHASES_MAX);
     let container = kept.container.as_ref().expect("a container");

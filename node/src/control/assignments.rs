@@ -95,7 +95,7 @@ fn task_item(cluster: &Cluster, id: TaskId) -> Option<TaskItem> {
         slot: task.instance().slot().unwrap_or(0),
         desired: task.desired.into(),
         state: task.state.into(),
-        claims: task.claims.clone(),
+        claims: task.claims.to_vec(),
     })
 }
 

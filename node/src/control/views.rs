@@ -225,7 +225,7 @@ pub fn task(cluster: &Cluster, task: &Task, with_spec: bool, now: Timestamp) -> 
         spec_version: task.spec_version,
         spec: with_spec.then(|| (**spec).clone()),
         waiting: task.waiting.as_deref().filter(|_| task.awaits_placement()).map(str::to_owned),
-        claims: task.claims.clone(),
+        claims: task.claims.to_vec(),
         replaces: task.replaces,
         restarting: restarting(cluster, task, now).map(restarts),
         image: spec.template().container().image.clone(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use events::{DesiredCause, NodeId, TaskCause, TaskId, TaskState};
+use events::{DesiredCause, NodeId, TaskCause, TaskId, TaskState, TaskStatus};
 
 use super::Task;
 use crate::counts;
@@ -22,7 +22,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
     let task = Task {
         id: event.task,
         service: event.service,
-        instance: Instance::of(event),
+        slot: Instance::of(event).slot(),
         node: event.node,
         spec_version: event.spec_version,
         desired: event.desired(),
@@ -39,7 +39,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
         ended_at: None,
         nano_cpus,
         memory_bytes,
-        claims: Vec::new(),
+        claims: Box::default(),
         status: None,
         waiting: None,
     };
@@ -70,7 +70,7 @@ pub(crate) fn assigned(cluster: &mut Cluster, event: &events::TaskAssigned, at: 
         assert!(task.state < TaskState::Assigned, "task {} was assigned twice", task.id);
         task.node = Some(event.node);
         task.state = TaskState::Assigned;
-        task.claims.clone_from(&event.claims);
+        task.claims = event.claims.as_slice().into();
         task.waiting = None;
     });
     touched.tasks_of_nodes.extend(task.node);
@@ -120,7 +120,8 @@ fn set_desired(
 }
 
 pub(crate) fn reported(cluster: &mut Cluster, event: &events::TaskReported, at: &Stamp, touched: &mut Touched) {
-    let status = Arc::new(event.status.clone());
+    // When it passed its phases is history's to say.
+    let status = Arc::new(TaskStatus { phases: Vec::new(), ..event.status.clone() });
     end_or_advance(cluster, event.task, event.status.state(), at, touched, |task| task.status = Some(status));
 }
 

@@ -165,3 +165,8 @@ fn what_is_derived_follows_from_state_and_desired_state() {
         assert_eq!(derived(&cluster), "", "{state:?}, reaped");
     }
 }
+
+#[test]
+fn a_row_and_its_counts_of_references_fit_an_allocation_of_256_bytes() {
+    assert!(size_of::<super::Task>() <= 256 - 2 * size_of::<usize>(), "{}", size_of::<super::Task>());
+}
