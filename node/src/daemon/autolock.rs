@@ -13,6 +13,8 @@ use crate::security::{CertificateStore, KeyLock, UnlockKey};
 
 /// The pause after keys could not be wrapped: the disk may be full.
 const RETRY: Duration = Duration::from_secs(10);
+/// How often the unlock key is looked at, at most: commits come thousands a second.
+const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// A manager's key files.
 pub struct Keys {
@@ -41,6 +43,7 @@ impl Keys {
                 () = changed => {}
                 () = shutdown.cancelled() => return,
             }
+            tokio::time::sleep(LOOK_PERIOD).await;
         }
     }
 

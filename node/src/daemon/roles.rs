@@ -20,6 +20,7 @@ use crate::daemon::start_settings::StartSettings;
 use crate::daemon::state_dir::StateDir;
 use crate::daemon::{dev, joining};
 use crate::manager::core::{self, Begin};
+use crate::manager::driver::Handle;
 use crate::metrics::{self, Measures};
 use crate::security::enrolment::{self, MemberConnect, Timeouts};
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken};
@@ -307,9 +308,8 @@ impl Node {
     /// Waits until a manager's part has to end.
     async fn watch(&self, mut served: Served, role: &mut tokio::sync::watch::Receiver<Role>) -> (Served, Ended) {
         let Served { core, peering, tasks, .. } = &mut served;
-        let states = core.handle.states();
         let ended = tokio::select! {
-            ended = parts(tasks, states, &self.shutdown) => Ended::Stopped(ended),
+            ended = parts(tasks, &core.handle, &self.shutdown) => Ended::Stopped(ended),
             _ = role.wait_for(|role| *role == Role::Worker) => Ended::Demoted,
             () = peering.removed() => Ended::Removed,
             () = self.wanted_again(peering.former()) => Ended::Former,
@@ -356,14 +356,13 @@ impl Node {
 /// Waits until the node is told to stop, or a part of its manager ends by itself.
 async fn parts(
     tasks: &mut JoinSet<Result<(), Failure>>,
-    mut states: tokio::sync::watch::Receiver<Arc<crate::manager::driver::Published>>,
+    core: &Handle,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
-    let core_ended = async { while states.changed().await.is_ok() {} };
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         // The thread's own error is reported once it is joined.
-        () = core_ended => Ok(()),
+        () = core.ended() => Ok(()),
         ended = tasks.join_next() => match ended {
             Some(Ok(result)) => result,
             Some(Err(error)) => Err(Failure::new(format!("a part of the node ended unexpectedly: {error}"), "report this as a bug")),

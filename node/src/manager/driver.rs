@@ -9,7 +9,6 @@ pub use handle::Handle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,10 +16,12 @@ use commands::{Rejection, RejectionKind};
 use events::{ServiceId, Timestamp};
 use projections::{Cluster, Keyring};
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::SteadyClock;
 use crate::log::{LogError, LogStore, raft::TICK};
 use crate::manager::heartbeats::HeartbeatTable;
+use crate::manager::mailbox::{Receiver, Sender, mailbox};
 use crate::manager::node_watch::NodeWatch;
 use crate::manager::outbound::Outbound;
 use crate::manager::replica::{FatalError, Outcome, PeerMessage, QUEUE_MAX, RaftStatus, Replica, Request, Ticket};
@@ -97,7 +98,7 @@ pub fn spawn_among(
     store: Arc<dyn LogStore>,
     carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
-    let (inputs, inbox) = sync_channel(QUEUE_MAX);
+    let (inputs, inbox) = mailbox(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&replica)));
     let (raft_publisher, raft) = watch::channel(Arc::new(replica.raft_status()));
     let (node_watch, heartbeats) = (NodeWatch::default(), HeartbeatTable::default());
@@ -112,12 +113,14 @@ pub fn spawn_among(
         serves_sessions: Arc::new(AtomicBool::new(true)),
         peer_bytes: Arc::default(),
         measures: Arc::clone(&measures),
+        over: CancellationToken::new(),
     };
     let outbound = Outbound::spawn(Arc::clone(&store), carry)?;
     let notifier = inputs.clone();
     // A full inbox wakes the thread as well, and whenever it wakes it asks how far the disk is.
-    let writer =
-        Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || drop(notifier.try_send(Input::Written)))?;
+    let writer = Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || {
+        let _ = notifier.try_send(Input::Written);
+    })?;
     let clock = SteadyClock::starting_at(replica.cluster().position.time);
     let now = replica.cluster().position.time;
     let (callers, tickets, checkpointing, leaving) = (BTreeMap::new(), 0, false, None);
@@ -144,9 +147,12 @@ pub fn spawn_among(
         clock,
         now,
     };
+    let over = handle.over.clone().drop_guard();
     let thread = std::thread::Builder::new().name("leader".to_owned()).spawn(move || {
         let node_watch = driver.node_watch.clone();
         let result = driver.run();
+        // Who is woken looks whether it is over.
+        drop(over);
         node_watch.wake_all();
         result
     })?;
@@ -168,7 +174,7 @@ struct Driver {
     peer_bytes: Arc<AtomicUsize>,
     serves_sessions: Arc<AtomicBool>,
     inbox: Receiver<Input>,
-    inputs: SyncSender<Input>,
+    inputs: Sender<Input>,
     publisher: watch::Sender<Arc<Published>>,
     raft_publisher: watch::Sender<Arc<RaftStatus>>,
     node_watch: NodeWatch,
@@ -230,22 +236,10 @@ impl Driver {
 
     /// Waits for input and takes what is there; whether to go on.
     fn take_inputs(&mut self, patience: Duration) -> Result<bool, FatalError> {
-        let first = self.inbox.recv_timeout(patience);
+        let inputs = self.inbox.take(Some(patience), INPUTS_MAX);
         self.read_clock();
-        let first = match first {
-            Ok(input) => input,
-            Err(RecvTimeoutError::Timeout) => return Ok(true),
-            Err(RecvTimeoutError::Disconnected) => return Ok(false),
-        };
-        if !self.take(first)? {
-            return Ok(false);
-        }
-        for _ in 1..INPUTS_MAX {
-            let Ok(input) = self.inbox.try_recv() else { break };
-            if !self.take(input)? {
-                return Ok(false);
-            }
-        }
+        let Ok(inputs) = inputs else { return Ok(false) };
+        inputs.into_iter().try_for_each(|input| self.take(input))?;
         Ok(true)
     }
 
@@ -288,7 +282,7 @@ impl Driver {
         leaving.ends |= ends;
     }
 
-    fn take(&mut self, input: Input) -> Result<bool, FatalError> {
+    fn take(&mut self, input: Input) -> Result<(), FatalError> {
         match input {
             Input::Submit(request, caller) => {
                 self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
@@ -309,7 +303,7 @@ impl Driver {
             Input::HandOver(waits) => self.leave(Some(waits), false),
             Input::Stop => self.leave(None, true),
         }
-        Ok(true)
+        Ok(())
     }
 
     fn submit(&mut self, request: Request, caller: oneshot::Sender<Outcome>) {
@@ -361,23 +355,36 @@ impl Driver {
         // Before the writes: a leader's entries are on their way to the others while its own disk is at work.
         self.outbound.send(advance.messages, advance.asked);
         self.writer.give(advance.writes);
-        // Readers see a state before its caller hears of it, so that everybody reads their own writes.
+        // Readers see a state before its caller hears of it, so that everybody reads their own writes. Those who follow all
+        // states are woken after the callers, who wait for nothing else.
         let follows_another = self.publisher.borrow().leader != self.replica.leader_id();
-        if advance.changed || advance.role_changed || follows_another {
+        let is_news = advance.changed || advance.role_changed || follows_another;
+        if is_news {
             let (index, leads) = (self.replica.cluster().position.index, self.replica.is_leader());
             tracing::debug!(index, leads, answers = advance.answers.len(), "committed");
-            self.publisher.send_replace(Arc::new(publish(&self.replica)));
-            if advance.role_changed {
-                self.publish_raft();
-            }
-            self.node_watch.wake(&advance.touched);
+            self.show(Arc::new(publish(&self.replica)));
         }
         self.answer(advance.answers);
         for (ticket, readable) in advance.reads {
             // A reader that is gone waits no more.
             self.readers.remove(&ticket).map(|reader| reader.send(readable));
         }
+        if is_news {
+            self.publisher.send_modify(|_| ());
+            if advance.role_changed {
+                self.publish_raft();
+            }
+            self.node_watch.wake(&advance.touched);
+        }
         Ok(())
+    }
+
+    /// Lets everybody who looks see a state, and wakes nobody.
+    fn show(&self, state: Arc<Published>) {
+        self.publisher.send_if_modified(|shown| {
+            *shown = state;
+            false
+        });
     }
 
     /// Shows where this manager stands in raft, if that is elsewhere than before.

@@ -9,6 +9,7 @@ pub mod driver;
 pub mod fold;
 mod heartbeats;
 mod journal;
+mod mailbox;
 mod node_watch;
 mod outbound;
 pub mod replay;

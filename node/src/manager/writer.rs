@@ -1,12 +1,12 @@
 //! The thread that writes the log. It takes what the turns staged, as much as there is, with one sync for all of it, and says
 //! how far it is; the turns never wait for the disk. After a write that failed it writes nothing more.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::log::{LogError, LogStore, Write, Written, write_all};
+use crate::manager::mailbox::{Receiver, Sender, mailbox};
 use crate::metrics::Measures;
 
 /// Writes that may wait. Turns end earlier, at the bounds of what may be proposed; this one only keeps a fault from filling
@@ -17,7 +17,7 @@ const GROUP_MAX: usize = 128;
 
 /// The way to the thread.
 pub(crate) struct Writer {
-    writes: SyncSender<Write>,
+    writes: Sender<Write>,
     report: Arc<Mutex<Report>>,
     thread: JoinHandle<()>,
 }
@@ -38,7 +38,7 @@ impl Writer {
         measures: Arc<Measures>,
         ring: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (writes, waiting) = sync_channel(WAITING_MAX);
+        let (writes, waiting) = mailbox(WAITING_MAX);
         let report = Arc::new(Mutex::new(Report::default()));
         let told = Arc::clone(&report);
         let thread = std::thread::Builder::new().name("log".to_owned());
@@ -90,9 +90,7 @@ impl Writer {
 }
 
 fn run(store: &dyn LogStore, waiting: &Receiver<Write>, report: &Mutex<Report>, measures: &Measures, ring: impl Fn()) {
-    while let Ok(first) = waiting.recv() {
-        let mut group = vec![first];
-        group.extend(waiting.try_iter().take(GROUP_MAX - 1));
+    while let Ok(group) = waiting.take(None, GROUP_MAX) {
         let began = Instant::now();
         let written = write_all(store, group);
         measures.writes.observe(began.elapsed());

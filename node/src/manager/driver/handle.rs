@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use commands::{Rejection, RejectionKind};
 use events::{NodeId, SessionId};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{Input, Published, stopping};
 use crate::log::LogError;
 use crate::manager::heartbeats::{HeartbeatTable, LISTEN_PERIOD};
+use crate::manager::mailbox::{SendError, Sender};
 use crate::manager::node_watch::NodeWatch;
 use crate::manager::replica::{Outcome, PeerMessage, QUEUE_MAX, RaftStatus, Request, check_session};
 use crate::metrics::{self, Measures, Progress};
@@ -27,7 +28,7 @@ const PEER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The way to a manager's core, for as many callers as there are.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) inputs: SyncSender<Input>,
+    pub(super) inputs: Sender<Input>,
     pub(super) published: watch::Receiver<Arc<Published>>,
     pub(super) raft: watch::Receiver<Arc<RaftStatus>>,
     pub(super) node_watch: NodeWatch,
@@ -37,6 +38,8 @@ pub struct Handle {
     /// Bytes of messages of other managers that wait.
     pub(super) peer_bytes: Arc<AtomicUsize>,
     pub(super) measures: Arc<Measures>,
+    /// Cancelled when the thread ends.
+    pub(super) over: CancellationToken,
 }
 
 impl Handle {
@@ -96,7 +99,7 @@ impl Handle {
 
     /// Hears that messages for another manager, by its raft id, do not get there. Raft finds out by itself if there is no room.
     pub fn unreachable(&self, raft_id: u64) {
-        drop(self.inputs.try_send(Input::Unreachable(raft_id)));
+        let _ = self.inputs.try_send(Input::Unreachable(raft_id));
     }
 
     /// Notes a heartbeat, however busy the thread is.
@@ -197,7 +200,12 @@ impl Handle {
 
     /// Whether the thread has ended.
     pub fn is_over(&self) -> bool {
-        self.published.has_changed().is_err()
+        self.over.is_cancelled()
+    }
+
+    /// Waits until the thread has ended.
+    pub async fn ended(&self) {
+        self.over.cancelled().await;
     }
 
     /// Lets another manager lead, if there is one, and waits for that for a bounded time. No more commands are taken.
@@ -223,11 +231,11 @@ impl Handle {
 
     fn send(&self, input: Input) -> Result<(), Rejection> {
         self.inputs.try_send(input).map_err(|error| match error {
-            TrySendError::Full(_) => {
+            SendError::Full => {
                 let sentence = format!("{QUEUE_MAX} requests wait already");
                 Rejection::new(RejectionKind::Exhausted, "manager", sentence, "try again in a moment")
             }
-            TrySendError::Disconnected(_) => stopping(),
+            SendError::Closed => stopping(),
         })
     }
 }

@@ -63,9 +63,13 @@ impl Followed {
         followed
     }
 
+    /// Asks for a command, and waits until the thread has done all that follows from it.
     async fn ask(&self, actor: Actor, command: Command) -> Option<String> {
-        let request = Request::unnamed(actor, command);
-        match self.core.handle.submit(request).await {
+        let committed = self.core.handle.submit(Request::unnamed(actor, command)).await;
+        let nothing = Command::RemoveConfig(commands::RemoveConfig { config: Default::default() });
+        let refused = self.core.handle.submit(Request::unnamed(Actor::Operator("somebody".to_owned()), nothing)).await;
+        assert!(matches!(refused, Outcome::Rejected(_)), "{refused:?}");
+        match committed {
             Outcome::Committed { subject, .. } => subject,
             refused => panic!("not committed: {refused:?}"),
         }

@@ -24,6 +24,8 @@ use quota::{Admitted, Quota};
 const PAGE: PageSize = PageSize { frames: 256, bytes: 1024 * 1024 };
 /// How often it is looked whether lines were left out that have to be counted.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Pause between two looks at what was committed, so that not every commit wakes this thread.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts to log what is committed after the frame with this index, until the core ends. Whoever ends the core waits for the
 /// thread, so that the log is not closed by a thread that outlives the process's own end.
@@ -58,6 +60,7 @@ impl Journal {
         loop {
             let after = Arc::clone(&self.states.borrow_and_update());
             self.tell_until(&after);
+            tokio::time::sleep(PAUSE).await;
             match tokio::time::timeout(PERIOD, self.states.changed()).await {
                 // The core has ended.
                 Ok(Err(_)) => return self.quota.end().iter().for_each(write),
