@@ -1,7 +1,8 @@
 //! Commands that took effect, so that a repeated one gets the first answer instead of a second effect.
 //!
 //! There are many and nobody changes them, so they are kept in blocks: the newest ones in a tree, older ones in sorted arrays,
-//! which take little more than what is in them. The oldest block is forgotten as a whole.
+//! which take little more than what is in them. The oldest block is forgotten as a whole. Most commands are asked for once, so
+//! that what is looked for is in no block: a filter says so of nearly every block without a search.
 
 use std::sync::Arc;
 
@@ -26,11 +27,25 @@ pub(crate) type Key = (u64, CommandId);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Requests {
     /// Full blocks, the oldest first, each in the order of its keys.
-    blocks: Vector<Arc<[(Key, Brief)]>>,
+    blocks: Vector<Arc<Block>>,
     /// The newest answers.
     open: OrdMap<Key, Brief>,
     newest: Option<Key>,
 }
+
+/// Commands that are forgotten together, in the order of their keys.
+#[derive(Debug, PartialEq)]
+struct Block {
+    filter: Filter,
+    rows: Box<[(Key, Brief)]>,
+}
+
+/// A Bloom filter: two bits a key, of which another key has both in one of seventy cases.
+#[derive(Debug, PartialEq)]
+struct Filter([u64; BLOCK * FILTER_BITS / 64]);
+
+/// Bits of a filter for each key of its block.
+const FILTER_BITS: usize = 16;
 
 /// What a command was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,12 +75,8 @@ impl Requests {
     /// The answer that this actor got for this command, if it took effect not too long ago.
     pub fn answer(&self, actor: &ActorRecord, id: CommandId) -> Option<Answer> {
         let key = key(actor, id);
-        let in_block = |block: &Arc<[(Key, Brief)]>| {
-            let position = block.binary_search_by_key(&key, |(key, _)| *key).ok()?;
-            Some(block[position].1.answer())
-        };
         let open = self.open.get(&key).map(Brief::answer);
-        open.or_else(|| self.blocks.iter().rev().find_map(in_block))
+        open.or_else(|| self.blocks.iter().rev().find_map(|block| block.get(&key)).map(Brief::answer))
     }
 
     /// Remembers the commands of a frame. A zero id is no id: reports of nodes repeat without harm.
@@ -82,7 +93,7 @@ impl Requests {
         self.open.insert(key, brief);
         self.newest = Some(key);
         if self.open.len() == BLOCK {
-            self.blocks.push_back(std::mem::take(&mut self.open).into_iter().collect());
+            self.blocks.push_back(Arc::new(Block::of(std::mem::take(&mut self.open))));
             if self.blocks.len() > BLOCKS_MAX {
                 self.blocks.pop_front();
             }
@@ -94,7 +105,7 @@ impl Requests {
         let last = if self.open.is_empty() { BLOCK } else { self.open.len() };
         let older = (self.blocks.len() * BLOCK + self.open.len()).saturating_sub(last);
         let rows = || {
-            let full = self.blocks.iter().flat_map(|block| block.iter().map(|(key, brief)| (*key, brief)));
+            let full = self.blocks.iter().flat_map(|block| block.rows.iter().map(|(key, brief)| (*key, brief)));
             full.chain(self.open.iter().map(|(key, brief)| (*key, brief)))
         };
         let newest = move |(key, _): &(Key, &Brief)| Some(*key) == self.newest;
@@ -105,6 +116,46 @@ impl Requests {
     /// The newest command remembered, which stands for all of them in the state hash.
     pub(crate) fn newest(&self) -> Option<(u64, u128)> {
         self.newest.map(|(actor, id)| (actor, id.bits()))
+    }
+}
+
+impl Block {
+    fn of(rows: OrdMap<Key, Brief>) -> Self {
+        Self { filter: Filter::of(rows.keys()), rows: rows.into_iter().collect() }
+    }
+
+    fn get(&self, key: &Key) -> Option<&Brief> {
+        if !self.filter.may_have(key) {
+            return None;
+        }
+        let position = self.rows.binary_search_by_key(key, |(key, _)| *key).ok()?;
+        Some(&self.rows[position].1)
+    }
+}
+
+impl Filter {
+    fn of<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
+        let mut filter = Self([0; BLOCK * FILTER_BITS / 64]);
+        for (word, bit) in keys.flat_map(Self::bits) {
+            filter.0[word] |= bit;
+        }
+        filter
+    }
+
+    fn may_have(&self, key: &Key) -> bool {
+        Self::bits(key).into_iter().all(|(word, bit)| self.0[word] & bit != 0)
+    }
+
+    /// The bits of a key, each with the number of its word. Ids are random unless a client chooses them; one that chooses them
+    /// badly makes its own commands slower.
+    fn bits((actor, id): &Key) -> [(usize, u64); 2] {
+        let id = id.bits();
+        // The golden ratio's bits spread the lower ones of an id over the upper ones of the product.
+        let mixed = ((id >> 64) as u64 ^ id as u64 ^ actor).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        [mixed >> 48, mixed >> 32].map(|bits| {
+            let bit = bits as usize % (BLOCK * FILTER_BITS);
+            (bit / 64, 1 << (bit % 64))
+        })
     }
 }
 
@@ -185,8 +236,17 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_has_all_of_its_keys_and_few_others() {
+        let keys = |from: usize| (from..from + BLOCK).map(|number| (7, CommandId::from_bits(shuffled(number))));
+        let filter = Filter::of(keys(0).collect::<Vec<_>>().iter());
+        assert!(keys(0).all(|key| filter.may_have(&key)));
+        let others = keys(BLOCK).filter(|key| filter.may_have(key)).count();
+        assert!(others < BLOCK / 40, "{others} of {BLOCK} others");
+    }
+
+    #[test]
     fn a_full_memory_takes_four_mebibytes() {
-        let rows = BLOCKS_MAX * BLOCK * size_of::<(Key, Brief)>();
+        let rows = BLOCKS_MAX * (BLOCK * size_of::<(Key, Brief)>() + size_of::<Block>());
         // A row of a tree takes up to three times its size: nodes are a third full at worst.
         let open = BLOCK * 3 * size_of::<(Key, Brief)>();
         assert!(rows + open <= 4 << 20, "{rows} and {open} bytes");
