@@ -242,6 +242,7 @@ impl Quorum {
         }
         self.peers[number].crash(crash);
         self.say(|| format!("manager {} crashes: {crash:?}", number + 1));
+        self.disconnect(number);
         let lost: Vec<Ticket> =
             self.waiting.iter().filter(|(_, (asked, ..))| *asked == number).map(|(ticket, _)| *ticket).collect();
         for ticket in lost {
@@ -249,6 +250,16 @@ impl Quorum {
             self.answers.insert(ticket, Outcome::Unknown);
         }
         self.reads.retain(|_, (asked, _)| *asked != number);
+    }
+
+    /// Breaks the connections of the others to a manager, which they notice at once.
+    pub fn disconnect(&mut self, number: usize) {
+        let raft_id = self.peers[number].raft_id;
+        for other in (0..self.peers.len()).filter(|other| *other != number) {
+            if !self.wires.is_cut(self.peers[other].raft_id, raft_id) {
+                self.peers[other].unreachable(raft_id);
+            }
+        }
     }
 
     /// Asks a manager for a read. It has to see everything that was acknowledged by now, at whichever manager.

@@ -262,7 +262,7 @@ impl Chaos {
     fn disturb_network(&mut self) {
         self.summary.partitions += 1;
         let ids: Vec<u64> = self.quorum.peers.iter().map(|peer| peer.raft_id).collect();
-        match self.draw(4) {
+        match self.draw(5) {
             0 => {
                 self.quorum.wires.mend();
                 self.quorum.wires.conditions = NetworkConditions::FINE;
@@ -279,6 +279,11 @@ impl Chaos {
                 let (from, to) = (self.pick(), self.pick());
                 self.quorum.wires.cut(ids[from], ids[to]);
                 self.quorum.say(|| format!("nothing comes from manager {} to {}", from + 1, to + 1));
+            }
+            3 => {
+                let number = self.pick();
+                self.quorum.disconnect(number);
+                self.quorum.say(|| format!("the connections to manager {} break", number + 1));
             }
             _ => {
                 let side = self.draw(1 << ids.len());

@@ -204,6 +204,13 @@ impl Peer {
         }
     }
 
+    /// Hears that its connection to another manager broke.
+    pub fn unreachable(&mut self, raft_id: u64) {
+        if let Some(running) = &mut self.running {
+            running.replica.unreachable(raft_id);
+        }
+    }
+
     /// Takes what another manager says.
     ///
     /// # Errors

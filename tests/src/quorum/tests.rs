@@ -130,6 +130,31 @@ fn a_command_at_a_follower_has_one_effect_though_the_leader_is_lost() {
     assert_eq!(quorum.take_answer(again).map(|outcome| index(&outcome)), Some(first));
 }
 
+#[test]
+fn a_leader_that_was_killed_has_a_successor_within_a_second() {
+    for seed in 15..35 {
+        let mut quorum = Quorum::new(seed, if seed % 2 == 0 { 3 } else { 5 }, INTERVALS, false).expect("managers");
+        quorum.until("all managers agree", Quorum::agree).expect("they do");
+        quorum.crash(quorum.leader().expect("one leads"), Crash::Killed);
+        quorum.advance(Duration::from_secs(1)).expect("time passes");
+        assert!(quorum.leader().is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_leader_whose_connections_break_goes_on() {
+    let mut quorum = three(13);
+    let leader = quorum.leader();
+    let term =
+        |quorum: &Quorum| leader.and_then(|number| quorum.peers[number].replica()).map(|one| one.raft_status().term);
+    let before = term(&quorum);
+    for _ in 0..20 {
+        quorum.disconnect(leader.expect("one leads"));
+        quorum.advance(Duration::from_millis(700)).expect("time passes");
+    }
+    assert_eq!((quorum.leader(), term(&quorum)), (leader, before));
+}
+
 /// Nothing passes between a manager and the others any more.
 fn cut_off(quorum: &mut Quorum, alone: usize) {
     let ids: Vec<u64> = quorum.peers.iter().map(|peer| peer.raft_id).collect();

@@ -65,6 +65,11 @@ impl Wires {
         None
     }
 
+    /// Whether nothing arrives on a link.
+    pub fn is_cut(&self, from: u64, to: u64) -> bool {
+        self.cut.contains(&(from, to))
+    }
+
     /// Cuts a link in one direction.
     pub fn cut(&mut self, from: u64, to: u64) {
         self.cut.insert((from, to));

@@ -1,8 +1,13 @@
-//! What a leader knows of the others, and says to raft about them.
+//! What a manager knows of the others, and says to raft about them.
 
-use raft::ProgressState;
+use raft::{INVALID_ID, ProgressState};
 
-use super::Consensus;
+use super::{Consensus, HEARTBEAT_TICKS};
+
+/// Ticks for which a leader whose connection broke is still waited for: it has sent a heartbeat by then if it lives.
+const DOUBT_TICKS: usize = HEARTBEAT_TICKS + 1;
+/// Ticks between the elections of two voters that lost the leader at the same time, so that they do not split the votes.
+const TURN_TICKS: usize = 2;
 
 /// How far another manager is, as a leader knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,5 +41,21 @@ impl Consensus {
     /// Hears that messages for another manager do not get there.
     pub fn unreachable(&mut self, raft_id: u64) {
         self.node.report_unreachable(raft_id);
+        if self.leader() == Some(raft_id) && !self.is_leader() {
+            self.doubt_leader(raft_id);
+        }
+    }
+
+    /// The connection to the leader broke, most often because its process ended. It is forgotten until it is heard again, so that
+    /// this manager does not refuse others an election; and soon there is one. A leader that the others still hear stays: they
+    /// refuse.
+    fn doubt_leader(&mut self, leader: u64) {
+        let raft = &mut self.node.raft;
+        let (own, term) = (raft.id, raft.term);
+        let turn = raft.prs().conf().voters().ids().iter().filter(|&id| id != leader && id < own).count();
+        raft.become_follower(term, INVALID_ID);
+        self.set_election_timeout();
+        let raft = &mut self.node.raft;
+        raft.election_elapsed = raft.randomized_election_timeout().saturating_sub(DOUBT_TICKS + turn * TURN_TICKS);
     }
 }
