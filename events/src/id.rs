@@ -201,9 +201,16 @@ pub fn prefix_range<I: Id>(prefix: &str) -> Option<(I, I)> {
 }
 
 fn encode(mut bits: u128, text: &mut [u8; TEXT_LENGTH]) -> &str {
-    for digit in text.iter_mut().rev() {
-        *digit = DIGITS[(bits % 36) as usize];
-        bits /= 36;
+    // Twelve digits fit into 64 bits: a division of 128 bits costs as much as all of theirs.
+    const CHUNK: usize = 12;
+    const BASE: u128 = 36u128.pow(CHUNK as u32);
+    for chunk in text.rchunks_mut(CHUNK) {
+        let mut low = (bits % BASE) as u64;
+        bits /= BASE;
+        for digit in chunk.iter_mut().rev() {
+            *digit = DIGITS[(low % 36) as usize];
+            low /= 36;
+        }
     }
     std::str::from_utf8(text).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 //!
 //! There are many and nobody changes them, so they are kept in blocks: the newest ones in a tree, older ones in sorted arrays,
 //! which take little more than what is in them. The oldest block is forgotten as a whole. Most commands are asked for once, so
-//! that what is looked for is in no block: a filter says so of nearly every block without a search.
+//! that what is looked for is in no block: a filter over all blocks says in which ones it may be.
 
 use std::sync::Arc;
 
@@ -27,25 +27,20 @@ pub(crate) type Key = (u64, CommandId);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Requests {
     /// Full blocks, the oldest first, each in the order of its keys.
-    blocks: Vector<Arc<Block>>,
+    blocks: Vector<Arc<[(Key, Brief)]>>,
+    filter: Filter,
     /// The newest answers.
     open: OrdMap<Key, Brief>,
     newest: Option<Key>,
 }
 
-/// Commands that are forgotten together, in the order of their keys.
-#[derive(Debug, PartialEq)]
-struct Block {
-    filter: Filter,
-    rows: Box<[(Key, Brief)]>,
-}
+/// A Bloom filter for all full blocks at once: for each of a key's two bits, which blocks have it.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Filter(Arc<Vec<u32>>);
 
-/// A Bloom filter: two bits a key, of which another key has both in one of seventy cases.
-#[derive(Debug, PartialEq)]
-struct Filter([u64; BLOCK * FILTER_BITS / 64]);
-
-/// Bits of a filter for each key of its block.
-const FILTER_BITS: usize = 16;
+/// Bits of the filter, sixteen for each key of a block: of seventy blocks without a key, one is searched for it in vain.
+const FILTER_BITS: usize = BLOCK * 16;
+const _: () = assert!(BLOCKS_MAX < u32::BITS as usize, "a block is a bit");
 
 /// What a command was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +71,13 @@ impl Requests {
     pub fn answer(&self, actor: &ActorRecord, id: CommandId) -> Option<Answer> {
         let key = key(actor, id);
         let open = self.open.get(&key).map(Brief::answer);
-        open.or_else(|| self.blocks.iter().rev().find_map(|block| block.get(&key)).map(Brief::answer))
+        open.or_else(|| {
+            let mut blocks = self.filter.blocks_that_may_have(&key).filter_map(|block| self.blocks.get(block));
+            blocks.find_map(|block| {
+                let position = block.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+                Some(block[position].1.answer())
+            })
+        })
     }
 
     /// Remembers the commands of a frame. A zero id is no id: reports of nodes repeat without harm.
@@ -93,10 +94,12 @@ impl Requests {
         self.open.insert(key, brief);
         self.newest = Some(key);
         if self.open.len() == BLOCK {
-            self.blocks.push_back(Arc::new(Block::of(std::mem::take(&mut self.open))));
-            if self.blocks.len() > BLOCKS_MAX {
+            if self.blocks.len() == BLOCKS_MAX {
                 self.blocks.pop_front();
+                self.filter.forget_first();
             }
+            self.filter.add(self.blocks.len(), self.open.keys());
+            self.blocks.push_back(std::mem::take(&mut self.open).into_iter().collect());
         }
     }
 
@@ -105,7 +108,7 @@ impl Requests {
         let last = if self.open.is_empty() { BLOCK } else { self.open.len() };
         let older = (self.blocks.len() * BLOCK + self.open.len()).saturating_sub(last);
         let rows = || {
-            let full = self.blocks.iter().flat_map(|block| block.rows.iter().map(|(key, brief)| (*key, brief)));
+            let full = self.blocks.iter().flat_map(|block| block.iter().map(|(key, brief)| (*key, brief)));
             full.chain(self.open.iter().map(|(key, brief)| (*key, brief)))
         };
         let newest = move |(key, _): &(Key, &Brief)| Some(*key) == self.newest;
@@ -119,43 +122,34 @@ impl Requests {
     }
 }
 
-impl Block {
-    fn of(rows: OrdMap<Key, Brief>) -> Self {
-        Self { filter: Filter::of(rows.keys()), rows: rows.into_iter().collect() }
-    }
-
-    fn get(&self, key: &Key) -> Option<&Brief> {
-        if !self.filter.may_have(key) {
-            return None;
-        }
-        let position = self.rows.binary_search_by_key(key, |(key, _)| *key).ok()?;
-        Some(&self.rows[position].1)
-    }
-}
-
 impl Filter {
-    fn of<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
-        let mut filter = Self([0; BLOCK * FILTER_BITS / 64]);
-        for (word, bit) in keys.flat_map(Self::bits) {
-            filter.0[word] |= bit;
+    /// Adds the keys of a block.
+    fn add<'a>(&mut self, block: usize, keys: impl Iterator<Item = &'a Key>) {
+        let masks = Arc::make_mut(&mut self.0);
+        masks.resize(FILTER_BITS, 0);
+        for bit in keys.flat_map(Self::bits) {
+            masks[bit] |= 1 << block;
         }
-        filter
     }
 
-    fn may_have(&self, key: &Key) -> bool {
-        Self::bits(key).into_iter().all(|(word, bit)| self.0[word] & bit != 0)
+    /// The first block is gone, and the second one is the first.
+    fn forget_first(&mut self) {
+        Arc::make_mut(&mut self.0).iter_mut().for_each(|mask| *mask >>= 1);
     }
 
-    /// The bits of a key, each with the number of its word. Ids are random unless a client chooses them; one that chooses them
-    /// badly makes its own commands slower.
-    fn bits((actor, id): &Key) -> [(usize, u64); 2] {
+    /// All blocks that have a key, and few others.
+    fn blocks_that_may_have(&self, key: &Key) -> impl Iterator<Item = usize> + use<> {
+        let [one, other] = Self::bits(key).map(|bit| self.0.get(bit).copied().unwrap_or(0));
+        let blocks = one & other;
+        (0..u32::BITS).filter(move |block| blocks >> block & 1 == 1).map(|block| block as usize)
+    }
+
+    /// Ids are random unless a client chooses them; one that chooses them badly makes its own commands slower.
+    fn bits((actor, id): &Key) -> [usize; 2] {
         let id = id.bits();
         // The golden ratio's bits spread the lower ones of an id over the upper ones of the product.
         let mixed = ((id >> 64) as u64 ^ id as u64 ^ actor).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        [mixed >> 48, mixed >> 32].map(|bits| {
-            let bit = bits as usize % (BLOCK * FILTER_BITS);
-            (bit / 64, 1 << (bit % 64))
-        })
+        [mixed >> 48, mixed >> 32].map(|bits| bits as usize % FILTER_BITS)
     }
 }
 
@@ -236,17 +230,27 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_has_all_of_its_keys_and_few_others() {
-        let keys = |from: usize| (from..from + BLOCK).map(|number| (7, CommandId::from_bits(shuffled(number))));
-        let filter = Filter::of(keys(0).collect::<Vec<_>>().iter());
-        assert!(keys(0).all(|key| filter.may_have(&key)));
-        let others = keys(BLOCK).filter(|key| filter.may_have(key)).count();
-        assert!(others < BLOCK / 40, "{others} of {BLOCK} others");
+    fn a_filter_names_the_blocks_of_a_key_and_few_others() {
+        let keys = |block: usize| {
+            (block * BLOCK..(block + 1) * BLOCK)
+                .map(|number| (7, CommandId::from_bits(shuffled(number))))
+                .collect::<Vec<_>>()
+        };
+        let mut filter = Filter::default();
+        assert_eq!(filter.blocks_that_may_have(&keys(0)[0]).count(), 0);
+        (0..BLOCKS_MAX).for_each(|block| filter.add(block, keys(block).iter()));
+        filter.forget_first();
+        let has = |block: usize| {
+            keys(block + 1).iter().all(|key| filter.blocks_that_may_have(key).any(|other| other == block))
+        };
+        assert!((0..BLOCKS_MAX - 1).all(has));
+        let others: usize = keys(BLOCKS_MAX).iter().map(|key| filter.blocks_that_may_have(key).count()).sum();
+        assert!(others < BLOCK * BLOCKS_MAX / 40, "{others} of {BLOCK} keys");
     }
 
     #[test]
     fn a_full_memory_takes_four_mebibytes() {
-        let rows = BLOCKS_MAX * (BLOCK * size_of::<(Key, Brief)>() + size_of::<Block>());
+        let rows = BLOCKS_MAX * BLOCK * size_of::<(Key, Brief)>() + FILTER_BITS * size_of::<u32>();
         // A row of a tree takes up to three times its size: nodes are a third full at worst.
         let open = BLOCK * 3 * size_of::<(Key, Brief)>();
         assert!(rows + open <= 4 << 20, "{rows} and {open} bytes");
