@@ -166,9 +166,8 @@ impl Verb for ScaleService {
         let service = existing(state, id)?;
         let subject = subject(&service.spec);
         let Some(from) = service.spec.replicas() else {
-            let sentence = format!("{subject} is global: it has one task on every node");
-            let hint = "limit a global service with placement constraints, or make a replicated one";
-            return Err(Rejection::invalid(subject, sentence, hint));
+            let (why, hint) = unscaled(&service.spec.mode());
+            return Err(Rejection::invalid(&subject, format!("{subject} {why}"), hint));
         };
         validate::replicas(replicas).map_err(|fault| fault.about(&subject))?;
         if from == replicas {
@@ -202,6 +201,25 @@ impl Verb for RemoveService {
     }
 }
 
+/// Why a service that is not replicated cannot be scaled, and what can be done instead.
+fn unscaled(mode: &Mode) -> (&'static str, &'static str) {
+    match mode {
+        Mode::Global(_) | Mode::Replicated(_) => (
+            "is global: it has one task on every node",
+            "limit a global service with placement constraints, or make a replicated one",
+        ),
+        Mode::GlobalJob(_) => (
+            "is a global job: it runs one task on every node",
+            "limit a global job with placement constraints, or make a replicated one",
+        ),
+        Mode::ReplicatedJob(_) => (
+            "is a job: its tasks complete, and are not replicas",
+            "change how many have to complete with `swarmctl service update --replicas`, and how many run at the same time with \
+             --max-concurrent",
+        ),
+    }
+}
+
 /// What an update does that changes the number of replicas and nothing else: the same as scaling.
 fn scaling(service: &Service, spec: &ServiceSpec) -> Option<ServiceScaled> {
     let (from, to) = (service.spec.replicas()?, spec.replicas()?);
@@ -221,6 +239,8 @@ fn same_identity(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Rejection> 
         let mode = |spec: &ServiceSpec| match spec.mode() {
             Mode::Global(_) => "global",
             Mode::Replicated(_) => "replicated",
+            Mode::ReplicatedJob(_) => "a replicated job",
+            Mode::GlobalJob(_) => "a global job",
         };
         let sentence = format!("{subject} is {} and cannot become {}", mode(old), mode(new));
         let hint = "create another service in the other mode";

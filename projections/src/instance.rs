@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The place in a service that a task fills: a numbered slot, or a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Instance {
-    /// A slot of a replicated service, from 1.
+    /// A slot of a replicated service, from 1, or of a job, from 0.
     Slot(u64),
     /// A node of a global service.
     Node(NodeId),

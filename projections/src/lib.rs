@@ -58,7 +58,7 @@ pub use requests::{Answer, Requests};
 pub use restarts::Restarts;
 pub use revision_tasks::{RevisionTasks, TaskCounts};
 pub use rollouts::{Step, Tally};
-pub use services::{Revision, Service, Update, UpdateState};
+pub use services::{Revision, Run, Service, Update, UpdateState};
 pub use settings::{RootRotation, Settings};
 pub use table::Table;
 pub use tasks::Task;

@@ -57,7 +57,7 @@ impl Cluster {
     pub fn restart_delay(&self, task: &Task) -> Duration {
         let ends = self.restarts_in((task.service, task.instance())).map_or(0, Restarts::in_a_row);
         let service = self.services.get(task.service);
-        service.map_or(RESTART_DELAY, |service| service.spec.template().restart_policy().delay_after(ends))
+        service.map_or(RESTART_DELAY, |service| service.spec.restart_policy().delay_after(ends))
     }
 
     /// When the place of a task that failed before it ran is tried again. An image that cannot be pulled fails while its task is
@@ -77,7 +77,7 @@ impl Cluster {
 /// Keeps as many restarts of a place as its service's limit needs to know.
 pub(crate) fn restarted(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     let Some(service) = cluster.services.get(task.service) else { return };
-    let limit = service.spec.template().restart_policy().max_attempts;
+    let limit = service.spec.restart_policy().max_attempts;
     let kept = usize::try_from(limit.min(limits::RESTART_ATTEMPTS_MAX)).unwrap_or(0);
     if kept == 0 {
         return;
@@ -92,7 +92,7 @@ pub(crate) fn restarted(cluster: &mut Cluster, task: &Task, at: &Stamp) {
 /// error counts where the service wants its tasks to run permanently, and ends the row elsewhere.
 pub(crate) fn ended(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     let Some(service) = cluster.services.get(task.service) else { return };
-    let permanent = service.spec.template().restart_policy().condition == RestartCondition::Any;
+    let permanent = service.spec.restart_policy().condition == RestartCondition::Any;
     let failed = match task.end() {
         End::Failed => true,
         End::Finished => false,

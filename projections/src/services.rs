@@ -32,11 +32,22 @@ pub struct Service {
     pub updated_at: Timestamp,
     /// The last rollout. One that is completed is forgotten with the next change of spec.
     pub update: Option<Update>,
+    /// The present run of a job; nothing for any other service.
+    pub run: Option<Run>,
     /// Names of the volatile payloads with values of its secret variables, of the present spec and of earlier ones.
     pub env_secrets: BTreeSet<String>,
     /// Indexes of the frames that changed its spec, oldest first: there history has its revisions. The last of them, if there were more
     /// than [`SPEC_CHANGES_MAX`].
     pub spec_changes: Vec<u64>,
+}
+
+/// One run of a job. Its tasks are those of the present template version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// How many runs there were, this one included.
+    pub iteration: u64,
+    /// When it began.
+    pub started_at: Timestamp,
 }
 
 /// How far a rollout is.

@@ -1,6 +1,6 @@
 //! One task of a global service on every node that suits it.
 
-use events::{Availability, ServiceId, TaskCause, TaskState};
+use events::{Availability, ServiceId, TaskState};
 use projections::{Cluster, Instance, Liveness, Node, Service, Task};
 
 use crate::schedule::filters::{Filters, meets_constraints};
@@ -27,7 +27,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 /// Makes the node's task, if it should have one.
 fn fill(cluster: &Cluster, service: &Service, node: &Node, ctx: &mut Ctx<'_>, out: &mut Correction) {
     if !out.is_full() && takes_task(service, node) && !is_filled(cluster, service, node) {
-        out.push(NewTask::at_once(Instance::Node(node.id), TaskCause::Scale).event(service, ctx));
+        out.push(NewTask::first(cluster, service, Instance::Node(node.id), ctx.now).event(service, ctx));
     }
 }
 

@@ -14,6 +14,7 @@ mod slices;
 
 mod constraints;
 mod global;
+mod jobs;
 pub mod liveness;
 pub mod members;
 mod reaper;
@@ -173,7 +174,7 @@ pub type Reconcile = fn(&Cluster, &Scope, &mut Ctx<'_>, &mut Correction);
 /// All reconcilers, in the order in which things are put right: first what is lost and who decides, then what is out of date, then what
 /// ended, then what is missing, then what may be forgotten, then where tasks go. Placing comes last because it is what fills
 /// a turn: the others have then seen everything, and need not look again.
-pub const ALL: [(Reconciler, Reconcile); 10] = [
+pub const ALL: [(Reconciler, Reconcile); 11] = [
     (Reconciler::Liveness, liveness::reconcile),
     (Reconciler::Members, members::reconcile),
     (Reconciler::RootRotation, root_rotation::reconcile),
@@ -182,6 +183,7 @@ pub const ALL: [(Reconciler, Reconcile); 10] = [
     (Reconciler::Restarts, restarts::reconcile),
     (Reconciler::Replicated, replicated::reconcile),
     (Reconciler::Global, global::reconcile),
+    (Reconciler::Jobs, jobs::reconcile),
     (Reconciler::Reaper, reaper::reconcile),
     (Reconciler::Schedule, schedule::reconcile),
 ];

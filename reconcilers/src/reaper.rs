@@ -57,7 +57,7 @@ pub(crate) fn pushed_out(cluster: &Cluster, service: &Service, ended: &Task) -> 
 
 /// Tasks that a place keeps, the newest included; `None`: all.
 fn kept(cluster: &Cluster, service: &Service) -> Option<usize> {
-    let attempts = service.spec.template().restart_policy().max_attempts;
+    let attempts = service.spec.restart_policy().max_attempts;
     let limit = if attempts > 0 {
         i64::try_from(attempts).map_or(i64::MAX, |attempts| attempts.saturating_add(1))
     } else {

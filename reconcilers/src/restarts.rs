@@ -36,7 +36,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
                     filled = Some(task.instance());
                 }
             } else if task.desired == TaskState::Ready {
-                start_when_due(cluster, task, ctx.now, out);
+                start_when_due(cluster, service, task, ctx.now, out);
             }
         }
     }
@@ -91,11 +91,7 @@ fn restart(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
 /// When the successor of a task that loses its node starts: after the usual delay, at once if the node is drained, and no sooner
 /// than the task itself was to start.
 fn relocated_at(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> Timestamp {
-    let delay = if is_drained(cluster, task) {
-        Duration::ZERO
-    } else {
-        service.spec.template().restart_policy().delay_after(0)
-    };
+    let delay = if is_drained(cluster, task) { Duration::ZERO } else { service.spec.restart_policy().delay_after(0) };
     let waits = task.start_after.filter(|_| task.desired == TaskState::Ready);
     waits.map_or(now + delay, |start_after| start_after.max(now + delay))
 }
@@ -106,14 +102,14 @@ fn is_drained(cluster: &Cluster, task: &Task) -> bool {
 }
 
 /// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.
-fn start_when_due(cluster: &Cluster, task: &Task, now: Timestamp, out: &mut Correction) {
+fn start_when_due(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp, out: &mut Correction) {
     let place = TimerKey::Place(task.service, task.instance());
     let earliest = task.start_after.unwrap_or(task.created_at);
     let latest = earliest.max(task.created_at + PREDECESSOR_PATIENCE);
     if now < earliest {
         out.wake(earliest, place);
     } else if now >= latest || is_vacated(cluster, task) {
-        out.want([task], TaskState::Running, DesiredCause::Start);
+        out.want([task], service.spec.desired_state(), DesiredCause::Start);
     } else {
         out.wake(latest, place);
     }

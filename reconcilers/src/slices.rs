@@ -162,7 +162,8 @@ impl Slices {
 fn cost(cluster: &Cluster, id: ServiceId) -> usize {
     let wanted = cluster.services.get(id).map_or(0, |service| match service.spec.mode() {
         Mode::Replicated(mode) => usize::try_from(mode.replicas).unwrap_or(usize::MAX / 2),
-        Mode::Global(_) => cluster.nodes.len(),
+        Mode::Global(_) | Mode::GlobalJob(_) => cluster.nodes.len(),
+        Mode::ReplicatedJob(mode) => usize::try_from(mode.total_completions).unwrap_or(usize::MAX / 2),
     });
     // Only whether it is large matters, so not all are counted.
     let tasks = cluster.task_count(id, PLACES_MAX + 1);
@@ -214,10 +215,7 @@ fn part(cluster: &Cluster, service: ServiceId, from: Instance) -> (BTreeSet<(Ser
         Instance::Slot(_) => NodeId::default(),
         Instance::Node(node) => node,
     };
-    let wants_nodes = cluster.services.get(service).is_some_and(|service| match service.spec.mode() {
-        Mode::Replicated(_) => false,
-        Mode::Global(_) => true,
-    });
+    let wants_nodes = cluster.services.get(service).is_some_and(|service| service.spec.is_global());
     let nodes = cluster.nodes.range(first..).map(|(node, _)| Instance::Node(node));
     let mut places: BTreeSet<Instance> = nodes.take(if wants_nodes { PLACES_MAX + 1 } else { 0 }).collect();
     places.extend(cluster.places_of_service_from(service, from).take(PLACES_MAX + 1));

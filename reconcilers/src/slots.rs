@@ -52,6 +52,12 @@ pub(crate) fn have_older_specs(cluster: &Cluster, service: &Service) -> bool {
     revisions.any(|((_, version), _)| version != service.template_version)
 }
 
+/// Whether tasks of another spec than the present one are wanted.
+pub(crate) fn have_older_wanted(cluster: &Cluster, service: &Service) -> bool {
+    let mut revisions = cluster.tasks_by_revision().of_service(service.id);
+    revisions.any(|(version, tasks)| version != service.template_version && tasks.wanted > 0)
+}
+
 /// Whether a rollout was begun and has not looked at the service's places yet.
 pub(crate) fn awaits_count(cluster: &Cluster, service: &Service) -> bool {
     let tally = cluster.rollout_tallies.get(service.id).filter(|_| service.is_rolling());
@@ -65,7 +71,7 @@ fn age(task: &Task) -> (u64, TaskId) {
 
 /// Whether a task that ended (or has to leave its node) is to be replaced under its service's policy.
 pub(crate) fn may_restart(cluster: &Cluster, service: &Service, task: &Task) -> bool {
-    let policy = service.spec.template().restart_policy();
+    let policy = service.spec.restart_policy();
     let called_for = match policy.condition {
         RestartCondition::None => false,
         RestartCondition::OnFailure => task.state != TaskState::Complete,
@@ -127,6 +133,17 @@ impl NewTask {
         Self { instance, desired: TaskState::Running, cause, replaces: None, start_after: None, reaped: Vec::new() }
     }
 
+    /// A task that starts as soon as it is placed, and one of a job no sooner than what is left of an earlier run in its place is gone.
+    pub(crate) fn first(cluster: &Cluster, service: &Service, instance: Instance, now: Timestamp) -> Self {
+        let task = Self::at_once(instance, TaskCause::Scale);
+        let is_taken = || cluster.tasks_of_instance(service.id, instance).any(Task::occupies_node);
+        if service.spec.is_job() && is_taken() {
+            Self { desired: TaskState::Ready, start_after: Some(now), ..task }
+        } else {
+            task
+        }
+    }
+
     /// A task that is made ready and starts when its predecessor has let go and `start_after` has come.
     pub(crate) fn after(old: &Task, cause: TaskCause, start_after: Timestamp) -> Self {
         let (replaces, start_after) = (Some(old.id), Some(start_after));
@@ -139,13 +156,14 @@ impl NewTask {
             Instance::Slot(slot) => (slot, None),
             Instance::Node(node) => (0, Some(node)),
         };
+        let desired = if self.desired == TaskState::Running { service.spec.desired_state() } else { self.desired };
         Kind::TaskCreated(TaskCreated {
             task: ctx.ids.next(),
             service: service.id,
             spec_version: service.template_version,
             slot,
             node,
-            desired: self.desired.into(),
+            desired: desired.into(),
             replaces: self.replaces,
             start_after: self.start_after,
             cause: self.cause.into(),

@@ -14,6 +14,7 @@ use events::{
 use projections::rollouts::watch;
 use projections::{Cluster, Instance, Service, Tally, Task};
 
+use crate::jobs;
 use crate::slots::{self, NewTask, Slot};
 use crate::templates::Templates;
 use crate::{Correction, Ctx, Scope, TimerKey};
@@ -28,6 +29,10 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     for service in services.into_iter().filter_map(|id| cluster.services.get(id)) {
         if out.is_full() {
             return;
+        }
+        if service.spec.is_job() {
+            jobs::end_earlier_runs(cluster, service, out);
+            continue;
         }
         match cluster.rollout_tallies.get(service.id).filter(|_| service.is_rolling()) {
             Some(tally) => {

@@ -4,6 +4,8 @@
 //! The seeded simulation runs the real loop; here there is none, so that the reconcilers' own promises are seen alone: a
 //! turn of any size loses nothing, a scope is as good as everything, and a timer comes before there is anything to say.
 
+#[path = "properties/jobs.rs"]
+mod jobs;
 #[path = "properties/references.rs"]
 mod references;
 #[path = "properties/rollouts.rs"]
@@ -75,6 +77,8 @@ struct Shape {
     port: Option<u32>,
     max_replicas: u64,
     progress_deadline_secs: u64,
+    /// Of a job, how many of its tasks run at the same time.
+    job: Option<u64>,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -86,14 +90,14 @@ fn shape() -> impl Strategy<Value = Shape> {
     let ratio = prop_oneof![2 => Just(0), 1 => Just(300_000_u32), 1 => Just(500_000)];
     let update = (0..3_u64, any::<bool>(), actions, 0..8_u64, 0..8_u64, ratio);
     let place = (prop::option::weighted(0.2, 8080..8082_u32), prop_oneof![4 => Just(0), 1 => 1..3_u64]);
-    let deadline = prop_oneof![2 => Just(0), 1 => 1..60_u64];
+    let deadline = (prop_oneof![2 => Just(0), 1 => 1..60_u64], prop::option::weighted(0.2, 0..3_u64));
     (what, restart, update, place, deadline).prop_map(
         |(
             (replicas, image, memory, zone),
             (condition, delay_secs, attempts),
             (parallelism, start_first, on_failure, update_delay_secs, monitor_secs, failure_ppm),
             (port, max_replicas),
-            progress_deadline_secs,
+            (progress_deadline_secs, job),
         )| {
             Shape {
                 replicas,
@@ -112,6 +116,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 port,
                 max_replicas,
                 progress_deadline_secs,
+                job,
             }
         },
     )
@@ -527,10 +532,6 @@ impl Shape {
             progress_deadline_ns: Some(self.progress_deadline_secs * 1_000_000_000),
         };
         let rollback = UpdateConfig { failure_action: FailureAction::Pause.into(), ..update };
-        let mode = match self.replicas {
-            Some(replicas) => Mode::Replicated(ReplicatedMode { replicas }),
-            None => Mode::Global(GlobalMode {}),
-        };
         let port = |published_port| PortConfig {
             target_port: 80,
             published_port,
@@ -541,9 +542,10 @@ impl Shape {
             endpoint: Some(EndpointSpec { ports: self.port.map(port).into_iter().collect() }),
             annotations: Some(Annotations { name: name.to_owned(), ..Annotations::default() }),
             task: Some(task),
-            mode: Some(mode),
-            update: Some(update),
-            rollback: Some(rollback),
+            mode: Some(self.mode()),
+            // A job is not rolled out.
+            update: self.job.is_none().then_some(update),
+            rollback: self.job.is_none().then_some(rollback),
         }
     }
 }

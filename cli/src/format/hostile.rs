@@ -139,7 +139,7 @@ fn tasks() -> Vec<TaskView> {
         claims: generic(),
         ..one.clone()
     };
-    vec![task(1, Some(bad())), task(0, None)]
+    vec![task(Some(1), Some(bad())), task(None, None)]
 }
 
 fn nodes() -> Vec<NodeView> {

@@ -139,6 +139,8 @@ pub(super) fn changed<T: Serialize>(before: &T, after: &T) -> String {
 pub(super) fn summary(spec: &ServiceSpec) -> String {
     let mode = match spec.mode() {
         Mode::Global(_) => "global".to_owned(),
+        Mode::GlobalJob(_) => "global job".to_owned(),
+        Mode::ReplicatedJob(mode) => format!("job of {}", tasks(mode.total_completions)),
         Mode::Replicated(ReplicatedMode { replicas: 1 }) => "1 replica".to_owned(),
         Mode::Replicated(ReplicatedMode { replicas }) => format!("{replicas} replicas"),
     };

@@ -43,6 +43,7 @@ pub fn service() -> ServiceView {
         set_aside_until: None,
         finished_places: 0,
         failed_places: 0,
+        run: None,
         live_tasks: 2,
         current_tasks: 2,
         current_running_tasks: 1,
@@ -53,7 +54,7 @@ pub fn service() -> ServiceView {
 /// A service as a manager shows it that knows these tasks of it and no others.
 pub fn counted(service: ServiceView, tasks: &[TaskView]) -> ServiceView {
     let number = |is_such: &dyn Fn(&TaskView) -> bool| tasks.iter().filter(|task| is_such(task)).count() as u64;
-    let place = |task: &TaskView| (task.slot, task.node.filter(|_| task.slot == 0));
+    let place = |task: &TaskView| (task.slot, task.node.filter(|_| task.slot.is_none()));
     let live = |task: &TaskView| task.desired().is_wanted() && !task.status.state().is_terminal();
     let runs = |task: &TaskView| live(task) && task.status.state() == TaskState::Running;
     let has_successor = |task: &TaskView| tasks.iter().any(|other| live(other) && place(other) == place(task));
@@ -123,7 +124,7 @@ pub fn task(id: u128, slot: u64, desired: TaskState, state: TaskState, seconds_a
         name: format!("web.{slot}.{}", TaskId::from_bits(id)),
         service: ServiceId::from_bits(9),
         service_name: "web".to_owned(),
-        slot,
+        slot: (slot > 0).then_some(slot),
         node: None,
         node_hostname: String::new(),
         desired: desired.into(),
@@ -294,6 +295,7 @@ pub fn service_summary() -> ServiceSummary {
         set_aside_until: None,
         finished_places: 0,
         failed_places: 0,
+        completions: None,
         unplaced: None,
     }
 }

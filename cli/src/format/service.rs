@@ -18,12 +18,14 @@ pub fn table(services: &[ServiceSummary], view: View) -> String {
         let mode = match service.mode() {
             ServiceMode::Global => "global",
             ServiceMode::Replicated => "replicated",
+            ServiceMode::ReplicatedJob => "replicated-job",
+            ServiceMode::GlobalJob => "global-job",
         };
         table.row([
             service.id.to_string(),
             service.name.clone(),
             mode.to_owned(),
-            replicas(service.running_tasks, service.desired_tasks),
+            progress(service),
             service.image.clone(),
             service.ports.iter().map(published).collect::<Vec<_>>().join(", "),
             status(service, view.now),
@@ -69,7 +71,7 @@ impl<'a> From<&'a ServiceView> for Trouble<'a> {
         let (finished, failed) = (of.finished_places, of.failed_places);
         // Of a global service, only what still runs is desired.
         let ended = match of.spec.mode() {
-            Mode::Global(_) => finished + failed,
+            Mode::Global(_) | Mode::GlobalJob(_) | Mode::ReplicatedJob(_) => finished + failed,
             Mode::Replicated(_) => 0,
         };
         let all = of.desired_tasks + ended;
@@ -81,7 +83,7 @@ impl<'a> From<&'a ServiceSummary> for Trouble<'a> {
     fn from(of: &'a ServiceSummary) -> Self {
         let (finished, failed) = (of.finished_places, of.failed_places);
         let ended = match of.mode() {
-            ServiceMode::Global => finished + failed,
+            ServiceMode::Global | ServiceMode::GlobalJob | ServiceMode::ReplicatedJob => finished + failed,
             ServiceMode::Replicated => 0,
         };
         let all = of.desired_tasks + ended;
@@ -112,6 +114,30 @@ fn replicas(running: u64, desired: u64) -> String {
     format!("{running}/{desired}")
 }
 
+/// Running tasks against wanted ones, and of a job how many have completed: `1/2 (3/10 completed)`.
+fn progress(service: &ServiceSummary) -> String {
+    let running = replicas(service.running_tasks, service.desired_tasks);
+    let ended = service.finished_places + service.failed_places;
+    match service.mode() {
+        ServiceMode::Global | ServiceMode::Replicated => running,
+        ServiceMode::ReplicatedJob | ServiceMode::GlobalJob => {
+            let total = service.completions.unwrap_or(service.desired_tasks + ended);
+            format!("{running} ({}/{total} completed)", service.finished_places)
+        }
+    }
+}
+
+/// What is particular to a job.
+fn run(block: &mut Block, service: &ServiceView, now: Timestamp) {
+    let Some(run) = &service.run else { return };
+    if let Some(of) = service.spec.completions() {
+        block.field("Completed", replicas(service.finished_places, of.total)).field("Concurrent", of.concurrent);
+    } else {
+        block.field("Completed", service.finished_places);
+    }
+    block.field("Run", run.iteration).field("Run started", age::ago(run.started_at, now));
+}
+
 /// One service, with its settings.
 pub fn block(service: &ServiceView, view: View) -> String {
     let (mut block, now) = (Block::default(), view.now);
@@ -120,8 +146,11 @@ pub fn block(service: &ServiceView, view: View) -> String {
     let mode = match service.spec.mode() {
         Mode::Global(_) => "global",
         Mode::Replicated(_) => "replicated",
+        Mode::ReplicatedJob(_) => "replicated-job",
+        Mode::GlobalJob(_) => "global-job",
     };
     block.field("Mode", mode).field("Replicas", replicas(service.running_tasks, service.desired_tasks));
+    run(&mut block, service, now);
     block.prose("Status", &Trouble::from(service).told(now));
     block.field("Version", service.meta.version);
     block

@@ -12,7 +12,7 @@ use super::{age, restarts, state, template};
 pub fn sort(tasks: &mut [TaskView]) {
     tasks.sort_by(|a, b| {
         let place = |task: &TaskView| {
-            (task.service_name.clone(), task.service, task.slot, task.node.filter(|_| task.slot == 0))
+            (task.service_name.clone(), task.service, task.slot, task.node.filter(|_| task.slot.is_none()))
         };
         place(a).cmp(&place(b)).then(b.meta.created_at.cmp(&a.meta.created_at)).then(a.id.cmp(&b.id))
     });
@@ -42,7 +42,7 @@ pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
         table.row([
             task.id.to_string(),
             if view.ids { task.service.to_string() } else { task.service_name.clone() },
-            if task.slot == 0 { String::new() } else { task.slot.to_string() },
+            task.slot.map_or_else(String::new, |slot| slot.to_string()),
             task.image.clone(),
             state(task.desired()),
             last_state(task, view.now),
@@ -60,8 +60,8 @@ pub fn block(task: &TaskView, view: View) -> String {
         .field("ID", task.id)
         .field("Name", format!("{}.{}", place(task, view.ids), task.id))
         .field("Service", if view.ids { task.service.to_string() } else { task.service_name.clone() });
-    if task.slot > 0 {
-        block.field("Slot", task.slot);
+    if let Some(slot) = task.slot {
+        block.field("Slot", slot);
     }
     block.field("Spec version", task.spec_version);
     block.field("Created", age::ago(task.meta.created_at, view.now));
@@ -115,8 +115,8 @@ fn exit_code(code: i32, oom_killed: bool) -> String {
 pub fn place(task: &TaskView, ids: bool) -> String {
     let service = if ids { task.service.to_string() } else { task.service_name.clone() };
     match task.slot {
-        0 => format!("{service}.{}", node(task, ids)),
-        slot => format!("{service}.{slot}"),
+        None => format!("{service}.{}", node(task, ids)),
+        Some(slot) => format!("{service}.{slot}"),
     }
 }
 

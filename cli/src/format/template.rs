@@ -79,7 +79,7 @@ fn health(block: &mut Block, check: &HealthConfig) {
 }
 
 fn restart(block: &mut Block, spec: &ServiceSpec) {
-    let policy = spec.template().restart_policy();
+    let policy = spec.restart_policy();
     block.field("Condition", policy.condition.name());
     let grows = || format!("{}, doubling to {}", duration::show(RESTART_DELAY), duration::show(RESTART_DELAY_MAX));
     block.field("Delay", policy.delay.map_or_else(grows, duration::show));

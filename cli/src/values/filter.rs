@@ -45,9 +45,14 @@ const TASK_HINT: &str = "filters of tasks are name=PREFIX, id=PREFIX, label=KEY[
 /// When services have no such filter.
 pub fn of_services(text: &str) -> Result<Filter, Invalid> {
     read(text, SERVICE_HINT, |key, value| match key {
-        "mode" => [("replicated", ServiceMode::Replicated), ("global", ServiceMode::Global)]
-            .into_iter()
-            .find_map(|(name, mode)| (name == value).then_some(Filter::Mode(mode))),
+        "mode" => [
+            ("replicated", ServiceMode::Replicated),
+            ("global", ServiceMode::Global),
+            ("replicated-job", ServiceMode::ReplicatedJob),
+            ("global-job", ServiceMode::GlobalJob),
+        ]
+        .into_iter()
+        .find_map(|(name, mode)| (name == value).then_some(Filter::Mode(mode))),
         _ => None,
     })
 }

@@ -4,6 +4,7 @@
 //! judged. So a reading does not cost what the service has tasks. Nothing is polled, and no event is read twice: a reading says at
 //! which index it was taken. Events that follow each other closely share a reading where there are many tasks.
 
+mod job;
 mod node;
 mod progress;
 mod root;
@@ -116,6 +117,26 @@ pub async fn paused_update<M: Manager>(
     Ok(stopped_update(service, &tasks, Goal::Spec).map(|why| Failure::new(Kind::UpdateFailed, why).hint(hint)))
 }
 
+/// The exit code of a job after a wait: 0 if it completed, that of the task that failed last if it failed; nothing while it is not over.
+///
+/// # Errors
+/// When the manager is lost.
+pub async fn exit_code<M: Manager>(
+    session: &mut Session<'_, M>,
+    service: &str,
+    waited: &Result<(), Failure>,
+) -> Result<Option<i32>, Failure> {
+    match waited {
+        Ok(()) => return Ok(Some(0)),
+        Err(failure) if failure.kind == Kind::UpdateFailed => {}
+        Err(_) => return Ok(None),
+    }
+    let tasks = ListTasksRequest { service: Some(service.to_owned()), watched: Some(true), ..Default::default() };
+    let tasks = session.manager.tasks(tasks).await?.tasks;
+    let container = job::last_failed(&tasks).and_then(|task| task.status.container.as_ref());
+    Ok(container.and_then(|container| container.exit_code))
+}
+
 /// One wait, and what was seen of it so far.
 struct Watch<'a> {
     service: &'a str,
@@ -140,11 +161,15 @@ impl Watch<'_> {
             let tasks = session.manager.tasks(tasks).await?;
             let view = session.service(service).await?;
             let pause = pause(session.around.clock, usize::try_from(view.live_tasks).unwrap_or(usize::MAX));
-            match judge(&view, &tasks.tasks, self.goal) {
+            let verdict = match view.spec.is_job() {
+                true => job::judge(&view, &tasks.tasks),
+                false => judge(&view, &tasks.tasks, self.goal),
+            };
+            match verdict {
                 Verdict::Converged(picture) => {
                     self.progress.conclude(&picture, session.around.err)?;
                     // Where nothing has to run, nothing can crash.
-                    if !self.goal.is_watched() || picture.count == 0 {
+                    if !self.goal.is_watched() || picture.count == 0 || view.spec.is_job() {
                         return Ok(());
                     }
                     self.lasting.get_or_insert_with(|| session.around.clock.sleep(WATCHED));

@@ -106,11 +106,11 @@ impl TaskLine {
 }
 
 /// Where a task belongs: a slot, or a node for a global service.
-type Place = (u64, Option<NodeId>);
+type Place = (Option<u64>, Option<NodeId>);
 
 /// The tasks of a service that say how far it is, dead ones included: of a large service those in trouble, while its counts stand
 /// for the others. What is asked about many of them is looked up.
-struct Reading<'a> {
+pub(super) struct Reading<'a> {
     service: &'a ServiceView,
     tasks: &'a [TaskView],
     /// Places of wanted tasks.
@@ -122,7 +122,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(service: &'a ServiceView, tasks: &'a [TaskView]) -> Self {
+    pub(super) fn new(service: &'a ServiceView, tasks: &'a [TaskView]) -> Self {
         let bad = tasks.iter().filter(|task| is_bad(service, task));
         Self {
             service,
@@ -151,7 +151,7 @@ impl<'a> Reading<'a> {
     /// Which task is missing for good, and why, if any is.
     fn given_up(&self) -> Option<String> {
         let lost = self.abandoned().find(|task| self.is_given_up(task))?;
-        let never = self.service.spec.template().restart_policy().condition == RestartCondition::None;
+        let never = self.service.spec.restart_policy().condition == RestartCondition::None;
         let what = if never { "is never restarted" } else { "is not restarted again" };
         Some(format!("{} ended and {what}: {}", described(lost), why(lost)))
     }
@@ -159,7 +159,7 @@ impl<'a> Reading<'a> {
     /// What ended is told to stop in the same moment in which its successor is made, if its policy allows one. A global
     /// service may still get one when its node changes.
     fn is_given_up(&self, task: &TaskView) -> bool {
-        let never = self.service.spec.template().restart_policy().condition == RestartCondition::None;
+        let never = self.service.spec.restart_policy().condition == RestartCondition::None;
         // A successor that failed early, too, is kept until its start was due.
         let is_replaced = self.replaced.contains(&task.id);
         never || (task.desired() == TaskState::Shutdown && !is_replaced && !self.service.spec.is_global())
@@ -189,7 +189,7 @@ impl<'a> Reading<'a> {
     }
 
     /// What a person sees of these tasks, and of so many in all.
-    fn picture(
+    pub(super) fn picture(
         &self,
         (step, headline): (String, String),
         count: usize,
@@ -268,11 +268,11 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
 
 /// Places whose task has done its work and gets no successor.
 fn finished(service: &ServiceView) -> usize {
-    let ends = service.spec.template().restart_policy().condition != RestartCondition::Any;
+    let ends = service.spec.restart_policy().condition != RestartCondition::Any;
     if ends { count(service.current_finished_places) } else { 0 }
 }
 
-fn count(number: u64) -> usize {
+pub(super) fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
@@ -337,14 +337,14 @@ pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> 
 }
 
 /// A task with all that is needed to look for what is wrong with it: `web.1 (nginx:9 on worker-1)`.
-fn described(task: &TaskView) -> String {
+pub(super) fn described(task: &TaskView) -> String {
     let node = task::node(task, false);
     let node = if node.is_empty() { node } else { format!(" on {node}") };
     format!("{} ({}{node})", task::place(task, false), task.image)
 }
 
 /// Why a task ended.
-fn why(task: &TaskView) -> String {
+pub(super) fn why(task: &TaskView) -> String {
     match task.status.state() {
         TaskState::Complete => "exited with code 0".to_owned(),
         _ => task::trouble(task).to_owned(),
@@ -353,7 +353,7 @@ fn why(task: &TaskView) -> String {
 
 /// Whether the task ended as it should not: a service that always restarts its tasks wants them to keep running.
 fn is_bad(service: &ServiceView, task: &TaskView) -> bool {
-    let for_ever = service.spec.template().restart_policy().condition == RestartCondition::Any;
+    let for_ever = service.spec.restart_policy().condition == RestartCondition::Any;
     match task.status.state() {
         TaskState::Failed | TaskState::Rejected => true,
         TaskState::Complete => for_ever,
@@ -362,7 +362,7 @@ fn is_bad(service: &ServiceView, task: &TaskView) -> bool {
 }
 
 fn place(task: &TaskView) -> Place {
-    (task.slot, task.node.filter(|_| task.slot == 0))
+    (task.slot, task.node.filter(|_| task.slot.is_none()))
 }
 
 /// Whether a task is meant to be there, and may still be.

@@ -64,7 +64,7 @@ impl Verb for RollbackService {
         secrets_exist(service, &spec, restored)?;
         let unused = state.unused_env_secrets(service, &spec);
         let volatile = unused.iter().map(VolatilePayload::destroy).collect();
-        let begins = !service.spec.same_template(&spec);
+        let begins = !service.spec.is_job() && !service.spec.same_template(&spec);
         let updated = ServiceSpecUpdated {
             service: id,
             spec,

@@ -20,6 +20,7 @@ mod secrets;
 mod template;
 
 use events::ServiceSpec;
+use events::spec::Completions;
 pub(crate) use events::spec::limits::REPLICAS_MAX;
 use prost::Message;
 
@@ -89,6 +90,7 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
     }
     name::labels(&spec.annotations().labels)?;
     replicas(spec.replicas().unwrap_or(0))?;
+    job(spec)?;
     let task = spec.template();
     let Some(of) = &task.container else {
         return Err(Fault::invalid("the spec has no container", "name the image that the tasks run"));
@@ -115,6 +117,19 @@ pub(crate) fn replicas(count: u64) -> Verdict {
     if count > REPLICAS_MAX {
         let sentence = format!("{count} replicas are more than a service may have: {REPLICAS_MAX}");
         return Err(Fault::new(RejectionKind::Exhausted, sentence, "split the work over several services"));
+    }
+    Ok(())
+}
+
+/// Judges what is particular to jobs.
+fn job(spec: &ServiceSpec) -> Verdict {
+    if let Some(Completions { concurrent, total }) = spec.completions() {
+        replicas(total)?;
+        replicas(concurrent)?;
+    }
+    if spec.is_job() && (spec.update.is_some() || spec.rollback.is_some()) {
+        let sentence = "a job has no update settings: a change runs all of its tasks again";
+        return Err(Fault::invalid(sentence, "leave out the --update and --rollback flags"));
     }
     Ok(())
 }

@@ -70,6 +70,15 @@ pub struct Rollout {
     pub progress_deadline: Duration,
 }
 
+/// How many tasks of a job have to complete, and how many run at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completions {
+    /// Tasks at the same time.
+    pub concurrent: u64,
+    /// Tasks that have to complete.
+    pub total: u64,
+}
+
 impl Restart {
     /// The pause after so many failures in a row: the named one, or one that grows.
     pub fn delay_after(&self, failures: u64) -> Duration {
@@ -111,15 +120,50 @@ impl ServiceSpec {
     pub fn replicas(&self) -> Option<u64> {
         match self.mode() {
             Mode::Replicated(mode) => Some(mode.replicas),
-            Mode::Global(_) => None,
+            Mode::Global(_) | Mode::ReplicatedJob(_) | Mode::GlobalJob(_) => None,
         }
     }
 
     /// Whether every node gets one task.
     pub fn is_global(&self) -> bool {
         match self.mode() {
-            Mode::Global(_) => true,
-            Mode::Replicated(_) => false,
+            Mode::Global(_) | Mode::GlobalJob(_) => true,
+            Mode::Replicated(_) | Mode::ReplicatedJob(_) => false,
+        }
+    }
+
+    /// Whether its tasks run once, and are over when they have completed.
+    pub fn is_job(&self) -> bool {
+        match self.mode() {
+            Mode::ReplicatedJob(_) | Mode::GlobalJob(_) => true,
+            Mode::Replicated(_) | Mode::Global(_) => false,
+        }
+    }
+
+    /// The numbers of a job that is not tied to nodes, without gaps; nothing for any other service.
+    pub fn completions(&self) -> Option<Completions> {
+        match self.mode() {
+            Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: 0, total_completions: total }) => {
+                Some(Completions { concurrent: total, total })
+            }
+            Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: concurrent, total_completions: total }) => {
+                Some(Completions { concurrent, total })
+            }
+            Mode::Replicated(_) | Mode::Global(_) | Mode::GlobalJob(_) => None,
+        }
+    }
+
+    /// What is wanted of a task that is to run: of a job's, that it completes.
+    pub fn desired_state(&self) -> TaskState {
+        if self.is_job() { TaskState::Complete } else { TaskState::Running }
+    }
+
+    /// When a task that ended is replaced. One of a job that completed never is.
+    pub fn restart_policy(&self) -> Restart {
+        let policy = self.template().restart_policy();
+        match policy.condition {
+            RestartCondition::Any if self.is_job() => Restart { condition: RestartCondition::OnFailure, ..policy },
+            RestartCondition::Any | RestartCondition::OnFailure | RestartCondition::None => policy,
         }
     }
 
@@ -336,6 +380,8 @@ mod tests {
             (Some(Mode::Replicated(ReplicatedMode { replicas: 0 })), Some(0), false),
             (Some(Mode::Replicated(ReplicatedMode { replicas: 7 })), Some(7), false),
             (Some(Mode::Global(GlobalMode {})), None, true),
+            (Some(Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: 1, total_completions: 2 })), None, false),
+            (Some(Mode::GlobalJob(GlobalJobMode {})), None, true),
         ];
         for (mode, replicas, is_global) in table {
             let spec = ServiceSpec { mode, ..ServiceSpec::default() };

@@ -11,5 +11,5 @@ pub mod template;
 
 pub use capability::{CAPABILITY_HINT, is_capability};
 pub use constraint::{Constraint, NodeFacts};
-pub use defaults::{Restart, Rollout};
+pub use defaults::{Completions, Restart, Rollout};
 pub use hostname::{CONTAINER_HOSTNAME_HINT, is_container_hostname};

@@ -8,7 +8,7 @@ use projections::views::overview::{self, replicas, restarting, restarting_places
 use projections::views::progress::{is_current, progress};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState};
 use wire::v1::{
-    ClusterView, Head, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Refusal, RefusalKind, Restarting,
+    ClusterView, Head, JobRun, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Refusal, RefusalKind, Restarting,
     ServiceMode, ServiceSummary, ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
 };
 
@@ -128,6 +128,8 @@ pub fn mode(spec: &ServiceSpec) -> ServiceMode {
     match spec.mode() {
         Mode::Global(_) => ServiceMode::Global,
         Mode::Replicated(_) => ServiceMode::Replicated,
+        Mode::ReplicatedJob(_) => ServiceMode::ReplicatedJob,
+        Mode::GlobalJob(_) => ServiceMode::GlobalJob,
     }
 }
 
@@ -150,6 +152,7 @@ pub fn service_summary(state: &Published, service: &Service, now: Timestamp) -> 
         set_aside_until: state.set_aside.get(&service.id).copied(),
         finished_places: ended.finished,
         failed_places: ended.failed,
+        completions: service.spec.completions().map(|of| of.total),
         unplaced: overview::unplaced(&state.cluster, service.id).map(str::to_owned),
     }
 }
@@ -170,6 +173,7 @@ pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceV
         set_aside_until: state.set_aside.get(&service.id).copied(),
         finished_places: ended.finished,
         failed_places: ended.failed,
+        run: service.run.map(|run| JobRun { iteration: run.iteration, started_at: run.started_at }),
         live_tasks: progress.live,
         current_tasks: progress.current,
         current_running_tasks: progress.current_running,
@@ -217,7 +221,7 @@ pub fn task(cluster: &Cluster, task: &Task, with_spec: bool, now: Timestamp) -> 
         name: cluster.task_name(task),
         service: task.service,
         service_name: spec.name().to_owned(),
-        slot: task.instance().slot().unwrap_or(0),
+        slot: task.instance().slot(),
         node: task.node,
         node_hostname: node.map(|node| node.hostname().to_owned()).unwrap_or_default(),
         desired: task.desired.into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use events::{ServiceId, ServiceSpec, SpecChange};
 
-use super::{Revision, Service, Update, UpdateState, env_secrets, name_key, set_replicas};
+use super::{Revision, Run, Service, Update, UpdateState, env_secrets, name_key, set_replicas};
 use crate::{Cluster, Stamp, Touched, counts, rollouts};
 
 pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at: &Stamp, touched: &mut Touched) {
@@ -26,6 +26,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         created_at: at.time,
         updated_at: at.time,
         update: None,
+        run: spec.is_job().then_some(Run { iteration: 1, started_at: at.time }),
         env_secrets: env_secrets(&spec).map(str::to_owned).collect(),
         spec_changes: vec![at.index],
     };
@@ -63,8 +64,12 @@ pub(crate) fn spec_updated(
     } else {
         replace(cluster, id, |service| change_template(service, Arc::clone(&spec), event.change(), at));
         forget_revision(cluster, id, old.template_version);
+        let is_job = spec.is_job();
         keep_revision(cluster, id, at.index, spec);
-        rollouts::begin(cluster, id, at.index);
+        // A job runs again, all at once.
+        if !is_job {
+            rollouts::begin(cluster, id, at.index);
+        }
     }
     touched.services.insert(id);
 }
@@ -80,8 +85,14 @@ fn keep_template(service: &mut Service, spec: Arc<ServiceSpec>, at: &Stamp) {
     service.update.take_if(|update| update.state.is_completed());
 }
 
-/// What tasks run changes, and a rollout begins.
+/// What tasks run changes, and a rollout begins, or the next run of a job.
 fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecChange, at: &Stamp) {
+    if let Some(run) = service.run {
+        service.previous = Some(std::mem::replace(&mut service.spec, spec));
+        (service.version, service.template_version, service.updated_at) = (at.index, at.index, at.time);
+        service.run = Some(Run { iteration: run.iteration + 1, started_at: at.time });
+        return;
+    }
     let (state, message) = match change {
         SpecChange::Update => {
             if service.is_rolled_out() {

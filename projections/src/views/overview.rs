@@ -23,7 +23,11 @@ pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
     let TaskCounts { live, running, .. } = cluster.tasks_by_revision().total(service.id);
     let desired = match service.spec.mode() {
         Mode::Replicated(mode) => mode.replicas,
-        Mode::Global(_) => live,
+        Mode::Global(_) | Mode::GlobalJob(_) => live,
+        Mode::ReplicatedJob(_) => service.spec.completions().map_or(0, |of| {
+            let Ended { finished, failed } = ended(cluster, service);
+            of.total.saturating_sub(finished + failed).min(of.concurrent)
+        }),
     };
     Replicas { desired, running }
 }

@@ -66,7 +66,7 @@ struct Rules {
 
 impl Rules {
     fn of(service: &Service) -> Self {
-        let policy = service.spec.template().restart_policy();
+        let policy = service.spec.restart_policy();
         Self { policy, record: service.record(), credentials_version: service.credentials_version }
     }
 }

@@ -97,7 +97,7 @@ fn value(cluster: &Cluster, key: u64, service: ServiceId) -> Option<u64> {
     }
     match spec.mode.as_ref()? {
         Mode::Replicated(replicated) => Some(replicated.replicas),
-        Mode::Global(_) => None,
+        Mode::Global(_) | Mode::ReplicatedJob(_) | Mode::GlobalJob(_) => None,
     }
 }
 

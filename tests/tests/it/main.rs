@@ -66,6 +66,7 @@ on_both! {
     refused_nodes::a_worker_that_is_removed_while_it_works_stops_its_tasks
     workloads::a_task_is_running_when_it_is_healthy
     workloads::templates_are_expanded_on_the_node
+    workloads::a_job_runs_to_its_end_and_gives_its_exit_code
 }
 
 /// Tests in containers only, and tests for root only: ignored unless the runner is asked for them.

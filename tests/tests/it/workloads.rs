@@ -45,6 +45,32 @@ pub fn templates_are_expanded_on_the_node(executor: Executor) {
     cluster.until("both files", || ["web-1-m", "web-2-m"].into_iter().all(|name| seen.join(name).exists()));
 }
 
+pub fn a_job_runs_to_its_end_and_gives_its_exit_code(executor: Executor) {
+    let cluster = Cluster::start(executor, &[]);
+    let seen = cluster.path("seen");
+    make_shared(&seen);
+    let script = format!("echo ran >> {}/$SLOT", path(&seen));
+    let bind = format!("{0}:{0}", path(&seen));
+    let mut words = vec!["service", "create", "-d", "--name", "job", "--image", IMAGE, "--mode", "replicated-job"];
+    words.extend(["--replicas", "3", "--max-concurrent", "1", "--env", "SLOT={{.Task.Slot}}"]);
+    words.extend(["--command", "sh", "--args", "-c", "--args", &script]);
+    if executor == Executor::Docker {
+        words.extend(["--bind", &bind]);
+    }
+    let created = cluster.swarmctl_words(&words);
+    assert_eq!(created.code, 0, "{created:?}");
+    let waited = cluster.swarmctl("service wait job");
+    assert_eq!((waited.code, waited.out.trim()), (0, "0"), "{waited:?}");
+    let times = |slot: u64| std::fs::read_to_string(seen.join(slot.to_string())).map(|text| text.lines().count());
+    assert_eq!([0, 1, 2].map(|slot| times(slot).unwrap_or(0)), [1, 1, 1], "each slot ran once");
+
+    let failing = ["service", "update", "-d", "job", "--restart-condition", "none", "--args", "-c", "--args", "exit 7"];
+    let failing = cluster.swarmctl_words(&failing);
+    assert_eq!(failing.code, 0, "{failing:?}");
+    let failed = cluster.swarmctl("service wait job");
+    assert_eq!((failed.code, failed.out.trim()), (5, "7"), "{failed:?}");
+}
+
 pub fn a_missing_image_is_told_in_the_engines_words() {
     let cluster = Cluster::start(Executor::Docker, &[]);
     // A deployment that fails fails its script, and says where, what and in the engine's words why.

@@ -146,6 +146,7 @@ impl Ledger {
     }
 
     fn judge_task(&mut self, event: &TaskCreated, at: Stamp) {
+        jobs::judge_task(&self.cluster, event);
         let instance = match event.node {
             Some(node) => Instance::Node(node),
             None => Instance::Slot(event.slot),
@@ -259,7 +260,7 @@ fn serves(task: &Task) -> bool {
 
 /// One thing that happens to the one service of a case.
 #[derive(Debug, Clone)]
-enum Act {
+pub(super) enum Act {
     Update(Shape),
     /// Nothing of what tasks run changes.
     Label(u8),
@@ -293,6 +294,7 @@ fn plain_shape() -> impl Strategy<Value = Shape> {
         image,
         update_delay_secs,
         parallelism,
+        job: None,
         memory: 0,
         zone: None,
         port: None,
@@ -339,6 +341,12 @@ impl Core {
             }
             TaskState::Running if task.state < TaskState::Running => TaskState::Running,
             TaskState::Running if over => TaskState::Failed,
+            TaskState::Complete if task.state < TaskState::Running && lifetime == Some(Duration::ZERO) => {
+                TaskState::Failed
+            }
+            TaskState::Complete if task.state < TaskState::Running => TaskState::Running,
+            TaskState::Complete if over => TaskState::Failed,
+            TaskState::Complete if lifetime.is_none() => TaskState::Complete,
             _ => return None,
         };
         Some((task.id, next))
@@ -355,19 +363,19 @@ impl Core {
         self.ask(&actor, &Command::ReportTasks(commands::ReportTasks { node, session, reports: vec![(task, status)] }));
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.let_agents_act();
         self.advance(time);
         self.let_agents_act();
     }
 
-    fn act(&mut self, act: &Act) {
+    pub(super) fn act(&mut self, act: &Act) {
         let Some(service) = self.service(0) else { return };
         let present = |core: &Self| (*core.cluster.services.get(service).expect("the service").spec).clone();
         match act {
             Act::Update(shape) => {
-                let mode = present(self).mode;
-                let spec = Box::new(ServiceSpec { mode, ..shape.spec("service") });
+                let present = present(self);
+                let spec = Box::new(ServiceSpec { mode: present.mode, ..shape.spec(present.name()) });
                 self.operator(&Command::UpdateService(commands::UpdateService {
                     service,
                     spec,
@@ -470,6 +478,7 @@ fn a_place_that_is_given_up_in_two_turns_stays_given_up() {
         port: None,
         max_replicas: 0,
         progress_deadline_secs: 0,
+        job: None,
     };
     let spec = Box::new(first.spec("service"));
     core.operator(&Command::CreateService(commands::CreateService {

@@ -1,7 +1,9 @@
 //! `swarmctl service create`.
 
 use clap::ValueEnum;
-use events::{GlobalMode, ReplicatedMode, SecretText, ServiceSpec, service_spec::Mode};
+use events::{
+    GlobalJobMode, GlobalMode, ReplicatedJobMode, ReplicatedMode, SecretText, ServiceSpec, service_spec::Mode,
+};
 use wire::v1::CreateService;
 use wire::v1::command_request::Command;
 
@@ -56,6 +58,10 @@ enum ServiceMode {
     Replicated,
     /// One task on every eligible node
     Global,
+    /// A number of tasks that run until they complete
+    ReplicatedJob,
+    /// One task on every eligible node that runs until it completes
+    GlobalJob,
 }
 
 impl Args {
@@ -64,6 +70,10 @@ impl Args {
         let mode = match self.mode {
             ServiceMode::Replicated => Mode::Replicated(ReplicatedMode { replicas: 1 }),
             ServiceMode::Global => Mode::Global(GlobalMode {}),
+            ServiceMode::ReplicatedJob => {
+                Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: 0, total_completions: 1 })
+            }
+            ServiceMode::GlobalJob => Mode::GlobalJob(GlobalJobMode {}),
         };
         let mut spec = ServiceSpec { mode: Some(mode), ..Default::default() };
         spec.annotations.get_or_insert_default().name.clone_from(&self.name);

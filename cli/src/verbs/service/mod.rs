@@ -10,6 +10,7 @@ mod rm;
 mod rollback;
 mod scale;
 mod update;
+mod wait;
 
 super::verbs! {
     Create(Box<create::Args>) => create,
@@ -21,6 +22,7 @@ super::verbs! {
     Revisions(revisions::Args) => revisions,
     Pause(pause::Args) => pause,
     Resume(resume::Args) => resume,
+    Wait(wait::Args) => wait,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,
 }

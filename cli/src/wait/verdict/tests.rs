@@ -199,7 +199,8 @@ fn a_place_that_ends_again_and_again_fails_the_wait_unless_it_runs_or_an_update_
         };
         assert_eq!(why, expected, "row {number}");
     }
-    let mut many: Vec<TaskView> = (2..5).map(|slot| TaskView { slot, ..looping(5, 0, exit, false) }).collect();
+    let mut many: Vec<TaskView> =
+        (2..5).map(|slot| TaskView { slot: Some(slot), ..looping(5, 0, exit, false) }).collect();
     many.push(running(1));
     let Verdict::Failed { why, .. } = judge(&samples::service(), &many, Goal::New) else { panic!("none will run") };
     assert_eq!(why, format!("{again}; so did 2 more tasks"));

@@ -253,7 +253,7 @@ impl Witness<'_> {
         let restarts = self.after.restarts_in((task.service, task.instance()))?;
         let times = restarts.in_a_row();
         let service = self.after.services.get(task.service)?;
-        let pace = match service.spec.template().restart_policy().delay {
+        let pace = match service.spec.restart_policy().delay {
             Some(delay) => format!("it is restarted {delay:?} after each time"),
             None => "each restart is delayed longer than the one before, up to a limit".to_owned(),
         };

@@ -1,0 +1,56 @@
+//! Whether a job is over: its tasks completed, or some of them failed and are not tried again.
+
+use events::TaskState;
+use events::service_spec::Mode;
+use wire::v1::{ServiceView, TaskView};
+
+use super::verdict::{Picture, Reading, Verdict, count, described, why};
+
+/// Judges a job by its counts, and by its tasks.
+pub(super) fn judge(service: &ServiceView, tasks: &[TaskView]) -> Verdict {
+    let reading = Reading::new(service, tasks);
+    let (finished, failed) = (service.finished_places, service.failed_places);
+    let total = total(service);
+    let failures = match failed {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    let step = format!("{}: {finished} of {total} tasks completed{failures}", service.spec.name());
+    let headline = format!("{step}, {} running", service.running_tasks);
+    let live = count(service.live_tasks);
+    let shown: Vec<&TaskView> = tasks.iter().filter(|task| is_live(task)).collect();
+    let picture = reading.picture((step.clone(), headline), live, shown, |_| true);
+    if live > 0 || finished + failed < total {
+        return Verdict::Underway(picture);
+    }
+    let picture = Picture { headline: step, ..picture };
+    if failed == 0 {
+        return Verdict::Converged(picture);
+    }
+    let culprit = last_failed(tasks).map(|task| format!(", such as {}: {}", described(task), why(task)));
+    let why = format!("{failed} of {total} tasks failed and are not restarted{}", culprit.unwrap_or_default());
+    Verdict::Failed { picture, why, restarts: false }
+}
+
+/// How many tasks have to complete.
+fn total(service: &ServiceView) -> u64 {
+    match service.spec.mode() {
+        Mode::ReplicatedJob(mode) => mode.total_completions,
+        Mode::GlobalJob(_) | Mode::Global(_) | Mode::Replicated(_) => {
+            service.desired_tasks + service.finished_places + service.failed_places
+        }
+    }
+}
+
+/// The task that failed last and has no successor.
+pub(super) fn last_failed(tasks: &[TaskView]) -> Option<&TaskView> {
+    let is_replaced = |task: &TaskView| tasks.iter().any(|other| other.replaces == Some(task.id));
+    let failed = tasks
+        .iter()
+        .filter(|task| matches!(task.status.state(), TaskState::Failed | TaskState::Rejected) && !is_replaced(task));
+    failed.max_by_key(|task| (task.status.at, task.id))
+}
+
+fn is_live(task: &TaskView) -> bool {
+    task.desired().is_wanted() && !task.status.state().is_terminal()
+}
