@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use commands::{Actor, Rejection};
 use events::{ClusterId, Id, NodeId, Role, SecretText, Timestamp, VolatilePayload};
-use zeroize::Zeroizing;
 
 use super::record::{End, Head, Record};
 use super::sealed::Opener;
@@ -23,7 +22,7 @@ use crate::daemon::failure::{Failure, code};
 use crate::daemon::state_dir::{self, StateDir};
 use crate::daemon::state_dir_kind::StateDirKind;
 use crate::log::{FrameLink, HardState, Install, LogStore, Membership, RocksStore};
-use crate::manager::core;
+use crate::manager::{alone, core};
 use crate::security::CertificateStore;
 
 /// Where the log is built, beside its place.
@@ -32,8 +31,6 @@ const UNFINISHED: &str = "raft.restoring";
 const OPERATOR: &str = "swarmd restore";
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_secs(2);
-/// Longest file with a passphrase that is read, in bytes.
-const PASSPHRASE_BYTES_MAX: u64 = 4_096;
 
 /// What `swarmd restore` is asked for.
 #[derive(Debug, Clone, clap::Args)]
@@ -94,20 +91,16 @@ pub async fn restore(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
 
 /// The passphrase in a file, without the end of its line.
 fn passphrase(path: &Path) -> Result<SecretText, Failure> {
-    use std::io::Read;
-    let unreadable = |error: std::io::Error| {
+    let passphrase = File::open(path).and_then(wire::read_passphrase).map_err(|error| {
         let sentence = format!("the passphrase cannot be read: {}: {error}", path.display());
-        Failure::new(sentence, "name a file that you may read with --passphrase-file").with_code(code::USAGE)
-    };
-    let mut text = Zeroizing::new(String::new());
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(PASSPHRASE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
-    let passphrase = text.trim_end_matches(['\r', '\n']);
-    if passphrase.len() < PASSPHRASE_BYTES_MIN {
+        let hint = "with --passphrase-file, name a file that you may read and that holds nothing else";
+        Failure::new(sentence, hint).with_code(code::USAGE)
+    })?;
+    if passphrase.0.len() < PASSPHRASE_BYTES_MIN {
         let sentence = format!("{} holds no passphrase of at least {PASSPHRASE_BYTES_MIN} bytes", path.display());
         return Err(Failure::new(sentence, "give the passphrase that the backup was made with").with_code(code::USAGE));
     }
-    Ok(SecretText(passphrase.to_owned()))
+    Ok(passphrase)
 }
 
 fn require_empty(state_dir: &StateDir) -> Result<(), Failure> {
@@ -236,8 +229,8 @@ fn fill<R: std::io::Read>(
     let hard_state = HardState { term, vote: 0, commit: index };
     store.write(vec![store.stage_install(Install { index, term, secrets }, Vec::new(), Some(hard_state))?])?;
     // Its own number is new: what was sent to the one before is not for it.
-    let raft_id = std::iter::repeat_with(|| rand::random::<u64>() >> 1).find(|id| *id > 0 && *id != head.raft_id);
-    store.begin_alone(raft_id.unwrap_or(1), head.raft_id)?;
+    let raft_id = alone::draw_raft_id(&mut rand::random, |drawn| drawn == head.raft_id);
+    store.begin_alone(raft_id, head.raft_id)?;
     Ok(end)
 }
 

@@ -18,6 +18,16 @@ pub fn replaced(cluster: &Cluster, loaded: &Loaded) -> Option<u64> {
     membership.replaces.filter(|_| !cluster.knows_raft_id(own))
 }
 
+/// A number in raft that is nobody's: of 63 bits, and not 0. All but a few of those that are drawn will do.
+pub fn draw_raft_id(draw: &mut dyn FnMut() -> u64, is_taken: impl Fn(u64) -> bool) -> u64 {
+    loop {
+        let raft_id = draw() >> 1;
+        if raft_id > 0 && !is_taken(raft_id) {
+            return raft_id;
+        }
+    }
+}
+
 /// Begins the log of a manager again, with itself as the only voter, unless it is that already. `draw` draws its new number in
 /// raft. Whether anything was written.
 ///
@@ -42,9 +52,7 @@ pub fn begin(
         tracing::warn!("--force-new-cluster is ignored: this manager is the only one that votes");
         return Ok(false);
     }
-    let raft_id =
-        std::iter::repeat_with(draw).map(|drawn| drawn >> 1).find(|id| *id > 0 && !cluster.knows_raft_id(*id));
-    let raft_id = raft_id.ok_or_else(|| Failure::new("no new raft id could be drawn", "report this as a bug"))?;
+    let raft_id = draw_raft_id(draw, |drawn| cluster.knows_raft_id(drawn));
     tracing::warn!(
         managers = cluster.members.len(),
         index = loaded.last_index,

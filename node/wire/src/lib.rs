@@ -10,8 +10,10 @@ mod client;
 mod codec;
 mod freshness;
 mod json;
+mod passphrase;
 mod redacted_debug;
 mod refusal;
 
 pub use client::{ConnectError, DEFAULT_SOCKET, Timeouts, channel, connect, connect_with, control_client, is_silence};
 pub use freshness::Freshness;
+pub use passphrase::read_passphrase;

@@ -32,6 +32,7 @@ wiped! { BackupRequest [passphrase] }
 wiped! { JoinRequest [token] }
 wiped! { JoinTokens [worker, manager] }
 wiped! { EnvSecretValue [value] }
+wiped! { ForwardedCommand [request] }
 wiped! { SecretValue [value] }
 wiped! { UnlockKeyReply [unlock_key] }
 wiped! { UnlockRequest [unlock_key] }

@@ -1,7 +1,7 @@
 //! `swarmctl cluster backup`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,6 @@ use crate::manager::{BackupStream, Manager};
 use crate::session::Session;
 use crate::values::size;
 
-/// Longest passphrase that is read, in bytes.
-const PASSPHRASE_BYTES_MAX: u64 = 4_096;
 /// How often progress is shown.
 const SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -86,19 +84,14 @@ async fn write<M: Manager>(
 }
 
 fn passphrase(path: &Path) -> Result<SecretText, Failure> {
-    let mut text = SecretText::default();
-    let read = if path == Path::new("-") {
-        std::io::stdin().take(PASSPHRASE_BYTES_MAX).read_to_string(&mut text.0)
-    } else {
-        File::open(path).and_then(|file| file.take(PASSPHRASE_BYTES_MAX).read_to_string(&mut text.0))
+    let read = match path == Path::new("-") {
+        true => wire::read_passphrase(std::io::stdin()),
+        false => File::open(path).and_then(wire::read_passphrase),
     };
     read.map_err(|error| {
         let failure = Failure::new(Kind::Usage, format!("cannot read the passphrase: {}: {error}", path.display()));
-        failure.hint("name a file that you may read with --passphrase-file, or - for standard input")
-    })?;
-    let length = text.0.trim_end_matches(['\r', '\n']).len();
-    text.0.truncate(length);
-    Ok(text)
+        failure.hint("with --passphrase-file, name a file that you may read and that holds nothing else, or - for standard input")
+    })
 }
 
 /// The file in the making, under another name until it is whole.

@@ -1,0 +1,44 @@
+//! The passphrase of a backup, as people keep it: a line in a file, or on standard input.
+
+use std::io::{self, ErrorKind, Read};
+
+use events::SecretText;
+
+/// Longest passphrase in bytes, with the end of its line: more is a file that was named by mistake.
+const BYTES_MAX: usize = 4_096;
+
+/// Reads a passphrase without the end of its line.
+///
+/// # Errors
+/// When it cannot be read, is not UTF-8 text, or is longer than 4,096 bytes: a part of it would seal a backup that the whole of it
+/// does not open.
+pub fn read_passphrase(source: impl Read) -> io::Result<SecretText> {
+    // Room for all of it: no shorter buffer is left behind with a part.
+    let mut text = SecretText(String::with_capacity(BYTES_MAX + 1));
+    source.take(BYTES_MAX as u64 + 1).read_to_string(&mut text.0)?;
+    if text.0.len() > BYTES_MAX {
+        return Err(io::Error::new(ErrorKind::InvalidData, "it is longer than 4,096 bytes"));
+    }
+    let length = text.0.trim_end_matches(['\r', '\n']).len();
+    text.0.truncate(length);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_is_read_whole_or_not_at_all() {
+        let read =
+            |text: &str| read_passphrase(text.as_bytes()).map(|read| read.0.clone()).map_err(|error| error.kind());
+        assert_eq!(read("correct horse battery\r\n"), Ok("correct horse battery".to_owned()));
+        assert_eq!(read(""), Ok(String::new()));
+        let longest = "a".repeat(BYTES_MAX - 1);
+        assert_eq!(read(&format!("{longest}\n")), Ok(longest.clone()));
+        for long in [format!("{longest}aa"), format!("{longest}a\n")] {
+            assert_eq!(read(&long), Err(ErrorKind::InvalidData));
+        }
+        assert!(read_passphrase([0xff_u8].as_slice()).is_err());
+    }
+}
