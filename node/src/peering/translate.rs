@@ -5,6 +5,7 @@ use wire::v1::{
     Beat as WireBeat, ForwardedCall, ForwardedCommand, ForwardedOutcome, Head, HistoryFrame, HistoryPage, NotOffered,
     OfferedKeyring, PeerMessage as Wire, Presence, RaftMessage, WantHistory, peer_message::Message,
 };
+use zeroize::Zeroizing;
 
 use crate::control::views;
 use crate::log::FrameLink;
@@ -23,7 +24,8 @@ pub fn to_wire(message: PeerMessage) -> Wire {
         }
         PeerMessage::Secrets { at, secrets } => Message::Keyring(OfferedKeyring { at, payloads: secrets }),
         PeerMessage::NotOffered { at } => Message::NotOffered(NotOffered { at }),
-        PeerMessage::Command { call, request } => {
+        PeerMessage::Command { call, mut request } => {
+            let request = std::mem::take(&mut *request);
             Message::Command(ForwardedCommand { call: call_to_wire(call), request })
         }
         PeerMessage::Outcome { call, outcome } => {
@@ -55,8 +57,9 @@ pub fn from_wire(message: Wire) -> Option<PeerMessage> {
         }
         Message::Keyring(OfferedKeyring { at, payloads }) => PeerMessage::Secrets { at, secrets: payloads },
         Message::NotOffered(NotOffered { at }) => PeerMessage::NotOffered { at },
-        Message::Command(ForwardedCommand { call, request }) => {
-            PeerMessage::Command { call: call_from_wire(call), request }
+        Message::Command(mut command) => {
+            let request = Zeroizing::new(std::mem::take(&mut command.request));
+            PeerMessage::Command { call: call_from_wire(std::mem::take(&mut command.call)), request }
         }
         Message::Outcome(ForwardedOutcome { call, outcome }) => {
             PeerMessage::Outcome { call: call_from_wire(call), outcome }
@@ -107,7 +110,7 @@ mod tests {
             PeerMessage::History { to: 9, frames: vec![(8, Bytes::from_static(b"frame")), (9, Bytes::new())] },
             PeerMessage::Secrets { at: 9, secrets: vec![VolatilePayload::keep("key", "value")] },
             PeerMessage::NotOffered { at: 9 },
-            PeerMessage::Command { call: Call { run: 1, number: 2 }, request: b"{}".to_vec() },
+            PeerMessage::Command { call: Call { run: 1, number: 2 }, request: Zeroizing::new(b"{}".to_vec()) },
             PeerMessage::Outcome { call: Call { run: 1, number: 2 }, outcome: b"{}".to_vec() },
             PeerMessage::Presence(vec![Beat {
                 node: events::NodeId::from_bits(1),

@@ -27,13 +27,16 @@ mod tests {
     use events::{SecretText, VolatilePayload};
     use projections::keyring::Secret;
     use rustix::process::{dumpable_behavior, getrlimit};
-    use wire::v1::{EnvSecretValue, JoinRequest, JoinTokens, SecretValue};
+    use wire::v1::{
+        BackupRequest, EnvSecretValue, ForwardedCommand, JoinRequest, JoinTokens, SecretValue, UnlockKeyReply,
+        UnlockRequest,
+    };
     use zeroize::{ZeroizeOnDrop, Zeroizing};
 
     use super::*;
     use crate::agent::executor::RegistryAuth;
     use crate::security::seal::{Seal, data_key};
-    use crate::security::{JoinToken, PrivateKey};
+    use crate::security::{JoinToken, PrivateKey, UnlockKey};
 
     #[test]
     fn core_dumps_are_off() {
@@ -48,7 +51,9 @@ mod tests {
     fn every_secret_is_wiped_from_memory_when_it_is_dropped() {
         fn is_wiped<T: ZeroizeOnDrop>() {}
         fn gives_wiped<T: ZeroizeOnDrop, E>(_: impl Fn(&std::path::Path) -> Result<T, E>) {}
+        is_wiped::<BackupRequest>();
         is_wiped::<EnvSecretValue>();
+        is_wiped::<ForwardedCommand>();
         is_wiped::<JoinRequest>();
         is_wiped::<JoinToken>();
         is_wiped::<JoinTokens>();
@@ -58,6 +63,9 @@ mod tests {
         is_wiped::<Secret>();
         is_wiped::<SecretText>();
         is_wiped::<SecretValue>();
+        is_wiped::<UnlockKey>();
+        is_wiped::<UnlockKeyReply>();
+        is_wiped::<UnlockRequest>();
         is_wiped::<VolatilePayload>();
         is_wiped::<Zeroizing<String>>();
         gives_wiped(|path| data_key(path, false));

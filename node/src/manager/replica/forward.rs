@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use commands::{Actor, Command, Rejection, RejectionKind};
 use projections::Cluster;
+use zeroize::Zeroizing;
 
 use super::contact::NO_LEADER_TICKS;
 use super::peers::PeerMessage;
@@ -20,6 +21,8 @@ const SEND_AGAIN_TICKS: u64 = 10;
 const GIVE_UP_TICKS: u64 = 100;
 /// Bytes of commands that wait here to be answered by the leader; more are refused.
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes that most requests take.
+const ENCODED_BYTES: usize = 1024;
 /// From here on tickets are a leader's own, for commands of other managers.
 const OWED: Ticket = 1 << 63;
 
@@ -44,7 +47,8 @@ pub(super) struct Forwarding {
 
 struct Waiting {
     ticket: Ticket,
-    request: Vec<u8>,
+    /// May hold secrets.
+    request: Zeroizing<Vec<u8>>,
     /// The tick in which it was asked.
     since: u64,
     /// The leader that it was sent to, and the tick.
@@ -128,7 +132,7 @@ impl Replica {
         if self.contact.is_lost_for(NO_LEADER_TICKS, self.ticks) {
             return Err(self.no_leader());
         }
-        let request = serde_json::to_vec(request).map_err(|error| unencodable(&error))?;
+        let request = encode(request).map_err(|error| unencodable(&error))?;
         let waiting = Waiting { ticket, request, since: self.ticks, sent: None, was_sent: was_proposed };
         let number = self.forwarding.keep(waiting)?;
         self.send_forwarded(number);
@@ -262,6 +266,33 @@ fn answer(call: Call, outcome: &Outcome) -> Option<PeerMessage> {
     encoded.ok().map(|outcome| PeerMessage::Outcome { call, outcome })
 }
 
+/// A request in bytes that are wiped when they are dropped, and that were nowhere else on the way.
+fn encode(request: &Request) -> serde_json::Result<Zeroizing<Vec<u8>>> {
+    let mut encoded = WipedWriter(Zeroizing::new(Vec::with_capacity(ENCODED_BYTES)));
+    serde_json::to_writer(&mut encoded, request)?;
+    Ok(encoded.0)
+}
+
+/// A buffer that leaves nothing behind when it moves to a larger place.
+struct WipedWriter(Zeroizing<Vec<u8>>);
+
+impl std::io::Write for WipedWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * self.0.capacity())));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn decode(request: &[u8]) -> Result<Request, Rejection> {
     serde_json::from_slice(request).map_err(|error| {
         let sentence = format!("the manager that leads does not know this command: {error}");
@@ -319,7 +350,7 @@ mod tests {
 
     fn all() -> Vec<Command> {
         let (node, session) = (NodeId::from_bits(u128::MAX), SessionId::from_bits(2));
-        let container = ContainerSpec { image: "web:1".to_owned(), args: vec!["a b".to_owned()], ..Default::default() };
+        let container = ContainerSpec { image: "web:1".to_owned(), args: vec!["a b".repeat(2_000)], ..Default::default() };
         let spec = ServiceSpec {
             annotations: Some(Annotations { name: "web".to_owned(), ..Default::default() }),
             task: Some(TaskSpec { container: Some(container), ..Default::default() }),
@@ -352,7 +383,9 @@ mod tests {
                 reason: Some("because".to_owned()),
                 correlation: Some(CommandId::from_bits(9)),
             };
-            let decoded = decode(&serde_json::to_vec(&request).expect("it is encoded")).expect("it is decoded");
+            let encoded = encode(&request).expect("it is encoded");
+            assert_eq!(*encoded, serde_json::to_vec(&request).expect("it is encoded"));
+            let decoded = decode(&encoded).expect("it is decoded");
             assert_eq!((decoded.id, &decoded.actor, &decoded.command), (id, &request.actor, &request.command));
             assert_eq!((decoded.reason, decoded.correlation), (request.reason, request.correlation));
         }

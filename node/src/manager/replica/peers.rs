@@ -8,6 +8,7 @@ use bytes::Bytes;
 use events::VolatilePayload;
 use projections::{Cluster, Keyring};
 use reconcilers::{Follower, Peers};
+use zeroize::Zeroizing;
 
 use super::digest::Beat;
 use super::forward::Call;
@@ -52,8 +53,8 @@ pub enum PeerMessage {
     Command {
         /// Its name among those of the sender.
         call: Call,
-        /// The request, as [`Request`](super::Request) is serialized.
-        request: Vec<u8>,
+        /// The request, as [`Request`](super::Request) is serialized; it may hold secrets.
+        request: Zeroizing<Vec<u8>>,
     },
     /// What became of a command that the receiver forwarded.
     Outcome {
