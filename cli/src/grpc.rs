@@ -9,6 +9,7 @@ use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 use wire::v1::control_client::ControlClient;
+use wire::v1::local_node_client::LocalNodeClient;
 use wire::v1::lock_client::LockClient;
 use wire::v1::*;
 use wire::{Freshness, Timeouts};
@@ -263,6 +264,19 @@ impl Manager for Connection {
         let answer = tokio::time::timeout(self.patience.answer, LockClient::new(channel).unlock(request)).await;
         answer.map_err(|_| Failure::silent(self.patience.answer))??;
         Ok(())
+    }
+
+    /// Not bounded like the other answers: the node asks the managers, who may be without a leader for a while.
+    async fn leave(&mut self, request: LeaveClusterRequest) -> Result<LeaveClusterReply, Failure> {
+        if let Target::Tls { .. } = self.to {
+            let failure =
+                Failure::new(Kind::Usage, "a node is asked to leave at its own control socket, not over the network");
+            return Err(
+                failure.hint("run `swarmctl node leave` on the node; `swarmctl node rm` removes it from elsewhere")
+            );
+        }
+        let channel = self.connect().await?;
+        Ok(LocalNodeClient::new(channel).leave(request).await?.into_inner())
     }
 
     /// Not bounded like the other answers: the file may be large.

@@ -6,8 +6,9 @@ use events::SecretText;
 use tokio_stream::Stream;
 use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
-    EventsRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate,
-    OperatorView, RaftView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    EventsRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest,
+    NodeSummary, NodeView, OperatorCertificate, OperatorView, RaftView, ServiceSummary, ServiceView, TaskList,
+    UnlockKeyReply, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -67,6 +68,10 @@ pub trait Manager {
 
     /// Unlocks a manager whose keys are locked.
     fn unlock(&mut self, key: SecretText) -> impl Future<Output = Result<(), Failure>>;
+
+    /// Takes the node at whose control socket this is asked out of its cluster.
+    fn leave(&mut self, request: LeaveClusterRequest) -> impl Future<Output = Result<LeaveClusterReply, Failure>>;
+
     /// A backup of everything up to this moment, sealed with the passphrase.
     fn backup(&mut self, passphrase: SecretText) -> impl Future<Output = Result<BackupStream, Failure>>;
 

@@ -183,6 +183,7 @@ mod tests {
             (Command::DisconnectNode(crate::DisconnectNode { node, session }), THIS_MANAGER),
             (Command::UpdateNode(crate::UpdateNode { node, spec: NodeSpec::default(), version }), ADMINS),
             (Command::RemoveNode(crate::RemoveNode { node, force: false }), ADMINS),
+            (Command::LeaveNode(crate::LeaveNode { node }), NODE_ITSELF),
             (
                 Command::CreateService(crate::CreateService {
                     spec: Box::new(web()),

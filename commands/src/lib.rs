@@ -7,6 +7,7 @@ mod actor;
 mod cluster;
 mod config;
 mod join;
+mod leave;
 mod member;
 mod node;
 mod operator;
@@ -38,6 +39,7 @@ pub use cluster::{
 pub use config::{CreateConfig, RemoveConfig};
 pub use events::SecretText;
 pub use join::{CertifyNode, JoinNode, admit};
+pub use leave::LeaveNode;
 pub use member::{AnnounceManager, ForceQuorum};
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
 pub use operator::{CreateOperator, ReadSecrets, RevokeOperator};
@@ -89,6 +91,8 @@ verb::commands! {
         UpdateNode(UpdateNode),
         /// Takes a node out of the cluster.
         RemoveNode(RemoveNode),
+        /// A node leaves the cluster by itself.
+        LeaveNode(LeaveNode),
         /// Creates a service.
         CreateService(CreateService),
         /// Replaces a service's spec.

@@ -28,7 +28,7 @@ pub(crate) fn member(state: &Cluster, id: NodeId) -> Result<&Node, Rejection> {
             true => format!("node {id} was removed from the cluster"),
             false => format!("node {id} is not a member of this cluster"),
         };
-        let hint = "to join again, stop swarmd, empty its state directory and start it with a join token";
+        let hint = "to join again, stop swarmd, run `swarmd leave` and start swarmd with a join token";
         Rejection::new(RejectionKind::Forbidden, subject(id), sentence, hint)
     })
 }
@@ -234,21 +234,29 @@ impl Verb for RemoveNode {
         let (id, forced) = (self.node, self.force);
         let node = existing(state, id)?;
         may_go(state, node, forced)?;
-        let tasks: Vec<TaskId> =
-            state.tasks_of_node(id).filter(|task| !task.state.is_terminal()).map(|task| task.id).collect();
-        if tasks.len() > ORPHANS_MAX {
-            let held = tasks.len();
-            let sentence = format!("node {id} has {held} tasks, more than one frame can give up: {ORPHANS_MAX}");
-            return Err(Rejection::new(RejectionKind::Exhausted, subject(id), sentence, "drain the node first"));
-        }
-        let mut decision = Decision::nothing(id);
-        if !tasks.is_empty() {
-            let message = "Task belonged to a node that has been deleted".to_owned();
-            decision.events.push(Kind::TaskOrphaned(TaskOrphaned { tasks, message }));
-        }
-        decision.events.push(Kind::NodeRemoved(NodeRemoved { node: id, forced, forgotten: false }));
-        Ok(decision)
+        taken_out(state, id, forced)
     }
+}
+
+/// The end of a node's membership, and of its tasks.
+///
+/// # Errors
+/// When it has more tasks than one frame can give up.
+pub(crate) fn taken_out(state: &Cluster, id: NodeId, forced: bool) -> Result<Decision, Rejection> {
+    let tasks: Vec<TaskId> =
+        state.tasks_of_node(id).filter(|task| !task.state.is_terminal()).map(|task| task.id).collect();
+    if tasks.len() > ORPHANS_MAX {
+        let held = tasks.len();
+        let sentence = format!("node {id} has {held} tasks, more than one frame can give up: {ORPHANS_MAX}");
+        return Err(Rejection::new(RejectionKind::Exhausted, subject(id), sentence, "drain the node first"));
+    }
+    let mut decision = Decision::nothing(id);
+    if !tasks.is_empty() {
+        let message = "Task belonged to a node that has been deleted".to_owned();
+        decision.events.push(Kind::TaskOrphaned(TaskOrphaned { tasks, message }));
+    }
+    decision.events.push(Kind::NodeRemoved(NodeRemoved { node: id, forced, forgotten: false }));
+    Ok(decision)
 }
 
 /// Refuses to take a manager's vote if the others that can be reached could then decide nothing.
@@ -261,7 +269,7 @@ fn keeps_quorum(state: &Cluster, node: &Node, reached: &BTreeSet<u64>) -> Result
 }
 
 /// Whether no other node is to be a manager.
-fn is_only_manager(state: &Cluster, node: &Node) -> bool {
+pub(crate) fn is_only_manager(state: &Cluster, node: &Node) -> bool {
     let is_manager = |node: &&Node| node.spec.role() == Role::Manager;
     is_manager(&node) && !state.nodes.values().filter(is_manager).any(|other| other.id != node.id)
 }
@@ -272,7 +280,7 @@ fn may_go(state: &Cluster, node: &Node, force: bool) -> Result<(), Rejection> {
     let managers = state.members.len();
     if is_only_manager(state, node) {
         let sentence = format!("node {id} is the manager of this cluster");
-        let hint = "to end the cluster, stop swarmd on the manager and remove its state directory";
+        let hint = "to end the cluster, use `swarmctl node leave --force` on the manager";
         return Err(Rejection::conflict(subject(id), sentence, hint));
     }
     if node.spec.role() == Role::Manager || state.members.contains(id) {
@@ -292,7 +300,7 @@ fn existing(state: &Cluster, id: NodeId) -> Result<&Node, Rejection> {
     state.nodes.get(id).ok_or_else(|| Rejection::not_found("node", id))
 }
 
-fn subject(id: NodeId) -> String {
+pub(crate) fn subject(id: NodeId) -> String {
     format!("node {id}")
 }
 

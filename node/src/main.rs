@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         }
         Some(Offline::Restore(args)) => restore(&args),
         Some(Offline::Reseed(args)) => node::daemon::reseed::reseed(&args, &mut std::io::stdout()),
+        Some(Offline::Leave(args)) => leave(&args),
         None => start(run, file),
     };
     match result {
@@ -48,6 +49,13 @@ fn restore(args: &node::backup::restore::Args) -> Result<(), Failure> {
         eprintln!("swarmd: {failed}");
     }
     runtime()?.block_on(node::backup::restore::restore(args, &mut std::io::stdout()))
+}
+
+fn leave(args: &node::daemon::leave::Args) -> Result<(), Failure> {
+    for failed in hardening::harden(false) {
+        eprintln!("swarmd: {failed}");
+    }
+    runtime()?.block_on(node::daemon::leave::leave(args, &mut std::io::stdout()))
 }
 
 /// As many threads that serve as there are processors, which is what the runtime takes by itself.

@@ -17,8 +17,9 @@ use node::control::{Control, views};
 use node::manager::replica::Request;
 use wire::v1::{
     BackupRequest, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
-    EventsRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate,
-    OperatorView, RaftView, ReadConfigsRequest, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    EventsRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest,
+    NodeSummary, NodeView, OperatorCertificate, OperatorView, RaftView, ReadConfigsRequest, ServiceSummary,
+    ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::world::World;
@@ -83,6 +84,10 @@ impl cli::Manager for Socket {
 
     async fn unlock(&mut self, _: SecretText) -> Result<(), Failure> {
         Err(Failure::new(Kind::Conflict, "this manager is not locked"))
+    }
+
+    async fn leave(&mut self, _: LeaveClusterRequest) -> Result<LeaveClusterReply, Failure> {
+        Err(Failure::new(Kind::Usage, "a simulated node has no daemon that could leave"))
     }
 
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {

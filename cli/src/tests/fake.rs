@@ -18,6 +18,8 @@ pub struct Fake {
     pub watched: Vec<EventsRequest>,
     /// Every key that was tried.
     pub unlocked: Vec<SecretText>,
+    /// Every leave that was asked for.
+    pub left: Vec<LeaveClusterRequest>,
     /// Every operator that was asked for.
     pub created: Vec<CreateOperatorRequest>,
     /// Why commands are refused, if they are.
@@ -40,6 +42,7 @@ impl Fake {
             watched: Vec::new(),
             created: Vec::new(),
             unlocked: Vec::new(),
+            left: Vec::new(),
             refusal: None,
             readings: [(samples::service(), samples::tasks())].into(),
             history: Vec::new(),
@@ -91,6 +94,15 @@ impl Manager for Fake {
     async fn unlock(&mut self, key: SecretText) -> Result<(), Failure> {
         self.unlocked.push(key);
         Ok(())
+    }
+
+    async fn leave(&mut self, request: LeaveClusterRequest) -> Result<LeaveClusterReply, Failure> {
+        self.left.push(request);
+        match self.refusal.clone() {
+            Some(refusal) => Err(refusal.into()),
+            // A manager is demoted first.
+            None => Ok(LeaveClusterReply { left: self.left.len() > 1 }),
+        }
     }
 
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {

@@ -35,6 +35,15 @@ async fn verbs_about_nodes() {
     assert_eq!(asked("node remove --force worker-1").await, remove(true));
 }
 
+#[tokio::test]
+async fn a_manager_that_leaves_is_asked_until_it_is_out() {
+    let mut manager = Fake::new();
+    let ran = run("node leave --reason moving", &mut manager, World { hurry: true, ..World::default() }).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "this manager is demoted first\n"));
+    let request = LeaveClusterRequest { force: false, reason: Some("moving".to_owned()) };
+    assert_eq!(manager.left, [request.clone(), request]);
+}
+
 #[test]
 fn a_manager_elsewhere_is_named_before_the_command_and_needs_an_identity() {
     let connection = |line: &str| super::parsed(line).connection().map(drop).map_err(|failure| failure.kind);

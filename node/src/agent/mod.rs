@@ -56,6 +56,14 @@ pub fn tasks_not_over(state_dir: &Path) -> Result<usize, StoreError> {
     Ok(found.records.iter().filter(|record| !record.status.state().is_terminal()).count())
 }
 
+/// The managers that the agent of a state directory remembers. Changes nothing.
+///
+/// # Errors
+/// When the agent's files cannot be used.
+pub(crate) fn known_managers(state_dir: &Path) -> Result<Vec<String>, StoreError> {
+    Ok(store::examine(&state_dir.join(MEMORY))?.managers)
+}
+
 /// Makes the agent's files of a state directory, with a task that is as far as each of these.
 #[cfg(test)]
 pub(crate) fn keep_tasks(state_dir: &Path, states: &[events::TaskState]) {

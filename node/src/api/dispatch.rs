@@ -15,7 +15,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use wire::v1::dispatcher_server::Dispatcher;
-use wire::v1::{Head, HeartbeatReply, HeartbeatRequest, RegisterRequest, ReportReply, ReportRequest, SessionMessage};
+use wire::v1::{
+    Head, HeartbeatReply, HeartbeatRequest, LeaveReply, LeaveRequest, RegisterRequest, ReportReply, ReportRequest,
+    SessionMessage,
+};
 
 use crate::control::sessions::{AssignmentStream, Caller};
 use crate::manager::driver::stopping;
@@ -152,6 +155,14 @@ impl Dispatcher for DispatchApi {
         let sequence = report.sequence;
         self.context.submit(caller.report(report)).await.map_err(status)?;
         Ok(Response::new(ReportReply { sequence }))
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {
+        let (caller, _) = Self::caller(&request)?;
+        affordable(self.context.budgets.call(caller.node, Instant::now())).await?;
+        let leave = caller.leave(request.into_inner().reason).map_err(status)?;
+        self.context.submit(leave).await.map_err(status)?;
+        Ok(Response::new(LeaveReply { left: !self.context.state().cluster.nodes.contains(caller.node) }))
     }
 }
 

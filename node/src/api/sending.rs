@@ -181,7 +181,7 @@ mod tests {
     use wire::v1::dispatcher_server::{Dispatcher, DispatcherServer};
     use wire::v1::session_message::Message;
     use wire::v1::{AssignmentSet, ConfigItem, HeartbeatReply, HeartbeatRequest, RegisterRequest};
-    use wire::v1::{ReportReply, ReportRequest};
+    use wire::v1::{LeaveReply, LeaveRequest, ReportReply, ReportRequest};
 
     use super::*;
     use crate::security::testing::{KnownMembers, identity, subject, wall_clock};
@@ -241,6 +241,10 @@ mod tests {
 
         async fn report(&self, _: Request<ReportRequest>) -> Result<tonic::Response<ReportReply>, Status> {
             Err(Status::unimplemented("no reports"))
+        }
+
+        async fn leave(&self, _: Request<LeaveRequest>) -> Result<tonic::Response<LeaveReply>, Status> {
+            Err(Status::unimplemented("nobody leaves"))
         }
     }
 

@@ -19,8 +19,9 @@ use super::{BackupError, PASSPHRASE_BYTES_MIN};
 use crate::clock;
 use crate::control::command::new_join_token;
 use crate::daemon::failure::{Failure, code};
+use crate::daemon::leaving;
 use crate::daemon::state_dir::{self, StateDir};
-use crate::daemon::state_dir_kind::StateDirKind;
+use crate::daemon::state_dir_kind::{Leftover, StateDirKind};
 use crate::log::{FrameLink, HardState, Install, LogStore, Membership, RocksStore};
 use crate::manager::{alone, core};
 use crate::security::CertificateStore;
@@ -79,6 +80,7 @@ pub async fn restore(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
         }
     };
     put_in_place(&unfinished, &state_dir::log(state_dir.path()))?;
+    leaving::forget(state_dir.path())?;
     let Restored { head, end, node } = restored;
     let dir = state_dir.path().display();
     let told = format!(
@@ -106,8 +108,8 @@ fn passphrase(path: &Path) -> Result<SecretText, Failure> {
 fn require_empty(state_dir: &StateDir) -> Result<(), Failure> {
     let certificates = CertificateStore::new(state_dir.path());
     let whose = match StateDirKind::of(state_dir.path(), &certificates, clock::now())? {
-        StateDirKind::Free => return Ok(()),
-        StateDirKind::Leftover(_) => "is left of a node",
+        StateDirKind::Free | StateDirKind::Leftover(Leftover::Left) => return Ok(()),
+        StateDirKind::Leftover(Leftover::Join | Leftover::Leaving | Leftover::AllBut(_)) => "is left of a node",
         StateDirKind::Worker => "belongs to a worker",
         StateDirKind::Joining => "belongs to a manager that was joining a cluster",
         StateDirKind::Manager => "belongs to a manager",

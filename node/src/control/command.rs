@@ -42,10 +42,7 @@ impl Control {
         if let Some(answer) = cluster.requests.answer(&actor.record(None), id) {
             return Ok(Received::Answered(CommandReply { index: answer.index, subject: answer.subject }));
         }
-        if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
-            let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
-            return Err(Rejection::invalid("reason", sentence, "give a shorter reason"));
-        }
+        check_reason(reason.as_deref())?;
         let command = to_command(self, command.ok_or_else(unknown_command)?)?;
         let request = Request { id, actor, command, reason, correlation };
         self.admit(&request)?;
@@ -81,6 +78,15 @@ pub fn reply(outcome: Outcome) -> Result<CommandReply, Rejection> {
             Err(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, hint))
         }
     }
+}
+
+/// Refuses a reason that is too long to be kept.
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
+    if reason.is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
+        let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
+        return Err(Rejection::invalid("reason", sentence, "give a shorter reason"));
+    }
+    Ok(())
 }
 
 fn unknown_command() -> Rejection {

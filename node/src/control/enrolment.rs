@@ -105,7 +105,7 @@ impl Control {
             tracing::info!(%node, "a join is answered again");
             return Ok(CertificateReply { node, cert_pem, roots_pem: self.state.cluster.settings.trusted_pem() });
         }
-        let hint = "to join as another node, stop swarmd, empty its state directory and start it with a join token";
+        let hint = "to join as another node, stop swarmd, run `swarmd leave` and start swarmd with a join token";
         let sentence = format!("node {node} joined with this request, and has renewed its certificate since");
         Err(Rejection::conflict(format!("node {node}"), sentence, hint))
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use commands::{Actor, Command, DisconnectNode, RegisterNode, Rejection, ReportTasks};
+use commands::{Actor, Command, DisconnectNode, LeaveNode, RegisterNode, Rejection, ReportTasks};
 use events::{NodeDescription, NodeId, Role, SessionId, frame};
 use wire::v1::session_message::Message;
 use wire::v1::{Head, ReportRequest, SessionMessage, Welcome};
@@ -11,6 +11,7 @@ use crate::log::{FrameLink, LogStore, frame_at};
 use crate::manager::replica::{Request, check_session};
 
 use super::assignments::SentAssignments;
+use super::command::check_reason;
 use super::{Control, views};
 
 /// A node as its certificate shows it.
@@ -33,6 +34,15 @@ impl Caller {
     pub fn report(self, report: ReportRequest) -> Request {
         let reports = report.reports.into_iter().map(|report| (report.task, report.status)).collect();
         self.request(Command::ReportTasks(ReportTasks { node: self.node, session: report.session, reports }))
+    }
+
+    /// What takes the node out of the cluster.
+    ///
+    /// # Errors
+    /// When the reason is too long.
+    pub fn leave(self, reason: Option<String>) -> Result<Request, Rejection> {
+        check_reason(reason.as_deref())?;
+        Ok(Request { reason, ..self.request(Command::LeaveNode(LeaveNode { node: self.node })) })
     }
 
     /// Commands of nodes repeat without harm, so they need no id.

@@ -52,6 +52,8 @@ pub enum Offline {
     Restore(crate::backup::restore::Args),
     /// Set the damaged log of a manager aside: its next start fetches the log from the other managers.
     Reseed(crate::daemon::reseed::Args),
+    /// Take a node whose daemon does not run out of its cluster; `swarmctl node leave` asks one that runs.
+    Leave(crate::daemon::leave::Args),
     /// Look after one child process of the process executor; started by swarmd itself.
     #[command(hide = true)]
     Supervise {

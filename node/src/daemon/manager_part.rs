@@ -118,7 +118,8 @@ impl Node {
         let remote = remote.listen()?;
         let served = serve::remote(remote, Arc::clone(credentials), context.clone(), limits, stop.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
-        let served = serve::control(control, socket, context, limits, stop.clone());
+        let local = self.local_api(credentials);
+        let served = serve::control(control, socket, context, local, limits, stop.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
         if let Some(log) = &core.key_file {
             let (lock, node) = (Arc::clone(self.state_dir.keys()), self.certificates.clone());

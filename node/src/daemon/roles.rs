@@ -13,17 +13,18 @@ use crate::agent::{Agent, Config as AgentConfig, Told, unusable_memory};
 use crate::clock;
 use crate::daemon::config::RunArgs;
 use crate::daemon::failure::{Failure, code};
+use crate::daemon::local_node::{self, LocalApi};
 use crate::daemon::manager_part::{Opened, STOP_PATIENCE, Served, drawn};
 use crate::daemon::notify::Notifier;
 use crate::daemon::run::{Managers, announce, policy};
 use crate::daemon::start_settings::StartSettings;
 use crate::daemon::state_dir::StateDir;
-use crate::daemon::{dev, joining};
+use crate::daemon::{joining, leaving, serve};
 use crate::manager::core::{self, Begin};
 use crate::manager::driver::Handle;
 use crate::metrics::{self, Measures};
 use crate::security::enrolment::{self, MemberConnect, Timeouts};
-use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken};
+use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken, Subject};
 
 /// Pause before a node that became a manager tries again to begin as one.
 const BEGIN_PAUSE: Duration = Duration::from_secs(5);
@@ -226,10 +227,54 @@ impl Node {
         if tokio::time::timeout(STOP_PATIENCE, agent).await.is_err() {
             tracing::warn!("the agent did not end in time");
         }
-        if self.args.dev {
-            dev::sweep(self.executor.as_ref(), subject).await;
+        if leaving::is_noted(self.state_dir.path())? {
+            return self.leave(subject, ended).await;
+        }
+        if self.args.dev
+            && let Err(failure) = leaving::sweep(self.executor.as_ref(), subject).await
+        {
+            tracing::warn!("{}", failure.sentence);
         }
         ended
+    }
+
+    /// Removes all that is left of a node that left its cluster.
+    async fn leave(&self, subject: Subject, ended: Result<(), Failure>) -> Result<(), Failure> {
+        if let Err(failure) = ended {
+            tracing::warn!(error = failure.sentence, "a part of the node did not end well");
+        }
+        leaving::sweep(self.executor.as_ref(), subject).await?;
+        leaving::empty(self.state_dir.path())?;
+        tracing::info!("this node has left its cluster, and can join again with a join token");
+        Ok(())
+    }
+
+    /// What answers at the control socket whatever the node's role.
+    pub(super) fn local_api(&self, credentials: &Arc<Credentials>) -> LocalApi {
+        LocalApi {
+            dir: self.state_dir.path().to_owned(),
+            credentials: Arc::clone(credentials),
+            told: Arc::clone(&self.told),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Answers at a worker's control socket until `stop`. A worker does without, if it cannot be had.
+    async fn serve_locally(&self, credentials: &Arc<Credentials>, stop: CancellationToken) {
+        let served = match serve::bind_control(&self.settings.listen_control_api).await {
+            Ok((listener, file)) => {
+                let served = local_node::serve_worker(listener, file, self.local_api(credentials), stop);
+                served.await.map_err(|error| Failure::new(format!("the control socket broke: {error}"), ""))
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = served {
+            tracing::warn!(
+                error = failure.sentence,
+                hint = failure.hint,
+                "`swarmctl node leave` cannot ask this worker"
+            );
+        }
     }
 
     /// Plays the role that the certificate gives, until the node stops.
@@ -263,7 +308,7 @@ impl Node {
                     joining::discard_log(self.state_dir.path())?;
                 }
                 Ended::Removed => {
-                    let hint = "to join again, stop swarmd, empty its state directory and start it with a join token";
+                    let hint = "to join again, stop swarmd, run `swarmd leave` and start swarmd with a join token";
                     tracing::error!(hint, "this node was removed from the cluster");
                     self.shutdown.cancelled().await;
                 }
@@ -278,9 +323,13 @@ impl Node {
             self.probe.started(Arc::clone(&self.measures), None);
             let worker = self.shutdown.child_token();
             tokio::spawn(self.notifier.clone().keep_alive(self.measures.progress.clone(), worker.clone()));
-            let promoted = role.wait_for(|role| *role == Role::Manager);
-            let promoted = self.shutdown.run_until_cancelled(promoted).await.is_some();
-            worker.cancel();
+            let promotion = async {
+                let promoted = self.shutdown.run_until_cancelled(role.wait_for(|role| *role == Role::Manager)).await;
+                worker.cancel();
+                promoted.is_some()
+            };
+            // The manager's socket takes the worker's place, whose callers have their answers by then.
+            let ((), promoted) = tokio::join!(self.serve_locally(credentials, worker.clone()), promotion);
             if !promoted {
                 return None;
             }

@@ -19,8 +19,8 @@ use crate::daemon::notify::Notifier;
 use crate::daemon::roles::{Beginning, Node};
 use crate::daemon::start_settings::StartSettings;
 use crate::daemon::state_dir::{self, MANAGER_ADDR, StateDir};
-use crate::daemon::state_dir_kind::StateDirKind;
-use crate::daemon::{address, descriptors, join_token, memory_limit, unlock};
+use crate::daemon::state_dir_kind::{Leftover, StateDirKind};
+use crate::daemon::{address, descriptors, join_token, leaving, memory_limit, unlock};
 use crate::metrics;
 use crate::security::CertificateStore;
 
@@ -36,7 +36,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let shutdown = stop_on_signal(args.dev)?;
     // Whatever the flags alone can get wrong comes before the first file is made.
     hostname(args.hostname.as_ref())?;
-    executor(&args, &StartSettings::of(&args, None).0)?;
+    executor(&StartSettings::of(&args, None).0, &args.state_dir, args.process_allow_root)?;
     let mut token = join_token::given(&args);
     if !args.state_dir.exists() {
         token = Ok(token?);
@@ -45,7 +45,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let last = StartSettings::load(state_dir.path())?;
     let (settings, changes) = StartSettings::of(&args, last.clone());
     last.map_or(Ok(()), |last| settings.require_executor_of(&last, state_dir.path()))?;
-    let executor = executor(&args, &settings)?;
+    let executor = executor(&settings, &args.state_dir, args.process_allow_root)?;
     let hostname = hostname(settings.hostname.as_ref())?;
     let socket = &settings.listen_control_api;
     if !unlock::unlock(&state_dir, args.unlock_key_file.as_deref(), socket, &shutdown).await? {
@@ -71,6 +71,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     }
     memory_limit::warn_if_short(0);
     tokio::spawn(memory_limit::watch(shutdown.clone()));
+    if kind == StateDirKind::Leftover(Leftover::Left) {
+        leaving::forget(state_dir.path())?;
+    }
     // Before a cluster begins or is joined, which takes its time: until then the probe of readiness says so.
     let (metrics_addr, probe) = serve_metrics(settings.metrics_addr, &state_dir, &shutdown).await?;
     let settings = StartSettings { metrics_addr, ..settings };
@@ -107,6 +110,8 @@ fn beginning(kind: StateDirKind, args: &RunArgs, has_token: bool) -> Result<Begi
         }
         StateDirKind::Joining => Ok(Beginning::Joining),
         StateDirKind::Worker => Ok(Beginning::Certificate),
+        // What it asks for comes first: nothing begins beside what is still to be removed.
+        StateDirKind::Leftover(left @ Leftover::Leaving) => Err(left.refuse(&args.state_dir)),
         StateDirKind::Free | StateDirKind::Leftover(_) if args.join_addr.is_some() => Ok(Beginning::Certificate),
         StateDirKind::Free | StateDirKind::Leftover(_) if has_token => Err(no_address()),
         StateDirKind::Free => Ok(Beginning::Log),
@@ -149,11 +154,19 @@ pub(super) fn policy(args: &RunArgs, settings: &StartSettings) -> Policy {
         .allow_privileged(args.allow_privileged)
 }
 
-fn executor(args: &RunArgs, settings: &StartSettings) -> Result<Arc<dyn Executor>, Failure> {
+/// What runs the tasks of a node with these settings.
+///
+/// # Errors
+/// When the engine's address is none, or this program is not found.
+pub(super) fn executor(
+    settings: &StartSettings,
+    state_dir: &Path,
+    allow_root: bool,
+) -> Result<Arc<dyn Executor>, Failure> {
     match settings.executor {
         ExecutorKind::Docker => {
             let hint = "give --engine-addr in the form unix:///var/run/docker.sock";
-            let executor = DockerExecutor::new(&settings.engine_addr, args.state_dir.join("configs"));
+            let executor = DockerExecutor::new(&settings.engine_addr, state_dir.join("configs"));
             Ok(Arc::new(executor.map_err(|error| Failure::new(error, hint).with_code(code::USAGE))?))
         }
         ExecutorKind::Process => {
@@ -167,7 +180,7 @@ fn executor(args: &RunArgs, settings: &StartSettings) -> Result<Arc<dyn Executor
                 command.args(open_files.map(|soft| format!("--open-files={soft}")));
                 command
             };
-            Ok(Arc::new(ProcessExecutor::new(args.state_dir.join("processes"), args.process_allow_root, supervisor)))
+            Ok(Arc::new(ProcessExecutor::new(state_dir.join("processes"), allow_root, supervisor)))
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::{ClusterId, NodeId, Role};
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
@@ -18,12 +18,14 @@ use tower::util::MapResponseLayer;
 use wire::v1::certificates_server::CertificatesServer;
 use wire::v1::control_server::ControlServer;
 use wire::v1::dispatcher_server::DispatcherServer;
+use wire::v1::local_node_server::LocalNodeServer;
 use wire::v1::lock_server::LockServer;
 use wire::v1::managers_server::ManagersServer;
 use wire::v1::{Refusal, RefusalKind};
 
 use crate::api::{CertificateApi, Context, ControlApi, DispatchApi, ManagerApi, keep_shares, membership};
 use crate::daemon::failure::Failure;
+use crate::daemon::local_node::LocalApi;
 use crate::daemon::unlock::NotLocked;
 use crate::manager::driver::Handle;
 use crate::security::{self, Credentials, Holder, Introduction, Limits, Members, Membership, OneCallLayer};
@@ -144,13 +146,12 @@ pub async fn bind_control(path: &Path) -> Result<(UnixListener, SocketFile), Fai
     Ok((listener, SocketFile(path.to_owned())))
 }
 
-/// Binds a socket that nobody but its owner can ever connect to: its mode comes with it, and is not set afterwards. A node
-/// binds before it makes its first file, so the mask, which is the whole process's, meets no other file.
+/// Binds a socket that nobody but its owner can ever connect to: Linux gives the file the mode that the socket has before.
 fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(path);
-    rustix::process::umask(before);
-    bound
+    let socket = UnixSocket::new_stream()?;
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+    socket.bind(path)?;
+    socket.listen(BACKLOG)
 }
 
 impl Members for Handle {
@@ -247,6 +248,7 @@ pub async fn control(
     listener: UnixListener,
     file: SocketFile,
     context: Context,
+    local: LocalApi,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -256,6 +258,7 @@ pub async fn control(
     let control = InterceptedService::new(control, has_state);
     let incoming = security::incoming_local(listener, limits, counts);
     let server = watchful(LIVELINESS).layer(access).add_service(control).add_service(LockServer::new(NotLocked));
+    let server = server.add_service(LocalNodeServer::new(local));
     let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
     drop(file);
     served

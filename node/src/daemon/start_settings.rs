@@ -34,11 +34,9 @@ pub struct StartSettings {
     pub metrics_addr: Option<SocketAddr>,
 }
 
-impl StartSettings {
-    /// The settings of this start: what the flags name, then what the last start had, then the defaults. And in words, what
-    /// the flags change.
-    pub fn of(args: &RunArgs, last: Option<Self>) -> (Self, Vec<String>) {
-        let settings = last.clone().unwrap_or_else(|| Self {
+impl Default for StartSettings {
+    fn default() -> Self {
+        Self {
             listen_remote_api: SocketAddr::from(([0, 0, 0, 0], REMOTE_PORT)),
             advertise_remote_api: None,
             listen_control_api: PathBuf::from(wire::DEFAULT_SOCKET),
@@ -46,7 +44,15 @@ impl StartSettings {
             executor: ExecutorKind::Docker,
             engine_addr: ENGINE_ADDR.to_owned(),
             metrics_addr: None,
-        });
+        }
+    }
+}
+
+impl StartSettings {
+    /// The settings of this start: what the flags name, then what the last start had, then the defaults. And in words, what
+    /// the flags change.
+    pub fn of(args: &RunArgs, last: Option<Self>) -> (Self, Vec<String>) {
+        let settings = last.clone().unwrap_or_default();
         let settings = Self {
             listen_remote_api: args.listen_remote_api.unwrap_or(settings.listen_remote_api),
             advertise_remote_api: args.advertise_remote_api.clone().or(settings.advertise_remote_api),

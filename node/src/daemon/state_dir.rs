@@ -14,6 +14,9 @@ use crate::security::KeyLock;
 /// The file in which a worker keeps the address of its manager.
 pub const MANAGER_ADDR: &str = "manager.addr";
 
+/// The file by which a process has the directory for itself.
+pub(super) const LOCK: &str = "lock";
+
 /// Where a manager's log is in a state directory.
 pub fn log(state_dir: &Path) -> PathBuf {
     state_dir.join("raft")
@@ -50,7 +53,7 @@ impl StateDir {
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let unusable = |error: std::io::Error| unusable(path, &error);
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        let file = path.join("lock");
+        let file = path.join(LOCK);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
         let lock = lock.map_err(|error| self::unusable(&file, &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {

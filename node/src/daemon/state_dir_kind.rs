@@ -8,8 +8,8 @@ use std::path::Path;
 use events::{Role, Timestamp};
 
 use crate::daemon::failure::{Failure, code};
-use crate::daemon::joining;
 use crate::daemon::state_dir::{self, MANAGER_ADDR};
+use crate::daemon::{joining, leaving};
 use crate::log::RocksStore;
 use crate::security::{CertificateStore, IdentityError};
 
@@ -33,6 +33,10 @@ pub enum StateDirKind {
 pub enum Leftover {
     /// A join that was begun.
     Join,
+    /// A node that left its cluster, and is not all removed.
+    Leaving,
+    /// Nothing of a node that left its cluster.
+    Left,
     /// All but this part of the identity.
     AllBut(&'static str),
 }
@@ -43,6 +47,9 @@ impl StateDirKind {
     /// # Errors
     /// When the log of a manager is gone, the identity of a node is damaged, or the directory cannot be looked into.
     pub fn of(dir: &Path, certificates: &CertificateStore, now: Timestamp) -> Result<Self, Failure> {
+        if leaving::is_noted(dir)? {
+            return Ok(Self::Leftover(if leaving::is_bare(dir)? { Leftover::Left } else { Leftover::Leaving }));
+        }
         let log = state_dir::log(dir);
         let loaded = certificates.load(now);
         if RocksStore::has_begun(&log)? {
@@ -115,6 +122,15 @@ impl Leftover {
                 let hint =
                     "start with --join-addr and --join-token again to continue the same join, or empty the directory";
                 Failure::new(format!("a join that was started in {dir} was not answered"), hint).with_code(code::USAGE)
+            }
+            Self::Leaving => {
+                let hint = "run `swarmd leave` with the same --state-dir, which removes the rest";
+                Failure::new(format!("the node of {dir} was leaving its cluster when swarmd ended"), hint)
+                    .with_code(code::USAGE)
+            }
+            Self::Left => {
+                let hint = "start with --join-addr and --join-token to join a cluster; to begin a new one, remove the file node.left there";
+                Failure::new(format!("the node of {dir} left its cluster"), hint).with_code(code::USAGE)
             }
             Self::AllBut(part) => {
                 let sentence = format!("the state directory {dir} is a node's, but its {part} is missing");

@@ -1,23 +1,20 @@
 //! A manager whose keys are locked: it takes the unlock key from a file, or waits at its control socket for somebody who has it.
 
-use std::convert::Infallible;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::{Request as HttpRequest, Response as HttpResponse};
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
-use tower::{Layer, Service};
 use wire::v1::lock_server::{Lock, LockServer};
 use wire::v1::{Refusal, RefusalKind, UnlockReply, UnlockRequest};
 use zeroize::Zeroizing;
 
 use crate::daemon::failure::{Failure, code};
+use crate::daemon::only::OnlyLayer;
 use crate::daemon::serve;
 use crate::daemon::state_dir::{self, StateDir};
 use crate::security::seal::{self, DataKeys, SealError};
@@ -99,10 +96,22 @@ async fn serve_locked(
     let unlocked = shutdown.child_token();
     let api = LockServer::new(Locked { path, keys, unlocked: unlocked.clone() });
     let incoming = incoming_local(listener, Limits::of_descriptors(LOCKED_DESCRIPTORS), Arc::default());
-    let server = Server::builder().layer(LockedLayer).add_service(api);
+    let server = Server::builder().layer(OnlyLayer { path: UNLOCK, refusal: locked() }).add_service(api);
     let served = server.serve_with_incoming_shutdown(incoming, unlocked.cancelled_owned()).await;
     drop(file);
     served.map_err(|error| Failure::new(format!("the control socket broke: {error}"), "start swarmd again"))
+}
+
+/// What a locked manager answers to every other call.
+fn locked() -> Refusal {
+    let sentence = "this manager is locked: it was restarted, and its keys need the cluster's unlock key".to_owned();
+    let hint = "unlock it with `swarmctl cluster unlock`, or start swarmd with --unlock-key-file";
+    Refusal {
+        kind: RefusalKind::Unavailable.into(),
+        subject: "manager".to_owned(),
+        sentence,
+        hint: Some(hint.to_owned()),
+    }
 }
 
 /// File descriptors of a manager that is locked: a few people ask it.
@@ -144,47 +153,4 @@ impl Lock for NotLocked {
 
 fn refusal(kind: RefusalKind, subject: &str, sentence: String, hint: &str) -> Status {
     Refusal { kind: kind.into(), subject: subject.to_owned(), sentence, hint: Some(hint.to_owned()) }.into()
-}
-
-/// Refuses every call but the one that unlocks.
-#[derive(Debug, Clone, Copy)]
-struct LockedLayer;
-
-impl<S> Layer<S> for LockedLayer {
-    type Service = LockedService<S>;
-
-    fn layer(&self, inner: S) -> LockedService<S> {
-        LockedService { inner }
-    }
-}
-
-/// See [`LockedLayer`].
-#[derive(Debug, Clone)]
-struct LockedService<S> {
-    inner: S,
-}
-
-impl<S> Service<HttpRequest<Body>> for LockedService<S>
-where
-    S: Service<HttpRequest<Body>, Response = HttpResponse<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = HttpResponse<Body>;
-    type Error = Infallible;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<HttpResponse<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
-        if request.uri().path() == UNLOCK {
-            return Box::pin(self.inner.call(request));
-        }
-        let sentence =
-            "this manager is locked: it was restarted, and its keys need the cluster's unlock key".to_owned();
-        let hint = "unlock it with `swarmctl cluster unlock`, or start swarmd with --unlock-key-file";
-        let locked = refusal(RefusalKind::Unavailable, "manager", sentence, hint);
-        Box::pin(async { Ok(locked.into_http()) })
-    }
 }

@@ -41,6 +41,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/GetUnlockKey", Allowed::Operators(OperatorRole::Admin)),
     ("Control/Backup", Allowed::Operators(OperatorRole::Admin)),
     ("Lock/Unlock", Allowed::Operators(OperatorRole::Admin)),
+    ("LocalNode/Leave", Allowed::Operators(OperatorRole::Admin)),
     ("Certificates/GetRoot", Allowed::Anyone),
     // The join token decides.
     ("Certificates/Join", Allowed::Anyone),
@@ -48,6 +49,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Dispatcher/Session", Allowed::Nodes),
     ("Dispatcher/Heartbeats", Allowed::Nodes),
     ("Dispatcher/Report", Allowed::Nodes),
+    ("Dispatcher/Leave", Allowed::Nodes),
     ("Managers/Deliver", Allowed::Peers),
     ("Managers/Announce", Allowed::Peers),
     ("Managers/ReadHistory", Allowed::Peers),

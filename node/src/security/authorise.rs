@@ -114,7 +114,9 @@ impl AccessError {
             Self::OperatorRole { .. } => "ask somebody with a higher role, or call over the unix socket of a manager",
             Self::NotOperator(_) => "get a new identity with `swarmctl operator create`",
             Self::OtherCluster { .. } => "check the address: this manager serves another cluster",
-            Self::Removed(_) => "delete the node's state directory and join again with a token",
+            Self::Removed(_) => {
+                "to join again, stop the node's swarmd, run `swarmd leave` there and start swarmd with a join token"
+            }
             Self::NotMember(_) => {
                 "restore the manager from a newer backup; or stop the node's swarmd, delete the certificates directory in its state \
                  directory, and start it with a join token: it joins as another node and removes its old tasks"

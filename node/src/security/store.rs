@@ -88,11 +88,16 @@ impl CertificateStore {
     /// The role in the node's certificate, whatever else is there; nothing without a certificate. Only reads, so that it
     /// also serves beside a node that runs.
     pub fn role(&self) -> Result<Option<Role>, IdentityError> {
+        Ok(self.subject()?.map(|subject| subject.role))
+    }
+
+    /// For whom the node's certificate is; otherwise as [`role`](Self::role).
+    pub fn subject(&self) -> Result<Option<Subject>, IdentityError> {
         let damaged = |source| IdentityError::Certificate { file: NODE_CERTIFICATE, source };
         let Some(pem) = self.read(NODE_CERTIFICATE)? else { return Ok(None) };
         let chain = certificate::all_in(&pem).map_err(damaged)?;
         let own = chain.first().ok_or(damaged(CertificateError::Count(0)))?;
-        Ok(Some(Subject::of(own).map_err(damaged)?.role))
+        Subject::of(own).map(Some).map_err(damaged)
     }
 
     /// The join that was begun and not answered; nothing if there is none, or what was kept of it is damaged.

@@ -195,9 +195,14 @@ impl Cluster {
 
     /// Asks a node's daemon to end and gives its exit code.
     pub fn end(&mut self, name: &str) -> Option<i32> {
-        let mut child = self.child(name);
-        let asked = run(Command::new("kill").arg(child.id().to_string()));
+        let asked = run(Command::new("kill").arg(self.pid(name).to_string()));
         assert_eq!(asked.code, 0, "{asked:?}");
+        self.await_end(name)
+    }
+
+    /// Waits until a node's daemon has ended by itself, and gives its exit code.
+    pub fn await_end(&mut self, name: &str) -> Option<i32> {
+        let mut child = self.child(name);
         let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
         if ended.is_none() {
             child.kill().expect("killed");

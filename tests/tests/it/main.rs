@@ -22,6 +22,7 @@ mod hostile;
 mod hosts;
 mod install;
 mod journey;
+mod leaving;
 mod managers;
 mod process;
 mod quorum;

@@ -5,6 +5,7 @@ mod change;
 mod demote;
 mod drain;
 mod inspect;
+mod leave;
 mod ls;
 mod pause;
 mod promote;
@@ -20,6 +21,7 @@ super::verbs! {
     Drain(drain::Args) => drain,
     Promote(promote::Args) => promote,
     Demote(demote::Args) => demote,
+    Leave(leave::Args) => leave,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,
 }

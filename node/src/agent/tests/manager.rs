@@ -185,4 +185,8 @@ impl Dispatcher for Manager {
         });
         if heard { Ok(Response::new(ReportReply { sequence })) } else { Err(Status::unavailable("no quorum")) }
     }
+
+    async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {
+        Err(Status::unimplemented("nobody leaves"))
+    }
 }

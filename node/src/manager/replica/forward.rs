@@ -350,7 +350,8 @@ mod tests {
 
     fn all() -> Vec<Command> {
         let (node, session) = (NodeId::from_bits(u128::MAX), SessionId::from_bits(2));
-        let container = ContainerSpec { image: "web:1".to_owned(), args: vec!["a b".repeat(2_000)], ..Default::default() };
+        let container =
+            ContainerSpec { image: "web:1".to_owned(), args: vec!["a b".repeat(2_000)], ..Default::default() };
         let spec = ServiceSpec {
             annotations: Some(Annotations { name: "web".to_owned(), ..Default::default() }),
             task: Some(TaskSpec { container: Some(container), ..Default::default() }),

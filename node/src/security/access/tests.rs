@@ -58,12 +58,14 @@ const EXPECTED: &str = "
     Control/GetUnlockKey     l m . . . . . . . d .
     Control/Backup           l m . . . . . . . d .
     Lock/Unlock              l m . . . . . . . d .
+    LocalNode/Leave          l m . . . . . . . d .
     Certificates/GetRoot     l m w a r u . v o d x
     Certificates/Join        l m w a r u . v o d x
     Certificates/Renew       . m w . . . . . . . .
     Dispatcher/Session       . m w . . . . . . . .
     Dispatcher/Heartbeats    . m w . . . . . . . .
     Dispatcher/Report        . m w . . . . . . . .
+    Dispatcher/Leave         . m w . . . . . . . .
     Managers/Deliver         . m . . . . . . . . .
     Managers/Announce        . m . . . . . . . . .
     Managers/ReadHistory     . m . . . . . . . . .

@@ -1,0 +1,50 @@
+//! `swarmctl node leave`.
+
+use std::time::Duration;
+
+use wire::v1::LeaveClusterRequest;
+
+use crate::failure::{Failure, Kind};
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// How long it may take until a manager is a worker.
+const DEMOTION_PATIENCE: Duration = Duration::from_secs(60);
+/// The pause before a manager that is being demoted is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Take the node at whose control socket this is asked out of its cluster
+///
+/// Its tasks are removed, and started on other nodes; `swarmctl node drain` first lets them end in order. Its state directory
+/// is emptied, and swarmd ends. A manager is demoted first, and refuses if the managers that are left could then decide nothing.
+/// On a node whose swarmd does not run, use `swarmd leave`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Leave whatever the managers say, and also if none of them answers; the last manager takes its cluster with it
+    #[arg(short, long)]
+    force: bool,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let begun = session.around.clock.now();
+    let mut demoted = false;
+    loop {
+        let request = LeaveClusterRequest { force: args.force, reason: session.globals.reason.clone() };
+        match session.manager.leave(request).await {
+            Ok(reply) if reply.left => return session.line("the node has left; its swarmd removes its tasks and ends"),
+            Ok(_) if !demoted => {
+                session.note("this manager is demoted first")?;
+                demoted = true;
+            }
+            Ok(_) => {}
+            // The control socket goes with the manager, and comes back with the worker.
+            Err(failure) if demoted && matches!(failure.kind, Kind::Unreachable | Kind::Stopped) => {}
+            Err(failure) => return Err(failure),
+        }
+        if session.around.clock.now().since(begun) > DEMOTION_PATIENCE {
+            let failure = Failure::new(Kind::TimedOut, "this manager has not become a worker in time");
+            return Err(failure.hint("`swarmctl raft` shows why; ask again, or leave with --force"));
+        }
+        session.around.clock.sleep(PAUSE).await;
+    }
+}

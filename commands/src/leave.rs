@@ -1,0 +1,114 @@
+//! How a node leaves the cluster by itself: a worker is taken out, a manager is demoted first.
+
+use events::{Kind, NodeId, NodeSpec, NodeSpecUpdated, Role};
+use projections::Cluster;
+use projections::views::quorum;
+
+use crate::node::{is_only_manager, member, subject, taken_out};
+use crate::verb::{Asker, Verb};
+use crate::{Ctx, Decision, Rejection};
+
+/// Takes the node that asks out of the cluster. A manager becomes a worker by it, and asks again as one.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LeaveNode {
+    /// The node.
+    pub node: NodeId,
+}
+
+impl Verb for LeaveNode {
+    fn name(&self) -> &'static str {
+        "node.leave"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Node(self.node)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let id = self.node;
+        let node = member(state, id)?;
+        if is_only_manager(state, node) {
+            let sentence =
+                format!("{} cannot leave: it is the only manager, and the cluster would end", node.hostname());
+            let hint = "promote another node first; or leave with --force, after `swarmctl cluster backup` if the cluster is needed \
+                        again";
+            return Err(Rejection::conflict(subject(id), sentence, hint));
+        }
+        if node.spec.role() == Role::Manager {
+            keeps_quorum(state, node, ctx)?;
+            let spec = NodeSpec { role: Role::Worker.into(), ..(*node.spec).clone() };
+            return Ok(Decision::one(id, Kind::NodeSpecUpdated(NodeSpecUpdated { node: id, spec })));
+        }
+        // Until the others know that it is no manager any more, it waits.
+        if state.members.contains(id) { Ok(Decision::nothing(id)) } else { taken_out(state, id, false) }
+    }
+}
+
+/// Refuses to let a manager go if the others that can be reached could then decide nothing.
+fn keeps_quorum(state: &Cluster, node: &projections::Node, ctx: &Ctx) -> Result<(), Rejection> {
+    let Some(member) = state.members.get(node.id) else { return Ok(()) };
+    let Some(loss) = quorum::loss(state, member, |voter| ctx.reached.contains(&voter.raft_id)) else { return Ok(()) };
+    let sentence = format!("{} cannot leave: {loss}", node.hostname());
+    let hint = "start the managers that are down, or add one first; with --force it leaves all the same, and the cluster can change \
+                nothing until enough managers are back";
+    Err(Rejection::conflict(subject(node.id), sentence, hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use events::{MemberAdded, MemberDemoted, MemberRemoved};
+
+    use super::*;
+    use crate::testing::{Story, manager, node, operator, registered, worker};
+    use crate::{Command, RejectionKind};
+
+    fn leave(id: NodeId) -> Command {
+        Command::LeaveNode(LeaveNode { node: id })
+    }
+
+    fn names(decision: &Decision) -> Vec<&'static str> {
+        decision.events.iter().map(Kind::name).collect()
+    }
+
+    #[test]
+    fn a_worker_goes_for_itself_alone_and_once() {
+        let mut story = Story::with_worker();
+        story.given([registered(worker(), 1)]);
+        assert_eq!(story.refuse(&node(worker()), leave(manager())).kind, RejectionKind::Forbidden);
+        assert_eq!(story.refuse(&operator(), leave(worker())).kind, RejectionKind::Forbidden);
+        assert_eq!(names(&story.accept(&node(worker()), leave(worker()))), ["node_removed"]);
+        assert!(story.refuse(&node(worker()), leave(worker())).sentence.contains("was removed"));
+    }
+
+    #[test]
+    fn a_manager_is_demoted_first_if_the_others_can_then_decide() {
+        let mut story = Story::with_worker();
+        let only = story.refuse(&node(manager()), leave(manager()));
+        assert!(only.sentence.contains("it is the only manager") && only.hint.contains("--force"), "{only}");
+        let (id, raft_id, addr, role) = (worker(), 2, String::new(), Role::Manager.into());
+        let spec = NodeSpec { role, ..NodeSpec::default() };
+        story.given([
+            Kind::NodeSpecUpdated(NodeSpecUpdated { node: id, spec }),
+            Kind::MemberAdded(MemberAdded { node: id, raft_id, addr, voter: true, feature_level_max: 1 }),
+        ]);
+        let lost = story.refuse(&node(manager()), leave(manager()));
+        assert_eq!(
+            lost.sentence,
+            "manager-1 cannot leave: that would leave 0 of 1 managers in reach, and 1 are needed"
+        );
+        story.reached = Arc::new([1, 2].into());
+        assert_eq!(names(&story.accept(&node(manager()), leave(manager()))), ["node_spec_updated"]);
+        assert_eq!(names(&story.accept(&node(manager()), leave(manager()))), [""; 0], "it votes still");
+        story.given([
+            Kind::MemberDemoted(MemberDemoted { node: manager(), raft_id: 1 }),
+            Kind::MemberRemoved(MemberRemoved { node: manager(), raft_id: 1 }),
+        ]);
+        assert_eq!(names(&story.accept(&node(manager()), leave(manager()))), ["node_removed"]);
+    }
+}

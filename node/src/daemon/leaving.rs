@@ -1,0 +1,228 @@
+//! A node that leaves its cluster: how it asks to be let go, and how its state directory becomes one that can join again.
+//!
+//! A note in the directory is what counts: it comes after the managers' consent, or in place of it, and from then on nothing there
+//! belongs to a member. Whatever ends the process before all is removed, `swarmd leave` finishes; the note stays, so that no start
+//! without a join token takes the empty directory for the beginning of another cluster.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::Status;
+use wire::v1::dispatcher_client::DispatcherClient;
+use wire::v1::{LeaveRequest, Refusal, RefusalKind};
+
+use crate::agent::executor::{Executor, ExecutorError};
+use crate::agent::{Connect, ConnectError};
+use crate::daemon::failure::Failure;
+use crate::daemon::state_dir;
+use crate::security::enrolment::MemberConnect;
+use crate::security::{Credentials, Subject};
+
+/// The note in the state directory.
+const NOTE: &str = "node.left";
+/// How long one manager may take to answer: it may wait for an election.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+/// How often each manager is asked.
+const ATTEMPTS: usize = 2;
+/// Attempts to remove one task, and the pause between them: an engine may be busy for a moment.
+const REMOVE_ATTEMPTS: u32 = 5;
+const REMOVE_PAUSE: Duration = Duration::from_millis(300);
+
+/// Notes that the node is no member any more.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn note(dir: &Path) -> Result<(), Failure> {
+    let path = dir.join(NOTE);
+    state_dir::replace(&path, b"this node left its cluster\n").map_err(|error| state_dir::unusable(&path, &error))
+}
+
+/// Whether the node left.
+///
+/// # Errors
+/// When that cannot be seen.
+pub fn is_noted(dir: &Path) -> Result<bool, Failure> {
+    let path = dir.join(NOTE);
+    path.try_exists().map_err(|error| state_dir::unusable(&path, &error))
+}
+
+/// Whether nothing is left of a node that left but the note.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn is_bare(dir: &Path) -> Result<bool, Failure> {
+    Ok(entries(dir)?.is_empty())
+}
+
+/// Takes the note away: the directory is about to be another node's.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn forget(dir: &Path) -> Result<(), Failure> {
+    let path = dir.join(NOTE);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(state_dir::unusable(&path, &error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes all that is in the directory of a node that left, but for the note and the lock of this process.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn empty(dir: &Path) -> Result<(), Failure> {
+    for path in entries(dir)? {
+        let is_dir = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+        let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|error| state_dir::unusable(&path, &error))?;
+    }
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| state_dir::unusable(dir, &error))
+}
+
+fn entries(dir: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
+    let read = fs::read_dir(dir).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+    let paths: Vec<_> = read.map_err(|error| state_dir::unusable(dir, &error))?;
+    let stays = [dir.join(NOTE), dir.join(state_dir::LOCK)];
+    Ok(paths.into_iter().filter(|path| !stays.contains(path)).collect())
+}
+
+/// Asks the managers, one after the other, to let this node go; whether it is out. A manager becomes a worker first, and has to
+/// ask again.
+///
+/// # Errors
+/// When they refuse, or none of them answers.
+pub async fn ask(
+    credentials: &Arc<Credentials>,
+    managers: &[String],
+    reason: Option<&str>,
+) -> Result<bool, Box<Refusal>> {
+    let connect = MemberConnect(Arc::clone(credentials));
+    let mut why = "none is known".to_owned();
+    // Twice each: a connection ends with the membership that it shows, and may take the answer along. Who is out hears so.
+    for addr in managers.iter().flat_map(|addr| [addr; ATTEMPTS]) {
+        let asked = tokio::time::timeout(ANSWER_PATIENCE, ask_at(&connect, addr, reason)).await;
+        match asked.unwrap_or_else(|_| Err(Unheard::Away("it does not answer".to_owned()))) {
+            Ok(left) => return Ok(left),
+            Err(Unheard::Refused(refusal)) => return Err(refusal),
+            Err(Unheard::Away(words)) => why = format!("{addr}: {words}"),
+        }
+    }
+    let hint = "try again once a manager can be reached; or leave with --force, and remove what the cluster keeps of this node with \
+                `swarmctl node rm` on a manager";
+    Err(Box::new(Refusal {
+        kind: RefusalKind::Unavailable.into(),
+        subject: "node".to_owned(),
+        sentence: format!("no manager lets this node go: {why}"),
+        hint: Some(hint.to_owned()),
+    }))
+}
+
+/// Why a manager did not let a node go.
+enum Unheard {
+    /// Another may.
+    Away(String),
+    /// Nor will any other.
+    Refused(Box<Refusal>),
+}
+
+async fn ask_at(connect: &MemberConnect, addr: &str, reason: Option<&str>) -> Result<bool, Unheard> {
+    let channel = connect.connect(addr).await.map_err(|error: ConnectError| Unheard::Away(error.to_string()))?;
+    let asked = DispatcherClient::new(channel).leave(LeaveRequest { reason: reason.map(str::to_owned) }).await;
+    asked.map_or_else(judge, |reply| Ok(reply.get_ref().left))
+}
+
+/// What a refusal means: who is no member any more is out.
+fn judge(status: Status) -> Result<bool, Unheard> {
+    let Some(refusal) = Refusal::from_status(&status) else { return Err(Unheard::Away(status.message().to_owned())) };
+    match refusal.kind() {
+        RefusalKind::Removed | RefusalKind::NotMember => Ok(true),
+        RefusalKind::Unavailable => Err(Unheard::Away(refusal.sentence)),
+        RefusalKind::NotFound
+        | RefusalKind::Exists
+        | RefusalKind::Invalid
+        | RefusalKind::Conflict
+        | RefusalKind::Forbidden
+        | RefusalKind::Exhausted => Err(Unheard::Refused(Box::new(refusal))),
+    }
+}
+
+/// Removes the tasks of a node that is none any more.
+///
+/// # Errors
+/// When some of them may still be there.
+pub(crate) async fn sweep(executor: &dyn Executor, member: Subject) -> Result<(), Failure> {
+    let stays = |what: String| {
+        let hint = "start the engine and run `swarmd leave`, which finishes what is left to do; or remove them by hand, and run it with \
+                    --force";
+        Err(Failure::new(what, hint))
+    };
+    let tasks = match executor.inventory(member.cluster, member.node).await {
+        Ok(tasks) => tasks,
+        Err(error) => return stays(format!("containers of this node may not have been removed: {error}")),
+    };
+    let mut failed = Vec::new();
+    for task in tasks {
+        let mut attempt = 1;
+        while let Err(error) = executor.remove(task).await {
+            if matches!(error, ExecutorError::Fatal(_)) || attempt == REMOVE_ATTEMPTS {
+                failed.push(format!("{task}: {error}"));
+                break;
+            }
+            attempt += 1;
+            tokio::time::sleep(REMOVE_PAUSE).await;
+        }
+    }
+    match failed.first() {
+        None => Ok(()),
+        Some(first) => stays(format!("containers of {} tasks were not removed; the first: {first}", failed.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_was_left_is_emptied_and_says_that_it_was() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path();
+        assert!(!is_noted(path).expect("seen"));
+        fs::write(path.join(state_dir::LOCK), "").expect("written");
+        fs::create_dir_all(path.join("raft/log")).expect("made");
+        fs::write(path.join("start.json"), "{}").expect("written");
+        note(path).expect("noted");
+        assert!(is_noted(path).expect("seen") && !is_bare(path).expect("seen"));
+        for _ in 0..2 {
+            empty(path).expect("emptied");
+            assert!(is_noted(path).expect("seen") && is_bare(path).expect("seen"));
+            assert!(path.join(state_dir::LOCK).exists());
+        }
+        forget(path).expect("forgotten");
+        forget(path).expect("forgotten already");
+        assert!(!is_noted(path).expect("seen"));
+    }
+
+    #[test]
+    fn who_is_no_member_is_out_and_only_a_manager_that_decides_refuses() {
+        let judged = |kind: RefusalKind| {
+            let (subject, sentence) = ("node".to_owned(), "words".to_owned());
+            match judge(Refusal { kind: kind.into(), subject, sentence, hint: None }.into()) {
+                Ok(left) => format!("left: {left}"),
+                Err(Unheard::Away(why)) => format!("away: {why}"),
+                Err(Unheard::Refused(refusal)) => format!("refused: {}", refusal.sentence),
+            }
+        };
+        for (kind, expected) in [
+            (RefusalKind::Removed, "left: true"),
+            (RefusalKind::NotMember, "left: true"),
+            (RefusalKind::Unavailable, "away: words"),
+            (RefusalKind::Conflict, "refused: words"),
+            (RefusalKind::Forbidden, "refused: words"),
+        ] {
+            assert_eq!(judged(kind), expected);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the daemon of every node answers at its control socket: that the node is to leave its cluster.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+use wire::v1::local_node_server::{LocalNode, LocalNodeServer};
+use wire::v1::{LeaveClusterReply, LeaveClusterRequest, Refusal, RefusalKind};
+
+use crate::agent::Told;
+use crate::daemon::failure::Failure;
+use crate::daemon::leaving;
+use crate::daemon::only::OnlyLayer;
+use crate::daemon::serve::SocketFile;
+use crate::security::{Caller, Credentials, Limits, Peer, incoming_local};
+
+/// The call that a worker answers.
+const LEAVE: &str = "/swarmlog.wire.v1.LocalNode/Leave";
+/// File descriptors for a worker's socket: a few people ask it.
+const DESCRIPTORS: usize = 256;
+
+/// A node that can be asked to leave.
+#[derive(Clone)]
+pub struct LocalApi {
+    /// Its state directory.
+    pub dir: PathBuf,
+    /// Who it is.
+    pub credentials: Arc<Credentials>,
+    /// Who the managers are.
+    pub told: Arc<Told>,
+    /// Ends the daemon, which then finishes what a leave begins.
+    pub shutdown: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl LocalNode for LocalApi {
+    async fn leave(&self, request: Request<LeaveClusterRequest>) -> Result<Response<LeaveClusterReply>, Status> {
+        let by = request.extensions().get::<Caller>().map(|Caller { peer, .. }| words(peer)).unwrap_or_default();
+        let LeaveClusterRequest { force, reason } = request.into_inner();
+        let reason = reason.unwrap_or_else(|| format!("asked for at the node{by}"));
+        match leaving::ask(&self.credentials, &self.told.managers(), Some(&reason)).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Response::new(LeaveClusterReply { left: false })),
+            Err(refusal) if force => tracing::warn!(why = refusal.sentence, "this node leaves by force"),
+            Err(refusal) => return Err((*refusal).into()),
+        }
+        leaving::note(&self.dir).map_err(|failure| refusal(&failure))?;
+        tracing::info!("this node leaves its cluster{by}: its tasks are removed, and its state");
+        self.shutdown.cancel();
+        Ok(Response::new(LeaveClusterReply { left: true }))
+    }
+}
+
+fn words(peer: &Peer) -> String {
+    match peer {
+        Peer::Operator { user } => format!(" by {user}"),
+        Peer::CertifiedOperator { .. } | Peer::Node { .. } | Peer::Anonymous { .. } => String::new(),
+    }
+}
+
+fn refusal(failure: &Failure) -> Status {
+    Refusal {
+        kind: RefusalKind::Unavailable.into(),
+        subject: "node".to_owned(),
+        sentence: failure.sentence.clone(),
+        hint: Some(failure.hint.clone()),
+    }
+    .into()
+}
+
+/// Answers at a worker's control socket until `stop`.
+///
+/// # Errors
+/// When the server breaks off.
+pub async fn serve_worker(
+    listener: UnixListener,
+    file: SocketFile,
+    api: LocalApi,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let managers = api.told.managers().join(", ");
+    let refusal = Refusal {
+        kind: RefusalKind::Forbidden.into(),
+        subject: "node".to_owned(),
+        sentence: "this node is a worker: it does not have the cluster's state".to_owned(),
+        hint: Some(format!("ask a manager, on its machine or with --host; the managers are at {managers}")),
+    };
+    let incoming = incoming_local(listener, Limits::of_descriptors(DESCRIPTORS), Arc::default());
+    let server = Server::builder().layer(OnlyLayer { path: LEAVE, refusal }).add_service(LocalNodeServer::new(api));
+    let served = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
+    drop(file);
+    served
+}

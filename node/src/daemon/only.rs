@@ -1,0 +1,57 @@
+//! A server at the control socket that answers one call: that of a locked manager, and that of a worker.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tonic::body::Body;
+use tower::{Layer, Service};
+use wire::v1::Refusal;
+
+/// Refuses every call but one.
+#[derive(Debug, Clone)]
+pub struct OnlyLayer {
+    /// The path of the call.
+    pub path: &'static str,
+    /// What every other is answered.
+    pub refusal: Refusal,
+}
+
+impl<S> Layer<S> for OnlyLayer {
+    type Service = OnlyService<S>;
+
+    fn layer(&self, inner: S) -> OnlyService<S> {
+        OnlyService { inner, only: self.clone() }
+    }
+}
+
+/// See [`OnlyLayer`].
+#[derive(Debug, Clone)]
+pub struct OnlyService<S> {
+    inner: S,
+    only: OnlyLayer,
+}
+
+impl<S> Service<Request<Body>> for OnlyService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.uri().path() == self.only.path {
+            return Box::pin(self.inner.call(request));
+        }
+        let refused = tonic::Status::from(self.only.refusal.clone());
+        Box::pin(async { Ok(refused.into_http()) })
+    }
+}
