@@ -7,12 +7,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use events::{ClusterId, GenericResource, NodeId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::failure::Failure;
 use crate::metrics::Measures;
+use crate::security::KeyLock;
 
 mod config_file;
 pub mod docker;
@@ -43,6 +45,8 @@ pub use told::Told;
 /// Reads the time; the shell gives the real clock, a test its own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// The pause after the data key could not be wrapped: the disk may be full.
+const REWRAP_PAUSE: Duration = Duration::from_secs(10);
 /// The directory of the agent's files in a state directory.
 const MEMORY: &str = "worker";
 
@@ -51,8 +55,8 @@ const MEMORY: &str = "worker";
 ///
 /// # Errors
 /// When the agent's files cannot be used.
-pub fn tasks_not_over(state_dir: &Path) -> Result<usize, StoreError> {
-    let found = store::examine(&state_dir.join(MEMORY))?;
+pub fn tasks_not_over(state_dir: &Path, lock: &KeyLock) -> Result<usize, StoreError> {
+    let found = store::examine(&state_dir.join(MEMORY), lock)?;
     Ok(found.records.iter().filter(|record| !record.status.state().is_terminal()).count())
 }
 
@@ -60,15 +64,15 @@ pub fn tasks_not_over(state_dir: &Path) -> Result<usize, StoreError> {
 ///
 /// # Errors
 /// When the agent's files cannot be used.
-pub(crate) fn known_managers(state_dir: &Path) -> Result<Vec<String>, StoreError> {
-    Ok(store::examine(&state_dir.join(MEMORY))?.managers)
+pub(crate) fn known_managers(state_dir: &Path, lock: &KeyLock) -> Result<Vec<String>, StoreError> {
+    Ok(store::examine(&state_dir.join(MEMORY), lock)?.managers)
 }
 
 /// Makes the agent's files of a state directory, with a task that is as far as each of these.
 #[cfg(test)]
 pub(crate) fn keep_tasks(state_dir: &Path, states: &[events::TaskState]) {
     use events::{Id, TaskId, TaskStatus};
-    let (store, _) = store::Store::open(&state_dir.join(MEMORY)).expect("a store");
+    let (store, _) = store::Store::open(&state_dir.join(MEMORY), &KeyLock::default()).expect("a store");
     for (task, state) in (1..).zip(states) {
         let assignment = wire::v1::Assignment { task: TaskId::from_bits(task), ..Default::default() };
         let status = TaskStatus { state: (*state).into(), ..TaskStatus::default() };
@@ -80,8 +84,8 @@ pub(crate) fn keep_tasks(state_dir: &Path, states: &[events::TaskState]) {
 ///
 /// # Errors
 /// When they cannot be used.
-pub(crate) fn require_usable_memory(state_dir: &Path) -> Result<(), Failure> {
-    store::examine(&state_dir.join(MEMORY)).map(drop).map_err(unusable_memory)
+pub(crate) fn require_usable_memory(state_dir: &Path, lock: &KeyLock) -> Result<(), Failure> {
+    store::examine(&state_dir.join(MEMORY), lock).map(drop).map_err(unusable_memory)
 }
 
 /// The failure of a start whose agent's files cannot be used.
@@ -112,6 +116,8 @@ pub struct Config {
     pub told: Arc<Told>,
     /// Where it notes whether it has a session.
     pub measures: Arc<Measures>,
+    /// What the keys of the node are wrapped with.
+    pub lock: Arc<KeyLock>,
 }
 
 /// A node's agent.
@@ -139,7 +145,7 @@ impl Agent {
     /// # Errors
     /// When they cannot be used.
     pub fn open(self) -> Result<OpenAgent, StoreError> {
-        let (store, found) = store::Store::open(&self.config.state_dir.join(MEMORY))?;
+        let (store, found) = store::Store::open(&self.config.state_dir.join(MEMORY), &self.config.lock)?;
         Ok(OpenAgent { agent: self, store, found })
     }
 
@@ -160,6 +166,7 @@ impl OpenAgent {
         for damage in found.damage {
             tracing::error!("{damage}");
         }
+        tokio::spawn(keep_wrapped(store.clone(), Arc::clone(&config.lock), shutdown.clone()));
         let site = Arc::new(task::AgentContext {
             cluster: config.cluster,
             node: config.node,
@@ -176,6 +183,31 @@ impl OpenAgent {
             () = shutdown.cancelled() => {}
         }
         worker.stop().await;
+    }
+}
+
+/// Keeps the agent's data key wrapped with the unlock key of the moment, until `shutdown`.
+async fn keep_wrapped(store: store::Store, lock: Arc<KeyLock>, shutdown: CancellationToken) {
+    let mut wanted = lock.follow();
+    let mut before = store.wrapped_with(&lock);
+    loop {
+        let after = wanted.borrow_and_update().clone();
+        if after != before {
+            let (store, from, to) = (store.clone(), before.clone(), after.clone());
+            match tokio::task::spawn_blocking(move || store.rewrap(from.as_ref(), to.as_ref())).await {
+                Ok(Ok(())) => before = after,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the agent's data key cannot be wrapped; trying again");
+                    tokio::time::sleep(REWRAP_PAUSE).await;
+                    continue;
+                }
+                Err(error) => return tracing::error!(%error, "wrapping the agent's data key panicked"),
+            }
+        }
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            () = shutdown.cancelled() => return,
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 //! repeats a step; a damaged file is set aside, and the managers assign the task again.
 //!
 //! A spec may hold secrets in its environment, and an assignment the registry's credentials. So each file is sealed for its
-//! task with a data key of the agent's own, which lies beside the directory. Without that key all files are as good as
+//! task with a data key of the agent's own, which lies beside the directory: wrapped with the cluster's unlock key on a manager
+//! whose keys are, and as it is on a worker, which has to start without anybody's help. Without that key all files are as good as
 //! damaged: they are set aside, a new key is made, and what runs is adopted when the managers assign it again.
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use events::{ConfigId, Id, TaskId, TaskState, TaskStatus};
 use prost::Message;
@@ -24,7 +25,8 @@ use wire::v1::{Assignment, ConfigItem, Head, KnownManagers};
 use zeroize::Zeroizing;
 
 use super::config_file::unless_absent;
-use crate::security::seal::{Seal, SealError, data_key, wipe};
+use crate::security::seal::{DataKeys, KeyFile, Seal, SealError, is_wrapped, wipe};
+use crate::security::{KeyLock, UnlockKey};
 
 /// The file of the last frame of history.
 const HEAD: &str = "head";
@@ -76,6 +78,9 @@ pub enum StoreError {
 pub(super) struct Store {
     dir: PathBuf,
     seal: Arc<Seal>,
+    keys: Arc<KeyFile>,
+    /// Held by whoever seals and writes, or removes.
+    writing: Arc<Mutex<()>>,
 }
 
 /// What was found when the memory was opened.
@@ -96,22 +101,22 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// When the memory cannot be used.
-pub(super) fn examine(dir: &Path) -> Result<Found, StoreError> {
+pub(super) fn examine(dir: &Path, lock: &KeyLock) -> Result<Found, StoreError> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         entries => Some(entries.map_err(failed("read", dir))?),
     };
-    let key = match data_key(&dir.with_extension(KEY), false) {
+    let keys = match DataKeys::load(&dir.with_extension(KEY), false, lock.key().as_ref()) {
         // Without its key the memory is as good as empty, and no reason not to start.
-        Err(SealError::KeyMissing(_) | SealError::KeyDamaged { .. }) => None,
-        key => Some(key?),
+        Err(SealError::KeyMissing(_) | SealError::KeyDamaged { .. } | SealError::Locked(_)) => None,
+        keys => Some(keys?),
     };
     let mut found = Found::default();
     let Some(entries) = entries else { return Ok(found) };
     rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)
         .map_err(|error| failed("write to", dir)(error.into()))?;
-    let Some(key) = key else { return Ok(found) };
-    let store = Store { dir: dir.to_owned(), seal: Arc::new(Seal::new(&key)?) };
+    let Some(keys) = keys else { return Ok(found) };
+    let store = Store::with(dir, Seal::with(&keys)?);
     for entry in entries {
         let path = entry.map_err(failed("read", dir))?.path();
         if matches!(Entry::of(&path), Entry::Kept)
@@ -145,10 +150,10 @@ impl Entry {
 
 impl Store {
     /// Opens the memory in `dir`, which is made if it is not there, and reads all of it.
-    pub(super) fn open(dir: &Path) -> Result<(Self, Found), StoreError> {
+    pub(super) fn open(dir: &Path, lock: &KeyLock) -> Result<(Self, Found), StoreError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("create", dir))?;
         let mut found = Found::default();
-        let store = Self { dir: dir.to_owned(), seal: Arc::new(open_seal(dir, &mut found)?) };
+        let store = Self::with(dir, open_seal(dir, lock, &mut found)?);
         for entry in fs::read_dir(dir).map_err(failed("read", dir))? {
             let path = entry.map_err(failed("read", dir))?.path();
             match Entry::of(&path) {
@@ -161,6 +166,47 @@ impl Store {
         Ok((store, found))
     }
 
+    fn with(dir: &Path, seal: Seal) -> Self {
+        let seal = Arc::new(seal);
+        let keys = Arc::new(KeyFile::new(dir.with_extension(KEY), Arc::clone(&seal)));
+        Self { dir: dir.to_owned(), seal, keys, writing: Arc::default() }
+    }
+
+    /// Wraps the data key with this unlock key, or with none; before it was wrapped with that. With an unlock key, everything is
+    /// sealed again with a new data key, and those before are destroyed.
+    pub(super) fn rewrap(&self, before: Option<&UnlockKey>, after: Option<&UnlockKey>) -> Result<(), StoreError> {
+        self.keys.rewrap(before, after)?;
+        if after.is_some() {
+            self.reseal()?;
+            self.keys.destroy_older(after)?;
+        }
+        Ok(())
+    }
+
+    /// The unlock key that the data key is wrapped with, if this is the one that opened it.
+    pub(super) fn wrapped_with(&self, lock: &KeyLock) -> Option<UnlockKey> {
+        if is_wrapped(&self.dir.with_extension(KEY)) { lock.key() } else { None }
+    }
+
+    fn reseal(&self) -> Result<(), StoreError> {
+        let _writing = self.lock();
+        for entry in fs::read_dir(&self.dir).map_err(failed("read", &self.dir))? {
+            let path = entry.map_err(failed("read", &self.dir))?.path();
+            let place = matches!(Entry::of(&path), Entry::Kept).then(|| place_of(&path)).flatten();
+            let Some(place) = place else { continue };
+            let sealed = fs::read(&path).map_err(failed("read", &path))?;
+            if let Some(again) = self.seal.reseal(&place, &sealed)? {
+                put(&path, &again).map_err(failed("write", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// No code panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps exactly these configs. What a file says never changes, so one that is there stays as it is.
     pub(super) fn keep_configs(&self, configs: &[ConfigItem]) -> Result<(), StoreError> {
         for item in configs {
@@ -169,6 +215,7 @@ impl Store {
                 self.write(&path, config_name(item.config).as_bytes(), &item.encode_to_vec())?;
             }
         }
+        let _writing = self.lock();
         for entry in fs::read_dir(&self.dir).map_err(failed("read", &self.dir))? {
             let path = entry.map_err(failed("read", &self.dir))?.path();
             let kept = config_of(&path).is_none_or(|id| configs.iter().any(|item| item.config == id));
@@ -197,20 +244,15 @@ impl Store {
     }
 
     fn write(&self, path: &Path, place: &[u8], body: &[u8]) -> Result<(), StoreError> {
-        let unfinished = path.with_extension(UNFINISHED);
+        let _writing = self.lock();
         let sealed = self.seal.seal(place, &[], body)?;
-        let write = || -> io::Result<()> {
-            let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-            file.write_all(&sealed)?;
-            fs::rename(&unfinished, path)
-        };
-        write().map_err(failed("write", path))
+        put(path, &sealed).map_err(failed("write", path))
     }
 
     /// Forgets a task; one that is not known is forgotten already.
     pub(super) fn remove(&self, task: TaskId) -> Result<(), StoreError> {
         let path = self.path(task);
+        let _writing = self.lock();
         unless_absent(fs::remove_file(&path)).map_err(failed("remove", &path))
     }
 
@@ -286,22 +328,45 @@ fn sparing_credentials(record: &Record) -> Record {
 }
 
 /// The seal with the key beside `dir`; with a new one where there is none that can be used.
-fn open_seal(dir: &Path, found: &mut Found) -> Result<Seal, StoreError> {
-    let path = dir.with_extension(KEY);
-    let key = match data_key(&path, false) {
+fn open_seal(dir: &Path, lock: &KeyLock, found: &mut Found) -> Result<Seal, StoreError> {
+    let (path, lock) = (dir.with_extension(KEY), lock.key());
+    let load = |may_create| DataKeys::load(&path, may_create, lock.as_ref());
+    let keys = match load(false) {
         Err(SealError::KeyMissing(_)) => {
             if fs::read_dir(dir).map_err(failed("read", dir))?.next().is_some() {
                 found.damage.push(format!("the data key {} is missing: {KEYLESS}", path.display()));
             }
-            data_key(&path, true)?
+            load(true)?
         }
         Err(SealError::KeyDamaged { reason, .. }) => {
             found.damage.push(format!("{}: {KEYLESS}", set_aside(&path, reason)?));
-            data_key(&path, true)?
+            load(true)?
         }
-        key => key?,
+        // The process ended while the manager's keys were being wrapped with another unlock key.
+        Err(SealError::Locked(_)) => {
+            found.damage.push(format!("{}: {KEYLESS}", set_aside(&path, "another unlock key wrapped it")?));
+            load(true)?
+        }
+        keys => keys?,
     };
-    Ok(Seal::new(&key)?)
+    Ok(Seal::with(&keys)?)
+}
+
+/// Puts a file with this content in the place of another.
+fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension(UNFINISHED);
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(content)?;
+    fs::rename(&unfinished, path)
+}
+
+/// What the file with this name is sealed for.
+fn place_of(path: &Path) -> Option<Vec<u8>> {
+    let name = path.file_name()?.to_str()?;
+    if name == HEAD || name == MANAGERS || config_of(path).is_some() {
+        return Some(name.as_bytes().to_vec());
+    }
+    name.parse().ok().map(|task| place(task).to_vec())
 }
 
 /// What the loss of the key means.
@@ -344,7 +409,7 @@ mod tests {
     }
 
     fn open(dir: &Path) -> (Store, Found) {
-        Store::open(dir).expect("a store")
+        Store::open(dir, &KeyLock::default()).expect("a store")
     }
 
     /// The directory of an agent's files, which needs room for a key beside it.
@@ -459,19 +524,19 @@ mod tests {
                 fs::remove_file(dir.with_extension(KEY)).expect("removed");
             }
             let before = bytes(state_dir.path());
-            assert_eq!(examine(&dir).expect("usable").records.len(), records);
+            assert_eq!(examine(&dir, &KeyLock::default()).expect("usable").records.len(), records);
             assert_eq!(bytes(state_dir.path()), before);
         }
         // What opening would refuse.
         fs::create_dir(dir.with_extension(KEY)).expect("made");
-        assert!(examine(&dir).is_err() && Store::open(&dir).is_err());
+        assert!(examine(&dir, &KeyLock::default()).is_err() && Store::open(&dir, &KeyLock::default()).is_err());
         fs::remove_dir_all(&dir).expect("removed");
-        assert!(examine(&dir).is_err(), "the key's place is taken, whatever is in the directory");
+        assert!(examine(&dir, &KeyLock::default()).is_err(), "the key's place is taken, whatever is in the directory");
         fs::remove_dir(dir.with_extension(KEY)).expect("removed");
-        assert!(examine(&dir).is_ok_and(|found| found.records.is_empty()), "there is none yet");
+        assert!(examine(&dir, &KeyLock::default()).is_ok_and(|found| found.records.is_empty()), "there is none yet");
         assert!(!dir.exists());
         fs::write(&dir, b"").expect("written");
-        assert!(examine(&dir).is_err());
+        assert!(examine(&dir, &KeyLock::default()).is_err());
     }
 
     #[test]
@@ -573,7 +638,45 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("worker");
         fs::write(&file, b"").expect("written");
-        let error = Store::open(&file).err().expect("a file is no directory").to_string();
+        let error = Store::open(&file, &KeyLock::default()).err().expect("a file is no directory").to_string();
         assert!(error.starts_with(&format!("cannot create {}", file.display())), "{error}");
+    }
+
+    #[test]
+    fn the_key_is_wrapped_and_everything_sealed_again_when_there_is_an_unlock_key() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path().join("worker");
+        let lock = KeyLock::default();
+        let key_file = dir.with_extension(KEY);
+        let (store, _) = Store::open(&dir, &lock).expect("a store");
+        let task = TaskId::from_bits(2);
+        let assignment = Assignment { task, ..Assignment::default() };
+        let record = Record { assignment, status: TaskStatus::default(), withdrawn: false };
+        store.save(&record).expect("saved");
+        store.save_managers(&["10.0.0.1:4242".to_owned()]).expect("saved");
+        let old = Seal::with(&DataKeys::load(&key_file, false, None).expect("keys")).expect("a seal");
+        let (first, second) = (UnlockKey::generate().expect("a key"), UnlockKey::generate().expect("a key"));
+        store.rewrap(None, Some(&first)).expect("wrapped");
+        store.rewrap(Some(&first), Some(&second)).expect("wrapped again");
+        assert!(is_wrapped(&key_file));
+        let stored = fs::read(store.path(task)).expect("a file");
+        assert!(old.open(&place(task), stored).is_none(), "the old key opens nothing any more");
+        assert_eq!(examine(&dir, &lock).expect("usable").records, [], "locked, it is as good as empty");
+        lock.set(Some(second.clone()));
+        let found = examine(&dir, &lock).expect("usable");
+        assert_eq!((found.records, found.managers.len()), (vec![record.clone()], 1));
+        store.rewrap(Some(&second), None).expect("unwrapped");
+        let (_, found) = Store::open(&dir, &KeyLock::default()).expect("a store");
+        assert_eq!((found.records, found.damage), (vec![record], vec![]));
+    }
+
+    #[test]
+    fn a_key_that_another_unlock_key_wrapped_is_set_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path().join("worker");
+        let (store, _) = Store::open(&dir, &KeyLock::default()).expect("a store");
+        store.rewrap(None, Some(&UnlockKey::generate().expect("a key"))).expect("wrapped");
+        let (_, found) = Store::open(&dir, &KeyLock::default()).expect("a store");
+        assert!(found.damage.iter().any(|why| why.contains("another unlock key wrapped it")), "{:?}", found.damage);
     }
 }

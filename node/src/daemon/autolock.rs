@@ -1,4 +1,5 @@
-//! Keeps a manager's keys wrapped with the cluster's unlock key of the moment.
+//! Keeps a manager's keys wrapped with the cluster's unlock key of the moment, and its log sealed with a data key that nobody had
+//! before that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use projections::settings::UNLOCK_KEY;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::manager::driver::Published;
+use crate::log::{LogError, LogStore, ResealPosition};
+use crate::manager::driver::{Handle, Published};
 use crate::security::seal::KeyFile;
 use crate::security::{CertificateStore, KeyLock, UnlockKey};
 
@@ -15,8 +17,12 @@ use crate::security::{CertificateStore, KeyLock, UnlockKey};
 const RETRY: Duration = Duration::from_secs(10);
 /// How often the unlock key is looked at, at most: commits come thousands a second.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
+/// The pause after a page of the log was sealed again: the log's own writes come first.
+const PAGE_PAUSE: Duration = Duration::from_millis(10);
+/// The pause after the log could not be read: it is damaged, and somebody has to look.
+const DAMAGE_PAUSE: Duration = Duration::from_secs(3600);
 
-/// A manager's key files.
+/// A manager's key files, and what they seal.
 pub struct Keys {
     /// What they are wrapped with.
     pub lock: Arc<KeyLock>,
@@ -24,37 +30,49 @@ pub struct Keys {
     pub log: Arc<KeyFile>,
     /// That of the node.
     pub node: CertificateStore,
+    /// The log.
+    pub store: Arc<dyn LogStore>,
+    /// Who runs on the log, and has to hear of a write that failed.
+    pub core: Handle,
 }
 
 impl Keys {
-    /// Wraps the keys anew whenever the cluster has another unlock key, or none any more, until `shutdown`.
+    /// Wraps the keys again whenever the cluster has another unlock key, or none any more, until `shutdown`. Then everything in the log
+    /// is sealed with the new data key, and the data keys before it are destroyed.
     pub async fn keep(self: Arc<Self>, mut states: watch::Receiver<Arc<Published>>, shutdown: CancellationToken) {
+        let mut position = ResealPosition::default();
         loop {
             let wanted = wanted(&states.borrow_and_update());
-            let pause = if wanted == self.lock.key() { None } else { self.rewrap(wanted).await };
+            let pause = if wanted != self.lock.key() {
+                position = ResealPosition::default();
+                self.rewrap(wanted).await
+            } else if self.log.has_older() {
+                self.reseal(&mut position).await
+            } else {
+                None
+            };
             let changed = async {
                 match pause {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None if states.changed().await.is_err() => std::future::pending().await,
-                    None => {}
+                    None => tokio::time::sleep(LOOK_PERIOD).await,
                 }
             };
             tokio::select! {
                 () = changed => {}
                 () = shutdown.cancelled() => return,
             }
-            tokio::time::sleep(LOOK_PERIOD).await;
         }
     }
 
-    /// Wraps the keys with this; when to try again, if that failed.
+    /// Wraps the keys with this; when to go on.
     async fn rewrap(self: &Arc<Self>, wanted: Option<UnlockKey>) -> Option<Duration> {
         let (keys, locks) = (Arc::clone(self), wanted.is_some());
         match tokio::task::spawn_blocking(move || keys.rewrap_files(wanted)).await {
             Ok(Ok(())) => {
                 let now = if locks { "wrapped with the unlock key" } else { "not wrapped any more" };
                 tracing::info!("this manager's keys are {now}");
-                None
+                Some(PAGE_PAUSE)
             }
             Ok(Err(error)) => {
                 tracing::error!(error, "this manager's keys cannot be wrapped; trying again");
@@ -67,12 +85,48 @@ impl Keys {
         }
     }
 
-    /// The log's keys first: by them a start knows whether it is locked, and the node's can be replaced.
+    /// The log's keys first: by them a start knows whether it is locked, and the node's can be replaced. The agent follows the lock.
     fn rewrap_files(&self, wanted: Option<UnlockKey>) -> Result<(), String> {
         let before = self.lock.key();
         self.log.rewrap(before.as_ref(), wanted.as_ref()).map_err(|error| error.to_string())?;
         self.lock.set(wanted);
         self.node.rewrap(before.as_ref()).map_err(|error| error.to_string())
+    }
+
+    /// Seals a page of the log again, and destroys the older data keys after the last one; when to go on.
+    async fn reseal(self: &Arc<Self>, position: &mut ResealPosition) -> Option<Duration> {
+        let (keys, at) = (Arc::clone(self), *position);
+        match tokio::task::spawn_blocking(move || keys.reseal_page(at)).await {
+            Ok(Ok(Some(next))) => {
+                *position = next;
+                Some(PAGE_PAUSE)
+            }
+            Ok(Ok(None)) => {
+                tracing::info!("the log is sealed with a new data key, and those before it are destroyed");
+                None
+            }
+            Ok(Err(error)) if error.is_damage() => {
+                tracing::error!(%error, hint = error.hint(), "the log cannot be sealed again; the older data keys stay");
+                Some(DAMAGE_PAUSE)
+            }
+            Ok(Err(error)) => {
+                self.core.fail(error);
+                Some(DAMAGE_PAUSE)
+            }
+            Err(error) => {
+                tracing::error!(%error, "sealing the log again panicked; the older data keys stay");
+                Some(DAMAGE_PAUSE)
+            }
+        }
+    }
+
+    fn reseal_page(&self, at: ResealPosition) -> Result<Option<ResealPosition>, LogError> {
+        let next = self.store.reseal(at)?;
+        if next.is_none() {
+            self.store.purge()?;
+            self.log.destroy_older(self.lock.key().as_ref())?;
+        }
+        Ok(next)
     }
 }
 

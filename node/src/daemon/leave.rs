@@ -110,7 +110,7 @@ fn failure(Refusal { sentence, hint, kind, .. }: Refusal) -> Failure {
 /// The managers that the node's agent, or the note of a join, remembers.
 fn managers(state_dir: &StateDir) -> Result<Vec<String>, Failure> {
     let dir = state_dir.path();
-    let mut managers = agent::known_managers(dir).map_err(agent::unusable_memory)?;
+    let mut managers = agent::known_managers(dir, state_dir.keys()).map_err(agent::unusable_memory)?;
     managers.extend(joining::noted(dir)?.unwrap_or_default());
     managers.extend(run::Managers::load(state_dir, None).ok().map(|known| known.first));
     managers.dedup();

@@ -123,7 +123,13 @@ impl Node {
         tasks.spawn(async move { served.await.map_err(broke_off) });
         if let Some(log) = &core.key_file {
             let (lock, node) = (Arc::clone(self.state_dir.keys()), self.certificates.clone());
-            let keys = Arc::new(Keys { lock, log: Arc::clone(log), node });
+            let keys = Arc::new(Keys {
+                lock,
+                log: Arc::clone(log),
+                node,
+                store: Arc::clone(&core.store),
+                core: core.handle.clone(),
+            });
             tokio::spawn(keys.keep(core.handle.states(), stop.clone()));
         }
         let own = Own { node, raft_id: core.raft_id, addr: remote_addr };

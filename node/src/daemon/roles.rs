@@ -124,7 +124,17 @@ impl Node {
             Managers { first: first.clone() }.save(&self.state_dir)?;
         }
         joining::forget(self.state_dir.path())?;
+        self.unwrap_keys()?;
         joining::discard_log(self.state_dir.path())
+    }
+
+    /// A worker starts without anybody's help, so that its keys are not wrapped. Comes before the log goes: as long as that is there,
+    /// a start asks for the unlock key.
+    fn unwrap_keys(&self) -> Result<(), Failure> {
+        let lock = self.state_dir.keys();
+        let before = lock.key();
+        lock.set(None);
+        Ok(self.certificates.rewrap(before.as_ref())?)
     }
 
     async fn begin_with_log(self, opened: Opened) -> Result<(), Failure> {
@@ -396,6 +406,7 @@ impl Node {
             policy: policy(&self.args, &self.settings),
             told: Arc::clone(&self.told),
             measures: Arc::clone(&self.measures),
+            lock: Arc::clone(self.state_dir.keys()),
         };
         let connector = Arc::new(MemberConnect(Arc::clone(credentials)));
         Agent { config, executor: Arc::clone(&self.executor), connector, clock: Arc::new(clock::now) }

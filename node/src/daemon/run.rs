@@ -44,19 +44,19 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let state_dir = StateDir::open(&args.state_dir)?;
     let last = StartSettings::load(state_dir.path())?;
     let (settings, changes) = StartSettings::of(&args, last.clone());
-    last.map_or(Ok(()), |last| settings.require_executor_of(&last, state_dir.path()))?;
     let executor = executor(&settings, &args.state_dir, args.process_allow_root)?;
     let hostname = hostname(settings.hostname.as_ref())?;
     let socket = &settings.listen_control_api;
     if !unlock::unlock(&state_dir, args.unlock_key_file.as_deref(), socket, &shutdown).await? {
         return Ok(());
     }
+    last.map_or(Ok(()), |last| settings.require_executor_of(&last, state_dir.path(), state_dir.keys()))?;
     let certificates = CertificateStore::new(state_dir.path()).locked_by(Arc::clone(state_dir.keys()));
     let kind = StateDirKind::of(state_dir.path(), &certificates, clock::now())?;
     if args.force_new_cluster {
         require_manager(kind, state_dir.path())?;
     }
-    agent::require_usable_memory(state_dir.path())?;
+    agent::require_usable_memory(state_dir.path(), state_dir.keys())?;
     let newcomer = matches!(kind, StateDirKind::Free | StateDirKind::Leftover(_));
     // A member needs no token, whatever was left in its environment.
     let token = if newcomer { token? } else { None };

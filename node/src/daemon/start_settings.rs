@@ -11,6 +11,7 @@ use crate::agent;
 use crate::daemon::config::{ENGINE_ADDR, ExecutorKind, MetricsAddr, REMOTE_PORT, RunArgs};
 use crate::daemon::failure::Failure;
 use crate::daemon::state_dir;
+use crate::security::KeyLock;
 
 /// The file in the state directory.
 const FILE: &str = "start.json";
@@ -77,12 +78,12 @@ impl StartSettings {
     ///
     /// # Errors
     /// When there are such tasks, or the agent's files cannot be read.
-    pub fn require_executor_of(&self, last: &Self, dir: &Path) -> Result<(), Failure> {
+    pub fn require_executor_of(&self, last: &Self, dir: &Path, lock: &KeyLock) -> Result<(), Failure> {
         let (was, is) = (last.executor, self.executor);
         if was == is {
             return Ok(());
         }
-        let tasks = agent::tasks_not_over(dir).map_err(agent::unusable_memory)?;
+        let tasks = agent::tasks_not_over(dir, lock).map_err(agent::unusable_memory)?;
         if tasks == 0 {
             return Ok(());
         }
@@ -275,7 +276,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (last, _) = StartSettings::of(&flags(&["--executor", "process"]), None);
         let (next, _) = StartSettings::of(&flags(&["--executor", "docker"]), Some(last.clone()));
-        assert_eq!(next.require_executor_of(&last, dir.path()), Ok(()), "no agent has run");
+        assert_eq!(next.require_executor_of(&last, dir.path(), &KeyLock::default()), Ok(()), "no agent has run");
         // How far each task is, and how many may run.
         let table: [(&[TaskState], &str); 4] = [
             (&[], ""),
@@ -286,12 +287,12 @@ mod tests {
         for (row, (states, refused)) in table.into_iter().enumerate() {
             let dir = dir.path().join(row.to_string());
             agent::keep_tasks(&dir, states);
-            let answer = next.require_executor_of(&last, &dir);
+            let answer = next.require_executor_of(&last, &dir, &KeyLock::default());
             assert_eq!(answer.is_err(), !refused.is_empty(), "{states:?}");
             if let Err(failure) = answer {
                 assert!(failure.sentence.contains(refused), "{failure}");
             }
-            assert_eq!(last.require_executor_of(&last, &dir), Ok(()), "the same executor");
+            assert_eq!(last.require_executor_of(&last, &dir, &KeyLock::default()), Ok(()), "the same executor");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::daemon::only::OnlyLayer;
 use crate::daemon::serve;
 use crate::daemon::state_dir::{self, StateDir};
 use crate::security::seal::{self, DataKeys, SealError};
-use crate::security::{KeyLock, Limits, UnlockKey, incoming_local};
+use crate::security::{CertificateStore, KeyLock, Limits, UnlockKey, incoming_local};
 
 /// Longest file that is read, in bytes: a key has 52.
 const FILE_BYTES_MAX: u64 = 4 * 1024;
@@ -37,18 +37,18 @@ pub async fn unlock(
     socket: &Path,
     shutdown: &CancellationToken,
 ) -> Result<bool, Failure> {
-    let path = state_dir::log(dir.path()).join(seal::LOG_KEY);
-    if !seal::is_wrapped(&path) {
+    let locked = LockedKeys::of(dir);
+    if !locked.are_there()? {
         return Ok(true);
     }
     if let Some(file) = key_file {
-        open(&path, read_key(file)?, dir.keys()).map_err(|why| {
+        locked.open(read_key(file)?).map_err(|why| {
             Failure::new(format!("{}: {why}", file.display()), WRONG_KEY_HINT).with_code(code::NOT_ALLOWED)
         })?;
         return Ok(true);
     }
     tracing::warn!("this manager is locked: it does nothing until somebody unlocks it with `swarmctl cluster unlock`");
-    serve_locked(path, Arc::clone(dir.keys()), socket, shutdown).await?;
+    serve_locked(locked, socket, shutdown).await?;
     Ok(!shutdown.is_cancelled())
 }
 
@@ -73,28 +73,48 @@ pub fn read_key(path: &Path) -> Result<UnlockKey, Failure> {
     text.parse().map_err(|error: crate::security::ParseUnlockKeyError| cannot(error.to_string()))
 }
 
-/// Opens the data keys with this key, and keeps it if it is the right one.
-fn open(path: &Path, key: UnlockKey, keys: &KeyLock) -> Result<(), String> {
-    match DataKeys::load(path, false, Some(&key)) {
-        Ok(_) => {
-            keys.set(Some(key));
-            Ok(())
+/// The keys of a state directory that may be locked: those of the log, and that of the node, which is there alone while a manager
+/// has no log yet.
+struct LockedKeys {
+    log: PathBuf,
+    node: CertificateStore,
+    lock: Arc<KeyLock>,
+}
+
+impl LockedKeys {
+    fn of(dir: &StateDir) -> Self {
+        let log = state_dir::log(dir.path()).join(seal::LOG_KEY);
+        Self { log, node: CertificateStore::new(dir.path()), lock: Arc::clone(dir.keys()) }
+    }
+
+    fn are_there(&self) -> Result<bool, Failure> {
+        Ok(seal::is_wrapped(&self.log) || self.node.is_locked()?)
+    }
+
+    /// Opens the keys with this unlock key, and keeps it if it is the right one. The log's decide: the process may have ended before
+    /// the node's was wrapped with another unlock key as well.
+    fn open(&self, key: UnlockKey) -> Result<(), String> {
+        let opens = match seal::is_wrapped(&self.log) {
+            true => match DataKeys::load(&self.log, false, Some(&key)) {
+                Ok(_) => true,
+                Err(SealError::Locked(_)) => false,
+                Err(error) => return Err(error.to_string()),
+            },
+            false => self.node.opens_with(&key).map_err(|error| error.to_string())?,
+        };
+        if !opens {
+            return Err("this is not the unlock key of this manager".to_owned());
         }
-        Err(SealError::Locked(_)) => Err("this is not the unlock key of this manager".to_owned()),
-        Err(error) => Err(error.to_string()),
+        self.lock.set(Some(key));
+        Ok(())
     }
 }
 
 /// Serves the one call of a locked manager until it is made with the right key.
-async fn serve_locked(
-    path: PathBuf,
-    keys: Arc<KeyLock>,
-    socket: &Path,
-    shutdown: &CancellationToken,
-) -> Result<(), Failure> {
+async fn serve_locked(keys: LockedKeys, socket: &Path, shutdown: &CancellationToken) -> Result<(), Failure> {
     let (listener, file) = serve::bind_control(socket).await?;
     let unlocked = shutdown.child_token();
-    let api = LockServer::new(Locked { path, keys, unlocked: unlocked.clone() });
+    let api = LockServer::new(Locked { keys, unlocked: unlocked.clone() });
     let incoming = incoming_local(listener, Limits::of_descriptors(LOCKED_DESCRIPTORS), Arc::default());
     let server = Server::builder().layer(OnlyLayer { path: UNLOCK, refusal: locked() }).add_service(api);
     let served = server.serve_with_incoming_shutdown(incoming, unlocked.cancelled_owned()).await;
@@ -119,8 +139,7 @@ const LOCKED_DESCRIPTORS: usize = 256;
 
 /// What a locked manager answers.
 struct Locked {
-    path: PathBuf,
-    keys: Arc<KeyLock>,
+    keys: LockedKeys,
     unlocked: CancellationToken,
 }
 
@@ -133,7 +152,7 @@ impl Lock for Locked {
             .unlock_key
             .parse()
             .map_err(|error: crate::security::ParseUnlockKeyError| wrong(error.to_string()))?;
-        open(&self.path, key, &self.keys).map_err(wrong)?;
+        self.keys.open(key).map_err(wrong)?;
         tracing::info!("this manager was unlocked");
         self.unlocked.cancel();
         Ok(Response::new(UnlockReply {}))

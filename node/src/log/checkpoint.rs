@@ -35,10 +35,12 @@ impl<D: Disk> Store<D> {
         let mut bytes = 0;
         for (part, chunk) in (1..).zip(chunks) {
             bytes += chunk.len() as u64;
+            let _sealing = self.seal.hold();
             let put = self.put(table, Key { index: head.index, part }, &[], &chunk)?;
             self.disk.write(vec![put], Durability::Unsynced)?;
         }
         let manifest = Manifest { term: head.term, frame_hash: head.frame_hash, bytes };
+        let _sealing = self.seal.hold();
         let mut batch = vec![self.put_record(table, Key::at(head.index), &manifest)?];
         let older = self.checkpoints()?;
         if let Some(&oldest_kept) = older.iter().rev().filter(|&&index| index != head.index).nth(KEPT - 2) {

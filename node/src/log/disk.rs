@@ -138,6 +138,9 @@ pub enum Durability {
 /// What [`Disk::scan`] does with one value: go on, or stop. Must not call the disk.
 pub type Visit<'a> = dyn FnMut(Key, Vec<u8>) -> Result<ControlFlow<()>, LogError> + 'a;
 
+/// What [`Disk::replace`] does with one value: nothing, or put another in its place. Must not call the disk.
+pub type Replace<'a> = dyn FnMut(Key, &[u8]) -> Result<Option<Vec<u8>>, LogError> + 'a;
+
 /// Ordered tables on some medium. Writes survive a crash in the order in which they were made: if one of them is there
 /// after it, so is every write before it, in whichever table.
 pub trait Disk: Send + Sync {
@@ -176,6 +179,21 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When it cannot be removed.
     fn drop_file(&self, table: Table, first: Key, last: Key) -> Result<(), LogError>;
+
+    /// Puts other values in the place of those of a table from `from` on, until so many bytes were read: what `change` gives, where
+    /// it gives something. No other write comes between the reading of a value and its replacement. Nothing is synced. The place
+    /// to go on at; nothing at the end of the table.
+    ///
+    /// # Errors
+    /// When a value cannot be read or written, or `change` fails.
+    fn replace(&self, table: Table, from: Key, bytes: usize, change: &mut Replace<'_>)
+    -> Result<Option<Key>, LogError>;
+
+    /// Makes every write so far durable, and removes from the medium what was deleted or replaced.
+    ///
+    /// # Errors
+    /// When the medium does not confirm it.
+    fn purge(&self) -> Result<(), LogError>;
 
     /// Makes every write so far durable.
     ///

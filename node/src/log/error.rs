@@ -147,6 +147,11 @@ impl LogError {
         *table == Table::Checkpoint
     }
 
+    /// Whether something that was written before cannot be read as it was.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Corrupt { .. } | Self::Unreadable { .. })
+    }
+
     /// What to do about it, as one sentence for the user.
     pub fn hint(&self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use prost::Message;
 use tempfile::TempDir;
 
 use super::chain::Chain;
-use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
+use super::disk::{Batch, Change, Disk, Durability, Key, Replace, Table, Visit};
 use super::entry::{AppliedFrame, Entry, EntryKind, FrameLink};
 use super::memory::{MemoryDisk, MemoryStore};
 use super::raft::{Consensus, Progress, Write, write_all};
@@ -142,6 +142,21 @@ impl Disk for HangingDisk {
 
     fn drop_file(&self, table: Table, first: Key, last: Key) -> Result<(), LogError> {
         self.disk.drop_file(table, first, last)
+    }
+
+    fn replace(
+        &self,
+        table: Table,
+        from: Key,
+        bytes: usize,
+        change: &mut Replace<'_>,
+    ) -> Result<Option<Key>, LogError> {
+        self.pass();
+        self.disk.replace(table, from, bytes, change)
+    }
+
+    fn purge(&self) -> Result<(), LogError> {
+        self.disk.purge()
     }
 
     fn sync(&self) -> Result<(), LogError> {

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::LogError;
-use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
+use super::disk::{Batch, Change, Disk, Durability, Key, Replace, Table, Visit};
 use super::store::Store;
 use crate::security::seal::Seal;
 
@@ -111,6 +111,13 @@ impl State {
         }
     }
 
+    fn write(&mut self, batch: Batch) -> Result<(), LogError> {
+        self.spend_write()?;
+        change(&mut self.written, &batch);
+        self.unsynced.push(batch);
+        Ok(())
+    }
+
     fn sync(&mut self) {
         for batch in mem::take(&mut self.unsynced) {
             change(&mut self.durable, &batch);
@@ -147,9 +154,7 @@ impl Disk for MemoryDisk {
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError> {
         let mut state = self.state();
-        state.spend_write()?;
-        change(&mut state.written, &batch);
-        state.unsynced.push(batch);
+        state.write(batch)?;
         match durability {
             Durability::Synced => state.sync(),
             Durability::Unsynced => {}
@@ -159,6 +164,34 @@ impl Disk for MemoryDisk {
 
     fn drop_file(&self, table: Table, first: Key, last: Key) -> Result<(), LogError> {
         self.write(vec![Change::DeleteRange { table, from: first, to: last.next() }], Durability::Synced)
+    }
+
+    fn replace(
+        &self,
+        table: Table,
+        from: Key,
+        bytes: usize,
+        change: &mut Replace<'_>,
+    ) -> Result<Option<Key>, LogError> {
+        let mut state = self.state();
+        let (mut batch, mut read, mut next) = (Batch::new(), 0, None);
+        for key in keys(&state.written, table, from, Key::MAX) {
+            if read >= bytes {
+                next = Some(key);
+                break;
+            }
+            let value = &state.written[&(table, key)];
+            read += value.len();
+            batch.extend(change(key, value)?.map(|value| Change::Put { table, key, value }));
+        }
+        if !batch.is_empty() {
+            state.write(batch)?;
+        }
+        Ok(next)
+    }
+
+    fn purge(&self) -> Result<(), LogError> {
+        self.sync()
     }
 
     fn sync(&self) -> Result<(), LogError> {

@@ -27,6 +27,7 @@ mod keyring;
 pub mod memory;
 pub mod raft;
 mod recover;
+mod reseal;
 pub mod rocks;
 mod scrub;
 mod slog_bridge;
@@ -56,6 +57,7 @@ pub use raft::{
     Committed, Consensus, FollowerProgress, Message, Offer, Progress, ProposeError, RoleChange, StepError, Write,
     Written, write_all,
 };
+pub use reseal::ResealPosition;
 pub use rocks::{Checkpoints, RocksStore};
 pub use scrub::{Scrub, ScrubProgress, Scrubbed};
 
@@ -129,6 +131,18 @@ pub trait LogStore: Send + Sync {
     /// # Errors
     /// When the write fails.
     fn write(&self, staged: Vec<Staged>) -> Result<(), LogError>;
+
+    /// Seals a page of what is on the disk again, with the newest data key; where to go on, or nothing at the end.
+    ///
+    /// # Errors
+    /// When something cannot be read or written.
+    fn reseal(&self, at: ResealPosition) -> Result<Option<ResealPosition>, LogError>;
+
+    /// Makes everything durable, and removes from the disk what was deleted or replaced. May take long.
+    ///
+    /// # Errors
+    /// When the disk does not confirm it.
+    fn purge(&self) -> Result<(), LogError>;
 
     /// Whether something is staged that the disk does not have yet.
     fn writes_wait(&self) -> bool;

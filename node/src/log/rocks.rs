@@ -7,17 +7,18 @@ mod files;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, LIVE_SST_FILES_SIZE};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
-    IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
+    DBCompressionType, DBRecoveryMode, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch,
+    WriteOptions,
 };
 
 use super::LogError;
-use super::disk::{Batch, Change, Disk, Durability, Key, Table, Visit};
+use super::disk::{Batch, Change, Disk, Durability, Key, Replace, Table, Visit};
 use super::high_water_mark::{self, Mark};
 use super::store::Store;
 use crate::security::KeyLock;
@@ -231,6 +232,8 @@ fn exists(path: &Path) -> Result<bool, LogError> {
 /// RocksDB as a [`Disk`].
 pub struct RocksDisk {
     db: DB,
+    /// Held by whoever writes: nothing comes between the reading of a value and its replacement.
+    writing: Mutex<()>,
     /// Nothing when opened to read only.
     mark: Option<Mark>,
     /// What the mark was before the database was opened.
@@ -246,7 +249,7 @@ impl RocksDisk {
         let db = db.map_err(|error| not_opened(&paths.database, error))?;
         let mark = Mark::open(&paths.mark)?;
         let (known, paths) = (mark.opened_with(), paths.clone());
-        Ok(Self { db, known, mark: Some(mark), paths, without_checkpoints: false })
+        Ok(Self { db, writing: Mutex::default(), known, mark: Some(mark), paths, without_checkpoints: false })
     }
 
     fn open_read_only(paths: &Paths, mut tables: Vec<Table>) -> Result<Self, LogError> {
@@ -268,7 +271,7 @@ impl RocksDisk {
             db => db.map_err(|error| not_opened(&paths.database, error))?,
         };
         let without_checkpoints = !tables.contains(&Table::Checkpoint);
-        Ok(Self { db, mark: None, known, paths: paths.clone(), without_checkpoints })
+        Ok(Self { db, writing: Mutex::default(), mark: None, known, paths: paths.clone(), without_checkpoints })
     }
 
     /// Makes the table of checkpoints again. Everything else has been read before, so RocksDB need not insist on files that
@@ -389,12 +392,55 @@ impl Disk for RocksDisk {
                 }
             }
         }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.db.write_opt(writes, &write_options(durability));
         written.map_err(|error| self.failed("write to the log", None, error))
     }
 
     fn drop_file(&self, table: Table, first: Key, last: Key) -> Result<(), LogError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.drop_file_of(table, first, last)
+    }
+
+    fn replace(
+        &self,
+        table: Table,
+        from: Key,
+        bytes: usize,
+        change: &mut Replace<'_>,
+    ) -> Result<Option<Key>, LogError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut writes, mut read, mut next) = (WriteBatch::default(), 0, None);
+        self.scan(table, from, Key::MAX, &mut |key, value| {
+            if read >= bytes {
+                next = Some(key);
+                return Ok(ControlFlow::Break(()));
+            }
+            read += value.len();
+            if let Some(value) = change(key, &value)? {
+                writes.put_cf(self.family(table)?, key.encode(), value);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if !writes.is_empty() {
+            let written = self.db.write_opt(writes, &write_options(Durability::Unsynced));
+            written.map_err(|error| self.failed("write to the log", None, error))?;
+        }
+        Ok(next)
+    }
+
+    fn purge(&self) -> Result<(), LogError> {
+        let mut options = CompactOptions::default();
+        // Without this a file that nothing was deleted from would only be moved.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        options.set_exclusive_manual_compaction(false);
+        for table in Table::ALL {
+            let family = self.family(table)?;
+            let flushed = self.db.flush_cf(family);
+            flushed.map_err(|error| self.failed("sync the log", Some(table), error))?;
+            self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        self.sync()
     }
 
     fn sync(&self) -> Result<(), LogError> {
@@ -501,9 +547,9 @@ impl RocksDisk {
 
     /// Lets the database compact a table now, as it would some day.
     pub fn compact(&self, table: Table) {
-        let mut options = rocksdb::CompactOptions::default();
+        let mut options = CompactOptions::default();
         // Without this a single file would only be moved, unread.
-        options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         self.db.compact_range_cf_opt(self.family(table).unwrap(), None::<&[u8]>, None::<&[u8]>, &options);
     }
 }

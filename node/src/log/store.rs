@@ -15,7 +15,9 @@ use super::chain::{Chain, damaged};
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
 use super::entry::{Applied, AppliedFrame, Cut, Entry, FrameLink, HardState, Membership, decode_record, encode_record};
 use super::tail::{Budget, Tail};
-use super::{CheckpointHead, CheckpointPart, Install, Loaded, LogError, LogStore, ScrubProgress, Staged};
+use super::{
+    CheckpointHead, CheckpointPart, Install, Loaded, LogError, LogStore, ResealPosition, ScrubProgress, Staged,
+};
 use crate::security::seal::Seal;
 
 /// The records of [`Table::Meta`]. Numbers are never used again.
@@ -362,7 +364,16 @@ impl<D: Disk> LogStore for Store<D> {
         self.state().fetched
     }
 
+    fn reseal(&self, at: ResealPosition) -> Result<Option<ResealPosition>, LogError> {
+        self.reseal_page(at)
+    }
+
+    fn purge(&self) -> Result<(), LogError> {
+        self.disk.purge()
+    }
+
     fn write(&self, staged: Vec<Staged>) -> Result<(), LogError> {
+        let _sealing = self.seal.hold();
         let (mut batch, mut durability, mut applied) = (Batch::new(), Durability::Unsynced, None);
         for Staged(step) in &staged {
             self.add_step(step, &mut batch)?;
@@ -492,6 +503,7 @@ impl<D: Disk> LogStore for Store<D> {
         if to < first {
             return Ok(first);
         }
+        let _sealing = self.seal.hold();
         let cut = Cut { index: to, term: self.term(to)?.ok_or_else(|| missing_entry(to))? };
         let batch = vec![
             self.put_record(Table::Meta, CUT, &cut)?,
@@ -508,6 +520,7 @@ impl<D: Disk> LogStore for Store<D> {
     }
 
     fn save_scrub_progress(&self, progress: ScrubProgress) -> Result<(), LogError> {
+        let _sealing = self.seal.hold();
         let record = self.put_record(Table::Meta, SCRUB, &progress)?;
         self.disk.write(vec![record], Durability::Unsynced)
     }

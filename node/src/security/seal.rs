@@ -1,9 +1,10 @@
 //! Sealing at rest: values are encrypted and authenticated with AES-256-GCM under a data key of this node alone. The log
-//! seals every value so, the agent every record. A key lies in a file of its own beside what it seals (mode 0600); that of a
-//! manager's log is wrapped with the cluster's unlock key where there is one.
+//! seals every value so, the agent every record. A key lies in a file of its own beside what it seals (mode 0600); on a manager
+//! it is wrapped with the cluster's unlock key where there is one. A worker has to start without anybody's help: there it is not.
 //!
-//! A log may have several data keys: another one is made whenever the unlock key changes, since whoever had an old copy of the
-//! disk may know those before. New values are sealed with the newest; old ones open with the one that sealed them.
+//! There may be several data keys: another one is made whenever the unlock key changes, since whoever had an old copy of the disk
+//! may know those before. New values are sealed with the newest; old ones open with the one that sealed them, until all of them are
+//! sealed again and only the newest key is left.
 //!
 //! A value is bound to its place, so values cannot be swapped; that a whole value was put back to an older one at the same
 //! place is for its owner to notice: the log has its hash chain.
@@ -12,7 +13,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -30,7 +32,7 @@ const PLAIN_KEY: u8 = 1;
 const WRAPPED_KEY: u8 = 2;
 /// The file of a log's data keys, in the directory of the log.
 pub const LOG_KEY: &str = "log.key";
-/// Data keys that a log may have. An old value may be tried with each, and people change unlock keys a few times a year.
+/// Data keys that there may be. An old value may be tried with each, and people change unlock keys a few times a year.
 const KEYS_MAX: usize = 64;
 /// What wrapped data keys are bound to.
 const PLACE: &[u8] = b"swarmlog data keys";
@@ -73,6 +75,8 @@ pub struct Seal {
     /// The newest first; never empty.
     keys: ArcSwap<Vec<LessSafeKey>>,
     nonces: Mutex<Nonces>,
+    /// Whoever seals and writes reads; whoever makes another key the newest writes.
+    newest: RwLock<()>,
 }
 
 /// The library wipes the memory of a cipher when it frees it.
@@ -92,13 +96,40 @@ impl Seal {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn with(keys: &DataKeys) -> Result<Self, SealError> {
-        Ok(Self { keys: ArcSwap::from_pointee(keys.ciphers()?), nonces: Mutex::new(Nonces::draw()?) })
+        Ok(Self {
+            keys: ArcSwap::from_pointee(keys.ciphers()?),
+            nonces: Mutex::new(Nonces::draw()?),
+            newest: RwLock::default(),
+        })
     }
 
     /// Seals with the first of these keys from now on, and opens with all of them.
     fn adopt(&self, keys: &DataKeys) -> Result<(), SealError> {
-        self.keys.store(Arc::new(keys.ciphers()?));
+        let ciphers = Arc::new(keys.ciphers()?);
+        let _alone = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        self.keys.store(ciphers);
         Ok(())
+    }
+
+    /// While this is kept, the newest key stays the newest: what is sealed and written meanwhile is on the disk before anybody looks
+    /// there for values of older keys.
+    pub fn hold(&self) -> RwLockReadGuard<'_, ()> {
+        self.newest.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same value sealed with the newest key; nothing if that sealed it already, or no key opens it.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn reseal(&self, place: &[u8], sealed: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+        let keys = self.keys.load();
+        for (age, key) in keys.iter().enumerate() {
+            let Some(opened) = open_with(key, place, sealed.to_vec()) else { continue };
+            let again = if age == 0 { None } else { Some(self.seal(place, &[], &opened)?) };
+            wipe(opened);
+            return Ok(again);
+        }
+        Ok(None)
     }
 
     /// Seals `head` followed by `body` for its place.
@@ -136,7 +167,7 @@ fn open_with(key: &LessSafeKey, place: &[u8], mut sealed: Vec<u8>) -> Option<Byt
     Some(Bytes::from(sealed).slice(NONCE_LEN..))
 }
 
-/// The data keys of a log, the newest first.
+/// The data keys of one owner, the newest first.
 pub struct DataKeys(Zeroizing<Vec<[u8; KEY_BYTES]>>);
 
 impl DataKeys {
@@ -188,6 +219,16 @@ impl DataKeys {
         Ok(Self(Zeroizing::new(keys.to_vec())))
     }
 
+    /// How many there are.
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The newest alone.
+    fn newest(&self) -> Self {
+        Self(Zeroizing::new(self.0.iter().take(1).copied().collect()))
+    }
+
     fn save(&self, path: &Path, lock: Option<&UnlockKey>) -> Result<(), SealError> {
         let plain = Zeroizing::new(self.0.concat());
         let (form, rest) = match lock {
@@ -204,16 +245,24 @@ pub fn is_wrapped(path: &Path) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut form)).is_ok() && form == [WRAPPED_KEY]
 }
 
-/// The file of a log's data keys, beside the seal that uses them.
+/// A file of data keys, beside the seal that uses them.
 pub struct KeyFile {
     path: PathBuf,
     seal: Arc<Seal>,
+    /// Whether the file has older keys than the one that seals.
+    has_older: AtomicBool,
 }
 
 impl KeyFile {
     /// The file at this path, whose keys this seal has.
     pub fn new(path: PathBuf, seal: Arc<Seal>) -> Self {
-        Self { path, seal }
+        let has_older = AtomicBool::new(seal.keys.load().len() > 1);
+        Self { path, seal, has_older }
+    }
+
+    /// Whether there are older keys, which go once everything is sealed with the newest.
+    pub fn has_older(&self) -> bool {
+        self.has_older.load(Ordering::Relaxed)
     }
 
     /// Wraps the keys with another unlock key, or with none. Where there is one, what is sealed from now on is sealed with a new
@@ -231,7 +280,19 @@ impl KeyFile {
             (keys, None) => keys?,
         };
         keys.save(&self.path, after)?;
+        self.has_older.store(keys.count() > 1, Ordering::Relaxed);
         self.seal.adopt(&keys)
+    }
+
+    /// Destroys all keys but the newest: nothing on the disk is sealed with them any more. The seal keeps them until the process
+    /// ends, for values that were read before.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn destroy_older(&self, lock: Option<&UnlockKey>) -> Result<(), SealError> {
+        DataKeys::load(&self.path, false, lock)?.newest().save(&self.path, lock)?;
+        self.has_older.store(false, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -269,43 +330,6 @@ impl Nonces {
         nonce[self.prefix.len()..].copy_from_slice(&self.used.to_be_bytes());
         Ok(nonce)
     }
-}
-
-/// The data key in `path`. A new one is made if there is no file and `may_create`; it is durable before it is used.
-///
-/// # Errors
-/// When the file is damaged, cannot be read or written, or is missing and must not be made.
-pub fn data_key(path: &Path, may_create: bool) -> Result<Zeroizing<[u8; KEY_BYTES]>, SealError> {
-    match File::open(path) {
-        Ok(file) => read_key(path, file),
-        Err(error) if error.kind() == ErrorKind::NotFound && may_create => create_key(path),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(SealError::KeyMissing(path.to_owned())),
-        Err(source) => Err(SealError::File { action: "read", path: path.to_owned(), source }),
-    }
-}
-
-fn read_key(path: &Path, file: File) -> Result<Zeroizing<[u8; KEY_BYTES]>, SealError> {
-    let damaged = |reason| SealError::KeyDamaged { path: path.to_owned(), reason };
-    let mut stored = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 2));
-    // One byte more than a key, so that a longer file shows.
-    file.take(KEY_BYTES as u64 + 2).read_to_end(&mut stored).map_err(|source| SealError::File {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    })?;
-    let (&form, key) = stored.split_first().ok_or_else(|| damaged("it is empty"))?;
-    if form != PLAIN_KEY {
-        return Err(damaged("it has a form that this build does not know"));
-    }
-    let key: [u8; KEY_BYTES] = key.try_into().map_err(|_| damaged("it has the wrong length"))?;
-    Ok(Zeroizing::new(key))
-}
-
-fn create_key(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, SealError> {
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    rand::fill(key.as_mut_slice()).map_err(|_| SealError::Crypto("draw random bytes"))?;
-    write_key(path, &[&[PLAIN_KEY], key.as_slice()])?;
-    Ok(key)
 }
 
 /// Written aside, synced, renamed, and the directory synced: after a crash there is a whole key or none.
@@ -389,9 +413,9 @@ mod tests {
     fn a_key_is_made_once_and_for_its_owner_only() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.key");
-        assert!(matches!(data_key(&path, false), Err(SealError::KeyMissing(missing)) if missing == path));
-        let made = data_key(&path, true).unwrap();
-        assert_eq!(data_key(&path, true).unwrap(), made);
+        assert!(matches!(DataKeys::load(&path, false, None), Err(SealError::KeyMissing(missing)) if missing == path));
+        let made = DataKeys::load(&path, true, None).unwrap();
+        assert_eq!(DataKeys::load(&path, true, None).unwrap().0, made.0);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
@@ -402,7 +426,7 @@ mod tests {
         let path = directory.path().join("log.key");
         for stored in [vec![], vec![PLAIN_KEY; 12], vec![PLAIN_KEY; 34], vec![9; 33]] {
             fs::write(&path, &stored).unwrap();
-            assert!(matches!(data_key(&path, true), Err(SealError::KeyDamaged { .. })), "{stored:?}");
+            assert!(matches!(DataKeys::load(&path, true, None), Err(SealError::KeyDamaged { .. })), "{stored:?}");
         }
     }
 
@@ -434,5 +458,29 @@ mod tests {
             assert_eq!(again.open(b"place", sealed.clone()).as_deref(), Some(expected));
             assert_eq!(seal.open(b"place", sealed).as_deref(), Some(expected));
         }
+    }
+
+    #[test]
+    fn older_keys_go_once_everything_is_sealed_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.key");
+        let lock = UnlockKey::generate().unwrap();
+        let seal = Arc::new(Seal::with(&DataKeys::load(&path, true, None).unwrap()).unwrap());
+        let file = KeyFile::new(path.clone(), Arc::clone(&seal));
+        let (first, other) = (seal.seal(b"place", b"", b"first").unwrap(), seal.seal(b"elsewhere", b"", b"").unwrap());
+        assert!(!file.has_older());
+        file.rewrap(None, Some(&lock)).unwrap();
+        assert!(file.has_older());
+        let again = seal.reseal(b"place", &first).unwrap().expect("an older key sealed it");
+        assert_eq!(seal.reseal(b"place", &again).unwrap(), None, "the newest sealed it");
+        assert_eq!(seal.reseal(b"place", &other).unwrap(), None, "it belongs elsewhere");
+        file.destroy_older(Some(&lock)).unwrap();
+        assert!(!file.has_older());
+        let left = DataKeys::load(&path, false, Some(&lock)).unwrap();
+        assert_eq!(left.count(), 1);
+        let left = Seal::with(&left).unwrap();
+        assert_eq!(left.open(b"place", again).as_deref(), Some(b"first".as_slice()));
+        assert_eq!(left.open(b"place", first.clone()), None);
+        assert!(seal.open(b"place", first).is_some(), "what was read before still opens");
     }
 }

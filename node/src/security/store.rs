@@ -85,6 +85,20 @@ impl CertificateStore {
         }
     }
 
+    /// Whether the node's key is wrapped with an unlock key.
+    pub fn is_locked(&self) -> Result<bool, IdentityError> {
+        Ok(matches!(self.read(NODE_KEY)?.map(|key| opened(key, None)), Some(Err(IdentityError::Locked))))
+    }
+
+    /// Whether this unlock key opens the node's key.
+    pub fn opens_with(&self, lock: &UnlockKey) -> Result<bool, IdentityError> {
+        match self.read(NODE_KEY)?.map(|key| opened(key, Some(lock))) {
+            Some(Err(IdentityError::Locked)) => Ok(false),
+            Some(Err(error)) => Err(error),
+            Some(Ok(_)) | None => Ok(true),
+        }
+    }
+
     /// The role in the node's certificate, whatever else is there; nothing without a certificate. Only reads, so that it
     /// also serves beside a node that runs.
     pub fn role(&self) -> Result<Option<Role>, IdentityError> {

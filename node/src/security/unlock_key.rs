@@ -4,11 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use arc_swap::ArcSwapOption;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use events::wiped;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::seal::{Seal, SealError};
@@ -81,18 +81,29 @@ impl fmt::Debug for UnlockKey {
 }
 
 /// What the key files of a manager are wrapped with now: an unlock key, or nothing.
-#[derive(Debug, Default)]
-pub struct KeyLock(ArcSwapOption<UnlockKey>);
+#[derive(Debug)]
+pub struct KeyLock(watch::Sender<Option<UnlockKey>>);
+
+impl Default for KeyLock {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
 
 impl KeyLock {
     /// The key, if there is one.
     pub fn key(&self) -> Option<UnlockKey> {
-        self.0.load().as_deref().cloned()
+        self.0.borrow().clone()
     }
 
     /// Wraps with this from now on.
     pub fn set(&self, key: Option<UnlockKey>) {
-        self.0.store(key.map(std::sync::Arc::new));
+        self.0.send_replace(key);
+    }
+
+    /// The key, and each other one after it.
+    pub fn follow(&self) -> watch::Receiver<Option<UnlockKey>> {
+        self.0.subscribe()
     }
 }
 

@@ -63,6 +63,7 @@ impl Scene {
             state_dir: self.dir.clone(),
             policy: Policy::default(),
             measures: Arc::default(),
+            lock: Arc::default(),
             generic_resources: vec![GenericResource { kind: "gpu".into(), amount: 1, names: vec![] }],
         };
         let began = Instant::now();
