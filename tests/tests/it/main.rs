@@ -30,6 +30,7 @@ mod recovery;
 mod refused_nodes;
 mod restore;
 mod scrub;
+mod secrets;
 mod slow_disk;
 mod state_dirs;
 mod trust;

@@ -1,0 +1,145 @@
+//! Planted secrets are looked for wherever something is written: disks, logs, history, backups. Nothing that opens a secret lies open
+//! on the disk of a manager whose keys are locked, and core dumps, which would have all of them, are off.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::cluster::{Cluster, MANAGER, path};
+use super::process::run;
+use super::units::Executor;
+
+/// What every PEM text of a private key begins with, whosever it is.
+const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+
+/// The files below a directory in which a text is found.
+pub fn found(directory: &Path, text: &str) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let search = |entry: std::path::PathBuf| {
+        if entry.is_dir() {
+            return found(&entry, text);
+        }
+        // A socket or a file that goes meanwhile holds nothing.
+        let bytes = std::fs::read(&entry).unwrap_or_default();
+        let holds = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        holds.then(|| entry.display().to_string()).into_iter().collect()
+    };
+    entries.flat_map(|entry| search(entry.expect("an entry").path())).collect()
+}
+
+/// A line in the middle of a PEM text.
+fn line_of(file: &Path) -> String {
+    let text = std::fs::read_to_string(file).expect("readable");
+    text.lines().nth(1).expect("a line of the key").to_owned()
+}
+
+fn assert_no_core_dumps(pid: u32) {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("readable");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}
+
+/// Makes a backup, and gives its file.
+fn backup(cluster: &Cluster, passphrase: &str) -> std::path::PathBuf {
+    let (file, passphrase_file) = (cluster.path("backup"), cluster.path("passphrase"));
+    std::fs::write(&passphrase_file, passphrase).expect("written");
+    cluster.ok(&format!("cluster backup {} --passphrase-file {}", path(&file), path(&passphrase_file)));
+    std::fs::remove_file(passphrase_file).expect("removed");
+    file
+}
+
+#[test]
+fn planted_secrets_are_found_nowhere_and_older_data_keys_are_destroyed() {
+    let debug = ["--log-level", "debug"];
+    let mut cluster = Cluster::start_with(Executor::Process, &["w1"], &debug);
+    assert_no_core_dumps(cluster.pid(MANAGER));
+    assert_no_core_dumps(cluster.pid("w1"));
+    let (manager, worker) = (cluster.state_dir(MANAGER), cluster.state_dir("w1"));
+    let certificate_key = "certificates/swarm-node.key";
+    let manager_key = line_of(&manager.join(certificate_key));
+    let log_key = std::fs::read(manager.join("raft/log.key")).expect("readable");
+    let tokens = [cluster.token("worker"), cluster.token("manager")];
+    // A service that has secrets before the keys are locked, and one after.
+    let variable = cluster.path("variable");
+    let create = |name: &str| {
+        std::fs::write(&variable, "a-planted-variable").expect("written");
+        cluster.create(
+            name,
+            &format!("--replicas 2 --env-secret PASSWORD={} --registry-auth planted-credentials", path(&variable)),
+        );
+        std::fs::remove_file(&variable).expect("removed");
+    };
+    create("before");
+    cluster.ok(&format!("operator create ada --directory {}", path(&cluster.path("ada"))));
+    let operator_key = line_of(&cluster.path("ada").join("operator.key"));
+    let first = cluster.ok("cluster update --autolock").lines().last().expect("a key").to_owned();
+    cluster.until("the first unlock key", || cluster.log(MANAGER).contains("those before it are destroyed"));
+    let second = cluster.ok("cluster unlock-key --rotate").lines().last().expect("a key").to_owned();
+    cluster.until("the second", || cluster.log(MANAGER).matches("those before it are destroyed").count() == 2);
+    create("after");
+    cluster.until("all tasks", || cluster.running("before").len() + cluster.running("after").len() == 4);
+    cluster.ok("cluster update --rotate-join-token worker");
+    let tokens = [&tokens[..], &[cluster.token("worker")]].concat();
+    let passphrase = "a planted passphrase";
+    let backup = std::fs::read(backup(&cluster, passphrase)).expect("readable");
+    let history = cluster.ok("events --format json");
+    let planted =
+        ["a-planted-variable", "planted-credentials", passphrase, &first, &second, &operator_key, &manager_key];
+    for secret in planted.into_iter().chain(tokens.iter().map(String::as_str)).chain([PRIVATE_KEY]) {
+        assert_eq!(found(&manager, secret), [""; 0], "{secret} on the manager's disk");
+        assert!(!cluster.log(MANAGER).contains(secret) && !cluster.log("w1").contains(secret), "{secret} in a log");
+        assert!(!history.contains(secret), "{secret} in history");
+        assert!(!backup.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} in a backup");
+        // A worker has to start without anybody's help: its own key is the one thing that lies open there.
+        let own = if secret == PRIVATE_KEY { vec![path(&worker.join(certificate_key))] } else { Vec::new() };
+        assert_eq!(found(&worker, secret), own, "{secret} on the worker's disk");
+    }
+    // The data keys of the log and of the agent are wrapped, and the log's is another one.
+    for file in ["raft/log.key", "worker.key"] {
+        let stored = std::fs::read(manager.join(file)).expect("readable");
+        assert_eq!(stored[0], 2, "{file} is wrapped");
+        assert!(!stored.windows(32).any(|window| window == &log_key[1..33]), "{file}");
+    }
+    assert_eq!(std::fs::read(worker.join("worker.key")).expect("readable")[0], 1);
+    // With the key it starts again, and has everything.
+    let tasks = cluster.running("before").len();
+    cluster.end(MANAGER);
+    cluster.resume(MANAGER);
+    let key_file = cluster.path("unlock-key");
+    std::fs::write(&key_file, &second).expect("written");
+    cluster.until("the manager to be unlocked", || {
+        cluster.swarmctl(&format!("cluster unlock --key-file {}", path(&key_file))).code == 0
+    });
+    cluster.await_manager();
+    cluster.until("its tasks", || cluster.running("before").len() == tasks);
+    cluster.end(MANAGER);
+    let replayed = run(Command::new(super::process::program("swarmd"))
+        .args(["replay", "-d", &path(&manager)])
+        .args(["--unlock-key-file", &path(&locked_down(&key_file))]));
+    assert_eq!(replayed.code, 0, "{replayed:?}");
+}
+
+/// A key file that others cannot read.
+fn locked_down(file: &Path) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+    file.to_owned()
+}
+
+#[test]
+fn a_manager_that_is_demoted_while_its_keys_are_locked_starts_again_without_the_unlock_key() {
+    let mut cluster = super::quorum::managers(&["m2", "m3"]);
+    cluster.ok("cluster update --autolock");
+    let wrapped =
+        |name: &str, file: &str| std::fs::read(cluster.state_dir(name).join(file)).is_ok_and(|key| key[0] == 2);
+    cluster.until("the keys of m2", || wrapped("m2", "raft/log.key") && wrapped("m2", "worker.key"));
+    super::quorum::set_role(&cluster, MANAGER, "m2", events::Role::Worker);
+    cluster.until("m2 to be a worker", || cluster.log("m2").contains("this node is a worker from now on"));
+    cluster.until("its keys to be its own", || {
+        let key =
+            std::fs::read_to_string(cluster.state_dir("m2").join("certificates/swarm-node.key")).expect("readable");
+        !cluster.state_dir("m2").join("raft").exists() && key.contains(PRIVATE_KEY) && !wrapped("m2", "worker.key")
+    });
+    cluster.end("m2");
+    cluster.resume("m2");
+    cluster.until("m2 to be back", || cluster.log("m2").matches("this node is a worker").count() == 2);
+}
