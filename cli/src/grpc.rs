@@ -1,7 +1,7 @@
 //! The manager behind a control socket.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use events::SecretText;
@@ -28,7 +28,8 @@ const FATE_UNKNOWN: &str = "it is not known whether the change was made: `swarmc
 /// Connects when it is first needed.
 #[derive(Debug)]
 pub struct Connection {
-    to: Target,
+    /// The first of them is asked until it does not answer.
+    places: VecDeque<Place>,
     patience: Timeouts,
     /// How new what is read has to be: never older than what was changed on this connection.
     freshness: Freshness,
@@ -37,11 +38,20 @@ pub struct Connection {
 
 /// Where a manager is, and how it is reached.
 #[derive(Debug)]
-enum Target {
-    /// On this machine, at one of these sockets; the first of them is asked until it does not answer.
-    Sockets(VecDeque<PathBuf>),
+enum Place {
+    /// On this machine, at this socket.
+    Socket(PathBuf),
     /// Over the network, with the identity in a directory.
     Tls { addr: String, identity: PathBuf },
+}
+
+impl Place {
+    async fn connect(&self, patience: Timeouts) -> Result<Channel, Failure> {
+        match self {
+            Self::Socket(socket) => wire::channel(socket, patience).await.map_err(|error| unreachable_manager(&error)),
+            Self::Tls { addr, identity } => crate::identity::connect(addr, identity, patience).await,
+        }
+    }
 }
 
 impl Connection {
@@ -52,16 +62,17 @@ impl Connection {
 
     /// Whichever manager answers of those that listen on these sockets: the first one, as long as it does.
     pub fn to_any(sockets: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self::to(Target::Sockets(sockets.into_iter().collect()))
+        Self::to(sockets.into_iter().map(Place::Socket))
     }
 
-    /// The manager at an address, reached with the identity in a directory.
-    pub fn over_tls(addr: String, identity: PathBuf) -> Self {
-        Self::to(Target::Tls { addr, identity })
+    /// Whichever manager answers at these addresses, reached with the identity in a directory: the first one, as long as it does.
+    pub fn over_tls(addrs: impl IntoIterator<Item = String>, identity: &Path) -> Self {
+        Self::to(addrs.into_iter().map(|addr| Place::Tls { addr, identity: identity.to_owned() }))
     }
 
-    fn to(to: Target) -> Self {
-        Self { to, patience: Timeouts::default(), freshness: Freshness::default(), client: None }
+    fn to(places: impl Iterator<Item = Place>) -> Self {
+        let (patience, freshness) = (Timeouts::default(), Freshness::default());
+        Self { places: places.collect(), patience, freshness, client: None }
     }
 
     /// The same manager, borne for another time when it says nothing.
@@ -92,29 +103,23 @@ impl Connection {
 
     /// Connects to the manager, of several to the first that answers; or says why the last of them did not.
     async fn connect(&mut self) -> Result<Channel, Failure> {
-        let sockets = match &mut self.to {
-            Target::Tls { addr, identity } => return crate::identity::connect(addr, identity, self.patience).await,
-            Target::Sockets(sockets) => sockets,
-        };
-        let mut failure = Failure::new(Kind::Usage, "no control socket is given");
-        for _ in 0..sockets.len() {
-            let Some(socket) = sockets.front() else { break };
-            match wire::channel(socket, self.patience).await {
+        let mut failure = Failure::new(Kind::Usage, "no manager is given");
+        for _ in 0..self.places.len() {
+            let Some(place) = self.places.front() else { break };
+            match place.connect(self.patience).await {
                 Ok(channel) => return Ok(channel),
-                Err(error) => failure = unreachable_manager(&error),
+                Err(error) => failure = error,
             }
-            sockets.rotate_left(1);
+            self.places.rotate_left(1);
         }
         Err(failure)
     }
 
     /// Leaves a manager that broke the connection: the next one is asked.
     fn leave(&mut self) {
-        if let Target::Sockets(sockets) = &mut self.to
-            && sockets.len() > 1
-        {
+        if self.places.len() > 1 {
             self.client = None;
-            sockets.rotate_left(1);
+            self.places.rotate_left(1);
         }
     }
 
@@ -199,6 +204,10 @@ impl Manager for Connection {
         self.ask(async |client| client.create_operator(request).await).await
     }
 
+    async fn renew_operator(&mut self, request: RenewOperatorRequest) -> Result<OperatorCertificate, Failure> {
+        self.ask(async |client| client.renew_operator(request).await).await
+    }
+
     async fn raft(&mut self) -> Result<RaftView, Failure> {
         self.ask(async |client| client.get_raft(GetRaftRequest {}).await).await
     }
@@ -268,7 +277,7 @@ impl Manager for Connection {
 
     /// Not bounded like the other answers: the node asks the managers, who may be without a leader for a while.
     async fn leave(&mut self, request: LeaveClusterRequest) -> Result<LeaveClusterReply, Failure> {
-        if let Target::Tls { .. } = self.to {
+        if let Some(Place::Tls { .. }) = self.places.front() {
             let failure =
                 Failure::new(Kind::Usage, "a node is asked to leave at its own control socket, not over the network");
             return Err(

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use events::Timestamp;
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
@@ -19,6 +20,8 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use wire::Timeouts;
 use wire::v1::OperatorCertificate;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Kind, innermost};
@@ -26,6 +29,10 @@ use crate::failure::{Failure, Kind, innermost};
 const KEY: &str = "operator.key";
 const CERTIFICATE: &str = "operator.crt";
 const ROOTS: &str = "roots.crt";
+/// What is written and takes its place a moment later.
+const KEY_NEW: &str = "operator.key.new";
+const CERTIFICATE_NEW: &str = "operator.crt.new";
+const ROOTS_NEW: &str = "roots.crt.new";
 /// The name in the certificates of managers.
 const SERVER_NAME: &str = "swarm-manager";
 /// The port at which managers are reached where none is given.
@@ -51,10 +58,70 @@ pub fn address(url: &str) -> Result<String, crate::values::Invalid> {
     Ok(format!("{host}:{}", uri.port_u16().unwrap_or(PORT)))
 }
 
-/// A key that is waiting for its certificate, and the directory that both will be in.
+/// A key that is waiting for its certificate.
+pub struct NewKey(KeyPair);
+
+impl NewKey {
+    /// A new key.
+    ///
+    /// # Errors
+    /// When the system provides no randomness.
+    pub fn generate() -> Result<Self, Failure> {
+        KeyPair::generate().map(Self).map_err(|error| Failure::new(Kind::Other, format!("no key can be made: {error}")))
+    }
+
+    /// What the cluster is asked to certify. It names nobody: the cluster says whose the certificate is.
+    ///
+    /// # Errors
+    /// When the key does not sign.
+    pub fn request_pem(&self) -> Result<String, Failure> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&self.0).and_then(|request| request.pem());
+        request.map_err(|error| Failure::new(Kind::Other, format!("the key does not sign: {error}")))
+    }
+
+    /// Keeps the key and its certificate in a directory, in place of those that may be there. The new certificate is there under
+    /// another name before the key is: whatever cuts this short, one of two certificates fits the key.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn keep(&self, directory: &Path, certificate: &OperatorCertificate) -> Result<(), Failure> {
+        let key = Zeroizing::new(self.0.serialize_pem());
+        let place = |from: &str, to: &str| {
+            let path = directory.join(to);
+            let renamed = std::fs::rename(directory.join(from), &path);
+            let synced = renamed.and_then(|()| std::fs::File::open(directory)?.sync_all());
+            synced.map_err(|error| unusable(&path, &error))
+        };
+        write(&directory.join(ROOTS_NEW), &certificate.roots_pem)?;
+        place(ROOTS_NEW, ROOTS)?;
+        write(&directory.join(CERTIFICATE_NEW), &certificate.cert_pem)?;
+        write(&directory.join(KEY_NEW), &key)?;
+        place(KEY_NEW, KEY)?;
+        place(CERTIFICATE_NEW, CERTIFICATE)
+    }
+}
+
+/// Writes a file that is its owner's alone, durably.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let write = || {
+        // A rest of an earlier attempt goes first: the mode counts only for a file that is created.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|error| unusable(path, &error))
+}
+
+/// The directory of an identity in the making, and its key.
 pub struct NewIdentity {
     directory: PathBuf,
-    key: KeyPair,
+    key: NewKey,
 }
 
 impl NewIdentity {
@@ -68,20 +135,15 @@ impl NewIdentity {
             Failure::new(kind, format!("cannot create the directory {}: {error}", directory.display()))
                 .hint("name a directory that does not exist yet with --directory")
         })?;
-        let key =
-            KeyPair::generate().map_err(|error| Failure::new(Kind::Other, format!("no key can be made: {error}")))?;
-        Ok(Self { directory: directory.to_owned(), key })
+        Ok(Self { directory: directory.to_owned(), key: NewKey::generate()? })
     }
 
-    /// What the cluster is asked to certify. It names nobody: the cluster says whose the certificate is.
+    /// What the cluster is asked to certify.
     ///
     /// # Errors
     /// When the key does not sign.
     pub fn request_pem(&self) -> Result<String, Failure> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        let request = params.serialize_request(&self.key).and_then(|request| request.pem());
-        request.map_err(|error| Failure::new(Kind::Other, format!("the key does not sign: {error}")))
+        self.key.request_pem()
     }
 
     /// Keeps the identity.
@@ -89,18 +151,7 @@ impl NewIdentity {
     /// # Errors
     /// When a file cannot be written.
     pub fn keep(&self, certificate: &OperatorCertificate) -> Result<(), Failure> {
-        let key = Zeroizing::new(self.key.serialize_pem());
-        let files = [
-            (KEY, key.as_str()),
-            (CERTIFICATE, certificate.cert_pem.as_str()),
-            (ROOTS, certificate.roots_pem.as_str()),
-        ];
-        files.into_iter().try_for_each(|(name, text)| {
-            let path = self.directory.join(name);
-            let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-            let written = written.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-            written.map_err(|error| unusable(&path, &error))
-        })
+        self.key.keep(&self.directory, certificate)
     }
 
     /// Leaves nothing behind of an identity that was not given.
@@ -108,6 +159,14 @@ impl NewIdentity {
         // An empty directory that stays does no harm, and the failure that led here is what is reported.
         let _ = std::fs::remove_dir(&self.directory);
     }
+}
+
+/// When the certificate of an identity ends, if there is one that can be read.
+pub fn ends_at(directory: &Path) -> Option<Timestamp> {
+    let certificate = CertificateDer::from_pem_file(directory.join(CERTIFICATE)).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
+    let seconds = certificate.validity().not_after.timestamp();
+    Some(Timestamp::from_unix_ns(seconds.checked_mul(1_000_000_000)?))
 }
 
 fn unusable(path: &Path, why: &dyn std::fmt::Display) -> Failure {
@@ -131,9 +190,12 @@ fn client_config(directory: &Path) -> Result<ClientConfig, Failure> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
     let builder = builder.map_err(|error| unusable(directory, &error))?.with_root_certificates(roots);
-    let mut config = builder
-        .with_client_auth_cert(certificates(CERTIFICATE)?, key)
-        .map_err(|error| unusable(&directory.join(CERTIFICATE), &error))?;
+    let config = |name: &str| {
+        let with = builder.clone().with_client_auth_cert(certificates(name)?, key.clone_key());
+        with.map_err(|error| unusable(&directory.join(name), &error))
+    };
+    // A renewal that was cut short has left the certificate that fits under its other name.
+    let mut config = config(CERTIFICATE).or_else(|failure| config(CERTIFICATE_NEW).map_err(|_| failure))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(config)
 }
@@ -156,7 +218,10 @@ pub async fn connect(addr: &str, directory: &Path, patience: Timeouts) -> Result
         let why =
             std::error::Error::source(&error).map_or_else(|| error.to_string(), |cause| innermost(cause).to_string());
         Failure::new(Kind::Unreachable, format!("the manager at {addr} cannot be reached: {why}"))
-            .hint("check --host, and that the identity in --identity is of this cluster and not too old")
+            .hint(
+                "check --host, and that the identity in --identity is of this cluster and has not ended; an admin replaces one that has \
+                 with `swarmctl operator revoke` and `swarmctl operator create`",
+            )
     })
 }
 
@@ -190,6 +255,33 @@ mod tests {
         for url in ["", "m1", "http://m1", "https://", "https://m1/path", "https://a@m1", "https://m 1"] {
             assert!(address(url).is_err(), "{url}");
         }
+    }
+
+    /// A certificate for a key that ends at this time, as a cluster would give it.
+    fn certificate(key: &NewKey, not_after: rcgen::CertificateParams) -> OperatorCertificate {
+        let cert_pem = not_after.self_signed(&key.0).expect("signed").pem();
+        OperatorCertificate { roots_pem: cert_pem.clone(), cert_pem, ..OperatorCertificate::default() }
+    }
+
+    #[test]
+    fn a_renewal_that_is_cut_short_leaves_an_identity_that_works() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let (old, new) = (NewKey::generate().expect("a key"), NewKey::generate().expect("a key"));
+        let mut params = CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2031, 1, 1);
+        old.keep(path, &certificate(&old, params.clone())).expect("kept");
+        assert_eq!(ends_at(path).map(|at| at.to_string()).as_deref(), Some("2031-01-01T00:00:00.000000000Z"));
+        client_config(path).expect("usable");
+        // As if the process ended before the last step.
+        let before = std::fs::read(path.join(CERTIFICATE)).expect("a file");
+        params.not_after = rcgen::date_time_ymd(2032, 1, 1);
+        new.keep(path, &certificate(&new, params)).expect("kept");
+        std::fs::rename(path.join(CERTIFICATE), path.join(CERTIFICATE_NEW)).expect("renamed");
+        std::fs::write(path.join(CERTIFICATE), before).expect("written");
+        client_config(path).expect("usable");
+        std::fs::remove_file(path.join(CERTIFICATE_NEW)).expect("removed");
+        assert_eq!(client_config(path).map(drop).map_err(|failure| failure.kind), Err(Kind::Forbidden));
     }
 
     #[test]

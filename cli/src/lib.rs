@@ -40,6 +40,9 @@ pub const IDENTITY_VARIABLE: &str = "SWARM_IDENTITY";
 /// Longest reason that a manager keeps, in bytes.
 const REASON_BYTES_MAX: usize = 512;
 
+/// How long before its end an identity is worth a warning.
+const IDENTITY_ENDS_SOON: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
+
 /// Nouns and verbs of SwarmKit and Docker that do not exist.
 const NOT_YET: &str = "Not in this version: network, secret, volume; service logs, service rollback";
 
@@ -81,9 +84,10 @@ pub struct Globals {
     #[arg(value_delimiter = ',')]
     socket: Vec<PathBuf>,
 
-    /// Manager to talk to over the network, as https://HOST[:PORT], with the identity in --identity; comes before the command
-    #[arg(long = "host", value_name = "URL", env = HOST_VARIABLE, value_parser = identity::address)]
-    manager_host: Option<String>,
+    /// Manager to talk to over the network, as https://HOST[:PORT], with the identity in --identity; of several, separated by commas,
+    /// the first that answers; comes before the command
+    #[arg(long = "host", value_name = "URL", env = HOST_VARIABLE, value_parser = identity::address, value_delimiter = ',')]
+    manager_host: Vec<String>,
 
     /// Directory of the operator's identity, which `swarmctl operator create` makes
     #[arg(long, global = true, value_name = "DIRECTORY", env = IDENTITY_VARIABLE)]
@@ -120,10 +124,10 @@ impl Cli {
     /// When that is elsewhere, and no identity is given.
     pub fn connection(&self) -> Result<grpc::Connection, Failure> {
         let Globals { manager_host, identity, socket, stale, .. } = &self.globals;
-        let connection = match (manager_host, identity) {
-            (None, _) => grpc::Connection::to_any(socket.iter().cloned()),
-            (Some(host), Some(identity)) => grpc::Connection::over_tls(host.clone(), identity.clone()),
-            (Some(_), None) => {
+        let connection = match (manager_host.as_slice(), identity) {
+            ([], _) => grpc::Connection::to_any(socket.iter().cloned()),
+            (hosts, Some(identity)) => grpc::Connection::over_tls(hosts.iter().cloned(), identity),
+            ([_, ..], None) => {
                 let failure = Failure::new(Kind::Usage, "--host needs an identity");
                 let hint = "give its directory with --identity; `swarmctl operator create` on a manager makes one";
                 return Err(failure.hint(hint));
@@ -164,12 +168,31 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli,
 /// Does what a command line says, and gives the exit code. Data goes to `around.out`; a failure is reported on `around.err`.
 pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> u8 {
     let mut session = Session { manager, around, globals: &cli.globals, operation: None };
-    let result = cli.command.run(&mut session).await;
+    let warned = warn_of_the_end(&mut session);
+    let result = match warned {
+        Ok(()) => cli.command.run(&mut session).await,
+        Err(failure) => Err(failure),
+    };
     let result = result.and_then(|()| Ok(session.around.out.flush()?));
     match result {
         Ok(()) => 0,
         Err(failure) => tell(&failure, cli.globals.format, session.around.err),
     }
+}
+
+/// Says on each call that the identity ends soon: whoever sees it has a month to renew it.
+fn warn_of_the_end<M: Manager>(session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let Globals { manager_host, identity: Some(identity), .. } = session.globals else { return Ok(()) };
+    let Some(ends) = identity::ends_at(identity).filter(|_| !manager_host.is_empty()) else { return Ok(()) };
+    let left = ends.since(session.around.clock.now());
+    if left.is_zero() || left > IDENTITY_ENDS_SOON {
+        return Ok(());
+    }
+    let days = left.as_secs() / (24 * 3600);
+    session.note(&format!(
+        "warning: the identity in {} ends in {days} days; `swarmctl operator renew` renews it",
+        identity.display()
+    ))
 }
 
 /// Tells a failure, and gives the exit code.

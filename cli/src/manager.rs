@@ -7,8 +7,8 @@ use tokio_stream::Stream;
 use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
     EventsRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest,
-    NodeSummary, NodeView, OperatorCertificate, OperatorView, RaftView, ServiceSummary, ServiceView, TaskList,
-    UnlockKeyReply, VersionReply,
+    NodeSummary, NodeView, OperatorCertificate, OperatorView, RaftView, RenewOperatorRequest, ServiceSummary,
+    ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -61,6 +61,12 @@ pub trait Manager {
     fn create_operator(
         &mut self,
         request: CreateOperatorRequest,
+    ) -> impl Future<Output = Result<OperatorCertificate, Failure>>;
+
+    /// Another certificate for the operator who asks.
+    fn renew_operator(
+        &mut self,
+        request: RenewOperatorRequest,
     ) -> impl Future<Output = Result<OperatorCertificate, Failure>>;
 
     /// The unlock key.

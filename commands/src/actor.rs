@@ -101,6 +101,7 @@ mod tests {
     /// then operators with a certificate: a viewer, an operator, an admin.
     const ADMINS: [bool; 9] = [true, true, false, false, false, false, false, false, true];
     const OPERATORS: [bool; 9] = [true, true, false, false, false, false, false, true, true];
+    const VIEWERS: [bool; 9] = [true, true, false, false, false, false, true, true, true];
     const NODE_ITSELF: [bool; 9] = [false, false, true, false, false, false, false, false, false];
     const THIS_MANAGER: [bool; 9] = [false, false, false, false, false, true, false, false, false];
     const JOINER: [bool; 9] = [false, false, false, false, true, false, false, false, false];
@@ -218,6 +219,7 @@ mod tests {
                 ADMINS,
             ),
             (Command::RevokeOperator(crate::RevokeOperator { operator: Default::default() }), ADMINS),
+            (Command::RenewOperator(crate::RenewOperator { operator: Default::default(), not_after }), VIEWERS),
             (Command::ReadSecrets(crate::ReadSecrets { names: Vec::new() }), ADMINS),
         ]
     }

@@ -42,7 +42,7 @@ pub use join::{CertifyNode, JoinNode, admit};
 pub use leave::LeaveNode;
 pub use member::{AnnounceManager, ForceQuorum};
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
-pub use operator::{CreateOperator, ReadSecrets, RevokeOperator};
+pub use operator::{CreateOperator, ReadSecrets, RenewOperator, RevokeOperator};
 pub use rejection::{Rejection, RejectionKind};
 pub use report::ReportTasks;
 pub use root::{MoveNodeToRoot, RotateRoot};
@@ -119,6 +119,8 @@ verb::commands! {
         CreateOperator(CreateOperator),
         /// Refuses an operator's certificate from now on.
         RevokeOperator(RevokeOperator),
+        /// Gives an operator another certificate.
+        RenewOperator(RenewOperator),
         /// Notes that somebody is shown secrets.
         ReadSecrets(ReadSecrets),
     }

@@ -1,6 +1,8 @@
 //! Commands about operators with a certificate, and the note that somebody was shown secrets.
 
-use events::{Kind, OperatorCreated, OperatorId, OperatorRevoked, OperatorRole, SecretsRead, Timestamp};
+use events::{
+    Kind, OperatorCreated, OperatorId, OperatorRenewed, OperatorRevoked, OperatorRole, SecretsRead, Timestamp,
+};
 use projections::Cluster;
 
 use crate::text::quote;
@@ -27,6 +29,15 @@ pub struct CreateOperator {
 pub struct RevokeOperator {
     /// The operator.
     pub operator: OperatorId,
+}
+
+/// Gives an operator another certificate, in the same role. Only the connection of that operator asks for it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct RenewOperator {
+    /// The operator.
+    pub operator: OperatorId,
+    /// The last instant at which the new certificate is valid.
+    pub not_after: Timestamp,
 }
 
 /// Notes that the actor is shown secrets.
@@ -90,6 +101,28 @@ impl Verb for RevokeOperator {
     }
 }
 
+impl Verb for RenewOperator {
+    fn name(&self) -> &'static str {
+        "operator.renew"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator(OperatorRole::Viewer)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let Self { operator, not_after } = *self;
+        if !state.operators.contains(operator) {
+            return Err(Rejection::not_found("operator", operator));
+        }
+        Ok(Decision::one(operator, Kind::OperatorRenewed(OperatorRenewed { operator, not_after })))
+    }
+}
+
 impl Verb for ReadSecrets {
     fn name(&self) -> &'static str {
         "secrets.read"
@@ -126,8 +159,13 @@ mod tests {
         let ada = story.accept(&operator(), create("ada")).subject.expect("an id").parse().expect("an operator's");
         assert_eq!(story.refuse(&operator(), create("ADA")).kind, RejectionKind::Exists);
         let revoke = |operator| Command::RevokeOperator(RevokeOperator { operator });
+        let not_after = Timestamp::from_unix_ns(7);
+        let renew = |operator| Command::RenewOperator(RenewOperator { operator, not_after });
+        assert_eq!(story.accept(&operator(), renew(ada)).events.len(), 1);
+        assert_eq!(story.state.operators.get(ada).map(|known| known.not_after), Some(not_after));
         story.accept(&operator(), revoke(ada));
         assert_eq!(story.refuse(&operator(), revoke(ada)).kind, RejectionKind::NotFound);
+        assert_eq!(story.refuse(&operator(), renew(ada)).kind, RejectionKind::NotFound);
         let again = story.accept(&operator(), create("ada")).subject.expect("an id");
         assert_ne!(again, ada.to_string(), "the old certificate is not the new operator's");
     }

@@ -57,6 +57,7 @@ impl Kind {
             | Self::CertificateIssued(_)
             | Self::OperatorCreated(_)
             | Self::OperatorRevoked(_)
+            | Self::OperatorRenewed(_)
             | Self::SecretsRead(_)
             | Self::UnlockKeyChanged(_)
             | Self::MemberAdded(_)
@@ -140,6 +141,7 @@ catalogue! {
     NodeMovedToRoot "node_moved_to_root" |event| [event.node];
     OperatorCreated "operator_created" |event| [event.operator];
     OperatorRevoked "operator_revoked" |event| [event.operator];
+    OperatorRenewed "operator_renewed" |event| [event.operator];
     SecretsRead "secrets_read" |_| [];
     UnlockKeyChanged "unlock_key_changed" |_| [];
     MemberAdded "member_added" |event| [event.node];

@@ -234,6 +234,7 @@ impl Cluster {
             Kind::CertificateIssued(event) => nodes::certified(self, event, at, touched),
             Kind::OperatorCreated(event) => operators::created(self, event, at),
             Kind::OperatorRevoked(event) => operators::revoked(self, event.operator, touched),
+            Kind::OperatorRenewed(event) => operators::renewed(self, event),
             Kind::SecretsRead(_) => {}
             Kind::UnlockKeyChanged(event) => settings::unlock_key_changed(self, event),
             Kind::MemberAdded(event) => members::added(self, event, at, touched),

@@ -50,9 +50,15 @@ pub(crate) fn revoked(cluster: &mut Cluster, id: OperatorId, touched: &mut Touch
     touched.operators.insert(id);
 }
 
+pub(crate) fn renewed(cluster: &mut Cluster, event: &events::OperatorRenewed) {
+    let known = cluster.operators.get(event.operator).cloned();
+    let operator = known.unwrap_or_else(|| panic!("operator {} is not there to be renewed", event.operator));
+    cluster.operators.insert(event.operator, Operator { not_after: event.not_after, ..operator });
+}
+
 #[cfg(test)]
 mod tests {
-    use events::{Event, Id, Kind, OperatorCreated, OperatorRevoked};
+    use events::{Event, Id, Kind, OperatorCreated, OperatorRenewed, OperatorRevoked};
 
     use super::*;
     use crate::{check, snapshot};
@@ -69,6 +75,9 @@ mod tests {
         let bob = OperatorId::from_bits(2);
         let touched = apply(&mut cluster, Kind::OperatorRevoked(OperatorRevoked { operator: bob }));
         assert!(touched.operators.contains(&bob));
+        let not_after = Timestamp::from_unix_ns(7);
+        apply(&mut cluster, Kind::OperatorRenewed(OperatorRenewed { operator: OperatorId::from_bits(1), not_after }));
+        assert_eq!(cluster.operator_named("ada").map(|operator| operator.not_after), Some(not_after));
         assert_eq!(check::check(&cluster), Vec::<String>::new());
         let read = snapshot::read(snapshot::chunks(&cluster)).expect("it was just written");
         assert_eq!(read.operator_named("ada").map(|operator| operator.role), Some(OperatorRole::Viewer));

@@ -18,8 +18,8 @@ use node::manager::replica::Request;
 use wire::v1::{
     BackupRequest, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
     EventsRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest,
-    NodeSummary, NodeView, OperatorCertificate, OperatorView, RaftView, ReadConfigsRequest, ServiceSummary,
-    ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    NodeSummary, NodeView, OperatorCertificate, OperatorView, RaftView, ReadConfigsRequest, RenewOperatorRequest,
+    ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::world::World;
@@ -92,6 +92,10 @@ impl cli::Manager for Socket {
 
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
         Ok(self.control()?.operators().operators)
+    }
+
+    async fn renew_operator(&mut self, _: RenewOperatorRequest) -> Result<OperatorCertificate, Failure> {
+        Err(Failure::new(Kind::Forbidden, "the caller of a simulated manager has no certificate"))
     }
 
     async fn create_operator(&mut self, request: CreateOperatorRequest) -> Result<OperatorCertificate, Failure> {

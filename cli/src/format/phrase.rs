@@ -37,6 +37,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::CertificateIssued(e) => format!("{}: as {}, until {}", name(&e.node), e.role().name(), e.not_after),
         Kind::OperatorCreated(e) => format!("{}: with the role {}, until {}", e.name, e.role().name(), e.not_after),
         Kind::OperatorRevoked(e) => name(&e.operator),
+        Kind::OperatorRenewed(e) => format!("{}: until {}", name(&e.operator), e.not_after),
         Kind::UnlockKeyChanged(e) => if e.locked { "a new one" } else { "none any more" }.to_owned(),
         Kind::SecretsRead(e) => e.names.join(", "),
         Kind::MemberAdded(e) if e.voter => format!("{}: votes as a manager, at {}", name(&e.node), e.addr),

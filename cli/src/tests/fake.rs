@@ -109,6 +109,10 @@ impl Manager for Fake {
         Ok(vec![samples::operator()])
     }
 
+    async fn renew_operator(&mut self, _: RenewOperatorRequest) -> Result<OperatorCertificate, Failure> {
+        Ok(OperatorCertificate::default())
+    }
+
     async fn create_operator(&mut self, request: CreateOperatorRequest) -> Result<OperatorCertificate, Failure> {
         self.created.push(request);
         match self.refusal.clone() {

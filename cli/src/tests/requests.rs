@@ -52,6 +52,7 @@ fn a_manager_elsewhere_is_named_before_the_command_and_needs_an_identity() {
         Ok(())
     );
     assert_eq!(connection("--host https://m1 --identity /i node ls"), Ok(()));
+    assert_eq!(connection("--host https://m1,https://m2:9 --host https://m3 --identity /i node ls"), Ok(()));
     assert_eq!(connection("--host https://m1 node ls"), Err(crate::Kind::Usage));
     assert_eq!(connection("node ls --identity /i"), Ok(()));
 }

@@ -85,6 +85,10 @@ impl Control for Server {
         Ok(Response::new(OperatorList { operators: vec![samples::operator()] }))
     }
 
+    async fn renew_operator(&self, _: Request<RenewOperatorRequest>) -> Result<Response<OperatorCertificate>, Status> {
+        Err(Status::unimplemented("no operators"))
+    }
+
     async fn create_operator(
         &self,
         _: Request<CreateOperatorRequest>,

@@ -56,6 +56,7 @@ fn cluster_samples() -> Vec<Kind> {
             not_after: time(7_776_000),
         }),
         Kind::OperatorRevoked(OperatorRevoked { operator: id(10) }),
+        Kind::OperatorRenewed(OperatorRenewed { operator: id(10), not_after: time(7_776_000) }),
         Kind::SecretsRead(SecretsRead { names: vec!["join-token/worker".into()] }),
         Kind::UnlockKeyChanged(UnlockKeyChanged { locked: true }),
         Kind::MemberAdded(MemberAdded {

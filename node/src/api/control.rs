@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ::events::Duration;
-use commands::{Actor, Rejection};
+use commands::{Actor, Rejection, RejectionKind};
 use futures_util::{Stream, stream};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -14,15 +14,15 @@ use wire::v1::{
     BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage,
     CreateOperatorRequest, EventRecord, EventsRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest,
     InspectServicesRequest, ListNodesRequest, ListOperatorsRequest, ListServicesRequest, ListTasksRequest, NodeList,
-    NodePage, OperatorCertificate, OperatorList, RaftView, ReadConfigsRequest, ServiceList, ServicePage, TaskList,
-    UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
+    NodePage, OperatorCertificate, OperatorList, RaftView, ReadConfigsRequest, RenewOperatorRequest, ServiceList,
+    ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
 use crate::control::backup::unwritable;
 use crate::control::command::Received;
 use crate::control::lists::Pages;
-use crate::security::access;
+use crate::security::{Peer, access};
 
 use super::{Context, command_stream, events as history, status};
 
@@ -168,6 +168,30 @@ impl ControlService for ControlApi {
         let csr_pem = asked.csr_pem.clone();
         self.context.catch_up_with_leader().await.map_err(status)?;
         let request = self.context.control().create_operator(actor, asked).map_err(status)?;
+        let reply = self.context.submit(request).await.map_err(status)?;
+        self.context.core.applied(reply.index).await.map_err(status)?;
+        self.context.control().operator_certificate(&reply, &csr_pem).map(Response::new).map_err(status)
+    }
+
+    async fn renew_operator(
+        &self,
+        request: Request<RenewOperatorRequest>,
+    ) -> Result<Response<OperatorCertificate>, Status> {
+        let peer = access::caller(&request)?;
+        let Peer::CertifiedOperator { operator, .. } = peer else {
+            let hint = "use --host and --identity; `swarmctl operator create` makes an identity";
+            let kind = RejectionKind::Forbidden;
+            return Err(status(Rejection::new(
+                kind,
+                "certificate",
+                "this call is for operators with a certificate",
+                hint,
+            )));
+        };
+        let (actor, asked) = (self.context.actor(&peer), request.into_inner());
+        let csr_pem = asked.csr_pem.clone();
+        self.context.catch_up_with_leader().await.map_err(status)?;
+        let request = self.context.control().renew_operator(actor, operator, asked).map_err(status)?;
         let reply = self.context.submit(request).await.map_err(status)?;
         self.context.core.applied(reply.index).await.map_err(status)?;
         self.context.control().operator_certificate(&reply, &csr_pem).map(Response::new).map_err(status)

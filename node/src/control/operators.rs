@@ -1,10 +1,12 @@
 //! Operators with a certificate: who they are, and how one is made. The core decides whether; the signature is made here, because
 //! it needs randomness.
 
-use commands::{Actor, Command, CreateOperator, ReadSecrets, Rejection};
+use commands::{Actor, Command, CreateOperator, ReadSecrets, Rejection, RenewOperator};
 use events::{OperatorId, Role};
 use projections::Operator;
-use wire::v1::{CommandReply, CreateOperatorRequest, Meta, OperatorCertificate, OperatorList, OperatorView};
+use wire::v1::{
+    CommandReply, CreateOperatorRequest, Meta, OperatorCertificate, OperatorList, OperatorView, RenewOperatorRequest,
+};
 
 use super::Control;
 use super::enrolment::{broken, unfit};
@@ -31,7 +33,23 @@ impl Control {
         Ok(Request { id, actor, command, reason, correlation: None })
     }
 
-    /// The certificate of an operator that the core created.
+    /// What the renewal of an operator's certificate asks of the core.
+    ///
+    /// # Errors
+    /// When the request for a certificate is not valid, or this manager cannot sign.
+    pub fn renew_operator(
+        &self,
+        actor: Actor,
+        operator: OperatorId,
+        asked: RenewOperatorRequest,
+    ) -> Result<Request, Rejection> {
+        self.signer()?.judge(&asked.csr_pem, self.now).map_err(unfit)?;
+        let not_after = self.now + self.state.cluster.spec().cert_expiry();
+        let command = Command::RenewOperator(RenewOperator { operator, not_after });
+        Ok(Request { id: asked.id, actor, command, reason: asked.reason, correlation: None })
+    }
+
+    /// The certificate of an operator that the core created or renewed.
     ///
     /// # Errors
     /// When it was revoked since, or this manager cannot sign.

@@ -38,6 +38,8 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/Events", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/CreateOperator", Allowed::Operators(OperatorRole::Admin)),
+    // The handler takes it of operators with a certificate alone.
+    ("Control/RenewOperator", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/GetUnlockKey", Allowed::Operators(OperatorRole::Admin)),
     ("Control/Backup", Allowed::Operators(OperatorRole::Admin)),
     ("Lock/Unlock", Allowed::Operators(OperatorRole::Admin)),

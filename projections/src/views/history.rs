@@ -156,6 +156,7 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::CertificateIssued(_)
         | Kind::OperatorCreated(_)
         | Kind::OperatorRevoked(_)
+        | Kind::OperatorRenewed(_)
         | Kind::SecretsRead(_)
         | Kind::UnlockKeyChanged(_)
         | Kind::MemberAdded(_)

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::cluster::{Cluster, MANAGER, path};
+use super::cluster::{Cluster, MANAGER, free_address, path};
 use super::process::{Answer, program, run};
 use super::units::Executor;
 
@@ -53,6 +53,16 @@ fn operators_do_over_the_network_what_their_roles_allow_until_they_are_revoked()
     let mut follower =
         follower.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("started");
     cluster.until("olaf's connection", || remote(&cluster, &olaf, "node ls").code == 0);
+    // Another certificate for the same operator, and the next manager where one does not answer.
+    let before = std::fs::read(olaf.join("operator.crt")).expect("readable");
+    assert_eq!(remote(&cluster, &olaf, "operator renew").code, 0);
+    assert_ne!(std::fs::read(olaf.join("operator.crt")).expect("readable"), before);
+    assert_eq!(cluster.ok("events --kind operator_renewed --format json").lines().count(), 1);
+    let hosts = format!("https://{},https://{}", free_address(), cluster.address());
+    let mut several = Command::new(program("swarmctl"));
+    assert_eq!(run(several.args(["--host", &hosts, "--identity", &path(&olaf), "node", "ls"])).code, 0);
+    cluster.swarmctl("operator renew").refused(2, "no identity is given");
+    cluster.swarmctl(&format!("--identity {} operator renew", path(&olaf))).refused(8, "operators with a certificate");
     cluster.ok("operator revoke olaf");
     remote(&cluster, &olaf, "node ls").refused(8, "was revoked");
     cluster.until("the end of olaf's stream", || follower.try_wait().expect("waited").is_some());

@@ -171,6 +171,7 @@ impl Witness<'_> {
             | Kind::NodeMovedToRoot(_)
             | Kind::OperatorCreated(_)
             | Kind::OperatorRevoked(_)
+            | Kind::OperatorRenewed(_)
             | Kind::SecretsRead(_)
             | Kind::UnlockKeyChanged(_)
             | Kind::CertificateIssued(_)

@@ -55,6 +55,7 @@ const EXPECTED: &str = "
     Control/Events           l m . . . . . v o d .
     Control/ListOperators    l m . . . . . v o d .
     Control/CreateOperator   l m . . . . . . . d .
+    Control/RenewOperator    l m . . . . . v o d .
     Control/GetUnlockKey     l m . . . . . . . d .
     Control/Backup           l m . . . . . . . d .
     Lock/Unlock              l m . . . . . . . d .

@@ -1,0 +1,47 @@
+//! `swarmctl operator renew`.
+
+use events::OperatorId;
+use serde::Serialize;
+use wire::v1::RenewOperatorRequest;
+
+use crate::failure::{Failure, Kind};
+use crate::format::Format;
+use crate::identity::NewKey;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Renew the identity in --identity
+///
+/// Makes another key, has the cluster certify it by the present certificate, and puts both in the place of the present ones. The
+/// operator and the role stay the same. An identity that has ended cannot be renewed: an admin makes another one.
+///
+/// Example: swarmctl --host https://10.0.0.1 --identity ada operator renew
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// What a renewal answers in JSON.
+#[derive(Serialize)]
+struct Renewed {
+    operator: OperatorId,
+    not_after: String,
+}
+
+pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let Some(directory) = &session.globals.identity else {
+        let failure = Failure::new(Kind::Usage, "no identity is given that could be renewed");
+        return Err(failure.hint("give its directory with --identity, and a manager with --host"));
+    };
+    let key = NewKey::generate()?;
+    let request = RenewOperatorRequest {
+        id: (session.around.command_ids)(),
+        reason: session.globals.reason.clone(),
+        csr_pem: key.request_pem()?,
+    };
+    let certificate = session.manager.renew_operator(request).await?;
+    key.keep(directory, &certificate)?;
+    let not_after = certificate.not_after.to_string();
+    match session.globals.format {
+        Format::Json => session.json(&Renewed { operator: certificate.operator, not_after }),
+        Format::Table => session.line(&format!("{} is valid until {not_after}", directory.display())),
+    }
+}
