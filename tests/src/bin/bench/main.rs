@@ -6,6 +6,7 @@
 mod agents;
 mod callers;
 mod clock;
+mod cold_start;
 mod commands;
 mod crowd;
 mod daemon;
@@ -32,7 +33,7 @@ use figure::Figure;
 type Measure = fn() -> Result<Vec<Figure>>;
 
 /// What can be measured, in the order of the table.
-const ALL: [(&str, Measure); 11] = [
+const ALL: [(&str, Measure); 12] = [
     ("scheduling", scheduling::figures),
     ("million", million::figures),
     ("commands", commands::figures),
@@ -44,6 +45,7 @@ const ALL: [(&str, Measure); 11] = [
     ("idle", idle::figures),
     ("agents", agents::figures),
     ("restart", restart::figures),
+    ("cold_start", cold_start::figures),
 ];
 
 fn main() -> ExitCode {

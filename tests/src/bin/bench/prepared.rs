@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use commands::{Actor, CertifyNode, Command, CreateService, JoinNode, RegisterNode, ReportTasks, ServiceSecrets};
+use commands::{
+    Actor, CertifyNode, Command, CreateService, JoinNode, RegisterNode, ReportTasks, ServiceSecrets, UpdateNode,
+};
 use events::service_spec::Mode;
 use events::{
-    Annotations, CommandId, ContainerSpec, Id, NodeDescription, NodeId, Placement, Platform, ReplicatedMode, Resources,
-    Role, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState,
+    Annotations, CommandId, ContainerSpec, Id, NodeDescription, NodeId, NodeSpec, Placement, Platform, ReplicatedMode,
+    Resources, Role, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState,
 };
 use futures_util::future::try_join_all;
 use node::manager::core::{self, Core};
@@ -28,12 +30,30 @@ use crate::fixture;
 const JOIN_TOGETHER: usize = 500;
 /// Nodes that report together.
 const REPORT_TOGETHER: usize = 512;
+/// Labels that are set together: as many requests as wait for a core at most.
+const LABEL_TOGETHER: usize = 4_096;
 /// Tasks of one service.
 const SERVICE_TASKS: u64 = 10_000;
 /// How often the nodes are heard while the directory is made.
 const HEAR_EVERY: Duration = Duration::from_secs(2);
 /// Pause between two looks at what was assigned.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Makes the directory of a manager with so many events behind it, of a small cluster.
+pub async fn prepare_history(state_dir: &Path, events: u64) -> Result<()> {
+    let directory = StateDir::open(state_dir)?;
+    let founder = core::Begin::Founder(NodeId::from_bits(rand::random()));
+    let core = core::start(&directory, core::Read::default(), founder, |_, _| {})?;
+    let certificates = CertificateStore::new(state_dir);
+    core.ensure_cluster(&certificates, "manager", &SocketAddr::from(([127, 0, 0, 1], 0)).to_string()).await?;
+    let preparing = Preparing::new(core)?;
+    let node = preparing.core.node;
+    for first in (0..events).step_by(LABEL_TOGETHER) {
+        let numbers = first..events.min(first + LABEL_TOGETHER as u64);
+        try_join_all(numbers.map(|number| preparing.label(node, number))).await?;
+    }
+    Ok(preparing.core.end().await?)
+}
 
 /// Makes the directory of a manager with so many workers and tasks, and returns what the workers have to show.
 pub async fn prepare(state_dir: &Path, nodes: u64, tasks: u64) -> Result<Vec<Identity>> {
@@ -84,6 +104,14 @@ impl Preparing {
             Outcome::Rejected(rejection) => bail!("a command was refused: {}", rejection.sentence),
             Outcome::Unknown => bail!("the core ended"),
         }
+    }
+
+    async fn label(&self, node: NodeId, number: u64) -> Result<Option<String>> {
+        let labels = BTreeMap::from([("number".to_owned(), number.to_string())]);
+        let annotations = Some(Annotations { labels, ..Annotations::default() });
+        let spec = NodeSpec { annotations, role: Role::Manager.into(), ..NodeSpec::default() };
+        let update = Command::UpdateNode(UpdateNode { node, spec, version: None });
+        self.ask(Actor::Operator("bench".to_owned()), update).await
     }
 
     async fn hear_all(self: Arc<Self>) {

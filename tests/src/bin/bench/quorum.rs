@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use wire::v1::{GetClusterRequest, GetRaftRequest, MemberState};
 
-use crate::callers::Pace;
+use crate::callers::{self, Pace};
 use crate::commands::{self, update};
 use crate::daemon::{Daemon, free_ports, runtime};
 use crate::etcd::Etcd;
@@ -30,6 +30,7 @@ pub fn figures() -> Result<Vec<Figure>> {
     runtime()?.block_on(async {
         let mut managers = Managers::start().await?;
         let mut figures = beside_etcd(&managers).await?;
+        figures.push(follower_reads(&managers).await?);
         let mut failovers = Vec::with_capacity(FAILOVERS);
         for _ in 0..FAILOVERS {
             failovers.push(managers.failover().await?.as_secs_f64());
@@ -149,6 +150,24 @@ impl Managers {
 async fn raft(daemon: &Daemon) -> Option<wire::v1::RaftView> {
     let mut client = daemon.connect().await.ok()?;
     client.get_raft(GetRaftRequest {}).await.ok().map(tonic::Response::into_inner)
+}
+
+/// What a linearizable read at a manager that does not lead takes.
+async fn follower_reads(managers: &Managers) -> Result<Figure> {
+    let leader = managers.leader().await?;
+    let follower = &managers.daemons[(leader + 1) % MANAGERS];
+    let connection = [follower.connect().await?];
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        let pace = callers::run(&connection, 1, |mut client, _, _| async move {
+            client.get_cluster(GetClusterRequest::default()).await?;
+            Ok(())
+        });
+        runs.push(pace.await?.p50_ms);
+    }
+    let how = "one caller reads the cluster at a follower, which asks the leader, which asks the others, each time; in runs of 3 s";
+    let name = "linearizable read at a follower, p50".to_owned();
+    Ok(Figure { name, runs, unit: "ms", target: Target::AtMost(1.0), how: how.to_owned() })
 }
 
 async fn beside_etcd(managers: &Managers) -> Result<Vec<Figure>> {
