@@ -44,7 +44,7 @@ impl LocalNode for LocalApi {
         match leaving::ask(&self.credentials, &self.told.managers(), Some(&reason)).await {
             Ok(true) => {}
             Ok(false) => return Ok(Response::new(LeaveClusterReply { left: false })),
-            Err(refusal) if force => tracing::warn!(why = refusal.sentence, "this node leaves by force"),
+            Err(refusal) if force => tracing::warn!(error = refusal.sentence, "this node leaves by force"),
             Err(refusal) => return Err((*refusal).into()),
         }
         leaving::note(&self.dir).map_err(|failure| refusal(&failure))?;

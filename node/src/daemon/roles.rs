@@ -255,7 +255,7 @@ impl Node {
         }
         leaving::sweep(self.executor.as_ref(), subject).await?;
         leaving::empty(self.state_dir.path())?;
-        tracing::info!("this node has left its cluster, and can join again with a join token");
+        tracing::info!(cluster = %subject.cluster, "this node has left its cluster, and can join again with a join token");
         Ok(())
     }
 
