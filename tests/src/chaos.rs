@@ -83,6 +83,7 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<(Summary, World)> {
     let intervals = Intervals {
         checkpoint_frames: random.random_range(CHECKPOINT_FRAMES),
         hash_frames: random.random_range(HASH_FRAMES),
+        ..Intervals::default()
     };
     let mut world = World::new(seed, machine("n1"), SNAPSHOT_EVERY, intervals)?;
     world.manager.salted = true;

@@ -177,7 +177,8 @@ fn keyring_fits(cluster: &Cluster, keyring: &Keyring) {
     }
 }
 
-fn states_never_go_back(before: &Cluster, after: &Cluster) {
+/// What happened to a task stays, and so does what was wanted of it.
+pub(crate) fn states_never_go_back(before: &Cluster, after: &Cluster) {
     for old in before.tasks.values() {
         let Some(new) = after.tasks.get(old.id) else { continue };
         assert!(new.state >= old.state, "task {} went from {:?} back to {:?}", old.id, old.state, new.state);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use commands::{Actor, Command, InitialiseCluster, RejectionKind, SecretText};
 use events::frame::FEATURE_LEVEL;
-use events::{ClusterId, ClusterSpec, CommandId, Id, NodeDescription, NodeId, NodeSpec, Role, Timestamp};
+use events::{ClusterId, ClusterSpec, CommandId, Id, NodeDescription, NodeId, NodeSpec, Role, TaskId, Timestamp};
 use node::log::Crash;
 use node::log::raft::TICK;
 use node::manager::replica::{FatalError, Intervals, Outcome, Request, Ticket};
@@ -180,6 +180,12 @@ impl Quorum {
     /// Whether every agent holds a session, and runs what the state says.
     pub fn agents_are_well(&self) -> bool {
         self.fleet.faults(self.oracle.cluster()).is_empty()
+    }
+
+    /// Tasks that a node started although history never gave them to it: whoever told it did not lead.
+    pub fn unassigned_starts(&self) -> Vec<(NodeId, TaskId)> {
+        let starts = self.fleet.started().into_iter();
+        starts.filter(|(node, task)| self.oracle.node_of(*task) != Some(*node)).collect()
     }
 
     /// A manager says that its log is ready to follow.

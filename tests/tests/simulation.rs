@@ -78,6 +78,8 @@ fn one_three_or_five_managers_have_one_history_in_the_end() {
     assert!(total(|run| run.crashes) > seeds && total(|run| run.partitions) > seeds);
     assert!(total(|run| run.elections) > 2 * seeds && total(|run| run.member_changes) > 5 * seeds);
     assert!(total(|run| run.restored) > seeds, "managers were brought up to date by a state");
+    let (damaged, refused) = (total(|run| run.damaged), total(|run| run.refused));
+    assert!(damaged > seeds / 4 && refused > damaged / 4, "{damaged} logs were damaged, and {refused} refused");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use events::service_spec::Mode;
 use events::{
     Annotations, CommandId, ConfigSpec, ContainerSpec, Id, ReplicatedMode, Role, ServiceId, ServiceSpec, TaskSpec,
 };
-use node::log::Crash;
+use node::log::{Crash, Table};
 use node::manager::replica::{Intervals, Outcome, Replica, Request, Ticket};
 use rand::Rng;
 
@@ -58,6 +58,10 @@ pub struct Summary {
     pub reads: u64,
     /// Sessions that agents tried to open.
     pub sessions: u64,
+    /// How often a manager's log was damaged.
+    pub damaged: u64,
+    /// How often a manager did not start because its log was damaged.
+    pub refused: u64,
     /// Simulated time until all was well.
     pub length: Duration,
 }
@@ -86,6 +90,9 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
         chaos.act()?;
     }
     chaos.mend()?;
+    chaos.quorum.until("all managers agree", Quorum::agree)?;
+    chaos.damage()?;
+    chaos.mend()?;
     chaos.conclude()
 }
 
@@ -95,6 +102,7 @@ impl Chaos {
         let intervals = Intervals {
             checkpoint_frames: random.random_range(CHECKPOINT_FRAMES),
             hash_frames: random.random_range(HASH_FRAMES),
+            ..Intervals::default()
         };
         let quorum = Quorum::new(seed, count, intervals, verbose)?;
         let (waiting, open, down) = (Vec::new(), Vec::new(), Vec::new());
@@ -113,9 +121,9 @@ impl Chaos {
             }
             75..85 => self.crash()?,
             85..94 => self.disturb_network(),
-            94..95 => self.lose_disk()?,
-            95..96 => self.demote(),
-            96..97 => {
+            94 => self.lose_disk()?,
+            95 => self.demote(),
+            96 => {
                 let (number, writes) = (self.pick(), self.draw(DISK_WRITES_MAX as u64) as usize);
                 self.quorum.say(|| format!("the disk of manager {} fails after {writes} writes", number + 1));
                 self.quorum.peers[number].fail_disk_after(writes);
@@ -174,11 +182,42 @@ impl Chaos {
         Ok(())
     }
 
-    /// A manager loses its disk, once every one votes and all know of it: until the others know that a third one votes, two
-    /// managers decide, and neither can be spared.
-    fn lose_disk(&mut self) -> anyhow::Result<()> {
+    /// Whether every manager votes and all know of it: until the others know that a third one votes, two managers decide, and neither
+    /// can be spared.
+    fn one_can_be_spared(&self) -> bool {
         let all_run = self.quorum.peers.iter().all(|peer| peer.replica().is_some());
-        if self.quorum.peers.len() == 1 || !all_run || !self.quorum.all_vote() || !self.quorum.agree() {
+        self.quorum.peers.len() > 1 && all_run && self.quorum.all_vote() && self.quorum.agree()
+    }
+
+    /// A bit of a manager's log is flipped: it does not start and joins again with an empty one, or it has no need of what was there.
+    fn damage(&mut self) -> anyhow::Result<()> {
+        if !self.one_can_be_spared() {
+            return Ok(());
+        }
+        let (number, which) = (self.pick(), self.draw(1_000) as usize);
+        let table = Table::ALL[self.draw(Table::ALL.len() as u64) as usize];
+        self.quorum.crash(number, Crash::Killed);
+        if !self.quorum.peers[number].flip_bit(table, which)? {
+            return self.quorum.start(number);
+        }
+        self.summary.damaged += 1;
+        let refused = self.quorum.start(number).err();
+        self.quorum.say(|| format!("the {table} table of manager {} is damaged: {refused:?}", number + 1));
+        match refused {
+            Some(_) => {
+                self.summary.refused += 1;
+                self.begin_anew(number)
+            }
+            None => {
+                ensure!(table == Table::Checkpoint, "manager {} starts with a damaged {table} table", number + 1);
+                Ok(())
+            }
+        }
+    }
+
+    /// A manager loses its disk.
+    fn lose_disk(&mut self) -> anyhow::Result<()> {
+        if !self.one_can_be_spared() {
             return Ok(());
         }
         let number = self.pick();
@@ -331,7 +370,8 @@ impl Chaos {
             ensure!(replica.cluster().state_hash() == replicas[0].cluster().state_hash(), "one state");
             ensure!(replica.keyring() == replicas[0].keyring(), "the same secrets");
             if let Some(store) = peer.store() {
-                self.quorum.oracle.compare(peer.node, store);
+                let frames = self.quorum.oracle.compare(peer.node, store);
+                ensure!(frames == self.quorum.oracle.frames(), "node {} lacks frames", peer.node);
             }
         }
         let cluster = self.quorum.oracle.cluster();

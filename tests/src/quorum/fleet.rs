@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::{NodeDescription, NodeId, TaskId, Timestamp};
+use events::{NodeDescription, NodeId, TaskId, TaskState, Timestamp};
 use projections::Cluster;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -170,6 +170,19 @@ impl Fleet {
             }
         }
         faults
+    }
+
+    /// What a machine runs although this state does not want it.
+    pub fn superfluous(&self, node: NodeId, cluster: &Cluster) -> Vec<TaskId> {
+        let running = self.machines.get(&node).into_iter().flat_map(|machine| machine.engine.running());
+        let is_wanted = |task: &TaskId| cluster.tasks.get(*task).is_some_and(|task| task.desired == TaskState::Running);
+        running.filter(|task| !is_wanted(task)).collect()
+    }
+
+    /// What was ever started, and on which node.
+    pub fn started(&self) -> Vec<(NodeId, TaskId)> {
+        let machines = self.machines.iter();
+        machines.flat_map(|(node, machine)| machine.engine.starts().keys().map(|task| (*node, *task))).collect()
     }
 
     /// Tasks that were started more than once.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use events::frame::{self, FrameHash};
-use events::{CommandId, Frame, NodeId};
+use events::{CommandId, Frame, NodeId, TaskId};
 use node::log::{HistoryReader, LogStore, PageSize};
 use node::manager::fold::Folded;
 use projections::{Cluster, check};
+
+use crate::oracle::states_never_go_back;
 
 /// Watches what every manager commits, and folds the one history beside them.
 #[derive(Default)]
@@ -24,13 +26,22 @@ pub struct Oracle {
     effects: BTreeMap<CommandId, u64>,
     /// What clients were answered: the command, and the index of its frame.
     acknowledged: BTreeMap<CommandId, u64>,
+    /// The node that each task was ever given to.
+    placed: BTreeMap<TaskId, NodeId>,
     /// How often the members changed.
     member_changes: u64,
     /// How far each manager's history was read, by node.
     seen: BTreeMap<NodeId, u64>,
+    /// Frames between two looks at everything that must hold of a state, where that is not done after each.
+    check_frames: Option<u64>,
 }
 
 impl Oracle {
+    /// One that looks at everything that must hold of a state after every so many frames: for long histories.
+    pub fn checking_every(frames: u64) -> Self {
+        Self { check_frames: Some(frames), ..Self::default() }
+    }
+
     /// What history leads to so far.
     pub fn cluster(&self) -> &Cluster {
         &self.replayed.cluster
@@ -49,6 +60,21 @@ impl Oracle {
     /// How many commands took effect.
     pub fn effects(&self) -> usize {
         self.effects.len()
+    }
+
+    /// The frame in which a command took effect.
+    pub fn effect(&self, command: CommandId) -> Option<u64> {
+        self.effects.get(&command).copied()
+    }
+
+    /// The node that a task was given to.
+    pub fn node_of(&self, task: TaskId) -> Option<NodeId> {
+        self.placed.get(&task).copied()
+    }
+
+    /// How many frames history has.
+    pub fn frames(&self) -> usize {
+        self.frames.len()
     }
 
     /// Notes that a client was answered that a command took effect.
@@ -71,6 +97,18 @@ impl Oracle {
     /// Looks at the committed state of a manager, and at the history that is new there.
     pub fn observe(&mut self, node: NodeId, cluster: &Cluster, store: &Arc<dyn LogStore>) {
         let index = cluster.position.index;
+        self.read_to(node, index, store);
+        if let Some((_, state)) = self.frames.get(&index) {
+            assert_eq!(*state, cluster.state_hash(), "node {node} has another state after frame {index}");
+        }
+    }
+
+    /// Looks at the whole history of a manager that does not run.
+    pub fn read(&mut self, node: NodeId, store: &Arc<dyn LogStore>) {
+        self.read_to(node, u64::MAX, store);
+    }
+
+    fn read_to(&mut self, node: NodeId, index: u64, store: &Arc<dyn LogStore>) {
         let from = self.seen.get(&node).map_or(0, |seen| seen + 1);
         let mut reader = HistoryReader::starting_at(from);
         while reader.next() <= index {
@@ -81,13 +119,11 @@ impl Oracle {
             page.into_iter().for_each(|(index, stored)| self.note(node, index, &stored));
         }
         self.seen.insert(node, index);
-        if let Some((_, state)) = self.frames.get(&index) {
-            assert_eq!(*state, cluster.state_hash(), "node {node} has another state after frame {index}");
-        }
     }
 
-    /// At the end: every manager's history is the same, from the first frame to the last, and has all that was acknowledged.
-    pub fn compare(&self, node: NodeId, store: &Arc<dyn LogStore>) {
+    /// At the end: every manager's history is the same from the first frame on, and has all that was acknowledged. How many frames
+    /// it has.
+    pub fn compare(&self, node: NodeId, store: &Arc<dyn LogStore>) -> usize {
         let mut left = self.acknowledged.clone();
         let mut frames = 0;
         let verified = node::log::verify_all::<node::log::LogError>(&**store, |index, stored| {
@@ -100,8 +136,8 @@ impl Oracle {
             Ok(())
         });
         verified.unwrap_or_else(|error| panic!("the history of node {node}: {error}"));
-        assert_eq!(frames, self.frames.len(), "node {node} lacks frames");
         assert!(left.is_empty(), "node {node} lost what was acknowledged: {left:?}");
+        frames
     }
 
     fn note(&mut self, node: NodeId, index: u64, stored: &Bytes) {
@@ -113,6 +149,7 @@ impl Oracle {
         let last = self.replayed.cluster.position.index;
         assert!(index > last, "node {node} committed frame {index}, which no other has, before frame {last}");
         let members = self.replayed.cluster.members_changed_at();
+        let before = self.replayed.cluster.clone();
         let frame = self.replayed.fold_frame(index, stored).expect("history can be folded");
         if let Some(leader) = frame.header.leader {
             let known = *self.leaders.entry(frame.header.term).or_insert(leader);
@@ -122,8 +159,13 @@ impl Oracle {
             assert_eq!(self.effects.insert(command.id, index), None, "command {} took effect twice", command.id);
         }
         self.member_changes += u64::from(members != self.replayed.cluster.members_changed_at());
-        let faults = check::check(&self.replayed.cluster);
-        assert!(faults.is_empty(), "after frame {index}: {faults:#?}");
+        states_never_go_back(&before, &self.replayed.cluster);
+        let placed = self.replayed.cluster.tasks.values().filter_map(|task| Some((task.id, task.node?)));
+        self.placed.extend(placed);
+        if self.check_frames.is_none_or(|frames| index.is_multiple_of(frames)) {
+            let faults = check::check(&self.replayed.cluster);
+            assert!(faults.is_empty(), "after frame {index}: {faults:#?}");
+        }
         self.frames.insert(index, (hash, self.replayed.cluster.state_hash()));
     }
 }

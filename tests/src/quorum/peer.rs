@@ -1,13 +1,15 @@
 //! One of several managers: the real replica over the real consensus on a log in memory, and its sessions with agents. Its disk takes time, so
 //! that messages leave while a write is under way, and it can crash at any point.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anyhow::ensure;
 use commands::Rejection;
 use events::{Id, NodeId, Role, SessionId, Timestamp};
 use node::control::{Control, ManagerInfo, sessions};
-use node::log::{Consensus, Crash, LogStore, Membership, MemoryDisk, MemoryStore, PageSize, Write, write_all};
+use node::log::disk::{Change, Disk, Durability, Key};
+use node::log::{Consensus, Crash, LogStore, Membership, MemoryDisk, MemoryStore, PageSize, Table, Write, write_all};
 use node::manager::alone;
 use node::manager::driver::Published;
 use node::manager::fold::Folded;
@@ -344,6 +346,24 @@ impl Peer {
     /// Lets this many more writes of the disk succeed.
     pub fn fail_disk_after(&self, writes: usize) {
         self.disk.fail_after(writes);
+    }
+
+    /// Flips a bit of one of the values of a table, if it has any.
+    pub fn flip_bit(&self, table: Table, which: usize) -> anyhow::Result<bool> {
+        let mut values = Vec::new();
+        self.disk.scan(table, Key::MIN, Key::MAX, &mut |key, value| {
+            values.push((key, value));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let count = values.len();
+        let Some((key, mut value)) = values.into_iter().nth(which.checked_rem(count).unwrap_or(0)) else {
+            return Ok(false);
+        };
+        let middle = value.len() / 2;
+        let Some(byte) = value.get_mut(middle) else { return Ok(false) };
+        *byte ^= 0x10;
+        self.disk.write(vec![Change::Put { table, key, value }], Durability::Synced)?;
+        Ok(true)
     }
 
     /// How many writes a power cut would endanger.

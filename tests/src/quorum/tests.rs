@@ -7,13 +7,17 @@ use super::*;
 use crate::net::NetworkConditions;
 
 /// No checkpoint in a short test, and the hash of the state after every few frames.
-const INTERVALS: Intervals = Intervals { checkpoint_frames: 1_000, hash_frames: 5 };
+const INTERVALS: Intervals = Intervals { checkpoint_frames: 1_000, checkpoint_bytes: u64::MAX, hash_frames: 5 };
 /// Longer than a leader takes to notice that it is alone.
 const NOTICED: Duration = Duration::from_secs(5);
 
 fn config(number: u128) -> Request {
+    config_of(number, b"data".to_vec())
+}
+
+fn config_of(number: u128, data: Vec<u8>) -> Request {
     let spec = ConfigSpec { annotations: Some(Annotations { name: format!("c{number}"), ..Annotations::default() }) };
-    let command = Command::CreateConfig(commands::CreateConfig { spec, data: b"data".to_vec() });
+    let command = Command::CreateConfig(commands::CreateConfig { spec, data });
     let (id, actor) = (CommandId::from_bits(number), Actor::Operator("client".to_owned()));
     Request { id, actor, command, reason: None, correlation: None }
 }
@@ -271,6 +275,85 @@ fn agents_that_lose_their_manager_move_and_their_nodes_are_never_lost() {
     }
 }
 
+#[test]
+fn a_node_that_returns_stops_what_runs_elsewhere_by_now_within_five_seconds() {
+    for seed in 20..24 {
+        let mut quorum = with_tasks(seed);
+        let lost = quorum.oracle.node_of(running(&quorum)[0]).expect("a node");
+        (0..3).for_each(|manager| quorum.fleet.cut(manager, lost));
+        let elsewhere = |quorum: &Quorum| {
+            let on = |task: &events::TaskId| quorum.oracle.node_of(*task).filter(|node| *node != lost);
+            running(quorum).iter().filter_map(on).count()
+        };
+        let cut = quorum.clock.now();
+        while elsewhere(&quorum) < 6 {
+            assert!(quorum.clock.now().since(cut) < Duration::from_secs(120), "its tasks move");
+            quorum.advance(Duration::from_secs(1)).expect("time passes");
+        }
+        let superfluous = |quorum: &Quorum| quorum.fleet.superfluous(lost, quorum.oracle.cluster());
+        assert!(!superfluous(&quorum).is_empty(), "it does not know");
+        let returned = quorum.clock.now();
+        quorum.fleet.mend(returned);
+        while !superfluous(&quorum).is_empty() {
+            quorum.advance(Duration::from_millis(100)).expect("time passes");
+            let since = quorum.clock.now().since(returned);
+            assert!(since <= Duration::from_secs(5), "seed {seed}: {:?} after {since:?}", superfluous(&quorum));
+        }
+    }
+}
+
+/// Few frames between checkpoints: a manager that was away is brought up to date by a state.
+const OFTEN: Intervals = Intervals { checkpoint_frames: 20, ..INTERVALS };
+
+#[test]
+fn the_log_stays_short_though_few_entries_are_large() {
+    let intervals = Intervals { checkpoint_frames: 1_000_000, checkpoint_bytes: 100_000, ..INTERVALS };
+    let mut quorum = Quorum::new(16, 3, intervals, false).expect("three managers");
+    quorum.advance(2 * NOTICED).expect("time passes");
+    for number in 1..200 {
+        index(&quorum.execute(&config_of(number, vec![7; 10_000])).expect("an answer"));
+        for peer in &quorum.peers {
+            let store = peer.store().expect("it runs");
+            let entries = store.last_index() - store.first_index();
+            assert!(entries < 100, "{entries} entries of 10,000 bytes are kept");
+        }
+    }
+}
+
+#[test]
+fn a_manager_that_catches_up_may_be_killed_half_way_and_the_log_of_the_others_stays_short() {
+    let mut quorum = Quorum::new(15, 3, OFTEN, false).expect("three managers");
+    quorum.until("all managers agree", Quorum::agree).expect("they do");
+    // What those needed that joined is not kept for longer.
+    quorum.advance(2 * NOTICED).expect("time passes");
+    let (leader, away) = (quorum.leader().expect("one leads"), followers(&quorum)[0]);
+    let before = quorum.peers[away].restored;
+    quorum.crash(away, Crash::Killed);
+    for number in 1..300 {
+        index(&quorum.execute(&config(number)).expect("two of three decide"));
+        let store = quorum.peers[leader].store().expect("it runs");
+        let entries = store.last_index() - store.first_index();
+        assert!(entries < 5 * OFTEN.checkpoint_frames, "{entries} entries wait for a manager that is away");
+    }
+    quorum.start(away).expect("a start");
+    let half_way = |quorum: &Quorum, least: u64| {
+        let catching_up = quorum.peers[away].replica().and_then(|replica| replica.catching_up());
+        catching_up.is_some_and(|(at, to)| at >= to * least / 4)
+    };
+    for (least, crash) in [(1, Crash::Killed), (2, Crash::PowerCut { kept_writes: 3 }), (3, Crash::TornHistory)] {
+        while !half_way(&quorum, least) {
+            assert_eq!(quorum.peers[away].restored, before, "it is killed on the way");
+            quorum.advance(Duration::from_millis(10)).expect("time passes");
+        }
+        quorum.crash(away, crash);
+        quorum.start(away).expect("it begins where it stood");
+    }
+    quorum.until("all managers agree", Quorum::agree).expect("it catches up");
+    assert!(quorum.peers[away].restored > before, "by a state");
+    let store = quorum.peers[away].store().expect("it runs").clone();
+    assert_eq!(quorum.oracle.compare(quorum.peers[away].node, &store), quorum.oracle.frames(), "the whole history");
+}
+
 /// Three managers, of which only a follower is left, and goes on alone; its disk fails after so many writes, if it makes as many.
 fn only_one_is_left(writes: usize) -> (Quorum, usize, bool) {
     let mut quorum = Quorum::new(6, 3, INTERVALS, false).expect("three managers");
@@ -308,7 +391,7 @@ fn a_survivor_goes_on_alone_with_all_that_was_acknowledged_whenever_its_power_fa
         let voters: Vec<u64> = quorum.oracle.cluster().members.values().map(|member| member.raft_id).collect();
         assert!(voters == [7_000] && (fenced == 3 || before.len() == 3), "{voters:?}, {fenced} fenced");
         let store = quorum.peers[survivor].store().expect("it runs").clone();
-        quorum.oracle.compare(node, &store);
+        assert_eq!(quorum.oracle.compare(node, &store), quorum.oracle.frames());
         if !failed {
             assert!(writes > 2, "{writes} writes test nothing");
             break;

@@ -12,7 +12,7 @@ use crate::log::disk::{Change, Disk, Durability, Key};
 use crate::log::{CheckpointHead, Crash, MemoryDisk, MemoryStore, write_all};
 
 /// So short that a few frames bring both.
-const INTERVALS: Intervals = Intervals { checkpoint_frames: 20, hash_frames: 7 };
+const INTERVALS: Intervals = Intervals { checkpoint_frames: 20, checkpoint_bytes: u64::MAX, hash_frames: 7 };
 
 /// A disk on which a manager has run.
 struct Machine {

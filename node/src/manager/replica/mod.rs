@@ -51,13 +51,15 @@ use role::{Ended, Leader, Term};
 pub struct Intervals {
     /// Frames after which a checkpoint is taken.
     pub checkpoint_frames: u64,
+    /// Bytes of entries after which one is taken, however few frames they are: raft's entries up to the last two are kept.
+    pub checkpoint_bytes: u64,
     /// Frames after which the state's hash is written into the log; more than 1, since that is a frame too.
     pub hash_frames: u64,
 }
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { checkpoint_frames: 10_000, hash_frames: 4_096 }
+        Self { checkpoint_frames: 10_000, checkpoint_bytes: 512 * 1024 * 1024, hash_frames: 4_096 }
     }
 }
 
@@ -142,6 +144,8 @@ pub struct Replica {
     intervals: Intervals,
     /// Index of the last checkpoint that is of use.
     checkpoint_at: u64,
+    /// Bytes of entries that were committed since then.
+    bytes_since_checkpoint: u64,
     /// A checkpoint of what the disk does not have in history yet.
     checkpoint: Option<CheckpointJob>,
     /// Index up to which the disk has history.
@@ -197,6 +201,7 @@ impl Replica {
             intervals,
             // Not the present index: a manager that often starts would never take one, and fold more each time.
             checkpoint_at: folded.checkpoint,
+            bytes_since_checkpoint: 0,
             checkpoint: None,
             written_to: folded.cluster.position.index,
             committed: folded,
@@ -382,8 +387,10 @@ impl Replica {
     /// What to write as a checkpoint, once enough frames were committed since the last one, and the disk has all of them.
     pub fn take_checkpoint(&mut self) -> Option<CheckpointJob> {
         let index = self.committed.cluster.position.index;
-        if self.checkpoint.is_none() && index >= self.checkpoint_at + self.intervals.checkpoint_frames {
-            self.checkpoint_at = index;
+        let is_due = index >= self.checkpoint_at + self.intervals.checkpoint_frames
+            || self.bytes_since_checkpoint >= self.intervals.checkpoint_bytes;
+        if self.checkpoint.is_none() && is_due && index > self.checkpoint_at {
+            (self.checkpoint_at, self.bytes_since_checkpoint) = (index, 0);
             let frame_hash = self.committed.last_hash.unwrap_or_default();
             let head = CheckpointHead { index, term: self.consensus.term(), frame_hash };
             let keep_after = self.contacts.oldest_offer();
@@ -406,6 +413,7 @@ impl Replica {
             if let Some(change) = entry.change.filter(|_| !self.begins_alone()) {
                 self.consensus.change_members(change)?;
             }
+            self.bytes_since_checkpoint += entry.bytes.len() as u64;
             let own = self.leader_mut().and_then(|leader| leader.take_committed(entry.index));
             frames.push(match own {
                 Some(mut proposal) => {

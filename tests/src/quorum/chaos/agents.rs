@@ -41,6 +41,8 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
     chaos.converge()?;
     let twice = chaos.quorum.fleet.started_twice();
     ensure!(twice.is_empty(), "tasks ran more than once: {twice:?}");
+    let unknown = chaos.quorum.unassigned_starts();
+    ensure!(unknown.is_empty(), "nodes started tasks that no history gives them: {unknown:?}");
     let attempts = chaos.quorum.fleet.attempts;
     Ok(Summary { sessions: attempts, ..chaos.conclude()? })
 }
