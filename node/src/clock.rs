@@ -58,6 +58,12 @@ impl SteadyClock {
         Self { last: now().max(earliest), read_at: Instant::now() }
     }
 
+    /// Goes on from this time at the earliest: it is in the log, by the clock of another manager that is ahead. What is measured from
+    /// there would otherwise stand still, and heartbeats would be as old as that clock is ahead.
+    pub fn not_before(&mut self, earliest: Timestamp) {
+        self.last = self.last.max(earliest);
+    }
+
     /// Reads the clock. Set back, or begun ahead of the wall clock, it goes on more slowly until that has caught up: so an error
     /// of the clock does not last.
     pub fn read(&mut self) -> Reading {
@@ -105,6 +111,18 @@ mod tests {
             last = reading.now;
         }
         assert_eq!(last, right + year * 2, "the wall clock has caught up");
+    }
+
+    #[test]
+    fn a_clock_goes_on_from_what_another_managers_clock_has_said() {
+        let (right, instant, second) = (Timestamp::from_unix_ns(0), Instant::now(), Duration::from_secs(1));
+        let mut clock = SteadyClock { last: right, read_at: instant };
+        let ahead = right + Duration::from_secs(3_600);
+        clock.not_before(ahead);
+        let reading = clock.advance(right + second * 2, instant + second * 2);
+        assert_eq!(reading, Reading { now: ahead + second, at: instant + second * 2, jumped: Duration::ZERO });
+        clock.not_before(right);
+        assert_eq!(clock.advance(right + second * 4, instant + second * 4).now, ahead + second * 2);
     }
 
     #[test]

@@ -245,6 +245,7 @@ impl Driver {
 
     /// Reads the clock, and then what was heard until then. Time in which nobody could be heard is not held against nodes.
     fn read_clock(&mut self) {
+        self.clock.not_before(self.replica.cluster().position.time);
         let reading = self.clock.read();
         self.now = reading.now;
         if reading.jumped >= JUMP {

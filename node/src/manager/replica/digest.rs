@@ -63,6 +63,11 @@ impl Digests {
         self.new.extend(beats.into_iter().map(|beat| (beat.node, (beat, from, tick))));
     }
 
+    /// A node registers at another manager, which may be gone before it says again that it heard the node.
+    pub(super) fn registered(&mut self, node: NodeId, at: u64) {
+        self.by.insert(node, at);
+    }
+
     /// A node was heard by the leader itself.
     pub(super) fn heard_here(&mut self, node: NodeId) {
         self.by.remove(&node);
@@ -144,7 +149,7 @@ mod tests {
     #[test]
     fn nodes_whose_manager_is_gone_are_named_once_unless_they_were_heard_elsewhere() {
         let session = SessionId::from_bits(2);
-        let [moved, here, stranded, fine] = [1, 2, 3, 4].map(NodeId::from_bits);
+        let [moved, here, stranded, fine, registered] = [1, 2, 3, 4, 5].map(NodeId::from_bits);
         let beat = |node| Beat { node, session, ticks_ago: 0 };
         let mut digests = Digests::default();
         digests.note(7, vec![beat(moved), beat(here), beat(stranded)], 1);
@@ -152,7 +157,8 @@ mod tests {
         digests.note(8, vec![beat(moved), beat(fine)], 2);
         digests.take(2, Timestamp::default() + TICK);
         digests.heard_here(here);
-        assert_eq!(digests.stranded(|manager| manager == 8), [stranded].into());
+        digests.registered(registered, 7);
+        assert_eq!(digests.stranded(|manager| manager == 8), [stranded, registered].into());
         assert_eq!(digests.stranded(|manager| manager == 8), [].into());
     }
 }

@@ -180,6 +180,9 @@ impl Replica {
         let judged = decode(request).and_then(|request| may_forward(&leader.tip, from, &request).map(|()| request));
         let refused = match judged {
             Ok(request) => {
+                if let Command::RegisterNode(registration) = &request.command {
+                    leader.digests.registered(registration.node, from);
+                }
                 let Some(ticket) = self.owed.note(from, call) else { return };
                 let refused = leader.submit(ticket, request).err();
                 refused.inspect(|_| {
