@@ -84,7 +84,7 @@ pub fn containers(cluster: &str, flags: &[&str], form: &str) -> Vec<String> {
 }
 
 /// The running commands of the process executor below a state directory: task and process.
-fn processes(state_dir: &Path) -> Vec<(String, u64)> {
+pub fn processes(state_dir: &Path) -> Vec<(String, u64)> {
     // A node that never ran a task has no such directory.
     let Ok(entries) = std::fs::read_dir(state_dir.join("processes")) else { return Vec::new() };
     let mut running = Vec::new();
