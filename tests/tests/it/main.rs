@@ -8,6 +8,7 @@
 
 mod backup;
 mod bad_input;
+mod catch_up;
 mod cluster;
 mod command_stream;
 mod cut_short;
