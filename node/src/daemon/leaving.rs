@@ -17,7 +17,7 @@ use wire::v1::{LeaveRequest, Refusal, RefusalKind};
 use crate::agent::executor::{Executor, ExecutorError};
 use crate::agent::{Connect, ConnectError};
 use crate::daemon::failure::Failure;
-use crate::daemon::state_dir;
+use crate::daemon::{joining, state_dir};
 use crate::security::enrolment::MemberConnect;
 use crate::security::{Credentials, Subject};
 
@@ -74,6 +74,8 @@ pub fn forget(dir: &Path) -> Result<(), Failure> {
 /// # Errors
 /// When something cannot be removed.
 pub fn empty(dir: &Path) -> Result<(), Failure> {
+    // The log goes to another name first: the database may still have threads that write files where it was.
+    joining::discard_log(dir)?;
     for path in entries(dir)? {
         let is_dir = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
         let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
