@@ -18,13 +18,14 @@ use super::sealed::Opener;
 use super::{BackupError, PASSPHRASE_BYTES_MIN};
 use crate::clock;
 use crate::control::command::new_join_token;
+use crate::daemon::autolock;
 use crate::daemon::failure::{Failure, code};
 use crate::daemon::leaving;
 use crate::daemon::state_dir::{self, StateDir};
 use crate::daemon::state_dir_kind::{Leftover, StateDirKind};
-use crate::log::{FrameLink, HardState, Install, LogStore, Membership, RocksStore};
+use crate::log::{CheckpointHead, FrameLink, HardState, Install, LogError, LogStore, Membership, RocksStore};
 use crate::manager::{alone, core};
-use crate::security::CertificateStore;
+use crate::security::{CertificateStore, UnlockKey};
 
 /// Where the log is built, beside its place.
 const UNFINISHED: &str = "raft.restoring";
@@ -58,6 +59,8 @@ struct Restored {
     head: Head,
     end: End,
     node: NodeId,
+    /// Whether its keys are wrapped with the cluster's unlock key.
+    locked: bool,
 }
 
 /// Makes a manager's state directory from a backup, and says how far it is.
@@ -81,12 +84,19 @@ pub async fn restore(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     };
     put_in_place(&unfinished, &state_dir::log(state_dir.path()))?;
     leaving::forget(state_dir.path())?;
-    let Restored { head, end, node } = restored;
+    let Restored { head, end, node, locked } = restored;
     let dir = state_dir.path().display();
+    let unlock =
+        "its keys are wrapped with the unlock key that the cluster had: give that to `swarmctl cluster unlock`\n";
     let told = format!(
         "restored frame {} of cluster {}: {} frames and {} secrets, as manager {} ({node})\n\
-         start it with `swarmd --state-dir {dir}` and the flags of that manager, such as its addresses\n",
-        head.index, head.cluster, end.frames, end.secrets, head.hostname
+         start it with `swarmd --state-dir {dir}` and the flags of that manager, such as its addresses\n{}",
+        head.index,
+        head.cluster,
+        end.frames,
+        end.secrets,
+        head.hostname,
+        if locked { unlock } else { "" },
     );
     out.write_all(told.as_bytes()).map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
 }
@@ -149,12 +159,27 @@ async fn build(args: &Args, passphrase: &SecretText, dir: &Path, out: &mut impl 
         &format!("backup of cluster {} at frame {}, {at}, by swarmd {}", head.cluster, head.index, head.version),
     )?;
     create(dir)?;
-    let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(dir)?);
+    let store = RocksStore::open(dir)?;
+    let keys = store.key_file(dir);
+    let store: Arc<dyn LogStore> = Arc::new(store);
     let end = fill(&*store, &head, &mut opener, out).map_err(|error| error.told(&args.file))?;
     show(out, "folding the history")?;
+    fold(&*store, head.term)?;
     let cluster = args.new_cluster_id.then(|| ClusterId::from_bits(rand::random()));
-    begin(store, args.rotate_tokens, cluster).await?;
-    Ok(Restored { head, end, node })
+    let unlock_key = begin(store, args.rotate_tokens, cluster).await?;
+    if let Some(key) = &unlock_key {
+        keys.rewrap(None, Some(key)).map_err(LogError::from)?;
+    }
+    Ok(Restored { head, end, node, locked: unlock_key.is_some() })
+}
+
+/// Folds the history that was restored, and keeps the state as a checkpoint: no start does so again. The file has none, as all of
+/// its history is verified anyhow, of which folding is a part.
+fn fold(store: &dyn LogStore, term: u64) -> Result<(), Failure> {
+    let folded = core::fold(store, &store.load()?)?;
+    let Some(end) = folded.end() else { return Ok(()) };
+    let head = CheckpointHead { index: end.index, term, frame_hash: end.hash };
+    Ok(store.save_checkpoint(head, &mut projections::snapshot::chunks(&folded.cluster))?)
 }
 
 fn create(dir: &Path) -> Result<(), Failure> {
@@ -174,7 +199,7 @@ enum FillError {
     #[error(transparent)]
     Backup(#[from] BackupError),
     #[error(transparent)]
-    Log(#[from] crate::log::LogError),
+    Log(#[from] LogError),
     #[error("{0}")]
     Told(Failure),
 }
@@ -236,8 +261,13 @@ fn fill<R: std::io::Read>(
     Ok(end)
 }
 
-/// Lets the restored manager say in history that it goes on alone, and makes what was asked for.
-async fn begin(store: Arc<dyn LogStore>, rotates_tokens: bool, cluster: Option<ClusterId>) -> Result<(), Failure> {
+/// Lets the restored manager say in history that it goes on alone, and makes what was asked for. Gives the cluster's unlock key, if
+/// managers are locked.
+async fn begin(
+    store: Arc<dyn LogStore>,
+    rotates_tokens: bool,
+    cluster: Option<ClusterId>,
+) -> Result<Option<UnlockKey>, Failure> {
     let core = core::start_restored(store, cluster)?;
     let done = async {
         core.wait_for_own_membership().await?;
@@ -247,7 +277,7 @@ async fn begin(store: Arc<dyn LogStore>, rotates_tokens: bool, cluster: Option<C
             let rotate = new_join_token(&core.handle.state().cluster, *role).map_err(rejected)?;
             core.submit_as(Actor::Operator(OPERATOR.to_owned()), rotate).await?;
         }
-        Ok(())
+        Ok(autolock::wanted(&core.handle.state()))
     };
     let done = done.await;
     core.end().await?;

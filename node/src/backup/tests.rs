@@ -112,7 +112,9 @@ fn a_restored_log_has_all_frames_and_secrets_and_goes_on_alone_under_a_new_numbe
         let log = core::read(&state_dir).unwrap();
         assert_eq!(log.node(), Some(node()));
         let store = crate::log::RocksStore::open_read_only(&state_dir::log(state_dir.path())).unwrap();
-        let folded = core::fold(&store, &store.examine().unwrap()).unwrap();
+        let loaded = store.examine().unwrap();
+        assert!(loaded.checkpoint >= before.frame.map(|frame| frame.index), "no start folds all of history again");
+        let folded = core::fold(&store, &loaded).unwrap();
         let original = lead(&(Arc::new(MemoryStore::open(&MemoryDisk::default()).unwrap()) as Arc<dyn LogStore>), 30);
         assert_eq!(folded.cluster.id() != original.cluster().id(), new_cluster_id);
         let members: Vec<_> = folded.cluster.members.values().map(|member| (member.node, member.votes)).collect();

@@ -131,7 +131,7 @@ impl Keys {
 }
 
 /// The unlock key of a state.
-fn wanted(state: &Published) -> Option<UnlockKey> {
+pub(crate) fn wanted(state: &Published) -> Option<UnlockKey> {
     if !state.cluster.settings.locked {
         return None;
     }

@@ -11,10 +11,14 @@ use super::units::Executor;
 
 /// Restores a backup into the manager's state directory.
 fn restore(cluster: &Cluster, passphrase: &str) -> Answer {
+    restore_with(cluster, passphrase, &["--rotate-tokens"])
+}
+
+fn restore_with(cluster: &Cluster, passphrase: &str, flags: &[&str]) -> Answer {
     let (file, dir) = (path(&cluster.path("backup")), path(&cluster.state_dir(MANAGER)));
     let passphrase = path(&cluster.path(passphrase));
-    let flags = ["restore", &file, "-d", &dir, "--passphrase-file", &passphrase, "--rotate-tokens"];
-    run(Command::new(program("swarmd")).args(flags))
+    let all = ["restore", &file, "-d", &dir, "--passphrase-file", &passphrase];
+    run(Command::new(program("swarmd")).args(all).args(flags))
 }
 
 #[test]
@@ -73,5 +77,33 @@ fn a_manager_restored_from_a_backup_has_all_that_was_acknowledged_before_it_and_
     let history = cluster.ok("events");
     for kind in ["cluster_initialised", "goes on alone as the only manager"] {
         assert!(history.contains(kind), "{kind}: {history}");
+    }
+}
+
+#[test]
+fn an_autolocked_cluster_is_restored_locked_as_another_cluster_with_other_tokens() {
+    let mut cluster = Cluster::start(Executor::Process, &[]);
+    cluster.ok("config create kept Cargo.toml");
+    let told = cluster.ok("cluster update --autolock");
+    let key = told.lines().find(|line| line.starts_with("SWMKEY-")).expect("the unlock key").to_owned();
+    let (id, tokens) = (cluster.inspect()["id"].clone(), ["worker", "manager"].map(|role| cluster.token(role)));
+    fs::write(cluster.path("passphrase"), "a long and random text\n").expect("written");
+    let (file, passphrase) = (path(&cluster.path("backup")), path(&cluster.path("passphrase")));
+    cluster.ok(&format!("cluster backup {file} --passphrase-file {passphrase}"));
+    cluster.kill(MANAGER);
+    fs::remove_dir_all(cluster.state_dir(MANAGER)).expect("removed");
+
+    let restored = restore_with(&cluster, "passphrase", &["--new-cluster-id", "--rotate-tokens"]);
+    assert!(restored.code == 0 && restored.out.contains("wrapped with the unlock key"), "{restored:?}");
+    cluster.resume(MANAGER);
+    cluster.until("it to wait for the key", || cluster.swarmctl("node ls").err.contains("locked"));
+    fs::write(cluster.path("key"), &key).expect("written");
+    let key = path(&cluster.path("key"));
+    cluster.until("it to be unlocked", || cluster.swarmctl(&format!("cluster unlock --key-file {key}")).code == 0);
+    cluster.await_manager();
+    assert_ne!(cluster.inspect()["id"], id, "another cluster");
+    assert_eq!(cluster.ok("config ls -q").lines().count(), 1);
+    for (role, before) in ["worker", "manager"].into_iter().zip(tokens) {
+        assert_ne!(cluster.token(role), before, "another token for the role {role}");
     }
 }
