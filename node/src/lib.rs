@@ -12,6 +12,7 @@ mod bucket;
 pub mod clock;
 pub mod control;
 pub mod daemon;
+pub mod level;
 pub mod log;
 pub mod manager;
 pub mod metrics;

@@ -2,14 +2,13 @@
 //! is ready, and what it tells people meanwhile.
 //!
 //! The note comes before the certificate of a manager, and goes once the members know it: until then nothing else says where
-//! other managers are. So a manager's certificate without a log
-//! is a join that was cut short where the note is there, and a log that was lost where it is not.
+//! other managers are. So a manager's certificate without a log is a join that was cut short where the note is there, and a log
+//! that was lost where it is not.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::frame::FEATURE_LEVEL;
 use projections::Cluster;
 use tokio_util::sync::CancellationToken;
 use wire::v1::AnnounceRequest;
@@ -18,6 +17,7 @@ use crate::agent::Told;
 use crate::agent::backoff::Backoff;
 use crate::daemon::failure::Failure;
 use crate::daemon::state_dir;
+use crate::level::feature_level;
 use crate::manager::driver::{Handle, Published};
 use crate::peering::{Own, Peering};
 use crate::security::Credentials;
@@ -145,7 +145,7 @@ impl Announcer {
     fn is_known(&self, cluster: &Cluster) -> bool {
         let Own { node, raft_id, addr } = &self.own;
         let is_own = |member: &projections::Member| {
-            member.raft_id == *raft_id && member.addr == *addr && member.feature_level_max == FEATURE_LEVEL
+            member.raft_id == *raft_id && member.addr == *addr && member.feature_level_max == feature_level()
         };
         cluster.members.get(*node).is_some_and(is_own) || cluster.former_members.contains(*raft_id)
     }
@@ -167,7 +167,7 @@ impl Announcer {
 
     async fn announce_at(&self, addr: &str) -> Result<(), String> {
         let Own { raft_id, addr: own_addr, .. } = &self.own;
-        let asked = AnnounceRequest { raft_id: *raft_id, addr: own_addr.clone(), feature_level_max: FEATURE_LEVEL };
+        let asked = AnnounceRequest { raft_id: *raft_id, addr: own_addr.clone(), feature_level_max: feature_level() };
         let mut client = crate::peering::client_at(addr, Arc::clone(&self.credentials)).await?;
         client.announce(asked).await.map(drop).map_err(|status| status.message().to_owned())
     }

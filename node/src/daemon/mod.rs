@@ -21,6 +21,7 @@ mod manager_part;
 pub mod memory_limit;
 mod notify;
 mod only;
+pub mod process;
 pub mod reseed;
 mod roles;
 pub mod run;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use commands::{Actor, Command, InitialiseCluster, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, Role};
@@ -12,6 +13,7 @@ use crate::clock;
 use crate::daemon::failure::Failure;
 use crate::daemon::memory_limit;
 use crate::daemon::state_dir::{self, StateDir};
+use crate::level::feature_level;
 use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, Membership, RocksStore, Table};
 use crate::manager::alone;
 use crate::manager::driver::{self, Handle};
@@ -24,6 +26,10 @@ use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
     RootCertificate, Signer, Subject, TrustedRoots,
 };
+
+/// Looks at whether a log that is to be closed is still read, and the time between them: 5 s in all, many times what a read takes.
+const RELEASE_LOOKS_MAX: u32 = 500;
+const RELEASE_LOOK_PERIOD: Duration = Duration::from_millis(10);
 
 /// A manager's core, running.
 pub struct Core {
@@ -70,6 +76,7 @@ pub fn read(state_dir: &StateDir) -> Result<Read, Failure> {
     };
     let loaded = store.examine()?;
     let mut folded = fold(&store, &loaded)?;
+    require_known_level(&folded.cluster)?;
     let node = member(&folded.cluster, &loaded)?;
     let checkpoints = store.fate_of_checkpoints();
     if checkpoints == Checkpoints::Discard {
@@ -211,6 +218,16 @@ pub fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
     }
 }
 
+/// Refuses a state that this build may not go on with as the others do.
+fn require_known_level(cluster: &Cluster) -> Result<(), Failure> {
+    let (used, known) = (cluster.feature_level(), feature_level());
+    if used <= known {
+        return Ok(());
+    }
+    let sentence = format!("the log uses feature level {used}, and this swarmd knows none above {known}");
+    Err(Failure::new(sentence, "start the newest swarmd that ran on this state directory, or a newer one"))
+}
+
 /// The state in the newest checkpoint that can be used: an intact one of this build's fold version. The state before the
 /// first frame if there is none.
 fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
@@ -313,7 +330,7 @@ impl Core {
     /// # Errors
     /// What it died of, if it had not gone on to this end.
     pub async fn end(self) -> Result<(), Failure> {
-        let Self { handle, thread, scrubber, journal, .. } = self;
+        let Self { handle, store, thread, scrubber, journal, .. } = self;
         let states = handle.states();
         let ended = tokio::task::spawn_blocking(move || {
             scrubber.into_iter().for_each(Scrubber::end);
@@ -324,7 +341,9 @@ impl Core {
             }
             ended
         });
-        match ended.await {
+        let ended = ended.await;
+        release(store).await;
+        match ended {
             Ok(Ok(result)) => Ok(result?),
             Ok(Err(_)) | Err(_) => {
                 let hint = "report this as a bug, with the log above";
@@ -443,6 +462,18 @@ impl Core {
     }
 }
 
+/// Waits until nobody else has the log, and closes it: until then no other start can open it, and a process that ends under the
+/// database's threads breaks off.
+async fn release(store: Arc<dyn LogStore>) {
+    for _ in 0..RELEASE_LOOKS_MAX {
+        if Arc::strong_count(&store) == 1 {
+            return;
+        }
+        tokio::time::sleep(RELEASE_LOOK_PERIOD).await;
+    }
+    tracing::warn!("somebody still reads the log of this manager, which ends");
+}
+
 /// Keys, tokens and certificates of a new cluster.
 struct NewCluster {
     command: InitialiseCluster,
@@ -477,7 +508,7 @@ impl NewCluster {
             manager_token: token()?,
             node,
             raft_id: raft_id(node),
-            feature_level_max: events::frame::FEATURE_LEVEL,
+            feature_level_max: feature_level(),
             hostname: hostname.to_owned(),
             addr: addr.to_owned(),
             cert_pem: issued.cert_pem,

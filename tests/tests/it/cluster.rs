@@ -35,6 +35,8 @@ pub struct Cluster {
     address: String,
     /// Where each of the other nodes serves, should it be a manager: the same place after each start.
     others: RefCell<BTreeMap<String, String>>,
+    /// The program that nodes are started with.
+    program: &'static str,
     daemons: BTreeMap<String, Daemon>,
 }
 
@@ -93,13 +95,20 @@ impl Cluster {
             id: String::new(),
             address: free_address(),
             others: RefCell::default(),
+            program: "swarmd",
             daemons: BTreeMap::new(),
         }
     }
 
     /// The same as [`Cluster::start`], with these flags for each of the daemons.
     pub fn start_with(executor: Executor, workers: &[&str], flags: &[&str]) -> Self {
+        Self::start_of("swarmd", executor, workers, flags)
+    }
+
+    /// The same with daemons of this program.
+    pub fn start_of(program: &'static str, executor: Executor, workers: &[&str], flags: &[&str]) -> Self {
         let mut cluster = Self::idle(executor);
+        cluster.program = program;
         cluster.add(MANAGER, flags);
         cluster.await_manager();
         cluster.id = cluster.inspect()["id"].as_str().expect("an id").to_owned();
@@ -169,6 +178,11 @@ impl Cluster {
         self.resume(name);
     }
 
+    /// Nodes that are started from now on are of this program.
+    pub fn change_program(&mut self, program: &'static str) {
+        self.program = program;
+    }
+
     /// Starts a node that is not running.
     pub fn resume(&mut self, name: &str) {
         self.resume_in(name, &[]);
@@ -180,7 +194,7 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(log).expect("a log");
         let daemon = self.daemons.get_mut(name).expect("a node");
         assert!(daemon.child.is_none(), "{name} runs already");
-        let mut command = Command::new(program("swarmd"));
+        let mut command = Command::new(program(self.program));
         command.envs(env.iter().copied());
         command.args(&daemon.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         daemon.child = Some(command.spawn().expect("started"));

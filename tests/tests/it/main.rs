@@ -36,6 +36,7 @@ mod slow_disk;
 mod state_dirs;
 mod trust;
 mod units;
+mod upgrade;
 mod worker_disk;
 mod workloads;
 

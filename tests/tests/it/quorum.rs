@@ -17,7 +17,12 @@ const VOTES: &str = "this manager has joined, and votes";
 
 /// A cluster of these managers besides the first one, all of which vote.
 pub fn managers(others: &[&str]) -> Cluster {
-    let mut cluster = Cluster::start(Executor::Process, &[]);
+    managers_of("swarmd", others)
+}
+
+/// The same, all of this program.
+pub fn managers_of(program: &'static str, others: &[&str]) -> Cluster {
+    let mut cluster = Cluster::start_of(program, Executor::Process, &[], &[]);
     for name in others {
         join(&mut cluster, name);
     }

@@ -1,0 +1,46 @@
+//! Managers of two builds in one cluster: they are upgraded one after the other, and nobody notices.
+
+use std::process::Command;
+
+use events::frame::FEATURE_LEVEL;
+
+use super::cluster::{Cluster, MANAGER};
+use super::process::{program, run};
+use super::quorum::{create_at_any, managers_of, services_at};
+
+/// The program that knows one feature level less.
+const OLDER: &str = "swarmd-older";
+
+/// How often a manager's history says that the feature level was raised.
+fn raised(cluster: &Cluster, at: &str) -> usize {
+    let told = cluster.swarmctl_at(at, "events --kind feature_level_raised --format json");
+    assert_eq!(told.code, 0, "{told:?}");
+    told.out.lines().filter(|line| line.contains(&format!("\"level\":{FEATURE_LEVEL}"))).count()
+}
+
+#[test]
+fn managers_are_upgraded_one_by_one_and_the_last_raises_the_feature_level() {
+    let mut cluster = managers_of(OLDER, &["m2", "m3"]);
+    let all = ["m2", "m3", MANAGER];
+    create_at_any(&cluster, &all, "before");
+    cluster.change_program("swarmd");
+    let mut expected = vec!["before".to_owned()];
+    for (number, name) in all.into_iter().enumerate() {
+        assert_eq!(raised(&cluster, name), 0, "{name} does not know it yet");
+        assert_eq!(cluster.end(name), Some(0));
+        let others: Vec<&str> = all.into_iter().filter(|other| *other != name).collect();
+        let meanwhile = format!("during-{number}");
+        create_at_any(&cluster, &others, &meanwhile);
+        expected.push(meanwhile);
+        cluster.resume(name);
+        cluster.until(&format!("{name} to have everything"), || services_at(&cluster, name) == expected);
+    }
+    cluster.until("all to use what all know", || all.iter().all(|name| raised(&cluster, name) == 1));
+
+    // And there is no way back.
+    assert_eq!(cluster.end("m3"), Some(0));
+    let refused = run(Command::new(program(OLDER)).args(cluster.flags("m3")));
+    refused.refused(1, &format!("the log uses feature level {FEATURE_LEVEL}"));
+    cluster.resume("m3");
+    cluster.until("m3 to be back", || services_at(&cluster, "m3") == expected);
+}
