@@ -49,17 +49,18 @@ impl Space {
         }
     }
 
-    /// Refuses a command for which there is no room.
+    /// Refuses a command for which there is no room on this manager's disk.
     ///
     /// # Errors
     /// Exhausted, if the disk is full and the command adds something.
-    pub fn admit(self, state: &Cluster, command: &Command) -> Result<(), Rejection> {
+    pub fn admit(self, manager: &str, state: &Cluster, command: &Command) -> Result<(), Rejection> {
         match self.level() {
             Level::Full if command.verb().adds(state) => {
                 let (free, least) = (self.free_bytes / MIB, REFUSE_BELOW_BYTES / MIB);
-                let sentence =
-                    format!("the manager's disk has {free} MiB free, and below {least} MiB nothing can be added");
-                let hint = "make room on the disk of the manager's state directory, or remove services";
+                let sentence = format!(
+                    "the disk of manager {manager} has {free} MiB free, and below {least} MiB nothing can be added"
+                );
+                let hint = "make room on the disk of that manager's state directory, or remove services";
                 Err(Rejection::new(RejectionKind::Exhausted, "disk", sentence, hint))
             }
             Level::Ample | Level::Low | Level::Full => Ok(()),
@@ -114,17 +115,17 @@ mod tests {
         ];
         let full = Space { free_bytes: 63 * MIB, total_bytes: GIB };
         for (command, admitted) in cases {
-            let judged = full.admit(&story.state, &command);
+            let judged = full.admit("m1", &story.state, &command);
             assert_eq!(judged.is_ok(), admitted, "{}", command.name());
             if let Err(refused) = judged {
                 assert_eq!(refused.kind, RejectionKind::Exhausted);
                 assert_eq!(
                     refused.sentence,
-                    "the manager's disk has 63 MiB free, and below 64 MiB nothing can be added"
+                    "the disk of manager m1 has 63 MiB free, and below 64 MiB nothing can be added"
                 );
             }
             let low = Space { free_bytes: 64 * MIB, total_bytes: GIB };
-            assert_eq!(low.admit(&story.state, &command), Ok(()), "{}", command.name());
+            assert_eq!(low.admit("m1", &story.state, &command), Ok(()), "{}", command.name());
         }
     }
 }

@@ -172,7 +172,7 @@ impl Manager {
         let command = Command::InitialiseCluster(Box::new(wish));
         let actor = Actor::Manager(self.node);
         let id = CommandId::from_bits(cluster.bits());
-        Ok(self.submit(Request { id, actor, command, reason: None, correlation: None }, now)?)
+        Ok(self.submit(Request { id, actor, command, reason: None, correlation: None })?)
     }
 
     /// Whether the process runs.
@@ -190,7 +190,7 @@ impl Manager {
         let running = self.running.as_ref()?;
         let (manager, store) = (Arc::clone(&self.info), Arc::clone(&running.store));
         let (state, raft) = (Arc::new(running.published()), Arc::new(running.replica.raft_status()));
-        Some(Control { manager, state, raft, store, space: None, now })
+        Some(Control { manager, state, raft, store, now })
     }
 
     /// The log; nothing while the process is down.
@@ -202,8 +202,8 @@ impl Manager {
     ///
     /// # Errors
     /// When the process is down or does not take it.
-    pub fn submit(&mut self, request: Request, now: Timestamp) -> Result<Ticket, Rejection> {
-        let ticket = self.queue(request, now)?;
+    pub fn submit(&mut self, request: Request) -> Result<Ticket, Rejection> {
+        let ticket = self.queue(request)?;
         self.running.as_mut().ok_or_else(down)?.asked.insert(ticket);
         Ok(ticket)
     }
@@ -221,14 +221,14 @@ impl Manager {
                 let session = SessionId::from_bits(u128::from(self.sessions));
                 let addr = format!("10.0.0.{}:4242", node.bits() % 250 + 2);
                 let registration = caller.registration(session, *description, addr);
-                let taken = self.queue_for(registration, Waiting::Registration { node, attempt, session }, now);
+                let taken = self.queue_for(registration, Waiting::Registration { node, attempt, session });
                 (!taken).then_some(ToAgent::NotWelcome { attempt })
             }
             ToManager::Heartbeat { session, call } => Some(self.heartbeat(node, session, call, now)),
             ToManager::Report(report) => {
                 let waiting = Waiting::Report { node, session: report.session, sequence: report.sequence };
                 // One that is not taken is repeated.
-                self.queue_for(caller.report(report), waiting, now);
+                self.queue_for(caller.report(report), waiting);
                 None
             }
             ToManager::Closed { session } => {
@@ -357,7 +357,7 @@ impl Manager {
         let moved = control.as_ref().and_then(|control| control.moved_to_root(node, control.trust()));
         if let Some(moved) = moved {
             // One that is not taken comes again with the next heartbeat.
-            let _ = self.queue(moved, now);
+            let _ = self.queue(moved);
         }
         let judged = control.map(|control| control.heartbeat(node, session));
         match (judged, &mut self.running) {
@@ -375,11 +375,10 @@ impl Manager {
             running.sessions.close(session);
         }
         // Should this not be taken, the missing heartbeats tell it as well.
-        let _ = self.queue(control.disconnection(node, session), now);
+        let _ = self.queue(control.disconnection(node, session));
     }
 
-    fn queue(&mut self, request: Request, now: Timestamp) -> Result<Ticket, Rejection> {
-        self.control(now).ok_or_else(down)?.admit(&request)?;
+    fn queue(&mut self, request: Request) -> Result<Ticket, Rejection> {
         let running = self.running.as_mut().ok_or_else(down)?;
         self.tickets += 1;
         running.replica.submit(self.tickets, request)?;
@@ -387,8 +386,8 @@ impl Manager {
     }
 
     /// Asks for a command that an agent waits for; whether it is taken.
-    fn queue_for(&mut self, request: Request, waiting: Waiting, now: Timestamp) -> bool {
-        let (ticket, running) = (self.queue(request, now), &mut self.running);
+    fn queue_for(&mut self, request: Request, waiting: Waiting) -> bool {
+        let (ticket, running) = (self.queue(request), &mut self.running);
         let (Ok(ticket), Some(running)) = (ticket, running) else { return false };
         running.sessions.wait(ticket, waiting);
         true

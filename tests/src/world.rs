@@ -152,7 +152,7 @@ impl World {
     /// When the manager failed over it.
     pub fn execute(&mut self, request: Request) -> anyhow::Result<Outcome> {
         let id = request.id;
-        let ticket = match self.manager.submit(request, self.clock.now()) {
+        let ticket = match self.manager.submit(request) {
             Ok(ticket) => ticket,
             Err(rejection) => return Ok(Outcome::Rejected(rejection)),
         };

@@ -7,7 +7,7 @@ use crate::session::Session;
 
 /// Show the managers: which of them leads, which vote, and how far each has the log
 ///
-/// Only the leader knows how far the others are; other managers show what they know. A manager that lags far behind is catching
+/// Every manager shows how far each one is as the leader says, at most half a second ago. A manager that lags far behind is catching
 /// up, or its disk or network is slow.
 #[derive(Debug, clap::Args)]
 pub struct Args {}

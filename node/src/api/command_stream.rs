@@ -42,9 +42,9 @@ fn begin(
     request: CommandRequest,
 ) -> impl Future<Output = Result<CommandAnswer, Status>> + Send + use<> {
     let received = context.control().receive(actor.clone(), request);
-    let begun = received.and_then(|received| match received {
-        Received::Answered(reply) => Ok(Either::Left(ready(Ok(reply)))),
-        Received::New(request) => context.begin(*request).map(Either::Right),
+    let begun = received.map(|received| match received {
+        Received::Answered(reply) => Either::Left(ready(Ok(reply))),
+        Received::New(request) => Either::Right(context.begin(*request)),
     });
     async move {
         let outcome = match begun {

@@ -29,7 +29,6 @@ use wire::v1::CommandReply;
 
 use crate::clock;
 use crate::control::{Control, ManagerInfo, command, views};
-use crate::daemon::disk_space::FreeSpace;
 use crate::log::LogStore;
 use crate::manager::driver::{Handle, Published};
 use crate::manager::replica::Request;
@@ -48,8 +47,6 @@ pub struct Context {
     pub manager: Arc<ManagerInfo>,
     /// What nodes and join tokens may ask for.
     pub budgets: Arc<Budgets>,
-    /// How full the disk of the log is.
-    pub space: FreeSpace,
     /// The way to the other managers.
     pub peering: Peering,
     /// Done when this manager stops: sessions end then.
@@ -78,8 +75,7 @@ impl Context {
     /// The manager at this moment.
     fn control(&self) -> Control {
         let (manager, store) = (Arc::clone(&self.manager), Arc::clone(&self.store));
-        let (raft, space) = (self.core.raft(), self.space.last());
-        Control { manager, state: self.state(), raft, store, space, now: clock::now() }
+        Control { manager, state: self.state(), raft: self.core.raft(), store, now: clock::now() }
     }
 
     /// Waits until the state here is as new as a reader wants it.
@@ -101,17 +97,13 @@ impl Context {
 
     /// Asks the core for a command, and waits for what became of it.
     async fn submit(&self, request: Request) -> Result<CommandReply, Rejection> {
-        self.begin(request)?.await
+        self.begin(request).await
     }
 
     /// Asks the core for a command; what it returns waits for what became of it. Commands are judged in the order of the calls.
-    fn begin(
-        &self,
-        request: Request,
-    ) -> Result<impl Future<Output = Result<CommandReply, Rejection>> + Send + use<>, Rejection> {
-        self.control().admit(&request)?;
+    fn begin(&self, request: Request) -> impl Future<Output = Result<CommandReply, Rejection>> + Send + use<> {
         let outcome = self.core.submit(request);
-        Ok(async move { command::reply(outcome.await) })
+        async move { command::reply(outcome.await) }
     }
 
     /// What holds calls to the table of who may call what, judged by the state of the moment.

@@ -32,7 +32,7 @@ impl Control {
     /// may be gone by that very command.
     ///
     /// # Errors
-    /// When the request is malformed, a reference names nothing, or more than one object, or there is no room for it.
+    /// When the request is malformed, or a reference names nothing, or more than one object.
     pub fn receive(&self, actor: Actor, request: CommandRequest) -> Result<Received, Rejection> {
         let cluster = &self.state.cluster;
         let CommandRequest { id, reason, correlation, command } = request;
@@ -44,22 +44,7 @@ impl Control {
         }
         check_reason(reason.as_deref())?;
         let command = to_command(self, command.ok_or_else(unknown_command)?)?;
-        let request = Request { id, actor, command, reason, correlation };
-        self.admit(&request)?;
-        Ok(Received::New(Box::new(request)))
-    }
-
-    /// Refuses what the log's disk has no room for. A command that took effect already adds nothing: it gets its answer again.
-    ///
-    /// # Errors
-    /// When there is no room.
-    pub fn admit(&self, request: &Request) -> Result<(), Rejection> {
-        let Some(space) = self.space else { return Ok(()) };
-        let cluster = &self.state.cluster;
-        if cluster.requests.answer(&request.actor.record(None), request.id).is_some() {
-            return Ok(());
-        }
-        space.admit(cluster, &request.command)
+        Ok(Received::New(Box::new(Request { id, actor, command, reason, correlation })))
     }
 }
 

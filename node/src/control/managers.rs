@@ -72,13 +72,14 @@ fn member(cluster: &Cluster, raft: &RaftStatus, node: &Node) -> Option<RaftMembe
 
 /// How far a member is, if this manager knows it.
 fn matched(raft: &RaftStatus, member: &Member) -> Option<u64> {
-    if member.raft_id == raft.raft_id {
-        return raft.leads().then_some(raft.committed);
+    if member.raft_id == raft.raft_id && raft.leads() {
+        return Some(raft.committed);
     }
     raft.followers.get(&member.raft_id).map(|follower| follower.matched)
 }
 
-/// Whether a member can be reached. Followers hear of the leader alone: of the others they know what their agents say.
+/// Whether a member can be reached. Followers hear of the leader alone: of the others they know what that says, or else what their
+/// agents say.
 fn reachability(cluster: &Cluster, raft: &RaftStatus, member: &Member) -> Reachability {
     match raft.reaches(member) {
         Some(true) => Reachability::Reachable,
@@ -169,6 +170,22 @@ mod tests {
         let view = view(&cluster(), &raft, &own(2));
         let expected = [Reachability::Reachable, Reachability::Reachable, Reachability::Unknown, Reachability::Unknown];
         assert_eq!(seen(&view), expected.map(|reachability| (reachability, None)));
+    }
+
+    #[test]
+    fn a_follower_shows_what_its_leader_says_of_all() {
+        let follower = |matched, reachable| Follower { matched, reachable };
+        let followers = BTreeMap::from([(10, follower(99, true)), (20, follower(90, true)), (30, follower(7, false))]);
+        let raft =
+            RaftStatus { raft_id: 20, leader: Some(10), term: 3, committed: 99, followers, ..Default::default() };
+        let view = view(&cluster(), &raft, &own(2));
+        let expected = [
+            (Reachability::Reachable, Some(99)),
+            (Reachability::Reachable, Some(90)),
+            (Reachability::Unreachable, Some(7)),
+            (Reachability::Unknown, None),
+        ];
+        assert_eq!(seen(&view), expected);
     }
 
     #[test]

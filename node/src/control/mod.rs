@@ -30,7 +30,6 @@ mod unlock;
 
 use std::sync::Arc;
 
-use commands::space::Space;
 use commands::{Rejection, RejectionKind};
 use events::{ClusterId, NodeId, Timestamp};
 use projections::views::overview::{resolve_node, resolve_service};
@@ -70,8 +69,6 @@ pub struct Control {
     pub raft: Arc<RaftStatus>,
     /// The log, for reading history.
     pub store: Arc<dyn LogStore>,
-    /// How full the log's disk is, if that is known.
-    pub space: Option<Space>,
     /// The present.
     pub now: Timestamp,
 }
@@ -81,7 +78,7 @@ impl Control {
     pub fn version(&self) -> VersionReply {
         VersionReply {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            feature_level: events::frame::FEATURE_LEVEL,
+            feature_level: crate::level::feature_level(),
             node_id: self.manager.node.to_string(),
             hostname: self.manager.hostname.clone(),
         }

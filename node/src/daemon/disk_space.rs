@@ -1,7 +1,6 @@
 //! How full the disk of a manager's log is, read now and then.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use commands::space::{Level, Space};
@@ -11,42 +10,27 @@ use tokio_util::sync::CancellationToken;
 /// used up in between.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// The last reading, as everybody sees it.
-#[derive(Debug, Clone, Default)]
-pub struct FreeSpace(Arc<Mutex<Option<Space>>>);
-
-impl FreeSpace {
-    /// The last reading; nothing before the first, or while the disk cannot be asked.
-    pub fn last(&self) -> Option<Space> {
-        // No code panics while it holds the lock, so a poisoned one still holds whole data.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note(&self, space: Option<Space>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = space;
-    }
-
-    /// Reads the disk of this directory until `shutdown`, and says in the log when it fills up.
-    pub async fn watch(self, dir: PathBuf, shutdown: CancellationToken) {
-        let mut level = Level::Ample;
-        while !shutdown.is_cancelled() {
-            let path = dir.clone();
-            // A disk that hangs holds up no other work of this process.
-            let read = tokio::task::spawn_blocking(move || read(&path)).await;
-            match read.map_err(std::io::Error::other).and_then(std::convert::identity) {
-                Ok(space) => {
-                    self.note(Some(space));
-                    level = report(level, space, &dir);
-                }
-                Err(error) => {
-                    tracing::debug!(%error, path = %dir.display(), "the free space of the disk cannot be read");
-                    self.note(None);
-                }
+/// Reads the disk of this directory until `shutdown`, notes each reading, and says in the log when it fills up. Nothing is noted of
+/// a disk that cannot be asked.
+pub async fn watch(dir: PathBuf, note: impl Fn(Option<Space>), shutdown: CancellationToken) {
+    let mut level = Level::Ample;
+    while !shutdown.is_cancelled() {
+        let path = dir.clone();
+        // A disk that hangs holds up no other work of this process.
+        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        match read.map_err(std::io::Error::other).and_then(std::convert::identity) {
+            Ok(space) => {
+                note(Some(space));
+                level = report(level, space, &dir);
             }
-            tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
-                () = shutdown.cancelled() => {}
+            Err(error) => {
+                tracing::debug!(%error, path = %dir.display(), "the free space of the disk cannot be read");
+                note(None);
             }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            () = shutdown.cancelled() => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::api::Context;
 use crate::control::ManagerInfo;
 use crate::daemon::autolock::Keys;
 use crate::daemon::descriptors;
-use crate::daemon::disk_space::FreeSpace;
+use crate::daemon::disk_space;
 use crate::daemon::failure::Failure;
 use crate::daemon::joining::Announcer;
 use crate::daemon::roles::Node;
@@ -95,8 +95,8 @@ impl Node {
         tracing::info!(%node, addr = %bound, %path, "this node is a manager");
         // Not a child of the node's: another manager takes over first, over connections that still stand.
         let stop = CancellationToken::new();
-        let space = FreeSpace::default();
-        tokio::spawn(space.clone().watch(self.state_dir.path().to_owned(), stop.clone()));
+        let (dir, handle) = (self.state_dir.path().to_owned(), core.handle.clone());
+        tokio::spawn(disk_space::watch(dir, move |space| handle.note_space(space), stop.clone()));
         let context = Context {
             core: core.handle.clone(),
             store: Arc::clone(&core.store),
@@ -107,7 +107,6 @@ impl Node {
                 remote_addr: remote_addr.clone(),
             }),
             budgets: Arc::default(),
-            space,
             peering: peering.clone(),
             stopping: stop.clone(),
         };
@@ -168,6 +167,8 @@ impl Served {
         let drained = tokio::time::timeout(STOP_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
         if drained.is_err() {
             tracing::warn!("some connections did not end in time");
+            // None of them keeps the log open.
+            tasks.shutdown().await;
         }
         core.end().await
     }

@@ -7,11 +7,12 @@ mod handle;
 pub use handle::Handle;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use commands::space::Space;
 use commands::{Rejection, RejectionKind};
 use events::{ServiceId, Timestamp};
 use projections::{Cluster, Keyring};
@@ -110,6 +111,7 @@ pub fn spawn_among(
         raft,
         node_watch: node_watch.clone(),
         heartbeats: heartbeats.clone(),
+        space: Arc::default(),
         serves_sessions: Arc::new(AtomicBool::new(true)),
         peer_bytes: Arc::default(),
         measures: Arc::clone(&measures),
@@ -125,6 +127,7 @@ pub fn spawn_among(
     let now = replica.cluster().position.time;
     let (callers, tickets, checkpointing, leaving) = (BTreeMap::new(), 0, false, None);
     let (peer_bytes, serves_sessions) = (Arc::clone(&handle.peer_bytes), Arc::clone(&handle.serves_sessions));
+    let space = Arc::clone(&handle.space);
     let driver = Driver {
         replica,
         store,
@@ -132,6 +135,7 @@ pub fn spawn_among(
         outbound,
         peer_bytes,
         serves_sessions,
+        space,
         inbox,
         inputs,
         publisher,
@@ -173,6 +177,7 @@ struct Driver {
     outbound: Outbound,
     peer_bytes: Arc<AtomicUsize>,
     serves_sessions: Arc<AtomicBool>,
+    space: Arc<Mutex<Option<Space>>>,
     inbox: Receiver<Input>,
     inputs: Sender<Input>,
     publisher: watch::Sender<Arc<Published>>,
@@ -216,6 +221,7 @@ impl Driver {
             self.measures.progress.note();
             // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
             if Instant::now() >= next_tick {
+                self.replica.note_space(*self.space.lock().unwrap_or_else(PoisonError::into_inner));
                 self.replica.tick();
                 self.serves_sessions.store(self.replica.serves_sessions(), Ordering::Relaxed);
                 self.publish_raft();

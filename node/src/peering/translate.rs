@@ -2,14 +2,17 @@
 
 use events::frame::FrameHash;
 use wire::v1::{
-    Beat as WireBeat, ForwardedCall, ForwardedCommand, ForwardedOutcome, Head, HistoryFrame, HistoryPage, NotOffered,
-    OfferedKeyring, PeerMessage as Wire, Presence, RaftMessage, WantHistory, peer_message::Message,
+    Beat as WireBeat, DiskSpace, ForwardedCall, ForwardedCommand, ForwardedOutcome, Head, HistoryFrame, HistoryPage,
+    NotOffered, OfferedKeyring, PeerMessage as Wire, Presence, RaftMessage, Stand as WireStand,
+    Standing as WireStanding, WantHistory, peer_message::Message,
 };
 use zeroize::Zeroizing;
 
+use commands::space::Space;
+
 use crate::control::views;
 use crate::log::FrameLink;
-use crate::manager::replica::{Beat, Call, PeerMessage};
+use crate::manager::replica::{Beat, Call, PeerMessage, Stand, Standing};
 
 /// A message in the wire's form.
 pub fn to_wire(message: PeerMessage) -> Wire {
@@ -24,10 +27,13 @@ pub fn to_wire(message: PeerMessage) -> Wire {
         }
         PeerMessage::Secrets { at, secrets } => Message::Keyring(OfferedKeyring { at, payloads: secrets }),
         PeerMessage::NotOffered { at } => Message::NotOffered(NotOffered { at }),
-        PeerMessage::Command { call, mut request } => {
+        PeerMessage::Command { call, first, mut request } => {
             let request = std::mem::take(&mut *request);
-            Message::Command(ForwardedCommand { call: call_to_wire(call), request })
+            Message::Command(ForwardedCommand { call: call_to_wire(call), request, first: Some(first) })
         }
+        PeerMessage::Resend { call } => Message::Resend(call_to_wire(call)),
+        PeerMessage::Disk(Space { free_bytes, total_bytes }) => Message::Disk(DiskSpace { free_bytes, total_bytes }),
+        PeerMessage::Standing(standing) => Message::Standing(standing_to_wire(standing)),
         PeerMessage::Outcome { call, outcome } => {
             Message::Outcome(ForwardedOutcome { call: call_to_wire(call), outcome })
         }
@@ -59,8 +65,12 @@ pub fn from_wire(message: Wire) -> Option<PeerMessage> {
         Message::NotOffered(NotOffered { at }) => PeerMessage::NotOffered { at },
         Message::Command(mut command) => {
             let request = Zeroizing::new(std::mem::take(&mut command.request));
-            PeerMessage::Command { call: call_from_wire(std::mem::take(&mut command.call)), request }
+            let call = call_from_wire(std::mem::take(&mut command.call));
+            PeerMessage::Command { call, first: command.first.unwrap_or(call.number), request }
         }
+        Message::Resend(call) => PeerMessage::Resend { call: call_from_wire(call) },
+        Message::Disk(DiskSpace { free_bytes, total_bytes }) => PeerMessage::Disk(Space { free_bytes, total_bytes }),
+        Message::Standing(standing) => PeerMessage::Standing(standing_from_wire(standing)),
         Message::Outcome(ForwardedOutcome { call, outcome }) => {
             PeerMessage::Outcome { call: call_from_wire(call), outcome }
         }
@@ -70,6 +80,16 @@ pub fn from_wire(message: Wire) -> Option<PeerMessage> {
             PeerMessage::Presence(beats.collect())
         }
     })
+}
+
+fn standing_to_wire(Standing { committed, members }: Standing) -> WireStanding {
+    let member = |Stand { raft_id, matched, reachable, obstacle }| WireStand { raft_id, matched, reachable, obstacle };
+    WireStanding { committed, members: members.into_iter().map(member).collect() }
+}
+
+fn standing_from_wire(WireStanding { committed, members }: WireStanding) -> Standing {
+    let member = |WireStand { raft_id, matched, reachable, obstacle }| Stand { raft_id, matched, reachable, obstacle };
+    Standing { committed, members: members.into_iter().map(member).collect() }
 }
 
 fn call_to_wire(Call { run, number }: Call) -> ForwardedCall {
@@ -110,7 +130,20 @@ mod tests {
             PeerMessage::History { to: 9, frames: vec![(8, Bytes::from_static(b"frame")), (9, Bytes::new())] },
             PeerMessage::Secrets { at: 9, secrets: vec![VolatilePayload::keep("key", "value")] },
             PeerMessage::NotOffered { at: 9 },
-            PeerMessage::Command { call: Call { run: 1, number: 2 }, request: Zeroizing::new(b"{}".to_vec()) },
+            PeerMessage::Command {
+                call: Call { run: 1, number: 2 },
+                first: 1,
+                request: Zeroizing::new(b"{}".to_vec()),
+            },
+            PeerMessage::Resend { call: Call { run: 1, number: 2 } },
+            PeerMessage::Disk(Space { free_bytes: 3, total_bytes: 4 }),
+            PeerMessage::Standing(Standing {
+                committed: 5,
+                members: vec![
+                    Stand { raft_id: 1, matched: 5, reachable: true, obstacle: None },
+                    Stand { raft_id: 2, matched: 0, reachable: false, obstacle: Some("it leads".to_owned()) },
+                ],
+            }),
             PeerMessage::Outcome { call: Call { run: 1, number: 2 }, outcome: b"{}".to_vec() },
             PeerMessage::Presence(vec![Beat {
                 node: events::NodeId::from_bits(1),
@@ -132,5 +165,12 @@ mod tests {
             assert_eq!(from_wire(Wire { message: Some(message) }), None);
         }
         assert_eq!(from_wire(Wire { message: None }), None);
+        // One that does not say what it waits for takes no care of the order.
+        let call = ForwardedCall { run: 1, number: 7 };
+        let command = Message::Command(ForwardedCommand { call, request: Vec::new(), first: None });
+        let PeerMessage::Command { first, .. } = from_wire(Wire { message: Some(command) }).expect("a command") else {
+            panic!("another message")
+        };
+        assert_eq!(first, 7);
     }
 }

@@ -21,7 +21,7 @@ redacted_debug! { ConfigItem shows [config] hides [data] }
 // An entry's second section holds secrets, and a frame its specs' environments.
 redacted_debug! { RaftMessage shows [] hides [data] }
 redacted_debug! { HistoryFrame shows [index] hides [stored] }
-redacted_debug! { ForwardedCommand shows [call] hides [request] }
+redacted_debug! { ForwardedCommand shows [call, first] hides [request] }
 redacted_debug! {
     Assignment
     shows [task, service, slot, spec_version, spec, desired, state, claims, env_secrets, configs]

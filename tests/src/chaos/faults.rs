@@ -69,7 +69,7 @@ impl Chaos {
     fn crash_between_propose_and_sync(&mut self) -> anyhow::Result<()> {
         let request = self.next_request()?;
         let now = self.now();
-        if self.world.manager.submit(request.clone(), now).is_ok() {
+        if self.world.manager.submit(request.clone()).is_ok() {
             self.world.manager.propose_only(now);
         }
         self.open.push(request);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use commands::Rejection;
+use commands::space::Space;
 use events::{Id, NodeId, Role, SessionId, Timestamp};
 use node::control::{Control, ManagerInfo, sessions};
 use node::log::disk::{Change, Disk, Durability, Key};
@@ -230,7 +231,7 @@ impl Peer {
         let (cluster, node) = (state.cluster.id(), self.node);
         let manager = ManagerInfo { cluster, node, hostname: String::new(), remote_addr: String::new() };
         let (manager, raft) = (Arc::new(manager), Arc::new(running.replica.raft_status()));
-        Some(Control { manager, state: Arc::new(state), raft, store, space: None, now })
+        Some(Control { manager, state: Arc::new(state), raft, store, now })
     }
 
     /// Takes what an agent says.
@@ -341,6 +342,13 @@ impl Peer {
         self.running
             .as_ref()
             .is_none_or(|running| !running.replica.has_work(now) && running.disk_at.is_none_or(|at| at > now))
+    }
+
+    /// Says how full the disk is, if the process runs.
+    pub fn note_space(&mut self, space: Space) {
+        if let Some(running) = &mut self.running {
+            running.replica.note_space(Some(space));
+        }
     }
 
     /// Lets this many more writes of the disk succeed.

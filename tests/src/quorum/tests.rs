@@ -1,7 +1,8 @@
 //! Particular cases with several managers.
 
+use commands::space::Space;
 use events::frame::FEATURE_LEVEL_MIN;
-use events::{Annotations, ConfigSpec, Event, Kind, NodeDeclaredDown, Reconciler};
+use events::{Annotations, ConfigSpec, Event, Frame, Kind, NodeDeclaredDown, Reconciler, codec};
 
 use super::*;
 use crate::net::NetworkConditions;
@@ -439,6 +440,76 @@ fn managers_of_two_builds_run_together_and_the_log_uses_only_what_all_know() {
     quorum.peers[1].feature_level_max = old;
     let refused = quorum.execute(&quorum.announcement_of(1)).expect("an answer");
     assert!(matches!(&refused, Outcome::Rejected(why) if why.sentence.contains("feature level 1")), "{refused:?}");
+}
+
+/// All frames of a manager's history.
+fn frames(quorum: &Quorum, number: usize) -> Vec<Frame> {
+    let store = quorum.peers[number].store().expect("it runs");
+    let frames = store.history(0, usize::MAX, usize::MAX).expect("history");
+    frames.iter().map(|(_, stored)| codec::decode_frame(stored).expect("a frame")).collect()
+}
+
+#[test]
+fn commands_of_one_manager_are_judged_in_their_order_although_messages_are_lost() {
+    const COMMANDS: u128 = 150;
+    for seed in 0..4 {
+        let mut quorum = three(seed);
+        let asked = followers(&quorum)[0];
+        quorum.wires.conditions = NetworkConditions { lost_per_mille: 80, ..NetworkConditions::FINE };
+        let mut tickets = Vec::new();
+        for number in 1..=COMMANDS {
+            tickets.push(quorum.ask(asked, config(number)).expect("it is kept"));
+            quorum.advance(Duration::from_millis(2)).expect("time passes");
+        }
+        let give_up_at = quorum.clock.now() + ANSWER_MAX;
+        while tickets.iter().any(|ticket| quorum.waiting.contains_key(ticket)) {
+            assert!(quorum.clock.now() < give_up_at, "seed {seed}: {}", quorum.describe());
+            quorum.advance(TICK).expect("time passes");
+        }
+        let names: Vec<String> = frames(&quorum, asked)
+            .into_iter()
+            .flat_map(|frame| frame.events)
+            .filter_map(|event| match event.kind {
+                Some(Kind::ConfigCreated(created)) => created.spec.annotations.map(|annotations| annotations.name),
+                _ => None,
+            })
+            .collect();
+        let expected: Vec<String> = (1..=COMMANDS).map(|number| format!("c{number}")).collect();
+        assert_eq!(names, expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_judged_where_the_log_is_written_and_the_audit_names_who_was_asked() {
+    let (full, room) =
+        (Space { free_bytes: 1, total_bytes: 1 << 40 }, Space { free_bytes: 1 << 39, total_bytes: 1 << 40 });
+    let mut quorum = three(21);
+    let (leader, others) = (quorum.leader().expect("one leads"), followers(&quorum));
+    let all = [leader, others[0], others[1]];
+    // Whose disks are full, and whether something can be added at the first follower.
+    let table = [(vec![], true), (vec![leader], false), (vec![others[0]], true), (others.clone(), false)];
+    for (number, (are_full, admitted)) in (1..).zip(table) {
+        let space = |peer| if are_full.contains(&peer) { full } else { room };
+        all.iter().for_each(|peer| quorum.peers[*peer].note_space(space(*peer)));
+        // Until the others have said so.
+        quorum.advance(Duration::from_secs(2)).expect("time passes");
+        assert_eq!(quorum.leader(), Some(leader));
+        let ticket = quorum.ask(others[0], config(number)).expect("it is kept");
+        quorum.advance(Duration::from_secs(1)).expect("time passes");
+        match quorum.take_answer(ticket).expect("an answer") {
+            Outcome::Committed { index, .. } if admitted => {
+                let frame = frames(&quorum, leader).into_iter().find(|frame| frame.header.index == index);
+                let via: Vec<_> =
+                    frame.expect("it is there").commands.into_iter().map(|command| command.actor.via).collect();
+                assert_eq!(via, [Some(quorum.peers[others[0]].node)], "{are_full:?}");
+            }
+            Outcome::Rejected(refused) if !admitted => {
+                assert_eq!(refused.kind, RejectionKind::Exhausted, "{refused:?}");
+                assert!(refused.sentence.contains("the disk of manager m"), "{}", refused.sentence);
+            }
+            other => panic!("{are_full:?}: {other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The way to a manager's thread, for as many callers as there are.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use commands::space::Space;
 use commands::{Rejection, RejectionKind};
 use events::{NodeId, SessionId};
 use tokio::sync::{Notify, oneshot, watch};
@@ -33,6 +34,8 @@ pub struct Handle {
     pub(super) raft: watch::Receiver<Arc<RaftStatus>>,
     pub(super) node_watch: NodeWatch,
     pub(super) heartbeats: HeartbeatTable,
+    /// How full the log's disk is.
+    pub(super) space: Arc<Mutex<Option<Space>>>,
     /// Whether the leader is heard, so that agents are shown what the cluster wants.
     pub(super) serves_sessions: Arc<AtomicBool>,
     /// Bytes of messages of other managers that wait.
@@ -100,6 +103,12 @@ impl Handle {
     /// Hears that messages for another manager, by its raft id, do not get there. Raft finds out by itself if there is no room.
     pub fn unreachable(&self, raft_id: u64) {
         let _ = self.inputs.try_send(Input::Unreachable(raft_id));
+    }
+
+    /// Notes how full the log's disk is, as it was just read.
+    pub fn note_space(&self, space: Option<Space>) {
+        // No code panics while it holds the lock, so a poisoned one still holds whole data.
+        *self.space.lock().unwrap_or_else(PoisonError::into_inner) = space;
     }
 
     /// Notes a heartbeat, however busy the thread is.

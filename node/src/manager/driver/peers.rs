@@ -114,6 +114,20 @@ async fn join(network: &Network, number: u64) -> Machine {
     machine
 }
 
+/// Three managers that all know that they vote.
+async fn three() -> (Network, Vec<Machine>) {
+    let (network, founder) = (Network::default(), cluster());
+    let (node, raft_id) = (founder.node, founder.raft_id);
+    let mut machines = vec![Machine::start(node, raft_id, &Membership::single(raft_id), &network)];
+    committed(&network, Actor::Manager(node), Command::InitialiseCluster(Box::new(founder))).await;
+    for number in [2, 3] {
+        machines.push(join(&network, number).await);
+    }
+    let vote = |state: &Arc<Published>| state.cluster.members.values().filter(|member| member.votes).count() == 3;
+    until(&network, |states| states.iter().all(vote)).await;
+    (network, machines)
+}
+
 fn config(name: &str) -> Command {
     let annotations = Some(events::Annotations { name: name.to_owned(), ..events::Annotations::default() });
     let spec = events::ConfigSpec { annotations };
@@ -122,14 +136,7 @@ fn config(name: &str) -> Command {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_manager_takes_commands_and_shows_what_another_acknowledged() {
-    let (network, founder) = (Network::default(), cluster());
-    let (node, raft_id) = (founder.node, founder.raft_id);
-    let mut machines = vec![Machine::start(node, raft_id, &Membership::single(raft_id), &network)];
-    committed(&network, Actor::Manager(node), Command::InitialiseCluster(Box::new(founder))).await;
-    for number in [2, 3] {
-        machines.push(join(&network, number).await);
-    }
-    until(&network, |states| states.iter().all(|state| state.cluster.members.len() == 3)).await;
+    let (network, mut machines) = three().await;
     for (made, asked) in handles(&network).iter().enumerate() {
         let (id, actor) = (CommandId::from_bits(rand::random()), Actor::Operator("somebody".to_owned()));
         let request = Request { id, actor, command: config(&format!("c{made}")), reason: None, correlation: None };
@@ -147,15 +154,7 @@ async fn every_manager_takes_commands_and_shows_what_another_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_managers_on_threads_of_their_own_outlive_their_leader() {
-    let (network, founder) = (Network::default(), cluster());
-    let (node, raft_id) = (founder.node, founder.raft_id);
-    let mut machines = vec![Machine::start(node, raft_id, &Membership::single(raft_id), &network)];
-    committed(&network, Actor::Manager(node), Command::InitialiseCluster(Box::new(founder))).await;
-    for number in [2, 3] {
-        machines.push(join(&network, number).await);
-    }
-    let vote = |state: &Arc<Published>| state.cluster.members.values().filter(|member| member.votes).count() == 3;
-    until(&network, |states| states.iter().all(vote)).await;
+    let (network, mut machines) = three().await;
     let operator = || Actor::Operator("somebody".to_owned());
     committed(&network, operator(), config("one")).await;
 
@@ -175,15 +174,7 @@ async fn three_managers_on_threads_of_their_own_outlive_their_leader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_stops_hands_over_first() {
-    let (network, founder) = (Network::default(), cluster());
-    let (node, raft_id) = (founder.node, founder.raft_id);
-    let mut machines = vec![Machine::start(node, raft_id, &Membership::single(raft_id), &network)];
-    committed(&network, Actor::Manager(node), Command::InitialiseCluster(Box::new(founder))).await;
-    for number in [2, 3] {
-        machines.push(join(&network, number).await);
-    }
-    let vote = |state: &Arc<Published>| state.cluster.members.values().filter(|member| member.votes).count() == 3;
-    until(&network, |states| states.iter().all(vote)).await;
+    let (network, mut machines) = three().await;
     let first = handles(&network).into_iter().find(|handle| handle.state().leads).expect("one leads");
     let operator = || Actor::Operator("somebody".to_owned());
     let before = first.submit(Request::unnamed(operator(), config("one")));
@@ -193,5 +184,23 @@ async fn a_leader_that_stops_hands_over_first() {
     assert!(matches!(after, Outcome::Rejected(ref refused) if refused.kind == RejectionKind::Unavailable), "{after:?}");
     assert!(!first.state().leads, "it was waited for");
     committed(&network, operator(), config("three")).await;
+    machines.iter_mut().for_each(|machine| machine.stop(&network));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_manager_shows_how_far_each_is_as_the_leader_says() {
+    let (network, mut machines) = three().await;
+    committed(&network, Actor::Operator("somebody".to_owned()), config("one")).await;
+    let shown = async {
+        // A leader knows of the others; they are told of themselves and of the leader as well.
+        let knows = |raft: &RaftStatus| {
+            let known = raft.followers.values().filter(|follower| follower.matched == raft.committed);
+            known.filter(|follower| follower.reachable).count() == if raft.leads() { 2 } else { 3 }
+        };
+        while !handles(&network).iter().all(|handle| knows(&handle.raft())) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, shown).await.expect("all know it");
     machines.iter_mut().for_each(|machine| machine.stop(&network));
 }

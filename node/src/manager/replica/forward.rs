@@ -2,13 +2,14 @@
 //! owes the others.
 //!
 //! A command goes to whoever leads, again whenever that is another manager or no answer comes, until it is answered or its time
-//! is over. It may so be judged more than once: a command with an id has one effect all the same, and one without repeats without
+//! is over. Commands are numbered, and each says the lowest number that is not answered: so the leader sees when one before it was
+//! lost on the way, and asks for that and all after it instead of judging them out of order. A command may so be judged more than once: a command with an id has one effect all the same, and one without repeats without
 //! harm. Its answer waits here until this manager has applied what it speaks of, so that the caller reads its own write.
 
 use std::collections::BTreeMap;
 
 use commands::{Actor, Command, Rejection, RejectionKind};
-use projections::Cluster;
+use projections::{Cluster, Member};
 use zeroize::Zeroizing;
 
 use super::contact::NO_LEADER_TICKS;
@@ -19,6 +20,8 @@ use super::{Effects, Outcome, QUEUE_MAX, Replica, Request, Role, Ticket};
 const SEND_AGAIN_TICKS: u64 = 10;
 /// Ticks after which a command is given up: 10 s, several elections.
 const GIVE_UP_TICKS: u64 = 100;
+/// Ticks after which a leader asks again for commands that it lacks: a message takes a fraction of one.
+const RESEND_TICKS: u64 = 3;
 /// Bytes of commands that wait here to be answered by the leader; more are refused.
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes that most requests take.
@@ -85,8 +88,9 @@ impl Forwarding {
     fn send(&mut self, number: u64, run: u64, leader: u64, tick: u64) -> Option<(u64, PeerMessage)> {
         let waiting = self.waiting.get_mut(&number)?;
         (waiting.sent, waiting.was_sent) = (Some((leader, tick)), true);
-        let call = Call { run, number };
-        Some((leader, PeerMessage::Command { call, request: waiting.request.clone() }))
+        let (call, request) = (Call { run, number }, waiting.request.clone());
+        let first = self.waiting.first_key_value().map_or(number, |(first, _)| *first);
+        Some((leader, PeerMessage::Command { call, first, request }))
     }
 
     /// Takes back what is to be given up: whose time is over, and what nobody can be asked for.
@@ -105,6 +109,28 @@ pub(super) struct Owed {
     calls: BTreeMap<Ticket, (u64, Call)>,
     /// The same the other way round, so that a command that comes twice waits once.
     known: BTreeMap<(u64, Call), Ticket>,
+    /// How far the commands of each other manager have come, in their order.
+    come: BTreeMap<u64, Come>,
+}
+
+/// How far one manager's commands have come.
+struct Come {
+    run: u64,
+    /// The number of the next one.
+    next: u64,
+    /// When this one was last asked for, because a later one had come.
+    asked: Option<(u64, u64)>,
+}
+
+/// Where a command stands among those of its manager.
+#[derive(Debug, PartialEq, Eq)]
+enum Order {
+    /// All before it have come.
+    Next,
+    /// It comes once more.
+    Again,
+    /// One before it is missing, from this number on; nothing if that was said a moment ago.
+    Missing(Option<u64>),
 }
 
 impl Owed {
@@ -117,6 +143,32 @@ impl Owed {
         self.calls.insert(ticket, (peer, call));
         self.known.insert((peer, call), ticket);
         Some(ticket)
+    }
+
+    /// This manager begins to lead: it has not been sent anything yet.
+    pub(super) fn begin(&mut self) {
+        self.come.clear();
+    }
+
+    /// Where a command stands whose manager waits for the answers from `first` on.
+    fn order(&mut self, peer: u64, call: Call, first: u64, tick: u64) -> Order {
+        let come = self.come.entry(peer).or_insert(Come { run: call.run, next: first, asked: None });
+        if come.run != call.run {
+            *come = Come { run: call.run, next: first, asked: None };
+        }
+        come.next = come.next.max(first);
+        if call.number < come.next {
+            return Order::Again;
+        }
+        if call.number > come.next {
+            let is_new = come.asked.is_none_or(|(next, at)| next != come.next || at + RESEND_TICKS <= tick);
+            if is_new {
+                come.asked = Some((come.next, tick));
+            }
+            return Order::Missing(is_new.then_some(come.next));
+        }
+        come.next += 1;
+        Order::Next
     }
 
     fn settle(&mut self, ticket: Ticket) -> Option<(u64, Call)> {
@@ -167,24 +219,35 @@ impl Replica {
         let Role::Leader(leader) = &mut self.role else { return };
         self.forwarding.bytes = 0;
         for waiting in std::mem::take(&mut self.forwarding.waiting).into_values() {
-            let submitted = decode(&waiting.request).and_then(|request| leader.submit(waiting.ticket, request));
+            let submitted = decode(&waiting.request);
+            let submitted = submitted.and_then(|request| leader.submit(waiting.ticket, self.node, request));
             effects.answers.extend(submitted.err().map(|refused| (waiting.ticket, Outcome::Rejected(refused))));
         }
     }
 
-    /// Another manager forwards a command.
-    pub(super) fn receive_command(&mut self, from: u64, call: Call, request: &[u8]) {
+    /// Another manager forwards a command, and waits for the answers to its commands from `first` on.
+    pub(super) fn receive_command(&mut self, from: u64, call: Call, first: u64, request: &[u8]) {
         let Role::Leader(leader) = &mut self.role else {
             return self.answer_call(from, call, &Outcome::Unknown);
         };
-        let judged = decode(request).and_then(|request| may_forward(&leader.tip, from, &request).map(|()| request));
+        let judged = sender(&leader.tip, from).and_then(|member| {
+            let request = decode(request)?;
+            may_forward(member, &request).map(|()| (member.node, request))
+        });
+        match self.owed.order(from, call, first, self.ticks) {
+            Order::Next | Order::Again => {}
+            Order::Missing(first) => {
+                let resend = first.map(|first| (from, PeerMessage::Resend { call: Call { number: first, ..call } }));
+                return self.outbox.messages.extend(resend);
+            }
+        }
         let refused = match judged {
-            Ok(request) => {
+            Ok((via, request)) => {
                 if let Command::RegisterNode(registration) = &request.command {
                     leader.digests.registered(registration.node, from);
                 }
                 let Some(ticket) = self.owed.note(from, call) else { return };
-                let refused = leader.submit(ticket, request).err();
+                let refused = leader.submit(ticket, via, request).err();
                 refused.inspect(|_| {
                     self.owed.settle(ticket);
                 })
@@ -194,6 +257,15 @@ impl Replica {
         if let Some(refused) = refused {
             self.answer_call(from, call, &Outcome::Rejected(refused));
         }
+    }
+
+    /// The leader lacks a command, and takes none after it before.
+    pub(super) fn receive_resend(&mut self, from: u64, call: Call) {
+        if call.run != self.run() || self.other_leader() != Some(from) {
+            return;
+        }
+        let numbers: Vec<u64> = self.forwarding.waiting.range(call.number..).map(|(number, _)| *number).collect();
+        numbers.into_iter().for_each(|number| self.send_forwarded(number));
     }
 
     /// A leader says what became of a command.
@@ -309,16 +381,20 @@ fn unencodable(error: &serde_json::Error) -> Rejection {
     Rejection::new(RejectionKind::Unavailable, "command", sentence, "report this as a bug")
 }
 
+/// The member that forwards something.
+fn sender(cluster: &Cluster, from: u64) -> Result<&Member, Rejection> {
+    cluster.member_with(from).ok_or_else(|| {
+        let sentence = "the manager that was asked is not a member of the cluster any more";
+        Rejection::new(RejectionKind::Unavailable, "manager", sentence, "ask another manager")
+    })
+}
+
 /// Whether another manager may ask this for somebody. Managers prove who calls them, and say so; but none speaks for another
 /// manager, and what a leader does of itself, nobody asks of it.
-fn may_forward(cluster: &Cluster, from: u64, request: &Request) -> Result<(), Rejection> {
+fn may_forward(member: &Member, request: &Request) -> Result<(), Rejection> {
     let forbidden = |sentence: String| {
         let hint = "see the log of the manager that was asked";
         Err(Rejection::new(RejectionKind::Forbidden, request.command.name(), sentence, hint))
-    };
-    let Some(member) = cluster.member_with(from) else {
-        let sentence = "the manager that was asked is not a member of the cluster any more";
-        return Err(Rejection::new(RejectionKind::Unavailable, "manager", sentence, "ask another manager"));
     };
     if let Actor::Manager(node) = request.actor
         && node != member.node
@@ -423,7 +499,38 @@ mod tests {
         ];
         for (case, from, actor, command, allowed) in table {
             let request = Request::unnamed(actor, command);
-            assert_eq!(may_forward(&cluster, from, &request).is_ok(), allowed, "{case}");
+            let judged = sender(&cluster, from).and_then(|member| may_forward(member, &request));
+            assert_eq!(judged.is_ok(), allowed, "{case}");
         }
+    }
+
+    #[test]
+    fn commands_of_a_manager_are_taken_in_their_order_or_asked_for_again() {
+        use Order::{Again, Missing, Next};
+        // The run, number and first number that waits of each command in the order in which they come, with the tick.
+        let table = [
+            (1, 5, 5, 0, Next),
+            (1, 6, 5, 0, Next),
+            (1, 6, 5, 0, Again),
+            (1, 8, 5, 0, Missing(Some(7))),
+            (1, 9, 5, 1, Missing(None)),
+            (1, 9, 5, RESEND_TICKS, Missing(Some(7))),
+            (1, 7, 6, 3, Next),
+            (1, 9, 7, 3, Missing(Some(8))),
+            // The one that is missing was given up: nobody waits for it.
+            (1, 9, 9, 3, Next),
+            (1, 8, 8, 3, Again),
+            // The manager started again.
+            (2, 3, 2, 4, Missing(Some(2))),
+            (2, 2, 2, 4, Next),
+        ];
+        let mut owed = Owed::default();
+        for (run, number, first, tick, expected) in table {
+            let order = owed.order(7, Call { run, number }, first, tick);
+            assert_eq!(order, expected, "{number} of run {run}, {first} waits, tick {tick}");
+        }
+        assert_eq!(owed.order(8, Call { run: 1, number: 1 }, 1, 0), Next, "each manager for itself");
+        owed.begin();
+        assert_eq!(owed.order(7, Call { run: 2, number: 9 }, 9, 0), Next);
     }
 }

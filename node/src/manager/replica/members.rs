@@ -98,8 +98,20 @@ impl Replica {
                 self.receive_secrets(at, secrets);
                 Ok(())
             }
-            PeerMessage::Command { call, request } => {
-                self.receive_command(from, call, &request);
+            PeerMessage::Command { call, first, request } => {
+                self.receive_command(from, call, first, &request);
+                Ok(())
+            }
+            PeerMessage::Resend { call } => {
+                self.receive_resend(from, call);
+                Ok(())
+            }
+            PeerMessage::Disk(space) => {
+                self.disks.note(from, space, self.ticks);
+                Ok(())
+            }
+            PeerMessage::Standing(standing) => {
+                self.receive_standing(from, standing);
                 Ok(())
             }
             PeerMessage::Outcome { call, outcome } => {
@@ -239,6 +251,7 @@ impl Replica {
         }
         self.contacts.watch_offers(&mut self.consensus, self.ticks);
         self.contacts.keep_members(&self.committed.cluster);
+        self.disks.keep_members(&self.committed.cluster);
         let Role::Leader(leader) = &mut self.role else { return };
         let peers = self.contacts.peers(&self.consensus, self.ticks);
         leader.left.members |= next_change(&leader.tip, &peers).is_some();

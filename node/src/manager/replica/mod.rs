@@ -10,6 +10,7 @@ mod aside;
 mod catch_up;
 mod contact;
 mod digest;
+mod disks;
 mod forward;
 mod members;
 mod peers;
@@ -17,6 +18,7 @@ mod presence;
 mod proposal;
 mod reads;
 mod role;
+mod standing;
 mod status;
 mod timers;
 
@@ -36,15 +38,18 @@ pub use members::membership;
 pub use peers::{HistoryAsked, PEER_PAGE, PeerMessage};
 pub use presence::check_session;
 pub use role::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_FRAMES_MAX, QUEUE_MAX};
+pub use standing::{Stand, Standing};
 pub use status::RaftStatus;
 
 use catch_up::CatchUp;
 use contact::LeaderContact;
 use digest::Digest;
+use disks::Disks;
 use forward::{Forwarding, Owed};
 use peers::Contacts;
 use reads::Reads;
-use role::{Ended, Leader, Term};
+use role::{Asked, Ended, Leader, Term};
+use standing::LastStanding;
 
 /// How often the leader writes down what a later start saves its work with, and what it is checked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +170,9 @@ pub struct Replica {
     owed: Owed,
     reads: Reads,
     digest: Digest,
+    disks: Disks,
+    /// What the leader said last of all managers.
+    standing: LastStanding,
     /// What came of messages, for the next [`Replica::advance`].
     outbox: Effects,
 }
@@ -194,7 +202,7 @@ impl Replica {
         Self {
             node,
             version: version.to_owned(),
-            feature_level_max: events::frame::FEATURE_LEVEL,
+            feature_level_max: crate::level::feature_level(),
             epoch: None,
             alone: None,
             consensus,
@@ -216,6 +224,8 @@ impl Replica {
             owed: Owed::default(),
             reads: Reads::default(),
             digest: Digest::default(),
+            disks: Disks::default(),
+            standing: LastStanding::default(),
             outbox: Effects::default(),
         }
     }
@@ -279,6 +289,8 @@ impl Replica {
         self.watch_forwarded();
         self.watch_reads();
         self.send_digest();
+        self.send_space();
+        self.send_standing();
     }
 
     /// Queues a command for the next turn, or for the manager that leads.
@@ -287,7 +299,7 @@ impl Replica {
     /// When too many commands wait already, or nobody has led for some time.
     pub fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Rejection> {
         match &mut self.role {
-            Role::Leader(leader) => leader.submit(ticket, request),
+            Role::Leader(leader) => leader.submit(ticket, self.node, request),
             Role::Follower | Role::Elected { .. } => self.forward(ticket, &request, false),
         }
     }
@@ -327,6 +339,7 @@ impl Replica {
     pub fn turn(&mut self, now: Timestamp) -> Effects {
         if let Role::Leader(leader) = &mut self.role {
             leader.peers = self.contacts.peers(&self.consensus, self.ticks);
+            leader.full = self.disks.full(self.consensus.id(), &leader.tip, self.ticks);
         }
         self.take_digests(now);
         let mut effects = match &mut self.role {
@@ -434,6 +447,7 @@ impl Replica {
             && first_index <= applied
         {
             self.role = Role::Leader(Box::new(self.begin_to_lead(term)));
+            self.owed.begin();
             effects.role_changed = true;
             self.take_back_forwarded(effects);
         }
@@ -466,7 +480,7 @@ impl Replica {
     fn hand_on(&mut self, ended: Ended, effects: &mut Effects) {
         let proposed = ended.proposed.into_iter().map(|asked| (asked, true));
         let queued = ended.queued.into_iter().map(|asked| (asked, false));
-        for ((ticket, request), was_proposed) in proposed.chain(queued) {
+        for (Asked { ticket, request, .. }, was_proposed) in proposed.chain(queued) {
             let kept = Self::is_own_caller(ticket) && self.forward(ticket, &request, was_proposed).is_ok();
             effects.answers.extend((!kept).then_some((ticket, Outcome::Unknown)));
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use commands::space::Space;
 use events::VolatilePayload;
 use projections::{Cluster, Keyring};
 use reconcilers::{Follower, Peers};
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::digest::Beat;
 use super::forward::Call;
+use super::standing::Standing;
 use crate::log::raft::ELECTION_TICKS;
 use crate::log::{Consensus, FrameLink, HistoryReader, LogError, LogStore, PageSize};
 
@@ -53,6 +55,8 @@ pub enum PeerMessage {
     Command {
         /// Its name among those of the sender.
         call: Call,
+        /// The lowest number of those that the sender waits for.
+        first: u64,
         /// The request, as [`Request`](super::Request) is serialized; it may hold secrets.
         request: Zeroizing<Vec<u8>>,
     },
@@ -63,6 +67,15 @@ pub enum PeerMessage {
         /// The outcome, as [`Outcome`](super::Outcome) is serialized.
         outcome: Vec<u8>,
     },
+    /// The sender leads, and lacks the command of the receiver with this name. It takes none after it before.
+    Resend {
+        /// Its name there.
+        call: Call,
+    },
+    /// How full the sender's disk is.
+    Disk(Space),
+    /// The sender leads, and says where all managers stand.
+    Standing(Standing),
     /// The nodes that the sender heard since it last said so.
     Presence(Vec<Beat>),
     /// The state at an index is not offered any more.
@@ -77,7 +90,8 @@ impl PeerMessage {
     pub fn size(&self) -> usize {
         let payload = match self {
             Self::Raft(bytes) => bytes.len(),
-            Self::WantHistory { .. } | Self::NotOffered { .. } => 0,
+            Self::WantHistory { .. } | Self::NotOffered { .. } | Self::Resend { .. } | Self::Disk(_) => 0,
+            Self::Standing(standing) => standing.size(),
             Self::Command { request, .. } => request.len(),
             Self::Outcome { outcome, .. } => outcome.len(),
             Self::Presence(beats) => std::mem::size_of_val(beats.as_slice()),
@@ -98,7 +112,12 @@ impl std::fmt::Debug for PeerMessage {
             Self::History { to, frames } => write!(f, "History({} frames, to {to})", frames.len()),
             Self::Secrets { at, .. } => write!(f, "Secrets(at {at})"),
             Self::NotOffered { at } => write!(f, "NotOffered(at {at})"),
-            Self::Command { call, request } => write!(f, "Command({call:?}, {} bytes)", request.len()),
+            Self::Command { call, first, request } => {
+                write!(f, "Command({call:?}, {first} waits, {} bytes)", request.len())
+            }
+            Self::Resend { call } => write!(f, "Resend({call:?})"),
+            Self::Disk(space) => write!(f, "Disk({} bytes free)", space.free_bytes),
+            Self::Standing(standing) => write!(f, "Standing({} managers)", standing.members.len()),
             Self::Outcome { call, .. } => write!(f, "Outcome({call:?})"),
             Self::Presence(beats) => write!(f, "Presence({} nodes)", beats.len()),
         }

@@ -11,7 +11,8 @@ use projections::{Cluster, Stamp, Touched};
 use prost::Message;
 use reconcilers::{Budget, Settled, TimerKey};
 
-use super::role::Leader;
+use super::disks::FullDisk;
+use super::role::{Asked, Leader};
 use super::{Folded, Outcome, Request, Ticket};
 use crate::log::{AppliedFrame, MemberChange};
 
@@ -47,7 +48,7 @@ pub(super) struct Proposal {
     /// Who is answered what once it is committed.
     pub answers: Vec<(Ticket, Outcome)>,
     /// What they asked, for another leader if this one does not come to commit it.
-    pub requests: Vec<(Ticket, Request)>,
+    pub requests: Vec<Asked>,
     pub wakes: BTreeMap<TimerKey, Option<Timestamp>>,
     pub left: Touched,
     /// Everything that it concerns.
@@ -80,7 +81,9 @@ pub(super) struct Draft {
     /// Commands that changed nothing, also refused ones: answered after everything before them. What they were judged by may not be
     /// committed yet, and another manager may lead by now.
     unchanged: Vec<(Ticket, Outcome)>,
-    requests: Vec<(Ticket, Request)>,
+    requests: Vec<Asked>,
+    /// The disk for which nothing may be added.
+    full: Option<FullDisk>,
     touched: Touched,
     /// What commands touched.
     asked: Touched,
@@ -113,6 +116,7 @@ impl Draft {
             answers: Vec::new(),
             unchanged: Vec::new(),
             requests: Vec::new(),
+            full: leader.full.clone(),
             touched,
             asked: Touched::default(),
             registered: Vec::new(),
@@ -122,34 +126,40 @@ impl Draft {
     }
 
     /// Judges queued commands in their order until the frame has as many of them as it may.
-    pub(super) fn judge(&mut self, queue: &mut VecDeque<(Ticket, Request)>) {
+    pub(super) fn judge(&mut self, queue: &mut VecDeque<Asked>) {
         while self.events.len() < COMMAND_EVENTS_MAX && self.bytes < BYTES_SOFT_MAX {
-            let Some((ticket, request)) = queue.pop_front() else { return };
-            if let Some(answer) = self.first_answer(&request) {
-                self.unchanged.push((ticket, answer));
-                self.requests.push((ticket, request));
+            let Some(asked) = queue.pop_front() else { return };
+            if let Some(answer) = self.first_answer(&asked.request) {
+                self.unchanged.push((asked.ticket, answer));
+                self.requests.push(asked);
                 continue;
             }
-            let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone(), reached: Arc::clone(&self.reached) };
-            match commands::decide(&self.next, &request.actor, &request.command, &mut ctx) {
-                Ok(decision) => {
-                    let secrets = decision.volatile.iter().map(Message::encoded_len);
-                    let bytes = decision.events.iter().map(Kind::encoded_len).chain(secrets).sum();
-                    if bytes > BYTES_HARD_MAX {
-                        self.unchanged.push((ticket, Outcome::Rejected(too_large(&request.command, bytes))));
-                    } else {
-                        self.bytes += bytes;
-                        self.take(ticket, &request, decision, ctx.ids);
-                    }
+            match self.decide(&asked.request) {
+                Ok((decision, bytes, ids)) => {
+                    self.bytes += bytes;
+                    self.take(&asked, decision, ids);
                 }
                 Err(rejection) => {
-                    let command = request.command.name();
-                    tracing::debug!(command, why = rejection.sentence, "a command was refused");
-                    self.unchanged.push((ticket, Outcome::Rejected(rejection)));
+                    let (command, why) = (asked.request.command.name(), &rejection.sentence);
+                    tracing::debug!(command, why, "a command was refused");
+                    self.unchanged.push((asked.ticket, Outcome::Rejected(rejection)));
                 }
             }
-            self.requests.push((ticket, request));
+            self.requests.push(asked);
         }
+    }
+
+    /// What a command comes to, how many bytes that has, and the ids that are left.
+    fn decide(&self, request: &Request) -> Result<(Decision, usize, IdGenerator), Rejection> {
+        let Request { actor, command, .. } = request;
+        if let Some(full) = &self.full {
+            full.admit(&self.next, command)?;
+        }
+        let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone(), reached: Arc::clone(&self.reached) };
+        let decision = commands::decide(&self.next, actor, command, &mut ctx)?;
+        let secrets = decision.volatile.iter().map(Message::encoded_len);
+        let bytes = decision.events.iter().map(Kind::encoded_len).chain(secrets).sum();
+        if bytes > BYTES_HARD_MAX { Err(too_large(command, bytes)) } else { Ok((decision, bytes, ctx.ids)) }
     }
 
     /// The answer that a command got when it was asked before: in an earlier frame or in this one.
@@ -169,10 +179,11 @@ impl Draft {
     }
 
     /// Applies what was decided.
-    fn take(&mut self, ticket: Ticket, request: &Request, decision: Decision, ids: IdGenerator) {
+    fn take(&mut self, asked: &Asked, decision: Decision, ids: IdGenerator) {
+        let Asked { ticket, via, request } = asked;
         if decision.events.is_empty() && decision.volatile.is_empty() {
             let index = self.next.position.index;
-            self.unchanged.push((ticket, Outcome::Committed { index, subject: decision.subject }));
+            self.unchanged.push((*ticket, Outcome::Committed { index, subject: decision.subject }));
             return;
         }
         let position = self.records.len();
@@ -189,11 +200,11 @@ impl Draft {
             self.events.push(event);
         }
         self.volatile.extend(decision.volatile);
-        self.answers.push((ticket, Outcome::Committed { index: self.at.index, subject: decision.subject.clone() }));
+        self.answers.push((*ticket, Outcome::Committed { index: self.at.index, subject: decision.subject.clone() }));
         self.records.push(CommandRecord {
             id: request.id,
             kind: request.command.name().to_owned(),
-            actor: request.actor.record(Some(self.base.leader)),
+            actor: request.actor.record(Some(*via)),
             reason: request.reason.clone(),
             correlation: request.correlation,
             causation: None,

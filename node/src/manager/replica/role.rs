@@ -13,6 +13,7 @@ use crate::manager::fold::Folded;
 
 use super::aside::Aside;
 use super::digest::Digests;
+use super::disks::FullDisk;
 use super::presence::PresenceTracker;
 use super::proposal::{Base, Draft, Proposal};
 use super::timers::Timers;
@@ -44,18 +45,28 @@ pub(super) struct Term {
     pub hash_frames: u64,
 }
 
+/// A command that waits for its answer.
+pub(super) struct Asked {
+    /// Who waits.
+    pub ticket: Ticket,
+    /// The manager that was asked.
+    pub via: NodeId,
+    /// What was asked.
+    pub request: Request,
+}
+
 /// What a leader leaves when it leads no more.
 pub(super) struct Ended {
     /// What may take effect, or may not.
-    pub proposed: Vec<(Ticket, Request)>,
+    pub proposed: Vec<Asked>,
     /// What nobody looked at.
-    pub queued: Vec<(Ticket, Request)>,
+    pub queued: Vec<Asked>,
 }
 
 /// What only a leader has.
 pub(super) struct Leader {
     term: Term,
-    queue: VecDeque<(Ticket, Request)>,
+    queue: VecDeque<Asked>,
     /// The state after everything proposed.
     pub(super) tip: Cluster,
     pub(super) last_hash: Option<FrameHash>,
@@ -67,6 +78,8 @@ pub(super) struct Leader {
     pub(super) digests: Digests,
     /// What is known of the other managers, as of this turn.
     pub(super) peers: Peers,
+    /// The disk for which nothing may be added, as of this turn.
+    pub(super) full: Option<FullDisk>,
     pub(super) timers: Timers,
     pub(super) aside: Aside,
     /// What the scheduler keeps between turns.
@@ -74,7 +87,7 @@ pub(super) struct Leader {
     /// What the last turn had no room to look at.
     pub(super) left: Touched,
     /// Whether the last frame was full, so that the next one need not wait for more to come.
-    full: bool,
+    fills_frames: bool,
     /// Index of the last state whose hash is in the log, or on its way there.
     hash_at: u64,
 }
@@ -92,11 +105,12 @@ impl Leader {
             heard: PresenceTracker::default(),
             digests: Digests::default(),
             peers: Peers::default(),
+            full: None,
             timers: Timers::default(),
             aside: Aside::default(),
             candidates: Candidates::default(),
             left: Touched { everything: true, ..Touched::default() },
-            full: false,
+            fills_frames: false,
             hash_at: committed.cluster.position.index,
         }
     }
@@ -121,12 +135,13 @@ impl Leader {
         self.aside.shown()
     }
 
-    pub(super) fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Rejection> {
+    /// Queues a command that this manager was asked for, or another one.
+    pub(super) fn submit(&mut self, ticket: Ticket, via: NodeId, request: Request) -> Result<(), Rejection> {
         if self.queue.len() >= QUEUE_MAX {
             let sentence = format!("{QUEUE_MAX} commands wait already");
             return Err(Rejection::new(RejectionKind::Exhausted, "cluster", sentence, "try again in a moment"));
         }
-        self.queue.push_back((ticket, request));
+        self.queue.push_back(Asked { ticket, via, request });
         Ok(())
     }
 
@@ -136,7 +151,7 @@ impl Leader {
         if let Some(command) = command.filter(|_| self.queue.len() < QUEUE_MAX) {
             let role = self.tip.nodes.get(node).map_or(events::Role::Worker, |node| node.role);
             let request = Request::unnamed(Actor::Node { id: node, role }, command);
-            self.queue.push_back((OWN, request));
+            self.queue.push_back(Asked { ticket: OWN, via: self.term.node, request });
         }
     }
 
@@ -173,7 +188,7 @@ impl Leader {
         };
         match proposed {
             Ok(_) => {
-                self.full = !proposal.left.is_empty() || !self.queue.is_empty();
+                self.fills_frames = !proposal.left.is_empty() || !self.queue.is_empty();
                 self.push(proposal);
             }
             Err(error) => {
@@ -205,7 +220,7 @@ impl Leader {
     }
 
     fn may_propose(&self) -> bool {
-        let frames = if self.full { IN_FLIGHT_FRAMES_MAX } else { PIPELINED_FRAMES };
+        let frames = if self.fills_frames { IN_FLIGHT_FRAMES_MAX } else { PIPELINED_FRAMES };
         self.pending.len() < frames && self.pending_bytes < IN_FLIGHT_BYTES_MAX
     }
 
@@ -230,6 +245,7 @@ impl Leader {
     }
 
     fn queue_own(&mut self, command: Command) {
-        self.queue.push_front((OWN, Request::unnamed(Actor::Manager(self.term.node), command)));
+        let (via, request) = (self.term.node, Request::unnamed(Actor::Manager(self.term.node), command));
+        self.queue.push_front(Asked { ticket: OWN, via, request });
     }
 }

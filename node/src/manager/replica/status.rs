@@ -17,13 +17,14 @@ pub struct RaftStatus {
     pub leader: Option<u64>,
     /// The newest term.
     pub term: u64,
-    /// Everything up to this index is committed, as far as this manager knows.
+    /// Everything up to this index is committed: as the leader said when it said how far the others are, or as far as this manager
+    /// knows.
     pub committed: u64,
-    /// How far the others are, by raft id; only a leader knows that.
+    /// How far the others are, by raft id, as the leader has it; nothing if that was not heard of it lately.
     pub followers: BTreeMap<u64, Follower>,
     /// The raft ids of managers that were heard a moment ago. Followers hear the leader alone, and all others while there is none.
     pub heard: BTreeSet<u64>,
-    /// Why managers that are to go stay, by raft id; only a leader knows that.
+    /// Why managers that are to go stay, by raft id, as the leader has it.
     pub obstacles: BTreeMap<u64, String>,
 }
 
@@ -34,7 +35,7 @@ impl RaftStatus {
     }
 
     /// Whether a manager can be reached; nothing if this manager cannot know: followers do not speak with each other while there
-    /// is a leader.
+    /// is a leader, which may not have said yet whom it hears.
     pub fn reaches(&self, member: &Member) -> Option<bool> {
         let raft_id = member.raft_id;
         if raft_id == self.raft_id || self.leader == Some(raft_id) {
@@ -42,24 +43,35 @@ impl RaftStatus {
         }
         match self.leader {
             Some(_) if self.leads() => Some(self.followers.get(&raft_id).is_some_and(|follower| follower.reachable)),
-            Some(_) => None,
+            Some(_) => self.followers.get(&raft_id).map(|follower| follower.reachable),
             None => Some(self.heard.contains(&raft_id)),
         }
     }
 }
 
 impl Replica {
-    /// Where this manager stands in raft, and what it knows of the others.
+    /// Where this manager stands in raft, and what it knows of the others, by itself or from the leader.
     pub fn raft_status(&self) -> RaftStatus {
-        let peers = self.contacts.peers(&self.consensus, self.ticks);
-        RaftStatus {
+        let status = RaftStatus {
             raft_id: self.consensus.id(),
             leader: self.consensus.leader(),
             term: self.consensus.term(),
             committed: self.consensus.committed(),
             heard: self.contacts.recently_heard(SILENT_TICKS, self.ticks),
-            obstacles: self.tip().map(|tip| obstacles(tip, &peers)).unwrap_or_default(),
-            followers: peers.followers,
+            ..RaftStatus::default()
+        };
+        if let Some(tip) = self.tip() {
+            let peers = self.contacts.peers(&self.consensus, self.ticks);
+            return RaftStatus { obstacles: obstacles(tip, &peers), followers: peers.followers, ..status };
+        }
+        match self.standing.of(status.leader, self.ticks) {
+            Some(told) => RaftStatus {
+                committed: told.committed,
+                obstacles: told.obstacles(),
+                followers: told.followers(),
+                ..status
+            },
+            None => status,
         }
     }
 }

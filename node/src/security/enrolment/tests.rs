@@ -77,7 +77,6 @@ impl Manager {
                 remote_addr: addr.clone(),
             }),
             budgets: Arc::default(),
-            space: crate::daemon::disk_space::FreeSpace::default(),
             peering: crate::peering::Peering::default(),
             stopping: CancellationToken::new(),
         };

@@ -1,0 +1,95 @@
+//! Where all managers stand, as only the leader knows: it says so to the others twice a second, so that each of them can show it.
+
+use std::collections::BTreeMap;
+
+use reconcilers::{Follower, members::obstacles};
+
+use super::peers::PeerMessage;
+use super::{Replica, Role};
+
+/// Ticks between two messages: half a second.
+const STANDING_TICKS: u64 = 5;
+/// Ticks after which what a leader said is shown no more: 2 s.
+const STALE_TICKS: u64 = 20;
+
+/// Where all managers stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Everything up to this index is committed.
+    pub committed: u64,
+    /// The managers.
+    pub members: Vec<Stand>,
+}
+
+/// Where one manager stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stand {
+    /// Its number in raft.
+    pub raft_id: u64,
+    /// It has all entries up to this index.
+    pub matched: u64,
+    /// Whether it was heard a moment ago.
+    pub reachable: bool,
+    /// Why it stays a manager although it is to go.
+    pub obstacle: Option<String>,
+}
+
+impl Standing {
+    /// About how many bytes it has.
+    pub(super) fn size(&self) -> usize {
+        let obstacles = self.members.iter().filter_map(|stand| stand.obstacle.as_ref()).map(String::len);
+        obstacles.sum::<usize>() + std::mem::size_of_val(self.members.as_slice())
+    }
+
+    /// The same as the leader's own status has it.
+    pub(super) fn followers(&self) -> BTreeMap<u64, Follower> {
+        let follower = |stand: &Stand| Follower { matched: stand.matched, reachable: stand.reachable };
+        self.members.iter().map(|stand| (stand.raft_id, follower(stand))).collect()
+    }
+
+    pub(super) fn obstacles(&self) -> BTreeMap<u64, String> {
+        self.members.iter().filter_map(|stand| Some((stand.raft_id, stand.obstacle.clone()?))).collect()
+    }
+}
+
+/// What a leader said last.
+#[derive(Default)]
+pub(super) struct LastStanding(Option<(u64, u64, Standing)>);
+
+impl LastStanding {
+    /// What this leader said a moment ago.
+    pub(super) fn of(&self, leader: Option<u64>, tick: u64) -> Option<&Standing> {
+        let (from, at, standing) = self.0.as_ref()?;
+        (leader == Some(*from) && at + STALE_TICKS > tick).then_some(standing)
+    }
+}
+
+impl Replica {
+    /// Once a tick: says to the others where all stand, when it is time to.
+    pub(super) fn send_standing(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        if !self.ticks.is_multiple_of(STANDING_TICKS) {
+            return;
+        }
+        let peers = self.contacts.peers(&self.consensus, self.ticks);
+        let mut obstacles = obstacles(&leader.tip, &peers);
+        let own = Follower { matched: self.consensus.committed(), reachable: true };
+        let all = peers.followers.iter().map(|(raft_id, follower)| (*raft_id, *follower));
+        let members = all.chain([(self.consensus.id(), own)]).map(|(raft_id, Follower { matched, reachable })| Stand {
+            raft_id,
+            matched,
+            reachable,
+            obstacle: obstacles.remove(&raft_id),
+        });
+        let standing = Standing { committed: self.consensus.committed(), members: members.collect() };
+        let to = peers.followers.into_iter().filter(|(_, follower)| follower.reachable);
+        self.outbox.messages.extend(to.map(|(raft_id, _)| (raft_id, PeerMessage::Standing(standing.clone()))));
+    }
+
+    /// A manager says where all stand. Only the leader knows it.
+    pub(super) fn receive_standing(&mut self, from: u64, standing: Standing) {
+        if self.other_leader() == Some(from) {
+            self.standing.0 = Some((from, self.ticks, standing));
+        }
+    }
+}
