@@ -221,7 +221,6 @@ impl Driver {
             self.measures.progress.note();
             // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
             if Instant::now() >= next_tick {
-                self.replica.note_space(*self.space.lock().unwrap_or_else(PoisonError::into_inner));
                 self.replica.tick();
                 self.serves_sessions.store(self.replica.serves_sessions(), Ordering::Relaxed);
                 self.publish_raft();
@@ -342,6 +341,8 @@ impl Driver {
     fn work(&mut self) -> Result<(), FatalError> {
         self.replica.written(self.writer.written()?);
         self.advance()?;
+        // Each turn judges by the newest reading, and so does the leader that is told of it.
+        self.replica.note_space(*self.space.lock().unwrap_or_else(PoisonError::into_inner));
         let began = self.replica.has_work(self.now).then(Instant::now);
         let turn = self.replica.turn(self.now);
         self.outbound.send(turn.messages, turn.asked);
