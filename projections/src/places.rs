@@ -130,6 +130,20 @@ impl Cluster {
         self.instances(service).next_back()
     }
 
+    /// Whether a task of a job has completed in a place, in its present run: also one that was told to leave its node and was through
+    /// before it did. Nothing has to run there again.
+    pub fn has_completed(&self, (service, instance): (ServiceId, Instance)) -> bool {
+        let version = self.services.get(service).map(|service| service.template_version);
+        version.is_some_and(|version| self.has_completed_run((service, instance), version))
+    }
+
+    /// The same for one of its runs. Says nothing that does not follow from the tasks in the place.
+    fn has_completed_run(&self, (service, instance): (ServiceId, Instance), version: u64) -> bool {
+        let is_job = self.revisions.get((service, version)).is_some_and(|revision| revision.spec.is_job());
+        let is_over = |task: &Task| task.desired != TaskState::Remove && task.state == TaskState::Complete;
+        is_job && self.tasks_of_instance(service, instance).any(|task| task.spec_version == version && is_over(task))
+    }
+
     /// What the tasks in a place make of it.
     pub(crate) fn standing(&self, (service, instance): (ServiceId, Instance)) -> PlaceStatus {
         let (mut newest, mut is_empty): (Option<&Task>, bool) = (None, true);
@@ -144,6 +158,9 @@ impl Cluster {
             }
         }
         match newest {
+            Some(newest) if self.has_completed_run((service, instance), newest.spec_version) => {
+                PlaceStatus::Ended(newest.spec_version, End::Finished)
+            }
             Some(newest) => PlaceStatus::Ended(newest.spec_version, newest.end()),
             None if is_empty => PlaceStatus::Empty,
             None => PlaceStatus::Leaving,

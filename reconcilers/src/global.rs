@@ -64,8 +64,8 @@ fn takes_task(service: &Service, node: &Node) -> bool {
 fn is_filled(cluster: &Cluster, service: &Service, node: &Node) -> bool {
     let tasks = slots::at(cluster, service.id, Instance::Node(node.id));
     let wanted = tasks.iter().any(|task| task.is_wanted());
-    let newest_ended =
-        tasks.last().is_some_and(|newest| !newest.had_to_leave() && ended_for_good(cluster, service, newest));
+    let stays = |task: &Task| !task.had_to_leave() || cluster.has_completed((service.id, task.instance()));
+    let newest_ended = tasks.last().is_some_and(|newest| stays(newest) && ended_for_good(cluster, service, newest));
     // A predecessor that is still stopping keeps its ports and volumes.
     let stopping = tasks.iter().any(|task| task.occupies_node());
     wanted || newest_ended || stopping

@@ -35,6 +35,8 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
                 } else if replace(cluster, service, task, ctx, out) {
                     filled = Some(task.instance());
                 }
+            } else if task.desired == TaskState::Ready && cluster.has_completed((service.id, task.instance())) {
+                give_up(cluster, task, out);
             } else if task.desired == TaskState::Ready {
                 start_when_due(cluster, service, task, ctx.now, out);
             }

@@ -77,7 +77,7 @@ pub(crate) fn may_restart(cluster: &Cluster, service: &Service, task: &Task) -> 
         RestartCondition::OnFailure => task.state != TaskState::Complete,
         RestartCondition::Any => true,
     };
-    called_for && attempts_left(cluster, &policy, task)
+    called_for && !cluster.has_completed((service.id, task.instance())) && attempts_left(cluster, &policy, task)
 }
 
 /// Whether a place whose newest task is this one stays as it is: the policy wants no other. A task that never ran counts only

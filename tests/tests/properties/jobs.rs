@@ -103,6 +103,20 @@ proptest! {
         expect_over(&core.cluster);
         core.expect_repeatable();
     }
+
+    /// A task may complete after it was told to leave its node: then its successor is not needed any more.
+    #[test]
+    fn whatever_happens_to_a_job_nothing_runs_again_that_completed(
+        room in room(),
+        first in job(),
+        steps in prop::collection::vec(step(), 1..30),
+    ) {
+        let mut core = Core::new(room);
+        core.take(&Step::Join { memory: 4, zone: 0 });
+        core.take(&Step::Create(first));
+        steps.iter().for_each(|step| core.take(step));
+        core.expect_repeatable();
+    }
 }
 
 impl Shape {
