@@ -86,13 +86,15 @@ pub fn successor(cluster: &Cluster, peers: &Peers) -> Option<u64> {
     if cluster.member_with(peers.leader).is_some_and(|leader| leader.votes && !leaves(cluster, leader)) {
         return None;
     }
-    heir(cluster, peers)
+    heir(cluster, peers, |_| true)
 }
 
-/// The voter that is fit to lead in the leader's place: one that stays and is reached, and of those the one that has most.
-pub fn heir(cluster: &Cluster, peers: &Peers) -> Option<u64> {
+/// The voter that is fit to lead in the leader's place: one that stays, is reached and may by its raft id, and of those the one that
+/// has most.
+pub fn heir(cluster: &Cluster, peers: &Peers, may: impl Fn(u64) -> bool) -> Option<u64> {
     let fit = |member: &&Member| {
-        member.votes && member.raft_id != peers.leader && !leaves(cluster, member) && peers.reaches(member)
+        let other = member.raft_id != peers.leader && may(member.raft_id);
+        member.votes && other && !leaves(cluster, member) && peers.reaches(member)
     };
     let matched = |member: &&Member| peers.followers.get(&member.raft_id).map_or(0, |peer| peer.matched);
     cluster.members.values().filter(fit).max_by_key(matched).map(|member| member.raft_id)

@@ -47,7 +47,10 @@ fn report(before: Level, space: Space, dir: &Path) -> Level {
             tracing::warn!(free_mib, path = %dir, "the disk is nearly full: make room, or commands will be refused")
         }
         Level::Full => {
-            tracing::error!(free_mib, path = %dir, "the disk is full: commands that add something are refused")
+            tracing::error!(
+                free_mib, path = %dir,
+                "the disk is full: commands that add something are refused, unless a manager with room can lead"
+            )
         }
     }
     now

@@ -480,20 +480,30 @@ fn commands_of_one_manager_are_judged_in_their_order_although_messages_are_lost(
 }
 
 #[test]
-fn a_full_disk_is_judged_where_the_log_is_written_and_the_audit_names_who_was_asked() {
+fn a_full_disk_stops_nobody_while_most_have_room_and_the_audit_names_who_was_asked() {
     let (full, room) =
         (Space { free_bytes: 1, total_bytes: 1 << 40 }, Space { free_bytes: 1 << 39, total_bytes: 1 << 40 });
     let mut quorum = three(21);
-    let (leader, others) = (quorum.leader().expect("one leads"), followers(&quorum));
-    let all = [leader, others[0], others[1]];
-    // Whose disks are full, and whether something can be added at the first follower.
-    let table = [(vec![], true), (vec![leader], false), (vec![others[0]], true), (others.clone(), false)];
-    for (number, (are_full, admitted)) in (1..).zip(table) {
-        let space = |peer| if are_full.contains(&peer) { full } else { room };
-        all.iter().for_each(|peer| quorum.peers[*peer].note_space(space(*peer)));
-        // Until the others have said so.
-        quorum.advance(Duration::from_secs(2)).expect("time passes");
-        assert_eq!(quorum.leader(), Some(leader));
+    // Whether the leader's disk is full, those of how many followers; whether something can be added, and whether another one leads then.
+    let table = [
+        (false, 0, true, false),
+        (false, 1, true, false),
+        (true, 0, true, true),
+        (false, 2, false, false),
+        (true, 2, false, false),
+        (true, 1, false, true),
+    ];
+    for (number, (leaders, of_followers, admitted, another)) in (1..).zip(table) {
+        let (leader, others) = (quorum.leader().expect("one leads"), followers(&quorum));
+        quorum.peers[leader].note_space(if leaders { full } else { room });
+        for (place, peer) in others.iter().enumerate() {
+            quorum.peers[*peer].note_space(if place < of_followers { full } else { room });
+        }
+        // Until all have said so.
+        quorum.advance(Duration::from_secs(4)).expect("time passes");
+        let are_full = (leaders, of_followers);
+        assert_eq!(quorum.leader() != Some(leader), another, "{are_full:?}");
+        let (leader, others) = (quorum.leader().expect("one leads"), followers(&quorum));
         let ticket = quorum.ask(others[0], config(number)).expect("it is kept");
         quorum.advance(Duration::from_secs(1)).expect("time passes");
         match quorum.take_answer(ticket).expect("an answer") {

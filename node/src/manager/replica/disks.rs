@@ -1,11 +1,14 @@
 //! How full the managers' disks are. What is added has to find room on the leader's disk, and on those of a majority: each manager
-//! says to the leader how full its own is. Which manager was asked makes no difference.
+//! says to the leader how full its own is, and a leader without room hands over to one that has some. Which manager was asked makes no
+//! difference.
 
 use std::collections::BTreeMap;
 
 use commands::space::{Level, Space};
 use commands::{Command, Rejection};
 use projections::{Cluster, Member};
+use reconcilers::Peers;
+use reconcilers::members::heir;
 
 use super::Replica;
 use super::peers::PeerMessage;
@@ -61,9 +64,19 @@ impl Disks {
         (with_room <= voters.len() / 2).then(|| all.into_iter().next().map(|(_, full)| full)).flatten()
     }
 
+    /// The manager to hand over to when the leader's disk is full: one that is known to have room, so that one full disk stops nobody.
+    pub(super) fn successor(&self, cluster: &Cluster, peers: &Peers, tick: u64) -> Option<u64> {
+        self.own.filter(|space| space.level() == Level::Full)?;
+        heir(cluster, peers, |raft_id| self.told(raft_id, tick).is_some_and(|space| space.level() != Level::Full))
+    }
+
+    /// What another manager said lately.
+    fn told(&self, raft_id: u64, tick: u64) -> Option<Space> {
+        self.others.get(&raft_id).filter(|(_, at)| at + STALE_TICKS > tick).map(|(space, _)| *space)
+    }
+
     fn full_disk(&self, own: u64, cluster: &Cluster, member: &Member, tick: u64) -> Option<FullDisk> {
-        let others = || self.others.get(&member.raft_id).filter(|(_, at)| at + STALE_TICKS > tick);
-        let space = if member.raft_id == own { self.own } else { others().map(|(space, _)| *space) };
+        let space = if member.raft_id == own { self.own } else { self.told(member.raft_id, tick) };
         let space = space.filter(|space| space.level() == Level::Full)?;
         let name = cluster.nodes.get(member.node).map_or("", |node| node.hostname());
         Some(FullDisk { manager: if name.is_empty() { member.node.to_string() } else { name.to_owned() }, space })

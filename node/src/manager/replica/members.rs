@@ -72,7 +72,8 @@ impl Replica {
     /// called again until it says that there is nothing to hand over, or nobody to hand it to.
     pub fn hand_over(&mut self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        let Some(next) = heir(&leader.tip, &self.contacts.peers(&self.consensus, self.ticks)) else { return false };
+        let peers = self.contacts.peers(&self.consensus, self.ticks);
+        let Some(next) = heir(&leader.tip, &peers, |_| true) else { return false };
         if leader.has_answered() {
             self.consensus.hand_over(next);
         }
@@ -255,7 +256,8 @@ impl Replica {
         let Role::Leader(leader) = &mut self.role else { return };
         let peers = self.contacts.peers(&self.consensus, self.ticks);
         leader.left.members |= next_change(&leader.tip, &peers).is_some();
-        if let Some(next) = successor(&leader.tip, &peers) {
+        let successor = successor(&leader.tip, &peers);
+        if let Some(next) = successor.or_else(|| self.disks.successor(&leader.tip, &peers, self.ticks)) {
             self.consensus.hand_over(next);
         }
         self.contacts.log_obstacles(obstacles(&leader.tip, &peers));
