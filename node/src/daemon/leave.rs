@@ -40,8 +40,12 @@ pub struct Args {
 /// # Errors
 /// When it is none, the managers do not let it go, or something of it cannot be removed.
 pub async fn leave(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
-    let state_dir = StateDir::open(&args.state_dir)?;
-    let dir = state_dir.path();
+    let dir = args.state_dir.as_path();
+    // Opening makes what is not there.
+    if !leaving::is_noted(dir)? && matches!(CertificateStore::new(dir).subject(), Ok(None)) {
+        return Err(no_member(dir));
+    }
+    let state_dir = StateDir::open(dir)?;
     if let Some(file) = &args.unlock_key_file {
         state_dir.keys().set(Some(unlock::read_key(file)?));
     }
@@ -50,7 +54,7 @@ pub async fn leave(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     if !leaving::is_noted(dir)? {
         let consent = match &subject {
             Ok(Some(_)) => ask(&state_dir, &certificates).await,
-            Ok(None) => return Err(no_member(dir)),
+            Ok(None) => Err(no_member(dir)),
             Err(error) => Err(Failure::new(error, "leave with --force: the certificate is then not used")),
         };
         match consent {

@@ -64,6 +64,7 @@ fn a_worker_leaves_and_joins_again_and_the_last_manager_ends_the_cluster() {
     assert_eq!(cluster.swarmctl("node leave --force").code, 0);
     assert_left(&mut cluster, MANAGER);
     swarmd_leave(&cluster.path("nowhere"), &[]).refused(2, "is not the state directory of a member");
+    assert!(!cluster.path("nowhere").exists(), "made for nothing");
 }
 
 #[test]
