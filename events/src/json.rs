@@ -102,6 +102,7 @@ named! {
     OperatorRole "OPERATOR_ROLE_",
     PortProtocol "PORT_PROTOCOL_",
     PublishMode "PUBLISH_MODE_",
+    PullPolicy "PULL_POLICY_",
     Reconciler "RECONCILER_",
     RestartCondition "RESTART_CONDITION_",
     Role "ROLE_",

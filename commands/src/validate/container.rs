@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use events::spec::{CONTAINER_HOSTNAME_HINT, is_container_hostname};
-use events::{ContainerSpec, DnsConfig, HealthConfig, Isolation};
+use events::{ContainerSpec, DnsConfig, HealthConfig, Isolation, PullPolicy};
 
 use super::image::{IMAGE_HINT, is_image_reference};
-use super::{Fault, Verdict, config, duration, kernel, known, mount, name};
+use super::{Fault, Verdict, config, devices, duration, kernel, known, mount, name};
 use crate::text::quote;
 
 /// Shortest time between probes: the engine's limit.
@@ -30,8 +30,10 @@ pub(super) fn container(spec: &ContainerSpec) -> Verdict {
     }
     duration(spec.stop_grace_period_ns.unwrap_or(0), "stop grace period")?;
     known::<Isolation>(spec.isolation, "isolation")?;
+    known::<PullPolicy>(spec.pull_policy, "pull policy")?;
     mount::mounts(&spec.mounts)?;
     config::references(spec)?;
+    devices::devices(spec)?;
     kernel::kernel(spec)
 }
 
@@ -223,6 +225,8 @@ mod tests {
     fn the_rest_is_passed_on() {
         assert!(check(|spec| spec.stop_grace_period_ns = Some(u64::MAX)).is_err());
         assert!(check(|spec| spec.isolation = 7).is_err());
+        assert!(check(|spec| spec.pull_policy = 7).is_err());
+        assert!(check(|spec| spec.devices = vec![events::Device::default()]).is_err());
         assert!(check(|spec| spec.mounts = vec![events::Mount::default()]).is_err());
         assert!(check(|spec| spec.stop_signal = "SIGNOTHING".into()).is_err());
         assert!(

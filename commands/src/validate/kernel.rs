@@ -114,6 +114,10 @@ fn ulimits(list: &[Ulimit]) -> Verdict {
 
 fn privileges(of: &Privileges) -> Verdict {
     known::<AppArmorMode>(of.apparmor, "AppArmor mode")?;
+    if (of.apparmor() == AppArmorMode::Custom) == of.apparmor_profile.is_empty() {
+        let sentence = "an AppArmor profile belongs to the custom mode, and the custom mode to a profile";
+        return Err(Fault::invalid(sentence, "give the mode custom together with the name of a profile"));
+    }
     let Some(seccomp) = &of.seccomp else { return Ok(()) };
     known::<SeccompMode>(seccomp.mode, "seccomp mode")?;
     if (seccomp.mode() == SeccompMode::Custom) == seccomp.profile.is_empty() {
@@ -197,6 +201,12 @@ mod tests {
         let custom = SeccompMode::Custom.into();
         assert!(seccomp(custom, b"{}") && seccomp(0, b""));
         assert!(!seccomp(custom, b"") && !seccomp(0, b"{}") && !seccomp(9, b""));
-        assert!(!check(|spec| spec.privileges = Some(Privileges { apparmor: 9, ..Default::default() })));
+        let apparmor = |mode: i32, profile: &str| {
+            let of = Privileges { apparmor: mode, apparmor_profile: profile.into(), ..Default::default() };
+            check(|spec| spec.privileges = Some(of))
+        };
+        let custom = AppArmorMode::Custom.into();
+        assert!(apparmor(custom, "web") && apparmor(0, ""));
+        assert!(!apparmor(custom, "") && !apparmor(0, "web") && !apparmor(9, ""));
     }
 }

@@ -7,6 +7,7 @@
 mod cluster;
 mod config;
 mod container;
+mod devices;
 mod endpoint;
 mod image;
 mod kernel;
@@ -96,6 +97,7 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
         return Err(Fault::invalid("the spec has no container", "name the image that the tasks run"));
     };
     container::container(template::tried(spec, of)?.as_ref())?;
+    devices::claimed(task)?;
     if let Some(requirements) = &task.resources {
         resources::requirements(requirements)?;
     }

@@ -210,8 +210,8 @@ fn rollout(config: Option<&UpdateConfig>) -> Rollout {
 }
 
 impl TaskSpec {
-    /// The spec as far as a task can tell it from others: without the name of its registry credentials, with lists whose order makes
-    /// no difference in order, and with the defaults that it names itself left out.
+    /// The spec as far as a task can tell it from others: without the name of its registry credentials and its pull policy, with lists
+    /// whose order makes no difference in order, and with the defaults that it names itself left out.
     pub fn as_seen_by_tasks(&self) -> TaskSpec {
         let mut spec = self.clone();
         if let Some(placement) = &mut spec.placement {
@@ -222,6 +222,7 @@ impl TaskSpec {
         }
         if let Some(container) = &mut spec.container {
             container.registry_auth_key.clear();
+            container.pull_policy = PullPolicy::Missing.into();
             // Where a name is repeated, the last one counts.
             container.env.sort_by(|one, other| env_name(one).cmp(env_name(other)));
             container.capability_add.sort();
@@ -399,11 +400,12 @@ mod tests {
             let task = TaskSpec { container: Some(container), ..TaskSpec::default() };
             ServiceSpec { task: Some(task), ..ServiceSpec::default() }
         };
-        let table: [(Edit, bool); 8] = [
+        let table: [(Edit, bool); 9] = [
             (&|_| {}, true),
             (&|container| container.env.reverse(), true),
             (&|container| container.capability_add.reverse(), true),
             (&|container| container.registry_auth_key = "key".into(), true),
+            (&|container| container.pull_policy = PullPolicy::Always.into(), true),
             (&|container| container.stop_grace_period_ns = Some(10_000_000_000), true),
             (&|container| container.stop_grace_period_ns = Some(11_000_000_000), false),
             (&|container| container.env = vec!["A=1".into(), "B=3".into()], false),

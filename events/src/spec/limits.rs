@@ -13,6 +13,8 @@ pub const RESTART_ATTEMPTS_MAX: u64 = 1_000;
 pub const PIDS_LIMITS: RangeInclusive<i64> = -1..=4_194_304;
 /// The least and the most that the kernel's choice of a victim can be weighted.
 pub const OOM_SCORES: RangeInclusive<i64> = -1_000..=1_000;
+/// Largest size of a container's /dev/shm in bytes: one PiB, more memory than a node has.
+pub const SHM_BYTES_MAX: u64 = 1 << 50;
 /// Nodes that a cluster may be limited to; each takes a few KiB of every manager's memory.
 pub const NODES_MAX: RangeInclusive<u32> = 1..=1_000_000;
 /// Missed heartbeats that can be forgiven.

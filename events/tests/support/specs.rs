@@ -162,6 +162,20 @@ fn container_spec() -> ContainerSpec {
                 mode: Some(0o400),
             }),
         }],
+        devices: vec![Device { source: "/dev/fuse".into(), target: "/dev/f".into(), permissions: "rw".into() }],
+        device_requests: vec![DeviceRequest {
+            driver: "nvidia".into(),
+            count: -1,
+            ids: vec!["GPU-1".into()],
+            capabilities: vec!["gpu".into()],
+            options: map("mode", "mig"),
+            claimed: "gpu".into(),
+        }],
+        device_cgroup_rules: vec!["c 42:* rmw".into()],
+        privileged: true,
+        shm_size_bytes: 67_108_864,
+        cgroup_parent: "/batch".into(),
+        pull_policy: PullPolicy::Always.into(),
     }
 }
 
@@ -175,8 +189,9 @@ fn privileges() -> Privileges {
             level: "l".into(),
         }),
         seccomp: Some(Seccomp { mode: SeccompMode::Custom.into(), profile: b"{}".to_vec() }),
-        apparmor: AppArmorMode::Disabled.into(),
+        apparmor: AppArmorMode::Custom.into(),
         no_new_privileges: true,
+        apparmor_profile: "web".into(),
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use events::spec::template::{self, TemplateError, TemplateScope};
 use events::{
-    ClusterId, ConfigId, ConfigReference, ContainerSpec, ContainerStatus, Mount, NodeDescription, NodeId, Platform,
-    SecretText, ServiceId, ServiceSpec, TaskId,
+    ClusterId, ConfigId, ConfigReference, ContainerSpec, ContainerStatus, Device, Mount, NodeDescription, NodeId,
+    Platform, SecretText, ServiceId, ServiceSpec, TaskId,
 };
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
@@ -72,6 +72,15 @@ impl Workload {
         if self.container().mounts != mounts {
             let task = Arc::make_mut(&mut self.spec).task.get_or_insert_default();
             task.container.get_or_insert_default().mounts = mounts;
+        }
+        self
+    }
+
+    /// The same with these devices.
+    pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
+        if self.container().devices != devices {
+            let task = Arc::make_mut(&mut self.spec).task.get_or_insert_default();
+            task.container.get_or_insert_default().devices = devices;
         }
         self
     }

@@ -10,7 +10,10 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use events::{AppArmorMode, ContainerSpec, Driver, Mount, MountType, Privileges, SeccompMode, SelinuxContext};
+use events::{
+    AppArmorMode, ContainerSpec, Device, DeviceRequest, Driver, Mount, MountType, Privileges, SeccompMode,
+    SelinuxContext,
+};
 
 /// Capabilities that the engine gives every container by itself; asking for them is asking for nothing.
 const ENGINE_DEFAULT: [&str; 14] = [
@@ -39,7 +42,17 @@ pub struct Policy {
     protected: Vec<PathBuf>,
     mounts: Vec<PathBuf>,
     capabilities: BTreeSet<String>,
+    devices: Vec<String>,
     privileged: bool,
+}
+
+/// What a container is given of this machine, with the paths as they are without symbolic links.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// Its mounts.
+    pub mounts: Vec<Mount>,
+    /// Its devices.
+    pub devices: Vec<Device>,
 }
 
 impl Policy {
@@ -58,21 +71,76 @@ impl Policy {
         Self { capabilities: names.into_iter().map(|name| plain(name)).collect(), ..self }
     }
 
-    /// The same with all capabilities and without confinement, if so.
+    /// The same with these devices: a path, with all that is below it, or a driver or capability of device requests.
+    pub fn allow_devices(self, devices: Vec<String>) -> Self {
+        Self { devices, ..self }
+    }
+
+    /// The same with all capabilities and devices and without confinement, if so.
     pub fn allow_privileged(self, privileged: bool) -> Self {
         Self { privileged, ..self }
     }
 
-    /// Judges what a container asks for; gives its mounts with the places on this machine as `real` has them, which gives a
-    /// path without symbolic links, or says why it cannot.
+    /// Judges what a container asks for; gives its mounts and devices with the places on this machine as `real` has them, which
+    /// gives a path without symbolic links, or says why it cannot.
     ///
     /// # Errors
     /// A sentence for what is not allowed, with the flag that allows it.
-    pub fn judge(&self, container: &ContainerSpec, real: impl Real) -> Result<Vec<Mount>, String> {
+    pub fn judge(&self, container: &ContainerSpec, real: impl Real) -> Result<Grant, String> {
         let mounts = container.mounts.iter().map(|mount| self.mount(mount, real)).collect::<Result<_, _>>()?;
+        let devices = container.devices.iter().map(|device| self.device(device, real)).collect::<Result<_, _>>()?;
+        container.device_requests.iter().try_for_each(|request| self.device_request(request))?;
         self.capabilities(&container.capability_add)?;
+        self.privileges(container)?;
         container.privileges.as_ref().map_or(Ok(()), |privileges| self.confinement(privileges))?;
-        Ok(mounts)
+        Ok(Grant { mounts, devices })
+    }
+
+    /// Judges a device of this machine, or a directory of them, and gives its path without symbolic links.
+    fn device(&self, device: &Device, real: impl Real) -> Result<Device, String> {
+        let given = &device.source;
+        let refusal = |why: &str| format!("the device {given} is not allowed on this node: {why}");
+        if Path::new(given).components().any(|part| part == Component::ParentDir) {
+            return Err(refusal("give its path without \"..\""));
+        }
+        let path = real(Path::new(given)).map_err(|why| refusal(&why))?;
+        let real_or_given = |place: &String| real(Path::new(place)).unwrap_or_else(|_| PathBuf::from(place));
+        let allowed = self.devices.iter().filter(|allowed| allowed.starts_with('/')).map(real_or_given);
+        if !self.privileged && !allowed.into_iter().any(|allowed| path.starts_with(allowed)) {
+            return Err(refusal(&format!("start its swarmd with --allow-device {given} to allow it")));
+        }
+        let Ok(source) = path.into_os_string().into_string() else {
+            return Err(refusal("it leads to a path that is not UTF-8"));
+        };
+        let target = if device.target.is_empty() { given.clone() } else { device.target.clone() };
+        Ok(Device { source, target, permissions: device.permissions.clone() })
+    }
+
+    /// The driver decides which devices it gives, so it is what counts; where there is none, a capability, which any driver that
+    /// answers the request has.
+    fn device_request(&self, request: &DeviceRequest) -> Result<(), String> {
+        let names = match request.driver.as_str() {
+            "" => request.capabilities.as_slice(),
+            _ => std::slice::from_ref(&request.driver),
+        };
+        if self.privileged || names.iter().any(|name| self.devices.contains(name)) {
+            return Ok(());
+        }
+        let name = names.first().map_or("", String::as_str);
+        Err(format!(
+            "the request for {name} devices is not allowed on this node: start its swarmd with --allow-device {name} to allow it"
+        ))
+    }
+
+    fn privileges(&self, container: &ContainerSpec) -> Result<(), String> {
+        let table = [
+            (container.privileged, "a privileged container"),
+            // Which cgroup limits a container, and so what it may use of this machine.
+            (!container.cgroup_parent.is_empty(), "a parent cgroup of its own"),
+            // Any container may make device files; this opens them.
+            (!container.device_cgroup_rules.is_empty(), "a device cgroup rule"),
+        ];
+        table.into_iter().filter(|(asked, _)| *asked).try_for_each(|(_, what)| self.needs_privileges(what))
     }
 
     fn mount(&self, mount: &Mount, real: impl Real) -> Result<Mount, String> {
@@ -173,6 +241,7 @@ impl Policy {
             (seccomp == SeccompMode::Unconfined, "running without a seccomp profile"),
             (seccomp == SeccompMode::Custom, "a seccomp profile of its own"),
             (privileges.apparmor() == AppArmorMode::Disabled, "running without AppArmor"),
+            (privileges.apparmor() == AppArmorMode::Custom, "an AppArmor profile of its own"),
             (selinux, "an SELinux context of its own"),
         ];
         table.into_iter().filter(|(asked, _)| *asked).try_for_each(|(_, what)| self.needs_privileges(what))
@@ -236,225 +305,4 @@ fn plain(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use events::{Seccomp, VolumeOptions};
-    use rustix::thread::{CapabilitySet, CapabilitySets};
-
-    fn judge(policy: &Policy, container: &ContainerSpec) -> Result<(), String> {
-        // One symbolic link: /var/run is /run.
-        let real = |path: &Path| {
-            Ok(path.strip_prefix("/var/run").map_or(path.to_owned(), |rest| Path::new("/run").join(rest)))
-        };
-        policy.judge(container, real).map(drop)
-    }
-
-    fn policy(mounts: &[&str]) -> Policy {
-        let protected = ["/run/docker.sock", "/var/lib/swarmd"].map(PathBuf::from);
-        Policy::protecting(protected.into()).allow_mounts(mounts.iter().map(PathBuf::from).collect())
-    }
-
-    fn bind(source: &str) -> ContainerSpec {
-        let mount = Mount { r#type: MountType::Bind.into(), source: source.to_owned(), ..Mount::default() };
-        ContainerSpec { mounts: vec![mount], ..ContainerSpec::default() }
-    }
-
-    fn volume(driver: &str, options: &[(&str, &str)]) -> ContainerSpec {
-        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let driver = Some(Driver { name: driver.to_owned(), options });
-        let volume = Some(VolumeOptions { driver, ..VolumeOptions::default() });
-        let mount = Mount { r#type: MountType::Volume.into(), volume, ..Mount::default() };
-        ContainerSpec { mounts: vec![mount], ..ContainerSpec::default() }
-    }
-
-    #[test]
-    fn binds_reach_what_they_may() {
-        let cases: [(&[&str], &[&str], &[&str]); 4] = [
-            (
-                &[],
-                &["/srv", "/var/lib", "/home/ada"],
-                &[
-                    "/",
-                    "/run",
-                    "/var/run",
-                    "/var/run/docker.sock",
-                    "/var/lib/swarmd",
-                    "/var/lib/swarmd/raft",
-                    "/srv/..",
-                ],
-            ),
-            (&["/srv"], &["/srv", "/srv/a"], &["/srv2", "/home", "/", "/run/docker.sock"]),
-            (&["/run/docker.sock"], &["/run/docker.sock", "/var/run/docker.sock"], &["/run", "/", "/srv"]),
-            (&["/"], &["/", "/srv"], &["/run", "/run/docker.sock"]),
-        ];
-        for (allowed, good, bad) in cases {
-            let policy = policy(allowed);
-            for source in good.iter().filter(|source| **source != "/var/lib") {
-                assert_eq!(judge(&policy, &bind(source)), Ok(()), "{allowed:?} {source}");
-            }
-            for source in bad {
-                let sentence = judge(&policy, &bind(source)).expect_err(source);
-                assert!(sentence.contains("--allow-mount") || sentence.contains("\"..\""), "{sentence}");
-            }
-        }
-        assert!(judge(&policy(&[]), &bind("/var/lib")).is_err(), "it has the state directory in it");
-    }
-
-    #[test]
-    fn a_volume_mounts_what_this_node_does_not_mind() {
-        /// The driver, its options, and the words of the refusal.
-        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
-        const LOWER: &str = "lowerdir=/var/lib/swarmd:/run,upperdir=/srv/a,workdir=/srv/b";
-        let rows: [Row<'_>; 16] = [
-            ("local", &[], None),
-            ("local", &[("size", "1g")], None),
-            ("local", &[("type", "nfs"), ("o", "addr=10.0.0.1"), ("device", ":/x")], None),
-            ("local", &[("type", "cifs"), ("o", "username=ada"), ("device", "//10.0.0.1/x")], None),
-            ("local", &[("type", "tmpfs"), ("o", "size=1m"), ("device", "tmpfs")], None),
-            ("local", &[("type", "none"), ("o", "bind"), ("device", "/srv")], None),
-            ("local", &[("type", "none"), ("o", "rw,rbind"), ("device", "/run")], Some("--allow-mount /run")),
-            ("local", &[("type", "nfs"), ("o", "bind"), ("device", "/run")], Some("--allow-mount /run")),
-            ("local", &[("type", "none"), ("o", "bind"), ("device", "run/docker.sock")], Some("an absolute path")),
-            ("local", &[("type", "none"), ("o", "bind"), ("device", "/srv/../run")], Some("without \"..\"")),
-            ("local", &[("type", "overlay"), ("o", LOWER), ("device", "overlay")], Some("--allow-privileged")),
-            ("", &[("type", "overlay"), ("o", LOWER), ("device", "overlay")], Some("--allow-privileged")),
-            ("local", &[("type", "ext4"), ("device", "/dev/sda1")], Some("--allow-privileged")),
-            ("local", &[("device", "LABEL=root")], Some("--allow-privileged")),
-            ("plugin", &[("type", "gp3"), ("device", "vol-1")], None),
-            ("plugin", &[("device", "/dev/sda1")], Some("--allow-privileged")),
-        ];
-        for (driver, options, refusal) in rows {
-            let judged = judge(&policy(&[]), &volume(driver, options));
-            match refusal {
-                None => assert_eq!(judged, Ok(()), "{driver} {options:?}"),
-                Some(words) => {
-                    let sentence = judged.expect_err(words);
-                    assert!(sentence.contains(words), "{driver} {options:?}: {sentence}");
-                }
-            }
-        }
-        let disk = volume("local", &[("type", "ext4"), ("device", "/dev/sda1")]);
-        assert_eq!(judge(&policy(&[]).allow_privileged(true), &disk), Ok(()));
-    }
-
-    #[test]
-    fn capabilities_beyond_the_engines_own_are_named() {
-        let adding = |name: &str| ContainerSpec { capability_add: vec![name.to_owned()], ..ContainerSpec::default() };
-        let closed = Policy::default();
-        for name in ["CHOWN", "cap_net_raw"] {
-            assert_eq!(judge(&closed, &adding(name)), Ok(()), "{name}");
-        }
-        let sentence = judge(&closed, &adding("cap_net_admin")).expect_err("not by default");
-        assert_eq!(
-            sentence,
-            "the capability NET_ADMIN is not allowed on this node: start its swarmd with --allow-capability NET_ADMIN to allow it"
-        );
-        assert!(judge(&closed, &adding("ALL")).expect_err("all").contains("--allow-privileged"));
-        let open = Policy::default().allow_capabilities(&["Cap_Net_Admin".to_owned()]);
-        assert_eq!(judge(&open, &adding("NET_ADMIN")), Ok(()));
-        assert!(judge(&open, &adding("SYS_ADMIN")).is_err());
-        assert_eq!(judge(&Policy::default().allow_privileged(true), &adding("ALL")), Ok(()));
-    }
-
-    #[test]
-    fn confinement_is_left_only_where_that_is_allowed() {
-        let seccomp = |mode: SeccompMode| Some(Seccomp { mode: mode.into(), profile: Vec::new() });
-        let selinux = |context| Privileges { selinux: Some(context), ..Privileges::default() };
-        let rows = [
-            (Privileges::default(), true),
-            (Privileges { no_new_privileges: true, ..Privileges::default() }, true),
-            (Privileges { seccomp: seccomp(SeccompMode::Default), ..Privileges::default() }, true),
-            (Privileges { seccomp: seccomp(SeccompMode::Unconfined), ..Privileges::default() }, false),
-            (Privileges { seccomp: seccomp(SeccompMode::Custom), ..Privileges::default() }, false),
-            (Privileges { apparmor: AppArmorMode::Disabled.into(), ..Privileges::default() }, false),
-            (selinux(SelinuxContext::default()), true),
-            (selinux(SelinuxContext { disable: true, ..SelinuxContext::default() }), false),
-            (selinux(SelinuxContext { r#type: "spc_t".to_owned(), ..SelinuxContext::default() }), false),
-        ];
-        for (privileges, allowed) in rows {
-            let container = ContainerSpec { privileges: Some(privileges), ..ContainerSpec::default() };
-            assert_eq!(judge(&Policy::default(), &container).is_ok(), allowed, "{container:?}");
-            assert_eq!(judge(&Policy::default().allow_privileged(true), &container), Ok(()));
-        }
-    }
-
-    #[test]
-    fn links_are_followed_as_far_as_a_path_exists() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let root = std::fs::canonicalize(dir.path()).expect("a path");
-        std::fs::create_dir(root.join("real")).expect("made");
-        std::os::unix::fs::symlink(root.join("real"), root.join("link")).expect("linked");
-        std::fs::write(root.join("real/file"), "").expect("written");
-        assert_eq!(real_path(&root.join("link")), Ok(root.join("real")));
-        assert_eq!(real_path(&root.join("link/later//on/./")), Ok(root.join("real/later/on")));
-        assert_eq!(real_path(&root.join("link/file/below")), Ok(root.join("real/file/below")), "the engine refuses it");
-    }
-
-    #[test]
-    fn what_exists_and_cannot_be_followed_is_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let root = std::fs::canonicalize(dir.path()).expect("a path");
-        for (link, target) in [("nowhere", "later"), ("loop", "loop"), ("chain", "nowhere")] {
-            std::os::unix::fs::symlink(root.join(target), root.join(link)).expect("linked");
-        }
-        let policy = Policy::protecting(vec![root.join("later"), root.join("loop")]);
-        for place in ["nowhere", "loop", "chain", "nowhere/below", "loop/below/it"] {
-            let source = root.join(place);
-            let refused = policy.judge(&bind(source.to_str().expect("text")), real_path).expect_err(place);
-            assert!(refused.contains("is there, and swarmd cannot follow it"), "{place}: {refused}");
-        }
-        for place in ["free", "free/below"] {
-            let source = root.join(place);
-            assert!(policy.judge(&bind(source.to_str().expect("text")), real_path).is_ok(), "{place}");
-        }
-    }
-
-    /// Another process has other files: whoever may not look into it cannot know where its links in `/proc` lead.
-    #[test]
-    fn what_leads_through_another_process_is_refused_without_the_capability_and_nothing_else_is() {
-        let judged = std::thread::spawn(|| {
-            // Capabilities are a thread's own.
-            let kept = CapabilitySet::DAC_OVERRIDE;
-            let all = rustix::thread::capabilities(None).expect("read");
-            let few = CapabilitySets { effective: all.effective & kept, ..all };
-            rustix::thread::set_capabilities(None, few).expect("given up");
-            let policy = Policy::protecting(vec!["/var/lib/swarmd".into()]);
-            ["/proc/1/root/srv", "/proc/1/root", "/proc/1", "/srv", "/proc/self/cwd"]
-                .map(|source| policy.judge(&bind(source), real_path).map(drop))
-        });
-        let [through, root, process, other, own] = judged.join().expect("judged");
-        for refused in [through, root] {
-            let refused = refused.expect_err("it could be anywhere");
-            assert!(refused.contains("/proc/1/root") && refused.contains("Permission denied"), "{refused}");
-        }
-        assert_eq!([process, other, own], [Ok(()), Ok(()), Ok(())]);
-    }
-
-    #[test]
-    fn what_is_mounted_is_what_was_judged_and_a_changed_link_is_judged_again() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let root = std::fs::canonicalize(dir.path()).expect("a path");
-        for place in ["data", "state"] {
-            std::fs::create_dir(root.join(place)).expect("made");
-        }
-        let link = root.join("link");
-        let point_at = |place: &str| {
-            let _ = std::fs::remove_file(&link);
-            std::os::unix::fs::symlink(root.join(place), &link).expect("linked");
-        };
-        let text = |path: &Path| path.to_str().expect("text").to_owned();
-        let policy = Policy::protecting(vec![root.join("state")]);
-        let in_volume = volume("local", &[("o", "bind"), ("device", &text(&link))]);
-        let device = |mounts: &[Mount]| mounts[0].volume.as_ref()?.driver.as_ref()?.options.get("device").cloned();
-        point_at("data");
-        let judged = policy.judge(&bind(&text(&link)), real_path).expect("allowed");
-        assert_eq!(judged[0].source, text(&root.join("data")), "the engine meets no link");
-        let judged = policy.judge(&in_volume, real_path).expect("allowed");
-        assert_eq!(device(&judged), Some(text(&root.join("data"))));
-        point_at("state");
-        for container in [bind(&text(&link)), in_volume] {
-            let refused = policy.judge(&container, real_path).expect_err("it leads to the state directory now");
-            assert!(refused.contains("which rules this node"), "{refused}");
-        }
-    }
-}
+mod tests;

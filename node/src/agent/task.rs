@@ -221,14 +221,14 @@ async fn attempt(
     })
 }
 
-/// The workload with the places that it mounts, if it may be made here and nothing of it is missing.
+/// The workload with the places that it mounts and the devices that it uses, if it may be made here and nothing of it is missing.
 fn allowed(policy: &Policy, workload: Workload) -> Result<Workload, ExecutorError> {
     if let Some(name) = workload.missing_secret() {
         let why = format!("the secret variable {name} has no value: give it again with --env-secret");
         return Err(ExecutorError::Fatal(why));
     }
-    let mounts = policy.judge(workload.container(), real_path).map_err(ExecutorError::Fatal)?;
-    Ok(workload.with_mounts(mounts))
+    let grant = policy.judge(workload.container(), real_path).map_err(ExecutorError::Fatal)?;
+    Ok(workload.with_mounts(grant.mounts).with_devices(grant.devices))
 }
 
 /// The workload as this node runs it. What stops and removes a task needs no templates, and must not fail for one.

@@ -128,7 +128,11 @@ pub struct RunArgs {
     /// Capability that containers may have in addition to the engine's default ones; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = parse_capability)]
     pub allow_capability: Vec<String>,
-    /// Let containers have every capability, and run without the engine's security profiles.
+    /// Device that containers may use: a path such as /dev/fuse, with all that is below it; or a driver or capability of requested
+    /// devices, such as gpu, nvidia or cdi; may be repeated.
+    #[arg(long, value_name = "PATH|NAME", value_parser = parse_device)]
+    pub allow_device: Vec<String>,
+    /// Let containers have every capability and device, and run without the engine's security profiles.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub allow_privileged: bool,
@@ -181,6 +185,15 @@ fn parse_place(text: &str) -> Result<PathBuf, String> {
 
 fn parse_capability(text: &str) -> Result<String, String> {
     if spec::is_capability(text) { Ok(text.to_owned()) } else { Err(spec::CAPABILITY_HINT.to_owned()) }
+}
+
+/// A path without a sense from the root on, and a name that no request can have, would allow nothing.
+fn parse_device(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && !text.contains(['/', ' ', '=']) && !text.starts_with('.');
+    if is_name || text.starts_with('/') {
+        return Ok(text.to_owned());
+    }
+    Err("give an absolute path such as /dev/fuse, or a driver or capability such as gpu".to_owned())
 }
 
 /// How much is logged.

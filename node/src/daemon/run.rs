@@ -151,6 +151,7 @@ pub(super) fn policy(args: &RunArgs, settings: &StartSettings) -> Policy {
     Policy::protecting(ours.into_iter().chain(engine).collect())
         .allow_mounts(args.allow_mount.clone())
         .allow_capabilities(&args.allow_capability)
+        .allow_devices(args.allow_device.clone())
         .allow_privileged(args.allow_privileged)
 }
 
@@ -255,7 +256,7 @@ impl Managers {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use events::{ContainerSpec, Mount, MountType, Privileges, Seccomp, SeccompMode};
+    use events::{ContainerSpec, Device, DeviceRequest, Mount, MountType, Privileges, Seccomp, SeccompMode};
 
     use super::*;
     use crate::agent::policy::real_path;
@@ -273,6 +274,8 @@ mod tests {
         let engine = ENGINE_ADDR.strip_prefix("unix://").expect("a socket");
         let seccomp = Some(Seccomp { mode: SeccompMode::Unconfined.into(), profile: Vec::new() });
         let unconfined = Privileges { seccomp, ..Privileges::default() };
+        let fuse = Device { source: "/dev/fuse".to_owned(), ..Device::default() };
+        let gpu = DeviceRequest { count: -1, capabilities: vec!["gpu".to_owned()], ..DeviceRequest::default() };
         // What a container asks for, and the flag that gives it that.
         let rows = [
             (bind(state_dir), ["--allow-mount", state_dir]),
@@ -284,6 +287,8 @@ mod tests {
                 ContainerSpec { capability_add: vec!["NET_ADMIN".to_owned()], ..ContainerSpec::default() },
                 ["--allow-capability", "NET_ADMIN"],
             ),
+            (ContainerSpec { devices: vec![fuse], ..ContainerSpec::default() }, ["--allow-device", "/dev/fuse"]),
+            (ContainerSpec { device_requests: vec![gpu], ..ContainerSpec::default() }, ["--allow-device", "gpu"]),
             (
                 ContainerSpec { privileges: Some(unconfined), ..ContainerSpec::default() },
                 ["--allow-privileged", "--process-allow-root"],

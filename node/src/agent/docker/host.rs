@@ -11,7 +11,7 @@ use events::{
 };
 
 use super::config::{list, number, signed, text};
-use super::mounts;
+use super::{devices, mounts};
 use crate::agent::executor::Workload;
 
 /// The host's side of the container that a workload asks for.
@@ -42,6 +42,12 @@ pub(super) fn host_config(workload: &Workload, port_bindings: Option<PortMap>) -
         cap_drop: list(&spec.capability_drop),
         ulimits: ulimits(spec),
         oom_score_adj: number(spec.oom_score_adj),
+        privileged: spec.privileged.then_some(true),
+        shm_size: number(signed(spec.shm_size_bytes)),
+        cgroup_parent: text(&spec.cgroup_parent),
+        devices: devices::mappings(&spec.devices),
+        device_requests: devices::requests(&spec.device_requests, &workload.claims),
+        device_cgroup_rules: list(&spec.device_cgroup_rules),
         ..resources(workload)
     }
 }
@@ -94,6 +100,7 @@ fn security(privileges: Option<&Privileges>) -> Vec<String> {
     match privileges.apparmor() {
         AppArmorMode::Default => {}
         AppArmorMode::Disabled => options.push("apparmor=unconfined".to_owned()),
+        AppArmorMode::Custom => options.push(format!("apparmor={}", privileges.apparmor_profile)),
     }
     if privileges.no_new_privileges {
         options.push("no-new-privileges=true".to_owned());

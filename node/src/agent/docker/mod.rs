@@ -8,6 +8,7 @@ mod config;
 mod config_mounts;
 mod creations;
 mod describe;
+mod devices;
 mod engine;
 mod events;
 mod features;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::events::{ClusterId, ContainerStatus, NodeDescription, NodeId, TaskId};
+use ::events::{ClusterId, ContainerStatus, NodeDescription, NodeId, PullPolicy, TaskId};
 use bollard::body_stream;
 use bollard::errors::Error;
 use bollard::query_parameters::{
@@ -96,7 +97,7 @@ impl DockerExecutor {
         let options = CreateContainerOptionsBuilder::new().name(&workload.name).build();
         let body = config::create_body(workload);
         let image = &workload.container().image;
-        let mut pulled = false;
+        let mut pulled = self.pull_first(workload).await?;
         loop {
             let (client, options, body) = (self.engine.client()?.clone(), options.clone(), body.clone());
             let creation = async move { client.create_container(Some(options), body).await };
@@ -113,11 +114,28 @@ impl DockerExecutor {
                     });
                 }
                 Err(error) if status(&error) == Some(409) => return self.adopt(workload, error).await,
+                Err(error) if is_missing_image(&error) && workload.container().pull_policy() == PullPolicy::Never => {
+                    let why = "is not on this node, and its pull policy is never";
+                    return Err(ExecutorError::Fatal(format!("the image {image} {why}")));
+                }
                 Err(error) if is_missing_image(&error) && !pulled => {
                     pull::pull(&self.engine, image, workload.registry_auth.as_ref()).await?;
                     pulled = true;
                 }
                 Err(error) => return Err(self.engine.judge(error)),
+            }
+        }
+    }
+
+    /// Pulls the image of a container that is to be created, where its policy says so; tells whether it did.
+    async fn pull_first(&self, workload: &Workload) -> Result<bool, ExecutorError> {
+        match workload.container().pull_policy() {
+            PullPolicy::Missing | PullPolicy::Never => Ok(false),
+            // A container that was created before the agent restarted has its image.
+            PullPolicy::Always if self.inspect(workload).await?.is_some() => Ok(false),
+            PullPolicy::Always => {
+                pull::pull(&self.engine, &workload.container().image, workload.registry_auth.as_ref()).await?;
+                Ok(true)
             }
         }
     }

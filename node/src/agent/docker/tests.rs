@@ -89,6 +89,11 @@ fn each_field_of_a_container_has_its_place() {
         ),
         (json!({ "oom_score_adj": -5 }), "/HostConfig/OomScoreAdj", json!(-5)),
         (json!({}), "/HostConfig/RestartPolicy/Name", json!("no")),
+        (json!({ "privileged": true }), "/HostConfig/Privileged", json!(true)),
+        (json!({}), "/HostConfig/Privileged", Value::Null),
+        (json!({ "shm_size_bytes": 65_536 }), "/HostConfig/ShmSize", json!(65_536)),
+        (json!({ "cgroup_parent": "/batch" }), "/HostConfig/CgroupParent", json!("/batch")),
+        (json!({ "device_cgroup_rules": ["c 42:* rmw"] }), "/HostConfig/DeviceCgroupRules", json!(["c 42:* rmw"])),
     ];
     expect_places(&rows);
 }
@@ -118,10 +123,47 @@ fn health_checks_and_privileges_have_their_place() {
             ]),
         ),
         (
+            json!({ "privileges": { "apparmor": "custom", "apparmor_profile": "web" } }),
+            "/HostConfig/SecurityOpt",
+            json!(["apparmor=web"]),
+        ),
+        (
             json!({ "privileges": { "selinux": { "disable": true },
                 "seccomp": { "mode": "custom", "profile": hex(b"{}") } } }),
             "/HostConfig/SecurityOpt",
             json!(["label=disable", "seccomp={}"]),
+        ),
+    ];
+    expect_places(&rows);
+}
+
+#[test]
+fn devices_have_their_place() {
+    let request = |spec: Value| json!({ "device_requests": [spec] });
+    let rows = [
+        (
+            json!({ "devices": [{ "source": "/dev/fuse" }, { "source": "/dev/a", "target": "/dev/b", "permissions": "r" }] }),
+            "/HostConfig/Devices",
+            json!([
+                { "PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse", "CgroupPermissions": "rwm" },
+                { "PathOnHost": "/dev/a", "PathInContainer": "/dev/b", "CgroupPermissions": "r" },
+            ]),
+        ),
+        (
+            request(json!({ "count": -1, "capabilities": ["gpu", "utility"] })),
+            "/HostConfig/DeviceRequests/0",
+            json!({ "Driver": "", "Count": -1, "Capabilities": [["gpu", "utility"]] }),
+        ),
+        (
+            request(json!({ "driver": "nvidia", "ids": ["0"], "options": { "mode": "mig" } })),
+            "/HostConfig/DeviceRequests/0",
+            json!({ "Driver": "nvidia", "DeviceIDs": ["0"], "Options": { "mode": "mig" } }),
+        ),
+        // The names that the task claims of this kind.
+        (
+            request(json!({ "claimed": "gpu", "capabilities": ["gpu"] })),
+            "/HostConfig/DeviceRequests/0",
+            json!({ "Driver": "", "DeviceIDs": ["a", "b"], "Capabilities": [["gpu"]] }),
         ),
     ];
     expect_places(&rows);

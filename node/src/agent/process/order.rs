@@ -109,6 +109,10 @@ pub(super) fn warnings(workload: &Workload) -> Vec<String> {
         (!spec.sysctls.is_empty(), "sysctls"),
         (!spec.capability_add.is_empty() || !spec.capability_drop.is_empty(), "capabilities"),
         (swap, "swap limits"),
+        (spec.shm_size_bytes != 0, "a size of /dev/shm"),
+        (!spec.cgroup_parent.is_empty(), "a parent cgroup"),
+        (spec.privileged, "privileges"),
+        (has_devices(spec), "devices"),
         (workload.spec.template().log_driver.is_some(), "a log driver"),
     ];
     let ignored: Vec<&str> = table.into_iter().filter(|(used, _)| *used).map(|(_, what)| what).collect();
@@ -131,6 +135,10 @@ fn has_profiles(spec: &ContainerSpec) -> bool {
     spec.privileges
         .as_ref()
         .is_some_and(|of| *of != Privileges { no_new_privileges: of.no_new_privileges, ..Default::default() })
+}
+
+fn has_devices(spec: &ContainerSpec) -> bool {
+    !(spec.devices.is_empty() && spec.device_requests.is_empty() && spec.device_cgroup_rules.is_empty())
 }
 
 /// The ports that are open on the host: a process shares its network, so each target port is its own published one.
