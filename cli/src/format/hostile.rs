@@ -61,6 +61,23 @@ fn container() -> ContainerSpec {
         capability_add: list(),
         capability_drop: list(),
         ulimits: vec![Ulimit { name: bad(), ..Default::default() }],
+        privileges: Some(Privileges {
+            selinux: Some(SelinuxContext { disable: true, user: bad(), role: bad(), r#type: bad(), level: bad() }),
+            apparmor: AppArmorMode::Custom.into(),
+            apparmor_profile: bad(),
+            ..Default::default()
+        }),
+        devices: vec![Device { source: bad(), target: bad(), permissions: bad() }],
+        device_requests: vec![DeviceRequest {
+            driver: bad(),
+            ids: list(),
+            capabilities: list(),
+            options: map(),
+            claimed: bad(),
+            ..Default::default()
+        }],
+        device_cgroup_rules: list(),
+        cgroup_parent: bad(),
         ..Default::default()
     }
 }

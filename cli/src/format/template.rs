@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use events::spec::defaults::{RESTART_DELAY, RESTART_DELAY_MAX};
-use events::{BindPropagation, Driver, GenericResource, HealthConfig, Mount, Named, Resources, ServiceSpec};
+use events::{
+    BindPropagation, Driver, GenericResource, HealthConfig, Isolation, Mount, Named, PullPolicy, ResourceRequirements,
+    Resources, ServiceSpec,
+};
 
 use super::block::Block;
 use super::{config, words};
-use crate::values::{cpus, duration, size, ulimit};
+use crate::values::{cpus, device, duration, security_opt, size, ulimit};
 
 /// What each task of a service runs, where and for how long.
 pub fn show(block: &mut Block, spec: &ServiceSpec) {
@@ -20,6 +23,9 @@ pub fn show(block: &mut Block, spec: &ServiceSpec) {
             if let Some(resources) = resources {
                 block.section(heading, |block| amounts(block, resources));
             }
+        }
+        if let Some(resources) = &task.resources {
+            swap(block, resources);
         }
         let placement = task.placement();
         block.each("Constraint", placement.constraints.iter().cloned());
@@ -46,6 +52,7 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
         ("open stdin", container.open_stdin),
         ("read-only", container.read_only),
         ("init", container.init == Some(true)),
+        ("privileged", container.privileged),
     ];
     let on: Vec<&str> = switches.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     block.optional("Options", on.join(", ")).optional("Stop signal", &container.stop_signal);
@@ -67,6 +74,19 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
     block
         .optional("Process limit", nonzero(container.pids_limit))
         .optional("OOM score", nonzero(container.oom_score_adj));
+    block.each("Security option", container.privileges.iter().flat_map(security_opt::show));
+    block.each("Device", container.devices.iter().map(device::show));
+    block.each("Device request", container.device_requests.iter().map(device::show_request));
+    block.each("Device rule", container.device_cgroup_rules.iter().cloned());
+    block
+        .optional("Shared memory", bytes(container.shm_size_bytes))
+        .optional("Cgroup parent", &container.cgroup_parent);
+    if container.pull_policy() != PullPolicy::default() {
+        block.field("Pull", container.pull_policy().name());
+    }
+    if container.isolation() != Isolation::default() {
+        block.field("Isolation", container.isolation().name());
+    }
 }
 
 fn health(block: &mut Block, check: &HealthConfig) {
@@ -97,6 +117,16 @@ fn amounts(block: &mut Block, resources: &Resources) {
         block.field("Memory", size::show(resources.memory_bytes));
     }
     block.optional("Generic", resources.generic.iter().map(generic).collect::<Vec<_>>().join(", "));
+}
+
+fn swap(block: &mut Block, resources: &ResourceRequirements) {
+    let amount = |bytes: i64| u64::try_from(bytes).map_or_else(|_| "unlimited".to_owned(), size::show);
+    block.optional("Swap", resources.swap_bytes.map_or_else(String::new, amount));
+    block.optional("Swappiness", resources.memory_swappiness.map_or_else(String::new, |share| share.to_string()));
+}
+
+fn bytes(number: u64) -> String {
+    if number == 0 { String::new() } else { size::show(number) }
 }
 
 /// A generic resource as one would ask for it, or as names where it has names.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use clap::Args;
-use events::{SecretText, ServiceSpec};
+use clap::{Args, ValueEnum};
+use events::{Isolation, PullPolicy, SecretText, ServiceSpec};
 use wire::v1::EnvSecretValue;
 
 use super::{ns, replace, set};
@@ -52,6 +52,14 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     init: Option<bool>,
 
+    /// When the nodes pull the image
+    #[arg(long, value_name = "POLICY")]
+    pull: Option<Pull>,
+
+    /// Isolation of the container on Windows
+    #[arg(long, value_name = "ISOLATION")]
+    isolation: Option<IsolationMode>,
+
     /// Signal that asks the container to stop
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
@@ -81,6 +89,48 @@ pub(super) struct ContainerFlags {
     dns_option: Vec<String>,
 }
 
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Pull {
+    /// If the node does not have it
+    Missing,
+    /// Before each container is created
+    Always,
+    /// Not at all: a node without it rejects the task
+    Never,
+}
+
+impl From<Pull> for PullPolicy {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Missing => Self::Missing,
+            Pull::Always => Self::Always,
+            Pull::Never => Self::Never,
+        }
+    }
+}
+
+/// How containers are separated on Windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum IsolationMode {
+    /// As the engine does it
+    Default,
+    /// By the kernel
+    Process,
+    /// By a virtual machine
+    Hyperv,
+}
+
+impl From<IsolationMode> for Isolation {
+    fn from(mode: IsolationMode) -> Self {
+        match mode {
+            IsolationMode::Default => Self::Default,
+            IsolationMode::Process => Self::Process,
+            IsolationMode::Hyperv => Self::Hyperv,
+        }
+    }
+}
+
 impl ContainerFlags {
     /// The secret variables with their values.
     pub(super) fn env_secrets(&self) -> Result<Vec<EnvSecretValue>, Failure> {
@@ -101,6 +151,8 @@ impl ContainerFlags {
         set(&mut container.tty, &self.tty);
         set(&mut container.open_stdin, &self.open_stdin);
         set(&mut container.init, &self.init.map(Some));
+        set(&mut container.pull_policy, &self.pull.map(|pull| PullPolicy::from(pull).into()));
+        set(&mut container.isolation, &self.isolation.map(|mode| Isolation::from(mode).into()));
         set(&mut container.stop_signal, &self.stop_signal);
         set(&mut container.stop_grace_period_ns, &self.stop_grace_period.map(|period| Some(ns(period))));
         if !self.container_label.is_empty() {

@@ -10,9 +10,10 @@ use events::{
 };
 
 use super::lists::{absent, plain_constraint, target, variable};
-use super::{container, task};
+use super::{container, devices, task};
 use crate::failure::{Failure, Kind};
 use crate::values::container as container_values;
+use crate::values::device::{self, NamedDevice};
 use crate::values::{config_file, constraint, env, generic, host, mount, pair, port, publish, ulimit};
 
 /// Additions to lists and maps, and removals from them; each may be repeated.
@@ -139,6 +140,22 @@ pub struct ListEdits {
     #[arg(long, value_name = "GROUP")]
     group_rm: Vec<String>,
 
+    /// Device to add or change
+    #[arg(long, value_name = "SOURCE[:TARGET[:rwm]]|CDI-NAME", value_parser = device::parse)]
+    device_add: Vec<NamedDevice>,
+
+    /// Device to remove, by its path in the container or its CDI name
+    #[arg(long, value_name = "TARGET|CDI-NAME")]
+    device_rm: Vec<String>,
+
+    /// Device cgroup rule to add
+    #[arg(long, value_name = "RULE", value_parser = device::parse_rule)]
+    device_cgroup_rule_add: Vec<String>,
+
+    /// Device cgroup rule to remove, as it was given
+    #[arg(long, value_name = "RULE", value_parser = device::parse_rule)]
+    device_cgroup_rule_rm: Vec<String>,
+
     /// Kernel parameter to add or change
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     sysctl_add: Vec<(String, String)>,
@@ -206,6 +223,8 @@ impl ListEdits {
             ("dns-search", &self.dns_search_rm),
             ("dns-option", &self.dns_option_rm),
             ("group", &self.group_rm),
+            ("device", &self.device_rm),
+            ("device-cgroup-rule", &self.device_cgroup_rule_rm),
             ("sysctl", &self.sysctl_rm),
             ("ulimit", &self.ulimit_rm),
             ("generic-resources", &self.generic_resources_rm),
@@ -267,6 +286,10 @@ impl ListEdits {
         container.env_secrets.retain(|secret| !self.env_secret_rm.contains(&secret.name));
         edit(&mut container.hosts, String::clone, &self.host_add, &self.host_rm);
         edit(&mut container.groups, String::clone, &self.group_add, &self.group_rm);
+        devices::remove(container, &self.device_rm);
+        devices::add(container, &self.device_add);
+        let (added, removed) = (&self.device_cgroup_rule_add, &self.device_cgroup_rule_rm);
+        edit(&mut container.device_cgroup_rules, String::clone, added, removed);
         edit(&mut container.ulimits, |ulimit| ulimit.name.clone(), &self.ulimit_add, &self.ulimit_rm);
         let mounts = [
             (MountType::Bind, &self.bind_add, &self.bind_rm),

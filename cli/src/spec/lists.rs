@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::{MountType, PortConfig, ServiceSpec};
 
-use crate::values::port;
+use super::devices;
+use crate::values::{device, port, security_opt};
 
 /// A list, or a map, that flags change.
 struct List {
@@ -14,7 +15,7 @@ struct List {
 }
 
 /// Those that a flag of their name replaces.
-const LISTS: [List; 21] = [
+const LISTS: [List; 25] = [
     List { flag: "label", keys: |spec| keys(&spec.annotations().labels) },
     List { flag: "container-label", keys: |spec| keys(&spec.template().container().labels) },
     List { flag: "env", keys: |spec| spec.template().container().env.iter().map(|entry| variable(entry)).collect() },
@@ -45,6 +46,19 @@ const LISTS: [List; 21] = [
     List { flag: "group", keys: |spec| spec.template().container().groups.clone() },
     List { flag: "cap-add", keys: |spec| spec.template().container().capability_add.clone() },
     List { flag: "cap-drop", keys: |spec| spec.template().container().capability_drop.clone() },
+    List {
+        flag: "security-opt",
+        keys: |spec| spec.template().container().privileges.iter().flat_map(security_opt::show).collect(),
+    },
+    List { flag: "device", keys: |spec| devices::names(spec.template().container()) },
+    List {
+        flag: "gpus",
+        keys: |spec| {
+            let requests = spec.template().container().device_requests.iter();
+            requests.filter(|request| !devices::is_named(request)).map(device::show_request).collect()
+        },
+    },
+    List { flag: "device-cgroup-rule", keys: |spec| spec.template().container().device_cgroup_rules.clone() },
     List { flag: "sysctl", keys: |spec| keys(&spec.template().container().sysctls) },
     List {
         flag: "ulimit",
@@ -110,9 +124,9 @@ pub fn dropped(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
         let kept: BTreeSet<String> = (list.keys)(after).into_iter().collect();
         let gone: Vec<String> = (list.keys)(before).into_iter().filter(|key| !kept.contains(key)).collect();
         let flag = list.flag;
-        // The names of the two lists of capabilities leave none for flags that add to them.
+        // The names of the two lists of capabilities leave none for flags that add to them; the others are given together.
         let instead = match flag {
-            "cap-add" | "cap-drop" => "name it again to keep it".to_owned(),
+            "cap-add" | "cap-drop" | "security-opt" | "gpus" => "name it again to keep it".to_owned(),
             _ => format!("--{flag}-add keeps what is there"),
         };
         (!gone.is_empty()).then(|| format!("--{flag} replaces the whole list: dropped {}; {instead}", gone.join(", ")))

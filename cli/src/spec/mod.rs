@@ -3,6 +3,7 @@
 
 mod configs;
 mod container;
+mod devices;
 mod edits;
 mod endpoint;
 mod health;
@@ -38,6 +39,8 @@ pub struct ServiceFlags {
     container: container::ContainerFlags,
     #[command(flatten)]
     security: security::SecurityFlags,
+    #[command(flatten)]
+    devices: devices::DeviceFlags,
     #[command(flatten)]
     mounts: mounts::MountFlags,
     #[command(flatten)]
@@ -76,7 +79,8 @@ impl ServiceFlags {
     pub fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
         self.identity.apply(spec)?;
         self.container.apply(spec);
-        self.security.apply(spec);
+        self.security.apply(spec)?;
+        self.devices.apply(spec);
         self.mounts.apply(spec);
         self.configs.apply(spec);
         self.endpoint.apply(spec);

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use events::{MountType, ServiceSpec};
 
-use super::{container, task};
+use super::{container, devices, task};
 
 /// A setting that can be put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -17,10 +17,13 @@ pub enum Field {
     Config,
     Constraint,
     ContainerLabel,
+    Device,
+    DeviceCgroupRule,
     Dns,
     Env,
     EnvSecret,
     GenericResources,
+    Gpus,
     Group,
     Health,
     Host,
@@ -28,11 +31,13 @@ pub enum Field {
     Label,
     Limits,
     LogDriver,
+    MemorySwap,
     PlacementPref,
     Ports,
     Reservations,
     Restart,
     Rollback,
+    SecurityOpt,
     Sysctl,
     Tmpfs,
     Ulimit,
@@ -54,6 +59,10 @@ impl Field {
             Self::PlacementPref => task(spec).placement.iter_mut().for_each(|placement| placement.preferences.clear()),
             Self::Limits => task(spec).resources.iter_mut().for_each(|resources| resources.limits = None),
             Self::Reservations => task(spec).resources.iter_mut().for_each(|resources| resources.reservations = None),
+            Self::MemorySwap => task(spec).resources.iter_mut().for_each(|resources| {
+                resources.swap_bytes = None;
+                resources.memory_swappiness = None;
+            }),
             Self::GenericResources => {
                 let reservations =
                     task(spec).resources.iter_mut().filter_map(|resources| resources.reservations.as_mut());
@@ -65,6 +74,14 @@ impl Field {
             Self::Command => container(spec).command.clear(),
             Self::Config => container(spec).configs.clear(),
             Self::ContainerLabel => container(spec).labels.clear(),
+            Self::Device => {
+                let container = container(spec);
+                container.devices.clear();
+                container.device_requests.retain(|request| !devices::is_named(request));
+            }
+            Self::DeviceCgroupRule => container(spec).device_cgroup_rules.clear(),
+            Self::Gpus => container(spec).device_requests.retain(devices::is_named),
+            Self::SecurityOpt => container(spec).privileges = None,
             Self::Dns => container(spec).dns = None,
             Self::Env => container(spec).env.clear(),
             Self::EnvSecret => container(spec).env_secrets.clear(),

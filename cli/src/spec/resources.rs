@@ -4,7 +4,7 @@ use clap::Args;
 use events::{GenericResource, ServiceSpec};
 
 use super::{replace, set, task};
-use crate::values::{cpus, generic, size};
+use crate::values::{cpus, generic, number, size};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Resources")]
@@ -16,6 +16,14 @@ pub(super) struct ResourceFlags {
     /// Maximum memory of a task
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory_limit: Option<u64>,
+
+    /// Swap that a task may use in addition to its memory limit, which it needs; -1 for no limit
+    #[arg(long, value_name = "SIZE|-1", value_parser = size::parse_or_unlimited)]
+    memory_swap: Option<i64>,
+
+    /// How readily the kernel swaps out the task's memory, from 0 to 100; -1 for the engine's default
+    #[arg(long, value_name = "NUMBER", value_parser = number::within(-1..=100i64))]
+    memory_swappiness: Option<i64>,
 
     /// Number of cores that each task reserves on its node, such as 0.5
     #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
@@ -36,6 +44,8 @@ impl ResourceFlags {
             return;
         }
         let resources = task(spec).resources.get_or_insert_default();
+        set(&mut resources.swap_bytes, &self.memory_swap.map(Some));
+        set(&mut resources.memory_swappiness, &self.memory_swappiness.map(Some));
         if self.memory_reservation.is_some() || self.cpu_reservation.is_some() || !self.generic_resources.is_empty() {
             let reservations = resources.reservations.get_or_insert_default();
             set(&mut reservations.memory_bytes, &self.memory_reservation);

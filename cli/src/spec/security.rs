@@ -1,12 +1,16 @@
 //! As whom a container runs and what it may do.
 
+use std::path::Path;
+
 use clap::Args;
 use events::spec::limits::{OOM_SCORES, PIDS_LIMITS};
-use events::{ServiceSpec, Ulimit};
+use events::{AppArmorMode, Privileges, Seccomp, SeccompMode, ServiceSpec, Ulimit};
 
 use super::{container, replace, set};
+use crate::failure::{Failure, Kind};
 use crate::values::container::capability;
-use crate::values::{number, pair, ulimit};
+use crate::values::security_opt::{LabelPart, SecurityOption};
+use crate::values::{number, pair, security_opt, ulimit};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Capabilities and limits of the container")]
@@ -31,6 +35,10 @@ pub(super) struct SecurityFlags {
     #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
     cap_drop: Vec<String>,
 
+    /// Security option, such as no-new-privileges, seccomp=FILE, apparmor=PROFILE or label=type:TYPE; replaces all
+    #[arg(long, value_name = "OPTION", value_parser = security_opt::parse)]
+    security_opt: Vec<SecurityOption>,
+
     /// Kernel parameter of the container; replaces all
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     sysctl: Vec<(String, String)>,
@@ -49,8 +57,11 @@ pub(super) struct SecurityFlags {
 }
 
 impl SecurityFlags {
-    pub(super) fn apply(&self, spec: &mut ServiceSpec) {
+    pub(super) fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
         let container = container(spec);
+        if !self.security_opt.is_empty() {
+            container.privileges = Some(privileges(&self.security_opt)?);
+        }
         set(&mut container.user, &self.user);
         replace(&mut container.groups, &self.group);
         set(&mut container.read_only, &self.read_only);
@@ -62,5 +73,55 @@ impl SecurityFlags {
         replace(&mut container.ulimits, &self.ulimit);
         set(&mut container.pids_limit, &self.pids_limit);
         set(&mut container.oom_score_adj, &self.oom_score_adj);
+        Ok(())
+    }
+}
+
+/// What these options make; a later one of the same kind wins.
+fn privileges(options: &[SecurityOption]) -> Result<Privileges, Failure> {
+    let mut made = Privileges::default();
+    for option in options {
+        match option {
+            SecurityOption::NoNewPrivileges(on) => made.no_new_privileges = *on,
+            SecurityOption::SeccompUnconfined => {
+                made.seccomp = Some(Seccomp { mode: SeccompMode::Unconfined.into(), profile: Vec::new() });
+            }
+            SecurityOption::SeccompFile(path) => {
+                made.seccomp = Some(Seccomp { mode: SeccompMode::Custom.into(), profile: profile(path)? });
+            }
+            SecurityOption::AppArmorUnconfined => {
+                made.set_apparmor(AppArmorMode::Disabled);
+                made.apparmor_profile.clear();
+            }
+            SecurityOption::AppArmorProfile(name) => {
+                made.set_apparmor(AppArmorMode::Custom);
+                made.apparmor_profile.clone_from(name);
+            }
+            SecurityOption::LabelDisable => made.selinux.get_or_insert_default().disable = true,
+            SecurityOption::Label(part, value) => {
+                let context = made.selinux.get_or_insert_default();
+                let field = match part {
+                    LabelPart::User => &mut context.user,
+                    LabelPart::Role => &mut context.role,
+                    LabelPart::Type => &mut context.r#type,
+                    LabelPart::Level => &mut context.level,
+                };
+                field.clone_from(value);
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// A seccomp profile. The engine would only say that it is no JSON when a container is created.
+fn profile(path: &Path) -> Result<Vec<u8>, Failure> {
+    let refuse = |why: String| {
+        Failure::new(Kind::Usage, format!("the seccomp profile {} {why}", path.display()))
+            .hint("name a JSON file, such as Docker's default profile with changes, or write seccomp=unconfined")
+    };
+    let bytes = std::fs::read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(refuse(format!("is not a JSON object: {error}"))),
     }
 }

@@ -108,6 +108,16 @@ fn flags_of_rights_and_limits_fill_their_fields() {
         "-1",
         "--oom-score-adj",
         "-500",
+        "--security-opt",
+        "no-new-privileges",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--security-opt",
+        "apparmor=web",
+        "--security-opt",
+        "label=type:t",
+        "--security-opt",
+        "label=disable",
     ]);
     let expected = ContainerSpec {
         user: "1000:1000".to_owned(),
@@ -119,9 +129,73 @@ fn flags_of_rights_and_limits_fill_their_fields() {
         ulimits: vec![Ulimit { name: "nofile".to_owned(), soft: 1, hard: 2 }],
         pids_limit: -1,
         oom_score_adj: -500,
+        privileges: Some(Privileges {
+            selinux: Some(SelinuxContext { disable: true, r#type: "t".to_owned(), ..Default::default() }),
+            seccomp: Some(Seccomp { mode: SeccompMode::Unconfined.into(), profile: Vec::new() }),
+            apparmor: AppArmorMode::Custom.into(),
+            no_new_privileges: true,
+            apparmor_profile: "web".to_owned(),
+        }),
         ..Default::default()
     };
     assert_eq!(container, expected);
+}
+
+#[test]
+fn a_seccomp_profile_is_a_json_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("good"), "{}").expect("written");
+    std::fs::write(path("bad"), "no JSON").expect("written");
+    let (_, container) = made(&["--security-opt", &format!("seccomp={}", path("good"))]);
+    let seccomp = container.privileges.and_then(|of| of.seccomp);
+    assert_eq!(seccomp, Some(Seccomp { mode: SeccompMode::Custom.into(), profile: b"{}".to_vec() }));
+    for (name, why) in [("bad", "is not a JSON object"), ("missing", "cannot be read")] {
+        let flags = flags(&["--security-opt", &format!("seccomp={}", path(name))]);
+        let refused = flags.apply(&mut ServiceSpec::default()).expect_err(name);
+        assert!(format!("{refused:?}").contains(why), "{refused:?}");
+    }
+}
+
+#[test]
+fn flags_of_devices_fill_their_fields_and_keep_each_others() {
+    let (spec, container) = made(&[
+        "--device",
+        "/dev/fuse",
+        "--device",
+        "n.com/gpu=0",
+        "--gpus",
+        "2",
+        "--device-cgroup-rule",
+        "c 42:* rmw",
+        "--privileged",
+        "--shm-size",
+        "256M",
+        "--cgroup-parent",
+        "/batch",
+        "--pull",
+        "never",
+        "--isolation",
+        "hyperv",
+    ]);
+    let cdi = DeviceRequest { driver: "cdi".to_owned(), ids: vec!["n.com/gpu=0".to_owned()], ..Default::default() };
+    let gpus = DeviceRequest { count: 2, capabilities: vec!["gpu".to_owned()], ..Default::default() };
+    let expected = ContainerSpec {
+        devices: vec![Device { source: "/dev/fuse".to_owned(), ..Default::default() }],
+        device_requests: vec![cdi.clone(), gpus.clone()],
+        device_cgroup_rules: vec!["c 42:* rmw".to_owned()],
+        privileged: true,
+        shm_size_bytes: 256 << 20,
+        cgroup_parent: "/batch".to_owned(),
+        pull_policy: PullPolicy::Never.into(),
+        isolation: Isolation::Hyperv.into(),
+        ..Default::default()
+    };
+    assert_eq!(container, expected);
+    let requests = |spec: &ServiceSpec| spec.template().container().device_requests.clone();
+    assert_eq!(requests(&edited(spec.clone(), &["--device", "/dev/a"])), std::slice::from_ref(&gpus));
+    let all = DeviceRequest { count: -1, ..gpus };
+    assert_eq!(requests(&edited(spec, &["--gpus", "all"])), [cdi, all]);
 }
 
 #[test]
@@ -158,6 +232,10 @@ fn flags_of_the_task_fill_its_fields() {
         "1g",
         "--cpu-limit",
         "0.5",
+        "--memory-swap",
+        "-1",
+        "--memory-swappiness",
+        "60",
         "--generic-resources",
         "gpu=1",
         "--constraint",
@@ -188,7 +266,8 @@ fn flags_of_the_task_fill_its_fields() {
                 generic: vec![GenericResource { kind: "gpu".to_owned(), amount: 1, names: Vec::new() }],
                 ..Default::default()
             }),
-            ..Default::default()
+            swap_bytes: Some(-1),
+            memory_swappiness: Some(60),
         }),
         placement: Some(Placement {
             constraints: vec!["node.role==worker".to_owned()],
@@ -310,7 +389,7 @@ fn changed(mut spec: ServiceSpec, line: &[&str]) -> ServiceSpec {
 }
 
 /// For each list: the flag that replaces it with two entries, an addition, a removal of the first entry, and what is then there.
-const LISTS: [(&str, [&str; 2], &str, &str, &str); 18] = [
+const LISTS: [(&str, [&str; 2], &str, &str, &str); 20] = [
     ("label", ["a=1", "b=2"], "b=3", "a", "b=3"),
     ("container-label", ["a=1", "b=2"], "c=3", "a", "b=2,c=3"),
     ("env", ["A=1", "B=2"], "B=3", "A", "B=3"),
@@ -337,6 +416,8 @@ const LISTS: [(&str, [&str; 2], &str, &str, &str); 18] = [
     ("dns-search", ["a", "b"], "c", "a", "b,c"),
     ("dns-option", ["a", "b"], "c", "a", "b,c"),
     ("group", ["1", "2"], "3", "1", "2,3"),
+    ("device", ["/dev/a", "n.com/gpu=0"], "/dev/b:/dev/c:r", "/dev/a", "n.com/gpu=0,/dev/b:/dev/c:r"),
+    ("device-cgroup-rule", ["c 1:* r", "c 2:* r"], "a *:* m", "c 1:* r", "c 2:* r,a *:* m"),
     ("sysctl", ["a=1", "b=2"], "b=3", "a", "b=3"),
     ("ulimit", ["nofile=1", "nproc=2"], "nproc=3", "nofile", "nproc=3"),
     ("generic-resources", ["gpu=1", "fpga=2"], "fpga=3", "gpu", "fpga=3"),

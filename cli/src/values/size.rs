@@ -22,6 +22,15 @@ pub fn parse(text: &str) -> Result<u64, Invalid> {
     bytes.map(i64::unsigned_abs).ok_or_else(|| error("is too large"))
 }
 
+/// Reads a size in bytes, or -1 for no limit.
+///
+/// # Errors
+/// When it is neither.
+pub fn parse_or_unlimited(text: &str) -> Result<i64, Invalid> {
+    // What `parse` gives fits.
+    if text == "-1" { Ok(-1) } else { parse(text).map(u64::cast_signed) }
+}
+
 /// The power of 1024 that a suffix stands for.
 fn power(suffix: &str) -> Option<u32> {
     let lower = suffix.to_ascii_lowercase();
