@@ -252,7 +252,7 @@ mod tests {
             ("CREATE --update-delay 5", "--update-delay: missing unit in duration \"5\"", "1m30s"),
             ("CREATE --memory-limit 5x", "--memory-limit: size \"5x\" has an unknown unit", "512M"),
             ("CREATE --cpu-limit half", "--cpu-limit: \"half\" is not a number of cores", "0.5"),
-            ("CREATE --constraint node.role", "has neither == nor !=", "KEY==VALUE"),
+            ("CREATE --constraint node.role", "has no operator", "KEY==VALUE"),
             ("CREATE --ports 8080:80", "begins with a number", "--ports http:80:8080, or --publish 8080:80"),
             ("CREATE -p 1.2.3.4:80:80", "--publish: port", "PUBLISHED:PORT"),
             ("CREATE other", "cannot be used with", "--help"),

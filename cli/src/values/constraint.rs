@@ -4,7 +4,8 @@ use events::spec::Constraint;
 
 use super::Invalid;
 
-const HINT: &str = "write KEY==VALUE or KEY!=VALUE; keys are node.id, node.hostname, node.ip, node.role, \
+const HINT: &str = "write KEY==VALUE, KEY!=VALUE, KEY=~REGEX, or for labels with numbers or versions KEY<VALUE, KEY<=VALUE, \
+                    KEY>VALUE, KEY>=VALUE; keys are node.id, node.hostname, node.ip, node.role, \
                     node.platform.os, node.platform.arch, node.labels.<key> and engine.labels.<key>";
 const SPREAD_HINT: &str = "write spread=node.labels.<key> or spread=engine.labels.<key>";
 
@@ -53,9 +54,10 @@ mod tests {
     }
 
     #[test]
-    fn the_hint_names_every_key() {
+    fn the_hint_names_every_key_and_operator() {
         for key in events::spec::constraint::KEYS.split(',') {
             assert!(HINT.contains(key.trim()), "{key}");
         }
+        assert!(HINT.contains(events::spec::constraint::OPERATOR_HINT));
     }
 }

@@ -1,9 +1,13 @@
-//! Placement constraints: `key==value` and `key!=value`, compared as whole words without regard to case.
+//! Placement constraints: `key==value` and `key!=value` compare whole words, `key=~expression` looks for a regular expression,
+//! all without regard to case; `<`, `<=`, `>` and `>=` compare labels that are numbers or versions.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use super::pattern::Pattern;
+use super::version::Version;
 use crate::{NodeId, Role};
 
 /// What a constraint can ask about a node.
@@ -31,9 +35,28 @@ pub struct NodeFacts<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constraint {
     key: Key,
-    equal: bool,
-    value: String,
+    test: Test,
 }
+
+/// What a constraint asks of the value of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Test {
+    Equals(String),
+    Differs(String),
+    Matches(Pattern),
+    Compares(Order, Version),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Less,
+    AtMost,
+    Greater,
+    AtLeast,
+}
+
+/// Every operator, those first of which another one is the beginning.
+const OPERATORS: [&str; 7] = ["==", "!=", "=~", "<=", ">=", "<", ">"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Key {
@@ -66,59 +89,124 @@ impl std::error::Error for ConstraintError {}
 pub const KEYS: &str = "node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, \
                         node.labels.<key>, engine.labels.<key>";
 
+/// The operators a constraint may use, for hints.
+pub const OPERATOR_HINT: &str = "KEY==VALUE, KEY!=VALUE, KEY=~REGEX, or for labels with numbers or versions KEY<VALUE, KEY<=VALUE, \
+                                 KEY>VALUE, KEY>=VALUE";
+
 impl Constraint {
-    /// Reads `key==value` or `key!=value`.
+    /// Reads a key, an operator and a value.
     ///
     /// # Errors
     /// When the operator is missing, the key unknown or the value empty or malformed.
     pub fn parse(text: &str) -> Result<Self, ConstraintError> {
         let error = |why| ConstraintError { text: text.to_owned(), why };
-        let (key, equal, value) = match (text.split_once("=="), text.split_once("!=")) {
-            (Some((key, value)), _) => (key.trim(), true, value.trim()),
-            (None, Some((key, value))) => (key.trim(), false, value.trim()),
-            (None, None) => return Err(error("has neither == nor !=")),
-        };
-        if value.is_empty() || !value.chars().all(is_value_character) {
-            return Err(error("has an empty value or one with characters that are not allowed"));
-        }
+        let (key, operator, value) = split(text).ok_or_else(|| error("has no operator"))?;
         let key = Key::parse(key).ok_or_else(|| error("names a key that does not exist"))?;
-        if key == Key::Ip && value.parse::<IpAddr>().is_err() && parse_subnet(value).is_none() {
-            return Err(error("compares node.ip with something that is neither an address nor a subnet"));
-        }
-        Ok(Self { key, equal, value: value.to_owned() })
+        let test = key.test(operator, value).map_err(error)?;
+        Ok(Self { key, test })
     }
 
-    /// Whether the node satisfies the constraint. An absent label counts as empty, so `!=` matches it.
+    /// Whether the node satisfies the constraint. An absent label satisfies `!=` alone.
     pub fn matches(&self, node: &NodeFacts<'_>) -> bool {
-        let label = |labels: Option<&BTreeMap<String, String>>, key| {
-            labels.and_then(|labels| labels.get(key)).is_some_and(|value| value.eq_ignore_ascii_case(&self.value))
-        };
-        let same = match &self.key {
-            Key::Id => node.id.to_string().eq_ignore_ascii_case(&self.value),
-            Key::Hostname => node.hostname.eq_ignore_ascii_case(&self.value),
-            Key::Ip => node.addr.parse().is_ok_and(|addr: IpAddr| self.covers(addr.to_canonical())),
-            Key::Role => match node.role {
-                Role::Worker => "worker".eq_ignore_ascii_case(&self.value),
-                Role::Manager => "manager".eq_ignore_ascii_case(&self.value),
-            },
-            Key::Os => node.os.eq_ignore_ascii_case(&self.value),
-            Key::Architecture => node.architecture.eq_ignore_ascii_case(&self.value),
-            Key::NodeLabel(key) => label(node.node_labels, key),
-            Key::EngineLabel(key) => label(node.engine_labels, key),
-        };
-        same == self.equal
+        match (&self.test, self.key.value(node)) {
+            (Test::Equals(wanted), value) => value.is_some_and(|value| self.key.is_same(&value, wanted)),
+            (Test::Differs(unwanted), value) => !value.is_some_and(|value| self.key.is_same(&value, unwanted)),
+            (Test::Matches(pattern), value) => value.is_some_and(|value| pattern.is_in(&value)),
+            (Test::Compares(order, bound), value) => {
+                let version = value.and_then(|value| Version::parse(&value));
+                version.is_some_and(|version| order.holds(&version, bound))
+            }
+        }
     }
+}
 
-    fn covers(&self, addr: IpAddr) -> bool {
-        match (self.value.parse::<IpAddr>(), parse_subnet(&self.value)) {
-            (Ok(single), _) => single.to_canonical() == addr,
-            (Err(_), Some((base, bits))) => prefix(base, bits) == prefix(addr, bits),
-            (Err(_), None) => false,
+/// A text at its first operator: key, operator, value.
+fn split(text: &str) -> Option<(&str, &'static str, &str)> {
+    let start = text.find(['=', '!', '<', '>'])?;
+    let (key, rest) = text.split_at(start);
+    let operator = OPERATORS.into_iter().find(|operator| rest.starts_with(operator))?;
+    Some((key.trim(), operator, rest[operator.len()..].trim()))
+}
+
+impl Order {
+    fn holds(self, value: &Version, bound: &Version) -> bool {
+        match self {
+            Order::Less => value < bound,
+            Order::AtMost => value <= bound,
+            Order::Greater => value > bound,
+            Order::AtLeast => value >= bound,
         }
     }
 }
 
 impl Key {
+    /// What this operator and value ask of the key.
+    fn test(&self, operator: &str, value: &str) -> Result<Test, &'static str> {
+        let is_label = matches!(self, Key::NodeLabel(_) | Key::EngineLabel(_));
+        let order = match operator {
+            "==" => return self.word(value).map(Test::Equals),
+            "!=" => return self.word(value).map(Test::Differs),
+            "=~" if *self == Key::Ip => {
+                return Err("uses =~ with node.ip, which is compared with addresses and subnets");
+            }
+            "=~" => return Pattern::parse(value).map(Test::Matches),
+            "<" => Order::Less,
+            "<=" => Order::AtMost,
+            ">" => Order::Greater,
+            _ => Order::AtLeast,
+        };
+        if !is_label {
+            return Err("orders the values of a key that is no label");
+        }
+        let version = Version::parse(value).ok_or("compares with something that is neither a number nor a version")?;
+        Ok(Test::Compares(order, version))
+    }
+
+    /// A value that is compared as a whole.
+    fn word(&self, value: &str) -> Result<String, &'static str> {
+        if value.is_empty() || !value.chars().all(is_value_character) {
+            return Err("has an empty value or one with characters that are not allowed");
+        }
+        if *self == Key::Ip && value.parse::<IpAddr>().is_err() && parse_subnet(value).is_none() {
+            return Err("compares node.ip with something that is neither an address nor a subnet");
+        }
+        Ok(value.to_owned())
+    }
+
+    /// What the node has under this key; `None` if it has no such label.
+    fn value<'n>(&self, node: &NodeFacts<'n>) -> Option<Cow<'n, str>> {
+        let label = |labels: Option<&'n BTreeMap<String, String>>, key: &str| {
+            labels.and_then(|labels| labels.get(key)).map(String::as_str)
+        };
+        let value = match self {
+            Key::Id => return Some(Cow::Owned(node.id.to_string())),
+            Key::Hostname => node.hostname,
+            Key::Ip => node.addr,
+            Key::Role => match node.role {
+                Role::Worker => "worker",
+                Role::Manager => "manager",
+            },
+            Key::Os => node.os,
+            Key::Architecture => node.architecture,
+            Key::NodeLabel(key) => label(node.node_labels, key)?,
+            Key::EngineLabel(key) => label(node.engine_labels, key)?,
+        };
+        Some(Cow::Borrowed(value))
+    }
+
+    /// Whether a node's value is the one that a constraint names.
+    fn is_same(&self, value: &str, named: &str) -> bool {
+        if *self != Key::Ip {
+            return value.eq_ignore_ascii_case(named);
+        }
+        let Ok(addr) = value.parse::<IpAddr>().map(|addr| addr.to_canonical()) else { return false };
+        match (named.parse::<IpAddr>(), parse_subnet(named)) {
+            (Ok(single), _) => single.to_canonical() == addr,
+            (Err(_), Some((base, bits))) => prefix(base, bits) == prefix(addr, bits),
+            (Err(_), None) => false,
+        }
+    }
+
     fn parse(key: &str) -> Option<Self> {
         let lower = key.to_ascii_lowercase();
         let label = |prefix: &str| {
@@ -169,13 +257,17 @@ mod tests {
     use super::*;
     use crate::Id;
 
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
     fn matches(text: &str) -> bool {
         matches_at("10.1.2.3", text)
     }
 
     fn matches_at(addr: &str, text: &str) -> bool {
-        let node_labels = BTreeMap::from([("Zone".to_owned(), "a".to_owned())]);
-        let engine_labels = BTreeMap::from([("storage".to_owned(), "SSD".to_owned())]);
+        let node_labels = labels(&[("Zone", "a"), ("cores", "16")]);
+        let engine_labels = labels(&[("storage", "SSD"), ("kernel", "5.15.0-91-generic")]);
         let node = NodeFacts {
             id: NodeId::from_bits(37),
             hostname: "Host-1",
@@ -212,6 +304,20 @@ mod tests {
             ("node.labels.rack!=r1", true),
             ("engine.labels.storage==ssd", true),
             ("Engine.Labels.storage!=ssd", false),
+            ("node.hostname=~^host-[0-9]+$", true),
+            ("node.hostname =~ ost", true),
+            ("node.hostname=~(?-i)^host", false),
+            ("node.role=~^(worker|manager)$", true),
+            ("node.labels.Zone=~[b-z]", false),
+            ("node.labels.rack=~.*", false),
+            ("node.labels.cores>=8", true),
+            ("node.labels.cores > 16", false),
+            ("node.labels.cores<=16", true),
+            ("node.labels.cores<9", false),
+            ("engine.labels.kernel>=5.4", true),
+            ("engine.labels.kernel<5.15.0-92", true),
+            ("node.labels.Zone>1", false),
+            ("node.labels.rack<1", false),
         ];
         for (text, expected) in table {
             assert_eq!(matches(text), expected, "{text}");
@@ -252,6 +358,15 @@ mod tests {
             "node.labels.==x",
             "node.id==a,b",
             "node.ip==10.0.0.0/40",
+            "node.ip=~^10",
+            "node.ip>10.0.0.1",
+            "node.hostname<5",
+            "node.labels.cores>many",
+            "node.labels.cores>",
+            "node.labels.zone=~",
+            "node.labels.zone=~(",
+            "node.labels.zone=~(a{1000}){1000}",
+            "node.labels.zone!a",
         ] {
             assert!(Constraint::parse(text).is_err(), "{text}");
         }

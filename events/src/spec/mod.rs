@@ -7,7 +7,9 @@ pub mod defaults;
 pub mod generic;
 mod hostname;
 pub mod limits;
+mod pattern;
 pub mod template;
+mod version;
 
 pub use capability::{CAPABILITY_HINT, is_capability};
 pub use constraint::{Constraint, NodeFacts};
