@@ -100,6 +100,7 @@ named! {
     MountConsistency "MOUNT_CONSISTENCY_",
     MountType "MOUNT_TYPE_",
     OperatorRole "OPERATOR_ROLE_",
+    PlacementStrategy "PLACEMENT_STRATEGY_",
     PortProtocol "PORT_PROTOCOL_",
     PublishMode "PUBLISH_MODE_",
     PullPolicy "PULL_POLICY_",

@@ -16,11 +16,11 @@ use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
 const VERSIONS: [(&str, u32); 9] = [
-    ("cluster_initialised", 2),
-    ("cluster_spec_updated", 2),
+    ("cluster_initialised", 3),
+    ("cluster_spec_updated", 3),
     ("node_declared_down", 2),
-    ("service_created", 5),
-    ("service_spec_updated", 5),
+    ("service_created", 6),
+    ("service_spec_updated", 6),
     ("state_hash_recorded", 2),
     ("update_completed", 2),
     ("update_paused", 2),

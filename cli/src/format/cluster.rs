@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use events::Named;
 use wire::v1::{ClusterView, RootRotationView};
 
 use super::block::Block;
@@ -37,6 +38,7 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
     block.section("Orchestration", |block| {
         let limit = spec.history_limit();
         block.field("Task history", if limit < 0 { "unlimited".to_owned() } else { limit.to_string() });
+        block.field("Placement", spec.placement_strategy().name());
         block.optional("Log driver", spec.log_driver.as_ref().map_or_else(String::new, template::driver));
     });
     block.section("Dispatcher", |block| {
@@ -98,6 +100,7 @@ Raft
   Warning          : 2 managers are too few
 Orchestration
   Task history     : 5
+  Placement        : spread
 Dispatcher
   Heartbeat period : 1s, up to 5s
   Node down after  : 3s

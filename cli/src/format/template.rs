@@ -31,6 +31,7 @@ pub fn show(block: &mut Block, spec: &ServiceSpec) {
         block.each("Constraint", placement.constraints.iter().cloned());
         block.each("Spread", placement.preferences.iter().map(|preference| preference.spread.clone()));
         block.optional("Maximum per node", count(placement.max_replicas));
+        block.optional("Strategy", placement.strategy.map_or_else(String::new, |_| placement.strategy().name()));
         if task.restart.is_some() {
             block.section("Restart", |block| restart(block, spec));
         }

@@ -22,6 +22,7 @@ pub use configs::resolve as resolve_configs;
 pub use edits::ListEdits;
 pub use lists::dropped;
 pub use logging::LogFlags;
+pub use placement::Strategy;
 pub use reset::Field;
 
 use clap::Args;

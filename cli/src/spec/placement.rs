@@ -1,11 +1,34 @@
 //! Where tasks may and should run.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use events::spec::limits::REPLICAS_MAX;
-use events::{PlacementPreference, ServiceSpec};
+use events::{PlacementPreference, PlacementStrategy, ServiceSpec};
 
 use super::{replace, set, task};
 use crate::values::{constraint, number};
+
+/// Which of the nodes that will do gets a task.
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+pub enum Strategy {
+    /// The node with the fewest tasks of the service, then with the fewest tasks
+    Spread,
+    /// The fullest node
+    Binpack,
+    /// Any node
+    Random,
+}
+
+impl Strategy {
+    /// The strategy as specs hold it.
+    pub fn number(self) -> i32 {
+        let strategy = match self {
+            Self::Spread => PlacementStrategy::Spread,
+            Self::Binpack => PlacementStrategy::Binpack,
+            Self::Random => PlacementStrategy::Random,
+        };
+        strategy.into()
+    }
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Placement")]
@@ -21,6 +44,10 @@ pub(super) struct PlacementFlags {
     /// Maximum number of tasks of the service on one node; 0 for no limit
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     replicas_max_per_node: Option<u64>,
+
+    /// Which node gets a task (default: the cluster's strategy)
+    #[arg(long, value_name = "STRATEGY")]
+    placement_strategy: Option<Strategy>,
 }
 
 impl PlacementFlags {
@@ -33,5 +60,6 @@ impl PlacementFlags {
         let preferences = self.placement_pref.iter().map(|label| PlacementPreference { spread: label.clone() });
         replace(&mut placement.preferences, &preferences.collect::<Vec<_>>());
         set(&mut placement.max_replicas, &self.replicas_max_per_node);
+        placement.strategy = self.placement_strategy.map(Strategy::number).or(placement.strategy);
     }
 }

@@ -33,6 +33,7 @@ pub enum Field {
     LogDriver,
     MemorySwap,
     PlacementPref,
+    PlacementStrategy,
     Ports,
     Reservations,
     Restart,
@@ -57,6 +58,7 @@ impl Field {
             Self::LogDriver => task(spec).log_driver = None,
             Self::Constraint => task(spec).placement.iter_mut().for_each(|placement| placement.constraints.clear()),
             Self::PlacementPref => task(spec).placement.iter_mut().for_each(|placement| placement.preferences.clear()),
+            Self::PlacementStrategy => task(spec).placement.iter_mut().for_each(|placement| placement.strategy = None),
             Self::Limits => task(spec).resources.iter_mut().for_each(|resources| resources.limits = None),
             Self::Reservations => task(spec).resources.iter_mut().for_each(|resources| resources.reservations = None),
             Self::MemorySwap => task(spec).resources.iter_mut().for_each(|resources| {

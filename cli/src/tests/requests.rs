@@ -164,9 +164,10 @@ async fn verbs_about_tasks_and_the_cluster() {
         log_driver: Some(events::Driver { name: "none".to_owned(), ..Default::default() }),
         nodes_max: Some(7),
         autolock: None,
+        placement_strategy: Some(events::PlacementStrategy::Binpack.into()),
     };
     let line = "cluster update --taskhistory -1 --heartbeatperiod 1s --heartbeatgrace 5 --certexpiry 1h --log-driver none \
-                --max-nodes 7";
+                --max-nodes 7 --placement-strategy binpack";
     assert_eq!(asked(line).await, Command::UpdateCluster(UpdateCluster { spec, version: Some(2) }));
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use events::ClusterSpec;
 use events::spec::limits::{HEARTBEAT_GRACES, NODES_MAX};
 
-use super::{Fault, Verdict, duration};
+use super::{Fault, Verdict, duration, placement};
 
 /// Shortest life of a certificate: shorter ones would be renewed all the time.
 const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3_600);
@@ -38,7 +38,7 @@ pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
         let sentence = format!("a cluster cannot be limited to {count} nodes");
         return Err(Fault::invalid(sentence, "give a limit from 1 to 1000000"));
     }
-    Ok(())
+    placement::strategy(spec.placement_strategy)
 }
 
 #[cfg(test)]

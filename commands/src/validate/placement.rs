@@ -1,9 +1,9 @@
 //! Where tasks may and should run.
 
-use events::Placement;
 use events::spec::{Constraint, constraint};
+use events::{Placement, PlacementStrategy};
 
-use super::{Fault, Verdict};
+use super::{Fault, Verdict, known};
 use crate::text::quote;
 
 /// The labels over which tasks can be spread.
@@ -13,7 +13,7 @@ const SPREADS: [&str; 2] = ["node.labels.", "engine.labels."];
 pub(super) fn placement(placement: &Placement) -> Verdict {
     for text in &placement.constraints {
         Constraint::parse(text).map_err(|_| {
-            let hint = format!("write key==value or key!=value, with one of the keys {}", constraint::KEYS);
+            let hint = format!("write {}; keys are {}", constraint::OPERATOR_HINT, constraint::KEYS);
             Fault::invalid(format!("{} is not a placement constraint", quote(text)), hint)
         })?;
     }
@@ -23,7 +23,12 @@ pub(super) fn placement(placement: &Placement) -> Verdict {
             return Err(Fault::invalid(format!("{} is not a placement preference", quote(&preference.spread)), hint));
         }
     }
-    Ok(())
+    strategy(placement.strategy)
+}
+
+/// A strategy that a later version brought would be taken for another one.
+pub(super) fn strategy(strategy: Option<i32>) -> Verdict {
+    strategy.map_or(Ok(()), |number| known::<PlacementStrategy>(number, "placement strategy"))
 }
 
 fn is_spread(text: &str) -> bool {
@@ -41,9 +46,19 @@ mod tests {
     #[test]
     fn constraints_have_to_parse() {
         let with = |text: &str| placement(&Placement { constraints: vec![text.into()], ..Default::default() });
-        assert_eq!(with("node.labels.zone != a"), Ok(()));
-        for text in ["", "node.labels.zone", "zone==a", "node.ip==nowhere"] {
+        for text in ["node.labels.zone != a", "node.labels.zone=~^a", "node.labels.cores>=8"] {
+            assert_eq!(with(text), Ok(()), "{text}");
+        }
+        for text in ["", "node.labels.zone=~(", "node.role>1", "node.labels.zone", "zone==a", "node.ip==nowhere"] {
             assert!(with(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn strategies_are_known_ones() {
+        for (number, is_known) in [(None, true), (Some(0), true), (Some(2), true), (Some(3), false), (Some(-1), false)]
+        {
+            assert_eq!(strategy(number).is_ok(), is_known, "{number:?}");
         }
     }
 

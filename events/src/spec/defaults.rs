@@ -339,6 +339,11 @@ impl ClusterSpec {
         self.nodes_max.unwrap_or(NODES_MAX) as usize
     }
 
+    /// Which of the nodes that will do gets a task of a service with this placement.
+    pub fn strategy_of(&self, placement: &Placement) -> PlacementStrategy {
+        placement.strategy.map_or_else(|| self.placement_strategy(), |_| placement.strategy())
+    }
+
     /// Life of a node's certificate.
     pub fn cert_expiry(&self) -> Duration {
         self.node_cert_expiry_ns.map_or(NODE_CERT_EXPIRY, Duration::from_nanos)

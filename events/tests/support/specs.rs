@@ -17,6 +17,7 @@ pub fn cluster_spec() -> ClusterSpec {
         node_cert_expiry_ns: Some(3_600_000_000_000),
         log_driver: Some(driver("json-file")),
         autolock: Some(true),
+        placement_strategy: Some(PlacementStrategy::Binpack.into()),
     }
 }
 
@@ -104,6 +105,7 @@ fn task_spec() -> TaskSpec {
             preferences: vec![PlacementPreference { spread: "node.labels.zone".into() }],
             platforms: vec![Platform { architecture: "x86_64".into(), os: "linux".into() }],
             max_replicas: 2,
+            strategy: Some(PlacementStrategy::Random.into()),
         }),
         log_driver: Some(driver("journald")),
         force_update: 7,

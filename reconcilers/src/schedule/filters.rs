@@ -4,6 +4,7 @@ use events::spec::{Constraint, generic};
 use events::{ConfigReference, GenericResource, Platform, Resources, ServiceId, TaskSpec};
 use projections::{Cluster, Node, Task};
 
+use super::order::Order;
 use super::run::{HostPort, Run};
 
 /// The types of plugins that engines list.
@@ -49,6 +50,8 @@ pub struct Filters<'a> {
     platforms: &'a [Platform],
     ports: Vec<HostPort>,
     max_replicas: u64,
+    /// Which of the nodes that will do is best.
+    order: Order,
 }
 
 impl<'a> Filters<'a> {
@@ -68,7 +71,18 @@ impl<'a> Filters<'a> {
             platforms: &placement.platforms,
             ports: spec.host_ports().map(|port| (port.protocol, port.published_port)).collect(),
             max_replicas: placement.max_replicas,
+            order: Order::of(cluster.settings.spec.strategy_of(placement), template.reserved()),
         }
+    }
+
+    /// Which of the nodes that will do is best.
+    pub(super) fn order(&self) -> Order {
+        self.order
+    }
+
+    /// What one task takes of a node.
+    pub(super) fn reserved(&self) -> &Resources {
+        self.reserved
     }
 
     /// Whether it matters how many tasks of the service a node has.

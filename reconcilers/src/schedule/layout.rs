@@ -1,6 +1,6 @@
 //! What a placement says of the nodes, whatever runs on them: which of them its constraints and platforms refuse, and how
 //! the labels that it spreads tasks over part the others; and the nodes of each part in the order in which they would be chosen
-//! for a service that has no task yet. Shared by all services with the same placement whose tasks use the same plugins.
+//! for a service that has no task yet. Shared by all services with the same placement and strategy whose tasks use the same plugins.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +8,7 @@ use events::{NodeId, Placement, PlacementPreference};
 use projections::Node;
 
 use super::filters::{Filters, Unfit};
+use super::order::Order;
 use super::pool::Pool;
 
 /// Most layouts that are kept: a turn places few kinds of services.
@@ -16,7 +17,7 @@ const LAYOUTS_MAX: usize = 64;
 const NODES_MAX: usize = 1_000_000;
 const LAYOUTS_MIN: usize = 4;
 
-/// A node that takes tasks: how many it has, its id, which decides between equals, and its number.
+/// A node that takes tasks: its score, its id, which decides between equals, and its number.
 pub(super) type Rank = (u64, NodeId, usize);
 
 /// One placement's view of the nodes.
@@ -28,6 +29,8 @@ pub(super) struct Layout {
     plugins: Vec<(&'static str, String)>,
     /// Whether a node of plain processes will not do.
     needs_container: bool,
+    /// What the scores are.
+    order: Order,
     /// The label values that lead to each leaf.
     paths: Vec<Vec<String>>,
     leaves: BTreeMap<Vec<String>, usize>,
@@ -44,8 +47,8 @@ pub(super) struct Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stand {
     leaf: Result<usize, Unfit>,
-    /// The number of tasks that it has in the order of its leaf, if it takes any.
-    active: Option<u64>,
+    /// Its score in the order of its leaf, if it takes tasks.
+    score: Option<u64>,
 }
 
 /// The layouts that were of use lately.
@@ -62,7 +65,8 @@ impl Layouts {
         let position = self.known.iter().position(|layout| layout.is_of(placement, filters)).unwrap_or_else(|| {
             self.make_room(pool.len());
             let plugins = filters.plugins().iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
-            self.known.push(Layout::new(placement.clone(), plugins, filters.needs_container()));
+            let new = Layout::new(placement.clone(), plugins, filters.needs_container(), filters.order());
+            self.known.push(new);
             self.known.len() - 1
         });
         let layout = &mut self.known[position];
@@ -83,11 +87,12 @@ impl Layouts {
 }
 
 impl Layout {
-    fn new(placement: Placement, plugins: Vec<(&'static str, String)>, needs_container: bool) -> Self {
+    fn new(placement: Placement, plugins: Vec<(&'static str, String)>, needs_container: bool, order: Order) -> Self {
         Self {
             placement,
             plugins,
             needs_container,
+            order,
             paths: Vec::new(),
             leaves: BTreeMap::new(),
             orders: Vec::new(),
@@ -101,6 +106,7 @@ impl Layout {
         let plugins = self.plugins.iter().map(|(kind, name)| (*kind, name.as_str()));
         plugins.eq(filters.plugins().iter().copied())
             && self.needs_container == filters.needs_container()
+            && self.order == filters.order()
             && self.placement.constraints == placement.constraints
             && self.placement.preferences == placement.preferences
             && self.placement.platforms == placement.platforms
@@ -131,12 +137,12 @@ impl Layout {
         // Leaves of label values that no node has any more stay until they are most of them.
         if self.paths.len() > 2 * pool.len() {
             let (placement, plugins) = (std::mem::take(&mut self.placement), std::mem::take(&mut self.plugins));
-            *self = Self { used: self.used, ..Self::new(placement, plugins, self.needs_container) };
+            *self = Self { used: self.used, ..Self::new(placement, plugins, self.needs_container, self.order) };
         }
         if self.stands.is_empty() || self.seen < changes.first() {
             self.place_all(filters, pool);
         } else {
-            let unplaced = Stand { leaf: Err(Unfit::NotReady), active: None };
+            let unplaced = Stand { leaf: Err(Unfit::NotReady), score: None };
             self.stands.resize(pool.numbers_end(), unplaced);
             for number in changes.since(self.seen) {
                 self.place(*number, filters, pool);
@@ -153,10 +159,10 @@ impl Layout {
         for number in 0..pool.numbers_end() {
             let known = old.get(number).filter(|_| !pool.is_described_since(number, self.seen));
             let leaf = known.map_or_else(|| self.judge(number, filters, pool), |stand| stand.leaf);
-            let stand = stand(number, leaf, pool);
-            if let (Ok(leaf), Some(active)) = (stand.leaf, stand.active) {
+            let stand = self.stand(number, leaf, pool);
+            if let (Ok(leaf), Some(score)) = (stand.leaf, stand.score) {
                 ranks.resize(ranks.len().max(leaf + 1), Vec::new());
-                ranks[leaf].push((active, pool.get(number).id, number));
+                ranks[leaf].push((score, pool.get(number).id, number));
             }
             self.stands.push(stand);
         }
@@ -169,16 +175,16 @@ impl Layout {
         let old = self.stands[number];
         let is_other = pool.is_described_since(number, self.seen);
         let leaf = if is_other { self.judge(number, filters, pool) } else { old.leaf };
-        let new = stand(number, leaf, pool);
+        let new = self.stand(number, leaf, pool);
         if new == old {
             return;
         }
         let id = pool.get(number).id;
-        if let (Ok(leaf), Some(active)) = (old.leaf, old.active) {
-            self.orders[leaf].remove(&(active, id, number));
+        if let (Ok(leaf), Some(score)) = (old.leaf, old.score) {
+            self.orders[leaf].remove(&(score, id, number));
         }
-        if let (Ok(leaf), Some(active)) = (new.leaf, new.active) {
-            self.orders[leaf].insert((active, id, number));
+        if let (Ok(leaf), Some(score)) = (new.leaf, new.score) {
+            self.orders[leaf].insert((score, id, number));
         }
         self.stands[number] = new;
     }
@@ -197,11 +203,11 @@ impl Layout {
         self.leaves.insert(path, leaf);
         Ok(leaf)
     }
-}
 
-fn stand(number: usize, leaf: Result<usize, Unfit>, pool: &Pool) -> Stand {
-    let candidate = pool.get(number);
-    Stand { leaf, active: (candidate.takes_tasks && leaf.is_ok()).then_some(candidate.active) }
+    fn stand(&self, number: usize, leaf: Result<usize, Unfit>, pool: &Pool) -> Stand {
+        let candidate = pool.get(number);
+        Stand { leaf, score: (candidate.takes_tasks && leaf.is_ok()).then(|| self.order.score(candidate)) }
+    }
 }
 
 /// A label whose values the tasks are spread over.

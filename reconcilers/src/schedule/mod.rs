@@ -9,7 +9,9 @@ pub mod filters;
 mod due;
 mod explain;
 mod layout;
+mod leaf;
 mod nodes;
+mod order;
 mod pool;
 mod run;
 mod spread;
@@ -122,7 +124,7 @@ fn place(
             let failures = failures(cluster, work.group, now, run.pool);
             Spread::new(layout, failures, &filters, run)
         });
-        let Some(number) = nodes.next(&filters, run) else {
+        let Some(number) = nodes.next(task, &filters, run) else {
             // What does not fit now will not fit for the next one either. More than the turn may say are left to the next.
             let text: Arc<str> = reasons(layout, &filters, run).into();
             if unplaced.all_wait_for(work.group, &text) {
@@ -205,5 +207,7 @@ fn explain(cluster: &Cluster, refused: Vec<(TaskId, Arc<str>)>, out: &mut Correc
     }
 }
 
+#[cfg(test)]
+mod naive;
 #[cfg(test)]
 mod tests;

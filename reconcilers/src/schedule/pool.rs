@@ -27,7 +27,7 @@ pub(super) struct Candidate {
     /// Tasks that should run here.
     pub active: u64,
     /// All the CPU and memory that it offers.
-    offers: (u64, u64),
+    pub offers: (u64, u64),
 }
 
 impl Candidate {
@@ -70,6 +70,8 @@ pub(super) struct Pool {
     /// Nodes that the last run gave tasks, as they were before. Whether the state has these tasks is not known before the next
     /// run.
     promised: Vec<(usize, Candidate)>,
+    /// The most CPU and memory that any node has offered so far.
+    most: (u64, u64),
 }
 
 impl Pool {
@@ -89,6 +91,11 @@ impl Pool {
     /// The numbers of the nodes that are there, in the order of their ids.
     pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
         self.numbers.values().copied()
+    }
+
+    /// The most CPU and memory that a node may offer.
+    pub(super) fn most(&self) -> (u64, u64) {
+        self.most
     }
 
     /// Nodes that are there.
@@ -158,6 +165,7 @@ impl Pool {
             }
         };
         self.all[number] = candidate;
+        self.most = (self.most.0.max(candidate.offers.0), self.most.1.max(candidate.offers.1));
         self.described[number] = change;
         self.changes.push(number);
     }

@@ -1,26 +1,17 @@
-//! Which node is best: evenly over the values of the preferred labels, then over the nodes.
-//!
-//! A better node has fewer recent failures of the service (once there are many), then fewer tasks of the service, then fewer
-//! tasks at all. Ties go to the smaller id, so that the same state gives the same choice everywhere.
-//!
-//! Most nodes have neither failures nor tasks of the service: they are taken from the order that the layout keeps, as far as
-//! they are needed. Only those that have are ranked for each group again.
+//! Which node is best: evenly over the values of the preferred labels, then as the strategy says over the nodes of a leaf.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, btree_set};
+use std::collections::BTreeMap;
 
-use events::{NodeId, Timestamp};
+use events::{NodeId, TaskId, Timestamp};
 use projections::Cluster;
 use projections::failures;
 use projections::unplaced::Group;
 
 use super::filters::Filters;
-use super::layout::{Layout, Rank};
+use super::layout::Layout;
+use super::leaf::Leaf;
 use super::pool::Pool;
 use super::run::Run;
-
-/// Rank of a node, the smallest first: failures, tasks of the service, tasks, its id, and its number.
-type Entry = Reverse<(u64, u64, u64, NodeId, usize)>;
 
 /// The nodes that will do, in a tree with one level for each preference.
 pub(super) struct Spread<'l> {
@@ -39,16 +30,6 @@ struct Branch<'l> {
     leaf: Option<usize>,
 }
 
-/// The nodes with the same values of all preferred labels.
-struct Leaf<'l> {
-    /// Nodes that may be new to the service, best first.
-    order: btree_set::Iter<'l, Rank>,
-    /// The best of them that will do.
-    unused: Option<usize>,
-    /// Nodes with tasks or failures of the service that will do. They are worse than any other.
-    used: BinaryHeap<Entry>,
-}
-
 impl<'l> Spread<'l> {
     /// The nodes of a layout as they are for the service that the run has counted.
     pub(super) fn new(
@@ -61,7 +42,7 @@ impl<'l> Spread<'l> {
         let mut leaves = Vec::new();
         for (number, path) in layout.paths().enumerate() {
             root.leaf(path, 0).leaf = Some(number);
-            leaves.push(Leaf { order: layout.order(number).iter(), unused: None, used: BinaryHeap::new() });
+            leaves.push(Leaf::new(layout.order(number), filters, run));
         }
         let mut spread = Self { layout, root, leaves, failures };
         spread.fill(filters, run);
@@ -76,57 +57,29 @@ impl<'l> Spread<'l> {
             // The tasks of a node that takes no more are part of how full its branch is.
             self.root.leaf(self.layout.path(leaf), run.active_of_service(number));
             if filters.judge_knowing(number, Ok(()), run).is_ok() {
-                let entry = self.entry(number, run);
-                self.leaves[leaf].used.push(entry);
+                self.leaves[leaf].put(number, &self.failures, filters, run);
             }
         }
-        for leaf in 0..self.leaves.len() {
-            self.advance(leaf, filters, run);
+        for leaf in &mut self.leaves {
+            leaf.advance(&self.failures, filters, run);
         }
     }
 
-    /// Takes the best node out; it has to be put back after the task is on it.
-    pub(super) fn next(&mut self, filters: &Filters<'_>, run: &mut Run<'_>) -> Option<usize> {
+    /// Takes the best node for a task out; it has to be put back after the task is on it.
+    pub(super) fn next(&mut self, task: TaskId, filters: &Filters<'_>, run: &mut Run<'_>) -> Option<usize> {
         let leaf = self.root.choose(&self.leaves)?;
-        match self.leaves[leaf].unused.take() {
-            Some(number) => {
-                self.advance(leaf, filters, run);
-                Some(number)
-            }
-            None => self.leaves[leaf].used.pop().map(|Reverse((_, _, _, _, number))| number),
-        }
+        self.leaves[leaf].next(task, &self.failures, filters, run)
     }
 
     /// Puts a node back in, if one more task fits on it.
     pub(super) fn put_back(&mut self, number: usize, filters: &Filters<'_>, run: &mut Run<'_>) {
-        if filters.judge_again(number, run).is_err() {
-            return;
-        }
         let Ok(leaf) = self.layout.leaf_of(number) else { return };
-        let entry = self.entry(number, run);
-        self.leaves[leaf].used.push(entry);
-    }
-
-    /// Finds the next node of a leaf that is new to the service and will do.
-    fn advance(&mut self, leaf: usize, filters: &Filters<'_>, run: &mut Run<'_>) {
-        let failures = &self.failures;
-        let mut unused = self.leaves[leaf].order.by_ref().map(|(_, _, number)| *number);
-        self.leaves[leaf].unused = unused.find(|number| {
-            let is_new = run.active_of_service(*number) == 0 && !failures.contains_key(number);
-            is_new && filters.judge_again(*number, run).is_ok()
-        });
-    }
-
-    fn entry(&self, number: usize, run: &Run<'_>) -> Entry {
-        let candidate = run.pool.get(number);
-        let failures = self.failures.get(&number).copied().unwrap_or(0);
-        Reverse((failures, run.active_of_service(number), candidate.active, candidate.id, number))
-    }
-}
-
-impl Leaf<'_> {
-    fn has_room(&self) -> bool {
-        self.unused.is_some() || !self.used.is_empty()
+        let leaf = &mut self.leaves[leaf];
+        if filters.judge_again(number, run).is_ok() {
+            leaf.put(number, &self.failures, filters, run);
+        } else {
+            leaf.close(number, &self.failures, filters, run);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::format::Format;
 use crate::manager::Manager;
 use crate::session::Session;
-use crate::spec::LogFlags;
+use crate::spec::{LogFlags, Strategy};
 use crate::values::{duration, number};
 
 /// Tasks that a slot may keep, or -1 for all.
@@ -44,6 +44,10 @@ pub struct Args {
     /// Maximum number of nodes (default 100000)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(NODES_MAX))]
     max_nodes: Option<u32>,
+
+    /// Which node gets a task of a service that names no strategy (default spread)
+    #[arg(long, value_name = "STRATEGY")]
+    placement_strategy: Option<Strategy>,
 
     /// Lock the keys of managers: after a restart, each needs the unlock key, which is printed
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -81,6 +85,7 @@ impl Args {
         spec.heartbeat_period_ns = self.heartbeatperiod.map(ns).or(spec.heartbeat_period_ns);
         spec.heartbeat_grace = self.heartbeatgrace.or(spec.heartbeat_grace);
         spec.nodes_max = self.max_nodes.or(spec.nodes_max);
+        spec.placement_strategy = self.placement_strategy.map(Strategy::number).or(spec.placement_strategy);
         spec.autolock = self.autolock.or(spec.autolock);
         self.log.apply(&mut spec.log_driver)?;
         Ok(spec)

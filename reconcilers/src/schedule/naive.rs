@@ -1,0 +1,278 @@
+//! The scheduler against one that looks at every node for every task, on small clusters drawn at random from seeds.
+
+use std::collections::BTreeMap;
+
+use events::spec::Constraint;
+use events::{
+    Annotations, ClusterId, Event, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
+    NodeRegistered, NodeSpec, Placement, PlacementPreference, PlacementStrategy, Reconciler, ResourceRequirements,
+    Resources, ServiceCreated, ServiceId, ServiceSpec, SessionId, TaskCreated, TaskId, TaskState,
+};
+use projections::{Stamp, Task};
+
+use super::leaf::POINTS;
+use super::order::{mixed, scattered};
+use super::*;
+use crate::{Budget, Candidates, Presence};
+
+const CORE: u64 = 1_000_000_000;
+const GIB: u64 = 1 << 30;
+const ZONES: [&str; 3] = ["a", "b", "c"];
+const SEEDS: u64 = 300;
+/// Runs of the scheduler for each seed, each with tasks of its own.
+const ROUNDS: u64 = 3;
+
+/// Numbers drawn from a seed.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = mixed(self.0);
+        self.0 % end
+    }
+
+    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+/// A cluster with what the naive scheduler knows of it.
+struct World {
+    cluster: Cluster,
+    index: u64,
+    tasks: u128,
+}
+
+impl World {
+    fn draw(draw: &mut Draw) -> Self {
+        let mut world = Self { cluster: Cluster::default(), index: 1, tasks: 0 };
+        for number in 1..=2 + draw.below(8) {
+            world.add_node(number.into(), draw);
+        }
+        world
+    }
+
+    fn tell(&mut self, kind: Kind) {
+        let at = Stamp { index: self.index, time: Timestamp::default() };
+        self.cluster.apply(&Event::by_reconciler(Reconciler::Schedule, kind), &at);
+    }
+
+    fn add_node(&mut self, number: u128, draw: &mut Draw) {
+        let (node, hostname, addr) = (NodeId::from_bits(number), format!("node-{number}"), "10.0.0.1:1".to_owned());
+        let labels = [("zone".to_owned(), draw.one_of(&ZONES).to_owned())].into();
+        let annotations = Some(Annotations { labels, ..Annotations::default() });
+        let spec = NodeSpec { annotations, ..NodeSpec::default() };
+        let resources = Some(Resources {
+            nano_cpus: draw.below(5) * CORE,
+            memory_bytes: draw.below(5) * GIB,
+            ..Resources::default()
+        });
+        let description = NodeDescription { hostname: hostname.clone(), resources, ..NodeDescription::default() };
+        self.tell(Kind::NodeJoined(NodeJoined { node, spec, hostname, addr: addr.clone() }));
+        self.tell(Kind::NodeRegistered(NodeRegistered { node, session: SessionId::from_bits(number), addr }));
+        self.tell(Kind::NodeDescribed(Box::new(NodeDescribed { node, description })));
+    }
+
+    fn add_service(&mut self, number: u128, draw: &mut Draw) {
+        self.index += 1;
+        let spread = |spread: &str| PlacementPreference { spread: spread.to_owned() };
+        let placement = Placement {
+            constraints: draw
+                .one_of(&[&[][..], &["node.labels.zone!=b"]])
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect(),
+            preferences: draw.one_of(&[&[][..], &["node.labels.zone"]]).iter().map(|label| spread(label)).collect(),
+            max_replicas: draw.one_of(&[0, 0, 2]),
+            strategy: draw.one_of(&[
+                None,
+                Some(PlacementStrategy::Spread.into()),
+                Some(PlacementStrategy::Binpack.into()),
+                Some(PlacementStrategy::Random.into()),
+            ]),
+            ..Placement::default()
+        };
+        let reservations = Some(Resources {
+            nano_cpus: draw.below(3) * CORE / 2,
+            memory_bytes: draw.below(3) * GIB / 2,
+            ..Resources::default()
+        });
+        let annotations = Some(Annotations { name: format!("service-{number}"), ..Annotations::default() });
+        let mut spec = ServiceSpec { annotations, ..ServiceSpec::default() };
+        let template = spec.task.get_or_insert_default();
+        template.placement = Some(placement);
+        template.resources = Some(ResourceRequirements { reservations, ..ResourceRequirements::default() });
+        self.tell(Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(number), spec })));
+    }
+
+    fn add_task(&mut self, service: u128) {
+        self.tasks += 1;
+        let service = ServiceId::from_bits(service);
+        let spec_version = self.cluster.services.get(service).expect("the service").template_version;
+        let (task, slot) = (TaskId::from_bits(self.tasks), self.tasks as u64);
+        let desired = TaskState::Running.into();
+        self.tell(Kind::TaskCreated(TaskCreated {
+            task,
+            service,
+            spec_version,
+            slot,
+            desired,
+            ..TaskCreated::default()
+        }));
+    }
+
+    /// What the scheduler says.
+    fn schedule(&self, candidates: &mut Candidates) -> Vec<Kind> {
+        let mut ids = IdGenerator::new(ClusterId::from_bits(1), 1_000);
+        let mut ctx = Ctx {
+            now: Timestamp::default(),
+            ids: &mut ids,
+            presence: &Presence::new(),
+            peers: &crate::Peers::default(),
+            candidates,
+        };
+        let mut out = Correction::with_room(Budget::FRAME);
+        reconcile(&self.cluster, &Scope::everything(&self.cluster), &mut ctx, &mut out);
+        out.events
+    }
+}
+
+/// Whether a node suits the task's service, whatever runs there.
+fn suits(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
+    let node = cluster.nodes.get(node).expect("the node");
+    let constraints = &cluster.spec_of(task).template().placement().constraints;
+    let holds = |text: &String| Constraint::parse(text).expect("a constraint").matches(&node.facts());
+    constraints.iter().all(holds)
+}
+
+/// What is free on a node: CPU and memory.
+fn free(cluster: &Cluster, node: NodeId) -> (u64, u64) {
+    let offers = cluster.nodes.get(node).and_then(|node| node.offers()).expect("its offers");
+    let tasks = || cluster.tasks_of_node(node);
+    let cpus: u64 = tasks().map(|task| task.nano_cpus).sum();
+    let memory: u64 = tasks().map(|task| task.memory_bytes).sum();
+    (offers.nano_cpus - cpus, offers.memory_bytes - memory)
+}
+
+/// Tasks of the task's service on a node.
+fn of_service(cluster: &Cluster, task: &Task, node: NodeId) -> u64 {
+    cluster.tasks_of_node(node).filter(|other| other.service == task.service).count() as u64
+}
+
+fn fits(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
+    let (cpus, memory) = free(cluster, node);
+    let most = cluster.spec_of(task).template().placement().max_replicas;
+    let has_room = task.nano_cpus <= cpus && task.memory_bytes <= memory;
+    has_room && suits(cluster, task, node) && (most == 0 || of_service(cluster, task, node) < most)
+}
+
+/// The value of the label that the tasks are spread over.
+fn zone(cluster: &Cluster, task: &Task, node: NodeId) -> String {
+    let node = cluster.nodes.get(node).expect("the node");
+    let is_spread = !cluster.spec_of(task).template().placement().preferences.is_empty();
+    let labels = &node.spec.annotations.as_ref().expect("its labels").labels;
+    if is_spread { labels["zone"].clone() } else { String::new() }
+}
+
+/// The smaller, the better.
+fn score(cluster: &Cluster, task: &Task, node: NodeId) -> (u64, u64, NodeId) {
+    let count = cluster.tasks_of_node(node).count() as u64;
+    let offers = cluster.nodes.get(node).and_then(|node| node.offers()).expect("its offers");
+    let (cpus, memory) = free(cluster, node);
+    let share = |part: u64, whole: u64| (u128::from(part) * 1_000_000).checked_div(whole.into()).unwrap_or(0) as u64;
+    match cluster.settings.spec.strategy_of(cluster.spec_of(task).template().placement()) {
+        PlacementStrategy::Spread => (of_service(cluster, task, node), count, node),
+        PlacementStrategy::Binpack => match (task.nano_cpus, task.memory_bytes) {
+            (0, 0) => (0, u64::MAX - count, node),
+            (_, 0) => (0, cpus, node),
+            (0, _) => (0, memory, node),
+            (_, _) => (0, share(cpus, offers.nano_cpus).min(share(memory, offers.memory_bytes)), node),
+        },
+        PlacementStrategy::Random => (0, scattered(node), node),
+    }
+}
+
+/// The node nearest to one of the task's points, of all that suit; only then whether it has room.
+fn at_random(task: &Task, suited: &[NodeId], fitting: &[NodeId]) -> Option<NodeId> {
+    let mut near: Vec<(u64, NodeId)> = Vec::new();
+    for point in (0..POINTS).map(|point| mixed(scattered(task.id) ^ point)) {
+        near.extend(suited.iter().map(|node| (scattered(*node).wrapping_sub(point), *node)).min());
+    }
+    near.sort_unstable();
+    near.into_iter().map(|(_, node)| node).find(|node| fitting.contains(node))
+}
+
+/// The node that a task gets.
+fn choose(cluster: &Cluster, task: &Task) -> Option<NodeId> {
+    let nodes: Vec<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
+    let mut zones: BTreeMap<String, (u64, Vec<NodeId>, Vec<NodeId>)> = BTreeMap::new();
+    for node in nodes.into_iter().filter(|node| suits(cluster, task, *node)) {
+        let (tasks, suited, fitting) = zones.entry(zone(cluster, task, node)).or_default();
+        *tasks += of_service(cluster, task, node);
+        suited.push(node);
+        fitting.extend(Some(node).filter(|node| fits(cluster, task, *node)));
+    }
+    let with_room = zones.into_values().filter(|(_, _, fitting)| !fitting.is_empty());
+    let (_, suited, fitting) = with_room.min_by_key(|(tasks, _, _)| *tasks)?;
+    let strategy = cluster.settings.spec.strategy_of(cluster.spec_of(task).template().placement());
+    let drawn = (strategy == PlacementStrategy::Random).then(|| at_random(task, &suited, &fitting)).flatten();
+    drawn.or_else(|| fitting.into_iter().min_by_key(|node| score(cluster, task, *node)))
+}
+
+#[test]
+fn every_choice_is_the_naive_ones() {
+    for seed in 0..SEEDS {
+        let mut draw = Draw(seed);
+        let (mut world, mut kept) = (World::draw(&mut draw), Candidates::default());
+        let services = 1 + u128::from(draw.below(3));
+        (1..=services).for_each(|number| world.add_service(number, &mut draw));
+        for round in 0..ROUNDS {
+            for _ in 0..draw.below(12) {
+                world.add_task(1 + u128::from(draw.below(services as u64)));
+            }
+            let said = world.schedule(&mut kept);
+            assert_eq!(
+                said,
+                world.schedule(&mut Candidates::default()),
+                "seed {seed}, round {round}: what is kept counts"
+            );
+            for kind in said {
+                if let Kind::TaskAssigned(event) = &kind {
+                    let task = world.cluster.tasks.get(event.task).expect("the task");
+                    assert_eq!(Some(event.node), choose(&world.cluster, task), "seed {seed}, round {round}, {task:?}");
+                }
+                world.tell(kind);
+            }
+            let waiting = world.cluster.tasks.values().filter(|task| task.awaits_placement());
+            let placeable: Vec<_> = waiting.filter(|task| choose(&world.cluster, task).is_some()).collect();
+            assert!(placeable.is_empty(), "seed {seed}, round {round}: {placeable:?} could be placed");
+        }
+    }
+}
+
+#[test]
+fn tasks_at_random_are_anywhere() {
+    const NODES: u64 = 20;
+    const TASKS: u64 = 4_000;
+    let mut world = World { cluster: Cluster::default(), index: 1, tasks: 0 };
+    for number in 1..=NODES {
+        world.add_node(number.into(), &mut Draw(number));
+    }
+    let mut spec = ServiceSpec::default();
+    let strategy = Some(PlacementStrategy::Random.into());
+    spec.task.get_or_insert_default().placement = Some(Placement { strategy, ..Placement::default() });
+    world.tell(Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(1), spec })));
+    let mut counts: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for _ in 0..TASKS / 1_000 {
+        (0..1_000).for_each(|_| world.add_task(1));
+        for kind in world.schedule(&mut Candidates::default()) {
+            if let Kind::TaskAssigned(event) = &kind {
+                *counts.entry(event.node).or_default() += 1;
+            }
+            world.tell(kind);
+        }
+    }
+    let (least, most) = (counts.values().min().copied(), counts.values().max().copied());
+    assert_eq!(counts.len() as u64, NODES);
+    assert!(least > Some(TASKS / NODES / 2) && most < Some(TASKS / NODES * 2), "{least:?} to {most:?} tasks a node");
+}
