@@ -91,7 +91,10 @@ impl Kind {
             | Self::TaskRejected(_)
             | Self::TaskOrphaned(_)
             | Self::ConfigCreated(_)
-            | Self::ConfigRemoved(_) => &[],
+            | Self::ConfigRemoved(_)
+            | Self::RunScheduled(_)
+            | Self::RunStarted(_)
+            | Self::RunSkipped(_) => &[],
         }
     }
 }
@@ -178,4 +181,7 @@ catalogue! {
     TaskReaped "task_reaped" |event| [event.tasks];
     ConfigCreated "config_created" |event| [event.config];
     ConfigRemoved "config_removed" |event| [event.config];
+    RunScheduled "run_scheduled" |event| [event.service];
+    RunStarted "run_started" |event| [event.service];
+    RunSkipped "run_skipped" |event| [event.service];
 }

@@ -37,6 +37,12 @@ impl Timestamp {
         Duration::from_nanos(u64::try_from(self.unix_ns().saturating_sub(earlier.unix_ns())).unwrap_or(0))
     }
 
+    /// The minute that it is in, for people: `2026-11-22 03:30 UTC`.
+    pub fn minute(self) -> String {
+        let (year, month, day, hour, minute, ..) = self.civil();
+        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+    }
+
     /// Year, month, day, hour, minute, second and nanosecond in UTC.
     fn civil(self) -> (i64, u32, u32, u32, u32, u32, u32) {
         let (days, ns) = (self.unix_ns().div_euclid(86_400_000_000_000), self.unix_ns().rem_euclid(86_400_000_000_000));

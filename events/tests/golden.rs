@@ -19,8 +19,8 @@ const VERSIONS: [(&str, u32); 9] = [
     ("cluster_initialised", 3),
     ("cluster_spec_updated", 3),
     ("node_declared_down", 2),
-    ("service_created", 6),
-    ("service_spec_updated", 6),
+    ("service_created", 7),
+    ("service_spec_updated", 7),
     ("state_hash_recorded", 2),
     ("update_completed", 2),
     ("update_paused", 2),
@@ -81,6 +81,9 @@ fn number(kind: &Kind) -> u32 {
         Kind::TaskReaped(_) => 413,
         Kind::ConfigCreated(_) => 650,
         Kind::ConfigRemoved(_) => 653,
+        Kind::RunScheduled(_) => 755,
+        Kind::RunStarted(_) => 756,
+        Kind::RunSkipped(_) => 757,
     }
 }
 

@@ -271,6 +271,9 @@ impl Cluster {
             Kind::TaskReaped(event) => tasks::fold::reaped(self, event, touched),
             Kind::ConfigCreated(event) => configs::created(self, event, at),
             Kind::ConfigRemoved(event) => configs::removed(self, event.config),
+            Kind::RunScheduled(event) => services::fold::run_scheduled(self, event, touched),
+            Kind::RunStarted(event) => services::fold::run_started(self, event, at, touched),
+            Kind::RunSkipped(event) => services::fold::run_skipped(self, event, touched),
         }
     }
 

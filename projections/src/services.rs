@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use events::spec::Completions;
 use events::spec::limits::SPEC_CHANGES_MAX;
 use events::{ServiceId, ServiceSpec, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ pub struct Service {
     pub update: Option<Update>,
     /// The present run of a job; nothing for any other service.
     pub run: Option<Run>,
+    /// When the next run of a scheduled job is due.
+    pub next_run: Option<Timestamp>,
     /// Names of the volatile payloads with values of its secret variables, of the present spec and of earlier ones.
     pub env_secrets: BTreeSet<String>,
     /// Indexes of the frames that changed its spec, oldest first: there history has its revisions. The last of them, if there were more
@@ -41,13 +44,15 @@ pub struct Service {
     pub spec_changes: Vec<u64>,
 }
 
-/// One run of a job. Its tasks are those of the present template version.
+/// The present run of a job. Its tasks are those of the present template version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// How many runs there were, this one included.
     pub iteration: u64,
     /// When it began.
     pub started_at: Timestamp,
+    /// How many runs are under way as one: 1, and one more for each that began beside those before it.
+    pub abreast: u64,
 }
 
 /// How far a rollout is.
@@ -120,6 +125,19 @@ impl Service {
             Some(update) if update.state.is_rollback() => self.spec.rollback_rollout(),
             Some(_) | None => self.spec.update_rollout(),
         }
+    }
+
+    /// How many tasks of a job that is not tied to nodes run at the same time and have to complete, of all runs that are under way.
+    /// Before the first run of a scheduled job, none.
+    pub fn completions(&self) -> Option<Completions> {
+        let of = self.spec.completions()?;
+        let runs = self.run.map_or(0, |run| run.abreast);
+        Some(Completions { concurrent: of.concurrent.saturating_mul(runs), total: of.total.saturating_mul(runs) })
+    }
+
+    /// Whether tasks are to be made for it: of a scheduled job not before its first run.
+    pub fn is_begun(&self) -> bool {
+        self.run.is_some() || !self.spec.is_job()
     }
 
     /// What its rollout does, if it has one.

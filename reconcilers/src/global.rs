@@ -26,7 +26,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 
 /// Makes the node's task, if it should have one.
 fn fill(cluster: &Cluster, service: &Service, node: &Node, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    if !out.is_full() && takes_task(service, node) && !is_filled(cluster, service, node) {
+    if !out.is_full() && service.is_begun() && takes_task(service, node) && !is_filled(cluster, service, node) {
         out.push(NewTask::first(cluster, service, Instance::Node(node.id), ctx.now).event(service, ctx));
     }
 }

@@ -1,6 +1,7 @@
 //! Jobs: as many tasks as have to complete, no more of them at the same time than may be, and none of an earlier run.
 //!
-//! A run is a template version: whatever changes that, and be it by force, makes all tasks run again. What failed is restarted by the
+//! A run is a template version: whatever changes that, and be it by force, makes all tasks run again. When the runs of a scheduled job
+//! begin is the business of `runs`. What failed is restarted by the
 //! restart policy, which never restarts what completed; a place whose attempts are used up stays as it is, and so does what completed.
 //! One task on every node is the business of `global`, also for a job.
 
@@ -17,7 +18,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     let touched = scope.places.iter().map(|(service, _)| service);
     let concerned: BTreeSet<&ServiceId> = scope.services.iter().chain(&scope.unfilled).chain(touched).collect();
     for service in concerned.into_iter().filter_map(|id| cluster.services.get(*id)) {
-        if let Some(wanted) = service.spec.completions() {
+        if let Some(wanted) = service.completions() {
             give_up_surplus(cluster, service, wanted, out);
             fill(cluster, service, wanted, ctx, out);
         }

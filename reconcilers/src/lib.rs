@@ -21,6 +21,7 @@ mod reaper;
 mod replicated;
 mod restarts;
 mod root_rotation;
+mod runs;
 mod updates;
 
 pub mod schedule;
@@ -174,10 +175,11 @@ pub type Reconcile = fn(&Cluster, &Scope, &mut Ctx<'_>, &mut Correction);
 /// All reconcilers, in the order in which things are put right: first what is lost and who decides, then what is out of date, then what
 /// ended, then what is missing, then what may be forgotten, then where tasks go. Placing comes last because it is what fills
 /// a turn: the others have then seen everything, and need not look again.
-pub const ALL: [(Reconciler, Reconcile); 11] = [
+pub const ALL: [(Reconciler, Reconcile); 12] = [
     (Reconciler::Liveness, liveness::reconcile),
     (Reconciler::Members, members::reconcile),
     (Reconciler::RootRotation, root_rotation::reconcile),
+    (Reconciler::Runs, runs::reconcile),
     (Reconciler::Constraints, constraints::reconcile),
     (Reconciler::Updates, updates::reconcile),
     (Reconciler::Restarts, restarts::reconcile),

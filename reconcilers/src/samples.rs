@@ -73,8 +73,12 @@ impl Sample {
     }
 
     /// The service 1, made in the second 0, whose tasks reserve a core.
-    pub fn with_service(mut self, mode: Mode, constraints: &[&str]) -> Self {
-        let mut spec = ServiceSpec { mode: Some(mode), ..ServiceSpec::default() };
+    pub fn with_service(self, mode: Mode, constraints: &[&str]) -> Self {
+        self.with_spec(ServiceSpec { mode: Some(mode), ..ServiceSpec::default() }, constraints)
+    }
+
+    /// The service, of this spec.
+    pub fn with_spec(mut self, mut spec: ServiceSpec, constraints: &[&str]) -> Self {
         let constraints = constraints.iter().map(|text| (*text).to_owned()).collect();
         let template = spec.task.get_or_insert_default();
         template.restart = self.policy;
@@ -155,6 +159,12 @@ fn words(kind: &Kind) -> String {
             let heard = if event.unheard() { "not heard since" } else { "heard at" };
             format!("down, {heard} {}", event.last_heard.since(at(0)).as_secs())
         }
+        Kind::RunScheduled(event) => format!("next at {}", event.due.since(at(0)).as_secs()),
+        Kind::RunStarted(event) => {
+            let beside = if event.beside { " beside" } else { "" };
+            format!("run of {}{beside}", event.due.since(at(0)).as_secs())
+        }
+        Kind::RunSkipped(event) => format!("skip {} {:?}", event.due.since(at(0)).as_secs(), event.cause()),
         Kind::NodeRemoved(event) => format!("remove node {}", event.node.bits()),
         Kind::TaskOrphaned(event) => format!("orphan{}", numbers(&event.tasks)),
         Kind::TaskReaped(event) => format!("reap{}", numbers(&event.tasks)),

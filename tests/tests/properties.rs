@@ -18,9 +18,10 @@ use commands::{Actor, Command, InitialiseCluster, SecretText, ServiceSecrets};
 use events::service_spec::Mode;
 use events::{
     Annotations, Availability, ClusterId, ClusterSpec, ContainerSpec, ContainerStatus, EndpointSpec, Event,
-    FailureAction, Frame, FrameHeader, GlobalMode, Id, IdGenerator, Kind, NodeDescription, NodeId, NodeSpec, Placement,
-    PortConfig, PublishMode, ReplicatedMode, Resources, RestartCondition, RestartPolicy, Role, ServiceId, ServiceSpec,
-    SessionId, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp, UpdateConfig, UpdateOrder, codec,
+    FailureAction, Frame, FrameHeader, GlobalMode, Id, IdGenerator, JobSchedule, Kind, NodeDescription, NodeId,
+    NodeSpec, Overlap, Placement, PortConfig, PublishMode, ReplicatedMode, Resources, RestartCondition, RestartPolicy,
+    Role, ServiceId, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp, UpdateConfig,
+    UpdateOrder, codec,
 };
 use projections::{Cluster, Liveness, Stamp, Touched, check, snapshot};
 use proptest::prelude::*;
@@ -79,6 +80,8 @@ struct Shape {
     progress_deadline_secs: u64,
     /// Of a job, how many of its tasks run at the same time.
     job: Option<u64>,
+    /// Of a job with a schedule, that, and what becomes of runs that overlap.
+    schedule: Option<(&'static str, Overlap)>,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -90,14 +93,16 @@ fn shape() -> impl Strategy<Value = Shape> {
     let ratio = prop_oneof![2 => Just(0), 1 => Just(300_000_u32), 1 => Just(500_000)];
     let update = (0..3_u64, any::<bool>(), actions, 0..8_u64, 0..8_u64, ratio);
     let place = (prop::option::weighted(0.2, 8080..8082_u32), prop_oneof![4 => Just(0), 1 => 1..3_u64]);
-    let deadline = (prop_oneof![2 => Just(0), 1 => 1..60_u64], prop::option::weighted(0.2, 0..3_u64));
+    let overlaps = prop_oneof![Just(Overlap::Forbid), Just(Overlap::Allow), Just(Overlap::Replace)];
+    let job = (prop::option::weighted(0.2, 0..3_u64), prop::option::weighted(0.4, (Just("@hourly"), overlaps)));
+    let deadline = (prop_oneof![2 => Just(0), 1 => 1..60_u64], job);
     (what, restart, update, place, deadline).prop_map(
         |(
             (replicas, image, memory, zone),
             (condition, delay_secs, attempts),
             (parallelism, start_first, on_failure, update_delay_secs, monitor_secs, failure_ppm),
             (port, max_replicas),
-            (progress_deadline_secs, job),
+            (progress_deadline_secs, (job, schedule)),
         )| {
             Shape {
                 replicas,
@@ -117,6 +122,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 max_replicas,
                 progress_deadline_secs,
                 job,
+                schedule,
             }
         },
     )
@@ -563,6 +569,11 @@ impl Shape {
             // A job is not rolled out.
             update: self.job.is_none().then_some(update),
             rollback: self.job.is_none().then_some(rollback),
+            schedule: self.job.and(self.schedule).map(|(cron, overlap)| JobSchedule {
+                cron: cron.to_owned(),
+                overlap: overlap.into(),
+                ..JobSchedule::default()
+            }),
         }
     }
 }

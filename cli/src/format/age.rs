@@ -38,6 +38,12 @@ pub fn until(length: Duration) -> String {
     }
 }
 
+/// A time to come, however long: `in 4m5s`, `in 3 hours`.
+pub fn ahead(length: Duration) -> String {
+    let short = length.as_secs() < 3_600;
+    format!("in {}", if short { until(length) } else { human(length).to_lowercase() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

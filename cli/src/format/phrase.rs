@@ -5,8 +5,8 @@ use std::fmt::Display;
 use events::service_spec::Mode;
 use events::{
     ClusterSpecUpdated, Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec, NodeSpecUpdated, QuorumForced,
-    ReplicatedMode, Role, ServiceSpec, ServiceSpecUpdated, TaskAssigned, TaskCreated, TaskDesiredStateSet, TaskId,
-    TaskRejected, TaskState, TaskStatus, UpdateStarted,
+    ReplicatedMode, Role, RunSkipped, ServiceSpec, ServiceSpecUpdated, SkipCause, TaskAssigned, TaskCreated,
+    TaskDesiredStateSet, TaskId, TaskRejected, TaskState, TaskStatus, UpdateStarted,
 };
 use serde::Serialize;
 use wire::v1::SpecBefore;
@@ -75,6 +75,19 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::TaskReaped(e) => several(&e.tasks, names),
         Kind::ConfigCreated(e) => format!("{}: {}", name(&e.config), size::show(e.data.len() as u64)),
         Kind::ConfigRemoved(e) => name(&e.config),
+        Kind::RunScheduled(e) => format!("{}: the next run is due {}", name(&e.service), e.due.minute()),
+        Kind::RunStarted(e) => {
+            let beside = if e.beside { ", beside the one before" } else { "" };
+            format!("{}: the run of {}{beside}", name(&e.service), e.due.minute())
+        }
+        Kind::RunSkipped(e) => format!("{}: the run of {}: {}", name(&e.service), e.due.minute(), skipped(e)),
+    }
+}
+
+fn skipped(event: &RunSkipped) -> &'static str {
+    match event.cause() {
+        SkipCause::Overlap => "the one before goes on",
+        SkipCause::Late => "it would begin after its deadline",
     }
 }
 

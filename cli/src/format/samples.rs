@@ -44,6 +44,7 @@ pub fn service() -> ServiceView {
         finished_places: 0,
         failed_places: 0,
         run: None,
+        next_run: None,
         live_tasks: 2,
         current_tasks: 2,
         current_running_tasks: 1,
@@ -296,6 +297,7 @@ pub fn service_summary() -> ServiceSummary {
         finished_places: 0,
         failed_places: 0,
         completions: None,
+        next_run: None,
         unplaced: None,
     }
 }

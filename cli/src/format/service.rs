@@ -1,7 +1,7 @@
 //! Services: as rows of a table, and one by one.
 
 use events::service_spec::Mode;
-use events::{Named, PortConfig, Timestamp};
+use events::{Duration, Named, Overlap, PortConfig, Timestamp};
 use wire::v1::{Restarting, ServiceMode, ServiceSummary, ServiceView, UpdateState};
 
 use super::block::Block;
@@ -57,8 +57,9 @@ fn status(service: &ServiceSummary, now: Timestamp) -> String {
     update.map(str::to_owned).into_iter().chain(trouble).chain(service.unplaced.clone()).collect::<Vec<_>>().join("; ")
 }
 
-/// What there is to say of places whose tasks ended.
+/// What there is to say of places whose tasks ended, and of the next run.
 struct Trouble<'a> {
+    next_run: Option<Timestamp>,
     restarting: Option<&'a Restarting>,
     finished: u64,
     failed: u64,
@@ -75,7 +76,8 @@ impl<'a> From<&'a ServiceView> for Trouble<'a> {
             Mode::Replicated(_) => 0,
         };
         let all = of.desired_tasks + ended;
-        Self { restarting: of.restarting.as_ref(), finished, failed, all }
+        // The next run has a field of its own there.
+        Self { next_run: None, restarting: of.restarting.as_ref(), finished, failed, all }
     }
 }
 
@@ -87,13 +89,13 @@ impl<'a> From<&'a ServiceSummary> for Trouble<'a> {
             ServiceMode::Replicated => 0,
         };
         let all = of.desired_tasks + ended;
-        Self { restarting: of.restarting.as_ref(), finished, failed, all }
+        Self { next_run: of.next_run, restarting: of.restarting.as_ref(), finished, failed, all }
     }
 }
 
 impl Trouble<'_> {
-    /// How it stands with places that fail again and again, and with those whose tasks ended and are not restarted; empty where
-    /// there are none.
+    /// How it stands with places that fail again and again, with those whose tasks ended and are not restarted, and with the next run;
+    /// empty where there are none.
     fn told(&self, now: Timestamp) -> String {
         let restarting = self.restarting.map(|known| {
             let tasks = if known.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", known.tasks) };
@@ -105,7 +107,8 @@ impl Trouble<'_> {
             finished => Some(format!("{finished} finished")),
         };
         let failed = (self.failed > 0).then(|| format!("{} failed and not restarted", self.failed));
-        [restarting, failed, finished].into_iter().flatten().collect::<Vec<_>>().join("; ")
+        let next_run = self.next_run.map(|due| format!("next run {}", age::ahead(due.since(now))));
+        [restarting, failed, finished, next_run].into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -127,15 +130,37 @@ fn progress(service: &ServiceSummary) -> String {
     }
 }
 
+fn overlap(policy: Overlap) -> &'static str {
+    match policy {
+        Overlap::Forbid => "forbid",
+        Overlap::Allow => "allow",
+        Overlap::Replace => "replace",
+    }
+}
+
 /// What is particular to a job.
 fn run(block: &mut Block, service: &ServiceView, now: Timestamp) {
+    if let Some(schedule) = &service.spec.schedule {
+        let zone = if schedule.time_zone.is_empty() { "UTC" } else { &schedule.time_zone };
+        block.field("Schedule", format!("{} ({zone})", schedule.cron)).field("Overlap", overlap(schedule.overlap()));
+        if let Some(deadline) = schedule.start_deadline_ns {
+            block.field("Start deadline", duration::show(Duration::from_nanos(deadline)));
+        }
+    }
+    if let Some(due) = service.next_run {
+        block.field("Next run", format!("{} ({})", due.minute(), age::ahead(due.since(now))));
+    }
     let Some(run) = &service.run else { return };
     if let Some(of) = service.spec.completions() {
-        block.field("Completed", replicas(service.finished_places, of.total)).field("Concurrent", of.concurrent);
+        let total = of.total.saturating_mul(run.abreast);
+        block.field("Completed", replicas(service.finished_places, total)).field("Concurrent", of.concurrent);
     } else {
         block.field("Completed", service.finished_places);
     }
     block.field("Run", run.iteration).field("Run started", age::ago(run.started_at, now));
+    if run.abreast > 1 {
+        block.field("Runs at once", run.abreast);
+    }
 }
 
 /// One service, with its settings.

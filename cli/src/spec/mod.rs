@@ -16,6 +16,7 @@ mod reset;
 mod resources;
 mod restart;
 mod rollout;
+mod schedule;
 mod security;
 
 pub use configs::resolve as resolve_configs;
@@ -57,6 +58,8 @@ pub struct ServiceFlags {
     #[command(flatten)]
     restart: restart::RestartFlags,
     #[command(flatten)]
+    schedule: schedule::ScheduleFlags,
+    #[command(flatten)]
     update: rollout::UpdateFlags,
     #[command(flatten)]
     rollback: rollout::RollbackFlags,
@@ -89,6 +92,7 @@ impl ServiceFlags {
         self.resources.apply(spec);
         self.placement.apply(spec);
         self.restart.apply(spec);
+        self.schedule.apply(spec)?;
         self.update.apply(spec);
         self.rollback.apply(spec);
         self.log.apply(&mut task(spec).log_driver)

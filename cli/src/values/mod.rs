@@ -24,6 +24,7 @@ pub mod port;
 pub mod publish;
 pub mod ratio;
 pub mod scale;
+pub mod schedule;
 pub mod security_opt;
 pub mod size;
 pub mod start;

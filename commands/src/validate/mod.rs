@@ -17,6 +17,7 @@ mod node;
 mod placement;
 mod resources;
 mod rollout;
+mod schedule;
 mod secrets;
 mod template;
 
@@ -133,7 +134,7 @@ fn job(spec: &ServiceSpec) -> Verdict {
         let sentence = "a job has no update settings: a change runs all of its tasks again";
         return Err(Fault::invalid(sentence, "leave out the --update and --rollback flags"));
     }
-    Ok(())
+    spec.schedule.as_ref().map_or(Ok(()), |of| schedule::schedule(spec, of))
 }
 
 /// Refuses the number of an enum's value that this version does not know.

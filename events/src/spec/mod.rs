@@ -9,9 +9,11 @@ mod hostname;
 pub mod limits;
 mod pattern;
 pub mod template;
+mod timetable;
 mod version;
 
 pub use capability::{CAPABILITY_HINT, is_capability};
 pub use constraint::{Constraint, NodeFacts};
 pub use defaults::{Completions, Restart, Rollout};
 pub use hostname::{CONTAINER_HOSTNAME_HINT, is_container_hostname};
+pub use timetable::{SCHEDULE_HINT, Timetable, TimetableError, ZONE_HINT};

@@ -18,7 +18,7 @@ pub fn time(seconds: i64) -> Timestamp {
 
 /// A sample of every event, in the order of the catalogue.
 pub fn samples() -> Vec<Kind> {
-    [cluster_samples(), node_samples(), service_samples(), task_samples(), config_samples()].concat()
+    [cluster_samples(), node_samples(), service_samples(), task_samples(), config_samples(), run_samples()].concat()
 }
 
 fn cluster_samples() -> Vec<Kind> {
@@ -158,6 +158,15 @@ fn task_samples() -> Vec<Kind> {
         Kind::TaskRejected(TaskRejected { task, message: "rejected".into(), error: "no such label".into() }),
         Kind::TaskOrphaned(TaskOrphaned { tasks: tasks.clone(), message: "node lost".into() }),
         Kind::TaskReaped(TaskReaped { tasks }),
+    ]
+}
+
+fn run_samples() -> Vec<Kind> {
+    let (service, due) = (id(3), time(5));
+    vec![
+        Kind::RunScheduled(RunScheduled { service, due }),
+        Kind::RunStarted(RunStarted { service, due, beside: true }),
+        Kind::RunSkipped(RunSkipped { service, due, cause: SkipCause::Late.into() }),
     ]
 }
 

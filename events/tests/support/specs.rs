@@ -62,6 +62,12 @@ pub fn service_spec() -> ServiceSpec {
         update: Some(rollout(2, FailureAction::Rollback)),
         rollback: Some(rollout(0, FailureAction::Continue)),
         endpoint: Some(EndpointSpec { ports: vec![port()] }),
+        schedule: Some(JobSchedule {
+            cron: "30 3 * * MON-FRI".into(),
+            time_zone: "Europe/Berlin".into(),
+            overlap: Overlap::Replace.into(),
+            start_deadline_ns: Some(600_000_000_000),
+        }),
     }
 }
 

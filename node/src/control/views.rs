@@ -152,7 +152,8 @@ pub fn service_summary(state: &Published, service: &Service, now: Timestamp) -> 
         set_aside_until: state.set_aside.get(&service.id).copied(),
         finished_places: ended.finished,
         failed_places: ended.failed,
-        completions: service.spec.completions().map(|of| of.total),
+        completions: service.completions().map(|of| of.total),
+        next_run: service.next_run,
         unplaced: overview::unplaced(&state.cluster, service.id).map(str::to_owned),
     }
 }
@@ -173,7 +174,12 @@ pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceV
         set_aside_until: state.set_aside.get(&service.id).copied(),
         finished_places: ended.finished,
         failed_places: ended.failed,
-        run: service.run.map(|run| JobRun { iteration: run.iteration, started_at: run.started_at }),
+        run: service.run.map(|run| JobRun {
+            iteration: run.iteration,
+            started_at: run.started_at,
+            abreast: run.abreast,
+        }),
+        next_run: service.next_run,
         live_tasks: progress.live,
         current_tasks: progress.current,
         current_running_tasks: progress.current_running,

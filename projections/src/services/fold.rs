@@ -26,7 +26,8 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         created_at: at.time,
         updated_at: at.time,
         update: None,
-        run: spec.is_job().then_some(Run { iteration: 1, started_at: at.time }),
+        run: runs_at_once(&spec).then_some(Run { iteration: 1, started_at: at.time, abreast: 1 }),
+        next_run: None,
         env_secrets: env_secrets(&spec).map(str::to_owned).collect(),
         spec_changes: vec![at.index],
     };
@@ -55,12 +56,16 @@ pub(crate) fn spec_updated(
         service.env_secrets.extend(env_secrets(&spec).map(str::to_owned));
         service.note_change(at.index);
     });
-    if old.spec.same_template(&spec) {
+    let revision = (id, old.template_version);
+    if cluster.revisions.get(revision).is_some_and(|revision| revision.spec.same_template(&spec)) {
         // Tasks to come find the present credentials.
-        cluster
-            .revisions
-            .update((id, old.template_version), |revision: &mut Revision| revision.spec = Arc::clone(&spec));
+        cluster.revisions.update(revision, |revision: &mut Revision| revision.spec = Arc::clone(&spec));
         replace(cluster, id, |service| keep_template(service, spec, at));
+    } else if awaits_next_run(&old.spec, &spec) {
+        replace(cluster, id, |service| {
+            service.previous = Some(Arc::clone(&service.spec));
+            keep_template(service, spec, at);
+        });
     } else {
         replace(cluster, id, |service| change_template(service, Arc::clone(&spec), event.change(), at));
         forget_revision(cluster, id, old.template_version);
@@ -74,23 +79,47 @@ pub(crate) fn spec_updated(
     touched.services.insert(id);
 }
 
+/// Whether it is a job that runs without being told when.
+fn runs_at_once(spec: &ServiceSpec) -> bool {
+    spec.is_job() && spec.schedule.is_none()
+}
+
+/// Whether the tasks of a scheduled job go on as they are, and only its next run has the new spec. A forced update runs it at once.
+fn awaits_next_run(old: &ServiceSpec, new: &ServiceSpec) -> bool {
+    let is_forced = old.template().force_update != new.template().force_update;
+    new.is_job() && new.schedule.is_some() && !is_forced
+}
+
 /// What tasks run stays the same, so that a rollout goes on, or stays paused.
 fn keep_template(service: &mut Service, spec: Arc<ServiceSpec>, at: &Stamp) {
     if service.spec.replicas() != spec.replicas() {
         keep_replicas_for_rollback(service, spec.replicas());
     }
+    reschedule(service, &spec);
     service.spec = spec;
     service.version = at.index;
     service.updated_at = at.time;
     service.update.take_if(|update| update.state.is_completed());
+    // Without its schedule, a job that never ran does so now.
+    if service.run.is_none() && runs_at_once(&service.spec) {
+        service.run = Some(Run { iteration: 1, started_at: at.time, abreast: 1 });
+    }
+}
+
+/// Another schedule says anew when the next run is due.
+fn reschedule(service: &mut Service, spec: &ServiceSpec) {
+    if service.spec.schedule != spec.schedule {
+        service.next_run = None;
+    }
 }
 
 /// What tasks run changes, and a rollout begins, or the next run of a job.
 fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecChange, at: &Stamp) {
-    if let Some(run) = service.run {
+    if spec.is_job() {
+        reschedule(service, &spec);
         service.previous = Some(std::mem::replace(&mut service.spec, spec));
         (service.version, service.template_version, service.updated_at) = (at.index, at.index, at.time);
-        service.run = Some(Run { iteration: run.iteration + 1, started_at: at.time });
+        begin_run(service, at);
         return;
     }
     let (state, message) = match change {
@@ -121,6 +150,52 @@ fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecCh
     let requested = change == SpecChange::ManualRollback;
     let message = message.to_owned();
     service.update = Some(Update { state, started_at: at.time, completed_at: None, message, requested });
+}
+
+fn begin_run(service: &mut Service, at: &Stamp) {
+    let iteration = service.run.map_or(0, |run| run.iteration) + 1;
+    service.run = Some(Run { iteration, started_at: at.time, abreast: 1 });
+}
+
+pub(crate) fn run_scheduled(cluster: &mut Cluster, event: &events::RunScheduled, touched: &mut Touched) {
+    change_job(cluster, event.service, touched, |service| service.next_run = Some(event.due));
+}
+
+/// The tasks of a run have the present spec, and a version of their own. One beside another adds to the tasks that have to complete.
+pub(crate) fn run_started(cluster: &mut Cluster, event: &events::RunStarted, at: &Stamp, touched: &mut Touched) {
+    let (spec, before) = change_job(cluster, event.service, touched, |service| {
+        service.next_run = None;
+        let before = service.template_version;
+        if let Some(run) = service.run.as_mut().filter(|_| event.beside) {
+            (run.iteration, run.abreast) = (run.iteration + 1, run.abreast + 1);
+        } else {
+            service.template_version = at.index;
+            begin_run(service, at);
+        }
+        (Arc::clone(&service.spec), before)
+    });
+    if !event.beside {
+        forget_revision(cluster, event.service, before);
+        keep_revision(cluster, event.service, at.index, spec);
+    }
+}
+
+pub(crate) fn run_skipped(cluster: &mut Cluster, event: &events::RunSkipped, touched: &mut Touched) {
+    change_job(cluster, event.service, touched, |service| service.next_run = None);
+}
+
+fn change_job<R>(
+    cluster: &mut Cluster,
+    id: ServiceId,
+    touched: &mut Touched,
+    change: impl FnOnce(&mut Service) -> R,
+) -> R {
+    touched.services.insert(id);
+    let changed = cluster.services.update(id, |service| {
+        assert!(service.spec.schedule.is_some(), "service {id} has no schedule");
+        change(service)
+    });
+    changed.unwrap_or_else(|| panic!("service {id} is not there to run"))
 }
 
 /// A number of replicas that was accepted during an update is not undone with it.

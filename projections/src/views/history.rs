@@ -183,7 +183,10 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::TaskOrphaned(_)
         | Kind::TaskReaped(_)
         | Kind::ConfigCreated(_)
-        | Kind::ConfigRemoved(_) => false,
+        | Kind::ConfigRemoved(_)
+        | Kind::RunScheduled(_)
+        | Kind::RunStarted(_)
+        | Kind::RunSkipped(_) => false,
     }
 }
 

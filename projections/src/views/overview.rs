@@ -24,7 +24,7 @@ pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
     let desired = match service.spec.mode() {
         Mode::Replicated(mode) => mode.replicas,
         Mode::Global(_) | Mode::GlobalJob(_) => live,
-        Mode::ReplicatedJob(_) => service.spec.completions().map_or(0, |of| {
+        Mode::ReplicatedJob(_) => service.completions().map_or(0, |of| {
             let Ended { finished, failed } = ended(cluster, service);
             of.total.saturating_sub(finished + failed).min(of.concurrent)
         }),

@@ -479,6 +479,7 @@ fn a_place_that_is_given_up_in_two_turns_stays_given_up() {
         max_replicas: 0,
         progress_deadline_secs: 0,
         job: None,
+        schedule: None,
     };
     let spec = Box::new(first.spec("service"));
     core.operator(&Command::CreateService(commands::CreateService {

@@ -7,7 +7,8 @@ use events::spec::defaults::CRASH_LOOP_FROM;
 use events::{
     ClusterInitialised, DesiredCause, FeatureLevelRaised, Kind, LeadershipAssumed, MemberAdded, Named,
     NodeDeclaredDown, NodeId, NodeJoined, NodeRemoved, QuorumForced, RollbackStarted, RootRotationCompleted,
-    RootRotationStarted, ServiceId, TaskCause, TaskCreated, TaskId, TaskState, Timestamp, UpdatePaused, UpdateStarted,
+    RootRotationStarted, RunSkipped, ServiceId, SkipCause, TaskCause, TaskCreated, TaskId, TaskState, Timestamp,
+    UpdatePaused, UpdateStarted,
 };
 use projections::views::quorum;
 use projections::{Cluster, Instance, Task};
@@ -91,6 +92,7 @@ topics! {
     UpdateResumed "update_resumed" "updates that were resumed";
     UpdateCompleted "update_completed" "updates that completed";
     RollbackStarted "rollback_started" "updates that are rolled back";
+    RunSkipped "run_skipped" "runs of jobs that were skipped";
     TaskGaveUp "task_desired_state_set" "tasks that are no longer restarted";
     TaskCrashLoop "task_created" "tasks that fail again and again";
     ServiceSetAside "service_set_aside" "services that are set aside";
@@ -160,6 +162,7 @@ impl Witness<'_> {
                 self.rollout(Topic::UpdateCompleted, Info, e.service, e.rollback(), "completed")
             }
             Kind::RollbackStarted(e) => self.rolled_back(e),
+            Kind::RunSkipped(e) => self.skipped(e),
             Kind::TaskDesiredStateSet(e) if e.cause() == DesiredCause::Restart => self.gave_up(&e.tasks),
             Kind::TaskCreated(e) if e.cause() == TaskCause::Restart => self.crash_loop(e, crash_loops),
             Kind::TaskCreated(_)
@@ -190,7 +193,9 @@ impl Witness<'_> {
             | Kind::TaskOrphaned(_)
             | Kind::TaskReaped(_)
             | Kind::ConfigCreated(_)
-            | Kind::ConfigRemoved(_) => None,
+            | Kind::ConfigRemoved(_)
+            | Kind::RunScheduled(_)
+            | Kind::RunStarted(_) => None,
         }
     }
 
@@ -219,6 +224,16 @@ impl Witness<'_> {
     fn rolled_back(&self, event: &RollbackStarted) -> Option<Notice> {
         let what = format!("is rolled back: {}", self.cause(&event.reason));
         self.rollout(Topic::RollbackStarted, Level::Warn, event.service, false, &what)
+    }
+
+    fn skipped(&self, event: &RunSkipped) -> Option<Notice> {
+        let cause = match event.cause() {
+            SkipCause::Overlap => "the one before goes on",
+            SkipCause::Late => "it would begin after its deadline",
+        };
+        let name = self.service(event.service);
+        let sentence = format!("job {name} does not run as it should have at {}: {cause}", event.due.minute());
+        self.of(Topic::RunSkipped, Level::Warn, event.service, sentence)
     }
 
     fn of(&self, topic: Topic, level: Level, object: impl ToString, sentence: String) -> Option<Notice> {

@@ -1,0 +1,148 @@
+//! When the runs of scheduled jobs begin. Of several that were missed only the last one counts: it begins late, if it still may.
+
+use events::spec::Timetable;
+use events::spec::limits::REPLICAS_MAX;
+use events::{Duration, JobSchedule, Kind, Overlap, RunScheduled, RunSkipped, RunStarted, SkipCause, Timestamp};
+use projections::{Cluster, Run, Service};
+
+use crate::{Correction, Ctx, Scope, TimerKey};
+
+/// Runs that go on at the same time. A job that is slower than its schedule would have more and more of them.
+const ABREAST_MAX: u64 = 100;
+
+pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    for service in scope.services.iter().filter_map(|id| cluster.services.get(*id)) {
+        let Some(schedule) = &service.spec.schedule else { continue };
+        match service.next_run {
+            Some(due) if due > ctx.now => out.wake(due, TimerKey::Service(service.id)),
+            Some(_) | None if out.is_full() => return,
+            due => {
+                // The manager that took it understood it.
+                let Ok(times) = Timetable::of(schedule) else { continue };
+                if let Some(due) = due {
+                    let due = times.last_until(ctx.now).map_or(due, |last| last.max(due));
+                    out.push(begin(cluster, service, schedule, due, ctx.now));
+                }
+                if let Some(due) = times.next_after(ctx.now) {
+                    out.push(Kind::RunScheduled(RunScheduled { service: service.id, due }));
+                    out.wake(due, TimerKey::Service(service.id));
+                }
+            }
+        }
+    }
+}
+
+/// What becomes of a run that is due.
+fn begin(cluster: &Cluster, service: &Service, schedule: &JobSchedule, due: Timestamp, now: Timestamp) -> Kind {
+    let id = service.id;
+    let skipped = |cause: SkipCause| Kind::RunSkipped(RunSkipped { service: id, due, cause: cause.into() });
+    let started = |beside| Kind::RunStarted(RunStarted { service: id, due, beside });
+    if schedule.start_deadline_ns.is_some_and(|deadline| now.since(due) > Duration::from_nanos(deadline)) {
+        return skipped(SkipCause::Late);
+    }
+    match (schedule.overlap(), service.run.filter(|_| goes_on(cluster, service))) {
+        (_, None) | (Overlap::Replace, Some(_)) => started(false),
+        (Overlap::Forbid, Some(_)) => skipped(SkipCause::Overlap),
+        (Overlap::Allow, Some(run)) if has_room(service, run) => started(true),
+        (Overlap::Allow, Some(_)) => skipped(SkipCause::Overlap),
+    }
+}
+
+/// Whether one more run may go on beside those that do.
+fn has_room(service: &Service, run: Run) -> bool {
+    let total = service.spec.completions().map_or(0, |of| of.total);
+    run.abreast < ABREAST_MAX && total.saturating_mul(run.abreast + 1) <= REPLICAS_MAX
+}
+
+/// Whether the present run is not over: tasks are wanted, or still to be made.
+fn goes_on(cluster: &Cluster, service: &Service) -> bool {
+    let places = cluster.places();
+    let (active, ended) = (places.wanted(service.id), places.all_ended(service.id));
+    active > 0 || service.completions().is_some_and(|of| ended < of.total)
+}
+
+#[cfg(test)]
+mod tests {
+    use events::service_spec::Mode;
+    use events::{GlobalJobMode, NodeSpec, ReplicatedJobMode, ServiceSpec, TaskState};
+
+    use super::*;
+    use crate::samples::{Sample, at, service};
+
+    const MINUTE: u64 = 60;
+
+    /// A job, what becomes of overlaps, its deadline, the states of its tasks, when it is looked at, and what is said then.
+    type Case = (Mode, Overlap, Option<u64>, &'static [TaskState], u64, &'static [&'static str]);
+
+    /// A job that is due each hour, its present run with these tasks of one node, and its next one due after an hour.
+    fn sample(mode: Mode, overlap: Overlap, deadline_secs: Option<u64>, tasks: &[TaskState]) -> Sample {
+        let schedule = JobSchedule {
+            cron: "@hourly".to_owned(),
+            overlap: overlap.into(),
+            start_deadline_ns: deadline_secs.map(|seconds| seconds * 1_000_000_000),
+            ..JobSchedule::default()
+        };
+        let spec = ServiceSpec { mode: Some(mode), schedule: Some(schedule), ..ServiceSpec::default() };
+        let mut sample = Sample::default().with_node(1, NodeSpec::default()).with_spec(spec, &[]);
+        if !tasks.is_empty() {
+            sample.tell(0, Kind::RunStarted(RunStarted { service: service(), due: at(0), beside: false }));
+        }
+        for (number, state) in (1..).zip(tasks) {
+            let node = matches!(mode, Mode::GlobalJob(_)).then_some(1);
+            sample = sample.with_task(number, 0, node, TaskState::Pending).assigned(number, 1).reported(number, *state);
+        }
+        sample.tell(0, Kind::RunScheduled(RunScheduled { service: service(), due: at(3_600) }));
+        sample
+    }
+
+    #[test]
+    fn a_run_that_is_due_begins_is_skipped_or_takes_the_place_of_the_one_before() {
+        use Overlap::{Allow, Forbid, Replace};
+        let one = Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: 0, total_completions: 1 });
+        let two = Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: 1, total_completions: 2 });
+        let global = Mode::GlobalJob(GlobalJobMode {});
+        const RUNNING: &[TaskState] = &[TaskState::Running];
+        let table: [Case; 12] = [
+            (one, Forbid, None, &[], 59 * MINUTE, &["look at 3600"]),
+            (one, Forbid, None, &[], 60 * MINUTE, &["run of 3600", "next at 7200", "look at 7200"]),
+            (one, Forbid, None, RUNNING, 60 * MINUTE, &["skip 3600 Overlap", "next at 7200", "look at 7200"]),
+            (one, Replace, None, RUNNING, 60 * MINUTE, &["run of 3600", "next at 7200", "look at 7200"]),
+            (one, Allow, None, RUNNING, 60 * MINUTE, &["run of 3600 beside", "next at 7200", "look at 7200"]),
+            // What is still to be made goes on as well.
+            (two, Forbid, None, RUNNING, 60 * MINUTE, &["skip 3600 Overlap", "next at 7200", "look at 7200"]),
+            (global, Forbid, None, RUNNING, 60 * MINUTE, &["skip 3600 Overlap", "next at 7200", "look at 7200"]),
+            // Of those that were missed, the last one begins late.
+            (one, Forbid, None, &[], 250 * MINUTE, &["run of 14400", "next at 18000", "look at 18000"]),
+            (one, Forbid, Some(600), &[], 250 * MINUTE, &["run of 14400", "next at 18000", "look at 18000"]),
+            (one, Forbid, Some(599), &[], 250 * MINUTE, &["skip 14400 Late", "next at 18000", "look at 18000"]),
+            (one, Forbid, Some(0), &[], 240 * MINUTE, &["run of 14400", "next at 18000", "look at 18000"]),
+            (one, Replace, Some(60), RUNNING, 62 * MINUTE, &["skip 3600 Late", "next at 7200", "look at 7200"]),
+        ];
+        for (mode, overlap, deadline, tasks, now, expected) in table {
+            let case = format!("{mode:?} {overlap:?} {deadline:?} {tasks:?} after {now} s");
+            assert_eq!(sample(mode, overlap, deadline, tasks).ask(reconcile, now), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_runs_go_on_at_once() {
+        let job = |total_completions| Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: 0, total_completions });
+        let table = [
+            (job(1), 1, "beside"),
+            (job(1), 99, "beside"),
+            (job(1), 100, "Overlap"),
+            (job(REPLICAS_MAX), 1, "Overlap"),
+        ];
+        for (mode, abreast, expected) in table {
+            let mut sample = sample(mode, Overlap::Allow, None, &[TaskState::Running]);
+            for _ in 1..abreast {
+                let due = at(0);
+                sample.tell(0, Kind::RunStarted(RunStarted { service: service(), due, beside: true }));
+            }
+            let due = at(3_600);
+            sample.tell(0, Kind::RunScheduled(RunScheduled { service: service(), due }));
+            let told = sample.ask(reconcile, 60 * MINUTE);
+            assert!(told.first().is_some_and(|first| first.ends_with(expected)), "{abreast} of {mode:?}: {told:?}");
+        }
+    }
+}
