@@ -27,4 +27,6 @@ pub mod linearizability;
 pub mod quorum;
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod crash_loop;
