@@ -120,6 +120,8 @@ parts::state! {
     indices {
         /// The services by name, without regard to case.
         service_names: OrdMap<Arc<str>, ServiceId> = "names of services",
+        /// Services that keep apart from others, by the names of those.
+        apart: OrdSet<(Arc<str>, ServiceId)> = "services that keep apart from others",
         /// Host names of nodes, and names of what tasks run.
         lookup: Lookup = "names that references are looked up by",
         /// The configs by name, without regard to case.
@@ -312,6 +314,13 @@ impl Cluster {
     /// The service with this name, without regard to case.
     pub fn service_named(&self, name: &str) -> Option<&Service> {
         self.service_names.get(&services::name_key(name)).and_then(|id| self.services.get(*id))
+    }
+
+    /// The services whose tasks must not be on a node with tasks of this one, because they say so.
+    pub fn kept_apart_from(&self, name: &str) -> impl Iterator<Item = ServiceId> {
+        let name = services::name_key(name);
+        let first = (Arc::clone(&name), ServiceId::default());
+        self.apart.range(first..=(name, ServiceId::MAX)).map(|(_, service)| *service)
     }
 
     /// The services that want a task on every node.

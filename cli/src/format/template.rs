@@ -10,7 +10,7 @@ use events::{
 
 use super::block::Block;
 use super::{config, words};
-use crate::values::{cpus, device, duration, security_opt, size, ulimit};
+use crate::values::{affinity, cpus, device, duration, security_opt, size, ulimit};
 
 /// What each task of a service runs, where and for how long.
 pub fn show(block: &mut Block, spec: &ServiceSpec) {
@@ -30,6 +30,7 @@ pub fn show(block: &mut Block, spec: &ServiceSpec) {
         let placement = task.placement();
         block.each("Constraint", placement.constraints.iter().cloned());
         block.each("Spread", placement.preferences.iter().map(|preference| preference.spread.clone()));
+        block.each("Affinity", placement.affinities.iter().map(affinity::show));
         block.optional("Maximum per node", count(placement.max_replicas));
         block.optional("Strategy", placement.strategy.map_or_else(String::new, |_| placement.strategy().name()));
         if task.restart.is_some() {

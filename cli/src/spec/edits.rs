@@ -5,16 +5,16 @@ use std::net::IpAddr;
 
 use clap::Args;
 use events::{
-    ConfigReference, ContainerSpec, GenericResource, Mount, MountType, PlacementPreference, PortConfig, SecretText,
-    ServiceSpec, Ulimit,
+    Affinity, ConfigReference, ContainerSpec, GenericResource, Mount, MountType, PlacementPreference, PortConfig,
+    SecretText, ServiceSpec, Ulimit,
 };
 
-use super::lists::{absent, plain_constraint, target, variable};
+use super::lists::{absent, plain_constraint, target, variable, written};
 use super::{container, devices, task};
 use crate::failure::{Failure, Kind};
 use crate::values::container as container_values;
 use crate::values::device::{self, NamedDevice};
-use crate::values::{config_file, constraint, env, generic, host, mount, pair, port, publish, ulimit};
+use crate::values::{affinity, config_file, constraint, env, generic, host, mount, pair, port, publish, ulimit};
 
 /// Additions to lists and maps, and removals from them; each may be repeated.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -59,6 +59,22 @@ pub struct ListEdits {
     /// Placement preference to remove
     #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
     placement_pref_rm: Vec<String>,
+
+    /// Required affinity to add
+    #[arg(long, value_name = "EXPRESSION", value_parser = affinity::parse)]
+    affinity_add: Vec<Affinity>,
+
+    /// Preferred affinity to add or change
+    #[arg(long, value_name = "EXPRESSION[,weight=NUMBER]", value_parser = affinity::parse_preferred)]
+    affinity_pref_add: Vec<Affinity>,
+
+    /// Required affinity to remove, as it was given
+    #[arg(long, value_name = "EXPRESSION", value_parser = affinity::parse)]
+    affinity_rm: Vec<Affinity>,
+
+    /// Preferred affinity to remove, as it was given, with or without its weight
+    #[arg(long, value_name = "EXPRESSION", value_parser = affinity::parse_preferred)]
+    affinity_pref_rm: Vec<Affinity>,
 
     /// Published port to add or change
     #[arg(long, value_name = "NAME:PORT[/PROTOCOL][:PUBLISHED]", value_parser = port::parse)]
@@ -206,6 +222,8 @@ impl ListEdits {
     pub fn absent(&self, spec: &ServiceSpec) -> Vec<String> {
         let constraints: Vec<String> =
             self.constraint_rm.iter().map(|constraint| plain_constraint(constraint)).collect();
+        let affinities: Vec<String> = self.affinity_rm.iter().map(written).collect();
+        let preferred: Vec<String> = self.affinity_pref_rm.iter().map(written).collect();
         let publish: Vec<String> = self.publish_rm.iter().map(target).collect();
         let removed = [
             ("label", &self.label_rm),
@@ -213,6 +231,8 @@ impl ListEdits {
             ("env", &self.env_rm),
             ("constraint", &constraints),
             ("placement-pref", &self.placement_pref_rm),
+            ("affinity", &affinities),
+            ("affinity-pref", &preferred),
             ("ports", &self.ports_rm),
             ("bind", &self.bind_rm),
             ("volume", &self.volume_rm),
@@ -248,6 +268,7 @@ impl ListEdits {
         }
         self.apply_to_ports(spec);
         self.apply_to_placement(spec);
+        self.apply_to_affinities(spec);
         self.apply_to_container(container(spec));
         self.apply_to_dns(container(spec));
         self.apply_to_resources(spec);
@@ -275,6 +296,18 @@ impl ListEdits {
         let removed: Vec<String> = self.constraint_rm.iter().map(|constraint| plain_constraint(constraint)).collect();
         edit(&mut placement.constraints, |constraint| plain_constraint(constraint), &self.constraint_add, &removed);
         edit(&mut placement.preferences, |preference| preference.spread.clone(), &preferences, &self.placement_pref_rm);
+    }
+
+    fn apply_to_affinities(&self, spec: &mut ServiceSpec) {
+        let added: Vec<Affinity> = self.affinity_add.iter().chain(&self.affinity_pref_add).cloned().collect();
+        let removed: Vec<&Affinity> = self.affinity_rm.iter().chain(&self.affinity_pref_rm).collect();
+        if added.is_empty() && removed.is_empty() {
+            return;
+        }
+        let key = |affinity: &Affinity| (written(affinity), affinity.weight.is_some());
+        let affinities = &mut task(spec).placement.get_or_insert_default().affinities;
+        affinities.retain(|affinity| !removed.iter().any(|removed| key(removed) == key(affinity)));
+        edit(affinities, written, &added, &[]);
     }
 
     fn apply_to_container(&self, container: &mut ContainerSpec) {

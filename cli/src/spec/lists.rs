@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::{MountType, PortConfig, ServiceSpec};
+use events::{Affinity, MountType, PortConfig, ServiceSpec};
 
 use super::devices;
 use crate::values::{device, port, security_opt};
@@ -15,7 +15,7 @@ struct List {
 }
 
 /// Those that a flag of their name replaces.
-const LISTS: [List; 25] = [
+const LISTS: [List; 27] = [
     List { flag: "label", keys: |spec| keys(&spec.annotations().labels) },
     List { flag: "container-label", keys: |spec| keys(&spec.template().container().labels) },
     List { flag: "env", keys: |spec| spec.template().container().env.iter().map(|entry| variable(entry)).collect() },
@@ -25,6 +25,8 @@ const LISTS: [List; 25] = [
             spec.template().placement().constraints.iter().map(|constraint| plain_constraint(constraint)).collect()
         },
     },
+    List { flag: "affinity", keys: |spec| affinities(spec, |weight| weight.is_none()) },
+    List { flag: "affinity-pref", keys: |spec| affinities(spec, |weight| weight.is_some()) },
     List {
         flag: "placement-pref",
         keys: |spec| {
@@ -91,6 +93,11 @@ pub(super) fn plain_constraint(constraint: &str) -> String {
     constraint.split_whitespace().collect()
 }
 
+/// An affinity's expression without its blanks.
+pub(super) fn written(affinity: &Affinity) -> String {
+    plain_constraint(&affinity.expression)
+}
+
 /// What a published port is in the container: `80/tcp`.
 pub(super) fn target(port: &PortConfig) -> String {
     format!("{}/{}", port.target_port, port::protocol(port))
@@ -108,6 +115,11 @@ fn keys(map: &BTreeMap<String, String>) -> Vec<String> {
 fn targets(spec: &ServiceSpec, kind: MountType) -> Vec<String> {
     let mounts = spec.template().container().mounts.iter().filter(|mount| mount.r#type() == kind);
     mounts.map(|mount| mount.target.clone()).collect()
+}
+
+fn affinities(spec: &ServiceSpec, is_of_kind: fn(Option<u32>) -> bool) -> Vec<String> {
+    let all = spec.template().placement().affinities.iter();
+    all.filter(|affinity| is_of_kind(affinity.weight)).map(written).collect()
 }
 
 fn configs(spec: &ServiceSpec) -> Vec<String> {

@@ -2,10 +2,10 @@
 
 use clap::{Args, ValueEnum};
 use events::spec::limits::REPLICAS_MAX;
-use events::{PlacementPreference, PlacementStrategy, ServiceSpec};
+use events::{Affinity, Placement, PlacementPreference, PlacementStrategy, ServiceSpec};
 
 use super::{replace, set, task};
-use crate::values::{constraint, number};
+use crate::values::{affinity, constraint, number};
 
 /// Which of the nodes that will do gets a task.
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
@@ -45,6 +45,14 @@ pub(super) struct PlacementFlags {
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     replicas_max_per_node: Option<u64>,
 
+    /// What a node must be near or apart from, such as service==db or image!=old; replaces all
+    #[arg(long, value_name = "EXPRESSION", value_parser = affinity::parse)]
+    affinity: Vec<Affinity>,
+
+    /// What a node should be near or apart from, such as service!=web,weight=10; replaces all
+    #[arg(long, value_name = "EXPRESSION[,weight=NUMBER]", value_parser = affinity::parse_preferred)]
+    affinity_pref: Vec<Affinity>,
+
     /// Which node gets a task (default: the cluster's strategy)
     #[arg(long, value_name = "STRATEGY")]
     placement_strategy: Option<Strategy>,
@@ -60,6 +68,18 @@ impl PlacementFlags {
         let preferences = self.placement_pref.iter().map(|label| PlacementPreference { spread: label.clone() });
         replace(&mut placement.preferences, &preferences.collect::<Vec<_>>());
         set(&mut placement.max_replicas, &self.replicas_max_per_node);
+        if !self.affinity.is_empty() {
+            replace_affinities(placement, &self.affinity, |affinity| affinity.weight.is_none());
+        }
+        if !self.affinity_pref.is_empty() {
+            replace_affinities(placement, &self.affinity_pref, |affinity| affinity.weight.is_some());
+        }
         placement.strategy = self.placement_strategy.map(Strategy::number).or(placement.strategy);
     }
+}
+
+/// Replaces the affinities of one kind, and keeps the others.
+fn replace_affinities(placement: &mut Placement, given: &[Affinity], is_replaced: impl Fn(&Affinity) -> bool) {
+    placement.affinities.retain(|affinity| !is_replaced(affinity));
+    placement.affinities.extend_from_slice(given);
 }

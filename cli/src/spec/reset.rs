@@ -9,6 +9,7 @@ use super::{container, devices, task};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs, reason = "the names are those of the flags that set them")]
 pub enum Field {
+    Affinity,
     Args,
     Bind,
     CapAdd,
@@ -60,6 +61,7 @@ impl Field {
             Self::LogDriver => task(spec).log_driver = None,
             Self::Constraint => task(spec).placement.iter_mut().for_each(|placement| placement.constraints.clear()),
             Self::PlacementPref => task(spec).placement.iter_mut().for_each(|placement| placement.preferences.clear()),
+            Self::Affinity => task(spec).placement.iter_mut().for_each(|placement| placement.affinities.clear()),
             Self::PlacementStrategy => task(spec).placement.iter_mut().for_each(|placement| placement.strategy = None),
             Self::Limits => task(spec).resources.iter_mut().for_each(|resources| resources.limits = None),
             Self::Reservations => task(spec).resources.iter_mut().for_each(|resources| resources.reservations = None),

@@ -483,3 +483,23 @@ fn a_secret_variable_is_removed_by_its_name() {
         );
     }
 }
+
+#[test]
+fn affinities_of_each_kind_are_replaced_added_and_removed_alone() {
+    let of = |spec: &ServiceSpec| {
+        let all = spec.template().placement().affinities.iter();
+        all.map(|affinity| (affinity.expression.clone(), affinity.weight)).collect::<Vec<_>>()
+    };
+    let entry = |expression: &str, weight| (expression.to_owned(), weight);
+    let line = ["--affinity", "service==db", "--affinity", "image!=old", "--affinity-pref", "service!=web,weight=5"];
+    let (spec, _) = made(&line);
+    let first = [entry("service==db", None), entry("image!=old", None), entry("service!=web", Some(5))];
+    assert_eq!(of(&spec), first);
+    let replaced = edited(spec.clone(), &["--affinity", "service==cache"]);
+    assert_eq!(of(&replaced), [entry("service!=web", Some(5)), entry("service==cache", None)]);
+    let mut changed = spec;
+    let line =
+        ["--affinity-rm", "service == db", "--affinity-pref-rm", "image!=old", "--affinity-pref-add", "service!=web"];
+    edits(&line).apply(&mut changed).expect("edits");
+    assert_eq!(of(&changed), [entry("image!=old", None), entry("service!=web", Some(1))]);
+}

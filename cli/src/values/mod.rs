@@ -3,6 +3,7 @@
 //! Each file reads one of them and refuses everything else with a sentence and a hint. None of them looks at the
 //! cluster; what only the cluster can judge is left to it.
 
+pub mod affinity;
 pub mod config_file;
 pub mod constraint;
 pub mod container;

@@ -1,5 +1,6 @@
 //! Where tasks may and should run.
 
+use events::spec::affinity::{AFFINITY_HINT, Affinity, WEIGHTS};
 use events::spec::{Constraint, constraint};
 use events::{Placement, PlacementStrategy};
 
@@ -23,7 +24,22 @@ pub(super) fn placement(placement: &Placement) -> Verdict {
             return Err(Fault::invalid(format!("{} is not a placement preference", quote(&preference.spread)), hint));
         }
     }
+    placement.affinities.iter().try_for_each(affinity)?;
     strategy(placement.strategy)
+}
+
+fn affinity(affinity: &events::Affinity) -> Verdict {
+    Affinity::parse(&affinity.expression).map_err(|_| {
+        let sentence = format!("{} is not an affinity", quote(&affinity.expression));
+        Fault::invalid(sentence, format!("write {AFFINITY_HINT}"))
+    })?;
+    match affinity.weight {
+        Some(weight) if !WEIGHTS.contains(&weight) => {
+            let sentence = format!("the weight of an affinity cannot be {weight}");
+            Err(Fault::invalid(sentence, "give a weight from 1 to 100, or none where nothing else will do"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A strategy that a later version brought would be taken for another one.
@@ -51,6 +67,24 @@ mod tests {
         }
         for text in ["", "node.labels.zone=~(", "node.role>1", "node.labels.zone", "zone==a", "node.ip==nowhere"] {
             assert!(with(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn affinities_have_to_parse_and_weigh_something() {
+        let with = |expression: &str, weight| {
+            let affinities = vec![events::Affinity { expression: expression.into(), weight }];
+            placement(&Placement { affinities, ..Default::default() }).is_ok()
+        };
+        for (expression, weight, is_valid) in [
+            ("service==db", None, true),
+            ("image!=nginx", Some(1), true),
+            ("node.labels.disk==ssd", Some(100), true),
+            ("node.labels.disk==ssd", Some(101), false),
+            ("service==db", Some(0), false),
+            ("container==db", None, false),
+        ] {
+            assert_eq!(with(expression, weight), is_valid, "{expression} {weight:?}");
         }
     }
 

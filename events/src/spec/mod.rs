@@ -1,6 +1,7 @@
 //! What users ask for, read with care: defaults filled in, constraints and generic resources parsed, and the rules that
 //! clients and managers judge by alike.
 
+pub mod affinity;
 mod capability;
 pub mod constraint;
 pub mod defaults;

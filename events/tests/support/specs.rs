@@ -112,6 +112,10 @@ fn task_spec() -> TaskSpec {
             platforms: vec![Platform { architecture: "x86_64".into(), os: "linux".into() }],
             max_replicas: 2,
             strategy: Some(PlacementStrategy::Random.into()),
+            affinities: vec![
+                Affinity { expression: "service!=db".into(), weight: None },
+                Affinity { expression: "image==shop/web:1.2".into(), weight: Some(7) },
+            ],
         }),
         log_driver: Some(driver("journald")),
         force_update: 7,

@@ -3,6 +3,7 @@
 use std::mem::discriminant;
 use std::sync::Arc;
 
+use events::spec::affinity::{Affinity, Presence};
 use events::{ServiceId, ServiceSpec, SpecChange};
 
 use super::{Revision, Run, Service, Update, UpdateState, env_secrets, name_key, set_replicas};
@@ -16,6 +17,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
     if spec.is_global() {
         cluster.global_services.insert(event.service);
     }
+    cluster.apart.extend(kept_apart(event.service, &spec));
     let service = Service {
         id: event.service,
         spec: Arc::clone(&spec),
@@ -56,6 +58,14 @@ pub(crate) fn spec_updated(
         service.env_secrets.extend(env_secrets(&spec).map(str::to_owned));
         service.note_change(at.index);
     });
+    let apart = kept_apart(id, &spec);
+    for entry in kept_apart(id, &old.spec) {
+        // Tasks of a service from which this one keeps apart no longer may fit beside its tasks now.
+        let freed = cluster.service_names.get(&entry.0).filter(|_| !apart.contains(&entry));
+        touched.waiting.extend(freed);
+        cluster.apart.remove(&entry);
+    }
+    cluster.apart.extend(apart);
     let revision = (id, old.template_version);
     if cluster.revisions.get(revision).is_some_and(|revision| revision.spec.same_template(&spec)) {
         // Tasks to come find the present credentials.
@@ -88,6 +98,16 @@ fn runs_at_once(spec: &ServiceSpec) -> bool {
 fn awaits_next_run(old: &ServiceSpec, new: &ServiceSpec) -> bool {
     let is_forced = old.template().force_update != new.template().force_update;
     new.is_job() && new.schedule.is_some() && !is_forced
+}
+
+/// The names of the services that one keeps apart from, whatever becomes of those, each with the service.
+fn kept_apart(id: ServiceId, spec: &ServiceSpec) -> Vec<(Arc<str>, ServiceId)> {
+    let required = spec.template().placement().affinities.iter().filter(|affinity| affinity.weight.is_none());
+    let names = required.filter_map(|affinity| match Affinity::parse(&affinity.expression) {
+        Ok(Affinity::Service(name, Presence::Apart)) => Some(name_key(&name)),
+        Ok(Affinity::Service(_, Presence::Near) | Affinity::Image(..) | Affinity::Node(_)) | Err(_) => None,
+    });
+    names.map(|name| (name, id)).collect()
 }
 
 /// What tasks run stays the same, so that a rollout goes on, or stays paused.
@@ -222,6 +242,9 @@ pub(crate) fn removed(cluster: &mut Cluster, id: ServiceId, touched: &mut Touche
     let service = cluster.services.remove(id).unwrap_or_else(|| panic!("service {id} is not there to be removed"));
     cluster.service_names.remove(&name_key(service.spec.name()));
     cluster.global_services.remove(&id);
+    for entry in kept_apart(id, &service.spec) {
+        cluster.apart.remove(&entry);
+    }
     count_update(cluster, service.update_state(), None);
     forget_revision(cluster, id, service.template_version);
     rollouts::end(cluster, id);
@@ -322,6 +345,7 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.service_names = names.collect();
     let global = cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id);
     cluster.global_services = global.collect();
+    cluster.apart = cluster.services.values().flat_map(|service| kept_apart(service.id, &service.spec)).collect();
     for service in cluster.services.values() {
         if let Some(state) = service.update_state() {
             counts::up(&mut cluster.services_by_update, state);

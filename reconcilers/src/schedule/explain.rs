@@ -40,6 +40,7 @@ fn phrase(refusal: Unfit, count: u64) -> String {
         Unfit::Constraint => "constraints not met",
         Unfit::Platform => "unsupported platform",
         Unfit::HostPort => "host port in use",
+        Unfit::Affinity => "affinities not met",
         Unfit::MaxReplicas => "maximum replicas per node reached",
     };
     format!("{what} on {nodes}")

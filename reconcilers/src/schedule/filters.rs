@@ -4,6 +4,7 @@ use events::spec::{Constraint, generic};
 use events::{ConfigReference, GenericResource, Platform, Resources, ServiceId, TaskSpec};
 use projections::{Cluster, Node, Task};
 
+use super::affinities::Affinities;
 use super::order::Order;
 use super::run::{HostPort, Run};
 
@@ -28,6 +29,8 @@ pub enum Unfit {
     Configs,
     /// A constraint does not hold.
     Constraint,
+    /// It is not near what the tasks have to be near, or near something that they keep away from.
+    Affinity,
     /// Another operating system or architecture.
     Platform,
     /// A host port is taken.
@@ -50,6 +53,7 @@ pub struct Filters<'a> {
     platforms: &'a [Platform],
     ports: Vec<HostPort>,
     max_replicas: u64,
+    affinities: Affinities,
     /// Which of the nodes that will do is best.
     order: Order,
 }
@@ -71,6 +75,7 @@ impl<'a> Filters<'a> {
             platforms: &placement.platforms,
             ports: spec.host_ports().map(|port| (port.protocol, port.published_port)).collect(),
             max_replicas: placement.max_replicas,
+            affinities: Affinities::of(cluster, task.service, spec),
             order: Order::of(cluster.settings.spec.strategy_of(placement), template.reserved()),
         }
     }
@@ -83,6 +88,11 @@ impl<'a> Filters<'a> {
     /// What one task takes of a node.
     pub(super) fn reserved(&self) -> &Resources {
         self.reserved
+    }
+
+    /// What the tasks are to be near or apart from.
+    pub(super) fn affinities(&self) -> &Affinities {
+        &self.affinities
     }
 
     /// Whether it matters how many tasks of the service a node has.
@@ -121,6 +131,9 @@ impl<'a> Filters<'a> {
         }
         if self.malformed || !self.constraints_hold(node) {
             return Err(Unfit::Constraint);
+        }
+        if !self.affinities.suit(node) {
+            return Err(Unfit::Affinity);
         }
         if Self::platform_fits(self.platforms, node) { Ok(()) } else { Err(Unfit::Platform) }
     }
@@ -164,7 +177,7 @@ impl<'a> Filters<'a> {
         if self.max_replicas > 0 && run.active_of_service(number) >= self.max_replicas {
             return Err(Unfit::MaxReplicas);
         }
-        Ok(())
+        if self.affinities.hold(number, run) { Ok(()) } else { Err(Unfit::Affinity) }
     }
 
     /// The service whose tasks these are.

@@ -17,8 +17,9 @@ const LAYOUTS_MAX: usize = 64;
 const NODES_MAX: usize = 1_000_000;
 const LAYOUTS_MIN: usize = 4;
 
-/// A node that takes tasks: its score, its id, which decides between equals, and its number.
-pub(super) type Rank = (u64, NodeId, usize);
+/// A node that takes tasks: how much the tasks would rather be elsewhere, its score, its id, which decides between equals, and its
+/// number.
+pub(super) type Rank = (u64, u64, NodeId, usize);
 
 /// One placement's view of the nodes.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(super) struct Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stand {
     leaf: Result<usize, Unfit>,
+    /// What preferred affinities have against what it is like.
+    dislike: u64,
     /// Its score in the order of its leaf, if it takes tasks.
     score: Option<u64>,
 }
@@ -110,11 +113,17 @@ impl Layout {
             && self.placement.constraints == placement.constraints
             && self.placement.preferences == placement.preferences
             && self.placement.platforms == placement.platforms
+            && self.placement.affinities == placement.affinities
     }
 
     /// The leaf that a node belongs to, or why it will not do.
     pub(super) fn leaf_of(&self, number: usize) -> Result<usize, Unfit> {
         self.stands[number].leaf
+    }
+
+    /// How much of what the tasks would rather have a node is not.
+    pub(super) fn dislike_of(&self, number: usize) -> u64 {
+        self.stands[number].dislike
     }
 
     /// The label values that lead to each leaf.
@@ -142,7 +151,7 @@ impl Layout {
         if self.stands.is_empty() || self.seen < changes.first() {
             self.place_all(filters, pool);
         } else {
-            let unplaced = Stand { leaf: Err(Unfit::NotReady), score: None };
+            let unplaced = Stand { leaf: Err(Unfit::NotReady), dislike: 0, score: None };
             self.stands.resize(pool.numbers_end(), unplaced);
             for number in changes.since(self.seen) {
                 self.place(*number, filters, pool);
@@ -158,11 +167,11 @@ impl Layout {
         let mut ranks: Vec<Vec<Rank>> = Vec::new();
         for number in 0..pool.numbers_end() {
             let known = old.get(number).filter(|_| !pool.is_described_since(number, self.seen));
-            let leaf = known.map_or_else(|| self.judge(number, filters, pool), |stand| stand.leaf);
-            let stand = self.stand(number, leaf, pool);
+            let judged = known.map_or_else(|| self.judge(number, filters, pool), |stand| (stand.leaf, stand.dislike));
+            let stand = self.stand(number, judged, pool);
             if let (Ok(leaf), Some(score)) = (stand.leaf, stand.score) {
                 ranks.resize(ranks.len().max(leaf + 1), Vec::new());
-                ranks[leaf].push((score, pool.get(number).id, number));
+                ranks[leaf].push((stand.dislike, score, pool.get(number).id, number));
             }
             self.stands.push(stand);
         }
@@ -174,39 +183,45 @@ impl Layout {
     fn place(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) {
         let old = self.stands[number];
         let is_other = pool.is_described_since(number, self.seen);
-        let leaf = if is_other { self.judge(number, filters, pool) } else { old.leaf };
-        let new = self.stand(number, leaf, pool);
+        let judged = if is_other { self.judge(number, filters, pool) } else { (old.leaf, old.dislike) };
+        let new = self.stand(number, judged, pool);
         if new == old {
             return;
         }
         let id = pool.get(number).id;
         if let (Ok(leaf), Some(score)) = (old.leaf, old.score) {
-            self.orders[leaf].remove(&(score, id, number));
+            self.orders[leaf].remove(&(old.dislike, score, id, number));
         }
         if let (Ok(leaf), Some(score)) = (new.leaf, new.score) {
-            self.orders[leaf].insert((score, id, number));
+            self.orders[leaf].insert((new.dislike, score, id, number));
         }
         self.stands[number] = new;
     }
 
-    fn judge(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) -> Result<usize, Unfit> {
-        let node = pool.node(number).ok_or(Unfit::NotReady)?;
-        filters.suits(node)?;
+    /// The leaf of a node, or why it will not do, and what preferred affinities have against it.
+    fn judge(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) -> (Result<usize, Unfit>, u64) {
+        let Some(node) = pool.node(number) else { return (Err(Unfit::NotReady), 0) };
+        let leaf = filters.suits(node).map(|()| self.leaf(node));
+        (leaf, filters.affinities().dislike(node))
+    }
+
+    /// The leaf with the values that a node's labels have.
+    fn leaf(&mut self, node: &Node) -> usize {
         let preferences = self.placement.preferences.iter();
         let path: Vec<String> = preferences.map(|preference| Label::of(preference).value(node).to_owned()).collect();
         if let Some(leaf) = self.leaves.get(&path) {
-            return Ok(*leaf);
+            return *leaf;
         }
         let leaf = self.paths.len();
         self.paths.push(path.clone());
         self.orders.push(BTreeSet::new());
         self.leaves.insert(path, leaf);
-        Ok(leaf)
+        leaf
     }
 
-    fn stand(&self, number: usize, leaf: Result<usize, Unfit>, pool: &Pool) -> Stand {
+    fn stand(&self, number: usize, (leaf, dislike): (Result<usize, Unfit>, u64), pool: &Pool) -> Stand {
         let candidate = pool.get(number);
-        Stand { leaf, score: (candidate.takes_tasks && leaf.is_ok()).then(|| self.order.score(candidate)) }
+        Stand { leaf, dislike, score: (candidate.takes_tasks && leaf.is_ok()).then(|| self.order.score(candidate)) }
     }
 }
 
@@ -304,7 +319,7 @@ mod tests {
         let filters = Filters::of(cluster, task);
         let placement = cluster.spec_of(task).template().placement();
         let layout = candidates.layouts.of(placement, &filters, &candidates.pool);
-        let nodes = |leaf| layout.order(leaf).iter().map(|(active, id, _)| (*active, id.bits())).collect::<Vec<_>>();
+        let nodes = |leaf| layout.order(leaf).iter().map(|(_, active, id, _)| (*active, id.bits())).collect::<Vec<_>>();
         let leaves = layout.paths().enumerate().map(|(leaf, path)| (path.concat(), nodes(leaf)));
         let numbers = candidates.pool.numbers().filter(|number| layout.leaf_of(*number).is_err());
         let refused = numbers.map(|number| candidates.pool.get(number).id.bits()).collect();

@@ -1,10 +1,11 @@
 //! The nodes with the same values of all preferred labels, and which of them is best.
 //!
-//! A better node has fewer recent failures of the service (once there are many); then, to spread, fewer tasks of the service; then
-//! the smaller score of the strategy. Ties go to the smaller id, so that the same state gives the same choice everywhere.
+//! A better node has fewer recent failures of the service (once there are many); then more of what the tasks prefer to be near or
+//! apart from; then, to spread, fewer tasks of the service; then the smaller score of the strategy. Ties go to the smaller id, so that
+//! the same state gives the same choice everywhere.
 //!
-//! Most nodes have neither failures nor tasks of the service: they are taken from the order that the layout keeps, as far as
-//! they are needed. Only those that have are ranked for each group again.
+//! Most nodes have neither failures nor tasks of the service, nor anything of which an affinity speaks: they are taken from the order
+//! that the layout keeps, as far as they are needed. Only those that have are ranked for each group again.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_set};
@@ -20,27 +21,52 @@ use super::run::Run;
 /// node is chosen 5 % more often than the average one (Appleton and O'Reilly, "Multi-probe consistent hashing").
 pub(super) const POINTS: u64 = 21;
 
-/// Rank of a node, the smallest first: failures, tasks of the service where these count, its score, its id, and its number.
-type Entry = Reverse<(u64, u64, u64, NodeId, usize)>;
+/// Rank of a node, the smallest first: failures, what it lacks of what is preferred, tasks of the service where these count, its
+/// score, its id, and its number.
+type Entry = Reverse<(u64, u64, u64, u64, NodeId, usize)>;
 
-/// Failures of the service that count, by the number of the node.
-pub(super) type Failures = BTreeMap<usize, u64>;
+/// What the nodes are looked at with.
+pub(super) struct Look<'w, 'r, 'a> {
+    /// Failures of the service that count, by the number of the node.
+    pub failures: &'w BTreeMap<usize, u64>,
+    pub filters: &'w Filters<'a>,
+    pub run: &'w mut Run<'r>,
+}
+
+impl Look<'_, '_, '_> {
+    /// Whether a node is found in the order of the layout: nothing is particular about it.
+    fn is_ordinary(&mut self, number: usize) -> bool {
+        let counts_tasks = self.filters.order() != Order::Random;
+        let has_tasks = counts_tasks && self.run.active_of_service(number) > 0;
+        let is_known = has_tasks || self.failures.contains_key(&number);
+        !is_known && !self.filters.affinities().concern(number, self.run)
+    }
+
+    fn fits(&mut self, number: usize) -> bool {
+        self.filters.judge_again(number, self.run).is_ok()
+    }
+}
 
 pub(super) struct Leaf<'l> {
     all: &'l BTreeSet<Rank>,
-    /// Nodes that may be new to the service, best first.
+    /// Ordinary nodes, best first.
     order: btree_set::Range<'l, Rank>,
-    /// The best of them that will do.
+    /// Nodes with a smaller score are full.
+    first: u64,
+    /// Whether ordinary nodes will not do.
+    limited: bool,
+    /// The best ordinary node that will do.
     unused: Option<Rank>,
-    /// The others that will do: those with failures of the service, and unless nodes are chosen at random with tasks of it.
+    /// The others that will do.
     used: BinaryHeap<Entry>,
 }
 
 impl<'l> Leaf<'l> {
-    /// The nodes of a leaf; those with tasks or failures of the service are still to be put in.
-    pub(super) fn new(all: &'l BTreeSet<Rank>, filters: &Filters<'_>, run: &Run<'_>) -> Self {
+    /// The nodes of a leaf; those that are not ordinary are still to be put in.
+    pub(super) fn new(all: &'l BTreeSet<Rank>, filters: &Filters<'_>, run: &mut Run<'_>) -> Self {
         let first = filters.order().first(filters.reserved(), run.pool.most());
-        Self { all, order: all.range((first, NodeId::default(), 0)..), unused: None, used: BinaryHeap::new() }
+        let limited = filters.affinities().is_limited(run);
+        Self { all, order: all.range(..), first, limited, unused: None, used: BinaryHeap::new() }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -48,73 +74,77 @@ impl<'l> Leaf<'l> {
     }
 
     /// Takes the best node for a task out.
-    pub(super) fn next(
-        &mut self,
-        task: TaskId,
-        failures: &Failures,
-        filters: &Filters<'_>,
-        run: &mut Run<'_>,
-    ) -> Option<usize> {
-        let Some((score, id, number)) = self.unused else {
-            return self.used.pop().map(|Reverse((_, _, _, _, number))| number);
-        };
-        if filters.order() == Order::Random {
-            return Some(self.at_random(task, failures, filters, run).unwrap_or(number));
+    pub(super) fn next(&mut self, task: TaskId, look: &mut Look<'_, '_, '_>) -> Option<usize> {
+        let Some((dislike, score, id, number)) = self.unused else { return self.pop() };
+        let lacks = dislike + look.filters.affinities().lack_of_others();
+        let is_random = look.filters.order() == Order::Random;
+        let ordinary = Reverse(if is_random { (0, lacks, 0, 0, id, 0) } else { (0, lacks, 0, score, id, number) });
+        if self.used.peek().is_some_and(|used| *used > ordinary) {
+            return self.pop();
         }
-        match self.used.peek() {
-            Some(used) if *used > Reverse((0, 0, score, id, number)) => {
-                self.used.pop().map(|Reverse((_, _, _, _, number))| number)
-            }
-            Some(_) | None => {
-                self.advance(failures, filters, run);
-                Some(number)
-            }
+        if is_random {
+            return Some(self.at_random(task, dislike, look).unwrap_or(number));
         }
+        self.advance(look);
+        Some(number)
     }
 
-    /// Puts a node in on which one more task fits.
-    pub(super) fn put(&mut self, number: usize, failures: &Failures, filters: &Filters<'_>, run: &Run<'_>) {
-        let failures = failures.get(&number).copied().unwrap_or(0);
-        let of_service = match filters.order() {
-            Order::Spread => run.active_of_service(number),
+    fn pop(&mut self) -> Option<usize> {
+        self.used.pop().map(|Reverse((_, _, _, _, _, number))| number)
+    }
+
+    /// Puts a node in on which one more task fits, unless it is found in the order.
+    pub(super) fn put(&mut self, number: usize, dislike: u64, look: &mut Look<'_, '_, '_>) {
+        if !self.limited && look.is_ordinary(number) {
+            return;
+        }
+        let failures = look.failures.get(&number).copied().unwrap_or(0);
+        let of_service = match look.filters.order() {
             Order::Pack(_) => 0,
-            // It is found like any other node.
-            Order::Random if failures == 0 => return,
-            Order::Random => 0,
+            Order::Spread | Order::Random => look.run.active_of_service(number),
         };
-        let candidate = run.pool.get(number);
-        let score = filters.order().score(candidate);
-        self.used.push(Reverse((failures, of_service, score, candidate.id, number)));
+        let lacks = dislike + look.filters.affinities().lack(number, look.run);
+        let candidate = look.run.pool.get(number);
+        let score = look.filters.order().score(candidate);
+        self.used.push(Reverse((failures, lacks, of_service, score, candidate.id, number)));
     }
 
-    /// No more tasks fit on a node.
-    pub(super) fn close(&mut self, number: usize, failures: &Failures, filters: &Filters<'_>, run: &mut Run<'_>) {
-        if self.unused.is_some_and(|(_, _, unused)| unused == number) {
-            self.advance(failures, filters, run);
+    /// A task went to a node: if that was the best ordinary one, it may be so no longer.
+    pub(super) fn check(&mut self, number: usize, look: &mut Look<'_, '_, '_>) {
+        let is_unused = self.unused.is_some_and(|(_, _, _, unused)| unused == number);
+        if is_unused && !(look.is_ordinary(number) && look.fits(number)) {
+            self.advance(look);
         }
     }
 
-    /// Finds the next node that is new to the service and will do. At random, the same as before may do again.
-    pub(super) fn advance(&mut self, failures: &Failures, filters: &Filters<'_>, run: &mut Run<'_>) {
-        let is_random = filters.order() == Order::Random;
-        self.unused = self.order.by_ref().copied().find(|(_, _, number)| {
-            let is_new = is_random || run.active_of_service(*number) == 0;
-            is_new && !failures.contains_key(number) && filters.judge_again(*number, run).is_ok()
-        });
+    /// Finds the next ordinary node that will do. Full nodes, which come first where tasks are packed, are passed over at once.
+    pub(super) fn advance(&mut self, look: &mut Look<'_, '_, '_>) {
+        self.unused = None;
+        while let Some(rank) = self.order.next().copied().filter(|_| !self.limited) {
+            let (dislike, score, _, number) = rank;
+            if score < self.first {
+                self.order = self.all.range((dislike, self.first, NodeId::default(), 0)..);
+            } else if look.is_ordinary(number) && look.fits(number) {
+                self.unused = Some(rank);
+                return;
+            }
+        }
     }
 
-    /// The node that is nearest to one of the task's points, among those that come after the points on the circle and will do.
-    fn at_random(&self, task: TaskId, failures: &Failures, filters: &Filters<'_>, run: &mut Run<'_>) -> Option<usize> {
-        let mut near: Vec<(u64, usize)> =
-            (0..POINTS).filter_map(|point| self.after(mixed(scattered(task) ^ point))).collect();
+    /// The node that is nearest to one of the task's points, among those that come after the points on the circle and will do, and
+    /// have as much of what is preferred as the best.
+    fn at_random(&self, task: TaskId, dislike: u64, look: &mut Look<'_, '_, '_>) -> Option<usize> {
+        let points = (0..POINTS).map(|point| mixed(scattered(task) ^ point));
+        let mut near: Vec<(u64, usize)> = points.filter_map(|point| self.after(dislike, point)).collect();
         near.sort_unstable();
-        let mut numbers = near.into_iter().map(|(_, number)| number);
-        numbers.find(|number| !failures.contains_key(number) && filters.judge_again(*number, run).is_ok())
+        near.into_iter().map(|(_, number)| number).find(|number| look.is_ordinary(*number) && look.fits(*number))
     }
 
     /// The first node after a point of the circle, and how far it is.
-    fn after(&self, point: u64) -> Option<(u64, usize)> {
-        let after = self.all.range((point, NodeId::default(), 0)..).next().or_else(|| self.all.first());
-        after.map(|(score, _, number)| (score.wrapping_sub(point), *number))
+    fn after(&self, dislike: u64, point: u64) -> Option<(u64, usize)> {
+        let from = |point| (dislike, point, NodeId::default(), 0);
+        let after = self.all.range(from(point)..).next().filter(|(other, _, _, _)| *other == dislike);
+        let after = after.or_else(|| self.all.range(from(0)..).next());
+        after.map(|(_, score, _, number)| (score.wrapping_sub(point), *number))
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod filters;
 
+mod affinities;
 mod due;
 mod explain;
 mod layout;
@@ -107,7 +108,7 @@ fn place(
         run.count_nothing();
     }
     let mut refused: Vec<(TaskId, Arc<str>)> = Vec::new();
-    let mut nodes: Option<Spread<'_>> = None;
+    let mut spread: Option<Spread<'_>> = None;
     // Tasks that have their node already come after those that have none.
     let placement = cluster.spec_of(first).template().placement();
     let layout = has_choice.then(|| layouts.of(placement, &filters, run.pool));
@@ -120,7 +121,7 @@ fn place(
             confirm((instance, task), &filters, run, out, &mut refused);
             continue;
         };
-        let nodes = nodes.get_or_insert_with(|| {
+        let nodes = spread.get_or_insert_with(|| {
             let failures = failures(cluster, work.group, now, run.pool);
             Spread::new(layout, failures, &filters, run)
         });
@@ -138,8 +139,14 @@ fn place(
             refused.extend(news.map(|task| (task, Arc::clone(&text))));
             break;
         };
+        let is_alone = filters.affinities().is_first(run);
         assign(task, number, &filters, run, out);
-        nodes.put_back(number, &filters, run);
+        if is_alone {
+            // The others go where the first one is.
+            spread = None;
+        } else {
+            nodes.put_back(number, &filters, run);
+        }
     }
     explain(cluster, refused, out);
     left.peek().is_none()

@@ -3,22 +3,41 @@
 use std::collections::BTreeMap;
 
 use events::spec::Constraint;
+use events::spec::affinity::{Affinity, Presence};
 use events::{
-    Annotations, ClusterId, Event, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined,
-    NodeRegistered, NodeSpec, Placement, PlacementPreference, PlacementStrategy, Reconciler, ResourceRequirements,
-    Resources, ServiceCreated, ServiceId, ServiceSpec, SessionId, TaskCreated, TaskId, TaskState,
+    Annotations, ClusterId, ContainerSpec, Event, Id, IdGenerator, Kind, NodeDescribed, NodeDescription, NodeId,
+    NodeJoined, NodeRegistered, NodeSpec, Placement, PlacementPreference, PlacementStrategy, Reconciler,
+    ResourceRequirements, Resources, ServiceCreated, ServiceId, ServiceSpec, SessionId, TaskCreated, TaskId,
+    TaskReported, TaskState, TaskStatus,
 };
 use projections::{Stamp, Task};
 
 use super::leaf::POINTS;
 use super::order::{mixed, scattered};
 use super::*;
-use crate::{Budget, Candidates, Presence};
+use crate::{Budget, Candidates};
 
 const CORE: u64 = 1_000_000_000;
 const GIB: u64 = 1 << 30;
+/// Two affinities of each service are drawn from these.
+const AFFINITIES: [(&str, Option<u32>); 14] = [
+    ("service==service-1", None),
+    ("service==service-2", None),
+    ("service!=service-1", None),
+    ("service!=service-2", None),
+    ("service==nothing", None),
+    ("image==image-1", None),
+    ("node.labels.zone==a", None),
+    ("service==service-1", Some(2)),
+    ("service!=service-2", Some(3)),
+    ("service!=nothing", Some(3)),
+    ("image==image-2", Some(1)),
+    ("image!=image-1", Some(4)),
+    ("node.labels.zone=~[bc]", Some(2)),
+    ("node.hostname==node-1", Some(5)),
+];
 const ZONES: [&str; 3] = ["a", "b", "c"];
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 /// Runs of the scheduler for each seed, each with tasks of its own.
 const ROUNDS: u64 = 3;
 
@@ -90,6 +109,7 @@ impl World {
                 Some(PlacementStrategy::Binpack.into()),
                 Some(PlacementStrategy::Random.into()),
             ]),
+            affinities: Self::draw_affinities(draw),
             ..Placement::default()
         };
         let reservations = Some(Resources {
@@ -101,8 +121,26 @@ impl World {
         let mut spec = ServiceSpec { annotations, ..ServiceSpec::default() };
         let template = spec.task.get_or_insert_default();
         template.placement = Some(placement);
+        template.container = Some(ContainerSpec { image: format!("image-{number}"), ..ContainerSpec::default() });
         template.resources = Some(ResourceRequirements { reservations, ..ResourceRequirements::default() });
         self.tell(Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(number), spec })));
+    }
+
+    fn draw_affinities(draw: &mut Draw) -> Vec<events::Affinity> {
+        let drawn = (0..draw.below(6) / 2).map(|_| draw.one_of(&AFFINITIES));
+        drawn.map(|(expression, weight)| events::Affinity { expression: expression.to_owned(), weight }).collect()
+    }
+
+    /// Some of the tasks that were placed run.
+    fn run_some(&mut self, draw: &mut Draw) {
+        let placed: Vec<TaskId> =
+            self.cluster.tasks.values().filter(|task| task.state == TaskState::Assigned).map(|task| task.id).collect();
+        for task in placed {
+            if draw.below(2) == 0 {
+                let status = TaskStatus { state: TaskState::Running.into(), ..TaskStatus::default() };
+                self.tell(Kind::TaskReported(TaskReported { task, status }));
+            }
+        }
     }
 
     fn add_task(&mut self, service: u128) {
@@ -127,13 +165,29 @@ impl World {
         let mut ctx = Ctx {
             now: Timestamp::default(),
             ids: &mut ids,
-            presence: &Presence::new(),
+            presence: &crate::Presence::new(),
             peers: &crate::Peers::default(),
             candidates,
         };
         let mut out = Correction::with_room(Budget::FRAME);
         reconcile(&self.cluster, &Scope::everything(&self.cluster), &mut ctx, &mut out);
         out.events
+    }
+
+    /// Does what the scheduler says; whether it placed anything.
+    fn place(&mut self, kept: &mut Candidates, case: &str) -> bool {
+        let said = self.schedule(kept);
+        assert_eq!(said, self.schedule(&mut Candidates::default()), "{case}: what is kept counts");
+        let mut has_placed = false;
+        for kind in said {
+            if let Kind::TaskAssigned(event) = &kind {
+                let task = self.cluster.tasks.get(event.task).expect("the task");
+                assert_eq!(Some(event.node), choose(&self.cluster, task), "{case}, {task:?}");
+                has_placed = true;
+            }
+            self.tell(kind);
+        }
+        has_placed
     }
 }
 
@@ -142,7 +196,53 @@ fn suits(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
     let node = cluster.nodes.get(node).expect("the node");
     let constraints = &cluster.spec_of(task).template().placement().constraints;
     let holds = |text: &String| Constraint::parse(text).expect("a constraint").matches(&node.facts());
+    let affinities = affinities(cluster, task);
     constraints.iter().all(holds)
+        && affinities.iter().all(|(affinity, weight)| match affinity {
+            Affinity::Node(constraint) => weight.is_some() || constraint.matches(&node.facts()),
+            Affinity::Service(..) | Affinity::Image(..) => true,
+        })
+}
+
+fn affinities(cluster: &Cluster, task: &Task) -> Vec<(Affinity, Option<u32>)> {
+    let all = cluster.spec_of(task).template().placement().affinities.iter();
+    all.map(|affinity| (Affinity::parse(&affinity.expression).expect("an affinity"), affinity.weight)).collect()
+}
+
+/// Whether a node meets an affinity.
+fn meets(cluster: &Cluster, affinity: &Affinity, node: NodeId) -> bool {
+    let name = |task: &Task| cluster.spec_of(task).name().to_owned();
+    let image = |task: &Task| cluster.spec_of(task).template().container().image.clone();
+    let (is_there, presence) = match affinity {
+        Affinity::Node(constraint) => return constraint.matches(&cluster.nodes.get(node).expect("the node").facts()),
+        Affinity::Service(service, presence) => {
+            (cluster.tasks_of_node(node).any(|task| name(task) == *service), presence)
+        }
+        Affinity::Image(wanted, presence) => {
+            let runs = |task: &Task| task.state == TaskState::Running && image(task) == *wanted;
+            (cluster.tasks_of_node(node).any(runs), presence)
+        }
+    };
+    is_there == (*presence == Presence::Near)
+}
+
+/// Whether a node meets what is required, and what services that are there require of this one.
+fn meets_required(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
+    let own = cluster.spec_of(task).name().to_owned();
+    let is_first = cluster.tasks.values().all(|other| other.service != task.service || other.node.is_none());
+    let near_own = Affinity::Service(own.clone(), Presence::Near);
+    let required = affinities(cluster, task).into_iter().filter(|(_, weight)| weight.is_none());
+    let apart = Affinity::Service(own, Presence::Apart);
+    let keeps_apart =
+        |other: &Task| other.service != task.service && affinities(cluster, other).contains(&(apart.clone(), None));
+    required.into_iter().all(|(affinity, _)| (is_first && affinity == near_own) || meets(cluster, &affinity, node))
+        && !cluster.tasks_of_node(node).any(keeps_apart)
+}
+
+/// What a node lacks of what is preferred.
+fn lacks(cluster: &Cluster, task: &Task, node: NodeId) -> u64 {
+    let unmet = affinities(cluster, task).into_iter().filter(|(affinity, _)| !meets(cluster, affinity, node));
+    unmet.filter_map(|(_, weight)| weight).map(u64::from).sum()
 }
 
 /// What is free on a node: CPU and memory.
@@ -163,7 +263,10 @@ fn fits(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
     let (cpus, memory) = free(cluster, node);
     let most = cluster.spec_of(task).template().placement().max_replicas;
     let has_room = task.nano_cpus <= cpus && task.memory_bytes <= memory;
-    has_room && suits(cluster, task, node) && (most == 0 || of_service(cluster, task, node) < most)
+    has_room
+        && suits(cluster, task, node)
+        && meets_required(cluster, task, node)
+        && (most == 0 || of_service(cluster, task, node) < most)
 }
 
 /// The value of the label that the tasks are spread over.
@@ -175,20 +278,21 @@ fn zone(cluster: &Cluster, task: &Task, node: NodeId) -> String {
 }
 
 /// The smaller, the better.
-fn score(cluster: &Cluster, task: &Task, node: NodeId) -> (u64, u64, NodeId) {
+fn score(cluster: &Cluster, task: &Task, node: NodeId) -> (u64, u64, u64, NodeId) {
+    let lacks = lacks(cluster, task, node);
     let count = cluster.tasks_of_node(node).count() as u64;
     let offers = cluster.nodes.get(node).and_then(|node| node.offers()).expect("its offers");
     let (cpus, memory) = free(cluster, node);
     let share = |part: u64, whole: u64| (u128::from(part) * 1_000_000).checked_div(whole.into()).unwrap_or(0) as u64;
     match cluster.settings.spec.strategy_of(cluster.spec_of(task).template().placement()) {
-        PlacementStrategy::Spread => (of_service(cluster, task, node), count, node),
+        PlacementStrategy::Spread => (lacks, of_service(cluster, task, node), count, node),
         PlacementStrategy::Binpack => match (task.nano_cpus, task.memory_bytes) {
-            (0, 0) => (0, u64::MAX - count, node),
-            (_, 0) => (0, cpus, node),
-            (0, _) => (0, memory, node),
-            (_, _) => (0, share(cpus, offers.nano_cpus).min(share(memory, offers.memory_bytes)), node),
+            (0, 0) => (lacks, 0, u64::MAX - count, node),
+            (_, 0) => (lacks, 0, cpus, node),
+            (0, _) => (lacks, 0, memory, node),
+            (_, _) => (lacks, 0, share(cpus, offers.nano_cpus).min(share(memory, offers.memory_bytes)), node),
         },
-        PlacementStrategy::Random => (0, scattered(node), node),
+        PlacementStrategy::Random => (lacks, of_service(cluster, task, node), scattered(node), node),
     }
 }
 
@@ -215,8 +319,41 @@ fn choose(cluster: &Cluster, task: &Task) -> Option<NodeId> {
     let with_room = zones.into_values().filter(|(_, _, fitting)| !fitting.is_empty());
     let (_, suited, fitting) = with_room.min_by_key(|(tasks, _, _)| *tasks)?;
     let strategy = cluster.settings.spec.strategy_of(cluster.spec_of(task).template().placement());
-    let drawn = (strategy == PlacementStrategy::Random).then(|| at_random(task, &suited, &fitting)).flatten();
-    drawn.or_else(|| fitting.into_iter().min_by_key(|node| score(cluster, task, *node)))
+    let least = fitting.iter().map(|node| lacks(cluster, task, *node)).min()?;
+    let is_best = |node: &NodeId| lacks(cluster, task, *node) == least && is_ordinary(cluster, task, *node);
+    let mut ordinary: Vec<NodeId> = fitting.iter().copied().filter(is_best).collect();
+    if strategy == PlacementStrategy::Random && !ordinary.is_empty() {
+        let alike: Vec<NodeId> = suited
+            .into_iter()
+            .filter(|node| dislike(cluster, task, *node) == dislike(cluster, task, ordinary[0]))
+            .collect();
+        ordinary.sort_by_key(|node| scattered(*node));
+        return at_random(task, &alike, &ordinary).or(ordinary.first().copied());
+    }
+    Some(fitting).and_then(|fitting| fitting.into_iter().min_by_key(|node| score(cluster, task, *node)))
+}
+
+/// What is not preferred of what a node is like.
+fn dislike(cluster: &Cluster, task: &Task, node: NodeId) -> u64 {
+    let unmet = affinities(cluster, task).into_iter().filter(|(affinity, _)| match affinity {
+        Affinity::Node(_) => !meets(cluster, affinity, node),
+        Affinity::Service(..) | Affinity::Image(..) => false,
+    });
+    unmet.filter_map(|(_, weight)| weight).map(u64::from).sum()
+}
+
+/// Whether nothing is on a node of which the task's affinities speak, and it may go elsewhere too.
+fn is_ordinary(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
+    let own = cluster.spec_of(task).name();
+    let is_first = cluster.tasks.values().all(|other| other.service != task.service || other.node.is_none());
+    affinities(cluster, task).into_iter().all(|(affinity, weight)| match &affinity {
+        Affinity::Node(_) => true,
+        Affinity::Service(name, Presence::Near) if weight.is_none() => is_first && name == own,
+        Affinity::Image(_, Presence::Near) if weight.is_none() => false,
+        Affinity::Service(_, presence) | Affinity::Image(_, presence) => {
+            weight.is_none() || meets(cluster, &affinity, node) == (*presence == Presence::Apart)
+        }
+    })
 }
 
 #[test]
@@ -230,18 +367,9 @@ fn every_choice_is_the_naive_ones() {
             for _ in 0..draw.below(12) {
                 world.add_task(1 + u128::from(draw.below(services as u64)));
             }
-            let said = world.schedule(&mut kept);
-            assert_eq!(
-                said,
-                world.schedule(&mut Candidates::default()),
-                "seed {seed}, round {round}: what is kept counts"
-            );
-            for kind in said {
-                if let Kind::TaskAssigned(event) = &kind {
-                    let task = world.cluster.tasks.get(event.task).expect("the task");
-                    assert_eq!(Some(event.node), choose(&world.cluster, task), "seed {seed}, round {round}, {task:?}");
-                }
-                world.tell(kind);
+            // What goes near something that was placed after it was tried is placed when it is tried again.
+            while world.place(&mut kept, &format!("seed {seed}, round {round}")) {
+                world.run_some(&mut draw);
             }
             let waiting = world.cluster.tasks.values().filter(|task| task.awaits_placement());
             let placeable: Vec<_> = waiting.filter(|task| choose(&world.cluster, task).is_some()).collect();

@@ -1,9 +1,10 @@
 //! One run of the scheduler: what it has found out about nodes, and what it has promised of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use events::spec::affinity::plain_image;
 use events::spec::generic;
-use events::{GenericResource, NodeId, ServiceId};
+use events::{GenericResource, NodeId, ServiceId, TaskState};
 use projections::{Cluster, Task};
 
 use super::pool::Pool;
@@ -21,6 +22,10 @@ pub(super) struct Run<'a> {
     counted: Vec<usize>,
     /// Where tasks of each service went in this run, of which the state knows nothing yet.
     given: BTreeMap<ServiceId, Vec<usize>>,
+    /// The nodes with tasks of services, of those that somebody asked for.
+    nodes_of: BTreeMap<ServiceId, BTreeSet<usize>>,
+    /// The nodes on which tasks have prepared an image, of those that somebody asked for.
+    nodes_with: BTreeMap<String, BTreeSet<usize>>,
     /// Host ports in use on the nodes that somebody asked for.
     ports: BTreeMap<usize, Vec<HostPort>>,
     /// Generic resources that are not claimed on the nodes that somebody asked for.
@@ -29,8 +34,17 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(cluster: &'a Cluster, pool: &'a mut Pool) -> Self {
-        let (given, ports, free_generic) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { cluster, pool, active_of_service: Vec::new(), counted: Vec::new(), given, ports, free_generic }
+        Self {
+            cluster,
+            pool,
+            active_of_service: Vec::new(),
+            counted: Vec::new(),
+            given: BTreeMap::new(),
+            nodes_of: BTreeMap::new(),
+            nodes_with: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            free_generic: BTreeMap::new(),
+        }
     }
 
     /// Forgets the counts of the last service.
@@ -65,6 +79,24 @@ impl<'a> Run<'a> {
         &self.counted
     }
 
+    /// The nodes with tasks of a service that should run.
+    pub(super) fn nodes_of(&mut self, service: ServiceId) -> &BTreeSet<usize> {
+        let Self { cluster, pool, given, nodes_of, .. } = self;
+        nodes_of.entry(service).or_insert_with(|| {
+            let known = cluster.usage.active_of(service).filter_map(|(node, _)| pool.number(node));
+            known.chain(given.get(&service).into_iter().flatten().copied()).collect()
+        })
+    }
+
+    /// The nodes that have an image, as far as the tasks tell that are known: those that got ready there to run it.
+    pub(super) fn nodes_with(&mut self, image: &str) -> &BTreeSet<usize> {
+        if !self.nodes_with.contains_key(image) {
+            let nodes = prepared(self.cluster, image).filter_map(|node| self.pool.number(node)).collect();
+            self.nodes_with.insert(image.to_owned(), nodes);
+        }
+        &self.nodes_with[image]
+    }
+
     /// The host ports that are in use on a node.
     pub(super) fn ports(&mut self, number: usize) -> &mut Vec<HostPort> {
         let (cluster, node) = (self.cluster, self.pool.get(number).id);
@@ -89,6 +121,9 @@ impl<'a> Run<'a> {
     pub(super) fn give(&mut self, number: usize, service: ServiceId, nano_cpus: u64, memory_bytes: u64) {
         self.pool.take(number, nano_cpus, memory_bytes);
         self.given.entry(service).or_default().push(number);
+        if let Some(nodes) = self.nodes_of.get_mut(&service) {
+            nodes.insert(number);
+        }
         count(&mut self.active_of_service, &mut self.counted, number);
     }
 }
@@ -99,6 +134,19 @@ fn count(active_of_service: &mut [u64], counted: &mut Vec<usize>, number: usize)
         counted.push(number);
     }
     active_of_service[number] += 1;
+}
+
+/// The nodes on which tasks got ready to run an image.
+fn prepared<'a>(cluster: &'a Cluster, image: &'a str) -> impl Iterator<Item = NodeId> {
+    let revisions = cluster.revisions.iter();
+    let with_image =
+        revisions.filter(move |(_, revision)| plain_image(&revision.spec.template().container().image) == image);
+    let tasks = with_image.flat_map(|((service, version), _)| {
+        cluster.tasks_of_service(service).filter(move |task| task.spec_version == version)
+    });
+    let is_ready =
+        |task: &&Task| (TaskState::Ready..=TaskState::Running).contains(&task.state) || task.running_at.is_some();
+    tasks.filter(is_ready).filter_map(|task| task.node)
 }
 
 /// The tasks that take something of a node.

@@ -1,6 +1,6 @@
 //! Which node is best: evenly over the values of the preferred labels, then as the strategy says over the nodes of a leaf.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::{NodeId, TaskId, Timestamp};
 use projections::Cluster;
@@ -9,7 +9,7 @@ use projections::unplaced::Group;
 
 use super::filters::Filters;
 use super::layout::Layout;
-use super::leaf::Leaf;
+use super::leaf::{Leaf, Look};
 use super::pool::Pool;
 use super::run::Run;
 
@@ -50,36 +50,39 @@ impl<'l> Spread<'l> {
     }
 
     fn fill(&mut self, filters: &Filters<'_>, run: &mut Run<'_>) {
-        let with_tasks = run.counted().iter().copied();
-        let without = self.failures.keys().copied().filter(|number| run.active_of_service(*number) == 0);
-        for number in with_tasks.chain(without).collect::<Vec<usize>>() {
+        let mut apart: BTreeSet<usize> = run.counted().iter().chain(self.failures.keys()).copied().collect();
+        apart.append(&mut filters.affinities().nodes(run));
+        for number in apart {
             let Ok(leaf) = self.layout.leaf_of(number) else { continue };
             // The tasks of a node that takes no more are part of how full its branch is.
             self.root.leaf(self.layout.path(leaf), run.active_of_service(number));
             if filters.judge_knowing(number, Ok(()), run).is_ok() {
-                self.leaves[leaf].put(number, &self.failures, filters, run);
+                self.put(leaf, number, filters, run);
             }
         }
         for leaf in &mut self.leaves {
-            leaf.advance(&self.failures, filters, run);
+            leaf.advance(&mut Look { failures: &self.failures, filters, run });
         }
+    }
+
+    fn put(&mut self, leaf: usize, number: usize, filters: &Filters<'_>, run: &mut Run<'_>) {
+        let dislike = self.layout.dislike_of(number);
+        self.leaves[leaf].put(number, dislike, &mut Look { failures: &self.failures, filters, run });
     }
 
     /// Takes the best node for a task out; it has to be put back after the task is on it.
     pub(super) fn next(&mut self, task: TaskId, filters: &Filters<'_>, run: &mut Run<'_>) -> Option<usize> {
         let leaf = self.root.choose(&self.leaves)?;
-        self.leaves[leaf].next(task, &self.failures, filters, run)
+        self.leaves[leaf].next(task, &mut Look { failures: &self.failures, filters, run })
     }
 
     /// Puts a node back in, if one more task fits on it.
     pub(super) fn put_back(&mut self, number: usize, filters: &Filters<'_>, run: &mut Run<'_>) {
         let Ok(leaf) = self.layout.leaf_of(number) else { return };
-        let leaf = &mut self.leaves[leaf];
         if filters.judge_again(number, run).is_ok() {
-            leaf.put(number, &self.failures, filters, run);
-        } else {
-            leaf.close(number, &self.failures, filters, run);
+            self.put(leaf, number, filters, run);
         }
+        self.leaves[leaf].check(number, &mut Look { failures: &self.failures, filters, run });
     }
 }
 
