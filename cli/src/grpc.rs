@@ -195,6 +195,11 @@ impl Manager for Connection {
         self.ask(async |client| client.get_cluster(request).await).await
     }
 
+    async fn explain_placement(&mut self, request: ExplainPlacementRequest) -> Result<PlacementExplanation, Failure> {
+        let request = self.question(request);
+        self.ask(async |client| client.explain_placement(request).await).await
+    }
+
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
         let request = self.question(ListOperatorsRequest {});
         Ok(self.ask(async |client| client.list_operators(request).await).await?.operators)

@@ -6,9 +6,10 @@ use events::SecretText;
 use tokio_stream::Stream;
 use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
-    EventsRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest,
-    NodeSummary, NodeView, OperatorCertificate, OperatorView, RaftView, RenewOperatorRequest, ServiceSummary,
-    ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    EventsRequest, ExplainPlacementRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
+    ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
+    PlacementExplanation, RaftView, RenewOperatorRequest, ServiceSummary, ServiceView, TaskList, UnlockKeyReply,
+    VersionReply,
 };
 
 use crate::failure::Failure;
@@ -38,6 +39,12 @@ pub trait Manager {
 
     /// The services with these references; an unknown reference is a failure.
     fn services(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<ServiceView>, Failure>>;
+
+    /// Why a task is where it is, or where one more task of a service would go.
+    fn explain_placement(
+        &mut self,
+        request: ExplainPlacementRequest,
+    ) -> impl Future<Output = Result<PlacementExplanation, Failure>>;
 
     /// A list of nodes, in the order of their names.
     fn list_nodes(&mut self, request: ListNodesRequest) -> impl Future<Output = Result<Vec<NodeSummary>, Failure>>;

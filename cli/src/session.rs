@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use events::{CommandId, Timestamp};
 use serde::Serialize;
-use wire::v1::{CommandReply, CommandRequest, ListTasksRequest, NodeView, ServiceView, command_request::Command};
+use wire::v1::{
+    CommandReply, CommandRequest, ExplainPlacementRequest, ListTasksRequest, NodeView, ServiceView,
+    command_request::Command,
+};
 
 use crate::Globals;
 use crate::failure::{Failure, Kind};
-use crate::format::{Format, escape, view::View};
+use crate::format::{Format, escape, placing, view::View};
 use crate::manager::Manager;
 
 /// Something to await, on the thread that runs the command.
@@ -180,6 +183,18 @@ impl<M: Manager> Session<'_, M> {
     pub fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
         let line = serde_json::to_string(object).map_err(std::io::Error::from)?;
         Ok(writeln!(self.around.out, "{}", escape::json(&line))?)
+    }
+
+    /// Prints why a task is where it is, or where one more task would go.
+    ///
+    /// # Errors
+    /// When the manager knows no such object, or the output cannot be written.
+    pub async fn explain(&mut self, request: ExplainPlacementRequest) -> Result<(), Failure> {
+        let explained = self.manager.explain_placement(request).await?;
+        match self.globals.format {
+            Format::Json => self.json(&explained),
+            Format::Table => self.text(&placing::block(&explained, self.view())),
+        }
     }
 
     /// Prints objects, one a line: ids if only those are wanted, JSON if that is the format, or else `table` of them.

@@ -2,6 +2,7 @@
 //! change of one. Those that were never tried are apart from those that waited in vain, so that a turn in which nothing became
 //! roomier looks at the former alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use events::{ServiceId, TaskId};
@@ -57,6 +58,13 @@ impl Unplaced {
     pub fn first_tried_of(&self, service: ServiceId) -> Option<TaskId> {
         let group = self.tried_groups_of(service).next()?;
         keys_of(&self.tried, group).next().map(|(_, _, _, task)| task)
+    }
+
+    /// How many tasks of a service wait.
+    pub fn count_of(&self, service: ServiceId) -> u64 {
+        let groups: BTreeSet<Group> =
+            groups(&self.fresh, (service, 0), (service, u64::MAX)).chain(self.tried_groups_of(service)).collect();
+        groups.into_iter().map(|group| self.tasks_of(group, true).count() as u64).sum()
     }
 
     /// Whether all tasks of a group that waited in vain wait for this reason. Costs no look at any of them.

@@ -17,9 +17,10 @@ use node::control::{Control, views};
 use node::manager::replica::Request;
 use wire::v1::{
     BackupRequest, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
-    EventsRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest,
-    NodeSummary, NodeView, OperatorCertificate, OperatorView, RaftView, ReadConfigsRequest, RenewOperatorRequest,
-    ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    EventsRequest, ExplainPlacementRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
+    ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
+    PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest, ServiceSummary, ServiceView, TaskList,
+    UnlockKeyReply, VersionReply,
 };
 
 use crate::world::World;
@@ -88,6 +89,10 @@ impl cli::Manager for Socket {
 
     async fn leave(&mut self, _: LeaveClusterRequest) -> Result<LeaveClusterReply, Failure> {
         Err(Failure::new(Kind::Usage, "a simulated node has no daemon that could leave"))
+    }
+
+    async fn explain_placement(&mut self, request: ExplainPlacementRequest) -> Result<PlacementExplanation, Failure> {
+        self.control()?.explain_placement(&request).map_err(refuse)
     }
 
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {

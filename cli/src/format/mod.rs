@@ -10,6 +10,7 @@ mod names;
 pub mod node;
 pub mod operator;
 mod phrase;
+pub mod placing;
 pub mod raft;
 mod restarts;
 pub mod revision;

@@ -105,6 +105,11 @@ impl Manager for Fake {
         }
     }
 
+    async fn explain_placement(&mut self, request: ExplainPlacementRequest) -> Result<PlacementExplanation, Failure> {
+        let service_name = request.service.or(request.task).unwrap_or_default();
+        Ok(PlacementExplanation { service_name, ..Default::default() })
+    }
+
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
         Ok(vec![samples::operator()])
     }

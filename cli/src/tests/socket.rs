@@ -81,6 +81,13 @@ impl Control for Server {
         Ok(Response::new(samples::cluster()))
     }
 
+    async fn explain_placement(
+        &self,
+        _: Request<ExplainPlacementRequest>,
+    ) -> Result<Response<PlacementExplanation>, Status> {
+        Err(Status::unimplemented("nobody explains here"))
+    }
+
     async fn list_operators(&self, _: Request<ListOperatorsRequest>) -> Result<Response<OperatorList>, Status> {
         Ok(Response::new(OperatorList { operators: vec![samples::operator()] }))
     }

@@ -12,10 +12,11 @@ use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
     BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage,
-    CreateOperatorRequest, EventRecord, EventsRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest,
-    InspectServicesRequest, ListNodesRequest, ListOperatorsRequest, ListServicesRequest, ListTasksRequest, NodeList,
-    NodePage, OperatorCertificate, OperatorList, RaftView, ReadConfigsRequest, RenewOperatorRequest, ServiceList,
-    ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
+    CreateOperatorRequest, EventRecord, EventsRequest, ExplainPlacementRequest, GetClusterRequest, GetRaftRequest,
+    InspectNodesRequest, InspectServicesRequest, ListNodesRequest, ListOperatorsRequest, ListServicesRequest,
+    ListTasksRequest, NodeList, NodePage, OperatorCertificate, OperatorList, PlacementExplanation, RaftView,
+    ReadConfigsRequest, RenewOperatorRequest, ServiceList, ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest,
+    VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -118,6 +119,14 @@ impl ControlService for ControlApi {
     ) -> Result<Response<ServiceList>, Status> {
         let (control, asked) = self.asked(request).await?;
         aside(move || control.inspect_services(&asked.services)).await?.map(Response::new).map_err(status)
+    }
+
+    async fn explain_placement(
+        &self,
+        request: Request<ExplainPlacementRequest>,
+    ) -> Result<Response<PlacementExplanation>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        aside(move || control.explain_placement(&asked)).await?.map(Response::new).map_err(status)
     }
 
     type ListNodesStream = Answers<NodePage>;

@@ -16,6 +16,7 @@ mod managers;
 pub mod views;
 
 pub mod event_reader;
+mod explain;
 
 pub mod enrolment;
 mod operators;

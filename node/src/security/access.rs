@@ -31,6 +31,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/GetRaft", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/InspectNodes", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/InspectServices", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ExplainPlacement", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListNodes", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListServices", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListTasks", Allowed::Operators(OperatorRole::Viewer)),

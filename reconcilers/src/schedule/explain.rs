@@ -30,20 +30,8 @@ impl Explanation {
 
 fn phrase(refusal: Unfit, count: u64) -> String {
     let nodes = if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
-    let what = match refusal {
-        Unfit::NotReady => return format!("{nodes} not available for new tasks"),
-        Unfit::Cpu => "insufficient CPU",
-        Unfit::Memory => "insufficient memory",
-        Unfit::Generic => "insufficient generic resources",
-        Unfit::Plugin => "missing plugin",
-        Unfit::Configs => "config target or mode not supported by the process executor",
-        Unfit::Constraint => "constraints not met",
-        Unfit::Platform => "unsupported platform",
-        Unfit::HostPort => "host port in use",
-        Unfit::Affinity => "affinities not met",
-        Unfit::MaxReplicas => "maximum replicas per node reached",
-    };
-    format!("{what} on {nodes}")
+    let what = refusal.words();
+    if refusal == Unfit::NotReady { format!("{nodes} {what}") } else { format!("{what} on {nodes}") }
 }
 
 #[cfg(test)]

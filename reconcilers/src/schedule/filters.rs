@@ -1,7 +1,10 @@
 //! Which nodes will do: each filter in order, with the reason of the first one that refuses.
 
 use events::spec::{Constraint, generic};
-use events::{ConfigReference, GenericResource, Platform, Resources, ServiceId, TaskSpec};
+use events::{
+    ConfigReference, GenericResource, Placement, PlacementStrategy, Platform, Resources, ServiceId, ServiceSpec,
+    TaskSpec,
+};
 use projections::{Cluster, Node, Task};
 
 use super::affinities::Affinities;
@@ -39,6 +42,25 @@ pub enum Unfit {
     MaxReplicas,
 }
 
+impl Unfit {
+    /// The reason in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Unfit::NotReady => "not available for new tasks",
+            Unfit::Cpu => "insufficient CPU",
+            Unfit::Memory => "insufficient memory",
+            Unfit::Generic => "insufficient generic resources",
+            Unfit::Plugin => "missing plugin",
+            Unfit::Configs => "config target or mode not supported by the process executor",
+            Unfit::Constraint => "constraints not met",
+            Unfit::Affinity => "affinities not met",
+            Unfit::Platform => "unsupported platform",
+            Unfit::HostPort => "host port in use",
+            Unfit::MaxReplicas => "maximum replicas per node reached",
+        }
+    }
+}
+
 /// What a group of tasks needs, read from its spec once.
 pub struct Filters<'a> {
     service: ServiceId,
@@ -54,6 +76,8 @@ pub struct Filters<'a> {
     ports: Vec<HostPort>,
     max_replicas: u64,
     affinities: Affinities,
+    placement: &'a Placement,
+    strategy: PlacementStrategy,
     /// Which of the nodes that will do is best.
     order: Order,
 }
@@ -61,12 +85,17 @@ pub struct Filters<'a> {
 impl<'a> Filters<'a> {
     /// The needs of a task.
     pub(crate) fn of(cluster: &'a Cluster, task: &Task) -> Self {
-        let spec = cluster.spec_of(task);
+        Self::of_spec(cluster, task.service, cluster.spec_of(task))
+    }
+
+    /// The needs of a service's tasks with this spec.
+    pub(super) fn of_spec(cluster: &'a Cluster, service: ServiceId, spec: &'a ServiceSpec) -> Self {
         let template = spec.template();
         let placement = template.placement();
         let constraints: Result<_, _> = placement.constraints.iter().map(|text| Constraint::parse(text)).collect();
+        let strategy = cluster.settings.spec.strategy_of(placement);
         Self {
-            service: task.service,
+            service,
             reserved: template.reserved(),
             malformed: constraints.is_err(),
             constraints: constraints.unwrap_or_default(),
@@ -75,8 +104,10 @@ impl<'a> Filters<'a> {
             platforms: &placement.platforms,
             ports: spec.host_ports().map(|port| (port.protocol, port.published_port)).collect(),
             max_replicas: placement.max_replicas,
-            affinities: Affinities::of(cluster, task.service, spec),
-            order: Order::of(cluster.settings.spec.strategy_of(placement), template.reserved()),
+            affinities: Affinities::of(cluster, service, spec),
+            placement,
+            strategy,
+            order: Order::of(strategy, template.reserved()),
         }
     }
 
@@ -88,6 +119,16 @@ impl<'a> Filters<'a> {
     /// What one task takes of a node.
     pub(super) fn reserved(&self) -> &Resources {
         self.reserved
+    }
+
+    /// What the spec says of where tasks may and should run.
+    pub(super) fn placement(&self) -> &'a Placement {
+        self.placement
+    }
+
+    /// Which of the nodes that will do is best, as it was asked for.
+    pub(super) fn strategy(&self) -> PlacementStrategy {
+        self.strategy
     }
 
     /// What the tasks are to be near or apart from.

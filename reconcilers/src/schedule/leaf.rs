@@ -23,7 +23,7 @@ pub(super) const POINTS: u64 = 21;
 
 /// Rank of a node, the smallest first: failures, what it lacks of what is preferred, tasks of the service where these count, its
 /// score, its id, and its number.
-type Entry = Reverse<(u64, u64, u64, u64, NodeId, usize)>;
+pub(super) type Entry = Reverse<(u64, u64, u64, u64, NodeId, usize)>;
 
 /// What the nodes are looked at with.
 pub(super) struct Look<'w, 'r, 'a> {
@@ -31,6 +31,19 @@ pub(super) struct Look<'w, 'r, 'a> {
     pub failures: &'w BTreeMap<usize, u64>,
     pub filters: &'w Filters<'a>,
     pub run: &'w mut Run<'r>,
+}
+
+/// How good a node is.
+pub(super) fn rank(number: usize, dislike: u64, look: &mut Look<'_, '_, '_>) -> Entry {
+    let failures = look.failures.get(&number).copied().unwrap_or(0);
+    let of_service = match look.filters.order() {
+        Order::Pack(_) => 0,
+        Order::Spread | Order::Random => look.run.active_of_service(number),
+    };
+    let lacks = dislike + look.filters.affinities().lack(number, look.run);
+    let candidate = look.run.pool.get(number);
+    let score = look.filters.order().score(candidate);
+    Reverse((failures, lacks, of_service, score, candidate.id, number))
 }
 
 impl Look<'_, '_, '_> {
@@ -98,15 +111,7 @@ impl<'l> Leaf<'l> {
         if !self.limited && look.is_ordinary(number) {
             return;
         }
-        let failures = look.failures.get(&number).copied().unwrap_or(0);
-        let of_service = match look.filters.order() {
-            Order::Pack(_) => 0,
-            Order::Spread | Order::Random => look.run.active_of_service(number),
-        };
-        let lacks = dislike + look.filters.affinities().lack(number, look.run);
-        let candidate = look.run.pool.get(number);
-        let score = look.filters.order().score(candidate);
-        self.used.push(Reverse((failures, lacks, of_service, score, candidate.id, number)));
+        self.used.push(rank(number, dislike, look));
     }
 
     /// A task went to a node: if that was the best ordinary one, it may be so no longer.

@@ -5,6 +5,7 @@
 //! what changed since the last. Only to say why nothing will do all nodes are judged.
 
 pub mod filters;
+pub mod placing;
 
 mod affinities;
 mod due;

@@ -1,6 +1,7 @@
 //! Verbs about services.
 
 mod create;
+mod explain;
 mod inspect;
 mod ls;
 mod pause;
@@ -16,6 +17,7 @@ super::verbs! {
     Create(Box<create::Args>) => create,
     Ls(ls::Args) => ls,
     Inspect(inspect::Args) => inspect,
+    Explain(explain::Args) => explain,
     Update(Box<update::Args>) => update,
     Scale(scale::Args) => scale,
     Rollback(rollback::Args) => rollback,

@@ -48,6 +48,7 @@ const EXPECTED: &str = "
     Control/GetRaft          l m . . . . . v o d .
     Control/InspectNodes     l m . . . . . v o d .
     Control/InspectServices  l m . . . . . v o d .
+    Control/ExplainPlacement l m . . . . . v o d .
     Control/ListNodes        l m . . . . . v o d .
     Control/ListServices     l m . . . . . v o d .
     Control/ListTasks        l m . . . . . v o d .

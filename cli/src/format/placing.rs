@@ -1,0 +1,122 @@
+//! Why a task is where it is, or nowhere: what the scheduler says of the nodes.
+
+use events::Named;
+use wire::v1::PlacementExplanation;
+
+use super::block::Block;
+use super::table::Table;
+use super::view::View;
+use crate::values::{cpus, size};
+
+/// The explanation in full: what counts against nodes, then the best of those that will do.
+pub fn block(of: &PlacementExplanation, view: View) -> String {
+    let mut block = Block::default();
+    block.field("Service", &of.service_name);
+    if let Some(task) = &of.task {
+        block.field("Task", &task.name);
+        block.field("Node", if task.node_hostname.is_empty() { "none" } else { &task.node_hostname });
+        block.prose("Waiting", task.waiting.as_deref().unwrap_or_default());
+    } else if of.waiting > 0 {
+        let reason = of.waiting_for.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
+        block.prose("Waiting", &format!("{}{reason}", counted(of.waiting, "task")));
+    }
+    block.field("Strategy", of.strategy().name());
+    block.field("Suitable nodes", format!("{} of {}", of.suitable, of.nodes));
+    block.each(
+        "Refused",
+        of.refused.iter().map(|refused| format!("{}: {}", counted(refused.nodes, "node"), refused.reason)),
+    );
+    let what = if of.task.is_some() { "Would go to" } else { "Next task" };
+    match &of.choice {
+        Some(node) => drop(block.field(what, node)),
+        None if of.suitable == 0 => drop(block.field(what, "no node")),
+        // A global service has a task on each of them.
+        None => {}
+    }
+    let mut text = block.render(view.width);
+    if !of.candidates.is_empty() {
+        text.push('\n');
+        text.push_str(&candidates(of, view));
+    }
+    text
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// The best nodes, with what counts first on the left.
+fn candidates(of: &PlacementExplanation, view: View) -> String {
+    let mut table = Table::new(&[
+        "CANDIDATE",
+        "SPREAD OVER",
+        "FAILURES",
+        "UNMET AFFINITIES",
+        "TASKS OF SERVICE",
+        "TASKS",
+        "FREE CPUS",
+        "FREE MEMORY",
+    ]);
+    for node in &of.candidates {
+        table.row([
+            if view.ids { node.node.to_string() } else { node.hostname.clone() },
+            node.preferences.join(", "),
+            node.failures.to_string(),
+            node.lacks.to_string(),
+            node.tasks_of_service.to_string(),
+            node.tasks.to_string(),
+            cpus::show(node.free_nano_cpus),
+            size::show(node.free_memory_bytes),
+        ]);
+    }
+    table.render(view.width)
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Id, NodeId, PlacementStrategy};
+    use wire::v1::{CandidateNode, RefusedNodes};
+
+    use super::*;
+    use crate::format::samples;
+
+    #[test]
+    fn what_counts_is_shown_and_nothing_else() {
+        let node = |number, hostname: &str, lacks| CandidateNode {
+            hostname: hostname.to_owned(),
+            node: NodeId::from_bits(number),
+            preferences: Vec::new(),
+            failures: 0,
+            lacks,
+            tasks_of_service: 1,
+            tasks: 2,
+            free_nano_cpus: 1_500_000_000,
+            free_memory_bytes: 1 << 30,
+        };
+        let explained = PlacementExplanation {
+            service_name: "web".to_owned(),
+            task: None,
+            strategy: PlacementStrategy::Spread.into(),
+            nodes: 5,
+            refused: vec![RefusedNodes { reason: "insufficient memory".to_owned(), nodes: 3 }],
+            suitable: 2,
+            candidates: vec![node(1, "n1", 0), node(2, "n2", 3)],
+            choice: Some("n1".to_owned()),
+            waiting: 1,
+            waiting_for: Some("no suitable node".to_owned()),
+        };
+        let expected = "\
+Service        : web
+Waiting        : 1 task: no suitable node
+Strategy       : spread
+Suitable nodes : 2 of 5
+Refused        : 3 nodes: insufficient memory
+Next task      : n1
+
+CANDIDATE   SPREAD OVER   FAILURES   UNMET AFFINITIES   TASKS OF SERVICE   TASKS     FREE CPUS   FREE MEMORY
+n1                        0          0                  1                  2         1.5         1GiB
+n2                        0          3                  1                  2         1.5         1GiB
+";
+        assert_eq!(block(&explained, samples::VIEW), expected);
+    }
+}

@@ -1,0 +1,84 @@
+//! Why tasks are where they are: what the scheduler says of all nodes now.
+
+use commands::{Rejection, RejectionKind};
+use projections::views::overview::{resolve_service, resolve_task};
+use projections::{Cluster, Service, Task};
+use reconcilers::schedule::placing::{self, Merits, Placing};
+use wire::v1::{CandidateNode, ExplainPlacementRequest, PlacementExplanation, RefusedNodes};
+
+use super::{Control, views};
+
+/// Candidates that an answer holds: whoever reads it compares the first few.
+const CANDIDATES_MAX: usize = 10;
+
+impl Control {
+    /// Why a task is where it is or nowhere, or where one more task of a service would go. Costs a look at every node.
+    ///
+    /// # Errors
+    /// When a reference names nothing, or more than one object, or none is given.
+    pub fn explain_placement(&self, request: &ExplainPlacementRequest) -> Result<PlacementExplanation, Rejection> {
+        let cluster = &self.state.cluster;
+        match (&request.task, &request.service) {
+            (Some(reference), None) => {
+                let id = resolve_task(cluster, reference)?;
+                let task = cluster.tasks.get(id).ok_or_else(|| Rejection::not_found("task", id))?;
+                Ok(self.explain_task(task))
+            }
+            (None, Some(reference)) => {
+                let id = resolve_service(cluster, reference)?;
+                let service = cluster.services.get(id).ok_or_else(|| Rejection::not_found("service", id))?;
+                let placing = placing::of_service(cluster, service, self.now);
+                Ok(explanation(cluster, service.spec.name(), Some(service), placing))
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                let sentence = "a placement is explained for either a task or a service";
+                Err(Rejection::new(RejectionKind::Invalid, "placement", sentence, "name one of them"))
+            }
+        }
+    }
+
+    fn explain_task(&self, task: &Task) -> PlacementExplanation {
+        let cluster = &self.state.cluster;
+        let placing = placing::of_task(cluster, task, self.now);
+        let service = cluster.services.get(task.service);
+        let explained = explanation(cluster, cluster.spec_of(task).name(), service, placing);
+        PlacementExplanation { task: Some(views::task(cluster, task, false, self.now)), ..explained }
+    }
+}
+
+fn explanation(cluster: &Cluster, name: &str, service: Option<&Service>, placing: Placing) -> PlacementExplanation {
+    let first = service.and_then(|service| cluster.unplaced().first_tried_of(service.id));
+    let waiting = service.map_or(0, |service| cluster.unplaced().count_of(service.id));
+    let hostname = |id| cluster.nodes.get(id).map(|node| views::node_name(node).to_owned());
+    PlacementExplanation {
+        service_name: name.to_owned(),
+        task: None,
+        strategy: placing.strategy.into(),
+        nodes: placing.nodes as u64,
+        refused: placing
+            .refused
+            .into_iter()
+            .map(|(reason, nodes)| RefusedNodes { reason: reason.to_owned(), nodes })
+            .collect(),
+        suitable: placing.suitable.len() as u64,
+        candidates: placing.suitable.iter().take(CANDIDATES_MAX).map(|merits| candidate(cluster, merits)).collect(),
+        choice: placing.choice.and_then(hostname),
+        waiting,
+        waiting_for: first.and_then(|task| cluster.tasks.get(task)?.waiting.as_deref().map(str::to_owned)),
+    }
+}
+
+fn candidate(cluster: &Cluster, merits: &Merits) -> CandidateNode {
+    let node = cluster.nodes.get(merits.node);
+    CandidateNode {
+        hostname: node.map(|node| views::node_name(node).to_owned()).unwrap_or_default(),
+        node: merits.node,
+        preferences: merits.preferences.clone(),
+        failures: merits.failures,
+        lacks: merits.lacks,
+        tasks_of_service: merits.of_service,
+        tasks: merits.tasks,
+        free_nano_cpus: merits.free_nano_cpus,
+        free_memory_bytes: merits.free_memory_bytes,
+    }
+}
