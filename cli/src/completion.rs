@@ -39,6 +39,14 @@ pub fn configs() -> Vec<CompletionCandidate> {
     })
 }
 
+/// Names of secrets.
+pub fn secrets() -> Vec<CompletionCandidate> {
+    ask(sockets(), async |manager: &mut Connection| {
+        let secrets = manager.secrets(Vec::new()).await?;
+        Ok(secrets.iter().map(|found| CompletionCandidate::new(found.spec.name())).collect())
+    })
+}
+
 /// Names of services and nodes.
 pub fn objects() -> Vec<CompletionCandidate> {
     services().into_iter().chain(nodes()).collect()

@@ -268,6 +268,16 @@ impl Manager for Connection {
         Ok(configs)
     }
 
+    async fn secrets(&mut self, secrets: Vec<String>) -> Result<Vec<SecretView>, Failure> {
+        let request = self.question(DescribeSecretsRequest { secrets });
+        let mut pages = self.ask(async |client| client.describe_secrets(request).await).await?;
+        let mut secrets = Vec::new();
+        while let Some(page) = self.page(&mut pages).await? {
+            secrets.extend(page.secrets);
+        }
+        Ok(secrets)
+    }
+
     async fn unlock_key(&mut self) -> Result<UnlockKeyReply, Failure> {
         self.ask(async |client| client.get_unlock_key(UnlockKeyRequest {}).await).await
     }

@@ -8,8 +8,8 @@ use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
     EventsRequest, ExplainPlacementRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
     ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
-    PlacementExplanation, RaftView, RenewOperatorRequest, ServiceSummary, ServiceView, TaskList, UnlockKeyReply,
-    VersionReply,
+    PlacementExplanation, RaftView, RenewOperatorRequest, SecretView, ServiceSummary, ServiceView, TaskList,
+    UnlockKeyReply, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -60,6 +60,9 @@ pub trait Manager {
 
     /// The configs with these references and their data; all without it, in the order of their names, if there are none.
     fn configs(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<ConfigView>, Failure>>;
+
+    /// The secrets with these references; all, in the order of their names, if there are none.
+    fn secrets(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<SecretView>, Failure>>;
 
     /// The operators with a certificate, in the order of their names.
     fn operators(&mut self) -> impl Future<Output = Result<Vec<OperatorView>, Failure>>;

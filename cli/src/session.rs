@@ -125,6 +125,17 @@ impl<M: Manager> Session<'_, M> {
         Ok(())
     }
 
+    /// The same for secrets.
+    ///
+    /// # Errors
+    /// When one of several does not exist.
+    pub async fn require_secrets(&mut self, references: &[String]) -> Result<(), Failure> {
+        if references.len() > 1 {
+            self.manager.secrets(references.to_vec()).await.map_err(unchanged)?;
+        }
+        Ok(())
+    }
+
     /// The same for tasks.
     ///
     /// # Errors

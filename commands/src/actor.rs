@@ -209,7 +209,30 @@ mod tests {
             (Command::ReportTasks(crate::ReportTasks { node, session, reports: Vec::new() }), NODE_ITSELF),
             (Command::RemoveTask(crate::RemoveTask { task }), OPERATORS),
             (Command::CreateConfig(crate::CreateConfig { spec: Default::default(), data: Vec::new() }), OPERATORS),
+            (
+                Command::UpdateConfig(crate::UpdateConfig {
+                    config: Default::default(),
+                    spec: None,
+                    data: None,
+                    version: None,
+                }),
+                OPERATORS,
+            ),
             (Command::RemoveConfig(crate::RemoveConfig { config: Default::default() }), OPERATORS),
+            (
+                Command::CreateSecret(crate::CreateSecret { spec: Default::default(), data: Default::default() }),
+                OPERATORS,
+            ),
+            (
+                Command::UpdateSecret(crate::UpdateSecret {
+                    secret: Default::default(),
+                    spec: None,
+                    data: None,
+                    version: None,
+                }),
+                OPERATORS,
+            ),
+            (Command::RemoveSecret(crate::RemoveSecret { secret: Default::default() }), OPERATORS),
             (
                 Command::CreateOperator(crate::CreateOperator {
                     name: String::new(),

@@ -1,12 +1,18 @@
-//! Commands about configs. A config never changes: another one takes its place, under another name.
+//! Commands about configs. The data of a revision never changes: another revision takes its place.
 
-use events::{ConfigCreated, ConfigId, ConfigRemoved, ConfigSpec, Kind, OperatorRole, ServiceSpec};
+use std::collections::BTreeSet;
+
+use events::{
+    ConfigCreated, ConfigId, ConfigReference, ConfigRemoved, ConfigRevised, ConfigSpec, ConfigSpecUpdated, Kind,
+    OperatorRole, ServiceSpec,
+};
 use projections::{Cluster, Config};
 
 use crate::text::quote;
 use crate::validate::{self, CONFIGS_BYTES_MAX, Fault};
 use crate::verb::{Asker, Verb};
-use crate::{Ctx, Decision, Rejection, RejectionKind};
+use crate::version::in_sequence;
+use crate::{Ctx, Decision, Rejection, RejectionKind, followers};
 
 /// What a small config counts for against [`CONFIGS_BYTES_MAX`]: what its row and its name take.
 const CONFIG_BYTES_LEAST: usize = 1024;
@@ -18,6 +24,19 @@ pub struct CreateConfig {
     pub spec: ConfigSpec,
     /// What is in it.
     pub data: Vec<u8>,
+}
+
+/// Changes a config's labels, or gives it new data, which the services that follow it roll out.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct UpdateConfig {
+    /// The config.
+    pub config: ConfigId,
+    /// Its name, which stays, and its labels; `None`: those that it has.
+    pub spec: Option<ConfigSpec>,
+    /// The data of its next revision; `None`: there is none.
+    pub data: Option<Vec<u8>>,
+    /// The version that was read; `None`: whatever it is.
+    pub version: Option<u64>,
 }
 
 /// Removes a config that no service needs.
@@ -46,20 +65,84 @@ impl Verb for CreateConfig {
         validate::config(spec, data).map_err(|fault| fault.about(&subject))?;
         if let Some(taken) = state.config_named(spec.name()) {
             let sentence = format!("the name {} is taken by config {}", taken.spec.name(), taken.id);
-            let hint = "a config never changes: create one with another name, and update the services that use it";
+            let hint =
+                format!("choose another name, or give that config new data with `swarmctl config update {}`", taken.id);
             return Err(Rejection::new(RejectionKind::Exists, subject, sentence, hint));
         }
-        let size = |data: &[u8]| data.len().max(CONFIG_BYTES_LEAST);
-        let present: usize = state.configs.values().map(|config| size(&config.data)).sum();
-        if present + size(data) > CONFIGS_BYTES_MAX {
-            let sentence = format!("all configs together have {present} bytes; the maximum is {CONFIGS_BYTES_MAX}");
-            let hint = "remove configs that no service needs with `swarmctl config rm`";
-            return Err(Rejection::new(RejectionKind::Exhausted, subject, sentence, hint));
-        }
+        fitting(state, data).map_err(|fault| fault.about(&subject))?;
         let config: ConfigId = ctx.ids.next();
         let created = ConfigCreated { config, spec: spec.clone(), data: data.clone() };
         Ok(Decision::one(config, Kind::ConfigCreated(created)))
     }
+}
+
+impl Verb for UpdateConfig {
+    fn name(&self) -> &'static str {
+        "config.update"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator(OperatorRole::Operator)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        true
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let id = self.config;
+        let config = state.configs.get(id).ok_or_else(|| Rejection::not_found("config", id))?;
+        let subject = format!("config {}", config.spec.name());
+        in_sequence(&subject, config.version, self.version)?;
+        let events = self.changes(state, config).map_err(|fault| fault.about(&subject))?;
+        Ok(Decision { events, ..Decision::nothing(id) })
+    }
+}
+
+impl UpdateConfig {
+    fn changes(&self, state: &Cluster, config: &Config) -> Result<Vec<Kind>, Fault> {
+        let (spec, data) = (self.spec.as_ref().unwrap_or(&config.spec), self.data.as_deref());
+        if self.spec.is_none() && data.is_none() {
+            return Err(followers::nothing_asked("config"));
+        }
+        validate::config(spec, data.unwrap_or(config.data()))?;
+        if spec.name() != config.spec.name() {
+            return Err(followers::renamed("config", config.spec.name(), spec.name()));
+        }
+        let mut events = Vec::new();
+        if *spec != *config.spec {
+            events.push(Kind::ConfigSpecUpdated(ConfigSpecUpdated { config: config.id, spec: spec.clone() }));
+        }
+        if let Some(data) = data.filter(|data| *data != config.data()) {
+            fitting(state, data)?;
+            let (id, revision) = (config.id, config.newest() + 1);
+            let dropped = followers::unused(config.revisions.keys().copied(), &state.used_revisions_of_config(id));
+            events.push(Kind::ConfigRevised(ConfigRevised { config: id, revision, data: data.to_vec(), dropped }));
+            let is_ours = |of: &ConfigReference| of.config == Some(id) && !of.pinned;
+            events.extend(followers::follow(
+                state,
+                "config",
+                |container| container.configs.iter().any(is_ours),
+                |container| {
+                    let ours = container.configs.iter_mut().filter(|of| is_ours(of));
+                    ours.for_each(|reference| reference.revision = revision);
+                },
+            )?);
+        }
+        Ok(events)
+    }
+}
+
+/// Refuses data for which there is no room beside all other configs.
+fn fitting(state: &Cluster, data: &[u8]) -> Result<(), Fault> {
+    let size = |data: &[u8]| data.len().max(CONFIG_BYTES_LEAST);
+    let revisions = state.configs.values().flat_map(|config| config.revisions.values());
+    let present: usize = revisions.map(|revision| size(&revision.data)).sum();
+    if present + size(data) > CONFIGS_BYTES_MAX {
+        let sentence = format!("all configs together have {present} bytes; the maximum is {CONFIGS_BYTES_MAX}");
+        return Err(Fault::exhausted(sentence, "remove configs that no service needs with `swarmctl config rm`"));
+    }
+    Ok(())
 }
 
 impl Verb for RemoveConfig {
@@ -78,40 +161,57 @@ impl Verb for RemoveConfig {
     fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
         let id = self.config;
         let config = state.configs.get(id).ok_or_else(|| Rejection::not_found("config", id))?;
-        let users: Vec<&str> = state.users_of_config(id).into_iter().collect();
-        if let Some(first) = users.first() {
-            let name = config.spec.name();
-            let others = match users.len() - 1 {
-                0 => String::new(),
-                1 => " and 1 other service".to_owned(),
-                more => format!(" and {more} other services"),
-            };
-            let sentence = format!("config {name} is used by service {first}{others}");
-            let hint = "a config is used by the present spec of a service, by the one that a rollback goes back to, and by \
-                        what tasks still run: update or remove the services first";
-            return Err(Rejection::conflict(format!("config {name}"), sentence, hint));
-        }
+        unused("config", config.spec.name(), &state.users_of_config(id))?;
         Ok(Decision::one(id, Kind::ConfigRemoved(ConfigRemoved { config: id })))
     }
 }
 
-/// Refuses a spec that refers to a config that is not there, or that has another name.
-pub(crate) fn exist(state: &Cluster, spec: &ServiceSpec) -> Result<(), Fault> {
-    for reference in &spec.template().container().configs {
+/// Refuses to remove what services still use.
+pub(crate) fn unused(noun: &str, name: &str, users: &BTreeSet<&str>) -> Result<(), Rejection> {
+    let Some(first) = users.first() else { return Ok(()) };
+    let others = match users.len() - 1 {
+        0 => String::new(),
+        1 => " and 1 other service".to_owned(),
+        more => format!(" and {more} other services"),
+    };
+    let sentence = format!("{noun} {name} is used by service {first}{others}");
+    let hint = format!(
+        "a {noun} is used by the present spec of a service, by the one that a rollback goes back to, and by what tasks still run: \
+         update or remove the services first"
+    );
+    Err(Rejection::conflict(format!("{noun} {name}"), sentence, hint))
+}
+
+/// Gives each reference to a config that names no revision the newest, and with `renewed` also each that follows the config.
+/// Refuses one to a config or a revision that is not there, or to a config that has another name.
+pub(crate) fn resolve(state: &Cluster, spec: &mut ServiceSpec, renewed: bool) -> Result<(), Fault> {
+    let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
+    for reference in &mut container.configs {
         let known = reference.config.and_then(|id| state.configs.get(id));
-        let is_it = |config: &&Config| config.spec.name() == reference.name;
-        if known.filter(is_it).is_none() {
+        let Some(config) = known.filter(|config| config.spec.name() == reference.name) else {
             let sentence =
                 format!("there is no config {} with the id that the spec has for it", quote(&reference.name));
             return Err(Fault::invalid(sentence, "`swarmctl config ls` shows what exists"));
+        };
+        if reference.revision == 0 || (renewed && !reference.pinned) {
+            reference.revision = config.newest();
+        }
+        if !config.revisions.contains_key(&reference.revision) {
+            return Err(without_revision("config", &reference.name, reference.revision));
         }
     }
     Ok(())
 }
 
+/// The refusal of a reference to a revision that is not kept.
+pub(crate) fn without_revision(noun: &str, name: &str, revision: u64) -> Fault {
+    let hint = format!("`swarmctl {noun} inspect {name}` shows the revisions that are kept");
+    Fault::invalid(format!("{noun} {name} has no revision {revision}"), hint)
+}
+
 #[cfg(test)]
 mod tests {
-    use events::{Annotations, ConfigReference, ServiceId};
+    use events::{Annotations, ServiceId};
 
     use super::*;
     use crate::testing::{Story, operator, web};
@@ -137,7 +237,7 @@ mod tests {
         let reference = |(name, config): &(&str, ConfigId)| ConfigReference {
             config: Some(*config),
             name: (*name).to_owned(),
-            file: None,
+            ..ConfigReference::default()
         };
         let container = spec.task.get_or_insert_default().container.get_or_insert_default();
         container.configs = configs.iter().map(reference).collect();
@@ -203,6 +303,79 @@ mod tests {
         for config in [old, new] {
             story.accept(&operator(), remove(config));
             assert_eq!(story.refuse(&operator(), remove(config)).kind, RejectionKind::NotFound);
+        }
+    }
+
+    fn revise(config: ConfigId, data: &[u8]) -> Command {
+        Command::UpdateConfig(UpdateConfig { config, spec: None, data: Some(data.to_vec()), version: None })
+    }
+
+    /// The revision that a service's first config has.
+    fn revision(story: &Story, service: ServiceId) -> u64 {
+        let spec = &story.state.services.get(service).expect("the service").spec;
+        spec.template().container().configs[0].revision
+    }
+
+    #[test]
+    fn a_new_revision_goes_to_the_services_that_follow_in_the_same_frame() {
+        let mut story = Story::with_worker();
+        let config = created(&mut story, "web.conf");
+        let follower = story.service(&with(&[("web.conf", config)]));
+        let mut pinned = with(&[("web.conf", config)]);
+        pinned.annotations.get_or_insert_default().name = "pinned".into();
+        let container = pinned.task.get_or_insert_default().container.get_or_insert_default();
+        (container.configs[0].revision, container.configs[0].pinned) = (1, true);
+        let pinned = story.service(&pinned);
+        let decision = story.accept(&operator(), revise(config, b"new"));
+        let names: Vec<&str> = decision.events.iter().map(Kind::name).collect();
+        assert_eq!(names, ["config_revised", "service_spec_updated"]);
+        assert_eq!((revision(&story, follower), revision(&story, pinned)), (2, 1));
+        let same = story.accept(&operator(), revise(config, b"new"));
+        assert_eq!(same.events, [], "the data is the same");
+        // The first is what the pinned one has, the second what a rollback goes back to.
+        story.accept(&operator(), revise(config, b"newer"));
+        story.accept(&operator(), Command::RemoveService(RemoveService { service: pinned }));
+        story.accept(&operator(), Command::RemoveService(RemoveService { service: follower }));
+        story.accept(&operator(), revise(config, b"newest"));
+        let kept: Vec<u64> = story.state.configs.get(config).expect("the config").revisions.keys().copied().collect();
+        assert_eq!(kept, [4], "nothing needs the others");
+    }
+
+    #[test]
+    fn a_job_is_given_the_newest_revision_when_it_runs_again() {
+        let mut story = Story::with_worker();
+        let config = created(&mut story, "web.conf");
+        let mut job = with(&[("web.conf", config)]);
+        job.mode = Some(events::service_spec::Mode::ReplicatedJob(events::ReplicatedJobMode::default()));
+        let service = story.service(&job);
+        story.accept(&operator(), revise(config, b"new"));
+        assert_eq!(revision(&story, service), 1);
+        let mut again = (*story.state.services.get(service).expect("the job").spec).clone();
+        again.annotations.get_or_insert_default().labels.insert("team".into(), "shop".into());
+        story.accept(&operator(), update(service, again.clone()));
+        assert_eq!(revision(&story, service), 1, "it does not run for a label");
+        again.task.get_or_insert_default().force_update += 1;
+        story.accept(&operator(), update(service, again));
+        assert_eq!(revision(&story, service), 2);
+    }
+
+    #[test]
+    fn a_config_keeps_its_name_and_an_update_says_something() {
+        let mut story = Story::with_worker();
+        let config = created(&mut story, "web.conf");
+        let ask = |name: Option<&str>, data: Option<&[u8]>, version| {
+            let annotations = |name: &str| Some(Annotations { name: name.into(), ..Annotations::default() });
+            let spec = name.map(|name| ConfigSpec { annotations: annotations(name) });
+            Command::UpdateConfig(UpdateConfig { config, spec, data: data.map(<[u8]>::to_vec), version })
+        };
+        for (command, sentence) in [
+            (ask(None, None, None), "nothing to update"),
+            (ask(Some("other"), None, None), "config web.conf cannot be renamed to \"other\""),
+            (ask(None, Some(b""), None), "the config is empty"),
+            (ask(None, Some(b"x"), Some(1)), "update out of sequence: config web.conf is at version"),
+        ] {
+            let refused = story.refuse(&operator(), command);
+            assert!(refused.sentence.starts_with(sentence), "{refused}");
         }
     }
 }

@@ -6,6 +6,7 @@
 mod actor;
 mod cluster;
 mod config;
+mod followers;
 mod join;
 mod leave;
 mod member;
@@ -14,6 +15,7 @@ mod operator;
 mod rejection;
 mod report;
 mod root;
+mod secret;
 mod service;
 pub mod space;
 mod task;
@@ -36,8 +38,8 @@ pub use actor::Actor;
 pub use cluster::{
     AssumeLeadership, InitialiseCluster, RecordStateHash, RotateJoinToken, RotateUnlockKey, UpdateCluster,
 };
-pub use config::{CreateConfig, RemoveConfig};
-pub use events::SecretText;
+pub use config::{CreateConfig, RemoveConfig, UpdateConfig};
+pub use events::{SecretBytes, SecretText};
 pub use join::{CertifyNode, JoinNode, admit};
 pub use leave::LeaveNode;
 pub use member::{AnnounceManager, ForceQuorum};
@@ -46,6 +48,7 @@ pub use operator::{CreateOperator, ReadSecrets, RenewOperator, RevokeOperator};
 pub use rejection::{Rejection, RejectionKind};
 pub use report::ReportTasks;
 pub use root::{MoveNodeToRoot, RotateRoot};
+pub use secret::{CreateSecret, RemoveSecret, UpdateSecret};
 pub use service::{
     CreateService, PauseUpdate, RemoveService, ResumeUpdate, RevisionSpec, RollbackService, ScaleService,
     ServiceSecrets, UpdateService,
@@ -113,8 +116,16 @@ verb::commands! {
         RemoveTask(RemoveTask),
         /// Creates a config.
         CreateConfig(CreateConfig),
+        /// Changes the labels of a config, or gives it new data.
+        UpdateConfig(UpdateConfig),
         /// Removes a config.
         RemoveConfig(RemoveConfig),
+        /// Creates a secret.
+        CreateSecret(CreateSecret),
+        /// Changes the labels of a secret, or gives it new data.
+        UpdateSecret(UpdateSecret),
+        /// Removes a secret.
+        RemoveSecret(RemoveSecret),
         /// Lets somebody operate the cluster with a certificate.
         CreateOperator(CreateOperator),
         /// Refuses an operator's certificate from now on.

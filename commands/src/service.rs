@@ -1,5 +1,5 @@
-//! Commands about services. A spec goes into the log as the user gave it, with one exception: the names under which the
-//! keyring holds its secrets are filled in (`secrets.rs`).
+//! Commands about services. A spec goes into the log as the user gave it, with two exceptions: the names under which the
+//! keyring holds its secrets are filled in (`secrets.rs`), and which revisions of configs and secrets its tasks are given.
 
 mod rollback;
 mod rollout;
@@ -15,9 +15,10 @@ use events::{
 use projections::{Cluster, Service};
 
 use crate::text::quote;
+use crate::validate::Fault;
 use crate::verb::{Asker, Verb};
 use crate::version::in_sequence;
-use crate::{Ctx, Decision, Rejection, RejectionKind, config, validate};
+use crate::{Ctx, Decision, Rejection, RejectionKind, config, secret, validate};
 
 pub use rollback::{RevisionSpec, RollbackService};
 pub use rollout::{PauseUpdate, ResumeUpdate};
@@ -80,7 +81,7 @@ impl Verb for CreateService {
         let Self { spec, secrets } = self;
         let subject = subject(spec);
         validate::service(spec).map_err(|fault| fault.about(&subject))?;
-        config::exist(state, spec).map_err(|fault| fault.about(&subject))?;
+        let spec = with_files(state, spec, None).map_err(|fault| fault.about(&subject))?;
         let auth = secrets.registry_auth.as_ref();
         auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
         if let Some(taken) = state.service_named(spec.name()) {
@@ -90,7 +91,7 @@ impl Verb for CreateService {
             return Err(Rejection::new(RejectionKind::Exists, subject, sentence, hint));
         }
         let service: ServiceId = ctx.ids.next();
-        let mut spec = with_credentials(spec, auth.map(|_| credentials_key(service)).unwrap_or_default());
+        let mut spec = with_credentials(&spec, auth.map(|_| credentials_key(service)).unwrap_or_default());
         let values =
             place_env(&mut spec, None, &secrets.env, service, &mut ctx.ids).map_err(|fault| fault.about(&subject))?;
         let mut decision = Decision::one(service, Kind::ServiceCreated(Box::new(ServiceCreated { service, spec })));
@@ -120,15 +121,15 @@ impl Verb for UpdateService {
         let subject = subject(&service.spec);
         in_sequence(&subject, service.version, version)?;
         validate::service(spec).map_err(|fault| fault.about(&subject))?;
-        config::exist(state, spec).map_err(|fault| fault.about(&subject))?;
+        let spec = with_files(state, spec, Some(&service.spec)).map_err(|fault| fault.about(&subject))?;
         let auth = secrets.registry_auth.as_ref();
         auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
-        same_identity(&service.spec, spec)?;
+        same_identity(&service.spec, &spec)?;
         let key = match auth {
             Some(_) => credentials_key(id),
             None => service.spec.template().container().registry_auth_key.clone(),
         };
-        let mut spec = with_credentials(spec, key);
+        let mut spec = with_credentials(&spec, key);
         let values = place_env(&mut spec, Some(&service.spec), &secrets.env, id, &mut ctx.ids)
             .map_err(|fault| fault.about(&subject))?;
         if spec == *service.spec && auth.is_none() {
@@ -199,6 +200,15 @@ impl Verb for RemoveService {
         decision.volatile.extend(service.env_secrets.iter().map(VolatilePayload::destroy));
         Ok(decision)
     }
+}
+
+/// The spec with the revisions of its configs and secrets, if all of them are there. A job that runs again is given the newest.
+fn with_files(state: &Cluster, spec: &ServiceSpec, present: Option<&ServiceSpec>) -> Result<ServiceSpec, Fault> {
+    let mut spec = spec.clone();
+    let runs_again = present.is_some_and(|present| present.is_job() && !present.same_template(&spec));
+    config::resolve(state, &mut spec, runs_again)?;
+    secret::resolve(state, &mut spec, runs_again)?;
+    Ok(spec)
 }
 
 /// Why a service that is not replicated cannot be scaled, and what can be done instead.

@@ -91,7 +91,13 @@ impl Kind {
             | Self::TaskRejected(_)
             | Self::TaskOrphaned(_)
             | Self::ConfigCreated(_)
+            | Self::ConfigSpecUpdated(_)
+            | Self::ConfigRevised(_)
             | Self::ConfigRemoved(_)
+            | Self::SecretCreated(_)
+            | Self::SecretSpecUpdated(_)
+            | Self::SecretRevised(_)
+            | Self::SecretRemoved(_)
             | Self::RunScheduled(_)
             | Self::RunStarted(_)
             | Self::RunSkipped(_) => &[],
@@ -180,7 +186,13 @@ catalogue! {
     TaskOrphaned "task_orphaned" |event| [event.tasks];
     TaskReaped "task_reaped" |event| [event.tasks];
     ConfigCreated "config_created" |event| [event.config];
+    ConfigSpecUpdated "config_spec_updated" |event| [event.config];
+    ConfigRevised "config_revised" |event| [event.config];
     ConfigRemoved "config_removed" |event| [event.config];
+    SecretCreated "secret_created" |event| [event.secret];
+    SecretSpecUpdated "secret_spec_updated" |event| [event.secret];
+    SecretRevised "secret_revised" |event| [event.secret];
+    SecretRemoved "secret_removed" |event| [event.secret];
     RunScheduled "run_scheduled" |event| [event.service];
     RunStarted "run_started" |event| [event.service];
     RunSkipped "run_skipped" |event| [event.service];

@@ -131,6 +131,8 @@ ids! {
     NodeId "node";
     /// An operator with a certificate.
     OperatorId "operator";
+    /// A secret.
+    SecretId "secret";
     /// A service.
     ServiceId "service";
     /// One connection of an agent to the cluster.

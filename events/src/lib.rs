@@ -23,9 +23,11 @@ mod schema {
     include!(concat!(env!("OUT_DIR"), "/swarmlog.v1.rs"));
 }
 
-pub use id::{ClusterId, CommandId, ConfigId, Id, IdGenerator, NodeId, OperatorId, ServiceId, SessionId, TaskId};
+pub use id::{
+    ClusterId, CommandId, ConfigId, Id, IdGenerator, NodeId, OperatorId, SecretId, ServiceId, SessionId, TaskId,
+};
 pub use json::{Named, serialize_name, serialize_optional_hex, serialize_optional_name};
-pub use redacted_debug::{Hidden, SecretText};
+pub use redacted_debug::{Hidden, SecretBytes, SecretText};
 pub use schema::*;
 pub use time::{Duration, Timestamp};
 

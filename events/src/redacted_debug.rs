@@ -23,6 +23,10 @@ impl fmt::Debug for Hidden {
 #[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SecretText(pub String);
 
+/// Bytes that are never printed, and are wiped from memory when they are dropped. Serialized they are in clear, like [`SecretText`].
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SecretBytes(pub Vec<u8>);
+
 /// Wipes these fields of a type when it is dropped.
 #[macro_export]
 macro_rules! wiped {
@@ -38,8 +42,15 @@ macro_rules! wiped {
 }
 
 wiped! { SecretText [0] }
+wiped! { SecretBytes [0] }
 
 impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Hidden.fmt(f)
+    }
+}
+
+impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Hidden.fmt(f)
     }
@@ -74,7 +85,7 @@ redacted_debug! {
         image, labels, command, args, hostname, dir, user, groups, privileges, init, tty, open_stdin, read_only,
         stop_signal, mounts, stop_grace_period_ns, registry_auth_key, hosts, dns, healthcheck, isolation, pids_limit,
         sysctls, capability_add, capability_drop, ulimits, oom_score_adj, env_secrets, configs, devices,
-        device_requests, device_cgroup_rules, privileged, shm_size_bytes, cgroup_parent, pull_policy
+        device_requests, device_cgroup_rules, privileged, shm_size_bytes, cgroup_parent, pull_policy, secrets
     ]
     hides [env]
 }

@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 15] = [
+const DISCREET: [&str; 17] = [
     "UnlockKeyReply",
     "UnlockRequest",
     "BackupPart",
@@ -14,6 +14,8 @@ const DISCREET: [&str; 15] = [
     "JoinRequest",
     "JoinTokens",
     "CreateService",
+    "CreateSecret",
+    "UpdateSecret",
     "UpdateService",
     "EnvSecretValue",
     "Assignment",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use events::TaskState;
 
-use crate::{Cluster, Instance, configs, members, settings};
+use crate::{Cluster, Instance, configs, members, secrets, settings};
 
 /// Everything that is wrong with a state, one sentence each; empty when all is well.
 pub fn check(cluster: &Cluster) -> Vec<String> {
@@ -14,6 +14,7 @@ pub fn check(cluster: &Cluster) -> Vec<String> {
     check_capacity(cluster, &mut faults);
     check_records(cluster, &mut faults);
     configs::check(cluster, &mut faults);
+    secrets::check(cluster, &mut faults);
     settings::check(cluster, &mut faults);
     members::check(cluster, &mut faults);
     check_indices(cluster, &mut faults);

@@ -1,13 +1,17 @@
-//! Configs: files that containers are given. Their data never changes, and is in history.
+//! Configs: files that containers are given. The data of a revision never changes, and is in history.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use events::{ConfigId, ConfigSpec, ServiceSpec, Timestamp};
+use events::spec::ConfigKey;
+use events::{ConfigId, ConfigReference, ConfigSpec, ServiceSpec, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::services::name_key;
 use crate::{Cluster, Stamp};
+
+/// The number of the data that a config is created with.
+const FIRST_REVISION: u64 = 1;
 
 /// One config.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,17 +20,40 @@ pub struct Config {
     pub id: ConfigId,
     /// Its name and labels.
     pub spec: Arc<ConfigSpec>,
-    /// What is in it.
-    pub data: Arc<[u8]>,
-    /// Index of the frame that created it.
+    /// The revisions of its data that are kept; never empty.
+    pub revisions: BTreeMap<u64, ConfigRevision>,
+    /// Index of the frame that changed it last.
     pub version: u64,
     /// When it was created.
     pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Timestamp,
 }
 
-/// The configs that a spec refers to.
-pub fn referenced(spec: &ServiceSpec) -> impl Iterator<Item = ConfigId> {
-    spec.template().container().configs.iter().filter_map(|reference| reference.config)
+/// One revision of a config's data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConfigRevision {
+    /// What is in it.
+    pub data: Arc<[u8]>,
+    /// When it came.
+    pub created_at: Timestamp,
+}
+
+impl Config {
+    /// The number of the newest revision.
+    pub fn newest(&self) -> u64 {
+        self.revisions.last_key_value().map_or(FIRST_REVISION, |(revision, _)| *revision)
+    }
+
+    /// What is in the newest revision.
+    pub fn data(&self) -> &[u8] {
+        self.revisions.last_key_value().map_or(&[], |(_, revision)| &revision.data)
+    }
+}
+
+/// The configs that a spec refers to, each with the revision.
+pub fn referenced(spec: &ServiceSpec) -> impl Iterator<Item = ConfigKey> {
+    spec.template().container().configs.iter().filter_map(ConfigReference::key)
 }
 
 impl Cluster {
@@ -37,7 +64,12 @@ impl Cluster {
 
     /// Names of the services that still need a config: for what they are, for what their tasks run, or for a rollback.
     pub fn users_of_config(&self, config: ConfigId) -> BTreeSet<&str> {
-        self.kept_specs().filter(|spec| referenced(spec).any(|id| id == config)).map(ServiceSpec::name).collect()
+        self.kept_specs().filter(|spec| referenced(spec).any(|(id, _)| id == config)).map(ServiceSpec::name).collect()
+    }
+
+    /// The revisions of a config that services still need.
+    pub fn used_revisions_of_config(&self, config: ConfigId) -> BTreeSet<u64> {
+        self.kept_specs().flat_map(referenced).filter(|(id, _)| *id == config).map(|(_, revision)| revision).collect()
     }
 
     /// Every spec that a task runs, that a service is at, or that one may be rolled back to.
@@ -55,11 +87,36 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ConfigCreated, at: 
     let config = Config {
         id: event.config,
         spec: Arc::new(event.spec.clone()),
-        data: event.data.as_slice().into(),
+        revisions: BTreeMap::from([(FIRST_REVISION, revision(&event.data, at))]),
         version: at.index,
         created_at: at.time,
+        updated_at: at.time,
     };
     cluster.configs.insert(event.config, config);
+}
+
+pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::ConfigSpecUpdated, at: &Stamp) {
+    change(cluster, event.config, at, |config| config.spec = Arc::new(event.spec.clone()));
+}
+
+pub(crate) fn revised(cluster: &mut Cluster, event: &events::ConfigRevised, at: &Stamp) {
+    change(cluster, event.config, at, |config| {
+        assert!(event.revision > config.newest(), "revision {} of config {} is not new", event.revision, config.id);
+        config.revisions.retain(|revision, _| !event.dropped.contains(revision));
+        config.revisions.insert(event.revision, revision(&event.data, at));
+    });
+}
+
+fn revision(data: &[u8], at: &Stamp) -> ConfigRevision {
+    ConfigRevision { data: data.into(), created_at: at.time }
+}
+
+fn change(cluster: &mut Cluster, id: ConfigId, at: &Stamp, act: impl FnOnce(&mut Config)) {
+    assert!(cluster.configs.contains(id), "config {id} is not there to be updated");
+    cluster.configs.update(id, |config: &mut Config| {
+        act(config);
+        (config.version, config.updated_at) = (at.index, at.time);
+    });
 }
 
 pub(crate) fn removed(cluster: &mut Cluster, id: ConfigId) {
@@ -72,11 +129,16 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.config_names = cluster.configs.values().map(|config| (name_key(config.spec.name()), config.id)).collect();
 }
 
-/// What is wrong with configs: a spec that is kept refers to one that is gone.
+/// What is wrong with configs: a spec that is kept refers to one that is gone, or to a revision that is.
 pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
     for spec in cluster.kept_specs() {
-        for id in referenced(spec).filter(|id| !cluster.configs.contains(*id)) {
-            faults.push(format!("a spec of service {} refers to config {id}, which is gone", spec.name()));
+        for (id, revision) in referenced(spec) {
+            if cluster.configs.get(id).is_none_or(|config| !config.revisions.contains_key(&revision)) {
+                let service = spec.name();
+                faults.push(format!(
+                    "a spec of service {service} refers to revision {revision} of config {id}, which is gone"
+                ));
+            }
         }
     }
 }
@@ -111,6 +173,21 @@ mod tests {
         assert_eq!(check::check(&cluster), Vec::<String>::new());
         let read = snapshot::read(snapshot::chunks(&cluster)).expect("it was just written");
         assert_eq!(named(&read, "WEB"), Some((1, 5)));
-        assert_eq!(read.configs.get(ConfigId::from_bits(1)).map(|config| config.data.len()), Some(1_000_000));
+        assert_eq!(read.configs.get(ConfigId::from_bits(1)).map(|config| config.data().len()), Some(1_000_000));
+    }
+
+    #[test]
+    fn a_new_revision_is_the_newest_and_drops_those_that_nothing_needs() {
+        let mut cluster = Cluster::default();
+        let config = ConfigId::from_bits(1);
+        cluster.apply(&event(created(1, "web")), &Stamp { index: 5, ..Stamp::default() });
+        for (revision, dropped) in [(2, vec![]), (3, vec![1])] {
+            let revised = events::ConfigRevised { config, revision, data: b"new".to_vec(), dropped };
+            cluster.apply(&event(Kind::ConfigRevised(revised)), &Stamp { index: 5 + revision, ..Stamp::default() });
+        }
+        let config = cluster.configs.get(config).expect("it is there");
+        assert!(config.revisions.keys().eq(&[2, 3]), "{config:?}");
+        assert_eq!((config.newest(), config.data(), config.version), (3, &b"new"[..], 8));
+        assert_eq!(check::check(&cluster), Vec::<String>::new());
     }
 }

@@ -26,6 +26,7 @@ pub mod requests;
 pub mod restarts;
 pub mod revision_tasks;
 pub mod rollouts;
+pub mod secrets;
 pub mod services;
 pub mod settings;
 pub mod tasks;
@@ -42,11 +43,13 @@ mod samples;
 
 use std::sync::Arc;
 
-use events::{ClusterId, ConfigId, Event, Frame, Kind, NodeId, OperatorId, ServiceId, TaskId, TaskState, Timestamp};
+use events::{
+    ClusterId, ConfigId, Event, Frame, Kind, NodeId, OperatorId, SecretId, ServiceId, TaskId, TaskState, Timestamp,
+};
 use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::xxh3_128;
 
-pub use configs::Config;
+pub use configs::{Config, ConfigRevision};
 pub use instance::Instance;
 pub use keyring::{Keyring, Secret};
 use lookup::Lookup;
@@ -58,6 +61,7 @@ pub use requests::{Answer, Requests};
 pub use restarts::Restarts;
 pub use revision_tasks::{RevisionTasks, TaskCounts};
 pub use rollouts::{Step, Tally};
+pub use secrets::{ClusterSecret, SecretRevision};
 pub use services::{Revision, Run, Service, Update, UpdateState};
 pub use settings::{RootRotation, Settings};
 pub use table::Table;
@@ -68,7 +72,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 12;
+pub const FOLD_VERSION: u32 = 13;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +108,8 @@ parts::state! {
         pub revisions: Table<(ServiceId, u64), Revision>,
         /// The configs.
         pub configs: Table<ConfigId, Config>,
+        /// The secrets, without their data.
+        pub secrets: Table<SecretId, ClusterSecret>,
         /// The tasks.
         pub tasks: Table<TaskId, Task>,
         /// The last restarts in a place, for limits on attempts and for the delay before the next.
@@ -126,6 +132,8 @@ parts::state! {
         lookup: Lookup = "names that references are looked up by",
         /// The configs by name, without regard to case.
         config_names: OrdMap<Arc<str>, ConfigId> = "names of configs",
+        /// The secrets by name, without regard to case.
+        secret_names: OrdMap<Arc<str>, SecretId> = "names of secrets",
         /// The services that want a task on every node.
         global_services: OrdSet<ServiceId> = "global services",
         /// How many nodes there are in each state.
@@ -151,7 +159,7 @@ parts::state! {
         /// What tasks take from their nodes.
         pub usage: Usage = "usage of nodes",
     }
-    derived by [nodes::derive, services::fold::derive, configs::derive, tasks::fold::derive, lookup::derive, places::derive, failures::derive]
+    derived by [nodes::derive, services::fold::derive, configs::derive, secrets::derive, tasks::fold::derive, lookup::derive, places::derive, failures::derive]
 }
 
 impl Default for Stamp {
@@ -272,7 +280,13 @@ impl Cluster {
             Kind::TaskOrphaned(event) => tasks::fold::orphaned(self, event, at, touched),
             Kind::TaskReaped(event) => tasks::fold::reaped(self, event, touched),
             Kind::ConfigCreated(event) => configs::created(self, event, at),
+            Kind::ConfigSpecUpdated(event) => configs::spec_updated(self, event, at),
+            Kind::ConfigRevised(event) => configs::revised(self, event, at),
             Kind::ConfigRemoved(event) => configs::removed(self, event.config),
+            Kind::SecretCreated(event) => secrets::created(self, event, at),
+            Kind::SecretSpecUpdated(event) => secrets::spec_updated(self, event, at),
+            Kind::SecretRevised(event) => secrets::revised(self, event, at),
+            Kind::SecretRemoved(event) => secrets::removed(self, event.secret),
             Kind::RunScheduled(event) => services::fold::run_scheduled(self, event, touched),
             Kind::RunStarted(event) => services::fold::run_started(self, event, at, touched),
             Kind::RunSkipped(event) => services::fold::run_skipped(self, event, touched),

@@ -1,7 +1,7 @@
 //! What must hold in every state that the cluster ever shows, and after every turn. Whoever breaks it gets a panic
 //! that names the frame.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use events::{CommandId, Event, Frame, Id, IdGenerator, Role, ServiceId, TaskStat
 use node::log::LogStore;
 use node::manager::fold::Folded;
 use node::security::JoinToken;
-use projections::{Cluster, Keyring, Stamp, Touched, check, snapshot};
+use projections::{Cluster, ClusterSecret, Keyring, Stamp, Touched, check, snapshot};
 
 use crate::manager::ROOT_KEY;
 use crate::mask::MaskNames;
@@ -167,6 +167,11 @@ fn keyring_fits(cluster: &Cluster, keyring: &Keyring) {
             assert!(keyring.get(name).is_some(), "{name} is lost at frame {index}");
         }
     }
+    let mut payloads: BTreeSet<String> = cluster.secrets.values().flat_map(ClusterSecret::keys).collect();
+    for name in keyring.names().filter(|name| name.starts_with("secret/")) {
+        assert!(payloads.remove(name), "{name}, which no secret has, is kept at frame {index}");
+    }
+    assert_eq!(payloads, BTreeSet::new(), "data of secrets is lost at frame {index}");
     for name in keyring.names().filter(|name| name.starts_with("env-secret/")) {
         let known = cluster.services.values().any(|service| service.env_secrets.contains(name));
         assert!(known, "{name}, which no service knows, is kept at frame {index}");

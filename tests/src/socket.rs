@@ -16,11 +16,11 @@ use node::control::event_reader::EventReader;
 use node::control::{Control, views};
 use node::manager::replica::Request;
 use wire::v1::{
-    BackupRequest, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
-    EventsRequest, ExplainPlacementRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
-    ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
-    PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest, ServiceSummary, ServiceView, TaskList,
-    UnlockKeyReply, VersionReply,
+    BackupRequest, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest,
+    DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, LeaveClusterReply,
+    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView,
+    OperatorCertificate, OperatorView, PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest,
+    SecretView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::world::World;
@@ -142,6 +142,11 @@ impl cli::Manager for Socket {
     async fn configs(&mut self, configs: Vec<String>) -> Result<Vec<ConfigView>, Failure> {
         let pages = self.control()?.read_configs(&ReadConfigsRequest { configs }).map_err(refuse)?;
         Ok(pages.flat_map(|page| page.configs).collect())
+    }
+
+    async fn secrets(&mut self, secrets: Vec<String>) -> Result<Vec<SecretView>, Failure> {
+        let pages = self.control()?.describe_secrets(&DescribeSecretsRequest { secrets }).map_err(refuse)?;
+        Ok(pages.flat_map(|page| page.secrets).collect())
     }
 
     async fn backup(&mut self, mut passphrase: events::SecretText) -> Result<BackupStream, Failure> {

@@ -1,6 +1,6 @@
 //! Configs.
 
-use events::ConfigReference;
+use events::spec::FileReference;
 use wire::v1::ConfigView;
 
 use super::age;
@@ -11,13 +11,15 @@ use crate::values::size;
 
 /// A list of configs.
 pub fn table(configs: &[ConfigView], view: View) -> String {
-    let mut table = Table::new(&["ID", "NAME", "SIZE", "CREATED"]);
+    let mut table = Table::new(&["ID", "NAME", "REVISION", "SIZE", "CREATED", "UPDATED"]);
     for config in configs {
         table.row([
             config.id.to_string(),
             config.spec.name().to_owned(),
+            config.revisions.last().map_or_else(String::new, |newest| newest.revision.to_string()),
             size::show(config.bytes),
             age::ago(config.meta.created_at, view.now),
+            age::ago(config.meta.updated_at, view.now),
         ]);
     }
     table.render(view.width)
@@ -29,7 +31,11 @@ pub fn block(config: &ConfigView, view: View) -> String {
     let named = config.spec.annotations();
     block.field("ID", config.id).field("Name", &named.name);
     block.each("Label", named.labels.iter().map(|(key, value)| format!("{key}={value}")));
-    block.field("Size", size::show(config.bytes)).field("Created", age::ago(config.meta.created_at, view.now));
+    let ago = |time| age::ago(time, view.now);
+    block.field("Size", size::show(config.bytes)).field("Created", ago(config.meta.created_at));
+    block.field("Updated", ago(config.meta.updated_at));
+    block.each("Revision", config.revisions.iter().map(|of| format!("{} ({})", of.revision, ago(of.created_at))));
+    block.each("Service", config.services.iter().cloned());
     match std::str::from_utf8(config.data.as_deref().unwrap_or_default()) {
         Ok(text) => block.each("Data", text.lines().map(str::to_owned)),
         Err(_) => block.field("Data", "not text: `--format json` shows its bytes"),
@@ -37,11 +43,16 @@ pub fn block(config: &ConfigView, view: View) -> String {
     block.render(view.width)
 }
 
-/// A config in a container: `web.conf at /etc/web.conf, mode 0444`, with its owner where that is not root.
-pub fn reference(of: &ConfigReference) -> String {
+/// A config or a secret in a container: `web.conf at /etc/web.conf, mode 0444`, with its owner where that is not root.
+pub fn reference(of: &dyn FileReference) -> String {
     let owner = match of.owner() {
         Some((0, 0)) | None => String::new(),
         Some((uid, gid)) => format!(", owner {uid}:{gid}"),
     };
-    format!("{} at {}, mode {:04o}{owner}", of.name, of.path(), of.mode())
+    format!("{} at {}, mode {:04o}{owner}", of.name(), of.path(), of.mode())
+}
+
+/// Which revision tasks are given, and whether there will be no other: `, revision 2 (pinned)`.
+pub fn revision(revision: u64, pinned: bool) -> String {
+    format!(", revision {revision}{}", if pinned { " (pinned)" } else { "" })
 }

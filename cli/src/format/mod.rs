@@ -14,6 +14,7 @@ pub mod placing;
 pub mod raft;
 mod restarts;
 pub mod revision;
+pub mod secret;
 pub mod service;
 pub mod story;
 pub mod table;

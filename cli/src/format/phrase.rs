@@ -74,6 +74,10 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::TaskOrphaned(e) => format!("{}: {}", several(&e.tasks, names), e.message),
         Kind::TaskReaped(e) => several(&e.tasks, names),
         Kind::ConfigCreated(e) => format!("{}: {}", name(&e.config), size::show(e.data.len() as u64)),
+        Kind::ConfigSpecUpdated(e) => name(&e.config),
+        Kind::ConfigRevised(e) => {
+            format!("{}: revision {}, {}", name(&e.config), e.revision, size::show(e.data.len() as u64))
+        }
         Kind::ConfigRemoved(e) => name(&e.config),
         Kind::RunScheduled(e) => format!("{}: the next run is due {}", name(&e.service), e.due.minute()),
         Kind::RunStarted(e) => {
@@ -81,6 +85,10 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
             format!("{}: the run of {}{beside}", name(&e.service), e.due.minute())
         }
         Kind::RunSkipped(e) => format!("{}: the run of {}: {}", name(&e.service), e.due.minute(), skipped(e)),
+        Kind::SecretCreated(e) => name(&e.secret),
+        Kind::SecretSpecUpdated(e) => name(&e.secret),
+        Kind::SecretRevised(e) => format!("{}: revision {}", name(&e.secret), e.revision),
+        Kind::SecretRemoved(e) => name(&e.secret),
     }
 }
 

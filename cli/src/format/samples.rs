@@ -98,7 +98,7 @@ pub fn full_service() -> ServiceView {
         placement: Some(Placement { constraints: vec!["node.labels.zone==east".to_owned()], ..Default::default() }),
         ..Default::default()
     });
-    spec.update = Some(UpdateConfig {
+    spec.update = Some(events::UpdateConfig {
         parallelism: Some(2),
         delay_ns: 1_000_000_000,
         failure_action: FailureAction::Rollback.into(),
@@ -332,6 +332,20 @@ pub fn config() -> ConfigView {
         spec: ConfigSpec { annotations: Some(annotations) },
         bytes: 11,
         data: Some(b"listen :80\n".to_vec()),
+        revisions: vec![FileRevisionView { revision: 1, created_at: before(200) }],
+        services: vec!["web".into()],
+    }
+}
+
+/// A secret.
+pub fn secret() -> SecretView {
+    let annotations = Annotations { name: "db-password".into(), labels: [("team".into(), "shop".into())].into() };
+    SecretView {
+        id: SecretId::from_bits(10),
+        meta: meta(3),
+        spec: SecretSpec { annotations: Some(annotations) },
+        revisions: [1, 2].map(|revision| FileRevisionView { revision, created_at: before(190) }).into(),
+        services: vec!["web".into()],
     }
 }
 

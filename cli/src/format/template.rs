@@ -48,7 +48,14 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
     block.optional("Hostname", &container.hostname).optional("Directory", &container.dir);
     block.optional("User", &container.user).optional("Groups", container.groups.join(", "));
     block.each("Container label", pairs(&container.labels)).each("Mount", container.mounts.iter().map(mount));
-    block.each("Config", container.configs.iter().map(config::reference));
+    block.each(
+        "Secret",
+        container.secrets.iter().map(|of| config::reference(of) + &config::revision(of.revision, of.pinned)),
+    );
+    block.each(
+        "Config",
+        container.configs.iter().map(|of| config::reference(of) + &config::revision(of.revision, of.pinned)),
+    );
     let switches = [
         ("tty", container.tty),
         ("open stdin", container.open_stdin),

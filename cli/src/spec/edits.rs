@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use clap::Args;
 use events::{
     Affinity, ConfigReference, ContainerSpec, GenericResource, Mount, MountType, PlacementPreference, PortConfig,
-    SecretText, ServiceSpec, Ulimit,
+    SecretReference, SecretText, ServiceSpec, Ulimit,
 };
 
 use super::lists::{absent, plain_constraint, target, variable, written};
@@ -115,6 +115,14 @@ pub struct ListEdits {
     /// Config to remove, by its name
     #[arg(long, value_name = "NAME", value_parser = pair::key)]
     config_rm: Vec<String>,
+
+    /// Secret to add or change
+    #[arg(long, value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse_secret)]
+    secret_add: Vec<SecretReference>,
+
+    /// Secret to remove, by its name
+    #[arg(long, value_name = "NAME", value_parser = pair::key)]
+    secret_rm: Vec<String>,
 
     /// Host name to add
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = host::parse)]
@@ -238,6 +246,7 @@ impl ListEdits {
             ("volume", &self.volume_rm),
             ("tmpfs", &self.tmpfs_rm),
             ("config", &self.config_rm),
+            ("secret", &self.secret_rm),
             ("host", &self.host_rm),
             ("dns", &self.dns_rm),
             ("dns-search", &self.dns_search_rm),
@@ -313,6 +322,7 @@ impl ListEdits {
     fn apply_to_container(&self, container: &mut ContainerSpec) {
         edit_map(&mut container.labels, &self.container_label_add, &self.container_label_rm);
         edit(&mut container.configs, |reference| reference.name.clone(), &self.config_add, &self.config_rm);
+        edit(&mut container.secrets, |reference| reference.name.clone(), &self.secret_add, &self.secret_rm);
         edit_map(&mut container.sysctls, &self.sysctl_add, &self.sysctl_rm);
         let env: Vec<String> = self.env_add.iter().map(|variable| variable.0.clone()).collect();
         edit(&mut container.env, |entry| variable(entry), &env, &self.env_rm);

@@ -15,7 +15,7 @@ struct List {
 }
 
 /// Those that a flag of their name replaces.
-const LISTS: [List; 27] = [
+const LISTS: [List; 28] = [
     List { flag: "label", keys: |spec| keys(&spec.annotations().labels) },
     List { flag: "container-label", keys: |spec| keys(&spec.template().container().labels) },
     List { flag: "env", keys: |spec| spec.template().container().env.iter().map(|entry| variable(entry)).collect() },
@@ -41,6 +41,10 @@ const LISTS: [List; 27] = [
     List { flag: "volume", keys: |spec| targets(spec, MountType::Volume) },
     List { flag: "tmpfs", keys: |spec| targets(spec, MountType::Tmpfs) },
     List { flag: "config", keys: |spec| configs(spec) },
+    List {
+        flag: "secret",
+        keys: |spec| spec.template().container().secrets.iter().map(|reference| reference.name.clone()).collect(),
+    },
     List { flag: "host", keys: |spec| spec.template().container().hosts.clone() },
     List { flag: "dns", keys: |spec| dns(spec, |dns| &dns.nameservers) },
     List { flag: "dns-search", keys: |spec| dns(spec, |dns| &dns.search) },

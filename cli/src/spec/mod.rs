@@ -1,11 +1,11 @@
 //! From flags to specs. Each file is one group of flags with the edits that it makes; a flag that is not given leaves its
 //! field untouched, so that the same code fills a new spec and changes an existing one.
 
-mod configs;
 mod container;
 mod devices;
 mod edits;
 mod endpoint;
+mod files;
 mod health;
 mod identity;
 mod lists;
@@ -19,8 +19,8 @@ mod rollout;
 mod schedule;
 mod security;
 
-pub use configs::resolve as resolve_configs;
 pub use edits::ListEdits;
+pub use files::resolve as resolve_files;
 pub use lists::dropped;
 pub use logging::LogFlags;
 pub use placement::Strategy;
@@ -46,7 +46,7 @@ pub struct ServiceFlags {
     #[command(flatten)]
     mounts: mounts::MountFlags,
     #[command(flatten)]
-    configs: configs::ConfigFlags,
+    files: files::FileFlags,
     #[command(flatten)]
     endpoint: endpoint::EndpointFlags,
     #[command(flatten)]
@@ -86,7 +86,7 @@ impl ServiceFlags {
         self.security.apply(spec)?;
         self.devices.apply(spec);
         self.mounts.apply(spec);
-        self.configs.apply(spec);
+        self.files.apply(spec);
         self.endpoint.apply(spec);
         self.health.apply(spec);
         self.resources.apply(spec);

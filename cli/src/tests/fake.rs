@@ -168,6 +168,10 @@ impl Manager for Fake {
         Ok(vec![samples::config()])
     }
 
+    async fn secrets(&mut self, _: Vec<String>) -> Result<Vec<SecretView>, Failure> {
+        Ok(vec![samples::secret()])
+    }
+
     async fn backup(&mut self, _: events::SecretText) -> Result<BackupStream, Failure> {
         let part = |data: &[u8], last| Ok(BackupPart { data: data.to_vec(), index: 5, to: 10, last });
         let parts = [Some(part(b"one", false)), (!self.endless).then(|| part(b"two", true))];

@@ -37,6 +37,7 @@ impl Control for Server {
     type BackupStream = Answers<BackupPart>;
     type ExecuteStreamStream = Answers<CommandAnswer>;
     type ReadConfigsStream = Answers<ConfigPage>;
+    type DescribeSecretsStream = Answers<SecretPage>;
 
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let command = request.into_inner().command;
@@ -123,6 +124,14 @@ impl Control for Server {
 
     async fn read_configs(&self, _: Request<ReadConfigsRequest>) -> Result<Response<Self::ReadConfigsStream>, Status> {
         let page = Ok(ConfigPage { configs: vec![samples::config()] });
+        Ok(Response::new(Box::pin(tokio_stream::iter([page]))))
+    }
+
+    async fn describe_secrets(
+        &self,
+        _: Request<DescribeSecretsRequest>,
+    ) -> Result<Response<Self::DescribeSecretsStream>, Status> {
+        let page = Ok(SecretPage { secrets: vec![samples::secret()] });
         Ok(Response::new(Box::pin(tokio_stream::iter([page]))))
     }
 

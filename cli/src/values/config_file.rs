@@ -1,26 +1,57 @@
-//! Configs as files: `NAME`, or `source=NAME,target=PATH,uid=UID,gid=GID,mode=MODE` as Docker writes it.
+//! Configs and secrets as files: `NAME`, or `source=NAME,target=PATH,uid=UID,gid=GID,mode=MODE` as Docker writes it, and
+//! `revision=NUMBER` to stay at that revision.
 
-use events::{ConfigReference, FileTarget};
+use events::{ConfigReference, FileTarget, SecretReference};
 
 use super::Invalid;
 
-const HINT: &str = "write NAME, or source=NAME,target=/etc/app.conf,uid=1000,gid=1000,mode=0440; only source is needed";
+const CONFIG_HINT: &str =
+    "write NAME, or source=NAME,target=/etc/app.conf,uid=1000,gid=1000,mode=0440,revision=1; only source is needed";
+const SECRET_HINT: &str =
+    "write NAME, or source=NAME,target=password,uid=1000,gid=1000,mode=0400,revision=1; only source is needed";
 
 /// Reads which config becomes which file. The config's id is not known yet.
 ///
 /// # Errors
 /// When there is no source, a key is unknown, or the mode is not octal.
 pub fn parse(text: &str) -> Result<ConfigReference, Invalid> {
-    let error = |why: String| Invalid::new(format!("config \"{text}\" {why}"), HINT);
+    let Read { name, file, revision } = read("config", text).map_err(|why| Invalid::new(why, CONFIG_HINT))?;
+    Ok(ConfigReference { config: None, name, file, revision, pinned: revision > 0 })
+}
+
+/// Reads which secret becomes which file. The secret's id is not known yet.
+///
+/// # Errors
+/// When there is no source, a key is unknown, or the mode is not octal.
+pub fn parse_secret(text: &str) -> Result<SecretReference, Invalid> {
+    let Read { name, file, revision } = read("secret", text).map_err(|why| Invalid::new(why, SECRET_HINT))?;
+    Ok(SecretReference { secret: None, name, file, revision, pinned: revision > 0 })
+}
+
+/// What a flag says of a file.
+struct Read {
+    name: String,
+    file: Option<FileTarget>,
+    /// 0: none is named.
+    revision: u64,
+}
+
+fn read(noun: &str, text: &str) -> Result<Read, String> {
+    let error = |why: String| format!("{noun} \"{text}\" {why}");
     if !text.contains('=') {
         let name = Some(text).filter(|name| !name.is_empty()).ok_or_else(|| error("has no name".to_owned()))?;
-        return Ok(ConfigReference { config: None, name: name.to_owned(), file: None });
+        return Ok(Read { name: name.to_owned(), file: None, revision: 0 });
     }
-    let (mut name, mut file) = (String::new(), FileTarget::default());
+    let (mut name, mut file, mut revision) = (String::new(), FileTarget::default(), 0);
     for part in text.split(',') {
         let (key, value) = part.split_once('=').ok_or_else(|| error(format!("has \"{part}\" without a value")))?;
         match key {
             "source" | "src" => name = value.to_owned(),
+            "revision" => {
+                let number = value.parse().ok().filter(|number| *number > 0);
+                revision = number
+                    .ok_or_else(|| error(format!("has \"{value}\" for a revision, which is not a number from 1")))?;
+            }
             "target" => file.name = value.to_owned(),
             "uid" => file.uid = value.to_owned(),
             "gid" => file.gid = value.to_owned(),
@@ -34,7 +65,7 @@ pub fn parse(text: &str) -> Result<ConfigReference, Invalid> {
     if name.is_empty() {
         return Err(error("has no source".to_owned()));
     }
-    Ok(ConfigReference { config: None, name, file: Some(file) })
+    Ok(Read { name, file: Some(file).filter(|file| *file != FileTarget::default()), revision })
 }
 
 #[cfg(test)]
@@ -56,5 +87,21 @@ mod tests {
         {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_below_its_own_directory() {
+        for (text, shown) in [
+            ("key", "key at /run/secrets/key, mode 0444"),
+            ("source=key,target=a/b,mode=0400", "key at /run/secrets/a/b, mode 0400"),
+            ("source=key,target=/etc/key,uid=5", "key at /etc/key, mode 0444, owner 5:0"),
+        ] {
+            let reference = parse_secret(text).expect(text);
+            assert_eq!((crate::format::config::reference(&reference), reference.secret), (shown.to_owned(), None));
+        }
+        assert!(parse_secret("target=/x").is_err());
+        let pinned = parse("source=a,revision=3").expect("a revision");
+        assert_eq!((pinned.revision, pinned.pinned, pinned.file), (3, true, None));
+        assert!(!parse("source=a").expect("none").pinned && parse("source=a,revision=0").is_err());
     }
 }

@@ -17,6 +17,7 @@ pub mod filter;
 pub mod generic;
 pub mod host;
 pub mod image;
+pub mod input;
 pub mod mount;
 pub mod name;
 pub mod number;

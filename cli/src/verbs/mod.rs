@@ -32,6 +32,7 @@ mod events;
 mod node;
 mod operator;
 mod raft;
+mod secret;
 mod service;
 mod task;
 mod version;
@@ -60,6 +61,9 @@ pub enum Command {
     /// Files that services give to their containers
     #[command(subcommand)]
     Config(config::Verb),
+    /// Files that services give to their containers in memory
+    #[command(subcommand)]
+    Secret(secret::Verb),
     /// Operators with a certificate of their own
     #[command(subcommand)]
     Operator(operator::Verb),
@@ -78,6 +82,7 @@ impl Command {
             Self::Task(verb) => verb.run(session).await,
             Self::Cluster(verb) => verb.run(session).await,
             Self::Config(verb) => verb.run(session).await,
+            Self::Secret(verb) => verb.run(session).await,
             Self::Operator(verb) => verb.run(session).await,
             Self::Raft(args) => raft::run(args, session).await,
             Self::Events(args) => events::run(args, session).await,

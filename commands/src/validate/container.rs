@@ -6,7 +6,7 @@ use events::spec::{CONTAINER_HOSTNAME_HINT, is_container_hostname};
 use events::{ContainerSpec, DnsConfig, HealthConfig, Isolation, PullPolicy};
 
 use super::image::{IMAGE_HINT, is_image_reference};
-use super::{Fault, Verdict, config, devices, duration, kernel, known, mount, name};
+use super::{Fault, Verdict, devices, duration, file, kernel, known, mount, name};
 use crate::text::quote;
 
 /// Shortest time between probes: the engine's limit.
@@ -32,7 +32,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Verdict {
     known::<Isolation>(spec.isolation, "isolation")?;
     known::<PullPolicy>(spec.pull_policy, "pull policy")?;
     mount::mounts(&spec.mounts)?;
-    config::references(spec)?;
+    file::files(spec)?;
     devices::devices(spec)?;
     kernel::kernel(spec)
 }

@@ -9,6 +9,7 @@ mod config;
 mod container;
 mod devices;
 mod endpoint;
+mod file;
 mod image;
 mod kernel;
 mod mount;
@@ -30,8 +31,8 @@ use crate::{Rejection, RejectionKind};
 
 pub(crate) use cluster::cluster;
 #[cfg(test)]
-pub(crate) use config::CONFIG_BYTES_MAX;
-pub(crate) use config::{CONFIGS_BYTES_MAX, config};
+pub(crate) use config::{CONFIG_BYTES_MAX, SECRET_BYTES_MAX};
+pub(crate) use config::{CONFIGS_BYTES_MAX, SECRETS_KIB_MAX, config, secret_data, secret_spec};
 pub use image::{IMAGE_HINT, is_image_reference};
 pub(crate) use name::{hostname, is_service_name, operator};
 pub(crate) use node::{addr, node_description, node_spec};
@@ -65,6 +66,10 @@ impl Fault {
 
     pub(crate) fn invalid(sentence: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(RejectionKind::Invalid, sentence, hint)
+    }
+
+    pub(crate) fn exhausted(sentence: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(RejectionKind::Exhausted, sentence, hint)
     }
 
     #[cfg(test)]

@@ -31,10 +31,6 @@ pub const HEARTBEAT_GRACE: u32 = 3;
 pub const NODE_CERT_EXPIRY: Duration = Duration::from_secs(2160 * 3600);
 /// Nodes that may be members.
 pub const NODES_MAX: u32 = 100_000;
-/// Permission bits of a config's file: everybody in the container may read it.
-pub const CONFIG_MODE: u32 = 0o444;
-/// Permission bits that a file on a host may have: reading, writing and executing, and nothing else.
-const HOST_MODE_MAX: u32 = 0o777;
 /// Name of the one cluster object.
 pub const CLUSTER_NAME: &str = "default";
 
@@ -228,6 +224,8 @@ impl TaskSpec {
             container.capability_add.sort();
             container.capability_drop.sort();
             container.groups.sort();
+            container.configs.iter_mut().for_each(|reference| reference.pinned = false);
+            container.secrets.iter_mut().for_each(|reference| reference.pinned = false);
             container.mounts.sort_by(|one, other| one.target.cmp(&other.target));
             container.stop_grace_period_ns.take_if(|grace| Duration::from_nanos(*grace) == STOP_GRACE_PERIOD);
         }
@@ -273,31 +271,15 @@ impl ConfigSpec {
     }
 }
 
-impl ConfigReference {
-    /// Where the file is put: below the root directory, if its path is not absolute; without a path under the config's name.
-    pub fn path(&self) -> String {
-        let given = self.file.as_ref().map_or("", |file| &file.name);
-        let path = if given.is_empty() { &self.name } else { given };
-        format!("/{}", path.trim_start_matches('/'))
+impl SecretSpec {
+    /// The secret's name and labels.
+    pub fn annotations(&self) -> &Annotations {
+        self.annotations.as_ref().unwrap_or(&EMPTY_ANNOTATIONS)
     }
 
-    /// The permission bits of the file.
-    pub fn mode(&self) -> u32 {
-        self.file.as_ref().and_then(|file| file.mode).unwrap_or(CONFIG_MODE)
-    }
-
-    /// Whether only a container can have it: a plain process sees the host's own files, where a file at an absolute path would
-    /// be everybody's, and one with the setuid bit would give its owner's rights to whoever executes it.
-    pub fn needs_container(&self) -> bool {
-        let is_absolute = self.file.as_ref().is_some_and(|file| file.name.starts_with('/'));
-        is_absolute || self.mode() > HOST_MODE_MAX
-    }
-
-    /// The numbers of the file's owner and its group; `None` if one of them is no number.
-    pub fn owner(&self) -> Option<(u32, u32)> {
-        let number = |text: &str| if text.is_empty() { Some(0) } else { text.parse().ok() };
-        let Some(file) = &self.file else { return Some((0, 0)) };
-        Some((number(&file.uid)?, number(&file.gid)?))
+    /// The secret's name.
+    pub fn name(&self) -> &str {
+        &self.annotations().name
     }
 }
 

@@ -18,7 +18,16 @@ pub fn time(seconds: i64) -> Timestamp {
 
 /// A sample of every event, in the order of the catalogue.
 pub fn samples() -> Vec<Kind> {
-    [cluster_samples(), node_samples(), service_samples(), task_samples(), config_samples(), run_samples()].concat()
+    [
+        cluster_samples(),
+        node_samples(),
+        service_samples(),
+        task_samples(),
+        config_samples(),
+        secret_samples(),
+        run_samples(),
+    ]
+    .concat()
 }
 
 fn cluster_samples() -> Vec<Kind> {
@@ -176,9 +185,23 @@ fn config_samples() -> Vec<Kind> {
     vec![
         Kind::ConfigCreated(ConfigCreated {
             config,
-            spec: ConfigSpec { annotations: Some(annotations) },
+            spec: ConfigSpec { annotations: Some(annotations.clone()) },
             data: b"listen :80\n".to_vec(),
         }),
+        Kind::ConfigSpecUpdated(ConfigSpecUpdated { config, spec: ConfigSpec { annotations: Some(annotations) } }),
+        Kind::ConfigRevised(ConfigRevised { config, revision: 3, data: b"listen :81\n".to_vec(), dropped: vec![1] }),
         Kind::ConfigRemoved(ConfigRemoved { config }),
+    ]
+}
+
+fn secret_samples() -> Vec<Kind> {
+    let secret = id(10);
+    let annotations = Annotations { name: "db-password".into(), labels: specs::map("team", "shop") };
+    let spec = SecretSpec { annotations: Some(annotations) };
+    vec![
+        Kind::SecretCreated(SecretCreated { secret, spec: spec.clone(), size_kib: 3 }),
+        Kind::SecretSpecUpdated(SecretSpecUpdated { secret, spec }),
+        Kind::SecretRevised(SecretRevised { secret, revision: 3, size_kib: 4, dropped: vec![1] }),
+        Kind::SecretRemoved(SecretRemoved { secret }),
     ]
 }

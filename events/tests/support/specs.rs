@@ -173,6 +173,8 @@ fn container_spec() -> ContainerSpec {
                 gid: "1000".into(),
                 mode: Some(0o400),
             }),
+            revision: 2,
+            pinned: true,
         }],
         devices: vec![Device { source: "/dev/fuse".into(), target: "/dev/f".into(), permissions: "rw".into() }],
         device_requests: vec![DeviceRequest {
@@ -188,6 +190,13 @@ fn container_spec() -> ContainerSpec {
         shm_size_bytes: 67_108_864,
         cgroup_parent: "/batch".into(),
         pull_policy: PullPolicy::Always.into(),
+        secrets: vec![SecretReference {
+            secret: Some(id(10)),
+            name: "db-password".into(),
+            file: Some(FileTarget { name: "password".into(), mode: Some(0o440), ..FileTarget::default() }),
+            revision: 2,
+            pinned: true,
+        }],
     }
 }
 

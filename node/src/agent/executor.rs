@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use events::spec::ConfigKey;
 use events::spec::template::{self, TemplateError, TemplateScope};
 use events::{
-    ClusterId, ConfigId, ConfigReference, ContainerSpec, ContainerStatus, Device, Mount, NodeDescription, NodeId,
-    Platform, SecretText, ServiceId, ServiceSpec, TaskId,
+    ClusterId, ConfigReference, ContainerSpec, ContainerStatus, Device, Mount, NodeDescription, NodeId, Platform,
+    SecretBytes, SecretText, ServiceId, ServiceSpec, TaskId,
 };
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
@@ -40,7 +41,9 @@ pub struct Workload {
     /// Values of the spec's secret variables, by name.
     pub env_secrets: BTreeMap<String, SecretText>,
     /// What is in the configs that the spec refers to.
-    pub configs: BTreeMap<ConfigId, Bytes>,
+    pub configs: BTreeMap<ConfigKey, Bytes>,
+    /// What is in the secrets that the spec refers to, by the names of their payloads, as far as it came.
+    pub secrets: BTreeMap<String, SecretBytes>,
 }
 
 impl Workload {
@@ -93,14 +96,14 @@ impl Workload {
 
     /// The name of a config whose data is not here.
     pub fn missing_config(&self) -> Option<&str> {
-        let is_absent = |of: &&ConfigReference| of.config.is_none_or(|id| !self.configs.contains_key(&id));
+        let is_absent = |of: &&ConfigReference| of.key().is_none_or(|key| !self.configs.contains_key(&key));
         self.container().configs.iter().find(is_absent).map(|reference| reference.name.as_str())
     }
 
     /// The configs that the spec refers to, each with its data.
     pub fn config_files(&self) -> impl Iterator<Item = (&ConfigReference, &Bytes)> {
         let references = self.container().configs.iter();
-        references.filter_map(|reference| Some((reference, self.configs.get(&reference.config?)?)))
+        references.filter_map(|reference| Some((reference, self.configs.get(&reference.key()?)?)))
     }
 
     /// The environment that the spec asks for, with the values of its secret variables, and the generic resources claimed as
@@ -175,9 +178,40 @@ pub trait Executor: Send + Sync + 'static {
     /// Already stopped, or never created, is success.
     async fn shutdown(&self, workload: &Workload) -> Result<Option<ContainerStatus>, ExecutorError>;
 
+    /// The task has ended, and will not run again: what only a running one needs goes, such as its secrets. Nothing there is
+    /// success.
+    async fn release(&self, task: TaskId) -> Result<(), ExecutorError>;
+
     /// Removes every trace of the task, by force. Nothing there is success.
     async fn remove(&self, task: TaskId) -> Result<(), ExecutorError>;
 
     /// The tasks of which this executor still has traces for this cluster and node, also from before a restart of the agent.
     async fn inventory(&self, cluster: ClusterId, node: NodeId) -> Result<Vec<TaskId>, ExecutorError>;
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use events::{Id, TaskSpec};
+
+    use super::*;
+
+    /// A task of this container.
+    pub(crate) fn workload(container: ContainerSpec) -> Workload {
+        let task = Some(TaskSpec { container: Some(container), ..Default::default() });
+        Workload {
+            cluster: ClusterId::from_bits(1),
+            node: NodeId::from_bits(2),
+            node_hostname: "host-a".into(),
+            task: TaskId::from_bits(3),
+            name: "web.1.x".into(),
+            slot: 1,
+            service: ServiceId::from_bits(4),
+            spec: Arc::new(ServiceSpec { task, ..Default::default() }),
+            claims: vec![],
+            registry_auth: None,
+            env_secrets: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+        }
+    }
 }

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::{ConfigId, EnvSecret, ServiceId, ServiceSpec, TaskId};
-use wire::v1::{Assignment, AssignmentSet, ConfigItem, EnvSecretValue, SecretValue, SpecKey, TaskItem};
+use events::spec::ConfigKey;
+use events::{ConfigReference, EnvSecret, ServiceId, ServiceSpec, TaskId};
+use wire::v1::{Assignment, AssignmentSet, ConfigItem, EnvSecretValue, SecretItem, SecretValue, SpecKey, TaskItem};
 
 /// The items of one session.
 #[derive(Debug, Default)]
@@ -12,7 +13,7 @@ pub struct Items {
     tasks: BTreeMap<TaskId, TaskItem>,
     specs: BTreeMap<(ServiceId, u64), ServiceSpec>,
     secrets: BTreeMap<String, SecretValue>,
-    configs: BTreeMap<ConfigId, ConfigItem>,
+    configs: BTreeMap<ConfigKey, ConfigItem>,
 }
 
 /// What a set of items comes to.
@@ -48,9 +49,10 @@ impl Items {
         self.tasks.extend(set.tasks.into_iter().map(|item| (item.task, item)));
         self.specs.extend(set.specs.into_iter().map(|item| (key(item.key), item.spec)));
         self.secrets.extend(set.secrets.into_iter().map(|item| (item.key, item.value)));
-        self.configs.extend(set.configs.into_iter().map(|item| (item.config, item)));
+        self.configs.extend(set.configs.into_iter().map(|item| (item.key.into(), item)));
         self.tasks.retain(|task, _| !set.removed.contains(task));
-        self.drop_items(set.dropped_specs, &set.dropped_secrets, &set.dropped_configs);
+        let dropped_configs: BTreeSet<ConfigKey> = set.dropped_configs.into_iter().map(Into::into).collect();
+        self.drop_items(set.dropped_specs, &set.dropped_secrets, &dropped_configs);
         let mut assigned = Assigned { complete: set.complete, removed: set.removed, ..Assigned::default() };
         for item in self.tasks.values() {
             let spec = self.specs.get(&key(item.spec)).ok_or(SpecMissing(item.task))?;
@@ -74,7 +76,7 @@ impl Items {
         Assigned { complete: true, ..Assigned::default() }
     }
 
-    fn drop_items(&mut self, specs: Vec<SpecKey>, secrets: &[String], configs: &[ConfigId]) {
+    fn drop_items(&mut self, specs: Vec<SpecKey>, secrets: &[String], configs: &BTreeSet<ConfigKey>) {
         for spec in specs {
             self.specs.remove(&key(spec));
         }
@@ -86,9 +88,11 @@ impl Items {
     fn assignment(&self, item: &TaskItem, spec: &ServiceSpec) -> Assignment {
         let container = spec.template().container();
         let value = |of: &EnvSecret| {
-            Some(EnvSecretValue { name: of.name.clone(), value: self.secrets.get(&of.key)?.value.clone() })
+            let value = String::from_utf8(self.secrets.get(&of.key)?.value.clone()).ok()?;
+            Some(EnvSecretValue { name: of.name.clone(), value })
         };
-        let config = |id: ConfigId| self.configs.get(&id).cloned();
+        let secret = |key: String| self.secrets.get(&key).map(|value| SecretItem { value: value.clone(), key });
+        let config = |reference: &ConfigReference| self.configs.get(&reference.key()?).cloned();
         Assignment {
             task: item.task,
             service: item.spec.service,
@@ -100,7 +104,8 @@ impl Items {
             claims: item.claims.clone(),
             registry_auth: self.secrets.get(&container.registry_auth_key).cloned(),
             env_secrets: container.env_secrets.iter().filter_map(value).collect(),
-            configs: container.configs.iter().filter_map(|reference| config(reference.config?)).collect(),
+            configs: container.configs.iter().filter_map(config).collect(),
+            secrets: container.secrets.iter().filter_map(|reference| secret(reference.key())).collect(),
         }
     }
 }
@@ -113,13 +118,14 @@ fn key(key: SpecKey) -> (ServiceId, u64) {
 fn needs(spec: &ServiceSpec, secrets: &BTreeSet<String>) -> bool {
     let container = spec.template().container();
     let named = container.env_secrets.iter().any(|secret| secrets.contains(&secret.key));
-    named || secrets.contains(&container.registry_auth_key)
+    let files = container.secrets.iter().any(|reference| secrets.contains(&reference.key()));
+    named || files || secrets.contains(&container.registry_auth_key)
 }
 
 #[cfg(test)]
 mod tests {
-    use events::{ConfigReference, ContainerSpec, Id, TaskSpec, TaskState};
-    use wire::v1::{SecretItem, SpecItem};
+    use events::{ConfigId, ContainerSpec, Id, TaskSpec, TaskState};
+    use wire::v1::SpecItem;
 
     use super::*;
 
@@ -133,7 +139,7 @@ mod tests {
     }
 
     fn config() -> ConfigItem {
-        ConfigItem { config: ConfigId::from_bits(5), data: "data".into() }
+        ConfigItem { key: (ConfigId::from_bits(5), 0).into(), data: "data".into() }
     }
 
     /// A spec that needs a secret variable and a config.
@@ -148,7 +154,7 @@ mod tests {
     }
 
     fn secret(value: &str) -> SecretItem {
-        SecretItem { key: "key".into(), value: value.to_owned().into() }
+        SecretItem { key: "key".into(), value: value.into() }
     }
 
     fn numbers(assignments: &[Assignment]) -> Vec<u128> {

@@ -16,12 +16,13 @@ use crate::daemon::failure::Failure;
 use crate::metrics::Measures;
 use crate::security::KeyLock;
 
-mod config_file;
 pub mod docker;
 pub mod executor;
 pub mod items;
+mod placed_file;
 pub mod policy;
 pub mod process;
+pub mod secret_files;
 
 pub mod assigned;
 pub(crate) mod backoff;

@@ -18,13 +18,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use events::{ConfigId, Id, TaskId, TaskState, TaskStatus};
+use events::spec::ConfigKey;
+use events::{Id, TaskId, TaskState, TaskStatus};
 use prost::Message;
 use rustix::fs::Access;
 use wire::v1::{Assignment, ConfigItem, Head, KnownManagers};
 use zeroize::Zeroizing;
 
-use super::config_file::unless_absent;
+use super::placed_file::unless_absent;
 use crate::security::seal::{DataKeys, KeyFile, Seal, SealError, is_wrapped, wipe};
 use crate::security::{KeyLock, UnlockKey};
 
@@ -32,7 +33,7 @@ use crate::security::{KeyLock, UnlockKey};
 const HEAD: &str = "head";
 /// The file of the addresses of the managers.
 const MANAGERS: &str = "managers";
-/// Begins the name of a config's file, before the config's id. No id has a hyphen.
+/// Begins the name of a config's file, before the config's id and its revision. No id has a hyphen.
 const CONFIG: &str = "config-";
 /// Ends the name of the key's file: `worker.key` beside `worker`.
 const KEY: &str = "key";
@@ -92,7 +93,7 @@ pub(super) struct Found {
     /// The addresses of the managers that the last session named.
     pub(super) managers: Vec<String>,
     /// What is in the configs that tasks had.
-    configs: BTreeMap<ConfigId, ConfigItem>,
+    configs: BTreeMap<ConfigKey, ConfigItem>,
     /// One sentence for each file that was set aside, and for a key that is gone.
     pub(super) damage: Vec<String>,
 }
@@ -210,15 +211,15 @@ impl Store {
     /// Keeps exactly these configs. What a file says never changes, so one that is there stays as it is.
     pub(super) fn keep_configs(&self, configs: &[ConfigItem]) -> Result<(), StoreError> {
         for item in configs {
-            let path = self.dir.join(config_name(item.config));
+            let path = self.dir.join(config_name(item.key.into()));
             if !path.try_exists().map_err(failed("read", &path))? {
-                self.write(&path, config_name(item.config).as_bytes(), &item.encode_to_vec())?;
+                self.write(&path, config_name(item.key.into()).as_bytes(), &item.encode_to_vec())?;
             }
         }
         let _writing = self.lock();
         for entry in fs::read_dir(&self.dir).map_err(failed("read", &self.dir))? {
             let path = entry.map_err(failed("read", &self.dir))?.path();
-            let kept = config_of(&path).is_none_or(|id| configs.iter().any(|item| item.config == id));
+            let kept = config_of(&path).is_none_or(|id| configs.iter().any(|item| ConfigKey::from(item.key) == id));
             if !kept {
                 unless_absent(fs::remove_file(&path)).map_err(failed("remove", &path))?;
             }
@@ -296,20 +297,21 @@ impl Found {
     fn give_configs(&mut self) {
         for record in &mut self.records {
             let references = &record.assignment.spec.template().container().configs;
-            let items = references.iter().filter_map(|reference| self.configs.get(&reference.config?)).cloned();
+            let items = references.iter().filter_map(|reference| self.configs.get(&reference.key()?)).cloned();
             record.assignment.configs = items.collect();
         }
     }
 }
 
 /// The name of a config's file.
-fn config_name(config: ConfigId) -> String {
-    format!("{CONFIG}{config}")
+fn config_name((config, revision): ConfigKey) -> String {
+    format!("{CONFIG}{config}-{revision}")
 }
 
 /// The config that a file is of, by its name.
-fn config_of(path: &Path) -> Option<ConfigId> {
-    path.file_name()?.to_str()?.strip_prefix(CONFIG)?.parse().ok()
+fn config_of(path: &Path) -> Option<ConfigKey> {
+    let (config, revision) = path.file_name()?.to_str()?.strip_prefix(CONFIG)?.split_once('-')?;
+    Some((config.parse().ok()?, revision.parse().ok()?))
 }
 
 /// Only a pull needs the registry's credentials, and only a task that is not over the values of its secret variables: they
@@ -318,6 +320,8 @@ fn sparing_credentials(record: &Record) -> Record {
     let mut record = record.clone();
     // Each has a file of its own, however many tasks have it.
     record.assignment.configs.clear();
+    // In memory only: a restarted agent gets them again, and finds the files of what runs where they are.
+    record.assignment.secrets.clear();
     if record.withdrawn || record.status.state() >= TaskState::Ready {
         record.assignment.registry_auth = None;
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use events::spec::template;
-use events::{ClusterId, NodeId, SecretText, TaskId, TaskStatus, Timestamp};
+use events::{ClusterId, NodeId, SecretBytes, SecretText, TaskId, TaskStatus, Timestamp};
 use futures_util::future::BoxFuture;
 use reconcilers::worker::{Advance, Call, CallError, StepOutcome, Target, TaskMachine, Then};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wire::v1::Assignment;
+use wire::v1::{Assignment, SecretItem};
 
 use super::Clock;
 use super::executor::{Executor, ExecutorError, RegistryAuth, Workload};
@@ -60,11 +60,13 @@ pub(super) struct TaskRunner {
     in_flight: Option<BoxFuture<'static, StepOutcome>>,
     /// What the store holds.
     noted: Option<(TaskOrder, TaskStatus)>,
+    /// Whether what only a running task needs is gone.
+    released: bool,
 }
 
 impl TaskRunner {
     pub(super) fn new(site: Arc<AgentContext>, machine: TaskMachine, orders: watch::Receiver<TaskOrder>) -> Self {
-        Self { site, machine, orders, in_flight: None, noted: None }
+        Self { site, machine, orders, in_flight: None, noted: None, released: false }
     }
 
     /// Tends the task until nothing of it is left, or the agent stops. What is being written then is written to its end.
@@ -91,6 +93,7 @@ impl TaskRunner {
         let task = order.assignment.task;
         let Advance { reports, call, then } = self.machine.advance(order.target(), (self.site.clock)());
         reports.into_iter().for_each(|status| self.site.outbox.put(task, status));
+        self.release(task).await;
         let wake_at = match then {
             Then::Wait(wake_at) => wake_at,
             Then::Forget => {
@@ -105,6 +108,17 @@ impl TaskRunner {
         }
         self.note(order).await;
         Some(wake_at)
+    }
+
+    /// Once the task has ended. What cannot be removed goes at the next step, and at last with all traces of the task.
+    async fn release(&mut self, task: TaskId) {
+        if self.released || !self.machine.status().state().is_terminal() {
+            return;
+        }
+        match self.site.executor.release(task).await {
+            Ok(()) => self.released = true,
+            Err(error) => tracing::warn!(%task, %error, "what a running task needs cannot be removed after its end"),
+        }
     }
 
     /// Keeps what has changed. The call that was chosen begins only afterwards, since a future does nothing before it is
@@ -253,6 +267,7 @@ impl From<ExecutorError> for CallError {
 /// The task as the executor sees it.
 fn workload(site: &AgentContext, assignment: &Assignment) -> Workload {
     let spec = Arc::new(assignment.spec.clone());
+    let auth = assignment.registry_auth.as_ref().and_then(|auth| String::from_utf8(auth.value.clone()).ok());
     let place = if spec.is_global() { site.node.to_string() } else { assignment.slot.to_string() };
     Workload {
         cluster: site.cluster,
@@ -264,8 +279,13 @@ fn workload(site: &AgentContext, assignment: &Assignment) -> Workload {
         service: assignment.service,
         spec,
         claims: assignment.claims.clone(),
-        registry_auth: assignment.registry_auth.as_ref().map(|auth| RegistryAuth(auth.value.clone())),
+        registry_auth: auth.map(RegistryAuth),
         env_secrets: assignment.env_secrets.iter().map(|of| (of.name.clone(), SecretText(of.value.clone()))).collect(),
-        configs: assignment.configs.iter().map(|item| (item.config, item.data.clone())).collect(),
+        configs: assignment.configs.iter().map(|item| (item.key.into(), item.data.clone())).collect(),
+        secrets: assignment.secrets.iter().map(secret).collect(),
     }
+}
+
+fn secret(item: &SecretItem) -> (String, SecretBytes) {
+    (item.key.clone(), SecretBytes(item.value.value.clone()))
 }

@@ -12,11 +12,11 @@ use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
     BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage,
-    CreateOperatorRequest, EventRecord, EventsRequest, ExplainPlacementRequest, GetClusterRequest, GetRaftRequest,
-    InspectNodesRequest, InspectServicesRequest, ListNodesRequest, ListOperatorsRequest, ListServicesRequest,
-    ListTasksRequest, NodeList, NodePage, OperatorCertificate, OperatorList, PlacementExplanation, RaftView,
-    ReadConfigsRequest, RenewOperatorRequest, ServiceList, ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest,
-    VersionReply, VersionRequest,
+    CreateOperatorRequest, DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest,
+    GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
+    ListOperatorsRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage, OperatorCertificate, OperatorList,
+    PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest, SecretPage, ServiceList, ServicePage,
+    TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -161,6 +161,16 @@ impl ControlService for ControlApi {
     ) -> Result<Response<Self::ReadConfigsStream>, Status> {
         let (control, asked) = self.asked(request).await?;
         pages(move || control.read_configs(&asked)).await
+    }
+
+    type DescribeSecretsStream = Answers<SecretPage>;
+
+    async fn describe_secrets(
+        &self,
+        request: Request<DescribeSecretsRequest>,
+    ) -> Result<Response<Self::DescribeSecretsStream>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        pages(move || control.describe_secrets(&asked)).await
     }
 
     async fn list_operators(&self, request: Request<ListOperatorsRequest>) -> Result<Response<OperatorList>, Status> {

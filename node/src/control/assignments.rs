@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use events::{ConfigId, Driver, NodeId, ServiceSpec, TaskId};
+use events::spec::ConfigKey;
+use events::{Driver, NodeId, ServiceSpec, TaskId};
 use projections::views::assignments::{self, SpecKey, Wanted};
 use projections::{Cluster, Secret};
 use wire::v1::{AssignmentSet, ConfigItem, SecretItem, SpecItem, SpecKey as WireSpecKey, TaskItem};
@@ -21,7 +22,7 @@ pub struct SentAssignments {
     /// The cluster's default log driver, which was sent with each spec that names none.
     log_driver: Option<Driver>,
     secrets: BTreeMap<String, Secret>,
-    configs: BTreeSet<ConfigId>,
+    configs: BTreeSet<ConfigKey>,
     sequence: u64,
 }
 
@@ -61,14 +62,21 @@ impl SentAssignments {
             tasks: updated.filter_map(|(task, _)| task_item(&state.cluster, *task)).collect(),
             removed: gone(self.tasks.keys(), |task| next.tasks.contains_key(task)),
             specs: specs.map(|(key, spec)| spec_item(*key, spec, &state.cluster)).collect(),
-            secrets: secrets.filter_map(|(key, secret)| secret_item(key, secret)).collect(),
-            configs: next.configs.difference(&self.configs).filter_map(|id| config_item(&state.cluster, *id)).collect(),
+            secrets: secrets.map(|(key, secret)| secret_item(key, secret)).collect(),
+            configs: next
+                .configs
+                .difference(&self.configs)
+                .filter_map(|key| config_item(&state.cluster, *key))
+                .collect(),
             dropped_specs: gone(self.specs.keys(), |key| next.specs.contains_key(key))
                 .into_iter()
                 .map(wire_key)
                 .collect(),
             dropped_secrets: gone(self.secrets.keys(), |key| next.secrets.contains_key(key)),
-            dropped_configs: gone(self.configs.iter(), |id| next.configs.contains(id)),
+            dropped_configs: gone(self.configs.iter(), |key| next.configs.contains(key))
+                .into_iter()
+                .map(Into::into)
+                .collect(),
             ..nothing(next.sequence)
         }
     }
@@ -103,15 +111,14 @@ fn spec_item(key: SpecKey, spec: &ServiceSpec, cluster: &Cluster) -> SpecItem {
     SpecItem { key: wire_key(key), spec: with_default_log_driver(spec, cluster) }
 }
 
-fn secret_item(key: &str, secret: &Secret) -> Option<SecretItem> {
-    let value = std::str::from_utf8(secret.reveal()).ok()?.to_owned();
-    Some(SecretItem { key: key.to_owned(), value: value.into() })
+fn secret_item(key: &str, secret: &Secret) -> SecretItem {
+    SecretItem { key: key.to_owned(), value: secret.reveal().into() }
 }
 
 /// The data is the state's own, whichever number of sessions it is sent in.
-fn config_item(cluster: &Cluster, id: ConfigId) -> Option<ConfigItem> {
-    let data = bytes::Bytes::from_owner(Arc::clone(&cluster.configs.get(id)?.data));
-    Some(ConfigItem { config: id, data })
+fn config_item(cluster: &Cluster, (config, revision): ConfigKey) -> Option<ConfigItem> {
+    let data = Arc::clone(&cluster.configs.get(config)?.revisions.get(&revision)?.data);
+    Some(ConfigItem { key: (config, revision).into(), data: bytes::Bytes::from_owner(data) })
 }
 
 /// Whether a node runs a spec with the cluster's log driver.
@@ -132,9 +139,9 @@ fn with_default_log_driver(spec: &ServiceSpec, cluster: &Cluster) -> ServiceSpec
 mod tests {
     use super::*;
     use events::{
-        ClusterInitialised, ClusterSpec, ConfigCreated, ConfigReference, ContainerSpec, Driver, EnvSecret, Event, Id,
-        Kind, NodeJoined, ServiceCreated, ServiceId, TaskAssigned, TaskCreated, TaskDesiredStateSet, TaskReported,
-        TaskSpec, TaskState, TaskStatus,
+        ClusterInitialised, ClusterSpec, ConfigCreated, ConfigId, ConfigReference, ContainerSpec, Driver, EnvSecret,
+        Event, Id, Kind, NodeJoined, ServiceCreated, ServiceId, TaskAssigned, TaskCreated, TaskDesiredStateSet,
+        TaskReported, TaskSpec, TaskState, TaskStatus,
     };
     use prost::Message;
 
@@ -157,7 +164,12 @@ mod tests {
         let (node, service, config) = (NodeId::from_bits(1), ServiceId::from_bits(2), ConfigId::from_bits(3));
         let container = ContainerSpec {
             env_secrets: vec![EnvSecret { name: "TOKEN".into(), key: "key".into() }],
-            configs: vec![ConfigReference { config: Some(config), name: "app".into(), file: None }],
+            configs: vec![ConfigReference {
+                config: Some(config),
+                name: "app".into(),
+                revision: 1,
+                ..ConfigReference::default()
+            }],
             ..ContainerSpec::default()
         };
         let task = Some(TaskSpec { container: Some(container), ..TaskSpec::default() });

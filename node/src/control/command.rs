@@ -2,10 +2,12 @@
 
 use std::mem::take;
 
-use commands::{Actor, Command, Rejection, RejectionKind, SecretText, ServiceSecrets};
+use commands::{Actor, Command, Rejection, RejectionKind, SecretBytes, SecretText, ServiceSecrets};
 use events::CommandId;
 use projections::Cluster;
-use projections::views::overview::{resolve_config, resolve_node, resolve_operator, resolve_service, resolve_task};
+use projections::views::overview::{
+    resolve_config, resolve_node, resolve_operator, resolve_secret, resolve_service, resolve_task,
+};
 use wire::v1::command_request::Command as Asked;
 use wire::v1::{CommandReply, CommandRequest, EnvSecretValue};
 
@@ -132,8 +134,27 @@ fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
         Asked::CreateConfig(asked) => {
             Command::CreateConfig(commands::CreateConfig { spec: asked.spec, data: asked.data })
         }
+        Asked::UpdateConfig(asked) => Command::UpdateConfig(commands::UpdateConfig {
+            config: resolve_config(cluster, &asked.config)?,
+            spec: asked.spec,
+            data: asked.data,
+            version: asked.version,
+        }),
+        Asked::UpdateSecret(mut asked) => Command::UpdateSecret(commands::UpdateSecret {
+            secret: resolve_secret(cluster, &asked.secret)?,
+            spec: take(&mut asked.spec),
+            data: take(&mut asked.data).map(SecretBytes),
+            version: asked.version,
+        }),
         Asked::RemoveConfig(asked) => {
             Command::RemoveConfig(commands::RemoveConfig { config: resolve_config(cluster, &asked.config)? })
+        }
+        Asked::CreateSecret(mut asked) => {
+            let data = SecretBytes(take(&mut asked.data));
+            Command::CreateSecret(commands::CreateSecret { spec: take(&mut asked.spec), data })
+        }
+        Asked::RemoveSecret(asked) => {
+            Command::RemoveSecret(commands::RemoveSecret { secret: resolve_secret(cluster, &asked.secret)? })
         }
         Asked::RevokeOperator(asked) => {
             Command::RevokeOperator(commands::RevokeOperator { operator: resolve_operator(cluster, &asked.operator)? })

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use commands::Rejection;
 use events::ConfigId;
-use projections::Config;
 use projections::views::overview::resolve_config;
-use wire::v1::{ConfigPage, ConfigView, Meta, ReadConfigsRequest};
+use projections::{Cluster, Config};
+use wire::v1::{ConfigPage, ConfigView, FileRevisionView, Meta, ReadConfigsRequest};
 
 use super::Control;
 use super::lists::Pages;
@@ -27,17 +27,23 @@ impl Control {
             all.sort();
             all.into_iter().map(|(_, id)| id).collect()
         };
-        let row = move |state: &Published, id| Some(view(state.cluster.configs.get(id)?, with_data));
+        let row = move |state: &Published, id| Some(view(&state.cluster, state.cluster.configs.get(id)?, with_data));
         Ok(Pages::new(Arc::clone(&self.state), configs, row, |configs, _| ConfigPage { configs }))
     }
 }
 
-fn view(config: &Config, with_data: bool) -> ConfigView {
+fn view(cluster: &Cluster, config: &Config, is_named: bool) -> ConfigView {
+    let revisions = config.revisions.iter();
+    let users = if is_named { cluster.users_of_config(config.id) } else { Default::default() };
     ConfigView {
         id: config.id,
-        meta: Meta { version: config.version, created_at: config.created_at, updated_at: config.created_at },
+        meta: Meta { version: config.version, created_at: config.created_at, updated_at: config.updated_at },
         spec: (*config.spec).clone(),
-        bytes: config.data.len() as u64,
-        data: with_data.then(|| config.data.to_vec()),
+        bytes: config.data().len() as u64,
+        data: is_named.then(|| config.data().to_vec()),
+        revisions: revisions
+            .map(|(revision, of)| FileRevisionView { revision: *revision, created_at: of.created_at })
+            .collect(),
+        services: users.into_iter().map(str::to_owned).collect(),
     }
 }

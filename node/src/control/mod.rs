@@ -13,6 +13,7 @@ pub mod command;
 mod configs;
 pub mod lists;
 mod managers;
+mod secrets;
 pub mod views;
 
 pub mod event_reader;

@@ -36,6 +36,8 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/ListServices", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListTasks", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ReadConfigs", Allowed::Operators(OperatorRole::Viewer)),
+    // Without their data.
+    ("Control/DescribeSecrets", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Events", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/CreateOperator", Allowed::Operators(OperatorRole::Admin)),

@@ -24,12 +24,12 @@ pub fn harden(core_dumps: bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use events::{SecretText, VolatilePayload};
+    use events::{SecretBytes, SecretText, VolatilePayload};
     use projections::keyring::Secret;
     use rustix::process::{dumpable_behavior, getrlimit};
     use wire::v1::{
-        BackupRequest, EnvSecretValue, ForwardedCommand, JoinRequest, JoinTokens, SecretValue, UnlockKeyReply,
-        UnlockRequest,
+        BackupRequest, CreateSecret, EnvSecretValue, ForwardedCommand, JoinRequest, JoinTokens, SecretValue,
+        UnlockKeyReply, UnlockRequest, UpdateSecret,
     };
     use zeroize::{ZeroizeOnDrop, Zeroizing};
 
@@ -51,6 +51,7 @@ mod tests {
     fn every_secret_is_wiped_from_memory_when_it_is_dropped() {
         fn is_wiped<T: ZeroizeOnDrop>() {}
         is_wiped::<BackupRequest>();
+        is_wiped::<CreateSecret>();
         is_wiped::<EnvSecretValue>();
         is_wiped::<ForwardedCommand>();
         is_wiped::<JoinRequest>();
@@ -60,11 +61,13 @@ mod tests {
         is_wiped::<RegistryAuth>();
         is_wiped::<Seal>();
         is_wiped::<Secret>();
+        is_wiped::<SecretBytes>();
         is_wiped::<SecretText>();
         is_wiped::<SecretValue>();
         is_wiped::<UnlockKey>();
         is_wiped::<UnlockKeyReply>();
         is_wiped::<UnlockRequest>();
+        is_wiped::<UpdateSecret>();
         is_wiped::<VolatilePayload>();
         is_wiped::<Zeroizing<String>>();
     }

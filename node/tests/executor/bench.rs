@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use node::agent::docker::DockerExecutor;
 use node::agent::executor::{Executor, Workload};
 use node::agent::process::ProcessExecutor;
+use node::agent::secret_files::SecretFiles;
 use tempfile::TempDir;
 
 /// The environment variable that tells the supervisor its task's directory.
@@ -90,6 +91,15 @@ impl Bench {
         }
     }
 
+    /// Where the secrets of a task are.
+    pub fn secrets(&self, task: TaskId) -> PathBuf {
+        let own = match &self.kind {
+            Kind::Docker(_) => self.configs(),
+            Kind::Process(dir) => dir.path().join("tasks"),
+        };
+        SecretFiles::of(&own).directory(task).expect("a file system in memory")
+    }
+
     /// Where configs are that containers mount.
     pub fn configs(&self) -> PathBuf {
         let (Kind::Docker(dir) | Kind::Process(dir)) = &self.kind;
@@ -142,6 +152,7 @@ impl Bench {
             registry_auth: None,
             env_secrets: std::collections::BTreeMap::new(),
             configs: Default::default(),
+            secrets: Default::default(),
         }
     }
 

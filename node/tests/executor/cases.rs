@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use events::{
-    ClusterId, ConfigId, ConfigReference, FileTarget, GenericResource, Id, ResourceRequirements, Resources, SecretText,
+    ClusterId, ConfigId, ConfigReference, FileTarget, GenericResource, Id, ResourceRequirements, Resources,
+    SecretBytes, SecretId, SecretReference, SecretText,
 };
 use futures_util::poll;
 use node::agent::executor::{ExecutorError, Workload};
@@ -191,8 +192,12 @@ pub async fn configs_are_put_in_place(bench: &Bench) {
     );
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let (uid, gid) = if bench.is_process() { (uid, gid) } else { (1000, 1001) };
-    let reference =
-        |id, name: &str, file| ConfigReference { config: Some(ConfigId::from_bits(id)), name: name.into(), file };
+    let reference = |id, name: &str, file| ConfigReference {
+        config: Some(ConfigId::from_bits(id)),
+        name: name.into(),
+        file,
+        ..ConfigReference::default()
+    };
     let target =
         FileTarget { name: "app/deep/own.conf".into(), uid: uid.to_string(), gid: gid.to_string(), mode: Some(0o640) };
     container(&mut workload).configs = vec![reference(1, "web.conf", None), reference(2, "own", Some(target))];
@@ -204,11 +209,61 @@ pub async fn configs_are_put_in_place(bench: &Bench) {
         container(&mut workload).configs[1].file.get_or_insert_default().gid = "65534".into();
         container(&mut workload).env = vec!["OWNER=0:65534".into()];
     }
-    workload.configs = [(ConfigId::from_bits(1), "hello".into()), (ConfigId::from_bits(2), "mine".into())].into();
+    workload.configs =
+        [((ConfigId::from_bits(1), 0), "hello".into()), ((ConfigId::from_bits(2), 0), "mine".into())].into();
     bench.executor.prepare(&workload).await.expect("prepared");
     // Once more, as after a crash of the agent.
     run(bench, &workload).await;
     assert_eq!(bench.executor.wait(&workload).await.expect("ended").container.exit_code, Some(0));
+}
+
+pub async fn secrets_are_given_in_memory_until_the_task_has_ended(bench: &Bench) {
+    let mut workload = bench.shell(
+        r#"cd "${SWARM_SECRET_DIR:-/run/secrets}" && test "$(cat key)" = hello && test "$(stat -c %a key)" = 444 &&
+           test "$(stat -f -c %T key)" = tmpfs && test "$(cat app/deep/own)" = mine && test "$(stat -c %a app/deep/own)" = 440"#,
+    );
+    let reference = |id, name: &str, file| SecretReference {
+        secret: Some(SecretId::from_bits(id)),
+        name: name.into(),
+        file,
+        revision: 3,
+        pinned: false,
+    };
+    let mut target = FileTarget { name: "app/deep/own".into(), mode: Some(0o440), ..FileTarget::default() };
+    if !bench.is_process() {
+        (target.uid, target.gid) = ("1000".into(), "1001".into());
+        container(&mut workload).user = "1000:1001".into();
+    } else if rustix::process::geteuid().is_root() {
+        // Whom a process without a user runs as.
+        target.gid = "65534".into();
+    }
+    container(&mut workload).secrets = vec![reference(1, "key", None), reference(2, "own", Some(target))];
+    let missing = bench.executor.prepare(&workload).await.expect_err("the data has not come");
+    assert!(matches!(&missing, ExecutorError::Temporary(why) if why.contains("secret key has not come")), "{missing}");
+    let data = |text: &str| SecretBytes(text.as_bytes().to_vec());
+    let keys = container(&mut workload).secrets.iter().map(SecretReference::key).collect::<Vec<_>>();
+    workload.secrets = keys.into_iter().zip([data("hello"), data("mine")]).collect();
+    bench.executor.prepare(&workload).await.expect("prepared");
+    let directory = bench.secrets(workload.task);
+    assert!(directory.exists());
+    // Once more, as after a crash of the agent; and without the data, which a restarted one may not have.
+    bench.executor.prepare(&workload).await.expect("prepared");
+    workload.secrets.clear();
+    bench.executor.start(&workload).await.expect("started");
+    assert_eq!(bench.executor.wait(&workload).await.expect("ended").container.exit_code, Some(0));
+    for _ in 0..2 {
+        bench.executor.release(workload.task).await.expect("released");
+        assert!(!directory.exists(), "they go with the end of the task");
+    }
+    // Files that outlived their container and the agent's memory are found, and go like a stray container.
+    bench.executor.remove(workload.task).await.expect("removed");
+    std::fs::create_dir_all(&directory).expect("made");
+    if !bench.is_process() {
+        let strays = bench.executor.inventory(bench.cluster, bench.node).await.expect("an inventory");
+        assert_eq!(strays, [workload.task]);
+    }
+    bench.executor.remove(workload.task).await.expect("removed");
+    assert!(!directory.exists(), "they go, too");
 }
 
 pub async fn memory_is_limited(bench: &Bench) {

@@ -81,6 +81,7 @@ async fn configs_are_there_under_a_read_only_root_and_in_a_tmpfs() {
                     config: Some(ConfigId::from_bits(id)),
                     name: "web.conf".into(),
                     file,
+                    ..ConfigReference::default()
                 };
                 let target = FileTarget {
                     name: "/run/app/own.conf".into(),
@@ -92,7 +93,7 @@ async fn configs_are_there_under_a_read_only_root_and_in_a_tmpfs() {
                 let tmpfs = Mount { r#type: MountType::Tmpfs.into(), target: "/run".into(), ..Default::default() };
                 container(&mut workload).mounts = vec![tmpfs];
                 container(&mut workload).read_only = read_only;
-                let data = [(ConfigId::from_bits(1), "hello".into()), (ConfigId::from_bits(2), "mine".into())];
+                let data = [((ConfigId::from_bits(1), 0), "hello".into()), ((ConfigId::from_bits(2), 0), "mine".into())];
                 workload.configs = data.into();
                 bench.executor.prepare(&workload).await.expect("prepared");
                 // Once more, as after a crash of the agent; and then without the data, which a restarted agent may not have.

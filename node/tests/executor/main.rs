@@ -46,6 +46,7 @@ conformance! {
     a_shutdown_gives_up_a_start
     the_environment_arrives
     configs_are_put_in_place
+    secrets_are_given_in_memory_until_the_task_has_ended
     memory_is_limited
     another_executor_takes_over
     an_end_is_learnt_by_another_executor

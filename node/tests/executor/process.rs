@@ -159,8 +159,8 @@ async fn a_config_that_a_host_cannot_be_given_is_refused_in_words() {
             let file = events::FileTarget { name: target.into(), mode: Some(mode), ..Default::default() };
             let config = Some(events::ConfigId::from_bits(1));
             container(&mut workload).configs =
-                vec![events::ConfigReference { config, name: "app".into(), file: Some(file) }];
-            workload.configs = [(events::ConfigId::from_bits(1), "data".into())].into();
+                vec![events::ConfigReference { config, name: "app".into(), file: Some(file), ..Default::default() }];
+            workload.configs = [((events::ConfigId::from_bits(1), 0), "data".into())].into();
             let refused = fatal(bench.executor.prepare(&workload).await);
             assert!(refused.contains(words), "{refused}");
         }

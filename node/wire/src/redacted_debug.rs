@@ -3,8 +3,9 @@
 use events::{redacted_debug, wiped};
 
 use crate::v1::{
-    Assignment, BackupPart, BackupRequest, ConfigItem, CreateService, EnvSecretValue, ForwardedCommand, HistoryFrame,
-    JoinRequest, JoinTokens, RaftMessage, SecretValue, UnlockKeyReply, UnlockRequest, UpdateService,
+    Assignment, BackupPart, BackupRequest, ConfigItem, ConfigKey, CreateSecret, CreateService, EnvSecretValue,
+    ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens, RaftMessage, SecretValue, UnlockKeyReply, UnlockRequest,
+    UpdateSecret, UpdateService,
 };
 
 redacted_debug! { BackupRequest shows [] hides [passphrase] }
@@ -12,33 +13,55 @@ redacted_debug! { BackupPart shows [index, to, last] hides [data] }
 redacted_debug! { JoinRequest shows [id, csr_pem, hostname] hides [token] }
 redacted_debug! { JoinTokens shows [] hides [worker, manager] }
 redacted_debug! { CreateService shows [spec, env_secrets] hides [registry_auth] }
+redacted_debug! { CreateSecret shows [spec] hides [data] }
+redacted_debug! { UpdateSecret shows [secret, spec, version] hides [data] }
 redacted_debug! { UpdateService shows [service, spec, version, env_secrets] hides [registry_auth] }
 redacted_debug! { EnvSecretValue shows [name] hides [value] }
 redacted_debug! { UnlockKeyReply shows [] hides [unlock_key] }
 redacted_debug! { UnlockRequest shows [] hides [unlock_key] }
 redacted_debug! { SecretValue shows [] hides [value] }
-redacted_debug! { ConfigItem shows [config] hides [data] }
+redacted_debug! { ConfigItem shows [key] hides [data] }
 // An entry's second section holds secrets, and a frame its specs' environments.
 redacted_debug! { RaftMessage shows [] hides [data] }
 redacted_debug! { HistoryFrame shows [index] hides [stored] }
 redacted_debug! { ForwardedCommand shows [call, first] hides [request] }
 redacted_debug! {
     Assignment
-    shows [task, service, slot, spec_version, spec, desired, state, claims, env_secrets, configs]
+    shows [task, service, slot, spec_version, spec, desired, state, claims, env_secrets, configs, secrets]
     hides [registry_auth]
 }
 
 wiped! { BackupRequest [passphrase] }
 wiped! { JoinRequest [token] }
 wiped! { JoinTokens [worker, manager] }
+wiped! { CreateSecret [data] }
+wiped! { UpdateSecret [data] }
 wiped! { EnvSecretValue [value] }
 wiped! { ForwardedCommand [request] }
 wiped! { SecretValue [value] }
 wiped! { UnlockKeyReply [unlock_key] }
 wiped! { UnlockRequest [unlock_key] }
 
-impl From<String> for SecretValue {
-    fn from(value: String) -> Self {
-        Self { value }
+impl From<::events::spec::ConfigKey> for ConfigKey {
+    fn from((config, revision): ::events::spec::ConfigKey) -> Self {
+        Self { config, revision }
+    }
+}
+
+impl From<ConfigKey> for ::events::spec::ConfigKey {
+    fn from(key: ConfigKey) -> Self {
+        (key.config, key.revision)
+    }
+}
+
+impl From<&[u8]> for SecretValue {
+    fn from(value: &[u8]) -> Self {
+        Self { value: value.to_vec() }
+    }
+}
+
+impl From<&str> for SecretValue {
+    fn from(value: &str) -> Self {
+        value.as_bytes().into()
     }
 }

@@ -5,22 +5,24 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use events::{
-    ContainerSpec, Event, Frame, Id, Kind, ServiceCreated, ServiceSpec, TaskSpec, VolatilePayload, VolatileSection,
+    Annotations, ContainerSpec, Event, Frame, Id, Kind, SecretSpec, ServiceCreated, ServiceSpec, TaskSpec,
+    VolatilePayload, VolatileSection,
 };
 use wire::v1::command_request::Command;
 use wire::v1::session_message::Message;
 use wire::v1::{
-    Assignment, AssignmentSet, ClusterView, CommandRequest, CreateService, EnvSecretValue, JoinRequest, JoinTokens,
-    SecretItem, ServiceView, SessionMessage, TaskView, UpdateService,
+    Assignment, AssignmentSet, ClusterView, CommandRequest, CreateSecret, CreateService, EnvSecretValue, JoinRequest,
+    JoinTokens, SecretItem, ServiceView, SessionMessage, TaskView, UpdateService,
 };
 
 const MARKER: &str = "the-marker";
 
 /// Every field that holds a secret.
-const SECRET: [&str; 12] = [
+const SECRET: [&str; 14] = [
     "swarmlog.v1.ContainerSpec.env",
     "swarmlog.v1.VolatilePayload.value",
     "swarmlog.wire.v1.BackupRequest.passphrase",
+    "swarmlog.wire.v1.CreateSecret.data",
     "swarmlog.wire.v1.CreateService.registry_auth",
     "swarmlog.wire.v1.EnvSecretValue.value",
     "swarmlog.wire.v1.JoinRequest.token",
@@ -29,40 +31,70 @@ const SECRET: [&str; 12] = [
     "swarmlog.wire.v1.SecretValue.value",
     "swarmlog.wire.v1.UnlockKeyReply.unlock_key",
     "swarmlog.wire.v1.UnlockRequest.unlock_key",
+    "swarmlog.wire.v1.UpdateSecret.data",
     "swarmlog.wire.v1.UpdateService.registry_auth",
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 30] = [
+const HARMLESS: [&str; 59] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
+    "swarmlog.v1.ContainerSpec.secrets",
     "swarmlog.v1.EnvSecret.key",
     "swarmlog.v1.EnvSecret.name",
     "swarmlog.v1.Event.join_token_rotated",
+    "swarmlog.v1.Event.secret_created",
+    "swarmlog.v1.Event.secret_removed",
+    "swarmlog.v1.Event.secret_revised",
+    "swarmlog.v1.Event.secret_spec_updated",
     "swarmlog.v1.Event.secrets_read",
     "swarmlog.v1.Event.unlock_key_changed",
     "swarmlog.v1.JoinTokenRotated.secret_sha256",
     "swarmlog.v1.RootRotationCompleted.destroyed_secrets",
     "swarmlog.v1.RootRotationStarted.manager_token_sha256",
     "swarmlog.v1.RootRotationStarted.worker_token_sha256",
-    "swarmlog.v1.ServiceSpecUpdated.destroyed_secrets",
+    "swarmlog.v1.SecretCreated.secret",
+    "swarmlog.v1.SecretCreated.size_kib",
+    "swarmlog.v1.SecretReference.name",
+    "swarmlog.v1.SecretReference.pinned",
+    "swarmlog.v1.SecretReference.revision",
+    "swarmlog.v1.SecretReference.secret",
+    "swarmlog.v1.SecretRemoved.secret",
+    "swarmlog.v1.SecretRevised.dropped",
+    "swarmlog.v1.SecretRevised.revision",
+    "swarmlog.v1.SecretRevised.secret",
+    "swarmlog.v1.SecretRevised.size_kib",
+    "swarmlog.v1.SecretSpecUpdated.secret",
     "swarmlog.v1.SecretsRead.names",
+    "swarmlog.v1.ServiceSpecUpdated.destroyed_secrets",
     "swarmlog.v1.UnlockKeyChanged.locked",
     "swarmlog.v1.VolatilePayload.key",
     "swarmlog.wire.v1.Assignment.env_secrets",
     "swarmlog.wire.v1.Assignment.registry_auth",
+    "swarmlog.wire.v1.Assignment.secrets",
     "swarmlog.wire.v1.AssignmentSet.dropped_secrets",
     "swarmlog.wire.v1.AssignmentSet.secrets",
     "swarmlog.wire.v1.ClusterView.join_tokens",
+    "swarmlog.wire.v1.CommandRequest.create_secret",
+    "swarmlog.wire.v1.CommandRequest.remove_secret",
     "swarmlog.wire.v1.CommandRequest.rotate_join_token",
     "swarmlog.wire.v1.CommandRequest.rotate_unlock_key",
+    "swarmlog.wire.v1.CommandRequest.update_secret",
+    "swarmlog.wire.v1.ConfigItem.key",
+    "swarmlog.wire.v1.ConfigKey.revision",
     "swarmlog.wire.v1.CreateService.env_secrets",
+    "swarmlog.wire.v1.DescribeSecretsRequest.secrets",
     "swarmlog.wire.v1.EnvSecretValue.name",
     "swarmlog.wire.v1.GetClusterRequest.with_tokens",
     "swarmlog.wire.v1.LabelFilter.key",
+    "swarmlog.wire.v1.RemoveSecret.secret",
     "swarmlog.wire.v1.SecretItem.key",
+    "swarmlog.wire.v1.SecretPage.secrets",
+    "swarmlog.wire.v1.SecretView.services",
     "swarmlog.wire.v1.SpecItem.key",
     "swarmlog.wire.v1.SpecKey.version",
+    "swarmlog.wire.v1.UpdateSecret.secret",
+    "swarmlog.wire.v1.UpdateSecret.version",
     "swarmlog.wire.v1.UpdateService.env_secrets",
 ];
 
@@ -134,7 +166,7 @@ fn secret() -> String {
 fn what_carries_a_secret_prints_all_but_the_secret() {
     let payload = VolatilePayload::keep("join-token/worker", MARKER);
     let assignment =
-        Assignment { spec: spec(), registry_auth: Some(secret().into()), env_secrets: env(), ..Assignment::default() };
+        Assignment { spec: spec(), registry_auth: Some(MARKER.into()), env_secrets: env(), ..Assignment::default() };
     let create = CreateService { spec: spec(), registry_auth: Some(secret()), env_secrets: env() };
     let update =
         UpdateService { registry_auth: Some(secret()), spec: spec(), env_secrets: env(), ..UpdateService::default() };
@@ -142,13 +174,15 @@ fn what_carries_a_secret_prints_all_but_the_secret() {
     let join = JoinRequest { id: Id::from_bits(1), token: secret(), csr_pem: String::new(), hostname: "host-9".into() };
     let created = Kind::ServiceCreated(Box::new(ServiceCreated { spec: spec(), ..ServiceCreated::default() }));
     let frame = Frame { events: vec![Event::by_command(0, created)], ..Frame::default() };
-    let item = SecretItem { key: "key-9".into(), value: secret().into() };
+    let item = SecretItem { key: "key-9".into(), value: MARKER.into() };
     let set = AssignmentSet { secrets: vec![item], ..AssignmentSet::default() };
     let request = |command| CommandRequest { command: Some(command), ..CommandRequest::default() };
-    let messages: [(&dyn Debug, &str); 11] = [
+    let named = SecretSpec { annotations: Some(Annotations { name: "key-8".into(), ..Annotations::default() }) };
+    let messages: [(&dyn Debug, &str); 12] = [
         (&payload, "join-token/worker"),
         (&VolatileSection { payloads: vec![payload.clone()] }, "VolatilePayload"),
         (&assignment, "Assignment"),
+        (&request(Command::CreateSecret(CreateSecret { spec: named, data: MARKER.into() })), "key-8"),
         (&SessionMessage { message: Some(Message::Assignments(set)) }, "key-9"),
         (&request(Command::CreateService(create)), "CreateService"),
         (&request(Command::UpdateService(update)), "UpdateService"),

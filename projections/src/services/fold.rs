@@ -7,7 +7,7 @@ use events::spec::affinity::{Affinity, Presence};
 use events::{ServiceId, ServiceSpec, SpecChange};
 
 use super::{Revision, Run, Service, Update, UpdateState, env_secrets, name_key, set_replicas};
-use crate::{Cluster, Stamp, Touched, counts, rollouts};
+use crate::{Cluster, ClusterSecret, Config, Stamp, Touched, counts, rollouts};
 
 pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at: &Stamp, touched: &mut Touched) {
     assert!(!cluster.services.contains(event.service), "service {} was made twice", event.service);
@@ -183,6 +183,7 @@ pub(crate) fn run_scheduled(cluster: &mut Cluster, event: &events::RunScheduled,
 
 /// The tasks of a run have the present spec, and a version of their own. One beside another adds to the tasks that have to complete.
 pub(crate) fn run_started(cluster: &mut Cluster, event: &events::RunStarted, at: &Stamp, touched: &mut Touched) {
+    let renewed = cluster.services.get(event.service).map(|service| with_newest_files(cluster, &service.spec));
     let (spec, before) = change_job(cluster, event.service, touched, |service| {
         service.next_run = None;
         let before = service.template_version;
@@ -190,6 +191,7 @@ pub(crate) fn run_started(cluster: &mut Cluster, event: &events::RunStarted, at:
             (run.iteration, run.abreast) = (run.iteration + 1, run.abreast + 1);
         } else {
             service.template_version = at.index;
+            service.spec = renewed.unwrap_or_else(|| Arc::clone(&service.spec));
             begin_run(service, at);
         }
         (Arc::clone(&service.spec), before)
@@ -198,6 +200,25 @@ pub(crate) fn run_started(cluster: &mut Cluster, event: &events::RunStarted, at:
         forget_revision(cluster, event.service, before);
         keep_revision(cluster, event.service, at.index, spec);
     }
+}
+
+/// The spec with the newest revisions of the configs and secrets that it follows.
+fn with_newest_files(cluster: &Cluster, spec: &Arc<ServiceSpec>) -> Arc<ServiceSpec> {
+    if spec.template().container().files().next().is_none() {
+        return Arc::clone(spec);
+    }
+    let mut spec = ServiceSpec::clone(spec);
+    if let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) {
+        for reference in container.configs.iter_mut().filter(|reference| !reference.pinned) {
+            let newest = reference.config.and_then(|id| cluster.configs.get(id)).map(Config::newest);
+            reference.revision = newest.unwrap_or(reference.revision);
+        }
+        for reference in container.secrets.iter_mut().filter(|reference| !reference.pinned) {
+            let newest = reference.secret.and_then(|id| cluster.secrets.get(id)).map(ClusterSecret::newest);
+            reference.revision = newest.unwrap_or(reference.revision);
+        }
+    }
+    Arc::new(spec)
 }
 
 pub(crate) fn run_skipped(cluster: &mut Cluster, event: &events::RunSkipped, touched: &mut Touched) {

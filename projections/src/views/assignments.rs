@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use events::{ConfigId, NodeId, ServiceId, ServiceSpec, TaskId, TaskState};
+use events::spec::ConfigKey;
+use events::{NodeId, SecretReference, ServiceId, ServiceSpec, TaskId, TaskState};
 
-use crate::configs::referenced;
-use crate::{Cluster, Task};
+use crate::{Cluster, Task, configs};
 
 /// The name of a spec that tasks run: the service, and its template version.
 pub type SpecKey = (ServiceId, u64);
@@ -29,8 +29,8 @@ pub struct Assigned {
     pub specs: BTreeMap<SpecKey, Arc<ServiceSpec>>,
     /// Names of the secrets that tasks need which have not ended.
     pub secrets: BTreeSet<String>,
-    /// The configs that tasks need which have not ended.
-    pub configs: BTreeSet<ConfigId>,
+    /// The configs that tasks need which have not ended, each with its revision.
+    pub configs: BTreeSet<ConfigKey>,
 }
 
 /// What a node has to know.
@@ -47,17 +47,18 @@ pub fn of_node(cluster: &Cluster, node: NodeId) -> Assigned {
         }
     }
     for spec in in_use.iter().filter_map(|key| assigned.specs.get(key)) {
-        assigned.secrets.extend(secrets(spec).map(str::to_owned));
-        assigned.configs.extend(referenced(spec));
+        assigned.secrets.extend(secrets(spec));
+        assigned.configs.extend(configs::referenced(spec));
     }
     assigned
 }
 
 /// Names of the secrets that a spec needs.
-fn secrets(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
+fn secrets(spec: &ServiceSpec) -> impl Iterator<Item = String> {
     let container = spec.template().container();
-    let credentials = Some(container.registry_auth_key.as_str()).filter(|key| !key.is_empty());
-    credentials.into_iter().chain(container.env_secrets.iter().map(|secret| secret.key.as_str()))
+    let credentials = Some(container.registry_auth_key.clone()).filter(|key| !key.is_empty());
+    let variables = container.env_secrets.iter().map(|secret| secret.key.clone());
+    credentials.into_iter().chain(variables).chain(container.secrets.iter().map(SecretReference::key))
 }
 
 /// A task that ended stays assigned, so that its container can be looked at, until it is reaped; an orphan does not: its

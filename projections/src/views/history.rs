@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use events::id::prefix_range;
-use events::{Cause, ConfigId, Event, Id, Kind, NodeId, OperatorId, ServiceId, TaskId};
+use events::{Cause, ConfigId, Event, Id, Kind, NodeId, OperatorId, SecretId, ServiceId, TaskId};
 
 use crate::{Cluster, Instance, Task};
 
@@ -68,6 +68,7 @@ impl EventFilter {
         }
         cluster.nodes.contains(node)
             || cluster.configs.contains(ConfigId::from_bits(bits))
+            || cluster.secrets.contains(SecretId::from_bits(bits))
             || cluster.operators.contains(OperatorId::from_bits(bits))
     }
 
@@ -183,7 +184,13 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::TaskOrphaned(_)
         | Kind::TaskReaped(_)
         | Kind::ConfigCreated(_)
+        | Kind::ConfigSpecUpdated(_)
+        | Kind::ConfigRevised(_)
         | Kind::ConfigRemoved(_)
+        | Kind::SecretCreated(_)
+        | Kind::SecretSpecUpdated(_)
+        | Kind::SecretRevised(_)
+        | Kind::SecretRemoved(_)
         | Kind::RunScheduled(_)
         | Kind::RunStarted(_)
         | Kind::RunSkipped(_) => false,
@@ -266,6 +273,8 @@ fn naming(kind: &Kind) -> Option<(u128, &str)> {
         Some((event.service.bits(), event.spec.name()))
     } else if let Kind::ConfigCreated(event) = kind {
         Some((event.config.bits(), event.spec.name()))
+    } else if let Kind::SecretCreated(event) = kind {
+        Some((event.secret.bits(), event.spec.name()))
     } else if let Kind::OperatorCreated(event) = kind {
         Some((event.operator.bits(), &event.name))
     } else if let Kind::NodeJoined(event) = kind {

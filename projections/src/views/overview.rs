@@ -3,7 +3,7 @@
 use std::fmt;
 
 use events::service_spec::Mode;
-use events::{ConfigId, Id, NodeId, OperatorId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
+use events::{ConfigId, Id, NodeId, OperatorId, SecretId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
 use serde::Serialize;
 
 use crate::tasks::End;
@@ -175,6 +175,18 @@ pub fn resolve_config(cluster: &Cluster, reference: &str) -> Result<ConfigId, Re
     match named.filter(|_| reference.len() < BEGINNING_MIN) {
         Some(config) => Ok(config),
         None => named_or_begun(&cluster.configs, reference, named),
+    }
+}
+
+/// The secret with this id, or else the one with this name or beginning of an id.
+///
+/// # Errors
+/// When there is none, or several.
+pub fn resolve_secret(cluster: &Cluster, reference: &str) -> Result<SecretId, ReferenceError> {
+    let named = cluster.secret_named(reference).map(|secret| secret.id);
+    match named.filter(|_| reference.len() < BEGINNING_MIN) {
+        Some(secret) => Ok(secret),
+        None => named_or_begun(&cluster.secrets, reference, named),
     }
 }
 

@@ -1,10 +1,7 @@
 //! Which nodes will do: each filter in order, with the reason of the first one that refuses.
 
 use events::spec::{Constraint, generic};
-use events::{
-    ConfigReference, GenericResource, Placement, PlacementStrategy, Platform, Resources, ServiceId, ServiceSpec,
-    TaskSpec,
-};
+use events::{GenericResource, Placement, PlacementStrategy, Platform, Resources, ServiceId, ServiceSpec, TaskSpec};
 use projections::{Cluster, Node, Task};
 
 use super::affinities::Affinities;
@@ -28,8 +25,8 @@ pub enum Unfit {
     Generic,
     /// A volume or log driver is not there.
     Plugin,
-    /// Tasks are plain processes there, which cannot be given a config of the task's.
-    Configs,
+    /// Tasks are plain processes there, which cannot be given a config or a secret of the task's.
+    Files,
     /// A constraint does not hold.
     Constraint,
     /// It is not near what the tasks have to be near, or near something that they keep away from.
@@ -51,7 +48,7 @@ impl Unfit {
             Unfit::Memory => "insufficient memory",
             Unfit::Generic => "insufficient generic resources",
             Unfit::Plugin => "missing plugin",
-            Unfit::Configs => "config target or mode not supported by the process executor",
+            Unfit::Files => "target or mode of a config or secret not supported by the process executor",
             Unfit::Constraint => "constraints not met",
             Unfit::Affinity => "affinities not met",
             Unfit::Platform => "unsupported platform",
@@ -70,7 +67,7 @@ pub struct Filters<'a> {
     malformed: bool,
     /// Types and names of the engine's plugins that the tasks use.
     plugins: Vec<(&'static str, &'a str)>,
-    /// Whether the tasks have a config that only a container can be given.
+    /// Whether the tasks have a config or a secret that only a container can be given.
     needs_container: bool,
     platforms: &'a [Platform],
     ports: Vec<HostPort>,
@@ -100,7 +97,7 @@ impl<'a> Filters<'a> {
             malformed: constraints.is_err(),
             constraints: constraints.unwrap_or_default(),
             plugins: plugins(template),
-            needs_container: template.container().configs.iter().any(ConfigReference::needs_container),
+            needs_container: template.container().files().any(|file| file.needs_container()),
             platforms: &placement.platforms,
             ports: spec.host_ports().map(|port| (port.protocol, port.published_port)).collect(),
             max_replicas: placement.max_replicas,
@@ -168,7 +165,7 @@ impl<'a> Filters<'a> {
             return Err(Unfit::Plugin);
         }
         if self.needs_container && node.description.as_ref().is_some_and(|node| node.runs_processes()) {
-            return Err(Unfit::Configs);
+            return Err(Unfit::Files);
         }
         if self.malformed || !self.constraints_hold(node) {
             return Err(Unfit::Constraint);
@@ -239,7 +236,7 @@ impl<'a> Filters<'a> {
         &self.plugins
     }
 
-    /// Whether the tasks have a config that only a container can be given.
+    /// Whether the tasks have a config or a secret that only a container can be given.
     pub(super) fn needs_container(&self) -> bool {
         self.needs_container
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use commands::{Actor, Command, SecretText, ServiceSecrets};
+use commands::{Actor, Command, SecretBytes, SecretText, ServiceSecrets};
 use events::service_spec::Mode;
 use events::{
     Annotations, Availability, CommandId, ContainerSpec, FailureAction, GlobalMode, Id, NodeSpec, ReplicatedMode,
-    Resources, RestartPolicy, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+    Resources, RestartPolicy, SecretId, SecretReference, SecretSpec, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
 };
 use node::manager::replica::Request;
 use rand::Rng;
@@ -35,6 +35,8 @@ const WITH_CREDENTIALS: f64 = 0.3;
 /// Most services at a time, and most replicas of one.
 const SERVICES_MAX: usize = 4;
 const REPLICAS_MAX: u64 = 8;
+/// Most secrets at a time.
+const SECRETS_MAX: usize = 3;
 
 impl Chaos {
     /// The next command of a user.
@@ -60,6 +62,7 @@ impl Chaos {
             }
             70..75 => Command::RemoveService(commands::RemoveService { service: self.pick(&services)? }),
             75..80 if !tasks.is_empty() => Command::RemoveTask(commands::RemoveTask { task: self.pick(&tasks)? }),
+            80..88 => self.change_secret()?,
             _ => self.change_node()?,
         };
         Ok(self.request(command))
@@ -93,7 +96,7 @@ impl Chaos {
         };
         let image = IMAGES[self.random.random_range(0..IMAGES.len())].to_owned();
         let delay = Duration::from_secs(self.random.random_range(0..4));
-        let container = ContainerSpec { image, ..ContainerSpec::default() };
+        let container = ContainerSpec { image, secrets: self.references(), ..ContainerSpec::default() };
         let restart = RestartPolicy { delay_ns: Some(delay.as_nanos() as u64), ..RestartPolicy::default() };
         let mut task = TaskSpec { container: Some(container), restart: Some(restart), ..TaskSpec::default() };
         let reservations = Resources { memory_bytes: self.random.random_range(0..3) << 27, ..Resources::default() };
@@ -118,7 +121,9 @@ impl Chaos {
 
     fn update(&mut self, service: events::ServiceId, mut spec: ServiceSpec, image: &str) -> Command {
         let task = spec.task.get_or_insert_default();
-        task.container.get_or_insert_default().image = image.to_owned();
+        let container = task.container.get_or_insert_default();
+        container.image = image.to_owned();
+        container.secrets = self.references();
         task.force_update += 1;
         Command::UpdateService(commands::UpdateService {
             service,
@@ -139,6 +144,33 @@ impl Chaos {
             SecretText(text)
         });
         ServiceSecrets { registry_auth: Some(auth), env: [("TOKEN".to_owned(), value)].into() }
+    }
+
+    /// The secrets of a service: none, or one of those that are there.
+    fn references(&mut self) -> Vec<SecretReference> {
+        let known: Vec<_> =
+            self.cluster().secrets.values().map(|secret| (secret.id, secret.spec.name().to_owned())).collect();
+        let Ok((id, name)) = self.pick(&known) else { return Vec::new() };
+        let reference = SecretReference { secret: Some(id), name, ..SecretReference::default() };
+        Some(reference).filter(|_| self.random.random_bool(0.5)).into_iter().collect()
+    }
+
+    /// A secret that comes, is given new data, or goes if no service needs it.
+    fn change_secret(&mut self) -> anyhow::Result<Command> {
+        let known: Vec<SecretId> = self.cluster().secrets.values().map(|secret| secret.id).collect();
+        let choice = if known.is_empty() { 0 } else { self.random.random_range(0..4) };
+        if choice == 1 {
+            return Ok(Command::RemoveSecret(commands::RemoveSecret { secret: self.pick(&known)? }));
+        }
+        let text = format!("secret-file-{}", self.asked);
+        self.world.oracle.keep_secret(&text);
+        let data = SecretBytes(text.into_bytes());
+        if choice == 0 && known.len() < SECRETS_MAX {
+            let annotations = Some(Annotations { name: format!("f{}", self.asked), ..Annotations::default() });
+            return Ok(Command::CreateSecret(commands::CreateSecret { spec: SecretSpec { annotations }, data }));
+        }
+        let secret = self.pick(&known)?;
+        Ok(Command::UpdateSecret(commands::UpdateSecret { secret, spec: None, data: Some(data), version: None }))
     }
 
     fn change_node(&mut self) -> anyhow::Result<Command> {

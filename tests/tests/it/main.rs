@@ -60,6 +60,7 @@ macro_rules! on_both {
 }
 
 on_both! {
+    secrets::a_secret_is_in_the_memory_of_its_task_and_nowhere_else
     journey::the_readmes_journey
     healing::a_killed_task_comes_back
     healing::a_restarted_agent_adopts_its_tasks

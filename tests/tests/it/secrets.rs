@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::cluster::{Cluster, MANAGER, path};
+use super::cluster::{Cluster, MANAGER, Task, path};
 use super::process::run;
 use super::units::Executor;
 
@@ -60,12 +60,12 @@ fn planted_secrets_are_found_nowhere_and_older_data_keys_are_destroyed() {
     let tokens = [cluster.token("worker"), cluster.token("manager")];
     // A service that has secrets before the keys are locked, and one after.
     let variable = cluster.path("variable");
+    plant(&cluster, "create key", "a-planted-file");
+    plant(&cluster, "update key", "a-planted-revision");
     let create = |name: &str| {
         std::fs::write(&variable, "a-planted-variable").expect("written");
-        cluster.create(
-            name,
-            &format!("--replicas 2 --env-secret PASSWORD={} --registry-auth planted-credentials", path(&variable)),
-        );
+        let secrets = format!("--env-secret PASSWORD={} --registry-auth planted-credentials", path(&variable));
+        cluster.create(name, &format!("--replicas 2 --secret key {secrets}"));
         std::fs::remove_file(&variable).expect("removed");
     };
     create("before");
@@ -82,8 +82,17 @@ fn planted_secrets_are_found_nowhere_and_older_data_keys_are_destroyed() {
     let passphrase = "a planted passphrase";
     let backup = std::fs::read(backup(&cluster, passphrase)).expect("readable");
     let history = cluster.ok("events --format json");
-    let planted =
-        ["a-planted-variable", "planted-credentials", passphrase, &first, &second, &operator_key, &manager_key];
+    let planted = [
+        "a-planted-variable",
+        "a-planted-file",
+        "a-planted-revision",
+        "planted-credentials",
+        passphrase,
+        &first,
+        &second,
+        &operator_key,
+        &manager_key,
+    ];
     for secret in planted.into_iter().chain(tokens.iter().map(String::as_str)).chain([PRIVATE_KEY]) {
         assert_eq!(found(&manager, secret), [""; 0], "{secret} on the manager's disk");
         assert!(!cluster.log(MANAGER).contains(secret) && !cluster.log("w1").contains(secret), "{secret} in a log");
@@ -116,6 +125,66 @@ fn planted_secrets_are_found_nowhere_and_older_data_keys_are_destroyed() {
         .args(["replay", "-d", &path(&manager)])
         .args(["--unlock-key-file", &path(&locked_down(&key_file))]));
     assert_eq!(replayed.code, 0, "{replayed:?}");
+}
+
+/// Gives a secret its data.
+fn plant(cluster: &Cluster, verb: &str, data: &str) {
+    let file = cluster.path("planted");
+    std::fs::write(&file, data).expect("written");
+    cluster.ok(&format!("secret {verb} {}", path(&file)));
+    std::fs::remove_file(file).expect("removed");
+}
+
+/// The file of the secret `key`, as the process of a task finds it; nothing, if there is none.
+fn file_of(executor: Executor, task: &Task) -> Option<std::path::PathBuf> {
+    let pid = task.container["pid"].as_u64()?;
+    if executor == Executor::Docker {
+        return Some(format!("/proc/{pid}/root/run/secrets/key").into());
+    }
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let directory = variables.find_map(|variable| variable.strip_prefix(b"SWARM_SECRET_DIR="))?;
+    Some(Path::new(std::str::from_utf8(directory).ok()?).join("key"))
+}
+
+pub fn a_secret_is_in_the_memory_of_its_task_and_nowhere_else(executor: Executor) {
+    let mut cluster = Cluster::start_with(executor, &["w1"], &["--log-level", "debug"]);
+    cluster.ok("node drain m");
+    plant(&cluster, "create key", "the-first-marker");
+    cluster.create("web", "--secret key");
+    let first = cluster.settled("web", 1).remove(0);
+    let file = file_of(executor, &first).expect("a file");
+    assert_eq!(std::fs::read(&file).expect("it is there"), b"the-first-marker");
+    // A restarted agent leaves it alone.
+    cluster.end("w1");
+    cluster.resume("w1");
+    cluster.until("the worker", || cluster.list("node ls").iter().all(|node| node["state"] == "ready"));
+    assert_eq!(cluster.settled("web", 1)[0].id, first.id);
+    assert_eq!(std::fs::read(&file).expect("it is there"), b"the-first-marker");
+
+    // New data is rolled out, and goes to the tasks that come.
+    plant(&cluster, "update key", "the-second-marker");
+    cluster.until("a new task", || cluster.running("web").iter().any(|task| task.id != first.id));
+    let second = cluster.settled("web", 1).remove(0);
+    let renewed = file_of(executor, &second).expect("a file");
+    assert_eq!(std::fs::read(&renewed).expect("it is there"), b"the-second-marker");
+    cluster.until("the first task's file to be gone", || !file.exists());
+    if executor == Executor::Docker {
+        let inspected =
+            run(Command::new("docker").args(["inspect", second.container["container_id"].as_str().expect("an id")]));
+        assert!(inspected.out.contains("/run/secrets/key") && !inspected.out.contains("marker"), "{inspected:?}");
+    }
+    let history = cluster.ok("events --format json");
+    for secret in ["the-first-marker", "the-second-marker"] {
+        for node in [MANAGER, "w1"] {
+            assert_eq!(found(&cluster.state_dir(node), secret), [""; 0], "on the disk of {node}");
+            assert!(!cluster.log(node).contains(secret), "in the log of {node}");
+        }
+        assert!(!history.contains(secret), "in history");
+    }
+    cluster.ok("service rm web");
+    cluster.until("the file to be gone", || !renewed.exists());
+    cluster.ok("secret rm key");
 }
 
 /// A key file that others cannot read.

@@ -87,7 +87,7 @@ impl Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let mut spec = args.spec()?;
-    spec::resolve_configs(&mut spec, session).await?;
+    spec::resolve_files(&mut spec, session).await?;
     let create = CreateService {
         spec,
         registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),

@@ -76,7 +76,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let present = session.service(&args.service).await?;
     let name = present.spec.name();
     let (mut spec, notes) = args.edit(&present.spec)?;
-    spec::resolve_configs(&mut spec, session).await?;
+    spec::resolve_files(&mut spec, session).await?;
     let env_secrets = args.flags.env_secrets()?;
     let brings_secrets = args.registry_auth.is_some() || !env_secrets.is_empty();
     if spec == present.spec && !brings_secrets {

@@ -7,10 +7,11 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use events::spec::FileReference;
 use events::{ConfigReference, ContainerSpec, Mount, MountType, TaskId};
 
-use crate::agent::config_file;
 use crate::agent::executor::{ExecutorError, Workload};
+use crate::agent::placed_file;
 use crate::agent::policy::real_path;
 
 /// Nobody but the agent and the engine passes.
@@ -73,7 +74,7 @@ impl ConfigMounts {
     /// Temporary when they cannot be removed.
     pub(super) async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
         let removed = tokio::fs::remove_dir_all(self.directory(task)).await;
-        config_file::unless_absent(removed)
+        placed_file::unless_absent(removed)
             .map_err(|error| ExecutorError::Temporary(format!("the task's configs cannot be removed: {error}")))
     }
 
@@ -106,9 +107,9 @@ fn write(workload: &Workload, directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
     let container = workload.container();
     for (number, reference) in container.configs.iter().enumerate() {
-        let data = reference.config.and_then(|id| workload.configs.get(&id));
+        let data = reference.key().and_then(|key| workload.configs.get(&key));
         if let Some(data) = data.filter(|_| is_mounted(reference, container)) {
-            config_file::write(reference, data, &file(directory, number), &directory.join("unfinished"))?;
+            placed_file::write(reference, data, &file(directory, number), &directory.join("unfinished"))?;
         }
     }
     Ok(())
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn what_cannot_be_copied_before_the_start_is_mounted() {
         let file = Some(FileTarget { name: "/run/app/web.conf".into(), ..FileTarget::default() });
-        let reference = ConfigReference { config: None, name: "web.conf".into(), file };
+        let reference = ConfigReference { name: "web.conf".into(), file, ..ConfigReference::default() };
         let mount =
             |kind: MountType, target: &str| Mount { target: target.into(), r#type: kind.into(), ..Mount::default() };
         let tmpfs = |target| mount(MountType::Tmpfs, target);

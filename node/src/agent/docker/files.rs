@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use events::ConfigReference;
+use events::spec::FileReference;
 
 use super::config_mounts::is_mounted;
 use crate::agent::executor::Workload;

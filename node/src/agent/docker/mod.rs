@@ -40,6 +40,7 @@ use self::engine::{Engine, status, unless_status};
 use self::events::News;
 use self::observed::{Observed, Phase, UNKNOWN_EXIT_CODE};
 use super::executor::{Executor, ExecutorError, Exit, Workload};
+use super::secret_files::{self, SecretFiles};
 use super::steps::Steps;
 
 /// The reason of a task that its health check ended.
@@ -55,11 +56,12 @@ pub struct DockerExecutor {
     steps: Steps,
     creations: Creations,
     config_mounts: ConfigMounts,
+    secret_files: SecretFiles,
 }
 
 impl DockerExecutor {
     /// An executor for the engine at an address of the form `unix:///var/run/docker.sock`, with a directory for the configs that
-    /// its containers mount. The engine is not asked yet: [`Executor::describe`] tells whether it can be reached.
+    /// its containers mount. Their secrets are in memory, in a directory that no other agent of the machine has. The engine is not asked yet: [`Executor::describe`] tells whether it can be reached.
     ///
     /// # Errors
     /// A sentence when the address is of another form.
@@ -69,9 +71,15 @@ impl DockerExecutor {
             news: News::new(engine.clone()),
             steps: Steps::default(),
             creations: Creations::default(),
+            secret_files: SecretFiles::of(&configs),
             config_mounts: ConfigMounts::new(configs),
             engine,
         })
+    }
+
+    /// The workload with mounts for its secrets, and for the configs that are not copied.
+    fn with_files(&self, workload: &Workload) -> Workload {
+        self.secret_files.mounted(&self.config_mounts.added_to(workload))
     }
 
     /// Refuses a workload of which this engine would silently leave aside what it needs; gives warnings of what it only wished
@@ -182,7 +190,9 @@ impl DockerExecutor {
             return Ok(observed.status);
         }
         if observed.phase == Phase::Created {
-            if let Some(place) = observed.foreign_bind(&self.config_mounts.added_to(workload)) {
+            // They may have gone with the memory of the machine since the container was made.
+            self.secret_files.place(workload, None, secret_files::numbered)?;
+            if let Some(place) = observed.foreign_bind(&self.with_files(workload)) {
                 let why = "the path in its spec points elsewhere since the container was created";
                 return Err(ExecutorError::Fatal(format!(
                     "the container mounts {place}, which was not allowed: {why}"
@@ -261,7 +271,8 @@ impl Executor for DockerExecutor {
         let made = async {
             let warnings = self.check_features(workload).await?;
             self.config_mounts.write(workload).await?;
-            let mut made = self.create(&self.config_mounts.added_to(workload)).await?;
+            self.secret_files.place(workload, None, secret_files::numbered)?;
+            let mut made = self.create(&self.with_files(workload)).await?;
             self.place_configs(workload, &made).await?;
             made.warnings.extend(warnings);
             Ok(made)
@@ -316,6 +327,10 @@ impl Executor for DockerExecutor {
         }
     }
 
+    async fn release(&self, task: TaskId) -> Result<(), ExecutorError> {
+        self.secret_files.remove(task)
+    }
+
     async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
         self.steps.give_up(task);
         self.creations.are_through(task).await;
@@ -323,6 +338,7 @@ impl Executor for DockerExecutor {
             self.remove_container(&id).await?;
         }
         self.config_mounts.remove(task).await?;
+        self.secret_files.remove(task)?;
         self.creations.forget(task);
         Ok(())
     }
@@ -330,6 +346,7 @@ impl Executor for DockerExecutor {
     async fn inventory(&self, cluster: ClusterId, node: NodeId) -> Result<Vec<TaskId>, ExecutorError> {
         let labels = vec![format!("{CLUSTER_LABEL}={cluster}"), format!("{NODE_LABEL}={node}")];
         let mut tasks = self.config_mounts.tasks()?;
+        tasks.extend(self.secret_files.tasks()?);
         for (id, labels) in self.labelled(labels).await? {
             match labels.get(TASK_LABEL).map(|text| text.parse()) {
                 Some(Ok(task)) => tasks.push(task),

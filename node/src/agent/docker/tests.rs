@@ -31,6 +31,7 @@ fn workload(spec: Value) -> Workload {
         registry_auth: None,
         env_secrets: BTreeMap::new(),
         configs: Default::default(),
+        secrets: Default::default(),
     }
 }
 

@@ -9,10 +9,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use events::{ConfigReference, TaskId};
+use events::TaskId;
+use events::spec::FileReference;
 
-use crate::agent::config_file;
 use crate::agent::executor::{ExecutorError, Workload};
+use crate::agent::placed_file;
 
 /// The variable that names the directory.
 pub(super) const VARIABLE: &str = "SWARM_CONFIG_DIR";
@@ -31,7 +32,7 @@ pub(super) fn directory(own: &Path, task: TaskId) -> PathBuf {
 /// Puts the configs in place, also once more.
 pub(super) fn place(workload: &Workload, directory: &Path) -> Result<(), ExecutorError> {
     for (reference, data) in workload.config_files() {
-        judge(reference).map_err(ExecutorError::Fatal)?;
+        placed_file::judge(reference, VARIABLE).map_err(ExecutorError::Fatal)?;
         write(reference, data, directory).map_err(|error| {
             let name = &reference.name;
             ExecutorError::Fatal(format!("config {name} cannot be placed in {}: {error}", directory.display()))
@@ -42,8 +43,8 @@ pub(super) fn place(workload: &Workload, directory: &Path) -> Result<(), Executo
 
 /// Forgets a task's configs. None there is success.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
-    config_file::unless_absent(fs::remove_file(unfinished(directory)))?;
-    config_file::unless_absent(fs::remove_dir_all(directory))
+    placed_file::unless_absent(fs::remove_file(unfinished(directory)))?;
+    placed_file::unless_absent(fs::remove_dir_all(directory))
 }
 
 /// Where a file is written before it has its name: beside the directory, where no target can be.
@@ -51,23 +52,8 @@ fn unfinished(directory: &Path) -> PathBuf {
     directory.with_added_extension("unfinished")
 }
 
-fn judge(reference: &ConfigReference) -> Result<(), String> {
-    let (name, path) = (&reference.name, reference.path());
-    if !reference.needs_container() {
-        return Ok(());
-    }
-    if reference.file.as_ref().is_some_and(|file| file.name.starts_with('/')) {
-        let relative = path.trim_start_matches('/');
-        return Err(format!(
-            "config {name} has the absolute target {path}, which the process executor does not write to: give it as \
-             {relative}, below the directory that ${VARIABLE} names"
-        ));
-    }
-    Err(format!("config {name} has the mode {:o}, and on a host may have at most 777", reference.mode()))
-}
-
-fn write(reference: &ConfigReference, data: &[u8], directory: &Path) -> io::Result<()> {
-    let path = directory.join(reference.path().trim_start_matches('/'));
+fn write(reference: &dyn FileReference, data: &[u8], directory: &Path) -> io::Result<()> {
+    let path = directory.join(reference.given_path());
     if let Some(parent) = path.parent() {
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(parent)?;
         let top = if directory.starts_with(SHARED_TOP) { Path::new(SHARED_TOP) } else { directory };
@@ -75,14 +61,14 @@ fn write(reference: &ConfigReference, data: &[u8], directory: &Path) -> io::Resu
             fs::set_permissions(made, Permissions::from_mode(DIRECTORY_MODE))?;
         }
     }
-    config_file::write(reference, data, &path, &unfinished(directory))
+    placed_file::write(reference, data, &path, &unfinished(directory))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use events::{ConfigId, FileTarget, Id};
+    use events::{ConfigId, ConfigReference, FileTarget, Id};
 
     use super::*;
 
@@ -95,7 +81,7 @@ mod tests {
             for (target, data) in &targets {
                 let file = Some(FileTarget { name: (*target).into(), mode: Some(0o400), ..FileTarget::default() });
                 let config = Some(ConfigId::from_bits(1));
-                let reference = ConfigReference { config, name: "app".into(), file };
+                let reference = ConfigReference { config, name: "app".into(), file, ..ConfigReference::default() };
                 write(&reference, data.as_bytes(), &directory).expect("written");
             }
         }

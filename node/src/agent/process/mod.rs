@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use events::spec::FileReference;
 use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, TaskId};
 use rustix::process::Signal;
 use tokio::time::timeout;
@@ -37,10 +38,15 @@ use self::order::Order;
 pub use self::supervise::supervise;
 use self::user::Users;
 use super::executor::{Executor, ExecutorError, Exit, Workload};
+use super::placed_file;
+use super::secret_files::SecretFiles;
 use super::steps::Steps;
 
 /// The reason of a task that its health check ended.
 const UNHEALTHY: &str = "unhealthy: its health check failed";
+
+/// The variable that names the directory of a task's secrets.
+const SECRETS_VARIABLE: &str = "SWARM_SECRET_DIR";
 
 /// The exit code of a process whose own is not known.
 const UNKNOWN_EXIT_CODE: i32 = 255;
@@ -55,13 +61,15 @@ pub struct ProcessExecutor {
     supervisor: Box<dyn Fn(&Path) -> Command + Send + Sync>,
     allow_root: bool,
     steps: Steps,
+    secret_files: SecretFiles,
 }
 
 impl ProcessExecutor {
     /// An executor that keeps its tasks below `root`. `supervisor` makes the command that runs [`supervise`] for a task's
     /// directory: this program again, with a subcommand of its own. No task runs as root unless `allow_root`.
     pub fn new(root: PathBuf, allow_root: bool, supervisor: impl Fn(&Path) -> Command + Send + Sync + 'static) -> Self {
-        Self { root, supervisor: Box::new(supervisor), allow_root, steps: Steps::default() }
+        let secret_files = SecretFiles::of(&root);
+        Self { root, supervisor: Box::new(supervisor), allow_root, steps: Steps::default(), secret_files }
     }
 
     fn users(&self) -> Users {
@@ -72,14 +80,28 @@ impl ProcessExecutor {
         TaskFiles::new(self.root.join(task.to_string()))
     }
 
-    /// What to run, with the directory of its configs in its environment.
+    /// What to run, with the directories of its configs and secrets in its environment.
     fn order(&self, workload: &Workload) -> Result<Order, ExecutorError> {
         let mut order = order::order(workload, &self.users()).map_err(ExecutorError::Fatal)?;
         if !workload.container().configs.is_empty() {
             let directory = self.configs(workload.task);
             order.env.insert(configs::VARIABLE.to_owned(), directory.display().to_string());
         }
+        if let Some(directory) = self.secret_files.directory(workload.task)
+            && !workload.container().secrets.is_empty()
+        {
+            order.env.insert(SECRETS_VARIABLE.to_owned(), directory.display().to_string());
+        }
         Ok(order)
+    }
+
+    /// Puts the secrets into a directory that the task's user alone may enter.
+    fn place_secrets(&self, workload: &Workload, order: &Order) -> Result<(), ExecutorError> {
+        for reference in &workload.container().secrets {
+            placed_file::judge(reference, SECRETS_VARIABLE).map_err(ExecutorError::Fatal)?;
+        }
+        let owner = order.user.map(|user| (user.uid, user.gid));
+        self.secret_files.place(workload, owner, |_, reference| reference.given_path().into())
     }
 
     fn configs(&self, task: TaskId) -> PathBuf {
@@ -122,6 +144,8 @@ impl ProcessExecutor {
             if files.is_stopped() {
                 return Err(ExecutorError::Fatal("the task was shut down before it started".into()));
             }
+            // They may have gone with the memory of the machine since they were prepared.
+            self.place_secrets(workload, &order)?;
             self.launch(&files, &order).await?;
         }
         let Some(started) = files.started().map_err(broken)? else {
@@ -167,7 +191,7 @@ impl Executor for ProcessExecutor {
 
     async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
         let container = workload.container();
-        self.order(workload)?;
+        let order = self.order(workload)?;
         Check::new(container.healthcheck.as_ref()).map_err(ExecutorError::Fatal)?;
         signal::parse(&container.stop_signal).map_err(ExecutorError::Fatal)?;
         let (name, image) = (workload.name.clone(), container.image.clone());
@@ -175,6 +199,7 @@ impl Executor for ProcessExecutor {
         files.create(&Record { cluster: workload.cluster, node: workload.node, name, image }).map_err(broken)?;
         if files.started().map_err(broken)?.is_none() {
             configs::place(workload, &self.configs(workload.task))?;
+            self.place_secrets(workload, &order)?;
         }
         status(workload, &files)
     }
@@ -224,10 +249,15 @@ impl Executor for ProcessExecutor {
         status(workload, &files).map(Some)
     }
 
+    async fn release(&self, task: TaskId) -> Result<(), ExecutorError> {
+        self.secret_files.remove(task)
+    }
+
     async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
         self.steps.give_up(task);
         let files = self.files(task);
         configs::remove(&self.configs(task)).map_err(broken)?;
+        self.secret_files.remove(task)?;
         if !files.dir().exists() {
             return Ok(());
         }

@@ -153,31 +153,10 @@ fn host_ports(workload: &Workload) -> impl Iterator<Item = &PortConfig> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use events::{ClusterId, Id, Mount, NodeId, ServiceId, ServiceSpec, TaskId, TaskSpec};
+    use events::Mount;
 
     use super::*;
-
-    fn workload(container: ContainerSpec) -> Workload {
-        Workload {
-            cluster: ClusterId::from_bits(1),
-            node: NodeId::from_bits(2),
-            node_hostname: "host-a".into(),
-            task: TaskId::from_bits(3),
-            name: "web.1.x".into(),
-            slot: 1,
-            service: ServiceId::from_bits(4),
-            spec: Arc::new(ServiceSpec {
-                task: Some(TaskSpec { container: Some(container), ..Default::default() }),
-                ..Default::default()
-            }),
-            claims: vec![],
-            registry_auth: None,
-            env_secrets: BTreeMap::new(),
-            configs: Default::default(),
-        }
-    }
+    use crate::agent::executor::tests::workload;
 
     fn ordered(container: ContainerSpec) -> Result<Order, String> {
         let users =

@@ -3,14 +3,14 @@
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 
-use events::{ConfigReference, ContainerSpec, ServiceSpec, TaskSpec, Timestamp};
-use wire::v1::EnvSecretValue;
+use events::{ConfigId, ConfigReference, ContainerSpec, ServiceSpec, TaskSpec, Timestamp};
+use wire::v1::{EnvSecretValue, SecretItem};
 
 fn record(task: u128, state: TaskState) -> Record {
     let assignment = Assignment {
         task: TaskId::from_bits(task),
         desired: TaskState::Running.into(),
-        registry_auth: Some("credentials".to_owned().into()),
+        registry_auth: Some("credentials".into()),
         env_secrets: vec![EnvSecretValue { name: "TOKEN".into(), value: "secret-value".into() }],
         ..Assignment::default()
     };
@@ -53,7 +53,7 @@ fn what_is_saved_is_found_again() {
 fn a_config_is_kept_sealed_for_as_long_as_a_task_may_need_it() {
     let (state_dir, dir) = worker();
     let (store, _) = open(&dir);
-    let item = |id, data: &'static str| ConfigItem { config: ConfigId::from_bits(id), data: data.into() };
+    let item = |id, data: &'static str| ConfigItem { key: (ConfigId::from_bits(id), 0).into(), data: data.into() };
     let mut needing = record(1, TaskState::Preparing);
     let reference = |id| ConfigReference { config: Some(ConfigId::from_bits(id)), ..ConfigReference::default() };
     let container = ContainerSpec { configs: vec![reference(5), reference(6)], ..ContainerSpec::default() };
@@ -288,4 +288,15 @@ fn a_key_that_another_unlock_key_wrapped_is_set_aside() {
     store.rewrap(None, Some(&UnlockKey::generate().expect("a key"))).expect("wrapped");
     let (_, found) = Store::open(&dir, &KeyLock::default()).expect("a store");
     assert!(found.damage.iter().any(|why| why.contains("another unlock key wrapped it")), "{:?}", found.damage);
+}
+
+#[test]
+fn the_data_of_a_secret_is_never_on_the_disk() {
+    let (_state_dir, dir) = worker();
+    let (store, _) = open(&dir);
+    let mut needing = record(1, TaskState::Running);
+    needing.assignment.secrets = vec![SecretItem { key: "secret/5/1".into(), value: "the-marker".into() }];
+    store.save(&needing).expect("saved");
+    let kept = open(&dir).1.records.remove(0).assignment;
+    assert_eq!((kept.task, kept.secrets), (needing.assignment.task, vec![]));
 }

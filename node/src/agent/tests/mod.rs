@@ -131,7 +131,7 @@ fn items(tasks: Vec<Assignment>) -> AssignmentSet {
         for secret in &of.spec.template().container().env_secrets {
             let value = of.env_secrets.iter().find(|known| known.name == secret.name);
             let item =
-                |known: &EnvSecretValue| SecretItem { key: secret.key.clone(), value: known.value.clone().into() };
+                |known: &EnvSecretValue| SecretItem { key: secret.key.clone(), value: known.value.as_str().into() };
             set.secrets.extend(value.map(item));
         }
         set.configs.extend(of.configs);
@@ -157,6 +157,8 @@ async fn sets_are_followed_from_the_first_to_the_last_task() {
     let stopped = scene.manager.reported(id(1), TaskState::Shutdown).await;
     assert_eq!(stopped.container.and_then(|container| container.exit_code), Some(143));
     assert!(scene.executor.has(id(1)), "a stopped container stays until the assignment is taken back");
+    scene.engine_until(|engine| engine.is_released(id(1))).await;
+    assert!(!scene.executor.is_released(id(2)), "it runs");
 
     scene.manager.send(change(2, vec![], vec![id(1)])).await;
     scene.engine_until(|engine| !engine.has(id(1))).await;
@@ -492,9 +494,10 @@ async fn a_task_without_the_value_of_a_secret_variable_is_rejected_and_not_run_w
 async fn a_restarted_agent_has_its_configs_before_it_meets_a_manager() {
     let config = ConfigId::from_bits(5);
     let mut pulling = assignment(1, "sim/slow-pull");
-    pulling.configs = vec![ConfigItem { config, data: "data".into() }];
+    pulling.configs = vec![ConfigItem { key: (config, 0).into(), data: "data".into() }];
     let container = pulling.spec.task.get_or_insert_default().container.get_or_insert_default();
-    container.configs = vec![ConfigReference { config: Some(config), name: "web.conf".into(), file: None }];
+    container.configs =
+        vec![ConfigReference { config: Some(config), name: "web.conf".into(), ..ConfigReference::default() }];
     let mut scene = Scene::assigned(vec![pulling]).await;
     scene.manager.reported(id(1), TaskState::Preparing).await;
     scene.stop_agent().await;
@@ -509,7 +512,8 @@ async fn a_task_waits_for_its_config_also_after_a_restart_and_one_that_runs_is_l
     let with_config = |configs| {
         let mut assignment = assignment(1, "web");
         let container = assignment.spec.task.get_or_insert_default().container.get_or_insert_default();
-        container.configs = vec![ConfigReference { config: Some(config), name: "web.conf".into(), file: None }];
+        container.configs =
+            vec![ConfigReference { config: Some(config), name: "web.conf".into(), ..ConfigReference::default() }];
         Assignment { configs, ..assignment }
     };
     let mut scene = Scene::assigned(vec![with_config(vec![])]).await;
@@ -518,7 +522,8 @@ async fn a_task_waits_for_its_config_also_after_a_restart_and_one_that_runs_is_l
     scene.stop_agent().await;
     scene.start_agent();
     scene.manager.registered(2).await;
-    let complete_set = || complete(vec![with_config(vec![ConfigItem { config, data: "data".into() }])]);
+    let complete_set =
+        || complete(vec![with_config(vec![ConfigItem { key: (config, 0).into(), data: "data".into() }])]);
     scene.manager.send(complete_set()).await;
     scene.manager.reported(id(1), TaskState::Running).await;
 

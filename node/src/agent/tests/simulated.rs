@@ -13,7 +13,7 @@
 //! The labels `sim.pull-ms` and `sim.run-ms` set how long pulling and running take. Time is tokio's, so a test that pauses
 //! it is deterministic. Containers live as long as this object: hand it to another agent to play a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ struct Engine {
     containers: BTreeMap<TaskId, Container>,
     refusals: BTreeMap<TaskId, u32>,
     starts: BTreeMap<TaskId, u32>,
+    released: BTreeSet<TaskId>,
 }
 
 #[derive(Debug)]
@@ -158,6 +159,11 @@ impl Simulated {
     /// Whether there is any trace of the task.
     pub fn has(&self, task: TaskId) -> bool {
         self.lock().containers.contains_key(&task)
+    }
+
+    /// Whether what only a running task needs is gone.
+    pub fn is_released(&self, task: TaskId) -> bool {
+        self.lock().released.contains(&task)
     }
 
     /// How often the task's container was started.
@@ -280,6 +286,12 @@ impl Executor for Simulated {
         };
         self.changed.notify_waiters();
         Ok(status)
+    }
+
+    async fn release(&self, task: TaskId) -> Result<(), ExecutorError> {
+        self.present()?.released.insert(task);
+        self.changed.notify_waiters();
+        Ok(())
     }
 
     async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {

@@ -1,10 +1,12 @@
 //! What a reference means to who asks for history: also what is gone can be named.
 
 use commands::{Rejection, RejectionKind};
-use events::{ConfigId, Id, NodeId, ServiceId, TaskId};
+use events::{ConfigId, Id, NodeId, SecretId, ServiceId, TaskId};
 use projections::Cluster;
 use projections::views::history::{Found, NameLookup};
-use projections::views::overview::{ReferenceError, resolve_config, resolve_node, resolve_service, resolve_task};
+use projections::views::overview::{
+    ReferenceError, resolve_config, resolve_node, resolve_secret, resolve_service, resolve_task,
+};
 
 use super::history::History;
 
@@ -22,6 +24,7 @@ pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> R
     let candidates = [
         resolve_service(cluster, reference).map(|id| id.to_string()),
         resolve_config(cluster, reference).map(|id| id.to_string()),
+        resolve_secret(cluster, reference).map(|id| id.to_string()),
         resolve_node(cluster, reference).map(|id| id.to_string()),
         resolve_task(cluster, reference).map(|id| id.to_string()),
     ];
@@ -50,21 +53,22 @@ pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> R
 /// Objects listed when a name has several.
 const LISTED_MAX: usize = 5;
 
-/// The living objects of all nouns that have this name: a service and a config may have the same.
+/// The living objects of all nouns that have this name: a service, a config and a secret may have the same.
 fn named(cluster: &Cluster, name: &str) -> Vec<String> {
     let service = cluster.service_named(name).map(|service| format!("service {}", service.id));
     let config = cluster.config_named(name).map(|config| format!("config {}", config.id));
+    let secret = cluster.secret_named(name).map(|secret| format!("secret {}", secret.id));
     let nodes = cluster.nodes_called(name).map(|node| format!("node {}", node.id));
-    service.into_iter().chain(config).chain(nodes).take(LISTED_MAX).collect()
+    service.into_iter().chain(config).chain(secret).chain(nodes).take(LISTED_MAX).collect()
 }
 
 fn unknown(reference: &str) -> Rejection {
-    let hint = "give the name or id of a service, config, node or task; of one that is gone, its last name or its id, \
+    let hint = "give the name or id of a service, config, secret, node or task; of one that is gone, its last name or its id, \
                     which `swarmctl events --kind service_created --format json` shows";
     Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) }
 }
 
-/// Whether this is the whole id of a living service, config, node or task.
+/// Whether this is the whole id of a living service, config, secret, node or task.
 fn is_whole_id(cluster: &Cluster, reference: &str) -> bool {
     // Every noun's ids have the same form, and no two objects the same id.
     reference.parse().map(TaskId::bits).is_ok_and(|bits| {
@@ -72,6 +76,7 @@ fn is_whole_id(cluster: &Cluster, reference: &str) -> bool {
         cluster.services.contains(service)
             || cluster.nodes.contains(node)
             || cluster.configs.contains(ConfigId::from_bits(bits))
+            || cluster.secrets.contains(SecretId::from_bits(bits))
             || cluster.tasks.contains(TaskId::from_bits(bits))
     })
 }

@@ -193,7 +193,13 @@ impl Witness<'_> {
             | Kind::TaskOrphaned(_)
             | Kind::TaskReaped(_)
             | Kind::ConfigCreated(_)
+            | Kind::ConfigSpecUpdated(_)
+            | Kind::ConfigRevised(_)
             | Kind::ConfigRemoved(_)
+            | Kind::SecretCreated(_)
+            | Kind::SecretSpecUpdated(_)
+            | Kind::SecretRevised(_)
+            | Kind::SecretRemoved(_)
             | Kind::RunScheduled(_)
             | Kind::RunStarted(_) => None,
         }

@@ -53,6 +53,7 @@ const EXPECTED: &str = "
     Control/ListServices     l m . . . . . v o d .
     Control/ListTasks        l m . . . . . v o d .
     Control/ReadConfigs      l m . . . . . v o d .
+    Control/DescribeSecrets  l m . . . . . v o d .
     Control/Events           l m . . . . . v o d .
     Control/ListOperators    l m . . . . . v o d .
     Control/CreateOperator   l m . . . . . . . d .

@@ -1,0 +1,45 @@
+//! `swarmctl secret create`.
+
+use std::path::{Path, PathBuf};
+
+use events::{Annotations, SecretSpec};
+use wire::v1::CreateSecret;
+use wire::v1::command_request::Command;
+
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::values::{input, pair};
+
+/// Create a secret from a file, or from standard input
+///
+/// Nobody can read the data again: managers keep it encrypted and outside the history of the cluster, and send it only to nodes
+/// that run a task which needs it. There it is in memory, as a file of the task.
+///
+/// Example: printf 'passphrase' | swarmctl secret create db-password -
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name of the secret
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    /// File to read; - for standard input
+    #[arg(value_name = "FILE", required_unless_present = "from")]
+    path: Option<PathBuf>,
+
+    /// The same as FILE
+    #[arg(short, long = "file", value_name = "FILE", conflicts_with = "path")]
+    from: Option<PathBuf>,
+
+    /// Label of the secret; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
+    label: Vec<(String, String)>,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let path = args.path.as_deref().or(args.from.as_deref()).unwrap_or(Path::new("-"));
+    let annotations = Annotations { name: args.name.clone(), labels: args.label.iter().cloned().collect() };
+    let spec = SecretSpec { annotations: Some(annotations) };
+    let create = CreateSecret { spec, data: input::read(path, "secret", super::BYTES_MAX)? };
+    session.execute_and_tell(Command::CreateSecret(create), &args.name).await.map(drop)
+}

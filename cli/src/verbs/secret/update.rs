@@ -1,0 +1,64 @@
+//! `swarmctl secret update`.
+
+use std::path::PathBuf;
+
+use clap_complete::ArgValueCandidates;
+use events::SecretSpec;
+use wire::v1::UpdateSecret;
+use wire::v1::command_request::Command;
+
+use crate::completion;
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::values::{input, pair};
+
+/// Give a secret new data, or change its labels
+///
+/// New data is another revision. The services that use the secret roll it out by their update settings, except those that name a
+/// revision (--secret source=NAME,revision=1), and jobs, which are given the newest when they run again. An earlier revision is kept
+/// as long as a service may need it, also for a rollback.
+///
+/// Example: swarmctl secret update db-password ./password
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Secret: its name, id or a unique prefix of its id
+    #[arg(value_name = "SECRET", add = ArgValueCandidates::new(completion::secrets))]
+    secret: String,
+
+    /// File with the new data; - for standard input
+    #[arg(value_name = "FILE")]
+    path: Option<PathBuf>,
+
+    /// The same as FILE
+    #[arg(short, long = "file", value_name = "FILE", conflicts_with = "path")]
+    from: Option<PathBuf>,
+
+    /// Label to add or change; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
+    label_add: Vec<(String, String)>,
+
+    /// Label to remove; may be repeated
+    #[arg(long, value_name = "KEY", value_parser = pair::key)]
+    label_rm: Vec<String>,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let path = args.path.as_deref().or(args.from.as_deref());
+    let (mut spec, mut version) = (None, None);
+    if !(args.label_add.is_empty() && args.label_rm.is_empty()) {
+        let found = session.manager.secrets(vec![args.secret.clone()]).await?;
+        spec = found.first().map(|secret| relabelled(args, secret.spec.clone()));
+        version = found.first().map(|secret| secret.meta.version);
+    }
+    let data = path.map(|path| input::read(path, "secret", super::BYTES_MAX)).transpose()?;
+    let update = UpdateSecret { secret: args.secret.clone(), spec, data, version };
+    session.execute_and_tell(Command::UpdateSecret(update), &args.secret).await.map(drop)
+}
+
+fn relabelled(args: &Args, mut spec: SecretSpec) -> SecretSpec {
+    let labels = &mut spec.annotations.get_or_insert_default().labels;
+    labels.retain(|key, _| !args.label_rm.contains(key));
+    labels.extend(args.label_add.iter().cloned());
+    spec
+}

@@ -1,0 +1,164 @@
+//! Secrets: files that containers are given in memory. The state knows what they are called and which revisions there are; the
+//! data is in the keyring.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use events::spec::secret_key;
+use events::{SecretId, SecretReference, SecretSpec, ServiceSpec, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::services::name_key;
+use crate::{Cluster, Stamp};
+
+/// The number of the data that a secret is created with.
+const FIRST_REVISION: u64 = 1;
+
+/// One secret, without its data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterSecret {
+    /// The secret's id.
+    pub id: SecretId,
+    /// Its name and labels.
+    pub spec: Arc<SecretSpec>,
+    /// The revisions of its data that are kept; never empty.
+    pub revisions: BTreeMap<u64, SecretRevision>,
+    /// Index of the frame that changed it last.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Timestamp,
+}
+
+/// What is known of one revision of a secret's data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SecretRevision {
+    /// Its size in KiB, rounded up.
+    pub size_kib: u32,
+    /// When it came.
+    pub created_at: Timestamp,
+}
+
+impl ClusterSecret {
+    /// The number of the newest revision.
+    pub fn newest(&self) -> u64 {
+        self.revisions.last_key_value().map_or(FIRST_REVISION, |(revision, _)| *revision)
+    }
+
+    /// The names of the payloads that the keyring has for it.
+    pub fn keys(&self) -> impl Iterator<Item = String> {
+        self.revisions.keys().map(|revision| secret_key(self.id, *revision))
+    }
+}
+
+/// The secrets that a spec refers to.
+pub fn referenced(spec: &ServiceSpec) -> impl Iterator<Item = &SecretReference> {
+    spec.template().container().secrets.iter()
+}
+
+impl Cluster {
+    /// The secret with this name, without regard to case.
+    pub fn secret_named(&self, name: &str) -> Option<&ClusterSecret> {
+        self.secret_names.get(&name_key(name)).and_then(|id| self.secrets.get(*id))
+    }
+
+    /// Names of the services that still need a secret: for what they are, for what their tasks run, or for a rollback.
+    pub fn users_of_secret(&self, secret: SecretId) -> BTreeSet<&str> {
+        let refers = |spec: &&ServiceSpec| referenced(spec).any(|reference| reference.secret == Some(secret));
+        self.kept_specs().filter(refers).map(ServiceSpec::name).collect()
+    }
+
+    /// The revisions of a secret that services still need.
+    pub fn used_revisions_of_secret(&self, secret: SecretId) -> BTreeSet<u64> {
+        let references = self.kept_specs().flat_map(referenced).filter(|reference| reference.secret == Some(secret));
+        references.map(|reference| reference.revision).collect()
+    }
+}
+
+pub(crate) fn created(cluster: &mut Cluster, event: &events::SecretCreated, at: &Stamp) {
+    let taken = cluster.secret_names.insert(name_key(event.spec.name()), event.secret);
+    assert!(taken.is_none(), "the name {} was given to two secrets", event.spec.name());
+    assert!(!cluster.secrets.contains(event.secret), "secret {} was created twice", event.secret);
+    let revision = SecretRevision { size_kib: event.size_kib, created_at: at.time };
+    let secret = ClusterSecret {
+        id: event.secret,
+        spec: Arc::new(event.spec.clone()),
+        revisions: BTreeMap::from([(FIRST_REVISION, revision)]),
+        version: at.index,
+        created_at: at.time,
+        updated_at: at.time,
+    };
+    cluster.secrets.insert(event.secret, secret);
+}
+
+pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::SecretSpecUpdated, at: &Stamp) {
+    change(cluster, event.secret, at, |secret| secret.spec = Arc::new(event.spec.clone()));
+}
+
+pub(crate) fn revised(cluster: &mut Cluster, event: &events::SecretRevised, at: &Stamp) {
+    change(cluster, event.secret, at, |secret| {
+        assert!(event.revision > secret.newest(), "revision {} of secret {} is not new", event.revision, secret.id);
+        let revision = SecretRevision { size_kib: event.size_kib, created_at: at.time };
+        secret.revisions.retain(|revision, _| !event.dropped.contains(revision));
+        secret.revisions.insert(event.revision, revision);
+    });
+}
+
+fn change(cluster: &mut Cluster, id: SecretId, at: &Stamp, act: impl FnOnce(&mut ClusterSecret)) {
+    assert!(cluster.secrets.contains(id), "secret {id} is not there to be updated");
+    cluster.secrets.update(id, |secret: &mut ClusterSecret| {
+        act(secret);
+        (secret.version, secret.updated_at) = (at.index, at.time);
+    });
+}
+
+pub(crate) fn removed(cluster: &mut Cluster, id: SecretId) {
+    let secret = cluster.secrets.remove(id).unwrap_or_else(|| panic!("secret {id} is not there to be removed"));
+    cluster.secret_names.remove(&name_key(secret.spec.name()));
+}
+
+/// Makes the index of names.
+pub(crate) fn derive(cluster: &mut Cluster) {
+    cluster.secret_names = cluster.secrets.values().map(|secret| (name_key(secret.spec.name()), secret.id)).collect();
+}
+
+/// What is wrong with secrets: a spec that is kept refers to one that is gone, or to a revision that is.
+pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
+    for spec in cluster.kept_specs() {
+        for reference in referenced(spec) {
+            let secret = reference.secret.and_then(|id| cluster.secrets.get(id));
+            if secret.is_none_or(|secret| !secret.revisions.contains_key(&reference.revision)) {
+                let (service, key) = (spec.name(), reference.key());
+                faults.push(format!("a spec of service {service} refers to {key}, which is gone"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Annotations, Event, Id, Kind, SecretCreated, SecretRemoved};
+
+    use super::*;
+    use crate::{check, snapshot};
+
+    #[test]
+    fn a_secret_is_known_by_name_until_it_is_removed_and_is_in_every_snapshot() {
+        let (mut cluster, at) = (Cluster::default(), Stamp { index: 5, ..Stamp::default() });
+        let mut apply = |kind| drop(cluster.apply(&Event::by_command(0, kind), &at));
+        for (bits, name) in [(1, "Web"), (2, "db")] {
+            let annotations = Some(Annotations { name: name.into(), ..Annotations::default() });
+            let (secret, spec) = (SecretId::from_bits(bits), SecretSpec { annotations });
+            apply(Kind::SecretCreated(SecretCreated { secret, spec, size_kib: 3 }));
+        }
+        apply(Kind::SecretRemoved(SecretRemoved { secret: SecretId::from_bits(2) }));
+        let named = |cluster: &Cluster, name| {
+            cluster.secret_named(name).map(|secret| (secret.id.bits(), secret.version, secret.newest()))
+        };
+        assert_eq!((named(&cluster, "web"), named(&cluster, "db")), (Some((1, 5, 1)), None));
+        assert_eq!(check::check(&cluster), Vec::<String>::new());
+        let read = snapshot::read(snapshot::chunks(&cluster)).expect("it was just written");
+        assert_eq!(named(&read, "WEB"), Some((1, 5, 1)));
+    }
+}
