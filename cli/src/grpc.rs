@@ -75,7 +75,7 @@ impl Connection {
         Self { places: places.collect(), patience, freshness, client: None }
     }
 
-    /// The same manager, borne for another time when it says nothing.
+    /// The same manager, given another time to answer.
     pub fn with_patience(self, patience: Timeouts) -> Self {
         Self { patience, ..self }
     }

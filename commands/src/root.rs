@@ -18,7 +18,7 @@ pub struct RotateRoot {
     pub digest: String,
     /// The new root signed by the old one.
     pub cross_cert_pem: String,
-    /// Its key.
+    /// Its key; empty where it is outside the cluster.
     pub key_pem: SecretText,
     /// Token for workers once every node has moved, and SHA-256 of its secret part.
     pub worker_token: (SecretText, [u8; 32]),
@@ -56,6 +56,11 @@ impl Verb for RotateRoot {
                         rm --force` removes one that does not come back";
             return Err(Rejection::conflict(SUBJECT, sentence, hint));
         }
+        if self.cross_cert_pem.is_empty() {
+            let sentence = "the new root is not signed by the present one, whose key is outside the cluster";
+            return Err(Rejection::conflict(SUBJECT, sentence, "rotate it with `swarmctl cluster ca --rotate`"));
+        }
+        let key_outside = self.key_pem.0.is_empty();
         let (worker, worker_sha256) = &self.worker_token;
         let (manager, manager_sha256) = &self.manager_token;
         let started = RootRotationStarted {
@@ -64,13 +69,14 @@ impl Verb for RotateRoot {
             cross_cert_pem: self.cross_cert_pem.clone(),
             worker_token_sha256: worker_sha256.to_vec(),
             manager_token_sha256: manager_sha256.to_vec(),
+            key_outside: key_outside.then_some(true),
         };
-        let names = state.settings.root_secrets(true);
-        let secrets = [&self.key_pem, worker, manager];
+
+        let names = state.settings.next_root_secrets(key_outside);
         let keep = |(name, secret): (String, &SecretText)| VolatilePayload::keep(name, secret.0.as_str());
         Ok(Decision {
             events: vec![Kind::RootRotationStarted(started)],
-            volatile: names.into_iter().zip(secrets).map(keep).collect(),
+            volatile: names.into_iter().zip([worker, manager, &self.key_pem]).map(keep).collect(),
             subject: Some(self.digest.clone()),
         })
     }
@@ -129,10 +135,27 @@ mod tests {
         let mut story = Story::with_worker();
         let decision = story.accept(&operator(), rotate());
         let names: Vec<&str> = decision.volatile.iter().map(|payload| payload.key.as_str()).collect();
-        assert_eq!(names, ["root-ca/key/1", "join-token/worker/1", "join-token/manager/1"]);
+        assert_eq!(names, ["join-token/worker/1", "join-token/manager/1", "root-ca/key/1"]);
         let refused = story.refuse(&operator(), rotate());
         assert_eq!(refused.kind, RejectionKind::Conflict);
         assert!(refused.sentence.contains("0 of 2 nodes have moved"), "{refused}");
+    }
+
+    #[test]
+    fn a_root_comes_signed_by_the_present_one_and_may_leave_its_key_outside() {
+        let mut story = Story::with_worker();
+        let with = |change: fn(&mut RotateRoot)| match rotate() {
+            Command::RotateRoot(mut rotate) => {
+                change(&mut rotate);
+                Command::RotateRoot(rotate)
+            }
+            other => panic!("{other:?}"),
+        };
+        let refused = story.refuse(&operator(), with(|rotate| rotate.cross_cert_pem.clear()));
+        assert_eq!(refused.kind, RejectionKind::Conflict);
+        let decision = story.accept(&operator(), with(|rotate| rotate.key_pem.0.clear()));
+        let names: Vec<&str> = decision.volatile.iter().map(|payload| payload.key.as_str()).collect();
+        assert_eq!(names, ["join-token/worker/1", "join-token/manager/1"]);
     }
 
     #[test]

@@ -15,10 +15,11 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 9] = [
-    ("cluster_initialised", 3),
-    ("cluster_spec_updated", 3),
+const VERSIONS: [(&str, u32); 10] = [
+    ("cluster_initialised", 4),
+    ("cluster_spec_updated", 4),
     ("node_declared_down", 2),
+    ("root_rotation_started", 2),
     ("service_created", 9),
     ("service_spec_updated", 9),
     ("state_hash_recorded", 2),

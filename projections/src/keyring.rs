@@ -49,9 +49,10 @@ impl Keyring {
         if cluster.id() == ClusterId::default() {
             return None;
         }
-        let next = cluster.settings.rotation.iter().flat_map(|_| cluster.settings.root_secrets(true));
-        let unlock = cluster.settings.locked.then(|| UNLOCK_KEY.to_owned());
-        let mut needed = cluster.settings.root_secrets(false).into_iter().chain(next).chain(unlock);
+        let settings = &cluster.settings;
+        let next = settings.rotation.iter().flat_map(|rotation| settings.next_root_secrets(rotation.key_outside));
+        let unlock = settings.locked.then(|| UNLOCK_KEY.to_owned());
+        let mut needed = settings.root_secrets().into_iter().chain(next).chain(unlock);
         needed.find(|name| !self.secrets.contains_key(name.as_str()))
     }
 

@@ -35,6 +35,8 @@ pub struct Settings {
     pub locked: bool,
     /// How many roots the cluster had before this one; part of the names of its secrets.
     pub root_generation: u32,
+    /// Whether the present root's key is outside the cluster, with an external certificate authority.
+    pub root_key_outside: bool,
     /// The rotation of the root that is under way.
     pub rotation: Option<RootRotation>,
     /// The feature level that every manager knows, as far as it was raised; 0 before that.
@@ -54,6 +56,8 @@ pub struct RootRotation {
     pub worker_token_sha256: Vec<u8>,
     /// SHA-256 of the secret that lets a manager join afterwards.
     pub manager_token_sha256: Vec<u8>,
+    /// Whether the new root's key is outside the cluster.
+    pub key_outside: bool,
     /// Index of the frame that started it.
     pub started: u64,
     /// When it started.
@@ -82,6 +86,11 @@ impl Settings {
         of_generation(ROOT_KEY, self.root_generation + u32::from(self.rotation.is_some()))
     }
 
+    /// Whether only an external certificate authority can sign now.
+    pub fn signing_key_outside(&self) -> bool {
+        self.rotation.as_ref().map_or(self.root_key_outside, |rotation| rotation.key_outside)
+    }
+
     /// Name under which the keyring keeps the present root's key.
     pub fn root_key(&self) -> String {
         of_generation(ROOT_KEY, self.root_generation)
@@ -92,10 +101,14 @@ impl Settings {
         of_generation(token_key(role), self.root_generation)
     }
 
-    /// Names of the secrets that belong to the present root, or to the one that a rotation brings.
-    pub fn root_secrets(&self, next: bool) -> [String; 3] {
-        let generation = self.root_generation + u32::from(next);
-        [ROOT_KEY, token_key(Role::Worker), token_key(Role::Manager)].map(|name| of_generation(name, generation))
+    /// Names of the secrets that belong to the present root: the join tokens, and its key unless that is outside the cluster.
+    pub fn root_secrets(&self) -> Vec<String> {
+        secrets_of_generation(self.root_generation, self.root_key_outside)
+    }
+
+    /// Names of those that belong to the root that a rotation brings.
+    pub fn next_root_secrets(&self, key_outside: bool) -> Vec<String> {
+        secrets_of_generation(self.root_generation + 1, key_outside)
     }
 }
 
@@ -104,6 +117,11 @@ impl Cluster {
     pub fn feature_level(&self) -> u32 {
         self.settings.feature_level.max(FEATURE_LEVEL_MIN)
     }
+}
+
+fn secrets_of_generation(generation: u32, key_outside: bool) -> Vec<String> {
+    let tokens = [token_key(Role::Worker), token_key(Role::Manager)].into_iter();
+    tokens.chain((!key_outside).then_some(ROOT_KEY)).map(|name| of_generation(name, generation)).collect()
 }
 
 fn of_generation(name: &str, generation: u32) -> String {
@@ -182,6 +200,7 @@ pub(crate) fn rotation_started(cluster: &mut Cluster, event: &events::RootRotati
         cross_cert_pem: event.cross_cert_pem.clone(),
         worker_token_sha256: event.worker_token_sha256.clone(),
         manager_token_sha256: event.manager_token_sha256.clone(),
+        key_outside: event.key_outside(),
         started: at.index,
         started_at: at.time,
         moved: 0,
@@ -195,6 +214,7 @@ pub(crate) fn rotation_completed(cluster: &mut Cluster) {
     settings.root_digest = rotation.digest;
     settings.worker_token_sha256 = rotation.worker_token_sha256;
     settings.manager_token_sha256 = rotation.manager_token_sha256;
+    settings.root_key_outside = rotation.key_outside;
     settings.root_generation += 1;
 }
 

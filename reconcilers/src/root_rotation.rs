@@ -17,7 +17,7 @@ fn completed(cluster: &Cluster) -> Option<Kind> {
     if rotation.moved < cluster.nodes.len() as u64 {
         return None;
     }
-    let (digest, destroyed_secrets) = (rotation.digest.clone(), cluster.settings.root_secrets(false).into());
+    let (digest, destroyed_secrets) = (rotation.digest.clone(), cluster.settings.root_secrets());
     Some(Kind::RootRotationCompleted(RootRotationCompleted { digest, destroyed_secrets }))
 }
 

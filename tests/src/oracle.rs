@@ -153,7 +153,8 @@ impl Oracle {
 fn keyring_fits(cluster: &Cluster, keyring: &Keyring) {
     let index = cluster.position.index;
     let key = keyring.text(&cluster.settings.root_key());
-    let fits = key.is_some_and(|key| cluster.settings.root_generation > 0 || key == ROOT_KEY);
+    let outside = cluster.settings.root_key_outside;
+    let fits = key.map_or(outside, |key| !outside && (cluster.settings.root_generation > 0 || key == ROOT_KEY));
     assert!(fits, "the root's key at frame {index}");
     for role in [Role::Worker, Role::Manager] {
         let token = keyring.text(&cluster.settings.token_key(role)).and_then(|text| text.parse::<JoinToken>().ok());

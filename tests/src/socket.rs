@@ -107,7 +107,7 @@ impl cli::Manager for Socket {
         let csr_pem = request.csr_pem.clone();
         let asked = self.control()?.create_operator(Actor::Operator(USER.to_owned()), request).map_err(refuse)?;
         let reply = self.submit(asked)?;
-        self.control()?.operator_certificate(&reply, &csr_pem).map_err(refuse)
+        self.control()?.operator_certificate(None, &reply, &csr_pem).await.map_err(refuse)
     }
 
     async fn raft(&mut self) -> Result<RaftView, Failure> {

@@ -50,6 +50,7 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
     });
     block.section("Certificates", |block| {
         block.field("Validity", duration::show(spec.cert_expiry())).field("Root digest", &cluster.root_ca_digest);
+        block.each("External authority", spec.external_cas.iter().map(|ca| ca.url.clone()));
         block.optional("Rotation", cluster.root_rotation.as_ref().map_or_else(String::new, rotation));
     });
     if spec.autolock() {

@@ -59,7 +59,7 @@ fn a_manager_elsewhere_is_named_before_the_command_and_needs_an_identity() {
 
 #[tokio::test]
 async fn verbs_about_trust() {
-    assert_eq!(asked("cluster ca --rotate --detach").await, Command::RotateRoot(RotateRoot {}));
+    assert_eq!(asked("cluster ca --rotate --detach").await, Command::RotateRoot(RotateRoot::default()));
     let key_file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(key_file.path(), "SWMKEY-1-sample\n").expect("written");
     let mut manager = Fake::new();
@@ -165,9 +165,13 @@ async fn verbs_about_tasks_and_the_cluster() {
         nodes_max: Some(7),
         autolock: None,
         placement_strategy: Some(events::PlacementStrategy::Binpack.into()),
+        external_cas: vec![events::ExternalCa {
+            url: "https://ca/sign".to_owned(),
+            ca_cert_pem: "a root certificate\n".to_owned(),
+        }],
     };
     let line = "cluster update --taskhistory -1 --heartbeatperiod 1s --heartbeatgrace 5 --certexpiry 1h --log-driver none \
-                --max-nodes 7 --placement-strategy binpack";
+                --max-nodes 7 --placement-strategy binpack --external-ca protocol=cfssl,url=https://ca/sign";
     assert_eq!(asked(line).await, Command::UpdateCluster(UpdateCluster { spec, version: Some(2) }));
 }
 

@@ -13,6 +13,7 @@ pub mod device;
 pub mod duration;
 pub mod env;
 pub mod env_secret;
+pub mod external_ca;
 pub mod filter;
 pub mod generic;
 pub mod host;

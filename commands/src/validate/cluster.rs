@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use events::ClusterSpec;
 use events::spec::limits::{HEARTBEAT_GRACES, NODES_MAX};
+use events::{ClusterSpec, ExternalCa};
 
 use super::{Fault, Verdict, duration, placement};
+use crate::text::quote;
 
 /// Shortest life of a certificate: shorter ones would be renewed all the time.
 const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3_600);
@@ -13,6 +14,13 @@ const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3_600);
 const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
 /// Longest: a node's loss would go unnoticed for days.
 const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// External certificate authorities: each is asked in turn for up to 5 s, and a node waits 30 s for the answer.
+const EXTERNAL_CAS_MAX: usize = 4;
+/// Longest address of one, in bytes.
+const URL_BYTES_MAX: usize = 512;
+/// Longest root certificate in PEM, in bytes: one takes about 1 KiB.
+const ROOT_BYTES_MAX: usize = 16 * 1024;
 
 /// Judges the cluster's settings.
 pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
@@ -38,7 +46,26 @@ pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
         let sentence = format!("a cluster cannot be limited to {count} nodes");
         return Err(Fault::invalid(sentence, "give a limit from 1 to 1000000"));
     }
+    if spec.external_cas.len() > EXTERNAL_CAS_MAX {
+        let sentence = format!("{} external certificate authorities are too many", spec.external_cas.len());
+        return Err(Fault::invalid(sentence, format!("name at most {EXTERNAL_CAS_MAX}")));
+    }
+    spec.external_cas.iter().try_for_each(external_ca)?;
     placement::strategy(spec.placement_strategy)
+}
+
+fn external_ca(ca: &ExternalCa) -> Verdict {
+    let ExternalCa { url, ca_cert_pem } = ca;
+    if !url.starts_with("https://") || url.len() > URL_BYTES_MAX || url.contains(|c: char| !c.is_ascii_graphic()) {
+        let sentence = format!("{} is not the address of an external certificate authority", quote(url));
+        let hint = "write https://HOST[:PORT]/PATH, such as https://ca.example:8888/api/v1/cfssl/sign";
+        return Err(Fault::invalid(sentence, hint));
+    }
+    if !ca_cert_pem.contains("BEGIN CERTIFICATE") || ca_cert_pem.len() > ROOT_BYTES_MAX {
+        let sentence = format!("the external certificate authority {} has no root certificate in PEM", quote(url));
+        return Err(Fault::invalid(sentence, "give the file with the root certificate that it signs for as cacert"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -56,5 +83,16 @@ mod tests {
         assert!(grace(1) && grace(1_000) && !grace(0) && !grace(u32::MAX));
         let nodes = |count| cluster(&ClusterSpec { nodes_max: Some(count), ..Default::default() }).is_ok();
         assert!(nodes(1) && nodes(1_000_000) && !nodes(0) && !nodes(u32::MAX));
+        let root = "-----BEGIN CERTIFICATE-----";
+        let external = |count, url: &str, ca_cert_pem: &str| {
+            let ca = ExternalCa { url: url.to_owned(), ca_cert_pem: ca_cert_pem.to_owned() };
+            cluster(&ClusterSpec { external_cas: vec![ca; count], ..Default::default() }).is_ok()
+        };
+        assert!(external(4, "https://ca:8888/sign", root) && !external(5, "https://ca:8888/sign", root));
+        assert!(
+            !external(1, "http://ca/sign", root)
+                && !external(1, "https://c a", root)
+                && !external(1, "https://ca", "a root")
+        );
     }
 }

@@ -46,6 +46,7 @@ fn cluster_samples() -> Vec<Kind> {
             cross_cert_pem: "new root signed by the old one".into(),
             worker_token_sha256: vec![0xa6; 32],
             manager_token_sha256: vec![0xa7; 32],
+            key_outside: Some(true),
         }),
         Kind::RootRotationCompleted(RootRotationCompleted {
             digest: "4y8digest".into(),

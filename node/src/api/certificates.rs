@@ -25,7 +25,9 @@ impl CertificateApi {
 
     async fn certify(&self, node: NodeId, role: Role, csr_pem: &str) -> Result<CertificateReply, Status> {
         affordable(self.context.budgets.certificate(node, Instant::now())).await?;
-        let (request, reply) = self.context.control().certify(node, role, csr_pem).map_err(status)?;
+        let control = self.context.control();
+        let certified = control.certify(Some(&self.context.external), node, role, csr_pem).await;
+        let (request, reply) = certified.map_err(status)?;
         self.context.submit(request).await.map_err(status)?;
         Ok(reply)
     }

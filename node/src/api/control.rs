@@ -71,10 +71,13 @@ impl ControlService for ControlApi {
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let actor = self.context.actor(&access::caller(&request)?);
         self.context.catch_up_with_leader().await.map_err(status)?;
-        let received = self.context.control().receive(actor, request.into_inner()).map_err(status)?;
-        let reply = match received {
+        let control = self.context.control();
+        let reply = match control.receive(actor, request.into_inner()).map_err(status)? {
             Received::Answered(reply) => reply,
-            Received::New(request) => self.context.submit(*request).await.map_err(status)?,
+            Received::New(mut request) => {
+                control.cross_sign(&self.context.external, &mut request.command).await.map_err(status)?;
+                self.context.submit(*request).await.map_err(status)?
+            }
         };
         Ok(Response::new(reply))
     }
@@ -189,7 +192,9 @@ impl ControlService for ControlApi {
         let request = self.context.control().create_operator(actor, asked).map_err(status)?;
         let reply = self.context.submit(request).await.map_err(status)?;
         self.context.core.applied(reply.index).await.map_err(status)?;
-        self.context.control().operator_certificate(&reply, &csr_pem).map(Response::new).map_err(status)
+        let control = self.context.control();
+        let certificate = control.operator_certificate(Some(&self.context.external), &reply, &csr_pem).await;
+        certificate.map(Response::new).map_err(status)
     }
 
     async fn renew_operator(
@@ -213,7 +218,9 @@ impl ControlService for ControlApi {
         let request = self.context.control().renew_operator(actor, operator, asked).map_err(status)?;
         let reply = self.context.submit(request).await.map_err(status)?;
         self.context.core.applied(reply.index).await.map_err(status)?;
-        self.context.control().operator_certificate(&reply, &csr_pem).map(Response::new).map_err(status)
+        let control = self.context.control();
+        let certificate = control.operator_certificate(Some(&self.context.external), &reply, &csr_pem).await;
+        certificate.map(Response::new).map_err(status)
     }
 
     async fn get_unlock_key(&self, request: Request<UnlockKeyRequest>) -> Result<Response<UnlockKeyReply>, Status> {

@@ -34,7 +34,7 @@ use crate::manager::driver::{Handle, Published};
 use crate::manager::replica::Request;
 use crate::peering::Peering;
 use crate::security::access::AccessLayer;
-use crate::security::{AccessError, Allowed, Gate, Membership, Peer};
+use crate::security::{AccessError, Allowed, ExternalClient, Gate, Membership, Peer};
 
 /// What every service of a manager stands on.
 #[derive(Clone)]
@@ -45,6 +45,8 @@ pub struct Context {
     pub store: Arc<dyn LogStore>,
     /// Who this manager is.
     pub manager: Arc<ManagerInfo>,
+    /// How it asks certificate authorities outside the cluster.
+    pub external: Arc<ExternalClient>,
     /// What nodes and join tokens may ask for.
     pub budgets: Arc<Budgets>,
     /// The way to the other managers.

@@ -88,13 +88,16 @@ fn unknown_command() -> Rejection {
 fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
     let cluster = &control.state.cluster;
     Ok(match asked {
-        Asked::UpdateCluster(asked) => Command::UpdateCluster(commands::UpdateCluster {
-            unlock_key: control.first_unlock_key(&asked.spec)?,
-            spec: asked.spec,
-            version: asked.version,
-        }),
+        Asked::UpdateCluster(asked) => {
+            control.judge_external_cas(&asked.spec)?;
+            Command::UpdateCluster(commands::UpdateCluster {
+                unlock_key: control.first_unlock_key(&asked.spec)?,
+                spec: asked.spec,
+                version: asked.version,
+            })
+        }
         Asked::RotateJoinToken(asked) => new_join_token(cluster, asked.role())?,
-        Asked::RotateRoot(_) => control.rotate_root()?,
+        Asked::RotateRoot(asked) => control.rotate_root(asked.cert_pem.as_deref())?,
         Asked::RotateUnlockKey(_) => Command::RotateUnlockKey(commands::RotateUnlockKey { key: unlock_key()? }),
         Asked::UpdateNode(asked) => {
             let node = resolve_node(cluster, &asked.node)?;

@@ -11,7 +11,7 @@ use wire::v1::{CertificateReply, CommandReply, JoinRequest, RootReply};
 
 use crate::log::{LogStore, frame_at};
 use crate::manager::replica::Request;
-use crate::security::{AuthorityError, JoinToken, RequestedKey, Signer, Subject};
+use crate::security::{AuthorityError, ExternalClient, JoinToken, RequestedKey, SignError, Signer, Subject};
 
 use super::Control;
 
@@ -129,10 +129,16 @@ impl Control {
     ///
     /// # Errors
     /// When the request is not valid, or this manager cannot sign.
-    pub fn certify(&self, node: NodeId, role: Role, csr_pem: &str) -> Result<(Request, CertificateReply), Rejection> {
+    pub async fn certify(
+        &self,
+        external: Option<&ExternalClient>,
+        node: NodeId,
+        role: Role,
+        csr_pem: &str,
+    ) -> Result<(Request, CertificateReply), Rejection> {
         let (subject, expiry) = (Subject { node, role, cluster: self.state.cluster.id() }, self.state.cluster.spec());
         let signer = self.signer()?;
-        let issued = signer.sign(csr_pem, subject, self.now, expiry.cert_expiry()).map_err(unfit)?;
+        let issued = signer.sign(external, csr_pem, subject, self.now, expiry.cert_expiry()).await.map_err(unsigned)?;
         let (cert_pem, not_after) = (issued.cert_pem, issued.not_after);
         let command = Command::CertifyNode(CertifyNode { node, role, cert_pem: cert_pem.clone(), not_after });
         tracing::debug!(%node, role = role.name(), "a certificate is issued");
@@ -194,6 +200,18 @@ pub(super) fn unfit(error: AuthorityError) -> Rejection {
             Rejection::invalid("certificate request", error.to_string(), hint)
         }
         other => broken(other.to_string()),
+    }
+}
+
+/// Why nothing was signed.
+pub(super) fn unsigned(error: SignError) -> Rejection {
+    match error {
+        SignError::Authority(error) => unfit(error),
+        SignError::External(_) | SignError::NoClient => {
+            let hint =
+                "check the external certificate authority; `swarmctl cluster inspect` shows which ones are asked";
+            Rejection::new(RejectionKind::Unavailable, "certificate authority", error.to_string(), hint)
+        }
     }
 }
 

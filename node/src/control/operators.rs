@@ -9,9 +9,9 @@ use wire::v1::{
 };
 
 use super::Control;
-use super::enrolment::{broken, unfit};
+use super::enrolment::{broken, unfit, unsigned};
 use crate::manager::replica::Request;
-use crate::security::Holder;
+use crate::security::{ExternalClient, Holder};
 
 impl Control {
     /// All operators with a certificate, in the order of their names.
@@ -53,14 +53,20 @@ impl Control {
     ///
     /// # Errors
     /// When it was revoked since, or this manager cannot sign.
-    pub fn operator_certificate(&self, reply: &CommandReply, csr_pem: &str) -> Result<OperatorCertificate, Rejection> {
+    pub async fn operator_certificate(
+        &self,
+        external: Option<&ExternalClient>,
+        reply: &CommandReply,
+        csr_pem: &str,
+    ) -> Result<OperatorCertificate, Rejection> {
         let operator = reply.subject.as_ref().and_then(|id| id.parse::<OperatorId>().ok());
         let operator = operator.ok_or_else(|| broken("the new operator has no id".to_owned()))?;
         let known = self.state.cluster.operators.get(operator);
         let known = known.ok_or_else(|| Rejection::not_found("operator", operator))?;
         let signer = self.signer()?;
         let holder = Holder::Operator { operator, cluster: self.state.cluster.id() };
-        let issued = signer.sign(csr_pem, holder, self.now, known.not_after.since(self.now)).map_err(unfit)?;
+        let validity = known.not_after.since(self.now);
+        let issued = signer.sign(external, csr_pem, holder, self.now, validity).await.map_err(unsigned)?;
         let (cert_pem, roots_pem) = (issued.cert_pem, signer.roots_pem().to_owned());
         Ok(OperatorCertificate { operator, cert_pem, roots_pem, not_after: issued.not_after })
     }

@@ -2,48 +2,161 @@
 //! does not have.
 
 use commands::{Command, Rejection, RejectionKind, RotateRoot, SecretText};
+use events::{ClusterSpec, Duration};
 use projections::Cluster;
 use wire::v1::RootRotationView;
 
+use super::enrolment::broken;
 use super::{Control, views};
-use crate::security::{Authority, JoinToken, RootCertificate};
+use crate::security::{Authority, AuthorityError, ExternalAuthority, ExternalClient, JoinToken, RootCertificate};
 
+const SUBJECT: &str = "root certificate";
+/// Shortest time that a root may still be valid, when it comes from outside: a year, as SwarmKit asks.
+const ROOT_VALIDITY_MIN: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Nodes of which it is shown that a rotation waits for them.
 const SHOWN_MAX: usize = 5;
 
 impl Control {
-    /// A new root, signed by the present one, with its join tokens.
+    /// A new root with its join tokens, signed by the present one if its key is here; or this one, whose key an external authority
+    /// has.
     ///
     /// # Errors
-    /// When this manager does not have the root's key, or has no randomness.
-    pub fn rotate_root(&self) -> Result<Command, Rejection> {
-        self.next_root()
-            .map(Box::new)
-            .map(Command::RotateRoot)
-            .map_err(|why| Rejection::new(RejectionKind::Unavailable, "root certificate", why, "ask another manager"))
+    /// When the root is not usable, nobody signs for it, nobody here can sign it, or there is no randomness.
+    pub fn rotate_root(&self, given: Option<&str>) -> Result<Command, Rejection> {
+        let given = given.map(|text| self.external_root(text)).transpose()?;
+        let next = match given {
+            Some(root) => self.root_of_others(&root),
+            None => self.root_of_its_own(),
+        };
+        next.map(Box::new).map(Command::RotateRoot)
     }
 
-    fn next_root(&self) -> Result<RotateRoot, String> {
+    /// Has the new root signed outside the cluster, where the present one's key is there: this manager could not do it by itself.
+    ///
+    /// # Errors
+    /// When no server signs it.
+    pub async fn cross_sign(&self, external: &ExternalClient, command: &mut Command) -> Result<(), Rejection> {
+        let Command::RotateRoot(rotate) = command else { return Ok(()) };
+        if !rotate.cross_cert_pem.is_empty() {
+            return Ok(());
+        }
         let settings = &self.state.cluster.settings;
+        let next = Authority::from_pem(&rotate.cert_pem, &rotate.key_pem.0).map_err(unusable)?;
+        let present = RootCertificate::from_pem(&settings.root_cert_pem).map_err(|error| broken(error.to_string()))?;
+        let servers = ExternalAuthority::of(&present, &settings.spec.external_cas).ok_or_else(no_key)?;
+        let signed = servers.cross_sign(external, &next, self.now).await;
+        rotate.cross_cert_pem = signed.map_err(|error| {
+            let hint =
+                "the server has to have a profile \"CA\" that signs authorities; check it, and repeat the command";
+            Rejection::new(RejectionKind::Unavailable, SUBJECT, error.to_string(), hint)
+        })?;
+        Ok(())
+    }
+
+    /// Refuses external authorities whose root certificate is none, since the core does not read certificates; and settings by which
+    /// nobody could sign any more.
+    ///
+    /// # Errors
+    /// When the settings are such.
+    pub(super) fn judge_external_cas(&self, spec: &ClusterSpec) -> Result<(), Rejection> {
+        for ca in &spec.external_cas {
+            if let Err(error) = RootCertificate::from_pem(&ca.ca_cert_pem) {
+                let sentence = format!("the root certificate of {} cannot be used: {error}", ca.url);
+                let hint = "give the file with the one root certificate that it signs for, in PEM, as cacert";
+                return Err(Rejection::invalid("cluster", sentence, hint));
+            }
+        }
+        let settings = &self.state.cluster.settings;
+        let signing = settings.rotation.as_ref().map_or(&settings.root_cert_pem, |rotation| &rotation.cert_pem);
+        let is_signed_for = RootCertificate::from_pem(signing)
+            .is_ok_and(|root| ExternalAuthority::of(&root, &spec.external_cas).is_some());
+        if !settings.signing_key_outside() || is_signed_for {
+            return Ok(());
+        }
+        let sentence = "nobody could sign certificates any more: the root's key is outside the cluster";
+        let hint = "name an external certificate authority that signs for the present root";
+        Err(Rejection::conflict("cluster", sentence, hint))
+    }
+
+    /// A root that is to take the place of the present one, if an external authority signs for it.
+    fn external_root(&self, text: &str) -> Result<RootCertificate, Rejection> {
+        let invalid = |why: String, hint: &str| Rejection::invalid(SUBJECT, why, hint);
+        let file = "give the file with the one root certificate, in PEM";
+        let root = RootCertificate::from_pem(text)
+            .map_err(|error| invalid(format!("the root certificate cannot be used: {error}"), file))?;
+        let settings = &self.state.cluster.settings;
+        if root.to_pem() == settings.root_cert_pem {
+            return Err(invalid("this is the present root certificate".to_owned(), "give another one"));
+        }
+        if root.not_after() < self.now + ROOT_VALIDITY_MIN {
+            let why = format!("the root certificate is valid until {} only", root.not_after());
+            return Err(invalid(why, "give one that is valid for at least a year"));
+        }
+        if ExternalAuthority::of(&root, &settings.spec.external_cas).is_none() {
+            let hint = "name one first with `swarmctl cluster update --external-ca protocol=cfssl,url=URL,cacert=FILE`";
+            return Err(invalid("no external certificate authority signs for this root certificate".to_owned(), hint));
+        }
+        Ok(root)
+    }
+
+    /// A root whose key others have, signed by the present one.
+    fn root_of_others(&self, root: &RootCertificate) -> Result<RotateRoot, Rejection> {
+        let present = self.present_authority()?.ok_or_else(|| {
+            let sentence = "one root whose key is outside the cluster cannot take the place of another";
+            let hint = "first rotate to a root of the cluster's own with `swarmctl cluster ca --rotate`";
+            Rejection::conflict(SUBJECT, sentence, hint)
+        })?;
+        rotation_to(root, SecretText::default(), present.cross_sign(root, self.now).map_err(unusable)?)
+    }
+
+    /// A new root with its key. Whoever has the present root's key outside the cluster has yet to sign it.
+    fn root_of_its_own(&self) -> Result<RotateRoot, Rejection> {
+        let next = Authority::generate(self.now).map_err(unusable)?;
+        let cross_cert_pem = match self.present_authority()? {
+            Some(present) => present.cross_sign(next.root(), self.now).map_err(unusable)?,
+            None => String::new(),
+        };
+        rotation_to(next.root(), SecretText(next.key().to_pem().to_string()), cross_cert_pem)
+    }
+
+    /// The present root with its key; nothing if that is outside the cluster.
+    fn present_authority(&self) -> Result<Option<Authority>, Rejection> {
+        let settings = &self.state.cluster.settings;
+        if settings.root_key_outside {
+            return Ok(None);
+        }
         let key = self.state.keyring.text(&settings.root_key());
-        let key = key.ok_or("this manager does not have the root's key")?;
-        let text = |error: crate::security::AuthorityError| error.to_string();
-        let present = Authority::from_pem(&settings.root_cert_pem, key).map_err(text)?;
-        let next = Authority::generate(self.now).map_err(text)?;
-        Ok(RotateRoot {
-            cert_pem: next.root().to_pem(),
-            digest: next.root().digest(),
-            cross_cert_pem: present.cross_sign(&next, self.now).map_err(text)?,
-            key_pem: SecretText(next.key().to_pem().to_string()),
-            worker_token: token(next.root())?,
-            manager_token: token(next.root())?,
-        })
+        let key = key.ok_or_else(|| broken("this manager does not have the root's key".to_owned()))?;
+        Authority::from_pem(&settings.root_cert_pem, key).map(Some).map_err(unusable)
     }
 }
 
-fn token(root: &RootCertificate) -> Result<(SecretText, [u8; 32]), String> {
-    let token = JoinToken::generate(root).ok_or("the system provides no random bytes")?;
+fn rotation_to(root: &RootCertificate, key_pem: SecretText, cross_cert_pem: String) -> Result<RotateRoot, Rejection> {
+    let (cert_pem, digest) = (root.to_pem(), root.digest());
+    Ok(RotateRoot {
+        cert_pem,
+        digest,
+        cross_cert_pem,
+        key_pem,
+        worker_token: token(root)?,
+        manager_token: token(root)?,
+    })
+}
+
+fn token(root: &RootCertificate) -> Result<(SecretText, [u8; 32]), Rejection> {
+    let token = JoinToken::generate(root).ok_or_else(|| broken("the system provides no random bytes".to_owned()))?;
     Ok((SecretText(token.to_string()), token.secret_sha256()))
+}
+
+fn unusable(error: AuthorityError) -> Rejection {
+    broken(error.to_string())
+}
+
+/// Nobody who is known has the present root's key.
+fn no_key() -> Rejection {
+    let sentence = "no external certificate authority is named that has the present root's key";
+    let hint = "name the authority that has it with `swarmctl cluster update --external-ca protocol=cfssl,url=URL`";
+    Rejection::new(RejectionKind::Unavailable, SUBJECT, sentence, hint)
 }
 
 /// How far a rotation is, if one is under way.

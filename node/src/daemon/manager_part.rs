@@ -22,7 +22,7 @@ use crate::daemon::serve::{self, RemotePort, SocketFile};
 use crate::daemon::start_settings::StartSettings;
 use crate::manager::core::{self, Begin, Core};
 use crate::peering::{Histories, Own, Peering};
-use crate::security::{Credentials, Identity, Limits};
+use crate::security::{Credentials, ExternalClient, Identity, Limits};
 
 /// How long connections may take to end once the part is told to stop.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(8);
@@ -106,6 +106,7 @@ impl Node {
                 hostname: self.hostname.clone(),
                 remote_addr: remote_addr.clone(),
             }),
+            external: Arc::new(ExternalClient::new(Arc::clone(credentials))),
             budgets: Arc::default(),
             peering: peering.clone(),
             stopping: stop.clone(),

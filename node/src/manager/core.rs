@@ -24,8 +24,13 @@ use crate::manager::scrub::{self, OtherHistories, Scrubber};
 use crate::security::seal::KeyFile;
 use crate::security::{
     Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
-    RootCertificate, Signer, Subject, TrustedRoots,
+    RootCertificate, SignError, Signer, Subject, TrustedRoots,
 };
+
+/// What helps a manager that has no valid certificate and no key to sign one.
+const NO_CERTIFICATE_HINT: &str = "if the cluster has other managers, `swarmctl node rm --force` this node there, run `swarmd leave \
+     --force` here and join again; if this is the only one, set this machine's clock to when its certificate was valid, until it \
+     has renewed it";
 
 /// Looks at whether a log that is to be closed is still read, and the time between them: 5 s in all, many times what a read takes.
 const RELEASE_LOOKS_MAX: u32 = 500;
@@ -442,8 +447,11 @@ impl Core {
         let request = CertificateRequest::new().map_err(|error| broken(error.to_string()))?;
         let subject = Subject { node: self.node, role: Role::Manager, cluster: state.cluster.id() };
         let expiry = state.cluster.spec().cert_expiry();
-        let issued = signer.sign(&request.csr_pem, subject, clock::now(), expiry);
-        let Issued { cert_pem, not_after, .. } = issued.map_err(|error| broken(error.to_string()))?;
+        let issued = signer.sign(None, &request.csr_pem, subject, clock::now(), expiry).await;
+        let Issued { cert_pem, not_after, .. } = issued.map_err(|error| match error {
+            SignError::NoClient => Failure::new(error, NO_CERTIFICATE_HINT),
+            SignError::Authority(_) | SignError::External(_) => broken(error.to_string()),
+        })?;
         certificates.save_roots(&roots)?;
         certificates.save(&cert_pem, &request.key)?;
         if state.cluster.members.len() > 1 {

@@ -5,10 +5,12 @@ use std::fmt;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use events::{Duration, Role, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKey, PublicKeyData, SanType,
-    SerialNumber, date_time_ymd,
+    SerialNumber, SubjectPublicKeyInfo, date_time_ymd,
 };
+use x509_parser::asn1_rs::Tag;
+use x509_parser::certificate::X509Certificate;
 
 use super::certificate;
 use super::subject::{Holder, Subject};
@@ -92,6 +94,9 @@ pub enum AuthorityError {
     /// Nothing that is signed now would be valid.
     #[error("the root certificate expired at {0}")]
     Expired(Timestamp),
+    /// Its name cannot be written in a certificate that signs it.
+    #[error("the name of the root certificate has a form that cannot be repeated in another certificate")]
+    RootName,
     /// The system gave no random bytes.
     #[error("the system provides no random bytes")]
     Random,
@@ -104,7 +109,7 @@ impl Authority {
     /// A new root, valid from `now`.
     pub fn generate(now: Timestamp) -> Result<Self, AuthorityError> {
         let key = PrivateKey::generate().map_err(AuthorityError::Key)?;
-        let mut params = root_params();
+        let mut params = root_params()?;
         set_validity(&mut params, now, now + ROOT_EXPIRY);
         params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
         let certificate = params.self_signed(key.pair()).map_err(AuthorityError::Signing)?;
@@ -133,14 +138,30 @@ impl Authority {
         &self.key
     }
 
-    /// The root certificate of `next` as this root signs it: by it, whoever trusts this one trusts what `next` signs.
-    pub fn cross_sign(&self, next: &Self, now: Timestamp) -> Result<String, AuthorityError> {
-        let mut params = root_params();
-        set_validity(&mut params, now, self.root.not_after().min(next.root.not_after()));
+    /// The root certificate `next` as this root signs it: by it, whoever trusts this one trusts what `next` signs.
+    pub fn cross_sign(&self, next: &RootCertificate, now: Timestamp) -> Result<String, AuthorityError> {
+        let parsed = certificate::parse(next.der()).map_err(AuthorityError::Root)?;
+        let key = SubjectPublicKeyInfo::from_der(parsed.public_key().raw).map_err(AuthorityError::Signing)?;
+        let mut params = root_params()?;
+        params.distinguished_name = name_of(&parsed)?;
+        set_validity(&mut params, now, self.root.not_after().min(next.not_after()));
         params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
         let issuer = Issuer::from_ca_cert_der(self.root.der(), self.key.pair()).map_err(AuthorityError::Signing)?;
-        let certificate = params.signed_by(next.key.pair(), &issuer).map_err(AuthorityError::Signing)?;
+        let certificate = params.signed_by(&key, &issuer).map_err(AuthorityError::Signing)?;
+        // What the next root signs names it by these very bytes.
+        let signed = certificate::parse(certificate.der()).map_err(AuthorityError::Root)?;
+        if signed.subject().as_raw() != parsed.subject().as_raw() {
+            return Err(AuthorityError::RootName);
+        }
         Ok(super::key::pem("CERTIFICATE", certificate.der()))
+    }
+
+    /// A request to sign this root, for another authority, in PEM.
+    pub fn request(&self) -> Result<String, AuthorityError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = root_params()?.distinguished_name;
+        let request = params.serialize_request(self.key.pair()).and_then(|request| request.pem());
+        request.map_err(AuthorityError::Signing)
     }
 
     /// Whether this authority would sign the request now, without signing: the key that it would certify.
@@ -148,11 +169,7 @@ impl Authority {
     /// # Errors
     /// As [`sign`](Self::sign).
     pub fn judge(&self, csr_pem: &str, now: Timestamp) -> Result<RequestedKey, AuthorityError> {
-        let public_key = requested_key(csr_pem)?;
-        if self.root.not_after() <= now {
-            return Err(AuthorityError::Expired(self.root.not_after()));
-        }
-        Ok(RequestedKey(public_key))
+        judge(&self.root, csr_pem, now)
     }
 
     /// Issues a certificate that speaks for `holder` to whoever has the key behind `csr_pem`.
@@ -186,6 +203,45 @@ impl fmt::Debug for Authority {
     }
 }
 
+/// Whether a request would be signed for this root now: the key that would be certified.
+///
+/// # Errors
+/// When the request is not valid, or nothing that is signed now would be.
+pub fn judge(root: &RootCertificate, csr_pem: &str, now: Timestamp) -> Result<RequestedKey, AuthorityError> {
+    let public_key = requested_key(csr_pem)?;
+    if root.not_after() <= now {
+        return Err(AuthorityError::Expired(root.not_after()));
+    }
+    Ok(RequestedKey(public_key))
+}
+
+/// The name of a root, to be written in another certificate as it is there.
+fn name_of(root: &X509Certificate<'_>) -> Result<DistinguishedName, AuthorityError> {
+    let mut name = DistinguishedName::new();
+    for attribute in root.subject().iter_attributes() {
+        let text = attribute.as_str().map_err(|_| AuthorityError::RootName)?;
+        let value = match attribute.attr_value().tag() {
+            Tag::PrintableString => text.try_into().map(DnValue::PrintableString),
+            Tag::Ia5String => text.try_into().map(DnValue::Ia5String),
+            _ => Ok(DnValue::Utf8String(text.to_owned())),
+        };
+        let oid = attribute.attr_type().iter().ok_or(AuthorityError::RootName)?.collect::<Vec<u64>>();
+        let kind = [
+            DnType::CommonName,
+            DnType::OrganizationName,
+            DnType::OrganizationalUnitName,
+            DnType::CountryName,
+            DnType::StateOrProvinceName,
+            DnType::LocalityName,
+        ];
+        let oids: [&[u64]; 6] =
+            [&[2, 5, 4, 3], &[2, 5, 4, 10], &[2, 5, 4, 11], &[2, 5, 4, 6], &[2, 5, 4, 8], &[2, 5, 4, 7]];
+        let known = oids.iter().position(|known| **known == oid[..]).map(|at| kind[at].clone());
+        name.push(known.unwrap_or(DnType::CustomDnType(oid)), value.map_err(AuthorityError::Signing)?);
+    }
+    Ok(name)
+}
+
 /// The public key of a request whose signature is right.
 fn requested_key(csr_pem: &str) -> Result<PublicKey, AuthorityError> {
     if csr_pem.len() > REQUEST_BYTES_MAX {
@@ -206,13 +262,15 @@ fn requested_key(csr_pem: &str) -> Result<PublicKey, AuthorityError> {
 }
 
 /// What every root certificate says.
-fn root_params() -> CertificateParams {
+fn root_params() -> Result<CertificateParams, AuthorityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
+    // As cfssl writes it: should it sign this root, the name has to be the same to the last byte.
+    let name = AUTHORITY_NAME.try_into().map(DnValue::PrintableString).map_err(AuthorityError::Signing)?;
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params
+    Ok(params)
 }
 
 /// What every certificate for `holder` says, whoever asks.
@@ -398,5 +456,28 @@ mod tests {
         let bundle = one.root().to_pem() + &other.root().to_pem();
         let bundle = Authority::from_pem(&bundle, &one.key().to_pem());
         assert!(matches!(bundle, Err(AuthorityError::Root(CertificateError::Count(2)))));
+    }
+
+    #[test]
+    fn a_root_from_outside_is_signed_under_its_own_name() {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let country = "DE".try_into().map(DnValue::PrintableString).expect("two letters");
+        params.distinguished_name.push(DnType::CountryName, country);
+        params.distinguished_name.push(DnType::CommonName, "An external root \u{e9}");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = date_time_ymd(2060, 1, 1);
+        let root = RootCertificate::from_der(params.self_signed(&key).expect("a root").der().clone()).expect("a root");
+        let (old, now) = (authority(), Timestamp::from_unix_ns(1_800_000_000_000_000_000));
+        let cross = certificate::all_in(&old.cross_sign(&root, now).expect("signed")).expect("PEM");
+        let issuer = Issuer::from_ca_cert_der(root.der(), &key).expect("an issuer");
+        let request = CertificateRequest::new().expect("a request");
+        let mut leaf = params_of(subject(1, Role::Worker).into()).expect("names");
+        set_validity(&mut leaf, now, now + DAY);
+        let leaf = leaf.signed_by(request.key.pair(), &issuer).expect("signed").der().clone();
+        super::super::identity::verify_chain([old.root()], &leaf, &cross, now)
+            .expect("who trusts the old root trusts it");
+        assert!(super::super::identity::verify_chain([old.root()], &leaf, &[], now).is_err());
     }
 }

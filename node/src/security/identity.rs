@@ -126,7 +126,7 @@ impl IdentityError {
                 "check this machine's clock; if it is right, start swarmd again: a manager issues itself a new certificate"
             }
             Self::Expired { .. } => {
-                "check this machine's clock; if it is right, `swarmctl node rm` the node on a manager, then empty its state directory and join again with --join-addr and --join-token"
+                "check this machine's clock; if it is right, `swarmctl node rm` the node on a manager, then run `swarmd leave --force` and join again with --join-addr and --join-token"
             }
             Self::Locked => "start swarmd with --unlock-key-file, or unlock it with `swarmctl cluster unlock`",
             Self::Wrap(_) => "see the log above; the system may be short of random bytes",
@@ -225,7 +225,7 @@ impl fmt::Debug for Identity {
 }
 
 /// Verifies as a server would verify a client: that covers signatures, validity and usage.
-fn verify_chain<'a>(
+pub(super) fn verify_chain<'a>(
     roots: impl IntoIterator<Item = &'a RootCertificate>,
     own: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn the_way_back_is_a_workers_or_a_managers_own() {
         let hint = |role| IdentityError::Expired { subject: subject(1, role), not_after: NOW }.hint();
-        assert!(hint(Role::Worker).contains("empty its state directory"));
+        assert!(hint(Role::Worker).contains("swarmd leave --force"));
         assert!(hint(Role::Manager).contains("start swarmd again"), "an emptied manager would be a lost cluster");
     }
 

@@ -283,7 +283,7 @@ fn trusting(signer: &Authority, intermediates: &str, node: u128, roots: &[&Autho
 #[tokio::test]
 async fn while_nodes_move_to_another_root_each_trusts_all_that_it_can_meet() {
     let (old, new) = (authority(), Authority::generate(wall_clock()).expect("another root"));
-    let cross = old.cross_sign(&new, wall_clock()).expect("signed");
+    let cross = old.cross_sign(new.root(), wall_clock()).expect("signed");
     let kinds = |node| {
         let before = trusting(&old, "", node, &[&old]);
         // It got the roots, and its process ended before it got the certificate.

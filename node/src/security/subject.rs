@@ -85,7 +85,7 @@ impl From<Subject> for Holder {
 }
 
 /// What stands in the certificates of operators where a node's has its role. No server is accepted by this name.
-const OPERATOR_UNIT: &str = "swarm-operator";
+pub(super) const OPERATOR_UNIT: &str = "swarm-operator";
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -83,3 +83,35 @@ fn a_cluster_is_initialised_once() {
     let twice = std::panic::catch_unwind(|| known(&[initialised(), initialised()]));
     assert!(twice.is_err());
 }
+
+#[test]
+fn a_root_whose_key_is_outside_has_no_secret_but_its_tokens() {
+    let started = |key_outside| {
+        Kind::RootRotationStarted(events::RootRotationStarted { key_outside, ..events::RootRotationStarted::default() })
+    };
+    let ended = || Kind::RootRotationCompleted(events::RootRotationCompleted::default());
+    // What happened, where the key that signs is, and whose keys the keyring has to have.
+    let table: [(&[Kind], bool, &[&str]); 5] = [
+        (&[], false, &["root-ca/key"]),
+        (&[started(Some(true))], true, &["root-ca/key"]),
+        (&[started(Some(true)), ended()], true, &[]),
+        (&[started(Some(true)), ended(), started(None)], false, &["root-ca/key/2"]),
+        (&[started(Some(true)), ended(), started(None), ended()], false, &["root-ca/key/2"]),
+    ];
+    for (events, outside, keys) in table {
+        let mut cluster = Cluster::default();
+        let all = [initialised(), root()].into_iter().chain(events.iter().cloned());
+        for (index, kind) in (1..).zip(all) {
+            cluster.apply(&Event::by_command(0, kind), &Stamp { index, time: Timestamp::from_unix_ns(0) });
+        }
+        assert_eq!(cluster.settings.signing_key_outside(), outside, "{events:?}");
+        let mut keyring = crate::Keyring::default();
+        let mut needed = Vec::new();
+        while let Some(name) = keyring.missing(&cluster) {
+            keyring.apply(events::VolatilePayload::keep(name.as_str(), "secret"));
+            needed.push(name);
+        }
+        needed.retain(|name| name.starts_with(ROOT_KEY));
+        assert_eq!(needed, keys, "{events:?}");
+    }
+}

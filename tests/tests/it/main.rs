@@ -14,6 +14,7 @@ mod command_stream;
 mod cut_short;
 mod daemon;
 mod damage;
+mod external_ca;
 mod faults;
 mod flood;
 mod full_disk;

@@ -1,10 +1,12 @@
 //! `swarmctl cluster ca`.
 
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 use wire::v1::command_request::Command;
 use wire::v1::{RootRotationView, RotateRoot};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::format::{Format, cluster};
 use crate::manager::Manager;
 use crate::session::Session;
@@ -22,6 +24,11 @@ pub struct Args {
     #[arg(long)]
     rotate: bool,
 
+    /// With --rotate: the new root, for which an external certificate authority signs (`swarmctl cluster update --external-ca`);
+    /// without it the cluster makes one of its own
+    #[arg(long, value_name = "FILE", requires = "rotate")]
+    ca_cert: Option<PathBuf>,
+
     #[command(flatten)]
     wait: WaitFlags,
 }
@@ -36,7 +43,8 @@ struct Root<'a> {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     if args.rotate {
-        let reply = session.execute_and_tell(Command::RotateRoot(RotateRoot {}), "").await?;
+        let cert_pem = args.ca_cert.as_deref().map(read).transpose()?;
+        let reply = session.execute_and_tell(Command::RotateRoot(RotateRoot { cert_pem }), "").await?;
         return for_root(session, &args.wait, reply.index).await;
     }
     let cluster = session.manager.cluster(false).await?;
@@ -49,4 +57,11 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         Some(rotation) => session.note(&cluster::rotation(rotation)),
         None => Ok(()),
     }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let failure = Failure::new(Kind::Usage, format!("cannot read {}: {error}", path.display()));
+        failure.hint("give the file with the root certificate with --ca-cert")
+    })
 }

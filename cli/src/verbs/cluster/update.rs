@@ -15,6 +15,7 @@ use crate::format::Format;
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::spec::{LogFlags, Strategy};
+use crate::values::external_ca::{self, ExternalCaFlag};
 use crate::values::{duration, number};
 
 /// Tasks that a slot may keep, or -1 for all.
@@ -53,6 +54,11 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     autolock: Option<bool>,
 
+    /// Server that signs certificates for a root whose key it has, by the protocol cfssl; the root is that in FILE, or the present
+    /// one. May be repeated, and replaces all that were named before; none for no server
+    #[arg(long, value_name = "protocol=cfssl,url=URL[,cacert=FILE]|none", value_parser = external_ca::parse)]
+    external_ca: Vec<ExternalCaFlag>,
+
     /// Replace the join token of this role
     #[arg(long, value_name = "ROLE")]
     rotate_join_token: Option<TokenRole>,
@@ -77,7 +83,7 @@ struct Rotated {
 
 impl Args {
     /// The settings that the flags make of the present ones.
-    fn edit(&self, present: &ClusterSpec) -> Result<ClusterSpec, Failure> {
+    fn edit(&self, present: &ClusterSpec, root_cert_pem: &str) -> Result<ClusterSpec, Failure> {
         let ns = |length: Duration| u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
         let mut spec = present.clone();
         spec.task_history_limit = self.taskhistory.or(spec.task_history_limit);
@@ -87,6 +93,10 @@ impl Args {
         spec.nodes_max = self.max_nodes.or(spec.nodes_max);
         spec.placement_strategy = self.placement_strategy.map(Strategy::number).or(spec.placement_strategy);
         spec.autolock = self.autolock.or(spec.autolock);
+        if !self.external_ca.is_empty() {
+            let named = self.external_ca.iter().filter_map(|flag| flag.server(root_cert_pem).transpose());
+            spec.external_cas = named.collect::<Result<_, _>>()?;
+        }
         self.log.apply(&mut spec.log_driver)?;
         Ok(spec)
     }
@@ -98,7 +108,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         return Err(failure.hint("`swarmctl cluster update --help` lists what can change"));
     }
     let present = session.manager.cluster(false).await?;
-    let spec = args.edit(&present.spec)?;
+    let spec = args.edit(&present.spec, &present.root_cert_pem)?;
     if spec != present.spec {
         let update = UpdateCluster { spec, version: Some(present.meta.version) };
         let locks = update.spec.autolock() && !present.spec.autolock();

@@ -18,7 +18,7 @@ use crate::daemon::state_dir::StateDir;
 use crate::manager::core::{self, Core};
 use crate::manager::replica::{Outcome, Request as CoreRequest};
 use crate::security::testing::KnownMembers;
-use crate::security::{Authority, Introduction, Limits, Members, Subject, incoming};
+use crate::security::{Authority, ExternalClient, Introduction, Limits, Members, Subject, incoming};
 use commands::{Actor, Command, SecretText};
 
 const QUICK: Timeouts = Timeouts { attempts: 3, pause: Duration::from_millis(1), busy: Duration::ZERO };
@@ -67,16 +67,18 @@ impl Manager {
                 .expect("a core");
         core.ensure_cluster(&certificates, "m1", &addr).await.expect("a cluster");
         let identity = core.identity(&certificates).await.expect("an identity");
+        let credentials = Arc::new(Credentials::new(identity).expect("credentials"));
         let context = Context {
             core: core.handle.clone(),
             store: Arc::clone(&core.store),
             manager: Arc::new(ManagerInfo {
-                cluster: identity.subject().cluster,
+                cluster: credentials.identity().subject().cluster,
                 node: core.node,
                 hostname: "m1".to_owned(),
                 remote_addr: addr.clone(),
             }),
             budgets: Arc::default(),
+            external: Arc::new(ExternalClient::new(Arc::clone(&credentials))),
             peering: crate::peering::Peering::default(),
             stopping: CancellationToken::new(),
         };
@@ -84,7 +86,7 @@ impl Manager {
         let service = Losing { service: CertificateApi::new(context), joins: AtomicU32::new(joins) };
         let connections = Box::pin(incoming(
             tcp,
-            Arc::new(Credentials::new(identity).expect("credentials")),
+            credentials,
             Limits::of_descriptors(1_024),
             KnownMembers::everybody(),
             Arc::default(),
