@@ -188,9 +188,13 @@ fn warn_of_the_end<M: Manager>(session: &mut Session<'_, M>) -> Result<(), Failu
     if left.is_zero() || left > IDENTITY_ENDS_SOON {
         return Ok(());
     }
-    let days = left.as_secs() / (24 * 3600);
+    let left = match left.as_secs() / (24 * 3600) {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    };
     session.note(&format!(
-        "warning: the identity in {} ends in {days} days; `swarmctl operator renew` renews it",
+        "warning: the identity in {} ends in {left}; `swarmctl operator renew` renews it",
         identity.display()
     ))
 }

@@ -2,6 +2,7 @@
 
 mod fake;
 mod help;
+mod identity;
 mod output;
 mod requests;
 mod socket;
