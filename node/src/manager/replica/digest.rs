@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use events::{NodeId, SessionId, Timestamp};
+use projections::Cluster;
 
 use crate::log::raft::TICK;
 
@@ -13,6 +14,8 @@ use super::{Replica, Role};
 
 /// Ticks between two digests: half a second, half of the shortest heartbeat period.
 const DIGEST_TICKS: u64 = 5;
+/// Ticks between two looks for nodes that were removed: 10 s, because each is a look at every node.
+const KEEP_TICKS: u64 = 100;
 /// Nodes in one message: about 150 KiB.
 const BEATS_MAX: usize = 4_096;
 /// A heartbeat that came longer ago than this says nothing: 10 minutes, longer than any node is waited for.
@@ -73,6 +76,13 @@ impl Digests {
         self.by.remove(&node);
     }
 
+    /// Once a tick: forgets nodes that were removed, when it is time to.
+    pub(super) fn keep_nodes(&mut self, cluster: &Cluster, tick: u64) {
+        if tick.is_multiple_of(KEEP_TICKS) {
+            self.by.retain(|node, _| cluster.nodes.contains(*node));
+        }
+    }
+
     /// What is new, with the time at which it came.
     pub(super) fn take(&mut self, tick: u64, now: Timestamp) -> Vec<(NodeId, SessionId, Timestamp)> {
         let news = std::mem::take(&mut self.new).into_values().map(|(beat, from, came)| {
@@ -126,7 +136,8 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
-    use events::Id;
+    use events::{Event, Id, Kind, NodeJoined};
+    use projections::Stamp;
 
     use super::*;
 
@@ -144,6 +155,22 @@ mod tests {
         let now = Timestamp::from_unix_ns(0) + Duration::from_secs(60);
         assert_eq!(digests.take(102, now), vec![(node, session, now - TICK * 5)]);
         assert_eq!(digests.take(102, now), vec![]);
+    }
+
+    #[test]
+    fn a_node_that_was_removed_is_forgotten() {
+        let [member, removed] = [1, 2].map(NodeId::from_bits);
+        let mut cluster = Cluster::default();
+        let joined = Kind::NodeJoined(NodeJoined { node: member, ..NodeJoined::default() });
+        cluster.apply(&Event::by_command(0, joined), &Stamp { index: 2, ..Stamp::default() });
+        let mut digests = Digests::default();
+        for node in [member, removed] {
+            digests.registered(node, 7);
+        }
+        digests.keep_nodes(&cluster, KEEP_TICKS + 1);
+        assert_eq!(digests.by.len(), 2, "it is not time yet");
+        digests.keep_nodes(&cluster, 2 * KEEP_TICKS);
+        assert_eq!(digests.stranded(|_| false), [member].into());
     }
 
     #[test]

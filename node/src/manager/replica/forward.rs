@@ -93,6 +93,11 @@ impl Forwarding {
         Some((leader, PeerMessage::Command { call, first, request }))
     }
 
+    /// Whether this manager was the last that was asked: only that one may answer.
+    fn is_asked(&self, number: u64, manager: u64) -> bool {
+        self.waiting.get(&number).is_some_and(|waiting| waiting.sent.is_some_and(|(to, _)| to == manager))
+    }
+
     /// Takes back what is to be given up: whose time is over, and what nobody can be asked for.
     fn overdue(&mut self, tick: u64, leaderless: bool) -> Vec<Waiting> {
         let is_over = |waiting: &Waiting| waiting.since + GIVE_UP_TICKS <= tick || (leaderless && !waiting.was_sent);
@@ -243,7 +248,9 @@ impl Replica {
         }
         let refused = match judged {
             Ok((via, request)) => {
-                if let Command::RegisterNode(registration) = &request.command {
+                if let Command::RegisterNode(registration) = &request.command
+                    && leader.tip.nodes.contains(registration.node)
+                {
                     leader.digests.registered(registration.node, from);
                 }
                 let Some(ticket) = self.owed.note(from, call) else { return };
@@ -268,17 +275,17 @@ impl Replica {
         numbers.into_iter().for_each(|number| self.send_forwarded(number));
     }
 
-    /// A leader says what became of a command.
-    pub(super) fn receive_outcome(&mut self, call: Call, outcome: &[u8]) {
+    /// A leader says what became of a command that it was asked for.
+    pub(super) fn receive_outcome(&mut self, from: u64, call: Call, outcome: &[u8]) {
+        if call.run != self.run() || !self.forwarding.is_asked(call.number, from) {
+            return;
+        }
         let Ok(outcome) = serde_json::from_slice::<Outcome>(outcome) else {
             tracing::warn!(
                 "the answer to a command that was forwarded cannot be read: the leader is of another version"
             );
             return;
         };
-        if call.run != self.run() || !self.forwarding.waiting.contains_key(&call.number) {
-            return;
-        }
         match outcome {
             // It led no more: whoever does is asked with the next tick.
             Outcome::Unknown => {
@@ -502,6 +509,21 @@ mod tests {
             let judged = sender(&cluster, from).and_then(|member| may_forward(member, &request));
             assert_eq!(judged.is_ok(), allowed, "{case}");
         }
+    }
+
+    #[test]
+    fn only_the_manager_that_was_asked_last_answers() {
+        let mut forwarding = Forwarding::default();
+        let waiting = Waiting { ticket: 1, request: Zeroizing::default(), since: 0, sent: None, was_sent: false };
+        let number = forwarding.keep(waiting).expect("room");
+        let answers = |forwarding: &Forwarding| [7, 8, 9].map(|manager| forwarding.is_asked(number, manager));
+        assert_eq!(answers(&forwarding), [false, false, false]);
+        forwarding.send(number, 1, 7, 0).expect("a message");
+        assert_eq!(answers(&forwarding), [true, false, false]);
+        forwarding.send(number, 1, 8, SEND_AGAIN_TICKS).expect("a message");
+        assert_eq!(answers(&forwarding), [false, true, false], "another manager leads now");
+        forwarding.remove(number);
+        assert_eq!(answers(&forwarding), [false, false, false], "it is answered");
     }
 
     #[test]

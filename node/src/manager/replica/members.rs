@@ -116,7 +116,7 @@ impl Replica {
                 Ok(())
             }
             PeerMessage::Outcome { call, outcome } => {
-                self.receive_outcome(call, &outcome);
+                self.receive_outcome(from, call, &outcome);
                 Ok(())
             }
             PeerMessage::Presence(beats) => {
@@ -254,6 +254,7 @@ impl Replica {
         self.contacts.keep_members(&self.committed.cluster);
         self.disks.keep_members(&self.committed.cluster);
         let Role::Leader(leader) = &mut self.role else { return };
+        leader.digests.keep_nodes(&leader.tip, self.ticks);
         let peers = self.contacts.peers(&self.consensus, self.ticks);
         leader.left.members |= next_change(&leader.tip, &peers).is_some();
         let successor = successor(&leader.tip, &peers);
