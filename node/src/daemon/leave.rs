@@ -42,10 +42,10 @@ pub struct Args {
 pub async fn leave(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let dir = args.state_dir.as_path();
     // Opening makes what is not there.
-    if !leaving::is_noted(dir)? && matches!(CertificateStore::new(dir).subject(), Ok(None)) {
+    if !dir.is_dir() || !leaving::is_noted(dir)? && matches!(CertificateStore::new(dir).subject(), Ok(None)) {
         return Err(no_member(dir));
     }
-    let state_dir = StateDir::open(dir)?;
+    let state_dir = StateDir::open_unused(dir, "`swarmctl node leave` asks it to leave; or stop it first")?;
     if let Some(file) = &args.unlock_key_file {
         state_dir.keys().set(Some(unlock::read_key(file)?));
     }

@@ -51,6 +51,14 @@ impl StateDir {
     /// # Errors
     /// When it cannot be made or written, or another `swarmd` has it.
     pub fn open(path: &Path) -> Result<Self, Failure> {
+        Self::open_unused(path, "stop it first, or give this one a directory of its own with --state-dir")
+    }
+
+    /// The same, with what to do where another `swarmd` has it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_unused(path: &Path, otherwise: &str) -> Result<Self, Failure> {
         let unusable = |error: std::io::Error| unusable(path, &error);
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let file = path.join(LOCK);
@@ -60,7 +68,7 @@ impl StateDir {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock, keys: Arc::default() }),
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let sentence = format!("another swarmd is running on the state directory {}", path.display());
-                Err(Failure::new(sentence, "stop it first, or give this one a directory of its own with --state-dir"))
+                Err(Failure::new(sentence, otherwise))
             }
             Err(error) => Err(unusable(error.into())),
         }

@@ -60,11 +60,14 @@ fn a_worker_leaves_and_joins_again_and_the_last_manager_ends_the_cluster() {
     cluster.resume(MANAGER);
     cluster.await_manager();
     cluster.swarmctl("node leave").refused(4, "it is the only manager");
-    swarmd_leave(&cluster.state_dir(MANAGER), &[]).refused(1, "another swarmd is running");
+    swarmd_leave(&cluster.state_dir(MANAGER), &[]).refused(1, "`swarmctl node leave` asks it to leave");
     assert_eq!(cluster.swarmctl("node leave --force").code, 0);
     assert_left(&mut cluster, MANAGER);
     swarmd_leave(&cluster.path("nowhere"), &[]).refused(2, "is not the state directory of a member");
     assert!(!cluster.path("nowhere").exists(), "made for nothing");
+    let file = cluster.path("a-file");
+    std::fs::write(&file, "of somebody").expect("written");
+    swarmd_leave(&file, &["--force"]).refused(2, "is not the state directory of a member");
 }
 
 #[test]
