@@ -71,7 +71,6 @@ impl Verb for RotateRoot {
             manager_token_sha256: manager_sha256.to_vec(),
             key_outside: key_outside.then_some(true),
         };
-
         let names = state.settings.next_root_secrets(key_outside);
         let keep = |(name, secret): (String, &SecretText)| VolatilePayload::keep(name, secret.0.as_str());
         Ok(Decision {
