@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use events::spec::defaults::{RESTART_DELAY, RESTART_DELAY_MAX};
 use events::{
-    BindPropagation, Driver, GenericResource, HealthConfig, Isolation, Mount, Named, PullPolicy, ResourceRequirements,
-    Resources, ServiceSpec,
+    BindPropagation, Driver, GenericResource, HealthConfig, Isolation, Mount, MountConsistency, Named, PullPolicy,
+    ResourceRequirements, Resources, ServiceSpec,
 };
 
 use super::block::Block;
@@ -155,11 +155,16 @@ fn mount(mount: &Mount) -> String {
     if mount.read_only {
         choices.push("read-only".to_owned());
     }
+    if mount.consistency() != MountConsistency::default() {
+        choices.push(mount.consistency().name());
+    }
     if let Some(bind) = &mount.bind {
         let propagation = bind.propagation();
         choices.extend((propagation != BindPropagation::default()).then(|| propagation.name()));
         choices.extend(bind.create_mountpoint.then(|| "created if missing".to_owned()));
         choices.extend(bind.non_recursive.then(|| "not recursive".to_owned()));
+        choices.extend(bind.read_only_non_recursive.then(|| "mounts below it writable".to_owned()));
+        choices.extend(bind.read_only_force_recursive.then(|| "mounts below it read-only".to_owned()));
     }
     if let Some(volume) = &mount.volume {
         choices.extend(volume.no_copy.then(|| "nothing copied into it".to_owned()));
@@ -205,12 +210,17 @@ mod tests {
     #[test]
     fn a_mount_tells_what_was_chosen_for_it() {
         use crate::values::mount::{parse_bind, parse_tmpfs, parse_volume};
+        use crate::values::mount_keys::parse;
         let table = [
             (parse_bind("/srv:/data"), "bind /srv at /data"),
             (parse_bind("/srv:/data:ro,rslave,create"), "bind /srv at /data (read-only, rslave, created if missing)"),
             (parse_volume("/data"), "volume at /data"),
             (parse_volume("store:/data:nocopy"), "volume store at /data (nothing copied into it)"),
             (parse_tmpfs("/run"), "tmpfs at /run"),
+            (
+                parse("type=bind,src=/s,dst=/d,readonly,consistency=cached,bind-recursive=readonly"),
+                "bind /s at /d (read-only, cached, mounts below it read-only)",
+            ),
             (parse_tmpfs("/run:size=64m,mode=1777,ro"), "tmpfs at /run (read-only, size 64MiB, mode 1777)"),
         ];
         for (given, shown) in table {

@@ -14,7 +14,9 @@ use super::{container, devices, task};
 use crate::failure::{Failure, Kind};
 use crate::values::container as container_values;
 use crate::values::device::{self, NamedDevice};
-use crate::values::{affinity, config_file, constraint, env, generic, host, mount, pair, port, publish, ulimit};
+use crate::values::{
+    affinity, config_file, constraint, env, generic, host, mount, mount_keys, pair, port, publish, ulimit,
+};
 
 /// Additions to lists and maps, and removals from them; each may be repeated.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -107,6 +109,14 @@ pub struct ListEdits {
     /// Filesystem in memory (tmpfs) to remove, by its target
     #[arg(long, value_name = "TARGET")]
     tmpfs_rm: Vec<String>,
+
+    /// Mount to add or change, in the form of Docker
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = mount_keys::parse)]
+    mount_add: Vec<Mount>,
+
+    /// Mount of any type to remove, by its target
+    #[arg(long, value_name = "TARGET")]
+    mount_rm: Vec<String>,
 
     /// Config to add or change
     #[arg(long, value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse)]
@@ -245,6 +255,7 @@ impl ListEdits {
             ("bind", &self.bind_rm),
             ("volume", &self.volume_rm),
             ("tmpfs", &self.tmpfs_rm),
+            ("mount", &self.mount_rm),
             ("config", &self.config_rm),
             ("secret", &self.secret_rm),
             ("host", &self.host_rm),
@@ -343,6 +354,7 @@ impl ListEdits {
             container.mounts.retain(|mount| mount.r#type() != kind || !removed.contains(&mount.target));
             edit(&mut container.mounts, |mount| mount.target.clone(), added, &[]);
         }
+        edit(&mut container.mounts, |mount| mount.target.clone(), &self.mount_add, &self.mount_rm);
     }
 
     fn apply_to_dns(&self, container: &mut ContainerSpec) {

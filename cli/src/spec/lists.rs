@@ -81,10 +81,14 @@ const LISTS: [List; 28] = [
 ];
 
 /// Those that flags of other names add to.
-const ADDED_TO: [List; 2] = [
+const ADDED_TO: [List; 3] = [
     List {
         flag: "publish",
         keys: |spec| spec.endpoint.iter().flat_map(|endpoint| &endpoint.ports).map(target).collect(),
+    },
+    List {
+        flag: "mount",
+        keys: |spec| spec.template().container().mounts.iter().map(|mount| mount.target.clone()).collect(),
     },
     List {
         flag: "env-secret",

@@ -1,10 +1,10 @@
 //! What a container sees of the outside: directories, volumes, memory.
 
 use clap::Args;
-use events::{Mount, MountType, ServiceSpec};
+use events::{Mount, ServiceSpec};
 
 use super::container;
-use crate::values::mount;
+use crate::values::{mount, mount_keys};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Mounts")]
@@ -20,18 +20,17 @@ pub(super) struct MountFlags {
     /// Filesystem in memory (tmpfs); replaces all of this type
     #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = mount::parse_tmpfs)]
     tmpfs: Vec<Mount>,
+
+    /// Mount in the form of Docker, with every option: type=volume,source=NAME,target=PATH,...; replaces all of its type
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = mount_keys::parse)]
+    mount: Vec<Mount>,
 }
 
 impl MountFlags {
     pub(super) fn apply(&self, spec: &mut ServiceSpec) {
         let mounts = &mut container(spec).mounts;
-        for (kind, given) in
-            [(MountType::Bind, &self.bind), (MountType::Volume, &self.volume), (MountType::Tmpfs, &self.tmpfs)]
-        {
-            if !given.is_empty() {
-                mounts.retain(|mount| mount.r#type() != kind);
-                mounts.extend(given.iter().cloned());
-            }
-        }
+        let given: Vec<&Mount> = [&self.bind, &self.volume, &self.tmpfs, &self.mount].into_iter().flatten().collect();
+        mounts.retain(|mount| given.iter().all(|new| new.r#type != mount.r#type));
+        mounts.extend(given.into_iter().cloned());
     }
 }

@@ -223,6 +223,14 @@ fn each_type_of_mount_is_replaced_by_itself() {
     let after = edited(before, &["--volume", "v:/e", "--volume", "w:/f"]);
     let targets: Vec<_> = after.template().container().mounts.iter().map(|mount| mount.target.as_str()).collect();
     assert_eq!(targets, ["/b", "/d", "/e", "/f"]);
+    // Docker's form is of whatever type it says, beside the short forms.
+    let after = edited(after, &["--mount", "type=bind,src=/s,dst=/g", "--volume", "/h", "--mount", "target=/i"]);
+    let targets: Vec<_> = after.template().container().mounts.iter().map(|mount| mount.target.as_str()).collect();
+    assert_eq!(targets, ["/d", "/h", "/g", "/i"]);
+    let after = changed(after, &["--mount-add", "type=tmpfs,target=/i", "--mount-rm", "/g"]);
+    let targets: Vec<_> = after.template().container().mounts.iter().map(|mount| mount.target.as_str()).collect();
+    assert_eq!(targets, ["/d", "/h", "/i"]);
+    assert_eq!(edits(&["--mount-rm", "/g"]).absent(&after), ["--mount-rm: the service has no /g"]);
 }
 
 #[test]

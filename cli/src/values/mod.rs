@@ -20,6 +20,7 @@ pub mod host;
 pub mod image;
 pub mod input;
 pub mod mount;
+pub mod mount_keys;
 pub mod name;
 pub mod number;
 pub mod pair;
