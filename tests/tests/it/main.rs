@@ -26,6 +26,7 @@ mod install;
 mod journey;
 mod leaving;
 mod managers;
+mod options;
 mod process;
 mod quorum;
 mod recovery;
@@ -91,6 +92,8 @@ macro_rules! where_possible {
 where_possible! { on_docker_only, "needs a Docker Engine":
     workloads::a_missing_image_is_told_in_the_engines_words
     workloads::a_bad_mount_is_told_in_the_engines_words
+    options::every_option_reaches_its_container
+    options::privileges_and_what_an_engine_lacks
 }
 
 where_possible! { as_root, "needs root":

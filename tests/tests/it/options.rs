@@ -1,0 +1,186 @@
+//! What flags say of a container, seen with the engine's own tools: in its inspection, and in what the container sees.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::cluster::{Cluster, make_shared, path};
+use super::process::{Answer, run};
+use super::units::{Executor, IMAGE, containers};
+
+/// System calls that make directories fail, and nothing else.
+const SECCOMP: &str =
+    r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}"#;
+
+/// What these nodes allow.
+const ALLOWED: [&str; 5] = ["--allow-privileged", "--allow-device", "/dev/fuse", "--allow-device", "gpu"];
+
+/// Flags with their values; where the engine's inspection of the container has them; and as what, in JSON. `DIR` stands for a
+/// directory, `SECCOMP` for the profile in it.
+const ROWS: [(&[&str], &str, &str); 35] = [
+    (&["--hostname", "box"], "/Config/Hostname", r#""box""#),
+    (&["--dir", "/tmp"], "/Config/WorkingDir", r#""/tmp""#),
+    (&["--user", "0:7"], "/Config/User", r#""0:7""#),
+    (&["--group", "44"], "/HostConfig/GroupAdd", r#"["44"]"#),
+    (&["--container-label", "a=b"], "/Config/Labels/a", r#""b""#),
+    (&["--tty"], "/Config/Tty", "true"),
+    (&["--open-stdin"], "/Config/OpenStdin", "true"),
+    (&["--init"], "/HostConfig/Init", "true"),
+    (&["--stop-signal", "SIGKILL"], "/Config/StopSignal", r#""SIGKILL""#),
+    (&["--stop-grace-period", "3s"], "/Config/StopTimeout", "3"),
+    (&["--host", "db:10.0.0.7"], "/HostConfig/ExtraHosts", r#"["db:10.0.0.7"]"#),
+    (&["--dns", "10.0.0.53"], "/HostConfig/Dns", r#"["10.0.0.53"]"#),
+    (&["--dns-search", "a.b"], "/HostConfig/DnsSearch", r#"["a.b"]"#),
+    (&["--dns-option", "ndots:2"], "/HostConfig/DnsOptions", r#"["ndots:2"]"#),
+    (&["--read-only"], "/HostConfig/ReadonlyRootfs", "true"),
+    (&["--cap-add", "CAP_NET_ADMIN"], "/HostConfig/CapAdd", r#"["CAP_NET_ADMIN"]"#),
+    (&["--cap-drop", "CAP_MKNOD"], "/HostConfig/CapDrop", r#"["CAP_MKNOD"]"#),
+    (&["--sysctl", "net.core.somaxconn=99"], "/HostConfig/Sysctls", r#"{"net.core.somaxconn":"99"}"#),
+    (&["--ulimit", "nofile=100:200"], "/HostConfig/Ulimits", r#"[{"Name":"nofile","Soft":100,"Hard":200}]"#),
+    (&["--pids-limit", "40"], "/HostConfig/PidsLimit", "40"),
+    (&["--oom-score-adj", "500"], "/HostConfig/OomScoreAdj", "500"),
+    (&["--shm-size", "3M"], "/HostConfig/ShmSize", "3145728"),
+    (&["--memory-limit", "64M"], "/HostConfig/Memory", "67108864"),
+    (&["--memory-reservation", "32M"], "/HostConfig/MemoryReservation", "33554432"),
+    (&["--memory-swap", "32M"], "/HostConfig/MemorySwap", "100663296"),
+    (&["--memory-swappiness", "60"], "/HostConfig/MemorySwappiness", "60"),
+    (&["--cpu-limit", "0.5"], "/HostConfig/NanoCpus", "500000000"),
+    (&["--device", "/dev/fuse:/dev/f:rw"], "/HostConfig/Devices/0/PathInContainer", r#""/dev/f""#),
+    (&["--device-cgroup-rule", "c 42:* rmw"], "/HostConfig/DeviceCgroupRules", r#"["c 42:* rmw"]"#),
+    (&["--log-driver", "json-file", "--log-opt", "max-size=1m"], "/HostConfig/LogConfig/Config/max-size", r#""1m""#),
+    (
+        &["--health-cmd", "true", "--health-retries", "9", "--health-interval", "100ms"],
+        "/Config/Healthcheck",
+        r#"{"Test":["CMD-SHELL","true"],"Retries":9,"Interval":100000000}"#,
+    ),
+    (
+        &[
+            "--security-opt=seccomp=DIR/seccomp.json",
+            "--security-opt=no-new-privileges",
+            "--security-opt=apparmor=unconfined",
+            "--security-opt=label=type:svirt_t",
+        ],
+        "/HostConfig/SecurityOpt",
+        r#"["label=type:svirt_t","seccomp=SECCOMP","apparmor=unconfined","no-new-privileges=true"]"#,
+    ),
+    (
+        &[
+            "--mount",
+            "type=bind,source=DIR,target=/b,readonly,consistency=cached,bind-propagation=private,bind-recursive=disabled",
+        ],
+        "/HostConfig/Mounts/0",
+        r#"{"Type":"bind","Source":"DIR","Target":"/b","ReadOnly":true,"Consistency":"cached",
+            "BindOptions":{"Propagation":"private","NonRecursive":true}}"#,
+    ),
+    (
+        &[
+            "--mount",
+            r#"target=/v,volume-driver=local,volume-opt=type=tmpfs,volume-opt=device=tmpfs,"volume-opt=o=size=1m,uid=5",volume-label=l=1,volume-nocopy"#,
+        ],
+        "/HostConfig/Mounts/1/VolumeOptions",
+        r#"{"NoCopy":true,"Labels":{"l":"1"},
+            "DriverConfig":{"Name":"local","Options":{"type":"tmpfs","device":"tmpfs","o":"size=1m,uid=5"}}}"#,
+    ),
+    (
+        &["--mount", "type=tmpfs,target=/t,tmpfs-size=2m,tmpfs-mode=1770"],
+        "/HostConfig/Mounts/2/TmpfsOptions",
+        r#"{"SizeBytes":2097152,"Mode":1016}"#,
+    ),
+];
+
+/// What a command in the container says, and what it says when the flags have taken effect.
+const SEEN: [(&str, &str); 12] = [
+    ("hostname", "box"),
+    ("pwd", "/tmp"),
+    ("id -G", "7 44"),
+    ("cat /proc/sys/net/core/somaxconn", "99"),
+    ("cat /proc/1/oom_score_adj", "500"),
+    ("ulimit -n; ulimit -Hn", "100\n200"),
+    ("df -k /dev/shm | awk 'NR == 2 { print $2 }'", "3072"),
+    ("stat -c %u /v; df -k /v | awk 'NR == 2 { print $2 }'", "5\n1024"),
+    ("stat -c %a /t", "1770"),
+    ("test -c /dev/f && echo there", "there"),
+    ("awk '/NoNewPrivs|Seccomp:/ { print $2 }' /proc/1/status", "1\n2"),
+    ("mkdir /t/made 2>/dev/null || echo refused; touch /made 2>/dev/null || echo read-only", "refused\nread-only"),
+];
+
+fn docker(args: &[&str]) -> Answer {
+    run(Command::new("docker").args(args))
+}
+
+/// The container of a service's one task.
+fn container_of(cluster: &Cluster, service: &str) -> String {
+    cluster.settled(service, 1)[0].container["container_id"].as_str().expect("an id").to_owned()
+}
+
+fn inspected(id: &str) -> Value {
+    let inspected: Value = serde_json::from_str(&docker(&["inspect", id]).out).expect("JSON");
+    inspected[0].clone()
+}
+
+pub fn every_option_reaches_its_container() {
+    let cluster = Cluster::start_with(Executor::Docker, &[], &ALLOWED);
+    let shared = cluster.path("shared");
+    make_shared(&shared);
+    let dir = path(&std::fs::canonicalize(&shared).expect("a path"));
+    std::fs::write(shared.join("seccomp.json"), SECCOMP).expect("written");
+    let filled = |text: &str| text.replace("DIR", &dir);
+    let rows = ROWS.map(|(words, place, wanted)| {
+        let profile = SECCOMP.replace('"', r#"\""#);
+        let wanted: Value = serde_json::from_str(&filled(wanted).replace("SECCOMP", &profile)).expect("JSON");
+        (words.iter().map(|word| filled(word)).collect::<Vec<_>>(), place, wanted)
+    });
+    let mut words =
+        vec!["service", "create", "--name", "web", "--image", IMAGE, "--command", "sleep", "--args", "3600"];
+    words.extend(rows.iter().flat_map(|(words, ..)| words.iter().map(String::as_str)));
+    let created = cluster.swarmctl_words(&words);
+    assert_eq!(created.code, 0, "{created:?}");
+    let id = container_of(&cluster, "web");
+    let container = inspected(&id);
+    let differs = |(words, place, wanted): &(Vec<String>, &str, Value)| {
+        let found = container.pointer(place).unwrap_or(&Value::Null);
+        (found != wanted).then(|| format!("{words:?}: {found} and not {wanted} at {place}"))
+    };
+    let wrong: Vec<String> = rows.iter().filter_map(differs).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for (line, seen) in SEEN {
+        let said = docker(&["exec", &id, "sh", "-c", line]);
+        assert_eq!(said.out.trim(), seen, "{line}: {said:?}");
+    }
+}
+
+pub fn privileges_and_what_an_engine_lacks() {
+    let cluster = Cluster::start_with(Executor::Docker, &[], &ALLOWED);
+    // The engine's own default, by the name that its driver of cgroups takes.
+    let driver = docker(&["info", "--format", "{{.CgroupDriver}}"]).out;
+    let parent = if driver.trim() == "systemd" { "system.slice" } else { "/docker" };
+    // It may not start here: this machine may lack capabilities itself.
+    let flags = format!("--privileged --cgroup-parent {parent} --restart-condition none");
+    cluster.ok(&format!("service create -d --name root --image {IMAGE} {flags} --command true"));
+    let cluster_id = cluster.inspect()["id"].as_str().expect("an id").to_owned();
+    let created = || containers(&cluster_id, &["--all"], "{{.ID}}");
+    cluster.until("the container", || created().len() == 1);
+    let container = inspected(&created()[0]);
+    assert_eq!(container["HostConfig"]["Privileged"], true);
+    assert_eq!(container["HostConfig"]["CgroupParent"], parent);
+
+    let refused = [
+        ("gpus", "--gpus all", "could not select device driver"),
+        ("other", "--gpus driver=nvidia", "the request for nvidia devices is not allowed on this node"),
+        ("disk", "--device /dev/zero", "start its swarmd with --allow-device /dev/zero to allow it"),
+        ("hyper", "--isolation hyperv", "isolation"),
+        ("absent", "--image localhost:1/absent:v1 --pull never", "is not on this node, and its pull policy is never"),
+        ("stale", "--no-resolve-image --pull always --image localhost:1/absent:v1", "connection refused"),
+    ];
+    for (name, flags, words) in refused {
+        let image = if flags.contains("--image") { String::new() } else { format!("--image {IMAGE}") };
+        let line = format!("service create -d --name {name} {image} {flags} --restart-condition none --command true");
+        let created = cluster.swarmctl(&line);
+        assert_eq!(created.code, 0, "{created:?}");
+        // What the engine says of the registry comes through, where it was asked.
+        assert_eq!(!flags.contains("--no-resolve-image"), created.err.contains("has no digest"), "{created:?}");
+        assert_eq!(name == "absent", created.err.contains("localhost:1/v2/"), "{created:?}");
+        let why = || cluster.tasks(name).first().map(|task| task.error.clone()).unwrap_or_default();
+        cluster.until(words, || why().contains(words));
+    }
+}
