@@ -200,6 +200,11 @@ impl Manager for Connection {
         self.ask(async |client| client.explain_placement(request).await).await
     }
 
+    async fn resolve_image(&mut self, request: ResolveImageRequest) -> Result<ResolvedImage, Failure> {
+        let request = self.question(request);
+        self.ask(async |client| client.resolve_image(request).await).await
+    }
+
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
         let request = self.question(ListOperatorsRequest {});
         Ok(self.ask(async |client| client.list_operators(request).await).await?.operators)

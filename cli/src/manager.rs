@@ -8,8 +8,8 @@ use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
     EventsRequest, ExplainPlacementRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
     ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
-    PlacementExplanation, RaftView, RenewOperatorRequest, SecretView, ServiceSummary, ServiceView, TaskList,
-    UnlockKeyReply, VersionReply,
+    PlacementExplanation, RaftView, RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretView,
+    ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -63,6 +63,9 @@ pub trait Manager {
 
     /// The secrets with these references; all, in the order of their names, if there are none.
     fn secrets(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<SecretView>, Failure>>;
+
+    /// The digest that the tag of an image has at its registry.
+    fn resolve_image(&mut self, request: ResolveImageRequest) -> impl Future<Output = Result<ResolvedImage, Failure>>;
 
     /// The operators with a certificate, in the order of their names.
     fn operators(&mut self) -> impl Future<Output = Result<Vec<OperatorView>, Failure>>;

@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 17] = [
+const DISCREET: [&str; 18] = [
     "UnlockKeyReply",
     "UnlockRequest",
     "BackupPart",
@@ -17,6 +17,7 @@ const DISCREET: [&str; 17] = [
     "CreateSecret",
     "UpdateSecret",
     "UpdateService",
+    "ResolveImageRequest",
     "EnvSecretValue",
     "Assignment",
     "SecretValue",

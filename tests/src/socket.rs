@@ -20,7 +20,8 @@ use wire::v1::{
     DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, LeaveClusterReply,
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView,
     OperatorCertificate, OperatorView, PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest,
-    SecretView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply,
+    VersionReply,
 };
 
 use crate::world::World;
@@ -93,6 +94,15 @@ impl cli::Manager for Socket {
 
     async fn explain_placement(&mut self, request: ExplainPlacementRequest) -> Result<PlacementExplanation, Failure> {
         self.control()?.explain_placement(&request).map_err(refuse)
+    }
+
+    async fn resolve_image(&mut self, request: ResolveImageRequest) -> Result<ResolvedImage, Failure> {
+        let world = self.0.borrow();
+        Ok(match world.registry.get(&request.image) {
+            None => ResolvedImage::default(),
+            Some(Some(digest)) => ResolvedImage { image: Some(format!("{}@{digest}", request.image)), problem: None },
+            Some(None) => ResolvedImage { image: None, problem: Some("the registry does not answer".to_owned()) },
+        })
     }
 
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {

@@ -40,6 +40,8 @@ pub struct World {
     pub manager: Manager,
     /// Who watches it.
     pub oracle: Oracle,
+    /// Digests of tags, or nothing where the registry does not answer. What is not here has no registry.
+    pub registry: BTreeMap<String, Option<String>>,
     machines: BTreeMap<NodeId, Machine>,
     outcomes: BTreeMap<Ticket, Outcome>,
     last_change: Timestamp,
@@ -76,6 +78,7 @@ impl World {
             net: Net::new(seed),
             manager: Manager::new(cluster, &description.hostname, intervals),
             oracle: Oracle::default(),
+            registry: BTreeMap::new(),
             machines: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             last_change: crate::clock::START,

@@ -9,7 +9,7 @@ use super::table::Table;
 use super::template::pairs;
 use super::view::View;
 use super::{age, restarts, state, template};
-use crate::values::{duration, port, ratio};
+use crate::values::{duration, image, port, ratio};
 
 /// The table of `service ls`.
 pub fn table(services: &[ServiceSummary], view: View) -> String {
@@ -26,7 +26,7 @@ pub fn table(services: &[ServiceSummary], view: View) -> String {
             service.name.clone(),
             mode.to_owned(),
             progress(service),
-            service.image.clone(),
+            image::without_digest(&service.image).to_owned(),
             service.ports.iter().map(published).collect::<Vec<_>>().join(", "),
             status(service, view.now),
         ]);

@@ -7,6 +7,7 @@ use super::block::Block;
 use super::table::Table;
 use super::view::View;
 use super::{age, restarts, state, template};
+use crate::values::image;
 
 /// Sorts tasks as people read them: by service and slot, in a slot the newest first.
 pub fn sort(tasks: &mut [TaskView]) {
@@ -43,7 +44,7 @@ pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
             task.id.to_string(),
             if view.ids { task.service.to_string() } else { task.service_name.clone() },
             task.slot.map_or_else(String::new, |slot| slot.to_string()),
-            task.image.clone(),
+            image::without_digest(&task.image).to_owned(),
             state(task.desired()),
             last_state(task, view.now),
             node(task, view.ids),

@@ -8,6 +8,7 @@ mod endpoint;
 mod files;
 mod health;
 mod identity;
+mod image;
 mod lists;
 mod logging;
 mod mounts;
@@ -21,6 +22,7 @@ mod security;
 
 pub use edits::ListEdits;
 pub use files::resolve as resolve_files;
+pub use image::pin as pin_image;
 pub use lists::dropped;
 pub use logging::LogFlags;
 pub use placement::Strategy;

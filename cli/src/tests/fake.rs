@@ -110,6 +110,10 @@ impl Manager for Fake {
         Ok(PlacementExplanation { service_name, ..Default::default() })
     }
 
+    async fn resolve_image(&mut self, _: ResolveImageRequest) -> Result<ResolvedImage, Failure> {
+        Ok(ResolvedImage::default())
+    }
+
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
         Ok(vec![samples::operator()])
     }

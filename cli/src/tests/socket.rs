@@ -89,6 +89,10 @@ impl Control for Server {
         Err(Status::unimplemented("nobody explains here"))
     }
 
+    async fn resolve_image(&self, _: Request<ResolveImageRequest>) -> Result<Response<ResolvedImage>, Status> {
+        Ok(Response::new(ResolvedImage::default()))
+    }
+
     async fn list_operators(&self, _: Request<ListOperatorsRequest>) -> Result<Response<OperatorList>, Status> {
         Ok(Response::new(OperatorList { operators: vec![samples::operator()] }))
     }

@@ -17,6 +17,26 @@ pub fn parse(text: &str) -> Result<String, Invalid> {
     }
 }
 
+/// Whether a reference names one image for good.
+pub fn has_digest(image: &str) -> bool {
+    image.contains('@')
+}
+
+/// A reference without the digest behind its tag, as tables show it. A digest without a tag is all that there is to show.
+pub fn without_digest(image: &str) -> &str {
+    image.split_once('@').map_or(image, |(tagged, _)| if has_tag(tagged) { tagged } else { image })
+}
+
+/// A reference without a digest, with the tag that it means.
+pub fn with_tag(image: &str) -> String {
+    if has_tag(image) { image.to_owned() } else { format!("{image}:latest") }
+}
+
+/// A colon before the last slash belongs to the registry's port.
+fn has_tag(image: &str) -> bool {
+    image.rsplit('/').next().is_some_and(|last| last.contains(':'))
+}
+
 /// What is wrong with a reference, if anything.
 fn fault(text: &str) -> Option<&'static str> {
     let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
@@ -106,6 +126,20 @@ mod tests {
         for text in table {
             assert_eq!(parse(text), Ok(text.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_tag_is_shown_without_its_digest() {
+        for (image, tagged, shown) in [
+            ("nginx", "nginx:latest", "nginx"),
+            ("nginx:1", "nginx:1", "nginx:1"),
+            ("localhost:5000/a/nginx", "localhost:5000/a/nginx:latest", "localhost:5000/a/nginx"),
+        ] {
+            assert_eq!((with_tag(image).as_str(), without_digest(image)), (tagged, shown));
+            assert_eq!(without_digest(&format!("{tagged}@sha256:00")), tagged);
+        }
+        assert_eq!(without_digest("localhost:5000/nginx@sha256:00"), "localhost:5000/nginx@sha256:00");
+        assert!(has_digest("nginx@sha256:00") && !has_digest("nginx:1"));
     }
 
     #[test]

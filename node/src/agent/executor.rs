@@ -163,6 +163,11 @@ pub trait Executor: Send + Sync + 'static {
     /// Platform, resources and engine of this machine. Temporary if the engine cannot be reached.
     async fn describe(&self) -> Result<NodeDescription, ExecutorError>;
 
+    /// The digest that the tag of an image has at its registry. Nothing where tasks have no images.
+    async fn image_digest(&self, _image: &str, _auth: Option<&RegistryAuth>) -> Result<Option<String>, ExecutorError> {
+        Ok(None)
+    }
+
     /// Makes everything ready to start: pulls the image unless it is here, creates volumes and the container.
     /// Already prepared is success.
     async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError>;

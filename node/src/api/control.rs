@@ -15,8 +15,8 @@ use wire::v1::{
     CreateOperatorRequest, DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest,
     GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
     ListOperatorsRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage, OperatorCertificate, OperatorList,
-    PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest, SecretPage, ServiceList, ServicePage,
-    TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
+    PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest, ResolveImageRequest, ResolvedImage,
+    SecretPage, ServiceList, ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -130,6 +130,20 @@ impl ControlService for ControlApi {
     ) -> Result<Response<PlacementExplanation>, Status> {
         let (control, asked) = self.asked(request).await?;
         aside(move || control.explain_placement(&asked)).await?.map(Response::new).map_err(status)
+    }
+
+    async fn resolve_image(&self, request: Request<ResolveImageRequest>) -> Result<Response<ResolvedImage>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        if !commands::is_image_reference(&asked.image) {
+            return Err(status(Rejection::new(
+                RejectionKind::Invalid,
+                &asked.image,
+                "this is not an image reference",
+                commands::IMAGE_HINT,
+            )));
+        }
+        let auth = control.registry_auth(asked.registry_auth, asked.service.as_deref()).map_err(status)?;
+        Ok(Response::new(self.context.images.resolve(&asked.image, auth).await))
     }
 
     type ListNodesStream = Answers<NodePage>;

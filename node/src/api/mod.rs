@@ -6,6 +6,7 @@ mod command_stream;
 mod control;
 mod dispatch;
 mod events;
+mod images;
 mod managers;
 mod sending;
 mod waiting;
@@ -16,6 +17,7 @@ pub use budgets::Budgets;
 pub use certificates::CertificateApi;
 pub use control::ControlApi;
 pub use dispatch::DispatchApi;
+pub use images::Images;
 pub use managers::ManagerApi;
 pub use sending::keep_shares;
 
@@ -51,6 +53,8 @@ pub struct Context {
     pub budgets: Arc<Budgets>,
     /// The way to the other managers.
     pub peering: Peering,
+    /// Registries of images.
+    pub images: Images,
     /// Done when this manager stops: sessions end then.
     pub stopping: CancellationToken,
 }

@@ -40,6 +40,7 @@ use wire::v1::{
     NodeSummary, ServiceList, ServicePage, ServiceSummary, TaskList, TaskView, VersionReply,
 };
 
+use crate::agent::executor::RegistryAuth;
 use crate::log::{LogError, LogStore};
 use crate::manager::driver::Published;
 use crate::manager::replica::RaftStatus;
@@ -119,6 +120,22 @@ impl Control {
         let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
         let found = ids.into_iter().filter_map(|id| cluster.services.get(id));
         Ok(ServiceList { services: found.map(|service| views::service(&self.state, service, self.now)).collect() })
+    }
+
+    /// The credentials for a registry: those that were given, or else those that a service has.
+    ///
+    /// # Errors
+    /// When the reference names nothing, or more than one service.
+    pub fn registry_auth(
+        &self,
+        given: Option<String>,
+        service: Option<&str>,
+    ) -> Result<Option<RegistryAuth>, Rejection> {
+        let (Some(reference), None) = (service, &given) else { return Ok(given.map(RegistryAuth)) };
+        let cluster = &self.state.cluster;
+        let service = cluster.services.get(resolve_service(cluster, reference)?);
+        let key = service.map_or("", |service| &service.spec.template().container().registry_auth_key);
+        Ok(self.state.keyring.text(key).map(|auth| RegistryAuth(auth.to_owned())))
     }
 
     /// The nodes that a request selects, in the order of their names.

@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Context;
+use crate::api::{Context, Images};
 use crate::control::ManagerInfo;
 use crate::daemon::autolock::Keys;
 use crate::daemon::descriptors;
@@ -109,6 +109,7 @@ impl Node {
             external: Arc::new(ExternalClient::new(Arc::clone(credentials))),
             budgets: Arc::default(),
             peering: peering.clone(),
+            images: Images::new(Arc::clone(&self.executor)),
             stopping: stop.clone(),
         };
         let mut tasks = JoinSet::new();

@@ -38,6 +38,8 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/ReadConfigs", Allowed::Operators(OperatorRole::Viewer)),
     // Without their data.
     ("Control/DescribeSecrets", Allowed::Operators(OperatorRole::Viewer)),
+    // Makes the engine call the registry that the caller names.
+    ("Control/ResolveImage", Allowed::Operators(OperatorRole::Operator)),
     ("Control/Events", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/CreateOperator", Allowed::Operators(OperatorRole::Admin)),

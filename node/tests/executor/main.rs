@@ -8,6 +8,7 @@ mod bench;
 mod cases;
 mod docker;
 mod process;
+mod registry;
 
 /// Runs each case of the suite on each executor.
 macro_rules! conformance {

@@ -4,8 +4,8 @@ use events::{redacted_debug, wiped};
 
 use crate::v1::{
     Assignment, BackupPart, BackupRequest, ConfigItem, ConfigKey, CreateSecret, CreateService, EnvSecretValue,
-    ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens, RaftMessage, SecretValue, UnlockKeyReply, UnlockRequest,
-    UpdateSecret, UpdateService,
+    ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens, RaftMessage, ResolveImageRequest, SecretValue,
+    UnlockKeyReply, UnlockRequest, UpdateSecret, UpdateService,
 };
 
 redacted_debug! { BackupRequest shows [] hides [passphrase] }
@@ -16,6 +16,7 @@ redacted_debug! { CreateService shows [spec, env_secrets] hides [registry_auth] 
 redacted_debug! { CreateSecret shows [spec] hides [data] }
 redacted_debug! { UpdateSecret shows [secret, spec, version] hides [data] }
 redacted_debug! { UpdateService shows [service, spec, version, env_secrets] hides [registry_auth] }
+redacted_debug! { ResolveImageRequest shows [image, service] hides [registry_auth] }
 redacted_debug! { EnvSecretValue shows [name] hides [value] }
 redacted_debug! { UnlockKeyReply shows [] hides [unlock_key] }
 redacted_debug! { UnlockRequest shows [] hides [unlock_key] }

@@ -18,7 +18,7 @@ use wire::v1::{
 const MARKER: &str = "the-marker";
 
 /// Every field that holds a secret.
-const SECRET: [&str; 14] = [
+const SECRET: [&str; 15] = [
     "swarmlog.v1.ContainerSpec.env",
     "swarmlog.v1.VolatilePayload.value",
     "swarmlog.wire.v1.BackupRequest.passphrase",
@@ -28,6 +28,7 @@ const SECRET: [&str; 14] = [
     "swarmlog.wire.v1.JoinRequest.token",
     "swarmlog.wire.v1.JoinTokens.manager",
     "swarmlog.wire.v1.JoinTokens.worker",
+    "swarmlog.wire.v1.ResolveImageRequest.registry_auth",
     "swarmlog.wire.v1.SecretValue.value",
     "swarmlog.wire.v1.UnlockKeyReply.unlock_key",
     "swarmlog.wire.v1.UnlockRequest.unlock_key",

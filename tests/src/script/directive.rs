@@ -10,6 +10,7 @@
 //! | `cut node <name>`, `mend node <name>` | it cannot be reached, and can again |
 //! | `stop agent <name>`, `start agent <name>` | only its agent ends; containers run on |
 //! | `crash manager`, `start manager` | its process is killed; it starts from its disk |
+//! | `registry <image> <digest>\|down` | the tag has this digest at its registry, or the registry does not answer |
 //! | `kill task <reference> [exit=<code>]` | the task's container ends by itself, with 137 unless said |
 
 use std::cell::RefCell;
@@ -70,6 +71,10 @@ impl Player {
             ["kill", "task", reference, code] => {
                 let code = code.strip_prefix("exit=").context("expected exit=<code>")?;
                 kill(&mut world, reference, code.parse()?)?;
+            }
+            ["registry", image, digest] => {
+                let digest = (digest != "down").then(|| digest.to_owned());
+                world.registry.insert(image.to_owned(), digest);
             }
             _ => bail!("there is no such directive"),
         }

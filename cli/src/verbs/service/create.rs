@@ -45,6 +45,10 @@ pub struct Args {
     #[arg(long, value_name = "AUTH", env = "SWARM_REGISTRY_AUTH", hide_env_values = true)]
     registry_auth: Option<SecretText>,
 
+    /// Leave the image's tag as it is; by default it is resolved to the digest that it has now, so that all tasks run the same
+    #[arg(long)]
+    no_resolve_image: bool,
+
     #[command(flatten)]
     wait: WaitFlags,
 
@@ -88,6 +92,9 @@ impl Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let mut spec = args.spec()?;
     spec::resolve_files(&mut spec, session).await?;
+    if !args.no_resolve_image {
+        spec::pin_image(&mut spec, None, args.registry_auth.as_ref(), session).await?;
+    }
     let create = CreateService {
         spec,
         registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),

@@ -41,6 +41,10 @@ pub struct Args {
     #[arg(long, value_name = "AUTH", env = "SWARM_REGISTRY_AUTH", hide_env_values = true)]
     registry_auth: Option<SecretText>,
 
+    /// Leave the tag of --image as it is; by default it is resolved to the digest that it has now, so that all tasks run the same
+    #[arg(long, requires = "image")]
+    no_resolve_image: bool,
+
     #[command(flatten)]
     wait: WaitFlags,
 
@@ -77,6 +81,9 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let name = present.spec.name();
     let (mut spec, notes) = args.edit(&present.spec)?;
     spec::resolve_files(&mut spec, session).await?;
+    if args.image.is_some() && !args.no_resolve_image {
+        spec::pin_image(&mut spec, Some(&present), args.registry_auth.as_ref(), session).await?;
+    }
     let env_secrets = args.flags.env_secrets()?;
     let brings_secrets = args.registry_auth.is_some() || !env_secrets.is_empty();
     if spec == present.spec && !brings_secrets {

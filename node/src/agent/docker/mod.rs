@@ -17,6 +17,7 @@ mod host;
 mod mounts;
 mod observed;
 mod pull;
+mod registry;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +40,7 @@ use self::creations::Creations;
 use self::engine::{Engine, status, unless_status};
 use self::events::News;
 use self::observed::{Observed, Phase, UNKNOWN_EXIT_CODE};
-use super::executor::{Executor, ExecutorError, Exit, Workload};
+use super::executor::{Executor, ExecutorError, Exit, RegistryAuth, Workload};
 use super::secret_files::{self, SecretFiles};
 use super::steps::Steps;
 
@@ -265,6 +266,10 @@ impl Executor for DockerExecutor {
         let (info, version) =
             tokio::try_join!(docker.info(), docker.version()).map_err(|error| self.engine.judge(error))?;
         Ok(describe::node(info, version))
+    }
+
+    async fn image_digest(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<Option<String>, ExecutorError> {
+        registry::digest(&self.engine, image, auth).await.map(Some)
     }
 
     async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {

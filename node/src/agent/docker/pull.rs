@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
-use http::HeaderValue;
 
 use super::engine::Engine;
+use super::registry::with_credentials;
 use crate::agent::executor::{ExecutorError, RegistryAuth};
 
 /// A pull without a sign of progress for so long is given up and tried again: the registry hangs.
@@ -19,18 +19,8 @@ const STALL: Duration = Duration::from_secs(600);
 /// Fatal with the engine's words when the registry or the engine refuses, also when the registry cannot be reached;
 /// Temporary when the engine itself cannot.
 pub(super) async fn pull(engine: &Engine, image: &str, auth: Option<&RegistryAuth>) -> Result<(), ExecutorError> {
-    let mut docker = engine.patient_client(STALL)?;
+    let docker = with_credentials(engine.patient_client(STALL)?, auth)?;
     tracing::debug!(image, "pulling an image");
-    if let Some(auth) = auth {
-        // Not through bollard's credentials: it encodes them in the alphabet of base64 that engines do not read.
-        let mut header = HeaderValue::from_str(&auth.0)
-            .map_err(|_| ExecutorError::Fatal("the registry credentials of the service are malformed".into()))?;
-        header.set_sensitive(true);
-        docker = docker.with_request_modifier(move |mut request| {
-            request.headers_mut().insert("X-Registry-Auth", header.clone());
-            request
-        });
-    }
     let options = CreateImageOptionsBuilder::new().from_image(&reference(image)).build();
     let mut progress = docker.create_image(Some(options), None, None);
     loop {

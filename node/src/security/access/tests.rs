@@ -54,6 +54,7 @@ const EXPECTED: &str = "
     Control/ListTasks        l m . . . . . v o d .
     Control/ReadConfigs      l m . . . . . v o d .
     Control/DescribeSecrets  l m . . . . . v o d .
+    Control/ResolveImage     l m . . . . . . o d .
     Control/Events           l m . . . . . v o d .
     Control/ListOperators    l m . . . . . v o d .
     Control/CreateOperator   l m . . . . . . . d .

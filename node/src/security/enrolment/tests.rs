@@ -1,6 +1,7 @@
 //! Joining and renewing at a real manager: its core on a disk, its certificate authority, and TLS on the loopback.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use events::{Duration as Span, Kind, NodeId, Role, Timestamp, codec};
@@ -12,7 +13,8 @@ use wire::v1::certificates_server::{Certificates, CertificatesServer};
 use wire::v1::{CertificateReply, RootReply};
 
 use super::*;
-use crate::api::{CertificateApi, Context};
+use crate::agent::docker::DockerExecutor;
+use crate::api::{CertificateApi, Context, Images};
 use crate::control::ManagerInfo;
 use crate::daemon::state_dir::StateDir;
 use crate::manager::core::{self, Core};
@@ -68,6 +70,8 @@ impl Manager {
         core.ensure_cluster(&certificates, "m1", &addr).await.expect("a cluster");
         let identity = core.identity(&certificates).await.expect("an identity");
         let credentials = Arc::new(Credentials::new(identity).expect("credentials"));
+        // Nobody asks it for images.
+        let engine = DockerExecutor::new("unix:///nonexistent", PathBuf::new()).expect("an address");
         let context = Context {
             core: core.handle.clone(),
             store: Arc::clone(&core.store),
@@ -80,6 +84,7 @@ impl Manager {
             budgets: Arc::default(),
             external: Arc::new(ExternalClient::new(Arc::clone(&credentials))),
             peering: crate::peering::Peering::default(),
+            images: Images::new(Arc::new(engine)),
             stopping: CancellationToken::new(),
         };
         let access = context.access();

@@ -1,0 +1,45 @@
+//! The digest of an image's tag, which is looked up once: so all tasks run the same image, whatever becomes of the tag.
+
+use events::{SecretText, ServiceSpec};
+use wire::v1::{ResolveImageRequest, ServiceView};
+
+use super::container;
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::values::image;
+
+/// Puts the digest that its tag has now into a spec's image. Where it cannot be found out, the image stays as it was given, with a note;
+/// an image that a service runs already keeps the digest that it has.
+///
+/// # Errors
+/// When the manager does not answer.
+pub async fn pin<M: Manager>(
+    spec: &mut ServiceSpec,
+    present: Option<&ServiceView>,
+    auth: Option<&SecretText>,
+    session: &mut Session<'_, M>,
+) -> Result<(), Failure> {
+    let given = container(spec).image.clone();
+    if given.is_empty() || image::has_digest(&given) {
+        return Ok(());
+    }
+    let tagged = image::with_tag(&given);
+    let request = ResolveImageRequest {
+        image: tagged.clone(),
+        registry_auth: auth.map(|auth| auth.0.clone()),
+        service: present.map(|service| service.id.to_string()),
+    };
+    let resolved = session.manager.resolve_image(request).await?;
+    if let Some(image) = resolved.image {
+        container(spec).image = image;
+    }
+    let Some(problem) = resolved.problem else { return Ok(()) };
+    let running = present.map_or("", |service| service.spec.template().container().image.as_str());
+    if image::has_digest(running) && image::without_digest(running) == tagged {
+        running.clone_into(&mut container(spec).image);
+        return session.note(&format!("image {given} keeps its digest, the present one is not known: {problem}"));
+    }
+    let meaning = "has no digest, so nodes may run different versions of it";
+    session.note(&format!("image {given} {meaning}: {problem}; --no-resolve-image does not ask for it"))
+}
