@@ -15,7 +15,7 @@ use wire::v1::*;
 use wire::{Freshness, Timeouts};
 
 use crate::failure::{Failure, Kind, innermost};
-use crate::manager::{BackupStream, EventStream, Manager};
+use crate::manager::{BackupStream, EventStream, LogParts, Manager};
 
 /// How often a command is sent when connections break; its id makes sure that it has one effect.
 const ATTEMPTS_MAX: u32 = 3;
@@ -321,5 +321,12 @@ impl Manager for Connection {
         let request = self.question(request);
         let stream = self.client().await?.events(request).await?.into_inner();
         Ok(Box::pin(stream.map(|record| record.map_err(Failure::from))))
+    }
+
+    /// Not bounded like the other answers: it ends when the tasks do.
+    async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
+        let request = self.question(request);
+        let stream = self.client().await?.logs(request).await?.into_inner();
+        Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
     }
 }

@@ -25,7 +25,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub use failure::{Failure, Kind};
 pub use format::Format;
-pub use manager::{BackupStream, EventStream, Manager};
+pub use manager::{BackupStream, EventStream, LogParts, Manager};
 pub use session::{Clock, Env, Wait};
 pub use usage::Stop;
 
@@ -44,10 +44,10 @@ const REASON_BYTES_MAX: usize = 512;
 const IDENTITY_ENDS_SOON: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 
 /// Nouns and verbs of SwarmKit and Docker that do not exist.
-const NOT_YET: &str = "Not in this version: network, volume; service logs, service rollback";
+const NOT_YET: &str = "Not in this version: network, volume";
 
 /// What does not exist, and what scripts can tell from how a command ends.
-const AFTER_HELP: &str = "Not in this version: network, volume; service logs, service rollback
+const AFTER_HELP: &str = "Not in this version: network, volume
 
 Exit codes:
    0  done

@@ -39,6 +39,7 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         err,
         interactive: std::io::stderr().is_terminal(),
         width: width(),
+        coloured: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()),
         clock: &SystemClock,
         command_ids: &mut || CommandId::from_bits(rand::random()),
         interrupt: Box::pin(interrupted()),

@@ -7,8 +7,8 @@ use tokio_stream::Stream;
 use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
     EventsRequest, ExplainPlacementRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
-    ListServicesRequest, ListTasksRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView,
-    PlacementExplanation, RaftView, RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretView,
+    ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary, NodeView, OperatorCertificate,
+    OperatorView, PlacementExplanation, RaftView, RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretView,
     ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
@@ -16,6 +16,9 @@ use crate::failure::Failure;
 
 /// History as it arrives, oldest first.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<EventRecord, Failure>>>>;
+
+/// Lines of tasks as they arrive.
+pub type LogParts = Pin<Box<dyn Stream<Item = Result<LogsPart, Failure>>>>;
 
 /// A backup as it arrives.
 pub type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupPart, Failure>>>>;
@@ -96,4 +99,7 @@ pub trait Manager {
 
     /// History; with `follow` it does not end.
     fn events(&mut self, request: EventsRequest) -> impl Future<Output = Result<EventStream, Failure>>;
+
+    /// What tasks print; with `follow` it does not end.
+    fn logs(&mut self, request: LogsRequest) -> impl Future<Output = Result<LogParts, Failure>>;
 }

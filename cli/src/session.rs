@@ -37,6 +37,8 @@ pub struct Env<'a> {
     pub interactive: bool,
     /// Columns of the terminal that `out` is; `None` if it is none.
     pub width: Option<usize>,
+    /// Whether names may be shown in colours.
+    pub coloured: bool,
     /// Time.
     pub clock: &'a dyn Clock,
     /// Names commands; never the same name twice.

@@ -2,8 +2,8 @@
 //!
 //! Suggested order: [`manager`] (the turn, its threads and its state), [`log`] (what is on the disk), [`control`] (what a
 //! manager answers), [`api`] (the same over gRPC), [`security`] (who may ask), [`peering`] (how managers reach each
-//! other), [`agent`] (what every node does), [`daemon`]
-//! (all of it as a process).
+//! other), [`agent`] (what every node does), [`streams`]
+//! (what passes a manager and is no state), [`daemon`] (all of it as a process).
 
 pub mod agent;
 pub mod api;
@@ -18,3 +18,4 @@ pub mod manager;
 pub mod metrics;
 pub mod peering;
 pub mod security;
+pub mod streams;

@@ -30,7 +30,10 @@ const DISCREET: [&str; 18] = [
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=../../events/proto");
-    let schema = protox::compile(["control.proto", "node.proto", "managers.proto"], ["proto", "../../events/proto"])?;
+    let schema = protox::compile(
+        ["control.proto", "node.proto", "managers.proto", "streams.proto"],
+        ["proto", "../../events/proto"],
+    )?;
     let mut config = tonic_prost_build::configure()
         .btree_map(".")
         .codec_path("crate::codec::SmallBuffers")
@@ -40,6 +43,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(format!(".{PACKAGE}.ConfigItem.data"))
         // Of frames that are read of the log and sent as they are.
         .bytes(format!(".{PACKAGE}.HistoryFrame.stored"))
+        // Of lines that are taken out of the message they came in.
+        .bytes(format!(".{PACKAGE}.LogLine.data"))
+        .field_attribute(".swarmlog.wire.v1.LogLine.data", "#[serde(skip)]")
         .field_attribute(".swarmlog.wire.v1.HistoryFrame.stored", "#[serde(skip)]")
         .field_attribute(".swarmlog.wire.v1.ConfigItem.data", "#[serde(skip)]")
         .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]")

@@ -13,6 +13,8 @@
 //! | `sim/ignores-term` | it stops only when it is killed, after 10 s |
 //! | any other | it runs until it is stopped |
 //!
+//! A container prints a line when it starts, one when it is asked to stop, and one when it ends by itself.
+//!
 //! A tag changes nothing, so that `sim/ok:2` is a new version of `sim/ok`. Containers outlive the agent, and stopped ones
 //! outlive the machine.
 
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use events::{ContainerStatus, TaskId, Timestamp};
 use reconcilers::worker::{Call, CallError, StepOutcome};
+use wire::v1::{LogLine, LogStream};
 
 /// How long what is not slow takes.
 const PREPARE: Duration = Duration::from_millis(200);
@@ -46,6 +49,8 @@ pub struct Engine {
     calls: BTreeMap<TaskId, Underway>,
     refusals: BTreeMap<TaskId, u32>,
     starts: BTreeMap<TaskId, u32>,
+    /// What containers print, also what they will if nothing comes between.
+    printed: BTreeMap<TaskId, Vec<LogLine>>,
 }
 
 #[derive(Debug)]
@@ -87,7 +92,10 @@ impl Engine {
                 Some(now + image.start())
             }
             Call::Wait => None,
-            Call::Shutdown => Some(now + self.stop_takes(task, &image)),
+            Call::Shutdown => {
+                self.ask_to_stop(task, now);
+                Some(now + self.stop_takes(task, &image))
+            }
             Call::Remove => Some(now + REMOVE),
         };
         self.calls.insert(task, Underway { call, image, due });
@@ -124,15 +132,44 @@ impl Engine {
         match self.containers.get_mut(&task) {
             Some(container @ Container::Running { .. }) => {
                 *container = Container::Ended(End { code, oom_killed: false });
+                self.forget_later(task, now);
                 true
             }
             Some(Container::Created | Container::Ended(_)) | None => false,
         }
     }
 
+    /// What a container has printed so far; nothing if there is none.
+    pub fn printed(&self, task: TaskId, now: Timestamp) -> Option<Vec<LogLine>> {
+        self.containers.get(&task)?;
+        let printed = self.printed.get(&task).into_iter().flatten();
+        Some(printed.filter(|line| line.at <= now).cloned().collect())
+    }
+
+    fn print(&mut self, task: TaskId, at: Timestamp, stream: LogStream, text: String) {
+        let line = LogLine { at, stream: stream.into(), data: text.into() };
+        self.printed.entry(task).or_default().push(line);
+    }
+
+    /// What would have been printed after this time is not.
+    fn forget_later(&mut self, task: TaskId, now: Timestamp) {
+        if let Some(lines) = self.printed.get_mut(&task) {
+            lines.retain(|line| line.at <= now);
+        }
+    }
+
+    fn ask_to_stop(&mut self, task: TaskId, now: Timestamp) {
+        self.pass(task, now);
+        if let Some(Container::Running { .. }) = self.containers.get(&task) {
+            self.forget_later(task, now);
+            self.print(task, now, LogStream::Stderr, "asked to stop".to_owned());
+        }
+    }
+
     /// The machine loses its power: nothing runs any more, what is on the disk stays.
-    pub fn lose_power(&mut self) {
+    pub fn lose_power(&mut self, now: Timestamp) {
         self.calls.clear();
+        self.printed.values_mut().for_each(|lines| lines.retain(|line| line.at <= now));
         for container in self.containers.values_mut() {
             if let Container::Running { .. } = container {
                 *container = Container::Ended(End { code: EXIT_KILLED, oom_killed: false });
@@ -143,6 +180,7 @@ impl Engine {
     /// Removes the containers that belong to no task.
     pub fn remove_strays(&mut self, belongs: impl Fn(TaskId) -> bool) {
         self.containers.retain(|task, _| belongs(*task));
+        self.printed.retain(|task, _| belongs(*task));
     }
 
     /// Tasks whose container runs.
@@ -169,6 +207,10 @@ impl Engine {
             let (ends_at, end) = image.run(now);
             *container = Container::Running { ends_at, end };
             *self.starts.entry(task).or_default() += 1;
+            self.print(task, now, LogStream::Stdout, format!("{} started", image.name));
+            if let Some(ends_at) = ends_at {
+                self.print(task, ends_at, LogStream::Stderr, format!("ends with {}", end.code));
+            }
         }
     }
 
@@ -200,6 +242,7 @@ impl Engine {
             Call::Shutdown => StepOutcome::Stopped(self.stopped(task, &image)),
             Call::Remove => {
                 self.containers.remove(&task);
+                self.printed.remove(&task);
                 StepOutcome::Removed
             }
         })

@@ -24,6 +24,7 @@ pub mod socket;
 pub mod chaos;
 
 pub mod linearizability;
+mod logs;
 pub mod quorum;
 
 #[cfg(test)]

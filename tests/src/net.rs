@@ -175,6 +175,11 @@ impl Net {
         self.cut.insert(node);
     }
 
+    /// Whether a node is cut off.
+    pub fn is_cut(&self, node: NodeId) -> bool {
+        self.cut.contains(&node)
+    }
+
     /// Connects a node again: what waited at the cut goes on.
     pub fn mend(&mut self, node: NodeId, now: Timestamp) {
         self.cut.remove(&node);

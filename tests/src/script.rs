@@ -137,6 +137,7 @@ impl Player {
             err,
             interactive: false,
             width: None,
+            coloured: false,
             clock: &clock,
             command_ids: &mut || {
                 self.commands += 1;

@@ -108,6 +108,8 @@ fn translated(message: SessionMessage, session: SessionId, attempt: u64) -> Opti
             ToAgent::Welcome { attempt, session, period: Duration::from_nanos(welcome.heartbeat_period_ns) }
         }
         Message::Assignments(set) => ToAgent::Assignments { session, set: Box::new(set) },
+        // Streams are read without connections here.
+        Message::Order(_) => return None,
     })
 }
 

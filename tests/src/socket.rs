@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cli::{BackupStream, EventStream, Failure, Kind};
+use cli::{BackupStream, EventStream, Failure, Kind, LogParts};
 use commands::{Actor, Rejection, SecretText};
 use futures_util::Stream;
 use node::control::backup;
@@ -18,25 +18,26 @@ use node::manager::replica::Request;
 use wire::v1::{
     BackupRequest, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest,
     DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, LeaveClusterReply,
-    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, NodeSummary, NodeView,
+    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView,
     OperatorCertificate, OperatorView, PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest,
     ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply,
     VersionReply,
 };
 
+use crate::logs::Printed;
 use crate::world::World;
 
 /// The user at the socket.
 const USER: &str = "root";
 /// How far a client that waits lets time pass at once when nothing happens.
-const STRIDE: Duration = Duration::from_secs(1);
+pub(crate) const STRIDE: Duration = Duration::from_secs(1);
 
 /// A client's connection to the world.
 #[derive(Clone)]
 pub struct Socket(pub Rc<RefCell<World>>);
 
 impl Socket {
-    fn control(&self) -> Result<Control, Failure> {
+    pub(crate) fn control(&self) -> Result<Control, Failure> {
         let world = self.0.borrow();
         let control = world.manager.control(world.clock.now());
         control.ok_or_else(|| Failure::new(Kind::Unreachable, "the manager is down"))
@@ -48,11 +49,11 @@ impl Socket {
     }
 }
 
-fn refuse(rejection: Rejection) -> Failure {
+pub(crate) fn refuse(rejection: Rejection) -> Failure {
     views::refusal(rejection).into()
 }
 
-fn broken(error: &anyhow::Error) -> Failure {
+pub(crate) fn broken(error: &anyhow::Error) -> Failure {
     Failure::new(Kind::Other, format!("the simulation broke: {error:#}"))
 }
 
@@ -171,6 +172,10 @@ impl cli::Manager for Socket {
         let follow = request.follow;
         let event_reader = self.control()?.history(request).map_err(refuse)?;
         Ok(Box::pin(Tale { world: Rc::clone(&self.0), event_reader, follow, told: Vec::new() }))
+    }
+
+    async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
+        Ok(Box::pin(Printed::new(self.clone(), request)?))
     }
 }
 

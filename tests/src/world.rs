@@ -61,6 +61,15 @@ pub struct Machine {
     records: Records,
 }
 
+/// Why the lines of a task do not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// Its node does not answer.
+    Node,
+    /// Its container is gone.
+    Task,
+}
+
 impl World {
     /// A cluster of one manager, on a machine called `hostname`, whose ids and accidents follow from the seed.
     ///
@@ -223,8 +232,9 @@ impl World {
     /// # Errors
     /// When there is no such machine.
     pub fn crash_node(&mut self, node: NodeId) -> anyhow::Result<()> {
+        let now = self.clock.now();
         let machine = self.machine(node)?;
-        machine.engine.lose_power();
+        machine.engine.lose_power(now);
         machine.agent = None;
         Ok(())
     }
@@ -301,6 +311,16 @@ impl World {
         let twice: Vec<_> = starts.into_iter().filter(|(_, count)| *count > 1).collect();
         ensure!(twice.is_empty(), "tasks ran more than once: {twice:?}");
         Ok(())
+    }
+
+    /// What the container of a task on this node printed; or why the node does not say.
+    ///
+    /// # Errors
+    /// When its agent cannot be reached, or has no such container, in the words of a real one.
+    pub fn printed(&self, node: NodeId, task: TaskId) -> Result<Vec<wire::v1::LogLine>, Silence> {
+        let machine = self.machines.get(&node).filter(|machine| machine.is_connected() && !self.net.is_cut(node));
+        let machine = machine.ok_or(Silence::Node)?;
+        machine.engine.printed(task, self.clock.now()).ok_or(Silence::Task)
     }
 
     /// Whether a call of an engine, or a message that is no heartbeat, is under way.

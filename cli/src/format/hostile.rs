@@ -189,7 +189,7 @@ fn tables_and_blocks() {
     ];
     shown.extend(services().iter().map(|of| service::block(of, view)));
     shown.extend(nodes().iter().map(|of| node::block(of, view)));
-    shown.extend(tasks().iter().map(|of| task::block(of, view)));
+    shown.extend(tasks().iter().map(|of| task::block(of, &list(), view)));
     let mut of = samples::cluster();
     (of.name, of.root_ca_digest, of.manager_addrs, of.spec.log_driver) = (bad(), bad(), list(), driver());
     of.join_tokens = JoinTokens { worker: bad(), manager: bad() };

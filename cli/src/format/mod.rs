@@ -6,6 +6,7 @@ mod changes;
 pub mod cluster;
 pub mod config;
 pub mod escape;
+pub mod log;
 mod names;
 pub mod node;
 pub mod operator;

@@ -55,7 +55,7 @@ pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
 }
 
 /// One task, with everything that is known of it.
-pub fn block(task: &TaskView, view: View) -> String {
+pub fn block(task: &TaskView, printed: &[String], view: View) -> String {
     let mut block = Block::default();
     block
         .field("ID", task.id)
@@ -68,6 +68,7 @@ pub fn block(task: &TaskView, view: View) -> String {
     block.field("Created", age::ago(task.meta.created_at, view.now));
     block.optional("Replaces", task.replaces.map_or_else(String::new, |id| id.to_string()));
     block.section("Status", |block| status(block, task, view.now));
+    block.each("Last lines", printed.iter().cloned());
     block.optional("Node", node(task, view.ids));
     let claims = task.claims.iter().map(template::generic);
     block.optional("Claims", claims.collect::<Vec<_>>().join(", "));
@@ -193,6 +194,6 @@ Node            : worker-2
 Template
   Image         : nginx:1.27
 ";
-        assert_eq!(block(&samples::tasks()[2], samples::VIEW), expected);
+        assert_eq!(block(&samples::tasks()[2], &[], samples::VIEW), expected);
     }
 }

@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 use wire::v1::*;
 
 use crate::format::samples;
-use crate::{BackupStream, EventStream, Failure, Manager};
+use crate::{BackupStream, EventStream, Failure, LogParts, Manager};
 
 /// What a test lays out, and what it finds afterwards.
 pub struct Fake {
@@ -16,6 +16,9 @@ pub struct Fake {
     /// Every reading of tasks and history that was asked for.
     pub listed: Vec<ListTasksRequest>,
     pub watched: Vec<EventsRequest>,
+    /// Every reading of logs that was asked for, and what comes of it.
+    pub logged: Vec<LogsRequest>,
+    pub logs: Vec<LogsPart>,
     /// Every key that was tried.
     pub unlocked: Vec<SecretText>,
     /// Every leave that was asked for.
@@ -40,6 +43,8 @@ impl Fake {
             executed: Vec::new(),
             listed: Vec::new(),
             watched: Vec::new(),
+            logged: Vec::new(),
+            logs: Vec::new(),
             created: Vec::new(),
             unlocked: Vec::new(),
             left: Vec::new(),
@@ -180,6 +185,11 @@ impl Manager for Fake {
         let part = |data: &[u8], last| Ok(BackupPart { data: data.to_vec(), index: 5, to: 10, last });
         let parts = [Some(part(b"one", false)), (!self.endless).then(|| part(b"two", true))];
         Ok(Box::pin(tokio_stream::iter(parts.into_iter().flatten().collect::<Vec<_>>())))
+    }
+
+    async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
+        self.logged.push(request);
+        Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.logs).into_iter().map(Ok))))
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {

@@ -75,6 +75,8 @@ fn every_verb_of_the_plan_is_there() {
         "service create --name a --image b --mode replicated-job --replicas 5 --max-concurrent 2",
         "service create --name a --image b --mode global-job",
         "service rm x",
+        "service logs x y --follow --tail 10 --since 1h --until now --timestamps --details --raw",
+        "task logs x -f --tail all -t",
         "svc ls",
         "task ls",
         "task inspect x",

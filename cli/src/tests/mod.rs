@@ -3,6 +3,7 @@
 mod fake;
 mod help;
 mod identity;
+mod logs;
 mod output;
 mod requests;
 mod socket;
@@ -79,6 +80,7 @@ async fn run(line: &str, manager: &mut impl Manager, world: World) -> Ran {
         err: &mut err,
         interactive: false,
         width: None,
+        coloured: false,
         clock: &world,
         command_ids: &mut command_ids,
         interrupt,

@@ -142,6 +142,7 @@ async fn a_closed_output_ends_the_command_without_a_word() {
         err: &mut err,
         interactive: false,
         width: None,
+        coloured: false,
         clock: &world,
         command_ids: &mut || unreachable!("a list asks for no change"),
         interrupt: Box::pin(std::future::pending()),

@@ -38,6 +38,7 @@ impl Control for Server {
     type ExecuteStreamStream = Answers<CommandAnswer>;
     type ReadConfigsStream = Answers<ConfigPage>;
     type DescribeSecretsStream = Answers<SecretPage>;
+    type LogsStream = Answers<LogsPart>;
 
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let command = request.into_inner().command;
@@ -64,6 +65,10 @@ impl Control for Server {
         _: Request<Streaming<CommandRequest>>,
     ) -> Result<Response<Self::ExecuteStreamStream>, Status> {
         Err(Status::unimplemented("nobody streams commands here"))
+    }
+
+    async fn logs(&self, _: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        Err(Status::unimplemented("nobody prints anything here"))
     }
 
     async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {

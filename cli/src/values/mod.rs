@@ -32,6 +32,7 @@ pub mod schedule;
 pub mod security_opt;
 pub mod size;
 pub mod start;
+pub mod tail;
 pub mod ulimit;
 
 use std::fmt;

@@ -80,6 +80,20 @@ pub fn parse(text: &str) -> Result<Start, Invalid> {
     })
 }
 
+/// Reads a time alone.
+///
+/// # Errors
+/// When the text is none.
+pub fn parse_time(text: &str) -> Result<Start, Invalid> {
+    let hint = "write a time such as 2026-01-31T12:00:00Z, \"2026-01-31 12:00\" (UTC), 2026-01-31 or 03:12, or how long ago, such as \
+                1h30m, 2d, today or yesterday";
+    match parse(text) {
+        Ok(Start::Index(_)) => Err(Invalid::new(format!("\"{text}\" is not a time"), hint)),
+        Ok(start) => Ok(start),
+        Err(refused) => Err(Invalid::new(refused.sentence.replace("neither an index nor a time", "not a time"), hint)),
+    }
+}
+
 /// `yesterday`, `2d`, `1h30m`.
 fn relative(text: &str) -> Option<Start> {
     match text {
@@ -178,6 +192,10 @@ mod tests {
             assert_eq!(at(text), at(meant), "{text}");
         }
         assert_eq!(parse("7").map(|start| start.at(now)), Ok(Place::Index(7)));
+        assert_eq!(parse_time("1h"), parse("1h"));
+        for text in ["7", "soon"] {
+            assert_eq!(parse_time(text).expect_err("no time").sentence, format!("\"{text}\" is not a time"));
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod cluster;
 mod completion;
 mod config;
 mod events;
+mod logs;
 mod node;
 mod operator;
 mod raft;

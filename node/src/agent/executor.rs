@@ -12,8 +12,10 @@ use events::spec::ConfigKey;
 use events::spec::template::{self, TemplateError, TemplateScope};
 use events::{
     ClusterId, ConfigReference, ContainerSpec, ContainerStatus, Device, Mount, NodeDescription, NodeId, Platform,
-    SecretBytes, SecretText, ServiceId, ServiceSpec, TaskId,
+    SecretBytes, SecretText, ServiceId, ServiceSpec, TaskId, Timestamp,
 };
+use futures_util::stream::BoxStream;
+use wire::v1::LogLine;
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
 #[derive(Debug, Clone)]
@@ -157,6 +159,34 @@ pub enum ExecutorError {
     Fatal(String),
 }
 
+/// Which of a task's lines are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogQuery {
+    /// Goes on until the container ends.
+    pub follow: bool,
+    /// Of the lines that there are, only so many, the last ones.
+    pub tail: Option<u64>,
+    /// Only lines that are as new as this.
+    pub since: Option<Timestamp>,
+    /// Only lines that are as old as this; one that follows ends then.
+    pub until: Option<Timestamp>,
+}
+
+impl LogQuery {
+    /// Whether a line of this time is wanted.
+    pub fn wants(&self, at: Timestamp) -> bool {
+        self.since.is_none_or(|since| since <= at) && self.until.is_none_or(|until| at <= until)
+    }
+}
+
+/// What a task printed.
+pub struct TaskLogs {
+    /// Attributes of the log driver: `key=value` pairs with commas between.
+    pub details: String,
+    /// Some lines at a time, oldest first. Nothing is read that is not asked for.
+    pub lines: BoxStream<'static, Result<Vec<LogLine>, ExecutorError>>,
+}
+
 /// Something that runs tasks.
 #[tonic::async_trait]
 pub trait Executor: Send + Sync + 'static {
@@ -192,6 +222,9 @@ pub trait Executor: Send + Sync + 'static {
 
     /// The tasks of which this executor still has traces for this cluster and node, also from before a restart of the agent.
     async fn inventory(&self, cluster: ClusterId, node: NodeId) -> Result<Vec<TaskId>, ExecutorError>;
+
+    /// What the task printed, also after its end. Fatal if its container is gone, or its log cannot be read.
+    async fn logs(&self, workload: &Workload, query: LogQuery) -> Result<TaskLogs, ExecutorError>;
 }
 
 #[cfg(test)]

@@ -16,9 +16,11 @@ use crate::daemon::failure::Failure;
 use crate::metrics::Measures;
 use crate::security::KeyLock;
 
+mod details;
 pub mod docker;
 pub mod executor;
 pub mod items;
+mod lines;
 mod placed_file;
 pub mod policy;
 pub mod process;
@@ -33,6 +35,7 @@ mod reporter;
 mod session;
 mod steps;
 mod store;
+mod streams;
 mod task;
 mod told;
 mod worker;
@@ -179,8 +182,10 @@ impl OpenAgent {
             clock,
         });
         let worker = worker::Worker::resume(Arc::clone(&site), found.records);
+        let streams = streams::Streams::new(Arc::clone(&connector), Arc::clone(&worker), shutdown.clone());
+        let parts = session::Parts { site: &site, worker: &worker, streams: &streams };
         tokio::select! {
-            never = session::hold(&config, connector.as_ref(), &site, &worker, found.head, found.managers) => match never {},
+            never = session::hold(&config, connector.as_ref(), parts, found.head, found.managers) => match never {},
             () = shutdown.cancelled() => {}
         }
         worker.stop().await;

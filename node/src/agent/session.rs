@@ -31,6 +31,7 @@ use super::executor::ExecutorError;
 use super::managers::Managers;
 use super::outage::Outage;
 use super::protocol::{Ask, Broken, DEADLINE, Retry, SessionMachine};
+use super::streams::Streams;
 use super::task::AgentContext;
 use super::worker::Worker;
 use crate::metrics::Measures;
@@ -134,23 +135,32 @@ async fn within_deadline<T>(call: &'static str, answer: impl Future<Output = Res
     answer.map_err(|status| Ended::Refused { call, status })
 }
 
+/// What a session works with.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub(super) site: &'a AgentContext,
+    pub(super) worker: &'a Arc<Worker>,
+    pub(super) streams: &'a Arc<Streams>,
+}
+
 /// Keeps a session open, without end.
 ///
 /// `seen` is the last frame of history that this node knew of before it restarted, `remembered` are the managers that it knew.
 pub(super) async fn hold(
     config: &Config,
     connector: &dyn Connect,
-    site: &AgentContext,
-    worker: &Arc<Worker>,
+    parts: Parts<'_>,
     seen: Option<Head>,
     remembered: Vec<String>,
 ) -> Infallible {
+    let Parts { site, worker, streams } = parts;
     let node = Node { config, connector, site };
     let (managers, epoch) = (Managers::new(&config.managers, remembered), Instant::now());
     let machine = SessionMachine::new(Timestamp::from_unix_ns(0));
     Holder {
         node,
         worker,
+        streams,
         machine,
         managers,
         seen,
@@ -192,6 +202,7 @@ impl Drop for Open {
 struct Holder<'a> {
     node: Node<'a>,
     worker: &'a Arc<Worker>,
+    streams: &'a Arc<Streams>,
     machine: SessionMachine,
     managers: Managers,
     /// The last frame of history that a manager named.
@@ -360,6 +371,7 @@ impl Holder<'_> {
                 }
             }
             Some(Message::Welcome(welcome)) => self.learn(welcome.managers),
+            Some(Message::Order(order)) => self.streams.begin(order, &self.manager),
             None => return Err(Broken::Unexpected("a message that this version does not know").into()),
         }
         Ok(())
@@ -458,6 +470,7 @@ impl Node<'_> {
             }
             Some(Message::Welcome(welcome)) => Err(Ended::OtherCluster(welcome.cluster)),
             Some(Message::Assignments(_)) => Err(Broken::Unexpected("assignments before a welcome").into()),
+            Some(Message::Order(_)) => Err(Broken::Unexpected("an order before a welcome").into()),
             None => Err(Broken::Unexpected("a message that this version does not know").into()),
         }
     }

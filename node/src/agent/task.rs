@@ -28,6 +28,13 @@ pub(super) struct AgentContext {
     pub(super) clock: Clock,
 }
 
+impl AgentContext {
+    /// A task as the executor sees it.
+    pub(super) fn workload(&self, assignment: &Assignment) -> Workload {
+        workload(self, assignment)
+    }
+}
+
 /// What is wanted of a task.
 #[derive(Debug, Clone)]
 pub(super) struct TaskOrder {

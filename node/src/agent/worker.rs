@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use wire::v1::{Assignment, AssignmentSet};
 
 use super::assigned::{Changes, changes};
-use super::executor::ExecutorError;
+use super::executor::{ExecutorError, LogQuery, TaskLogs};
 use super::items::{Assigned, Items, SpecMissing};
 use super::store::Record;
 use super::task::{AgentContext, End, TaskOrder, TaskRunner};
@@ -120,6 +120,17 @@ impl Worker {
         let nothing = self.items().clear();
         self.apply(nothing);
         self.keep_configs();
+    }
+
+    /// What a task of this node printed.
+    ///
+    /// # Errors
+    /// Why that cannot be read, in words.
+    pub(super) async fn logs(&self, task: TaskId, query: LogQuery) -> Result<TaskLogs, String> {
+        let order = self.lock().get(&task).map(|orders| orders.borrow().clone());
+        let order = order.ok_or_else(|| "its node does not have it any more".to_owned())?;
+        let workload = self.site.workload(&order.assignment);
+        self.site.executor.logs(&workload, query).await.map_err(|error| error.to_string())
     }
 
     /// Stops tending. Containers run on.

@@ -14,9 +14,10 @@ use wire::v1::{
     BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage,
     CreateOperatorRequest, DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest,
     GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
-    ListOperatorsRequest, ListServicesRequest, ListTasksRequest, NodeList, NodePage, OperatorCertificate, OperatorList,
-    PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest, ResolveImageRequest, ResolvedImage,
-    SecretPage, ServiceList, ServicePage, TaskList, UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
+    ListOperatorsRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage,
+    OperatorCertificate, OperatorList, PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest,
+    ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, TaskList, UnlockKeyReply,
+    UnlockKeyRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -25,6 +26,7 @@ use crate::control::command::Received;
 use crate::control::lists::Pages;
 use crate::security::{Peer, access};
 
+use super::streams::logs;
 use super::{Context, command_stream, events as history, status};
 
 /// How long it may take to note that secrets were read.
@@ -39,13 +41,16 @@ pub struct ControlApi {
     streams: Arc<Semaphore>,
     /// Budget for backups.
     backups: Arc<Semaphore>,
+    /// Budget for readers of logs.
+    readers: Arc<Semaphore>,
 }
 
 impl ControlApi {
     /// The service of this manager.
     pub fn new(context: Context) -> Self {
         let (streams, backups) = (Semaphore::new(history::STREAMS_MAX), Semaphore::new(BACKUPS_MAX));
-        Self { context, streams: Arc::new(streams), backups: Arc::new(backups) }
+        let readers = Arc::new(Semaphore::new(logs::READERS_MAX));
+        Self { context, streams: Arc::new(streams), backups: Arc::new(backups), readers }
     }
 
     /// Notes that somebody is shown the join tokens; whether they may be.
@@ -271,6 +276,14 @@ impl ControlService for ControlApi {
         self.context.catch_up(Freshness::read(request.metadata())?).await.map_err(status)?;
         let stream = history::stream(&self.context, &self.streams, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    type LogsStream = Answers<LogsPart>;
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let (_, asked) = self.asked(request).await?;
+        let lines = logs::stream(&self.context, &self.readers, asked)?;
+        Ok(Response::new(Box::pin(lines)))
     }
 }
 

@@ -15,9 +15,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use wire::v1::dispatcher_server::Dispatcher;
+use wire::v1::session_message::Message;
 use wire::v1::{
-    Head, HeartbeatReply, HeartbeatRequest, LeaveReply, LeaveRequest, RegisterRequest, ReportReply, ReportRequest,
-    SessionMessage,
+    FromTask, Head, HeartbeatReply, HeartbeatRequest, LeaveReply, LeaveRequest, RegisterRequest, ReportReply,
+    ReportRequest, SessionMessage, ToTask,
 };
 
 use crate::control::sessions::{AssignmentStream, Caller};
@@ -27,6 +28,7 @@ use crate::metrics::Measures;
 use crate::security::{Caller as Connected, Peer, access};
 
 use super::sending::{NextShares, SendMemory, Share};
+use super::streams::{self, Session as Orders};
 use super::{Context, affordable, jittered, status};
 
 /// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
@@ -119,7 +121,8 @@ impl Dispatcher for DispatchApi {
         let stream = AssignmentStream::new(caller.node, session);
         let (context, memory, next) = (self.context.clone(), self.memory.clone(), NextShares::default());
         let _open = Open::note(self.context.core.measures());
-        tokio::spawn(Delivery { context, memory, end, changes, stream, messages, _open }.run());
+        let orders = self.context.streams.serve(caller.node, session);
+        tokio::spawn(Delivery { context, memory, end, changes, stream, orders, messages, _open }.run());
         let shares = next.clone();
         let messages = ReceiverStream::new(receiver).map(move |outgoing| {
             let Outgoing { message, share } = *outgoing;
@@ -163,6 +166,23 @@ impl Dispatcher for DispatchApi {
         let leave = caller.leave(request.into_inner().reason).map_err(status)?;
         self.context.submit(leave).await.map_err(status)?;
         Ok(Response::new(LeaveReply { left: !self.context.state().cluster.nodes.contains(caller.node) }))
+    }
+
+    type TaskStreamStream = ReceiverStream<Result<ToTask, Status>>;
+
+    async fn task_stream(
+        &self,
+        request: Request<Streaming<FromTask>>,
+    ) -> Result<Response<Self::TaskStreamStream>, Status> {
+        let (Caller { node, .. }, _) = Self::caller(&request)?;
+        affordable(self.context.budgets.call(node, Instant::now())).await?;
+        let mut inbound = request.into_inner();
+        let first = tokio::time::timeout(NOTE_PATIENCE, inbound.message()).await;
+        let id = first.map_err(|_| Status::deadline_exceeded("the first message names the stream"))??;
+        let id = id.and_then(|first| first.opens);
+        let told = id.and_then(|id| self.context.streams.begin(node, id, inbound));
+        let told = told.ok_or_else(|| status(streams::not_ordered()))?;
+        Ok(Response::new(ReceiverStream::new(told)))
     }
 }
 
@@ -216,6 +236,8 @@ struct Delivery {
     /// Rings at each change that concerns the node.
     changes: Arc<Notify>,
     stream: AssignmentStream,
+    /// Streams that are wanted of the node.
+    orders: Orders,
     messages: mpsc::Sender<Box<Outgoing>>,
     _open: Open,
 }
@@ -295,6 +317,12 @@ impl Delivery {
             };
             tokio::select! {
                 () = change => {}
+                Some(order) = self.orders.orders.recv() => {
+                    let message = Ok(SessionMessage { message: Some(Message::Order(order)) });
+                    if self.messages.send(Box::new(Outgoing { message, share: None })).await.is_err() {
+                        return Ended::AgentGone;
+                    }
+                }
                 () = self.messages.closed() => return Ended::AgentGone,
             }
         }

@@ -7,8 +7,8 @@ use events::{NodeId, Role};
 use tonic::{Request, Response, Status, Streaming};
 use wire::v1::managers_server::Managers;
 use wire::v1::{
-    AnnounceRequest, CommandReply, DeliverReply, HistoryFrame, PeerBatch, PeerHello, ReadHistoryReply,
-    ReadHistoryRequest, Refusal, RefusalKind,
+    AnnounceRequest, CommandReply, DeliverReply, HandOverReply, HandOverRequest, HistoryFrame, PeerBatch, PeerHello,
+    ReadHistoryReply, ReadHistoryRequest, Refusal, RefusalKind,
 };
 
 use crate::log::HistoryReader;
@@ -95,6 +95,12 @@ impl Managers for ManagerApi {
         let page = page.map_err(|error| Status::data_loss(error.to_string()))?;
         let frames = page.into_iter().map(|(index, stored)| HistoryFrame { index, stored }).collect();
         Ok(Response::new(ReadHistoryReply { frames }))
+    }
+
+    async fn hand_over(&self, request: Request<HandOverRequest>) -> Result<Response<HandOverReply>, Status> {
+        Self::caller(&request)?;
+        let taken = self.context.streams.hand_over(request.into_inner().orders);
+        Ok(Response::new(HandOverReply { taken }))
     }
 }
 

@@ -9,6 +9,7 @@ mod events;
 mod images;
 mod managers;
 mod sending;
+mod streams;
 mod waiting;
 
 mod budgets;
@@ -20,6 +21,7 @@ pub use dispatch::DispatchApi;
 pub use images::Images;
 pub use managers::ManagerApi;
 pub use sending::keep_shares;
+pub use streams::TaskStreams;
 
 use std::sync::Arc;
 
@@ -55,6 +57,8 @@ pub struct Context {
     pub peering: Peering,
     /// Registries of images.
     pub images: Images,
+    /// Streams of tasks.
+    pub streams: Arc<TaskStreams>,
     /// Done when this manager stops: sessions end then.
     pub stopping: CancellationToken,
 }

@@ -180,7 +180,7 @@ mod tests {
     use wire::v1::dispatcher_client::DispatcherClient;
     use wire::v1::dispatcher_server::{Dispatcher, DispatcherServer};
     use wire::v1::session_message::Message;
-    use wire::v1::{AssignmentSet, ConfigItem, HeartbeatReply, HeartbeatRequest, RegisterRequest};
+    use wire::v1::{AssignmentSet, ConfigItem, FromTask, HeartbeatReply, HeartbeatRequest, RegisterRequest, ToTask};
     use wire::v1::{LeaveReply, LeaveRequest, ReportReply, ReportRequest};
 
     use super::*;
@@ -241,6 +241,15 @@ mod tests {
 
         async fn report(&self, _: Request<ReportRequest>) -> Result<tonic::Response<ReportReply>, Status> {
             Err(Status::unimplemented("no reports"))
+        }
+
+        type TaskStreamStream = BoxStream<'static, Result<ToTask, Status>>;
+
+        async fn task_stream(
+            &self,
+            _: Request<Streaming<FromTask>>,
+        ) -> Result<tonic::Response<Self::TaskStreamStream>, Status> {
+            Err(Status::unimplemented("no streams"))
         }
 
         async fn leave(&self, _: Request<LeaveRequest>) -> Result<tonic::Response<LeaveReply>, Status> {

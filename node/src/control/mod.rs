@@ -12,6 +12,7 @@ pub mod backup;
 pub mod command;
 mod configs;
 pub mod lists;
+pub mod logs;
 mod managers;
 mod secrets;
 pub mod views;

@@ -110,6 +110,7 @@ impl Node {
             budgets: Arc::default(),
             peering: peering.clone(),
             images: Images::new(Arc::clone(&self.executor)),
+            streams: Arc::default(),
             stopping: stop.clone(),
         };
         let mut tasks = JoinSet::new();

@@ -7,6 +7,7 @@
 
 mod histories;
 mod link;
+mod orders;
 mod outbox;
 mod translate;
 
@@ -102,6 +103,7 @@ struct Shared {
     /// Somebody did.
     news: Notify,
     core: OnceLock<(Handle, Own)>,
+    credentials: OnceLock<Arc<Credentials>>,
     /// Another manager said that this node is none of the cluster any more.
     removed: CancellationToken,
     /// Another manager, or this one's own state, said that the log of this one is no member's any more.
@@ -166,6 +168,11 @@ impl Peering {
         self.others(&core.state().cluster, own).into_values().collect()
     }
 
+    /// What this manager shows to others.
+    fn credentials(&self) -> Option<Arc<Credentials>> {
+        self.shared.credentials.get().cloned()
+    }
+
     /// Waits until another manager says that this node was removed from the cluster.
     pub async fn removed(&self) {
         self.shared.removed.cancelled().await;
@@ -183,6 +190,7 @@ impl Peering {
 
     /// Keeps a link to every other manager until `shutdown`.
     pub async fn keep(self, core: Handle, own: Own, credentials: Arc<Credentials>, shutdown: CancellationToken) {
+        let _ = self.shared.credentials.set(Arc::clone(&credentials));
         let _ = self.shared.core.set((core.clone(), own.clone()));
         let mut links: BTreeMap<u64, (Other, CancellationToken)> = BTreeMap::new();
         let mut states = core.states();

@@ -41,6 +41,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     // Makes the engine call the registry that the caller names.
     ("Control/ResolveImage", Allowed::Operators(OperatorRole::Operator)),
     ("Control/Events", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/Logs", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/CreateOperator", Allowed::Operators(OperatorRole::Admin)),
     // The handler takes it of operators with a certificate alone.
@@ -57,9 +58,12 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Dispatcher/Heartbeats", Allowed::Nodes),
     ("Dispatcher/Report", Allowed::Nodes),
     ("Dispatcher/Leave", Allowed::Nodes),
+    // The handler takes it of the node that was given the order alone.
+    ("Dispatcher/TaskStream", Allowed::Nodes),
     ("Managers/Deliver", Allowed::Peers),
     ("Managers/Announce", Allowed::Peers),
     ("Managers/ReadHistory", Allowed::Peers),
+    ("Managers/HandOver", Allowed::Peers),
 ];
 
 /// Whom the RPC with this path serves; nothing if there is no such RPC.

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use events::{
-    ClusterId, ConfigId, ConfigReference, FileTarget, GenericResource, Id, ResourceRequirements, Resources,
+    ClusterId, ConfigId, ConfigReference, Driver, FileTarget, GenericResource, Id, ResourceRequirements, Resources,
     SecretBytes, SecretId, SecretReference, SecretText,
 };
-use futures_util::poll;
-use node::agent::executor::{ExecutorError, Workload};
+use futures_util::{StreamExt, poll};
+use node::agent::executor::{ExecutorError, LogQuery, TaskLogs, Workload};
+use wire::v1::{LogLine, LogStream};
 
 use crate::bench::{Bench, check, container};
 
@@ -324,4 +325,63 @@ pub fn fatal<T: std::fmt::Debug>(outcome: Result<T, ExecutorError>) -> String {
         Err(ExecutorError::Fatal(words)) => words,
         other => panic!("expected Fatal, got {other:?}"),
     }
+}
+
+pub async fn what_a_task_printed_is_read_also_after_its_end(bench: &Bench) {
+    let mut workload = bench.shell("echo one; sleep 0.2; echo two >&2; sleep 0.2; echo; printf 'no end'");
+    let task = std::sync::Arc::make_mut(&mut workload.spec).task.get_or_insert_default();
+    let options = [("labels".to_owned(), "tier".to_owned()), ("env".to_owned(), "MODE".to_owned())].into();
+    task.log_driver = Some(Driver { name: "json-file".into(), options });
+    container(&mut workload).labels = [("tier".to_owned(), "web".to_owned())].into();
+    container(&mut workload).env = vec!["MODE=fast".to_owned(), "OTHER=x".to_owned()];
+    run(bench, &workload).await;
+    bench.executor.wait(&workload).await.expect("ended");
+    let logs = bench.executor.logs(&workload, LogQuery::default()).await.expect("logs");
+    assert_eq!(logs.details, "MODE=fast,tier=web");
+    let lines = all(logs).await;
+    let (out, err) = (LogStream::Stdout, LogStream::Stderr);
+    assert_eq!(told(&lines), [(out, "one"), (err, "two"), (out, ""), (out, "no end")]);
+    assert!(lines.windows(2).all(|pair| pair[0].at <= pair[1].at) && lines[0].at < lines[3].at, "{lines:?}");
+
+    let since = LogQuery { since: Some(lines[1].at), ..LogQuery::default() };
+    assert_eq!(all(bench.executor.logs(&workload, since).await.expect("logs")).await, lines[1..]);
+    let until = LogQuery { until: Some(lines[0].at), ..LogQuery::default() };
+    assert_eq!(all(bench.executor.logs(&workload, until).await.expect("logs")).await, lines[..1]);
+
+    bench.executor.remove(workload.task).await.expect("removed");
+    let gone = bench.executor.logs(&workload, LogQuery::default()).await.err();
+    assert!(matches!(gone, Some(ExecutorError::Fatal(_))), "{gone:?}");
+}
+
+pub async fn the_last_lines_are_told(bench: &Bench) {
+    let workload = bench.shell("for n in $(seq 500); do echo line $n; done");
+    run(bench, &workload).await;
+    bench.executor.wait(&workload).await.expect("ended");
+    for (tail, first) in [(0, None), (1, Some("line 500")), (3, Some("line 498")), (900, Some("line 1"))] {
+        let query = LogQuery { tail: Some(tail), ..LogQuery::default() };
+        let lines = all(bench.executor.logs(&workload, query).await.expect("logs")).await;
+        assert_eq!((lines.len() as u64, told(&lines).first().map(|(_, text)| *text)), (tail.min(500), first));
+    }
+}
+
+pub async fn who_follows_reads_until_the_task_ends(bench: &Bench) {
+    let workload = bench.lasting("echo bye; exit 7");
+    run(bench, &workload).await;
+    let query = LogQuery { follow: true, ..LogQuery::default() };
+    let mut logs = bench.executor.logs(&workload, query).await.expect("logs");
+    assert!(poll!(logs.lines.next()).is_pending(), "it has printed nothing");
+    bench.executor.shutdown(&workload).await.expect("stopped");
+    assert_eq!(told(&all(logs).await), [(LogStream::Stdout, "bye")], "and then it ends");
+}
+
+async fn all(mut logs: TaskLogs) -> Vec<LogLine> {
+    let mut lines = Vec::new();
+    while let Some(some) = logs.lines.next().await {
+        lines.extend(some.expect("lines"));
+    }
+    lines
+}
+
+fn told(lines: &[LogLine]) -> Vec<(LogStream, &str)> {
+    lines.iter().map(|line| (line.stream(), std::str::from_utf8(&line.data).expect("text"))).collect()
 }

@@ -52,6 +52,9 @@ conformance! {
     another_executor_takes_over
     an_end_is_learnt_by_another_executor
     the_inventory_is_of_one_cluster_and_node
+    what_a_task_printed_is_read_also_after_its_end
+    the_last_lines_are_told
+    who_follows_reads_until_the_task_ends
 }
 
 /// Not a test: the process executor starts this binary again, with this test's name, as its supervisor.

@@ -16,6 +16,7 @@ macro_rules! named {
 }
 
 named! {
+    LogStream "LOG_STREAM_";
     MemberState "MEMBER_STATE_";
     NodeState "NODE_STATE_";
     Reachability "REACHABILITY_";

@@ -124,7 +124,7 @@ fn says_secret(name: &str) -> bool {
 fn every_field_that_is_called_like_a_secret_is_known() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let schema = protox::compile(
-        ["control.proto", "node.proto", "managers.proto"],
+        ["control.proto", "node.proto", "managers.proto", "streams.proto"],
         [here.join("proto"), here.join("../../events/proto")],
     )
     .expect("the schema");

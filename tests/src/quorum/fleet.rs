@@ -104,9 +104,9 @@ impl Fleet {
     }
 
     /// The power of a machine fails.
-    pub fn crash(&mut self, node: NodeId) {
+    pub fn crash(&mut self, node: NodeId, now: Timestamp) {
         if let Some(machine) = self.machines.get_mut(&node) {
-            machine.engine.lose_power();
+            machine.engine.lose_power(now);
             machine.agent = None;
         }
     }

@@ -25,6 +25,7 @@ mod hosts;
 mod install;
 mod journey;
 mod leaving;
+mod logs;
 mod managers;
 mod options;
 mod process;
@@ -74,6 +75,7 @@ on_both! {
     workloads::a_task_is_running_when_it_is_healthy
     workloads::templates_are_expanded_on_the_node
     workloads::a_job_runs_to_its_end_and_gives_its_exit_code
+    logs::logs_of_all_nodes_come_through_any_manager
 }
 
 /// Tests in containers only, and tests for root only: ignored unless the runner is asked for them.

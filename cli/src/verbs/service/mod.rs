@@ -3,6 +3,7 @@
 mod create;
 mod explain;
 mod inspect;
+mod logs;
 mod ls;
 mod pause;
 mod resume;
@@ -20,6 +21,8 @@ super::verbs! {
     Explain(explain::Args) => explain,
     Update(Box<update::Args>) => update,
     Scale(scale::Args) => scale,
+    #[command(alias = "log")]
+    Logs(logs::Args) => logs,
     Rollback(rollback::Args) => rollback,
     Revisions(revisions::Args) => revisions,
     Pause(pause::Args) => pause,

@@ -1,7 +1,9 @@
 //! `swarmctl task inspect`.
 
 use clap_complete::ArgValueCandidates;
-use wire::v1::ListTasksRequest;
+use events::TaskState;
+use tokio_stream::StreamExt;
+use wire::v1::{ListTasksRequest, LogsRequest, TaskView};
 
 use crate::completion;
 use crate::failure::Failure;
@@ -9,7 +11,12 @@ use crate::format::{Format, task};
 use crate::manager::Manager;
 use crate::session::Session;
 
+/// Lines that tell how a task failed.
+const LAST_LINES: u64 = 10;
+
 /// Show tasks with their state and what they run
+///
+/// Of a task that failed, the last lines that it printed are shown as well.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Tasks: names, ids or unique prefixes of ids
@@ -26,8 +33,34 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             session.json(task)?;
             continue;
         }
+        let printed =
+            if task.status.state() == TaskState::Failed { last_lines(task, session).await } else { Vec::new() };
         let gap = if position == 0 { "" } else { "\n" };
-        session.text(&format!("{gap}{}", task::block(task, view)))?;
+        session.text(&format!("{gap}{}", task::block(task, &printed, view)))?;
     }
     Ok(())
+}
+
+/// The last lines of a task; what is missing of them is said in their place.
+async fn last_lines<M: Manager>(task: &TaskView, session: &mut Session<'_, M>) -> Vec<String> {
+    let request = LogsRequest { tasks: vec![task.id.to_string()], tail: Some(LAST_LINES), ..Default::default() };
+    let mut parts = match session.manager.logs(request).await {
+        Ok(parts) => parts,
+        Err(failure) => return vec![format!("({})", failure.sentence)],
+    };
+    let mut printed = Vec::new();
+    while let Some(part) = parts.next().await {
+        match part {
+            Ok(part) => {
+                let lines = part.batches.iter().flat_map(|batch| &batch.lines);
+                printed.extend(lines.map(|line| String::from_utf8_lossy(&line.data).into_owned()));
+                printed.extend(part.warnings.into_iter().map(|warning| format!("({warning})")));
+            }
+            Err(failure) => {
+                printed.push(format!("({})", failure.sentence));
+                return printed;
+            }
+        }
+    }
+    printed
 }

@@ -2,6 +2,7 @@
 
 mod explain;
 mod inspect;
+mod logs;
 mod ls;
 mod rm;
 
@@ -9,6 +10,8 @@ super::verbs! {
     Ls(ls::Args) => ls,
     Inspect(inspect::Args) => inspect,
     Explain(explain::Args) => explain,
+    #[command(alias = "log")]
+    Logs(logs::Args) => logs,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,
 }

@@ -14,6 +14,7 @@ mod events;
 mod features;
 mod files;
 mod host;
+mod logs;
 mod mounts;
 mod observed;
 mod pull;
@@ -33,6 +34,7 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
+use futures_util::StreamExt;
 
 use self::config::{CLUSTER_LABEL, NODE_LABEL, TASK_LABEL};
 use self::config_mounts::ConfigMounts;
@@ -40,7 +42,7 @@ use self::creations::Creations;
 use self::engine::{Engine, status, unless_status};
 use self::events::News;
 use self::observed::{Observed, Phase, UNKNOWN_EXIT_CODE};
-use super::executor::{Executor, ExecutorError, Exit, RegistryAuth, Workload};
+use super::executor::{Executor, ExecutorError, Exit, LogQuery, RegistryAuth, TaskLogs, Workload};
 use super::secret_files::{self, SecretFiles};
 use super::steps::Steps;
 
@@ -361,6 +363,22 @@ impl Executor for DockerExecutor {
         tasks.sort_unstable();
         tasks.dedup();
         Ok(tasks)
+    }
+
+    async fn logs(&self, workload: &Workload, query: LogQuery) -> Result<TaskLogs, ExecutorError> {
+        let client = self.engine.client()?;
+        let found = client.inspect_container(&workload.name, None::<InspectContainerOptions>).await;
+        let gone = || ExecutorError::Fatal("its container is gone".to_owned());
+        let container = match found {
+            Ok(container) if observed::is_ours(&container, workload) => container,
+            Ok(_) => return Err(gone()),
+            Err(error) if status(&error) == Some(404) => return Err(gone()),
+            Err(error) => return Err(self.engine.judge(error)),
+        };
+        let id = container.id.as_deref().unwrap_or(&workload.name);
+        let pieces = client.logs(id, Some(logs::options(query))).boxed();
+        let details = logs::attributes(&container);
+        Ok(TaskLogs { details, lines: logs::lines(Arc::clone(&self.engine), query, pieces) })
     }
 }
 

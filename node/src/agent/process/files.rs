@@ -8,7 +8,7 @@
 //! | `started.json` | supervisor | the command runs |
 //! | `ended.json` | supervisor | it has ended |
 //! | `stopped` | agent | a shutdown was asked for: nothing starts any more |
-//! | `output`, `output.1` | supervisor | what the command printed, the newest and the part before |
+//! | `output`, `output.1` | supervisor | what the command printed (`output.rs`), the newest and the part before |
 //! | `supervisor.log` | supervisor | what went wrong with itself |
 //!
 //! Files appear whole, by a rename. They are not synced: after a power cut there is no process to know about.

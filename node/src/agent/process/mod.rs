@@ -13,6 +13,7 @@ mod describe;
 mod files;
 mod health;
 mod identity;
+mod logs;
 mod order;
 mod output;
 mod signal;
@@ -37,7 +38,8 @@ use self::health::{Check, Health};
 use self::order::Order;
 pub use self::supervise::supervise;
 use self::user::Users;
-use super::executor::{Executor, ExecutorError, Exit, Workload};
+use super::details::details;
+use super::executor::{Executor, ExecutorError, Exit, LogQuery, TaskLogs, Workload};
 use super::placed_file;
 use super::secret_files::SecretFiles;
 use super::steps::Steps;
@@ -286,6 +288,18 @@ impl Executor for ProcessExecutor {
         }
         tasks.sort_unstable();
         Ok(tasks)
+    }
+
+    async fn logs(&self, workload: &Workload, query: LogQuery) -> Result<TaskLogs, ExecutorError> {
+        let files = self.files(workload.task);
+        if files.record().map_err(broken)?.is_none() {
+            return Err(ExecutorError::Fatal("its files are gone".to_owned()));
+        }
+        let driver = workload.spec.template().log_driver.as_ref();
+        let options = driver.into_iter().flat_map(|driver| &driver.options);
+        let options = options.map(|(option, value)| (option.as_str(), value.as_str()));
+        let details = details(options, &workload.container().labels, &workload.container().env);
+        Ok(TaskLogs { details, lines: logs::lines(files, query).await.map_err(broken)? })
     }
 }
 

@@ -9,20 +9,22 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use wire::v1::LogStream;
 
 use super::cgroup::{self, Cgroup};
 use super::channel;
 use super::files::{Ended, Started, TaskFiles};
 use super::identity::Identity;
 use super::order::Order;
-use super::{output, ulimits};
+use super::output::Output;
+use super::ulimits;
 use crate::security::hardening;
 
 /// Set for the second stage.
@@ -47,7 +49,7 @@ pub fn supervise(dir: &Path) -> ExitCode {
 /// A command that runs under this supervisor.
 struct Running {
     child: Child,
-    /// Hears when all that the command printed was kept.
+    /// Its other ends are gone when all that the command printed was kept.
     drained: mpsc::Receiver<()>,
     /// What could not be applied.
     warnings: Vec<String>,
@@ -94,11 +96,12 @@ fn start_and_wait(dir: &Path) -> io::Result<()> {
 
 /// Starts the command and records it. No command is left running that is not recorded, for nobody would ever find it.
 fn start(files: &TaskFiles, order: &Order, cgroup: &Cgroup, mut warnings: Vec<String>) -> Result<Running, String> {
-    let (reader, writer) = io::pipe().map_err(|error| error.to_string())?;
-    let (command, child) = spawn(writer).map_err(|error| format!("cannot start the command: {error}"))?;
+    let pipes = || Ok((io::pipe()?, io::pipe()?, Output::create(&files.output())?));
+    let ((out, to_out), (err, to_err), output) = pipes().map_err(|error: io::Error| error.to_string())?;
+    let (command, child) = spawn(to_out, to_err).map_err(|error| format!("cannot start the command: {error}"))?;
     warnings.extend(limit(child.id(), order, cgroup));
     match release(command, &child, order).and_then(|identity| record(files, identity, &warnings, cgroup)) {
-        Ok(()) => Ok(Running { child, drained: drain(reader, files.output()), warnings }),
+        Ok(()) => Ok(Running { child, drained: drain(out, err, output), warnings }),
         Err(words) => match kill_group(&child).and_then(|()| reap(child)) {
             Ok(_) => Err(words),
             Err(error) => Err(format!("{words}; and the command cannot be killed: {error}")),
@@ -120,25 +123,28 @@ fn record(files: &TaskFiles, command: Identity, warnings: &[String], cgroup: &Cg
     files.write_started(&started).map_err(|error| format!("cannot record the task: {error}"))
 }
 
-/// Keeps what the command prints, on a thread of its own.
-fn drain(reader: io::PipeReader, path: PathBuf) -> mpsc::Receiver<()> {
+/// Keeps what the command prints, on a thread for each stream.
+fn drain(out: io::PipeReader, err: io::PipeReader, output: Output) -> mpsc::Receiver<()> {
     let (done, drained) = mpsc::channel();
-    std::thread::spawn(move || {
-        if let Err(error) = output::keep(reader, &path) {
-            eprintln!("cannot keep the command's output: {error}");
-        }
-        // Nobody listens any more when this took too long.
-        let _ = done.send(());
-    });
+    let output = Arc::new(output);
+    for (stream, reader) in [(LogStream::Stdout, out), (LogStream::Stderr, err)] {
+        let (output, done) = (Arc::clone(&output), done.clone());
+        std::thread::spawn(move || {
+            if let Err(error) = output.keep(stream, reader) {
+                eprintln!("cannot keep the command's output: {error}");
+            }
+            drop(done);
+        });
+    }
     drained
 }
 
 /// Starts the second stage: this program again, with the same arguments.
-fn spawn(output: io::PipeWriter) -> io::Result<(UnixStream, Child)> {
+fn spawn(out: io::PipeWriter, err: io::PipeWriter) -> io::Result<(UnixStream, Child)> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.args(std::env::args_os().skip(1)).env(STAGE, "1").process_group(0);
-    command.stdin(OwnedFd::from(theirs)).stdout(output.try_clone()?).stderr(output);
+    command.stdin(OwnedFd::from(theirs)).stdout(out).stderr(err);
     Ok((ours, command.spawn()?))
 }
 
@@ -158,7 +164,7 @@ fn limit(pid: u32, order: &Order, cgroup: &Cgroup) -> Vec<String> {
 /// Waits for the command, ends what is left of its group and records the exit.
 fn wait(files: &TaskFiles, running: Running, cgroup: &Cgroup) -> io::Result<()> {
     let status = reap(running.child)?;
-    if running.drained.recv_timeout(DRAIN).is_err() {
+    if running.drained.recv_timeout(DRAIN) == Err(mpsc::RecvTimeoutError::Timeout) {
         eprintln!("the command's output is held open by a process that left its group");
     }
     // As a shell has it.

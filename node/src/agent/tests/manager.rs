@@ -7,7 +7,7 @@ use events::{ClusterId, Id, SessionId, TaskId, TaskState, TaskStatus};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -41,16 +41,25 @@ pub struct Seen {
     session: Option<mpsc::Sender<Result<SessionMessage, Status>>>,
 }
 
+/// A stream that the agent opened.
+pub struct Opened {
+    pub inbound: Streaming<FromTask>,
+    pub told: mpsc::Sender<Result<ToTask, Status>>,
+}
+
 #[derive(Clone)]
 pub struct Manager {
     seen: Arc<watch::Sender<Seen>>,
+    opened: Arc<(mpsc::Sender<Opened>, Mutex<mpsc::Receiver<Opened>>)>,
     connections: mpsc::Sender<Result<DuplexStream, std::io::Error>>,
 }
 
 impl Manager {
     pub fn start() -> Self {
         let (connections, incoming) = mpsc::channel(8);
-        let manager = Self { seen: Arc::new(watch::Sender::new(Seen::default())), connections };
+        let (opened, streams) = mpsc::channel(8);
+        let opened = Arc::new((opened, Mutex::new(streams)));
+        let manager = Self { seen: Arc::new(watch::Sender::new(Seen::default())), opened, connections };
         let server = Server::builder().add_service(DispatcherServer::new(manager.clone()));
         tokio::spawn(server.serve_with_incoming(ReceiverStream::new(incoming)));
         manager
@@ -99,9 +108,23 @@ impl Manager {
     }
 
     pub async fn send(&self, set: AssignmentSet) {
+        self.say(Message::Assignments(set)).await;
+    }
+
+    /// Orders a stream.
+    pub async fn order(&self, order: StreamOrder) {
+        self.say(Message::Order(order)).await;
+    }
+
+    /// The next stream that the agent opens.
+    pub async fn opened(&self) -> Opened {
+        let opened = tokio::time::timeout(Duration::from_secs(3600), async { self.opened.1.lock().await.recv().await });
+        opened.await.ok().flatten().expect("the agent never opened a stream")
+    }
+
+    async fn say(&self, message: Message) {
         let session = self.seen.borrow().session.clone().expect("a session");
-        let message = SessionMessage { message: Some(Message::Assignments(set)) };
-        session.send(Ok(message)).await.expect("the agent listens");
+        session.send(Ok(SessionMessage { message: Some(message) })).await.expect("the agent listens");
     }
 }
 
@@ -184,6 +207,18 @@ impl Dispatcher for Manager {
             !seen.deaf
         });
         if heard { Ok(Response::new(ReportReply { sequence })) } else { Err(Status::unavailable("no quorum")) }
+    }
+
+    type TaskStreamStream = ReceiverStream<Result<ToTask, Status>>;
+
+    async fn task_stream(
+        &self,
+        request: Request<Streaming<FromTask>>,
+    ) -> Result<Response<Self::TaskStreamStream>, Status> {
+        let (told, receiver) = mpsc::channel(8);
+        let opened = self.opened.0.send(Opened { inbound: request.into_inner(), told });
+        opened.await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {

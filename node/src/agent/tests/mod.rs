@@ -2,6 +2,7 @@
 
 mod manager;
 mod simulated;
+mod streams;
 
 use std::cell::RefCell;
 use std::path::PathBuf;

@@ -10,7 +10,7 @@
 //! | `sim/slow-pull` | pulling takes 10 s |
 //! | any other | it runs until it is stopped |
 //!
-//! The labels `sim.pull-ms` and `sim.run-ms` set how long pulling and running take. Time is tokio's, so a test that pauses
+//! A task prints as many lines as the label `sim.lines` says. The labels `sim.pull-ms` and `sim.run-ms` set how long pulling and running take. Time is tokio's, so a test that pauses
 //! it is deterministic. Containers live as long as this object: hand it to another agent to play a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +18,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, Platform, Resources, ServiceSpec, TaskId};
+use futures_util::stream::{self, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use wire::v1::LogLine;
 
-use super::super::executor::{Executor, ExecutorError, Exit, Workload};
+use super::super::executor::{Executor, ExecutorError, Exit, LogQuery, TaskLogs, Workload};
 
 const SLOW_PULL: Duration = Duration::from_secs(10);
 const BUSY_TIMES: u32 = 2;
@@ -302,5 +304,17 @@ impl Executor for Simulated {
 
     async fn inventory(&self, _cluster: ClusterId, _node: NodeId) -> Result<Vec<TaskId>, ExecutorError> {
         Ok(self.present()?.containers.keys().copied().collect())
+    }
+
+    /// As many lines as the label `sim.lines` says, of about a hundred bytes.
+    async fn logs(&self, workload: &Workload, query: LogQuery) -> Result<TaskLogs, ExecutorError> {
+        if self.present()?.container(workload.task).is_none() {
+            return Err(ExecutorError::Fatal("its container is gone".to_owned()));
+        }
+        let count = workload.spec.annotations().labels.get("sim.lines").and_then(|text| text.parse().ok()).unwrap_or(1);
+        let line = |number| LogLine { data: format!("{number:0>100}").into(), ..LogLine::default() };
+        let lines = stream::iter((0..count).map(move |number: u32| Ok(vec![line(number)])));
+        let lines = if query.follow { lines.chain(stream::pending()).boxed() } else { lines.boxed() };
+        Ok(TaskLogs { details: String::new(), lines })
     }
 }

@@ -56,6 +56,7 @@ const EXPECTED: &str = "
     Control/DescribeSecrets  l m . . . . . v o d .
     Control/ResolveImage     l m . . . . . . o d .
     Control/Events           l m . . . . . v o d .
+    Control/Logs             l m . . . . . v o d .
     Control/ListOperators    l m . . . . . v o d .
     Control/CreateOperator   l m . . . . . . . d .
     Control/RenewOperator    l m . . . . . v o d .
@@ -70,9 +71,11 @@ const EXPECTED: &str = "
     Dispatcher/Heartbeats    . m w . . . . . . . .
     Dispatcher/Report        . m w . . . . . . . .
     Dispatcher/Leave         . m w . . . . . . . .
+    Dispatcher/TaskStream    . m w . . . . . . . .
     Managers/Deliver         . m . . . . . . . . .
     Managers/Announce        . m . . . . . . . . .
     Managers/ReadHistory     . m . . . . . . . . .
+    Managers/HandOver        . m . . . . . . . . .
 ";
 
 /// Every RPC that the schema declares.

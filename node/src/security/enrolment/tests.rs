@@ -85,6 +85,7 @@ impl Manager {
             external: Arc::new(ExternalClient::new(Arc::clone(&credentials))),
             peering: crate::peering::Peering::default(),
             images: Images::new(Arc::new(engine)),
+            streams: Arc::default(),
             stopping: CancellationToken::new(),
         };
         let access = context.access();

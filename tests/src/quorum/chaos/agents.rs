@@ -56,7 +56,7 @@ impl Chaos {
         let fleet = &mut self.quorum.fleet;
         let what = match action {
             0 => {
-                fleet.crash(node);
+                fleet.crash(node, now);
                 "loses its power"
             }
             1 => {

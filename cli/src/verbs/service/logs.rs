@@ -1,0 +1,31 @@
+//! `swarmctl service logs`.
+
+use clap_complete::ArgValueCandidates;
+use wire::v1::LogsRequest;
+
+use crate::completion;
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::verbs::logs::{Lines, show};
+
+/// Show what the tasks of services printed
+///
+/// Lines of all tasks come in the order of time; with `--follow` as they arrive. What is missing, such as the lines of a node
+/// that is down, is said in a warning.
+///
+/// Example: swarmctl service logs --follow --tail 10 web
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Services: names, ids or unique prefixes of ids
+    #[arg(required = true, value_name = "SERVICE", add = ArgValueCandidates::new(completion::services))]
+    services: Vec<String>,
+
+    #[command(flatten)]
+    lines: Lines,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let request = args.lines.request(session.around.clock.now());
+    show(&args.lines, LogsRequest { services: args.services.clone(), ..request }, session).await
+}

@@ -1,0 +1,108 @@
+//! What managers order, as the agent serves it.
+
+use tokio::time::timeout;
+use wire::v1::stream_order::Order;
+use wire::v1::to_task::Message as Told;
+use wire::v1::{FromTask, LogTask, LogsOrder, StreamOrder, ToTask, from_task};
+
+use super::manager::Opened;
+use super::*;
+use crate::streams::Credit;
+
+/// Long enough for anything, on paused time.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// So long nothing comes where nothing is to come.
+const SILENCE: Duration = Duration::from_secs(60);
+
+fn order(stream: u64, credit: u64, tasks: &[u128], follow: bool) -> StreamOrder {
+    let task = |number: &u128| LogTask { task: id(*number), tail: None, since: None };
+    let logs = LogsOrder { tasks: tasks.iter().map(task).collect(), follow, ..LogsOrder::default() };
+    StreamOrder { id: stream, manager: None, credit, order: Some(Order::Logs(logs)) }
+}
+
+/// A task that has printed so many lines.
+fn chatty(number: u128, lines: u32) -> Assignment {
+    let mut assignment = assignment(number, "sim/ok");
+    let labels = &mut assignment.spec.annotations.get_or_insert_default().labels;
+    labels.insert("sim.lines".to_owned(), lines.to_string());
+    assignment
+}
+
+async fn next(stream: &mut Opened) -> Option<FromTask> {
+    timeout(PATIENCE, stream.inbound.message()).await.expect("it never came").expect("a stream")
+}
+
+/// The lines of a stream to its end, or until nothing comes for long; each is paid for if that is wanted.
+async fn lines(stream: &mut Opened, credit: u64, pay: bool) -> (Vec<TaskId>, u64) {
+    let (mut tasks, mut cost) = (Vec::new(), 0);
+    while let Ok(Ok(Some(message))) = timeout(SILENCE, stream.inbound.message()).await {
+        let bytes = Credit::cost(&message, credit);
+        cost += bytes;
+        if pay {
+            stream.told.send(Ok(ToTask { message: Some(Told::Credit(bytes)) })).await.expect("it listens");
+        }
+        let Some(from_task::Message::Lines(batches)) = message.message else { panic!("lines, not {message:?}") };
+        tasks.extend(batches.batches.iter().flat_map(|batch| std::iter::repeat_n(batch.task, batch.lines.len())));
+    }
+    (tasks, cost)
+}
+
+async fn ordered(scene: &Scene, order: StreamOrder) -> Opened {
+    let wanted = order.id;
+    scene.manager.order(order).await;
+    let mut opened = scene.manager.opened().await;
+    assert_eq!(next(&mut opened).await.and_then(|first| first.opens), Some(wanted));
+    opened
+}
+
+async fn running(tasks: Vec<Assignment>) -> Scene {
+    let ids: Vec<TaskId> = tasks.iter().map(|assignment| assignment.task).collect();
+    let scene = Scene::assigned(tasks).await;
+    for task in ids {
+        scene.manager.reported(task, TaskState::Running).await;
+    }
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lines_of_tasks_come_to_their_end_and_what_is_not_there_is_said() {
+    let scene = running(vec![chatty(1, 3), chatty(2, 2)]).await;
+    let mut opened = ordered(&scene, order(7, 1 << 20, &[9, 1, 2], false)).await;
+    let failed = next(&mut opened).await.and_then(|first| first.message);
+    let Some(from_task::Message::Failure(failure)) = failed else { panic!("a failure, not {failed:?}") };
+    assert_eq!((failure.task, failure.sentence.as_str()), (id(9), "its node does not have it any more"));
+    let (mut told, _) = lines(&mut opened, 1 << 20, false).await;
+    told.sort_unstable();
+    assert_eq!(told, [id(1), id(1), id(1), id(2), id(2)]);
+    assert_eq!(next(&mut opened).await, None, "it has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_stops_gets_no_more_than_its_credit_and_holds_up_no_other() {
+    let scene = running(vec![chatty(1, 2_000)]).await;
+    let credit = 40_000;
+    let mut stopped = ordered(&scene, order(7, credit, &[1], true)).await;
+    let (told, cost) = lines(&mut stopped, credit, false).await;
+    assert!(!told.is_empty() && cost <= credit, "{cost} bytes came for a credit of {credit}");
+
+    let mut other = ordered(&scene, order(8, credit, &[1], false)).await;
+    assert_eq!(lines(&mut other, credit, true).await.0.len(), 2_000);
+
+    stopped.told.send(Ok(ToTask { message: Some(Told::Credit(cost)) })).await.expect("it listens");
+    let (rest, _) = lines(&mut stopped, credit, true).await;
+    assert_eq!(told.len() + rest.len(), 2_000, "it goes on where it was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_may_add_tasks_and_ends_the_stream_by_leaving() {
+    let scene = running(vec![chatty(1, 1), chatty(2, 1)]).await;
+    let mut opened = ordered(&scene, order(7, 1 << 20, &[1], true)).await;
+    assert_eq!(lines(&mut opened, 1 << 20, true).await.0, [id(1)]);
+    let Some(Order::Logs(more)) = order(7, 0, &[2], true).order else { panic!("an order of logs") };
+    opened.told.send(Ok(ToTask { message: Some(Told::Logs(more)) })).await.expect("it listens");
+    assert_eq!(lines(&mut opened, 1 << 20, true).await.0, [id(2)]);
+    let Opened { mut inbound, told } = opened;
+    drop(told);
+    let ended = timeout(PATIENCE, inbound.message()).await.expect("it never ended");
+    assert!(matches!(ended, Ok(None) | Err(_)), "{ended:?}");
+}

@@ -1,0 +1,320 @@
+//! The lines of tasks for one client, from all nodes that have any.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use commands::{Rejection, RejectionKind};
+use events::{NodeId, SessionId, TaskId, Timestamp};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::{FutureExt, Stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use wire::v1::stream_order::Order;
+use wire::v1::to_task::Message as ToMessage;
+use wire::v1::{LogSource, LogTask, LogsOrder, LogsPart, LogsRequest, ToTask};
+
+use super::{Context, Opened, Said, Told, order};
+use crate::api::status;
+use crate::clock;
+use crate::control::logs::{LogNode, LogSelection, incomplete};
+use crate::streams::{Gather, Line, MESSAGE_BYTES, Piece, batches, encoded};
+
+/// Readers of logs at a time. With what each may cost, this bounds them all: about 512 MiB, if none of them reads.
+pub(in crate::api) const READERS_MAX: usize = 64;
+/// Bytes on their way to one reader from all nodes, in the transport of each and here.
+const READER_BYTES: u64 = 8 << 20;
+/// Of one node: enough for a fast one over a slow network, and enough for a message where there are many.
+const NODE_BYTES_MAX: u64 = 1 << 20;
+const NODE_BYTES_MIN: u64 = 16 << 10;
+/// Messages that wait for a reader's connection.
+const WAITING_MAX: usize = 2;
+/// How often somebody who follows learns of other tasks, at most: commits come thousands a second.
+const LOOK_PERIOD: Duration = Duration::from_millis(250);
+/// How long after the last time that is wanted a line of it may come.
+const LATE: Duration = Duration::from_secs(2);
+
+/// The lines that a request wants.
+pub(in crate::api) fn stream(
+    context: &Context,
+    readers: &Arc<Semaphore>,
+    request: LogsRequest,
+) -> Result<impl Stream<Item = Result<LogsPart, Status>> + use<>, Status> {
+    let selection = context.control().select_logs(&request).map_err(status)?;
+    let admitted = Arc::clone(readers).try_acquire_owned().map_err(|_| status(too_many()))?;
+    let (parts, receiver) = mpsc::channel(WAITING_MAX);
+    let reader = Reader {
+        context: context.clone(),
+        gather: Gather::new(request.follow),
+        selection,
+        request,
+        parts,
+        part: LogsPart::default(),
+        bytes: 0,
+        first: None,
+        sources: BTreeMap::new(),
+        nodes: BTreeMap::new(),
+        opening: FuturesUnordered::new(),
+        last: BTreeMap::new(),
+    };
+    tokio::spawn(reader.run(admitted));
+    Ok(ReceiverStream::new(receiver))
+}
+
+fn too_many() -> Rejection {
+    let sentence = format!("{READERS_MAX} clients read logs of this manager already");
+    Rejection::new(RejectionKind::Exhausted, "logs", sentence, "end one of them, or ask another manager")
+}
+
+/// The client is gone, or this manager stops.
+struct Gone;
+
+struct Reader {
+    context: Context,
+    request: LogsRequest,
+    selection: LogSelection,
+    parts: mpsc::Sender<Result<LogsPart, Status>>,
+    /// What is said next, and how large it is.
+    part: LogsPart,
+    bytes: usize,
+    /// The tasks that there were at the beginning: of others all lines are wanted, however few of these.
+    first: Option<BTreeSet<TaskId>>,
+    /// Tasks whose lines are expected, and whether the client knows them.
+    sources: BTreeMap<TaskId, (LogSource, bool)>,
+    nodes: BTreeMap<NodeId, Known>,
+    opening: FuturesUnordered<BoxFuture<'static, Opened>>,
+    gather: Gather<Said>,
+    /// When the last line of a task was printed: where to go on if its stream breaks.
+    last: BTreeMap<TaskId, Timestamp>,
+}
+
+/// What is known of a node.
+#[derive(Default)]
+struct Known {
+    name: String,
+    /// The session that was asked last.
+    asked: Option<SessionId>,
+    /// Whether the client knows that it cannot be asked.
+    missing: bool,
+    /// The tasks that were asked for.
+    tasks: BTreeSet<TaskId>,
+    /// The way to ask for more.
+    more: Option<mpsc::Sender<Told>>,
+}
+
+impl Reader {
+    async fn run(mut self, admitted: OwnedSemaphorePermit) {
+        let stopping = self.context.stopping.clone();
+        let told = async { if self.request.follow { self.follow().await } else { self.once().await } };
+        match stopping.run_until_cancelled(told).await {
+            // A client that follows learns by the end of the stream that this manager stops.
+            Some(Ok(()) | Err(Gone)) | None => drop(admitted),
+        }
+    }
+
+    /// Tells what there is.
+    async fn once(&mut self) -> Result<(), Gone> {
+        self.part.warnings = self.context.control().without_logs(&self.selection);
+        self.look();
+        // In the order of time nothing can be told before everybody has answered.
+        while let Some(opened) = self.opening.next().await {
+            self.opened(opened);
+        }
+        while let Some(piece) = self.gather.next().await {
+            self.take(piece).await?;
+        }
+        self.flush().await
+    }
+
+    /// Tells what there is and what comes, until nobody listens or the time that is wanted is over.
+    async fn follow(&mut self) -> Result<(), Gone> {
+        let mut states = self.context.core.states();
+        let end = self.end();
+        let mut next_look = Instant::now();
+        loop {
+            if next_look <= Instant::now() {
+                states.borrow_and_update();
+                self.look();
+                next_look = Instant::now() + LOOK_PERIOD;
+            }
+            self.flush().await?;
+            let change = async {
+                let changed = states.changed().await;
+                tokio::time::sleep_until(next_look).await;
+                changed
+            };
+            tokio::select! {
+                Some(opened) = self.opening.next() => self.opened(opened),
+                Some(piece) = self.gather.next() => self.take(piece).await?,
+                changed = change => changed.map_err(|_| Gone)?,
+                () = self.parts.closed() => return Err(Gone),
+                () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => return Ok(()),
+            }
+        }
+    }
+
+    /// When nothing more is wanted.
+    fn end(&self) -> Option<Instant> {
+        self.request.until.map(|until| Instant::now() + until.since(clock::now()) + LATE)
+    }
+
+    /// Compares what is asked of nodes with what there is.
+    fn look(&mut self) {
+        let nodes = self.context.control().log_nodes(&self.selection);
+        self.first.get_or_insert_with(|| nodes.values().flat_map(LogNode::tasks).collect());
+        let mut orders = Vec::new();
+        for (id, node) in nodes {
+            let known = self.nodes.entry(id).or_default();
+            known.name.clone_from(&node.name);
+            match node.session {
+                Err(why) if known.more.is_none() => known.miss(&mut self.part.warnings, &node.sources, &why),
+                // A stream that stands tells by itself when it breaks.
+                Err(_) => {}
+                Ok(session) => {
+                    let new: Vec<LogSource> =
+                        node.sources.into_iter().filter(|source| !known.tasks.contains(&source.task)).collect();
+                    let again = known.more.is_none() && known.asked != Some(session);
+                    if !new.is_empty() && (again || known.more.is_some()) {
+                        orders.push((id, session, new));
+                    }
+                }
+            }
+        }
+        self.ask(orders);
+    }
+
+    fn ask(&mut self, orders: Vec<(NodeId, SessionId, Vec<LogSource>)>) {
+        let mut fresh = Vec::new();
+        for (id, session, sources) in orders {
+            let order = self.order(&sources);
+            let Some(known) = self.nodes.get_mut(&id) else { continue };
+            known.tasks.extend(sources.iter().map(|source| source.task));
+            let tasks = sources.into_iter().map(|source| (source.task, (source, false)));
+            // A task that is asked for again is known to the client.
+            for (task, source) in tasks {
+                self.sources.entry(task).or_insert(source);
+            }
+            match &known.more {
+                Some(more) => {
+                    let told = ToTask { message: Some(ToMessage::Logs(order)) };
+                    if more.try_send(Ok(told)).is_err() {
+                        tracing::debug!(node = %id, "a node does not take orders for further logs");
+                    }
+                }
+                None => {
+                    known.asked = Some(session);
+                    fresh.push((id, Order::Logs(order)));
+                }
+            }
+        }
+        let count = self.nodes.len().max(1) as u64;
+        let credit = (READER_BYTES / count).clamp(NODE_BYTES_MIN, NODE_BYTES_MAX);
+        self.opening.extend(order(&self.context, fresh, credit));
+    }
+
+    fn order(&self, sources: &[LogSource]) -> LogsOrder {
+        let LogsRequest { follow, tail, since, until, details, .. } = &self.request;
+        let is_first = |task: &TaskId| self.first.as_ref().is_none_or(|first| first.contains(task));
+        let wanted = |LogSource { task, .. }: &LogSource| match self.last.get(task) {
+            Some(last) => LogTask { task: *task, tail: None, since: Some(*last + Duration::from_nanos(1)) },
+            None => LogTask { task: *task, tail: tail.filter(|_| is_first(task)), since: *since },
+        };
+        let tasks = sources.iter().map(wanted).collect();
+        LogsOrder { tasks, follow: *follow, until: *until, details: details.unwrap_or_default() }
+    }
+
+    fn opened(&mut self, (node, opened): Opened) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        match opened {
+            Ok(stream) => {
+                known.missing = false;
+                known.more = Some(stream.teller());
+                self.gather.push(stream.pieces(node));
+            }
+            Err(why) => self.lost(node, why),
+        }
+    }
+
+    /// Nothing more comes of a node, unless it is asked again.
+    fn lost(&mut self, node: NodeId, why: String) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        known.more = None;
+        let tasks = std::mem::take(&mut known.tasks);
+        let sources = tasks.iter().filter_map(|task| self.sources.get(task)).map(|(source, _)| source.clone());
+        let sources: Vec<LogSource> = sources.collect();
+        known.miss(&mut self.part.warnings, &sources, &why);
+    }
+
+    async fn take(&mut self, piece: Piece<Said>) -> Result<(), Gone> {
+        match piece {
+            Piece::Lines(lines) => self.tell(lines).await?,
+            Piece::Aside(Said::Details(details)) => {
+                if let Some((source, _)) = self.sources.get_mut(&details.task) {
+                    source.details = Some(details.details);
+                }
+            }
+            Piece::Aside(Said::Failed(failure)) => {
+                if let Some((source, _)) = self.sources.get(&failure.task) {
+                    self.part.warnings.push(incomplete(source, &failure.sentence));
+                }
+            }
+            Piece::Aside(Said::Over(node, None)) => {
+                if let Some(known) = self.nodes.get_mut(&node) {
+                    known.more = None;
+                }
+            }
+            Piece::Aside(Said::Over(node, Some(why))) => self.lost(node, format!("its stream broke off: {why}")),
+        }
+        Ok(())
+    }
+
+    /// Lines, with those that are there already as long as a message has room for them.
+    async fn tell(&mut self, lines: Vec<Line>) -> Result<(), Gone> {
+        let mut next = Some(lines);
+        while let Some(lines) = next.take() {
+            for line in &lines {
+                self.last.insert(line.task, line.line.at);
+                if let Some((source, known)) = self.sources.get_mut(&line.task)
+                    && !std::mem::replace(known, true)
+                {
+                    self.part.sources.push(source.clone());
+                }
+            }
+            self.bytes += lines.iter().map(encoded).sum::<usize>();
+            self.part.batches.extend(batches(lines));
+            if self.bytes >= MESSAGE_BYTES {
+                return self.flush().await;
+            }
+            match self.gather.next().now_or_never().flatten() {
+                Some(Piece::Lines(lines)) => next = Some(lines),
+                Some(aside @ Piece::Aside(_)) => {
+                    self.flush().await?;
+                    return Box::pin(self.take(aside)).await;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what was said, when the client has read what came before.
+    async fn flush(&mut self) -> Result<(), Gone> {
+        if self.part == LogsPart::default() {
+            return Ok(());
+        }
+        self.bytes = 0;
+        self.parts.send(Ok(std::mem::take(&mut self.part))).await.map_err(|_| Gone)
+    }
+}
+
+impl Known {
+    /// Warns that something is missing, once until the node is back.
+    fn miss(&mut self, warnings: &mut Vec<String>, sources: &[LogSource], why: &str) {
+        if !std::mem::replace(&mut self.missing, true) {
+            warnings.push(LogNode::missing(&self.name, why, sources));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Streams of tasks at a manager: it orders one in a node's session, and the node's agent calls back with it.
+//!
+//! The session may be held by another manager, which hands the order over; the agent calls the one that wants the stream. So no
+//! stream passes two managers.
+
+mod inbound;
+pub(super) mod logs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use commands::{Rejection, RejectionKind};
+use events::{NodeId, SessionId};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+use tonic::Streaming;
+use wire::v1::stream_order::Order;
+use wire::v1::{FromTask, NodeOrder, StreamOrder};
+
+use super::Context;
+
+use inbound::{NodeStream, Said, Told};
+
+/// Orders that wait until a session's agent has read those before.
+const ORDERS_MAX: usize = 32;
+/// How long an agent may take to call back.
+const OPEN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The sessions that orders go to, and the streams that are awaited.
+#[derive(Default)]
+pub struct TaskStreams {
+    sessions: Mutex<BTreeMap<NodeId, (SessionId, mpsc::Sender<StreamOrder>)>>,
+    awaited: Mutex<BTreeMap<u64, Awaited>>,
+}
+
+/// A stream that was ordered.
+struct Awaited {
+    node: NodeId,
+    credit: u64,
+    opened: oneshot::Sender<NodeStream>,
+}
+
+/// A session that takes orders, for as long as this is kept.
+pub(super) struct Session {
+    streams: Arc<TaskStreams>,
+    node: NodeId,
+    session: SessionId,
+    /// What was ordered.
+    pub(super) orders: mpsc::Receiver<StreamOrder>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut sessions = lock(&self.streams.sessions);
+        // A newer session of the node may have taken its place.
+        if sessions.get(&self.node).is_some_and(|(session, _)| *session == self.session) {
+            sessions.remove(&self.node);
+        }
+    }
+}
+
+/// A stream that is awaited, for as long as this is kept.
+struct Expected {
+    streams: Arc<TaskStreams>,
+    id: u64,
+    opened: oneshot::Receiver<NodeStream>,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        lock(&self.streams.awaited).remove(&self.id);
+    }
+}
+
+impl TaskStreams {
+    /// Takes orders for a session of a node.
+    pub(super) fn serve(self: &Arc<Self>, node: NodeId, session: SessionId) -> Session {
+        let (sender, orders) = mpsc::channel(ORDERS_MAX);
+        lock(&self.sessions).insert(node, (session, sender));
+        Session { streams: Arc::clone(self), node, session, orders }
+    }
+
+    /// Gives orders to sessions that are held here; the nodes of those that took theirs.
+    pub(super) fn hand_over(&self, orders: Vec<NodeOrder>) -> Vec<NodeId> {
+        let sessions = lock(&self.sessions);
+        let given = orders.into_iter().filter_map(|NodeOrder { node, order }| {
+            let (_, session) = sessions.get(&node)?;
+            session.try_send(order).is_ok().then_some(node)
+        });
+        given.collect()
+    }
+
+    /// Begins a stream that was ordered of this node; what it is told. Nothing if nobody awaits it.
+    pub(super) fn begin(&self, node: NodeId, id: u64, inbound: Streaming<FromTask>) -> Option<mpsc::Receiver<Told>> {
+        let mut awaited = lock(&self.awaited);
+        awaited.get(&id).filter(|awaited| awaited.node == node)?;
+        let Awaited { opened, credit, .. } = awaited.remove(&id)?;
+        drop(awaited);
+        let (stream, told) = NodeStream::begin(inbound, credit);
+        opened.send(stream).ok().map(|()| told)
+    }
+
+    fn expect(self: &Arc<Self>, node: NodeId, credit: u64) -> Expected {
+        let (id, (sender, opened)) = (rand::random(), oneshot::channel());
+        lock(&self.awaited).insert(id, Awaited { node, credit, opened: sender });
+        Expected { streams: Arc::clone(self), id, opened }
+    }
+}
+
+/// What became of an order.
+pub(super) type Opened = (NodeId, Result<NodeStream, String>);
+
+/// Orders a stream of each node; what became of each, as it comes.
+pub(super) fn order(context: &Context, orders: Vec<(NodeId, Order)>, credit: u64) -> Vec<BoxFuture<'static, Opened>> {
+    let (mut expected, mut elsewhere) = (Vec::new(), Vec::new());
+    for (node, order) in orders {
+        let awaited = context.streams.expect(node, credit);
+        let order = StreamOrder { id: awaited.id, manager: None, credit, order: Some(order) };
+        let is_here = !context.streams.hand_over(vec![NodeOrder { node, order: order.clone() }]).is_empty();
+        if !is_here {
+            let manager = Some(context.manager.remote_addr.clone());
+            elsewhere.push(NodeOrder { node, order: StreamOrder { manager, ..order } });
+        }
+        expected.push((node, is_here, awaited));
+    }
+    // One who asks for several nodes asks each other manager once.
+    let peering = context.peering.clone();
+    let asked = async move { if elsewhere.is_empty() { BTreeSet::new() } else { peering.hand_over(elsewhere).await } };
+    let asked = asked.boxed().shared();
+    let opened = expected.into_iter().map(|(node, is_here, awaited)| {
+        let asked = asked.clone();
+        let opened = async move {
+            let taken = is_here || asked.await.contains(&node);
+            (node, if taken { awaited.opened().await } else { Err("no manager holds its session".to_owned()) })
+        };
+        opened.boxed()
+    });
+    opened.collect()
+}
+
+impl Expected {
+    async fn opened(mut self) -> Result<NodeStream, String> {
+        match tokio::time::timeout(OPEN_PATIENCE, &mut self.opened).await {
+            Ok(Ok(stream)) => Ok(stream),
+            // Nobody else drops the sender.
+            Ok(Err(_)) => Err("its stream broke off".to_owned()),
+            Err(_) => Err(format!("it did not call back within {} s", OPEN_PATIENCE.as_secs())),
+        }
+    }
+}
+
+/// The refusal of a stream that nobody awaits.
+pub(super) fn not_ordered() -> Rejection {
+    let sentence = "this stream was not ordered here, or whoever wanted it is gone";
+    Rejection::new(RejectionKind::NotFound, "stream", sentence, "managers order streams in a node's session")
+}
+
+/// Nobody panics while holding one, so a poisoned one still holds whole data.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,142 @@
+//! Whose lines a request for logs wants, and which nodes have them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use commands::{Rejection, RejectionKind};
+use events::{Named, NodeId, ServiceId, SessionId, TaskId, TaskState};
+use projections::views::overview::{resolve_service, resolve_task};
+use projections::{Cluster, Liveness, Task};
+use wire::v1::{LogSource, LogsRequest};
+
+use super::{Control, views};
+
+/// Whose lines are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogSelection {
+    services: BTreeSet<ServiceId>,
+    tasks: BTreeSet<TaskId>,
+}
+
+/// A node that has lines which are wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogNode {
+    /// What it is called.
+    pub name: String,
+    /// Its session, or why it cannot be asked.
+    pub session: Result<SessionId, String>,
+    /// The tasks there, in the order of their ids.
+    pub sources: Vec<LogSource>,
+}
+
+impl LogNode {
+    /// The ids of its tasks.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> {
+        self.sources.iter().map(|source| source.task)
+    }
+
+    /// What a client is told of lines that are missing.
+    pub fn missing(name: &str, why: &str, sources: &[LogSource]) -> String {
+        let whose = match sources {
+            [] => "its tasks".to_owned(),
+            [one] => place(one),
+            [one, _] => format!("{} and 1 other task", place(one)),
+            [one, rest @ ..] => format!("{} and {} other tasks", place(one), rest.len()),
+        };
+        format!("node {name} cannot be asked: {why}; the logs of {whose} are missing")
+    }
+}
+
+/// What a client is told of a task of which nothing more comes.
+pub fn incomplete(source: &LogSource, why: &str) -> String {
+    format!("the logs of task {} are incomplete: {why}", source.name)
+}
+
+/// What a task is called where its id is not needed: `web.1`, or `web` with its node for one that belongs to it.
+fn place(source: &LogSource) -> String {
+    match source.slot {
+        Some(slot) => format!("{}.{slot}", source.service_name),
+        None => format!("{} on {}", source.service_name, source.node_hostname),
+    }
+}
+
+impl Control {
+    /// Resolves the references of a request.
+    ///
+    /// # Errors
+    /// When one of them names nothing, or more than one object, or there is none.
+    pub fn select_logs(&self, request: &LogsRequest) -> Result<LogSelection, Rejection> {
+        let cluster = &self.state.cluster;
+        if request.services.is_empty() && request.tasks.is_empty() {
+            let hint = "name at least one service or task";
+            return Err(Rejection::new(RejectionKind::Invalid, "logs", "nothing is named whose logs are wanted", hint));
+        }
+        let services = request.services.iter().map(|reference| resolve_service(cluster, reference));
+        let tasks = request.tasks.iter().map(|reference| resolve_task(cluster, reference));
+        Ok(LogSelection { services: services.collect::<Result<_, _>>()?, tasks: tasks.collect::<Result<_, _>>()? })
+    }
+
+    /// The nodes that have, or had, the tasks of a selection which began.
+    pub fn log_nodes(&self, selection: &LogSelection) -> BTreeMap<NodeId, LogNode> {
+        let cluster = &self.state.cluster;
+        let of_services = selection.services.iter().flat_map(|service| cluster.tasks_of_service(*service));
+        let named = selection.tasks.iter().filter_map(|task| cluster.tasks.get(*task));
+        let tasks: BTreeMap<TaskId, &Task> =
+            of_services.chain(named).filter(|task| began(task)).map(|task| (task.id, task)).collect();
+        let mut nodes: BTreeMap<NodeId, LogNode> = BTreeMap::new();
+        for task in tasks.into_values() {
+            let Some(id) = task.node else { continue };
+            let node = nodes.entry(id).or_insert_with(|| log_node(cluster, id));
+            node.sources.push(source(cluster, task, id, &node.name));
+        }
+        nodes
+    }
+
+    /// Of the tasks that a selection names, those that never began, in words: nothing of them is to come.
+    pub fn without_logs(&self, selection: &LogSelection) -> Vec<String> {
+        let cluster = &self.state.cluster;
+        let named = selection.tasks.iter().filter_map(|task| cluster.tasks.get(*task));
+        let sentence = |task: &Task| {
+            let name = cluster.task_name(task);
+            format!("task {name} has no logs: it did not start ({})", task.state.name())
+        };
+        named.filter(|task| !began(task)).map(sentence).collect()
+    }
+}
+
+/// Whether a task got so far that it may have printed something.
+fn began(task: &Task) -> bool {
+    let has_container = task
+        .status
+        .as_ref()
+        .is_some_and(|status| status.container.as_ref().is_some_and(|container| !container.container_id.is_empty()));
+    has_container && task.state >= TaskState::Starting
+}
+
+fn log_node(cluster: &Cluster, id: NodeId) -> LogNode {
+    let node = cluster.nodes.get(id);
+    let name = node.map_or_else(|| id.to_string(), |node| views::node_name(node).to_owned());
+    let session = match node {
+        None => Err("it was removed from the cluster".to_owned()),
+        Some(node) => match (node.session, node.liveness) {
+            (Some(session), Liveness::Ready | Liveness::Unknown) => Ok(session),
+            (None, Liveness::Ready) => Err("it has no session".to_owned()),
+            (Some(_) | None, Liveness::Disconnected | Liveness::Down) | (None, Liveness::Unknown) => {
+                Err(node.liveness_message())
+            }
+        },
+    };
+    LogNode { name, session, sources: Vec::new() }
+}
+
+fn source(cluster: &Cluster, task: &Task, node: NodeId, node_hostname: &str) -> LogSource {
+    LogSource {
+        task: task.id,
+        name: cluster.task_name(task),
+        service: task.service,
+        service_name: cluster.spec_of(task).name().to_owned(),
+        slot: task.instance().slot(),
+        node,
+        node_hostname: node_hostname.to_owned(),
+        details: None,
+    }
+}

@@ -1,0 +1,39 @@
+//! Orders for agents whose sessions other managers hold.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use events::{Duration, NodeId};
+use futures_util::future;
+use wire::v1::{HandOverRequest, NodeOrder};
+
+use super::Peering;
+use super::link::client;
+
+/// How long another manager may take: somebody waits for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Peering {
+    /// Gives orders to whichever other manager holds the sessions of these nodes; the nodes that took theirs.
+    pub async fn hand_over(&self, orders: Vec<NodeOrder>) -> BTreeSet<NodeId> {
+        let Some(credentials) = self.credentials() else { return BTreeSet::new() };
+        let asked = self.known().into_iter().map(|other| {
+            let (credentials, request) = (Arc::clone(&credentials), HandOverRequest { orders: orders.clone() });
+            async move {
+                let call = async {
+                    let mut client = client(&other, credentials).await?;
+                    client.hand_over(request).await.map_err(|status| status.message().to_owned())
+                };
+                match tokio::time::timeout(PATIENCE, call).await {
+                    Ok(Ok(reply)) => reply.into_inner().taken,
+                    Ok(Err(why)) => {
+                        tracing::debug!(manager = %other.node, error = why, "another manager takes no orders for agents");
+                        Vec::new()
+                    }
+                    Err(_) => Vec::new(),
+                }
+            }
+        });
+        future::join_all(asked).await.into_iter().flatten().collect()
+    }
+}

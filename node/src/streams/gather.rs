@@ -1,0 +1,163 @@
+//! Several streams of lines as one.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use events::Timestamp;
+use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt, StreamFuture};
+
+use super::Line;
+
+/// What comes on a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece<A> {
+    /// Lines, oldest first.
+    Lines(Vec<Line>),
+    /// Something else, which overtakes lines.
+    Aside(A),
+}
+
+/// One row of lines out of several.
+pub enum Gather<A> {
+    /// In the order of time: each stream is read as far as it takes to know its next line.
+    Ordered(Ordered<A>),
+    /// As it comes.
+    AsItComes(SelectAll<BoxStream<'static, Piece<A>>>),
+}
+
+/// See [`Gather::Ordered`].
+pub struct Ordered<A> {
+    /// Streams whose next lines are awaited.
+    awaited: FuturesUnordered<StreamFuture<Numbered<A>>>,
+    /// Streams whose next lines are known, by the time of the first of them.
+    known: BTreeMap<(Timestamp, usize), (VecDeque<Line>, Numbered<A>)>,
+    count: usize,
+}
+
+/// A stream, and its place among those whose lines have the same time.
+struct Numbered<A> {
+    number: usize,
+    stream: BoxStream<'static, Piece<A>>,
+}
+
+impl<A> futures_util::Stream for Numbered<A> {
+    type Item = Piece<A>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Piece<A>>> {
+        self.stream.poll_next_unpin(context)
+    }
+}
+
+impl<A> Gather<A> {
+    /// Nothing yet. Who follows wants lines as they come.
+    pub fn new(follow: bool) -> Self {
+        match follow {
+            true => Self::AsItComes(SelectAll::new()),
+            false => Self::Ordered(Ordered { awaited: FuturesUnordered::new(), known: BTreeMap::new(), count: 0 }),
+        }
+    }
+
+    /// Adds a stream.
+    pub fn push(&mut self, stream: BoxStream<'static, Piece<A>>) {
+        match self {
+            Self::AsItComes(all) => all.push(stream),
+            Self::Ordered(ordered) => {
+                let number = ordered.count;
+                ordered.count += 1;
+                ordered.awaited.push(Numbered { number, stream }.into_future());
+            }
+        }
+    }
+
+    /// What comes next; nothing once all streams have ended. Given up, it loses nothing.
+    pub async fn next(&mut self) -> Option<Piece<A>> {
+        match self {
+            Self::AsItComes(all) => all.next().await,
+            Self::Ordered(ordered) => ordered.next().await,
+        }
+    }
+}
+
+impl<A> Ordered<A> {
+    async fn next(&mut self) -> Option<Piece<A>> {
+        while let Some((piece, stream)) = self.awaited.next().await {
+            match piece {
+                None => {}
+                Some(Piece::Lines(lines)) => self.put(lines.into(), stream),
+                Some(Piece::Aside(aside)) => {
+                    self.awaited.push(stream.into_future());
+                    return Some(Piece::Aside(aside));
+                }
+            }
+        }
+        let (_, (mut lines, stream)) = self.known.pop_first()?;
+        let until = self.known.first_key_value().map(|(key, _)| *key);
+        let is_first = |line: &Line| until.is_none_or(|until| (line.line.at, stream.number) <= until);
+        let next: Vec<Line> = std::iter::from_fn(|| lines.pop_front_if(|line| is_first(line))).collect();
+        self.put(lines, stream);
+        Some(Piece::Lines(next))
+    }
+
+    fn put(&mut self, lines: VecDeque<Line>, stream: Numbered<A>) {
+        match lines.front() {
+            Some(first) => drop(self.known.insert((first.line.at, stream.number), (lines, stream))),
+            None => self.awaited.push(stream.into_future()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Id, TaskId};
+    use futures_util::{FutureExt, stream};
+    use wire::v1::LogLine;
+
+    use super::*;
+
+    fn lines(task: u128, times: &[i64]) -> Piece<&'static str> {
+        let line = |time: &i64| Line {
+            task: TaskId::from_bits(task),
+            line: LogLine { at: Timestamp::from_unix_ns(*time), ..LogLine::default() },
+        };
+        Piece::Lines(times.iter().map(line).collect())
+    }
+
+    fn told(gather: &mut Gather<&'static str>) -> Vec<(u128, i64)> {
+        let mut told = Vec::new();
+        while let Some(piece) = gather.next().now_or_never().expect("nothing is awaited") {
+            match piece {
+                Piece::Lines(lines) => {
+                    told.extend(lines.iter().map(|line| (line.task.bits(), line.line.at.unix_ns())));
+                }
+                Piece::Aside(_) => told.push((0, 0)),
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn lines_come_in_the_order_of_time_and_of_the_same_time_in_that_of_streams() {
+        let mut gather = Gather::new(false);
+        gather.push(stream::iter([lines(1, &[1, 4, 4]), lines(1, &[]), lines(1, &[5, 9])]).boxed());
+        gather.push(stream::iter([lines(2, &[2, 3, 4]), Piece::Aside("broken")]).boxed());
+        gather.push(stream::empty().boxed());
+        gather.push(stream::iter([lines(3, &[4])]).boxed());
+        let expected = [(1, 1), (2, 2), (2, 3), (1, 4), (1, 4), (0, 0), (2, 4), (3, 4), (1, 5), (1, 9)];
+        let told = told(&mut gather);
+        let without = |of: &[(u128, i64)]| of.iter().filter(|(task, _)| *task != 0).copied().collect::<Vec<_>>();
+        assert_eq!(without(&told), without(&expected));
+        assert_eq!(told.len(), expected.len(), "what is no line comes as well");
+    }
+
+    #[test]
+    fn in_order_nothing_overtakes_a_stream_that_is_slow_and_as_it_comes_everything_does() {
+        for (follow, ready) in [(true, true), (false, false)] {
+            let mut gather: Gather<&str> = Gather::new(follow);
+            gather.push(stream::pending().boxed());
+            gather.push(stream::iter([lines(1, &[1])]).boxed());
+            assert_eq!(gather.next().now_or_never().is_some(), ready, "following: {follow}");
+        }
+    }
+}

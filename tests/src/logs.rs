@@ -1,0 +1,135 @@
+//! The logs of simulated tasks. Which of them are asked, and what is said of those that cannot be, is the code of `swarmd`; its
+//! connections are not there, so that each node answers at once or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use cli::Failure;
+use events::{NodeId, TaskId, Timestamp};
+use futures_util::Stream;
+use node::control::logs::{LogNode, LogSelection, incomplete};
+use node::streams::{Line, batches};
+use wire::v1::{LogSource, LogsPart, LogsRequest};
+
+use crate::socket::{STRIDE, Socket, broken, refuse};
+use crate::world::Silence;
+
+/// Lines as a stream. A client that follows it makes time pass.
+pub struct Printed {
+    socket: Socket,
+    request: LogsRequest,
+    selection: LogSelection,
+    /// Tasks that were asked, and how many of their lines were read.
+    read: BTreeMap<TaskId, usize>,
+    /// The tasks that there were at the beginning: of others all lines are wanted.
+    first: Option<BTreeSet<TaskId>>,
+    /// Tasks that the client knows.
+    named: BTreeSet<TaskId>,
+    /// Nodes that cannot be asked, as the client knows.
+    lost: BTreeSet<NodeId>,
+    begun: bool,
+}
+
+impl Printed {
+    pub fn new(socket: Socket, request: LogsRequest) -> Result<Self, Failure> {
+        let selection = socket.control()?.select_logs(&request).map_err(refuse)?;
+        let (read, named, lost) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Ok(Self { socket, request, selection, read, first: None, named, lost, begun: false })
+    }
+
+    /// What was printed since the last look.
+    fn look(&mut self) -> Result<LogsPart, Failure> {
+        // A manager that is down says nothing new.
+        let Ok(control) = self.socket.control() else { return Ok(LogsPart::default()) };
+        let mut part = LogsPart::default();
+        if !std::mem::replace(&mut self.begun, true) && !self.request.follow {
+            part.warnings = control.without_logs(&self.selection);
+        }
+        let (mut lines, nodes) = (Vec::new(), control.log_nodes(&self.selection));
+        self.first.get_or_insert_with(|| nodes.values().flat_map(LogNode::tasks).collect());
+        for (id, node) in nodes {
+            let silent = match &node.session {
+                Err(why) => Err(why.clone()),
+                Ok(_) => self.ask(id, &node.sources, &mut part, &mut lines),
+            };
+            match silent {
+                Ok(()) => {
+                    self.lost.remove(&id);
+                }
+                Err(why) if self.lost.insert(id) => {
+                    part.warnings.push(LogNode::missing(&node.name, &why, &node.sources));
+                }
+                Err(_) => {}
+            }
+        }
+        lines.sort_by_key(|line| line.line.at);
+        part.batches = batches(lines);
+        Ok(part)
+    }
+
+    fn ask(
+        &mut self,
+        node: NodeId,
+        sources: &[LogSource],
+        part: &mut LogsPart,
+        lines: &mut Vec<Line>,
+    ) -> Result<(), String> {
+        for source in sources {
+            let task = source.task;
+            let printed = match self.socket.0.borrow().printed(node, task) {
+                Ok(printed) => printed,
+                Err(Silence::Node) => return Err("it did not call back within 10 s".to_owned()),
+                Err(Silence::Task) if self.read.contains_key(&task) => continue,
+                Err(Silence::Task) => {
+                    self.read.insert(task, 0);
+                    part.warnings.push(incomplete(source, "its container is gone"));
+                    continue;
+                }
+            };
+            let (since, until) = (self.request.since, self.request.until);
+            let wants = |at: Timestamp| since.is_none_or(|since| since <= at) && until.is_none_or(|until| at <= until);
+            let wanted: Vec<_> = printed.into_iter().filter(|line| wants(line.at)).collect();
+            let tail = self.request.tail.filter(|_| self.first.as_ref().is_none_or(|first| first.contains(&task)));
+            let tail = tail.and_then(|tail| usize::try_from(tail).ok()).unwrap_or(usize::MAX);
+            let read = self.read.entry(task).or_insert_with(|| wanted.len().saturating_sub(tail));
+            let new = wanted.get(*read..).unwrap_or_default();
+            *read += new.len();
+            if !new.is_empty() && self.named.insert(task) {
+                part.sources.push(source.clone());
+            }
+            lines.extend(new.iter().map(|line| Line { task, line: line.clone() }));
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        let now = self.socket.0.borrow().clock.now();
+        !self.request.follow || self.request.until.is_some_and(|until| until < now)
+    }
+}
+
+impl Stream for Printed {
+    type Item = Result<LogsPart, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let over = self.begun && self.is_over();
+        let part = match self.look() {
+            Ok(part) => part,
+            Err(failure) => return Poll::Ready(Some(Err(failure))),
+        };
+        if part != LogsPart::default() {
+            return Poll::Ready(Some(Ok(part)));
+        }
+        if over || self.is_over() {
+            return Poll::Ready(None);
+        }
+        let mut world = self.socket.0.borrow_mut();
+        let until = world.clock.now() + STRIDE;
+        if let Err(error) = world.step(until) {
+            return Poll::Ready(Some(Err(broken(&error))));
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
