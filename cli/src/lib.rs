@@ -5,7 +5,9 @@
 //! requests (`spec`, `values`) and showing replies (`format`) are functions of their arguments; only the verbs and
 //! `wait` talk to a manager.
 
+mod apply;
 pub mod completion;
+mod compose;
 mod failure;
 mod format;
 pub mod grpc;
@@ -17,6 +19,7 @@ mod usage;
 mod values;
 mod verbs;
 mod wait;
+mod yaml;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

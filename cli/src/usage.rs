@@ -29,11 +29,9 @@ pub enum Stop {
 const DESTRUCTIVE: [&str; 2] = ["rm", "remove"];
 
 /// What users of SwarmKit and Docker look for and do not find, and what to do instead.
-const NOT_IN_THIS_VERSION: [(&str, &str, &str); 10] = [
+const NOT_IN_THIS_VERSION: [(&str, &str, &str); 8] = [
     ("swarmctl", "network", "tasks publish ports on their nodes: `swarmctl service create --ports NAME:PORT`"),
-    ("swarmctl", "secret", "`swarmctl service create --env-secret NAME=FILE` keeps values out of specs and history"),
     ("swarmctl", "volume", "`swarmctl service create --volume NAME:TARGET` uses a volume of the engine"),
-    ("swarmctl", "stack", "create the services one by one with `swarmctl service create`"),
     ("swarmctl service", "logs", "use the engine's own command on the node that runs the task, such as `docker logs`"),
     ("swarmctl service", "rollback", "repeat `swarmctl service update` with the settings that worked"),
     ("swarmctl task", "logs", "use the engine's own command on the node that runs the task, such as `docker logs`"),
@@ -43,10 +41,8 @@ const NOT_IN_THIS_VERSION: [(&str, &str, &str); 10] = [
 ];
 
 /// What users of Docker look for and find under another name.
-const ELSEWHERE: [(&str, &str, &str); 7] = [
+const ELSEWHERE: [(&str, &str, &str); 5] = [
     ("swarmctl", "ps", "`swarmctl task ls` lists the tasks, `--filter service=NAME` those of a service"),
-    ("swarmctl service", "ps", "`swarmctl task ls --filter service=NAME` lists the tasks of a service"),
-    ("swarmctl node", "ps", "`swarmctl task ls --filter node=NAME` lists the tasks of a node"),
     ("swarmctl", "info", "`swarmctl cluster inspect` shows the cluster, `swarmctl version` the manager"),
     ("swarmctl", "swarm", "`swarmd` creates a cluster or joins one; `swarmctl cluster inspect` shows the join tokens"),
     ("swarmctl", "join-token", "`swarmctl cluster inspect` shows the join tokens"),
@@ -217,10 +213,7 @@ mod tests {
             ("swarmctl service --format json", "`swarmctl service` needs a command", "`swarmctl service --help`"),
             ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
             ("swarmctl network ls", "`swarmctl network` is not in this version", "--ports"),
-            ("swarmctl secret ls", "`swarmctl secret` is not in this version", "--env-secret"),
-            ("swarmctl service ps web", "`swarmctl service ps` has another name here", "--filter service=NAME"),
-            ("swarmctl node ps n1", "has another name here", "--filter node=NAME"),
-            ("swarmctl ps", "has another name here", "`swarmctl task ls`"),
+            ("swarmctl ps", "`swarmctl ps` has another name here", "`swarmctl task ls`"),
             ("swarmctl service update web redis:3", "unexpected argument 'redis:3' found", "`--image redis:3` changes"),
             ("swarmctl service update web -q", "unexpected argument '-q' found", "update --help` shows its flags"),
             ("swarmctl service update web --env-rm LOG=1", "--env-rm: \"LOG=1\" has a value", "without a value"),

@@ -2,7 +2,7 @@
 
 pub mod age;
 pub mod block;
-mod changes;
+pub mod changes;
 pub mod cluster;
 pub mod config;
 pub mod escape;

@@ -68,7 +68,7 @@ pub(super) fn path(device: &Device) -> String {
 }
 
 /// Adds devices; one with the path, or CDI name, of a device that is there takes its place.
-pub(super) fn add(container: &mut ContainerSpec, named: &[NamedDevice]) {
+pub fn add(container: &mut ContainerSpec, named: &[NamedDevice]) {
     for device in named {
         match device {
             NamedDevice::OfNode(device) => {

@@ -20,6 +20,7 @@ mod rollout;
 mod schedule;
 mod security;
 
+pub use devices::add as add_devices;
 pub use edits::ListEdits;
 pub use files::resolve as resolve_files;
 pub use image::pin as pin_image;
@@ -27,6 +28,7 @@ pub use lists::dropped;
 pub use logging::LogFlags;
 pub use placement::Strategy;
 pub use reset::Field;
+pub use security::privileges;
 
 use clap::Args;
 use events::{ContainerSpec, ServiceSpec, TaskSpec};
@@ -102,7 +104,7 @@ impl ServiceFlags {
 }
 
 /// The task template, made if it is not there.
-fn task(spec: &mut ServiceSpec) -> &mut TaskSpec {
+pub fn task(spec: &mut ServiceSpec) -> &mut TaskSpec {
     spec.task.get_or_insert_default()
 }
 
@@ -126,7 +128,7 @@ fn replace<T: Clone>(field: &mut Vec<T>, given: &[T]) {
 }
 
 /// Nanoseconds of a length of time, as specs hold them. The flags' parser has refused what does not fit.
-fn ns(length: std::time::Duration) -> u64 {
+pub fn ns(length: std::time::Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }
 

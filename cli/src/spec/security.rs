@@ -12,6 +12,9 @@ use crate::values::container::capability;
 use crate::values::security_opt::{LabelPart, SecurityOption};
 use crate::values::{number, pair, security_opt, ulimit};
 
+/// Reads a file of this machine.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> std::io::Result<Vec<u8>>;
+
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Capabilities and limits of the container")]
 pub(super) struct SecurityFlags {
@@ -60,7 +63,7 @@ impl SecurityFlags {
     pub(super) fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
         let container = container(spec);
         if !self.security_opt.is_empty() {
-            container.privileges = Some(privileges(&self.security_opt)?);
+            container.privileges = Some(privileges(&self.security_opt, &|path| std::fs::read(path))?);
         }
         set(&mut container.user, &self.user);
         replace(&mut container.groups, &self.group);
@@ -78,7 +81,10 @@ impl SecurityFlags {
 }
 
 /// What these options make; a later one of the same kind wins.
-fn privileges(options: &[SecurityOption]) -> Result<Privileges, Failure> {
+///
+/// # Errors
+/// When a seccomp profile cannot be read.
+pub fn privileges(options: &[SecurityOption], read: ReadFile<'_>) -> Result<Privileges, Failure> {
     let mut made = Privileges::default();
     for option in options {
         match option {
@@ -87,7 +93,7 @@ fn privileges(options: &[SecurityOption]) -> Result<Privileges, Failure> {
                 made.seccomp = Some(Seccomp { mode: SeccompMode::Unconfined.into(), profile: Vec::new() });
             }
             SecurityOption::SeccompFile(path) => {
-                made.seccomp = Some(Seccomp { mode: SeccompMode::Custom.into(), profile: profile(path)? });
+                made.seccomp = Some(Seccomp { mode: SeccompMode::Custom.into(), profile: profile(path, read)? });
             }
             SecurityOption::AppArmorUnconfined => {
                 made.set_apparmor(AppArmorMode::Disabled);
@@ -114,12 +120,12 @@ fn privileges(options: &[SecurityOption]) -> Result<Privileges, Failure> {
 }
 
 /// A seccomp profile. The engine would only say that it is no JSON when a container is created.
-fn profile(path: &Path) -> Result<Vec<u8>, Failure> {
+fn profile(path: &Path, read: ReadFile<'_>) -> Result<Vec<u8>, Failure> {
     let refuse = |why: String| {
         Failure::new(Kind::Usage, format!("the seccomp profile {} {why}", path.display()))
             .hint("name a JSON file, such as Docker's default profile with changes, or write seccomp=unconfined")
     };
-    let bytes = std::fs::read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let bytes = read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) {
         Ok(_) => Ok(bytes),
         Err(error) => Err(refuse(format!("is not a JSON object: {error}"))),

@@ -25,6 +25,7 @@ macro_rules! verbs {
 
 use verbs;
 
+mod apply;
 mod cluster;
 mod completion;
 mod config;
@@ -35,6 +36,7 @@ mod operator;
 mod raft;
 mod secret;
 mod service;
+mod stack;
 mod task;
 mod version;
 
@@ -56,6 +58,9 @@ pub enum Command {
     /// Individual tasks of services
     #[command(subcommand)]
     Task(task::Verb),
+    /// Stacks: the services of Compose files
+    #[command(subcommand)]
+    Stack(stack::Verb),
     /// The cluster's own settings
     #[command(subcommand)]
     Cluster(cluster::Verb),
@@ -68,6 +73,7 @@ pub enum Command {
     /// Operators with a certificate of their own
     #[command(subcommand)]
     Operator(operator::Verb),
+    Apply(apply::Args),
     Raft(raft::Args),
     Events(events::Args),
     Version(version::Args),
@@ -81,10 +87,12 @@ impl Command {
             Self::Node(verb) => verb.run(session).await,
             Self::Service(verb) => verb.run(session).await,
             Self::Task(verb) => verb.run(session).await,
+            Self::Stack(verb) => verb.run(session).await,
             Self::Cluster(verb) => verb.run(session).await,
             Self::Config(verb) => verb.run(session).await,
             Self::Secret(verb) => verb.run(session).await,
             Self::Operator(verb) => verb.run(session).await,
+            Self::Apply(args) => apply::run(args, session).await,
             Self::Raft(args) => raft::run(args, session).await,
             Self::Events(args) => events::run(args, session).await,
             Self::Version(args) => version::run(args, session).await,

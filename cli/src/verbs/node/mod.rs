@@ -9,12 +9,14 @@ mod leave;
 mod ls;
 mod pause;
 mod promote;
+mod ps;
 mod rm;
 mod update;
 
 super::verbs! {
     Ls(ls::Args) => ls,
     Inspect(inspect::Args) => inspect,
+    Ps(ps::Args) => ps,
     Update(update::Args) => update,
     Activate(activate::Args) => activate,
     Pause(pause::Args) => pause,

@@ -1,11 +1,14 @@
 //! Verbs about services.
 
 mod create;
+mod edit;
 mod explain;
+mod export;
 mod inspect;
 mod logs;
 mod ls;
 mod pause;
+mod ps;
 mod resume;
 mod revisions;
 mod rm;
@@ -19,7 +22,10 @@ super::verbs! {
     Ls(ls::Args) => ls,
     Inspect(inspect::Args) => inspect,
     Explain(explain::Args) => explain,
+    Ps(ps::Args) => ps,
+    Export(export::Args) => export,
     Update(Box<update::Args>) => update,
+    Edit(edit::Args) => edit,
     Scale(scale::Args) => scale,
     #[command(alias = "log")]
     Logs(logs::Args) => logs,

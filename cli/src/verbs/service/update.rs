@@ -5,6 +5,7 @@ use events::{SecretText, ServiceSpec};
 use wire::v1::UpdateService;
 use wire::v1::command_request::Command;
 
+use crate::apply;
 use crate::completion;
 use crate::failure::Failure;
 use crate::manager::Manager;
@@ -93,7 +94,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         }
         return session.note("no changes; use --force to restart its tasks");
     }
-    let goal = if changes_replicas_only(&present.spec, &spec) && !brings_secrets { Goal::Count } else { Goal::Spec };
+    let goal = if brings_secrets { Goal::Spec } else { apply::goal(&present.spec, &spec) };
     let update = UpdateService {
         // The id and the version that were read: nobody's change in between is lost.
         service: present.id.to_string(),
@@ -105,9 +106,4 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let reply = session.execute_and_tell(Command::UpdateService(update), name).await?;
     notes.iter().try_for_each(|sentence| session.note(sentence))?;
     wait::for_service(session, &args.wait, name, goal, reply.index).await
-}
-
-/// Whether an update is no more than a scaling.
-fn changes_replicas_only(present: &ServiceSpec, spec: &ServiceSpec) -> bool {
-    present.replicas() != spec.replicas() && ServiceSpec { mode: spec.mode, ..present.clone() } == *spec
 }

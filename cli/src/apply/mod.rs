@@ -1,0 +1,21 @@
+//! Several objects at once: what there should be is compared with what there is, and only what differs is changed. All changes belong
+//! to one operation.
+
+pub mod document;
+mod plan;
+mod run;
+mod tell;
+
+pub use plan::{Wanted, WantedConfig, in_stack, is_of_stack, plan, plan_change};
+pub use run::{run, told};
+pub use tell::tell;
+
+use events::ServiceSpec;
+
+use crate::wait::Goal;
+
+/// What a wait for a changed service is about.
+pub fn goal(present: &ServiceSpec, spec: &ServiceSpec) -> Goal {
+    let scaled = present.replicas() != spec.replicas() && ServiceSpec { mode: spec.mode, ..present.clone() } == *spec;
+    if scaled { Goal::Count } else { Goal::Spec }
+}

@@ -1,0 +1,99 @@
+//! What a container gets of its node beyond the usual: devices, privileges, and how strictly it is confined.
+
+use events::{DeviceRequest, Platform, PullPolicy, ServiceSpec};
+
+use super::scope::{Scope, Use, put};
+use crate::spec::{self, container, task};
+use crate::values::security_opt::{self, SecurityOption};
+use crate::values::{Invalid, device};
+use crate::yaml::{Node, Value};
+
+/// The number that stands for all devices.
+const ALL: i64 = -1;
+
+pub(super) fn read(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
+    let devices = scope.values(node, device::parse);
+    spec::add_devices(container(spec), &devices);
+}
+
+/// `gpus: all`, or a list of requests.
+pub(super) fn read_gpus(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
+    match &node.value {
+        Value::Scalar { .. } => container(spec).device_requests.extend(scope.value(node, device::parse_gpus)),
+        Value::List(_) | Value::Map(_) => {
+            for item in scope.items(node) {
+                let mut request = request(item, scope);
+                if !request.capabilities.iter().any(|capability| capability == "gpu") {
+                    request.capabilities.insert(0, "gpu".to_owned());
+                }
+                container(spec).device_requests.push(request);
+            }
+        }
+    }
+}
+
+/// Devices that a driver of the engine picks.
+pub(super) fn read_requests(node: &Node, scope: &mut Scope<'_>) -> Vec<DeviceRequest> {
+    let items = scope.items(node);
+    items.iter().map(|item| request(item, scope)).collect()
+}
+
+fn request(node: &Node, scope: &mut Scope<'_>) -> DeviceRequest {
+    let mut request = DeviceRequest::default();
+    scope.fields(&mut request, node, &REQUEST);
+    if request.count == 0 && request.ids.is_empty() {
+        request.count = ALL;
+    }
+    request
+}
+
+const REQUEST: [(&str, Use<DeviceRequest>); 5] = [
+    ("driver", Use::Read(|of, node, scope| put(&mut of.driver, scope.text(node).map(str::to_owned)))),
+    (
+        "count",
+        Use::Read(|of, node, scope| {
+            let count = if node.text() == Some("all") { Some(ALL) } else { scope.number(node, 1..=i64::MAX) };
+            put(&mut of.count, count);
+        }),
+    ),
+    ("device_ids", Use::Read(|of, node, scope| of.ids = scope.texts(node))),
+    ("capabilities", Use::Read(|of, node, scope| of.capabilities = scope.texts(node))),
+    ("options", Use::Read(|of, node, scope| of.options = scope.labels(node))),
+];
+
+pub(super) fn read_security(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
+    let mut options = scope.values(node, security_opt::parse);
+    for option in &mut options {
+        if let SecurityOption::SeccompFile(path) = option {
+            *path = scope.around.directory.join(&*path);
+        }
+    }
+    match spec::privileges(&options, scope.around.read) {
+        Ok(privileges) => container(spec).privileges = Some(privileges),
+        Err(failure) => {
+            let sentence = format!("{}: {}; {}", scope.path(), failure.sentence, failure.hint);
+            scope.wrong(&node.at, sentence);
+        }
+    }
+}
+
+pub(super) fn read_pull_policy(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
+    let policies = [
+        ("always", PullPolicy::Always),
+        ("never", PullPolicy::Never),
+        ("missing", PullPolicy::Missing),
+        ("if_not_present", PullPolicy::Missing),
+    ];
+    put(&mut container(spec).pull_policy, scope.word(node, &policies).map(Into::into));
+}
+
+/// `linux/amd64`: only nodes of this platform will do.
+pub(super) fn read_platform(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
+    let platform = scope.value(node, |text| match text.split('/').collect::<Vec<_>>()[..] {
+        [os, architecture] if !os.is_empty() && !architecture.is_empty() => {
+            Ok(Platform { os: os.to_owned(), architecture: architecture.to_owned() })
+        }
+        _ => Err(Invalid::new(format!("\"{text}\" is not a platform"), "write OS/ARCHITECTURE, such as linux/amd64")),
+    });
+    task(spec).placement.get_or_insert_default().platforms.extend(platform);
+}

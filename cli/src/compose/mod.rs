@@ -1,0 +1,124 @@
+//! Compose files: from text to the specs of a stack.
+//!
+//! Nothing here talks to a manager, and files and variables are only read by way of [`Surroundings`]. A key that is not supported is
+//! reported with its place, and never dropped silently. Each file is one part of the format: a table of its keys, and what reads each.
+
+mod configs;
+mod deploy;
+mod devices;
+mod endpoint;
+mod environment;
+mod health;
+mod interpolate;
+mod merge;
+mod mounts;
+mod resources;
+mod scope;
+mod service;
+mod volumes;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+
+use events::ServiceSpec;
+
+use crate::yaml::{self, Fault, Node};
+pub use configs::StackConfig;
+pub use environment::parse as parse_variables;
+pub use merge::merge;
+use scope::Scope;
+pub use scope::{Problem, Problems};
+
+/// The label of everything that belongs to a stack; its value is the stack's name. Docker's own tools look for it.
+pub const STACK_LABEL: &str = "com.docker.stack.namespace";
+
+/// Keys of a file, and why those that are not read are not.
+const TOP: [(&str, Option<&str>); 9] = [
+    ("version", None),
+    ("name", None),
+    ("services", None),
+    ("configs", None),
+    ("volumes", None),
+    ("networks", Some("there are no networks in this version: services reach each other at published ports")),
+    (
+        "secrets",
+        Some(
+            "secrets are not read from Compose files in this version: `swarmctl secret create` makes them, and `swarmctl service update --secret-add` gives them to a service",
+        ),
+    ),
+    ("include", Some("name the other files with --compose-file")),
+    ("models", Some("there are no models in this version")),
+];
+
+/// What a Compose file takes from the machine on which it is read.
+pub struct Surroundings<'a> {
+    /// Reads a file.
+    pub read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    /// The value of a variable.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The directory that relative paths begin at: that of the first file.
+    pub directory: &'a Path,
+}
+
+/// What a stack consists of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stack {
+    /// Its services, whose names begin with the stack's.
+    pub services: Vec<ServiceSpec>,
+    /// Its configs.
+    pub configs: Vec<StackConfig>,
+    /// Services for whose number of replicas the files say nothing: the present number stays.
+    pub unscaled: Vec<String>,
+}
+
+/// Reads the text of one file, with its variables filled in; `None` if it is empty.
+///
+/// # Errors
+/// When it is not YAML, or a variable has no value.
+pub fn read(file: &str, text: &str, around: &Surroundings<'_>) -> Result<Option<Node>, Fault> {
+    let Some(mut node) = yaml::one(file, text)? else { return Ok(None) };
+    interpolate::tree(&mut node, around.variable)?;
+    Ok(Some(node))
+}
+
+/// The name that a file gives its stack.
+pub fn name(file: &Node) -> Option<&str> {
+    file.get("name").and_then(Node::text)
+}
+
+/// The stack that a file, merged of several perhaps, describes.
+pub fn stack(name: &str, file: &Node, around: &Surroundings<'_>, problems: &mut Problems) -> Stack {
+    let mut scope = Scope::new(name, around, problems);
+    for (key, _) in scope.entries(file) {
+        match TOP.iter().find(|(known, _)| *known == key.text) {
+            Some((_, None)) => {}
+            Some((_, Some(why))) => scope.unsupported(key, why),
+            None => scope.unknown(key, TOP.map(|(known, _)| known)),
+        }
+    }
+    if let Some(node) = file.get("volumes") {
+        scope.volumes = volumes::read(node, &mut scope);
+    }
+    if let Some(node) = file.get("configs") {
+        scope.configs = configs::read(node, &mut scope);
+    }
+    let mut stack = Stack::default();
+    let services = file.get("services").map(|node| scope.within("services", |scope| scope.entries(node)));
+    for (key, node) in services.unwrap_or_default() {
+        let service =
+            scope.within("services", |scope| scope.within(&key.text, |scope| service::read(key, node, scope)));
+        if !service.is_scaled {
+            stack.unscaled.push(service.spec.name().to_owned());
+        }
+        stack.services.push(service.spec);
+    }
+    if stack.services.is_empty() {
+        scope.wrong(&file.at, "the file has no services");
+    }
+    stack.configs = std::mem::take(&mut scope.configs).into_values().filter_map(|config| config.made).collect();
+    stack
+}

@@ -1,0 +1,250 @@
+//! What the readers of a file's parts share: where they are, what is defined elsewhere in the file, and what was wrong so far.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use strsim::jaro_winkler;
+
+use super::Surroundings;
+use super::configs::Definition;
+use super::volumes::Volume;
+use crate::values::{Invalid, number};
+use crate::yaml::{At, Fault, Key, Node, Value};
+
+/// Words less alike than this are not worth a suggestion.
+const ALIKE_MIN: f64 = 0.8;
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// Something malformed or contradictory.
+    Wrong(Fault),
+    /// Something that means nothing here; a deployment without it is possible.
+    Unsupported(Fault),
+}
+
+impl Problem {
+    /// What it is, and where.
+    pub fn fault(&self) -> &Fault {
+        match self {
+            Self::Wrong(fault) | Self::Unsupported(fault) => fault,
+        }
+    }
+}
+
+/// All that is wrong with some files.
+pub type Problems = Vec<Problem>;
+
+/// What becomes of a key's value.
+pub(super) enum Use<T> {
+    /// It is read.
+    Read(fn(&mut T, &Node, &mut Scope<'_>)),
+    /// It is not supported, for this reason.
+    Not(&'static str),
+}
+
+pub(super) struct Scope<'a> {
+    /// The name of the stack.
+    pub stack: &'a str,
+    pub around: &'a Surroundings<'a>,
+    /// The volumes that the file defines.
+    pub volumes: BTreeMap<String, Volume>,
+    /// The configs that the file defines.
+    pub configs: BTreeMap<String, Definition>,
+    problems: &'a mut Problems,
+    /// The keys that lead to what is read.
+    path: Vec<String>,
+}
+
+impl<'a> Scope<'a> {
+    pub fn new(stack: &'a str, around: &'a Surroundings<'a>, problems: &'a mut Problems) -> Self {
+        Self { stack, around, volumes: BTreeMap::new(), configs: BTreeMap::new(), problems, path: Vec::new() }
+    }
+
+    /// Reads something below a key.
+    pub fn within<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(key.to_owned());
+        let result = read(self);
+        self.path.pop();
+        result
+    }
+
+    /// How what is read is called: `services.web.deploy`.
+    pub fn path(&self) -> String {
+        self.path.join(".")
+    }
+
+    /// A name of the stack: `shop_web`.
+    pub fn named(&self, name: &str) -> String {
+        format!("{}_{name}", self.stack)
+    }
+
+    pub fn wrong(&mut self, at: &At, sentence: impl Into<String>) {
+        self.problems.push(Problem::Wrong(Fault::new(at, sentence)));
+    }
+
+    /// Reports a key that is understood, and means nothing here.
+    pub fn unsupported(&mut self, key: &Key, why: &str) {
+        let sentence = self.within(&key.text, |scope| format!("{} is not supported: {why}", scope.path()));
+        self.unsupported_value(&key.at, sentence);
+    }
+
+    /// Reports a value that is understood, and means nothing here.
+    pub fn unsupported_value(&mut self, at: &At, sentence: impl Into<String>) {
+        self.problems.push(Problem::Unsupported(Fault::new(at, sentence)));
+    }
+
+    /// Reports a key that the format does not have.
+    pub fn unknown(&mut self, key: &Key, known: impl IntoIterator<Item = &'static str>) {
+        let alike = known.into_iter().map(|word| (jaro_winkler(word, &key.text), word));
+        let nearest = alike.filter(|(alike, _)| *alike >= ALIKE_MIN).max_by(|(a, _), (b, _)| a.total_cmp(b));
+        let suggestion = nearest.map_or_else(String::new, |(_, word)| format!("; did you mean {word}?"));
+        let sentence =
+            self.within(&key.text, |scope| format!("{} is not a key of Compose files{suggestion}", scope.path()));
+        self.unsupported_value(&key.at, sentence);
+    }
+
+    /// Reads a map by the table of its keys.
+    pub fn fields<T>(&mut self, into: &mut T, node: &Node, table: &[(&'static str, Use<T>)]) {
+        for (key, value) in self.entries(node) {
+            match table.iter().find(|(known, _)| *known == key.text) {
+                Some((_, Use::Read(read))) => self.within(&key.text, |scope| read(into, value, scope)),
+                Some((_, Use::Not(why))) => self.unsupported(key, why),
+                None => self.unknown(key, table.iter().map(|(known, _)| *known)),
+            }
+        }
+    }
+
+    /// The entries of a map that say something; those whose keys begin with `x-` are for other programs.
+    pub fn entries<'n>(&mut self, node: &'n Node) -> Vec<(&'n Key, &'n Node)> {
+        match &node.value {
+            Value::Map(entries) => {
+                let said = entries.iter().filter(|(key, _)| !key.text.starts_with("x-"));
+                said.map(|(key, node)| (key, node)).collect()
+            }
+            Value::Scalar { .. } if node.is_null() => Vec::new(),
+            Value::Scalar { .. } | Value::List(_) => {
+                self.expected("a map", node);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The items of a list; a single value is a list of one.
+    pub fn items<'n>(&mut self, node: &'n Node) -> &'n [Node] {
+        match &node.value {
+            Value::List(items) => items,
+            Value::Scalar { .. } if node.is_null() => &[],
+            Value::Scalar { .. } => std::slice::from_ref(node),
+            Value::Map(_) => {
+                self.expected("a list", node);
+                &[]
+            }
+        }
+    }
+
+    /// The text of a single value.
+    pub fn text<'n>(&mut self, node: &'n Node) -> Option<&'n str> {
+        match &node.value {
+            Value::Scalar { .. } => node.text(),
+            Value::List(_) | Value::Map(_) => {
+                self.expected("a single value", node);
+                None
+            }
+        }
+    }
+
+    /// The texts of a list.
+    pub fn texts(&mut self, node: &Node) -> Vec<String> {
+        self.items(node).iter().filter_map(|item| self.text(item).map(str::to_owned)).collect()
+    }
+
+    /// A single value in a small language of its own.
+    pub fn value<T>(&mut self, node: &Node, read: impl Fn(&str) -> Result<T, Invalid>) -> Option<T> {
+        let text = self.text(node)?;
+        self.valid(&node.at, read(text))
+    }
+
+    /// The values of a list in a small language of their own.
+    pub fn values<T>(&mut self, node: &Node, read: impl Fn(&str) -> Result<T, Invalid>) -> Vec<T> {
+        self.items(node).iter().filter_map(|item| self.value(item, &read)).collect()
+    }
+
+    pub fn valid<T>(&mut self, at: &At, result: Result<T, Invalid>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(invalid) => {
+                let sentence = format!("{}: {}; {}", self.path(), invalid.sentence, invalid.hint);
+                self.wrong(at, sentence);
+                None
+            }
+        }
+    }
+
+    /// A whole number between two bounds.
+    pub fn number<T>(&mut self, node: &Node, bounds: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr + PartialOrd + fmt::Display + Clone + Send + Sync + 'static,
+    {
+        self.value(node, number::within(bounds))
+    }
+
+    /// A truth value.
+    pub fn truth(&mut self, node: &Node) -> Option<bool> {
+        self.value(node, |text| match text {
+            "true" | "True" | "TRUE" => Ok(true),
+            "false" | "False" | "FALSE" => Ok(false),
+            other => Err(Invalid::new(format!("\"{other}\" is neither true nor false"), "write true or false")),
+        })
+    }
+
+    /// One of several words.
+    pub fn word<T: Copy>(&mut self, node: &Node, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(node)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let sentence = format!("{}: \"{text}\" is none of {}", self.path(), all.join(", "));
+            self.wrong(&node.at, sentence);
+        }
+        found
+    }
+
+    /// Names with values, from a map or a list of `NAME=VALUE`; a name alone has none.
+    pub fn pairs(&mut self, node: &Node) -> Vec<(At, String, Option<String>)> {
+        if let Value::Map(entries) = &node.value {
+            let pair =
+                |(key, node): &(Key, Node)| (key.at.clone(), key.text.clone(), self.text(node).map(str::to_owned));
+            return entries.iter().map(pair).collect();
+        }
+        let mut pairs = Vec::new();
+        for item in self.items(node) {
+            if let Some(text) = self.text(item) {
+                let (name, value) =
+                    text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.to_owned())));
+                pairs.push((item.at.clone(), name.to_owned(), value));
+            }
+        }
+        pairs
+    }
+
+    /// Names with values, of which those without one are empty.
+    pub fn labels(&mut self, node: &Node) -> BTreeMap<String, String> {
+        self.pairs(node).into_iter().map(|(_, name, value)| (name, value.unwrap_or_default())).collect()
+    }
+
+    fn expected(&mut self, what: &str, node: &Node) {
+        let path = self.path();
+        let place = if path.is_empty() { "the file".to_owned() } else { path };
+        self.wrong(&node.at, format!("{place} has {}, where {what} is expected", node.kind()));
+    }
+}
+
+/// Puts what was read into its field; what could not be read has been reported.
+pub(super) fn put<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}

@@ -1,0 +1,248 @@
+//! One service of a file: the table of its keys.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use events::spec::limits::OOM_SCORES;
+use events::{Driver, Isolation, Named, ReplicatedMode, ServiceSpec, service_spec::Mode};
+
+use super::scope::{Scope, Use, put};
+use super::{STACK_LABEL, configs, deploy, devices, endpoint, environment, health, mounts, resources, words};
+use crate::spec::{container, ns, task};
+use crate::values::{Invalid, container as container_values, device, duration, host, image, name, size};
+use crate::yaml::{At, Key, Node, Value};
+
+/// A service as the file describes it.
+#[derive(Default)]
+pub(super) struct Service {
+    pub spec: ServiceSpec,
+    /// Whether the file says how many replicas there are.
+    pub is_scaled: bool,
+    /// Memory and swap together, and where the file says it.
+    pub memory_and_swap: Option<(At, i64)>,
+}
+
+/// Reads the service of a key.
+pub(super) fn read(key: &Key, node: &Node, scope: &mut Scope<'_>) -> Service {
+    let mut service = Service::default();
+    let full_name = scope.named(&key.text);
+    if let Some(name) = scope.valid(&key.at, name::parse(&full_name)) {
+        service.spec.annotations.get_or_insert_default().name = name;
+    }
+    service.spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 1 }));
+    container(&mut service.spec);
+    scope.fields(&mut service, node, &KEYS);
+    if service.spec.template().container().image.is_empty() {
+        let sentence = format!("{} has no image", scope.path());
+        scope.wrong(&key.at, sentence);
+    }
+    resources::limit_swap(&mut service, scope);
+    let stack = scope.stack.to_owned();
+    service.spec.annotations.get_or_insert_default().labels.insert(STACK_LABEL.to_owned(), stack.clone());
+    container(&mut service.spec).labels.insert(STACK_LABEL.to_owned(), stack);
+    service
+}
+
+/// Why a key of one engine means nothing to a cluster.
+const ONE_ENGINE: &str = "it is for containers of one engine, and services have no such setting";
+const NO_NETWORKS: &str = "there are no networks in this version: services reach each other at published ports";
+const NOT_YET: &str = "services have no such setting in this version";
+const WITH_DEPLOY: &str = "the settings of a service are below deploy";
+
+const KEYS: [(&str, Use<Service>); 73] = [
+    ("image", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).image, scope.value(node, image::parse)))),
+    ("deploy", Use::Read(deploy::read)),
+    ("entrypoint", Use::Read(|of, node, scope| container(&mut of.spec).command = line(node, scope))),
+    ("command", Use::Read(|of, node, scope| container(&mut of.spec).args = line(node, scope))),
+    ("environment", Use::Read(|of, node, scope| environment::read(&mut of.spec, node, scope))),
+    ("env_file", Use::Read(|of, node, scope| environment::read_files(&mut of.spec, node, scope))),
+    ("labels", Use::Read(|of, node, scope| container(&mut of.spec).labels.extend(scope.labels(node)))),
+    (
+        "hostname",
+        Use::Read(|of, node, scope| {
+            put(&mut container(&mut of.spec).hostname, scope.value(node, container_values::hostname));
+        }),
+    ),
+    ("working_dir", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).dir, text(node, scope)))),
+    ("user", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).user, text(node, scope)))),
+    ("group_add", Use::Read(|of, node, scope| container(&mut of.spec).groups = scope.texts(node))),
+    ("tty", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).tty, scope.truth(node)))),
+    ("stdin_open", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).open_stdin, scope.truth(node)))),
+    ("init", Use::Read(|of, node, scope| container(&mut of.spec).init = scope.truth(node))),
+    ("read_only", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).read_only, scope.truth(node)))),
+    ("stop_signal", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).stop_signal, text(node, scope)))),
+    (
+        "stop_grace_period",
+        Use::Read(|of, node, scope| {
+            container(&mut of.spec).stop_grace_period_ns = length(node, scope);
+        }),
+    ),
+    ("extra_hosts", Use::Read(|of, node, scope| container(&mut of.spec).hosts = hosts(node, scope))),
+    (
+        "dns",
+        Use::Read(|of, node, scope| {
+            let addresses = scope.values(node, container_values::nameserver);
+            container(&mut of.spec).dns.get_or_insert_default().nameservers =
+                addresses.iter().map(IpAddr::to_string).collect();
+        }),
+    ),
+    (
+        "dns_search",
+        Use::Read(|of, node, scope| {
+            container(&mut of.spec).dns.get_or_insert_default().search = scope.texts(node);
+        }),
+    ),
+    (
+        "dns_opt",
+        Use::Read(|of, node, scope| {
+            container(&mut of.spec).dns.get_or_insert_default().options = scope.texts(node);
+        }),
+    ),
+    ("sysctls", Use::Read(|of, node, scope| container(&mut of.spec).sysctls = scope.labels(node))),
+    ("ulimits", Use::Read(|of, node, scope| container(&mut of.spec).ulimits = resources::ulimits(node, scope))),
+    (
+        "cap_add",
+        Use::Read(|of, node, scope| {
+            container(&mut of.spec).capability_add = scope.values(node, container_values::capability);
+        }),
+    ),
+    (
+        "cap_drop",
+        Use::Read(|of, node, scope| {
+            container(&mut of.spec).capability_drop = scope.values(node, container_values::capability);
+        }),
+    ),
+    (
+        "pids_limit",
+        Use::Read(|of, node, scope| put(&mut container(&mut of.spec).pids_limit, resources::pids(node, scope))),
+    ),
+    (
+        "oom_score_adj",
+        Use::Read(|of, node, scope| {
+            put(&mut container(&mut of.spec).oom_score_adj, scope.number(node, OOM_SCORES));
+        }),
+    ),
+    (
+        "isolation",
+        Use::Read(|of, node, scope| {
+            let isolation = scope.value(node, |text| {
+                let hint = "write default, process or hyperv";
+                Isolation::from_name(text)
+                    .ok_or_else(|| Invalid::new(format!("there is no isolation \"{text}\""), hint))
+            });
+            put(&mut container(&mut of.spec).isolation, isolation.map(Into::into));
+        }),
+    ),
+    ("ports", Use::Read(|of, node, scope| endpoint::read(&mut of.spec, node, scope))),
+    ("volumes", Use::Read(|of, node, scope| mounts::read(&mut of.spec, node, scope))),
+    ("tmpfs", Use::Read(|of, node, scope| mounts::read_tmpfs(&mut of.spec, node, scope))),
+    ("configs", Use::Read(|of, node, scope| configs::refer(&mut of.spec, node, scope))),
+    ("healthcheck", Use::Read(|of, node, scope| health::read(&mut of.spec, node, scope))),
+    (
+        "logging",
+        Use::Read(|of, node, scope| {
+            scope.fields(task(&mut of.spec).log_driver.get_or_insert_default(), node, &LOGGING);
+        }),
+    ),
+    (
+        "secrets",
+        Use::Not(
+            "secrets are not read from Compose files in this version: `swarmctl secret create` makes them, and `swarmctl service update --secret-add` gives them to a service",
+        ),
+    ),
+    ("depends_on", Use::Not("services are started together in this version")),
+    ("networks", Use::Not(NO_NETWORKS)),
+    ("network_mode", Use::Not(NO_NETWORKS)),
+    ("links", Use::Not(NO_NETWORKS)),
+    ("external_links", Use::Not(NO_NETWORKS)),
+    ("expose", Use::Not(NO_NETWORKS)),
+    ("mac_address", Use::Not(NO_NETWORKS)),
+    ("build", Use::Not("clusters run images that are built: build the image, push it and name it with image")),
+    ("develop", Use::Not("clusters run images that are built")),
+    ("container_name", Use::Not("a service has many containers, which are called after their tasks")),
+    ("restart", Use::Not("write deploy.restart_policy")),
+    ("scale", Use::Not("write deploy.replicas")),
+    ("mem_limit", Use::Not("write deploy.resources.limits.memory")),
+    ("mem_reservation", Use::Not("write deploy.resources.reservations.memory")),
+    ("cpus", Use::Not("write deploy.resources.limits.cpus")),
+    (
+        "mem_swappiness",
+        Use::Read(|of, node, scope| {
+            task(&mut of.spec).resources.get_or_insert_default().memory_swappiness = scope.number(node, -1..=100)
+        }),
+    ),
+    ("memswap_limit", Use::Read(|of, node, scope| of.memory_and_swap = resources::memory_and_swap(node, scope))),
+    ("pull_policy", Use::Read(|of, node, scope| devices::read_pull_policy(&mut of.spec, node, scope))),
+    ("platform", Use::Read(|of, node, scope| devices::read_platform(&mut of.spec, node, scope))),
+    ("profiles", Use::Not("every service of a file is deployed")),
+    ("extends", Use::Not("anchors, merge keys and several files do the same")),
+    ("devices", Use::Read(|of, node, scope| devices::read(&mut of.spec, node, scope))),
+    ("gpus", Use::Read(|of, node, scope| devices::read_gpus(&mut of.spec, node, scope))),
+    ("privileged", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).privileged, scope.truth(node)))),
+    ("security_opt", Use::Read(|of, node, scope| devices::read_security(&mut of.spec, node, scope))),
+    (
+        "shm_size",
+        Use::Read(|of, node, scope| put(&mut container(&mut of.spec).shm_size_bytes, scope.value(node, size::parse))),
+    ),
+    ("cgroup", Use::Not(NOT_YET)),
+    ("cgroup_parent", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).cgroup_parent, text(node, scope)))),
+    ("credential_spec", Use::Not(NOT_YET)),
+    (
+        "device_cgroup_rules",
+        Use::Read(|of, node, scope| {
+            container(&mut of.spec).device_cgroup_rules = scope.values(node, device::parse_rule)
+        }),
+    ),
+    ("domainname", Use::Not(ONE_ENGINE)),
+    ("ipc", Use::Not(ONE_ENGINE)),
+    ("pid", Use::Not(ONE_ENGINE)),
+    ("userns_mode", Use::Not(ONE_ENGINE)),
+    ("uts", Use::Not(ONE_ENGINE)),
+    ("volumes_from", Use::Not(ONE_ENGINE)),
+    ("runtime", Use::Not(ONE_ENGINE)),
+    ("replicas", Use::Not(WITH_DEPLOY)),
+];
+
+const LOGGING: [(&str, Use<Driver>); 2] = [
+    ("driver", Use::Read(|driver, node, scope| put(&mut driver.name, text(node, scope)))),
+    ("options", Use::Read(|driver, node, scope| driver.options = scope.labels(node))),
+];
+
+pub(super) fn text(node: &Node, scope: &mut Scope<'_>) -> Option<String> {
+    scope.text(node).map(str::to_owned)
+}
+
+/// A length of time, as specs hold them.
+pub(super) fn length(node: &Node, scope: &mut Scope<'_>) -> Option<u64> {
+    let length: Option<Duration> = scope.value(node, duration::parse);
+    length.map(ns)
+}
+
+/// The words of a command: a list of them, or a line that is split as a shell does.
+fn line(node: &Node, scope: &mut Scope<'_>) -> Vec<String> {
+    match &node.value {
+        Value::List(_) => scope.texts(node),
+        Value::Scalar { .. } | Value::Map(_) => {
+            let unfinished = |line: &str| {
+                Invalid::new(format!("\"{line}\" has an open quote"), "close it, or write a list of words")
+            };
+            scope.value(node, |line| words::split(line).ok_or_else(|| unfinished(line))).unwrap_or_default()
+        }
+    }
+}
+
+/// Entries of the hosts file: a map of names, or a list of `NAME:ADDRESS` or `NAME=ADDRESS`.
+fn hosts(node: &Node, scope: &mut Scope<'_>) -> Vec<String> {
+    let entry = |text: &str| {
+        let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
+        host::parse(&format!("{name}:{}", address.trim_matches(['[', ']'])))
+    };
+    let Value::Map(entries) = &node.value else { return scope.values(node, entry) };
+    let mut hosts = Vec::new();
+    for (key, addresses) in entries {
+        for address in scope.texts(addresses) {
+            hosts.extend(scope.valid(&key.at, entry(&format!("{}={address}", key.text))));
+        }
+    }
+    hosts
+}

@@ -1,0 +1,33 @@
+//! `swarmctl service ps`.
+
+use clap_complete::ArgValueCandidates;
+use wire::v1::ListTasksRequest;
+
+use crate::completion;
+use crate::failure::Failure;
+use crate::format::task;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// List the tasks of services, finished ones included
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Services: names, ids or unique prefixes of ids
+    #[arg(required = true, value_name = "SERVICE", add = ArgValueCandidates::new(completion::services))]
+    services: Vec<String>,
+
+    /// Show ids only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let mut tasks = Vec::new();
+    for service in &args.services {
+        let request = ListTasksRequest { service: Some(service.clone()), ..Default::default() };
+        tasks.extend(session.manager.tasks(request).await?.tasks);
+    }
+    task::sort(&mut tasks);
+    let view = session.view();
+    session.list(&tasks, args.quiet, |task| task.id.to_string(), |tasks| task::table(tasks, view))
+}

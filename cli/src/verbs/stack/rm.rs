@@ -1,0 +1,119 @@
+//! `swarmctl stack rm`.
+
+use std::time::Duration;
+
+use events::ConfigId;
+use tokio_stream::StreamExt;
+use wire::v1::command_request::Command;
+use wire::v1::{EventsRequest, RemoveConfig, RemoveService};
+
+use crate::apply;
+use crate::failure::{Failure, Kind};
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::values::duration;
+
+/// How long configs may still be used by tasks that stop, unless said otherwise: twice what most tasks take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Shortest time between two attempts to remove configs: tasks stop within seconds.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// Remove stacks: their services with all tasks, and then their configs
+///
+/// A config stays while a task uses it, so this waits until the tasks have stopped.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Names of the stacks
+    #[arg(required = true, value_name = "STACK")]
+    stacks: Vec<String>,
+
+    /// Maximum time to wait for tasks that use configs
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+}
+
+/// What a stack has.
+struct Stack {
+    services: Vec<String>,
+    configs: Vec<(ConfigId, String)>,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let known = session.manager.configs(Vec::new()).await?;
+    let mut stacks = Vec::new();
+    for stack in &args.stacks {
+        let services = apply::in_stack(stack, session).await?.into_iter().map(|service| service.name).collect();
+        let configs = known.iter().filter(|config| apply::is_of_stack(config, stack));
+        let configs = configs.map(|config| (config.id, config.spec.name().to_owned())).collect();
+        stacks.push((stack, Stack { services, configs }));
+    }
+    if let Some((stack, _)) = stacks.iter().find(|(_, stack)| stack.services.is_empty() && stack.configs.is_empty()) {
+        let failure = Failure::new(Kind::NotFound, format!("there is no stack \"{stack}\"; nothing was changed"));
+        return Err(failure.hint("`swarmctl stack ls` lists what there is"));
+    }
+    let mut removed_at = 0;
+    for (_, stack) in &stacks {
+        for service in &stack.services {
+            let remove = RemoveService { service: service.clone() };
+            removed_at = session.execute(Command::RemoveService(remove)).await?.index;
+            apply::told(session, "removed", "service", service)?;
+        }
+    }
+    let mut left: Vec<(ConfigId, String)> = stacks.into_iter().flat_map(|(_, stack)| stack.configs).collect();
+    let Some(in_use) = remove_unused(&mut left, session).await? else { return Ok(()) };
+    let patience = session.around.clock.sleep(args.timeout.unwrap_or(PATIENCE));
+    let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
+    let result = tokio::select! {
+        // In this order, so that a simulation runs the same way each time.
+        biased;
+        removed = remove_as_tasks_stop(&mut left, removed_at, session) => removed,
+        () = patience => Err(in_use),
+        () = &mut interrupt => Err(Failure::new(Kind::Interrupted, "stopped waiting for tasks that use configs of the stack")
+            .hint("its services are removed; `swarmctl stack rm` removes its configs")),
+    };
+    session.around.interrupt = interrupt;
+    result
+}
+
+/// Tries again after each event of the history, though not more often than it makes sense, until no config is left.
+async fn remove_as_tasks_stop<M: Manager>(
+    left: &mut Vec<(ConfigId, String)>,
+    since: u64,
+    session: &mut Session<'_, M>,
+) -> Result<(), Failure> {
+    let request = EventsRequest { from: Some(since), follow: true, ..Default::default() };
+    let mut history = session.manager.events(request).await?;
+    loop {
+        history.next().await.unwrap_or_else(|| Err(Failure::stopped()))?;
+        let mut pause = session.around.clock.sleep(RETRY_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut pause => break,
+                event = history.next() => event.unwrap_or_else(|| Err(Failure::stopped()))?,
+            };
+        }
+        if remove_unused(left, session).await?.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes those configs that nothing uses; of the others, why the last one stays.
+async fn remove_unused<M: Manager>(
+    left: &mut Vec<(ConfigId, String)>,
+    session: &mut Session<'_, M>,
+) -> Result<Option<Failure>, Failure> {
+    let mut in_use = None;
+    for (id, name) in std::mem::take(left) {
+        match session.execute(Command::RemoveConfig(RemoveConfig { config: id.to_string() })).await {
+            Ok(_) => apply::told(session, "removed", "config", &name)?,
+            Err(failure) if failure.kind == Kind::Conflict => {
+                in_use = Some(failure);
+                left.push((id, name));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(in_use)
+}
