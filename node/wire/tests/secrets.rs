@@ -12,7 +12,7 @@ use wire::v1::command_request::Command;
 use wire::v1::session_message::Message;
 use wire::v1::{
     Assignment, AssignmentSet, ClusterView, CommandRequest, CreateSecret, CreateService, EnvSecretValue, JoinRequest,
-    JoinTokens, SecretItem, ServiceView, SessionMessage, TaskView, UpdateService,
+    JoinTokens, SecretItem, ServiceView, SessionMessage, TaskView, UpdateSecret, UpdateService,
 };
 
 const MARKER: &str = "the-marker";
@@ -37,7 +37,7 @@ const SECRET: [&str; 15] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 59] = [
+const HARMLESS: [&str; 61] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.ContainerSpec.secrets",
@@ -56,6 +56,8 @@ const HARMLESS: [&str; 59] = [
     "swarmlog.v1.RootRotationStarted.worker_token_sha256",
     "swarmlog.v1.SecretCreated.secret",
     "swarmlog.v1.SecretCreated.size_kib",
+    "swarmlog.v1.SecretId.high",
+    "swarmlog.v1.SecretId.low",
     "swarmlog.v1.SecretReference.name",
     "swarmlog.v1.SecretReference.pinned",
     "swarmlog.v1.SecretReference.revision",
@@ -179,11 +181,13 @@ fn what_carries_a_secret_prints_all_but_the_secret() {
     let set = AssignmentSet { secrets: vec![item], ..AssignmentSet::default() };
     let request = |command| CommandRequest { command: Some(command), ..CommandRequest::default() };
     let named = SecretSpec { annotations: Some(Annotations { name: "key-8".into(), ..Annotations::default() }) };
-    let messages: [(&dyn Debug, &str); 12] = [
+    let revision = UpdateSecret { secret: "key-7".into(), spec: None, data: Some(MARKER.into()), version: None };
+    let messages: [(&dyn Debug, &str); 13] = [
         (&payload, "join-token/worker"),
         (&VolatileSection { payloads: vec![payload.clone()] }, "VolatilePayload"),
         (&assignment, "Assignment"),
         (&request(Command::CreateSecret(CreateSecret { spec: named, data: MARKER.into() })), "key-8"),
+        (&request(Command::UpdateSecret(revision)), "key-7"),
         (&SessionMessage { message: Some(Message::Assignments(set)) }, "key-9"),
         (&request(Command::CreateService(create)), "CreateService"),
         (&request(Command::UpdateService(update)), "UpdateService"),
