@@ -315,6 +315,13 @@ impl Manager for Connection {
         Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
     }
 
+    async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
+        let request = self.question(point);
+        let found = self.ask(async |client| client.find_point(request).await).await?;
+        self.freshness.at = Some(found.index);
+        Ok(found)
+    }
+
     /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager
     /// that is not there any more.
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {

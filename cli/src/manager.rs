@@ -6,10 +6,10 @@ use events::SecretText;
 use tokio_stream::Stream;
 use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
-    EventsRequest, ExplainPlacementRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
+    EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
     ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary, NodeView, OperatorCertificate,
-    OperatorView, PlacementExplanation, RaftView, RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretView,
-    ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    OperatorView, PlacementExplanation, PointView, RaftView, RenewOperatorRequest, ResolveImageRequest, ResolvedImage,
+    SecretView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -96,6 +96,9 @@ pub trait Manager {
 
     /// A backup of everything up to this moment, sealed with the passphrase.
     fn backup(&mut self, passphrase: SecretText) -> impl Future<Output = Result<BackupStream, Failure>>;
+
+    /// Finds a point of history; from here on reads show the state as it was then.
+    fn go_to(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;
 
     /// History; with `follow` it does not end.
     fn events(&mut self, request: EventsRequest) -> impl Future<Output = Result<EventStream, Failure>>;

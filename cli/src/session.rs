@@ -7,14 +7,16 @@ use std::time::Duration;
 use events::{CommandId, Timestamp};
 use serde::Serialize;
 use wire::v1::{
-    CommandReply, CommandRequest, ExplainPlacementRequest, ListTasksRequest, NodeView, ServiceView,
-    command_request::Command,
+    CommandReply, CommandRequest, ExplainPlacementRequest, FindPointRequest, ListTasksRequest, NodeView, PointView,
+    ServiceView, command_request::Command,
 };
 
 use crate::Globals;
 use crate::failure::{Failure, Kind};
 use crate::format::{Format, escape, placing, view::View};
 use crate::manager::Manager;
+use crate::values::at::At;
+use crate::values::start::Place;
 
 /// Something to await, on the thread that runs the command.
 pub type Wait<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -57,6 +59,15 @@ pub struct Session<'a, M> {
     pub globals: &'a Globals,
     /// The first change that was asked for: those after it belong to the same operation.
     pub operation: Option<CommandId>,
+    /// The point of the past that is looked at.
+    pub point: Option<Point>,
+}
+
+/// A point of the past.
+pub struct Point {
+    view: PointView,
+    /// Whether the output says so already.
+    told: bool,
 }
 
 impl<M: Manager> Session<'_, M> {
@@ -170,7 +181,36 @@ impl<M: Manager> Session<'_, M> {
 
     /// What tables and blocks depend on besides what they show.
     pub fn view(&self) -> View {
-        View { now: self.around.clock.now(), ids: self.globals.no_resolve, width: self.around.width }
+        let now = self.point.as_ref().map_or_else(|| self.around.clock.now(), |point| point.view.log_time);
+        View { now, ids: self.globals.no_resolve, width: self.around.width }
+    }
+
+    /// Goes to a point of the past, if one is given: what is read from here on is as it was then.
+    ///
+    /// # Errors
+    /// When there is no such point, or the manager cannot be reached.
+    pub async fn at(&mut self, at: &At) -> Result<(), Failure> {
+        let Some(at) = at.at else { return Ok(()) };
+        let request = match at.at(self.around.clock.now()) {
+            Place::Index(index) => FindPointRequest { index: Some(index), time: None },
+            Place::Time(time) => FindPointRequest { index: None, time: Some(time) },
+        };
+        let view = self.manager.go_to(request).await?;
+        self.point = Some(Point { view, told: false });
+        Ok(())
+    }
+
+    /// Index of the point that is looked at; nothing where that is the present.
+    pub fn point_index(&self) -> Option<u64> {
+        self.point.as_ref().map(|point| point.view.index)
+    }
+
+    /// Says above the first text which point is looked at.
+    fn tell_point(&mut self) -> Result<(), Failure> {
+        let Some(point) = self.point.as_mut().filter(|point| !point.told) else { return Ok(()) };
+        point.told = true;
+        let (index, time) = (point.view.index, point.view.log_time);
+        Ok(writeln!(self.around.out, "As of index {index}, {time}:\n")?)
     }
 
     /// Prints one line of data.
@@ -186,6 +226,7 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When the output cannot be written.
     pub fn text(&mut self, text: &str) -> Result<(), Failure> {
+        self.tell_point()?;
         Ok(self.around.out.write_all(text.as_bytes())?)
     }
 

@@ -77,7 +77,7 @@ impl Printed {
     ) -> Result<(), String> {
         for source in sources {
             let task = source.task;
-            let printed = match self.socket.0.borrow().printed(node, task) {
+            let printed = match self.socket.world.borrow().printed(node, task) {
                 Ok(printed) => printed,
                 Err(Silence::Node) => return Err("it did not call back within 10 s".to_owned()),
                 Err(Silence::Task) if self.read.contains_key(&task) => continue,
@@ -104,7 +104,7 @@ impl Printed {
     }
 
     fn is_over(&self) -> bool {
-        let now = self.socket.0.borrow().clock.now();
+        let now = self.socket.world.borrow().clock.now();
         !self.request.follow || self.request.until.is_some_and(|until| until < now)
     }
 }
@@ -124,7 +124,7 @@ impl Stream for Printed {
         if over || self.is_over() {
             return Poll::Ready(None);
         }
-        let mut world = self.socket.0.borrow_mut();
+        let mut world = self.socket.world.borrow_mut();
         let until = world.clock.now() + STRIDE;
         if let Err(error) = world.step(until) {
             return Poll::Ready(Some(Err(broken(&error))));

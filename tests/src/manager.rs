@@ -190,7 +190,7 @@ impl Manager {
         let running = self.running.as_ref()?;
         let (manager, store) = (Arc::clone(&self.info), Arc::clone(&running.store));
         let (state, raft) = (Arc::new(running.published()), Arc::new(running.replica.raft_status()));
-        Some(Control { manager, state, raft, store, now })
+        Some(Control { manager, state, raft, store, now, past: None })
     }
 
     /// The log; nothing while the process is down.

@@ -14,7 +14,7 @@
 pub mod diff;
 mod directive;
 
-pub(crate) use directive::machine;
+pub use directive::machine;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -146,7 +146,7 @@ impl Player {
             interrupt: Box::pin(std::future::pending()),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        Ok(runtime.block_on(cli::run(cli, &mut Socket(Rc::clone(world)), around)))
+        Ok(runtime.block_on(cli::run(cli, &mut Socket::new(Rc::clone(world)), around)))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,14 +15,15 @@ use node::control::backup;
 use node::control::command::{self, Received};
 use node::control::event_reader::EventReader;
 use node::control::{Control, views};
+use node::manager::past::Past;
 use node::manager::replica::Request;
 use wire::v1::{
     BackupRequest, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest,
-    DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, LeaveClusterReply,
+    DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView,
-    OperatorCertificate, OperatorView, PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest,
-    ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply,
-    VersionReply,
+    OperatorCertificate, OperatorView, PlacementExplanation, PointView, RaftView, ReadConfigsRequest,
+    RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList,
+    UnlockKeyReply, VersionReply,
 };
 
 use crate::logs::Printed;
@@ -34,17 +36,34 @@ pub(crate) const STRIDE: Duration = Duration::from_secs(1);
 
 /// A client's connection to the world.
 #[derive(Clone)]
-pub struct Socket(pub Rc<RefCell<World>>);
+pub struct Socket {
+    /// What is behind it.
+    pub world: Rc<RefCell<World>>,
+    /// The point of history at which this client looks around.
+    at: Option<u64>,
+}
 
 impl Socket {
-    pub(crate) fn control(&self) -> Result<Control, Failure> {
-        let world = self.0.borrow();
+    /// The connection of a client that looks at the present.
+    pub fn new(world: Rc<RefCell<World>>) -> Self {
+        Self { world, at: None }
+    }
+
+    fn present(&self) -> Result<Control, Failure> {
+        let world = self.world.borrow();
         let control = world.manager.control(world.clock.now());
         control.ok_or_else(|| Failure::new(Kind::Unreachable, "the manager is down"))
     }
 
+    pub(crate) fn control(&self) -> Result<Control, Failure> {
+        let control = self.present()?;
+        let Some(index) = self.at else { return Ok(control) };
+        let past = Past::of(Arc::clone(&control.store));
+        control.at(index, &past, &|| false).map_err(refuse)
+    }
+
     fn submit(&self, request: Request) -> Result<CommandReply, Failure> {
-        let outcome = self.0.borrow_mut().execute(request).map_err(|error| broken(&error))?;
+        let outcome = self.world.borrow_mut().execute(request).map_err(|error| broken(&error))?;
         command::reply(outcome).map_err(refuse)
     }
 }
@@ -71,7 +90,7 @@ impl cli::Manager for Socket {
     }
 
     async fn cluster(&mut self, with_tokens: bool) -> Result<ClusterView, Failure> {
-        if with_tokens {
+        if with_tokens && self.at.is_none() {
             let read = self.control()?.read_tokens(Actor::Operator(USER.to_owned()));
             self.submit(read)?;
         }
@@ -98,7 +117,7 @@ impl cli::Manager for Socket {
     }
 
     async fn resolve_image(&mut self, request: ResolveImageRequest) -> Result<ResolvedImage, Failure> {
-        let world = self.0.borrow();
+        let world = self.world.borrow();
         Ok(match world.registry.get(&request.image) {
             None => ResolvedImage::default(),
             Some(Some(digest)) => ResolvedImage { image: Some(format!("{}@{digest}", request.image)), problem: None },
@@ -168,10 +187,16 @@ impl cli::Manager for Socket {
         Ok(Box::pin(futures_util::stream::iter(parts)))
     }
 
+    async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
+        let found = self.present()?.find_point(&point).map_err(refuse)?;
+        self.at = Some(found.index);
+        Ok(found)
+    }
+
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
         let follow = request.follow;
-        let event_reader = self.control()?.history(request).map_err(refuse)?;
-        Ok(Box::pin(Tale { world: Rc::clone(&self.0), event_reader, follow, told: Vec::new() }))
+        let event_reader = self.present()?.history(request).map_err(refuse)?;
+        Ok(Box::pin(Tale { world: Rc::clone(&self.world), event_reader, follow, told: Vec::new() }))
     }
 
     async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
@@ -242,7 +267,7 @@ mod tests {
     #[test]
     fn a_repeated_command_gets_its_first_answer_also_when_what_it_names_is_gone() {
         let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
-        let mut socket = Socket(Rc::new(RefCell::new(world)));
+        let mut socket = Socket::new(Rc::new(RefCell::new(world)));
         let mut ask = |id: u128, wish: Wish| {
             let request =
                 CommandRequest { id: CommandId::from_bits(id), command: Some(wish), reason: None, correlation: None };
@@ -267,7 +292,7 @@ mod tests {
     #[test]
     fn a_list_of_tasks_does_not_repeat_what_they_run() {
         let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
-        let mut socket = Socket(Rc::new(RefCell::new(world)));
+        let mut socket = Socket::new(Rc::new(RefCell::new(world)));
         let none = socket.tasks(ListTasksRequest::default()).now_or_never().expect("at once").expect("a list");
         assert!(none.tasks.is_empty() && none.index > 0, "there is a page also where there is no task");
         let mut spec: ServiceSpec = ServiceSpec::default();
@@ -300,7 +325,7 @@ mod tests {
     #[test]
     fn lists_of_services_and_nodes_are_pages_of_what_is_selected() {
         let world = World::new(1, machine("n1"), 1_000, Intervals::default()).expect("a cluster");
-        let mut socket = Socket(Rc::new(RefCell::new(world)));
+        let mut socket = Socket::new(Rc::new(RefCell::new(world)));
         for number in 0..200_u32 {
             let mut spec: ServiceSpec = ServiceSpec::default();
             let annotations = spec.annotations.get_or_insert_default();

@@ -18,6 +18,42 @@ pub fn between(before: &Value, after: &Value) -> Vec<String> {
     changes
 }
 
+/// A field of a spec, or one item of a list of `KEY=VALUE`.
+pub struct Leaf {
+    /// The way to it.
+    pub path: Vec<String>,
+    /// What it is set to.
+    pub value: Value,
+}
+
+/// All fields that are set, in their order.
+pub fn leaves(spec: &Value) -> Vec<Leaf> {
+    let mut leaves = Vec::new();
+    add_leaves(&mut Vec::new(), spec, &mut leaves);
+    leaves
+}
+
+fn add_leaves(path: &mut Vec<String>, value: &Value, leaves: &mut Vec<Leaf>) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (name, value) in fields {
+                path.push(name.clone());
+                add_leaves(path, value, leaves);
+                path.pop();
+            }
+        }
+        Value::Array(items) if !items.is_empty() && items.iter().all(|item| key(item).is_some()) => {
+            for item in items {
+                path.push(key(item).unwrap_or_default().to_owned());
+                leaves.push(Leaf { path: path.clone(), value: item.clone() });
+                path.pop();
+            }
+        }
+        value if !is_nothing(value) => leaves.push(Leaf { path: path.clone(), value: value.clone() }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {}
+    }
+}
+
 fn compare(path: &mut Vec<String>, before: &Value, after: &Value, changes: &mut Vec<String>) {
     if before == after {
         return;
@@ -89,7 +125,8 @@ fn key(item: &Value) -> Option<&str> {
     Some(item.as_str()?.split_once('=')?.0)
 }
 
-fn name(path: &[String]) -> String {
+/// What a field is called.
+pub fn name(path: &[String]) -> String {
     // The labels of a container are not those of its service.
     let has = |part: &str| path.iter().any(|of| of == part);
     let of_container = has("container") && has("labels");
@@ -108,7 +145,8 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn show(value: &Value) -> String {
+/// A value as a table shows it.
+pub fn show(value: &Value) -> String {
     match value {
         Value::String(text) if !text.is_empty() && !text.contains(char::is_whitespace) => text.clone(),
         Value::Object(fields) => {

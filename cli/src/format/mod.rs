@@ -1,6 +1,7 @@
 //! How replies look: tables and blocks for people, JSON for scripts. Everything here is a function of its arguments.
 
 pub mod age;
+pub mod blame;
 pub mod block;
 pub mod changes;
 pub mod cluster;
@@ -9,8 +10,10 @@ pub mod escape;
 pub mod log;
 mod names;
 pub mod node;
+pub mod operations;
 pub mod operator;
 mod phrase;
+pub mod place;
 pub mod placing;
 pub mod raft;
 mod restarts;

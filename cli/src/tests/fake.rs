@@ -192,6 +192,11 @@ impl Manager for Fake {
         Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.logs).into_iter().map(Ok))))
     }
 
+    async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
+        let log_time = point.time.unwrap_or(Timestamp::from_unix_ns(0));
+        Ok(PointView { index: point.index.unwrap_or(7), log_time })
+    }
+
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
         self.watched.push(request);
         let record = |(index, event): &(u64, Event)| {

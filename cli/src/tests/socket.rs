@@ -158,6 +158,10 @@ impl Control for Server {
         Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
     }
 
+    async fn find_point(&self, _: Request<FindPointRequest>) -> Result<Response<PointView>, Status> {
+        Ok(Response::new(PointView { index: 1, log_time: events::Timestamp::from_unix_ns(0) }))
+    }
+
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         let Some(frozen) = &self.frozen else {
             let broken: EventResult = Err(Status::unavailable("the manager stops"));

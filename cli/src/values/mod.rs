@@ -4,6 +4,7 @@
 //! cluster; what only the cluster can judge is left to it.
 
 pub mod affinity;
+pub mod at;
 pub mod config_file;
 pub mod constraint;
 pub mod container;

@@ -7,7 +7,7 @@ use events::Timestamp;
 use super::{Invalid, duration};
 
 const HINT: &str = "write an index such as 120, a time such as 2026-01-31T12:00:00Z, \"2026-01-31 12:00\" (UTC), 2026-01-31 or \
-                    03:12, or how long ago, such as 1h30m, 2d, today or yesterday";
+                    03:12, \"yesterday 14:00\", or how long ago, such as 1h30m, 2d, today or yesterday";
 /// Seconds of a day.
 const DAY: u64 = 24 * 3_600;
 
@@ -20,8 +20,8 @@ pub enum Start {
     Time(Timestamp),
     /// So long ago.
     Ago(Duration),
-    /// Midnight in UTC, so many days before the last one.
-    Midnight(u64),
+    /// So long after the midnight in UTC that was so many days before the last one.
+    Day(u64, Duration),
     /// The last time that a clock in UTC showed this, since its midnight.
     Clock(Duration),
 }
@@ -44,7 +44,7 @@ impl Start {
             Start::Index(index) => return Place::Index(index),
             Start::Time(time) => time,
             Start::Ago(length) => back(now, length),
-            Start::Midnight(days) => back(midnight(), Duration::from_secs(days.saturating_mul(DAY))),
+            Start::Day(days, clock) => back(midnight() + clock, Duration::from_secs(days.saturating_mul(DAY))),
             Start::Clock(since_midnight) => {
                 let today = midnight() + since_midnight;
                 if today <= now { today } else { back(today, day) }
@@ -94,14 +94,18 @@ pub fn parse_time(text: &str) -> Result<Start, Invalid> {
     }
 }
 
-/// `yesterday`, `2d`, `1h30m`.
+/// `yesterday`, `yesterday 14:00`, `2d`, `1h30m`, `2h ago`.
 fn relative(text: &str) -> Option<Start> {
-    match text {
-        "now" => return Some(Start::Ago(Duration::ZERO)),
-        "today" => return Some(Start::Midnight(0)),
-        "yesterday" => return Some(Start::Midnight(1)),
-        _ => {}
+    if text == "now" {
+        return Some(Start::Ago(Duration::ZERO));
     }
+    for (day, days) in [("today", 0), ("yesterday", 1)] {
+        let Some(rest) = text.strip_prefix(day) else { continue };
+        let since_midnight =
+            if rest.is_empty() { Some(Duration::ZERO) } else { since_midnight(rest.strip_prefix(' ')?) };
+        return since_midnight.map(|clock| Start::Day(days, clock));
+    }
+    let text = text.strip_suffix(" ago").unwrap_or(text);
     if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
         return Some(Start::Ago(Duration::from_secs(u64::from(days) * DAY)));
     }
@@ -110,9 +114,13 @@ fn relative(text: &str) -> Option<Start> {
 
 /// `03:12` or `03:12:05`.
 fn clock(text: &str) -> Option<Start> {
+    since_midnight(text).map(Start::Clock)
+}
+
+fn since_midnight(text: &str) -> Option<Duration> {
     let since_midnight = time(&format!("1970-01-01T{text}"))?.unix_ns();
     let is_bare = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
-    is_bare.then(|| Start::Clock(Duration::from_nanos(since_midnight.unsigned_abs())))
+    is_bare.then(|| Duration::from_nanos(since_midnight.unsigned_abs()))
 }
 
 /// Whether a text that is no time would be one, were its year not later than an instant can say.
@@ -182,6 +190,10 @@ mod tests {
             ("2d", "2026-03-08T15:30:00Z"),
             ("today", "2026-03-10"),
             ("yesterday", "2026-03-09"),
+            ("yesterday 14:00", "2026-03-09T14:00:00Z"),
+            ("today 03:12", "2026-03-10T03:12:00Z"),
+            ("2h ago", "2026-03-10T13:30:00Z"),
+            ("2d ago", "2026-03-08T15:30:00Z"),
             ("03:12", "2026-03-10T03:12:00Z"),
             ("15:30", "2026-03-10T15:30:00Z"),
             ("15:30:01", "2026-03-09T15:30:01Z"),
@@ -213,6 +225,10 @@ mod tests {
         let table = [
             "",
             "tomorrow",
+            "yesterday14:00",
+            "yesterday 25:00",
+            "2h  ago",
+            "ago",
             "-1",
             "-1h",
             "1x",

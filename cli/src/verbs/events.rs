@@ -8,6 +8,7 @@ use wire::v1::EventsRequest;
 
 use crate::completion;
 use crate::failure::{Failure, Kind};
+use crate::format::operations::Operations;
 use crate::format::{Format, RecordNames, story};
 use crate::manager::Manager;
 use crate::session::Session;
@@ -21,7 +22,8 @@ const LIMIT_MAX: u64 = 1_000_000_000_000;
 
 /// Show the history of the cluster, oldest first
 ///
-/// Every change since the cluster was created is there, with who or what caused it. `--follow` continues with new events.
+/// Every change since the cluster was created is there, with who or what caused it. `--follow` continues with new events. Of several
+/// filters all must match; with --reason TEXT, only what commands caused that have this text in their reason.
 ///
 /// Example: swarmctl events --object web --since yesterday --follow
 #[derive(Debug, clap::Args)]
@@ -56,10 +58,30 @@ pub struct Args {
     /// Only events of this kind, such as service_created; may be repeated
     #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(events::catalogue::NAMES), hide_possible_values = true)]
     kind: Vec<String>,
+
+    /// Only events about this node and the tasks on it
+    #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::nodes))]
+    node: Option<String>,
+
+    /// Only what a command of this user, operator or node caused; may be repeated
+    #[arg(long, value_name = "NAME")]
+    actor: Vec<String>,
+
+    /// Only what a command of this name caused, such as service.update; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    command: Vec<String>,
+
+    /// One entry for each command of a person or a tool, and below it what followed from it
+    #[arg(long, conflicts_with = "follow")]
+    by_operation: bool,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let request = request(args, session.around.clock.now());
+    let mut request = request(args, session.around.clock.now());
+    request.reason = session.globals.reason.clone();
+    if args.by_operation {
+        return by_operation(request, session).await;
+    }
     let mut history = session.manager.events(request).await?;
     let (table, width) = (session.globals.format == Format::Table, session.around.width);
     if table {
@@ -84,6 +106,20 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         return Err(resumable(Failure::stopped(), args, last));
     }
     Ok(())
+}
+
+/// Shows history grouped by commands.
+async fn by_operation<M: Manager>(request: EventsRequest, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let mut history = session.manager.events(request).await?;
+    let mut operations = Operations::default();
+    while let Some(record) = history.next().await {
+        operations.add(&record?);
+    }
+    match session.globals.format {
+        Format::Json => operations.list().iter().try_for_each(|operation| session.json(operation)),
+        Format::Table if operations.list().is_empty() => session.note("no command matches"),
+        Format::Table => session.text(&operations.text()),
+    }
 }
 
 /// Says how to go on when the manager is back. A frame may have been shown in part, so it is shown again.
@@ -113,7 +149,10 @@ fn request(args: &Args, now: Timestamp) -> EventsRequest {
         limit: args.limit,
         tail: args.tail,
         with_before: Some(true),
-        with_tasks: None,
+        node: args.node.clone(),
+        actors: args.actor.clone(),
+        commands: args.command.clone(),
+        ..Default::default()
     }
 }
 

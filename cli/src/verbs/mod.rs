@@ -26,6 +26,7 @@ macro_rules! verbs {
 use verbs;
 
 mod apply;
+mod blame;
 mod cluster;
 mod completion;
 mod config;
@@ -76,6 +77,7 @@ pub enum Command {
     Apply(apply::Args),
     Raft(raft::Args),
     Events(events::Args),
+    Blame(blame::Args),
     Version(version::Args),
     Completion(completion::Args),
 }
@@ -95,6 +97,7 @@ impl Command {
             Self::Apply(args) => apply::run(args, session).await,
             Self::Raft(args) => raft::run(args, session).await,
             Self::Events(args) => events::run(args, session).await,
+            Self::Blame(args) => blame::run(args, session).await,
             Self::Version(args) => version::run(args, session).await,
             Self::Completion(args) => completion::run(args, session),
         }

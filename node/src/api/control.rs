@@ -6,24 +6,26 @@ use std::sync::Arc;
 use ::events::Duration;
 use commands::{Actor, Rejection, RejectionKind};
 use futures_util::{Stream, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
     BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage,
     CreateOperatorRequest, DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest,
-    GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
+    FindPointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
     ListOperatorsRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage,
-    OperatorCertificate, OperatorList, PlacementExplanation, RaftView, ReadConfigsRequest, RenewOperatorRequest,
-    ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, TaskList, UnlockKeyReply,
-    UnlockKeyRequest, VersionReply, VersionRequest,
+    OperatorCertificate, OperatorList, PlacementExplanation, PointView, RaftView, ReadConfigsRequest,
+    RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, TaskList,
+    UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
 use crate::control::backup::unwritable;
 use crate::control::command::Received;
 use crate::control::lists::Pages;
+use crate::manager::past::Past;
+use crate::manager::scrub::run_when_idle;
 use crate::security::{Peer, access};
 
 use super::streams::logs;
@@ -33,6 +35,11 @@ use super::{Context, command_stream, events as history, status};
 const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// Backups that are written at a time: each reads the whole history.
 const BACKUPS_MAX: usize = 2;
+/// States of the past that are made at a time; who asks for another one waits for its turn. Each takes a thread at the lowest priority
+/// of the processor, and as much memory as a state.
+const PASTS_MAX: usize = 2;
+/// Callers that wait for their turn at the past: more are refused.
+const PAST_WAITERS_MAX: usize = 64;
 
 /// The service behind the control socket.
 pub struct ControlApi {
@@ -43,6 +50,10 @@ pub struct ControlApi {
     backups: Arc<Semaphore>,
     /// Budget for readers of logs.
     readers: Arc<Semaphore>,
+    /// States of the past, and the budget for making them.
+    past: Arc<Past>,
+    pasts: Arc<Semaphore>,
+    past_waiters: Arc<Semaphore>,
 }
 
 impl ControlApi {
@@ -50,7 +61,10 @@ impl ControlApi {
     pub fn new(context: Context) -> Self {
         let (streams, backups) = (Semaphore::new(history::STREAMS_MAX), Semaphore::new(BACKUPS_MAX));
         let readers = Arc::new(Semaphore::new(logs::READERS_MAX));
-        Self { context, streams: Arc::new(streams), backups: Arc::new(backups), readers }
+        let past = Arc::new(Past::of(Arc::clone(&context.store)));
+        let (pasts, waiters) = (Semaphore::new(PASTS_MAX), Semaphore::new(PAST_WAITERS_MAX));
+        let (pasts, past_waiters) = (Arc::new(pasts), Arc::new(waiters));
+        Self { context, streams: Arc::new(streams), backups: Arc::new(backups), readers, past, pasts, past_waiters }
     }
 
     /// Notes that somebody is shown the join tokens; whether they may be.
@@ -63,11 +77,35 @@ impl ControlApi {
         tokio::time::timeout(NOTE_PATIENCE, self.context.submit(read)).await.is_ok_and(|noted| noted.is_ok())
     }
 
-    /// The manager once its state is as new as the caller wants it, for one who may ask, and what is asked.
+    /// The manager once its state is as new as the caller wants it, or at the point that the caller names, for one who may ask, and what
+    /// is asked.
     async fn asked<T>(&self, request: Request<T>) -> Result<(Control, T), Status> {
         access::caller(&request)?;
-        self.context.catch_up(Freshness::read(request.metadata())?).await.map_err(status)?;
-        Ok((self.context.control(), request.into_inner()))
+        let freshness = Freshness::read(request.metadata())?;
+        self.context.catch_up(freshness).await.map_err(status)?;
+        let control = match freshness.at {
+            Some(index) => self.at(self.context.control(), index).await?,
+            None => self.context.control(),
+        };
+        Ok((control, request.into_inner()))
+    }
+
+    /// The manager as it was after the frame at this index.
+    async fn at(&self, control: Control, index: u64) -> Result<Control, Status> {
+        let waiting = Arc::clone(&self.past_waiters).try_acquire_owned();
+        let _waiting = waiting.map_err(|_| status(too_many_pasts()))?;
+        let broken = |_| Status::internal("the state at that point cannot be made: its thread broke off");
+        let permit = Arc::clone(&self.pasts).acquire_owned().await.map_err(|_| status(too_many_pasts()))?;
+        let (past, stopping) = (Arc::clone(&self.past), self.context.stopping.clone());
+        let (made, answer) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("past".to_owned()).spawn(move || {
+            run_when_idle();
+            // Who asked may be gone by now.
+            let _ = made.send(control.at(index, &past, &|| stopping.is_cancelled()));
+            drop(permit);
+        });
+        thread.map_err(|error| status(history::no_thread(&error)))?;
+        answer.await.map_err(broken)?.map_err(status)
     }
 }
 
@@ -105,7 +143,9 @@ impl ControlService for ControlApi {
 
     async fn get_cluster(&self, request: Request<GetClusterRequest>) -> Result<Response<ClusterView>, Status> {
         let actor = self.context.actor(&access::caller(&request)?);
-        let with_tokens = request.get_ref().with_tokens() && self.note_reading(actor).await;
+        // The past has no secrets, so that nothing of them is read there.
+        let is_present = Freshness::read(request.metadata())?.at.is_none();
+        let with_tokens = is_present && request.get_ref().with_tokens() && self.note_reading(actor).await;
         let (control, _) = self.asked(request).await?;
         control.cluster(with_tokens).map(Response::new).map_err(status)
     }
@@ -269,6 +309,11 @@ impl ControlService for ControlApi {
         Ok(Response::new(Box::pin(stream)))
     }
 
+    async fn find_point(&self, request: Request<FindPointRequest>) -> Result<Response<PointView>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        aside(move || control.find_point(&asked)).await?.map(Response::new).map_err(status)
+    }
+
     type EventsStream = Answers<EventRecord>;
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
@@ -285,6 +330,11 @@ impl ControlService for ControlApi {
         let lines = logs::stream(&self.context, &self.readers, asked)?;
         Ok(Response::new(Box::pin(lines)))
     }
+}
+
+fn too_many_pasts() -> Rejection {
+    let sentence = format!("{PAST_WAITERS_MAX} reads of the past wait already");
+    Rejection::new(commands::RejectionKind::Exhausted, "history", sentence, "try again later, or ask another manager")
 }
 
 fn too_many_backups() -> Rejection {

@@ -46,7 +46,7 @@ pub(super) async fn stream(
     Ok(records)
 }
 
-fn no_thread(error: &std::io::Error) -> Rejection {
+pub(super) fn no_thread(error: &std::io::Error) -> Rejection {
     let sentence = format!("no thread can be had to read history: {error}");
     let hint = "let swarmd have more threads (TasksMax of its unit, ulimit -u), or try again later";
     Rejection::new(RejectionKind::Exhausted, "events", sentence, hint)

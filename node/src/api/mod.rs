@@ -85,7 +85,7 @@ impl Context {
     /// The manager at this moment.
     fn control(&self) -> Control {
         let (manager, store) = (Arc::clone(&self.manager), Arc::clone(&self.store));
-        Control { manager, state: self.state(), raft: self.core.raft(), store, now: clock::now() }
+        Control { manager, state: self.state(), raft: self.core.raft(), store, now: clock::now(), past: None }
     }
 
     /// Waits until the state here is as new as a reader wants it.

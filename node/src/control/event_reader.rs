@@ -1,50 +1,52 @@
-//! Reads history and tells it: which events a client asked for, and what the objects in them are or were called.
+//! Reads history and tells it: which events a client asked for, and what the objects in them are or were called. What the index covers
+//! is found by it; what comes after is read as it is.
 
+mod finder;
 mod history;
+mod known;
 mod object;
+mod selection;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use commands::Rejection;
-use events::{ActorKind, Cause, CommandRecord, Event, Frame, FrameHeader, Kind, Timestamp};
+use events::{Cause, CommandRecord, Event, Frame, FrameHeader, Kind, Timestamp};
 use projections::Cluster;
-use projections::views::history::{EventFilter, Names};
-use projections::views::specs::{Before, Specs};
 use prost::Message;
-use wire::v1::{EventRecord, EventsRequest, SpecBefore};
+use wire::v1::{EventRecord, EventsRequest};
 
-use crate::log::{HistoryReader, LogStore};
+use crate::log::{Direction, HistoryReader, LogStore};
 
-use super::revisions;
-use history::{History, PAGE, ReadError, knows_all_since};
-use object::object;
+use finder::{Finder, FrameWalk};
+use history::{History, PAGE, knows_all_since};
+use known::{Known, Sources};
+use selection::Selection;
 
 /// Most events that a client may ask for from the end: they wait in memory until history was read.
 const TAIL_MAX: u64 = 10_000;
 /// Bytes of them; where they are larger, there are fewer.
 const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Frames that are read one by one in one step, where the list of them is known.
-const LISTED_PAGE: usize = 16;
+/// Frames that are read one by one in one step, where the index names them.
+const FOUND_PAGE: usize = 16;
 
 /// One client's way through history. Everything here may wait for the disk.
 pub struct EventReader {
     history: History,
+    finder: Finder,
+    /// The frames that the index names, until they were read.
+    found: Option<FrameWalk>,
+    /// What comes after them.
     reader: HistoryReader,
-    /// The frames to read, where all that have what is wanted are known.
-    listed: Option<VecDeque<u64>>,
-    story: EventFilter,
-    names: Names,
-    specs: Option<Specs>,
+    selection: Selection,
+    known: Known,
     wanted: Wanted,
     /// The last events so far, while only those are wanted and history was not read to its end.
     tail: Option<Tail>,
     /// How many events may still be sent.
     left: u64,
     is_over: bool,
-    /// `names` and `specs` were not shown the frames before this one.
-    unseen_before: u64,
 }
 
 /// The frames whose events are wanted.
@@ -74,40 +76,48 @@ impl Wanted {
 }
 
 impl EventReader {
-    /// What a client asks for. An object that no longer exists costs one pass over history, at the pace of a replay; that of
-    /// a name is also the price of its being mistyped.
+    /// What a client asks for. It costs what it finds, and what the index does not cover yet; only the beginning of an id of what is gone
+    /// costs one pass over history.
     ///
     /// # Errors
     /// When there is no such object or kind of event, and was none, or history cannot be read.
     pub fn open(store: Arc<dyn LogStore>, cluster: &Cluster, request: EventsRequest) -> Result<Self, Rejection> {
         require_known(&request.kinds)?;
         let tail = request.tail.map(Tail::of).transpose()?;
+        let mut finder = Finder::open(Arc::clone(&store))?;
         let history = History(store);
-        let object = match request.object.as_deref() {
-            Some(reference) => Some(object(&history, cluster, reference)?),
-            None => None,
-        };
+        let mut selection = Selection::of(&history, &mut finder, cluster, &request)?;
         let wanted = Wanted::of(&request);
-        let listed = revisions::listed(cluster, object.as_deref(), &request.kinds).filter(|_| !request.follow);
-        let story = EventFilter::of(object, request.kinds.iter().cloned());
-        let mut story = if request.with_tasks() { story.with_tasks_of_nodes() } else { story };
-        // Otherwise it has to be followed from the beginning, to know which tasks belong to it.
-        let begins =
-            story.is_of_everything() || (knows_all_since(&history, cluster, wanted.from)? && story.begin_at(cluster));
-        let begins = begins && listed.is_none();
-        let next = if begins { first_wanted(&history, cluster, &wanted, &request)? } else { 0 };
+        let head = cluster.position.index;
+        let mut begin = wanted.from;
+        if request.since.is_some() {
+            // If all came before, what comes next is the first.
+            begin = begin.max(history.first_at(wanted.since, head)?.unwrap_or(head + 1));
+        }
+        // Whoever waits for what was just asked knows all that is needed.
+        let is_recent = knows_all_since(&history, cluster, begin)? && selection.begin_at(cluster);
+        if let Some(most) = request.tail {
+            let end = last_wanted(&history, cluster, &wanted, &request)?;
+            let mut counted = Counted { history: &history, finder: &mut finder, selection: selection.clone(), cluster };
+            begin = counted.tail_begin(begin, end, most)?;
+        }
+        let by_index = !selection.query().is_everything() && !is_recent && begin < finder.reach();
+        let found = by_index.then(|| finder.frames(selection.query().clone(), begin, head + 1, Direction::Forward));
+        // What tasks belong to an object has to be followed from where the index ends.
+        let is_followed = !selection.is_of_everything() && !is_recent;
+        let next = if by_index || is_followed { finder.reach() } else { begin };
+        let unseen = finder.reach().min(next)..next;
         Ok(Self {
             reader: HistoryReader::starting_at(next),
-            listed: listed.map(VecDeque::from),
+            found,
             history,
-            story,
-            names: Names::default(),
-            specs: request.with_before().then(Specs::default),
+            finder,
+            selection,
+            known: Known::new(request.with_before(), unseen),
             wanted,
             tail,
             left: request.limit.unwrap_or(u64::MAX),
             is_over: request.limit == Some(0),
-            unseen_before: next,
         })
     }
 
@@ -140,14 +150,21 @@ impl EventReader {
     }
 
     /// The next frames up to this index; none where they end.
-    fn next_frames(&mut self, to: u64) -> Result<Vec<Frame>, ReadError> {
-        let Some(listed) = &mut self.listed else { return self.history.read(&mut self.reader, to) };
-        let mut frames = Vec::new();
-        while let Some(index) = listed.front().copied().filter(|index| *index <= to && frames.len() < LISTED_PAGE) {
-            frames.extend(self.history.at(index)?);
-            listed.pop_front();
+    fn next_frames(&mut self, to: u64) -> Result<Vec<Frame>, Rejection> {
+        if let Some(walk) = &mut self.found {
+            let mut frames = Vec::new();
+            while frames.len() < FOUND_PAGE
+                && let Some(index) = walk.next(&self.finder)?
+            {
+                frames.extend(self.history.at(index)?);
+            }
+            if !frames.is_empty() {
+                return Ok(frames);
+            }
+            self.found = None;
+            self.known.forget_specs();
         }
-        Ok(frames)
+        Ok(self.history.read(&mut self.reader, to)?)
     }
 
     /// As many of these as may still be sent.
@@ -159,19 +176,23 @@ impl EventReader {
     }
 
     fn tell(&mut self, frame: Frame, cluster: &Cluster, records: &mut Vec<EventRecord>) -> Result<(), Rejection> {
-        let Frame { header, commands, events } = frame;
-        let wanted = self.wanted.has(&header);
+        let wanted = self.wanted.has(&frame.header);
         // The story has to see also what is not wanted.
-        let chosen = self.story.select(&events);
+        let chosen = self.selection.select(&mut self.finder, cluster, &frame)?;
+        if self.found.is_some() {
+            // The frames before this one were left out.
+            self.known.forget_specs();
+        }
+        let mut sources = Sources { history: &self.history, finder: &mut self.finder, cluster };
+        let Frame { header, commands, events } = frame;
         for (ordinal, (event, chosen)) in events.into_iter().zip(chosen).enumerate() {
-            event.kind.iter().for_each(|kind| self.names.learn(kind));
+            event.kind.iter().for_each(|kind| self.known.before(kind));
             let mut record = record(&header, ordinal, event, &commands);
             if chosen && wanted {
-                self.complete(&mut record, cluster)?;
+                self.known.complete(&mut record, &mut sources)?;
             }
             if let Some(kind) = &record.event.kind {
-                self.names.forget(kind);
-                self.specs.iter_mut().for_each(|specs| specs.learn(kind));
+                self.known.after(kind, header.index, &mut sources)?;
             }
             if chosen && wanted {
                 records.push(record);
@@ -179,41 +200,79 @@ impl EventReader {
         }
         Ok(())
     }
+}
 
-    /// Says what the ids in a record are called, and what it replaces. Names of what lives are at hand. Only for something that
-    /// is gone, or was replaced, and came before this reading began, the frames before it are read as well: once, at the pace of
-    /// a replay.
-    fn complete(&mut self, record: &mut EventRecord, cluster: &Cluster) -> Result<(), Rejection> {
-        let Some(kind) = &record.event.kind else { return Ok(()) };
-        let actor = record.command.as_ref().map(|command| &command.actor);
-        let actor = actor.filter(|actor| matches!(actor.kind(), ActorKind::Node | ActorKind::Manager));
-        let ids: Vec<&String> = record.subjects.iter().chain(actor.map(|actor| &actor.subject)).collect();
-        let replaced = |specs: &Specs| Specs::replaces(kind) && specs.before(kind).is_none();
-        let unknown =
-            ids.iter().any(|id| self.names.of(cluster, id).is_none()) || self.specs.as_ref().is_some_and(replaced);
-        if self.unseen_before > 0 && unknown {
-            self.look_back()?;
+/// Counts what a request means from the end of history on.
+struct Counted<'a> {
+    history: &'a History,
+    finder: &'a mut Finder,
+    selection: Selection,
+    cluster: &'a Cluster,
+}
+
+impl Counted<'_> {
+    /// Where to begin to read for someone who wants the last few events of those from `first` to `end`.
+    fn tail_begin(&mut self, first: u64, end: u64, most: u64) -> Result<u64, Rejection> {
+        let selection = &self.selection;
+        if selection.query().is_everything() {
+            return self.window_begin(first, end, most);
         }
-        let named = ids.into_iter().filter_map(|id| Some((id.clone(), self.names.of(cluster, id)?)));
-        record.names = named.collect();
-        record.before = self.specs.as_ref().and_then(|specs| specs.before(kind)).map(before);
-        Ok(())
+        let reach = self.finder.reach();
+        let begin = if selection.is_of_everything() { reach.max(first) } else { reach };
+        let mut forward = selection.clone();
+        let (mut reader, mut found) = (HistoryReader::starting_at(begin), 0);
+        loop {
+            let frames = self.history.read(&mut reader, end)?;
+            if frames.is_empty() {
+                break;
+            }
+            for frame in frames {
+                found += count(&mut forward, &frame, first, self.finder, self.cluster)?;
+            }
+        }
+        if found >= most || reach <= first {
+            return Ok(first.max(reach));
+        }
+        let query = self.selection.query().clone();
+        let mut walk = self.finder.frames(query, first, end.saturating_add(1), Direction::Backward);
+        while let Some(index) = walk.next(self.finder)? {
+            if let Some(frame) = self.history.at(index)? {
+                // What a younger frame said was not known yet in this one.
+                found += count(&mut self.selection.clone(), &frame, first, self.finder, self.cluster)?;
+            }
+            if found >= most {
+                return Ok(index);
+            }
+        }
+        Ok(first)
     }
 
-    fn look_back(&mut self) -> Result<(), Rejection> {
-        let (mut names, mut specs) = (Names::default(), Specs::default());
-        let learns_specs = self.specs.is_some();
-        self.history.each(0..std::mem::take(&mut self.unseen_before), |kind| {
-            names.learn(kind);
-            names.forget(kind);
-            if learns_specs {
-                specs.learn(kind);
+    /// The same where all events are wanted: a window from the end that grows until it is large enough.
+    fn window_begin(&mut self, first: u64, end: u64, most: u64) -> Result<u64, Rejection> {
+        let mut window = PAGE.frames as u64;
+        loop {
+            let begin = end.saturating_sub(window).max(first);
+            let mut found = 0;
+            self.history.each(begin..end.saturating_add(1), |_| found += 1)?;
+            if found >= most || begin <= first {
+                return Ok(begin);
             }
-        })?;
-        self.names = names.then(std::mem::take(&mut self.names));
-        self.specs = self.specs.take().map(|later| specs.then(later));
-        Ok(())
+            window = window.saturating_mul(4);
+        }
     }
+}
+
+/// How many events of a frame are meant, if it is not before `first`.
+fn count(
+    selection: &mut Selection,
+    frame: &Frame,
+    first: u64,
+    finder: &mut Finder,
+    cluster: &Cluster,
+) -> Result<u64, Rejection> {
+    let chosen = selection.select(finder, cluster, frame)?;
+    let counts = frame.header.index >= first;
+    Ok(chosen.into_iter().filter(|chosen| *chosen && counts).count() as u64)
 }
 
 /// The last events that were wanted so far.
@@ -243,44 +302,28 @@ impl Tail {
     }
 }
 
-/// Where to begin to read for someone who asks for everything: at the first frame that is wanted, and for the last few events
-/// only as far back as they go.
-fn first_wanted(
+/// Index of the first frame after a time; none if all came before it.
+///
+/// # Errors
+/// When history cannot be read.
+pub(super) fn frame_after(store: &Arc<dyn LogStore>, time: Timestamp, head: u64) -> Result<Option<u64>, Rejection> {
+    let next = Timestamp::from_unix_ns(time.unix_ns().saturating_add(1));
+    Ok(History(Arc::clone(store)).first_at(next, head)?)
+}
+
+/// The last frame of which something may be wanted.
+fn last_wanted(
     history: &History,
     cluster: &Cluster,
     wanted: &Wanted,
     request: &EventsRequest,
 ) -> Result<u64, Rejection> {
     let head = cluster.position.index;
-    let mut first = wanted.from;
-    if request.since.is_some() {
-        // If all came before, what comes next is the first.
-        first = first.max(history.first_at(wanted.since, head)?.unwrap_or(head + 1));
+    let end = head.min(wanted.to);
+    if request.until.is_none() {
+        return Ok(end);
     }
-    let Some(tail) = request.tail.filter(|_| request.object.is_none()) else { return Ok(first) };
-    let mut end = head.min(wanted.to);
-    if request.until.is_some() {
-        end = end.min(history.first_at(wanted.until, head)?.unwrap_or(head));
-    }
-    let is_asked = |kind: &Kind| request.kinds.is_empty() || request.kinds.iter().any(|asked| asked == kind.name());
-    let mut window = PAGE.frames as u64;
-    loop {
-        let begin = end.saturating_sub(window).max(first);
-        let mut found = 0;
-        history.each(begin..end.saturating_add(1), |kind| found += u64::from(is_asked(kind)))?;
-        if found >= tail || begin <= first {
-            return Ok(begin);
-        }
-        window = window.saturating_mul(4);
-    }
-}
-
-fn before(replaced: Before) -> SpecBefore {
-    match replaced {
-        Before::Service(spec) => SpecBefore { service: Some(Arc::unwrap_or_clone(spec)), ..SpecBefore::default() },
-        Before::Node(spec) => SpecBefore { node: Some(Arc::unwrap_or_clone(spec)), ..SpecBefore::default() },
-        Before::Cluster(spec) => SpecBefore { cluster: Some(Arc::unwrap_or_clone(spec)), ..SpecBefore::default() },
-    }
+    Ok(end.min(history.first_at(wanted.until, head)?.unwrap_or(head)))
 }
 
 fn record(header: &FrameHeader, ordinal: usize, event: Event, commands: &[CommandRecord]) -> EventRecord {

@@ -22,6 +22,7 @@ mod explain;
 
 pub mod enrolment;
 mod operators;
+mod past;
 mod revisions;
 mod root;
 
@@ -42,7 +43,7 @@ use wire::v1::{
 };
 
 use crate::agent::executor::RegistryAuth;
-use crate::log::{LogError, LogStore};
+use crate::log::{FrameLink, LogError, LogStore};
 use crate::manager::driver::Published;
 use crate::manager::replica::RaftStatus;
 
@@ -73,8 +74,10 @@ pub struct Control {
     pub raft: Arc<RaftStatus>,
     /// The log, for reading history.
     pub store: Arc<dyn LogStore>,
-    /// The present.
+    /// The present, or the time of the point that is looked at.
     pub now: Timestamp,
+    /// The last frame of the point of the past that is looked at; nothing where that is the present.
+    pub past: Option<Option<FrameLink>>,
 }
 
 impl Control {
@@ -95,7 +98,8 @@ impl Control {
     /// When the log cannot be read.
     pub fn cluster(&self, with_tokens: bool) -> Result<ClusterView, Rejection> {
         let view = views::cluster(&self.state, &self.manager.remote_addr, self.head()?, with_tokens);
-        Ok(ClusterView { raft: Some(self.raft()), ..view })
+        // Where managers stand in raft is known of the present alone.
+        Ok(ClusterView { raft: self.past.is_none().then(|| self.raft()), ..view })
     }
 
     /// The nodes with these references.
@@ -170,6 +174,9 @@ impl Control {
     /// # Errors
     /// When the log cannot be read.
     pub fn head(&self) -> Result<Option<Head>, Rejection> {
+        if let Some(end) = self.past {
+            return Ok(end.map(views::head));
+        }
         let applied = self.store.applied().map_err(|error| unreadable(&error))?;
         Ok(applied.frame.map(views::head))
     }

@@ -1,16 +1,12 @@
 //! Revisions of services: the state knows at which indexes a service got its specs, and history has these.
 
 use commands::{Rejection, RejectionKind, RevisionSpec};
-use events::spec::limits::SPEC_CHANGES_MAX;
 use events::{Frame, Kind, ServiceId, ServiceSpec, codec};
 use projections::Cluster;
 
 use crate::log::frame_at;
 
 use super::{Control, unreadable};
-
-/// The kinds of event that change a service's spec.
-const KINDS: [&str; 3] = ["service_created", "service_spec_updated", "service_scaled"];
 
 impl Control {
     /// The spec that a service got in the frame at this index. This may wait for the disk.
@@ -48,12 +44,4 @@ fn unknown(cluster: &Cluster, id: ServiceId, revision: u64) -> Rejection {
     let sentence = format!("service {name} has no revision {revision}");
     let hint = format!("`swarmctl service revisions {name}` lists the revisions");
     Rejection::new(RejectionKind::NotFound, format!("service {name}"), sentence, hint)
-}
-
-/// Where all events of these kinds about a living service are, if that is known: they are then read without the rest of history.
-pub(super) fn listed(cluster: &Cluster, service: Option<&str>, kinds: &[String]) -> Option<Vec<u64>> {
-    let service = cluster.services.get(service?.parse().ok()?)?;
-    let are_specs = !kinds.is_empty() && kinds.iter().all(|kind| KINDS.contains(&kind.as_str()));
-    // Of more than these, the first are not listed.
-    (are_specs && service.spec_changes.len() < SPEC_CHANGES_MAX).then(|| service.spec_changes.clone())
 }

@@ -136,6 +136,7 @@ impl Node {
         }
         let own = Own { node, raft_id: core.raft_id, addr: remote_addr };
         let (handle, credentials) = (core.handle.clone(), Arc::clone(credentials));
+        core.index_history()?;
         core.verify_history(Histories::new(handle, own.clone(), Arc::clone(&credentials), stop.clone()))?;
         self.link(&core, &peering, own, &credentials, &stop);
         tokio::spawn(core.handle.clone().listen());

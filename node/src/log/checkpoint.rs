@@ -12,7 +12,7 @@ use super::store::Store;
 use super::{CheckpointHead, CheckpointPart, LogError};
 
 /// The newest may prove to be damaged.
-const KEPT: usize = 2;
+pub(super) const NEWEST_KEPT: usize = 2;
 
 /// The value at part 0.
 #[derive(Serialize, Deserialize)]
@@ -20,6 +20,17 @@ struct Manifest {
     term: u64,
     frame_hash: FrameHash,
     bytes: u64,
+}
+
+/// Which of these checkpoints, oldest first, are kept no longer. The newest stay, for a start; of those before them the oldest in each
+/// doubling of the distance to the newest, so that a state of the past is never further from one before it than about from now, and
+/// there are about as many as the length of history has binary digits.
+fn superfluous(indexes: &[u64]) -> Vec<u64> {
+    let Some((newest, _)) = indexes.split_last() else { return Vec::new() };
+    let thinned = &indexes[..indexes.len().saturating_sub(NEWEST_KEPT)];
+    let doubling = |index: &u64| newest.saturating_sub(*index).checked_ilog2();
+    let follows = |pair: &[u64]| (doubling(&pair[0]) == doubling(&pair[1])).then_some(pair[1]);
+    thinned.windows(2).filter_map(follows).collect()
 }
 
 impl<D: Disk> Store<D> {
@@ -42,9 +53,10 @@ impl<D: Disk> Store<D> {
         let manifest = Manifest { term: head.term, frame_hash: head.frame_hash, bytes };
         let _sealing = self.seal.hold();
         let mut batch = vec![self.put_record(table, Key::at(head.index), &manifest)?];
-        let older = self.checkpoints()?;
-        if let Some(&oldest_kept) = older.iter().rev().filter(|&&index| index != head.index).nth(KEPT - 2) {
-            batch.push(Change::DeleteRange { table, from: Key::MIN, to: Key::at(oldest_kept) });
+        let mut all: Vec<u64> = self.checkpoints()?.into_iter().filter(|&index| index != head.index).collect();
+        all.push(head.index);
+        for index in superfluous(&all) {
+            batch.push(Change::DeleteRange { table, from: Key::at(index), to: Key::at(index + 1) });
         }
         self.disk.write(batch, Durability::Synced)
     }
@@ -135,5 +147,30 @@ impl<D: Disk> Store<D> {
             return Err(damaged("the last part is missing"));
         }
         Ok(head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_checkpoints_are_the_sparser_they_are() {
+        let mut kept: Vec<u64> = Vec::new();
+        for index in (1..=1_000).map(|number| number * 10_000) {
+            kept.push(index);
+            let doomed = superfluous(&kept);
+            kept.retain(|index| !doomed.contains(index));
+            assert!(kept.len() <= 2 + 14, "{kept:?}");
+            assert!(kept.ends_with(&[index]) && (index == 10_000 || kept.contains(&(index - 10_000))), "{kept:?}");
+            // From any point back to the checkpoint before it is never much more than from there to the present.
+            for pair in kept.windows(2) {
+                let (gap, back) = (pair[1] - pair[0], index - pair[0]);
+                assert!(gap <= back, "{pair:?} of {kept:?}");
+            }
+        }
+        assert_eq!(kept.first(), Some(&10_000), "the oldest stays");
+        assert!(kept.len() >= 8, "{kept:?}");
+        assert!(superfluous(&[]).is_empty());
     }
 }

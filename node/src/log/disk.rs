@@ -19,11 +19,13 @@ pub enum Table {
     Checkpoint,
     /// Secrets, by a hash of their names.
     Keyring,
+    /// Which frames of history have what, by a hash of that and by segments of history.
+    Index,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 5] = [Self::Raft, Self::Meta, Self::History, Self::Checkpoint, Self::Keyring];
+    pub const ALL: [Self; 6] = [Self::Raft, Self::Meta, Self::History, Self::Checkpoint, Self::Keyring, Self::Index];
 
     /// The name of the table, on the disk and in messages. Values are sealed with it: it never changes.
     pub const fn name(self) -> &'static str {
@@ -33,6 +35,15 @@ impl Table {
             Self::History => "history",
             Self::Checkpoint => "checkpoint",
             Self::Keyring => "keyring",
+            Self::Index => "index",
+        }
+    }
+
+    /// Whether all that is in it can be made again from history.
+    pub const fn is_cache(self) -> bool {
+        match self {
+            Self::Checkpoint | Self::Index => true,
+            Self::Raft | Self::Meta | Self::History | Self::Keyring => false,
         }
     }
 }
@@ -46,9 +57,10 @@ impl fmt::Display for Table {
 /// The place of a value in its table: nothing but numbers, so keys tell nobody anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// A raft index; for [`Table::Meta`] the number of the record, for [`Table::Keyring`] most of the hash.
+    /// A raft index; for [`Table::Meta`] the number of the record, for [`Table::Keyring`] most of the hash, for [`Table::Index`]
+    /// the hash.
     pub index: u64,
-    /// Which part of the value, or the rest of the hash; 0 where values are not parted.
+    /// Which part of the value, the rest of the hash, or the segment of history; 0 where values are not parted.
     pub part: u32,
 }
 

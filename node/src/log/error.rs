@@ -147,6 +147,12 @@ impl LogError {
         *table == Table::Checkpoint
     }
 
+    /// Whether this is damage of what can be made again from history.
+    pub fn is_of_a_cache(&self) -> bool {
+        let (Self::Damaged { table, .. } | Self::Corrupt { table, .. }) = self else { return false };
+        table.is_cache()
+    }
+
     /// Whether something that was written before cannot be read as it was.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Corrupt { .. } | Self::Unreadable { .. })
@@ -155,8 +161,9 @@ impl LogError {
     /// What to do about it, as one sentence for the user.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Damaged { table: Table::Checkpoint, .. } | Self::Corrupt { table: Table::Checkpoint, .. } => {
-                "start swarmd again: it discards its checkpoints and folds the state from history, which takes longer"
+            Self::Damaged { table: Table::Checkpoint | Table::Index, .. }
+            | Self::Corrupt { table: Table::Checkpoint | Table::Index, .. } => {
+                "start swarmd again: it makes its checkpoints and its index again from history, which takes longer"
             }
             Self::Corrupt { .. } => {
                 "`swarmd replay --state-dir DIR` shows how far the log reads; check that its disk is not failing; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"

@@ -23,6 +23,7 @@ mod error;
 mod heal;
 mod high_water_mark;
 pub mod history;
+pub mod index;
 mod keyring;
 pub mod memory;
 pub mod raft;
@@ -43,6 +44,8 @@ pub(crate) mod fixtures;
 #[cfg(test)]
 mod restoring;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use events::VolatilePayload;
 use events::frame::FrameHash;
@@ -52,6 +55,7 @@ pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, M
 pub use error::LogError;
 pub use heal::{HealError, Healed, OtherHistory};
 pub use history::{HistoryReader, PageSize, Verified, frame_at, verify_all};
+pub use index::{Direction, Frames, SEGMENT, SegmentIndex};
 pub use memory::{Crash, MemoryDisk, MemoryStore};
 pub use raft::{
     Committed, Consensus, FollowerProgress, Message, Offer, Progress, ProposeError, RoleChange, StepError, Write,
@@ -213,12 +217,18 @@ pub trait LogStore: Send + Sync {
     /// When one of them is damaged or cannot be read.
     fn keyring(&self) -> Result<Vec<VolatilePayload>, LogError>;
 
-    /// Stores a snapshot of the projections chunk by chunk, durably, and with it all history before it. The newest two are
-    /// kept.
+    /// Stores a snapshot of the projections chunk by chunk, durably, and with it all history before it. The newest two are kept, and
+    /// of the older ones a series in which each is about twice as far back as the next.
     ///
     /// # Errors
     /// When a write fails.
     fn save_checkpoint(&self, head: CheckpointHead, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), LogError>;
+
+    /// Index of the newest checkpoint up to this one.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn checkpoint_before(&self, at_most: u64) -> Result<Option<u64>, LogError>;
 
     /// Reads the newest checkpoint that is intact and ahead neither of `at_most` nor of the applied index. One that proves to
     /// be damaged on the way is followed by the one before it, which begins again.
@@ -244,12 +254,53 @@ pub trait LogStore: Send + Sync {
         Ok(head.map(|head| Checkpoint { head, chunks }))
     }
 
-    /// Cuts raft entries up to and including `to`, but none that is not covered by every checkpoint that is kept and by
+    /// Cuts raft entries up to and including `to`, but none that is not covered by the newest two checkpoints and by
     /// history. Returns the first index that is left.
     ///
     /// # Errors
     /// When the write fails.
     fn compact(&self, to: u64) -> Result<u64, LogError>;
+
+    /// Index of the first frame that the index of history does not cover.
+    ///
+    /// # Errors
+    /// When the record is damaged or cannot be read.
+    fn indexed_to(&self) -> Result<u64, LogError>;
+
+    /// The next segment of history that the index does not cover, once the disk has all of it.
+    ///
+    /// # Errors
+    /// When the record is damaged or cannot be read.
+    fn segment_to_index(&self) -> Result<Option<Range<u64>>, LogError>;
+
+    /// Adds the next segment to the index. Not synced: it comes after the history that it is of, so that no crash leaves it without.
+    ///
+    /// # Errors
+    /// When the write fails.
+    fn save_index(&self, segment: &Range<u64>, index: SegmentIndex) -> Result<(), LogError>;
+
+    /// The frames of a term in the first or the last of these segments that has any.
+    ///
+    /// # Errors
+    /// When they are damaged or cannot be read.
+    fn index_block(
+        &self,
+        term: u64,
+        segments: Range<u32>,
+        direction: Direction,
+    ) -> Result<Option<(u32, Frames)>, LogError>;
+
+    /// What the index keeps under a key.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be read.
+    fn indexed_value(&self, key: u64) -> Result<Option<Vec<u8>>, LogError>;
+
+    /// Removes the index, so that it is made again.
+    ///
+    /// # Errors
+    /// When the write fails.
+    fn discard_index(&self) -> Result<(), LogError>;
 
     /// How far the background verification of history came; nothing before its first pass.
     ///

@@ -128,7 +128,8 @@ impl RocksStore {
 
     /// What has to become of the checkpoints, after they have been read.
     pub fn fate_of_checkpoints(&self) -> Checkpoints {
-        let corrupt = self.disk.without_checkpoints || self.checkpoints_corrupt.load(Ordering::Relaxed);
+        let corrupt =
+            self.disk.without.contains(&Table::Checkpoint) || self.checkpoints_corrupt.load(Ordering::Relaxed);
         if corrupt { Checkpoints::Discard } else { Checkpoints::Keep }
     }
 
@@ -213,12 +214,12 @@ impl Paths {
         }
     }
 
-    /// The tables that there are. RocksDB would make those that it does not find, empty; only checkpoints can be missed.
+    /// The tables that there are. RocksDB would make those that it does not find, empty; only caches can be missed.
     fn require_tables(&self) -> Result<Vec<Table>, LogError> {
         let names = DB::list_cf(&Options::default(), &self.database);
         let names = names.map_err(|error| not_opened(&self.database, error))?;
         let is_there = |table: &Table| names.iter().any(|name| name == table.name());
-        match Table::ALL.into_iter().find(|table| *table != Table::Checkpoint && !is_there(table)) {
+        match Table::ALL.into_iter().find(|table| !table.is_cache() && !is_there(table)) {
             Some(table) => Err(LogError::TableMissing { path: self.database.clone(), table }),
             None => Ok(Table::ALL.into_iter().filter(is_there).collect()),
         }
@@ -239,8 +240,8 @@ pub struct RocksDisk {
     /// What the mark was before the database was opened.
     known: Option<u64>,
     paths: Paths,
-    /// Whether the table of checkpoints is missing, or cannot be opened: then it reads as empty.
-    without_checkpoints: bool,
+    /// The caches that are missing, or cannot be opened: they read as empty.
+    without: Vec<Table>,
 }
 
 impl RocksDisk {
@@ -249,32 +250,32 @@ impl RocksDisk {
         let db = db.map_err(|error| not_opened(&paths.database, error))?;
         let mark = Mark::open(&paths.mark)?;
         let (known, paths) = (mark.opened_with(), paths.clone());
-        Ok(Self { db, writing: Mutex::default(), known, mark: Some(mark), paths, without_checkpoints: false })
+        Ok(Self { db, writing: Mutex::default(), known, mark: Some(mark), paths, without: Vec::new() })
     }
 
     fn open_read_only(paths: &Paths, mut tables: Vec<Table>) -> Result<Self, LogError> {
         // Before the database, which whoever writes it brings further meanwhile.
         let known = high_water_mark::read(&paths.mark)?;
         if exists(&paths.corrupt_checkpoints)? {
-            tables.retain(|table| *table != Table::Checkpoint);
+            tables.retain(|table| !table.is_cache());
         }
         let open = |tables: &[Table]| {
             DB::open_cf_descriptors_read_only(&database_options(), &paths.database, column_families(tables), false)
         };
         let db = match open(&tables) {
-            Err(error) if error.kind() == ErrorKind::Corruption && tables.contains(&Table::Checkpoint) => {
-                tables.retain(|table| *table != Table::Checkpoint);
+            Err(error) if error.kind() == ErrorKind::Corruption && tables.iter().any(|table| table.is_cache()) => {
+                tables.retain(|table| !table.is_cache());
                 let db = open(&tables).map_err(|_| not_opened(&paths.database, error.clone()))?;
                 tracing::warn!(%error, "the checkpoints cannot be opened; the state is folded from history");
                 db
             }
             db => db.map_err(|error| not_opened(&paths.database, error))?,
         };
-        let without_checkpoints = !tables.contains(&Table::Checkpoint);
-        Ok(Self { db, writing: Mutex::default(), mark: None, known, paths: paths.clone(), without_checkpoints })
+        let without = Table::ALL.into_iter().filter(|table| !tables.contains(table)).collect();
+        Ok(Self { db, writing: Mutex::default(), mark: None, known, paths: paths.clone(), without })
     }
 
-    /// Makes the table of checkpoints again. Everything else has been read before, so RocksDB need not insist on files that
+    /// Makes the tables of checkpoints and of the index again. Everything else has been read before, so RocksDB need not insist on files that
     /// it is about to delete.
     fn discard_checkpoints(paths: &Paths) -> Result<(), LogError> {
         let failed = |error| not_opened(&paths.database, error);
@@ -284,15 +285,17 @@ impl RocksDisk {
         // Nothing may look into the files meanwhile.
         still.set_disable_auto_compactions(true);
         let families = Table::ALL.map(|table| match table {
-            Table::Checkpoint => ColumnFamilyDescriptor::new(table.name(), still.clone()),
+            Table::Checkpoint | Table::Index => ColumnFamilyDescriptor::new(table.name(), still.clone()),
             Table::Raft | Table::Meta | Table::History | Table::Keyring => {
                 ColumnFamilyDescriptor::new(table.name(), table_options(&Cache::new_lru_cache(BLOCK_CACHE_BYTES)))
             }
         });
         let mut db = DB::open_cf_descriptors(&options, &paths.database, families).map_err(failed)?;
-        db.drop_cf(Table::Checkpoint.name()).map_err(failed)?;
+        for table in Table::ALL.into_iter().filter(|table| table.is_cache()) {
+            db.drop_cf(table.name()).map_err(failed)?;
+        }
         drop(db);
-        tracing::warn!("the checkpoints are discarded; the state is folded from history");
+        tracing::warn!("the checkpoints and the index of history are discarded, and made again from history");
         match std::fs::remove_file(&paths.corrupt_checkpoints) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(LogError::File { action: "remove", path: paths.corrupt_checkpoints.clone(), source: error })
@@ -314,10 +317,10 @@ impl RocksDisk {
         let Some(table) = file.as_ref().map(|file| file.table).or(table) else {
             return LogError::Unreadable { path: self.paths.database.clone(), reason };
         };
-        if table == Table::Checkpoint && self.mark.is_some() {
+        if table.is_cache() && self.mark.is_some() {
             // Without this note the next start would end in the same way.
             if let Err(error) = std::fs::write(&self.paths.corrupt_checkpoints, &reason) {
-                tracing::error!(%error, "it cannot be noted that the checkpoints are damaged");
+                tracing::error!(%error, "cannot note that checkpoints or the index are damaged");
             }
         }
         let indexes = file.map(|file| (file.first.index, file.last.index));
@@ -325,7 +328,7 @@ impl RocksDisk {
     }
 
     fn reads_as_empty(&self, table: Table) -> bool {
-        table == Table::Checkpoint && self.without_checkpoints
+        self.without.contains(&table)
     }
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, LogError> {

@@ -2,7 +2,7 @@
 //! and the simulated disk differ only below [`Disk`].
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,11 +12,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::chain::{Chain, damaged};
+use super::checkpoint::NEWEST_KEPT;
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
 use super::entry::{Applied, AppliedFrame, Cut, Entry, FrameLink, HardState, Membership, decode_record, encode_record};
 use super::tail::{Budget, Tail};
 use super::{
-    CheckpointHead, CheckpointPart, Install, Loaded, LogError, LogStore, ResealPosition, ScrubProgress, Staged,
+    CheckpointHead, CheckpointPart, Direction, Frames, Install, Loaded, LogError, LogStore, ResealPosition,
+    ScrubProgress, SegmentIndex, Staged,
 };
 use crate::security::seal::Seal;
 
@@ -49,7 +51,7 @@ pub(super) struct State {
     pub tail: Tail,
     pub applied: Applied,
     /// What was applied last, as the disk has it.
-    written: Applied,
+    pub(super) written: Applied,
     /// Frames of history that the disk does not have yet, those that were fetched last.
     unwritten: VecDeque<(u64, Bytes)>,
     /// The last frame that was fetched and does not count as applied.
@@ -486,6 +488,11 @@ impl<D: Disk> LogStore for Store<D> {
         self.write_checkpoint(head, chunks)
     }
 
+    fn checkpoint_before(&self, at_most: u64) -> Result<Option<u64>, LogError> {
+        let at_most = at_most.min(self.written_to());
+        Ok(self.readable_checkpoints()?.into_iter().rfind(|index| *index <= at_most))
+    }
+
     fn load_checkpoint(
         &self,
         at_most: u64,
@@ -496,8 +503,8 @@ impl<D: Disk> LogStore for Store<D> {
     }
 
     fn compact(&self, to: u64) -> Result<u64, LogError> {
-        // The older one: should the newer prove to be damaged, what a start needs instead is there twice.
-        let covered = self.checkpoints()?.first().copied().unwrap_or(0);
+        // The older one of those that a start uses: should the newer prove to be damaged, what a start needs instead is there twice.
+        let covered = self.checkpoints()?.into_iter().rev().take(NEWEST_KEPT).min().unwrap_or(0);
         let to = to.min(covered).min(self.state().written.index);
         let first = self.first_index();
         if to < first {
@@ -513,6 +520,35 @@ impl<D: Disk> LogStore for Store<D> {
         self.disk.write(batch, Durability::Synced)?;
         self.state().tail.compact(cut);
         Ok(to + 1)
+    }
+
+    fn indexed_to(&self) -> Result<u64, LogError> {
+        self.read_reach()
+    }
+
+    fn segment_to_index(&self) -> Result<Option<Range<u64>>, LogError> {
+        self.next_segment()
+    }
+
+    fn save_index(&self, segment: &Range<u64>, index: SegmentIndex) -> Result<(), LogError> {
+        self.write_segment(segment, index)
+    }
+
+    fn index_block(
+        &self,
+        term: u64,
+        segments: Range<u32>,
+        direction: Direction,
+    ) -> Result<Option<(u32, Frames)>, LogError> {
+        self.read_block(term, segments, direction)
+    }
+
+    fn indexed_value(&self, key: u64) -> Result<Option<Vec<u8>>, LogError> {
+        self.read_indexed_value(key)
+    }
+
+    fn discard_index(&self) -> Result<(), LogError> {
+        self.drop_index()
     }
 
     fn scrub_progress(&self) -> Result<Option<ScrubProgress>, LogError> {

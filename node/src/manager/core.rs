@@ -18,6 +18,7 @@ use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogSt
 use crate::manager::alone;
 use crate::manager::driver::{self, Handle};
 use crate::manager::fold::Folded;
+use crate::manager::indexer::{self, Indexer};
 use crate::manager::journal;
 use crate::manager::replica::{FatalError, Intervals, Outcome, PeerMessage, Replica, Request, membership};
 use crate::manager::scrub::{self, OtherHistories, Scrubber};
@@ -52,6 +53,8 @@ pub struct Core {
     pub key_file: Option<Arc<KeyFile>>,
     /// The thread that verifies its history, once there is one.
     scrubber: Option<Scrubber>,
+    /// The thread that keeps the index of its history, once there is one.
+    indexer: Option<Indexer>,
     /// The thread that logs for operators what is committed, once there is one.
     journal: Option<JoinHandle<()>>,
     /// Index of the last frame of earlier runs.
@@ -197,7 +200,18 @@ fn start_on(
         leader = leader.going_alone(another);
     }
     let (handle, thread) = driver::spawn_among(leader, Arc::clone(&store), carry).map_err(no_thread)?;
-    Ok(Core { handle, store, node, raft_id: own, thread, key_file: None, scrubber: None, journal: None, began_after })
+    Ok(Core {
+        handle,
+        store,
+        node,
+        raft_id: own,
+        thread,
+        key_file: None,
+        scrubber: None,
+        indexer: None,
+        journal: None,
+        began_after,
+    })
 }
 
 /// The state at the applied index: the newest checkpoint that can be used, and the frames of history after it; and the
@@ -330,15 +344,27 @@ impl Core {
         Ok(())
     }
 
+    /// Keeps the index of history from now on; where there is none yet, it is made of all that is there.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn index_history(&mut self) -> Result<(), Failure> {
+        let handle = self.handle.clone();
+        let indexer = indexer::spawn(Arc::clone(&self.store), move |error| handle.fail(error));
+        self.indexer = Some(indexer.map_err(no_thread)?);
+        Ok(())
+    }
+
     /// Ends the core.
     ///
     /// # Errors
     /// What it died of, if it had not gone on to this end.
     pub async fn end(self) -> Result<(), Failure> {
-        let Self { handle, store, thread, scrubber, journal, .. } = self;
+        let Self { handle, store, thread, scrubber, indexer, journal, .. } = self;
         let states = handle.states();
         let ended = tokio::task::spawn_blocking(move || {
             scrubber.into_iter().for_each(Scrubber::end);
+            indexer.into_iter().for_each(Indexer::end);
             handle.stop();
             let ended = thread.join();
             if journal.is_some_and(|journal| journal.join().is_err()) {

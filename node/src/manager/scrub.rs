@@ -63,9 +63,7 @@ pub fn spawn(
 ) -> std::io::Result<Scrubber> {
     let (stop, stopped) = sync_channel(0);
     let thread = std::thread::Builder::new().name("scrub".to_owned()).spawn(move || {
-        if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
-            tracing::debug!(%error, "history is verified at the usual priority");
-        }
+        run_when_idle();
         match run(&*store, &others, &stopped) {
             Ok(()) => {}
             Err(Ended::Read(error)) => {
@@ -75,6 +73,13 @@ pub fn spawn(
         }
     })?;
     Ok(Scrubber { stop, thread })
+}
+
+/// Gives this thread the lowest priority of the processor.
+pub(crate) fn run_when_idle() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
+        tracing::debug!(%error, "a background thread runs at the usual priority");
+    }
 }
 
 /// Why the thread cannot go on.

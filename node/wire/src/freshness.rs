@@ -9,6 +9,8 @@ use crate::v1::{Refusal, RefusalKind};
 const STALE: &str = "swarmlog-stale";
 /// The index of a frame that the state has to hold.
 const MIN_INDEX: &str = "swarmlog-min-index";
+/// The index of the frame after which the state is wanted as it was.
+const AT: &str = "swarmlog-at";
 
 /// How new the state has to be that is read. By default it holds everything that was acknowledged before the question, by
 /// whichever manager.
@@ -18,6 +20,8 @@ pub struct Freshness {
     pub stale: bool,
     /// The index of a frame that the client knows of, and the state has to hold.
     pub min_index: Option<u64>,
+    /// The state is wanted as it was after this frame.
+    pub at: Option<u64>,
 }
 
 impl Freshness {
@@ -29,6 +33,9 @@ impl Freshness {
         if let Some(index) = self.min_index {
             metadata.insert(MIN_INDEX, MetadataValue::from(index));
         }
+        if let Some(index) = self.at {
+            metadata.insert(AT, MetadataValue::from(index));
+        }
     }
 
     /// Reads it from a call's metadata.
@@ -36,17 +43,20 @@ impl Freshness {
     /// # Errors
     /// When it says something else than it may.
     pub fn read(metadata: &MetadataMap) -> Result<Self, Refusal> {
-        let min_index = metadata.get(MIN_INDEX).map(|value| {
-            let index = value.to_str().ok().and_then(|text| text.parse().ok());
-            index.ok_or_else(|| Refusal {
-                kind: RefusalKind::Invalid.into(),
-                subject: MIN_INDEX.to_owned(),
-                sentence: "the index that the state has to hold is not a number".to_owned(),
-                hint: Some("use the swarmctl of this version".to_owned()),
-            })
-        });
-        Ok(Self { stale: metadata.contains_key(STALE), min_index: min_index.transpose()? })
+        let min_index = index(metadata, MIN_INDEX)?;
+        Ok(Self { stale: metadata.contains_key(STALE), min_index, at: index(metadata, AT)? })
     }
+}
+
+fn index(metadata: &MetadataMap, key: &str) -> Result<Option<u64>, Refusal> {
+    let Some(value) = metadata.get(key) else { return Ok(None) };
+    let index = value.to_str().ok().and_then(|text| text.parse().ok());
+    index.map(Some).ok_or_else(|| Refusal {
+        kind: RefusalKind::Invalid.into(),
+        subject: key.to_owned(),
+        sentence: format!("the index in {key} is not a number"),
+        hint: Some("use the swarmctl of this version".to_owned()),
+    })
 }
 
 #[cfg(test)]
@@ -56,12 +66,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for (stale, min_index) in [(false, None), (true, None), (false, Some(0)), (true, Some(u64::MAX))] {
-            let (freshness, mut metadata) = (Freshness { stale, min_index }, MetadataMap::new());
+            let (freshness, mut metadata) = (Freshness { stale, min_index, at: min_index }, MetadataMap::new());
             freshness.write(&mut metadata);
             assert_eq!(Freshness::read(&metadata), Ok(freshness));
         }
-        let mut metadata = MetadataMap::new();
-        metadata.insert(MIN_INDEX, MetadataValue::from_static("soon"));
-        assert_eq!(Freshness::read(&metadata).map_err(|refusal| refusal.kind()), Err(RefusalKind::Invalid));
+        for key in [MIN_INDEX, AT] {
+            let mut metadata = MetadataMap::new();
+            metadata.insert(key, MetadataValue::from_static("soon"));
+            assert_eq!(Freshness::read(&metadata).map_err(|refusal| refusal.kind()), Err(RefusalKind::Invalid));
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use events::id::prefix_range;
 use events::{Cause, ConfigId, Event, Id, Kind, NodeId, OperatorId, SecretId, ServiceId, TaskId};
 
+use crate::views::terms;
 use crate::{Cluster, Instance, Task};
 
 /// A filter that is shown a history, frame by frame, and knows which events belong.
@@ -14,12 +15,16 @@ use crate::{Cluster, Instance, Task};
 pub struct EventFilter {
     /// The object's id as text; `None`: everything belongs.
     object: Option<String>,
+    /// The place whose tasks' events belong, where that is asked for.
+    place: Option<(ServiceId, Instance)>,
     /// Names of the kinds that belong; empty: all.
     kinds: BTreeSet<String>,
     /// The tasks whose events belong, as far as the history was shown: the object itself, or the tasks of a service.
     tasks: BTreeMap<TaskId, Home>,
     /// Whether the tasks on a node belong to its story.
     tasks_of_nodes: bool,
+    /// The services of tasks that have no node yet, where that matters.
+    unplaced: BTreeMap<TaskId, ServiceId>,
 }
 
 /// What a task belongs to: what happens to that may be the cause of what happens to the task.
@@ -36,6 +41,11 @@ impl EventFilter {
         Self { object, kinds: kinds.into_iter().collect(), ..Self::default() }
     }
 
+    /// The story of all tasks that ever stood in a place.
+    pub fn of_place(service: ServiceId, instance: Instance) -> Self {
+        Self { place: Some((service, instance)), ..Self::default() }
+    }
+
     /// The same, and if the object is a node, also what is about the tasks on it.
     #[must_use]
     pub fn with_tasks_of_nodes(self) -> Self {
@@ -44,13 +54,33 @@ impl EventFilter {
 
     /// Whether everything belongs, but for kinds.
     pub fn is_of_everything(&self) -> bool {
-        self.object.is_none()
+        self.object.is_none() && self.place.is_none()
+    }
+
+    /// Whether it is known where this task belongs, or that it is none of interest.
+    pub fn knows(&self, task: TaskId) -> bool {
+        self.is_of_everything() || self.tasks.contains_key(&task)
+    }
+
+    /// Hears where a task belongs of which the history that is shown does not say it.
+    pub fn know(&mut self, task: TaskId, home: &terms::Home) {
+        let is = |id: String| self.object.as_ref() == Some(&id);
+        let there = self.tasks_of_nodes && home.node.is_some_and(|node| is(node.to_string()));
+        if there
+            || is(home.service.to_string())
+            || is(task.to_string())
+            || self.place == Some((home.service, home.instance))
+        {
+            self.tasks.insert(task, Home { service: Some(home.service), node: home.node });
+        } else if self.tasks_of_nodes && home.node.is_none() {
+            self.unplaced.insert(task, home.service);
+        }
     }
 
     /// Makes ready for a history that begins in the middle, not long before this state, with no task reaped in between; whether
     /// that can be.
     pub fn begin_at(&mut self, cluster: &Cluster) -> bool {
-        let Some(object) = &self.object else { return true };
+        let Some(object) = &self.object else { return self.place.is_none() };
         // Every noun's ids have the same form, and no two objects the same id.
         let Ok(bits) = object.parse::<TaskId>().map(TaskId::bits) else { return false };
         let service = ServiceId::from_bits(bits);
@@ -88,7 +118,7 @@ impl EventFilter {
 
     /// The services and nodes of the tasks that a manager changed by itself.
     fn concerned<'a>(&self, about: impl Iterator<Item = &'a Event>) -> BTreeSet<String> {
-        if self.object.is_none() {
+        if self.is_of_everything() {
             return BTreeSet::new();
         }
         let changed = about.filter(|event| matches!(event.cause, Some(Cause::Reconciler(_))));
@@ -105,22 +135,22 @@ impl EventFilter {
     }
 
     fn is_about(&mut self, event: &Event) -> bool {
-        let (Some(kind), Some(object)) = (&event.kind, self.object.as_ref()) else { return event.kind.is_some() };
-        let subjects = kind.subjects();
+        let Some(kind) = event.kind.as_ref().filter(|_| !self.is_of_everything()) else { return event.kind.is_some() };
         if let Kind::TaskCreated(event) = kind {
-            let (service, node) = (event.service, event.node);
-            let there = self.tasks_of_nodes && node.is_some_and(|node| node.to_string() == *object);
-            if there || service.to_string() == *object || event.task.to_string() == *object {
-                self.tasks.insert(event.task, Home { service: Some(service), node });
-            }
+            let (service, instance, node) = (event.service, Instance::of(event), event.node);
+            self.know(event.task, &terms::Home { service, instance, node, placed_at: 0 });
         } else if let Kind::TaskAssigned(event) = kind {
-            let there = self.tasks_of_nodes && event.node.to_string() == *object;
+            let service = self.unplaced.remove(&event.task);
+            let there = self.tasks_of_nodes && self.object.as_ref() == Some(&event.node.to_string());
             if there {
-                self.tasks.entry(event.task).or_insert(Home { service: None, node: None });
+                self.tasks.entry(event.task).or_insert(Home { service, node: None });
             }
             self.tasks.entry(event.task).and_modify(|home| home.node = Some(event.node));
         }
-        subjects.iter().any(|subject| subject == object || self.home(subject).is_some())
+        for task in kind.reaped() {
+            self.unplaced.remove(task);
+        }
+        kind.subjects().iter().any(|subject| self.object.as_ref() == Some(subject) || self.home(subject).is_some())
     }
 
     fn home(&self, id: &str) -> Option<&Home> {
@@ -220,6 +250,11 @@ impl Names {
         }
     }
 
+    /// Learns where a task stands or stood.
+    pub fn place(&mut self, task: TaskId, service: ServiceId, instance: Instance) {
+        self.tasks.insert(task, (service, instance));
+    }
+
     /// Forgets what an event says is over, after it was shown, so that memory is bounded by what lives.
     pub fn forget(&mut self, kind: &Kind) {
         for task in kind.reaped() {
@@ -268,7 +303,7 @@ impl Names {
 }
 
 /// The id that an event gives a name, and the name. A service's never changes; a node's does with its machine's.
-fn naming(kind: &Kind) -> Option<(u128, &str)> {
+pub fn naming(kind: &Kind) -> Option<(u128, &str)> {
     if let Kind::ServiceCreated(event) = kind {
         Some((event.service.bits(), event.spec.name()))
     } else if let Kind::ConfigCreated(event) = kind {
@@ -321,6 +356,11 @@ impl NameLookup {
         Self { name, names: Names::default(), found: None, range, begun: BTreeSet::new() }
     }
 
+    /// Hears what something is called of which the history that is shown does not say it.
+    pub fn know(&mut self, id: u128, name: &str) {
+        self.names.own.insert(id, name.to_owned());
+    }
+
     /// Must see every event in its order.
     pub fn see(&mut self, kind: &Kind) {
         if let Kind::TaskCreated(event) = kind {
@@ -347,6 +387,16 @@ impl NameLookup {
     /// Services' names are the same whatever their case, and so are those of hosts.
     fn is_called(&self, name: &str) -> bool {
         name.eq_ignore_ascii_case(&self.name)
+    }
+
+    /// The last thing that had this name, whatever ids begin so.
+    pub fn named(&self) -> Option<String> {
+        self.found.map(|id| id.to_string())
+    }
+
+    /// Whether the reference can be the beginning of an id.
+    pub fn can_be_id(&self) -> bool {
+        self.range.is_some()
     }
 
     /// What was found; a name wins over the beginning of an id.

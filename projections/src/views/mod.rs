@@ -6,3 +6,4 @@ pub mod overview;
 pub mod progress;
 pub mod quorum;
 pub mod specs;
+pub mod terms;

@@ -45,6 +45,15 @@ impl Specs {
         }
     }
 
+    /// Whether the present spec of what an event changes is known.
+    pub fn knows(&self, kind: &Kind) -> bool {
+        if let Kind::ServiceScaled(event) = kind {
+            self.services.contains_key(&event.service)
+        } else {
+            self.before(kind).is_some()
+        }
+    }
+
     /// Learns from an event, after it was shown. Of what is gone nothing is kept.
     pub fn learn(&mut self, kind: &Kind) {
         if let Kind::ServiceCreated(event) = kind {

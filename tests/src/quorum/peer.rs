@@ -231,7 +231,7 @@ impl Peer {
         let (cluster, node) = (state.cluster.id(), self.node);
         let manager = ManagerInfo { cluster, node, hostname: String::new(), remote_addr: String::new() };
         let (manager, raft) = (Arc::new(manager), Arc::new(running.replica.raft_status()));
-        Some(Control { manager, state: Arc::new(state), raft, store, now })
+        Some(Control { manager, state: Arc::new(state), raft, store, now, past: None })
     }
 
     /// Takes what an agent says.

@@ -119,7 +119,7 @@ impl Player {
 }
 
 /// A machine of the usual size.
-pub(crate) fn machine(hostname: &str) -> NodeDescription {
+pub fn machine(hostname: &str) -> NodeDescription {
     NodeDescription {
         hostname: hostname.to_owned(),
         platform: Some(Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() }),

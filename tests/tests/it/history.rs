@@ -28,6 +28,10 @@ fn what_is_gone_has_a_story_and_a_name() {
     let what: Vec<&str> = reaped.lines().skip(1).filter_map(|line| line.split_whitespace().last()).collect();
     assert_eq!(what, ["gone.1", "gone.1"], "{reaped}");
     cluster.swarmctl("events --object never").refused(3, "never");
+    let past = cluster.list(&format!("service ls --at {}", from - 1));
+    assert_eq!((past.len(), past[0]["id"].as_str()), (1, Some(ids[0].as_str())), "{past:?}");
+    assert_eq!(cluster.list("service ls"), Vec::<serde_json::Value>::new());
+    cluster.swarmctl("service ls --at 99999").refused(2, "history ends at");
 }
 
 #[test]

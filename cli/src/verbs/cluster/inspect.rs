@@ -6,6 +6,7 @@ use crate::failure::{Failure, Kind};
 use crate::format::{Format, cluster};
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// Show the cluster's settings and join tokens
 #[derive(Debug, clap::Args)]
@@ -13,9 +14,13 @@ pub struct Args {
     /// Name or id of the cluster; may be omitted, as a manager has one cluster
     #[arg(value_name = "CLUSTER")]
     cluster: Option<String>,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let cluster = session.manager.cluster(true).await?;
     if let Some(other) = args.cluster.as_ref().filter(|name| !is_called(&cluster, name)) {
         let failure = Failure::new(Kind::NotFound, format!("there is no cluster {other}"));

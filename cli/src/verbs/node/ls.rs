@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::format::node;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 use crate::values::filter::{self, Filter};
 
 /// List the nodes
@@ -18,9 +19,13 @@ pub struct Args {
     /// Show only what matches, such as role=worker or label=zone=east; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::of_nodes)]
     filter: Vec<Filter>,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let nodes = session.manager.list_nodes(request(&args.filter)?).await?;
     let view = session.view();
     session.list(&nodes, args.quiet, |node| node.id.to_string(), |nodes| node::table(nodes, view))

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::format::{Format, service, task};
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// Show services with their settings and tasks
 #[derive(Debug, clap::Args)]
@@ -19,9 +20,13 @@ pub struct Args {
     /// Show finished tasks as well
     #[arg(short, long)]
     all: bool,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let services = session.manager.services(args.services.clone()).await?;
     for (position, service) in services.iter().enumerate() {
         if session.globals.format == Format::Json {

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::format::service;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 use crate::values::filter::{self, Filter};
 
 /// List the services
@@ -18,9 +19,13 @@ pub struct Args {
     /// Show only what matches, such as name=web or label=team=blue; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::of_services)]
     filter: Vec<Filter>,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let services = session.manager.list_services(request(&args.filter)?).await?;
     let view = session.view();
     session.list(&services, args.quiet, |service| service.id.to_string(), |services| service::table(services, view))

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::format::revision;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// The kinds of event that give a service a spec.
 const KINDS: [&str; 2] = ["service_created", "service_spec_updated"];
@@ -26,13 +27,18 @@ pub struct Args {
     /// Show the numbers of the revisions only
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let service = session.service(&args.service).await?;
     let request = EventsRequest {
         object: Some(service.id.to_string()),
         kinds: KINDS.map(str::to_owned).into(),
+        to: session.point_index(),
         with_before: Some(true),
         ..Default::default()
     };

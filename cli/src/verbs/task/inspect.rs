@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::format::{Format, task};
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// Lines that tell how a task failed.
 const LAST_LINES: u64 = 10;
@@ -22,9 +23,13 @@ pub struct Args {
     /// Tasks: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "TASK", add = ArgValueCandidates::new(completion::tasks))]
     tasks: Vec<String>,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let request = ListTasksRequest { tasks: args.tasks.clone(), ..Default::default() };
     let tasks = session.manager.tasks(request).await?.tasks;
     let view = session.view();

@@ -1,6 +1,7 @@
 //! Verbs about tasks.
 
 mod explain;
+mod history;
 mod inspect;
 mod logs;
 mod ls;
@@ -12,6 +13,7 @@ super::verbs! {
     Explain(explain::Args) => explain,
     #[command(alias = "log")]
     Logs(logs::Args) => logs,
+    History(history::Args) => history,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,
 }

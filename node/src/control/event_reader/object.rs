@@ -2,17 +2,24 @@
 
 use commands::{Rejection, RejectionKind};
 use events::{ConfigId, Id, NodeId, SecretId, ServiceId, TaskId};
-use projections::Cluster;
 use projections::views::history::{Found, NameLookup};
 use projections::views::overview::{
     ReferenceError, resolve_config, resolve_node, resolve_secret, resolve_service, resolve_task,
 };
+use projections::views::terms::Term;
+use projections::{Cluster, Instance};
 
+use super::finder::Finder;
 use super::history::History;
 
 /// The id of what a reference means: of a living object, whose whole id wins over every name, or else the id as it is, or
 /// else of what had that name last, or the one that has an id which begins so.
-pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> Result<String, Rejection> {
+pub(super) fn object(
+    history: &History,
+    finder: &mut Finder,
+    cluster: &Cluster,
+    reference: &str,
+) -> Result<String, Rejection> {
     if is_whole_id(cluster, reference) {
         return Ok(reference.to_owned());
     }
@@ -38,15 +45,110 @@ pub(super) fn object(history: &History, cluster: &Cluster, reference: &str) -> R
     if reference.parse::<TaskId>().is_ok() {
         return Ok(reference.to_owned());
     }
-    let mut bearer = NameLookup::of(reference);
-    history.each(0..u64::MAX, |kind| bearer.see(kind))?;
-    match bearer.found() {
+    match past_object(history, finder, cluster, reference)? {
         Found::One(id) => Ok(id),
         Found::Several(ids) => {
             let sentence = format!("\"{reference}\" could be several objects of the past: {}", ids.join(", "));
             Err(Rejection::new(RejectionKind::Invalid, "object", sentence, "give more of the id"))
         }
         Found::Nothing => Err(unknown(reference)),
+    }
+}
+
+/// What had this name last, or has an id that begins so. A name costs what the index does not cover; the beginning of an id one pass
+/// over history.
+fn past_object(history: &History, finder: &mut Finder, cluster: &Cluster, reference: &str) -> Result<Found, Rejection> {
+    let mut recent = NameLookup::of(reference);
+    let service = match reference.rsplit_once('.') {
+        Some((service, _)) => service_id(history, finder, cluster, service)?,
+        None => None,
+    };
+    if let (Some(service), Some((name, _))) = (service, reference.rsplit_once('.')) {
+        recent.know(service.bits(), name);
+    }
+    history.each(finder.reach()..u64::MAX, |kind| recent.see(kind))?;
+    if let Some(id) = recent.named() {
+        return Ok(Found::One(id));
+    }
+    if let Some(id) = named_by_index(history, finder, reference)? {
+        return Ok(Found::One(id));
+    }
+    if let Some(service) = service
+        && let Some(instance) = instance(history, finder, cluster, reference)?
+        && let Some(task) = finder.last_task(history, service, instance)?
+    {
+        return Ok(Found::One(task.to_string()));
+    }
+    if finder.reach() == 0 || !recent.can_be_id() {
+        return Ok(recent.found());
+    }
+    let mut whole = NameLookup::of(reference);
+    history.each(0..u64::MAX, |kind| whole.see(kind))?;
+    Ok(whole.found())
+}
+
+/// The last thing that got this name in the part of history that the index covers.
+fn named_by_index(history: &History, finder: &Finder, name: &str) -> Result<Option<String>, Rejection> {
+    let Some(index) = finder.last(Term::Named(name), u64::MAX)? else { return Ok(None) };
+    let mut bearer = NameLookup::of(name);
+    history.at(index)?.iter().flat_map(events::codec::kinds).for_each(|kind| bearer.see(kind));
+    Ok(bearer.named())
+}
+
+/// The service that has or had this name or id.
+fn service_id(
+    history: &History,
+    finder: &mut Finder,
+    cluster: &Cluster,
+    reference: &str,
+) -> Result<Option<ServiceId>, Rejection> {
+    if let Ok(service) = resolve_service(cluster, reference) {
+        return Ok(Some(service));
+    }
+    let mut recent = NameLookup::of(reference);
+    history.each(finder.reach()..u64::MAX, |kind| recent.see(kind))?;
+    let id = match recent.named() {
+        Some(id) => Some(id),
+        None => named_by_index(history, finder, reference)?,
+    };
+    Ok(id.and_then(|id| id.parse().ok()))
+}
+
+/// The place in a service that follows the last dot of a reference: a slot, or a node.
+fn instance(
+    history: &History,
+    finder: &mut Finder,
+    cluster: &Cluster,
+    reference: &str,
+) -> Result<Option<Instance>, Rejection> {
+    let Some((_, place)) = reference.rsplit_once('.') else { return Ok(None) };
+    if let Ok(slot) = place.parse() {
+        return Ok(Some(Instance::Slot(slot)));
+    }
+    let node = match resolve_node(cluster, place) {
+        Ok(node) => Some(node),
+        Err(_) => named_by_index(history, finder, place)?.and_then(|id| id.parse().ok()),
+    };
+    Ok(node.map(Instance::Node))
+}
+
+/// The place that a reference such as `web.1` names, whether a task stands there or stood there once.
+pub(super) fn place(
+    history: &History,
+    finder: &mut Finder,
+    cluster: &Cluster,
+    reference: &str,
+) -> Result<(ServiceId, Instance), Rejection> {
+    let service = match reference.rsplit_once('.') {
+        Some((service, _)) => service_id(history, finder, cluster, service)?,
+        None => None,
+    };
+    match (service, instance(history, finder, cluster, reference)?) {
+        (Some(service), Some(instance)) => Ok((service, instance)),
+        (None, _) | (_, None) => {
+            let hint = "write SERVICE.SLOT, such as web.1, or SERVICE.NODE for a global service";
+            Err(Rejection { hint: hint.to_owned(), ..Rejection::not_found("place", reference) })
+        }
     }
 }
 

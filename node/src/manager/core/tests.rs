@@ -173,6 +173,7 @@ async fn a_core_that_died_says_what_of() {
         thread,
         key_file: None,
         scrubber: None,
+        indexer: None,
         journal: None,
         began_after: 0,
     };

@@ -29,6 +29,12 @@ pub struct RaftStatus {
 }
 
 impl RaftStatus {
+    /// That of a state of the past, of which nobody knows who reached whom.
+    pub fn unknown() -> Self {
+        // Somebody led, and neither a member nor this manager has that number.
+        Self { leader: Some(u64::MAX), ..Self::default() }
+    }
+
     /// Whether this manager leads.
     pub fn leads(&self) -> bool {
         self.leader == Some(self.raft_id)

@@ -57,6 +57,7 @@ const EXPECTED: &str = "
     Control/ResolveImage     l m . . . . . . o d .
     Control/Events           l m . . . . . v o d .
     Control/Logs             l m . . . . . v o d .
+    Control/FindPoint        l m . . . . . v o d .
     Control/ListOperators    l m . . . . . v o d .
     Control/CreateOperator   l m . . . . . . . d .
     Control/RenewOperator    l m . . . . . v o d .

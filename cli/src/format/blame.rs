@@ -1,0 +1,133 @@
+//! Who set which field of a spec: when, by which command, and why.
+
+use std::collections::BTreeMap;
+
+use events::{Kind, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+use wire::v1::EventRecord;
+
+use super::changes::{self, Leaf};
+use super::table::Table;
+use super::view::View;
+use super::{RecordNames, age, story};
+
+/// The path of what a change of the number of replicas sets.
+const REPLICAS: [&str; 3] = ["mode", "replicated", "replicas"];
+
+/// Who gave a field a value.
+#[derive(Debug, Clone, Serialize)]
+pub struct Line {
+    field: String,
+    /// As a table shows it; absent where the field was removed.
+    value: Option<String>,
+    index: u64,
+    log_time: Timestamp,
+    by: String,
+    command: Option<String>,
+    reason: Option<String>,
+    /// Whether the field has this value now.
+    present: bool,
+}
+
+/// The fields of a spec as its history goes by.
+#[derive(Debug, Default)]
+pub struct Blame {
+    fields: BTreeMap<Vec<String>, Value>,
+    lines: Vec<(Vec<String>, Line)>,
+}
+
+impl Blame {
+    /// Takes the next event about the spec, oldest first.
+    pub fn add(&mut self, record: &EventRecord, ids: bool) {
+        let Some(kind) = &record.event.kind else { return };
+        let leaves = if let Kind::ServiceScaled(event) = kind {
+            let path = REPLICAS.map(str::to_owned).to_vec();
+            let mut leaves = self.fields.clone();
+            leaves.insert(path, Value::from(event.to));
+            leaves
+        } else {
+            let Some(spec) = spec(kind) else { return };
+            let leaves = changes::leaves(&spec).into_iter().map(|Leaf { path, value }| (path, value));
+            // A switch that was never on is nobody's doing.
+            leaves
+                .filter(|(path, value)| {
+                    !is_off(value) || self.fields.contains_key(path) || path.ends_with(&REPLICAS.map(str::to_owned))
+                })
+                .collect()
+        };
+        let removed = self.fields.keys().filter(|path| !leaves.contains_key(*path)).cloned();
+        let set =
+            leaves.iter().filter(|(path, value)| self.fields.get(*path) != Some(value)).map(|(path, _)| path.clone());
+        let changed: Vec<Vec<String>> = removed.chain(set).collect();
+        for path in changed {
+            let value = leaves.get(&path).map(changes::show);
+            self.note(path, value, record, ids);
+        }
+        self.fields = leaves;
+    }
+
+    fn note(&mut self, path: Vec<String>, value: Option<String>, record: &EventRecord, ids: bool) {
+        let names = if ids { RecordNames::none() } else { RecordNames::with(record) };
+        self.lines.iter_mut().filter(|(other, _)| *other == path).for_each(|(_, line)| line.present = false);
+        let line = Line {
+            field: changes::name(&path),
+            present: value.is_some(),
+            value,
+            index: record.index,
+            log_time: record.log_time,
+            by: story::by(&record.event, record, names),
+            command: record.command.as_ref().map(|command| command.kind.clone()),
+            reason: record.command.as_ref().and_then(|command| command.reason.clone()),
+        };
+        self.lines.push((path, line));
+    }
+
+    /// The fields in their order, each with its present value; with `all` also with every former one, oldest first.
+    pub fn lines(mut self, all: bool) -> Vec<Line> {
+        self.lines.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.lines.into_iter().map(|(_, line)| line).filter(|line| all || line.present).collect()
+    }
+}
+
+fn is_off(value: &Value) -> bool {
+    *value == Value::Bool(false) || value.as_u64() == Some(0)
+}
+
+/// The spec that an event sets as a whole.
+fn spec(kind: &Kind) -> Option<Value> {
+    // Specs are plain data, which always becomes JSON.
+    let json = if let Kind::ServiceCreated(event) = kind {
+        serde_json::to_value(&event.spec)
+    } else if let Kind::ServiceSpecUpdated(event) = kind {
+        serde_json::to_value(&event.spec)
+    } else if let Kind::NodeJoined(event) = kind {
+        serde_json::to_value(&event.spec)
+    } else if let Kind::NodeSpecUpdated(event) = kind {
+        serde_json::to_value(&event.spec)
+    } else if let Kind::ClusterInitialised(event) = kind {
+        serde_json::to_value(&event.spec)
+    } else if let Kind::ClusterSpecUpdated(event) = kind {
+        serde_json::to_value(&event.spec)
+    } else {
+        return None;
+    };
+    Some(json.unwrap_or_default())
+}
+
+/// The table.
+pub fn table(lines: &[Line], view: View) -> String {
+    let mut table = Table::new(&["FIELD", "VALUE", "INDEX", "SET", "BY", "COMMAND", "REASON"]);
+    for line in lines {
+        table.row([
+            line.field.clone(),
+            line.value.clone().unwrap_or_else(|| "(removed)".to_owned()),
+            line.index.to_string(),
+            age::ago(line.log_time, view.now),
+            line.by.clone(),
+            line.command.clone().unwrap_or_default(),
+            line.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    table.render(view.width)
+}

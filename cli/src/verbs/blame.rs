@@ -1,0 +1,72 @@
+//! `swarmctl blame`.
+
+use tokio_stream::StreamExt;
+use wire::v1::EventsRequest;
+
+use crate::failure::{Failure, Kind};
+use crate::format::blame::{self, Blame};
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// What has a spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Noun {
+    /// A service
+    Service,
+    /// A node
+    Node,
+    /// The cluster's own settings
+    Cluster,
+}
+
+impl Noun {
+    /// The kinds of event that set its spec or change it.
+    fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Service => &["service_created", "service_spec_updated", "service_scaled"],
+            Self::Node => &["node_joined", "node_spec_updated"],
+            Self::Cluster => &["cluster_initialised", "cluster_spec_updated"],
+        }
+    }
+}
+
+/// Show for each field of a spec who set it, when, by which command and why
+///
+/// Also of what is gone, as long as nothing else has its name.
+///
+/// Example: swarmctl blame service web --all
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What has the spec
+    #[arg(value_name = "NOUN")]
+    noun: Noun,
+
+    /// Service or node: a name, an id or a unique prefix of an id; none for the cluster
+    #[arg(value_name = "REFERENCE", required_if_eq_any([("noun", "service"), ("noun", "node")]))]
+    reference: Option<String>,
+
+    /// Show former values as well
+    #[arg(short, long)]
+    all: bool,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    if let (Noun::Cluster, Some(reference)) = (args.noun, &args.reference) {
+        let failure = Failure::new(Kind::Usage, format!("`blame cluster` takes no reference, and got {reference}"));
+        return Err(failure.hint("a manager has one cluster: `swarmctl blame cluster`"));
+    }
+    let kinds = args.noun.kinds().iter().map(|kind| (*kind).to_owned()).collect();
+    let request = EventsRequest { object: args.reference.clone(), kinds, ..Default::default() };
+    let mut history = session.manager.events(request).await?;
+    let mut blamed = Blame::default();
+    while let Some(record) = history.next().await {
+        blamed.add(&record?, session.globals.no_resolve);
+    }
+    let lines = blamed.lines(args.all);
+    if let (true, Some(reference)) = (lines.is_empty(), &args.reference) {
+        let failure = Failure::new(Kind::NotFound, format!("history has no spec of {reference}"));
+        return Err(failure.hint("give the name or id of what `blame` names: a service or a node"));
+    }
+    let view = session.view();
+    session.list(&lines, false, |_| String::new(), |lines| blame::table(lines, view))
+}

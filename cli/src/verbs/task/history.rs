@@ -1,0 +1,38 @@
+//! `swarmctl task history`.
+
+use tokio_stream::StreamExt;
+use wire::v1::EventsRequest;
+
+use crate::failure::{Failure, Kind};
+use crate::format::place::{Stay, Stays};
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Show every task that ever stood in a place of a service, why each ended, and where the next one went
+///
+/// Example: swarmctl task history web.1
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Place: a service and a slot, such as web.1, or a global service and a node, such as agent.n2
+    #[arg(value_name = "PLACE")]
+    place: String,
+
+    /// Show ids only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let request = EventsRequest { place: Some(args.place.clone()), ..Default::default() };
+    let mut history = session.manager.events(request).await?;
+    let mut stays = Stays::default();
+    while let Some(record) = history.next().await {
+        stays.add(&record?);
+    }
+    if stays.list().is_empty() {
+        let failure = Failure::new(Kind::NotFound, format!("no task ever stood at {}", args.place));
+        return Err(failure.hint("`swarmctl task ls --all` shows the places that have tasks"));
+    }
+    let view = session.view();
+    session.list(stays.list(), args.quiet, Stay::id, |rows| Stays::table(rows, view))
+}

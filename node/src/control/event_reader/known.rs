@@ -1,0 +1,182 @@
+//! What a reader knows of the objects that events are about: their names, and the specs that were replaced. Of what it was not shown the
+//! index knows where it is.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use commands::Rejection;
+use events::{ActorKind, Id, Kind, NodeId, ServiceId, TaskId};
+use projections::Cluster;
+use projections::views::history::{Names, naming};
+use projections::views::specs::{Before, Specs};
+use projections::views::terms::{Term, changes_spec_of};
+use wire::v1::{EventRecord, SpecBefore};
+
+use crate::log::Direction;
+
+use super::finder::{FindError, Finder, Query};
+use super::history::History;
+
+/// Where more can be learnt.
+pub(super) struct Sources<'a> {
+    pub(super) history: &'a History,
+    pub(super) finder: &'a mut Finder,
+    pub(super) cluster: &'a Cluster,
+}
+
+/// What is known so far.
+pub(super) struct Known {
+    names: Names,
+    specs: Option<Specs>,
+    /// Frames that the index does not cover and that were not shown either.
+    unseen: Range<u64>,
+}
+
+impl Known {
+    /// Nothing yet; of specs only where they are wanted. These frames are not shown.
+    pub(super) fn new(with_specs: bool, unseen: Range<u64>) -> Self {
+        Self { names: Names::default(), specs: with_specs.then(Specs::default), unseen }
+    }
+
+    /// Forgets specs: frames were left out since they were seen.
+    pub(super) fn forget_specs(&mut self) {
+        if let Some(specs) = &mut self.specs {
+            *specs = Specs::default();
+        }
+    }
+
+    /// Learns from an event, before it is shown.
+    pub(super) fn before(&mut self, kind: &Kind) {
+        self.names.learn(kind);
+    }
+
+    /// Learns from an event, after it was shown.
+    pub(super) fn after(&mut self, kind: &Kind, index: u64, sources: &mut Sources<'_>) -> Result<(), Rejection> {
+        self.names.forget(kind);
+        // Of a change the whole is known only with what it changed.
+        if self.specs.is_some() && matches!(kind, Kind::ServiceScaled(_)) {
+            self.require_spec(kind, index, sources)?;
+        }
+        self.specs.iter_mut().for_each(|specs| specs.learn(kind));
+        Ok(())
+    }
+
+    /// Says what the ids in a record are called, and what it replaces.
+    ///
+    /// # Errors
+    /// When history cannot be read.
+    pub(super) fn complete(&mut self, record: &mut EventRecord, sources: &mut Sources<'_>) -> Result<(), Rejection> {
+        let Some(kind) = &record.event.kind else { return Ok(()) };
+        let actor = record.command.as_ref().map(|command| &command.actor);
+        let actor = actor.filter(|actor| matches!(actor.kind(), ActorKind::Node | ActorKind::Manager));
+        let ids: Vec<&String> = record.subjects.iter().chain(actor.map(|actor| &actor.subject)).collect();
+        for id in &ids {
+            self.require_name(id, record.index, sources)?;
+        }
+        if self.specs.is_some() && Specs::replaces(kind) {
+            self.require_spec(kind, record.index, sources)?;
+        }
+        let named = ids.into_iter().filter_map(|id| Some((id.clone(), self.names.of(sources.cluster, id)?)));
+        record.names = named.collect();
+        record.before = self.specs.as_ref().and_then(|specs| specs.before(kind)).map(before);
+        Ok(())
+    }
+
+    fn require_name(&mut self, id: &str, index: u64, sources: &mut Sources<'_>) -> Result<(), Rejection> {
+        let Ok(bits) = id.parse::<TaskId>().map(TaskId::bits) else { return Ok(()) };
+        if self.names.of(sources.cluster, id).is_some() {
+            return Ok(());
+        }
+        self.look_back(sources)?;
+        if self.names.of(sources.cluster, id).is_some() {
+            return Ok(());
+        }
+        let Some(home) = sources.finder.home(sources.cluster, TaskId::from_bits(bits))? else {
+            return Ok(self.learn_name(bits, index, sources)?);
+        };
+        self.names.place(TaskId::from_bits(bits), home.service, home.instance);
+        let others = [Some(home.service.bits()), home.instance.node().map(NodeId::bits)];
+        for bits in others.into_iter().flatten() {
+            if self.names.of(sources.cluster, &ServiceId::from_bits(bits).to_string()).is_none() {
+                self.learn_name(bits, index, sources)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns what an object was called last before the end of this frame.
+    fn learn_name(&mut self, id: u128, index: u64, sources: &Sources<'_>) -> Result<(), FindError> {
+        let Some(named) = sources.finder.last(Term::NameOf(id), index.saturating_add(1))? else { return Ok(()) };
+        let frame = sources.history.at(named)?;
+        let names = |kind: &&Kind| naming(kind).is_some_and(|(of, _)| of == id);
+        frame.iter().flat_map(events::codec::kinds).filter(names).for_each(|kind| self.names.learn(kind));
+        Ok(())
+    }
+
+    /// Sees to it that the spec is known that an event in this frame changes.
+    fn require_spec(&mut self, kind: &Kind, index: u64, sources: &mut Sources<'_>) -> Result<(), Rejection> {
+        let knows = |known: &Self| known.specs.as_ref().is_none_or(|specs| specs.knows(kind));
+        if knows(self) {
+            return Ok(());
+        }
+        self.look_back(sources)?;
+        let Some(id) = changes_spec_of(kind).filter(|_| !knows(self)) else { return Ok(()) };
+        Ok(self.learn_spec(id, index, sources)?)
+    }
+
+    /// Learns the last spec that an object got before this frame: from the last one that was set as a whole, and what changed of it.
+    fn learn_spec(&mut self, id: u128, before: u64, sources: &Sources<'_>) -> Result<(), FindError> {
+        let mut query = Query::default();
+        query.any_of([Term::Spec(id)]);
+        let mut walk = sources.finder.frames(query, 0, before, Direction::Backward);
+        let mut kinds = Vec::new();
+        let mut is_whole = false;
+        while let Some(index) = walk.next(sources.finder)?.filter(|_| !is_whole) {
+            let frame = sources.history.at(index)?;
+            let changes = frame.into_iter().flat_map(|frame| frame.events).filter_map(|event| event.kind);
+            let changes: Vec<Kind> = changes.filter(|kind| changes_spec_of(kind) == Some(id)).collect();
+            is_whole = changes.iter().any(|kind| !matches!(kind, Kind::ServiceScaled(_)));
+            kinds.push(changes);
+        }
+        for kind in kinds.iter().rev().flatten() {
+            self.specs.iter_mut().for_each(|specs| specs.learn(kind));
+        }
+        Ok(())
+    }
+
+    /// Reads what was not shown, once.
+    fn look_back(&mut self, sources: &mut Sources<'_>) -> Result<(), Rejection> {
+        let unseen = std::mem::replace(&mut self.unseen, 0..0);
+        if unseen.is_empty() {
+            return Ok(());
+        }
+        let mut past = Self::new(self.specs.is_some(), 0..0);
+        let mut reader = crate::log::HistoryReader::starting_at(unseen.start);
+        loop {
+            let frames = sources.history.read(&mut reader, unseen.end - 1)?;
+            if frames.is_empty() {
+                break;
+            }
+            for frame in &frames {
+                for kind in events::codec::kinds(frame) {
+                    past.before(kind);
+                    past.after(kind, frame.header.index, sources)?;
+                }
+            }
+        }
+        self.names = past.names.then(std::mem::take(&mut self.names));
+        self.specs = match (past.specs, self.specs.take()) {
+            (Some(past), Some(later)) => Some(past.then(later)),
+            (past, later) => later.or(past),
+        };
+        Ok(())
+    }
+}
+
+fn before(replaced: Before) -> SpecBefore {
+    match replaced {
+        Before::Service(spec) => SpecBefore { service: Some(Arc::unwrap_or_clone(spec)), ..SpecBefore::default() },
+        Before::Node(spec) => SpecBefore { node: Some(Arc::unwrap_or_clone(spec)), ..SpecBefore::default() },
+        Before::Cluster(spec) => SpecBefore { cluster: Some(Arc::unwrap_or_clone(spec)), ..SpecBefore::default() },
+    }
+}

@@ -1,0 +1,174 @@
+//! Which events a request for history means, and by which terms of the index their frames are found.
+
+use std::collections::BTreeSet;
+
+use commands::Rejection;
+use events::{Cause, CommandRecord, Event, Frame, Id, Kind, NodeId, TaskId};
+use projections::Cluster;
+use projections::views::history::EventFilter;
+use projections::views::overview::resolve_node;
+use projections::views::terms::Term;
+use wire::v1::EventsRequest;
+
+use super::finder::{FindError, Finder, Query};
+use super::history::History;
+use super::object::{object, place};
+
+/// What a request asks for, with its references resolved.
+#[derive(Clone)]
+pub(super) struct Selection {
+    object: EventFilter,
+    /// What is about a node and the tasks on it.
+    node: Option<EventFilter>,
+    commands: Vec<String>,
+    /// The subjects of actors, any of whom will do.
+    actors: Vec<String>,
+    /// A part of the reason, in lower case.
+    reason: Option<String>,
+    query: Query,
+}
+
+impl Selection {
+    /// What a request asks for.
+    ///
+    /// # Errors
+    /// When a reference names nothing that is or was, or history cannot be read.
+    pub(super) fn of(
+        history: &History,
+        finder: &mut Finder,
+        cluster: &Cluster,
+        request: &EventsRequest,
+    ) -> Result<Self, Rejection> {
+        let mut query = Query::default();
+        let mut object = EventFilter::of(None, request.kinds.iter().cloned());
+        if let Some(reference) = request.place.as_deref() {
+            let (service, instance) = place(history, finder, cluster, reference)?;
+            query.any_of([Term::Place(service, instance)]);
+            object = EventFilter::of_place(service, instance);
+        } else if let Some(reference) = request.object.as_deref() {
+            let id = self::object(history, finder, cluster, reference)?;
+            object = EventFilter::of(Some(id.clone()), request.kinds.iter().cloned());
+            if request.with_tasks() {
+                object = object.with_tasks_of_nodes();
+            }
+            add_object(&mut query, finder, cluster, &id)?;
+        }
+        let node = match request.node.as_deref() {
+            Some(reference) => {
+                let id = self::object(history, finder, cluster, reference)?;
+                let bits = id.parse::<NodeId>().map(NodeId::bits).unwrap_or_default();
+                query.any_of([Term::Object(bits), Term::OnNode(NodeId::from_bits(bits))]);
+                Some(EventFilter::of(Some(id), []).with_tasks_of_nodes())
+            }
+            None => None,
+        };
+        let actors: Vec<String> = request.actors.iter().flat_map(|actor| subjects_of(cluster, actor)).collect();
+        let kinds = request.kinds.iter().map(|kind| Term::Kind(kind)).collect();
+        let commands = request.commands.iter().map(|command| Term::Command(command)).collect();
+        let by = actors.iter().map(|actor| Term::Actor(actor)).collect();
+        for terms in [kinds, commands, by] {
+            let terms: Vec<Term<'_>> = terms;
+            if !terms.is_empty() {
+                query.any_of(terms);
+            }
+        }
+        let reason = request.reason.as_ref().map(|reason| reason.to_lowercase());
+        if reason.is_some() {
+            query.any_of([Term::Reasoned]);
+        }
+        Ok(Self { object, node, commands: request.commands.clone(), actors, reason, query })
+    }
+
+    /// Which frames may have what is meant.
+    pub(super) fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// Whether each event can be judged by itself.
+    pub(super) fn is_of_everything(&self) -> bool {
+        self.object.is_of_everything() && self.node.is_none()
+    }
+
+    /// Makes ready for a history that begins in the middle, not long before this state, with no task reaped in between; whether
+    /// that can be.
+    pub(super) fn begin_at(&mut self, cluster: &Cluster) -> bool {
+        self.object.begin_at(cluster) && self.node.as_mut().is_none_or(|node| node.begin_at(cluster))
+    }
+
+    /// Which events of a frame are meant. Tasks of which no frame told so far are looked up.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub(super) fn select(
+        &mut self,
+        finder: &mut Finder,
+        cluster: &Cluster,
+        frame: &Frame,
+    ) -> Result<Vec<bool>, FindError> {
+        if !self.is_of_everything() {
+            self.look_up(finder, cluster, frame)?;
+        }
+        let mut chosen = self.object.select(&frame.events);
+        if let Some(node) = &mut self.node {
+            let there = node.select(&frame.events);
+            chosen.iter_mut().zip(there).for_each(|(chosen, there)| *chosen &= there);
+        }
+        for (chosen, event) in chosen.iter_mut().zip(&frame.events) {
+            *chosen = *chosen && self.has_command(event, &frame.commands);
+        }
+        Ok(chosen)
+    }
+
+    fn look_up(&mut self, finder: &mut Finder, cluster: &Cluster, frame: &Frame) -> Result<(), FindError> {
+        // What is created here says itself where it belongs.
+        let created = |kind: &Kind| if let Kind::TaskCreated(event) = kind { Some(event.task) } else { None };
+        let created: BTreeSet<TaskId> = events::codec::kinds(frame).filter_map(created).collect();
+        for subject in events::codec::kinds(frame).flat_map(Kind::subjects) {
+            let Ok(task) = subject.parse::<TaskId>() else { continue };
+            if created.contains(&task) {
+                continue;
+            }
+            if self.object.knows(task) && self.node.as_ref().is_none_or(|node| node.knows(task)) {
+                continue;
+            }
+            if let Some(home) = finder.home(cluster, task)?.map(|home| home.as_of(frame.header.index)) {
+                self.object.know(task, &home);
+                self.node.iter_mut().for_each(|node| node.know(task, &home));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the command that caused an event is one that was asked for.
+    fn has_command(&self, event: &Event, commands: &[CommandRecord]) -> bool {
+        if self.commands.is_empty() && self.actors.is_empty() && self.reason.is_none() {
+            return true;
+        }
+        let command = match event.cause {
+            Some(Cause::Command(position)) => commands.get(position as usize),
+            Some(Cause::Reconciler(_)) | None => None,
+        };
+        command.is_some_and(|command| {
+            let reason = command.reason.as_deref().unwrap_or_default().to_lowercase();
+            (self.commands.is_empty() || self.commands.contains(&command.kind))
+                && (self.actors.is_empty() || self.actors.contains(&command.actor.subject))
+                && self.reason.as_ref().is_none_or(|wanted| reason.contains(wanted))
+        })
+    }
+}
+
+/// By which terms an object's frames are found. Those of a task are those of its place.
+fn add_object(query: &mut Query, finder: &mut Finder, cluster: &Cluster, id: &str) -> Result<(), FindError> {
+    let Ok(task) = id.parse::<TaskId>() else { return Ok(()) };
+    match finder.home(cluster, task)? {
+        Some(home) => query.any_of([Term::Place(home.service, home.instance)]),
+        None => query.any_of([Term::Object(task.bits()), Term::OnNode(NodeId::from_bits(task.bits()))]),
+    }
+    Ok(())
+}
+
+/// What an actor may be called in the log: as it was given, or by the id of the node that has this name.
+fn subjects_of(cluster: &Cluster, actor: &str) -> Vec<String> {
+    let node = resolve_node(cluster, actor).ok().map(|node| node.to_string());
+    [actor.to_owned()].into_iter().chain(node).collect()
+}

@@ -1,0 +1,71 @@
+//! A manager at a point of its past: which point is meant, and the answers from the state as it was then.
+
+use std::sync::Arc;
+
+use commands::{Rejection, RejectionKind};
+use events::{Timestamp, codec};
+use wire::v1::{FindPointRequest, PointView};
+
+use crate::manager::past::{Past, PastError};
+use crate::manager::replica::RaftStatus;
+
+use super::event_reader::frame_after;
+use super::{Control, unreadable};
+
+impl Control {
+    /// The last frame that was there at an index or at a time. This may wait for the disk.
+    ///
+    /// # Errors
+    /// When history had not begun then, or has not come so far, or cannot be read.
+    pub fn find_point(&self, request: &FindPointRequest) -> Result<PointView, Rejection> {
+        let head = self.state.cluster.position;
+        let after = match (request.index, request.time) {
+            (Some(index), _) if index > head.index => return Err(not_yet(index, head.index)),
+            (Some(index), _) => index.saturating_add(1),
+            (None, Some(time)) => match frame_after(&self.store, time, head.index)? {
+                Some(after) => after,
+                None => return Ok(PointView { index: head.index, log_time: head.time }),
+            },
+            (None, None) => {
+                return Err(Rejection::invalid("point", "neither an index nor a time is given", "give one"));
+            }
+        };
+        let Some((index, stored)) = self.store.frame_before(after).map_err(|error| unreadable(&error))? else {
+            let sentence = "the cluster did not exist yet at that point".to_owned();
+            let hint = "`swarmctl events --limit 1` shows where its history begins";
+            return Err(Rejection::new(RejectionKind::NotFound, "point", sentence, hint));
+        };
+        let log_time = codec::decode_frame(&stored).map_err(|error| broken(&error))?.header.log_time;
+        Ok(PointView { index, log_time })
+    }
+
+    /// The same manager after the frame at this index. This may take long, and waits for the disk.
+    ///
+    /// # Errors
+    /// When history has not come so far or cannot be read, or the manager stops.
+    pub fn at(self, index: u64, past: &Past, is_stopped: &dyn Fn() -> bool) -> Result<Self, Rejection> {
+        let head = self.state.cluster.position.index;
+        if index > head {
+            return Err(not_yet(index, head));
+        }
+        let state = past.at(index, is_stopped).map_err(|error| match error {
+            PastError::Stopped => crate::manager::driver::stopping(),
+            PastError::Fold(error) => broken(&error),
+        })?;
+        let now: Timestamp = state.published.cluster.position.time;
+        let raft = Arc::new(RaftStatus::unknown());
+        Ok(Self { state: state.published, raft, now, past: Some(state.end), ..self })
+    }
+}
+
+fn not_yet(index: u64, head: u64) -> Rejection {
+    let sentence = format!("there is no index {index} yet: history ends at {head}");
+    Rejection::invalid("point", sentence, "give an earlier index, or a time")
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Rejection {
+    tracing::error!(%error, "a state of the past cannot be made");
+    let sentence = format!("the state at that point cannot be made: {error}");
+    let hint = "see the manager's own log; `swarmd replay` checks the whole log";
+    Rejection::new(RejectionKind::Unavailable, "history", sentence, hint)
+}

@@ -1,0 +1,173 @@
+//! The thread that keeps the index of history, behind the turns and at the lowest priority of the processor: what it has not come to
+//! yet is read without an index. Nothing is known of it that history does not have, so that damage only means to begin again.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use events::TaskId;
+use events::codec::{self, CodecError};
+use projections::views::terms::{self, Home, Homes};
+
+use crate::log::index::{decode_value, encode_value};
+use crate::log::{Frames, HistoryReader, LogError, LogStore, PageSize, SegmentIndex};
+use crate::manager::scrub::run_when_idle;
+
+/// How often it is looked whether there is another segment: as much is read without an index as is written meanwhile.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Pause after a segment, as a multiple of the time that it took: other readers of the disk come first.
+const PAUSE_PER_SEGMENT: u32 = 1;
+/// How often a segment is put off while writes of the log wait, and for how long each time.
+const PUT_OFFS_MAX: u32 = 20;
+const PUT_OFF: Duration = Duration::from_millis(5);
+/// After damage the next attempt is made so much later: the history that cannot be read may be healed by then.
+const DAMAGE_PAUSE: Duration = Duration::from_secs(60);
+/// Bytes of history in memory at a time.
+const PAGE: PageSize = PageSize { frames: 64, bytes: 1024 * 1024 };
+
+/// The thread, until it is ended.
+pub struct Indexer {
+    stop: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Indexer {
+    /// Ends the thread, which lets go of the log.
+    pub fn end(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that keeps the index of history panicked");
+        }
+    }
+}
+
+/// Why a segment cannot be added to the index.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(LogError),
+    /// The write failed: what the disk was given before may be lost as well.
+    #[error(transparent)]
+    Write(LogError),
+    /// A frame cannot be read.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// Starts to keep the index of a log. Who runs on the log has to hear of a write that failed.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn spawn(store: Arc<dyn LogStore>, failed: impl FnOnce(LogError) + Send + 'static) -> std::io::Result<Indexer> {
+    let (stop, stopped) = sync_channel(0);
+    let thread = std::thread::Builder::new().name("index".to_owned()).spawn(move || {
+        run_when_idle();
+        if let Err(error) = run(&*store, &stopped) {
+            failed(error);
+        }
+    })?;
+    Ok(Indexer { stop, thread })
+}
+
+/// Until it is stopped, or a write fails.
+fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
+    let pauses = |pause| matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout));
+    loop {
+        let mut put_offs = 0;
+        while put_offs < PUT_OFFS_MAX && store.writes_wait() {
+            if !pauses(PUT_OFF) {
+                return Ok(());
+            }
+            put_offs += 1;
+        }
+        let began = Instant::now();
+        let pause = match add_segment(store) {
+            Ok(true) => began.elapsed().saturating_mul(PAUSE_PER_SEGMENT),
+            Ok(false) => PERIOD,
+            Err(IndexError::Write(error)) => return Err(error),
+            Err(IndexError::Read(error)) if error.is_of_a_cache() => {
+                tracing::warn!(%error, "the index of history is damaged; it is made again");
+                store.discard_index()?;
+                DAMAGE_PAUSE
+            }
+            Err(error @ (IndexError::Read(_) | IndexError::Codec(_))) => {
+                tracing::warn!(%error, "the index of history cannot be continued; searches read history itself meanwhile");
+                DAMAGE_PAUSE
+            }
+        };
+        if !pauses(pause) {
+            return Ok(());
+        }
+    }
+}
+
+/// Adds the next segment of history to the index; whether there was one.
+///
+/// # Errors
+/// When history cannot be read or the index cannot be written.
+pub fn add_segment(store: &dyn LogStore) -> Result<bool, IndexError> {
+    let Some(segment) = store.segment_to_index().map_err(IndexError::Read)? else { return Ok(false) };
+    let index = index_of(store, &segment)?;
+    store.save_index(&segment, index).map_err(IndexError::Write)?;
+    Ok(true)
+}
+
+fn index_of(store: &dyn LogStore, segment: &Range<u64>) -> Result<SegmentIndex, IndexError> {
+    let mut reader = HistoryReader::starting_at(segment.start);
+    let mut homes = SegmentHomes { store, known: BTreeMap::new(), changed: BTreeMap::new() };
+    let mut found: BTreeMap<u64, Frames> = BTreeMap::new();
+    loop {
+        let page = reader.page(store, segment.end - 1, PAGE).map_err(IndexError::Read)?;
+        if page.is_empty() {
+            break;
+        }
+        for (index, stored) in page {
+            let frame = codec::decode_frame(&stored)?;
+            let mut add = |term: terms::Term<'_>| found.entry(term.key()).or_default().add(index);
+            terms::of_frame(&frame, &mut homes, &mut add).map_err(IndexError::Read)?;
+        }
+    }
+    let values = homes.changed.iter().map(|(task, home)| (terms::home_key(*task), encode_value(home))).collect();
+    Ok(SegmentIndex { terms: found.into_iter().collect(), values })
+}
+
+/// Homes of tasks while a segment is read: what is in it, and what the index knows of earlier ones.
+struct SegmentHomes<'a> {
+    store: &'a dyn LogStore,
+    /// What the index was asked for, also in vain.
+    known: BTreeMap<TaskId, Option<Home>>,
+    changed: BTreeMap<TaskId, Home>,
+}
+
+impl Homes for SegmentHomes<'_> {
+    type Error = LogError;
+
+    fn get(&mut self, task: TaskId) -> Result<Option<Home>, LogError> {
+        if let Some(home) = self.changed.get(&task) {
+            return Ok(Some(*home));
+        }
+        if let Some(known) = self.known.get(&task) {
+            return Ok(*known);
+        }
+        let home = indexed_home(self.store, task)?;
+        self.known.insert(task, home);
+        Ok(home)
+    }
+
+    fn set(&mut self, task: TaskId, home: Home) {
+        self.changed.insert(task, home);
+    }
+}
+
+/// Where a task belongs, as far as the index knows.
+///
+/// # Errors
+/// When the index is damaged or cannot be read.
+pub fn indexed_home(store: &dyn LogStore, task: TaskId) -> Result<Option<Home>, LogError> {
+    let key = terms::home_key(task);
+    store.indexed_value(key)?.map(|stored| decode_value(key, &stored)).transpose()
+}
