@@ -185,6 +185,13 @@ fn env_secrets(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
 }
 
 impl Cluster {
+    /// The spec of the tasks that a service is to have now. A scheduled job that was changed has the new one only from its next run on.
+    pub fn spec_in_force<'a>(&'a self, service: &'a Service) -> &'a ServiceSpec {
+        let of_run =
+            service.spec.schedule.as_ref().and_then(|_| self.revisions.get((service.id, service.template_version)));
+        of_run.map_or(&service.spec, |revision| &revision.spec)
+    }
+
     /// The values of secret variables that nothing of a service can need again once it has this spec: neither the spec
     /// itself, nor one that it may be rolled back to now or then, nor one that tasks run.
     pub fn unused_env_secrets(&self, service: &Service, next: &ServiceSpec) -> Vec<String> {

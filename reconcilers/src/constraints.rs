@@ -37,7 +37,8 @@ fn is_enforced(node: &Node) -> bool {
 /// Tasks of a service that changed, on nodes that did not: a rollout that is over leaves them to its constraints, and those may
 /// have come back after having been others. That can only be so for tasks of an older spec.
 fn misplaced<'a>(cluster: &'a Cluster, scope: &Scope, service: &Service) -> Vec<&'a Task> {
-    if service.spec.template().placement().constraints.is_empty() || !slots::have_older_specs(cluster, service) {
+    let constraints = &cluster.spec_in_force(service).template().placement().constraints;
+    if constraints.is_empty() || !slots::have_older_specs(cluster, service) {
         return Vec::new();
     }
     let tasks = scope.tasks_of(cluster, service.id).filter(|task| is_settled(task));
@@ -83,7 +84,7 @@ fn constraints_hold(cluster: &Cluster, task: &Task, node: &Node) -> bool {
     let own = &cluster.spec_of(task).template().placement().constraints;
     let Some(service) = cluster.services.get(task.service) else { return meets_constraints(own, node) };
     let awaits_rollout = task.spec_version != service.template_version && (service.is_rolling() || service.is_paused());
-    meets_constraints(&service.spec.template().placement().constraints, node)
+    meets_constraints(&cluster.spec_in_force(service).template().placement().constraints, node)
         || (awaits_rollout && meets_constraints(own, node))
 }
 

@@ -26,7 +26,8 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 
 /// Makes the node's task, if it should have one.
 fn fill(cluster: &Cluster, service: &Service, node: &Node, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    if !out.is_full() && service.is_begun() && takes_task(service, node) && !is_filled(cluster, service, node) {
+    if !out.is_full() && service.is_begun() && takes_task(cluster, service, node) && !is_filled(cluster, service, node)
+    {
         out.push(NewTask::first(cluster, service, Instance::Node(node.id), ctx.now).event(service, ctx));
     }
 }
@@ -39,7 +40,7 @@ fn leave_nodes<'a>(cluster: &Cluster, tasks: impl Iterator<Item = &'a Task>, ser
             return;
         }
         match cluster.nodes.get(node) {
-            Some(node) if suits(service, node) => {}
+            Some(node) if suits(cluster, service, node) => {}
             Some(_) => out.want([task], TaskState::Shutdown, slots::why_left(cluster, task)),
             None => out.want([task], TaskState::Remove, slots::why_left(cluster, task)),
         }
@@ -47,16 +48,16 @@ fn leave_nodes<'a>(cluster: &Cluster, tasks: impl Iterator<Item = &'a Task>, ser
 }
 
 /// Whether the service wants a task on the node at all.
-pub(crate) fn suits(service: &Service, node: &Node) -> bool {
-    let placement = service.spec.template().placement();
+pub(crate) fn suits(cluster: &Cluster, service: &Service, node: &Node) -> bool {
+    let placement = cluster.spec_in_force(service).template().placement();
     let platform = node.description.is_none() || Filters::platform_fits(&placement.platforms, node);
     !node.must_be_left() && meets_constraints(&placement.constraints, node) && platform
 }
 
 /// Whether a new task may be made for the node now.
-fn takes_task(service: &Service, node: &Node) -> bool {
+fn takes_task(cluster: &Cluster, service: &Service, node: &Node) -> bool {
     let open = node.spec.availability() == Availability::Active && node.liveness == Liveness::Ready;
-    open && suits(service, node)
+    open && suits(cluster, service, node)
 }
 
 /// A node is filled by a task that is wanted, and by one that ended there for good. One that had to leave the node does not

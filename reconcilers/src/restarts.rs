@@ -59,8 +59,8 @@ fn give_up(cluster: &Cluster, task: &Task, out: &mut Correction) {
 fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) -> bool {
     // What a global service wants on a node that it has left is settled when the node suits it again.
     let node = task.node.and_then(|node| cluster.nodes.get(node));
-    let node_takes_more =
-        node.is_some_and(|node| node.spec.availability() == Availability::Active && global::suits(service, node));
+    let node_takes_more = node
+        .is_some_and(|node| node.spec.availability() == Availability::Active && global::suits(cluster, service, node));
     let placeless = task.is_bound() && !node_takes_more;
     if placeless || has_successor(cluster, service, task) || !may_restart(cluster, service, task) {
         give_up(cluster, task, out);

@@ -14,6 +14,8 @@ use super::backoff::Backoff;
 
 /// How long a manager may take to answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a manager may take at least to answer a heartbeat.
+const HEARTBEAT_DEADLINE_MIN: Duration = Duration::from_millis(1_500);
 /// How long an attempt may take: to describe the node, to connect and to register, each with its deadline.
 const OPENING_MAX: Duration = Duration::from_secs(15);
 /// A session that lasted this long was a good one: the next attempt after it comes at once.
@@ -109,6 +111,8 @@ struct Open {
     /// The last set of assignments that was taken.
     assigned: Option<u64>,
     heartbeat: Heartbeat,
+    /// The time between heartbeats.
+    period: Duration,
     report: Report,
     /// The last report that was sent.
     sent: u64,
@@ -197,10 +201,10 @@ impl SessionMachine {
     pub fn welcomed(&mut self, attempt: u64, session: SessionId, period: Duration, now: Timestamp) -> bool {
         let present = self.is_opening(attempt);
         if present {
-            let heartbeat = Heartbeat::Due(now + period.max(HEARTBEAT_PERIOD_MIN));
-            let backoff = Backoff::default();
-            self.state =
-                State::Open(Open { session, assigned: None, heartbeat, report: Report::None, sent: 0, backoff });
+            let period = period.max(HEARTBEAT_PERIOD_MIN);
+            let (heartbeat, backoff) = (Heartbeat::Due(now + period), Backoff::default());
+            let report = Report::None;
+            self.state = State::Open(Open { session, assigned: None, heartbeat, period, report, sent: 0, backoff });
         }
         present
     }
@@ -225,7 +229,8 @@ impl SessionMachine {
     pub fn heard(&mut self, session: SessionId, call: u64, period: Duration, now: Timestamp) {
         let Some(open) = self.open(session) else { return };
         if matches!(open.heartbeat, Heartbeat::Unanswered { call: asked, .. } if asked == call) {
-            open.heartbeat = Heartbeat::Due(now + period.max(HEARTBEAT_PERIOD_MIN));
+            open.period = period.max(HEARTBEAT_PERIOD_MIN);
+            open.heartbeat = Heartbeat::Due(now + open.period);
         }
     }
 
@@ -294,13 +299,19 @@ impl Heartbeat {
     }
 }
 
+/// How long a manager may take to answer a heartbeat. After three periods without one the node counts as lost: whoever cannot reach
+/// its manager has to be with another one by then.
+fn heartbeat_deadline(period: Duration) -> Duration {
+    (period * 3 / 2).clamp(HEARTBEAT_DEADLINE_MIN, DEADLINE)
+}
+
 impl Open {
     fn heartbeat(&mut self, calls: &mut u64, now: Timestamp) -> Option<Ask> {
         if !matches!(self.heartbeat, Heartbeat::Due(at) if at <= now) {
             return None;
         }
         *calls += 1;
-        self.heartbeat = Heartbeat::Unanswered { call: *calls, deadline: now + DEADLINE };
+        self.heartbeat = Heartbeat::Unanswered { call: *calls, deadline: now + heartbeat_deadline(self.period) };
         Some(Ask::Heartbeat { session: self.session, call: *calls })
     }
 
@@ -380,10 +391,13 @@ mod tests {
         assert_eq!(machine.next_wake(), at(5_200), "no manager makes an agent beat faster");
         assert_eq!(machine.poll(&mut reports, at(5_200), 1.0), [beat(3)]);
         let closed = Ask::Close { session: Some(session(1)), why: Broken::Late("a heartbeat") };
-        assert_eq!(machine.poll(&mut reports, at(10_200), 1.0), [closed]);
-        assert_eq!((machine.session(), machine.next_wake()), (None, at(10_300)));
-        assert_eq!(machine.poll(&mut reports, at(10_300), 1.0), [Ask::Open { attempt: 4 }]);
-        assert!(!machine.welcomed(1, session(2), PERIOD, at(10_300)), "an earlier attempt comes too late");
+        assert_eq!(machine.poll(&mut reports, at(6_699), 1.0), []);
+        assert_eq!(machine.poll(&mut reports, at(6_700), 1.0), [closed]);
+        assert_eq!((machine.session(), machine.next_wake()), (None, at(6_800)));
+        assert_eq!(machine.poll(&mut reports, at(6_800), 1.0), [Ask::Open { attempt: 4 }]);
+        assert!(!machine.welcomed(1, session(2), PERIOD, at(6_800)), "an earlier attempt comes too late");
+        let deadlines = [1, 2, 5].map(|seconds| heartbeat_deadline(Duration::from_secs(seconds)).as_millis());
+        assert_eq!(deadlines, [1_500, 3_000, 5_000]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod events;
 mod images;
 mod managers;
 mod sending;
+mod signing;
 mod streams;
 mod waiting;
 

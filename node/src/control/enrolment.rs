@@ -1,17 +1,17 @@
-//! Letting nodes in and certifying them. The core decides who is let in; the signature is made here, because it needs randomness,
-//! and is then noted in the log.
+//! Letting nodes in and certifying them. The core decides who is let in; signatures are made in `api/signing`, and then
+//! noted in the log.
 
 use std::mem::take;
 use std::str::FromStr;
 
-use commands::{Actor, CertifyNode, Command, JoinNode, MoveNodeToRoot, Rejection, RejectionKind};
-use events::{CommandId, Id, Kind, Named, NodeId, Role, certificate, codec};
+use commands::{Actor, Command, JoinNode, MoveNodeToRoot, Rejection, RejectionKind};
+use events::{CommandId, Id, Kind, NodeId, Role, certificate, codec};
 use sha2::{Digest, Sha256};
 use wire::v1::{CertificateReply, CommandReply, JoinRequest, RootReply};
 
 use crate::log::{LogStore, frame_at};
 use crate::manager::replica::Request;
-use crate::security::{AuthorityError, ExternalClient, JoinToken, RequestedKey, SignError, Signer, Subject};
+use crate::security::{AuthorityError, JoinToken, RequestedKey, SignError, Signer};
 
 use super::Control;
 
@@ -125,27 +125,6 @@ impl Control {
         Ok(role)
     }
 
-    /// A certificate for a node, and what notes it in the log; to be handed out once it is there.
-    ///
-    /// # Errors
-    /// When the request is not valid, or this manager cannot sign.
-    pub async fn certify(
-        &self,
-        external: Option<&ExternalClient>,
-        node: NodeId,
-        role: Role,
-        csr_pem: &str,
-    ) -> Result<(Request, CertificateReply), Rejection> {
-        let (subject, expiry) = (Subject { node, role, cluster: self.state.cluster.id() }, self.state.cluster.spec());
-        let signer = self.signer()?;
-        let issued = signer.sign(external, csr_pem, subject, self.now, expiry.cert_expiry()).await.map_err(unsigned)?;
-        let (cert_pem, not_after) = (issued.cert_pem, issued.not_after);
-        let command = Command::CertifyNode(CertifyNode { node, role, cert_pem: cert_pem.clone(), not_after });
-        tracing::debug!(%node, role = role.name(), "a certificate is issued");
-        let reply = CertificateReply { node, cert_pem, roots_pem: signer.roots_pem().to_owned() };
-        Ok((Request::unnamed(Actor::Manager(self.manager.node), command), reply))
-    }
-
     /// The mark of the roots that nodes have to trust.
     pub fn trust(&self) -> u64 {
         certificate::trust(&self.state.cluster.settings.trusted_pem())
@@ -165,7 +144,7 @@ impl Control {
     }
 
     /// What signs certificates at this moment.
-    pub(super) fn signer(&self) -> Result<Signer, Rejection> {
+    pub fn signer(&self) -> Result<Signer, Rejection> {
         Signer::of(&self.state.cluster.settings, &self.state.keyring).map_err(broken)
     }
 }
@@ -204,7 +183,7 @@ pub(super) fn unfit(error: AuthorityError) -> Rejection {
 }
 
 /// Why nothing was signed.
-pub(super) fn unsigned(error: SignError) -> Rejection {
+pub fn unsigned(error: SignError) -> Rejection {
     match error {
         SignError::Authority(error) => unfit(error),
         SignError::External(_) | SignError::NoClient => {
@@ -216,6 +195,6 @@ pub(super) fn unsigned(error: SignError) -> Rejection {
 }
 
 /// This manager cannot certify anybody.
-pub(super) fn broken(why: String) -> Rejection {
+pub fn broken(why: String) -> Rejection {
     Rejection::new(RejectionKind::Unavailable, "certificate authority", why, "ask another manager")
 }

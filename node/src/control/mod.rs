@@ -24,7 +24,7 @@ pub mod enrolment;
 mod operators;
 mod past;
 mod revisions;
-mod root;
+pub mod root;
 
 pub mod assignments;
 pub mod sessions;

@@ -1,17 +1,14 @@
-//! Operators with a certificate: who they are, and how one is made. The core decides whether; the signature is made here, because
-//! it needs randomness.
+//! Operators with a certificate: who they are, and how one is made. The core decides whether; signatures are made in
+//! `api/signing`.
 
 use commands::{Actor, Command, CreateOperator, ReadSecrets, Rejection, RenewOperator};
 use events::{OperatorId, Role};
 use projections::Operator;
-use wire::v1::{
-    CommandReply, CreateOperatorRequest, Meta, OperatorCertificate, OperatorList, OperatorView, RenewOperatorRequest,
-};
+use wire::v1::{CreateOperatorRequest, Meta, OperatorList, OperatorView, RenewOperatorRequest};
 
 use super::Control;
-use super::enrolment::{broken, unfit, unsigned};
+use super::enrolment::unfit;
 use crate::manager::replica::Request;
-use crate::security::{ExternalClient, Holder};
 
 impl Control {
     /// All operators with a certificate, in the order of their names.
@@ -47,28 +44,6 @@ impl Control {
         let not_after = self.now + self.state.cluster.spec().cert_expiry();
         let command = Command::RenewOperator(RenewOperator { operator, not_after });
         Ok(Request { id: asked.id, actor, command, reason: asked.reason, correlation: None })
-    }
-
-    /// The certificate of an operator that the core created or renewed.
-    ///
-    /// # Errors
-    /// When it was revoked since, or this manager cannot sign.
-    pub async fn operator_certificate(
-        &self,
-        external: Option<&ExternalClient>,
-        reply: &CommandReply,
-        csr_pem: &str,
-    ) -> Result<OperatorCertificate, Rejection> {
-        let operator = reply.subject.as_ref().and_then(|id| id.parse::<OperatorId>().ok());
-        let operator = operator.ok_or_else(|| broken("the new operator has no id".to_owned()))?;
-        let known = self.state.cluster.operators.get(operator);
-        let known = known.ok_or_else(|| Rejection::not_found("operator", operator))?;
-        let signer = self.signer()?;
-        let holder = Holder::Operator { operator, cluster: self.state.cluster.id() };
-        let validity = known.not_after.since(self.now);
-        let issued = signer.sign(external, csr_pem, holder, self.now, validity).await.map_err(unsigned)?;
-        let (cert_pem, roots_pem) = (issued.cert_pem, signer.roots_pem().to_owned());
-        Ok(OperatorCertificate { operator, cert_pem, roots_pem, not_after: issued.not_after })
     }
 
     /// What notes that somebody is shown the join tokens.

@@ -8,9 +8,10 @@ use wire::v1::RootRotationView;
 
 use super::enrolment::broken;
 use super::{Control, views};
-use crate::security::{Authority, AuthorityError, ExternalAuthority, ExternalClient, JoinToken, RootCertificate};
+use crate::security::{Authority, AuthorityError, ExternalAuthority, JoinToken, RootCertificate};
 
-const SUBJECT: &str = "root certificate";
+/// What rejections of roots are about.
+pub const SUBJECT: &str = "root certificate";
 /// Shortest time that a root may still be valid, when it comes from outside: a year, as SwarmKit asks.
 const ROOT_VALIDITY_MIN: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Nodes of which it is shown that a rotation waits for them.
@@ -29,28 +30,6 @@ impl Control {
             None => self.root_of_its_own(),
         };
         next.map(Box::new).map(Command::RotateRoot)
-    }
-
-    /// Has the new root signed outside the cluster, where the present one's key is there: this manager could not do it by itself.
-    ///
-    /// # Errors
-    /// When no server signs it.
-    pub async fn cross_sign(&self, external: &ExternalClient, command: &mut Command) -> Result<(), Rejection> {
-        let Command::RotateRoot(rotate) = command else { return Ok(()) };
-        if !rotate.cross_cert_pem.is_empty() {
-            return Ok(());
-        }
-        let settings = &self.state.cluster.settings;
-        let next = Authority::from_pem(&rotate.cert_pem, &rotate.key_pem.0).map_err(unusable)?;
-        let present = RootCertificate::from_pem(&settings.root_cert_pem).map_err(|error| broken(error.to_string()))?;
-        let servers = ExternalAuthority::of(&present, &settings.spec.external_cas).ok_or_else(no_key)?;
-        let signed = servers.cross_sign(external, &next, self.now).await;
-        rotate.cross_cert_pem = signed.map_err(|error| {
-            let hint =
-                "the server has to have a profile \"CA\" that signs authorities; check it, and repeat the command";
-            Rejection::new(RejectionKind::Unavailable, SUBJECT, error.to_string(), hint)
-        })?;
-        Ok(())
     }
 
     /// Refuses external authorities whose root certificate is none, since the core does not read certificates; and settings by which
@@ -148,12 +127,13 @@ fn token(root: &RootCertificate) -> Result<(SecretText, [u8; 32]), Rejection> {
     Ok((SecretText(token.to_string()), token.secret_sha256()))
 }
 
-fn unusable(error: AuthorityError) -> Rejection {
+/// This root cannot be signed with, or for.
+pub fn unusable(error: AuthorityError) -> Rejection {
     broken(error.to_string())
 }
 
 /// Nobody who is known has the present root's key.
-fn no_key() -> Rejection {
+pub fn no_key() -> Rejection {
     let sentence = "no external certificate authority is named that has the present root's key";
     let hint = "name the authority that has it with `swarmctl cluster update --external-ca protocol=cfssl,url=URL`";
     Rejection::new(RejectionKind::Unavailable, SUBJECT, sentence, hint)

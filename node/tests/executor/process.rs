@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use events::{ClusterId, Id, NodeId, ServiceId, TaskId, Ulimit};
-use node::agent::executor::Workload;
+use node::agent::executor::{LogQuery, Workload};
+use wire::v1::LogStream;
 
 use crate::bench::{Bench, container, process, shared_dir};
-use crate::cases::fatal;
+use crate::cases::{all, fatal, told};
 
 /// The environment variable that makes an agent of this program, in the directory that it names.
 const AGENT_DIR: &str = "SWARMLOG_TEST_AGENT_DIR";
@@ -66,10 +67,8 @@ async fn what_a_task_prints_is_kept() {
         bench.executor.prepare(&workload).await.expect("prepared");
         bench.executor.start(&workload).await.expect("started");
         bench.executor.wait(&workload).await.expect("ended");
-        let path = format!("{}/tasks/{}/output", bench.scratch(), workload.task);
-        let output = std::fs::read_to_string(path).expect("the output");
-        // The test's own program, which the supervisor is here, may print a line before it becomes the command.
-        assert!(output.ends_with("said\nshouted\n"), "{output}");
+        let lines = all(bench.executor.logs(&workload, LogQuery::default()).await.expect("logs")).await;
+        assert_eq!(told(&lines), [(LogStream::Stdout, "said"), (LogStream::Stderr, "shouted")]);
     };
     bench.run(case).await;
 }
@@ -127,10 +126,9 @@ async fn a_task_is_nobody_unless_it_says_whom_and_gains_no_privileges() {
         bench.executor.prepare(&workload).await.expect("prepared");
         bench.executor.start(&workload).await.expect("started");
         bench.executor.wait(&workload).await.expect("ended");
-        let path = format!("{}/tasks/{}/output", bench.scratch(), workload.task);
-        let output = std::fs::read_to_string(path).expect("the output");
-        let said: Vec<&str> = output.lines().rev().take(3).collect();
-        assert_eq!(said, ["NoNewPrivs:\t1", "65534", "nobody"], "{output}");
+        let lines = all(bench.executor.logs(&workload, LogQuery::default()).await.expect("logs")).await;
+        let said: Vec<&str> = told(&lines).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(said, ["nobody", "65534", "NoNewPrivs:\t1"]);
     };
     bench.run(case).await;
 }

@@ -67,6 +67,6 @@ pub(super) fn serves(task: &Task) -> bool {
 /// itself. One that suits again gets its task without a rollout.
 fn takes_change(cluster: &Cluster, service: &Service, task: &Task) -> bool {
     let Some(node) = task.node.filter(|_| task.is_bound()) else { return true };
-    let suits = |node: &Node| node.spec.availability() == Availability::Active && global::suits(service, node);
+    let suits = |node: &Node| node.spec.availability() == Availability::Active && global::suits(cluster, service, node);
     !task.had_to_leave() && cluster.nodes.get(node).is_some_and(suits)
 }

@@ -36,6 +36,8 @@ const FAULT_MAX: Duration = Duration::from_secs(3);
 const FAULT_MAX_SOAK: Duration = Duration::from_secs(30);
 /// Changes of the members in all: a node gets six certificates at once, and one more each ten minutes.
 const CHANGES_MAX: u64 = 3;
+/// Between two faults: until agents were heard again. Else two short ones add up to a silence after which nodes rightly count as lost.
+const BETWEEN_FAULTS: Duration = Duration::from_millis(1_500);
 /// A value that no file may hold.
 const SECRET: &str = "canary-9f4e1c-value";
 
@@ -79,6 +81,7 @@ impl Breaker {
         goes_on(machines);
         *self.caused.entry(fault).or_default() += 1;
         self.slowest = self.slowest.max((mended.elapsed(), Some(fault)));
+        std::thread::sleep(BETWEEN_FAULTS);
     }
 }
 

@@ -58,7 +58,18 @@ pub fn a_manager_killed_in_a_burst_forgets_nothing_it_acknowledged(executor: Exe
 /// else.
 fn create(socket: &str, name: &str) -> bool {
     let mut command = Command::new(program("swarmctl"));
-    command.args(["--socket", socket, "service", "create", "--detach", "--name", name, "--image", IMAGE]);
+    command.args([
+        "--socket",
+        socket,
+        "service",
+        "create",
+        "--detach",
+        "--no-resolve-image",
+        "--name",
+        name,
+        "--image",
+        IMAGE,
+    ]);
     let answer = run(command.args(["--command", "sleep", "--args", "3600", "--stop-signal", "KILL"]));
     if answer.code != 0 {
         answer.refused(7, "manager");

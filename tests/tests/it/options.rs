@@ -174,8 +174,8 @@ pub fn privileges_and_what_an_engine_lacks() {
         ("stale", "--no-resolve-image --pull always --image localhost:1/absent:v1", "connection refused"),
     ];
     for (name, flags, words) in refused {
-        let image = if flags.contains("--image") { String::new() } else { format!("--image {IMAGE}") };
-        let line = format!("service create -d --name {name} {image} {flags} --restart-condition none --command true");
+        let image = if flags.contains("--image") { String::new() } else { format!("--image {IMAGE} ") };
+        let line = format!("service create -d --name {name} {image}{flags} --restart-condition none --command true");
         let created = cluster.swarmctl(&line);
         assert_eq!(created.code, 0, "{created:?}");
         // What the engine says of the registry comes through, where it was asked.

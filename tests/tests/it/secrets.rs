@@ -184,7 +184,7 @@ pub fn a_secret_is_in_the_memory_of_its_task_and_nowhere_else(executor: Executor
     }
     cluster.ok("service rm web");
     cluster.until("the file to be gone", || !renewed.exists());
-    cluster.ok("secret rm key");
+    cluster.until("nothing to use the secret", || cluster.swarmctl("secret rm key").code == 0);
 }
 
 /// A key file that others cannot read.

@@ -270,13 +270,15 @@ fn a_checkpoint_of_another_fold_version_costs_only_time() {
     let foreign = snapshot::read(&newest.chunks).unwrap_err();
     assert_eq!(foreign, snapshot::SnapshotError::FoldVersion(FOLD_VERSION + 1));
     machine.store.save_checkpoint(newest.head, &mut newest.chunks.iter().cloned()).unwrap();
-    let older = machine.starts_the_same().checkpoint;
+    let mut older = machine.starts_the_same().checkpoint;
     assert!(older > 0 && older < newest.head.index, "the one before it is as good, and saves most of the time");
-    machine
-        .store
-        .save_checkpoint(CheckpointHead { index: older, ..newest.head }, &mut newest.chunks.iter().cloned())
-        .unwrap();
-    assert_eq!(machine.starts_the_same().checkpoint, 0, "history has it all");
+    while older > 0 {
+        let head = CheckpointHead { index: older, ..newest.head };
+        machine.store.save_checkpoint(head, &mut newest.chunks.iter().cloned()).unwrap();
+        let next = machine.starts_the_same().checkpoint;
+        assert!(next < older, "the one before that, and in the end all of history: {next}");
+        older = next;
+    }
 }
 
 #[test]
@@ -332,7 +334,8 @@ fn a_secret_that_is_not_there_is_named() {
     let machine = Machine::with_frames(30);
     machine.change(vec![Change::DeleteRange { table: Table::Keyring, from: Key::MIN, to: Key::MAX }]);
     let refused = machine.start().unwrap_err();
-    assert!(refused.sentence.contains("root-ca/key") && refused.hint.contains("backup"), "{refused}");
+    let named = ["join-token/worker", "root-ca/key"].iter().any(|name| refused.sentence.contains(name));
+    assert!(named && refused.hint.contains("backup"), "{refused}");
 }
 
 #[test]
