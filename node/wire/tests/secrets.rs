@@ -37,7 +37,7 @@ const SECRET: [&str; 15] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 61] = [
+const HARMLESS: [&str; 62] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.ContainerSpec.secrets",
@@ -52,6 +52,7 @@ const HARMLESS: [&str; 61] = [
     "swarmlog.v1.Event.unlock_key_changed",
     "swarmlog.v1.JoinTokenRotated.secret_sha256",
     "swarmlog.v1.RootRotationCompleted.destroyed_secrets",
+    "swarmlog.v1.RootRotationStarted.key_outside",
     "swarmlog.v1.RootRotationStarted.manager_token_sha256",
     "swarmlog.v1.RootRotationStarted.worker_token_sha256",
     "swarmlog.v1.SecretCreated.secret",
