@@ -111,11 +111,6 @@ impl Operations {
     pub fn list(&self) -> &[Operation] {
         &self.list
     }
-
-    /// The text for people.
-    pub fn text(&self) -> String {
-        self.list.iter().map(Operation::text).collect()
-    }
 }
 
 /// Whether somebody asked for this: a person or a tool, and not a node or a manager by itself.
@@ -134,7 +129,8 @@ impl Operation {
         self.lasted_ns = u64::try_from(record.log_time.since(self.log_time).as_nanos()).unwrap_or(u64::MAX);
     }
 
-    fn text(&self) -> String {
+    /// The text for people.
+    pub fn text(&self) -> String {
         let command = self.command.as_ref();
         let kind = command.map_or("", |command| command.kind.as_str());
         let reason = command.and_then(|command| command.reason.as_deref());

@@ -8,7 +8,7 @@ use wire::v1::EventsRequest;
 
 use crate::completion;
 use crate::failure::{Failure, Kind};
-use crate::format::operations::Operations;
+use crate::format::operations::{Operation, Operations};
 use crate::format::{Format, RecordNames, story};
 use crate::manager::Manager;
 use crate::session::Session;
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse, conflicts_with = "follow")]
     until: Option<Start>,
 
-    /// Show only the last so many of the events that there are, at most 10000
+    /// Show only the last so many of the events that there are, or with --by-operation of the commands, at most 10000
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=TAIL_MAX))]
     tail: Option<u64>,
 
@@ -80,7 +80,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let mut request = request(args, session.around.clock.now());
     request.reason = session.globals.reason.clone();
     if args.by_operation {
-        return by_operation(request, session).await;
+        return by_operation(EventsRequest { tail: None, ..request }, args.tail, session).await;
     }
     let mut history = session.manager.events(request).await?;
     let (table, width) = (session.globals.format == Format::Table, session.around.width);
@@ -108,17 +108,24 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     Ok(())
 }
 
-/// Shows history grouped by commands.
-async fn by_operation<M: Manager>(request: EventsRequest, session: &mut Session<'_, M>) -> Result<(), Failure> {
+/// Shows history grouped by commands, of these the last `tail`: what followed from one may be anywhere after it.
+async fn by_operation<M: Manager>(
+    request: EventsRequest,
+    tail: Option<u64>,
+    session: &mut Session<'_, M>,
+) -> Result<(), Failure> {
     let mut history = session.manager.events(request).await?;
     let mut operations = Operations::default();
     while let Some(record) = history.next().await {
         operations.add(&record?);
     }
+    let all = operations.list();
+    let left_out = tail.and_then(|tail| all.len().checked_sub(usize::try_from(tail).ok()?)).unwrap_or(0);
+    let shown = &all[left_out..];
     match session.globals.format {
-        Format::Json => operations.list().iter().try_for_each(|operation| session.json(operation)),
-        Format::Table if operations.list().is_empty() => session.note("no command matches"),
-        Format::Table => session.text(&operations.text()),
+        Format::Json => shown.iter().try_for_each(|operation| session.json(operation)),
+        Format::Table if shown.is_empty() => session.note("no command matches"),
+        Format::Table => session.text(&shown.iter().map(Operation::text).collect::<String>()),
     }
 }
 
