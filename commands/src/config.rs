@@ -188,25 +188,11 @@ pub(crate) fn resolve(state: &Cluster, spec: &mut ServiceSpec, renewed: bool) ->
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
     for reference in &mut container.configs {
         let known = reference.config.and_then(|id| state.configs.get(id));
-        let Some(config) = known.filter(|config| config.spec.name() == reference.name) else {
-            let sentence =
-                format!("there is no config {} with the id that the spec has for it", quote(&reference.name));
-            return Err(Fault::invalid(sentence, "`swarmctl config ls` shows what exists"));
-        };
-        if reference.revision == 0 || (renewed && !reference.pinned) {
-            reference.revision = config.newest();
-        }
-        if !config.revisions.contains_key(&reference.revision) {
-            return Err(without_revision("config", &reference.name, reference.revision));
-        }
+        let known = known.filter(|config| config.spec.name() == reference.name).map(|config| &config.revisions);
+        let asked = ((reference.pinned || !renewed) && reference.revision != 0).then_some(reference.revision);
+        reference.revision = followers::revision(reference, asked, known)?;
     }
     Ok(())
-}
-
-/// The refusal of a reference to a revision that is not kept.
-pub(crate) fn without_revision(noun: &str, name: &str, revision: u64) -> Fault {
-    let hint = format!("`swarmctl {noun} inspect {name}` shows the revisions that are kept");
-    Fault::invalid(format!("{noun} {name} has no revision {revision}"), hint)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What a new revision of a config or a secret means for services: those that follow it are updated in the same frame, and roll it
 //! out as they do any change. Jobs are not: they are given the newest when they run again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use events::spec::FileReference;
 use events::{ContainerSpec, Kind, ServiceSpecUpdated, SpecChange};
 use projections::Cluster;
 
@@ -41,6 +42,28 @@ pub(crate) fn follow(
         })));
     }
     Ok(updates)
+}
+
+/// The revision that a reference is given: the one that is asked for, or the newest of those there are.
+///
+/// # Errors
+/// When what it refers to is not known by its id and name, or has no such revision.
+pub(crate) fn revision<T>(
+    reference: &impl FileReference,
+    asked: Option<u64>,
+    known: Option<&BTreeMap<u64, T>>,
+) -> Result<u64, Fault> {
+    let (noun, name) = (reference.noun(), reference.name());
+    let Some(revisions) = known else {
+        let sentence = format!("there is no {noun} {} with the id that the spec has for it", quote(name));
+        return Err(Fault::invalid(sentence, format!("`swarmctl {noun} ls` shows what exists")));
+    };
+    let newest = || revisions.last_key_value().map(|(revision, _)| *revision);
+    let given = asked.or_else(newest).filter(|revision| revisions.contains_key(revision));
+    given.ok_or_else(|| {
+        let hint = format!("`swarmctl {noun} inspect {name}` shows the revisions that are kept");
+        Fault::invalid(format!("{noun} {name} has no revision {}", asked.unwrap_or_default()), hint)
+    })
 }
 
 /// The revisions that nothing needs once there is a newer one.

@@ -7,7 +7,7 @@ use events::{
 };
 use projections::{Cluster, ClusterSecret};
 
-use crate::config::{unused, without_revision};
+use crate::config::unused;
 use crate::text::quote;
 use crate::validate::{self, Fault, SECRETS_KIB_MAX};
 use crate::verb::{Asker, Verb};
@@ -186,17 +186,9 @@ pub(crate) fn resolve(state: &Cluster, spec: &mut ServiceSpec, renewed: bool) ->
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
     for reference in &mut container.secrets {
         let known = reference.secret.and_then(|id| state.secrets.get(id));
-        let Some(secret) = known.filter(|secret| secret.spec.name() == reference.name) else {
-            let sentence =
-                format!("there is no secret {} with the id that the spec has for it", quote(&reference.name));
-            return Err(Fault::invalid(sentence, "`swarmctl secret ls` shows what exists"));
-        };
-        if reference.revision == 0 || (renewed && !reference.pinned) {
-            reference.revision = secret.newest();
-        }
-        if !secret.revisions.contains_key(&reference.revision) {
-            return Err(without_revision("secret", &reference.name, reference.revision));
-        }
+        let known = known.filter(|secret| secret.spec.name() == reference.name).map(|secret| &secret.revisions);
+        let asked = ((reference.pinned || !renewed) && reference.revision != 0).then_some(reference.revision);
+        reference.revision = followers::revision(reference, asked, known)?;
     }
     Ok(())
 }

@@ -1,3 +1,5 @@
+//! Servers that sign, as they should and otherwise, on loopback.
+
 use std::time::Duration as StdDuration;
 
 use events::{Id, OperatorId, Role};
