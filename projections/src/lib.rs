@@ -128,6 +128,8 @@ parts::state! {
         service_names: OrdMap<Arc<str>, ServiceId> = "names of services",
         /// Services that keep apart from others, by the names of those.
         apart: OrdSet<(Arc<str>, ServiceId)> = "services that keep apart from others",
+        /// Services that start after others, by the names of those.
+        dependents: OrdSet<(Arc<str>, ServiceId)> = "services that start after others",
         /// Host names of nodes, and names of what tasks run.
         lookup: Lookup = "names that references are looked up by",
         /// The configs by name, without regard to case.
@@ -335,6 +337,13 @@ impl Cluster {
         let name = services::name_key(name);
         let first = (Arc::clone(&name), ServiceId::default());
         self.apart.range(first..=(name, ServiceId::MAX)).map(|(_, service)| *service)
+    }
+
+    /// The services that start after this one.
+    pub fn dependents_of(&self, name: &str) -> impl Iterator<Item = ServiceId> {
+        let name = services::name_key(name);
+        let first = (Arc::clone(&name), ServiceId::default());
+        self.dependents.range(first..=(name, ServiceId::MAX)).map(|(_, service)| *service)
     }
 
     /// The services that want a task on every node.

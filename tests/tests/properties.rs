@@ -574,6 +574,7 @@ impl Shape {
                 overlap: overlap.into(),
                 ..JobSchedule::default()
             }),
+            ..ServiceSpec::default()
         }
     }
 }

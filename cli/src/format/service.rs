@@ -193,6 +193,7 @@ pub fn block(service: &ServiceView, view: View) -> String {
             block.prose("Message", &update.message);
         });
     }
+    block.each("Depends on", service.spec.depends_on.iter().cloned());
     template::show(&mut block, &service.spec);
     rollout(&mut block, "Update", service.spec.update.is_some(), service.spec.update_rollout());
     rollout(&mut block, "Rollback", service.spec.rollback.is_some(), service.spec.rollback_rollout());

@@ -62,6 +62,14 @@ pub struct ListEdits {
     #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
     placement_pref_rm: Vec<String>,
 
+    /// Service to start after, to add
+    #[arg(long, value_name = "SERVICE", value_parser = pair::key)]
+    depends_on_add: Vec<String>,
+
+    /// Service to start after, to remove
+    #[arg(long, value_name = "SERVICE", value_parser = pair::key)]
+    depends_on_rm: Vec<String>,
+
     /// Required affinity to add
     #[arg(long, value_name = "EXPRESSION", value_parser = affinity::parse)]
     affinity_add: Vec<Affinity>,
@@ -249,6 +257,7 @@ impl ListEdits {
             ("env", &self.env_rm),
             ("constraint", &constraints),
             ("placement-pref", &self.placement_pref_rm),
+            ("depends-on", &self.depends_on_rm),
             ("affinity", &affinities),
             ("affinity-pref", &preferred),
             ("ports", &self.ports_rm),
@@ -286,6 +295,7 @@ impl ListEdits {
         if !(self.label_add.is_empty() && self.label_rm.is_empty()) {
             edit_map(&mut spec.annotations.get_or_insert_default().labels, &self.label_add, &self.label_rm);
         }
+        edit(&mut spec.depends_on, String::clone, &self.depends_on_add, &self.depends_on_rm);
         self.apply_to_ports(spec);
         self.apply_to_placement(spec);
         self.apply_to_affinities(spec);

@@ -15,7 +15,7 @@ struct List {
 }
 
 /// Those that a flag of their name replaces.
-const LISTS: [List; 28] = [
+const LISTS: [List; 29] = [
     List { flag: "label", keys: |spec| keys(&spec.annotations().labels) },
     List { flag: "container-label", keys: |spec| keys(&spec.template().container().labels) },
     List { flag: "env", keys: |spec| spec.template().container().env.iter().map(|entry| variable(entry)).collect() },
@@ -27,6 +27,7 @@ const LISTS: [List; 28] = [
     },
     List { flag: "affinity", keys: |spec| affinities(spec, |weight| weight.is_none()) },
     List { flag: "affinity-pref", keys: |spec| affinities(spec, |weight| weight.is_some()) },
+    List { flag: "depends-on", keys: |spec| spec.depends_on.clone() },
     List {
         flag: "placement-pref",
         keys: |spec| {

@@ -5,7 +5,7 @@ use events::spec::limits::REPLICAS_MAX;
 use events::{Affinity, Placement, PlacementPreference, PlacementStrategy, ServiceSpec};
 
 use super::{replace, set, task};
-use crate::values::{affinity, constraint, number};
+use crate::values::{affinity, constraint, number, pair};
 
 /// Which of the nodes that will do gets a task.
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
@@ -41,6 +41,10 @@ pub(super) struct PlacementFlags {
     #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
     placement_pref: Vec<String>,
 
+    /// Service that has to run, or job that has to complete, before the first tasks start; replaces all
+    #[arg(long, value_name = "SERVICE", value_parser = pair::key)]
+    depends_on: Vec<String>,
+
     /// Maximum number of tasks of the service on one node; 0 for no limit
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     replicas_max_per_node: Option<u64>,
@@ -63,6 +67,7 @@ impl PlacementFlags {
         if *self == Self::default() {
             return;
         }
+        replace(&mut spec.depends_on, &self.depends_on);
         let placement = task(spec).placement.get_or_insert_default();
         replace(&mut placement.constraints, &self.constraint);
         let preferences = self.placement_pref.iter().map(|label| PlacementPreference { spread: label.clone() });

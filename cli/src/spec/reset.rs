@@ -20,6 +20,7 @@ pub enum Field {
     ContainerLabel,
     Device,
     DeviceCgroupRule,
+    DependsOn,
     Dns,
     Env,
     EnvSecret,
@@ -54,6 +55,7 @@ impl Field {
     pub fn reset(self, spec: &mut ServiceSpec) {
         match self {
             Self::Label => spec.annotations.iter_mut().for_each(|annotations| annotations.labels.clear()),
+            Self::DependsOn => spec.depends_on.clear(),
             Self::Ports => spec.endpoint = None,
             Self::Update => spec.update = None,
             Self::Rollback => spec.rollback = None,

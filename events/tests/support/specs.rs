@@ -69,6 +69,7 @@ pub fn service_spec() -> ServiceSpec {
             overlap: Overlap::Replace.into(),
             start_deadline_ns: Some(600_000_000_000),
         }),
+        depends_on: vec!["db".into()],
     }
 }
 

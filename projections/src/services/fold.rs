@@ -18,6 +18,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         cluster.global_services.insert(event.service);
     }
     cluster.apart.extend(kept_apart(event.service, &spec));
+    cluster.dependents.extend(awaited(event.service, &spec));
     let service = Service {
         id: event.service,
         spec: Arc::clone(&spec),
@@ -58,14 +59,7 @@ pub(crate) fn spec_updated(
         service.env_secrets.extend(env_secrets(&spec).map(str::to_owned));
         service.note_change(at.index);
     });
-    let apart = kept_apart(id, &spec);
-    for entry in kept_apart(id, &old.spec) {
-        // Tasks of a service from which this one keeps apart no longer may fit beside its tasks now.
-        let freed = cluster.service_names.get(&entry.0).filter(|_| !apart.contains(&entry));
-        touched.waiting.extend(freed);
-        cluster.apart.remove(&entry);
-    }
-    cluster.apart.extend(apart);
+    index_names(cluster, id, &old.spec, &spec, touched);
     let revision = (id, old.template_version);
     if cluster.revisions.get(revision).is_some_and(|revision| revision.spec.same_template(&spec)) {
         // Tasks to come find the present credentials.
@@ -98,6 +92,27 @@ fn runs_at_once(spec: &ServiceSpec) -> bool {
 fn awaits_next_run(old: &ServiceSpec, new: &ServiceSpec) -> bool {
     let is_forced = old.template().force_update != new.template().force_update;
     new.is_job() && new.schedule.is_some() && !is_forced
+}
+
+/// Notes which other services a service names now.
+fn index_names(cluster: &mut Cluster, id: ServiceId, old: &ServiceSpec, new: &ServiceSpec, touched: &mut Touched) {
+    let apart = kept_apart(id, new);
+    for entry in kept_apart(id, old) {
+        // Tasks of a service from which this one keeps apart no longer may fit beside its tasks now.
+        let freed = cluster.service_names.get(&entry.0).filter(|_| !apart.contains(&entry));
+        touched.waiting.extend(freed);
+        cluster.apart.remove(&entry);
+    }
+    cluster.apart.extend(apart);
+    for entry in awaited(id, old) {
+        cluster.dependents.remove(&entry);
+    }
+    cluster.dependents.extend(awaited(id, new));
+}
+
+/// The names of the services that one starts after, each with the service.
+fn awaited(id: ServiceId, spec: &ServiceSpec) -> impl Iterator<Item = (Arc<str>, ServiceId)> {
+    spec.depends_on.iter().map(move |name| (name_key(name), id))
 }
 
 /// The names of the services that one keeps apart from, whatever becomes of those, each with the service.
@@ -266,6 +281,9 @@ pub(crate) fn removed(cluster: &mut Cluster, id: ServiceId, touched: &mut Touche
     for entry in kept_apart(id, &service.spec) {
         cluster.apart.remove(&entry);
     }
+    for entry in awaited(id, &service.spec) {
+        cluster.dependents.remove(&entry);
+    }
     count_update(cluster, service.update_state(), None);
     forget_revision(cluster, id, service.template_version);
     rollouts::end(cluster, id);
@@ -366,6 +384,7 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.service_names = names.collect();
     let global = cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id);
     cluster.global_services = global.collect();
+    cluster.dependents = cluster.services.values().flat_map(|service| awaited(service.id, &service.spec)).collect();
     cluster.apart = cluster.services.values().flat_map(|service| kept_apart(service.id, &service.spec)).collect();
     for service in cluster.services.values() {
         if let Some(state) = service.update_state() {

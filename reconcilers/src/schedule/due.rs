@@ -6,6 +6,7 @@ use events::{NodeId, TaskId};
 use projections::unplaced::Group;
 use projections::{Cluster, Instance, Unplaced};
 
+use super::dependencies::released;
 use super::filters::Filters;
 use super::run::Run;
 use crate::Scope;
@@ -48,7 +49,13 @@ pub(super) fn due(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeM
         }
     }
     let services = scope.services.iter().chain(&scope.waiting);
-    due.extend(services.flat_map(|service| unplaced.tried_groups_of(*service)).map(|group| (group, Retried::All)));
+    let released = released(cluster, scope);
+    due.extend(
+        services
+            .chain(&released)
+            .flat_map(|service| unplaced.tried_groups_of(*service))
+            .map(|group| (group, Retried::All)),
+    );
     due.retain(|(service, _), _| !scope.aside.contains(service));
     due
 }

@@ -8,6 +8,7 @@ pub mod filters;
 pub mod placing;
 
 mod affinities;
+mod dependencies;
 mod due;
 mod explain;
 mod layout;
@@ -98,25 +99,26 @@ fn place(
 ) -> bool {
     let cluster = run.cluster;
     let unplaced = cluster.unplaced();
+    let awaited = awaited(cluster, work);
     let mut left = tasks(unplaced, work.group, &work.retried).skip(work.done).peekable();
     let Some((instance, first)) = left.peek().copied() else { return true };
     let Some(first) = cluster.tasks.get(first) else { return true };
     let filters = Filters::of(cluster, first);
     let has_choice = matches!(instance, Instance::Slot(_));
-    if has_choice || filters.count_service() {
-        run.count_service(work.group.0);
-    } else {
-        run.count_nothing();
-    }
+    run.count(work.group.0, has_choice || filters.count_service());
     let mut refused: Vec<(TaskId, Arc<str>)> = Vec::new();
     let mut spread: Option<Spread<'_>> = None;
     // Tasks that have their node already come after those that have none.
     let placement = cluster.spec_of(first).template().placement();
     let layout = has_choice.then(|| layouts.of(placement, &filters, run.pool));
     let most = work.done.saturating_add(most);
-    while work.done < most && !out.is_full() {
+    while work.done < most && !out.is_full() && refused.len() < out.most_tasks().max(1) {
         let Some((instance, task)) = left.next() else { break };
         work.done += 1;
+        if let Some(reason) = awaited.as_ref().filter(|_| dependencies::is_first(cluster, task)) {
+            refused.push((task, Arc::clone(reason)));
+            continue;
+        }
         let (Some(layout), Instance::Slot(_)) = (layout, instance) else {
             out.places += 1;
             confirm((instance, task), &filters, run, out, &mut refused);
@@ -151,6 +153,15 @@ fn place(
     }
     explain(cluster, refused, out);
     left.peek().is_none()
+}
+
+/// For what the first tasks of a group wait, if the service depends on others. Those that waited for it before go on doing so.
+fn awaited(cluster: &Cluster, work: &mut Work) -> Option<Arc<str>> {
+    let reason = dependencies::awaited(cluster, work.group.0)?;
+    if cluster.unplaced().all_wait_for(work.group, &reason) {
+        work.retried = Retried::None;
+    }
+    Some(reason)
 }
 
 fn assign(task: TaskId, number: usize, filters: &Filters<'_>, run: &mut Run<'_>, out: &mut Correction) {

@@ -47,8 +47,17 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Counts the tasks of a service, if they matter.
+    pub(super) fn count(&mut self, service: ServiceId, matters: bool) {
+        if matters {
+            self.count_service(service);
+        } else {
+            self.count_nothing();
+        }
+    }
+
     /// Forgets the counts of the last service.
-    pub(super) fn count_nothing(&mut self) {
+    fn count_nothing(&mut self) {
         self.active_of_service.resize(self.pool.numbers_end(), 0);
         for number in self.counted.drain(..) {
             self.active_of_service[number] = 0;

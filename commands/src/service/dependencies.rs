@@ -1,0 +1,88 @@
+//! Services that start after others: those have to exist, and must not wait for each other.
+
+use std::collections::BTreeSet;
+
+use events::ServiceSpec;
+use projections::Cluster;
+
+use crate::text::quote;
+use crate::validate::Fault;
+
+/// Most services that one may name: more than that is not an order of starting any more.
+const DEPENDENCIES_MAX: usize = 64;
+
+/// Judges the services that a spec names to start after.
+pub(super) fn exist(state: &Cluster, spec: &ServiceSpec) -> Result<(), Fault> {
+    if spec.depends_on.len() > DEPENDENCIES_MAX {
+        let sentence = format!("a service can depend on at most {DEPENDENCIES_MAX} others");
+        return Err(Fault::invalid(sentence, "name only those that it cannot start without"));
+    }
+    for name in &spec.depends_on {
+        if name.eq_ignore_ascii_case(spec.name()) {
+            return Err(Fault::invalid("a service cannot depend on itself", "leave it out"));
+        }
+        if state.service_named(name).is_none() {
+            let sentence = format!("there is no service {} to depend on", quote(name));
+            return Err(Fault::invalid(sentence, "create that service first; `swarmctl service ls` shows what exists"));
+        }
+    }
+    match circle(state, spec) {
+        Some(name) => {
+            let sentence = format!("service {} already waits for {}", quote(&name), quote(spec.name()));
+            Err(Fault::invalid(sentence, "services that wait for each other would never start: leave one of them out"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The service that waits, perhaps by way of others, for one with this spec, and that it would wait for.
+fn circle(state: &Cluster, spec: &ServiceSpec) -> Option<String> {
+    let key = |name: &str| name.to_ascii_lowercase();
+    let (mut seen, mut open) = (BTreeSet::new(), spec.depends_on.clone());
+    while let Some(name) = open.pop() {
+        if !seen.insert(key(&name)) {
+            continue;
+        }
+        let Some(service) = state.service_named(&name) else { continue };
+        if service.spec.depends_on.iter().any(|next| key(next) == key(spec.name())) {
+            return Some(name);
+        }
+        open.extend(service.spec.depends_on.iter().cloned());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Story, operator, replicated};
+    use crate::{Command, CreateService, ServiceSecrets, UpdateService};
+
+    fn spec(name: &str, depends_on: &[&str]) -> Box<ServiceSpec> {
+        let depends_on = depends_on.iter().map(|name| (*name).to_owned()).collect();
+        Box::new(ServiceSpec { depends_on, ..replicated(name, 1) })
+    }
+
+    fn create(name: &str, depends_on: &[&str]) -> Command {
+        Command::CreateService(CreateService { spec: spec(name, depends_on), secrets: ServiceSecrets::default() })
+    }
+
+    #[test]
+    fn services_depend_on_others_that_exist_and_never_on_each_other() {
+        let mut story = Story::with_worker();
+        story.refuse(&operator(), create("web", &["db"]));
+        story.refuse(&operator(), create("db", &["DB"]));
+        story.accept(&operator(), create("db", &[]));
+        story.accept(&operator(), create("api", &["DB"]));
+        story.accept(&operator(), create("web", &["api"]));
+        let service = story.state.service_named("db").expect("it was made").id;
+        let update = |depends_on: &[&str]| {
+            let (spec, secrets) = (spec("db", depends_on), ServiceSecrets::default());
+            Command::UpdateService(UpdateService { service, spec, version: None, secrets })
+        };
+        let refusal = story.refuse(&operator(), update(&["web"]));
+        assert!(refusal.sentence.contains("already waits for"), "{refusal}");
+        story.accept(&operator(), create("log", &[]));
+        story.accept(&operator(), update(&["log"]));
+    }
+}
