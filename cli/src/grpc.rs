@@ -15,7 +15,7 @@ use wire::v1::*;
 use wire::{Freshness, Timeouts};
 
 use crate::failure::{Failure, Kind, innermost};
-use crate::manager::{BackupStream, EventStream, LogParts, Manager};
+use crate::manager::{BackupStream, DifferenceStream, EventStream, LogParts, Manager};
 
 /// How often a command is sent when connections break; its id makes sure that it has one effect.
 const ATTEMPTS_MAX: u32 = 3;
@@ -320,6 +320,18 @@ impl Manager for Connection {
         let found = self.ask(async |client| client.find_point(request).await).await?;
         self.freshness.at = Some(found.index);
         Ok(found)
+    }
+
+    async fn find_point(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
+        let request = self.question(point);
+        self.ask(async |client| client.find_point(request).await).await
+    }
+
+    /// Not bounded like the other answers: a state of the past may take long to make.
+    async fn compare(&mut self, request: CompareRequest) -> Result<DifferenceStream, Failure> {
+        let request = self.question(request);
+        let pages = self.client().await?.compare(request).await?.into_inner();
+        Ok(Box::pin(pages.map(|page| page.map_err(Failure::from))))
     }
 
     /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager

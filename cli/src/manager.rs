@@ -5,17 +5,21 @@ use std::pin::Pin;
 use events::SecretText;
 use tokio_stream::Stream;
 use wire::v1::{
-    BackupPart, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest, EventRecord,
-    EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
-    ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary, NodeView, OperatorCertificate,
-    OperatorView, PlacementExplanation, PointView, RaftView, RenewOperatorRequest, ResolveImageRequest, ResolvedImage,
-    SecretView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply, VersionReply,
+    BackupPart, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
+    DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
+    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary,
+    NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PointView, RaftView, RenewOperatorRequest,
+    ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply,
+    VersionReply,
 };
 
 use crate::failure::Failure;
 
 /// History as it arrives, oldest first.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<EventRecord, Failure>>>>;
+
+/// Pages of differences as they arrive, in the order of nouns and names.
+pub type DifferenceStream = Pin<Box<dyn Stream<Item = Result<DifferencePage, Failure>>>>;
 
 /// Lines of tasks as they arrive.
 pub type LogParts = Pin<Box<dyn Stream<Item = Result<LogsPart, Failure>>>>;
@@ -99,6 +103,12 @@ pub trait Manager {
 
     /// Finds a point of history; from here on reads show the state as it was then.
     fn go_to(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;
+
+    /// Finds a point of history, without going there.
+    fn find_point(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;
+
+    /// How two states differ.
+    fn compare(&mut self, request: CompareRequest) -> impl Future<Output = Result<DifferenceStream, Failure>>;
 
     /// History; with `follow` it does not end.
     fn events(&mut self, request: EventsRequest) -> impl Future<Output = Result<EventStream, Failure>>;

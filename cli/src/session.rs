@@ -16,7 +16,7 @@ use crate::failure::{Failure, Kind};
 use crate::format::{Format, escape, placing, view::View};
 use crate::manager::Manager;
 use crate::values::at::At;
-use crate::values::start::Place;
+use crate::values::start::{Place, Start};
 
 /// Something to await, on the thread that runs the command.
 pub type Wait<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -191,13 +191,24 @@ impl<M: Manager> Session<'_, M> {
     /// When there is no such point, or the manager cannot be reached.
     pub async fn at(&mut self, at: &At) -> Result<(), Failure> {
         let Some(at) = at.at else { return Ok(()) };
-        let request = match at.at(self.around.clock.now()) {
-            Place::Index(index) => FindPointRequest { index: Some(index), time: None },
-            Place::Time(time) => FindPointRequest { index: None, time: Some(time) },
-        };
-        let view = self.manager.go_to(request).await?;
+        let view = self.manager.go_to(self.point_request(at)).await?;
         self.point = Some(Point { view, told: false });
         Ok(())
+    }
+
+    /// Finds a point of history without going there.
+    ///
+    /// # Errors
+    /// When there is no such point, or the manager cannot be reached.
+    pub async fn find_point(&mut self, point: Start) -> Result<PointView, Failure> {
+        self.manager.find_point(self.point_request(point)).await
+    }
+
+    fn point_request(&self, point: Start) -> FindPointRequest {
+        match point.at(self.around.clock.now()) {
+            Place::Index(index) => FindPointRequest { index: Some(index), time: None },
+            Place::Time(time) => FindPointRequest { index: None, time: Some(time) },
+        }
     }
 
     /// Index of the point that is looked at; nothing where that is the present.

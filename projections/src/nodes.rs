@@ -88,7 +88,13 @@ impl Node {
         self.moved_at > rotation.started
     }
 
-    /// The name that people know it by.
+    /// What it is called: by its operator, or else by itself.
+    pub fn name(&self) -> &str {
+        let given = self.spec.annotations.as_ref().map_or("", |annotations| &annotations.name);
+        if given.is_empty() { self.hostname() } else { given }
+    }
+
+    /// The name that its machine gives it.
     pub fn hostname(&self) -> &str {
         self.description.as_ref().map_or(&self.joined_as, |description| &description.hostname)
     }

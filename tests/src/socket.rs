@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cli::{BackupStream, EventStream, Failure, Kind, LogParts};
+use cli::{BackupStream, DifferenceStream, EventStream, Failure, Kind, LogParts};
 use commands::{Actor, Rejection, SecretText};
 use futures_util::Stream;
 use node::control::backup;
@@ -18,7 +18,7 @@ use node::control::{Control, views};
 use node::manager::past::Past;
 use node::manager::replica::Request;
 use wire::v1::{
-    BackupRequest, ClusterView, CommandReply, CommandRequest, ConfigView, CreateOperatorRequest,
+    BackupRequest, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
     DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView,
     OperatorCertificate, OperatorView, PlacementExplanation, PointView, RaftView, ReadConfigsRequest,
@@ -56,8 +56,12 @@ impl Socket {
     }
 
     pub(crate) fn control(&self) -> Result<Control, Failure> {
+        let Some(index) = self.at else { return self.present() };
+        self.at_index(index)
+    }
+
+    fn at_index(&self, index: u64) -> Result<Control, Failure> {
         let control = self.present()?;
-        let Some(index) = self.at else { return Ok(control) };
         let past = Past::of(Arc::clone(&control.store));
         control.at(index, &past, &|| false).map_err(refuse)
     }
@@ -191,6 +195,16 @@ impl cli::Manager for Socket {
         let found = self.present()?.find_point(&point).map_err(refuse)?;
         self.at = Some(found.index);
         Ok(found)
+    }
+
+    async fn find_point(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
+        self.present()?.find_point(&point).map_err(refuse)
+    }
+
+    async fn compare(&mut self, request: CompareRequest) -> Result<DifferenceStream, Failure> {
+        let (earlier, later) = (self.at_index(request.from)?, self.at_index(request.to)?);
+        let pages = later.differences_since(&earlier).map_err(refuse)?;
+        Ok(Box::pin(futures_util::stream::iter(pages.map(Ok))))
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {

@@ -160,6 +160,8 @@ fn requests(head: u64) -> Vec<EventsRequest> {
         EventsRequest { actors: list(&["root"]), ..Default::default() },
         EventsRequest { actors: list(&["n2"]), object: text("web"), ..Default::default() },
         EventsRequest { reason: text("tICKET 5"), ..Default::default() },
+        EventsRequest { asked: Some(true), ..Default::default() },
+        EventsRequest { asked: Some(true), object: text("web"), ..Default::default() },
     ]);
     let parts = [(None, None, None), (Some(head / 3), Some(head / 2), None)];
     let tails = [(None, None, Some(5)), (Some(40), Some(head * 2 / 3), Some(40))];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::{Kind, Timestamp};
+use events::{ContainerSpec, Kind, ServiceSpec, TaskSpec, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use wire::v1::EventRecord;
@@ -61,15 +61,23 @@ impl Blame {
             leaves.iter().filter(|(path, value)| self.fields.get(*path) != Some(value)).map(|(path, _)| path.clone());
         let changed: Vec<Vec<String>> = removed.chain(set).collect();
         for path in changed {
-            let value = leaves.get(&path).map(changes::show);
+            let value = leaves.get(&path).cloned();
             self.note(path, value, record, ids);
         }
         self.fields = leaves;
     }
 
-    fn note(&mut self, path: Vec<String>, value: Option<String>, record: &EventRecord, ids: bool) {
+    fn note(&mut self, path: Vec<String>, value: Option<Value>, record: &EventRecord, ids: bool) {
         let names = if ids { RecordNames::none() } else { RecordNames::with(record) };
-        self.lines.iter_mut().filter(|(other, _)| *other == path).for_each(|(_, line)| line.present = false);
+        let mut is_first = true;
+        for (_, line) in self.lines.iter_mut().filter(|(other, _)| *other == path) {
+            (is_first, line.present) = (false, false);
+        }
+        // What nobody chose is not called by the name that it happens to have.
+        let value = value.map(|value| {
+            let is_default = is_first && record.event.kind.as_ref().is_some_and(|kind| is_default(kind, &path, &value));
+            if is_default { "default".to_owned() } else { changes::show(&value) }
+        });
         let line = Line {
             field: changes::name(&path),
             present: value.is_some(),
@@ -92,6 +100,26 @@ impl Blame {
 
 fn is_off(value: &Value) -> bool {
     *value == Value::Bool(false) || value.as_u64() == Some(0)
+}
+
+/// Whether this is the name of what an enum is where it is not set. Texts that are not set are empty, and no fields.
+fn is_default(kind: &Kind, path: &[String], value: &Value) -> bool {
+    let is_service = matches!(kind, Kind::ServiceCreated(_) | Kind::ServiceSpecUpdated(_));
+    let unset = if is_service { serde_json::to_value(unset_service()) } else { return false };
+    let mut leaves = changes::leaves(&unset.unwrap_or_default()).into_iter();
+    value.is_string() && leaves.any(|leaf| leaf.path == path && leaf.value == *value)
+}
+
+/// A service whose parts are all there, with nothing set in them.
+fn unset_service() -> ServiceSpec {
+    let task = TaskSpec {
+        container: Some(ContainerSpec { privileges: Some(Default::default()), ..Default::default() }),
+        restart: Some(Default::default()),
+        placement: Some(Default::default()),
+        ..Default::default()
+    };
+    let (update, rollback) = (Some(Default::default()), Some(Default::default()));
+    ServiceSpec { task: Some(task), update, rollback, endpoint: Some(Default::default()), ..Default::default() }
 }
 
 /// The spec that an event sets as a whole.

@@ -6,6 +6,7 @@ pub mod block;
 pub mod changes;
 pub mod cluster;
 pub mod config;
+pub mod difference;
 pub mod escape;
 pub mod log;
 mod names;

@@ -3,16 +3,23 @@
 //! A frame says which command caused an event, but not which one made the managers act later. What happens to an object therefore
 //! counts as a consequence of the last command about it; what happens in the frame of a single command is one of that command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use events::{ActorKind, Cause, CommandRecord, Kind, Timestamp};
+use events::{Cause, CommandId, CommandRecord, Kind, Timestamp};
 use serde::Serialize;
 use wire::v1::EventRecord;
 
 use super::phrase::phrase;
 use super::{RecordNames, escape, story};
 use crate::values::duration;
+
+/// Operations that are kept while their consequences are waited for: as many as may be asked for from the end, twice.
+pub const OPERATIONS_MAX: usize = 20_000;
+/// Changes of one operation that are listed.
+const CHANGES_MAX: usize = 100;
+/// Objects of which the last operation is known.
+const OBJECTS_MAX: usize = 200_000;
 
 /// A command and its consequences.
 #[derive(Debug, Serialize)]
@@ -24,6 +31,8 @@ pub struct Operation {
     command: Option<CommandRecord>,
     /// What the command changed, in words.
     changes: Vec<String>,
+    /// How many changes are not listed.
+    more_changes: u64,
     /// How often which kind of event followed.
     consequences: BTreeMap<&'static str, u64>,
     /// Index of the last consequence.
@@ -34,10 +43,16 @@ pub struct Operation {
     by: String,
 }
 
-/// The operations of a history that is read from its oldest event on.
+/// The operations of a history that is read from its oldest event on. Only a window of them is kept: those before it are handed out as
+/// they are, whatever follows from them later.
 #[derive(Debug, Default)]
 pub struct Operations {
-    list: Vec<Operation>,
+    /// The window.
+    list: VecDeque<Operation>,
+    /// How many came before it.
+    handed_out: usize,
+    /// The number of each operation in the window, by its id.
+    by_id: BTreeMap<CommandId, usize>,
     /// The last operation about each object: a service or a node by its name, a place such as `web.1` where one concerned only it.
     last: BTreeMap<String, usize>,
     /// The frame that is read, and its operations.
@@ -53,52 +68,65 @@ impl Operations {
         let Some(kind) = &record.event.kind else { return };
         let objects: Vec<&String> = record.subjects.iter().filter_map(|id| record.names.get(id)).collect();
         if let Some(command) = record.command.as_ref().filter(|command| is_asked(command, record)) {
-            let operation = self.of_command(command, record);
-            self.list[operation].changes.push(phrase(kind, record.before.as_ref(), RecordNames::with(record)));
+            let number = self.of_command(command, record);
+            if let Some(operation) = self.operation(number) {
+                operation.change(kind, record);
+            }
             for object in objects {
-                // What concerned only a place of it is over.
-                let prefix = format!("{object}.");
-                self.last.retain(|known, _| !known.starts_with(&prefix));
-                self.last.insert(object.clone(), operation);
+                self.forget_places_of(object);
+                self.remember(object, number);
             }
             return;
         }
-        let operation = match self.frame.1.as_slice() {
+        let number = match self.frame.1.as_slice() {
             [only] => Some(*only),
             [] | [_, _, ..] => objects.iter().find_map(|object| self.last_about(object)),
         };
-        let Some(operation) = operation else { return };
+        let Some(number) = number else { return };
         for object in objects {
             if self.frame.1.len() == 1 && object.contains('.') {
-                self.last.insert(object.clone(), operation);
+                self.remember(object, number);
             }
         }
-        self.list[operation].follow(record, kind);
+        if let Some(operation) = self.operation(number) {
+            operation.follow(record, kind);
+        }
     }
 
-    /// The operation of a command; of several with the same correlation, one.
+    /// The operation with this number, as long as it is in the window.
+    fn operation(&mut self, number: usize) -> Option<&mut Operation> {
+        self.list.get_mut(number.checked_sub(self.handed_out)?)
+    }
+
+    /// The number of a command's operation; of several commands with the same correlation, one.
     fn of_command(&mut self, command: &CommandRecord, record: &EventRecord) -> usize {
-        let key = command.correlation.unwrap_or(command.id);
-        let same = |operation: &Operation| {
-            operation.command.as_ref().is_some_and(|other| other.correlation.unwrap_or(other.id) == key)
-        };
-        let position = self.list.iter().rposition(same).unwrap_or_else(|| {
-            self.list.push(Operation {
-                index: record.index,
-                log_time: record.log_time,
-                command: Some(command.clone()),
-                changes: Vec::new(),
-                consequences: BTreeMap::new(),
-                last_index: record.index,
-                lasted_ns: 0,
-                by: story::by(&record.event, record, RecordNames::with(record)),
-            });
-            self.list.len() - 1
-        });
-        if !self.frame.1.contains(&position) {
-            self.frame.1.push(position);
+        let id = command.correlation.unwrap_or(command.id);
+        let next = self.handed_out + self.list.len();
+        let number = *self.by_id.entry(id).or_insert(next);
+        if number == next {
+            self.list.push_back(Operation::of(command, record));
         }
-        position
+        if !self.frame.1.contains(&number) {
+            self.frame.1.push(number);
+        }
+        number
+    }
+
+    /// What concerned only a place of an object is over.
+    fn forget_places_of(&mut self, object: &str) {
+        let prefix = format!("{object}.");
+        let places = self.last.range(prefix.clone()..).take_while(|(known, _)| known.starts_with(&prefix));
+        let places: Vec<String> = places.map(|(place, _)| place.clone()).collect();
+        for place in places {
+            self.last.remove(&place);
+        }
+    }
+
+    /// Notes the last operation about an object. A place for which there is no room counts as its service does.
+    fn remember(&mut self, object: &str, number: usize) {
+        if self.last.len() < OBJECTS_MAX || self.last.contains_key(object) {
+            self.last.insert(object.to_owned(), number);
+        }
     }
 
     fn last_about(&self, object: &str) -> Option<usize> {
@@ -107,22 +135,58 @@ impl Operations {
         known.copied()
     }
 
-    /// All of them, in the order of their commands.
-    pub fn list(&self) -> &[Operation] {
-        &self.list
+    /// The older half of the window once it is full. What follows from these later is not counted.
+    pub fn hand_out(&mut self) -> Vec<Operation> {
+        if self.list.len() < OPERATIONS_MAX {
+            return Vec::new();
+        }
+        let older: Vec<Operation> = self.list.drain(..OPERATIONS_MAX / 2).collect();
+        self.handed_out += older.len();
+        let first = self.handed_out;
+        self.by_id.retain(|_, number| *number >= first);
+        self.last.retain(|_, number| *number >= first);
+        older
+    }
+
+    /// How many were handed out before history ended.
+    pub fn handed_out(&self) -> usize {
+        self.handed_out
+    }
+
+    /// Those in the window, in the order of their commands.
+    pub fn window(self) -> VecDeque<Operation> {
+        self.list
     }
 }
 
 /// Whether somebody asked for this: a person or a tool, and not a node or a manager by itself.
 fn is_asked(command: &CommandRecord, record: &EventRecord) -> bool {
-    let asked = match command.actor.kind() {
-        ActorKind::Operator | ActorKind::CertifiedOperator | ActorKind::Joiner => true,
-        ActorKind::Node | ActorKind::Manager => false,
-    };
-    asked && matches!(record.event.cause, Some(Cause::Command(_)))
+    command.actor.kind().asks() && matches!(record.event.cause, Some(Cause::Command(_)))
 }
 
 impl Operation {
+    fn of(command: &CommandRecord, record: &EventRecord) -> Self {
+        Self {
+            index: record.index,
+            log_time: record.log_time,
+            command: Some(command.clone()),
+            changes: Vec::new(),
+            more_changes: 0,
+            consequences: BTreeMap::new(),
+            last_index: record.index,
+            lasted_ns: 0,
+            by: story::by(&record.event, record, RecordNames::with(record)),
+        }
+    }
+
+    fn change(&mut self, kind: &Kind, record: &EventRecord) {
+        if self.changes.len() == CHANGES_MAX {
+            self.more_changes += 1;
+            return;
+        }
+        self.changes.push(phrase(kind, record.before.as_ref(), RecordNames::with(record)));
+    }
+
     fn follow(&mut self, record: &EventRecord, kind: &Kind) {
         *self.consequences.entry(kind.name()).or_default() += 1;
         self.last_index = record.index;
@@ -134,12 +198,17 @@ impl Operation {
         let command = self.command.as_ref();
         let kind = command.map_or("", |command| command.kind.as_str());
         let reason = command.and_then(|command| command.reason.as_deref());
+        let undone = command.and_then(|command| command.causation);
+        let undone = undone.map_or_else(String::new, |index| format!(" (undoes {index})"));
         let reason = reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"));
         let seconds = self.log_time.to_string();
         let seconds = seconds.get(..19).unwrap_or(&seconds);
-        let head = format!("{:<10}{seconds}Z  {kind:<20}{}{reason}", self.index, self.by);
+        let head = format!("{:<10}{seconds}Z  {kind:<20}{}{undone}{reason}", self.index, self.by);
         let mut lines = vec![escape::line(&head).into_owned()];
         lines.extend(self.changes.iter().map(|change| format!("{:10}{}", "", escape::line(change))));
+        if self.more_changes > 0 {
+            lines.push(format!("{:10}and {} more changes", "", self.more_changes));
+        }
         if !self.consequences.is_empty() {
             let counted = self.consequences.iter().map(|(kind, count)| format!("{kind} {count}"));
             let lasted = duration::show(Duration::from_millis(self.lasted_ns / 1_000_000));
@@ -147,5 +216,51 @@ impl Operation {
             lines.push(format!("{:10}then until {} in {lasted}: {}", "", self.last_index, counted.join(", ")));
         }
         lines.join("\n") + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{ActorKind, ActorRecord, Event, Id, ServiceId, ServiceScaled};
+
+    use super::*;
+
+    fn scaled(number: u64) -> EventRecord {
+        let (service, id) = (ServiceId::from_bits(1), CommandId::from_bits(u128::from(number) + 1));
+        let actor = ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: None };
+        let kind = Kind::ServiceScaled(ServiceScaled { service, from: number, to: number + 1 });
+        EventRecord {
+            index: number + 1,
+            event: Event::by_command(0, kind),
+            command: Some(CommandRecord { id, kind: "service.scale".to_owned(), actor, ..Default::default() }),
+            subjects: vec![service.to_string()],
+            names: [(service.to_string(), "web".to_owned())].into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_long_history_is_a_window_that_hands_out_what_is_old() {
+        let (mut operations, mut handed_out) = (Operations::default(), 0);
+        let count = OPERATIONS_MAX + OPERATIONS_MAX / 2;
+        for number in 0..count as u64 {
+            operations.add(&scaled(number));
+            handed_out += operations.hand_out().len();
+            assert!(operations.list.len() < OPERATIONS_MAX && operations.by_id.len() == operations.list.len());
+        }
+        assert!(handed_out > 0 && handed_out == operations.handed_out());
+        assert_eq!(handed_out + operations.window().len(), count, "none is lost, and none shown twice");
+    }
+
+    #[test]
+    fn the_changes_of_one_operation_are_bounded() {
+        let mut operations = Operations::default();
+        for number in 0..CHANGES_MAX as u64 + 7 {
+            let mut record = scaled(number);
+            record.command.as_mut().expect("a command").correlation = Some(CommandId::from_bits(1));
+            operations.add(&record);
+        }
+        let [operation] = &operations.window().into_iter().collect::<Vec<_>>()[..] else { panic!("one operation") };
+        assert_eq!((operation.changes.len(), operation.more_changes), (CHANGES_MAX, 7));
     }
 }

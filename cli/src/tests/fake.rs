@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 use wire::v1::*;
 
 use crate::format::samples;
-use crate::{BackupStream, EventStream, Failure, LogParts, Manager};
+use crate::{BackupStream, DifferenceStream, EventStream, Failure, LogParts, Manager};
 
 /// What a test lays out, and what it finds afterwards.
 pub struct Fake {
@@ -195,6 +195,14 @@ impl Manager for Fake {
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
         let log_time = point.time.unwrap_or(Timestamp::from_unix_ns(0));
         Ok(PointView { index: point.index.unwrap_or(7), log_time })
+    }
+
+    async fn find_point(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
+        self.go_to(point).await
+    }
+
+    async fn compare(&mut self, _: CompareRequest) -> Result<DifferenceStream, Failure> {
+        Ok(Box::pin(tokio_stream::empty()))
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {

@@ -34,6 +34,7 @@ impl Control for Server {
     type ListServicesStream = Answers<ServicePage>;
     type ListTasksStream = Answers<TaskList>;
     type EventsStream = Answers<EventRecord>;
+    type CompareStream = Answers<DifferencePage>;
     type BackupStream = Answers<BackupPart>;
     type ExecuteStreamStream = Answers<CommandAnswer>;
     type ReadConfigsStream = Answers<ConfigPage>;
@@ -160,6 +161,10 @@ impl Control for Server {
 
     async fn find_point(&self, _: Request<FindPointRequest>) -> Result<Response<PointView>, Status> {
         Ok(Response::new(PointView { index: 1, log_time: events::Timestamp::from_unix_ns(0) }))
+    }
+
+    async fn compare(&self, _: Request<CompareRequest>) -> Result<Response<Self::CompareStream>, Status> {
+        Ok(Response::new(Box::pin(tokio_stream::empty())))
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

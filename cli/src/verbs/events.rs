@@ -8,7 +8,7 @@ use wire::v1::EventsRequest;
 
 use crate::completion;
 use crate::failure::{Failure, Kind};
-use crate::format::operations::{Operation, Operations};
+use crate::format::operations::{OPERATIONS_MAX, Operation, Operations};
 use crate::format::{Format, RecordNames, story};
 use crate::manager::Manager;
 use crate::session::Session;
@@ -118,14 +118,29 @@ async fn by_operation<M: Manager>(
     let mut operations = Operations::default();
     while let Some(record) = history.next().await {
         operations.add(&record?);
+        let older = operations.hand_out();
+        if tail.is_none() {
+            show(&older, session)?;
+        }
     }
-    let all = operations.list();
-    let left_out = tail.and_then(|tail| all.len().checked_sub(usize::try_from(tail).ok()?)).unwrap_or(0);
-    let shown = &all[left_out..];
+    let handed_out = operations.handed_out();
+    let mut shown = operations.window();
+    let wanted = tail.map_or(shown.len(), |tail| usize::try_from(tail).unwrap_or(usize::MAX));
+    shown.drain(..shown.len().saturating_sub(wanted));
+    show(shown.make_contiguous(), session)?;
+    match (session.globals.format, tail) {
+        (Format::Table, None) if handed_out > 0 => session.note(&format!(
+            "of the first {handed_out} commands only what followed among about {OPERATIONS_MAX} commands is shown; use --from for the rest"
+        )),
+        (Format::Table, _) if shown.is_empty() => session.note("no command matches"),
+        (Format::Table | Format::Json, _) => Ok(()),
+    }
+}
+
+fn show<M: Manager>(operations: &[Operation], session: &mut Session<'_, M>) -> Result<(), Failure> {
     match session.globals.format {
-        Format::Json => shown.iter().try_for_each(|operation| session.json(operation)),
-        Format::Table if shown.is_empty() => session.note("no command matches"),
-        Format::Table => session.text(&shown.iter().map(Operation::text).collect::<String>()),
+        Format::Json => operations.iter().try_for_each(|operation| session.json(operation)),
+        Format::Table => session.text(&operations.iter().map(Operation::text).collect::<String>()),
     }
 }
 

@@ -31,6 +31,7 @@ mod cluster;
 mod completion;
 mod config;
 mod events;
+mod history;
 mod logs;
 mod node;
 mod operator;
@@ -74,6 +75,9 @@ pub enum Command {
     /// Operators with a certificate of their own
     #[command(subcommand)]
     Operator(operator::Verb),
+    /// The past: what changed between two points
+    #[command(subcommand)]
+    History(history::Verb),
     Apply(apply::Args),
     Raft(raft::Args),
     Events(events::Args),
@@ -94,6 +98,7 @@ impl Command {
             Self::Config(verb) => verb.run(session).await,
             Self::Secret(verb) => verb.run(session).await,
             Self::Operator(verb) => verb.run(session).await,
+            Self::History(verb) => verb.run(session).await,
             Self::Apply(args) => apply::run(args, session).await,
             Self::Raft(args) => raft::run(args, session).await,
             Self::Events(args) => events::run(args, session).await,

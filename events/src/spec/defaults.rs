@@ -332,6 +332,16 @@ impl ClusterSpec {
     }
 }
 
+impl ActorKind {
+    /// Whether it is a person or a tool, and not a node or a manager by itself.
+    pub fn asks(self) -> bool {
+        match self {
+            ActorKind::Operator | ActorKind::CertifiedOperator | ActorKind::Joiner => true,
+            ActorKind::Node | ActorKind::Manager => false,
+        }
+    }
+}
+
 impl TaskState {
     /// Whether a task in this state is over for good.
     pub fn is_terminal(self) -> bool {

@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
-    BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, ConfigPage,
-    CreateOperatorRequest, DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest,
+    BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, CompareRequest, ConfigPage,
+    CreateOperatorRequest, DescribeSecretsRequest, DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest,
     FindPointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
     ListOperatorsRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage,
     OperatorCertificate, OperatorList, PlacementExplanation, PointView, RaftView, ReadConfigsRequest,
@@ -312,6 +312,17 @@ impl ControlService for ControlApi {
     async fn find_point(&self, request: Request<FindPointRequest>) -> Result<Response<PointView>, Status> {
         let (control, asked) = self.asked(request).await?;
         aside(move || control.find_point(&asked)).await?.map(Response::new).map_err(status)
+    }
+
+    type CompareStream = Answers<DifferencePage>;
+
+    async fn compare(&self, request: Request<CompareRequest>) -> Result<Response<Self::CompareStream>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        // The earlier state first: the later one begins with it.
+        let earlier = self.at(control.clone(), asked.from).await?;
+        let later =
+            if asked.to == control.state.cluster.position.index { control } else { self.at(control, asked.to).await? };
+        pages(move || later.differences_since(&earlier)).await
     }
 
     type EventsStream = Answers<EventRecord>;

@@ -10,6 +10,7 @@
 
 pub mod backup;
 pub mod command;
+mod compare;
 mod configs;
 pub mod lists;
 pub mod logs;

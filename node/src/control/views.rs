@@ -88,7 +88,7 @@ pub fn node(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: NodeId) -> N
     }
 }
 
-fn node_state(node: &Node) -> NodeState {
+pub(super) fn node_state(node: &Node) -> NodeState {
     match node.liveness {
         Liveness::Unknown => NodeState::Unknown,
         Liveness::Ready => NodeState::Ready,
@@ -99,8 +99,7 @@ fn node_state(node: &Node) -> NodeState {
 
 /// What a node is called: by its operator, or else by itself.
 pub fn node_name(node: &Node) -> &str {
-    let given = node.spec.annotations.as_ref().map_or("", |annotations| &annotations.name);
-    if given.is_empty() { node.hostname() } else { given }
+    node.name()
 }
 
 /// A node as a list shows it.

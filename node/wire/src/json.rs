@@ -19,6 +19,7 @@ named! {
     LogStream "LOG_STREAM_";
     MemberState "MEMBER_STATE_";
     NodeState "NODE_STATE_";
+    ObjectNoun "OBJECT_NOUN_";
     Reachability "REACHABILITY_";
     RefusalKind "REFUSAL_KIND_";
     ServiceMode "SERVICE_MODE_";

@@ -3,7 +3,7 @@
 //!
 //! A term is a hash. Two terms that share one cost a frame read in vain, and nothing else: what is shown is chosen by the events.
 
-use events::{Frame, Id, Kind, NodeId, ServiceId, TaskId};
+use events::{CommandId, CommandRecord, Frame, Id, Kind, NodeId, ServiceId, TaskId};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -11,7 +11,7 @@ use crate::Instance;
 use crate::views::history::naming;
 
 /// Raised when a frame gets other terms than before: an index of another version is made again.
-pub const TERMS_VERSION: u32 = 1;
+pub const TERMS_VERSION: u32 = 2;
 
 /// Something that frames are found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub enum Term<'a> {
     Actor(&'a str),
     /// A command with a reason was accepted.
     Reasoned,
+    /// A command of a person or a tool was accepted.
+    Asked,
+    /// A command of this operation was accepted.
+    Operation(CommandId),
     /// An event says what this object is called.
     NameOf(u128),
     /// An event gives something this name, whatever its case.
@@ -56,6 +60,8 @@ impl Term<'_> {
             Self::Command(name) => text(6, name),
             Self::Actor(subject) => text(7, subject),
             Self::Reasoned => text(8, ""),
+            Self::Asked => text(13, ""),
+            Self::Operation(id) => hash(14, &id.bits().to_le_bytes()),
             Self::NameOf(id) => hash(9, &id.to_le_bytes()),
             Self::Named(name) => text(10, &name.to_lowercase()),
             Self::Spec(id) => hash(11, &id.to_le_bytes()),
@@ -120,6 +126,10 @@ pub fn of_frame<H: Homes>(frame: &Frame, homes: &mut H, add: &mut impl FnMut(Ter
         if command.reason.is_some() {
             add(Term::Reasoned);
         }
+        if command.actor.kind().asks() {
+            add(Term::Asked);
+            add(Term::Operation(operation(command)));
+        }
     }
     for kind in events::codec::kinds(frame) {
         settle(kind, frame.header.index, homes)?;
@@ -134,6 +144,11 @@ pub fn of_frame<H: Homes>(frame: &Frame, homes: &mut H, add: &mut impl FnMut(Ter
         }
     }
     Ok(())
+}
+
+/// The operation that a command belongs to: that of its correlation, or its own.
+pub fn operation(command: &CommandRecord) -> CommandId {
+    command.correlation.unwrap_or(command.id)
 }
 
 /// Notes where an event puts a task.

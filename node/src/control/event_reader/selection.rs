@@ -25,6 +25,8 @@ pub(super) struct Selection {
     actors: Vec<String>,
     /// A part of the reason, in lower case.
     reason: Option<String>,
+    /// Whether only commands of people and tools are meant.
+    asked: bool,
     query: Query,
 }
 
@@ -76,7 +78,10 @@ impl Selection {
         if reason.is_some() {
             query.any_of([Term::Reasoned]);
         }
-        Ok(Self { object, node, commands: request.commands.clone(), actors, reason, query })
+        if request.asked() {
+            query.any_of([Term::Asked]);
+        }
+        Ok(Self { object, node, commands: request.commands.clone(), actors, reason, asked: request.asked(), query })
     }
 
     /// Which frames may have what is meant.
@@ -141,7 +146,7 @@ impl Selection {
 
     /// Whether the command that caused an event is one that was asked for.
     fn has_command(&self, event: &Event, commands: &[CommandRecord]) -> bool {
-        if self.commands.is_empty() && self.actors.is_empty() && self.reason.is_none() {
+        if self.commands.is_empty() && self.actors.is_empty() && self.reason.is_none() && !self.asked {
             return true;
         }
         let command = match event.cause {
@@ -150,7 +155,8 @@ impl Selection {
         };
         command.is_some_and(|command| {
             let reason = command.reason.as_deref().unwrap_or_default().to_lowercase();
-            (self.commands.is_empty() || self.commands.contains(&command.kind))
+            (!self.asked || command.actor.kind().asks())
+                && (self.commands.is_empty() || self.commands.contains(&command.kind))
                 && (self.actors.is_empty() || self.actors.contains(&command.actor.subject))
                 && self.reason.as_ref().is_none_or(|wanted| reason.contains(wanted))
         })

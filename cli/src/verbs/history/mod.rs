@@ -1,0 +1,7 @@
+//! Verbs about the past.
+
+mod diff;
+
+super::verbs! {
+    Diff(diff::Args) => diff,
+}
