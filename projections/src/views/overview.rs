@@ -138,7 +138,10 @@ impl fmt::Display for ReferenceError {
         match self {
             Self::NotFound { noun, reference } => write!(f, "there is no {noun} \"{reference}\""),
             Self::Ambiguous { noun, reference, candidates } => {
-                write!(f, "\"{reference}\" could be {} {noun}s: {}", candidates.len(), candidates.join(", "))
+                // No more than these were looked for.
+                let or_more = if candidates.len() == LISTED_MAX { " or more" } else { "" };
+                let (count, candidates) = (candidates.len(), candidates.join(", "));
+                write!(f, "\"{reference}\" could be {count}{or_more} {noun}s: {candidates}")
             }
         }
     }

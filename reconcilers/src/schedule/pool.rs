@@ -67,9 +67,8 @@ pub(super) struct Pool {
     /// The tables that the candidates were last made from.
     nodes: Table<NodeId, Node>,
     usage: Usage,
-    /// Nodes that the last run gave tasks, as they were before. Whether the state has these tasks is not known before the next
-    /// run.
-    promised: Vec<(usize, Candidate)>,
+    /// Nodes that the last run gave tasks. Whether the state has these tasks is not known before the next run.
+    promised: Vec<usize>,
     /// The most CPU and memory that any node has offered so far.
     most: (u64, u64),
 }
@@ -120,7 +119,7 @@ impl Pool {
     /// Notes that a task takes this much of a node.
     pub(super) fn take(&mut self, number: usize, nano_cpus: u64, memory_bytes: u64) {
         let candidate = &mut self.all[number];
-        self.promised.push((number, *candidate));
+        self.promised.push(number);
         candidate.free_nano_cpus = candidate.free_nano_cpus.saturating_sub(nano_cpus);
         candidate.free_memory_bytes = candidate.free_memory_bytes.saturating_sub(memory_bytes);
         candidate.active += 1;
@@ -134,10 +133,6 @@ impl Pool {
 
     pub(super) fn follow(&mut self, cluster: &Cluster) {
         self.changes.forget_more_than(CHANGES_MIN.max(2 * self.all.len()));
-        while let Some((number, before)) = self.promised.pop() {
-            self.all[number] = before;
-            self.changes.push(number);
-        }
         let nodes = std::mem::replace(&mut self.nodes, cluster.nodes.clone());
         for (id, node) in cluster.nodes.changed_since(&nodes) {
             match node {
@@ -147,7 +142,13 @@ impl Pool {
         }
         let usage = std::mem::replace(&mut self.usage, cluster.usage.clone());
         for (id, usage) in cluster.usage.changed_since(&usage) {
-            self.measure(id, usage);
+            if let Some(number) = self.number(id) {
+                self.measure(number, usage);
+            }
+        }
+        // What became of the promises: mostly they are kept, and measured already.
+        for number in std::mem::take(&mut self.promised) {
+            self.measure(number, cluster.usage.of(self.all[number].id));
         }
     }
 
@@ -177,11 +178,13 @@ impl Pool {
         self.changes.push(number);
     }
 
-    /// Other tasks run on a node than before. One that was removed may still have some.
-    fn measure(&mut self, node: NodeId, usage: NodeUsage) {
-        let Some(number) = self.number(node) else { return };
-        self.all[number] = self.all[number].with(usage);
-        self.changes.push(number);
+    /// What the tasks of a node take. One that was removed may still have some.
+    fn measure(&mut self, number: usize, usage: NodeUsage) {
+        let measured = self.all[number].with(usage);
+        if self.all[number] != measured {
+            self.all[number] = measured;
+            self.changes.push(number);
+        }
     }
 }
 

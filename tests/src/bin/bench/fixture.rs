@@ -38,6 +38,16 @@ pub fn id<I: Id>(number: u64) -> I {
     I::from_bits(spread ^ (spread >> 64))
 }
 
+/// Tasks whose ids begin alike, as those do that are made in one frame. A service with more replicas has as many alike.
+const TASKS_OF_A_FRAME: u64 = 20;
+
+/// The id of a task.
+pub fn task_id(number: u64) -> TaskId {
+    const BEGINNING: u32 = 16;
+    let beginning = id::<TaskId>(number / TASKS_OF_A_FRAME).bits() >> (u128::BITS - BEGINNING);
+    TaskId::from_bits(beginning << (u128::BITS - BEGINNING) | id::<TaskId>(number).bits() >> BEGINNING)
+}
+
 /// A node that joins, registers and describes itself.
 pub fn node(number: u64) -> [Kind; 3] {
     let node: NodeId = id(number);
@@ -102,7 +112,7 @@ pub fn service_spec(number: u64, replicas: u64) -> ServiceSpec {
 /// A task of a service that was made in the frame `spec_version`.
 pub fn task(number: u64, service: u64, spec_version: u64, slot: u64) -> Kind {
     Kind::TaskCreated(TaskCreated {
-        task: id::<TaskId>(number),
+        task: task_id(number),
         service: id(service),
         spec_version,
         slot,
@@ -117,12 +127,12 @@ pub fn task(number: u64, service: u64, spec_version: u64, slot: u64) -> Kind {
 
 /// A task on its node.
 pub fn assigned(task: u64, node: u64) -> Kind {
-    Kind::TaskAssigned(TaskAssigned { task: id(task), node: id(node), claims: Vec::new() })
+    Kind::TaskAssigned(TaskAssigned { task: task_id(task), node: id(node), claims: Vec::new() })
 }
 
 /// The report of an agent whose container runs, or has ended with `exit_code`.
 pub fn reported(task: u64, state: TaskState, exit_code: Option<i32>, at: Timestamp) -> Kind {
-    Kind::TaskReported(TaskReported { task: id(task), status: status(u128::from(task), state, exit_code, at) })
+    Kind::TaskReported(TaskReported { task: task_id(task), status: status(u128::from(task), state, exit_code, at) })
 }
 
 /// What an agent says of such a container.

@@ -79,7 +79,7 @@ fn lives(first: u64) -> Vec<Kind> {
     for task in first..first + LIVES {
         if let Some(old) = task.checked_sub(TASKS) {
             kinds.push(fixture::reported(old, TaskState::Failed, Some(1), at));
-            kinds.push(Kind::TaskReaped(TaskReaped { tasks: vec![fixture::id(old)] }));
+            kinds.push(Kind::TaskReaped(TaskReaped { tasks: vec![fixture::task_id(old)] }));
         }
         let service = task % SERVICES;
         kinds.push(fixture::task(task, service, 3, task / SERVICES % (TASKS / SERVICES) + 1));
