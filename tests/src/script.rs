@@ -13,6 +13,7 @@
 
 pub mod diff;
 mod directive;
+pub mod page;
 
 pub use directive::machine;
 
@@ -39,14 +40,9 @@ pub fn run(script: &str) -> anyhow::Result<String> {
     let mut player = Player::default();
     let mut transcript = Transcript::default();
     for (number, line) in script.lines().enumerate() {
-        let output = match line.split_at_checked(1) {
-            Some(("#", _)) => None,
-            Some(("$", command)) => Some(player.command(command)),
-            Some(("!", words)) => Some(player.directive(words)),
-            Some(_) | None => continue,
-        };
-        let output = output.transpose().with_context(|| format!("line {}: {line}", number + 1))?;
-        transcript.add(line, output.as_deref());
+        if line.starts_with(['#', '$', '!']) {
+            transcript.add(line, player.line(line, number)?.as_deref());
+        }
     }
     player.world()?.borrow_mut().finish()?;
     Ok(transcript.text)
@@ -94,6 +90,16 @@ struct Player {
 impl Player {
     fn world(&self) -> anyhow::Result<Rc<RefCell<World>>> {
         self.world.clone().context("a script begins with `! nodes <number>`")
+    }
+
+    /// Does what a line says and gives its output; a comment has none.
+    fn line(&mut self, line: &str, number: usize) -> anyhow::Result<Option<String>> {
+        let output = match line.split_at(1) {
+            ("$", command) => Some(self.command(command)),
+            ("!", words) => Some(self.directive(words)),
+            _ => None,
+        };
+        output.transpose().with_context(|| format!("line {}: {line}", number + 1))
     }
 
     /// Runs `swarmctl` and gives what it printed.

@@ -1,4 +1,5 @@
-//! Every script in `scenarios/` gives the transcript that is written there. `SWARMLOG_BLESS=1` writes it again.
+//! Every script in `scenarios/` gives the transcript that is written there, and every page of `docs/` shows what its commands
+//! print. `SWARMLOG_BLESS=1` writes them again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,15 +14,26 @@ const ONLY: &str = "SWARMLOG_SCENARIO";
 #[test]
 fn scenarios_tell_the_story_that_is_written_down() {
     let bless = std::env::var_os(BLESS).is_some_and(|value| value == "1");
-    let files = files();
-    assert!(!files.is_empty(), "there are scenarios");
-    let faults: Vec<String> = files.iter().filter_map(|file| fault(file, bless)).collect();
-    let count = faults.len();
-    assert!(faults.is_empty(), "{count} scenarios differ; `make bless` accepts them:\n\n{}", faults.join("\n\n"));
+    check("scenarios", script::run, bless);
 }
 
-fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+#[test]
+fn pages_show_what_their_commands_print() {
+    let bless = std::env::var_os(BLESS).is_some_and(|value| value == "1");
+    check("../docs/questions", script::page::run, bless);
+}
+
+/// Plays the files of a folder.
+fn check(folder: &str, run: fn(&str) -> anyhow::Result<String>, bless: bool) {
+    let files = files(folder);
+    assert!(!files.is_empty() || std::env::var_os(ONLY).is_some(), "there are files in {folder}");
+    let faults: Vec<String> = files.iter().filter_map(|file| fault(file, run, bless)).collect();
+    let count = faults.len();
+    assert!(faults.is_empty(), "{count} of {folder} differ; `make bless` accepts them:\n\n{}", faults.join("\n\n"));
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let only = std::env::var(ONLY).ok();
     let entries = fs::read_dir(&folder).expect("the folder of scenarios can be read");
     let files = entries.map(|entry| entry.expect("an entry of the folder").path());
@@ -33,13 +45,13 @@ fn files() -> Vec<PathBuf> {
 }
 
 /// What is wrong with a scenario, if anything is.
-fn fault(file: &Path, bless: bool) -> Option<String> {
+fn fault(file: &Path, run: fn(&str) -> anyhow::Result<String>, bless: bool) -> Option<String> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let script = fs::read_to_string(file).expect("a scenario can be read");
     if script::commands(&script) == 0 {
         return Some(format!("{name}: no command in it"));
     }
-    let played = std::panic::catch_unwind(|| script::run(&script));
+    let played = std::panic::catch_unwind(|| run(&script));
     let transcript = match played {
         Ok(Ok(transcript)) => transcript,
         Ok(Err(error)) => return Some(format!("{name}: {error:#}")),
