@@ -256,6 +256,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_may_be_required_for_whatever_operators_ask_themselves() {
+        let by_programs = ["operator.renew", "secrets.read"];
+        let asked = commands().into_iter().map(|(command, _)| command);
+        let asked = asked.filter(|command| matches!(command.verb().asker(), Asker::Operator(_)));
+        let mut asked: Vec<&str> =
+            asked.map(|command| command.name()).filter(|name| !by_programs.contains(name)).collect();
+        asked.sort_unstable();
+        assert_eq!(asked, crate::reason::MAY_REQUIRE);
+    }
+
+    #[test]
     fn a_refusal_names_the_actor_and_the_wish() {
         let refused = joiner()
             .may(&Command::RemoveTask(crate::RemoveTask { task: TaskId::default() }))

@@ -16,8 +16,8 @@ use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
 const VERSIONS: [(&str, u32); 10] = [
-    ("cluster_initialised", 4),
-    ("cluster_spec_updated", 4),
+    ("cluster_initialised", 5),
+    ("cluster_spec_updated", 5),
     ("node_declared_down", 2),
     ("root_rotation_started", 2),
     ("service_created", 10),

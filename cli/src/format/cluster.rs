@@ -56,6 +56,7 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
     if spec.autolock() {
         block.field("Autolock", "managers need the unlock key after a restart");
     }
+    block.optional("Reason required", spec.require_reason.join(", "));
     block.section("Join tokens", |block| {
         let shown =
             |token: &str| if token.is_empty() { "not shown to this caller".to_owned() } else { token.to_owned() };

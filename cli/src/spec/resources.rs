@@ -6,15 +6,16 @@ use events::{GenericResource, ServiceSpec};
 use super::{replace, set, task};
 use crate::values::{cpus, generic, number, size};
 
+/// SwarmKit's names of the flags; who comes from Docker's may use those as well.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Resources")]
 pub(super) struct ResourceFlags {
     /// Memory that each task reserves on its node, such as 512M
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, alias = "reserve-memory", value_name = "SIZE", value_parser = size::parse)]
     memory_reservation: Option<u64>,
 
     /// Maximum memory of a task
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, alias = "limit-memory", value_name = "SIZE", value_parser = size::parse)]
     memory_limit: Option<u64>,
 
     /// Swap that a task may use in addition to its memory limit, which it needs; -1 for no limit
@@ -26,11 +27,11 @@ pub(super) struct ResourceFlags {
     memory_swappiness: Option<i64>,
 
     /// Number of cores that each task reserves on its node, such as 0.5
-    #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
+    #[arg(long, alias = "reserve-cpu", value_name = "CORES", value_parser = cpus::parse)]
     cpu_reservation: Option<u64>,
 
     /// Maximum number of cores of a task
-    #[arg(long, value_name = "CORES", value_parser = cpus::parse)]
+    #[arg(long, alias = "limit-cpu", value_name = "CORES", value_parser = cpus::parse)]
     cpu_limit: Option<u64>,
 
     /// Generic resources that each task reserves on its node, such as gpu=1,fpga=2; replaces all

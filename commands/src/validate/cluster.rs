@@ -6,6 +6,7 @@ use events::spec::limits::{HEARTBEAT_GRACES, NODES_MAX};
 use events::{ClusterSpec, ExternalCa};
 
 use super::{Fault, Verdict, duration, placement};
+use crate::reason::MAY_REQUIRE;
 use crate::text::quote;
 
 /// Shortest life of a certificate: shorter ones would be renewed all the time.
@@ -51,6 +52,7 @@ pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
         return Err(Fault::invalid(sentence, format!("name at most {EXTERNAL_CAS_MAX}")));
     }
     spec.external_cas.iter().try_for_each(external_ca)?;
+    spec.require_reason.iter().try_for_each(|verb| reasoned(verb))?;
     placement::strategy(spec.placement_strategy)
 }
 
@@ -68,6 +70,14 @@ fn external_ca(ca: &ExternalCa) -> Verdict {
     Ok(())
 }
 
+fn reasoned(verb: &str) -> Verdict {
+    if MAY_REQUIRE.contains(&verb) {
+        return Ok(());
+    }
+    let sentence = format!("a reason cannot be required for {}", quote(verb));
+    Err(Fault::invalid(sentence, format!("name one of {}", MAY_REQUIRE.join(", "))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +93,9 @@ mod tests {
         assert!(grace(1) && grace(1_000) && !grace(0) && !grace(u32::MAX));
         let nodes = |count| cluster(&ClusterSpec { nodes_max: Some(count), ..Default::default() }).is_ok();
         assert!(nodes(1) && nodes(1_000_000) && !nodes(0) && !nodes(u32::MAX));
+        let reasons =
+            |verb: &str| cluster(&ClusterSpec { require_reason: vec![verb.to_owned()], ..Default::default() }).is_ok();
+        assert!(reasons("service.remove") && !reasons("service.rm") && !reasons("node.join") && !reasons(""));
         let root = "-----BEGIN CERTIFICATE-----";
         let external = |count, url: &str, ca_cert_pem: &str| {
             let ca = ExternalCa { url: url.to_owned(), ca_cert_pem: ca_cert_pem.to_owned() };

@@ -18,6 +18,7 @@ pub fn cluster_spec() -> ClusterSpec {
         log_driver: Some(driver("json-file")),
         autolock: Some(true),
         placement_strategy: Some(PlacementStrategy::Binpack.into()),
+        require_reason: vec!["service.remove".into()],
         external_cas: vec![ExternalCa { url: "https://ca.example/sign".into(), ca_cert_pem: "root".into() }],
     }
 }

@@ -59,6 +59,11 @@ pub struct Args {
     #[arg(long, value_name = "protocol=cfssl,url=URL[,cacert=FILE]|none", value_parser = external_ca::parse)]
     external_ca: Vec<ExternalCaFlag>,
 
+    /// Require a reason (`--reason`) for these commands, such as service.rm,node.rm; replaces all that were named before; none
+    /// for no command
+    #[arg(long, value_name = "COMMAND,...|none", value_delimiter = ',')]
+    require_reason: Vec<String>,
+
     /// Replace the join token of this role
     #[arg(long, value_name = "ROLE")]
     rotate_join_token: Option<TokenRole>,
@@ -97,8 +102,20 @@ impl Args {
             let named = self.external_ca.iter().filter_map(|flag| flag.server(root_cert_pem).transpose());
             spec.external_cas = named.collect::<Result<_, _>>()?;
         }
+        if !self.require_reason.is_empty() {
+            let named = self.require_reason.iter().filter(|verb| *verb != "none");
+            spec.require_reason = named.map(|verb| logged(verb)).collect();
+        }
         self.log.apply(&mut spec.log_driver)?;
         Ok(spec)
+    }
+}
+
+/// The name of a command in the log, where `rm` is `remove`.
+fn logged(verb: &str) -> String {
+    match verb.strip_suffix(".rm") {
+        Some(noun) => format!("{noun}.remove"),
+        None => verb.to_owned(),
     }
 }
 
