@@ -169,9 +169,11 @@ async fn verbs_about_tasks_and_the_cluster() {
             url: "https://ca/sign".to_owned(),
             ca_cert_pem: "a root certificate\n".to_owned(),
         }],
+        require_reason: vec!["service.remove".to_owned(), "node.update".to_owned()],
     };
     let line = "cluster update --taskhistory -1 --heartbeatperiod 1s --heartbeatgrace 5 --certexpiry 1h --log-driver none \
-                --max-nodes 7 --placement-strategy binpack --external-ca protocol=cfssl,url=https://ca/sign";
+                --max-nodes 7 --placement-strategy binpack --external-ca protocol=cfssl,url=https://ca/sign \
+                --require-reason service.rm,node.update";
     assert_eq!(asked(line).await, Command::UpdateCluster(UpdateCluster { spec, version: Some(2) }));
 }
 
