@@ -19,7 +19,7 @@ impl Instance {
     pub const LAST: Instance = Instance::Node(NodeId::MAX);
 
     /// Where an event says that a task is: a task of a global service names its node, any other its slot.
-    pub(crate) fn of(event: &events::TaskCreated) -> Self {
+    pub fn of(event: &events::TaskCreated) -> Self {
         event.node.map_or(Instance::Slot(event.slot), Instance::Node)
     }
 

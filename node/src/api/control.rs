@@ -44,8 +44,6 @@ const PAST_WAITERS_MAX: usize = 64;
 /// The service behind the control socket.
 pub struct ControlApi {
     context: Context,
-    /// Budget for streams of events.
-    streams: Arc<Semaphore>,
     /// Budget for backups.
     backups: Arc<Semaphore>,
     /// Budget for readers of logs.
@@ -59,12 +57,12 @@ pub struct ControlApi {
 impl ControlApi {
     /// The service of this manager.
     pub fn new(context: Context) -> Self {
-        let (streams, backups) = (Semaphore::new(history::STREAMS_MAX), Semaphore::new(BACKUPS_MAX));
+        let backups = Arc::new(Semaphore::new(BACKUPS_MAX));
         let readers = Arc::new(Semaphore::new(logs::READERS_MAX));
         let past = Arc::new(Past::of(Arc::clone(&context.store)));
         let (pasts, waiters) = (Semaphore::new(PASTS_MAX), Semaphore::new(PAST_WAITERS_MAX));
         let (pasts, past_waiters) = (Arc::new(pasts), Arc::new(waiters));
-        Self { context, streams: Arc::new(streams), backups: Arc::new(backups), readers, past, pasts, past_waiters }
+        Self { context, backups, readers, past, pasts, past_waiters }
     }
 
     /// Notes that somebody is shown the join tokens; whether they may be.
@@ -330,7 +328,7 @@ impl ControlService for ControlApi {
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         access::caller(&request)?;
         self.context.catch_up(Freshness::read(request.metadata())?).await.map_err(status)?;
-        let stream = history::stream(&self.context, &self.streams, request.into_inner()).await?;
+        let stream = history::stream(&self.context, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -1,49 +1,88 @@
 //! The log as a stream: history from some point on, and then whatever is committed.
+//!
+//! What lies behind is read from the disk, by a bounded number of threads. Whoever has come to the end and follows waits with all
+//! others for the same frames in memory, and costs a task.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use commands::{Rejection, RejectionKind};
 use futures_util::Stream;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::v1::{EventRecord, EventsRequest};
 
 use crate::control::event_reader::EventReader;
+use crate::log::LogStore;
 use crate::manager::driver::{Published, stopping};
 
+use super::live::{Feed, Follower, LiveEvents};
 use super::waiting::{Queue, Stopped, queue};
 use super::{Context, status};
 
-/// Streams at a time. What waits for each of them is bounded, and a page of history, so all of them together are bounded too:
-/// about 100 MiB.
-pub(super) const STREAMS_MAX: usize = 128;
+/// Streams at a time. For each at most 64 KiB of records wait, or one record: about 128 MiB if all of them stop reading.
+const STREAMS_MAX: usize = 2_048;
+/// Streams that read from the disk at a time, each on a thread with a page of history.
+const READERS_MAX: usize = 128;
+/// How long a stream waits for one of these threads.
+const READER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the streams of a manager share.
+pub struct Streams {
+    all: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
+    live: Arc<LiveEvents>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        let [all, readers] = [STREAMS_MAX, READERS_MAX].map(|most| Arc::new(Semaphore::new(most)));
+        Self { all, readers, live: Arc::default() }
+    }
+}
 
 /// The events that a request asks for, oldest first. One that is followed ends in order when the manager stops; one that is
 /// not followed goes on to the end of history, for who reads it could not tell that there was more.
 pub(super) async fn stream(
     context: &Context,
-    streams: &Arc<Semaphore>,
     request: EventsRequest,
 ) -> Result<impl Stream<Item = Result<EventRecord, Status>> + use<>, Status> {
-    let admitted = Arc::clone(streams).try_acquire_owned().map_err(|_| status(too_many()))?;
+    let streams = Arc::clone(&context.event_streams);
+    let admitted = Arc::clone(&streams.all).try_acquire_owned();
+    let admitted = admitted.map_err(|_| status(too_many(STREAMS_MAX, "are open")))?;
+    let reading = tokio::time::timeout(READER_PATIENCE, Arc::clone(&streams.readers).acquire_owned()).await;
+    let Ok(Ok(reading)) = reading else { return Err(status(too_many(READERS_MAX, "read history"))) };
     let (control, follow) = (context.control(), request.follow);
+    let (event_reader, reading) = aside(reading, move |_| control.history(request)).await.map_err(status)?;
     let (queue, records) = queue();
-    let teller = Teller { states: context.core.states(), follow, stopping: context.stopping.clone(), queue };
-    let (told, opened) = oneshot::channel();
-    let runtime = tokio::runtime::Handle::current();
-    // A thread of its own, since reading may wait for the disk; one that cannot be had is an answer, not the end.
-    let thread = std::thread::Builder::new().name("history".to_owned()).spawn(move || {
-        match control.history(request) {
-            // A client that is gone by now needs no story.
-            Ok(event_reader) => drop(told.send(Ok(())).map(|()| runtime.block_on(teller.run(event_reader)))),
-            Err(rejection) => drop(told.send(Err(status(rejection)))),
-        }
+    let (store, states, stopping) = (Arc::clone(&context.store), context.core.states(), context.stopping.clone());
+    let teller = Teller { event_reader: event_reader.map_err(status)?, states: states.clone(), queue: Arc::new(queue) };
+    let story = Story { streams, store, states, stopping };
+    tokio::spawn(async move {
+        // Who stopped was told why, or is gone.
+        let _ =
+            if follow { story.follow(teller, reading).await } else { teller.tell_aside(None, reading).await.map(drop) };
         drop(admitted);
     });
-    thread.map_err(|error| status(no_thread(&error)))?;
-    opened.await.unwrap_or_else(|_| Err(Status::internal("history cannot be read: the reading thread broke off")))?;
     Ok(records)
+}
+
+/// Does what may wait for the disk on a thread of its own; one that cannot be had is an answer, not the end.
+async fn aside<T: Send + 'static>(
+    reading: OwnedSemaphorePermit,
+    work: impl FnOnce(&tokio::runtime::Handle) -> T + Send + 'static,
+) -> Result<(T, OwnedSemaphorePermit), Rejection> {
+    let (done, result) = oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let thread = std::thread::Builder::new().name("history".to_owned());
+    // Nobody may wait for it any more.
+    let started = thread.spawn(move || drop(done.send((work(&runtime), reading))));
+    started.map_err(|error| no_thread(&error))?;
+    result.await.map_err(|_| {
+        let sentence = "history cannot be read: the reading thread broke off";
+        Rejection::new(RejectionKind::Unavailable, "events", sentence, "see the manager's own log")
+    })
 }
 
 pub(super) fn no_thread(error: &std::io::Error) -> Rejection {
@@ -52,52 +91,128 @@ pub(super) fn no_thread(error: &std::io::Error) -> Rejection {
     Rejection::new(RejectionKind::Exhausted, "events", sentence, hint)
 }
 
-fn too_many() -> Rejection {
-    let sentence = format!("{STREAMS_MAX} streams of events are open already");
+fn too_many(most: usize, what: &str) -> Rejection {
+    let sentence = format!("{most} streams of events {what} already");
     Rejection::new(RejectionKind::Exhausted, "events", sentence, "end one of them, or try again later")
 }
 
-/// Reads history for one client.
+/// Shows history to one client.
 struct Teller {
+    event_reader: EventReader,
     states: watch::Receiver<Arc<Published>>,
-    follow: bool,
-    stopping: CancellationToken,
-    queue: Queue,
+    queue: Arc<Queue>,
+}
+
+/// Says why there is no more.
+fn stop(queue: &Queue, why: Rejection) -> Stopped {
+    queue.end(status(why));
+    Stopped
 }
 
 impl Teller {
-    async fn run(mut self, mut event_reader: EventReader) {
-        loop {
-            let state = Arc::clone(&self.states.borrow_and_update());
-            if self.tell(&mut event_reader, &state).await.is_err() || !self.follow || event_reader.is_over() {
-                return;
+    /// Sends everything that the present state knows and that was not sent yet, from the disk; with the index of that state. What came up
+    /// to `shown` was sent otherwise.
+    async fn tell_aside(mut self, shown: Option<u64>, reading: OwnedSemaphorePermit) -> Result<(Self, u64), Stopped> {
+        let queue = Arc::clone(&self.queue);
+        let told = aside(reading, move |runtime| {
+            if let Some(Err(why)) = shown.map(|index| self.event_reader.go_on_after(index)) {
+                return Err(stop(&self.queue, why));
             }
-            tokio::select! {
-                // In this order: the core ends after the shutdown began, which is what there is to say.
-                biased;
-                () = self.stopping.cancelled() => return,
-                () = self.queue.gone() => return,
-                changed = self.states.changed() => if changed.is_err() {
-                    return self.queue.end(status(stopping()));
-                },
-            }
+            let told = runtime.block_on(self.tell());
+            told.map(|index| (self, index))
+        });
+        match told.await {
+            Ok((told, _reading)) => told,
+            Err(rejection) => Err(stop(&queue, rejection)),
         }
     }
 
-    /// Sends everything that a state knows and that was not sent yet.
-    async fn tell(&self, event_reader: &mut EventReader, state: &Published) -> Result<(), Stopped> {
+    async fn tell(&mut self) -> Result<u64, Stopped> {
+        let state = Arc::clone(&self.states.borrow_and_update());
         loop {
-            let page = match event_reader.page(&state.cluster) {
+            let page = match self.event_reader.page(&state.cluster) {
                 Ok(page) => page,
-                Err(rejection) => {
-                    self.queue.end(status(rejection));
-                    return Err(Stopped);
-                }
+                Err(rejection) => return Err(stop(&self.queue, rejection)),
             };
-            let Some(page) = page else { return Ok(()) };
+            let Some(page) = page else { return Ok(state.cluster.position.index) };
             for record in page {
                 self.queue.put(record).await?;
             }
         }
+    }
+
+    /// Sends what all who follow are shown, for as long as that is kept; to the index from which on it is not.
+    async fn share(
+        &mut self,
+        follower: &mut Follower,
+        mut index: u64,
+        stop: &CancellationToken,
+    ) -> Result<u64, Stopped> {
+        while let Some(frames) = follower.after(index) {
+            if frames.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Err(Stopped),
+                    () = self.queue.gone() => return Err(Stopped),
+                    () = follower.changed() => continue,
+                }
+            }
+            for frame in frames {
+                for record in self.event_reader.show(&frame) {
+                    self.queue.put(record).await?;
+                }
+                if self.event_reader.is_over() {
+                    return Err(Stopped);
+                }
+                index = frame.index();
+            }
+        }
+        Ok(index)
+    }
+}
+
+/// What it takes to follow history.
+struct Story {
+    streams: Arc<Streams>,
+    store: Arc<dyn LogStore>,
+    states: watch::Receiver<Arc<Published>>,
+    stopping: CancellationToken,
+}
+
+impl Story {
+    /// Tells what there is and what comes. It ends as a refusal would, since following has no end of its own.
+    async fn follow(self, mut teller: Teller, mut reading: OwnedSemaphorePermit) -> Result<(), Stopped> {
+        let mut shown = None;
+        loop {
+            // Before it is read from the disk: what comes meanwhile is kept.
+            let mut follower = match self.streams.live.follow(|| self.feed()) {
+                Ok(follower) => follower,
+                Err(error) => return Err(stop(&teller.queue, no_thread(&error))),
+            };
+            let index;
+            (teller, index) = teller.tell_aside(shown, reading).await?;
+            if teller.event_reader.is_over() {
+                return Err(Stopped);
+            }
+            let index = teller.share(&mut follower, index, &self.stopping).await?;
+            // In this order: the core ends after the shutdown began, which is what there is to say.
+            if self.stopping.is_cancelled() {
+                return Err(Stopped);
+            }
+            if self.states.has_changed().is_err() {
+                return Err(stop(&teller.queue, stopping()));
+            }
+            shown = Some(index);
+            reading = tokio::select! {
+                () = teller.queue.gone() => return Err(Stopped),
+                () = self.stopping.cancelled() => return Err(Stopped),
+                reading = Arc::clone(&self.streams.readers).acquire_owned() => reading.map_err(|_| Stopped)?,
+            };
+        }
+    }
+
+    fn feed(&self) -> Feed {
+        let state = Arc::clone(&self.states.borrow());
+        Feed { store: Arc::clone(&self.store), state, states: self.states.clone(), stopping: self.stopping.clone() }
     }
 }

@@ -7,6 +7,7 @@ mod control;
 mod dispatch;
 mod events;
 mod images;
+mod live;
 mod managers;
 mod sending;
 mod signing;
@@ -54,6 +55,8 @@ pub struct Context {
     pub external: Arc<ExternalClient>,
     /// What nodes and join tokens may ask for.
     pub budgets: Arc<Budgets>,
+    /// What streams of events share.
+    pub event_streams: Arc<events::Streams>,
     /// The way to the other managers.
     pub peering: Peering,
     /// Registries of images.

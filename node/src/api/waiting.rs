@@ -16,7 +16,7 @@ use wire::v1::EventRecord;
 use super::status;
 
 /// Bytes of records that wait for a reader, or one record, however large.
-const WAITING_BYTES_MAX: u32 = 512 * 1024;
+const WAITING_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes that a record takes besides those that it is sent as.
 const RECORD_BYTES: usize = 512;
 /// How long a reader may take nothing while more waits for it than may wait: time enough to read what fills a screen.
@@ -127,9 +127,9 @@ mod tests {
     async fn what_waits_for_a_reader_is_bounded_by_its_bytes_and_one_that_is_gone_holds_nothing_up() {
         let (queue, mut records) = queue();
         let fits = |bytes| queue.put(record(1, bytes)).now_or_never().is_some();
-        assert_eq!((0..).take_while(|_| fits(200 * 1024)).count(), 2, "a third one would be too much");
+        assert_eq!((0..).take_while(|_| fits(25 * 1024)).count(), 2, "a third one would be too much");
         assert!(records.next().await.is_some_and(|record| record.is_ok()));
-        assert!(fits(200 * 1024), "there is room again");
+        assert!(fits(25 * 1024), "there is room again");
         records.next().await;
         records.next().await;
         assert!(fits(10 * WAITING_BYTES_MAX as usize), "one always fits");
@@ -149,7 +149,7 @@ mod tests {
         assert!(records.next().await.is_some_and(|record| record.is_ok_and(|record| record.index == 7)));
         loop {
             index += 1;
-            if queue.put(record(index, 100 * 1024)).await.is_err() {
+            if queue.put(record(index, 12 * 1024)).await.is_err() {
                 break;
             }
         }

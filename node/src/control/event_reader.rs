@@ -6,6 +6,7 @@ mod history;
 mod known;
 mod object;
 mod selection;
+mod shared;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use finder::{Finder, FrameWalk};
 use history::{History, PAGE, knows_all_since};
 use known::{Known, Sources};
 use selection::Selection;
+
+pub use shared::{SharedFrame, SharedReader};
 
 /// Most events that a client may ask for from the end: they wait in memory until history was read.
 const TAIL_MAX: u64 = 10_000;
@@ -183,7 +186,7 @@ impl EventReader {
             // The frames before this one were left out.
             self.known.forget_specs();
         }
-        let mut sources = Sources { history: &self.history, finder: &mut self.finder, cluster };
+        let mut sources = Sources { history: &self.history, finder: &mut self.finder, cluster, before: None };
         let Frame { header, commands, events } = frame;
         for (ordinal, (event, chosen)) in events.into_iter().zip(chosen).enumerate() {
             event.kind.iter().for_each(|kind| self.known.before(kind));
@@ -327,14 +330,19 @@ fn last_wanted(
 }
 
 fn record(header: &FrameHeader, ordinal: usize, event: Event, commands: &[CommandRecord]) -> EventRecord {
-    let command = match event.cause {
-        Some(Cause::Command(position)) => commands.get(position as usize).cloned(),
-        Some(Cause::Reconciler(_)) | None => None,
-    };
+    let command = command_of(&event, commands).cloned();
     let subjects = event.kind.as_ref().map(Kind::subjects).unwrap_or_default();
     let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
     let (index, log_time) = (header.index, header.log_time);
     EventRecord { index, ordinal, log_time, event, command, subjects, names: Default::default(), before: None }
+}
+
+/// The command that caused an event, if it was one.
+fn command_of<'a>(event: &Event, commands: &'a [CommandRecord]) -> Option<&'a CommandRecord> {
+    match event.cause {
+        Some(Cause::Command(position)) => commands.get(position as usize),
+        Some(Cause::Reconciler(_)) | None => None,
+    }
 }
 
 fn require_known(kinds: &[String]) -> Result<(), Rejection> {

@@ -108,6 +108,7 @@ impl Node {
             }),
             external: Arc::new(ExternalClient::new(Arc::clone(credentials))),
             budgets: Arc::default(),
+            event_streams: Arc::default(),
             peering: peering.clone(),
             images: Images::new(Arc::clone(&self.executor)),
             streams: Arc::default(),

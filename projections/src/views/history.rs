@@ -278,12 +278,15 @@ impl Names {
     }
 
     fn own(&self, living: Option<&Cluster>, bits: u128) -> Option<String> {
-        let service =
-            |cluster: &Cluster| Some(cluster.services.get(ServiceId::from_bits(bits))?.spec.name().to_owned());
-        let node = |cluster: &Cluster| Some(cluster.nodes.get(NodeId::from_bits(bits))?.hostname().to_owned());
-        let operator = |cluster: &Cluster| Some(cluster.operators.get(OperatorId::from_bits(bits))?.name.clone());
-        let at_hand =
-            || living.and_then(service).or_else(|| living.and_then(node)).or_else(|| living.and_then(operator));
+        let at_hand = || {
+            let cluster = living?;
+            let service = || Some(cluster.services.get(ServiceId::from_bits(bits))?.spec.name());
+            let node = || Some(cluster.nodes.get(NodeId::from_bits(bits))?.hostname());
+            let operator = || Some(cluster.operators.get(OperatorId::from_bits(bits))?.name.as_str());
+            let config = || Some(cluster.configs.get(ConfigId::from_bits(bits))?.spec.name());
+            let secret = || Some(cluster.secrets.get(SecretId::from_bits(bits))?.spec.name());
+            service().or_else(node).or_else(operator).or_else(config).or_else(secret).map(str::to_owned)
+        };
         self.own.get(&bits).cloned().or_else(at_hand)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use events::{ClusterSpec, Kind, NodeId, NodeSpec, ServiceId, ServiceSpec};
 
-use crate::services;
+use crate::{Cluster, services};
 
 /// The last spec of everything that lives.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +51,27 @@ impl Specs {
             self.services.contains_key(&event.service)
         } else {
             self.before(kind).is_some()
+        }
+    }
+
+    /// Takes the spec that an event is about to change from the state before the history that is shown, unless that showed it.
+    pub fn begin_at(&mut self, cluster: &Cluster, kind: &Kind) {
+        if let Kind::ServiceSpecUpdated(event) = kind {
+            self.begin_service(cluster, event.service);
+        } else if let Kind::ServiceScaled(event) = kind {
+            self.begin_service(cluster, event.service);
+        } else if let Kind::NodeSpecUpdated(event) = kind
+            && let Some(node) = cluster.nodes.get(event.node)
+        {
+            self.nodes.entry(event.node).or_insert_with(|| Arc::clone(&node.spec));
+        } else if let Kind::ClusterSpecUpdated(_) = kind {
+            self.cluster.get_or_insert_with(|| Arc::clone(&cluster.settings.spec));
+        }
+    }
+
+    fn begin_service(&mut self, cluster: &Cluster, service: ServiceId) {
+        if let Some(known) = cluster.services.get(service) {
+            self.services.entry(service).or_insert_with(|| Arc::clone(&known.spec));
         }
     }
 

@@ -1,7 +1,14 @@
 //! History as its readers get it: by name, also of what is gone, and until their manager stops.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
+use wire::v1::EventsRequest;
 
 use super::cluster::{Cluster, MANAGER};
 use super::process::{Answer, PATIENCE, poll, program};
@@ -58,4 +65,52 @@ fn who_follows_history_is_told_that_the_manager_stops() {
     let code = ended.and_then(|status| status.code()).expect("it ends by itself");
     Answer { code, out: String::new(), err }.refused(7, "the manager was stopped");
     assert!(!cluster.log(MANAGER).contains("did not end in time"), "{}", cluster.log(MANAGER));
+}
+
+/// More than there are threads for those who read from the disk.
+const FOLLOWERS: usize = 300;
+
+/// Follows the making of configs on streams of one connection, until each was shown as many; counts what was shown.
+async fn follow(socket: PathBuf, streams: usize, shown: usize, count: Arc<AtomicUsize>) -> Result<Vec<Vec<String>>> {
+    let client = wire::connect(&socket).await?;
+    let all = (0..streams).map(|_| {
+        let (mut client, count) = (client.clone(), Arc::clone(&count));
+        async move {
+            let kinds = vec!["config_created".to_owned()];
+            let request = EventsRequest { follow: true, kinds, ..EventsRequest::default() };
+            let mut stream = client.events(request).await?.into_inner();
+            let mut names = Vec::new();
+            while names.len() < shown {
+                names.extend(stream.message().await?.context("the stream ended")?.names.into_values());
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(names)
+        }
+    });
+    try_join_all(all).await
+}
+
+#[test]
+fn hundreds_who_follow_cost_no_thread_each_and_miss_nothing() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let file = cluster.path("data");
+    std::fs::write(&file, "data").expect("written");
+    let create = |name: &str| cluster.ok(&format!("config create {name} {}", file.display()));
+    create("before");
+    let (runtime, count) = (tokio::runtime::Runtime::new().expect("a runtime"), Arc::new(AtomicUsize::new(0)));
+    let connections = 0..3;
+    let followers: Vec<_> = connections
+        .map(|_| runtime.spawn(follow(cluster.socket(MANAGER), FOLLOWERS / 3, 4, Arc::clone(&count))))
+        .collect();
+    create("first");
+    create("second");
+    cluster.until("all to see them", || count.load(Ordering::Relaxed) == 3 * FOLLOWERS);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", cluster.pid(MANAGER))).expect("its threads").count();
+    assert!(threads < FOLLOWERS / 3, "{threads} threads for {FOLLOWERS} who follow");
+    create("third");
+    for follower in followers {
+        let shown = runtime.block_on(async { tokio::time::timeout(PATIENCE, follower).await });
+        let shown = shown.expect("in time").expect("no panic").expect("events");
+        assert!(shown.iter().all(|names| names == &["before", "first", "second", "third"]), "{shown:?}");
+    }
 }

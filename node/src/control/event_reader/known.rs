@@ -22,6 +22,8 @@ pub(super) struct Sources<'a> {
     pub(super) history: &'a History,
     pub(super) finder: &'a mut Finder,
     pub(super) cluster: &'a Cluster,
+    /// The state before what is shown, where it is at hand: it has the names and specs of what ends there.
+    pub(super) before: Option<&'a Cluster>,
 }
 
 /// What is known so far.
@@ -36,6 +38,16 @@ impl Known {
     /// Nothing yet; of specs only where they are wanted. These frames are not shown.
     pub(super) fn new(with_specs: bool, unseen: Range<u64>) -> Self {
         Self { names: Names::default(), specs: with_specs.then(Specs::default), unseen }
+    }
+
+    /// The same as nothing, after frames that were shown otherwise; these are not shown.
+    pub(super) fn restart(&mut self, unseen: Range<u64>) {
+        *self = Self::new(self.has_specs(), unseen);
+    }
+
+    /// Whether specs are wanted.
+    pub(super) fn has_specs(&self) -> bool {
+        self.specs.is_some()
     }
 
     /// Forgets specs: frames were left out since they were seen.
@@ -76,19 +88,23 @@ impl Known {
         if self.specs.is_some() && Specs::replaces(kind) {
             self.require_spec(kind, record.index, sources)?;
         }
-        let named = ids.into_iter().filter_map(|id| Some((id.clone(), self.names.of(sources.cluster, id)?)));
+        let named = ids.into_iter().filter_map(|id| Some((id.clone(), self.name(id, sources)?)));
         record.names = named.collect();
         record.before = self.specs.as_ref().and_then(|specs| specs.before(kind)).map(before);
         Ok(())
     }
 
+    fn name(&self, id: &str, sources: &Sources<'_>) -> Option<String> {
+        self.names.of(sources.cluster, id).or_else(|| self.names.of(sources.before?, id))
+    }
+
     fn require_name(&mut self, id: &str, index: u64, sources: &mut Sources<'_>) -> Result<(), Rejection> {
         let Ok(bits) = id.parse::<TaskId>().map(TaskId::bits) else { return Ok(()) };
-        if self.names.of(sources.cluster, id).is_some() {
+        if self.name(id, sources).is_some() {
             return Ok(());
         }
         self.look_back(sources)?;
-        if self.names.of(sources.cluster, id).is_some() {
+        if self.name(id, sources).is_some() {
             return Ok(());
         }
         let Some(home) = sources.finder.home(sources.cluster, TaskId::from_bits(bits))? else {
@@ -97,7 +113,7 @@ impl Known {
         self.names.place(TaskId::from_bits(bits), home.service, home.instance);
         let others = [Some(home.service.bits()), home.instance.node().map(NodeId::bits)];
         for bits in others.into_iter().flatten() {
-            if self.names.of(sources.cluster, &ServiceId::from_bits(bits).to_string()).is_none() {
+            if self.name(&ServiceId::from_bits(bits).to_string(), sources).is_none() {
                 self.learn_name(bits, index, sources)?;
             }
         }
@@ -115,6 +131,9 @@ impl Known {
 
     /// Sees to it that the spec is known that an event in this frame changes.
     fn require_spec(&mut self, kind: &Kind, index: u64, sources: &mut Sources<'_>) -> Result<(), Rejection> {
+        if let (Some(specs), Some(cluster)) = (&mut self.specs, sources.before) {
+            specs.begin_at(cluster, kind);
+        }
         let knows = |known: &Self| known.specs.as_ref().is_none_or(|specs| specs.knows(kind));
         if knows(self) {
             return Ok(());

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 
 use commands::Rejection;
-use events::{Cause, CommandRecord, Event, Frame, Id, Kind, NodeId, TaskId};
+use events::{CommandRecord, Event, Frame, Id, Kind, NodeId, TaskId};
 use projections::Cluster;
 use projections::views::history::EventFilter;
 use projections::views::overview::resolve_node;
-use projections::views::terms::Term;
+use projections::views::terms::{Home, Term};
 use wire::v1::EventsRequest;
 
+use super::command_of;
 use super::finder::{FindError, Finder, Query};
 use super::history::History;
 use super::object::{object, place};
+use super::shared::SharedFrame;
 
 /// What a request asks for, with its references resolved.
 #[derive(Clone)]
@@ -113,15 +115,41 @@ impl Selection {
         if !self.is_of_everything() {
             self.look_up(finder, cluster, frame)?;
         }
-        let mut chosen = self.object.select(&frame.events);
+        let events = frame.events.iter().map(|event| (event, command_of(event, &frame.commands)));
+        Ok(self.choose(events.collect()))
+    }
+
+    /// Which events of a shared frame are meant. It says itself where tasks belong.
+    pub(super) fn select_shared(&mut self, frame: &SharedFrame) -> Vec<bool> {
+        if !self.is_of_everything() {
+            for (task, home) in frame.homes().filter(|(task, _)| !self.knows(*task)).collect::<Vec<_>>() {
+                self.know(task, home);
+            }
+        }
+        let events = frame.records().iter().map(|record| (&record.event, record.command.as_ref()));
+        self.choose(events.collect())
+    }
+
+    fn choose(&mut self, events: Vec<(&Event, Option<&CommandRecord>)>) -> Vec<bool> {
+        let mut chosen = self.object.select(events.iter().map(|(event, _)| *event));
         if let Some(node) = &mut self.node {
-            let there = node.select(&frame.events);
+            let there = node.select(events.iter().map(|(event, _)| *event));
             chosen.iter_mut().zip(there).for_each(|(chosen, there)| *chosen &= there);
         }
-        for (chosen, event) in chosen.iter_mut().zip(&frame.events) {
-            *chosen = *chosen && self.has_command(event, &frame.commands);
+        for (chosen, (_, command)) in chosen.iter_mut().zip(events) {
+            *chosen = *chosen && self.has_command(command);
         }
-        Ok(chosen)
+        chosen
+    }
+
+    /// Whether it is known where this task belongs, or that it is none of interest.
+    fn knows(&self, task: TaskId) -> bool {
+        self.object.knows(task) && self.node.as_ref().is_none_or(|node| node.knows(task))
+    }
+
+    fn know(&mut self, task: TaskId, home: &Home) {
+        self.object.know(task, home);
+        self.node.iter_mut().for_each(|node| node.know(task, home));
     }
 
     fn look_up(&mut self, finder: &mut Finder, cluster: &Cluster, frame: &Frame) -> Result<(), FindError> {
@@ -130,29 +158,21 @@ impl Selection {
         let created: BTreeSet<TaskId> = events::codec::kinds(frame).filter_map(created).collect();
         for subject in events::codec::kinds(frame).flat_map(Kind::subjects) {
             let Ok(task) = subject.parse::<TaskId>() else { continue };
-            if created.contains(&task) {
-                continue;
-            }
-            if self.object.knows(task) && self.node.as_ref().is_none_or(|node| node.knows(task)) {
+            if created.contains(&task) || self.knows(task) {
                 continue;
             }
             if let Some(home) = finder.home(cluster, task)?.map(|home| home.as_of(frame.header.index)) {
-                self.object.know(task, &home);
-                self.node.iter_mut().for_each(|node| node.know(task, &home));
+                self.know(task, &home);
             }
         }
         Ok(())
     }
 
     /// Whether the command that caused an event is one that was asked for.
-    fn has_command(&self, event: &Event, commands: &[CommandRecord]) -> bool {
+    fn has_command(&self, command: Option<&CommandRecord>) -> bool {
         if self.commands.is_empty() && self.actors.is_empty() && self.reason.is_none() && !self.asked {
             return true;
         }
-        let command = match event.cause {
-            Some(Cause::Command(position)) => commands.get(position as usize),
-            Some(Cause::Reconciler(_)) | None => None,
-        };
         command.is_some_and(|command| {
             let reason = command.reason.as_deref().unwrap_or_default().to_lowercase();
             (!self.asked || command.actor.kind().asks())

@@ -96,6 +96,11 @@ impl Daemon {
         crate::memory::resident_bytes(self.process.id())
     }
 
+    /// Threads that it has now.
+    pub fn threads(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/task", self.process.id()))?.count())
+    }
+
     /// Where its files are.
     pub fn dir(&self) -> &Path {
         self.dir.path()

@@ -23,6 +23,7 @@ mod replay;
 mod restart;
 mod scheduling;
 mod starts;
+mod subscribers;
 
 use std::process::ExitCode;
 
@@ -37,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Measure = fn() -> Result<Vec<Figure>>;
 
 /// What can be measured, in the order of the table.
-const ALL: [(&str, Measure); 12] = [
+const ALL: [(&str, Measure); 13] = [
     ("scheduling", scheduling::figures),
     ("million", million::figures),
     ("commands", commands::figures),
@@ -50,6 +51,7 @@ const ALL: [(&str, Measure); 12] = [
     ("agents", agents::figures),
     ("restart", restart::figures),
     ("cold_start", cold_start::figures),
+    ("subscribers", subscribers::figures),
 ];
 
 fn main() -> ExitCode {

@@ -1,0 +1,189 @@
+//! Frames as everybody who follows history is shown them: each is completed once, with what the ids in it are called and the specs that
+//! it replaces, however many follow. The state before it still knows the names of what it ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use commands::Rejection;
+use events::{Frame, FrameHeader, Kind, TaskId};
+use projections::views::terms::Home;
+use projections::{Cluster, Instance};
+use prost::Message;
+use wire::v1::EventRecord;
+
+use super::finder::Finder;
+use super::history::History;
+use super::known::{Known, Sources};
+use super::{EventReader, record};
+use crate::log::{HistoryReader, LogStore};
+
+/// Bytes that a record takes in memory besides those that it is sent as.
+const RECORD_BYTES: usize = 512;
+
+/// A frame with its records, complete.
+#[derive(Debug)]
+pub struct SharedFrame {
+    header: FrameHeader,
+    records: Vec<EventRecord>,
+    /// Where the tasks belonged before it that its events are about.
+    homes: BTreeMap<TaskId, Home>,
+    bytes: usize,
+}
+
+impl SharedFrame {
+    fn of(header: FrameHeader, records: Vec<EventRecord>, homes: BTreeMap<TaskId, Home>) -> Self {
+        let bytes = records.iter().map(|record| record.encoded_len() + RECORD_BYTES).sum::<usize>();
+        let bytes = bytes + homes.len() * size_of::<(TaskId, Home)>();
+        Self { header, records, homes, bytes }
+    }
+
+    /// Its index in the log.
+    pub fn index(&self) -> u64 {
+        self.header.index
+    }
+
+    /// About what it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn records(&self) -> &[EventRecord] {
+        &self.records
+    }
+
+    pub(super) fn homes(&self) -> impl Iterator<Item = (TaskId, &Home)> {
+        self.homes.iter().map(|(task, home)| (*task, home))
+    }
+}
+
+/// Reads along with the state, frame by frame.
+pub struct SharedReader {
+    store: Arc<dyn LogStore>,
+    reader: HistoryReader,
+}
+
+impl SharedReader {
+    /// Reads what comes after this index.
+    pub fn after(store: Arc<dyn LogStore>, index: u64) -> Self {
+        Self { store, reader: HistoryReader::starting_at(index + 1) }
+    }
+
+    /// Hands over all frames between two states, oldest first. May wait for the disk.
+    ///
+    /// # Errors
+    /// When history cannot be read.
+    pub fn read(&mut self, old: &Cluster, new: &Cluster, mut take: impl FnMut(SharedFrame)) -> Result<(), Rejection> {
+        let history = History(Arc::clone(&self.store));
+        let finder = Finder::open(Arc::clone(&self.store))?;
+        // What is neither in a state nor found by the index has no name here: nobody waits for a pass over history.
+        let known = Known::new(true, 0..0);
+        let mut between = Between { old, new, history, finder, known, homes: BTreeMap::new() };
+        loop {
+            let frames = between.history.read(&mut self.reader, new.position.index)?;
+            if frames.is_empty() {
+                return Ok(());
+            }
+            for frame in frames {
+                take(between.complete(frame)?);
+            }
+        }
+    }
+}
+
+/// What is known of the frames between two states, as far as they were seen.
+struct Between<'a> {
+    old: &'a Cluster,
+    new: &'a Cluster,
+    history: History,
+    finder: Finder,
+    known: Known,
+    /// Where tasks belong that were created or placed between them.
+    homes: BTreeMap<TaskId, Home>,
+}
+
+impl Between<'_> {
+    fn complete(&mut self, frame: Frame) -> Result<SharedFrame, Rejection> {
+        let homes = self.homes_before(&frame);
+        let Frame { header, commands, events } = frame;
+        let mut records = Vec::with_capacity(events.len());
+        for (ordinal, event) in events.into_iter().enumerate() {
+            let (history, finder) = (&self.history, &mut self.finder);
+            let mut sources = Sources { history, finder, cluster: self.new, before: Some(self.old) };
+            event.kind.iter().for_each(|kind| self.known.before(kind));
+            let mut record = record(&header, ordinal, event, &commands);
+            self.known.complete(&mut record, &mut sources)?;
+            if let Some(kind) = &record.event.kind {
+                self.known.after(kind, header.index, &mut sources)?;
+                self.learn_home(kind, header.index);
+            }
+            records.push(record);
+        }
+        Ok(SharedFrame::of(header, records, homes))
+    }
+
+    fn homes_before(&self, frame: &Frame) -> BTreeMap<TaskId, Home> {
+        let ids = events::codec::kinds(frame).flat_map(Kind::subjects);
+        let tasks = ids.filter_map(|id| id.parse::<TaskId>().ok());
+        tasks.filter_map(|task| Some((task, self.home(task)?))).collect()
+    }
+
+    fn home(&self, task: TaskId) -> Option<Home> {
+        let before = || {
+            let task = self.old.tasks.get(task)?;
+            Some(Home { service: task.service, instance: task.instance(), node: task.node, placed_at: 0 })
+        };
+        self.homes.get(&task).copied().or_else(before)
+    }
+
+    fn learn_home(&mut self, kind: &Kind, index: u64) {
+        if let Kind::TaskCreated(event) = kind {
+            let instance = Instance::of(event);
+            let home = Home { service: event.service, instance, node: event.node, placed_at: index };
+            self.homes.insert(event.task, home);
+        } else if let Kind::TaskAssigned(event) = kind
+            && let Some(home) = self.home(event.task)
+        {
+            self.homes.insert(event.task, Home { node: Some(event.node), placed_at: index, ..home });
+        }
+    }
+}
+
+impl EventReader {
+    /// What this reader wants of the next frame of all.
+    pub fn show(&mut self, frame: &SharedFrame) -> Vec<EventRecord> {
+        self.is_over |= self.wanted.ends_before(&frame.header);
+        if self.is_over {
+            return Vec::new();
+        }
+        let wanted = self.wanted.has(&frame.header);
+        let chosen = self.selection.select_shared(frame);
+        let chosen = frame.records.iter().zip(chosen).filter(|(_, chosen)| *chosen && wanted);
+        let with_before = self.known.has_specs();
+        let shown = |record: &EventRecord| {
+            let before = record.before.clone().filter(|_| with_before);
+            EventRecord { before, ..record.clone() }
+        };
+        let records = chosen.map(|(record, _)| shown(record)).collect();
+        self.limited(records)
+    }
+
+    /// Goes on in history after what it was shown, up to this index. May wait for the disk.
+    ///
+    /// # Errors
+    /// When history cannot be read.
+    pub fn go_on_after(&mut self, index: u64) -> Result<(), Rejection> {
+        self.finder = Finder::open(Arc::clone(&self.history.0))?;
+        let next = index + 1;
+        self.reader = HistoryReader::starting_at(next);
+        self.known.restart(self.finder.reach().min(next)..next);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl SharedFrame {
+    /// A frame with one record.
+    pub fn sample(header: FrameHeader, record: EventRecord) -> Self {
+        Self::of(header, vec![record], BTreeMap::new())
+    }
+}
