@@ -15,6 +15,7 @@ mod counts;
 mod lookup;
 mod parts;
 
+pub mod failing;
 pub mod failures;
 mod heartbeats;
 pub mod instance;
@@ -158,10 +159,12 @@ parts::state! {
         newcomers: OrdSet<NodeId> = "workers that never registered",
         /// Failures by the time of the last.
         failures_by_age: failures::ByAge = "failures by age",
+        /// The places that fail again and again.
+        failing: failing::Failing = "places that fail again and again",
         /// What tasks take from their nodes.
         pub usage: Usage = "usage of nodes",
     }
-    derived by [nodes::derive, services::fold::derive, configs::derive, secrets::derive, tasks::fold::derive, lookup::derive, places::derive, failures::derive]
+    derived by [nodes::derive, services::fold::derive, configs::derive, secrets::derive, tasks::fold::derive, lookup::derive, places::derive, failures::derive, failing::derive]
 }
 
 impl Default for Stamp {

@@ -32,6 +32,11 @@ pub struct Restarts {
 }
 
 impl Restarts {
+    /// The record of the service that this belongs to.
+    pub(crate) fn record(&self) -> u64 {
+        self.record
+    }
+
     /// How often in a row its task ended before it had run for long enough to count as healthy.
     pub fn in_a_row(&self) -> u64 {
         self.failures + self.exits

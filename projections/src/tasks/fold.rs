@@ -10,7 +10,7 @@ use crate::instance::Instance;
 use crate::places::PlaceStatus;
 use crate::services;
 use crate::{Cluster, Stamp, Touched};
-use crate::{failures, restarts, rollouts};
+use crate::{failing, failures, restarts, rollouts};
 
 pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &Stamp, touched: &mut Touched) {
     assert!(!cluster.tasks.contains(event.task), "task {} was made twice", event.task);
@@ -59,6 +59,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
     cluster.tasks.insert(task.id, task);
     let after = cluster.standing(place);
     cluster.places.change(place, before, after);
+    failing::changed(cluster, place);
     for &id in &event.reaped {
         reap(cluster, id, touched);
     }
@@ -117,6 +118,7 @@ fn set_desired(
     });
     let after = cluster.standing(place);
     cluster.places.change(place, before, after);
+    failing::changed(cluster, place);
 }
 
 pub(crate) fn reported(cluster: &mut Cluster, event: &events::TaskReported, at: &Stamp, touched: &mut Touched) {
@@ -159,6 +161,7 @@ fn reap(cluster: &mut Cluster, id: TaskId, touched: &mut Touched) {
         cluster.rollout_steps.remove(place);
     }
     cluster.places.change(place, before, after);
+    failing::changed(cluster, place);
     services::fold::forget_revision(cluster, task.service, task.spec_version);
     touch(touched, &task);
 }
@@ -201,6 +204,7 @@ fn end_or_advance(
         failures::remember(cluster, &task, at);
         restarts::ended(cluster, &task, at);
     }
+    failing::changed(cluster, (task.service, task.instance()));
 }
 
 /// Changes one task, which concerns its place and its node.

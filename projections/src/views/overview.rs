@@ -3,6 +3,7 @@
 use std::fmt;
 
 use events::service_spec::Mode;
+use events::spec::defaults::RESTART_HEALTHY_AFTER;
 use events::{ConfigId, Id, NodeId, OperatorId, SecretId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
 use serde::Serialize;
 
@@ -88,12 +89,24 @@ pub fn restarting<'a>(cluster: &'a Cluster, task: &Task, now: Timestamp) -> Opti
     })
 }
 
+/// Places of a service that are looked at to say how it stands with those that fail: a list of services costs no more for each,
+/// however many places fail.
+const FAILING_LOOKED_AT_MAX: usize = 64;
+
 /// How it stands with all places of a service that fail again and again, if any does. Those that run again are listed only
-/// where all do.
+/// where all do, the newest 64 of them. How many wait and how often one failed at most is of all places; the next attempt is the first of
+/// the 64 that failed most.
 pub fn restarting_places<'a>(cluster: &'a Cluster, service: &Service, now: Timestamp) -> Option<Restarting<'a>> {
-    let failing = cluster.restarted_places(service.id).filter(|(_, restarts)| restarts.in_a_row() > 0);
-    let tasks = failing.flat_map(|(instance, _)| cluster.tasks_of_instance(service.id, instance));
-    tasks.filter_map(|task| restarting(cluster, task, now)).reduce(both)
+    let of_places = |places: &mut dyn Iterator<Item = Instance>| {
+        let tasks = places.take(FAILING_LOOKED_AT_MAX).flat_map(|at| cluster.tasks_of_instance(service.id, at));
+        tasks.filter_map(|task| restarting(cluster, task, now)).reduce(both)
+    };
+    let down = cluster.failing_down(service.id);
+    if down == 0 {
+        return of_places(&mut cluster.recovered_places(service.id, now - RESTART_HEALTHY_AFTER));
+    }
+    let looked_at = of_places(&mut cluster.failing_places(service.id))?;
+    Some(Restarting { tasks: down, ..looked_at })
 }
 
 /// Two places, or groups of them, as one.
