@@ -152,6 +152,14 @@ fn what_a_manager_answers_knows_no_transport() {
     }
 }
 
+#[test]
+fn every_socket_of_a_daemon_closes_connections_whose_peer_is_gone() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../node/src/daemon"));
+    let makes = |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| text.contains("Server::builder()"));
+    let made: Vec<PathBuf> = files_below(folder).into_iter().filter(makes).collect();
+    assert_eq!(made, [folder.join("serve.rs")], "a server is made by `watchful`, which pings idle connections");
+}
+
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths = entries.map(|entry| entry.expect("an entry").path());

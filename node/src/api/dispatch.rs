@@ -311,12 +311,8 @@ impl Delivery {
                     return Ended::AgentGone;
                 }
             }
-            let change = async {
-                self.changes.notified().await;
-                tokio::time::sleep_until(next_look).await;
-            };
             tokio::select! {
-                () = change => {}
+                () = changed(&self.changes, next_look) => {}
                 Some(order) = self.orders.orders.recv() => {
                     let message = Ok(SessionMessage { message: Some(Message::Order(order)) });
                     if self.messages.send(Box::new(Outgoing { message, share: None })).await.is_err() {
@@ -334,5 +330,37 @@ impl Delivery {
         if let Err(rejection) = self.context.submit(request).await {
             tracing::debug!(%node, why = rejection.sentence, "a broken session was not noted");
         }
+    }
+}
+
+/// Waits for a change, and then until it is time to look at it, with all that change until then.
+async fn changed(changes: &Notify, next_look: Instant) {
+    changes.notified().await;
+    tokio::time::sleep_until(next_look).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_are_looked_at_together_once_in_a_period() {
+        let changes = Notify::new();
+        let began = Instant::now();
+        for look in 1..=3 {
+            let next_look = Instant::now() + BATCH_PERIOD;
+            for _ in 0..50 {
+                changes.notify_one();
+            }
+            changed(&changes, next_look).await;
+            assert_eq!(began.elapsed(), BATCH_PERIOD * look, "fifty changes are one look");
+        }
+        let next_look = Instant::now() + BATCH_PERIOD;
+        let late = async {
+            tokio::time::sleep(BATCH_PERIOD * 7).await;
+            changes.notify_one();
+        };
+        tokio::join!(changed(&changes, next_look), late);
+        assert_eq!(began.elapsed(), BATCH_PERIOD * 10, "one that comes later is looked at at once");
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use wire::v1::local_node_server::{LocalNode, LocalNodeServer};
 use wire::v1::{LeaveClusterReply, LeaveClusterRequest, Refusal, RefusalKind};
@@ -14,7 +13,7 @@ use crate::agent::Told;
 use crate::daemon::failure::Failure;
 use crate::daemon::leaving;
 use crate::daemon::only::OnlyLayer;
-use crate::daemon::serve::SocketFile;
+use crate::daemon::serve::{self, SocketFile};
 use crate::security::{Caller, Credentials, Limits, Peer, incoming_local};
 
 /// The call that a worker answers.
@@ -89,7 +88,8 @@ pub async fn serve_worker(
         hint: Some(format!("ask a manager, on its machine or with --host; the managers are at {managers}")),
     };
     let incoming = incoming_local(listener, Limits::of_descriptors(DESCRIPTORS), Arc::default());
-    let server = Server::builder().layer(OnlyLayer { path: LEAVE, refusal }).add_service(LocalNodeServer::new(api));
+    let server =
+        serve::control_server().layer(OnlyLayer { path: LEAVE, refusal }).add_service(LocalNodeServer::new(api));
     let served = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
     drop(file);
     served

@@ -93,3 +93,13 @@ fn log_to_stderr(args: &RunArgs) {
         LogFormat::Json => lines.json().flatten_event(true).with_writer(log_lines::json).init(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn as_many_threads_serve_as_there_are_processors() {
+        let processors = std::thread::available_parallelism().expect("a number").get();
+        let runtime = super::runtime().unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(runtime.metrics().num_workers(), processors);
+    }
+}

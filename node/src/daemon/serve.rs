@@ -55,6 +55,11 @@ fn watchful(liveliness: Duration) -> Server {
     Server::builder().http2_keepalive_interval(Some(liveliness)).http2_keepalive_timeout(Some(liveliness))
 }
 
+/// The server behind a control socket, whatever this node is.
+pub fn control_server() -> Server {
+    watchful(LIVELINESS)
+}
+
 /// Connections that wait until they are accepted; the kernel may allow fewer (`net.core.somaxconn`). After a restart all
 /// nodes come back within seconds.
 const BACKLOG: u32 = 4_096;
@@ -257,7 +262,7 @@ pub async fn control(
     let control = ControlServer::new(ControlApi::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let control = InterceptedService::new(control, has_state);
     let incoming = security::incoming_local(listener, limits, counts);
-    let server = watchful(LIVELINESS).layer(access).add_service(control).add_service(LockServer::new(NotLocked));
+    let server = control_server().layer(access).add_service(control).add_service(LockServer::new(NotLocked));
     let server = server.add_service(LocalNodeServer::new(local));
     let served = server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
     drop(file);
@@ -323,6 +328,27 @@ mod tests {
         assert!(failure.sentence.starts_with(&format!("cannot listen on {addr}: ")), "{failure}");
     }
 
+    /// Greets, with empty settings, and never says anything again: returns with what it heard once the connection has ended.
+    async fn keep_silent(mut silent: impl AsyncReadExt + AsyncWriteExt + Unpin) -> Vec<u8> {
+        silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+        let mut heard = Vec::new();
+        // However the connection ends; until it does, this waits.
+        let _ = silent.read_to_end(&mut heard).await;
+        heard
+    }
+
+    #[tokio::test]
+    async fn a_control_connection_whose_client_answers_no_ping_is_closed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("control.sock");
+        let (listener, _file) = bind_control(&path).await.expect("bound");
+        let connections = Box::pin(security::incoming_local(listener, Limits::of_descriptors(1_024), Arc::default()));
+        let server = watchful(Duration::from_millis(50)).add_service(LockServer::new(NotLocked));
+        tokio::spawn(server.serve_with_incoming(connections));
+        let silent = UnixStream::connect(&path).await.expect("a connection");
+        assert!(!keep_silent(silent).await.is_empty(), "it was greeted too");
+    }
+
     #[tokio::test]
     async fn a_connection_at_whose_other_end_nobody_is_is_closed() {
         let authority = Authority::generate(wall_clock()).expect("an authority");
@@ -341,12 +367,6 @@ mod tests {
         let server = watchful(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
         tokio::spawn(server.serve_with_incoming(connections));
         let connected = Connector::member(of(2, Role::Worker)).call(uri).await.expect("a connection");
-        let mut silent = connected.into_inner();
-        // It greets, with empty settings, and never says anything again.
-        silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
-        let mut heard = Vec::new();
-        // However the connection ends; until it does, this waits.
-        let _ = silent.read_to_end(&mut heard).await;
-        assert!(!heard.is_empty(), "it was greeted too");
+        assert!(!keep_silent(connected.into_inner()).await.is_empty(), "it was greeted too");
     }
 }

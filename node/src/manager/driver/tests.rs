@@ -21,6 +21,17 @@ use crate::manager::fold::Folded;
 use crate::manager::replica::Intervals;
 use crate::security::{CertificateStore, JoinToken};
 
+#[test]
+fn missed_ticks_are_not_made_up_for() {
+    let begin = Instant::now();
+    let ms = Duration::from_millis;
+    // How late a tick came, and how long after it the next one is due.
+    for (late, next) in [(0, 100), (1, 99), (99, 1), (100, 100), (101, 100), (30_000, 100)] {
+        let now = begin + ms(late);
+        assert_eq!(tick_after(begin, now), now + ms(next), "{late} ms late");
+    }
+}
+
 /// Sessions that follow a manager.
 const SESSIONS: u64 = 200;
 
