@@ -17,6 +17,7 @@ use node::control::event_reader::EventReader;
 use node::control::{Control, views};
 use node::manager::past::Past;
 use node::manager::replica::Request;
+use node::security::ExternalClient;
 use wire::v1::{
     BackupRequest, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
     DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
@@ -141,7 +142,7 @@ impl cli::Manager for Socket {
         let csr_pem = request.csr_pem.clone();
         let asked = self.control()?.create_operator(Actor::Operator(USER.to_owned()), request).map_err(refuse)?;
         let reply = self.submit(asked)?;
-        self.control()?.operator_certificate(None, &reply, &csr_pem).await.map_err(refuse)
+        self.control()?.operator_certificate(&ExternalClient::anonymous(), &reply, &csr_pem).await.map_err(refuse)
     }
 
     async fn raft(&mut self) -> Result<RaftView, Failure> {

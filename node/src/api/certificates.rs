@@ -26,7 +26,7 @@ impl CertificateApi {
     async fn certify(&self, node: NodeId, role: Role, csr_pem: &str) -> Result<CertificateReply, Status> {
         affordable(self.context.budgets.certificate(node, Instant::now())).await?;
         let control = self.context.control();
-        let certified = control.certify(Some(&self.context.external), node, role, csr_pem).await;
+        let certified = control.certify(&self.context.external, node, role, csr_pem).await;
         let (request, reply) = certified.map_err(status)?;
         self.context.submit(request).await.map_err(status)?;
         Ok(reply)

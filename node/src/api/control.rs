@@ -250,7 +250,7 @@ impl ControlService for ControlApi {
         let reply = self.context.submit(request).await.map_err(status)?;
         self.context.core.applied(reply.index).await.map_err(status)?;
         let control = self.context.control();
-        let certificate = control.operator_certificate(Some(&self.context.external), &reply, &csr_pem).await;
+        let certificate = control.operator_certificate(&self.context.external, &reply, &csr_pem).await;
         certificate.map(Response::new).map_err(status)
     }
 
@@ -276,7 +276,7 @@ impl ControlService for ControlApi {
         let reply = self.context.submit(request).await.map_err(status)?;
         self.context.core.applied(reply.index).await.map_err(status)?;
         let control = self.context.control();
-        let certificate = control.operator_certificate(Some(&self.context.external), &reply, &csr_pem).await;
+        let certificate = control.operator_certificate(&self.context.external, &reply, &csr_pem).await;
         certificate.map(Response::new).map_err(status)
     }
 

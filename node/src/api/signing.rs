@@ -18,7 +18,7 @@ impl Control {
     /// When the request is not valid, or this manager cannot sign.
     pub async fn certify(
         &self,
-        external: Option<&ExternalClient>,
+        external: &ExternalClient,
         node: NodeId,
         role: Role,
         csr_pem: &str,
@@ -39,7 +39,7 @@ impl Control {
     /// When it was revoked since, or this manager cannot sign.
     pub async fn operator_certificate(
         &self,
-        external: Option<&ExternalClient>,
+        external: &ExternalClient,
         reply: &CommandReply,
         csr_pem: &str,
     ) -> Result<OperatorCertificate, Rejection> {

@@ -186,7 +186,7 @@ pub(super) fn unfit(error: AuthorityError) -> Rejection {
 pub fn unsigned(error: SignError) -> Rejection {
     match error {
         SignError::Authority(error) => unfit(error),
-        SignError::External(_) | SignError::NoClient => {
+        SignError::External(_) => {
             let hint =
                 "check the external certificate authority; `swarmctl cluster inspect` shows which ones are asked";
             Rejection::new(RejectionKind::Unavailable, "certificate authority", error.to_string(), hint)

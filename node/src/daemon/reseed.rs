@@ -34,7 +34,7 @@ pub struct Args {
 /// # Errors
 /// When the directory is not a manager's, or its log is the only one.
 pub fn reseed(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
-    let state_dir = StateDir::open(&args.state_dir)?;
+    let state_dir = StateDir::open_existing(&args.state_dir)?;
     let dir = state_dir.path();
     require_manager(dir)?;
     require_others(&state_dir)?;
@@ -77,4 +77,20 @@ fn require_others(state_dir: &StateDir) -> Result<(), Failure> {
     }
     let sentence = "nothing is set aside: this is the only manager of its cluster, and its log can be read";
     Err(Failure::new(sentence, "start swarmd; or restore a backup with `swarmd restore`").with_code(code::USAGE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_does_not_exist_is_refused_and_not_made() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let missing = dir.path().join("swarmlgo");
+        let args = Args { state_dir: missing.clone(), join_addr: "10.0.0.1:4242".to_owned() };
+        let failure = reseed(&args, &mut Vec::new()).expect_err("there is nothing");
+        assert_eq!(failure.code, code::USAGE);
+        assert!(failure.sentence.starts_with("there is no state directory"), "{failure}");
+        assert!(!missing.exists());
+    }
 }

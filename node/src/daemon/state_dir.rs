@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::daemon::failure::Failure;
+use crate::daemon::failure::{Failure, code};
 use crate::security::KeyLock;
 
 /// The file in which a worker keeps the address of its manager.
@@ -52,6 +52,18 @@ impl StateDir {
     /// When it cannot be made or written, or another `swarmd` has it.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         Self::open_unused(path, "stop it first, or give this one a directory of its own with --state-dir")
+    }
+
+    /// The same of one that is there: nothing is made where a path was mistyped.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); or when there is no such directory.
+    pub fn open_existing(path: &Path) -> Result<Self, Failure> {
+        if path.is_dir() {
+            return Self::open(path);
+        }
+        let sentence = format!("there is no state directory {}", path.display());
+        Err(Failure::new(sentence, "give the state directory of this node with --state-dir").with_code(code::USAGE))
     }
 
     /// The same, with what to do where another `swarmd` has it.

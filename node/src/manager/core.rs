@@ -24,14 +24,14 @@ use crate::manager::replica::{FatalError, Intervals, Outcome, PeerMessage, Repli
 use crate::manager::scrub::{self, OtherHistories, Scrubber};
 use crate::security::seal::KeyFile;
 use crate::security::{
-    Authority, CertificateRequest, CertificateStore, Identity, IdentityError, Issued, JoinToken, PrivateKey,
-    RootCertificate, SignError, Signer, Subject, TrustedRoots,
+    Authority, CertificateRequest, CertificateStore, ExternalClient, Identity, IdentityError, Issued, JoinToken,
+    PrivateKey, RootCertificate, SignError, Signer, Subject, TrustedRoots,
 };
 
-/// What helps a manager that has no valid certificate and no key to sign one.
-const NO_CERTIFICATE_HINT: &str = "if the cluster has other managers, `swarmctl node rm --force` this node there, run `swarmd leave \
-     --force` here and join again; if this is the only one, set this machine's clock to when its certificate was valid, until it \
-     has renewed it";
+/// What helps a manager that has no valid certificate where the authority outside the cluster signs none.
+const NO_CERTIFICATE_HINT: &str = "this manager has no valid certificate and asks without one: allow that on the server, and start \
+     swarmd again; or, if the cluster has other managers, `swarmctl node rm --force` this node there, run `swarmd leave --force` \
+     here and join again";
 
 /// Looks at whether a log that is to be closed is still read, and the time between them: 5 s in all, many times what a read takes.
 const RELEASE_LOOKS_MAX: u32 = 500;
@@ -451,7 +451,7 @@ impl Core {
         }
     }
 
-    /// This manager's identity: from its files, or, should they be lost or expired, made again by its own authority.
+    /// This manager's identity: from its files, or, should they be lost or expired, made again by the authority that signs.
     ///
     /// # Errors
     /// When the files are damaged or cannot be written.
@@ -473,10 +473,10 @@ impl Core {
         let request = CertificateRequest::new().map_err(|error| broken(error.to_string()))?;
         let subject = Subject { node: self.node, role: Role::Manager, cluster: state.cluster.id() };
         let expiry = state.cluster.spec().cert_expiry();
-        let issued = signer.sign(None, &request.csr_pem, subject, clock::now(), expiry).await;
+        let issued = signer.sign(&ExternalClient::anonymous(), &request.csr_pem, subject, clock::now(), expiry).await;
         let Issued { cert_pem, not_after, .. } = issued.map_err(|error| match error {
-            SignError::NoClient => Failure::new(error, NO_CERTIFICATE_HINT),
-            SignError::Authority(_) | SignError::External(_) => broken(error.to_string()),
+            SignError::External(error) => Failure::new(error, NO_CERTIFICATE_HINT),
+            SignError::Authority(error) => broken(error.to_string()),
         })?;
         certificates.save_roots(&roots)?;
         certificates.save(&cert_pem, &request.key)?;

@@ -35,9 +35,9 @@ const WHY_CHARS_MAX: usize = 300;
 /// How long a new root that a server signs has to be valid: a rotation waits for nodes that are away.
 const CROSS_VALIDITY_MIN: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How a manager calls these servers: by its own certificate, and with a bounded number of calls at once.
+/// How a manager calls these servers: by its own certificate, if it has one, and with a bounded number of calls at once.
 pub struct ExternalClient {
-    credentials: Arc<Credentials>,
+    credentials: Option<Arc<Credentials>>,
     calls: Semaphore,
 }
 
@@ -67,7 +67,12 @@ pub enum ExternalError {
 impl ExternalClient {
     /// A client that shows this node's certificate.
     pub fn new(credentials: Arc<Credentials>) -> Self {
-        Self { credentials, calls: Semaphore::new(CALLS_MAX) }
+        Self { credentials: Some(credentials), calls: Semaphore::new(CALLS_MAX) }
+    }
+
+    /// A client without a certificate, as a manager is that lost its own: the server decides whether it signs for such.
+    pub fn anonymous() -> Self {
+        Self { credentials: None, calls: Semaphore::new(CALLS_MAX) }
     }
 }
 
@@ -132,8 +137,8 @@ impl ExternalAuthority {
                     tokio::time::sleep(PAUSE).await;
                 }
                 for url in &self.urls {
-                    match self.ask_one(url, &client.credentials.identity(), request).await.and_then(|pem| accept(&pem))
-                    {
+                    let identity = client.credentials.as_ref().map(|credentials| credentials.identity());
+                    match self.ask_one(url, identity.as_ref(), request).await.and_then(|pem| accept(&pem)) {
                         Ok(accepted) => return Ok(accepted),
                         Err(why) => failed = noted(url, &why),
                     }
@@ -145,7 +150,12 @@ impl ExternalAuthority {
     }
 
     /// What one server answers. It proves itself by a certificate of the root that it signs for.
-    async fn ask_one(&self, url: &str, identity: &Identity, request: &SignRequest<'_>) -> Result<String, String> {
+    async fn ask_one(
+        &self,
+        url: &str,
+        identity: Option<&Identity>,
+        request: &SignRequest<'_>,
+    ) -> Result<String, String> {
         let answered = timeout(ANSWER_PATIENCE, cfssl::sign(url, &self.root, identity, request)).await;
         answered.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_PATIENCE.as_secs())))
     }

@@ -18,9 +18,6 @@ pub enum SignError {
     /// A server outside the cluster does not.
     #[error(transparent)]
     External(#[from] ExternalError),
-    /// Such a server cannot be asked by whoever has no certificate.
-    #[error("only an external certificate authority signs, and without a valid certificate this manager cannot ask it")]
-    NoClient,
 }
 
 /// The authority that signs, and what goes with each certificate.
@@ -89,19 +86,18 @@ impl Signer {
     /// As there; or when no server has signed.
     pub async fn sign(
         &self,
-        client: Option<&ExternalClient>,
+        client: &ExternalClient,
         csr_pem: &str,
         holder: impl Into<Holder>,
         now: Timestamp,
         expiry: Duration,
     ) -> Result<Issued, SignError> {
-        let mut issued = match (&self.by, client) {
-            (By::Key(authority), _) => authority.sign(csr_pem, holder, now, expiry)?,
-            (By::External(external), Some(client)) => {
+        let mut issued = match &self.by {
+            By::Key(authority) => authority.sign(csr_pem, holder, now, expiry)?,
+            By::External(external) => {
                 let key = self.judge(csr_pem, now)?;
                 external.sign(client, csr_pem, &key, holder.into(), now).await?
             }
-            (By::External(_), None) => return Err(SignError::NoClient),
         };
         issued.cert_pem.push_str(&self.intermediate);
         Ok(issued)

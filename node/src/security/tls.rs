@@ -125,12 +125,18 @@ fn member_config(identity: &Identity) -> Result<Arc<ClientConfig>, rustls::Error
     Ok(introduced(&config, identity.introduction()))
 }
 
-/// Settings for calling an authority outside the cluster, as this node: it speaks HTTP/1.1, and proves itself by a certificate of the
-/// root that it signs for.
-pub(super) fn external_config(root: &RootCertificate, identity: &Identity) -> Result<Arc<ClientConfig>, rustls::Error> {
+/// Settings for calling an authority outside the cluster, as this node, or as one that has no certificate: it speaks HTTP/1.1, and
+/// proves itself by a certificate of the root that it signs for.
+pub(super) fn external_config(
+    root: &RootCertificate,
+    identity: Option<&Identity>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS)?;
     let builder = builder.with_root_certificates(roots([root])?);
-    let mut config = builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())));
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified()))),
+        None => builder.with_no_client_auth(),
+    };
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

@@ -27,6 +27,8 @@ struct Authority {
     /// Whom it has signed for: common name and unit.
     signed: Mutex<Vec<(String, String)>>,
     refuses: AtomicBool,
+    /// Whether it signs for callers without a certificate.
+    is_open: AtomicBool,
 }
 
 /// A server that signs for managers of the clusters with these roots, for as long as the test's process lives.
@@ -63,12 +65,13 @@ impl SigningServer {
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), Arc::clone(&provider));
         let key = PrivateKeyDer::try_from(server_key.serialize_der()).expect("a key");
         let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
-        let config = config.expect("a version").with_client_cert_verifier(clients.build().expect("a verifier"));
+        let clients = clients.allow_unauthenticated().build().expect("a verifier");
+        let config = config.expect("a version").with_client_cert_verifier(clients);
         let config = Arc::new(config.with_single_cert(chain, key).expect("a pair"));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let authority =
-            Arc::new(Authority { root_pem, issuer, signed: Mutex::default(), refuses: AtomicBool::new(false) });
+        let (refuses, is_open) = (AtomicBool::new(false), AtomicBool::new(false));
+        let authority = Arc::new(Authority { root_pem, issuer, signed: Mutex::default(), refuses, is_open });
         let shared = Arc::clone(&authority);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -96,6 +99,10 @@ impl Authority {
         let (mut line, mut length) = (String::new(), 0);
         reader.read_line(&mut line)?;
         assert!(line.starts_with("POST /api/v1/cfssl/sign "), "{line}");
+        let is_known = reader.get_ref().conn.peer_certificates().is_some();
+        if !is_known && !self.is_open.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         while line.trim() != "" {
             line.clear();
             reader.read_line(&mut line)?;
@@ -209,6 +216,16 @@ fn a_root_whose_key_is_outside_takes_over_its_authority_signs_and_it_can_be_repl
     }
     cluster.await_manager();
     until_ready(&cluster, 3);
+    // A manager that lost its certificate has only this server to ask, which signs once it is allowed to.
+    cluster.end(MANAGER);
+    std::fs::remove_file(cluster.state_dir(MANAGER).join("certificates/swarm-node.crt")).expect("removed");
+    server.authority.is_open.store(true, Ordering::Relaxed);
+    let before = units("swarm-manager");
+    cluster.resume(MANAGER);
+    cluster.await_manager();
+    until_ready(&cluster, 3);
+    assert_eq!(units("swarm-manager"), before + 1);
+    server.authority.is_open.store(false, Ordering::Relaxed);
     // A root of the cluster's own takes its place, and the server is not needed any more.
     rotate(&cluster, &[]);
     assert_eq!(units("CA"), 1);

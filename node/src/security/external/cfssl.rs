@@ -84,7 +84,7 @@ impl<'a> SignRequest<'a> {
 pub(super) async fn sign(
     url: &str,
     root: &RootCertificate,
-    identity: &Identity,
+    identity: Option<&Identity>,
     request: &SignRequest<'_>,
 ) -> Result<String, String> {
     let config = tls::external_config(root, identity).map_err(|error| error.to_string())?;
