@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod config;
 pub mod difference;
 pub mod escape;
+pub mod export;
 pub mod log;
 mod names;
 pub mod node;

@@ -1,5 +1,7 @@
 //! `swarmctl events`.
 
+mod export;
+
 use clap::builder::PossibleValuesParser;
 use clap_complete::ArgValueCandidates;
 use events::Timestamp;
@@ -27,7 +29,11 @@ const LIMIT_MAX: u64 = 1_000_000_000_000;
 ///
 /// Example: swarmctl events --object web --since yesterday --follow
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+
     /// Start at this index, or at this time: 2026-01-31T12:00:00+01:00, "2026-01-31 12:00" or 2026-01-31 (UTC where there is
     /// no offset), 03:12 (the last one, UTC), 1h30m or 2d (ago), today, yesterday
     #[arg(long, visible_alias = "since", value_name = "INDEX|TIME", value_parser = start::parse)]
@@ -76,7 +82,16 @@ pub struct Args {
     by_operation: bool,
 }
 
+/// What else can be done with history.
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Export(export::Args),
+}
+
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    if let Some(Verb::Export(args)) = &args.verb {
+        return export::run(args, session).await;
+    }
     let mut request = request(args, session.around.clock.now());
     request.reason = session.globals.reason.clone();
     if args.by_operation {

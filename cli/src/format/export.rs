@@ -1,0 +1,174 @@
+//! An event as one line of an exported file: what spreadsheets, databases and other tools read. Each line says which event it is, so
+//! that an export that was cut short continues after its last whole line.
+
+use events::{Cause, ClusterId, Kind, Named, Reconciler};
+use serde_json::{Value, json};
+use wire::v1::EventRecord;
+
+use super::escape;
+
+/// The columns of a CSV file.
+const COLUMNS: &str = "index,ordinal,time,kind,command,reconciler,actor_kind,actor,reason,subjects,names,event";
+/// What stands for a value that is left out.
+const REDACTED: &str = "<redacted>";
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// One JSON object a line, as `swarmctl events --format json` prints them
+    Jsonl,
+    /// Comma-separated values with a heading; the event itself is JSON in the last column
+    Csv,
+    /// One CloudEvent (specification 1.0, structured JSON) a line
+    Cloudevents,
+}
+
+/// What is left out of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Redaction {
+    /// Values of environment variables; their names stay
+    Env,
+    /// Values of labels; their keys stay
+    Labels,
+}
+
+/// Writes events as lines.
+#[derive(Debug)]
+pub struct Exporter {
+    /// The format.
+    pub format: ExportFormat,
+    /// Whose events they are.
+    pub cluster: ClusterId,
+    /// What is left out.
+    pub redact: Vec<Redaction>,
+}
+
+/// Which event a line is about: its frame's index, and its place in the frame.
+pub type EventPlace = (u64, u32);
+
+impl Exporter {
+    /// The line before all events, where the format has one.
+    pub fn heading(&self) -> Option<&'static str> {
+        match self.format {
+            ExportFormat::Csv => Some(COLUMNS),
+            ExportFormat::Jsonl | ExportFormat::Cloudevents => None,
+        }
+    }
+
+    /// An event as a line, without its end.
+    ///
+    /// # Errors
+    /// When it has no JSON.
+    pub fn line(&self, record: &EventRecord) -> serde_json::Result<String> {
+        if self.format == ExportFormat::Jsonl && self.redact.is_empty() {
+            return Ok(escape::json(&serde_json::to_string(record)?).into_owned());
+        }
+        let mut value = serde_json::to_value(record)?;
+        self.redact.iter().for_each(|rule| rule.apply(&mut value));
+        match self.format {
+            ExportFormat::Jsonl => Ok(escape::json(&value.to_string()).into_owned()),
+            ExportFormat::Cloudevents => Ok(escape::json(&self.cloud_event(record, value).to_string()).into_owned()),
+            ExportFormat::Csv => Ok(row(record, &value)),
+        }
+    }
+
+    /// The envelope of CloudEvents. Its id is the same whenever the event is exported, so that a receiver knows a repetition.
+    fn cloud_event(&self, record: &EventRecord, data: Value) -> Value {
+        let mut envelope = json!({
+            "specversion": "1.0",
+            "id": format!("{}-{}", record.index, record.ordinal),
+            "source": format!("urn:swarmlog:cluster:{}", self.cluster),
+            "type": format!("swarmlog.v1.{}", record.event.kind.as_ref().map_or("unknown", Kind::name)),
+            "time": record.log_time.to_string(),
+            "datacontenttype": "application/json",
+            "data": data,
+        });
+        if let Some(subject) = record.subjects.first() {
+            envelope["subject"] = json!(subject);
+        }
+        envelope
+    }
+
+    /// Which event a line of this format is about; nothing if it is no such line.
+    pub fn place(&self, line: &str) -> Option<EventPlace> {
+        match self.format {
+            ExportFormat::Csv => {
+                let mut cells = line.split(',');
+                Some((cells.next()?.parse().ok()?, cells.next()?.parse().ok()?))
+            }
+            ExportFormat::Jsonl => {
+                let value: Value = serde_json::from_str(line).ok()?;
+                Some((value.get("index")?.as_u64()?, value.get("ordinal")?.as_u64()?.try_into().ok()?))
+            }
+            ExportFormat::Cloudevents => {
+                let value: Value = serde_json::from_str(line).ok()?;
+                let (index, ordinal) = value.get("id")?.as_str()?.split_once('-')?;
+                Some((index.parse().ok()?, ordinal.parse().ok()?))
+            }
+        }
+    }
+}
+
+/// An event as the cells of [`COLUMNS`].
+fn row(record: &EventRecord, value: &Value) -> String {
+    let reconciler = match record.event.cause {
+        Some(Cause::Reconciler(number)) => {
+            Reconciler::try_from(number).map_or_else(|_| number.to_string(), Named::name)
+        }
+        Some(Cause::Command(_)) | None => String::new(),
+    };
+    let command = record.command.as_ref();
+    let names = record.subjects.iter().map(|id| record.names.get(id).map_or("", String::as_str));
+    let cells = [
+        record.index.to_string(),
+        record.ordinal.to_string(),
+        record.log_time.to_string(),
+        record.event.kind.as_ref().map_or("unknown", Kind::name).to_owned(),
+        command.map_or_else(String::new, |command| command.kind.clone()),
+        reconciler,
+        command.map_or_else(String::new, |command| command.actor.kind().name()),
+        command.map_or_else(String::new, |command| command.actor.subject.clone()),
+        command.and_then(|command| command.reason.clone()).unwrap_or_default(),
+        record.subjects.join(" "),
+        names.collect::<Vec<_>>().join(" "),
+        value["event"].to_string(),
+    ];
+    cells.map(|text| cell(&text)).join(",")
+}
+
+/// A cell: quoted where its text would end it. Control characters are written out, so that a line of the file is a row.
+fn cell(text: &str) -> String {
+    let text = escape::line(text);
+    if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into_owned() }
+}
+
+impl Redaction {
+    /// Leaves its values out of a document, however deep they are.
+    fn apply(self, value: &mut Value) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(|value| self.apply(value)),
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    match (self, name.as_str(), &mut *value) {
+                        (Self::Env, "env", Value::Array(variables)) => variables.iter_mut().for_each(hide_variable),
+                        (Self::Labels, "labels", Value::Object(labels)) => {
+                            labels.iter_mut().for_each(|(_, label)| *label = json!(REDACTED));
+                        }
+                        (Self::Env | Self::Labels, _, value) => self.apply(value),
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
+/// `NAME=VALUE` without the value.
+fn hide_variable(variable: &mut Value) {
+    if let Some((name, _)) = variable.as_str().and_then(|text| text.split_once('=')) {
+        *variable = json!(format!("{name}={REDACTED}"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

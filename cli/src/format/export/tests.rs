@@ -1,0 +1,105 @@
+//! What the lines of each format say, and that they are read again.
+
+use events::{ActorKind, ActorRecord, CommandId, CommandRecord, Event, Id, ServiceId, Timestamp};
+
+use super::*;
+use crate::format::escape::tests::{HOSTILE, assert_harmless};
+use crate::format::samples;
+
+const FORMATS: [ExportFormat; 3] = [ExportFormat::Jsonl, ExportFormat::Csv, ExportFormat::Cloudevents];
+
+fn record(reason: &str) -> EventRecord {
+    let (service, mut spec) = (ServiceId::from_bits(9), samples::spec());
+    let container = spec.task.get_or_insert_default().container.get_or_insert_default();
+    container.env = vec!["PASSWORD=hunter2=x".to_owned(), "INHERITED".to_owned()];
+    spec.annotations.get_or_insert_default().labels = [("team".to_owned(), "blue".to_owned())].into();
+    let kind = Kind::ServiceCreated(Box::new(events::ServiceCreated { service, spec }));
+    let actor = ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: None };
+    let command = CommandRecord {
+        id: CommandId::from_bits(1),
+        kind: "service.create".to_owned(),
+        actor,
+        reason: Some(reason.to_owned()),
+        correlation: None,
+        causation: None,
+        subject: None,
+    };
+    EventRecord {
+        index: 12,
+        ordinal: 3,
+        log_time: Timestamp::from_unix_ns(1_500_000_000),
+        event: Event::by_command(0, kind),
+        command: Some(command),
+        subjects: vec![service.to_string()],
+        names: [(service.to_string(), "web".to_owned())].into(),
+        before: None,
+    }
+}
+
+fn line(format: ExportFormat, redact: &[Redaction], record: &EventRecord) -> String {
+    let exporter = Exporter { format, cluster: ClusterId::from_bits(7), redact: redact.to_vec() };
+    let line = exporter.line(record).expect("JSON");
+    assert_eq!(exporter.place(&line), Some((record.index, record.ordinal)), "{line}");
+    line
+}
+
+#[test]
+fn each_line_is_one_event_and_says_which() {
+    let record = record("first release");
+    let csv = line(ExportFormat::Csv, &[], &record);
+    let begin = "12,3,1970-01-01T00:00:01.500000000Z,service_created,service.create,,operator,root,first release,\
+                 0000000000000000000000009,web,\"{";
+    assert!(csv.starts_with(begin), "{csv}");
+    assert_eq!(COLUMNS.split(',').count(), begin.split(',').count());
+    let jsonl: Value = serde_json::from_str(&line(ExportFormat::Jsonl, &[], &record)).expect("JSON");
+    assert_eq!(jsonl, serde_json::to_value(&record).expect("JSON"));
+    let cloud: Value = serde_json::from_str(&line(ExportFormat::Cloudevents, &[], &record)).expect("JSON");
+    let of = |name: &str| cloud[name].as_str().expect(name);
+    assert_eq!((of("specversion"), of("id"), of("type")), ("1.0", "12-3", "swarmlog.v1.service_created"));
+    assert_eq!(of("source"), "urn:swarmlog:cluster:0000000000000000000000007");
+    assert_eq!((of("subject"), of("time")), ("0000000000000000000000009", "1970-01-01T00:00:01.500000000Z"));
+    assert_eq!(cloud["data"], jsonl);
+}
+
+#[test]
+fn what_somebody_wrote_neither_ends_a_line_nor_steers_a_terminal() {
+    let record = record(&format!("a \"quoted\", reason{HOSTILE}"));
+    for format in FORMATS {
+        let line = line(format, &[], &record);
+        assert_harmless(&line);
+        assert!(!line.contains('\n'), "{line}");
+    }
+    let csv = line(ExportFormat::Csv, &[], &record);
+    assert!(csv.contains(r#","a ""quoted"", reason"#), "{csv}");
+}
+
+#[test]
+fn values_are_left_out_on_request_and_names_stay() {
+    let record = record("why");
+    for format in FORMATS {
+        let has = |redact: &[Redaction], text: &str| line(format, redact, &record).contains(text);
+        assert!(has(&[], "hunter2") && has(&[], "blue"), "{format:?}");
+        assert!(!has(&[Redaction::Env], "hunter2") && has(&[Redaction::Env], "blue"), "{format:?}");
+        assert!(has(&[Redaction::Labels], "hunter2") && !has(&[Redaction::Labels], "blue"), "{format:?}");
+        let both = [Redaction::Env, Redaction::Labels];
+        for kept in ["PASSWORD=<redacted>", "INHERITED", "team"] {
+            assert!(has(&both, kept), "{format:?} {kept}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_line_of_a_format_names_no_event() {
+    for (format, text) in [
+        (ExportFormat::Csv, COLUMNS),
+        (ExportFormat::Csv, "12"),
+        (ExportFormat::Csv, "12,x,"),
+        (ExportFormat::Jsonl, "{\"index\":1}"),
+        (ExportFormat::Jsonl, "{\"index\":1,\"ordinal\":"),
+        (ExportFormat::Cloudevents, "{\"id\":\"12\"}"),
+        (ExportFormat::Cloudevents, "{\"index\":1,\"ordinal\":2}"),
+    ] {
+        let exporter = Exporter { format, cluster: ClusterId::from_bits(7), redact: Vec::new() };
+        assert_eq!(exporter.place(text), None, "{text}");
+    }
+}
