@@ -22,7 +22,7 @@ const IMPURE: [(&str, &str); 8] = [
 ];
 
 /// The arrows of the picture, and those that follow from them: a crate and the crates of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("events", &[]),
     ("projections", &["events"]),
     ("commands", &["events", "projections"]),
@@ -30,7 +30,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("wire", &["events"]),
     ("node", &["events", "projections", "commands", "reconcilers", "wire"]),
     ("cli", &["events", "wire"]),
-    ("tests", &["events", "projections", "commands", "reconcilers", "wire", "node", "cli"]),
+    ("verify", &["events", "projections"]),
+    ("tests", &["events", "projections", "commands", "reconcilers", "wire", "node", "cli", "verify"]),
 ];
 
 /// The packages of the workspace and all that they are built on.
@@ -87,6 +88,16 @@ fn the_core_is_pure() {
                 panic!("{core} is built on {} (by {}): {reason}", graph.name(id), graph.name(by));
             }
         }
+    }
+}
+
+/// Whoever audits a history builds and reads little.
+#[test]
+fn the_verifier_needs_no_database_and_no_runtime() {
+    let graph = Graph::read();
+    for (id, by) in graph.linked_with(graph.member("verify")) {
+        let name = graph.name(id);
+        assert!(!["rocksdb", "tokio", "tonic", "rustls"].contains(&name), "{name} (by {})", graph.name(by));
     }
 }
 

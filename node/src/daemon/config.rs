@@ -48,6 +48,8 @@ pub enum Offline {
         #[arg(long, value_name = "PATH")]
         unlock_key_file: Option<PathBuf>,
     },
+    /// Write the frames of a manager's history to a file, also while it runs, for `swarmlog-verify`.
+    Export(crate::manager::export::Args),
     /// Make the state directory of a manager from a backup that `swarmctl cluster backup` wrote.
     Restore(crate::backup::restore::Args),
     /// Set the damaged log of a manager aside: its next start fetches the log from the other managers.

@@ -11,7 +11,7 @@ use super::config_file::{self, Arguments, Refused};
 use super::failure::Failure;
 use super::{descriptors, dev, leave, limits, log_lines, reseed, run};
 use crate::backup::restore;
-use crate::manager::replay;
+use crate::manager::{export, replay};
 use crate::security::hardening;
 
 /// Does what the command line says.
@@ -32,6 +32,7 @@ pub fn main() -> ExitCode {
         Some(Offline::Replay { state_dir, unlock_key_file }) => {
             replay::replay(&state_dir, unlock_key_file.as_deref(), &mut std::io::stdout())
         }
+        Some(Offline::Export(args)) => export::export(&args, &mut std::io::stdout()),
         Some(Offline::Restore(args)) => restored(&args),
         Some(Offline::Reseed(args)) => reseed::reseed(&args, &mut std::io::stdout()),
         Some(Offline::Leave(args)) => left(&args),

@@ -6,6 +6,7 @@
 pub mod alone;
 pub mod core;
 pub mod driver;
+pub mod export;
 pub mod fold;
 mod heartbeats;
 pub mod indexer;

@@ -371,8 +371,26 @@ fn a_replay_verifies_the_log_beside_its_manager_and_after_it() {
     let hash: String = events::frame::hash(&frames[0].1).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(head["frame_hash"], hash.as_str());
     drop(store);
+    export_is_verified(&cluster, (frames[0].0, events::frame::hash(&frames[0].1)));
     cluster.kill(MANAGER);
     assert_eq!(replay(&cluster), beside);
+}
+
+/// Exports the history beside its manager, and verifies it as an auditor does: by the head that was noted.
+fn export_is_verified(cluster: &Cluster, head: (u64, events::frame::FrameHash)) {
+    let file = cluster.path("history.frames");
+    let export = || {
+        let mut swarmd = Command::new(program("swarmd"));
+        run(swarmd.arg("export").arg("--state-dir").arg(cluster.state_dir(MANAGER)).arg(&file))
+    };
+    let exported = export();
+    assert!(exported.code == 0 && exported.out.contains(" frames, the last at index "), "{exported:?}");
+    export().refused(2, "cannot write");
+    let known = verify::verify::Known { heads: vec![head], ..Default::default() };
+    let report = verify::verify::verify(fs::File::open(&file).expect("the export"), &known).expect("it is read");
+    assert_eq!((report.faults.as_slice(), report.compared), (&[] as &[String], 1));
+    let checkpoint = report.checkpoint.expect("it is whole");
+    assert_eq!(cluster.inspect()["id"], checkpoint.cluster.to_string());
 }
 
 #[test]

@@ -1,0 +1,229 @@
+//! What is verified of an export, and what is found.
+
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use events::frame::{self, FrameHash};
+use events::{Frame, Kind, codec};
+use projections::{Cluster, FOLD_VERSION};
+
+use crate::checkpoint::Checkpoint;
+use crate::frames::FrameReader;
+use crate::tree::Tree;
+
+/// Faults that are named; those after them are counted.
+const NAMED_MAX: usize = 100;
+
+/// What is known from elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Checkpoints that were kept.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Heads that were noted, as `swarmctl cluster inspect` shows them: the index of a frame and its hash.
+    pub heads: Vec<(u64, FrameHash)>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Frames that were read.
+    pub frames: u64,
+    /// The index of the first of them.
+    pub first: u64,
+    /// The last of them: its index and hash.
+    pub head: Option<(u64, FrameHash)>,
+    /// State hashes that were compared, and those of another fold version, which were not.
+    pub hashes: (u64, u64),
+    /// Heads and checkpoints that were compared.
+    pub compared: u64,
+    /// The checkpoint of all that was read, where that begins with the first frame of a cluster and has no fault.
+    pub checkpoint: Option<Checkpoint>,
+    /// What is wrong, a sentence each.
+    pub faults: Vec<String>,
+    /// How many more faults there are.
+    pub more: u64,
+}
+
+impl Report {
+    fn fault(&mut self, sentence: String) {
+        if self.faults.len() < NAMED_MAX {
+            self.faults.push(sentence);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// Verifies an export from its first byte to its last. Memory is bounded by a frame and the state of the cluster.
+///
+/// # Errors
+/// When the file cannot be read. That it ends too soon is a fault.
+pub fn verify(export: impl Read, known: &Known) -> io::Result<Report> {
+    let mut frames = FrameReader::new(export);
+    let mut walk = Walk { known, report: Report::default(), tree: Tree::default(), fold: Fold::NotBegun };
+    loop {
+        let offset = frames.offset();
+        match frames.next_frame() {
+            Ok(Some(stored)) => walk.take(offset, &stored),
+            Ok(None) => break,
+            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) => {
+                walk.report.fault(format!("byte {offset}, after {}: {error}", walk.after()));
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(walk.finish())
+}
+
+/// The state that the frames make.
+enum Fold {
+    /// No frame was read.
+    NotBegun,
+    Known(Box<Cluster>),
+    /// The export begins in the middle, or has a fault: what the state is nobody can say.
+    Unknown,
+}
+
+struct Walk<'a> {
+    known: &'a Known,
+    report: Report,
+    tree: Tree,
+    fold: Fold,
+}
+
+impl Walk<'_> {
+    fn after(&self) -> String {
+        self.report.head.map_or_else(|| "no frame".to_owned(), |(index, _)| format!("frame {index}"))
+    }
+
+    fn take(&mut self, offset: u64, stored: &Bytes) {
+        let frame = match codec::decode_frame(stored) {
+            Ok(frame) => frame,
+            Err(error) => {
+                let after = self.after();
+                self.report.fault(format!("byte {offset}, after {after}: the frame is damaged: {error}"));
+                return self.fold = Fold::Unknown;
+            }
+        };
+        let index = frame.header.index;
+        if self.report.frames == 0 {
+            self.begin(&frame);
+        }
+        if let Some(fault) = self.unchained(&frame) {
+            self.report.fault(fault);
+            self.fold = Fold::Unknown;
+        }
+        self.fold_frame(&frame);
+        self.tree.add(stored);
+        let hash = frame::hash(stored);
+        self.report.frames += 1;
+        self.report.head = Some((index, hash));
+        self.compare_head(index, hash);
+        self.compare_checkpoints();
+    }
+
+    fn begin(&mut self, frame: &Frame) {
+        self.report.first = frame.header.index;
+        let is_first = frame.header.previous_hash.is_empty();
+        self.fold = if is_first { Fold::Known(Box::default()) } else { Fold::Unknown };
+    }
+
+    /// Why a frame does not follow the one before it.
+    fn unchained(&self, frame: &Frame) -> Option<String> {
+        let (index, (last, hash)) = (frame.header.index, self.report.head?);
+        if index <= last {
+            return Some(format!("frame {index} is out of order: it comes after frame {last}"));
+        }
+        if frame.header.previous_hash == hash {
+            return None;
+        }
+        let missing = if index == last + 1 { "" } else { ", or frames between them are missing" };
+        Some(format!("frame {index} does not carry the hash of frame {last}: that was changed{missing}"))
+    }
+
+    /// Compares the recorded hash of the state, and makes the next one.
+    fn fold_frame(&mut self, frame: &Frame) {
+        let Fold::Known(cluster) = &mut self.fold else { return };
+        for kind in codec::kinds(frame) {
+            let Kind::StateHashRecorded(recorded) = kind else { continue };
+            if recorded.fold_version() != FOLD_VERSION {
+                self.report.hashes.1 += 1;
+                continue;
+            }
+            self.report.hashes.0 += 1;
+            if recorded.hash != cluster.state_hash() || recorded.at_index != cluster.position.index {
+                let at = recorded.at_index;
+                self.report.fault(format!("the events up to frame {at} make another state than the one recorded"));
+            }
+        }
+        // An event that cannot have happened ends the fold.
+        if catch_unwind(AssertUnwindSafe(|| drop(cluster.apply_frame(frame)))).is_err() {
+            let index = frame.header.index;
+            self.report.fault(format!("frame {index} has an event that cannot follow what was before it"));
+            self.fold = Fold::Unknown;
+        }
+    }
+
+    fn compare_head(&mut self, index: u64, hash: FrameHash) {
+        for (_, noted) in self.known.heads.iter().filter(|(noted, _)| *noted == index) {
+            self.report.compared += 1;
+            if *noted != hash {
+                self.report.fault(format!("frame {index} is not the one that was noted: its hash is {}", hex(&hash)));
+            }
+        }
+    }
+
+    fn compare_checkpoints(&mut self) {
+        let size = self.tree.size();
+        for kept in self.known.checkpoints.iter().filter(|kept| kept.size == size) {
+            self.report.compared += 1;
+            if kept.root != self.tree.root() {
+                let sentence = format!("the first {size} frames are not those of the checkpoint that was kept");
+                self.report.fault(
+                    sentence
+                        + ": one of them was changed, left out or added, or the export does not begin at the first",
+                );
+            }
+        }
+    }
+
+    fn finish(mut self) -> Report {
+        let (size, last) = (self.tree.size(), self.report.head.map_or(0, |(index, _)| index));
+        for kept in &self.known.checkpoints {
+            if kept.size > size {
+                let missing = kept.size - size;
+                self.report.fault(format!(
+                    "{missing} frames are missing at the end: the checkpoint that was kept has {}",
+                    kept.size
+                ));
+            }
+        }
+        for (noted, _) in self.known.heads.iter().filter(|(noted, _)| *noted > last) {
+            self.report.fault(format!("the export ends with frame {last}, before frame {noted} that was noted"));
+        }
+        if let (Fold::Known(cluster), true) = (&self.fold, self.report.faults.is_empty()) {
+            let checkpoint = Checkpoint { cluster: cluster.id(), size, root: self.tree.root() };
+            self.compare_clusters(&checkpoint);
+            self.report.checkpoint = Some(checkpoint).filter(|_| self.report.faults.is_empty());
+        }
+        self.report
+    }
+
+    fn compare_clusters(&mut self, found: &Checkpoint) {
+        for kept in self.known.checkpoints.iter().filter(|kept| kept.cluster != found.cluster) {
+            let sentence =
+                format!("this is the history of cluster {}, the checkpoint is of {}", found.cluster, kept.cluster);
+            self.report.fault(sentence);
+        }
+    }
+}
+
+/// A hash as people write it.
+pub fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Small histories, whole and tampered with.
+
+use events::{
+    ClusterId, ClusterInitialised, Event, FrameHeader, Id, NodeId, NodeJoined, Reconciler, StateHashRecorded, Timestamp,
+};
+use prost::Message;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+
+/// Every so many frames the hash of the state is recorded.
+const HASH_EVERY: u64 = 10;
+
+/// The stored frames of a history: nodes that join. Not every index has a frame.
+fn history(frames: u64) -> Vec<Vec<u8>> {
+    let (mut cluster, mut previous_hash, mut stored) = (Cluster::default(), Vec::new(), Vec::new());
+    for number in 1..=frames {
+        let node = NodeId::from_bits(number.into());
+        let kind = if number == 1 {
+            Kind::ClusterInitialised(ClusterInitialised { cluster: ClusterId::from_bits(7), ..Default::default() })
+        } else if number.is_multiple_of(HASH_EVERY) {
+            let (at_index, hash) = (cluster.position.index, cluster.state_hash().to_vec());
+            Kind::StateHashRecorded(StateHashRecorded { at_index, hash, fold_version: Some(FOLD_VERSION) })
+        } else {
+            Kind::NodeJoined(NodeJoined { node, hostname: format!("node-{number}"), ..Default::default() })
+        };
+        let header = FrameHeader {
+            format: frame::FORMAT,
+            index: number * 2,
+            log_time: Timestamp::from_unix_ns(number.cast_signed()),
+            feature_level: frame::FEATURE_LEVEL_MIN,
+            previous_hash: std::mem::take(&mut previous_hash),
+            leader: None,
+            term: 1,
+        };
+        let events = vec![Event::by_reconciler(Reconciler::Replicated, kind)];
+        let frame = Frame { header, commands: Vec::new(), events };
+        cluster.apply_frame(&frame);
+        let bytes = frame.encode_to_vec();
+        previous_hash = frame::hash(&bytes).to_vec();
+        stored.push(bytes);
+    }
+    stored
+}
+
+fn exported(frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for frame in frames {
+        prost::encoding::encode_varint(frame.len() as u64, &mut file);
+        file.extend_from_slice(frame);
+    }
+    file
+}
+
+fn verified(file: &[u8], known: &Known) -> Report {
+    verify(file, known).expect("it is read")
+}
+
+#[test]
+fn a_whole_export_has_no_fault_and_continues_what_was_kept() {
+    let frames = history(35);
+    let half = verified(&exported(&frames[..17]), &Known::default());
+    let checkpoint = half.checkpoint.clone().expect("a checkpoint");
+    assert_eq!((checkpoint.cluster, checkpoint.size, half.hashes), (ClusterId::from_bits(7), 17, (1, 0)));
+    let known = Known { checkpoints: vec![checkpoint], heads: half.head.into_iter().collect() };
+    let whole = verified(&exported(&frames), &known);
+    assert_eq!(whole.faults, Vec::<String>::new());
+    assert_eq!((whole.frames, whole.first, whole.hashes, whole.compared), (35, 2, (3, 0), 2));
+    assert_eq!(whole.head, Some((70, frame::hash(&frames[34]))));
+}
+
+#[test]
+fn each_fault_is_named() {
+    let frames = history(35);
+    let head = (70, frame::hash(&frames[34]));
+    let whole = verified(&exported(&frames), &Known::default()).checkpoint.expect("a checkpoint");
+    let other = Checkpoint { cluster: ClusterId::from_bits(8), ..whole.clone() };
+    let rewritten = Checkpoint { root: [0; 32], size: 20, ..whole.clone() };
+    let mut missing = frames.clone();
+    missing.remove(12);
+    let mut swapped = frames.clone();
+    swapped.swap(20, 21);
+    let mut damaged = frames.clone();
+    let last = damaged[5].len() - 1;
+    damaged[5][last] ^= 1;
+    let mut changed = frames.clone();
+    let name = changed[5].windows(6).position(|bytes| bytes == b"node-6").expect("its name");
+    changed[5][name + 5] = b'7';
+    let mut cut = exported(&frames);
+    cut.pop();
+    let known = |checkpoints: Vec<Checkpoint>| Known { checkpoints, heads: vec![head] };
+    let table = [
+        (exported(&missing), known(vec![]), "frame 28 does not carry the hash of frame 24"),
+        (exported(&swapped), known(vec![]), "frame 42 is out of order: it comes after frame 44"),
+        (exported(&changed), known(vec![]), "frame 14 does not carry the hash of frame 12: that was changed"),
+        (exported(&damaged), known(vec![]), "after frame 10: the frame is damaged: "),
+        (cut, known(vec![]), "after frame 68: the file ends within a frame"),
+        (exported(&frames[..30]), known(vec![]), "the export ends with frame 60, before frame 70 that was noted"),
+        (exported(&frames[..30]), known(vec![whole.clone()]), "5 frames are missing at the end"),
+        (exported(&frames), known(vec![rewritten]), "the first 20 frames are not those of the checkpoint"),
+        (exported(&frames), known(vec![other]), "this is the history of cluster 0000000000000000000000007"),
+        (
+            exported(&frames),
+            Known { heads: vec![(2, [0; 32])], ..Known::default() },
+            "frame 2 is not the one that was noted",
+        ),
+    ];
+    for (file, known, fault) in table {
+        let report = verified(&file, &known);
+        assert!(report.faults.iter().any(|found| found.contains(fault)), "{fault}: {:?}", report.faults);
+        assert_eq!(report.checkpoint, None, "{fault}");
+    }
+}
+
+#[test]
+fn a_state_that_the_events_do_not_make_shows_although_every_hash_of_the_chain_fits() {
+    let mut frames = history(12);
+    let mut previous = frame::hash(&frames[3]).to_vec();
+    // A history that somebody rewrote from one frame on, chain and all.
+    for stored in &mut frames[4..] {
+        let mut frame = Frame::decode(stored.as_slice()).expect("a frame");
+        frame.header.previous_hash = previous;
+        if let Some(Kind::NodeJoined(joined)) = frame.events[0].kind.as_mut() {
+            joined.hostname = "another".to_owned();
+        }
+        *stored = frame.encode_to_vec();
+        previous = frame::hash(stored).to_vec();
+    }
+    let report = verified(&exported(&frames), &Known::default());
+    assert_eq!(report.faults, ["the events up to frame 18 make another state than the one recorded"]);
+}
+
+#[test]
+fn an_export_that_begins_in_the_middle_is_verified_from_there() {
+    let frames = history(35);
+    let known = Known { heads: vec![(70, frame::hash(&frames[34]))], ..Known::default() };
+    let report = verified(&exported(&frames[9..]), &known);
+    assert_eq!((report.faults.len(), report.first, report.hashes, report.checkpoint), (0, 20, (0, 0), None));
+    assert_eq!(report.compared, 1);
+}
+
+#[test]
+fn each_of_a_thousand_tamperings_is_found() {
+    let frames = history(25);
+    let checkpoints = verified(&exported(&frames), &Known::default()).checkpoint.into_iter().collect();
+    let known = Known { checkpoints, heads: Vec::new() };
+    let mut random = StdRng::seed_from_u64(1);
+    for number in 0..1_000 {
+        let mut tampered = frames.clone();
+        let (at, kind) = (random.random_range(0..frames.len()), random.random_range(0..5));
+        match kind {
+            0 => drop(tampered.remove(at)),
+            1 => tampered.insert(at, frames[at].clone()),
+            2 => tampered.swap(at, (at + 1) % frames.len()),
+            3 => tampered.truncate(at),
+            _ => {
+                let byte = random.random_range(0..tampered[at].len());
+                tampered[at][byte] ^= 1 << random.random_range(0..8);
+            }
+        }
+        let report = verified(&exported(&tampered), &known);
+        assert!(!report.faults.is_empty(), "tampering {number} of kind {kind} at frame {at}");
+    }
+}
