@@ -327,6 +327,12 @@ impl Manager for Connection {
         self.ask(async |client| client.find_point(request).await).await
     }
 
+    /// Not bounded like the other answers: several states of the past may have to be made.
+    async fn plan_undo(&mut self, request: PlanUndoRequest) -> Result<UndoPlan, Failure> {
+        let request = self.question(request);
+        Ok(self.client().await?.plan_undo(request).await?.into_inner())
+    }
+
     /// Not bounded like the other answers: a state of the past may take long to make.
     async fn compare(&mut self, request: CompareRequest) -> Result<DifferenceStream, Failure> {
         let request = self.question(request);

@@ -15,6 +15,7 @@ mod identity;
 mod manager;
 mod session;
 mod spec;
+mod undo;
 mod usage;
 mod values;
 mod verbs;
@@ -170,7 +171,7 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli,
 
 /// Does what a command line says, and gives the exit code. Data goes to `around.out`; a failure is reported on `around.err`.
 pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> u8 {
-    let mut session = Session { manager, around, globals: &cli.globals, operation: None, point: None };
+    let mut session = Session { manager, around, globals: &cli.globals, operation: None, point: None, undoes: None };
     let warned = warn_of_the_end(&mut session);
     let result = match warned {
         Ok(()) => cli.command.run(&mut session).await,

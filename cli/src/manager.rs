@@ -8,9 +8,9 @@ use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
     DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary,
-    NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PointView, RaftView, RenewOperatorRequest,
-    ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList, UnlockKeyReply,
-    VersionReply,
+    NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, RaftView,
+    RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList,
+    UndoPlan, UnlockKeyReply, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -106,6 +106,9 @@ pub trait Manager {
 
     /// Finds a point of history, without going there.
     fn find_point(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;
+
+    /// How something is undone; nothing is done.
+    fn plan_undo(&mut self, request: PlanUndoRequest) -> impl Future<Output = Result<UndoPlan, Failure>>;
 
     /// How two states differ.
     fn compare(&mut self, request: CompareRequest) -> impl Future<Output = Result<DifferenceStream, Failure>>;

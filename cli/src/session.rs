@@ -7,15 +7,16 @@ use std::time::Duration;
 use events::{CommandId, Timestamp};
 use serde::Serialize;
 use wire::v1::{
-    CommandReply, CommandRequest, ExplainPlacementRequest, FindPointRequest, ListTasksRequest, NodeView, PointView,
-    ServiceView, command_request::Command,
+    CommandReply, CommandRequest, FindPointRequest, ListTasksRequest, NodeView, PointView, ServiceView,
+    command_request::Command,
 };
 
 use crate::Globals;
 use crate::failure::{Failure, Kind};
-use crate::format::{Format, escape, placing, view::View};
+use crate::format::{Format, escape, view::View};
 use crate::manager::Manager;
 use crate::values::at::At;
+use crate::values::point::Point;
 use crate::values::start::{Place, Start};
 
 /// Something to await, on the thread that runs the command.
@@ -60,11 +61,13 @@ pub struct Session<'a, M> {
     /// The first change that was asked for: those after it belong to the same operation.
     pub operation: Option<CommandId>,
     /// The point of the past that is looked at.
-    pub point: Option<Point>,
+    pub point: Option<PastPoint>,
+    /// Index of the frame that the changes undo.
+    pub undoes: Option<u64>,
 }
 
-/// A point of the past.
-pub struct Point {
+/// A point of the past that is looked at.
+pub struct PastPoint {
     view: PointView,
     /// Whether the output says so already.
     told: bool,
@@ -80,7 +83,9 @@ impl<M: Manager> Session<'_, M> {
         let reason = self.globals.reason.clone();
         let correlation = self.operation;
         self.operation.get_or_insert(id);
-        self.manager.execute(CommandRequest { id, reason, correlation, command: Some(command) }).await
+        self.manager
+            .execute(CommandRequest { id, reason, correlation, undoes: self.undoes, command: Some(command) })
+            .await
     }
 
     /// Asks for one change and prints what it is about: the id, or what the manager answered as JSON.
@@ -190,9 +195,9 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When there is no such point, or the manager cannot be reached.
     pub async fn at(&mut self, at: &At) -> Result<(), Failure> {
-        let Some(at) = at.at else { return Ok(()) };
+        let Some(at) = &at.at else { return Ok(()) };
         let view = self.manager.go_to(self.point_request(at)).await?;
-        self.point = Some(Point { view, told: false });
+        self.point = Some(PastPoint { view, told: false });
         Ok(())
     }
 
@@ -200,14 +205,30 @@ impl<M: Manager> Session<'_, M> {
     ///
     /// # Errors
     /// When there is no such point, or the manager cannot be reached.
-    pub async fn find_point(&mut self, point: Start) -> Result<PointView, Failure> {
+    pub async fn find_point(&mut self, point: &Point) -> Result<PointView, Failure> {
         self.manager.find_point(self.point_request(point)).await
     }
 
-    fn point_request(&self, point: Start) -> FindPointRequest {
-        match point.at(self.around.clock.now()) {
-            Place::Index(index) => FindPointRequest { index: Some(index), time: None },
-            Place::Time(time) => FindPointRequest { index: None, time: Some(time) },
+    /// The index or the time of a point; a tag is looked up.
+    ///
+    /// # Errors
+    /// When there is no such tag, or the manager cannot be reached.
+    pub async fn start(&mut self, point: Option<&Point>) -> Result<Option<Start>, Failure> {
+        Ok(match point {
+            None => None,
+            Some(Point::Start(start)) => Some(*start),
+            Some(tag @ Point::Tag(_)) => Some(Start::Index(self.find_point(tag).await?.index)),
+        })
+    }
+
+    fn point_request(&self, point: &Point) -> FindPointRequest {
+        let start = match point {
+            Point::Start(start) => start.at(self.around.clock.now()),
+            Point::Tag(tag) => return FindPointRequest { tag: Some(tag.clone()), ..Default::default() },
+        };
+        match start {
+            Place::Index(index) => FindPointRequest { index: Some(index), ..Default::default() },
+            Place::Time(time) => FindPointRequest { time: Some(time), ..Default::default() },
         }
     }
 
@@ -248,18 +269,6 @@ impl<M: Manager> Session<'_, M> {
     pub fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
         let line = serde_json::to_string(object).map_err(std::io::Error::from)?;
         Ok(writeln!(self.around.out, "{}", escape::json(&line))?)
-    }
-
-    /// Prints why a task is where it is, or where one more task would go.
-    ///
-    /// # Errors
-    /// When the manager knows no such object, or the output cannot be written.
-    pub async fn explain(&mut self, request: ExplainPlacementRequest) -> Result<(), Failure> {
-        let explained = self.manager.explain_placement(request).await?;
-        match self.globals.format {
-            Format::Json => self.json(&explained),
-            Format::Table => self.text(&placing::block(&explained, self.view())),
-        }
     }
 
     /// Prints objects, one a line: ids if only those are wanted, JSON if that is the format, or else `table` of them.

@@ -243,6 +243,8 @@ mod tests {
             ),
             (Command::RevokeOperator(crate::RevokeOperator { operator: Default::default() }), ADMINS),
             (Command::RenewOperator(crate::RenewOperator { operator: Default::default(), not_after }), VIEWERS),
+            (Command::TagHistory(crate::TagHistory { name: String::new(), index: 0, time: not_after }), OPERATORS),
+            (Command::UntagHistory(crate::UntagHistory { name: String::new() }), OPERATORS),
             (Command::ReadSecrets(crate::ReadSecrets { names: Vec::new() }), ADMINS),
         ]
     }

@@ -19,8 +19,10 @@ mod root;
 mod secret;
 mod service;
 pub mod space;
+pub mod tag;
 mod task;
 mod text;
+pub mod undo;
 mod validate;
 mod verb;
 mod version;
@@ -55,6 +57,7 @@ pub use service::{
     CreateService, PauseUpdate, RemoveService, ResumeUpdate, RevisionSpec, RollbackService, ScaleService,
     ServiceSecrets, UpdateService,
 };
+pub use tag::{TagHistory, UntagHistory};
 pub use task::RemoveTask;
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 
@@ -134,6 +137,10 @@ verb::commands! {
         RevokeOperator(RevokeOperator),
         /// Gives an operator another certificate.
         RenewOperator(RenewOperator),
+        /// Gives a point of history a name.
+        TagHistory(TagHistory),
+        /// Takes the name of a point of history away.
+        UntagHistory(UntagHistory),
         /// Notes that somebody is shown secrets.
         ReadSecrets(ReadSecrets),
     }

@@ -60,6 +60,8 @@ impl Kind {
             | Self::OperatorRenewed(_)
             | Self::SecretsRead(_)
             | Self::UnlockKeyChanged(_)
+            | Self::HistoryTagged(_)
+            | Self::HistoryUntagged(_)
             | Self::MemberAdded(_)
             | Self::MemberPromoted(_)
             | Self::MemberDemoted(_)
@@ -153,6 +155,8 @@ catalogue! {
     OperatorRenewed "operator_renewed" |event| [event.operator];
     SecretsRead "secrets_read" |_| [];
     UnlockKeyChanged "unlock_key_changed" |_| [];
+    HistoryTagged "history_tagged" |_| [];
+    HistoryUntagged "history_untagged" |_| [];
     MemberAdded "member_added" |event| [event.node];
     MemberPromoted "member_promoted" |event| [event.node];
     MemberDemoted "member_demoted" |event| [event.node];

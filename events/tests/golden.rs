@@ -47,6 +47,8 @@ fn number(kind: &Kind) -> u32 {
         Kind::OperatorRevoked(_) => 121,
         Kind::SecretsRead(_) => 122,
         Kind::UnlockKeyChanged(_) => 123,
+        Kind::HistoryTagged(_) => 106,
+        Kind::HistoryUntagged(_) => 107,
         Kind::OperatorRenewed(_) => 124,
         Kind::MemberAdded(_) => 130,
         Kind::MemberPromoted(_) => 131,

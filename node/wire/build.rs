@@ -6,7 +6,8 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 18] = [
+const DISCREET: [&str; 19] = [
+    "UndoConflict",
     "UnlockKeyReply",
     "UnlockRequest",
     "BackupPart",

@@ -64,7 +64,7 @@ pub use revision_tasks::{RevisionTasks, TaskCounts};
 pub use rollouts::{Step, Tally};
 pub use secrets::{ClusterSecret, SecretRevision};
 pub use services::{Revision, Run, Service, Update, UpdateState};
-pub use settings::{RootRotation, Settings};
+pub use settings::{RootRotation, Settings, Tag};
 pub use table::Table;
 pub use tasks::Task;
 pub use unplaced::Unplaced;
@@ -252,6 +252,8 @@ impl Cluster {
             Kind::OperatorRenewed(event) => operators::renewed(self, event),
             Kind::SecretsRead(_) => {}
             Kind::UnlockKeyChanged(event) => settings::unlock_key_changed(self, event),
+            Kind::HistoryTagged(event) => settings::history_tagged(self, event),
+            Kind::HistoryUntagged(event) => settings::history_untagged(self, event),
             Kind::MemberAdded(event) => members::added(self, event, at, touched),
             Kind::MemberPromoted(event) => members::promoted(self, event, at, touched),
             Kind::MemberDemoted(event) => members::demoted(self, event, at, touched),

@@ -1,5 +1,6 @@
 //! The cluster itself: its identity, its settings, whom it trusts and whom it lets in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use events::frame::FEATURE_LEVEL_MIN;
@@ -41,6 +42,17 @@ pub struct Settings {
     pub rotation: Option<RootRotation>,
     /// The feature level that every manager knows, as far as it was raised; 0 before that.
     pub feature_level: u32,
+    /// Points of history that have a name.
+    pub tags: BTreeMap<String, Tag>,
+}
+
+/// A point of history that has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// Index of its frame.
+    pub index: u64,
+    /// The frame's time.
+    pub time: Timestamp,
 }
 
 /// A new root on its way into the place of the present one.
@@ -189,6 +201,17 @@ pub(crate) fn root_generated(cluster: &mut Cluster, event: &events::RootCaGenera
 
 pub(crate) fn unlock_key_changed(cluster: &mut Cluster, event: &events::UnlockKeyChanged) {
     Arc::make_mut(&mut cluster.settings).locked = event.locked;
+}
+
+pub(crate) fn history_tagged(cluster: &mut Cluster, event: &events::HistoryTagged) {
+    let tag = Tag { index: event.index, time: event.time };
+    let taken = Arc::make_mut(&mut cluster.settings).tags.insert(event.name.clone(), tag);
+    assert!(taken.is_none(), "the tag {} was given twice", event.name);
+}
+
+pub(crate) fn history_untagged(cluster: &mut Cluster, event: &events::HistoryUntagged) {
+    let removed = Arc::make_mut(&mut cluster.settings).tags.remove(&event.name);
+    assert!(removed.is_some(), "the tag {} was taken away and is not there", event.name);
 }
 
 pub(crate) fn rotation_started(cluster: &mut Cluster, event: &events::RootRotationStarted, at: &Stamp) {

@@ -22,9 +22,9 @@ use wire::v1::{
     BackupRequest, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
     DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView,
-    OperatorCertificate, OperatorView, PlacementExplanation, PointView, RaftView, ReadConfigsRequest,
+    OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, RaftView, ReadConfigsRequest,
     RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList,
-    UnlockKeyReply, VersionReply,
+    UndoPlan, UnlockKeyReply, VersionReply,
 };
 
 use crate::logs::Printed;
@@ -202,6 +202,12 @@ impl cli::Manager for Socket {
         self.present()?.find_point(&point).map_err(refuse)
     }
 
+    async fn plan_undo(&mut self, request: PlanUndoRequest) -> Result<UndoPlan, Failure> {
+        let control = self.present()?;
+        let past = Past::of(Arc::clone(&control.store));
+        control.plan_undo(&request, &past, &|| false).map_err(refuse)
+    }
+
     async fn compare(&mut self, request: CompareRequest) -> Result<DifferenceStream, Failure> {
         let (earlier, later) = (self.at_index(request.from)?, self.at_index(request.to)?);
         let pages = later.differences_since(&earlier).map_err(refuse)?;
@@ -284,8 +290,13 @@ mod tests {
         let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
         let mut socket = Socket::new(Rc::new(RefCell::new(world)));
         let mut ask = |id: u128, wish: Wish| {
-            let request =
-                CommandRequest { id: CommandId::from_bits(id), command: Some(wish), reason: None, correlation: None };
+            let request = CommandRequest {
+                id: CommandId::from_bits(id),
+                command: Some(wish),
+                reason: None,
+                correlation: None,
+                undoes: None,
+            };
             socket.execute(request).now_or_never().expect("the world answers at once")
         };
         let mut spec: ServiceSpec = ServiceSpec::default();
@@ -317,7 +328,8 @@ mod tests {
         container.env = vec![format!("LARGE={}", "x".repeat(40_000))];
         spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 900 }));
         let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
-        let request = CommandRequest { id: CommandId::from_bits(1), command, reason: None, correlation: None };
+        let request =
+            CommandRequest { id: CommandId::from_bits(1), command, reason: None, correlation: None, undoes: None };
         socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         let control = socket.control().expect("it runs");
         let list = |request| -> Vec<TaskList> { control.list_tasks(&request).expect("a list").collect() };
@@ -357,7 +369,7 @@ mod tests {
             });
             let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
             let id = CommandId::from_bits(u128::from(number) + 1);
-            let request = CommandRequest { id, command, reason: None, correlation: None };
+            let request = CommandRequest { id, command, reason: None, correlation: None, undoes: None };
             socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         }
         let control = socket.control().expect("it runs");

@@ -10,6 +10,8 @@ mod jobs;
 mod references;
 #[path = "properties/rollouts.rs"]
 mod rollouts;
+#[path = "properties/undo.rs"]
+mod undo;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

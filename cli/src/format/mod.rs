@@ -3,6 +3,7 @@
 pub mod age;
 pub mod blame;
 pub mod block;
+pub mod chain;
 pub mod changes;
 pub mod cluster;
 pub mod config;

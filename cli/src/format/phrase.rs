@@ -40,6 +40,8 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::OperatorRenewed(e) => format!("{}: until {}", name(&e.operator), e.not_after),
         Kind::UnlockKeyChanged(e) => if e.locked { "a new one" } else { "none any more" }.to_owned(),
         Kind::SecretsRead(e) => e.names.join(", "),
+        Kind::HistoryTagged(e) => format!("{}: index {}, {}", e.name, e.index, e.time),
+        Kind::HistoryUntagged(e) => e.name.clone(),
         Kind::MemberAdded(e) if e.voter => format!("{}: votes as a manager, at {}", name(&e.node), e.addr),
         Kind::MemberAdded(e) => format!("{}: follows the log without a vote, at {}", name(&e.node), e.addr),
         Kind::MemberPromoted(e) => format!("{}: has caught up, and votes as a manager", name(&e.node)),

@@ -234,6 +234,7 @@ pub fn cluster() -> ClusterView {
         heartbeat_period_ns: 1_000_000_000,
         node_down_after_ns: 3_000_000_000,
         feature_level: 2,
+        tags: Vec::new(),
     }
 }
 

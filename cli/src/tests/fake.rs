@@ -201,6 +201,10 @@ impl Manager for Fake {
         self.go_to(point).await
     }
 
+    async fn plan_undo(&mut self, _: PlanUndoRequest) -> Result<UndoPlan, Failure> {
+        Ok(UndoPlan::default())
+    }
+
     async fn compare(&mut self, _: CompareRequest) -> Result<DifferenceStream, Failure> {
         Ok(Box::pin(tokio_stream::empty()))
     }

@@ -163,6 +163,10 @@ impl Control for Server {
         Ok(Response::new(PointView { index: 1, log_time: events::Timestamp::from_unix_ns(0) }))
     }
 
+    async fn plan_undo(&self, _: Request<PlanUndoRequest>) -> Result<Response<UndoPlan>, Status> {
+        Ok(Response::new(UndoPlan::default()))
+    }
+
     async fn compare(&self, _: Request<CompareRequest>) -> Result<Response<Self::CompareStream>, Status> {
         Ok(Response::new(Box::pin(tokio_stream::empty())))
     }

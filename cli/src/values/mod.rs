@@ -25,6 +25,7 @@ pub mod mount_keys;
 pub mod name;
 pub mod number;
 pub mod pair;
+pub mod point;
 pub mod port;
 pub mod publish;
 pub mod ratio;

@@ -15,7 +15,8 @@ use crate::format::{Format, RecordNames, story};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::number;
-use crate::values::start::{self, Place, Start};
+use crate::values::point::{self, Point};
+use crate::values::start::{Place, Start};
 
 /// As many events as a manager keeps in memory for one who asks for the last ones.
 const TAIL_MAX: u64 = 10_000;
@@ -35,13 +36,13 @@ pub struct Args {
     verb: Option<Verb>,
 
     /// Start at this index, or at this time: 2026-01-31T12:00:00+01:00, "2026-01-31 12:00" or 2026-01-31 (UTC where there is
-    /// no offset), 03:12 (the last one, UTC), 1h30m or 2d (ago), today, yesterday
-    #[arg(long, visible_alias = "since", value_name = "INDEX|TIME", value_parser = start::parse)]
-    from: Option<Start>,
+    /// no offset), 03:12 (the last one, UTC), 1h30m or 2d (ago), today, yesterday, or at a tag
+    #[arg(long, visible_alias = "since", value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
+    from: Option<Point>,
 
     /// End with this index, or at this time, written as for --from
-    #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse, conflicts_with = "follow")]
-    until: Option<Start>,
+    #[arg(long, value_name = "INDEX|TIME|TAG", value_parser = point::parse, conflicts_with = "follow")]
+    until: Option<Point>,
 
     /// Show only the last so many of the events that there are, or with --by-operation of the commands, at most 10000
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=TAIL_MAX))]
@@ -92,7 +93,8 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     if let Some(Verb::Export(args)) = &args.verb {
         return export::run(args, session).await;
     }
-    let mut request = request(args, session.around.clock.now());
+    let (from, until) = (session.start(args.from.as_ref()).await?, session.start(args.until.as_ref()).await?);
+    let mut request = request(args, from, until, session.around.clock.now());
     request.reason = session.globals.reason.clone();
     if args.by_operation {
         return by_operation(EventsRequest { tail: None, ..request }, args.tail, session).await;
@@ -172,9 +174,9 @@ fn resumable(failure: Failure, args: &Args, last: Option<u64>) -> Failure {
     }
 }
 
-fn request(args: &Args, now: Timestamp) -> EventsRequest {
-    let (from, since) = place(args.from, now);
-    let (to, until) = place(args.until, now);
+fn request(args: &Args, from: Option<Start>, until: Option<Start>, now: Timestamp) -> EventsRequest {
+    let (from, since) = place(from, now);
+    let (to, until) = place(until, now);
     EventsRequest {
         from,
         since,

@@ -31,15 +31,18 @@ mod cluster;
 mod completion;
 mod config;
 mod events;
+mod explain;
 mod history;
 mod logs;
 mod node;
 mod operator;
 mod raft;
+mod revert;
 mod secret;
 mod service;
 mod stack;
 mod task;
+mod undo;
 mod version;
 
 use clap::Subcommand;
@@ -75,13 +78,18 @@ pub enum Command {
     /// Operators with a certificate of their own
     #[command(subcommand)]
     Operator(operator::Verb),
-    /// The past: what changed between two points
+    /// The past: what changed between two points, and names for points
     #[command(subcommand)]
     History(history::Verb),
     Apply(apply::Args),
     Raft(raft::Args),
     Events(events::Args),
     Blame(blame::Args),
+    /// Why things are as they are
+    #[command(subcommand)]
+    Explain(explain::Verb),
+    Undo(undo::Args),
+    Revert(revert::Args),
     Version(version::Args),
     Completion(completion::Args),
 }
@@ -103,6 +111,9 @@ impl Command {
             Self::Raft(args) => raft::run(args, session).await,
             Self::Events(args) => events::run(args, session).await,
             Self::Blame(args) => blame::run(args, session).await,
+            Self::Explain(verb) => verb.run(session).await,
+            Self::Undo(args) => undo::run(args, session).await,
+            Self::Revert(args) => revert::run(args, session).await,
             Self::Version(args) => version::run(args, session).await,
             Self::Completion(args) => completion::run(args, session),
         }

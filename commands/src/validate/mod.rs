@@ -34,7 +34,7 @@ pub(crate) use cluster::cluster;
 pub(crate) use config::{CONFIG_BYTES_MAX, SECRET_BYTES_MAX};
 pub(crate) use config::{CONFIGS_BYTES_MAX, SECRETS_KIB_MAX, config, secret_data, secret_spec};
 pub use image::{IMAGE_HINT, is_image_reference};
-pub(crate) use name::{hostname, is_service_name, operator};
+pub(crate) use name::{hostname, is_service_name, operator, tag};
 pub(crate) use node::{addr, node_description, node_spec};
 #[cfg(test)]
 pub(crate) use secrets::CREDENTIALS_BYTES_MAX;

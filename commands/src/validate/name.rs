@@ -59,6 +59,18 @@ pub(crate) fn operator(name: &str) -> Verdict {
     Ok(())
 }
 
+/// What a point of history is called. It begins with a letter: indexes, times and lengths of time begin with a digit.
+pub(crate) fn tag(name: &str) -> Verdict {
+    let is_time = ["now", "today", "yesterday"].contains(&name.to_ascii_lowercase().as_str());
+    let begins_well = name.starts_with(|first: char| first.is_ascii_alphabetic());
+    if begins_well && !is_time && name.len() <= SERVICE_NAME_MAX && is_word(name, "-_.") {
+        return Ok(());
+    }
+    let hint =
+        "use up to 63 letters, digits, - _ and ., with a letter at the beginning, and a letter or digit at the end";
+    Err(Fault::invalid(format!("{} is not a name for a point of history", quote(name)), hint))
+}
+
 /// What a node calls itself. Host names in the wild break DNS's rules in length and with `_`; what reads as anything else
 /// than a host name, to a person or to a shell, is refused, and what reads as the id of another node.
 pub(crate) fn hostname(name: &str) -> Verdict {

@@ -69,6 +69,8 @@ fn cluster_samples() -> Vec<Kind> {
         Kind::OperatorRenewed(OperatorRenewed { operator: id(10), not_after: time(7_776_000) }),
         Kind::SecretsRead(SecretsRead { names: vec!["join-token/worker".into()] }),
         Kind::UnlockKeyChanged(UnlockKeyChanged { locked: true }),
+        Kind::HistoryTagged(HistoryTagged { name: "before-migration".into(), index: 41, time: time(60) }),
+        Kind::HistoryUntagged(HistoryUntagged { name: "before-migration".into() }),
         Kind::MemberAdded(MemberAdded {
             node,
             raft_id: 77,

@@ -15,8 +15,8 @@ use wire::v1::{
     CreateOperatorRequest, DescribeSecretsRequest, DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest,
     FindPointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
     ListOperatorsRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage,
-    OperatorCertificate, OperatorList, PlacementExplanation, PointView, RaftView, ReadConfigsRequest,
-    RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, TaskList,
+    OperatorCertificate, OperatorList, PlacementExplanation, PlanUndoRequest, PointView, RaftView, ReadConfigsRequest,
+    RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, TaskList, UndoPlan,
     UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
 };
 
@@ -90,6 +90,14 @@ impl ControlApi {
 
     /// The manager as it was after the frame at this index.
     async fn at(&self, control: Control, index: u64) -> Result<Control, Status> {
+        self.in_the_past(move |past, is_stopped| control.at(index, past, is_stopped)).await
+    }
+
+    /// What takes states of the past, on a thread of its own at the lowest priority.
+    async fn in_the_past<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Past, &dyn Fn() -> bool) -> Result<T, Rejection> + Send + 'static,
+    ) -> Result<T, Status> {
         let waiting = Arc::clone(&self.past_waiters).try_acquire_owned();
         let _waiting = waiting.map_err(|_| status(too_many_pasts()))?;
         let broken = |_| Status::internal("the state at that point cannot be made: its thread broke off");
@@ -99,7 +107,7 @@ impl ControlApi {
         let thread = std::thread::Builder::new().name("past".to_owned()).spawn(move || {
             run_when_idle();
             // Who asked may be gone by now.
-            let _ = made.send(control.at(index, &past, &|| stopping.is_cancelled()));
+            let _ = made.send(work(&past, &|| stopping.is_cancelled()));
             drop(permit);
         });
         thread.map_err(|error| status(history::no_thread(&error)))?;
@@ -310,6 +318,12 @@ impl ControlService for ControlApi {
     async fn find_point(&self, request: Request<FindPointRequest>) -> Result<Response<PointView>, Status> {
         let (control, asked) = self.asked(request).await?;
         aside(move || control.find_point(&asked)).await?.map(Response::new).map_err(status)
+    }
+
+    async fn plan_undo(&self, request: Request<PlanUndoRequest>) -> Result<Response<UndoPlan>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        let plan = self.in_the_past(move |past, is_stopped| control.plan_undo(&asked, past, is_stopped)).await?;
+        Ok(Response::new(plan))
     }
 
     type CompareStream = Answers<DifferencePage>;

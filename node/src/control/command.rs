@@ -9,7 +9,7 @@ use projections::views::overview::{
     resolve_config, resolve_node, resolve_operator, resolve_secret, resolve_service, resolve_task,
 };
 use wire::v1::command_request::Command as Asked;
-use wire::v1::{CommandReply, CommandRequest, EnvSecretValue};
+use wire::v1::{CommandReply, CommandRequest, EnvSecretValue, FindPointRequest};
 
 use crate::manager::replica::{Outcome, Request};
 use crate::security::{JoinToken, RootCertificate};
@@ -37,7 +37,7 @@ impl Control {
     /// When the request is malformed, or a reference names nothing, or more than one object.
     pub fn receive(&self, actor: Actor, request: CommandRequest) -> Result<Received, Rejection> {
         let cluster = &self.state.cluster;
-        let CommandRequest { id, reason, correlation, command } = request;
+        let CommandRequest { id, reason, correlation, undoes, command } = request;
         if id == CommandId::default() {
             return Err(Rejection::invalid("command", "the command has no id", "make a random id for each command"));
         }
@@ -46,7 +46,7 @@ impl Control {
         }
         check_reason(reason.as_deref())?;
         let command = to_command(self, command.ok_or_else(unknown_command)?)?;
-        Ok(Received::New(Box::new(Request { id, actor, command, reason, correlation })))
+        Ok(Received::New(Box::new(Request { id, actor, command, reason, correlation, causation: undoes })))
     }
 }
 
@@ -99,6 +99,13 @@ fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
         Asked::RotateJoinToken(asked) => new_join_token(cluster, asked.role())?,
         Asked::RotateRoot(asked) => control.rotate_root(asked.cert_pem.as_deref())?,
         Asked::RotateUnlockKey(_) => Command::RotateUnlockKey(commands::RotateUnlockKey { key: unlock_key()? }),
+        Asked::TagHistory(asked) => {
+            let index = asked.index.unwrap_or(cluster.position.index);
+            let point = control.find_point(&FindPointRequest { index: Some(index), ..Default::default() })?;
+            let (name, index, time) = (asked.name, point.index, point.log_time);
+            Command::TagHistory(commands::TagHistory { name, index, time })
+        }
+        Asked::UntagHistory(asked) => Command::UntagHistory(commands::UntagHistory { name: asked.name }),
         Asked::UpdateNode(asked) => {
             let node = resolve_node(cluster, &asked.node)?;
             Command::UpdateNode(commands::UpdateNode { node, spec: asked.spec, version: asked.version })

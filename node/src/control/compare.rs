@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use commands::Rejection;
+use commands::undo::Key;
 use events::{NodeId, ServiceId};
 use projections::views::difference::{self, Object, occupant};
 use projections::{Cluster, Instance, Node, Task};
@@ -100,6 +101,19 @@ fn side(object: Object, cluster: &Cluster) -> Option<ObjectSide> {
         }
         Object::Place(service, instance) => place(cluster, service, instance)?,
     })
+}
+
+/// What an undoing is about, as it is now.
+pub(super) fn side_of(key: &Key, cluster: &Cluster) -> Option<ObjectSide> {
+    let object = match key {
+        Key::Cluster => Object::Cluster,
+        Key::Node(id) => Object::Node(*id),
+        Key::Config(name) => Object::Config(cluster.config_named(name)?.id),
+        Key::Secret(name) => Object::Secret(cluster.secret_named(name)?.id),
+        Key::Operator(name) => Object::Operator(cluster.operator_named(name)?.id),
+        Key::Service(name) => Object::Service(cluster.service_named(name)?.id),
+    };
+    side(object, cluster)
 }
 
 fn node(node: &Node) -> ObjectSide {

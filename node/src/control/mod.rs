@@ -31,6 +31,7 @@ pub mod assignments;
 pub mod sessions;
 
 mod select;
+mod undo;
 mod unlock;
 
 use std::sync::Arc;

@@ -19,7 +19,11 @@ impl Control {
     /// When history had not begun then, or has not come so far, or cannot be read.
     pub fn find_point(&self, request: &FindPointRequest) -> Result<PointView, Rejection> {
         let head = self.state.cluster.position;
-        let after = match (request.index, request.time) {
+        let tagged = request.tag.as_ref().map(|name| {
+            let tag = self.state.cluster.settings.tags.get(name);
+            tag.map(|tag| tag.index).ok_or_else(|| commands::tag::unknown(name))
+        });
+        let after = match (tagged.transpose()?.or(request.index), request.time) {
             (Some(index), _) if index > head.index => return Err(not_yet(index, head.index)),
             (Some(index), _) => index.saturating_add(1),
             (None, Some(time)) => match frame_after(&self.store, time, head.index)? {
@@ -27,7 +31,7 @@ impl Control {
                 None => return Ok(PointView { index: head.index, log_time: head.time }),
             },
             (None, None) => {
-                return Err(Rejection::invalid("point", "neither an index nor a time is given", "give one"));
+                return Err(Rejection::invalid("point", "neither an index, a time nor a tag is given", "give one"));
             }
         };
         let Some((index, stored)) = self.store.frame_before(after).map_err(|error| unreadable(&error))? else {
@@ -63,7 +67,7 @@ fn not_yet(index: u64, head: u64) -> Rejection {
     Rejection::invalid("point", sentence, "give an earlier index, or a time")
 }
 
-fn broken(error: &dyn std::fmt::Display) -> Rejection {
+pub(super) fn broken(error: &dyn std::fmt::Display) -> Rejection {
     tracing::error!(%error, "a state of the past cannot be made");
     let sentence = format!("the state at that point cannot be made: {error}");
     let hint = "see the manager's own log; `swarmd replay` checks the whole log";

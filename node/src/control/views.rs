@@ -9,7 +9,7 @@ use projections::views::progress::{is_current, progress};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState};
 use wire::v1::{
     ClusterView, Head, JobRun, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Refusal, RefusalKind, Restarting,
-    ServiceMode, ServiceSummary, ServiceView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
+    ServiceMode, ServiceSummary, ServiceView, TagView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
 };
 
 use super::managers;
@@ -53,6 +53,11 @@ pub fn cluster(state: &Published, remote_addr: &str, head: Option<Head>, with_to
         heartbeat_period_ns: ns(state.cluster.heartbeat_period()),
         node_down_after_ns: ns(state.cluster.heartbeat_timeout()),
         feature_level: state.cluster.feature_level(),
+        tags: settings
+            .tags
+            .iter()
+            .map(|(name, tag)| TagView { name: name.clone(), index: tag.index, time: tag.time })
+            .collect(),
     }
 }
 

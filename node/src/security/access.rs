@@ -44,6 +44,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/Logs", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/FindPoint", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/PlanUndo", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Compare", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/CreateOperator", Allowed::Operators(OperatorRole::Admin)),
     // The handler takes it of operators with a certificate alone.

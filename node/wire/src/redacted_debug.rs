@@ -5,7 +5,7 @@ use events::{redacted_debug, wiped};
 use crate::v1::{
     Assignment, BackupPart, BackupRequest, ConfigItem, ConfigKey, CreateSecret, CreateService, EnvSecretValue,
     ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens, RaftMessage, ResolveImageRequest, SecretValue,
-    UnlockKeyReply, UnlockRequest, UpdateSecret, UpdateService,
+    UndoConflict, UnlockKeyReply, UnlockRequest, UpdateSecret, UpdateService,
 };
 
 redacted_debug! { BackupRequest shows [] hides [passphrase] }
@@ -20,6 +20,8 @@ redacted_debug! { ResolveImageRequest shows [image, service] hides [registry_aut
 redacted_debug! { EnvSecretValue shows [name] hides [value] }
 redacted_debug! { UnlockKeyReply shows [] hides [unlock_key] }
 redacted_debug! { UnlockRequest shows [] hides [unlock_key] }
+// Values of a spec, such as its environment.
+redacted_debug! { UndoConflict shows [object, path] hides [set, present, former] }
 redacted_debug! { SecretValue shows [] hides [value] }
 redacted_debug! { ConfigItem shows [key] hides [data] }
 // An entry's second section holds secrets, and a frame its specs' environments.

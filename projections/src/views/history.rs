@@ -190,6 +190,8 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::OperatorRenewed(_)
         | Kind::SecretsRead(_)
         | Kind::UnlockKeyChanged(_)
+        | Kind::HistoryTagged(_)
+        | Kind::HistoryUntagged(_)
         | Kind::MemberAdded(_)
         | Kind::MemberPromoted(_)
         | Kind::MemberDemoted(_)

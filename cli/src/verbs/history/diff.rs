@@ -10,7 +10,8 @@ use crate::format::difference::Row;
 use crate::format::{Format, RecordNames, story};
 use crate::manager::Manager;
 use crate::session::Session;
-use crate::values::start::{self, Start};
+use crate::values::point::{self, Point};
+use crate::values::start::Start;
 
 /// Show what changed between two points of history, object by object, and the commands in between
 ///
@@ -21,18 +22,19 @@ use crate::values::start::{self, Start};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The earlier point: an index, or a time such as 2026-01-31T12:00:00Z, "2026-01-31 12:00" (UTC), 03:12 (the last one, UTC),
-    /// "yesterday 14:00", 2h ago
-    #[arg(value_name = "INDEX|TIME", value_parser = start::parse)]
-    from: Start,
+    /// "yesterday 14:00", 2h ago, or a tag
+    #[arg(value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
+    from: Point,
 
     /// The later point, written in the same way (default now)
-    #[arg(value_name = "INDEX|TIME", value_parser = start::parse)]
-    to: Option<Start>,
+    #[arg(value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
+    to: Option<Point>,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let from = session.find_point(args.from).await?;
-    let to = session.find_point(args.to.unwrap_or(Start::Ago(Duration::ZERO))).await?;
+    let from = session.find_point(&args.from).await?;
+    let now = Point::Start(Start::Ago(Duration::ZERO));
+    let to = session.find_point(args.to.as_ref().unwrap_or(&now)).await?;
     let is_table = session.globals.format == Format::Table;
     let mut pages = session.manager.compare(CompareRequest { from: from.index, to: to.index }).await?;
     if is_table {

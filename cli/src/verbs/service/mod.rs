@@ -2,7 +2,7 @@
 
 mod create;
 mod edit;
-mod explain;
+pub(super) mod explain;
 mod export;
 mod inspect;
 mod logs;

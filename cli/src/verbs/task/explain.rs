@@ -1,24 +1,101 @@
 //! `swarmctl task explain`.
 
 use clap_complete::ArgValueCandidates;
-use wire::v1::ExplainPlacementRequest;
+use events::TaskId;
+use serde::Serialize;
+use tokio_stream::StreamExt;
+use wire::v1::{EventsRequest, ExplainPlacementRequest, FindPointRequest, PlacementExplanation};
 
 use crate::completion;
 use crate::failure::Failure;
+use crate::format::chain::{self, Chain, Link};
+use crate::format::{Format, placing};
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
+
+/// Tasks whose stories are told: the task, and those before it in its place.
+const TASKS_MAX: usize = 4;
 
 /// Explain why a task is on its node, or on none
 ///
-/// Shows what the scheduler says of every node now, as if the task had no node yet: how many nodes each condition refuses, and the
-/// best of the others.
+/// Shows what the scheduler says of every node now, or at the point given with --at, as if the task had no node yet: how many nodes each
+/// condition refuses, and the best of the others. Then what led there, from history: why the task and those before it in its place were
+/// created, placed, moved and stopped, and by which commands.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Task: a name, an id or a unique prefix of an id
     #[arg(value_name = "TASK", add = ArgValueCandidates::new(completion::tasks))]
     task: String,
+
+    #[command(flatten)]
+    at: At,
 }
 
-pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    session.explain(ExplainPlacementRequest { task: Some(args.task.clone()), service: None }).await
+#[derive(Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    placement: &'a PlacementExplanation,
+    /// What led there, oldest first.
+    chain: &'a [Link],
+}
+
+pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
+    let request = ExplainPlacementRequest { task: Some(args.task.clone()), service: None };
+    let placement = session.manager.explain_placement(request).await?;
+    let mut text = placing::block(&placement, session.view());
+    let links = match &placement.task {
+        Some(task) => chain(task.id, session).await?,
+        None => Vec::new(),
+    };
+    if session.globals.format == Format::Json {
+        return session.json(&Explained { placement: &placement, chain: &links });
+    }
+    if let Some(awaited) = chain::awaited(&placement, session.view().now) {
+        text.push_str(&format!("\nAwaited: {awaited}\n"));
+    }
+    if !links.is_empty() {
+        text.push('\n');
+        text.extend(links.iter().map(Link::text));
+    }
+    session.text(&text)
+}
+
+/// What led to a task, oldest first. Looks at the point where it was placed last: after that nothing is asked of the present.
+async fn chain<M: Manager>(task: TaskId, session: &mut Session<'_, M>) -> Result<Vec<Link>, Failure> {
+    let (mut links, mut next, mut placed_at) = (Vec::new(), Some(task), None);
+    for position in 0..TASKS_MAX {
+        let Some(of) = next else { break };
+        let mut story = story(of, session).await?;
+        if position == 0 {
+            placed_at = story.placed_at;
+        }
+        next = story.replaces;
+        story.links.append(&mut links);
+        links = story.links;
+    }
+    if let Some(index) = placed_at {
+        session.manager.go_to(FindPointRequest { index: Some(index), ..Default::default() }).await?;
+        let request = ExplainPlacementRequest { task: Some(task.to_string()), service: None };
+        let then = session.manager.explain_placement(request).await?;
+        let placed = links.iter_mut().filter(|link| link.is_placement_of(task));
+        placed.for_each(|link| link.choose(&then));
+    }
+    Ok(links)
+}
+
+async fn story<M: Manager>(task: TaskId, session: &mut Session<'_, M>) -> Result<Chain, Failure> {
+    let request = EventsRequest {
+        object: Some(task.to_string()),
+        to: session.point_index(),
+        with_before: Some(true),
+        ..Default::default()
+    };
+    let mut history = session.manager.events(request).await?;
+    let mut chain = Chain::default();
+    while let Some(record) = history.next().await {
+        chain.add(task, &record?);
+    }
+    Ok(chain)
 }

@@ -1,6 +1,6 @@
 //! Verbs about tasks.
 
-mod explain;
+pub(super) mod explain;
 mod history;
 mod inspect;
 mod logs;

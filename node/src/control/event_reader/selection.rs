@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use commands::Rejection;
-use events::{CommandRecord, Event, Frame, Id, Kind, NodeId, TaskId};
+use events::{CommandId, CommandRecord, Event, Frame, Id, Kind, NodeId, TaskId};
 use projections::Cluster;
 use projections::views::history::EventFilter;
 use projections::views::overview::resolve_node;
-use projections::views::terms::{Home, Term};
+use projections::views::terms::{Home, Term, operation};
 use wire::v1::EventsRequest;
 
 use super::command_of;
@@ -29,6 +29,8 @@ pub(super) struct Selection {
     reason: Option<String>,
     /// Whether only commands of people and tools are meant.
     asked: bool,
+    /// Only commands of this operation are meant.
+    operation: Option<CommandId>,
     query: Query,
 }
 
@@ -83,7 +85,11 @@ impl Selection {
         if request.asked() {
             query.any_of([Term::Asked]);
         }
-        Ok(Self { object, node, commands: request.commands.clone(), actors, reason, asked: request.asked(), query })
+        if let Some(operation) = request.operation {
+            query.any_of([Term::Operation(operation)]);
+        }
+        let (commands, asked, operation) = (request.commands.clone(), request.asked(), request.operation);
+        Ok(Self { object, node, commands, actors, reason, asked, operation, query })
     }
 
     /// Which frames may have what is meant.
@@ -170,12 +176,16 @@ impl Selection {
 
     /// Whether the command that caused an event is one that was asked for.
     fn has_command(&self, command: Option<&CommandRecord>) -> bool {
-        if self.commands.is_empty() && self.actors.is_empty() && self.reason.is_none() && !self.asked {
+        let is_any = self.commands.is_empty() && self.actors.is_empty() && self.reason.is_none();
+        if is_any && !self.asked && self.operation.is_none() {
             return true;
         }
         command.is_some_and(|command| {
             let reason = command.reason.as_deref().unwrap_or_default().to_lowercase();
-            (!self.asked || command.actor.kind().asks())
+            let is_asked = command.actor.kind().asks();
+            let belongs = self.operation.is_none_or(|id| is_asked && operation(command) == id);
+            belongs
+                && (!self.asked || is_asked)
                 && (self.commands.is_empty() || self.commands.contains(&command.kind))
                 && (self.actors.is_empty() || self.actors.contains(&command.actor.subject))
                 && self.reason.as_ref().is_none_or(|wanted| reason.contains(wanted))

@@ -177,6 +177,8 @@ impl Witness<'_> {
             | Kind::OperatorRenewed(_)
             | Kind::SecretsRead(_)
             | Kind::UnlockKeyChanged(_)
+            | Kind::HistoryTagged(_)
+            | Kind::HistoryUntagged(_)
             | Kind::CertificateIssued(_)
             | Kind::ManagerAnnounced(_)
             | Kind::NodeDescribed(_)

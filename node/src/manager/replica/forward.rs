@@ -469,12 +469,14 @@ mod tests {
                 command,
                 reason: Some("because".to_owned()),
                 correlation: Some(CommandId::from_bits(9)),
+                causation: Some(7),
             };
             let encoded = encode(&request).expect("it is encoded");
             assert_eq!(*encoded, serde_json::to_vec(&request).expect("it is encoded"));
             let decoded = decode(&encoded).expect("it is decoded");
             assert_eq!((decoded.id, &decoded.actor, &decoded.command), (id, &request.actor, &request.command));
             assert_eq!((decoded.reason, decoded.correlation), (request.reason, request.correlation));
+            assert_eq!(decoded.causation, request.causation);
         }
         let unknown = decode(br#"{"id":"1","command":{"Unheard":{}}}"#).expect_err("of another build");
         assert_eq!(unknown.kind, RejectionKind::Unavailable);

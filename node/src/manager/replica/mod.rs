@@ -84,12 +84,14 @@ pub struct Request {
     pub reason: Option<String>,
     /// Groups the commands of one operation.
     pub correlation: Option<CommandId>,
+    /// Index of the frame that led to it: of the one that it undoes.
+    pub causation: Option<u64>,
 }
 
 impl Request {
     /// A command without a name, which may be repeated without harm.
     pub fn unnamed(actor: Actor, command: Command) -> Self {
-        Self { id: CommandId::default(), actor, command, reason: None, correlation: None }
+        Self { id: CommandId::default(), actor, command, reason: None, correlation: None, causation: None }
     }
 }
 

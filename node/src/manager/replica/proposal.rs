@@ -208,7 +208,7 @@ impl Draft {
             actor: request.actor.record(Some(*via)),
             reason: request.reason.clone(),
             correlation: request.correlation,
-            causation: None,
+            causation: request.causation,
             subject: decision.subject,
         });
     }

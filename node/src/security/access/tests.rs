@@ -58,6 +58,7 @@ const EXPECTED: &str = "
     Control/Events           l m . . . . . v o d .
     Control/Logs             l m . . . . . v o d .
     Control/FindPoint        l m . . . . . v o d .
+    Control/PlanUndo         l m . . . . . v o d .
     Control/Compare          l m . . . . . v o d .
     Control/ListOperators    l m . . . . . v o d .
     Control/CreateOperator   l m . . . . . . . d .

@@ -1,0 +1,182 @@
+//! What puts something back: shown, asked about, and done.
+
+use std::io::BufRead;
+
+use events::ServiceSpec;
+use wire::v1::command_request::Command;
+use wire::v1::{Difference, ObjectSide, UndoConflict, UndoPlan, UndoProblem, UndoStep};
+
+use crate::failure::{Failure, Kind};
+use crate::format::difference::Row;
+use crate::format::{Format, changes};
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Conflicts that are listed.
+const CONFLICTS_SHOWN: usize = 50;
+
+/// Whether something may be done without asking.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Consent {
+    /// Do it without asking
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Shows a plan and does what it says, once the user agrees, unless it has conflicts of which nobody decided.
+///
+/// # Errors
+/// When later commands stand against it, nothing can be undone, the user does not agree, or a command is refused.
+pub async fn run<M: Manager>(
+    plan: UndoPlan,
+    is_decided: bool,
+    consent: &Consent,
+    session: &mut Session<'_, M>,
+) -> Result<(), Failure> {
+    show(&plan, session)?;
+    if !plan.conflicts.is_empty() && !is_decided {
+        let failure = Failure::new(Kind::Conflict, "later commands set the same fields; nothing was changed");
+        return Err(failure.hint(
+            "--ours puts the former values back, --theirs leaves the later ones; `swarmctl blame` shows who set them",
+        ));
+    }
+    if plan.steps.is_empty() {
+        let failure = Failure::new(Kind::Conflict, "there is nothing to put back; nothing was changed");
+        return Err(failure.hint("`swarmctl history diff INDEX` shows what changed since"));
+    }
+    agree(consent, session)?;
+    session.undoes = Some(plan.undoes);
+    for step in plan.steps {
+        let reference = step.name.clone();
+        if let Some(command) = step.command.command {
+            let command = with_ids(command, session).await?;
+            session.execute_and_tell(command, &reference).await?;
+        }
+    }
+    Ok(())
+}
+
+fn show<M: Manager>(plan: &UndoPlan, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    if session.globals.format == Format::Json {
+        return session.json(plan);
+    }
+    let (ids, width) = (session.globals.no_resolve, session.around.width);
+    let mut text = String::new();
+    for step in &plan.steps {
+        text.push_str(&words(step).text(ids, width));
+    }
+    for conflict in plan.conflicts.iter().take(CONFLICTS_SHOWN) {
+        text.push_str(&format!("conflict: {}\n", against(conflict)));
+    }
+    if let Some(more) = plan.conflicts.len().checked_sub(CONFLICTS_SHOWN).filter(|more| *more > 0) {
+        text.push_str(&format!("and {more} more conflicts\n"));
+    }
+    for UndoProblem { subject, sentence, impossible } in &plan.problems {
+        let what = if *impossible { "cannot be undone" } else { "note" };
+        text.push_str(&format!("{what}: {subject}: {sentence}\n"));
+    }
+    session.text(&text)
+}
+
+/// What a step changes, in the words of a comparison.
+fn words(step: &UndoStep) -> Row {
+    let after = step.command.command.as_ref().and_then(|command| after(command, step.before.as_ref()));
+    Row::of(Difference {
+        noun: step.noun,
+        name: step.name.clone(),
+        id: None,
+        before: step.before.clone(),
+        after,
+        end: None,
+    })
+}
+
+/// How an object is after a command that puts it back; nothing if it is gone.
+fn after(command: &Command, before: Option<&ObjectSide>) -> Option<ObjectSide> {
+    let side = before.cloned().unwrap_or_default();
+    let next = |revision: Option<u64>| revision.map(|revision| revision + 1).or(Some(1));
+    Some(match command {
+        Command::CreateService(of) => ObjectSide { service: Some(of.spec.clone()), ..side },
+        Command::UpdateService(of) => ObjectSide { service: Some(of.spec.clone()), ..side },
+        Command::CreateConfig(of) => ObjectSide { config: Some(of.spec.clone()), revision: Some(1), ..side },
+        Command::UpdateConfig(of) => ObjectSide {
+            config: of.spec.clone().or(side.config),
+            revision: if of.data.is_some() { next(side.revision) } else { side.revision },
+            ..side
+        },
+        Command::UpdateSecret(of) => ObjectSide { secret: of.spec.clone().or(side.secret), ..side },
+        Command::UpdateNode(of) => ObjectSide { node: Some(of.spec.clone()), ..side },
+        Command::UpdateCluster(of) => ObjectSide { cluster: Some(of.spec.clone()), ..side },
+        Command::PauseUpdate(_) | Command::ResumeUpdate(_) => side,
+        Command::RemoveService(_)
+        | Command::RemoveConfig(_)
+        | Command::RemoveSecret(_)
+        | Command::RevokeOperator(_)
+        | Command::RemoveNode(_)
+        | Command::RemoveTask(_) => return None,
+        Command::RotateJoinToken(_)
+        | Command::RotateRoot(_)
+        | Command::RotateUnlockKey(_)
+        | Command::TagHistory(_)
+        | Command::UntagHistory(_)
+        | Command::ScaleService(_)
+        | Command::RollbackService(_)
+        | Command::CreateSecret(_) => side,
+    })
+}
+
+fn against(of: &UndoConflict) -> String {
+    let value = |json: &str| {
+        let value = serde_json::from_str(json).unwrap_or_default();
+        if value == serde_json::Value::Null { "absent".to_owned() } else { changes::show(&value) }
+    };
+    if of.path.is_empty() {
+        let now = if of.present == "null" { "is not there now" } else { "was changed since" };
+        return format!("{} {now}", of.object);
+    }
+    let field = changes::name(&of.path);
+    let (set, present, former) = (value(&of.set), value(&of.present), value(&of.former));
+    format!("{}: {field} was {former}, the command set {set}, and it is {present} now", of.object)
+}
+
+/// Asks whether to go on.
+fn agree<M: Manager>(consent: &Consent, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    if consent.yes {
+        return Ok(());
+    }
+    if !session.around.interactive {
+        let failure = Failure::new(Kind::Usage, "this is only shown: nothing was changed");
+        return Err(failure.hint("add --yes to do it"));
+    }
+    write!(session.around.err, "Do this? [y/N] ")?;
+    session.around.err.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Interrupted, "nothing was changed"))
+}
+
+/// Gives a service's references to configs and secrets that were created again their ids.
+async fn with_ids<M: Manager>(mut command: Command, session: &mut Session<'_, M>) -> Result<Command, Failure> {
+    if let Command::CreateService(of) = &mut command {
+        refer(&mut of.spec, session).await?;
+    } else if let Command::UpdateService(of) = &mut command {
+        refer(&mut of.spec, session).await?;
+    }
+    Ok(command)
+}
+
+async fn refer<M: Manager>(spec: &mut ServiceSpec, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
+    for reference in container.configs.iter_mut().filter(|reference| reference.config.is_none()) {
+        let found = session.manager.configs(vec![reference.name.clone()]).await?;
+        reference.config = found.first().map(|config| config.id);
+    }
+    for reference in container.secrets.iter_mut().filter(|reference| reference.secret.is_none()) {
+        let found = session.manager.secrets(vec![reference.name.clone()]).await?;
+        reference.secret = found.first().map(|secret| secret.id);
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! `swarmctl undo`.
+
+use events::CommandId;
+use wire::v1::PlanUndoRequest;
+
+use crate::failure::{Failure, Kind};
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::undo::{self, Consent};
+
+/// Undo what a command changed, or the last one
+///
+/// Shows the commands that put back what the operation changed, asks, and runs them as one operation, which can be undone in turn.
+/// Other fields keep what later commands set. What was removed comes back with another id; what is destroyed, such as a secret, cannot
+/// come back.
+///
+/// Example: swarmctl undo 120 --reason "the new image crashes"
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The operation: the index of one of its commands, or the id of its first command (default the last one)
+    #[arg(value_name = "INDEX|COMMAND")]
+    operation: Option<String>,
+
+    /// Put back also what later commands set again
+    #[arg(long, conflicts_with = "theirs")]
+    ours: bool,
+
+    /// Leave what later commands set again
+    #[arg(long)]
+    theirs: bool,
+
+    #[command(flatten)]
+    consent: Consent,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let mut request =
+        PlanUndoRequest { ours: Some(args.ours), theirs: Some(args.theirs), ..PlanUndoRequest::default() };
+    if let Some(reference) = &args.operation {
+        match (reference.parse::<u64>(), reference.parse::<CommandId>()) {
+            (Ok(index), _) => request.index = Some(index),
+            (Err(_), Ok(id)) => request.operation = Some(id),
+            (Err(_), Err(_)) => {
+                let failure =
+                    Failure::new(Kind::Usage, format!("\"{reference}\" is neither an index nor a command's id"));
+                return Err(failure.hint("`swarmctl events --by-operation` lists the commands, each with its index"));
+            }
+        }
+    }
+    let plan = session.manager.plan_undo(request).await?;
+    undo::run(plan, args.ours || args.theirs, &args.consent, session).await
+}

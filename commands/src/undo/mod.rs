@@ -1,0 +1,297 @@
+//! What puts back what commands changed: the commands that do so, where later changes stand against it, and what cannot be undone. A pure
+//! function of states of the past and the present one.
+//!
+//! Absent on purpose: rollouts, placement and restarts. What services and nodes should be is put back; tasks follow as always.
+
+mod merge;
+mod object;
+
+use std::collections::BTreeMap;
+
+use events::{
+    ClusterSpec, CommandRecord, ConfigId, ConfigSpec, NodeId, NodeSpec, OperatorId, SecretId, SecretSpec, ServiceId,
+    ServiceSpec,
+};
+use projections::Cluster;
+use serde_json::Value;
+
+pub use merge::{Clash, Prefer};
+pub use object::Key;
+
+use crate::{
+    Command, CreateConfig, CreateService, PauseUpdate, RemoveConfig, RemoveSecret, RemoveService, ResumeUpdate,
+    RevokeOperator, ServiceSecrets, UpdateCluster, UpdateConfig, UpdateNode, UpdateSecret, UpdateService,
+};
+
+/// A command that puts something back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inverse {
+    /// Creates a config again.
+    CreateConfig {
+        /// Its name and labels.
+        spec: ConfigSpec,
+        /// What was in it.
+        data: Vec<u8>,
+    },
+    /// Puts back what a config was.
+    UpdateConfig {
+        /// The config.
+        config: ConfigId,
+        /// Its labels, where they differ.
+        spec: Option<ConfigSpec>,
+        /// Its data, where it differs.
+        data: Option<Vec<u8>>,
+        /// The present version.
+        version: u64,
+    },
+    /// Puts back the labels of a secret.
+    UpdateSecret {
+        /// The secret.
+        secret: SecretId,
+        /// Its name and labels.
+        spec: SecretSpec,
+        /// The present version.
+        version: u64,
+    },
+    /// Puts back the settings of the cluster.
+    UpdateCluster {
+        /// The settings.
+        spec: Box<ClusterSpec>,
+        /// The present version.
+        version: u64,
+    },
+    /// Puts back what is wanted of a node.
+    UpdateNode {
+        /// The node.
+        node: NodeId,
+        /// What was wanted of it.
+        spec: NodeSpec,
+        /// The present version.
+        version: u64,
+    },
+    /// Creates a service again. A config or secret that it refers to may have no id yet, but its name.
+    CreateService {
+        /// What it was.
+        spec: Box<ServiceSpec>,
+    },
+    /// Puts back what a service was.
+    UpdateService {
+        /// The service.
+        service: ServiceId,
+        /// What it was.
+        spec: Box<ServiceSpec>,
+        /// The present version.
+        version: u64,
+    },
+    /// Goes on with a rollout that was paused.
+    ResumeUpdate {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Pauses a rollout that was resumed.
+    PauseUpdate {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Removes a service that was created.
+    RemoveService {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Removes a config that was created.
+    RemoveConfig {
+        /// The config.
+        config: ConfigId,
+    },
+    /// Removes a secret that was created.
+    RemoveSecret {
+        /// The secret.
+        secret: SecretId,
+    },
+    /// Revokes an operator that was created.
+    RevokeOperator {
+        /// The operator.
+        operator: OperatorId,
+    },
+}
+
+impl Inverse {
+    /// What a service refers to comes before it, and goes after it.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::CreateConfig { .. } => 0,
+            Self::UpdateConfig { .. } | Self::UpdateSecret { .. } => 1,
+            Self::UpdateCluster { .. } => 2,
+            Self::UpdateNode { .. } => 3,
+            Self::CreateService { .. } => 4,
+            Self::UpdateService { .. } => 5,
+            Self::ResumeUpdate { .. } | Self::PauseUpdate { .. } => 6,
+            Self::RemoveService { .. } => 7,
+            Self::RemoveConfig { .. } | Self::RemoveSecret { .. } => 8,
+            Self::RevokeOperator { .. } => 9,
+        }
+    }
+
+    /// The command itself.
+    pub fn command(self) -> Command {
+        let secrets = ServiceSecrets::default();
+        match self {
+            Self::CreateConfig { spec, data } => Command::CreateConfig(CreateConfig { spec, data }),
+            Self::UpdateConfig { config, spec, data, version } => {
+                Command::UpdateConfig(UpdateConfig { config, spec, data, version: Some(version) })
+            }
+            Self::UpdateSecret { secret, spec, version } => {
+                let (spec, version) = (Some(spec), Some(version));
+                Command::UpdateSecret(UpdateSecret { secret, spec, data: None, version })
+            }
+            Self::UpdateCluster { spec, version } => {
+                Command::UpdateCluster(UpdateCluster { spec: *spec, version: Some(version), unlock_key: None })
+            }
+            Self::UpdateNode { node, spec, version } => {
+                Command::UpdateNode(UpdateNode { node, spec, version: Some(version) })
+            }
+            Self::CreateService { spec } => Command::CreateService(CreateService { spec, secrets }),
+            Self::UpdateService { service, spec, version } => {
+                Command::UpdateService(UpdateService { service, spec, version: Some(version), secrets })
+            }
+            Self::ResumeUpdate { service } => Command::ResumeUpdate(ResumeUpdate { service }),
+            Self::PauseUpdate { service } => Command::PauseUpdate(PauseUpdate { service }),
+            Self::RemoveService { service } => Command::RemoveService(RemoveService { service }),
+            Self::RemoveConfig { config } => Command::RemoveConfig(RemoveConfig { config }),
+            Self::RemoveSecret { secret } => Command::RemoveSecret(RemoveSecret { secret }),
+            Self::RevokeOperator { operator } => Command::RevokeOperator(RevokeOperator { operator }),
+        }
+    }
+}
+
+/// What a command changed.
+#[derive(Debug, Clone)]
+pub struct Effect {
+    /// Its name, such as `service.update`.
+    command: String,
+    /// The object that it was about.
+    subject: Option<String>,
+    /// Each object with what it was before and after.
+    objects: Vec<(Key, Value, Value)>,
+}
+
+impl Effect {
+    /// The effect of a command, from the states before its events and after them.
+    pub fn of(command: &CommandRecord, before: &Cluster, after: &Cluster) -> Self {
+        let objects = Key::changed(before, after).into_iter().filter_map(|key| {
+            let (was, is) = (key.value(before), key.value(after));
+            (was != is).then_some((key, was, is))
+        });
+        Self { command: command.kind.clone(), subject: command.subject.clone(), objects: objects.collect() }
+    }
+
+    /// Each object that it changed, with what it was before and after.
+    pub fn objects(&self) -> impl Iterator<Item = (&Key, &Value, &Value)> {
+        self.objects.iter().map(|(key, before, after)| (key, before, after))
+    }
+}
+
+/// A field on which a later change stands against an undoing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conflict {
+    /// The object, such as `service web`.
+    pub object: String,
+    /// The field, and its values.
+    pub clash: Clash,
+}
+
+/// Something to know of an undoing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What it is about, such as `secret db`.
+    pub subject: String,
+    /// A sentence without its subject.
+    pub sentence: String,
+    /// Whether it stays as it is: otherwise it is put back, but not in every respect.
+    pub is_impossible: bool,
+}
+
+impl Problem {
+    fn impossible(subject: impl Into<String>, sentence: String) -> Self {
+        Self { subject: subject.into(), sentence, is_impossible: true }
+    }
+
+    fn note(subject: impl Into<String>, sentence: String) -> Self {
+        Self { subject: subject.into(), sentence, is_impossible: false }
+    }
+}
+
+/// How something is put back.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UndoPlan {
+    /// The commands, in their order, each with its object.
+    pub commands: Vec<(Key, Inverse)>,
+    /// Fields that were set again since. Without a preference, nothing should be done while there are any.
+    pub conflicts: Vec<Conflict>,
+    /// What cannot be put back, or not in every respect.
+    pub problems: Vec<Problem>,
+}
+
+/// How the effects of commands are undone, given oldest first.
+pub fn undo(effects: &[Effect], now: &Cluster, prefer: Option<Prefer>) -> UndoPlan {
+    let mut plan = UndoPlan::default();
+    let mut wanted: BTreeMap<Key, Value> = BTreeMap::new();
+    for effect in effects.iter().rev() {
+        for (key, before, after) in &effect.objects {
+            let present = wanted.get(key).cloned().unwrap_or_else(|| key.value(now));
+            let mut clashes = Vec::new();
+            let field = merge::Field { before, after, now: &present };
+            wanted.insert(key.clone(), merge::put_back(field, prefer, &mut clashes));
+            let object = key.text(now);
+            plan.conflicts.extend(clashes.into_iter().map(|clash| Conflict { object: object.clone(), clash }));
+        }
+        if effect.objects.is_empty() {
+            plan.undo_other(effect, now);
+        }
+    }
+    plan.put_back(wanted, now);
+    plan
+}
+
+/// How objects become again what they were in an earlier state: those that are `meant`. Operators are left alone: what opens the cluster
+/// is not opened or shut by the way.
+pub fn revert(then: &Cluster, now: &Cluster, is_meant: impl Fn(&Key) -> bool) -> UndoPlan {
+    let mut plan = UndoPlan::default();
+    let keys = Key::changed(then, now).into_iter();
+    let keys = keys.filter(|key| !matches!(key, Key::Operator(_)) && is_meant(key));
+    plan.put_back(keys.map(|key| (key.clone(), key.value(then))).collect(), now);
+    plan
+}
+
+impl UndoPlan {
+    /// Adds the commands that make objects what they should be.
+    fn put_back(&mut self, wanted: BTreeMap<Key, Value>, now: &Cluster) {
+        for (key, value) in wanted {
+            if value != key.value(now)
+                && let Some(command) = key.commands(now, &value, &mut self.problems)
+            {
+                self.commands.push((key, command));
+            }
+        }
+        self.commands.sort_by_key(|(_, command)| command.rank());
+    }
+
+    /// Undoes a command that changed no object's settings.
+    fn undo_other(&mut self, effect: &Effect, now: &Cluster) {
+        let service = effect.subject.as_deref().and_then(|subject| now.services.get(subject.parse().ok()?));
+        let is_paused = service.and_then(|service| Some(service.update.as_ref()?.state.is_paused()));
+        let inverse = match (effect.command.as_str(), service, is_paused) {
+            ("service.pause", Some(service), Some(true)) => Inverse::ResumeUpdate { service: service.id },
+            ("service.resume", Some(service), Some(false)) => Inverse::PauseUpdate { service: service.id },
+            (command, ..) => {
+                let subject = format!("command {command}");
+                return self
+                    .problems
+                    .push(Problem::impossible(subject, "it changed nothing that can be put back".to_owned()));
+            }
+        };
+        if let Some(service) = service {
+            self.commands.push((Key::Service(service.spec.name().to_owned()), inverse));
+        }
+    }
+}
