@@ -114,3 +114,54 @@ fn hundreds_who_follow_cost_no_thread_each_and_miss_nothing() {
         assert!(shown.iter().all(|names| names == &["before", "first", "second", "third"]), "{shown:?}");
     }
 }
+
+/// Readers that open a stream and read nothing.
+const STALLED: usize = 64;
+/// Bytes of a variable of the service whose history they asked for, three times: an event of it takes about 300 KB.
+const VARIABLE_BYTES: usize = 100_000;
+
+/// The most memory that a process had so far, in bytes.
+fn most_resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let field = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its size");
+    let kibibytes: u64 = field.trim().trim_end_matches(" kB").parse().expect("a number");
+    kibibytes * 1024
+}
+
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").count()
+}
+
+/// Opens streams of all of history on connections of their own, and reads none of them.
+async fn stall(socket: PathBuf) -> Result<Vec<tonic::Streaming<wire::v1::EventRecord>>> {
+    let open = |_| async {
+        let request = EventsRequest { follow: true, ..EventsRequest::default() };
+        Ok(wire::connect(&socket).await?.events(request).await?.into_inner())
+    };
+    try_join_all((0..STALLED).map(open)).await
+}
+
+#[test]
+fn readers_that_stop_reading_hold_a_bounded_memory_that_does_not_add_up() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let variable = "x".repeat(VARIABLE_BYTES);
+    cluster.create("web", &format!("--replicas 0 --env A={variable} --env B={variable} --env C={variable}"));
+    for number in 0..10 {
+        cluster.ok(&format!("service update web --label number={number}"));
+    }
+    let (pid, record) = (cluster.pid(MANAGER), 3 * VARIABLE_BYTES as u64);
+    let before = most_resident(pid);
+    let rounds = [(); 3].map(|()| {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let streams = runtime.block_on(stall(cluster.socket(MANAGER))).expect("streams");
+        // Each has a thread that reads from the disk and waits for it.
+        cluster.until("all to wait", || threads(pid) > STALLED);
+        drop(streams);
+        drop(runtime);
+        cluster.until("nobody to wait", || threads(pid) < STALLED / 2);
+        most_resident(pid) - before
+    });
+    let [first, .., last] = rounds;
+    assert!(first < STALLED as u64 * 50 * record, "{first} bytes for {STALLED} who read nothing");
+    assert!(last < first * 3 / 2 + STALLED as u64 * record, "what they held adds up: {rounds:?}");
+}
