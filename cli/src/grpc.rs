@@ -186,6 +186,24 @@ impl Manager for Connection {
         Ok(reply)
     }
 
+    /// Not bounded like the other answers: a copy of a large state takes long to come to rest.
+    async fn preview(&mut self, request: PreviewRequest) -> Result<PreviewReply, Failure> {
+        let request = self.question(request);
+        Ok(self.client().await?.preview(request).await?.into_inner())
+    }
+
+    /// Not bounded either: there is a copy for each node.
+    async fn survive(&mut self, request: SurviveRequest) -> Result<SurviveReply, Failure> {
+        let request = self.question(request);
+        Ok(self.client().await?.survive(request).await?.into_inner())
+    }
+
+    /// Not bounded either: history may be long.
+    async fn replay(&mut self, request: ReplayRequest) -> Result<ReplayReply, Failure> {
+        let request = self.question(request);
+        Ok(self.client().await?.replay(request).await?.into_inner())
+    }
+
     async fn version(&mut self) -> Result<VersionReply, Failure> {
         self.ask(async |client| client.get_version(VersionRequest {}).await).await
     }

@@ -15,6 +15,7 @@ mod identity;
 mod manager;
 mod session;
 mod spec;
+mod trial;
 mod undo;
 mod usage;
 mod values;
@@ -56,7 +57,7 @@ const AFTER_HELP: &str = "Not in this version: network, volume
 Exit codes:
    0  done
    1  another error
-   2  wrong usage or input
+   2  wrong usage or input; --dry-run and plan: something would change; whatif: tasks would be left without a node
    3  object not found
    4  version conflict, or name taken
    5  update failed, paused or rolled back
@@ -77,10 +78,14 @@ pub struct Cli {
 
     #[command(subcommand)]
     command: verbs::Command,
+
+    /// What is to be done with the command.
+    #[arg(skip)]
+    purpose: trial::Purpose,
 }
 
 /// Flags of every command.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Globals {
     /// Control socket of the manager to talk to; of several, separated by commas, the first that answers
@@ -104,6 +109,10 @@ pub struct Globals {
     /// Read the state as it is at the manager that answers, also if it lags behind or the managers have no quorum
     #[arg(long, global = true)]
     stale: bool,
+
+    /// Show what the change would do, object by object and task by task, and change nothing; ends with 2 if it would change anything
+    #[arg(long, global = true)]
+    dry_run: bool,
 
     /// Reason for the change; recorded with it permanently
     #[arg(long, global = true, value_name = "TEXT", value_parser = reason)]
@@ -165,23 +174,67 @@ fn take_negative_numbers(command: clap::Command) -> clap::Command {
 /// When it asks for help, or is wrong.
 pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli, Stop> {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let matches = command().try_get_matches_from(&args);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| usage::stop(error, &args))
+    let mut outer = read(&args)?;
+    outer.purpose = if outer.globals.dry_run { trial::Purpose::DryRun } else { outer.command.purpose() };
+    let Some((words, purpose)) = outer.command.about() else { return Ok(outer) };
+    // The command that another one is about.
+    let program = || args.first().cloned().unwrap_or_default();
+    let inner = read(&std::iter::once(program()).chain(words).collect::<Vec<_>>())?;
+    let usual = read(&[program(), "version".into()])?.globals;
+    Ok(Cli { globals: inner.globals.or(outer.globals, &usual), purpose, command: inner.command })
+}
+
+fn read(args: &[OsString]) -> Result<Cli, Stop> {
+    let matches = command().try_get_matches_from(args);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| usage::stop(error, args))
+}
+
+impl Globals {
+    /// These flags, and where they are as they usually are those of the command around.
+    fn or(self, outer: Self, usual: &Self) -> Self {
+        Self {
+            socket: if self.socket == usual.socket { outer.socket } else { self.socket },
+            manager_host: if self.manager_host == usual.manager_host { outer.manager_host } else { self.manager_host },
+            identity: if self.identity == usual.identity { outer.identity } else { self.identity },
+            format: if self.format == usual.format { outer.format } else { self.format },
+            no_resolve: self.no_resolve || outer.no_resolve,
+            stale: self.stale || outer.stale,
+            dry_run: self.dry_run || outer.dry_run,
+            reason: self.reason.or(outer.reason),
+        }
+    }
 }
 
 /// Does what a command line says, and gives the exit code. Data goes to `around.out`; a failure is reported on `around.err`.
 pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> u8 {
-    let mut session = Session { manager, around, globals: &cli.globals, operation: None, point: None, undoes: None };
-    let warned = warn_of_the_end(&mut session);
-    let result = match warned {
-        Ok(()) => cli.command.run(&mut session).await,
-        Err(failure) => Err(failure),
+    let trial = cli.purpose.is_trial().then(Vec::new);
+    let globals = &cli.globals;
+    let mut session = Session {
+        manager,
+        around,
+        globals,
+        operation: None,
+        point: None,
+        undoes: None,
+        trial,
+        leaves_tasks_over: false,
     };
-    let result = result.and_then(|()| Ok(session.around.out.flush()?));
+    let result = carry_out(cli, &mut session).await;
+    let result = result.and_then(|code| session.around.out.flush().map(|()| code).map_err(Failure::from));
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(failure) => tell(&failure, cli.globals.format, session.around.err),
     }
+}
+
+/// Does what a command line says, or tries it; gives the exit code.
+async fn carry_out<M: Manager>(cli: &Cli, session: &mut Session<'_, M>) -> Result<u8, Failure> {
+    warn_of_the_end(session)?;
+    if let trial::Purpose::WhatIf(at) = &cli.purpose {
+        session.at(at).await?;
+    }
+    cli.command.run(session).await?;
+    trial::conclude(&cli.purpose, session).await
 }
 
 /// Says on each call that the identity ends soon: whoever sees it has a month to renew it.

@@ -8,9 +8,10 @@ use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
     DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary,
-    NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, RaftView,
-    RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList,
-    UndoPlan, UnlockKeyReply, VersionReply,
+    NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply,
+    PreviewRequest, RaftView, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
+    SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply,
+    VersionReply,
 };
 
 use crate::failure::Failure;
@@ -31,6 +32,15 @@ pub type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupPart, Failure>>>>
 pub trait Manager {
     /// Asks for a change; answers once it is committed. Asking again with the same id has one effect.
     fn execute(&mut self, request: CommandRequest) -> impl Future<Output = Result<CommandReply, Failure>>;
+
+    /// What changes would do; nothing is changed.
+    fn preview(&mut self, request: PreviewRequest) -> impl Future<Output = Result<PreviewReply, Failure>>;
+
+    /// Whether everything still fits if nodes are lost.
+    fn survive(&mut self, request: SurviveRequest) -> impl Future<Output = Result<SurviveReply, Failure>>;
+
+    /// What history would have been like under another policy, from the point that was gone to on.
+    fn replay(&mut self, request: ReplayRequest) -> impl Future<Output = Result<ReplayReply, Failure>>;
 
     /// Who answers.
     fn version(&mut self) -> impl Future<Output = Result<VersionReply, Failure>>;

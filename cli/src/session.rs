@@ -7,8 +7,8 @@ use std::time::Duration;
 use events::{CommandId, Timestamp};
 use serde::Serialize;
 use wire::v1::{
-    CommandReply, CommandRequest, FindPointRequest, ListTasksRequest, NodeView, PointView, ServiceView,
-    command_request::Command,
+    CommandReply, CommandRequest, FindPointRequest, ListTasksRequest, NodeView, PointView, PreviewStep, ServiceView,
+    command_request::Command, preview_step::Step,
 };
 
 use crate::Globals;
@@ -64,6 +64,22 @@ pub struct Session<'a, M> {
     pub point: Option<PastPoint>,
     /// Index of the frame that the changes undo.
     pub undoes: Option<u64>,
+    /// The changes that would be asked for, where the command is only tried.
+    pub trial: Option<Vec<PreviewStep>>,
+    /// Whether what would happen leaves tasks without a node.
+    pub leaves_tasks_over: bool,
+}
+
+impl<M> Session<'_, M> {
+    /// Notes a step of a plan, where that is only tried.
+    pub fn try_step(&mut self, step: PreviewStep) {
+        self.trial.get_or_insert_default().push(step);
+    }
+
+    /// Notes what is supposed to happen.
+    pub fn suppose(&mut self, step: Step) {
+        self.try_step(PreviewStep { at_rest: false, step: Some(step) });
+    }
 }
 
 /// A point of the past that is looked at.
@@ -74,18 +90,57 @@ pub struct PastPoint {
 }
 
 impl<M: Manager> Session<'_, M> {
-    /// Asks for one change.
+    /// Asks for one change; where the command is only tried, notes it.
     ///
     /// # Errors
     /// When the manager refuses it or cannot be reached.
     pub async fn execute(&mut self, command: Command) -> Result<CommandReply, Failure> {
+        self.execute_after(command, false).await
+    }
+
+    /// The same for a change that makes sense only once what was asked for before has been done, tasks and all.
+    ///
+    /// # Errors
+    /// When the manager refuses it or cannot be reached.
+    pub async fn execute_at_rest(&mut self, command: Command) -> Result<CommandReply, Failure> {
+        self.execute_after(command, true).await
+    }
+
+    async fn execute_after(&mut self, command: Command, at_rest: bool) -> Result<CommandReply, Failure> {
         let id = (self.around.command_ids)();
         let reason = self.globals.reason.clone();
         let correlation = self.operation;
         self.operation.get_or_insert(id);
-        self.manager
-            .execute(CommandRequest { id, reason, correlation, undoes: self.undoes, command: Some(command) })
-            .await
+        let request = CommandRequest {
+            id,
+            reason,
+            correlation,
+            undoes: self.undoes,
+            unchanged: Vec::new(),
+            command: Some(command),
+        };
+        if let Some(steps) = &mut self.trial {
+            steps.push(PreviewStep { at_rest, step: Some(Step::Command(request)) });
+            return Ok(CommandReply::default());
+        }
+        self.manager.execute(request).await
+    }
+
+    /// Whether the command is only tried: nothing changes, and there is nothing to wait for.
+    pub fn is_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// Refuses to try what cannot be tried on a copy of the state.
+    ///
+    /// # Errors
+    /// When the command is only tried.
+    pub fn refuse_trial(&self, why: &str) -> Result<(), Failure> {
+        if !self.is_trial() {
+            return Ok(());
+        }
+        let failure = Failure::new(Kind::Usage, format!("--dry-run is not possible here: {why}"));
+        Err(failure.hint("`--help` after the command says what it does"))
     }
 
     /// Asks for one change and prints what it is about: the id, or what the manager answered as JSON.
@@ -103,6 +158,9 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When the output cannot be written.
     pub fn tell(&mut self, reply: &CommandReply, reference: &str) -> Result<(), Failure> {
+        if self.is_trial() {
+            return Ok(());
+        }
         match self.globals.format {
             Format::Json => self.json(reply),
             Format::Table => self.line(reply.subject.as_deref().unwrap_or(reference)),

@@ -44,7 +44,9 @@ pub async fn run<M: Manager>(
         let failure = Failure::new(Kind::Conflict, "there is nothing to put back; nothing was changed");
         return Err(failure.hint("`swarmctl history diff INDEX` shows what changed since"));
     }
-    agree(consent, session)?;
+    if !session.is_trial() {
+        agree(consent, session)?;
+    }
     session.undoes = Some(plan.undoes);
     for step in plan.steps {
         let reference = step.name.clone();

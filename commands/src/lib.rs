@@ -60,6 +60,7 @@ pub use service::{
 pub use tag::{TagHistory, UntagHistory};
 pub use task::RemoveTask;
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
+pub use version::{Seen, unchanged};
 
 verb::commands! {
     /// A wish.

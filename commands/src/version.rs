@@ -1,5 +1,8 @@
 //! Optimistic updates: a change names the version that it was made from.
 
+use projections::Cluster;
+use projections::views::objects;
+
 use crate::Rejection;
 
 /// Refuses a change that was made from another version than the present one. Without a version anything goes.
@@ -16,5 +19,51 @@ pub(crate) fn in_sequence(subject: &str, present: u64, named: Option<u64>) -> Re
             Err(Rejection::conflict(subject, sentence, hint))
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// An object as somebody saw it who made a plan.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Seen {
+    /// Its id.
+    pub id: String,
+    /// Such as `service web`, for who is refused.
+    pub subject: String,
+    /// Its version then.
+    pub version: u64,
+}
+
+/// Refuses what was planned when an object was as it is no more.
+///
+/// # Errors
+/// Conflict, naming the first such object.
+pub fn unchanged(state: &Cluster, seen: &[Seen]) -> Result<(), Rejection> {
+    for Seen { id, subject, version } in seen {
+        let sentence = match objects::find(state, id) {
+            Some(object) if object.version == *version => continue,
+            Some(object) => format!("{subject} was changed at index {}, after the plan was made", object.version),
+            None => format!("{subject} was removed after the plan was made"),
+        };
+        return Err(Rejection::conflict(subject, sentence, "make the plan again"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Story;
+
+    #[test]
+    fn a_plan_holds_as_long_as_what_it_read_is_as_it_was() {
+        let state = Story::initialised().state;
+        let settings =
+            Seen { id: state.id().to_string(), subject: "cluster".to_owned(), version: state.settings.version };
+        assert_eq!(unchanged(&state, &[]), Ok(()));
+        assert_eq!(unchanged(&state, std::slice::from_ref(&settings)), Ok(()));
+        for other in [Seen { version: 999, ..settings.clone() }, Seen { id: "gone".to_owned(), ..settings.clone() }] {
+            let refused = unchanged(&state, &[settings.clone(), other]).expect_err("it is not as it was");
+            assert_eq!((refused.kind, refused.subject.as_str()), (crate::RejectionKind::Conflict, "cluster"));
+        }
     }
 }

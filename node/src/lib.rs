@@ -17,5 +17,7 @@ pub mod log;
 pub mod manager;
 pub mod metrics;
 pub mod peering;
+pub mod sandbox;
 pub mod security;
 pub mod streams;
+mod timers;

@@ -172,7 +172,15 @@ impl Manager {
         let command = Command::InitialiseCluster(Box::new(wish));
         let actor = Actor::Manager(self.node);
         let id = CommandId::from_bits(cluster.bits());
-        Ok(self.submit(Request { id, actor, command, reason: None, correlation: None, causation: None })?)
+        Ok(self.submit(Request {
+            id,
+            actor,
+            command,
+            reason: None,
+            correlation: None,
+            causation: None,
+            unchanged: Vec::new(),
+        })?)
     }
 
     /// Whether the process runs.

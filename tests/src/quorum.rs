@@ -541,7 +541,15 @@ fn initialise(cluster: ClusterId, first: &Peer) -> Request {
     };
     let command = Command::InitialiseCluster(Box::new(wish));
     let id = CommandId::from_bits(cluster.bits());
-    Request { id, actor: Actor::Manager(first.node), command, reason: None, correlation: None, causation: None }
+    Request {
+        id,
+        actor: Actor::Manager(first.node),
+        command,
+        reason: None,
+        correlation: None,
+        causation: None,
+        unchanged: Vec::new(),
+    }
 }
 
 #[cfg(test)]

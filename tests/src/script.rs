@@ -8,7 +8,7 @@
 //! ! settle
 //! ```
 //!
-//! Lines that begin with `$` are commands, lines that begin with `!` directives to the world (see [`directive`]); all else
+//! Files that a command writes are named `scratch/...`. Lines that begin with `$` are commands, lines that begin with `!` directives to the world (see [`directive`]); all else
 //! is their output. Running a transcript gives the transcript of today: nothing differs, or something has changed.
 
 pub mod diff;
@@ -23,11 +23,15 @@ use std::rc::Rc;
 use anyhow::Context;
 use cli::{Env, Stop};
 use events::{CommandId, Id};
+use tempfile::TempDir;
 
 use crate::clock::Clock;
 use crate::mask::Mask;
 use crate::socket::Socket;
 use crate::world::World;
+
+/// What the paths of files begin with that a script writes: they are in a folder that goes with the run.
+const SCRATCH: &str = "scratch/";
 
 /// The flag whose value must not be shown anywhere.
 const SECRET_FLAG: &str = "--registry-auth";
@@ -85,6 +89,7 @@ struct Player {
     world: Option<Rc<RefCell<World>>>,
     mask: Mask,
     commands: u128,
+    scratch: Option<TempDir>,
 }
 
 impl Player {
@@ -108,6 +113,8 @@ impl Player {
         let words = words(line).context("a quote is not closed")?;
         let words: Vec<String> = words.into_iter().map(|word| world.borrow().oracle.names.resolve(word)).collect();
         let words = detached(words);
+        let scratch = self.scratch()?;
+        let words: Vec<String> = words.into_iter().map(|word| word.replace(SCRATCH, &scratch)).collect();
         for pair in words.windows(2).filter(|pair| pair[0] == SECRET_FLAG) {
             world.borrow_mut().oracle.keep_secret(&pair[1]);
         }
@@ -127,7 +134,16 @@ impl Player {
         }
         let world = world.borrow();
         world.oracle.shows_no_secret(&text);
-        Ok(self.mask.apply(&text, &world.oracle.names))
+        Ok(self.mask.apply(&text.replace(&scratch, SCRATCH), &world.oracle.names))
+    }
+
+    /// Where files are that the script writes.
+    fn scratch(&mut self) -> anyhow::Result<String> {
+        let folder = match self.scratch.take() {
+            Some(folder) => folder,
+            None => TempDir::new()?,
+        };
+        Ok(format!("{}/", self.scratch.insert(folder).path().display()))
     }
 
     fn execute(

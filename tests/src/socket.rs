@@ -22,9 +22,10 @@ use wire::v1::{
     BackupRequest, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
     DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView,
-    OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, RaftView, ReadConfigsRequest,
-    RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, TaskList,
-    UndoPlan, UnlockKeyReply, VersionReply,
+    OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
+    RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
+    SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply,
+    VersionReply,
 };
 
 use crate::logs::Printed;
@@ -88,6 +89,19 @@ impl cli::Manager for Socket {
             Received::Answered(reply) => Ok(reply),
             Received::New(request) => self.submit(*request),
         }
+    }
+
+    async fn preview(&mut self, request: PreviewRequest) -> Result<PreviewReply, Failure> {
+        let actor = Actor::Operator(USER.to_owned());
+        self.control()?.preview(&actor, request, &|| false).map_err(refuse)
+    }
+
+    async fn survive(&mut self, request: SurviveRequest) -> Result<SurviveReply, Failure> {
+        self.control()?.survive(&request, &|| false).map_err(refuse)
+    }
+
+    async fn replay(&mut self, request: ReplayRequest) -> Result<ReplayReply, Failure> {
+        self.control()?.replay(&request, &|| false).map_err(refuse)
     }
 
     async fn version(&mut self) -> Result<VersionReply, Failure> {
@@ -296,6 +310,7 @@ mod tests {
                 reason: None,
                 correlation: None,
                 undoes: None,
+                unchanged: Vec::new(),
             };
             socket.execute(request).now_or_never().expect("the world answers at once")
         };
@@ -328,8 +343,14 @@ mod tests {
         container.env = vec![format!("LARGE={}", "x".repeat(40_000))];
         spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 900 }));
         let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
-        let request =
-            CommandRequest { id: CommandId::from_bits(1), command, reason: None, correlation: None, undoes: None };
+        let request = CommandRequest {
+            id: CommandId::from_bits(1),
+            command,
+            reason: None,
+            correlation: None,
+            undoes: None,
+            unchanged: Vec::new(),
+        };
         socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         let control = socket.control().expect("it runs");
         let list = |request| -> Vec<TaskList> { control.list_tasks(&request).expect("a list").collect() };
@@ -369,7 +390,8 @@ mod tests {
             });
             let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
             let id = CommandId::from_bits(u128::from(number) + 1);
-            let request = CommandRequest { id, command, reason: None, correlation: None, undoes: None };
+            let request =
+                CommandRequest { id, command, reason: None, correlation: None, undoes: None, unchanged: Vec::new() };
             socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         }
         let control = socket.control().expect("it runs");

@@ -6,6 +6,8 @@
 
 #[path = "properties/jobs.rs"]
 mod jobs;
+#[path = "properties/plans.rs"]
+mod plans;
 #[path = "properties/references.rs"]
 mod references;
 #[path = "properties/rollouts.rs"]

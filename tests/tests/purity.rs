@@ -171,6 +171,35 @@ fn every_socket_of_a_daemon_closes_connections_whose_peer_is_gone() {
     assert_eq!(made, [folder.join("serve.rs")], "a server is made by `watchful`, which pings idle connections");
 }
 
+/// What a copy of the state may not name: whoever has these could change the cluster, or wait.
+const OUTSIDE_THE_SANDBOX: [(&str, &str); 7] = [
+    ("crate::manager", "a copy has no replica, no queue and no proposals"),
+    ("crate::log", "a copy has no store"),
+    ("crate::control", "a copy answers nobody"),
+    ("tokio", "nothing there waits"),
+    ("async ", "nothing there waits"),
+    ("std::fs", "a copy does no I/O"),
+    ("clock::now", "time is virtual there"),
+];
+
+#[test]
+fn the_sandbox_cannot_reach_the_log() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../node/src/sandbox"));
+    let files = files_below(folder);
+    assert!(files.len() > 3, "the sandbox is elsewhere: {files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a file of code");
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        for (name, reason) in OUTSIDE_THE_SANDBOX {
+            assert!(!code.contains(name), "{} names {name}: {reason}", file.display());
+        }
+        // What it may know of this crate is itself and the timers, which are data.
+        let known = code.matches("crate::").count();
+        let allowed = ["crate::timers", "crate::sandbox"].iter().map(|name| code.matches(name).count()).sum::<usize>();
+        assert_eq!(known, allowed, "{} knows more of its crate than itself and the timers", file.display());
+    }
+}
+
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths = entries.map(|entry| entry.expect("an entry").path());

@@ -3,10 +3,12 @@
 
 pub mod document;
 mod plan;
+mod planned;
 mod run;
 mod tell;
 
 pub use plan::{Wanted, WantedConfig, in_stack, is_of_stack, plan, plan_change};
+pub use planned::carry_out;
 pub use run::{run, told};
 pub use tell::tell;
 

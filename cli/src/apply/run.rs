@@ -13,6 +13,9 @@ use crate::session::Session;
 use crate::spec::{pin_image, resolve_files};
 use crate::wait::{self, Goal, WaitFlags};
 
+/// What is said of an object that is as it should be.
+const UNCHANGED: &str = "unchanged";
+
 /// What was done to one object.
 #[derive(Serialize)]
 struct Done<'a> {
@@ -44,7 +47,7 @@ pub async fn run<M: Manager>(
     }
     for (id, name) in unused {
         let remove = RemoveConfig { config: id.to_string() };
-        match session.execute(Command::RemoveConfig(remove)).await {
+        match session.execute_at_rest(Command::RemoveConfig(remove)).await {
             Ok(_) => told(session, "removed", "config", &name)?,
             // A rollback may need it: the next time it is tried again.
             Err(failure) if failure.kind == Kind::Conflict => {}
@@ -96,8 +99,8 @@ async fn make<M: Manager>(
             told(session, "updated", "service", &name)?;
             Ok(Some((name, goal, reply.index)))
         }
-        Step::KeepService(name) => told(session, "unchanged", "service", &name).map(|()| None),
-        Step::KeepConfig(name) => told(session, "unchanged", "config", &name).map(|()| None),
+        Step::KeepService(name) => told(session, UNCHANGED, "service", &name).map(|()| None),
+        Step::KeepConfig(name) => told(session, UNCHANGED, "config", &name).map(|()| None),
         Step::RemoveService(name) => {
             session.execute(Command::RemoveService(RemoveService { service: name.clone() })).await?;
             told(session, "removed", "service", &name).map(|()| None)
@@ -112,6 +115,9 @@ async fn make<M: Manager>(
 /// # Errors
 /// When the output cannot be written.
 pub fn told<M: Manager>(session: &mut Session<'_, M>, action: &str, kind: &str, name: &str) -> Result<(), Failure> {
+    if session.is_trial() && action != UNCHANGED {
+        return Ok(());
+    }
     match session.globals.format {
         Format::Json => session.json(&Done { action, kind, name }),
         Format::Table => session.line(&format!("{action} {kind} {name}")),

@@ -52,7 +52,7 @@ fn columns(cells: [&str; 5], width: Option<usize>) -> String {
 }
 
 /// Who or what caused an event.
-pub(super) fn by(event: &Event, record: &EventRecord, names: RecordNames) -> String {
+pub fn by(event: &Event, record: &EventRecord, names: RecordNames) -> String {
     match (&event.cause, &record.command) {
         (Some(Cause::Reconciler(number)), _) => {
             Reconciler::try_from(*number).map_or_else(|_| number.to_string(), Named::name)

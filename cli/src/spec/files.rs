@@ -32,6 +32,10 @@ impl FileFlags {
 /// # Errors
 /// When one of them does not exist.
 pub async fn resolve<M: Manager>(spec: &mut ServiceSpec, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    // What is tried may refer to what is tried before it: the manager knows.
+    if session.is_trial() {
+        return Ok(());
+    }
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
     let mut configs: Vec<&mut ConfigReference> =
         container.configs.iter_mut().filter(|reference| reference.config.is_none()).collect();

@@ -13,6 +13,8 @@ use crate::{BackupStream, DifferenceStream, EventStream, Failure, LogParts, Mana
 pub struct Fake {
     /// Every command that was asked for.
     pub executed: Vec<CommandRequest>,
+    /// Everything that was only tried.
+    pub previewed: Vec<PreviewRequest>,
     /// Every reading of tasks and history that was asked for.
     pub listed: Vec<ListTasksRequest>,
     pub watched: Vec<EventsRequest>,
@@ -41,6 +43,7 @@ impl Fake {
     pub fn new() -> Self {
         Self {
             executed: Vec::new(),
+            previewed: Vec::new(),
             listed: Vec::new(),
             watched: Vec::new(),
             logged: Vec::new(),
@@ -76,6 +79,19 @@ impl Manager for Fake {
             Some(refusal) => Err(refusal.into()),
             None => Ok(CommandReply { index: 10, subject: Some(samples::service().id.to_string()) }),
         }
+    }
+
+    async fn preview(&mut self, request: PreviewRequest) -> Result<PreviewReply, Failure> {
+        self.previewed.push(request);
+        Ok(PreviewReply { refusal: self.refusal.clone(), ..PreviewReply::default() })
+    }
+
+    async fn survive(&mut self, _: SurviveRequest) -> Result<SurviveReply, Failure> {
+        Ok(SurviveReply::default())
+    }
+
+    async fn replay(&mut self, _: ReplayRequest) -> Result<ReplayReply, Failure> {
+        Ok(ReplayReply::default())
     }
 
     async fn version(&mut self) -> Result<VersionReply, Failure> {

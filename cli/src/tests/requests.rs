@@ -244,3 +244,55 @@ async fn a_backup_is_a_whole_file_or_none() {
     let again = run(&line, &mut Fake::new(), World::default()).await;
     assert!(again.code == 4 && again.err.contains("exists already"), "{again:?}");
 }
+
+#[tokio::test]
+async fn what_is_tried_is_asked_of_a_copy_alone() {
+    let tried = [
+        "service create --name a --image b",
+        "service update web --image b",
+        "service scale web=7",
+        "service rollback web",
+        "service pause web",
+        "service resume web",
+        "service rm web",
+        "node drain worker-1",
+        "node promote worker-1",
+        "node update worker-1 --label a=b",
+        "node rm worker-1",
+        "task rm web.1",
+        "config rm motd",
+        "secret rm motd",
+        "cluster update --taskhistory 2",
+        "cluster update --rotate-join-token worker",
+        "cluster unlock-key --rotate",
+        "cluster ca --rotate",
+        "operator revoke ada",
+    ];
+    for line in tried {
+        for line in [format!("{line} --dry-run"), format!("--dry-run {line}")] {
+            let mut manager = Fake::new();
+            let ran = run(&line, &mut manager, World::default()).await;
+            assert_eq!((ran.code, manager.executed.len(), manager.previewed.len()), (0, 0, 1), "{line}: {ran:?}");
+        }
+    }
+    for line in ["operator create ada", "node leave", "cluster unlock --key-file /nowhere"] {
+        let mut manager = Fake::new();
+        let ran = run(&format!("{line} --dry-run"), &mut manager, World::default()).await;
+        assert!(ran.code == 2 && ran.err.contains("--dry-run is not possible here"), "{line}: {ran:?}");
+        assert!(manager.created.is_empty() && manager.left.is_empty() && manager.unlocked.is_empty(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn flags_around_a_plan_and_in_it_are_those_of_its_command() {
+    for line in [
+        "plan -o /nowhere/a.plan --reason why service rm web --format json",
+        "--format json plan -o /nowhere/a.plan service rm web --reason why",
+    ] {
+        let mut manager = Fake::new();
+        let ran = run(line, &mut manager, World::default()).await;
+        assert!(ran.code == 0 && ran.out.starts_with('{'), "nothing changes, so that nothing is written: {ran:?}");
+        let Some(preview_step::Step::Command(request)) = &manager.previewed[0].steps[0].step else { panic!("{line}") };
+        assert_eq!(request.reason.as_deref(), Some("why"), "{line}");
+    }
+}

@@ -61,6 +61,18 @@ impl Control for Server {
         }
     }
 
+    async fn preview(&self, _: Request<PreviewRequest>) -> Result<Response<PreviewReply>, Status> {
+        Err(Status::unimplemented("nothing is tried here"))
+    }
+
+    async fn survive(&self, _: Request<SurviveRequest>) -> Result<Response<SurviveReply>, Status> {
+        Err(Status::unimplemented("nothing is tried here"))
+    }
+
+    async fn replay(&self, _: Request<ReplayRequest>) -> Result<Response<ReplayReply>, Status> {
+        Err(Status::unimplemented("nothing is tried here"))
+    }
+
     async fn execute_stream(
         &self,
         _: Request<Streaming<CommandRequest>>,

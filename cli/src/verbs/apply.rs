@@ -1,17 +1,21 @@
 //! `swarmctl apply`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use events::SecretText;
+use wire::v1::Plan;
 
 use super::stack::text;
 use crate::apply::{self, Wanted, document};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::WaitFlags;
 
-/// Make services and configs as files describe them
+/// Make services and configs as files describe them, or carry out a plan
+///
+/// `swarmctl apply FILE` does what `swarmctl plan -o FILE` showed, and nothing else. It refuses if something that the plan read has changed
+/// since, and names the command that changed it. Otherwise:
 ///
 /// The files have specs in YAML or JSON, as `service export` writes them, several in a file if `---` is between them or they are a list.
 /// What does not exist is created, what differs is changed, and what is as described is left alone: one operation in the history.
@@ -19,13 +23,13 @@ use crate::wait::WaitFlags;
 /// Example: swarmctl apply -f services.yaml --reason "move to 1.28"
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// File of specs, or - for standard input; may be repeated
-    #[arg(short = 'f', long = "file", required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// File with a plan
+    #[arg(value_name = "PLAN", required_unless_present = "files", conflicts_with = "files")]
+    plan: Option<PathBuf>,
 
-    /// Show what would change, and change nothing
-    #[arg(long)]
-    dry_run: bool,
+    /// File of specs, or - for standard input; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
 
     /// Credentials for the registry, in the form of Docker's X-Registry-Auth header; never shown again
     #[arg(long, value_name = "AUTH", env = "SWARM_REGISTRY_AUTH", hide_env_values = true)]
@@ -36,13 +40,27 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    if let Some(path) = &args.plan {
+        return apply::carry_out(plan(path, &text(path)?)?, &args.wait, session).await;
+    }
     let mut wanted = Wanted::default();
     for path in &args.files {
-        document::read(&path.display().to_string(), &text(path)?, &mut wanted)?;
+        let text = text(path)?;
+        if wire::plan::is_plan(&text) {
+            let failure = Failure::new(Kind::Usage, format!("{} is a plan, not a file of specs", path.display()));
+            return Err(failure.hint(format!("`swarmctl apply {}` carries it out", path.display())));
+        }
+        document::read(&path.display().to_string(), &text, &mut wanted)?;
     }
     let plan = apply::plan(wanted, session).await?;
-    if args.dry_run {
-        return apply::tell(&plan, session);
-    }
     apply::run(plan, args.registry_auth.as_ref(), &args.wait, session).await
+}
+
+fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
+    let wrong = |why: &str| Failure::new(Kind::Usage, format!("{} is not a plan: {why}", path.display()));
+    if !wire::plan::is_plan(text) {
+        let hint = "files of specs are given with -f; `swarmctl plan` makes plans";
+        return Err(wrong("it has nothing of one").hint(hint));
+    }
+    wire::plan::read(text).map_err(|why| wrong(why).hint("make the plan again with `swarmctl plan`"))
 }

@@ -36,6 +36,7 @@ mod history;
 mod logs;
 mod node;
 mod operator;
+mod plan;
 mod raft;
 mod revert;
 mod secret;
@@ -44,12 +45,16 @@ mod stack;
 mod task;
 mod undo;
 mod version;
+mod whatif;
+
+use std::ffi::OsString;
 
 use clap::Subcommand;
 
 use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::trial::Purpose;
 
 /// The nouns, and the few verbs that have none.
 #[derive(Debug, Subcommand)]
@@ -82,6 +87,9 @@ pub enum Command {
     #[command(subcommand)]
     History(history::Verb),
     Apply(apply::Args),
+    Plan(plan::Args),
+    #[command(name = "whatif")]
+    WhatIf(whatif::Args),
     Raft(raft::Args),
     Events(events::Args),
     Blame(blame::Args),
@@ -95,6 +103,19 @@ pub enum Command {
 }
 
 impl Command {
+    /// The command that this one is about, and what is to be done with it, if it is about another one.
+    pub fn about(&self) -> Option<(Vec<OsString>, Purpose)> {
+        if let Self::Plan(args) = self {
+            return Some(args.about());
+        }
+        if let Self::WhatIf(args) = self { args.about() } else { None }
+    }
+
+    /// What is to be done with this command if nothing else is said.
+    pub fn purpose(&self) -> Purpose {
+        if let Self::WhatIf(args) = self { args.purpose() } else { Purpose::default() }
+    }
+
     /// Runs the command.
     pub async fn run<M: Manager>(&self, session: &mut Session<'_, M>) -> Result<(), Failure> {
         match self {
@@ -108,6 +129,8 @@ impl Command {
             Self::Operator(verb) => verb.run(session).await,
             Self::History(verb) => verb.run(session).await,
             Self::Apply(args) => apply::run(args, session).await,
+            Self::Plan(args) => plan::run(args),
+            Self::WhatIf(args) => whatif::run(args, session).await,
             Self::Raft(args) => raft::run(args, session).await,
             Self::Events(args) => events::run(args, session).await,
             Self::Blame(args) => blame::run(args, session).await,

@@ -74,7 +74,7 @@ pub async fn for_service<M: Manager>(
     goal: Goal,
     since: u64,
 ) -> Result<(), Failure> {
-    if !flags.waits() {
+    if !flags.waits() || session.is_trial() {
         return Ok(());
     }
     let interactive = session.around.interactive;

@@ -94,7 +94,7 @@ pub async fn for_nodes<M: Manager>(
     goal: NodeGoal,
     since: u64,
 ) -> Result<(), Failure> {
-    if !flags.waits() {
+    if !flags.waits() || session.is_trial() {
         return Ok(());
     }
     let interactive = session.around.interactive;

@@ -18,7 +18,7 @@ const KINDS: [&str; 5] =
 /// # Errors
 /// When the time is over, the user ends it or the manager is lost.
 pub async fn for_root<M: Manager>(session: &mut Session<'_, M>, flags: &WaitFlags, since: u64) -> Result<(), Failure> {
-    if !flags.waits() {
+    if !flags.waits() || session.is_trial() {
         return Ok(());
     }
     let limit = match flags.limit(session.around.interactive) {

@@ -15,9 +15,10 @@ use wire::v1::{
     CreateOperatorRequest, DescribeSecretsRequest, DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest,
     FindPointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
     ListOperatorsRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage,
-    OperatorCertificate, OperatorList, PlacementExplanation, PlanUndoRequest, PointView, RaftView, ReadConfigsRequest,
-    RenewOperatorRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, TaskList, UndoPlan,
-    UnlockKeyReply, UnlockKeyRequest, VersionReply, VersionRequest,
+    OperatorCertificate, OperatorList, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
+    RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
+    SecretPage, ServiceList, ServicePage, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply,
+    UnlockKeyRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -35,8 +36,8 @@ use super::{Context, command_stream, events as history, status};
 const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// Backups that are written at a time: each reads the whole history.
 const BACKUPS_MAX: usize = 2;
-/// States of the past that are made at a time; who asks for another one waits for its turn. Each takes a thread at the lowest priority
-/// of the processor, and as much memory as a state.
+/// States of the past, and copies of a state to see what would happen, that are made at a time; who asks for another one waits for its
+/// turn. Each takes a thread at the lowest priority of the processor, and as much memory as a state.
 const PASTS_MAX: usize = 2;
 /// Callers that wait for their turn at the past: more are refused.
 const PAST_WAITERS_MAX: usize = 64;
@@ -90,24 +91,26 @@ impl ControlApi {
 
     /// The manager as it was after the frame at this index.
     async fn at(&self, control: Control, index: u64) -> Result<Control, Status> {
-        self.in_the_past(move |past, is_stopped| control.at(index, past, is_stopped)).await
+        let past = Arc::clone(&self.past);
+        self.when_idle(move |is_stopped| control.at(index, &past, is_stopped)).await
     }
 
-    /// What takes states of the past, on a thread of its own at the lowest priority.
-    async fn in_the_past<T: Send + 'static>(
+    /// Does what may take long on a thread of its own, with what the processor has left. Ends early once nobody waits for it.
+    async fn when_idle<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Past, &dyn Fn() -> bool) -> Result<T, Rejection> + Send + 'static,
+        work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Rejection> + Send + 'static,
     ) -> Result<T, Status> {
         let waiting = Arc::clone(&self.past_waiters).try_acquire_owned();
-        let _waiting = waiting.map_err(|_| status(too_many_pasts()))?;
-        let broken = |_| Status::internal("the state at that point cannot be made: its thread broke off");
-        let permit = Arc::clone(&self.pasts).acquire_owned().await.map_err(|_| status(too_many_pasts()))?;
-        let (past, stopping) = (Arc::clone(&self.past), self.context.stopping.clone());
+        let _waiting = waiting.map_err(|_| status(too_many_waiters()))?;
+        let broken = |_| Status::internal("the answer cannot be made: its thread broke off");
+        let permit = Arc::clone(&self.pasts).acquire_owned().await.map_err(|_| status(too_many_waiters()))?;
+        let stopping = self.context.stopping.clone();
         let (made, answer) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("past".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("idle".to_owned()).spawn(move || {
             run_when_idle();
+            let result = work(&|| stopping.is_cancelled() || made.is_closed());
             // Who asked may be gone by now.
-            let _ = made.send(work(&past, &|| stopping.is_cancelled()));
+            let _ = made.send(result);
             drop(permit);
         });
         thread.map_err(|error| status(history::no_thread(&error)))?;
@@ -140,6 +143,25 @@ impl ControlService for ControlApi {
         let actor = self.context.actor(&access::caller(&request)?);
         self.context.catch_up_with_leader().await.map_err(status)?;
         Ok(Response::new(Box::pin(command_stream::answers(self.context.clone(), actor, request.into_inner()))))
+    }
+
+    async fn preview(&self, request: Request<PreviewRequest>) -> Result<Response<PreviewReply>, Status> {
+        let actor = self.context.actor(&access::caller(&request)?);
+        let (control, asked) = self.asked(request).await?;
+        let work = move |is_stopped: &dyn Fn() -> bool| control.preview(&actor, asked, is_stopped);
+        self.when_idle(work).await.map(Response::new)
+    }
+
+    async fn survive(&self, request: Request<SurviveRequest>) -> Result<Response<SurviveReply>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        let work = move |is_stopped: &dyn Fn() -> bool| control.survive(&asked, is_stopped);
+        self.when_idle(work).await.map(Response::new)
+    }
+
+    async fn replay(&self, request: Request<ReplayRequest>) -> Result<Response<ReplayReply>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        let work = move |is_stopped: &dyn Fn() -> bool| control.replay(&asked, is_stopped);
+        self.when_idle(work).await.map(Response::new)
     }
 
     async fn get_version(&self, request: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
@@ -322,7 +344,8 @@ impl ControlService for ControlApi {
 
     async fn plan_undo(&self, request: Request<PlanUndoRequest>) -> Result<Response<UndoPlan>, Status> {
         let (control, asked) = self.asked(request).await?;
-        let plan = self.in_the_past(move |past, is_stopped| control.plan_undo(&asked, past, is_stopped)).await?;
+        let past = Arc::clone(&self.past);
+        let plan = self.when_idle(move |is_stopped| control.plan_undo(&asked, &past, is_stopped)).await?;
         Ok(Response::new(plan))
     }
 
@@ -355,8 +378,8 @@ impl ControlService for ControlApi {
     }
 }
 
-fn too_many_pasts() -> Rejection {
-    let sentence = format!("{PAST_WAITERS_MAX} reads of the past wait already");
+fn too_many_waiters() -> Rejection {
+    let sentence = format!("{PAST_WAITERS_MAX} reads of the past, and of what would happen, wait already");
     Rejection::new(commands::RejectionKind::Exhausted, "history", sentence, "try again later, or ask another manager")
 }
 

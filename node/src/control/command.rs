@@ -2,14 +2,14 @@
 
 use std::mem::take;
 
-use commands::{Actor, Command, Rejection, RejectionKind, SecretBytes, SecretText, ServiceSecrets};
-use events::CommandId;
+use commands::{Actor, Command, Rejection, RejectionKind, SecretBytes, SecretText, Seen, ServiceSecrets};
+use events::{CommandId, ServiceSpec};
 use projections::Cluster;
 use projections::views::overview::{
     resolve_config, resolve_node, resolve_operator, resolve_secret, resolve_service, resolve_task,
 };
 use wire::v1::command_request::Command as Asked;
-use wire::v1::{CommandReply, CommandRequest, EnvSecretValue, FindPointRequest};
+use wire::v1::{CommandReply, CommandRequest, EnvSecretValue, FindPointRequest, ReadObject};
 
 use crate::manager::replica::{Outcome, Request};
 use crate::security::{JoinToken, RootCertificate};
@@ -19,6 +19,9 @@ use super::unlock::unlock_key;
 
 /// Longest reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 512;
+
+/// Objects that a command may want to be as they were: more than the largest stack has.
+const UNCHANGED_MAX: usize = 4_000;
 
 /// What a request for a command comes to.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ impl Control {
     /// When the request is malformed, or a reference names nothing, or more than one object.
     pub fn receive(&self, actor: Actor, request: CommandRequest) -> Result<Received, Rejection> {
         let cluster = &self.state.cluster;
-        let CommandRequest { id, reason, correlation, undoes, command } = request;
+        let CommandRequest { id, reason, correlation, undoes, unchanged, command } = request;
         if id == CommandId::default() {
             return Err(Rejection::invalid("command", "the command has no id", "make a random id for each command"));
         }
@@ -46,8 +49,18 @@ impl Control {
         }
         check_reason(reason.as_deref())?;
         let command = to_command(self, command.ok_or_else(unknown_command)?)?;
-        Ok(Received::New(Box::new(Request { id, actor, command, reason, correlation, causation: undoes })))
+        if unchanged.len() > UNCHANGED_MAX {
+            let sentence =
+                format!("{} objects that are to be as they were are more than {UNCHANGED_MAX}", unchanged.len());
+            return Err(Rejection::invalid("plan", sentence, "make several plans"));
+        }
+        let unchanged = unchanged.into_iter().map(seen).collect();
+        Ok(Received::New(Box::new(Request { id, actor, command, reason, correlation, causation: undoes, unchanged })))
     }
+}
+
+fn seen(read: ReadObject) -> Seen {
+    Seen { subject: format!("{} {}", read.kind, read.name), id: read.id, version: read.version }
 }
 
 /// What a caller is answered: the index of the frame and the object that the command is about.
@@ -76,7 +89,7 @@ pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn unknown_command() -> Rejection {
+pub(super) fn unknown_command() -> Rejection {
     Rejection::invalid(
         "command",
         "the request holds no command that this manager knows",
@@ -85,7 +98,7 @@ fn unknown_command() -> Rejection {
 }
 
 /// What a client asks, with its references resolved.
-fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
+pub(super) fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
     let cluster = &control.state.cluster;
     Ok(match asked {
         Asked::UpdateCluster(asked) => {
@@ -114,12 +127,12 @@ fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
             Command::RemoveNode(commands::RemoveNode { node: resolve_node(cluster, &asked.node)?, force: asked.force })
         }
         Asked::CreateService(asked) => Command::CreateService(commands::CreateService {
-            spec: Box::new(asked.spec),
+            spec: Box::new(with_files(cluster, asked.spec)?),
             secrets: service_secrets(asked.registry_auth, asked.env_secrets),
         }),
         Asked::UpdateService(asked) => Command::UpdateService(commands::UpdateService {
             service: resolve_service(cluster, &asked.service)?,
-            spec: Box::new(asked.spec),
+            spec: Box::new(with_files(cluster, asked.spec)?),
             version: asked.version,
             secrets: service_secrets(asked.registry_auth, asked.env_secrets),
         }),
@@ -173,6 +186,18 @@ fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
             Command::RemoveTask(commands::RemoveTask { task: resolve_task(cluster, &asked.task)? })
         }
     })
+}
+
+/// The spec with the ids of those configs and secrets that it refers to by name alone.
+fn with_files(cluster: &Cluster, mut spec: ServiceSpec) -> Result<ServiceSpec, Rejection> {
+    let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(spec) };
+    for reference in container.configs.iter_mut().filter(|reference| reference.config.is_none()) {
+        reference.config = Some(resolve_config(cluster, &reference.name)?);
+    }
+    for reference in container.secrets.iter_mut().filter(|reference| reference.secret.is_none()) {
+        reference.secret = Some(resolve_secret(cluster, &reference.name)?);
+    }
+    Ok(spec)
 }
 
 fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> ServiceSecrets {

@@ -24,6 +24,8 @@ mod explain;
 pub mod enrolment;
 mod operators;
 mod past;
+mod preview;
+mod replay;
 mod revisions;
 pub mod root;
 
@@ -31,6 +33,7 @@ pub mod assignments;
 pub mod sessions;
 
 mod select;
+mod survive;
 mod undo;
 mod unlock;
 

@@ -27,7 +27,7 @@ impl Control {
         let not_after = self.now + self.state.cluster.spec().cert_expiry();
         let (role, CreateOperatorRequest { id, reason, name, .. }) = (asked.role(), asked);
         let command = Command::CreateOperator(CreateOperator { name, role, not_after });
-        Ok(Request { id, actor, command, reason, correlation: None, causation: None })
+        Ok(Request { id, actor, command, reason, correlation: None, causation: None, unchanged: Vec::new() })
     }
 
     /// What the renewal of an operator's certificate asks of the core.
@@ -43,7 +43,15 @@ impl Control {
         self.signer()?.judge(&asked.csr_pem, self.now).map_err(unfit)?;
         let not_after = self.now + self.state.cluster.spec().cert_expiry();
         let command = Command::RenewOperator(RenewOperator { operator, not_after });
-        Ok(Request { id: asked.id, actor, command, reason: asked.reason, correlation: None, causation: None })
+        Ok(Request {
+            id: asked.id,
+            actor,
+            command,
+            reason: asked.reason,
+            correlation: None,
+            causation: None,
+            unchanged: Vec::new(),
+        })
     }
 
     /// What notes that somebody is shown the join tokens.

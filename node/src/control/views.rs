@@ -61,7 +61,7 @@ pub fn cluster(state: &Published, remote_addr: &str, head: Option<Head>, with_to
     }
 }
 
-fn ns(duration: std::time::Duration) -> u64 {
+pub(super) fn ns(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

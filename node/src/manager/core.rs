@@ -444,7 +444,18 @@ impl Core {
     /// When it is refused, or the core ends.
     pub(crate) async fn submit_as(&self, actor: Actor, command: Command) -> Result<(), Failure> {
         let id = CommandId::from_bits(rand::random());
-        match self.handle.submit(Request { id, actor, command, reason: None, correlation: None, causation: None }).await
+        match self
+            .handle
+            .submit(Request {
+                id,
+                actor,
+                command,
+                reason: None,
+                correlation: None,
+                causation: None,
+                unchanged: Vec::new(),
+            })
+            .await
         {
             Outcome::Committed { .. } => Ok(()),
             Outcome::Rejected(rejection) => Err(Failure::new(rejection.sentence, rejection.hint)),

@@ -26,6 +26,10 @@ pub const TABLE: &[(&str, Allowed)] = &[
     // Each command is judged once more, by its own row in `commands::Actor::may`.
     ("Control/Execute", Allowed::Operators(OperatorRole::Operator)),
     ("Control/ExecuteStream", Allowed::Operators(OperatorRole::Operator)),
+    // Changes nothing; each command is judged as if it were meant.
+    ("Control/Preview", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/Survive", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/Replay", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/GetVersion", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/GetCluster", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/GetRaft", Allowed::Operators(OperatorRole::Viewer)),

@@ -11,6 +11,7 @@ mod codec;
 mod freshness;
 mod json;
 mod passphrase;
+pub mod plan;
 mod redacted_debug;
 mod refusal;
 

@@ -37,8 +37,7 @@ const SECRET: [&str; 15] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 63] = [
-    "swarmlog.wire.v1.ObjectSide.secret",
+const HARMLESS: [&str; 64] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.ContainerSpec.secrets",
@@ -92,6 +91,8 @@ const HARMLESS: [&str; 63] = [
     "swarmlog.wire.v1.EnvSecretValue.name",
     "swarmlog.wire.v1.GetClusterRequest.with_tokens",
     "swarmlog.wire.v1.LabelFilter.key",
+    "swarmlog.wire.v1.ObjectSide.secret",
+    "swarmlog.wire.v1.ObjectSpec.secret",
     "swarmlog.wire.v1.RemoveSecret.secret",
     "swarmlog.wire.v1.SecretItem.key",
     "swarmlog.wire.v1.SecretPage.secrets",

@@ -3,6 +3,7 @@
 pub mod assignments;
 pub mod difference;
 pub mod history;
+pub mod objects;
 pub mod overview;
 pub mod progress;
 pub mod quorum;

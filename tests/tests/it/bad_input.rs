@@ -102,8 +102,14 @@ async fn a_stale_version_changes_nothing() {
     let update =
         UpdateService { service: "web".to_owned(), spec, version, registry_auth: None, env_secrets: Vec::new() };
     let command = Some(command_request::Command::UpdateService(update));
-    let request =
-        CommandRequest { id: events::Id::from_bits(7), reason: None, correlation: None, undoes: None, command };
+    let request = CommandRequest {
+        id: events::Id::from_bits(7),
+        reason: None,
+        correlation: None,
+        undoes: None,
+        unchanged: Vec::new(),
+        command,
+    };
     let status = client.execute(request).await.expect_err("a refusal");
     let refusal = Refusal::from_status(&status).expect("a refusal of ours");
     assert_eq!(refusal.kind(), RefusalKind::Conflict, "{refusal:?}");

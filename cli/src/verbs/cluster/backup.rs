@@ -46,6 +46,7 @@ struct Written<'a> {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.refuse_trial("a backup changes nothing in the cluster")?;
     let passphrase = passphrase(&args.passphrase_file)?;
     let mut target = Target::create(&args.file)?;
     let mut parts = session.manager.backup(passphrase).await?;

@@ -29,6 +29,9 @@ struct Shown<'a> {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     if args.rotate {
         session.execute(Command::RotateUnlockKey(RotateUnlockKey {})).await?;
+        if session.is_trial() {
+            return Ok(());
+        }
     }
     let key = session.manager.unlock_key().await?;
     match session.globals.format {

@@ -130,7 +130,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         let update = UpdateCluster { spec, version: Some(present.meta.version) };
         let locks = update.spec.autolock() && !present.spec.autolock();
         session.execute_and_tell(Command::UpdateCluster(update), &present.name).await?;
-        if locks {
+        if locks && !session.is_trial() {
             let key = session.manager.unlock_key().await?;
             session.line(&key.unlock_key)?;
             session.note("keep this unlock key: whoever restarts a manager needs it for `swarmctl cluster unlock`")?;
@@ -142,6 +142,9 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         TokenRole::Manager => Role::Manager,
     };
     session.execute(Command::RotateJoinToken(RotateJoinToken { role: role.into() })).await?;
+    if session.is_trial() {
+        return Ok(());
+    }
     let tokens = session.manager.cluster(true).await?.join_tokens;
     let join_token = match role {
         Role::Worker => tokens.worker.clone(),

@@ -26,6 +26,8 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session
+        .refuse_trial("the node itself asks the managers; try `swarmctl node drain` or `swarmctl node rm` instead")?;
     let begun = session.around.clock.now();
     let mut demoted = false;
     loop {

@@ -52,6 +52,7 @@ struct Created {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.refuse_trial("the cluster certifies a key that is made for it")?;
     let directory = args.directory.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     let identity = NewIdentity::begin(&directory)?;
     let certificate = match certified(args, &identity, session).await {

@@ -31,6 +31,7 @@ pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> R
         let failure = Failure::new(Kind::Usage, "no identity is given that could be renewed");
         return Err(failure.hint("give its directory with --identity, and a manager with --host"));
     };
+    session.refuse_trial("the cluster certifies a key that is made for it")?;
     let key = NewKey::generate()?;
     let request = RenewOperatorRequest {
         id: (session.around.command_ids)(),

@@ -106,7 +106,7 @@ async fn remove_unused<M: Manager>(
 ) -> Result<Option<Failure>, Failure> {
     let mut in_use = None;
     for (id, name) in std::mem::take(left) {
-        match session.execute(Command::RemoveConfig(RemoveConfig { config: id.to_string() })).await {
+        match session.execute_at_rest(Command::RemoveConfig(RemoveConfig { config: id.to_string() })).await {
             Ok(_) => apply::told(session, "removed", "config", &name)?,
             Err(failure) if failure.kind == Kind::Conflict => {
                 in_use = Some(failure);

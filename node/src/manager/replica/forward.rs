@@ -470,6 +470,7 @@ mod tests {
                 reason: Some("because".to_owned()),
                 correlation: Some(CommandId::from_bits(9)),
                 causation: Some(7),
+                unchanged: Vec::new(),
             };
             let encoded = encode(&request).expect("it is encoded");
             assert_eq!(*encoded, serde_json::to_vec(&request).expect("it is encoded"));

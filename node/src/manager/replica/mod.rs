@@ -20,12 +20,11 @@ mod reads;
 mod role;
 mod standing;
 mod status;
-mod timers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use commands::{Actor, Command, Rejection};
+use commands::{Actor, Command, Rejection, Seen};
 use events::{ClusterId, CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 
@@ -86,12 +85,23 @@ pub struct Request {
     pub correlation: Option<CommandId>,
     /// Index of the frame that led to it: of the one that it undoes.
     pub causation: Option<u64>,
+    /// Objects that have to be as they were when the command was planned.
+    #[serde(default)]
+    pub unchanged: Vec<Seen>,
 }
 
 impl Request {
     /// A command without a name, which may be repeated without harm.
     pub fn unnamed(actor: Actor, command: Command) -> Self {
-        Self { id: CommandId::default(), actor, command, reason: None, correlation: None, causation: None }
+        Self {
+            id: CommandId::default(),
+            actor,
+            command,
+            reason: None,
+            correlation: None,
+            causation: None,
+            unchanged: Vec::new(),
+        }
     }
 }
 

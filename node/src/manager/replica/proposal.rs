@@ -156,6 +156,7 @@ impl Draft {
         if let Some(full) = &self.full {
             full.admit(&self.next, command)?;
         }
+        commands::unchanged(&self.next, &request.unchanged)?;
         let mut ctx = Ctx { now: self.at.time, ids: self.ids.clone(), reached: Arc::clone(&self.reached) };
         let decision = commands::decide(&self.next, actor, command, &mut ctx)?;
         let secrets = decision.volatile.iter().map(Message::encoded_len);

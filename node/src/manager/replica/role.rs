@@ -10,13 +10,13 @@ use reconcilers::{Candidates, Peers};
 
 use crate::log::Consensus;
 use crate::manager::fold::Folded;
+use crate::timers::Timers;
 
 use super::aside::Aside;
 use super::digest::Digests;
 use super::disks::FullDisk;
 use super::presence::PresenceTracker;
 use super::proposal::{Base, Draft, Proposal};
-use super::timers::Timers;
 use super::{Effects, Outcome, Request, Ticket};
 
 /// Commands that wait for a turn; more are refused, so that memory stays bounded.

@@ -98,8 +98,15 @@ impl Preparing {
     }
 
     async fn ask(&self, actor: Actor, command: Command) -> Result<Option<String>> {
-        let request =
-            Request { id: CommandId::default(), actor, command, reason: None, correlation: None, causation: None };
+        let request = Request {
+            id: CommandId::default(),
+            actor,
+            command,
+            reason: None,
+            correlation: None,
+            causation: None,
+            unchanged: Vec::new(),
+        };
         match self.core.handle.submit(request).await {
             Outcome::Committed { subject, .. } => Ok(subject),
             Outcome::Rejected(rejection) => bail!("a command was refused: {}", rejection.sentence),

@@ -12,19 +12,24 @@ const DUE_MAX: usize = 4_000;
 
 /// One timer for each subject that has one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     times: BTreeMap<TimerKey, Timestamp>,
     queue: BTreeSet<(Timestamp, TimerKey)>,
 }
 
 impl Timers {
     /// The earliest time.
-    pub(super) fn next(&self) -> Option<Timestamp> {
+    pub(crate) fn next(&self) -> Option<Timestamp> {
         self.queue.first().map(|(time, _)| *time)
     }
 
+    /// The earliest time of a subject of this sort.
+    pub(crate) fn next_of(&self, is_such: impl Fn(&TimerKey) -> bool) -> Option<Timestamp> {
+        self.queue.iter().find(|(_, subject)| is_such(subject)).map(|(time, _)| *time)
+    }
+
     /// Sets or clears the timers of the subjects that were looked at.
-    pub(super) fn set(&mut self, wakes: &BTreeMap<TimerKey, Option<Timestamp>>) {
+    pub(crate) fn set(&mut self, wakes: &BTreeMap<TimerKey, Option<Timestamp>>) {
         for (&subject, &time) in wakes {
             if let Some(old) = self.times.remove(&subject) {
                 self.queue.remove(&(old, subject));
@@ -37,7 +42,7 @@ impl Timers {
     }
 
     /// What is due, the longest overdue first, and no more than one turn looks at. It stays set until a turn that looked at it sets it again, so that a turn that fails loses nothing.
-    pub(super) fn due(&self, now: Timestamp) -> Touched {
+    pub(crate) fn due(&self, now: Timestamp) -> Touched {
         let mut touched = Touched::default();
         for (_, subject) in self.queue.iter().take_while(|(time, _)| *time <= now).take(DUE_MAX) {
             match *subject {

@@ -1,0 +1,137 @@
+//! What a command would do: its changes are noted instead of made, and the manager tries them all on a copy of its state.
+
+use std::path::{Path, PathBuf};
+
+use wire::plan;
+use wire::v1::command_request::Command;
+use wire::v1::preview_step::Step;
+use wire::v1::{CommandRequest, Plan, PreviewReply, PreviewRequest, PreviewStep};
+
+use crate::failure::{Failure, Kind};
+use crate::format::{Format, preview};
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::values::at::At;
+
+/// The exit code where something would change, or tasks would be left without a node.
+const CHANGES: u8 = 2;
+
+/// What is to be done with a command.
+#[derive(Debug, Clone, Default)]
+pub enum Purpose {
+    /// It is carried out.
+    #[default]
+    Do,
+    /// It is shown what it would do.
+    DryRun,
+    /// The same, and it is written to a file.
+    Plan(PathBuf),
+    /// It is shown what it would come to, now or at a point of the past.
+    WhatIf(At),
+}
+
+impl Purpose {
+    /// Whether nothing is to change.
+    pub fn is_trial(&self) -> bool {
+        match self {
+            Self::Do => false,
+            Self::DryRun | Self::Plan(_) | Self::WhatIf(_) => true,
+        }
+    }
+}
+
+/// Shows what the noted changes would do, if the command is only tried, and gives the exit code.
+///
+/// # Errors
+/// When a change would be refused, or the manager cannot be reached.
+pub async fn conclude<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M>) -> Result<u8, Failure> {
+    let Some(steps) = session.trial.take().filter(|steps| !steps.is_empty()) else {
+        return Ok(if session.leaves_tasks_over { CHANGES } else { 0 });
+    };
+    let reply = session.manager.preview(PreviewRequest { steps: steps.clone() }).await?;
+    let text = preview::text(&reply, session.view())?;
+    let changes = reply.steps.iter().any(|step| step.changes);
+    match session.globals.format {
+        Format::Json => session.json(&reply)?,
+        Format::Table => {
+            session.text(&text)?;
+            if let (Purpose::WhatIf(_), true) = (purpose, changes) {
+                session.text(&preview::fullest(&reply, session.view()))?;
+            }
+        }
+    }
+    if let Some(refusal) = reply.refusal {
+        return Err(refusal.into());
+    }
+    let is_told = match purpose {
+        Purpose::WhatIf(_) => !reply.unplaced.is_empty(),
+        Purpose::Plan(file) => {
+            if changes {
+                write(file, &text, steps, &reply, session).await?;
+            }
+            changes
+        }
+        Purpose::Do | Purpose::DryRun => changes,
+    };
+    Ok(if is_told { CHANGES } else { 0 })
+}
+
+/// Writes a plan: each step with what has to be as it was.
+async fn write<M: Manager>(
+    file: &Path,
+    about: &str,
+    mut steps: Vec<PreviewStep>,
+    reply: &PreviewReply,
+    session: &mut Session<'_, M>,
+) -> Result<(), Failure> {
+    let cluster = session.manager.cluster(false).await?;
+    for (position, step) in steps.iter_mut().enumerate() {
+        let Some(Step::Command(request)) = &mut step.step else { continue };
+        if holds_secrets(request) {
+            let failure =
+                Failure::new(Kind::Usage, "a plan cannot hold secrets, because it is a file that people read");
+            return Err(failure.hint("give the secrets to the cluster first, or use --dry-run"));
+        }
+        // Before the first step everything is as it was.
+        let read = if position == 0 { Some(&reply.read) } else { reply.steps.get(position).map(|step| &step.read) };
+        request.unchanged = read.cloned().unwrap_or_default();
+    }
+    let plan = Plan { cluster: cluster.id, index: reply.index, log_time: reply.log_time, steps };
+    let made = format!("Plan for cluster {}, made at index {}, {}", cluster.name, reply.index, reply.log_time);
+    std::fs::write(file, plan::write(&format!("{made}\n\n{about}"), &plan)).map_err(|error| {
+        let failure = Failure::new(Kind::Other, format!("cannot write {}: {error}", file.display()));
+        failure.hint("name a file that you may write with -o")
+    })?;
+    session.note(&format!("`swarmctl apply {}` does this", file.display()))
+}
+
+fn holds_secrets(request: &CommandRequest) -> bool {
+    match &request.command {
+        Some(Command::CreateService(create)) => create.registry_auth.is_some() || !create.env_secrets.is_empty(),
+        Some(Command::UpdateService(update)) => update.registry_auth.is_some() || !update.env_secrets.is_empty(),
+        Some(Command::CreateSecret(_)) => true,
+        Some(Command::UpdateSecret(update)) => update.data.is_some(),
+        Some(
+            Command::UpdateCluster(_)
+            | Command::RotateJoinToken(_)
+            | Command::RotateRoot(_)
+            | Command::RotateUnlockKey(_)
+            | Command::UpdateNode(_)
+            | Command::RemoveNode(_)
+            | Command::ScaleService(_)
+            | Command::RemoveService(_)
+            | Command::RollbackService(_)
+            | Command::PauseUpdate(_)
+            | Command::ResumeUpdate(_)
+            | Command::RemoveTask(_)
+            | Command::CreateConfig(_)
+            | Command::RemoveConfig(_)
+            | Command::UpdateConfig(_)
+            | Command::RemoveSecret(_)
+            | Command::RevokeOperator(_)
+            | Command::TagHistory(_)
+            | Command::UntagHistory(_),
+        )
+        | None => false,
+    }
+}

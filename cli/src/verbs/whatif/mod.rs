@@ -1,0 +1,84 @@
+//! `swarmctl whatif ...`
+
+mod add;
+mod lose;
+mod replay;
+mod survive;
+
+use std::ffi::OsString;
+
+use crate::failure::{Failure, Kind};
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::trial::Purpose;
+use crate::values::at::At;
+
+/// Show what would happen, on a copy of the cluster as it is or as it was
+///
+/// Nothing changes. Shows where tasks would go, those that would find no node and why, the nodes that would have the least left, and
+/// how long it would take. Ends with 2 if tasks are left without a node that have one now.
+///
+/// Example: swarmctl whatif lose --where node.labels.rack==a
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    at: At,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What could happen.
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Lose(lose::Args),
+    Add(add::Args),
+    /// Move all tasks away from nodes: the arguments are those of `swarmctl node drain`
+    Drain(Words),
+    /// Change the number of tasks of services: the arguments are those of `swarmctl service scale`
+    Scale(Words),
+    /// Change a service: the arguments are those of `swarmctl service update`
+    Update(Words),
+    Survive(survive::Args),
+    Replay(replay::Args),
+}
+
+/// The arguments of another command.
+#[derive(Debug, clap::Args)]
+struct Words {
+    /// Arguments of that command
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    words: Vec<OsString>,
+}
+
+impl Args {
+    /// The command that would be given, if it is one.
+    pub(super) fn about(&self) -> Option<(Vec<OsString>, Purpose)> {
+        let (noun, verb, Words { words }) = match &self.verb {
+            Verb::Drain(words) => ("node", "drain", words),
+            Verb::Scale(words) => ("service", "scale", words),
+            Verb::Update(words) => ("service", "update", words),
+            Verb::Lose(_) | Verb::Add(_) | Verb::Survive(_) | Verb::Replay(_) => return None,
+        };
+        let command = [noun.into(), verb.into()].into_iter().chain(words.iter().cloned());
+        Some((command.collect(), self.purpose()))
+    }
+
+    /// What is supposed is shown like what a command would do.
+    pub(super) fn purpose(&self) -> Purpose {
+        Purpose::WhatIf(self.at.clone())
+    }
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    match &args.verb {
+        Verb::Lose(args) => lose::run(args, session),
+        Verb::Add(args) => add::run(args, session),
+        Verb::Survive(args) => survive::run(args, session).await,
+        Verb::Replay(args) => replay::run(args, session).await,
+        Verb::Drain(_) | Verb::Scale(_) | Verb::Update(_) => {
+            let failure = Failure::new(Kind::Usage, "a plan or another question cannot be made of a question");
+            Err(failure.hint("give `swarmctl whatif` by itself; `swarmctl plan -o FILE` takes the command itself"))
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What would happen: commands, and what else is supposed, on a copy of the state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use commands::{Actor, Rejection, RejectionKind};
+use events::spec::Constraint;
+use events::{
+    Kind, NodeBecameReady, NodeDeclaredDown, NodeDescribed, NodeId, NodeJoined, NodeRegistered, ServiceId, SessionId,
+    Timestamp,
+};
+use projections::views::objects::{self, Object};
+use projections::views::overview::{resolve_node, unplaced};
+use projections::{Cluster, Instance, Liveness, configs, secrets};
+use wire::v1::preview_step::Step;
+use wire::v1::{
+    AddNodes, CommandRequest, LoseNodes, NodeRoom, ObjectDifference, ObjectSpec, PreviewReply, PreviewRequest,
+    PreviewedStep, ReadObject, TaskAction, TaskDifference, UnplacedTasks,
+};
+
+use crate::manager::driver::{Published, stopping};
+use crate::sandbox::{
+    Action, Difference, EVENTS_MAX, Judged, ObjectChange, Rest, Sandbox, Spec, TURNS_MAX, TaskChange,
+};
+
+use super::command::{check_reason, to_command, unknown_command};
+use super::{Control, views};
+
+/// Steps of one request: more than the largest stack has objects.
+const STEPS_MAX: usize = 1_000;
+/// Nodes that may be added at once.
+const NEW_NODES_MAX: u64 = 1_000;
+/// Tasks that an answer holds, so that it stays below the size of a message.
+const TASKS_MAX: usize = 10_000;
+/// Nodes of which it is said how full they are.
+const FULLEST_MAX: usize = 3;
+
+impl Control {
+    /// Tries steps on a copy of the state. This may take long; nothing waits for it but the caller.
+    ///
+    /// # Errors
+    /// When the request is malformed, or nobody waits for the answer any more. What a step is refused for is part of the answer.
+    pub fn preview(
+        &self,
+        actor: &Actor,
+        request: PreviewRequest,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<PreviewReply, Rejection> {
+        if request.steps.len() > STEPS_MAX {
+            let sentence = format!("{} steps at once are more than {STEPS_MAX}", request.steps.len());
+            return Err(Rejection::invalid("preview", sentence, "try them in several requests"));
+        }
+        let sandbox = self.sandbox();
+        let mut without = sandbox.clone();
+        without.come_to_rest(is_stopped);
+        let mut trial = Trial { control: self, actor, sandbox, read: BTreeMap::new() };
+        let (mut steps, mut refusal) = (Vec::new(), None);
+        for step in request.steps {
+            if step.at_rest {
+                trial.sandbox.come_to_rest(is_stopped);
+            }
+            match trial.step(step.step.ok_or_else(unknown_command)?) {
+                Ok(step) => steps.push(step),
+                Err(rejection) => {
+                    refusal = Some(views::refusal(rejection));
+                    break;
+                }
+            }
+        }
+        let rest = trial.sandbox.come_to_rest(is_stopped);
+        if rest == Rest::Stopped {
+            return Err(stopping());
+        }
+        Ok(PreviewReply { steps, refusal, ..trial.reply(&without, rest) })
+    }
+
+    /// A copy of the state.
+    pub(super) fn sandbox(&self) -> Sandbox {
+        let aside = self.state.set_aside.iter().filter(|(_, until)| **until > self.now);
+        Sandbox::of(self.state.cluster.clone(), self.now, aside.map(|(service, _)| *service).collect())
+    }
+}
+
+/// A request under way.
+struct Trial<'a> {
+    control: &'a Control,
+    actor: &'a Actor,
+    sandbox: Sandbox,
+    /// What the steps named, by id.
+    read: BTreeMap<String, ReadObject>,
+}
+
+impl Trial<'_> {
+    fn step(&mut self, step: Step) -> Result<PreviewedStep, Rejection> {
+        match step {
+            Step::Command(request) => self.command(request),
+            Step::Lose(LoseNodes { nodes, constraints }) => {
+                let lost = self.named_or_such(&nodes, &constraints)?;
+                self.sandbox.suppose(losses(self.sandbox.cluster(), lost, self.sandbox.began()));
+                Ok(supposed("nodes lost"))
+            }
+            Step::Add(AddNodes { count, like }) => {
+                let added = self.added(&like, count)?;
+                self.sandbox.suppose(added);
+                Ok(supposed("nodes added"))
+            }
+        }
+    }
+
+    fn command(&mut self, request: CommandRequest) -> Result<PreviewedStep, Rejection> {
+        let CommandRequest { reason, command, .. } = request;
+        check_reason(reason.as_deref())?;
+        // References are resolved in the copy: they may name what an earlier step makes.
+        let state = Published {
+            cluster: self.sandbox.cluster().clone(),
+            keyring: Arc::clone(&self.control.state.keyring),
+            ..Published::default()
+        };
+        let control = Control { state: Arc::new(state), ..self.control.clone() };
+        let command = to_command(&control, command.ok_or_else(unknown_command)?)?;
+        commands::check_reason(&control.state.cluster, &command, reason.as_deref())?;
+        let Judged { subject, changes } = self.sandbox.judge(self.actor, &command)?;
+        let read = subject.as_ref().map_or_else(Vec::new, |id| self.note(id, &control.state.cluster));
+        Ok(PreviewedStep { name: command.name().to_owned(), subject, changes, read })
+    }
+
+    /// Notes an object that a step is about, and what its spec refers to; those of them that no earlier step changed.
+    fn note(&mut self, id: &str, before_step: &Cluster) -> Vec<ReadObject> {
+        let before = &self.control.state.cluster;
+        let service = id.parse::<ServiceId>().ok();
+        let specs = [before, self.sandbox.cluster()].map(|cluster| service.and_then(|id| cluster.services.get(id)));
+        let mut ids: BTreeSet<String> = [id.to_owned()].into();
+        for service in specs.into_iter().flatten() {
+            ids.extend(configs::referenced(&service.spec).map(|(config, _)| config.to_string()));
+            ids.extend(secrets::referenced(&service.spec).filter_map(|of| of.secret).map(|id| id.to_string()));
+        }
+        let read: Vec<ReadObject> = ids.iter().filter_map(|id| object(before, id)).collect();
+        self.read.extend(read.iter().map(|object| (object.id.clone(), object.clone())));
+        read.into_iter().filter(|object| self::object(before_step, &object.id).as_ref() == Some(object)).collect()
+    }
+
+    /// The nodes with these references, and those that meet all constraints, if there are any.
+    fn named_or_such(&self, references: &[String], constraints: &[String]) -> Result<BTreeSet<NodeId>, Rejection> {
+        let cluster = self.sandbox.cluster();
+        let mut nodes: BTreeSet<NodeId> =
+            references.iter().map(|reference| resolve_node(cluster, reference)).collect::<Result<_, _>>()?;
+        let parsed = constraints.iter().map(|text| {
+            let hint = "write it as in `service create --constraint`, such as node.labels.rack==a";
+            Constraint::parse(text).map_err(|error| Rejection::invalid("constraint", error.to_string(), hint))
+        });
+        let parsed: Vec<Constraint> = parsed.collect::<Result<_, _>>()?;
+        let meets = |node: &&projections::Node| parsed.iter().all(|constraint| constraint.matches(&node.facts()));
+        if !parsed.is_empty() {
+            nodes.extend(cluster.nodes.values().filter(meets).map(|node| node.id));
+        }
+        if nodes.is_empty() {
+            let sentence = "no node is like that";
+            return Err(Rejection::new(
+                RejectionKind::NotFound,
+                "node",
+                sentence,
+                "`swarmctl node ls` shows the nodes",
+            ));
+        }
+        Ok(nodes)
+    }
+
+    fn added(&self, like: &str, count: u64) -> Result<Vec<Kind>, Rejection> {
+        let cluster = self.sandbox.cluster();
+        if count > NEW_NODES_MAX {
+            let sentence = format!("{count} nodes at once are more than {NEW_NODES_MAX}");
+            return Err(Rejection::invalid("node", sentence, "add fewer of them"));
+        }
+        let like = cluster.nodes.get(resolve_node(cluster, like)?);
+        let Some((like, description)) = like.and_then(|node| Some((node, node.description.clone()?))) else {
+            let sentence = "nothing is known yet of the node that the new ones are to be like";
+            return Err(Rejection::invalid("node", sentence, "name one that has registered"));
+        };
+        let join = |number: u64| {
+            let (node, session) = (self.sandbox.next_id::<NodeId>(number), self.sandbox.next_id::<SessionId>(number));
+            let hostname = format!("{}+{number}", like.hostname());
+            let description = events::NodeDescription { hostname: hostname.clone(), ..(*description).clone() };
+            let mut spec = (*like.spec).clone();
+            spec.set_role(events::Role::Worker);
+            let joined = NodeJoined { node, spec, hostname, ..NodeJoined::default() };
+            [
+                Kind::NodeJoined(joined),
+                Kind::NodeDescribed(Box::new(NodeDescribed { node, description })),
+                Kind::NodeRegistered(NodeRegistered { node, session, ..NodeRegistered::default() }),
+                Kind::NodeBecameReady(NodeBecameReady { node }),
+            ]
+        };
+        Ok((1..=count).flat_map(join).collect())
+    }
+
+    /// All of the answer that the end of the copy says.
+    fn reply(self, without: &Sandbox, rest: Rest) -> PreviewReply {
+        let (before, after, began) = (&self.control.state.cluster, self.sandbox.cluster(), self.sandbox.began());
+        let usual = Difference::between(before, without.cluster(), began);
+        let difference = Difference::between(before, after, began).without(&usual);
+        let tasks = difference.tasks.iter().take(TASKS_MAX).map(|change| task(before, after, change));
+        PreviewReply {
+            index: before.position.index,
+            log_time: before.position.time,
+            tasks_total: difference.tasks.len() as u64,
+            tasks: tasks.collect(),
+            objects: difference.objects.into_iter().map(object_difference).collect(),
+            duration_ns: views::ns(self.sandbox.elapsed()),
+            unfinished: unfinished(rest),
+            read: self.read.into_values().collect(),
+            unplaced: left_over(before, after),
+            fullest: fullest(after),
+            ..PreviewReply::default()
+        }
+    }
+}
+
+/// That these nodes are down, as far as they are not.
+pub(super) fn losses(cluster: &Cluster, nodes: impl IntoIterator<Item = NodeId>, at: Timestamp) -> Vec<Kind> {
+    let is_up = |node: &NodeId| cluster.nodes.get(*node).is_some_and(|node| node.liveness != Liveness::Down);
+    let lost = nodes.into_iter().filter(is_up);
+    lost.map(|node| Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: at, unheard: None })).collect()
+}
+
+fn supposed(name: &str) -> PreviewedStep {
+    PreviewedStep { name: name.to_owned(), changes: true, ..PreviewedStep::default() }
+}
+
+fn unfinished(rest: Rest) -> Option<String> {
+    match rest {
+        Rest::Reached | Rest::Stopped => None,
+        Rest::Time => Some("it goes on for more than 24 hours; what comes after that is not shown".to_owned()),
+        Rest::Work => Some(format!(
+            "it takes more than {TURNS_MAX} turns or {EVENTS_MAX} events; what comes after that is not shown"
+        )),
+    }
+}
+
+/// The object with this id, if it is one with a version.
+fn object(cluster: &Cluster, id: &str) -> Option<ReadObject> {
+    let Object { kind, name, version } = objects::find(cluster, id)?;
+    Some(ReadObject { kind: kind.to_owned(), id: id.to_owned(), name: name.to_owned(), version })
+}
+
+fn object_difference(change: ObjectChange) -> ObjectDifference {
+    let ObjectChange { id, name, before, after } = change;
+    let kind = match before.as_ref().or(after.as_ref()) {
+        Some(Spec::Service(_)) => "service",
+        Some(Spec::Node(_)) => "node",
+        Some(Spec::Config(..)) => "config",
+        Some(Spec::Secret(..)) => "secret",
+        Some(Spec::Operator(_)) => "operator",
+        Some(Spec::Cluster(_)) | None => "cluster",
+    };
+    ObjectDifference { kind: kind.to_owned(), id, name, before: before.map(object_spec), after: after.map(object_spec) }
+}
+
+fn object_spec(spec: Spec) -> ObjectSpec {
+    let none = ObjectSpec::default();
+    match spec {
+        Spec::Service(spec) => ObjectSpec { service: Some(Arc::unwrap_or_clone(spec)), ..none },
+        Spec::Node(spec) => ObjectSpec { node: Some(Arc::unwrap_or_clone(spec)), ..none },
+        Spec::Cluster(spec) => ObjectSpec { cluster: Some(*spec), ..none },
+        Spec::Config(spec, revision) => {
+            ObjectSpec { config: Some(Arc::unwrap_or_clone(spec)), revision: Some(revision), ..none }
+        }
+        Spec::Secret(spec, revision) => {
+            ObjectSpec { secret: Some(Arc::unwrap_or_clone(spec)), revision: Some(revision), ..none }
+        }
+        Spec::Operator(_) => none,
+    }
+}
+
+fn task(before: &Cluster, after: &Cluster, change: &TaskChange) -> TaskDifference {
+    let hostname = |id: NodeId| {
+        let node = after.nodes.get(id).or_else(|| before.nodes.get(id));
+        node.map_or_else(|| id.to_string(), |node| views::node_name(node).to_owned())
+    };
+    let (service, instance) = change.place;
+    let slot = match instance {
+        Instance::Slot(slot) => slot.to_string(),
+        Instance::Node(node) => hostname(node),
+    };
+    let action = match change.action {
+        Action::Start => TaskAction::Start,
+        Action::Stop => TaskAction::Stop,
+        Action::Replace => TaskAction::Replace,
+        Action::Move => TaskAction::Move,
+    };
+    TaskDifference {
+        service,
+        service_name: change.service.clone(),
+        place: format!("{}.{slot}", change.service),
+        action: action.into(),
+        from: change.from.map(hostname),
+        to: change.to.map(hostname),
+        after_ns: views::ns(change.after),
+        waiting: change.waits.clone(),
+    }
+}
+
+/// The services of which more tasks find no node than before.
+pub(super) fn left_over(before: &Cluster, after: &Cluster) -> Vec<UnplacedTasks> {
+    let waiting = |cluster: &Cluster, service| cluster.unplaced().count_of(service);
+    let more = after.services.values().filter(|service| waiting(after, service.id) > waiting(before, service.id));
+    let unplaced = more.map(|service| UnplacedTasks {
+        service_name: service.spec.name().to_owned(),
+        tasks: waiting(after, service.id),
+        reason: unplaced(after, service.id).unwrap_or("no suitable node").to_owned(),
+    });
+    unplaced.collect()
+}
+
+/// The nodes of which the greatest part of processors or memory is reserved.
+fn fullest(cluster: &Cluster) -> Vec<NodeRoom> {
+    let room = |node: &projections::Node| {
+        let (usage, offers) = (cluster.usage.of(node.id), node.description.as_ref()?.resources.clone()?);
+        Some(NodeRoom {
+            hostname: views::node_name(node).to_owned(),
+            tasks: usage.tasks,
+            reserved_nano_cpus: usage.nano_cpus,
+            nano_cpus: offers.nano_cpus,
+            reserved_memory_bytes: usage.memory_bytes,
+            memory_bytes: offers.memory_bytes,
+        })
+    };
+    let share = |reserved: u64, of: u64| u128::from(reserved) * 1_000_000 / u128::from(of.max(1));
+    let fullness = |room: &NodeRoom| {
+        let cpus = share(room.reserved_nano_cpus, room.nano_cpus);
+        cpus.max(share(room.reserved_memory_bytes, room.memory_bytes))
+    };
+    let mut rooms: Vec<NodeRoom> = cluster.nodes.values().filter(|node| node.takes_tasks()).filter_map(room).collect();
+    rooms.retain(|room| fullness(room) > 0);
+    rooms.sort_by(|one, other| fullness(other).cmp(&fullness(one)).then_with(|| one.hostname.cmp(&other.hostname)));
+    rooms.truncate(FULLEST_MAX);
+    rooms
+}
