@@ -60,6 +60,9 @@ const EXPECTED: &str = "
     Control/FindPoint        l m . . . . . v o d .
     Control/PlanUndo         l m . . . . . v o d .
     Control/Compare          l m . . . . . v o d .
+    Control/Preview          l m . . . . . v o d .
+    Control/Survive          l m . . . . . v o d .
+    Control/Replay           l m . . . . . v o d .
     Control/ListOperators    l m . . . . . v o d .
     Control/CreateOperator   l m . . . . . . . d .
     Control/RenewOperator    l m . . . . . v o d .
