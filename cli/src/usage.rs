@@ -240,7 +240,7 @@ mod tests {
             ),
             ("swarmctl service scale web", "\"web\" is not a service and its replicas", "web=6"),
             ("swarmctl events --kind task_reapt", "--kind cannot be \"task_reapt\"", "'task_reaped'"),
-            ("swarmctl events --from tomorrow", "--from: \"tomorrow\" is neither", "2026-01-31"),
+            ("swarmctl events --from 7x", "--from: \"7x\" is neither", "2026-01-31"),
             ("CREATE --mode x", "--mode cannot be \"x\"", "write one of replicated, global"),
             ("CREATE --update-delay 5", "--update-delay: missing unit in duration \"5\"", "1m30s"),
             ("CREATE --memory-limit 5x", "--memory-limit: size \"5x\" has an unknown unit", "512M"),
