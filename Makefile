@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ha demo-down build install uninstall lint test bench sim soak search bless
+.PHONY: help setup demo demo-ha demo-history demo-down build install uninstall lint test bench sim soak search bless
 
 SEED ?= 1
 SOAK_SECONDS ?= 600
@@ -29,7 +29,11 @@ demo-ha: setup ## three managers and two workers, and a leader that is killed
 	@scripts/cargo build --workspace --bins
 	@scripts/demo-ha
 
-demo-down: ## remove every trace of either demo
+demo-history: setup ## a bad update: found, explained, put back and proved from the log
+	@scripts/cargo build --workspace --bins
+	@scripts/demo-history
+
+demo-down: ## remove every trace of any demo
 	@scripts/demo-down
 
 build: setup ## the binaries that are installed and measured, optimised over all crates (some minutes)
