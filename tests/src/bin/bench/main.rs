@@ -30,10 +30,6 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use figure::Figure;
 
-/// What is measured in this process uses the allocator of `swarmd`.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Measures something; several figures may come of it.
 type Measure = fn() -> Result<Vec<Figure>>;
 
