@@ -291,7 +291,7 @@ mod tests {
             let mut ids = IdGenerator::new(ClusterId::from_bits(7), frame);
             (0..100).map(|_| ids.next::<TaskId>()).collect::<std::collections::BTreeSet<TaskId>>()
         };
-        let beginnings: Vec<_> = (0..100).map(|frame| of_frame(frame)).collect();
+        let beginnings: Vec<_> = (0..100).map(of_frame).collect();
         for ids in &beginnings {
             assert_eq!(ids.len(), 100, "all are different");
             let first: std::collections::BTreeSet<u128> = ids.iter().map(|id| beginning(id.bits())).collect();

@@ -40,7 +40,7 @@ impl Control {
             let meant = meant(&then.state.cluster, now, &request.objects)?;
             let plan =
                 undo::revert(&then.state.cluster, now, |key| meant.as_ref().is_none_or(|keys| keys.contains(key)));
-            return Ok(wire_plan(plan, to, now));
+            return Ok(wire_plan(plan, to.saturating_add(1), now));
         }
         let (id, frames) = self.operation(request)?;
         let mut effects = Vec::new();

@@ -75,6 +75,8 @@ async fn chain<M: Manager>(task: TaskId, session: &mut Session<'_, M>) -> Result
         story.links.append(&mut links);
         links = story.links;
     }
+    // A task stops while the next one is there already.
+    links.sort_by_key(|link| link.index);
     if let Some(index) = placed_at {
         session.manager.go_to(FindPointRequest { index: Some(index), ..Default::default() }).await?;
         let request = ExplainPlacementRequest { task: Some(task.to_string()), service: None };
