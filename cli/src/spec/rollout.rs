@@ -47,7 +47,7 @@ pub(super) struct UpdateFlags {
     update_delay: Option<Duration>,
 
     /// What to do when too many replaced tasks fail (default pause)
-    #[arg(long, value_name = "ACTION")]
+    #[arg(long, alias = "update-failure-action", value_name = "ACTION")]
     update_on_failure: Option<OnUpdateFailure>,
 
     /// How long a replaced task is watched for failure (default 5s)
@@ -79,7 +79,7 @@ pub(super) struct RollbackFlags {
     rollback_delay: Option<Duration>,
 
     /// What to do when too many tasks fail during a rollback (default pause)
-    #[arg(long, value_name = "ACTION")]
+    #[arg(long, alias = "rollback-failure-action", value_name = "ACTION")]
     rollback_on_failure: Option<OnRollbackFailure>,
 
     /// How long a task is watched for failure (default 5s)
