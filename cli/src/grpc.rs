@@ -15,7 +15,7 @@ use wire::v1::*;
 use wire::{Freshness, Timeouts};
 
 use crate::failure::{Failure, Kind, innermost};
-use crate::manager::{BackupStream, DifferenceStream, EventStream, LogParts, Manager};
+use crate::manager::{BackupStream, DifferenceStream, EventStream, LogParts, Manager, UsageParts};
 
 /// How often a command is sent when connections break; its id makes sure that it has one effect.
 const ATTEMPTS_MAX: u32 = 3;
@@ -370,6 +370,13 @@ impl Manager for Connection {
     async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
         let request = self.question(request);
         let stream = self.client().await?.logs(request).await?.into_inner();
+        Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
+    }
+
+    /// Not bounded like the other answers: it goes on as long as somebody looks.
+    async fn usage(&mut self, request: UsageRequest) -> Result<UsageParts, Failure> {
+        let request = self.question(request);
+        let stream = self.client().await?.usage(request).await?.into_inner();
         Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
     }
 }

@@ -30,7 +30,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub use failure::{Failure, Kind};
 pub use format::Format;
-pub use manager::{BackupStream, DifferenceStream, EventStream, LogParts, Manager};
+pub use manager::{BackupStream, DifferenceStream, EventStream, LogParts, Manager, UsageParts};
 pub use session::{Clock, Env, Wait};
 pub use usage::Stop;
 

@@ -11,7 +11,7 @@ use wire::v1::{
     NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply,
     PreviewRequest, RaftView, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
     SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply,
-    VersionReply,
+    UsagePart, UsageRequest, VersionReply,
 };
 
 use crate::failure::Failure;
@@ -24,6 +24,9 @@ pub type DifferenceStream = Pin<Box<dyn Stream<Item = Result<DifferencePage, Fai
 
 /// Lines of tasks as they arrive.
 pub type LogParts = Pin<Box<dyn Stream<Item = Result<LogsPart, Failure>>>>;
+
+/// What tasks use, as it arrives.
+pub type UsageParts = Pin<Box<dyn Stream<Item = Result<UsagePart, Failure>>>>;
 
 /// A backup as it arrives.
 pub type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupPart, Failure>>>>;
@@ -128,4 +131,7 @@ pub trait Manager {
 
     /// What tasks print; with `follow` it does not end.
     fn logs(&mut self, request: LogsRequest) -> impl Future<Output = Result<LogParts, Failure>>;
+
+    /// What running tasks use; with `follow` it does not end.
+    fn usage(&mut self, request: UsageRequest) -> impl Future<Output = Result<UsageParts, Failure>>;
 }

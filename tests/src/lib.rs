@@ -24,6 +24,7 @@ pub mod socket;
 pub mod chaos;
 
 pub mod linearizability;
+pub mod load;
 mod logs;
 pub mod quorum;
 

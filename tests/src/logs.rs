@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use cli::Failure;
 use events::{NodeId, TaskId, Timestamp};
 use futures_util::Stream;
-use node::control::logs::{LogNode, LogSelection, incomplete};
+use node::control::logs::{LogNode, TaskSelection, incomplete};
 use node::streams::{Line, batches};
 use wire::v1::{LogSource, LogsPart, LogsRequest};
 
@@ -19,7 +19,7 @@ use crate::world::Silence;
 pub struct Printed {
     socket: Socket,
     request: LogsRequest,
-    selection: LogSelection,
+    selection: TaskSelection,
     /// Tasks that were asked, and how many of their lines were read.
     read: BTreeMap<TaskId, usize>,
     /// The tasks that there were at the beginning: of others all lines are wanted.
@@ -58,7 +58,7 @@ impl Printed {
                     self.lost.remove(&id);
                 }
                 Err(why) if self.lost.insert(id) => {
-                    part.warnings.push(LogNode::missing(&node.name, &why, &node.sources));
+                    part.warnings.push(LogNode::missing(&node.name, &why, "logs", &node.sources));
                 }
                 Err(_) => {}
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cli::{BackupStream, DifferenceStream, EventStream, Failure, Kind, LogParts};
+use cli::{BackupStream, DifferenceStream, EventStream, Failure, Kind, LogParts, UsageParts};
 use commands::{Actor, Rejection, SecretText};
 use futures_util::Stream;
 use node::control::backup;
@@ -25,9 +25,10 @@ use wire::v1::{
     OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
     RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
     SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply,
-    VersionReply,
+    UsageRequest, VersionReply,
 };
 
+use crate::load::Used;
 use crate::logs::Printed;
 use crate::world::World;
 
@@ -236,6 +237,10 @@ impl cli::Manager for Socket {
 
     async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
         Ok(Box::pin(Printed::new(self.clone(), request)?))
+    }
+
+    async fn usage(&mut self, request: UsageRequest) -> Result<UsageParts, Failure> {
+        Ok(Box::pin(Used::new(self.clone(), request)?))
     }
 }
 

@@ -16,6 +16,7 @@ use projections::settings::token_key;
 use crate::agent::{Agent, Records};
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::load::Loads;
 use crate::manager::Manager;
 use crate::net::{Net, Parcel, ToAgent, ToManager};
 use crate::oracle::Oracle;
@@ -42,6 +43,8 @@ pub struct World {
     pub oracle: Oracle,
     /// Digests of tags, or nothing where the registry does not answer. What is not here has no registry.
     pub registry: BTreeMap<String, Option<String>>,
+    /// What services have to do.
+    pub loads: Loads,
     machines: BTreeMap<NodeId, Machine>,
     outcomes: BTreeMap<Ticket, Outcome>,
     last_change: Timestamp,
@@ -88,6 +91,7 @@ impl World {
             manager: Manager::new(cluster, &description.hostname, intervals),
             oracle: Oracle::default(),
             registry: BTreeMap::new(),
+            loads: Loads::default(),
             machines: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             last_change: crate::clock::START,

@@ -30,6 +30,7 @@ pub mod survive;
 pub mod table;
 pub mod task;
 mod template;
+pub mod usage;
 pub mod view;
 mod wrap;
 

@@ -7,7 +7,7 @@ use tokio_stream::StreamExt;
 use wire::v1::*;
 
 use crate::format::samples;
-use crate::{BackupStream, DifferenceStream, EventStream, Failure, LogParts, Manager};
+use crate::{BackupStream, DifferenceStream, EventStream, Failure, LogParts, Manager, UsageParts};
 
 /// What a test lays out, and what it finds afterwards.
 pub struct Fake {
@@ -21,6 +21,9 @@ pub struct Fake {
     /// Every reading of logs that was asked for, and what comes of it.
     pub logged: Vec<LogsRequest>,
     pub logs: Vec<LogsPart>,
+    /// Every reading of what tasks use, and what comes of it.
+    pub measured: Vec<UsageRequest>,
+    pub usage: Vec<UsagePart>,
     /// Every key that was tried.
     pub unlocked: Vec<SecretText>,
     /// Every leave that was asked for.
@@ -48,6 +51,8 @@ impl Fake {
             watched: Vec::new(),
             logged: Vec::new(),
             logs: Vec::new(),
+            measured: Vec::new(),
+            usage: Vec::new(),
             created: Vec::new(),
             unlocked: Vec::new(),
             left: Vec::new(),
@@ -206,6 +211,11 @@ impl Manager for Fake {
     async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
         self.logged.push(request);
         Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.logs).into_iter().map(Ok))))
+    }
+
+    async fn usage(&mut self, request: UsageRequest) -> Result<UsageParts, Failure> {
+        self.measured.push(request);
+        Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.usage).into_iter().map(Ok))))
     }
 
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {

@@ -8,6 +8,7 @@ mod logs;
 mod output;
 mod requests;
 mod socket;
+mod usage;
 mod waiting;
 
 use std::time::Duration;

@@ -40,6 +40,7 @@ impl Control for Server {
     type ReadConfigsStream = Answers<ConfigPage>;
     type DescribeSecretsStream = Answers<SecretPage>;
     type LogsStream = Answers<LogsPart>;
+    type UsageStream = Answers<UsagePart>;
 
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let command = request.into_inner().command;
@@ -82,6 +83,10 @@ impl Control for Server {
 
     async fn logs(&self, _: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         Err(Status::unimplemented("nobody prints anything here"))
+    }
+
+    async fn usage(&self, _: Request<UsageRequest>) -> Result<Response<Self::UsageStream>, Status> {
+        Err(Status::unimplemented("nobody uses anything here"))
     }
 
     async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {

@@ -44,6 +44,7 @@ mod service;
 mod stack;
 mod task;
 mod undo;
+mod usage;
 mod version;
 mod whatif;
 

@@ -15,7 +15,7 @@ use events::{
     SecretBytes, SecretText, ServiceId, ServiceSpec, TaskId, Timestamp,
 };
 use futures_util::stream::BoxStream;
-use wire::v1::LogLine;
+use wire::v1::{LogLine, TaskUsage};
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
 #[derive(Debug, Clone)]
@@ -225,6 +225,9 @@ pub trait Executor: Send + Sync + 'static {
 
     /// What the task printed, also after its end. Fatal if its container is gone, or its log cannot be read.
     async fn logs(&self, workload: &Workload, query: LogQuery) -> Result<TaskLogs, ExecutorError>;
+
+    /// What the task uses at this moment; nothing if it does not run.
+    async fn usage(&self, workload: &Workload) -> Result<Option<TaskUsage>, ExecutorError>;
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use reconcilers::worker::TaskMachine;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wire::v1::{Assignment, AssignmentSet};
+use wire::v1::{Assignment, AssignmentSet, TaskUsage};
 
 use super::assigned::{Changes, changes};
 use super::executor::{ExecutorError, LogQuery, TaskLogs};
@@ -131,6 +131,17 @@ impl Worker {
         let order = order.ok_or_else(|| "its node does not have it any more".to_owned())?;
         let workload = self.site.workload(&order.assignment);
         self.site.executor.logs(&workload, query).await.map_err(|error| error.to_string())
+    }
+
+    /// What a task of this node uses; nothing if it does not run here.
+    ///
+    /// # Errors
+    /// Why that cannot be read, in words.
+    pub(super) async fn usage(&self, task: TaskId) -> Result<Option<TaskUsage>, String> {
+        let order = self.lock().get(&task).map(|orders| orders.borrow().clone());
+        let Some(order) = order else { return Ok(None) };
+        let workload = self.site.workload(&order.assignment);
+        self.site.executor.usage(&workload).await.map_err(|error| error.to_string())
     }
 
     /// Stops tending. Containers run on.

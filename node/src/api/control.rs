@@ -18,7 +18,7 @@ use wire::v1::{
     OperatorCertificate, OperatorList, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
     RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
     SecretPage, ServiceList, ServicePage, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply,
-    UnlockKeyRequest, VersionReply, VersionRequest,
+    UnlockKeyRequest, UsagePart, UsageRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -29,7 +29,7 @@ use crate::manager::past::Past;
 use crate::manager::scrub::run_when_idle;
 use crate::security::{Peer, access};
 
-use super::streams::logs;
+use super::streams::{logs, usage};
 use super::{Context, command_stream, events as history, status};
 
 /// How long it may take to note that secrets were read.
@@ -47,7 +47,7 @@ pub struct ControlApi {
     context: Context,
     /// Budget for backups.
     backups: Arc<Semaphore>,
-    /// Budget for readers of logs.
+    /// Budget for readers of logs and of what tasks use.
     readers: Arc<Semaphore>,
     /// States of the past, and the budget for making them.
     past: Arc<Past>,
@@ -375,6 +375,14 @@ impl ControlService for ControlApi {
         let (_, asked) = self.asked(request).await?;
         let lines = logs::stream(&self.context, &self.readers, asked)?;
         Ok(Response::new(Box::pin(lines)))
+    }
+
+    type UsageStream = Answers<UsagePart>;
+
+    async fn usage(&self, request: Request<UsageRequest>) -> Result<Response<Self::UsageStream>, Status> {
+        let (_, asked) = self.asked(request).await?;
+        let readings = usage::stream(&self.context, &self.readers, asked)?;
+        Ok(Response::new(Box::pin(readings)))
     }
 }
 

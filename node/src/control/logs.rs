@@ -1,4 +1,4 @@
-//! Whose lines a request for logs wants, and which nodes have them.
+//! Whose lines, or whose use, a request wants, and which nodes have them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,14 +10,14 @@ use wire::v1::{LogSource, LogsRequest};
 
 use super::{Control, views};
 
-/// Whose lines are wanted.
+/// Which tasks are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogSelection {
-    services: BTreeSet<ServiceId>,
-    tasks: BTreeSet<TaskId>,
+pub struct TaskSelection {
+    pub(super) services: BTreeSet<ServiceId>,
+    pub(super) tasks: BTreeSet<TaskId>,
 }
 
-/// A node that has lines which are wanted.
+/// A node that has tasks which are wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogNode {
     /// What it is called.
@@ -34,15 +34,15 @@ impl LogNode {
         self.sources.iter().map(|source| source.task)
     }
 
-    /// What a client is told of lines that are missing.
-    pub fn missing(name: &str, why: &str, sources: &[LogSource]) -> String {
+    /// What a client is told of something that is missing, such as logs.
+    pub fn missing(name: &str, why: &str, what: &str, sources: &[LogSource]) -> String {
         let whose = match sources {
             [] => "its tasks".to_owned(),
             [one] => place(one),
             [one, _] => format!("{} and 1 other task", place(one)),
             [one, rest @ ..] => format!("{} and {} other tasks", place(one), rest.len()),
         };
-        format!("node {name} cannot be asked: {why}; the logs of {whose} are missing")
+        format!("node {name} cannot be asked: {why}; the {what} of {whose} are missing")
     }
 }
 
@@ -64,24 +64,34 @@ impl Control {
     ///
     /// # Errors
     /// When one of them names nothing, or more than one object, or there is none.
-    pub fn select_logs(&self, request: &LogsRequest) -> Result<LogSelection, Rejection> {
-        let cluster = &self.state.cluster;
+    pub fn select_logs(&self, request: &LogsRequest) -> Result<TaskSelection, Rejection> {
         if request.services.is_empty() && request.tasks.is_empty() {
             let hint = "name at least one service or task";
             return Err(Rejection::new(RejectionKind::Invalid, "logs", "nothing is named whose logs are wanted", hint));
         }
-        let services = request.services.iter().map(|reference| resolve_service(cluster, reference));
-        let tasks = request.tasks.iter().map(|reference| resolve_task(cluster, reference));
-        Ok(LogSelection { services: services.collect::<Result<_, _>>()?, tasks: tasks.collect::<Result<_, _>>()? })
+        self.select_tasks(&request.services, &request.tasks)
+    }
+
+    /// Resolves references.
+    pub(super) fn select_tasks(&self, services: &[String], tasks: &[String]) -> Result<TaskSelection, Rejection> {
+        let cluster = &self.state.cluster;
+        let services = services.iter().map(|reference| resolve_service(cluster, reference));
+        let tasks = tasks.iter().map(|reference| resolve_task(cluster, reference));
+        Ok(TaskSelection { services: services.collect::<Result<_, _>>()?, tasks: tasks.collect::<Result<_, _>>()? })
     }
 
     /// The nodes that have, or had, the tasks of a selection which began.
-    pub fn log_nodes(&self, selection: &LogSelection) -> BTreeMap<NodeId, LogNode> {
+    pub fn log_nodes(&self, selection: &TaskSelection) -> BTreeMap<NodeId, LogNode> {
         let cluster = &self.state.cluster;
         let of_services = selection.services.iter().flat_map(|service| cluster.tasks_of_service(*service));
         let named = selection.tasks.iter().filter_map(|task| cluster.tasks.get(*task));
-        let tasks: BTreeMap<TaskId, &Task> =
-            of_services.chain(named).filter(|task| began(task)).map(|task| (task.id, task)).collect();
+        self.nodes_of(of_services.chain(named).filter(|task| began(task)))
+    }
+
+    /// These tasks by their nodes.
+    pub(super) fn nodes_of<'a>(&'a self, tasks: impl Iterator<Item = &'a Task>) -> BTreeMap<NodeId, LogNode> {
+        let cluster = &self.state.cluster;
+        let tasks: BTreeMap<TaskId, &Task> = tasks.map(|task| (task.id, task)).collect();
         let mut nodes: BTreeMap<NodeId, LogNode> = BTreeMap::new();
         for task in tasks.into_values() {
             let Some(id) = task.node else { continue };
@@ -92,7 +102,7 @@ impl Control {
     }
 
     /// Of the tasks that a selection names, those that never began, in words: nothing of them is to come.
-    pub fn without_logs(&self, selection: &LogSelection) -> Vec<String> {
+    pub fn without_logs(&self, selection: &TaskSelection) -> Vec<String> {
         let cluster = &self.state.cluster;
         let named = selection.tasks.iter().filter_map(|task| cluster.tasks.get(*task));
         let sentence = |task: &Task| {

@@ -16,6 +16,7 @@ pub mod lists;
 pub mod logs;
 mod managers;
 mod secrets;
+pub mod usage;
 pub mod views;
 
 pub mod event_reader;

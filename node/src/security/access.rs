@@ -46,6 +46,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/ResolveImage", Allowed::Operators(OperatorRole::Operator)),
     ("Control/Events", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Logs", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/Usage", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/FindPoint", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/PlanUndo", Allowed::Operators(OperatorRole::Viewer)),

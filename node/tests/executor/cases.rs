@@ -402,3 +402,20 @@ fn of_the_task(mut lines: Vec<LogLine>) -> Vec<LogLine> {
 pub fn told(lines: &[LogLine]) -> Vec<(LogStream, &str)> {
     lines.iter().map(|line| (line.stream(), std::str::from_utf8(&line.data).expect("text"))).collect()
 }
+
+pub async fn a_busy_task_uses_the_processor(bench: &Bench) {
+    let workload = bench.shell("while :; do :; done");
+    let executor = &bench.executor;
+    assert_eq!(executor.usage(&workload).await.expect("nothing there is nothing to read"), None);
+    run(bench, &workload).await;
+    let mut last = executor.usage(&workload).await.expect("read").expect("it runs");
+    // A clock tick of the kernel, however busy the machine is.
+    let began = last.cpu_ns;
+    while last.cpu_ns <= began {
+        last = executor.usage(&workload).await.expect("read").expect("it runs");
+    }
+    assert!(last.memory_bytes > 0 && last.memory_limit_bytes > Some(last.memory_bytes), "{last:?}");
+    assert!(last.pids >= Some(1), "{last:?}");
+    executor.shutdown(&workload).await.expect("stopped");
+    assert_eq!(executor.usage(&workload).await.expect("it has ended"), None);
+}

@@ -55,6 +55,7 @@ conformance! {
     what_a_task_printed_is_read_also_after_its_end
     the_last_lines_are_told
     who_follows_reads_until_the_task_ends
+    a_busy_task_uses_the_processor
 }
 
 /// Not a test: the process executor starts this binary again, with this test's name, as its supervisor.

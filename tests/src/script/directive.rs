@@ -11,6 +11,7 @@
 //! | `stop agent <name>`, `start agent <name>` | only its agent ends; containers run on |
 //! | `crash manager`, `start manager` | its process is killed; it starts from its disk |
 //! | `registry <image> <digest>\|down` | the tag has this digest at its registry, or the registry does not answer |
+//! | `load <service> [cpu=<cores>] [memory=<MiB>MiB]` | its running tasks share so much work from now on |
 //! | `kill task <reference> [exit=<code>]` | the task's container ends by itself, with 137 unless said |
 
 use std::cell::RefCell;
@@ -21,9 +22,10 @@ use anyhow::{Context, bail, ensure};
 use events::{EngineDescription, EnginePlugin, GenericResource, NodeDescription, Platform, Resources};
 use node::log::Crash;
 use node::manager::replica::Intervals;
-use projections::views::overview::resolve_task;
+use projections::views::overview::{resolve_service, resolve_task};
 
 use super::Player;
+use crate::load::Load;
 use crate::world::World;
 
 const GIB: u64 = 1 << 30;
@@ -76,6 +78,7 @@ impl Player {
                 let digest = (digest != "down").then(|| digest.to_owned());
                 world.registry.insert(image.to_owned(), digest);
             }
+            ["load", service, ref parts @ ..] => load(&mut world, service, parts)?,
             _ => bail!("there is no such directive"),
         }
         Ok(String::new())
@@ -174,6 +177,23 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
         _ => bail!("expected a time such as 10s, 5m or 1h"),
     };
     Ok(Duration::from_secs(number.parse::<u64>()? * seconds))
+}
+
+/// Gives a service something to do.
+fn load(world: &mut World, service: &str, parts: &[&str]) -> anyhow::Result<()> {
+    let service = resolve_service(world.oracle.cluster(), service)?;
+    let mut load = Load::default();
+    for part in parts {
+        match part.split_once('=').context("expected <what>=<value>")? {
+            ("cpu", cores) => load.milli_cpus = (cores.parse::<f64>()? * 1_000.0) as u64,
+            ("memory", size) => {
+                load.memory_bytes = size.strip_suffix("MiB").context("expected <number>MiB")?.parse::<u64>()? << 20;
+            }
+            (what, _) => bail!("a load has no {what}"),
+        }
+    }
+    world.loads.set(service, load);
+    Ok(())
 }
 
 /// Ends the container of a task, named as `swarmctl` names it or as the transcript shows it.

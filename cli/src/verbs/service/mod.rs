@@ -14,6 +14,7 @@ mod revisions;
 mod rm;
 mod rollback;
 mod scale;
+mod stats;
 mod update;
 mod wait;
 
@@ -29,6 +30,7 @@ super::verbs! {
     Scale(scale::Args) => scale,
     #[command(alias = "log")]
     Logs(logs::Args) => logs,
+    Stats(stats::Args) => stats,
     Rollback(rollback::Args) => rollback,
     Revisions(revisions::Args) => revisions,
     Pause(pause::Args) => pause,

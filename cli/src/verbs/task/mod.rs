@@ -6,6 +6,7 @@ mod inspect;
 mod logs;
 mod ls;
 mod rm;
+mod stats;
 
 super::verbs! {
     Ls(ls::Args) => ls,
@@ -13,6 +14,7 @@ super::verbs! {
     Explain(explain::Args) => explain,
     #[command(alias = "log")]
     Logs(logs::Args) => logs,
+    Stats(stats::Args) => stats,
     History(history::Args) => history,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,

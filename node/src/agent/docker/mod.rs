@@ -21,6 +21,7 @@ mod pull;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -30,11 +31,14 @@ use std::time::Duration;
 use ::events::{ClusterId, ContainerStatus, NodeDescription, NodeId, PullPolicy, TaskId};
 use bollard::body_stream;
 use bollard::errors::Error;
+use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
+use wire::v1::TaskUsage;
 
 use self::config::{CLUSTER_LABEL, NODE_LABEL, TASK_LABEL};
 use self::config_mounts::ConfigMounts;
@@ -45,6 +49,7 @@ use self::observed::{Observed, Phase, UNKNOWN_EXIT_CODE};
 use super::executor::{Executor, ExecutorError, Exit, LogQuery, RegistryAuth, TaskLogs, Workload};
 use super::secret_files::{self, SecretFiles};
 use super::steps::Steps;
+use crate::clock;
 
 /// The reason of a task that its health check ended.
 const UNHEALTHY: &str = "unhealthy container";
@@ -176,8 +181,13 @@ impl DockerExecutor {
 
     /// Looks at the task's container; `None` if there is none, or another's under its name.
     async fn inspect(&self, workload: &Workload) -> Result<Option<Observed>, ExecutorError> {
+        Ok(self.container(workload).await?.map(|answer| observed::observe(answer, workload)))
+    }
+
+    /// The task's container as the engine describes it; `None` if there is none, or another's under its name.
+    async fn container(&self, workload: &Workload) -> Result<Option<ContainerInspectResponse>, ExecutorError> {
         match self.engine.client()?.inspect_container(&workload.name, None::<InspectContainerOptions>).await {
-            Ok(answer) if observed::is_ours(&answer, workload) => Ok(Some(observed::observe(answer, workload))),
+            Ok(container) if observed::is_ours(&container, workload) => Ok(Some(container)),
             Ok(_) => Ok(None),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.engine.judge(error)),
@@ -366,19 +376,23 @@ impl Executor for DockerExecutor {
     }
 
     async fn logs(&self, workload: &Workload, query: LogQuery) -> Result<TaskLogs, ExecutorError> {
-        let client = self.engine.client()?;
-        let found = client.inspect_container(&workload.name, None::<InspectContainerOptions>).await;
-        let gone = || ExecutorError::Fatal("its container is gone".to_owned());
-        let container = match found {
-            Ok(container) if observed::is_ours(&container, workload) => container,
-            Ok(_) => return Err(gone()),
-            Err(error) if status(&error) == Some(404) => return Err(gone()),
-            Err(error) => return Err(self.engine.judge(error)),
-        };
+        let container = self.container(workload).await?;
+        let container = container.ok_or_else(|| ExecutorError::Fatal("its container is gone".to_owned()))?;
         let id = container.id.as_deref().unwrap_or(&workload.name);
-        let pieces = client.logs(id, Some(logs::options(query))).boxed();
+        let pieces = self.engine.client()?.logs(id, Some(logs::options(query))).boxed();
         let details = logs::attributes(&container);
         Ok(TaskLogs { details, lines: logs::lines(Arc::clone(&self.engine), query, pieces) })
+    }
+
+    async fn usage(&self, workload: &Workload) -> Result<Option<TaskUsage>, ExecutorError> {
+        let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
+        let mut stats = self.engine.client()?.stats(&workload.name, Some(options)).boxed();
+        match stats.next().await {
+            Some(Ok(stats)) => Ok(usage::reading(workload.task, clock::now(), &stats)),
+            Some(Err(error)) if status(&error) == Some(404) => Ok(None),
+            Some(Err(error)) => Err(self.engine.judge(error)),
+            None => Ok(None),
+        }
     }
 }
 

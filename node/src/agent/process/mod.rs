@@ -19,6 +19,7 @@ mod output;
 mod signal;
 mod supervise;
 mod ulimits;
+mod usage;
 mod user;
 
 use std::io;
@@ -26,23 +27,27 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::spec::FileReference;
 use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, TaskId};
 use rustix::process::Signal;
 use tokio::time::timeout;
+use wire::v1::TaskUsage;
 
 use self::files::{Record, Started, TaskFiles};
 use self::health::{Check, Health};
 use self::order::Order;
 pub use self::supervise::supervise;
+use self::usage::Processes;
 use self::user::Users;
 use super::details::details;
 use super::executor::{Executor, ExecutorError, Exit, LogQuery, TaskLogs, Workload};
 use super::placed_file;
 use super::secret_files::SecretFiles;
 use super::steps::Steps;
+use crate::clock;
 
 /// The reason of a task that its health check ended.
 const UNHEALTHY: &str = "unhealthy: its health check failed";
@@ -64,6 +69,7 @@ pub struct ProcessExecutor {
     allow_root: bool,
     steps: Steps,
     secret_files: SecretFiles,
+    processes: Arc<Processes>,
 }
 
 impl ProcessExecutor {
@@ -71,7 +77,8 @@ impl ProcessExecutor {
     /// directory: this program again, with a subcommand of its own. No task runs as root unless `allow_root`.
     pub fn new(root: PathBuf, allow_root: bool, supervisor: impl Fn(&Path) -> Command + Send + Sync + 'static) -> Self {
         let secret_files = SecretFiles::of(&root);
-        Self { root, supervisor: Box::new(supervisor), allow_root, steps: Steps::default(), secret_files }
+        let (steps, processes) = (Steps::default(), Arc::default());
+        Self { root, supervisor: Box::new(supervisor), allow_root, steps, secret_files, processes }
     }
 
     fn users(&self) -> Users {
@@ -300,6 +307,17 @@ impl Executor for ProcessExecutor {
         let options = options.map(|(option, value)| (option.as_str(), value.as_str()));
         let details = details(options, &workload.container().labels, &workload.container().env);
         Ok(TaskLogs { details, lines: logs::lines(files, query).await.map_err(broken)? })
+    }
+
+    async fn usage(&self, workload: &Workload) -> Result<Option<TaskUsage>, ExecutorError> {
+        let started = self.files(workload.task).started().map_err(broken)?;
+        let Some(started) = started.filter(|started| started.command.is_alive()) else { return Ok(None) };
+        let (processes, task, at) = (Arc::clone(&self.processes), workload.task, clock::now());
+        let limit_bytes = order::limits(workload).memory_bytes;
+        // The supervisor leads the session of all that the task starts.
+        let read = move || processes.usage(task, started.supervisor.pid, limit_bytes, at);
+        let usage = tokio::task::spawn_blocking(read).await;
+        usage.map(Some).map_err(|error| ExecutorError::Temporary(error.to_string()))
     }
 }
 

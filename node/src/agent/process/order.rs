@@ -63,21 +63,26 @@ pub(super) fn order(workload: &Workload, users: &Users) -> Result<Order, String>
         return Err(format!("working directory \"{}\" is not an absolute path", spec.dir));
     }
     let user = users.resolve(&spec.user)?;
-    let limits = workload.spec.template().resources.as_ref().and_then(|resources| resources.limits.as_ref());
     Ok(Order {
         argv,
         env: environment(workload),
         dir: PathBuf::from(if spec.dir.is_empty() { "/" } else { &spec.dir }),
         user,
         ulimits: spec.ulimits.clone(),
-        limits: Limits {
-            nano_cpus: limits.map_or(0, |limits| limits.nano_cpus),
-            memory_bytes: limits.map_or(0, |limits| limits.memory_bytes),
-            pids: spec.pids_limit,
-        },
+        limits: limits(workload),
         oom_score_adj: spec.oom_score_adj,
         name: workload.task.to_string(),
     })
+}
+
+/// What a control group is to limit.
+pub(super) fn limits(workload: &Workload) -> Limits {
+    let limits = workload.spec.template().resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    Limits {
+        nano_cpus: limits.map_or(0, |limits| limits.nano_cpus),
+        memory_bytes: limits.map_or(0, |limits| limits.memory_bytes),
+        pids: workload.container().pids_limit,
+    }
 }
 
 /// A minimal environment, then the spec's: `KEY=value` sets, `KEY` alone unsets.

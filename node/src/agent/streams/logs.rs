@@ -8,6 +8,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use futures_util::{FutureExt, future};
 use tokio::sync::mpsc;
 use wire::v1::from_task::Message as Said;
+use wire::v1::to_task::Message as Told;
 use wire::v1::{FromTask, LogBatches, LogDetails, LogFailure, LogTask, LogsOrder};
 
 use super::{Outbound, Unwanted};
@@ -19,12 +20,7 @@ use crate::streams::{Gather, Line, MESSAGE_BYTES, Piece, batches, encoded};
 const TASKS_MAX: usize = 256;
 
 /// Sends lines until all tasks have ended, or the manager wants no more.
-pub(super) async fn serve(
-    worker: &Arc<Worker>,
-    order: LogsOrder,
-    mut more: mpsc::Receiver<LogsOrder>,
-    outbound: &Outbound,
-) {
+pub(super) async fn serve(worker: &Arc<Worker>, order: LogsOrder, mut more: mpsc::Receiver<Told>, outbound: &Outbound) {
     let follow = order.follow;
     let mut reader = Reader { worker, outbound, gather: Gather::new(follow), known: BTreeSet::new() };
     if reader.add(order).await.is_err() {
@@ -34,10 +30,13 @@ pub(super) async fn serve(
         tokio::select! {
             biased;
             added = more.recv() => {
-                // Gone is the one who gives credit: nothing is wanted any more.
-                let Some(order) = added else { return };
-                if reader.add(order).await.is_err() {
-                    return;
+                match added {
+                    Some(Told::Logs(order)) => if reader.add(order).await.is_err() {
+                        return;
+                    },
+                    Some(Told::Credit(_)) => tracing::debug!("a manager says what means nothing on a stream of logs"),
+                    // Gone is the one who gives credit: nothing is wanted any more.
+                    None => return,
                 }
             }
             piece = reader.next(follow) => {

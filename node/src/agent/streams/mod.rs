@@ -3,6 +3,7 @@
 //! They have connections of their own, one to each manager that wants any: what they carry never waits before a heartbeat.
 
 mod logs;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,7 +17,7 @@ use tonic::transport::Channel;
 use wire::v1::dispatcher_client::DispatcherClient;
 use wire::v1::stream_order::Order;
 use wire::v1::to_task::Message as Said;
-use wire::v1::{FromTask, LogsOrder, StreamOrder, ToTask};
+use wire::v1::{FromTask, StreamOrder, ToTask};
 
 use super::worker::Worker;
 use super::{Connect, with_causes};
@@ -86,7 +87,7 @@ impl Streams {
     }
 
     async fn serve(&self, order: StreamOrder, addr: &str) -> Result<(), String> {
-        let Some(Order::Logs(logs)) = order.order else {
+        let Some(wanted) = order.order else {
             return Err("this version does not know what is wanted".to_owned());
         };
         let link = self.link(addr);
@@ -103,11 +104,14 @@ impl Streams {
         let opened = tokio::time::timeout(OPEN_PATIENCE, opening).await;
         let inbound = opened.map_err(|_| "the manager does not answer".to_owned())??;
         let credit = Arc::new(Credit::new(order.credit));
-        let (orders, more) = mpsc::channel(ORDERS_MAX);
+        let (said_more, more) = mpsc::channel(ORDERS_MAX);
         // Credit comes in while the tasks' lines wait for it.
-        let told = tokio::spawn(listen(inbound, Arc::clone(&credit), orders));
+        let told = tokio::spawn(listen(inbound, Arc::clone(&credit), said_more));
         let outbound = Outbound { messages, credit };
-        logs::serve(&self.worker, logs, more, &outbound).await;
+        match wanted {
+            Order::Logs(logs) => logs::serve(&self.worker, logs, more, &outbound).await,
+            Order::Usage(usage) => usage::serve(&self.worker, usage, more, &outbound).await,
+        }
         // What is on its way would be lost if this end went first.
         drop(outbound);
         told.await.map_err(|error| error.to_string())
@@ -126,14 +130,14 @@ impl Streams {
     }
 }
 
-/// Takes what the manager says, until it wants nothing more or has all: then the sender of orders is gone.
-async fn listen(mut inbound: Streaming<ToTask>, credit: Arc<Credit>, orders: mpsc::Sender<LogsOrder>) {
+/// Takes what the manager says, until it wants nothing more or has all: then the sender of what it said is gone.
+async fn listen(mut inbound: Streaming<ToTask>, credit: Arc<Credit>, said_more: mpsc::Sender<Said>) {
     while let Ok(Some(said)) = inbound.message().await {
         match said.message {
             Some(Said::Credit(bytes)) => credit.earn(bytes),
-            Some(Said::Logs(order)) => {
+            Some(more) => {
                 // Nobody takes it where everything was told already.
-                drop(orders.send(order).await);
+                drop(said_more.send(more).await);
             }
             None => tracing::debug!("a manager says something on a stream that this version does not know"),
         }

@@ -21,7 +21,7 @@ use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, Platform, Reso
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wire::v1::LogLine;
+use wire::v1::{LogLine, TaskUsage};
 
 use super::super::executor::{Executor, ExecutorError, Exit, LogQuery, TaskLogs, Workload};
 
@@ -304,6 +304,14 @@ impl Executor for Simulated {
 
     async fn inventory(&self, _cluster: ClusterId, _node: NodeId) -> Result<Vec<TaskId>, ExecutorError> {
         Ok(self.present()?.containers.keys().copied().collect())
+    }
+
+    async fn usage(&self, workload: &Workload) -> Result<Option<TaskUsage>, ExecutorError> {
+        if workload.spec.annotations().labels.contains_key("sim.unmeasured") {
+            return Err(ExecutorError::Fatal("the simulated engine counts nothing".to_owned()));
+        }
+        let runs = matches!(self.present()?.container(workload.task), Some(Container::Running { .. }));
+        Ok(runs.then(|| TaskUsage { task: workload.task, cpu_ns: 42, ..TaskUsage::default() }))
     }
 
     /// As many lines as the label `sim.lines` says, of about a hundred bytes.

@@ -3,7 +3,7 @@
 use tokio::time::timeout;
 use wire::v1::stream_order::Order;
 use wire::v1::to_task::Message as Told;
-use wire::v1::{FromTask, LogTask, LogsOrder, StreamOrder, ToTask, from_task};
+use wire::v1::{FromTask, LogTask, LogsOrder, StreamOrder, ToTask, UsageOrder, from_task};
 
 use super::manager::Opened;
 use super::*;
@@ -105,4 +105,28 @@ async fn who_follows_may_add_tasks_and_ends_the_stream_by_leaving() {
     drop(told);
     let ended = timeout(PATIENCE, inbound.message()).await.expect("it never ended");
     assert!(matches!(ended, Ok(None) | Err(_)), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_tasks_use_comes_once_a_period_until_it_was_read_often_enough() {
+    let mut unmeasured = assignment(3, "sim/ok");
+    let labels = &mut unmeasured.spec.annotations.get_or_insert_default().labels;
+    labels.insert("sim.unmeasured".to_owned(), String::new());
+    let scene = running(vec![chatty(1, 0), chatty(2, 0), unmeasured]).await;
+    let tasks = vec![id(1), id(9), id(2), id(3)];
+    let usage = UsageOrder { tasks, period_ns: 1_000_000_000, rounds: Some(2) };
+    let order = StreamOrder { id: 7, manager: None, credit: 1 << 20, order: Some(Order::Usage(usage)) };
+    let began = tokio::time::Instant::now();
+    let mut opened = ordered(&scene, order).await;
+    let (mut read, mut failed) = (Vec::new(), Vec::new());
+    while let Some(message) = next(&mut opened).await {
+        match message.message {
+            Some(from_task::Message::Usage(usage)) => read.extend(usage.readings.iter().map(|reading| reading.task)),
+            Some(from_task::Message::Failure(failure)) => failed.push((failure.task, failure.sentence)),
+            other => panic!("neither readings nor a failure: {other:?}"),
+        }
+    }
+    assert_eq!(read, [id(1), id(2), id(1), id(2)]);
+    assert_eq!(failed, [(id(3), "the simulated engine counts nothing".to_owned())], "said once");
+    assert!(began.elapsed() >= Duration::from_secs(1), "a period lies between two readings");
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use wire::v1::from_task::Message;
 use wire::v1::to_task::Message as ToMessage;
-use wire::v1::{FromTask, LogBatch, LogDetails, LogFailure, ToTask};
+use wire::v1::{FromTask, LogBatch, LogDetails, LogFailure, TaskUsage, ToTask};
 
 use crate::streams::{Credit, Line, Piece};
 
@@ -38,6 +38,8 @@ pub enum Said {
     Details(LogDetails),
     /// Nothing more comes of a task.
     Failed(LogFailure),
+    /// What tasks use.
+    Used(Vec<TaskUsage>),
     /// Nothing more comes of the node, and why if it broke off.
     Over(NodeId, Option<String>),
 }
@@ -126,6 +128,7 @@ fn piece(message: FromTask) -> Piece<Said> {
     match message.message {
         Some(Message::Lines(batches)) => Piece::Lines(batches.batches.into_iter().flat_map(lines).collect()),
         Some(Message::Details(details)) => Piece::Aside(Said::Details(details)),
+        Some(Message::Usage(usage)) => Piece::Aside(Said::Used(usage.readings)),
         Some(Message::Failure(failure)) => Piece::Aside(Said::Failed(failure)),
         // Of a newer version.
         None => Piece::Lines(Vec::new()),

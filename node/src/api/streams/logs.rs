@@ -20,7 +20,7 @@ use wire::v1::{LogSource, LogTask, LogsOrder, LogsPart, LogsRequest, ToTask};
 use super::{Context, Opened, Said, Told, order};
 use crate::api::status;
 use crate::clock;
-use crate::control::logs::{LogNode, LogSelection, incomplete};
+use crate::control::logs::{LogNode, TaskSelection, incomplete};
 use crate::streams::{Gather, Line, MESSAGE_BYTES, Piece, batches, encoded};
 
 /// Readers of logs at a time. With what each may cost, this bounds them all: about 512 MiB, if none of them reads.
@@ -75,7 +75,7 @@ struct Gone;
 struct Reader {
     context: Context,
     request: LogsRequest,
-    selection: LogSelection,
+    selection: TaskSelection,
     parts: mpsc::Sender<Result<LogsPart, Status>>,
     /// What is said next, and how large it is.
     part: LogsPart,
@@ -261,6 +261,8 @@ impl Reader {
                     self.part.warnings.push(incomplete(source, &failure.sentence));
                 }
             }
+            // Nobody asked for it on this stream.
+            Piece::Aside(Said::Used(_)) => {}
             Piece::Aside(Said::Over(node, None)) => {
                 if let Some(known) = self.nodes.get_mut(&node) {
                     known.more = None;
@@ -314,7 +316,7 @@ impl Known {
     /// Warns that something is missing, once until the node is back.
     fn miss(&mut self, warnings: &mut Vec<String>, sources: &[LogSource], why: &str) {
         if !std::mem::replace(&mut self.missing, true) {
-            warnings.push(LogNode::missing(&self.name, why, sources));
+            warnings.push(LogNode::missing(&self.name, why, "logs", sources));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod inbound;
 pub(super) mod logs;
+pub(super) mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

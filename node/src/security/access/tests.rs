@@ -57,6 +57,7 @@ const EXPECTED: &str = "
     Control/ResolveImage     l m . . . . . . o d .
     Control/Events           l m . . . . . v o d .
     Control/Logs             l m . . . . . v o d .
+    Control/Usage            l m . . . . . v o d .
     Control/FindPoint        l m . . . . . v o d .
     Control/PlanUndo         l m . . . . . v o d .
     Control/Compare          l m . . . . . v o d .

@@ -1,0 +1,76 @@
+//! What tasks use, for `task stats` and `service stats`.
+
+use tokio_stream::StreamExt;
+use wire::v1::{UsagePart, UsageRequest};
+
+use crate::failure::{Failure, Kind};
+use crate::format::Format;
+use crate::format::usage::Readings;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// Moves a terminal's cursor to the first line, and clears what follows.
+const REDRAW: &[u8] = b"\x1b[H\x1b[J";
+/// Shortest time between two pictures: readings of several nodes come one after the other.
+const REDRAW_MIN: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// How long it goes on.
+#[derive(Debug, clap::Args)]
+pub struct Watching {
+    /// Show the use over one second, and end
+    #[arg(long)]
+    no_stream: bool,
+}
+
+impl Watching {
+    /// What is asked of a manager.
+    pub fn request(&self) -> UsageRequest {
+        UsageRequest { follow: !self.no_stream, ..UsageRequest::default() }
+    }
+}
+
+/// Shows what a request asks for.
+pub async fn show<M: Manager>(request: UsageRequest, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let follow = request.follow;
+    let mut parts = session.manager.usage(request).await?;
+    let (mut readings, mut drawn) = (Readings::default(), None);
+    while let Some(part) = parts.next().await {
+        let has_readings = take(part?, &mut readings, session)?;
+        let now = session.around.clock.now();
+        let is_due = drawn.is_none_or(|drawn| now.since(drawn) >= REDRAW_MIN);
+        if follow && has_readings && is_due {
+            readings.forget_stale();
+            draw(&readings, true, session)?;
+            drawn = Some(now);
+        }
+    }
+    if follow {
+        return Err(Failure::new(Kind::Stopped, "the manager was stopped, which ends the readings"));
+    }
+    draw(&readings, false, session)
+}
+
+/// Takes what came; whether readings are among it.
+fn take<M: Manager>(part: UsagePart, readings: &mut Readings, session: &mut Session<'_, M>) -> Result<bool, Failure> {
+    for warning in part.warnings {
+        session.note(&format!("warning: {warning}"))?;
+    }
+    part.sources.into_iter().for_each(|source| readings.learn(source));
+    let has_readings = !part.readings.is_empty();
+    part.readings.into_iter().for_each(|reading| readings.take(reading));
+    Ok(has_readings)
+}
+
+/// Shows the newest readings: on a terminal in place of those before.
+fn draw<M: Manager>(readings: &Readings, again: bool, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    match session.globals.format {
+        Format::Json => readings.json().iter().try_for_each(|row| session.json(row))?,
+        Format::Table => {
+            if again && session.around.width.is_some() {
+                session.around.out.write_all(REDRAW)?;
+            }
+            session.text(&readings.table(session.view()))?;
+        }
+    }
+    Ok(session.around.out.flush()?)
+}

@@ -1,0 +1,210 @@
+//! What tasks use, for one client, from all nodes that have any of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use commands::{Rejection, RejectionKind};
+use events::{NodeId, SessionId, TaskId};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, FuturesUnordered, Stream, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::MissedTickBehavior;
+use tokio_stream::StreamMap;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use wire::v1::stream_order::Order;
+use wire::v1::{TaskUsage, UsageOrder, UsagePart, UsageRequest};
+
+use super::{Context, Opened, Said, order};
+use crate::api::status;
+use crate::control::logs::{LogNode, TaskSelection};
+use crate::streams::Piece;
+
+/// How often tasks are read, and how often somebody who follows learns of other tasks.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Readings of each task for a client that does not follow: two make a rate.
+const ROUNDS: u32 = 2;
+/// Bytes of readings on their way from one node: those of its tasks a few times over.
+const NODE_BYTES: u64 = 128 << 10;
+/// Messages that wait for a client's connection.
+const WAITING_MAX: usize = 2;
+
+/// What the tasks use that a request names.
+pub(in crate::api) fn stream(
+    context: &Context,
+    readers: &Arc<Semaphore>,
+    request: UsageRequest,
+) -> Result<impl Stream<Item = Result<UsagePart, Status>> + use<>, Status> {
+    let selection = context.control().select_usage(&request).map_err(status)?;
+    let admitted = Arc::clone(readers).try_acquire_owned().map_err(|_| status(too_many()))?;
+    let (parts, receiver) = mpsc::channel(WAITING_MAX);
+    let reader = Reader {
+        context: context.clone(),
+        selection,
+        follow: request.follow,
+        parts,
+        known: BTreeSet::new(),
+        nodes: BTreeMap::new(),
+        opening: FuturesUnordered::new(),
+        streams: StreamMap::new(),
+    };
+    tokio::spawn(reader.run(admitted));
+    Ok(ReceiverStream::new(receiver))
+}
+
+fn too_many() -> Rejection {
+    let sentence = "too many clients read logs or the use of tasks of this manager already";
+    Rejection::new(RejectionKind::Exhausted, "usage", sentence, "end one of them, or ask another manager")
+}
+
+/// The client is gone.
+struct Gone;
+
+struct Reader {
+    context: Context,
+    selection: TaskSelection,
+    follow: bool,
+    parts: mpsc::Sender<Result<UsagePart, Status>>,
+    /// Tasks that the client knows.
+    known: BTreeSet<TaskId>,
+    nodes: BTreeMap<NodeId, Asked>,
+    opening: FuturesUnordered<BoxFuture<'static, Opened>>,
+    streams: StreamMap<NodeId, BoxStream<'static, Piece<Said>>>,
+}
+
+/// What a node was asked.
+struct Asked {
+    node: LogNode,
+    /// The session that was asked; none after its stream broke off.
+    session: Option<SessionId>,
+    /// Whether the client knows that it cannot be asked.
+    missing: bool,
+}
+
+impl Reader {
+    async fn run(mut self, admitted: OwnedSemaphorePermit) {
+        let stopping = self.context.stopping.clone();
+        // A client that follows learns by the end of the stream that this manager stops.
+        let _ = stopping.run_until_cancelled(self.read()).await;
+        drop(admitted);
+    }
+
+    async fn read(&mut self) -> Result<(), Gone> {
+        let warnings = self.context.control().not_running(&self.selection);
+        self.tell(UsagePart { warnings, ..UsagePart::default() }).await?;
+        let mut looks = tokio::time::interval(PERIOD);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.tick().await;
+        self.look().await?;
+        loop {
+            if !self.follow && self.opening.is_empty() && self.streams.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                _ = looks.tick(), if self.follow => self.look().await?,
+                Some((node, opened)) = self.opening.next() => match opened {
+                    Ok(stream) => drop(self.streams.insert(node, stream.pieces(node))),
+                    Err(why) => self.lost(node, &why).await?,
+                },
+                Some((node, piece)) = self.streams.next() => self.take(node, piece).await?,
+                () = self.parts.closed() => return Err(Gone),
+            }
+        }
+    }
+
+    /// Asks each node whose tasks are others than it was asked of.
+    async fn look(&mut self) -> Result<(), Gone> {
+        let nodes = self.context.control().usage_nodes(&self.selection);
+        self.nodes.retain(|id, _| nodes.contains_key(id));
+        let (mut orders, mut lost) = (Vec::new(), Vec::new());
+        for (id, node) in nodes {
+            match (&node.session, self.nodes.get(&id)) {
+                (Ok(session), Some(asked)) if asked.session == Some(*session) && asked.node.sources == node.sources => {
+                }
+                (Ok(session), asked) => {
+                    let missing = asked.is_some_and(|asked| asked.missing);
+                    orders.push((id, self.order(&node)));
+                    self.nodes.insert(id, Asked { session: Some(*session), node, missing });
+                }
+                (Err(why), asked) => {
+                    lost.push((id, why.clone()));
+                    let missing = asked.is_some_and(|asked| asked.missing);
+                    self.nodes.insert(id, Asked { session: None, node, missing });
+                }
+            }
+        }
+        for (id, _) in &orders {
+            // In its place comes another.
+            self.streams.remove(id);
+        }
+        self.opening.extend(order(&self.context, orders, NODE_BYTES));
+        for (id, why) in lost {
+            self.lost(id, &why).await?;
+        }
+        Ok(())
+    }
+
+    fn order(&self, node: &LogNode) -> Order {
+        let period_ns = u64::try_from(PERIOD.as_nanos()).unwrap_or(u64::MAX);
+        let rounds = (!self.follow).then_some(ROUNDS);
+        Order::Usage(UsageOrder { tasks: node.tasks().collect(), period_ns, rounds })
+    }
+
+    /// Warns that a node says nothing, once until it is back.
+    async fn lost(&mut self, node: NodeId, why: &str) -> Result<(), Gone> {
+        self.streams.remove(&node);
+        let Some(asked) = self.nodes.get_mut(&node) else { return Ok(()) };
+        asked.session = None;
+        if std::mem::replace(&mut asked.missing, true) {
+            return Ok(());
+        }
+        let warning = LogNode::missing(&asked.node.name, why, "readings", &asked.node.sources);
+        self.tell(UsagePart { warnings: vec![warning], ..UsagePart::default() }).await
+    }
+
+    async fn take(&mut self, node: NodeId, piece: Piece<Said>) -> Result<(), Gone> {
+        match piece {
+            Piece::Aside(Said::Used(readings)) => self.readings(node, readings).await,
+            Piece::Aside(Said::Failed(failure)) => {
+                let source = self
+                    .nodes
+                    .get(&node)
+                    .and_then(|asked| asked.node.sources.iter().find(|source| source.task == failure.task));
+                let Some(source) = source else { return Ok(()) };
+                let warning = format!("the use of task {} cannot be read: {}", source.name, failure.sentence);
+                self.tell(UsagePart { warnings: vec![warning], ..UsagePart::default() }).await
+            }
+            // A stream has ended that this one wanted to end, or was replaced.
+            Piece::Aside(Said::Over(_, None)) => {
+                self.streams.remove(&node);
+                Ok(())
+            }
+            Piece::Aside(Said::Over(_, Some(why))) => self.lost(node, &format!("its stream broke off: {why}")).await,
+            // Nobody asked for them on this stream.
+            Piece::Lines(_) | Piece::Aside(Said::Details(_)) => Ok(()),
+        }
+    }
+
+    /// Readings of the tasks that the node was asked of; it is believed of no others.
+    async fn readings(&mut self, node: NodeId, readings: Vec<TaskUsage>) -> Result<(), Gone> {
+        let Some(asked) = self.nodes.get_mut(&node) else { return Ok(()) };
+        asked.missing = false;
+        let mut part = UsagePart::default();
+        for reading in readings {
+            let Some(source) = asked.node.sources.iter().find(|source| source.task == reading.task) else { continue };
+            if self.known.insert(reading.task) {
+                part.sources.push(source.clone());
+            }
+            part.readings.push(reading);
+        }
+        self.tell(part).await
+    }
+
+    async fn tell(&mut self, part: UsagePart) -> Result<(), Gone> {
+        if part == UsagePart::default() {
+            return Ok(());
+        }
+        self.parts.send(Ok(part)).await.map_err(|_| Gone)
+    }
+}

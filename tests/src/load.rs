@@ -1,0 +1,173 @@
+//! What simulated tasks use: a script says what each service has to do, and its running tasks share it.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cli::Failure;
+use events::{NodeId, ServiceId, TaskId, Timestamp};
+use futures_util::Stream;
+use node::control::logs::{LogNode, TaskSelection};
+use wire::v1::{LogSource, TaskUsage, UsagePart, UsageRequest};
+
+use crate::socket::{STRIDE, Socket, broken, refuse};
+use crate::world::{Silence, World};
+
+/// The memory of a task that has nothing to do.
+const IDLE_BYTES: u64 = 16 << 20;
+
+/// What a service has to do, in all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Load {
+    /// Thousandths of a processor.
+    pub milli_cpus: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+}
+
+/// What services have to do, and what their tasks have used.
+#[derive(Debug, Default)]
+pub struct Loads {
+    of: BTreeMap<ServiceId, Load>,
+    /// CPU time up to the last reading of a task.
+    used: BTreeMap<TaskId, (Timestamp, u64)>,
+}
+
+impl Loads {
+    /// From now on a service has so much to do.
+    pub fn set(&mut self, service: ServiceId, load: Load) {
+        self.of.insert(service, load);
+    }
+}
+
+impl World {
+    /// What a task of this node uses; nothing if it does not run.
+    ///
+    /// # Errors
+    /// When its agent cannot be reached.
+    pub fn usage(&mut self, node: NodeId, task: TaskId) -> Result<Option<TaskUsage>, Silence> {
+        match self.printed(node, task) {
+            Ok(_) => {}
+            Err(Silence::Task) => return Ok(None),
+            Err(Silence::Node) => return Err(Silence::Node),
+        }
+        let service = self.oracle.cluster().tasks.get(task).map(|task| task.service).unwrap_or_default();
+        let load = self.loads.of.get(&service).copied().unwrap_or_default();
+        let sharers = self.sharers(service);
+        if !self.runs(node, task) {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let (at, cpu_ns) = self.loads.used.entry(task).or_insert((now, 0));
+        let passed_ns = u64::try_from(now.since(*at).as_nanos()).unwrap_or(u64::MAX);
+        *cpu_ns += passed_ns * load.milli_cpus / 1_000 / sharers;
+        *at = now;
+        let memory_bytes = IDLE_BYTES + load.memory_bytes / sharers;
+        Ok(Some(TaskUsage { task, at: now, cpu_ns: *cpu_ns, memory_bytes, pids: Some(1), ..TaskUsage::default() }))
+    }
+
+    /// Among how many tasks the load of a service is shared.
+    fn sharers(&mut self, service: ServiceId) -> u64 {
+        let tasks: Vec<(NodeId, TaskId)> = {
+            let cluster = self.oracle.cluster();
+            cluster.tasks_of_service(service).filter_map(|task| Some((task.node?, task.id))).collect()
+        };
+        let running = tasks.into_iter().filter(|(node, task)| self.runs(*node, *task)).count();
+        running.max(1) as u64
+    }
+
+    fn runs(&mut self, node: NodeId, task: TaskId) -> bool {
+        self.machine(node).is_ok_and(|machine| machine.engine.running().any(|running| running == task))
+    }
+}
+
+/// Readings as a stream. A client makes time pass.
+pub struct Used {
+    socket: Socket,
+    request: UsageRequest,
+    selection: TaskSelection,
+    known: Vec<TaskId>,
+    /// Nodes that cannot be asked, as the client knows.
+    lost: Vec<NodeId>,
+    rounds: u32,
+    next: Timestamp,
+}
+
+/// Readings for a client that does not follow.
+const ROUNDS: u32 = 2;
+
+impl Used {
+    /// Of the tasks that a request names.
+    ///
+    /// # Errors
+    /// When it names none.
+    pub fn new(socket: Socket, request: UsageRequest) -> Result<Self, Failure> {
+        let selection = socket.control()?.select_usage(&request).map_err(refuse)?;
+        let next = socket.world.borrow().clock.now();
+        Ok(Self { socket, request, selection, known: Vec::new(), lost: Vec::new(), rounds: 0, next })
+    }
+
+    /// One reading of each task.
+    fn look(&mut self) -> UsagePart {
+        // A manager that is down says nothing new.
+        let Ok(control) = self.socket.control() else { return UsagePart::default() };
+        let mut part = UsagePart::default();
+        if self.rounds == 0 {
+            part.warnings = control.not_running(&self.selection);
+        }
+        for (id, node) in control.usage_nodes(&self.selection) {
+            let silent = match &node.session {
+                Err(why) => Err(why.clone()),
+                Ok(_) => self.ask(id, &node.sources, &mut part),
+            };
+            match silent {
+                Ok(()) => self.lost.retain(|lost| *lost != id),
+                Err(why) if !self.lost.contains(&id) => {
+                    self.lost.push(id);
+                    part.warnings.push(LogNode::missing(&node.name, &why, "readings", &node.sources));
+                }
+                Err(_) => {}
+            }
+        }
+        part
+    }
+
+    fn ask(&mut self, node: NodeId, sources: &[LogSource], part: &mut UsagePart) -> Result<(), String> {
+        for source in sources {
+            let read = self.socket.world.borrow_mut().usage(node, source.task);
+            let reading = read.map_err(|_| "it did not call back within 10 s".to_owned())?;
+            if reading.is_some() && !self.known.contains(&source.task) {
+                self.known.push(source.task);
+                part.sources.push(source.clone());
+            }
+            part.readings.extend(reading);
+        }
+        Ok(())
+    }
+}
+
+impl Stream for Used {
+    type Item = Result<UsagePart, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.request.follow && self.rounds == ROUNDS {
+            return Poll::Ready(None);
+        }
+        let now = self.socket.world.borrow().clock.now();
+        if now >= self.next {
+            let part = self.look();
+            self.rounds += 1;
+            self.next = now + STRIDE;
+            if part != UsagePart::default() {
+                return Poll::Ready(Some(Ok(part)));
+            }
+        }
+        let until = self.next.min(now + Duration::from_secs(1));
+        if let Err(error) = self.socket.world.borrow_mut().step(until) {
+            return Poll::Ready(Some(Err(broken(&error))));
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
