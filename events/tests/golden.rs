@@ -15,10 +15,12 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 10] = [
+const VERSIONS: [(&str, u32); 12] = [
     ("cluster_initialised", 5),
     ("cluster_spec_updated", 5),
     ("node_declared_down", 2),
+    ("node_joined", 2),
+    ("node_spec_updated", 2),
     ("root_rotation_started", 2),
     ("service_created", 10),
     ("service_spec_updated", 10),

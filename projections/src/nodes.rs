@@ -62,6 +62,10 @@ pub struct Node {
     pub losses: Vec<Timestamp>,
     /// It flaps: it is back, and counts as down until this time, if it stays.
     pub held_until: Option<Timestamp>,
+    /// It is drained: when tasks that still wait for their replacements to run are stopped.
+    pub drain_deadline: Option<Timestamp>,
+    /// How many were stopped then.
+    pub stopped_at_deadline: u64,
 }
 
 /// Whether a node is heard of.
@@ -109,6 +113,12 @@ impl Node {
         self.is_down() || self.spec.availability() == Availability::Drain
     }
 
+    /// Whether it is drained and its tasks may stay until their replacements run.
+    pub fn is_left_gently(&self, now: Timestamp) -> bool {
+        let in_time = self.drain_deadline.is_none_or(|deadline| now < deadline);
+        self.spec.availability() == Availability::Drain && !self.is_down() && in_time
+    }
+
     /// Whether what ran on it is held to be lost.
     pub fn is_down(&self) -> bool {
         self.liveness == Liveness::Down
@@ -136,6 +146,17 @@ impl Node {
         let recent = self.losses.iter().filter(|lost| **lost + FLAP_WINDOW > now).count();
         let further = u32::try_from(recent.checked_sub(FLAPS_MIN)?).unwrap_or(u32::MAX);
         Some(HOLD_MIN.saturating_mul(2_u32.saturating_pow(further)).min(HOLD_MAX))
+    }
+
+    /// Notes by when it is to be drained. A deadline that was set before goes on unless another one is wanted.
+    fn drain(&mut self, spec: &NodeSpec, at: &Stamp) {
+        let wanted = |spec: &NodeSpec| (spec.availability(), spec.drain_deadline_ns);
+        if wanted(&self.spec) != wanted(spec) {
+            let drained = spec.availability() == Availability::Drain;
+            let allowed = spec.drain_deadline_ns.filter(|_| drained).map(std::time::Duration::from_nanos);
+            self.drain_deadline = allowed.map(|allowed| at.time + allowed);
+            self.stopped_at_deadline = 0;
+        }
     }
 
     /// Why its liveness is what it is, in words.
@@ -200,6 +221,8 @@ pub(crate) fn joined(cluster: &mut Cluster, event: &events::NodeJoined, at: &Sta
         session: None,
         losses: Vec::new(),
         held_until: None,
+        drain_deadline: None,
+        stopped_at_deadline: 0,
     };
     if node.is_newcomer() {
         cluster.newcomers.insert(event.node);
@@ -232,6 +255,7 @@ pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::NodeSpecUpdate
     touched.members |= cluster.members.contains(event.node) || cluster.announced.contains(event.node);
     let mut is_newcomer = false;
     change(cluster, event.node, touched, |node| {
+        node.drain(&event.spec, at);
         node.spec = Arc::new(event.spec.clone());
         node.version = at.index;
         node.updated_at = at.time;
@@ -243,6 +267,11 @@ pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::NodeSpecUpdate
     } else {
         cluster.newcomers.remove(&event.node);
     }
+}
+
+/// A task was stopped because its node was to be drained by now.
+pub(crate) fn task_stopped_at_deadline(cluster: &mut Cluster, node: NodeId) {
+    cluster.nodes.update(node, |node| node.stopped_at_deadline += 1);
 }
 
 pub(crate) fn certified(cluster: &mut Cluster, event: &events::CertificateIssued, at: &Stamp, touched: &mut Touched) {

@@ -101,8 +101,9 @@ impl Task {
 
     /// Whether it was stopped because it could not stay on its node, and for no reason of its own.
     pub fn had_to_leave(&self) -> bool {
-        use DesiredCause::{ConstraintsNoLongerMet, NodeDown, NodeDrained, NodeRemoved};
-        matches!(self.desired_cause, Some(ConstraintsNoLongerMet | NodeDown | NodeDrained | NodeRemoved))
+        use DesiredCause::{ConstraintsNoLongerMet, DrainDeadlinePassed, NodeDown, NodeDrained, NodeRemoved};
+        let causes = [ConstraintsNoLongerMet, DrainDeadlinePassed, NodeDown, NodeDrained, NodeRemoved];
+        self.desired_cause.is_some_and(|cause| causes.contains(&cause))
     }
 
     /// Whether it takes resources of its node: placed there and not over.

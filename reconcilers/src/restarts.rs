@@ -1,5 +1,7 @@
 //! Tasks that ended or lost their node: what takes their place, and when it starts.
 
+mod handover;
+
 use std::time::Duration;
 
 use events::{Availability, DesiredCause, TaskCause, TaskState, Timestamp};
@@ -25,18 +27,22 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             if out.is_full() {
                 return;
             }
-            let leaves = has_to_leave(cluster, task);
+            let leaves = slots::has_to_leave(cluster, task);
             let kept = cluster.keeps_place_until(task).filter(|until| ctx.now < *until && !leaves);
             if let Some(until) = kept.filter(|_| may_restart(cluster, service, task)) {
                 out.wake(until, TimerKey::Place(service.id, task.instance()));
+            } else if leaves && handover::is_due(cluster, service, task, ctx.now) {
+                if filled != Some(task.instance()) && handover::prepare(cluster, service, task, ctx, out) {
+                    filled = Some(task.instance());
+                }
             } else if task.state.is_terminal() || leaves {
                 if filled == Some(task.instance()) {
-                    give_up(cluster, task, out);
+                    give_up(cluster, task, ctx.now, out);
                 } else if replace(cluster, service, task, ctx, out) {
                     filled = Some(task.instance());
                 }
             } else if task.desired == TaskState::Ready && cluster.has_completed((service.id, task.instance())) {
-                give_up(cluster, task, out);
+                give_up(cluster, task, ctx.now, out);
             } else if task.desired == TaskState::Ready {
                 start_when_due(cluster, service, task, ctx.now, out);
             }
@@ -44,15 +50,16 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     }
 }
 
-/// Whether the task's node is lost, drained or gone.
-fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
-    task.node.is_some_and(|node| cluster.nodes.get(node).is_none_or(projections::Node::must_be_left))
-}
-
 /// Lets go of a task that no other one replaces now.
-fn give_up(cluster: &Cluster, task: &Task, out: &mut Correction) {
-    let leaves = has_to_leave(cluster, task);
-    out.want([task], TaskState::Shutdown, if leaves { slots::why_left(cluster, task) } else { DesiredCause::Restart });
+fn give_up(cluster: &Cluster, task: &Task, now: Timestamp, out: &mut Correction) {
+    let node = task.node.and_then(|node| cluster.nodes.get(node));
+    let is_late = node.is_some_and(|node| node.drain_deadline.is_some_and(|deadline| deadline <= now));
+    let cause = match () {
+        () if !slots::has_to_leave(cluster, task) => DesiredCause::Restart,
+        () if is_late && is_drained(cluster, task) => DesiredCause::DrainDeadlinePassed,
+        () => slots::why_left(cluster, task),
+    };
+    out.want([task], TaskState::Shutdown, cause);
 }
 
 /// Lets go of a task and makes its successor, if there is to be one; whether there is.
@@ -63,13 +70,13 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
         .is_some_and(|node| node.spec.availability() == Availability::Active && global::suits(cluster, service, node));
     let placeless = task.is_bound() && !node_takes_more;
     if placeless || has_successor(cluster, service, task) || !may_restart(cluster, service, task) {
-        give_up(cluster, task, out);
+        give_up(cluster, task, ctx.now, out);
         return false;
     }
     if task.state.is_terminal() {
         restart(cluster, service, task, ctx, out);
     } else {
-        give_up(cluster, task, out);
+        give_up(cluster, task, ctx.now, out);
         let start_after = relocated_at(cluster, service, task, ctx.now);
         out.push(NewTask::after(task, TaskCause::Moved, start_after).event(service, ctx));
     }

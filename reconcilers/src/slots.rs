@@ -7,7 +7,7 @@ use events::{
     Availability, DesiredCause, Kind, NodeId, RestartCondition, ServiceId, TaskCause, TaskCreated, TaskId, TaskState,
     Timestamp,
 };
-use projections::{Cluster, Instance, Service, Task};
+use projections::{Cluster, Instance, Node, Service, Task};
 
 use crate::Ctx;
 
@@ -35,6 +35,16 @@ pub(crate) fn grouped<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> BTreeMap
     slots.into_iter().collect()
 }
 
+/// Whether a task's node is lost, drained or gone.
+pub(crate) fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
+    task.node.is_some_and(|node| cluster.nodes.get(node).is_none_or(Node::must_be_left))
+}
+
+/// Whether a task is wanted and runs.
+pub(crate) fn serves(task: &Task) -> bool {
+    task.is_live() && task.state == TaskState::Running
+}
+
 /// Why a task cannot stay on its node, which is lost, drained or gone, or does not suit the task's service.
 pub(crate) fn why_left(cluster: &Cluster, task: &Task) -> DesiredCause {
     match task.node.and_then(|node| cluster.nodes.get(node)) {
@@ -56,6 +66,11 @@ pub(crate) fn have_older_specs(cluster: &Cluster, service: &Service) -> bool {
 pub(crate) fn have_older_wanted(cluster: &Cluster, service: &Service) -> bool {
     let mut revisions = cluster.tasks_by_revision().of_service(service.id);
     revisions.any(|(version, tasks)| version != service.template_version && tasks.wanted > 0)
+}
+
+/// Whether two tasks are wanted in some place of a service, one of which is to replace the other once it runs.
+pub(crate) fn are_doubled(cluster: &Cluster, service: &Service) -> bool {
+    cluster.tasks_by_revision().total(service.id).wanted > cluster.places().wanted(service.id)
 }
 
 /// Whether a rollout was begun and has not looked at the service's places yet.
@@ -110,10 +125,16 @@ pub(crate) fn is_vacated(cluster: &Cluster, task: &Task) -> bool {
     })
 }
 
-/// Whether another task of the present template is there to fill the place of this one.
+/// Whether another task of the present template is there to fill the place of this one, and may stay where it is.
 pub(crate) fn has_successor(cluster: &Cluster, service: &Service, task: &Task) -> bool {
-    let mut others = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| other.id != task.id);
-    others.any(|other| other.is_live() && other.spec_version == service.template_version)
+    successors(cluster, service, task).any(Task::is_live)
+}
+
+/// The other tasks of the present template that are wanted in a task's place and may stay where they are.
+pub(crate) fn successors<'a>(cluster: &'a Cluster, service: &Service, task: &Task) -> impl Iterator<Item = &'a Task> {
+    let (id, version) = (task.id, service.template_version);
+    let others = cluster.tasks_of_instance(task.service, task.instance()).filter(move |other| other.id != id);
+    others.filter(move |other| other.is_wanted() && other.spec_version == version && !has_to_leave(cluster, other))
 }
 
 /// A task to make.

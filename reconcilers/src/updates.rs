@@ -15,10 +15,10 @@ use projections::rollouts::watch;
 use projections::{Cluster, Instance, Service, Tally, Task};
 
 use crate::jobs;
-use crate::slots::{self, NewTask, Slot};
+use crate::slots::{self, NewTask, Slot, serves};
 use crate::templates::Templates;
 use crate::{Correction, Ctx, Scope, TimerKey};
-use condition::{Condition, condition, serves};
+use condition::{Condition, condition};
 pub(crate) use worklist::Worklists;
 use worklist::{Loss, Worklist};
 
@@ -119,9 +119,9 @@ fn take(
 }
 
 /// Where no rollout is under way: a node that could not take part in it gets the present spec once it can, and old tasks that
-/// were left beside new ones stop once these run.
+/// were left beside new ones stop once these run. So does what another task of the same spec replaces.
 fn catch_up(cluster: &Cluster, scope: &Scope, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    if !slots::have_older_specs(cluster, service) {
+    if !slots::have_older_specs(cluster, service) && !slots::are_doubled(cluster, service) {
         return;
     }
     let (order, templates) = (service.rollout().order, Templates::new(cluster, service));
@@ -133,8 +133,21 @@ fn catch_up(cluster: &Cluster, scope: &Scope, service: &Service, ctx: &mut Ctx<'
         match condition(cluster, service, &templates, order, slot) {
             Condition::OutOfDate if stale => replace(service, order, *instance, slot, ctx, out),
             Condition::OutOfDate | Condition::Done => {}
-            Condition::Superseded(others) => out.want(others, TaskState::Shutdown, DesiredCause::Update),
+            Condition::Superseded(others) => {
+                for other in others {
+                    out.want([other], TaskState::Shutdown, why_superseded(cluster, service, other));
+                }
+            }
         }
+    }
+}
+
+/// Why a task stops beside which another one serves where no rollout is under way.
+fn why_superseded(cluster: &Cluster, service: &Service, task: &Task) -> DesiredCause {
+    match () {
+        () if slots::has_to_leave(cluster, task) => slots::why_left(cluster, task),
+        () if task.spec_version != service.template_version => DesiredCause::Update,
+        () => DesiredCause::Superseded,
     }
 }
 

@@ -48,6 +48,8 @@ enum Step {
         node: usize,
         availability: Availability,
         zone: u8,
+        /// In which it is drained.
+        deadline_secs: Option<u64>,
     },
     RemoveNode(usize),
     Create(Shape),
@@ -70,6 +72,8 @@ struct Shape {
     image: u8,
     memory: u8,
     zone: Option<u8>,
+    /// The service that it starts after, by its place among those there are.
+    depends_on: Option<usize>,
     condition: RestartCondition,
     delay_secs: Option<u64>,
     attempts: u64,
@@ -92,7 +96,8 @@ fn shape() -> impl Strategy<Value = Shape> {
     let conditions =
         prop_oneof![Just(RestartCondition::Any), Just(RestartCondition::OnFailure), Just(RestartCondition::None)];
     let actions = prop_oneof![Just(FailureAction::Pause), Just(FailureAction::Continue), Just(FailureAction::Rollback)];
-    let what = (prop::option::weighted(0.8, 0..6_u64), 0..3_u8, 0..3_u8, prop::option::weighted(0.3, 0..2_u8));
+    let zone = (prop::option::weighted(0.3, 0..2_u8), prop::option::weighted(0.2, any::<usize>()));
+    let what = (prop::option::weighted(0.8, 0..6_u64), 0..3_u8, 0..3_u8, zone);
     let restart = (conditions, prop::option::weighted(0.7, 0..7_u64), 0..3_u64);
     let ratio = prop_oneof![2 => Just(0), 1 => Just(300_000_u32), 1 => Just(500_000)];
     let update = (0..3_u64, any::<bool>(), actions, 0..8_u64, 0..8_u64, ratio);
@@ -102,7 +107,7 @@ fn shape() -> impl Strategy<Value = Shape> {
     let deadline = (prop_oneof![2 => Just(0), 1 => 1..60_u64], job);
     (what, restart, update, place, deadline).prop_map(
         |(
-            (replicas, image, memory, zone),
+            (replicas, image, memory, (zone, depends_on)),
             (condition, delay_secs, attempts),
             (parallelism, start_first, on_failure, update_delay_secs, monitor_secs, failure_ppm),
             (port, max_replicas),
@@ -113,6 +118,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 image,
                 memory,
                 zone,
+                depends_on,
                 condition,
                 delay_secs,
                 attempts,
@@ -149,8 +155,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..6_u8, 0..2_u8).prop_map(|(memory, zone)| Step::Join { memory, zone }),
         2 => any().prop_map(Step::FallSilent),
         2 => any().prop_map(Step::Return),
-        2 => (any(), availability, 0..2_u8)
-            .prop_map(|(node, availability, zone)| Step::SetNode { node, availability, zone }),
+        2 => (any(), availability, 0..2_u8, prop::option::weighted(0.3, 1..100_u64)).prop_map(
+            |(node, availability, zone, deadline_secs)| Step::SetNode { node, availability, zone, deadline_secs },
+        ),
         1 => any().prop_map(Step::RemoveNode),
         3 => shape().prop_map(Step::Create),
         3 => (any(), shape()).prop_map(|(service, shape)| Step::Update(service, shape)),
@@ -238,9 +245,11 @@ impl Core {
                     self.register(node, 4);
                 }
             }
-            Step::SetNode { node, availability, zone } => {
+            Step::SetNode { node, availability, zone, deadline_secs } => {
                 let Some(node) = self.node(*node) else { return };
-                let spec = node_spec(*availability, *zone);
+                let deadline = deadline_secs.filter(|_| *availability == Availability::Drain);
+                let drain_deadline_ns = deadline.map(|seconds| seconds * 1_000_000_000);
+                let spec = NodeSpec { drain_deadline_ns, ..node_spec(*availability, *zone) };
                 self.operator(&Command::UpdateNode(commands::UpdateNode { node, spec, version: None }));
             }
             Step::RemoveNode(node) => {
@@ -248,7 +257,7 @@ impl Core {
                 self.operator(&Command::RemoveNode(commands::RemoveNode { node, force: true }));
             }
             Step::Create(shape) => {
-                let spec = Box::new(shape.spec(&format!("service-{}", self.frames.len())));
+                let spec = Box::new(self.spec(shape, &format!("service-{}", self.frames.len())));
                 self.operator(&Command::CreateService(commands::CreateService {
                     spec,
                     secrets: ServiceSecrets::default(),
@@ -257,7 +266,7 @@ impl Core {
             Step::Update(service, shape) => {
                 let Some(service) = self.service(*service) else { return };
                 let name = self.cluster.services.get(service).map(|service| service.spec.name().to_owned());
-                let spec = Box::new(shape.spec(&name.unwrap_or_default()));
+                let spec = Box::new(self.spec(shape, &name.unwrap_or_default()));
                 self.operator(&Command::UpdateService(commands::UpdateService {
                     service,
                     spec,
@@ -300,6 +309,12 @@ impl Core {
 
     fn service(&self, at: usize) -> Option<ServiceId> {
         nth(self.cluster.services.iter().map(|(id, _)| id).collect(), at)
+    }
+
+    fn spec(&self, shape: &Shape, name: &str) -> ServiceSpec {
+        let other = shape.depends_on.and_then(|at| self.cluster.services.get(self.service(at)?));
+        let depends_on = other.map(|service| service.spec.name().to_owned()).into_iter().collect();
+        ServiceSpec { depends_on, ..shape.spec(name) }
     }
 
     fn task(&self, at: usize) -> Option<TaskId> {

@@ -228,8 +228,8 @@ fn judge_tasks(view: &NodeView, awaited: &[&TaskView], wanted: Availability) -> 
         return Verdict::Lost(format!("{name} is down: {count} there will be stopped once it is back"));
     }
     let headline = match (wanted, awaited.is_empty()) {
-        (Availability::Drain, false) => format!("{name}: {count} still on it"),
-        (Availability::Drain, true) => format!("{name}: drained"),
+        (Availability::Drain, false) => format!("{name}: {count} still on it{}", drain_message(view)),
+        (Availability::Drain, true) => format!("{name}: drained{}", drain_message(view)),
         (Availability::Pause | Availability::Active, false) => format!("{name}: {count} still starting"),
         (Availability::Pause | Availability::Active, true) => format!("{name}: paused"),
     };
@@ -237,6 +237,12 @@ fn judge_tasks(view: &NodeView, awaited: &[&TaskView], wanted: Availability) -> 
     let tasks = shown.map(|task| line(task)).collect();
     let picture = Picture { step: headline.clone(), headline, count: awaited.len(), tasks };
     if awaited.is_empty() { Verdict::Reached(picture) } else { Verdict::Underway(picture) }
+}
+
+/// What the node says of how it is drained.
+fn drain_message(view: &NodeView) -> String {
+    let says = view.state() == NodeState::Ready && !view.message.is_empty();
+    if says { format!(", {}", view.message) } else { String::new() }
 }
 
 fn line(task: &TaskView) -> TaskLine {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use events::{Availability, NodeDescription, NodeSpec, Role};
 use prost::Message;
 
-use super::{Fault, Verdict, known, name, resources};
+use super::{Fault, Verdict, duration, known, name, resources};
 use crate::text::quote;
 
 /// Largest description of a node in bytes; every manager keeps one for each node.
@@ -17,8 +17,23 @@ const SPEC_BYTES_MAX: usize = 64 * 1024;
 pub(crate) fn node_spec(spec: &NodeSpec) -> Verdict {
     known::<Role>(spec.role, "role")?;
     known::<Availability>(spec.availability, "availability")?;
+    drain_deadline(spec)?;
     within(spec.encoded_len(), SPEC_BYTES_MAX, "spec", "give the node fewer or shorter labels")?;
     spec.annotations.as_ref().map_or(Ok(()), |of| name::node(&of.name).and_then(|()| name::labels(&of.labels)))
+}
+
+/// Only what is drained has a time to be drained in.
+fn drain_deadline(spec: &NodeSpec) -> Verdict {
+    let Some(deadline_ns) = spec.drain_deadline_ns else { return Ok(()) };
+    if spec.availability() != Availability::Drain {
+        let sentence = "a deadline is for draining a node";
+        return Err(Fault::invalid(sentence, "set it with `swarmctl node drain --deadline`"));
+    }
+    if deadline_ns == 0 {
+        let sentence = "the drain deadline is 0";
+        return Err(Fault::invalid(sentence, "give a duration such as 30s or 10m, or no deadline"));
+    }
+    duration(deadline_ns, "drain deadline")
 }
 
 /// Judges what a node says of itself, so that no node can harm the managers with it.

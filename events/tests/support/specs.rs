@@ -26,7 +26,12 @@ pub fn cluster_spec() -> ClusterSpec {
 /// A node that is drained.
 pub fn node_spec() -> NodeSpec {
     let annotations = Some(Annotations { name: "db-1".into(), labels: map("zone", "a") });
-    NodeSpec { annotations, role: Role::Manager.into(), availability: Availability::Drain.into() }
+    NodeSpec {
+        annotations,
+        role: Role::Manager.into(),
+        availability: Availability::Drain.into(),
+        drain_deadline_ns: Some(600_000_000_000),
+    }
 }
 
 /// A node that says everything of itself.

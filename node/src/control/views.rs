@@ -2,7 +2,7 @@
 
 use commands::{Rejection, RejectionKind};
 use events::service_spec::Mode;
-use events::{NodeId, Resources, Role, ServiceSpec, TaskState, TaskStatus, Timestamp};
+use events::{Availability, NodeId, Resources, Role, ServiceSpec, TaskState, TaskStatus, Timestamp};
 use projections::nodes::host;
 use projections::views::overview::{self, replicas, restarting, restarting_places};
 use projections::views::progress::{is_current, progress};
@@ -82,7 +82,7 @@ pub fn node(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: NodeId) -> N
             None => events::NodeDescription { hostname: node.hostname().to_owned(), ..Default::default() },
         }),
         state: node_state(node).into(),
-        message: node.liveness_message(),
+        message: node_message(cluster, node),
         addr: host(&node.addr).to_owned(),
         role: node.role.into(),
         leader: managers::leader(cluster, raft) == Some(node.id),
@@ -90,6 +90,24 @@ pub fn node(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: NodeId) -> N
         tasks: usage.tasks,
         certificate_not_after: node.certificate_not_after,
         manager: managers::status(cluster, raft, own, node),
+    }
+}
+
+/// What there is to say of a node: of its liveness, or else of how it is drained.
+fn node_message(cluster: &Cluster, node: &Node) -> String {
+    let liveness = node.liveness_message();
+    if !liveness.is_empty() || node.spec.availability() != Availability::Drain {
+        return liveness;
+    }
+    let staying = cluster.tasks_of_node(node.id).filter(|task| task.is_live()).count();
+    match node.drain_deadline {
+        _ if node.stopped_at_deadline > 0 => {
+            let stopped = node.stopped_at_deadline;
+            format!("drain deadline passed: {stopped} stopped before being replaced")
+        }
+        _ if staying == 0 => String::new(),
+        Some(deadline) => format!("{staying} to stop once replaced, or at {deadline}"),
+        None => format!("{staying} to stop once replaced"),
     }
 }
 

@@ -8,9 +8,8 @@ use super::Task;
 use crate::counts;
 use crate::instance::Instance;
 use crate::places::PlaceStatus;
-use crate::services;
 use crate::{Cluster, Stamp, Touched};
-use crate::{failing, failures, restarts, rollouts};
+use crate::{failing, failures, nodes, restarts, rollouts, services};
 
 pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &Stamp, touched: &mut Touched) {
     assert!(!cluster.tasks.contains(event.task), "task {} was made twice", event.task);
@@ -92,6 +91,10 @@ pub(crate) fn placement_failed(
 pub(crate) fn desired(cluster: &mut Cluster, event: &events::TaskDesiredStateSet, at: &Stamp, touched: &mut Touched) {
     for &task in &event.tasks {
         set_desired(cluster, task, event.desired(), event.cause(), at, touched);
+        let node = cluster.tasks.get(task).and_then(|task| task.node);
+        if let Some(node) = node.filter(|_| event.cause() == DesiredCause::DrainDeadlinePassed) {
+            nodes::task_stopped_at_deadline(cluster, node);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use events::{
     Id, Kind, NodeDeclaredDown, NodeId, NodeRemoved, NodeSpec, NodeSpecUpdated, RestartCondition, RestartPolicy,
-    TaskCreated, TaskId,
+    ServiceSpec, TaskCreated, TaskId, UpdateConfig, UpdateOrder,
 };
 
 use super::*;
@@ -131,5 +131,59 @@ fn a_task_that_is_ready_starts_after_its_delay_once_the_one_before_it_has_stoppe
         (false, 70, "running 8"),
     ] {
         assert_eq!(ready(is_stopped).ask(reconcile, second), [expected], "stopped: {is_stopped}, at {second}");
+    }
+}
+
+#[test]
+fn with_start_first_a_task_leaves_a_drained_node_once_its_replacement_runs() {
+    const ELSEWHERE: u128 = 4;
+    let drained = |deadline: Option<u64>| {
+        let update = UpdateConfig { order: UpdateOrder::StartFirst.into(), ..UpdateConfig::default() };
+        let spec = ServiceSpec { mode: Some(replicated(1)), update: Some(update), ..ServiceSpec::default() };
+        let policy = RestartPolicy { max_attempts: 1, ..RestartPolicy::default() };
+        let sample = Sample::default().with_node(NODE, NodeSpec::default()).with_node(ELSEWHERE, NodeSpec::default());
+        let sample = sample.with_policy(policy).with_spec(spec, &[]);
+        let mut sample = sample.with_task(7, 1, None, TaskState::Pending).assigned(7, NODE);
+        sample = sample.reported(7, TaskState::Running);
+        let (node, drain_deadline_ns) = (NodeId::from_bits(NODE), deadline.map(|seconds| seconds * 1_000_000_000));
+        let availability = Availability::Drain.into();
+        let spec = NodeSpec { availability, drain_deadline_ns, ..NodeSpec::default() };
+        sample.tell(10, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec }));
+        sample
+    };
+    let replaced = |deadline, states: &[TaskState]| {
+        let mut sample = drained(deadline);
+        let (task, replaces, cause) = (TaskId::from_bits(8), Some(TaskId::from_bits(7)), TaskCause::Moved.into());
+        let (desired, spec_version) = (TaskState::Running.into(), version(&sample));
+        let new = TaskCreated {
+            task,
+            service: service(),
+            spec_version,
+            slot: 1,
+            desired,
+            replaces,
+            cause,
+            ..Default::default()
+        };
+        sample.tell(10, Kind::TaskCreated(new));
+        states.iter().fold(sample.assigned(8, ELSEWHERE), |sample, state| sample.reported(8, *state))
+    };
+    use TaskState::{Failed, Preparing, Running};
+    // The sample, when it is looked at, and what follows.
+    let table: [(Sample, u64, &[&str]); 9] = [
+        (drained(None), 10, &["make in 1"]),
+        (drained(Some(60)), 10, &["make in 1", "look at 70"]),
+        (drained(Some(60)), 70, &["shutdown 7", "make in 1"]),
+        (replaced(None, &[Preparing]), 20, &[]),
+        (replaced(Some(60), &[Preparing]), 20, &["look at 70"]),
+        (replaced(Some(60), &[Preparing]), 70, &["shutdown 7"]),
+        (replaced(None, &[Running]), 20, &["shutdown 7"]),
+        // One that failed is tried again, as its policy says, and no other one is made beside it.
+        (replaced(None, &[Running, Failed]), 20, &["make in 1"]),
+        // The other one is made in its place, too.
+        (replaced(Some(60), &[Running, Failed]), 70, &["shutdown 7", "make in 1", "shutdown 8"]),
+    ];
+    for (number, (sample, second, expected)) in table.into_iter().enumerate() {
+        assert_eq!(sample.ask(reconcile, second), expected, "case {number}");
     }
 }

@@ -324,6 +324,8 @@ mod tests {
             session: None,
             losses: Vec::new(),
             held_until: None,
+            drain_deadline: None,
+            stopped_at_deadline: 0,
         }
     }
 

@@ -1,10 +1,10 @@
 //! How one place is, as far as a rollout is concerned.
 
-use events::{Availability, TaskState, Timestamp, UpdateOrder};
+use events::{Availability, Timestamp, UpdateOrder};
 use projections::{Cluster, Node, Service, Task};
 
 use crate::global;
-use crate::slots::Slot;
+use crate::slots::{Slot, has_to_leave, serves};
 use crate::templates::Templates;
 
 /// How one place is.
@@ -28,7 +28,9 @@ pub(super) fn condition<'a>(
     let beside = |kept: &Task| -> Vec<&'a Task> {
         slot.iter().copied().filter(|task| task.is_wanted() && task.id != kept.id).collect()
     };
-    let serving = slot.iter().rev().find(|task| serves(task) && is_clean(task));
+    // One that has to leave its node serves only until another one does.
+    let stays = |task: &&&Task| serves(task) && is_clean(task) && !has_to_leave(cluster, task);
+    let serving = slot.iter().rev().find(stays);
     let coming = slot.iter().rev().find(is_clean);
     let others = match (serving, coming) {
         (Some(serving), _) => beside(serving),
@@ -57,10 +59,6 @@ pub(super) fn waits_for_restart(
     let until = waiting.start_after.filter(|start_after| now < *start_after)?;
     let failed = slot.iter().find(|task| waiting.replaces == Some(task.id))?;
     (failed.state.is_terminal() && templates.is_out_of_date(cluster, failed)).then_some(until)
-}
-
-pub(super) fn serves(task: &Task) -> bool {
-    task.is_live() && task.state == TaskState::Running
 }
 
 /// A node that takes no tasks, or does not suit a global service, or not any more, gets no new one: what is there stops by

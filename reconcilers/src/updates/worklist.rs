@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use events::{Duration, ServiceId, TaskId, Timestamp, UpdateOrder};
 use projections::{Cluster, Instance, Service, Step, Task};
 
-use super::condition::{Condition, condition, serves, waits_for_restart};
-use crate::slots;
+use super::condition::{Condition, condition, waits_for_restart};
+use crate::slots::{self, serves};
 use crate::templates::Templates;
 
 /// Places that are looked at for the first time in one look. A rollout begins once all are known.

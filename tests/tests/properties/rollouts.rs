@@ -110,6 +110,9 @@ impl Ledger {
             }
             Kind::TaskCreated(event) => self.judge_task(event, at),
             Kind::TaskDesiredStateSet(event) if event.cause() == DesiredCause::Update => self.judge_stop(&event.tasks),
+            Kind::TaskDesiredStateSet(event) if event.cause() == DesiredCause::NodeDrained => {
+                self.judge_drain(&event.tasks, at);
+            }
             Kind::TaskReported(event) => self.note(event.task, event.status.state(), at),
             Kind::TaskRejected(event) => self.note(event.task, TaskState::Rejected, at),
             Kind::TaskOrphaned(event) => {
@@ -192,6 +195,21 @@ impl Ledger {
             let better = kept.iter().any(|other| self.is_clean(other));
             assert!(!self.is_clean(task) || better, "{task:?} serves, and is stopped for an update");
             assert!(!start_first || !kept.is_empty(), "{task:?} serves, and is stopped before its successor does");
+        }
+    }
+
+    /// What serves on a drained node stays with start-first until another task serves, as long as it may and there is to be one.
+    fn judge_drain(&self, stopped: &[TaskId], at: Stamp) {
+        for task in stopped.iter().filter_map(|id| self.cluster.tasks.get(*id)).filter(|task| serves(task)) {
+            let service = self.service(task.service);
+            let policy = service.spec.restart_policy();
+            let endless = policy.condition == RestartCondition::Any && policy.max_attempts == 0;
+            let start_first = service.spec.update_rollout().order == UpdateOrder::StartFirst;
+            let node = task.node.and_then(|node| self.cluster.nodes.get(node));
+            let may_stay = node.is_some_and(|node| node.is_left_gently(at.time)) && service.spec.replicas().is_some();
+            let mut others = self.cluster.tasks_of_instance(task.service, task.instance());
+            let replaced = others.any(|other| serves(other) && other.id != task.id);
+            assert!(!(start_first && endless && may_stay) || replaced, "{task:?} is stopped before another serves");
         }
     }
 
@@ -398,7 +416,7 @@ impl Core {
                 self.operator(&Command::ScaleService(commands::ScaleService { service, replicas: *replicas }))
             }
             Act::SetNode(node, availability) => {
-                self.take(&Step::SetNode { node: *node, availability: *availability, zone: 0 })
+                self.take(&Step::SetNode { node: *node, availability: *availability, zone: 0, deadline_secs: None })
             }
             Act::Back(revision) => {
                 let known = nth(self.ledger.revisions(service).to_vec(), revision.unwrap_or_default());
@@ -466,6 +484,7 @@ fn a_place_that_is_given_up_in_two_turns_stays_given_up() {
         image: 2,
         memory: 0,
         zone: None,
+        depends_on: None,
         condition: RestartCondition::Any,
         delay_secs: None,
         attempts: 0,

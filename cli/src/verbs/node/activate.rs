@@ -1,9 +1,8 @@
 //! `swarmctl node activate`.
 
 use clap_complete::ArgValueCandidates;
-use events::Availability;
 
-use super::change::set_availability;
+use super::change::{Wanted, set_availability};
 use crate::completion;
 use crate::failure::Failure;
 use crate::manager::Manager;
@@ -20,5 +19,5 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    set_availability(session, &args.nodes, Availability::Active).await.map(drop)
+    set_availability(session, &args.nodes, Wanted::Active).await.map(drop)
 }

@@ -1,5 +1,7 @@
 //! What the verbs that change a node have in common: read it, edit its spec, ask for the edited one.
 
+use std::time::Duration;
+
 use events::{Availability, NodeSpec, Role};
 use wire::v1::UpdateNode;
 use wire::v1::command_request::Command;
@@ -22,16 +24,40 @@ pub(super) async fn change<M: Manager>(
     session.execute_and_tell(Command::UpdateNode(update), reference).await.map(|reply| reply.index)
 }
 
+/// Which tasks a node is to take.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted {
+    /// All.
+    Active,
+    /// No new ones.
+    Paused,
+    /// None, and those that are there leave within this time.
+    Drained(Option<Duration>),
+}
+
+impl Wanted {
+    /// Makes it what is wanted of a node.
+    pub(super) fn apply(self, spec: &mut NodeSpec) {
+        let (availability, deadline) = match self {
+            Self::Active => (Availability::Active, None),
+            Self::Paused => (Availability::Pause, None),
+            Self::Drained(deadline) => (Availability::Drain, deadline),
+        };
+        spec.set_availability(availability);
+        spec.drain_deadline_ns = deadline.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
 /// Sets the availability of several nodes; the index from which on history says what came of it.
 pub(super) async fn set_availability<M: Manager>(
     session: &mut Session<'_, M>,
     nodes: &[String],
-    availability: Availability,
+    wanted: Wanted,
 ) -> Result<u64, Failure> {
     session.require_nodes(nodes).await?;
     let mut index = 0;
     for node in nodes {
-        index = change(session, node, |spec| spec.set_availability(availability)).await?;
+        index = change(session, node, |spec| wanted.apply(spec)).await?;
     }
     Ok(index)
 }

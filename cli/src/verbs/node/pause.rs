@@ -1,9 +1,8 @@
 //! `swarmctl node pause`.
 
 use clap_complete::ArgValueCandidates;
-use events::Availability;
 
-use super::change::set_availability;
+use super::change::{Wanted, set_availability};
 use crate::completion;
 use crate::failure::Failure;
 use crate::manager::Manager;
@@ -24,6 +23,6 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let since = set_availability(session, &args.nodes, Availability::Pause).await?;
+    let since = set_availability(session, &args.nodes, Wanted::Paused).await?;
     for_nodes(session, &args.wait, &args.nodes, NodeGoal::Paused, since).await
 }

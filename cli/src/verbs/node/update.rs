@@ -2,9 +2,8 @@
 
 use clap::ValueEnum;
 use clap_complete::ArgValueCandidates;
-use events::Availability;
 
-use super::change::change;
+use super::change::{self, change};
 use crate::completion;
 use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
@@ -51,11 +50,11 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn availability(self) -> Availability {
+    fn wanted(self) -> change::Wanted {
         match self {
-            Self::Active => Availability::Active,
-            Self::Pause => Availability::Pause,
-            Self::Drain => Availability::Drain,
+            Self::Active => change::Wanted::Active,
+            Self::Pause => change::Wanted::Paused,
+            Self::Drain => change::Wanted::Drained(None),
         }
     }
 
@@ -80,7 +79,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         absent.extend(args.label_rm.iter().filter(|key| labels.remove(*key).is_none()).cloned());
         labels.extend(args.label.iter().cloned());
         if let Some(wanted) = args.availability {
-            spec.set_availability(wanted.availability());
+            wanted.wanted().apply(spec);
         }
     };
     let since = change(session, &args.node, edit).await?;

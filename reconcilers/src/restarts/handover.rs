@@ -1,0 +1,50 @@
+//! Tasks that leave a drained node only once their replacements run, because their service updates start-first.
+
+use events::{TaskCause, Timestamp, UpdateOrder};
+use projections::{Cluster, Service, Task};
+
+use super::give_up;
+use crate::slots::{self, NewTask, ended_for_good, may_restart, serves, successors};
+use crate::{Correction, Ctx, TimerKey};
+
+/// Whether a task that has to leave its node serves there until its replacement does.
+pub(super) fn is_due(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> bool {
+    // What is bound to its node, and what is done once, is replaced nowhere.
+    let moves = service.spec.replicas().is_some() && !task.is_bound();
+    let order = service.spec.update_rollout().order;
+    let node = task.node.and_then(|node| cluster.nodes.get(node));
+    moves && order == UpdateOrder::StartFirst && serves(task) && node.is_some_and(|node| node.is_left_gently(now))
+}
+
+/// Makes the replacement, if there is none, and lets go of the task once it runs, or when there will be none. Whether one was made.
+pub(super) fn prepare(
+    cluster: &Cluster,
+    service: &Service,
+    task: &Task,
+    ctx: &mut Ctx<'_>,
+    out: &mut Correction,
+) -> bool {
+    let mut others = successors(cluster, service, task).peekable();
+    let is_replaced = others.peek().is_some();
+    if others.any(serves) || !(is_replaced || may_be_replaced(cluster, service, task)) {
+        give_up(cluster, task, ctx.now, out);
+        return false;
+    }
+    let node = task.node.and_then(|node| cluster.nodes.get(node));
+    if let Some(deadline) = node.and_then(|node| node.drain_deadline) {
+        out.wake(deadline, TimerKey::Place(task.service, task.instance()));
+    }
+    if !is_replaced {
+        let new = NewTask { replaces: Some(task.id), ..NewTask::at_once(task.instance(), TaskCause::Moved) };
+        out.push(new.event(service, ctx));
+    }
+    !is_replaced
+}
+
+/// Whether the service's policy wants another task in the place: also after those that were made there since.
+fn may_be_replaced(cluster: &Cluster, service: &Service, task: &Task) -> bool {
+    let slot = slots::at(cluster, service.id, task.instance());
+    let is_over = |newest: &&&Task| newest.id != task.id && newest.state.is_terminal() && !newest.had_to_leave();
+    let ended = slot.last().filter(is_over).is_some_and(|newest| ended_for_good(cluster, service, newest));
+    !ended && may_restart(cluster, service, task)
+}
