@@ -2,6 +2,7 @@
 //! to one operation.
 
 pub mod document;
+mod order;
 mod plan;
 mod planned;
 mod run;

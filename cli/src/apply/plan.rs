@@ -6,6 +6,7 @@ use events::service_spec::Mode;
 use events::{ConfigId, ConfigSpec, ReplicatedMode, ServiceSpec};
 use wire::v1::{ConfigView, LabelFilter, ListServicesRequest, SecretView, Selection, ServiceSummary, ServiceView};
 
+use super::order::by_dependencies;
 use crate::compose::STACK_LABEL;
 use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
@@ -70,7 +71,7 @@ pub async fn plan<M: Manager>(wanted: Wanted, session: &mut Session<'_, M>) -> R
         steps.push(config_step(config, &known.configs, session).await?);
     }
     let made: BTreeSet<&str> = wanted.configs.iter().map(|config| config.spec.name()).collect();
-    for mut spec in wanted.services {
+    for mut spec in by_dependencies(wanted.services)? {
         resolve(&mut spec, &known, &made)?;
         steps.push(match present.iter().find(|service| service.spec.name() == spec.name()) {
             None => Step::CreateService(Box::new(spec)),

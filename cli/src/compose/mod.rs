@@ -108,7 +108,9 @@ pub fn stack(name: &str, file: &Node, around: &Surroundings<'_>, problems: &mut 
     }
     let mut stack = Stack::default();
     let services = file.get("services").map(|node| scope.within("services", |scope| scope.entries(node)));
-    for (key, node) in services.unwrap_or_default() {
+    let services = services.unwrap_or_default();
+    scope.services = services.iter().map(|(key, _)| key.text.clone()).collect();
+    for (key, node) in services {
         let service =
             scope.within("services", |scope| scope.within(&key.text, |scope| service::read(key, node, scope)));
         if !service.is_scaled {

@@ -1,6 +1,6 @@
 //! What the readers of a file's parts share: where they are, what is defined elsewhere in the file, and what was wrong so far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -53,6 +53,8 @@ pub(super) struct Scope<'a> {
     pub volumes: BTreeMap<String, Volume>,
     /// The configs that the file defines.
     pub configs: BTreeMap<String, Definition>,
+    /// The names of its services.
+    pub services: BTreeSet<String>,
     problems: &'a mut Problems,
     /// The keys that lead to what is read.
     path: Vec<String>,
@@ -60,7 +62,15 @@ pub(super) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     pub fn new(stack: &'a str, around: &'a Surroundings<'a>, problems: &'a mut Problems) -> Self {
-        Self { stack, around, volumes: BTreeMap::new(), configs: BTreeMap::new(), problems, path: Vec::new() }
+        Self {
+            stack,
+            around,
+            volumes: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            services: BTreeSet::new(),
+            problems,
+            path: Vec::new(),
+        }
     }
 
     /// Reads something below a key.
@@ -79,6 +89,16 @@ impl<'a> Scope<'a> {
     /// A name of the stack: `shop_web`.
     pub fn named(&self, name: &str) -> String {
         format!("{}_{name}", self.stack)
+    }
+
+    /// The full name of a service that the file defines.
+    pub fn service(&mut self, at: &At, name: &str) -> Option<String> {
+        let is_known = self.services.contains(name);
+        if !is_known {
+            let sentence = format!("{}: the file does not define the service {name}", self.path());
+            self.wrong(at, sentence);
+        }
+        is_known.then(|| self.named(name))
     }
 
     pub fn wrong(&mut self, at: &At, sentence: impl Into<String>) {

@@ -150,7 +150,7 @@ const KEYS: [(&str, Use<Service>); 73] = [
             "secrets are not read from Compose files in this version: `swarmctl secret create` makes them, and `swarmctl service update --secret-add` gives them to a service",
         ),
     ),
-    ("depends_on", Use::Not("services are started together in this version")),
+    ("depends_on", Use::Read(|of, node, scope| of.spec.depends_on = dependencies(node, scope))),
     ("networks", Use::Not(NO_NETWORKS)),
     ("network_mode", Use::Not(NO_NETWORKS)),
     ("links", Use::Not(NO_NETWORKS)),
@@ -230,6 +230,37 @@ fn line(node: &Node, scope: &mut Scope<'_>) -> Vec<String> {
         }
     }
 }
+
+/// Services to start after: a list of them, or a map from each to what it has to be. One that runs is one that is healthy, where it
+/// has a check.
+fn dependencies(node: &Node, scope: &mut Scope<'_>) -> Vec<String> {
+    let Value::Map(entries) = &node.value else {
+        let items = scope.items(node).iter();
+        let names = items.filter_map(|item| scope.text(item).and_then(|name| scope.service(&item.at, name)));
+        return names.collect();
+    };
+    let mut names = Vec::new();
+    for (key, condition) in entries {
+        names.extend(scope.service(&key.at, &key.text));
+        scope.within(&key.text, |scope| scope.fields(&mut (), condition, &DEPENDENCY));
+    }
+    names
+}
+
+const DEPENDENCY: [(&str, Use<()>); 3] = [
+    (
+        "condition",
+        Use::Read(|(), node, scope| {
+            let hint = "write service_started or service_healthy";
+            let _: Option<()> = scope.value(node, |text| match text {
+                "service_started" | "service_healthy" => Ok(()),
+                _ => Err(Invalid::new(format!("services of a stack are never \"{text}\""), hint)),
+            });
+        }),
+    ),
+    ("restart", Use::Not("a service is not restarted with others")),
+    ("required", Use::Not("every service of a file is deployed")),
+];
 
 /// Entries of the hosts file: a map of names, or a list of `NAME:ADDRESS` or `NAME=ADDRESS`.
 fn hosts(node: &Node, scope: &mut Scope<'_>) -> Vec<String> {

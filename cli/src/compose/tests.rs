@@ -47,6 +47,8 @@ fn every_key_makes_its_field_of_the_spec() {
     let table: &[(&str, &str, Value)] = &[
         ("", "/task/container/image", json!("nginx:1.27")),
         ("command: nginx -g 'daemon off;'", "/task/container/args", json!(["nginx", "-g", "daemon off;"])),
+        ("depends_on: [web]", "/depends_on", json!(["shop_web"])),
+        ("depends_on: {web: {condition: service_healthy}}", "/depends_on", json!(["shop_web"])),
         ("command: [a, b c]", "/task/container/args", json!(["a", "b c"])),
         ("entrypoint: /bin/run", "/task/container/command", json!(["/bin/run"])),
         (
@@ -248,7 +250,12 @@ fn what_is_wrong_is_said_with_its_place() {
                 "?f:11:5: services.web.restart is not supported: write deploy.restart_policy",
             ],
         ),
-        ("depends_on: [db]", &["?f:10:5: services.web.depends_on is not supported"]),
+        ("depends_on: [db]", &["!f:10:18: services.web.depends_on: the file does not define the service db"]),
+        (
+            "depends_on: {web: {condition: service_completed_successfully}}",
+            &["!f:10:35: services.web.depends_on.web.condition: services of a stack are never"],
+        ),
+        ("depends_on: {web: {restart: true}}", &["?f:10:24: services.web.depends_on.web.restart is not supported"]),
         ("secrets: [x]", &["?f:10:5: services.web.secrets is not supported"]),
         ("image: NGINX", &["!f:10:5: the key image is given twice"]),
         ("tty: maybe", &["!f:10:10: services.web.tty: \"maybe\" is neither true nor false"]),
