@@ -134,6 +134,8 @@ fn stopped(cause: DesiredCause) -> &'static str {
         DesiredCause::Update => "the service is updated",
         DesiredCause::Restart => "it is restarted",
         DesiredCause::NodeDrained => "its node was drained",
+        DesiredCause::DrainDeadlinePassed => "its node was drained, and the deadline for that passed",
+        DesiredCause::Superseded => "another task runs in its place",
         DesiredCause::ServiceRemoved => "the service was removed",
         DesiredCause::User => "it was removed",
         DesiredCause::NodeDown => "its node is down",
