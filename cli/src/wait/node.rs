@@ -291,6 +291,7 @@ mod tests {
         let mut node = samples::nodes().remove(1);
         node.spec.set_availability(availability);
         node.state = state.into();
+        node.message.clear();
         node
     }
 
@@ -335,6 +336,10 @@ mod tests {
         for (availability, state, tasks, expected) in table {
             assert_eq!(headline(&judge(&node_with(availability, state), &tasks, NodeGoal::Drained)), expected);
         }
+        let mut waits = node_with(drain, ready);
+        waits.message = "1 to stop once replaced".to_owned();
+        let verdict = judge(&waits, &[&task], NodeGoal::Drained);
+        assert_eq!(headline(&verdict), "worker-1: 1 task still on it, 1 to stop once replaced");
     }
 
     #[test]
