@@ -1,7 +1,7 @@
 //! Commands about services. A spec goes into the log as the user gave it, with two exceptions: the names under which the
 //! keyring holds its secrets are filled in (`secrets.rs`), and which revisions of configs and secrets its tasks are given.
 
-mod dependencies;
+pub(crate) mod dependencies;
 mod rollback;
 mod rollout;
 mod secrets;
@@ -83,7 +83,7 @@ impl Verb for CreateService {
         let subject = subject(spec);
         validate::service(spec).map_err(|fault| fault.about(&subject))?;
         let spec = with_files(state, spec, None).map_err(|fault| fault.about(&subject))?;
-        dependencies::exist(state, &spec).map_err(|fault| fault.about(&subject))?;
+        dependencies::exist(state, &spec, None).map_err(|fault| fault.about(&subject))?;
         let auth = secrets.registry_auth.as_ref();
         auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
         if let Some(taken) = state.service_named(spec.name()) {
@@ -124,7 +124,7 @@ impl Verb for UpdateService {
         in_sequence(&subject, service.version, version)?;
         validate::service(spec).map_err(|fault| fault.about(&subject))?;
         let spec = with_files(state, spec, Some(&service.spec)).map_err(|fault| fault.about(&subject))?;
-        dependencies::exist(state, &spec).map_err(|fault| fault.about(&subject))?;
+        dependencies::exist(state, &spec, Some(&service.spec)).map_err(|fault| fault.about(&subject))?;
         let auth = secrets.registry_auth.as_ref();
         auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
         same_identity(&service.spec, &spec)?;

@@ -11,8 +11,8 @@ use crate::validate::Fault;
 /// Most services that one may name: more than that is not an order of starting any more.
 const DEPENDENCIES_MAX: usize = 64;
 
-/// Judges the services that a spec names to start after.
-pub(super) fn exist(state: &Cluster, spec: &ServiceSpec) -> Result<(), Fault> {
+/// Judges the services that a spec names to start after. One that it named before may be gone since: that holds up no other change.
+pub(crate) fn exist(state: &Cluster, spec: &ServiceSpec, present: Option<&ServiceSpec>) -> Result<(), Fault> {
     if spec.depends_on.len() > DEPENDENCIES_MAX {
         let sentence = format!("a service can depend on at most {DEPENDENCIES_MAX} others");
         return Err(Fault::invalid(sentence, "name only those that it cannot start without"));
@@ -21,7 +21,8 @@ pub(super) fn exist(state: &Cluster, spec: &ServiceSpec) -> Result<(), Fault> {
         if name.eq_ignore_ascii_case(spec.name()) {
             return Err(Fault::invalid("a service cannot depend on itself", "leave it out"));
         }
-        if state.service_named(name).is_none() {
+        let is_new = !present.is_some_and(|present| present.depends_on.contains(name));
+        if is_new && state.service_named(name).is_none() {
             let sentence = format!("there is no service {} to depend on", quote(name));
             return Err(Fault::invalid(sentence, "create that service first; `swarmctl service ls` shows what exists"));
         }
@@ -84,5 +85,9 @@ mod tests {
         assert!(refusal.sentence.contains("already waits for"), "{refusal}");
         story.accept(&operator(), create("log", &[]));
         story.accept(&operator(), update(&["log"]));
+        let log = story.state.service_named("log").expect("it was made").id;
+        story.accept(&operator(), Command::RemoveService(crate::RemoveService { service: log }));
+        story.accept(&operator(), update(&["log"]));
+        story.refuse(&operator(), update(&["log", "gone"]));
     }
 }

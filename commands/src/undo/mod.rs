@@ -3,10 +3,11 @@
 //!
 //! Absent on purpose: rollouts, placement and restarts. What services and nodes should be is put back; tasks follow as always.
 
+mod dependencies;
 mod merge;
 mod object;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::{
     ClusterSpec, CommandRecord, ConfigId, ConfigSpec, NodeId, NodeSpec, OperatorId, SecretId, SecretSpec, ServiceId,
@@ -266,14 +267,23 @@ pub fn revert(then: &Cluster, now: &Cluster, is_meant: impl Fn(&Key) -> bool) ->
 impl UndoPlan {
     /// Adds the commands that make objects what they should be.
     fn put_back(&mut self, wanted: BTreeMap<Key, Value>, now: &Cluster) {
+        let named = |(key, value): (&Key, &Value)| match key {
+            Key::Service(name) => (!value.is_null()).then(|| name.to_ascii_lowercase()),
+            Key::Cluster | Key::Node(_) | Key::Config(_) | Key::Secret(_) | Key::Operator(_) => None,
+        };
+        let back: BTreeSet<String> = wanted.iter().filter_map(named).collect();
         for (key, value) in wanted {
-            if value != key.value(now)
-                && let Some(command) = key.commands(now, &value, &mut self.problems)
-            {
-                self.commands.push((key, command));
+            if value == key.value(now) {
+                continue;
+            }
+            let Some(command) = key.commands(now, &value, &mut self.problems) else { continue };
+            match dependencies::obstacle(now, &key, &command, &back) {
+                Some(why) => self.problems.push(Problem::impossible(key.text(now), why)),
+                None => self.commands.push((key, command)),
             }
         }
         self.commands.sort_by_key(|(_, command)| command.rank());
+        dependencies::order(&mut self.commands);
     }
 
     /// Undoes a command that changed no object's settings.

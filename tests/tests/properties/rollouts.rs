@@ -189,6 +189,10 @@ impl Ledger {
     fn judge_stop(&self, stopped: &[TaskId]) {
         for task in stopped.iter().filter_map(|id| self.cluster.tasks.get(*id)).filter(|task| serves(task)) {
             let service = self.service(task.service);
+            // A run of a job may end the one before it.
+            if service.spec.is_job() {
+                continue;
+            }
             let start_first = service.rollout().order == UpdateOrder::StartFirst;
             let others = self.cluster.tasks_of_instance(task.service, task.instance());
             let kept: Vec<&Task> = others.filter(|other| serves(other) && !stopped.contains(&other.id)).collect();
