@@ -159,7 +159,11 @@ impl Ledger {
         let update = event.cause() == TaskCause::Update;
         assert!(!update || !service.is_paused(), "a task is replaced while the update is paused");
         if !update || !service.is_rolling() {
-            let moved = |made: &&mut Made| made.settled.is_none() && event.replaces == Some(made.task);
+            // What an earlier rollout brought moves with the spec of the present one, and is no more in flight for that.
+            let moved = |made: &&mut Made| {
+                let is_of_rollout = made.rollout == event.spec_version;
+                made.settled.is_none() && is_of_rollout && event.replaces == Some(made.task)
+            };
             if let Some(made) = self.places.get_mut(&place).filter(moved) {
                 made.task = event.task;
             }
