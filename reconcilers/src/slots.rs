@@ -92,7 +92,16 @@ pub(crate) fn may_restart(cluster: &Cluster, service: &Service, task: &Task) -> 
         RestartCondition::OnFailure => task.state != TaskState::Complete,
         RestartCondition::Any => true,
     };
-    called_for && !cluster.has_completed((service.id, task.instance())) && attempts_left(cluster, &policy, task)
+    let is_over = cluster.has_completed((service.id, task.instance())) || !is_in_run(service, task);
+    called_for && !is_over && attempts_left(cluster, &policy, task)
+}
+
+/// Whether a task's slot is one of those that the present run of its job fills; of what is no job, all are.
+fn is_in_run(service: &Service, task: &Task) -> bool {
+    match (service.completions(), task.instance().slot()) {
+        (Some(wanted), Some(slot)) => slot < wanted.total,
+        (Some(_) | None, Some(_) | None) => true,
+    }
 }
 
 /// Whether a place whose newest task is this one stays as it is: the policy wants no other. A task that never ran counts only

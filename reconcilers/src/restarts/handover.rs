@@ -1,6 +1,6 @@
 //! Tasks that leave a drained node only once their replacements run, because their service updates start-first.
 
-use events::{TaskCause, Timestamp, UpdateOrder};
+use events::{DesiredCause, TaskCause, TaskState, Timestamp, UpdateOrder};
 use projections::{Cluster, Service, Task};
 
 use super::give_up;
@@ -24,9 +24,8 @@ pub(super) fn prepare(
     ctx: &mut Ctx<'_>,
     out: &mut Correction,
 ) -> bool {
-    let mut others = successors(cluster, service, task).peekable();
-    let is_replaced = others.peek().is_some();
-    if others.any(serves) || !(is_replaced || may_be_replaced(cluster, service, task)) {
+    let is_replaced = successors(cluster, service, task).next().is_some();
+    if is_covered(cluster, task) || !(is_replaced || may_be_replaced(cluster, service, task)) {
         give_up(cluster, task, ctx.now, out);
         return false;
     }
@@ -35,10 +34,28 @@ pub(super) fn prepare(
         out.wake(deadline, TimerKey::Place(task.service, task.instance()));
     }
     if !is_replaced {
+        // A replacement of an older spec that does not run yet would be one more task in the place.
+        out.want(waiting(cluster, task), TaskState::Shutdown, DesiredCause::Superseded);
         let new = NewTask { replaces: Some(task.id), ..NewTask::at_once(task.instance(), TaskCause::Moved) };
         out.push(new.event(service, ctx));
     }
     !is_replaced
+}
+
+/// The other tasks in the place that are to run and do not yet. Those that ended, have to leave or wait for their start are judged by
+/// themselves in the same pass.
+fn waiting<'a>(cluster: &'a Cluster, task: &'a Task) -> impl Iterator<Item = &'a Task> {
+    let others = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| other.id != task.id);
+    let waiting = others.filter(|other| other.is_live() && other.desired == TaskState::Running && !serves(other));
+    waiting.filter(|other| !slots::has_to_leave(cluster, other))
+}
+
+/// Whether another task serves in the place that stays, or that has to leave as well and came later: of several that leave one is
+/// enough until the replacement runs.
+fn is_covered(cluster: &Cluster, task: &Task) -> bool {
+    let others = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| other.id != task.id);
+    let age = |task: &Task| (task.created_index, task.id);
+    others.filter(|other| serves(other)).any(|other| !slots::has_to_leave(cluster, other) || age(other) > age(task))
 }
 
 /// Whether the service's policy wants another task in the place: also after those that were made there since.
