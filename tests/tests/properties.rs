@@ -12,6 +12,8 @@ mod plans;
 mod references;
 #[path = "properties/rollouts.rs"]
 mod rollouts;
+#[path = "properties/shape.rs"]
+mod shape;
 #[path = "properties/undo.rs"]
 mod undo;
 
@@ -21,15 +23,14 @@ use std::time::Duration;
 use commands::{Actor, Command, InitialiseCluster, SecretText, ServiceSecrets};
 use events::service_spec::Mode;
 use events::{
-    Annotations, Availability, ClusterId, ClusterSpec, ContainerSpec, ContainerStatus, EndpointSpec, Event,
-    FailureAction, Frame, FrameHeader, GlobalMode, Id, IdGenerator, JobSchedule, Kind, NodeDescription, NodeId,
-    NodeSpec, Overlap, Placement, PortConfig, PublishMode, ReplicatedMode, Resources, RestartCondition, RestartPolicy,
-    Role, ServiceId, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp, UpdateConfig,
-    UpdateOrder, codec,
+    Annotations, Availability, ClusterId, ClusterSpec, ContainerStatus, Event, FailureAction, Frame, FrameHeader,
+    GlobalMode, Id, IdGenerator, Kind, NodeDescription, NodeId, NodeSpec, ReplicatedMode, Resources, RestartCondition,
+    Role, ServiceId, ServiceSpec, SessionId, TaskId, TaskState, TaskStatus, Timestamp, UpdateOrder, codec,
 };
 use projections::{Cluster, Liveness, Stamp, Touched, check, snapshot};
 use proptest::prelude::*;
 use reconcilers::{Budget, Candidates, LastSeen, Presence, Settled, TimerKey, settle};
+use shape::{Shape, shape};
 
 const TOKEN: [u8; 32] = [7; 32];
 /// Turns after which reconcilers that still have something to say are taken not to come to rest.
@@ -63,79 +64,6 @@ enum Step {
     RemoveTask(usize),
     Report(usize, TaskState),
     Advance(u64),
-}
-
-/// A service.
-#[derive(Debug, Clone)]
-struct Shape {
-    replicas: Option<u64>,
-    image: u8,
-    memory: u8,
-    zone: Option<u8>,
-    /// The service that it starts after, by its place among those there are.
-    depends_on: Option<usize>,
-    condition: RestartCondition,
-    delay_secs: Option<u64>,
-    attempts: u64,
-    parallelism: u64,
-    start_first: bool,
-    on_failure: FailureAction,
-    update_delay_secs: u64,
-    monitor_secs: u64,
-    failure_ppm: u32,
-    port: Option<u32>,
-    max_replicas: u64,
-    progress_deadline_secs: u64,
-    /// Of a job, how many of its tasks run at the same time.
-    job: Option<u64>,
-    /// Of a job with a schedule, that, and what becomes of runs that overlap.
-    schedule: Option<(&'static str, Overlap)>,
-}
-
-fn shape() -> impl Strategy<Value = Shape> {
-    let conditions =
-        prop_oneof![Just(RestartCondition::Any), Just(RestartCondition::OnFailure), Just(RestartCondition::None)];
-    let actions = prop_oneof![Just(FailureAction::Pause), Just(FailureAction::Continue), Just(FailureAction::Rollback)];
-    let zone = (prop::option::weighted(0.3, 0..2_u8), prop::option::weighted(0.2, any::<usize>()));
-    let what = (prop::option::weighted(0.8, 0..6_u64), 0..3_u8, 0..3_u8, zone);
-    let restart = (conditions, prop::option::weighted(0.7, 0..7_u64), 0..3_u64);
-    let ratio = prop_oneof![2 => Just(0), 1 => Just(300_000_u32), 1 => Just(500_000)];
-    let update = (0..3_u64, any::<bool>(), actions, 0..8_u64, 0..8_u64, ratio);
-    let place = (prop::option::weighted(0.2, 8080..8082_u32), prop_oneof![4 => Just(0), 1 => 1..3_u64]);
-    let overlaps = prop_oneof![Just(Overlap::Forbid), Just(Overlap::Allow), Just(Overlap::Replace)];
-    let job = (prop::option::weighted(0.2, 0..3_u64), prop::option::weighted(0.4, (Just("@hourly"), overlaps)));
-    let deadline = (prop_oneof![2 => Just(0), 1 => 1..60_u64], job);
-    (what, restart, update, place, deadline).prop_map(
-        |(
-            (replicas, image, memory, (zone, depends_on)),
-            (condition, delay_secs, attempts),
-            (parallelism, start_first, on_failure, update_delay_secs, monitor_secs, failure_ppm),
-            (port, max_replicas),
-            (progress_deadline_secs, (job, schedule)),
-        )| {
-            Shape {
-                replicas,
-                image,
-                memory,
-                zone,
-                depends_on,
-                condition,
-                delay_secs,
-                attempts,
-                parallelism,
-                start_first,
-                on_failure,
-                update_delay_secs,
-                monitor_secs,
-                failure_ppm,
-                port,
-                max_replicas,
-                progress_deadline_secs,
-                job,
-                schedule,
-            }
-        },
-    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -543,59 +471,6 @@ fn node_spec(availability: Availability, zone: u8) -> NodeSpec {
     let labels = [("zone".to_owned(), zone.to_string())].into();
     let annotations = Some(Annotations { labels, ..Annotations::default() });
     NodeSpec { availability: availability.into(), annotations, ..NodeSpec::default() }
-}
-
-impl Shape {
-    fn spec(&self, name: &str) -> ServiceSpec {
-        let container = ContainerSpec { image: format!("image:{}", self.image), ..ContainerSpec::default() };
-        let restart = RestartPolicy {
-            condition: Some(self.condition.into()),
-            delay_ns: self.delay_secs.map(|seconds| seconds * 1_000_000_000),
-            max_attempts: self.attempts,
-            ..RestartPolicy::default()
-        };
-        let constraints = self.zone.map(|zone| format!("node.labels.zone == {zone}")).into_iter().collect();
-        let mut task = TaskSpec {
-            container: Some(container),
-            restart: Some(restart),
-            placement: Some(Placement { constraints, max_replicas: self.max_replicas, ..Placement::default() }),
-            ..TaskSpec::default()
-        };
-        let reservations = Resources { memory_bytes: u64::from(self.memory) << 30, ..Resources::default() };
-        task.resources.get_or_insert_default().reservations = Some(reservations);
-        let order = if self.start_first { UpdateOrder::StartFirst } else { UpdateOrder::StopFirst };
-        let update = UpdateConfig {
-            parallelism: Some(self.parallelism),
-            failure_action: self.on_failure.into(),
-            order: order.into(),
-            delay_ns: self.update_delay_secs * 1_000_000_000,
-            monitor_ns: Some(self.monitor_secs * 1_000_000_000),
-            max_failure_ppm: self.failure_ppm,
-            progress_deadline_ns: Some(self.progress_deadline_secs * 1_000_000_000),
-        };
-        let rollback = UpdateConfig { failure_action: FailureAction::Pause.into(), ..update };
-        let port = |published_port| PortConfig {
-            target_port: 80,
-            published_port,
-            publish_mode: PublishMode::Host.into(),
-            ..PortConfig::default()
-        };
-        ServiceSpec {
-            endpoint: Some(EndpointSpec { ports: self.port.map(port).into_iter().collect() }),
-            annotations: Some(Annotations { name: name.to_owned(), ..Annotations::default() }),
-            task: Some(task),
-            mode: Some(self.mode()),
-            // A job is not rolled out.
-            update: self.job.is_none().then_some(update),
-            rollback: self.job.is_none().then_some(rollback),
-            schedule: self.job.and(self.schedule).map(|(cron, overlap)| JobSchedule {
-                cron: cron.to_owned(),
-                overlap: overlap.into(),
-                ..JobSchedule::default()
-            }),
-            ..ServiceSpec::default()
-        }
-    }
 }
 
 proptest! {
