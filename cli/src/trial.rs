@@ -46,6 +46,7 @@ impl Purpose {
 /// When a change would be refused, or the manager cannot be reached.
 pub async fn conclude<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M>) -> Result<u8, Failure> {
     let Some(steps) = session.trial.take().filter(|steps| !steps.is_empty()) else {
+        not_planned(purpose, session)?;
         return Ok(if session.leaves_tasks_over { CHANGES } else { 0 });
     };
     let reply = session.manager.preview(PreviewRequest { steps: steps.clone() }).await?;
@@ -66,14 +67,23 @@ pub async fn conclude<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M
     let is_told = match purpose {
         Purpose::WhatIf(_) => !reply.unplaced.is_empty(),
         Purpose::Plan(file) => {
-            if changes {
-                write(file, &text, steps, &reply, session).await?;
+            match changes {
+                true => write(file, &text, steps, &reply, session).await?,
+                false => not_planned(purpose, session)?,
             }
             changes
         }
         Purpose::Do | Purpose::DryRun => changes,
     };
     Ok(if is_told { CHANGES } else { 0 })
+}
+
+/// Says that a plan was asked for where there is nothing to do.
+fn not_planned<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    match purpose {
+        Purpose::Plan(file) => session.note(&format!("nothing would change, so {} is not written", file.display())),
+        Purpose::Do | Purpose::DryRun | Purpose::WhatIf(_) => Ok(()),
+    }
 }
 
 /// Writes a plan: each step with what has to be as it was.

@@ -48,7 +48,7 @@ pub use leave::LeaveNode;
 pub use member::{AnnounceManager, ForceQuorum};
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
 pub use operator::{CreateOperator, ReadSecrets, RenewOperator, RevokeOperator};
-pub use reason::check_reason;
+pub use reason::require_reason;
 pub use rejection::{Rejection, RejectionKind};
 pub use report::ReportTasks;
 pub use root::{MoveNodeToRoot, RotateRoot};

@@ -37,7 +37,7 @@ pub(crate) const MAY_REQUIRE: [&str; 24] = [
 ///
 /// # Errors
 /// When the cluster wants a reason for it, and there is none.
-pub fn check_reason(state: &Cluster, command: &Command, reason: Option<&str>) -> Result<(), Rejection> {
+pub fn require_reason(state: &Cluster, command: &Command, reason: Option<&str>) -> Result<(), Rejection> {
     let name = command.name();
     if state.spec().require_reason.iter().any(|verb| verb == name)
         && reason.is_none_or(|reason| reason.trim().is_empty())

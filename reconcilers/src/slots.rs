@@ -79,8 +79,8 @@ pub(crate) fn awaits_count(cluster: &Cluster, service: &Service) -> bool {
     tally.is_some_and(|tally| tally.slots.is_none())
 }
 
-/// What orders the tasks in one place.
-fn age(task: &Task) -> (u64, TaskId) {
+/// What orders the tasks in one place, the oldest first.
+pub(crate) fn age(task: &Task) -> (u64, TaskId) {
     (task.created_index, task.id)
 }
 

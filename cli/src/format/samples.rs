@@ -30,6 +30,28 @@ pub fn spec() -> ServiceSpec {
     }
 }
 
+/// The event by which root created a service.
+pub fn created(service: ServiceId, spec: ServiceSpec, reason: &str) -> EventRecord {
+    let actor = ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: None };
+    let command = CommandRecord {
+        id: CommandId::from_bits(1),
+        kind: "service.create".to_owned(),
+        actor,
+        reason: Some(reason.to_owned()),
+        ..CommandRecord::default()
+    };
+    EventRecord {
+        index: 12,
+        ordinal: 3,
+        log_time: Timestamp::from_unix_ns(1_500_000_000),
+        event: Event::by_command(0, Kind::ServiceCreated(Box::new(ServiceCreated { service, spec }))),
+        command: Some(command),
+        subjects: vec![service.to_string()],
+        names: [(service.to_string(), "web".to_owned())].into(),
+        before: None,
+    }
+}
+
 pub fn service() -> ServiceView {
     ServiceView {
         id: ServiceId::from_bits(9),

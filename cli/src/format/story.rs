@@ -69,7 +69,7 @@ pub fn by(event: &Event, record: &EventRecord, names: RecordNames) -> String {
 
 #[cfg(test)]
 mod tests {
-    use events::{ActorRecord, CommandId, CommandRecord, Id, ServiceId, Timestamp};
+    use events::{Id, ServiceId, Timestamp};
 
     use super::*;
     use crate::format::samples;
@@ -77,27 +77,7 @@ mod tests {
     #[test]
     fn a_line_says_what_became_true_and_why() {
         let service = ServiceId::from_bits(9);
-        let kind = Kind::ServiceCreated(Box::new(events::ServiceCreated { service, spec: samples::spec() }));
-        let actor = ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: None };
-        let command = CommandRecord {
-            id: CommandId::from_bits(1),
-            kind: "service.create".to_owned(),
-            actor,
-            reason: Some("first release".to_owned()),
-            correlation: None,
-            causation: None,
-            subject: None,
-        };
-        let record = EventRecord {
-            index: 12,
-            ordinal: 0,
-            log_time: Timestamp::from_unix_ns(1_500_000_000),
-            event: Event::by_command(0, kind),
-            command: Some(command),
-            subjects: vec![service.to_string()],
-            names: [(service.to_string(), "web".to_owned())].into(),
-            before: None,
-        };
+        let record = samples::created(service, samples::spec(), "first release");
         let expected = "\
 INDEX     TIME                       EVENT                     BY                   WHAT
 12        1970-01-01T00:00:01.500Z   service_created           operator root        web: nginx:1.27, 2 replicas (reason: first release)

@@ -118,7 +118,7 @@ impl Trial<'_> {
         };
         let control = Control { state: Arc::new(state), ..self.control.clone() };
         let command = to_command(&control, command.ok_or_else(unknown_command)?)?;
-        commands::check_reason(&control.state.cluster, &command, reason.as_deref())?;
+        commands::require_reason(&control.state.cluster, &command, reason.as_deref())?;
         let Judged { subject, changes } = self.sandbox.judge(self.actor, &command)?;
         let read = subject.as_ref().map_or_else(Vec::new, |id| self.note(id, &control.state.cluster));
         Ok(PreviewedStep { name: command.name().to_owned(), subject, changes, read })

@@ -4,7 +4,7 @@ use events::{DesiredCause, TaskCause, TaskState, Timestamp, UpdateOrder};
 use projections::{Cluster, Service, Task};
 
 use super::give_up;
-use crate::slots::{self, NewTask, ended_for_good, may_restart, serves, successors};
+use crate::slots::{self, NewTask, age, ended_for_good, may_restart, serves, successors};
 use crate::{Correction, Ctx, TimerKey};
 
 /// Whether a task that has to leave its node serves there until its replacement does.
@@ -54,7 +54,6 @@ fn waiting<'a>(cluster: &'a Cluster, task: &'a Task) -> impl Iterator<Item = &'a
 /// enough until the replacement runs.
 fn is_covered(cluster: &Cluster, task: &Task) -> bool {
     let others = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| other.id != task.id);
-    let age = |task: &Task| (task.created_index, task.id);
     others.filter(|other| serves(other)).any(|other| !slots::has_to_leave(cluster, other) || age(other) > age(task))
 }
 

@@ -1,8 +1,9 @@
 //! What takes the place of a task that ended or lost its node, and when.
 
+use events::service_spec::Mode;
 use events::{
-    Id, Kind, NodeDeclaredDown, NodeId, NodeRemoved, NodeSpec, NodeSpecUpdated, RestartCondition, RestartPolicy,
-    ServiceSpec, TaskCreated, TaskId, UpdateConfig, UpdateOrder,
+    Id, Kind, NodeDeclaredDown, NodeId, NodeRemoved, NodeSpec, NodeSpecUpdated, ReplicatedJobMode, RestartCondition,
+    RestartPolicy, ServiceSpec, ServiceSpecUpdated, TaskCreated, TaskId, UpdateConfig, UpdateOrder, UpdateStarted,
 };
 
 use super::*;
@@ -134,40 +135,42 @@ fn a_task_that_is_ready_starts_after_its_delay_once_the_one_before_it_has_stoppe
     }
 }
 
+const ELSEWHERE: u128 = 4;
+
+fn start_first() -> ServiceSpec {
+    let update = UpdateConfig { order: UpdateOrder::StartFirst.into(), ..UpdateConfig::default() };
+    ServiceSpec { mode: Some(replicated(1)), update: Some(update), ..ServiceSpec::default() }
+}
+
+fn drain(node: u128, deadline: Option<u64>) -> Kind {
+    let (node, drain_deadline_ns) = (NodeId::from_bits(node), deadline.map(|seconds| seconds * 1_000_000_000));
+    let spec = NodeSpec { availability: Availability::Drain.into(), drain_deadline_ns, ..NodeSpec::default() };
+    Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec })
+}
+
+/// The task 7 of a service that updates start-first runs on a node that is drained.
+fn drained(deadline: Option<u64>) -> Sample {
+    let policy = RestartPolicy { max_attempts: 1, ..RestartPolicy::default() };
+    let sample = Sample::default().with_node(NODE, NodeSpec::default()).with_node(ELSEWHERE, NodeSpec::default());
+    let sample = sample.with_policy(policy).with_spec(start_first(), &[]);
+    let mut sample = sample.with_task(7, 1, None, TaskState::Pending).assigned(7, NODE).reported(7, TaskState::Running);
+    sample.tell(10, drain(NODE, deadline));
+    sample
+}
+
+/// The same with the task 8, which is to replace it elsewhere and has come through these states.
+fn replaced(deadline: Option<u64>, states: &[TaskState]) -> Sample {
+    let mut sample = drained(deadline);
+    let (task, replaces, cause) = (TaskId::from_bits(8), Some(TaskId::from_bits(7)), TaskCause::Moved.into());
+    let (desired, spec_version) = (TaskState::Running.into(), version(&sample));
+    let new =
+        TaskCreated { task, service: service(), spec_version, slot: 1, desired, replaces, cause, ..Default::default() };
+    sample.tell(10, Kind::TaskCreated(new));
+    states.iter().fold(sample.assigned(8, ELSEWHERE), |sample, state| sample.reported(8, *state))
+}
+
 #[test]
 fn with_start_first_a_task_leaves_a_drained_node_once_its_replacement_runs() {
-    const ELSEWHERE: u128 = 4;
-    let drained = |deadline: Option<u64>| {
-        let update = UpdateConfig { order: UpdateOrder::StartFirst.into(), ..UpdateConfig::default() };
-        let spec = ServiceSpec { mode: Some(replicated(1)), update: Some(update), ..ServiceSpec::default() };
-        let policy = RestartPolicy { max_attempts: 1, ..RestartPolicy::default() };
-        let sample = Sample::default().with_node(NODE, NodeSpec::default()).with_node(ELSEWHERE, NodeSpec::default());
-        let sample = sample.with_policy(policy).with_spec(spec, &[]);
-        let mut sample = sample.with_task(7, 1, None, TaskState::Pending).assigned(7, NODE);
-        sample = sample.reported(7, TaskState::Running);
-        let (node, drain_deadline_ns) = (NodeId::from_bits(NODE), deadline.map(|seconds| seconds * 1_000_000_000));
-        let availability = Availability::Drain.into();
-        let spec = NodeSpec { availability, drain_deadline_ns, ..NodeSpec::default() };
-        sample.tell(10, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec }));
-        sample
-    };
-    let replaced = |deadline, states: &[TaskState]| {
-        let mut sample = drained(deadline);
-        let (task, replaces, cause) = (TaskId::from_bits(8), Some(TaskId::from_bits(7)), TaskCause::Moved.into());
-        let (desired, spec_version) = (TaskState::Running.into(), version(&sample));
-        let new = TaskCreated {
-            task,
-            service: service(),
-            spec_version,
-            slot: 1,
-            desired,
-            replaces,
-            cause,
-            ..Default::default()
-        };
-        sample.tell(10, Kind::TaskCreated(new));
-        states.iter().fold(sample.assigned(8, ELSEWHERE), |sample, state| sample.reported(8, *state))
-    };
     use TaskState::{Failed, Preparing, Running};
     // The sample, when it is looked at, and what follows.
     let table: [(Sample, u64, &[&str]); 9] = [
@@ -185,5 +188,34 @@ fn with_start_first_a_task_leaves_a_drained_node_once_its_replacement_runs() {
     ];
     for (number, (sample, second, expected)) in table.into_iter().enumerate() {
         assert_eq!(sample.ask(reconcile, second), expected, "case {number}");
+    }
+}
+
+#[test]
+fn a_place_that_is_handed_over_has_two_tasks_at_most() {
+    // The replacement has to leave as well: of the two that serve the newer one is enough until the next one does.
+    let mut both_leave = replaced(None, &[TaskState::Preparing, TaskState::Running]);
+    both_leave.tell(20, drain(ELSEWHERE, None));
+    assert_eq!(both_leave.ask(reconcile, 20), ["shutdown 7", "make in 1"]);
+    // The replacement does not run yet and has an older spec by now.
+    let mut outdated = replaced(None, &[TaskState::Preparing]);
+    let mut spec = start_first();
+    spec.task.get_or_insert_default().container.get_or_insert_default().image = "web:2".to_owned();
+    outdated.tell(
+        20,
+        Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated { service: service(), spec, ..Default::default() })),
+    );
+    outdated.tell(20, Kind::UpdateStarted(UpdateStarted { service: service(), slots: 1, rollback: None }));
+    assert_eq!(outdated.ask(reconcile, 20), ["shutdown 8", "make in 1"]);
+}
+
+#[test]
+fn a_job_restarts_nothing_in_a_slot_that_its_run_does_not_fill() {
+    let job = Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: 2, total_completions: 2 });
+    for (slot, expected) in [(1, "make in 1"), (2, "shutdown 7")] {
+        let sample = Sample::default().with_node(NODE, NodeSpec::default()).with_service(job, &[]);
+        let sample = sample.with_task(7, slot, None, TaskState::Pending).assigned(7, NODE);
+        let sample = sample.reported(7, TaskState::Running).reported(7, TaskState::Failed);
+        assert_eq!(sample.ask(reconcile, 1), [expected], "slot {slot}");
     }
 }

@@ -1,6 +1,6 @@
 //! What the lines of each format say, and that they are read again.
 
-use events::{ActorKind, ActorRecord, CommandId, CommandRecord, Event, Id, ServiceId, Timestamp};
+use events::{Id, ServiceId};
 
 use super::*;
 use crate::format::escape::tests::{HOSTILE, assert_harmless};
@@ -13,27 +13,7 @@ fn record(reason: &str) -> EventRecord {
     let container = spec.task.get_or_insert_default().container.get_or_insert_default();
     container.env = vec!["PASSWORD=hunter2=x".to_owned(), "INHERITED".to_owned()];
     spec.annotations.get_or_insert_default().labels = [("team".to_owned(), "blue".to_owned())].into();
-    let kind = Kind::ServiceCreated(Box::new(events::ServiceCreated { service, spec }));
-    let actor = ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: None };
-    let command = CommandRecord {
-        id: CommandId::from_bits(1),
-        kind: "service.create".to_owned(),
-        actor,
-        reason: Some(reason.to_owned()),
-        correlation: None,
-        causation: None,
-        subject: None,
-    };
-    EventRecord {
-        index: 12,
-        ordinal: 3,
-        log_time: Timestamp::from_unix_ns(1_500_000_000),
-        event: Event::by_command(0, kind),
-        command: Some(command),
-        subjects: vec![service.to_string()],
-        names: [(service.to_string(), "web".to_owned())].into(),
-        before: None,
-    }
+    samples::created(service, spec, reason)
 }
 
 fn line(format: ExportFormat, redact: &[Redaction], record: &EventRecord) -> String {

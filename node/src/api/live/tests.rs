@@ -1,3 +1,5 @@
+//! Who follows is shown the same as who reads, however far behind, and holds a bounded memory.
+
 use std::collections::BTreeMap;
 
 use commands::{

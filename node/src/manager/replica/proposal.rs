@@ -152,7 +152,7 @@ impl Draft {
     /// What a command comes to, how many bytes that has, and the ids that are left.
     fn decide(&self, request: &Request) -> Result<(Decision, usize, IdGenerator), Rejection> {
         let Request { actor, command, reason, .. } = request;
-        commands::check_reason(&self.next, command, reason.as_deref())?;
+        commands::require_reason(&self.next, command, reason.as_deref())?;
         if let Some(full) = &self.full {
             full.admit(&self.next, command)?;
         }
