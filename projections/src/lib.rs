@@ -164,7 +164,7 @@ parts::state! {
         /// What tasks take from their nodes.
         pub usage: Usage = "usage of nodes",
     }
-    derived by [nodes::derive, services::fold::derive, configs::derive, secrets::derive, tasks::fold::derive, lookup::derive, places::derive, failures::derive, failing::derive]
+    derived by [nodes::derive, services::fold::derive, configs::derive, secrets::derive, tasks::derive::derive, lookup::derive, failures::derive, failing::derive]
 }
 
 impl Default for Stamp {

@@ -168,18 +168,5 @@ impl Cluster {
     }
 }
 
-/// Makes the index of places.
-pub(crate) fn derive(cluster: &mut Cluster) {
-    let mut places = Places::default();
-    let services: Vec<ServiceId> = cluster.revisions.iter().map(|((service, _), _)| service).collect();
-    let mut last = None;
-    for service in services.into_iter().filter(|service| last.replace(*service) != Some(*service)) {
-        for instance in cluster.places_of_service(service) {
-            places.change((service, instance), PlaceStatus::Empty, cluster.standing((service, instance)));
-        }
-    }
-    cluster.places = places;
-}
-
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::instance::Instance;
 
+pub(crate) mod derive;
 pub(crate) mod fold;
 
 /// One run of a service's spec.

@@ -50,6 +50,12 @@ impl Usage {
     }
 
     pub(crate) fn enter(&mut self, task: &Task) {
+        self.enter_node(task);
+        self.enter_service(task);
+    }
+
+    /// Adds a task to what is known of its node.
+    pub(crate) fn enter_node(&mut self, task: &Task) {
         let Some(node) = task.node.filter(|_| task.occupies_node()) else { return };
         match self.nodes.get_mut(&node) {
             Some(usage) => usage.enter(task),
@@ -59,7 +65,11 @@ impl Usage {
                 self.nodes.insert(node, usage);
             }
         }
-        if task.is_wanted() {
+    }
+
+    /// Adds a task to what is known of its service.
+    pub(crate) fn enter_service(&mut self, task: &Task) {
+        if let Some(node) = task.node.filter(|_| task.occupies_node() && task.is_wanted()) {
             counts::up(&mut self.active, (task.service, node));
         }
     }

@@ -264,7 +264,7 @@ fn touch(touched: &mut Touched, task: &Task) {
 }
 
 /// Adds a task to what is known of its service: its places, and the specs that its tasks run.
-fn enter_service(cluster: &mut Cluster, task: &Task) {
+pub(super) fn enter_service(cluster: &mut Cluster, task: &Task) {
     cluster.tasks_by_instance.insert((task.service, task.instance(), task.id));
     cluster.tasks_by_revision.enter(task);
     counts::up(&mut cluster.tasks_by_state, task.state);
@@ -293,15 +293,6 @@ fn leave(cluster: &mut Cluster, task: &Task) {
     }
     cluster.unplaced.leave(task);
     cluster.usage.leave(task);
-}
-
-/// Makes the indices of tasks.
-pub(crate) fn derive(cluster: &mut Cluster) {
-    let all: Vec<Arc<Task>> = cluster.tasks.iter().filter_map(|(id, _)| cluster.tasks.share(id)).collect();
-    for task in all {
-        enter_service(cluster, &task);
-        enter(cluster, &task);
-    }
 }
 
 #[cfg(test)]
