@@ -2,8 +2,9 @@
 //!
 //! A handshake costs a manager a signature before anybody has proven anything, so whoever opens connections decides how much
 //! of a processor goes there. Each handshake therefore takes a token of its applicant's own and one that applicants of its
-//! kind share, and waits for them where they are spent. Members get theirs back once their certificate is verified: a cluster
-//! that comes back at once is held up by nothing but its own handshakes in progress.
+//! kind share, and waits for them where they are spent. Members get theirs back once their certificate is verified, and all
+//! who wait behind them are earlier by one: a cluster that comes back at once is held up by nothing but its own handshakes in
+//! progress.
 //!
 //! Nodes, joiners and strangers share tokens with their like only, so that strangers keep neither of the others out, however
 //! many addresses they have, and wherever the others call from. Whoever repeats the introduction of a node spends that
@@ -33,6 +34,8 @@ pub(super) struct Rates {
     pub(super) members: Rate,
     /// Who would wait longer is refused: a client gives up after a few seconds.
     pub(super) wait_max: Duration,
+    /// The same for nodes, who wait less than it seems when they come: those before them give their tokens back.
+    pub(super) members_wait_max: Duration,
 }
 
 /// So many handshakes may be in progress at once, and so many more begin each second that turn out to be nobody's: each takes
@@ -47,6 +50,7 @@ pub(super) const RATES: Rates = Rates {
     joiners: Rate { capacity: 128, interval: Duration::from_millis(5) },
     members: Rate { capacity: 128, interval: Duration::from_millis(5) },
     wait_max: Duration::from_secs(2),
+    members_wait_max: Duration::from_secs(5),
 };
 
 /// Tokens of its own that a source pays for a handshake that came to nothing, besides the one it took: a source of nothing
@@ -60,25 +64,37 @@ const APPLICANTS_MIN: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Pace {
     rates: Rates,
-    strangers: Bucket,
-    joiners: Bucket,
-    members: Bucket,
+    strangers: Queue,
+    joiners: Queue,
+    members: Queue,
     own: BTreeMap<Applicant, Bucket>,
     /// How many applicants are remembered before the quiet ones are forgotten.
     forget_at: usize,
 }
 
-/// A handshake that has begun: whose tokens it took.
+/// Those of one kind, in the order in which they came.
+#[derive(Debug, Default)]
+struct Queue {
+    bucket: Bucket,
+    /// How many tokens were ever given back.
+    given_back: u32,
+}
+
+/// A handshake that took its tokens: it begins when they are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Begun {
-    /// How long it waits for its turn.
-    pub(super) wait: Duration,
-    applicant: Applicant,
+    pub(super) applicant: Applicant,
+    /// When its own token is there.
+    own_turn: Instant,
+    /// When that of its kind is, if none is given back any more.
+    turn: Instant,
+    /// How many had been given back when it came.
+    given_back: u32,
 }
 
 impl Pace {
     pub(super) fn new(rates: Rates) -> Self {
-        let (strangers, joiners, members) = (Bucket::default(), Bucket::default(), Bucket::default());
+        let (strangers, joiners, members) = (Queue::default(), Queue::default(), Queue::default());
         Self { rates, strangers, joiners, members, own: BTreeMap::new(), forget_at: APPLICANTS_MIN }
     }
 
@@ -88,23 +104,33 @@ impl Pace {
             self.own.retain(|_, bucket| !bucket.is_full(now));
             self.forget_at = APPLICANTS_MIN.max(self.own.len() * 2);
         }
-        let (own_rate, wait_max) = (self.own_rate(applicant), self.rates.wait_max);
+        let (own_rate, wait_max) = (self.own_rate(applicant), self.wait_max(applicant));
         let own = self.own.get(&applicant).copied().unwrap_or_default();
-        let (shared, rate) = self.shared(applicant);
-        let wait = own.wait(own_rate, now).max(shared.wait(rate, now));
-        if wait > wait_max {
+        let (queue, rate) = self.shared(applicant);
+        let (own_wait, wait) = (own.wait(own_rate, now), queue.bucket.wait(rate, now));
+        if own_wait.max(wait) > wait_max {
             return None;
         }
-        shared.take(rate, now);
+        queue.bucket.take(rate, now);
+        let given_back = queue.given_back;
         self.own.entry(applicant).or_default().take(own_rate, now);
-        Some(Begun { wait, applicant })
+        Some(Begun { applicant, own_turn: now + own_wait, turn: now + wait, given_back })
+    }
+
+    /// How long a handshake still waits for its turn.
+    pub(super) fn wait(&mut self, begun: &Begun, now: Instant) -> Duration {
+        let (queue, rate) = self.shared(begun.applicant);
+        let earlier = rate.interval.saturating_mul(queue.given_back.wrapping_sub(begun.given_back));
+        let wait = begun.turn.saturating_duration_since(now).saturating_sub(earlier);
+        wait.max(begun.own_turn.saturating_duration_since(now))
     }
 
     /// The handshake was a member's.
     pub(super) fn proven(&mut self, begun: Begun) {
         let own_rate = self.own_rate(begun.applicant);
-        let (shared, rate) = self.shared(begun.applicant);
-        shared.give_back(rate);
+        let (queue, rate) = self.shared(begun.applicant);
+        queue.bucket.give_back(rate);
+        queue.given_back = queue.given_back.wrapping_add(1);
         // Whoever was forgotten has all its tokens.
         if let Some(own) = self.own.get_mut(&begun.applicant) {
             own.give_back(own_rate);
@@ -130,7 +156,14 @@ impl Pace {
         }
     }
 
-    fn shared(&mut self, applicant: Applicant) -> (&mut Bucket, Rate) {
+    fn wait_max(&self, applicant: Applicant) -> Duration {
+        match applicant {
+            Applicant::Node(_) => self.rates.members_wait_max,
+            Applicant::Joiner(_) | Applicant::Stranger(_) => self.rates.wait_max,
+        }
+    }
+
+    fn shared(&mut self, applicant: Applicant) -> (&mut Queue, Rate) {
         match applicant {
             Applicant::Node(_) => (&mut self.members, self.rates.members),
             Applicant::Joiner(_) => (&mut self.joiners, self.rates.joiners),
@@ -154,6 +187,7 @@ mod tests {
         joiners: Rate { capacity: 5, interval: Duration::from_millis(100) },
         members: Rate { capacity: 5, interval: Duration::from_millis(100) },
         wait_max: Duration::from_secs(2),
+        members_wait_max: Duration::from_secs(3),
     };
 
     fn source(host: u8) -> Source {
@@ -162,6 +196,15 @@ mod tests {
 
     fn stranger(host: u8) -> Applicant {
         Applicant::Stranger(source(host))
+    }
+
+    fn node(number: u128) -> Applicant {
+        Applicant::Node(NodeId::from_bits(number))
+    }
+
+    /// How long whoever comes now waits, if it may.
+    fn waits(pace: &mut Pace, applicant: Applicant, now: Instant) -> Option<Duration> {
+        pace.begin(applicant, now).map(|begun| pace.wait(&begun, now))
     }
 
     /// What the case is about, who begins a handshake at which millisecond and whether it proves to be a member's, and how
@@ -226,9 +269,10 @@ mod tests {
         for (what, handshakes) in cases {
             let (mut pace, begin) = (Pace::new(RATES), Instant::now());
             for (at, host, member, expected) in *handshakes {
-                let begun = pace.begin(stranger(*host), begin + Duration::from_millis(*at));
+                let now = begin + Duration::from_millis(*at);
+                let begun = pace.begin(stranger(*host), now);
                 assert_eq!(
-                    begun.map(|begun| begun.wait.as_millis()),
+                    begun.map(|begun| pace.wait(&begun, now).as_millis()),
                     expected.map(u128::from),
                     "{what}: {host} at {at} ms"
                 );
@@ -252,7 +296,7 @@ mod tests {
             }
         }
         let now = begin + Duration::from_secs(10);
-        last.iter().map(|applicant| pace.begin(*applicant, now).map(|begun| begun.wait)).collect()
+        last.iter().map(|applicant| waits(pace, *applicant, now)).collect()
     }
 
     #[test]
@@ -279,14 +323,26 @@ mod tests {
             }
         }
         let now = begin + Duration::from_secs(10);
-        assert_ne!(
-            pace.begin(Applicant::Node(NodeId::from_bits(1)), now).map(|begun| begun.wait),
-            Some(Duration::ZERO)
-        );
-        assert_eq!(
-            pace.begin(Applicant::Node(NodeId::from_bits(51)), now).map(|begun| begun.wait),
-            Some(Duration::ZERO)
-        );
+        assert_ne!(waits(&mut pace, node(1), now), Some(Duration::ZERO));
+        assert_eq!(waits(&mut pace, node(51), now), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn who_waits_is_earlier_by_each_that_proves_to_be_a_member() {
+        let (mut pace, now) = (Pace::new(RATES), Instant::now());
+        let begun: Vec<Begun> = (1..=8).filter_map(|number| pace.begin(node(number), now)).collect();
+        let waits =
+            |pace: &mut Pace, at| begun.iter().map(|begun| pace.wait(begun, at).as_millis()).collect::<Vec<_>>();
+        assert_eq!(waits(&mut pace, now), [0, 0, 0, 0, 0, 100, 200, 300]);
+        pace.proven(begun[0]);
+        pace.proven(begun[1]);
+        assert_eq!(waits(&mut pace, now), [0, 0, 0, 0, 0, 0, 0, 100]);
+        assert_eq!(waits(&mut pace, now + Duration::from_millis(40)).last(), Some(&60));
+        // Who comes to nothing gives nothing back, and neither do those of another kind.
+        pace.failed(begun[2], now);
+        let other = pace.begin(stranger(1), now).expect("a stranger may come");
+        pace.proven(other);
+        assert_eq!(waits(&mut pace, now).last(), Some(&100));
     }
 
     #[test]
