@@ -11,7 +11,7 @@ use futures_util::stream::{self, Stream};
 use rustls::server::Acceptor;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
@@ -24,7 +24,7 @@ use super::caller::Caller;
 use super::connection::{Connection, Members, Place, Until};
 use super::expiry::Expiry;
 use super::lease::{Lease, Places};
-use super::pace::{Begun, Pace, RATES, Rates};
+use super::pace::{Begun, Pace, RATES};
 use super::subject::Holder;
 use super::{Credentials, Introduction, Peer, failures};
 use crate::metrics::{ConnectionClass, Connections};
@@ -106,7 +106,7 @@ struct TlsListener {
     tcp: TcpListener,
     credentials: Arc<Credentials>,
     places: Places,
-    turns: Arc<Turns>,
+    pace: Arc<Mutex<Pace>>,
     deadlines: Deadlines,
     members: Arc<dyn Members>,
     counts: Arc<Connections>,
@@ -122,9 +122,9 @@ impl TlsListener {
         members: Arc<dyn Members>,
         counts: Arc<Connections>,
     ) -> Self {
-        let turns = Arc::new(Turns::new(RATES));
+        let pace = Arc::new(Mutex::new(Pace::new(RATES)));
         let (places, handshakes) = (Places::new(limits, Arc::clone(&counts)), JoinSet::new());
-        Self { tcp, credentials, places, turns, deadlines: DEADLINES, members, counts, handshakes }
+        Self { tcp, credentials, places, pace, deadlines: DEADLINES, members, counts, handshakes }
     }
 
     async fn next(&mut self) -> Connection<TlsStream<TcpStream>> {
@@ -152,7 +152,7 @@ impl TlsListener {
         let Some(lease) = self.places.enter(Class::Silent(Source::of(address.ip())), address) else { return };
         let handshake = Shake {
             credentials: Arc::clone(&self.credentials),
-            turns: Arc::clone(&self.turns),
+            pace: Arc::clone(&self.pace),
             deadlines: self.deadlines,
             members: Arc::clone(&self.members),
             counts: Arc::clone(&self.counts),
@@ -184,7 +184,7 @@ fn accepted(finished: Result<Handshake, JoinError>) -> Option<Connection<TlsStre
 /// One handshake.
 struct Shake {
     credentials: Arc<Credentials>,
-    turns: Arc<Turns>,
+    pace: Arc<Mutex<Pace>>,
     deadlines: Deadlines,
     members: Arc<dyn Members>,
     counts: Arc<Connections>,
@@ -197,12 +197,13 @@ impl Shake {
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
         let applicant = self.applicant(Introduction::within(&hello.client_hello()));
         let lease = lease.promote(Class::Shaking(applicant), self.address).ok_or_else(too_many)?;
-        let begun = self.turns.pace().begin(applicant, Instant::now()).ok_or_else(|| {
+        let begun = self.pace().begin(applicant, Instant::now()).ok_or_else(|| {
             self.counts.refuse(ConnectionClass::Handshake);
             too_fast()
         })?;
-        let attempt = Attempt { turns: &self.turns, begun: Some(begun) };
-        self.await_turn(&lease, &hello.io, &begun).await?;
+        let mut attempt = Attempt { pace: &self.pace, begun, stage: Stage::Waiting };
+        self.await_turn(&lease, &hello.io, &attempt.begun).await?;
+        attempt.stage = Stage::Shaking;
         let (mut stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
         let (class, until) = self.classify(&peer, applicant, expiry);
         attempt.done(class);
@@ -220,12 +221,12 @@ impl Shake {
     async fn await_turn(&self, lease: &Lease, stream: &TcpStream, begun: &Begun) -> io::Result<()> {
         let turn = async {
             loop {
-                let wait = self.turns.pace().wait(begun, Instant::now());
+                let wait = self.pace().wait(begun, Instant::now());
                 if wait.is_zero() {
                     return Ok(());
                 }
-                // One of those before may be done sooner.
-                let _ = tokio::time::timeout(wait, self.turns.earlier(begun.applicant).notified()).await;
+                // Those before it may be done sooner than was reckoned.
+                let _ = tokio::time::timeout(wait, begun.sooner.notified()).await;
             }
         };
         unless_ended(lease, RATES.members_wait_max + self.deadlines.handshake, turn).await?;
@@ -245,6 +246,10 @@ impl Shake {
             Some(Introduction::Joiner { .. }) => Applicant::Joiner(source),
             None => Applicant::Stranger(source),
         }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        locked(&self.pace)
     }
 
     /// What the other end proved to be, and how long its connection lasts.
@@ -297,55 +302,42 @@ fn holder_of(peer: &Peer) -> Option<(NodeId, Holder)> {
     }
 }
 
-/// Whose turn it is, and who waits for it.
-struct Turns {
-    pace: Mutex<Pace>,
-    nodes: Notify,
-    joiners: Notify,
-    strangers: Notify,
+fn locked(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
+    // No code panics while it holds the lock, so a poisoned one still holds whole data.
+    pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Turns {
-    fn new(rates: Rates) -> Self {
-        let (nodes, joiners, strangers) = (Notify::new(), Notify::new(), Notify::new());
-        Self { pace: Mutex::new(Pace::new(rates)), nodes, joiners, strangers }
-    }
-
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        // No code panics while it holds the lock, so a poisoned one still holds whole data.
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Told whenever those of the applicant's kind that wait are earlier by one.
-    fn earlier(&self, applicant: Applicant) -> &Notify {
-        match applicant {
-            Applicant::Node(_) => &self.nodes,
-            Applicant::Joiner(_) => &self.joiners,
-            Applicant::Stranger(_) => &self.strangers,
-        }
-    }
-}
-
-/// A handshake that has begun. However it ends before it is done, it came to nothing.
+/// A handshake that took its turn. However it ends before it is done, it came to nothing.
 struct Attempt<'a> {
-    turns: &'a Turns,
-    begun: Option<Begun>,
+    pace: &'a Mutex<Pace>,
+    begun: Begun,
+    stage: Stage,
+}
+
+/// How far a handshake is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Shaking,
+    Proven,
 }
 
 impl Attempt<'_> {
     /// The handshake is done.
     fn done(mut self, class: Class) {
-        if let (Some(begun), Class::Member(_)) = (self.begun.take(), class) {
-            self.turns.pace().proven(begun);
-            self.turns.earlier(begun.applicant).notify_one();
+        if let Class::Member(_) = class {
+            self.stage = Stage::Proven;
         }
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if let Some(begun) = self.begun.take() {
-            self.turns.pace().failed(begun, Instant::now());
+        let (mut pace, now) = (locked(self.pace), Instant::now());
+        match self.stage {
+            Stage::Waiting => pace.left(&self.begun, now),
+            Stage::Shaking => pace.failed(&self.begun, now),
+            Stage::Proven => pace.proven(&self.begun, now),
         }
     }
 }

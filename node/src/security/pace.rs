@@ -12,8 +12,10 @@
 //! joiner one can keep joiners out from twenty addresses; rotating the join token ends that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::admission::Applicant;
@@ -72,24 +74,58 @@ pub(super) struct Pace {
     forget_at: usize,
 }
 
-/// Those of one kind, in the order in which they came.
+/// Those of one kind. Who waits does so in the order in which they came.
 #[derive(Debug, Default)]
 struct Queue {
     bucket: Bucket,
-    /// How many tokens were ever given back.
-    given_back: u32,
+    /// By how much all who wait are earlier for the tokens that were ever given back.
+    earlier: Duration,
+    /// The last number that was drawn.
+    last: u64,
+    /// By when their turn were if no token had ever been given back, and by number.
+    waiting: BTreeMap<(Instant, u64), Arc<Notify>>,
 }
 
 /// A handshake that took its tokens: it begins when they are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Begun {
-    pub(super) applicant: Applicant,
+    applicant: Applicant,
     /// When its own token is there.
     own_turn: Instant,
-    /// When that of its kind is, if none is given back any more.
-    turn: Instant,
-    /// How many had been given back when it came.
-    given_back: u32,
+    /// Its place among those of its kind.
+    place: (Instant, u64),
+    /// Told when it may begin sooner than it would have to wait.
+    pub(super) sooner: Arc<Notify>,
+}
+
+impl Queue {
+    /// Takes a token that is there after `wait`.
+    fn enter(&mut self, rate: Rate, wait: Duration, now: Instant) -> ((Instant, u64), Arc<Notify>) {
+        self.bucket.take(rate, now);
+        self.last += 1;
+        let (place, sooner) = ((now + wait + self.earlier, self.last), Arc::default());
+        if !wait.is_zero() {
+            self.waiting.insert(place, Arc::clone(&sooner));
+        }
+        (place, sooner)
+    }
+
+    fn wait(&self, (turn, _): (Instant, u64), now: Instant) -> Duration {
+        turn.saturating_duration_since(now).saturating_sub(self.earlier)
+    }
+
+    /// Puts a token back, and tells those whose turn it is by that.
+    fn give_back(&mut self, rate: Rate, now: Instant) {
+        self.bucket.give_back(rate);
+        self.earlier += rate.interval;
+        while let Some((place, sooner)) = self.waiting.pop_first() {
+            if !self.wait(place, now).is_zero() {
+                self.waiting.insert(place, sooner);
+                break;
+            }
+            sooner.notify_one();
+        }
+    }
 }
 
 impl Pace {
@@ -111,34 +147,36 @@ impl Pace {
         if own_wait.max(wait) > wait_max {
             return None;
         }
-        queue.bucket.take(rate, now);
-        let given_back = queue.given_back;
+        let (place, sooner) = queue.enter(rate, wait, now);
         self.own.entry(applicant).or_default().take(own_rate, now);
-        Some(Begun { applicant, own_turn: now + own_wait, turn: now + wait, given_back })
+        Some(Begun { applicant, own_turn: now + own_wait, place, sooner })
     }
 
     /// How long a handshake still waits for its turn.
     pub(super) fn wait(&mut self, begun: &Begun, now: Instant) -> Duration {
-        let (queue, rate) = self.shared(begun.applicant);
-        let earlier = rate.interval.saturating_mul(queue.given_back.wrapping_sub(begun.given_back));
-        let wait = begun.turn.saturating_duration_since(now).saturating_sub(earlier);
-        wait.max(begun.own_turn.saturating_duration_since(now))
+        let (queue, _) = self.shared(begun.applicant);
+        queue.wait(begun.place, now).max(begun.own_turn.saturating_duration_since(now))
     }
 
     /// The handshake was a member's.
-    pub(super) fn proven(&mut self, begun: Begun) {
+    pub(super) fn proven(&mut self, begun: &Begun, now: Instant) {
         let own_rate = self.own_rate(begun.applicant);
-        let (queue, rate) = self.shared(begun.applicant);
-        queue.bucket.give_back(rate);
-        queue.given_back = queue.given_back.wrapping_add(1);
         // Whoever was forgotten has all its tokens.
         if let Some(own) = self.own.get_mut(&begun.applicant) {
             own.give_back(own_rate);
         }
+        self.left(begun, now);
+    }
+
+    /// The other end has gone before its turn came: it cost the others nothing.
+    pub(super) fn left(&mut self, begun: &Begun, now: Instant) {
+        let (queue, rate) = self.shared(begun.applicant);
+        queue.waiting.remove(&begun.place);
+        queue.give_back(rate, now);
     }
 
     /// The handshake came to nothing.
-    pub(super) fn failed(&mut self, begun: Begun, now: Instant) {
+    pub(super) fn failed(&mut self, begun: &Begun, now: Instant) {
         match begun.applicant {
             // Nothing but its own turns is spent there.
             Applicant::Node(_) => {}
@@ -175,6 +213,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use events::{Id, NodeId};
+    use futures_util::FutureExt;
 
     use super::super::admission::Source;
     use super::*;
@@ -272,12 +311,12 @@ mod tests {
                 let now = begin + Duration::from_millis(*at);
                 let begun = pace.begin(stranger(*host), now);
                 assert_eq!(
-                    begun.map(|begun| pace.wait(&begun, now).as_millis()),
+                    begun.as_ref().map(|begun| pace.wait(begun, now).as_millis()),
                     expected.map(u128::from),
                     "{what}: {host} at {at} ms"
                 );
                 if let Some(begun) = begun.filter(|_| *member) {
-                    pace.proven(begun);
+                    pace.proven(&begun, now);
                 }
             }
         }
@@ -291,7 +330,7 @@ mod tests {
             let now = begin + Duration::from_millis(millisecond);
             for host in 1..=addresses {
                 if let Some(begun) = pace.begin(stranger(host), now) {
-                    pace.failed(begun, now);
+                    pace.failed(&begun, now);
                 }
             }
         }
@@ -318,7 +357,7 @@ mod tests {
             let now = begin + Duration::from_millis(millisecond);
             for node in 1..=50 {
                 if let Some(begun) = pace.begin(Applicant::Node(NodeId::from_bits(node)), now) {
-                    pace.failed(begun, now);
+                    pace.failed(&begun, now);
                 }
             }
         }
@@ -328,20 +367,22 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_earlier_by_each_that_proves_to_be_a_member() {
+    fn who_waits_is_earlier_by_each_before_it_that_is_a_member_or_gone() {
         let (mut pace, now) = (Pace::new(RATES), Instant::now());
         let begun: Vec<Begun> = (1..=8).filter_map(|number| pace.begin(node(number), now)).collect();
         let waits =
             |pace: &mut Pace, at| begun.iter().map(|begun| pace.wait(begun, at).as_millis()).collect::<Vec<_>>();
         assert_eq!(waits(&mut pace, now), [0, 0, 0, 0, 0, 100, 200, 300]);
-        pace.proven(begun[0]);
-        pace.proven(begun[1]);
+        pace.proven(&begun[0], now);
+        pace.left(&begun[5], now);
         assert_eq!(waits(&mut pace, now), [0, 0, 0, 0, 0, 0, 0, 100]);
+        let told: Vec<bool> = begun.iter().map(|begun| begun.sooner.notified().now_or_never().is_some()).collect();
+        assert_eq!(told, [false, false, false, false, false, true, true, false]);
         assert_eq!(waits(&mut pace, now + Duration::from_millis(40)).last(), Some(&60));
         // Who comes to nothing gives nothing back, and neither do those of another kind.
-        pace.failed(begun[2], now);
+        pace.failed(&begun[2], now);
         let other = pace.begin(stranger(1), now).expect("a stranger may come");
-        pace.proven(other);
+        pace.proven(&other, now);
         assert_eq!(waits(&mut pace, now).last(), Some(&100));
     }
 

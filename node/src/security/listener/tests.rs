@@ -146,7 +146,7 @@ async fn a_handshake_waits_for_its_turn_and_is_refused_when_that_would_be_too_la
         members_wait_max: Duration::from_secs(1),
     };
     listener.places = Places::new(limits, Arc::clone(&listener.counts));
-    listener.turns = Arc::new(Turns::new(rates));
+    listener.pace = Arc::new(Mutex::new(Pace::new(rates)));
     let begun = Instant::now();
     let callers = (0..3).map(|_| {
         let mut connector = joiner.clone();
@@ -169,7 +169,7 @@ async fn a_node_that_waits_begins_once_the_one_before_it_is_done() {
     let often = Rate { capacity: 8, interval: Duration::from_secs(60) };
     let one = Rate { capacity: 1, ..often };
     let rates = Rates { node: often, members: one, members_wait_max: one.interval * 2, ..RATES };
-    listener.turns = Arc::new(Turns::new(rates));
+    listener.pace = Arc::new(Mutex::new(Pace::new(rates)));
     let clients = async { tokio::join!(speaking(member.clone(), address), speaking(member.clone(), address)) };
     let accepted = async { (listener.next().await, listener.next().await) };
     let both = tokio::time::timeout(one.interval / 2, async { tokio::join!(clients, accepted) }).await;
@@ -185,7 +185,7 @@ async fn whoever_introduces_itself_waits_for_no_stranger_at_its_address() {
     let limits = Limits { silent: few, shaking: one, anonymous: few, members: few, operators: 1 };
     listener.places = Places::new(limits, Arc::clone(&listener.counts));
     let once = Rate { capacity: 1, interval: Duration::from_secs(60) };
-    listener.turns = Arc::new(Turns::new(Rates { strangers: once, ..RATES }));
+    listener.pace = Arc::new(Mutex::new(Pace::new(Rates { strangers: once, ..RATES })));
     let other = Authority::generate(wall_clock()).expect("an authority");
     let token = JoinToken::generate(other.root()).expect("a token");
     let _first = tokio::join!(speaking(stranger.clone(), address), listener.next());
