@@ -79,6 +79,7 @@ impl Kind {
             | Self::ServiceCreated(_)
             | Self::ServiceSpecUpdated(_)
             | Self::ServiceScaled(_)
+            | Self::ServiceRebalanced(_)
             | Self::ServiceRemoved(_)
             | Self::UpdateStarted(_)
             | Self::UpdateTasksOverdue(_)
@@ -174,6 +175,7 @@ catalogue! {
     ServiceCreated "service_created" |event| [event.service];
     ServiceSpecUpdated "service_spec_updated" |event| [event.service];
     ServiceScaled "service_scaled" |event| [event.service];
+    ServiceRebalanced "service_rebalanced" |event| [event.service, event.task, event.from, event.to];
     ServiceRemoved "service_removed" |event| [event.service];
     UpdateStarted "update_started" |event| [event.service];
     UpdateTasksOverdue "update_tasks_overdue" |event| [event.service, event.tasks];

@@ -49,6 +49,7 @@ impl Timers {
                 TimerKey::Node(node) => touched.overdue.insert(node),
                 TimerKey::Service(service) => touched.services.insert(service),
                 TimerKey::Rollout(service) => touched.rollouts.insert(service),
+                TimerKey::Balance(service) => touched.balances.insert(service),
                 TimerKey::Place(service, instance) => touched.places.insert((service, instance)),
             };
         }

@@ -63,7 +63,7 @@ pub use restarts::Restarts;
 pub use revision_tasks::{RevisionTasks, TaskCounts};
 pub use rollouts::{Step, Tally};
 pub use secrets::{ClusterSecret, SecretRevision};
-pub use services::{Revision, Run, Service, Update, UpdateState};
+pub use services::{Rebalanced, Revision, Run, Service, Update, UpdateState};
 pub use settings::{RootRotation, Settings, Tag};
 pub use table::Table;
 pub use tasks::Task;
@@ -73,7 +73,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 14;
+pub const FOLD_VERSION: u32 = 15;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,8 @@ parts::state! {
         secret_names: OrdMap<Arc<str>, SecretId> = "names of secrets",
         /// The services that want a task on every node.
         global_services: OrdSet<ServiceId> = "global services",
+        /// The services whose tasks are moved to nodes that have fewer of them.
+        rebalancing: OrdSet<ServiceId> = "services that rebalance",
         /// How many nodes there are in each state.
         nodes_by_liveness: OrdMap<Liveness, u64> = "nodes by liveness",
         /// How many services have a rollout in each state; those without one are not counted.
@@ -198,6 +200,8 @@ concerns! {
         waiting: ServiceId,
         /// Services whose rollout may go on, because the time has come for it. No event says so; the rollout's timer does.
         rollouts: ServiceId,
+        /// Services whose tasks may be moved to other nodes, because the time has come for it. No event says so; the timer does.
+        balances: ServiceId,
         /// Large services of which a part is looked at in each turn, each with the place to go on from. No event says so; who
         /// divides the work among turns does.
         sweeps: (ServiceId, Instance),
@@ -271,6 +275,7 @@ impl Cluster {
             Kind::ServiceCreated(event) => services::fold::created(self, event, at, touched),
             Kind::ServiceSpecUpdated(event) => services::fold::spec_updated(self, event, at, touched),
             Kind::ServiceScaled(event) => services::fold::scaled(self, event, at, touched),
+            Kind::ServiceRebalanced(event) => services::fold::rebalanced(self, event, at),
             Kind::ServiceRemoved(event) => services::fold::removed(self, event.service, touched),
             Kind::UpdateStarted(event) => services::fold::update_started(self, event, touched),
             Kind::UpdateTasksOverdue(event) => rollouts::tasks_overdue(self, event, at, touched),
@@ -354,6 +359,11 @@ impl Cluster {
     /// The services that want a task on every node.
     pub fn global_services(&self) -> impl Iterator<Item = &Service> {
         self.global_services.iter().filter_map(|id| self.services.get(*id))
+    }
+
+    /// The services whose tasks are moved to nodes that have fewer of them.
+    pub fn rebalancing(&self) -> &OrdSet<ServiceId> {
+        &self.rebalancing
     }
 
     /// The spec that a task runs.

@@ -37,6 +37,8 @@ pub struct Service {
     pub run: Option<Run>,
     /// When the next run of a scheduled job is due.
     pub next_run: Option<Timestamp>,
+    /// The last of its tasks that was moved to a node with fewer.
+    pub rebalanced: Option<Rebalanced>,
     /// Names of the volatile payloads with values of its secret variables, of the present spec and of earlier ones.
     pub env_secrets: BTreeSet<String>,
     /// Indexes of the frames that changed its spec, oldest first: there history has its revisions. The last of them, if there were more
@@ -53,6 +55,15 @@ pub struct Run {
     pub started_at: Timestamp,
     /// How many runs are under way as one: 1, and one more for each that began beside those before it.
     pub abreast: u64,
+}
+
+/// That a task was moved to a node with fewer of the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebalanced {
+    /// When.
+    pub at: Timestamp,
+    /// How many tasks there were on either side.
+    pub reason: String,
 }
 
 /// How far a rollout is.

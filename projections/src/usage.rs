@@ -49,6 +49,21 @@ impl Usage {
         self.active.range(range).map(|((_, node), count)| (*node, *count))
     }
 
+    /// How many tasks of a service should run on a node.
+    pub fn active_on(&self, service: ServiceId, node: NodeId) -> u64 {
+        self.active.get(&(service, node)).copied().unwrap_or(0)
+    }
+
+    /// The services and nodes of which this number is another than it was when the usage was `earlier`, with the number then and now.
+    /// Costs what changed, as long as one was made from the other.
+    pub fn active_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (ServiceId, u64, u64)> {
+        earlier.active.diff(&self.active).map(|change| match change {
+            DiffItem::Add((service, _), now) => (*service, 0, *now),
+            DiffItem::Update { old: (_, then), new: ((service, _), now) } => (*service, *then, *now),
+            DiffItem::Remove((service, _), then) => (*service, *then, 0),
+        })
+    }
+
     pub(crate) fn enter(&mut self, task: &Task) {
         self.enter_node(task);
         self.enter_service(task);

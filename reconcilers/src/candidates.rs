@@ -2,13 +2,14 @@
 //! not depend on them, only how long that takes.
 
 use crate::replicated::Fillings;
-use crate::schedule::Nodes;
+use crate::schedule::{Crowds, Nodes};
 use crate::updates::Worklists;
 
-/// Nodes for tasks, places for rollouts, and places to fill or to give up.
+/// Nodes for tasks, places for rollouts, places to fill or to give up, and how unevenly tasks are spread.
 #[derive(Debug, Default)]
 pub struct Candidates {
     pub(crate) nodes: Nodes,
     pub(crate) rollouts: Worklists,
     pub(crate) fillings: Fillings,
+    pub(crate) crowds: Crowds,
 }

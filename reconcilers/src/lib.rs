@@ -82,6 +82,8 @@ pub enum TimerKey {
     Service(ServiceId),
     /// The rollout of a service.
     Rollout(ServiceId),
+    /// How evenly the tasks of a service are spread.
+    Balance(ServiceId),
     /// One place of a service.
     Place(ServiceId, Instance),
 }
@@ -173,9 +175,9 @@ impl Correction {
 pub type Reconcile = fn(&Cluster, &Scope, &mut Ctx<'_>, &mut Correction);
 
 /// All reconcilers, in the order in which things are put right: first what is lost and who decides, then what is out of date, then what
-/// ended, then what is missing, then what may be forgotten, then where tasks go. Placing comes last because it is what fills
+/// ended, then what is missing, then what may be forgotten, then what would be better elsewhere, then where tasks go. Placing comes last because it is what fills
 /// a turn: the others have then seen everything, and need not look again.
-pub const ALL: [(Reconciler, Reconcile); 12] = [
+pub const ALL: [(Reconciler, Reconcile); 13] = [
     (Reconciler::Liveness, liveness::reconcile),
     (Reconciler::Members, members::reconcile),
     (Reconciler::RootRotation, root_rotation::reconcile),
@@ -187,5 +189,6 @@ pub const ALL: [(Reconciler, Reconcile); 12] = [
     (Reconciler::Global, global::reconcile),
     (Reconciler::Jobs, jobs::reconcile),
     (Reconciler::Reaper, reaper::reconcile),
+    (Reconciler::Rebalance, schedule::rebalance::reconcile),
     (Reconciler::Schedule, schedule::reconcile),
 ];

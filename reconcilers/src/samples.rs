@@ -82,7 +82,7 @@ impl Sample {
         let constraints = constraints.iter().map(|text| (*text).to_owned()).collect();
         let template = spec.task.get_or_insert_default();
         template.restart = self.policy;
-        template.placement = Some(Placement { constraints, ..Placement::default() });
+        template.placement = Some(Placement { constraints, ..template.placement.take().unwrap_or_default() });
         let reservations = Some(Resources { nano_cpus: CORE, ..Resources::default() });
         template.resources = Some(ResourceRequirements { reservations, ..ResourceRequirements::default() });
         self.tell(0, Kind::ServiceCreated(Box::new(ServiceCreated { service: service(), spec })));
@@ -174,6 +174,10 @@ fn words(kind: &Kind) -> String {
             Some(node) => format!("make on {}", node.bits()),
             None => format!("make in {}", event.slot),
         },
+        Kind::TaskAssigned(event) => format!("place on {}", event.node.bits()),
+        Kind::ServiceRebalanced(event) => {
+            format!("move {} from {} to {}", event.task.bits(), event.from.bits(), event.to.bits())
+        }
         Kind::UpdateStarted(event) => format!("{} places to replace", event.slots),
         Kind::UpdatePaused(_) => "pause".to_owned(),
         Kind::UpdateTasksOverdue(event) => format!("overdue{}", numbers(&event.tasks)),

@@ -29,6 +29,8 @@ projections::concerns! {
         waiting: ServiceId,
         /// Other services whose rollout may go on.
         rollouts: ServiceId,
+        /// Other services whose tasks may be moved to other nodes now.
+        balances: ServiceId,
         /// Other nodes whose tasks may not suit them any more.
         unjudged: NodeId,
         /// Services that are set aside: whatever else is to be looked at, their tasks stay as they are.
@@ -66,7 +68,7 @@ impl Scope {
         let overdue = touched.nodes.union(&touched.overdue).chain(&contacts).copied().collect();
         let (nodes, unfilled, waiting) = (touched.nodes.clone(), touched.unfilled.clone(), touched.waiting.clone());
         let (placement, unjudged) = (touched.placement, touched.unjudged.difference(&nodes).copied().collect());
-        let aside = BTreeSet::new();
+        let (balances, aside) = (touched.balances.clone(), BTreeSet::new());
         Self {
             services,
             places,
@@ -78,6 +80,7 @@ impl Scope {
             waiting,
             placement,
             rollouts,
+            balances,
             unjudged,
             aside,
         }
@@ -91,6 +94,7 @@ impl Scope {
             self.unfilled.retain(|service| !aside.contains(service));
             self.waiting.retain(|service| !aside.contains(service));
             self.rollouts.retain(|service| !aside.contains(service));
+            self.balances.retain(|service| !aside.contains(service));
             self.aside = aside.clone();
         }
         self

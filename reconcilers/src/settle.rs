@@ -209,6 +209,8 @@ impl Settling<'_> {
             let is_aside = |service: &&ServiceId| aside.contains(service);
             wakes.extend(touched.rollouts.iter().filter(is_aside).map(|service| (TimerKey::Rollout(*service), None)));
             touched.rollouts.retain(|service| !aside.contains(service));
+            wakes.extend(touched.balances.iter().filter(is_aside).map(|service| (TimerKey::Balance(*service), None)));
+            touched.balances.retain(|service| !aside.contains(service));
             touched.places.retain(|(service, instance)| {
                 let stays = !aside.contains(service);
                 if !stays {
@@ -224,9 +226,10 @@ impl Settling<'_> {
         let nodes = scope.overdue.iter().map(|node| TimerKey::Node(*node));
         let rollouts = scope.services.iter().chain(&scope.rollouts).chain(&touched.rollouts);
         let rollouts = rollouts.map(|service| TimerKey::Rollout(*service));
+        let balances = scope.services.iter().chain(&scope.balances).map(|service| TimerKey::Balance(*service));
         let places =
             scope.places.union(&touched.places).map(|(service, instance)| TimerKey::Place(*service, *instance));
-        for subject in nodes.chain(rollouts).chain(places) {
+        for subject in nodes.chain(rollouts).chain(balances).chain(places) {
             self.settled.wakes.insert(subject, None);
         }
     }

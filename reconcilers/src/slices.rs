@@ -206,7 +206,13 @@ fn parts(cluster: &Cluster, touched: Touched) -> VecDeque<(usize, Touched)> {
 /// What there is to look at of a service but for its places.
 fn as_such(service: ServiceId) -> Touched {
     let services: BTreeSet<ServiceId> = [service].into();
-    Touched { unfilled: services.clone(), waiting: services.clone(), rollouts: services, ..Touched::default() }
+    Touched {
+        unfilled: services.clone(),
+        waiting: services.clone(),
+        rollouts: services.clone(),
+        balances: services,
+        ..Touched::default()
+    }
 }
 
 /// The next places of a service, those of its tasks and those that it may want filled, and the one to go on from.

@@ -9,7 +9,7 @@ use events::{
 };
 use projections::{Cluster, Instance, Node, Service, Task};
 
-use crate::Ctx;
+use crate::{Correction, Ctx};
 
 /// The tasks in one place, oldest first; without those that are to be removed.
 pub(crate) type Slot<'a> = Vec<&'a Task>;
@@ -43,6 +43,12 @@ pub(crate) fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
 /// Whether a task is wanted and runs.
 pub(crate) fn serves(task: &Task) -> bool {
     task.is_live() && task.state == TaskState::Running
+}
+
+/// Whether a task gives way to one on a node with fewer tasks of the service, which has not ended.
+pub(crate) fn is_rebalanced(cluster: &Cluster, task: &Task) -> bool {
+    let mut others = cluster.tasks_of_instance(task.service, task.instance());
+    others.any(|other| other.replaces == Some(task.id) && other.cause == TaskCause::Rebalanced && other.is_live())
 }
 
 /// Why a task cannot stay on its node, which is lost, drained or gone, or does not suit the task's service.
@@ -182,12 +188,24 @@ impl NewTask {
 
     /// The event that makes it, with the service's present spec.
     pub(crate) fn event(self, service: &Service, ctx: &mut Ctx<'_>) -> Kind {
+        Kind::TaskCreated(self.created(service, ctx))
+    }
+
+    /// Makes it, and says which it is.
+    pub(crate) fn make(self, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) -> TaskId {
+        let created = self.created(service, ctx);
+        let id = created.task;
+        out.push(Kind::TaskCreated(created));
+        id
+    }
+
+    fn created(self, service: &Service, ctx: &mut Ctx<'_>) -> TaskCreated {
         let (slot, node): (u64, Option<NodeId>) = match self.instance {
             Instance::Slot(slot) => (slot, None),
             Instance::Node(node) => (0, Some(node)),
         };
         let desired = if self.desired == TaskState::Running { service.spec.desired_state() } else { self.desired };
-        Kind::TaskCreated(TaskCreated {
+        TaskCreated {
             task: ctx.ids.next(),
             service: service.id,
             spec_version: service.template_version,
@@ -198,6 +216,6 @@ impl NewTask {
             start_after: self.start_after,
             cause: self.cause.into(),
             reaped: self.reaped,
-        })
+        }
     }
 }

@@ -147,6 +147,7 @@ fn why_superseded(cluster: &Cluster, service: &Service, task: &Task) -> DesiredC
     match () {
         () if slots::has_to_leave(cluster, task) => slots::why_left(cluster, task),
         () if task.spec_version != service.template_version => DesiredCause::Update,
+        () if slots::is_rebalanced(cluster, task) => DesiredCause::Rebalanced,
         () => DesiredCause::Superseded,
     }
 }

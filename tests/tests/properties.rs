@@ -8,6 +8,8 @@
 mod jobs;
 #[path = "properties/plans.rs"]
 mod plans;
+#[path = "properties/rebalance.rs"]
+mod rebalance;
 #[path = "properties/references.rs"]
 mod references;
 #[path = "properties/rollouts.rs"]
@@ -349,6 +351,7 @@ impl Core {
                 TimerKey::Node(node) => touched.overdue.insert(node),
                 TimerKey::Service(service) => touched.services.insert(service),
                 TimerKey::Rollout(service) => touched.rollouts.insert(service),
+                TimerKey::Balance(service) => touched.balances.insert(service),
                 TimerKey::Place(service, instance) => touched.places.insert((service, instance)),
             };
         }

@@ -65,6 +65,11 @@ impl Chain {
             self.placed_at = Some(record.index);
             return Some(format!("placed on {}", named(record, &event.node.to_string())));
         }
+        if let Kind::ServiceRebalanced(event) = kind
+            && event.task == task
+        {
+            return Some(format!("moves to {}: {}", named(record, &event.to.to_string()), event.reason));
+        }
         if let Kind::TaskPlacementFailed(event) = kind
             && event.tasks.contains(&task)
         {
@@ -124,6 +129,7 @@ fn created(cause: TaskCause) -> &'static str {
         TaskCause::Restart => "the task before it ended",
         TaskCause::Update => "the task before it has an older spec",
         TaskCause::Moved => "the task before it could not stay on its node",
+        TaskCause::Rebalanced => "another node had fewer tasks of the service than that of the task before it",
     }
 }
 
@@ -136,6 +142,7 @@ fn stopped(cause: DesiredCause) -> &'static str {
         DesiredCause::NodeDrained => "its node was drained",
         DesiredCause::DrainDeadlinePassed => "its node was drained, and the deadline for that passed",
         DesiredCause::Superseded => "another task runs in its place",
+        DesiredCause::Rebalanced => "another node has fewer tasks of the service, and gets one in its place",
         DesiredCause::ServiceRemoved => "the service was removed",
         DesiredCause::User => "it was removed",
         DesiredCause::NodeDown => "its node is down",

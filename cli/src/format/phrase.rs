@@ -5,8 +5,8 @@ use std::fmt::Display;
 use events::service_spec::Mode;
 use events::{
     ClusterSpecUpdated, Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec, NodeSpecUpdated, QuorumForced,
-    ReplicatedMode, Role, RunSkipped, ServiceSpec, ServiceSpecUpdated, SkipCause, TaskAssigned, TaskCreated,
-    TaskDesiredStateSet, TaskId, TaskRejected, TaskState, TaskStatus, UpdateStarted,
+    ReplicatedMode, Role, RunSkipped, ServiceRebalanced, ServiceSpec, ServiceSpecUpdated, SkipCause, TaskAssigned,
+    TaskCreated, TaskDesiredStateSet, TaskId, TaskRejected, TaskState, TaskStatus, UpdateStarted,
 };
 use serde::Serialize;
 use wire::v1::SpecBefore;
@@ -60,6 +60,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::ServiceCreated(e) => format!("{}: {}", name(&e.service), summary(&e.spec)),
         Kind::ServiceSpecUpdated(e) => format!("{}: {}", name(&e.service), service_updated(e, before)),
         Kind::ServiceScaled(e) => format!("{}: from {} to {} replicas", name(&e.service), e.from, e.to),
+        Kind::ServiceRebalanced(e) => format!("{}: {}", name(&e.service), rebalanced(e, names)),
         Kind::ServiceRemoved(e) => name(&e.service),
         Kind::UpdateStarted(e) => format!("{}: {}", name(&e.service), started(e)),
         Kind::UpdateTasksOverdue(e) => format!("{}: {}", name(&e.service), several(&e.tasks, names)),
@@ -92,6 +93,11 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::SecretRevised(e) => format!("{}: revision {}", name(&e.secret), e.revision),
         Kind::SecretRemoved(e) => name(&e.secret),
     }
+}
+
+fn rebalanced(event: &ServiceRebalanced, names: RecordNames) -> String {
+    let [task, from, to] = [event.task.to_string(), event.from.to_string(), event.to.to_string()];
+    format!("{} moves from {} to {}: {}", names.of(&task), names.of(&from), names.of(&to), event.reason)
 }
 
 fn skipped(event: &RunSkipped) -> &'static str {

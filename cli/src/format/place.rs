@@ -73,7 +73,7 @@ impl Stays {
         if let Some(former) = event.replaces {
             self.change(former, |stay| {
                 (stay.replaced_by, stay.moved_to) = (Some(event.task), node.clone());
-                if event.cause() == TaskCause::Update || event.cause() == TaskCause::Moved {
+                if matches!(event.cause(), TaskCause::Update | TaskCause::Moved | TaskCause::Rebalanced) {
                     stay.wanted.get_or_insert_with(|| format!("cause {}", event.cause().name()));
                 }
             });

@@ -67,6 +67,7 @@ pub fn service() -> ServiceView {
         failed_places: 0,
         run: None,
         next_run: None,
+        rebalanced: None,
         live_tasks: 2,
         current_tasks: 2,
         current_running_tasks: 1,

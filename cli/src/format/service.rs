@@ -193,6 +193,14 @@ pub fn block(service: &ServiceView, view: View) -> String {
             block.prose("Message", &update.message);
         });
     }
+    if let Some(rule) = service.spec.rebalancing() {
+        block.section("Rebalancing", |block| {
+            block.field("Tasks in a step", rule.max_tasks).field("Every", duration::show(rule.every));
+            if let Some(last) = &service.rebalanced {
+                block.prose("Last move", &format!("{}: {}", age::ago(last.at, now), last.reason));
+            }
+        });
+    }
     block.each("Depends on", service.spec.depends_on.iter().cloned());
     template::show(&mut block, &service.spec);
     rollout(&mut block, "Update", service.spec.update.is_some(), service.spec.update_rollout());

@@ -1,6 +1,7 @@
 //! From flags to specs. Each file is one group of flags with the edits that it makes; a flag that is not given leaves its
 //! field untouched, so that the same code fills a new spec and changes an existing one.
 
+mod balance;
 mod container;
 mod devices;
 mod edits;
@@ -60,6 +61,8 @@ pub struct ServiceFlags {
     #[command(flatten)]
     placement: placement::PlacementFlags,
     #[command(flatten)]
+    balance: balance::BalanceFlags,
+    #[command(flatten)]
     restart: restart::RestartFlags,
     #[command(flatten)]
     schedule: schedule::ScheduleFlags,
@@ -95,6 +98,7 @@ impl ServiceFlags {
         self.health.apply(spec);
         self.resources.apply(spec);
         self.placement.apply(spec);
+        self.balance.apply(spec);
         self.restart.apply(spec);
         self.schedule.apply(spec)?;
         self.update.apply(spec);

@@ -29,6 +29,7 @@ pub mod point;
 pub mod port;
 pub mod publish;
 pub mod ratio;
+pub mod rebalance;
 pub mod scale;
 pub mod schedule;
 pub mod security_opt;

@@ -16,6 +16,7 @@ mod mount;
 mod name;
 mod node;
 mod placement;
+mod rebalance;
 mod resources;
 mod rollout;
 mod schedule;
@@ -117,6 +118,9 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
         rollout::rollback(config)?;
     }
     placement::placement(task.placement())?;
+    if spec.rebalance.is_some() {
+        rebalance::rebalance(spec)?;
+    }
     spec.endpoint.as_ref().map_or(Ok(()), endpoint::endpoint)
 }
 

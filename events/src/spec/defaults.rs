@@ -21,6 +21,10 @@ pub const RESTART_HEALTHY_AFTER: Duration = Duration::from_secs(600);
 pub const CRASH_LOOP_FROM: u64 = 5;
 /// How long an updated task is watched for failure.
 pub const UPDATE_MONITOR: Duration = Duration::from_secs(5);
+/// Tasks that are moved in one step, where a service rebalances.
+pub const REBALANCE_TASKS: u64 = 1;
+/// From one step to the next.
+pub const REBALANCE_EVERY: Duration = Duration::from_secs(30);
 /// Tasks kept in a slot, counting the live one.
 pub const TASK_HISTORY_LIMIT: i64 = 5;
 /// Longest time between two heartbeats of an agent.
@@ -64,6 +68,15 @@ pub struct Rollout {
     pub order: UpdateOrder,
     /// How long a new task may take until it runs; zero: as long as it takes.
     pub progress_deadline: Duration,
+}
+
+/// How tasks are moved to nodes that have fewer of them, without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rebalancing {
+    /// Most tasks that move in one step.
+    pub max_tasks: u64,
+    /// From one step to the next.
+    pub every: Duration,
 }
 
 /// How many tasks of a job have to complete, and how many run at the same time.
@@ -174,6 +187,15 @@ impl ServiceSpec {
     pub fn same_template(&self, other: &ServiceSpec) -> bool {
         let is_same = || self.template().as_seen_by_tasks() == other.template().as_seen_by_tasks();
         self.endpoint == other.endpoint && (self.template() == other.template() || is_same())
+    }
+
+    /// How its tasks are moved to nodes that have fewer of them; nothing where they stay, and of what is not replicated.
+    pub fn rebalancing(&self) -> Option<Rebalancing> {
+        let rule = self.rebalance.filter(|_| self.replicas().is_some())?;
+        Some(Rebalancing {
+            max_tasks: rule.max_tasks.unwrap_or(REBALANCE_TASKS),
+            every: rule.every_ns.map_or(REBALANCE_EVERY, Duration::from_nanos),
+        })
     }
 
     /// How an update is rolled out.

@@ -1,6 +1,7 @@
 //! Bounds of numbers in specs: managers refuse what is outside, and so do clients before they ask.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// Most replicas of one service: each is a task, which takes up to 1 KiB of every manager's memory.
 pub const REPLICAS_MAX: u64 = 1_000_000;
@@ -9,6 +10,10 @@ pub const REPLICAS_MAX: u64 = 1_000_000;
 pub const SPEC_CHANGES_MAX: usize = 1_000;
 /// Most restarts that a policy can count: the time of each is kept for its place.
 pub const RESTART_ATTEMPTS_MAX: u64 = 1_000;
+/// Tasks of a service that may be moved in one step of rebalancing: each is chosen by a look at all nodes with tasks of the service.
+pub const REBALANCE_TASKS: RangeInclusive<u64> = 1..=100;
+/// From one step of rebalancing to the next: from a second to a day.
+pub const REBALANCE_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 /// Processes that a container may be limited to; 0 and -1 are no limit. More than the last the kernel cannot have.
 pub const PIDS_LIMITS: RangeInclusive<i64> = -1..=4_194_304;
 /// The least and the most that the kernel's choice of a victim can be weighted.

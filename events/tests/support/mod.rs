@@ -130,6 +130,13 @@ fn service_samples() -> Vec<Kind> {
             restored: Some(7),
         })),
         Kind::ServiceScaled(ServiceScaled { service, from: 3, to: 6 }),
+        Kind::ServiceRebalanced(ServiceRebalanced {
+            service,
+            task: id(4),
+            from: id(1),
+            to: id(2),
+            reason: "5 tasks on node-1, 2 on node-2".into(),
+        }),
         Kind::ServiceRemoved(ServiceRemoved { service }),
         Kind::UpdateStarted(UpdateStarted { service, slots: 6, rollback: Some(true) }),
         Kind::UpdateTasksOverdue(UpdateTasksOverdue { service, tasks: vec![id(4), id(5)] }),

@@ -76,6 +76,7 @@ pub fn service_spec() -> ServiceSpec {
             start_deadline_ns: Some(600_000_000_000),
         }),
         depends_on: vec!["db".into()],
+        rebalance: Some(Rebalance { max_tasks: Some(2), every_ns: Some(60_000_000_000) }),
     }
 }
 

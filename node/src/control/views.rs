@@ -8,8 +8,9 @@ use projections::views::overview::{self, replicas, restarting, restarting_places
 use projections::views::progress::{is_current, progress};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState};
 use wire::v1::{
-    ClusterView, Head, JobRun, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Refusal, RefusalKind, Restarting,
-    ServiceMode, ServiceSummary, ServiceView, TagView, TaskView, UpdateState as WireUpdateState, UpdateStatus,
+    ClusterView, Head, JobRun, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Rebalanced, Refusal, RefusalKind,
+    Restarting, ServiceMode, ServiceSummary, ServiceView, TagView, TaskView, UpdateState as WireUpdateState,
+    UpdateStatus,
 };
 
 use super::managers;
@@ -202,6 +203,7 @@ pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceV
             abreast: run.abreast,
         }),
         next_run: service.next_run,
+        rebalanced: service.rebalanced.as_ref().map(|last| Rebalanced { at: last.at, reason: last.reason.clone() }),
         live_tasks: progress.live,
         current_tasks: progress.current,
         current_running_tasks: progress.current_running,

@@ -209,7 +209,7 @@ impl Sandbox {
     /// node.
     fn next(&self) -> Option<Timestamp> {
         let of_work = |key: &TimerKey| match key {
-            TimerKey::Rollout(_) | TimerKey::Place(..) => true,
+            TimerKey::Rollout(_) | TimerKey::Balance(_) | TimerKey::Place(..) => true,
             TimerKey::Node(_) | TimerKey::Service(_) => false,
         };
         self.timers.next_of(of_work).into_iter().chain(self.agents.next()).min()

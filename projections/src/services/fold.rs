@@ -6,7 +6,7 @@ use std::sync::Arc;
 use events::spec::affinity::{Affinity, Presence};
 use events::{ServiceId, ServiceSpec, SpecChange};
 
-use super::{Revision, Run, Service, Update, UpdateState, env_secrets, name_key, set_replicas};
+use super::{Rebalanced, Revision, Run, Service, Update, UpdateState, env_secrets, name_key, set_replicas};
 use crate::{Cluster, ClusterSecret, Config, Stamp, Touched, counts, rollouts};
 
 pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at: &Stamp, touched: &mut Touched) {
@@ -16,6 +16,9 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
     assert!(taken.is_none(), "the name {} was given twice", spec.name());
     if spec.is_global() {
         cluster.global_services.insert(event.service);
+    }
+    if spec.rebalancing().is_some() {
+        cluster.rebalancing.insert(event.service);
     }
     cluster.apart.extend(kept_apart(event.service, &spec));
     cluster.dependents.extend(awaited(event.service, &spec));
@@ -31,6 +34,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         update: None,
         run: runs_at_once(&spec).then_some(Run { iteration: 1, started_at: at.time, abreast: 1 }),
         next_run: None,
+        rebalanced: None,
         env_secrets: env_secrets(&spec).map(str::to_owned).collect(),
         spec_changes: vec![at.index],
     };
@@ -60,6 +64,11 @@ pub(crate) fn spec_updated(
         service.note_change(at.index);
     });
     index_names(cluster, id, &old.spec, &spec, touched);
+    if spec.rebalancing().is_some() {
+        cluster.rebalancing.insert(id);
+    } else {
+        cluster.rebalancing.remove(&id);
+    }
     let revision = (id, old.template_version);
     if cluster.revisions.get(revision).is_some_and(|revision| revision.spec.same_template(&spec)) {
         // Tasks to come find the present credentials.
@@ -274,10 +283,19 @@ pub(crate) fn scaled(cluster: &mut Cluster, event: &events::ServiceScaled, at: &
     touched.services.insert(event.service);
 }
 
+/// Its tasks change by events of their own.
+pub(crate) fn rebalanced(cluster: &mut Cluster, event: &events::ServiceRebalanced, at: &Stamp) {
+    let rebalanced = cluster.services.update(event.service, |service| {
+        service.rebalanced = Some(Rebalanced { at: at.time, reason: event.reason.clone() });
+    });
+    assert!(rebalanced.is_some(), "service {} is not there to be rebalanced", event.service);
+}
+
 pub(crate) fn removed(cluster: &mut Cluster, id: ServiceId, touched: &mut Touched) {
     let service = cluster.services.remove(id).unwrap_or_else(|| panic!("service {id} is not there to be removed"));
     cluster.service_names.remove(&name_key(service.spec.name()));
     cluster.global_services.remove(&id);
+    cluster.rebalancing.remove(&id);
     for entry in kept_apart(id, &service.spec) {
         cluster.apart.remove(&entry);
     }
@@ -384,6 +402,8 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.service_names = names.collect();
     let global = cluster.services.values().filter(|service| service.spec.is_global()).map(|service| service.id);
     cluster.global_services = global.collect();
+    let rebalancing = cluster.services.values().filter(|service| service.spec.rebalancing().is_some());
+    cluster.rebalancing = rebalancing.map(|service| service.id).collect();
     cluster.dependents = cluster.services.values().flat_map(|service| awaited(service.id, &service.spec)).collect();
     cluster.apart = cluster.services.values().flat_map(|service| kept_apart(service.id, &service.spec)).collect();
     for service in cluster.services.values() {

@@ -173,6 +173,7 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::ServiceCreated(_)
         | Kind::ServiceSpecUpdated(_)
         | Kind::ServiceScaled(_)
+        | Kind::ServiceRebalanced(_)
         | Kind::ServiceRemoved(_) => true,
         Kind::LeadershipAssumed(_)
         | Kind::StateHashRecorded(_)

@@ -30,7 +30,7 @@ pub(super) fn awaited(cluster: &Cluster, service: ServiceId) -> Option<Arc<str>>
 pub(super) fn is_first(cluster: &Cluster, task: TaskId) -> bool {
     cluster.tasks.get(task).is_some_and(|task| match task.cause {
         TaskCause::Scale => task.replaces.is_none(),
-        TaskCause::Restart | TaskCause::Update | TaskCause::Moved => false,
+        TaskCause::Restart | TaskCause::Update | TaskCause::Moved | TaskCause::Rebalanced => false,
     })
 }
 

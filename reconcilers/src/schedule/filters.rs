@@ -218,7 +218,6 @@ impl<'a> Filters<'a> {
         if self.affinities.hold(number, run) { Ok(()) } else { Err(Unfit::Affinity) }
     }
 
-    /// The service whose tasks these are.
     /// Takes what one of the tasks needs from a node that will do; returns the generic resources that it got.
     pub(super) fn take(&self, number: usize, run: &mut Run<'_>) -> Vec<GenericResource> {
         run.give(number, self.service, self.reserved.nano_cpus, self.reserved.memory_bytes);

@@ -86,6 +86,14 @@ impl<'l> Leaf<'l> {
         self.unused.is_some() || !self.used.is_empty()
     }
 
+    /// The best node, and what makes it so. Only where the order is that of an even spread: others have no best node for all tasks.
+    pub(super) fn best(&self, filters: &Filters<'_>) -> Option<Entry> {
+        let ordinary = self.unused.map(|(dislike, score, id, number)| {
+            Reverse((0, dislike + filters.affinities().lack_of_others(), 0, score, id, number))
+        });
+        self.used.peek().copied().into_iter().chain(ordinary).max()
+    }
+
     /// Takes the best node for a task out.
     pub(super) fn next(&mut self, task: TaskId, look: &mut Look<'_, '_, '_>) -> Option<usize> {
         let Some((dislike, score, id, number)) = self.unused else { return self.pop() };

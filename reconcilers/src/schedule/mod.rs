@@ -6,8 +6,10 @@
 
 pub mod filters;
 pub mod placing;
+pub(crate) mod rebalance;
 
 mod affinities;
+mod crowds;
 mod dependencies;
 mod due;
 mod explain;
@@ -27,6 +29,7 @@ use projections::unplaced::Group;
 use projections::{Cluster, Instance, Touched};
 
 use crate::{Correction, Ctx, Scope};
+pub(crate) use crowds::Crowds;
 use due::{Retried, due, tasks};
 use explain::Explanation;
 use filters::Filters;

@@ -135,6 +135,11 @@ impl<'a> Run<'a> {
         }
         count(&mut self.active_of_service, &mut self.counted, number);
     }
+
+    /// Notes that a task of the service that is being placed leaves a node. What it takes of it is not free before it has.
+    pub(super) fn release(&mut self, number: usize) {
+        self.active_of_service[number] = self.active_of_service[number].saturating_sub(1);
+    }
 }
 
 /// One more task of the service that is being placed.

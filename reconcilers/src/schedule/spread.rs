@@ -1,5 +1,7 @@
 //! Which node is best: evenly over the values of the preferred labels, then as the strategy says over the nodes of a leaf.
 
+mod uneven;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::{NodeId, TaskId, Timestamp};

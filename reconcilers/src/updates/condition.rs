@@ -4,7 +4,7 @@ use events::{Availability, Timestamp, UpdateOrder};
 use projections::{Cluster, Node, Service, Task};
 
 use crate::global;
-use crate::slots::{Slot, has_to_leave, serves};
+use crate::slots::{Slot, has_to_leave, is_rebalanced, serves};
 use crate::templates::Templates;
 
 /// How one place is.
@@ -28,8 +28,9 @@ pub(super) fn condition<'a>(
     let beside = |kept: &Task| -> Vec<&'a Task> {
         slot.iter().copied().filter(|task| task.is_wanted() && task.id != kept.id).collect()
     };
-    // One that has to leave its node serves only until another one does.
-    let stays = |task: &&&Task| serves(task) && is_clean(task) && !has_to_leave(cluster, task);
+    // One that has to leave its node, or gives way, serves only until another one does.
+    let leaves = |task: &Task| has_to_leave(cluster, task) || is_rebalanced(cluster, task);
+    let stays = |task: &&&Task| serves(task) && is_clean(task) && !leaves(task);
     let serving = slot.iter().rev().find(stays);
     let coming = slot.iter().rev().find(is_clean);
     let others = match (serving, coming) {

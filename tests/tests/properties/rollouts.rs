@@ -108,6 +108,10 @@ impl Ledger {
                 self.judge_end(event.service, at);
                 self.places.retain(|(service, _), _| *service != event.service);
             }
+            Kind::ServiceRebalanced(event) => rebalance::judge_move(&self.cluster, event, at),
+            Kind::TaskDesiredStateSet(event) if event.cause() == DesiredCause::Rebalanced => {
+                rebalance::judge_stop(&self.cluster, &event.tasks);
+            }
             Kind::TaskCreated(event) => self.judge_task(event, at),
             Kind::TaskDesiredStateSet(event) if event.cause() == DesiredCause::Update => self.judge_stop(&event.tasks),
             Kind::TaskDesiredStateSet(event) if event.cause() == DesiredCause::NodeDrained => {
@@ -507,6 +511,8 @@ fn a_place_that_is_given_up_in_two_turns_stays_given_up() {
         progress_deadline_secs: 0,
         job: None,
         schedule: None,
+        over_zones: false,
+        rebalance: None,
     };
     let spec = Box::new(first.spec("service"));
     core.operator(&Command::CreateService(commands::CreateService {

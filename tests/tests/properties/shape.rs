@@ -1,8 +1,9 @@
 //! Services of any shape.
 
 use events::{
-    Annotations, ContainerSpec, EndpointSpec, FailureAction, JobSchedule, Overlap, Placement, PortConfig, PublishMode,
-    Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+    Annotations, ContainerSpec, EndpointSpec, FailureAction, JobSchedule, Overlap, Placement, PlacementPreference,
+    PortConfig, PublishMode, Rebalance, Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec,
+    UpdateConfig, UpdateOrder,
 };
 use proptest::prelude::*;
 
@@ -31,6 +32,10 @@ pub(super) struct Shape {
     pub(super) job: Option<u64>,
     /// Of a job with a schedule, that, and what becomes of runs that overlap.
     pub(super) schedule: Option<(&'static str, Overlap)>,
+    /// Whether its tasks are spread over zones before nodes.
+    pub(super) over_zones: bool,
+    /// Where its tasks are moved to nodes with fewer: how many in a step, and how many seconds apart.
+    pub(super) rebalance: Option<(u64, u64)>,
 }
 
 /// Any service.
@@ -46,14 +51,15 @@ pub(super) fn shape() -> impl Strategy<Value = Shape> {
     let place = (prop::option::weighted(0.2, 8080..8082_u32), prop_oneof![4 => Just(0), 1 => 1..3_u64]);
     let overlaps = prop_oneof![Just(Overlap::Forbid), Just(Overlap::Allow), Just(Overlap::Replace)];
     let job = (prop::option::weighted(0.2, 0..3_u64), prop::option::weighted(0.4, (Just("@hourly"), overlaps)));
-    let deadline = (prop_oneof![2 => Just(0), 1 => 1..60_u64], job);
+    let balance = (prop::bool::weighted(0.3), prop::option::weighted(0.5, (1..4_u64, 1..40_u64)));
+    let deadline = (prop_oneof![2 => Just(0), 1 => 1..60_u64], job, balance);
     (what, restart, update, place, deadline).prop_map(
         |(
             (replicas, image, memory, (zone, depends_on)),
             (condition, delay_secs, attempts),
             (parallelism, start_first, on_failure, update_delay_secs, monitor_secs, failure_ppm),
             (port, max_replicas),
-            (progress_deadline_secs, (job, schedule)),
+            (progress_deadline_secs, (job, schedule), (over_zones, rebalance)),
         )| {
             Shape {
                 replicas,
@@ -75,6 +81,8 @@ pub(super) fn shape() -> impl Strategy<Value = Shape> {
                 progress_deadline_secs,
                 job,
                 schedule,
+                over_zones,
+                rebalance,
             }
         },
     )
@@ -89,11 +97,10 @@ impl Shape {
             max_attempts: self.attempts,
             ..RestartPolicy::default()
         };
-        let constraints = self.zone.map(|zone| format!("node.labels.zone == {zone}")).into_iter().collect();
         let mut task = TaskSpec {
             container: Some(container),
             restart: Some(restart),
-            placement: Some(Placement { constraints, max_replicas: self.max_replicas, ..Placement::default() }),
+            placement: Some(self.placement()),
             ..TaskSpec::default()
         };
         let reservations = Resources { memory_bytes: u64::from(self.memory) << 30, ..Resources::default() };
@@ -128,7 +135,22 @@ impl Shape {
                 overlap: overlap.into(),
                 ..JobSchedule::default()
             }),
+            // Only replicas are moved.
+            rebalance: self
+                .rebalance
+                .filter(|_| self.job.is_none() && self.replicas.is_some())
+                .map(|(tasks, seconds)| Rebalance { max_tasks: Some(tasks), every_ns: Some(seconds * 1_000_000_000) }),
             ..ServiceSpec::default()
+        }
+    }
+
+    fn placement(&self) -> Placement {
+        let preference = PlacementPreference { spread: "node.labels.zone".to_owned() };
+        Placement {
+            constraints: self.zone.map(|zone| format!("node.labels.zone == {zone}")).into_iter().collect(),
+            preferences: self.over_zones.then_some(preference).into_iter().collect(),
+            max_replicas: self.max_replicas,
+            ..Placement::default()
         }
     }
 }

@@ -186,6 +186,7 @@ impl Witness<'_> {
             | Kind::ServiceCreated(_)
             | Kind::ServiceSpecUpdated(_)
             | Kind::ServiceScaled(_)
+            | Kind::ServiceRebalanced(_)
             | Kind::ServiceRemoved(_)
             | Kind::UpdateTasksOverdue(_)
             | Kind::TaskAssigned(_)

@@ -89,7 +89,9 @@ impl Aside {
         for subject in std::mem::take(&mut settled.corrected) {
             let (service, is_asked) = match subject {
                 TimerKey::Node(_) => continue,
-                TimerKey::Service(id) | TimerKey::Rollout(id) => (id, asked.services.contains(&id)),
+                TimerKey::Service(id) | TimerKey::Rollout(id) | TimerKey::Balance(id) => {
+                    (id, asked.services.contains(&id))
+                }
                 TimerKey::Place(id, instance) => (id, asked.places.contains(&(id, instance))),
             };
             let turns = before.get(&subject).filter(|_| !is_asked).map_or(1, |turns| turns + 1);

@@ -1,0 +1,67 @@
+//! How tasks are moved to nodes that have fewer of them: `max=2,every=30s`, `on` or `off`.
+
+use events::Rebalance;
+
+use super::{Invalid, duration};
+use crate::spec::ns;
+
+const HINT: &str = "write max=NUMBER,every=DURATION, such as max=2,every=1m, or on, or off";
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Wish {
+    /// Tasks stay where they are.
+    Off,
+    /// They move by this rule.
+    On(Rebalance),
+}
+
+/// Reads a rule; what it leaves out is the default.
+///
+/// # Errors
+/// When a part is not known, or has no value of its kind.
+pub fn parse(text: &str) -> Result<Wish, Invalid> {
+    match text {
+        "off" => return Ok(Wish::Off),
+        "on" => return Ok(Wish::On(Rebalance::default())),
+        _ => {}
+    }
+    let mut rule = Rebalance::default();
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("max", number)) => {
+                let number = number.parse();
+                let of = |_| Invalid::new(format!("\"{part}\" is not a number of tasks"), HINT);
+                rule.max_tasks = Some(number.map_err(of)?);
+            }
+            Some(("every", length)) => rule.every_ns = Some(ns(duration::parse(length)?)),
+            Some(_) | None => {
+                return Err(Invalid::new(format!("\"{part}\" is no part of a rule of rebalancing"), HINT));
+            }
+        }
+    }
+    Ok(Wish::On(rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_says_how_many_tasks_move_and_how_often() {
+        let on = |max_tasks, every_ns| Ok(Wish::On(Rebalance { max_tasks, every_ns }));
+        let table = [
+            ("off", Ok(Wish::Off)),
+            ("on", on(None, None)),
+            ("max=2", on(Some(2), None)),
+            ("every=1m", on(None, Some(60_000_000_000))),
+            ("max=2,every=30s", on(Some(2), Some(30_000_000_000))),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+        for text in ["", "max", "max=", "max=-1", "max=two", "every=5", "max=1,pace=2s", "max=1,", "ON"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! How many tasks of each service that rebalances its fullest node has: kept between turns, so that a node with more room than before
+//! is compared with one number a service, and not with all nodes that have tasks of it.
+//!
+//! This is a cache of the state: what changed since it was last brought up to date is read off the state, and one that was kept gives
+//! the same numbers as one that is made again, which is tested.
+
+use std::collections::BTreeMap;
+
+use events::ServiceId;
+use projections::{Cluster, Usage};
+
+/// The numbers of all services that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Crowds {
+    /// How many nodes of a service have so many of its tasks.
+    nodes: BTreeMap<ServiceId, BTreeMap<u64, u64>>,
+    seen: Usage,
+}
+
+impl Crowds {
+    /// Brings the numbers up to date; without any, no state is held.
+    pub(super) fn follow(&mut self, cluster: &Cluster) {
+        self.nodes.retain(|service, _| cluster.rebalancing().contains(service));
+        if self.nodes.is_empty() && cluster.rebalancing().is_empty() {
+            self.seen = Usage::default();
+            return;
+        }
+        let seen = std::mem::replace(&mut self.seen, cluster.usage.clone());
+        if self.nodes.is_empty() {
+            return;
+        }
+        for (service, then, now) in cluster.usage.active_since(&seen) {
+            if let Some(nodes) = self.nodes.get_mut(&service) {
+                count(nodes, then, false);
+                count(nodes, now, true);
+            }
+        }
+    }
+
+    /// How many tasks of the service its fullest node has.
+    pub(super) fn most(&mut self, cluster: &Cluster, service: ServiceId) -> u64 {
+        let nodes = self.nodes.entry(service).or_insert_with(|| {
+            let mut nodes = BTreeMap::new();
+            cluster.usage.active_of(service).for_each(|(_, tasks)| count(&mut nodes, tasks, true));
+            nodes
+        });
+        nodes.keys().next_back().copied().unwrap_or(0)
+    }
+}
+
+/// One more node has so many tasks, or one fewer. Those without any are not counted.
+fn count(nodes: &mut BTreeMap<u64, u64>, tasks: u64, is_more: bool) {
+    if tasks == 0 {
+        return;
+    }
+    let known = nodes.entry(tasks).or_default();
+    *known = if is_more { *known + 1 } else { known.saturating_sub(1) };
+    if *known == 0 {
+        nodes.remove(&tasks);
+    }
+}
