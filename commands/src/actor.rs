@@ -208,6 +208,13 @@ mod tests {
             (Command::RemoveService(crate::RemoveService { service }), OPERATORS),
             (Command::ReportTasks(crate::ReportTasks { node, session, reports: Vec::new() }), NODE_ITSELF),
             (Command::RemoveTask(crate::RemoveTask { task }), OPERATORS),
+            (
+                Command::AccessTask(crate::AccessTask {
+                    task,
+                    access: crate::Access::Exec { argv: Vec::new(), user: None },
+                }),
+                OPERATORS,
+            ),
             (Command::CreateConfig(crate::CreateConfig { spec: Default::default(), data: Vec::new() }), OPERATORS),
             (
                 Command::UpdateConfig(crate::UpdateConfig {

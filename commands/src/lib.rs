@@ -58,7 +58,7 @@ pub use service::{
     ServiceSecrets, UpdateService,
 };
 pub use tag::{TagHistory, UntagHistory};
-pub use task::RemoveTask;
+pub use task::{Access, AccessTask, RemoveTask};
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 pub use version::{Seen, unchanged};
 
@@ -120,6 +120,8 @@ verb::commands! {
         ReportTasks(ReportTasks),
         /// Removes one task.
         RemoveTask(RemoveTask),
+        /// Notes that somebody is let into a running task.
+        AccessTask(AccessTask),
         /// Creates a config.
         CreateConfig(CreateConfig),
         /// Changes the labels of a config, or gives it new data.

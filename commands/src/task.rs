@@ -1,10 +1,18 @@
 //! Commands about single tasks.
 
-use events::{DesiredCause, Kind, OperatorRole, TaskDesiredStateSet, TaskId, TaskState};
+use events::{
+    DesiredCause, Kind, Named, OperatorRole, TaskAccess, TaskAccessed, TaskDesiredStateSet, TaskId, TaskState,
+};
 use projections::Cluster;
 
+use crate::text::quote;
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection};
+
+/// Bytes of a command that is run in a task, with its arguments: history keeps all of them.
+const ARGV_BYTES_MAX: usize = 16 << 10;
+/// Bytes of the name of a user.
+const USER_BYTES_MAX: usize = 256;
 
 /// Removes one task: its node stops it, the reaper forgets it, and its service creates another if it wants one.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -38,12 +46,143 @@ impl Verb for RemoveTask {
     }
 }
 
+/// Lets somebody into a running task. It changes nothing: history knows of it before the node does.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct AccessTask {
+    /// The task.
+    pub task: TaskId,
+    /// What is done there.
+    pub access: Access,
+}
+
+/// What somebody does in a task.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Access {
+    /// Runs a command.
+    Exec {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// The user that it runs as; `None`: that of the task.
+        user: Option<String>,
+    },
+}
+
+impl Verb for AccessTask {
+    fn name(&self) -> &'static str {
+        match self.access {
+            Access::Exec { .. } => "task.exec",
+        }
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator(OperatorRole::Operator)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let id = self.task;
+        let task = state.tasks.get(id).ok_or_else(|| Rejection::not_found("task", id))?;
+        let name = state.task_name(task);
+        let Some(node) = task.node.filter(|_| task.state == TaskState::Running) else {
+            let sentence = format!("task {name} is not running ({})", task.state.name());
+            let hint = "`swarmctl task ls` shows which tasks run; `swarmctl task logs` shows what this one printed";
+            return Err(Rejection::conflict(format!("task {name}"), sentence, hint));
+        };
+        let accessed =
+            |access: TaskAccess| TaskAccessed { task: id, node, access: access.into(), ..Default::default() };
+        let event = match &self.access {
+            Access::Exec { argv, user } => {
+                check_argv(argv)?;
+                check_user(user.as_deref())?;
+                TaskAccessed { argv: argv.clone(), user: user.clone(), ..accessed(TaskAccess::Exec) }
+            }
+        };
+        Ok(Decision::one(id, Kind::TaskAccessed(event)))
+    }
+}
+
+fn check_argv(argv: &[String]) -> Result<(), Rejection> {
+    let hint = "give the program and its arguments after the task: `swarmctl task exec web.1 ls -l`";
+    let refuse = |sentence: String, hint: &str| Err(Rejection::invalid("command", sentence, hint));
+    if argv.first().is_none_or(String::is_empty) {
+        return refuse("there is no command to run".to_owned(), hint);
+    }
+    if let Some(word) = argv.iter().find(|word| word.contains('\0')) {
+        return refuse(format!("{} contains a zero byte, which no argument can", quote(word)), hint);
+    }
+    // Each argument takes some bytes of its own, also an empty one.
+    let bytes: usize = argv.iter().map(|word| word.len() + 2).sum();
+    if bytes > ARGV_BYTES_MAX {
+        let sentence = format!("the command takes {bytes} bytes; history keeps at most {ARGV_BYTES_MAX} of it");
+        return refuse(sentence, "give long input to the command's standard input, with -i");
+    }
+    Ok(())
+}
+
+fn check_user(user: Option<&str>) -> Result<(), Rejection> {
+    let is_bad = |user: &&str| user.is_empty() || user.len() > USER_BYTES_MAX || user.contains(char::is_control);
+    user.filter(is_bad).map_or(Ok(()), |user| {
+        Err(Rejection::invalid("user", format!("{} is not a user", quote(user)), "write NAME, UID or USER:GROUP"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Story, operator, web};
+    use crate::testing::{Story, operator, web, worker};
     use crate::{Command, RejectionKind};
     use events::Id;
+
+    fn exec(task: TaskId, argv: &[&str], user: Option<&str>) -> Command {
+        let (argv, user) = (argv.iter().map(|word| (*word).to_owned()).collect(), user.map(str::to_owned));
+        Command::AccessTask(AccessTask { task, access: Access::Exec { argv, user } })
+    }
+
+    #[test]
+    fn a_command_in_a_running_task_is_noted_as_it_is() {
+        let mut story = Story::with_worker();
+        let service = story.service(&web());
+        let task = story.task(1, service, Some((worker(), TaskState::Running)));
+        let noted = TaskAccessed {
+            task,
+            node: worker(),
+            access: TaskAccess::Exec.into(),
+            argv: vec!["ls".to_owned(), String::new()],
+            user: Some("0:0".to_owned()),
+        };
+        let decision = story.accept(&operator(), exec(task, &["ls", ""], Some("0:0")));
+        assert_eq!(decision.events, [Kind::TaskAccessed(noted)]);
+    }
+
+    #[test]
+    fn a_command_that_cannot_run_is_refused() {
+        let mut story = Story::with_worker();
+        let service = story.service(&web());
+        let running = story.task(1, service, Some((worker(), TaskState::Running)));
+        let (waiting, ended) =
+            (story.task(2, service, None), story.task(3, service, Some((worker(), TaskState::Complete))));
+        let (long, many) = ("x".repeat(ARGV_BYTES_MAX), vec![""; ARGV_BYTES_MAX]);
+        let many: Vec<&str> = std::iter::once("x").chain(many).collect();
+        let rows: [(Command, RejectionKind, &str); 9] = [
+            (exec(TaskId::from_bits(99), &["ls"], None), RejectionKind::NotFound, "there is no task"),
+            (exec(waiting, &["ls"], None), RejectionKind::Conflict, "is not running ("),
+            (exec(ended, &["ls"], None), RejectionKind::Conflict, "is not running (complete)"),
+            (exec(running, &[], None), RejectionKind::Invalid, "no command"),
+            (exec(running, &[""], None), RejectionKind::Invalid, "no command"),
+            (exec(running, &["a", "b\0"], None), RejectionKind::Invalid, "zero byte"),
+            (exec(running, &[&long], None), RejectionKind::Invalid, "16386 bytes"),
+            (exec(running, &many, None), RejectionKind::Invalid, "bytes; history keeps"),
+            (exec(running, &["ls"], Some("a\nb")), RejectionKind::Invalid, "is not a user"),
+        ];
+        for (command, kind, words) in rows {
+            let refused = story.refuse(&operator(), command);
+            assert_eq!(refused.kind, kind, "{refused}");
+            assert!(refused.sentence.contains(words), "{refused}");
+        }
+    }
 
     #[test]
     fn a_task_is_told_once_to_go() {

@@ -93,6 +93,7 @@ impl Kind {
             | Self::TaskReported(_)
             | Self::TaskRejected(_)
             | Self::TaskOrphaned(_)
+            | Self::TaskAccessed(_)
             | Self::ConfigCreated(_)
             | Self::ConfigSpecUpdated(_)
             | Self::ConfigRevised(_)
@@ -191,6 +192,7 @@ catalogue! {
     TaskRejected "task_rejected" |event| [event.task];
     TaskOrphaned "task_orphaned" |event| [event.tasks];
     TaskReaped "task_reaped" |event| [event.tasks];
+    TaskAccessed "task_accessed" |event| [event.task, event.node];
     ConfigCreated "config_created" |event| [event.config];
     ConfigSpecUpdated "config_spec_updated" |event| [event.config];
     ConfigRevised "config_revised" |event| [event.config];

@@ -111,6 +111,7 @@ named! {
     SeccompMode "SECCOMP_MODE_",
     SkipCause "SKIP_CAUSE_",
     SpecChange "SPEC_CHANGE_",
+    TaskAccess "TASK_ACCESS_",
     TaskCause "TASK_CAUSE_",
     TaskState "TASK_STATE_",
     UpdateOrder "UPDATE_ORDER_",

@@ -85,6 +85,7 @@ fn number(kind: &Kind) -> u32 {
         Kind::TaskRejected(_) => 408,
         Kind::TaskOrphaned(_) => 412,
         Kind::TaskReaped(_) => 413,
+        Kind::TaskAccessed(_) => 420,
         Kind::ConfigCreated(_) => 650,
         Kind::ConfigSpecUpdated(_) => 651,
         Kind::ConfigRevised(_) => 652,

@@ -291,6 +291,7 @@ impl Cluster {
             Kind::TaskRejected(event) => tasks::fold::rejected(self, event, at, touched),
             Kind::TaskOrphaned(event) => tasks::fold::orphaned(self, event, at, touched),
             Kind::TaskReaped(event) => tasks::fold::reaped(self, event, touched),
+            Kind::TaskAccessed(_) => {}
             Kind::ConfigCreated(event) => configs::created(self, event, at),
             Kind::ConfigSpecUpdated(event) => configs::spec_updated(self, event, at),
             Kind::ConfigRevised(event) => configs::revised(self, event, at),

@@ -5,13 +5,14 @@ use std::fmt::Display;
 use events::service_spec::Mode;
 use events::{
     ClusterSpecUpdated, Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec, NodeSpecUpdated, QuorumForced,
-    ReplicatedMode, Role, RunSkipped, ServiceRebalanced, ServiceSpec, ServiceSpecUpdated, SkipCause, TaskAssigned,
-    TaskCreated, TaskDesiredStateSet, TaskId, TaskRejected, TaskState, TaskStatus, UpdateStarted,
+    ReplicatedMode, Role, RunSkipped, ServiceRebalanced, ServiceSpec, ServiceSpecUpdated, SkipCause, TaskAccess,
+    TaskAccessed, TaskAssigned, TaskCreated, TaskDesiredStateSet, TaskId, TaskRejected, TaskState, TaskStatus,
+    UpdateStarted,
 };
 use serde::Serialize;
 use wire::v1::SpecBefore;
 
-use super::{RecordNames, changes, state, template};
+use super::{RecordNames, changes, state, template, words};
 use crate::values::size;
 
 /// Names of tasks that one event mentions at most; the number of the others follows.
@@ -76,6 +77,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::TaskRejected(e) => format!("{}: {}", name(&e.task), rejected(e)),
         Kind::TaskOrphaned(e) => format!("{}: {}", several(&e.tasks, names), e.message),
         Kind::TaskReaped(e) => several(&e.tasks, names),
+        Kind::TaskAccessed(e) => format!("{} on {}: {}", name(&e.task), name(&e.node), accessed(e)),
         Kind::ConfigCreated(e) => format!("{}: {}", name(&e.config), size::show(e.data.len() as u64)),
         Kind::ConfigSpecUpdated(e) => name(&e.config),
         Kind::ConfigRevised(e) => {
@@ -203,6 +205,13 @@ fn assigned(event: &TaskAssigned, names: RecordNames) -> String {
     let claims: Vec<String> = event.claims.iter().map(template::generic).collect();
     let with = if claims.is_empty() { "" } else { ", with " };
     format!("{}: to {}{with}{}", names.of(&task), names.of(&node), claims.join(", "))
+}
+
+fn accessed(event: &TaskAccessed) -> String {
+    let user = event.user.as_ref().map_or_else(String::new, |user| format!(" as user {user}"));
+    match event.access() {
+        TaskAccess::Exec => format!("command {}{user}", words(&event.argv)),
+    }
 }
 
 /// The state reached, and for one that is not as wished the reason.

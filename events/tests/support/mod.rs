@@ -177,6 +177,13 @@ fn task_samples() -> Vec<Kind> {
         Kind::TaskRejected(TaskRejected { task, message: "rejected".into(), error: "no such label".into() }),
         Kind::TaskOrphaned(TaskOrphaned { tasks: tasks.clone(), message: "node lost".into() }),
         Kind::TaskReaped(TaskReaped { tasks }),
+        Kind::TaskAccessed(TaskAccessed {
+            task,
+            node,
+            access: TaskAccess::Exec.into(),
+            argv: vec!["sh".into(), "-c".into(), "ps aux".into()],
+            user: Some("nobody".into()),
+        }),
     ]
 }
 

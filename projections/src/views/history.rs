@@ -216,6 +216,7 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::TaskRejected(_)
         | Kind::TaskOrphaned(_)
         | Kind::TaskReaped(_)
+        | Kind::TaskAccessed(_)
         | Kind::ConfigCreated(_)
         | Kind::ConfigSpecUpdated(_)
         | Kind::ConfigRevised(_)

@@ -195,6 +195,7 @@ impl Witness<'_> {
             | Kind::TaskRejected(_)
             | Kind::TaskOrphaned(_)
             | Kind::TaskReaped(_)
+            | Kind::TaskAccessed(_)
             | Kind::ConfigCreated(_)
             | Kind::ConfigSpecUpdated(_)
             | Kind::ConfigRevised(_)
