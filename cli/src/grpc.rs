@@ -15,7 +15,9 @@ use wire::v1::*;
 use wire::{Freshness, Timeouts};
 
 use crate::failure::{Failure, Kind, innermost};
-use crate::manager::{BackupStream, DifferenceStream, EventStream, LogParts, Manager, UsageParts};
+use crate::manager::{
+    BackupStream, DifferenceStream, EventStream, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
+};
 
 /// How often a command is sent when connections break; its id makes sure that it has one effect.
 const ATTEMPTS_MAX: u32 = 3;
@@ -378,5 +380,15 @@ impl Manager for Connection {
         let request = self.question(request);
         let stream = self.client().await?.usage(request).await?.into_inner();
         Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
+    }
+
+    /// Not bounded like the other answers: an engine may take long to begin, and the rest is up to whoever interacts.
+    async fn interact(&mut self, begin: Interaction, inputs: TaskInputs) -> Result<TaskOutputs, Failure> {
+        let first = tokio_stream::once(interact_request::Message::Begin(begin));
+        let rest = inputs.map(|input| interact_request::Message::Input(TaskInput { input: Some(input) }));
+        let requests = first.chain(rest).map(|message| InteractRequest { message: Some(message) });
+        let stream = self.client().await?.interact(requests).await?.into_inner();
+        // What a newer manager adds means nothing here.
+        Ok(Box::pin(stream.filter_map(|part| part.map(|part| part.output).map_err(Failure::from).transpose())))
     }
 }

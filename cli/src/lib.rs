@@ -30,8 +30,10 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 pub use failure::{Failure, Kind};
 pub use format::Format;
-pub use manager::{BackupStream, DifferenceStream, EventStream, LogParts, Manager, UsageParts};
-pub use session::{Clock, Env, Wait};
+pub use manager::{
+    BackupStream, DifferenceStream, EventStream, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
+};
+pub use session::{Clock, Console, Env, Listening, NoConsole, Wait};
 pub use usage::Stop;
 
 use session::Session;
@@ -218,6 +220,7 @@ pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'
         undoes: None,
         trial,
         leaves_tasks_over: false,
+        exit_code: None,
     };
     let result = carry_out(cli, &mut session).await;
     let result = result.and_then(|code| session.around.out.flush().map(|()| code).map_err(Failure::from));
@@ -234,7 +237,8 @@ async fn carry_out<M: Manager>(cli: &Cli, session: &mut Session<'_, M>) -> Resul
         session.at(at).await?;
     }
     cli.command.run(session).await?;
-    trial::conclude(&cli.purpose, session).await
+    let code = trial::conclude(&cli.purpose, session).await?;
+    Ok(session.exit_code.unwrap_or(code))
 }
 
 /// Says on each call that the identity ends soon: whoever sees it has a month to renew it.

@@ -1,11 +1,15 @@
 //! The process around `swarmctl`: its terminal, its clock, its signals and its exit code.
 
+mod console;
+
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use cli::{Clock, Env, Stop, Wait};
 use events::{CommandId, Id, Timestamp};
+
+use console::ProcessConsole;
 
 fn main() -> ExitCode {
     // Answers the shell's question and ends the process if this is one.
@@ -43,6 +47,7 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         clock: &SystemClock,
         command_ids: &mut || CommandId::from_bits(rand::random()),
         interrupt: Box::pin(interrupted()),
+        console: &mut ProcessConsole,
     };
     runtime.block_on(cli::run(cli, &mut connection, around))
 }

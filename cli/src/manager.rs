@@ -6,12 +6,12 @@ use events::SecretText;
 use tokio_stream::Stream;
 use wire::v1::{
     BackupPart, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
-    DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
-    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary,
-    NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply,
-    PreviewRequest, RaftView, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
-    SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply,
-    UsagePart, UsageRequest, VersionReply,
+    DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, Interaction,
+    LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsPart,
+    LogsRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest,
+    PointView, PreviewReply, PreviewRequest, RaftView, RenewOperatorRequest, ReplayReply, ReplayRequest,
+    ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest,
+    TaskList, UndoPlan, UnlockKeyReply, UsagePart, UsageRequest, VersionReply, task_input::Input, task_output::Output,
 };
 
 use crate::failure::Failure;
@@ -27,6 +27,12 @@ pub type LogParts = Pin<Box<dyn Stream<Item = Result<LogsPart, Failure>>>>;
 
 /// What tasks use, as it arrives.
 pub type UsageParts = Pin<Box<dyn Stream<Item = Result<UsagePart, Failure>>>>;
+
+/// What somebody gives to a task.
+pub type TaskInputs = Pin<Box<dyn Stream<Item = Input> + Send>>;
+
+/// What comes out of a task.
+pub type TaskOutputs = Pin<Box<dyn Stream<Item = Result<Output, Failure>>>>;
 
 /// A backup as it arrives.
 pub type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupPart, Failure>>>>;
@@ -134,4 +140,11 @@ pub trait Manager {
 
     /// What running tasks use; with `follow` it does not end.
     fn usage(&mut self, request: UsageRequest) -> impl Future<Output = Result<UsageParts, Failure>>;
+
+    /// Does something in a running task; what comes out of it. It ends when the input does.
+    fn interact(
+        &mut self,
+        begin: Interaction,
+        inputs: TaskInputs,
+    ) -> impl Future<Output = Result<TaskOutputs, Failure>>;
 }

@@ -8,13 +8,13 @@ use events::{CommandId, Timestamp};
 use serde::Serialize;
 use wire::v1::{
     CommandReply, CommandRequest, FindPointRequest, ListTasksRequest, NodeView, PointView, PreviewStep, ServiceView,
-    command_request::Command, preview_step::Step,
+    TerminalSize, command_request::Command, preview_step::Step,
 };
 
 use crate::Globals;
 use crate::failure::{Failure, Kind};
 use crate::format::{Format, escape, view::View};
-use crate::manager::Manager;
+use crate::manager::{Manager, TaskInputs};
 use crate::values::at::At;
 use crate::values::point::Point;
 use crate::values::start::{Place, Start};
@@ -28,6 +28,43 @@ pub trait Clock {
     fn now(&self) -> Timestamp;
     /// Ends after this length of time.
     fn sleep(&self, length: Duration) -> Wait<'static>;
+}
+
+/// What a person, a pipe and the system give to a command that runs in a task.
+pub trait Console {
+    /// The size of the terminal that the standard input is; nothing if it is none.
+    fn terminal(&self) -> Option<TerminalSize>;
+
+    /// What is given from now on: the standard input, other sizes of the terminal, and signals. It ends with this process, and
+    /// with it whatever was changed about the terminal.
+    ///
+    /// # Errors
+    /// When the terminal cannot be changed.
+    fn listen(&mut self, how: Listening) -> std::io::Result<TaskInputs>;
+}
+
+/// What to listen to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    /// Whether the standard input is wanted.
+    pub stdin: bool,
+    /// Whether every key is, and not whole lines: the terminal is the task's.
+    pub raw: bool,
+}
+
+/// Nobody is there: an empty input, and no signals.
+#[derive(Debug, Clone, Copy)]
+pub struct NoConsole;
+
+impl Console for NoConsole {
+    fn terminal(&self) -> Option<TerminalSize> {
+        None
+    }
+
+    fn listen(&mut self, how: Listening) -> std::io::Result<TaskInputs> {
+        let end = how.stdin.then_some(wire::v1::task_input::Input::End(wire::v1::EndOfInput {}));
+        Ok(Box::pin(tokio_stream::StreamExt::chain(tokio_stream::iter(end), tokio_stream::pending())))
+    }
 }
 
 /// What a command takes from the process around it.
@@ -48,6 +85,8 @@ pub struct Env<'a> {
     pub command_ids: &'a mut dyn FnMut() -> CommandId,
     /// Ends when the user wants the command to end.
     pub interrupt: Wait<'a>,
+    /// What goes into tasks.
+    pub console: &'a mut dyn Console,
 }
 
 /// One run of a command.
@@ -68,6 +107,8 @@ pub struct Session<'a, M> {
     pub trial: Option<Vec<PreviewStep>>,
     /// Whether what would happen leaves tasks without a node.
     pub leaves_tasks_over: bool,
+    /// How a command in a task ended, which is how this one ends.
+    pub exit_code: Option<u8>,
 }
 
 impl<M> Session<'_, M> {

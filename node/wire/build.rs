@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 19] = [
+const DISCREET: [&str; 22] = [
     "UndoConflict",
     "UnlockKeyReply",
     "UnlockRequest",
@@ -26,6 +26,9 @@ const DISCREET: [&str; 19] = [
     "RaftMessage",
     "HistoryFrame",
     "ForwardedCommand",
+    "ExecSpec",
+    "TaskInput",
+    "TaskOutput",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

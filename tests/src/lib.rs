@@ -23,6 +23,7 @@ pub mod socket;
 
 pub mod chaos;
 
+mod interact;
 pub mod linearizability;
 pub mod load;
 mod logs;

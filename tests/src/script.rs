@@ -166,6 +166,7 @@ impl Player {
                 CommandId::from_bits(self.commands)
             },
             interrupt: Box::pin(std::future::pending()),
+            console: &mut cli::NoConsole,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         Ok(runtime.block_on(cli::run(cli, &mut Socket::new(Rc::clone(world)), around)))

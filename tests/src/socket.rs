@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cli::{BackupStream, DifferenceStream, EventStream, Failure, Kind, LogParts, UsageParts};
+use cli::{BackupStream, DifferenceStream, EventStream, Failure, Kind, LogParts, TaskInputs, TaskOutputs, UsageParts};
 use commands::{Actor, Rejection, SecretText};
 use futures_util::Stream;
 use node::control::backup;
@@ -20,12 +20,12 @@ use node::manager::replica::Request;
 use node::security::ExternalClient;
 use wire::v1::{
     BackupRequest, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
-    DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, LeaveClusterReply,
-    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView,
-    OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
-    RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
-    SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply,
-    UsageRequest, VersionReply,
+    DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, Interaction,
+    LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest,
+    NodeSummary, NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView,
+    PreviewReply, PreviewRequest, RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest,
+    ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest,
+    TaskList, UndoPlan, UnlockKeyReply, UsageRequest, VersionReply,
 };
 
 use crate::load::Used;
@@ -69,7 +69,7 @@ impl Socket {
         control.at(index, &past, &|| false).map_err(refuse)
     }
 
-    fn submit(&self, request: Request) -> Result<CommandReply, Failure> {
+    pub(crate) fn submit(&self, request: Request) -> Result<CommandReply, Failure> {
         let outcome = self.world.borrow_mut().execute(request).map_err(|error| broken(&error))?;
         command::reply(outcome).map_err(refuse)
     }
@@ -241,6 +241,10 @@ impl cli::Manager for Socket {
 
     async fn usage(&mut self, request: UsageRequest) -> Result<UsageParts, Failure> {
         Ok(Box::pin(Used::new(self.clone(), request)?))
+    }
+
+    async fn interact(&mut self, begin: Interaction, _: TaskInputs) -> Result<TaskOutputs, Failure> {
+        self.interact_with(Actor::Operator(USER.to_owned()), &begin)
     }
 }
 

@@ -7,7 +7,9 @@ use tokio_stream::StreamExt;
 use wire::v1::*;
 
 use crate::format::samples;
-use crate::{BackupStream, DifferenceStream, EventStream, Failure, LogParts, Manager, UsageParts};
+use crate::{
+    BackupStream, DifferenceStream, EventStream, Failure, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
+};
 
 /// What a test lays out, and what it finds afterwards.
 pub struct Fake {
@@ -24,6 +26,9 @@ pub struct Fake {
     /// Every reading of what tasks use, and what comes of it.
     pub measured: Vec<UsageRequest>,
     pub usage: Vec<UsagePart>,
+    /// Everything that was asked for in tasks, and what comes out.
+    pub interactions: Vec<Interaction>,
+    pub outputs: Vec<Result<task_output::Output, Failure>>,
     /// Every key that was tried.
     pub unlocked: Vec<SecretText>,
     /// Every leave that was asked for.
@@ -53,6 +58,8 @@ impl Fake {
             logs: Vec::new(),
             measured: Vec::new(),
             usage: Vec::new(),
+            interactions: Vec::new(),
+            outputs: Vec::new(),
             created: Vec::new(),
             unlocked: Vec::new(),
             left: Vec::new(),
@@ -216,6 +223,14 @@ impl Manager for Fake {
     async fn usage(&mut self, request: UsageRequest) -> Result<UsageParts, Failure> {
         self.measured.push(request);
         Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.usage).into_iter().map(Ok))))
+    }
+
+    async fn interact(&mut self, begin: Interaction, _: TaskInputs) -> Result<TaskOutputs, Failure> {
+        self.interactions.push(begin);
+        match self.refusal.clone() {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.outputs)))),
+        }
     }
 
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {

@@ -87,6 +87,8 @@ fn every_verb_of_the_plan_is_there() {
         "service logs x y --follow --tail 10 --since 1h --until now --timestamps --details --raw",
         "task logs x -f --tail all -t",
         "task stats",
+        "task exec -it -e A=b -u 0:0 -w /srv x sh -c ls",
+        "task exec -d x sleep 1",
         "task stats x y --no-stream",
         "service stats x",
         "service ps x y",

@@ -4,6 +4,7 @@ mod export;
 mod fake;
 mod help;
 mod identity;
+mod interact;
 mod logs;
 mod output;
 mod requests;
@@ -86,6 +87,7 @@ async fn run(line: &str, manager: &mut impl Manager, world: World) -> Ran {
         clock: &world,
         command_ids: &mut command_ids,
         interrupt,
+        console: &mut crate::NoConsole,
     };
     let code = crate::run(&parsed(line), manager, around).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");

@@ -146,6 +146,7 @@ async fn a_closed_output_ends_the_command_without_a_word() {
         clock: &world,
         command_ids: &mut || unreachable!("a list asks for no change"),
         interrupt: Box::pin(std::future::pending()),
+        console: &mut crate::NoConsole,
     };
     let code = crate::run(&cli, &mut manager, around).await;
     assert_eq!((code, err), (0, Vec::new()));

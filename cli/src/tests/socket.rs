@@ -41,6 +41,7 @@ impl Control for Server {
     type DescribeSecretsStream = Answers<SecretPage>;
     type LogsStream = Answers<LogsPart>;
     type UsageStream = Answers<UsagePart>;
+    type InteractStream = Answers<TaskOutput>;
 
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let command = request.into_inner().command;
@@ -87,6 +88,10 @@ impl Control for Server {
 
     async fn usage(&self, _: Request<UsageRequest>) -> Result<Response<Self::UsageStream>, Status> {
         Err(Status::unimplemented("nobody uses anything here"))
+    }
+
+    async fn interact(&self, _: Request<Streaming<InteractRequest>>) -> Result<Response<Self::InteractStream>, Status> {
+        Err(Status::unimplemented("nobody runs commands here"))
     }
 
     async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {

@@ -33,6 +33,7 @@ mod config;
 mod events;
 mod explain;
 mod history;
+mod interact;
 mod logs;
 mod node;
 mod operator;

@@ -15,6 +15,9 @@ use events::{
     SecretBytes, SecretText, ServiceId, ServiceSpec, TaskId, Timestamp,
 };
 use futures_util::stream::BoxStream;
+use wire::v1::interact_order::What;
+use wire::v1::task_input::Input;
+use wire::v1::task_output::Output;
 use wire::v1::{LogLine, TaskUsage};
 
 /// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
@@ -187,6 +190,12 @@ pub struct TaskLogs {
     pub lines: BoxStream<'static, Result<Vec<LogLine>, ExecutorError>>,
 }
 
+/// What somebody gives to a task. Nothing is taken that is not asked for; it ends when they are gone.
+pub type Inputs = BoxStream<'static, Input>;
+
+/// What comes out of a task: the last is an exit code, or why there is none. Who drops it wants no more.
+pub type Outputs = BoxStream<'static, Result<Output, ExecutorError>>;
+
 /// Something that runs tasks.
 #[tonic::async_trait]
 pub trait Executor: Send + Sync + 'static {
@@ -228,6 +237,9 @@ pub trait Executor: Send + Sync + 'static {
 
     /// What the task uses at this moment; nothing if it does not run.
     async fn usage(&self, workload: &Workload) -> Result<Option<TaskUsage>, ExecutorError>;
+
+    /// Does something in the running task for somebody who gives input and reads what comes out. It ends when they are gone.
+    async fn interact(&self, workload: &Workload, what: What, inputs: Inputs) -> Result<Outputs, ExecutorError>;
 }
 
 #[cfg(test)]

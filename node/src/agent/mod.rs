@@ -28,11 +28,13 @@ pub mod secret_files;
 
 pub mod assigned;
 pub(crate) mod backoff;
+mod conversation;
 mod managers;
 mod outage;
 pub mod protocol;
 mod reporter;
 mod session;
+mod signal;
 mod steps;
 mod store;
 mod streams;

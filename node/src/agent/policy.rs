@@ -44,6 +44,7 @@ pub struct Policy {
     capabilities: BTreeSet<String>,
     devices: Vec<String>,
     privileged: bool,
+    exec_disabled: bool,
 }
 
 /// What a container is given of this machine, with the paths as they are without symbolic links.
@@ -79,6 +80,22 @@ impl Policy {
     /// The same with all capabilities and devices and without confinement, if so.
     pub fn allow_privileged(self, privileged: bool) -> Self {
         Self { privileged, ..self }
+    }
+
+    /// The same without commands of operators in its tasks, if so.
+    pub fn disable_exec(self, disabled: bool) -> Self {
+        Self { exec_disabled: disabled, ..self }
+    }
+
+    /// Judges whether operators may do something in running tasks.
+    ///
+    /// # Errors
+    /// A sentence, with the flag that forbids it.
+    pub fn judge_interaction(&self) -> Result<(), String> {
+        if self.exec_disabled {
+            return Err("its swarmd was started with --disable-exec, which forbids it".to_owned());
+        }
+        Ok(())
     }
 
     /// Judges what a container asks for; gives its mounts and devices with the places on this machine as `real` has them, which

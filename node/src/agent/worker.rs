@@ -10,10 +10,10 @@ use reconcilers::worker::TaskMachine;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wire::v1::{Assignment, AssignmentSet, TaskUsage};
+use wire::v1::{Assignment, AssignmentSet, InteractOrder, TaskUsage};
 
 use super::assigned::{Changes, changes};
-use super::executor::{ExecutorError, LogQuery, TaskLogs};
+use super::executor::{ExecutorError, Inputs, LogQuery, Outputs, TaskLogs};
 use super::items::{Assigned, Items, SpecMissing};
 use super::store::Record;
 use super::task::{AgentContext, End, TaskOrder, TaskRunner};
@@ -142,6 +142,19 @@ impl Worker {
         let Some(order) = order else { return Ok(None) };
         let workload = self.site.workload(&order.assignment);
         self.site.executor.usage(&workload).await.map_err(|error| error.to_string())
+    }
+
+    /// Does something in a running task of this node.
+    ///
+    /// # Errors
+    /// Why that cannot be done, in words.
+    pub(super) async fn interact(&self, order: InteractOrder, inputs: Inputs) -> Result<Outputs, String> {
+        self.site.policy.judge_interaction()?;
+        let what = order.what.ok_or_else(|| "its agent does not know what is wanted".to_owned())?;
+        let order = self.lock().get(&order.task).map(|orders| orders.borrow().clone());
+        let order = order.ok_or_else(|| "it does not have the task any more".to_owned())?;
+        let workload = self.site.workload(&order.assignment);
+        self.site.executor.interact(&workload, what, inputs).await.map_err(|error| error.to_string())
     }
 
     /// Stops tending. Containers run on.

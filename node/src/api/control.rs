@@ -13,12 +13,12 @@ use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
     BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, CompareRequest, ConfigPage,
     CreateOperatorRequest, DescribeSecretsRequest, DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest,
-    FindPointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, ListNodesRequest,
-    ListOperatorsRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage,
-    OperatorCertificate, OperatorList, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
-    RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
-    SecretPage, ServiceList, ServicePage, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply,
-    UnlockKeyRequest, UsagePart, UsageRequest, VersionReply, VersionRequest,
+    FindPointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, InteractRequest,
+    ListNodesRequest, ListOperatorsRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList,
+    NodePage, OperatorCertificate, OperatorList, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply,
+    PreviewRequest, RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest,
+    ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, SurviveReply, SurviveRequest, TaskList,
+    TaskOutput, UndoPlan, UnlockKeyReply, UnlockKeyRequest, UsagePart, UsageRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -29,7 +29,7 @@ use crate::manager::past::Past;
 use crate::manager::scrub::run_when_idle;
 use crate::security::{Peer, access};
 
-use super::streams::{logs, usage};
+use super::streams::{interact, logs, usage};
 use super::{Context, command_stream, events as history, status};
 
 /// How long it may take to note that secrets were read.
@@ -49,6 +49,8 @@ pub struct ControlApi {
     backups: Arc<Semaphore>,
     /// Budget for readers of logs and of what tasks use.
     readers: Arc<Semaphore>,
+    /// Who interacts with tasks.
+    interactions: Arc<interact::Interactions>,
     /// States of the past, and the budget for making them.
     past: Arc<Past>,
     pasts: Arc<Semaphore>,
@@ -63,7 +65,8 @@ impl ControlApi {
         let past = Arc::new(Past::of(Arc::clone(&context.store)));
         let (pasts, waiters) = (Semaphore::new(PASTS_MAX), Semaphore::new(PAST_WAITERS_MAX));
         let (pasts, past_waiters) = (Arc::new(pasts), Arc::new(waiters));
-        Self { context, backups, readers, past, pasts, past_waiters }
+        let interactions = Arc::default();
+        Self { context, backups, readers, interactions, past, pasts, past_waiters }
     }
 
     /// Notes that somebody is shown the join tokens; whether they may be.
@@ -383,6 +386,17 @@ impl ControlService for ControlApi {
         let (_, asked) = self.asked(request).await?;
         let readings = usage::stream(&self.context, &self.readers, asked)?;
         Ok(Response::new(Box::pin(readings)))
+    }
+
+    type InteractStream = Answers<TaskOutput>;
+
+    async fn interact(
+        &self,
+        request: Request<Streaming<InteractRequest>>,
+    ) -> Result<Response<Self::InteractStream>, Status> {
+        let actor = self.context.actor(&access::caller(&request)?);
+        let outputs = interact::stream(&self.context, &self.interactions, actor, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(outputs)))
     }
 }
 

@@ -19,6 +19,8 @@ mod secrets;
 pub mod usage;
 pub mod views;
 
+mod interact;
+
 pub mod event_reader;
 mod explain;
 

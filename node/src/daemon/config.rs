@@ -138,6 +138,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub allow_privileged: bool,
+    /// Let nobody run commands in the tasks of this node, as `swarmctl task exec` does.
+    #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
+    pub disable_exec: bool,
     /// Let the system write core dumps of this process; they contain its keys and secrets.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]

@@ -153,6 +153,7 @@ pub(super) fn policy(args: &RunArgs, settings: &StartSettings) -> Policy {
         .allow_capabilities(&args.allow_capability)
         .allow_devices(args.allow_device.clone())
         .allow_privileged(args.allow_privileged)
+        .disable_exec(args.disable_exec)
 }
 
 /// What runs the tasks of a node with these settings.

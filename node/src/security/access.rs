@@ -47,6 +47,8 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/Events", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Logs", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Usage", Allowed::Operators(OperatorRole::Viewer)),
+    // What is done in the task is a command besides, with a row of its own.
+    ("Control/Interact", Allowed::Operators(OperatorRole::Operator)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/FindPoint", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/PlanUndo", Allowed::Operators(OperatorRole::Viewer)),

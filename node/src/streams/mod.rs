@@ -14,3 +14,6 @@ pub use lines::{Line, batches, encoded};
 
 /// Bytes of lines in one message, or one line: enough that a message costs little, and little enough for many streams.
 pub const MESSAGE_BYTES: usize = 32 << 10;
+
+/// Inputs on their way to one task, each at most [`MESSAGE_BYTES`]: more come once those were used.
+pub const INPUTS_MAX: u32 = 16;

@@ -7,31 +7,33 @@
 mod bench;
 mod cases;
 mod docker;
+mod exec;
 mod process;
 mod registry;
 
 /// Runs each case of the suite on each executor.
 macro_rules! conformance {
-    ($($case:ident)*) => {
-        mod on_docker { $(
+    ($($module:ident: $($case:ident)*;)*) => {
+        mod on_docker { $($(
             #[tokio::test]
             #[ignore = "needs a Docker Engine"]
             async fn $case() {
                 let bench = crate::bench::Bench::docker().await;
-                bench.run(crate::cases::$case(&bench)).await;
+                bench.run(crate::$module::$case(&bench)).await;
             }
-        )* }
-        mod on_processes { $(
+        )*)* }
+        mod on_processes { $($(
             #[tokio::test]
             async fn $case() {
                 let bench = crate::bench::Bench::process();
-                bench.run(crate::cases::$case(&bench)).await;
+                bench.run(crate::$module::$case(&bench)).await;
             }
-        )* }
+        )*)* }
     };
 }
 
 conformance! {
+    cases:
     a_node_is_described
     a_task_lives_and_is_removed
     a_preparation_that_was_given_up_leaves_nothing
@@ -55,7 +57,16 @@ conformance! {
     what_a_task_printed_is_read_also_after_its_end
     the_last_lines_are_told
     who_follows_reads_until_the_task_ends
-    a_busy_task_uses_the_processor
+    a_busy_task_uses_the_processor;
+
+    exec:
+    a_command_runs_in_the_place_of_the_task
+    a_command_has_a_terminal
+    a_command_gets_signals
+    a_command_that_is_not_there_is_said
+    a_command_may_run_by_itself
+    a_command_ends_when_its_operator_is_gone
+    a_command_ends_with_its_task;
 }
 
 /// Not a test: the process executor starts this binary again, with this test's name, as its supervisor.

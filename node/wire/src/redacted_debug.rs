@@ -1,12 +1,15 @@
 //! How messages that carry secrets print, and which of them are wiped; see [`events::redacted_debug!`] and [`events::wiped!`].
 
+use std::fmt::{self, Debug, Formatter};
+
 use events::{redacted_debug, wiped};
 
 use crate::v1::{
     Assignment, BackupPart, BackupRequest, ConfigItem, ConfigKey, CreateSecret, CreateService, EnvSecretValue,
-    ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens, RaftMessage, ResolveImageRequest, SecretValue,
+    ExecSpec, ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens, RaftMessage, ResolveImageRequest, SecretValue,
     UndoConflict, UnlockKeyReply, UnlockRequest, UpdateSecret, UpdateService,
 };
+use crate::v1::{TaskInput, TaskOutput, task_input, task_output};
 
 redacted_debug! { BackupRequest shows [] hides [passphrase] }
 redacted_debug! { BackupPart shows [index, to, last] hides [data] }
@@ -28,10 +31,45 @@ redacted_debug! { ConfigItem shows [key] hides [data] }
 redacted_debug! { RaftMessage shows [] hides [data] }
 redacted_debug! { HistoryFrame shows [index] hides [stored] }
 redacted_debug! { ForwardedCommand shows [call, first] hides [request] }
+// A variable may be a secret, and what people type and see anything.
+redacted_debug! { ExecSpec shows [argv, user, dir, terminal, stdin, detach] hides [env] }
 redacted_debug! {
     Assignment
     shows [task, service, slot, spec_version, spec, desired, state, claims, env_secrets, configs, secrets]
     hides [registry_auth]
+}
+
+impl Debug for TaskInput {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TaskInput").field(&self.input).finish()
+    }
+}
+
+impl Debug for TaskOutput {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TaskOutput").field(&self.output).finish()
+    }
+}
+
+impl Debug for task_input::Input {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(data) => write!(f, "Data({} bytes)", data.len()),
+            Self::End(_) => f.write_str("End"),
+            Self::Size(size) => write!(f, "Size({}x{})", size.columns, size.rows),
+            Self::Signal(name) => write!(f, "Signal({name:?})"),
+        }
+    }
+}
+
+impl Debug for task_output::Output {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout(data) => write!(f, "Stdout({} bytes)", data.len()),
+            Self::Stderr(data) => write!(f, "Stderr({} bytes)", data.len()),
+            Self::ExitCode(code) => write!(f, "ExitCode({code})"),
+        }
+    }
 }
 
 wiped! { BackupRequest [passphrase] }

@@ -18,13 +18,14 @@ use wire::v1::{
 const MARKER: &str = "the-marker";
 
 /// Every field that holds a secret.
-const SECRET: [&str; 15] = [
+const SECRET: [&str; 16] = [
     "swarmlog.v1.ContainerSpec.env",
     "swarmlog.v1.VolatilePayload.value",
     "swarmlog.wire.v1.BackupRequest.passphrase",
     "swarmlog.wire.v1.CreateSecret.data",
     "swarmlog.wire.v1.CreateService.registry_auth",
     "swarmlog.wire.v1.EnvSecretValue.value",
+    "swarmlog.wire.v1.ExecSpec.env",
     "swarmlog.wire.v1.JoinRequest.token",
     "swarmlog.wire.v1.JoinTokens.manager",
     "swarmlog.wire.v1.JoinTokens.worker",

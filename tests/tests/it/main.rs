@@ -14,6 +14,7 @@ mod command_stream;
 mod cut_short;
 mod daemon;
 mod damage;
+mod exec;
 mod external_ca;
 mod faults;
 mod flood;
@@ -76,6 +77,7 @@ on_both! {
     workloads::templates_are_expanded_on_the_node
     workloads::a_job_runs_to_its_end_and_gives_its_exit_code
     logs::logs_of_all_nodes_come_through_any_manager
+    exec::commands_run_in_tasks_through_any_manager
 }
 
 /// Tests in containers only, and tests for root only: ignored unless the runner is asked for them.

@@ -1,5 +1,6 @@
 //! Verbs about tasks.
 
+mod exec;
 pub(super) mod explain;
 mod history;
 mod inspect;
@@ -15,6 +16,7 @@ super::verbs! {
     #[command(alias = "log")]
     Logs(logs::Args) => logs,
     Stats(stats::Args) => stats,
+    Exec(exec::Args) => exec,
     History(history::Args) => history,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,

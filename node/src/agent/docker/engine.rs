@@ -55,6 +55,11 @@ impl Engine {
         Ok(self.client()?.clone().with_timeout(ANSWER_TIMEOUT + extra))
     }
 
+    /// Where its socket is.
+    pub(super) fn socket(&self) -> &str {
+        &self.path
+    }
+
     /// What an error means: no answer, or a passing one, is Temporary; a refusal is Fatal, in the engine's own words.
     ///
     /// Docker answers 500 to whatever it has no class for, such as a port in use, so 500 is a refusal like any other:

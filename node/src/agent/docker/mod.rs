@@ -11,8 +11,10 @@ mod describe;
 mod devices;
 mod engine;
 mod events;
+mod exec;
 mod features;
 mod files;
+mod hijack;
 mod host;
 mod logs;
 mod mounts;
@@ -39,6 +41,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use wire::v1::TaskUsage;
+use wire::v1::interact_order::What;
 
 use self::config::{CLUSTER_LABEL, NODE_LABEL, TASK_LABEL};
 use self::config_mounts::ConfigMounts;
@@ -46,7 +49,7 @@ use self::creations::Creations;
 use self::engine::{Engine, status, unless_status};
 use self::events::News;
 use self::observed::{Observed, Phase, UNKNOWN_EXIT_CODE};
-use super::executor::{Executor, ExecutorError, Exit, LogQuery, RegistryAuth, TaskLogs, Workload};
+use super::executor::{Executor, ExecutorError, Exit, Inputs, LogQuery, Outputs, RegistryAuth, TaskLogs, Workload};
 use super::secret_files::{self, SecretFiles};
 use super::steps::Steps;
 use crate::clock;
@@ -392,6 +395,12 @@ impl Executor for DockerExecutor {
             Some(Err(error)) if status(&error) == Some(404) => Ok(None),
             Some(Err(error)) => Err(self.engine.judge(error)),
             None => Ok(None),
+        }
+    }
+
+    async fn interact(&self, workload: &Workload, what: What, inputs: Inputs) -> Result<Outputs, ExecutorError> {
+        match what {
+            What::Exec(spec) => self.exec(workload, spec, inputs).await,
         }
     }
 }

@@ -262,3 +262,10 @@ fn what_is_mounted_is_what_was_judged_and_a_changed_link_is_judged_again() {
         assert!(refused.contains("which rules this node"), "{refused}");
     }
 }
+
+#[test]
+fn commands_in_tasks_are_allowed_unless_they_are_disabled() {
+    assert_eq!(policy(&[]).judge_interaction(), Ok(()));
+    let sentence = policy(&[]).disable_exec(true).judge_interaction().expect_err("disabled");
+    assert!(sentence.contains("--disable-exec"), "{sentence}");
+}

@@ -10,13 +10,13 @@ mod cgroup;
 mod channel;
 mod configs;
 mod describe;
+mod exec;
 mod files;
 mod health;
 mod identity;
 mod logs;
 mod order;
 mod output;
-mod signal;
 mod supervise;
 mod ulimits;
 mod usage;
@@ -35,6 +35,7 @@ use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, TaskId};
 use rustix::process::Signal;
 use tokio::time::timeout;
 use wire::v1::TaskUsage;
+use wire::v1::interact_order::What;
 
 use self::files::{Record, Started, TaskFiles};
 use self::health::{Check, Health};
@@ -43,9 +44,10 @@ pub use self::supervise::supervise;
 use self::usage::Processes;
 use self::user::Users;
 use super::details::details;
-use super::executor::{Executor, ExecutorError, Exit, LogQuery, TaskLogs, Workload};
+use super::executor::{Executor, ExecutorError, Exit, Inputs, LogQuery, Outputs, TaskLogs, Workload};
 use super::placed_file;
 use super::secret_files::SecretFiles;
+use super::signal;
 use super::steps::Steps;
 use crate::clock;
 
@@ -318,6 +320,15 @@ impl Executor for ProcessExecutor {
         let read = move || processes.usage(task, started.supervisor.pid, limit_bytes, at);
         let usage = tokio::task::spawn_blocking(read).await;
         usage.map(Some).map_err(|error| ExecutorError::Temporary(error.to_string()))
+    }
+
+    async fn interact(&self, workload: &Workload, what: What, inputs: Inputs) -> Result<Outputs, ExecutorError> {
+        let started = self.files(workload.task).started().map_err(broken)?;
+        let running = started.filter(|started| started.command.is_alive());
+        let running = running.ok_or_else(|| ExecutorError::Fatal("it is not running".to_owned()))?;
+        match what {
+            What::Exec(spec) => self.exec(workload, running, spec, inputs).await,
+        }
     }
 }
 

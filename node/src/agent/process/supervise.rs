@@ -20,6 +20,7 @@ use wire::v1::LogStream;
 
 use super::cgroup::{self, Cgroup};
 use super::channel;
+use super::exec;
 use super::files::{Ended, Started, TaskFiles};
 use super::identity::Identity;
 use super::order::Order;
@@ -36,6 +37,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Supervises the task whose files are in `dir`; the order comes through the standard input. To be called at the very
 /// start of a process that does nothing else. What goes wrong is reported to the agent, or to the standard error.
 pub fn supervise(dir: &Path) -> ExitCode {
+    if let Some(code) = exec::become_command() {
+        return ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX));
+    }
     let done = if std::env::var_os(STAGE).is_some() { become_command() } else { start_and_wait(dir) };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,7 +34,9 @@ pub(super) async fn serve(worker: &Arc<Worker>, order: LogsOrder, mut more: mpsc
                     Some(Told::Logs(order)) => if reader.add(order).await.is_err() {
                         return;
                     },
-                    Some(Told::Credit(_)) => tracing::debug!("a manager says what means nothing on a stream of logs"),
+                    Some(Told::Credit(_) | Told::Input(_)) => {
+                        tracing::debug!("a manager says what means nothing on a stream of logs");
+                    }
                     // Gone is the one who gives credit: nothing is wanted any more.
                     None => return,
                 }

@@ -2,6 +2,7 @@
 //!
 //! They have connections of their own, one to each manager that wants any: what they carry never waits before a heartbeat.
 
+mod interact;
 mod logs;
 mod usage;
 
@@ -21,14 +22,14 @@ use wire::v1::{FromTask, StreamOrder, ToTask};
 
 use super::worker::Worker;
 use super::{Connect, with_causes};
-use crate::streams::Credit;
+use crate::streams::{Credit, INPUTS_MAX};
 
 /// Streams at a time. Each holds its credit and a message or two of each of its tasks.
 const STREAMS_MAX: usize = 64;
 /// How long it may take until a manager has a stream that it ordered; it does not wait longer either.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
-/// Orders on a stream that wait for this node: then the manager waits.
-const ORDERS_MAX: usize = 16;
+/// Orders and inputs on a stream that wait for this node: then the manager waits.
+const ORDERS_MAX: usize = INPUTS_MAX as usize;
 
 /// The streams of this node.
 pub(super) struct Streams {
@@ -111,6 +112,7 @@ impl Streams {
         match wanted {
             Order::Logs(logs) => logs::serve(&self.worker, logs, more, &outbound).await,
             Order::Usage(usage) => usage::serve(&self.worker, usage, more, &outbound).await,
+            Order::Interact(order) => interact::serve(&self.worker, order, more, &outbound).await,
         }
         // What is on its way would be lost if this end went first.
         drop(outbound);

@@ -10,7 +10,7 @@
 //! | `sim/slow-pull` | pulling takes 10 s |
 //! | any other | it runs until it is stopped |
 //!
-//! A task prints as many lines as the label `sim.lines` says. The labels `sim.pull-ms` and `sim.run-ms` set how long pulling and running take. Time is tokio's, so a test that pauses
+//! In a running task, `cat` gives its input back, `exit <code>` ends with that code, and any other command with 0. A task prints as many lines as the label `sim.lines` says. The labels `sim.pull-ms` and `sim.run-ms` set how long pulling and running take. Time is tokio's, so a test that pauses
 //! it is deterministic. Containers live as long as this object: hand it to another agent to play a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +21,12 @@ use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, Platform, Reso
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use wire::v1::interact_order::What;
+use wire::v1::task_input::Input;
+use wire::v1::task_output::Output;
 use wire::v1::{LogLine, TaskUsage};
 
-use super::super::executor::{Executor, ExecutorError, Exit, LogQuery, TaskLogs, Workload};
+use super::super::executor::{Executor, ExecutorError, Exit, Inputs, LogQuery, Outputs, TaskLogs, Workload};
 
 const SLOW_PULL: Duration = Duration::from_secs(10);
 const BUSY_TIMES: u32 = 2;
@@ -312,6 +315,30 @@ impl Executor for Simulated {
         }
         let runs = matches!(self.present()?.container(workload.task), Some(Container::Running { .. }));
         Ok(runs.then(|| TaskUsage { task: workload.task, cpu_ns: 42, ..TaskUsage::default() }))
+    }
+
+    async fn interact(&self, workload: &Workload, what: What, inputs: Inputs) -> Result<Outputs, ExecutorError> {
+        if !self.is_running(workload.task) {
+            return Err(ExecutorError::Fatal("it is not running".to_owned()));
+        }
+        let What::Exec(spec) = what;
+        let words: Vec<&str> = spec.argv.iter().map(String::as_str).collect();
+        let end = |code: i32| stream::once(async move { Ok(Output::ExitCode(code)) });
+        Ok(match words[..] {
+            ["exit", code] => end(code.parse().unwrap_or(EXIT_KILLED)).boxed(),
+            ["cat"] => {
+                let data = inputs.take_while(|input| std::future::ready(!matches!(input, Input::End(_))));
+                let data = data.filter_map(|input| {
+                    std::future::ready(if let Input::Data(data) = input {
+                        Some(Ok(Output::Stdout(data)))
+                    } else {
+                        None
+                    })
+                });
+                data.chain(end(0)).boxed()
+            }
+            _ => end(0).boxed(),
+        })
     }
 
     /// As many lines as the label `sim.lines` says, of about a hundred bytes.

@@ -2,8 +2,13 @@
 
 use tokio::time::timeout;
 use wire::v1::stream_order::Order;
+use wire::v1::task_input::Input;
+use wire::v1::task_output::Output;
 use wire::v1::to_task::Message as Told;
-use wire::v1::{FromTask, LogTask, LogsOrder, StreamOrder, ToTask, UsageOrder, from_task};
+use wire::v1::{
+    EndOfInput, ExecSpec, FromTask, InteractOrder, InteractionBegun, LogTask, LogsOrder, StreamOrder, TaskInput,
+    TaskOutput, ToTask, UsageOrder, from_task, interact_order,
+};
 
 use super::manager::Opened;
 use super::*;
@@ -129,4 +134,65 @@ async fn what_tasks_use_comes_once_a_period_until_it_was_read_often_enough() {
     assert_eq!(read, [id(1), id(2), id(1), id(2)]);
     assert_eq!(failed, [(id(3), "the simulated engine counts nothing".to_owned())], "said once");
     assert!(began.elapsed() >= Duration::from_secs(1), "a period lies between two readings");
+}
+
+/// What somebody wants in the first task.
+fn exec(stream: u64, words: &[&str]) -> StreamOrder {
+    let argv = words.iter().map(|word| (*word).to_owned()).collect();
+    let what = Some(interact_order::What::Exec(ExecSpec { argv, stdin: true, ..ExecSpec::default() }));
+    let order = Order::Interact(InteractOrder { task: id(1), what });
+    StreamOrder { id: stream, manager: None, credit: 1 << 20, order: Some(order) }
+}
+
+async fn give(stream: &Opened, input: Input) {
+    let input = TaskInput { input: Some(input) };
+    stream.told.send(Ok(ToTask { message: Some(Told::Input(input)) })).await.expect("it listens");
+}
+
+/// All that a stream says, to its end.
+async fn rest(stream: &mut Opened) -> Vec<from_task::Message> {
+    let mut said = Vec::new();
+    while let Some(message) = next(stream).await {
+        said.extend(message.message);
+    }
+    said
+}
+
+fn output(output: Output) -> from_task::Message {
+    from_task::Message::Output(TaskOutput { output: Some(output) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_gets_its_input_and_each_that_was_used_makes_room_for_another() {
+    let scene = running(vec![chatty(1, 0)]).await;
+    let mut opened = ordered(&scene, exec(7, &["cat"])).await;
+    let begun = next(&mut opened).await.and_then(|first| first.message);
+    assert_eq!(begun, Some(from_task::Message::Begun(InteractionBegun {})));
+    for number in 0..40 {
+        give(&opened, Input::Data(vec![number])).await;
+    }
+    give(&opened, Input::End(EndOfInput {})).await;
+    let (mut used, mut came) = (0, Vec::new());
+    for said in rest(&mut opened).await {
+        match said {
+            from_task::Message::UsedInputs(count) => used += count,
+            from_task::Message::Output(TaskOutput { output: Some(Output::Stdout(data)) }) => came.extend(data),
+            from_task::Message::Output(TaskOutput { output: Some(Output::ExitCode(code)) }) => assert_eq!(code, 0),
+            other => panic!("neither output nor room: {other:?}"),
+        }
+    }
+    assert_eq!(came, (0..40).collect::<Vec<u8>>());
+    assert!((1..=41).contains(&used), "{used}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_exit_code_of_a_command_comes_last_and_a_task_that_does_not_run_is_said() {
+    let scene = running(vec![chatty(1, 0)]).await;
+    let mut opened = ordered(&scene, exec(7, &["exit", "42"])).await;
+    let said = rest(&mut opened).await;
+    assert_eq!(said, [from_task::Message::Begun(InteractionBegun {}), output(Output::ExitCode(42))]);
+    scene.executor.end(id(1), 0);
+    let mut opened = ordered(&scene, exec(8, &["exit", "42"])).await;
+    let [from_task::Message::Failure(failure)] = &rest(&mut opened).await[..] else { panic!("a failure alone") };
+    assert_eq!(failure.sentence, "it is not running");
 }

@@ -70,7 +70,7 @@ impl NodeStream {
     }
 
     /// What comes next, for which the agent gets its credit back.
-    async fn next(&mut self) -> Option<Result<FromTask, Status>> {
+    pub async fn next(&mut self) -> Option<Result<FromTask, Status>> {
         let message = self.messages.recv().await?;
         if let Ok(message) = &message {
             let cost = Credit::cost(message, self.credit);
@@ -130,8 +130,8 @@ fn piece(message: FromTask) -> Piece<Said> {
         Some(Message::Details(details)) => Piece::Aside(Said::Details(details)),
         Some(Message::Usage(usage)) => Piece::Aside(Said::Used(usage.readings)),
         Some(Message::Failure(failure)) => Piece::Aside(Said::Failed(failure)),
-        // Of a newer version.
-        None => Piece::Lines(Vec::new()),
+        // Not asked for on a stream of these, or of a newer version.
+        Some(Message::Begun(_) | Message::Output(_) | Message::UsedInputs(_)) | None => Piece::Lines(Vec::new()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! stream passes two managers.
 
 mod inbound;
+pub(super) mod interact;
 pub(super) mod logs;
 pub(super) mod usage;
 

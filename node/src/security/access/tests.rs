@@ -58,6 +58,7 @@ const EXPECTED: &str = "
     Control/Events           l m . . . . . v o d .
     Control/Logs             l m . . . . . v o d .
     Control/Usage            l m . . . . . v o d .
+    Control/Interact         l m . . . . . . o d .
     Control/FindPoint        l m . . . . . v o d .
     Control/PlanUndo         l m . . . . . v o d .
     Control/Compare          l m . . . . . v o d .

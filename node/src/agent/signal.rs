@@ -1,8 +1,8 @@
-//! Signals by the names that specs use.
+//! Signals by the names that specs and people use.
 
 use rustix::process::Signal;
 
-/// The signals that a spec may name to stop a process.
+/// The signals that may be named.
 const NAMES: [(&str, Signal); 20] = [
     ("HUP", Signal::HUP),
     ("INT", Signal::INT),
@@ -34,10 +34,15 @@ pub(super) fn parse(text: &str) -> Result<Signal, String> {
     if text.is_empty() {
         return Ok(Signal::TERM);
     }
+    named(text).ok_or_else(|| format!("unknown stop signal \"{text}\""))
+}
+
+/// The signal of a name or number.
+pub(super) fn named(text: &str) -> Option<Signal> {
     let upper = text.to_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let known = NAMES.iter().find(|(known, signal)| *known == name || signal.as_raw().to_string() == name);
-    known.map(|(_, signal)| *signal).ok_or_else(|| format!("unknown stop signal \"{text}\""))
+    known.map(|(_, signal)| *signal)
 }
 
 #[cfg(test)]

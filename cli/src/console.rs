@@ -1,0 +1,126 @@
+//! The terminal and the signals of the process, for a command that runs in a task.
+
+use std::io::{self, IsTerminal, Read};
+
+use cli::{Console, Listening, TaskInputs};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::{ReceiverStream, SignalStream};
+use wire::v1::task_input::Input;
+use wire::v1::{EndOfInput, TerminalSize};
+
+/// Bytes of the standard input that are given at once.
+const INPUT_BYTES: usize = 16 << 10;
+/// Signals that ask for an end after which this process obeys, whatever becomes of the command.
+const PATIENCE: u32 = 3;
+
+/// The console of this process.
+pub struct ProcessConsole;
+
+impl Console for ProcessConsole {
+    fn terminal(&self) -> Option<TerminalSize> {
+        io::stdin().is_terminal().then(size).flatten()
+    }
+
+    fn listen(&mut self, how: Listening) -> io::Result<TaskInputs> {
+        let raw = how.raw.then(Raw::enter).transpose()?;
+        let signals = Signals::of_process(how.raw)?;
+        let keys = how.stdin.then(keys).transpose()?;
+        let keys = keys.map_or_else(|| ReceiverStream::new(mpsc::channel(1).1), ReceiverStream::new);
+        let sizes = SignalStream::new(signal(SignalKind::window_change())?);
+        let sizes = sizes.filter_map(|()| size().map(Input::Size));
+        let given = keys.merge(sizes).map(Some);
+        let heard = given.merge(signals.stream());
+        // The terminal is as it was before as soon as nobody listens.
+        Ok(Box::pin(heard.map_while(move |input| {
+            let _ = &raw;
+            input
+        })))
+    }
+}
+
+fn size() -> Option<TerminalSize> {
+    let size = tcgetwinsize(io::stdin()).ok()?;
+    Some(TerminalSize { columns: size.ws_col.into(), rows: size.ws_row.into() })
+}
+
+/// Reads the standard input on a thread of its own, which ends with the process: nothing else ends a read.
+fn keys() -> io::Result<mpsc::Receiver<Input>> {
+    let (sender, keys) = mpsc::channel(1);
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        let (mut stdin, mut buffer) = (io::stdin().lock(), vec![0; INPUT_BYTES]);
+        loop {
+            let input = match stdin.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // What cannot be read any more is at its end.
+                Ok(0) | Err(_) => Input::End(EndOfInput {}),
+                Ok(count) => Input::Data(buffer.get(..count).unwrap_or_default().to_vec()),
+            };
+            let is_last = matches!(input, Input::End(_));
+            if sender.blocking_send(input).is_err() || is_last {
+                return;
+            }
+        }
+    })?;
+    Ok(keys)
+}
+
+/// The signals of this process, by the names that the command gets them by.
+struct Signals {
+    named: Vec<(&'static str, Signal)>,
+    /// Whether the terminal is the command's: what it types arrives as keys, and a signal is for this process.
+    raw: bool,
+}
+
+impl Signals {
+    fn of_process(raw: bool) -> io::Result<Self> {
+        let kinds = [
+            ("INT", SignalKind::interrupt()),
+            ("TERM", SignalKind::terminate()),
+            ("HUP", SignalKind::hangup()),
+            ("QUIT", SignalKind::quit()),
+            ("USR1", SignalKind::user_defined1()),
+            ("USR2", SignalKind::user_defined2()),
+        ];
+        let named = kinds.into_iter().map(|(name, kind)| Ok((name, signal(kind)?))).collect::<io::Result<_>>()?;
+        Ok(Self { named, raw })
+    }
+
+    /// What the command gets; nothing when this process is to end.
+    fn stream(self) -> impl tokio_stream::Stream<Item = Option<Input>> {
+        let raw = self.raw;
+        let mut all: tokio_stream::StreamMap<&str, SignalStream> = tokio_stream::StreamMap::new();
+        for (name, signal) in self.named {
+            all.insert(name, SignalStream::new(signal));
+        }
+        let mut asked = 0;
+        all.map(move |(name, ())| {
+            let asks = matches!(name, "INT" | "TERM" | "HUP");
+            asked += u32::from(asks);
+            let ends = asks && (raw || asked >= PATIENCE);
+            (!ends).then(|| Input::Signal(name.to_owned()))
+        })
+    }
+}
+
+/// A terminal that gives every key as it is, until this is dropped.
+struct Raw(Termios);
+
+impl Raw {
+    fn enter() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Drain, &raw)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // If even this fails, there is no terminal any more.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
+    }
+}

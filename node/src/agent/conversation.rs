@@ -1,0 +1,240 @@
+//! A command that somebody talks to. Input and output go at the same time, each no faster than its reader, and the command ends
+//! when whoever talks to it is gone.
+
+use std::io;
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use rustix::process::Signal;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use wire::v1::TerminalSize;
+use wire::v1::task_input::Input;
+use wire::v1::task_output::Output;
+
+use super::executor::{ExecutorError, Inputs, Outputs};
+use super::signal;
+use crate::streams::MESSAGE_BYTES;
+
+/// A command that runs.
+#[tonic::async_trait]
+pub(super) trait Command: Send + Sync + 'static {
+    /// Gives its terminal another size.
+    async fn resize(&self, size: TerminalSize) -> Result<(), ExecutorError>;
+
+    /// Signals it.
+    async fn signal(&self, signal: Signal) -> Result<(), ExecutorError>;
+
+    /// Waits for its end.
+    async fn exit_code(&self) -> Result<i32, ExecutorError>;
+
+    /// Ends it: nobody waits for it any more.
+    async fn hang_up(&self);
+}
+
+/// The ends of a command's streams.
+pub(super) struct Ends {
+    /// Where its input goes; nowhere if it takes none.
+    pub(super) stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// What it prints.
+    pub(super) output: BoxStream<'static, io::Result<Output>>,
+}
+
+/// Talks with a command until it has ended, or nobody listens any more; what comes out of it.
+pub(super) fn begin(ends: Ends, command: impl Command, inputs: Inputs) -> Outputs {
+    let (outputs, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let Ends { stdin, output } = ends;
+        let finished = tokio::select! {
+            last = finish(output, &command, &outputs) => Some(last),
+            () = feed(inputs, stdin, &command) => None,
+            () = outputs.closed() => None,
+        };
+        match finished {
+            // Who is gone needs no exit code.
+            Some(last) => drop(outputs.send(last.map(Output::ExitCode)).await),
+            None => command.hang_up().await,
+        }
+    });
+    ReceiverStream::new(receiver).boxed()
+}
+
+/// Shows what a command prints, and waits for its end.
+async fn finish(
+    mut output: BoxStream<'static, io::Result<Output>>,
+    command: &impl Command,
+    outputs: &mpsc::Sender<Result<Output, ExecutorError>>,
+) -> Result<i32, ExecutorError> {
+    while let Some(piece) = output.next().await {
+        let piece = piece.map_err(|error| ExecutorError::Temporary(format!("its output broke off: {error}")))?;
+        // Whoever listened is gone, which is seen beside this.
+        let _ = outputs.send(Ok(piece)).await;
+    }
+    command.exit_code().await
+}
+
+/// Gives a command its input, until nobody gives any more.
+async fn feed(mut inputs: Inputs, mut stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>, command: &impl Command) {
+    while let Some(input) = inputs.next().await {
+        let done = match input {
+            Input::Data(data) => {
+                // A command may close its input before it ends, and what comes then is for nobody.
+                if let Some(open) = &mut stdin
+                    && give(open, &data).await.is_err()
+                {
+                    stdin = None;
+                }
+                Ok(())
+            }
+            Input::End(_) => {
+                if let Some(mut open) = stdin.take() {
+                    // Closed by the command already, or now.
+                    let _ = open.shutdown().await;
+                }
+                Ok(())
+            }
+            Input::Size(size) => command.resize(size).await,
+            Input::Signal(name) => match signal::named(&name) {
+                Some(signal) => command.signal(signal).await,
+                None => Err(ExecutorError::Fatal(format!("there is no signal \"{}\"", name.escape_debug()))),
+            },
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "a command in a task does not take what it is given");
+        }
+    }
+}
+
+async fn give(to: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
+    to.write_all(data).await?;
+    to.flush().await
+}
+
+/// What can be read, as it comes.
+pub(super) fn pieces(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    output: fn(Vec<u8>) -> Output,
+) -> BoxStream<'static, io::Result<Output>> {
+    let buffer = vec![0; MESSAGE_BYTES];
+    let pieces = stream::try_unfold((reader, buffer), move |(mut reader, mut buffer)| async move {
+        let count = reader.read(&mut buffer).await?;
+        let piece = buffer.get(..count).unwrap_or_default().to_vec();
+        Ok((count > 0).then(|| (output(piece), (reader, buffer))))
+    });
+    pieces.boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Notes what it is told, and ends when it is asked to.
+    struct Noting {
+        told: Arc<Mutex<Vec<String>>>,
+        ends: tokio::sync::Mutex<oneshot::Receiver<i32>>,
+    }
+
+    impl Noting {
+        fn note(&self, what: String) {
+            self.told.lock().expect("whole").push(what);
+        }
+    }
+
+    #[tonic::async_trait]
+    impl Command for Noting {
+        async fn resize(&self, size: TerminalSize) -> Result<(), ExecutorError> {
+            self.note(format!("{}x{}", size.columns, size.rows));
+            Err(ExecutorError::Fatal("it has no terminal".to_owned()))
+        }
+
+        async fn signal(&self, signal: Signal) -> Result<(), ExecutorError> {
+            self.note(format!("signal {}", signal.as_raw()));
+            Ok(())
+        }
+
+        async fn exit_code(&self) -> Result<i32, ExecutorError> {
+            Ok((&mut *self.ends.lock().await).await.expect("it ends"))
+        }
+
+        async fn hang_up(&self) {
+            self.note("hung up".to_owned());
+        }
+    }
+
+    struct Talk {
+        told: Arc<Mutex<Vec<String>>>,
+        end: oneshot::Sender<i32>,
+        inputs: mpsc::Sender<Input>,
+        outputs: Outputs,
+        /// The command's side of its streams.
+        command: tokio::io::DuplexStream,
+    }
+
+    fn talk() -> Talk {
+        let (ours, command) = tokio::io::duplex(16);
+        let (reader, writer) = tokio::io::split(ours);
+        let (inputs, receiver) = mpsc::channel(8);
+        let (end, ends) = oneshot::channel();
+        let told = Arc::default();
+        let noting = Noting { told: Arc::clone(&told), ends: tokio::sync::Mutex::new(ends) };
+        let ends = Ends { stdin: Some(Box::new(writer)), output: pieces(reader, Output::Stdout) };
+        let outputs = begin(ends, noting, ReceiverStream::new(receiver).boxed());
+        Talk { told, end, inputs, outputs, command }
+    }
+
+    #[tokio::test]
+    async fn input_and_output_go_at_the_same_time_and_the_exit_code_comes_last() {
+        let Talk { told, end, inputs, mut outputs, command } = talk();
+        let (mut reader, mut writer) = tokio::io::split(command);
+        // An echo whose buffers are far smaller than what goes through it.
+        let echo = tokio::spawn(async move {
+            tokio::io::copy(&mut reader, &mut writer).await.expect("copied");
+            writer.shutdown().await.expect("closed");
+        });
+        let size = TerminalSize { columns: 80, rows: 24 };
+        let given = [
+            Input::Size(size),
+            Input::Signal("SIGUSR1".to_owned()),
+            Input::Signal("SIGNONE".to_owned()),
+            Input::Data(vec![b'x'; 100_000]),
+            Input::End(wire::v1::EndOfInput {}),
+        ];
+        let feeding = tokio::spawn(async move {
+            for input in given {
+                inputs.send(input).await.expect("it takes input");
+            }
+            inputs
+        });
+        let mut bytes = 0;
+        while bytes < 100_000 {
+            let Some(Ok(Output::Stdout(piece))) = outputs.next().await else { panic!("{bytes} bytes came back") };
+            bytes += piece.len();
+        }
+        echo.await.expect("ended");
+        end.send(7).expect("it waits");
+        assert!(matches!(outputs.next().await, Some(Ok(Output::ExitCode(7)))));
+        assert!(outputs.next().await.is_none());
+        drop(feeding.await);
+        assert_eq!(*told.lock().expect("whole"), ["80x24", "signal 10"], "what fails ends nothing");
+    }
+
+    #[tokio::test]
+    async fn a_command_ends_when_nobody_gives_or_nobody_reads_any_more() {
+        for reads_on in [true, false] {
+            let Talk { told, end: _end, inputs, mut outputs, command: _command } = talk();
+            if reads_on {
+                drop(inputs);
+                assert!(outputs.next().await.is_none());
+            } else {
+                drop(outputs);
+                // Its receiver goes with the conversation.
+                inputs.closed().await;
+            }
+            assert_eq!(*told.lock().expect("whole"), ["hung up"]);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What somebody does in a task of this node.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::sync::{mpsc, watch};
+use wire::v1::from_task::Message as Said;
+use wire::v1::to_task::Message as Told;
+use wire::v1::{FromTask, InteractOrder, InteractionBegun, LogFailure, TaskInput, TaskOutput};
+
+use super::{Outbound, Unwanted};
+use crate::agent::executor::Inputs;
+use crate::agent::worker::Worker;
+
+/// Serves what was ordered until it has ended, or the manager wants no more.
+pub(super) async fn serve(worker: &Arc<Worker>, order: InteractOrder, more: mpsc::Receiver<Told>, outbound: &Outbound) {
+    let task = order.task;
+    let (used, uses) = watch::channel(0);
+    let begun = tokio::select! {
+        begun = worker.interact(order, inputs(more, used)) => begun,
+        () = outbound.messages.closed() => return,
+    };
+    let served = match begun {
+        Ok(outputs) => talk(outputs, uses, outbound).await,
+        Err(sentence) => Ok(Some(sentence)),
+    };
+    if let Ok(Some(sentence)) = served {
+        let failure = Said::Failure(LogFailure { task, sentence });
+        // The manager may be gone by now.
+        let _ = outbound.send(FromTask { opens: None, message: Some(failure) }).await;
+    }
+}
+
+/// What the manager gives, which may give more for each that is taken.
+fn inputs(more: mpsc::Receiver<Told>, used: watch::Sender<u32>) -> Inputs {
+    let inputs = stream::unfold((more, used), |(mut more, used)| async move {
+        loop {
+            match more.recv().await? {
+                Told::Input(TaskInput { input: Some(input) }) => {
+                    used.send_modify(|count| *count += 1);
+                    return Some((input, (more, used)));
+                }
+                Told::Input(TaskInput { input: None }) => used.send_modify(|count| *count += 1),
+                Told::Credit(_) | Told::Logs(_) => tracing::debug!("a manager says what means nothing to a command"),
+            }
+        }
+    });
+    inputs.boxed()
+}
+
+/// Sends what comes out of the task; why it failed, if it did.
+async fn talk(
+    mut outputs: crate::agent::executor::Outputs,
+    mut uses: watch::Receiver<u32>,
+    outbound: &Outbound,
+) -> Result<Option<String>, Unwanted> {
+    let say = |said: Said| outbound.send(FromTask { opens: None, message: Some(said) });
+    say(Said::Begun(InteractionBegun {})).await?;
+    let mut told = 0;
+    loop {
+        tokio::select! {
+            output = outputs.next() => match output {
+                Some(Ok(output)) => say(Said::Output(TaskOutput { output: Some(output) })).await?,
+                Some(Err(error)) => return Ok(Some(error.to_string())),
+                None => return Ok(None),
+            },
+            Ok(()) = uses.changed() => {
+                let count = *uses.borrow_and_update();
+                say(Said::UsedInputs(count - told)).await?;
+                told = count;
+            }
+            () = outbound.messages.closed() => return Err(Unwanted),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What one client does in a running task: its input goes to the task's node, and what comes out goes back.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use commands::{Actor, Rejection, RejectionKind};
+use events::{ActorRecord, TaskId};
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use wire::v1::from_task::Message;
+use wire::v1::interact_request::Message as Said;
+use wire::v1::interaction::What;
+use wire::v1::stream_order::Order;
+use wire::v1::task_input::Input;
+use wire::v1::task_output::Output;
+use wire::v1::to_task::Message as ToMessage;
+use wire::v1::{InteractOrder, InteractRequest, Interaction, TaskInput, TaskOutput, ToTask, interact_order};
+
+use super::inbound::{NodeStream, Told};
+use super::{Context, lock, order};
+use crate::api::status;
+use crate::streams::{INPUTS_MAX, MESSAGE_BYTES};
+
+/// Interactions of a manager at a time. With their credit, this bounds what they hold: 32 MiB.
+const INTERACTIONS_MAX: usize = 64;
+/// Interactions of one caller.
+const CALLER_MAX: usize = 16;
+/// Bytes of output on their way.
+const CREDIT: u64 = 512 << 10;
+/// Outputs that wait for a client's connection.
+const WAITING_MAX: usize = 2;
+/// How long a client may take to say what it wants.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an engine may take to begin.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(60);
+/// An interaction in which nothing goes either way for so long is over.
+const IDLE_MAX: Duration = Duration::from_secs(4 * 3600);
+
+/// Who interacts with tasks through this manager.
+#[derive(Debug, Default)]
+pub(in crate::api) struct Interactions {
+    by_caller: Mutex<BTreeMap<(i32, String), usize>>,
+}
+
+/// A place among the interactions, for as long as this is kept.
+struct Admitted {
+    interactions: Arc<Interactions>,
+    caller: (i32, String),
+}
+
+impl Interactions {
+    fn admit(self: &Arc<Self>, actor: &Actor) -> Result<Admitted, Rejection> {
+        let ActorRecord { kind, subject, .. } = actor.record(None);
+        let caller = (kind, subject);
+        let mut by_caller = lock(&self.by_caller);
+        let own = by_caller.get(&caller).copied().unwrap_or_default();
+        let who = if own >= CALLER_MAX {
+            format!("{} has {own}", caller.1)
+        } else if by_caller.values().sum::<usize>() >= INTERACTIONS_MAX {
+            format!("others have {INTERACTIONS_MAX}")
+        } else {
+            by_caller.insert(caller.clone(), own + 1);
+            return Ok(Admitted { interactions: Arc::clone(self), caller });
+        };
+        let sentence = format!("{who} interactions with tasks through this manager already");
+        Err(Rejection::new(RejectionKind::Exhausted, "task", sentence, "end one of them, or ask another manager"))
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut by_caller = lock(&self.interactions.by_caller);
+        if let Some(count) = by_caller.get_mut(&self.caller) {
+            *count -= 1;
+        }
+        by_caller.retain(|_, count| *count > 0);
+    }
+}
+
+/// Begins what a client wants; what comes out of the task.
+pub(in crate::api) async fn stream(
+    context: &Context,
+    interactions: &Arc<Interactions>,
+    actor: Actor,
+    mut inputs: Streaming<InteractRequest>,
+) -> Result<impl Stream<Item = Result<TaskOutput, Status>> + use<>, Status> {
+    let wanted = wanted(&mut inputs).await?;
+    let admitted = interactions.admit(&actor).map_err(status)?;
+    context.catch_up_with_leader().await.map_err(status)?;
+    let (task, noted) = context.control().access(actor, &wanted).map_err(status)?;
+    // Noted first: no node is asked for what history does not name.
+    let reply = context.submit(noted).await.map_err(status)?;
+    context.core.applied(reply.index).await.map_err(status)?;
+    let node = begin(context, task, wanted).await?;
+    let (outputs, receiver) = mpsc::channel(WAITING_MAX);
+    let relay = Relay { context: context.clone(), task, to_node: node.teller(), node, outputs, room: INPUTS_MAX };
+    tokio::spawn(async move {
+        let stopping = relay.context.stopping.clone();
+        // A client learns by the end of the stream that this manager stops.
+        let _ = stopping.run_until_cancelled(relay.run(inputs)).await;
+        drop(admitted);
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+/// What a client wants, which it says first.
+async fn wanted(inputs: &mut Streaming<InteractRequest>) -> Result<Interaction, Status> {
+    let first = timeout(CLIENT_PATIENCE, inputs.message()).await;
+    let first = first.map_err(|_| status(unclear("the client did not say what it wants")))??;
+    match first.and_then(|first| first.message) {
+        Some(Said::Begin(wanted)) => Ok(wanted),
+        Some(Said::Input(_)) | None => Err(status(unclear("the client did not begin with what it wants"))),
+    }
+}
+
+fn unclear(sentence: &str) -> Rejection {
+    Rejection::invalid("task", sentence, "use a swarmctl of the version of the managers")
+}
+
+/// Has the node of a task begin; its stream once it has.
+async fn begin(context: &Context, task: TaskId, wanted: Interaction) -> Result<NodeStream, Status> {
+    let node = context.control().node_of_task(task).map_err(status)?;
+    let unreachable = |why: &str| status(context.control().unreachable_task(task, why));
+    let what = wanted.what.map(|What::Exec(exec)| interact_order::What::Exec(exec));
+    let ordered = order(context, vec![(node, Order::Interact(InteractOrder { task, what }))], CREDIT).pop();
+    // One order, one answer.
+    let (_, opened) = ordered.ok_or_else(|| unreachable("it was not asked"))?.await;
+    let mut stream = opened.map_err(|why| unreachable(&why))?;
+    let first = timeout(BEGIN_PATIENCE, stream.next())
+        .await
+        .map_err(|_| unreachable(&format!("its engine did not begin within {} s", BEGIN_PATIENCE.as_secs())))?;
+    match first {
+        Some(Ok(first)) => match first.message {
+            Some(Message::Begun(_)) => Ok(stream),
+            Some(Message::Failure(failure)) => Err(status(context.control().refused_by_node(task, &failure.sentence))),
+            Some(
+                Message::Lines(_)
+                | Message::Details(_)
+                | Message::Usage(_)
+                | Message::Output(_)
+                | Message::UsedInputs(_),
+            )
+            | None => Err(unreachable("its agent answers something else")),
+        },
+        Some(Err(broken)) => Err(unreachable(broken.message())),
+        None => Err(unreachable("its agent does not know what is wanted, or was stopped")),
+    }
+}
+
+/// An interaction that has begun.
+struct Relay {
+    context: Context,
+    task: TaskId,
+    node: NodeStream,
+    to_node: mpsc::Sender<Told>,
+    outputs: mpsc::Sender<Result<TaskOutput, Status>>,
+    /// Inputs that may be sent to the node.
+    room: u32,
+}
+
+/// The interaction is over.
+struct Over;
+
+impl Relay {
+    async fn run(mut self, mut inputs: Streaming<InteractRequest>) {
+        let mut more_input = true;
+        let mut idle = std::pin::pin!(tokio::time::sleep(IDLE_MAX));
+        loop {
+            let moved = tokio::select! {
+                said = self.node.next() => self.take(said).await,
+                input = inputs.message(), if self.room > 0 && more_input => match input {
+                    Ok(Some(input)) => self.give(input).await,
+                    // It has no more to say, and reads on.
+                    Ok(None) => {
+                        more_input = false;
+                        Ok(())
+                    }
+                    Err(_) => return,
+                },
+                () = self.outputs.closed() => return,
+                () = &mut idle => {
+                    let hours = IDLE_MAX.as_secs() / 3600;
+                    let sentence = format!("nothing was sent either way for {hours} hours, which ends the interaction");
+                    let hint = "start another one; `swarmctl task exec -d` runs a command by itself";
+                    self.fail(Rejection::new(RejectionKind::Unavailable, "task", sentence, hint)).await
+                }
+            };
+            match moved {
+                Ok(()) => idle.as_mut().reset(Instant::now() + IDLE_MAX),
+                Err(Over) => return,
+            }
+        }
+    }
+
+    /// Takes what the node says.
+    async fn take(&mut self, said: Option<Result<wire::v1::FromTask, Status>>) -> Result<(), Over> {
+        let broken = |why: &str| self.context.control().unreachable_task(self.task, why);
+        let message = match said {
+            None => return self.fail(broken("its stream ended before the command did")).await,
+            Some(Err(why)) => return self.fail(broken(&format!("its stream broke off: {}", why.message()))).await,
+            Some(Ok(said)) => said.message,
+        };
+        match message {
+            Some(Message::Output(output)) => {
+                let is_last = matches!(output.output, Some(Output::ExitCode(_)));
+                self.outputs.send(Ok(output)).await.map_err(|_| Over)?;
+                if is_last { Err(Over) } else { Ok(()) }
+            }
+            // A node that claims more than it got has no more room for that.
+            Some(Message::UsedInputs(count)) => {
+                self.room = self.room.saturating_add(count).min(INPUTS_MAX);
+                Ok(())
+            }
+            Some(Message::Failure(failure)) => {
+                let refusal = self.context.control().refused_by_node(self.task, &failure.sentence);
+                self.fail(refusal).await
+            }
+            Some(Message::Lines(_) | Message::Details(_) | Message::Usage(_) | Message::Begun(_)) | None => Ok(()),
+        }
+    }
+
+    /// Gives the node what the client says.
+    async fn give(&mut self, said: InteractRequest) -> Result<(), Over> {
+        let Some(Said::Input(TaskInput { input: Some(input) })) = said.message else {
+            return self.fail(unclear("the client says something that this manager does not know")).await;
+        };
+        if let Input::Data(data) = &input
+            && data.len() > MESSAGE_BYTES
+        {
+            let sentence = format!("the client sends {} bytes at once; at most {MESSAGE_BYTES} are taken", data.len());
+            return self.fail(unclear(&sentence)).await;
+        }
+        self.room -= 1;
+        let told = ToTask { message: Some(ToMessage::Input(TaskInput { input: Some(input) })) };
+        match self.to_node.try_send(Ok(told)) {
+            Ok(()) => Ok(()),
+            // It has room for many more than may be on their way.
+            Err(_) => {
+                let refusal = self.context.control().unreachable_task(self.task, "its agent reads nothing");
+                self.fail(refusal).await
+            }
+        }
+    }
+
+    async fn fail(&self, why: Rejection) -> Result<(), Over> {
+        // A client that is gone needs no reason.
+        let _ = self.outputs.send(Err(status(why))).await;
+        Err(Over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_has_so_many_interactions_and_all_callers_together_more() {
+        let interactions = Arc::new(Interactions::default());
+        let admit = |who: usize| interactions.admit(&Actor::Operator(format!("user-{who}")));
+        let mut admitted: Vec<_> = (0..CALLER_MAX).map(|_| admit(0).expect("room")).collect();
+        let refused = admit(0).err().expect("too many");
+        assert_eq!(refused.sentence, "user-0 has 16 interactions with tasks through this manager already");
+        admitted.extend((CALLER_MAX..INTERACTIONS_MAX).map(|who| admit(who).expect("room")));
+        let refused = admit(1_000).err().expect("too many");
+        assert_eq!(refused.sentence, "others have 64 interactions with tasks through this manager already");
+        admitted.pop();
+        drop(admit(1_000).expect("room again"));
+        drop(admitted);
+        assert!(lock(&interactions.by_caller).is_empty(), "nothing is remembered of who is gone");
+    }
+}

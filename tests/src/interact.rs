@@ -1,0 +1,50 @@
+//! What people do in simulated tasks: `echo` prints its words, `exit` ends with the code that it is given, and there is no other
+//! program. What is noted and who is asked is the code of `swarmd`.
+
+use cli::{Failure, TaskOutputs};
+use commands::Actor;
+use wire::v1::interaction::What;
+use wire::v1::task_output::Output;
+use wire::v1::{ExecSpec, Interaction};
+
+use crate::socket::{Socket, refuse};
+use crate::world::Silence;
+
+/// What a shell gives for a program that is not there.
+const NOT_FOUND: i32 = 127;
+
+impl Socket {
+    /// Does what is wanted in a task.
+    ///
+    /// # Errors
+    /// When it is refused, or the task's node is silent.
+    pub(crate) fn interact_with(&mut self, actor: Actor, wanted: &Interaction) -> Result<TaskOutputs, Failure> {
+        let (task, noted) = self.control()?.access(actor, wanted).map_err(refuse)?;
+        self.submit(noted)?;
+        let control = self.control()?;
+        let node = control.node_of_task(task).map_err(refuse)?;
+        let silence = self.world.borrow().printed(node, task).err();
+        match silence {
+            Some(Silence::Node) => Err(refuse(control.unreachable_task(task, "it did not call back within 10 s"))),
+            Some(Silence::Task) => Err(refuse(control.refused_by_node(task, "its container is gone"))),
+            None => {
+                let outputs = wanted.what.iter().flat_map(|What::Exec(exec)| run(exec)).map(Ok);
+                Ok(Box::pin(futures_util::stream::iter(outputs.collect::<Vec<_>>())))
+            }
+        }
+    }
+}
+
+fn run(exec: &ExecSpec) -> Vec<Output> {
+    let words: Vec<&str> = exec.argv.iter().map(String::as_str).collect();
+    match words[..] {
+        ["echo", ref words @ ..] => {
+            vec![Output::Stdout(format!("{}\n", words.join(" ")).into_bytes()), Output::ExitCode(0)]
+        }
+        ["exit", code] => vec![Output::ExitCode(code.parse().unwrap_or(NOT_FOUND))],
+        _ => {
+            let words = format!("exec: \"{}\": No such file or directory (os error 2)\n", exec.argv.concat());
+            vec![Output::Stderr(words.into_bytes()), Output::ExitCode(NOT_FOUND)]
+        }
+    }
+}

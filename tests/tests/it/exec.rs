@@ -1,0 +1,99 @@
+//! Commands in running tasks, through any manager, while nodes and callers come and go.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use super::cluster::{Cluster, MANAGER};
+use super::process::{program, run};
+use super::units::{Executor, IMAGE};
+
+/// What a task does: it waits.
+const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+/// A command that says when it hears signals, and which one ended it.
+const LISTEN: &str = "trap 'exit 9' TERM; trap 'exit 7' INT; echo ready; while :; do sleep 0.1; done";
+
+/// A command that says nothing once it is ready: a shell reports children that were hung up, which nobody reads then.
+const QUIET: &str = "echo ready; exec >/dev/null 2>&1; while :; do sleep 0.1; done";
+
+/// Starts `swarmctl task exec` with pipes, and gives its lines.
+fn begin(cluster: &Cluster, task: &str, line: &str) -> (Child, impl Iterator<Item = String> + use<>) {
+    let mut child = Command::new(program("swarmctl"))
+        .args([
+            "--socket",
+            &cluster.socket(MANAGER).display().to_string(),
+            "task",
+            "exec",
+            "-i",
+            task,
+            "sh",
+            "-c",
+            line,
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    (child, lines.map(|line| line.expect("text")))
+}
+
+pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
+    let mut cluster = Cluster::start(executor, &["w"]);
+    let token = cluster.token("manager");
+    let address = cluster.address().to_owned();
+    cluster.add("m2", &["--join-addr", &address, "--join-token", &token]);
+    cluster.until("the second manager", || cluster.swarmctl_at("m2", "node ls").code == 0);
+    let words = ["service", "create", "--name", "web", "--image", IMAGE, "--constraint", "node.hostname==w"];
+    let command = ["--env", "SAID=by-the-spec", "--command", "sh", "--args", "-c", "--args", WAIT];
+    let created = cluster.swarmctl_words(&[&words[..], &command].concat());
+    assert_eq!(created.code, 0, "{created:?}");
+    cluster.settled("web", 1);
+    for manager in [MANAGER, "m2"] {
+        let told = cluster.swarmctl_at(manager, "task exec web.1 env");
+        assert!(told.code == 0 && told.out.contains("\nSAID=by-the-spec\n"), "{told:?}");
+    }
+    let told = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "echo trouble >&2; exit 42"]);
+    assert_eq!((told.code, told.out.as_str(), told.err.as_str()), (42, "", "trouble\n"), "{told:?}");
+
+    let told = cluster.swarmctl("task exec web.1 /no/such/program");
+    assert!(matches!(told.code, 126 | 127), "{told:?}");
+    assert!((told.out.clone() + &told.err).contains("/no/such/program"), "{told:?}");
+
+    // What is piped in comes back, and its end ends the command.
+    let (mut child, mut lines) = begin(&cluster, "web.1", "cat; echo over");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(b"piped in\n").expect("written");
+    assert_eq!(lines.next().as_deref(), Some("piped in"));
+    drop(stdin);
+    assert_eq!(lines.next().as_deref(), Some("over"));
+    assert_eq!(child.wait().expect("ended").code(), Some(0));
+
+    // Signals of swarmctl reach the command, whose exit code it ends with.
+    for (signal, code) in [("-TERM", 9), ("-INT", 7)] {
+        let (mut child, mut lines) = begin(&cluster, "web.1", LISTEN);
+        assert_eq!(lines.next().as_deref(), Some("ready"));
+        run(Command::new("kill").args([signal, &child.id().to_string()]));
+        assert_eq!(child.wait().expect("ended").code(), Some(code), "{signal}");
+    }
+
+    // When swarmctl is gone, so is the command.
+    let mark = format!("/tmp/swarmlog-exec-{}", cluster.tasks("web")[0].id);
+    let (mut child, mut lines) = begin(&cluster, "web.1", &format!("trap 'touch {mark}; exit' HUP; {QUIET}"));
+    assert_eq!(lines.next().as_deref(), Some("ready"));
+    child.kill().and_then(|()| child.wait()).expect("ended");
+    let ended = format!("until test -e {mark}; do sleep 0.01; done; rm {mark}");
+    assert_eq!(cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", &ended]).code, 0);
+
+    let history = cluster.ok("events --kind task_accessed");
+    assert!(history.contains("web.1 on w: command env"), "{history}");
+    assert!(history.contains("'echo trouble >&2; exit 42'"), "{history}");
+
+    // A node may refuse it, and one that is away is said.
+    assert_eq!(cluster.end("w"), Some(0));
+    let told = cluster.swarmctl("task exec web.1 true");
+    told.refused(7, "node w cannot be asked about task web.1.");
+    cluster.resume_with("w", &["--disable-exec"]);
+    cluster.until("the node", || cluster.swarmctl("task exec web.1 true").code == 4);
+    cluster.swarmctl("task exec web.1 true").refused(4, "was started with --disable-exec, which forbids it");
+}
