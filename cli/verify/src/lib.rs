@@ -6,5 +6,7 @@
 
 pub mod checkpoint;
 pub mod frames;
+pub mod note;
+pub mod path;
 pub mod tree;
 pub mod verify;

@@ -1,5 +1,5 @@
 //! The Merkle tree over frames, hashed as RFC 6962 says: the leaves are the stored bytes of frames. Only the roots of whole subtrees are
-//! kept while leaves are added, one for each bit of the number of leaves.
+//! kept while leaves are added, one for each bit of the number of leaves. Proofs about such a tree are in [`crate::path`].
 
 use sha2::{Digest, Sha256};
 
@@ -20,9 +20,13 @@ impl Tree {
         self.size
     }
 
-    /// Adds a leaf.
-    pub fn add(&mut self, leaf: &[u8]) {
-        let mut hash: Hash = Sha256::new_with_prefix([0]).chain_update(leaf).finalize().into();
+    /// Adds the leaf of a frame.
+    pub fn add(&mut self, stored: &[u8]) {
+        self.add_leaf(leaf(stored));
+    }
+
+    /// Adds a leaf by its hash.
+    pub fn add_leaf(&mut self, mut hash: Hash) {
         // Each one bit at the end of the size is a subtree as large as the new one.
         for _ in 0..self.size.trailing_ones() {
             let Some(left) = self.roots.pop() else { break };
@@ -35,17 +39,40 @@ impl Tree {
     /// The hash that stands for all leaves in their order.
     pub fn root(&self) -> Hash {
         let smallest_first = self.roots.iter().rev().copied();
-        smallest_first.reduce(|right, left| parent(&left, &right)).unwrap_or_else(|| Sha256::digest([]).into())
+        smallest_first.reduce(|right, left| parent(&left, &right)).unwrap_or_else(empty)
     }
 }
 
-fn parent(left: &Hash, right: &Hash) -> Hash {
+/// The root of a tree without leaves.
+pub(crate) fn empty() -> Hash {
+    Sha256::digest([]).into()
+}
+
+/// The leaf of a frame, by its stored bytes.
+pub fn leaf(stored: &[u8]) -> Hash {
+    Sha256::new_with_prefix([0]).chain_update(stored).finalize().into()
+}
+
+/// The node above two others.
+pub fn parent(left: &Hash, right: &Hash) -> Hash {
     Sha256::new_with_prefix([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The leaves that Certificate Transparency's own tests use.
+    pub(crate) const LEAVES: [&[u8]; 8] = [
+        &[],
+        &[0x00],
+        &[0x10],
+        &[0x20, 0x21],
+        &[0x30, 0x31],
+        &[0x40, 0x41, 0x42, 0x43],
+        &[0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57],
+        &[0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x6b, 0x6c, 0x6d, 0x6e, 0x6f],
+    ];
 
     fn hex(hash: Hash) -> String {
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -65,30 +92,19 @@ mod tests {
 
     #[test]
     fn roots_are_those_that_other_implementations_compute() {
-        // The leaves that Certificate Transparency's own tests use.
-        let leaves: [&[u8]; 8] = [
-            &[],
-            &[0x00],
-            &[0x10],
-            &[0x20, 0x21],
-            &[0x30, 0x31],
-            &[0x40, 0x41, 0x42, 0x43],
-            &[0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57],
-            &[0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x6b, 0x6c, 0x6d, 0x6e, 0x6f],
-        ];
         let known = [
             (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
             (1, "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"),
             (8, "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"),
         ];
         let mut tree = Tree::default();
-        for size in 0..=leaves.len() {
+        for size in 0..=LEAVES.len() {
             assert_eq!(tree.size(), size as u64);
-            assert_eq!(tree.root(), defined(&leaves[..size]), "{size} leaves");
+            assert_eq!(tree.root(), defined(&LEAVES[..size]), "{size} leaves");
             if let Some((_, root)) = known.iter().find(|(known, _)| *known == size) {
                 assert_eq!(hex(tree.root()), *root, "{size} leaves");
             }
-            if let Some(leaf) = leaves.get(size) {
+            if let Some(leaf) = LEAVES.get(size) {
                 tree.add(leaf);
             }
         }
