@@ -28,8 +28,8 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("commands", &["events", "projections"]),
     ("reconcilers", &["events", "projections"]),
     ("wire", &["events"]),
-    ("node", &["events", "projections", "commands", "reconcilers", "wire"]),
-    ("cli", &["events", "wire"]),
+    ("node", &["events", "projections", "commands", "reconcilers", "verify", "wire"]),
+    ("cli", &["events", "verify", "wire"]),
     ("verify", &["events", "projections"]),
     ("tests", &["events", "projections", "commands", "reconcilers", "wire", "node", "cli", "verify"]),
 ];

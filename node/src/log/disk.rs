@@ -21,11 +21,14 @@ pub enum Table {
     Keyring,
     /// Which frames of history have what, by a hash of that and by segments of history.
     Index,
+    /// Tiles of the tree of frames, by their numbers and levels.
+    Tree,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 6] = [Self::Raft, Self::Meta, Self::History, Self::Checkpoint, Self::Keyring, Self::Index];
+    pub const ALL: [Self; 7] =
+        [Self::Raft, Self::Meta, Self::History, Self::Checkpoint, Self::Keyring, Self::Index, Self::Tree];
 
     /// The name of the table, on the disk and in messages. Values are sealed with it: it never changes.
     pub const fn name(self) -> &'static str {
@@ -36,13 +39,14 @@ impl Table {
             Self::Checkpoint => "checkpoint",
             Self::Keyring => "keyring",
             Self::Index => "index",
+            Self::Tree => "tree",
         }
     }
 
     /// Whether all that is in it can be made again from history.
     pub const fn is_cache(self) -> bool {
         match self {
-            Self::Checkpoint | Self::Index => true,
+            Self::Checkpoint | Self::Index | Self::Tree => true,
             Self::Raft | Self::Meta | Self::History | Self::Keyring => false,
         }
     }
@@ -58,9 +62,9 @@ impl fmt::Display for Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// A raft index; for [`Table::Meta`] the number of the record, for [`Table::Keyring`] most of the hash, for [`Table::Index`]
-    /// the hash.
+    /// the hash, for [`Table::Tree`] the number of the tile.
     pub index: u64,
-    /// Which part of the value, the rest of the hash, or the segment of history; 0 where values are not parted.
+    /// Which part of the value, the rest of the hash, the segment of history, or the level of the tile; 0 where values are not parted.
     pub part: u32,
 }
 

@@ -143,14 +143,18 @@ pub enum LogError {
 impl LogError {
     /// Whether this is damage of a checkpoint, which only saves time: history has what is in it.
     pub fn is_of_a_checkpoint(&self) -> bool {
-        let (Self::Damaged { table, .. } | Self::Corrupt { table, .. }) = self else { return false };
-        *table == Table::Checkpoint
+        self.is_of(Table::Checkpoint)
     }
 
     /// Whether this is damage of what can be made again from history.
     pub fn is_of_a_cache(&self) -> bool {
+        Table::ALL.into_iter().any(|table| table.is_cache() && self.is_of(table))
+    }
+
+    /// Whether this is damage of this table.
+    pub fn is_of(&self, damaged: Table) -> bool {
         let (Self::Damaged { table, .. } | Self::Corrupt { table, .. }) = self else { return false };
-        table.is_cache()
+        *table == damaged
     }
 
     /// Whether something that was written before cannot be read as it was.
@@ -161,9 +165,9 @@ impl LogError {
     /// What to do about it, as one sentence for the user.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Damaged { table: Table::Checkpoint | Table::Index, .. }
-            | Self::Corrupt { table: Table::Checkpoint | Table::Index, .. } => {
-                "start swarmd again: it makes its checkpoints and its index again from history, which takes longer"
+            Self::Damaged { table: Table::Checkpoint | Table::Index | Table::Tree, .. }
+            | Self::Corrupt { table: Table::Checkpoint | Table::Index | Table::Tree, .. } => {
+                "start swarmd again: it makes its checkpoints, its index and its tree again from history, which takes longer"
             }
             Self::Corrupt { .. } => {
                 "`swarmd replay --state-dir DIR` shows how far the log reads; check that its disk is not failing; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"

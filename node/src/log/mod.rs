@@ -34,6 +34,7 @@ mod scrub;
 mod slog_bridge;
 pub mod store;
 mod tail;
+pub mod tree;
 
 #[cfg(test)]
 mod conformance;
@@ -64,6 +65,7 @@ pub use raft::{
 pub use reseal::ResealPosition;
 pub use rocks::{Checkpoints, RocksStore};
 pub use scrub::{Scrub, ScrubProgress, Scrubbed};
+pub use tree::{TileStore, TreeError, TreeReader};
 
 /// Where a manager keeps its log. All methods take `&self`. The turn loop alone stages raft entries and history, which takes no
 /// disk; one thread alone writes what was staged, in that order; [`LogStore::history`] and the checkpoint methods may be called
@@ -71,7 +73,7 @@ pub use scrub::{Scrub, ScrubProgress, Scrubbed};
 ///
 /// Any error of a method that writes is final: what is on the disk is then unknown, because a second attempt may report a
 /// success that never happened. The process ends, and the next start reads what is really there.
-pub trait LogStore: Send + Sync {
+pub trait LogStore: TileStore {
     /// Verifies the log, repairs a torn tail of history, and says where everything stands. Comes before all else but
     /// [`LogStore::history`] and [`LogStore::applied`]. What it returns is durable.
     ///

@@ -275,7 +275,7 @@ impl RocksDisk {
         Ok(Self { db, writing: Mutex::default(), mark: None, known, paths: paths.clone(), without })
     }
 
-    /// Makes the tables of checkpoints and of the index again. Everything else has been read before, so RocksDB need not insist on files that
+    /// Makes the tables of checkpoints, of the index and of the tree again. Everything else has been read before, so RocksDB need not insist on files that
     /// it is about to delete.
     fn discard_checkpoints(paths: &Paths) -> Result<(), LogError> {
         let failed = |error| not_opened(&paths.database, error);
@@ -285,7 +285,7 @@ impl RocksDisk {
         // Nothing may look into the files meanwhile.
         still.set_disable_auto_compactions(true);
         let families = Table::ALL.map(|table| match table {
-            Table::Checkpoint | Table::Index => ColumnFamilyDescriptor::new(table.name(), still.clone()),
+            Table::Checkpoint | Table::Index | Table::Tree => ColumnFamilyDescriptor::new(table.name(), still.clone()),
             Table::Raft | Table::Meta | Table::History | Table::Keyring => {
                 ColumnFamilyDescriptor::new(table.name(), table_options(&Cache::new_lru_cache(BLOCK_CACHE_BYTES)))
             }
@@ -295,7 +295,7 @@ impl RocksDisk {
             db.drop_cf(table.name()).map_err(failed)?;
         }
         drop(db);
-        tracing::warn!("the checkpoints and the index of history are discarded, and made again from history");
+        tracing::warn!("the checkpoints, the index and the tree of history are discarded, and made again from history");
         match std::fs::remove_file(&paths.corrupt_checkpoints) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(LogError::File { action: "remove", path: paths.corrupt_checkpoints.clone(), source: error })
@@ -320,7 +320,7 @@ impl RocksDisk {
         if table.is_cache() && self.mark.is_some() {
             // Without this note the next start would end in the same way.
             if let Err(error) = std::fs::write(&self.paths.corrupt_checkpoints, &reason) {
-                tracing::error!(%error, "cannot note that checkpoints or the index are damaged");
+                tracing::error!(%error, "cannot note that a cache is damaged");
             }
         }
         let indexes = file.map(|file| (file.first.index, file.last.index));

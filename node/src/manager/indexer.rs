@@ -1,5 +1,6 @@
-//! The thread that keeps the index of history, behind the turns and at the lowest priority of the processor: what it has not come to
-//! yet is read without an index. Nothing is known of it that history does not have, so that damage only means to begin again.
+//! The thread that keeps what is derived from history, behind the turns and at the lowest priority of the processor: the index, and the
+//! tiles of the tree of frames. What it has not come to yet is read without them. Neither has anything that history does not have, so
+//! that damage only means to begin again.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use events::codec::{self, CodecError};
 use projections::views::terms::{self, Home, Homes};
 
 use crate::log::index::{decode_value, encode_value};
-use crate::log::{Frames, HistoryReader, LogError, LogStore, PageSize, SegmentIndex};
+use crate::log::{Frames, HistoryReader, LogError, LogStore, PageSize, SegmentIndex, Table, tree};
 use crate::manager::scrub::run_when_idle;
 
 /// How often it is looked whether there is another segment: as much is read without an index as is written meanwhile.
@@ -85,17 +86,21 @@ fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
             put_offs += 1;
         }
         let began = Instant::now();
-        let pause = match add_segment(store) {
+        let pause = match step(store) {
             Ok(true) => began.elapsed().saturating_mul(PAUSE_PER_SEGMENT),
             Ok(false) => PERIOD,
             Err(IndexError::Write(error)) => return Err(error),
             Err(IndexError::Read(error)) if error.is_of_a_cache() => {
-                tracing::warn!(%error, "the index of history is damaged; it is made again");
-                store.discard_index()?;
+                tracing::warn!(%error, "what was derived from history is damaged; it is made again");
+                if error.is_of(Table::Tree) {
+                    store.discard_tiles()?
+                } else {
+                    store.discard_index()?
+                }
                 DAMAGE_PAUSE
             }
             Err(error @ (IndexError::Read(_) | IndexError::Codec(_))) => {
-                tracing::warn!(%error, "the index of history cannot be continued; searches read history itself meanwhile");
+                tracing::warn!(%error, "history cannot be indexed further; searches read history itself meanwhile");
                 DAMAGE_PAUSE
             }
         };
@@ -103,6 +108,20 @@ fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
             return Ok(());
         }
     }
+}
+
+/// Continues the index and the tree; whether there was something to add. Neither waits for the other.
+fn step(store: &dyn LogStore) -> Result<bool, IndexError> {
+    let (indexed, tiled) = (add_segment(store), add_tile(store));
+    Ok(indexed? | tiled?)
+}
+
+/// Adds the next tile to the tree of frames; whether there was one.
+fn add_tile(store: &dyn LogStore) -> Result<bool, IndexError> {
+    let Some((reach, leaves)) = tree::next_tile(store).map_err(IndexError::Read)? else { return Ok(false) };
+    let failed = |error: LogError| if error.is_damage() { IndexError::Read(error) } else { IndexError::Write(error) };
+    store.save_tile(reach, &leaves).map_err(failed)?;
+    Ok(true)
 }
 
 /// Adds the next segment of history to the index; whether there was one.
