@@ -172,6 +172,7 @@ mod tests {
                     raft_id: 7,
                     addr: String::new(),
                     feature_level_max: 1,
+                    audit_key: None,
                 }),
                 NODE_OR_THIS_MANAGER,
             ),

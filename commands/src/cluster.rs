@@ -45,6 +45,8 @@ pub struct InitialiseCluster {
     pub cert_not_after: Timestamp,
     /// The highest feature level that its first manager knows.
     pub feature_level_max: u32,
+    /// With what the signatures of its first manager are verified.
+    pub audit_key: Option<String>,
 }
 
 /// A manager became leader.
@@ -285,6 +287,7 @@ fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<Decision, Rej
         addr: wish.addr.clone(),
         voter: true,
         feature_level_max: wish.feature_level_max,
+        audit_key: wish.audit_key.clone(),
     };
     Ok(Decision {
         events: vec![

@@ -95,7 +95,14 @@ mod tests {
         let spec = NodeSpec { role, ..NodeSpec::default() };
         story.given([
             Kind::NodeSpecUpdated(NodeSpecUpdated { node: id, spec }),
-            Kind::MemberAdded(MemberAdded { node: id, raft_id, addr, voter: true, feature_level_max: 1 }),
+            Kind::MemberAdded(MemberAdded {
+                node: id,
+                raft_id,
+                addr,
+                voter: true,
+                feature_level_max: 1,
+                audit_key: None,
+            }),
         ]);
         let lost = story.refuse(&node(manager()), leave(manager()));
         assert_eq!(

@@ -2,7 +2,7 @@
 //! since raft takes one change at a time.
 
 use events::{ClusterId, Kind, ManagerAnnounced, NodeId, QuorumForced, Role};
-use projections::Cluster;
+use projections::{Cluster, Member};
 
 use crate::node::member;
 use crate::verb::{Asker, Verb};
@@ -19,7 +19,13 @@ pub struct AnnounceManager {
     pub addr: String,
     /// The highest feature level that it knows.
     pub feature_level_max: u32,
+    /// With what its signatures are verified; an older build has none.
+    #[serde(default)]
+    pub audit_key: Option<String>,
 }
+
+/// Bytes of a key at most, with the names of the cluster and the node in it.
+const AUDIT_KEY_MAX: usize = 256;
 
 /// Makes a manager go on alone, whose log was begun again with a new number in raft.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -81,7 +87,7 @@ impl Verb for AnnounceManager {
     }
 
     fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
-        let Self { node: id, raft_id, addr, feature_level_max } = self;
+        let Self { node: id, raft_id, addr, feature_level_max, audit_key } = self;
         let (id, raft_id, level, subject) = (*id, *raft_id, *feature_level_max, format!("node {}", self.node));
         let node = member(state, id)?;
         if node.spec.role() != Role::Manager || node.role != Role::Manager {
@@ -96,10 +102,28 @@ impl Verb for AnnounceManager {
             let hint = "install the version of swarmd that the other managers run";
             return Err(Rejection::new(RejectionKind::Forbidden, subject, sentence, hint));
         }
+        if audit_key
+            .as_ref()
+            .is_some_and(|key| key.len() > AUDIT_KEY_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            let sentence = format!("the audit key of node {id} is not a line of up to {AUDIT_KEY_MAX} letters");
+            return Err(Rejection::new(
+                RejectionKind::Invalid,
+                subject,
+                sentence,
+                "report this as a bug of that manager",
+            ));
+        }
         let is_member = |raft_id| state.members.get(id).is_some_and(|member| member.raft_id == raft_id);
-        let member = state.members.get(id).map(|member| (member.raft_id, &member.addr, member.feature_level_max));
-        let waits = state.announced.get(id).map(|waits| (waits.raft_id, &waits.addr, waits.feature_level_max));
-        if [member, waits].contains(&Some((raft_id, addr, level))) {
+        // An older build says nothing of a key.
+        let same = |raft: u64, at: &String, knows: u32, key: &Option<String>| {
+            (raft, at, knows) == (raft_id, addr, level) && (audit_key.is_none() || key == audit_key)
+        };
+        let is_same = |member: &Member| same(member.raft_id, &member.addr, member.feature_level_max, &member.audit_key);
+        let waits = state.announced.get(id);
+        let waits =
+            waits.is_some_and(|waits| same(waits.raft_id, &waits.addr, waits.feature_level_max, &waits.audit_key));
+        if waits || state.members.get(id).is_some_and(is_same) {
             return Ok(Decision::nothing(id));
         }
         let own = is_member(raft_id) || state.announced.get(id).is_some_and(|waits| waits.raft_id == raft_id);
@@ -108,7 +132,8 @@ impl Verb for AnnounceManager {
             let hint = "stop swarmd, remove the directory `raft` of its state directory and start it again";
             return Err(Rejection::conflict(subject, sentence, hint));
         }
-        let announced = ManagerAnnounced { node: id, raft_id, addr: addr.clone(), feature_level_max: level };
+        let (addr, audit_key) = (addr.clone(), audit_key.clone());
+        let announced = ManagerAnnounced { node: id, raft_id, addr, feature_level_max: level, audit_key };
         Ok(Decision::one(id, Kind::ManagerAnnounced(announced)))
     }
 }
@@ -124,7 +149,8 @@ mod tests {
     const ADDR: &str = "10.0.0.2:1";
 
     fn announce(node: NodeId, raft_id: u64, addr: &str) -> Command {
-        Command::AnnounceManager(AnnounceManager { node, raft_id, addr: addr.to_owned(), feature_level_max: 1 })
+        let (addr, audit_key) = (addr.to_owned(), None);
+        Command::AnnounceManager(AnnounceManager { node, raft_id, addr, feature_level_max: 1, audit_key })
     }
 
     /// A cluster whose worker was promoted and has a manager's certificate.
@@ -151,11 +177,36 @@ mod tests {
         assert_eq!(names(&mut story, 7, ADDR), [""; 0]);
         assert_eq!(names(&mut story, 7, "10.0.0.3:1"), ["manager_announced"]);
         let (node, addr) = (worker(), "10.0.0.3:1".to_owned());
-        story.given([Kind::MemberAdded(MemberAdded { node, raft_id: 7, addr, voter: false, feature_level_max: 1 })]);
+        story.given([Kind::MemberAdded(MemberAdded {
+            node,
+            raft_id: 7,
+            addr,
+            voter: false,
+            feature_level_max: 1,
+            audit_key: None,
+        })]);
         assert_eq!(names(&mut story, 7, "10.0.0.3:1"), [""; 0]);
         assert_eq!(names(&mut story, 7, ADDR), ["manager_announced"]);
         assert!(story.state.announced.is_empty(), "it is a member, and has moved");
         assert_eq!(names(&mut story, 8, ADDR), ["manager_announced"]);
+    }
+
+    #[test]
+    fn a_member_says_its_key_once_and_again_when_it_is_another() {
+        let mut story = promoted();
+        let announce = |key: &str| {
+            let (node, addr, audit_key) = (worker(), ADDR.to_owned(), Some(key.to_owned()));
+            Command::AnnounceManager(AnnounceManager { node, raft_id: 7, addr, feature_level_max: 1, audit_key })
+        };
+        let count = |story: &mut Story, key| story.accept(&this_manager(), announce(key)).events.len();
+        assert_eq!([count(&mut story, "one"), count(&mut story, "one")], [1, 0], "it waits");
+        let (node, addr, audit_key) = (worker(), ADDR.to_owned(), Some("one".to_owned()));
+        let added = MemberAdded { node, raft_id: 7, addr, voter: false, feature_level_max: 1, audit_key };
+        story.given([Kind::MemberAdded(added)]);
+        assert_eq!([count(&mut story, "one"), count(&mut story, "two"), count(&mut story, "two")], [0, 1, 0]);
+        for no_key in ["a key", "\u{1b}[31m", &"a".repeat(AUDIT_KEY_MAX + 1)] {
+            assert_eq!(story.refuse(&this_manager(), announce(no_key)).kind, RejectionKind::Invalid);
+        }
     }
 
     #[test]
@@ -168,6 +219,7 @@ mod tests {
             addr: ADDR.to_owned(),
             voter: true,
             feature_level_max: 1,
+            audit_key: None,
         })]);
         let force = |raft_id| Command::ForceQuorum(ForceQuorum { node, raft_id, cluster: None });
         for taken in [0, 1] {
@@ -189,7 +241,14 @@ mod tests {
         assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, "nowhere")).kind, RejectionKind::Invalid);
         let (node, raft_id) = (worker(), 7);
         story.given([
-            Kind::MemberAdded(MemberAdded { node, raft_id, addr: ADDR.to_owned(), voter: false, feature_level_max: 1 }),
+            Kind::MemberAdded(MemberAdded {
+                node,
+                raft_id,
+                addr: ADDR.to_owned(),
+                voter: false,
+                feature_level_max: 1,
+                audit_key: None,
+            }),
             Kind::MemberRemoved(MemberRemoved { node, raft_id }),
         ]);
         assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, ADDR)).kind, RejectionKind::Conflict);
@@ -202,7 +261,7 @@ mod tests {
         let mut story = promoted();
         let announce = |feature_level_max| {
             let (node, addr) = (worker(), ADDR.to_owned());
-            Command::AnnounceManager(AnnounceManager { node, raft_id: 7, addr, feature_level_max })
+            Command::AnnounceManager(AnnounceManager { node, raft_id: 7, addr, feature_level_max, audit_key: None })
         };
         let names = |story: &mut Story, level| {
             let decision = story.accept(&this_manager(), announce(level));

@@ -185,6 +185,7 @@ pub(crate) fn initialise_wish() -> InitialiseCluster {
         manager_token: (SecretText("SWMTKN-1-m".into()), [2; 32]),
         node: manager(),
         raft_id: 1,
+        audit_key: None,
         feature_level_max: events::frame::FEATURE_LEVEL,
         hostname: "manager-1".into(),
         addr: "10.0.0.1:1".into(),

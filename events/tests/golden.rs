@@ -15,9 +15,11 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 12] = [
+const VERSIONS: [(&str, u32); 14] = [
     ("cluster_initialised", 5),
     ("cluster_spec_updated", 5),
+    ("manager_announced", 2),
+    ("member_added", 2),
     ("node_declared_down", 2),
     ("node_joined", 2),
     ("node_spec_updated", 2),

@@ -22,6 +22,8 @@ pub struct Member {
     pub since: u64,
     /// The highest feature level that it knows, as it last said.
     pub feature_level_max: u32,
+    /// With what its signatures below checkpoints of history are verified; nothing before it said so.
+    pub audit_key: Option<String>,
 }
 
 /// A manager whose log is ready to follow.
@@ -33,6 +35,8 @@ pub struct Announced {
     pub addr: String,
     /// The highest feature level that it knows.
     pub feature_level_max: u32,
+    /// With what its signatures are verified.
+    pub audit_key: Option<String>,
 }
 
 impl Cluster {
@@ -60,11 +64,15 @@ pub(crate) fn announced(cluster: &mut Cluster, event: &events::ManagerAnnounced,
     let (raft_id, addr, feature_level_max) = (event.raft_id, event.addr.clone(), event.feature_level_max);
     if cluster.members.get(event.node).is_some_and(|member| member.raft_id == raft_id) {
         cluster.announced.remove(event.node);
-        cluster
-            .members
-            .update(event.node, |member| (member.addr, member.feature_level_max) = (addr, feature_level_max));
+        cluster.members.update(event.node, |member| {
+            (member.addr, member.feature_level_max) = (addr, feature_level_max);
+            if event.audit_key.is_some() {
+                member.audit_key.clone_from(&event.audit_key);
+            }
+        });
     } else {
-        cluster.announced.insert(event.node, Announced { raft_id, addr, feature_level_max });
+        let audit_key = event.audit_key.clone();
+        cluster.announced.insert(event.node, Announced { raft_id, addr, feature_level_max, audit_key });
     }
 }
 
@@ -81,7 +89,15 @@ pub(crate) fn added(cluster: &mut Cluster, event: &events::MemberAdded, at: &Sta
     assert!(cluster.member_with(raft_id).is_none(), "raft id {raft_id} is another member's");
     assert!(!cluster.former_members.contains(raft_id), "raft id {raft_id} was used before");
     let (addr, feature_level_max) = (event.addr.clone(), event.feature_level_max);
-    let member = Member { node, raft_id, addr, votes: event.voter, since: at.index, feature_level_max };
+    let member = Member {
+        node,
+        raft_id,
+        addr,
+        votes: event.voter,
+        since: at.index,
+        feature_level_max,
+        audit_key: event.audit_key.clone(),
+    };
     cluster.members.insert(node, member);
     cluster.announced.remove(node);
     touched.members = true;
@@ -123,7 +139,8 @@ pub(crate) fn forced(cluster: &mut Cluster, event: &events::QuorumForced, at: &S
     }
     // It reads this log, so it knows as much; that it knows more it says when it leads.
     let feature_level_max = cluster.feature_level();
-    let member = Member { node, raft_id, addr: event.addr.clone(), votes: true, since: at.index, feature_level_max };
+    let (addr, since) = (event.addr.clone(), at.index);
+    let member = Member { node, raft_id, addr, votes: true, since, feature_level_max, audit_key: None };
     cluster.members.insert(node, member);
     cluster.announced.remove(node);
     if let Some(id) = event.cluster {
@@ -183,12 +200,14 @@ mod tests {
             addr: format!("n{node}:1"),
             voter,
             feature_level_max: 1,
+            audit_key: None,
         })
     }
 
     fn announced(raft_id: u64, addr: &str) -> Kind {
         let (node, addr) = (NodeId::from_bits(NODE), addr.to_owned());
-        Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id, addr, feature_level_max: 2 })
+        let audit_key = Some(format!("key of {raft_id}"));
+        Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id, addr, feature_level_max: 2, audit_key })
     }
 
     fn demoted(raft_id: u64) -> Kind {
@@ -206,11 +225,16 @@ mod tests {
         assert!(apply(&mut cluster, 2, announced(7, "n1:0")).members && cluster.knows_raft_id(7));
         assert!(apply(&mut cluster, 3, added(NODE, 7, false)).members && cluster.announced.is_empty());
         apply(&mut cluster, 4, Kind::MemberPromoted(MemberPromoted { node, raft_id: 7 }));
-        let member = Member { node, raft_id: 7, addr: "n1:1".to_owned(), votes: true, since: 4, feature_level_max: 1 };
+        let addr = "n1:1".to_owned();
+        let member = Member { node, raft_id: 7, addr, votes: true, since: 4, feature_level_max: 1, audit_key: None };
         assert_eq!((cluster.member_with(7), cluster.members_changed_at()), (Some(&member), 4));
         apply(&mut cluster, 5, announced(7, "n1:2"));
         let member = cluster.members.get(node).expect("a member");
         assert_eq!((member.addr.as_str(), member.since, member.feature_level_max), ("n1:2", 4, 2));
+        let silent = ManagerAnnounced { node, raft_id: 7, addr: "n1:2".to_owned(), ..ManagerAnnounced::default() };
+        apply(&mut cluster, 5, Kind::ManagerAnnounced(silent));
+        let key = cluster.members.get(node).and_then(|member| member.audit_key.as_deref());
+        assert_eq!(key, Some("key of 7"), "an older build says nothing of a key");
         apply(&mut cluster, 6, demoted(7));
         assert_eq!(cluster.members.get(node).map(|member| (member.votes, member.since)), Some((false, 6)));
         apply(&mut cluster, 7, removed(7));

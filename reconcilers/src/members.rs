@@ -132,7 +132,8 @@ fn addition(cluster: &Cluster) -> Option<Kind> {
         is_manager && !cluster.members.contains(*node)
     })?;
     let (raft_id, addr, feature_level_max) = (announced.raft_id, announced.addr.clone(), announced.feature_level_max);
-    Some(Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: false, feature_level_max }))
+    let audit_key = announced.audit_key.clone();
+    Some(Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: false, feature_level_max, audit_key }))
 }
 
 fn promotion(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
@@ -183,7 +184,10 @@ mod tests {
             let voter = matches!(kind, 'V' | 'w' | 'n');
             if voter || matches!(kind, 'l' | 'o') {
                 let (addr, feature_level_max) = (addr.clone(), FEATURE_LEVEL_MIN);
-                sample.tell(0, Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter, feature_level_max }));
+                sample.tell(
+                    0,
+                    Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter, feature_level_max, audit_key: None }),
+                );
             }
             if matches!(kind, 'w' | 'd' | 'o') {
                 sample.tell(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Worker) }));
@@ -191,7 +195,16 @@ mod tests {
             if matches!(kind, 'a' | 'n' | 'd') {
                 let raft_id = if kind == 'n' { raft_id + 100 } else { raft_id };
                 let feature_level_max = FEATURE_LEVEL_MIN;
-                sample.tell(0, Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id, addr, feature_level_max }));
+                sample.tell(
+                    0,
+                    Kind::ManagerAnnounced(ManagerAnnounced {
+                        node,
+                        raft_id,
+                        addr,
+                        feature_level_max,
+                        audit_key: None,
+                    }),
+                );
             }
         }
         sample
@@ -289,7 +302,7 @@ mod tests {
         let mut sample = sample("V").with_node(2, spec(Role::Worker));
         let (node, role) = (NodeId::from_bits(2), Role::Manager.into());
         sample.tell(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Manager) }));
-        let announced = ManagerAnnounced { node, raft_id: 2, addr: String::new(), feature_level_max: 1 };
+        let announced = ManagerAnnounced { node, raft_id: 2, feature_level_max: 1, ..Default::default() };
         sample.tell(0, Kind::ManagerAnnounced(announced));
         assert_eq!(said(next_change(&sample.cluster, &peers(1, "++"))), "");
         sample.tell(0, Kind::CertificateIssued(CertificateIssued { node, role, ..CertificateIssued::default() }));
@@ -302,7 +315,7 @@ mod tests {
         let mut raised = Vec::new();
         for (number, level) in [(1, 3), (2, 2), (3, 1), (3, 4), (2, 3), (1, 2)] {
             let (node, raft_id, addr) = (NodeId::from_bits(number), number as u64, String::new());
-            let announced = ManagerAnnounced { node, raft_id, addr, feature_level_max: level };
+            let announced = ManagerAnnounced { node, raft_id, addr, feature_level_max: level, audit_key: None };
             sample.tell(0, Kind::ManagerAnnounced(announced));
             let level = common_level(&sample.cluster);
             level.into_iter().for_each(|level| sample.tell(0, Kind::FeatureLevelRaised(FeatureLevelRaised { level })));

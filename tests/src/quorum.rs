@@ -198,7 +198,8 @@ impl Quorum {
     fn announcement_of(&self, number: usize) -> Request {
         let Peer { node, raft_id, feature_level_max, .. } = self.peers[number];
         let addr = format!("10.0.0.{}:4242", number + 1);
-        let announce = Command::AnnounceManager(commands::AnnounceManager { node, raft_id, addr, feature_level_max });
+        let announce = commands::AnnounceManager { node, raft_id, addr, feature_level_max, audit_key: None };
+        let announce = Command::AnnounceManager(announce);
         Request::unnamed(Actor::Node { id: node, role: Role::Manager }, announce)
     }
 
@@ -533,6 +534,7 @@ fn initialise(cluster: ClusterId, first: &Peer) -> Request {
         manager_token: (secret("a manager's token"), TOKEN),
         node: first.node,
         raft_id: first.raft_id,
+        audit_key: None,
         feature_level_max: first.feature_level_max,
         hostname: "m1".to_owned(),
         addr: "10.0.0.1:4242".to_owned(),

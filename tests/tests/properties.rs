@@ -153,6 +153,7 @@ impl Core {
             manager_token: (secret(), [8; 32]),
             node: NodeId::from_bits(1),
             raft_id: 1,
+            audit_key: None,
             feature_level_max: events::frame::FEATURE_LEVEL,
             hostname: "manager".to_owned(),
             addr: "10.0.0.1".to_owned(),

@@ -141,7 +141,14 @@ fn managers_are_promoted_demoted_and_removed_but_never_the_last_one() {
     let early = story.refuse(&operator(), update(manager(), NodeSpec::default(), None));
     assert_eq!(early.sentence, "manager-1 cannot be demoted: no other manager votes");
     let (node, raft_id, addr) = (worker(), 2, String::new());
-    story.given([Kind::MemberAdded(events::MemberAdded { node, raft_id, addr, voter: true, feature_level_max: 1 })]);
+    story.given([Kind::MemberAdded(events::MemberAdded {
+        node,
+        raft_id,
+        addr,
+        voter: true,
+        feature_level_max: 1,
+        audit_key: None,
+    })]);
     let lost = story.refuse(&operator(), update(manager(), NodeSpec::default(), None));
     assert_eq!(
         lost.sentence,

@@ -77,6 +77,7 @@ fn cluster_samples() -> Vec<Kind> {
             addr: "10.0.0.1:4242".into(),
             voter: true,
             feature_level_max: 2,
+            audit_key: Some("swarmlog/a/b+0123abcd+AQID".into()),
         }),
         Kind::MemberPromoted(MemberPromoted { node, raft_id: 77 }),
         Kind::MemberDemoted(MemberDemoted { node, raft_id: 77 }),
@@ -86,6 +87,7 @@ fn cluster_samples() -> Vec<Kind> {
             raft_id: 77,
             addr: "10.0.0.1:4242".into(),
             feature_level_max: 2,
+            audit_key: Some("swarmlog/a/b+0123abcd+AQID".into()),
         }),
         Kind::QuorumForced(QuorumForced {
             node,

@@ -120,8 +120,21 @@ mod tests {
             let spec = NodeSpec { role: Role::Manager.into(), ..NodeSpec::default() };
             tell(Kind::NodeJoined(NodeJoined { node, spec, hostname, addr: addr.clone() }));
             match number {
-                4 => tell(Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id, addr, feature_level_max: 1 })),
-                _ => tell(Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: true, feature_level_max: 1 })),
+                4 => tell(Kind::ManagerAnnounced(ManagerAnnounced {
+                    node,
+                    raft_id,
+                    addr,
+                    feature_level_max: 1,
+                    audit_key: None,
+                })),
+                _ => tell(Kind::MemberAdded(MemberAdded {
+                    node,
+                    raft_id,
+                    addr,
+                    voter: true,
+                    feature_level_max: 1,
+                    audit_key: None,
+                })),
             }
         }
         cluster

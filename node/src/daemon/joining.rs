@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use events::ClusterId;
 use projections::Cluster;
 use tokio_util::sync::CancellationToken;
 use wire::v1::AnnounceRequest;
 
 use crate::agent::Told;
 use crate::agent::backoff::Backoff;
+use crate::control::audit;
 use crate::daemon::failure::Failure;
 use crate::daemon::state_dir;
 use crate::level::feature_level;
+use crate::log::LogStore;
 use crate::manager::driver::{Handle, Published};
 use crate::peering::{Own, Peering};
 use crate::security::Credentials;
@@ -101,6 +104,8 @@ pub struct Announcer {
     pub told: Arc<Told>,
     /// The state directory.
     pub dir: PathBuf,
+    /// The log, which has the key that this manager signs checkpoints with.
+    pub store: Arc<dyn LogStore>,
 }
 
 impl Announcer {
@@ -145,7 +150,9 @@ impl Announcer {
     fn is_known(&self, cluster: &Cluster) -> bool {
         let Own { node, raft_id, addr } = &self.own;
         let is_own = |member: &projections::Member| {
-            member.raft_id == *raft_id && member.addr == *addr && member.feature_level_max == feature_level()
+            let is_as_it_was = member.raft_id == *raft_id && member.addr == *addr;
+            let has_key = member.audit_key.is_some() && member.audit_key == self.audit_key();
+            is_as_it_was && member.feature_level_max == feature_level() && has_key
         };
         cluster.members.get(*node).is_some_and(is_own) || cluster.former_members.contains(*raft_id)
     }
@@ -165,9 +172,21 @@ impl Announcer {
         Err(why)
     }
 
+    /// The key that its checkpoints are verified with, once the cluster is known, whose name it has in it.
+    fn audit_key(&self) -> Option<String> {
+        let cluster = self.core.state().cluster.id();
+        let signer = (cluster != ClusterId::default()).then(|| audit::signer(&*self.store, cluster, self.own.node));
+        signer?.ok().map(|signer| signer.key().to_string())
+    }
+
     async fn announce_at(&self, addr: &str) -> Result<(), String> {
         let Own { raft_id, addr: own_addr, .. } = &self.own;
-        let asked = AnnounceRequest { raft_id: *raft_id, addr: own_addr.clone(), feature_level_max: feature_level() };
+        let asked = AnnounceRequest {
+            raft_id: *raft_id,
+            addr: own_addr.clone(),
+            feature_level_max: feature_level(),
+            audit_key: self.audit_key(),
+        };
         let mut client = crate::peering::client_at(addr, Arc::clone(&self.credentials)).await?;
         client.announce(asked).await.map(drop).map_err(|status| status.message().to_owned())
     }

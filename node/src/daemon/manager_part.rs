@@ -156,6 +156,7 @@ impl Node {
             managers,
             told: Arc::clone(&self.told),
             dir: self.state_dir.path().to_owned(),
+            store: Arc::clone(&core.store),
         };
         announcer.tell_managers();
         tokio::spawn(announcer.run(stop.clone()));

@@ -8,8 +8,10 @@ use commands::{Actor, Command, InitialiseCluster, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, Role};
 use projections::{Cluster, snapshot};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::clock;
+use crate::control::audit;
 use crate::daemon::failure::Failure;
 use crate::daemon::memory_limit;
 use crate::daemon::state_dir::{self, StateDir};
@@ -191,6 +193,9 @@ fn start_on(
     if matches!(begin, Begin::Founder(_)) && was_joining {
         let hint = "empty the state directory, and join again with a manager token";
         return Err(Failure::new("this node was joining a cluster as a manager, and its certificate is missing", hint));
+    }
+    if store.audit_seed()?.is_none() {
+        store.keep_audit_seed(&Zeroizing::new(rand::random()))?;
     }
     let consensus = Consensus::open(Arc::clone(&store), own, &loaded)?;
     let began_after = folded.cluster.position.index;
@@ -404,8 +409,10 @@ impl Core {
         if self.handle.state().cluster.id() != ClusterId::default() {
             return Ok(());
         }
-        let new =
-            NewCluster::make(self.node, hostname, addr).map_err(|why| Failure::new(why, "report this as a bug"))?;
+        let bug = |why: String| Failure::new(why, "report this as a bug");
+        let mut new = NewCluster::make(self.node, hostname, addr).map_err(bug)?;
+        let signer = audit::signer(&*self.store, new.command.cluster, self.node);
+        new.command.audit_key = Some(signer.map_err(|refused| bug(refused.sentence))?.key().to_string());
         let cert_pem = new.command.cert_pem.clone();
         self.submit(Command::InitialiseCluster(Box::new(new.command))).await?;
         // Should this fail, the next start issues a certificate again.
@@ -555,6 +562,7 @@ impl NewCluster {
             node,
             raft_id: raft_id(node),
             feature_level_max: feature_level(),
+            audit_key: None,
             hostname: hostname.to_owned(),
             addr: addr.to_owned(),
             cert_pem: issued.cert_pem,

@@ -14,7 +14,7 @@ fn cluster() -> Cluster {
     let mut cluster = Cluster::default();
     let added = |node, raft_id| {
         let (addr, feature_level_max) = ("m:1".to_owned(), 1);
-        Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: raft_id != 12, feature_level_max })
+        Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: raft_id != 12, feature_level_max, audit_key: None })
     };
     let kinds = [
         added(node(1), 11),

@@ -76,6 +76,7 @@ mod tests {
                 addr: format!("10.0.0.{number}:1"),
                 voter: kind == 'V',
                 feature_level_max: 1,
+                audit_key: None,
             };
             let event = Event::by_reconciler(Reconciler::Members, Kind::MemberAdded(added));
             cluster.apply(&event, &Stamp { index: raft_id + 1, ..Stamp::default() });

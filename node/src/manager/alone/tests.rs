@@ -14,7 +14,8 @@ fn voters(ids: &[u64]) -> Cluster {
     let mut cluster = Cluster::default();
     for (index, &raft_id) in (2..).zip(ids) {
         let (node, addr) = (NodeId::from_bits(raft_id.into()), String::new());
-        let kind = Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: true, feature_level_max: 1 });
+        let kind =
+            Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter: true, feature_level_max: 1, audit_key: None });
         cluster.apply(&Event::by_reconciler(Reconciler::Members, kind), &Stamp { index, ..Stamp::default() });
     }
     cluster

@@ -151,6 +151,7 @@ pub(crate) fn cluster() -> InitialiseCluster {
         manager_token: (SecretText("manager token".to_owned()), [2; 32]),
         node: node(),
         raft_id: raft_id(node()),
+        audit_key: None,
         feature_level_max: events::frame::FEATURE_LEVEL,
         hostname: "m1".to_owned(),
         addr: "10.0.0.1:4242".to_owned(),

@@ -111,7 +111,8 @@ mod tests {
         for raft_id in 1..=voters + 1 {
             let (node, addr) = (NodeId::from_bits(u128::from(raft_id)), String::new());
             let voter = raft_id <= voters;
-            let added = Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter, feature_level_max: 1 });
+            let added =
+                Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter, feature_level_max: 1, audit_key: None });
             let stamp = Stamp { index: raft_id + 1, ..Stamp::default() };
             cluster.apply(&Event::by_reconciler(Reconciler::Members, added), &stamp);
         }

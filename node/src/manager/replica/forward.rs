@@ -493,6 +493,7 @@ mod tests {
             addr: String::new(),
             voter: true,
             feature_level_max: 1,
+            audit_key: None,
         });
         cluster.apply(&Event::by_command(0, added), &Stamp { index: 1, time: Timestamp::default() });
         let remove = || Command::RemoveNode(RemoveNode { node: other, force: false });
