@@ -16,7 +16,7 @@ use wire::{Freshness, Timeouts};
 
 use crate::failure::{Failure, Kind, innermost};
 use crate::manager::{
-    BackupStream, DifferenceStream, EventStream, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
+    BackupStream, DifferenceStream, EventStream, FrameStream, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
 };
 
 /// How often a command is sent when connections break; its id makes sure that it has one effect.
@@ -333,6 +333,33 @@ impl Manager for Connection {
         let request = BackupRequest { passphrase: std::mem::take(&mut passphrase.0) };
         let stream = self.client().await?.backup(request).await?.into_inner();
         Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
+    }
+
+    async fn audit_keys(&mut self) -> Result<Vec<AuditKey>, Failure> {
+        let request = self.question(ListAuditKeysRequest {});
+        Ok(self.ask(async |client| client.list_audit_keys(request).await).await?.keys)
+    }
+
+    async fn checkpoint(&mut self) -> Result<CheckpointReply, Failure> {
+        let request = self.question(GetCheckpointRequest {});
+        self.ask(async |client| client.get_checkpoint(request).await).await
+    }
+
+    async fn prove_frame(&mut self, index: u64) -> Result<FrameProof, Failure> {
+        let request = self.question(ProveFrameRequest { index });
+        self.ask(async |client| client.prove_frame(request).await).await
+    }
+
+    async fn prove_consistency(&mut self, request: ProveConsistencyRequest) -> Result<ConsistencyProof, Failure> {
+        let request = self.question(request);
+        self.ask(async |client| client.prove_consistency(request).await).await
+    }
+
+    /// Not bounded like the other answers: history may be long.
+    async fn frames(&mut self, request: ReadFramesRequest) -> Result<FrameStream, Failure> {
+        let request = self.question(request);
+        let stream = self.client().await?.read_frames(request).await?.into_inner();
+        Ok(Box::pin(stream.map(|page| page.map_err(Failure::from))))
     }
 
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {

@@ -31,7 +31,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 pub use failure::{Failure, Kind};
 pub use format::Format;
 pub use manager::{
-    BackupStream, DifferenceStream, EventStream, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
+    BackupStream, DifferenceStream, EventStream, FrameStream, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
 };
 pub use session::{Clock, Console, Env, Listening, NoConsole, Wait};
 pub use usage::Stop;

@@ -5,11 +5,12 @@ use std::pin::Pin;
 use events::SecretText;
 use tokio_stream::Stream;
 use wire::v1::{
-    BackupPart, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
-    DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, Interaction,
-    LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsPart,
-    LogsRequest, NodeSummary, NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest,
-    PointView, PreviewReply, PreviewRequest, RaftView, RenewOperatorRequest, ReplayReply, ReplayRequest,
+    AuditKey, BackupPart, CheckpointReply, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView,
+    ConsistencyProof, CreateOperatorRequest, DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest,
+    FindPointRequest, FrameProof, FramesPage, Interaction, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
+    ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary, NodeView, OperatorCertificate,
+    OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
+    ProveConsistencyRequest, RaftView, ReadFramesRequest, RenewOperatorRequest, ReplayReply, ReplayRequest,
     ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest,
     TaskList, UndoPlan, UnlockKeyReply, UsagePart, UsageRequest, VersionReply, task_input::Input, task_output::Output,
 };
@@ -33,6 +34,9 @@ pub type TaskInputs = Pin<Box<dyn Stream<Item = Input> + Send>>;
 
 /// What comes out of a task.
 pub type TaskOutputs = Pin<Box<dyn Stream<Item = Result<Output, Failure>>>>;
+
+/// Frames as they arrive, in the order of their indexes.
+pub type FrameStream = Pin<Box<dyn Stream<Item = Result<FramesPage, Failure>>>>;
 
 /// A backup as it arrives.
 pub type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupPart, Failure>>>>;
@@ -119,6 +123,24 @@ pub trait Manager {
 
     /// A backup of everything up to this moment, sealed with the passphrase.
     fn backup(&mut self, passphrase: SecretText) -> impl Future<Output = Result<BackupStream, Failure>>;
+
+    /// With what the managers' signatures below checkpoints are verified.
+    fn audit_keys(&mut self) -> impl Future<Output = Result<Vec<AuditKey>, Failure>>;
+
+    /// A checkpoint of history, signed by the managers.
+    fn checkpoint(&mut self) -> impl Future<Output = Result<CheckpointReply, Failure>>;
+
+    /// The proof that the frame at an index is in history.
+    fn prove_frame(&mut self, index: u64) -> impl Future<Output = Result<FrameProof, Failure>>;
+
+    /// The proof that history of one size continues that of another.
+    fn prove_consistency(
+        &mut self,
+        request: ProveConsistencyRequest,
+    ) -> impl Future<Output = Result<ConsistencyProof, Failure>>;
+
+    /// The stored bytes of frames.
+    fn frames(&mut self, request: ReadFramesRequest) -> impl Future<Output = Result<FrameStream, Failure>>;
 
     /// Finds a point of history; from here on reads show the state as it was then.
     fn go_to(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;

@@ -6,11 +6,12 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 22] = [
+const DISCREET: [&str; 23] = [
     "UndoConflict",
     "UnlockKeyReply",
     "UnlockRequest",
     "BackupPart",
+    "FramesPage",
     "BackupRequest",
     "JoinRequest",
     "JoinTokens",
@@ -47,10 +48,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(format!(".{PACKAGE}.ConfigItem.data"))
         // Of frames that are read of the log and sent as they are.
         .bytes(format!(".{PACKAGE}.HistoryFrame.stored"))
+        .bytes(format!(".{PACKAGE}.FramesPage.stored"))
         // Of lines that are taken out of the message they came in.
         .bytes(format!(".{PACKAGE}.LogLine.data"))
         .field_attribute(".swarmlog.wire.v1.LogLine.data", "#[serde(skip)]")
         .field_attribute(".swarmlog.wire.v1.HistoryFrame.stored", "#[serde(skip)]")
+        .field_attribute(".swarmlog.wire.v1.FramesPage.stored", "#[serde(skip)]")
         .field_attribute(".swarmlog.wire.v1.ConfigItem.data", "#[serde(skip)]")
         .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]")
         .field_attribute(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use commands::{Actor, Command, InitialiseCluster, Rejection, SecretText};
 use events::{ClusterId, ClusterSpec, CommandId, Duration, Id, NodeId, Role, SessionId, Timestamp};
+use node::control::audit;
 use node::control::sessions;
 use node::control::{Control, ManagerInfo};
 use node::log::disk::{Change, Disk, Durability, Key, Table};
@@ -153,6 +154,9 @@ impl Manager {
             let token = JoinToken::new(&root, &[fill; 16]);
             (SecretText(token.to_string()), token.secret_sha256())
         };
+        let store = &self.running.as_ref().context("the manager runs")?.store;
+        store.keep_audit_seed(&[7; 32])?;
+        let signer = audit::signer(&**store, cluster, self.node).map_err(|why| anyhow::anyhow!("{why:?}"))?;
         let wish = InitialiseCluster {
             cluster,
             spec: ClusterSpec::default(),
@@ -164,6 +168,7 @@ impl Manager {
             node: self.node,
             raft_id: RAFT_ID,
             feature_level_max: events::frame::FEATURE_LEVEL,
+            audit_key: Some(signer.key().to_string()),
             hostname: hostname.to_owned(),
             addr: ADDRESS.to_owned(),
             cert_pem: "a certificate".to_owned(),
@@ -317,6 +322,19 @@ impl Manager {
         let running = self.running.take();
         self.disk.crash(crash);
         running.map(|running| running.sessions.open()).unwrap_or_default()
+    }
+
+    /// Flips a bit of a frame of history, behind the back of the process.
+    ///
+    /// # Errors
+    /// When there is no such frame on the disk.
+    pub fn damage_frame(&self, index: u64) -> anyhow::Result<()> {
+        let (table, key) = (Table::History, Key::at(index));
+        let mut value = self.disk.get(table, key)?.context("there is no such frame")?;
+        let middle = value.len() / 2;
+        value[middle] ^= 0x10;
+        self.disk.write(vec![Change::Put { table, key, value }], Durability::Synced)?;
+        Ok(())
     }
 
     /// Ruins the checkpoints on the disk of a manager that is down.

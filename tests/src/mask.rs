@@ -11,6 +11,9 @@ const ID_LENGTH: usize = 25;
 const DIGEST_LENGTH: usize = 50;
 /// Hexadecimal digits of a frame's hash.
 const HASH_LENGTH: usize = 64;
+/// Letters of the root of a checkpoint, and of a signature below it.
+const ROOT_LENGTH: usize = 44;
+const SIGNATURE_LENGTH: usize = 92;
 /// How join tokens begin.
 const TOKEN_PREFIX: &str = "SWMTKN-1-";
 /// How unlock keys begin.
@@ -77,8 +80,14 @@ impl Mask {
     /// A text without ids.
     pub fn apply(&mut self, text: &str, names: &MaskNames) -> String {
         let mut masked = String::with_capacity(text.len());
-        let mut rest = text;
+        let (mut rest, mut begins) = (text, true);
         while !rest.is_empty() {
+            if let Some((shown, after)) = begins.then(|| encoded(rest)).flatten() {
+                masked.push_str(shown);
+                rest = after;
+                continue;
+            }
+            begins = rest.starts_with(|c: char| !is_base64(c));
             if let Some(after) = rest.strip_prefix(KEY_PREFIX) {
                 let end =
                     after.find(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '/').unwrap_or(after.len());
@@ -121,6 +130,20 @@ impl Mask {
         let number: usize = shown.strip_prefix("<token-")?.strip_suffix('>')?.parse().ok()?;
         let token = self.tokens.get(number.checked_sub(1)?)?;
         Some(format!("{TOKEN_PREFIX}{token}"))
+    }
+}
+
+fn is_base64(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "+/=".contains(letter)
+}
+
+/// What is shown in place of a root or a signature in base64 that the text begins with, and what follows it.
+fn encoded(text: &str) -> Option<(&'static str, &str)> {
+    let (word, after) = text.split_at(text.find(|c: char| !is_base64(c)).unwrap_or(text.len()));
+    match word.len() {
+        ROOT_LENGTH if word.ends_with('=') => Some(("<root>", after)),
+        SIGNATURE_LENGTH if word.ends_with('=') => Some(("<signature>", after)),
+        _ => None,
     }
 }
 

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cli::{BackupStream, DifferenceStream, EventStream, Failure, Kind, LogParts, TaskInputs, TaskOutputs, UsageParts};
+use cli::{
+    BackupStream, DifferenceStream, EventStream, Failure, FrameStream, Kind, LogParts, TaskInputs, TaskOutputs,
+    UsageParts,
+};
 use commands::{Actor, Rejection, SecretText};
 use futures_util::Stream;
 use node::control::backup;
@@ -19,13 +22,14 @@ use node::manager::past::Past;
 use node::manager::replica::Request;
 use node::security::ExternalClient;
 use wire::v1::{
-    BackupRequest, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView, CreateOperatorRequest,
-    DescribeSecretsRequest, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, Interaction,
-    LeaveClusterReply, LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest,
-    NodeSummary, NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView,
-    PreviewReply, PreviewRequest, RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest,
-    ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest,
-    TaskList, UndoPlan, UnlockKeyReply, UsageRequest, VersionReply,
+    AuditKey, BackupRequest, CheckpointReply, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView,
+    ConsistencyProof, CreateOperatorRequest, DescribeSecretsRequest, EventRecord, EventsRequest,
+    ExplainPlacementRequest, FindPointRequest, FrameProof, Interaction, LeaveClusterReply, LeaveClusterRequest,
+    ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView, OperatorCertificate,
+    OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
+    ProveConsistencyRequest, RaftView, ReadConfigsRequest, ReadFramesRequest, RenewOperatorRequest, ReplayReply,
+    ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply,
+    SurviveRequest, TaskList, UndoPlan, UnlockKeyReply, UsageRequest, VersionReply,
 };
 
 use crate::load::Used;
@@ -205,6 +209,32 @@ impl cli::Manager for Socket {
         let parts =
             std::iter::from_fn(move || writer.part().map_err(|error| refuse(backup::unwritable(&error))).transpose());
         Ok(Box::pin(futures_util::stream::iter(parts)))
+    }
+
+    async fn audit_keys(&mut self) -> Result<Vec<AuditKey>, Failure> {
+        Ok(self.control()?.audit_keys().map_err(refuse)?.keys)
+    }
+
+    async fn checkpoint(&mut self) -> Result<CheckpointReply, Failure> {
+        let signed = self.control()?.checkpoint(None).map_err(refuse)?;
+        Ok(CheckpointReply { note: signed.note.to_string(), index: signed.index, others: Vec::new() })
+    }
+
+    async fn prove_frame(&mut self, index: u64) -> Result<FrameProof, Failure> {
+        let control = self.control()?;
+        let signed = control.checkpoint(None).map_err(refuse)?;
+        let proof = control.prove_frame(index, signed).map_err(refuse)?;
+        Ok(FrameProof { proof: proof.to_string(), others: Vec::new() })
+    }
+
+    async fn prove_consistency(&mut self, request: ProveConsistencyRequest) -> Result<ConsistencyProof, Failure> {
+        self.control()?.prove_consistency(&request).map_err(refuse)
+    }
+
+    async fn frames(&mut self, request: ReadFramesRequest) -> Result<FrameStream, Failure> {
+        let mut frames = self.control()?.frames(&request);
+        let pages = std::iter::from_fn(move || frames.page().map_err(refuse).transpose());
+        Ok(Box::pin(futures_util::stream::iter(pages)))
     }
 
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {

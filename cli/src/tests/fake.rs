@@ -8,7 +8,8 @@ use wire::v1::*;
 
 use crate::format::samples;
 use crate::{
-    BackupStream, DifferenceStream, EventStream, Failure, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
+    BackupStream, DifferenceStream, EventStream, Failure, FrameStream, LogParts, Manager, TaskInputs, TaskOutputs,
+    UsageParts,
 };
 
 /// What a test lays out, and what it finds afterwards.
@@ -29,6 +30,9 @@ pub struct Fake {
     /// Everything that was asked for in tasks, and what comes out.
     pub interactions: Vec<Interaction>,
     pub outputs: Vec<Result<task_output::Output, Failure>>,
+    /// The checkpoint of its history, and its frames.
+    pub checkpoint: CheckpointReply,
+    pub frames: Vec<FramesPage>,
     /// Every key that was tried.
     pub unlocked: Vec<SecretText>,
     /// Every leave that was asked for.
@@ -60,6 +64,8 @@ impl Fake {
             usage: Vec::new(),
             interactions: Vec::new(),
             outputs: Vec::new(),
+            checkpoint: CheckpointReply::default(),
+            frames: Vec::new(),
             created: Vec::new(),
             unlocked: Vec::new(),
             left: Vec::new(),
@@ -231,6 +237,26 @@ impl Manager for Fake {
             Some(refusal) => Err(refusal.into()),
             None => Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.outputs)))),
         }
+    }
+
+    async fn audit_keys(&mut self) -> Result<Vec<AuditKey>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn checkpoint(&mut self) -> Result<CheckpointReply, Failure> {
+        Ok(self.checkpoint.clone())
+    }
+
+    async fn prove_frame(&mut self, _: u64) -> Result<FrameProof, Failure> {
+        Ok(FrameProof::default())
+    }
+
+    async fn prove_consistency(&mut self, _: ProveConsistencyRequest) -> Result<ConsistencyProof, Failure> {
+        Ok(ConsistencyProof::default())
+    }
+
+    async fn frames(&mut self, _: ReadFramesRequest) -> Result<FrameStream, Failure> {
+        Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.frames).into_iter().map(Ok))))
     }
 
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {

@@ -1,5 +1,6 @@
 //! Whole commands, from the command line to the output, against a manager made for the test.
 
+mod audit;
 mod export;
 mod fake;
 mod help;

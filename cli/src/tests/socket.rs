@@ -36,6 +36,7 @@ impl Control for Server {
     type EventsStream = Answers<EventRecord>;
     type CompareStream = Answers<DifferencePage>;
     type BackupStream = Answers<BackupPart>;
+    type ReadFramesStream = Answers<FramesPage>;
     type ExecuteStreamStream = Answers<CommandAnswer>;
     type ReadConfigsStream = Answers<ConfigPage>;
     type DescribeSecretsStream = Answers<SecretPage>;
@@ -179,6 +180,29 @@ impl Control for Server {
         let page = |task| Ok(TaskList { tasks: vec![task], index: 1 });
         let pages: Vec<Result<TaskList, Status>> = samples::tasks().into_iter().map(page).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
+    }
+
+    async fn list_audit_keys(&self, _: Request<ListAuditKeysRequest>) -> Result<Response<AuditKeyList>, Status> {
+        Ok(Response::new(AuditKeyList::default()))
+    }
+
+    async fn get_checkpoint(&self, _: Request<GetCheckpointRequest>) -> Result<Response<CheckpointReply>, Status> {
+        Ok(Response::new(CheckpointReply::default()))
+    }
+
+    async fn prove_frame(&self, _: Request<ProveFrameRequest>) -> Result<Response<FrameProof>, Status> {
+        Ok(Response::new(FrameProof::default()))
+    }
+
+    async fn prove_consistency(
+        &self,
+        _: Request<ProveConsistencyRequest>,
+    ) -> Result<Response<ConsistencyProof>, Status> {
+        Ok(Response::new(ConsistencyProof::default()))
+    }
+
+    async fn read_frames(&self, _: Request<ReadFramesRequest>) -> Result<Response<Self::ReadFramesStream>, Status> {
+        Err(Status::unimplemented("nobody reads frames here"))
     }
 
     async fn find_point(&self, _: Request<FindPointRequest>) -> Result<Response<PointView>, Status> {

@@ -26,6 +26,7 @@ macro_rules! verbs {
 use verbs;
 
 mod apply;
+mod audit;
 mod blame;
 mod cluster;
 mod completion;
@@ -88,6 +89,9 @@ pub enum Command {
     /// The past: what changed between two points, and names for points
     #[command(subcommand)]
     History(history::Verb),
+    /// Proofs about history: checkpoints, and that a frame or an older history is in it
+    #[command(subcommand)]
+    Audit(audit::Verb),
     Apply(apply::Args),
     Plan(plan::Args),
     #[command(name = "whatif")]
@@ -130,6 +134,7 @@ impl Command {
             Self::Secret(verb) => verb.run(session).await,
             Self::Operator(verb) => verb.run(session).await,
             Self::History(verb) => verb.run(session).await,
+            Self::Audit(verb) => verb.run(session).await,
             Self::Apply(args) => apply::run(args, session).await,
             Self::Plan(args) => plan::run(args),
             Self::WhatIf(args) => whatif::run(args, session).await,

@@ -1,5 +1,5 @@
 //! Checkpoints in the text form of C2SP's tlog-checkpoint: whose history it is, how many frames it has, and the root of the tree over
-//! them. Signatures that follow the text are not looked at: a checkpoint is compared with because somebody kept it.
+//! them. Signatures that follow the text are [`crate::note`]'s.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,9 +24,16 @@ pub struct Checkpoint {
     pub root: Hash,
 }
 
+impl Checkpoint {
+    /// What the first line says: whose history it is.
+    pub fn origin(cluster: ClusterId) -> String {
+        format!("{ORIGIN}{cluster}")
+    }
+}
+
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{ORIGIN}{}\n{}\n{}", self.cluster, self.size, BASE64_STANDARD.encode(self.root))
+        writeln!(f, "{}\n{}\n{}", Self::origin(self.cluster), self.size, BASE64_STANDARD.encode(self.root))
     }
 }
 

@@ -5,8 +5,10 @@
 //! and this program.
 
 pub mod checkpoint;
+pub mod findings;
 pub mod frames;
 pub mod note;
 pub mod path;
+pub mod proof;
 pub mod tree;
 pub mod verify;

@@ -10,7 +10,8 @@ use projections::{Cluster, FOLD_VERSION};
 
 use crate::checkpoint::Checkpoint;
 use crate::frames::FrameReader;
-use crate::tree::Tree;
+use crate::note::VerifierKey;
+use crate::tree::{Hash, Tree};
 
 /// Faults that are named; those after them are counted.
 const NAMED_MAX: usize = 100;
@@ -18,6 +19,8 @@ const NAMED_MAX: usize = 100;
 /// What is known from elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
+    /// Keys of managers and witnesses.
+    pub keys: Vec<VerifierKey>,
     /// Checkpoints that were kept.
     pub checkpoints: Vec<Checkpoint>,
     /// Heads that were noted, as `swarmctl cluster inspect` shows them: the index of a frame and its hash.
@@ -37,6 +40,8 @@ pub struct Report {
     pub hashes: (u64, u64),
     /// Heads and checkpoints that were compared.
     pub compared: u64,
+    /// The root of the tree over them.
+    pub root: Hash,
     /// The checkpoint of all that was read, where that begins with the first frame of a cluster and has no fault.
     pub checkpoint: Option<Checkpoint>,
     /// What is wrong, a sentence each.
@@ -60,21 +65,20 @@ impl Report {
 /// # Errors
 /// When the file cannot be read. That it ends too soon is a fault.
 pub fn verify(export: impl Read, known: &Known) -> io::Result<Report> {
-    let mut frames = FrameReader::new(export);
-    let mut walk = Walk { known, report: Report::default(), tree: Tree::default(), fold: Fold::NotBegun };
+    let (mut frames, mut verifier) = (FrameReader::new(export), Verifier::new(known.clone()));
     loop {
-        let offset = frames.offset();
+        let place = format!("byte {}, ", frames.offset());
         match frames.next_frame() {
-            Ok(Some(stored)) => walk.take(offset, &stored),
+            Ok(Some(stored)) => verifier.take(&place, &stored),
             Ok(None) => break,
             Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) => {
-                walk.report.fault(format!("byte {offset}, after {}: {error}", walk.after()));
+                verifier.damaged(&place, &error.to_string());
                 break;
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(walk.finish())
+    Ok(verifier.finish())
 }
 
 /// The state that the frames make.
@@ -86,26 +90,41 @@ enum Fold {
     Unknown,
 }
 
-struct Walk<'a> {
-    known: &'a Known,
+/// What verifies frames one after the other, wherever they come from.
+pub struct Verifier {
+    known: Known,
     report: Report,
     tree: Tree,
     fold: Fold,
 }
 
-impl Walk<'_> {
+impl Verifier {
+    /// What begins with the next frame that it gets.
+    pub fn new(known: Known) -> Self {
+        Self { known, report: Report::default(), tree: Tree::default(), fold: Fold::NotBegun }
+    }
+
+    /// The index of the last frame that was verified.
+    pub fn last(&self) -> u64 {
+        self.report.head.map_or(0, |(index, _)| index)
+    }
+
+    /// Something follows that is no frame. `place` says where that is, or is empty.
+    pub fn damaged(&mut self, place: &str, why: &str) {
+        let after = self.after();
+        self.report.fault(format!("{place}after {after}: {why}"));
+        self.fold = Fold::Unknown;
+    }
+
     fn after(&self) -> String {
         self.report.head.map_or_else(|| "no frame".to_owned(), |(index, _)| format!("frame {index}"))
     }
 
-    fn take(&mut self, offset: u64, stored: &Bytes) {
+    /// Verifies the next frame, by its stored bytes. `place` says where they are, or is empty.
+    pub fn take(&mut self, place: &str, stored: &Bytes) {
         let frame = match codec::decode_frame(stored) {
             Ok(frame) => frame,
-            Err(error) => {
-                let after = self.after();
-                self.report.fault(format!("byte {offset}, after {after}: the frame is damaged: {error}"));
-                return self.fold = Fold::Unknown;
-            }
+            Err(error) => return self.damaged(place, &format!("the frame is damaged: {error}")),
         };
         let index = frame.header.index;
         if self.report.frames == 0 {
@@ -189,8 +208,10 @@ impl Walk<'_> {
         }
     }
 
-    fn finish(mut self) -> Report {
-        let (size, last) = (self.tree.size(), self.report.head.map_or(0, |(index, _)| index));
+    /// What was found, once all frames were verified.
+    pub fn finish(mut self) -> Report {
+        let (size, last) = (self.tree.size(), self.last());
+        self.report.root = self.tree.root();
         for kept in &self.known.checkpoints {
             if kept.size > size {
                 let missing = kept.size - size;
@@ -204,7 +225,7 @@ impl Walk<'_> {
             self.report.fault(format!("the export ends with frame {last}, before frame {noted} that was noted"));
         }
         if let (Fold::Known(cluster), true) = (&self.fold, self.report.faults.is_empty()) {
-            let checkpoint = Checkpoint { cluster: cluster.id(), size, root: self.tree.root() };
+            let checkpoint = Checkpoint { cluster: cluster.id(), size, root: self.report.root };
             self.compare_clusters(&checkpoint);
             self.report.checkpoint = Some(checkpoint).filter(|_| self.report.faults.is_empty());
         }

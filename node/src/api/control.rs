@@ -11,14 +11,17 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
-    BackupPart, BackupRequest, ClusterView, CommandAnswer, CommandReply, CommandRequest, CompareRequest, ConfigPage,
-    CreateOperatorRequest, DescribeSecretsRequest, DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest,
-    FindPointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest, InteractRequest,
-    ListNodesRequest, ListOperatorsRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList,
-    NodePage, OperatorCertificate, OperatorList, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply,
-    PreviewRequest, RaftView, ReadConfigsRequest, RenewOperatorRequest, ReplayReply, ReplayRequest,
-    ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, SurviveReply, SurviveRequest, TaskList,
-    TaskOutput, UndoPlan, UnlockKeyReply, UnlockKeyRequest, UsagePart, UsageRequest, VersionReply, VersionRequest,
+    AuditKeyList, BackupPart, BackupRequest, CheckpointReply, ClusterView, CommandAnswer, CommandReply, CommandRequest,
+    CompareRequest, ConfigPage, ConsistencyProof, CreateOperatorRequest, DescribeSecretsRequest, DifferencePage,
+    EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, FrameProof, FramesPage,
+    GetCheckpointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest,
+    InteractRequest, ListAuditKeysRequest, ListNodesRequest, ListOperatorsRequest, ListServicesRequest,
+    ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage, OperatorCertificate, OperatorList,
+    PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest, ProveConsistencyRequest,
+    ProveFrameRequest, RaftView, ReadConfigsRequest, ReadFramesRequest, RenewOperatorRequest, ReplayReply,
+    ReplayRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, SurviveReply,
+    SurviveRequest, TaskList, TaskOutput, UndoPlan, UnlockKeyReply, UnlockKeyRequest, UsagePart, UsageRequest,
+    VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -30,12 +33,14 @@ use crate::manager::scrub::run_when_idle;
 use crate::security::{Peer, access};
 
 use super::streams::{interact, logs, usage};
-use super::{Context, command_stream, events as history, status};
+use super::{Context, audit, command_stream, events as history, status};
 
 /// How long it may take to note that secrets were read.
 const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// Backups that are written at a time: each reads the whole history.
 const BACKUPS_MAX: usize = 2;
+/// Readers of the frames of history at a time: each reads as much of it as it likes.
+const AUDITS_MAX: usize = 4;
 /// States of the past, and copies of a state to see what would happen, that are made at a time; who asks for another one waits for its
 /// turn. Each takes a thread at the lowest priority of the processor, and as much memory as a state.
 const PASTS_MAX: usize = 2;
@@ -47,6 +52,8 @@ pub struct ControlApi {
     context: Context,
     /// Budget for backups.
     backups: Arc<Semaphore>,
+    /// Budget for readers of frames.
+    audits: Arc<Semaphore>,
     /// Budget for readers of logs and of what tasks use.
     readers: Arc<Semaphore>,
     /// Who interacts with tasks.
@@ -61,12 +68,13 @@ impl ControlApi {
     /// The service of this manager.
     pub fn new(context: Context) -> Self {
         let backups = Arc::new(Semaphore::new(BACKUPS_MAX));
+        let audits = Arc::new(Semaphore::new(AUDITS_MAX));
         let readers = Arc::new(Semaphore::new(logs::READERS_MAX));
         let past = Arc::new(Past::of(Arc::clone(&context.store)));
         let (pasts, waiters) = (Semaphore::new(PASTS_MAX), Semaphore::new(PAST_WAITERS_MAX));
         let (pasts, past_waiters) = (Arc::new(pasts), Arc::new(waiters));
         let interactions = Arc::default();
-        Self { context, backups, readers, interactions, past, pasts, past_waiters }
+        Self { context, backups, audits, readers, interactions, past, pasts, past_waiters }
     }
 
     /// Notes that somebody is shown the join tokens; whether they may be.
@@ -340,6 +348,50 @@ impl ControlService for ControlApi {
         Ok(Response::new(Box::pin(stream)))
     }
 
+    async fn list_audit_keys(&self, request: Request<ListAuditKeysRequest>) -> Result<Response<AuditKeyList>, Status> {
+        let (control, _) = self.asked(request).await?;
+        aside(move || control.audit_keys()).await?.map(Response::new).map_err(status)
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<GetCheckpointRequest>,
+    ) -> Result<Response<CheckpointReply>, Status> {
+        let (control, _) = self.asked(request).await?;
+        let (signed, others) = audit::cosigned(&self.context, control).await?;
+        Ok(Response::new(CheckpointReply { note: signed.note.to_string(), index: signed.index, others }))
+    }
+
+    async fn prove_frame(&self, request: Request<ProveFrameRequest>) -> Result<Response<FrameProof>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        let (signed, others) = audit::cosigned(&self.context, control.clone()).await?;
+        let proof = aside(move || control.prove_frame(asked.index, signed)).await?.map_err(status)?;
+        Ok(Response::new(FrameProof { proof: proof.to_string(), others }))
+    }
+
+    async fn prove_consistency(
+        &self,
+        request: Request<ProveConsistencyRequest>,
+    ) -> Result<Response<ConsistencyProof>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        aside(move || control.prove_consistency(&asked)).await?.map(Response::new).map_err(status)
+    }
+
+    type ReadFramesStream = Answers<FramesPage>;
+
+    async fn read_frames(
+        &self,
+        request: Request<ReadFramesRequest>,
+    ) -> Result<Response<Self::ReadFramesStream>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        let permit = Arc::clone(&self.audits).try_acquire_owned().map_err(|_| status(too_many_audits()))?;
+        let stream = stream::try_unfold((control.frames(&asked), permit), |(mut frames, permit)| async {
+            let (page, frames) = aside(move || (frames.page(), frames)).await?;
+            Ok(page.map_err(status)?.map(|page| (page, (frames, permit))))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
     async fn find_point(&self, request: Request<FindPointRequest>) -> Result<Response<PointView>, Status> {
         let (control, asked) = self.asked(request).await?;
         aside(move || control.find_point(&asked)).await?.map(Response::new).map_err(status)
@@ -408,6 +460,11 @@ fn too_many_waiters() -> Rejection {
 fn too_many_backups() -> Rejection {
     let sentence = format!("{BACKUPS_MAX} backups are being written already");
     Rejection::new(commands::RejectionKind::Exhausted, "backup", sentence, "wait for their end, or ask another manager")
+}
+
+fn too_many_audits() -> Rejection {
+    let sentence = format!("{AUDITS_MAX} readers of the frames of history are at work already");
+    Rejection::new(commands::RejectionKind::Exhausted, "audit", sentence, "wait for their end, or ask another manager")
 }
 
 /// Several answers to one call.

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::v1::managers_server::Managers;
 use wire::v1::{
     AnnounceRequest, CommandReply, DeliverReply, HandOverReply, HandOverRequest, HistoryFrame, PeerBatch, PeerHello,
-    ReadHistoryReply, ReadHistoryRequest, Refusal, RefusalKind,
+    ReadHistoryReply, ReadHistoryRequest, Refusal, RefusalKind, SignCheckpointRequest, SignedCheckpoint,
 };
 
 use crate::log::HistoryReader;
@@ -79,8 +79,8 @@ impl Managers for ManagerApi {
 
     async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<CommandReply>, Status> {
         let node = Self::caller(&request)?;
-        let AnnounceRequest { raft_id, addr, feature_level_max } = request.into_inner();
-        let announce = AnnounceManager { node, raft_id, addr, feature_level_max };
+        let AnnounceRequest { raft_id, addr, feature_level_max, audit_key } = request.into_inner();
+        let announce = AnnounceManager { node, raft_id, addr, feature_level_max, audit_key };
         let actor = Actor::Node { id: node, role: Role::Manager };
         let request = CoreRequest::unnamed(actor, Command::AnnounceManager(announce));
         self.context.submit(request).await.map(Response::new).map_err(status)
@@ -95,6 +95,19 @@ impl Managers for ManagerApi {
         let page = page.map_err(|error| Status::data_loss(error.to_string()))?;
         let frames = page.into_iter().map(|(index, stored)| HistoryFrame { index, stored }).collect();
         Ok(Response::new(ReadHistoryReply { frames }))
+    }
+
+    async fn sign_checkpoint(
+        &self,
+        request: Request<SignCheckpointRequest>,
+    ) -> Result<Response<SignedCheckpoint>, Status> {
+        Self::caller(&request)?;
+        let SignCheckpointRequest { size, index } = request.into_inner();
+        self.context.core.applied(index).await.map_err(status)?;
+        let control = self.context.control();
+        let signed = tokio::task::spawn_blocking(move || control.checkpoint(Some(size))).await;
+        let signed = signed.map_err(|error| Status::internal(error.to_string()))?.map_err(status)?;
+        Ok(Response::new(SignedCheckpoint { note: signed.note.to_string() }))
     }
 
     async fn hand_over(&self, request: Request<HandOverRequest>) -> Result<Response<HandOverReply>, Status> {

@@ -1,6 +1,7 @@
 //! How a manager is asked: by operators on its unix socket, by nodes over mutual TLS. Thin: who calls is looked at here, and what
 //! nodes may ask for; the answers are [`Control`]'s.
 
+mod audit;
 mod certificates;
 mod command_stream;
 mod control;

@@ -8,6 +8,7 @@
 //! only be copied from one to the other. Clients, servers, statuses and streams of tonic have no place here, which
 //! `tests/tests/purity.rs` sees to.
 
+pub mod audit;
 pub mod backup;
 pub mod command;
 mod compare;

@@ -5,6 +5,7 @@
 //! Whom to call is the table of members, and besides whoever has introduced itself: a manager that joins, or was away for long,
 //! does not have the table yet that names the leader. [`translate`] puts messages into the wire's form and back.
 
+mod checkpoints;
 mod histories;
 mod link;
 mod orders;

@@ -50,6 +50,12 @@ pub const TABLE: &[(&str, Allowed)] = &[
     // What is done in the task is a command besides, with a row of its own.
     ("Control/Interact", Allowed::Operators(OperatorRole::Operator)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ListAuditKeys", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/GetCheckpoint", Allowed::Operators(OperatorRole::Viewer)),
+    // Frames hold what events show, and no secret.
+    ("Control/ProveFrame", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ProveConsistency", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ReadFrames", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/FindPoint", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/PlanUndo", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Compare", Allowed::Operators(OperatorRole::Viewer)),
@@ -73,6 +79,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Managers/Deliver", Allowed::Peers),
     ("Managers/Announce", Allowed::Peers),
     ("Managers/ReadHistory", Allowed::Peers),
+    ("Managers/SignCheckpoint", Allowed::Peers),
     ("Managers/HandOver", Allowed::Peers),
 ];
 

@@ -6,8 +6,8 @@ use events::{redacted_debug, wiped};
 
 use crate::v1::{
     Assignment, BackupPart, BackupRequest, ConfigItem, ConfigKey, CreateSecret, CreateService, EnvSecretValue,
-    ExecSpec, ForwardedCommand, HistoryFrame, JoinRequest, JoinTokens, RaftMessage, ResolveImageRequest, SecretValue,
-    UndoConflict, UnlockKeyReply, UnlockRequest, UpdateSecret, UpdateService,
+    ExecSpec, ForwardedCommand, FramesPage, HistoryFrame, JoinRequest, JoinTokens, RaftMessage, ResolveImageRequest,
+    SecretValue, UndoConflict, UnlockKeyReply, UnlockRequest, UpdateSecret, UpdateService,
 };
 use crate::v1::{TaskInput, TaskOutput, task_input, task_output};
 
@@ -29,6 +29,7 @@ redacted_debug! { SecretValue shows [] hides [value] }
 redacted_debug! { ConfigItem shows [key] hides [data] }
 // An entry's second section holds secrets, and a frame its specs' environments.
 redacted_debug! { RaftMessage shows [] hides [data] }
+redacted_debug! { FramesPage shows [damaged] hides [stored] }
 redacted_debug! { HistoryFrame shows [index] hides [stored] }
 redacted_debug! { ForwardedCommand shows [call, first] hides [request] }
 // A variable may be a secret, and what people type and see anything.

@@ -10,6 +10,7 @@
 //! | `cut node <name>`, `mend node <name>` | it cannot be reached, and can again |
 //! | `stop agent <name>`, `start agent <name>` | only its agent ends; containers run on |
 //! | `crash manager`, `start manager` | its process is killed; it starts from its disk |
+//! | `damage frame <index>` | a bit of the frame flips on the manager's disk |
 //! | `registry <image> <digest>\|down` | the tag has this digest at its registry, or the registry does not answer |
 //! | `load <service> [cpu=<cores>] [memory=<MiB>MiB]` | its running tasks share so much work from now on |
 //! | `kill task <reference> [exit=<code>]` | the task's container ends by itself, with 137 unless said |
@@ -69,6 +70,7 @@ impl Player {
             }
             ["crash", "manager"] => world.crash_manager(Crash::Killed),
             ["start", "manager"] => world.start_manager()?,
+            ["damage", "frame", index] => world.manager.damage_frame(index.parse()?)?,
             ["kill", "task", reference] => kill(&mut world, reference, 137)?,
             ["kill", "task", reference, code] => {
                 let code = code.strip_prefix("exit=").context("expected exit=<code>")?;

@@ -63,7 +63,7 @@ fn a_whole_export_has_no_fault_and_continues_what_was_kept() {
     let half = verified(&exported(&frames[..17]), &Known::default());
     let checkpoint = half.checkpoint.clone().expect("a checkpoint");
     assert_eq!((checkpoint.cluster, checkpoint.size, half.hashes), (ClusterId::from_bits(7), 17, (1, 0)));
-    let known = Known { checkpoints: vec![checkpoint], heads: half.head.into_iter().collect() };
+    let known = Known { checkpoints: vec![checkpoint], heads: half.head.into_iter().collect(), ..Known::default() };
     let whole = verified(&exported(&frames), &known);
     assert_eq!(whole.faults, Vec::<String>::new());
     assert_eq!((whole.frames, whole.first, whole.hashes, whole.compared), (35, 2, (3, 0), 2));
@@ -89,7 +89,7 @@ fn each_fault_is_named() {
     changed[5][name + 5] = b'7';
     let mut cut = exported(&frames);
     cut.pop();
-    let known = |checkpoints: Vec<Checkpoint>| Known { checkpoints, heads: vec![head] };
+    let known = |checkpoints: Vec<Checkpoint>| Known { checkpoints, heads: vec![head], ..Known::default() };
     let table = [
         (exported(&missing), known(vec![]), "frame 28 does not carry the hash of frame 24"),
         (exported(&swapped), known(vec![]), "frame 42 is out of order: it comes after frame 44"),
@@ -144,7 +144,7 @@ fn an_export_that_begins_in_the_middle_is_verified_from_there() {
 fn each_of_a_thousand_tamperings_is_found() {
     let frames = history(25);
     let checkpoints = verified(&exported(&frames), &Known::default()).checkpoint.into_iter().collect();
-    let known = Known { checkpoints, heads: Vec::new() };
+    let known = Known { checkpoints, ..Known::default() };
     let mut random = StdRng::seed_from_u64(1);
     for number in 0..1_000 {
         let mut tampered = frames.clone();

@@ -60,6 +60,11 @@ const EXPECTED: &str = "
     Control/Usage            l m . . . . . v o d .
     Control/Interact         l m . . . . . . o d .
     Control/FindPoint        l m . . . . . v o d .
+    Control/ListAuditKeys    l m . . . . . v o d .
+    Control/GetCheckpoint    l m . . . . . v o d .
+    Control/ProveFrame       l m . . . . . v o d .
+    Control/ProveConsistency l m . . . . . v o d .
+    Control/ReadFrames       l m . . . . . v o d .
     Control/PlanUndo         l m . . . . . v o d .
     Control/Compare          l m . . . . . v o d .
     Control/Preview          l m . . . . . v o d .
@@ -83,6 +88,7 @@ const EXPECTED: &str = "
     Managers/Deliver         . m . . . . . . . . .
     Managers/Announce        . m . . . . . . . . .
     Managers/ReadHistory     . m . . . . . . . . .
+    Managers/SignCheckpoint  . m . . . . . . . . .
     Managers/HandOver        . m . . . . . . . . .
 ";
 

@@ -1,0 +1,34 @@
+//! `swarmctl audit keys`.
+
+use wire::v1::AuditKey;
+
+use crate::failure::Failure;
+use crate::format::table::Table;
+use crate::format::view::View;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// List the keys with which the managers' signatures are verified
+///
+/// Keep them elsewhere, together with a checkpoint: who verifies with keys that the cluster shows at that moment believes the cluster.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show keys only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let keys = session.manager.audit_keys().await?;
+    let view = session.view();
+    session.list(&keys, args.quiet, |key| key.key.clone(), |keys| table(keys, view))
+}
+
+fn table(keys: &[AuditKey], view: View) -> String {
+    let mut table = Table::new(&["MANAGER", "IN THE LOG", "KEY"]);
+    for key in keys {
+        let recorded = if key.recorded { "yes" } else { "not yet" };
+        table.row([key.hostname.clone(), recorded.to_owned(), key.key.clone()]);
+    }
+    table.render(view.width)
+}

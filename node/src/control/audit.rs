@@ -1,0 +1,254 @@
+//! Checkpoints of history and proofs about it, which whoever keeps them verifies without this manager.
+
+use std::sync::Arc;
+
+use commands::{Rejection, RejectionKind};
+use events::{ClusterId, NodeId};
+use verify::checkpoint::Checkpoint;
+use verify::note::{SignedNote, Signer, Verdict, VerifierKey};
+use verify::path;
+use verify::proof::InclusionProof;
+use wire::v1::{
+    AuditKey, AuditKeyList, ConsistencyProof, Cosigner, DamagedFrames, FramesPage, ProveConsistencyRequest,
+    ReadFramesRequest,
+};
+
+use super::{Control, unreadable};
+use crate::log::{LogError, LogStore, Table, TreeError, TreeReader, frame_at};
+
+/// Frames of a page at most, and bytes after which it ends.
+const PAGE_FRAMES: usize = 1_024;
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// With what a manager signs: the key in its log, under a name that says of which cluster it is and who.
+///
+/// # Errors
+/// When the log cannot be read, or has no key.
+pub fn signer(store: &dyn LogStore, cluster: ClusterId, node: NodeId) -> Result<Signer, Rejection> {
+    let seed = store.audit_seed().map_err(|error| unreadable(&error))?;
+    let signer = seed.and_then(|seed| Signer::new(format!("{}/{node}", Checkpoint::origin(cluster)), &seed));
+    let hint = "restart swarmd on this manager: it makes its key when it starts";
+    signer.ok_or_else(|| Rejection::new(RejectionKind::Unavailable, "audit", "this manager has no audit key yet", hint))
+}
+
+/// A checkpoint that this manager signs.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    /// What it says.
+    pub checkpoint: Checkpoint,
+    /// The same with signatures.
+    pub note: SignedNote,
+    /// The last frame that it covers.
+    pub index: u64,
+}
+
+/// What another manager says of the same frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Testimony {
+    /// It signed the same.
+    Agrees(SignedNote, VerifierKey),
+    /// It has another root.
+    Differs(Checkpoint),
+    /// It signed nothing that counts, and why.
+    Silent(String),
+}
+
+/// Judges what another manager answered, by its key as the log has it.
+pub fn judge(own: &Checkpoint, key: Option<&str>, answer: Result<String, String>) -> Testimony {
+    let read = answer.and_then(|note| {
+        let note: SignedNote = note.parse()?;
+        let checkpoint: Checkpoint = note.text().parse()?;
+        Ok((note, checkpoint))
+    });
+    let (note, checkpoint) = match read {
+        Ok(read) => read,
+        Err(why) => return Testimony::Silent(why),
+    };
+    if (checkpoint.cluster, checkpoint.size) != (own.cluster, own.size) {
+        return Testimony::Silent("its checkpoint is of something else".to_owned());
+    }
+    // Whoever says so: over this connection it was that manager.
+    if checkpoint.root != own.root {
+        return Testimony::Differs(checkpoint);
+    }
+    match key.map(str::parse::<VerifierKey>) {
+        None => Testimony::Silent("its audit key is not in the log yet".to_owned()),
+        Some(Err(why)) => Testimony::Silent(why),
+        Some(Ok(key)) if note.verdict(&key) == Verdict::Signed => Testimony::Agrees(note, key),
+        Some(Ok(_)) => Testimony::Silent("its signature is not by the audit key that the log has of it".to_owned()),
+    }
+}
+
+impl Control {
+    /// With what the signatures of managers are verified, in the order of their names.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn audit_keys(&self) -> Result<AuditKeyList, Rejection> {
+        let (cluster, own) = (&self.state.cluster, self.manager.node);
+        let mut keys = Vec::new();
+        for member in cluster.members.values() {
+            let key = match &member.audit_key {
+                Some(key) => key.clone(),
+                None if member.node == own => signer(&*self.store, cluster.id(), own)?.key().to_string(),
+                None => continue,
+            };
+            let (hostname, recorded) = (self.hostname(member.node), member.audit_key.is_some());
+            keys.push(AuditKey { node: member.node, hostname, key, recorded });
+        }
+        keys.sort_by(|one, other| (&one.hostname, one.node).cmp(&(&other.hostname, other.node)));
+        Ok(AuditKeyList { keys })
+    }
+
+    fn hostname(&self, node: NodeId) -> String {
+        self.state.cluster.nodes.get(node).map_or_else(|| node.to_string(), |node| node.name().to_owned())
+    }
+
+    /// The checkpoint of the first `size` frames, or of all up to the point that is looked at, with this manager's signature.
+    ///
+    /// # Errors
+    /// When there are not so many frames, or the log cannot be read.
+    pub fn checkpoint(&self, size: Option<u64>) -> Result<Signed, Rejection> {
+        let mut tree = self.tree()?;
+        let size = match (size, self.past) {
+            (Some(size), _) => size,
+            (None, Some(end)) => {
+                end.map_or(Ok(None), |end| tree.leaf_of(end.index)).map_err(read)?.map_or(0, |leaf| leaf + 1)
+            }
+            (None, None) => tree.size(),
+        };
+        require_size(size, tree.size())?;
+        let last = size.checked_sub(1).map(|last| tree.index_of(last)).transpose().map_err(read)?;
+        let root = path::root(&mut tree, size).map_err(read)?;
+        let checkpoint = Checkpoint { cluster: self.state.cluster.id(), size, root };
+        let signer = signer(&*self.store, checkpoint.cluster, self.manager.node)?;
+        let note = SignedNote::new(checkpoint.to_string()).signed_by(&signer);
+        Ok(Signed { checkpoint, note, index: last.flatten().unwrap_or(0) })
+    }
+
+    /// The same with the signatures of the other managers, as far as they agree, and what became of asking each.
+    pub fn cosign(&self, signed: Signed, answers: Vec<(NodeId, Result<String, String>)>) -> (Signed, Vec<Cosigner>) {
+        let (Signed { checkpoint, mut note, index }, mut others) = (signed, Vec::new());
+        for (node, answer) in answers {
+            let Some(member) = self.state.cluster.members.get(node) else { continue };
+            let mut other = Cosigner { node, hostname: self.hostname(node), silent: None, other_root: None };
+            match judge(&checkpoint, member.audit_key.as_deref(), answer) {
+                Testimony::Agrees(theirs, key) => note = note.cosigned(&theirs, &key),
+                Testimony::Differs(theirs) => other.other_root = Some(verify::verify::hex(&theirs.root)),
+                Testimony::Silent(why) => other.silent = Some(why),
+            }
+            others.push(other);
+        }
+        others.sort_by(|one, other| (&one.hostname, one.node).cmp(&(&other.hostname, other.node)));
+        (Signed { checkpoint, note, index }, others)
+    }
+
+    /// The proof that the frame at this index is among those of a checkpoint, with the frame.
+    ///
+    /// # Errors
+    /// When there is no such frame among them, or the log cannot be read.
+    pub fn prove_frame(&self, index: u64, signed: Signed) -> Result<InclusionProof, Rejection> {
+        let mut tree = self.tree()?;
+        let size = signed.checkpoint.size;
+        let number = tree.leaf_of(index).map_err(read)?.filter(|number| *number < size);
+        let frame = frame_at(&*self.store, index).map_err(read)?;
+        let (Some(number), Some(frame)) = (number, frame) else {
+            let sentence = format!("history has no frame at index {index}");
+            let hint = "`swarmctl events` shows indexes that have one; some carry no frame, such as those of elections";
+            return Err(Rejection::new(RejectionKind::NotFound, format!("frame {index}"), sentence, hint));
+        };
+        let path = path::inclusion(&mut tree, number, size).map_err(read)?;
+        Ok(InclusionProof { number, path, frame, checkpoint: signed.note })
+    }
+
+    /// The proof that history up to one size continues it up to another.
+    ///
+    /// # Errors
+    /// When there are not so many frames, or the log cannot be read.
+    pub fn prove_consistency(&self, request: &ProveConsistencyRequest) -> Result<ConsistencyProof, Rejection> {
+        let (mut tree, ProveConsistencyRequest { old, size }) = (self.tree()?, *request);
+        require_size(size, tree.size())?;
+        require_size(old, size)?;
+        let path = if old == 0 { Vec::new() } else { path::consistency(&mut tree, old, size).map_err(read)? };
+        Ok(ConsistencyProof { path: path.into_iter().map(|hash| hash.to_vec()).collect() })
+    }
+
+    /// The frames that a request asks for, as the disk has them.
+    pub fn frames(&self, request: &ReadFramesRequest) -> Frames {
+        let ReadFramesRequest { from, to } = *request;
+        Frames { store: Arc::clone(&self.store), next: from, to, one_by_one: 0 }
+    }
+
+    fn tree(&self) -> Result<TreeReader<'_>, Rejection> {
+        TreeReader::open(&*self.store).map_err(|error| match error {
+            TreeError::Log(error) => read(error),
+            TreeError::Behind { .. } => {
+                let hint = "try again in a while, or ask another manager";
+                Rejection::new(RejectionKind::Unavailable, "audit", error.to_string(), hint)
+            }
+        })
+    }
+}
+
+fn require_size(size: u64, there: u64) -> Result<(), Rejection> {
+    if size <= there {
+        return Ok(());
+    }
+    let sentence = format!("history has {there} frames here, and {size} were asked for");
+    let hint =
+        "it may have been put back to an older state: compare with other managers and with checkpoints that were kept";
+    Err(Rejection::conflict("audit", sentence, hint))
+}
+
+fn read(error: LogError) -> Rejection {
+    unreadable(&error)
+}
+
+/// Frames as the disk has them, page by page. Nothing of the chain is verified here: that is for whoever reads them.
+pub struct Frames {
+    store: Arc<dyn LogStore>,
+    next: u64,
+    to: u64,
+    /// Before this index frames are read singly: damage is there.
+    one_by_one: u64,
+}
+
+impl Frames {
+    /// The next page; nothing at the end.
+    ///
+    /// # Errors
+    /// When the log cannot be read at all.
+    pub fn page(&mut self) -> Result<Option<FramesPage>, Rejection> {
+        loop {
+            let frames = if self.next < self.one_by_one { 1 } else { PAGE_FRAMES };
+            let damaged = match self.store.history(self.next, frames, PAGE_BYTES) {
+                Ok(mut page) => {
+                    page.retain(|(index, _)| *index <= self.to);
+                    let Some((last, _)) = page.last() else { return Ok(None) };
+                    self.next = last + 1;
+                    let stored = page.into_iter().map(|(_, stored)| stored).collect();
+                    return Ok(Some(FramesPage { stored, damaged: None }));
+                }
+                Err(LogError::Damaged { table: Table::History, index, reason }) => {
+                    DamagedFrames { from: index, to: index, reason }
+                }
+                Err(LogError::Corrupt { table: Table::History, indexes: Some((from, to)), reason }) => {
+                    DamagedFrames { from: from.max(self.next), to, reason }
+                }
+                Err(error) => return Err(read(error)),
+            };
+            if damaged.from > self.next && self.one_by_one < damaged.from {
+                self.one_by_one = damaged.from;
+                continue;
+            }
+            if damaged.from > self.to {
+                return Ok(None);
+            }
+            self.next = damaged.to.saturating_add(1).max(self.next + 1);
+            return Ok(Some(FramesPage { stored: Vec::new(), damaged: Some(damaged) }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! The checkpoints of other managers over the same frames.
+
+use std::sync::Arc;
+
+use events::{Duration, NodeId};
+use futures_util::future;
+use wire::v1::SignCheckpointRequest;
+
+use super::link::client;
+use super::{Other, Peering};
+use crate::security::Credentials;
+
+/// How long another manager may take: somebody waits for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Peering {
+    /// What each other manager signs of its first `size` frames, the last of which has this index; or why it signs nothing.
+    pub async fn checkpoints(&self, size: u64, index: u64) -> Vec<(NodeId, Result<String, String>)> {
+        let Some(credentials) = self.credentials() else { return Vec::new() };
+        let asked = self.known().into_iter().map(|other| {
+            let credentials = Arc::clone(&credentials);
+            async move {
+                let signed = tokio::time::timeout(PATIENCE, ask(&other, credentials, size, index)).await;
+                let late = |_| Err(format!("it does not answer within {} s", PATIENCE.as_secs()));
+                (other.node, signed.unwrap_or_else(late))
+            }
+        });
+        future::join_all(asked).await
+    }
+}
+
+async fn ask(other: &Other, credentials: Arc<Credentials>, size: u64, index: u64) -> Result<String, String> {
+    let mut client = client(other, credentials).await?;
+    let signed = client.sign_checkpoint(SignCheckpointRequest { size, index }).await;
+    signed.map(|signed| signed.into_inner().note).map_err(|status| status.message().to_owned())
+}
