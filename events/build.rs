@@ -1,6 +1,10 @@
 //! Compiles the schema. Ids and timestamps become our own newtypes; enums are named, not numbered, in JSON.
 
-#![allow(clippy::disallowed_macros, reason = "a build script speaks to cargo by printing")]
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "a build script speaks to cargo by printing, and writes code"
+)]
 
 use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Label, field_descriptor_proto::Type};
 
@@ -45,8 +49,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     name_enums_in_json(&mut config, &schema);
     // The one enum inside a oneof, which has an attribute path of its own.
     config.field_attribute(".swarmlog.v1.Event.cause.reconciler", "#[serde(with = \"crate::json::Reconciler::one\")]");
+    let fields = std::path::Path::new(&std::env::var("OUT_DIR")?).join("fields.rs");
+    std::fs::write(fields, fields_of_kinds(&schema))?;
     config.compile_fds(schema)?;
     Ok(())
+}
+
+/// The fields of each kind of event, as source: what has no message to look at has their names.
+fn fields_of_kinds(schema: &FileDescriptorSet) -> String {
+    let messages = || schema.file.iter().flat_map(|file| &file.message_type);
+    let named = |name: &str| messages().find(|message| message.name() == name);
+    let kinds = named("Event").into_iter().flat_map(|event| {
+        let kind = event.oneof_decl.iter().position(|oneof| oneof.name() == "kind");
+        event.field.iter().filter(move |field| field.oneof_index.map(|index| index as usize) == kind)
+    });
+    let rows = kinds.map(|field| {
+        let message = named(field.type_name().rsplit('.').next().unwrap_or_default());
+        let fields: Vec<&str> =
+            message.into_iter().flat_map(|message| &message.field).map(|field| field.name()).collect();
+        format!("({:?}, &{fields:?}),\n", field.name())
+    });
+    format!("&[\n{}]\n", rows.collect::<String>())
 }
 
 /// Prost holds an enum as a number; a reader of JSON wants its name.

@@ -21,6 +21,9 @@ macro_rules! catalogue {
     };
 }
 
+/// The name of each kind of event, and the names of its fields.
+pub const FIELDS: &[(&str, &[&str])] = include!(concat!(env!("OUT_DIR"), "/fields.rs"));
+
 impl Kind {
     /// Names of the secrets that this event destroys.
     pub fn destroyed_secrets(&self) -> &[String] {

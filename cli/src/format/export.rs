@@ -1,6 +1,10 @@
 //! An event as one line of an exported file: what spreadsheets, databases and other tools read. Each line says which event it is, so
 //! that an export that was cut short continues after its last whole line.
 
+mod sql;
+
+use std::borrow::Cow;
+
 use events::{Cause, ClusterId, Kind, Named, Reconciler};
 use serde_json::{Value, json};
 use wire::v1::EventRecord;
@@ -13,14 +17,16 @@ const COLUMNS: &str = "index,ordinal,time,kind,command,reconciler,actor_kind,act
 const REDACTED: &str = "<redacted>";
 
 /// How events are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// One JSON object a line, as `swarmctl events --format json` prints them
+    /// JSON objects.
     Jsonl,
-    /// Comma-separated values with a heading; the event itself is JSON in the last column
+    /// Comma-separated values.
     Csv,
-    /// One CloudEvent (specification 1.0, structured JSON) a line
+    /// CloudEvents.
     Cloudevents,
+    /// SQL.
+    Sql,
 }
 
 /// What is left out of an export.
@@ -48,9 +54,10 @@ pub type EventPlace = (u64, u32);
 
 impl Exporter {
     /// The line before all events, where the format has one.
-    pub fn heading(&self) -> Option<&'static str> {
+    pub fn heading(&self) -> Option<Cow<'static, str>> {
         match self.format {
-            ExportFormat::Csv => Some(COLUMNS),
+            ExportFormat::Csv => Some(COLUMNS.into()),
+            ExportFormat::Sql => Some(sql::heading().into()),
             ExportFormat::Jsonl | ExportFormat::Cloudevents => None,
         }
     }
@@ -69,6 +76,7 @@ impl Exporter {
             ExportFormat::Jsonl => Ok(escape::json(&value.to_string()).into_owned()),
             ExportFormat::Cloudevents => Ok(escape::json(&self.cloud_event(record, value).to_string()).into_owned()),
             ExportFormat::Csv => Ok(row(record, &value)),
+            ExportFormat::Sql => Ok(sql_row(record, &value)),
         }
     }
 
@@ -96,6 +104,7 @@ impl Exporter {
                 let mut cells = line.split(',');
                 Some((cells.next()?.parse().ok()?, cells.next()?.parse().ok()?))
             }
+            ExportFormat::Sql => sql::place(line),
             ExportFormat::Jsonl => {
                 let value: Value = serde_json::from_str(line).ok()?;
                 Some((value.get("index")?.as_u64()?, value.get("ordinal")?.as_u64()?.try_into().ok()?))
@@ -109,8 +118,8 @@ impl Exporter {
     }
 }
 
-/// An event as the cells of [`COLUMNS`].
-fn row(record: &EventRecord, value: &Value) -> String {
+/// What an event says besides its place and its fields: time, kind, command, reconciler, the kind of the actor, the actor and the reason.
+fn circumstances(record: &EventRecord) -> [String; 7] {
     let reconciler = match record.event.cause {
         Some(Cause::Reconciler(number)) => {
             Reconciler::try_from(number).map_or_else(|_| number.to_string(), Named::name)
@@ -118,22 +127,38 @@ fn row(record: &EventRecord, value: &Value) -> String {
         Some(Cause::Command(_)) | None => String::new(),
     };
     let command = record.command.as_ref();
-    let names = record.subjects.iter().map(|id| record.names.get(id).map_or("", String::as_str));
-    let cells = [
-        record.index.to_string(),
-        record.ordinal.to_string(),
+    [
         record.log_time.to_string(),
-        record.event.kind.as_ref().map_or("unknown", Kind::name).to_owned(),
+        kind(record).to_owned(),
         command.map_or_else(String::new, |command| command.kind.clone()),
         reconciler,
         command.map_or_else(String::new, |command| command.actor.kind().name()),
         command.map_or_else(String::new, |command| command.actor.subject.clone()),
         command.and_then(|command| command.reason.clone()).unwrap_or_default(),
-        record.subjects.join(" "),
-        names.collect::<Vec<_>>().join(" "),
-        value["event"].to_string(),
-    ];
-    cells.map(|text| cell(&text)).join(",")
+    ]
+}
+
+fn kind(record: &EventRecord) -> &'static str {
+    record.event.kind.as_ref().map_or("unknown", Kind::name)
+}
+
+/// An event as the cells of [`COLUMNS`].
+fn row(record: &EventRecord, value: &Value) -> String {
+    let names = record.subjects.iter().map(|id| record.names.get(id).map_or("", String::as_str));
+    let place = [record.index.to_string(), record.ordinal.to_string()];
+    let about = [record.subjects.join(" "), names.collect::<Vec<_>>().join(" "), value["event"].to_string()];
+    let cells: Vec<String> = place.iter().chain(&circumstances(record)).chain(&about).map(|text| cell(text)).collect();
+    cells.join(",")
+}
+
+/// An event as a row of the table in [`sql`].
+fn sql_row(record: &EventRecord, value: &Value) -> String {
+    let circumstances = circumstances(record);
+    let texts = circumstances.iter().map(|text| escape::line(text));
+    let documents = [value["names"].to_string(), value["event"]["kind"][kind(record)].to_string()];
+    let documents = documents.iter().map(|document| escape::json(document));
+    let cells: Vec<Cow<'_, str>> = texts.chain(documents).collect();
+    sql::row((record.index, record.ordinal), &cells)
 }
 
 /// A cell: quoted where its text would end it. Control characters are written out, so that a line of the file is a row.

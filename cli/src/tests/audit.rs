@@ -145,3 +145,32 @@ async fn a_history_that_was_put_back_or_signed_by_nobody_known_or_differs_from_o
     let ran = run("audit checkpoint", &mut disagreeing(), World::default()).await;
     assert!(ran.code == 1 && ran.err.contains(differs) && ran.out.starts_with("swarmlog/"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn an_export_of_frames_that_was_cut_anywhere_is_continued_and_verified_with_its_checkpoint() {
+    let (frames, dir) = (history(20), tempfile::tempdir().expect("a directory"));
+    let file = dir.path().join("history");
+    let export = format!("events export {} --as proto", file.display());
+    let ran = run(&export, &mut manager(&frames, &frames), World::default()).await;
+    let checkpoint = dir.path().join("history.checkpoint");
+    assert_eq!((ran.code, ran.err), (0, format!("20 frames written, and {}\n", checkpoint.display())), "{}", ran.out);
+    let whole = std::fs::read(&file).expect("written");
+    for cut in [0, 1, whole.len() / 2, whole.len() - 1, whole.len()] {
+        std::fs::write(&file, &whole[..cut]).expect("cut");
+        let ran = run(&format!("{export} --resume"), &mut manager(&frames, &frames), World::default()).await;
+        assert_eq!(ran.code, 0, "cut at {cut}: {}", ran.err);
+        assert_eq!(std::fs::read(&file).expect("written"), whole, "cut at {cut}");
+    }
+    let verify = format!("audit verify {} --checkpoint {}", file.display(), checkpoint.display());
+    let ran = run(&verify, &mut Fake::new(), World::default()).await;
+    assert!(ran.code == 0 && ran.out.contains("1 checkpoints and heads compared"), "{} {}", ran.out, ran.err);
+    for (line, code, why) in [
+        (export.clone(), 4, "exists already"),
+        (format!("{export} --resume --redact env"), 2, "frames are written whole"),
+        (format!("{export} --resume --until 7"), 2, "frames are written whole"),
+        (format!("events export {} --as proto --resume", checkpoint.display()), 2, "is no export of frames"),
+    ] {
+        let ran = run(&line, &mut manager(&frames, &frames), World::default()).await;
+        assert!(ran.code == code && ran.err.contains(why), "{line}: {}", ran.err);
+    }
+}

@@ -19,7 +19,9 @@ fn manager(events: u64) -> Fake {
 #[tokio::test]
 async fn an_export_that_was_cut_anywhere_is_continued_to_the_same_file() {
     let dir = tempfile::tempdir().expect("a directory");
-    for (name, flags, heading) in [("a.jsonl", "", 0), ("b.csv", "", 1), ("c.json", " --as cloudevents", 0)] {
+    for (name, flags, heading) in
+        [("a.jsonl", "", 0), ("b.csv", "", 1), ("d.sql", "", 1), ("c.json", " --as cloudevents", 0)]
+    {
         let file = dir.path().join(name);
         let export = format!("events export {}{flags}", file.display());
         let ran = run(&export, &mut manager(4), World::default()).await;

@@ -6,7 +6,8 @@ use super::*;
 use crate::format::escape::tests::{HOSTILE, assert_harmless};
 use crate::format::samples;
 
-const FORMATS: [ExportFormat; 3] = [ExportFormat::Jsonl, ExportFormat::Csv, ExportFormat::Cloudevents];
+const FORMATS: [ExportFormat; 4] =
+    [ExportFormat::Jsonl, ExportFormat::Csv, ExportFormat::Cloudevents, ExportFormat::Sql];
 
 fn record(reason: &str) -> EventRecord {
     let (service, mut spec) = (ServiceId::from_bits(9), samples::spec());
@@ -31,6 +32,10 @@ fn each_line_is_one_event_and_says_which() {
                  0000000000000000000000009,web,\"{";
     assert!(csv.starts_with(begin), "{csv}");
     assert_eq!(COLUMNS.split(',').count(), begin.split(',').count());
+    let sql = line(ExportFormat::Sql, &[], &record);
+    let begin = "INSERT OR IGNORE INTO events VALUES(12,3,'1970-01-01T00:00:01.500000000Z','service_created','service.create','',\
+                 'operator','root','first release','{\"0000000000000000000000009\":\"web\"}','{\"service\":";
+    assert!(sql.starts_with(begin) && sql.ends_with("}');"), "{sql}");
     let jsonl: Value = serde_json::from_str(&line(ExportFormat::Jsonl, &[], &record)).expect("JSON");
     assert_eq!(jsonl, serde_json::to_value(&record).expect("JSON"));
     let cloud: Value = serde_json::from_str(&line(ExportFormat::Cloudevents, &[], &record)).expect("JSON");

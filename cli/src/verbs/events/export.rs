@@ -1,5 +1,7 @@
 //! `swarmctl events export`.
 
+mod frames;
+
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,18 +23,19 @@ use super::place;
 /// Write history to a file that other tools read
 ///
 /// The events that there are now are written one a line, oldest first, and streamed: the file may be larger than the memory. An export
-/// that was cut short continues after its last whole line with --resume, and so does one of yesterday.
+/// that was cut short continues after its last whole line with --resume, and so does one of yesterday. With --as proto the frames
+/// themselves are written, and beside them the checkpoint with which `audit verify` and `swarmlog-verify` verify them.
 ///
 /// Example: swarmctl events export --from 2026-01-01 --redact env history.csv
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// File to write; its ending (.jsonl or .csv) says the format where --as does not
+    /// File to write; its ending (.jsonl, .csv or .sql) says the format where --as does not
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
     /// How events are written
     #[arg(long = "as", value_name = "FORMAT", value_enum)]
-    written_as: Option<ExportFormat>,
+    written_as: Option<FileFormat>,
 
     /// Start at this index, or at this time, written as for `swarmctl events`
     #[arg(long, visible_alias = "since", value_name = "INDEX|TIME", value_parser = start::parse)]
@@ -51,6 +54,34 @@ pub struct Args {
     resume: bool,
 }
 
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FileFormat {
+    /// One JSON object a line, as `swarmctl events --format json` prints them
+    Jsonl,
+    /// Comma-separated values with a heading; the event itself is JSON in the last column
+    Csv,
+    /// One CloudEvent (specification 1.0, structured JSON) a line
+    Cloudevents,
+    /// SQL for `sqlite3 history.db < FILE`: a table of events, a view for each kind, and one of when and where tasks ran
+    Sql,
+    /// The stored bytes of all frames, each after its length, and FILE.checkpoint, which the managers signed
+    Proto,
+}
+
+impl FileFormat {
+    /// How each event is a line; nothing where frames are written.
+    fn of_lines(self) -> Option<ExportFormat> {
+        match self {
+            Self::Jsonl => Some(ExportFormat::Jsonl),
+            Self::Csv => Some(ExportFormat::Csv),
+            Self::Cloudevents => Some(ExportFormat::Cloudevents),
+            Self::Sql => Some(ExportFormat::Sql),
+            Self::Proto => None,
+        }
+    }
+}
+
 /// What was written.
 #[derive(Serialize)]
 struct Written<'a> {
@@ -59,8 +90,17 @@ struct Written<'a> {
     last: Option<u64>,
 }
 
+/// The same of frames.
+#[derive(Serialize)]
+struct WrittenFrames<'a> {
+    file: &'a Path,
+    checkpoint: &'a Path,
+    frames: u64,
+    last: Option<u64>,
+}
+
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let format = format(args)?;
+    let Some(format) = format(args)?.of_lines() else { return write_frames(args, session).await };
     let cluster = session.manager.cluster(false).await?.id;
     let exporter = Exporter { format, cluster, redact: args.redact.clone() };
     let mut target = Target::open(&args.file, &exporter, args.resume)?;
@@ -86,16 +126,46 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
 }
 
+/// Writes frames instead of events.
+async fn write_frames<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    if args.from.is_some() || args.until.is_some() || !args.redact.is_empty() {
+        let sentence = "frames are written whole and from the first on, so that they can be verified";
+        let hint = "leave out --from, --until and --redact, or write events with another --as";
+        return Err(Failure::new(Kind::Usage, sentence).hint(hint));
+    }
+    require_new(&args.file, args.resume)?;
+    let written = frames::export(&args.file, args.resume, session).await;
+    let frames::Written { frames, last, checkpoint } = written.map_err(|failure| resumable(failure, &args.file))?;
+    match session.globals.format {
+        Format::Json => session.json(&WrittenFrames { file: &args.file, checkpoint: &checkpoint, frames, last }),
+        Format::Table => {
+            session.note(&format!("{frames} frames written, and {}", checkpoint.display()))?;
+            session.line(&args.file.display().to_string())
+        }
+    }
+}
+
+/// Refuses to write over a file.
+fn require_new(path: &Path, resume: bool) -> Result<(), Failure> {
+    if resume || !path.exists() {
+        return Ok(());
+    }
+    let failure = Failure::new(Kind::Exists, format!("{} exists already", path.display()));
+    Err(failure.hint("add --resume to continue it, or choose another name"))
+}
+
 /// The format that is asked for, or that the file's name says.
-fn format(args: &Args) -> Result<ExportFormat, Failure> {
+fn format(args: &Args) -> Result<FileFormat, Failure> {
     let ending = args.file.extension().and_then(|ending| ending.to_str());
     match (args.written_as, ending) {
         (Some(format), _) => Ok(format),
-        (None, Some("jsonl" | "ndjson")) => Ok(ExportFormat::Jsonl),
-        (None, Some("csv")) => Ok(ExportFormat::Csv),
+        (None, Some("jsonl" | "ndjson")) => Ok(FileFormat::Jsonl),
+        (None, Some("csv")) => Ok(FileFormat::Csv),
+        (None, Some("sql")) => Ok(FileFormat::Sql),
         (None, _) => {
             let sentence = format!("the name {} says no format", args.file.display());
-            Err(Failure::new(Kind::Usage, sentence).hint("add --as jsonl, --as csv or --as cloudevents"))
+            Err(Failure::new(Kind::Usage, sentence)
+                .hint("add --as jsonl, --as csv, --as cloudevents, --as sql or --as proto"))
         }
     }
 }
@@ -118,7 +188,8 @@ fn resumable(failure: Failure, file: &Path) -> Failure {
     if !matches!(failure.kind, Kind::Unreachable | Kind::Stopped) {
         return failure;
     }
-    failure.hint(format!("repeat the command with --resume: it continues {} after its last line", file.display()))
+    failure
+        .hint(format!("repeat the command with --resume: it continues {} after the last that is whole", file.display()))
 }
 
 /// The file that is written.
@@ -133,17 +204,14 @@ impl Target {
     /// A new file, or one to continue: what follows its last whole line is cut off.
     fn open(path: &Path, exporter: &Exporter, resume: bool) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| unwritable(path, &error);
-        if !resume && path.exists() {
-            let failure = Failure::new(Kind::Exists, format!("{} exists already", path.display()));
-            return Err(failure.hint("add --resume to continue it, or choose another name"));
-        }
+        require_new(path, resume)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let mut file = file.map_err(failed)?;
         let (last, end) = last_line(&file, path, exporter)?;
         file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
         let mut target = Self { file: BufWriter::new(file), path: path.to_owned(), last };
         if let Some(heading) = exporter.heading().filter(|_| end == 0) {
-            target.line(heading)?;
+            target.line(&heading)?;
         }
         Ok(target)
     }
@@ -174,6 +242,7 @@ impl Target {
 fn last_line(file: &File, path: &Path, exporter: &Exporter) -> Result<(Option<EventPlace>, u64), Failure> {
     let (mut reader, mut line) = (BufReader::new(file), Vec::new());
     let (mut last, mut end) = (None, 0);
+    let heading = exporter.heading();
     loop {
         line.clear();
         let read = reader.read_until(b'\n', &mut line).map_err(|error| unwritable(path, &error))?;
@@ -182,7 +251,7 @@ fn last_line(file: &File, path: &Path, exporter: &Exporter) -> Result<(Option<Ev
         }
         let text = std::str::from_utf8(&line).ok();
         let place = text.and_then(|text| exporter.place(text));
-        let is_heading = end == 0 && text.is_some() && text == exporter.heading();
+        let is_heading = end == 0 && text.is_some() && text == heading.as_deref();
         if place <= last && !is_heading {
             let sentence = format!("{} is no export in this format: byte {end} begins no line of it", path.display());
             let failure = Failure::new(Kind::Usage, sentence);
