@@ -122,7 +122,10 @@ impl<D: Disk> TileStore for Store<D> {
             batch.push(Change::DeleteRange { table, from: Key::MIN, to: Key::MAX });
         }
         let _sealing = self.seal.hold();
-        let mut put = |key, parts: &[u8]| Ok::<_, LogError>(batch.push(self.put(table, key, &[], parts)?));
+        let mut put = |key, parts: &[u8]| {
+            batch.push(self.put(table, key, &[], parts)?);
+            Ok::<(), LogError>(())
+        };
         let indexes: Vec<u8> = leaves.iter().flat_map(|(index, _)| index.to_be_bytes()).collect();
         put(Key { index: number, part: INDEXES }, &indexes)?;
         let mut tile: Vec<Hash> = leaves.iter().map(|(_, leaf)| *leaf).collect();
@@ -310,7 +313,7 @@ impl Nodes for TreeReader<'_> {
     type Error = LogError;
 
     fn node(&mut self, level: u32, number: u64) -> Result<Hash, LogError> {
-        if number + 1 <= self.reach.leaves >> level {
+        if number < self.reach.leaves >> level {
             let tile_level = level / TILE_LEVELS;
             let count = 1_u64 << (level % TILE_LEVELS);
             let first = number * count;
