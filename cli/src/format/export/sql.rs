@@ -16,15 +16,17 @@ const TABLE: &str = "PRAGMA synchronous=OFF; \
     CREATE INDEX IF NOT EXISTS events_by_kind ON events(kind, time); \
     CREATE INDEX IF NOT EXISTS events_by_time ON events(time);";
 
-/// From when to when tasks ran, and where: `SELECT * FROM task_runs WHERE node_name = 'n3' AND since < '2026-06' AND (until IS NULL OR
-/// until >= '2026-05')` are those that ran on n3 in May.
+/// From when to when tasks ran, as their nodes say, and where; a report may tell of several states at once. Those that ran on n3 in May:
+/// `SELECT * FROM task_runs WHERE node_name = 'n3' AND since < '2026-06' AND (until IS NULL OR until >= '2026-05')`.
 const TASK_RUNS: &str = "CREATE VIEW IF NOT EXISTS task_runs AS WITH \
     placed AS (SELECT task, node, json_extract(names, '$.\"' || node || '\"') AS node_name FROM task_assigned UNION ALL \
     SELECT task, node, json_extract(names, '$.\"' || node || '\"') FROM task_created WHERE node IS NOT NULL), \
-    ran AS (SELECT task, min(time) AS since FROM task_reported WHERE json_extract(status, '$.state') = 'running' GROUP BY task), \
-    ended AS (SELECT task, min(time) AS until FROM (SELECT task, time FROM task_reported WHERE json_extract(status, '$.state') IN \
-    ('completed', 'shutdown', 'failed', 'rejected', 'remove', 'orphaned') UNION ALL \
-    SELECT value, time FROM task_orphaned, json_each(tasks)) GROUP BY task) \
+    states AS (SELECT task, json_extract(status, '$.state') AS state, json_extract(status, '$.at') AS at FROM task_reported UNION ALL \
+    SELECT task, json_extract(phase.value, '$.state'), json_extract(phase.value, '$.at') FROM task_reported, \
+    json_each(status, '$.phases') AS phase UNION ALL SELECT value, 'orphaned', time FROM task_orphaned, json_each(tasks)), \
+    ran AS (SELECT task, min(at) AS since FROM states WHERE state = 'running' GROUP BY task), \
+    ended AS (SELECT task, min(at) AS until FROM states \
+    WHERE state IN ('complete', 'shutdown', 'failed', 'rejected', 'remove', 'orphaned') GROUP BY task) \
     SELECT created.task, created.service, json_extract(created.names, '$.\"' || created.service || '\"') AS service_name, created.slot, \
     placed.node, placed.node_name, ran.since, ended.until FROM task_created AS created JOIN ran USING (task) \
     LEFT JOIN placed USING (task) LEFT JOIN ended USING (task);";
@@ -62,4 +64,26 @@ pub fn row((index, ordinal): EventPlace, cells: &[Cow<'_, str>]) -> String {
 pub fn place(line: &str) -> Option<EventPlace> {
     let mut numbers = line.strip_prefix(INSERT)?.strip_suffix(");")?.split(',');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Named, TaskState};
+
+    use super::*;
+
+    #[test]
+    fn every_state_that_ends_a_task_ends_its_run_and_every_kind_has_a_view() {
+        use TaskState::{Complete, Failed, Orphaned, Rejected, Remove, Running, Shutdown, Starting};
+        for state in [Starting, Running, Complete, Shutdown, Failed, Rejected, Remove, Orphaned] {
+            let ends =
+                TASK_RUNS.split(" IN (").nth(1).is_some_and(|list| list.contains(&format!("'{}'", state.name())));
+            assert_eq!(ends, state.is_terminal(), "{}", state.name());
+        }
+        let heading = heading();
+        for kind in events::catalogue::NAMES {
+            assert!(heading.contains(&format!("VIEW IF NOT EXISTS \"{kind}\"")), "{kind}");
+        }
+        assert!(heading.contains("json_extract(event, '$.from') AS \"from\"") && !heading.contains('\n'), "{heading}");
+    }
 }
