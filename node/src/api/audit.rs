@@ -1,11 +1,31 @@
-//! Checkpoints that the other managers sign too.
+//! Checkpoints that the other managers sign too, and their comparison while nobody asks.
 
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::v1::Cosigner;
 
 use super::{Context, status};
 use crate::control::Control;
 use crate::control::audit::Signed;
+
+/// How often the manager that leads compares its history with the others'.
+const PERIOD: Duration = Duration::from_secs(3600);
+
+/// Compares the history of the manager that leads with the others' once an hour, until `stop`: whoever rewrites one of them is noticed
+/// although nobody asks for a checkpoint.
+pub async fn compare_histories(context: Context, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+        if !context.state().leads {
+            continue;
+        }
+        match cosigned(&context, context.control()).await {
+            Ok((signed, _)) => tracing::debug!(index = signed.index, "the histories of the managers were compared"),
+            Err(status) => tracing::warn!(error = status.message(), "the histories of the managers cannot be compared"),
+        }
+    }
+}
 
 /// A checkpoint of history as a manager has it, with the signatures of the others that answer and have the same. One that has another
 /// history is an alarm: somebody rewrote one of the two.
@@ -24,9 +44,7 @@ pub(super) async fn cosigned(context: &Context, control: Control) -> Result<(Sig
             tracing::error!(
                 manager = %other.node,
                 frames = signed.checkpoint.size,
-                root,
-                own_root,
-                "another manager has another history: somebody rewrote one of the two"
+                "another manager has another history, with the root {root} and not {own_root}: one of the two was rewritten"
             );
         }
     }

@@ -17,6 +17,7 @@ mod waiting;
 
 mod budgets;
 
+pub use audit::compare_histories;
 pub use budgets::Budgets;
 pub use certificates::CertificateApi;
 pub use control::ControlApi;

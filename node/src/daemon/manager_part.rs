@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Context, Images};
+use crate::api::{Context, Images, compare_histories};
 use crate::control::ManagerInfo;
 use crate::daemon::autolock::Keys;
 use crate::daemon::descriptors;
@@ -121,6 +121,7 @@ impl Node {
         let remote = remote.listen()?;
         let served = serve::remote(remote, Arc::clone(credentials), context.clone(), limits, stop.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
+        tokio::spawn(compare_histories(context.clone(), stop.clone()));
         let local = self.local_api(credentials);
         let served = serve::control(control, socket, context, local, limits, stop.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });

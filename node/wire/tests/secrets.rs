@@ -38,7 +38,7 @@ const SECRET: [&str; 16] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 64] = [
+const HARMLESS: [&str; 70] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.ContainerSpec.secrets",
@@ -51,6 +51,12 @@ const HARMLESS: [&str; 64] = [
     "swarmlog.v1.Event.secret_spec_updated",
     "swarmlog.v1.Event.secrets_read",
     "swarmlog.v1.Event.unlock_key_changed",
+    "swarmlog.v1.ManagerAnnounced.audit_key",
+    "swarmlog.v1.MemberAdded.audit_key",
+    "swarmlog.wire.v1.AnnounceRequest.audit_key",
+    "swarmlog.wire.v1.AuditKey.hostname",
+    "swarmlog.wire.v1.AuditKey.key",
+    "swarmlog.wire.v1.AuditKey.recorded",
     "swarmlog.v1.JoinTokenRotated.secret_sha256",
     "swarmlog.v1.RootRotationCompleted.destroyed_secrets",
     "swarmlog.v1.RootRotationStarted.key_outside",
