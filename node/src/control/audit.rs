@@ -109,17 +109,18 @@ impl Control {
     /// # Errors
     /// When there are not so many frames, or the log cannot be read.
     pub fn checkpoint(&self, size: Option<u64>) -> Result<Signed, Rejection> {
+        let failed = |error| unread(&*self.store, error);
         let mut tree = self.tree()?;
         let size = match (size, self.past) {
             (Some(size), _) => size,
             (None, Some(end)) => {
-                end.map_or(Ok(None), |end| tree.leaf_of(end.index)).map_err(read)?.map_or(0, |leaf| leaf + 1)
+                end.map_or(Ok(None), |end| tree.leaf_of(end.index)).map_err(failed)?.map_or(0, |leaf| leaf + 1)
             }
             (None, None) => tree.size(),
         };
         require_size(size, tree.size())?;
-        let last = size.checked_sub(1).map(|last| tree.index_of(last)).transpose().map_err(read)?;
-        let root = path::root(&mut tree, size).map_err(read)?;
+        let last = size.checked_sub(1).map(|last| tree.index_of(last)).transpose().map_err(failed)?;
+        let root = path::root(&mut tree, size).map_err(failed)?;
         let checkpoint = Checkpoint { cluster: self.state.cluster.id(), size, root };
         let signer = signer(&*self.store, checkpoint.cluster, self.manager.node)?;
         let note = SignedNote::new(checkpoint.to_string()).signed_by(&signer);
@@ -148,16 +149,17 @@ impl Control {
     /// # Errors
     /// When there is no such frame among them, or the log cannot be read.
     pub fn prove_frame(&self, index: u64, signed: Signed) -> Result<InclusionProof, Rejection> {
+        let failed = |error| unread(&*self.store, error);
         let mut tree = self.tree()?;
         let size = signed.checkpoint.size;
-        let number = tree.leaf_of(index).map_err(read)?.filter(|number| *number < size);
-        let frame = frame_at(&*self.store, index).map_err(read)?;
+        let number = tree.leaf_of(index).map_err(failed)?.filter(|number| *number < size);
+        let frame = frame_at(&*self.store, index).map_err(failed)?;
         let (Some(number), Some(frame)) = (number, frame) else {
             let sentence = format!("history has no frame at index {index}");
             let hint = "`swarmctl events` shows indexes that have one; some carry no frame, such as those of elections";
             return Err(Rejection::new(RejectionKind::NotFound, format!("frame {index}"), sentence, hint));
         };
-        let path = path::inclusion(&mut tree, number, size).map_err(read)?;
+        let path = path::inclusion(&mut tree, number, size).map_err(failed)?;
         Ok(InclusionProof { number, path, frame, checkpoint: signed.note })
     }
 
@@ -166,10 +168,11 @@ impl Control {
     /// # Errors
     /// When there are not so many frames, or the log cannot be read.
     pub fn prove_consistency(&self, request: &ProveConsistencyRequest) -> Result<ConsistencyProof, Rejection> {
+        let failed = |error| unread(&*self.store, error);
         let (mut tree, ProveConsistencyRequest { old, size }) = (self.tree()?, *request);
         require_size(size, tree.size())?;
         require_size(old, size)?;
-        let path = if old == 0 { Vec::new() } else { path::consistency(&mut tree, old, size).map_err(read)? };
+        let path = if old == 0 { Vec::new() } else { path::consistency(&mut tree, old, size).map_err(failed)? };
         Ok(ConsistencyProof { path: path.into_iter().map(|hash| hash.to_vec()).collect() })
     }
 
@@ -181,7 +184,7 @@ impl Control {
 
     fn tree(&self) -> Result<TreeReader<'_>, Rejection> {
         TreeReader::open(&*self.store).map_err(|error| match error {
-            TreeError::Log(error) => read(error),
+            TreeError::Log(error) => unread(&*self.store, error),
             TreeError::Behind { .. } => {
                 let hint = "try again in a while, or ask another manager";
                 Rejection::new(RejectionKind::Unavailable, "audit", error.to_string(), hint)
@@ -200,8 +203,24 @@ fn require_size(size: u64, there: u64) -> Result<(), Rejection> {
     Err(Rejection::conflict("audit", sentence, hint))
 }
 
-fn read(error: LogError) -> Rejection {
-    unreadable(&error)
+/// What a read failed of. A tree that is damaged is made again of history.
+fn unread(store: &dyn LogStore, error: LogError) -> Rejection {
+    if !error.is_of(Table::Tree) {
+        return unreadable(&error);
+    }
+    tracing::warn!(%error, "the tree of frames is damaged; it is made again");
+    match store.discard_tiles() {
+        Ok(()) => {
+            let sentence = "the tree of frames was damaged, and is being made again of history";
+            Rejection::new(
+                RejectionKind::Unavailable,
+                "audit",
+                sentence,
+                "try again in a while, or ask another manager",
+            )
+        }
+        Err(error) => unreadable(&error),
+    }
 }
 
 /// Frames as the disk has them, page by page. Nothing of the chain is verified here: that is for whoever reads them.
@@ -235,7 +254,7 @@ impl Frames {
                 Err(LogError::Corrupt { table: Table::History, indexes: Some((from, to)), reason }) => {
                     DamagedFrames { from: from.max(self.next), to, reason }
                 }
-                Err(error) => return Err(read(error)),
+                Err(error) => return Err(unreadable(&error)),
             };
             if damaged.from > self.next && self.one_by_one < damaged.from {
                 self.one_by_one = damaged.from;

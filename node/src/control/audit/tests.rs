@@ -2,6 +2,10 @@
 
 use events::Id;
 
+use crate::log::MemoryDisk;
+use crate::log::fixtures::{Machine, MemoryMachine, fill};
+use crate::log::tree::next_tile;
+
 use super::*;
 
 fn checkpoint(root: u8) -> Checkpoint {
@@ -43,4 +47,27 @@ fn another_history_is_noticed_and_a_signature_counts_only_with_the_key_in_the_lo
         let testimony = judged(key, answer);
         assert!(matches!(&testimony, Testimony::Silent(told) if told.contains(why)), "{why}: {testimony:?}");
     }
+}
+
+#[test]
+fn a_damaged_tree_is_made_again_and_damaged_history_is_left_alone() {
+    let machine = MemoryMachine(MemoryDisk::default());
+    let store = machine.start();
+    fill(&*store, 600);
+    while let Some((reach, leaves)) = next_tile(&*store).expect("read") {
+        store.save_tile(reach, &leaves).expect("written");
+    }
+    machine.flip_bit(Table::Tree, 1);
+    let mut tree = TreeReader::open(&*store).expect("a tree");
+    let damage = path::root(&mut tree, 300).expect_err("a damaged tile");
+    let told = unread(&*store, damage);
+    assert!(told.sentence.contains("is being made again"), "{told:?}");
+    assert_eq!(store.tiles_reach().expect("read").leaves, 0);
+    assert!(TreeReader::open(&*store).is_ok_and(|tree| tree.size() == 598), "it answers from history meanwhile");
+
+    machine.flip_bit(Table::History, 300);
+    let damage = TreeReader::open(&*store).err().expect("damaged history");
+    let TreeError::Log(damage) = damage else { panic!("history is damaged, not behind") };
+    let told = unread(&*store, damage);
+    assert!(told.sentence.contains("damaged at index 300 (history)"), "{told:?}");
 }
