@@ -47,7 +47,7 @@ impl Verb for JoinNode {
     fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
         let role = admitted(state, &self.secret_sha256)?;
         validate::hostname(&self.hostname).map_err(|fault| fault.about("node"))?;
-        room(state)?;
+        room(state, role)?;
         let node: NodeId = ctx.ids.next();
         let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
         let joined = NodeJoined { node, spec, hostname: self.hostname.clone(), addr: self.addr.clone() };
@@ -85,15 +85,15 @@ impl Verb for CertifyNode {
 /// otherwise make as many as it likes.
 pub(crate) const NEWCOMERS_MAX: usize = 1_000;
 
-/// Refuses a node for which the cluster has no room.
-fn room(state: &Cluster) -> Result<(), Rejection> {
+/// Refuses a node for which the cluster has no room. Whoever has the workers' token only keeps no manager out.
+fn room(state: &Cluster, role: Role) -> Result<(), Rejection> {
     let full = |sentence, hint| Err(Rejection::new(RejectionKind::Exhausted, "cluster", sentence, hint));
     let (nodes, limit) = (state.nodes.len(), state.spec().node_limit());
     if nodes >= limit {
         let hint = "remove nodes that are gone with `swarmctl node rm`, or raise `swarmctl cluster update --max-nodes`";
         return full(format!("the cluster has {nodes} nodes; the maximum is {limit}"), hint);
     }
-    if state.newcomers() >= NEWCOMERS_MAX {
+    if role == Role::Worker && state.newcomers() >= NEWCOMERS_MAX {
         let hint = "wait until they have registered, or an hour until they are removed; if you do not know them, rotate \
                     the join token (`swarmctl cluster update --rotate-join-token worker`)";
         return full(format!("{NEWCOMERS_MAX} nodes have joined and never registered"), hint);
@@ -172,6 +172,7 @@ mod tests {
         let refused = story.refuse(&joiner(), join(token, "host"));
         assert_eq!(refused.kind, RejectionKind::Exhausted);
         assert_eq!(refused.sentence, "1000 nodes have joined and never registered");
+        story.accept(&joiner(), join(initialise_wish().manager_token.1, "manager"));
         let newcomer = story.state.nodes.values().find(|node| node.is_newcomer()).map(|node| node.id);
         let description = NodeDescription { hostname: "host".into(), ..Default::default() };
         story

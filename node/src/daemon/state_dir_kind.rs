@@ -81,8 +81,12 @@ pub(super) fn has_log(dir: &Path) -> Result<bool, Failure> {
 fn manager_without(error: IdentityError) -> Result<StateDirKind, Failure> {
     match error {
         // What another unlock key wrapped is lost: the process may have ended while both keys were being wrapped anew.
-        IdentityError::Missing(_) | IdentityError::Expired { .. } | IdentityError::Locked => Ok(StateDirKind::Manager),
-        IdentityError::File { .. } | IdentityError::Wrap(_) | IdentityError::NotYetValid { .. } => Err(error.into()),
+        // One that is not valid yet was issued while the clock was ahead.
+        IdentityError::Missing(_)
+        | IdentityError::Expired { .. }
+        | IdentityError::NotYetValid { .. }
+        | IdentityError::Locked => Ok(StateDirKind::Manager),
+        IdentityError::File { .. } | IdentityError::Wrap(_) => Err(error.into()),
         IdentityError::Certificate { .. }
         | IdentityError::Key(_)
         | IdentityError::KeyMismatch

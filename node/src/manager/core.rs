@@ -470,16 +470,20 @@ impl Core {
         }
     }
 
-    /// This manager's identity: from its files, or, should they be lost or expired, made again by the authority that signs.
+    /// This manager's identity: from its files, or, should they be lost, expired or not valid yet, made again by the authority that
+    /// signs.
     ///
     /// # Errors
     /// When the files are damaged or cannot be written.
     pub async fn identity(&self, certificates: &CertificateStore) -> Result<Identity, Failure> {
         match certificates.load(clock::now()) {
             Ok(identity) => Ok(identity),
-            Err(IdentityError::Missing(_) | IdentityError::Expired { .. } | IdentityError::Locked) => {
-                self.issue_own(certificates).await
-            }
+            Err(
+                IdentityError::Missing(_)
+                | IdentityError::Expired { .. }
+                | IdentityError::NotYetValid { .. }
+                | IdentityError::Locked,
+            ) => self.issue_own(certificates).await,
             Err(error) => Err(error.into()),
         }
     }

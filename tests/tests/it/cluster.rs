@@ -200,6 +200,11 @@ impl Cluster {
         daemon.child = Some(command.spawn().expect("started"));
     }
 
+    /// Takes over a node's daemon that somebody else started.
+    pub fn adopt(&mut self, name: &str, child: Child) {
+        self.daemons.insert(name.to_owned(), Daemon { args: self.flags(name), child: Some(child) });
+    }
+
     /// Kills a node's daemon at once, as a power cut would, but for its containers.
     pub fn kill(&mut self, name: &str) {
         let mut child = self.child(name);

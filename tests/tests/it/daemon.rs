@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use events::{CommandId, Id};
 use node::log::{LogStore, RocksStore};
+use wire::v1::{CommandRequest, RemoveService, command_request as request};
 
 use super::cluster::{Cluster, MANAGER, free_address, path};
 use super::process::{PATIENCE, is_root, poll, program, run};
@@ -413,4 +415,59 @@ fn limits_on_threads_and_memory_end_in_a_sentence() {
     limited("--nproc=4", "swarmd", &swarmd).refused(1, "this process can start 3 more threads; a node needs");
     limited("--as=1073741824", "swarmd", &swarmd).refused(1, "this process may use 1024 MiB of address space");
     limited("--nproc=1", "swarmctl", &["version"]).refused(1, "the process cannot start");
+}
+
+/// For root: a limit on processes says nothing to root itself, so the manager is somebody else's.
+pub fn who_reads_history_without_a_thread_is_told_so_and_others_are_served() {
+    /// Nobody else's, so that nothing but the manager counts.
+    const OWNER: u32 = 61_235;
+    const ENOUGH: &str = "1000";
+    let mut cluster = Cluster::idle(Executor::Process);
+    let dir = cluster.path("");
+    let copy = cluster.path("swarmd");
+    fs::copy(program("swarmd"), &copy).expect("copied");
+    std::os::unix::fs::chown(&dir, Some(OWNER), Some(OWNER)).expect("given away");
+    let mut command = Command::new(&copy);
+    command.args(cluster.flags(MANAGER)).uid(OWNER).gid(OWNER).current_dir("/").stderr(Stdio::null());
+    let child = command.spawn().expect("started");
+    let pid = child.id();
+    cluster.adopt(MANAGER, child);
+    cluster.await_manager();
+    cluster.create("web", "--replicas 0");
+
+    let limit = |threads: &str| {
+        let of = [format!("--pid={pid}"), format!("--nproc={threads}:")];
+        let answer = run(Command::new("prlimit").args(of).uid(OWNER).gid(OWNER).current_dir("/"));
+        assert_eq!(answer.code, 0, "{answer:?}");
+    };
+    limit("1");
+    cluster.until("no thread to be left", || {
+        cluster.swarmctl("events").err.contains("no thread can be had to read history")
+    });
+    cluster.ok("node ls");
+    cluster.ok("service update web --label a=b");
+    limit(ENOUGH);
+    assert!(cluster.ok("events").contains("web"), "threads can be had again");
+    assert_eq!(cluster.end(MANAGER), Some(0));
+}
+
+#[test]
+fn a_repeated_removal_gets_its_first_answer() {
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let service = cluster.create("web", "--replicas 0");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let remove = || {
+        let command = Some(request::Command::RemoveService(RemoveService { service: "web".to_owned() }));
+        let request = CommandRequest { id: CommandId::from_bits(7), command, ..CommandRequest::default() };
+        runtime.block_on(async {
+            wire::connect(&cluster.socket(MANAGER)).await.expect("a connection").execute(request).await
+        })
+    };
+    let first = remove().expect("taken").into_inner();
+    assert_eq!(remove().expect("the same").into_inner(), first, "{service}");
+    // The name is free, and what has it now is not what was removed.
+    let other = cluster.create("web", "--replicas 0");
+    assert_eq!(remove().expect("the same").into_inner(), first);
+    assert_ne!(other, service);
+    assert_eq!(cluster.list("service ls").len(), 1);
 }

@@ -24,6 +24,7 @@ use rand::{Rng, SeedableRng};
 
 use breaks::{Fault, cause};
 use clients::{Client, Journal};
+pub use machines::compile;
 use machines::{MANAGERS, Machines};
 
 /// Clients of each kind: those that create, and those that use registers.

@@ -120,10 +120,18 @@ const STALLED: usize = 64;
 /// Bytes of a variable of the service whose history they asked for, three times: an event of it takes about 300 KB.
 const VARIABLE_BYTES: usize = 100_000;
 
+/// More than what they held may leave behind once they are gone: several times what was seen.
+const KEPT_BYTES_MAX: u64 = 160 * 1024 * 1024;
+
 /// The most memory that a process had so far, in bytes.
 fn most_resident(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+/// A field of what the system says of a process's memory, in bytes.
+fn memory(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let field = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its size");
+    let field = status.lines().find_map(|line| line.strip_prefix(field)).expect("its size");
     let kibibytes: u64 = field.trim().trim_end_matches(" kB").parse().expect("a number");
     kibibytes * 1024
 }
@@ -150,7 +158,7 @@ fn readers_that_stop_reading_hold_a_bounded_memory_that_does_not_add_up() {
         cluster.ok(&format!("service update web --label number={number}"));
     }
     let (pid, record) = (cluster.pid(MANAGER), 3 * VARIABLE_BYTES as u64);
-    let before = most_resident(pid);
+    let (before, resident) = (most_resident(pid), memory(pid, "VmRSS:"));
     let rounds = [(); 3].map(|()| {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let streams = runtime.block_on(stall(cluster.socket(MANAGER))).expect("streams");
@@ -164,4 +172,6 @@ fn readers_that_stop_reading_hold_a_bounded_memory_that_does_not_add_up() {
     let [first, .., last] = rounds;
     assert!(first < STALLED as u64 * 50 * record, "{first} bytes for {STALLED} who read nothing");
     assert!(last < first * 3 / 2 + STALLED as u64 * record, "what they held adds up: {rounds:?}");
+    let kept = || memory(pid, "VmRSS:").saturating_sub(resident);
+    cluster.until("what they held to be given back", || kept() < KEPT_BYTES_MAX);
 }

@@ -44,6 +44,7 @@ mod units;
 mod upgrade;
 mod worker_disk;
 mod workloads;
+mod wrong_clock;
 
 /// Runs each of the tests with tasks in containers, and with tasks as processes.
 macro_rules! on_both {
@@ -104,4 +105,5 @@ where_possible! { on_docker_only, "needs a Docker Engine":
 where_possible! { as_root, "needs root":
     faults::what_managers_acknowledged_they_keep_whatever_breaks
     full_disk::on_a_full_disk_nothing_is_added_and_everything_else_goes_on
+    daemon::who_reads_history_without_a_thread_is_told_so_and_others_are_served
 }

@@ -226,3 +226,17 @@ fn who_was_demoted_or_removed_while_it_was_away_finds_out_and_disturbs_nobody() 
     cluster.until("m4 to be a worker", || cluster.log("m4").contains("this node is a worker from now on"));
     create_at_any(&cluster, &[MANAGER], "one");
 }
+
+#[test]
+fn a_manager_that_finds_no_majority_ends_when_it_is_told_to() {
+    let mut cluster = managers(&["m2", "m3"]);
+    for name in ["m2", "m3", MANAGER] {
+        cluster.kill(name);
+    }
+    cluster.resume(MANAGER);
+    cluster.until("it to miss the others", || {
+        let answer = cluster.swarmctl("node ls");
+        answer.code != 0 && answer.err.contains("m2") && answer.err.contains("m3")
+    });
+    assert_eq!(cluster.end(MANAGER), Some(0));
+}

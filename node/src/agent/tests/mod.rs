@@ -412,7 +412,10 @@ async fn a_report_is_repeated_unchanged_until_it_is_acknowledged() {
     });
     scene.manager.reported(id(1), TaskState::Running).await;
     scene.manager.reported(id(1), TaskState::Complete).await;
-    scene.manager.change(|seen| assert_eq!(seen.requests.last().expect("a request").sequence, 2));
+    scene.manager.change(|seen| {
+        assert_eq!(seen.requests.last().expect("a request").sequence, 2);
+        assert_eq!(seen.registrations.len(), 1, "a manager that is busy ends no session");
+    });
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ pub struct Machines {
 }
 
 /// Builds a C source beside this file.
-fn compile(dir: &Path, source: &str, built: &str, flags: &[&str]) -> PathBuf {
+pub fn compile(dir: &Path, source: &str, built: &str, flags: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/faults").join(source);
     let built = dir.join(built);
     let answer = run(Command::new("cc").args(["-O1", "-Wall", "-Werror", "-o"]).arg(&built).arg(source).args(flags));
