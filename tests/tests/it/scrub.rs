@@ -1,4 +1,5 @@
-//! Bits that flip in history that nobody has read for long: a manager among others finds them, and has them mended.
+//! Bits that flip in history that nobody has read for long: a manager among others finds them, and has them mended. And bits of a
+//! checkpoint, which a start does without.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use wire::v1::{CommandRequest, CreateConfig};
 
 use super::cluster::{Cluster, MANAGER};
 use super::quorum::{create_at_any, managers};
+use super::units::Executor;
 
 /// Frames of history: a start verifies the last 1,000 itself.
 const FRAMES: u64 = 1_100;
@@ -43,15 +45,15 @@ fn make_due(log: &Path) {
     store.save_scrub_progress(Scrub::begin(Timestamp::default(), None).progress()).expect("saved");
 }
 
-/// The file that the first frames of history are in. RocksDB writes a table's name into its files.
-fn file_of_history(log: &Path) -> PathBuf {
+/// The first file of a table of the log. RocksDB writes the table's name into its files.
+fn file_of(table: &str, log: &Path) -> PathBuf {
     let files = fs::read_dir(log.join("log")).expect("a log").map(|file| file.expect("a file").path());
+    let name = format!("name{table}").into_bytes();
     let named = |path: &PathBuf| {
-        let name = b"namehistory";
         path.extension().is_some_and(|extension| extension == "sst")
             && fs::read(path).expect("read").windows(name.len()).any(|window| window == name)
     };
-    files.filter(named).min().expect("a file of history")
+    files.filter(named).min().expect("a file of the table")
 }
 
 fn flip_a_bit(file: &Path) {
@@ -73,7 +75,7 @@ fn a_flipped_bit_in_old_history_is_healed_from_another_manager() {
     cluster.until("m3 to have all of it", || frames(&log).is_ok_and(|frames| frames > FRAMES));
     assert_eq!(cluster.end("m3"), Some(0));
     make_due(&log);
-    flip_a_bit(&file_of_history(&log));
+    flip_a_bit(&file_of("history", &log));
     let damage = frames(&log).expect_err("it is damaged");
     assert!(matches!(damage, LogError::Corrupt { .. }), "{damage}");
 
@@ -83,4 +85,25 @@ fn a_flipped_bit_in_old_history_is_healed_from_another_manager() {
     create_at_any(&cluster, &["m3"], "after");
     assert_eq!(cluster.end("m3"), Some(0));
     assert!(frames(&log).expect("all of it is whole") > FRAMES);
+}
+
+#[test]
+fn a_flipped_bit_in_a_checkpoint_costs_a_warning() {
+    let mut cluster = Cluster::start(Executor::Process, &[]);
+    fill(&cluster);
+    let before = cluster.inspect()["id"].clone();
+    let log = cluster.state_dir(MANAGER).join("raft");
+    assert_eq!(cluster.end(MANAGER), Some(0));
+    make_due(&log);
+    // Opening the log again moves the checkpoint into a file.
+    drop(RocksStore::open(&log).expect("a log"));
+    flip_a_bit(&file_of("checkpoint", &log));
+
+    cluster.resume(MANAGER);
+    cluster.await_manager();
+    let told = cluster.log(MANAGER);
+    assert!(told.contains("a checkpoint is damaged; an older one or the history is used"), "{told}");
+    assert_eq!(cluster.inspect()["id"], before);
+    assert_eq!(cluster.list("config ls").len() as u64, FRAMES);
+    cluster.create("after", "--replicas 0");
 }
