@@ -20,7 +20,7 @@ const CONFIG_BYTES_LEAST: usize = 1024;
 /// Creates a config.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CreateConfig {
-    /// Its name and labels.
+    /// Its name, labels and template driver.
     pub spec: ConfigSpec,
     /// What is in it.
     pub data: Vec<u8>,
@@ -31,7 +31,7 @@ pub struct CreateConfig {
 pub struct UpdateConfig {
     /// The config.
     pub config: ConfigId,
-    /// Its name, which stays, and its labels; `None`: those that it has.
+    /// Its name and template driver, which stay, and its labels; `None`: those that it has.
     pub spec: Option<ConfigSpec>,
     /// The data of its next revision; `None`: there is none.
     pub data: Option<Vec<u8>>,
@@ -108,6 +108,9 @@ impl UpdateConfig {
         validate::config(spec, data.unwrap_or(config.data()))?;
         if spec.name() != config.spec.name() {
             return Err(followers::renamed("config", config.spec.name(), spec.name()));
+        }
+        if spec.template_driver != config.spec.template_driver {
+            return Err(followers::other_driver("config", config.spec.name()));
         }
         let mut events = Vec::new();
         if *spec != *config.spec {
@@ -205,7 +208,10 @@ mod tests {
 
     fn create(name: &str, data: &[u8]) -> Command {
         let annotations = Some(Annotations { name: name.into(), ..Annotations::default() });
-        Command::CreateConfig(CreateConfig { spec: ConfigSpec { annotations }, data: data.to_vec() })
+        Command::CreateConfig(CreateConfig {
+            spec: ConfigSpec { annotations, ..Default::default() },
+            data: data.to_vec(),
+        })
     }
 
     fn created(story: &mut Story, name: &str) -> ConfigId {
@@ -351,7 +357,7 @@ mod tests {
         let config = created(&mut story, "web.conf");
         let ask = |name: Option<&str>, data: Option<&[u8]>, version| {
             let annotations = |name: &str| Some(Annotations { name: name.into(), ..Annotations::default() });
-            let spec = name.map(|name| ConfigSpec { annotations: annotations(name) });
+            let spec = name.map(|name| ConfigSpec { annotations: annotations(name), ..Default::default() });
             Command::UpdateConfig(UpdateConfig { config, spec, data: data.map(<[u8]>::to_vec), version })
         };
         for (command, sentence) in [

@@ -81,3 +81,9 @@ pub(crate) fn renamed(noun: &str, old: &str, new: &str) -> Fault {
     let sentence = format!("{noun} {old} cannot be renamed to {}", quote(new));
     Fault::invalid(sentence, format!("create another {noun} with the new name"))
 }
+
+/// The refusal of another template driver: what tasks were given would be read in another way.
+pub(crate) fn other_driver(noun: &str, name: &str) -> Fault {
+    let sentence = format!("the template driver of {noun} {name} cannot be changed");
+    Fault::invalid(sentence, format!("create another {noun}, and update the services that use this one"))
+}

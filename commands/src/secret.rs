@@ -22,7 +22,7 @@ const FIRST_REVISION: u64 = 1;
 /// Creates a secret.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CreateSecret {
-    /// Its name and labels.
+    /// Its name, labels and template driver.
     pub spec: SecretSpec,
     /// What is in it.
     pub data: SecretBytes,
@@ -33,7 +33,7 @@ pub struct CreateSecret {
 pub struct UpdateSecret {
     /// The secret.
     pub secret: SecretId,
-    /// Its name, which stays, and its labels; `None`: those that it has.
+    /// Its name and template driver, which stay, and its labels; `None`: those that it has.
     pub spec: Option<SecretSpec>,
     /// The data of its next revision; `None`: there is none.
     pub data: Option<SecretBytes>,
@@ -64,7 +64,7 @@ impl Verb for CreateSecret {
     fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
         let Self { spec, data } = self;
         let subject = format!("secret {}", quote(spec.name()));
-        let sound = validate::secret_spec(spec).and_then(|()| validate::secret_data(&data.0));
+        let sound = validate::secret_spec(spec).and_then(|()| validate::secret_data(spec, &data.0));
         sound.map_err(|fault| fault.about(&subject))?;
         if let Some(taken) = state.secret_named(spec.name()) {
             let sentence = format!("the name {} is taken by secret {}", taken.spec.name(), taken.id);
@@ -114,6 +114,9 @@ impl UpdateSecret {
         if spec.name() != secret.spec.name() {
             return Err(followers::renamed("secret", secret.spec.name(), spec.name()));
         }
+        if spec.template_driver != secret.spec.template_driver {
+            return Err(followers::other_driver("secret", secret.spec.name()));
+        }
         if *spec != *secret.spec {
             let updated = SecretSpecUpdated { secret: secret.id, spec: spec.clone() };
             decision.events.push(Kind::SecretSpecUpdated(updated));
@@ -124,7 +127,7 @@ impl UpdateSecret {
     /// Whether the data is the same as before is not known: nobody compares secrets.
     fn revise(&self, state: &Cluster, secret: &ClusterSecret, decision: &mut Decision) -> Result<(), Fault> {
         let Some(data) = &self.data else { return Ok(()) };
-        validate::secret_data(&data.0)?;
+        validate::secret_data(&secret.spec, &data.0)?;
         let (id, revision, size_kib) = (secret.id, secret.newest() + 1, fitting(state, &data.0)?);
         let dropped = followers::unused(secret.revisions.keys().copied(), &state.used_revisions_of_secret(id));
         decision.volatile.push(VolatilePayload::keep(secret_key(id, revision), data.0.as_slice()));
@@ -204,7 +207,7 @@ mod tests {
     fn create(name: &str, data: &[u8]) -> Command {
         let annotations = Some(Annotations { name: name.into(), ..Annotations::default() });
         let data = SecretBytes(data.to_vec());
-        Command::CreateSecret(CreateSecret { spec: SecretSpec { annotations }, data })
+        Command::CreateSecret(CreateSecret { spec: SecretSpec { annotations, ..Default::default() }, data })
     }
 
     fn created(story: &mut Story, name: &str) -> SecretId {

@@ -2,6 +2,7 @@
 //! keyring holds its secrets are filled in (`secrets.rs`), and which revisions of configs and secrets its tasks are given.
 
 pub(crate) mod dependencies;
+mod payloads;
 mod rollback;
 mod rollout;
 mod secrets;
@@ -211,6 +212,7 @@ fn with_files(state: &Cluster, spec: &ServiceSpec, present: Option<&ServiceSpec>
     let runs_again = present.is_some_and(|present| present.is_job() && !present.same_template(&spec));
     config::resolve(state, &mut spec, runs_again)?;
     secret::resolve(state, &mut spec, runs_again)?;
+    payloads::tried(state, &spec)?;
     Ok(spec)
 }
 

@@ -15,15 +15,19 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 14] = [
+const VERSIONS: [(&str, u32); 18] = [
     ("cluster_initialised", 5),
     ("cluster_spec_updated", 5),
+    ("config_created", 2),
+    ("config_spec_updated", 2),
     ("manager_announced", 2),
     ("member_added", 2),
     ("node_declared_down", 2),
     ("node_joined", 2),
     ("node_spec_updated", 2),
     ("root_rotation_started", 2),
+    ("secret_created", 2),
+    ("secret_spec_updated", 2),
     ("service_created", 11),
     ("service_spec_updated", 11),
     ("state_hash_recorded", 2),

@@ -157,7 +157,11 @@ mod tests {
     fn created(bits: u128, name: &str) -> Kind {
         let annotations = Some(Annotations { name: name.into(), ..Annotations::default() });
         let (config, data) = (ConfigId::from_bits(bits), vec![7; 1_000_000]);
-        Kind::ConfigCreated(events::ConfigCreated { config, spec: ConfigSpec { annotations }, data })
+        Kind::ConfigCreated(events::ConfigCreated {
+            config,
+            spec: ConfigSpec { annotations, ..Default::default() },
+            data,
+        })
     }
 
     #[test]

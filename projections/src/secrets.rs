@@ -149,7 +149,7 @@ mod tests {
         let mut apply = |kind| drop(cluster.apply(&Event::by_command(0, kind), &at));
         for (bits, name) in [(1, "Web"), (2, "db")] {
             let annotations = Some(Annotations { name: name.into(), ..Annotations::default() });
-            let (secret, spec) = (SecretId::from_bits(bits), SecretSpec { annotations });
+            let (secret, spec) = (SecretId::from_bits(bits), SecretSpec { annotations, ..Default::default() });
             apply(Kind::SecretCreated(SecretCreated { secret, spec, size_kib: 3 }));
         }
         apply(Kind::SecretRemoved(SecretRemoved { secret: SecretId::from_bits(2) }));

@@ -15,6 +15,7 @@ const HINT: &str = "each document is `service:` or `config:` with a spec below i
 #[serde(default)]
 struct ConfigDocument {
     annotations: Annotations,
+    template_driver: String,
     data: String,
 }
 
@@ -51,10 +52,10 @@ fn add(wanted: &mut Wanted, object: &Node) -> Result<(), Fault> {
                 wanted.services.push(spec);
             }
             "config" => {
-                let ConfigDocument { annotations, data } = yaml::from_node(node)?;
+                let ConfigDocument { annotations, template_driver, data } = yaml::from_node(node)?;
                 let known = wanted.configs.iter().any(|known| known.spec.name() == annotations.name);
                 named("config", &annotations.name, known, node)?;
-                let spec = ConfigSpec { annotations: Some(annotations) };
+                let spec = ConfigSpec { annotations: Some(annotations), template_driver };
                 wanted.configs.push(WantedConfig { spec, data: data.into_bytes() });
             }
             other => {

@@ -175,10 +175,11 @@ async fn config_step<M: Manager>(
         return Ok(Step::CreateConfig(wanted.clone()));
     };
     let read = session.manager.configs(vec![present.id.to_string()]).await?;
-    if read.iter().any(|config| config.data.as_ref() == Some(&wanted.data)) {
+    let driver = &wanted.spec.template_driver;
+    if read.iter().any(|config| config.data.as_ref() == Some(&wanted.data) && config.spec.template_driver == *driver) {
         return Ok(Step::KeepConfig(name.to_owned()));
     }
-    let sentence = format!("config {name} exists with other data; nothing was changed");
+    let sentence = format!("config {name} exists with other data or another template driver; nothing was changed");
     let hint = "a config never changes: give the new one another name; a Compose file that gives none has one made of the data";
     Err(Failure::new(Kind::Exists, sentence).hint(hint))
 }

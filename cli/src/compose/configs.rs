@@ -37,6 +37,7 @@ pub(super) struct Definition {
     data: Option<Vec<u8>>,
     external: bool,
     given_name: Option<String>,
+    template_driver: String,
 }
 
 pub(super) fn read(node: &Node, scope: &mut Scope<'_>) -> BTreeMap<String, Definition> {
@@ -55,12 +56,13 @@ fn define(key: &Key, node: &Node, scope: &mut Scope<'_>) -> Definition {
     match (config.external, config.data.take()) {
         (true, None) => config.name = config.given_name.clone().unwrap_or_else(|| key.text.clone()),
         (false, Some(data)) => {
-            let named = || format!("{}_{}", scope.named(&key.text), digest(&data, &config.labels));
+            let named = || format!("{}_{}", scope.named(&key.text), digest(&data, &config));
             config.name = config.given_name.clone().unwrap_or_else(named);
             let mut labels = config.labels.clone();
             labels.insert(STACK_LABEL.to_owned(), scope.stack.to_owned());
             let annotations = Some(Annotations { name: config.name.clone(), labels });
-            config.made = Some(StackConfig { spec: ConfigSpec { annotations }, data });
+            let spec = ConfigSpec { annotations, template_driver: config.template_driver.clone() };
+            config.made = Some(StackConfig { spec, data });
         }
         (true, Some(_)) => {
             let sentence = format!("{} is external, and has data as well", scope.path());
@@ -74,10 +76,11 @@ fn define(key: &Key, node: &Node, scope: &mut Scope<'_>) -> Definition {
     config
 }
 
-fn digest(data: &[u8], labels: &BTreeMap<String, String>) -> String {
+fn digest(data: &[u8], config: &Definition) -> String {
     let mut hash = Sha256::new();
     hash.update(data);
-    for (key, value) in labels {
+    hash.update(&config.template_driver);
+    for (key, value) in &config.labels {
         hash.update([0]);
         hash.update(key);
         hash.update([0]);
@@ -121,7 +124,10 @@ const KEYS: [(&str, Use<Definition>); 7] = [
     ("external", Use::Read(|config, node, scope| put(&mut config.external, scope.truth(node)))),
     ("name", Use::Read(|config, node, scope| config.given_name = scope.text(node).map(str::to_owned))),
     ("labels", Use::Read(|config, node, scope| config.labels = scope.labels(node))),
-    ("template_driver", Use::Not("configs are not templates in this version")),
+    (
+        "template_driver",
+        Use::Read(|config, node, scope| put(&mut config.template_driver, scope.text(node).map(str::to_owned))),
+    ),
 ];
 
 /// Reads `configs` of a service.

@@ -31,6 +31,7 @@ pub fn block(config: &ConfigView, view: View) -> String {
     let named = config.spec.annotations();
     block.field("ID", config.id).field("Name", &named.name);
     block.each("Label", named.labels.iter().map(|(key, value)| format!("{key}={value}")));
+    block.optional("Template driver", &config.spec.template_driver);
     let ago = |time| age::ago(time, view.now);
     block.field("Size", size::show(config.bytes)).field("Created", ago(config.meta.created_at));
     block.field("Updated", ago(config.meta.updated_at));

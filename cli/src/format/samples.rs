@@ -353,7 +353,7 @@ pub fn config() -> ConfigView {
     ConfigView {
         id: ConfigId::from_bits(8),
         meta: meta(3),
-        spec: ConfigSpec { annotations: Some(annotations) },
+        spec: ConfigSpec { annotations: Some(annotations), ..Default::default() },
         bytes: 11,
         data: Some(b"listen :80\n".to_vec()),
         revisions: vec![FileRevisionView { revision: 1, created_at: before(200) }],
@@ -367,7 +367,7 @@ pub fn secret() -> SecretView {
     SecretView {
         id: SecretId::from_bits(10),
         meta: meta(3),
-        spec: SecretSpec { annotations: Some(annotations) },
+        spec: SecretSpec { annotations: Some(annotations), ..Default::default() },
         revisions: [1, 2].map(|revision| FileRevisionView { revision, created_at: before(190) }).into(),
         services: vec!["web".into()],
     }

@@ -28,6 +28,7 @@ pub fn block(secret: &SecretView, view: View) -> String {
     let (named, ago) = (secret.spec.annotations(), |time| age::ago(time, view.now));
     block.field("ID", secret.id).field("Name", &named.name);
     block.each("Label", named.labels.iter().map(|(key, value)| format!("{key}={value}")));
+    block.optional("Template driver", &secret.spec.template_driver);
     block.field("Created", ago(secret.meta.created_at)).field("Updated", ago(secret.meta.updated_at));
     block.each("Revision", secret.revisions.iter().map(|of| format!("{} ({})", of.revision, ago(of.created_at))));
     block.each("Service", secret.services.iter().cloned());

@@ -1,5 +1,6 @@
 //! Configs and secrets: their names and sizes. The limits are SwarmKit's (`manager/controlapi/{config,secret}.go`).
 
+use events::spec::template::{TEMPLATE_DRIVER, check_payload};
 use events::{ConfigSpec, SecretId, SecretSpec};
 
 use super::name::{is_word, labels};
@@ -22,18 +23,43 @@ const NAME_MAX: usize = 64;
 pub(crate) fn config(spec: &ConfigSpec, data: &[u8]) -> Verdict {
     name("config", spec.name())?;
     labels(&spec.annotations().labels)?;
-    size("config", data.len(), CONFIG_BYTES_MAX, "split it, or put it into the image or a volume")
+    size("config", data.len(), CONFIG_BYTES_MAX, "split it, or put it into the image or a volume")?;
+    template("config", &spec.template_driver, data)
 }
 
 /// Judges what a secret is called.
 pub(crate) fn secret_spec(spec: &SecretSpec) -> Verdict {
     name("secret", spec.name())?;
-    labels(&spec.annotations().labels)
+    labels(&spec.annotations().labels)?;
+    driver(&spec.template_driver)
 }
 
 /// Judges what is in a secret.
-pub(crate) fn secret_data(data: &[u8]) -> Verdict {
-    size("secret", data.len(), SECRET_BYTES_MAX, "split it, or encrypt the data and make the key the secret")
+pub(crate) fn secret_data(spec: &SecretSpec, data: &[u8]) -> Verdict {
+    size("secret", data.len(), SECRET_BYTES_MAX, "split it, or encrypt the data and make the key the secret")?;
+    template("secret", &spec.template_driver, data)
+}
+
+fn driver(name: &str) -> Verdict {
+    if name.is_empty() || name == TEMPLATE_DRIVER {
+        return Ok(());
+    }
+    let hint = format!("use {TEMPLATE_DRIVER}, which is Go's text/template, or leave the template driver out");
+    Err(Fault::invalid(format!("there is no template driver {}", quote(name)), hint))
+}
+
+/// Judges data that nodes are to expand.
+fn template(noun: &str, name: &str, data: &[u8]) -> Verdict {
+    driver(name)?;
+    if name.is_empty() {
+        return Ok(());
+    }
+    // The reason may repeat a part of a secret, so it goes only to whoever asks: sentences are logged.
+    check_payload(data).map_err(|reason| {
+        let fields =
+            "use fields like {{.Service.Name}} and {{.Task.Slot}}, and env, secret and config with a name in quotes";
+        Fault::invalid(format!("the template in the {noun} is malformed"), format!("{reason}; {fields}"))
+    })
 }
 
 fn size(noun: &str, bytes: usize, bytes_max: usize, hint: &str) -> Verdict {
@@ -70,7 +96,10 @@ mod tests {
     use super::*;
 
     fn spec(name: &str) -> ConfigSpec {
-        ConfigSpec { annotations: Some(Annotations { name: name.into(), ..Annotations::default() }) }
+        ConfigSpec {
+            annotations: Some(Annotations { name: name.into(), ..Annotations::default() }),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -95,7 +124,26 @@ mod tests {
             assert_eq!(config(&spec("a"), &vec![0; bytes]).is_ok(), sound, "{bytes}");
         }
         for (bytes, sound) in [(0, false), (1, true), (511_999, true), (512_000, false)] {
-            assert_eq!(secret_data(&vec![0; bytes]).is_ok(), sound, "{bytes}");
+            assert_eq!(secret_data(&SecretSpec::default(), &vec![0; bytes]).is_ok(), sound, "{bytes}");
         }
+    }
+
+    #[test]
+    fn a_template_has_a_known_driver_and_is_well_formed() {
+        let spec = |driver: &str| ConfigSpec { template_driver: driver.into(), ..spec("a") };
+        assert_eq!(config(&spec("golang"), b"{{.Task.Slot}} {{secret \"key\"}}"), Ok(()));
+        assert_eq!(config(&spec(""), b"{{.Task.Slt}}"), Ok(()), "it is no template");
+        for (driver, data, sentence, hint) in [
+            ("jinja", "x", "there is no template driver \"jinja\"", "use golang"),
+            ("golang", "a\n{{.Task.Slt}}", "the template in the config is malformed", "line 2, column 3: there is no"),
+            ("golang", "{{frob}}", "the template in the config is malformed", "no function \"frob\""),
+        ] {
+            let fault = config(&spec(driver), data.as_bytes()).expect_err(data);
+            assert_eq!(fault.sentence, sentence);
+            assert!(fault.hint.contains(hint), "{}", fault.hint);
+        }
+        let spec = SecretSpec { template_driver: "golang".into(), ..SecretSpec::default() };
+        let fault = secret_data(&spec, b"hunter2 {{frob}}").expect_err("no such function");
+        assert_eq!(fault.sentence, "the template in the secret is malformed");
     }
 }

@@ -32,14 +32,15 @@ use crate::{Rejection, RejectionKind};
 
 pub(crate) use cluster::cluster;
 #[cfg(test)]
-pub(crate) use config::{CONFIG_BYTES_MAX, SECRET_BYTES_MAX};
-pub(crate) use config::{CONFIGS_BYTES_MAX, SECRETS_KIB_MAX, config, secret_data, secret_spec};
+pub(crate) use config::SECRET_BYTES_MAX;
+pub(crate) use config::{CONFIG_BYTES_MAX, CONFIGS_BYTES_MAX, SECRETS_KIB_MAX, config, secret_data, secret_spec};
 pub use image::{IMAGE_HINT, is_image_reference};
 pub(crate) use name::{hostname, is_service_name, operator, tag};
 pub(crate) use node::{addr, node_description, node_spec};
 #[cfg(test)]
 pub(crate) use secrets::CREDENTIALS_BYTES_MAX;
 pub(crate) use secrets::{credentials, env_names, env_secrets};
+pub(crate) use template::with_example;
 
 /// Whether a node may be called so.
 pub fn is_hostname(name: &str) -> bool {

@@ -10,11 +10,11 @@ use super::Fault;
 /// A host name as long as those of machines, for templates that take a part of it.
 const HOSTNAME: &str = "node-in-some-data-centre";
 
-/// The container as some node would make it.
-pub(super) fn tried<'a>(spec: &ServiceSpec, container: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>, Fault> {
+/// What a template finds in a task that might be.
+pub(crate) fn with_example<T>(spec: &ServiceSpec, act: impl FnOnce(&TemplateScope<'_>) -> T) -> T {
     let platform = Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() };
     let task = TaskId::from_bits(1);
-    let scope = TemplateScope {
+    act(&TemplateScope {
         service: ServiceId::from_bits(1),
         spec,
         node: NodeId::from_bits(1),
@@ -23,8 +23,12 @@ pub(super) fn tried<'a>(spec: &ServiceSpec, container: &'a ContainerSpec) -> Res
         task,
         task_name: &format!("{}.1.{task}", spec.name()),
         slot: 1,
-    };
-    template::expand(container, &scope).map_err(|error| {
+    })
+}
+
+/// The container as some node would make it.
+pub(super) fn tried<'a>(spec: &ServiceSpec, container: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>, Fault> {
+    with_example(spec, |scope| template::expand(container, scope)).map_err(|error| {
         let fields = "use fields like {{.Node.Hostname}} and {{.Task.Slot}}, and {{\"{{\"}} for plain braces";
         // The reason may repeat a secret, so it goes only to whoever asks: sentences are logged.
         Fault::invalid(error.to_string(), format!("{}; {fields}", error.reason))

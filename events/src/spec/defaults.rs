@@ -291,6 +291,11 @@ impl ConfigSpec {
     pub fn name(&self) -> &str {
         &self.annotations().name
     }
+
+    /// Whether the nodes of tasks expand its data.
+    pub fn is_template(&self) -> bool {
+        !self.template_driver.is_empty()
+    }
 }
 
 impl SecretSpec {
@@ -302,6 +307,11 @@ impl SecretSpec {
     /// The secret's name.
     pub fn name(&self) -> &str {
         &self.annotations().name
+    }
+
+    /// Whether the nodes of tasks expand its data.
+    pub fn is_template(&self) -> bool {
+        !self.template_driver.is_empty()
     }
 }
 

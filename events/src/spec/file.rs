@@ -34,6 +34,11 @@ pub trait FileReference {
         format!("{directory}{}", given.trim_start_matches('/'))
     }
 
+    /// Whether a template that names this target means the file: as the spec gives it, or as the container has it.
+    fn is_at(&self, target: &str) -> bool {
+        target == self.given_path() || target == self.path()
+    }
+
     /// The permission bits of the file.
     fn mode(&self) -> u32 {
         self.target().and_then(|file| file.mode).unwrap_or(FILE_MODE)

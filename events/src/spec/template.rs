@@ -3,40 +3,26 @@
 //! reported when the service is made.
 //!
 //! Expanded are the values of the environment, the hostname, sources and targets of mounts, and labels and driver options
-//! of volumes. Beyond Go's own functions there is `join SEPARATOR TEXT...`.
+//! of volumes. Beyond Go's own functions there is `join SEPARATOR TEXT...`. What is in a config or a secret may be a template too
+//! (`payload.rs`).
+
+mod engine;
+mod payload;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::fmt;
 
-use gotmpl::{MissingKey, Template, Value};
+use gotmpl::Value;
 
+use self::engine::{Engine, Limits};
 use crate::{ContainerSpec, NodeId, Platform, ServiceId, ServiceSpec, TaskId};
 
-/// Longest template, and all templates of a container together, in bytes.
-const TEMPLATE_BYTES_MAX: usize = 4 * 1024;
-const TEMPLATES_BYTES_MAX: usize = 64 * 1024;
-/// Longest text that one function of a template takes or makes, and that a template makes, in bytes. Without a bound a short
-/// template could ask for more memory than there is: quoting doubles, and `printf` repeats as often as it is told.
-const TEXT_BYTES_MAX: usize = 64 * 1024;
-/// Most that all functions of a container's templates take and make together, in bytes. A manager tries templates in its turn.
-const WORK_BYTES_MAX: usize = 1024 * 1024;
-/// What each call of a function counts for, whatever it takes and makes.
-const CALL_BYTES: usize = 64;
-/// Most rounds of all loops of a template together. Only labels are worth a loop.
-const ROUNDS_MAX: u64 = 64;
-/// Functions that make text: SwarmKit's own, and those of the engine whose result may be longer than what they are given.
-const FUNCTIONS: [(&str, Function); 7] = [
-    ("join", join),
-    ("print", builtin),
-    ("println", builtin),
-    ("printf", builtin),
-    ("html", builtin),
-    ("js", builtin),
-    ("urlquery", builtin),
-];
+pub use payload::{Found, LookUp, Payload, PayloadError, Source, TEMPLATE_DRIVER, check_payload, expand_payload};
+
+/// What the templates in a spec may ask for.
+const LIMITS: Limits =
+    Limits { template_bytes: 4 * 1024, templates_bytes: 64 * 1024, text_bytes: 64 * 1024, work_bytes: 1024 * 1024 };
 
 /// What a template can ask for.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +83,7 @@ pub fn expand<'a>(
     container: &'a ContainerSpec,
     scope: &TemplateScope<'_>,
 ) -> Result<Cow<'a, ContainerSpec>, TemplateError> {
-    let (mut expanded, engine) = (container.clone(), Engine::new(scope));
+    let (mut expanded, engine) = (container.clone(), Engine::new(scope, LIMITS));
     let (mut found, mut bytes) = (false, 0);
     visit(&mut expanded, &mut |place, text| {
         if is_template(text) {
@@ -177,121 +163,6 @@ fn map<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::from_entries(fields.map(|(name, value)| (name.to_owned(), value)))
 }
 
-/// Expands the templates of one container, within bounds.
-struct Engine {
-    data: Value,
-    /// What functions may still take and make.
-    work: Arc<AtomicUsize>,
-}
-
-impl Engine {
-    fn new(scope: &TemplateScope<'_>) -> Self {
-        Self { data: scope.data(), work: Arc::new(AtomicUsize::new(WORK_BYTES_MAX)) }
-    }
-
-    /// One template, the last of so many bytes of templates.
-    fn expand(&self, source: &str, bytes: usize) -> Result<String, String> {
-        if source.len() > TEMPLATE_BYTES_MAX {
-            return Err(format!("it has {} bytes; the maximum is {TEMPLATE_BYTES_MAX}", source.len()));
-        }
-        if bytes > TEMPLATES_BYTES_MAX {
-            return Err(format!("the templates have more than {TEMPLATES_BYTES_MAX} bytes together"));
-        }
-        if let Some(word) = calls_templates(source) {
-            return Err(format!("{{{{{word}}}}} is not for specs"));
-        }
-        let mut template = Template::new("").missing_key(MissingKey::Error).max_range_iters(ROUNDS_MAX);
-        template = template.func("index", index);
-        for (name, function) in FUNCTIONS {
-            let work = Arc::clone(&self.work);
-            template = template.func(name, move |args| bounded(&work, args, |args| function(name, args)));
-        }
-        let template = template.parse(source).map_err(|error| error.to_string())?;
-        let mut out = Bounded(String::new());
-        template.execute_fmt(&mut out, &self.data).map_err(|error| error.to_string())?;
-        Ok(out.0)
-    }
-}
-
-/// Calls a function on what is not too long, as long as there is work left.
-fn bounded(
-    work: &AtomicUsize,
-    args: &[Value],
-    call: impl FnOnce(&[Value]) -> gotmpl::Result<String>,
-) -> gotmpl::Result<Value> {
-    let mut taken = Bounded(String::new());
-    let fits = args.iter().all(|arg| write!(taken, "{arg}").is_ok());
-    let made = if fits { call(args)? } else { return Err(too_much()) };
-    let used = CALL_BYTES + taken.0.len() + made.len();
-    match work.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(used)) {
-        Ok(_) => Ok(Value::String(made.into())),
-        Err(_) => Err(too_much()),
-    }
-}
-
-fn too_much() -> gotmpl::TemplateError {
-    gotmpl::TemplateError::Exec("it asks for too much text".to_owned())
-}
-
-/// A function that makes text.
-type Function = fn(&'static str, &[Value]) -> gotmpl::Result<String>;
-
-/// Templates that call templates could branch without end.
-fn calls_templates(source: &str) -> Option<&'static str> {
-    let mut actions = source.split("{{").skip(1).map(|action| action.trim_start_matches('-').trim_start());
-    actions.find_map(|action| ["template", "block", "define"].into_iter().find(|word| action.starts_with(word)))
-}
-
-/// A function of the engine's own; they can be reached through templates only.
-fn builtin(name: &'static str, args: &[Value]) -> gotmpl::Result<String> {
-    let mut call = format!("{{{{{name}");
-    for position in 0..args.len() {
-        call += &format!(" (index . {position})");
-    }
-    call += "}}";
-    let mut text = Bounded(String::new());
-    Template::new("").parse(&call)?.execute_fmt(&mut text, &Value::List(args.into()))?;
-    Ok(text.0)
-}
-
-/// SwarmKit's own function: the first argument between the others.
-fn join(_: &'static str, args: &[Value]) -> gotmpl::Result<String> {
-    let Some((separator, texts)) = args.split_first() else {
-        return Err(gotmpl::TemplateError::Exec("join needs a separator".to_owned()));
-    };
-    if let Some(odd) = args.iter().find(|arg| arg.as_str().is_none()) {
-        return Err(gotmpl::TemplateError::Exec(format!("join takes texts, not a {}", odd.type_name())));
-    }
-    let mut joined = Bounded(String::new());
-    for (position, text) in texts.iter().enumerate() {
-        let written = if position > 0 { write!(joined, "{separator}{text}") } else { write!(joined, "{text}") };
-        written.map_err(|_| too_much())?;
-    }
-    Ok(joined.0)
-}
-
-/// Go's `index`: a label that is not there is empty, since labels are texts.
-fn index(args: &[Value]) -> gotmpl::Result<Value> {
-    let Some((first, keys)) = args.split_first() else {
-        return Err(gotmpl::TemplateError::Exec("index needs something to look in".to_owned()));
-    };
-    let found = keys.iter().try_fold(first.clone(), |within, key| within.index(key))?;
-    Ok(if matches!(found, Value::Nil) { Value::String(Arc::from("")) } else { found })
-}
-
-/// A text that refuses to grow beyond its bound.
-struct Bounded(String);
-
-impl Write for Bounded {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.0.len() + text.len() > TEXT_BYTES_MAX {
-            return Err(fmt::Error);
-        }
-        self.0.push_str(text);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,9 +226,11 @@ mod tests {
             ("{{.Service.Labels.none}}", "map has no entry for key: none"),
             ("{{frob 1}}", "frob"),
             ("{{.Task.Slot", "unclosed"),
+            ("{{if true}}a", "this block has no {{end}}"),
+            ("a{{end}}b", "without a block"),
             (r#"{{join .Service.Labels ","}}"#, "join takes texts"),
-            (r#"{{template "x"}}"#, "not for specs"),
-            ("{{- define \"x\"}}{{end}}", "not for specs"),
+            (r#"{{template "x"}}"#, "not supported"),
+            ("{{- define \"x\"}}{{end}}", "not supported"),
         ];
         for (template, words) in table {
             let error = hostname(template).expect_err(template);
@@ -378,7 +251,7 @@ mod tests {
         let quoting = r#"{{"\"""#.to_owned() + &r#" | printf "%q""#.repeat(200) + "}}";
         let wide = r#"{{printf "%60000d" 1}}"#.repeat(2);
         let looping = "{{range 1000000}}x{{end}}".to_owned();
-        let long = "{{1}}".repeat(TEMPLATE_BYTES_MAX);
+        let long = "{{1}}".repeat(LIMITS.template_bytes);
         let unseen = r#"{{$x := printf "%60000d%60000d" 1 1}}"#.to_owned();
         let joined = format!(r#"{{{{$x := join "{}" {}}}}}"#, "s".repeat(2_000), "\"\" ".repeat(600));
         let table = [

@@ -201,13 +201,10 @@ fn run_samples() -> Vec<Kind> {
 fn config_samples() -> Vec<Kind> {
     let config = id(8);
     let annotations = Annotations { name: "web.conf".into(), labels: specs::map("team", "shop") };
+    let spec = ConfigSpec { annotations: Some(annotations), template_driver: "golang".into() };
     vec![
-        Kind::ConfigCreated(ConfigCreated {
-            config,
-            spec: ConfigSpec { annotations: Some(annotations.clone()) },
-            data: b"listen :80\n".to_vec(),
-        }),
-        Kind::ConfigSpecUpdated(ConfigSpecUpdated { config, spec: ConfigSpec { annotations: Some(annotations) } }),
+        Kind::ConfigCreated(ConfigCreated { config, spec: spec.clone(), data: b"listen :80\n".to_vec() }),
+        Kind::ConfigSpecUpdated(ConfigSpecUpdated { config, spec }),
         Kind::ConfigRevised(ConfigRevised { config, revision: 3, data: b"listen :81\n".to_vec(), dropped: vec![1] }),
         Kind::ConfigRemoved(ConfigRemoved { config }),
     ]
@@ -216,7 +213,7 @@ fn config_samples() -> Vec<Kind> {
 fn secret_samples() -> Vec<Kind> {
     let secret = id(10);
     let annotations = Annotations { name: "db-password".into(), labels: specs::map("team", "shop") };
-    let spec = SecretSpec { annotations: Some(annotations) };
+    let spec = SecretSpec { annotations: Some(annotations), template_driver: "golang".into() };
     vec![
         Kind::SecretCreated(SecretCreated { secret, spec: spec.clone(), size_kib: 3 }),
         Kind::SecretSpecUpdated(SecretSpecUpdated { secret, spec }),

@@ -4,15 +4,15 @@
 //! Every call is idempotent: the agent repeats it after a crash of its own. A task is named by its id; an executor finds
 //! its containers again by the labels (or files) it gave them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use events::spec::ConfigKey;
 use events::spec::template::{self, TemplateError, TemplateScope};
+use events::spec::{ConfigKey, FileReference};
 use events::{
     ClusterId, ConfigReference, ContainerSpec, ContainerStatus, Device, Mount, NodeDescription, NodeId, Platform,
-    SecretBytes, SecretText, ServiceId, ServiceSpec, TaskId, Timestamp,
+    SecretBytes, SecretReference, SecretText, ServiceId, ServiceSpec, TaskId, Timestamp,
 };
 use futures_util::stream::BoxStream;
 use wire::v1::interact_order::What;
@@ -49,6 +49,34 @@ pub struct Workload {
     pub configs: BTreeMap<ConfigKey, Bytes>,
     /// What is in the secrets that the spec refers to, by the names of their payloads, as far as it came.
     pub secrets: BTreeMap<String, SecretBytes>,
+    /// Which of them are still to be expanded.
+    pub templates: TemplateFiles,
+    /// What is in the configs into which a secret was expanded. They are in memory only, as secrets are.
+    pub secret_configs: BTreeMap<ConfigKey, SecretBytes>,
+}
+
+/// The configs and secrets of a task that are templates.
+#[derive(Debug, Clone, Default)]
+pub struct TemplateFiles {
+    /// Configs.
+    pub configs: BTreeSet<ConfigKey>,
+    /// Secrets, by the names of their payloads.
+    pub secrets: BTreeSet<String>,
+}
+
+impl TemplateFiles {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.configs.is_empty() && self.secrets.is_empty()
+    }
+}
+
+/// A file of a task that is in memory only.
+pub struct MemoryFile<'a> {
+    /// Where it goes.
+    pub reference: &'a dyn FileReference,
+    /// What is in it, if that came.
+    pub data: Option<&'a SecretBytes>,
 }
 
 impl Workload {
@@ -57,9 +85,9 @@ impl Workload {
         self.spec.template().container()
     }
 
-    /// The same, with the templates in its spec expanded.
-    pub fn expanded(&self, platform: &Platform) -> Result<Self, TemplateError> {
-        let scope = TemplateScope {
+    /// What templates find in it.
+    pub(super) fn scope<'a>(&'a self, platform: &'a Platform) -> TemplateScope<'a> {
+        TemplateScope {
             service: self.service,
             spec: &self.spec,
             node: self.node,
@@ -68,8 +96,12 @@ impl Workload {
             task: self.task,
             task_name: &self.name,
             slot: self.slot,
-        };
-        let container = template::expand(self.container(), &scope)?.into_owned();
+        }
+    }
+
+    /// The same, with the templates in its spec expanded.
+    pub fn expanded(&self, platform: &Platform) -> Result<Self, TemplateError> {
+        let container = template::expand(self.container(), &self.scope(platform))?.into_owned();
         let mut workload = self.clone();
         Arc::make_mut(&mut workload.spec).task.get_or_insert_default().container = Some(container);
         Ok(workload)
@@ -105,7 +137,24 @@ impl Workload {
         self.container().configs.iter().find(is_absent).map(|reference| reference.name.as_str())
     }
 
-    /// The configs that the spec refers to, each with its data.
+    /// The files that are in memory only: the secrets, then the configs that repeat one.
+    pub fn memory_files(&self) -> Vec<MemoryFile<'_>> {
+        let secret = |of: &'_ SecretReference| self.secrets.get(&of.key());
+        let secrets = self.container().secrets.iter();
+        let secrets = secrets.map(|reference| MemoryFile { reference, data: secret(reference) });
+        let configs = self.container().configs.iter().filter_map(|reference| {
+            let data = self.secret_config(reference)?;
+            Some(MemoryFile { reference, data: Some(data) })
+        });
+        secrets.chain(configs).collect()
+    }
+
+    /// What is in a config, if it repeats a secret.
+    pub fn secret_config(&self, reference: &ConfigReference) -> Option<&SecretBytes> {
+        self.secret_configs.get(&reference.key()?)
+    }
+
+    /// The other configs that the spec refers to, each with its data.
     pub fn config_files(&self) -> impl Iterator<Item = (&ConfigReference, &Bytes)> {
         let references = self.container().configs.iter();
         references.filter_map(|reference| Some((reference, self.configs.get(&reference.key()?)?)))
@@ -265,6 +314,8 @@ pub(crate) mod tests {
             env_secrets: BTreeMap::new(),
             configs: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            templates: TemplateFiles::default(),
+            secret_configs: BTreeMap::new(),
         }
     }
 }

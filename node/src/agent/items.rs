@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::spec::ConfigKey;
 use events::{ConfigReference, EnvSecret, ServiceId, ServiceSpec, TaskId};
-use wire::v1::{Assignment, AssignmentSet, ConfigItem, EnvSecretValue, SecretItem, SecretValue, SpecKey, TaskItem};
+use wire::v1::{Assignment, AssignmentSet, ConfigItem, EnvSecretValue, SecretItem, SpecKey, TaskItem};
 
 /// The items of one session.
 #[derive(Debug, Default)]
 pub struct Items {
     tasks: BTreeMap<TaskId, TaskItem>,
     specs: BTreeMap<(ServiceId, u64), ServiceSpec>,
-    secrets: BTreeMap<String, SecretValue>,
+    secrets: BTreeMap<String, SecretItem>,
     configs: BTreeMap<ConfigKey, ConfigItem>,
 }
 
@@ -48,7 +48,7 @@ impl Items {
         let secrets: BTreeSet<String> = secrets.cloned().collect();
         self.tasks.extend(set.tasks.into_iter().map(|item| (item.task, item)));
         self.specs.extend(set.specs.into_iter().map(|item| (key(item.key), item.spec)));
-        self.secrets.extend(set.secrets.into_iter().map(|item| (item.key, item.value)));
+        self.secrets.extend(set.secrets.into_iter().map(|item| (item.key.clone(), item)));
         self.configs.extend(set.configs.into_iter().map(|item| (item.key.into(), item)));
         self.tasks.retain(|task, _| !set.removed.contains(task));
         let dropped_configs: BTreeSet<ConfigKey> = set.dropped_configs.into_iter().map(Into::into).collect();
@@ -88,10 +88,9 @@ impl Items {
     fn assignment(&self, item: &TaskItem, spec: &ServiceSpec) -> Assignment {
         let container = spec.template().container();
         let value = |of: &EnvSecret| {
-            let value = String::from_utf8(self.secrets.get(&of.key)?.value.clone()).ok()?;
+            let value = String::from_utf8(self.secrets.get(&of.key)?.value.value.clone()).ok()?;
             Some(EnvSecretValue { name: of.name.clone(), value })
         };
-        let secret = |key: String| self.secrets.get(&key).map(|value| SecretItem { value: value.clone(), key });
         let config = |reference: &ConfigReference| self.configs.get(&reference.key()?).cloned();
         Assignment {
             task: item.task,
@@ -102,10 +101,10 @@ impl Items {
             desired: item.desired,
             state: item.state,
             claims: item.claims.clone(),
-            registry_auth: self.secrets.get(&container.registry_auth_key).cloned(),
+            registry_auth: self.secrets.get(&container.registry_auth_key).map(|item| item.value.clone()),
             env_secrets: container.env_secrets.iter().filter_map(value).collect(),
             configs: container.configs.iter().filter_map(config).collect(),
-            secrets: container.secrets.iter().filter_map(|reference| secret(reference.key())).collect(),
+            secrets: container.secrets.iter().filter_map(|of| self.secrets.get(&of.key()).cloned()).collect(),
         }
     }
 }
@@ -139,7 +138,7 @@ mod tests {
     }
 
     fn config() -> ConfigItem {
-        ConfigItem { key: (ConfigId::from_bits(5), 0).into(), data: "data".into() }
+        ConfigItem { key: (ConfigId::from_bits(5), 0).into(), data: "data".into(), template: false }
     }
 
     /// A spec that needs a secret variable and a config.
@@ -154,7 +153,7 @@ mod tests {
     }
 
     fn secret(value: &str) -> SecretItem {
-        SecretItem { key: "key".into(), value: value.into() }
+        SecretItem { key: "key".into(), value: value.into(), template: false }
     }
 
     fn numbers(assignments: &[Assignment]) -> Vec<u128> {

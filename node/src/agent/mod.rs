@@ -21,6 +21,7 @@ pub mod docker;
 pub mod executor;
 pub mod items;
 mod lines;
+mod payloads;
 mod placed_file;
 pub mod policy;
 pub mod process;

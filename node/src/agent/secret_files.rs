@@ -1,4 +1,4 @@
-//! The files of secrets: in memory only, on a tmpfs of this machine, in a directory of the task's own, from shortly before the
+//! The files of secrets, and of configs that repeat one: in memory only, on a tmpfs of this machine, in a directory of the task's own, from shortly before the
 //! task starts until it has ended. A container mounts each, a plain process is given the directory.
 //!
 //! The files outlive the agent, as tasks do. Pages of a tmpfs may be swapped out: a node with swap on a disk needs an encrypted one.
@@ -9,10 +9,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use events::spec::FileReference;
-use events::{Mount, MountType, SecretReference, TaskId};
+use events::{Mount, MountType, TaskId};
 use sha2::{Digest, Sha256};
 
-use super::executor::{ExecutorError, Workload};
+use super::executor::{ExecutorError, MemoryFile, Workload};
 use super::placed_file;
 use super::policy::real_path;
 
@@ -64,10 +64,10 @@ impl SecretFiles {
         &self,
         workload: &Workload,
         owner: Option<(u32, u32)>,
-        path: impl Fn(usize, &SecretReference) -> PathBuf,
+        path: impl Fn(usize, &dyn FileReference) -> PathBuf,
     ) -> Result<(), ExecutorError> {
-        let references = &workload.container().secrets;
-        if references.is_empty() {
+        let files = workload.memory_files();
+        if files.is_empty() {
             return Ok(());
         }
         let fatal = |why: String| ExecutorError::Fatal(format!("the secrets cannot be placed: {why}"));
@@ -78,20 +78,16 @@ impl SecretFiles {
             )
         })?;
         let mut missing = Vec::new();
-        for (number, reference) in references.iter().enumerate() {
+        for (number, MemoryFile { reference, data }) in files.into_iter().enumerate() {
             let path = directory.join(path(number, reference));
             if !path.try_exists().map_err(|error| fatal(error.to_string()))? {
-                missing.push((reference, path));
+                let data = data.ok_or_else(|| ExecutorError::Temporary(not_come(reference)))?;
+                missing.push((reference, data, path));
             }
-        }
-        let data = |of: &SecretReference| workload.secrets.get(&of.key());
-        if let Some((absent, _)) = missing.iter().find(|(of, _)| data(of).is_none()) {
-            return Err(ExecutorError::Temporary(format!("secret {} has not come from a manager yet", absent.name)));
         }
         let write = || -> io::Result<()> {
             self.make_directory(&directory, owner)?;
-            for (reference, path) in &missing {
-                let Some(data) = data(reference) else { continue };
+            for (reference, data, path) in &missing {
                 make_inner(&directory, path)?;
                 placed_file::write(*reference, &data.0, path, &unfinished(&directory))?;
             }
@@ -109,14 +105,14 @@ impl SecretFiles {
         let (container, directory) = (workload.container(), self.directory(workload.task).unwrap_or_default());
         // It is the agent's own: where links to it cannot be followed, the engine will say so.
         let directory = real_path(&directory).unwrap_or(directory);
-        let mount = |(number, reference): (usize, &SecretReference)| Mount {
+        let mount = |(number, file): (usize, MemoryFile<'_>)| Mount {
             r#type: MountType::Bind.into(),
-            source: directory.join(numbered(number, reference)).to_string_lossy().into_owned(),
-            target: reference.path(),
+            source: directory.join(numbered(number, file.reference)).to_string_lossy().into_owned(),
+            target: file.reference.path(),
             read_only: true,
             ..Mount::default()
         };
-        let files = container.secrets.iter().enumerate().map(mount);
+        let files = workload.memory_files().into_iter().enumerate().map(mount);
         workload.clone().with_mounts(container.mounts.iter().cloned().chain(files).collect())
     }
 
@@ -164,8 +160,13 @@ impl SecretFiles {
 }
 
 /// Targets in a container may be anywhere, so its files are known by their number in the spec.
-pub(super) fn numbered(number: usize, _: &SecretReference) -> PathBuf {
+pub(super) fn numbered(number: usize, _: &dyn FileReference) -> PathBuf {
     number.to_string().into()
+}
+
+/// Why a file cannot be made yet.
+pub(super) fn not_come(of: &dyn FileReference) -> String {
+    format!("{} {} has not come from a manager yet", of.noun(), of.name())
 }
 
 /// Makes one directory with exactly this mode, or finds it.
@@ -193,7 +194,7 @@ fn is_in_memory(place: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use events::{FileTarget, Id, SecretBytes, SecretId};
+    use events::{FileTarget, Id, SecretBytes, SecretId, SecretReference};
 
     use super::*;
     use crate::agent::executor::tests::workload;
@@ -203,7 +204,7 @@ mod tests {
         SecretReference { secret: Some(SecretId::from_bits(1)), name: "key".into(), file, revision: 2, pinned: false }
     }
 
-    fn named(_: usize, reference: &SecretReference) -> PathBuf {
+    fn named(_: usize, reference: &dyn FileReference) -> PathBuf {
         reference.given_path().into()
     }
 

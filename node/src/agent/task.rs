@@ -1,9 +1,10 @@
 //! One assigned task: acts on what its machine says, until the task is forgotten.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use events::spec::template;
-use events::{ClusterId, NodeId, SecretBytes, SecretText, TaskId, TaskStatus, Timestamp};
+use events::{ClusterId, NodeId, Platform, SecretBytes, SecretText, TaskId, TaskStatus, Timestamp};
 use futures_util::future::BoxFuture;
 use reconcilers::worker::{Advance, Call, CallError, StepOutcome, Target, TaskMachine, Then};
 use tokio::sync::watch;
@@ -11,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use wire::v1::{Assignment, SecretItem};
 
 use super::Clock;
-use super::executor::{Executor, ExecutorError, RegistryAuth, Workload};
+use super::executor::{Executor, ExecutorError, RegistryAuth, TemplateFiles, Workload};
+use super::payloads;
 use super::policy::{Policy, real_path};
 use super::reporter::Outbox;
 use super::store::{Record, Store, StoreError};
@@ -221,16 +223,16 @@ async fn attempt(
             if let Some(name) = workload.missing_config() {
                 return Err(ExecutorError::Temporary(format!("config {name} has not come from a manager yet")));
             }
-            let workload = allowed(policy, expanded(executor, workload).await?)?;
+            let workload = allowed(policy, expanded(executor, workload, payloads::expanded).await?)?;
             StepOutcome::Prepared(executor.prepare(&workload).await?)
         }
         Call::Start => {
-            let workload = allowed(policy, expanded(executor, workload).await?)?;
+            let workload = allowed(policy, expanded(executor, workload, payloads::expanded).await?)?;
             StepOutcome::Started(executor.start(&workload).await?)
         }
         Call::Wait => {
             // Whatever it was made with, it runs: a template that does not expand any more is no reason to lose sight of it.
-            let workload = expanded(executor, workload.clone()).await.unwrap_or(workload);
+            let workload = expanded(executor, workload.clone(), |workload, _| Ok(workload)).await.unwrap_or(workload);
             let exit = executor.wait(&workload).await?;
             StepOutcome::Ended { container: exit.container, reason: exit.reason }
         }
@@ -252,14 +254,20 @@ fn allowed(policy: &Policy, workload: Workload) -> Result<Workload, ExecutorErro
     Ok(workload.with_mounts(grant.mounts).with_devices(grant.devices))
 }
 
-/// The workload as this node runs it. What stops and removes a task needs no templates, and must not fail for one.
-async fn expanded(executor: &dyn Executor, workload: Workload) -> Result<Workload, ExecutorError> {
-    if !template::has_templates(workload.container()) {
+/// The workload as this node runs it, with its files as `files` expands them. What stops and removes a task needs no templates,
+/// and must not fail for one.
+async fn expanded(
+    executor: &dyn Executor,
+    workload: Workload,
+    files: impl FnOnce(Workload, &Platform) -> Result<Workload, ExecutorError>,
+) -> Result<Workload, ExecutorError> {
+    if !template::has_templates(workload.container()) && workload.templates.is_empty() {
         return Ok(workload);
     }
     let described = executor.describe().await.map_err(|error| ExecutorError::Temporary(error.to_string()))?;
     let platform = described.platform.unwrap_or_default();
-    workload.expanded(&platform).map_err(|error| ExecutorError::Fatal(error.to_string()))
+    let workload = workload.expanded(&platform).map_err(|error| ExecutorError::Fatal(error.to_string()))?;
+    files(workload, &platform)
 }
 
 impl From<ExecutorError> for CallError {
@@ -290,7 +298,15 @@ fn workload(site: &AgentContext, assignment: &Assignment) -> Workload {
         env_secrets: assignment.env_secrets.iter().map(|of| (of.name.clone(), SecretText(of.value.clone()))).collect(),
         configs: assignment.configs.iter().map(|item| (item.key.into(), item.data.clone())).collect(),
         secrets: assignment.secrets.iter().map(secret).collect(),
+        templates: templates(assignment),
+        secret_configs: BTreeMap::new(),
     }
+}
+
+fn templates(assignment: &Assignment) -> TemplateFiles {
+    let configs = assignment.configs.iter().filter(|item| item.template).map(|item| item.key.into());
+    let secrets = assignment.secrets.iter().filter(|item| item.template).map(|item| item.key.clone());
+    TemplateFiles { configs: configs.collect(), secrets: secrets.collect() }
 }
 
 fn secret(item: &SecretItem) -> (String, SecretBytes) {

@@ -22,6 +22,7 @@ pub struct SentAssignments {
     /// The cluster's default log driver, which was sent with each spec that names none.
     log_driver: Option<Driver>,
     secrets: BTreeMap<String, Secret>,
+    template_secrets: BTreeSet<String>,
     configs: BTreeSet<ConfigKey>,
     sequence: u64,
 }
@@ -36,6 +37,7 @@ impl SentAssignments {
             specs: needed.specs,
             log_driver: state.cluster.spec().log_driver.clone(),
             secrets: needed.secrets.into_iter().filter_map(secret).collect(),
+            template_secrets: needed.template_secrets,
             configs: needed.configs,
             sequence: self.sequence + 1,
         };
@@ -62,7 +64,7 @@ impl SentAssignments {
             tasks: updated.filter_map(|(task, _)| task_item(&state.cluster, *task)).collect(),
             removed: gone(self.tasks.keys(), |task| next.tasks.contains_key(task)),
             specs: specs.map(|(key, spec)| spec_item(*key, spec, &state.cluster)).collect(),
-            secrets: secrets.map(|(key, secret)| secret_item(key, secret)).collect(),
+            secrets: secrets.map(|(key, secret)| secret_item(key, secret, &next.template_secrets)).collect(),
             configs: next
                 .configs
                 .difference(&self.configs)
@@ -111,14 +113,15 @@ fn spec_item(key: SpecKey, spec: &ServiceSpec, cluster: &Cluster) -> SpecItem {
     SpecItem { key: wire_key(key), spec: with_default_log_driver(spec, cluster) }
 }
 
-fn secret_item(key: &str, secret: &Secret) -> SecretItem {
-    SecretItem { key: key.to_owned(), value: secret.reveal().into() }
+fn secret_item(key: &str, secret: &Secret, templates: &BTreeSet<String>) -> SecretItem {
+    SecretItem { key: key.to_owned(), value: secret.reveal().into(), template: templates.contains(key) }
 }
 
 /// The data is the state's own, whichever number of sessions it is sent in.
 fn config_item(cluster: &Cluster, (config, revision): ConfigKey) -> Option<ConfigItem> {
-    let data = Arc::clone(&cluster.configs.get(config)?.revisions.get(&revision)?.data);
-    Some(ConfigItem { key: (config, revision).into(), data: bytes::Bytes::from_owner(data) })
+    let found = cluster.configs.get(config)?;
+    let data = bytes::Bytes::from_owner(Arc::clone(&found.revisions.get(&revision)?.data));
+    Some(ConfigItem { key: (config, revision).into(), data, template: found.spec.is_template() })
 }
 
 /// Whether a node runs a spec with the cluster's log driver.

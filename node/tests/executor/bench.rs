@@ -153,6 +153,8 @@ impl Bench {
             env_secrets: std::collections::BTreeMap::new(),
             configs: Default::default(),
             secrets: Default::default(),
+            templates: Default::default(),
+            secret_configs: Default::default(),
         }
     }
 

@@ -26,7 +26,7 @@ redacted_debug! { UnlockRequest shows [] hides [unlock_key] }
 // Values of a spec, such as its environment.
 redacted_debug! { UndoConflict shows [object, path] hides [set, present, former] }
 redacted_debug! { SecretValue shows [] hides [value] }
-redacted_debug! { ConfigItem shows [key] hides [data] }
+redacted_debug! { ConfigItem shows [key, template] hides [data] }
 // An entry's second section holds secrets, and a frame its specs' environments.
 redacted_debug! { RaftMessage shows [] hides [data] }
 redacted_debug! { FramesPage shows [damaged] hides [stored] }

@@ -38,7 +38,7 @@ const SECRET: [&str; 16] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 70] = [
+const HARMLESS: [&str; 72] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.ContainerSpec.secrets",
@@ -75,6 +75,7 @@ const HARMLESS: [&str; 70] = [
     "swarmlog.v1.SecretRevised.revision",
     "swarmlog.v1.SecretRevised.secret",
     "swarmlog.v1.SecretRevised.size_kib",
+    "swarmlog.v1.SecretSpec.template_driver",
     "swarmlog.v1.SecretSpecUpdated.secret",
     "swarmlog.v1.SecretsRead.names",
     "swarmlog.v1.ServiceSpecUpdated.destroyed_secrets",
@@ -102,6 +103,7 @@ const HARMLESS: [&str; 70] = [
     "swarmlog.wire.v1.ObjectSpec.secret",
     "swarmlog.wire.v1.RemoveSecret.secret",
     "swarmlog.wire.v1.SecretItem.key",
+    "swarmlog.wire.v1.SecretItem.template",
     "swarmlog.wire.v1.SecretPage.secrets",
     "swarmlog.wire.v1.SecretView.services",
     "swarmlog.wire.v1.SpecItem.key",
@@ -187,10 +189,13 @@ fn what_carries_a_secret_prints_all_but_the_secret() {
     let join = JoinRequest { id: Id::from_bits(1), token: secret(), csr_pem: String::new(), hostname: "host-9".into() };
     let created = Kind::ServiceCreated(Box::new(ServiceCreated { spec: spec(), ..ServiceCreated::default() }));
     let frame = Frame { events: vec![Event::by_command(0, created)], ..Frame::default() };
-    let item = SecretItem { key: "key-9".into(), value: MARKER.into() };
+    let item = SecretItem { key: "key-9".into(), value: MARKER.into(), template: false };
     let set = AssignmentSet { secrets: vec![item], ..AssignmentSet::default() };
     let request = |command| CommandRequest { command: Some(command), ..CommandRequest::default() };
-    let named = SecretSpec { annotations: Some(Annotations { name: "key-8".into(), ..Annotations::default() }) };
+    let named = SecretSpec {
+        annotations: Some(Annotations { name: "key-8".into(), ..Annotations::default() }),
+        ..Default::default()
+    };
     let revision = UpdateSecret { secret: "key-7".into(), spec: None, data: Some(MARKER.into()), version: None };
     let messages: [(&dyn Debug, &str); 13] = [
         (&payload, "join-token/worker"),

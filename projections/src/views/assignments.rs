@@ -29,6 +29,8 @@ pub struct Assigned {
     pub specs: BTreeMap<SpecKey, Arc<ServiceSpec>>,
     /// Names of the secrets that tasks need which have not ended.
     pub secrets: BTreeSet<String>,
+    /// Those of them that are templates.
+    pub template_secrets: BTreeSet<String>,
     /// The configs that tasks need which have not ended, each with its revision.
     pub configs: BTreeSet<ConfigKey>,
 }
@@ -48,6 +50,7 @@ pub fn of_node(cluster: &Cluster, node: NodeId) -> Assigned {
     }
     for spec in in_use.iter().filter_map(|key| assigned.specs.get(key)) {
         assigned.secrets.extend(secrets(spec));
+        assigned.template_secrets.extend(template_secrets(cluster, spec));
         assigned.configs.extend(configs::referenced(spec));
     }
     assigned
@@ -59,6 +62,14 @@ fn secrets(spec: &ServiceSpec) -> impl Iterator<Item = String> {
     let credentials = Some(container.registry_auth_key.clone()).filter(|key| !key.is_empty());
     let variables = container.env_secrets.iter().map(|secret| secret.key.clone());
     credentials.into_iter().chain(variables).chain(container.secrets.iter().map(SecretReference::key))
+}
+
+/// Names of those that are templates.
+fn template_secrets(cluster: &Cluster, spec: &ServiceSpec) -> impl Iterator<Item = String> {
+    let is_template = |of: &&SecretReference| {
+        of.secret.and_then(|id| cluster.secrets.get(id)).is_some_and(|secret| secret.spec.is_template())
+    };
+    spec.template().container().secrets.iter().filter(is_template).map(SecretReference::key)
 }
 
 /// A task that ended stays assigned, so that its container can be looked at, until it is reaped; an orphan does not: its

@@ -167,7 +167,10 @@ impl Chaos {
         let data = SecretBytes(text.into_bytes());
         if choice == 0 && known.len() < SECRETS_MAX {
             let annotations = Some(Annotations { name: format!("f{}", self.asked), ..Annotations::default() });
-            return Ok(Command::CreateSecret(commands::CreateSecret { spec: SecretSpec { annotations }, data }));
+            return Ok(Command::CreateSecret(commands::CreateSecret {
+                spec: SecretSpec { annotations, ..Default::default() },
+                data,
+            }));
         }
         let secret = self.pick(&known)?;
         Ok(Command::UpdateSecret(commands::UpdateSecret { secret, spec: None, data: Some(data), version: None }))

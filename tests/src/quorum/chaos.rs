@@ -404,7 +404,7 @@ impl Chaos {
             (4, Some(service)) => Command::RemoveService(commands::RemoveService { service }),
             (5..8, _) => {
                 let annotations = Some(Annotations { name: format!("c{number}"), ..Annotations::default() });
-                let spec = ConfigSpec { annotations };
+                let spec = ConfigSpec { annotations, ..Default::default() };
                 Command::CreateConfig(commands::CreateConfig { spec, data: vec![7; 1 + self.draw(4_000) as usize] })
             }
             (8, _) => Command::RotateJoinToken(commands::RotateJoinToken {

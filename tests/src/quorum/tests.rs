@@ -17,7 +17,10 @@ fn config(number: u128) -> Request {
 }
 
 fn config_of(number: u128, data: Vec<u8>) -> Request {
-    let spec = ConfigSpec { annotations: Some(Annotations { name: format!("c{number}"), ..Annotations::default() }) };
+    let spec = ConfigSpec {
+        annotations: Some(Annotations { name: format!("c{number}"), ..Annotations::default() }),
+        ..Default::default()
+    };
     let command = Command::CreateConfig(commands::CreateConfig { spec, data });
     let (id, actor) = (CommandId::from_bits(number), Actor::Operator("client".to_owned()));
     Request { id, actor, command, reason: None, correlation: None, causation: None, unchanged: Vec::new() }

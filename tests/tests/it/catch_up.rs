@@ -18,7 +18,10 @@ const HALF_WAY_BYTES: u64 = 24 * 1024 * 1024;
 
 fn commands(number: u64) -> [CommandRequest; 2] {
     let name = format!("c{number}");
-    let spec = ConfigSpec { annotations: Some(Annotations { name: name.clone(), ..Annotations::default() }) };
+    let spec = ConfigSpec {
+        annotations: Some(Annotations { name: name.clone(), ..Annotations::default() }),
+        ..Default::default()
+    };
     // No two pages of it are alike.
     let data =
         (0..CONFIG_BYTES as u64 / 8).flat_map(|word| (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number).to_ne_bytes());

@@ -15,7 +15,7 @@ const TAKEN_EVERY: u64 = 100;
 
 fn create(number: u64) -> CommandRequest {
     let name = if number % TAKEN_EVERY == TAKEN_EVERY - 1 { "c0".to_owned() } else { format!("c{number}") };
-    let spec = ConfigSpec { annotations: Some(Annotations { name, ..Annotations::default() }) };
+    let spec = ConfigSpec { annotations: Some(Annotations { name, ..Annotations::default() }), ..Default::default() };
     let command = Command::CreateConfig(CreateConfig { spec, data: b"data".to_vec() });
     let id = CommandId::from_bits(u128::from(number) + 1);
     CommandRequest { id, command: Some(command), ..CommandRequest::default() }

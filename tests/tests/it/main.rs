@@ -77,6 +77,7 @@ on_both! {
     refused_nodes::a_worker_that_is_removed_while_it_works_stops_its_tasks
     workloads::a_task_is_running_when_it_is_healthy
     workloads::templates_are_expanded_on_the_node
+    secrets::templates_of_files_are_expanded_in_memory
     workloads::a_job_runs_to_its_end_and_gives_its_exit_code
     logs::logs_of_all_nodes_come_through_any_manager
     exec::commands_run_in_tasks_through_any_manager

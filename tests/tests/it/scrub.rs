@@ -25,7 +25,8 @@ fn fill(cluster: &Cluster) {
         let mut client = wire::connect(&cluster.socket(MANAGER)).await.expect("a connection");
         for number in 1..=FRAMES {
             let name = format!("c{number}");
-            let spec = ConfigSpec { annotations: Some(Annotations { name, ..Annotations::default() }) };
+            let spec =
+                ConfigSpec { annotations: Some(Annotations { name, ..Annotations::default() }), ..Default::default() };
             let command = Some(Command::CreateConfig(CreateConfig { spec, data: b"data".to_vec() }));
             let id = CommandId::from_bits(u128::from(number));
             client.execute(CommandRequest { id, command, ..CommandRequest::default() }).await.expect("taken");

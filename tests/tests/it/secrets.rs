@@ -187,6 +187,45 @@ pub fn a_secret_is_in_the_memory_of_its_task_and_nowhere_else(executor: Executor
     cluster.until("nothing to use the secret", || cluster.swarmctl("secret rm key").code == 0);
 }
 
+pub fn templates_of_files_are_expanded_in_memory(executor: Executor) {
+    let cluster = Cluster::start(executor, &["w1"]);
+    cluster.ok("node drain m");
+    let create = |noun: &str, name: &str, data: &str| {
+        let file = cluster.path("template");
+        std::fs::write(&file, data).expect("written");
+        cluster.ok(&format!("{noun} create {name} {} --template-driver golang", path(&file)));
+        std::fs::remove_file(file).expect("removed");
+    };
+    create("secret", "password", "a-{{.Task.Slot}}-marker");
+    create("secret", "key", r#"{{env "MODE"}} {{.Node.Hostname}} {{secret "password"}}"#);
+    create("config", "plain.conf", "slot {{.Task.Slot}} of {{.Service.Name}}");
+    create("config", "full.conf", r#"password={{secret "password"}}"#);
+    cluster.create("web", "--secret key --secret password --config plain.conf --env MODE=fast");
+    let task = cluster.settled("web", 1).remove(0);
+    let read = |file: Option<std::path::PathBuf>| std::fs::read_to_string(file.expect("a file")).expect("readable");
+    // What it reads of another template is as it was written.
+    assert_eq!(read(file_of(executor, &task)), "fast w1 a-{{.Task.Slot}}-marker");
+    if executor == Executor::Process {
+        cluster.ok("service update web --config-add full.conf --detach");
+        let refused = "config full.conf is a template that reads a secret";
+        cluster.until("the sentence", || cluster.tasks("web").iter().any(|task| task.error.contains(refused)));
+        return;
+    }
+    cluster.ok("service update web --config-add full.conf");
+    cluster.until("a new task", || cluster.running("web").iter().any(|known| known.id != task.id));
+    let task = cluster.settled("web", 1).remove(0);
+    let root = format!("/proc/{}/root", task.container["pid"].as_u64().expect("a process"));
+    let inside = |name: &str| std::path::PathBuf::from(format!("{root}/{name}"));
+    assert_eq!(read(Some(inside("plain.conf"))), "slot 1 of web");
+    assert_eq!(read(Some(inside("run/secrets/password"))), "a-1-marker");
+    assert_eq!(read(Some(inside("full.conf"))), "password=a-{{.Task.Slot}}-marker");
+    let kind = run(Command::new("stat").args(["-f", "-c", "%T", &path(&inside("full.conf"))]));
+    assert_eq!(kind.out.trim(), "tmpfs", "{kind:?}");
+    for secret in ["a-1-marker", "a-{{.Task.Slot}}-marker"] {
+        assert_eq!(found(&cluster.state_dir("w1"), secret), [""; 0], "{secret} on the disk");
+    }
+}
+
 /// A key file that others cannot read.
 fn locked_down(file: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;

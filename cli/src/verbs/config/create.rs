@@ -31,6 +31,13 @@ pub struct Args {
     #[arg(short, long = "file", value_name = "FILE", conflicts_with = "path")]
     from: Option<PathBuf>,
 
+    /// Have the node of each task expand the config as a template: golang
+    ///
+    /// The template has the fields of a service's templates, such as {{.Node.Hostname}}, and the functions
+    /// {{env "NAME"}}, {{secret "TARGET"}} and {{config "TARGET"}}, which read what the same container is given.
+    #[arg(long, value_name = "DRIVER", default_value = "", hide_default_value = true)]
+    template_driver: String,
+
     /// Label of the config; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     label: Vec<(String, String)>,
@@ -40,7 +47,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let path = args.path.as_deref().or(args.from.as_deref()).unwrap_or(Path::new("-"));
     let annotations = Annotations { name: args.name.clone(), labels: args.label.iter().cloned().collect() };
     let create = CreateConfig {
-        spec: ConfigSpec { annotations: Some(annotations) },
+        spec: ConfigSpec { annotations: Some(annotations), template_driver: args.template_driver.clone() },
         data: input::read(path, "config", super::BYTES_MAX)?,
     };
     session.execute_and_tell(Command::CreateConfig(create), &args.name).await.map(drop)

@@ -48,7 +48,8 @@ impl ConfigMounts {
             read_only: true,
             ..Mount::default()
         };
-        let configs = container.configs.iter().enumerate().filter(|(_, config)| is_mounted(config, container));
+        let is_ours = |of: &ConfigReference| is_mounted(of, container) && workload.secret_config(of).is_none();
+        let configs = container.configs.iter().enumerate().filter(|(_, config)| is_ours(config));
         let mounts = container.mounts.iter().cloned().chain(configs.map(mount)).collect();
         workload.clone().with_mounts(mounts)
     }

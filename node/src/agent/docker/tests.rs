@@ -32,6 +32,8 @@ fn workload(spec: Value) -> Workload {
         env_secrets: BTreeMap::new(),
         configs: Default::default(),
         secrets: Default::default(),
+        templates: Default::default(),
+        secret_configs: Default::default(),
     }
 }
 

@@ -31,6 +31,13 @@ pub(super) fn directory(own: &Path, task: TaskId) -> PathBuf {
 
 /// Puts the configs in place, also once more.
 pub(super) fn place(workload: &Workload, directory: &Path) -> Result<(), ExecutorError> {
+    if let Some(of) = workload.container().configs.iter().find(|of| workload.secret_config(of).is_some()) {
+        let name = &of.name;
+        return Err(ExecutorError::Fatal(format!(
+            "config {name} is a template that reads a secret, and the process executor has only secrets in memory: make it a \
+             secret with a template driver"
+        )));
+    }
     for (reference, data) in workload.config_files() {
         placed_file::judge(reference, VARIABLE).map_err(ExecutorError::Fatal)?;
         write(reference, data, directory).map_err(|error| {

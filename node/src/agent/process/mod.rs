@@ -30,7 +30,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::spec::FileReference;
 use events::{ClusterId, ContainerStatus, NodeDescription, NodeId, TaskId};
 use rustix::process::Signal;
 use tokio::time::timeout;

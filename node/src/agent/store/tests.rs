@@ -53,7 +53,11 @@ fn what_is_saved_is_found_again() {
 fn a_config_is_kept_sealed_for_as_long_as_a_task_may_need_it() {
     let (state_dir, dir) = worker();
     let (store, _) = open(&dir);
-    let item = |id, data: &'static str| ConfigItem { key: (ConfigId::from_bits(id), 0).into(), data: data.into() };
+    let item = |id, data: &'static str| ConfigItem {
+        key: (ConfigId::from_bits(id), 0).into(),
+        data: data.into(),
+        template: false,
+    };
     let mut needing = record(1, TaskState::Preparing);
     let reference = |id| ConfigReference { config: Some(ConfigId::from_bits(id)), ..ConfigReference::default() };
     let container = ContainerSpec { configs: vec![reference(5), reference(6)], ..ContainerSpec::default() };
@@ -295,7 +299,8 @@ fn the_data_of_a_secret_is_never_on_the_disk() {
     let (_state_dir, dir) = worker();
     let (store, _) = open(&dir);
     let mut needing = record(1, TaskState::Running);
-    needing.assignment.secrets = vec![SecretItem { key: "secret/5/1".into(), value: "the-marker".into() }];
+    needing.assignment.secrets =
+        vec![SecretItem { key: "secret/5/1".into(), value: "the-marker".into(), template: false }];
     store.save(&needing).expect("saved");
     let kept = open(&dir).1.records.remove(0).assignment;
     assert_eq!((kept.task, kept.secrets), (needing.assignment.task, vec![]));

@@ -131,8 +131,11 @@ fn items(tasks: Vec<Assignment>) -> AssignmentSet {
         let spec = SpecKey { service: of.service, version: of.spec_version };
         for secret in &of.spec.template().container().env_secrets {
             let value = of.env_secrets.iter().find(|known| known.name == secret.name);
-            let item =
-                |known: &EnvSecretValue| SecretItem { key: secret.key.clone(), value: known.value.as_str().into() };
+            let item = |known: &EnvSecretValue| SecretItem {
+                key: secret.key.clone(),
+                value: known.value.as_str().into(),
+                template: false,
+            };
             set.secrets.extend(value.map(item));
         }
         set.configs.extend(of.configs);
@@ -498,7 +501,7 @@ async fn a_task_without_the_value_of_a_secret_variable_is_rejected_and_not_run_w
 async fn a_restarted_agent_has_its_configs_before_it_meets_a_manager() {
     let config = ConfigId::from_bits(5);
     let mut pulling = assignment(1, "sim/slow-pull");
-    pulling.configs = vec![ConfigItem { key: (config, 0).into(), data: "data".into() }];
+    pulling.configs = vec![ConfigItem { key: (config, 0).into(), data: "data".into(), template: false }];
     let container = pulling.spec.task.get_or_insert_default().container.get_or_insert_default();
     container.configs =
         vec![ConfigReference { config: Some(config), name: "web.conf".into(), ..ConfigReference::default() }];
@@ -526,8 +529,9 @@ async fn a_task_waits_for_its_config_also_after_a_restart_and_one_that_runs_is_l
     scene.stop_agent().await;
     scene.start_agent();
     scene.manager.registered(2).await;
-    let complete_set =
-        || complete(vec![with_config(vec![ConfigItem { key: (config, 0).into(), data: "data".into() }])]);
+    let complete_set = || {
+        complete(vec![with_config(vec![ConfigItem { key: (config, 0).into(), data: "data".into(), template: false }])])
+    };
     scene.manager.send(complete_set()).await;
     scene.manager.reported(id(1), TaskState::Running).await;
 

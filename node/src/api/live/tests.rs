@@ -92,11 +92,11 @@ fn steps() -> Vec<fn(&Cluster) -> Command> {
 }
 
 fn config() -> ConfigSpec {
-    ConfigSpec { annotations: annotations("page", &[]) }
+    ConfigSpec { annotations: annotations("page", &[]), ..Default::default() }
 }
 
 fn secret() -> SecretSpec {
-    SecretSpec { annotations: annotations("key", &[]) }
+    SecretSpec { annotations: annotations("key", &[]), ..Default::default() }
 }
 
 fn service(state: &Cluster) -> events::ServiceId {

@@ -131,7 +131,7 @@ async fn three() -> (Network, Vec<Machine>) {
 
 fn config(name: &str) -> Command {
     let annotations = Some(events::Annotations { name: name.to_owned(), ..events::Annotations::default() });
-    let spec = events::ConfigSpec { annotations };
+    let spec = events::ConfigSpec { annotations, ..Default::default() };
     Command::CreateConfig(commands::CreateConfig { spec, data: b"data".to_vec() })
 }
 

@@ -199,7 +199,10 @@ impl Client {
 }
 
 fn config(name: &str) -> Asked {
-    let spec = ConfigSpec { annotations: Some(Annotations { name: name.to_owned(), ..Annotations::default() }) };
+    let spec = ConfigSpec {
+        annotations: Some(Annotations { name: name.to_owned(), ..Annotations::default() }),
+        ..Default::default()
+    };
     Asked::CreateConfig(CreateConfig { spec, data: b"data".to_vec() })
 }
 
