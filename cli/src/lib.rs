@@ -13,6 +13,7 @@ mod format;
 pub mod grpc;
 mod identity;
 mod manager;
+mod script;
 mod session;
 mod spec;
 mod trial;
@@ -192,6 +193,13 @@ fn read(args: &[OsString]) -> Result<Cli, Stop> {
 }
 
 impl Globals {
+    /// Whether nothing is given but a reason, if that.
+    fn is_reason_alone(&self, usual: &Self) -> bool {
+        let Self { socket, manager_host, identity, no_resolve, stale, dry_run, reason: _, format } = self;
+        (socket, manager_host, identity, format) == (&usual.socket, &usual.manager_host, &usual.identity, &usual.format)
+            && (*no_resolve, *stale, *dry_run) == (usual.no_resolve, usual.stale, usual.dry_run)
+    }
+
     /// These flags, and where they are as they usually are those of the command around.
     fn or(self, outer: Self, usual: &Self) -> Self {
         Self {
@@ -219,6 +227,7 @@ pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'
         point: None,
         undoes: None,
         trial,
+        lines: Vec::new(),
         leaves_tasks_over: false,
         exit_code: None,
     };

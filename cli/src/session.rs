@@ -105,6 +105,8 @@ pub struct Session<'a, M> {
     pub undoes: Option<u64>,
     /// The changes that would be asked for, where the command is only tried.
     pub trial: Option<Vec<PreviewStep>>,
+    /// The line of the script that each of them comes from, where there is a script.
+    pub lines: Vec<String>,
     /// Whether what would happen leaves tasks without a node.
     pub leaves_tasks_over: bool,
     /// How a command in a task ended, which is how this one ends.

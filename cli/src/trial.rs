@@ -10,6 +10,7 @@ use wire::v1::{CommandRequest, Plan, PreviewReply, PreviewRequest, PreviewStep};
 use crate::failure::{Failure, Kind};
 use crate::format::{Format, preview};
 use crate::manager::Manager;
+use crate::script;
 use crate::session::Session;
 use crate::values::at::At;
 
@@ -49,7 +50,8 @@ pub async fn conclude<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M
         not_planned(purpose, session)?;
         return Ok(if session.leaves_tasks_over { CHANGES } else { 0 });
     };
-    let reply = session.manager.preview(PreviewRequest { steps: steps.clone() }).await?;
+    let what_if = matches!(purpose, Purpose::WhatIf(_));
+    let reply = session.manager.preview(PreviewRequest { steps: steps.clone(), what_if }).await?;
     let text = preview::text(&reply, session.view())?;
     let changes = reply.steps.iter().any(|step| step.changes);
     match session.globals.format {
@@ -62,7 +64,7 @@ pub async fn conclude<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M
         }
     }
     if let Some(refusal) = reply.refusal {
-        return Err(refusal.into());
+        return Err(script::refused(refusal.into(), reply.steps.len(), &session.lines));
     }
     let is_told = match purpose {
         Purpose::WhatIf(_) => !reply.unplaced.is_empty(),

@@ -6,12 +6,10 @@ mod order;
 mod plan;
 mod planned;
 mod run;
-mod tell;
 
-pub use plan::{Wanted, WantedConfig, in_stack, is_of_stack, plan, plan_change};
+pub use plan::{OwnedFile, Wanted, WantedConfig, WantedSecret, files_of_stack, in_stack, plan, plan_change};
 pub use planned::carry_out;
 pub use run::{run, told};
-pub use tell::tell;
 
 use events::ServiceSpec;
 

@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::service_spec::Mode;
-use events::{ConfigId, ConfigSpec, ReplicatedMode, ServiceSpec};
-use wire::v1::{ConfigView, LabelFilter, ListServicesRequest, SecretView, Selection, ServiceSummary, ServiceView};
+use events::{Annotations, ConfigId, ConfigSpec, ReplicatedMode, SecretBytes, SecretId, SecretSpec, ServiceSpec};
+use wire::v1::command_request::Command;
+use wire::v1::{
+    ConfigView, LabelFilter, ListServicesRequest, RemoveConfig, RemoveSecret, SecretView, Selection, ServiceSummary,
+    ServiceView,
+};
 
 use super::order::by_dependencies;
 use crate::compose::STACK_LABEL;
@@ -20,6 +24,8 @@ pub struct Wanted {
     pub services: Vec<ServiceSpec>,
     /// Configs.
     pub configs: Vec<WantedConfig>,
+    /// Secrets.
+    pub secrets: Vec<WantedSecret>,
     /// Names of services whose number of replicas stays as it is.
     pub unscaled: BTreeSet<String>,
     /// The stack that all of it belongs to: nothing else may be changed.
@@ -37,11 +43,62 @@ pub struct WantedConfig {
     pub data: Vec<u8>,
 }
 
+/// A secret and its data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WantedSecret {
+    /// What it is called.
+    pub spec: SecretSpec,
+    /// What is in it.
+    pub data: SecretBytes,
+}
+
+/// A config or a secret, as what can be removed.
+#[derive(Debug, Clone, Copy)]
+pub enum FileId {
+    /// A config.
+    Config(ConfigId),
+    /// A secret.
+    Secret(SecretId),
+}
+
+impl FileId {
+    /// What it is.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Config(_) => "config",
+            Self::Secret(_) => "secret",
+        }
+    }
+
+    /// The command that removes it.
+    pub fn removal(self) -> Command {
+        match self {
+            Self::Config(id) => Command::RemoveConfig(RemoveConfig { config: id.to_string() }),
+            Self::Secret(id) => Command::RemoveSecret(RemoveSecret { secret: id.to_string() }),
+        }
+    }
+}
+
+/// A config or a secret of a stack.
+#[derive(Debug)]
+pub struct OwnedFile {
+    /// Which one.
+    pub id: FileId,
+    /// Its name.
+    pub name: String,
+    /// The services that may need it, for a rollback too.
+    pub users: Vec<String>,
+}
+
 /// One thing to do.
 #[derive(Debug)]
 pub enum Step {
     /// Create a config.
     CreateConfig(WantedConfig),
+    /// Create a secret.
+    CreateSecret(WantedSecret),
+    /// Give a secret that was read its labels, and its data unless it has that.
+    UpdateSecret(Box<SecretView>, WantedSecret),
     /// Create a service.
     CreateService(Box<ServiceSpec>),
     /// Change a service.
@@ -52,11 +109,12 @@ pub enum Step {
     KeepConfig(String),
     /// Remove a service.
     RemoveService(String),
-    /// Remove a config, unless something still uses it.
-    RemoveConfig(ConfigId, String),
+    /// Remove a config or a secret, unless something still uses it.
+    RemoveFile(OwnedFile),
 }
 
-/// All that has to be done, in order: configs before the services that use them, and removals last.
+/// All that has to be done, in order: configs and secrets before the services that use them, removals after those, and new data of
+/// secrets last, since it updates the services.
 pub type Plan = Vec<Step>;
 
 /// Compares what there should be with what there is.
@@ -65,12 +123,21 @@ pub type Plan = Vec<Step>;
 /// When something cannot be done, or the manager is lost.
 pub async fn plan<M: Manager>(wanted: Wanted, session: &mut Session<'_, M>) -> Result<Plan, Failure> {
     let present = services(&wanted, session).await?;
-    let known = known(&wanted.services, session).await?;
+    let known = known(&wanted.services, !wanted.secrets.is_empty() || wanted.prune, session).await?;
     let mut steps = Vec::new();
     for config in &wanted.configs {
         steps.push(config_step(config, &known.configs, session).await?);
     }
-    let made: BTreeSet<&str> = wanted.configs.iter().map(|config| config.spec.name()).collect();
+    let mut revised = Vec::new();
+    for secret in &wanted.secrets {
+        match secret_step(secret, &known.secrets, wanted.stack.as_deref())? {
+            step @ Step::UpdateSecret(..) => revised.push(step),
+            step => steps.push(step),
+        }
+    }
+    let configs = wanted.configs.iter().map(|config| ("config", config.spec.name()));
+    let secrets = wanted.secrets.iter().map(|secret| ("secret", secret.spec.name()));
+    let made: BTreeSet<(&str, &str)> = configs.chain(secrets).collect();
     for mut spec in by_dependencies(wanted.services)? {
         resolve(&mut spec, &known, &made)?;
         steps.push(match present.iter().find(|service| service.spec.name() == spec.name()) {
@@ -79,13 +146,14 @@ pub async fn plan<M: Manager>(wanted: Wanted, session: &mut Session<'_, M>) -> R
         });
     }
     if let Some(stack) = wanted.stack.filter(|_| wanted.prune) {
-        let kept: BTreeSet<String> = steps.iter().map(|step| step.name().to_owned()).collect();
+        let kept: BTreeSet<String> = steps.iter().chain(&revised).map(|step| step.name().to_owned()).collect();
         let belongs = |name: &str| !kept.contains(name);
         let gone = in_stack(&stack, session).await?.into_iter().filter(|service| belongs(&service.name));
         steps.extend(gone.map(|service| Step::RemoveService(service.name)));
-        let gone = known.configs.iter().filter(|config| is_of_stack(config, &stack) && belongs(config.spec.name()));
-        steps.extend(gone.map(|config| Step::RemoveConfig(config.id, config.spec.name().to_owned())));
+        let gone = files_of_stack(&stack, &known.configs, &known.secrets).into_iter();
+        steps.extend(gone.filter(|file| belongs(&file.name)).map(Step::RemoveFile));
     }
+    steps.extend(revised);
     Ok(steps)
 }
 
@@ -98,22 +166,36 @@ pub async fn plan_change<M: Manager>(
     mut spec: ServiceSpec,
     session: &mut Session<'_, M>,
 ) -> Result<Plan, Failure> {
-    let known = known(std::slice::from_ref(&spec), session).await?;
+    let known = known(std::slice::from_ref(&spec), false, session).await?;
     resolve(&mut spec, &known, &BTreeSet::new())?;
     Ok(vec![change(present, spec, &BTreeSet::new())])
 }
 
 impl Step {
+    /// The name of the service that there is after it, if it is about one.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Self::CreateService(_) | Self::UpdateService(..) | Self::KeepService(_) => Some(self.name()),
+            Self::CreateConfig(_)
+            | Self::CreateSecret(_)
+            | Self::UpdateSecret(..)
+            | Self::KeepConfig(_)
+            | Self::RemoveService(_)
+            | Self::RemoveFile(..) => None,
+        }
+    }
+
     /// The name of what it is about.
     pub fn name(&self) -> &str {
         match self {
             Self::CreateConfig(config) => config.spec.name(),
+            Self::CreateSecret(secret) | Self::UpdateSecret(_, secret) => secret.spec.name(),
             Self::CreateService(spec) => spec.name(),
             Self::UpdateService(present, _) => present.spec.name(),
             Self::KeepService(name)
             | Self::KeepConfig(name)
             | Self::RemoveService(name)
-            | Self::RemoveConfig(_, name) => name,
+            | Self::RemoveFile(OwnedFile { name, .. }) => name,
         }
     }
 }
@@ -128,10 +210,21 @@ pub async fn in_stack<M: Manager>(stack: &str, session: &mut Session<'_, M>) -> 
     session.manager.list_services(ListServicesRequest { select, mode: None }).await
 }
 
-/// Whether a config belongs to a stack.
-pub fn is_of_stack(config: &ConfigView, stack: &str) -> bool {
-    let labels = config.spec.annotations.as_ref().map(|annotations| &annotations.labels);
-    labels.and_then(|labels| labels.get(STACK_LABEL)).is_some_and(|of| of == stack)
+/// The configs and secrets that belong to a stack.
+pub fn files_of_stack(stack: &str, configs: &[ConfigView], secrets: &[SecretView]) -> Vec<OwnedFile> {
+    let configs = configs.iter().map(|of| (FileId::Config(of.id), of.spec.annotations(), &of.services));
+    let secrets = secrets.iter().map(|of| (FileId::Secret(of.id), of.spec.annotations(), &of.services));
+    let ours = configs.chain(secrets).filter(|(_, annotations, _)| is_of_stack(annotations, stack));
+    let file = |(id, annotations, users): (FileId, &Annotations, &Vec<String>)| OwnedFile {
+        id,
+        name: annotations.name.clone(),
+        users: users.clone(),
+    };
+    ours.map(file).collect()
+}
+
+fn is_of_stack(annotations: &Annotations, stack: &str) -> bool {
+    annotations.labels.get(STACK_LABEL).is_some_and(|of| of == stack)
 }
 
 /// Those of the wanted services that there are.
@@ -184,20 +277,42 @@ async fn config_step<M: Manager>(
     Err(Failure::new(Kind::Exists, sentence).hint(hint))
 }
 
+/// What has to be done about a secret. Whether its data is another is for the manager to say.
+fn secret_step(wanted: &WantedSecret, known: &[SecretView], stack: Option<&str>) -> Result<Step, Failure> {
+    let name = wanted.spec.name();
+    let Some(present) = known.iter().find(|secret| secret.spec.name() == name) else {
+        return Ok(Step::CreateSecret(wanted.clone()));
+    };
+    if stack.is_some_and(|stack| !is_of_stack(present.spec.annotations(), stack)) {
+        let sentence = format!("secret {name} exists and does not belong to the stack; nothing was changed");
+        let hint = "write external: true to use it as it is, or give the stack's own another name";
+        return Err(Failure::new(Kind::Exists, sentence).hint(hint));
+    }
+    if present.spec.template_driver != wanted.spec.template_driver {
+        let sentence = format!("secret {name} exists with another template driver; nothing was changed");
+        return Err(Failure::new(Kind::Exists, sentence).hint("give the new one another name"));
+    }
+    Ok(Step::UpdateSecret(Box::new(present.clone()), wanted.clone()))
+}
+
 /// The configs and secrets that there are.
 struct Known {
     configs: Vec<ConfigView>,
     secrets: Vec<SecretView>,
 }
 
-async fn known<M: Manager>(services: &[ServiceSpec], session: &mut Session<'_, M>) -> Result<Known, Failure> {
-    let uses_secrets = services.iter().any(|spec| !spec.template().container().secrets.is_empty());
+async fn known<M: Manager>(
+    services: &[ServiceSpec],
+    has_secrets: bool,
+    session: &mut Session<'_, M>,
+) -> Result<Known, Failure> {
+    let uses_secrets = has_secrets || services.iter().any(|spec| !spec.template().container().secrets.is_empty());
     let secrets = if uses_secrets { session.manager.secrets(Vec::new()).await? } else { Vec::new() };
     Ok(Known { configs: session.manager.configs(Vec::new()).await?, secrets })
 }
 
 /// Fills in the ids of configs and secrets that there are.
-fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<&str>) -> Result<(), Failure> {
+fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<(&str, &str)>) -> Result<(), Failure> {
     let service = spec.name().to_owned();
     let missing = |noun: &str, name: &str| {
         let sentence = format!("there is no {noun} {name}, which service {service} uses; nothing was changed");
@@ -207,13 +322,14 @@ fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<&str>) -> Resu
     for reference in &mut container.configs {
         match known.configs.iter().find(|config| config.spec.name() == reference.name) {
             Some(config) => reference.config = Some(config.id),
-            None if made.contains(reference.name.as_str()) => {}
+            None if made.contains(&("config", reference.name.as_str())) => {}
             None => return missing("config", &reference.name),
         }
     }
     for reference in &mut container.secrets {
         match known.secrets.iter().find(|secret| secret.spec.name() == reference.name) {
             Some(secret) => reference.secret = Some(secret.id),
+            None if made.contains(&("secret", reference.name.as_str())) => {}
             None => return missing("secret", &reference.name),
         }
     }

@@ -1,11 +1,13 @@
 //! Doing what a plan says, and waiting for it.
 
+use std::collections::BTreeSet;
+
 use events::SecretText;
 use serde::Serialize;
 use wire::v1::command_request::Command;
-use wire::v1::{CreateConfig, CreateService, RemoveConfig, RemoveService, UpdateService};
+use wire::v1::{CreateConfig, CreateSecret, CreateService, RemoveService, SecretView, UpdateSecret, UpdateService};
 
-use super::plan::{Plan, Step};
+use super::plan::{OwnedFile, Plan, Step, WantedSecret};
 use crate::failure::{Failure, Kind};
 use crate::format::Format;
 use crate::manager::Manager;
@@ -34,27 +36,66 @@ pub async fn run<M: Manager>(
     wait: &WaitFlags,
     session: &mut Session<'_, M>,
 ) -> Result<(), Failure> {
+    let services: BTreeSet<String> = plan.iter().filter_map(Step::service).map(str::to_owned).collect();
     let mut awaited: Vec<(String, Goal, u64)> = Vec::new();
     let mut unused = Vec::new();
     for step in plan {
         match step {
-            Step::RemoveConfig(id, name) => unused.push((id, name)),
+            // What a rollback of a service that stays may need is not removed.
+            Step::RemoveFile(file) if session.is_trial() && file.users.iter().any(|name| services.contains(name)) => {}
+            Step::RemoveFile(file) => unused.push(file),
+            Step::UpdateSecret(present, secret) => {
+                let (followers, index) = revise(&present, secret, session).await?;
+                for name in followers.into_iter().filter(|name| services.contains(name)) {
+                    match awaited.iter_mut().find(|(known, ..)| *known == name) {
+                        Some((_, _, changed_at)) => *changed_at = index,
+                        None => awaited.push((name, Goal::Spec, index)),
+                    }
+                }
+            }
             step => awaited.extend(make(step, registry_auth, session).await?),
         }
     }
     for (name, goal, index) in awaited {
         wait::for_service(session, wait, &name, goal, index).await?;
     }
-    for (id, name) in unused {
-        let remove = RemoveConfig { config: id.to_string() };
-        match session.execute_at_rest(Command::RemoveConfig(remove)).await {
-            Ok(_) => told(session, "removed", "config", &name)?,
+    for OwnedFile { id, name, .. } in unused {
+        match session.execute_at_rest(id.removal()).await {
+            Ok(_) => told(session, "removed", id.noun(), &name)?,
             // A rollback may need it: the next time it is tried again.
             Err(failure) if failure.kind == Kind::Conflict => {}
             Err(failure) => return Err(failure),
         }
     }
     Ok(())
+}
+
+/// Gives a secret its data and labels; the services that follow it, if that was a change, and the index of it.
+async fn revise<M: Manager>(
+    present: &SecretView,
+    WantedSecret { spec, mut data }: WantedSecret,
+    session: &mut Session<'_, M>,
+) -> Result<(Vec<String>, u64), Failure> {
+    let name = spec.name().to_owned();
+    let update = UpdateSecret {
+        secret: present.id.to_string(),
+        spec: Some(spec).filter(|spec| *spec != present.spec),
+        data: Some(std::mem::take(&mut data.0)),
+        version: Some(present.meta.version),
+        if_changed: true,
+    };
+    let reply = session.execute(Command::UpdateSecret(update)).await?;
+    if session.is_trial() {
+        return Ok((Vec::new(), reply.index));
+    }
+    let found = session.manager.secrets(vec![present.id.to_string()]).await?;
+    let newest = |view: &SecretView| view.revisions.last().map(|revision| revision.revision);
+    let Some(now) = found.into_iter().find(|now| now.meta.version != present.meta.version) else {
+        told(session, UNCHANGED, "secret", &name)?;
+        return Ok((Vec::new(), reply.index));
+    };
+    told(session, "updated", "secret", &name)?;
+    Ok((if newest(&now) == newest(present) { Vec::new() } else { now.services }, reply.index))
 }
 
 /// Makes one change; what has to be waited for, if anything.
@@ -70,6 +111,13 @@ async fn make<M: Manager>(
             let create = CreateConfig { spec: config.spec, data: config.data };
             session.execute(Command::CreateConfig(create)).await?;
             told(session, "created", "config", &name)?;
+            Ok(None)
+        }
+        Step::CreateSecret(WantedSecret { spec, mut data }) => {
+            let name = spec.name().to_owned();
+            let create = CreateSecret { spec, data: std::mem::take(&mut data.0) };
+            session.execute(Command::CreateSecret(create)).await?;
+            told(session, "created", "secret", &name)?;
             Ok(None)
         }
         Step::CreateService(mut spec) => {
@@ -105,8 +153,8 @@ async fn make<M: Manager>(
             session.execute(Command::RemoveService(RemoveService { service: name.clone() })).await?;
             told(session, "removed", "service", &name).map(|()| None)
         }
-        // Those are tried after everything else.
-        Step::RemoveConfig(..) => Ok(None),
+        // Those come after everything else.
+        Step::RemoveFile(..) | Step::UpdateSecret(..) => Ok(None),
     }
 }
 

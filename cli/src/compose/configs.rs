@@ -1,11 +1,11 @@
-//! The configs that a file defines, and those that a service is given as files.
+//! The configs and secrets that a file defines, and those that a service is given as files.
 //!
-//! A config never changes. So its name ends with a digest of what is in it: with other data it is another config, services that use it
-//! are updated, and a rollback finds the one it had.
+//! The name of a config ends with a digest of what is in it: with other data it is another config, services that use it are updated, and a
+//! rollback finds the one it had. A digest of a secret would help to guess it: other data is another revision of the same secret.
 
 use std::collections::BTreeMap;
 
-use events::{Annotations, ConfigReference, ConfigSpec, FileTarget, ServiceSpec};
+use events::{Annotations, ConfigReference, FileTarget, SecretBytes, SecretReference, ServiceSpec};
 use sha2::{Digest, Sha256};
 
 use super::STACK_LABEL;
@@ -17,52 +17,89 @@ use crate::yaml::{Key, Node, Value};
 /// Characters of the digest in a name: with twelve, nobody meets two configs of one stack with the same.
 const DIGEST_CHARACTERS: usize = 12;
 
-/// A config of a stack.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct StackConfig {
-    /// What it is called, with its labels.
-    pub spec: ConfigSpec,
-    /// What is in it.
-    pub data: Vec<u8>,
+/// What is defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noun {
+    /// Configs.
+    Config,
+    /// Secrets.
+    Secret,
 }
 
-/// A config as the file defines it.
+/// A config or a secret of a stack.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StackFile {
+    /// Its name and labels.
+    pub annotations: Annotations,
+    /// What its data is written for.
+    pub template_driver: String,
+    /// What is in it.
+    pub data: SecretBytes,
+}
+
+/// A config or a secret as the file defines it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Definition {
     /// What the cluster calls it.
     pub name: String,
-    /// The config, unless it exists already.
-    pub made: Option<StackConfig>,
+    /// What it is, unless it exists already.
+    pub made: Option<StackFile>,
     labels: BTreeMap<String, String>,
-    data: Option<Vec<u8>>,
+    data: Option<SecretBytes>,
     external: bool,
     given_name: Option<String>,
     template_driver: String,
 }
 
-pub(super) fn read(node: &Node, scope: &mut Scope<'_>) -> BTreeMap<String, Definition> {
-    let mut configs = BTreeMap::new();
-    let entries = scope.within("configs", |scope| scope.entries(node));
-    for (key, node) in entries {
-        let config = scope.within("configs", |scope| scope.within(&key.text, |scope| define(key, node, scope)));
-        configs.insert(key.text.clone(), config);
+impl Noun {
+    fn section(self) -> &'static str {
+        match self {
+            Self::Config => "configs",
+            Self::Secret => "secrets",
+        }
     }
-    configs
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Secret => "secret",
+        }
+    }
+
+    /// The keys of a definition: a config has no driver.
+    fn keys(self) -> &'static [(&'static str, Use<Definition>)] {
+        match self {
+            Self::Config => &KEYS[..CONFIG_KEYS],
+            Self::Secret => &KEYS,
+        }
+    }
 }
 
-fn define(key: &Key, node: &Node, scope: &mut Scope<'_>) -> Definition {
-    let mut config = Definition::default();
-    scope.fields(&mut config, node, &KEYS);
-    match (config.external, config.data.take()) {
-        (true, None) => config.name = config.given_name.clone().unwrap_or_else(|| key.text.clone()),
+pub(super) fn read(node: &Node, noun: Noun, scope: &mut Scope<'_>) -> BTreeMap<String, Definition> {
+    let mut defined = BTreeMap::new();
+    let entries = scope.within(noun.section(), |scope| scope.entries(node));
+    for (key, node) in entries {
+        let define = |scope: &mut Scope<'_>| scope.within(&key.text, |scope| define(key, node, noun, scope));
+        defined.insert(key.text.clone(), scope.within(noun.section(), define));
+    }
+    defined
+}
+
+fn define(key: &Key, node: &Node, noun: Noun, scope: &mut Scope<'_>) -> Definition {
+    let mut of = Definition::default();
+    scope.fields(&mut of, node, noun.keys());
+    match (of.external, of.data.take()) {
+        (true, None) => of.name = of.given_name.clone().unwrap_or_else(|| key.text.clone()),
         (false, Some(data)) => {
-            let named = || format!("{}_{}", scope.named(&key.text), digest(&data, &config));
-            config.name = config.given_name.clone().unwrap_or_else(named);
-            let mut labels = config.labels.clone();
+            let named = || match noun {
+                Noun::Config => format!("{}_{}", scope.named(&key.text), digest(&data.0, &of)),
+                Noun::Secret => scope.named(&key.text),
+            };
+            of.name = of.given_name.clone().unwrap_or_else(named);
+            let mut labels = of.labels.clone();
             labels.insert(STACK_LABEL.to_owned(), scope.stack.to_owned());
-            let annotations = Some(Annotations { name: config.name.clone(), labels });
-            let spec = ConfigSpec { annotations, template_driver: config.template_driver.clone() };
-            config.made = Some(StackConfig { spec, data });
+            let annotations = Annotations { name: of.name.clone(), labels };
+            of.made = Some(StackFile { annotations, template_driver: of.template_driver.clone(), data });
         }
         (true, Some(_)) => {
             let sentence = format!("{} is external, and has data as well", scope.path());
@@ -73,7 +110,7 @@ fn define(key: &Key, node: &Node, scope: &mut Scope<'_>) -> Definition {
             scope.wrong(&key.at, sentence);
         }
     }
-    config
+    of
 }
 
 fn digest(data: &[u8], config: &Definition) -> String {
@@ -90,31 +127,38 @@ fn digest(data: &[u8], config: &Definition) -> String {
     digits.chars().take(DIGEST_CHARACTERS).collect()
 }
 
-const KEYS: [(&str, Use<Definition>); 7] = [
+/// How many of the keys configs have too.
+const CONFIG_KEYS: usize = 7;
+const KEYS: [(&str, Use<Definition>); 9] = [
     (
         "file",
         Use::Read(|config, node, scope| {
             let Some(path) = scope.text(node) else { return };
             match (scope.around.read)(&scope.around.directory.join(path)) {
-                Ok(data) => config.data = Some(data),
+                Ok(data) => config.data = Some(SecretBytes(data)),
                 Err(error) => {
                     // What is missing has been said.
-                    config.data = Some(Vec::new());
+                    config.data = Some(SecretBytes::default());
                     let sentence = format!("cannot read {path}: {error}");
                     scope.wrong(&node.at, sentence);
                 }
             }
         }),
     ),
-    ("content", Use::Read(|config, node, scope| config.data = scope.text(node).map(|text| text.as_bytes().to_vec()))),
+    (
+        "content",
+        Use::Read(|config, node, scope| {
+            config.data = scope.text(node).map(|text| SecretBytes(text.as_bytes().to_vec()));
+        }),
+    ),
     (
         "environment",
         Use::Read(|config, node, scope| {
             let Some(name) = scope.text(node) else { return };
             match (scope.around.variable)(name) {
-                Some(value) => config.data = Some(value.into_bytes()),
+                Some(value) => config.data = Some(SecretBytes(value.into_bytes())),
                 None => {
-                    config.data = Some(Vec::new());
+                    config.data = Some(SecretBytes::default());
                     let sentence = format!("the variable {name} has no value");
                     scope.wrong(&node.at, sentence);
                 }
@@ -128,31 +172,48 @@ const KEYS: [(&str, Use<Definition>); 7] = [
         "template_driver",
         Use::Read(|config, node, scope| put(&mut config.template_driver, scope.text(node).map(str::to_owned))),
     ),
+    ("driver", Use::Not(NO_DRIVERS)),
+    ("driver_opts", Use::Not(NO_DRIVERS)),
 ];
 
-/// Reads `configs` of a service.
-pub(super) fn refer(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
+const NO_DRIVERS: &str = "drivers that fetch secrets from elsewhere are not in this version";
+
+/// Reads `configs` or `secrets` of a service.
+pub(super) fn refer(spec: &mut ServiceSpec, node: &Node, noun: Noun, scope: &mut Scope<'_>) {
     for item in scope.items(node) {
         let mut reference = Reference::default();
         match &item.value {
             Value::Map(_) => scope.fields(&mut reference, item, &REFERENCE),
             Value::Scalar { .. } | Value::List(_) => put(&mut reference.source, scope.text(item).map(str::to_owned)),
         }
-        let Some(name) = scope.configs.get(&reference.source).map(|config| config.name.clone()) else {
-            let sentence =
-                format!("{}: the file does not define the config \"{}\" below configs", scope.path(), reference.source);
+        let Reference { source, mut file } = reference;
+        let defined = match noun {
+            Noun::Config => &scope.configs,
+            Noun::Secret => &scope.secrets,
+        };
+        let Some(name) = defined.get(&source).map(|of| of.name.clone()) else {
+            let (path, text, section) = (scope.path(), noun.text(), noun.section());
+            let sentence = format!("{path}: the file does not define the {text} \"{source}\" below {section}");
             scope.wrong(&item.at, sentence);
             continue;
         };
-        // Without a target the file is called as the file calls the config, whatever the cluster does.
-        if reference.file.name.is_empty() {
-            reference.file.name = format!("/{}", reference.source);
+        // Without a target the file is called as the file calls the config or secret, whatever the cluster does.
+        match noun {
+            Noun::Config => {
+                if file.name.is_empty() {
+                    file.name = format!("/{source}");
+                }
+                let reference = ConfigReference { name, file: Some(file), ..ConfigReference::default() };
+                container(spec).configs.push(reference);
+            }
+            Noun::Secret => {
+                if file.name.is_empty() {
+                    file.name = source;
+                }
+                let reference = SecretReference { name, file: Some(file), ..SecretReference::default() };
+                container(spec).secrets.push(reference);
+            }
         }
-        container(spec).configs.push(ConfigReference {
-            name,
-            file: Some(reference.file),
-            ..ConfigReference::default()
-        });
     }
 }
 

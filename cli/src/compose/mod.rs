@@ -16,18 +16,19 @@ mod resources;
 mod scope;
 mod service;
 mod volumes;
-mod words;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use events::ServiceSpec;
 
 use crate::yaml::{self, Fault, Node};
-pub use configs::StackConfig;
+pub use configs::StackFile;
+use configs::{Definition, Noun};
 pub use environment::parse as parse_variables;
 pub use merge::merge;
 use scope::Scope;
@@ -44,12 +45,7 @@ const TOP: [(&str, Option<&str>); 9] = [
     ("configs", None),
     ("volumes", None),
     ("networks", Some("there are no networks in this version: services reach each other at published ports")),
-    (
-        "secrets",
-        Some(
-            "secrets are not read from Compose files in this version: `swarmctl secret create` makes them, and `swarmctl service update --secret-add` gives them to a service",
-        ),
-    ),
+    ("secrets", None),
     ("include", Some("name the other files with --compose-file")),
     ("models", Some("there are no models in this version")),
 ];
@@ -70,7 +66,9 @@ pub struct Stack {
     /// Its services, whose names begin with the stack's.
     pub services: Vec<ServiceSpec>,
     /// Its configs.
-    pub configs: Vec<StackConfig>,
+    pub configs: Vec<StackFile>,
+    /// Its secrets.
+    pub secrets: Vec<StackFile>,
     /// Services for whose number of replicas the files say nothing: the present number stays.
     pub unscaled: Vec<String>,
 }
@@ -104,7 +102,10 @@ pub fn stack(name: &str, file: &Node, around: &Surroundings<'_>, problems: &mut 
         scope.volumes = volumes::read(node, &mut scope);
     }
     if let Some(node) = file.get("configs") {
-        scope.configs = configs::read(node, &mut scope);
+        scope.configs = configs::read(node, Noun::Config, &mut scope);
+    }
+    if let Some(node) = file.get("secrets") {
+        scope.secrets = configs::read(node, Noun::Secret, &mut scope);
     }
     let mut stack = Stack::default();
     let services = file.get("services").map(|node| scope.within("services", |scope| scope.entries(node)));
@@ -121,6 +122,9 @@ pub fn stack(name: &str, file: &Node, around: &Surroundings<'_>, problems: &mut 
     if stack.services.is_empty() {
         scope.wrong(&file.at, "the file has no services");
     }
-    stack.configs = std::mem::take(&mut scope.configs).into_values().filter_map(|config| config.made).collect();
+    let made = |defined: &mut BTreeMap<String, Definition>| {
+        std::mem::take(defined).into_values().filter_map(|of| of.made).collect()
+    };
+    (stack.configs, stack.secrets) = (made(&mut scope.configs), made(&mut scope.secrets));
     stack
 }

@@ -53,6 +53,8 @@ pub(super) struct Scope<'a> {
     pub volumes: BTreeMap<String, Volume>,
     /// The configs that the file defines.
     pub configs: BTreeMap<String, Definition>,
+    /// The secrets that the file defines.
+    pub secrets: BTreeMap<String, Definition>,
     /// The names of its services.
     pub services: BTreeSet<String>,
     problems: &'a mut Problems,
@@ -67,6 +69,7 @@ impl<'a> Scope<'a> {
             around,
             volumes: BTreeMap::new(),
             configs: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             services: BTreeSet::new(),
             problems,
             path: Vec::new(),

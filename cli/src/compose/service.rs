@@ -6,10 +6,11 @@ use std::time::Duration;
 use events::spec::limits::OOM_SCORES;
 use events::{Driver, Isolation, Named, ReplicatedMode, ServiceSpec, service_spec::Mode};
 
+use super::configs::Noun;
 use super::scope::{Scope, Use, put};
-use super::{STACK_LABEL, configs, deploy, devices, endpoint, environment, health, mounts, resources, words};
+use super::{STACK_LABEL, configs, deploy, devices, endpoint, environment, health, mounts, resources};
 use crate::spec::{container, ns, task};
-use crate::values::{Invalid, container as container_values, device, duration, host, image, name, size};
+use crate::values::{Invalid, container as container_values, device, duration, host, image, name, size, words};
 use crate::yaml::{At, Key, Node, Value};
 
 /// A service as the file describes it.
@@ -136,7 +137,7 @@ const KEYS: [(&str, Use<Service>); 73] = [
     ("ports", Use::Read(|of, node, scope| endpoint::read(&mut of.spec, node, scope))),
     ("volumes", Use::Read(|of, node, scope| mounts::read(&mut of.spec, node, scope))),
     ("tmpfs", Use::Read(|of, node, scope| mounts::read_tmpfs(&mut of.spec, node, scope))),
-    ("configs", Use::Read(|of, node, scope| configs::refer(&mut of.spec, node, scope))),
+    ("configs", Use::Read(|of, node, scope| configs::refer(&mut of.spec, node, Noun::Config, scope))),
     ("healthcheck", Use::Read(|of, node, scope| health::read(&mut of.spec, node, scope))),
     (
         "logging",
@@ -144,12 +145,7 @@ const KEYS: [(&str, Use<Service>); 73] = [
             scope.fields(task(&mut of.spec).log_driver.get_or_insert_default(), node, &LOGGING);
         }),
     ),
-    (
-        "secrets",
-        Use::Not(
-            "secrets are not read from Compose files in this version: `swarmctl secret create` makes them, and `swarmctl service update --secret-add` gives them to a service",
-        ),
-    ),
+    ("secrets", Use::Read(|of, node, scope| configs::refer(&mut of.spec, node, Noun::Secret, scope))),
     ("depends_on", Use::Read(|of, node, scope| of.spec.depends_on = dependencies(node, scope))),
     ("networks", Use::Not(NO_NETWORKS)),
     ("network_mode", Use::Not(NO_NETWORKS)),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use events::spec::FileReference;
 use serde_json::{Value, json};
 
 use super::{Problem, Problems, Stack, Surroundings, merge, read, stack};
@@ -256,7 +257,7 @@ fn what_is_wrong_is_said_with_its_place() {
             &["!f:10:35: services.web.depends_on.web.condition: services of a stack are never"],
         ),
         ("depends_on: {web: {restart: true}}", &["?f:10:24: services.web.depends_on.web.restart is not supported"]),
-        ("secrets: [x]", &["?f:10:5: services.web.secrets is not supported"]),
+        ("secrets: [x]", &["!f:10:15: services.web.secrets: the file does not define the secret \"x\""]),
         ("image: NGINX", &["!f:10:5: the key image is given twice"]),
         ("tty: maybe", &["!f:10:10: services.web.tty: \"maybe\" is neither true nor false"]),
         (
@@ -328,7 +329,9 @@ fn the_rest_of_a_file_is_read_as_strictly() {
             "version: '3.8'\nservices: {a: {image: b}}\nnetwork: {}\n",
             "?f:3:1: network is not a key of Compose files; did you mean networks?",
         ),
-        ("services: {a: {image: b}}\nsecrets: {}\n", "?f:2:1: secrets is not supported"),
+        ("services: {a: {image: b}}\nsecrets: {c: {}}\n", "!f:2:11: secrets.c has no data"),
+        ("services: {a: {image: b}}\nsecrets: {c: {driver: x}}\n", "?f:2:15: secrets.c.driver is not supported"),
+        ("services: {a: {image: b}}\nconfigs: {c: {driver: x}}\n", "?f:2:15: configs.c.driver is not a key"),
         ("services: {a: {}}\n", "!f:1:12: services.a has no image"),
         ("services: {a b: {image: c}}\n", "!f:1:12: services.a b: "),
         ("services: [a]\n", "!f:1:11: services has a list, where a map is expected"),
@@ -359,8 +362,8 @@ fn a_config_is_called_after_what_is_in_it() {
         let (stack, problems) = load(&[text]);
         assert_eq!(problems, [], "{text}");
         let [config] = &stack.configs[..] else { panic!("one config: {stack:?}") };
-        assert_eq!(stack.services[0].template().container().configs[0].name, config.spec.name());
-        (config.spec.name().to_owned(), config.data.clone())
+        assert_eq!(stack.services[0].template().container().configs[0].name, config.annotations.name);
+        (config.annotations.name.clone(), config.data.0.clone())
     };
     let file = |config: &str| format!("configs: {{app: {config}}}\nservices: {{a: {{image: b, configs: [app]}}}}\n");
     let (name, data) = named(&file("{file: app.conf}"));
@@ -370,6 +373,25 @@ fn a_config_is_called_after_what_is_in_it() {
     assert_ne!(named(&file("{content: other}")).0, name);
     assert_eq!(named(&file("{content: other, name: own}")).0, "own");
     assert_eq!(named(&file("{environment: TAG}")).1, b"1.27");
+}
+
+#[test]
+fn a_secret_is_called_after_the_stack_and_nothing_prints_it() {
+    let text = "secrets: {app: {content: hunter2, labels: {a: b}, template_driver: golang}, own: {environment: TAG, name: mine}, \
+                old: {external: true}}\nservices: {a: {image: b, secrets: [app, old, {source: own, target: /k, mode: 0400}]}}\n";
+    let (stack, problems) = load(&[text]);
+    assert_eq!(problems, []);
+    assert!(!format!("{stack:?}").contains("hunter2"));
+    let made: Vec<_> = stack.secrets.iter().map(|of| (of.annotations.name.as_str(), of.data.0.as_slice())).collect();
+    assert_eq!(made, [("shop_app", &b"hunter2"[..]), ("mine", b"1.27")]);
+    assert_eq!(
+        (stack.secrets[0].template_driver.as_str(), stack.secrets[0].annotations.labels["a"].as_str()),
+        ("golang", "b")
+    );
+    let given = &stack.services[0].template().container().secrets;
+    let given: Vec<_> = given.iter().map(|of| (of.name.as_str(), of.path(), of.mode())).collect();
+    let expected = [("shop_app", "/run/secrets/app", 0o444), ("old", "/run/secrets/old", 0o444), ("mine", "/k", 0o400)];
+    assert_eq!(given, expected.map(|(name, path, mode)| (name, path.to_owned(), mode)));
 }
 
 #[test]

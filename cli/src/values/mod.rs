@@ -37,6 +37,7 @@ pub mod size;
 pub mod start;
 pub mod tail;
 pub mod ulimit;
+pub mod words;
 
 use std::fmt;
 

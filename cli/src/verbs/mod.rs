@@ -112,14 +112,19 @@ impl Command {
     /// The command that this one is about, and what is to be done with it, if it is about another one.
     pub fn about(&self) -> Option<(Vec<OsString>, Purpose)> {
         if let Self::Plan(args) = self {
-            return Some(args.about());
+            return args.about();
         }
         if let Self::WhatIf(args) = self { args.about() } else { None }
     }
 
     /// What is to be done with this command if nothing else is said.
     pub fn purpose(&self) -> Purpose {
-        if let Self::WhatIf(args) = self { args.purpose() } else { Purpose::default() }
+        match self {
+            Self::Stack(stack::Verb::Diff(_)) => Purpose::DryRun,
+            Self::Plan(args) => args.purpose(),
+            Self::WhatIf(args) => args.purpose(),
+            _ => Purpose::default(),
+        }
     }
 
     /// Runs the command.
@@ -136,7 +141,7 @@ impl Command {
             Self::History(verb) => verb.run(session).await,
             Self::Audit(verb) => verb.run(session).await,
             Self::Apply(args) => apply::run(args, session).await,
-            Self::Plan(args) => plan::run(args),
+            Self::Plan(args) => plan::run(args, session).await,
             Self::WhatIf(args) => whatif::run(args, session).await,
             Self::Raft(args) => raft::run(args, session).await,
             Self::Events(args) => events::run(args, session).await,

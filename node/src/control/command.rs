@@ -3,13 +3,14 @@
 use std::mem::take;
 
 use commands::{Actor, Command, Rejection, RejectionKind, SecretBytes, SecretText, Seen, ServiceSecrets};
+use events::spec::secret_key;
 use events::{CommandId, ServiceSpec};
 use projections::Cluster;
 use projections::views::overview::{
     resolve_config, resolve_node, resolve_operator, resolve_secret, resolve_service, resolve_task,
 };
 use wire::v1::command_request::Command as Asked;
-use wire::v1::{CommandReply, CommandRequest, EnvSecretValue, FindPointRequest, ReadObject};
+use wire::v1::{CommandReply, CommandRequest, EnvSecretValue, FindPointRequest, ReadObject, UpdateSecret};
 
 use crate::manager::replica::{Outcome, Request};
 use crate::security::{JoinToken, RootCertificate};
@@ -163,12 +164,7 @@ pub(super) fn to_command(control: &Control, asked: Asked) -> Result<Command, Rej
             data: asked.data,
             version: asked.version,
         }),
-        Asked::UpdateSecret(mut asked) => Command::UpdateSecret(commands::UpdateSecret {
-            secret: resolve_secret(cluster, &asked.secret)?,
-            spec: take(&mut asked.spec),
-            data: take(&mut asked.data).map(SecretBytes),
-            version: asked.version,
-        }),
+        Asked::UpdateSecret(asked) => Command::UpdateSecret(update_secret(control, asked)?),
         Asked::RemoveConfig(asked) => {
             Command::RemoveConfig(commands::RemoveConfig { config: resolve_config(cluster, &asked.config)? })
         }
@@ -198,6 +194,21 @@ fn with_files(cluster: &Cluster, mut spec: ServiceSpec) -> Result<ServiceSpec, R
         reference.secret = Some(resolve_secret(cluster, &reference.name)?);
     }
     Ok(spec)
+}
+
+/// A secret's update. Only the keyring knows whether data is the same as before, so it is left out here where it is.
+fn update_secret(control: &Control, mut asked: UpdateSecret) -> Result<commands::UpdateSecret, Rejection> {
+    let secret = resolve_secret(&control.state.cluster, &asked.secret)?;
+    let (mut spec, mut data) = (take(&mut asked.spec), take(&mut asked.data).map(SecretBytes));
+    let present = control.state.cluster.secrets.get(secret).filter(|_| asked.if_changed);
+    let newest = present.and_then(|present| control.state.keyring.get(&secret_key(secret, present.newest())));
+    if let (Some(present), Some(newest), Some(given)) = (present, newest, &data)
+        && newest.reveal() == given.0.as_slice()
+    {
+        data = None;
+        spec = spec.or_else(|| Some((*present.spec).clone()));
+    }
+    Ok(commands::UpdateSecret { secret, spec, data, version: asked.version })
 }
 
 fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> ServiceSecrets {

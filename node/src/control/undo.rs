@@ -243,7 +243,7 @@ fn asked(inverse: Inverse) -> Asked {
         }
         Inverse::UpdateSecret { secret, spec, version } => {
             let (secret, spec, version) = (secret.to_string(), Some(spec), Some(version));
-            Asked::UpdateSecret(wire::v1::UpdateSecret { secret, spec, data: None, version })
+            Asked::UpdateSecret(wire::v1::UpdateSecret { secret, spec, data: None, version, if_changed: false })
         }
         Inverse::UpdateCluster { spec, version } => {
             Asked::UpdateCluster(wire::v1::UpdateCluster { spec: *spec, version: Some(version) })

@@ -17,7 +17,7 @@ redacted_debug! { JoinRequest shows [id, csr_pem, hostname] hides [token] }
 redacted_debug! { JoinTokens shows [] hides [worker, manager] }
 redacted_debug! { CreateService shows [spec, env_secrets] hides [registry_auth] }
 redacted_debug! { CreateSecret shows [spec] hides [data] }
-redacted_debug! { UpdateSecret shows [secret, spec, version] hides [data] }
+redacted_debug! { UpdateSecret shows [secret, spec, version, if_changed] hides [data] }
 redacted_debug! { UpdateService shows [service, spec, version, env_secrets] hides [registry_auth] }
 redacted_debug! { ResolveImageRequest shows [image, service] hides [registry_auth] }
 redacted_debug! { EnvSecretValue shows [name] hides [value] }

@@ -38,7 +38,7 @@ const SECRET: [&str; 16] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 72] = [
+const HARMLESS: [&str; 73] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.ContainerSpec.secrets",
@@ -108,6 +108,7 @@ const HARMLESS: [&str; 72] = [
     "swarmlog.wire.v1.SecretView.services",
     "swarmlog.wire.v1.SpecItem.key",
     "swarmlog.wire.v1.SpecKey.version",
+    "swarmlog.wire.v1.UpdateSecret.if_changed",
     "swarmlog.wire.v1.UpdateSecret.secret",
     "swarmlog.wire.v1.UpdateSecret.version",
     "swarmlog.wire.v1.UpdateService.env_secrets",
@@ -196,7 +197,13 @@ fn what_carries_a_secret_prints_all_but_the_secret() {
         annotations: Some(Annotations { name: "key-8".into(), ..Annotations::default() }),
         ..Default::default()
     };
-    let revision = UpdateSecret { secret: "key-7".into(), spec: None, data: Some(MARKER.into()), version: None };
+    let revision = UpdateSecret {
+        secret: "key-7".into(),
+        spec: None,
+        data: Some(MARKER.into()),
+        version: None,
+        if_changed: false,
+    };
     let messages: [(&dyn Debug, &str); 13] = [
         (&payload, "join-token/worker"),
         (&VolatileSection { payloads: vec![payload.clone()] }, "VolatilePayload"),

@@ -140,7 +140,11 @@ impl Trial {
         let request = CommandRequest { id: CommandId::from_bits(self.commands), command, ..CommandRequest::default() };
         let step = PreviewStep { at_rest: false, step: Some(Step::Command(request.clone())) };
         let (before, log) = (self.cluster(), self.applied());
-        let preview = self.socket.preview(PreviewRequest { steps: vec![step] }).now_or_never().expect("at once");
+        let preview = self
+            .socket
+            .preview(PreviewRequest { steps: vec![step], ..Default::default() })
+            .now_or_never()
+            .expect("at once");
         let preview = preview.expect("an answer");
         assert_eq!((self.cluster().state_hash(), self.applied()), (before.state_hash(), log), "nothing happened");
         let answer = self.socket.execute(request).now_or_never().expect("at once");

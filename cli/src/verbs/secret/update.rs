@@ -52,7 +52,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         version = found.first().map(|secret| secret.meta.version);
     }
     let data = path.map(|path| input::read(path, "secret", super::BYTES_MAX)).transpose()?;
-    let update = UpdateSecret { secret: args.secret.clone(), spec, data, version };
+    let update = UpdateSecret { secret: args.secret.clone(), spec, data, version, if_changed: false };
     session.execute_and_tell(Command::UpdateSecret(update), &args.secret).await.map(drop)
 }
 

@@ -24,7 +24,7 @@ pub struct Args {
     #[command(flatten)]
     files: FileFlags,
 
-    /// Remove services and configs of the stack that the files do not have
+    /// Remove services, configs and secrets of the stack that the files do not have
     #[arg(long)]
     prune: bool,
 

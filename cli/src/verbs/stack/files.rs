@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::apply::{Wanted, WantedConfig};
+use events::{ConfigSpec, SecretSpec};
+
+use crate::apply::{Wanted, WantedConfig, WantedSecret};
 use crate::compose::{self, Problem, Problems, Surroundings};
 use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
@@ -114,10 +116,18 @@ impl Files {
         let mut problems = Problems::new();
         let described = compose::stack(stack, &self.file, &around, &mut problems);
         self.report(problems, session)?;
-        let config = |config: compose::StackConfig| WantedConfig { spec: config.spec, data: config.data };
+        let config = |mut of: compose::StackFile| WantedConfig {
+            spec: ConfigSpec { annotations: Some(of.annotations), template_driver: of.template_driver },
+            data: std::mem::take(&mut of.data.0),
+        };
+        let secret = |of: compose::StackFile| WantedSecret {
+            spec: SecretSpec { annotations: Some(of.annotations), template_driver: of.template_driver },
+            data: of.data,
+        };
         Ok(Wanted {
             services: described.services,
             configs: described.configs.into_iter().map(config).collect(),
+            secrets: described.secrets.into_iter().map(secret).collect(),
             unscaled: described.unscaled.into_iter().collect(),
             stack: Some(stack.to_owned()),
             prune: false,

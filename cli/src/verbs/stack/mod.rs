@@ -1,4 +1,4 @@
-//! Verbs about stacks: the services and configs of a Compose file.
+//! Verbs about stacks: the services, configs and secrets of a Compose file.
 
 mod config;
 mod deploy;

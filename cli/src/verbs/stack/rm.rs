@@ -2,32 +2,31 @@
 
 use std::time::Duration;
 
-use events::ConfigId;
 use tokio_stream::StreamExt;
 use wire::v1::command_request::Command;
-use wire::v1::{EventsRequest, RemoveConfig, RemoveService};
+use wire::v1::{EventsRequest, RemoveService};
 
-use crate::apply;
+use crate::apply::{self, OwnedFile};
 use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::duration;
 
-/// How long configs may still be used by tasks that stop, unless said otherwise: twice what most tasks take.
+/// How long configs and secrets may still be used by tasks that stop, unless said otherwise: twice what most tasks take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Shortest time between two attempts to remove configs: tasks stop within seconds.
+/// Shortest time between two attempts to remove them: tasks stop within seconds.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Remove stacks: their services with all tasks, and then their configs
+/// Remove stacks: their services with all tasks, and then their configs and secrets
 ///
-/// A config stays while a task uses it, so this waits until the tasks have stopped.
+/// One stays while a task uses it, so this waits until the tasks have stopped.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Names of the stacks
     #[arg(required = true, value_name = "STACK")]
     stacks: Vec<String>,
 
-    /// Maximum time to wait for tasks that use configs
+    /// Maximum time to wait for tasks that use them
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     timeout: Option<Duration>,
 }
@@ -35,19 +34,17 @@ pub struct Args {
 /// What a stack has.
 struct Stack {
     services: Vec<String>,
-    configs: Vec<(ConfigId, String)>,
+    files: Vec<OwnedFile>,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let known = session.manager.configs(Vec::new()).await?;
+    let (configs, secrets) = (session.manager.configs(Vec::new()).await?, session.manager.secrets(Vec::new()).await?);
     let mut stacks = Vec::new();
     for stack in &args.stacks {
         let services = apply::in_stack(stack, session).await?.into_iter().map(|service| service.name).collect();
-        let configs = known.iter().filter(|config| apply::is_of_stack(config, stack));
-        let configs = configs.map(|config| (config.id, config.spec.name().to_owned())).collect();
-        stacks.push((stack, Stack { services, configs }));
+        stacks.push((stack, Stack { services, files: apply::files_of_stack(stack, &configs, &secrets) }));
     }
-    if let Some((stack, _)) = stacks.iter().find(|(_, stack)| stack.services.is_empty() && stack.configs.is_empty()) {
+    if let Some((stack, _)) = stacks.iter().find(|(_, stack)| stack.services.is_empty() && stack.files.is_empty()) {
         let failure = Failure::new(Kind::NotFound, format!("there is no stack \"{stack}\"; nothing was changed"));
         return Err(failure.hint("`swarmctl stack ls` lists what there is"));
     }
@@ -59,7 +56,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             apply::told(session, "removed", "service", service)?;
         }
     }
-    let mut left: Vec<(ConfigId, String)> = stacks.into_iter().flat_map(|(_, stack)| stack.configs).collect();
+    let mut left: Vec<OwnedFile> = stacks.into_iter().flat_map(|(_, stack)| stack.files).collect();
     let Some(in_use) = remove_unused(&mut left, session).await? else { return Ok(()) };
     let patience = session.around.clock.sleep(args.timeout.unwrap_or(PATIENCE));
     let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
@@ -68,16 +65,16 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         biased;
         removed = remove_as_tasks_stop(&mut left, removed_at, session) => removed,
         () = patience => Err(in_use),
-        () = &mut interrupt => Err(Failure::new(Kind::Interrupted, "stopped waiting for tasks that use configs of the stack")
-            .hint("its services are removed; `swarmctl stack rm` removes its configs")),
+        () = &mut interrupt => Err(Failure::new(Kind::Interrupted, "stopped waiting for tasks that use configs or secrets of the stack")
+            .hint("its services are removed; `swarmctl stack rm` removes its configs and secrets")),
     };
     session.around.interrupt = interrupt;
     result
 }
 
-/// Tries again after each event of the history, though not more often than it makes sense, until no config is left.
+/// Tries again after each event of the history, though not more often than it makes sense, until none is left.
 async fn remove_as_tasks_stop<M: Manager>(
-    left: &mut Vec<(ConfigId, String)>,
+    left: &mut Vec<OwnedFile>,
     since: u64,
     session: &mut Session<'_, M>,
 ) -> Result<(), Failure> {
@@ -99,18 +96,18 @@ async fn remove_as_tasks_stop<M: Manager>(
     }
 }
 
-/// Removes those configs that nothing uses; of the others, why the last one stays.
+/// Removes those that nothing uses; of the others, why the last one stays.
 async fn remove_unused<M: Manager>(
-    left: &mut Vec<(ConfigId, String)>,
+    left: &mut Vec<OwnedFile>,
     session: &mut Session<'_, M>,
 ) -> Result<Option<Failure>, Failure> {
     let mut in_use = None;
-    for (id, name) in std::mem::take(left) {
-        match session.execute_at_rest(Command::RemoveConfig(RemoveConfig { config: id.to_string() })).await {
-            Ok(_) => apply::told(session, "removed", "config", &name)?,
+    for file in std::mem::take(left) {
+        match session.execute_at_rest(file.id.removal()).await {
+            Ok(_) => apply::told(session, "removed", file.id.noun(), &file.name)?,
             Err(failure) if failure.kind == Kind::Conflict => {
                 in_use = Some(failure);
-                left.push((id, name));
+                left.push(file);
             }
             Err(failure) => return Err(failure),
         }

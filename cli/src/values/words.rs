@@ -1,7 +1,7 @@
 //! A command line as the words that a shell would make of it. Nothing is expanded.
 
 /// Splits a line at blanks outside quotes; `None` if a quote or a backslash is left open.
-pub(super) fn split(line: &str) -> Option<Vec<String>> {
+pub fn split(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut characters = line.chars();

@@ -1,0 +1,131 @@
+//! Scripts of commands, one a line, that are tried one after the other. Every line is read before the first is tried.
+
+use std::path::Path;
+
+use wire::v1::preview_step::Step;
+
+use crate::failure::{Failure, Kind};
+use crate::manager::Manager;
+use crate::session::Session;
+use crate::trial::Purpose;
+use crate::usage::Stop;
+use crate::values::{input, words};
+use crate::{Cli, parse};
+
+/// Longest script in bytes, and most commands in it: as many as a manager tries at once.
+const BYTES_MAX: usize = 1024 * 1024;
+const COMMANDS_MAX: usize = 1_000;
+/// The program's own name may begin a line.
+const PROGRAM: &str = "swarmctl";
+const HINT: &str =
+    "write one command that changes something a line, without `plan` and without flags of the connection";
+
+/// A command of a script.
+#[derive(Debug)]
+struct Line {
+    /// Where it stands: `FILE:7`.
+    place: String,
+    cli: Cli,
+}
+
+/// Notes the changes of all commands of a script.
+///
+/// # Errors
+/// When a line is malformed, or would be refused before a manager tries it.
+pub async fn run<M: Manager>(path: &Path, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let data = input::read(path, "script", BYTES_MAX)?;
+    let shown = path.display();
+    let text =
+        String::from_utf8(data).map_err(|_| Failure::new(Kind::Usage, format!("{shown} is not text")).hint(HINT))?;
+    for Line { place, cli } in read(&shown.to_string(), &text)? {
+        let before = session.trial.as_ref().map_or(0, Vec::len);
+        Box::pin(cli.command.run(session)).await.map_err(|failure| at(failure, &place))?;
+        let steps = session.trial.iter_mut().flatten().skip(before);
+        for step in steps {
+            session.lines.push(place.clone());
+            if let (Some(Step::Command(request)), Some(reason)) = (&mut step.step, &cli.globals.reason) {
+                request.reason = Some(reason.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The refusal of a step, with the line that it comes from.
+pub fn refused(failure: Failure, step: usize, lines: &[String]) -> Failure {
+    match lines.get(step) {
+        Some(place) => at(failure, place),
+        None => failure,
+    }
+}
+
+fn at(failure: Failure, place: &str) -> Failure {
+    let hint = match failure.kind {
+        Kind::Conflict | Kind::NotFound => {
+            format!("{}; a line sees the cluster as it is, without what lines before it change", failure.hint)
+        }
+        _ => failure.hint,
+    };
+    Failure { sentence: format!("{place}: {}", failure.sentence), hint, ..failure }
+}
+
+fn read(file: &str, text: &str) -> Result<Vec<Line>, Failure> {
+    let lines = text.lines().map(str::trim).enumerate();
+    let commands = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let read: Vec<Line> =
+        commands.map(|(number, line)| read_line(format!("{file}:{}", number + 1), line)).collect::<Result<_, _>>()?;
+    if read.is_empty() || read.len() > COMMANDS_MAX {
+        let sentence = format!("{file} has {} commands; a script has from 1 to {COMMANDS_MAX}", read.len());
+        return Err(Failure::new(Kind::Usage, sentence).hint(HINT));
+    }
+    Ok(read)
+}
+
+fn read_line(place: String, line: &str) -> Result<Line, Failure> {
+    let wrong = |why: &str| Failure::new(Kind::Usage, format!("{place}: {why}")).hint(HINT);
+    let words = words::split(line).ok_or_else(|| wrong("a quote or a backslash is left open"))?;
+    let words = words.into_iter().skip_while(|word| word == PROGRAM);
+    let with_program = |words: Vec<String>| parse(std::iter::once(PROGRAM.to_owned()).chain(words));
+    let cli = with_program(words.collect()).map_err(|stop| match stop {
+        Stop::Wrong { failure, .. } => at(failure, &place),
+        Stop::Help(_) | Stop::NoCommand(_) => wrong("this is not a command that changes something"),
+    })?;
+    let usual = with_program(vec!["version".to_owned()]).map_err(|_| wrong("this is not a command"))?;
+    if !matches!(cli.purpose, Purpose::Do) || !cli.globals.is_reason_alone(&usual.globals) {
+        return Err(wrong("of the options of every command, only --reason is for a line of a script"));
+    }
+    Ok(Line { place, cli })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_has_a_command_a_line() {
+        let text = "# the new version\n\nswarmctl service scale web=3 --reason 'more load'\n  node drain n1\n";
+        let lines = read("f", text).expect("two commands");
+        let places: Vec<&str> = lines.iter().map(|line| line.place.as_str()).collect();
+        assert_eq!(places, ["f:3", "f:4"]);
+        assert_eq!(lines[0].cli.globals.reason.as_deref(), Some("more load"));
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused_with_its_place() {
+        let many = "node ls\n".repeat(COMMANDS_MAX + 1);
+        for (text, words) in [
+            ("", "f has 0 commands"),
+            (many.as_str(), "f has 1001 commands"),
+            ("node ls\nservice scale 'web", "f:2: a quote"),
+            ("frob", "f:1: "),
+            ("service", "f:1: this is not a command"),
+            ("plan -o x service rm web", "f:1: of the options"),
+            ("whatif drain n1", "f:1: of the options"),
+            ("service rm web --dry-run", "f:1: of the options"),
+            ("service rm web --socket /tmp/x", "f:1: of the options"),
+        ] {
+            let failure = read("f", text).expect_err(text);
+            assert!(failure.sentence.starts_with(words), "{}", failure.sentence);
+        }
+    }
+}
