@@ -29,19 +29,14 @@ pub enum Stop {
 const DESTRUCTIVE: [&str; 2] = ["rm", "remove"];
 
 /// What users of SwarmKit and Docker look for and do not find, and what to do instead.
-const NOT_IN_THIS_VERSION: [(&str, &str, &str); 8] = [
+pub const NOT_IN_THIS_VERSION: [(&str, &str, &str); 3] = [
     ("swarmctl", "network", "tasks publish ports on their nodes: `swarmctl service create --ports NAME:PORT`"),
     ("swarmctl", "volume", "`swarmctl service create --volume NAME:TARGET` uses a volume of the engine"),
-    ("swarmctl service", "logs", "use the engine's own command on the node that runs the task, such as `docker logs`"),
-    ("swarmctl service", "rollback", "repeat `swarmctl service update` with the settings that worked"),
-    ("swarmctl task", "logs", "use the engine's own command on the node that runs the task, such as `docker logs`"),
     ("swarmctl task", "attach", "use the engine's own command on the node that runs the task, such as `docker attach`"),
-    ("swarmctl cluster", "unlock", "the state directory is encrypted with a key that lies beside it"),
-    ("swarmctl cluster", "unlock-key", "the state directory is encrypted with a key that lies beside it"),
 ];
 
 /// What users of Docker look for and find under another name.
-const ELSEWHERE: [(&str, &str, &str); 5] = [
+pub const ELSEWHERE: [(&str, &str, &str); 5] = [
     ("swarmctl", "ps", "`swarmctl task ls` lists the tasks, `--filter service=NAME` those of a service"),
     ("swarmctl", "info", "`swarmctl cluster inspect` shows the cluster, `swarmctl version` the manager"),
     ("swarmctl", "swarm", "`swarmd` creates a cluster or joins one; `swarmctl cluster inspect` shows the join tokens"),

@@ -12,7 +12,7 @@ use events::{
 use super::lists::{absent, plain_constraint, target, variable, written};
 use super::{container, devices, task};
 use crate::failure::{Failure, Kind};
-use crate::values::container as container_values;
+use crate::values::container::{self as container_values, capability};
 use crate::values::device::{self, NamedDevice};
 use crate::values::{
     affinity, config_file, constraint, env, generic, host, mount, mount_keys, pair, port, publish, ulimit,
@@ -127,19 +127,19 @@ pub struct ListEdits {
     mount_rm: Vec<String>,
 
     /// Config to add or change
-    #[arg(long, value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse)]
+    #[arg(long, alias = "add-config", value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse)]
     config_add: Vec<ConfigReference>,
 
     /// Config to remove, by its name
-    #[arg(long, value_name = "NAME", value_parser = pair::key)]
+    #[arg(long, alias = "rm-config", value_name = "NAME", value_parser = pair::key)]
     config_rm: Vec<String>,
 
     /// Secret to add or change
-    #[arg(long, value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse_secret)]
+    #[arg(long, alias = "add-secret", value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse_secret)]
     secret_add: Vec<SecretReference>,
 
     /// Secret to remove, by its name
-    #[arg(long, value_name = "NAME", value_parser = pair::key)]
+    #[arg(long, alias = "rm-secret", value_name = "NAME", value_parser = pair::key)]
     secret_rm: Vec<String>,
 
     /// Host name to add
@@ -241,6 +241,14 @@ pub struct ListEdits {
     /// Secret environment variable to remove
     #[arg(long, value_name = "NAME", value_parser = pair::key)]
     env_secret_rm: Vec<String>,
+
+    /// Capability to add beside the others; one that was dropped is dropped no longer
+    #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
+    add_capability: Vec<String>,
+
+    /// Capability to take away: one that was added is added no longer, and any other is dropped
+    #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
+    rm_capability: Vec<String>,
 }
 
 impl ListEdits {
@@ -349,6 +357,7 @@ impl ListEdits {
         edit(&mut container.env, |entry| variable(entry), &env, &self.env_rm);
         container.env_secrets.retain(|secret| !self.env_secret_rm.contains(&secret.name));
         edit(&mut container.hosts, String::clone, &self.host_add, &self.host_rm);
+        edit_capabilities(container, &self.add_capability, &self.rm_capability);
         edit(&mut container.groups, String::clone, &self.group_add, &self.group_rm);
         devices::remove(container, &self.device_rm);
         devices::add(container, &self.device_add);
@@ -416,4 +425,20 @@ fn edit<T: Clone>(list: &mut Vec<T>, key: impl Fn(&T) -> String, added: &[T], re
 fn edit_map(map: &mut BTreeMap<String, String>, added: &[(String, String)], removed: &[String]) {
     map.retain(|key, _| !removed.contains(key));
     map.extend(added.iter().cloned());
+}
+
+/// SwarmKit's way: what is added is not dropped as well, and what is taken away is dropped unless it had only been added.
+fn edit_capabilities(container: &mut ContainerSpec, added: &[String], removed: &[String]) {
+    let plain = |name: &str| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned();
+    let change = |gains: &mut Vec<String>, loses: &mut Vec<String>, capability: &String| {
+        let is_same = |known: &String| plain(known) == plain(capability);
+        if loses.iter().any(is_same) {
+            loses.retain(|known| !is_same(known));
+        } else if !gains.iter().any(is_same) {
+            gains.push(capability.clone());
+        }
+    };
+    let ContainerSpec { capability_add, capability_drop, .. } = container;
+    removed.iter().for_each(|capability| change(capability_drop, capability_add, capability));
+    added.iter().for_each(|capability| change(capability_add, capability_drop, capability));
 }

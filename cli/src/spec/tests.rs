@@ -493,6 +493,29 @@ fn a_secret_variable_is_removed_by_its_name() {
 }
 
 #[test]
+fn single_capabilities_are_added_and_taken_away_as_in_swarmkit() {
+    for (added, dropped, flags, then_added, then_dropped) in [
+        ("", "", ["--add-capability", "NET_ADMIN"], "NET_ADMIN", ""),
+        ("CAP_KILL", "", ["--add-capability", "KILL"], "CAP_KILL", ""),
+        ("", "CAP_KILL", ["--add-capability", "KILL"], "", ""),
+        ("CAP_KILL CAP_CHOWN", "", ["--rm-capability", "KILL"], "CAP_CHOWN", ""),
+        ("", "CAP_CHOWN", ["--rm-capability", "KILL"], "", "CAP_CHOWN KILL"),
+    ] {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let mut spec = ServiceSpec::default();
+        container(&mut spec).capability_add = words(added);
+        container(&mut spec).capability_drop = words(dropped);
+        let after = changed(spec, &flags);
+        let after = after.template().container();
+        assert_eq!(
+            (&after.capability_add, &after.capability_drop),
+            (&words(then_added), &words(then_dropped)),
+            "{flags:?}"
+        );
+    }
+}
+
+#[test]
 fn affinities_of_each_kind_are_replaced_added_and_removed_alone() {
     let of = |spec: &ServiceSpec| {
         let all = spec.template().placement().affinities.iter();

@@ -10,6 +10,7 @@ mod logs;
 mod output;
 mod requests;
 mod socket;
+mod swarmkit;
 mod usage;
 mod waiting;
 

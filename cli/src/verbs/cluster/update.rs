@@ -10,6 +10,7 @@ use serde::Serialize;
 use wire::v1::command_request::Command;
 use wire::v1::{RotateJoinToken, UpdateCluster};
 
+use super::unlock_key;
 use crate::failure::{Failure, Kind};
 use crate::format::Format;
 use crate::manager::Manager;
@@ -67,6 +68,10 @@ pub struct Args {
     /// Replace the join token of this role
     #[arg(long, value_name = "ROLE")]
     rotate_join_token: Option<TokenRole>,
+
+    /// Replace the unlock key on every manager, and show the new one
+    #[arg(long)]
+    rotate_unlock_key: bool,
 
     /// Log driver of tasks that name none
     #[command(flatten)]
@@ -135,6 +140,9 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             session.line(&key.unlock_key)?;
             session.note("keep this unlock key: whoever restarts a manager needs it for `swarmctl cluster unlock`")?;
         }
+    }
+    if args.rotate_unlock_key {
+        unlock_key::rotate(session).await?;
     }
     let Some(role) = args.rotate_join_token else { return Ok(()) };
     let role = match role {
