@@ -216,6 +216,7 @@ mod tests {
                 }),
                 OPERATORS,
             ),
+            (Command::AccessTask(crate::AccessTask { task, access: crate::Access::Attach }), OPERATORS),
             (Command::CreateConfig(crate::CreateConfig { spec: Default::default(), data: Vec::new() }), OPERATORS),
             (
                 Command::UpdateConfig(crate::UpdateConfig {

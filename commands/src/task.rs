@@ -65,12 +65,15 @@ pub enum Access {
         /// The user that it runs as; `None`: that of the task.
         user: Option<String>,
     },
+    /// Reads what it prints, and may give it input.
+    Attach,
 }
 
 impl Verb for AccessTask {
     fn name(&self) -> &'static str {
         match self.access {
             Access::Exec { .. } => "task.exec",
+            Access::Attach => "task.attach",
         }
     }
 
@@ -99,6 +102,7 @@ impl Verb for AccessTask {
                 check_user(user.as_deref())?;
                 TaskAccessed { argv: argv.clone(), user: user.clone(), ..accessed(TaskAccess::Exec) }
             }
+            Access::Attach => accessed(TaskAccess::Attach),
         };
         Ok(Decision::one(id, Kind::TaskAccessed(event)))
     }
@@ -155,6 +159,9 @@ mod tests {
         };
         let decision = story.accept(&operator(), exec(task, &["ls", ""], Some("0:0")));
         assert_eq!(decision.events, [Kind::TaskAccessed(noted)]);
+        let attach = Command::AccessTask(AccessTask { task, access: Access::Attach });
+        let noted = TaskAccessed { task, node: worker(), access: TaskAccess::Attach.into(), ..TaskAccessed::default() };
+        assert_eq!(story.accept(&operator(), attach).events, [Kind::TaskAccessed(noted)]);
     }
 
     #[test]

@@ -28,7 +28,12 @@ impl Socket {
             Some(Silence::Node) => Err(refuse(control.unreachable_task(task, "it did not call back within 10 s"))),
             Some(Silence::Task) => Err(refuse(control.refused_by_node(task, "its container is gone"))),
             None => {
-                let outputs = wanted.what.iter().flat_map(|What::Exec(exec)| run(exec)).map(Ok);
+                let outputs = wanted.what.iter().flat_map(|what| match what {
+                    What::Exec(exec) => run(exec),
+                    // It prints no more, and ends.
+                    What::Attach(_) => vec![Output::ExitCode(0)],
+                });
+                let outputs = outputs.map(Ok);
                 Ok(Box::pin(futures_util::stream::iter(outputs.collect::<Vec<_>>())))
             }
         }

@@ -211,6 +211,7 @@ fn accessed(event: &TaskAccessed) -> String {
     let user = event.user.as_ref().map_or_else(String::new, |user| format!(" as user {user}"));
     match event.access() {
         TaskAccess::Exec => format!("command {}{user}", words(&event.argv)),
+        TaskAccess::Attach => "attached".to_owned(),
     }
 }
 

@@ -89,6 +89,7 @@ fn every_verb_of_the_plan_is_there() {
         "task stats",
         "task exec -it -e A=b -u 0:0 -w /srv x sh -c ls",
         "task exec -d x sleep 1",
+        "task attach --no-stdin --detach-keys ctrl-a,d x",
         "task stats x y --no-stream",
         "service stats x",
         "service ps x y",

@@ -53,3 +53,13 @@ async fn a_terminal_needs_one_here_where_somebody_types_into_it() {
     assert_eq!(ran.code, 2, "nothing can be tried of it: {}", ran.err);
     assert_eq!(fake.interactions.len(), 1);
 }
+
+#[tokio::test]
+async fn who_attaches_gets_what_the_task_prints_and_gives_it_input_only_where_it_takes_any() {
+    let mut fake = Fake::new();
+    fake.outputs = [Output::Stdout(b"tick\n".to_vec()), Output::ExitCode(3)].map(Ok).into();
+    let ran = run("task attach web.1", &mut fake, World::default()).await;
+    assert_eq!((ran.code, ran.out.as_str()), (3, "tick\n"), "{}", ran.err);
+    let Some(What::Attach(attach)) = &fake.interactions[0].what else { panic!("no attachment") };
+    assert_eq!((attach.stdin, attach.terminal), (false, None), "its standard input is closed");
+}

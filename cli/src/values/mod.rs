@@ -20,6 +20,7 @@ pub mod generic;
 pub mod host;
 pub mod image;
 pub mod input;
+pub mod keys;
 pub mod mount;
 pub mod mount_keys;
 pub mod name;

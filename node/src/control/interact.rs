@@ -29,6 +29,7 @@ impl Control {
                 check_exec(exec)?;
                 Access::Exec { argv: exec.argv.clone(), user: exec.user.clone() }
             }
+            Some(What::Attach(_)) => Access::Attach,
             None => {
                 let sentence = "this manager does not know what is wanted";
                 return Err(Rejection::invalid("task", sentence, "use a swarmctl of the version of the managers"));

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use wire::v1::interact_order::What;
 use wire::v1::task_input::Input;
 use wire::v1::task_output::Output;
-use wire::v1::{EndOfInput, ExecSpec, TerminalSize};
+use wire::v1::{AttachSpec, EndOfInput, ExecSpec, TerminalSize};
 
 use crate::bench::Bench;
 
@@ -25,9 +25,13 @@ fn shell(line: &str) -> ExecSpec {
 }
 
 async fn exec(bench: &Bench, workload: &Workload, spec: ExecSpec) -> Result<Running, ExecutorError> {
+    interact(bench, workload, What::Exec(spec)).await
+}
+
+async fn interact(bench: &Bench, workload: &Workload, what: What) -> Result<Running, ExecutorError> {
     let (inputs, receiver) = mpsc::channel(8);
     let given = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
-    let outputs = bench.executor.interact(workload, What::Exec(spec), given.boxed()).await?;
+    let outputs = bench.executor.interact(workload, what, given.boxed()).await?;
     Ok(Running { inputs, outputs })
 }
 
@@ -181,5 +185,24 @@ pub async fn a_command_ends_with_its_task(bench: &Bench) {
     bench.executor.shutdown(&workload).await.expect("stopped");
     assert_eq!(running.end().await.2, 137);
     let refused = exec(bench, &workload, shell("true")).await.err().expect("nothing runs any more");
+    assert!(matches!(&refused, ExecutorError::Fatal(why) if why.contains("not running")), "{refused}");
+}
+
+pub async fn who_attaches_sees_what_a_task_prints_and_how_it_ends(bench: &Bench) {
+    let workload = bench.shell("trap 'echo bye; exit 3' TERM; while :; do echo tick; sleep 0.1; done");
+    bench.executor.prepare(&workload).await.expect("prepared");
+    bench.executor.start(&workload).await.expect("started");
+    let attach = || interact(bench, &workload, What::Attach(AttachSpec { stdin: true, terminal: None }));
+    let (mut first, mut second) = (attach().await.expect("attached"), attach().await.expect("attached"));
+    first.printed("tick").await;
+    // One who leaves ends nothing.
+    drop(first);
+    second.printed("tick").await;
+    second.give(Input::Signal("TERM".to_owned())).await;
+    second.printed("tick").await;
+    bench.executor.shutdown(&workload).await.expect("stopped");
+    let (out, _, code) = second.end().await;
+    assert!(out.ends_with("bye\n") && code == 3, "{out:?} {code}");
+    let refused = attach().await.err().expect("nothing runs any more");
     assert!(matches!(&refused, ExecutorError::Fatal(why) if why.contains("not running")), "{refused}");
 }

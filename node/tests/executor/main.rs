@@ -66,7 +66,8 @@ conformance! {
     a_command_that_is_not_there_is_said
     a_command_may_run_by_itself
     a_command_ends_when_its_operator_is_gone
-    a_command_ends_with_its_task;
+    a_command_ends_with_its_task
+    who_attaches_sees_what_a_task_prints_and_how_it_ends;
 }
 
 /// Not a test: the process executor starts this binary again, with this test's name, as its supervisor.

@@ -10,7 +10,7 @@ use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
 use crate::session::{Listening, Session};
 use crate::values::env;
-use crate::verbs::interact::interact;
+use crate::verbs::interact::{Ends, interact};
 
 /// Run a command in a running task
 ///
@@ -66,7 +66,8 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     };
     let reason = session.globals.reason.clone();
     let wanted = Interaction { task: args.task.clone(), reason, what: Some(What::Exec(exec)) };
-    interact(wanted, Listening { stdin: args.interactive, raw: args.tty && args.interactive }, session).await
+    let how = Listening { stdin: args.interactive, raw: args.tty && args.interactive };
+    interact(wanted, how, Ends::Command, session).await
 }
 
 /// The terminal that the command gets: like the one here.

@@ -1,5 +1,6 @@
 //! Verbs about tasks.
 
+mod attach;
 mod exec;
 pub(super) mod explain;
 mod history;
@@ -17,6 +18,7 @@ super::verbs! {
     Logs(logs::Args) => logs,
     Stats(stats::Args) => stats,
     Exec(exec::Args) => exec,
+    Attach(attach::Args) => attach,
     History(history::Args) => history,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,

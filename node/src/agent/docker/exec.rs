@@ -83,12 +83,13 @@ fn config(spec: ExecSpec) -> ExecConfig {
     }
 }
 
-/// A size as the engine has it. Nobody has a terminal of more than 65,535 lines.
+/// A size as the engine has it.
 fn rows_first(size: TerminalSize) -> Vec<usize> {
     [size.rows, size.columns].map(|length| usize::from(clamped(length))).to_vec()
 }
 
-fn clamped(length: u32) -> u16 {
+/// Nobody has a terminal of more than 65,535 lines.
+pub(super) fn clamped(length: u32) -> u16 {
     u16::try_from(length).unwrap_or(u16::MAX)
 }
 

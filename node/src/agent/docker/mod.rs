@@ -4,6 +4,7 @@
 //! older one ended. Calls are few, for each costs time that a task's start feels: a create and no question before it (the
 //! engine itself says when the image is missing), a start between two inspections of one millisecond each.
 
+mod attach;
 mod config;
 mod config_mounts;
 mod creations;
@@ -401,6 +402,7 @@ impl Executor for DockerExecutor {
     async fn interact(&self, workload: &Workload, what: What, inputs: Inputs) -> Result<Outputs, ExecutorError> {
         match what {
             What::Exec(spec) => self.exec(workload, spec, inputs).await,
+            What::Attach(spec) => self.attach(workload, spec, inputs).await,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! the spec's user, as `nobody` without one, as root only where the operator of the node allows that, and it never gains
 //! privileges, whatever it executes.
 
+mod attach;
 mod cgroup;
 mod channel;
 mod configs;
@@ -327,6 +328,7 @@ impl Executor for ProcessExecutor {
         let running = running.ok_or_else(|| ExecutorError::Fatal("it is not running".to_owned()))?;
         match what {
             What::Exec(spec) => self.exec(workload, running, spec, inputs).await,
+            What::Attach(_) => self.attach(workload, running, inputs).await,
         }
     }
 }

@@ -321,7 +321,10 @@ impl Executor for Simulated {
         if !self.is_running(workload.task) {
             return Err(ExecutorError::Fatal("it is not running".to_owned()));
         }
-        let What::Exec(spec) = what;
+        let spec = match what {
+            What::Exec(spec) => spec,
+            What::Attach(_) => return Err(ExecutorError::Fatal("a simulated task prints nothing new".to_owned())),
+        };
         let words: Vec<&str> = spec.argv.iter().map(String::as_str).collect();
         let end = |code: i32| stream::once(async move { Ok(Output::ExitCode(code)) });
         Ok(match words[..] {

@@ -125,7 +125,10 @@ fn unclear(sentence: &str) -> Rejection {
 async fn begin(context: &Context, task: TaskId, wanted: Interaction) -> Result<NodeStream, Status> {
     let node = context.control().node_of_task(task).map_err(status)?;
     let unreachable = |why: &str| status(context.control().unreachable_task(task, why));
-    let what = wanted.what.map(|What::Exec(exec)| interact_order::What::Exec(exec));
+    let what = wanted.what.map(|what| match what {
+        What::Exec(exec) => interact_order::What::Exec(exec),
+        What::Attach(attach) => interact_order::What::Attach(attach),
+    });
     let ordered = order(context, vec![(node, Order::Interact(InteractOrder { task, what }))], CREDIT).pop();
     // One order, one answer.
     let (_, opened) = ordered.ok_or_else(|| unreachable("it was not asked"))?.await;

@@ -1,0 +1,46 @@
+//! `swarmctl task attach`.
+
+use clap_complete::ArgValueCandidates;
+use wire::v1::interaction::What;
+use wire::v1::{AttachSpec, Interaction, ListTasksRequest};
+
+use crate::completion;
+use crate::failure::{Failure, Kind};
+use crate::manager::Manager;
+use crate::session::{Listening, Session};
+use crate::values::keys::{self, Keys};
+use crate::verbs::interact::{Ends, interact};
+
+/// Show what a running task prints from now on, and type into it
+///
+/// Ends with the exit code of the task when that ends. Ctrl-C, or the detach keys in a terminal of the task's own, ends swarmctl, and
+/// the task goes on. History keeps permanently who attached to which task.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Do not give the standard input to the task; a task without an open standard input takes none
+    #[arg(long)]
+    no_stdin: bool,
+
+    /// Keys that end swarmctl in a terminal of the task's own, such as ctrl-a,d
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = keys::parse)]
+    detach_keys: Keys,
+
+    /// Task: name, id or unique prefix of an id
+    #[arg(value_name = "TASK", add = ArgValueCandidates::new(completion::tasks))]
+    task: String,
+}
+
+pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.refuse_trial("what is typed into a task can do anything")?;
+    let request = ListTasksRequest { tasks: vec![args.task.clone()], ..Default::default() };
+    let known = session.manager.tasks(request).await?.tasks.into_iter().next();
+    let known = known.ok_or_else(|| Failure::new(Kind::NotFound, format!("there is no task {}", args.task)))?;
+    let spec = known.spec.unwrap_or_default();
+    let container = spec.template().container();
+    let (stdin, size) = (container.open_stdin && !args.no_stdin, session.around.console.terminal());
+    let raw = stdin && container.tty && size.is_some();
+    let attach = AttachSpec { stdin, terminal: size.filter(|_| container.tty) };
+    let reason = session.globals.reason.clone();
+    let wanted = Interaction { task: args.task.clone(), reason, what: Some(What::Attach(attach)) };
+    interact(wanted, Listening { stdin, raw }, Ends::Detach(args.detach_keys.clone()), session).await
+}
