@@ -74,7 +74,11 @@ impl ProcessExecutor {
         if spec.detach {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             // Through tokio, which also waits for children that nobody waits for.
-            spawn(command)?;
+            let child = spawn(command)?;
+            // One that has ended already needs no end.
+            if let Some(identity) = child.id().and_then(Identity::of) {
+                tokio::spawn(end_with(task.command, identity));
+            }
             return Ok(stream::once(async { Ok(Output::ExitCode(0)) }).boxed());
         }
         let (mut child, ends, terminal) = match spec.terminal {
