@@ -29,10 +29,9 @@ pub enum Stop {
 const DESTRUCTIVE: [&str; 2] = ["rm", "remove"];
 
 /// What users of SwarmKit and Docker look for and do not find, and what to do instead.
-pub const NOT_IN_THIS_VERSION: [(&str, &str, &str); 3] = [
+pub const NOT_IN_THIS_VERSION: [(&str, &str, &str); 2] = [
     ("swarmctl", "network", "tasks publish ports on their nodes: `swarmctl service create --ports NAME:PORT`"),
     ("swarmctl", "volume", "`swarmctl service create --volume NAME:TARGET` uses a volume of the engine"),
-    ("swarmctl task", "attach", "use the engine's own command on the node that runs the task, such as `docker attach`"),
 ];
 
 /// What users of Docker look for and find under another name.
