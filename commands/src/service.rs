@@ -11,8 +11,8 @@ use std::mem::discriminant;
 
 use events::service_spec::Mode;
 use events::{
-    Kind, OperatorRole, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, ServiceSpecUpdated,
-    SpecChange, VolatilePayload,
+    Kind, OperatorRole, ReplicatedMode, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec,
+    ServiceSpecUpdated, SpecChange, VolatilePayload,
 };
 use projections::{Cluster, Service};
 
@@ -84,6 +84,7 @@ impl Verb for CreateService {
         let subject = subject(spec);
         validate::service(spec).map_err(|fault| fault.about(&subject))?;
         let spec = with_files(state, spec, None).map_err(|fault| fault.about(&subject))?;
+        let spec = within_bounds(spec, None);
         dependencies::exist(state, &spec, None).map_err(|fault| fault.about(&subject))?;
         let auth = secrets.registry_auth.as_ref();
         auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
@@ -125,6 +126,7 @@ impl Verb for UpdateService {
         in_sequence(&subject, service.version, version)?;
         validate::service(spec).map_err(|fault| fault.about(&subject))?;
         let spec = with_files(state, spec, Some(&service.spec)).map_err(|fault| fault.about(&subject))?;
+        let spec = within_bounds(spec, Some(&service.spec));
         dependencies::exist(state, &spec, Some(&service.spec)).map_err(|fault| fault.about(&subject))?;
         let auth = secrets.registry_auth.as_ref();
         auth.map_or(Ok(()), validate::credentials).map_err(|fault| fault.about(&subject))?;
@@ -174,11 +176,17 @@ impl Verb for ScaleService {
             let (why, hint) = unscaled(&service.spec.mode());
             return Err(Rejection::invalid(&subject, format!("{subject} {why}"), hint));
         };
+        if let Some(rule) = service.spec.autoscaling() {
+            let sentence = format!("{subject} is autoscaled between {} and {} replicas", rule.min, rule.max);
+            let hint =
+                "change the bounds with `swarmctl service update --autoscale`, or end it first with --autoscale off";
+            return Err(Rejection::conflict(&subject, sentence, hint));
+        }
         validate::replicas(replicas).map_err(|fault| fault.about(&subject))?;
         if from == replicas {
             return Ok(Decision::nothing(id));
         }
-        Ok(Decision::one(id, Kind::ServiceScaled(ServiceScaled { service: id, from, to: replicas })))
+        Ok(Decision::one(id, Kind::ServiceScaled(ServiceScaled { service: id, from, to: replicas, reason: None })))
     }
 }
 
@@ -216,6 +224,17 @@ fn with_files(state: &Cluster, spec: &ServiceSpec, present: Option<&ServiceSpec>
     Ok(spec)
 }
 
+/// The spec of a service that is autoscaled with a number of replicas within its bounds: the one that it has now, since whoever read the
+/// spec may have seen another.
+fn within_bounds(mut spec: ServiceSpec, present: Option<&ServiceSpec>) -> ServiceSpec {
+    if let (Some(rule), Some(given)) = (spec.autoscaling(), spec.replicas()) {
+        let known = present.filter(|present| present.autoscaling().is_some()).and_then(ServiceSpec::replicas);
+        let replicas = known.unwrap_or(given).clamp(rule.min, rule.max);
+        spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas }));
+    }
+    spec
+}
+
 /// Why a service that is not replicated cannot be scaled, and what can be done instead.
 fn unscaled(mode: &Mode) -> (&'static str, &'static str) {
     match mode {
@@ -239,7 +258,7 @@ fn unscaled(mode: &Mode) -> (&'static str, &'static str) {
 fn scaling(service: &Service, spec: &ServiceSpec) -> Option<ServiceScaled> {
     let (from, to) = (service.spec.replicas()?, spec.replicas()?);
     let only_replicas = ServiceSpec { mode: spec.mode, ..(*service.spec).clone() } == *spec;
-    (from != to && only_replicas).then_some(ServiceScaled { service: service.id, from, to })
+    (from != to && only_replicas).then_some(ServiceScaled { service: service.id, from, to, reason: None })
 }
 
 /// What makes a service this service cannot change.

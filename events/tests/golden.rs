@@ -15,7 +15,7 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 18] = [
+const VERSIONS: [(&str, u32); 19] = [
     ("cluster_initialised", 5),
     ("cluster_spec_updated", 5),
     ("config_created", 2),
@@ -28,8 +28,9 @@ const VERSIONS: [(&str, u32); 18] = [
     ("root_rotation_started", 2),
     ("secret_created", 2),
     ("secret_spec_updated", 2),
-    ("service_created", 11),
-    ("service_spec_updated", 11),
+    ("service_created", 12),
+    ("service_scaled", 2),
+    ("service_spec_updated", 12),
     ("state_hash_recorded", 2),
     ("update_completed", 2),
     ("update_paused", 2),

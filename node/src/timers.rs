@@ -50,6 +50,7 @@ impl Timers {
                 TimerKey::Service(service) => touched.services.insert(service),
                 TimerKey::Rollout(service) => touched.rollouts.insert(service),
                 TimerKey::Balance(service) => touched.balances.insert(service),
+                TimerKey::Scaling(service) => touched.scalings.insert(service),
                 TimerKey::Place(service, instance) => touched.places.insert((service, instance)),
             };
         }

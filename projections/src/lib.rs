@@ -63,7 +63,7 @@ pub use restarts::Restarts;
 pub use revision_tasks::{RevisionTasks, TaskCounts};
 pub use rollouts::{Step, Tally};
 pub use secrets::{ClusterSecret, SecretRevision};
-pub use services::{Rebalanced, Revision, Run, Service, Update, UpdateState};
+pub use services::{Autoscaled, Rebalanced, Revision, Run, Service, Update, UpdateState};
 pub use settings::{RootRotation, Settings, Tag};
 pub use table::Table;
 pub use tasks::Task;
@@ -141,6 +141,8 @@ parts::state! {
         global_services: OrdSet<ServiceId> = "global services",
         /// The services whose tasks are moved to nodes that have fewer of them.
         rebalancing: OrdSet<ServiceId> = "services that rebalance",
+        /// The services whose number of replicas follows from what their tasks use.
+        autoscaling: OrdSet<ServiceId> = "services that are autoscaled",
         /// How many nodes there are in each state.
         nodes_by_liveness: OrdMap<Liveness, u64> = "nodes by liveness",
         /// How many services have a rollout in each state; those without one are not counted.
@@ -202,6 +204,8 @@ concerns! {
         rollouts: ServiceId,
         /// Services whose tasks may be moved to other nodes, because the time has come for it. No event says so; the timer does.
         balances: ServiceId,
+        /// Services whose number of replicas may follow from what their tasks use now. No event says so; the timer does.
+        scalings: ServiceId,
         /// Large services of which a part is looked at in each turn, each with the place to go on from. No event says so; who
         /// divides the work among turns does.
         sweeps: (ServiceId, Instance),
@@ -365,6 +369,11 @@ impl Cluster {
     /// The services whose tasks are moved to nodes that have fewer of them.
     pub fn rebalancing(&self) -> &OrdSet<ServiceId> {
         &self.rebalancing
+    }
+
+    /// The services whose number of replicas follows from what their tasks use.
+    pub fn autoscaling(&self) -> &OrdSet<ServiceId> {
+        &self.autoscaling
     }
 
     /// The spec that a task runs.

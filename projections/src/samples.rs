@@ -104,7 +104,7 @@ impl Sample {
                 spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: number() }));
             }),
             "scale" => {
-                self.tell(Kind::ServiceScaled(ServiceScaled { service: SERVICE, from: 0, to: number() }));
+                self.tell(Kind::ServiceScaled(ServiceScaled { service: SERVICE, from: 0, to: number(), reason: None }));
             }
             "count" => self.tell(Kind::UpdateStarted(UpdateStarted {
                 service: SERVICE,

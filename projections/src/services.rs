@@ -37,6 +37,8 @@ pub struct Service {
     pub run: Option<Run>,
     /// When the next run of a scheduled job is due.
     pub next_run: Option<Timestamp>,
+    /// The last change of its number of replicas that followed from what its tasks use.
+    pub autoscaled: Option<Autoscaled>,
     /// The last of its tasks that was moved to a node with fewer.
     pub rebalanced: Option<Rebalanced>,
     /// Names of the volatile payloads with values of its secret variables, of the present spec and of earlier ones.
@@ -55,6 +57,17 @@ pub struct Run {
     pub started_at: Timestamp,
     /// How many runs are under way as one: 1, and one more for each that began beside those before it.
     pub abreast: u64,
+}
+
+/// That the number of replicas was changed because of what tasks use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Autoscaled {
+    /// When.
+    pub at: Timestamp,
+    /// The number before.
+    pub from: u64,
+    /// What they used, in words.
+    pub reason: String,
 }
 
 /// That a task was moved to a node with fewer of the service.

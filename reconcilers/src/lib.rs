@@ -12,6 +12,7 @@ mod scope;
 mod settle;
 mod slices;
 
+pub mod autoscale;
 mod constraints;
 mod global;
 mod jobs;
@@ -40,6 +41,7 @@ use events::{
 };
 use projections::{Cluster, Instance, Task, Touched};
 
+pub use autoscale::{NodeUse, TaskUse, Uses};
 pub use budget::Budget;
 pub use candidates::Candidates;
 pub use members::{Follower, Peers};
@@ -69,6 +71,8 @@ pub struct Ctx<'a> {
     pub presence: &'a Presence,
     /// What the leader knows of the other managers.
     pub peers: &'a Peers,
+    /// What the tasks of autoscaled services use.
+    pub uses: &'a Uses,
     /// What reconcilers keep between turns. What they decide does not depend on it, only how long that takes.
     pub candidates: &'a mut Candidates,
 }
@@ -84,6 +88,8 @@ pub enum TimerKey {
     Rollout(ServiceId),
     /// How evenly the tasks of a service are spread.
     Balance(ServiceId),
+    /// What the tasks of a service use.
+    Scaling(ServiceId),
     /// One place of a service.
     Place(ServiceId, Instance),
 }
@@ -177,7 +183,7 @@ pub type Reconcile = fn(&Cluster, &Scope, &mut Ctx<'_>, &mut Correction);
 /// All reconcilers, in the order in which things are put right: first what is lost and who decides, then what is out of date, then what
 /// ended, then what is missing, then what may be forgotten, then what would be better elsewhere, then where tasks go. Placing comes last because it is what fills
 /// a turn: the others have then seen everything, and need not look again.
-pub const ALL: [(Reconciler, Reconcile); 13] = [
+pub const ALL: [(Reconciler, Reconcile); 14] = [
     (Reconciler::Liveness, liveness::reconcile),
     (Reconciler::Members, members::reconcile),
     (Reconciler::RootRotation, root_rotation::reconcile),
@@ -185,6 +191,7 @@ pub const ALL: [(Reconciler, Reconcile); 13] = [
     (Reconciler::Constraints, constraints::reconcile),
     (Reconciler::Updates, updates::reconcile),
     (Reconciler::Restarts, restarts::reconcile),
+    (Reconciler::Autoscale, autoscale::reconcile),
     (Reconciler::Replicated, replicated::reconcile),
     (Reconciler::Global, global::reconcile),
     (Reconciler::Jobs, jobs::reconcile),

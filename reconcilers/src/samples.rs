@@ -26,6 +26,7 @@ pub fn at(seconds: u64) -> Timestamp {
 pub struct Sample {
     pub cluster: Cluster,
     pub presence: Presence,
+    pub uses: crate::Uses,
     policy: Option<RestartPolicy>,
     frames: u64,
 }
@@ -128,6 +129,7 @@ impl Sample {
             ids: &mut ids,
             presence: &self.presence,
             peers: &crate::Peers::default(),
+            uses: &self.uses,
             candidates: &mut candidates,
         };
         let mut out = Correction::with_room(Budget::FRAME);
@@ -178,6 +180,7 @@ fn words(kind: &Kind) -> String {
         Kind::ServiceRebalanced(event) => {
             format!("move {} from {} to {}", event.task.bits(), event.from.bits(), event.to.bits())
         }
+        Kind::ServiceScaled(event) => format!("scale to {}: {}", event.to, event.reason()),
         Kind::UpdateStarted(event) => format!("{} places to replace", event.slots),
         Kind::UpdatePaused(_) => "pause".to_owned(),
         Kind::UpdateTasksOverdue(event) => format!("overdue{}", numbers(&event.tasks)),

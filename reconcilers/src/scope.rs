@@ -31,6 +31,8 @@ projections::concerns! {
         rollouts: ServiceId,
         /// Other services whose tasks may be moved to other nodes now.
         balances: ServiceId,
+        /// Other services whose tasks may use another share of what they reserve now.
+        scalings: ServiceId,
         /// Other nodes whose tasks may not suit them any more.
         unjudged: NodeId,
         /// Services that are set aside: whatever else is to be looked at, their tasks stay as they are.
@@ -68,7 +70,7 @@ impl Scope {
         let overdue = touched.nodes.union(&touched.overdue).chain(&contacts).copied().collect();
         let (nodes, unfilled, waiting) = (touched.nodes.clone(), touched.unfilled.clone(), touched.waiting.clone());
         let (placement, unjudged) = (touched.placement, touched.unjudged.difference(&nodes).copied().collect());
-        let (balances, aside) = (touched.balances.clone(), BTreeSet::new());
+        let (balances, scalings, aside) = (touched.balances.clone(), touched.scalings.clone(), BTreeSet::new());
         Self {
             services,
             places,
@@ -81,6 +83,7 @@ impl Scope {
             placement,
             rollouts,
             balances,
+            scalings,
             unjudged,
             aside,
         }
@@ -95,6 +98,7 @@ impl Scope {
             self.waiting.retain(|service| !aside.contains(service));
             self.rollouts.retain(|service| !aside.contains(service));
             self.balances.retain(|service| !aside.contains(service));
+            self.scalings.retain(|service| !aside.contains(service));
             self.aside = aside.clone();
         }
         self

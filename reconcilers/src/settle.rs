@@ -211,6 +211,8 @@ impl Settling<'_> {
             touched.rollouts.retain(|service| !aside.contains(service));
             wakes.extend(touched.balances.iter().filter(is_aside).map(|service| (TimerKey::Balance(*service), None)));
             touched.balances.retain(|service| !aside.contains(service));
+            wakes.extend(touched.scalings.iter().filter(is_aside).map(|service| (TimerKey::Scaling(*service), None)));
+            touched.scalings.retain(|service| !aside.contains(service));
             touched.places.retain(|(service, instance)| {
                 let stays = !aside.contains(service);
                 if !stays {
@@ -227,9 +229,10 @@ impl Settling<'_> {
         let rollouts = scope.services.iter().chain(&scope.rollouts).chain(&touched.rollouts);
         let rollouts = rollouts.map(|service| TimerKey::Rollout(*service));
         let balances = scope.services.iter().chain(&scope.balances).map(|service| TimerKey::Balance(*service));
+        let scalings = scope.services.iter().chain(&scope.scalings).map(|service| TimerKey::Scaling(*service));
         let places =
             scope.places.union(&touched.places).map(|(service, instance)| TimerKey::Place(*service, *instance));
-        for subject in nodes.chain(rollouts).chain(balances).chain(places) {
+        for subject in nodes.chain(rollouts).chain(balances).chain(scalings).chain(places) {
             self.settled.wakes.insert(subject, None);
         }
     }

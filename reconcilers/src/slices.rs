@@ -210,7 +210,8 @@ fn as_such(service: ServiceId) -> Touched {
         unfilled: services.clone(),
         waiting: services.clone(),
         rollouts: services.clone(),
-        balances: services,
+        balances: services.clone(),
+        scalings: services,
         ..Touched::default()
     }
 }

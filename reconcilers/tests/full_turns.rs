@@ -58,6 +58,7 @@ fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: Budget) -> Se
         ids: &mut ids,
         presence: &presence,
         peers: &reconcilers::Peers::default(),
+        uses: &reconcilers::Uses::new(),
         candidates: &mut candidates,
     };
     settle(cluster, touched, &mut ctx, &at(index), room)
@@ -116,7 +117,7 @@ fn scaled_down(room: Budget) -> Vec<TaskId> {
     fold(&mut cluster, 1, [node(1), node(2)].into_iter().flatten());
     let touched = fold(&mut cluster, 2, [service(0)]);
     turns(&mut cluster, 3, touched, Budget::FRAME);
-    let scaled = ServiceScaled { service: ServiceId::from_bits(1), from: REPLICAS, to: 3 };
+    let scaled = ServiceScaled { service: ServiceId::from_bits(1), from: REPLICAS, to: 3, reason: None };
     let touched = fold(&mut cluster, 100, [Kind::ServiceScaled(scaled)]);
     turns(&mut cluster, 101, touched, room);
     cluster.tasks.values().filter(|task| task.is_wanted()).map(|task| task.id).collect()

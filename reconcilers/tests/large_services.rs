@@ -81,7 +81,14 @@ impl World {
         let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), self.index));
         let at = self.at();
         let (ids, candidates) = (&mut ids, &mut self.candidates);
-        let mut ctx = Ctx { now: at.time, ids, presence: &presence, peers: &reconcilers::Peers::default(), candidates };
+        let mut ctx = Ctx {
+            now: at.time,
+            ids,
+            presence: &presence,
+            peers: &reconcilers::Peers::default(),
+            uses: &reconcilers::Uses::new(),
+            candidates,
+        };
         let touched = std::mem::take(&mut self.touched);
         let settled = settle(&mut self.cluster, touched, &mut ctx, &at, Budget::FRAME);
         self.touched = settled.left.clone();

@@ -34,6 +34,7 @@ fn turn(cluster: &mut Cluster, time: Timestamp, touched: Touched) -> Settled {
         ids: &mut ids,
         presence: &presence,
         peers: &reconcilers::Peers::default(),
+        uses: &reconcilers::Uses::new(),
         candidates: &mut candidates,
     };
     let settled = settle(cluster, touched, &mut ctx, &at, Budget::FRAME);

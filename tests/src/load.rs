@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cli::Failure;
-use events::{NodeId, ServiceId, TaskId, Timestamp};
+use events::{NodeId, ServiceId, SessionId, TaskId, Timestamp};
 use futures_util::Stream;
+use node::agent::meter::Meter;
 use node::control::logs::{LogNode, TaskSelection};
 use wire::v1::{LogSource, TaskUsage, UsagePart, UsageRequest};
 
@@ -32,6 +33,8 @@ pub struct Loads {
     of: BTreeMap<ServiceId, Load>,
     /// CPU time up to the last reading of a task.
     used: BTreeMap<TaskId, (Timestamp, u64)>,
+    /// What agents measure of the tasks of autoscaled services.
+    meters: BTreeMap<NodeId, Meter>,
 }
 
 impl Loads {
@@ -65,6 +68,23 @@ impl World {
         *at = now;
         let memory_bytes = IDLE_BYTES + load.memory_bytes / sharers;
         Ok(Some(TaskUsage { task, at: now, cpu_ns: *cpu_ns, memory_bytes, pids: Some(1), ..TaskUsage::default() }))
+    }
+
+    /// Says with a heartbeat of a node what its tasks use, as far as the manager wants to know it.
+    pub(crate) fn report_use(&mut self, node: NodeId, session: SessionId) {
+        let now = self.clock.now();
+        let is_wanted = !self.oracle.cluster().autoscaling().is_empty() || self.loads.meters.contains_key(&node);
+        let Some(control) = self.manager.control(now).filter(|_| is_wanted) else { return };
+        let mut meter = self.loads.meters.remove(&node).unwrap_or_default();
+        meter.order(&control.measured(node));
+        for task in meter.due(now) {
+            // An agent that does not answer has no session either.
+            if let Ok(Some(TaskUsage { cpu_ns, memory_bytes, .. })) = self.usage(node, task) {
+                meter.note(task, now, cpu_ns, memory_bytes);
+            }
+        }
+        self.manager.note_uses(node, session, meter.uses(now), now);
+        self.loads.meters.insert(node, meter);
     }
 
     /// Among how many tasks the load of a service is shared.

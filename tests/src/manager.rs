@@ -16,6 +16,7 @@ use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore, W
 use node::manager::driver::Published;
 use node::manager::replica::{CheckpointJob, FatalError, Intervals, Outcome, Replica, Request, Ticket};
 use node::security::{JoinToken, RootCertificate};
+use wire::v1::TaskUse;
 
 use crate::net::{ToAgent, ToManager};
 use crate::sessions::{Sessions, Waiting, refused};
@@ -392,6 +393,13 @@ impl Manager {
                 ToAgent::Heartbeat { session, call, period }
             }
             (Some(Err(_)) | None, _) | (_, None) => ToAgent::Closed { session },
+        }
+    }
+
+    /// Takes what tasks of a node use.
+    pub fn note_uses(&mut self, node: NodeId, session: SessionId, uses: Vec<TaskUse>, now: Timestamp) {
+        if let Some(running) = &mut self.running {
+            running.replica.note_uses(node, session, uses, now);
         }
     }
 

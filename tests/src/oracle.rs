@@ -95,6 +95,7 @@ impl Oracle {
             ids,
             presence: &presence,
             peers: &reconcilers::Peers::default(),
+            uses: &reconcilers::Uses::new(),
             candidates,
         };
         let everything = Touched { everything: true, ..Touched::default() };

@@ -396,6 +396,9 @@ impl World {
     fn deliver(&mut self, parcel: Parcel, now: Timestamp) {
         match parcel {
             Parcel::Up(node, message) => {
+                if let ToManager::Heartbeat { session, .. } = message {
+                    self.report_use(node, session);
+                }
                 if let Some(answer) = self.manager.receive(node, message, now) {
                     self.net.send(Parcel::Down(node, answer), now);
                 }

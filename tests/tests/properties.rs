@@ -353,6 +353,7 @@ impl Core {
                 TimerKey::Service(service) => touched.services.insert(service),
                 TimerKey::Rollout(service) => touched.rollouts.insert(service),
                 TimerKey::Balance(service) => touched.balances.insert(service),
+                TimerKey::Scaling(service) => touched.scalings.insert(service),
                 TimerKey::Place(service, instance) => touched.places.insert((service, instance)),
             };
         }
@@ -406,6 +407,7 @@ impl Core {
                 ids: &mut ids,
                 presence: &self.presence,
                 peers: &reconcilers::Peers::default(),
+                uses: &reconcilers::Uses::new(),
                 candidates,
             };
             settle(cluster, touched.clone(), &mut ctx, at, room)
@@ -438,8 +440,14 @@ impl Core {
         let mut ids = IdGenerator::new(self.cluster.id(), at.index);
         let mut candidates = Candidates::default();
         let (ids, presence, candidates) = (&mut ids, &self.presence, &mut candidates);
-        let mut ctx =
-            reconcilers::Ctx { now: at.time, ids, presence, peers: &reconcilers::Peers::default(), candidates };
+        let mut ctx = reconcilers::Ctx {
+            now: at.time,
+            ids,
+            presence,
+            peers: &reconcilers::Peers::default(),
+            uses: &reconcilers::Uses::new(),
+            candidates,
+        };
         let everything = Touched { everything: true, ..Touched::default() };
         let settled = settle(&mut next, everything, &mut ctx, &at, Budget::FRAME);
         let waits = |task: &TaskId| self.cluster.tasks.get(*task).is_some_and(|task| task.waiting.is_some());

@@ -339,7 +339,8 @@ fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<(&str, &str)>)
 /// What has to be done about a service that exists.
 fn change(present: &ServiceView, mut spec: ServiceSpec, unscaled: &BTreeSet<String>) -> Step {
     keep_what_managers_set(&present.spec, &mut spec);
-    if unscaled.contains(spec.name())
+    let is_autoscaled = spec.autoscaling().is_some() && present.spec.autoscaling().is_some();
+    if (unscaled.contains(spec.name()) || is_autoscaled)
         && let (Some(replicas), Some(Mode::Replicated(_))) = (present.spec.replicas(), &spec.mode)
     {
         spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas }));

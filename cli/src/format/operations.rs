@@ -228,7 +228,7 @@ mod tests {
     fn scaled(number: u64) -> EventRecord {
         let (service, id) = (ServiceId::from_bits(1), CommandId::from_bits(u128::from(number) + 1));
         let actor = ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: None };
-        let kind = Kind::ServiceScaled(ServiceScaled { service, from: number, to: number + 1 });
+        let kind = Kind::ServiceScaled(ServiceScaled { service, from: number, to: number + 1, reason: None });
         EventRecord {
             index: number + 1,
             event: Event::by_command(0, kind),

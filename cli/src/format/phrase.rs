@@ -5,9 +5,9 @@ use std::fmt::Display;
 use events::service_spec::Mode;
 use events::{
     ClusterSpecUpdated, Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec, NodeSpecUpdated, QuorumForced,
-    ReplicatedMode, Role, RunSkipped, ServiceRebalanced, ServiceSpec, ServiceSpecUpdated, SkipCause, TaskAccess,
-    TaskAccessed, TaskAssigned, TaskCreated, TaskDesiredStateSet, TaskId, TaskRejected, TaskState, TaskStatus,
-    UpdateStarted,
+    ReplicatedMode, Role, RunSkipped, ServiceRebalanced, ServiceScaled, ServiceSpec, ServiceSpecUpdated, SkipCause,
+    TaskAccess, TaskAccessed, TaskAssigned, TaskCreated, TaskDesiredStateSet, TaskId, TaskRejected, TaskState,
+    TaskStatus, UpdateStarted,
 };
 use serde::Serialize;
 use wire::v1::SpecBefore;
@@ -60,7 +60,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::NodeRemoved(e) => format!("{}{}", name(&e.node), how_removed(e)),
         Kind::ServiceCreated(e) => format!("{}: {}", name(&e.service), summary(&e.spec)),
         Kind::ServiceSpecUpdated(e) => format!("{}: {}", name(&e.service), service_updated(e, before)),
-        Kind::ServiceScaled(e) => format!("{}: from {} to {} replicas", name(&e.service), e.from, e.to),
+        Kind::ServiceScaled(e) => format!("{}: {}", name(&e.service), scaled(e)),
         Kind::ServiceRebalanced(e) => format!("{}: {}", name(&e.service), rebalanced(e, names)),
         Kind::ServiceRemoved(e) => name(&e.service),
         Kind::UpdateStarted(e) => format!("{}: {}", name(&e.service), started(e)),
@@ -95,6 +95,11 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::SecretRevised(e) => format!("{}: revision {}", name(&e.secret), e.revision),
         Kind::SecretRemoved(e) => name(&e.secret),
     }
+}
+
+fn scaled(event: &ServiceScaled) -> String {
+    let reason = event.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("from {} to {} replicas{reason}", event.from, event.to)
 }
 
 fn rebalanced(event: &ServiceRebalanced, names: RecordNames) -> String {

@@ -68,6 +68,7 @@ pub fn service() -> ServiceView {
         run: None,
         next_run: None,
         rebalanced: None,
+        autoscaled: None,
         live_tasks: 2,
         current_tasks: 2,
         current_running_tasks: 1,
@@ -322,6 +323,8 @@ pub fn service_summary() -> ServiceSummary {
         failed_places: 0,
         completions: None,
         next_run: None,
+        replicas_min: None,
+        replicas_max: None,
         unplaced: None,
     }
 }

@@ -1,6 +1,7 @@
 //! Services: as rows of a table, and one by one.
 
 use events::service_spec::Mode;
+use events::spec::Autoscaling;
 use events::{Duration, Named, Overlap, PortConfig, Timestamp};
 use wire::v1::{Restarting, ServiceMode, ServiceSummary, ServiceView, UpdateState};
 
@@ -117,12 +118,16 @@ fn replicas(running: u64, desired: u64) -> String {
     format!("{running}/{desired}")
 }
 
-/// Running tasks against wanted ones, and of a job how many have completed: `1/2 (3/10 completed)`.
+/// Running tasks against wanted ones, of a job how many have completed: `1/2 (3/10 completed)`, and of a service that is autoscaled how
+/// many there may be: `3/3 (2-20)`.
 fn progress(service: &ServiceSummary) -> String {
     let running = replicas(service.running_tasks, service.desired_tasks);
     let ended = service.finished_places + service.failed_places;
     match service.mode() {
-        ServiceMode::Global | ServiceMode::Replicated => running,
+        ServiceMode::Global | ServiceMode::Replicated => match (service.replicas_min, service.replicas_max) {
+            (Some(min), Some(max)) => format!("{running} ({min}-{max})"),
+            (None, _) | (_, None) => running,
+        },
         ServiceMode::ReplicatedJob | ServiceMode::GlobalJob => {
             let total = service.completions.unwrap_or(service.desired_tasks + ended);
             format!("{running} ({}/{total} completed)", service.finished_places)
@@ -193,6 +198,9 @@ pub fn block(service: &ServiceView, view: View) -> String {
             block.prose("Message", &update.message);
         });
     }
+    if let Some(rule) = service.spec.autoscaling() {
+        autoscaling(&mut block, &rule, service, now);
+    }
     if let Some(rule) = service.spec.rebalancing() {
         block.section("Rebalancing", |block| {
             block.field("Tasks in a step", rule.max_tasks).field("Every", duration::show(rule.every));
@@ -207,6 +215,22 @@ pub fn block(service: &ServiceView, view: View) -> String {
     rollout(&mut block, "Rollback", service.spec.rollback.is_some(), service.spec.rollback_rollout());
     block.each("Port", service.spec.endpoint.iter().flat_map(|endpoint| &endpoint.ports).map(port::show));
     block.render(view.width)
+}
+
+fn autoscaling(block: &mut Block, rule: &Autoscaling, service: &ServiceView, now: Timestamp) {
+    block.section("Autoscaling", |block| {
+        block.field("Replicas", format!("{} to {}", rule.min, rule.max));
+        for (what, target) in [("CPU", rule.cpu_percent), ("Memory", rule.memory_percent)] {
+            if let Some(percent) = target {
+                block.field(what, format!("{percent}%"));
+            }
+        }
+        block.field("Window", duration::show(rule.window)).field("Cool-down", duration::show(rule.cool_down));
+        if let Some(last) = &service.autoscaled {
+            let ago = age::ago(last.at, now);
+            block.prose("Last change", &format!("{ago}, from {} replicas: {}", last.from, last.reason));
+        }
+    });
 }
 
 fn rollout(block: &mut Block, heading: &str, given: bool, rollout: events::spec::Rollout) {

@@ -35,6 +35,13 @@ impl IdentityFlags {
             return Err(Failure::new(Kind::Usage, "a global service has no number of replicas")
                 .hint("omit --replicas: a global service runs one task on every eligible node"));
         }
+        if self.replicas.is_some() && spec.autoscale.is_some() {
+            return Err(Failure::new(
+                Kind::Usage,
+                "the service is autoscaled: its number of replicas follows from what its tasks use",
+            )
+            .hint("omit --replicas and change the bounds with --autoscale, or give --autoscale off as well"));
+        }
         if self.replicas.is_some() || self.max_concurrent.is_some() {
             spec.mode = Some(self.mode(spec.mode()));
         }

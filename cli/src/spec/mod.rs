@@ -88,6 +88,7 @@ impl ServiceFlags {
     /// # Errors
     /// When a flag does not fit the service that it meets.
     pub fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
+        self.balance.apply(spec);
         self.identity.apply(spec)?;
         self.container.apply(spec);
         self.security.apply(spec)?;
@@ -98,7 +99,6 @@ impl ServiceFlags {
         self.health.apply(spec);
         self.resources.apply(spec);
         self.placement.apply(spec);
-        self.balance.apply(spec);
         self.restart.apply(spec);
         self.schedule.apply(spec)?;
         self.update.apply(spec);

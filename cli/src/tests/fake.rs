@@ -87,7 +87,7 @@ impl Fake {
 /// An event about the sample service.
 pub fn event() -> Event {
     let service = samples::service().id;
-    Event::by_command(0, Kind::ServiceScaled(events::ServiceScaled { service, from: 1, to: 2 }))
+    Event::by_command(0, Kind::ServiceScaled(events::ServiceScaled { service, from: 1, to: 2, reason: None }))
 }
 
 impl Manager for Fake {

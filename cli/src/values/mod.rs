@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod at;
+pub mod autoscale;
 pub mod config_file;
 pub mod constraint;
 pub mod container;

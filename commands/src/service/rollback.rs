@@ -10,7 +10,7 @@ use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, validate};
 
 use super::secrets::with_credentials;
-use super::{existing, same_identity, subject, with_files};
+use super::{existing, same_identity, subject, with_files, within_bounds};
 
 /// Puts an earlier spec of a service back, and rolls it out by the service's rollback settings. The number of replicas and the registry
 /// credentials stay as they are.
@@ -61,6 +61,7 @@ impl Verb for RollbackService {
         // What was fine once may refer to what is gone by now.
         validate::service(&spec).map_err(|fault| fault.about(&subject))?;
         let spec = with_files(state, &spec, None).map_err(|fault| fault.about(&subject))?;
+        let spec = within_bounds(spec, Some(&service.spec));
         secrets_exist(service, &spec, restored)?;
         let unused = state.unused_env_secrets(service, &spec);
         let volatile = unused.iter().map(VolatilePayload::destroy).collect();

@@ -174,13 +174,13 @@ fn scaling_changes_the_number_only() {
     let id = story.service(&replicated("web", 3));
     let template = story.state.services.get(id).expect("the service").template_version;
     let decision = story.accept(&operator(), scale(id, 6));
-    assert_eq!(decision.events, [Kind::ServiceScaled(ServiceScaled { service: id, from: 3, to: 6 })]);
+    assert_eq!(decision.events, [Kind::ServiceScaled(ServiceScaled { service: id, from: 3, to: 6, reason: None })]);
     let service = story.state.services.get(id).expect("the service");
     assert_eq!((service.spec.replicas(), service.template_version), (Some(6), template));
     assert_eq!(story.accept(&operator(), scale(id, 6)).events, []);
     assert_eq!(story.accept(&operator(), scale(id, 0)).events.len(), 1);
     let updated = story.accept(&operator(), update(id, &replicated("web", 3), None, None));
-    assert_eq!(updated.events, [Kind::ServiceScaled(ServiceScaled { service: id, from: 0, to: 3 })]);
+    assert_eq!(updated.events, [Kind::ServiceScaled(ServiceScaled { service: id, from: 0, to: 3, reason: None })]);
     assert_eq!(story.refuse(&operator(), scale(id, validate::REPLICAS_MAX + 1)).kind, RejectionKind::Exhausted);
 }
 

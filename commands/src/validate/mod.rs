@@ -4,6 +4,7 @@
 //! Absent on purpose: clashes of published ports between services. Ports are published on the nodes that run a task, where
 //! two services may share a number; only the routing mesh will have ports of the whole cluster.
 
+mod autoscale;
 mod cluster;
 mod config;
 mod container;
@@ -119,6 +120,9 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
         rollout::rollback(config)?;
     }
     placement::placement(task.placement())?;
+    if spec.autoscale.is_some() {
+        autoscale::autoscale(spec)?;
+    }
     if spec.rebalance.is_some() {
         rebalance::rebalance(spec)?;
     }

@@ -25,6 +25,12 @@ pub const UPDATE_MONITOR: Duration = Duration::from_secs(5);
 pub const REBALANCE_TASKS: u64 = 1;
 /// From one step to the next.
 pub const REBALANCE_EVERY: Duration = Duration::from_secs(30);
+/// Time over which the use of tasks is averaged, where a service is autoscaled.
+pub const AUTOSCALE_WINDOW: Duration = Duration::from_secs(60);
+/// Time after a change of the number of replicas before there are fewer.
+pub const AUTOSCALE_COOL_DOWN: Duration = Duration::from_secs(300);
+/// One processor, in billionths.
+const PROCESSOR: u64 = 1_000_000_000;
 /// Tasks kept in a slot, counting the live one.
 pub const TASK_HISTORY_LIMIT: i64 = 5;
 /// Longest time between two heartbeats of an agent.
@@ -77,6 +83,23 @@ pub struct Rebalancing {
     pub max_tasks: u64,
     /// From one step to the next.
     pub every: Duration,
+}
+
+/// How many replicas follow from what tasks use, without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Autoscaling {
+    /// Fewest replicas.
+    pub min: u64,
+    /// Most replicas.
+    pub max: u64,
+    /// What a task should use of its CPU.
+    pub cpu_percent: Option<u32>,
+    /// What a task should use of its memory.
+    pub memory_percent: Option<u32>,
+    /// The time over which that is averaged.
+    pub window: Duration,
+    /// After the last change, how long there are not fewer.
+    pub cool_down: Duration,
 }
 
 /// How many tasks of a job have to complete, and how many run at the same time.
@@ -196,6 +219,35 @@ impl ServiceSpec {
             max_tasks: rule.max_tasks.unwrap_or(REBALANCE_TASKS),
             every: rule.every_ns.map_or(REBALANCE_EVERY, Duration::from_nanos),
         })
+    }
+
+    /// How its number of replicas follows from what they use; nothing where it is asked for, and of what is not replicated.
+    pub fn autoscaling(&self) -> Option<Autoscaling> {
+        let rule = self.autoscale.filter(|_| self.replicas().is_some())?;
+        Some(Autoscaling {
+            min: rule.min_replicas,
+            max: rule.max_replicas,
+            cpu_percent: rule.cpu_percent,
+            memory_percent: rule.memory_percent,
+            window: rule.window_ns.map_or(AUTOSCALE_WINDOW, Duration::from_nanos),
+            cool_down: rule.cool_down_ns.map_or(AUTOSCALE_COOL_DOWN, Duration::from_nanos),
+        })
+    }
+
+    /// The CPU and memory of which the use of a task is a share: what it reserves, else its limit, else one processor; of memory else
+    /// nothing.
+    pub fn whole_use(&self) -> Resources {
+        let of = self.template().resources.as_ref();
+        let known = |part: fn(&Resources) -> u64| {
+            let given = of.into_iter().flat_map(|of| [of.reservations.as_ref(), of.limits.as_ref()]);
+            given.flatten().map(part).find(|amount| *amount > 0)
+        };
+        let (nano_cpus, memory_bytes) = (known(|of| of.nano_cpus), known(|of| of.memory_bytes));
+        Resources {
+            nano_cpus: nano_cpus.unwrap_or(PROCESSOR),
+            memory_bytes: memory_bytes.unwrap_or(0),
+            ..Resources::default()
+        }
     }
 
     /// How an update is rolled out.

@@ -14,6 +14,12 @@ pub const RESTART_ATTEMPTS_MAX: u64 = 1_000;
 pub const REBALANCE_TASKS: RangeInclusive<u64> = 1..=100;
 /// From one step of rebalancing to the next: from a second to a day.
 pub const REBALANCE_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+/// What a task of an autoscaled service may be wanted to use, in percent of what it reserves.
+pub const AUTOSCALE_PERCENT: RangeInclusive<u32> = 1..=1_000;
+/// Time over which that may be averaged: from a few heartbeats to an hour.
+pub const AUTOSCALE_WINDOW: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(3_600);
+/// Longest time after a change before there are fewer: a day.
+pub const AUTOSCALE_COOL_DOWN_MAX: Duration = Duration::from_secs(86_400);
 /// Processes that a container may be limited to; 0 and -1 are no limit. More than the last the kernel cannot have.
 pub const PIDS_LIMITS: RangeInclusive<i64> = -1..=4_194_304;
 /// The least and the most that the kernel's choice of a victim can be weighted.

@@ -16,7 +16,7 @@ mod version;
 
 pub use capability::{CAPABILITY_HINT, is_capability};
 pub use constraint::{Constraint, NodeFacts};
-pub use defaults::{Completions, Rebalancing, Restart, Rollout};
+pub use defaults::{Autoscaling, Completions, Rebalancing, Restart, Rollout};
 pub use file::{ConfigKey, FileReference, secret_key};
 pub use hostname::{CONTAINER_HOSTNAME_HINT, is_container_hostname};
 pub use timetable::{SCHEDULE_HINT, Timetable, TimetableError, ZONE_HINT};

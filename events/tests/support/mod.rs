@@ -131,7 +131,12 @@ fn service_samples() -> Vec<Kind> {
             destroyed_secrets: vec!["env-secret/3/1".into()],
             restored: Some(7),
         })),
-        Kind::ServiceScaled(ServiceScaled { service, from: 3, to: 6 }),
+        Kind::ServiceScaled(ServiceScaled {
+            service,
+            from: 3,
+            to: 6,
+            reason: Some("CPU at 91% over 60s, target 70%".into()),
+        }),
         Kind::ServiceRebalanced(ServiceRebalanced {
             service,
             task: id(4),

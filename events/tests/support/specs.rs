@@ -76,6 +76,14 @@ pub fn service_spec() -> ServiceSpec {
             start_deadline_ns: Some(600_000_000_000),
         }),
         depends_on: vec!["db".into()],
+        autoscale: Some(Autoscale {
+            min_replicas: 2,
+            max_replicas: 20,
+            cpu_percent: Some(70),
+            memory_percent: Some(80),
+            window_ns: Some(30_000_000_000),
+            cool_down_ns: Some(600_000_000_000),
+        }),
         rebalance: Some(Rebalance { max_tasks: Some(2), every_ns: Some(60_000_000_000) }),
     }
 }

@@ -31,6 +31,7 @@ pub mod assigned;
 pub(crate) mod backoff;
 mod conversation;
 mod managers;
+pub mod meter;
 mod outage;
 pub mod protocol;
 mod reporter;

@@ -23,12 +23,13 @@ use wire::v1::dispatcher_client::DispatcherClient;
 use wire::v1::session_message::Message;
 use wire::v1::{
     Head, HeartbeatReply, HeartbeatRequest, Refusal, RefusalKind, RegisterRequest, ReportRequest, SessionMessage,
-    Welcome,
+    TaskUsage, TaskUse, Welcome,
 };
 
 use super::Config;
 use super::executor::ExecutorError;
 use super::managers::Managers;
+use super::meter::Meter;
 use super::outage::Outage;
 use super::protocol::{Ask, Broken, DEADLINE, Retry, SessionMachine};
 use super::streams::Streams;
@@ -164,6 +165,7 @@ pub(super) async fn hold(
         machine,
         managers,
         seen,
+        meter: Meter::default(),
         epoch,
         manager: String::new(),
         link: None,
@@ -207,6 +209,7 @@ struct Holder<'a> {
     managers: Managers,
     /// The last frame of history that a manager named.
     seen: Option<Head>,
+    meter: Meter,
     /// The machine's time is that since then: the clock of the machine may be set.
     epoch: Instant,
     /// The manager that is asked.
@@ -224,6 +227,8 @@ struct Link {
     heartbeats: Heartbeats,
     /// What the node said that it is.
     description: NodeDescription,
+    /// Whether it is being read what tasks use.
+    is_measuring: bool,
     _open: Open,
 }
 
@@ -243,9 +248,9 @@ impl Heartbeats {
     }
 
     /// Sends one, if the last was taken. Whether it is answered in time, the machine watches.
-    fn send(&mut self, session: SessionId, call: u64, trust: Option<u64>) {
-        self.unanswered =
-            self.requests.try_send(HeartbeatRequest { session, trust }).is_ok().then_some((session, call));
+    fn send(&mut self, session: SessionId, call: u64, trust: Option<u64>, uses: Vec<TaskUse>) {
+        let beat = HeartbeatRequest { session, trust, uses };
+        self.unanswered = self.requests.try_send(beat).is_ok().then_some((session, call));
     }
 }
 
@@ -255,6 +260,7 @@ enum Answer {
     Heartbeat(Result<Option<HeartbeatReply>, Status>),
     Reported { session: SessionId, reports: usize, result: Result<u64, Ended> },
     Described(Result<NodeDescription, ExecutorError>),
+    Measured(Vec<TaskUsage>),
     Message(Result<Option<SessionMessage>, Status>),
 }
 
@@ -290,8 +296,9 @@ impl Holder<'_> {
                     .push(Box::pin(async move { Answer::Opened { attempt, result: opening.await.map(Box::new) } }));
             }
             (Ask::Heartbeat { session, call }, Some(_)) => {
+                let uses = self.meter.uses(time_since(self.epoch));
                 if let Some(link) = &mut self.link {
-                    link.heartbeats.send(session, call, self.node.connector.trust());
+                    link.heartbeats.send(session, call, self.node.connector.trust(), uses);
                 }
             }
             (Ask::Report(report), Some(client)) => {
@@ -328,6 +335,8 @@ impl Holder<'_> {
                 if let Some(announced) = reply.trust {
                     self.node.connector.compare_trust(announced);
                 }
+                self.meter.order(&reply.measure);
+                self.measure(now);
                 let period = Duration::from_nanos(reply.period_ns);
                 let asked = self.link.as_mut().and_then(|link| link.heartbeats.unanswered.take());
                 let (session, call) = asked.ok_or(Broken::Unexpected("an answer to no heartbeat"))?;
@@ -341,6 +350,12 @@ impl Holder<'_> {
             Answer::Reported { session, reports, result: Err(error) } => {
                 tracing::debug!(reports, "reports were not taken, sending them again: {error}");
                 self.machine.not_taken(session, now, share());
+            }
+            Answer::Measured(readings) => {
+                self.link.iter_mut().for_each(|link| link.is_measuring = false);
+                for TaskUsage { task, cpu_ns, memory_bytes, .. } in readings {
+                    self.meter.note(task, now, cpu_ns, memory_bytes);
+                }
             }
             Answer::Described(described) => {
                 self.compare(described)?;
@@ -397,6 +412,16 @@ impl Holder<'_> {
         if let Err(error) = self.node.site.store.save_managers(self.managers.named()) {
             tracing::warn!(%error, "the managers' addresses cannot be saved: after a restart this node asks those that it was started with first");
         }
+    }
+
+    /// Reads what the tasks use that the managers want to know of, unless the last reading still goes on.
+    fn measure(&mut self, now: Timestamp) {
+        let (tasks, Some(link)) = (self.meter.due(now), &mut self.link) else { return };
+        if tasks.is_empty() || std::mem::replace(&mut link.is_measuring, true) {
+            return;
+        }
+        let worker = self.worker;
+        self.calls.push(Box::pin(async move { Answer::Measured(worker.readings(tasks).await) }));
     }
 
     fn describe_later(&self) {
@@ -466,7 +491,7 @@ impl Node<'_> {
             Some(Message::Welcome(welcome)) if welcome.cluster == self.config.cluster => {
                 let heartbeats = Heartbeats::open(&mut client).await?;
                 let _open = Open::note(&self.config.measures);
-                Ok((welcome, Link { client, stream, heartbeats, description, _open }))
+                Ok((welcome, Link { client, stream, heartbeats, description, is_measuring: false, _open }))
             }
             Some(Message::Welcome(welcome)) => Err(Ended::OtherCluster(welcome.cluster)),
             Some(Message::Assignments(_)) => Err(Broken::Unexpected("assignments before a welcome").into()),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use events::TaskId;
+use futures_util::stream::{self, StreamExt};
 use reconcilers::worker::TaskMachine;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,11 @@ use super::task::{AgentContext, End, TaskOrder, TaskRunner};
 const SWEEP_PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Longest such pause.
 const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Tasks whose use is read at a time: an engine takes some milliseconds for each.
+const READINGS_AT_A_TIME: usize = 16;
+/// How long one reading may take.
+const READING_MAX: Duration = Duration::from_secs(10);
 
 /// The tasks of one node.
 pub(super) struct Worker {
@@ -155,6 +161,30 @@ impl Worker {
         let order = order.ok_or_else(|| "it does not have the task any more".to_owned())?;
         let workload = self.site.workload(&order.assignment);
         self.site.executor.interact(&workload, what, inputs).await.map_err(|error| error.to_string())
+    }
+
+    /// What these tasks use, of those that run here and can be asked now.
+    pub(super) async fn readings(&self, tasks: Vec<TaskId>) -> Vec<TaskUsage> {
+        let read = |task: TaskId| async move {
+            let reading = tokio::time::timeout(READING_MAX, self.usage(task)).await;
+            match reading {
+                Ok(Ok(reading)) => reading,
+                Ok(Err(why)) => {
+                    tracing::debug!(%task, why, "what a task uses cannot be read");
+                    None
+                }
+                Err(_) => {
+                    tracing::debug!(%task, "what a task uses cannot be read in time");
+                    None
+                }
+            }
+        };
+        let mut readings = stream::iter(tasks.into_iter().map(read)).buffer_unordered(READINGS_AT_A_TIME);
+        let mut all = Vec::new();
+        while let Some(reading) = readings.next().await {
+            all.extend(reading);
+        }
+        all
     }
 
     /// Stops tending. Containers run on.

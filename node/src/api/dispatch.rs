@@ -188,17 +188,17 @@ impl Dispatcher for DispatchApi {
 
 /// Takes a heartbeat. The node may have been removed, or its session replaced, since the last one.
 async fn heartbeat(context: &Context, node: NodeId, beat: HeartbeatRequest) -> Result<HeartbeatReply, Status> {
-    let HeartbeatRequest { session, trust } = beat;
+    let HeartbeatRequest { session, trust, uses } = beat;
     affordable(context.budgets.heartbeat(node, Instant::now())).await?;
-    context.core.heartbeat(node, session).map_err(status)?;
+    context.core.heartbeat(node, session, uses).map_err(status)?;
     let control = context.control();
     let period = jittered(control.heartbeat(node, session).map_err(status)?);
     if let Some(moved) = trust.and_then(|trust| control.moved_to_root(node, trust)) {
         note_moved(context.clone(), moved);
     }
     let role = control.state.cluster.nodes.get(node).map(|node| node.spec.role().into());
-    let trust = Some(control.trust());
-    Ok(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX), role, trust })
+    let (trust, measure) = (Some(control.trust()), control.measured(node));
+    Ok(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX), role, trust, measure })
 }
 
 /// Notes that a node has moved to another root, beside its heartbeats: these are answered whether the cluster can commit or not.

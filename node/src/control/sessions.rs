@@ -1,11 +1,12 @@
 //! Agents' sessions as a manager sees them: what each call of an agent asks of the core, and what an open session is sent.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use commands::{Actor, Command, DisconnectNode, LeaveNode, RegisterNode, Rejection, ReportTasks};
-use events::{NodeDescription, NodeId, Role, SessionId, frame};
+use events::{NodeDescription, NodeId, Role, ServiceId, SessionId, frame};
 use wire::v1::session_message::Message;
-use wire::v1::{Head, ReportRequest, SessionMessage, Welcome};
+use wire::v1::{Head, ReportRequest, SessionMessage, UseOrder, Welcome};
 
 use crate::log::{FrameLink, LogStore, frame_at};
 use crate::manager::replica::{Request, check_session};
@@ -13,6 +14,9 @@ use crate::manager::replica::{Request, check_session};
 use super::assignments::SentAssignments;
 use super::command::check_reason;
 use super::{Control, views};
+
+/// Tasks of a node that are looked at for those to be measured, with each of its heartbeats.
+const TASKS_LOOKED_AT_MAX: usize = 10_000;
 
 /// A node as its certificate shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,30 @@ impl Control {
     pub fn heartbeat(&self, node: NodeId, session: SessionId) -> Result<Duration, Rejection> {
         check_session(&self.state.cluster, node, session)?;
         Ok(self.state.cluster.heartbeat_period())
+    }
+
+    /// The tasks of a node that are to be measured: those that should run of services whose replicas follow from what they use.
+    pub fn measured(&self, node: NodeId) -> Vec<UseOrder> {
+        let cluster = &self.state.cluster;
+        if cluster.autoscaling().is_empty() {
+            return Vec::new();
+        }
+        let mut orders: BTreeMap<(ServiceId, u64), UseOrder> = BTreeMap::new();
+        for task in cluster.tasks_of_node(node).filter(|task| task.is_live()).take(TASKS_LOOKED_AT_MAX) {
+            let rule = cluster.services.get(task.service).and_then(|service| service.spec.autoscaling());
+            let Some(rule) = rule else { continue };
+            let order = orders.entry((task.service, task.spec_version)).or_insert_with(|| {
+                let whole = cluster.spec_of(task).whole_use();
+                UseOrder {
+                    tasks: Vec::new(),
+                    window_ns: u64::try_from(rule.window.as_nanos()).unwrap_or(u64::MAX),
+                    nano_cpus: whole.nano_cpus,
+                    memory_bytes: whole.memory_bytes,
+                }
+            });
+            order.tasks.push(task.id);
+        }
+        orders.into_values().collect()
     }
 
     /// Compares the history here with what an agent knew of before. If the frame is not there, somebody put this manager

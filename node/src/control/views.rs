@@ -8,9 +8,9 @@ use projections::views::overview::{self, replicas, restarting, restarting_places
 use projections::views::progress::{is_current, progress};
 use projections::{Cluster, Liveness, Node, Service, Task, Update, UpdateState};
 use wire::v1::{
-    ClusterView, Head, JobRun, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Rebalanced, Refusal, RefusalKind,
-    Restarting, ServiceMode, ServiceSummary, ServiceView, TagView, TaskView, UpdateState as WireUpdateState,
-    UpdateStatus,
+    Autoscaled, ClusterView, Head, JobRun, JoinTokens, Meta, NodeState, NodeSummary, NodeView, Rebalanced, Refusal,
+    RefusalKind, Restarting, ServiceMode, ServiceSummary, ServiceView, TagView, TaskView,
+    UpdateState as WireUpdateState, UpdateStatus,
 };
 
 use super::managers;
@@ -176,6 +176,8 @@ pub fn service_summary(state: &Published, service: &Service, now: Timestamp) -> 
         finished_places: ended.finished,
         failed_places: ended.failed,
         completions: service.completions().map(|of| of.total),
+        replicas_min: service.spec.autoscaling().map(|rule| rule.min),
+        replicas_max: service.spec.autoscaling().map(|rule| rule.max),
         next_run: service.next_run,
         unplaced: overview::unplaced(&state.cluster, service.id).map(str::to_owned),
     }
@@ -203,6 +205,11 @@ pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceV
             abreast: run.abreast,
         }),
         next_run: service.next_run,
+        autoscaled: service.autoscaled.as_ref().map(|last| Autoscaled {
+            at: last.at,
+            from: last.from,
+            reason: last.reason.clone(),
+        }),
         rebalanced: service.rebalanced.as_ref().map(|last| Rebalanced { at: last.at, reason: last.reason.clone() }),
         live_tasks: progress.live,
         current_tasks: progress.current,

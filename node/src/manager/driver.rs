@@ -272,6 +272,9 @@ impl Driver {
         for (node, session, at) in news.beats {
             self.replica.heartbeat(node, session, at);
         }
+        for (node, session, uses) in news.uses {
+            self.replica.note_uses(node, session, uses, reading.now);
+        }
         if let Some((from, to)) = news.deaf {
             tracing::warn!(seconds = to.since(from).as_secs(), "this manager was paused and received no heartbeats");
             self.replica.grant(from, to);

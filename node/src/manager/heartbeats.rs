@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use events::{NodeId, SessionId, Timestamp};
+use wire::v1::TaskUse;
+
+use crate::agent::meter::TASKS_MAX;
 
 /// How often the serving threads say that they listen.
 pub const LISTEN_PERIOD: Duration = Duration::from_millis(100);
@@ -20,6 +23,8 @@ pub struct HeartbeatTable(Arc<Mutex<Table>>);
 #[derive(Debug, Default)]
 struct Table {
     beats: BTreeMap<NodeId, (SessionId, Instant)>,
+    /// What tasks use, as the last heartbeat of their node said.
+    uses: BTreeMap<NodeId, (SessionId, Vec<TaskUse>)>,
     /// When the serving threads last said that they listen; nothing before they began to.
     listened: Option<Instant>,
     /// Since when they had not, and until when; only the last one: each is read within a tick.
@@ -31,6 +36,8 @@ struct Table {
 pub(crate) struct News {
     /// The last heartbeat of each node: its session, and when it came.
     pub beats: Vec<(NodeId, SessionId, Timestamp)>,
+    /// What tasks of nodes use.
+    pub uses: Vec<(NodeId, SessionId, Vec<TaskUse>)>,
     /// A time in which nobody could be heard.
     pub deaf: Option<(Timestamp, Timestamp)>,
 }
@@ -39,6 +46,14 @@ impl HeartbeatTable {
     /// Notes a heartbeat that came at this instant.
     pub fn note(&self, node: NodeId, session: SessionId, at: Instant) {
         self.table().beats.insert(node, (session, at));
+    }
+
+    /// Notes what tasks of a node use. More than a node may say is left out.
+    pub fn note_uses(&self, node: NodeId, session: SessionId, mut uses: Vec<TaskUse>) {
+        uses.truncate(TASKS_MAX);
+        if !uses.is_empty() {
+            self.table().uses.insert(node, (session, uses));
+        }
     }
 
     /// The serving threads listen: they would have read a heartbeat that came before this instant.
@@ -55,7 +70,9 @@ impl HeartbeatTable {
         }
         let log_time = |then: Instant| now - at.saturating_duration_since(then);
         let beats = std::mem::take(&mut table.beats).into_iter();
+        let uses = std::mem::take(&mut table.uses).into_iter();
         News {
+            uses: uses.map(|(node, (session, uses))| (node, session, uses)).collect(),
             beats: beats.map(|(node, (session, then))| (node, session, log_time(then))).collect(),
             deaf: table.deaf.take().map(|(from, to)| (log_time(from), log_time(to))),
         }
@@ -106,7 +123,7 @@ mod tests {
         heartbeats.note(node, session, start + seconds(28));
         let now = Timestamp::from_unix_ns(0) + seconds(1_000);
         let news = heartbeats.take(start + seconds(30), now);
-        assert_eq!(news, News { beats: vec![(node, session, now - seconds(2))], deaf: None });
+        assert_eq!(news, News { beats: vec![(node, session, now - seconds(2))], ..News::default() });
         assert_eq!(heartbeats.take(start + seconds(30), now), News::default(), "each is read once");
     }
 

@@ -3,8 +3,8 @@
 use events::frame::FrameHash;
 use wire::v1::{
     Beat as WireBeat, DiskSpace, ForwardedCall, ForwardedCommand, ForwardedOutcome, Head, HistoryFrame, HistoryPage,
-    NotOffered, OfferedKeyring, PeerMessage as Wire, Presence, RaftMessage, Stand as WireStand,
-    Standing as WireStanding, WantHistory, peer_message::Message,
+    NodeUses, NotOffered, OfferedKeyring, PeerMessage as Wire, Presence, RaftMessage, Stand as WireStand,
+    Standing as WireStanding, Uses, WantHistory, peer_message::Message,
 };
 use zeroize::Zeroizing;
 
@@ -12,7 +12,7 @@ use commands::space::Space;
 
 use crate::control::views;
 use crate::log::FrameLink;
-use crate::manager::replica::{Beat, Call, PeerMessage, Stand, Standing};
+use crate::manager::replica::{Beat, Call, PeerMessage, Stand, Standing, UsesOfNode};
 
 /// A message in the wire's form.
 pub fn to_wire(message: PeerMessage) -> Wire {
@@ -41,6 +41,10 @@ pub fn to_wire(message: PeerMessage) -> Wire {
             let beats =
                 beats.into_iter().map(|Beat { node, session, ticks_ago }| WireBeat { node, session, ticks_ago });
             Message::Presence(Presence { beats: beats.collect() })
+        }
+        PeerMessage::Uses(nodes) => {
+            let nodes = nodes.into_iter().map(|UsesOfNode { node, session, tasks }| NodeUses { node, session, tasks });
+            Message::Uses(Uses { nodes: nodes.collect() })
         }
     };
     Wire { message: Some(message) }
@@ -78,6 +82,10 @@ pub fn from_wire(message: Wire) -> Option<PeerMessage> {
             let beats =
                 beats.into_iter().map(|WireBeat { node, session, ticks_ago }| Beat { node, session, ticks_ago });
             PeerMessage::Presence(beats.collect())
+        }
+        Message::Uses(Uses { nodes }) => {
+            let nodes = nodes.into_iter().map(|NodeUses { node, session, tasks }| UsesOfNode { node, session, tasks });
+            PeerMessage::Uses(nodes.collect())
         }
     })
 }
@@ -149,6 +157,15 @@ mod tests {
                 node: events::NodeId::from_bits(1),
                 session: events::SessionId::from_bits(2),
                 ticks_ago: 3,
+            }]),
+            PeerMessage::Uses(vec![UsesOfNode {
+                node: events::NodeId::from_bits(1),
+                session: events::SessionId::from_bits(2),
+                tasks: vec![wire::v1::TaskUse {
+                    task: events::TaskId::from_bits(3),
+                    cpu_permille: Some(4),
+                    memory_permille: None,
+                }],
             }]),
         ];
         for message in messages {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use commands::{Actor, Command, Rejection};
 use events::{Duration, Event, Frame, FrameHeader, IdGenerator, Kind, NodeId, ServiceId, TaskState, Timestamp, frame};
 use projections::{Cluster, Liveness, Service, Stamp, Touched};
-use reconcilers::{Budget, Candidates, Follower, LastSeen, Peers, Presence, TimerKey, settle_without};
+use reconcilers::{Budget, Candidates, Follower, LastSeen, Peers, Presence, TimerKey, Uses, settle_without};
 
 use crate::timers::Timers;
 use agents::Agents;
@@ -193,7 +193,7 @@ impl Sandbox {
                 self.turn(Vec::new(), self.ids());
                 continue;
             }
-            let timer = self.timers.next_of(|key| !matches!(key, TimerKey::Node(_)));
+            let timer = self.timers.next_of(|key| !matches!(key, TimerKey::Node(_) | TimerKey::Scaling(_)));
             let next = timer.into_iter().chain(self.agents.next()).min().filter(|next| *next <= time);
             let until = next.unwrap_or(time).max(self.now);
             seen(&self.cluster, until.since(self.now));
@@ -210,7 +210,7 @@ impl Sandbox {
     fn next(&self) -> Option<Timestamp> {
         let of_work = |key: &TimerKey| match key {
             TimerKey::Rollout(_) | TimerKey::Balance(_) | TimerKey::Place(..) => true,
-            TimerKey::Node(_) | TimerKey::Service(_) => false,
+            TimerKey::Node(_) | TimerKey::Service(_) | TimerKey::Scaling(_) => false,
         };
         self.timers.next_of(of_work).into_iter().chain(self.agents.next()).min()
     }
@@ -248,7 +248,10 @@ impl Sandbox {
         }
         let (presence, peers) = (self.presence(&touched), self.peers());
         let candidates = &mut self.caches.0;
-        let mut ctx = reconcilers::Ctx { now: self.now, ids: &mut ids, presence: &presence, peers: &peers, candidates };
+        // What tasks would use nobody can know: their number stays.
+        let uses = Uses::new();
+        let (ids, presence, peers) = (&mut ids, &presence, &peers);
+        let mut ctx = reconcilers::Ctx { now: self.now, ids, presence, peers, uses: &uses, candidates };
         let settled = settle_without(&self.aside, &mut self.cluster, touched, &mut ctx, &at, Budget::FRAME);
         self.aside.extend(settled.disputed);
         self.timers.set(&settled.wakes);

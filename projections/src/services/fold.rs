@@ -6,7 +6,7 @@ use std::sync::Arc;
 use events::spec::affinity::{Affinity, Presence};
 use events::{ServiceId, ServiceSpec, SpecChange};
 
-use super::{Rebalanced, Revision, Run, Service, Update, UpdateState, env_secrets, name_key, set_replicas};
+use super::{Autoscaled, Rebalanced, Revision, Run, Service, Update, UpdateState, env_secrets, name_key, set_replicas};
 use crate::{Cluster, ClusterSecret, Config, Stamp, Touched, counts, rollouts};
 
 pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at: &Stamp, touched: &mut Touched) {
@@ -17,9 +17,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
     if spec.is_global() {
         cluster.global_services.insert(event.service);
     }
-    if spec.rebalancing().is_some() {
-        cluster.rebalancing.insert(event.service);
-    }
+    index_rules(cluster, event.service, &spec);
     cluster.apart.extend(kept_apart(event.service, &spec));
     cluster.dependents.extend(awaited(event.service, &spec));
     let service = Service {
@@ -34,6 +32,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         update: None,
         run: runs_at_once(&spec).then_some(Run { iteration: 1, started_at: at.time, abreast: 1 }),
         next_run: None,
+        autoscaled: None,
         rebalanced: None,
         env_secrets: env_secrets(&spec).map(str::to_owned).collect(),
         spec_changes: vec![at.index],
@@ -64,11 +63,7 @@ pub(crate) fn spec_updated(
         service.note_change(at.index);
     });
     index_names(cluster, id, &old.spec, &spec, touched);
-    if spec.rebalancing().is_some() {
-        cluster.rebalancing.insert(id);
-    } else {
-        cluster.rebalancing.remove(&id);
-    }
+    index_rules(cluster, id, &spec);
     let revision = (id, old.template_version);
     if cluster.revisions.get(revision).is_some_and(|revision| revision.spec.same_template(&spec)) {
         // Tasks to come find the present credentials.
@@ -90,6 +85,21 @@ pub(crate) fn spec_updated(
         }
     }
     touched.services.insert(id);
+}
+
+/// Notes what is done to a service beside what was asked for.
+fn index_rules(cluster: &mut Cluster, id: ServiceId, spec: &ServiceSpec) {
+    let rules = [
+        (&mut cluster.rebalancing, spec.rebalancing().is_some()),
+        (&mut cluster.autoscaling, spec.autoscaling().is_some()),
+    ];
+    for (services, has_rule) in rules {
+        if has_rule {
+            services.insert(id);
+        } else {
+            services.remove(&id);
+        }
+    }
 }
 
 /// Whether it is a job that runs without being told when.
@@ -275,6 +285,11 @@ pub(crate) fn scaled(cluster: &mut Cluster, event: &events::ServiceScaled, at: &
     let scaled = cluster.services.update(event.service, |service| {
         set_replicas(Arc::make_mut(&mut service.spec), event.to);
         keep_replicas_for_rollback(service, Some(event.to));
+        if let Some(reason) = event.reason.clone() {
+            // Nobody asked for another spec: what was read of it is still true.
+            service.autoscaled = Some(Autoscaled { at: at.time, from: event.from, reason });
+            return;
+        }
         service.note_change(at.index);
         service.version = at.index;
         service.updated_at = at.time;
@@ -296,6 +311,7 @@ pub(crate) fn removed(cluster: &mut Cluster, id: ServiceId, touched: &mut Touche
     cluster.service_names.remove(&name_key(service.spec.name()));
     cluster.global_services.remove(&id);
     cluster.rebalancing.remove(&id);
+    cluster.autoscaling.remove(&id);
     for entry in kept_apart(id, &service.spec) {
         cluster.apart.remove(&entry);
     }
@@ -404,6 +420,8 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.global_services = global.collect();
     let rebalancing = cluster.services.values().filter(|service| service.spec.rebalancing().is_some());
     cluster.rebalancing = rebalancing.map(|service| service.id).collect();
+    let autoscaling = cluster.services.values().filter(|service| service.spec.autoscaling().is_some());
+    cluster.autoscaling = autoscaling.map(|service| service.id).collect();
     cluster.dependents = cluster.services.values().flat_map(|service| awaited(service.id, &service.spec)).collect();
     cluster.apart = cluster.services.values().flat_map(|service| kept_apart(service.id, &service.spec)).collect();
     for service in cluster.services.values() {

@@ -167,6 +167,7 @@ impl World {
             ids: &mut ids,
             presence: &crate::Presence::new(),
             peers: &crate::Peers::default(),
+            uses: &crate::Uses::new(),
             candidates,
         };
         let mut out = Correction::with_room(Budget::FRAME);

@@ -15,6 +15,7 @@ fn told(sample: &Sample) -> (Vec<u128>, String) {
         ids: &mut ids,
         presence: &Presence::new(),
         peers: &crate::Peers::default(),
+        uses: &crate::Uses::new(),
         candidates: &mut candidates,
     };
     let mut out = Correction::with_room(Budget::FRAME);

@@ -41,6 +41,7 @@ fn turn(
         ids: &mut ids,
         presence: &presence,
         peers: &crate::Peers::default(),
+        uses: &crate::Uses::new(),
         candidates: &mut candidates,
     };
     let settling = Settling { reconcilers, aside, at: &Stamp::default(), settled: Settled::default() };
@@ -51,7 +52,7 @@ fn turn(
 fn quarrel(cluster: &Cluster, scope: &Scope, _: &mut Ctx<'_>, out: &mut Correction) {
     let Some(from) = cluster.services.get(service(1)).and_then(|service| service.spec.replicas()) else { return };
     if scope.services.contains(&service(1)) {
-        out.push(Kind::ServiceScaled(ServiceScaled { service: service(1), from, to: 3 - from }));
+        out.push(Kind::ServiceScaled(ServiceScaled { service: service(1), from, to: 3 - from, reason: None }));
     }
 }
 

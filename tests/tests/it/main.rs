@@ -7,6 +7,7 @@
 //! tests that only root can run, such as those that make networks and disks.
 
 mod audit;
+mod autoscale;
 mod backup;
 mod bad_input;
 mod catch_up;
@@ -79,6 +80,7 @@ on_both! {
     workloads::templates_are_expanded_on_the_node
     secrets::templates_of_files_are_expanded_in_memory
     workloads::a_job_runs_to_its_end_and_gives_its_exit_code
+    autoscale::tasks_that_use_more_than_they_should_get_others_beside_them
     logs::logs_of_all_nodes_come_through_any_manager
     exec::commands_run_in_tasks_through_any_manager
 }

@@ -75,7 +75,7 @@ async fn dial(cluster: &Cluster, connector: Connector) -> Result<Channel, tonic:
 
 /// What a manager refuses a heartbeat of no session with.
 async fn refused_heartbeat(channel: Channel) -> Status {
-    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1), trust: None };
+    let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1), trust: None, uses: Vec::new() };
     match DispatcherClient::new(channel).heartbeats(tokio_stream::once(heartbeat)).await {
         Err(refused) => refused,
         Ok(replies) => replies.into_inner().message().await.expect_err("a refusal"),

@@ -190,7 +190,7 @@ impl Dispatcher for Manager {
             if away? {
                 Err(Status::unavailable("away"))
             } else {
-                Ok(HeartbeatReply { period_ns: 3_000_000_000, role: None, trust: None })
+                Ok(HeartbeatReply { period_ns: 3_000_000_000, role: None, trust: None, measure: Vec::new() })
             }
         });
         Ok(Response::new(replies.boxed()))

@@ -9,6 +9,7 @@ use commands::{Rejection, RejectionKind};
 use events::{NodeId, SessionId};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use wire::v1::TaskUse;
 
 use super::{Input, Published, stopping};
 use crate::log::LogError;
@@ -111,17 +112,18 @@ impl Handle {
         *self.space.lock().unwrap_or_else(PoisonError::into_inner) = space;
     }
 
-    /// Notes a heartbeat, however busy the thread is.
+    /// Notes a heartbeat, with what tasks of the node use, however busy the thread is.
     ///
     /// # Errors
     /// When the session is over: the agent has to register again.
-    pub fn heartbeat(&self, node: NodeId, session: SessionId) -> Result<(), Rejection> {
+    pub fn heartbeat(&self, node: NodeId, session: SessionId, uses: Vec<TaskUse>) -> Result<(), Rejection> {
         if self.is_over() {
             return Err(stopping());
         }
         check_session(&self.published.borrow().cluster, node, session)?;
         self.serves_sessions()?;
         self.heartbeats.note(node, session, Instant::now());
+        self.heartbeats.note_uses(node, session, uses);
         Ok(())
     }
 

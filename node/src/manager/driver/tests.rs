@@ -133,7 +133,7 @@ async fn a_commit_wakes_the_sessions_that_it_concerns_and_no_others() {
 
     let (node, task) = (workers[0], assigned[&workers[0]]);
     let session = followed.core.handle.state().cluster.nodes.get(node).and_then(|node| node.session).expect("one");
-    followed.core.handle.heartbeat(node, session).expect("heard");
+    followed.core.handle.heartbeat(node, session, Vec::new()).expect("heard");
     assert_eq!(followed.woken(), [], "a heartbeat wakes nobody");
 
     let status = TaskStatus { state: TaskState::Running.into(), ..TaskStatus::default() };
@@ -200,7 +200,7 @@ async fn a_disk_that_hangs_holds_up_neither_turns_nor_heartbeats_and_nothing_is_
     let waiting = tokio::spawn(handle.submit(request(3, operator(), service(1))));
     // Judged by what is not on the disk: what it is refused for may never be.
     let same_name = tokio::spawn(handle.submit(request(4, operator(), service(1))));
-    handle.heartbeat(own, session).expect("heard");
+    handle.heartbeat(own, session, Vec::new()).expect("heard");
     assert!(!waiting.is_finished() && handle.state().cluster.position.index == before, "nothing is acknowledged");
     assert!(!same_name.is_finished(), "and nothing is refused");
 

@@ -88,7 +88,7 @@ impl Aside {
         let before = std::mem::take(&mut self.corrected);
         for subject in std::mem::take(&mut settled.corrected) {
             let (service, is_asked) = match subject {
-                TimerKey::Node(_) => continue,
+                TimerKey::Node(_) | TimerKey::Scaling(_) => continue,
                 TimerKey::Service(id) | TimerKey::Rollout(id) | TimerKey::Balance(id) => {
                     (id, asked.services.contains(&id))
                 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use events::{NodeId, SessionId, Timestamp};
 use projections::Cluster;
+use wire::v1::TaskUse;
 
+use crate::agent::meter::TASKS_MAX;
 use crate::log::raft::TICK;
 
 use super::peers::PeerMessage;
@@ -18,6 +20,8 @@ const DIGEST_TICKS: u64 = 5;
 const KEEP_TICKS: u64 = 100;
 /// Nodes in one message: about 150 KiB.
 const BEATS_MAX: usize = 4_096;
+/// Tasks in one message, but for those of its last node: about 200 KiB.
+const USES_MAX: usize = 8_192;
 /// A heartbeat that came longer ago than this says nothing: 10 minutes, longer than any node is waited for.
 const TICKS_AGO_MAX: u64 = 6_000;
 /// What nodes get of extra time whose manager is not heard any more: they notice that themselves, and register with another.
@@ -38,11 +42,44 @@ pub struct Beat {
 #[derive(Default)]
 pub(super) struct Digest {
     beats: BTreeMap<NodeId, (SessionId, u64)>,
+    uses: BTreeMap<NodeId, (SessionId, Vec<TaskUse>)>,
+}
+
+/// What tasks of a node use, as it said in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsesOfNode {
+    /// The node.
+    pub node: NodeId,
+    /// Its session.
+    pub session: SessionId,
+    /// What it said.
+    pub tasks: Vec<TaskUse>,
 }
 
 impl Digest {
     pub(super) fn note(&mut self, node: NodeId, session: SessionId, tick: u64) {
         self.beats.insert(node, (session, tick));
+    }
+
+    pub(super) fn note_uses(&mut self, node: NodeId, session: SessionId, uses: Vec<TaskUse>) {
+        self.uses.insert(node, (session, uses));
+    }
+
+    /// What nodes said of their tasks, in messages of a bounded size.
+    fn take_uses(&mut self) -> Vec<Vec<UsesOfNode>> {
+        let (mut messages, mut message, mut tasks_in_it) = (Vec::new(), Vec::new(), 0);
+        for (node, (session, tasks)) in std::mem::take(&mut self.uses) {
+            if tasks_in_it + tasks.len() > USES_MAX && !message.is_empty() {
+                messages.push(std::mem::take(&mut message));
+                tasks_in_it = 0;
+            }
+            tasks_in_it += tasks.len();
+            message.push(UsesOfNode { node, session, tasks });
+        }
+        if !message.is_empty() {
+            messages.push(message);
+        }
+        messages
     }
 
     fn take(&mut self, tick: u64) -> Vec<Beat> {
@@ -56,6 +93,8 @@ impl Digest {
 pub(super) struct Digests {
     /// Not looked at yet: by node what it heard, the manager that said so and the tick in which that came.
     new: BTreeMap<NodeId, (Beat, u64, u64)>,
+    /// What tasks use, not looked at yet.
+    uses: BTreeMap<NodeId, UsesOfNode>,
     /// The manager that last heard each node.
     by: BTreeMap<NodeId, u64>,
 }
@@ -64,6 +103,11 @@ impl Digests {
     /// A digest came, in this tick.
     pub(super) fn note(&mut self, from: u64, beats: Vec<Beat>, tick: u64) {
         self.new.extend(beats.into_iter().map(|beat| (beat.node, (beat, from, tick))));
+    }
+
+    /// What tasks use came from another manager.
+    fn note_uses(&mut self, uses: Vec<UsesOfNode>) {
+        self.uses.extend(uses.into_iter().map(|of| (of.node, of)));
     }
 
     /// A node registers at another manager, which may be gone before it says again that it heard the node.
@@ -109,6 +153,17 @@ impl Replica {
         for beats in self.digest.take(self.ticks).chunks(BEATS_MAX) {
             self.outbox.messages.push((leader, PeerMessage::Presence(beats.to_vec())));
         }
+        let uses = self.digest.take_uses().into_iter();
+        self.outbox.messages.extend(uses.map(|uses| (leader, PeerMessage::Uses(uses))));
+    }
+
+    /// Another manager says what tasks use whose nodes it heard. Only a member's word counts.
+    pub(super) fn receive_uses(&mut self, from: u64, uses: Vec<UsesOfNode>) {
+        if let Role::Leader(leader) = &mut self.role
+            && leader.tip.member_with(from).is_some()
+        {
+            leader.digests.note_uses(uses);
+        }
     }
 
     /// Another manager says whom it heard. Only a member's word counts.
@@ -125,6 +180,13 @@ impl Replica {
         let Role::Leader(leader) = &mut self.role else { return };
         for (node, session, at) in leader.digests.take(self.ticks, now) {
             leader.heartbeat(node, session, at);
+        }
+        for (_, UsesOfNode { node, session, mut tasks }) in std::mem::take(&mut leader.digests.uses) {
+            tasks.truncate(TASKS_MAX);
+            leader.uses.note(&leader.tip, node, session, tasks, now);
+        }
+        if self.ticks.is_multiple_of(KEEP_TICKS) {
+            leader.uses.keep_nodes(&leader.tip);
         }
         let peers = &leader.peers;
         let reached = |raft_id| peers.followers.get(&raft_id).is_some_and(|peer| peer.reachable);
@@ -155,6 +217,20 @@ mod tests {
         let now = Timestamp::from_unix_ns(0) + Duration::from_secs(60);
         assert_eq!(digests.take(102, now), vec![(node, session, now - TICK * 5)]);
         assert_eq!(digests.take(102, now), vec![]);
+    }
+
+    #[test]
+    fn what_tasks_use_is_said_once_in_messages_of_a_bounded_size() {
+        let (mut digest, session) = (Digest::default(), SessionId::from_bits(2));
+        let uses = |tasks: usize| vec![TaskUse { task: events::TaskId::from_bits(1), ..TaskUse::default() }; tasks];
+        for (node, tasks) in [(1, USES_MAX - 1), (2, 1), (3, 1)] {
+            digest.note_uses(NodeId::from_bits(node), session, uses(7));
+            digest.note_uses(NodeId::from_bits(node), session, uses(tasks));
+        }
+        let messages = digest.take_uses();
+        assert_eq!(messages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(messages[1], [UsesOfNode { node: NodeId::from_bits(3), session, tasks: uses(1) }]);
+        assert_eq!(digest.take_uses(), Vec::<Vec<UsesOfNode>>::new());
     }
 
     #[test]

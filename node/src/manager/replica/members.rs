@@ -123,6 +123,10 @@ impl Replica {
                 self.receive_digest(from, beats);
                 Ok(())
             }
+            PeerMessage::Uses(uses) => {
+                self.receive_uses(from, uses);
+                Ok(())
+            }
             PeerMessage::NotOffered { at } => {
                 if self.catch_up.as_ref().is_some_and(|catch_up| catch_up.offer.index == at) {
                     self.give_up_offer()?;

@@ -20,6 +20,7 @@ mod reads;
 mod role;
 mod standing;
 mod status;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,11 +28,12 @@ use std::sync::Arc;
 use commands::{Actor, Command, Rejection, Seen};
 use events::{ClusterId, CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
+use wire::v1::TaskUse;
 
 use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, RoleChange, Write, Written};
 pub use crate::manager::fold::FatalError;
 use crate::manager::fold::Folded;
-pub use digest::Beat;
+pub use digest::{Beat, UsesOfNode};
 pub use forward::Call;
 pub use members::membership;
 pub use peers::{HistoryAsked, PEER_PAGE, PeerMessage};
@@ -325,6 +327,14 @@ impl Replica {
                 leader.heartbeat(node, session, at);
             }
             Role::Follower | Role::Elected { .. } => self.digest.note(node, session, self.ticks),
+        }
+    }
+
+    /// Notes what tasks of a node use, as a heartbeat of this session said.
+    pub fn note_uses(&mut self, node: NodeId, session: SessionId, uses: Vec<TaskUse>, at: Timestamp) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.uses.note(&leader.tip, node, session, uses, at),
+            Role::Follower | Role::Elected { .. } => self.digest.note_uses(node, session, uses),
         }
     }
 

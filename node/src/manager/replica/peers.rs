@@ -11,7 +11,7 @@ use projections::{Cluster, Keyring};
 use reconcilers::{Follower, Peers};
 use zeroize::Zeroizing;
 
-use super::digest::Beat;
+use super::digest::{Beat, UsesOfNode};
 use super::forward::Call;
 use super::standing::Standing;
 use crate::log::raft::ELECTION_TICKS;
@@ -78,6 +78,8 @@ pub enum PeerMessage {
     Standing(Standing),
     /// The nodes that the sender heard since it last said so.
     Presence(Vec<Beat>),
+    /// What tasks use whose nodes the sender heard since it last said so.
+    Uses(Vec<UsesOfNode>),
     /// The state at an index is not offered any more.
     NotOffered {
         /// The index.
@@ -95,6 +97,9 @@ impl PeerMessage {
             Self::Command { request, .. } => request.len(),
             Self::Outcome { outcome, .. } => outcome.len(),
             Self::Presence(beats) => std::mem::size_of_val(beats.as_slice()),
+            Self::Uses(nodes) => {
+                nodes.iter().map(|of| std::mem::size_of_val(of) + std::mem::size_of_val(of.tasks.as_slice())).sum()
+            }
             Self::History { frames, .. } => frames.iter().map(|(_, stored)| stored.len()).sum(),
             Self::Secrets { secrets, .. } => {
                 secrets.iter().map(|secret| secret.key.len() + secret.value.as_ref().map_or(0, Vec::len)).sum()
@@ -119,6 +124,7 @@ impl std::fmt::Debug for PeerMessage {
             Self::Disk(space) => write!(f, "Disk({} bytes free)", space.free_bytes),
             Self::Standing(standing) => write!(f, "Standing({} managers)", standing.members.len()),
             Self::Outcome { call, .. } => write!(f, "Outcome({call:?})"),
+            Self::Uses(nodes) => write!(f, "Uses({} nodes)", nodes.len()),
             Self::Presence(beats) => write!(f, "Presence({} nodes)", beats.len()),
         }
     }

@@ -155,6 +155,7 @@ mod tests {
                 ids: &mut ids,
                 presence,
                 peers: &reconcilers::Peers::default(),
+                uses: &reconcilers::Uses::new(),
                 candidates: &mut candidates,
             };
             let touched = projections::Touched { overdue: [node].into(), ..Default::default() };

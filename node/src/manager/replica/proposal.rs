@@ -225,7 +225,8 @@ impl Draft {
         }
         leader.heard.await_others(&self.next, self.at.time);
         let (ids, presence, candidates) = (&mut self.ids, leader.heard.presence(), &mut leader.candidates);
-        let mut ctx = reconcilers::Ctx { now: self.at.time, ids, presence, peers: &leader.peers, candidates };
+        let (peers, uses) = (&leader.peers, leader.uses.uses());
+        let mut ctx = reconcilers::Ctx { now: self.at.time, ids, presence, peers, uses, candidates };
         let events = EVENTS_MAX.saturating_sub(self.events.len()).max(SETTLE_EVENTS_MIN);
         let room = Budget { events, bytes: BYTES_SOFT_MAX };
         let mut touched = std::mem::take(&mut self.touched);

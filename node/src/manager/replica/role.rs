@@ -17,6 +17,7 @@ use super::digest::Digests;
 use super::disks::FullDisk;
 use super::presence::PresenceTracker;
 use super::proposal::{Base, Draft, Proposal};
+use super::uses::UseTracker;
 use super::{Effects, Outcome, Request, Ticket};
 
 /// Commands that wait for a turn; more are refused, so that memory stays bounded.
@@ -76,6 +77,8 @@ pub(super) struct Leader {
     pub(super) heard: PresenceTracker,
     /// What other managers heard.
     pub(super) digests: Digests,
+    /// What tasks of autoscaled services use.
+    pub(super) uses: UseTracker,
     /// What is known of the other managers, as of this turn.
     pub(super) peers: Peers,
     /// The disk for which nothing may be added, as of this turn.
@@ -104,6 +107,7 @@ impl Leader {
             pending_bytes: 0,
             heard: PresenceTracker::default(),
             digests: Digests::default(),
+            uses: UseTracker::default(),
             peers: Peers::default(),
             full: None,
             timers: Timers::default(),

@@ -51,7 +51,7 @@ impl World {
 
     /// Scales the service, and takes turns until nothing is left; of each turn the places that it looked at.
     fn scale(&mut self, to: u64) -> Vec<usize> {
-        self.sample.tell(1, Kind::ServiceScaled(ServiceScaled { service: service(), from: 0, to }));
+        self.sample.tell(1, Kind::ServiceScaled(ServiceScaled { service: service(), from: 0, to, reason: None }));
         let mut turns = vec![self.turn()];
         while turns.last().is_some_and(|(_, events)| *events > 0) {
             turns.push(self.turn());
@@ -63,7 +63,14 @@ impl World {
     fn turn(&mut self) -> (usize, usize) {
         let scope = Scope { services: [service()].into(), ..Scope::default() };
         let (ids, candidates, presence) = (&mut self.ids, &mut self.candidates, Presence::new());
-        let mut ctx = Ctx { now: at(1), ids, presence: &presence, peers: &crate::Peers::default(), candidates };
+        let mut ctx = Ctx {
+            now: at(1),
+            ids,
+            presence: &presence,
+            peers: &crate::Peers::default(),
+            uses: &crate::Uses::new(),
+            candidates,
+        };
         let mut out = Correction::with_room(LITTLE);
         reconcile(&self.sample.cluster, &scope, &mut ctx, &mut out);
         let events = out.events.len();
@@ -119,7 +126,7 @@ fn places_that_ended_for_good_are_looked_at_once_while_others_are_made() {
 fn nothing_is_given_up_before_all_places_are_known() {
     let mut world = World::new(NEW_PLACES_MAX as u64 + 10, TaskState::Running);
     let (kind, to) = (Kind::ServiceScaled, NEW_PLACES_MAX as u64);
-    world.sample.tell(1, kind(ServiceScaled { service: service(), from: 0, to }));
+    world.sample.tell(1, kind(ServiceScaled { service: service(), from: 0, to, reason: None }));
     assert_eq!(world.turn(), (NEW_PLACES_MAX, 0));
     assert_eq!(world.turn(), (10, 1));
     assert_eq!(world.wanted(), to);

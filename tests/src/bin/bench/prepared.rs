@@ -126,7 +126,7 @@ impl Preparing {
         loop {
             let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
             for (node, session) in sessions {
-                if let Err(rejection) = self.core.handle.heartbeat(node, session) {
+                if let Err(rejection) = self.core.handle.heartbeat(node, session, Vec::new()) {
                     eprintln!("bench: a heartbeat was refused: {}", rejection.sentence);
                 }
             }

@@ -62,8 +62,14 @@ fn place_all(mut tip: Cluster, candidates: &mut Candidates) -> Result<Cluster> {
         let mut next = tip.clone();
         let mut ids = IdGenerator::new(events::ClusterId::from_bits(1), index);
         let at = fixture::stamp(index);
-        let mut ctx =
-            Ctx { now: at.time, ids: &mut ids, presence: &presence, peers: &reconcilers::Peers::default(), candidates };
+        let mut ctx = Ctx {
+            now: at.time,
+            ids: &mut ids,
+            presence: &presence,
+            peers: &reconcilers::Peers::default(),
+            uses: &reconcilers::Uses::new(),
+            candidates,
+        };
         left = settle(&mut next, left, &mut ctx, &at, Budget::FRAME).left;
         tip = next;
     }

@@ -209,7 +209,10 @@ impl Agent {
         let mut replies = opened.into_inner();
         loop {
             tokio::time::sleep(period).await;
-            requests.send(HeartbeatRequest { session, trust: None }).await.map_err(|_| Ended::Closed)?;
+            requests
+                .send(HeartbeatRequest { session, trust: None, uses: Vec::new() })
+                .await
+                .map_err(|_| Ended::Closed)?;
             let reply = within_deadline("a heartbeat", replies.message()).await?.ok_or(Ended::Closed)?;
             period = Duration::from_nanos(reply.period_ns);
             self.shared.heartbeats.fetch_add(1, Ordering::Relaxed);

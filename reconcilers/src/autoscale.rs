@@ -1,0 +1,226 @@
+//! How many replicas a service has that says how much its tasks should use: as many as bring that to the target, as the Horizontal
+//! Pod Autoscaler of Kubernetes computes it.
+//!
+//! What tasks use never enters the log, only what follows from it. It is averaged over the service's window where it is measured, so
+//! that nothing is kept here between two looks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use events::spec::Autoscaling;
+use events::{Kind, NodeId, ServiceScaled, TaskId, Timestamp};
+use projections::{Cluster, Service, Task};
+
+use crate::{Correction, Ctx, Scope, TimerKey};
+
+/// How often each autoscaled service is looked at.
+const PERIOD: Duration = Duration::from_secs(15);
+/// A use that is this close to the target, in tenths of it, is as good as on it.
+const TOLERANCE_TENTHS: u128 = 1;
+/// More than any task uses, in thousandths; what nodes say beyond that is taken for this.
+const PERMILLE_MAX: u32 = 1_000_000;
+
+/// What the tasks of each node use, as they last said. This is the leader's memory of it.
+pub type Uses = BTreeMap<NodeId, NodeUse>;
+
+/// What the tasks of one node use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeUse {
+    /// When it came.
+    pub at: Timestamp,
+    /// The tasks that were measured for a whole window.
+    pub tasks: BTreeMap<TaskId, TaskUse>,
+}
+
+/// What a task uses, averaged over the window of its service, in thousandths of what it reserves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TaskUse {
+    /// Of CPU.
+    pub cpu_permille: Option<u32>,
+    /// Of memory.
+    pub memory_permille: Option<u32>,
+}
+
+pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+    for id in scope.services.union(&scope.scalings) {
+        let Some(service) = cluster.services.get(*id) else { continue };
+        let Some(rule) = service.spec.autoscaling() else { continue };
+        if out.is_full() {
+            return;
+        }
+        out.wake(ctx.now + PERIOD, TimerKey::Scaling(*id));
+        if let Some(decision) = decide(cluster, service, &rule, ctx) {
+            out.push(Kind::ServiceScaled(decision));
+        }
+    }
+}
+
+/// Another number of replicas, if there is a reason for it.
+fn decide(cluster: &Cluster, service: &Service, rule: &Autoscaling, ctx: &Ctx<'_>) -> Option<ServiceScaled> {
+    let from = service.spec.replicas()?;
+    let uses: Vec<TaskUse> = uses(cluster, service, ctx);
+    let metrics = [
+        ("CPU", rule.cpu_percent, uses.iter().filter_map(|of| of.cpu_permille).collect::<Vec<u32>>()),
+        ("memory", rule.memory_percent, uses.iter().filter_map(|of| of.memory_permille).collect()),
+    ];
+    let wishes = metrics.iter().filter_map(|(what, target, uses)| {
+        let wish = Wish::of(from, uses, (*target)?)?;
+        let over = rule.window;
+        Some((wish.replicas, format!("{what} at {}% over {over:?}, target {}%", wish.percent, (*target)?)))
+    });
+    // Of several metrics the one that asks for most counts.
+    let (replicas, reason) = wishes.max_by_key(|(replicas, _)| *replicas)?;
+    let to = replicas.clamp(rule.min, rule.max);
+    let since = service.autoscaled.as_ref().map_or(service.updated_at, |last| last.at.max(service.updated_at));
+    let may_fall = ctx.now >= since + rule.cool_down;
+    let changes = to > from || (to < from && may_fall);
+    changes.then_some(ServiceScaled { service: service.id, from, to, reason: Some(reason) })
+}
+
+/// What is known of the tasks that the service has now: those that run, on nodes that were heard lately.
+fn uses(cluster: &Cluster, service: &Service, ctx: &Ctx<'_>) -> Vec<TaskUse> {
+    let tasks = cluster.tasks_of_service(service.id).filter(|task| crate::slots::serves(task));
+    let known = |task: &Task| {
+        let of_node = ctx.uses.get(&task.node?)?;
+        let is_fresh = ctx.now.since(of_node.at) < cluster.heartbeat_timeout();
+        of_node.tasks.get(&task.id).copied().filter(|_| is_fresh)
+    };
+    tasks.filter_map(known).collect()
+}
+
+/// What one metric asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wish {
+    replicas: u64,
+    /// What the measured tasks use on average.
+    percent: u64,
+}
+
+impl Wish {
+    /// Nothing where nothing was measured. Of tasks that were not, nothing is taken for granted: they use nothing when it is about
+    /// more replicas, and all that they should when it is about fewer.
+    fn of(replicas: u64, uses: &[u32], target_percent: u32) -> Option<Self> {
+        let (measured, target) = (uses.len() as u128, u128::from(target_percent) * 10);
+        let unmeasured = u128::from(replicas).saturating_sub(measured);
+        let sum: u128 = uses.iter().map(|permille| u128::from((*permille).min(PERMILLE_MAX))).sum();
+        let average = sum.checked_div(measured)?;
+        let sum = if average > target { sum } else { sum + unmeasured * target };
+        let whole = (measured + unmeasured) * target;
+        let is_near = sum.abs_diff(whole) * 10 <= whole * TOLERANCE_TENTHS;
+        // Where those that were not measured make up for the others, the direction is not sure.
+        let is_sure = (sum > whole) == (average > target);
+        let wanted = sum.div_ceil(target.max(1));
+        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        let stays = is_near || !is_sure;
+        Some(Self {
+            replicas: if stays { replicas } else { wanted },
+            percent: u64::try_from(average / 10).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Autoscale, Id, NodeSpec, ServiceSpec, TaskState};
+
+    use super::*;
+    use crate::samples::{Sample, at, replicated, service};
+
+    #[test]
+    fn as_many_replicas_as_bring_the_use_to_the_target() {
+        // How many there are, what the measured ones use in percent, and how many there should be for 70 %.
+        let table: [(u64, &[u32], Option<u64>); 14] = [
+            (2, &[91, 91], Some(3)),
+            (2, &[140, 140], Some(4)),
+            (1, &[700], Some(10)),
+            // Within a tenth of the target.
+            (10, &[77; 10], Some(10)),
+            (10, &[78; 10], Some(12)),
+            (10, &[63; 10], Some(10)),
+            (10, &[62; 10], Some(9)),
+            (3, &[0, 0, 0], Some(0)),
+            (4, &[35; 4], Some(2)),
+            // Of those that nobody measured the least is taken for more, and the most for fewer.
+            (4, &[140, 140], Some(4)),
+            (4, &[210, 210], Some(6)),
+            (4, &[10, 10], Some(3)),
+            (4, &[], None),
+            (0, &[], None),
+        ];
+        for (replicas, uses, expected) in table {
+            let permille: Vec<u32> = uses.iter().map(|percent| percent * 10).collect();
+            let wish = Wish::of(replicas, &permille, 70).map(|wish| wish.replicas);
+            assert_eq!(wish, expected, "{replicas} replicas, {uses:?}");
+        }
+        let hostile = Wish::of(2, &[u32::MAX; 2], 1).map(|wish| wish.replicas);
+        assert_eq!(hostile, Some(200_000));
+    }
+
+    #[test]
+    fn a_load_that_stays_the_same_is_never_answered_in_both_directions() {
+        for (load, first) in (0..300_u32).flat_map(|load| (1..=12_u64).map(move |first| (load * 20, first))) {
+            let mut numbers = vec![first];
+            for _ in 0..10 {
+                let replicas = *numbers.last().unwrap_or(&first);
+                let share = load / u32::try_from(replicas).unwrap_or(u32::MAX).max(1);
+                let uses = vec![share; usize::try_from(replicas).unwrap_or(usize::MAX)];
+                numbers.push(Wish::of(replicas, &uses, 70).map_or(replicas, |wish| wish.replicas).clamp(1, 10));
+            }
+            assert!(numbers.is_sorted() || numbers.iter().rev().is_sorted(), "{load} from {first}: {numbers:?}");
+            assert_eq!(numbers[9], numbers[10], "{load} from {first}: {numbers:?}");
+        }
+    }
+
+    /// A service of one to five replicas with these running tasks on a node that said this of them a second ago, in percent of CPU.
+    fn sample(uses: &[Option<u32>], heard: u64) -> Sample {
+        let rule = Autoscale { min_replicas: 2, max_replicas: 5, cpu_percent: Some(70), ..Autoscale::default() };
+        let mode = Some(replicated(uses.len() as u64));
+        let spec = ServiceSpec { mode, autoscale: Some(rule), ..ServiceSpec::default() };
+        let sample = Sample::default().with_node(1, NodeSpec::default()).with_spec(spec, &[]);
+        let mut sample = (1..).zip(uses).fold(sample, |sample, (number, _)| {
+            let slot = u64::try_from(number).unwrap_or_default();
+            let sample = sample.with_task(number, slot, None, TaskState::Pending);
+            sample.assigned(number, 1).reported(number, TaskState::Running)
+        });
+        let of_task = |(number, percent): (u128, &Option<u32>)| {
+            let cpu_permille = Some((*percent)? * 10);
+            Some((TaskId::from_bits(number), TaskUse { cpu_permille, memory_permille: None }))
+        };
+        let tasks = (1..).zip(uses).filter_map(of_task).collect();
+        sample.uses.insert(NodeId::from_bits(1), NodeUse { at: at(heard), tasks });
+        sample
+    }
+
+    /// What tasks use, when their node said it, when that is looked at, and what follows.
+    type Case = (&'static [Option<u32>], u64, u64, Option<String>);
+
+    #[test]
+    fn the_number_stays_within_bounds_and_falls_only_after_the_cool_down() {
+        let more = |to, percent| format!("scale to {to}: CPU at {percent}% over 60s, target 70%");
+        let table: [Case; 9] = [
+            (&[Some(91); 2], 400, 401, Some(more(3, 91))),
+            (&[Some(91); 2], 1, 2, Some(more(3, 91))),
+            (&[Some(900); 3], 400, 401, Some(more(5, 900))),
+            (&[Some(70); 3], 400, 401, None),
+            (&[Some(0); 5], 400, 401, Some(more(2, 0))),
+            (&[Some(0); 5], 299, 299, None),
+            (&[Some(0); 2], 400, 401, None),
+            // What was said too long ago is not known, and neither is what was never said.
+            (&[Some(91); 2], 400, 420, None),
+            (&[None; 3], 400, 401, None),
+        ];
+        for (uses, heard, now, expected) in table {
+            let look = format!("look at {}", now + PERIOD.as_secs());
+            let expected: Vec<String> = expected.into_iter().chain([look]).collect();
+            assert_eq!(sample(uses, heard).ask(reconcile, now), expected, "{uses:?} at {now}");
+        }
+        let mut sample = sample(&[Some(91); 2], 400);
+        let scaled = ServiceScaled { service: service(), from: 5, to: 2, reason: Some("idle".to_owned()) };
+        let version =
+            sample.cluster.services.get(service()).map(|service| (service.version, service.spec_changes.len()));
+        sample.tell(390, Kind::ServiceScaled(scaled));
+        let known = sample.cluster.services.get(service()).map(|service| (service.version, service.spec_changes.len()));
+        assert_eq!(known, version, "nobody asked for another spec");
+        assert_eq!(sample.ask(reconcile, 401)[0], more(3, 91), "there may be more at any time");
+    }
+}
