@@ -16,7 +16,8 @@ macro_rules! verbs {
                 session: &mut crate::session::Session<'_, M>,
             ) -> Result<(), crate::failure::Failure> {
                 match self {
-                    $(Self::$verb(args) => $file::run(args, session).await,)*
+                    // On the heap: what the largest verb keeps would be on the stack of each.
+                    $(Self::$verb(args) => Box::pin($file::run(args, session)).await,)*
                 }
             }
         }
