@@ -319,15 +319,19 @@ struct Attempt<'a> {
 enum Stage {
     Waiting,
     Shaking,
+    /// Done, by somebody who proved to be nobody.
+    Done,
+    /// Done, by a member.
     Proven,
 }
 
 impl Attempt<'_> {
     /// The handshake is done.
     fn done(mut self, class: Class) {
-        if let Class::Member(_) = class {
-            self.stage = Stage::Proven;
-        }
+        self.stage = match class {
+            Class::Member(_) => Stage::Proven,
+            Class::Anonymous(_) | Class::Silent(_) | Class::Shaking(_) => Stage::Done,
+        };
     }
 }
 
@@ -337,6 +341,8 @@ impl Drop for Attempt<'_> {
         match self.stage {
             Stage::Waiting => pace.left(&self.begun, now),
             Stage::Shaking => pace.failed(&self.begun, now),
+            // What it took is spent, and no more.
+            Stage::Done => {}
             Stage::Proven => pace.proven(&self.begun, now),
         }
     }

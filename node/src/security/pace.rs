@@ -152,10 +152,14 @@ impl Pace {
         Some(Begun { applicant, own_turn: now + own_wait, place, sooner })
     }
 
-    /// How long a handshake still waits for its turn.
+    /// How long a handshake still waits for its turn; once that has come, nobody has to be told.
     pub(super) fn wait(&mut self, begun: &Begun, now: Instant) -> Duration {
         let (queue, _) = self.shared(begun.applicant);
-        queue.wait(begun.place, now).max(begun.own_turn.saturating_duration_since(now))
+        let wait = queue.wait(begun.place, now).max(begun.own_turn.saturating_duration_since(now));
+        if wait.is_zero() {
+            queue.waiting.remove(&begun.place);
+        }
+        wait
     }
 
     /// The handshake was a member's.
@@ -384,6 +388,9 @@ mod tests {
         let other = pace.begin(stranger(1), now).expect("a stranger may come");
         pace.proven(&other, now);
         assert_eq!(waits(&mut pace, now).last(), Some(&100));
+        assert_eq!(pace.members.waiting.len(), 1);
+        assert_eq!(waits(&mut pace, now + Duration::from_secs(1)), [0; 8]);
+        assert!(pace.members.waiting.is_empty(), "nobody who has begun is remembered");
     }
 
     #[test]
