@@ -181,8 +181,8 @@ impl Correction {
 pub type Reconcile = fn(&Cluster, &Scope, &mut Ctx<'_>, &mut Correction);
 
 /// All reconcilers, in the order in which things are put right: first what is lost and who decides, then what is out of date, then what
-/// ended, then what is missing, then what may be forgotten, then what would be better elsewhere, then where tasks go. Placing comes last because it is what fills
-/// a turn: the others have then seen everything, and need not look again.
+/// ended, then what is missing, then what may be forgotten, then what would be better elsewhere, then where tasks go. Placing comes last
+/// because it is what fills a turn: the others have then seen everything, and need not look again.
 pub const ALL: [(Reconciler, Reconcile); 14] = [
     (Reconciler::Liveness, liveness::reconcile),
     (Reconciler::Members, members::reconcile),

@@ -307,7 +307,7 @@ fn locked(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
     pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A handshake that took its turn. However it ends before it is done, it came to nothing.
+/// A handshake that took its turn. What it pays is settled when it ends, however that happens.
 struct Attempt<'a> {
     pace: &'a Mutex<Pace>,
     begun: Begun,

@@ -169,11 +169,16 @@ impl Pace {
         if let Some(own) = self.own.get_mut(&begun.applicant) {
             own.give_back(own_rate);
         }
-        self.left(begun, now);
+        self.give_back(begun, now);
     }
 
     /// The other end has gone before its turn came: it cost the others nothing.
     pub(super) fn left(&mut self, begun: &Begun, now: Instant) {
+        self.give_back(begun, now);
+    }
+
+    /// Puts back the token that it shares with its kind.
+    fn give_back(&mut self, begun: &Begun, now: Instant) {
         let (queue, rate) = self.shared(begun.applicant);
         queue.waiting.remove(&begun.place);
         queue.give_back(rate, now);

@@ -1,8 +1,8 @@
 //! How many tasks of each service that rebalances its fullest node has: kept between turns, so that a node with more room than before
 //! is compared with one number a service, and not with all nodes that have tasks of it.
 //!
-//! This is a cache of the state: what changed since it was last brought up to date is read off the state, and one that was kept gives
-//! the same numbers as one that is made again, which is tested.
+//! This is a cache of the state: what changed since it was last brought up to date is read off the state. The properties settle each
+//! turn a second time with one that is made again, and hold the two to the same events.
 
 use std::collections::BTreeMap;
 

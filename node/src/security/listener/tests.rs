@@ -176,6 +176,20 @@ async fn a_node_that_waits_begins_once_the_one_before_it_is_done() {
     assert!(both.is_ok(), "the second waited for a token that had been given back");
 }
 
+#[tokio::test]
+async fn a_stranger_pays_for_a_handshake_that_is_done_as_for_one() {
+    let (mut listener, address, _, stranger) = listener().await;
+    let four = Bounds { total: 4, each: 4 };
+    let limits = Limits { silent: four, shaking: four, anonymous: four, members: four, operators: 1 };
+    listener.places = Places::new(limits, Arc::clone(&listener.counts));
+    let source = Rate { capacity: 3, interval: Duration::from_secs(60) };
+    listener.pace = Arc::new(Mutex::new(Pace::new(Rates { source, ..RATES })));
+    for _ in 0..source.capacity {
+        let both = async { tokio::join!(speaking(stranger.clone(), address), listener.next()) };
+        assert!(tokio::time::timeout(source.interval / 2, both).await.is_ok(), "each takes one of its turns");
+    }
+}
+
 /// Strangers who call from the same address have used up their turns for a minute, and all of the places of those who shake
 /// hands there.
 #[tokio::test]

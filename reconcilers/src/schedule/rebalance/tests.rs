@@ -1,3 +1,5 @@
+//! Which tasks move where, and which services are left alone.
+
 use events::{
     Annotations, Availability, Id, NodeId, NodeSpec, NodeSpecUpdated, Placement, PlacementPreference,
     PlacementStrategy, Rebalance, ServiceSpec, TaskReported, TaskSpec, TaskStatus, UpdateConfig,
