@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use cli::{Clock, Env, Stop, Wait};
 use events::{CommandId, Id, Timestamp};
+use tokio::signal::unix::SignalKind;
 
 use console::ProcessConsole;
 
@@ -61,10 +62,17 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 
-/// Ends at Ctrl-C; never, if the system cannot tell.
+/// Ends at Ctrl-C, or when the process is asked to terminate; never, if the system cannot tell.
 async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+    let arrived = |kind| async move {
+        match tokio::signal::unix::signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = arrived(SignalKind::interrupt()) => {}
+        () = arrived(SignalKind::terminate()) => {}
     }
 }
 

@@ -57,6 +57,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .field_attribute(".swarmlog.wire.v1.ConfigItem.data", "#[serde(skip)]")
         .type_attribute(".swarmlog.wire.v1", "#[derive(serde::Serialize)]")
         .field_attribute(
+            ".swarmlog.wire.v1.EventRecord.frame_hash",
+            "#[serde(skip_serializing_if = \"Option::is_none\")]",
+        )
+        .field_attribute(
             ".swarmlog.wire.v1.ConfigView.data",
             "#[serde(serialize_with = \"::events::serialize_optional_hex\")]",
         );

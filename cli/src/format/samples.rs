@@ -49,6 +49,7 @@ pub fn created(service: ServiceId, spec: ServiceSpec, reason: &str) -> EventReco
         subjects: vec![service.to_string()],
         names: [(service.to_string(), "web".to_owned())].into(),
         before: None,
+        frame_hash: None,
     }
 }
 

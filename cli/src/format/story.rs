@@ -118,6 +118,7 @@ INDEX   TIME                  EVENT                   BY
             subjects: Vec::new(),
             names: [(task.to_string(), "web.2".to_owned())].into(),
             before: None,
+            frame_hash: None,
         };
         assert!(
             line(&record, RecordNames::with(&record), None)

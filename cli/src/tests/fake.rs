@@ -277,6 +277,7 @@ impl Manager for Fake {
     }
 
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
+        let frame_hash = request.with_hash().then(|| "ab".repeat(32));
         self.watched.push(request);
         let record = |(index, event): &(u64, Event)| {
             Ok(EventRecord {
@@ -288,6 +289,7 @@ impl Manager for Fake {
                 subjects: Vec::new(),
                 names: [(samples::service().id.to_string(), "web".to_owned())].into(),
                 before: None,
+                frame_hash: frame_hash.clone(),
             })
         };
         let records: Vec<Result<EventRecord, Failure>> = self.history.iter().map(record).collect();

@@ -9,6 +9,7 @@ mod interact;
 mod logs;
 mod output;
 mod requests;
+mod resume;
 mod socket;
 mod swarmkit;
 mod usage;

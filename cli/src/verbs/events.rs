@@ -1,17 +1,20 @@
 //! `swarmctl events`.
 
 mod export;
+mod resume;
+
+use std::path::Path;
 
 use clap::builder::PossibleValuesParser;
 use clap_complete::ArgValueCandidates;
 use events::Timestamp;
 use tokio_stream::StreamExt;
-use wire::v1::EventsRequest;
+use wire::v1::{EventRecord, EventsRequest};
 
 use crate::completion;
 use crate::failure::{Failure, Kind};
 use crate::format::operations::{OPERATIONS_MAX, Operation, Operations};
-use crate::format::{Format, RecordNames, story};
+use crate::format::{Format, RecordNames, escape, story};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::number;
@@ -81,6 +84,9 @@ pub struct Args {
     /// One entry for each command of a person or a tool, and below it what followed from it
     #[arg(long, conflicts_with = "follow")]
     by_operation: bool,
+
+    #[command(flatten)]
+    resume: resume::Resume,
 }
 
 /// What else can be done with history.
@@ -99,30 +105,54 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     if args.by_operation {
         return by_operation(EventsRequest { tail: None, ..request }, args.tail, session).await;
     }
+    if let Some(file) = args.resume.file() {
+        let told = resume::run(&args.resume, file, request, session).await?;
+        return if is_cut_off(args, told) { Err(resume::continued(Failure::stopped(), file)) } else { Ok(()) };
+    }
     let mut history = session.manager.events(request).await?;
     let (table, width) = (session.globals.format == Format::Table, session.around.width);
     if table {
         session.text(&story::heading(width))?;
     }
-    let (mut last, mut told) = (None, 0);
+    let (mut last, mut told) = (None, 0_u64);
     while let Some(record) = history.next().await {
         let record = record.map_err(|failure| resumable(failure, args, last))?;
         last = Some(record.index);
         told += 1;
-        if !table {
-            session.json(&record)?;
-            continue;
-        }
-        let names = if session.globals.no_resolve { RecordNames::none() } else { RecordNames::with(&record) };
-        session.text(&story::line(&record, names, width))?;
+        let line = shown(&record, session)?;
+        session.text(&line)?;
     }
     if told == 0 && table && !args.follow {
         return session.note("no events match");
     }
-    if args.follow && args.limit.is_none_or(|limit| told < limit) {
+    if is_cut_off(args, told) {
         return Err(resumable(Failure::stopped(), args, last));
     }
     Ok(())
+}
+
+/// Whether there would have been more, had the manager not stopped: following has no end of its own.
+fn is_cut_off(args: &Args, told: u64) -> bool {
+    args.follow && args.limit.is_none_or(|limit| told < limit)
+}
+
+/// An event as a line of the output.
+fn shown<M>(record: &EventRecord, session: &Session<'_, M>) -> Result<String, Failure> {
+    Ok(match session.globals.format {
+        Format::Json => {
+            let line = serde_json::to_string(record).map_err(std::io::Error::from)?;
+            format!("{}\n", escape::json(&line))
+        }
+        Format::Table => {
+            let names = if session.globals.no_resolve { RecordNames::none() } else { RecordNames::with(record) };
+            story::line(record, names, session.around.width)
+        }
+    })
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(Kind::Other, format!("cannot write {}: {error}", path.display()));
+    failure.hint("name a file in a directory that you may write, on a disk with room for it")
 }
 
 /// Shows history grouped by commands, of these the last `tail`: what followed from one may be anywhere after it.

@@ -98,7 +98,7 @@ pub enum Command {
     #[command(name = "whatif")]
     WhatIf(whatif::Args),
     Raft(raft::Args),
-    Events(events::Args),
+    Events(Box<events::Args>),
     Blame(blame::Args),
     /// Why things are as they are
     #[command(subcommand)]

@@ -11,16 +11,17 @@ mod shared;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use commands::Rejection;
+use commands::{Rejection, RejectionKind};
 use events::{Cause, CommandRecord, Event, Frame, FrameHeader, Kind, Timestamp};
 use projections::Cluster;
 use prost::Message;
-use wire::v1::{EventRecord, EventsRequest};
+use wire::v1::{EventPosition, EventRecord, EventsRequest};
 
+use super::views::{head, hex};
 use crate::log::{Direction, HistoryReader, LogStore};
 
 use finder::{Finder, FrameWalk};
-use history::{History, PAGE, knows_all_since};
+use history::{History, PAGE, StoredFrame, knows_all_since};
 use known::{Known, Sources};
 use selection::Selection;
 
@@ -47,6 +48,8 @@ pub struct EventReader {
     wanted: Wanted,
     /// The last events so far, while only those are wanted and history was not read to its end.
     tail: Option<Tail>,
+    /// Whether each event comes with the hash of its frame.
+    with_hash: bool,
     /// How many events may still be sent.
     left: u64,
     is_over: bool,
@@ -58,18 +61,26 @@ struct Wanted {
     to: u64,
     since: Timestamp,
     until: Timestamp,
+    /// The event that the client has already, by its frame and its place there.
+    after: Option<(u64, u32)>,
 }
 
 impl Wanted {
     fn of(request: &EventsRequest) -> Self {
-        let (from, to) = (request.from.unwrap_or(0), request.to.unwrap_or(u64::MAX));
+        let after = request.after.as_ref().map(|after| (after.frame.index, after.ordinal));
+        let from = request.from.unwrap_or(0).max(after.map_or(0, |(index, _)| index));
+        let to = request.to.unwrap_or(u64::MAX);
         let since = request.since.unwrap_or(Timestamp::from_unix_ns(i64::MIN));
         let until = request.until.unwrap_or(Timestamp::from_unix_ns(i64::MAX));
-        Self { from, to, since, until }
+        Self { from, to, since, until, after }
     }
 
     fn has(&self, header: &FrameHeader) -> bool {
         header.index >= self.from && header.log_time >= self.since
+    }
+
+    fn has_event(&self, index: u64, ordinal: usize) -> bool {
+        self.after.is_none_or(|(frame, last)| index > frame || ordinal > last as usize)
     }
 
     /// Whether neither a frame nor one after it is wanted.
@@ -83,12 +94,15 @@ impl EventReader {
     /// costs one pass over history.
     ///
     /// # Errors
-    /// When there is no such object or kind of event, and was none, or history cannot be read.
+    /// When there is no such object or kind of event, and was none, when the client has read another history, or this one cannot be read.
     pub fn open(store: Arc<dyn LogStore>, cluster: &Cluster, request: EventsRequest) -> Result<Self, Rejection> {
         require_known(&request.kinds)?;
         let tail = request.tail.map(Tail::of).transpose()?;
         let mut finder = Finder::open(Arc::clone(&store))?;
         let history = History(store);
+        if let Some(after) = &request.after {
+            require_same(&history, after, cluster)?;
+        }
         let mut selection = Selection::of(&history, &mut finder, cluster, &request)?;
         let wanted = Wanted::of(&request);
         let head = cluster.position.index;
@@ -119,6 +133,7 @@ impl EventReader {
             known: Known::new(request.with_before(), unseen),
             wanted,
             tail,
+            with_hash: request.with_hash(),
             left: request.limit.unwrap_or(u64::MAX),
             is_over: request.limit == Some(0),
         })
@@ -140,12 +155,12 @@ impl EventReader {
             return Ok(self.tail.take().map(|tail| self.limited(tail.records.into())));
         }
         let mut records = Vec::new();
-        for frame in frames {
-            if self.is_over || self.wanted.ends_before(&frame.header) {
+        for stored in frames {
+            if self.is_over || self.wanted.ends_before(&stored.frame.header) {
                 self.is_over = true;
                 break;
             }
-            self.tell(frame, cluster, &mut records)?;
+            self.tell(stored, cluster, &mut records)?;
         }
         let Some(tail) = &mut self.tail else { return Ok(Some(self.limited(records))) };
         records.into_iter().for_each(|record| tail.push(record));
@@ -153,13 +168,13 @@ impl EventReader {
     }
 
     /// The next frames up to this index; none where they end.
-    fn next_frames(&mut self, to: u64) -> Result<Vec<Frame>, Rejection> {
+    fn next_frames(&mut self, to: u64) -> Result<Vec<StoredFrame>, Rejection> {
         if let Some(walk) = &mut self.found {
             let mut frames = Vec::new();
             while frames.len() < FOUND_PAGE
                 && let Some(index) = walk.next(&self.finder)?
             {
-                frames.extend(self.history.at(index)?);
+                frames.extend(self.history.stored_at(index)?);
             }
             if !frames.is_empty() {
                 return Ok(frames);
@@ -178,7 +193,14 @@ impl EventReader {
         records
     }
 
-    fn tell(&mut self, frame: Frame, cluster: &Cluster, records: &mut Vec<EventRecord>) -> Result<(), Rejection> {
+    fn tell(
+        &mut self,
+        stored: StoredFrame,
+        cluster: &Cluster,
+        records: &mut Vec<EventRecord>,
+    ) -> Result<(), Rejection> {
+        let frame_hash = self.with_hash.then(|| hex(&stored.link().hash));
+        let frame = stored.frame;
         let wanted = self.wanted.has(&frame.header);
         // The story has to see also what is not wanted.
         let chosen = self.selection.select(&mut self.finder, cluster, &frame)?;
@@ -191,13 +213,15 @@ impl EventReader {
         for (ordinal, (event, chosen)) in events.into_iter().zip(chosen).enumerate() {
             event.kind.iter().for_each(|kind| self.known.before(kind));
             let mut record = record(&header, ordinal, event, &commands);
-            if chosen && wanted {
+            let chosen = chosen && wanted && self.wanted.has_event(header.index, ordinal);
+            if chosen {
+                record.frame_hash = frame_hash.clone();
                 self.known.complete(&mut record, &mut sources)?;
             }
             if let Some(kind) = &record.event.kind {
                 self.known.after(kind, header.index, &mut sources)?;
             }
-            if chosen && wanted {
+            if chosen {
                 records.push(record);
             }
         }
@@ -229,8 +253,8 @@ impl Counted<'_> {
             if frames.is_empty() {
                 break;
             }
-            for frame in frames {
-                found += count(&mut forward, &frame, first, self.finder, self.cluster)?;
+            for stored in frames {
+                found += count(&mut forward, &stored.frame, first, self.finder, self.cluster)?;
             }
         }
         if found >= most || reach <= first {
@@ -334,7 +358,24 @@ fn record(header: &FrameHeader, ordinal: usize, event: Event, commands: &[Comman
     let subjects = event.kind.as_ref().map(Kind::subjects).unwrap_or_default();
     let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
     let (index, log_time) = (header.index, header.log_time);
-    EventRecord { index, ordinal, log_time, event, command, subjects, names: Default::default(), before: None }
+    EventRecord { index, ordinal, log_time, event, command, subjects, ..Default::default() }
+}
+
+/// Refuses to go on after an event of another history.
+fn require_same(history: &History, after: &EventPosition, cluster: &Cluster) -> Result<(), Rejection> {
+    let (index, end) = (after.frame.index, cluster.position.index);
+    let found = if index > end { None } else { history.stored_at(index)? };
+    let sentence = match found.map(|stored| head(stored.link())) {
+        Some(found) if found == after.frame => return Ok(()),
+        Some(_) => {
+            format!("frame {index} is not the one that was read: history was put back since, as by a restored backup")
+        }
+        None => format!(
+            "there is no frame {index}, which was read already: history was put back since, or is behind, and ends at {end}"
+        ),
+    };
+    let hint = "start again with a new position; `--from` skips what is known to be the same";
+    Err(Rejection::new(RejectionKind::Conflict, "history", sentence, hint))
 }
 
 /// The command that caused an event, if it was one.

@@ -1,6 +1,7 @@
 //! Objects of the state, and refusals, as clients see them.
 
 use commands::{Rejection, RejectionKind};
+use events::frame::FrameHash;
 use events::service_spec::Mode;
 use events::{Availability, NodeId, Resources, Role, ServiceSpec, TaskState, TaskStatus, Timestamp};
 use projections::nodes::host;
@@ -68,7 +69,12 @@ pub(super) fn ns(duration: std::time::Duration) -> u64 {
 
 /// A frame of history, for those who compare.
 pub fn head(frame: FrameLink) -> Head {
-    Head { index: frame.index, frame_hash: frame.hash.iter().map(|byte| format!("{byte:02x}")).collect() }
+    Head { index: frame.index, frame_hash: hex(&frame.hash) }
+}
+
+/// A frame's hash in hexadecimal digits.
+pub(super) fn hex(hash: &FrameHash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A node, and what it is among the managers, to one of them.

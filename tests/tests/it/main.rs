@@ -36,6 +36,7 @@ mod quorum;
 mod recovery;
 mod refused_nodes;
 mod restore;
+mod resume;
 mod scrub;
 mod secrets;
 mod slow_disk;

@@ -18,7 +18,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::start::{self, Start};
 
-use super::place;
+use super::{place, unwritable};
 
 /// Write history to a file that other tools read
 ///
@@ -259,9 +259,4 @@ fn last_line(file: &File, path: &Path, exporter: &Exporter) -> Result<(Option<Ev
         }
         (last, end) = (place, end + read as u64);
     }
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    let failure = Failure::new(Kind::Other, format!("cannot write {}: {error}", path.display()));
-    failure.hint("name a file in a directory that you may write, on a disk with room for it")
 }

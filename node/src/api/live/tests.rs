@@ -129,7 +129,7 @@ async fn who_follows_is_shown_what_who_reads_from_the_disk_is() {
             reader.read(&pair[0].cluster, &pair[1].cluster, |frame| frames.push(frame)).expect("history");
         }
         let everything = EventsRequest { from: Some(after + 1), ..EventsRequest::default() };
-        let with_before = EventsRequest { with_before: Some(true), ..everything.clone() };
+        let with_before = EventsRequest { with_before: Some(true), with_hash: Some(true), ..everything.clone() };
         let kinds = vec!["service_spec_updated".to_owned(), "config_removed".to_owned(), "secret_removed".to_owned()];
         let some = EventsRequest { kinds, limit: Some(3), ..with_before.clone() };
         let of_service = EventsRequest { object: Some("web".to_owned()), ..with_before.clone() };

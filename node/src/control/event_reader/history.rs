@@ -3,28 +3,51 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use commands::{Rejection, RejectionKind};
-use events::{Frame, Kind, Timestamp, codec};
+use events::{Frame, Kind, Timestamp, codec, frame};
 use projections::Cluster;
 
-use crate::log::{HistoryReader, LogError, LogStore, PageSize, frame_at};
+use crate::log::{FrameLink, HistoryReader, LogError, LogStore, PageSize, frame_at};
 
 /// How much of history is read at a time: short enough for a client that reads along, and for many who stopped reading.
 pub(super) const PAGE: PageSize = PageSize { frames: 256, bytes: 256 * 1024 };
+
+/// A frame, and its bytes as they are stored.
+pub(super) struct StoredFrame {
+    pub(super) frame: Frame,
+    stored: Bytes,
+}
+
+impl StoredFrame {
+    fn decode(stored: Bytes) -> Result<Self, ReadError> {
+        Ok(Self { frame: codec::decode_frame(&stored)?, stored })
+    }
+
+    /// Its place in the chain.
+    pub(super) fn link(&self) -> FrameLink {
+        FrameLink { index: self.frame.header.index, hash: frame::hash(&self.stored) }
+    }
+}
 
 /// Applied frames, in pieces.
 pub(super) struct History(pub(super) Arc<dyn LogStore>);
 
 impl History {
     /// The next frames, none of them after index `to`; none where they end.
-    pub(super) fn read(&self, reader: &mut HistoryReader, to: u64) -> Result<Vec<Frame>, ReadError> {
-        let stored = reader.page(&*self.0, to, PAGE)?;
-        Ok(stored.iter().map(|(_, bytes)| codec::decode_frame(bytes)).collect::<Result<_, _>>()?)
+    pub(super) fn read(&self, reader: &mut HistoryReader, to: u64) -> Result<Vec<StoredFrame>, ReadError> {
+        let page = reader.page(&*self.0, to, PAGE)?;
+        page.into_iter().map(|(_, stored)| StoredFrame::decode(stored)).collect()
+    }
+
+    /// The frame at this index with its bytes, if history has one there.
+    pub(super) fn stored_at(&self, index: u64) -> Result<Option<StoredFrame>, ReadError> {
+        frame_at(&*self.0, index)?.map(StoredFrame::decode).transpose()
     }
 
     /// The frame at this index, if history has one there.
     pub(super) fn at(&self, index: u64) -> Result<Option<Frame>, ReadError> {
-        Ok(frame_at(&*self.0, index)?.map(|bytes| codec::decode_frame(&bytes)).transpose()?)
+        Ok(self.stored_at(index)?.map(|stored| stored.frame))
     }
 
     /// Index of the first frame at or after a time; none if all came before it. Log time never goes back, so a few frames are
@@ -59,7 +82,7 @@ impl History {
             if frames.is_empty() {
                 return Ok(());
             }
-            frames.iter().flat_map(codec::kinds).for_each(&mut see);
+            frames.iter().flat_map(|stored| codec::kinds(&stored.frame)).for_each(&mut see);
         }
     }
 }

@@ -176,7 +176,7 @@ impl Known {
             if frames.is_empty() {
                 break;
             }
-            for frame in &frames {
+            for frame in frames.iter().map(|stored| &stored.frame) {
                 for kind in events::codec::kinds(frame) {
                     past.before(kind);
                     past.after(kind, frame.header.index, sources)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use commands::Rejection;
+use events::frame::FrameHash;
 use events::{Frame, FrameHeader, Kind, TaskId};
 use projections::views::terms::Home;
 use projections::{Cluster, Instance};
@@ -12,10 +13,11 @@ use prost::Message;
 use wire::v1::EventRecord;
 
 use super::finder::Finder;
-use super::history::History;
+use super::history::{History, StoredFrame};
 use super::known::{Known, Sources};
 use super::{EventReader, record};
-use crate::log::{HistoryReader, LogStore};
+use crate::control::views::hex;
+use crate::log::{FrameLink, HistoryReader, LogStore};
 
 /// Bytes that a record takes in memory besides those that it is sent as.
 const RECORD_BYTES: usize = 512;
@@ -24,6 +26,7 @@ const RECORD_BYTES: usize = 512;
 #[derive(Debug)]
 pub struct SharedFrame {
     header: FrameHeader,
+    hash: FrameHash,
     records: Vec<EventRecord>,
     /// Where the tasks belonged before it that its events are about.
     homes: BTreeMap<TaskId, Home>,
@@ -31,10 +34,10 @@ pub struct SharedFrame {
 }
 
 impl SharedFrame {
-    fn of(header: FrameHeader, records: Vec<EventRecord>, homes: BTreeMap<TaskId, Home>) -> Self {
+    fn of(header: FrameHeader, hash: FrameHash, records: Vec<EventRecord>, homes: BTreeMap<TaskId, Home>) -> Self {
         let bytes = records.iter().map(|record| record.encoded_len() + RECORD_BYTES).sum::<usize>();
         let bytes = bytes + homes.len() * size_of::<(TaskId, Home)>();
-        Self { header, records, homes, bytes }
+        Self { header, hash, records, homes, bytes }
     }
 
     /// Its index in the log.
@@ -102,7 +105,9 @@ struct Between<'a> {
 }
 
 impl Between<'_> {
-    fn complete(&mut self, frame: Frame) -> Result<SharedFrame, Rejection> {
+    fn complete(&mut self, stored: StoredFrame) -> Result<SharedFrame, Rejection> {
+        let FrameLink { hash, .. } = stored.link();
+        let frame = stored.frame;
         let homes = self.homes_before(&frame);
         let Frame { header, commands, events } = frame;
         let mut records = Vec::with_capacity(events.len());
@@ -118,7 +123,7 @@ impl Between<'_> {
             }
             records.push(record);
         }
-        Ok(SharedFrame::of(header, records, homes))
+        Ok(SharedFrame::of(header, hash, records, homes))
     }
 
     fn homes_before(&self, frame: &Frame) -> BTreeMap<TaskId, Home> {
@@ -163,7 +168,10 @@ impl EventReader {
             let before = record.before.clone().filter(|_| with_before);
             EventRecord { before, ..record.clone() }
         };
-        let records = chosen.map(|(record, _)| shown(record)).collect();
+        let mut records: Vec<EventRecord> = chosen.map(|(record, _)| shown(record)).collect();
+        if self.with_hash {
+            records.iter_mut().for_each(|record| record.frame_hash = Some(hex(&frame.hash)));
+        }
         self.limited(records)
     }
 
@@ -184,6 +192,6 @@ impl EventReader {
 impl SharedFrame {
     /// A frame with one record.
     pub fn sample(header: FrameHeader, record: EventRecord) -> Self {
-        Self::of(header, vec![record], BTreeMap::new())
+        Self::of(header, FrameHash::default(), vec![record], BTreeMap::new())
     }
 }
