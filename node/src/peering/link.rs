@@ -81,7 +81,10 @@ impl Link {
                 tracing::warn!(%node, addr, error = why, "another manager cannot be reached");
                 logged = Some(why);
             }
-            tokio::time::sleep(pause).await;
+            // One that was away, and waits for an election in which this manager is to answer it.
+            if self.outbox.is_called_within(pause).await {
+                backoff.reset();
+            }
         }
     }
 

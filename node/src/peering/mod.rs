@@ -143,6 +143,9 @@ impl Peering {
         if to != own {
             return Err(Stranger::Elsewhere { to, own });
         }
+        if let Some(outbox) = locked(&self.shared.outboxes).get(&raft_id) {
+            outbox.note_called();
+        }
         let mut met = locked(&self.shared.met);
         if met.get(&raft_id) != Some(&other) && (met.len() < MET_MAX || met.contains_key(&raft_id)) {
             met.insert(raft_id, other);

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -25,6 +26,8 @@ const BATCH_MESSAGES: usize = 256;
 pub(super) struct Outbox {
     waiting: Mutex<Waiting>,
     news: Notify,
+    /// The other manager called.
+    called: Notify,
     counts: Arc<PeerCounts>,
 }
 
@@ -49,7 +52,17 @@ pub(super) enum Pushed {
 
 impl Outbox {
     pub(super) fn new(counts: Arc<PeerCounts>) -> Self {
-        Self { waiting: Mutex::default(), news: Notify::new(), counts }
+        Self { waiting: Mutex::default(), news: Notify::new(), called: Notify::new(), counts }
+    }
+
+    /// Notes that the other manager called: whoever waits before calling it once more need not.
+    pub(super) fn note_called(&self) {
+        self.called.notify_one();
+    }
+
+    /// Waits so long, or until the other manager calls; whether it did.
+    pub(super) async fn is_called_within(&self, pause: Duration) -> bool {
+        tokio::time::timeout(pause, self.called.notified()).await.is_ok()
     }
 
     /// Adds a message, if there is room.
@@ -121,6 +134,15 @@ mod tests {
 
     fn outbox() -> Outbox {
         Outbox::new(Arc::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_when_the_other_manager_calls_and_each_call_ends_one() {
+        let (outbox, pause) = (outbox(), Duration::from_secs(3_600));
+        assert!(!outbox.is_called_within(pause).await);
+        outbox.note_called();
+        assert!(outbox.is_called_within(pause).await);
+        assert!(!outbox.is_called_within(pause).await);
     }
 
     #[test]

@@ -58,3 +58,15 @@ fn whoever_introduces_itself_is_called_and_where_it_says_that_it_is() {
     assert_eq!(others(), [(22, at(2, "m:2")), (33, at(3, "m:3"))], "a former member is forgotten");
     assert_eq!(peering.meet(33, 5, at(3, "m:3")), Err(Stranger::Elsewhere { to: 5, own: 0 }));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_calls_is_called_at_once_and_nobody_else() {
+    let (peering, pause) = (Peering::default(), std::time::Duration::from_secs(3_600));
+    let outbox = Arc::new(Outbox::new(Arc::default()));
+    locked(&peering.shared.outboxes).insert(22, Arc::clone(&outbox));
+    let at = |number| Other { node: node(number), addr: "m:1".to_owned() };
+    for (raft_id, to, is_called) in [(33, 0, false), (22, 5, false), (22, 0, true)] {
+        let _ = peering.meet(raft_id, to, at(2));
+        assert_eq!(outbox.is_called_within(pause).await, is_called, "{raft_id} calls {to}");
+    }
+}
