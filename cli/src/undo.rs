@@ -98,8 +98,8 @@ fn after(command: &Command, before: Option<&ObjectSide>) -> Option<ObjectSide> {
     let side = before.cloned().unwrap_or_default();
     let next = |revision: Option<u64>| revision.map(|revision| revision + 1).or(Some(1));
     Some(match command {
-        Command::CreateService(of) => ObjectSide { service: Some(of.spec.clone()), ..side },
-        Command::UpdateService(of) => ObjectSide { service: Some(of.spec.clone()), ..side },
+        Command::CreateService(of) => ObjectSide { service: Some((*of.spec).clone()), ..side },
+        Command::UpdateService(of) => ObjectSide { service: Some((*of.spec).clone()), ..side },
         Command::CreateConfig(of) => ObjectSide { config: Some(of.spec.clone()), revision: Some(1), ..side },
         Command::UpdateConfig(of) => ObjectSide {
             config: of.spec.clone().or(side.config),

@@ -44,6 +44,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .codec_path("crate::codec::SmallBuffers")
         .skip_debug(DISCREET.map(|name| format!(".{PACKAGE}.{name}")))
         .extern_path(".swarmlog.v1", "::events")
+        // A request is as large as its largest command, and is moved often.
+        .boxed(format!(".{PACKAGE}.CreateService.spec"))
+        .boxed(format!(".{PACKAGE}.UpdateService.spec"))
         // Tasks share the data of a config.
         .bytes(format!(".{PACKAGE}.ConfigItem.data"))
         // Of frames that are read of the log and sent as they are.

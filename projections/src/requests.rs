@@ -34,12 +34,15 @@ pub struct Requests {
     newest: Option<Key>,
 }
 
-/// A Bloom filter for all full blocks at once: for each of a key's two bits, which blocks have it.
+/// A Bloom filter for all full blocks at once: for each of a key's bits, which blocks have it.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Filter(Arc<Vec<u32>>);
 
-/// Bits of the filter, sixteen for each key of a block: of seventy blocks without a key, one is searched for it in vain.
+/// Bits of the filter, sixteen for each key of a block: of four hundred blocks without a key, one is searched for it in vain.
+/// All blocks together are, for one in fourteen commands.
 const FILTER_BITS: usize = BLOCK * 16;
+/// Bits of a key.
+const KEY_BITS: usize = 4;
 const _: () = assert!(BLOCKS_MAX < u32::BITS as usize, "a block is a bit");
 
 /// What a command was answered.
@@ -139,17 +142,17 @@ impl Filter {
 
     /// All blocks that have a key, and few others.
     fn blocks_that_may_have(&self, key: &Key) -> impl Iterator<Item = usize> + use<> {
-        let [one, other] = Self::bits(key).map(|bit| self.0.get(bit).copied().unwrap_or(0));
-        let blocks = one & other;
+        let blocks =
+            Self::bits(key).map(|bit| self.0.get(bit).copied().unwrap_or(0)).into_iter().fold(u32::MAX, |a, b| a & b);
         (0..u32::BITS).filter(move |block| blocks >> block & 1 == 1).map(|block| block as usize)
     }
 
     /// Ids are random unless a client chooses them; one that chooses them badly makes its own commands slower.
-    fn bits((actor, id): &Key) -> [usize; 2] {
+    fn bits((actor, id): &Key) -> [usize; KEY_BITS] {
         let id = id.bits();
         // The golden ratio's bits spread the lower ones of an id over the upper ones of the product.
         let mixed = ((id >> 64) as u64 ^ id as u64 ^ actor).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        [mixed >> 48, mixed >> 32].map(|bits| bits as usize % FILTER_BITS)
+        [49, 34, 19, 4].map(|shift| (mixed >> shift) as usize % FILTER_BITS)
     }
 }
 

@@ -357,7 +357,7 @@ mod tests {
         spec.annotations.get_or_insert_default().name = "web".to_owned();
         spec.task.get_or_insert_default().container.get_or_insert_default().image = "x".to_owned();
         let workload = [
-            Wish::CreateService(CreateService { spec, ..CreateService::default() }),
+            Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }),
             Wish::ScaleService(ScaleService { service: "web".to_owned(), replicas: 2 }),
             Wish::RemoveService(RemoveService { service: "web".to_owned() }),
         ];
@@ -381,7 +381,7 @@ mod tests {
         container.image = "x".to_owned();
         container.env = vec![format!("LARGE={}", "x".repeat(40_000))];
         spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 900 }));
-        let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
+        let command = Some(Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }));
         let request = CommandRequest {
             id: CommandId::from_bits(1),
             command,
@@ -427,7 +427,7 @@ mod tests {
             } else {
                 Mode::Replicated(ReplicatedMode { replicas: 0 })
             });
-            let command = Some(Wish::CreateService(CreateService { spec, ..CreateService::default() }));
+            let command = Some(Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }));
             let id = CommandId::from_bits(u128::from(number) + 1);
             let request =
                 CommandRequest { id, command, reason: None, correlation: None, undoes: None, unchanged: Vec::new() };

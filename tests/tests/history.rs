@@ -56,7 +56,7 @@ impl Past {
         for (service, image) in services {
             self.ask(Command::UpdateService(UpdateService {
                 service: service.to_owned(),
-                spec: spec(service, image, 3),
+                spec: Box::new(spec(service, image, 3)),
                 ..Default::default()
             }));
             self.pass(90);
@@ -79,7 +79,7 @@ impl Past {
 
     fn create(&mut self, name: &str, image: &str, replicas: u64) {
         let spec = spec(name, image, replicas);
-        self.ask(Command::CreateService(CreateService { spec, ..Default::default() }));
+        self.ask(Command::CreateService(CreateService { spec: Box::new(spec), ..Default::default() }));
     }
 
     fn availability(&mut self, node: &str, availability: Availability) {

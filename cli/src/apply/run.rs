@@ -124,7 +124,7 @@ async fn make<M: Manager>(
             resolve_files(&mut spec, session).await?;
             pin_image(&mut spec, None, registry_auth, session).await?;
             let name = spec.name().to_owned();
-            let create = CreateService { spec: *spec, registry_auth: auth, env_secrets: Vec::new() };
+            let create = CreateService { spec, registry_auth: auth, env_secrets: Vec::new() };
             let reply = session.execute(Command::CreateService(create)).await?;
             told(session, "created", "service", &name)?;
             Ok(Some((name, Goal::New, reply.index)))
@@ -139,7 +139,7 @@ async fn make<M: Manager>(
                 service: present.id.to_string(),
                 // The version that was read: nobody's change in between is lost.
                 version: Some(present.meta.version),
-                spec: *spec,
+                spec,
                 registry_auth: auth,
                 env_secrets: Vec::new(),
             };

@@ -90,7 +90,7 @@ async fn verbs_about_services() {
     };
     assert_eq!(
         create,
-        CreateService { spec: samples::spec(), registry_auth: Some("x".to_owned()), env_secrets: Vec::new() }
+        CreateService { spec: Box::new(samples::spec()), registry_auth: Some("x".to_owned()), env_secrets: Vec::new() }
     );
     let Command::CreateService(create) =
         asked("service create --name a nginx --replicas 2 -e A=b sh -c --replicas=9 -x").await
@@ -124,7 +124,13 @@ async fn an_update_names_the_version_it_read_and_changes_only_what_is_named() {
         let mut spec = samples::full_service().spec;
         edit(&mut spec);
         let service = samples::service().id.to_string();
-        let expected = UpdateService { service, spec, version: Some(7), registry_auth: None, env_secrets: Vec::new() };
+        let expected = UpdateService {
+            service,
+            spec: Box::new(spec),
+            version: Some(7),
+            registry_auth: None,
+            env_secrets: Vec::new(),
+        };
         let mut manager = Fake::new();
         manager.readings = [(samples::full_service(), Vec::new())].into();
         let ran = run(line, &mut manager, World::default()).await;

@@ -123,7 +123,7 @@ impl Context {
     }
 
     /// What holds calls to the table of who may call what, judged by the state of the moment.
-    pub fn access(&self) -> AccessLayer<impl Fn(&Peer, Allowed) -> Result<Peer, AccessError> + Clone + use<>> {
+    pub fn access(&self) -> AccessLayer<impl Fn(&Peer, Allowed) -> Result<Peer, AccessError> + use<>> {
         let context = self.clone();
         AccessLayer::new(move |peer: &Peer, allowed| context.gate().judge(peer, allowed))
     }

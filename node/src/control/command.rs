@@ -34,20 +34,24 @@ pub enum Received {
 }
 
 impl Control {
-    /// Looks at a request for a command. The answer of a repeated one comes before anything else of it is judged: what it names
-    /// may be gone by that very command.
+    /// Looks at a request for a command. One that cannot be asked any more may be a repeated one, which gets its first answer: what
+    /// it names may be gone by that very command. Any other repeated one is known where it is judged.
     ///
     /// # Errors
     /// When the request is malformed, or a reference names nothing, or more than one object.
     pub fn receive(&self, actor: Actor, request: CommandRequest) -> Result<Received, Rejection> {
-        let cluster = &self.state.cluster;
-        let CommandRequest { id, reason, correlation, undoes, unchanged, command } = request;
+        let id = request.id;
         if id == CommandId::default() {
             return Err(Rejection::invalid("command", "the command has no id", "make a random id for each command"));
         }
-        if let Some(answer) = cluster.requests.answer(&actor.record(None), id) {
-            return Ok(Received::Answered(CommandReply { index: answer.index, subject: answer.subject }));
-        }
+        self.resolve(&actor, request).map(Received::New).or_else(|refused| {
+            let answer = self.state.cluster.requests.answer(&actor.record(None), id).ok_or(refused)?;
+            Ok(Received::Answered(CommandReply { index: answer.index, subject: answer.subject }))
+        })
+    }
+
+    fn resolve(&self, actor: &Actor, request: CommandRequest) -> Result<Box<Request>, Rejection> {
+        let CommandRequest { id, reason, correlation, undoes, unchanged, command } = request;
         check_reason(reason.as_deref())?;
         let command = to_command(self, command.ok_or_else(unknown_command)?)?;
         if unchanged.len() > UNCHANGED_MAX {
@@ -56,7 +60,8 @@ impl Control {
             return Err(Rejection::invalid("plan", sentence, "make several plans"));
         }
         let unchanged = unchanged.into_iter().map(seen).collect();
-        Ok(Received::New(Box::new(Request { id, actor, command, reason, correlation, causation: undoes, unchanged })))
+        let actor = actor.clone();
+        Ok(Box::new(Request { id, actor, command, reason, correlation, causation: undoes, unchanged }))
     }
 }
 
@@ -128,12 +133,12 @@ pub(super) fn to_command(control: &Control, asked: Asked) -> Result<Command, Rej
             Command::RemoveNode(commands::RemoveNode { node: resolve_node(cluster, &asked.node)?, force: asked.force })
         }
         Asked::CreateService(asked) => Command::CreateService(commands::CreateService {
-            spec: Box::new(with_files(cluster, asked.spec)?),
+            spec: with_files(cluster, asked.spec)?,
             secrets: service_secrets(asked.registry_auth, asked.env_secrets),
         }),
         Asked::UpdateService(asked) => Command::UpdateService(commands::UpdateService {
             service: resolve_service(cluster, &asked.service)?,
-            spec: Box::new(with_files(cluster, asked.spec)?),
+            spec: with_files(cluster, asked.spec)?,
             version: asked.version,
             secrets: service_secrets(asked.registry_auth, asked.env_secrets),
         }),
@@ -185,7 +190,7 @@ pub(super) fn to_command(control: &Control, asked: Asked) -> Result<Command, Rej
 }
 
 /// The spec with the ids of those configs and secrets that it refers to by name alone.
-fn with_files(cluster: &Cluster, mut spec: ServiceSpec) -> Result<ServiceSpec, Rejection> {
+fn with_files(cluster: &Cluster, mut spec: Box<ServiceSpec>) -> Result<Box<ServiceSpec>, Rejection> {
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(spec) };
     for reference in container.configs.iter_mut().filter(|reference| reference.config.is_none()) {
         reference.config = Some(resolve_config(cluster, &reference.name)?);

@@ -251,12 +251,10 @@ fn asked(inverse: Inverse) -> Asked {
         Inverse::UpdateNode { node, spec, version } => {
             Asked::UpdateNode(wire::v1::UpdateNode { node: node.to_string(), spec, version: Some(version) })
         }
-        Inverse::CreateService { spec } => {
-            Asked::CreateService(wire::v1::CreateService { spec: *spec, ..Default::default() })
-        }
+        Inverse::CreateService { spec } => Asked::CreateService(wire::v1::CreateService { spec, ..Default::default() }),
         Inverse::UpdateService { service, spec, version } => Asked::UpdateService(wire::v1::UpdateService {
             service: service.to_string(),
-            spec: *spec,
+            spec,
             version: Some(version),
             ..Default::default()
         }),

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use events::OperatorRole;
@@ -101,10 +102,17 @@ pub fn caller<T>(request: &tonic::Request<T>) -> Result<Peer, AccessError> {
     request.extensions().get().map(|Proven(peer)| peer.clone()).ok_or(AccessError::Unknown)
 }
 
-/// Lets through the calls that the table allows; the closure judges a caller by the state of that moment.
-#[derive(Debug, Clone)]
+/// Lets through the calls that the table allows; the closure judges a caller by the state of that moment. It is shared: servers
+/// make a copy of their services for each call.
+#[derive(Debug)]
 pub struct AccessLayer<J> {
-    judge: J,
+    judge: Arc<J>,
+}
+
+impl<J> Clone for AccessLayer<J> {
+    fn clone(&self) -> Self {
+        Self { judge: Arc::clone(&self.judge) }
+    }
 }
 
 impl<J> AccessLayer<J>
@@ -113,23 +121,29 @@ where
 {
     /// The layer that asks this judge.
     pub fn new(judge: J) -> Self {
-        Self { judge }
+        Self { judge: Arc::new(judge) }
     }
 }
 
-impl<S, J: Clone> Layer<S> for AccessLayer<J> {
+impl<S, J> Layer<S> for AccessLayer<J> {
     type Service = AccessService<S, J>;
 
     fn layer(&self, inner: S) -> AccessService<S, J> {
-        AccessService { inner, judge: self.judge.clone() }
+        AccessService { inner, judge: Arc::clone(&self.judge) }
     }
 }
 
 /// See [`AccessLayer`].
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct AccessService<S, J> {
     inner: S,
-    judge: J,
+    judge: Arc<J>,
+}
+
+impl<S: Clone, J> Clone for AccessService<S, J> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), judge: Arc::clone(&self.judge) }
+    }
 }
 
 impl<S, J> AccessService<S, J>

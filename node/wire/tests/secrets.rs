@@ -183,9 +183,13 @@ fn what_carries_a_secret_prints_all_but_the_secret() {
     let payload = VolatilePayload::keep("join-token/worker", MARKER);
     let assignment =
         Assignment { spec: spec(), registry_auth: Some(MARKER.into()), env_secrets: env(), ..Assignment::default() };
-    let create = CreateService { spec: spec(), registry_auth: Some(secret()), env_secrets: env() };
-    let update =
-        UpdateService { registry_auth: Some(secret()), spec: spec(), env_secrets: env(), ..UpdateService::default() };
+    let create = CreateService { spec: Box::new(spec()), registry_auth: Some(secret()), env_secrets: env() };
+    let update = UpdateService {
+        registry_auth: Some(secret()),
+        spec: Box::new(spec()),
+        env_secrets: env(),
+        ..UpdateService::default()
+    };
     let tokens = JoinTokens { worker: secret(), manager: secret() };
     let join = JoinRequest { id: Id::from_bits(1), token: secret(), csr_pem: String::new(), hostname: "host-9".into() };
     let created = Kind::ServiceCreated(Box::new(ServiceCreated { spec: spec(), ..ServiceCreated::default() }));

@@ -100,8 +100,13 @@ async fn a_stale_version_changes_nothing() {
     let (spec, version) = (services[0].spec.clone(), Some(services[0].meta.version));
     cluster.ok("service update web --label who=somebody-else");
     let index = cluster.inspect()["index"].clone();
-    let update =
-        UpdateService { service: "web".to_owned(), spec, version, registry_auth: None, env_secrets: Vec::new() };
+    let update = UpdateService {
+        service: "web".to_owned(),
+        spec: Box::new(spec),
+        version,
+        registry_auth: None,
+        env_secrets: Vec::new(),
+    };
     let command = Some(command_request::Command::UpdateService(update));
     let request = CommandRequest {
         id: events::Id::from_bits(7),

@@ -67,11 +67,15 @@ fn command(change: &Change) -> Command {
     match change {
         Change::Create { service, replicas, cpus } => {
             let spec = spec(SERVICES[*service], 0, *replicas, *cpus, 1);
-            Command::CreateService(CreateService { spec, ..CreateService::default() })
+            Command::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() })
         }
         Change::Update { service, image, replicas, parallelism } => {
             let spec = spec(SERVICES[*service], *image, *replicas, 0, *parallelism);
-            Command::UpdateService(UpdateService { service: name(service), spec, ..UpdateService::default() })
+            Command::UpdateService(UpdateService {
+                service: name(service),
+                spec: Box::new(spec),
+                ..UpdateService::default()
+            })
         }
         Change::Scale { service, replicas } => {
             Command::ScaleService(ScaleService { service: name(service), replicas: *replicas })

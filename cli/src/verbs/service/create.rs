@@ -96,7 +96,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         spec::pin_image(&mut spec, None, args.registry_auth.as_ref(), session).await?;
     }
     let create = CreateService {
-        spec,
+        spec: Box::new(spec),
         registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),
         env_secrets: args.flags.env_secrets()?,
     };

@@ -99,7 +99,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         // The id and the version that were read: nobody's change in between is lost.
         service: present.id.to_string(),
         version: Some(present.meta.version),
-        spec,
+        spec: Box::new(spec),
         registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),
         env_secrets,
     };

@@ -176,7 +176,7 @@ fn service() -> CreateService {
     let mode = events::service_spec::Mode::Replicated(events::ReplicatedMode { replicas: 1 });
     let annotations = Some(Annotations { name: "bait".to_owned(), ..Annotations::default() });
     let spec = ServiceSpec { annotations, task: Some(task), mode: Some(mode), ..ServiceSpec::default() };
-    CreateService { spec, registry_auth: None, env_secrets: Vec::new() }
+    CreateService { spec: Box::new(spec), registry_auth: None, env_secrets: Vec::new() }
 }
 
 async fn connect(address: &str, dir: &Path) -> Result<Channel> {

@@ -215,5 +215,5 @@ fn register(key: u64) -> Asked {
         mode: Some(Mode::Replicated(ReplicatedMode { replicas: 0 })),
         ..ServiceSpec::default()
     };
-    Asked::CreateService(CreateService { spec, ..CreateService::default() })
+    Asked::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() })
 }
