@@ -1,7 +1,7 @@
 //! Checkpoints on the disk: the chunks of a snapshot, one a part, then a manifest. A checkpoint exists when its manifest does, so one
 //! that a crash cut short was never there.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::atomic::Ordering;
 
 use events::frame::FrameHash;
@@ -22,15 +22,29 @@ struct Manifest {
     bytes: u64,
 }
 
-/// Which of these checkpoints, oldest first, are kept no longer. The newest stay, for a start; of those before them the oldest in each
-/// doubling of the distance to the newest, so that a state of the past is never further from one before it than about from now, and
-/// there are about as many as the length of history has binary digits.
-fn superfluous(indexes: &[u64]) -> Vec<u64> {
-    let Some((newest, _)) = indexes.split_last() else { return Vec::new() };
-    let thinned = &indexes[..indexes.len().saturating_sub(NEWEST_KEPT)];
-    let doubling = |index: &u64| newest.saturating_sub(*index).checked_ilog2();
-    let follows = |pair: &[u64]| (doubling(&pair[0]) == doubling(&pair[1])).then_some(pair[1]);
-    thinned.windows(2).filter_map(follows).collect()
+/// Bytes that checkpoints for states of the past may take, beside the newest.
+const PAST_BYTES: u64 = 512 * 1024 * 1024;
+/// So many of them there are, whatever they take; and no more, however small.
+const PAST_KEPT: RangeInclusive<u64> = 4..=32;
+
+/// Which of these checkpoints, oldest first, are kept no longer. The newest stay, for a start; of those before them as many as there
+/// is room for at the size of the newest, as evenly as can be: a state of the past is a checkpoint and a bounded part of history away,
+/// wherever it is.
+fn superfluous(indexes: &[u64], bytes: u64) -> Vec<u64> {
+    let room = (PAST_BYTES / bytes.max(1)).clamp(*PAST_KEPT.start(), *PAST_KEPT.end());
+    let mut past = indexes.to_vec();
+    let newest = past.split_off(indexes.len().saturating_sub(NEWEST_KEPT));
+    let mut superfluous = Vec::new();
+    while past.len() as u64 > room {
+        // What would have to be folded without it, to get to the one after it.
+        let gap = |place: &usize| {
+            let before = place.checked_sub(1).map_or(0, |before| past[before]);
+            past.get(place + 1).or(newest.first()).map_or(0, |after| after - before)
+        };
+        let Some(narrowest) = (0..past.len()).min_by_key(gap) else { break };
+        superfluous.push(past.remove(narrowest));
+    }
+    superfluous
 }
 
 impl<D: Disk> Store<D> {
@@ -55,7 +69,7 @@ impl<D: Disk> Store<D> {
         let mut batch = vec![self.put_record(table, Key::at(head.index), &manifest)?];
         let mut all: Vec<u64> = self.checkpoints()?.into_iter().filter(|&index| index != head.index).collect();
         all.push(head.index);
-        for index in superfluous(&all) {
+        for index in superfluous(&all, bytes) {
             batch.push(Change::DeleteRange { table, from: Key::at(index), to: Key::at(index + 1) });
         }
         self.disk.write(batch, Durability::Synced)
@@ -155,22 +169,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_older_checkpoints_are_the_sparser_they_are() {
-        let mut kept: Vec<u64> = Vec::new();
-        for index in (1..=1_000).map(|number| number * 10_000) {
-            kept.push(index);
-            let doomed = superfluous(&kept);
-            kept.retain(|index| !doomed.contains(index));
-            assert!(kept.len() <= 2 + 14, "{kept:?}");
-            assert!(kept.ends_with(&[index]) && (index == 10_000 || kept.contains(&(index - 10_000))), "{kept:?}");
-            // From any point back to the checkpoint before it is never much more than from there to the present.
-            for pair in kept.windows(2) {
-                let (gap, back) = (pair[1] - pair[0], index - pair[0]);
-                assert!(gap <= back, "{pair:?} of {kept:?}");
+    fn checkpoints_of_the_past_are_spread_evenly_over_it_as_many_as_there_is_room_for() {
+        for (bytes, room) in [(0, 32), (1 << 20, 32), (64 << 20, 8), (1 << 40, 4)] {
+            let mut kept: Vec<u64> = Vec::new();
+            for index in (1..=1_000).map(|number| number * 10_000) {
+                kept.push(index);
+                let doomed = superfluous(&kept, bytes);
+                kept.retain(|index| !doomed.contains(index));
+                assert!(kept.len() <= NEWEST_KEPT + room, "{kept:?}");
+                assert!(kept.ends_with(&[index]) && (index == 10_000 || kept.contains(&(index - 10_000))), "{kept:?}");
+                // No part of history is more than three times as long as if all were alike.
+                let from_start = std::iter::once(0).chain(kept.iter().copied()).collect::<Vec<_>>();
+                let longest = from_start.windows(2).map(|pair| pair[1] - pair[0]).max();
+                let alike = (index / room as u64).max(10_000);
+                assert!(longest <= Some(3 * alike), "{longest:?} of {kept:?}");
             }
+            assert_eq!(kept.len(), NEWEST_KEPT + room, "{kept:?}");
         }
-        assert_eq!(kept.first(), Some(&10_000), "the oldest stays");
-        assert!(kept.len() >= 8, "{kept:?}");
-        assert!(superfluous(&[]).is_empty());
+        assert!(superfluous(&[], 1).is_empty());
     }
 }

@@ -57,7 +57,8 @@ use standing::LastStanding;
 pub struct Intervals {
     /// Frames after which a checkpoint is taken.
     pub checkpoint_frames: u64,
-    /// Bytes of entries after which one is taken, however few frames they are: raft's entries up to the last two are kept.
+    /// Bytes of entries after which one is taken, however few frames they are: raft's entries up to the last two are kept, and who asks
+    /// for a state of the past waits until the frames after one are folded. These take about two seconds.
     pub checkpoint_bytes: u64,
     /// Frames after which the state's hash is written into the log; more than 1, since that is a frame too.
     pub hash_frames: u64,
@@ -65,7 +66,7 @@ pub struct Intervals {
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { checkpoint_frames: 10_000, checkpoint_bytes: 512 * 1024 * 1024, hash_frames: 4_096 }
+        Self { checkpoint_frames: 10_000, checkpoint_bytes: 64 * 1024 * 1024, hash_frames: 4_096 }
     }
 }
 
