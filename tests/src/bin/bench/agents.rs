@@ -12,6 +12,7 @@ use crate::crowd::{Counts, Crowd, Identity};
 use crate::daemon::{Daemon, free_ports, runtime};
 use crate::figure::{Figure, Target};
 use crate::prepared;
+use crate::prepared::lived::{self, Life};
 
 /// How many agents, unless this variable of the environment says otherwise.
 const AGENTS: u64 = 20_000;
@@ -102,8 +103,19 @@ pub struct PreparedCluster {
 impl PreparedCluster {
     pub async fn new(agents: u64, tasks: u64) -> Result<Self> {
         let dir = tempfile::tempdir()?;
+        let agents = prepared::prepare(&dir.path().join("state"), agents, tasks).await?;
+        Self::of(dir, agents)
+    }
+
+    /// One that lived so.
+    pub async fn lived(life: Life) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let agents = lived::prepare(&dir.path().join("state"), life).await?;
+        Self::of(dir, agents)
+    }
+
+    fn of(dir: TempDir, agents: Vec<Identity>) -> Result<Self> {
         let state_dir = dir.path().join("state");
-        let agents = prepared::prepare(&state_dir, agents, tasks).await?;
         let root = CertificateStore::new(&state_dir).load_roots()?.context("a cluster has a root")?.newest().clone();
         let port = free_ports().next().context("no port is free")?;
         let remote = SocketAddr::from(([0, 0, 0, 0], port));

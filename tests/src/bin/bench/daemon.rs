@@ -42,6 +42,13 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Starts one that joins a cluster as these arguments say. Does not wait for it.
+    pub fn join(remote: SocketAddr, executor: &str, join: &[String]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let process = spawn(dir.path(), remote, executor, join)?;
+        Ok(Self { process, dir, node: String::new() })
+    }
+
     /// Starts it on the state directory `state` in `dir`, and waits until it answers.
     pub async fn resume(dir: TempDir, remote: SocketAddr) -> Result<Self> {
         let process = spawn(dir.path(), remote, "process", &[])?;
@@ -106,7 +113,8 @@ impl Daemon {
         self.dir.path()
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Where operators ask it.
+    pub fn socket(&self) -> PathBuf {
         self.dir.path().join("control.sock")
     }
 

@@ -17,12 +17,16 @@ mod hostile;
 mod idle;
 mod memory;
 mod million;
+mod node_loss;
 mod prepared;
+mod questions;
 mod quorum;
 mod replay;
 mod restart;
+mod rollout;
 mod scheduling;
 mod starts;
+mod steadiness;
 mod subscribers;
 
 use std::process::ExitCode;
@@ -34,13 +38,16 @@ use figure::Figure;
 type Measure = fn() -> Result<Vec<Figure>>;
 
 /// What can be measured, in the order of the table.
-const ALL: [(&str, Measure); 13] = [
+const ALL: [(&str, Measure); 17] = [
     ("scheduling", scheduling::figures),
     ("million", million::figures),
     ("commands", commands::figures),
     ("quorum", quorum::figures),
     ("hostile", hostile::figures),
+    ("node_loss", node_loss::figures),
+    ("steadiness", steadiness::figures),
     ("starts", starts::figures),
+    ("rollout", rollout::figures),
     ("replay", replay::figures),
     ("memory", memory::figures),
     ("idle", idle::figures),
@@ -48,6 +55,7 @@ const ALL: [(&str, Measure); 13] = [
     ("restart", restart::figures),
     ("cold_start", cold_start::figures),
     ("subscribers", subscribers::figures),
+    ("questions", questions::figures),
 ];
 
 fn main() -> ExitCode {

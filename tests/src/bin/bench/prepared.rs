@@ -1,6 +1,8 @@
 //! A state directory as a manager leaves it that was asked for all of it: nodes that joined and have certificates, services,
 //! and tasks that run. Nothing is written behind the core's back: every fact is a command that it judged.
 
+pub mod lived;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -41,12 +43,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Makes the directory of a manager with so many events behind it, of a small cluster.
 pub async fn prepare_history(state_dir: &Path, events: u64) -> Result<()> {
-    let directory = StateDir::open(state_dir)?;
-    let founder = core::Begin::Founder(NodeId::from_bits(rand::random()));
-    let core = core::start(&directory, core::Read::default(), founder, |_, _| {})?;
-    let certificates = CertificateStore::new(state_dir);
-    core.ensure_cluster(&certificates, "manager", &SocketAddr::from(([127, 0, 0, 1], 0)).to_string()).await?;
-    let preparing = Preparing::new(core)?;
+    let preparing = found(state_dir).await?;
     let node = preparing.core.node;
     for first in (0..events).step_by(LABEL_TOGETHER) {
         let numbers = first..events.min(first + LABEL_TOGETHER as u64);
@@ -57,16 +54,7 @@ pub async fn prepare_history(state_dir: &Path, events: u64) -> Result<()> {
 
 /// Makes the directory of a manager with so many workers and tasks, and returns what the workers have to show.
 pub async fn prepare(state_dir: &Path, nodes: u64, tasks: u64) -> Result<Vec<Identity>> {
-    let directory = StateDir::open(state_dir)?;
-    let core = core::start(
-        &directory,
-        core::Read::default(),
-        core::Begin::Founder(NodeId::from_bits(rand::random())),
-        |_, _| {},
-    )?;
-    let certificates = CertificateStore::new(state_dir);
-    core.ensure_cluster(&certificates, "manager", &SocketAddr::from(([127, 0, 0, 1], 0)).to_string()).await?;
-    let preparing = Arc::new(Preparing::new(core)?);
+    let preparing = Arc::new(found(state_dir).await?);
     let heard = tokio::spawn(Arc::clone(&preparing).hear_all());
     let identities = preparing.join_all(nodes).await;
     let made = preparing.run_tasks(tasks).await;
@@ -77,6 +65,20 @@ pub async fn prepare(state_dir: &Path, nodes: u64, tasks: u64) -> Result<Vec<Ide
     preparing.core.end().await?;
     made?;
     identities
+}
+
+/// A new cluster in this directory, with its manager's core.
+async fn found(state_dir: &Path) -> Result<Preparing> {
+    let directory = StateDir::open(state_dir)?;
+    let founder = core::Begin::Founder(NodeId::from_bits(rand::random()));
+    let core = core::start(&directory, core::Read::default(), founder, |_, _| {})?;
+    let certificates = CertificateStore::new(state_dir);
+    core.ensure_cluster(&certificates, "manager", &SocketAddr::from(([127, 0, 0, 1], 0)).to_string()).await?;
+    Preparing::new(core)
+}
+
+fn operator() -> Actor {
+    Actor::Operator("bench".to_owned())
 }
 
 struct Preparing {
@@ -119,7 +121,11 @@ impl Preparing {
         let annotations = Some(Annotations { labels, ..Annotations::default() });
         let spec = NodeSpec { annotations, role: Role::Manager.into(), ..NodeSpec::default() };
         let update = Command::UpdateNode(UpdateNode { node, spec, version: None });
-        self.ask(Actor::Operator("bench".to_owned()), update).await
+        self.ask(operator(), update).await
+    }
+
+    fn sessions(&self) -> Vec<(NodeId, SessionId)> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(id, of)| (*id, *of)).collect()
     }
 
     async fn hear_all(self: Arc<Self>) {
@@ -170,7 +176,6 @@ impl Preparing {
 
     /// Makes services with so many tasks, which their nodes report as running.
     async fn run_tasks(&self, tasks: u64) -> Result<()> {
-        let operator = || Actor::Operator("bench".to_owned());
         for first in (0..tasks).step_by(SERVICE_TASKS as usize) {
             let spec = Box::new(service(first / SERVICE_TASKS, SERVICE_TASKS.min(tasks - first)));
             self.ask(operator(), Command::CreateService(CreateService { spec, secrets: ServiceSecrets::default() }))
@@ -187,8 +192,7 @@ impl Preparing {
     /// Every node starts what it was assigned at once; how many tasks these are.
     async fn report_started(&self) -> Result<u64> {
         let state = self.core.handle.state();
-        let sessions: Vec<(NodeId, SessionId)> =
-            self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(id, of)| (*id, *of)).collect();
+        let sessions = self.sessions();
         let started = |node: NodeId| -> Vec<TaskId> {
             let of_node = state.cluster.tasks_of_node(node);
             of_node.filter(|task| task.state == TaskState::Assigned).map(|task| task.id).collect()

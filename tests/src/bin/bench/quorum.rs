@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use events::Timestamp;
 use wire::v1::{GetClusterRequest, GetRaftRequest, MemberState};
 
 use crate::callers::{self, Pace};
@@ -49,7 +50,7 @@ pub fn figures() -> Result<Vec<Figure>> {
 }
 
 /// Managers that all vote.
-struct Managers {
+pub struct Managers {
     daemons: Vec<Daemon>,
     addresses: Vec<SocketAddr>,
     /// The node whose labels commands change.
@@ -57,7 +58,8 @@ struct Managers {
 }
 
 impl Managers {
-    async fn start() -> Result<Self> {
+    /// Starts them, and waits until all vote.
+    pub async fn start() -> Result<Self> {
         let ports = free_ports().take(MANAGERS);
         let addresses: Vec<SocketAddr> = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
         let first = Daemon::start_at(addresses[0], EXECUTOR, &[]).await?;
@@ -142,8 +144,20 @@ impl Managers {
         Ok(accepted)
     }
 
-    async fn pace(&self, callers: usize) -> Result<Pace> {
+    /// What callers of commands at the leader get done.
+    pub async fn pace(&self, callers: usize) -> Result<Pace> {
         commands::pace(&self.daemons[self.leader().await?], &self.node, callers).await
+    }
+
+    /// The term of the leader: one more for each election.
+    pub async fn term(&self) -> Result<u64> {
+        let leader = self.leader().await?;
+        raft(&self.daemons[leader]).await.map(|raft| raft.term).context("the leader answers")
+    }
+
+    /// How often a node was declared down since then.
+    pub async fn declared_down(&self, since: Timestamp) -> Result<usize> {
+        self.daemons[self.leader().await?].count_events("node_declared_down", since).await
     }
 }
 

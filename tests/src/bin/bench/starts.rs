@@ -25,8 +25,7 @@ const IMAGE: &str = "swarmlog/demo:v1";
 
 /// The two times and their difference; nothing, with a line that says so, where no engine can be had.
 pub fn figures() -> Result<Vec<Figure>> {
-    if std::env::var("SWARMLOG_TEST_ENGINE").is_ok_and(|wanted| wanted == "0") {
-        println!("SKIPPED starts: no Docker Engine can be had here");
+    if no_engine("starts") {
         return Ok(Vec::new());
     }
     let pairs = runtime()?.block_on(pairs())?;
@@ -41,6 +40,15 @@ pub fn figures() -> Result<Vec<Figure>> {
         figure("the same by the Docker API", alone, Target::Shown, "create and start over the unix socket"),
         figure("what the cluster adds", extra, Target::AtMost(100.0), "the difference of each pair, measured in turn"),
     ])
+}
+
+/// Whether no Docker Engine can be had; said in a line that names the figure.
+pub fn no_engine(figure: &str) -> bool {
+    let is_missing = std::env::var("SWARMLOG_TEST_ENGINE").is_ok_and(|wanted| wanted == "0");
+    if is_missing {
+        println!("SKIPPED {figure}: no Docker Engine can be had here");
+    }
+    is_missing
 }
 
 async fn pairs() -> Result<Vec<(f64, f64)>> {
@@ -80,9 +88,11 @@ async fn through_the_cluster(
         ..ServiceSpec::default()
     };
     let begun = Instant::now();
-    let service =
-        execute(client, Command::CreateService(CreateService { spec, registry_auth: None, env_secrets: Vec::new() }))
-            .await?;
+    let service = execute(
+        client,
+        Command::CreateService(CreateService { spec: Box::new(spec), registry_auth: None, env_secrets: Vec::new() }),
+    )
+    .await?;
     await_event(events, is_running).await?;
     let elapsed = begun.elapsed();
     execute(client, Command::RemoveService(RemoveService { service })).await?;
@@ -90,17 +100,20 @@ async fn through_the_cluster(
     Ok(elapsed.as_secs_f64() * 1_000.0)
 }
 
-fn is_running(kind: &Kind) -> bool {
+/// Whether this is the report of a task that runs.
+pub fn is_running(kind: &Kind) -> bool {
     matches!(kind, Kind::TaskReported(TaskReported { status, .. }) if status.state() == TaskState::Running)
 }
 
-async fn execute(client: &mut ControlClient<Channel>, command: Command) -> Result<String> {
+/// Asks for a command; the object that it is about.
+pub async fn execute(client: &mut ControlClient<Channel>, command: Command) -> Result<String> {
     let id = CommandId::from_bits(rand::random());
     let request = CommandRequest { id, command: Some(command), ..CommandRequest::default() };
     client.execute(request).await?.into_inner().subject.context("a command about a service names it")
 }
 
-async fn await_event(events: &mut Streaming<EventRecord>, wanted: impl Fn(&Kind) -> bool) -> Result<()> {
+/// Waits for an event. No task may be rejected meanwhile, or end by itself.
+pub async fn await_event(events: &mut Streaming<EventRecord>, wanted: impl Fn(&Kind) -> bool) -> Result<()> {
     while let Some(record) = events.message().await? {
         match &record.event.kind {
             Some(Kind::TaskReported(report)) if report.status.state().is_terminal() && !wanted_end(report) => {
@@ -133,6 +146,7 @@ async fn through_the_engine(docker: &Docker, run: usize) -> Result<f64> {
     Ok(elapsed.as_secs_f64() * 1_000.0)
 }
 
-fn sleeping() -> Vec<String> {
+/// The command of a container that does nothing.
+pub fn sleeping() -> Vec<String> {
     ["sleep", "1000"].map(str::to_owned).to_vec()
 }

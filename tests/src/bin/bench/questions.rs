@@ -1,0 +1,185 @@
+//! What it costs to ask the past and the future: `swarmctl` as an operator runs it, beside a real manager with a long history.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::Rng as _;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use crate::agents::{PreparedCluster, number};
+use crate::crowd::Crowd;
+use crate::daemon::{Daemon, runtime};
+use crate::figure::{Figure, Target};
+use crate::prepared::lived::Life;
+
+/// The cluster: services with 50 tasks each.
+const SERVICES: u64 = 2_000;
+const REPLICAS: u64 = 50;
+const NODES: u64 = 1_000;
+/// Updates of a service, each with all its tasks, unless this variable of the environment says otherwise: about 10,000,000 events.
+const UPDATES: u64 = 32_000;
+const UPDATES_VARIABLE: &str = "BENCH_UPDATES";
+/// Of the figure about the loss of nodes.
+const SMALL: Life = Life { nodes: 1_000, services: 200, replicas: 50, updates: 0 };
+const RUNS: usize = 11;
+/// How long the workers may take to open their sessions.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Points of the past that are looked at: enough for a 99th percentile.
+const POINTS: usize = 100;
+/// Frames between two points of a difference.
+const HOUR_FRAMES: u64 = 300;
+
+/// All of them.
+pub fn figures() -> Result<Vec<Figure>> {
+    let updates = number(UPDATES_VARIABLE, UPDATES)?;
+    let runtime = runtime()?;
+    let mut figures = runtime.block_on(of_long_history(updates))?;
+    figures.push(runtime.block_on(survive())?);
+    Ok(figures)
+}
+
+/// The manager of a cluster that lived so, and its workers.
+async fn manager(life: Life) -> Result<(Daemon, Crowd)> {
+    let cluster = PreparedCluster::lived(life).await?;
+    let mut daemon = Daemon::resume(cluster.dir, cluster.remote).await?;
+    let mut crowd = Crowd::start(daemon.dir(), cluster.connect, &cluster.root_pem, &cluster.agents, None)?;
+    crowd.wait("all sessions are open", PATIENCE, |counts| counts.open == life.nodes).await?;
+    daemon.await_answer().await?;
+    Ok((daemon, crowd))
+}
+
+async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
+    let (daemon, _crowd) = manager(Life { nodes: NODES, services: SERVICES, replicas: REPLICAS, updates }).await?;
+    let end = newest(&daemon)?;
+    let kept = daemon.dir().join("history.proto");
+    let lines = daemon.dir().join("history.jsonl");
+    // All of it once, which also waits until the index is there.
+    let (_, exported) = timed(&daemon, &["events", "export", &lines.to_string_lossy()])?;
+    let (_, kept_seconds) = timed(&daemon, &["events", "export", "--as", "proto", &kept.to_string_lossy()])?;
+    let events = count_lines(&lines)?;
+    let frames_bytes = std::fs::metadata(&kept)?.len();
+    std::fs::remove_file(&lines)?;
+    let what = format!(
+        "swarmctl beside a real swarmd with {events} events in {end} frames behind it, of {NODES} nodes and {SERVICES} services with \
+         {REPLICAS} tasks each; with the start of swarmctl"
+    );
+    let figure =
+        |name: &str, runs, unit, target| Figure { name: name.to_owned(), runs, unit, target, how: what.clone() };
+    let mut random = StdRng::seed_from_u64(7);
+    let mut at = Vec::new();
+    for _ in 0..POINTS {
+        let (point, service) = (random.random_range(end / 20..end), random.random_range(0..SERVICES));
+        let (point, service) = (point.to_string(), format!("service-{service}"));
+        at.push(timed(&daemon, &["service", "inspect", "--at", &point, &service])?.1 * 1_000.0);
+    }
+    at.sort_by(f64::total_cmp);
+    let slowest = at[at.len() * 99 / 100];
+    let mut asked = |line: &dyn Fn(u64, u64) -> String| -> Result<Vec<f64>> {
+        (0..RUNS)
+            .map(|_| {
+                let (point, service) =
+                    (random.random_range(end / 2..end - HOUR_FRAMES), random.random_range(0..SERVICES));
+                let line = line(point, service);
+                let words: Vec<&str> = line.split(' ').collect();
+                Ok(timed(&daemon, &words)?.1 * 1_000.0)
+            })
+            .collect()
+    };
+    let found = asked(&|_, service| format!("events --object service-{service} --tail 50"))?;
+    let blamed = asked(&|_, service| format!("blame service service-{service}"))?;
+    let proved = asked(&|point, _| format!("audit prove {point}"))?;
+    let planned = asked(&|_, service| format!("service update --dry-run --image shop/web:2 service-{service}"))?;
+    let compared = asked(&|point, _| format!("history diff {point} {}", point + HOUR_FRAMES))?;
+    let verified = verify(&daemon, &kept, end)?;
+    let disk = bytes_below(&daemon.dir().join("state"))? as f64 / frames_bytes as f64;
+    Ok(vec![
+        figure("--at a random point", at, "ms", Target::AtMost(300.0)),
+        figure("--at a random point, p99", vec![slowest], "ms", Target::AtMost(2_000.0)),
+        figure("events --object --tail 50", found, "ms", Target::AtMost(20.0)),
+        figure("blame service", blamed, "ms", Target::AtMost(50.0)),
+        figure("history diff", compared, "ms", Target::AtMost(200.0)),
+        figure("plan of one update", planned, "ms", Target::AtMost(100.0)),
+        figure("audit prove", proved, "ms", Target::AtMost(20.0)),
+        figure("verify an export", vec![verified], "events/s", Target::Shown),
+        figure("events export to jsonl", vec![events as f64 / exported], "events/s", Target::AtLeast(300_000.0)),
+        figure("events export to proto", vec![events as f64 / kept_seconds], "events/s", Target::Shown),
+        figure("state directory against its frames", vec![disk], "times", Target::AtMost(1.6)),
+        figure(
+            "memory of the manager",
+            vec![daemon.resident_bytes()? as f64 / f64::from(1 << 20)],
+            "MiB",
+            Target::Shown,
+        ),
+    ])
+}
+
+async fn survive() -> Result<Figure> {
+    let (daemon, _crowd) = manager(SMALL).await?;
+    let Life { nodes, services, replicas, .. } = SMALL;
+    let took = timed(&daemon, &["whatif", "survive"])?.1;
+    let how = format!("{nodes} nodes, {services} services with {replicas} tasks each");
+    Ok(Figure { name: "whatif survive".to_owned(), runs: vec![took], unit: "s", target: Target::AtMost(10.0), how })
+}
+
+/// Index of the newest frame.
+fn newest(daemon: &Daemon) -> Result<u64> {
+    let (output, _) = timed(daemon, &["events", "--tail", "1", "--format", "json"])?;
+    let event: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    event["index"].as_u64().with_context(|| format!("an event without an index: {event}"))
+}
+
+/// Events verified in a second, by the program that knows no cluster.
+fn verify(daemon: &Daemon, export: &Path, frames: u64) -> Result<f64> {
+    let keys = daemon.dir().join("keys");
+    let (output, _) = timed(daemon, &["audit", "keys"])?;
+    std::fs::write(&keys, output.stdout)?;
+    let program = std::env::current_exe()?.with_file_name("swarmlog-verify");
+    let begun = Instant::now();
+    let output = Command::new(&program).arg(export).stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{} cannot be started; build it first", program.display()))?;
+    ensure!(output.status.success(), "an export is not well: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(frames as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// One call, which has to do what it is asked, and its seconds.
+fn timed(daemon: &Daemon, words: &[&str]) -> Result<(Output, f64)> {
+    let program = std::env::current_exe()?.with_file_name("swarmctl");
+    let begun = Instant::now();
+    let output = Command::new(&program).arg("--socket").arg(daemon.socket()).args(words).stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{} cannot be started; build it first", program.display()))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    // There are changes, or losses that leave tasks without a node.
+    let is_found = output.status.code() == Some(2) && (words.contains(&"--dry-run") || words.contains(&"survive"));
+    if !output.status.success() && !is_found {
+        bail!("swarmctl {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok((output, seconds))
+}
+
+fn count_lines(file: &Path) -> Result<u64> {
+    let mut reader = std::io::BufReader::new(std::fs::File::open(file)?);
+    let mut lines = 0;
+    loop {
+        let read = std::io::BufRead::fill_buf(&mut reader)?;
+        if read.is_empty() {
+            return Ok(lines);
+        }
+        lines += read.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let length = read.len();
+        std::io::BufRead::consume(&mut reader, length);
+    }
+}
+
+/// What all files below a directory hold.
+fn bytes_below(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,138 @@
+//! A rolling update of a service, and the same containers created, started, stopped and removed through the Docker API alone.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use bollard::Docker;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+};
+use events::service_spec::Mode;
+use events::{Annotations, ContainerSpec, Kind, ReplicatedMode, ServiceSpec, TaskSpec, UpdateConfig};
+use tonic::Streaming;
+use tonic::transport::Channel;
+use wire::v1::command_request::Command;
+use wire::v1::control_client::ControlClient;
+use wire::v1::{CreateService, EventRecord, EventsRequest, RemoveService, UpdateService};
+
+use crate::daemon::{Daemon, runtime};
+use crate::figure::{Figure, Target};
+use crate::starts::{await_event, execute, is_running, no_engine, sleeping};
+
+const RUNS: usize = 3;
+const TASKS: usize = 20;
+const BEFORE: &str = "swarmlog/demo:v1";
+const AFTER: &str = "swarmlog/demo:v2";
+
+/// The two times and how they compare; nothing, with a line that says so, where no engine can be had.
+pub fn figures() -> Result<Vec<Figure>> {
+    if no_engine("rollout") {
+        return Ok(Vec::new());
+    }
+    let pairs = runtime()?.block_on(pairs())?;
+    let (ours, alone): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let compared = pairs.iter().map(|(ours, alone)| ours / alone).collect();
+    let figure = |name: &str, runs, unit, target, how: &str| {
+        let name = name.to_owned();
+        Figure { name, runs, unit, target, how: how.to_owned() }
+    };
+    let how = format!(
+        "{TASKS} tasks, parallelism 1, monitor and delay 0, stop first, SIGKILL; from the command to the event that it is complete"
+    );
+    let alone_how = "the same containers one after another: kill, create, start and remove over the unix socket";
+    Ok(vec![
+        figure("rolling update", ours, "s", Target::Shown, &how),
+        figure("the same by the Docker API", alone, "s", Target::Shown, alone_how),
+        figure("rolling update against the Docker API", compared, "times", Target::AtMost(1.05), "measured in turn"),
+    ])
+}
+
+async fn pairs() -> Result<Vec<(f64, f64)>> {
+    let daemon = Daemon::start("docker").await?;
+    let docker = Docker::connect_with_unix_defaults()?;
+    let mut client = daemon.connect().await?;
+    let request = EventsRequest { follow: true, ..EventsRequest::default() };
+    let mut events = daemon.connect().await?.events(request).await?.into_inner();
+    let mut pairs = Vec::with_capacity(RUNS);
+    // The first pair warms up both and does not count.
+    for run in 0..=RUNS {
+        let ours = through_the_cluster(&mut client, &mut events, run).await?;
+        let alone = through_the_engine(&docker, run).await?;
+        if run > 0 {
+            pairs.push((ours, alone));
+        }
+    }
+    Ok(pairs)
+}
+
+fn spec(run: usize, image: &str) -> Box<ServiceSpec> {
+    let container = ContainerSpec {
+        image: image.to_owned(),
+        command: sleeping(),
+        stop_signal: "SIGKILL".to_owned(),
+        ..ContainerSpec::default()
+    };
+    Box::new(ServiceSpec {
+        annotations: Some(Annotations { name: format!("roll-{run}"), ..Annotations::default() }),
+        task: Some(TaskSpec { container: Some(container), ..TaskSpec::default() }),
+        mode: Some(Mode::Replicated(ReplicatedMode { replicas: TASKS as u64 })),
+        update: Some(UpdateConfig { monitor_ns: Some(0), ..UpdateConfig::default() }),
+        ..ServiceSpec::default()
+    })
+}
+
+/// Seconds of the update; the service is gone again when this returns.
+async fn through_the_cluster(
+    client: &mut ControlClient<Channel>,
+    events: &mut Streaming<EventRecord>,
+    run: usize,
+) -> Result<f64> {
+    let create = CreateService { spec: spec(run, BEFORE), ..CreateService::default() };
+    let service = execute(client, Command::CreateService(create)).await?;
+    for _ in 0..TASKS {
+        await_event(events, is_running).await?;
+    }
+    let begun = Instant::now();
+    let update = UpdateService { service: service.clone(), spec: spec(run, AFTER), ..UpdateService::default() };
+    execute(client, Command::UpdateService(update)).await?;
+    await_event(events, |kind| matches!(kind, Kind::UpdateCompleted(_))).await?;
+    let elapsed = begun.elapsed();
+    execute(client, Command::RemoveService(RemoveService { service })).await?;
+    for _ in 0..TASKS {
+        await_event(events, |kind| matches!(kind, Kind::TaskReaped(_))).await?;
+    }
+    Ok(elapsed.as_secs_f64())
+}
+
+/// Seconds of the replacement of one container after another.
+async fn through_the_engine(docker: &Docker, run: usize) -> Result<f64> {
+    let name = |image: &str, number: usize| {
+        format!("swarmlog-bench-{}-{run}-{}-{number}", std::process::id(), image.trim_start_matches("swarmlog/demo:"))
+    };
+    for number in 0..TASKS {
+        start(docker, &name(BEFORE, number), BEFORE).await?;
+    }
+    let begun = Instant::now();
+    for number in 0..TASKS {
+        let old = name(BEFORE, number);
+        docker.kill_container(&old, Some(KillContainerOptionsBuilder::new().signal("SIGKILL").build())).await?;
+        start(docker, &name(AFTER, number), AFTER).await?;
+        docker.remove_container(&old, Some(RemoveContainerOptionsBuilder::new().force(true).build())).await?;
+    }
+    let elapsed = begun.elapsed();
+    for number in 0..TASKS {
+        let force = RemoveContainerOptionsBuilder::new().force(true).build();
+        docker.remove_container(&name(AFTER, number), Some(force)).await?;
+    }
+    Ok(elapsed.as_secs_f64())
+}
+
+async fn start(docker: &Docker, name: &str, image: &str) -> Result<()> {
+    let options = CreateContainerOptionsBuilder::new().name(name).build();
+    let image = Some(image.to_owned());
+    let body = ContainerCreateBody { image, entrypoint: Some(sleeping()), ..ContainerCreateBody::default() };
+    docker.create_container(Some(options), body).await?;
+    docker.start_container(name, None::<StartContainerOptions>).await?;
+    Ok(())
+}
