@@ -5,6 +5,7 @@
 //! that nothing is kept here between two looks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::spec::Autoscaling;
@@ -21,7 +22,7 @@ const TOLERANCE_TENTHS: u128 = 1;
 const PERMILLE_MAX: u32 = 1_000_000;
 
 /// What the tasks of each node use, as they last said. This is the leader's memory of it.
-pub type Uses = BTreeMap<NodeId, NodeUse>;
+pub type Uses = BTreeMap<NodeId, Arc<NodeUse>>;
 
 /// What the tasks of one node use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,35 +58,94 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 
 /// Another number of replicas, if there is a reason for it.
 fn decide(cluster: &Cluster, service: &Service, rule: &Autoscaling, ctx: &Ctx<'_>) -> Option<ServiceScaled> {
+    let Outlook { from, metrics, wanted, cool_down_until, .. } = outlook(cluster, service, rule, ctx.uses, ctx.now)?;
+    let to = wanted?;
+    let changes = to > from || (to < from && ctx.now >= cool_down_until);
+    let reason = deciding(&metrics).map(|metric| metric.reason(rule));
+    changes.then_some(ServiceScaled { service: service.id, from, to, reason })
+}
+
+/// How it stands with the number of replicas of a service.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// How many it has.
+    pub from: u64,
+    /// What it is scaled by.
+    pub metrics: Vec<Metric>,
+    /// How many bring the use to the targets, within the bounds; nothing where nothing is known.
+    pub wanted: Option<u64>,
+    /// Its tasks that count.
+    pub serving: u64,
+    /// Before this time there are not fewer.
+    pub cool_down_until: Timestamp,
+}
+
+/// What is known of one metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// What it measures.
+    pub what: &'static str,
+    /// How much tasks should use on average.
+    pub target_percent: u32,
+    /// Tasks of which it is known.
+    pub measured: u64,
+    /// What these use on average; nothing if there are none.
+    pub percent: Option<u64>,
+    /// The replicas that bring it to the target, whatever the bounds are.
+    replicas: Option<u64>,
+}
+
+impl Metric {
+    fn reason(&self, rule: &Autoscaling) -> String {
+        let percent = self.percent.unwrap_or_default();
+        format!("{} at {percent}% over {:?}, target {}%", self.what, rule.window, self.target_percent)
+    }
+}
+
+/// Of several metrics the one that asks for most counts.
+fn deciding(metrics: &[Metric]) -> Option<&Metric> {
+    metrics.iter().filter(|metric| metric.replicas.is_some()).max_by_key(|metric| metric.replicas)
+}
+
+/// How it stands with the number of replicas of an autoscaled service; nothing for a service without one.
+pub fn outlook(
+    cluster: &Cluster,
+    service: &Service,
+    rule: &Autoscaling,
+    uses: &Uses,
+    now: Timestamp,
+) -> Option<Outlook> {
     let from = service.spec.replicas()?;
-    let uses: Vec<TaskUse> = uses(cluster, service, ctx);
+    let (serving, uses) = known_uses(cluster, service, uses, now);
     let metrics = [
         ("CPU", rule.cpu_percent, uses.iter().filter_map(|of| of.cpu_permille).collect::<Vec<u32>>()),
         ("memory", rule.memory_percent, uses.iter().filter_map(|of| of.memory_permille).collect()),
     ];
-    let wishes = metrics.iter().filter_map(|(what, target, uses)| {
-        let wish = Wish::of(from, uses, (*target)?)?;
-        let over = rule.window;
-        Some((wish.replicas, format!("{what} at {}% over {over:?}, target {}%", wish.percent, (*target)?)))
+    let metrics = metrics.into_iter().filter_map(|(what, target, uses)| {
+        let (target_percent, measured) = (target?, uses.len() as u64);
+        let wish = Wish::of(from, &uses, target_percent);
+        let (percent, replicas) = wish.map(|wish| (wish.percent, wish.replicas)).unzip();
+        Some(Metric { what, target_percent, measured, percent, replicas })
     });
-    // Of several metrics the one that asks for most counts.
-    let (replicas, reason) = wishes.max_by_key(|(replicas, _)| *replicas)?;
-    let to = replicas.clamp(rule.min, rule.max);
+    let metrics: Vec<Metric> = metrics.collect();
+    let wanted = deciding(&metrics).and_then(|metric| metric.replicas).map(|to| to.clamp(rule.min, rule.max));
     let since = service.autoscaled.as_ref().map_or(service.updated_at, |last| last.at.max(service.updated_at));
-    let may_fall = ctx.now >= since + rule.cool_down;
-    let changes = to > from || (to < from && may_fall);
-    changes.then_some(ServiceScaled { service: service.id, from, to, reason: Some(reason) })
+    Some(Outlook { from, metrics, wanted, serving, cool_down_until: since + rule.cool_down })
 }
 
-/// What is known of the tasks that the service has now: those that run, on nodes that were heard lately.
-fn uses(cluster: &Cluster, service: &Service, ctx: &Ctx<'_>) -> Vec<TaskUse> {
-    let tasks = cluster.tasks_of_service(service.id).filter(|task| crate::slots::serves(task));
+/// How many tasks the service has now, and what is known of them: of those that run, on nodes that were heard lately.
+fn known_uses(cluster: &Cluster, service: &Service, uses: &Uses, now: Timestamp) -> (u64, Vec<TaskUse>) {
     let known = |task: &Task| {
-        let of_node = ctx.uses.get(&task.node?)?;
-        let is_fresh = ctx.now.since(of_node.at) < cluster.heartbeat_timeout();
+        let of_node = uses.get(&task.node?)?;
+        let is_fresh = now.since(of_node.at) < cluster.heartbeat_timeout();
         of_node.tasks.get(&task.id).copied().filter(|_| is_fresh)
     };
-    tasks.filter_map(known).collect()
+    let (mut serving, mut known_uses) = (0, Vec::new());
+    for task in cluster.tasks_of_service(service.id).filter(|task| crate::slots::serves(task)) {
+        serving += 1;
+        known_uses.extend(known(task));
+    }
+    (serving, known_uses)
 }
 
 /// What one metric asks for.
@@ -187,7 +247,7 @@ mod tests {
             Some((TaskId::from_bits(number), TaskUse { cpu_permille, memory_permille: None }))
         };
         let tasks = (1..).zip(uses).filter_map(of_task).collect();
-        sample.uses.insert(NodeId::from_bits(1), NodeUse { at: at(heard), tasks });
+        sample.uses.insert(NodeId::from_bits(1), Arc::new(NodeUse { at: at(heard), tasks }));
         sample
     }
 

@@ -432,7 +432,8 @@ impl Running {
     fn published(&self) -> Published {
         let (cluster, keyring) = (self.replica.cluster().clone(), Arc::clone(self.replica.keyring()));
         let (leads, leader) = (self.replica.is_leader(), self.replica.leader_id());
-        Published { cluster, keyring, leads, leader, alone: leads, set_aside: self.replica.set_aside() }
+        let (set_aside, uses) = (self.replica.set_aside(), self.replica.uses());
+        Published { cluster, keyring, leads, leader, alone: leads, set_aside, uses }
     }
 
     fn is_idle(&self, now: Timestamp) -> bool {

@@ -9,6 +9,12 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
     format!("{} ago", human(now.since(at)))
 }
 
+/// An instant to the second: `2026-01-01T00:06:17Z`.
+pub fn second(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 /// A length of time, rounded to what a person would say.
 pub fn human(length: Duration) -> String {
     const HOURS_IN_DAY: u64 = 24;

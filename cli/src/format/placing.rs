@@ -1,8 +1,9 @@
 //! Why a task is where it is, or nowhere: what the scheduler says of the nodes.
 
-use events::Named;
-use wire::v1::PlacementExplanation;
+use events::{Named, Timestamp};
+use wire::v1::{AutoscalingOutlook, AutoscalingUse, PlacementExplanation};
 
+use super::age;
 use super::block::Block;
 use super::table::Table;
 use super::view::View;
@@ -19,6 +20,9 @@ pub fn block(of: &PlacementExplanation, view: View) -> String {
     } else if of.waiting > 0 {
         let reason = of.waiting_for.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
         block.prose("Waiting", &format!("{}{reason}", counted(of.waiting, "task")));
+    }
+    if let Some(outlook) = &of.autoscaling {
+        autoscaling(&mut block, outlook, view.now);
     }
     block.field("Strategy", of.strategy().name());
     block.field("Suitable nodes", format!("{} of {}", of.suitable, of.nodes));
@@ -39,6 +43,48 @@ pub fn block(of: &PlacementExplanation, view: View) -> String {
         text.push_str(&candidates(of, view));
     }
     text
+}
+
+/// What the tasks use against what they should, what follows from it, and what followed last.
+fn autoscaling(block: &mut Block, of: &AutoscalingOutlook, now: Timestamp) {
+    block.section("Autoscaling", |block| {
+        block.field("Replicas", format!("{} ({} to {})", of.replicas, of.min, of.max));
+        match (&of.r#use, &of.leader_hostname) {
+            (Some(known), _) => measured(block, of, known, now),
+            (None, Some(leader)) => drop(block.prose("Use", &format!("known to the leader, {leader}: ask there"))),
+            (None, None) => drop(block.prose("Use", "not known: it is no part of history, and only the leader has it")),
+        }
+        if let Some(last) = &of.last {
+            let ago = age::ago(last.at, now);
+            block.prose("Last change", &format!("{ago}, from {} replicas: {}", last.from, last.reason));
+        }
+        let cool_down = match of.cool_down_until.since(now) {
+            left if left.is_zero() => "over".to_owned(),
+            left => {
+                format!("until {} ({}): no fewer replicas before", age::second(of.cool_down_until), age::ahead(left))
+            }
+        };
+        block.prose("Cool-down", &cool_down);
+    });
+}
+
+fn measured(block: &mut Block, of: &AutoscalingOutlook, known: &AutoscalingUse, now: Timestamp) {
+    for metric in &known.metrics {
+        let percent = metric.percent.map_or_else(|| "not measured yet".to_owned(), |percent| format!("{percent}%"));
+        let (target, measured) = (metric.target_percent, metric.measured);
+        let what = if metric.what == "CPU" { "CPU" } else { "Memory" };
+        let tasks = counted(known.tasks, "task");
+        block.prose(what, &format!("{percent}, target {target}% (measured: {measured} of {tasks})"));
+    }
+    let follows = match known.wanted {
+        None => "nothing: no task was measured for a whole window".to_owned(),
+        Some(wanted) if wanted == of.replicas => "no change".to_owned(),
+        Some(wanted) if wanted < of.replicas && of.cool_down_until > now => {
+            format!("{wanted} replicas after the cool-down")
+        }
+        Some(wanted) => format!("{wanted} replicas at the next look"),
+    };
+    block.prose("Decision", &follows);
 }
 
 fn counted(count: u64, what: &str) -> String {
@@ -104,6 +150,7 @@ mod tests {
             choice: Some("n1".to_owned()),
             waiting: 1,
             waiting_for: Some("no suitable node".to_owned()),
+            autoscaling: None,
         };
         let expected = "\
 Service        : web

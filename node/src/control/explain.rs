@@ -3,10 +3,14 @@
 use commands::{Rejection, RejectionKind};
 use projections::views::overview::{resolve_service, resolve_task};
 use projections::{Cluster, Service, Task};
+use reconcilers::autoscale;
 use reconcilers::schedule::placing::{self, Merits, Placing};
-use wire::v1::{CandidateNode, ExplainPlacementRequest, PlacementExplanation, RefusedNodes};
+use wire::v1::{
+    AutoscalingOutlook, AutoscalingUse, CandidateNode, ExplainPlacementRequest, MetricUse, PlacementExplanation,
+    RefusedNodes,
+};
 
-use super::{Control, views};
+use super::{Control, managers, views};
 
 /// Candidates that an answer holds: whoever reads it compares the first few.
 const CANDIDATES_MAX: usize = 10;
@@ -28,7 +32,8 @@ impl Control {
                 let id = resolve_service(cluster, reference)?;
                 let service = cluster.services.get(id).ok_or_else(|| Rejection::not_found("service", id))?;
                 let placing = placing::of_service(cluster, service, self.now);
-                Ok(explanation(cluster, service.spec.name(), Some(service), placing))
+                let explained = explanation(cluster, service.spec.name(), Some(service), placing);
+                Ok(PlacementExplanation { autoscaling: self.autoscaling(service), ..explained })
             }
             (Some(_), Some(_)) | (None, None) => {
                 let sentence = "a placement is explained for either a task or a service";
@@ -43,6 +48,29 @@ impl Control {
         let service = cluster.services.get(task.service);
         let explained = explanation(cluster, cluster.spec_of(task).name(), service, placing);
         PlacementExplanation { task: Some(views::task(cluster, task, false, self.now)), ..explained }
+    }
+
+    /// How it stands with the number of replicas of a service, if that follows from what its tasks use.
+    fn autoscaling(&self, service: &Service) -> Option<AutoscalingOutlook> {
+        let (cluster, rule) = (&self.state.cluster, service.spec.autoscaling()?);
+        let outlook = autoscale::outlook(cluster, service, &rule, &self.state.uses, self.now)?;
+        let metrics = outlook.metrics.iter().map(|metric| MetricUse {
+            what: metric.what.to_owned(),
+            target_percent: metric.target_percent.into(),
+            measured: metric.measured,
+            percent: metric.percent,
+        });
+        let known = AutoscalingUse { tasks: outlook.serving, metrics: metrics.collect(), wanted: outlook.wanted };
+        let leader = managers::leader(cluster, &self.raft).and_then(|node| cluster.nodes.get(node));
+        Some(AutoscalingOutlook {
+            replicas: outlook.from,
+            min: rule.min,
+            max: rule.max,
+            r#use: self.state.leads.then_some(known),
+            cool_down_until: outlook.cool_down_until,
+            last: views::autoscaled(service),
+            leader_hostname: leader.map(|node| views::node_name(node).to_owned()),
+        })
     }
 }
 
@@ -64,6 +92,7 @@ fn explanation(cluster: &Cluster, name: &str, service: Option<&Service>, placing
         candidates: placing.suitable.iter().take(CANDIDATES_MAX).map(|merits| candidate(cluster, merits)).collect(),
         choice: placing.choice.and_then(hostname),
         waiting,
+        autoscaling: None,
         waiting_for: first.and_then(|task| cluster.tasks.get(task)?.waiting.as_deref().map(str::to_owned)),
     }
 }

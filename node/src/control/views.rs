@@ -211,17 +211,19 @@ pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceV
             abreast: run.abreast,
         }),
         next_run: service.next_run,
-        autoscaled: service.autoscaled.as_ref().map(|last| Autoscaled {
-            at: last.at,
-            from: last.from,
-            reason: last.reason.clone(),
-        }),
+        autoscaled: autoscaled(service),
         rebalanced: service.rebalanced.as_ref().map(|last| Rebalanced { at: last.at, reason: last.reason.clone() }),
         live_tasks: progress.live,
         current_tasks: progress.current,
         current_running_tasks: progress.current_running,
         current_finished_places: progress.current_finished,
     }
+}
+
+/// The last change of a service's number of replicas that followed from what its tasks use.
+pub(super) fn autoscaled(service: &Service) -> Option<Autoscaled> {
+    let last = service.autoscaled.as_ref()?;
+    Some(Autoscaled { at: last.at, from: last.from, reason: last.reason.clone() })
 }
 
 fn restarts(known: overview::Restarting<'_>) -> Restarting {

@@ -16,6 +16,7 @@ use commands::space::Space;
 use commands::{Rejection, RejectionKind};
 use events::{ServiceId, Timestamp};
 use projections::{Cluster, Keyring};
+use reconcilers::Uses;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub struct Published {
     pub alone: bool,
     /// The services over which the reconcilers found no rest, and until when they are left alone.
     pub set_aside: Arc<BTreeMap<ServiceId, Timestamp>>,
+    /// What the tasks of autoscaled services use, which only a manager that leads knows. It is no part of the state.
+    pub uses: Arc<Uses>,
 }
 
 /// Everything that can wake the thread, besides time.
@@ -173,7 +176,7 @@ fn publish(replica: &Replica) -> Published {
     let (cluster, keyring) = (replica.cluster().clone(), Arc::clone(replica.keyring()));
     let (leads, leader) = (replica.is_leader(), replica.leader_id());
     let alone = leads && cluster.members.values().filter(|member| member.votes).count() == 1;
-    Published { cluster, keyring, leads, leader, alone, set_aside: replica.set_aside() }
+    Published { cluster, keyring, leads, leader, alone, set_aside: replica.set_aside(), uses: replica.uses() }
 }
 
 struct Driver {
@@ -231,6 +234,7 @@ impl Driver {
                 self.replica.tick();
                 self.serves_sessions.store(self.replica.serves_sessions(), Ordering::Relaxed);
                 self.publish_raft();
+                self.show_uses();
                 next_tick = tick_after(next_tick, now);
             }
             self.work()?;
@@ -403,6 +407,15 @@ impl Driver {
             *shown = state;
             false
         });
+    }
+
+    /// Shows what tasks use, if nodes said so since.
+    fn show_uses(&self) {
+        let (shown, uses) = (Arc::clone(&self.publisher.borrow()), self.replica.uses());
+        let is_known = shown.uses.is_empty() && uses.is_empty();
+        if !is_known && !Arc::ptr_eq(&shown.uses, &uses) {
+            self.show(Arc::new(Published { uses, ..(*shown).clone() }));
+        }
     }
 
     /// Shows where this manager stands in raft, if that is elsewhere than before.

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use commands::{Actor, Command, Rejection, Seen};
 use events::{ClusterId, CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
+use reconcilers::Uses;
 use wire::v1::TaskUse;
 
 use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, RoleChange, Write, Written};
@@ -329,6 +330,11 @@ impl Replica {
             }
             Role::Follower | Role::Elected { .. } => self.digest.note(node, session, self.ticks),
         }
+    }
+
+    /// What the tasks of autoscaled services use, where this manager leads and so knows it.
+    pub fn uses(&self) -> Arc<Uses> {
+        self.leader().map(|leader| Arc::clone(leader.uses.uses())).unwrap_or_default()
     }
 
     /// Notes what tasks of a node use, as a heartbeat of this session said.

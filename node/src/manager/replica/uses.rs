@@ -1,15 +1,16 @@
 //! What tasks of autoscaled services use: the leader's memory of what their nodes said last, which never enters the log.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use events::{NodeId, SessionId, Timestamp};
 use projections::Cluster;
 use reconcilers::{NodeUse, TaskUse, Uses};
 use wire::v1;
 
-/// What tasks use, by node. Each node has one row, of as many tasks as it may speak of.
+/// What tasks use, by node, shared with readers. Each node has one row, of as many tasks as it may speak of.
 #[derive(Debug, Clone, Default)]
-pub(super) struct UseTracker(Uses);
+pub(super) struct UseTracker(Arc<Uses>);
 
 impl UseTracker {
     /// Takes what the present session of a node says. Only its own tasks are its to speak of.
@@ -31,15 +32,17 @@ impl UseTracker {
                 (task, TaskUse { cpu_permille, memory_permille })
             })
             .collect();
-        self.0.insert(node, NodeUse { at, tasks });
+        Arc::make_mut(&mut self.0).insert(node, Arc::new(NodeUse { at, tasks }));
     }
 
     /// Forgets nodes that were removed.
     pub(super) fn keep_nodes(&mut self, tip: &Cluster) {
-        self.0.retain(|node, _| tip.nodes.contains(*node));
+        if self.0.keys().any(|node| !tip.nodes.contains(*node)) {
+            Arc::make_mut(&mut self.0).retain(|node, _| tip.nodes.contains(*node));
+        }
     }
 
-    pub(super) fn uses(&self) -> &Uses {
+    pub(super) fn uses(&self) -> &Arc<Uses> {
         &self.0
     }
 }
