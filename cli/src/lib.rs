@@ -6,6 +6,7 @@
 //! `wait` talk to a manager.
 
 mod apply;
+mod archive;
 pub mod completion;
 mod compose;
 mod failure;

@@ -217,6 +217,13 @@ mod tests {
                 OPERATORS,
             ),
             (Command::AccessTask(crate::AccessTask { task, access: crate::Access::Attach }), OPERATORS),
+            (
+                Command::AccessTask(crate::AccessTask {
+                    task,
+                    access: crate::Access::Copy { path: String::new(), to_task: true },
+                }),
+                OPERATORS,
+            ),
             (Command::CreateConfig(crate::CreateConfig { spec: Default::default(), data: Vec::new() }), OPERATORS),
             (
                 Command::UpdateConfig(crate::UpdateConfig {

@@ -13,6 +13,8 @@ use crate::{Ctx, Decision, Rejection};
 const ARGV_BYTES_MAX: usize = 16 << 10;
 /// Bytes of the name of a user.
 const USER_BYTES_MAX: usize = 256;
+/// Bytes of a path.
+const PATH_BYTES_MAX: usize = 4 << 10;
 
 /// Removes one task: its node stops it, the reaper forgets it, and its service creates another if it wants one.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -67,6 +69,13 @@ pub enum Access {
     },
     /// Reads what it prints, and may give it input.
     Attach,
+    /// Copies files.
+    Copy {
+        /// Which ones, from the root of the task.
+        path: String,
+        /// Into the task; otherwise out of it.
+        to_task: bool,
+    },
 }
 
 impl Verb for AccessTask {
@@ -74,6 +83,7 @@ impl Verb for AccessTask {
         match self.access {
             Access::Exec { .. } => "task.exec",
             Access::Attach => "task.attach",
+            Access::Copy { .. } => "task.cp",
         }
     }
 
@@ -103,6 +113,11 @@ impl Verb for AccessTask {
                 TaskAccessed { argv: argv.clone(), user: user.clone(), ..accessed(TaskAccess::Exec) }
             }
             Access::Attach => accessed(TaskAccess::Attach),
+            Access::Copy { path, to_task } => {
+                check_path(path)?;
+                let access = if *to_task { TaskAccess::CopyTo } else { TaskAccess::CopyFrom };
+                TaskAccessed { path: Some(path.clone()), ..accessed(access) }
+            }
         };
         Ok(Decision::one(id, Kind::TaskAccessed(event)))
     }
@@ -133,6 +148,14 @@ fn check_user(user: Option<&str>) -> Result<(), Rejection> {
     })
 }
 
+fn check_path(path: &str) -> Result<(), Rejection> {
+    if path.starts_with('/') && path.len() <= PATH_BYTES_MAX && !path.contains('\0') {
+        return Ok(());
+    }
+    let shown: String = path.chars().take(64).collect();
+    Err(Rejection::invalid("path", format!("{} is not a path in a task", quote(&shown)), "write TASK:/PATH"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +166,10 @@ mod tests {
     fn exec(task: TaskId, argv: &[&str], user: Option<&str>) -> Command {
         let (argv, user) = (argv.iter().map(|word| (*word).to_owned()).collect(), user.map(str::to_owned));
         Command::AccessTask(AccessTask { task, access: Access::Exec { argv, user } })
+    }
+
+    fn copy(task: TaskId, path: &str, to_task: bool) -> Command {
+        Command::AccessTask(AccessTask { task, access: Access::Copy { path: path.to_owned(), to_task } })
     }
 
     #[test]
@@ -156,12 +183,21 @@ mod tests {
             access: TaskAccess::Exec.into(),
             argv: vec!["ls".to_owned(), String::new()],
             user: Some("0:0".to_owned()),
+            path: None,
         };
         let decision = story.accept(&operator(), exec(task, &["ls", ""], Some("0:0")));
         assert_eq!(decision.events, [Kind::TaskAccessed(noted)]);
         let attach = Command::AccessTask(AccessTask { task, access: Access::Attach });
         let noted = TaskAccessed { task, node: worker(), access: TaskAccess::Attach.into(), ..TaskAccessed::default() };
         assert_eq!(story.accept(&operator(), attach).events, [Kind::TaskAccessed(noted)]);
+        for (to_task, access) in [(true, TaskAccess::CopyTo), (false, TaskAccess::CopyFrom)] {
+            let path = Some("/etc/hosts".to_owned());
+            let noted = TaskAccessed { task, node: worker(), access: access.into(), path, ..TaskAccessed::default() };
+            assert_eq!(
+                story.accept(&operator(), copy(task, "/etc/hosts", to_task)).events,
+                [Kind::TaskAccessed(noted)]
+            );
+        }
     }
 
     #[test]
@@ -173,7 +209,7 @@ mod tests {
             (story.task(2, service, None), story.task(3, service, Some((worker(), TaskState::Complete))));
         let (long, many) = ("x".repeat(ARGV_BYTES_MAX), vec![""; ARGV_BYTES_MAX]);
         let many: Vec<&str> = std::iter::once("x").chain(many).collect();
-        let rows: [(Command, RejectionKind, &str); 9] = [
+        let rows: [(Command, RejectionKind, &str); 12] = [
             (exec(TaskId::from_bits(99), &["ls"], None), RejectionKind::NotFound, "there is no task"),
             (exec(waiting, &["ls"], None), RejectionKind::Conflict, "is not running ("),
             (exec(ended, &["ls"], None), RejectionKind::Conflict, "is not running (complete)"),
@@ -183,6 +219,9 @@ mod tests {
             (exec(running, &[&long], None), RejectionKind::Invalid, "16386 bytes"),
             (exec(running, &many, None), RejectionKind::Invalid, "bytes; history keeps"),
             (exec(running, &["ls"], Some("a\nb")), RejectionKind::Invalid, "is not a user"),
+            (copy(running, "srv", true), RejectionKind::Invalid, "\"srv\" is not a path"),
+            (copy(running, &format!("/{long}"), true), RejectionKind::Invalid, "is not a path"),
+            (copy(waiting, "/srv", false), RejectionKind::Conflict, "is not running ("),
         ];
         for (command, kind, words) in rows {
             let refused = story.refuse(&operator(), command);

@@ -15,7 +15,7 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 19] = [
+const VERSIONS: [(&str, u32); 20] = [
     ("cluster_initialised", 5),
     ("cluster_spec_updated", 5),
     ("config_created", 2),
@@ -32,6 +32,7 @@ const VERSIONS: [(&str, u32); 19] = [
     ("service_scaled", 2),
     ("service_spec_updated", 12),
     ("state_hash_recorded", 2),
+    ("task_accessed", 2),
     ("update_completed", 2),
     ("update_paused", 2),
     ("update_started", 2),

@@ -217,6 +217,8 @@ fn accessed(event: &TaskAccessed) -> String {
     match event.access() {
         TaskAccess::Exec => format!("command {}{user}", words(&event.argv)),
         TaskAccess::Attach => "attached".to_owned(),
+        TaskAccess::CopyFrom => format!("copied from {}", event.path()),
+        TaskAccess::CopyTo => format!("copied to {}", event.path()),
     }
 }
 

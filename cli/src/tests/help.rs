@@ -90,6 +90,7 @@ fn every_verb_of_the_plan_is_there() {
         "task exec -it -e A=b -u 0:0 -w /srv x sh -c ls",
         "task exec -d x sleep 1",
         "task attach --no-stdin --detach-keys ctrl-a,d x",
+        "task cp -a -L -q --max-size 1GiB x:/etc/hosts -",
         "task stats x y --no-stream",
         "service stats x",
         "service ps x y",

@@ -9,6 +9,7 @@ pub mod autoscale;
 pub mod config_file;
 pub mod constraint;
 pub mod container;
+pub mod copy;
 pub mod cpus;
 mod decimal;
 pub mod device;

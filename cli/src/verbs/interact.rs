@@ -55,6 +55,8 @@ pub async fn interact<M: Manager>(
         match output.transpose()? {
             Some(Output::Stdout(data)) => show(&data, session.around.out)?,
             Some(Output::Stderr(data)) => show(&data, session.around.err)?,
+            // Only a copy says that.
+            Some(Output::Target(_)) => {}
             Some(Output::ExitCode(code)) => {
                 // What no exit code can be is an error all the same.
                 session.exit_code = Some(u8::try_from(code).unwrap_or(u8::MAX));

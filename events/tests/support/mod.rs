@@ -190,6 +190,7 @@ fn task_samples() -> Vec<Kind> {
             access: TaskAccess::Exec.into(),
             argv: vec!["sh".into(), "-c".into(), "ps aux".into()],
             user: Some("nobody".into()),
+            path: Some("/etc/hosts".into()),
         }),
     ]
 }

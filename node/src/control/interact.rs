@@ -30,6 +30,7 @@ impl Control {
                 Access::Exec { argv: exec.argv.clone(), user: exec.user.clone() }
             }
             Some(What::Attach(_)) => Access::Attach,
+            Some(What::Copy(copy)) => Access::Copy { path: copy.path.clone(), to_task: copy.to_task },
             None => {
                 let sentence = "this manager does not know what is wanted";
                 return Err(Rejection::invalid("task", sentence, "use a swarmctl of the version of the managers"));

@@ -6,6 +6,7 @@
 
 mod bench;
 mod cases;
+mod copy;
 mod docker;
 mod exec;
 mod process;
@@ -68,6 +69,9 @@ conformance! {
     a_command_ends_when_its_operator_is_gone
     a_command_ends_with_its_task
     who_attaches_sees_what_a_task_prints_and_how_it_ends;
+
+    copy:
+    files_go_into_a_task_and_come_out;
 }
 
 /// Not a test: the process executor starts this binary again, with this test's name, as its supervisor.

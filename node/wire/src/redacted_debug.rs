@@ -69,6 +69,7 @@ impl Debug for task_output::Output {
             Self::Stdout(data) => write!(f, "Stdout({} bytes)", data.len()),
             Self::Stderr(data) => write!(f, "Stderr({} bytes)", data.len()),
             Self::ExitCode(code) => write!(f, "ExitCode({code})"),
+            Self::Target(target) => write!(f, "{target:?}"),
         }
     }
 }

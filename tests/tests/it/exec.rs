@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use super::cluster::{Cluster, MANAGER};
+use super::cluster::{Cluster, MANAGER, path};
 use super::process::{program, run};
 use super::units::{Executor, IMAGE};
 
@@ -85,6 +85,8 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     let ended = format!("until test -e {mark}; do sleep 0.01; done; rm {mark}");
     assert_eq!(cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", &ended]).code, 0);
 
+    copies(&cluster, executor);
+
     let history = cluster.ok("events --kind task_accessed");
     assert!(history.contains("web.1 on w: command env"), "{history}");
     assert!(history.contains("'echo trouble >&2; exit 42'"), "{history}");
@@ -96,4 +98,53 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     cluster.resume_with("w", &["--disable-exec"]);
     cluster.until("the node", || cluster.swarmctl("task exec web.1 true").code == 4);
     cluster.swarmctl("task exec web.1 true").refused(4, "was started with --disable-exec, which forbids it");
+}
+
+/// Files go into a task and come out as they were, through any manager.
+fn copies(cluster: &Cluster, executor: Executor) {
+    let there = cluster.path("there");
+    std::fs::create_dir_all(there.join("site/deep")).expect("made");
+    let large: String = (0..400_000).map(|number| format!("line {number}\n")).collect();
+    std::fs::write(there.join("site/deep/large"), &large).expect("written");
+    std::os::unix::fs::symlink("deep/large", there.join("site/link")).expect("linked");
+    let (site, back) = (path(&there.join("site")), path(&there.join("back")));
+    let into = cluster.swarmctl_at(MANAGER, &format!("task cp {site} web.1:/tmp/copied"));
+    if matches!(executor, Executor::Process) {
+        return into.refused(4, "plain processes have no files of their own");
+    }
+    assert!(into.code == 0 && into.err.contains(" to web.1:/tmp/copied"), "{into:?}");
+    let told = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "wc -l < /tmp/copied/link"]);
+    assert_eq!(told.out.trim(), "400000", "{told:?}");
+    let out = cluster.swarmctl_at("m2", &format!("task cp -q web.1:/tmp/copied {back}"));
+    assert_eq!((out.code, out.err.as_str()), (0, ""), "{out:?}");
+    assert!(std::fs::read_to_string(there.join("back/deep/large")).expect("there") == large, "it comes out as it was");
+    assert_eq!(std::fs::read_link(there.join("back/link")).expect("a link").to_str(), Some("deep/large"));
+
+    // What is in a directory, one file under another name, and an archive.
+    for line in [
+        format!("task cp web.1:/tmp/copied/. {back}"),
+        format!("task cp -L web.1:/tmp/copied/link {back}/one"),
+        format!("task cp {back}/one web.1:/tmp/one"),
+    ] {
+        let told = cluster.swarmctl_at(MANAGER, &line);
+        assert_eq!(told.code, 0, "{line}: {told:?}");
+    }
+    assert_eq!(std::fs::metadata(there.join("back/one")).expect("a file").len(), large.len() as u64);
+    let pipe = format!(
+        "{0} --socket {1} task cp web.1:/tmp/one - > {2} && {0} --socket {1} task cp - web.1:/tmp/copied/deep < {2}",
+        program("swarmctl").display(),
+        cluster.socket(MANAGER).display(),
+        path(&there.join("archive.tar"))
+    );
+    let piped = run(Command::new("sh").args(["-c", &pipe]));
+    assert_eq!(piped.code, 0, "{piped:?}");
+    assert_eq!(cluster.swarmctl("task exec web.1 cmp /tmp/one /tmp/copied/deep/one").code, 0);
+
+    cluster.swarmctl("task cp web.1:/no/such .").refused(4, "there is no /no/such in its container");
+    cluster.swarmctl(&format!("task cp {site} web.1:/tmp/one")).refused(2, "is a directory, and /tmp/one is not");
+    cluster.swarmctl(&format!("task cp {back}/one web.1:/tmp/none/")).refused(3, "there is no directory /tmp/none/");
+    cluster.swarmctl(&format!("task cp {back}/one web.1:/none/one")).refused(4, "none");
+    let history = cluster.ok("events --kind task_accessed");
+    assert!(history.contains("web.1 on w: copied to /tmp/copied"), "{history}");
+    assert!(history.contains("web.1 on w: copied from /tmp/copied/link"), "{history}");
 }

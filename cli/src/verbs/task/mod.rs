@@ -1,6 +1,7 @@
 //! Verbs about tasks.
 
 mod attach;
+mod cp;
 mod exec;
 pub(super) mod explain;
 mod history;
@@ -19,6 +20,7 @@ super::verbs! {
     Stats(stats::Args) => stats,
     Exec(exec::Args) => exec,
     Attach(attach::Args) => attach,
+    Cp(cp::Args) => cp,
     History(history::Args) => history,
     #[command(alias = "remove")]
     Rm(rm::Args) => rm,

@@ -7,6 +7,7 @@
 mod attach;
 mod config;
 mod config_mounts;
+mod copy;
 mod creations;
 mod describe;
 mod devices;
@@ -403,6 +404,7 @@ impl Executor for DockerExecutor {
         match what {
             What::Exec(spec) => self.exec(workload, spec, inputs).await,
             What::Attach(spec) => self.attach(workload, spec, inputs).await,
+            What::Copy(spec) => self.copy(workload, spec, inputs).await,
         }
     }
 }

@@ -57,6 +57,9 @@ const UNHEALTHY: &str = "unhealthy: its health check failed";
 /// The variable that names the directory of a task's secrets.
 const SECRETS_VARIABLE: &str = "SWARM_SECRET_DIR";
 
+/// Why no files are copied.
+const COPIES_NOTHING: &str = "plain processes have no files of their own: those of the node are copied there";
+
 /// The exit code of a process whose own is not known.
 const UNKNOWN_EXIT_CODE: i32 = 255;
 
@@ -329,6 +332,7 @@ impl Executor for ProcessExecutor {
         match what {
             What::Exec(spec) => self.exec(workload, running, spec, inputs).await,
             What::Attach(_) => self.attach(workload, running, inputs).await,
+            What::Copy(_) => Err(ExecutorError::Fatal(COPIES_NOTHING.to_owned())),
         }
     }
 }

@@ -323,6 +323,7 @@ impl Executor for Simulated {
         }
         let spec = match what {
             What::Exec(spec) => spec,
+            What::Copy(_) => return Err(ExecutorError::Fatal("a simulated task has no files".to_owned())),
             What::Attach(_) => return Err(ExecutorError::Fatal("a simulated task prints nothing new".to_owned())),
         };
         let words: Vec<&str> = spec.argv.iter().map(String::as_str).collect();

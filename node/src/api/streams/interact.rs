@@ -128,6 +128,7 @@ async fn begin(context: &Context, task: TaskId, wanted: Interaction) -> Result<N
     let what = wanted.what.map(|what| match what {
         What::Exec(exec) => interact_order::What::Exec(exec),
         What::Attach(attach) => interact_order::What::Attach(attach),
+        What::Copy(copy) => interact_order::What::Copy(copy),
     });
     let ordered = order(context, vec![(node, Order::Interact(InteractOrder { task, what }))], CREDIT).pop();
     // One order, one answer.

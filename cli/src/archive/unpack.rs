@@ -1,0 +1,243 @@
+//! Unpacks an archive below a directory.
+//!
+//! Each directory on the way is opened from the one before without following links, each file is written under a name of its own
+//! and then takes its place at once: what was there is neither written through nor left half overwritten.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens, linkat, mkdirat,
+    openat, renameat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::entries::{Entries, Entry, Kind, damaged};
+
+/// Entries of an archive.
+const ENTRIES_MAX: u64 = 1_000_000;
+/// Directories one in another.
+const DEPTH_MAX: usize = 256;
+/// Who may do what: nothing that runs as somebody else.
+const MODE_MASK: u32 = 0o777;
+const OPEN_DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What may be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Whether files belong to whom the archive says.
+    pub keep_owner: bool,
+}
+
+/// Where what is in the archive goes, below the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// It is one file or directory, which gets this name, whatever the archive says.
+    Named(OsString),
+    /// It is what is in a directory.
+    Contents,
+}
+
+/// What was unpacked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Devices and pipes, which were left out.
+    pub left_out: Vec<String>,
+}
+
+/// Unpacks an archive below a directory.
+///
+/// # Errors
+/// When the archive is damaged, leads elsewhere or is too large, or something cannot be made. What was made stays.
+pub fn unpack(archive: impl Read, below: &Path, root: &Root, limits: Limits) -> io::Result<Unpacked> {
+    let base = openat(CWD, below, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut unpacking = Unpacking { base, root, limits, made: Vec::new(), done: Unpacked::default(), temporary: 0 };
+    let (mut entries, mut count) = (Entries::new(archive), 0);
+    while let Some(entry) = entries.next()? {
+        count += 1;
+        if count > ENTRIES_MAX {
+            return Err(damaged(&format!("it has more than {ENTRIES_MAX} entries")));
+        }
+        unpacking.take(&entry, entries.data())?;
+    }
+    unpacking.finish()
+}
+
+struct Unpacking<'a> {
+    base: OwnedFd,
+    root: &'a Root,
+    limits: Limits,
+    /// Directories that this made: what they are like in the end is set in the end, when they are full.
+    made: Vec<(Vec<OsString>, u32, u64)>,
+    done: Unpacked,
+    temporary: u64,
+}
+
+impl Unpacking<'_> {
+    fn take(&mut self, entry: &Entry, data: impl Read) -> io::Result<()> {
+        let parts = self.parts(&entry.path)?;
+        // The directory itself is there.
+        let Some((name, way)) = parts.split_last() else { return Ok(()) };
+        let keep_owner = self.limits.keep_owner;
+        let taken = self.directory(way).and_then(|parent| match &entry.kind {
+            Kind::Directory => self.make_directory(&parent, name, &parts, entry),
+            Kind::File(size) => self.make_file(&parent, name, *size, data, entry),
+            Kind::Symlink(to) => self.place(&parent, name, |aside| {
+                symlinkat(to, &parent, aside)?;
+                if keep_owner {
+                    let (user, group) = owner(entry)?;
+                    chownat(&parent, aside, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+                }
+                Ok(())
+            }),
+            Kind::HardLink(to) => {
+                let of = self.parts(to)?;
+                let (linked, way) = of.split_last().ok_or_else(|| damaged("a link leads nowhere"))?;
+                let from = self.directory(way)?;
+                // Where a link is, it is linked, and not what it points to.
+                self.place(&parent, name, |aside| Ok(linkat(&from, linked, &parent, aside, AtFlags::empty())?))
+            }
+            Kind::Special => {
+                self.done.left_out.push(entry.path.display().to_string());
+                Ok(())
+            }
+        });
+        taken.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", entry.path.display())))
+    }
+
+    /// Where an entry goes, as names one below the other.
+    fn parts(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        let mut parts = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => parts.push(name.to_owned()),
+                Component::CurDir | Component::RootDir => {}
+                Component::ParentDir | Component::Prefix(_) => {
+                    return Err(damaged(&format!("{} leads elsewhere", path.display())));
+                }
+            }
+        }
+        if parts.len() > DEPTH_MAX {
+            return Err(damaged(&format!("directories are more than {DEPTH_MAX} deep")));
+        }
+        if let Root::Named(name) = self.root {
+            match parts.first_mut() {
+                Some(first) => first.clone_from(name),
+                None => parts.push(name.clone()),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The directory that these names lead to. What is missing on the way is made, and no link is followed.
+    fn directory(&self, way: &[OsString]) -> io::Result<OwnedFd> {
+        let mut directory = openat(&self.base, ".", OPEN_DIRECTORY, Mode::empty())?;
+        for name in way {
+            let opened = match openat(&directory, name, OPEN_DIRECTORY, Mode::empty()) {
+                Err(Errno::NOENT) => {
+                    mkdirat(&directory, name, Mode::from(0o755))?;
+                    openat(&directory, name, OPEN_DIRECTORY, Mode::empty())
+                }
+                opened => opened,
+            };
+            directory = opened.map_err(|error| in_the_way(name, error))?;
+        }
+        Ok(directory)
+    }
+
+    fn make_directory(&mut self, parent: &OwnedFd, name: &OsStr, parts: &[OsString], entry: &Entry) -> io::Result<()> {
+        match mkdirat(parent, name, Mode::from(0o700)) {
+            Ok(()) => {
+                if self.limits.keep_owner {
+                    let (user, group) = owner(entry)?;
+                    chownat(parent, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+                }
+                self.made.push((parts.to_vec(), entry.mode, entry.modified));
+                Ok(())
+            }
+            Err(Errno::EXIST) => {
+                openat(parent, name, OPEN_DIRECTORY, Mode::empty()).map(drop).map_err(|error| in_the_way(name, error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn make_file(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        size: u64,
+        mut data: impl Read,
+        entry: &Entry,
+    ) -> io::Result<()> {
+        self.done.bytes = self.done.bytes.saturating_add(size);
+        if self.done.bytes > self.limits.bytes {
+            let sentence = format!("the files take more than {} bytes", self.limits.bytes);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, sentence));
+        }
+        let keep_owner = self.limits.keep_owner;
+        self.place(parent, name, |aside| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut file = File::from(openat(parent, aside, flags, Mode::from(0o600))?);
+            io::copy(&mut data, &mut file)?;
+            if keep_owner {
+                let (user, group) = owner(entry)?;
+                fchown(&file, Some(user), Some(group))?;
+            }
+            set_attributes(&file, entry.mode, entry.modified)
+        })
+    }
+
+    /// Makes something under a name of its own, which then takes its place.
+    fn place(&mut self, parent: &OwnedFd, name: &OsStr, make: impl FnOnce(&OsStr) -> io::Result<()>) -> io::Result<()> {
+        self.temporary += 1;
+        let aside = OsString::from(format!(".swarmctl-{}-{}", std::process::id(), self.temporary));
+        let placed = make(&aside).and_then(|()| Ok(renameat(parent, &aside, parent, name)?));
+        // Two names of one file stay two where one is to take the place of the other.
+        match unlinkat(parent, &aside, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => placed,
+            Err(error) => placed.and(Err(error.into())),
+        }
+    }
+
+    /// The directories get what their entries say, the deepest first: until then things could be made in them.
+    fn finish(mut self) -> io::Result<Unpacked> {
+        for (parts, mode, modified) in std::mem::take(&mut self.made).into_iter().rev() {
+            let directory = self.directory(&parts)?;
+            set_attributes(&directory, mode, modified)?;
+        }
+        Ok(self.done)
+    }
+}
+
+fn set_attributes(of: impl AsFd, mode: u32, modified: u64) -> io::Result<()> {
+    fchmod(&of, Mode::from(mode & MODE_MASK))?;
+    let at = Timespec { tv_sec: i64::try_from(modified).unwrap_or_default(), tv_nsec: 0 };
+    Ok(futimens(&of, &Timestamps { last_access: at, last_modification: at })?)
+}
+
+fn owner(entry: &Entry) -> io::Result<(Uid, Gid)> {
+    let id =
+        |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| damaged("there is no such owner"));
+    Ok((Uid::from_raw(id(entry.owner.0)?), Gid::from_raw(id(entry.owner.1)?)))
+}
+
+fn in_the_way(name: &OsStr, error: Errno) -> io::Error {
+    match error {
+        Errno::LOOP | Errno::NOTDIR => {
+            let sentence = format!("{} is in the way: it is no directory", name.display());
+            io::Error::new(io::ErrorKind::NotADirectory, sentence)
+        }
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
