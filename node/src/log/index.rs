@@ -11,9 +11,9 @@ use super::disk::{Change, Disk, Durability, Key, Table};
 use super::entry::{decode_record, encode_record};
 use super::store::Store;
 
-/// Indexes in a segment. So many frames are read at most that the index does not cover, once it has caught up; and a term that every
-/// frame has costs a block for so many frames.
-pub const SEGMENT: u64 = 256;
+/// Indexes in a segment. So many frames are read at most that the index does not cover, once it has caught up: a few milliseconds for
+/// each question, where frames are of a usual size. A term that every frame has costs a block for so many frames.
+pub const SEGMENT: u64 = 64;
 
 /// Where the record is that says how far the index reaches. No term has this key.
 const REACH: Key = Key::MIN;
@@ -197,10 +197,11 @@ mod tests {
 
     #[test]
     fn frames_come_back_in_order() {
-        let some = frames(&[300, 256, 511]);
-        assert_eq!(some.indexes(1).collect::<Vec<_>>(), [256, 300, 511]);
+        let (first, last) = (SEGMENT, 2 * SEGMENT - 1);
+        let some = frames(&[first + 44, first, last]);
+        assert_eq!(some.indexes(1).collect::<Vec<_>>(), [first, first + 44, last]);
         assert_eq!(Frames::decode(&some.encode()), some);
-        assert_eq!(some.and(frames(&[300])).indexes(0).collect::<Vec<_>>(), [44]);
+        assert_eq!(some.and(frames(&[first + 44])).indexes(0).collect::<Vec<_>>(), [44]);
         assert_eq!(frames(&[1]).or(frames(&[2])), frames(&[1, 2]));
     }
 
@@ -208,9 +209,9 @@ mod tests {
     fn a_segment_is_due_once_the_disk_has_all_of_it_and_blocks_are_found_from_both_ends() {
         on_both(|machine| {
             let store = machine.start();
-            fill(&*store, 100);
+            fill(&*store, SEGMENT / 2);
             assert_eq!((store.indexed_to().unwrap(), store.segment_to_index().unwrap()), (0, None));
-            fill(&*store, 1_000);
+            fill(&*store, 3 * SEGMENT);
             let mut segments = Vec::new();
             while let Some(segment) = store.segment_to_index().unwrap() {
                 let number = segment_of(segment.start);
@@ -221,12 +222,12 @@ mod tests {
                 store.save_index(&segment, SegmentIndex { terms, values }).unwrap();
                 segments.push(number);
             }
-            assert_eq!((segments, store.indexed_to().unwrap()), (vec![0, 1, 2], 768));
+            assert_eq!((segments, store.indexed_to().unwrap()), (vec![0, 1, 2], 3 * SEGMENT));
             let table = [
                 (0..9, Direction::Forward, Some((0, vec![5]))),
-                (1..9, Direction::Forward, Some((2, vec![517]))),
+                (1..9, Direction::Forward, Some((2, vec![2 * SEGMENT + 5]))),
                 (3..9, Direction::Forward, None),
-                (0..9, Direction::Backward, Some((2, vec![517]))),
+                (0..9, Direction::Backward, Some((2, vec![2 * SEGMENT + 5]))),
                 (0..2, Direction::Backward, Some((0, vec![5]))),
                 (1..2, Direction::Backward, None),
             ];
@@ -236,7 +237,7 @@ mod tests {
             assert_eq!(store.indexed_value(9).unwrap(), Some(vec![2]));
             drop(store);
             let store = machine.start();
-            assert_eq!(store.indexed_to().unwrap(), 768);
+            assert_eq!(store.indexed_to().unwrap(), 3 * SEGMENT);
             store.discard_index().unwrap();
             assert_eq!((store.indexed_to().unwrap(), block(&*store, 0..9, Direction::Forward)), (0, None));
         });
@@ -246,7 +247,7 @@ mod tests {
     fn damage_of_the_index_is_told_and_costs_no_start() {
         on_both(|machine| {
             let store = machine.start();
-            fill(&*store, 300);
+            fill(&*store, SEGMENT);
             let segment = store.segment_to_index().unwrap().unwrap();
             store.save_index(&segment, SegmentIndex { terms: vec![(7, frames(&[3]))], values: Vec::new() }).unwrap();
             drop(store);

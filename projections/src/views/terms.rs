@@ -10,8 +10,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Instance;
 use crate::views::history::naming;
 
-/// Raised when a frame gets other terms than before: an index of another version is made again.
-pub const TERMS_VERSION: u32 = 2;
+/// Raised when a frame gets other terms than before, or they are kept otherwise: an index of another version is made again.
+pub const TERMS_VERSION: u32 = 3;
 
 /// Something that frames are found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
