@@ -22,8 +22,8 @@ use crate::figure::{Figure, Target};
 const RUNS: usize = 5;
 /// Callers at a time.
 const CALLERS: [usize; 3] = [1, 64, 256];
-/// Commands of the stream that are not answered yet.
-const STREAMED: usize = 1_024;
+/// Commands of the stream that are not answered yet: as many as a manager takes ahead.
+const STREAMED: usize = 4_096;
 
 /// What one program does with each number of callers.
 #[derive(Default)]
