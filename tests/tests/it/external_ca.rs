@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
@@ -19,6 +20,10 @@ use serde_json::{Value, json};
 use super::cluster::{Cluster, MANAGER, path};
 use super::process::{program, run};
 use super::units::Executor;
+use super::wrong_clock::Shift;
+
+/// A lifetime just longer than the shortest that managers take, in seconds.
+const SHORT_SECONDS: i64 = 3_660;
 
 /// What the server and the test share.
 struct Authority {
@@ -29,6 +34,8 @@ struct Authority {
     refuses: AtomicBool,
     /// Whether it signs for callers without a certificate.
     is_open: AtomicBool,
+    /// Whether the certificates of nodes last for a short time only.
+    is_brief: AtomicBool,
 }
 
 /// A server that signs for managers of the clusters with these roots, for as long as the test's process lives.
@@ -71,7 +78,14 @@ impl SigningServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (refuses, is_open) = (AtomicBool::new(false), AtomicBool::new(false));
-        let authority = Arc::new(Authority { root_pem, issuer, signed: Mutex::default(), refuses, is_open });
+        let authority = Arc::new(Authority {
+            root_pem,
+            issuer,
+            signed: Mutex::default(),
+            refuses,
+            is_open,
+            is_brief: AtomicBool::new(false),
+        });
         let shared = Arc::clone(&authority);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -150,6 +164,9 @@ impl Authority {
             let hosts = hosts.map(|host| SanType::DnsName(text(host).try_into().expect("a name")));
             params.subject_alt_names = hosts.collect();
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            if self.is_brief.load(Ordering::Relaxed) {
+                params.not_after = (SystemTime::now() + Duration::from_secs(SHORT_SECONDS.unsigned_abs())).into();
+            }
             self.signed.lock().expect("whole").push((name, text(&of["OU"])));
         }
         params.signed_by(&csr.expect("a request").public_key, &self.issuer).expect("signed").pem()
@@ -233,4 +250,25 @@ fn a_root_whose_key_is_outside_takes_over_its_authority_signs_and_it_can_be_repl
     server.authority.refuses.store(true, Ordering::Relaxed);
     rotate(&cluster, &[]);
     until_ready(&cluster, 3);
+}
+
+#[test]
+fn a_manager_whose_certificate_expired_while_it_was_away_asks_the_authority_without_one() {
+    let shift = Shift::new();
+    let (mut cluster, server) = moved_to(SigningServer::start);
+    server.authority.is_open.store(true, Ordering::Relaxed);
+    // The next certificate is a brief one.
+    cluster.end(MANAGER);
+    std::fs::remove_file(cluster.state_dir(MANAGER).join("certificates/swarm-node.crt")).expect("removed");
+    server.authority.is_brief.store(true, Ordering::Relaxed);
+    cluster.resume(MANAGER);
+    cluster.await_manager();
+    cluster.end(MANAGER);
+    server.authority.is_brief.store(false, Ordering::Relaxed);
+    let before = server.signed().len();
+    shift.resume(&mut cluster, MANAGER, 2 * SHORT_SECONDS);
+    cluster.await_manager();
+    until_ready(&cluster, 2);
+    let signed = server.signed().split_off(before);
+    assert!(matches!(&signed[..], [(_, unit)] if unit == "swarm-manager"), "{signed:?}");
 }

@@ -12,20 +12,21 @@ use super::units::Executor;
 const YEAR_SECONDS: i64 = 365 * 24 * 3_600;
 
 /// What shifts the clock of the processes that it is preloaded into.
-struct Shift {
+pub struct Shift {
     dir: TempDir,
     library: PathBuf,
 }
 
 impl Shift {
-    fn new() -> Self {
+    /// Builds it.
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let library = compile(dir.path(), "preload.c", "preload.so", &["-shared", "-fPIC", "-ldl"]);
         Self { dir, library }
     }
 
     /// Starts a node that is not running, on a machine whose clock is ahead.
-    fn resume(&self, cluster: &mut Cluster, name: &str, ahead_seconds: i64) {
+    pub fn resume(&self, cluster: &mut Cluster, name: &str, ahead_seconds: i64) {
         let file = self.dir.path().join("ahead");
         fs::write(&file, ahead_seconds.to_ne_bytes()).expect("written");
         cluster.resume_in(name, &[("LD_PRELOAD", &path(&self.library)), ("CLOCK", &path(&file))]);
