@@ -2,6 +2,7 @@
 
 pub mod agents;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ struct Chaos {
     waiting: Vec<(Ticket, Request)>,
     /// Commands whose fate is not known: they are asked again.
     open: Vec<Request>,
+    /// The first answer that each command got when it took effect.
+    answered: BTreeMap<CommandId, Outcome>,
     /// When a manager that is down comes back, by number.
     down: Vec<(usize, events::Timestamp)>,
 }
@@ -106,7 +109,8 @@ impl Chaos {
         };
         let quorum = Quorum::new(seed, count, intervals, verbose)?;
         let (waiting, open, down) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { quorum, summary: Summary::default(), asked: 0, waiting, open, down })
+        let answered = BTreeMap::new();
+        Ok(Self { quorum, summary: Summary::default(), asked: 0, waiting, open, answered, down })
     }
 
     fn act(&mut self) -> anyhow::Result<()> {
@@ -143,6 +147,11 @@ impl Chaos {
         let reader = self.pick();
         self.quorum.read(reader);
         let number = self.pick();
+        // Every fifth is asked twice, as by a client that gave up too soon.
+        let twin = (self.draw(5) == 0).then(|| self.pick());
+        if let Some(ticket) = twin.and_then(|twin| self.quorum.ask(twin, request.clone())) {
+            self.waiting.push((ticket, request.clone()));
+        }
         match self.quorum.ask(number, request.clone()) {
             Some(ticket) => self.waiting.push((ticket, request)),
             None => self.open.push(request),
@@ -164,7 +173,13 @@ impl Chaos {
                 Some(Outcome::Rejected(refused)) if refused.kind == RejectionKind::Unavailable => {
                     self.open.push(request);
                 }
-                Some(Outcome::Committed { .. } | Outcome::Rejected(_)) => {}
+                // One that changes nothing leaves no trace, and may be judged again.
+                Some(Outcome::Committed { .. }) if matches!(request.command, Command::ScaleService(_)) => {}
+                Some(outcome @ Outcome::Committed { .. }) => {
+                    let first = self.answered.entry(request.id).or_insert_with(|| outcome.clone());
+                    assert_eq!(*first, outcome, "a repeated command has one answer: {request:?}");
+                }
+                Some(Outcome::Rejected(_)) => {}
                 None => self.waiting.push((ticket, request)),
             }
         }
