@@ -1,6 +1,6 @@
 //! The terminal and the signals of the process, for a command that runs in a task.
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 
 use cli::{Console, Listening, TaskInputs};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
@@ -26,6 +26,7 @@ impl Console for ProcessConsole {
 
     fn listen(&mut self, how: Listening) -> io::Result<TaskInputs> {
         let raw = how.raw.then(Raw::enter).transpose()?;
+        let page = how.page.then(OtherScreen::enter).transpose()?;
         let signals = Signals::of_process(how.raw)?;
         let keys = how.stdin.then(keys).transpose()?;
         let keys = keys.map_or_else(|| ReceiverStream::new(mpsc::channel(1).1), ReceiverStream::new);
@@ -35,7 +36,7 @@ impl Console for ProcessConsole {
         let heard = given.merge(signals.stream());
         // The terminal is as it was before as soon as nobody listens.
         Ok(Box::pin(heard.map_while(move |input| {
-            let _ = &raw;
+            let _ = (&page, &raw);
             input
         })))
     }
@@ -123,4 +124,38 @@ impl Drop for Raw {
         // If even this fails, there is no terminal any more.
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
     }
+}
+
+/// Turns to the terminal's other screen, without a cursor.
+const ENTER_SCREEN: &[u8] = b"\x1b[?1049h\x1b[?25l";
+/// Turns back, with a cursor and without colours.
+const LEAVE_SCREEN: &[u8] = b"\x1b[0m\x1b[?25h\x1b[?1049l";
+
+/// The other screen of the terminal, until this is dropped.
+struct OtherScreen;
+
+impl OtherScreen {
+    fn enter() -> io::Result<Self> {
+        show(ENTER_SCREEN)?;
+        let report = std::panic::take_hook();
+        // What is reported on the other screen goes with it.
+        std::panic::set_hook(Box::new(move |panic| {
+            let _ = show(LEAVE_SCREEN);
+            report(panic);
+        }));
+        Ok(Self)
+    }
+}
+
+impl Drop for OtherScreen {
+    fn drop(&mut self) {
+        // If even this fails, there is no terminal any more.
+        let _ = show(LEAVE_SCREEN);
+    }
+}
+
+fn show(sequence: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout();
+    out.write_all(sequence)?;
+    out.flush()
 }

@@ -369,6 +369,10 @@ impl Manager for Connection {
         Ok(found)
     }
 
+    fn return_to_present(&mut self) {
+        self.freshness.at = None;
+    }
+
     async fn find_point(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
         let request = self.question(point);
         self.ask(async |client| client.find_point(request).await).await

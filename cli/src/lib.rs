@@ -18,6 +18,7 @@ mod script;
 mod session;
 mod spec;
 mod trial;
+pub mod ui;
 mod undo;
 mod usage;
 mod values;
@@ -218,6 +219,16 @@ impl Globals {
 
 /// Does what a command line says, and gives the exit code. Data goes to `around.out`; a failure is reported on `around.err`.
 pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> u8 {
+    let Env { out, err, interactive, width, coloured, clock, command_ids, interrupt, console } = around;
+    let around = Env { out, err: &mut *err, interactive, width, coloured, clock, command_ids, interrupt, console };
+    match attempt(cli, manager, around).await {
+        Ok(code) => code,
+        Err(failure) => tell(&failure, cli.globals.format, err),
+    }
+}
+
+/// Does what a command line says, and gives the exit code or the failure.
+async fn attempt<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> Result<u8, Failure> {
     let trial = cli.purpose.is_trial().then(Vec::new);
     let globals = &cli.globals;
     let mut session = Session {
@@ -232,12 +243,9 @@ pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'
         leaves_tasks_over: false,
         exit_code: None,
     };
-    let result = carry_out(cli, &mut session).await;
-    let result = result.and_then(|code| session.around.out.flush().map(|()| code).map_err(Failure::from));
-    match result {
-        Ok(code) => code,
-        Err(failure) => tell(&failure, cli.globals.format, session.around.err),
-    }
+    let code = carry_out(cli, &mut session).await?;
+    session.around.out.flush()?;
+    Ok(code)
 }
 
 /// Does what a command line says, or tries it; gives the exit code.

@@ -145,6 +145,9 @@ pub trait Manager {
     /// Finds a point of history; from here on reads show the state as it was then.
     fn go_to(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;
 
+    /// From here on reads show the present again.
+    fn return_to_present(&mut self);
+
     /// Finds a point of history, without going there.
     fn find_point(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;
 

@@ -50,6 +50,8 @@ pub struct Listening {
     pub stdin: bool,
     /// Whether every key is, and not whole lines: the terminal is the task's.
     pub raw: bool,
+    /// Whether a page is drawn on the terminal, in the place of what is on it, which comes back in the end.
+    pub page: bool,
 }
 
 /// Nobody is there: an empty input, and no signals.

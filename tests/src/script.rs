@@ -14,6 +14,7 @@
 pub mod diff;
 mod directive;
 pub mod page;
+mod screen;
 
 pub use directive::machine;
 
@@ -90,6 +91,7 @@ struct Player {
     mask: Mask,
     commands: u128,
     scratch: Option<TempDir>,
+    screen: Option<cli::ui::Ui>,
 }
 
 impl Player {

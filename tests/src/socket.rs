@@ -243,6 +243,10 @@ impl cli::Manager for Socket {
         Ok(found)
     }
 
+    fn return_to_present(&mut self) {
+        self.at = None;
+    }
+
     async fn find_point(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
         self.present()?.find_point(&point).map_err(refuse)
     }

@@ -120,6 +120,20 @@ fn harmless(line: &str) -> String {
     shown
 }
 
+/// A line without the sequences that set colours.
+pub fn without_colours(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        let length = colour(rest);
+        if length.is_none() {
+            plain.push(c);
+        }
+        rest = rest.get(length.unwrap_or(c.len_utf8())..).unwrap_or_default();
+    }
+    plain
+}
+
 /// The length of the sequence that sets colours with which a text begins, if it does.
 fn colour(text: &str) -> Option<usize> {
     let numbers = text.strip_prefix("\u{1b}[")?;
@@ -175,6 +189,14 @@ mod tests {
             assert_eq!(harmless(printed), shown);
         }
         assert_harmless(&harmless(&HOSTILE.replace("\u{1b}[31m", "")));
+    }
+
+    #[test]
+    fn colours_can_be_left_out() {
+        for (line, plain) in [("plain é", "plain é"), ("\u{1b}[1;31mred\u{1b}[m!", "red!"), ("\u{1b}[2J", "\u{1b}[2J")]
+        {
+            assert_eq!(without_colours(line), plain);
+        }
     }
 
     fn source(task: u128, name: &str) -> LogSource {

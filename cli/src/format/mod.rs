@@ -35,6 +35,7 @@ pub mod view;
 mod wrap;
 
 pub use names::RecordNames;
+pub use wrap::wrap;
 
 /// The forms of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

@@ -12,6 +12,11 @@ use crate::values::{cpus, size};
 
 /// The table of `node ls`.
 pub fn table(nodes: &[NodeSummary], view: View) -> String {
+    rows(nodes).render(view.width)
+}
+
+/// The same, not yet as wide as a terminal.
+pub fn rows(nodes: &[NodeSummary]) -> Table {
     let mut table = Table::new(&["ID", "NAME", "MEMBERSHIP", "STATUS", "AVAILABILITY", "MANAGER STATUS"]);
     for node in nodes {
         table.row([
@@ -23,7 +28,7 @@ pub fn table(nodes: &[NodeSummary], view: View) -> String {
             manager_status(node.leader, node.manager.as_ref()).to_owned(),
         ]);
     }
-    table.render(view.width)
+    table
 }
 
 /// A node that joined is a member once it holds a certificate; who left is not listed.

@@ -25,7 +25,7 @@ const OBJECTS_MAX: usize = 200_000;
 #[derive(Debug, Serialize)]
 pub struct Operation {
     /// Index of its frame.
-    index: u64,
+    pub index: u64,
     log_time: Timestamp,
     /// Absent for what followed from commands that were not read.
     command: Option<CommandRecord>,

@@ -14,6 +14,11 @@ use crate::values::{duration, image, port, ratio};
 
 /// The table of `service ls`.
 pub fn table(services: &[ServiceSummary], view: View) -> String {
+    rows(services, view).render(view.width)
+}
+
+/// The same, not yet as wide as a terminal.
+pub fn rows(services: &[ServiceSummary], view: View) -> Table {
     let mut table = Table::new(&["ID", "NAME", "MODE", "REPLICAS", "IMAGE", "PORTS", "STATUS"]);
     for service in services {
         let mode = match service.mode() {
@@ -32,7 +37,7 @@ pub fn table(services: &[ServiceSummary], view: View) -> String {
             status(service, view.now),
         ]);
     }
-    table.render(view.width)
+    table
 }
 
 /// A published port in Docker's form: `8080->80/tcp`, or `80/tcp` where the engine picks the port of the node.

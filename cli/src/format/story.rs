@@ -1,11 +1,11 @@
 //! History for people: one line an event, or several where the terminal is too narrow. It streams, so the columns have fixed widths.
 
-use events::{ActorKind, Cause, Event, Kind, Named, Reconciler};
+use events::{ActorKind, Cause, Event, Kind, Named, Reconciler, Timestamp};
 use unicode_width::UnicodeWidthStr;
 use wire::v1::EventRecord;
 
 use super::phrase::phrase;
-use super::table::cut;
+use super::table::{Table, cut};
 use super::wrap::wrap;
 use super::{RecordNames, escape};
 
@@ -19,11 +19,41 @@ pub fn heading(width: Option<usize>) -> String {
     columns(["INDEX", "TIME", "EVENT", "BY", "WHAT"], width)
 }
 
+/// Events as rows of a table, one line each.
+pub fn table(records: &[EventRecord], ids: bool, now: Timestamp) -> Table {
+    let mut table = Table::new(&["INDEX", "TIME", "BY", "EVENT"]);
+    for record in records {
+        let names = if ids { RecordNames::none() } else { RecordNames::with(record) };
+        let kind = record.event.kind.as_ref().map_or("unknown", Kind::name);
+        let by = by(&record.event, record, names);
+        let what = format!("{kind} {}", what_and_why(record, names));
+        table.row([record.index.to_string(), clock(record.log_time, now), by, what]);
+    }
+    table
+}
+
+/// The time of day, of another day its date.
+fn clock(time: Timestamp, now: Timestamp) -> String {
+    let (time, now) = (time.to_string(), now.to_string());
+    let part = if time.get(..10) == now.get(..10) { time.get(11..19) } else { time.get(..10) };
+    part.unwrap_or(&time).to_owned()
+}
+
+/// What became true.
+pub fn what(record: &EventRecord, names: RecordNames) -> String {
+    record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, record.before.as_ref(), names))
+}
+
+/// The same, and the reason that was given for it.
+fn what_and_why(record: &EventRecord, names: RecordNames) -> String {
+    let what = what(record, names);
+    let reason = record.command.as_ref().and_then(|command| command.reason.as_deref());
+    what + &reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"))
+}
+
 /// One event, for a terminal of so many columns.
 pub fn line(record: &EventRecord, names: RecordNames, width: Option<usize>) -> String {
-    let what = record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, record.before.as_ref(), names));
-    let reason = record.command.as_ref().and_then(|command| command.reason.as_deref());
-    let what = what + &reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"));
+    let what = what_and_why(record, names);
     let kind = record.event.kind.as_ref().map_or("unknown", Kind::name);
     let time = record.log_time.to_string();
     // Milliseconds are enough for people; JSON has them all.
@@ -69,7 +99,7 @@ pub fn by(event: &Event, record: &EventRecord, names: RecordNames) -> String {
 
 #[cfg(test)]
 mod tests {
-    use events::{Id, ServiceId, Timestamp};
+    use events::{Id, ServiceId};
 
     use super::*;
     use crate::format::samples;
@@ -103,6 +133,18 @@ INDEX   TIME                  EVENT                   BY
             .replace("EVENT                   BY", "EVENT  …")
             .replace("service_created         operator root", "service…");
         assert_eq!(told(Some(38)), cut);
+    }
+
+    #[test]
+    fn a_row_of_a_table_has_it_all_in_one_line() {
+        let record = samples::created(ServiceId::from_bits(9), samples::spec(), "first release");
+        let expected = "\
+INDEX     TIME       BY              EVENT
+12        00:00:01   operator root   service_created web: nginx:1.27, 2 replicas (reason: first release)
+";
+        assert_eq!(table(std::slice::from_ref(&record), false, record.log_time).render(None), expected);
+        let tomorrow = record.log_time + std::time::Duration::from_secs(24 * 3600);
+        assert!(table(&[record], false, tomorrow).render(None).contains("12        1970-01-01   operator"));
     }
 
     #[test]

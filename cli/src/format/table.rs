@@ -34,6 +34,12 @@ impl Table {
         self.rows.push(cells.map(|cell| escape::line(&cell).into_owned()).into());
     }
 
+    /// The same without its first column, which is that of ids.
+    pub fn without_ids(mut self) -> Self {
+        self.rows.iter_mut().for_each(|row| drop(row.drain(..1)));
+        self
+    }
+
     /// The text. Where the terminal has `width` columns, cells are cut so that no line is longer.
     pub fn render(&self, width: Option<usize>) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);

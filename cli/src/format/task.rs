@@ -21,6 +21,11 @@ pub fn sort(tasks: &mut [TaskView]) {
 
 /// The table of `task ls`.
 pub fn table(tasks: &[TaskView], view: View) -> String {
+    rows(tasks, view).render(view.width)
+}
+
+/// The same, not yet as wide as a terminal.
+pub fn rows(tasks: &[TaskView], view: View) -> Table {
     let mut table = Table::new(&["ID", "SERVICE", "DESIRED STATE", "LAST STATE", "NODE", "ERROR"]);
     for task in tasks {
         table.row([
@@ -32,7 +37,7 @@ pub fn table(tasks: &[TaskView], view: View) -> String {
             remark(task, view.now),
         ]);
     }
-    table.render(view.width)
+    table
 }
 
 /// The table below a service: the service is known, the image is not.

@@ -264,6 +264,8 @@ impl Manager for Fake {
         Ok(PointView { index: point.index.unwrap_or(7), log_time })
     }
 
+    fn return_to_present(&mut self) {}
+
     async fn find_point(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
         self.go_to(point).await
     }

@@ -46,6 +46,7 @@ mod secret;
 mod service;
 mod stack;
 mod task;
+mod ui;
 mod undo;
 mod usage;
 mod version;
@@ -103,6 +104,7 @@ pub enum Command {
     /// Why things are as they are
     #[command(subcommand)]
     Explain(explain::Verb),
+    Ui(ui::Args),
     Undo(undo::Args),
     Revert(revert::Args),
     Version(version::Args),
@@ -148,6 +150,8 @@ impl Command {
             Self::Events(args) => events::run(args, session).await,
             Self::Blame(args) => blame::run(args, session).await,
             Self::Explain(verb) => verb.run(session).await,
+            // On the heap: it keeps the screen.
+            Self::Ui(args) => Box::pin(ui::run(args, session)).await,
             Self::Undo(args) => undo::run(args, session).await,
             Self::Revert(args) => revert::run(args, session).await,
             Self::Version(args) => version::run(args, session).await,

@@ -14,6 +14,8 @@
 //! | `registry <image> <digest>\|down` | the tag has this digest at its registry, or the registry does not answer |
 //! | `load <service> [cpu=<cores>] [memory=<MiB>MiB]` | its running tasks share so much work from now on |
 //! | `kill task <reference> [exit=<code>]` | the task's container ends by itself, with 137 unless said |
+//! | `ui` | `swarmctl ui` is opened; its screen |
+//! | `keys [<key>...]` | keys are pressed there; the screen afterwards. A key is a name such as `enter` or `pgup`, or what is typed, `_` for a blank |
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -41,6 +43,11 @@ impl Player {
         if let ["nodes", count] = words[..] {
             self.begin(count.parse()?)?;
             return Ok(String::new());
+        }
+        match words[..] {
+            ["ui"] => return self.open_screen(),
+            ["keys", ref keys @ ..] => return self.press(keys),
+            _ => {}
         }
         let world = self.world()?;
         let mut world = world.borrow_mut();

@@ -42,6 +42,7 @@ mod secrets;
 mod slow_disk;
 mod state_dirs;
 mod trust;
+mod ui;
 mod units;
 mod upgrade;
 mod worker_disk;
@@ -84,6 +85,7 @@ on_both! {
     autoscale::tasks_that_use_more_than_they_should_get_others_beside_them
     logs::logs_of_all_nodes_come_through_any_manager
     exec::commands_run_in_tasks_through_any_manager
+    ui::a_page_lives_in_a_terminal_and_gives_it_back
 }
 
 /// Tests in containers only, and tests for root only: ignored unless the runner is asked for them.

@@ -42,5 +42,5 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let attach = AttachSpec { stdin, terminal: size.filter(|_| container.tty) };
     let reason = session.globals.reason.clone();
     let wanted = Interaction { task: args.task.clone(), reason, what: Some(What::Attach(attach)) };
-    interact(wanted, Listening { stdin, raw }, Ends::Detach(args.detach_keys.clone()), session).await
+    interact(wanted, Listening { stdin, raw, page: false }, Ends::Detach(args.detach_keys.clone()), session).await
 }

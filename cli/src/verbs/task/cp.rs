@@ -267,7 +267,7 @@ async fn from_stdin<M: Manager>(task: &str, path: &str, session: &mut Session<'_
         let failure = Failure::new(Kind::Usage, format!("{path} is not a directory, into which an archive could go"));
         return Err(failure.hint("name a directory that is there"));
     }
-    let mut heard = session.around.console.listen(Listening { stdin: true, raw: false })?;
+    let mut heard = session.around.console.listen(Listening { stdin: true, raw: false, page: false })?;
     let give = async {
         while let Some(input) = heard.next().await {
             match input {

@@ -66,7 +66,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     };
     let reason = session.globals.reason.clone();
     let wanted = Interaction { task: args.task.clone(), reason, what: Some(What::Exec(exec)) };
-    let how = Listening { stdin: args.interactive, raw: args.tty && args.interactive };
+    let how = Listening { stdin: args.interactive, raw: args.tty && args.interactive, page: false };
     interact(wanted, how, Ends::Command, session).await
 }
 

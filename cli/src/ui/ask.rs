@@ -1,0 +1,222 @@
+//! Asking a manager: the calls of `swarmctl`'s own commands, and their output.
+
+use std::io::{self, Write};
+
+use events::Timestamp;
+use tokio_stream::StreamExt;
+use wire::v1::{
+    EventRecord, EventsRequest, FindPointRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest,
+    PointView,
+};
+
+use super::entry;
+use super::question::{Answer, Line, Noun, Object, Output, Question, Shown, Subject};
+use super::rows::{self, Rows};
+use crate::failure::{Failure, Kind};
+use crate::format::operations::Operations;
+use crate::format::{task, view::View};
+use crate::manager::Manager;
+use crate::session::{Clock, Env, NoConsole};
+use crate::usage::Stop;
+use crate::values::point::Point;
+use crate::values::start::Place;
+
+/// Entries of history on a page.
+const EVENTS_MAX: u64 = 500;
+/// Entries after a command among which its consequences are looked for.
+const FOLLOWING_MAX: u64 = 2_000;
+/// Lines of a task's past that a page of logs begins with.
+const LOG_TAIL: u64 = 200;
+/// Bytes of a command's output that a page shows. A command that prints more ends there.
+const OUTPUT_MAX: usize = 1 << 20;
+
+/// Who asks, and how things are to be shown.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// Whether ids are shown instead of names.
+    pub ids: bool,
+}
+
+impl Asker<'_> {
+    /// Asks one question.
+    ///
+    /// # Errors
+    /// When the manager refuses it or cannot be reached.
+    pub async fn ask<M: Manager>(self, manager: &mut M, question: &Question) -> Result<Answer, Failure> {
+        manager.return_to_present();
+        let (subject, columns, at, since) = match question {
+            Question::Find(point) => return Ok(Answer::Found(manager.find_point(self.point(point)).await?)),
+            Question::Page { subject, columns, at, since, page: _ } => (subject, *columns, *at, *since),
+        };
+        let head = manager.find_point(point_at(Place::Time(Timestamp::from_unix_ns(i64::MAX)))).await?;
+        let point = match at {
+            Some(index) => Some(manager.go_to(point_at(Place::Index(index))).await?),
+            None => None,
+        };
+        let now = point.map_or_else(|| self.clock.now(), |point| point.log_time);
+        let view = View { now, ids: self.ids, width: Some(columns) };
+        let (heading, lines) = match subject {
+            Subject::Logs(of) => {
+                let parts = manager.logs(logs(of, since, point)).await?;
+                return Ok(Answer::Logs(parts));
+            }
+            Subject::Output(output) => (String::new(), self.output(manager, output, at, columns).await?),
+            Subject::Entry(of) => (String::new(), self.entry(manager, of, columns).await?),
+            Subject::Services => rows::services(&manager.list_services(ListServicesRequest::default()).await?, view),
+            Subject::Nodes => rows::nodes(&manager.list_nodes(ListNodesRequest::default()).await?, view),
+            Subject::Tasks { of, finished } => tasks(manager, of.as_ref(), *finished, view).await?,
+            Subject::Events { about } => {
+                events(manager, about.as_ref().map(|(reference, _)| reference.clone()), at, view).await?
+            }
+        };
+        Ok(Answer::Page(Shown { head, point, heading, lines }))
+    }
+
+    fn point(self, point: &Point) -> FindPointRequest {
+        match point {
+            Point::Start(start) => point_at(start.at(self.clock.now())),
+            Point::Tag(tag) => FindPointRequest { tag: Some(tag.clone()), ..Default::default() },
+        }
+    }
+
+    /// One entry of history: what it is, what was in the same frame, why a task is where it is, and what followed from a command.
+    async fn entry<M: Manager>(self, manager: &mut M, of: &Object, columns: usize) -> Result<Vec<Line>, Failure> {
+        let (index, ordinal) = of.id.split_once('/').unwrap_or((&of.id, ""));
+        let (index, ordinal) = (index.parse().unwrap_or_default(), ordinal.parse().unwrap_or_default());
+        let request =
+            |to, limit| EventsRequest { from: Some(index), to, limit, with_before: Some(true), ..Default::default() };
+        let frame = records(manager, request(Some(index), None)).await?;
+        let mut operations = Operations::default();
+        records(manager, request(None, Some(FOLLOWING_MAX))).await?.iter().for_each(|record| operations.add(record));
+        let operation = operations.window().into_iter().find(|operation| operation.index == index);
+        let mut lines = entry::lines(&frame, ordinal, operation.as_ref(), columns);
+        if let Some(task) = frame.iter().find(|record| record.ordinal == ordinal).and_then(entry::task) {
+            let explain = Output::about(["explain", "task"], &of.name, task, false);
+            lines.push(Line::text(""));
+            match self.output(manager, &explain, Some(index), columns).await {
+                Ok(explained) => lines.extend(explained),
+                // A task that was removed in this frame is not there any more.
+                Err(failure) if failure.kind == Kind::NotFound => lines.push(Line::text(failure.sentence)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(lines)
+    }
+
+    /// What `swarmctl` prints for a command line.
+    async fn output<M: Manager>(
+        self,
+        manager: &mut M,
+        output: &Output,
+        at: Option<u64>,
+        columns: usize,
+    ) -> Result<Vec<Line>, Failure> {
+        let mut words = output.words.clone();
+        if let (Some(index), Some(position)) = (at, output.at_position) {
+            words.splice(position..position, ["--at".to_owned(), index.to_string()]);
+        }
+        if self.ids {
+            words.insert(0, "--no-resolve".to_owned());
+        }
+        let (mut out, mut err) = (Bounded::default(), Bounded::default());
+        let cli = crate::parse(std::iter::once("swarmctl".to_owned()).chain(words)).map_err(|stop| match stop {
+            Stop::Wrong { failure, .. } => failure,
+            Stop::Help(_) | Stop::NoCommand(_) => Failure::new(Kind::Usage, "the command is not complete"),
+        })?;
+        let around = Env {
+            out: &mut out,
+            err: &mut err,
+            interactive: false,
+            width: Some(columns),
+            coloured: false,
+            clock: self.clock,
+            // Nothing that is run here changes anything, so that no two commands can be mistaken for each other.
+            command_ids: &mut || events::Id::from_bits(0),
+            interrupt: Box::pin(std::future::pending()),
+            console: &mut NoConsole,
+        };
+        // On the heap: the command that shows this page is one of those that could be run.
+        Box::pin(crate::attempt(&cli, manager, around)).await?;
+        let lines = out.lines().chain(err.lines());
+        Ok(lines.map(Line::text).collect())
+    }
+}
+
+fn point_at(place: Place) -> FindPointRequest {
+    match place {
+        Place::Index(index) => FindPointRequest { index: Some(index), ..Default::default() },
+        Place::Time(time) => FindPointRequest { time: Some(time), ..Default::default() },
+    }
+}
+
+/// Of the past, what was printed until then.
+fn logs(of: &Object, since: Option<Timestamp>, point: Option<PointView>) -> LogsRequest {
+    let request = LogsRequest {
+        follow: point.is_none(),
+        tail: since.is_none().then_some(LOG_TAIL),
+        since,
+        until: point.map(|point| point.log_time),
+        ..Default::default()
+    };
+    match of.noun {
+        Noun::Service => LogsRequest { services: vec![of.id.clone()], ..request },
+        Noun::Task | Noun::Node | Noun::Entry => LogsRequest { tasks: vec![of.id.clone()], ..request },
+    }
+}
+
+async fn tasks<M: Manager>(manager: &mut M, of: Option<&Object>, finished: bool, view: View) -> Result<Rows, Failure> {
+    let named = |noun| of.filter(|of| of.noun == noun).map(|of| of.id.clone());
+    let (service, node) = (named(Noun::Service), named(Noun::Node));
+    let request = ListTasksRequest { service, node, live: Some(!finished), ..Default::default() };
+    let mut tasks = manager.tasks(request).await?.tasks;
+    task::sort(&mut tasks);
+    Ok(rows::tasks(&tasks, view))
+}
+
+async fn events<M: Manager>(
+    manager: &mut M,
+    object: Option<String>,
+    to: Option<u64>,
+    view: View,
+) -> Result<Rows, Failure> {
+    let request = EventsRequest { object, to, tail: Some(EVENTS_MAX), with_before: Some(true), ..Default::default() };
+    let mut records = records(manager, request).await?;
+    records.reverse();
+    Ok(rows::events(&records, view))
+}
+
+async fn records<M: Manager>(manager: &mut M, request: EventsRequest) -> Result<Vec<EventRecord>, Failure> {
+    let mut history = manager.events(request).await?;
+    let mut records = Vec::new();
+    while let Some(record) = history.next().await {
+        records.push(record?);
+    }
+    Ok(records)
+}
+
+/// Output up to a bound. A command that goes on is as one whose reader has gone.
+#[derive(Default)]
+struct Bounded(Vec<u8>);
+
+impl Bounded {
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let text = String::from_utf8_lossy(&self.0);
+        text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > OUTPUT_MAX {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! `swarmctl ui`: the cluster on one screen, now and at any point of its past.
+//!
+//! [`Ui`] is a state, changed by keys and answers; what is to be asked next follows from it ([`Ui::next`]), and so does the screen
+//! ([`draw`]). All three are functions of their arguments. Around them are the terminal and the manager: [`run`] asks at most one
+//! question at a time, and what is dragged over while it is asked is skipped. Pages show what the verbs of `swarmctl` print, with the
+//! same calls; nothing here changes the cluster.
+
+mod ask;
+mod command;
+mod entry;
+mod help;
+mod keys;
+mod log;
+mod model;
+mod page;
+mod prompt;
+mod question;
+mod rows;
+mod screen;
+mod timeline;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use tokio_stream::StreamExt;
+use wire::v1::TerminalSize;
+use wire::v1::task_input::Input;
+
+pub use ask::Asker;
+pub use keys::{Decoder, Key};
+pub use model::{Next, Size, Ui};
+pub use question::{Answer, Question};
+pub use view::draw;
+
+use crate::failure::{Failure, Kind};
+use crate::manager::{LogParts, Manager};
+use crate::session::{Listening, Session};
+use crate::values::at::At;
+use log::Log;
+use screen::Screen;
+
+/// A log that arrives for a page.
+struct OpenLog {
+    page: u64,
+    parts: LogParts,
+    log: Log,
+}
+
+/// What happened.
+enum Happening {
+    Input(Option<Input>),
+    /// The question was answered, or the time to ask has come.
+    Asked(Option<(Question, Result<Answer, Failure>)>),
+    Log(Option<Result<wire::v1::LogsPart, Failure>>),
+}
+
+/// Shows the screen until its user ends it.
+///
+/// # Errors
+/// When there is no terminal, no manager answers at the beginning, or a signal ends it.
+pub async fn run<M: Manager>(at: &At, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.refuse_trial("nothing is changed by looking")?;
+    let terminal = session.around.console.terminal().filter(|_| session.around.width.is_some());
+    let Some(size) = terminal.map(size) else {
+        let failure = Failure::new(Kind::Usage, "`swarmctl ui` needs a terminal");
+        return Err(failure.hint("in scripts, use `swarmctl service ls` and the like, with --format json"));
+    };
+    let cluster = session.manager.cluster(false).await?;
+    let point = match &at.at {
+        Some(point) => Some(session.find_point(point).await?),
+        None => None,
+    };
+    let how = Listening { stdin: true, raw: true, page: true };
+    let mut inputs = session.around.console.listen(how).map_err(|error| {
+        Failure::new(Kind::Other, format!("the terminal cannot be used: {error}")).hint("use another terminal")
+    })?;
+    let clock = session.around.clock;
+    let asker = Asker { clock, ids: session.globals.no_resolve };
+    let mut ui = Ui::new(cluster.name, size, point, clock.now());
+    let mut screen = Screen::new(session.around.out, size, session.around.coloured)?;
+    let (mut decoder, mut log) = (Decoder::default(), None::<OpenLog>);
+    while !ui.is_over() {
+        let next = ui.next(clock.now());
+        let asked_at = clock.now();
+        if let Next::Ask(Question::Page { page, .. }) = &next {
+            // A log that is asked for again is not to be mixed with what it was.
+            log = log.filter(|log| log.page != *page);
+        }
+        let mut asked = std::pin::pin!(ask(&next, asker, session.manager));
+        loop {
+            screen.draw(&ui)?;
+            let happening = tokio::select! {
+                // In this order, so that who presses a key is never kept waiting.
+                biased;
+                input = inputs.next() => Happening::Input(input),
+                answer = &mut asked => Happening::Asked(answer),
+                part = next_part(&mut log) => Happening::Log(part),
+            };
+            let now = clock.now();
+            match happening {
+                Happening::Input(input) => heard(&mut ui, &mut decoder, input, now)?,
+                Happening::Asked(Some((Question::Page { page, .. }, Ok(Answer::Logs(parts))))) => {
+                    ui.open_log(page);
+                    log = Some(OpenLog { page, parts, log: Log::new(asker.ids) });
+                    break;
+                }
+                Happening::Asked(answer) => {
+                    if let Some((question, answer)) = answer {
+                        ui.answered(&question, answer, asked_at, now);
+                    }
+                    break;
+                }
+                Happening::Log(part) => printed(&mut ui, &mut log, part, now),
+            }
+            log = log.filter(|log| ui.has_page(log.page));
+            // An answer that is still wanted is waited for, wherever one has dragged meanwhile.
+            if ui.is_over() || !matches!(&next, Next::Ask(question) if ui.awaits(question)) {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks what is to be asked, or waits until then.
+async fn ask<M: Manager>(
+    next: &Next,
+    asker: Asker<'_>,
+    manager: &mut M,
+) -> Option<(Question, Result<Answer, Failure>)> {
+    match next {
+        Next::Ask(question) => Some((question.clone(), asker.ask(manager, question).await)),
+        Next::Wait(length) => {
+            asker.clock.sleep(*length).await;
+            None
+        }
+        Next::Nothing => std::future::pending().await,
+    }
+}
+
+async fn next_part(log: &mut Option<OpenLog>) -> Option<Result<wire::v1::LogsPart, Failure>> {
+    match log {
+        Some(log) => log.parts.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes what the terminal gives.
+fn heard(ui: &mut Ui, decoder: &mut Decoder, input: Option<Input>, now: events::Timestamp) -> Result<(), Failure> {
+    match input {
+        Some(Input::Data(typed)) => decoder.take(&typed).into_iter().for_each(|key| ui.press(key, now)),
+        Some(Input::Size(of)) => ui.resize(size(of), now),
+        // None of those that the terminal gives.
+        Some(Input::Signal(_)) => {}
+        Some(Input::End(_)) => return Err(Failure::new(Kind::Interrupted, "the terminal was closed")),
+        None => return Err(Failure::new(Kind::Interrupted, "ended by a signal").hint("nothing was changed")),
+    }
+    Ok(())
+}
+
+/// Takes a part of a log, or its end.
+fn printed(
+    ui: &mut Ui,
+    open: &mut Option<OpenLog>,
+    part: Option<Result<wire::v1::LogsPart, Failure>>,
+    now: events::Timestamp,
+) {
+    let Some(OpenLog { page, log, .. }) = open else { return };
+    match part {
+        Some(Ok(part)) => {
+            let lines = log.lines(part);
+            ui.print(*page, lines, log.last());
+        }
+        Some(Err(failure)) => {
+            ui.close_log(*page, Some(failure), now);
+            *open = None;
+        }
+        None => {
+            ui.close_log(*page, None, now);
+            *open = None;
+        }
+    }
+}
+
+fn size(of: TerminalSize) -> Size {
+    let number = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    Size { columns: number(of.columns), rows: number(of.rows) }
+}
