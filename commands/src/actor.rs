@@ -137,6 +137,7 @@ mod tests {
                     spec: ClusterSpec::default(),
                     version,
                     unlock_key: None,
+                    archive_key: None,
                 }),
                 ADMINS,
             ),

@@ -5,7 +5,7 @@ use events::{
     LeadershipAssumed, MemberAdded, NodeId, NodeJoined, NodeSpec, OperatorRole, Role, RootCaGenerated,
     StateHashRecorded, Timestamp, UnlockKeyChanged, VolatilePayload,
 };
-use projections::settings::{ROOT_KEY, UNLOCK_KEY, token_key};
+use projections::settings::{ARCHIVE_KEY, ROOT_KEY, UNLOCK_KEY, token_key};
 use projections::{CLUSTER_NAME, Cluster, FOLD_VERSION};
 
 use crate::verb::{Asker, Verb};
@@ -80,6 +80,8 @@ pub struct UpdateCluster {
     pub version: Option<u64>,
     /// An unlock key, made by the shell, in case these settings are the first to ask for one.
     pub unlock_key: Option<SecretText>,
+    /// A key for archives in base64, made by the shell, in case these settings are the first to ask for one.
+    pub archive_key: Option<SecretText>,
 }
 
 /// Puts a new unlock key in the place of the old one.
@@ -189,6 +191,12 @@ impl Verb for UpdateCluster {
             (false, true, None) => return Err(no_unlock_key()),
             (true, false, _) => decision.change_unlock_key(None),
             (true, true, _) | (false, false, _) => {}
+        }
+        if let (None, Some(_), Some(key)) = (state.spec().history_keep_ns, self.spec.history_keep_ns, &self.archive_key)
+        {
+            // A name of its own: no key of archives that were made ever goes.
+            let name = format!("{ARCHIVE_KEY}{}", state.position.index);
+            decision.volatile.push(VolatilePayload::keep(name, key.0.as_str()));
         }
         Ok(decision)
     }
@@ -325,7 +333,7 @@ mod tests {
     use projections::Liveness;
 
     fn update(spec: ClusterSpec, version: Option<u64>) -> Command {
-        Command::UpdateCluster(crate::UpdateCluster { spec, version, unlock_key: None })
+        Command::UpdateCluster(crate::UpdateCluster { spec, version, unlock_key: None, archive_key: None })
     }
 
     fn assume() -> Command {

@@ -16,8 +16,8 @@ use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
 const VERSIONS: [(&str, u32); 20] = [
-    ("cluster_initialised", 5),
-    ("cluster_spec_updated", 5),
+    ("cluster_initialised", 6),
+    ("cluster_spec_updated", 6),
     ("config_created", 2),
     ("config_spec_updated", 2),
     ("manager_announced", 2),

@@ -149,6 +149,9 @@ pub const ROOT_KEY: &str = "root-ca/key";
 /// Name under which the keyring keeps the unlock key.
 pub const UNLOCK_KEY: &str = "unlock-key";
 
+/// What the names of the keys that archives of history are sealed with begin with. They are never changed, and none is destroyed.
+pub const ARCHIVE_KEY: &str = "archive-key/";
+
 /// Name under which the keyring keeps the join token of a role that goes with the first root.
 pub fn token_key(role: Role) -> &'static str {
     match role {

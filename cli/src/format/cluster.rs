@@ -9,7 +9,7 @@ use super::block::Block;
 use super::table::Table;
 use super::view::View;
 use super::{age, raft, template};
-use crate::values::duration;
+use crate::values::{duration, keep};
 
 /// The table of `cluster ls`.
 pub fn table(clusters: &[ClusterView], view: View) -> String {
@@ -53,6 +53,9 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
         block.each("External authority", spec.external_cas.iter().map(|ca| ca.url.clone()));
         block.optional("Rotation", cluster.root_rotation.as_ref().map_or_else(String::new, rotation));
     });
+    if let Some(keep_ns) = spec.history_keep_ns {
+        block.field("History", format!("older than {} moves to archives", keep::show(Duration::from_nanos(keep_ns))));
+    }
     if spec.autolock() {
         block.field("Autolock", "managers need the unlock key after a restart");
     }

@@ -22,6 +22,7 @@ pub mod generic;
 pub mod host;
 pub mod image;
 pub mod input;
+pub mod keep;
 pub mod keys;
 pub mod mount;
 pub mod mount_keys;

@@ -145,9 +145,12 @@ impl Inverse {
                 let (spec, version) = (Some(spec), Some(version));
                 Command::UpdateSecret(UpdateSecret { secret, spec, data: None, version })
             }
-            Self::UpdateCluster { spec, version } => {
-                Command::UpdateCluster(UpdateCluster { spec: *spec, version: Some(version), unlock_key: None })
-            }
+            Self::UpdateCluster { spec, version } => Command::UpdateCluster(UpdateCluster {
+                spec: *spec,
+                version: Some(version),
+                unlock_key: None,
+                archive_key: None,
+            }),
             Self::UpdateNode { node, spec, version } => {
                 Command::UpdateNode(UpdateNode { node, spec, version: Some(version) })
             }

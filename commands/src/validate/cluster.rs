@@ -16,6 +16,8 @@ const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
 /// Longest: a node's loss would go unnoticed for days.
 const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(24 * 3_600);
 
+/// Shortest time for which history stays in the database: what happened just now is asked for all the time.
+const HISTORY_KEEP_MIN: Duration = Duration::from_secs(3_600);
 /// External certificate authorities: each is asked in turn for up to 5 s, and a node waits 30 s for the answer.
 const EXTERNAL_CAS_MAX: usize = 4;
 /// Longest address of one, in bytes.
@@ -50,6 +52,12 @@ pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
     if spec.external_cas.len() > EXTERNAL_CAS_MAX {
         let sentence = format!("{} external certificate authorities are too many", spec.external_cas.len());
         return Err(Fault::invalid(sentence, format!("name at most {EXTERNAL_CAS_MAX}")));
+    }
+    if let Some(keep) = spec.history_keep_ns
+        && Duration::from_nanos(keep) < HISTORY_KEEP_MIN
+    {
+        let sentence = format!("history cannot be moved to archives after {:?} already", Duration::from_nanos(keep));
+        return Err(Fault::invalid(sentence, "give at least 1h, or forever to keep all of it where it is"));
     }
     spec.external_cas.iter().try_for_each(external_ca)?;
     spec.require_reason.iter().try_for_each(|verb| reasoned(verb))?;

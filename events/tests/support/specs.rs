@@ -19,6 +19,7 @@ pub fn cluster_spec() -> ClusterSpec {
         autolock: Some(true),
         placement_strategy: Some(PlacementStrategy::Binpack.into()),
         require_reason: vec!["service.remove".into()],
+        history_keep_ns: Some(400 * 24 * 3_600_000_000_000),
         external_cas: vec![ExternalCa { url: "https://ca.example/sign".into(), ca_cert_pem: "root".into() }],
     }
 }

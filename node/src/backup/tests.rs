@@ -109,7 +109,7 @@ fn a_restored_log_has_all_frames_and_secrets_and_goes_on_alone_under_a_new_numbe
         let told = told.unwrap();
         assert!(told.contains("as manager m1") && told.contains("restored frame"), "{told}");
         let state_dir = StateDir::open(&dir.path().join("state")).unwrap();
-        let log = core::read(&state_dir).unwrap();
+        let log = core::read(&state_dir, None).unwrap();
         assert_eq!(log.node(), Some(node()));
         let store = crate::log::RocksStore::open_read_only(&state_dir::log(state_dir.path())).unwrap();
         let loaded = store.examine().unwrap();

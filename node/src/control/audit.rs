@@ -254,6 +254,9 @@ impl Frames {
                 Err(LogError::Corrupt { table: Table::History, indexes: Some((from, to)), reason }) => {
                     DamagedFrames { from: from.max(self.next), to, reason }
                 }
+                Err(LogError::ArchiveDamaged { last, reason, .. }) => {
+                    DamagedFrames { from: self.next, to: last.index, reason }
+                }
                 Err(error) => return Err(unreadable(&error)),
             };
             if damaged.from > self.next && self.one_by_one < damaged.from {

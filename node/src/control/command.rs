@@ -111,6 +111,7 @@ pub(super) fn to_command(control: &Control, asked: Asked) -> Result<Command, Rej
             control.judge_external_cas(&asked.spec)?;
             Command::UpdateCluster(commands::UpdateCluster {
                 unlock_key: control.first_unlock_key(&asked.spec)?,
+                archive_key: control.first_archive_key(&asked.spec)?,
                 spec: asked.spec,
                 version: asked.version,
             })

@@ -192,6 +192,9 @@ impl Control {
 }
 
 fn unreadable(error: &LogError) -> Rejection {
+    if error.is_of_an_archive() {
+        return Rejection::new(RejectionKind::Unavailable, "history", error.to_string(), error.hint());
+    }
     let sentence = format!("the log cannot be read: {error}");
     Rejection::new(RejectionKind::Unavailable, "log", sentence, "see the manager's own log")
 }

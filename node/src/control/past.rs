@@ -6,6 +6,7 @@ use commands::{Rejection, RejectionKind};
 use events::{Timestamp, codec};
 use wire::v1::{FindPointRequest, PointView};
 
+use crate::manager::fold::FatalError;
 use crate::manager::past::{Past, PastError};
 use crate::manager::replica::RaftStatus;
 
@@ -54,6 +55,7 @@ impl Control {
         }
         let state = past.at(index, is_stopped).map_err(|error| match error {
             PastError::Stopped => crate::manager::driver::stopping(),
+            PastError::Fold(FatalError::Log(error)) if error.is_of_an_archive() => unreadable(&error),
             PastError::Fold(error) => broken(&error),
         })?;
         let now: Timestamp = state.published.cluster.position.time;

@@ -1,9 +1,14 @@
-//! The unlock key: made here, because that needs randomness, and shown to whoever may see it.
+//! Keys of the cluster that are made here, because that needs randomness: the unlock key, which is shown to whoever may see it, and the
+//! key of archives, which nobody is shown.
 
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use commands::{Actor, Command, ReadSecrets, Rejection, RejectionKind, SecretText};
 use events::ClusterSpec;
-use projections::settings::UNLOCK_KEY;
+use projections::settings::{ARCHIVE_KEY, UNLOCK_KEY};
 use wire::v1::UnlockKeyReply;
+use zeroize::Zeroizing;
 
 use super::Control;
 use crate::manager::replica::Request;
@@ -14,11 +19,20 @@ use crate::security::UnlockKey;
 /// # Errors
 /// When the system has no randomness.
 pub(super) fn unlock_key() -> Result<SecretText, Rejection> {
-    let key = UnlockKey::generate().ok_or_else(|| {
-        let sentence = "the system provides no random bytes";
-        Rejection::new(RejectionKind::Unavailable, "unlock key", sentence, "report this as a bug")
-    })?;
+    let key = UnlockKey::generate().ok_or_else(|| no_random_bytes("unlock key"))?;
     Ok(SecretText(key.reveal().to_string()))
+}
+
+/// A new key for archives, in base64.
+fn archive_key() -> Result<SecretText, Rejection> {
+    let mut key = Zeroizing::new([0; 32]);
+    rand::fill(&mut *key).map_err(|_| no_random_bytes("archive key"))?;
+    Ok(SecretText(STANDARD.encode(*key)))
+}
+
+fn no_random_bytes(subject: &str) -> Rejection {
+    let sentence = "the system provides no random bytes";
+    Rejection::new(RejectionKind::Unavailable, subject, sentence, "report this as a bug")
 }
 
 impl Control {
@@ -28,6 +42,15 @@ impl Control {
     /// When the system has no randomness.
     pub(super) fn first_unlock_key(&self, spec: &ClusterSpec) -> Result<Option<SecretText>, Rejection> {
         (spec.autolock() && !self.state.cluster.settings.locked).then(unlock_key).transpose()
+    }
+
+    /// A key for archives, if these settings are the first to need one.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub(super) fn first_archive_key(&self, spec: &ClusterSpec) -> Result<Option<SecretText>, Rejection> {
+        let has_one = self.state.keyring.names().any(|name| name.starts_with(ARCHIVE_KEY));
+        (spec.history_keep_ns.is_some() && !has_one).then(archive_key).transpose()
     }
 
     /// What notes that somebody is shown the unlock key.

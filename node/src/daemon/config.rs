@@ -120,6 +120,10 @@ pub struct RunArgs {
     /// such as 127.0.0.1:9420; or off (default that of the last start, or else off).
     #[arg(long, value_name = "IP:PORT|off", value_parser = parse_metrics_addr)]
     pub metrics_addr: Option<MetricsAddr>,
+    /// Directory for archives of history, of this manager alone: history older than `swarmctl cluster update --history-keep` moves
+    /// there; or off (default that of the last start, or else off).
+    #[arg(long, value_name = "DIR|off", value_parser = parse_archive)]
+    pub history_archive: Option<ArchiveDir>,
     /// What runs the tasks (default that of the last start, or else docker).
     #[arg(long)]
     pub executor: Option<ExecutorKind>,
@@ -166,6 +170,24 @@ pub enum MetricsAddr {
     Off,
     /// At this address.
     At(SocketAddr),
+}
+
+/// Where archives of history go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchiveDir {
+    /// Nowhere: all of history stays in the database.
+    Off,
+    /// Into this directory.
+    At(PathBuf),
+}
+
+fn parse_archive(text: &str) -> Result<ArchiveDir, String> {
+    let path = PathBuf::from(text);
+    match text {
+        "off" => Ok(ArchiveDir::Off),
+        _ if path.is_absolute() => Ok(ArchiveDir::At(path)),
+        _ => Err("give an absolute path such as /srv/swarmlog-archive, or off".to_owned()),
+    }
 }
 
 fn parse_metrics_addr(text: &str) -> Result<MetricsAddr, String> {

@@ -73,7 +73,7 @@ impl Node {
     /// Starts the core of a node that became a manager, or is on its way to be one.
     pub(super) async fn open_as(&self, node: NodeId) -> Result<Opened, Failure> {
         let doors = self.doors().await?;
-        let log = core::read(&self.state_dir)?;
+        let log = core::read(&self.state_dir, self.settings.history_archive.clone())?;
         self.open_core(log, Begin::Member(node), doors)
     }
 
@@ -139,6 +139,7 @@ impl Node {
         let own = Own { node, raft_id: core.raft_id, addr: remote_addr };
         let (handle, credentials) = (core.handle.clone(), Arc::clone(credentials));
         core.index_history()?;
+        core.archive_history()?;
         core.verify_history(Histories::new(handle, own.clone(), Arc::clone(&credentials), stop.clone()))?;
         self.link(&core, &peering, own, &credentials, &stop);
         tokio::spawn(core.handle.clone().listen());

@@ -10,6 +10,7 @@ use events::Role;
 
 use crate::daemon::config::STATE_DIR;
 use crate::daemon::failure::{Failure, code};
+use crate::daemon::start_settings::StartSettings;
 use crate::daemon::state_dir::{self, StateDir};
 use crate::daemon::{address, joining};
 use crate::manager::core;
@@ -71,7 +72,8 @@ fn require_manager(dir: &Path) -> Result<(), Failure> {
 
 /// Refuses to set aside a log that says that nobody else has it. One that cannot be read says nothing.
 fn require_others(state_dir: &StateDir) -> Result<(), Failure> {
-    let Ok(read) = core::read(state_dir) else { return Ok(()) };
+    let archives = StartSettings::archives_of(state_dir.path())?;
+    let Ok(read) = core::read(state_dir, archives) else { return Ok(()) };
     if read.node().is_none() || !read.managers().is_empty() {
         return Ok(());
     }

@@ -94,7 +94,7 @@ impl Node {
     /// Opens the log that is there, or begins one. Nothing if the node has become a worker since.
     async fn open_log(&self) -> Result<Option<Opened>, Failure> {
         let doors = self.doors().await?;
-        let log = core::read(&self.state_dir)?;
+        let log = core::read(&self.state_dir, self.settings.history_archive.clone())?;
         let log = if self.args.force_new_cluster { log.going_alone() } else { log };
         let Ok(identity) = self.certificates.load(clock::now()) else {
             return self.open_core(log, Begin::Founder(drawn()), doors).map(Some);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::agent;
-use crate::daemon::config::{ENGINE_ADDR, ExecutorKind, MetricsAddr, REMOTE_PORT, RunArgs};
+use crate::daemon::config::{ArchiveDir, ENGINE_ADDR, ExecutorKind, MetricsAddr, REMOTE_PORT, RunArgs};
 use crate::daemon::failure::Failure;
 use crate::daemon::state_dir;
 use crate::security::KeyLock;
@@ -33,6 +33,8 @@ pub struct StartSettings {
     pub engine_addr: String,
     /// Where metrics and probes are served, if anywhere.
     pub metrics_addr: Option<SocketAddr>,
+    /// Directory for archives of history, if there is one.
+    pub history_archive: Option<PathBuf>,
 }
 
 impl Default for StartSettings {
@@ -45,6 +47,7 @@ impl Default for StartSettings {
             executor: ExecutorKind::Docker,
             engine_addr: ENGINE_ADDR.to_owned(),
             metrics_addr: None,
+            history_archive: None,
         }
     }
 }
@@ -65,6 +68,11 @@ impl StartSettings {
                 Some(MetricsAddr::At(addr)) => Some(addr),
                 Some(MetricsAddr::Off) => None,
                 None => settings.metrics_addr,
+            },
+            history_archive: match &args.history_archive {
+                Some(ArchiveDir::At(dir)) => Some(dir.clone()),
+                Some(ArchiveDir::Off) => None,
+                None => settings.history_archive,
             },
         };
         let changes = last.map_or_else(Vec::new, |last| {
@@ -118,6 +126,7 @@ impl StartSettings {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "not given".to_owned());
         let path = |value: &PathBuf| value.display().to_string();
         let or_off = |value: Option<SocketAddr>| value.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
+        let dir_or_off = |value: &Option<PathBuf>| value.as_ref().map_or_else(|| "off".to_owned(), path);
         let flags = [
             ("--listen-remote-api", last.listen_remote_api.to_string(), self.listen_remote_api.to_string()),
             ("--advertise-remote-api", text(&last.advertise_remote_api), text(&self.advertise_remote_api)),
@@ -126,6 +135,7 @@ impl StartSettings {
             ("--executor", last.executor.to_string(), self.executor.to_string()),
             ("--engine-addr", last.engine_addr.clone(), self.engine_addr.clone()),
             ("--metrics-addr", or_off(last.metrics_addr), or_off(self.metrics_addr)),
+            ("--history-archive", dir_or_off(&last.history_archive), dir_or_off(&self.history_archive)),
         ];
         let differs = flags.into_iter().filter(|(_, was, is)| was != is);
         differs.map(|(flag, was, is)| format!("{flag} is {is} from now on; it was {was}")).collect()
@@ -147,6 +157,14 @@ impl StartSettings {
                 "delete it, and give the addresses, the host name and the executor of this node as flags once more";
             Failure::new(format!("{} cannot be read: {error}", path.display()), hint)
         })
+    }
+
+    /// Where the last start had its archives of history, for work on a state directory.
+    ///
+    /// # Errors
+    /// Those of [`StartSettings::load`].
+    pub fn archives_of(dir: &Path) -> Result<Option<PathBuf>, Failure> {
+        Ok(Self::load(dir)?.and_then(|settings| settings.history_archive))
     }
 
     /// Keeps the settings for the next start, unless they are those that are kept already.

@@ -29,11 +29,12 @@ const PAST_KEPT: RangeInclusive<u64> = 4..=32;
 
 /// Which of these checkpoints, oldest first, are kept no longer. The newest stay, for a start; of those before them as many as there
 /// is room for at the size of the newest, as evenly as can be: a state of the past is a checkpoint and a bounded part of history away,
-/// wherever it is.
-fn superfluous(indexes: &[u64], bytes: u64) -> Vec<u64> {
+/// wherever it is. The first one after what was archived stays as well: states from there on need no archive.
+fn superfluous(indexes: &[u64], bytes: u64, archived_to: u64) -> Vec<u64> {
     let room = (PAST_BYTES / bytes.max(1)).clamp(*PAST_KEPT.start(), *PAST_KEPT.end());
     let mut past = indexes.to_vec();
     let newest = past.split_off(indexes.len().saturating_sub(NEWEST_KEPT));
+    let after_archives = indexes.iter().copied().find(|index| *index + 1 >= archived_to);
     let mut superfluous = Vec::new();
     while past.len() as u64 > room {
         // What would have to be folded without it, to get to the one after it.
@@ -41,7 +42,8 @@ fn superfluous(indexes: &[u64], bytes: u64) -> Vec<u64> {
             let before = place.checked_sub(1).map_or(0, |before| past[before]);
             past.get(place + 1).or(newest.first()).map_or(0, |after| after - before)
         };
-        let Some(narrowest) = (0..past.len()).min_by_key(gap) else { break };
+        let may_go = |place: &usize| Some(past[*place]) != after_archives;
+        let Some(narrowest) = (0..past.len()).filter(may_go).min_by_key(gap) else { break };
         superfluous.push(past.remove(narrowest));
     }
     superfluous
@@ -69,7 +71,7 @@ impl<D: Disk> Store<D> {
         let mut batch = vec![self.put_record(table, Key::at(head.index), &manifest)?];
         let mut all: Vec<u64> = self.checkpoints()?.into_iter().filter(|&index| index != head.index).collect();
         all.push(head.index);
-        for index in superfluous(&all, bytes) {
+        for index in superfluous(&all, bytes, self.archived_to()?) {
             batch.push(Change::DeleteRange { table, from: Key::at(index), to: Key::at(index + 1) });
         }
         self.disk.write(batch, Durability::Synced)
@@ -174,7 +176,7 @@ mod tests {
             let mut kept: Vec<u64> = Vec::new();
             for index in (1..=1_000).map(|number| number * 10_000) {
                 kept.push(index);
-                let doomed = superfluous(&kept, bytes);
+                let doomed = superfluous(&kept, bytes, 0);
                 kept.retain(|index| !doomed.contains(index));
                 assert!(kept.len() <= NEWEST_KEPT + room, "{kept:?}");
                 assert!(kept.ends_with(&[index]) && (index == 10_000 || kept.contains(&(index - 10_000))), "{kept:?}");
@@ -186,6 +188,17 @@ mod tests {
             }
             assert_eq!(kept.len(), NEWEST_KEPT + room, "{kept:?}");
         }
-        assert!(superfluous(&[], 1).is_empty());
+        assert!(superfluous(&[], 1, 0).is_empty());
+    }
+
+    #[test]
+    fn the_first_checkpoint_after_the_archives_stays() {
+        let mut kept: Vec<u64> = Vec::new();
+        for index in (1..=200).map(|number| number * 10_000) {
+            kept.push(index);
+            let doomed = superfluous(&kept, 1 << 40, 615_000);
+            kept.retain(|index| !doomed.contains(index));
+        }
+        assert!(kept.contains(&620_000) && kept.len() == NEWEST_KEPT + 4, "{kept:?}");
     }
 }

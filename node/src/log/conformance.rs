@@ -322,11 +322,11 @@ fn a_torn_tail_that_nothing_repeats_is_refused() {
 fn the_size_of_history_is_known_as_it_grows() {
     on_both(|machine| {
         let store = machine.start();
-        let empty = store.history_bytes().unwrap();
+        let empty = store.table_bytes(Table::History).unwrap();
         // Each frame has more than 100 bytes, and what is sealed cannot be made smaller.
         for frames in [1_200_u64, 12_000] {
             fill(&*store, frames);
-            assert!(store.history_bytes().unwrap() >= empty + frames * 100, "{frames} frames");
+            assert!(store.table_bytes(Table::History).unwrap() >= empty + frames * 100, "{frames} frames");
         }
     });
 }

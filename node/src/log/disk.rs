@@ -205,6 +205,12 @@ pub trait Disk: Send + Sync {
     fn replace(&self, table: Table, from: Key, bytes: usize, change: &mut Replace<'_>)
     -> Result<Option<Key>, LogError>;
 
+    /// Gives back the room that what was removed between these places took.
+    ///
+    /// # Errors
+    /// When the medium does not confirm it.
+    fn reclaim(&self, table: Table, from: Key, to: Key) -> Result<(), LogError>;
+
     /// Makes every write so far durable, and removes from the medium what was deleted or replaced.
     ///
     /// # Errors

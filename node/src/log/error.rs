@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::disk::Table;
+use super::entry::FrameLink;
 use crate::security::seal::SealError;
 
 /// Why the log cannot go on.
@@ -87,6 +88,44 @@ pub enum LogError {
         /// The first and the last index in that file, if it is known which one it is.
         indexes: Option<(u64, u64)>,
     },
+    /// Frames were archived, and the file is not where it should be.
+    #[error("frames {start} to {last} were archived in {path}, which is not there", last = .last.index, path = .path.display())]
+    ArchiveAbsent {
+        /// The first index of the archive.
+        start: u64,
+        /// Its last frame.
+        last: FrameLink,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// An archive is not what was written.
+    #[error("the archive {path} (frames {start} to {last}) is damaged: {reason}", last = .last.index, path = .path.display())]
+    ArchiveDamaged {
+        /// The first index of the archive.
+        start: u64,
+        /// Its last frame.
+        last: FrameLink,
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file of an archive cannot be used.
+    #[error("cannot {action} the archive {path}: {source}", path = .path.display())]
+    Archive {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// History was to be archived, and there is no directory for it.
+    #[error("this manager has no directory for archives")]
+    NoArchiveDir,
+    /// History was to be archived, and there is no key to seal it with.
+    #[error("the cluster has no key for archives")]
+    NoArchiveKey,
     /// A secret cannot be read, and only the keyring has it.
     #[error("a secret in the log's keyring is damaged: {reason}")]
     KeyringDamaged {
@@ -159,7 +198,22 @@ impl LogError {
 
     /// Whether something that was written before cannot be read as it was.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Corrupt { .. } | Self::Unreadable { .. })
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Corrupt { .. } | Self::Unreadable { .. } | Self::ArchiveDamaged { .. }
+        )
+    }
+
+    /// Whether it is about archives: the log itself is as it should be.
+    pub fn is_of_an_archive(&self) -> bool {
+        matches!(
+            self,
+            Self::ArchiveAbsent { .. }
+                | Self::ArchiveDamaged { .. }
+                | Self::Archive { .. }
+                | Self::NoArchiveDir
+                | Self::NoArchiveKey
+        )
     }
 
     /// What to do about it, as one sentence for the user.
@@ -175,6 +229,17 @@ impl LogError {
             Self::Damaged { .. } | Self::Unreadable { .. } => {
                 "`swarmd replay --state-dir DIR` shows how far the log reads; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"
             }
+            Self::ArchiveAbsent { .. } => {
+                "put the file back into the directory of --history-archive, or start swarmd with the directory that has it"
+            }
+            Self::ArchiveDamaged { .. } => {
+                "the next verification of history fetches it from another manager; without one, put an intact copy in its place"
+            }
+            Self::Archive { .. } => {
+                "check that the directory of --history-archive is there and writable, and that its disk is neither full nor failing"
+            }
+            Self::NoArchiveDir => "start its swarmd with --history-archive DIR",
+            Self::NoArchiveKey => "`swarmctl cluster update --history-keep 400d` makes one",
             Self::KeyringDamaged { .. } => "history does not hold secrets: restore the state directory from a backup",
             Self::Shortened { .. } => {
                 "a part of it is damaged, or the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"

@@ -155,6 +155,10 @@ impl Disk for HangingDisk {
         self.disk.replace(table, from, bytes, change)
     }
 
+    fn reclaim(&self, table: Table, from: Key, to: Key) -> Result<(), LogError> {
+        self.disk.reclaim(table, from, to)
+    }
+
     fn purge(&self) -> Result<(), LogError> {
         self.disk.purge()
     }

@@ -52,7 +52,7 @@ pub enum HealError {
     /// A write failed. The process must end.
     #[error("{0}")]
     Write(LogError),
-    /// The damaged file cannot be removed.
+    /// The damaged file cannot be removed or made again.
     #[error("{0}")]
     Stuck(LogError),
     /// The other manager does not answer.
@@ -102,6 +102,9 @@ impl Wound {
                 let file = Some((*first, *last));
                 Ok(Self { after: None, from: *first, to: *last, file }.begin_before(store)?)
             }
+            LogError::ArchiveDamaged { start, last, .. } => {
+                Ok(Self { after: None, from: *start, to: last.index, file: None }.begin_before(store)?)
+            }
             _ => Err(HealError::Elsewhere),
         }
     }
@@ -140,6 +143,14 @@ pub(super) fn heal(store: &dyn LogStore, wound: Wound, other: &dyn OtherHistory)
     }
     mend(store, &frames, other)?;
     Ok(Healed { first: first.index, last: last.index, frames: frames.len() })
+}
+
+/// Heals the archive that begins with this index: its file is made again. That it ends with the hash in this manager's own record is
+/// proof enough.
+pub(super) fn heal_archive(store: &dyn LogStore, start: u64, other: &dyn OtherHistory) -> Result<Healed, HealError> {
+    let archived = store.mend_archive(start, &mut |from| other.page(from))?;
+    let frames = usize::try_from(archived.frames).unwrap_or(usize::MAX);
+    Ok(Healed { first: archived.start, last: archived.last.index, frames })
 }
 
 /// Reads what the other manager has in the wound's place, and makes sure that it fits on both sides.

@@ -190,6 +190,10 @@ impl Disk for MemoryDisk {
         Ok(next)
     }
 
+    fn reclaim(&self, _table: Table, _from: Key, _to: Key) -> Result<(), LogError> {
+        Ok(())
+    }
+
     fn purge(&self) -> Result<(), LogError> {
         self.sync()
     }

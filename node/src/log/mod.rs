@@ -6,15 +6,16 @@
 //!
 //! ```text
 //! raft entries   |<- cut ->|<---------- first_index .. last_index ---------->|
-//! history        |<------------ frames, kept     ------------>| applied
+//! history        |<- archives ->|<--------- frames ---------->| applied
 //! checkpoints         ^ older             ^ newest
 //! keyring                                                     | applied
 //! ```
 //!
 //! Raft entries are short-lived consensus: they go once history and a checkpoint hold what they say. History is the
-//! product: every applied frame, each carrying the hash of the one before it. A checkpoint only saves a start the folding
+//! product: every applied frame, each carrying the hash of the one before it; old ones may be in files ([`archive`]). A checkpoint only saves a start the folding
 //! of all history; the keyring has what history must not hold.
 
+pub mod archive;
 pub mod chain;
 mod checkpoint;
 pub mod disk;
@@ -51,6 +52,7 @@ use bytes::Bytes;
 use events::VolatilePayload;
 use events::frame::FrameHash;
 
+pub use archive::{ArchiveStore, Archived};
 pub use disk::Table;
 pub use entry::{Applied, AppliedFrame, Entry, EntryKind, FrameLink, HardState, MemberChange, Membership};
 pub use error::LogError;
@@ -73,7 +75,7 @@ pub use tree::{TileStore, TreeError, TreeReader};
 ///
 /// Any error of a method that writes is final: what is on the disk is then unknown, because a second attempt may report a
 /// success that never happened. The process ends, and the next start reads what is really there.
-pub trait LogStore: TileStore {
+pub trait LogStore: TileStore + ArchiveStore {
     /// Verifies the log, repairs a torn tail of history, and says where everything stands. Comes before all else but
     /// [`LogStore::history`] and [`LogStore::applied`]. What it returns is durable.
     ///
@@ -200,11 +202,11 @@ pub trait LogStore: TileStore {
     /// When a frame is damaged or cannot be read.
     fn history(&self, from: u64, frames_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError>;
 
-    /// About how many bytes history takes on the disk.
+    /// About how many bytes a table takes on the disk: that of history without what was archived.
     ///
     /// # Errors
     /// When the disk does not know.
-    fn history_bytes(&self) -> Result<u64, LogError>;
+    fn table_bytes(&self, table: Table) -> Result<u64, LogError>;
 
     /// The last frame of history before this index, with its own index, written or staged.
     ///

@@ -15,7 +15,7 @@ use super::{Loaded, LogError};
 
 /// How far back a start verifies history, in indexes. Enough to cover what a crash may have cut short many times over;
 /// the whole of it is for `swarmd replay`.
-const VERIFIED_INDEXES: u64 = 1_000;
+pub(super) const VERIFIED_INDEXES: u64 = 1_000;
 
 struct Meta {
     hard_state: HardState,

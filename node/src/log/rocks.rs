@@ -432,6 +432,14 @@ impl Disk for RocksDisk {
         Ok(next)
     }
 
+    fn reclaim(&self, table: Table, from: Key, to: Key) -> Result<(), LogError> {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        let (from, to) = (from.encode(), to.encode());
+        self.db.compact_range_cf_opt(self.family(table)?, Some(from), Some(to), &options);
+        Ok(())
+    }
+
     fn purge(&self) -> Result<(), LogError> {
         let mut options = CompactOptions::default();
         // Without this a file that nothing was deleted from would only be moved.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::Table;
 use super::entry::FrameLink;
-use super::heal::{HealError, Healed, OtherHistory, Wound, heal};
+use super::heal::{HealError, Healed, OtherHistory, Wound, heal, heal_archive};
 use super::history::{HistoryReader, PageSize};
 use super::{LogError, LogStore};
 
@@ -68,6 +68,8 @@ pub struct Scrub {
 pub enum Scrubbed {
     /// So many frames are as they were written.
     Intact(u64),
+    /// An archive is not there, and its frames were left out. Whoever took it away knows where it is.
+    Absent(LogError),
     /// Something is damaged. It may be healed; or else [`Scrub::step_over`] goes on behind it.
     Found(LogError),
     /// The pass is over.
@@ -117,6 +119,10 @@ impl Scrub {
         let scrubbed = match self.reader.page(store, u64::MAX, PAGE) {
             Ok(page) if page.is_empty() => self.end(),
             Ok(page) => Scrubbed::Intact(page.len() as u64),
+            Err(absent @ LogError::ArchiveAbsent { last, .. }) => {
+                self.reader = HistoryReader::after(Some(last));
+                Scrubbed::Absent(absent)
+            }
             Err(_) if self.progress.findings == FINDINGS_MAX => self.end(),
             Err(error) => Scrubbed::Found(error),
         };
@@ -153,7 +159,10 @@ impl Scrub {
         self.reader = HistoryReader::after(wound.after);
         self.note_place();
         store.save_scrub_progress(self.progress).map_err(HealError::Write)?;
-        let healed = heal(store, wound, other)?;
+        let healed = match damage {
+            LogError::ArchiveDamaged { start, .. } => heal_archive(store, *start, other)?,
+            _ => heal(store, wound, other)?,
+        };
         self.healed_after = Some(before);
         self.progress.healed += 1;
         if healed.first < self.reader.next() {
@@ -179,6 +188,7 @@ impl Scrub {
             LogError::Corrupt { table: Table::History, indexes: Some((_, last)), .. } => {
                 self.reader.skip_to(last.max(&next) + 1);
             }
+            LogError::ArchiveDamaged { last, .. } => self.reader = HistoryReader::after(Some(*last)),
             _ => self.reader.skip_to(next + PAGE.frames as u64),
         }
         self.note_place();
@@ -198,6 +208,7 @@ mod tests {
         loop {
             match scrub.step(store) {
                 Scrubbed::Intact(frames) => assert!(frames > 0),
+                Scrubbed::Absent(absent) => panic!("{absent}"),
                 Scrubbed::Found(damage) => {
                     let LogError::Damaged { index, .. } = damage else { panic!("{damage}") };
                     found.push(index);

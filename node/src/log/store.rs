@@ -11,6 +11,7 @@ use events::VolatilePayload;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::archive::{ArchivedBefore, Archives};
 use super::chain::{Chain, damaged};
 use super::checkpoint::NEWEST_KEPT;
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
@@ -43,6 +44,7 @@ pub struct Store<D> {
     state: Mutex<State>,
     /// Whether the database could not read some of its checkpoints.
     pub(super) checkpoints_corrupt: AtomicBool,
+    pub(super) archives: Archives,
 }
 
 /// What is known without reading. It runs ahead of the disk by what is staged and not written yet.
@@ -132,7 +134,13 @@ impl State {
 
 impl<D: Disk> Store<D> {
     pub(super) fn new(disk: D, seal: Seal) -> Self {
-        Self { disk, seal: Arc::new(seal), state: Mutex::default(), checkpoints_corrupt: AtomicBool::new(false) }
+        Self {
+            disk,
+            seal: Arc::new(seal),
+            state: Mutex::default(),
+            checkpoints_corrupt: AtomicBool::new(false),
+            archives: Archives::default(),
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -157,9 +165,14 @@ impl<D: Disk> Store<D> {
 
     pub(super) fn record<T: DeserializeOwned>(&self, table: Table, key: Key) -> Result<Option<T>, LogError> {
         let Some(sealed) = self.disk.get(table, key)? else { return Ok(None) };
+        self.decode(table, key, sealed).map(Some)
+    }
+
+    /// The record in a sealed value.
+    pub(super) fn decode<T: DeserializeOwned>(&self, table: Table, key: Key, sealed: Vec<u8>) -> Result<T, LogError> {
         let stored = self.unseal(table, key, sealed)?;
         let damaged = |reason| LogError::Damaged { table, index: key.index, reason };
-        decode_record(&stored).map(Some).map_err(damaged)
+        decode_record(&stored).map_err(damaged)
     }
 
     pub(super) fn entry(&self, key: Key, sealed: Vec<u8>) -> Result<Entry, LogError> {
@@ -440,6 +453,9 @@ impl<D: Disk> LogStore for Store<D> {
     }
 
     fn history(&self, from: u64, frames_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError> {
+        if let Some(archived) = self.archived_history(from, frames_max, bytes_max)? {
+            return Ok(archived);
+        }
         let mut frames: Vec<(u64, Bytes)> = Vec::new();
         let mut budget = Budget::new(bytes_max as u64);
         // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
@@ -454,6 +470,10 @@ impl<D: Disk> LogStore for Store<D> {
             frames.push((key.index, self.unseal(Table::History, key, sealed)?));
             Ok(ControlFlow::Continue(()))
         })?;
+        // They may have been archived between the look for an archive and the scan, and be missing in this.
+        if let Some(archived) = self.archived_history(from, frames_max, bytes_max)? {
+            return Ok(archived);
+        }
         let next = frames.last().map_or(from, |(last, _)| last + 1);
         for (index, bytes) in unwritten.into_iter().filter(|(index, _)| !cut && *index >= next) {
             if frames.len() == frames_max || !budget.allows(bytes.len()) {
@@ -464,8 +484,8 @@ impl<D: Disk> LogStore for Store<D> {
         Ok(frames)
     }
 
-    fn history_bytes(&self) -> Result<u64, LogError> {
-        self.disk.size_bytes(Table::History)
+    fn table_bytes(&self, table: Table) -> Result<u64, LogError> {
+        self.disk.size_bytes(table)
     }
 
     fn frame_before(&self, index: u64) -> Result<Option<(u64, Bytes)>, LogError> {
@@ -474,10 +494,23 @@ impl<D: Disk> LogStore for Store<D> {
         if unwritten.is_some() {
             return Ok(unwritten);
         }
-        let before = Key::at(index).min(self.end_of_history()?);
-        let Some(key) = self.disk.last_key(Table::History, before)? else { return Ok(None) };
-        let Some(sealed) = self.disk.get(Table::History, key)? else { return Ok(None) };
-        Ok(Some((key.index, self.unseal(Table::History, key, sealed)?)))
+        let end = index.min(self.end_of_history()?.index);
+        loop {
+            let archived_to = self.archived_to()?;
+            let before = match self.archived_before(end)? {
+                ArchivedBefore::Frame(index, stored) => return Ok(Some((index, stored))),
+                ArchivedBefore::InHistory(before) => before,
+            };
+            let key = self.disk.last_key(Table::History, Key::at(before))?;
+            let sealed = key.map(|key| self.disk.get(Table::History, key)).transpose()?.flatten();
+            // What was archived meanwhile may be missing in this.
+            if self.archived_to()? == archived_to {
+                let found = key
+                    .zip(sealed)
+                    .map(|(key, sealed)| Ok::<_, LogError>((key.index, self.unseal(Table::History, key, sealed)?)));
+                return found.transpose();
+            }
+        }
     }
 
     fn keyring(&self) -> Result<Vec<VolatilePayload>, LogError> {

@@ -1,5 +1,6 @@
 //! A manager's core on its disk: opened, begun if there is no cluster yet, and brought up to where its log stands.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::daemon::state_dir::{self, StateDir};
 use crate::level::feature_level;
 use crate::log::{CheckpointPart, Checkpoints, Consensus, Loaded, LogError, LogStore, Membership, RocksStore, Table};
 use crate::manager::alone;
+use crate::manager::archiver::{self, Archiver};
 use crate::manager::driver::{self, Handle};
 use crate::manager::fold::Folded;
 use crate::manager::indexer::{self, Indexer};
@@ -57,6 +59,8 @@ pub struct Core {
     scrubber: Option<Scrubber>,
     /// The thread that keeps the index of its history, once there is one.
     indexer: Option<Indexer>,
+    /// The thread that moves old history into archives, once there is one.
+    archiver: Option<Archiver>,
     /// The thread that logs for operators what is committed, once there is one.
     journal: Option<JoinHandle<()>>,
     /// Index of the last frame of earlier runs.
@@ -74,16 +78,20 @@ pub struct Read {
     checkpoints: Checkpoints,
     /// Whether the manager is to go on alone.
     alone: bool,
+    /// Where its archives are.
+    archives: Option<PathBuf>,
 }
 
-/// Reads the log in the state directory, and changes nothing: a start that is refused leaves it to whoever can mend it.
+/// Reads the log in the state directory, with its archives in another, and changes nothing: a start that is refused leaves it to whoever
+/// can mend it.
 ///
 /// # Errors
 /// When a start would have to refuse the log.
-pub fn read(state_dir: &StateDir) -> Result<Read, Failure> {
+pub fn read(state_dir: &StateDir, archives: Option<PathBuf>) -> Result<Read, Failure> {
     let Some(store) = RocksStore::open_to_verify(&state_dir::log(state_dir.path()), state_dir.keys())? else {
-        return Ok(Read::default());
+        return Ok(Read { archives, ..Read::default() });
     };
+    let store = store.with_archives(archives.clone());
     let loaded = store.examine()?;
     let mut folded = fold(&store, &loaded)?;
     require_known_level(&folded.cluster)?;
@@ -93,7 +101,7 @@ pub fn read(state_dir: &StateDir) -> Result<Read, Failure> {
         // The next one is due as if there had never been one.
         folded.checkpoint = 0;
     }
-    Ok(Read { folded: Some(folded), node, checkpoints, alone: false })
+    Ok(Read { folded: Some(folded), node, checkpoints, alone: false, archives })
 }
 
 impl Read {
@@ -138,7 +146,7 @@ pub fn start(
     let path = state_dir.make_log()?;
     let store = RocksStore::open_with(&path, read.checkpoints, state_dir.keys())?;
     let key_file = store.key_file(&path);
-    let store: Arc<dyn LogStore> = Arc::new(store);
+    let store: Arc<dyn LogStore> = Arc::new(store.with_archives(read.archives));
     if read.alone {
         let loaded = store.load()?;
         let before = read.folded.as_ref().map(|folded| folded.cluster.clone()).unwrap_or_default();
@@ -214,6 +222,7 @@ fn start_on(
         key_file: None,
         scrubber: None,
         indexer: None,
+        archiver: None,
         journal: None,
         began_after,
     })
@@ -360,16 +369,28 @@ impl Core {
         Ok(())
     }
 
+    /// Moves old history into archives from now on, where the manager has a directory for them.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn archive_history(&mut self) -> Result<(), Failure> {
+        let handle = self.handle.clone();
+        let archiver = archiver::spawn(self.handle.states(), Arc::clone(&self.store), move |error| handle.fail(error));
+        self.archiver = Some(archiver.map_err(no_thread)?);
+        Ok(())
+    }
+
     /// Ends the core.
     ///
     /// # Errors
     /// What it died of, if it had not gone on to this end.
     pub async fn end(self) -> Result<(), Failure> {
-        let Self { handle, store, thread, scrubber, indexer, journal, .. } = self;
+        let Self { handle, store, thread, scrubber, indexer, archiver, journal, .. } = self;
         let states = handle.states();
         let ended = tokio::task::spawn_blocking(move || {
             scrubber.into_iter().for_each(Scrubber::end);
             indexer.into_iter().for_each(Indexer::end);
+            archiver.into_iter().for_each(Archiver::end);
             handle.stop();
             let ended = thread.join();
             if journal.is_some_and(|journal| journal.join().is_err()) {
@@ -576,6 +597,8 @@ impl NewCluster {
     }
 }
 
+#[cfg(test)]
+mod archives;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]

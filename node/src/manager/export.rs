@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::daemon::config::STATE_DIR;
 use crate::daemon::failure::{Failure, code};
+use crate::daemon::start_settings::StartSettings;
 use crate::daemon::{state_dir, state_dir_kind, unlock};
 use crate::log::{HistoryReader, PageSize, RocksStore};
 use crate::security::KeyLock;
@@ -36,6 +37,7 @@ pub fn export(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let Some(store) = RocksStore::open_to_verify(&state_dir::log(&args.state_dir), &keys)? else {
         return Err(state_dir_kind::no_log(&args.state_dir));
     };
+    let store = store.with_archives(StartSettings::archives_of(&args.state_dir)?);
     let mut target = BufWriter::new(create(&args.file)?);
     let failed = |error: std::io::Error| unwritable(&args.file, &error);
     let (mut reader, mut frames) = (HistoryReader::after(None), 0_u64);

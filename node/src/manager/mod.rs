@@ -4,6 +4,7 @@
 //! of it, started from a state directory).
 
 pub mod alone;
+pub mod archiver;
 pub mod core;
 pub mod driver;
 pub mod export;

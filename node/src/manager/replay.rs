@@ -7,6 +7,7 @@ use std::time::Instant;
 use events::{Frame, Kind, codec};
 
 use crate::daemon::failure::Failure;
+use crate::daemon::start_settings::StartSettings;
 use crate::daemon::state_dir;
 use crate::daemon::state_dir_kind;
 use crate::daemon::unlock;
@@ -36,6 +37,7 @@ pub fn replay(state_dir: &Path, unlock_key_file: Option<&Path>, out: &mut impl W
     let Some(store) = RocksStore::open_to_verify(&path, &keys)? else {
         return Err(state_dir_kind::no_log(state_dir));
     };
+    let store = store.with_archives(StartSettings::archives_of(state_dir)?);
     let begun = Instant::now();
     let (folded, report) = fold(&store)?;
     if report.frames == 0 {

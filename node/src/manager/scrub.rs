@@ -112,6 +112,10 @@ fn run(store: &dyn LogStore, others: &dyn OtherHistories, stopped: &Receiver<()>
                 Scrubbed::Intact(frames) => frames,
                 Scrubbed::Found(damage) if heal(store, &mut scrub, &damage, others, stopped)? => 1,
                 Scrubbed::Found(_) => return Ok(()),
+                Scrubbed::Absent(absent) => {
+                    tracing::warn!(error = %absent, hint = absent.hint(), "an archive of history is not verified");
+                    1
+                }
                 Scrubbed::Over { findings, healed } => {
                     tell_end(findings, healed);
                     1
@@ -235,6 +239,7 @@ mod tests {
         let end = loop {
             match scrub.step(&*store) {
                 Scrubbed::Intact(_) => {}
+                Scrubbed::Absent(absent) => panic!("{absent}"),
                 Scrubbed::Found(damage) => {
                     assert!(matches!(heal(&*store, &mut scrub, &damage, &others, &stopped), Ok(true)));
                 }

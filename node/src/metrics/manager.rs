@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use events::{Named, Timestamp, codec};
 use projections::{Cluster, Liveness, UpdateState};
 
-use crate::log::LogStore;
+use crate::log::{LogStore, Table};
 use crate::manager::driver::Handle;
 
 use super::connections::ConnectionClass;
@@ -46,7 +46,7 @@ impl ManagerPage<'_> {
             page.gauge("swarmlog_log_applied_index", "Index up to which the log was applied.", applied.index);
         }
         page.gauge("swarmlog_log_size_bytes", "Size of the log's files.", files_bytes(&state_dir.join("raft")));
-        if let Ok(bytes) = self.store.history_bytes() {
+        if let Ok(bytes) = self.store.table_bytes(Table::History) {
             page.gauge("swarmlog_history_size_bytes", "Size of history, which is kept permanently.", bytes);
         }
     }

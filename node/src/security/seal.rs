@@ -171,6 +171,11 @@ fn open_with(key: &LessSafeKey, place: &[u8], mut sealed: Vec<u8>) -> Option<Byt
 pub struct DataKeys(Zeroizing<Vec<[u8; KEY_BYTES]>>);
 
 impl DataKeys {
+    /// These keys, the one that seals first.
+    pub fn of(keys: Zeroizing<Vec<[u8; KEY_BYTES]>>) -> Self {
+        Self(keys)
+    }
+
     fn ciphers(&self) -> Result<Vec<LessSafeKey>, SealError> {
         let cipher = |key: &[u8; KEY_BYTES]| UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new);
         self.0.iter().map(cipher).collect::<Result<_, _>>().map_err(|_| SealError::Crypto("set up the cipher"))

@@ -17,6 +17,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::spec::{LogFlags, Strategy};
 use crate::values::external_ca::{self, ExternalCaFlag};
+use crate::values::keep::{self, Keep};
 use crate::values::{duration, number};
 
 /// Tasks that a slot may keep, or -1 for all.
@@ -65,6 +66,11 @@ pub struct Args {
     #[arg(long, value_name = "COMMAND,...|none", value_delimiter = ',')]
     require_reason: Vec<String>,
 
+    /// Move history that is older than this into archives, on managers that have a directory for them (`swarmd --history-archive`);
+    /// forever, or 0, for never (default forever)
+    #[arg(long, value_name = "DURATION|forever", value_parser = keep::parse)]
+    history_keep: Option<Keep>,
+
     /// Replace the join token of this role
     #[arg(long, value_name = "ROLE")]
     rotate_join_token: Option<TokenRole>,
@@ -110,6 +116,9 @@ impl Args {
         if !self.require_reason.is_empty() {
             let named = self.require_reason.iter().filter(|verb| *verb != "none");
             spec.require_reason = named.map(|verb| logged(verb)).collect();
+        }
+        if let Some(keep) = self.history_keep {
+            spec.history_keep_ns = keep.0.map(ns);
         }
         self.log.apply(&mut spec.log_driver)?;
         Ok(spec)

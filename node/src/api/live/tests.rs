@@ -82,7 +82,7 @@ fn steps() -> Vec<fn(&Cluster) -> Command> {
         |state| {
             let mut spec = state.settings.spec.as_ref().clone();
             spec.task_history_limit = Some(9);
-            Command::UpdateCluster(UpdateCluster { spec, version: None, unlock_key: None })
+            Command::UpdateCluster(UpdateCluster { spec, version: None, unlock_key: None, archive_key: None })
         },
         |_| Command::CreateSecret(CreateSecret { spec: secret(), data: SecretBytes(b"hunter2".to_vec()) }),
         |state| Command::RemoveSecret(RemoveSecret { secret: state.secrets.values().next().expect("the secret").id }),

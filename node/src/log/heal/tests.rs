@@ -47,6 +47,7 @@ fn pass(store: &dyn LogStore, other: &dyn OtherHistory) -> (u32, Vec<String>) {
     loop {
         match scrub.step(store) {
             Scrubbed::Intact(_) => {}
+            Scrubbed::Absent(absent) => panic!("{absent}"),
             Scrubbed::Found(damage) => {
                 if let Err(error) = scrub.heal(store, &damage, other) {
                     stays.push(error.to_string());

@@ -58,7 +58,7 @@ impl Pristine {
 }
 
 fn read_in(dir: &Path) -> Result<Read, Failure> {
-    read(&StateDir::open(dir).unwrap())
+    read(&StateDir::open(dir).unwrap(), None)
 }
 
 /// Every file below a directory, with a hash of what it holds.

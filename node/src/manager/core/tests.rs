@@ -96,7 +96,7 @@ pub(crate) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Replica {
     leader
 }
 
-fn ask(leader: &mut Replica, store: &Arc<dyn LogStore>, number: u64, command: Command) {
+pub(super) fn ask(leader: &mut Replica, store: &Arc<dyn LogStore>, number: u64, command: Command) {
     let id = CommandId::from_bits(number.into());
     let actor = actor(number);
     leader
@@ -180,6 +180,7 @@ async fn a_core_that_died_says_what_of() {
         key_file: None,
         scrubber: None,
         indexer: None,
+        archiver: None,
         journal: None,
         began_after: 0,
     };

@@ -1,0 +1,150 @@
+//! The thread that moves old history into archives, behind the turns and at the lowest priority of the processor. What is old follows from
+//! the log's own time, so that every manager archives the same, whatever its clock says. A file that cannot be made is told and tried
+//! again: until then history stays where it is.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use events::{Timestamp, codec};
+use projections::Cluster;
+use tokio::sync::watch;
+
+use crate::log::{Archived, LogError, LogStore};
+use crate::manager::driver::Published;
+use crate::manager::scrub::run_when_idle;
+
+/// How often it is looked whether there is something to archive: history that is days old does not hurry.
+const PERIOD: Duration = Duration::from_secs(60);
+/// Pause between two archives: other readers and writers of the disk come first.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Pause after a failure: somebody has to make room, or mount the directory.
+const FAILURE_PAUSE: Duration = Duration::from_secs(600);
+
+/// The thread, until it is ended.
+pub struct Archiver {
+    stop: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Archiver {
+    /// Ends the thread, which lets go of the log.
+    pub fn end(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that archives history panicked");
+        }
+    }
+}
+
+/// Starts to archive the history of a log as the cluster's settings say. Who runs on the log has to hear of a write that failed.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn spawn(
+    states: watch::Receiver<Arc<Published>>,
+    store: Arc<dyn LogStore>,
+    failed: impl FnOnce(LogError) + Send + 'static,
+) -> std::io::Result<Archiver> {
+    let (stop, stopped) = sync_channel(0);
+    let thread = std::thread::Builder::new().name("archive".to_owned()).spawn(move || {
+        run_when_idle();
+        if let Err(error) = run(&states, &*store, &stopped) {
+            failed(error);
+        }
+    })?;
+    Ok(Archiver { stop, thread })
+}
+
+/// Until it is stopped, or a write of the log fails.
+fn run(states: &watch::Receiver<Arc<Published>>, store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
+    loop {
+        let state = Arc::clone(&states.borrow());
+        let pause = match archive_next(store, &state.cluster) {
+            Ok(Some(archived)) => {
+                tell(&archived);
+                PAUSE
+            }
+            Ok(None) => PERIOD,
+            Err(error) if error.is_of_an_archive() || error.is_damage() || is_overtaken(&error) => {
+                tracing::warn!(%error, hint = error.hint(), "history cannot be archived; it stays in the log's database");
+                FAILURE_PAUSE
+            }
+            Err(error) => return Err(error),
+        };
+        match stopped.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// Whether somebody else archived the range meanwhile.
+fn is_overtaken(error: &LogError) -> bool {
+    matches!(error, LogError::OutOfOrder { .. })
+}
+
+/// Says that frames were archived.
+pub fn tell(archived: &Archived) {
+    tracing::info!(
+        first = archived.start,
+        last = archived.last.index,
+        frames = archived.frames,
+        bytes = archived.bytes,
+        file = archived.file_name(),
+        file_bytes = archived.file_bytes,
+        "old history was moved into an archive"
+    );
+}
+
+/// Archives the next range of history if it is older than the settings keep it, and this manager has a directory for it.
+///
+/// # Errors
+/// When the archive cannot be made, or the log cannot be read or written.
+pub fn archive_next(store: &dyn LogStore, cluster: &Cluster) -> Result<Option<Archived>, LogError> {
+    let Some(keep) = cluster.spec().history_keep_ns.filter(|_| store.archive_dir().is_some()) else { return Ok(None) };
+    let Some(range) = store.archivable()? else { return Ok(None) };
+    let Some((_, last)) = store.frame_before(range.end)? else { return Ok(None) };
+    let is_old = codec::decode_frame(&last).is_ok_and(|frame| is_older(frame.header.log_time, cluster, keep));
+    if is_old { store.archive(range).map(Some) } else { Ok(None) }
+}
+
+fn is_older(time: Timestamp, cluster: &Cluster, keep_ns: u64) -> bool {
+    cluster.position.time.since(time) >= Duration::from_nanos(keep_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{ClusterSpec, ClusterSpecUpdated, Event, Kind, Reconciler};
+    use projections::Stamp;
+
+    use super::*;
+    use crate::log::archive::tests::Shelf;
+
+    /// A cluster with such a setting, at such a log time.
+    fn cluster(keep: Option<Duration>, time: Timestamp) -> Cluster {
+        let mut cluster = Cluster::default();
+        let history_keep_ns = keep.map(|keep| u64::try_from(keep.as_nanos()).unwrap());
+        let updated = Kind::ClusterSpecUpdated(ClusterSpecUpdated {
+            spec: ClusterSpec { history_keep_ns, ..Default::default() },
+        });
+        let stamp = Stamp { index: 20_000, time, ..Stamp::default() };
+        cluster.apply(&Event::by_reconciler(Reconciler::Members, updated), &stamp);
+        cluster
+    }
+
+    #[test]
+    fn history_is_archived_once_the_log_says_that_it_is_old() {
+        let (hour, shelf) = (Duration::from_secs(3_600), Shelf::in_memory());
+        // The frames of this log are of the beginning of time.
+        let at = |time: Duration| Timestamp::from_unix_ns(i64::try_from(time.as_nanos()).unwrap());
+        let store = shelf.filled();
+        let archived = |keep, time| archive_next(&*store, &cluster(keep, at(time))).unwrap().map(|made| made.start);
+        assert_eq!(archived(None, hour * 100), None, "it is kept forever");
+        assert_eq!(archived(Some(hour * 2), hour), None);
+        assert_eq!(archived(Some(hour), hour), Some(0));
+        assert_eq!(archived(Some(hour), hour), Some(4_096));
+        assert_eq!(archived(Some(hour), hour), None, "the rest may be needed by a start");
+    }
+}

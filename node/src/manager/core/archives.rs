@@ -1,0 +1,116 @@
+//! Who needs old history once it is in archives: a start without checkpoints, a state of the past, a manager that joins. Where the file is
+//! there, nobody notices; where it is not, each says so, and whoever does not need it goes on.
+
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use events::Timestamp;
+
+use super::tests::{ask, lead};
+use super::*;
+use crate::log::disk::{Change, Disk, Durability, Key};
+use crate::log::{Archived, MemoryDisk, MemoryStore, PageSize, tree};
+use crate::manager::archiver::archive_next;
+use crate::manager::indexer::add_segment;
+use crate::manager::past::{Past, PastError};
+use crate::manager::replica::HistoryAsked;
+
+/// Commands after which there is a whole archive, and as much history after it as a start verifies.
+const COMMANDS: u64 = 4_800;
+
+/// A disk whose oldest history is in an archive, and the hashes of the states that were there.
+struct Machine {
+    disk: MemoryDisk,
+    dir: tempfile::TempDir,
+    now: [u8; 16],
+    early: [u8; 16],
+    archived: Archived,
+}
+
+/// An hour, after which history is old.
+const KEEP_NS: u64 = 3_600_000_000_000;
+/// An index in the archive.
+const EARLY: u64 = 1_000;
+
+impl Machine {
+    fn make() -> Self {
+        let (disk, dir) = (MemoryDisk::default(), tempfile::tempdir().unwrap());
+        let store: Arc<dyn LogStore> =
+            Arc::new(MemoryStore::open(&disk).unwrap().with_archives(Some(dir.path().to_owned())));
+        let mut leader = lead(&store, COMMANDS);
+        let spec = ClusterSpec { history_keep_ns: Some(KEEP_NS), ..ClusterSpec::default() };
+        let archive_key = Some(SecretText(STANDARD.encode([7; 32])));
+        let update = commands::UpdateCluster { spec, version: None, unlock_key: None, archive_key };
+        ask(&mut leader, &store, COMMANDS + 1, Command::UpdateCluster(update));
+        while add_segment(&*store).unwrap() {}
+        while let Some((reach, leaves)) = tree::next_tile(&*store).unwrap() {
+            store.save_tile(reach, &leaves).unwrap();
+        }
+        let early = at(&store, EARLY).unwrap();
+        // An hour later by the log's time.
+        let mut cluster = leader.cluster().clone();
+        cluster.position.time = Timestamp::from_unix_ns(cluster.position.time.unix_ns() + KEEP_NS as i64);
+        let archived = archive_next(&*store, &cluster).unwrap().expect("a range is old enough");
+        assert_eq!(archive_next(&*store, &cluster).unwrap(), None);
+        Self { disk, dir, now: leader.cluster().state_hash(), early, archived }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join(self.archived.file_name())
+    }
+
+    fn open(&self) -> Arc<dyn LogStore> {
+        let store = MemoryStore::open(&self.disk).unwrap().with_archives(Some(self.dir.path().to_owned()));
+        Arc::new(store)
+    }
+
+    /// What a start makes of it: the hash of the state, or why it is refused.
+    fn start(&self) -> Result<[u8; 16], Failure> {
+        let store = self.open();
+        let loaded = store.load().unwrap();
+        fold(&*store, &loaded).map(|folded| folded.cluster.state_hash())
+    }
+
+    fn lose_checkpoints(&self) {
+        let all = Change::DeleteRange { table: Table::Checkpoint, from: Key::MIN, to: Key::MAX };
+        self.disk.write(vec![all], Durability::Synced).unwrap();
+    }
+}
+
+/// The hash of the state after the frame at an index.
+fn at(store: &Arc<dyn LogStore>, index: u64) -> Result<[u8; 16], PastError> {
+    Past::of(Arc::clone(store)).at(index, &|| false).map(|past| past.published.cluster.state_hash())
+}
+
+#[test]
+fn whoever_needs_old_history_reads_it_in_its_archive_or_says_which_one_is_missing() {
+    let machine = Machine::make();
+    let elsewhere = machine.file().with_extension("elsewhere");
+    let size = PageSize { frames: 100, bytes: usize::MAX };
+    let joiner = HistoryAsked { peer: 2, after: None, to: u64::MAX };
+    let missing = format!("were archived in {}, which is not there", machine.file().display());
+    assert_eq!(machine.start().unwrap(), machine.now);
+    // Without the file: a start has its checkpoints, and the present needs no archive.
+    std::fs::rename(machine.file(), &elsewhere).unwrap();
+    assert_eq!(machine.start().unwrap(), machine.now);
+    let store = machine.open();
+    store.load().unwrap();
+    assert_eq!(at(&store, machine.archived.last.index + 500).unwrap().len(), 16);
+    machine.lose_checkpoints();
+    for refused in [
+        at(&store, EARLY).unwrap_err().to_string(),
+        joiner.answer(&*store, size).unwrap_err().to_string(),
+        machine.start().unwrap_err().sentence,
+    ] {
+        assert!(refused.contains(&missing), "{refused}");
+    }
+    assert!(machine.start().unwrap_err().hint.contains("--history-archive"));
+    // With it, each has what it needs.
+    std::fs::rename(&elsewhere, machine.file()).unwrap();
+    assert_eq!(at(&store, EARLY).unwrap(), machine.early);
+    assert_eq!(machine.start().unwrap(), machine.now, "folded from all of history");
+    let page = joiner.answer(&*store, size).unwrap();
+    assert!(matches!(page, PeerMessage::History { frames, .. } if !frames.is_empty()));
+}
