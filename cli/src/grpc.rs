@@ -16,7 +16,8 @@ use wire::{Freshness, Timeouts};
 
 use crate::failure::{Failure, Kind, innermost};
 use crate::manager::{
-    BackupStream, DifferenceStream, EventStream, FrameStream, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
+    ArchivedStream, BackupStream, DifferenceStream, EventStream, FrameStream, LogParts, Manager, TaskInputs,
+    TaskOutputs, UsageParts, VerifiedStream,
 };
 
 /// How often a command is sent when connections break; its id makes sure that it has one effect.
@@ -360,6 +361,20 @@ impl Manager for Connection {
         let request = self.question(request);
         let stream = self.client().await?.read_frames(request).await?.into_inner();
         Ok(Box::pin(stream.map(|page| page.map_err(Failure::from))))
+    }
+
+    /// Not bounded like the other answers: history may be long.
+    async fn archive_history(&mut self, request: ArchiveHistoryRequest) -> Result<ArchivedStream, Failure> {
+        let request = self.question(request);
+        let stream = self.client().await?.archive_history(request).await?.into_inner();
+        Ok(Box::pin(stream.map(|made| made.map_err(Failure::from))))
+    }
+
+    /// Nor this.
+    async fn verify_history(&mut self) -> Result<VerifiedStream, Failure> {
+        let request = self.question(VerifyHistoryRequest {});
+        let stream = self.client().await?.verify_history(request).await?.into_inner();
+        Ok(Box::pin(stream.map(|step| step.map_err(Failure::from))))
     }
 
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {

@@ -34,7 +34,8 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 pub use failure::{Failure, Kind};
 pub use format::Format;
 pub use manager::{
-    BackupStream, DifferenceStream, EventStream, FrameStream, LogParts, Manager, TaskInputs, TaskOutputs, UsageParts,
+    ArchivedStream, BackupStream, DifferenceStream, EventStream, FrameStream, LogParts, Manager, TaskInputs,
+    TaskOutputs, UsageParts, VerifiedStream,
 };
 pub use session::{Clock, Console, Env, Listening, NoConsole, Wait};
 pub use usage::Stop;

@@ -5,14 +5,15 @@ use std::pin::Pin;
 use events::SecretText;
 use tokio_stream::Stream;
 use wire::v1::{
-    AuditKey, BackupPart, CheckpointReply, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView,
-    ConsistencyProof, CreateOperatorRequest, DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest,
-    FindPointRequest, FrameProof, FramesPage, Interaction, LeaveClusterReply, LeaveClusterRequest, ListNodesRequest,
-    ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary, NodeView, OperatorCertificate,
-    OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
-    ProveConsistencyRequest, RaftView, ReadFramesRequest, RenewOperatorRequest, ReplayReply, ReplayRequest,
-    ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply, SurviveRequest,
-    TaskList, UndoPlan, UnlockKeyReply, UsagePart, UsageRequest, VersionReply, task_input::Input, task_output::Output,
+    ArchiveHistoryRequest, ArchivedRange, AuditKey, BackupPart, CheckpointReply, ClusterView, CommandReply,
+    CommandRequest, CompareRequest, ConfigView, ConsistencyProof, CreateOperatorRequest, DifferencePage, EventRecord,
+    EventsRequest, ExplainPlacementRequest, FindPointRequest, FrameProof, FramesPage, Interaction, LeaveClusterReply,
+    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary,
+    NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply,
+    PreviewRequest, ProveConsistencyRequest, RaftView, ReadFramesRequest, RenewOperatorRequest, ReplayReply,
+    ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply,
+    SurviveRequest, TaskList, UndoPlan, UnlockKeyReply, UsagePart, UsageRequest, VerifiedHistory, VersionReply,
+    task_input::Input, task_output::Output,
 };
 
 use crate::failure::Failure;
@@ -37,6 +38,12 @@ pub type TaskOutputs = Pin<Box<dyn Stream<Item = Result<Output, Failure>>>>;
 
 /// Frames as they arrive, in the order of their indexes.
 pub type FrameStream = Pin<Box<dyn Stream<Item = Result<FramesPage, Failure>>>>;
+
+/// Archives as they are made.
+pub type ArchivedStream = Pin<Box<dyn Stream<Item = Result<ArchivedRange, Failure>>>>;
+
+/// A verification of history as it goes on.
+pub type VerifiedStream = Pin<Box<dyn Stream<Item = Result<VerifiedHistory, Failure>>>>;
 
 /// A backup as it arrives.
 pub type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupPart, Failure>>>>;
@@ -141,6 +148,15 @@ pub trait Manager {
 
     /// The stored bytes of frames.
     fn frames(&mut self, request: ReadFramesRequest) -> impl Future<Output = Result<FrameStream, Failure>>;
+
+    /// Moves old history into archives.
+    fn archive_history(
+        &mut self,
+        request: ArchiveHistoryRequest,
+    ) -> impl Future<Output = Result<ArchivedStream, Failure>>;
+
+    /// Verifies all of history.
+    fn verify_history(&mut self) -> impl Future<Output = Result<VerifiedStream, Failure>>;
 
     /// Finds a point of history; from here on reads show the state as it was then.
     fn go_to(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;

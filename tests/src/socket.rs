@@ -9,24 +9,24 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cli::{
-    BackupStream, DifferenceStream, EventStream, Failure, FrameStream, Kind, LogParts, TaskInputs, TaskOutputs,
-    UsageParts,
+    ArchivedStream, BackupStream, DifferenceStream, EventStream, Failure, FrameStream, Kind, LogParts, TaskInputs,
+    TaskOutputs, UsageParts, VerifiedStream,
 };
 use commands::{Actor, Rejection, SecretText};
 use futures_util::Stream;
 use node::control::backup;
 use node::control::command::{self, Received};
 use node::control::event_reader::EventReader;
-use node::control::{Control, views};
+use node::control::{Control, unreadable, views};
 use node::manager::past::Past;
 use node::manager::replica::Request;
 use node::security::ExternalClient;
 use wire::v1::{
-    AuditKey, BackupRequest, CheckpointReply, ClusterView, CommandReply, CommandRequest, CompareRequest, ConfigView,
-    ConsistencyProof, CreateOperatorRequest, DescribeSecretsRequest, EventRecord, EventsRequest,
-    ExplainPlacementRequest, FindPointRequest, FrameProof, Interaction, LeaveClusterReply, LeaveClusterRequest,
-    ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView, OperatorCertificate,
-    OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
+    ArchiveHistoryRequest, AuditKey, BackupRequest, CheckpointReply, ClusterView, CommandReply, CommandRequest,
+    CompareRequest, ConfigView, ConsistencyProof, CreateOperatorRequest, DescribeSecretsRequest, EventRecord,
+    EventsRequest, ExplainPlacementRequest, FindPointRequest, FrameProof, Interaction, LeaveClusterReply,
+    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView,
+    OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
     ProveConsistencyRequest, RaftView, ReadConfigsRequest, ReadFramesRequest, RenewOperatorRequest, ReplayReply,
     ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply,
     SurviveRequest, TaskList, UndoPlan, UnlockKeyReply, UsageRequest, VersionReply,
@@ -235,6 +235,18 @@ impl cli::Manager for Socket {
         let mut frames = self.control()?.frames(&request);
         let pages = std::iter::from_fn(move || frames.page().map_err(refuse).transpose());
         Ok(Box::pin(futures_util::stream::iter(pages)))
+    }
+
+    async fn archive_history(&mut self, request: ArchiveHistoryRequest) -> Result<ArchivedStream, Failure> {
+        let mut archiving = self.control()?.archive_history(&request).map_err(refuse)?;
+        let made =
+            std::iter::from_fn(move || archiving.make_next().map_err(|error| refuse(unreadable(&error))).transpose());
+        Ok(Box::pin(futures_util::stream::iter(made)))
+    }
+
+    async fn verify_history(&mut self) -> Result<VerifiedStream, Failure> {
+        let mut verification = self.control()?.verify_history();
+        Ok(Box::pin(futures_util::stream::iter(std::iter::from_fn(move || verification.step().map(Ok)))))
     }
 
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {

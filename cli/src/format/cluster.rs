@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use events::Named;
-use wire::v1::{ClusterView, RootRotationView};
+use wire::v1::{ClusterView, HistoryUse, RootRotationView};
 
 use super::block::Block;
 use super::table::Table;
 use super::view::View;
 use super::{age, raft, template};
-use crate::values::{duration, keep};
+use crate::values::{duration, keep, size};
 
 /// The table of `cluster ls`.
 pub fn table(clusters: &[ClusterView], view: View) -> String {
@@ -56,6 +56,9 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
     if let Some(keep_ns) = spec.history_keep_ns {
         block.field("History", format!("older than {} moves to archives", keep::show(Duration::from_nanos(keep_ns))));
     }
+    if let Some(history) = &cluster.history_use {
+        block.section("Disk of this manager", |block| disk(block, history, spec.history_keep_ns.is_some()));
+    }
     if spec.autolock() {
         block.field("Autolock", "managers need the unlock key after a restart");
     }
@@ -66,6 +69,26 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
         block.field("Worker", shown(&cluster.join_tokens.worker)).field("Manager", shown(&cluster.join_tokens.manager));
     });
     block.render(view.width)
+}
+
+/// What history takes, and where old history is.
+fn disk(block: &mut Block, history: &HistoryUse, moves_old: bool) {
+    block.field("History", size::show(history.history_bytes));
+    block.field("Checkpoints", size::show(history.checkpoint_bytes));
+    block.field("Index", size::show(history.index_bytes)).field("Tree", size::show(history.tree_bytes));
+    let dir = history.archive_dir.as_deref();
+    let archives = match (history.archived_to, dir) {
+        (Some(to), dir) => {
+            let (dir, bytes) =
+                (dir.map_or_else(String::new, |dir| format!(", in {dir}")), size::show(history.archive_bytes));
+            let absent = if history.absent == 0 { String::new() } else { format!("; not there: {}", history.absent) };
+            format!("{} with {bytes}, up to index {to}{dir}{absent}", history.archives)
+        }
+        (None, Some(dir)) => format!("none yet in {dir}"),
+        (None, None) if moves_old => "no directory for them: start swarmd with --history-archive DIR".to_owned(),
+        (None, None) => String::new(),
+    };
+    block.optional("Archives", archives);
 }
 
 /// How far a rotation of the root is.
@@ -114,6 +137,12 @@ Certificates
   Validity         : 2160h0m0s
   Root digest      : abc
   Rotation         : 3 of 9 nodes have moved to def; waiting for worker-1, worker-2 and 4 more
+Disk of this manager
+  History          : 3MiB
+  Checkpoints      : 1MiB
+  Index            : 512KiB
+  Tree             : 64KiB
+  Archives         : 2 with 700KiB, up to index 8191, in /srv/archive; not there: 1
 Join tokens
   Worker           : SWMTKN-1-abc-worker
   Manager          : SWMTKN-1-abc-manager

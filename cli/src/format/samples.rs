@@ -260,6 +260,18 @@ pub fn cluster() -> ClusterView {
         node_down_after_ns: 3_000_000_000,
         feature_level: 2,
         tags: Vec::new(),
+        history_use: Some(HistoryUse {
+            history_bytes: 3 << 20,
+            checkpoint_bytes: 1 << 20,
+            index_bytes: 512 << 10,
+            tree_bytes: 64 << 10,
+            archive_dir: Some("/srv/archive".to_owned()),
+            archives: 2,
+            archived_frames: 8_190,
+            archive_bytes: 700 << 10,
+            archived_to: Some(8_191),
+            absent: 1,
+        }),
     }
 }
 

@@ -8,8 +8,8 @@ use wire::v1::*;
 
 use crate::format::samples;
 use crate::{
-    BackupStream, DifferenceStream, EventStream, Failure, FrameStream, LogParts, Manager, TaskInputs, TaskOutputs,
-    UsageParts,
+    ArchivedStream, BackupStream, DifferenceStream, EventStream, Failure, FrameStream, LogParts, Manager, TaskInputs,
+    TaskOutputs, UsageParts, VerifiedStream,
 };
 
 /// What a test lays out, and what it finds afterwards.
@@ -33,6 +33,8 @@ pub struct Fake {
     /// The checkpoint of its history, and its frames.
     pub checkpoint: CheckpointReply,
     pub frames: Vec<FramesPage>,
+    /// What a verification of its history says.
+    pub verified: Vec<VerifiedHistory>,
     /// Every key that was tried.
     pub unlocked: Vec<SecretText>,
     /// Every leave that was asked for.
@@ -66,6 +68,7 @@ impl Fake {
             outputs: Vec::new(),
             checkpoint: CheckpointReply::default(),
             frames: Vec::new(),
+            verified: Vec::new(),
             created: Vec::new(),
             unlocked: Vec::new(),
             left: Vec::new(),
@@ -257,6 +260,22 @@ impl Manager for Fake {
 
     async fn frames(&mut self, _: ReadFramesRequest) -> Result<FrameStream, Failure> {
         Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.frames).into_iter().map(Ok))))
+    }
+
+    async fn archive_history(&mut self, request: ArchiveHistoryRequest) -> Result<ArchivedStream, Failure> {
+        let archived = ArchivedRange {
+            first: 0,
+            last: 4_095,
+            frames: 4_094,
+            bytes: 1_048_576,
+            file_bytes: 262_144,
+            file: format!("frames-to-{:?}.archive", request.to),
+        };
+        Ok(Box::pin(tokio_stream::iter([Ok(archived)])))
+    }
+
+    async fn verify_history(&mut self) -> Result<VerifiedStream, Failure> {
+        Ok(Box::pin(tokio_stream::iter(std::mem::take(&mut self.verified).into_iter().map(Ok))))
     }
 
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {

@@ -134,6 +134,8 @@ fn every_verb_of_the_plan_is_there() {
         "operator ls",
         "operator revoke ada",
         "cluster backup /tmp/file --passphrase-file /tmp/passphrase",
+        "history archive",
+        "history verify",
         "audit keys",
         "audit checkpoint -o /tmp/file",
         "audit prove 7 -o /tmp/file",

@@ -176,10 +176,11 @@ async fn verbs_about_tasks_and_the_cluster() {
             ca_cert_pem: "a root certificate\n".to_owned(),
         }],
         require_reason: vec!["service.remove".to_owned(), "node.update".to_owned()],
+        history_keep_ns: Some(34_560_000_000_000_000),
     };
     let line = "cluster update --taskhistory -1 --heartbeatperiod 1s --heartbeatgrace 5 --certexpiry 1h --log-driver none \
                 --max-nodes 7 --placement-strategy binpack --external-ca protocol=cfssl,url=https://ca/sign \
-                --require-reason service.rm,node.update";
+                --require-reason service.rm,node.update --history-keep 400d";
     assert_eq!(asked(line).await, Command::UpdateCluster(UpdateCluster { spec, version: Some(2) }));
 }
 
@@ -249,6 +250,48 @@ async fn a_backup_is_a_whole_file_or_none() {
     assert_eq!((std::fs::read(&file).expect("written"), files()), (b"onetwo".to_vec(), 2));
     let again = run(&line, &mut Fake::new(), World::default()).await;
     assert!(again.code == 4 && again.err.contains("exists already"), "{again:?}");
+}
+
+#[tokio::test]
+async fn what_was_archived_is_told_archive_by_archive() {
+    let told = run("history archive --to 5000", &mut Fake::new(), World::default()).await;
+    assert_eq!(told.out, "frames-to-Some(5000).archive: indexes 0 to 4095, 256KiB of 1MiB\n", "{told:?}");
+    let told = run("history archive --format json", &mut Fake::new(), World::default()).await;
+    assert!(told.out.contains("\"last\":4095") && told.out.contains("frames-to-None"), "{told:?}");
+    let refused = run("history archive --dry-run", &mut Fake::new(), World::default()).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_verification_says_what_is_damaged_and_what_is_not_there() {
+    let step = |frames, damage: Option<&str>, absent: Option<&str>| VerifiedHistory {
+        frames,
+        next: 10_000,
+        to: 10_000,
+        damage: damage.map(str::to_owned),
+        absent: absent.map(str::to_owned),
+    };
+    let table = [
+        (
+            vec![step(4_094, None, None), step(5_000, None, None)],
+            0,
+            "9094 frames up to index 10000 are as they were written\n",
+        ),
+        (
+            vec![step(0, None, Some("frames 0 to 4095 are elsewhere")), step(5_000, None, None)],
+            0,
+            "not verified: frames 0 to 4095 are elsewhere\n5000 frames up to index 10000 are as they were written\n",
+        ),
+        (
+            vec![step(0, Some("a flipped bit"), None), step(5_000, None, None)],
+            1,
+            "damaged: a flipped bit\n5000 frames up to index 10000 are as they were written\n",
+        ),
+    ];
+    for (verified, code, text) in table {
+        let told = run("history verify", &mut Fake { verified, ..Fake::new() }, World::default()).await;
+        assert_eq!((told.code, told.out.as_str()), (code, text), "{told:?}");
+    }
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ impl Control for Server {
     type CompareStream = Answers<DifferencePage>;
     type BackupStream = Answers<BackupPart>;
     type ReadFramesStream = Answers<FramesPage>;
+    type ArchiveHistoryStream = Answers<ArchivedRange>;
+    type VerifyHistoryStream = Answers<VerifiedHistory>;
     type ExecuteStreamStream = Answers<CommandAnswer>;
     type ReadConfigsStream = Answers<ConfigPage>;
     type DescribeSecretsStream = Answers<SecretPage>;
@@ -203,6 +205,20 @@ impl Control for Server {
 
     async fn read_frames(&self, _: Request<ReadFramesRequest>) -> Result<Response<Self::ReadFramesStream>, Status> {
         Err(Status::unimplemented("nobody reads frames here"))
+    }
+
+    async fn archive_history(
+        &self,
+        _: Request<ArchiveHistoryRequest>,
+    ) -> Result<Response<Self::ArchiveHistoryStream>, Status> {
+        Err(Status::unimplemented("nobody archives history here"))
+    }
+
+    async fn verify_history(
+        &self,
+        _: Request<VerifyHistoryRequest>,
+    ) -> Result<Response<Self::VerifyHistoryStream>, Status> {
+        Err(Status::unimplemented("nobody verifies history here"))
     }
 
     async fn find_point(&self, _: Request<FindPointRequest>) -> Result<Response<PointView>, Status> {

@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn days_hours_and_forever_are_read_and_written() {
-        let hours = |hours| Some(Duration::from_secs(hours * 3_600));
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
         let table = [
             ("400d", hours(9_600), "400d"),
             ("36h", hours(36), "36h0m0s"),

@@ -11,23 +11,25 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::Freshness;
 use wire::v1::control_server::Control as ControlService;
 use wire::v1::{
-    AuditKeyList, BackupPart, BackupRequest, CheckpointReply, ClusterView, CommandAnswer, CommandReply, CommandRequest,
-    CompareRequest, ConfigPage, ConsistencyProof, CreateOperatorRequest, DescribeSecretsRequest, DifferencePage,
-    EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest, FrameProof, FramesPage,
-    GetCheckpointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest, InspectServicesRequest,
-    InteractRequest, ListAuditKeysRequest, ListNodesRequest, ListOperatorsRequest, ListServicesRequest,
-    ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage, OperatorCertificate, OperatorList,
-    PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest, ProveConsistencyRequest,
-    ProveFrameRequest, RaftView, ReadConfigsRequest, ReadFramesRequest, RenewOperatorRequest, ReplayReply,
-    ReplayRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, SurviveReply,
+    ArchiveHistoryRequest, ArchivedRange, AuditKeyList, BackupPart, BackupRequest, CheckpointReply, ClusterView,
+    CommandAnswer, CommandReply, CommandRequest, CompareRequest, ConfigPage, ConsistencyProof, CreateOperatorRequest,
+    DescribeSecretsRequest, DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest,
+    FrameProof, FramesPage, GetCheckpointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest,
+    InspectServicesRequest, InteractRequest, ListAuditKeysRequest, ListNodesRequest, ListOperatorsRequest,
+    ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage, OperatorCertificate,
+    OperatorList, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
+    ProveConsistencyRequest, ProveFrameRequest, RaftView, ReadConfigsRequest, ReadFramesRequest, RenewOperatorRequest,
+    ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, SurviveReply,
     SurviveRequest, TaskList, TaskOutput, UndoPlan, UnlockKeyReply, UnlockKeyRequest, UsagePart, UsageRequest,
-    VersionReply, VersionRequest,
+    VerifiedHistory, VerifyHistoryRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
 use crate::control::backup::unwritable;
 use crate::control::command::Received;
 use crate::control::lists::Pages;
+use crate::control::unreadable;
+use crate::manager::archiver::is_passing;
 use crate::manager::past::Past;
 use crate::manager::scrub::run_when_idle;
 use crate::security::{Peer, access};
@@ -186,7 +188,11 @@ impl ControlService for ControlApi {
         let is_present = Freshness::read(request.metadata())?.at.is_none();
         let with_tokens = is_present && request.get_ref().with_tokens() && self.note_reading(actor).await;
         let (control, _) = self.asked(request).await?;
-        control.cluster(with_tokens).map(Response::new).map_err(status)
+        let read = move || {
+            let history_use = if is_present { Some(control.history_use()?) } else { None };
+            Ok(ClusterView { history_use, ..control.cluster(with_tokens)? })
+        };
+        aside(read).await?.map(Response::new).map_err(status)
     }
 
     async fn get_raft(&self, request: Request<GetRaftRequest>) -> Result<Response<RaftView>, Status> {
@@ -388,6 +394,45 @@ impl ControlService for ControlApi {
         let stream = stream::try_unfold((control.frames(&asked), permit), |(mut frames, permit)| async {
             let (page, frames) = aside(move || (frames.page(), frames)).await?;
             Ok(page.map_err(status)?.map(|page| (page, (frames, permit))))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    type ArchiveHistoryStream = Answers<ArchivedRange>;
+
+    async fn archive_history(
+        &self,
+        request: Request<ArchiveHistoryRequest>,
+    ) -> Result<Response<Self::ArchiveHistoryStream>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        let permit = Arc::clone(&self.audits).try_acquire_owned().map_err(|_| status(too_many_audits()))?;
+        let archiving = aside(move || control.archive_history(&asked)).await?.map_err(status)?;
+        let begun = (archiving, self.context.core.clone(), permit);
+        let stream = stream::try_unfold(begun, |(mut archiving, core, permit)| async {
+            let (made, archiving) = aside(move || (archiving.make_next(), archiving)).await?;
+            let made = made.map_err(|error| {
+                let refused = status(unreadable(&error));
+                if !is_passing(&error) {
+                    core.fail(error);
+                }
+                refused
+            });
+            Ok(made?.map(|made| (made, (archiving, core, permit))))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    type VerifyHistoryStream = Answers<VerifiedHistory>;
+
+    async fn verify_history(
+        &self,
+        request: Request<VerifyHistoryRequest>,
+    ) -> Result<Response<Self::VerifyHistoryStream>, Status> {
+        let (control, _) = self.asked(request).await?;
+        let permit = Arc::clone(&self.audits).try_acquire_owned().map_err(|_| status(too_many_audits()))?;
+        let stream = stream::try_unfold((control.verify_history(), permit), |(mut verification, permit)| async {
+            let (step, verification) = aside(move || (verification.step(), verification)).await?;
+            Ok(step.map(|step| (step, (verification, permit))))
         });
         Ok(Response::new(Box::pin(stream)))
     }

@@ -8,6 +8,7 @@
 //! only be copied from one to the other. Clients, servers, statuses and streams of tonic have no place here, which
 //! `tests/tests/purity.rs` sees to.
 
+pub mod archive;
 pub mod audit;
 pub mod backup;
 pub mod command;
@@ -191,7 +192,8 @@ impl Control {
     }
 }
 
-fn unreadable(error: &LogError) -> Rejection {
+/// Why there is no answer of the log.
+pub fn unreadable(error: &LogError) -> Rejection {
     if error.is_of_an_archive() {
         return Rejection::new(RejectionKind::Unavailable, "history", error.to_string(), error.hint());
     }

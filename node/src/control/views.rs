@@ -60,6 +60,7 @@ pub fn cluster(state: &Published, remote_addr: &str, head: Option<Head>, with_to
             .iter()
             .map(|(name, tag)| TagView { name: name.clone(), index: tag.index, time: tag.time })
             .collect(),
+        history_use: None,
     }
 }
 

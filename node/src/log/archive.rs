@@ -104,6 +104,9 @@ pub trait ArchiveStore: Send + Sync {
     /// When a record is damaged or cannot be read.
     fn archives(&self) -> Result<Vec<Archived>, LogError>;
 
+    /// Whether the file of an archive is in the directory.
+    fn is_there(&self, archived: &Archived) -> bool;
+
     /// The indexes that may be archived next: a whole range of which nothing is needed for a start, nor for its index and its tree.
     ///
     /// # Errors
@@ -135,6 +138,10 @@ impl<D: Disk> ArchiveStore for Store<D> {
             ControlFlow::Continue(())
         })?;
         Ok(found)
+    }
+
+    fn is_there(&self, archived: &Archived) -> bool {
+        self.archives.dir.as_ref().is_some_and(|dir| dir.join(archived.file_name()).exists())
     }
 
     fn archivable(&self) -> Result<Option<Range<u64>>, LogError> {
@@ -172,12 +179,14 @@ impl<D: Disk> ArchiveStore for Store<D> {
             Err(_) => self.make(id, after, &mut |from| self.history(from, PAGE_FRAMES, PAGE_BYTES))?,
         };
         let (table, number) = (Table::History, number_of(range.start));
-        let _sealing = self.seal.hold();
+        let sealing = self.seal.hold();
         let batch = vec![
             self.put_record(Table::Meta, Key { index: ARCHIVES, part: number }, &archived)?,
             Change::DeleteRange { table, from: Key::at(range.start), to: Key::at(last.index) },
         ];
         self.disk.write(batch, Durability::Synced)?;
+        // The database may take its time over the rest, and nobody who seals has to wait for it.
+        drop(sealing);
         self.disk.reclaim(table, Key::at(range.start), Key::at(last.index))?;
         Ok(archived)
     }
@@ -365,4 +374,4 @@ fn archive_error(dir: Option<&Path>, id: Id, error: FileError) -> LogError {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

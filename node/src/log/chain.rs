@@ -75,6 +75,7 @@ impl Chain {
     }
 }
 
-pub(super) fn damaged(index: u64, reason: String) -> LogError {
+/// That the frame at an index is damaged.
+pub fn damaged(index: u64, reason: String) -> LogError {
     LogError::Damaged { table: Table::History, index, reason }
 }

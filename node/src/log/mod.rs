@@ -21,6 +21,7 @@ mod checkpoint;
 pub mod disk;
 pub mod entry;
 mod error;
+mod frames;
 mod heal;
 mod high_water_mark;
 pub mod history;

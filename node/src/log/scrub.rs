@@ -114,6 +114,11 @@ impl Scrub {
         self.progress.over
     }
 
+    /// The index from which the next piece is read.
+    pub fn next(&self) -> u64 {
+        self.progress.next
+    }
+
     /// Reads the next piece.
     pub fn step(&mut self, store: &dyn LogStore) -> Scrubbed {
         let scrubbed = match self.reader.page(store, u64::MAX, PAGE) {

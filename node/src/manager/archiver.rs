@@ -11,6 +11,7 @@ use events::{Timestamp, codec};
 use projections::Cluster;
 use tokio::sync::watch;
 
+use crate::log::chain::damaged;
 use crate::log::{Archived, LogError, LogStore};
 use crate::manager::driver::Published;
 use crate::manager::scrub::run_when_idle;
@@ -67,7 +68,7 @@ fn run(states: &watch::Receiver<Arc<Published>>, store: &dyn LogStore, stopped: 
                 PAUSE
             }
             Ok(None) => PERIOD,
-            Err(error) if error.is_of_an_archive() || error.is_damage() || is_overtaken(&error) => {
+            Err(error) if is_passing(&error) => {
                 tracing::warn!(%error, hint = error.hint(), "history cannot be archived; it stays in the log's database");
                 FAILURE_PAUSE
             }
@@ -80,9 +81,10 @@ fn run(states: &watch::Receiver<Arc<Published>>, store: &dyn LogStore, stopped: 
     }
 }
 
-/// Whether somebody else archived the range meanwhile.
-fn is_overtaken(error: &LogError) -> bool {
-    matches!(error, LogError::OutOfOrder { .. })
+/// Whether the log is as it was, so that it can be tried again: the file could not be made, history cannot be read, or somebody else
+/// archived the range meanwhile.
+pub fn is_passing(error: &LogError) -> bool {
+    error.is_of_an_archive() || error.is_damage() || matches!(error, LogError::OutOfOrder { .. })
 }
 
 /// Says that frames were archived.
@@ -105,46 +107,11 @@ pub fn tell(archived: &Archived) {
 pub fn archive_next(store: &dyn LogStore, cluster: &Cluster) -> Result<Option<Archived>, LogError> {
     let Some(keep) = cluster.spec().history_keep_ns.filter(|_| store.archive_dir().is_some()) else { return Ok(None) };
     let Some(range) = store.archivable()? else { return Ok(None) };
-    let Some((_, last)) = store.frame_before(range.end)? else { return Ok(None) };
-    let is_old = codec::decode_frame(&last).is_ok_and(|frame| is_older(frame.header.log_time, cluster, keep));
-    if is_old { store.archive(range).map(Some) } else { Ok(None) }
+    let Some((index, last)) = store.frame_before(range.end)? else { return Ok(None) };
+    let last = codec::decode_frame(&last).map_err(|error| damaged(index, error.to_string()))?;
+    if is_older(last.header.log_time, cluster, keep) { store.archive(range).map(Some) } else { Ok(None) }
 }
 
 fn is_older(time: Timestamp, cluster: &Cluster, keep_ns: u64) -> bool {
     cluster.position.time.since(time) >= Duration::from_nanos(keep_ns)
-}
-
-#[cfg(test)]
-mod tests {
-    use events::{ClusterSpec, ClusterSpecUpdated, Event, Kind, Reconciler};
-    use projections::Stamp;
-
-    use super::*;
-    use crate::log::archive::tests::Shelf;
-
-    /// A cluster with such a setting, at such a log time.
-    fn cluster(keep: Option<Duration>, time: Timestamp) -> Cluster {
-        let mut cluster = Cluster::default();
-        let history_keep_ns = keep.map(|keep| u64::try_from(keep.as_nanos()).unwrap());
-        let updated = Kind::ClusterSpecUpdated(ClusterSpecUpdated {
-            spec: ClusterSpec { history_keep_ns, ..Default::default() },
-        });
-        let stamp = Stamp { index: 20_000, time, ..Stamp::default() };
-        cluster.apply(&Event::by_reconciler(Reconciler::Members, updated), &stamp);
-        cluster
-    }
-
-    #[test]
-    fn history_is_archived_once_the_log_says_that_it_is_old() {
-        let (hour, shelf) = (Duration::from_secs(3_600), Shelf::in_memory());
-        // The frames of this log are of the beginning of time.
-        let at = |time: Duration| Timestamp::from_unix_ns(i64::try_from(time.as_nanos()).unwrap());
-        let store = shelf.filled();
-        let archived = |keep, time| archive_next(&*store, &cluster(keep, at(time))).unwrap().map(|made| made.start);
-        assert_eq!(archived(None, hour * 100), None, "it is kept forever");
-        assert_eq!(archived(Some(hour * 2), hour), None);
-        assert_eq!(archived(Some(hour), hour), Some(0));
-        assert_eq!(archived(Some(hour), hour), Some(4_096));
-        assert_eq!(archived(Some(hour), hour), None, "the rest may be needed by a start");
-    }
 }

@@ -1,12 +1,14 @@
 //! A manager's core on its disk: opened, begun if there is no cluster yet, and brought up to where its log stands.
 
+mod new_cluster;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use commands::{Actor, Command, InitialiseCluster, SecretText};
-use events::{ClusterId, ClusterSpec, CommandId, Id, NodeId, Role};
+use commands::{Actor, Command};
+use events::{ClusterId, CommandId, Id, NodeId, Role};
 use projections::{Cluster, snapshot};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -28,9 +30,11 @@ use crate::manager::replica::{FatalError, Intervals, Outcome, PeerMessage, Repli
 use crate::manager::scrub::{self, OtherHistories, Scrubber};
 use crate::security::seal::KeyFile;
 use crate::security::{
-    Authority, CertificateRequest, CertificateStore, ExternalClient, Identity, IdentityError, Issued, JoinToken,
-    PrivateKey, RootCertificate, SignError, Signer, Subject, TrustedRoots,
+    CertificateRequest, CertificateStore, ExternalClient, Identity, IdentityError, Issued, SignError, Signer, Subject,
+    TrustedRoots,
 };
+
+use new_cluster::NewCluster;
 
 /// What helps a manager that has no valid certificate where the authority outside the cluster signs none.
 const NO_CERTIFICATE_HINT: &str = "this manager has no valid certificate and asks without one: allow that on the server, and start \
@@ -550,51 +554,6 @@ async fn release(store: Arc<dyn LogStore>) {
         tokio::time::sleep(RELEASE_LOOK_PERIOD).await;
     }
     tracing::warn!("somebody still reads the log of this manager, which ends");
-}
-
-/// Keys, tokens and certificates of a new cluster.
-struct NewCluster {
-    command: InitialiseCluster,
-    root: RootCertificate,
-    key: PrivateKey,
-}
-
-impl NewCluster {
-    fn make(node: NodeId, hostname: &str, addr: &str) -> Result<Self, String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let now = clock::now();
-        let cluster = ClusterId::from_bits(rand::random());
-        let authority = Authority::generate(now).map_err(|error| text(&error))?;
-        let root = authority.root().clone();
-        let token = || {
-            let token = JoinToken::generate(&root).ok_or("the system provides no random bytes")?;
-            let secret = token.secret_sha256();
-            Ok::<_, String>((SecretText(token.to_string()), secret))
-        };
-        let spec = ClusterSpec::default();
-        let request = CertificateRequest::new().map_err(|error| text(&error))?;
-        let subject = Subject { node, role: Role::Manager, cluster };
-        let issued =
-            authority.sign(&request.csr_pem, subject, now, spec.cert_expiry()).map_err(|error| text(&error))?;
-        let command = InitialiseCluster {
-            cluster,
-            spec,
-            root_cert_pem: root.to_pem(),
-            root_digest: root.digest(),
-            root_key_pem: SecretText(authority.key().to_pem().to_string()),
-            worker_token: token()?,
-            manager_token: token()?,
-            node,
-            raft_id: raft_id(node),
-            feature_level_max: feature_level(),
-            audit_key: None,
-            hostname: hostname.to_owned(),
-            addr: addr.to_owned(),
-            cert_pem: issued.cert_pem,
-            cert_not_after: issued.not_after,
-        };
-        Ok(Self { command, root, key: request.key })
-    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/ProveFrame", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ProveConsistency", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ReadFrames", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ArchiveHistory", Allowed::Operators(OperatorRole::Admin)),
+    ("Control/VerifyHistory", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/FindPoint", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/PlanUndo", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Compare", Allowed::Operators(OperatorRole::Viewer)),

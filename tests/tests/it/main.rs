@@ -6,6 +6,7 @@
 //! `scripts/engine image`: they are ignored unless the runner is asked for them, as `scripts/test` does where an engine is. So are
 //! tests that only root can run, such as those that make networks and disks.
 
+mod archives;
 mod audit;
 mod autoscale;
 mod backup;

@@ -18,12 +18,12 @@ const FRAMES: u64 = 1_100;
 /// Where a bit flips: among the first frames.
 const FLIPPED_AT: usize = 10_000;
 
-/// Makes many frames, one a command.
-fn fill(cluster: &Cluster) {
+/// Makes so many frames, one a command.
+pub(super) fn fill(cluster: &Cluster, frames: u64) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let mut client = wire::connect(&cluster.socket(MANAGER)).await.expect("a connection");
-        for number in 1..=FRAMES {
+        for number in 1..=frames {
             let name = format!("c{number}");
             let spec =
                 ConfigSpec { annotations: Some(Annotations { name, ..Annotations::default() }), ..Default::default() };
@@ -37,13 +37,19 @@ fn fill(cluster: &Cluster) {
 /// Lets a manager that is not running verify all of its history from its next start on, which does not read it by itself: as if it
 /// had a checkpoint, and the last pass were long ago. Opening the log moves what it holds into files of its tables.
 fn make_due(log: &Path) {
+    let store = save_checkpoint(log);
+    store.save_scrub_progress(Scrub::begin(Timestamp::default(), None).progress()).expect("saved");
+}
+
+/// Saves a checkpoint of where the log of a manager stands that is not running.
+pub(super) fn save_checkpoint(log: &Path) -> RocksStore {
     let store = RocksStore::open(log).expect("a log");
     let loaded = store.load().expect("a log that is intact");
     let folded = node::manager::core::fold(&store, &loaded).expect("a state");
     let (last, term) = (loaded.last_frame.expect("frames"), loaded.hard_state.term);
     let head = CheckpointHead { index: last.index, term, frame_hash: last.hash };
     store.save_checkpoint(head, &mut projections::snapshot::chunks(&folded.cluster)).expect("a checkpoint");
-    store.save_scrub_progress(Scrub::begin(Timestamp::default(), None).progress()).expect("saved");
+    store
 }
 
 /// The first file of a table of the log. RocksDB writes the table's name into its files.
@@ -71,7 +77,7 @@ fn frames(log: &Path) -> Result<u64, LogError> {
 #[test]
 fn a_flipped_bit_in_old_history_is_healed_from_another_manager() {
     let mut cluster = managers(&["m2", "m3"]);
-    fill(&cluster);
+    fill(&cluster, FRAMES);
     let log = cluster.state_dir("m3").join("raft");
     cluster.until("m3 to have all of it", || frames(&log).is_ok_and(|frames| frames > FRAMES));
     assert_eq!(cluster.end("m3"), Some(0));
@@ -91,7 +97,7 @@ fn a_flipped_bit_in_old_history_is_healed_from_another_manager() {
 #[test]
 fn a_flipped_bit_in_a_checkpoint_costs_a_warning() {
     let mut cluster = Cluster::start(Executor::Process, &[]);
-    fill(&cluster);
+    fill(&cluster, FRAMES);
     let before = cluster.inspect()["id"].clone();
     let log = cluster.state_dir(MANAGER).join("raft");
     assert_eq!(cluster.end(MANAGER), Some(0));

@@ -8,6 +8,7 @@ use commands::{Rejection, RejectionKind};
 use events::{Frame, Kind, Timestamp, codec, frame};
 use projections::Cluster;
 
+use crate::control::unreadable;
 use crate::log::{FrameLink, HistoryReader, LogError, LogStore, PageSize, frame_at};
 
 /// How much of history is read at a time: short enough for a client that reads along, and for many who stopped reading.
@@ -98,6 +99,11 @@ pub(super) enum ReadError {
 
 impl From<ReadError> for Rejection {
     fn from(error: ReadError) -> Self {
+        if let ReadError::Log(error) = &error
+            && error.is_of_an_archive()
+        {
+            return unreadable(error);
+        }
         // The client gets it as well, but damage is for whoever runs the manager.
         tracing::error!(%error, "history cannot be read");
         let hint = "see the manager's own log; `swarmd replay` checks the whole log";

@@ -17,7 +17,7 @@ use super::*;
 const TO: u64 = 11_000;
 
 /// A manager with a directory for archives.
-pub(crate) struct Shelf {
+struct Shelf {
     log: Log,
     dir: TempDir,
 }
@@ -47,7 +47,7 @@ impl Shelf {
         Self { log, dir: tempfile::tempdir().unwrap() }
     }
 
-    pub(crate) fn in_memory() -> Self {
+    fn in_memory() -> Self {
         Self::new(Log::Memory(MemoryDisk::default()))
     }
 
@@ -64,7 +64,7 @@ impl Shelf {
     }
 
     /// A log of which two ranges may be archived.
-    pub(crate) fn filled(&self) -> Arc<dyn LogStore> {
+    fn filled(&self) -> Arc<dyn LogStore> {
         let store = self.start();
         apply_secrets(&*store, vec![VolatilePayload::keep(format!("{ARCHIVE_KEY}7"), STANDARD.encode([7; 32]))]);
         fill(&*store, TO);

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use commands::SecretText;
-use events::{NodeDescription, SessionId, Timestamp};
+use commands::{InitialiseCluster, SecretText};
+use events::{ClusterSpec, NodeDescription, SessionId, Timestamp};
 use projections::settings::token_key;
 use projections::{FOLD_VERSION, snapshot};
 

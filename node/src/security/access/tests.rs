@@ -65,6 +65,8 @@ const EXPECTED: &str = "
     Control/ProveFrame       l m . . . . . v o d .
     Control/ProveConsistency l m . . . . . v o d .
     Control/ReadFrames       l m . . . . . v o d .
+    Control/VerifyHistory    l m . . . . . v o d .
+    Control/ArchiveHistory   l m . . . . . . . d .
     Control/PlanUndo         l m . . . . . v o d .
     Control/Compare          l m . . . . . v o d .
     Control/Preview          l m . . . . . v o d .

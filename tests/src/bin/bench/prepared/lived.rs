@@ -47,7 +47,7 @@ pub async fn prepare(state_dir: &Path, life: Life) -> Result<Vec<Identity>> {
 impl Preparing {
     async fn live(&self, life: Life) -> Result<Vec<Identity>> {
         let spec = ClusterSpec { task_history_limit: Some(0), ..ClusterSpec::default() };
-        let settings = UpdateCluster { spec, version: None, unlock_key: None };
+        let settings = UpdateCluster { spec, version: None, unlock_key: None, archive_key: None };
         self.ask(operator(), Command::UpdateCluster(settings)).await?;
         let identities = self.join_all(life.nodes).await?;
         let create = |number| self.create(number, life.replicas);

@@ -1,0 +1,65 @@
+//! `swarmctl history verify`.
+
+use events::Timestamp;
+use serde::Serialize;
+use tokio_stream::StreamExt;
+
+use crate::failure::{Failure, Kind};
+use crate::format::Format;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// How often progress is shown.
+const SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Verify the history of the manager that answers, with its archives
+///
+/// The manager reads every frame: each has to be as it was written, and to follow the one before. An archive that is not in the manager's
+/// directory is named and left out. Ends with 1 if something is damaged. `audit verify --live` verifies the same away from the manager.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// What was found, for programs.
+#[derive(Default, Serialize)]
+struct Found {
+    frames: u64,
+    /// Index of the last frame.
+    to: u64,
+    damage: Vec<String>,
+    absent: Vec<String>,
+}
+
+pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.refuse_trial("it changes nothing in the cluster")?;
+    let mut steps = session.manager.verify_history().await?;
+    let (mut found, mut shown): (Found, Timestamp) = (Found::default(), session.around.clock.now());
+    while let Some(step) = steps.next().await {
+        let step = step?;
+        found.frames += step.frames;
+        found.to = step.to;
+        found.damage.extend(step.damage);
+        found.absent.extend(step.absent);
+        let now = session.around.clock.now();
+        if now.since(shown) >= SHOWN_EVERY {
+            shown = now;
+            session.note(&format!("index {} of {}", step.next.saturating_sub(1), step.to))?;
+        }
+    }
+    match session.globals.format {
+        Format::Json => session.json(&found)?,
+        Format::Table => session.text(&text(&found))?,
+    }
+    if found.damage.is_empty() {
+        return Ok(());
+    }
+    let failure = Failure::new(Kind::Other, format!("history is damaged in {} places", found.damage.len()));
+    Err(failure.hint("a manager mends it from another one with its weekly verification; see its log"))
+}
+
+fn text(found: &Found) -> String {
+    let Found { frames, to, damage, absent } = found;
+    let lines = damage.iter().map(|what| format!("damaged: {what}"));
+    let lines = lines.chain(absent.iter().map(|what| format!("not verified: {what}")));
+    let lines = lines.chain([format!("{frames} frames up to index {to} are as they were written")]);
+    lines.map(|line| line + "\n").collect()
+}

@@ -1,0 +1,92 @@
+//! Reading the frames of history, wherever they are: in archives, in the table of history, or staged and not on the disk yet.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::archive::ArchivedBefore;
+use super::disk::{Disk, Key, Table};
+use super::entry::FrameLink;
+use super::store::{FETCHED, Store};
+use super::tail::Budget;
+use super::{LogError, LogStore};
+
+impl<D: Disk> Store<D> {
+    pub(super) fn read_frames(
+        &self,
+        from: u64,
+        frames_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<(u64, Bytes)>, LogError> {
+        if let Some(archived) = self.archived_history(from, frames_max, bytes_max)? {
+            return Ok(archived);
+        }
+        let mut frames: Vec<(u64, Bytes)> = Vec::new();
+        let mut budget = Budget::new(bytes_max as u64);
+        // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
+        let unwritten = self.state().unwritten();
+        let to = self.end_of_history()?;
+        let mut cut = false;
+        self.disk.scan(Table::History, Key::at(from), to, &mut |key, sealed| {
+            if frames.len() == frames_max || !budget.allows(sealed.len()) {
+                cut = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            frames.push((key.index, self.unseal(Table::History, key, sealed)?));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        // They may have been archived between the look for an archive and the scan, and be missing in this.
+        if let Some(archived) = self.archived_history(from, frames_max, bytes_max)? {
+            return Ok(archived);
+        }
+        let next = frames.last().map_or(from, |(last, _)| last + 1);
+        for (index, bytes) in unwritten.into_iter().filter(|(index, _)| !cut && *index >= next) {
+            if frames.len() == frames_max || !budget.allows(bytes.len()) {
+                break;
+            }
+            frames.push((index, bytes));
+        }
+        Ok(frames)
+    }
+
+    pub(super) fn read_frame_before(&self, index: u64) -> Result<Option<(u64, Bytes)>, LogError> {
+        // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
+        let unwritten = self.state().unwritten().into_iter().rfind(|(unwritten, _)| *unwritten < index);
+        if unwritten.is_some() {
+            return Ok(unwritten);
+        }
+        let end = index.min(self.end_of_history()?.index);
+        loop {
+            let archived_to = self.archived_to()?;
+            let before = match self.archived_before(end)? {
+                ArchivedBefore::Frame(index, stored) => return Ok(Some((index, stored))),
+                ArchivedBefore::InHistory(before) => before,
+            };
+            let key = self.disk.last_key(Table::History, Key::at(before))?;
+            let sealed = key.map(|key| self.disk.get(Table::History, key)).transpose()?.flatten();
+            // What was archived meanwhile may be missing in this.
+            if self.archived_to()? == archived_to {
+                let found = key
+                    .zip(sealed)
+                    .map(|(key, sealed)| Ok::<_, LogError>((key.index, self.unseal(Table::History, key, sealed)?)));
+                return found.transpose();
+            }
+        }
+    }
+
+    /// Where history ends for readers. What was fetched and does not count is after it.
+    fn end_of_history(&self) -> Result<Key, LogError> {
+        let (loaded, applied) = {
+            let state = self.state();
+            (state.loaded, state.applied.index)
+        };
+        if loaded {
+            return Ok(Key::at(applied + 1));
+        }
+        // Before a log is loaded nobody knows how far it was applied, and nothing in it may be out of sight.
+        match self.record::<FrameLink>(Table::Meta, FETCHED)? {
+            Some(_) => Ok(Key::at(self.applied()?.index + 1)),
+            None => Ok(Key::MAX),
+        }
+    }
+}
