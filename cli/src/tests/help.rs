@@ -142,6 +142,8 @@ fn every_verb_of_the_plan_is_there() {
         "audit verify /tmp/file --checkpoint /tmp/kept",
         "audit verify --live",
         "raft",
+        "ui",
+        "ui --at yesterday",
         "events",
         "version",
         "completion bash",

@@ -138,7 +138,11 @@ impl Asker<'_> {
             console: &mut NoConsole,
         };
         // On the heap: the command that shows this page is one of those that could be run.
-        Box::pin(crate::attempt(&cli, manager, around)).await?;
+        match Box::pin(crate::attempt(&cli, manager, around)).await {
+            // There is more than is shown.
+            Err(failure) if failure.kind == Kind::OutputClosed => {}
+            ended => _ = ended?,
+        }
         let lines = out.lines().chain(err.lines());
         Ok(lines.map(Line::text).collect())
     }
@@ -218,5 +222,20 @@ impl Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_ends_at_its_bound_as_if_its_reader_had_gone() {
+        let mut output = Bounded::default();
+        let line = format!("{}\n", "x".repeat(1023));
+        let written = std::iter::repeat_with(|| output.write_all(line.as_bytes()));
+        let refused = written.take(OUTPUT_MAX).find_map(Result::err).expect("there is a bound");
+        assert_eq!(Failure::from(refused).kind, Kind::OutputClosed);
+        assert_eq!(output.lines().count(), OUTPUT_MAX / 1024);
     }
 }

@@ -78,8 +78,7 @@ pub fn parse(text: &str) -> Result<Command, Failure> {
         ["help" | "h"] => Command::Help,
         ["quit" | "q" | "q!"] => Command::Quit,
         _ => Command::Show(Subject::Output(
-            question(&words)
-                .ok_or_else(|| wrong(format!("\"{text}\" is no command of this page, which changes nothing")))?,
+            question(&words).ok_or_else(|| wrong(format!("\"{text}\" is no command here")))?,
         )),
     })
 }

@@ -157,7 +157,7 @@ fn keys_lead_to_pages_and_back() {
         shows(&ui, "services (1)");
     }
     for (typed, said) in [
-        (":service rm web\r", "! \"service rm web\" is no command of this page, which changes nothing"),
+        (":service rm web\r", "! \"service rm web\" is no command here; press ? for keys and commands"),
         ("/zzz\r", "nothing matches; esc shows everything"),
         ("\x1b?", "any key closes this"),
         ("x:nodes\r", "nodes (0)"),
