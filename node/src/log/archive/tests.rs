@@ -8,10 +8,11 @@ use tempfile::TempDir;
 
 use super::super::fixtures::{Machine, Other, apply_secrets, fill};
 use super::super::{
-    CheckpointHead, Crash, HistoryReader, MemoryDisk, MemoryStore, PageSize, RocksStore, Scrub, Scrubbed, SegmentIndex,
-    frame_at, tree, verify_all,
+    CheckpointHead, Crash, HistoryReader, MemoryDisk, MemoryStore, PageSize, ResealPosition, RocksStore, Scrub,
+    Scrubbed, SegmentIndex, frame_at, tree, verify_all,
 };
 use super::*;
+use crate::security::{KeyLock, UnlockKey};
 
 /// Where the log of these tests ends: two whole ranges may be archived.
 const TO: u64 = 11_000;
@@ -134,6 +135,37 @@ fn what_was_archived_reads_as_before() {
         check(&*store);
         assert_eq!(tree::TreeReader::open(&*store).unwrap().size(), root);
     }
+}
+
+#[test]
+fn another_unlock_key_leaves_archives_readable() {
+    let shelf = Shelf::new(Log::Rocks(tempfile::tempdir().unwrap()));
+    let store = shelf.filled();
+    archive_all(&*store);
+    let before = all(&*store);
+    drop(store);
+    let Log::Rocks(log) = &shelf.log else { panic!("it is on RocksDB") };
+    let open = |lock: &KeyLock| {
+        let store = RocksStore::open_with(log.path(), Default::default(), lock).unwrap();
+        let store = store.with_archives(Some(shelf.dir.path().to_owned()));
+        store.load().unwrap();
+        store
+    };
+    let store = open(&KeyLock::default());
+    let (file, unlock) = (store.key_file(log.path()), UnlockKey::generate().unwrap());
+    file.rewrap(None, Some(&unlock)).unwrap();
+    let mut at = Some(ResealPosition::default());
+    while let Some(position) = at {
+        at = store.reseal(position).unwrap();
+    }
+    store.purge().unwrap();
+    file.destroy_older(Some(&unlock)).unwrap();
+    drop((store, file));
+    let lock = KeyLock::default();
+    lock.set(Some(unlock));
+    let store = open(&lock);
+    assert_eq!(store.archives().unwrap().len(), 2);
+    assert!(all(&store) == before);
 }
 
 #[test]
