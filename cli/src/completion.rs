@@ -47,6 +47,14 @@ pub fn secrets() -> Vec<CompletionCandidate> {
     })
 }
 
+/// Names of sinks.
+pub fn sinks() -> Vec<CompletionCandidate> {
+    ask(sockets(), async |manager: &mut Connection| {
+        let sinks = manager.sinks(Vec::new()).await?;
+        Ok(sinks.iter().map(|found| CompletionCandidate::new(&found.spec.name)).collect())
+    })
+}
+
 /// Names of services and nodes.
 pub fn objects() -> Vec<CompletionCandidate> {
     services().into_iter().chain(nodes()).collect()

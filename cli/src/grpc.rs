@@ -226,6 +226,11 @@ impl Manager for Connection {
         self.ask(async |client| client.resolve_image(request).await).await
     }
 
+    async fn sinks(&mut self, sinks: Vec<String>) -> Result<Vec<SinkView>, Failure> {
+        let request = self.question(ListSinksRequest { sinks });
+        Ok(self.ask(async |client| client.list_sinks(request).await).await?.sinks)
+    }
+
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
         let request = self.question(ListOperatorsRequest {});
         Ok(self.ask(async |client| client.list_operators(request).await).await?.operators)

@@ -11,7 +11,7 @@ use wire::v1::{
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary,
     NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply,
     PreviewRequest, ProveConsistencyRequest, RaftView, ReadFramesRequest, RenewOperatorRequest, ReplayReply,
-    ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply,
+    ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SinkView, SurviveReply,
     SurviveRequest, TaskList, UndoPlan, UnlockKeyReply, UsagePart, UsageRequest, VerifiedHistory, VersionReply,
     task_input::Input, task_output::Output,
 };
@@ -103,6 +103,9 @@ pub trait Manager {
 
     /// The digest that the tag of an image has at its registry.
     fn resolve_image(&mut self, request: ResolveImageRequest) -> impl Future<Output = Result<ResolvedImage, Failure>>;
+
+    /// The sinks with these references; all, in the order of their names, if there are none.
+    fn sinks(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<SinkView>, Failure>>;
 
     /// The operators with a certificate, in the order of their names.
     fn operators(&mut self) -> impl Future<Output = Result<Vec<OperatorView>, Failure>>;

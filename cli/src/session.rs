@@ -257,6 +257,17 @@ impl<M: Manager> Session<'_, M> {
         Ok(())
     }
 
+    /// The same for sinks.
+    ///
+    /// # Errors
+    /// When one of several does not exist.
+    pub async fn require_sinks(&mut self, references: &[String]) -> Result<(), Failure> {
+        if references.len() > 1 {
+            self.manager.sinks(references.to_vec()).await.map_err(unchanged)?;
+        }
+        Ok(())
+    }
+
     /// The same for tasks.
     ///
     /// # Errors

@@ -123,6 +123,7 @@ fn holds_secrets(request: &CommandRequest) -> bool {
         Some(Command::UpdateService(update)) => update.registry_auth.is_some() || !update.env_secrets.is_empty(),
         Some(Command::CreateSecret(_)) => true,
         Some(Command::UpdateSecret(update)) => update.data.is_some(),
+        Some(Command::CreateSink(create)) => create.key.is_some(),
         Some(
             Command::UpdateCluster(_)
             | Command::RotateJoinToken(_)
@@ -142,7 +143,10 @@ fn holds_secrets(request: &CommandRequest) -> bool {
             | Command::RemoveSecret(_)
             | Command::RevokeOperator(_)
             | Command::TagHistory(_)
-            | Command::UntagHistory(_),
+            | Command::UntagHistory(_)
+            | Command::RemoveSink(_)
+            | Command::PauseSink(_)
+            | Command::ResumeSink(_),
         )
         | None => false,
     }

@@ -123,7 +123,11 @@ fn after(command: &Command, before: Option<&ObjectSide>) -> Option<ObjectSide> {
         | Command::UntagHistory(_)
         | Command::ScaleService(_)
         | Command::RollbackService(_)
-        | Command::CreateSecret(_) => side,
+        | Command::CreateSecret(_)
+        | Command::CreateSink(_)
+        | Command::RemoveSink(_)
+        | Command::PauseSink(_)
+        | Command::ResumeSink(_) => side,
     })
 }
 

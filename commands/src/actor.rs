@@ -263,6 +263,11 @@ mod tests {
             (Command::TagHistory(crate::TagHistory { name: String::new(), index: 0, time: not_after }), OPERATORS),
             (Command::UntagHistory(crate::UntagHistory { name: String::new() }), OPERATORS),
             (Command::ReadSecrets(crate::ReadSecrets { names: Vec::new() }), ADMINS),
+            (Command::CreateSink(crate::CreateSink { spec: Default::default(), from: None, key: None }), ADMINS),
+            (Command::RemoveSink(crate::RemoveSink { sink: Default::default() }), ADMINS),
+            (Command::PauseSink(crate::PauseSink { sink: Default::default() }), ADMINS),
+            (Command::ResumeSink(crate::ResumeSink { sink: Default::default() }), ADMINS),
+            (Command::ReportSink(crate::ReportSink { sink: Default::default(), outcome: Ok(0) }), THIS_MANAGER),
         ]
     }
 

@@ -18,6 +18,7 @@ mod report;
 mod root;
 mod secret;
 mod service;
+mod sink;
 pub mod space;
 pub mod tag;
 mod task;
@@ -57,6 +58,7 @@ pub use service::{
     CreateService, PauseUpdate, RemoveService, ResumeUpdate, RevisionSpec, RollbackService, ScaleService,
     ServiceSecrets, UpdateService,
 };
+pub use sink::{CreateSink, PARKED_AFTER, PauseSink, RemoveSink, ReportSink, ResumeSink};
 pub use tag::{TagHistory, UntagHistory};
 pub use task::{Access, AccessTask, RemoveTask};
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
@@ -146,6 +148,16 @@ verb::commands! {
         UntagHistory(UntagHistory),
         /// Notes that somebody is shown secrets.
         ReadSecrets(ReadSecrets),
+        /// Sends events elsewhere.
+        CreateSink(CreateSink),
+        /// Sends nothing there any more.
+        RemoveSink(RemoveSink),
+        /// Sends nothing there for a while.
+        PauseSink(PauseSink),
+        /// Goes on with a sink.
+        ResumeSink(ResumeSink),
+        /// Notes how the sending goes.
+        ReportSink(ReportSink),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{Command, Rejection};
 
 /// Commands that a reason may be required for: what operators ask. A certificate is renewed by a program, and keys are shown to
 /// whoever must unlock a manager now.
-pub(crate) const MAY_REQUIRE: [&str; 27] = [
+pub(crate) const MAY_REQUIRE: [&str; 31] = [
     "cluster.rotate-root",
     "cluster.rotate-token",
     "cluster.rotate-unlock-key",
@@ -30,6 +30,10 @@ pub(crate) const MAY_REQUIRE: [&str; 27] = [
     "service.rollback",
     "service.scale",
     "service.update",
+    "sink.create",
+    "sink.pause",
+    "sink.remove",
+    "sink.resume",
     "task.attach",
     "task.cp",
     "task.exec",

@@ -107,7 +107,14 @@ impl Kind {
             | Self::SecretRemoved(_)
             | Self::RunScheduled(_)
             | Self::RunStarted(_)
-            | Self::RunSkipped(_) => &[],
+            | Self::RunSkipped(_)
+            | Self::SinkCreated(_)
+            | Self::SinkRemoved(_)
+            | Self::SinkPaused(_)
+            | Self::SinkResumed(_)
+            | Self::SinkProgressed(_)
+            | Self::SinkFailed(_)
+            | Self::SinkParked(_) => &[],
         }
     }
 }
@@ -207,4 +214,11 @@ catalogue! {
     RunScheduled "run_scheduled" |event| [event.service];
     RunStarted "run_started" |event| [event.service];
     RunSkipped "run_skipped" |event| [event.service];
+    SinkCreated "sink_created" |event| [event.sink];
+    SinkRemoved "sink_removed" |event| [event.sink];
+    SinkPaused "sink_paused" |event| [event.sink];
+    SinkResumed "sink_resumed" |event| [event.sink];
+    SinkProgressed "sink_progressed" |event| [event.sink];
+    SinkFailed "sink_failed" |event| [event.sink];
+    SinkParked "sink_parked" |event| [event.sink];
 }

@@ -137,6 +137,8 @@ ids! {
     ServiceId "service";
     /// One connection of an agent to the cluster.
     SessionId "session";
+    /// A sink of history.
+    SinkId "sink";
     /// A task.
     TaskId "task";
 }

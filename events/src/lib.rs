@@ -24,7 +24,7 @@ mod schema {
 }
 
 pub use id::{
-    ClusterId, CommandId, ConfigId, Id, IdGenerator, NodeId, OperatorId, SecretId, ServiceId, SessionId, TaskId,
+    ClusterId, CommandId, ConfigId, Id, IdGenerator, NodeId, OperatorId, SecretId, ServiceId, SessionId, SinkId, TaskId,
 };
 pub use json::{Named, serialize_name, serialize_optional_hex, serialize_optional_name};
 pub use redacted_debug::{Hidden, SecretBytes, SecretText};

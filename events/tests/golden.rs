@@ -105,6 +105,13 @@ fn number(kind: &Kind) -> u32 {
         Kind::RunScheduled(_) => 755,
         Kind::RunStarted(_) => 756,
         Kind::RunSkipped(_) => 757,
+        Kind::SinkCreated(_) => 960,
+        Kind::SinkRemoved(_) => 961,
+        Kind::SinkPaused(_) => 962,
+        Kind::SinkResumed(_) => 963,
+        Kind::SinkProgressed(_) => 964,
+        Kind::SinkFailed(_) => 965,
+        Kind::SinkParked(_) => 966,
     }
 }
 

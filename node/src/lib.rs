@@ -19,5 +19,6 @@ pub mod metrics;
 pub mod peering;
 pub mod sandbox;
 pub mod security;
+pub mod sinks;
 pub mod streams;
 mod timers;

@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
-const DISCREET: [&str; 23] = [
+const DISCREET: [&str; 24] = [
     "UndoConflict",
     "UnlockKeyReply",
     "UnlockRequest",
@@ -17,6 +17,7 @@ const DISCREET: [&str; 23] = [
     "JoinTokens",
     "CreateService",
     "CreateSecret",
+    "CreateSink",
     "UpdateSecret",
     "UpdateService",
     "ResolveImageRequest",

@@ -30,6 +30,7 @@ pub mod rollouts;
 pub mod secrets;
 pub mod services;
 pub mod settings;
+pub mod sinks;
 pub mod tasks;
 pub mod unplaced;
 pub mod usage;
@@ -45,7 +46,8 @@ mod samples;
 use std::sync::Arc;
 
 use events::{
-    ClusterId, ConfigId, Event, Frame, Kind, NodeId, OperatorId, SecretId, ServiceId, TaskId, TaskState, Timestamp,
+    ClusterId, ConfigId, Event, Frame, Kind, NodeId, OperatorId, SecretId, ServiceId, SinkId, TaskId, TaskState,
+    Timestamp,
 };
 use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::xxh3_128;
@@ -65,6 +67,7 @@ pub use rollouts::{Step, Tally};
 pub use secrets::{ClusterSecret, SecretRevision};
 pub use services::{Autoscaled, Rebalanced, Revision, Run, Service, Update, UpdateState};
 pub use settings::{RootRotation, Settings, Tag};
+pub use sinks::{Sink, SinkFailure, SinkState};
 pub use table::Table;
 pub use tasks::Task;
 pub use unplaced::Unplaced;
@@ -73,7 +76,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 19;
+pub const FOLD_VERSION: u32 = 20;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +114,8 @@ parts::state! {
         pub configs: Table<ConfigId, Config>,
         /// The secrets, without their data.
         pub secrets: Table<SecretId, ClusterSecret>,
+        /// The sinks.
+        pub sinks: Table<SinkId, Sink>,
         /// The tasks.
         pub tasks: Table<TaskId, Task>,
         /// The last restarts in a place, for limits on attempts and for the delay before the next.
@@ -307,6 +312,13 @@ impl Cluster {
             Kind::RunScheduled(event) => services::fold::run_scheduled(self, event, touched),
             Kind::RunStarted(event) => services::fold::run_started(self, event, at, touched),
             Kind::RunSkipped(event) => services::fold::run_skipped(self, event, touched),
+            Kind::SinkCreated(event) => sinks::created(self, event, at),
+            Kind::SinkRemoved(event) => sinks::removed(self, event.sink),
+            Kind::SinkPaused(event) => sinks::paused(self, event.sink),
+            Kind::SinkResumed(event) => sinks::resumed(self, event.sink),
+            Kind::SinkProgressed(event) => sinks::progressed(self, event, at),
+            Kind::SinkFailed(event) => sinks::failed(self, event, at),
+            Kind::SinkParked(event) => sinks::parked(self, event, at),
         }
     }
 

@@ -25,11 +25,12 @@ use wire::v1::{
     ArchiveHistoryRequest, AuditKey, BackupRequest, CheckpointReply, ClusterView, CommandReply, CommandRequest,
     CompareRequest, ConfigView, ConsistencyProof, CreateOperatorRequest, DescribeSecretsRequest, EventRecord,
     EventsRequest, ExplainPlacementRequest, FindPointRequest, FrameProof, Interaction, LeaveClusterReply,
-    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsRequest, NodeSummary, NodeView,
-    OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
-    ProveConsistencyRequest, RaftView, ReadConfigsRequest, ReadFramesRequest, RenewOperatorRequest, ReplayReply,
-    ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SurviveReply,
-    SurviveRequest, TaskList, UndoPlan, UnlockKeyReply, UsageRequest, VersionReply,
+    LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListSinksRequest, ListTasksRequest, LogsRequest,
+    NodeSummary, NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView,
+    PreviewReply, PreviewRequest, ProveConsistencyRequest, RaftView, ReadConfigsRequest, ReadFramesRequest,
+    RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary,
+    ServiceView, SinkView, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply, UsageRequest,
+    VersionReply,
 };
 
 use crate::load::Used;
@@ -147,6 +148,10 @@ impl cli::Manager for Socket {
             Some(Some(digest)) => ResolvedImage { image: Some(format!("{}@{digest}", request.image)), problem: None },
             Some(None) => ResolvedImage { image: None, problem: Some("the registry does not answer".to_owned()) },
         })
+    }
+
+    async fn sinks(&mut self, sinks: Vec<String>) -> Result<Vec<SinkView>, Failure> {
+        Ok(self.control()?.sinks(&ListSinksRequest { sinks }).map_err(refuse)?.sinks)
     }
 
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use events::{Cause, ClusterId, Kind, Named, Reconciler};
 use serde_json::{Value, json};
+use wire::cloudevents;
 use wire::v1::EventRecord;
 
 use super::escape;
@@ -74,27 +75,12 @@ impl Exporter {
         self.redact.iter().for_each(|rule| rule.apply(&mut value));
         match self.format {
             ExportFormat::Jsonl => Ok(escape::json(&value.to_string()).into_owned()),
-            ExportFormat::Cloudevents => Ok(escape::json(&self.cloud_event(record, value).to_string()).into_owned()),
+            ExportFormat::Cloudevents => {
+                Ok(escape::json(&cloudevents::envelope(self.cluster, record, value).to_string()).into_owned())
+            }
             ExportFormat::Csv => Ok(row(record, &value)),
             ExportFormat::Sql => Ok(sql_row(record, &value)),
         }
-    }
-
-    /// The envelope of CloudEvents. Its id is the same whenever the event is exported, so that a receiver knows a repetition.
-    fn cloud_event(&self, record: &EventRecord, data: Value) -> Value {
-        let mut envelope = json!({
-            "specversion": "1.0",
-            "id": format!("{}-{}", record.index, record.ordinal),
-            "source": format!("urn:swarmlog:cluster:{}", self.cluster),
-            "type": format!("swarmlog.v1.{}", record.event.kind.as_ref().map_or("unknown", Kind::name)),
-            "time": record.log_time.to_string(),
-            "datacontenttype": "application/json",
-            "data": data,
-        });
-        if let Some(subject) = record.subjects.first() {
-            envelope["subject"] = json!(subject);
-        }
-        envelope
     }
 
     /// Which event a line of this format is about; nothing if it is no such line.
@@ -111,8 +97,7 @@ impl Exporter {
             }
             ExportFormat::Cloudevents => {
                 let value: Value = serde_json::from_str(line).ok()?;
-                let (index, ordinal) = value.get("id")?.as_str()?.split_once('-')?;
-                Some((index.parse().ok()?, ordinal.parse().ok()?))
+                cloudevents::place(value.get("id")?.as_str()?)
             }
         }
     }

@@ -25,6 +25,7 @@ mod restarts;
 pub mod revision;
 pub mod secret;
 pub mod service;
+pub mod sink;
 pub mod story;
 pub mod survive;
 pub mod table;

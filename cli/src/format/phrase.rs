@@ -94,6 +94,13 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::SecretSpecUpdated(e) => name(&e.secret),
         Kind::SecretRevised(e) => format!("{}: revision {}", name(&e.secret), e.revision),
         Kind::SecretRemoved(e) => name(&e.secret),
+        Kind::SinkCreated(e) => format!("{}: to {}{}", e.spec.name, e.spec.webhook, e.spec.file),
+        Kind::SinkRemoved(e) => name(&e.sink),
+        Kind::SinkPaused(e) => name(&e.sink),
+        Kind::SinkResumed(e) => name(&e.sink),
+        Kind::SinkProgressed(e) => format!("{}: has all up to index {}", name(&e.sink), e.index),
+        Kind::SinkFailed(e) => format!("{}: {}", name(&e.sink), e.reason),
+        Kind::SinkParked(e) => format!("{}: {}", name(&e.sink), e.reason),
     }
 }
 

@@ -390,6 +390,26 @@ pub fn secret() -> SecretView {
 }
 
 /// The sample operator.
+pub fn sink() -> SinkView {
+    let spec = SinkSpec {
+        name: "siem".to_owned(),
+        webhook: "https://siem.example/in".to_owned(),
+        kinds: vec!["service_created".to_owned()],
+        ..SinkSpec::default()
+    };
+    SinkView {
+        id: SinkId::from_bits(13),
+        meta: meta(5),
+        spec,
+        signed: true,
+        activity: SinkActivity::Active.into(),
+        position: 41,
+        progressed_at: Some(meta(5).created_at),
+        failure: Some(SinkFailure { since: meta(5).created_at, reason: "the answer is 503".to_owned() }),
+    }
+}
+
+/// Somebody who may look.
 pub fn operator() -> OperatorView {
     OperatorView {
         id: OperatorId::from_bits(12),

@@ -156,6 +156,10 @@ impl Manager for Fake {
         Ok(ResolvedImage::default())
     }
 
+    async fn sinks(&mut self, _: Vec<String>) -> Result<Vec<SinkView>, Failure> {
+        Ok(vec![samples::sink()])
+    }
+
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
         Ok(vec![samples::operator()])
     }

@@ -124,6 +124,10 @@ impl Control for Server {
         Ok(Response::new(ResolvedImage::default()))
     }
 
+    async fn list_sinks(&self, _: Request<ListSinksRequest>) -> Result<Response<SinkList>, Status> {
+        Ok(Response::new(SinkList { sinks: vec![samples::sink()] }))
+    }
+
     async fn list_operators(&self, _: Request<ListOperatorsRequest>) -> Result<Response<OperatorList>, Status> {
         Ok(Response::new(OperatorList { operators: vec![samples::operator()] }))
     }

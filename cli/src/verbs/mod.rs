@@ -44,6 +44,7 @@ mod raft;
 mod revert;
 mod secret;
 mod service;
+mod sink;
 mod stack;
 mod task;
 mod ui;
@@ -88,6 +89,9 @@ pub enum Command {
     /// Operators with a certificate of their own
     #[command(subcommand)]
     Operator(operator::Verb),
+    /// Where events are sent besides history: webhooks and files
+    #[command(subcommand)]
+    Sink(sink::Verb),
     /// The past: what changed between two points, and names for points
     #[command(subcommand)]
     History(history::Verb),
@@ -141,6 +145,7 @@ impl Command {
             Self::Config(verb) => verb.run(session).await,
             Self::Secret(verb) => verb.run(session).await,
             Self::Operator(verb) => verb.run(session).await,
+            Self::Sink(verb) => verb.run(session).await,
             Self::History(verb) => verb.run(session).await,
             Self::Audit(verb) => verb.run(session).await,
             Self::Apply(args) => apply::run(args, session).await,

@@ -296,6 +296,10 @@ impl UndoPlan {
         let inverse = match (effect.command.as_str(), service, is_paused) {
             ("service.pause", Some(service), Some(true)) => Inverse::ResumeUpdate { service: service.id },
             ("service.resume", Some(service), Some(false)) => Inverse::PauseUpdate { service: service.id },
+            (command, ..) if command.starts_with("sink.") => {
+                let sentence = "what was sent is sent; `swarmctl sink` changes sinks".to_owned();
+                return self.problems.push(Problem::impossible(format!("command {command}"), sentence));
+            }
             (command, ..) => {
                 let subject = format!("command {command}");
                 return self

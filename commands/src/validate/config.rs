@@ -73,7 +73,8 @@ fn size(noun: &str, bytes: usize, bytes_max: usize, hint: &str) -> Verdict {
     Ok(())
 }
 
-fn name(noun: &str, name: &str) -> Verdict {
+/// Judges a name of a config, a secret or a sink.
+pub(super) fn name(noun: &str, name: &str) -> Verdict {
     let hint = "use up to 64 letters, digits, - _ and ., with a letter or digit at both ends";
     if name.is_empty() {
         return Err(Fault::invalid(format!("the {noun} has no name"), hint));

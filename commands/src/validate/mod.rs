@@ -22,6 +22,7 @@ mod resources;
 mod rollout;
 mod schedule;
 mod secrets;
+mod sink;
 mod template;
 
 use events::ServiceSpec;
@@ -41,6 +42,7 @@ pub(crate) use node::{addr, node_description, node_spec};
 #[cfg(test)]
 pub(crate) use secrets::CREDENTIALS_BYTES_MAX;
 pub(crate) use secrets::{credentials, env_names, env_secrets};
+pub(crate) use sink::{sink, sink_key};
 pub(crate) use template::with_example;
 
 /// Whether a node may be called so.

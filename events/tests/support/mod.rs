@@ -26,6 +26,7 @@ pub fn samples() -> Vec<Kind> {
         config_samples(),
         secret_samples(),
         run_samples(),
+        sink_samples(),
     ]
     .concat()
 }
@@ -213,6 +214,28 @@ fn config_samples() -> Vec<Kind> {
         Kind::ConfigSpecUpdated(ConfigSpecUpdated { config, spec }),
         Kind::ConfigRevised(ConfigRevised { config, revision: 3, data: b"listen :81\n".to_vec(), dropped: vec![1] }),
         Kind::ConfigRemoved(ConfigRemoved { config }),
+    ]
+}
+
+fn sink_samples() -> Vec<Kind> {
+    let sink = id(12);
+    let spec = SinkSpec {
+        name: "siem".into(),
+        webhook: "https://siem.example:8443/in".into(),
+        file: "events.jsonl".into(),
+        kinds: vec!["service_created".into()],
+        actors: vec!["ada".into()],
+        commands: vec!["service.create".into()],
+    };
+    let reason = String::from("the answer is 503");
+    vec![
+        Kind::SinkCreated(SinkCreated { sink, spec, after: Some(41), signed: true }),
+        Kind::SinkRemoved(SinkRemoved { sink }),
+        Kind::SinkPaused(SinkPaused { sink }),
+        Kind::SinkResumed(SinkResumed { sink }),
+        Kind::SinkProgressed(SinkProgressed { sink, index: 57 }),
+        Kind::SinkFailed(SinkFailed { sink, reason: reason.clone() }),
+        Kind::SinkParked(SinkParked { sink, reason }),
     ]
 }
 

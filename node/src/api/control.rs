@@ -16,12 +16,12 @@ use wire::v1::{
     DescribeSecretsRequest, DifferencePage, EventRecord, EventsRequest, ExplainPlacementRequest, FindPointRequest,
     FrameProof, FramesPage, GetCheckpointRequest, GetClusterRequest, GetRaftRequest, InspectNodesRequest,
     InspectServicesRequest, InteractRequest, ListAuditKeysRequest, ListNodesRequest, ListOperatorsRequest,
-    ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage, OperatorCertificate,
-    OperatorList, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
+    ListServicesRequest, ListSinksRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage,
+    OperatorCertificate, OperatorList, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
     ProveConsistencyRequest, ProveFrameRequest, RaftView, ReadConfigsRequest, ReadFramesRequest, RenewOperatorRequest,
-    ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, SurviveReply,
-    SurviveRequest, TaskList, TaskOutput, UndoPlan, UnlockKeyReply, UnlockKeyRequest, UsagePart, UsageRequest,
-    VerifiedHistory, VerifyHistoryRequest, VersionReply, VersionRequest,
+    ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, SinkList,
+    SurviveReply, SurviveRequest, TaskList, TaskOutput, UndoPlan, UnlockKeyReply, UnlockKeyRequest, UsagePart,
+    UsageRequest, VerifiedHistory, VerifyHistoryRequest, VersionReply, VersionRequest,
 };
 
 use crate::control::Control;
@@ -278,6 +278,11 @@ impl ControlService for ControlApi {
     ) -> Result<Response<Self::DescribeSecretsStream>, Status> {
         let (control, asked) = self.asked(request).await?;
         pages(move || control.describe_secrets(&asked)).await
+    }
+
+    async fn list_sinks(&self, request: Request<ListSinksRequest>) -> Result<Response<SinkList>, Status> {
+        let (control, asked) = self.asked(request).await?;
+        control.sinks(&asked).map(Response::new).map_err(status)
     }
 
     async fn list_operators(&self, request: Request<ListOperatorsRequest>) -> Result<Response<OperatorList>, Status> {

@@ -7,7 +7,7 @@ use events::spec::secret_key;
 use events::{CommandId, ServiceSpec};
 use projections::Cluster;
 use projections::views::overview::{
-    resolve_config, resolve_node, resolve_operator, resolve_secret, resolve_service, resolve_task,
+    resolve_config, resolve_node, resolve_operator, resolve_secret, resolve_service, resolve_sink, resolve_task,
 };
 use wire::v1::command_request::Command as Asked;
 use wire::v1::{CommandReply, CommandRequest, EnvSecretValue, FindPointRequest, ReadObject, UpdateSecret};
@@ -183,6 +183,19 @@ pub(super) fn to_command(control: &Control, asked: Asked) -> Result<Command, Rej
         }
         Asked::RevokeOperator(asked) => {
             Command::RevokeOperator(commands::RevokeOperator { operator: resolve_operator(cluster, &asked.operator)? })
+        }
+        Asked::CreateSink(mut asked) => {
+            let (spec, key) = (take(&mut asked.spec), asked.key.take().map(SecretBytes));
+            Command::CreateSink(commands::CreateSink { spec, from: asked.from, key })
+        }
+        Asked::RemoveSink(asked) => {
+            Command::RemoveSink(commands::RemoveSink { sink: resolve_sink(cluster, &asked.sink)? })
+        }
+        Asked::PauseSink(asked) => {
+            Command::PauseSink(commands::PauseSink { sink: resolve_sink(cluster, &asked.sink)? })
+        }
+        Asked::ResumeSink(asked) => {
+            Command::ResumeSink(commands::ResumeSink { sink: resolve_sink(cluster, &asked.sink)? })
         }
         Asked::RemoveTask(asked) => {
             Command::RemoveTask(commands::RemoveTask { task: resolve_task(cluster, &asked.task)? })

@@ -38,6 +38,7 @@ pub mod assignments;
 pub mod sessions;
 
 mod select;
+mod sinks;
 mod survive;
 mod undo;
 mod unlock;

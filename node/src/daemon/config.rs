@@ -10,6 +10,7 @@ use events::{GenericResource, SecretText};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::address;
+use crate::sinks::SinkSettings;
 
 /// The port at which managers serve nodes; SwarmKit's.
 pub const REMOTE_PORT: u16 = 4242;
@@ -146,6 +147,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub disable_exec: bool,
+    /// Directory in which a manager that leads writes the files of sinks (`swarmctl sink create --file`); without it, they fail.
+    #[arg(long, value_name = "PATH", value_parser = parse_place)]
+    pub sink_dir: Option<PathBuf>,
+    /// File with the authorities (PEM) that the certificates of webhooks are verified with (default the system's).
+    #[arg(long, value_name = "PATH", value_parser = parse_place)]
+    pub sink_ca: Option<PathBuf>,
     /// Let the system write core dumps of this process; they contain its keys and secrets.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
@@ -161,6 +168,13 @@ pub struct RunArgs {
     /// Run a cluster of this one node in a temporary directory, which is removed when swarmd ends.
     #[arg(long, conflicts_with_all = ["join_addr", "token", "listen_control_api", "listen_remote_api", "state_dir"])]
     pub dev: bool,
+}
+
+impl RunArgs {
+    /// What the flags say of sinks.
+    pub fn sinks(&self) -> SinkSettings {
+        SinkSettings { dir: self.sink_dir.clone(), roots: self.sink_ca.clone() }
+    }
 }
 
 /// Where metrics are served.

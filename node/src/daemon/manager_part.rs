@@ -23,6 +23,7 @@ use crate::daemon::start_settings::StartSettings;
 use crate::manager::core::{self, Begin, Core};
 use crate::peering::{Histories, Own, Peering};
 use crate::security::{Credentials, ExternalClient, Identity, Limits};
+use crate::sinks::Sinks;
 
 /// How long connections may take to end once the part is told to stop.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(8);
@@ -122,6 +123,8 @@ impl Node {
         let served = serve::remote(remote, Arc::clone(credentials), context.clone(), limits, stop.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
         tokio::spawn(compare_histories(context.clone(), stop.clone()));
+        let sinks = Sinks::new(core.handle.clone(), Arc::clone(&core.store), node, self.args.sinks());
+        tokio::spawn(sinks.run(stop.clone()));
         let local = self.local_api(credentials);
         let served = serve::control(control, socket, context, local, limits, stop.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });

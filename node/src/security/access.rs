@@ -50,6 +50,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/Usage", Allowed::Operators(OperatorRole::Viewer)),
     // What is done in the task is a command besides, with a row of its own.
     ("Control/Interact", Allowed::Operators(OperatorRole::Operator)),
+    ("Control/ListSinks", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListAuditKeys", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/GetCheckpoint", Allowed::Operators(OperatorRole::Viewer)),

@@ -28,8 +28,8 @@ mod tests {
     use projections::keyring::Secret;
     use rustix::process::{dumpable_behavior, getrlimit};
     use wire::v1::{
-        BackupRequest, CreateSecret, EnvSecretValue, ForwardedCommand, JoinRequest, JoinTokens, SecretValue,
-        UnlockKeyReply, UnlockRequest, UpdateSecret,
+        BackupRequest, CreateSecret, CreateSink, EnvSecretValue, ForwardedCommand, JoinRequest, JoinTokens,
+        SecretValue, UnlockKeyReply, UnlockRequest, UpdateSecret,
     };
     use zeroize::{ZeroizeOnDrop, Zeroizing};
 
@@ -52,6 +52,7 @@ mod tests {
         fn is_wiped<T: ZeroizeOnDrop>() {}
         is_wiped::<BackupRequest>();
         is_wiped::<CreateSecret>();
+        is_wiped::<CreateSink>();
         is_wiped::<EnvSecretValue>();
         is_wiped::<ForwardedCommand>();
         is_wiped::<JoinRequest>();

@@ -34,7 +34,7 @@ pub mod seal;
 mod signer;
 mod store;
 mod subject;
-mod tls;
+pub(crate) mod tls;
 mod tokens;
 mod unlock_key;
 

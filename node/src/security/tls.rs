@@ -162,7 +162,7 @@ pub(super) fn introduced(config: &ClientConfig, introduction: Introduction) -> A
 }
 
 /// The cryptography of the whole process, named where it is used instead of set globally.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 

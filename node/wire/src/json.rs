@@ -23,6 +23,7 @@ named! {
     Reachability "REACHABILITY_";
     RefusalKind "REFUSAL_KIND_";
     ServiceMode "SERVICE_MODE_";
+    SinkActivity "SINK_ACTIVITY_";
     TaskAction "TASK_ACTION_";
     UpdateState "UPDATE_STATE_";
 }

@@ -7,6 +7,7 @@ pub mod v1 {
 }
 
 mod client;
+pub mod cloudevents;
 mod codec;
 mod freshness;
 mod json;

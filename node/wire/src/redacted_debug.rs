@@ -5,9 +5,9 @@ use std::fmt::{self, Debug, Formatter};
 use events::{redacted_debug, wiped};
 
 use crate::v1::{
-    Assignment, BackupPart, BackupRequest, ConfigItem, ConfigKey, CreateSecret, CreateService, EnvSecretValue,
-    ExecSpec, ForwardedCommand, FramesPage, HistoryFrame, JoinRequest, JoinTokens, RaftMessage, ResolveImageRequest,
-    SecretValue, UndoConflict, UnlockKeyReply, UnlockRequest, UpdateSecret, UpdateService,
+    Assignment, BackupPart, BackupRequest, ConfigItem, ConfigKey, CreateSecret, CreateService, CreateSink,
+    EnvSecretValue, ExecSpec, ForwardedCommand, FramesPage, HistoryFrame, JoinRequest, JoinTokens, RaftMessage,
+    ResolveImageRequest, SecretValue, UndoConflict, UnlockKeyReply, UnlockRequest, UpdateSecret, UpdateService,
 };
 use crate::v1::{TaskInput, TaskOutput, task_input, task_output};
 
@@ -17,6 +17,7 @@ redacted_debug! { JoinRequest shows [id, csr_pem, hostname] hides [token] }
 redacted_debug! { JoinTokens shows [] hides [worker, manager] }
 redacted_debug! { CreateService shows [spec, env_secrets] hides [registry_auth] }
 redacted_debug! { CreateSecret shows [spec] hides [data] }
+redacted_debug! { CreateSink shows [spec, from] hides [key] }
 redacted_debug! { UpdateSecret shows [secret, spec, version, if_changed] hides [data] }
 redacted_debug! { UpdateService shows [service, spec, version, env_secrets] hides [registry_auth] }
 redacted_debug! { ResolveImageRequest shows [image, service] hides [registry_auth] }
@@ -78,6 +79,7 @@ wiped! { BackupRequest [passphrase] }
 wiped! { JoinRequest [token] }
 wiped! { JoinTokens [worker, manager] }
 wiped! { CreateSecret [data] }
+wiped! { CreateSink [key] }
 wiped! { UpdateSecret [data] }
 wiped! { EnvSecretValue [value] }
 wiped! { ForwardedCommand [request] }

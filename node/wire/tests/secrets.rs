@@ -5,25 +5,26 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use events::{
-    Annotations, ContainerSpec, Event, Frame, Id, Kind, SecretSpec, ServiceCreated, ServiceSpec, TaskSpec,
+    Annotations, ContainerSpec, Event, Frame, Id, Kind, SecretSpec, ServiceCreated, ServiceSpec, SinkSpec, TaskSpec,
     VolatilePayload, VolatileSection,
 };
 use wire::v1::command_request::Command;
 use wire::v1::session_message::Message;
 use wire::v1::{
-    Assignment, AssignmentSet, ClusterView, CommandRequest, CreateSecret, CreateService, EnvSecretValue, JoinRequest,
-    JoinTokens, SecretItem, ServiceView, SessionMessage, TaskView, UpdateSecret, UpdateService,
+    Assignment, AssignmentSet, ClusterView, CommandRequest, CreateSecret, CreateService, CreateSink, EnvSecretValue,
+    JoinRequest, JoinTokens, SecretItem, ServiceView, SessionMessage, TaskView, UpdateSecret, UpdateService,
 };
 
 const MARKER: &str = "the-marker";
 
 /// Every field that holds a secret.
-const SECRET: [&str; 16] = [
+const SECRET: [&str; 17] = [
     "swarmlog.v1.ContainerSpec.env",
     "swarmlog.v1.VolatilePayload.value",
     "swarmlog.wire.v1.BackupRequest.passphrase",
     "swarmlog.wire.v1.CreateSecret.data",
     "swarmlog.wire.v1.CreateService.registry_auth",
+    "swarmlog.wire.v1.CreateSink.key",
     "swarmlog.wire.v1.EnvSecretValue.value",
     "swarmlog.wire.v1.ExecSpec.env",
     "swarmlog.wire.v1.JoinRequest.token",
@@ -208,12 +209,14 @@ fn what_carries_a_secret_prints_all_but_the_secret() {
         version: None,
         if_changed: false,
     };
-    let messages: [(&dyn Debug, &str); 13] = [
+    let sink = SinkSpec { name: "sink-6".into(), ..SinkSpec::default() };
+    let messages: [(&dyn Debug, &str); 14] = [
         (&payload, "join-token/worker"),
         (&VolatileSection { payloads: vec![payload.clone()] }, "VolatilePayload"),
         (&assignment, "Assignment"),
         (&request(Command::CreateSecret(CreateSecret { spec: named, data: MARKER.into() })), "key-8"),
         (&request(Command::UpdateSecret(revision)), "key-7"),
+        (&request(Command::CreateSink(CreateSink { spec: sink, from: None, key: Some(MARKER.into()) })), "sink-6"),
         (&SessionMessage { message: Some(Message::Assignments(set)) }, "key-9"),
         (&request(Command::CreateService(create)), "CreateService"),
         (&request(Command::UpdateService(update)), "UpdateService"),

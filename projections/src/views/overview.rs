@@ -4,7 +4,9 @@ use std::fmt;
 
 use events::service_spec::Mode;
 use events::spec::defaults::RESTART_HEALTHY_AFTER;
-use events::{ConfigId, Id, NodeId, OperatorId, SecretId, ServiceId, TaskId, TaskState, Timestamp, id::prefix_range};
+use events::{
+    ConfigId, Id, NodeId, OperatorId, SecretId, ServiceId, SinkId, TaskId, TaskState, Timestamp, id::prefix_range,
+};
 use serde::Serialize;
 
 use crate::tasks::End;
@@ -204,6 +206,14 @@ pub fn resolve_secret(cluster: &Cluster, reference: &str) -> Result<SecretId, Re
         Some(secret) => Ok(secret),
         None => named_or_begun(&cluster.secrets, reference, named),
     }
+}
+
+/// The sink with this id, or else the one with this name or beginning of an id.
+///
+/// # Errors
+/// When there is none, or several.
+pub fn resolve_sink(cluster: &Cluster, reference: &str) -> Result<SinkId, ReferenceError> {
+    named_or_begun(&cluster.sinks, reference, cluster.sink_named(reference).map(|sink| sink.id))
 }
 
 /// The operator with this id, or else the one with this name or beginning of an id.

@@ -40,6 +40,7 @@ mod restore;
 mod resume;
 mod scrub;
 mod secrets;
+mod sinks;
 mod slow_disk;
 mod state_dirs;
 mod trust;

@@ -40,7 +40,10 @@ fn each_line_is_one_event_and_says_which() {
     assert_eq!(jsonl, serde_json::to_value(&record).expect("JSON"));
     let cloud: Value = serde_json::from_str(&line(ExportFormat::Cloudevents, &[], &record)).expect("JSON");
     let of = |name: &str| cloud[name].as_str().expect(name);
-    assert_eq!((of("specversion"), of("id"), of("type")), ("1.0", "12-3", "swarmlog.v1.service_created"));
+    assert_eq!(
+        (of("specversion"), of("id"), of("type")),
+        ("1.0", "0000000000000000000000007/12.3", "swarmlog.v1.service_created")
+    );
     assert_eq!(of("source"), "urn:swarmlog:cluster:0000000000000000000000007");
     assert_eq!((of("subject"), of("time")), ("0000000000000000000000009", "1970-01-01T00:00:01.500000000Z"));
     assert_eq!(cloud["data"], jsonl);

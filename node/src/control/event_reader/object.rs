@@ -1,7 +1,7 @@
 //! What a reference means to who asks for history: also what is gone can be named.
 
 use commands::{Rejection, RejectionKind};
-use events::{ConfigId, Id, NodeId, SecretId, ServiceId, TaskId};
+use events::{ConfigId, Id, NodeId, SecretId, ServiceId, SinkId, TaskId};
 use projections::views::history::{Found, NameLookup};
 use projections::views::overview::{
     ReferenceError, resolve_config, resolve_node, resolve_secret, resolve_service, resolve_task,
@@ -179,6 +179,7 @@ fn is_whole_id(cluster: &Cluster, reference: &str) -> bool {
             || cluster.nodes.contains(node)
             || cluster.configs.contains(ConfigId::from_bits(bits))
             || cluster.secrets.contains(SecretId::from_bits(bits))
+            || cluster.sinks.contains(SinkId::from_bits(bits))
             || cluster.tasks.contains(TaskId::from_bits(bits))
     })
 }

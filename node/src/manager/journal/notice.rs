@@ -7,8 +7,8 @@ use events::spec::defaults::CRASH_LOOP_FROM;
 use events::{
     ClusterInitialised, DesiredCause, FeatureLevelRaised, Kind, LeadershipAssumed, MemberAdded, Named,
     NodeDeclaredDown, NodeId, NodeJoined, NodeRemoved, QuorumForced, RollbackStarted, RootRotationCompleted,
-    RootRotationStarted, RunSkipped, ServiceId, SkipCause, TaskCause, TaskCreated, TaskId, TaskState, Timestamp,
-    UpdatePaused, UpdateStarted,
+    RootRotationStarted, RunSkipped, ServiceId, SinkId, SkipCause, TaskCause, TaskCreated, TaskId, TaskState,
+    Timestamp, UpdatePaused, UpdateStarted,
 };
 use projections::views::quorum;
 use projections::{Cluster, Instance, Task};
@@ -93,6 +93,8 @@ topics! {
     UpdateCompleted "update_completed" "updates that completed";
     RollbackStarted "rollback_started" "updates that are rolled back";
     RunSkipped "run_skipped" "runs of jobs that were skipped";
+    SinkFailed "sink_failed" "sinks that fail";
+    SinkParked "sink_parked" "sinks that are parked";
     TaskGaveUp "task_desired_state_set" "tasks that are no longer restarted";
     TaskCrashLoop "task_created" "tasks that fail again and again";
     ServiceSetAside "service_set_aside" "services that are set aside";
@@ -163,6 +165,8 @@ impl Witness<'_> {
             }
             Kind::RollbackStarted(e) => self.rolled_back(e),
             Kind::RunSkipped(e) => self.skipped(e),
+            Kind::SinkFailed(e) => self.sink(Topic::SinkFailed, e.sink, "fails, and is tried again", &e.reason),
+            Kind::SinkParked(e) => self.sink(Topic::SinkParked, e.sink, "failed for a day and is parked", &e.reason),
             Kind::TaskDesiredStateSet(e) if e.cause() == DesiredCause::Restart => self.gave_up(&e.tasks),
             Kind::TaskCreated(e) if e.cause() == TaskCause::Restart => self.crash_loop(e, crash_loops),
             Kind::TaskCreated(_)
@@ -204,6 +208,11 @@ impl Witness<'_> {
             | Kind::SecretSpecUpdated(_)
             | Kind::SecretRevised(_)
             | Kind::SecretRemoved(_)
+            | Kind::SinkCreated(_)
+            | Kind::SinkRemoved(_)
+            | Kind::SinkPaused(_)
+            | Kind::SinkResumed(_)
+            | Kind::SinkProgressed(_)
             | Kind::RunScheduled(_)
             | Kind::RunStarted(_) => None,
         }
@@ -244,6 +253,11 @@ impl Witness<'_> {
         let name = self.service(event.service);
         let sentence = format!("job {name} does not run as it should have at {}: {cause}", event.due.minute());
         self.of(Topic::RunSkipped, Level::Warn, event.service, sentence)
+    }
+
+    fn sink(&self, topic: Topic, id: SinkId, what: &str, why: &str) -> Option<Notice> {
+        let sink = self.after.sinks.get(id)?;
+        self.of(topic, Level::Warn, id, format!("sink {} {what}: {why}", sink.spec.name))
     }
 
     fn of(&self, topic: Topic, level: Level, object: impl ToString, sentence: String) -> Option<Notice> {

@@ -72,6 +72,7 @@ const EXPECTED: &str = "
     Control/Preview          l m . . . . . v o d .
     Control/Survive          l m . . . . . v o d .
     Control/Replay           l m . . . . . v o d .
+    Control/ListSinks        l m . . . . . v o d .
     Control/ListOperators    l m . . . . . v o d .
     Control/CreateOperator   l m . . . . . . . d .
     Control/RenewOperator    l m . . . . . v o d .

@@ -1,0 +1,309 @@
+//! Commands about sinks, and what the leader notes of their sending.
+
+use std::time::Duration;
+
+use events::{
+    Kind, OperatorRole, SecretBytes, SinkCreated, SinkFailed, SinkId, SinkParked, SinkPaused, SinkProgressed,
+    SinkRemoved, SinkResumed, SinkSpec, VolatilePayload,
+};
+use projections::sinks::sink_key;
+use projections::{Cluster, Sink, SinkState};
+
+use crate::text::quote;
+use crate::validate;
+use crate::verb::{Asker, Verb};
+use crate::{Ctx, Decision, Rejection, RejectionKind};
+
+/// Sinks that a cluster may have: each reads history for itself.
+const SINKS_MAX: usize = 16;
+/// How long a sink may fail before it is parked.
+pub const PARKED_AFTER: Duration = Duration::from_secs(24 * 3_600);
+/// Bytes of a reason that are kept: others write it.
+const REASON_BYTES_MAX: usize = 200;
+
+/// Sends events elsewhere from now on, or from an earlier frame on.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct CreateSink {
+    /// Where they go, and which.
+    pub spec: SinkSpec,
+    /// Index of the first frame that is wanted; absent: what comes.
+    pub from: Option<u64>,
+    /// The key that requests are signed with.
+    pub key: Option<SecretBytes>,
+}
+
+/// Sends nothing there any more.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct RemoveSink {
+    /// The sink.
+    pub sink: SinkId,
+}
+
+/// Sends nothing there until it is resumed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PauseSink {
+    /// The sink.
+    pub sink: SinkId,
+}
+
+/// Goes on with a sink that is paused or parked, where it stopped.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ResumeSink {
+    /// The sink.
+    pub sink: SinkId,
+}
+
+/// Notes how the sending goes.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ReportSink {
+    /// The sink.
+    pub sink: SinkId,
+    /// Index of the last frame of which all that is wanted has arrived; or why nothing arrives.
+    pub outcome: Result<u64, String>,
+}
+
+impl Verb for CreateSink {
+    fn name(&self) -> &'static str {
+        "sink.create"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator(OperatorRole::Admin)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        true
+    }
+
+    fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let Self { spec, from, key } = self;
+        let subject = format!("sink {}", quote(&spec.name));
+        validate::sink(spec).map_err(|fault| fault.about(&subject))?;
+        key.iter().try_for_each(|key| validate::sink_key(&key.0)).map_err(|fault| fault.about(&subject))?;
+        if let Some(taken) = state.sink_named(&spec.name) {
+            let sentence = format!("the name {} is taken by sink {}", taken.spec.name, taken.id);
+            let hint = "choose another name, or remove that sink first with `swarmctl sink rm`";
+            return Err(Rejection::new(RejectionKind::Exists, subject, sentence, hint));
+        }
+        let shares = |sink: &&Sink| !spec.file.is_empty() && sink.spec.file == spec.file;
+        if let Some(other) = state.sinks.values().find(shares) {
+            let sentence = format!("sink {} writes to the file {} already", other.spec.name, spec.file);
+            return Err(Rejection::new(RejectionKind::Exists, subject, sentence, "name another file"));
+        }
+        if state.sinks.len() >= SINKS_MAX {
+            let sentence = format!("the cluster has {SINKS_MAX} sinks, which is the maximum");
+            let hint = "remove those that are not needed with `swarmctl sink rm`";
+            return Err(Rejection::new(RejectionKind::Exhausted, subject, sentence, hint));
+        }
+        if from.is_some_and(|from| from > state.position.index + 1) {
+            let sentence = format!("history ends at index {}", state.position.index);
+            return Err(Rejection::invalid(subject, sentence, "leave out --from to begin with what comes"));
+        }
+        let sink: SinkId = ctx.ids.next();
+        let after = from.map(|from| from.saturating_sub(1));
+        let created = SinkCreated { sink, spec: spec.clone(), after, signed: key.is_some() };
+        let volatile = key.iter().map(|key| VolatilePayload::keep(sink_key(sink), key.0.as_slice())).collect();
+        Ok(Decision { volatile, ..Decision::one(sink, Kind::SinkCreated(created)) })
+    }
+}
+
+impl Verb for RemoveSink {
+    fn name(&self) -> &'static str {
+        "sink.remove"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator(OperatorRole::Admin)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let sink = known(state, self.sink)?;
+        let volatile = sink.signed.then(|| VolatilePayload::destroy(sink_key(sink.id)));
+        let decision = Decision::one(sink.id, Kind::SinkRemoved(SinkRemoved { sink: sink.id }));
+        Ok(Decision { volatile: volatile.into_iter().collect(), ..decision })
+    }
+}
+
+impl Verb for PauseSink {
+    fn name(&self) -> &'static str {
+        "sink.pause"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator(OperatorRole::Admin)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let sink = known(state, self.sink)?;
+        Ok(match sink.state {
+            SinkState::Paused => Decision::nothing(sink.id),
+            SinkState::Active | SinkState::Parked => {
+                Decision::one(sink.id, Kind::SinkPaused(SinkPaused { sink: sink.id }))
+            }
+        })
+    }
+}
+
+impl Verb for ResumeSink {
+    fn name(&self) -> &'static str {
+        "sink.resume"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator(OperatorRole::Admin)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let sink = known(state, self.sink)?;
+        Ok(match sink.state {
+            SinkState::Active => Decision::nothing(sink.id),
+            SinkState::Paused | SinkState::Parked => {
+                Decision::one(sink.id, Kind::SinkResumed(SinkResumed { sink: sink.id }))
+            }
+        })
+    }
+}
+
+impl Verb for ReportSink {
+    fn name(&self) -> &'static str {
+        "sink.report"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::ThisManager
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        false
+    }
+
+    fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let sink = known(state, self.sink)?;
+        let (id, is_active) = (sink.id, sink.state == SinkState::Active);
+        let event = match (&self.outcome, &sink.failing) {
+            // What arrived has arrived, whatever was asked meanwhile.
+            (Ok(index), _) if *index > sink.position => {
+                Kind::SinkProgressed(SinkProgressed { sink: id, index: *index })
+            }
+            (Err(reason), None) if is_active => Kind::SinkFailed(SinkFailed { sink: id, reason: shortened(reason) }),
+            (Err(reason), Some(failing)) if is_active && ctx.now.since(failing.since) >= PARKED_AFTER => {
+                Kind::SinkParked(SinkParked { sink: id, reason: shortened(reason) })
+            }
+            (Ok(_) | Err(_), _) => return Ok(Decision::nothing(id)),
+        };
+        Ok(Decision::one(id, event))
+    }
+}
+
+fn known(state: &Cluster, id: SinkId) -> Result<&Sink, Rejection> {
+    state.sinks.get(id).ok_or_else(|| Rejection::not_found("sink", id))
+}
+
+/// The beginning of a reason.
+fn shortened(reason: &str) -> String {
+    reason
+        .chars()
+        .scan(0, |bytes, c| {
+            *bytes += c.len_utf8();
+            (*bytes <= REASON_BYTES_MAX).then_some(c)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Command;
+    use crate::testing::{Story, operator, this_manager};
+
+    fn create(name: &str, file: &str, key: Option<&[u8]>) -> Command {
+        let spec = SinkSpec { name: name.to_owned(), file: file.to_owned(), ..SinkSpec::default() };
+        let key = key.map(|key| SecretBytes(key.to_vec()));
+        Command::CreateSink(CreateSink { spec, from: None, key })
+    }
+
+    fn report(sink: SinkId, outcome: Result<u64, &str>) -> Command {
+        Command::ReportSink(ReportSink { sink, outcome: outcome.map_err(str::to_owned) })
+    }
+
+    fn created(story: &mut Story, command: Command) -> SinkId {
+        story.accept(&operator(), command).subject.expect("an id").parse().expect("a sink's")
+    }
+
+    #[test]
+    fn names_and_files_are_given_once_and_there_are_few() {
+        let mut story = Story::initialised();
+        created(&mut story, create("a", "a", None));
+        for (name, file) in [("A", "b"), ("b", "a")] {
+            assert_eq!(story.refuse(&operator(), create(name, file, None)).kind, RejectionKind::Exists, "{name}");
+        }
+        for number in 1..SINKS_MAX {
+            created(&mut story, create(&format!("s{number}"), &format!("f{number}"), None));
+        }
+        assert_eq!(story.refuse(&operator(), create("z", "z", None)).kind, RejectionKind::Exhausted);
+    }
+
+    #[test]
+    fn a_key_is_kept_in_the_keyring_only_and_goes_with_its_sink() {
+        let mut story = Story::initialised();
+        let accepted = story.accept(&operator(), create("a", "a", Some(b"0123456789abcdef")));
+        assert_eq!(accepted.volatile.len(), 1);
+        assert!(!format!("{:?}", accepted.events).contains("0123456789"), "{accepted:?}");
+        let sink: SinkId = accepted.subject.expect("an id").parse().expect("a sink's");
+        let removed = story.accept(&operator(), Command::RemoveSink(RemoveSink { sink }));
+        assert_eq!(removed.volatile, [VolatilePayload::destroy(sink_key(sink))]);
+        assert_eq!(story.refuse(&operator(), create("a", "a", Some(b"short"))).kind, RejectionKind::Invalid);
+    }
+
+    /// Lets a sink have failed for so long.
+    fn fail_for(story: &mut Story, sink: SinkId, length: Duration) {
+        let mut failing = story.state.sinks.get(sink).expect("the sink").clone();
+        let since = failing.failing.as_mut().expect("a failure");
+        since.since = events::Timestamp::from_unix_ns(since.since.unix_ns() - length.as_nanos() as i64);
+        story.state.sinks.insert(sink, failing);
+    }
+
+    #[test]
+    fn what_is_reported_is_noted_once_and_a_day_of_failures_parks() {
+        let mut story = Story::initialised();
+        let sink = created(&mut story, create("a", "a", None));
+        let position = story.state.sinks.get(sink).expect("the sink").position;
+        let told = |story: &mut Story, command: Command| {
+            let kinds = story.accept(&this_manager(), command).events;
+            kinds.first().map_or("", Kind::name).to_owned()
+        };
+        assert_eq!(told(&mut story, report(sink, Ok(position))), "");
+        assert_eq!(told(&mut story, report(sink, Ok(position + 7))), "sink_progressed");
+        assert_eq!(told(&mut story, report(sink, Ok(position + 3))), "");
+        assert_eq!(told(&mut story, report(sink, Err("503"))), "sink_failed");
+        assert_eq!(told(&mut story, report(sink, Err("503"))), "");
+        fail_for(&mut story, sink, PARKED_AFTER - Duration::from_secs(60));
+        assert_eq!(told(&mut story, report(sink, Err("503"))), "");
+        assert_eq!(told(&mut story, report(sink, Ok(position + 8))), "sink_progressed");
+        assert_eq!(told(&mut story, report(sink, Err(&"ä".repeat(500)))), "sink_failed");
+        let noted = story.state.sinks.get(sink).and_then(|sink| sink.failing.clone()).expect("a failure").reason;
+        assert_eq!(noted.len(), REASON_BYTES_MAX);
+        fail_for(&mut story, sink, PARKED_AFTER);
+        assert_eq!(told(&mut story, report(sink, Err("504"))), "sink_parked");
+        assert_eq!(told(&mut story, report(sink, Err("504"))), "");
+        assert_eq!(story.accept(&operator(), Command::ResumeSink(ResumeSink { sink })).events.len(), 1);
+        assert_eq!(story.accept(&operator(), Command::ResumeSink(ResumeSink { sink })).events.len(), 0);
+        assert_eq!(told(&mut story, report(sink, Err("504"))), "sink_failed");
+        assert_eq!(story.accept(&operator(), Command::PauseSink(PauseSink { sink })).events.len(), 1);
+        fail_for(&mut story, sink, PARKED_AFTER);
+        assert_eq!(told(&mut story, report(sink, Err("504"))), "");
+        assert_eq!(told(&mut story, report(sink, Ok(position + 9))), "sink_progressed");
+    }
+}

@@ -1,0 +1,47 @@
+//! Sinks as clients see them: without the keys that requests are signed with.
+
+use commands::Rejection;
+use projections::views::overview::resolve_sink;
+use projections::{Sink, SinkState};
+use wire::v1::{ListSinksRequest, Meta, SinkActivity, SinkFailure, SinkList, SinkView};
+
+use super::Control;
+
+impl Control {
+    /// The sinks that a request names, or all, in the order of their names. There are few.
+    ///
+    /// # Errors
+    /// When a reference names nothing, or more than one sink.
+    pub fn sinks(&self, request: &ListSinksRequest) -> Result<SinkList, Rejection> {
+        let cluster = &self.state.cluster;
+        if request.sinks.is_empty() {
+            let mut sinks: Vec<SinkView> = cluster.sinks.values().map(view).collect();
+            sinks.sort_by(|one, other| one.spec.name.cmp(&other.spec.name));
+            return Ok(SinkList { sinks });
+        }
+        let mut sinks = Vec::with_capacity(request.sinks.len());
+        for reference in &request.sinks {
+            sinks.extend(cluster.sinks.get(resolve_sink(cluster, reference)?).map(view));
+        }
+        Ok(SinkList { sinks })
+    }
+}
+
+fn view(sink: &Sink) -> SinkView {
+    let activity = match sink.state {
+        SinkState::Active => SinkActivity::Active,
+        SinkState::Paused => SinkActivity::Paused,
+        SinkState::Parked => SinkActivity::Parked,
+    };
+    let failure = sink.failing.as_ref();
+    SinkView {
+        id: sink.id,
+        meta: Meta { version: sink.version, created_at: sink.created_at, updated_at: sink.created_at },
+        spec: (*sink.spec).clone(),
+        signed: sink.signed,
+        activity: activity.into(),
+        position: sink.position,
+        progressed_at: sink.progressed_at,
+        failure: failure.map(|failing| SinkFailure { since: failing.since, reason: failing.reason.clone() }),
+    }
+}

@@ -1,0 +1,254 @@
+//! Sends events to sinks while this manager leads. How far each has come is in the log, so that the next leader goes on there: what is
+//! sent twice then has the same ids. Turns never wait for it: history is read at idle priority, by two at a time, and each sink waits for
+//! its own receiver.
+//!
+//! Suggested order: [`pace`] and [`batch`] (what is sent when, as functions), then this file, [`file`] and [`webhook`] (how).
+
+mod batch;
+mod file;
+mod pace;
+mod webhook;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use commands::{Actor, Command, Rejection, ReportSink};
+use events::{NodeId, SinkId};
+use projections::sinks::sink_key;
+use projections::{Sink, SinkState};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use wire::v1::EventsRequest;
+
+use crate::control::event_reader::EventReader;
+use crate::log::LogStore;
+use crate::manager::driver::{Handle, Published};
+use crate::manager::replica::{Outcome, Request};
+use crate::manager::scrub::run_when_idle;
+
+use batch::{Batch, batches};
+
+/// Sinks that read history at a time.
+const READERS_MAX: usize = 2;
+
+/// What this manager's flags say of sinks.
+#[derive(Debug, Clone, Default)]
+pub struct SinkSettings {
+    /// The one directory in which sinks may write files.
+    pub dir: Option<PathBuf>,
+    /// The authorities that receivers' certificates are verified with; `None`: the system's.
+    pub roots: Option<PathBuf>,
+}
+
+/// The sinks of a manager.
+pub struct Sinks {
+    core: Handle,
+    store: Arc<dyn LogStore>,
+    node: NodeId,
+    settings: SinkSettings,
+    readers: Arc<Semaphore>,
+}
+
+/// The task that sends to one sink; dropped, it ends.
+struct Sending(JoinHandle<()>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What is to be sent next.
+struct Found {
+    batches: Vec<Batch>,
+    /// All that is wanted up to this frame is in there, or was sent before.
+    up_to: u64,
+}
+
+impl Sinks {
+    /// The sinks of this manager.
+    pub fn new(core: Handle, store: Arc<dyn LogStore>, node: NodeId, settings: SinkSettings) -> Self {
+        Self { core, store, node, settings, readers: Arc::new(Semaphore::new(READERS_MAX)) }
+    }
+
+    /// Sends to all active sinks whenever this manager leads, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let sinks = Arc::new(self);
+        let mut states = sinks.core.states();
+        let mut sending: BTreeMap<SinkId, Sending> = BTreeMap::new();
+        loop {
+            let state = Arc::clone(&states.borrow_and_update());
+            let active = |sink: &&Sink| state.leads && sink.state == SinkState::Active;
+            sending.retain(|id, _| state.cluster.sinks.get(*id).as_ref().is_some_and(active));
+            for sink in state.cluster.sinks.values().filter(active) {
+                let start = || Sending(tokio::spawn(Arc::clone(&sinks).send(sink.clone())));
+                sending.entry(sink.id).or_insert_with(start);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = states.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Sends what a sink wants, until the core ends.
+    async fn send(self: Arc<Self>, sink: Sink) {
+        let mut states = self.core.states();
+        let (mut way, mut failures) = (Way::from(sink.position), 0_u32);
+        loop {
+            if way.due().is_some_and(|due| due <= Instant::now()) {
+                self.note(&sink, &mut way).await;
+            }
+            match self.step(&sink, &mut way).await {
+                Ok(()) => failures = 0,
+                Err(why) => {
+                    failures = failures.saturating_add(1);
+                    tracing::debug!(sink = %sink.spec.name, failures, why, "events cannot be sent to a sink");
+                    self.report(&sink, Err(why)).await;
+                    sleep(pace::pause(failures, rand::random())).await;
+                }
+            }
+            if way.is_at_end && self.wait(&sink, &mut states, &mut way).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends the next batch, or reads on where all were sent.
+    async fn step(&self, sink: &Sink, way: &mut Way) -> Result<(), String> {
+        if let Some(batch) = way.pending.front() {
+            self.deliver(sink, batch).await?;
+            way.pending.pop_front();
+            way.arrived = way.pending.is_empty().then_some(way.cursor).or(way.arrived);
+            return Ok(());
+        }
+        let Found { batches, up_to } = self.read(sink, way.cursor).await?;
+        (way.cursor, way.is_at_end, way.pending) = (up_to, batches.is_empty(), batches.into());
+        Ok(())
+    }
+
+    /// What comes after a frame and is wanted, as much as is read at once.
+    async fn read(&self, sink: &Sink, cursor: u64) -> Result<Found, String> {
+        let _reading = self.readers.acquire().await.map_err(|error| error.to_string())?;
+        let request = EventsRequest {
+            from: Some(cursor + 1),
+            kinds: sink.spec.kinds.clone(),
+            actors: sink.spec.actors.clone(),
+            commands: sink.spec.commands.clone(),
+            ..EventsRequest::default()
+        };
+        let (store, state) = (Arc::clone(&self.store), self.core.state());
+        let (made, answer) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("sink".to_owned()).spawn(move || {
+            run_when_idle();
+            let found = find(store, &state, request, &made);
+            // Who asked may be gone by now.
+            let _ = made.send(found);
+        });
+        thread.map_err(|error| format!("no thread can be had to read history: {error}"))?;
+        answer.await.map_err(|_| "the reading of history broke off".to_owned())?
+    }
+
+    async fn deliver(&self, sink: &Sink, batch: &Batch) -> Result<(), String> {
+        if sink.spec.file.is_empty() {
+            let keyring = Arc::clone(&self.core.state().keyring);
+            let key = keyring.get(&sink_key(sink.id)).map(|key| key.reveal());
+            if sink.signed && key.is_none() {
+                return Err("the key to sign with is not in the keyring".to_owned());
+            }
+            return webhook::post(&sink.spec.webhook, self.settings.roots.as_deref(), key, batch).await;
+        }
+        let Some(dir) = self.settings.dir.clone() else {
+            return Err("the manager that leads was started without --sink-dir".to_owned());
+        };
+        let (name, batch) = (sink.spec.file.clone(), batch.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            file::append(&dir, &name, &batch)
+                .map_err(|error| format!("cannot write {}: {error}", dir.join(&name).display()))
+        });
+        written.await.map_err(|error| error.to_string())?
+    }
+
+    /// Waits until there is more history; notes progress when its time comes.
+    async fn wait(
+        &self,
+        sink: &Sink,
+        states: &mut watch::Receiver<Arc<Published>>,
+        way: &mut Way,
+    ) -> Result<(), watch::error::RecvError> {
+        way.is_at_end = false;
+        // What comes at short intervals is sent together.
+        sleep(pace::LOOK).await;
+        while states.borrow_and_update().cluster.position.index <= way.cursor {
+            tokio::select! {
+                changed = states.changed() => changed?,
+                () = sleep_until(way.due().unwrap_or_else(Instant::now)), if way.arrived.is_some() => {
+                    self.note(sink, way).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn note(&self, sink: &Sink, way: &mut Way) {
+        if let Some(arrived) = way.arrived.take() {
+            way.noted_at = Some(Instant::now());
+            self.report(sink, Ok(arrived)).await;
+        }
+    }
+
+    async fn report(&self, sink: &Sink, outcome: Result<u64, String>) {
+        let report = Command::ReportSink(ReportSink { sink: sink.id, outcome });
+        let reported = self.core.submit(Request::unnamed(Actor::Manager(self.node), report)).await;
+        if !matches!(reported, Outcome::Committed { .. }) {
+            tracing::debug!(sink = %sink.spec.name, ?reported, "how a sink does was not noted");
+        }
+    }
+}
+
+/// How far the sending to a sink is.
+#[derive(Default)]
+struct Way {
+    /// All that is wanted up to this frame was sent, or is pending.
+    cursor: u64,
+    pending: VecDeque<Batch>,
+    /// Whether history had nothing more.
+    is_at_end: bool,
+    /// All up to this frame has arrived, and that is not noted yet.
+    arrived: Option<u64>,
+    noted_at: Option<Instant>,
+}
+
+impl Way {
+    fn from(position: u64) -> Self {
+        Self { cursor: position, ..Self::default() }
+    }
+
+    /// When progress may be noted, if there is any.
+    fn due(&self) -> Option<Instant> {
+        self.arrived?;
+        Some(self.noted_at.map_or_else(Instant::now, |noted| noted + pace::NOTED_EVERY))
+    }
+}
+
+/// Reads on until something is to be sent, history ends, or nobody waits any more.
+fn find(
+    store: Arc<dyn LogStore>,
+    state: &Published,
+    request: EventsRequest,
+    made: &oneshot::Sender<Result<Found, String>>,
+) -> Result<Found, String> {
+    let unreadable = |rejection: Rejection| rejection.sentence;
+    let cluster = &state.cluster;
+    let mut reader = EventReader::open(store, cluster, request).map_err(unreadable)?;
+    while let Some(records) = reader.page(cluster).map_err(unreadable)?.filter(|_| !made.is_closed()) {
+        let batches = batches(cluster.id(), &records).map_err(|error| error.to_string())?;
+        if let Some(last) = records.last().filter(|_| !batches.is_empty()) {
+            return Ok(Found { batches, up_to: last.index });
+        }
+    }
+    Ok(Found { batches: Vec::new(), up_to: cluster.position.index })
+}

@@ -1,0 +1,37 @@
+//! When a sink is tried again, and when its progress is noted: numbers, no clock.
+
+use std::time::Duration;
+
+/// Before the first repetition of what failed.
+const FIRST: Duration = Duration::from_secs(1);
+/// Between two repetitions at most.
+const LONGEST: Duration = Duration::from_secs(300);
+/// Between two notes of progress: each is a frame of the log.
+pub const NOTED_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks for new events, so that a burst of frames is one request.
+pub const LOOK: Duration = Duration::from_millis(200);
+
+/// How long to wait before what failed so many times in a row is tried again. Half of the time is `chance`, so that
+/// sinks that failed together do not come back together.
+pub fn pause(failures: u32, chance: u16) -> Duration {
+    let whole = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
+    whole / 2 + whole / 2 * u32::from(chance) / u32::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_five_minutes_and_half_of_each_is_chance() {
+        let most = u16::MAX;
+        let table =
+            [(0, 0, 500), (1, most, 1_000), (1, 0, 500), (2, most, 2_000), (4, most / 3, 5_333), (9, most, 256_000)];
+        for (failures, chance, ms) in table {
+            assert_eq!(pause(failures, chance).as_millis(), ms, "{failures} {chance}");
+        }
+        for failures in [10, 17, 18, u32::MAX] {
+            assert_eq!(pause(failures, most), LONGEST, "{failures}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Events that are sent to real receivers: in order, none lost with the manager that leads, and repetitions with the same ids.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::cluster::{Cluster, MANAGER, path};
+use super::quorum::managers;
+use super::units::Executor;
+
+/// One request: its signature, and its events.
+type Received = (Option<String>, Vec<Value>);
+
+/// A receiver on a port of its own, which gives the answers in turn; the last one stays.
+struct Receiver {
+    url: String,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+impl Receiver {
+    fn start(answers: &'static [&'static str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/in", listener.local_addr().expect("an address"));
+        let received = Arc::<Mutex<Vec<Received>>>::default();
+        let requests = Arc::clone(&received);
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = BufReader::new(stream.expect("a connection"));
+                // A manager that is killed ends its request anywhere.
+                let Some(request) = request(&mut stream) else { continue };
+                let answer = answers[number.min(answers.len() - 1)];
+                if answer.starts_with("HTTP/1.1 2") {
+                    requests.lock().expect("whole").push(request);
+                }
+                let _ = stream.get_mut().write_all(answer.as_bytes());
+            }
+        });
+        Self { url, received }
+    }
+
+    /// The names of the configs whose making was received, and the ids of the events.
+    fn configs(&self) -> Vec<(String, String)> {
+        let received = self.received.lock().expect("whole");
+        received.iter().flat_map(|(_, events)| events).filter_map(config).collect()
+    }
+}
+
+fn request(stream: &mut impl BufRead) -> Option<Received> {
+    let (mut length, mut signature) = (0, None);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        match line.trim().split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().ok()?,
+            Some(("swarmlog-signature", value)) => signature = Some(value.to_owned()),
+            Some(_) => {}
+            None if line.trim().is_empty() => break,
+            None => {}
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    let events: Vec<Value> = serde_json::from_slice(&body).expect("JSON");
+    Some((signature, events))
+}
+
+/// The name of the config that an event made, and the event's id.
+fn config(event: &Value) -> Option<(String, String)> {
+    let made = &event["data"]["event"]["kind"]["config_created"];
+    let name = made["spec"]["annotations"]["name"].as_str()?;
+    Some((name.to_owned(), event["id"].as_str().expect("an id").to_owned()))
+}
+
+fn create(cluster: &Cluster, manager: &str, name: &str) {
+    let data = cluster.path("data");
+    std::fs::write(&data, "data").expect("written");
+    let made = cluster.swarmctl_at(manager, &format!("config create {name} {}", data.display()));
+    assert_eq!(made.code, 0, "{made:?}");
+}
+
+#[test]
+fn nothing_is_lost_with_the_manager_that_leads_and_what_comes_twice_has_the_same_id() {
+    let mut cluster = managers(&["m2", "m3"]);
+    let receiver = Receiver::start(&["HTTP/1.1 503 Busy\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"]);
+    let key = cluster.path("key");
+    std::fs::write(&key, "0123456789abcdef\n").expect("written");
+    let flags = format!("--secret-file {} --kind config_created", key.display());
+    cluster.ok(&format!("sink create siem --webhook {} {flags}", receiver.url));
+    let mut names: Vec<String> = Vec::new();
+    for number in 0..10 {
+        names.push(format!("before-{number}"));
+        create(&cluster, MANAGER, &names[number]);
+    }
+    cluster.until("the first events", || receiver.configs().len() >= 3);
+    cluster.kill(MANAGER);
+    cluster.until("another leader", || cluster.swarmctl_at("m2", "node ls").code == 0);
+    for number in 0..10 {
+        names.push(format!("after-{number}"));
+        create(&cluster, "m2", &names[10 + number]);
+    }
+    let all = || {
+        let received = receiver.configs();
+        names.iter().all(|name| received.iter().any(|(received, _)| received == name))
+    };
+    cluster.until("all events", all);
+    let received = receiver.configs();
+    let mut first: Vec<&(String, String)> = Vec::new();
+    for event in &received {
+        match first.iter().find(|(name, _)| *name == event.0) {
+            Some(known) => assert_eq!(known.1, event.1, "a repetition has the same id"),
+            None => first.push(event),
+        }
+    }
+    assert!(first.iter().map(|(name, _)| name).eq(&names), "in order: {received:?}");
+    let signed = receiver.received.lock().expect("whole");
+    assert!(signed.iter().all(|(signature, _)| signature.as_ref().is_some_and(|text| text.starts_with("sha256="))));
+}
+
+#[test]
+fn a_file_has_each_event_and_a_sink_says_why_nothing_arrives() {
+    let mut cluster = Cluster::start(Executor::Process, &[]);
+    let dir = cluster.path("sinks");
+    std::fs::create_dir(&dir).expect("made");
+    create(&cluster, MANAGER, "first");
+    cluster.ok("sink create lines --file events.jsonl --from 1");
+    let inspected = |cluster: &Cluster| cluster.list("sink inspect lines").remove(0);
+    let fails = |cluster: &Cluster| {
+        inspected(cluster)["failure"]["reason"].as_str().is_some_and(|why| why.contains("without --sink-dir"))
+    };
+    cluster.until("the reason", || fails(&cluster));
+    assert_eq!(cluster.end(MANAGER), Some(0));
+    cluster.resume_with(MANAGER, &["--sink-dir", &path(&dir)]);
+    cluster.await_manager();
+    create(&cluster, MANAGER, "second");
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(dir.join("events.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    cluster.until("both configs", || lines().iter().filter_map(config).count() == 2);
+    cluster.until("the progress", || inspected(&cluster)["failure"].is_null());
+    // What tells of the sending is not sent, and so causes nothing.
+    assert!(lines().iter().all(|event| event["type"] != "swarmlog.v1.sink_progressed"));
+    let written: Vec<String> = lines().iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!(written.len(), written.iter().collect::<std::collections::BTreeSet<_>>().len(), "{written:?}");
+    cluster.ok("sink pause lines");
+    create(&cluster, MANAGER, "third");
+    cluster.ok("sink resume lines");
+    cluster.until("the third", || lines().iter().filter_map(config).any(|(name, _)| name == "third"));
+    cluster.ok("sink rm lines");
+    cluster.swarmctl("sink inspect lines").refused(3, "lines");
+}
