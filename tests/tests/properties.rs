@@ -4,6 +4,8 @@
 //! The seeded simulation runs the real loop; here there is none, so that the reconcilers' own promises are seen alone: a
 //! turn of any size loses nothing, a scope is as good as everything, and a timer comes before there is anything to say.
 
+#[path = "properties/files.rs"]
+mod files;
 #[path = "properties/jobs.rs"]
 mod jobs;
 #[path = "properties/plans.rs"]
@@ -29,6 +31,7 @@ use events::{
     GlobalMode, Id, IdGenerator, Kind, NodeDescription, NodeId, NodeSpec, ReplicatedMode, Resources, RestartCondition,
     Role, ServiceId, ServiceSpec, SessionId, TaskId, TaskState, TaskStatus, Timestamp, UpdateOrder, codec,
 };
+use files::FileStep;
 use projections::{Cluster, Liveness, Stamp, Touched, check, snapshot};
 use proptest::prelude::*;
 use reconcilers::{Budget, Candidates, LastSeen, Presence, Settled, TimerKey, settle};
@@ -64,6 +67,8 @@ enum Step {
     Resume(usize),
     RemoveService(usize),
     RemoveTask(usize),
+    /// About a config or a secret.
+    File(FileStep),
     Report(usize, TaskState),
     Advance(u64),
 }
@@ -97,6 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any().prop_map(Step::Resume),
         1 => any().prop_map(Step::RemoveService),
         1 => any().prop_map(Step::RemoveTask),
+        3 => files::step().prop_map(Step::File),
         16 => (any(), states).prop_map(|(task, state)| Step::Report(task, state)),
         6 => prop_oneof![4 => 0..10_u64, 1 => 10..90_000_u64].prop_map(Step::Advance),
     ]
@@ -229,6 +235,7 @@ impl Core {
                 let Some(task) = self.task(*task) else { return };
                 self.operator(&Command::RemoveTask(commands::RemoveTask { task }));
             }
+            Step::File(step) => self.take_file(step),
             Step::Report(task, state) => self.report(*task, *state),
             Step::Advance(seconds) => self.advance(Duration::from_secs(*seconds)),
         }
