@@ -124,7 +124,7 @@ fn circumstances(record: &EventRecord) -> [String; 7] {
 }
 
 fn kind(record: &EventRecord) -> &'static str {
-    record.event.kind.as_ref().map_or("unknown", Kind::name)
+    record.event.kind.as_ref().map_or(sql::UNKNOWN, Kind::name)
 }
 
 /// An event as the cells of [`COLUMNS`].
@@ -136,14 +136,13 @@ fn row(record: &EventRecord, value: &Value) -> String {
     cells.join(",")
 }
 
-/// An event as a row of the table in [`sql`].
+/// An event as a row of its table in [`sql`].
 fn sql_row(record: &EventRecord, value: &Value) -> String {
-    let circumstances = circumstances(record);
-    let texts = circumstances.iter().map(|text| escape::line(text));
-    let documents = [value["names"].to_string(), value["event"]["kind"][kind(record)].to_string()];
-    let documents = documents.iter().map(|document| escape::json(document));
-    let cells: Vec<Cow<'_, str>> = texts.chain(documents).collect();
-    sql::row((record.index, record.ordinal), &cells)
+    let [time, kind, command, reconciler, actor_kind, actor, reason] = circumstances(record);
+    let texts = [time, command, reconciler, actor_kind, actor, reason].map(|text| escape::line(&text).into_owned());
+    let names = escape::json(&value["names"].to_string()).into_owned();
+    let texts: Vec<String> = texts.into_iter().chain([names]).collect();
+    sql::row((record.index, record.ordinal), &kind, &texts, &value["event"]["kind"][kind.as_str()])
 }
 
 /// A cell: quoted where its text would end it. Control characters are written out, so that a line of the file is a row.

@@ -1,20 +1,28 @@
-//! An export as SQL that `sqlite3` reads: a table of all events, a view for each kind with its fields as columns, and a view of the
-//! times at which tasks ran. Text, so that it is streamed and continued like the other formats, and needs no database here.
+//! An export as SQL that `sqlite3` reads: a table for each kind of event with its fields as columns and indices on the objects that it is
+//! about, a view of all events, and a view of the times at which tasks ran. Text, so that it is streamed and continued like the other
+//! formats, and needs no database here.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use events::catalogue::FIELDS;
+use serde_json::Value;
 
 use super::EventPlace;
+use crate::format::escape;
 
-/// The table, and what makes its queries fast. Without syncing each statement is cheap although it is a transaction of its own: what a
-/// crash of the machine costs is a file that can be made again.
-const TABLE: &str = "PRAGMA synchronous=OFF; \
-    CREATE TABLE IF NOT EXISTS events(frame INTEGER, ordinal INTEGER, time TEXT, kind TEXT, command TEXT, reconciler TEXT, \
-    actor_kind TEXT, actor TEXT, reason TEXT, names TEXT, event TEXT, PRIMARY KEY(frame, ordinal)) WITHOUT ROWID; \
-    CREATE INDEX IF NOT EXISTS events_by_kind ON events(kind, time); \
-    CREATE INDEX IF NOT EXISTS events_by_time ON events(time);";
+/// Without syncing each statement is cheap although it is a transaction of its own: what a crash of the machine costs is a file that can
+/// be made again.
+const SETTINGS: &str = "PRAGMA synchronous=OFF;";
+
+/// The columns of every table, before the fields of its kind.
+const COLUMNS: [&str; 9] =
+    ["frame", "ordinal", "time", "command", "reconciler", "actor_kind", "actor", "reason", "names"];
+
+/// Fields that hold the id of an object, by which events are looked for.
+const OBJECTS: [&str; 7] = ["task", "service", "node", "config", "secret", "operator", "sink"];
+
+/// The kind of an event that this program is too old for: it has no fields here.
+pub const UNKNOWN: &str = "unknown";
 
 /// From when to when tasks ran, as their nodes say, and where; a report may tell of several states at once. Those that ran on n3 in May:
 /// `SELECT * FROM task_runs WHERE node_name = 'n3' AND since < '2026-06' AND (until IS NULL OR until >= '2026-05')`.
@@ -31,49 +39,81 @@ const TASK_RUNS: &str = "CREATE VIEW IF NOT EXISTS task_runs AS WITH \
     placed.node, placed.node_name, ran.since, ended.until FROM task_created AS created JOIN ran USING (task) \
     LEFT JOIN placed USING (task) LEFT JOIN ended USING (task);";
 
-/// What comes before the cells of a row.
-const INSERT: &str = "INSERT OR IGNORE INTO events VALUES(";
+/// What comes before the name of a row's table.
+const INSERT: &str = "INSERT OR IGNORE INTO \"";
+/// What comes between that and its cells.
+const VALUES: &str = "\" VALUES(";
 
 /// The first line: the schema.
 pub fn heading() -> String {
-    let mut schema = TABLE.to_owned();
-    for (kind, fields) in FIELDS {
-        let _ =
-            write!(schema, " CREATE VIEW IF NOT EXISTS \"{kind}\" AS SELECT frame, ordinal, time, command, reconciler");
-        schema.push_str(", actor_kind, actor, reason, names");
-        for field in *fields {
-            let _ = write!(schema, ", json_extract(event, '$.{field}') AS \"{field}\"");
+    let (mut schema, mut all) = (SETTINGS.to_owned(), String::new());
+    for (kind, fields) in kinds() {
+        let _ = write!(schema, " CREATE TABLE IF NOT EXISTS \"{kind}\"(frame INTEGER, ordinal INTEGER");
+        for column in &COLUMNS[2..] {
+            let _ = write!(schema, ", {column} TEXT");
         }
-        let _ = write!(schema, " FROM events WHERE kind = '{kind}';");
+        for field in fields {
+            let _ = write!(schema, ", \"{}\"", column(field));
+        }
+        schema.push_str(", PRIMARY KEY(frame, ordinal)) WITHOUT ROWID;");
+        for object in OBJECTS.iter().filter(|object| fields.contains(object)) {
+            let _ = write!(schema, " CREATE INDEX IF NOT EXISTS {kind}_by_{object} ON \"{kind}\"(\"{object}\");");
+        }
+        let union = if all.is_empty() { "" } else { " UNION ALL " };
+        let _ = write!(all, "{union}SELECT {}, '{kind}' AS kind FROM \"{kind}\"", COLUMNS.join(", "));
     }
-    schema.push(' ');
-    schema.push_str(TASK_RUNS);
+    let _ = write!(schema, " CREATE VIEW IF NOT EXISTS events AS {all}; {TASK_RUNS}");
     schema
 }
 
-/// A row of the table.
-pub fn row((index, ordinal): EventPlace, cells: &[Cow<'_, str>]) -> String {
-    let mut row = format!("{INSERT}{index},{ordinal}");
-    for cell in cells {
-        let _ = write!(row, ",'{}'", cell.replace('\'', "''"));
+fn kinds() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    FIELDS.iter().copied().chain([(UNKNOWN, &[][..])])
+}
+
+/// The column of a field: one that is called like a column of every table has another name.
+fn column(field: &str) -> String {
+    if COLUMNS.contains(&field) { format!("event_{field}") } else { field.to_owned() }
+}
+
+/// A row: the texts of the columns after the place, and the fields of the event.
+pub fn row((index, ordinal): EventPlace, kind: &str, texts: &[String], event: &Value) -> String {
+    let mut row = format!("{INSERT}{kind}{VALUES}{index},{ordinal}");
+    texts.iter().for_each(|text| push_text(&mut row, text));
+    let fields = kinds().find(|(name, _)| *name == kind).map_or(&[][..], |(_, fields)| fields);
+    for field in fields {
+        match &event[*field] {
+            Value::Null => row.push_str(",NULL"),
+            Value::Bool(is) => row.push_str(if *is { ",1" } else { ",0" }),
+            Value::Number(number) => row.extend([",", &number.to_string()]),
+            Value::String(text) => push_text(&mut row, &escape::line(text)),
+            document @ (Value::Array(_) | Value::Object(_)) => {
+                push_text(&mut row, &escape::json(&document.to_string()));
+            }
+        }
     }
     row + ");"
 }
 
+fn push_text(row: &mut String, text: &str) {
+    let _ = write!(row, ",'{}'", text.replace('\'', "''"));
+}
+
 /// Which event a row is about.
 pub fn place(line: &str) -> Option<EventPlace> {
-    let mut numbers = line.strip_prefix(INSERT)?.strip_suffix(");")?.split(',');
+    let (_, cells) = line.strip_prefix(INSERT)?.strip_suffix(");")?.split_once(VALUES)?;
+    let mut numbers = cells.split(',');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use events::{Named, TaskState};
+    use serde_json::json;
 
     use super::*;
 
     #[test]
-    fn every_state_that_ends_a_task_ends_its_run_and_every_kind_has_a_view() {
+    fn every_state_that_ends_a_task_ends_its_run_and_every_kind_has_a_table() {
         use TaskState::{Complete, Failed, Orphaned, Rejected, Remove, Running, Shutdown, Starting};
         for state in [Starting, Running, Complete, Shutdown, Failed, Rejected, Remove, Orphaned] {
             let ends =
@@ -82,8 +122,34 @@ mod tests {
         }
         let heading = heading();
         for kind in events::catalogue::NAMES {
-            assert!(heading.contains(&format!("VIEW IF NOT EXISTS \"{kind}\"")), "{kind}");
+            assert!(heading.contains(&format!("TABLE IF NOT EXISTS \"{kind}\"(frame INTEGER")), "{kind}");
         }
-        assert!(heading.contains("json_extract(event, '$.from') AS \"from\"") && !heading.contains('\n'), "{heading}");
+        assert!(heading.contains("CREATE INDEX IF NOT EXISTS task_assigned_by_node ON \"task_assigned\"(\"node\")"));
+        assert!(!heading.contains('\n'), "{heading}");
+    }
+
+    #[test]
+    fn no_table_has_a_column_twice_and_a_row_has_a_cell_for_each() {
+        for (kind, fields) in kinds() {
+            let mut columns: Vec<String> = COLUMNS.iter().map(|&column| column.to_owned()).collect();
+            columns.extend(fields.iter().map(|field| column(field)));
+            let count = columns.len();
+            columns.sort();
+            columns.dedup();
+            assert_eq!(columns.len(), count, "{kind}");
+            let texts = vec![String::new(); COLUMNS.len() - 2];
+            let row = row((1, 2), kind, &texts, &Value::Null);
+            assert_eq!((row.split(',').count(), place(&row)), (count, Some((1, 2))), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_cell_is_what_its_value_is() {
+        let event = json!({ "task": "it's", "slot": 7, "spec_version": 3, "reaped": ["a", "b"], "desired": "running" });
+        let texts = vec![String::new(); COLUMNS.len() - 2];
+        let row = row((12, 3), "task_created", &texts, &event);
+        for cell in [",'it''s',", ",7,", ",'[\"a\",\"b\"]'", ",'running',", ",NULL,"] {
+            assert!(row.contains(cell), "{cell}: {row}");
+        }
     }
 }

@@ -33,8 +33,8 @@ fn each_line_is_one_event_and_says_which() {
     assert!(csv.starts_with(begin), "{csv}");
     assert_eq!(COLUMNS.split(',').count(), begin.split(',').count());
     let sql = line(ExportFormat::Sql, &[], &record);
-    let begin = "INSERT OR IGNORE INTO events VALUES(12,3,'1970-01-01T00:00:01.500000000Z','service_created','service.create','',\
-                 'operator','root','first release','{\"0000000000000000000000009\":\"web\"}','{\"service\":";
+    let begin = "INSERT OR IGNORE INTO \"service_created\" VALUES(12,3,'1970-01-01T00:00:01.500000000Z','service.create','',\
+                 'operator','root','first release','{\"0000000000000000000000009\":\"web\"}','0000000000000000000000009','{";
     assert!(sql.starts_with(begin) && sql.ends_with("}');"), "{sql}");
     let jsonl: Value = serde_json::from_str(&line(ExportFormat::Jsonl, &[], &record)).expect("JSON");
     assert_eq!(jsonl, serde_json::to_value(&record).expect("JSON"));

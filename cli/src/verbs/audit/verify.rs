@@ -84,6 +84,9 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let known = Known { keys: args.key.clone(), checkpoints, heads: args.head.clone() };
     let findings = match &args.file {
         Some(file) => {
+            if known.keys.is_empty() {
+                session.note("without --key nobody vouches for the file: give the keys that you kept of `swarmctl audit keys -q`")?;
+            }
             let _quiet = QuietPanics::begin();
             verify_file(file, &known).map_err(|why| unreadable(&why))?
         }

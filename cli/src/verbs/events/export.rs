@@ -16,7 +16,7 @@ use crate::format::Format;
 use crate::format::export::{EventPlace, ExportFormat, Exporter, Redaction};
 use crate::manager::Manager;
 use crate::session::Session;
-use crate::values::start::{self, Start};
+use crate::values::point::{self, Point};
 
 use super::{place, unwritable};
 
@@ -37,13 +37,13 @@ pub struct Args {
     #[arg(long = "as", value_name = "FORMAT", value_enum)]
     written_as: Option<FileFormat>,
 
-    /// Start at this index, or at this time, written as for `swarmctl events`
-    #[arg(long, visible_alias = "since", value_name = "INDEX|TIME", value_parser = start::parse)]
-    from: Option<Start>,
+    /// Start at this index, at this time, or at a tag, written as for `swarmctl events`
+    #[arg(long, visible_alias = "since", value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
+    from: Option<Point>,
 
-    /// End with this index, or at this time
-    #[arg(long, value_name = "INDEX|TIME", value_parser = start::parse)]
-    until: Option<Start>,
+    /// End with this index, at this time, or at a tag
+    #[arg(long, value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
+    until: Option<Point>,
 
     /// Leave these values out; may be repeated
     #[arg(long, value_name = "WHAT", value_enum)]
@@ -63,7 +63,7 @@ enum FileFormat {
     Csv,
     /// One CloudEvent (specification 1.0, structured JSON) a line
     Cloudevents,
-    /// SQL for `sqlite3 history.db < FILE`: a table of events, a view for each kind, and one of when and where tasks ran
+    /// SQL for `sqlite3 history.db < FILE`: a table for each kind of event, a view of all, and one of when and where tasks ran
     Sql,
     /// The stored bytes of all frames, each after its length, and FILE.checkpoint, which the managers signed
     Proto,
@@ -101,13 +101,14 @@ struct WrittenFrames<'a> {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let Some(format) = format(args)?.of_lines() else { return write_frames(args, session).await };
+    let (from, until) = (session.start(args.from.as_ref()).await?, session.start(args.until.as_ref()).await?);
     let cluster = session.manager.cluster(false).await?.id;
     let exporter = Exporter { format, cluster, redact: args.redact.clone() };
     let mut target = Target::open(&args.file, &exporter, args.resume)?;
     let after = target.last;
     let now = session.around.clock.now();
-    let (from, since) = place(args.from, now);
-    let (to, until) = place(args.until, now);
+    let (from, since) = place(from, now);
+    let (to, until) = place(until, now);
     // A frame may have been written in part.
     let from = from.or(after.map(|(index, _)| index));
     let reason = session.globals.reason.clone();
