@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use events::{ClusterId, Id, NodeId, ServiceId, TaskId, Ulimit};
+use futures_util::stream::{self, StreamExt};
 use node::agent::executor::{LogQuery, Workload};
-use wire::v1::LogStream;
+use wire::v1::interact_order::What;
+use wire::v1::{ExecSpec, LogStream};
 
 use crate::bench::{Bench, container, process, shared_dir};
 use crate::cases::{all, fatal, told};
@@ -32,7 +34,21 @@ async fn agent_that_dies() {
     let (executor, workload) = (process(dir.as_ref()), workload(&bench, dir.as_ref()));
     executor.prepare(&workload).await.expect("prepared");
     executor.start(&workload).await.expect("started");
+    let noted = Path::new(&dir).join("beside");
+    let line = format!("echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.1; done", noted.display());
+    let spec = ExecSpec { argv: ["sh", "-c", &line].map(str::to_owned).into(), detach: true, ..ExecSpec::default() };
+    let begun = executor.interact(&workload, What::Exec(spec), stream::pending().boxed()).await;
+    assert!(begun.expect("begun").next().await.is_some());
+    while !noted.exists() {
+        tokio::task::yield_now().await;
+    }
     std::process::abort();
+}
+
+/// Whether the process of a pid runs. One that nobody waited for does not.
+fn lives(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+    stat.is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|fields| fields.trim_start().starts_with('Z')))
 }
 
 #[tokio::test]
@@ -46,15 +62,22 @@ async fn a_task_outlives_the_agent_that_started_it() {
 
     let (executor, workload) = (process(dir.path()), workload(&bench, dir.path()));
     assert_eq!(executor.inventory(workload.cluster, workload.node).await.expect("an inventory"), [workload.task]);
+    let beside = std::fs::read_to_string(dir.path().join("beside")).expect("a command ran beside the task");
     let outcome = async {
         let adopted = executor.start(&workload).await?;
         let stopped = executor.shutdown(&workload).await?;
+        assert!(lives(&beside), "only another agent knew that the task has ended");
+        executor.release(workload.task).await?;
         Ok::<_, node::agent::executor::ExecutorError>((adopted.pid, stopped, executor.wait(&workload).await?))
     };
     let outcome = outcome.await;
     executor.remove(workload.task).await.expect("removed");
     let (pid, stopped, exit) = outcome.expect("adopted and stopped");
     assert!(pid > 0);
+    // The kernel takes a moment.
+    while lives(&beside) {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(stopped.and_then(|stopped| stopped.exit_code), Some(7));
     assert_eq!((exit.container.exit_code, exit.reason), (Some(7), None));
 }

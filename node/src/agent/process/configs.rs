@@ -1,16 +1,16 @@
 //! Configs as files of the host, in a directory of the task's own, which its variable `SWARM_CONFIG_DIR` names.
 //!
 //! An agent that is root keeps them below `/run`, where a task that runs as somebody else can reach them, and any other in the
-//! task's directory. A process sees the host's own files, so that a config with an absolute target is refused: it would be
+//! task's directory. One that repeats a secret is in memory, where the task's secrets are, and what is here is a link to it. A process sees the host's own files, so that a config with an absolute target is refused: it would be
 //! everybody's. So is one that gives whoever executes it the rights of its owner.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use events::TaskId;
 use events::spec::FileReference;
+use events::{ConfigReference, TaskId};
 
 use crate::agent::executor::{ExecutorError, Workload};
 use crate::agent::placed_file;
@@ -21,6 +21,8 @@ pub(super) const VARIABLE: &str = "SWARM_CONFIG_DIR";
 const SHARED: &str = "/run/swarmlog/configs";
 /// The highest directory that is made there.
 const SHARED_TOP: &str = "/run/swarmlog";
+/// Where those that repeat a secret are, below the directory of secrets.
+const IN_MEMORY: &str = ".configs";
 /// Everybody may pass, whatever the umask of the agent.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -29,21 +31,26 @@ pub(super) fn directory(own: &Path, task: TaskId) -> PathBuf {
     if rustix::process::geteuid().is_root() { Path::new(SHARED).join(task.to_string()) } else { own.join("configs") }
 }
 
-/// Puts the configs in place, also once more.
-pub(super) fn place(workload: &Workload, directory: &Path) -> Result<(), ExecutorError> {
-    if let Some(of) = workload.container().configs.iter().find(|of| workload.secret_config(of).is_some()) {
-        let name = &of.name;
-        return Err(ExecutorError::Fatal(format!(
-            "config {name} is a template that reads a secret, and the process executor has only secrets in memory: make it a \
-             secret with a template driver"
-        )));
-    }
+/// Where one that repeats a secret is, below the directory of the task's secrets.
+pub(super) fn in_memory(reference: &dyn FileReference) -> PathBuf {
+    Path::new(IN_MEMORY).join(reference.given_path())
+}
+
+/// Puts the configs in place, also once more. Those that repeat a secret are in `memory`.
+pub(super) fn place(workload: &Workload, directory: &Path, memory: Option<&Path>) -> Result<(), ExecutorError> {
+    let unplaced = |reference: &ConfigReference, error: io::Error| {
+        let name = &reference.name;
+        ExecutorError::Fatal(format!("config {name} cannot be placed in {}: {error}", directory.display()))
+    };
     for (reference, data) in workload.config_files() {
         placed_file::judge(reference, VARIABLE).map_err(ExecutorError::Fatal)?;
-        write(reference, data, directory).map_err(|error| {
-            let name = &reference.name;
-            ExecutorError::Fatal(format!("config {name} cannot be placed in {}: {error}", directory.display()))
-        })?;
+        write(reference, data, directory).map_err(|error| unplaced(reference, error))?;
+    }
+    for reference in workload.container().configs.iter().filter(|of| workload.secret_config(of).is_some()) {
+        placed_file::judge(reference, VARIABLE).map_err(ExecutorError::Fatal)?;
+        // Without memory for it, placing it there says why.
+        let Some(memory) = memory else { continue };
+        link(reference, &memory.join(in_memory(reference)), directory).map_err(|error| unplaced(reference, error))?;
     }
     Ok(())
 }
@@ -60,6 +67,19 @@ fn unfinished(directory: &Path) -> PathBuf {
 }
 
 fn write(reference: &dyn FileReference, data: &[u8], directory: &Path) -> io::Result<()> {
+    let path = make_way(reference, directory)?;
+    placed_file::write(reference, data, &path, &unfinished(directory))
+}
+
+fn link(reference: &dyn FileReference, to: &Path, directory: &Path) -> io::Result<()> {
+    let (path, unfinished) = (make_way(reference, directory)?, unfinished(directory));
+    placed_file::unless_absent(fs::remove_file(&unfinished))?;
+    symlink(to, &unfinished)?;
+    fs::rename(&unfinished, path)
+}
+
+/// The path of a file, the way to which is made.
+fn make_way(reference: &dyn FileReference, directory: &Path) -> io::Result<PathBuf> {
     let path = directory.join(reference.given_path());
     if let Some(parent) = path.parent() {
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(parent)?;
@@ -68,7 +88,7 @@ fn write(reference: &dyn FileReference, data: &[u8], directory: &Path) -> io::Re
             fs::set_permissions(made, Permissions::from_mode(DIRECTORY_MODE))?;
         }
     }
-    placed_file::write(reference, data, &path, &unfinished(directory))
+    Ok(path)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 use wire::v1::task_output::Output;
 use wire::v1::{ExecSpec, TerminalSize};
 
-use super::files::Started;
+use super::files::{Started, TaskFiles};
 use super::identity::Identity;
 use super::order::Order;
 use super::{ProcessExecutor, UNKNOWN_EXIT_CODE, broken, ulimits};
@@ -68,7 +68,8 @@ impl ProcessExecutor {
             cgroups: task.cgroups,
             has_terminal: spec.terminal.is_some() && !spec.detach,
         };
-        let mut command = (self.supervisor)(self.files(workload.task).dir());
+        let files = self.files(workload.task);
+        let mut command = (self.supervisor)(files.dir());
         let order = serde_json::to_string(&entry).map_err(|error| ExecutorError::Fatal(error.to_string()))?;
         command.env(ORDER, order);
         if spec.detach {
@@ -77,7 +78,8 @@ impl ProcessExecutor {
             let child = spawn(command)?;
             // One that has ended already needs no end.
             if let Some(identity) = child.id().and_then(Identity::of) {
-                tokio::spawn(end_with(task.command, identity));
+                files.write_beside(&identity).map_err(broken)?;
+                tokio::spawn(end_with(task.command, identity, files));
             }
             return Ok(stream::once(async { Ok(Output::ExitCode(0)) }).boxed());
         }
@@ -90,7 +92,8 @@ impl ProcessExecutor {
             child.start_kill().map_err(broken)?;
             return Err(ExecutorError::Temporary("the command cannot be found in /proc".to_owned()));
         };
-        tokio::spawn(end_with(task.command, identity.clone()));
+        files.write_beside(&identity).map_err(broken)?;
+        tokio::spawn(end_with(task.command, identity.clone(), files));
         let exec = Exec { child: Mutex::new(child), identity, terminal };
         Ok(conversation::begin(ends, exec, inputs))
     }
@@ -114,15 +117,26 @@ impl ProcessExecutor {
     }
 }
 
-/// Ends a command when its task does.
-async fn end_with(task: Identity, command: Identity) {
+/// Ends a command when its task does. After another start of the agent, the end of the task does it ([`end_all`]).
+async fn end_with(task: Identity, command: Identity, files: TaskFiles) {
     tokio::select! {
-        _ = task.ended() => {}
-        _ = command.ended() => return,
+        _ = task.ended() => {
+            if let Err(error) = command.signal_group(Signal::KILL) {
+                tracing::warn!(%error, "a command beside a task goes on after its end");
+            }
+        }
+        _ = command.ended() => {
+            // Whoever has its pid later is another process.
+            if let Err(error) = files.forget_beside(&command) {
+                tracing::debug!(%error, "a command beside a task cannot be forgotten");
+            }
+        }
     }
-    if let Err(error) = command.signal_group(Signal::KILL) {
-        tracing::warn!(%error, "a command beside a task goes on after its end");
-    }
+}
+
+/// Ends all commands beside a task that has ended.
+pub(super) fn end_all(files: &TaskFiles) -> io::Result<()> {
+    files.beside()?.iter().try_for_each(|command| command.signal_group(Signal::KILL))
 }
 
 fn spawn(command: Command) -> Result<Child, ExecutorError> {

@@ -7,6 +7,7 @@
 //! | `lock` | supervisor | held while it lives, so that no two run one task |
 //! | `started.json` | supervisor | the command runs |
 //! | `ended.json` | supervisor | it has ended |
+//! | `beside/<pid>` | agent | a command of an operator runs beside it |
 //! | `stopped` | agent | a shutdown was asked for: nothing starts any more |
 //! | `output`, `output.1` | supervisor | what the command printed (`output.rs`), the newest and the part before |
 //! | `supervisor.log` | supervisor | what went wrong with itself |
@@ -23,6 +24,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
+
+/// Where the commands beside a task are noted.
+const BESIDE: &str = "beside";
+
+fn beside(command: &Identity) -> String {
+    format!("{BESIDE}/{}", command.pid)
+}
 
 /// The directory of one task.
 #[derive(Debug, Clone)]
@@ -110,6 +118,37 @@ impl TaskFiles {
     /// Records that the command has ended.
     pub(super) fn write_ended(&self, ended: &Ended) -> io::Result<()> {
         self.write("ended.json", ended)
+    }
+
+    /// Records that a command runs beside it.
+    pub(super) fn write_beside(&self, command: &Identity) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(self.dir.join(BESIDE))?;
+        self.write(&beside(command), command)
+    }
+
+    /// The commands that run beside it, or ran.
+    pub(super) fn beside(&self) -> io::Result<Vec<Identity>> {
+        let entries = match fs::read_dir(self.dir.join(BESIDE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut commands = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            // What is not whole has another ending, and is of an agent that ended while it wrote it.
+            if name.to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
+                commands.extend(self.read(&format!("{BESIDE}/{}", name.display()))?);
+            }
+        }
+        Ok(commands)
+    }
+
+    /// Forgets a command beside it, which has ended.
+    pub(super) fn forget_beside(&self, command: &Identity) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(beside(command))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Asks that nothing be started here any more.

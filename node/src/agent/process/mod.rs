@@ -109,13 +109,17 @@ impl ProcessExecutor {
         Ok(order)
     }
 
-    /// Puts the secrets into a directory that the task's user alone may enter.
+    /// Puts the secrets, and the configs that repeat one, into a directory that the task's user alone may enter.
     fn place_secrets(&self, workload: &Workload, order: &Order) -> Result<(), ExecutorError> {
         for reference in &workload.container().secrets {
             placed_file::judge(reference, SECRETS_VARIABLE).map_err(ExecutorError::Fatal)?;
         }
         let owner = order.user.map(|user| (user.uid, user.gid));
-        self.secret_files.place(workload, owner, |_, reference| reference.given_path().into())
+        let secrets = workload.container().secrets.len();
+        self.secret_files.place(workload, owner, |number, reference| {
+            // The configs come after the secrets.
+            if number < secrets { reference.given_path().into() } else { configs::in_memory(reference) }
+        })
     }
 
     fn configs(&self, task: TaskId) -> PathBuf {
@@ -212,7 +216,8 @@ impl Executor for ProcessExecutor {
         let files = self.files(workload.task);
         files.create(&Record { cluster: workload.cluster, node: workload.node, name, image }).map_err(broken)?;
         if files.started().map_err(broken)?.is_none() {
-            configs::place(workload, &self.configs(workload.task))?;
+            let memory = self.secret_files.directory(workload.task);
+            configs::place(workload, &self.configs(workload.task), memory.as_deref())?;
             self.place_secrets(workload, &order)?;
         }
         status(workload, &files)
@@ -264,6 +269,7 @@ impl Executor for ProcessExecutor {
     }
 
     async fn release(&self, task: TaskId) -> Result<(), ExecutorError> {
+        exec::end_all(&self.files(task)).map_err(broken)?;
         self.secret_files.remove(task)
     }
 
@@ -276,6 +282,7 @@ impl Executor for ProcessExecutor {
             return Ok(());
         }
         halt(&files)?;
+        exec::end_all(&files).map_err(broken)?;
         if let Some(started) = files.started().map_err(broken)? {
             kill(&started).await?;
             cgroup::remove(&started.cgroups).map_err(broken)?;
