@@ -1,7 +1,12 @@
 //! Commands in running tasks, through any manager, while nodes and callers come and go.
 
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::cluster::{Cluster, MANAGER, path};
 use super::process::{program, run};
@@ -86,6 +91,7 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     assert_eq!(cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", &ended]).code, 0);
 
     copies(&cluster, executor);
+    in_a_terminal(&cluster);
 
     let history = cluster.ok("events --kind task_accessed");
     assert!(history.contains("web.1 on w: command env"), "{history}");
@@ -147,4 +153,89 @@ fn copies(cluster: &Cluster, executor: Executor) {
     let history = cluster.ok("events --kind task_accessed");
     assert!(history.contains("web.1 on w: copied to /tmp/copied"), "{history}");
     assert!(history.contains("web.1 on w: copied from /tmp/copied/link"), "{history}");
+}
+
+/// swarmctl in a terminal of 30 lines and 100 columns.
+struct Terminal {
+    /// What somebody types and reads.
+    screen: File,
+    /// The other end, as swarmctl has it.
+    line: OwnedFd,
+    child: Child,
+}
+
+impl Terminal {
+    fn run(cluster: &Cluster, words: &str) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let screen = openpt(flags).expect("a terminal");
+        grantpt(&screen).and_then(|()| unlockpt(&screen)).expect("unlocked");
+        let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&screen, size).expect("sized");
+        let line = ioctl_tiocgptpeer(&screen, flags).expect("its other end");
+        let end = || line.try_clone().expect("another handle");
+        let mut command = Command::new(program("swarmctl"));
+        command.arg("--socket").arg(cluster.socket(MANAGER)).args(words.split(' '));
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("started");
+        Self { screen: screen.into(), line, child }
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.screen.write_all(keys.as_bytes()).expect("typed");
+    }
+
+    /// Reads until the screen shows this.
+    fn shows(&mut self, wanted: &str) -> String {
+        let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            let text = String::from_utf8_lossy(&shown).into_owned();
+            if text.contains(wanted) {
+                return text;
+            }
+            let count = self.screen.read(&mut buffer).expect("readable");
+            shown.extend(&buffer[..count]);
+        }
+    }
+
+    /// Waits for its end, after which the terminal is as it was.
+    fn ended(mut self) -> Option<i32> {
+        let code = self.child.wait().expect("ended").code();
+        let modes = tcgetattr(&self.line).expect("a terminal").local_modes;
+        assert!(modes.contains(LocalModes::ECHO | LocalModes::ICANON), "{modes:?}");
+        code
+    }
+}
+
+/// A command has a terminal like the one here, and keys are its own.
+fn in_a_terminal(cluster: &Cluster) {
+    let mut terminal = Terminal::run(cluster, "task exec -it web.1 sh");
+    terminal.type_in("stty size; test -t 0 && echo has-$((40 + 2))\n");
+    let shown = terminal.shows("has-42");
+    assert!(shown.contains("30 100"), "{shown}");
+    // The key is the command's, and ends neither it nor swarmctl.
+    let line = r#"trap "echo heard-$((1 + 1)); exit" INT; echo set-$((1 + 1)); while :; do sleep 0.1; done"#;
+    terminal.type_in(&format!("sh -c '{line}'\n"));
+    terminal.shows("set-2");
+    terminal.type_in("\u{3}");
+    terminal.shows("heard-2");
+    terminal.type_in("exit 5\n");
+    assert_eq!(terminal.ended(), Some(5));
+}
+
+pub fn who_attaches_to_a_terminal_types_into_it_and_leaves_it() {
+    let cluster = Cluster::start(Executor::Docker, &[]);
+    let words = ["service", "create", "--name", "web", "--image", IMAGE, "--tty", "--open-stdin", "--command", "sh"];
+    let created = cluster.swarmctl_words(&words);
+    assert_eq!(created.code, 0, "{created:?}");
+    cluster.settled("web", 1);
+    let mut terminal = Terminal::run(&cluster, "task attach web.1");
+    terminal.type_in("stty size; echo typed-$((40 + 2))\n");
+    let shown = terminal.shows("typed-42");
+    assert!(shown.contains("30 100"), "{shown}");
+    terminal.type_in("\u{10}\u{11}");
+    terminal.shows("detached; the task goes on");
+    assert_eq!(terminal.ended(), Some(0));
+    // What was typed last ends the task, and so swarmctl.
+    let mut terminal = Terminal::run(&cluster, "task attach --detach-keys ctrl-a,d web.1");
+    terminal.type_in("exit 7\n");
+    assert_eq!(terminal.ended(), Some(7));
 }

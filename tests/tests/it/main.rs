@@ -105,6 +105,7 @@ macro_rules! where_possible {
 
 where_possible! { on_docker_only, "needs a Docker Engine":
     workloads::a_missing_image_is_told_in_the_engines_words
+    exec::who_attaches_to_a_terminal_types_into_it_and_leaves_it
     workloads::a_bad_mount_is_told_in_the_engines_words
     options::every_option_reaches_its_container
     options::privileges_and_what_an_engine_lacks
