@@ -99,10 +99,9 @@ async fn write<M: Manager>(
     let cluster = session.manager.cluster(false).await?;
     for (position, step) in steps.iter_mut().enumerate() {
         let Some(Step::Command(request)) = &mut step.step else { continue };
-        if holds_secrets(request) {
-            let failure =
-                Failure::new(Kind::Usage, "a plan cannot hold secrets, because it is a file that people read");
-            return Err(failure.hint("give the secrets to the cluster first, or use --dry-run"));
+        if let Some((what, hint)) = secret_part(request) {
+            let sentence = format!("a plan is a file that people read, and this one would hold {what}");
+            return Err(Failure::new(Kind::Usage, sentence).hint(format!("{hint}; --dry-run shows what would change")));
         }
         // Before the first step everything is as it was.
         let read = if position == 0 { Some(&reply.read) } else { reply.steps.get(position).map(|step| &step.read) };
@@ -117,13 +116,33 @@ async fn write<M: Manager>(
     session.note(&format!("`swarmctl apply {}` does this", file.display()))
 }
 
-fn holds_secrets(request: &CommandRequest) -> bool {
+/// What of a change nobody may read, in words, and what to do instead of planning it.
+fn secret_part(request: &CommandRequest) -> Option<(String, String)> {
+    let data = |name: &str| {
+        let first = format!("`swarmctl secret create {name} FILE`, and as external: true in a Compose file");
+        (format!("the data of secret {name}"), format!("give it to the cluster first: {first}"))
+    };
+    let of_service = |name: &str, has_credentials: bool, has_variables: bool| {
+        let what = match (has_credentials, has_variables) {
+            (true, _) => "the registry credentials",
+            (false, true) => "the values of secret variables",
+            (false, false) => return None,
+        };
+        let hint = "carry the command out without a plan".to_owned();
+        Some((format!("{what} of service {name}"), hint))
+    };
     match &request.command {
-        Some(Command::CreateService(create)) => create.registry_auth.is_some() || !create.env_secrets.is_empty(),
-        Some(Command::UpdateService(update)) => update.registry_auth.is_some() || !update.env_secrets.is_empty(),
-        Some(Command::CreateSecret(_)) => true,
-        Some(Command::UpdateSecret(update)) => update.data.is_some(),
-        Some(Command::CreateSink(create)) => create.key.is_some(),
+        Some(Command::CreateService(create)) => {
+            of_service(create.spec.name(), create.registry_auth.is_some(), !create.env_secrets.is_empty())
+        }
+        Some(Command::UpdateService(update)) => {
+            of_service(update.spec.name(), update.registry_auth.is_some(), !update.env_secrets.is_empty())
+        }
+        Some(Command::CreateSecret(create)) => Some(data(create.spec.name())),
+        Some(Command::UpdateSecret(update)) => update.data.as_ref().map(|_| data(&update.secret)),
+        Some(Command::CreateSink(create)) => create.key.as_ref().map(|_| {
+            (format!("the key of sink {}", create.spec.name), "carry the command out without a plan".to_owned())
+        }),
         Some(
             Command::UpdateCluster(_)
             | Command::RotateJoinToken(_)
@@ -148,6 +167,6 @@ fn holds_secrets(request: &CommandRequest) -> bool {
             | Command::PauseSink(_)
             | Command::ResumeSink(_),
         )
-        | None => false,
+        | None => None,
     }
 }
