@@ -99,6 +99,7 @@ named! {
     Isolation "ISOLATION_",
     MountConsistency "MOUNT_CONSISTENCY_",
     MountType "MOUNT_TYPE_",
+    NetworkMode "NETWORK_MODE_",
     OperatorRole "OPERATOR_ROLE_",
     Overlap "OVERLAP_",
     PlacementStrategy "PLACEMENT_STRATEGY_",

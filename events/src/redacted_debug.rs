@@ -85,7 +85,7 @@ redacted_debug! {
         image, labels, command, args, hostname, dir, user, groups, privileges, init, tty, open_stdin, read_only,
         stop_signal, mounts, stop_grace_period_ns, registry_auth_key, hosts, dns, healthcheck, isolation, pids_limit,
         sysctls, capability_add, capability_drop, ulimits, oom_score_adj, env_secrets, configs, devices,
-        device_requests, device_cgroup_rules, privileged, shm_size_bytes, cgroup_parent, pull_policy, secrets
+        device_requests, device_cgroup_rules, privileged, shm_size_bytes, cgroup_parent, pull_policy, secrets, network
     ]
     hides [env]
 }

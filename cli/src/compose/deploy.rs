@@ -10,7 +10,7 @@ use super::resources;
 use super::scope::{Scope, Use, put};
 use super::service::{Service, length};
 use crate::spec::task;
-use crate::values::{constraint, ratio};
+use crate::values::{affinity, constraint, ratio};
 use crate::yaml::Node;
 
 pub(super) fn read(service: &mut Service, node: &Node, scope: &mut Scope<'_>) {
@@ -133,7 +133,7 @@ const RESTART: [(&str, Use<RestartPolicy>); 4] = [
     ("window", Use::Read(|restart, node, scope| put(&mut restart.window_ns, length(node, scope)))),
 ];
 
-const PLACEMENT: [(&str, Use<Placement>); 3] = [
+const PLACEMENT: [(&str, Use<Placement>); 5] = [
     (
         "constraints",
         Use::Read(|placement, node, scope| {
@@ -146,6 +146,20 @@ const PLACEMENT: [(&str, Use<Placement>); 3] = [
             for item in scope.items(node) {
                 scope.fields(placement, item, &PREFERENCE);
             }
+        }),
+    ),
+    (
+        "affinities",
+        Use::Read(|placement, node, scope| {
+            let affinities = scope.values(node, affinity::parse);
+            placement.affinities.extend(affinities);
+        }),
+    ),
+    (
+        "affinity_preferences",
+        Use::Read(|placement, node, scope| {
+            let affinities = scope.values(node, affinity::parse_preferred);
+            placement.affinities.extend(affinities);
         }),
     ),
     (

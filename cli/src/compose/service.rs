@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use events::spec::limits::OOM_SCORES;
-use events::{Driver, Isolation, Named, ReplicatedMode, ServiceSpec, service_spec::Mode};
+use events::{Driver, Isolation, Named, NetworkMode, ReplicatedMode, ServiceSpec, service_spec::Mode};
 
 use super::configs::Noun;
 use super::scope::{Scope, Use, put};
@@ -148,7 +148,18 @@ const KEYS: [(&str, Use<Service>); 73] = [
     ("secrets", Use::Read(|of, node, scope| configs::refer(&mut of.spec, node, Noun::Secret, scope))),
     ("depends_on", Use::Read(|of, node, scope| of.spec.depends_on = dependencies(node, scope))),
     ("networks", Use::Not(NO_NETWORKS)),
-    ("network_mode", Use::Not(NO_NETWORKS)),
+    (
+        "network_mode",
+        Use::Read(|of, node, scope| {
+            let network = scope.value(node, |text| {
+                let known = NetworkMode::from_name(text).filter(|network| *network != NetworkMode::Default);
+                known.ok_or_else(|| {
+                    Invalid::new(format!("there is no network \"{text}\": {NO_NETWORKS}"), "write host or none")
+                })
+            });
+            put(&mut container(&mut of.spec).network, network.map(Into::into));
+        }),
+    ),
     ("links", Use::Not(NO_NETWORKS)),
     ("external_links", Use::Not(NO_NETWORKS)),
     ("expose", Use::Not(NO_NETWORKS)),
@@ -182,7 +193,7 @@ const KEYS: [(&str, Use<Service>); 73] = [
     ),
     ("cgroup", Use::Not(NOT_YET)),
     ("cgroup_parent", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).cgroup_parent, text(node, scope)))),
-    ("credential_spec", Use::Not(NOT_YET)),
+    ("credential_spec", Use::Not("it is for containers of Windows, which no executor of this version runs")),
     (
         "device_cgroup_rules",
         Use::Read(|of, node, scope| {

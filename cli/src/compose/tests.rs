@@ -95,6 +95,13 @@ fn every_key_makes_its_field_of_the_spec() {
         ("pids_limit: 7", "/task/container/pids_limit", json!(7)),
         ("oom_score_adj: -5", "/task/container/oom_score_adj", json!(-5)),
         ("isolation: hyperv", "/task/container/isolation", json!("hyperv")),
+        ("network_mode: host", "/task/container/network", json!("host")),
+        ("network_mode: none", "/task/container/network", json!("none")),
+        (
+            "deploy: {placement: {affinities: [service==db], affinity_preferences: ['image!=old,weight=7']}}",
+            "/task/placement/affinities",
+            json!([{"expression": "service==db", "weight": null}, {"expression": "image!=old", "weight": 7}]),
+        ),
         ("ports: [8080:80]", "/endpoint/ports/0/published_port", json!(8080)),
         (
             "ports: [{target: 53, published: 53, protocol: udp, mode: host}]",

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use events::spec::defaults::{RESTART_DELAY, RESTART_DELAY_MAX};
 use events::{
-    BindPropagation, Driver, GenericResource, HealthConfig, Isolation, Mount, MountConsistency, Named, PullPolicy,
-    ResourceRequirements, Resources, ServiceSpec,
+    BindPropagation, Driver, GenericResource, HealthConfig, Isolation, Mount, MountConsistency, Named, NetworkMode,
+    Platform, PullPolicy, ResourceRequirements, Resources, ServiceSpec,
 };
 
 use super::block::Block;
@@ -29,6 +29,7 @@ pub fn show(block: &mut Block, spec: &ServiceSpec) {
         }
         let placement = task.placement();
         block.each("Constraint", placement.constraints.iter().cloned());
+        block.each("Platform", placement.platforms.iter().map(platform));
         block.each("Spread", placement.preferences.iter().map(|preference| preference.spread.clone()));
         block.each("Affinity", placement.affinities.iter().map(affinity::show));
         block.optional("Maximum per node", count(placement.max_replicas));
@@ -93,9 +94,22 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
     if container.pull_policy() != PullPolicy::default() {
         block.field("Pull", container.pull_policy().name());
     }
+    if container.network() != NetworkMode::default() {
+        block.field("Network", container.network().name());
+    }
     if container.isolation() != Isolation::default() {
         block.field("Isolation", container.isolation().name());
     }
+}
+
+/// `linux/amd64`, or what of it is asked for.
+fn platform(of: &Platform) -> String {
+    [of.os.as_str(), of.architecture.as_str()]
+        .iter()
+        .filter(|part| !part.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 fn health(block: &mut Block, check: &HealthConfig) {

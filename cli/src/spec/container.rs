@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use events::{Isolation, PullPolicy, SecretText, ServiceSpec};
+use events::{Isolation, NetworkMode, PullPolicy, SecretText, ServiceSpec};
 use wire::v1::EnvSecretValue;
 
 use super::{ns, replace, set};
@@ -60,6 +60,10 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "ISOLATION")]
     isolation: Option<IsolationMode>,
 
+    /// Network of the container
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<Network>,
+
     /// Signal that asks the container to stop
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
@@ -110,6 +114,27 @@ impl From<Pull> for PullPolicy {
     }
 }
 
+/// Where a container's network comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Network {
+    /// One of its own, as the engine makes it
+    Default,
+    /// That of the node
+    Host,
+    /// None but the loopback interface
+    None,
+}
+
+impl From<Network> for NetworkMode {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::Default => Self::Default,
+            Network::Host => Self::Host,
+            Network::None => Self::None,
+        }
+    }
+}
+
 /// How containers are separated on Windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum IsolationMode {
@@ -152,6 +177,7 @@ impl ContainerFlags {
         set(&mut container.open_stdin, &self.open_stdin);
         set(&mut container.init, &self.init.map(Some));
         set(&mut container.pull_policy, &self.pull.map(|pull| PullPolicy::from(pull).into()));
+        set(&mut container.network, &self.network.map(|network| NetworkMode::from(network).into()));
         set(&mut container.isolation, &self.isolation.map(|mode| Isolation::from(mode).into()));
         set(&mut container.stop_signal, &self.stop_signal);
         set(&mut container.stop_grace_period_ns, &self.stop_grace_period.map(|period| Some(ns(period))));

@@ -177,6 +177,8 @@ fn flags_of_devices_fill_their_fields_and_keep_each_others() {
         "never",
         "--isolation",
         "hyperv",
+        "--network",
+        "host",
     ]);
     let cdi = DeviceRequest { driver: "cdi".to_owned(), ids: vec!["n.com/gpu=0".to_owned()], ..Default::default() };
     let gpus = DeviceRequest { count: 2, capabilities: vec!["gpu".to_owned()], ..Default::default() };
@@ -189,6 +191,7 @@ fn flags_of_devices_fill_their_fields_and_keep_each_others() {
         cgroup_parent: "/batch".to_owned(),
         pull_policy: PullPolicy::Never.into(),
         isolation: Isolation::Hyperv.into(),
+        network: NetworkMode::Host.into(),
         ..Default::default()
     };
     assert_eq!(container, expected);

@@ -56,10 +56,8 @@ const COMMANDS: [(&str, &str); 41] = [
 ];
 
 /// What is not there, and what there is in its place.
-const ABSENT: [(&str, &str); 7] = [
+const ABSENT: [(&str, &str); 5] = [
     ("network", "networks between nodes are not in this version; tasks publish ports on their nodes with --ports"),
-    ("service create --network", "networks between nodes are not in this version"),
-    ("service update --network", "networks between nodes are not in this version"),
     ("service update --name", "the service is named before the flags, and cannot be renamed"),
     ("service create --npipe", "--mount type=npipe,source=...,target=... says the same"),
     ("service update --npipe", "--mount type=npipe,source=...,target=... says the same"),

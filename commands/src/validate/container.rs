@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use events::spec::{CONTAINER_HOSTNAME_HINT, is_container_hostname};
-use events::{ContainerSpec, DnsConfig, HealthConfig, Isolation, PullPolicy};
+use events::{ContainerSpec, DnsConfig, HealthConfig, Isolation, NetworkMode, PullPolicy};
 
 use super::image::{IMAGE_HINT, is_image_reference};
 use super::{Fault, Verdict, devices, duration, file, kernel, known, mount, name};
@@ -30,6 +30,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Verdict {
     }
     duration(spec.stop_grace_period_ns.unwrap_or(0), "stop grace period")?;
     known::<Isolation>(spec.isolation, "isolation")?;
+    known::<NetworkMode>(spec.network, "network")?;
     known::<PullPolicy>(spec.pull_policy, "pull policy")?;
     mount::mounts(&spec.mounts)?;
     file::files(spec)?;
@@ -225,6 +226,7 @@ mod tests {
     fn the_rest_is_passed_on() {
         assert!(check(|spec| spec.stop_grace_period_ns = Some(u64::MAX)).is_err());
         assert!(check(|spec| spec.isolation = 7).is_err());
+        assert!(check(|spec| spec.network = 7).is_err());
         assert!(check(|spec| spec.pull_policy = 7).is_err());
         assert!(check(|spec| spec.devices = vec![events::Device::default()]).is_err());
         assert!(check(|spec| spec.mounts = vec![events::Mount::default()]).is_err());

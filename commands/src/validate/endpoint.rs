@@ -2,13 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use events::{EndpointSpec, Named, PortConfig, PortProtocol, PublishMode};
+use events::{EndpointSpec, Named, NetworkMode, PortConfig, PortProtocol, PublishMode};
 
 use super::{Fault, Verdict, known};
 use crate::RejectionKind;
 
 /// Ports of a service. Only host mode exists so far: the port listens on every node that runs a task.
-pub(super) fn endpoint(endpoint: &EndpointSpec) -> Verdict {
+pub(super) fn endpoint(endpoint: &EndpointSpec, network: NetworkMode) -> Verdict {
+    if network != NetworkMode::Default && !endpoint.ports.is_empty() {
+        let sentence = format!("a container with the network {} publishes no ports", network.name());
+        return Err(Fault::invalid(
+            sentence,
+            "leave out the ports, or the network: with host, each port that the container opens is the node's",
+        ));
+    }
     let mut published = BTreeSet::new();
     for port in &endpoint.ports {
         one(port)?;
@@ -53,7 +60,7 @@ mod tests {
     }
 
     fn check(ports: &[PortConfig]) -> Verdict {
-        endpoint(&EndpointSpec { ports: ports.to_vec() })
+        endpoint(&EndpointSpec { ports: ports.to_vec() }, NetworkMode::Default)
     }
 
     #[test]
@@ -62,6 +69,15 @@ mod tests {
         assert_eq!(check(&[host(80, 80, Tcp), host(80, 80, Udp), host(81, 80, Tcp)]), Ok(()));
         assert_eq!(check(&[host(0, 80, Tcp), host(0, 80, Tcp)]), Ok(()));
         assert!(check(&[host(80, 80, Tcp), host(80, 81, Tcp)]).is_err());
+    }
+
+    #[test]
+    fn ports_are_published_of_a_network_of_the_container_s_own_only() {
+        let ports = |ports: &[PortConfig]| EndpointSpec { ports: ports.to_vec() };
+        for network in [NetworkMode::Host, NetworkMode::None] {
+            assert_eq!(endpoint(&ports(&[]), network), Ok(()));
+            assert!(endpoint(&ports(&[host(80, 80, PortProtocol::Tcp)]), network).is_err(), "{network:?}");
+        }
     }
 
     #[test]

@@ -128,7 +128,8 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
     if spec.rebalance.is_some() {
         rebalance::rebalance(spec)?;
     }
-    spec.endpoint.as_ref().map_or(Ok(()), endpoint::endpoint)
+    let network = task.container().network();
+    spec.endpoint.as_ref().map_or(Ok(()), |ports| endpoint::endpoint(ports, network))
 }
 
 /// Judges a number of replicas.

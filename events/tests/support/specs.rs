@@ -175,6 +175,7 @@ fn container_spec() -> ContainerSpec {
             start_interval_ns: 500_000_000,
         }),
         isolation: Isolation::Process.into(),
+        network: NetworkMode::Host.into(),
         pids_limit: 100,
         sysctls: map("net.core.somaxconn", "1024"),
         capability_add: vec!["NET_ADMIN".into()],

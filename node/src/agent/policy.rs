@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use events::{
-    AppArmorMode, ContainerSpec, Device, DeviceRequest, Driver, Mount, MountType, Privileges, SeccompMode,
+    AppArmorMode, ContainerSpec, Device, DeviceRequest, Driver, Mount, MountType, NetworkMode, Privileges, SeccompMode,
     SelinuxContext,
 };
 
@@ -152,6 +152,8 @@ impl Policy {
     fn privileges(&self, container: &ContainerSpec) -> Result<(), String> {
         let table = [
             (container.privileged, "a privileged container"),
+            // What listens on its loopback interface trusts whoever is on the node.
+            (container.network() == NetworkMode::Host, "the network of the node"),
             // Which cgroup limits a container, and so what it may use of this machine.
             (!container.cgroup_parent.is_empty(), "a parent cgroup of its own"),
             // Any container may make device files; this opens them.

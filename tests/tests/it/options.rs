@@ -17,7 +17,7 @@ const ALLOWED: [&str; 5] = ["--allow-privileged", "--allow-device", "/dev/fuse",
 
 /// Flags with their values; where the engine's inspection of the container has them; and as what, in JSON. `DIR` stands for a
 /// directory, `SECCOMP` for the profile in it.
-const ROWS: [(&[&str], &str, &str); 35] = [
+const ROWS: [(&[&str], &str, &str); 36] = [
     (&["--hostname", "box"], "/Config/Hostname", r#""box""#),
     (&["--dir", "/tmp"], "/Config/WorkingDir", r#""/tmp""#),
     (&["--user", "0:7"], "/Config/User", r#""0:7""#),
@@ -32,6 +32,7 @@ const ROWS: [(&[&str], &str, &str); 35] = [
     (&["--dns", "10.0.0.53"], "/HostConfig/Dns", r#"["10.0.0.53"]"#),
     (&["--dns-search", "a.b"], "/HostConfig/DnsSearch", r#"["a.b"]"#),
     (&["--dns-option", "ndots:2"], "/HostConfig/DnsOptions", r#"["ndots:2"]"#),
+    (&["--network", "none"], "/HostConfig/NetworkMode", r#""none""#),
     (&["--read-only"], "/HostConfig/ReadonlyRootfs", "true"),
     (&["--cap-add", "CAP_NET_ADMIN"], "/HostConfig/CapAdd", r#"["CAP_NET_ADMIN"]"#),
     (&["--cap-drop", "CAP_MKNOD"], "/HostConfig/CapDrop", r#"["CAP_MKNOD"]"#),
@@ -89,9 +90,10 @@ const ROWS: [(&[&str], &str, &str); 35] = [
 ];
 
 /// What a command in the container says, and what it says when the flags have taken effect.
-const SEEN: [(&str, &str); 12] = [
+const SEEN: [(&str, &str); 13] = [
     ("hostname", "box"),
     ("pwd", "/tmp"),
+    ("ls /sys/class/net", "lo"),
     ("id -G", "7 44"),
     ("cat /proc/sys/net/core/somaxconn", "99"),
     ("cat /proc/1/oom_score_adj", "500"),
@@ -155,7 +157,7 @@ pub fn privileges_and_what_an_engine_lacks() {
     let driver = docker(&["info", "--format", "{{.CgroupDriver}}"]).out;
     let parent = if driver.trim() == "systemd" { "system.slice" } else { "/docker" };
     cluster.ok(&format!(
-        "service create -d --name root --image {IMAGE} --no-resolve-image --privileged --cgroup-parent {parent} --command true"
+        "service create -d --name root --image {IMAGE} --no-resolve-image --privileged --network host --cgroup-parent {parent} --command true"
     ));
     let cluster_id = cluster.inspect()["id"].as_str().expect("an id").to_owned();
     // It ends, and where this machine lacks capabilities itself it does not start: each attempt is another container.
@@ -163,7 +165,7 @@ pub fn privileges_and_what_an_engine_lacks() {
         let created = containers(&cluster_id, &["--all"], "{{.ID}}");
         created.iter().map(|id| inspected(id)).any(|container| {
             let host = &container["HostConfig"];
-            host["Privileged"] == true && host["CgroupParent"] == parent
+            host["Privileged"] == true && host["NetworkMode"] == "host" && host["CgroupParent"] == parent
         })
     });
 

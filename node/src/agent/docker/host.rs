@@ -7,7 +7,8 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 use events::{
-    AppArmorMode, ContainerSpec, Driver, Isolation, Privileges, ResourceRequirements, Resources, SeccompMode,
+    AppArmorMode, ContainerSpec, Driver, Isolation, NetworkMode, Privileges, ResourceRequirements, Resources,
+    SeccompMode,
 };
 
 use super::config::{list, number, signed, text};
@@ -36,6 +37,7 @@ pub(super) fn host_config(workload: &Workload, port_bindings: Option<PortMap>) -
         dns_search: list(&dns.search),
         dns_options: list(&dns.options),
         isolation: isolation(spec.isolation()),
+        network_mode: network(spec.network()),
         pids_limit: number(spec.pids_limit),
         sysctls: map(&spec.sysctls),
         cap_add: list(&spec.capability_add),
@@ -116,6 +118,15 @@ fn extra_hosts(lines: &[String]) -> Vec<String> {
         words.map(move |name| format!("{name}:{address}"))
     });
     entries.collect()
+}
+
+/// An absent field for the engine's own choice.
+fn network(network: NetworkMode) -> Option<String> {
+    match network {
+        NetworkMode::Default => None,
+        NetworkMode::Host => Some("host".to_owned()),
+        NetworkMode::None => Some("none".to_owned()),
+    }
 }
 
 fn isolation(isolation: Isolation) -> Option<HostConfigIsolationEnum> {

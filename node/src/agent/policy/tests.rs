@@ -1,7 +1,7 @@
 //! What the policy of a node allows, and the sentences for what it does not.
 
 use super::*;
-use events::{Seccomp, VolumeOptions};
+use events::{NetworkMode, Seccomp, VolumeOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 fn judge(policy: &Policy, container: &ContainerSpec) -> Result<(), String> {
@@ -133,6 +133,7 @@ fn confinement_is_left_only_where_that_is_allowed() {
     }
     for container in [
         ContainerSpec { privileged: true, ..ContainerSpec::default() },
+        ContainerSpec { network: NetworkMode::Host.into(), ..ContainerSpec::default() },
         ContainerSpec { cgroup_parent: "/batch".to_owned(), ..ContainerSpec::default() },
         ContainerSpec { device_cgroup_rules: vec!["a *:* rwm".to_owned()], ..ContainerSpec::default() },
     ] {

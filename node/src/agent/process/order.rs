@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use events::{ContainerSpec, PortConfig, Privileges, PublishMode};
+use events::{ContainerSpec, NetworkMode, PortConfig, Privileges, PublishMode};
 use serde::{Deserialize, Serialize};
 
 use super::user::{Ids, Users};
@@ -58,6 +58,9 @@ pub(super) fn order(workload: &Workload, users: &Users) -> Result<Order, String>
     }
     if !spec.mounts.is_empty() {
         return Err("the process executor cannot mount: a process sees the files of its host".into());
+    }
+    if spec.network() == NetworkMode::None {
+        return Err("the process executor cannot take a process off the network of its host".into());
     }
     if !spec.dir.is_empty() && !spec.dir.starts_with('/') {
         return Err(format!("working directory \"{}\" is not an absolute path", spec.dir));
@@ -185,6 +188,7 @@ mod tests {
         let rows = [
             (ContainerSpec { mounts: vec![Mount::default()], ..Default::default() }, "cannot mount"),
             (ContainerSpec { dir: "relative".into(), ..Default::default() }, "not an absolute path"),
+            (ContainerSpec { network: NetworkMode::None.into(), ..Default::default() }, "off the network"),
             (ContainerSpec { user: "0".into(), ..Default::default() }, "only root can"),
         ];
         for (container, words) in rows {
