@@ -145,8 +145,14 @@ impl cli::Manager for Socket {
         let world = self.world.borrow();
         Ok(match world.registry.get(&request.image) {
             None => ResolvedImage::default(),
-            Some(Some(digest)) => ResolvedImage { image: Some(format!("{}@{digest}", request.image)), problem: None },
-            Some(None) => ResolvedImage { image: None, problem: Some("the registry does not answer".to_owned()) },
+            Some(Some(digest)) => ResolvedImage {
+                image: Some(format!("{}@{digest}", request.image)),
+                problem: None,
+                platforms: world.platforms.get(&request.image).cloned().unwrap_or_default(),
+            },
+            Some(None) => {
+                ResolvedImage { problem: Some("the registry does not answer".to_owned()), ..ResolvedImage::default() }
+            }
         })
     }
 

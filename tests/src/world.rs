@@ -43,6 +43,8 @@ pub struct World {
     pub oracle: Oracle,
     /// Digests of tags, or nothing where the registry does not answer. What is not here has no registry.
     pub registry: BTreeMap<String, Option<String>>,
+    /// The platforms that these images are for; others say nothing of them.
+    pub platforms: BTreeMap<String, Vec<events::Platform>>,
     /// What services have to do.
     pub loads: Loads,
     machines: BTreeMap<NodeId, Machine>,
@@ -91,6 +93,7 @@ impl World {
             manager: Manager::new(cluster, &description.hostname, intervals),
             oracle: Oracle::default(),
             registry: BTreeMap::new(),
+            platforms: BTreeMap::new(),
             loads: Loads::default(),
             machines: BTreeMap::new(),
             outcomes: BTreeMap::new(),

@@ -1,15 +1,16 @@
 //! The digest of an image's tag, which is looked up once: so all tasks run the same image, whatever becomes of the tag.
 
-use events::{SecretText, ServiceSpec};
+use events::{Platform, SecretText, ServiceSpec};
 use wire::v1::{ResolveImageRequest, ServiceView};
 
-use super::container;
+use super::{container, task};
 use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::image;
 
-/// Puts the digest that its tag has now into a spec's image. Where it cannot be found out, the image stays as it was given, with a note;
+/// Puts the digest that its tag has now into a spec's image, and the platforms that it is for into its placement, unless that names
+/// some. Where it cannot be found out, the image stays as it was given, with a note;
 /// an image that a service runs already keeps the digest that it has.
 ///
 /// # Errors
@@ -33,13 +34,24 @@ pub async fn pin<M: Manager>(
     let resolved = session.manager.resolve_image(request).await?;
     if let Some(image) = resolved.image {
         container(spec).image = image;
+        name_platforms(spec, &resolved.platforms);
     }
     let Some(problem) = resolved.problem else { return Ok(()) };
     let running = present.map_or("", |service| service.spec.template().container().image.as_str());
     if image::has_digest(running) && image::without_digest(running) == tagged {
         running.clone_into(&mut container(spec).image);
+        let known = present.map_or(&[][..], |service| &service.spec.template().placement().platforms);
+        name_platforms(spec, known);
         return session.note(&format!("image {given} keeps its digest, the present one is not known: {problem}"));
     }
     let meaning = "has no digest, so nodes may run different versions of it";
     session.note(&format!("image {given} {meaning}: {problem}; --no-resolve-image does not ask for it"))
+}
+
+/// Lets only nodes of these platforms do, unless the spec names some.
+fn name_platforms(spec: &mut ServiceSpec, platforms: &[Platform]) {
+    let is_named = !spec.template().placement().platforms.is_empty();
+    if !is_named && !platforms.is_empty() {
+        task(spec).placement.get_or_insert_default().platforms = platforms.to_vec();
+    }
 }

@@ -191,6 +191,15 @@ impl std::fmt::Debug for RegistryAuth {
     }
 }
 
+/// What a registry says of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// The digest that its tag has.
+    pub digest: String,
+    /// The platforms that it is for; none where the registry does not say.
+    pub platforms: Vec<Platform>,
+}
+
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exit {
@@ -251,8 +260,8 @@ pub trait Executor: Send + Sync + 'static {
     /// Platform, resources and engine of this machine. Temporary if the engine cannot be reached.
     async fn describe(&self) -> Result<NodeDescription, ExecutorError>;
 
-    /// The digest that the tag of an image has at its registry. Nothing where tasks have no images.
-    async fn image_digest(&self, _image: &str, _auth: Option<&RegistryAuth>) -> Result<Option<String>, ExecutorError> {
+    /// What an image is at its registry. Nothing where tasks have no images.
+    async fn image(&self, _image: &str, _auth: Option<&RegistryAuth>) -> Result<Option<ImageFacts>, ExecutorError> {
         Ok(None)
     }
 

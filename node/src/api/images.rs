@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use wire::v1::ResolvedImage;
 
-use crate::agent::executor::{Executor, RegistryAuth};
+use crate::agent::executor::{Executor, ImageFacts, RegistryAuth};
 
 /// Questions to registries at a time: each holds a connection to the engine and one to a registry.
 const QUESTIONS_MAX: usize = 16;
@@ -30,16 +30,19 @@ impl Images {
     pub(super) async fn resolve(&self, image: &str, auth: Option<RegistryAuth>) -> ResolvedImage {
         let asked = async {
             let _permit = self.questions.acquire().await;
-            self.executor.image_digest(image, auth.as_ref()).await
+            self.executor.image(image, auth.as_ref()).await
         };
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(None)) => ResolvedImage::default(),
-            Ok(Ok(Some(digest))) => ResolvedImage { image: Some(format!("{image}@{digest}")), problem: None },
-            Ok(Err(error)) => ResolvedImage { image: None, problem: Some(error.to_string()) },
-            Err(_) => {
-                let problem = format!("the registry did not answer within {} seconds", PATIENCE.as_secs());
-                ResolvedImage { image: None, problem: Some(problem) }
+            Ok(Ok(Some(ImageFacts { digest, platforms }))) => {
+                ResolvedImage { image: Some(format!("{image}@{digest}")), problem: None, platforms }
             }
+            Ok(Err(error)) => unknown(error.to_string()),
+            Err(_) => unknown(format!("the registry did not answer within {} seconds", PATIENCE.as_secs())),
         }
     }
+}
+
+fn unknown(problem: String) -> ResolvedImage {
+    ResolvedImage { problem: Some(problem), ..ResolvedImage::default() }
 }

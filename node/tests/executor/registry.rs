@@ -118,11 +118,12 @@ async fn a_tag_is_resolved_at_its_registry_with_the_credentials() {
             };
             for content in ["one", "two"] {
                 registry.push(content);
-                let found = bench.executor.image_digest(&image, Some(&header("secret"))).await.expect("an answer");
-                assert_eq!(found, Some(digest(&manifest(content))), "{content}");
+                let found = bench.executor.image(&image, Some(&header("secret"))).await.expect("an answer");
+                let found = found.expect("an image");
+                assert_eq!(found.digest, digest(&manifest(content)), "{content}");
             }
             for wrong in [None, Some(header("other"))] {
-                let words = fatal(bench.executor.image_digest(&image, wrong.as_ref()).await);
+                let words = fatal(bench.executor.image(&image, wrong.as_ref()).await);
                 assert!(
                     words.contains("unauthorized") || words.contains("401") || words.contains("no basic auth"),
                     "{words}"

@@ -11,7 +11,7 @@
 //! | `stop agent <name>`, `start agent <name>` | only its agent ends; containers run on |
 //! | `crash manager`, `start manager` | its process is killed; it starts from its disk |
 //! | `damage frame <index>` | a bit of the frame flips on the manager's disk |
-//! | `registry <image> <digest>\|down` | the tag has this digest at its registry, or the registry does not answer |
+//! | `registry <image> <digest>\|down [<os>/<arch>...]` | the tag has this digest at its registry, and is for these platforms; or the registry does not answer |
 //! | `load <service> [cpu=<cores>] [memory=<MiB>MiB]` | its running tasks share so much work from now on |
 //! | `kill task <reference> [exit=<code>]` | the task's container ends by itself, with 137 unless said |
 //! | `ui` | `swarmctl ui` is opened; its screen |
@@ -83,9 +83,13 @@ impl Player {
                 let code = code.strip_prefix("exit=").context("expected exit=<code>")?;
                 kill(&mut world, reference, code.parse()?)?;
             }
-            ["registry", image, digest] => {
+            ["registry", image, digest, ref platforms @ ..] => {
                 let digest = (digest != "down").then(|| digest.to_owned());
                 world.registry.insert(image.to_owned(), digest);
+                let platforms = platforms.iter().filter_map(|platform| platform.split_once('/'));
+                let platforms =
+                    platforms.map(|(os, arch)| Platform { os: os.to_owned(), architecture: arch.to_owned() });
+                world.platforms.insert(image.to_owned(), platforms.collect());
             }
             ["load", service, ref parts @ ..] => load(&mut world, service, parts)?,
             _ => bail!("there is no such directive"),

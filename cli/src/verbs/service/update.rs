@@ -83,6 +83,10 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let (mut spec, notes) = args.edit(&present.spec)?;
     spec::resolve_files(&mut spec, session).await?;
     if args.image.is_some() && !args.no_resolve_image {
+        // They were those of the image before.
+        if let Some(placement) = spec::task(&mut spec).placement.as_mut() {
+            placement.platforms.clear();
+        }
         spec::pin_image(&mut spec, Some(&present), args.registry_auth.as_ref(), session).await?;
     }
     let env_secrets = args.flags.env_secrets()?;

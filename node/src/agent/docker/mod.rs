@@ -51,7 +51,9 @@ use self::creations::Creations;
 use self::engine::{Engine, status, unless_status};
 use self::events::News;
 use self::observed::{Observed, Phase, UNKNOWN_EXIT_CODE};
-use super::executor::{Executor, ExecutorError, Exit, Inputs, LogQuery, Outputs, RegistryAuth, TaskLogs, Workload};
+use super::executor::{
+    Executor, ExecutorError, Exit, ImageFacts, Inputs, LogQuery, Outputs, RegistryAuth, TaskLogs, Workload,
+};
 use super::secret_files::{self, SecretFiles};
 use super::steps::Steps;
 use crate::clock;
@@ -285,8 +287,8 @@ impl Executor for DockerExecutor {
         Ok(describe::node(info, version))
     }
 
-    async fn image_digest(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<Option<String>, ExecutorError> {
-        registry::digest(&self.engine, image, auth).await.map(Some)
+    async fn image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<Option<ImageFacts>, ExecutorError> {
+        registry::image(&self.engine, image, auth).await.map(Some)
     }
 
     async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {

@@ -1,10 +1,18 @@
 //! What registries say, asked through the engine: it knows their addresses, certificates and mirrors.
 
 use bollard::Docker;
+use events::Platform;
 use http::HeaderValue;
 
 use super::engine::Engine;
-use crate::agent::executor::{ExecutorError, RegistryAuth};
+use crate::agent::executor::{ExecutorError, ImageFacts, RegistryAuth};
+
+/// Platforms of one image that are kept.
+const PLATFORMS_MAX: usize = 32;
+/// What a registry says of entries that are no images.
+const UNKNOWN: &str = "unknown";
+/// An architecture whose name differs between images and nodes.
+const ARM: &str = "arm";
 
 /// A client whose requests carry the credentials, if there are any.
 ///
@@ -22,12 +30,51 @@ pub(super) fn with_credentials(docker: Docker, auth: Option<&RegistryAuth>) -> R
     }))
 }
 
-/// The digest that the tag of an image has at its registry.
+/// What an image is at its registry.
 ///
 /// # Errors
 /// In the engine's words when the registry refuses or cannot be reached.
-pub(super) async fn digest(engine: &Engine, image: &str, auth: Option<&RegistryAuth>) -> Result<String, ExecutorError> {
+pub(super) async fn image(
+    engine: &Engine,
+    image: &str,
+    auth: Option<&RegistryAuth>,
+) -> Result<ImageFacts, ExecutorError> {
     let docker = with_credentials(engine.client()?.clone(), auth)?;
     let found = docker.inspect_registry_image(image, None).await.map_err(|error| engine.judge(error))?;
-    found.descriptor.digest.ok_or_else(|| ExecutorError::Fatal("the registry names no digest".into()))
+    let digest = found.descriptor.digest;
+    let digest = digest.ok_or_else(|| ExecutorError::Fatal("the registry names no digest".into()))?;
+    let platforms =
+        found.platforms.into_iter().map(|of| (of.os.unwrap_or_default(), of.architecture.unwrap_or_default()));
+    Ok(ImageFacts { digest, platforms: platforms_of(platforms) })
+}
+
+/// The platforms that a node can have. What describes an image stands beside it as of an unknown one. Nodes say which ARM they have
+/// (`armv7l`), and images do not, so that each of those will do, as for Docker's own client.
+fn platforms_of(said: impl Iterator<Item = (String, String)>) -> Vec<Platform> {
+    let mut platforms = Vec::new();
+    for (os, architecture) in said.filter(|(os, architecture)| os != UNKNOWN && architecture != UNKNOWN) {
+        let architecture = if architecture == ARM { String::new() } else { architecture };
+        let platform = Platform { os, architecture };
+        if !platforms.contains(&platform) && platforms.len() < PLATFORMS_MAX {
+            platforms.push(platform);
+        }
+    }
+    platforms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_those_that_nodes_have() {
+        let said =
+            [("linux", "amd64"), ("linux", "arm"), ("linux", "arm"), ("unknown", "unknown"), ("windows", "amd64")];
+        let said = said.map(|(os, architecture)| (os.to_owned(), architecture.to_owned()));
+        let platforms = platforms_of(said.into_iter());
+        let known: Vec<_> = platforms.iter().map(|of| (of.os.as_str(), of.architecture.as_str())).collect();
+        assert_eq!(known, [("linux", "amd64"), ("linux", ""), ("windows", "amd64")]);
+        let many = (0..1_000).map(|number| ("linux".to_owned(), number.to_string()));
+        assert_eq!(platforms_of(many).len(), PLATFORMS_MAX);
+    }
 }
