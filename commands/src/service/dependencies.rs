@@ -11,8 +11,16 @@ use crate::validate::Fault;
 /// Most services that one may name: more than that is not an order of starting any more.
 const DEPENDENCIES_MAX: usize = 64;
 
-/// Judges the services that a spec names to start after. One that it named before may be gone since: that holds up no other change.
+/// The spec of the service with a name, where there is one.
+pub(crate) type Find<'a> = dyn Fn(&str) -> Option<&'a ServiceSpec> + 'a;
+
+/// Judges the services that a spec names to start after.
 pub(crate) fn exist(state: &Cluster, spec: &ServiceSpec, present: Option<&ServiceSpec>) -> Result<(), Fault> {
+    judge(&|name| Some(&*state.service_named(name)?.spec), spec, present)
+}
+
+/// The same where services are what `find` says. One that the spec named before may be gone since: that holds up no other change.
+pub(crate) fn judge(find: &Find<'_>, spec: &ServiceSpec, present: Option<&ServiceSpec>) -> Result<(), Fault> {
     if spec.depends_on.len() > DEPENDENCIES_MAX {
         let sentence = format!("a service can depend on at most {DEPENDENCIES_MAX} others");
         return Err(Fault::invalid(sentence, "name only those that it cannot start without"));
@@ -22,12 +30,12 @@ pub(crate) fn exist(state: &Cluster, spec: &ServiceSpec, present: Option<&Servic
             return Err(Fault::invalid("a service cannot depend on itself", "leave it out"));
         }
         let is_new = !present.is_some_and(|present| present.depends_on.contains(name));
-        if is_new && state.service_named(name).is_none() {
+        if is_new && find(name).is_none() {
             let sentence = format!("there is no service {} to depend on", quote(name));
             return Err(Fault::invalid(sentence, "create that service first; `swarmctl service ls` shows what exists"));
         }
     }
-    match circle(state, spec) {
+    match circle(find, spec) {
         Some(name) => {
             let sentence = format!("service {} already waits for {}", quote(&name), quote(spec.name()));
             Err(Fault::invalid(sentence, "services that wait for each other would never start: leave one of them out"))
@@ -37,18 +45,18 @@ pub(crate) fn exist(state: &Cluster, spec: &ServiceSpec, present: Option<&Servic
 }
 
 /// The service that waits, perhaps by way of others, for one with this spec, and that it would wait for.
-fn circle(state: &Cluster, spec: &ServiceSpec) -> Option<String> {
+fn circle(find: &Find<'_>, spec: &ServiceSpec) -> Option<String> {
     let key = |name: &str| name.to_ascii_lowercase();
     let (mut seen, mut open) = (BTreeSet::new(), spec.depends_on.clone());
     while let Some(name) = open.pop() {
         if !seen.insert(key(&name)) {
             continue;
         }
-        let Some(service) = state.service_named(&name) else { continue };
-        if service.spec.depends_on.iter().any(|next| key(next) == key(spec.name())) {
+        let Some(found) = find(&name) else { continue };
+        if found.depends_on.iter().any(|next| key(next) == key(spec.name())) {
             return Some(name);
         }
-        open.extend(service.spec.depends_on.iter().cloned());
+        open.extend(found.depends_on.iter().cloned());
     }
     None
 }

@@ -1,40 +1,36 @@
 //! Services that come back after those that they depend on, and not at all if these are gone for good.
 
-use std::collections::BTreeSet;
-
 use events::ServiceSpec;
 use projections::Cluster;
 
 use super::{Inverse, Key};
-use crate::service::dependencies::exist;
+use crate::service::dependencies::judge;
+use crate::validate::Fault;
 
-/// Why a service cannot depend again on what it depended on: that is gone and does not come back either, or waits for it by now.
-pub(super) fn obstacle(now: &Cluster, key: &Key, command: &Inverse, back: &BTreeSet<String>) -> Option<String> {
-    let mut spec = spec(command)?.clone();
-    spec.depends_on.retain(|name| !back.contains(&name.to_ascii_lowercase()));
-    let present = now.service_named(spec.name()).map(|service| &*service.spec);
-    exist(now, &spec, present).err().map(|fault| fault.about(&key.text(now)).sentence)
-}
-
-/// Puts the services that come back behind those that they depend on.
-pub(super) fn order(commands: &mut Vec<(Key, Inverse)>) {
-    let creates = |(_, command): &(Key, Inverse)| matches!(command, Inverse::CreateService { .. });
-    let Some(first) = commands.iter().position(creates) else { return };
-    let mut left: Vec<(Key, Inverse)> = commands.extract_if(.., |command| creates(command)).collect();
+/// Puts the services that come back or change into an order in which each finds those that it depends on, and none that waits for it. Those
+/// for which there is none are taken out, and returned with the reason.
+pub(super) fn order(now: &Cluster, commands: &mut Vec<(Key, Inverse)>) -> Vec<(Key, Fault)> {
+    let is_of_service = |(_, command): &(Key, Inverse)| spec(command).is_some();
+    let first = commands.iter().position(is_of_service).unwrap_or_default();
+    let mut left: Vec<(Key, Inverse)> = commands.extract_if(.., |command| is_of_service(command)).collect();
     let mut ordered = Vec::with_capacity(left.len());
-    while !left.is_empty() {
-        let waits = |(_, command): &(Key, Inverse)| {
-            let others = left.iter().filter_map(|(_, other)| spec(other)).map(|other| other.name());
-            spec(command).is_some_and(|spec| others.into_iter().any(|other| names(spec, other)))
-        };
-        let next = left.iter().position(|command| !waits(command)).unwrap_or_default();
+    while let Some(next) = left.iter().position(|(_, command)| fault(now, &ordered, command).is_none()) {
         ordered.push(left.remove(next));
     }
+    let refused = left.into_iter().filter_map(|(key, command)| Some((key, fault(now, &ordered, &command)?))).collect();
     commands.splice(first..first, ordered);
+    refused
 }
 
-fn names(spec: &ServiceSpec, other: &str) -> bool {
-    spec.depends_on.iter().any(|name| name.eq_ignore_ascii_case(other))
+/// What stands against a command after these were carried out.
+fn fault(now: &Cluster, done: &[(Key, Inverse)], command: &Inverse) -> Option<Fault> {
+    let wanted = spec(command)?;
+    let find = |name: &str| {
+        let mut made = done.iter().filter_map(|(_, command)| spec(command));
+        let made = made.find(|spec| spec.name().eq_ignore_ascii_case(name));
+        made.or_else(|| Some(&*now.service_named(name)?.spec))
+    };
+    judge(&find, wanted, find(wanted.name())).err()
 }
 
 fn spec(command: &Inverse) -> Option<&ServiceSpec> {
@@ -70,16 +66,18 @@ mod tests {
         let remove = (Key::Service("old".to_owned()), Inverse::RemoveService { service: events::ServiceId::default() });
         let mut commands = vec![create("api", &["DB"]), create("db", &[]), create("web", &["api"]), remove];
         commands.swap(0, 2);
-        order(&mut commands);
+        assert!(order(&Cluster::default(), &mut commands).is_empty());
         let names: Vec<&Key> = commands.iter().map(|(key, _)| key).collect();
         let expected = ["db", "api", "web", "old"].map(|name| Key::Service(name.to_owned()));
         assert_eq!(names, expected.iter().collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_service_that_depended_on_what_is_gone_does_not_come_back_alone() {
-        let (now, (key, command)) = (Cluster::default(), create("web", &["DB"]));
-        assert!(obstacle(&now, &key, &command, &BTreeSet::new()).is_some());
-        assert_eq!(obstacle(&now, &key, &command, &["db".to_owned()].into()), None);
+    fn a_service_that_depended_on_what_is_gone_does_not_come_back_and_neither_does_what_depends_on_it() {
+        let mut commands = vec![create("web", &["api"]), create("api", &["DB"]), create("log", &[])];
+        let refused = order(&Cluster::default(), &mut commands);
+        let refused: Vec<Key> = refused.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(refused, ["web", "api"].map(|name| Key::Service(name.to_owned())));
+        assert_eq!(commands, [create("log", &[])]);
     }
 }

@@ -7,7 +7,7 @@ mod dependencies;
 mod merge;
 mod object;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use events::{
     ClusterSpec, CommandRecord, ConfigId, ConfigSpec, NodeId, NodeSpec, OperatorId, SecretId, SecretSpec, ServiceId,
@@ -270,23 +270,19 @@ pub fn revert(then: &Cluster, now: &Cluster, is_meant: impl Fn(&Key) -> bool) ->
 impl UndoPlan {
     /// Adds the commands that make objects what they should be.
     fn put_back(&mut self, wanted: BTreeMap<Key, Value>, now: &Cluster) {
-        let named = |(key, value): (&Key, &Value)| match key {
-            Key::Service(name) => (!value.is_null()).then(|| name.to_ascii_lowercase()),
-            Key::Cluster | Key::Node(_) | Key::Config(_) | Key::Secret(_) | Key::Operator(_) => None,
-        };
-        let back: BTreeSet<String> = wanted.iter().filter_map(named).collect();
-        for (key, value) in wanted {
-            if value == key.value(now) {
-                continue;
-            }
-            let Some(command) = key.commands(now, &value, &mut self.problems) else { continue };
-            match dependencies::obstacle(now, &key, &command, &back) {
-                Some(why) => self.problems.push(Problem::impossible(key.text(now), why)),
-                None => self.commands.push((key, command)),
-            }
-        }
+        let changed = wanted.into_iter().filter(|(key, value)| *value != key.value(now));
+        let commands = changed.filter_map(|(key, value)| {
+            let command = key.commands(now, &value, &mut self.problems)?;
+            Some((key, command))
+        });
+        let commands: Vec<(Key, Inverse)> = commands.collect();
+        self.commands.extend(commands);
         self.commands.sort_by_key(|(_, command)| command.rank());
-        dependencies::order(&mut self.commands);
+        for (key, fault) in dependencies::order(now, &mut self.commands) {
+            let object = key.text(now);
+            let why = fault.about(&object).sentence;
+            self.problems.push(Problem::impossible(object, why));
+        }
     }
 
     /// Undoes a command that changed no object's settings.
