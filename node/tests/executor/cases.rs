@@ -393,7 +393,10 @@ pub async fn all(mut logs: TaskLogs) -> Vec<LogLine> {
 /// Without what the test's own program, which the supervisor is here, prints before it becomes the command.
 fn of_the_task(mut lines: Vec<LogLine>) -> Vec<LogLine> {
     let banner = lines.iter().position(|line| &*line.data == b"running 1 test");
-    lines.drain(..banner.map_or(0, |last| last + 1));
+    // What the task prints to its other stream may have been read before.
+    let mut after = lines.split_off(banner.map_or(0, |last| last + 1));
+    lines.retain(|line| line.stream() != LogStream::Stdout);
+    lines.append(&mut after);
     lines.drain(..usize::from(lines.len() == 1 && lines[0].data.is_empty()));
     lines
 }
