@@ -78,7 +78,7 @@ async fn losses() -> Result<Vec<f64>> {
 
 fn service() -> ServiceSpec {
     let command = ["sleep", "1000"].map(str::to_owned).to_vec();
-    let container = ContainerSpec { command, ..ContainerSpec::default() };
+    let container = ContainerSpec { image: "bench".to_owned(), command, ..ContainerSpec::default() };
     let placement = Placement { constraints: vec!["node.role==worker".to_owned()], ..Placement::default() };
     let task = TaskSpec { container: Some(container), placement: Some(placement), ..TaskSpec::default() };
     ServiceSpec {
