@@ -5,7 +5,7 @@ mod handover;
 use std::time::Duration;
 
 use events::{Availability, DesiredCause, TaskCause, TaskState, Timestamp};
-use projections::{Cluster, Service, Task};
+use projections::{Cluster, Node, Service, Task};
 
 use crate::slots::{self, NewTask, has_successor, is_vacated, may_restart};
 use crate::{Correction, Ctx, Scope, TimerKey};
@@ -97,10 +97,11 @@ fn restart(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     out.push(new.event(service, ctx));
 }
 
-/// When the successor of a task that loses its node starts: after the usual delay, at once if the node is drained, and no sooner
-/// than the task itself was to start.
+/// When the successor of a task that loses its node starts: at once if the node is down or drained, which says nothing about the task, else
+/// after the usual delay; and no sooner than the task itself was to start.
 fn relocated_at(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> Timestamp {
-    let delay = if is_drained(cluster, task) { Duration::ZERO } else { service.spec.restart_policy().delay_after(0) };
+    let is_at_once = task.node.and_then(|node| cluster.nodes.get(node)).is_some_and(Node::must_be_left);
+    let delay = if is_at_once { Duration::ZERO } else { service.spec.restart_policy().delay_after(0) };
     let waits = task.start_after.filter(|_| task.desired == TaskState::Ready);
     waits.map_or(now + delay, |start_after| start_after.max(now + delay))
 }

@@ -25,8 +25,9 @@ const UPDATES_VARIABLE: &str = "BENCH_UPDATES";
 /// Of the figure about the loss of nodes.
 const SMALL: Life = Life { nodes: 1_000, services: 200, replicas: 50, updates: 0 };
 const RUNS: usize = 11;
-/// How long the workers may take to open their sessions.
+/// How long the workers may take to open their sessions, and the manager to make the tree of its history.
 const PATIENCE: Duration = Duration::from_secs(300);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Points of the past that are looked at: enough for a 99th percentile.
 const POINTS: usize = 100;
 /// Frames between two points of a difference.
@@ -56,9 +57,8 @@ async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
     let end = newest(&daemon)?;
     let kept = daemon.dir().join("history.proto");
     let lines = daemon.dir().join("history.jsonl");
-    // All of it once, which also waits until the index is there.
     let (_, exported) = timed(&daemon, &["events", "export", &lines.to_string_lossy()])?;
-    let (_, kept_seconds) = timed(&daemon, &["events", "export", "--as", "proto", &kept.to_string_lossy()])?;
+    let kept_seconds = export_frames(&daemon, &kept).await?;
     let events = count_lines(&lines)?;
     let frames_bytes = std::fs::metadata(&kept)?.len();
     std::fs::remove_file(&lines)?;
@@ -114,6 +114,21 @@ async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
             Target::Shown,
         ),
     ])
+}
+
+/// The seconds of an export of all frames, once the tree over them is there.
+async fn export_frames(daemon: &Daemon, file: &Path) -> Result<f64> {
+    let begun = Instant::now();
+    loop {
+        match timed(daemon, &["events", "export", "--as", "proto", &file.to_string_lossy()]) {
+            Ok((_, seconds)) => return Ok(seconds),
+            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+        if file.exists() {
+            std::fs::remove_file(file)?;
+        }
+    }
 }
 
 async fn survive() -> Result<Figure> {
