@@ -14,11 +14,11 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use wire::v1::command_request::Command;
 use wire::v1::control_client::ControlClient;
-use wire::v1::{CreateService, EventRecord, EventsRequest, RemoveService, UpdateService};
+use wire::v1::{CreateService, EventRecord, RemoveService, UpdateService};
 
-use crate::daemon::{Daemon, runtime};
+use crate::daemon::runtime;
 use crate::figure::{Figure, Target};
-use crate::starts::{await_event, execute, is_running, no_engine, sleeping};
+use crate::starts::{await_event, execute, in_turn, is_running, no_engine, sleeping};
 
 const RUNS: usize = 3;
 const TASKS: usize = 20;
@@ -30,7 +30,7 @@ pub fn figures() -> Result<Vec<Figure>> {
     if no_engine("rollout") {
         return Ok(Vec::new());
     }
-    let pairs = runtime()?.block_on(pairs())?;
+    let pairs = runtime()?.block_on(in_turn(RUNS, through_the_cluster, through_the_engine))?;
     let (ours, alone): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let compared = pairs.iter().map(|(ours, alone)| ours / alone).collect();
     let figure = |name: &str, runs, unit, target, how: &str| {
@@ -46,24 +46,6 @@ pub fn figures() -> Result<Vec<Figure>> {
         figure("the same by the Docker API", alone, "s", Target::Shown, alone_how),
         figure("rolling update against the Docker API", compared, "times", Target::AtMost(1.05), "measured in turn"),
     ])
-}
-
-async fn pairs() -> Result<Vec<(f64, f64)>> {
-    let daemon = Daemon::start("docker").await?;
-    let docker = Docker::connect_with_unix_defaults()?;
-    let mut client = daemon.connect().await?;
-    let request = EventsRequest { follow: true, ..EventsRequest::default() };
-    let mut events = daemon.connect().await?.events(request).await?.into_inner();
-    let mut pairs = Vec::with_capacity(RUNS);
-    // The first pair warms up both and does not count.
-    for run in 0..=RUNS {
-        let ours = through_the_cluster(&mut client, &mut events, run).await?;
-        let alone = through_the_engine(&docker, run).await?;
-        if run > 0 {
-            pairs.push((ours, alone));
-        }
-    }
-    Ok(pairs)
 }
 
 fn spec(run: usize, image: &str) -> Box<ServiceSpec> {

@@ -28,7 +28,7 @@ pub fn figures() -> Result<Vec<Figure>> {
     if no_engine("starts") {
         return Ok(Vec::new());
     }
-    let pairs = runtime()?.block_on(pairs())?;
+    let pairs = runtime()?.block_on(in_turn(RUNS, through_the_cluster, through_the_engine))?;
     let figure = |name: &str, runs, target, how: &str| {
         let name = name.to_owned();
         Figure { name, runs, unit: "ms", target, how: how.to_owned() }
@@ -51,15 +51,20 @@ pub fn no_engine(figure: &str) -> bool {
     is_missing
 }
 
-async fn pairs() -> Result<Vec<(f64, f64)>> {
+/// Does something through a cluster and through the engine alone, in turn, so often; what each gave.
+pub async fn in_turn(
+    runs: usize,
+    through_the_cluster: impl AsyncFn(&mut ControlClient<Channel>, &mut Streaming<EventRecord>, usize) -> Result<f64>,
+    through_the_engine: impl AsyncFn(&Docker, usize) -> Result<f64>,
+) -> Result<Vec<(f64, f64)>> {
     let daemon = Daemon::start("docker").await?;
     let docker = Docker::connect_with_unix_defaults()?;
     let mut client = daemon.connect().await?;
     let request = EventsRequest { follow: true, ..EventsRequest::default() };
     let mut events = daemon.connect().await?.events(request).await?.into_inner();
-    let mut pairs = Vec::with_capacity(RUNS);
+    let mut pairs = Vec::with_capacity(runs);
     // The first pair warms up both and does not count.
-    for run in 0..=RUNS {
+    for run in 0..=runs {
         let ours = through_the_cluster(&mut client, &mut events, run).await?;
         let alone = through_the_engine(&docker, run).await?;
         if run > 0 {
