@@ -43,7 +43,8 @@ async fn the_wait_ends_when_every_task_runs() {
     // Once more for what happens while the tasks have to last.
     assert_eq!(manager.listed.len(), 5);
     let watched = &manager.watched[0];
-    assert_eq!((watched.from, watched.follow, watched.object.as_deref()), (Some(10), true, Some("web")));
+    let service = samples::service().id.to_string();
+    assert_eq!((watched.from, watched.follow, watched.object.as_deref()), (Some(10), true, Some(service.as_str())));
 }
 
 #[tokio::test]

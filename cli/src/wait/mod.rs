@@ -151,7 +151,8 @@ struct Watch<'a> {
 impl Watch<'_> {
     async fn run<M: Manager>(&mut self, session: &mut Session<'_, M>, since: u64) -> Result<(), Failure> {
         let service = self.service;
-        let object = Some(service.to_owned());
+        // By its id: a config or a secret may have the same name.
+        let object = Some(session.service(service).await?.id.to_string());
         let request = EventsRequest { from: Some(since), follow: true, object, ..Default::default() };
         let mut history = session.manager.events(request).await?;
         loop {

@@ -134,7 +134,8 @@ struct Watch<'a> {
 impl Watch<'_> {
     async fn run<M: Manager>(&mut self, session: &mut Session<'_, M>, since: u64) -> Result<(), Failure> {
         let kinds = KINDS.map(str::to_owned).to_vec();
-        let (object, with_tasks) = (Some(self.node.to_owned()), Some(true));
+        // By its id: a service may have the same name.
+        let (object, with_tasks) = (Some(session.node(self.node).await?.id.to_string()), Some(true));
         let request =
             EventsRequest { from: Some(since), follow: true, object, kinds, with_tasks, ..Default::default() };
         let mut history = session.manager.events(request).await?;

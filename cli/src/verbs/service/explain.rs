@@ -42,7 +42,8 @@ pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session
     let request = ExplainPlacementRequest { task: None, service: Some(args.service.clone()) };
     let placement = session.manager.explain_placement(request).await?;
     let request = EventsRequest {
-        object: Some(args.service.clone()),
+        // By its id: a config or a secret may have the same name.
+        object: Some(session.service(&args.service).await?.id.to_string()),
         asked: Some(true),
         tail: Some(COMMANDS_SHOWN),
         to: session.point_index(),
