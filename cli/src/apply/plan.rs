@@ -6,8 +6,8 @@ use events::service_spec::Mode;
 use events::{Annotations, ConfigId, ConfigSpec, ReplicatedMode, SecretBytes, SecretId, SecretSpec, ServiceSpec};
 use wire::v1::command_request::Command;
 use wire::v1::{
-    ConfigView, LabelFilter, ListServicesRequest, RemoveConfig, RemoveSecret, SecretView, Selection, ServiceSummary,
-    ServiceView,
+    ConfigView, FileRevisionView, LabelFilter, ListServicesRequest, RemoveConfig, RemoveSecret, SecretView, Selection,
+    ServiceSummary, ServiceView,
 };
 
 use super::order::by_dependencies;
@@ -95,6 +95,8 @@ pub struct OwnedFile {
 pub enum Step {
     /// Create a config.
     CreateConfig(WantedConfig),
+    /// Give a config that was read its labels and data, which are others.
+    UpdateConfig(Box<ConfigView>, WantedConfig),
     /// Create a secret.
     CreateSecret(WantedSecret),
     /// Give a secret that was read its labels, and its data unless it has that.
@@ -114,7 +116,7 @@ pub enum Step {
 }
 
 /// All that has to be done, in order: configs and secrets before the services that use them, removals after those, and new data of
-/// secrets last, since it updates the services.
+/// configs and secrets last, since it updates the services.
 pub type Plan = Vec<Step>;
 
 /// Compares what there should be with what there is.
@@ -124,17 +126,15 @@ pub type Plan = Vec<Step>;
 pub async fn plan<M: Manager>(wanted: Wanted, session: &mut Session<'_, M>) -> Result<Plan, Failure> {
     let present = services(&wanted, session).await?;
     let known = known(&wanted.services, !wanted.secrets.is_empty() || wanted.prune, session).await?;
-    let mut steps = Vec::new();
+    let mut files = Vec::new();
     for config in &wanted.configs {
-        steps.push(config_step(config, &known.configs, session).await?);
+        files.push(config_step(config, &known.configs, wanted.stack.as_deref(), session).await?);
     }
-    let mut revised = Vec::new();
     for secret in &wanted.secrets {
-        match secret_step(secret, &known.secrets, wanted.stack.as_deref())? {
-            step @ Step::UpdateSecret(..) => revised.push(step),
-            step => steps.push(step),
-        }
+        files.push(secret_step(secret, &known.secrets, wanted.stack.as_deref())?);
     }
+    let is_update = |step: &Step| matches!(step, Step::UpdateConfig(..) | Step::UpdateSecret(..));
+    let (revised, mut steps): (Vec<Step>, Vec<Step>) = files.into_iter().partition(is_update);
     let configs = wanted.configs.iter().map(|config| ("config", config.spec.name()));
     let secrets = wanted.secrets.iter().map(|secret| ("secret", secret.spec.name()));
     let made: BTreeSet<(&str, &str)> = configs.chain(secrets).collect();
@@ -142,7 +142,10 @@ pub async fn plan<M: Manager>(wanted: Wanted, session: &mut Session<'_, M>) -> R
         resolve(&mut spec, &known, &made)?;
         steps.push(match present.iter().find(|service| service.spec.name() == spec.name()) {
             None => Step::CreateService(Box::new(spec)),
-            Some(service) => change(service, spec, &wanted.unscaled),
+            Some(service) => {
+                follow_newest(&mut spec, &known, &revised);
+                change(service, spec, &wanted.unscaled)
+            }
         });
     }
     if let Some(stack) = wanted.stack.filter(|_| wanted.prune) {
@@ -177,6 +180,7 @@ impl Step {
         match self {
             Self::CreateService(_) | Self::UpdateService(..) | Self::KeepService(_) => Some(self.name()),
             Self::CreateConfig(_)
+            | Self::UpdateConfig(..)
             | Self::CreateSecret(_)
             | Self::UpdateSecret(..)
             | Self::KeepConfig(_)
@@ -188,7 +192,7 @@ impl Step {
     /// The name of what it is about.
     pub fn name(&self) -> &str {
         match self {
-            Self::CreateConfig(config) => config.spec.name(),
+            Self::CreateConfig(config) | Self::UpdateConfig(_, config) => config.spec.name(),
             Self::CreateSecret(secret) | Self::UpdateSecret(_, secret) => secret.spec.name(),
             Self::CreateService(spec) => spec.name(),
             Self::UpdateService(present, _) => present.spec.name(),
@@ -261,20 +265,21 @@ fn belongs(service: &ServiceSummary, stack: &str) -> Result<(), Failure> {
 async fn config_step<M: Manager>(
     wanted: &WantedConfig,
     known: &[ConfigView],
+    stack: Option<&str>,
     session: &mut Session<'_, M>,
 ) -> Result<Step, Failure> {
-    let name = wanted.spec.name();
-    let Some(present) = known.iter().find(|config| config.spec.name() == name) else {
+    let WantedConfig { spec, data } = wanted;
+    let Some(present) = known.iter().find(|config| config.spec.name() == spec.name()) else {
         return Ok(Step::CreateConfig(wanted.clone()));
     };
-    let read = session.manager.configs(vec![present.id.to_string()]).await?;
-    let driver = &wanted.spec.template_driver;
-    if read.iter().any(|config| config.data.as_ref() == Some(&wanted.data) && config.spec.template_driver == *driver) {
-        return Ok(Step::KeepConfig(name.to_owned()));
-    }
-    let sentence = format!("config {name} exists with other data or another template driver; nothing was changed");
-    let hint = "a config never changes: give the new one another name; a Compose file that gives none has one made of the data";
-    Err(Failure::new(Kind::Exists, sentence).hint(hint))
+    is_ours("config", present.spec.annotations(), stack)?;
+    is_for("config", spec.name(), &present.spec.template_driver, &spec.template_driver)?;
+    // A list has no data.
+    let read = session.manager.configs(vec![present.id.to_string()]).await?.pop();
+    Ok(match read.filter(|config| config.spec != *spec || config.data.as_ref() != Some(data)) {
+        Some(present) => Step::UpdateConfig(Box::new(present), wanted.clone()),
+        None => Step::KeepConfig(spec.name().to_owned()),
+    })
 }
 
 /// What has to be done about a secret. Whether its data is another is for the manager to say.
@@ -283,16 +288,28 @@ fn secret_step(wanted: &WantedSecret, known: &[SecretView], stack: Option<&str>)
     let Some(present) = known.iter().find(|secret| secret.spec.name() == name) else {
         return Ok(Step::CreateSecret(wanted.clone()));
     };
-    if stack.is_some_and(|stack| !is_of_stack(present.spec.annotations(), stack)) {
-        let sentence = format!("secret {name} exists and does not belong to the stack; nothing was changed");
-        let hint = "write external: true to use it as it is, or give the stack's own another name";
-        return Err(Failure::new(Kind::Exists, sentence).hint(hint));
-    }
-    if present.spec.template_driver != wanted.spec.template_driver {
-        let sentence = format!("secret {name} exists with another template driver; nothing was changed");
-        return Err(Failure::new(Kind::Exists, sentence).hint("give the new one another name"));
-    }
+    is_ours("secret", present.spec.annotations(), stack)?;
+    is_for("secret", name, &present.spec.template_driver, &wanted.spec.template_driver)?;
     Ok(Step::UpdateSecret(Box::new(present.clone()), wanted.clone()))
+}
+
+/// Refuses to change what belongs to somebody else than the stack.
+fn is_ours(noun: &str, present: &Annotations, stack: Option<&str>) -> Result<(), Failure> {
+    if stack.is_none_or(|stack| is_of_stack(present, stack)) {
+        return Ok(());
+    }
+    let sentence = format!("{noun} {} exists and does not belong to the stack; nothing was changed", present.name);
+    let hint = "write external: true to use it as it is, or give the stack's own another name";
+    Err(Failure::new(Kind::Exists, sentence).hint(hint))
+}
+
+/// Refuses another template driver, which nothing changes.
+fn is_for(noun: &str, name: &str, present: &str, wanted: &str) -> Result<(), Failure> {
+    if present == wanted {
+        return Ok(());
+    }
+    let sentence = format!("{noun} {name} exists with another template driver; nothing was changed");
+    Err(Failure::new(Kind::Exists, sentence).hint("give the new one another name"))
 }
 
 /// The configs and secrets that there are.
@@ -334,6 +351,28 @@ fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<(&str, &str)>)
         }
     }
     Ok(())
+}
+
+/// Gives a service the newest revisions of the configs and secrets that it follows: it may have others since a rollback. Jobs keep what they
+/// have until they run again, and data that is about to change is followed then.
+fn follow_newest(spec: &mut ServiceSpec, known: &Known, revised: &[Step]) {
+    if spec.is_job() {
+        return;
+    }
+    let is_revised = |name: &str| {
+        revised.iter().any(|step| matches!(step, Step::UpdateConfig(_, config) if config.spec.name() == name))
+    };
+    let newest = |revisions: &[FileRevisionView]| revisions.last().map_or(0, |newest| newest.revision);
+    let container = crate::spec::container(spec);
+    for reference in container.configs.iter_mut().filter(|of| of.revision == 0) {
+        let config = known.configs.iter().find(|config| reference.config == Some(config.id));
+        let config = config.filter(|_| !is_revised(&reference.name));
+        reference.revision = config.map_or(0, |config| newest(&config.revisions));
+    }
+    for reference in container.secrets.iter_mut().filter(|of| of.revision == 0) {
+        let secret = known.secrets.iter().find(|secret| reference.secret == Some(secret.id));
+        reference.revision = secret.map_or(0, |secret| newest(&secret.revisions));
+    }
 }
 
 /// What has to be done about a service that exists.

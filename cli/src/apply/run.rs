@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use events::SecretText;
 use serde::Serialize;
 use wire::v1::command_request::Command;
-use wire::v1::{CreateConfig, CreateSecret, CreateService, RemoveService, SecretView, UpdateSecret, UpdateService};
+use wire::v1::{
+    ConfigView, CreateConfig, CreateSecret, CreateService, RemoveService, SecretView, UpdateConfig, UpdateSecret,
+    UpdateService,
+};
 
-use super::plan::{OwnedFile, Plan, Step, WantedSecret};
+use super::plan::{OwnedFile, Plan, Step, WantedConfig, WantedSecret};
 use crate::failure::{Failure, Kind};
 use crate::format::Format;
 use crate::manager::Manager;
@@ -44,14 +47,13 @@ pub async fn run<M: Manager>(
             // What a rollback of a service that stays may need is not removed.
             Step::RemoveFile(file) if session.is_trial() && file.users.iter().any(|name| services.contains(name)) => {}
             Step::RemoveFile(file) => unused.push(file),
+            Step::UpdateConfig(present, config) => {
+                let (followers, index) = revise_config(&present, config, session).await?;
+                follow(&mut awaited, followers.into_iter().filter(|name| services.contains(name)), index);
+            }
             Step::UpdateSecret(present, secret) => {
-                let (followers, index) = revise(&present, secret, session).await?;
-                for name in followers.into_iter().filter(|name| services.contains(name)) {
-                    match awaited.iter_mut().find(|(known, ..)| *known == name) {
-                        Some((_, _, changed_at)) => *changed_at = index,
-                        None => awaited.push((name, Goal::Spec, index)),
-                    }
-                }
+                let (followers, index) = revise_secret(&present, secret, session).await?;
+                follow(&mut awaited, followers.into_iter().filter(|name| services.contains(name)), index);
             }
             step => awaited.extend(make(step, registry_auth, session).await?),
         }
@@ -70,8 +72,40 @@ pub async fn run<M: Manager>(
     Ok(())
 }
 
+/// Waits for services that follow a new revision, for their last change only.
+fn follow(awaited: &mut Vec<(String, Goal, u64)>, followers: impl Iterator<Item = String>, index: u64) {
+    for name in followers {
+        match awaited.iter_mut().find(|(known, ..)| *known == name) {
+            Some((_, _, changed_at)) => *changed_at = index,
+            None => awaited.push((name, Goal::Spec, index)),
+        }
+    }
+}
+
+/// Gives a config its data and labels; the services that follow it, if its data is new, and the index of the change.
+async fn revise_config<M: Manager>(
+    present: &ConfigView,
+    WantedConfig { spec, data }: WantedConfig,
+    session: &mut Session<'_, M>,
+) -> Result<(Vec<String>, u64), Failure> {
+    let (name, is_new) = (spec.name().to_owned(), present.data.as_ref() != Some(&data));
+    let update = UpdateConfig {
+        config: present.id.to_string(),
+        spec: Some(spec).filter(|spec| *spec != present.spec),
+        data: Some(data).filter(|_| is_new),
+        version: Some(present.meta.version),
+    };
+    let reply = session.execute(Command::UpdateConfig(update)).await?;
+    told(session, "updated", "config", &name)?;
+    if session.is_trial() || !is_new {
+        return Ok((Vec::new(), reply.index));
+    }
+    let now = session.manager.configs(vec![present.id.to_string()]).await?.pop();
+    Ok((now.map_or_else(Vec::new, |now| now.services), reply.index))
+}
+
 /// Gives a secret its data and labels; the services that follow it, if that was a change, and the index of it.
-async fn revise<M: Manager>(
+async fn revise_secret<M: Manager>(
     present: &SecretView,
     WantedSecret { spec, mut data }: WantedSecret,
     session: &mut Session<'_, M>,
@@ -154,7 +188,7 @@ async fn make<M: Manager>(
             told(session, "removed", "service", &name).map(|()| None)
         }
         // Those come after everything else.
-        Step::RemoveFile(..) | Step::UpdateSecret(..) => Ok(None),
+        Step::RemoveFile(..) | Step::UpdateConfig(..) | Step::UpdateSecret(..) => Ok(None),
     }
 }
 

@@ -1,21 +1,17 @@
 //! The configs and secrets that a file defines, and those that a service is given as files.
 //!
-//! The name of a config ends with a digest of what is in it: with other data it is another config, services that use it are updated, and a
-//! rollback finds the one it had. A digest of a secret would help to guess it: other data is another revision of the same secret.
+//! Their names do not depend on what is in them: other data is another revision of the same config or secret, which services follow by
+//! their update settings, and a rollback finds the one it had.
 
 use std::collections::BTreeMap;
 
 use events::{Annotations, ConfigReference, FileTarget, SecretBytes, SecretReference, ServiceSpec};
-use sha2::{Digest, Sha256};
 
 use super::STACK_LABEL;
 use super::mounts::octal;
 use super::scope::{Scope, Use, put};
 use crate::spec::container;
 use crate::yaml::{Key, Node, Value};
-
-/// Characters of the digest in a name: with twelve, nobody meets two configs of one stack with the same.
-const DIGEST_CHARACTERS: usize = 12;
 
 /// What is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +87,7 @@ fn define(key: &Key, node: &Node, noun: Noun, scope: &mut Scope<'_>) -> Definiti
     match (of.external, of.data.take()) {
         (true, None) => of.name = of.given_name.clone().unwrap_or_else(|| key.text.clone()),
         (false, Some(data)) => {
-            let named = || match noun {
-                Noun::Config => format!("{}_{}", scope.named(&key.text), digest(&data.0, &of)),
-                Noun::Secret => scope.named(&key.text),
-            };
-            of.name = of.given_name.clone().unwrap_or_else(named);
+            of.name = of.given_name.clone().unwrap_or_else(|| scope.named(&key.text));
             let mut labels = of.labels.clone();
             labels.insert(STACK_LABEL.to_owned(), scope.stack.to_owned());
             let annotations = Annotations { name: of.name.clone(), labels };
@@ -111,20 +103,6 @@ fn define(key: &Key, node: &Node, noun: Noun, scope: &mut Scope<'_>) -> Definiti
         }
     }
     of
-}
-
-fn digest(data: &[u8], config: &Definition) -> String {
-    let mut hash = Sha256::new();
-    hash.update(data);
-    hash.update(&config.template_driver);
-    for (key, value) in &config.labels {
-        hash.update([0]);
-        hash.update(key);
-        hash.update([0]);
-        hash.update(value);
-    }
-    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.chars().take(DIGEST_CHARACTERS).collect()
 }
 
 /// How many of the keys configs have too.
