@@ -195,6 +195,17 @@ impl Manager for Connection {
         Ok(self.client().await?.preview(request).await?.into_inner())
     }
 
+    /// Not bounded either: it takes as long as the steps.
+    async fn read_after(&mut self, request: ReadAfterRequest) -> Result<Vec<ReadAfterReply>, Failure> {
+        let request = self.question(request);
+        let mut pages = self.client().await?.read_after(request).await?.into_inner();
+        let mut replies = Vec::new();
+        while let Some(page) = self.page(&mut pages).await? {
+            replies.push(page);
+        }
+        Ok(replies)
+    }
+
     /// Not bounded either: there is a copy for each node.
     async fn survive(&mut self, request: SurviveRequest) -> Result<SurviveReply, Failure> {
         let request = self.question(request);

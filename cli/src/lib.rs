@@ -14,6 +14,7 @@ mod format;
 pub mod grpc;
 mod identity;
 mod manager;
+mod reads;
 mod script;
 mod session;
 mod spec;
@@ -26,6 +27,7 @@ mod verbs;
 mod wait;
 mod yaml;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -240,6 +242,8 @@ async fn attempt<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'
         point: None,
         undoes: None,
         trial,
+        read_after: 0,
+        tentative: BTreeSet::new(),
         lines: Vec::new(),
         leaves_tasks_over: false,
         exit_code: None,

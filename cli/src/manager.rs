@@ -10,10 +10,10 @@ use wire::v1::{
     EventsRequest, ExplainPlacementRequest, FindPointRequest, FrameProof, FramesPage, Interaction, LeaveClusterReply,
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListTasksRequest, LogsPart, LogsRequest, NodeSummary,
     NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply,
-    PreviewRequest, ProveConsistencyRequest, RaftView, ReadFramesRequest, RenewOperatorRequest, ReplayReply,
-    ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary, ServiceView, SinkView, SurviveReply,
-    SurviveRequest, TaskList, UndoPlan, UnlockKeyReply, UsagePart, UsageRequest, VerifiedHistory, VersionReply,
-    task_input::Input, task_output::Output,
+    PreviewRequest, ProveConsistencyRequest, RaftView, ReadAfterReply, ReadAfterRequest, ReadFramesRequest,
+    RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary,
+    ServiceView, SinkView, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply, UsagePart, UsageRequest,
+    VerifiedHistory, VersionReply, task_input::Input, task_output::Output,
 };
 
 use crate::failure::Failure;
@@ -55,6 +55,9 @@ pub trait Manager {
 
     /// What changes would do; nothing is changed.
     fn preview(&mut self, request: PreviewRequest) -> impl Future<Output = Result<PreviewReply, Failure>>;
+
+    /// What a read answers after steps that are only tried.
+    fn read_after(&mut self, request: ReadAfterRequest) -> impl Future<Output = Result<Vec<ReadAfterReply>, Failure>>;
 
     /// Whether everything still fits if nodes are lost.
     fn survive(&mut self, request: SurviveRequest) -> impl Future<Output = Result<SurviveReply, Failure>>;

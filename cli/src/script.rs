@@ -1,8 +1,10 @@
-//! Scripts of commands, one a line, that are tried one after the other. Every line is read before the first is tried.
+//! Scripts of commands, one a line, that are tried one after the other: each is made for what those before it lead to. Every line is
+//! parsed before the first is tried.
 
 use std::path::Path;
 
 use wire::v1::preview_step::Step;
+use wire::v1::{PreviewRequest, PreviewStep};
 
 use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
@@ -39,7 +41,10 @@ pub async fn run<M: Manager>(path: &Path, session: &mut Session<'_, M>) -> Resul
         String::from_utf8(data).map_err(|_| Failure::new(Kind::Usage, format!("{shown} is not text")).hint(HINT))?;
     for Line { place, cli } in read(&shown.to_string(), &text)? {
         let before = session.trial.as_ref().map_or(0, Vec::len);
-        Box::pin(cli.command.run(session)).await.map_err(|failure| at(failure, &place))?;
+        session.read_after = before;
+        if let Err(failure) = Box::pin(cli.command.run(session)).await {
+            return Err(first_refusal(before, session).await?.unwrap_or_else(|| at(failure, &place)));
+        }
         let steps = session.trial.iter_mut().flatten().skip(before);
         for step in steps {
             session.lines.push(place.clone());
@@ -48,7 +53,18 @@ pub async fn run<M: Manager>(path: &Path, session: &mut Session<'_, M>) -> Resul
             }
         }
     }
+    session.read_after = 0;
     Ok(())
+}
+
+/// What the manager refuses of the lines before one that came to nothing: then that is why.
+async fn first_refusal<M: Manager>(before: usize, session: &mut Session<'_, M>) -> Result<Option<Failure>, Failure> {
+    let steps: Vec<PreviewStep> = session.trial.iter().flatten().take(before).cloned().collect();
+    if steps.is_empty() {
+        return Ok(None);
+    }
+    let reply = session.manager.preview(PreviewRequest { steps, what_if: false }).await?;
+    Ok(reply.refusal.map(|refusal| refused(refusal.into(), reply.steps.len(), &session.lines)))
 }
 
 /// The refusal of a step, with the line that it comes from.
@@ -60,13 +76,7 @@ pub fn refused(failure: Failure, step: usize, lines: &[String]) -> Failure {
 }
 
 fn at(failure: Failure, place: &str) -> Failure {
-    let hint = match failure.kind {
-        Kind::Conflict | Kind::NotFound => {
-            format!("{}; a line sees the cluster as it is, without what lines before it change", failure.hint)
-        }
-        _ => failure.hint,
-    };
-    Failure { sentence: format!("{place}: {}", failure.sentence), hint, ..failure }
+    Failure { sentence: format!("{place}: {}", failure.sentence), ..failure }
 }
 
 fn read(file: &str, text: &str) -> Result<Vec<Line>, Failure> {

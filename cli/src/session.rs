@@ -1,5 +1,6 @@
 //! One run of a command: the manager it talks to, and the surroundings it runs in.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::Globals;
 use crate::failure::{Failure, Kind};
 use crate::format::{Format, escape, view::View};
 use crate::manager::{Manager, TaskInputs};
+use crate::trial;
 use crate::values::at::At;
 use crate::values::point::Point;
 use crate::values::start::{Place, Start};
@@ -107,6 +109,10 @@ pub struct Session<'a, M> {
     pub undoes: Option<u64>,
     /// The changes that would be asked for, where the command is only tried.
     pub trial: Option<Vec<PreviewStep>>,
+    /// How many of them what is read is after: those of the lines of a script before this one.
+    pub read_after: usize,
+    /// Ids that are those of a copy alone.
+    pub tentative: BTreeSet<String>,
     /// The line of the script that each of them comes from, where there is a script.
     pub lines: Vec<String>,
     /// Whether what would happen leaves tasks without a node.
@@ -165,6 +171,7 @@ impl<M: Manager> Session<'_, M> {
             command: Some(command),
         };
         if let Some(steps) = &mut self.trial {
+            let request = trial::without_versions_of_a_copy(request);
             steps.push(PreviewStep { at_rest, step: Some(Step::Command(request)) });
             return Ok(CommandReply::default());
         }
@@ -219,7 +226,7 @@ impl<M: Manager> Session<'_, M> {
     /// When one of several does not exist.
     pub async fn require_services(&mut self, references: &[String]) -> Result<(), Failure> {
         if references.len() > 1 {
-            self.manager.services(references.to_vec()).await.map_err(unchanged)?;
+            self.services(references.to_vec()).await.map_err(unchanged)?;
         }
         Ok(())
     }
@@ -230,7 +237,7 @@ impl<M: Manager> Session<'_, M> {
     /// When one of several does not exist.
     pub async fn require_nodes(&mut self, references: &[String]) -> Result<(), Failure> {
         if references.len() > 1 {
-            self.manager.nodes(references.to_vec()).await.map_err(unchanged)?;
+            self.nodes(references.to_vec()).await.map_err(unchanged)?;
         }
         Ok(())
     }
@@ -241,7 +248,7 @@ impl<M: Manager> Session<'_, M> {
     /// When one of several does not exist.
     pub async fn require_configs(&mut self, references: &[String]) -> Result<(), Failure> {
         if references.len() > 1 {
-            self.manager.configs(references.to_vec()).await.map_err(unchanged)?;
+            self.configs(references.to_vec()).await.map_err(unchanged)?;
         }
         Ok(())
     }
@@ -252,7 +259,7 @@ impl<M: Manager> Session<'_, M> {
     /// When one of several does not exist.
     pub async fn require_secrets(&mut self, references: &[String]) -> Result<(), Failure> {
         if references.len() > 1 {
-            self.manager.secrets(references.to_vec()).await.map_err(unchanged)?;
+            self.secrets(references.to_vec()).await.map_err(unchanged)?;
         }
         Ok(())
     }
@@ -275,7 +282,7 @@ impl<M: Manager> Session<'_, M> {
     pub async fn require_tasks(&mut self, references: &[String]) -> Result<(), Failure> {
         if references.len() > 1 {
             let request = ListTasksRequest { tasks: references.to_vec(), ..Default::default() };
-            self.manager.tasks(request).await.map_err(unchanged)?;
+            self.tasks(request).await.map_err(unchanged)?;
         }
         Ok(())
     }
@@ -285,7 +292,7 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When there is none.
     pub async fn service(&mut self, reference: &str) -> Result<ServiceView, Failure> {
-        let found = self.manager.services(vec![reference.to_owned()]).await?;
+        let found = self.services(vec![reference.to_owned()]).await?;
         found.into_iter().next().ok_or_else(|| missing("service", reference))
     }
 
@@ -294,7 +301,7 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When there is none.
     pub async fn node(&mut self, reference: &str) -> Result<NodeView, Failure> {
-        let found = self.manager.nodes(vec![reference.to_owned()]).await?;
+        let found = self.nodes(vec![reference.to_owned()]).await?;
         found.into_iter().next().ok_or_else(|| missing("node", reference))
     }
 

@@ -80,6 +80,20 @@ pub async fn conclude<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M
     Ok(if is_told { CHANGES } else { 0 })
 }
 
+/// A change without the version of what an earlier line of a script changes: that is the version of a copy.
+pub fn without_versions_of_a_copy(mut request: CommandRequest) -> CommandRequest {
+    let version = match &mut request.command {
+        Some(Command::UpdateCluster(update)) => &mut update.version,
+        Some(Command::UpdateNode(update)) => &mut update.version,
+        Some(Command::UpdateService(update)) => &mut update.version,
+        Some(Command::UpdateConfig(update)) => &mut update.version,
+        Some(Command::UpdateSecret(update)) => &mut update.version,
+        _ => return request,
+    };
+    *version = version.filter(|version| *version != 0);
+    request
+}
+
 /// Says that a plan was asked for where there is nothing to do.
 fn not_planned<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M>) -> Result<(), Failure> {
     match purpose {

@@ -17,6 +17,7 @@ use futures_util::Stream;
 use node::control::backup;
 use node::control::command::{self, Received};
 use node::control::event_reader::EventReader;
+use node::control::preview::Draft;
 use node::control::{Control, unreadable, views};
 use node::manager::past::Past;
 use node::manager::replica::Request;
@@ -27,10 +28,10 @@ use wire::v1::{
     EventsRequest, ExplainPlacementRequest, FindPointRequest, FrameProof, Interaction, LeaveClusterReply,
     LeaveClusterRequest, ListNodesRequest, ListServicesRequest, ListSinksRequest, ListTasksRequest, LogsRequest,
     NodeSummary, NodeView, OperatorCertificate, OperatorView, PlacementExplanation, PlanUndoRequest, PointView,
-    PreviewReply, PreviewRequest, ProveConsistencyRequest, RaftView, ReadConfigsRequest, ReadFramesRequest,
-    RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage, SecretView, ServiceSummary,
-    ServiceView, SinkView, SurviveReply, SurviveRequest, TaskList, UndoPlan, UnlockKeyReply, UsageRequest,
-    VersionReply,
+    PreviewReply, PreviewRequest, ProveConsistencyRequest, RaftView, ReadAfterReply, ReadAfterRequest,
+    ReadConfigsRequest, ReadFramesRequest, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest,
+    ResolvedImage, SecretView, ServiceSummary, ServiceView, SinkView, SurviveReply, SurviveRequest, TaskList, UndoPlan,
+    UnlockKeyReply, UsageRequest, VersionReply,
 };
 
 use crate::load::Used;
@@ -49,12 +50,13 @@ pub struct Socket {
     pub world: Rc<RefCell<World>>,
     /// The point of history at which this client looks around.
     at: Option<u64>,
+    draft: Rc<Draft>,
 }
 
 impl Socket {
     /// The connection of a client that looks at the present.
     pub fn new(world: Rc<RefCell<World>>) -> Self {
-        Self { world, at: None }
+        Self { world, at: None, draft: Rc::default() }
     }
 
     fn present(&self) -> Result<Control, Failure> {
@@ -100,6 +102,11 @@ impl cli::Manager for Socket {
     async fn preview(&mut self, request: PreviewRequest) -> Result<PreviewReply, Failure> {
         let actor = Actor::Operator(USER.to_owned());
         self.control()?.preview(&actor, request, &|| false).map_err(refuse)
+    }
+
+    async fn read_after(&mut self, request: ReadAfterRequest) -> Result<Vec<ReadAfterReply>, Failure> {
+        let actor = Actor::Operator(USER.to_owned());
+        Ok(self.control()?.read_after(&actor, request, &self.draft, &|| false).map_err(refuse)?.collect())
     }
 
     async fn survive(&mut self, request: SurviveRequest) -> Result<SurviveReply, Failure> {

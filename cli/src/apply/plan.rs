@@ -211,7 +211,7 @@ impl Step {
 pub async fn in_stack<M: Manager>(stack: &str, session: &mut Session<'_, M>) -> Result<Vec<ServiceSummary>, Failure> {
     let label = LabelFilter { key: STACK_LABEL.to_owned(), value: Some(stack.to_owned()) };
     let select = Some(Selection { labels: vec![label], ..Selection::default() });
-    session.manager.list_services(ListServicesRequest { select, mode: None }).await
+    session.list_services(ListServicesRequest { select, mode: None }).await
 }
 
 /// The configs and secrets that belong to a stack.
@@ -239,7 +239,7 @@ async fn services<M: Manager>(wanted: &Wanted, session: &mut Session<'_, M>) -> 
     }
     let select = Selection { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Selection::default() };
     // A selection takes beginnings of names.
-    let mut found = session.manager.list_services(ListServicesRequest { select: Some(select), mode: None }).await?;
+    let mut found = session.list_services(ListServicesRequest { select: Some(select), mode: None }).await?;
     found.retain(|service| names.contains(service.name.as_str()));
     if let Some(stack) = &wanted.stack {
         found.iter().try_for_each(|service| belongs(service, stack))?;
@@ -247,7 +247,8 @@ async fn services<M: Manager>(wanted: &Wanted, session: &mut Session<'_, M>) -> 
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    session.manager.services(found.iter().map(|service| service.id.to_string()).collect()).await
+    let references = found.iter().map(|service| session.reference(service.id, &service.name)).collect();
+    session.services(references).await
 }
 
 fn belongs(service: &ServiceSummary, stack: &str) -> Result<(), Failure> {
@@ -275,7 +276,7 @@ async fn config_step<M: Manager>(
     is_ours("config", present.spec.annotations(), stack)?;
     is_for("config", spec.name(), &present.spec.template_driver, &spec.template_driver)?;
     // A list has no data.
-    let read = session.manager.configs(vec![present.id.to_string()]).await?.pop();
+    let read = session.configs(vec![session.reference(present.id, spec.name())]).await?.pop();
     Ok(match read.filter(|config| config.spec != *spec || config.data.as_ref() != Some(data)) {
         Some(present) => Step::UpdateConfig(Box::new(present), wanted.clone()),
         None => Step::KeepConfig(spec.name().to_owned()),
@@ -316,6 +317,8 @@ fn is_for(noun: &str, name: &str, present: &str, wanted: &str) -> Result<(), Fai
 struct Known {
     configs: Vec<ConfigView>,
     secrets: Vec<SecretView>,
+    /// Ids that are those of a copy alone.
+    tentative: BTreeSet<String>,
 }
 
 async fn known<M: Manager>(
@@ -324,11 +327,12 @@ async fn known<M: Manager>(
     session: &mut Session<'_, M>,
 ) -> Result<Known, Failure> {
     let uses_secrets = has_secrets || services.iter().any(|spec| !spec.template().container().secrets.is_empty());
-    let secrets = if uses_secrets { session.manager.secrets(Vec::new()).await? } else { Vec::new() };
-    Ok(Known { configs: session.manager.configs(Vec::new()).await?, secrets })
+    let secrets = if uses_secrets { session.secrets(Vec::new()).await? } else { Vec::new() };
+    let configs = session.configs(Vec::new()).await?;
+    Ok(Known { configs, secrets, tentative: session.tentative.clone() })
 }
 
-/// Fills in the ids of configs and secrets that there are.
+/// Fills in the ids of configs and secrets that there are; those that only an earlier line of a script makes are known by name.
 fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<(&str, &str)>) -> Result<(), Failure> {
     let service = spec.name().to_owned();
     let missing = |noun: &str, name: &str| {
@@ -338,14 +342,14 @@ fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<(&str, &str)>)
     let container = crate::spec::container(spec);
     for reference in &mut container.configs {
         match known.configs.iter().find(|config| config.spec.name() == reference.name) {
-            Some(config) => reference.config = Some(config.id),
+            Some(config) => reference.config = Some(config.id).filter(|id| !known.tentative.contains(&id.to_string())),
             None if made.contains(&("config", reference.name.as_str())) => {}
             None => return missing("config", &reference.name),
         }
     }
     for reference in &mut container.secrets {
         match known.secrets.iter().find(|secret| secret.spec.name() == reference.name) {
-            Some(secret) => reference.secret = Some(secret.id),
+            Some(secret) => reference.secret = Some(secret.id).filter(|id| !known.tentative.contains(&id.to_string())),
             None if made.contains(&("secret", reference.name.as_str())) => {}
             None => return missing("secret", &reference.name),
         }
@@ -365,12 +369,12 @@ fn follow_newest(spec: &mut ServiceSpec, known: &Known, revised: &[Step]) {
     let newest = |revisions: &[FileRevisionView]| revisions.last().map_or(0, |newest| newest.revision);
     let container = crate::spec::container(spec);
     for reference in container.configs.iter_mut().filter(|of| of.revision == 0) {
-        let config = known.configs.iter().find(|config| reference.config == Some(config.id));
+        let config = known.configs.iter().find(|config| config.spec.name() == reference.name);
         let config = config.filter(|_| !is_revised(&reference.name));
         reference.revision = config.map_or(0, |config| newest(&config.revisions));
     }
     for reference in container.secrets.iter_mut().filter(|of| of.revision == 0) {
-        let secret = known.secrets.iter().find(|secret| reference.secret == Some(secret.id));
+        let secret = known.secrets.iter().find(|secret| secret.spec.name() == reference.name);
         reference.revision = secret.map_or(0, |secret| newest(&secret.revisions));
     }
 }

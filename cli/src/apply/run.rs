@@ -90,7 +90,7 @@ async fn revise_config<M: Manager>(
 ) -> Result<(Vec<String>, u64), Failure> {
     let (name, is_new) = (spec.name().to_owned(), present.data.as_ref() != Some(&data));
     let update = UpdateConfig {
-        config: present.id.to_string(),
+        config: session.reference(present.id, &name),
         spec: Some(spec).filter(|spec| *spec != present.spec),
         data: Some(data).filter(|_| is_new),
         version: Some(present.meta.version),
@@ -112,7 +112,7 @@ async fn revise_secret<M: Manager>(
 ) -> Result<(Vec<String>, u64), Failure> {
     let name = spec.name().to_owned();
     let update = UpdateSecret {
-        secret: present.id.to_string(),
+        secret: session.reference(present.id, &name),
         spec: Some(spec).filter(|spec| *spec != present.spec),
         data: Some(std::mem::take(&mut data.0)),
         version: Some(present.meta.version),
@@ -170,7 +170,7 @@ async fn make<M: Manager>(
             }
             let (name, goal) = (spec.name().to_owned(), super::goal(&present.spec, &spec));
             let update = UpdateService {
-                service: present.id.to_string(),
+                service: session.reference(present.id, &name),
                 // The version that was read: nobody's change in between is lost.
                 version: Some(present.meta.version),
                 spec,

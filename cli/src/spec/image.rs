@@ -29,7 +29,8 @@ pub async fn pin<M: Manager>(
     let request = ResolveImageRequest {
         image: tagged.clone(),
         registry_auth: auth.map(|auth| auth.0.clone()),
-        service: present.map(|service| service.id.to_string()),
+        // What only an earlier line of a script makes has no credentials yet.
+        service: present.map(|service| service.id.to_string()).filter(|id| !session.tentative.contains(id)),
     };
     let resolved = session.manager.resolve_image(request).await?;
     if let Some(image) = resolved.image {

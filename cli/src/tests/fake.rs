@@ -107,6 +107,10 @@ impl Manager for Fake {
         Ok(PreviewReply { refusal: self.refusal.clone(), ..PreviewReply::default() })
     }
 
+    async fn read_after(&mut self, _: ReadAfterRequest) -> Result<Vec<ReadAfterReply>, Failure> {
+        Ok(Vec::new())
+    }
+
     async fn survive(&mut self, _: SurviveRequest) -> Result<SurviveReply, Failure> {
         Ok(SurviveReply::default())
     }

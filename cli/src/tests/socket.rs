@@ -39,6 +39,7 @@ impl Control for Server {
     type ReadFramesStream = Answers<FramesPage>;
     type ArchiveHistoryStream = Answers<ArchivedRange>;
     type VerifyHistoryStream = Answers<VerifiedHistory>;
+    type ReadAfterStream = Answers<ReadAfterReply>;
     type ExecuteStreamStream = Answers<CommandAnswer>;
     type ReadConfigsStream = Answers<ConfigPage>;
     type DescribeSecretsStream = Answers<SecretPage>;
@@ -67,6 +68,10 @@ impl Control for Server {
     }
 
     async fn preview(&self, _: Request<PreviewRequest>) -> Result<Response<PreviewReply>, Status> {
+        Err(Status::unimplemented("nothing is tried here"))
+    }
+
+    async fn read_after(&self, _: Request<ReadAfterRequest>) -> Result<Response<Self::ReadAfterStream>, Status> {
         Err(Status::unimplemented("nothing is tried here"))
     }
 

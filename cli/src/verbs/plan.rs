@@ -15,8 +15,8 @@ use crate::trial::Purpose;
 /// FILE` then does exactly that, unless something that the plan read has changed in the meantime. Ends with 2 if there is something to
 /// do, and with 0 if there is not; then no file is written.
 ///
-/// With --script it is several commands, one a line, which are tried one after the other on the same copy. Each is made for the cluster as
-/// it is, so changes of one object belong on one line.
+/// With --script it is several commands, one a line, which are tried one after the other on the same copy: each is made for what the lines
+/// before it lead to.
 ///
 /// Example: swarmctl plan -o web.plan service update web --image nginx:1.28
 #[derive(Debug, clap::Args)]

@@ -18,16 +18,18 @@ use wire::v1::{
     InspectServicesRequest, InteractRequest, ListAuditKeysRequest, ListNodesRequest, ListOperatorsRequest,
     ListServicesRequest, ListSinksRequest, ListTasksRequest, LogsPart, LogsRequest, NodeList, NodePage,
     OperatorCertificate, OperatorList, PlacementExplanation, PlanUndoRequest, PointView, PreviewReply, PreviewRequest,
-    ProveConsistencyRequest, ProveFrameRequest, RaftView, ReadConfigsRequest, ReadFramesRequest, RenewOperatorRequest,
-    ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage, SecretPage, ServiceList, ServicePage, SinkList,
-    SurviveReply, SurviveRequest, TaskList, TaskOutput, UndoPlan, UnlockKeyReply, UnlockKeyRequest, UsagePart,
-    UsageRequest, VerifiedHistory, VerifyHistoryRequest, VersionReply, VersionRequest,
+    ProveConsistencyRequest, ProveFrameRequest, RaftView, ReadAfterReply, ReadAfterRequest, ReadConfigsRequest,
+    ReadFramesRequest, RenewOperatorRequest, ReplayReply, ReplayRequest, ResolveImageRequest, ResolvedImage,
+    SecretPage, ServiceList, ServicePage, SinkList, SurviveReply, SurviveRequest, TaskList, TaskOutput, UndoPlan,
+    UnlockKeyReply, UnlockKeyRequest, UsagePart, UsageRequest, VerifiedHistory, VerifyHistoryRequest, VersionReply,
+    VersionRequest,
 };
 
 use crate::control::Control;
 use crate::control::backup::unwritable;
 use crate::control::command::Received;
 use crate::control::lists::Pages;
+use crate::control::preview::Draft;
 use crate::control::unreadable;
 use crate::manager::archiver::is_passing;
 use crate::manager::past::Past;
@@ -62,6 +64,8 @@ pub struct ControlApi {
     interactions: Arc<interact::Interactions>,
     /// States of the past, and the budget for making them.
     past: Arc<Past>,
+    /// The copy that was last read of what would be.
+    draft: Arc<Draft>,
     pasts: Arc<Semaphore>,
     past_waiters: Arc<Semaphore>,
 }
@@ -75,8 +79,8 @@ impl ControlApi {
         let past = Arc::new(Past::of(Arc::clone(&context.store)));
         let (pasts, waiters) = (Semaphore::new(PASTS_MAX), Semaphore::new(PAST_WAITERS_MAX));
         let (pasts, past_waiters) = (Arc::new(pasts), Arc::new(waiters));
-        let interactions = Arc::default();
-        Self { context, backups, audits, readers, interactions, past, pasts, past_waiters }
+        let (interactions, draft) = (Arc::default(), Arc::default());
+        Self { context, backups, audits, readers, interactions, past, draft, pasts, past_waiters }
     }
 
     /// Notes that somebody is shown the join tokens; whether they may be.
@@ -163,6 +167,17 @@ impl ControlService for ControlApi {
         let (control, asked) = self.asked(request).await?;
         let work = move |is_stopped: &dyn Fn() -> bool| control.preview(&actor, asked, is_stopped);
         self.when_idle(work).await.map(Response::new)
+    }
+
+    type ReadAfterStream = Answers<ReadAfterReply>;
+
+    async fn read_after(&self, request: Request<ReadAfterRequest>) -> Result<Response<Self::ReadAfterStream>, Status> {
+        let actor = self.context.actor(&access::caller(&request)?);
+        let (control, asked) = self.asked(request).await?;
+        let draft = Arc::clone(&self.draft);
+        let work = move |is_stopped: &dyn Fn() -> bool| control.read_after(&actor, asked, &draft, is_stopped);
+        let replies = self.when_idle(work).await?;
+        paged(replies)
     }
 
     async fn survive(&self, request: Request<SurviveRequest>) -> Result<Response<SurviveReply>, Status> {
@@ -524,7 +539,10 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 async fn pages<R: prost::Message + 'static, P: Send + 'static>(
     list: impl FnOnce() -> Result<Pages<R, P>, Rejection> + Send + 'static,
 ) -> Result<Response<Answers<P>>, Status> {
-    let pages = aside(list).await?.map_err(status)?;
+    paged(aside(list).await?.map_err(status)?)
+}
+
+fn paged<P: Send + 'static>(pages: impl Iterator<Item = P> + Send + 'static) -> Result<Response<Answers<P>>, Status> {
     let stream = stream::try_unfold(pages, |mut pages| async {
         let (page, pages) = aside(move || (pages.next(), pages)).await?;
         Ok(page.map(|page| (page, pages)))

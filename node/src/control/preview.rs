@@ -1,7 +1,7 @@
 //! What would happen: commands, and what else is supposed, on a copy of the state.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use commands::{Actor, Rejection, RejectionKind};
 use events::spec::Constraint;
@@ -12,10 +12,12 @@ use events::{
 use projections::views::objects::{self, Object};
 use projections::views::overview::{resolve_node, unplaced};
 use projections::{Cluster, Instance, Liveness, configs, secrets};
+use prost::Message;
+use sha2::{Digest, Sha256};
 use wire::v1::preview_step::Step;
 use wire::v1::{
     AddNodes, CommandRequest, LoseNodes, NodeRoom, ObjectDifference, ObjectSpec, PreviewReply, PreviewRequest,
-    PreviewedStep, ReadObject, TaskAction, TaskDifference, UnplacedTasks,
+    PreviewStep, PreviewedStep, ReadObject, TaskAction, TaskDifference, UnplacedTasks,
 };
 
 use crate::manager::driver::{Published, stopping};
@@ -46,21 +48,12 @@ impl Control {
         request: PreviewRequest,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<PreviewReply, Rejection> {
-        if request.steps.len() > STEPS_MAX {
-            let sentence = format!("{} steps at once are more than {STEPS_MAX}", request.steps.len());
-            return Err(Rejection::invalid("preview", sentence, "try them in several requests"));
-        }
-        let sandbox = self.sandbox();
-        let mut without = sandbox.clone();
+        let mut trial = Trial { what_if: request.what_if, ..Trial::of(self, actor, &request.steps)? };
+        let mut without = trial.sandbox.clone();
         without.come_to_rest(is_stopped);
-        let what_if = request.what_if;
-        let mut trial = Trial { control: self, actor, what_if, sandbox, read: BTreeMap::new() };
         let (mut steps, mut refusal) = (Vec::new(), None);
         for step in request.steps {
-            if step.at_rest {
-                trial.sandbox.come_to_rest(is_stopped);
-            }
-            match trial.step(step.step.ok_or_else(unknown_command)?) {
+            match trial.step(step, is_stopped) {
                 Ok(step) => steps.push(step),
                 Err(rejection) => {
                     refusal = Some(views::refusal(rejection));
@@ -75,11 +68,68 @@ impl Control {
         Ok(PreviewReply { steps, refusal, ..trial.reply(&without, rest) })
     }
 
+    /// The manager as it would be after steps. This may take long; nothing waits for it but the caller.
+    ///
+    /// # Errors
+    /// When a step is refused, or nobody waits for the answer any more.
+    pub(super) fn after(
+        &self,
+        actor: &Actor,
+        steps: Vec<PreviewStep>,
+        draft: &Draft,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Control, Rejection> {
+        let mut trial = Trial::of(self, actor, &steps)?;
+        let name = |steps: &[PreviewStep]| digest(self.state.cluster.position.index, actor, steps);
+        let mut done = 0;
+        let fits = |of: &Tried| steps.get(..of.steps).is_some_and(|before| name(before) == of.digest);
+        if let Some(tried) = draft.take().filter(fits) {
+            (trial.sandbox, done) = (tried.sandbox, tried.steps);
+        }
+        for step in steps.iter().skip(done) {
+            if is_stopped() {
+                return Err(stopping());
+            }
+            trial.step(step.clone(), is_stopped)?;
+        }
+        draft.keep(Tried { digest: name(&steps), steps: steps.len(), sandbox: trial.sandbox.clone() });
+        Ok(trial.now())
+    }
+
     /// A copy of the state.
     pub(super) fn sandbox(&self) -> Sandbox {
         let aside = self.state.set_aside.iter().filter(|(_, until)| **until > self.now);
         Sandbox::of(self.state.cluster.clone(), self.now, aside.map(|(service, _)| *service).collect())
     }
+}
+
+/// The copy that was read last. The next line of a script has the same steps before it and some more, and goes on from there: without this,
+/// a script would cost the square of its lines.
+#[derive(Default)]
+pub struct Draft(Mutex<Option<Tried>>);
+
+impl Draft {
+    fn take(&self) -> Option<Tried> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep(&self, tried: Tried) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tried);
+    }
+}
+
+/// A copy of the state after steps, of which no more is kept than their number and a digest: they may hold secrets.
+struct Tried {
+    digest: [u8; 32],
+    steps: usize,
+    sandbox: Sandbox,
+}
+
+fn digest(index: u64, actor: &Actor, steps: &[PreviewStep]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(format!("{index} {actor:?}\n"));
+    steps.iter().for_each(|step| hash.update(step.encode_length_delimited_to_vec()));
+    hash.finalize().into()
 }
 
 /// A request under way.
@@ -93,9 +143,30 @@ struct Trial<'a> {
     read: BTreeMap<String, ReadObject>,
 }
 
-impl Trial<'_> {
-    fn step(&mut self, step: Step) -> Result<PreviewedStep, Rejection> {
-        match step {
+impl<'a> Trial<'a> {
+    fn of(control: &'a Control, actor: &'a Actor, steps: &[PreviewStep]) -> Result<Self, Rejection> {
+        if steps.len() > STEPS_MAX {
+            let sentence = format!("{} steps at once are more than {STEPS_MAX}", steps.len());
+            return Err(Rejection::invalid("preview", sentence, "try them in several requests"));
+        }
+        Ok(Self { control, actor, what_if: false, sandbox: control.sandbox(), read: BTreeMap::new() })
+    }
+
+    /// The manager as the copy is now.
+    fn now(&self) -> Control {
+        let state = Published {
+            cluster: self.sandbox.cluster().clone(),
+            keyring: Arc::clone(&self.control.state.keyring),
+            ..Published::default()
+        };
+        Control { state: Arc::new(state), ..self.control.clone() }
+    }
+
+    fn step(&mut self, step: PreviewStep, is_stopped: &dyn Fn() -> bool) -> Result<PreviewedStep, Rejection> {
+        if step.at_rest {
+            self.sandbox.come_to_rest(is_stopped);
+        }
+        match step.step.ok_or_else(unknown_command)? {
             Step::Command(request) => self.command(request),
             Step::Lose(LoseNodes { nodes, constraints }) => {
                 let lost = self.named_or_such(&nodes, &constraints)?;
@@ -114,12 +185,7 @@ impl Trial<'_> {
         let CommandRequest { reason, command, .. } = request;
         check_reason(reason.as_deref())?;
         // References are resolved in the copy: they may name what an earlier step makes.
-        let state = Published {
-            cluster: self.sandbox.cluster().clone(),
-            keyring: Arc::clone(&self.control.state.keyring),
-            ..Published::default()
-        };
-        let control = Control { state: Arc::new(state), ..self.control.clone() };
+        let control = self.now();
         let command = to_command(&control, command.ok_or_else(unknown_command)?)?;
         if !self.what_if {
             commands::require_reason(&control.state.cluster, &command, reason.as_deref())?;

@@ -28,6 +28,7 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/Execute", Allowed::Operators(OperatorRole::Operator)),
     ("Control/ExecuteStream", Allowed::Operators(OperatorRole::Operator)),
     // Changes nothing; each command is judged as if it were meant.
+    ("Control/ReadAfter", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Preview", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Survive", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Replay", Allowed::Operators(OperatorRole::Viewer)),

@@ -39,7 +39,7 @@ const SECRET: [&str; 17] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 73] = [
+const HARMLESS: [&str; 75] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.ContainerSpec.secrets",
@@ -105,6 +105,8 @@ const HARMLESS: [&str; 73] = [
     "swarmlog.wire.v1.RemoveSecret.secret",
     "swarmlog.wire.v1.SecretItem.key",
     "swarmlog.wire.v1.SecretItem.template",
+    "swarmlog.wire.v1.ReadAfterReply.secrets",
+    "swarmlog.wire.v1.ReadAfterRequest.secrets",
     "swarmlog.wire.v1.SecretPage.secrets",
     "swarmlog.wire.v1.SecretView.services",
     "swarmlog.wire.v1.SpecItem.key",

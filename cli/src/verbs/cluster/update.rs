@@ -138,7 +138,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         let failure = Failure::new(Kind::Usage, "nothing to update");
         return Err(failure.hint("`swarmctl cluster update --help` lists what can change"));
     }
-    let present = session.manager.cluster(false).await?;
+    let present = session.cluster().await?;
     let spec = args.edit(&present.spec, &present.root_cert_pem)?;
     if spec != present.spec {
         let update = UpdateCluster { spec, version: Some(present.meta.version) };

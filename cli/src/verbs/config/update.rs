@@ -47,7 +47,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let path = args.path.as_deref().or(args.from.as_deref());
     let (mut spec, mut version) = (None, None);
     if !(args.label_add.is_empty() && args.label_rm.is_empty()) {
-        let found = session.manager.configs(vec![args.config.clone()]).await?;
+        let found = session.configs(vec![args.config.clone()]).await?;
         spec = found.first().map(|config| relabelled(args, config.spec.clone()));
         version = found.first().map(|config| config.meta.version);
     }

@@ -47,7 +47,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let path = args.path.as_deref().or(args.from.as_deref());
     let (mut spec, mut version) = (None, None);
     if !(args.label_add.is_empty() && args.label_rm.is_empty()) {
-        let found = session.manager.secrets(vec![args.secret.clone()]).await?;
+        let found = session.secrets(vec![args.secret.clone()]).await?;
         spec = found.first().map(|secret| relabelled(args, secret.spec.clone()));
         version = found.first().map(|secret| secret.meta.version);
     }

@@ -101,7 +101,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let goal = if brings_secrets { Goal::Spec } else { apply::goal(&present.spec, &spec) };
     let update = UpdateService {
         // The id and the version that were read: nobody's change in between is lost.
-        service: present.id.to_string(),
+        service: session.reference(present.id, present.spec.name()),
         version: Some(present.meta.version),
         spec: Box::new(spec),
         registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),

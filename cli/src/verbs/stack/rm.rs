@@ -38,7 +38,7 @@ struct Stack {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let (configs, secrets) = (session.manager.configs(Vec::new()).await?, session.manager.secrets(Vec::new()).await?);
+    let (configs, secrets) = (session.configs(Vec::new()).await?, session.secrets(Vec::new()).await?);
     let mut stacks = Vec::new();
     for stack in &args.stacks {
         let services = apply::in_stack(stack, session).await?.into_iter().map(|service| service.name).collect();

@@ -70,6 +70,7 @@ const EXPECTED: &str = "
     Control/PlanUndo         l m . . . . . v o d .
     Control/Compare          l m . . . . . v o d .
     Control/Preview          l m . . . . . v o d .
+    Control/ReadAfter        l m . . . . . v o d .
     Control/Survive          l m . . . . . v o d .
     Control/Replay           l m . . . . . v o d .
     Control/ListSinks        l m . . . . . v o d .
