@@ -263,6 +263,7 @@ mod tests {
             (Command::TagHistory(crate::TagHistory { name: String::new(), index: 0, time: not_after }), OPERATORS),
             (Command::UntagHistory(crate::UntagHistory { name: String::new() }), OPERATORS),
             (Command::ReadSecrets(crate::ReadSecrets { names: Vec::new() }), ADMINS),
+            (Command::RecordRefusals(crate::RecordRefusals(Default::default())), THIS_MANAGER),
             (Command::CreateSink(crate::CreateSink { spec: Default::default(), from: None, key: None }), ADMINS),
             (Command::RemoveSink(crate::RemoveSink { sink: Default::default() }), ADMINS),
             (Command::PauseSink(crate::PauseSink { sink: Default::default() }), ADMINS),

@@ -13,6 +13,7 @@ mod member;
 mod node;
 mod operator;
 mod reason;
+mod refusals;
 mod rejection;
 mod report;
 mod root;
@@ -50,6 +51,7 @@ pub use member::{AnnounceManager, ForceQuorum};
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
 pub use operator::{CreateOperator, ReadSecrets, RenewOperator, RevokeOperator};
 pub use reason::require_reason;
+pub use refusals::{CALLERS_MAX, RecordRefusals};
 pub use rejection::{Rejection, RejectionKind};
 pub use report::ReportTasks;
 pub use root::{MoveNodeToRoot, RotateRoot};
@@ -148,6 +150,8 @@ verb::commands! {
         UntagHistory(UntagHistory),
         /// Notes that somebody is shown secrets.
         ReadSecrets(ReadSecrets),
+        /// Notes what a manager refused.
+        RecordRefusals(RecordRefusals),
         /// Sends events elsewhere.
         CreateSink(CreateSink),
         /// Sends nothing there any more.

@@ -62,6 +62,7 @@ impl Kind {
             | Self::OperatorRevoked(_)
             | Self::OperatorRenewed(_)
             | Self::SecretsRead(_)
+            | Self::AccessRefused(_)
             | Self::UnlockKeyChanged(_)
             | Self::HistoryTagged(_)
             | Self::HistoryUntagged(_)
@@ -166,6 +167,7 @@ catalogue! {
     OperatorRevoked "operator_revoked" |event| [event.operator];
     OperatorRenewed "operator_renewed" |event| [event.operator];
     SecretsRead "secrets_read" |_| [];
+    AccessRefused "access_refused" |event| [event.manager];
     UnlockKeyChanged "unlock_key_changed" |_| [];
     HistoryTagged "history_tagged" |_| [];
     HistoryUntagged "history_untagged" |_| [];

@@ -60,6 +60,7 @@ fn number(kind: &Kind) -> u32 {
         Kind::HistoryTagged(_) => 106,
         Kind::HistoryUntagged(_) => 107,
         Kind::OperatorRenewed(_) => 124,
+        Kind::AccessRefused(_) => 125,
         Kind::MemberAdded(_) => 130,
         Kind::MemberPromoted(_) => 131,
         Kind::MemberDemoted(_) => 132,

@@ -76,7 +76,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 20;
+pub const FOLD_VERSION: u32 = 21;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,6 +264,7 @@ impl Cluster {
             Kind::OperatorRevoked(event) => operators::revoked(self, event.operator, touched),
             Kind::OperatorRenewed(event) => operators::renewed(self, event),
             Kind::SecretsRead(_) => {}
+            Kind::AccessRefused(event) => members::access_refused(self, event, at),
             Kind::UnlockKeyChanged(event) => settings::unlock_key_changed(self, event),
             Kind::HistoryTagged(event) => settings::history_tagged(self, event),
             Kind::HistoryUntagged(event) => settings::history_untagged(self, event),

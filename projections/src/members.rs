@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use events::NodeId;
+use events::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Cluster, Stamp, Touched};
@@ -24,6 +24,8 @@ pub struct Member {
     pub feature_level_max: u32,
     /// With what its signatures below checkpoints of history are verified; nothing before it said so.
     pub audit_key: Option<String>,
+    /// When it last noted what it refused.
+    pub refusals_noted_at: Option<Timestamp>,
 }
 
 /// A manager whose log is ready to follow.
@@ -97,6 +99,7 @@ pub(crate) fn added(cluster: &mut Cluster, event: &events::MemberAdded, at: &Sta
         since: at.index,
         feature_level_max,
         audit_key: event.audit_key.clone(),
+        refusals_noted_at: None,
     };
     cluster.members.insert(node, member);
     cluster.announced.remove(node);
@@ -127,6 +130,13 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::MemberRemoved, at: 
     touched.members = true;
 }
 
+/// A manager that is gone by now leaves nothing to note it of.
+pub(crate) fn access_refused(cluster: &mut Cluster, event: &events::AccessRefused, at: &Stamp) {
+    if cluster.members.contains(event.manager) {
+        cluster.members.update(event.manager, |member| member.refusals_noted_at = Some(at.time));
+    }
+}
+
 /// A manager goes on alone: the others, and its own number of before, are former members.
 pub(crate) fn forced(cluster: &mut Cluster, event: &events::QuorumForced, at: &Stamp, touched: &mut Touched) {
     let (node, raft_id) = (event.node, event.raft_id);
@@ -140,7 +150,8 @@ pub(crate) fn forced(cluster: &mut Cluster, event: &events::QuorumForced, at: &S
     // It reads this log, so it knows as much; that it knows more it says when it leads.
     let feature_level_max = cluster.feature_level();
     let (addr, since) = (event.addr.clone(), at.index);
-    let member = Member { node, raft_id, addr, votes: true, since, feature_level_max, audit_key: None };
+    let (audit_key, refusals_noted_at) = (None, None);
+    let member = Member { node, raft_id, addr, votes: true, since, feature_level_max, audit_key, refusals_noted_at };
     cluster.members.insert(node, member);
     cluster.announced.remove(node);
     if let Some(id) = event.cluster {
@@ -226,7 +237,9 @@ mod tests {
         assert!(apply(&mut cluster, 3, added(NODE, 7, false)).members && cluster.announced.is_empty());
         apply(&mut cluster, 4, Kind::MemberPromoted(MemberPromoted { node, raft_id: 7 }));
         let addr = "n1:1".to_owned();
-        let member = Member { node, raft_id: 7, addr, votes: true, since: 4, feature_level_max: 1, audit_key: None };
+        let (audit_key, refusals_noted_at) = (None, None);
+        let (raft_id, votes, since, feature_level_max) = (7, true, 4, 1);
+        let member = Member { node, raft_id, addr, votes, since, feature_level_max, audit_key, refusals_noted_at };
         assert_eq!((cluster.member_with(7), cluster.members_changed_at()), (Some(&member), 4));
         apply(&mut cluster, 5, announced(7, "n1:2"));
         let member = cluster.members.get(node).expect("a member");

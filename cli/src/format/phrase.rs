@@ -4,10 +4,10 @@ use std::fmt::Display;
 
 use events::service_spec::Mode;
 use events::{
-    ClusterSpecUpdated, Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec, NodeSpecUpdated, QuorumForced,
-    ReplicatedMode, Role, RunSkipped, ServiceRebalanced, ServiceScaled, ServiceSpec, ServiceSpecUpdated, SkipCause,
-    TaskAccess, TaskAccessed, TaskAssigned, TaskCreated, TaskDesiredStateSet, TaskId, TaskRejected, TaskState,
-    TaskStatus, UpdateStarted,
+    AccessRefused, ActorKind, ClusterSpecUpdated, Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec,
+    NodeSpecUpdated, QuorumForced, RefusedCalls, ReplicatedMode, Role, RunSkipped, ServiceRebalanced, ServiceScaled,
+    ServiceSpec, ServiceSpecUpdated, SkipCause, TaskAccess, TaskAccessed, TaskAssigned, TaskCreated,
+    TaskDesiredStateSet, TaskId, TaskRejected, TaskState, TaskStatus, UpdateStarted,
 };
 use serde::Serialize;
 use wire::v1::SpecBefore;
@@ -17,6 +17,8 @@ use crate::values::size;
 
 /// Names of tasks that one event mentions at most; the number of the others follows.
 const TASKS_SHOWN: usize = 5;
+/// Callers that one event mentions at most; how often others called follows.
+const CALLERS_SHOWN: usize = 5;
 /// Changes of a spec that one line lists at most.
 const CHANGES_SHOWN: usize = 12;
 
@@ -41,6 +43,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::OperatorRenewed(e) => format!("{}: until {}", name(&e.operator), e.not_after),
         Kind::UnlockKeyChanged(e) => if e.locked { "a new one" } else { "none any more" }.to_owned(),
         Kind::SecretsRead(e) => e.names.join(", "),
+        Kind::AccessRefused(e) => format!("{}: {}", name(&e.manager), refused(e)),
         Kind::HistoryTagged(e) => format!("{}: index {}, {}", e.name, e.index, e.time),
         Kind::HistoryUntagged(e) => e.name.clone(),
         Kind::MemberAdded(e) if e.voter => format!("{}: votes as a manager, at {}", name(&e.node), e.addr),
@@ -229,6 +232,30 @@ fn accessed(event: &TaskAccessed) -> String {
     }
 }
 
+/// Who was refused what, and how often.
+fn refused(event: &AccessRefused) -> String {
+    let of = |calls: &RefusedCalls| {
+        let (call, who, kind) = (&calls.call, &calls.actor.subject, calls.actor.kind());
+        let standing = match (&calls.role, kind) {
+            (Some(role), _) => role.as_str(),
+            (None, ActorKind::Joiner) => "no certificate",
+            (None, ActorKind::CertifiedOperator) => "revoked",
+            (None, ActorKind::Operator) => "local user",
+            (None, ActorKind::Node | ActorKind::Manager) => "node",
+        };
+        let times = if calls.count == 1 { "once".to_owned() } else { format!("{} times", calls.count) };
+        format!("{call} by {who} ({standing}) {times}")
+    };
+    let mut shown: Vec<String> = event.refused.iter().take(CALLERS_SHOWN).map(of).collect();
+    let hidden: u64 = event.refused.iter().skip(CALLERS_SHOWN).map(|calls| calls.count).sum();
+    match hidden.saturating_add(event.others()) {
+        0 => {}
+        1 => shown.push("1 call of another".to_owned()),
+        more => shown.push(format!("{more} calls of others")),
+    }
+    shown.join("; ")
+}
+
 /// The state reached, and for one that is not as wished the reason.
 fn reported(status: &TaskStatus) -> String {
     let reached = state(status.state());
@@ -254,9 +281,36 @@ fn tasks(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use events::Id;
+    use events::{ActorRecord, Id};
 
     use super::*;
+
+    #[test]
+    fn refused_callers_are_named_with_what_they_are_and_many_are_counted() {
+        let calls = |kind: ActorKind, subject: &str, role: Option<&str>, count: u64| RefusedCalls {
+            actor: ActorRecord { kind: kind.into(), subject: subject.to_owned(), via: None },
+            role: role.map(str::to_owned),
+            call: "service.remove".to_owned(),
+            count,
+            ..RefusedCalls::default()
+        };
+        let mut event = AccessRefused {
+            refused: vec![
+                calls(ActorKind::CertifiedOperator, "eve", Some("viewer"), 1_000),
+                calls(ActorKind::CertifiedOperator, "0id", None, 1),
+                calls(ActorKind::Joiner, "10.0.0.9", None, 2),
+            ],
+            ..AccessRefused::default()
+        };
+        let three = "service.remove by eve (viewer) 1000 times; service.remove by 0id (revoked) once; \
+                     service.remove by 10.0.0.9 (no certificate) 2 times";
+        assert_eq!(refused(&event), three);
+        event.others = Some(1);
+        assert_eq!(refused(&event), format!("{three}; 1 call of another"));
+        event.refused.extend((0..4).map(|_| calls(ActorKind::Node, "7", Some("worker"), 3)));
+        let worker = "service.remove by 7 (worker) 3 times";
+        assert_eq!(refused(&event), format!("{three}; {worker}; {worker}; 7 calls of others"));
+    }
 
     #[test]
     fn many_tasks_are_counted() {

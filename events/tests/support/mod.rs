@@ -69,6 +69,22 @@ fn cluster_samples() -> Vec<Kind> {
         Kind::OperatorRevoked(OperatorRevoked { operator: id(10) }),
         Kind::OperatorRenewed(OperatorRenewed { operator: id(10), not_after: time(7_776_000) }),
         Kind::SecretsRead(SecretsRead { names: vec!["join-token/worker".into()] }),
+        Kind::AccessRefused(AccessRefused {
+            manager: node,
+            refused: vec![RefusedCalls {
+                actor: ActorRecord {
+                    kind: ActorKind::CertifiedOperator.into(),
+                    subject: "ada".into(),
+                    via: Some(id(2)),
+                },
+                role: Some("viewer".into()),
+                call: "service.remove".into(),
+                count: 1_000,
+                first: time(1),
+                last: time(60),
+            }],
+            others: Some(12),
+        }),
         Kind::UnlockKeyChanged(UnlockKeyChanged { locked: true }),
         Kind::HistoryTagged(HistoryTagged { name: "before-migration".into(), index: 41, time: time(60) }),
         Kind::HistoryUntagged(HistoryUntagged { name: "before-migration".into() }),

@@ -1,12 +1,13 @@
 //! The cluster's certificate authority over gRPC: who calls and how often, and a translation of [`crate::control::enrolment`].
 
-use commands::{Rejection, RejectionKind};
+use commands::{Actor, Rejection, RejectionKind};
 use events::{NodeId, Role};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use wire::v1::certificates_server::Certificates;
 use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
 
+use crate::clock;
 use crate::control::enrolment::{self, Join, Joined};
 use crate::security::{Peer, RequestedKey, access, failures};
 
@@ -59,7 +60,11 @@ impl Certificates for CertificateApi {
         let control = self.context.control();
         let token = enrolment::token(&asked.token).map_err(status)?;
         let role = control.admitted_by(&token);
-        let role = role.inspect_err(|rejection| failures::note(&peer, &rejection.sentence)).map_err(status)?;
+        let role = role.inspect_err(|rejection| {
+            failures::note(&peer, &rejection.sentence);
+            self.context.refusals.note(&Actor::Joiner(addr.clone()), true, "Certificates/Join", clock::now());
+        });
+        let role = role.map_err(status)?;
         affordable(self.context.budgets.join(role, Instant::now())).await?;
         let csr_pem = asked.csr_pem.clone();
         let Join { request, key } = control.join(asked, &token, addr).map_err(status)?;

@@ -41,7 +41,7 @@ fn begin(
     actor: &Actor,
     request: CommandRequest,
 ) -> impl Future<Output = Result<CommandAnswer, Status>> + Send + use<> {
-    let received = context.control().receive(actor.clone(), request);
+    let received = context.receive(actor, request);
     let begun = received.map(|received| match received {
         Received::Answered(reply) => Either::Left(ready(Ok(reply))),
         Received::New(request) => Either::Right(context.begin(*request)),

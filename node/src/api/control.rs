@@ -140,10 +140,10 @@ impl ControlService for ControlApi {
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let actor = self.context.actor(&access::caller(&request)?);
         self.context.catch_up_with_leader().await.map_err(status)?;
-        let control = self.context.control();
-        let reply = match control.receive(actor, request.into_inner()).map_err(status)? {
+        let reply = match self.context.receive(&actor, request.into_inner()).map_err(status)? {
             Received::Answered(reply) => reply,
             Received::New(mut request) => {
+                let control = self.context.control();
                 control.cross_sign(&self.context.external, &mut request.command).await.map_err(status)?;
                 self.context.submit(*request).await.map_err(status)?
             }

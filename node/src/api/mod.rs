@@ -10,6 +10,7 @@ mod events;
 mod images;
 mod live;
 mod managers;
+mod refusals;
 mod sending;
 mod signing;
 mod streams;
@@ -24,6 +25,7 @@ pub use control::ControlApi;
 pub use dispatch::DispatchApi;
 pub use images::Images;
 pub use managers::ManagerApi;
+pub use refusals::record_refusals;
 pub use sending::keep_shares;
 pub use streams::TaskStreams;
 
@@ -33,16 +35,17 @@ use ::events::{ClusterId, Duration, NodeId, OperatorId, OperatorRole};
 use commands::{Actor, Rejection};
 use tokio_util::sync::CancellationToken;
 use wire::Freshness;
-use wire::v1::CommandReply;
+use wire::v1::{CommandReply, CommandRequest};
 
 use crate::clock;
+use crate::control::command::Received;
 use crate::control::{Control, ManagerInfo, command, views};
 use crate::log::LogStore;
 use crate::manager::driver::{Handle, Published};
 use crate::manager::replica::Request;
 use crate::peering::Peering;
 use crate::security::access::AccessLayer;
-use crate::security::{AccessError, Allowed, ExternalClient, Gate, Membership, Peer};
+use crate::security::{AccessError, Allowed, ExternalClient, Gate, Membership, Peer, Refusals, failures};
 
 /// What every service of a manager stands on.
 #[derive(Clone)]
@@ -57,6 +60,8 @@ pub struct Context {
     pub external: Arc<ExternalClient>,
     /// What nodes and join tokens may ask for.
     pub budgets: Arc<Budgets>,
+    /// What it refused to callers without the certificate or the role for it.
+    pub refusals: Arc<Refusals>,
     /// What streams of events share.
     pub event_streams: Arc<events::Streams>,
     /// The way to the other managers.
@@ -123,9 +128,29 @@ impl Context {
     }
 
     /// What holds calls to the table of who may call what, judged by the state of the moment.
-    pub fn access(&self) -> AccessLayer<impl Fn(&Peer, Allowed) -> Result<Peer, AccessError> + use<>> {
+    pub fn access(&self) -> AccessLayer<impl Fn(&Peer, &'static str, Allowed) -> Result<Peer, AccessError> + use<>> {
         let context = self.clone();
-        AccessLayer::new(move |peer: &Peer, allowed| context.gate().judge(peer, allowed))
+        AccessLayer::new(move |peer: &Peer, rpc, allowed| {
+            context.gate().judge(peer, allowed).inspect_err(|refusal| {
+                let has_role = !matches!(refusal, AccessError::NotOperator(_));
+                if refusal.is_denial() {
+                    context.refusals.note(&context.actor(peer), has_role, rpc, clock::now());
+                }
+            })
+        })
+    }
+
+    /// Looks at a request for a command. One that its caller may not ask goes no further, and is noted.
+    fn receive(&self, actor: &Actor, request: CommandRequest) -> Result<Received, Rejection> {
+        let received = self.control().receive(actor.clone(), request)?;
+        if let Received::New(asked) = &received {
+            let command = &asked.command;
+            actor.may(command).inspect_err(|refusal| {
+                failures::note(&actor.record(None).subject, refusal);
+                self.refusals.note(actor, true, command.name(), clock::now());
+            })?;
+        }
+        Ok(received)
     }
 
     /// Judges callers by the state of this moment.

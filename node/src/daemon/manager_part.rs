@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Context, Images, compare_histories};
+use crate::api::{Context, Images, compare_histories, record_refusals};
 use crate::control::ManagerInfo;
 use crate::daemon::autolock::Keys;
 use crate::daemon::descriptors;
@@ -109,6 +109,7 @@ impl Node {
             }),
             external: Arc::new(ExternalClient::new(Arc::clone(credentials))),
             budgets: Arc::default(),
+            refusals: Arc::default(),
             event_streams: Arc::default(),
             peering: peering.clone(),
             images: Images::new(Arc::clone(&self.executor)),
@@ -123,6 +124,7 @@ impl Node {
         let served = serve::remote(remote, Arc::clone(credentials), context.clone(), limits, stop.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
         tokio::spawn(compare_histories(context.clone(), stop.clone()));
+        tokio::spawn(record_refusals(context.clone(), stop.clone()));
         let sinks = Sinks::new(core.handle.clone(), Arc::clone(&core.store), node, self.args.sinks());
         tokio::spawn(sinks.run(stop.clone()));
         let local = self.local_api(credentials);

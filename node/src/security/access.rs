@@ -24,9 +24,9 @@ const PACKAGE: &str = "/swarmlog.wire.v1.";
 
 /// Every RPC of a manager, and whom it serves.
 pub const TABLE: &[(&str, Allowed)] = &[
-    // Each command is judged once more, by its own row in `commands::Actor::may`.
-    ("Control/Execute", Allowed::Operators(OperatorRole::Operator)),
-    ("Control/ExecuteStream", Allowed::Operators(OperatorRole::Operator)),
+    // Each command is judged by its own row in `commands::Actor::may`, as soon as it is read and once more in its turn.
+    ("Control/Execute", Allowed::Operators(OperatorRole::Viewer)),
+    ("Control/ExecuteStream", Allowed::Operators(OperatorRole::Viewer)),
     // Changes nothing; each command is judged as if it were meant.
     ("Control/ReadAfter", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Preview", Allowed::Operators(OperatorRole::Viewer)),
@@ -88,10 +88,10 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Managers/HandOver", Allowed::Peers),
 ];
 
-/// Whom the RPC with this path serves; nothing if there is no such RPC.
-pub fn allowed(path: &str) -> Option<Allowed> {
+/// The row of the RPC with this path; nothing if there is no such RPC.
+fn row(path: &str) -> Option<(&'static str, Allowed)> {
     let name = path.strip_prefix(PACKAGE)?;
-    TABLE.iter().find(|(rpc, _)| *rpc == name).map(|(_, allowed)| *allowed)
+    TABLE.iter().find(|(rpc, _)| *rpc == name).copied()
 }
 
 /// The caller of a request that was let through; put there by the layer.
@@ -106,8 +106,8 @@ pub fn caller<T>(request: &tonic::Request<T>) -> Result<Peer, AccessError> {
     request.extensions().get().map(|Proven(peer)| peer.clone()).ok_or(AccessError::Unknown)
 }
 
-/// Lets through the calls that the table allows; the closure judges a caller by the state of that moment. It is shared: servers
-/// make a copy of their services for each call.
+/// Lets through the calls that the table allows; the closure judges a caller of an RPC by the state of that moment. It is shared:
+/// servers make a copy of their services for each call.
 #[derive(Debug)]
 pub struct AccessLayer<J> {
     judge: Arc<J>,
@@ -121,7 +121,7 @@ impl<J> Clone for AccessLayer<J> {
 
 impl<J> AccessLayer<J>
 where
-    J: Fn(&Peer, Allowed) -> Result<Peer, AccessError>,
+    J: Fn(&Peer, &'static str, Allowed) -> Result<Peer, AccessError>,
 {
     /// The layer that asks this judge.
     pub fn new(judge: J) -> Self {
@@ -152,13 +152,13 @@ impl<S: Clone, J> Clone for AccessService<S, J> {
 
 impl<S, J> AccessService<S, J>
 where
-    J: Fn(&Peer, Allowed) -> Result<Peer, AccessError>,
+    J: Fn(&Peer, &'static str, Allowed) -> Result<Peer, AccessError>,
 {
     fn judged(&self, request: &Request<Body>) -> Result<Peer, Status> {
         let path = request.uri().path();
-        let allowed = allowed(path).ok_or_else(|| Status::unimplemented(format!("there is no call {path}")))?;
+        let (rpc, allowed) = row(path).ok_or_else(|| Status::unimplemented(format!("there is no call {path}")))?;
         let Caller { peer, .. } = request.extensions().get::<Caller>().ok_or(AccessError::Unknown)?;
-        Ok((self.judge)(peer, allowed)?)
+        Ok((self.judge)(peer, rpc, allowed)?)
     }
 }
 
@@ -166,7 +166,7 @@ impl<S, J> Service<Request<Body>> for AccessService<S, J>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
-    J: Fn(&Peer, Allowed) -> Result<Peer, AccessError>,
+    J: Fn(&Peer, &'static str, Allowed) -> Result<Peer, AccessError>,
 {
     type Response = Response<Body>;
     type Error = Infallible;

@@ -88,7 +88,7 @@ impl Limits {
 /// Where a connection comes from, as far as unproven callers can be told apart: an IPv4 address, or the network of an IPv6
 /// address, since one machine commands 2^64 of those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Source(IpAddr);
+pub(super) struct Source(pub(super) IpAddr);
 
 impl Source {
     pub(super) fn of(address: IpAddr) -> Self {

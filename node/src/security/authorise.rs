@@ -125,6 +125,21 @@ impl AccessError {
             Self::Unknown => "report this as a bug",
         }
     }
+
+    /// Whether the caller lacks the certificate or the role; else this manager cannot judge it.
+    pub fn is_denial(&self) -> bool {
+        match self {
+            Self::Anonymous { .. }
+            | Self::Role { .. }
+            | Self::NoNode { .. }
+            | Self::OperatorRole { .. }
+            | Self::NotOperator(_)
+            | Self::OtherCluster { .. }
+            | Self::Removed(_)
+            | Self::NotMember(_) => true,
+            Self::Unheard(_) | Self::Unknown => false,
+        }
+    }
 }
 
 impl From<AccessError> for Status {

@@ -191,6 +191,7 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::OperatorRevoked(_)
         | Kind::OperatorRenewed(_)
         | Kind::SecretsRead(_)
+        | Kind::AccessRefused(_)
         | Kind::UnlockKeyChanged(_)
         | Kind::HistoryTagged(_)
         | Kind::HistoryUntagged(_)

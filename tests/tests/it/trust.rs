@@ -35,7 +35,7 @@ fn operators_do_over_the_network_what_their_roles_allow_until_they_are_revoked()
         let codes = lines.map(|line| remote(&cluster, directory, &line).code);
         assert_eq!(codes, expected, "{name}");
     }
-    remote(&cluster, &vera, "service rm olaf").refused(8, "operators with the role operator or admin");
+    remote(&cluster, &vera, "service rm olaf").refused(8, "operator vera, who has the role viewer,");
     remote(&cluster, &olaf, "cluster update --taskhistory 9").refused(8, "operator olaf, who has the role operator,");
     // Tokens are for admins, and whoever reads them is in the history.
     let shown = |directory: &Path| remote(&cluster, directory, "cluster inspect").out.contains("SWMTKN-1-");
@@ -68,6 +68,31 @@ fn operators_do_over_the_network_what_their_roles_allow_until_they_are_revoked()
     cluster.until("the end of olaf's stream", || follower.try_wait().expect("waited").is_some());
     let stranger = cluster.path("stranger");
     remote(&cluster, &stranger, "node ls").refused(8, "cannot be used");
+}
+
+#[test]
+fn what_a_viewer_is_refused_in_a_minute_is_one_event() {
+    const TRIES: u64 = 20;
+    let cluster = Cluster::start(Executor::Process, &[]);
+    let directory = cluster.path("vera");
+    cluster.ok(&format!("operator create vera --role viewer --directory {}", path(&directory)));
+    cluster.create("web", "");
+    for _ in 0..TRIES {
+        remote(&cluster, &directory, "service rm web").refused(8, "may not ask for service.remove");
+    }
+    remote(&cluster, &directory, "cluster unlock-key").refused(8, "operators with the role admin");
+    cluster.until("what was refused", || !cluster.list("events --kind access_refused").is_empty());
+    let events = cluster.list("events --kind access_refused");
+    let refused = &events[0]["event"]["kind"]["access_refused"]["refused"];
+    let told = |row: usize| {
+        let row = &refused[row];
+        (row["actor"]["subject"].as_str(), row["role"].as_str(), row["call"].as_str(), row["count"].as_u64())
+    };
+    let expected = |call, count| (Some("vera"), Some("viewer"), Some(call), Some(count));
+    assert_eq!((events.len(), refused.as_array().map(Vec::len)), (1, Some(2)), "{events:?}");
+    assert_eq!((told(0), told(1)), (expected("Control/GetUnlockKey", 1), expected("service.remove", TRIES)));
+    let told = cluster.ok("events --kind access_refused");
+    assert!(told.contains("service.remove by vera (viewer) 20 times"), "{told}");
 }
 
 #[test]

@@ -180,6 +180,7 @@ impl Witness<'_> {
             | Kind::OperatorRevoked(_)
             | Kind::OperatorRenewed(_)
             | Kind::SecretsRead(_)
+            | Kind::AccessRefused(_)
             | Kind::UnlockKeyChanged(_)
             | Kind::HistoryTagged(_)
             | Kind::HistoryUntagged(_)

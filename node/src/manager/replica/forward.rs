@@ -403,9 +403,12 @@ fn may_forward(member: &Member, request: &Request) -> Result<(), Rejection> {
         let hint = "see the log of the manager that was asked";
         Err(Rejection::new(RejectionKind::Forbidden, request.command.name(), sentence, hint))
     };
-    if let Actor::Manager(node) = request.actor
-        && node != member.node
-    {
+    let of_manager = match (&request.actor, &request.command) {
+        (_, Command::RecordRefusals(refused)) => Some(refused.0.manager),
+        (Actor::Manager(node), _) => Some(*node),
+        _ => None,
+    };
+    if let Some(node) = of_manager.filter(|node| *node != member.node) {
         return forbidden(format!("manager {} does not speak for manager {node}", member.node));
     }
     let leaders_own = matches!(

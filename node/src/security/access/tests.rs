@@ -41,8 +41,8 @@ fn callers() -> Vec<(char, Peer)> {
 /// Whom each RPC serves: local users, managers, workers, anonymous callers, removed nodes, nodes that are no members, nodes of
 /// another cluster, and operators with a certificate: a viewer, an operator, an admin, and one that was revoked.
 const EXPECTED: &str = "
-    Control/Execute          l m . . . . . . o d .
-    Control/ExecuteStream    l m . . . . . . o d .
+    Control/Execute          l m . . . . . v o d .
+    Control/ExecuteStream    l m . . . . . v o d .
     Control/GetVersion       l m . . . . . v o d .
     Control/GetCluster       l m . . . . . v o d .
     Control/GetRaft          l m . . . . . v o d .
@@ -135,7 +135,7 @@ async fn call(path: &str, peer: Option<Peer>) -> Code {
         let request = tonic::Request::from_parts(Default::default(), request.into_parts().0.extensions, ());
         Ok::<_, Infallible>(caller(&request).map_or_else(Status::from, |_| Status::ok("")).into_http())
     });
-    let layer = AccessLayer::new(move |peer: &Peer, allowed| gate.judge(peer, allowed));
+    let layer = AccessLayer::new(move |peer: &Peer, _, allowed| gate.judge(peer, allowed));
     let mut request = Request::post(format!("/swarmlog.wire.v1.{path}")).body(Body::empty()).expect("a request");
     if let Some(peer) = peer {
         request.extensions_mut().insert(Caller::free(peer, Default::default()));

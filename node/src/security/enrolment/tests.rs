@@ -82,6 +82,7 @@ impl Manager {
                 remote_addr: addr.clone(),
             }),
             budgets: Arc::default(),
+            refusals: Arc::default(),
             event_streams: Arc::default(),
             external: Arc::new(ExternalClient::new(Arc::clone(&credentials))),
             peering: crate::peering::Peering::default(),
